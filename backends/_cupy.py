@@ -1,0 +1,59 @@
+"""CuPy: the closed-form gradients on a CUDA GPU."""
+
+import array_api_compat.cupy
+import cupy
+import numpy as np
+
+from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends._generic import (
+    causal_filter,
+    compiled,
+    device,
+    moving_sum,
+    peek,
+    scope,
+    value_and_grad,
+    version,
+)
+
+__all__ = [
+    "causal_filter",
+    "compiled",
+    "device",
+    "devices",
+    "from_host",
+    "moving_sum",
+    "namespace",
+    "peek",
+    "scope",
+    "synchronize",
+    "to_host",
+    "value_and_grad",
+    "version",
+]
+
+
+def namespace(library: str) -> Namespace:
+    return array_api_compat.cupy
+
+
+def devices(xp: Namespace) -> list[str]:
+    count = cupy.cuda.runtime.getDeviceCount()  # raises where there is no driver or no GPU
+    current = cupy.cuda.Device().id
+    return [f"cuda:{i}" for i in sorted(range(count), key=lambda i: i != current)]
+
+
+def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+    if isinstance(device, str):
+        device = cupy.cuda.Device(int(device.removeprefix("cuda:")))
+    with device:
+        return cupy.array(values)
+
+
+def to_host(x: Array) -> np.ndarray:
+    return cupy.asnumpy(x)
+
+
+def synchronize(x: Array) -> None:
+    with x.device:
+        cupy.cuda.get_current_stream().synchronize()

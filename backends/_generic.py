@@ -1,0 +1,68 @@
+"""The adapter of any library that conforms to the array API standard and has no other."""
+
+import contextlib
+import importlib
+import importlib.metadata
+from collections.abc import Callable
+
+import array_api_compat
+import numpy as np
+
+from spikeloss_xp import _plain
+from spikeloss_xp._typing import Array, Namespace
+
+value_and_grad = None  # the standard has no automatic differentiation
+
+
+def namespace(library: str) -> Namespace:
+    return importlib.import_module(library)
+
+
+def version(library: str) -> str:
+    module = importlib.import_module(library)
+    return getattr(module, "__version__", None) or importlib.metadata.version(library)
+
+
+def devices(xp: Namespace) -> list[str]:
+    info = xp.__array_namespace_info__()
+    default = str(info.default_device())
+    return [default, *(name for name in map(str, info.devices()) if name != default)]
+
+
+def scope(dtype: str) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext()
+
+
+def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+    if isinstance(device, str):
+        named = {str(known): known for known in xp.__array_namespace_info__().devices()}
+        device = named[device]
+    return xp.asarray(values, device=device, copy=True)
+
+
+def to_host(x: Array) -> np.ndarray:
+    return np.from_dlpack(x, device="cpu", copy=True)
+
+
+def device(x: Array) -> object:
+    return array_api_compat.device(x)
+
+
+def peek(x: Array) -> np.ndarray | None:
+    return None  # a lazy library would compute, a remote one copy
+
+
+def synchronize(x: Array) -> None:
+    """Nothing in the standard can be waited for."""
+
+
+def compiled(function: Callable[..., object]) -> Callable[..., object]:
+    return function
+
+
+def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
+    return _plain.causal_filter(xp, x, kernel, device=device(x))
+
+
+def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
+    return _plain.moving_sum(xp, x, window, device=device(x))

@@ -1,0 +1,93 @@
+"""JAX: gradients by its own automatic differentiation, matrix products in full precision."""
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spikeloss_xp import _plain
+from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends._generic import version
+
+__all__ = [
+    "causal_filter",
+    "compiled",
+    "device",
+    "devices",
+    "from_host",
+    "moving_sum",
+    "namespace",
+    "peek",
+    "scope",
+    "synchronize",
+    "to_host",
+    "value_and_grad",
+    "version",
+]
+
+
+def namespace(library: str) -> Namespace:
+    return jnp
+
+
+def devices(xp: Namespace) -> list[str]:
+    return list(_devices())
+
+
+def _devices() -> dict[str, jax.Device]:
+    default = jax.devices()
+    host = [] if default[0].platform == "cpu" else jax.devices("cpu")
+    return {f"{d.platform}:{d.id}": d for d in (*default, *host)}
+
+
+def scope(dtype: str) -> AbstractContextManager[object]:
+    return jax.enable_x64(jax.config.jax_enable_x64 or dtype == "float64")
+
+
+def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+    array = jnp.asarray(values)
+    return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
+
+
+def to_host(x: Array) -> np.ndarray:
+    return np.array(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)
+
+
+def device(x: Array) -> object:
+    """None: what is created without a device goes where the arrays it meets are."""
+
+
+def peek(x: Array) -> np.ndarray | None:
+    traced = isinstance(x, jax.core.Tracer)
+    if traced or any(place.platform != "cpu" for place in x.devices()):
+        return None
+    return np.asarray(x) if x.is_fully_addressable else None
+
+
+def synchronize(x: Array) -> None:
+    x.block_until_ready()
+
+
+def compiled(function: Callable[..., object]) -> Callable[..., object]:
+    return jax.jit(function)
+
+
+def value_and_grad(
+    function: Callable[[Array], Array], x: Array, cotangent: Array | None
+) -> tuple[Array, Array]:
+    value, pullback = jax.vjp(function, x)
+    (gradient,) = pullback(jnp.ones_like(value) if cotangent is None else cotangent)
+    return value, gradient
+
+
+def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
+    # Left to its default, a GPU would round the factors to TF32.
+    exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    return _plain.causal_filter(xp, x, kernel, matmul=exact)
+
+
+def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
+    return _plain.moving_sum(xp, x, window)

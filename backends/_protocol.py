@@ -1,0 +1,67 @@
+"""What an adapter module provides."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+
+from spikeloss_xp._typing import Array, Namespace
+
+ValueAndGrad = Callable[[Callable[[Array], Array], Array, Array | None], tuple[Array, Array]]
+
+
+class Adapter(Protocol):
+    """The functions of an adapter: a module that does well what the array API leaves out.
+
+    An adapter serves one array library. A function for which its library has nothing better is
+    taken over from `spikeloss_xp.backends._generic`, which serves every library without an
+    adapter. A third party's adapter is found by an entry point in the group
+    ``spikeloss_xp.backends`` whose name is the import name of the array library.
+    """
+
+    value_and_grad: ValueAndGrad | None
+    """Differentiate a function at a floating array; None without automatic differentiation.
+
+    Called with the function, the array and a cotangent of the shape of the function's value (or
+    None, for a one). The value is detached from the graph, and the array stays as it was.
+    """
+
+    def namespace(self, library: str) -> Namespace:
+        """Import the library and return its array API namespace."""
+
+    def version(self, library: str) -> str:
+        """Return the library's version."""
+
+    def devices(self, xp: Namespace) -> list[str]:
+        """Name the devices, the default one first; raise the library's own error if none works."""
+
+    def scope(self, dtype: str) -> AbstractContextManager[object]:
+        """Return the context in which arrays of `dtype` exist, for this thread only."""
+
+    def from_host(self, xp: Namespace, values: np.ndarray, device: object) -> Array:
+        """Copy a NumPy array to `device`: one of `devices`, or what `device` returned."""
+
+    def to_host(self, x: Array) -> np.ndarray:
+        """Copy an array to NumPy, without its gradient; bfloat16 comes as float32."""
+
+    def device(self, x: Array) -> object:
+        """Return what the library's creation functions take as ``device=`` to be where `x` is."""
+
+    def peek(self, x: Array) -> np.ndarray | None:
+        """Return the values if reading them costs nothing, and None if it would.
+
+        It would where they lie on another device, are not computed yet, or belong to a trace.
+        """
+
+    def synchronize(self, x: Array) -> None:
+        """Wait until `x` has been computed."""
+
+    def compiled(self, function: Callable[..., object]) -> Callable[..., object]:
+        """Return the function as the library's users would run it in a loop."""
+
+    def causal_filter(self, xp: Namespace, x: Array, kernel: Array) -> Array:
+        """Filter the last axis as `spikeloss_xp.causal_filter` says; kernel and `x` share a dtype."""
+
+    def moving_sum(self, xp: Namespace, x: Array, window: int) -> Array:
+        """Sum the last `window` steps of the last axis at each step."""

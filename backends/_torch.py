@@ -1,0 +1,80 @@
+"""PyTorch: gradients by its own automatic differentiation."""
+
+from collections.abc import Callable
+
+import array_api_compat.torch
+import numpy as np
+import torch
+
+from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends._generic import causal_filter, compiled, moving_sum, scope, version
+
+__all__ = [
+    "causal_filter",
+    "compiled",
+    "device",
+    "devices",
+    "from_host",
+    "moving_sum",
+    "namespace",
+    "peek",
+    "scope",
+    "synchronize",
+    "to_host",
+    "value_and_grad",
+    "version",
+]
+
+
+def namespace(library: str) -> Namespace:
+    return array_api_compat.torch
+
+
+def devices(xp: Namespace) -> list[str]:
+    names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
+def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+    return torch.tensor(values, device=device)
+
+
+def to_host(x: Array) -> np.ndarray:
+    return _as_numpy(x.detach().cpu()).copy()
+
+
+def _as_numpy(x: torch.Tensor) -> np.ndarray:
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def device(x: Array) -> object:
+    return x.device
+
+
+def peek(x: Array) -> np.ndarray | None:
+    plain = type(x) is torch.Tensor and x.device.type == "cpu"
+    if not plain or torch.compiler.is_compiling() or _in_function_transform(x):
+        return None
+    return _as_numpy(x.detach())
+
+
+def _in_function_transform(x: torch.Tensor) -> bool:
+    """Tell whether `torch.func` has wrapped the tensor, for which there is no public question."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def synchronize(x: Array) -> None:
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
+    elif x.device.type == "mps":
+        torch.mps.synchronize()
+
+
+def value_and_grad(
+    function: Callable[[Array], Array], x: Array, cotangent: Array | None
+) -> tuple[Array, Array]:
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+        value = function(leaf)
+        (gradient,) = torch.autograd.grad(value, leaf, cotangent)
+    return value.detach(), gradient

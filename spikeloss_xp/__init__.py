@@ -1,0 +1,29 @@
+"""Spike-train losses written once, for every array library.
+
+The same losses give the same values and the same gradients on NumPy, CuPy, PyTorch and JAX
+arrays, and on those of any library that conforms to the array API standard.
+"""
+
+from spikeloss_xp import backends, testing
+from spikeloss_xp.classifiers import MovingWindow, Rate
+from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
+from spikeloss_xp.gradients import value_and_grad
+from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MovingWindow",
+    "Rate",
+    "SparsityEnforcer",
+    "SpikeMax",
+    "SpikeMoid",
+    "SpikeRate",
+    "SpikeTime",
+    "backends",
+    "causal_filter",
+    "exponential_kernel",
+    "moving_average",
+    "testing",
+    "value_and_grad",
+]

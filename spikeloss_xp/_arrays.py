@@ -1,0 +1,72 @@
+"""Everything follows the input: the dtype to compute in, and the library and device to be on."""
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from spikeloss_xp import _dispatch
+from spikeloss_xp._typing import Array, Namespace, Pullback
+
+
+def floating(xp: Namespace, x: Array, argument: str = "input") -> tuple[Array, Pullback]:
+    """Return `x` in the dtype to compute in, and the pullback to the dtype it came in.
+
+    Real floating types of 32 bits and more stay. Those of 16 bits, whose sums overflow or stall,
+    become float32; bool and integers, which have no gradient, the library's default.
+    """
+    given = x.dtype
+    if xp.isdtype(given, "real floating"):
+        if xp.finfo(given).bits >= 32:
+            return x, lambda cotangent: cotangent
+        return xp.astype(x, xp.float32), lambda cotangent: xp.astype(cotangent, given)
+    if xp.isdtype(given, ("bool", "integral")):
+        default = xp.__array_namespace_info__().default_dtypes()["real floating"]
+        return xp.astype(x, default), lambda cotangent: cotangent
+    raise TypeError(f"{argument} must be bool, integer or real floating; got {given}")
+
+
+def follow(xp: Namespace, like: Array, values: Any, argument: str) -> Array:
+    """Return `values` as an array of the library of `like`, on its device.
+
+    NumPy arrays and Python sequences and numbers are moved there. Arrays of another library are
+    refused: moving those would be a copy that nobody asked for, and lose their gradient.
+    """
+    adapter = _dispatch.adapter(xp)
+    device = adapter.device(like)
+    if array_api_compat.is_array_api_obj(values):
+        theirs = _dispatch.namespace(values, argument)
+        if theirs is xp:
+            if adapter.device(values) == device:
+                return values
+            return array_api_compat.to_device(values, device)
+        if not isinstance(values, np.ndarray | np.generic):
+            raise TypeError(
+                f"{argument} must come from the library of the input, {_dispatch.library(xp)}, or "
+                f"be a NumPy array or a Python sequence; got an array of "
+                f"{_dispatch.library(theirs)}"
+            )
+    return adapter.from_host(xp, host(values, argument), device)
+
+
+def host(values: Any, argument: str) -> np.ndarray:
+    """Return a NumPy array of what is a NumPy array, or a Python sequence or number."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # a ragged sequence
+        raise ValueError(f"{argument} is not a rectangular sequence: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{argument} must hold numbers; got {type(values).__qualname__}")
+    return array
+
+
+def scalar(xp: Namespace, like: Array, value: float) -> Array:
+    """Return a number as an array without axes, with the dtype and device of `like`."""
+    return xp.asarray(value, dtype=like.dtype, device=_dispatch.adapter(xp).device(like))
+
+
+def peek(xp: Namespace, values: Any) -> np.ndarray | None:
+    """Return values where reading them is free: of the host, outside any trace. Else None."""
+    if array_api_compat.is_array_api_obj(values):
+        return _dispatch.adapter(array_api_compat.array_namespace(values)).peek(values)
+    return np.asarray(values)

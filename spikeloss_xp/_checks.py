@@ -1,0 +1,73 @@
+"""Checks of hyper-parameters, each naming the argument, what arrived and what was expected."""
+
+import math
+import operator
+from collections.abc import Collection
+from typing import Any
+
+
+def number(value: Any, argument: str) -> float:
+    """Return a finite real number as a Python float."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument} must be a number; got {value!r}") from None
+    if not math.isfinite(result):
+        raise ValueError(f"{argument} must be finite; got {value!r}")
+    return result
+
+
+def positive(value: Any, argument: str) -> float:
+    """Return a finite number above zero."""
+    result = number(value, argument)
+    if result <= 0:
+        raise ValueError(f"{argument} must be above 0; got {value!r}")
+    return result
+
+
+def not_negative(value: Any, argument: str) -> float:
+    """Return a finite number of at least zero."""
+    result = number(value, argument)
+    if result < 0:
+        raise ValueError(f"{argument} must be at least 0; got {value!r}")
+    return result
+
+
+def rate(value: Any, argument: str) -> float:
+    """Return a rate: spikes per time step, between 0 and 1."""
+    result = number(value, argument)
+    if not 0 <= result <= 1:
+        raise ValueError(
+            f"{argument} must be between 0 and 1, in spikes per time step; got {value!r}"
+        )
+    return result
+
+
+def integer(value: Any, argument: str) -> int:
+    """Return an integer."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{argument} must be an integer; got {value!r}") from None
+
+
+def count(value: Any, argument: str) -> int:
+    """Return an integer of at least one."""
+    result = integer(value, argument)
+    if result < 1:
+        raise ValueError(f"{argument} must be at least 1; got {value!r}")
+    return result
+
+
+def optional_count(value: Any, argument: str) -> int | None:
+    """Return an integer of at least one, or None."""
+    return None if value is None else count(value, argument)
+
+
+def one_of(options: Collection[str], value: Any, argument: str) -> str:
+    """Return one of the options."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{argument} must be one of {', '.join(options)}; got {value!r}")
+    return value

@@ -1,0 +1,82 @@
+"""Where batch, class and time are."""
+
+import math
+from dataclasses import dataclass
+
+from spikeloss_xp._typing import Array, Namespace, Pullback
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of an input and the axis of it that is time.
+
+    The first of the remaining axes is the batch; the others are space, which is collapsed into
+    one class axis. Targets and terms have time where the input has it: before the batch, between
+    batch and class, or last.
+    """
+
+    shape: tuple[int, ...]
+    time_axis: int
+
+    @classmethod
+    def of(cls, input: Array, time_axis: int, *, smallest_rank: int) -> "Layout":
+        """Check the shape of an input and the axis against each other."""
+        shape = tuple(input.shape)
+        axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
+        if len(shape) < smallest_rank:
+            raise ValueError(
+                f"input must have at least {smallest_rank} axes, {axes} in the order that "
+                f"time_axis tells; got shape {shape}"
+            )
+        if not -len(shape) <= time_axis < len(shape):
+            raise ValueError(f"time_axis={time_axis} is not an axis of an input of shape {shape}")
+        if 0 in shape:
+            raise ValueError(f"input has no elements: got shape {shape}")
+        return cls(shape, time_axis % len(shape))
+
+    @property
+    def steps(self) -> int:
+        """The number of time steps."""
+        return self.shape[self.time_axis]
+
+    @property
+    def batch(self) -> int:
+        """The number of samples."""
+        return self.shape[1 if self.time_axis == 0 else 0]
+
+    @property
+    def classes(self) -> int:
+        """The number of neurons of one sample."""
+        return math.prod(self.shape) // (self.steps * self.batch)
+
+    @property
+    def _time_in_target(self) -> int:
+        """Where time is among batch, class and time."""
+        return self.time_axis if self.time_axis < min(2, len(self.shape) - 1) else -1
+
+    def batch_class_time(self, xp: Namespace, x: Array) -> tuple[Array, Pullback]:
+        """Return an input as `[batch, class, time]`, and the pullback."""
+        moved = xp.moveaxis(x, self.time_axis, -1)
+        shape = moved.shape
+        if len(shape) == 3:
+            return moved, lambda cotangent: xp.moveaxis(cotangent, -1, self.time_axis)
+        return xp.reshape(moved, (self.batch, self.classes, self.steps)), lambda cotangent: (
+            xp.moveaxis(xp.reshape(cotangent, shape), -1, self.time_axis)
+        )
+
+    def with_time(self, *shape: int) -> tuple[int, ...]:
+        """Return the shape that a target or term has when it has a time axis too."""
+        if self._time_in_target == -1:
+            return (*shape, self.steps)
+        before = self._time_in_target
+        return (*shape[:before], self.steps, *shape[before:])
+
+    def time_last(self, xp: Namespace, target: Array) -> Array:
+        """Move the time axis of a target to the end."""
+        return xp.moveaxis(target, self._time_in_target, -1)
+
+    def natural(self, xp: Namespace, terms: Array) -> tuple[Array, Pullback]:
+        """Move the time axis of terms from the end to where the input has it, and the pullback."""
+        return xp.moveaxis(terms, -1, self._time_in_target), lambda cotangent: self.time_last(
+            xp, cotangent
+        )

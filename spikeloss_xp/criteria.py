@@ -1,0 +1,152 @@
+"""How far a reading is from what was wanted.
+
+A criterion returns its terms and its pullback, which takes the derivative of the loss with
+respect to the terms to the derivative with respect to the reading. A reading enters one term
+only, so the pullback multiplies by that term's slope. Class labels come as `one_hot`, with a
+class axis, and `valid`, with a class axis of length 1, which is False where the label is no
+class: there the term is NaN, never a plausible number.
+"""
+
+import math
+
+from spikeloss_xp import _arrays
+from spikeloss_xp._typing import Array, Namespace, Pullback
+
+CLASS = 1
+EPSILON = 1e-6  # what the published loss adds to the sum of rates
+
+
+def squared(xp: Namespace, u: Array) -> tuple[Array, Pullback]:
+    """Return ``u²``."""
+    return u * u, lambda cotangent: 2 * cotangent * u
+
+
+def excess(xp: Namespace, u: Array, limit: float) -> tuple[Array, Pullback]:
+    """Return ``max(u - limit, 0)²``."""
+    over = xp.maximum(u - limit, _arrays.scalar(xp, u, 0.0))
+    return over * over, lambda cotangent: 2 * cotangent * over
+
+
+def cross_entropy_of_rates(
+    xp: Namespace, rate: Array, one_hot: Array, valid: Array, half_spike: float
+) -> tuple[Array, Pullback]:
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, continued below `half_spike` so that it is finite.
+
+    With ``d = max(half_spike - r_y, 0)``, what the label's rate lacks, the term is
+    ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``: the logarithm goes on along its
+    tangent, and each of the ``C`` classes is given what is lacking. It is computed as
+    ``log1p(others / own) + d / half_spike``, which keeps its digits when the loss is small.
+    """
+    classes = rate.shape[CLASS]
+    zero = _arrays.scalar(xp, rate, 0.0)
+    own = _pick(xp, rate, one_hot, valid)
+    short = own < half_spike
+    lack = xp.where(short, half_spike - own, zero)
+    own = own + lack
+    others = _sum(xp, xp.where(one_hot, zero, rate)) + (classes - 1) * lack + EPSILON
+    terms = xp.log1p(others / own) + lack / half_spike
+
+    def pullback(cotangent: Array) -> Array:
+        of_another = 1 / (own + others)
+        of_own = xp.where(
+            short,
+            (1 - classes) * of_another - 1 / half_spike,
+            -others / own * of_another,
+        )
+        return xp.expand_dims(cotangent, axis=CLASS) * xp.where(one_hot, of_own, of_another)
+
+    return _drop(xp, terms), pullback
+
+
+def cross_entropy_of_rates_as_published(
+    xp: Namespace, rate: Array, one_hot: Array, valid: Array
+) -> tuple[Array, Pullback]:
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite where the labelled neuron is silent."""
+    own = _pick(xp, rate, one_hot, valid)
+    total = _sum(xp, rate) + EPSILON
+    terms = xp.log(total) - xp.log(own)
+
+    def pullback(cotangent: Array) -> Array:
+        slope = xp.where(one_hot, 1 / total - 1 / own, 1 / total)
+        return xp.expand_dims(cotangent, axis=CLASS) * slope
+
+    return _drop(xp, terms), pullback
+
+
+def cross_entropy_of_logits(
+    xp: Namespace, logit: Array, one_hot: Array, valid: Array
+) -> tuple[Array, Pullback]:
+    """Return ``log(sum(exp(u))) - u_y``."""
+    own = _pick(xp, logit, one_hot, valid)
+    highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
+    weight = xp.exp(logit - highest)
+    total = _sum(xp, weight)
+    terms = xp.log(total) + highest - own
+
+    def pullback(cotangent: Array) -> Array:
+        slope = weight / total - xp.astype(one_hot, weight.dtype)
+        return xp.expand_dims(cotangent, axis=CLASS) * slope
+
+    return _drop(xp, terms), pullback
+
+
+def binary_cross_entropy(xp: Namespace, logit: Array, target: Array) -> tuple[Array, Pullback]:
+    """Return ``log(1 + exp(z)) - y z``.
+
+    As ``log(exp(-y z) + exp((1 - y) z))``, the same thing, which neither overflows nor, for
+    a confident and right answer, loses its digits.
+    """
+    terms = xp.logaddexp(-target * logit, (1 - target) * logit)
+
+    def pullback(cotangent: Array) -> Array:
+        zero = _arrays.scalar(xp, logit, 0.0)
+        spike = xp.exp(-xp.logaddexp(zero, -logit))
+        silence = xp.exp(-xp.logaddexp(zero, logit))
+        return cotangent * ((1 - target) * spike - target * silence)
+
+    return terms, pullback
+
+
+def binary_cross_entropy_as_published(
+    xp: Namespace, logit: Array, target: Array
+) -> tuple[Array, Pullback]:
+    """Return ``-y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, logs held at -100.
+
+    Where `p` rounds to 0 or 1 the term is 100 and the slope 0.
+    """
+    largest = math.floor(math.log(xp.finfo(logit.dtype).max))
+    odds = xp.exp(-xp.maximum(logit, _arrays.scalar(xp, logit, -largest)))
+    p = xp.where(logit < -largest, _arrays.scalar(xp, logit, 0.0), 1 / (1 + odds))
+    log_p, moving_p = _held_log(xp, p)
+    log_q, moving_q = _held_log(xp, 1 - p)
+    terms = -(target * log_p + (1 - target) * log_q)
+
+    def pullback(cotangent: Array) -> Array:
+        zero = _arrays.scalar(xp, logit, 0.0)
+        of_log_p = xp.where(moving_p, odds * p, zero)
+        of_log_q = xp.where(moving_q, -odds * p * p / xp.where(moving_q, 1 - p, zero + 1), zero)
+        return -cotangent * (target * of_log_p + (1 - target) * of_log_q)
+
+    return terms, pullback
+
+
+def _held_log(xp: Namespace, p: Array) -> tuple[Array, Array]:
+    """Return ``max(log(p), -100)``, and where it is not held."""
+    moving = ~(p <= math.exp(-100))  # of NaN too, whose log is NaN
+    # The argument is made safe first: `where` would not stop the NaN gradient of log(0).
+    safe = xp.where(moving, p, _arrays.scalar(xp, p, 1.0))
+    return xp.where(moving, xp.log(safe), _arrays.scalar(xp, p, -100.0)), moving
+
+
+def _pick(xp: Namespace, u: Array, one_hot: Array, valid: Array) -> Array:
+    """Return the entry of `u` at the label; NaN where the label is no class."""
+    picked = _sum(xp, xp.where(one_hot, u, _arrays.scalar(xp, u, 0.0)))
+    return xp.where(valid, picked, _arrays.scalar(xp, u, math.nan))
+
+
+def _sum(xp: Namespace, u: Array) -> Array:
+    return xp.sum(u, axis=CLASS, keepdims=True)
+
+
+def _drop(xp: Namespace, terms: Array) -> Array:
+    return xp.squeeze(terms, axis=CLASS)

@@ -1,0 +1,151 @@
+"""The exponential kernel, causal filtering and the moving average."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp import _arrays, _checks, _dispatch
+from spikeloss_xp._typing import Array, Namespace
+
+
+def exponential_kernel(time_constant: float, length: int, order: int = 1) -> np.ndarray:
+    """Return the causal exponential kernel that `SpikeTime` filters with.
+
+    ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``: the `order`-fold convolution
+    of the exponential with itself, cut off at `length` and not normalised, so that ``h[0] = 1``.
+
+    Parameters
+    ----------
+    time_constant : float
+        Time constant of the exponential, in time steps; above 0.
+    length : int
+        Number of taps; at least 1.
+    order : int, default 1
+        How many exponentials are convolved; at least 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        The taps, of shape ``[length]``, in float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is outside its range or of the wrong kind.
+
+    Examples
+    --------
+    >>> import spikeloss_xp as sx
+    >>> sx.exponential_kernel(time_constant=5, length=3).round(3)
+    array([1.   , 0.819, 0.67 ])
+    """
+    time_constant = _checks.positive(time_constant, "time_constant")
+    length = _checks.count(length, "length")
+    order = _checks.count(order, "order")
+
+    taps = (math.comb(k + order - 1, order - 1) * math.exp(-k / time_constant) for k in range(length))
+    return np.fromiter(taps, np.float64, length)
+
+
+def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
+    """Filter causally along one axis.
+
+    ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``, with zeros before the start.
+
+    Parameters
+    ----------
+    x : array
+        Any shape. It decides library, device and dtype of everything.
+    kernel : array or sequence of float
+        The taps, of shape ``[length]``, the one for the present step first.
+    axis : int, default -1
+        The axis to filter along.
+
+    Returns
+    -------
+    array
+        The filtered `x`, of the same shape; bool and integer `x` in the library's default
+        floating dtype, 16-bit floating `x` in float32.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `kernel` is not one-dimensional or is empty, `axis` is not an axis of `x`, or `x` is not
+        a real array.
+
+    Notes
+    -----
+    Differentiable by the library's own automatic differentiation where it has one. Steps are
+    filtered in blocks, by matrix products: a NaN or infinity in `x` reaches the steps after it,
+    as it should, and those up to a block before it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
+    array([0. , 1. , 0.5, 0. ])
+    """
+    xp = _dispatch.namespace(x, "x")
+    x, _ = _arrays.floating(xp, x, "x")
+    kernel = _arrays.follow(xp, x, kernel, "kernel")
+    if kernel.ndim != 1 or kernel.shape[0] == 0:
+        raise ValueError(f"kernel must have shape [length]; got {tuple(kernel.shape)}")
+    _check_axis(x, axis)
+
+    taps = xp.astype(kernel, x.dtype, copy=False)
+    filtered = _dispatch.adapter(xp).causal_filter(xp, xp.moveaxis(x, axis, -1), taps)
+    return xp.moveaxis(filtered, -1, axis)
+
+
+def moving_average(x: Array, window: int, axis: int = -1) -> Array:
+    """Average over the last `window` steps at each step.
+
+    ``y[t] = sum(x[t - k] for k in range(window)) / window``, with zeros before the start: the
+    average ramps up over the first ``window - 1`` steps.
+
+    Parameters
+    ----------
+    x : array
+        Any shape. It decides library, device and dtype of everything.
+    window : int
+        Number of steps; at least 1.
+    axis : int, default -1
+        The axis to average along.
+
+    Returns
+    -------
+    array
+        The moving average, of the shape of `x`, in the dtype that `causal_filter` returns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `window` is not a positive integer, `axis` is not an axis of `x`, or `x` is not a real
+        array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
+    array([0.5, 0.5, 0.5, 1. ])
+    """
+    xp = _dispatch.namespace(x, "x")
+    x, _ = _arrays.floating(xp, x, "x")
+    window = _checks.count(window, "window")
+    _check_axis(x, axis)
+
+    summed = _dispatch.adapter(xp).moving_sum(xp, xp.moveaxis(x, axis, -1), window)
+    return xp.moveaxis(summed / window, -1, axis)
+
+
+def _check_axis(x: Array, axis: int) -> None:
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+        raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
+
+
+def backwards(xp: Namespace, run: Any, x: Array, axis: int = -1) -> Array:
+    """Run a causal operation against the direction of time: its adjoint, for a convolution."""
+    return xp.flip(run(xp.flip(x, axis=axis)), axis=axis)

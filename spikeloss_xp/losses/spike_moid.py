@@ -1,0 +1,93 @@
+"""SpikeMoid: each class should fire, or not, on its own account."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from spikeloss_xp import _checks, _targets, criteria
+from spikeloss_xp._layout import Layout
+from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp.losses._loss import NUMERICS, RateLoss
+
+
+@dataclass(frozen=True)
+class SpikeMoid(RateLoss):
+    r"""Binary cross-entropy between multi-hot labels and the sigmoid of the rates.
+
+    .. math::
+        L = -\sum_{b, c} \big( y \log p + (1 - y) \log(1 - p) \big), \qquad
+        p = \sigma\Big(\frac{r - \theta}{\alpha}\Big)
+
+    with the rates of `SpikeRate`, over all of time or, summed over time, in a moving window.
+
+    Parameters
+    ----------
+    moving_window : int, optional
+        Length of the moving window, in time steps. Without one the rate is over all of time.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        Add the terms, average them, or return them: ``[batch, class]``, or
+        ``[batch, class, time]`` with a window.
+    alpha : float, default 1
+        Temperature :math:`\alpha`, in spikes per time step; above 0.
+    theta : float, default 0
+        The rate :math:`\theta` at which a class is as probable as not.
+    numerics : {"stable", "lava"}, default "stable"
+        ``"lava"`` gives the published values where `p` rounds to 0 or 1 too: 100, without a
+        gradient.
+    time_axis : int, default -1
+        The axis of `input` that is time. Labels and terms that have time have it there too.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong kind.
+
+    Notes
+    -----
+    `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
+    `target` is bool or real floating, between 0 and 1, of shape ``[batch, class]`` or, with a
+    window, ``[batch, class, time]``.
+
+    References
+    ----------
+    .. [1] S. B. Shrestha, L. Zhu and P. Sun, "Spikemax: Spike-based loss methods for
+       classification", IJCNN 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> float(sx.SpikeMoid(alpha=0.25, theta=0.5)(spikes, [[True, False]]).round(3))
+    0.627
+    """
+
+    moving_window: int | None = None
+    reduction: str = "sum"
+    alpha: float = 1
+    theta: float = 0
+    _: KW_ONLY
+    numerics: str = "stable"
+    time_axis: int = -1
+
+    def __post_init__(self) -> None:
+        self._check(
+            moving_window=_checks.optional_count, alpha=_checks.positive, theta=_checks.number
+        )
+        _checks.one_of(NUMERICS, self.numerics, "numerics")
+
+    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Array:
+        return _targets.multi_hot_labels(
+            xp, layout, spikes, target, per_step=self.moving_window is not None
+        )
+
+    def _criterion(
+        self, xp: Namespace, layout: Layout, u: Array, target: Array
+    ) -> tuple[Array, Pullback]:
+        published = self.numerics == "lava"
+        entropy = (
+            criteria.binary_cross_entropy_as_published
+            if published
+            else criteria.binary_cross_entropy
+        )
+        terms, to_logit = entropy(xp, (u - self.theta) / self.alpha, target)
+        return terms, lambda cotangent: to_logit(cotangent) / self.alpha

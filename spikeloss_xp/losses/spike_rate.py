@@ -1,0 +1,91 @@
+"""SpikeRate: the distance from wanted firing rates."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from spikeloss_xp import _arrays, _checks, _targets, criteria
+from spikeloss_xp._layout import Layout
+from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp.losses._loss import RateLoss
+
+
+@dataclass(frozen=True)
+class SpikeRate(RateLoss):
+    r"""Squared difference between firing rates and the rates wanted of them.
+
+    .. math::
+        L = \sum_{b, c} (r_{b, c} - \hat r_{b, c})^2, \qquad
+        \hat r_{b, c} = \begin{cases}
+            r_\text{true} & c = y_b \\ r_\text{false} & \text{otherwise}
+        \end{cases}
+
+    with :math:`r = \frac{1}{T} \sum_t s_t`, or at every step of time, summed over it,
+    :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`. There is no factor 1/2.
+
+    Parameters
+    ----------
+    true_rate : float
+        The rate wanted of the labelled class, in spikes per time step, between 0 and 1.
+    false_rate : float
+        The rate wanted of the other classes.
+    moving_window : int, optional
+        Length :math:`W` of the moving window, in time steps. Without one the rate is over all of
+        time.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        Add the terms, average them, or return them: ``[batch, class]``, or
+        ``[batch, class, time]`` with a window.
+    time_axis : int, default -1
+        The axis of `input` that is time. Labels and terms that have time have it there too.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong kind.
+
+    Notes
+    -----
+    `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
+    `target` holds class indices: integers of shape ``[batch]`` or, with a window,
+    ``[batch, time]``. An index that is no class raises where values can be read for free, and
+    makes the loss NaN elsewhere (on a GPU, in a traced function).
+
+    References
+    ----------
+    .. [1] S. B. Shrestha and G. Orchard, "SLAYER: Spike layer error reassignment in time",
+       NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> float(sx.SpikeRate(true_rate=0.5, false_rate=0.0)(spikes, [0]))
+    0.125
+    """
+
+    true_rate: float
+    false_rate: float
+    moving_window: int | None = None
+    reduction: str = "sum"
+    _: KW_ONLY
+    time_axis: int = -1
+
+    def __post_init__(self) -> None:
+        self._check(
+            true_rate=_checks.rate, false_rate=_checks.rate, moving_window=_checks.optional_count
+        )
+
+    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Array:
+        one_hot, valid = _targets.class_labels(
+            xp, layout, spikes, target, per_step=self.moving_window is not None
+        )
+        true, false, nan = (
+            _arrays.scalar(xp, spikes, rate)
+            for rate in (self.true_rate, self.false_rate, float("nan"))
+        )
+        return xp.where(one_hot, true, xp.where(valid, false, nan))
+
+    def _criterion(
+        self, xp: Namespace, layout: Layout, u: Array, target: Array
+    ) -> tuple[Array, Pullback]:
+        return criteria.squared(xp, u - target)

@@ -1,0 +1,90 @@
+"""SpikeTime: the distance between filtered spike trains."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from spikeloss_xp import _checks, _targets, criteria, readouts
+from spikeloss_xp._layout import Layout
+from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp.filters import exponential_kernel
+from spikeloss_xp.losses._loss import Loss
+
+
+@dataclass(frozen=True)
+class SpikeTime(Loss):
+    r"""Squared difference between the causally filtered spike trains and the desired ones.
+
+    .. math::
+        L = \sum_{b, c, t} \Big( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Big)^2,
+        \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
+
+    a discrete van Rossum distance, between all spikes rather than first spikes. There is no
+    factor 1/2 or 1/T.
+
+    Parameters
+    ----------
+    time_constant : float, default 5
+        Time constant :math:`\tau` of the filter, in time steps; above 0.
+    length : int, default 100
+        Length of the filter, in time steps.
+    filter_order : int, default 1
+        Order :math:`n`: how many exponentials are convolved to make the filter.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        Add the terms, average them, or return them, in the shape of the input.
+    time_axis : int, default -1
+        The axis of `input` that is time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong kind.
+
+    Notes
+    -----
+    `input` has shape ``[batch, *space, time]``; `target`, the desired spike trains, has the same.
+
+    References
+    ----------
+    .. [1] M. C. W. van Rossum, "A novel spike distance", Neural Computation 13(4), 2001.
+    .. [2] S. B. Shrestha and G. Orchard, "SLAYER: Spike layer error reassignment in time",
+       NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes, desired = np.zeros((2, 1, 1, 4))
+    >>> spikes[0, 0, 1] = 1  # a spike where none is wanted
+    >>> float(sx.SpikeTime(time_constant=5)(spikes, desired).round(3))
+    2.12
+    """
+
+    time_constant: float = 5
+    length: int = 100
+    filter_order: int = 1
+    reduction: str = "sum"
+    _: KW_ONLY
+    time_axis: int = -1
+
+    _smallest_rank = 2
+
+    def __post_init__(self) -> None:
+        self._check(
+            time_constant=_checks.positive, length=_checks.count, filter_order=_checks.count
+        )
+
+    def _prepare(
+        self, xp: Namespace, layout: Layout, spikes: Array, target: Any
+    ) -> tuple[Array, None, Pullback]:
+        # The filter is linear: filtering the difference once does for filtering both trains.
+        desired = _targets.desired_trains(xp, layout, spikes, target)
+        return spikes - desired, None, lambda cotangent: cotangent
+
+    def _readout(self, xp: Namespace, signal: Array) -> tuple[Array, Pullback]:
+        kernel = exponential_kernel(self.time_constant, self.length, self.filter_order)
+        return readouts.trace(xp, signal, kernel, self.time_axis)
+
+    def _criterion(
+        self, xp: Namespace, layout: Layout, u: Array, target: None
+    ) -> tuple[Array, Pullback]:
+        return criteria.squared(xp, u)
