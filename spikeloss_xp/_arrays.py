@@ -60,9 +60,9 @@ def host(values: Any, argument: str) -> np.ndarray:
     return array
 
 
-def scalar(xp: Namespace, like: Array, value: float) -> Array:
-    """Return a number as an array without axes, with the dtype and device of `like`."""
-    return xp.asarray(value, dtype=like.dtype, device=_dispatch.adapter(xp).device(like))
+def constant(xp: Namespace, like: Array, values: float | tuple[float, ...]) -> Array:
+    """Return numbers of our own as an array with the dtype and device of `like`."""
+    return xp.asarray(values, dtype=like.dtype, device=_dispatch.adapter(xp).device(like))
 
 
 def peek(xp: Namespace, values: Any) -> np.ndarray | None:

@@ -60,9 +60,9 @@ class Layout:
         shape = moved.shape
         if len(shape) == 3:
             return moved, lambda cotangent: xp.moveaxis(cotangent, -1, self.time_axis)
-        return xp.reshape(moved, (self.batch, self.classes, self.steps)), lambda cotangent: (
-            xp.moveaxis(xp.reshape(cotangent, shape), -1, self.time_axis)
-        )
+        return xp.reshape(
+            moved, (self.batch, self.classes, self.steps)
+        ), lambda cotangent: xp.moveaxis(xp.reshape(cotangent, shape), -1, self.time_axis)
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape that a target or term has when it has a time axis too."""

@@ -23,7 +23,7 @@ def squared(xp: Namespace, u: Array) -> tuple[Array, Pullback]:
 
 def excess(xp: Namespace, u: Array, limit: float) -> tuple[Array, Pullback]:
     """Return ``max(u - limit, 0)²``."""
-    over = xp.maximum(u - limit, _arrays.scalar(xp, u, 0.0))
+    over = xp.maximum(u - limit, _arrays.constant(xp, u, 0.0))
     return over * over, lambda cotangent: 2 * cotangent * over
 
 
@@ -38,7 +38,7 @@ def cross_entropy_of_rates(
     ``log1p(others / own) + d / half_spike``, which keeps its digits when the loss is small.
     """
     classes = rate.shape[CLASS]
-    zero = _arrays.scalar(xp, rate, 0.0)
+    zero = _arrays.constant(xp, rate, 0.0)
     own = _pick(xp, rate, one_hot, valid)
     short = own < half_spike
     lack = xp.where(short, half_spike - own, zero)
@@ -99,7 +99,7 @@ def binary_cross_entropy(xp: Namespace, logit: Array, target: Array) -> tuple[Ar
     terms = xp.logaddexp(-target * logit, (1 - target) * logit)
 
     def pullback(cotangent: Array) -> Array:
-        zero = _arrays.scalar(xp, logit, 0.0)
+        zero = _arrays.constant(xp, logit, 0.0)
         spike = xp.exp(-xp.logaddexp(zero, -logit))
         silence = xp.exp(-xp.logaddexp(zero, logit))
         return cotangent * ((1 - target) * spike - target * silence)
@@ -115,14 +115,14 @@ def binary_cross_entropy_as_published(
     Where `p` rounds to 0 or 1 the term is 100 and the slope 0.
     """
     largest = math.floor(math.log(xp.finfo(logit.dtype).max))
-    odds = xp.exp(-xp.maximum(logit, _arrays.scalar(xp, logit, -largest)))
-    p = xp.where(logit < -largest, _arrays.scalar(xp, logit, 0.0), 1 / (1 + odds))
+    odds = xp.exp(-xp.maximum(logit, _arrays.constant(xp, logit, -largest)))
+    p = xp.where(logit < -largest, _arrays.constant(xp, logit, 0.0), 1 / (1 + odds))
     log_p, moving_p = _held_log(xp, p)
     log_q, moving_q = _held_log(xp, 1 - p)
     terms = -(target * log_p + (1 - target) * log_q)
 
     def pullback(cotangent: Array) -> Array:
-        zero = _arrays.scalar(xp, logit, 0.0)
+        zero = _arrays.constant(xp, logit, 0.0)
         of_log_p = xp.where(moving_p, odds * p, zero)
         of_log_q = xp.where(moving_q, -odds * p * p / xp.where(moving_q, 1 - p, zero + 1), zero)
         return -cotangent * (target * of_log_p + (1 - target) * of_log_q)
@@ -134,14 +134,14 @@ def _held_log(xp: Namespace, p: Array) -> tuple[Array, Array]:
     """Return ``max(log(p), -100)``, and where it is not held."""
     moving = ~(p <= math.exp(-100))  # of NaN too, whose log is NaN
     # The argument is made safe first: `where` would not stop the NaN gradient of log(0).
-    safe = xp.where(moving, p, _arrays.scalar(xp, p, 1.0))
-    return xp.where(moving, xp.log(safe), _arrays.scalar(xp, p, -100.0)), moving
+    safe = xp.where(moving, p, _arrays.constant(xp, p, 1.0))
+    return xp.where(moving, xp.log(safe), _arrays.constant(xp, p, -100.0)), moving
 
 
 def _pick(xp: Namespace, u: Array, one_hot: Array, valid: Array) -> Array:
     """Return the entry of `u` at the label; NaN where the label is no class."""
-    picked = _sum(xp, xp.where(one_hot, u, _arrays.scalar(xp, u, 0.0)))
-    return xp.where(valid, picked, _arrays.scalar(xp, u, math.nan))
+    picked = _sum(xp, xp.where(one_hot, u, _arrays.constant(xp, u, 0.0)))
+    return xp.where(valid, picked, _arrays.constant(xp, u, math.nan))
 
 
 def _sum(xp: Namespace, u: Array) -> Array:

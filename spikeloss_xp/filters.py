@@ -44,7 +44,9 @@ def exponential_kernel(time_constant: float, length: int, order: int = 1) -> np.
     length = _checks.count(length, "length")
     order = _checks.count(order, "order")
 
-    taps = (math.comb(k + order - 1, order - 1) * math.exp(-k / time_constant) for k in range(length))
+    taps = (
+        math.comb(k + order - 1, order - 1) * math.exp(-k / time_constant) for k in range(length)
+    )
     return np.fromiter(taps, np.float64, length)
 
 

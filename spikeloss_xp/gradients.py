@@ -74,7 +74,7 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
             )
         value, pullback = loss._evaluate(spikes, *targets)
         _check_cotangent(value, cotangent)
-        return value, pullback(_arrays.scalar(xp, value, 1.0) if cotangent is None else cotangent)
+        return value, pullback(_arrays.constant(xp, value, 1.0) if cotangent is None else cotangent)
 
     return evaluate
 

@@ -7,8 +7,8 @@ differentiation have no use for it and do not run it.
 """
 
 import math
-from typing import Any
 
+from spikeloss_xp import _arrays
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.filters import backwards, causal_filter, moving_average
 
@@ -40,11 +40,14 @@ def moving_rate(xp: Namespace, spikes: Array, window: int) -> tuple[Array, Pullb
     return average(spikes), lambda cotangent: backwards(xp, average, cotangent)
 
 
-def trace(xp: Namespace, spikes: Array, kernel: Any, axis: int) -> tuple[Array, Pullback]:
+def trace(
+    xp: Namespace, spikes: Array, kernel: tuple[float, ...], axis: int
+) -> tuple[Array, Pullback]:
     """Read ``e[t] = sum(h[k] * s[t - k] for k)``."""
+    taps = _arrays.constant(xp, spikes, kernel)
 
     def filtered(x: Array) -> Array:
-        return causal_filter(x, kernel, axis)
+        return causal_filter(x, taps, axis)
 
     # A spike at t appears in e[t + k] with weight h[k]: the adjoint filters against time.
     return filtered(spikes), lambda cotangent: backwards(xp, filtered, cotangent, axis)

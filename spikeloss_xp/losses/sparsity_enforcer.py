@@ -82,9 +82,7 @@ class SparsityEnforcer:
 
         rate, to_events = readouts.mean_magnitude(xp, events)
         term, to_rate = criteria.excess(xp, rate, self.max_rate)
-        return self.lam * term, lambda cotangent: to_input(
-            to_events(to_rate(self.lam * cotangent))
-        )
+        return self.lam * term, lambda cotangent: to_input(to_events(to_rate(self.lam * cotangent)))
 
     def append(self, x: Array) -> None:
         """Collect the term of one array."""

@@ -80,7 +80,7 @@ class SpikeRate(RateLoss):
             xp, layout, spikes, target, per_step=self.moving_window is not None
         )
         true, false, nan = (
-            _arrays.scalar(xp, spikes, rate)
+            _arrays.constant(xp, spikes, rate)
             for rate in (self.true_rate, self.false_rate, float("nan"))
         )
         return xp.where(one_hot, true, xp.where(valid, false, nan))

@@ -1,6 +1,6 @@
 """SpikeTime: the distance between filtered spike trains."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from spikeloss_xp import _checks, _targets, criteria, readouts
@@ -65,6 +65,7 @@ class SpikeTime(Loss):
     reduction: str = "sum"
     _: KW_ONLY
     time_axis: int = -1
+    _kernel: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     _smallest_rank = 2
 
@@ -72,6 +73,8 @@ class SpikeTime(Loss):
         self._check(
             time_constant=_checks.positive, length=_checks.count, filter_order=_checks.count
         )
+        kernel = exponential_kernel(self.time_constant, self.length, self.filter_order)
+        object.__setattr__(self, "_kernel", tuple(kernel.tolist()))
 
     def _prepare(
         self, xp: Namespace, layout: Layout, spikes: Array, target: Any
@@ -81,8 +84,7 @@ class SpikeTime(Loss):
         return spikes - desired, None, lambda cotangent: cotangent
 
     def _readout(self, xp: Namespace, signal: Array) -> tuple[Array, Pullback]:
-        kernel = exponential_kernel(self.time_constant, self.length, self.filter_order)
-        return readouts.trace(xp, signal, kernel, self.time_axis)
+        return readouts.trace(xp, signal, self._kernel, self.time_axis)
 
     def _criterion(
         self, xp: Namespace, layout: Layout, u: Array, target: None

@@ -1,0 +1,112 @@
+"""Every test that asks for `backend` runs on every array library."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat
+import numpy as np
+import pytest
+
+from spikeloss_xp.backends._available import adapter, describe
+
+REQUIRED = set(os.environ.get("SPIKELOSS_XP_REQUIRED_BACKENDS", "").split())
+"""Backends that a run must not skip: a machine that should have a library notices if it has not."""
+
+BACKENDS = {  # how the test names it: library, device, the widest floating dtype
+    "numpy": ("numpy", "cpu", "float64"),
+    "torch": ("torch", "cpu", "float64"),
+    "jax": ("jax", "cpu:0", "float32"),
+    "jax-x64": ("jax", "cpu:0", "float64"),
+    "array-api-strict": ("array_api_strict", "CPU_DEVICE", "float64"),
+    "array-api-strict-device1": ("array_api_strict", "device1", "float64"),
+    "cupy": ("cupy", "cuda:0", "float64"),
+    "torch-cuda": ("torch", "cuda:0", "float64"),
+}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library under test."""
+
+    name: str
+    library: str
+    place: str
+    dtype: str
+    """The floating dtype that tests compute in unless they say otherwise."""
+
+    @property
+    def xp(self) -> Any:
+        return adapter(self.library).namespace(self.library)
+
+    @property
+    def device(self) -> object:
+        """What the library's adapter takes for the device under test."""
+        return self.xp.Device(self.place) if self.library == "array_api_strict" else self.place
+
+    @property
+    def rtol(self) -> float:
+        """A few hundred roundings of `dtype`: sums of that many terms lose no more."""
+        return {"float64": 1e-12, "float32": 1e-5}[self.dtype]
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether gradients come from automatic differentiation."""
+        return adapter(self.library).value_and_grad is not None
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether the values of an array can be read for free."""
+        return adapter(self.library).peek(self.asarray([0])) is not None
+
+    def compiled(self, function: Any) -> Any:
+        """Compile a function as users of the library would; many small ones run sooner for it."""
+        return adapter(self.library).compiled(function)
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Any:
+        """Make an array on the device under test; floating values in `dtype`, by default."""
+        host = np.asarray(values)
+        if dtype is None and host.dtype.kind == "f":
+            dtype = self.dtype
+        made = adapter(self.library).from_host(self.xp, host, self.device)
+        return made if dtype is None else self.xp.astype(made, getattr(self.xp, dtype))
+
+    def numpy(self, x: Any) -> np.ndarray:
+        """Copy an array of the library to NumPy, after making sure that it is one."""
+        assert array_api_compat.array_namespace(x) is self.xp
+        return adapter(self.library).to_host(x)
+
+
+def _usable(library: str, place: str) -> str | None:
+    """Return why a backend cannot be tested here, or None."""
+    if place.startswith("cuda") and place not in describe(library).devices:
+        return "no CUDA device"
+    return describe(library).problem
+
+
+@contextlib.contextmanager
+def on(name: str) -> Iterator[Backend]:
+    """Yield a backend in the state it is tested in, or skip with the reason."""
+    library, place, dtype = BACKENDS[name]
+    if problem := _usable(library, place):
+        if name in REQUIRED:
+            pytest.fail(f"{name} is required: {problem}")
+        pytest.skip(f"{name}: {problem}")
+    with contextlib.ExitStack() as state:
+        state.enter_context(adapter(library).scope(dtype))
+        if library == "array_api_strict":
+            import array_api_strict
+
+            strictest = array_api_strict.ArrayAPIStrictFlags(
+                boolean_indexing=False, data_dependent_shapes=False
+            )
+            state.enter_context(strictest)
+        yield Backend(name, library, place, dtype)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with on(request.param) as found:
+        yield found
