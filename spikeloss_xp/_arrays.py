@@ -9,6 +9,11 @@ from spikeloss_xp import _dispatch
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
 
+def is_array(values: Any) -> bool:
+    """Tell whether a value is an array of some library."""
+    return bool(array_api_compat.is_array_api_obj(values))
+
+
 def floating(xp: Namespace, x: Array, argument: str = "input") -> tuple[Array, Pullback]:
     """Return `x` in the dtype to compute in, and the pullback to the dtype it came in.
 
@@ -21,8 +26,9 @@ def floating(xp: Namespace, x: Array, argument: str = "input") -> tuple[Array, P
             return x, lambda cotangent: cotangent
         return xp.astype(x, xp.float32), lambda cotangent: xp.astype(cotangent, given)
     if xp.isdtype(given, ("bool", "integral")):
-        default = xp.__array_namespace_info__().default_dtypes()["real floating"]
-        return xp.astype(x, default), lambda cotangent: cotangent
+        device = _dispatch.adapter(xp).device(x)
+        defaults = xp.__array_namespace_info__().default_dtypes(device=device)
+        return xp.astype(x, defaults["real floating"]), lambda cotangent: cotangent
     raise TypeError(f"{argument} must be bool, integer or real floating; got {given}")
 
 
@@ -34,7 +40,7 @@ def follow(xp: Namespace, like: Array, values: Any, argument: str) -> Array:
     """
     adapter = _dispatch.adapter(xp)
     device = adapter.device(like)
-    if array_api_compat.is_array_api_obj(values):
+    if is_array(values):
         theirs = _dispatch.namespace(values, argument)
         if theirs is xp:
             if adapter.device(values) == device:
@@ -67,6 +73,6 @@ def constant(xp: Namespace, like: Array, values: float | tuple[float, ...]) -> A
 
 def peek(xp: Namespace, values: Any) -> np.ndarray | None:
     """Return values where reading them is free: of the host, outside any trace. Else None."""
-    if array_api_compat.is_array_api_obj(values):
+    if is_array(values):
         return _dispatch.adapter(array_api_compat.array_namespace(values)).peek(values)
     return np.asarray(values)

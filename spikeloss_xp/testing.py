@@ -1,1 +1,122 @@
-"""Under construction."""
+"""Tests that a loss is the same on every array library, for your own test suite."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp import _arrays, _dispatch
+from spikeloss_xp._consistency import (
+    Place,
+    differences,
+    dtype_name,
+    evaluate,
+    places,
+    reference,
+)
+from spikeloss_xp._typing import Array
+from spikeloss_xp.backends._available import available, describe
+
+__all__ = ["assert_consistent"]
+
+
+def assert_consistent(
+    loss: Callable[..., Array],
+    input: Array,
+    target: Any = None,
+    *,
+    backends: Sequence[str] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> None:
+    """Check that a loss has the same value and gradient on every array library.
+
+    Value and gradient are evaluated on each backend, in the dtype of `input` and on the first
+    device of each kind, and compared with an evaluation by NumPy in float64. With
+    ``reduction="none"`` the terms are compared, and the gradient of their sum with fixed random
+    weights.
+
+    Parameters
+    ----------
+    loss : callable
+        A loss of this library.
+    input : array
+        Spikes of any array library.
+    target : array or sequence, optional
+        The loss's target; none for `SparsityEnforcer`.
+    backends : sequence of str, optional
+        Import names of array libraries, with an adapter or without one. By default all that
+        `spikeloss_xp.backends.available` finds usable and that have the dtype of `input`.
+    rtol : float, optional
+        Difference allowed, as a fraction of the largest entry of the reference. By default 100
+        times the spacing of the dtype computed in, and for a gradient of 16 bits that dtype's
+        spacing in addition.
+    atol : float, optional
+        Difference allowed in addition. By default the smallest number of the dtype.
+
+    Raises
+    ------
+    AssertionError
+        If some backend disagrees: the message shows which, in what, by how much, and where.
+    ValueError
+        If a backend that was named cannot be used, or has no dtype like that of `input`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
+    >>> sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+    """
+    dtype = dtype_name(input)
+    host_input = _on_host(input, "input")
+    targets = () if target is None else (_on_host(target, "target"),)
+    where = _all_places(dtype) if backends is None else _named_places(backends, dtype)
+
+    cotangent = _weights(loss, host_input.astype(np.float64), *targets)
+    expected = reference(loss, host_input, *targets, cotangent=cotangent)
+    complaints = []
+    for place in where:
+        got, _ = evaluate(loss, place, host_input, dtype, *targets, cotangent=cotangent)
+        for what, difference in differences(got, expected, rtol, atol).items():
+            if not difference.agrees:
+                complaints.append(
+                    f"{place}: the {what} differs by {difference.largest:.3g}, "
+                    f"{difference.relative:.3g} of its largest entry ({difference.allowed:.3g} is "
+                    f"allowed), most at {list(difference.where)}: {difference.got!r} where "
+                    f"{difference.expected!r} is expected"
+                )
+    if complaints:
+        raise AssertionError(
+            f"{loss!r} on {dtype} spikes of shape {host_input.shape} differs from the float64 "
+            "evaluation by NumPy\n  " + "\n  ".join(complaints)
+        )
+
+
+def _on_host(values: Any, argument: str) -> np.ndarray:
+    if _arrays.is_array(values):
+        return _dispatch.adapter(_dispatch.namespace(values)).to_host(values)
+    return _arrays.host(values, argument)
+
+
+def _weights(loss: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray | None:
+    if getattr(loss, "reduction", None) != "none":
+        return None
+    return np.random.default_rng(0).uniform(0.5, 1.5, loss(*arrays).shape)
+
+
+def _all_places(dtype: str) -> list[Place]:
+    usable = (places(info) for info in available().values() if info.usable)
+    return [place for found in usable for place in found if place.holds(dtype)]
+
+
+def _named_places(backends: Sequence[str], dtype: str) -> list[Place]:
+    found = []
+    for name in backends:
+        info = describe(name)
+        if not info.usable:
+            raise ValueError(f"backend {name!r} cannot be used: {info.problem}")
+        found += places(info)
+        if not found[-1].holds(dtype):
+            raise ValueError(f"backend {name!r} has no dtype {dtype}")
+    return found
