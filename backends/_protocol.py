@@ -61,7 +61,7 @@ class Adapter(Protocol):
         """Return the function as the library's users would run it in a loop."""
 
     def causal_filter(self, xp: Namespace, x: Array, kernel: Array) -> Array:
-        """Filter the last axis as `spikeloss_xp.causal_filter` says; kernel and `x` share a dtype."""
+        """Filter the last axis as `spikeloss_xp.causal_filter` says; both arrays share a dtype."""
 
     def moving_sum(self, xp: Namespace, x: Array, window: int) -> Array:
         """Sum the last `window` steps of the last axis at each step."""

@@ -104,7 +104,7 @@ class Loss(ABC):
         return terms, lambda cotangent: cotangent
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
-        """Check hyper-parameters, and keep each as the plain Python value that its check returns."""
+        """Check hyper-parameters, and keep each as the plain value that its check returns."""
         for name, check in {**checks, "time_axis": _checks.integer}.items():
             object.__setattr__(self, name, check(getattr(self, name), name))
         _checks.one_of(REDUCTIONS, self.reduction, "reduction")
