@@ -1,5 +1,6 @@
 """Evaluating a loss in several places, and saying by how much the results differ."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -153,10 +154,25 @@ class Difference:
             atol + rtol * scale,
         )
 
+    def __str__(self) -> str:
+        entry = f" at {list(self.where)}" if self.where else ""
+        return (
+            f"is {self.got!r}{entry} where {self.expected!r} is expected; relative to the largest "
+            f"entry that is a difference of {self.relative:.2g}, and {self.allowed_relative:.2g} "
+            "is allowed"
+        )
+
     @property
     def relative(self) -> float:
         """The largest difference as a fraction of the largest entry expected."""
-        return self.largest / self.scale if self.largest else 0.0
+        if self.largest == 0:
+            return 0.0
+        return self.largest / self.scale if self.scale else math.inf
+
+    @property
+    def allowed_relative(self) -> float:
+        """What is allowed as a fraction of the largest entry expected."""
+        return self.allowed / self.scale if self.scale else math.inf
 
     @property
     def agrees(self) -> bool:

@@ -80,12 +80,7 @@ def assert_consistent(
         got, _ = evaluate(loss, place, host_input, dtype, *targets, cotangent=cotangent)
         for what, difference in differences(got, expected, rtol, atol).items():
             if not difference.agrees:
-                complaints.append(
-                    f"{place}: the {what} differs by {difference.largest:.3g}, "
-                    f"{difference.relative:.3g} of its largest entry ({difference.allowed:.3g} is "
-                    f"allowed), most at {list(difference.where)}: {difference.got!r} where "
-                    f"{difference.expected!r} is expected"
-                )
+                complaints.append(f"{place}: the {what} {difference}")
     if complaints:
         raise AssertionError(
             f"{loss!r} on {dtype} spikes of shape {host_input.shape} differs from the float64 "
