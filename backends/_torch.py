@@ -1,6 +1,7 @@
 """PyTorch: gradients by its own automatic differentiation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import array_api_compat.torch
 import numpy as np
@@ -35,7 +36,7 @@ def devices(xp: Namespace) -> list[str]:
     return [*names, "mps"] if torch.backends.mps.is_available() else names
 
 
-def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
     return torch.tensor(values, device=device)
 
 
@@ -47,15 +48,15 @@ def _as_numpy(x: torch.Tensor) -> np.ndarray:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def device(x: Array) -> object:
+def device(x: Array) -> Any:
     return x.device
 
 
 def peek(x: Array) -> np.ndarray | None:
-    plain = type(x) is torch.Tensor and x.device.type == "cpu"
-    if not plain or torch.compiler.is_compiling() or _in_function_transform(x):
+    if type(x) is not torch.Tensor or x.device.type != "cpu" or torch.compiler.is_compiling():
         return None
-    return _as_numpy(x.detach())
+    values = x.detach()  # within a transform of `torch.func`, this wraps even what was not wrapped
+    return None if _in_function_transform(values) else _as_numpy(values)
 
 
 def _in_function_transform(x: torch.Tensor) -> bool:
