@@ -1,0 +1,246 @@
+"""What the documentation shows runs, what it names exists, and every public name is in it."""
+
+import ast
+import doctest
+import functools
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp import losses
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted(ROOT.glob("docs/**/*.md"))
+PAGES = [ROOT / "README.md", *DOCS]
+OPTIONAL = ("array_api_strict", "cupy", "jax", "torch")  # libraries that a reader may not have
+MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
+PUBLIC = sorted(
+    {*sx.__all__, *sx.backends.__all__, *sx.testing.__all__, *losses.__all__}  # by last name
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced code block of a Markdown file."""
+
+    language: str
+    line: int
+    """The line of the file, from 0, that the code starts on."""
+    text: str
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        """The code, without what it is shown to print."""
+        if self.language == "python":
+            return ast.parse(self.text)
+        examples = doctest.DocTestParser().get_examples(self.text)
+        return ast.parse("".join(example.source for example in examples))
+
+    @property
+    def imports(self) -> set[str]:
+        """The libraries that the code imports."""
+        return {library for node in ast.walk(self.tree) for library, _ in _imported(node)}
+
+    @property
+    def defines(self) -> set[str]:
+        """The names that the code binds, apart from libraries that are there."""
+        return {name for node in ast.walk(self.tree) for name in _bound(node)}
+
+    @property
+    def uses(self) -> set[str]:
+        """The names that the code reads."""
+        nodes = ast.walk(self.tree)
+        return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def _imported(node: ast.AST) -> list[tuple[str, str]]:
+    """Return what an import statement imports from, and the name it gives to that."""
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return []
+    return [
+        ((getattr(node, "module", None) or alias.name).partition(".")[0],
+         (alias.asname or alias.name).partition(".")[0])
+        for alias in node.names
+    ]  # fmt: skip
+
+
+def _bound(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import() | ast.ImportFrom():
+            return [name for library, name in _imported(node) if library in MISSING]
+        case ast.FunctionDef() | ast.ClassDef():
+            return [node.name]
+        case ast.Name(ctx=ast.Store()):
+            return [node.id]
+    return []
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    """Return the code blocks of a page in some languages."""
+    text = page.read_text(encoding="utf-8")
+    fences = re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [
+        Block(fence[1], text.count("\n", 0, fence.start(2)), fence[2])
+        for fence in fences
+        if fence[1] in languages
+    ]
+
+
+@dataclass
+class Reading:
+    """A page being read: its blocks run in order, in one namespace, each of them once."""
+
+    page: Path
+    namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
+    done: int = 0
+    skipped: dict[int, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Names that a block which did not run would have defined, and the library it lacked."""
+
+    def run(self, through: int) -> None:
+        """Run the blocks up to one, and skip the test if that one cannot run."""
+        found = blocks(self.page, "python", "pycon")
+        for i in range(self.done, through + 1):
+            block, self.done = found[i], i + 1
+            lacking = sorted(block.imports & MISSING)
+            lacking += [self.unknown[name] for name in block.uses & self.unknown.keys()]
+            if lacking:
+                self.skipped[i] = f"needs {lacking[0]}"
+                self.unknown |= dict.fromkeys(block.defines, lacking[0])
+            else:
+                _run(self.page, block, self.namespace)
+                for name in block.defines:
+                    self.unknown.pop(name, None)
+        if through in self.skipped:
+            pytest.skip(self.skipped[through])
+
+
+def _run(page: Path, block: Block, namespace: dict[str, Any]) -> None:
+    if block.language == "python":
+        code = compile("\n" * block.line + block.text, str(page), "exec")
+        exec(code, namespace)
+        return
+    test = doctest.DocTestParser().get_doctest(
+        block.text, namespace, page.name, str(page), block.line
+    )
+    _check(test, clear=False)
+    namespace.update(test.globs)
+
+
+def _check(test: doctest.DocTest, *, clear: bool = True) -> None:
+    report: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False)
+    runner.run(test, out=report.append, clear_globs=clear)
+    assert not runner.failures, "".join(report)
+
+
+reading = functools.cache(Reading)
+
+
+@pytest.mark.parametrize(
+    ("page", "i"),
+    [
+        pytest.param(page, i, id=f"{page.name}:{block.line}")
+        for page in PAGES
+        for i, block in enumerate(blocks(page, "python", "pycon"))
+    ],
+)
+def test_the_code_of_a_page_runs(page, i):
+    reading(page).run(through=i)
+
+
+def test_the_adapter_that_is_shown_is_found_by_its_entry_point(tmp_path):
+    pytest.importorskip("array_api_strict")
+    page = ROOT / "docs" / "extending.md"
+    (project,) = (tomllib.loads(block.text) for block in blocks(page, "toml"))
+    (module,) = project["tool"]["setuptools"]["py-modules"]
+    (source,) = (b.text for b in blocks(page, "python") if b.text.startswith(f"# {module}.py\n"))
+    (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
+    installed = tmp_path / f"{module}-0.1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 0.1.0\n")
+    ((group, entries),) = project["project"]["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (installed / "entry_points.txt").write_text("\n".join(lines))
+
+    program = """
+import array_api_strict as xp
+import spikeloss_xp as sx
+assert sx.backends.available()["array_api_strict"].usable
+for bad in ([7], xp.asarray([7])):
+    try:
+        sx.SpikeMax()(xp.ones((1, 2, 5)), bad)
+    except ValueError as error:
+        print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("target must be between 0 and 1") == 2
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("page", ["docs/index.md", "CHANGELOG.md"])
+def test_every_public_name_is_documented(page, name):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert re.search(rf"`(\w+\.)*{name}`", text), f"{page} does not name {name}"
+
+
+@pytest.mark.parametrize("page", [*DOCS, *ROOT.glob("*.md")], ids=lambda page: page.name)
+def test_every_relative_link_resolves(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"\$\$.*?\$\$", "", text, flags=re.S)):
+        if re.match(r"\w+:", link):  # with a scheme
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            assert anchor in _anchors(target), f"{page.name} links to {link}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return what the headings of a page are linked by."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def modules() -> list[str]:
+    """Return the names of all modules of the package, without importing them."""
+    found = set()
+    for package in (sx, sx.backends):  # the folder of the second is not always within the first
+        for root in map(Path, package.__path__):
+            for path in root.rglob("*.py"):
+                within = path.relative_to(root).with_suffix("").parts
+                found.add(".".join([package.__name__, *within]).removesuffix(".__init__"))
+    return sorted(name for name in found if not name.endswith(".__main__"))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_the_examples_of_docstrings_pass(module):
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in MISSING:
+            raise
+        pytest.skip(f"needs {error.name}")
+    for test in doctest.DocTestFinder(exclude_empty=True).find(found):
+        _check(test)
+
+
+@pytest.mark.parametrize("name", sorted(set(sx.__all__) - {"backends", "testing"}))
+def test_every_public_object_shows_an_example(name):
+    assert ">>> " in getattr(sx, name).__doc__
