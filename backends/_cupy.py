@@ -1,5 +1,7 @@
 """CuPy: the closed-form gradients on a CUDA GPU."""
 
+from typing import Any
+
 import array_api_compat.cupy
 import cupy
 import numpy as np
@@ -43,7 +45,7 @@ def devices(xp: Namespace) -> list[str]:
     return [f"cuda:{i}" for i in sorted(range(count), key=lambda i: i != current)]
 
 
-def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
     if isinstance(device, str):
         device = cupy.cuda.Device(int(device.removeprefix("cuda:")))
     with device:
@@ -51,7 +53,8 @@ def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
 
 
 def to_host(x: Array) -> np.ndarray:
-    return cupy.asnumpy(x)
+    host: np.ndarray = cupy.asnumpy(x)
+    return host
 
 
 def synchronize(x: Array) -> None:

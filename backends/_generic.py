@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.metadata
 from collections.abc import Callable
+from typing import Any
 
 import array_api_compat
 import numpy as np
@@ -32,7 +33,7 @@ def scope(dtype: str) -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
-def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
     if isinstance(device, str):  # as `devices` names it
         device = xp.__array_namespace_info__().default_device()
     return xp.asarray(values, device=device, copy=True)
@@ -42,7 +43,7 @@ def to_host(x: Array) -> np.ndarray:
     return np.from_dlpack(x, device="cpu", copy=True)
 
 
-def device(x: Array) -> object:
+def device(x: Array) -> Any:
     return array_api_compat.device(x)
 
 
@@ -54,7 +55,7 @@ def synchronize(x: Array) -> None:
     """Nothing in the standard can be waited for."""
 
 
-def compiled(function: Callable[..., object]) -> Callable[..., object]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 

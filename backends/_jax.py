@@ -1,8 +1,9 @@
 """JAX: gradients by its own automatic differentiation, matrix products in full precision."""
 
+import contextlib
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,11 +44,11 @@ def _devices() -> dict[str, jax.Device]:
     return {f"{d.platform}:{d.id}": d for d in (*default, *host)}
 
 
-def scope(dtype: str) -> AbstractContextManager[object]:
-    return jax.enable_x64(jax.config.jax_enable_x64 or dtype == "float64")
+def scope(dtype: str) -> contextlib.AbstractContextManager[object]:
+    return jax.enable_x64(True) if dtype.endswith("64") else contextlib.nullcontext()
 
 
-def from_host(xp: Namespace, values: np.ndarray, device: object) -> Array:
+def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
     array = jnp.asarray(values)
     return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
 
@@ -56,7 +57,7 @@ def to_host(x: Array) -> np.ndarray:
     return np.array(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)
 
 
-def device(x: Array) -> object:
+def device(x: Array) -> Any:
     """None: what is created without a device goes where the arrays it meets are."""
 
 
@@ -71,7 +72,7 @@ def synchronize(x: Array) -> None:
     x.block_until_ready()
 
 
-def compiled(function: Callable[..., object]) -> Callable[..., object]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(function)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,13 +39,13 @@ class Adapter(Protocol):
     def scope(self, dtype: str) -> AbstractContextManager[object]:
         """Return the context in which arrays of `dtype` exist, for this thread only."""
 
-    def from_host(self, xp: Namespace, values: np.ndarray, device: object) -> Array:
+    def from_host(self, xp: Namespace, values: np.ndarray, device: Any) -> Array:
         """Copy a NumPy array to `device`: one of `devices`, or what `device` returned."""
 
     def to_host(self, x: Array) -> np.ndarray:
         """Copy an array to NumPy, without its gradient; bfloat16 comes as float32."""
 
-    def device(self, x: Array) -> object:
+    def device(self, x: Array) -> Any:
         """Return what the library's creation functions take as ``device=`` to be where `x` is."""
 
     def peek(self, x: Array) -> np.ndarray | None:
@@ -57,7 +57,7 @@ class Adapter(Protocol):
     def synchronize(self, x: Array) -> None:
         """Wait until `x` has been computed."""
 
-    def compiled(self, function: Callable[..., object]) -> Callable[..., object]:
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as the library's users would run it in a loop."""
 
     def causal_filter(self, xp: Namespace, x: Array, kernel: Array) -> Array:

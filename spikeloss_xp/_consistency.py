@@ -135,9 +135,7 @@ class Difference:
     allowed: float
 
     @classmethod
-    def of(
-        cls, got: np.ndarray, expected: np.ndarray, rtol: float, atol: float
-    ) -> "Difference":
+    def of(cls, got: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> "Difference":
         """Compare two arrays of the same shape, relative to the largest entry expected."""
         same = (got == expected) | (np.isnan(got) & np.isnan(expected))
         with np.errstate(invalid="ignore"):
@@ -196,7 +194,10 @@ def differences(
     computing = ROUNDINGS * EPSILON[got.value_dtype]
     storing = EPSILON[got.gradient_dtype] if got.gradient_dtype != got.value_dtype else 0.0
     result = {}
-    for what, dtype, extra in (("value", got.value_dtype, 0.0), ("gradient", got.gradient_dtype, storing)):
+    for what, dtype, extra in (
+        ("value", got.value_dtype, 0.0),
+        ("gradient", got.gradient_dtype, storing),
+    ):
         result[what] = Difference.of(
             getattr(got, what),
             getattr(expected, what),

@@ -19,7 +19,7 @@ def namespace(x: Array, argument: str = "input") -> Namespace:
 
 def library(xp: Namespace) -> str:
     """Return the import name of the array library behind a namespace."""
-    return xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    return str(xp.__name__).removeprefix("array_api_compat.").partition(".")[0]
 
 
 def adapter(xp: Namespace) -> Adapter:

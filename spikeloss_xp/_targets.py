@@ -32,7 +32,7 @@ def class_labels(
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, "integral"):
         raise TypeError(f"target must hold integers, the index of a class; got {label.dtype}")
-    expected = {"[batch]": (layout.batch,)}
+    expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
     _check_shape(label, "class indices", expected)
@@ -54,7 +54,7 @@ def multi_hot_labels(
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, ("bool", "real floating")):
         raise TypeError(f"target must be multi-hot, in bool or real floating; got {label.dtype}")
-    expected = {"[batch, class]": (layout.batch, layout.classes)}
+    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, layout.classes)}
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, layout.classes)
     _check_shape(label, "multi-hot labels", expected)

@@ -97,7 +97,8 @@ def _on_host(values: Any, argument: str) -> np.ndarray:
 def _weights(loss: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray | None:
     if getattr(loss, "reduction", None) != "none":
         return None
-    return np.random.default_rng(0).uniform(0.5, 1.5, loss(*arrays).shape)
+    terms: np.ndarray = loss(*arrays)
+    return np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)
 
 
 def _all_places(dtype: str) -> list[Place]:

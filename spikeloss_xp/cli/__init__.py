@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return _compare(options)
+        return _run_compare(options)
     except UsageError as error:
         print(f"spikeloss-xp: error: {error}", file=sys.stderr)
         return 2
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _run_compare(options: argparse.Namespace) -> int:
     recording = load(options.file)
     where, unused = _places(options.backend, options.device, options.dtype)
     wanted = [
@@ -102,9 +102,9 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         print(f"{recording.name}: spikes {shape}, {options.dtype}\n")
         print(table(rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
-        print(f"\n{_verdict(rows, where)}")
-        for heading, reasons in (("Not used", unused), ("Left out", left_out)):
-            for name, reason in reasons.items():
+        print(f"\n{_verdict(rows)}")
+        for heading, why in (("Not used", unused), ("Left out", left_out)):
+            for name, reason in why.items():
                 print(f"{heading}: {name}: {reason}")
     return 0 if agree else 1
 
@@ -151,11 +151,11 @@ def _rows(
     return rows
 
 
-def _verdict(rows: Sequence[Row], where: Sequence[Place]) -> str:
+def _verdict(rows: Sequence[Row]) -> str:
     wrong = sum(row.problem is not None for row in rows)
     if wrong:
         return f"{wrong} of {len(rows)} rows DISAGREE with NumPy in float64."
     return (
-        f"All {len(rows)} rows agree with NumPy in float64, as far as rounding allows. A difference "
-        "is relative to the largest entry; the time is that of value and gradient."
+        f"All {len(rows)} rows agree with NumPy in float64, as far as rounding allows. A "
+        "difference is relative to the largest entry; the time is that of value and gradient."
     )

@@ -1,0 +1,269 @@
+"""The command, run as its user runs it."""
+
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+import spikeloss_xp.cli._compare
+from spikeloss_xp.backends import available
+from spikeloss_xp.cli import main
+from spikeloss_xp.cli._recording import load
+
+LOSSES = 10  # five, four of which read rates in a window too, one of those in two modes
+USABLE = [name for name, info in available().items() if info.usable]
+
+
+def run(capsys, *arguments):
+    status = main(["compare", *map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write arrays to an .npz file."""
+
+    def write(**arrays):
+        path = tmp_path / "own.npz"
+        np.savez(path, **arrays)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def spikes():
+    return (np.random.default_rng(0).random((4, 3, 40)) < 0.2).astype(np.float32)
+
+
+def test_all_backends_agree_on_the_shipped_recording(capsys):
+    status, out, err = run(capsys)
+    assert status == 0
+    assert err == ""
+    heading, rows = out.split("\n\n")[:2]
+    assert "[10, 2, 1000], float32" in heading
+    assert len(rows.splitlines()) == 2 + LOSSES * len(USABLE)
+    assert f"All {LOSSES * len(USABLE)} rows agree" in out
+    for name, info in available().items():
+        assert (f"Not used: {name}: {info.problem}" in out) == (not info.usable)
+    assert "\033" not in out  # colour is for terminals
+
+
+def test_rows_hold_what_the_library_computes(capsys):
+    _, out, _ = run(capsys, "--loss", "SpikeTime", "--backend", "numpy", "--json")
+    (row,) = json.loads(out)["rows"]
+    recording = load(None)
+    value, gradient = sx.value_and_grad(sx.SpikeTime())(
+        recording.input.astype(np.float32), recording.trains
+    )
+    assert row["value"] == pytest.approx(float(value))
+    assert row["gradient_norm"] == pytest.approx(np.linalg.norm(gradient))
+    assert 0 < row["gradient_difference"] < 1e-6  # float32 is not float64
+    assert row["seconds"] > 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_every_dtype(capsys, dtype):
+    status, out, err = run(capsys, "--dtype", dtype, "--loss", "SpikeMax", "--loss", "SpikeTime")
+    if dtype == "bfloat16" and USABLE == ["numpy"]:
+        assert status == 2
+        assert "numpy: it has no bfloat16" in err
+    else:
+        assert status == 0
+        assert ("Not used: numpy: it has no bfloat16" in out) == (dtype == "bfloat16")
+    assert dtype in out + err
+
+
+def test_a_backend_that_disagrees_is_marked(capsys, monkeypatch):
+    reference = spikeloss_xp.cli._compare.reference
+
+    def wrong(*arguments):
+        result = reference(*arguments)
+        result.gradient[0, 1, 7] += 1.0
+        return result
+
+    monkeypatch.setattr("spikeloss_xp.cli._compare.reference", wrong)
+    status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy")
+    assert status == 1
+    assert len(re.findall(r"DISAGREES: the gradient is .* at \[0, 1, 7\] where", out)) == 2
+    assert "2 of 2 rows DISAGREE" in out
+    status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy", "--json")
+    assert status == 1
+    assert json.loads(out)["agree"] is False
+
+
+def test_a_backend_that_fails_is_a_row(capsys, monkeypatch):
+    def fail(*arguments, **more):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("spikeloss_xp.cli._compare.evaluate", fail)
+    status, out, _ = run(capsys, "--loss", "SparsityEnforcer", "--backend", "numpy")
+    assert status == 1
+    assert "DISAGREES: MemoryError: no room" in out
+
+
+@pytest.mark.parametrize(
+    ("targets", "evaluated"),
+    [
+        ({"target": "trains"}, {"SpikeTime", "SparsityEnforcer"}),
+        ({"label": "classes"}, {"SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"}),
+        ({"target": "classes"}, {"SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"}),
+        ({"label": "hot"}, {"SpikeMoid", "SparsityEnforcer"}),
+        (
+            {"target": "trains", "label": "classes"},
+            {"SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"},
+        ),
+        ({"label": "per step"}, {"SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"}),
+        ({"label": "hot per step"}, {"SpikeMoid", "SparsityEnforcer"}),
+    ],
+)
+def test_files_of_ones_own(capsys, file, spikes, targets, evaluated):
+    kinds = {
+        "trains": spikes[::-1],
+        "classes": np.asarray([0, 2, 1, 0], np.int32),
+        "per step": np.ones((4, 40), np.int64),
+        "hot": np.eye(3)[[0, 1, 2, 2]],
+        "hot per step": spikes > 0,
+    }
+    path = file(input=spikes, **{key: kinds[kind] for key, kind in targets.items()})
+    status, out, err = run(capsys, path, "--backend", "numpy", "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert {row["loss"].partition(",")[0] for row in result["rows"]} == evaluated
+    assert result["shape"] == [4, 3, 40]
+    per_step = any("step" in kind for kind in targets.values())
+    global_rate = {row["loss"] for row in result["rows"]} & {"SpikeRate", "SpikeMax", "SpikeMoid"}
+    assert bool(global_rate) == (not per_step and evaluated != {"SpikeTime", "SparsityEnforcer"})
+
+
+def test_what_is_left_out_is_said(capsys, file, spikes):
+    path = file(input=spikes, target=spikes)
+    _, out, _ = run(capsys, path, "--backend", "numpy")
+    assert "Left out: SpikeMax: there is no target for it" in out
+    status, _, err = run(capsys, path, "--backend", "numpy", "--loss", "SpikeMax")
+    assert status == 2
+    assert "nothing to evaluate" in err
+
+
+def bad_files(folder, spikes):
+    """Yield a path, and what the message must say of it."""
+    label = np.zeros(4, np.int64)
+
+    def saved(**arrays):
+        np.savez(folder / "bad.npz", **arrays)
+        return folder / "bad.npz"
+
+    yield folder / "nowhere.npz", "no such file"
+    yield folder, "no such file"
+    (folder / "text.npz").write_text("spikes")
+    yield folder / "text.npz", "not an .npz file"
+    np.save(folder / "one.npy", spikes)
+    yield folder / "one.npy", "not an .npz file"
+    (folder / "p.npz").write_bytes(pickle.dumps({"input": [1]}))
+    yield folder / "p.npz", "not an .npz file"
+    yield saved(spikes=spikes), "must hold an array `input`"
+    yield saved(input=spikes), "`target` or `label`; it holds input"
+    yield saved(input=np.asarray([{}]), label=label), "cannot be read"
+    yield saved(input=spikes.astype(complex), label=label), "not an array of real numbers"
+    yield saved(input=spikes.astype(str), label=label), "not an array of real numbers"
+    yield saved(input=spikes[0], label=label), "got shape (3, 40)"
+    yield saved(input=spikes[:0], label=label[:0]), "got shape (0, 3, 40)"
+    yield saved(input=spikes, label=label[:3]), "(3,)"
+    yield saved(input=spikes, target=np.swapaxes(spikes, 1, 2)), "(4, 40, 3)"
+    yield saved(input=spikes, label=label + 3), "between 0 and 2; got values from 3 to 3"
+    whole = saved(input=spikes, label=label).read_bytes()
+    damaged = bytearray(whole)
+    damaged[200:260] = bytes(60)
+    (folder / "damaged.npz").write_bytes(damaged)
+    yield folder / "damaged.npz", "cannot be read"
+
+
+def test_bad_files_are_answered(capsys, tmp_path, spikes):
+    for path, message in bad_files(tmp_path, spikes):
+        status, out, err = run(capsys, path)
+        assert (status, out) == (2, ""), path
+        assert message in err
+        assert err.startswith("spikeloss-xp: error: ")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backend", "nosuchlibrary"], "No module named 'nosuchlibrary'"),
+        (["--device", "toaster"], "numpy: it has no device 'toaster', only cpu"),
+        (["--backend", "numpy", "--dtype", "bfloat16"], "numpy: it has no bfloat16"),
+    ],
+)
+def test_what_cannot_be_had_is_bad_usage(capsys, arguments, message):
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["compare", "--loss", "Spike"], ["compare", "--dtype", "int8"], ["x"], []]
+)
+def test_unknown_words_are_bad_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_a_device_by_kind(capsys):
+    status, out, _ = run(capsys, "--device", "cpu", "--loss", "SparsityEnforcer", "--json")
+    assert status == 0
+    rows = json.loads(out)["rows"]
+    assert [row["backend"] for row in rows] == [name for name in USABLE if name != "cupy"]
+
+
+def test_as_a_module_and_as_a_script():
+    script = Path(sys.executable).with_name("spikeloss-xp")
+    fast = ["compare", "--loss", "SparsityEnforcer", "--backend", "numpy"]
+    for command in ([sys.executable, "-m", "spikeloss_xp"], [script]):
+        done = subprocess.run([*command, *fast], capture_output=True, text=True, check=True)
+        assert "All 1 rows agree" in done.stdout
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"spikeloss-xp {sx.__version__}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
+@pytest.mark.parametrize("no_colour", [False, True])
+def test_colour_and_progress_on_a_terminal(no_colour):
+    import pty
+
+    program = (
+        "import sys, spikeloss_xp.cli as cli, spikeloss_xp.cli._compare as compare\n"
+        "compare.reference = lambda *a, r=compare.reference: "
+        "type(r(*a))(r(*a).value * 2, r(*a).gradient, 'float64', 'float64')\n"
+        "sys.exit(cli.main(['compare', '--backend', 'numpy', '--loss', 'SparsityEnforcer']))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+    if no_colour:
+        environment["NO_COLOR"] = "1"
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # what Linux answers when the other end has closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert process.wait() == 1
+    assert b"1 of 1: SparsityEnforcer on numpy" in shown
+    assert (b"\033[31mSparsityEnforcer" in shown) != no_colour
