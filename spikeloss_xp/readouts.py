@@ -24,8 +24,8 @@ def rate(xp: Namespace, spikes: Array, moving_window: int | None) -> tuple[Array
     steps = spikes.shape[-1]
 
     def spread(cotangent: Array) -> Array:
-        # Each step counts the same in a mean.
-        return xp.broadcast_to(cotangent[..., None] / steps, spikes.shape)
+        # Each step counts the same in a mean. An array of its own, which whoever gets may change.
+        return xp.repeat(cotangent[..., None] / steps, steps, axis=-1)
 
     return xp.mean(spikes, axis=-1), spread
 
