@@ -1,0 +1,162 @@
+"""The two primitives against loops, at lengths around every block and power of two."""
+
+import functools
+import re
+
+import numpy as np
+import pytest
+import reference
+
+import spikeloss_xp as sx
+
+STEPS = [1, 2, 31, 33, 129, 300]
+LENGTHS = [1, 2, 100, 129, 400]
+# Float32 products of up to 300 terms, accumulated in blocks: measured at 2e-7 of the largest.
+OF_THE_LARGEST = {"float32": 5e-7, "float64": 1e-15}
+
+
+def of_the_largest(got, wanted):
+    return np.max(np.abs(got - wanted)) / max(np.max(np.abs(wanted)), 1e-30)
+
+
+@functools.cache
+def filtered(steps, length):
+    random = np.random.default_rng(steps * 1000 + length)
+    x = random.normal(size=(2, steps)).astype(np.float32)
+    taps = random.normal(size=length).astype(np.float32)
+    return x, taps, reference.causal_filter(x.astype(float), taps.astype(float))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("steps", STEPS)
+def test_causal_filter(backend, steps, length):
+    x, taps, wanted = filtered(steps, length)
+    run = backend.compiled(sx.causal_filter)
+    got = run(backend.asarray(x, "float32"), backend.asarray(taps, "float32"))
+    assert got.dtype == backend.xp.float32
+    assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST["float32"]
+
+
+@pytest.mark.parametrize("window", LENGTHS)
+@pytest.mark.parametrize("steps", STEPS)
+def test_moving_average(backend, steps, window):
+    x, _, _ = filtered(steps, 1)
+    wanted = reference.moving_average(x.astype(float), window)
+    run = backend.compiled(lambda x: sx.moving_average(x, window))
+    got = run(backend.asarray(x, "float32"))
+    assert got.dtype == backend.xp.float32
+    assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST["float32"]
+
+
+def test_every_digit_of_the_dtype_is_kept(backend):
+    x, taps, wanted = filtered(300, 129)
+    got = sx.causal_filter(backend.asarray(x.astype(float)), backend.asarray(taps.astype(float)))
+    assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST[backend.dtype]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+def test_any_axis(backend, axis):
+    x, taps = np.random.default_rng(3).normal(size=(2, 3, 4)), [1.0, -0.5, 0.25]
+    run = backend.compiled(
+        lambda x: (sx.causal_filter(x, taps, axis), sx.moving_average(x, 2, axis))
+    )
+    filtered, averaged = run(backend.asarray(x))
+    moved = np.moveaxis(x, axis, -1)
+    for got, wanted in (
+        (filtered, reference.causal_filter(moved, taps)),
+        (averaged, reference.moving_average(moved, 2)),
+    ):
+        assert got.shape == x.shape
+        wanted = np.moveaxis(wanted, -1, axis)
+        np.testing.assert_allclose(backend.numpy(got), wanted, rtol=0, atol=backend.rtol)
+
+
+def test_silence_is_exact_before_a_spike_and_after_the_kernel(backend):
+    x = np.zeros((1, 300))
+    x[0, 70] = 1e6
+    taps = sx.exponential_kernel(20, 100)
+    y = backend.numpy(sx.causal_filter(backend.asarray(x), taps))[0]
+    impulse = 1e6 * taps.astype(y.dtype)
+    np.testing.assert_allclose(y[70:170], impulse, rtol=1e-7)  # one product of float32 each
+    assert not y[:70].any()
+    assert not y[170:].any()
+
+    y = backend.numpy(sx.moving_average(backend.asarray(x), 100))[0]
+    assert (y[70:170] == y[70]).all()
+    assert not y[:70].any()
+    assert not y[170:].any()
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 31, 100, 300, 400])
+def test_counts_of_binary_spikes_are_exact(backend, window):
+    spikes = np.random.default_rng(4).integers(0, 2, size=(1, 300))
+    counts = [spikes[:, max(0, t - window + 1) : t + 1].sum(axis=-1) for t in range(300)]
+    wanted = (np.stack(counts, axis=-1) / window).astype(np.float32)
+    got = backend.numpy(sx.moving_average(backend.asarray(spikes, "float32"), window))
+    # The sum is exact. XLA divides by multiplying with the reciprocal: one rounding more.
+    np.testing.assert_array_max_ulp(got, wanted, 1 if backend.library == "jax" else 0)
+
+
+def test_graded_rates_are_never_negative(backend):
+    x = np.random.default_rng(5).uniform(0, 1, size=(1, 300)) * (np.arange(300) < 150)
+    got = backend.numpy(sx.moving_average(backend.asarray(x, "float32"), 31))
+    assert (got[:, :180] > 0).all()
+    assert not got[:, 180:].any()
+
+
+def test_zero_axes_of_batch_are_enough(backend):
+    y = sx.causal_filter(backend.asarray(np.asarray([0.0, 1.0, 0.0, 0.0])), [1.0, 0.5])
+    np.testing.assert_array_equal(backend.numpy(y), [0, 1, 0.5, 0])
+    y = sx.moving_average(backend.asarray(np.asarray([1.0, 0.0, 1.0, 1.0])), 2)
+    np.testing.assert_array_equal(backend.numpy(y), [0.5, 0.5, 0.5, 1])
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_the_kernel_is_the_exponential_convolved_with_itself(order):
+    exponential = np.exp(-np.arange(50) / 7.5)
+    wanted = functools.reduce(np.convolve, [exponential] * order)[:50]
+    kernel = sx.exponential_kernel(7.5, 50, order)
+    assert kernel.dtype == np.float64
+    np.testing.assert_allclose(kernel, wanted, rtol=1e-13)  # sums of up to 50^order terms
+    assert kernel[0] == 1
+
+
+def test_the_kernel_by_hand():
+    a = np.exp(-1 / 5)
+    np.testing.assert_allclose(sx.exponential_kernel(5, 3), [1, a, a**2], rtol=1e-15)
+    np.testing.assert_allclose(sx.exponential_kernel(5, 3, 2), [1, 2 * a, 3 * a**2], rtol=1e-15)
+    # C(2, 2), C(3, 2), C(4, 2), C(5, 2)
+    wanted = np.asarray([1, 3, 6, 10]) * a ** np.arange(4)
+    np.testing.assert_allclose(sx.exponential_kernel(5, 4, 3), wanted, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: sx.causal_filter(x, [[1.0]]), ValueError, "kernel.*(1, 1)"),
+        (lambda x: sx.causal_filter(x, []), ValueError, "kernel.*(0,)"),
+        (lambda x: sx.causal_filter(x, 1.0), ValueError, "kernel.*()"),
+        (lambda x: sx.causal_filter(x, [1.0], axis=2), ValueError, "axis=2.*(2, 3)"),
+        (lambda x: sx.causal_filter(x, [1.0], axis=-3), ValueError, "axis=-3.*(2, 3)"),
+        (lambda x: sx.causal_filter(x[:, :0], [1.0]), ValueError, "no steps.*(2, 0)"),
+        (lambda x: sx.moving_average(x, 0), ValueError, "window.*0"),
+        (lambda x: sx.moving_average(x, -1), ValueError, "window.*-1"),
+        (lambda x: sx.moving_average(x, 1.5), TypeError, "window.*1.5"),
+        (lambda x: sx.moving_average(x, True), TypeError, "window.*True"),
+        (lambda x: sx.moving_average(x, 2, axis=2), ValueError, "axis=2.*(2, 3)"),
+        (lambda x: sx.moving_average([0.0, 1.0], 2), TypeError, "x must be an array.*list"),
+        (lambda x: sx.exponential_kernel(0, 3), ValueError, "time_constant.*0"),
+        (lambda x: sx.exponential_kernel(5, 0), ValueError, "length.*0"),
+        (lambda x: sx.exponential_kernel(5, 3, 0), ValueError, "order.*0"),
+    ],
+)
+def test_errors_name_the_argument(backend, call, error, message):
+    pattern = ".*".join(map(re.escape, message.split(".*")))
+    with pytest.raises(error, match=pattern):
+        call(backend.asarray(np.ones((2, 3))))
+
+
+def test_complex_arrays_are_refused(backend):
+    x = backend.xp.asarray([1j])
+    with pytest.raises(TypeError, match="x must be bool, integer or real floating; got.*complex"):
+        sx.moving_average(x, 2)
