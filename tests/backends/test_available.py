@@ -1,0 +1,155 @@
+"""What is said of the array libraries, and of those that cannot be used, in their own words."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp.backends import BackendInfo
+from spikeloss_xp.backends._available import BUILT_IN, describe
+
+# As much of CuPy as the adapter's module and array_api_compat need in order to be imported.
+CUPY = {
+    "cupy/__init__.py": """
+from numpy import *
+from numpy import abs, bool_, isdtype, max, min, ndarray, round, unstack, vecdot
+__version__ = "99.1"
+from cupy import cuda
+made_on = []
+def array(values):
+    made_on.append(cuda.device.current)
+    return values.copy()
+""",
+    "cupy/fft.py": "from numpy.fft import *",
+    "cupy/linalg.py": "from numpy.linalg import *",
+    "cupy/cuda/__init__.py": "from cupy.cuda import device, runtime\nDevice = device.Device",
+    "cupy/cuda/device.py": """
+current = 1
+class Device:
+    def __init__(self, id=None):
+        self.id = current if id is None else id
+    def __enter__(self):
+        global current
+        self.before, current = current, self.id
+    def __exit__(self, *error):
+        global current
+        current = self.before
+""",
+    "cupy/cuda/runtime.py": "def getDeviceCount():\n    return 2",
+}
+NO_DRIVER = """
+class CUDARuntimeError(RuntimeError):
+    pass
+def getDeviceCount():
+    raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+"""
+
+
+def reported(folder: Path, library: str, files: dict[str, str]) -> dict[str, Any]:
+    """Return what `describe`, and so `available`, says where a library is made of these files."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    program = (
+        "import dataclasses, json; from spikeloss_xp.backends._available import describe\n"
+        f"print(json.dumps(dataclasses.asdict(describe({library!r}))))"
+    )
+    return json.loads(run(folder, program))
+
+
+def run(folder: Path, program: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_built_in_adapters_are_always_listed():
+    found = sx.backends.available()
+    assert tuple(found)[: len(BUILT_IN)] == BUILT_IN == ("numpy", "cupy", "torch", "jax")
+    assert all(info == describe(name) and info.library == name for name, info in found.items())
+    assert found["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)
+
+
+@pytest.mark.parametrize("library", [*BUILT_IN, "array_api_strict"])
+def test_a_library_has_a_version_and_devices_or_a_problem(library):
+    info = describe(library)
+    if importlib.util.find_spec(library) is None:
+        problem = f"ModuleNotFoundError: No module named {library!r}"
+        assert info == BackendInfo(library, problem=problem)
+    elif info.usable:
+        assert info.problem is None
+        assert info.version
+        assert len(info.devices) == len(set(info.devices)) >= 1
+    else:
+        assert info.devices == ()
+        assert ": " in info.problem
+
+
+@pytest.mark.parametrize("library", ["jax", "numpy", "torch"])
+def test_the_version_is_that_of_the_distribution(library):
+    pytest.importorskip(library)
+    assert describe(library).version == importlib.metadata.version(library)
+
+
+def test_a_library_that_is_not_installed():
+    problem = "ModuleNotFoundError: No module named 'no_such_library'"
+    assert describe("no_such_library") == BackendInfo("no_such_library", problem=problem)
+
+
+@pytest.mark.parametrize(
+    ("raised", "problem"),
+    {
+        "ImportError('libfoo.so.1 not found')": "ImportError: libfoo.so.1 not found",
+        "OSError(22, 'no such driver')": "OSError: [Errno 22] no such driver",
+        "RuntimeError()": "RuntimeError: RuntimeError()",
+    }.items(),
+)
+@pytest.mark.parametrize("library", ["cupy", "jax", "torch"])
+def test_a_library_that_cannot_be_imported(tmp_path, library, raised, problem):
+    info = reported(tmp_path, library, {f"{library}/__init__.py": f"raise {raised}"})
+    assert info == {"library": library, "version": None, "devices": [], "problem": problem}
+
+
+def test_a_gpu_library_without_a_gpu(tmp_path):
+    info = reported(tmp_path, "cupy", CUPY | {"cupy/cuda/runtime.py": NO_DRIVER})
+    assert info["version"] == "99.1"
+    assert info["devices"] == []
+    assert info["problem"] == (
+        "CUDARuntimeError: cudaErrorNoDevice: no CUDA-capable device is detected"
+    )
+
+
+def test_gpus_are_listed_with_the_current_one_first(tmp_path):
+    info = reported(tmp_path, "cupy", CUPY)
+    assert info == {
+        "library": "cupy",
+        "version": "99.1",
+        "devices": ["cuda:1", "cuda:0"],
+        "problem": None,
+    }
+
+
+def test_arrays_are_made_on_the_gpu_that_is_named_and_the_current_one_stays(tmp_path):
+    reported(tmp_path, "cupy", CUPY)
+    program = (
+        "import cupy, numpy as np, spikeloss_xp.backends._cupy as adapter\n"
+        "for device in 'cuda:0', 'cuda:1', cupy.cuda.Device(0):\n"
+        "    adapter.from_host(cupy, np.ones(2), device)\n"
+        "print(cupy.made_on, cupy.cuda.device.current)"
+    )
+    assert run(tmp_path, program).strip() == "[0, 1, 0] 1"

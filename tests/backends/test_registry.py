@@ -1,0 +1,158 @@
+"""The registry is open: a third party's distribution brings an adapter by an entry point."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp.backends import _generic, _numpy
+from spikeloss_xp.backends._available import adapter
+
+DISTRIBUTION = {
+    # A toy array library: NumPy behind a class and a namespace of its own.
+    "toyarrays.py": """
+import sys
+import numpy as np
+
+__version__ = "7.1"
+
+class Array:
+    def __init__(self, values):
+        self.values = np.asarray(values)
+    def __array_namespace__(self, api_version=None):
+        return sys.modules[__name__]
+    def __getattr__(self, name):  # shape, dtype, device, ...
+        return getattr(self.values, name)
+
+def bare(x):
+    if isinstance(x, tuple | list):
+        return type(x)(map(bare, x))
+    return x.values if isinstance(x, Array) else x
+
+def wrapped(function):
+    def run(*args, **kwargs):
+        result = function(*bare(args), **{name: bare(x) for name, x in kwargs.items()})
+        return Array(result) if isinstance(result, np.ndarray | np.generic) else result
+    return run
+
+operators = "add radd sub rsub mul rmul truediv rtruediv neg eq lt le gt ge and invert getitem"
+for name in operators.split():
+    setattr(Array, f"__{name}__", wrapped(getattr(np.ndarray, f"__{name}__")))
+
+def __getattr__(name):
+    found = getattr(np, name)
+    return found if isinstance(found, type) else wrapped(found)
+""",
+    "toyadapter.py": """
+from spikeloss_xp.backends import _generic
+from spikeloss_xp.backends._generic import *
+
+windows = []
+
+def moving_sum(xp, x, window):
+    windows.append(window)
+    return _generic.moving_sum(xp, x, window)
+""",
+    "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
+    "toy-1.0.dist-info/entry_points.txt": """
+[spikeloss_xp.backends]
+toyarrays = toyadapter
+json = no_such_adapter
+numpy = toyadapter
+""",
+}
+
+PREAMBLE = """
+import dataclasses, json, numpy as np, spikeloss_xp as sx, toyarrays
+from spikeloss_xp.backends._available import adapter
+spikes = np.random.default_rng(1).integers(0, 2, (3, 4, 20)).astype("float64")
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Any:
+    """Return what an expression is, as JSON, where the third party's distribution is installed."""
+    for name, text in DISTRIBUTION.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def run(expression: str, before: str = "") -> Any:
+        program = f"{PREAMBLE}\n{before}\nprint(json.dumps({expression}))"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_a_registered_adapter_is_used(elsewhere):
+    before = """
+loss = sx.SpikeRate(0.5, 0.0, moving_window=5)
+value, gradient = sx.value_and_grad(loss)(toyarrays.asarray(spikes), [0, 1, 3])
+expected = sx.value_and_grad(loss)(spikes, [0, 1, 3])
+import toyadapter
+assert type(value) is type(gradient) is toyarrays.Array
+"""
+    value, expected = "[float(value.values), gradient.tolist()]", "[float(e) for e in expected[:1]]"
+    got = elsewhere(f"[toyadapter.windows, {value}, {expected} + [expected[1].tolist()]]", before)
+    windows, value, expected = got
+    assert windows == [5, 5]  # forwards, and backwards for the gradient
+    assert value == expected
+
+
+def test_what_an_adapter_takes_over_works(elsewhere):
+    before = """
+losses = [(sx.SpikeTime(), spikes[::-1]), (sx.SpikeMax(mode="softmax"), [0, 1, 3])]
+losses += [(sx.SpikeMoid(alpha=0.3), np.eye(4)[:3]), (sx.SparsityEnforcer(0.1),)]
+def difference(loss, *target):
+    got = sx.value_and_grad(loss)(toyarrays.asarray(spikes), *target)
+    expected = sx.value_and_grad(loss)(spikes, *target)
+    host = adapter("toyarrays").to_host
+    return max(float(np.max(abs(host(g) - e))) for g, e in zip(got, expected))
+"""
+    assert elsewhere("[difference(*case) for case in losses]", before) == [0.0] * 4
+
+
+def test_a_registered_library_is_listed_after_the_built_in_ones(elsewhere):
+    before = "found = sx.backends.available()"
+    assert elsewhere("list(found)", before)[4:] == ["json", "toyarrays"]
+    assert elsewhere("dataclasses.asdict(found['toyarrays'])", before) == {
+        "library": "toyarrays",
+        "version": "7.1",
+        "devices": ["cpu"],
+        "problem": None,
+    }
+
+
+def test_an_adapter_that_cannot_be_imported_is_the_problem_reported(elsewhere):
+    problem = elsewhere("sx.backends.available()['json'].problem")
+    assert problem == "ModuleNotFoundError: No module named 'no_such_adapter'"
+
+
+def test_nobody_replaces_a_built_in_adapter(elsewhere):
+    assert elsewhere("adapter('numpy').__name__") == _numpy.__name__
+
+
+def test_an_adapter_is_loaded_once():
+    assert adapter("numpy") is adapter("numpy") is _numpy
+
+
+def test_a_library_without_an_adapter_gets_the_generic_one():
+    xp = pytest.importorskip("array_api_strict")
+    assert adapter("array_api_strict") is _generic
+    spikes = xp.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=xp.float64)
+    value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(spikes, [0])
+    assert float(value) == 0.125
+    assert xp.all(gradient == 0.125)
+    assert "array_api_strict" not in sx.backends.available()
