@@ -158,5 +158,5 @@ def test_errors_name_the_argument(backend, call, error, message):
 
 def test_complex_arrays_are_refused(backend):
     x = backend.xp.asarray([1j])
-    with pytest.raises(TypeError, match="x must be bool, integer or real floating; got.*complex"):
+    with pytest.raises(TypeError, match=r"x must be bool, .* or real floating; got.*complex"):
         sx.moving_average(x, 2)

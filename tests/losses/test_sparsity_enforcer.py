@@ -1,0 +1,129 @@
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import reference
+from cases import close
+from conftest import on
+
+import spikeloss_xp as sx
+
+EVENTS = np.asarray([[1.0, -3.0, 0.0], [0.0, 2.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("loss", "value", "slope"),
+    [
+        # mean |x| = 6/6 = 1; (1 - 1/4)² = 9/16, slope 2 · 3/4 · sign / 6 = sign / 4
+        (sx.SparsityEnforcer(0.25), 9 / 16, 1 / 4),
+        (sx.SparsityEnforcer(max_rate=0.25, lam=2), 9 / 8, 1 / 2),
+        (sx.SparsityEnforcer(0, 1), 1, 1 / 3),
+        (sx.SparsityEnforcer(1.5), 0, 0),  # less than is allowed
+        (sx.SparsityEnforcer(0.25, lam=0), 0, 0),
+    ],
+)
+def test_by_hand(backend, loss, value, slope):
+    got, gradient = backend.compiled(sx.value_and_grad(loss))(backend.asarray(EVENTS))
+    np.testing.assert_allclose(backend.numpy(got), value, rtol=backend.rtol)
+    # |x| has slope 0 at silence, in every library
+    np.testing.assert_allclose(backend.numpy(gradient), slope * np.sign(EVENTS), rtol=backend.rtol)
+    assert float(loss.forward(backend.asarray(EVENTS))) == pytest.approx(value, rel=backend.rtol)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3, 4), (2, 1, 3, 2)])
+def test_any_shape_is_the_formula(backend, shape):
+    x = np.random.default_rng(9).normal(size=shape)
+    loss = sx.SparsityEnforcer(0.125, 3.0)
+    wanted = reference.terms(loss, x)
+    close(backend.numpy(loss(backend.asarray(x))), wanted, backend.rtol)
+
+
+def test_silence_and_the_limit_have_no_gradient(backend):
+    at_the_limit = backend.asarray(np.asarray([1.0, 0.0, 0.0, 0.0]))
+    for x in (at_the_limit, backend.asarray(np.zeros(4))):
+        value, gradient = sx.value_and_grad(sx.SparsityEnforcer(0.25))(x)
+        assert float(value) == 0
+        assert not backend.numpy(gradient).any()
+
+
+def test_terms_are_collected(backend):
+    loss = sx.SparsityEnforcer(0.25)
+    assert loss.loss == 0
+    for factor, total in ((1, 9 / 16), (0.25, 9 / 16), (0.75, 9 / 16 + 1 / 4)):
+        loss.append(backend.asarray(factor * EVENTS))
+        close(backend.numpy(loss.loss), total, backend.rtol)
+    loss(backend.asarray(EVENTS))  # a call is remembered by nobody
+    close(backend.numpy(loss.loss), 9 / 16 + 1 / 4, backend.rtol)
+
+
+def test_a_cleared_loss_is_a_zero_of_its_kind(backend):
+    loss = sx.SparsityEnforcer()
+    loss.clear()
+    assert loss.loss == 0
+    loss.append(backend.asarray(EVENTS))
+    for _ in range(2):
+        loss.clear()
+        zero = loss.loss
+        assert backend.numpy(zero) == 0
+        assert zero.shape == ()
+        assert zero.dtype == getattr(backend.xp, backend.dtype)
+        assert zero.device == backend.asarray(EVENTS).device
+    loss.append(backend.asarray(EVENTS))
+    assert float(loss.loss) > 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_events(backend, dtype):
+    if not hasattr(backend.xp, dtype):
+        pytest.skip(f"{backend.library} has no {dtype}")
+    # 70000 events overflow a float16 sum
+    x = backend.xp.astype(backend.asarray(np.ones((2, 35000))), getattr(backend.xp, dtype))
+    value, gradient = sx.value_and_grad(sx.SparsityEnforcer(0.5))(x)
+    assert value.dtype == backend.xp.float32
+    assert gradient.dtype == x.dtype
+    close(backend.numpy(value), 0.25, 1e-5)
+
+
+def test_clearing_lets_the_graph_go():
+    with on("torch") as backend:
+        import torch
+
+        loss = sx.SparsityEnforcer()
+        x = backend.asarray(EVENTS).requires_grad_()
+        graph = (x * 2).requires_grad_()
+        gone = weakref.ref(graph)
+        loss.append(graph)
+        assert loss.loss.requires_grad
+        del graph
+        gc.collect()
+        assert gone() is not None
+        loss.clear()
+        gc.collect()
+        assert gone() is None
+        assert not loss.loss.requires_grad
+        assert isinstance(loss.loss, torch.Tensor)
+
+
+def test_collected_terms_train_what_they_came_from():
+    with on("torch") as backend:
+        x = backend.asarray(EVENTS).requires_grad_()
+        loss = sx.SparsityEnforcer(0.25)
+        loss.append(x)
+        loss.append(2 * x)
+        loss.loss.backward()
+        # slopes 2 · 3/4 / 6 and 2 · 7/4 / 6 · 2
+        close(backend.numpy(x.grad), np.sign(EVENTS) * (1 / 4 + 7 / 6), backend.rtol)
+
+
+def test_two_objects_do_not_share_their_terms(backend):
+    one, other = sx.SparsityEnforcer(), sx.SparsityEnforcer()
+    one.append(backend.asarray(EVENTS))
+    assert one == other  # hyper-parameters are what is compared
+    assert hash(one) == hash(other)
+    assert other.loss == 0
+
+
+def test_an_empty_array_is_refused(backend):
+    with pytest.raises(ValueError, match=r"no elements: got shape \(2, 0\)"):
+        sx.SparsityEnforcer()(backend.asarray(np.zeros((2, 0))))
