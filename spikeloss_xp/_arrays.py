@@ -66,6 +66,16 @@ def host(values: Any, argument: str) -> np.ndarray:
     return array
 
 
+def moved(xp: Namespace, x: Array, source: int, destination: int) -> Array:
+    """Return `x` with one axis elsewhere, as ``moveaxis``, which not every transform knows."""
+    source, destination = source % x.ndim, destination % x.ndim
+    if source == destination:
+        return x
+    axes = [axis for axis in range(x.ndim) if axis != source]
+    axes.insert(destination, source)
+    return xp.permute_dims(x, tuple(axes))
+
+
 def constant(xp: Namespace, like: Array, values: float | tuple[float, ...]) -> Array:
     """Return numbers of our own as an array with the dtype and device of `like`."""
     return xp.asarray(values, dtype=like.dtype, device=_dispatch.adapter(xp).device(like))

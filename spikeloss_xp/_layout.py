@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from spikeloss_xp import _arrays
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
 
@@ -56,13 +57,13 @@ class Layout:
 
     def batch_class_time(self, xp: Namespace, x: Array) -> tuple[Array, Pullback]:
         """Return an input as `[batch, class, time]`, and the pullback."""
-        moved = xp.moveaxis(x, self.time_axis, -1)
+        moved = _arrays.moved(xp, x, self.time_axis, -1)
         shape = moved.shape
         if len(shape) == 3:
-            return moved, lambda cotangent: xp.moveaxis(cotangent, -1, self.time_axis)
+            return moved, lambda cotangent: _arrays.moved(xp, cotangent, -1, self.time_axis)
         return xp.reshape(
             moved, (self.batch, self.classes, self.steps)
-        ), lambda cotangent: xp.moveaxis(xp.reshape(cotangent, shape), -1, self.time_axis)
+        ), lambda cotangent: _arrays.moved(xp, xp.reshape(cotangent, shape), -1, self.time_axis)
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape that a target or term has when it has a time axis too."""
@@ -73,10 +74,10 @@ class Layout:
 
     def time_last(self, xp: Namespace, target: Array) -> Array:
         """Move the time axis of a target to the end."""
-        return xp.moveaxis(target, self._time_in_target, -1)
+        return _arrays.moved(xp, target, self._time_in_target, -1)
 
     def natural(self, xp: Namespace, terms: Array) -> tuple[Array, Pullback]:
         """Move the time axis of terms from the end to where the input has it, and the pullback."""
-        return xp.moveaxis(terms, -1, self._time_in_target), lambda cotangent: self.time_last(
+        return _arrays.moved(xp, terms, -1, self._time_in_target), lambda cotangent: self.time_last(
             xp, cotangent
         )

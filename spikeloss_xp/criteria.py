@@ -112,30 +112,28 @@ def binary_cross_entropy_as_published(
 ) -> tuple[Array, Pullback]:
     """Return ``-y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, logs held at -100.
 
-    Where `p` rounds to 0 or 1 the term is 100 and the slope 0.
+    Where `p` rounds to 1, and where ``exp(-z)`` overflows and `p` is 0, the term is 100 and its
+    slope 0. A `p` near 1 is as coarse as the dtype makes it, and so is the ``log(1 - p)`` of it;
+    ``log(p)`` is not, and is computed from `z`.
     """
-    largest = math.floor(math.log(xp.finfo(logit.dtype).max))
-    odds = xp.exp(-xp.maximum(logit, _arrays.constant(xp, logit, -largest)))
-    p = xp.where(logit < -largest, _arrays.constant(xp, logit, 0.0), 1 / (1 + odds))
-    log_p, moving_p = _held_log(xp, p)
-    log_q, moving_q = _held_log(xp, 1 - p)
-    terms = -(target * log_p + (1 - target) * log_q)
+    zero, held = (_arrays.constant(xp, logit, value) for value in (0.0, -100.0))
+    lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
+    hopeless = logit < lowest
+    odds = xp.exp(-xp.maximum(logit, _arrays.constant(xp, logit, lowest + 1)))  # no overflow
+    p = 1 / (1 + odds)
+    sure = p == 1
+    log_p = xp.where(hopeless, held, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
+    # The argument is made safe first: `where` would not stop the NaN gradient of log(0).
+    rest = xp.where(sure, zero + 1, 1 - p)
+    log_rest = xp.where(sure, held, xp.log(rest))
+    terms = -(target * log_p + (1 - target) * log_rest)
 
     def pullback(cotangent: Array) -> Array:
-        zero = _arrays.constant(xp, logit, 0.0)
-        of_log_p = xp.where(moving_p, odds * p, zero)
-        of_log_q = xp.where(moving_q, -odds * p * p / xp.where(moving_q, 1 - p, zero + 1), zero)
-        return -cotangent * (target * of_log_p + (1 - target) * of_log_q)
+        of_log_p = xp.where(hopeless | sure, zero, xp.exp(-xp.logaddexp(zero, logit)))
+        of_log_rest = xp.where(sure, zero, -odds * p * p / rest)
+        return -cotangent * (target * of_log_p + (1 - target) * of_log_rest)
 
     return terms, pullback
-
-
-def _held_log(xp: Namespace, p: Array) -> tuple[Array, Array]:
-    """Return ``max(log(p), -100)``, and where it is not held."""
-    moving = ~(p <= math.exp(-100))  # of NaN too, whose log is NaN
-    # The argument is made safe first: `where` would not stop the NaN gradient of log(0).
-    safe = xp.where(moving, p, _arrays.constant(xp, p, 1.0))
-    return xp.where(moving, xp.log(safe), _arrays.constant(xp, p, -100.0)), moving
 
 
 def _pick(xp: Namespace, u: Array, one_hot: Array, valid: Array) -> Array:

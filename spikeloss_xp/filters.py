@@ -97,8 +97,8 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     _check_axis(x, axis)
 
     taps = xp.astype(kernel, x.dtype, copy=False)
-    filtered = _dispatch.adapter(xp).causal_filter(xp, xp.moveaxis(x, axis, -1), taps)
-    return xp.moveaxis(filtered, -1, axis)
+    filtered = _dispatch.adapter(xp).causal_filter(xp, _arrays.moved(xp, x, axis, -1), taps)
+    return _arrays.moved(xp, filtered, -1, axis)
 
 
 def moving_average(x: Array, window: int, axis: int = -1) -> Array:
@@ -139,8 +139,8 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
     window = _checks.count(window, "window")
     _check_axis(x, axis)
 
-    summed = _dispatch.adapter(xp).moving_sum(xp, xp.moveaxis(x, axis, -1), window)
-    return xp.moveaxis(summed / window, -1, axis)
+    summed = _dispatch.adapter(xp).moving_sum(xp, _arrays.moved(xp, x, axis, -1), window)
+    return _arrays.moved(xp, summed / window, -1, axis)
 
 
 def _check_axis(x: Array, axis: int) -> None:
