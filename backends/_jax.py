@@ -49,7 +49,7 @@ def scope(dtype: str) -> contextlib.AbstractContextManager[object]:
 
 
 def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
-    array = jnp.asarray(values)
+    array = jnp.array(values)  # `asarray` may share the memory
     return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
 
 

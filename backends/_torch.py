@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends._generic import causal_filter, compiled, moving_sum, scope, version
+from spikeloss_xp.backends import _generic
+from spikeloss_xp.backends._generic import compiled, moving_sum, scope, version
 
 __all__ = [
     "causal_filter",
@@ -37,7 +38,7 @@ def devices(xp: Namespace) -> list[str]:
 
 
 def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
-    return torch.tensor(values, device=device)
+    return torch.asarray(values.copy(), device=device)  # the copy has no negative strides
 
 
 def to_host(x: Array) -> np.ndarray:
@@ -69,6 +70,14 @@ def synchronize(x: Array) -> None:
         torch.cuda.synchronize(x.device)
     elif x.device.type == "mps":
         torch.mps.synchronize()
+
+
+def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
+            return _generic.causal_filter(xp, x, kernel)
+    return _generic.causal_filter(xp, x, kernel)
 
 
 def value_and_grad(
