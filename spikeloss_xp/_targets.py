@@ -4,6 +4,7 @@
 need of.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,10 @@ def class_labels(
 def multi_hot_labels(
     xp: Namespace, layout: Layout, spikes: Array, target: Any, *, per_step: bool
 ) -> Array:
-    """Return multi-hot labels, with a time axis (of length 1 if they have none) if `per_step`."""
+    """Return multi-hot labels, with a time axis (of length 1 if they have none) if `per_step`.
+
+    A label outside 0 to 1 raises where values can be read for free, and is NaN elsewhere.
+    """
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, ("bool", "real floating")):
         raise TypeError(f"target must be multi-hot, in bool or real floating; got {label.dtype}")
@@ -58,9 +62,14 @@ def multi_hot_labels(
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, layout.classes)
     _check_shape(label, "multi-hot labels", expected)
-    _check_range(_arrays.peek(xp, target), 0, 1)
+    values = _arrays.peek(xp, target)
+    _check_range(values, 0, 1)
+    unchecked = values is None and not xp.isdtype(label.dtype, "bool")
 
     label = xp.astype(label, spikes.dtype, copy=False)
+    if unchecked:
+        nan = _arrays.constant(xp, spikes, math.nan)
+        label = xp.where((label >= 0) & (label <= 1), label, nan)
     if label.ndim == 3:
         return layout.time_last(xp, label)
     return label[:, :, None] if per_step else label

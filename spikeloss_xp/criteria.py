@@ -4,7 +4,7 @@ A criterion returns its terms and its pullback, which takes the derivative of th
 respect to the terms to the derivative with respect to the reading. A reading enters one term
 only, so the pullback multiplies by that term's slope. Class labels come as `one_hot`, with a
 class axis, and `valid`, with a class axis of length 1, which is False where the label is no
-class: there the term is NaN, never a plausible number.
+class: there the term and its slopes are NaN, never a plausible number.
 """
 
 import math
@@ -63,7 +63,7 @@ def cross_entropy_of_rates_as_published(
 ) -> tuple[Array, Pullback]:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite where the labelled neuron is silent."""
     own = _pick(xp, rate, one_hot, valid)
-    total = _sum(xp, rate) + EPSILON
+    total = _sum(xp, rate) + _or_nan(xp, valid, _arrays.constant(xp, rate, EPSILON))
     terms = xp.log(total) - xp.log(own)
 
     def pullback(cotangent: Array) -> Array:
@@ -79,6 +79,7 @@ def cross_entropy_of_logits(
     """Return ``log(sum(exp(u))) - u_y``."""
     own = _pick(xp, logit, one_hot, valid)
     highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
+    highest = _or_nan(xp, valid, highest)
     weight = xp.exp(logit - highest)
     total = _sum(xp, weight)
     terms = xp.log(total) + highest - own
@@ -138,8 +139,15 @@ def binary_cross_entropy_as_published(
 
 def _pick(xp: Namespace, u: Array, one_hot: Array, valid: Array) -> Array:
     """Return the entry of `u` at the label; NaN where the label is no class."""
-    picked = _sum(xp, xp.where(one_hot, u, _arrays.constant(xp, u, 0.0)))
-    return xp.where(valid, picked, _arrays.constant(xp, u, math.nan))
+    return _or_nan(xp, valid, _sum(xp, xp.where(one_hot, u, _arrays.constant(xp, u, 0.0))))
+
+
+def _or_nan(xp: Namespace, valid: Array, u: Array) -> Array:
+    """Return `u`, and NaN where the label is no class.
+
+    The NaN reaches the gradient where the derivative of what follows depends on its value.
+    """
+    return xp.where(valid, u, _arrays.constant(xp, u, math.nan))
 
 
 def _sum(xp: Namespace, u: Array) -> Array:
