@@ -1,0 +1,141 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import reference
+from cases import SPIKES, close
+
+import spikeloss_xp as sx
+
+# rates 3/4, 1/4 and 0; rates 1/2 twice and 1/4
+TRAINS = np.asarray(
+    [[[1.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]]]
+)
+
+
+def test_rates_by_hand(backend):
+    spikes = backend.asarray(TRAINS)
+    classifier = sx.Rate()
+    rates = np.asarray([[0.75, 0.25, 0], [0.25, 0.5, 0.5]])
+    close(backend.numpy(classifier.rate(spikes)), rates, backend.rtol)
+    confidence = rates / (rates.sum(axis=1, keepdims=True) + 1e-6)
+    close(backend.numpy(classifier.confidence(spikes)), confidence, backend.rtol)
+    for predict in (classifier, classifier.predict, classifier.forward):
+        # the first of two equals
+        np.testing.assert_array_equal(backend.numpy(predict(spikes)), [0, 1])
+
+
+def test_moving_windows_by_hand(backend):
+    spikes = backend.asarray(TRAINS)
+    classifier = sx.MovingWindow(2)
+    rates = np.asarray(
+        [
+            [[0.5, 0.5, 0.5, 1], [0, 0, 0.5, 0.5], [0, 0, 0, 0]],
+            [[0, 0.5, 0.5, 0], [0.5, 0.5, 0.5, 0.5], [0, 0.5, 0.5, 0.5]],
+        ]
+    )
+    close(backend.numpy(classifier.rate(spikes)), rates, backend.rtol)
+    confidence = rates / (rates.sum(axis=1, keepdims=True) + 1e-6)
+    close(backend.numpy(classifier.confidence(spikes)), confidence, backend.rtol)
+    for predict in (classifier, classifier.predict, classifier.forward):
+        np.testing.assert_array_equal(backend.numpy(predict(spikes)), [[0, 0, 0, 0], [1, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_modes_of_confidence(backend, window):
+    rates = reference.rates(SPIKES["graded"], window)
+    softmax = np.exp(rates) / np.exp(rates).sum(axis=1, keepdims=True)
+    wanted = {
+        "probability": rates / (rates.sum(axis=1, keepdims=True) + 1e-6),
+        "softmax": softmax,
+        "logsoftmax": np.log(softmax),
+    }
+
+    def run(spikes):
+        return [
+            (sx.MovingWindow(window, mode) if window else sx.Rate(mode=mode)).confidence(spikes)
+            for mode in wanted
+        ]
+
+    results = backend.compiled(run)(backend.asarray(SPIKES["graded"]))
+    for mode, got in zip(wanted, results, strict=True):
+        close(backend.numpy(got).reshape(rates.shape), wanted[mode], backend.rtol)
+
+
+def test_silence_has_no_confidence(backend):
+    spikes = backend.asarray(np.zeros((2, 3, 5)))
+    for classifier in (sx.Rate(), sx.MovingWindow(3), sx.MovingWindow(3, eps=0.5)):
+        assert not backend.numpy(classifier.confidence(spikes)).any()
+        assert not backend.numpy(classifier(spikes)).any()
+    close(backend.numpy(sx.Rate(mode="softmax").confidence(spikes)), np.full((2, 3), 1 / 3), 1e-6)
+
+
+def test_eps_is_added_to_the_sum(backend):
+    confidence = sx.Rate(eps=1).confidence(backend.asarray(TRAINS))
+    close(backend.numpy(confidence)[0], np.asarray([0.375, 0.125, 0]), backend.rtol)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2])
+def test_time_may_be_any_axis(backend, axis):
+    moved = backend.asarray(np.moveaxis(SPIKES["graded"], -1, axis))
+    still = SPIKES["graded"]
+    for make in (sx.Rate, lambda **where: sx.MovingWindow(3, **where)):
+        for method in ("rate", "confidence", "predict"):
+            wanted = getattr(make(), method)(still)
+            got = backend.numpy(getattr(make(time_axis=axis), method)(moved))
+            if make is not sx.Rate:
+                wanted = np.moveaxis(wanted, -1, min(axis % 3, wanted.ndim - 1))
+            close(got, wanted, backend.rtol)
+
+
+def test_space_collapses_into_classes(backend):
+    space = backend.asarray(SPIKES["graded"].reshape(2, 3, 1, 5))
+    for classifier in (sx.Rate(), sx.MovingWindow(3)):
+        wanted = classifier.rate(SPIKES["graded"])
+        close(backend.numpy(classifier.rate(space)), wanted, backend.rtol)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
+def test_spikes_of_any_real_dtype(backend, dtype):
+    if not hasattr(backend.xp, dtype):
+        pytest.skip(f"{backend.library} has no {dtype}")
+    spikes = backend.asarray(TRAINS, dtype)
+    np.testing.assert_array_equal(backend.numpy(sx.MovingWindow(4)(spikes))[:, -1], [0, 1])
+    rates = sx.Rate().rate(spikes)
+    assert backend.xp.isdtype(rates.dtype, "real floating")
+    assert backend.xp.finfo(rates.dtype).bits >= 32
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: sx.Rate(mode="any"), ValueError, "mode.*probability, softmax, logsoftmax.*'any'"),
+        (lambda: sx.MovingWindow(3, "any"), ValueError, "mode.*probability, softmax, logsoftmax"),
+        (lambda: sx.MovingWindow(0), ValueError, "time_window.*at least 1.*0"),
+        (lambda: sx.MovingWindow(None), TypeError, "time_window.*integer.*None"),
+        (lambda: sx.Rate(eps=-1), ValueError, "eps.*at least 0.*-1"),
+        (lambda: sx.Rate(eps=float("nan")), ValueError, "eps.*finite.*nan"),
+        (lambda: sx.Rate(time_axis=0.5), TypeError, "time_axis.*integer.*0.5"),
+        (lambda: sx.Rate()(np.zeros((2, 5))), ValueError, r"at least 3 axes.*\(2, 5\)"),
+        (lambda: sx.Rate()([[[0, 1]]]), TypeError, "spikes must be an array.*list"),
+        (lambda: sx.Rate()(np.zeros((1, 1, 1), complex)), TypeError, "spikes must be.*complex"),
+        (
+            lambda: sx.Rate(time_axis=3)(np.zeros((1, 1, 1))),
+            ValueError,
+            r"time_axis=3.*\(1, 1, 1\)",
+        ),
+    ],
+)
+def test_errors_name_the_argument(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("classifier", [sx.Rate(mode="softmax"), sx.MovingWindow(3, eps=0.5)])
+def test_classifiers_are_values(classifier):
+    same = dataclasses.replace(classifier)
+    assert same == classifier
+    assert hash(same) == hash(classifier)
+    assert eval(repr(classifier), vars(sx)) == classifier
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        classifier.mode = "probability"

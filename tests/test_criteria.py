@@ -1,0 +1,64 @@
+"""The closed-form slopes of the criteria, whatever library then uses them."""
+
+import numpy as np
+import pytest
+from cases import close
+
+from spikeloss_xp import criteria
+
+ONE_HOT = np.asarray([[True, False, False], [False, True, False]])
+VALID = np.ones((2, 1), dtype=bool)
+U = np.asarray([[0.05, 0.5, 0.25], [0.75, 1.0, 0.5]])
+TARGET = np.asarray([[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]])
+CRITERIA = {
+    "squared": (criteria.squared, ()),
+    "excess": (criteria.excess, (0.3,)),
+    "rates": (criteria.cross_entropy_of_rates, (ONE_HOT, VALID, 0.1)),
+    "rates-as-published": (criteria.cross_entropy_of_rates_as_published, (ONE_HOT, VALID)),
+    "logits": (criteria.cross_entropy_of_logits, (ONE_HOT, VALID)),
+    "binary": (criteria.binary_cross_entropy, (TARGET,)),
+    "binary-as-published": (criteria.binary_cross_entropy_as_published, (TARGET,)),
+}
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_the_pullback_is_the_slope(backend, name):
+    criterion, rest = CRITERIA[name]
+    terms, _ = criterion(np, U, *rest)
+    cotangent = np.random.default_rng(12).normal(size=terms.shape)
+    step = 1e-6
+    wanted = np.empty(U.shape)
+    for i in np.ndindex(U.shape):
+        nudge = np.zeros(U.shape)
+        nudge[i] = step
+        difference = criterion(np, U + nudge, *rest)[0] - criterion(np, U - nudge, *rest)[0]
+        wanted[i] = np.sum(cotangent * difference) / (2 * step)
+
+    def run(u, cotangent, *rest):
+        terms, pullback = criterion(backend.xp, u, *rest)
+        return terms, pullback(cotangent)
+
+    if name != "excess":  # whose limit is a number
+        rest = tuple(backend.asarray(x) if isinstance(x, np.ndarray) else x for x in rest)
+        run = backend.compiled(run)
+    got_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *rest)
+    close(backend.numpy(got_terms), terms, backend.rtol)
+    # central differences: step² and the roundings over the step, for slopes of up to 20
+    close(backend.numpy(gradient), wanted, max(backend.rtol, 1e-8))
+
+
+def test_logits_of_any_size(backend):
+    logit = backend.asarray(np.asarray([[1e4, 0.0, 0.0], [-1e4, -1e4 + 1, 1e4]]))
+    one_hot, valid = backend.asarray(ONE_HOT), backend.asarray(VALID)
+    terms, pullback = criteria.cross_entropy_of_logits(backend.xp, logit, one_hot, valid)
+    close(backend.numpy(terms), np.asarray([0, 2e4 - 1]), backend.rtol)
+    gradient = pullback(backend.asarray(np.ones(2)))
+    close(backend.numpy(gradient), np.asarray([[0, 0, 0], [0, -1, 1]]), backend.rtol)
+
+
+def test_nothing_in_excess_of_the_limit(backend):
+    u = backend.asarray(np.asarray([0.25, 0.5, 0.75]))
+    terms, pullback = criteria.excess(backend.xp, u, 0.5)
+    np.testing.assert_array_equal(backend.numpy(terms), [0, 0, 0.0625])
+    slope = pullback(backend.asarray(np.ones(3)))
+    np.testing.assert_array_equal(backend.numpy(slope), [0, 0, 0.5])

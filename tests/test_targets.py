@@ -1,0 +1,224 @@
+"""Labels: every form that is a label, and an error or a NaN for every one that is not."""
+
+import re
+
+import cases
+import numpy as np
+import pytest
+import reference
+from cases import CASES, LABEL, SPIKES, close, reduced
+from conftest import BACKENDS, on
+
+import spikeloss_xp as sx
+
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+BY_LABEL = {
+    "SpikeRate": sx.SpikeRate(0.75, 0.125, reduction="none"),
+    "SpikeRate-window": sx.SpikeRate(0.75, 0.125, 3, reduction="none"),
+    "SpikeMax": sx.SpikeMax(reduction="none"),
+    "SpikeMax-window": sx.SpikeMax(3, reduction="none"),
+    "SpikeMax-softmax": sx.SpikeMax(mode="softmax", reduction="none"),
+    "SpikeMax-softmax-window": sx.SpikeMax(3, "softmax", reduction="none"),
+    "SpikeMax-lava": sx.SpikeMax(numerics="lava", reduction="none"),
+}
+
+
+def integer_dtypes(backend):
+    wide = backend.dtype == "float64" or backend.library != "jax"
+    return [d for d in INTEGERS if hasattr(backend.xp, d) and (wide or "64" not in d)]
+
+
+@pytest.mark.parametrize("name", ["SpikeRate", "SpikeMax-window-per-step"])
+def test_all_integer_dtypes(backend, name):
+    loss, label = CASES[name]
+    wanted = reference.terms(loss, SPIKES["binary"], label).sum()
+    run = backend.compiled(loss)
+    dtypes = integer_dtypes(backend)
+    assert len(dtypes) >= 5
+    for dtype in dtypes:
+        value = run(backend.asarray(SPIKES["binary"]), backend.asarray(label, dtype))
+        close(backend.numpy(value), wanted, backend.rtol)
+
+
+@pytest.mark.parametrize("name", ["SpikeMax", "SpikeRate-window-per-step", "SpikeMoid-soft"])
+def test_labels_of_the_host_follow_the_spikes(backend, name):
+    loss, target = CASES[name]
+    spikes = backend.asarray(SPIKES["binary"])
+    wanted = reference.terms(loss, SPIKES["binary"], target).sum()
+    for made in (target, target.tolist(), tuple(target.tolist())):
+        value = loss(spikes, made)
+        assert value.device == spikes.device
+        assert value.dtype == spikes.dtype
+        close(backend.numpy(value), wanted, backend.rtol)
+
+
+def test_more_classes_than_the_dtype_of_the_label_counts(backend):
+    spikes = np.zeros((2, 200, 1))
+    spikes[:, [3, 199]] = 1
+    run = backend.compiled(sx.SpikeMax(reduction="none"))
+    terms = run(backend.asarray(spikes), backend.asarray([3, 127], "int8"))
+    # one of two that fire; and a silent one: -log(1/2) + 1 + log(2 + 200/2)
+    wanted = np.asarray([np.log(2 + 1e-6), np.log(2) + 1 + np.log(102 + 1e-6)])
+    close(backend.numpy(terms), wanted, backend.rtol)
+
+
+def test_multi_hot_labels_in_bool_and_floats(backend):
+    spikes = backend.asarray(SPIKES["binary"])
+    loss = sx.SpikeMoid()
+    wanted = reference.terms(loss, SPIKES["binary"], cases.MULTI_HOT).sum()
+    for dtype in ("bool", "float32", "float64", "float16", "bfloat16"):
+        known = hasattr(backend.xp, dtype)
+        if known and not (dtype == "float64" and backend.dtype == "float32"):
+            value = loss(spikes, backend.asarray(cases.MULTI_HOT, dtype))
+            assert value.dtype == spikes.dtype
+            close(backend.numpy(value), wanted, backend.rtol)
+
+
+@pytest.mark.parametrize("bad", [3, -1, 120])
+@pytest.mark.parametrize("name", BY_LABEL)
+def test_a_label_that_is_no_class(backend, name, bad):
+    loss, label = BY_LABEL[name], [bad, 0]
+    spikes = backend.asarray(SPIKES["graded"])
+    message = f"target must be between 0 and 2; got values from {min(label)} to {max(label)}"
+    for host in (label, np.asarray(label)):
+        with pytest.raises(ValueError, match=message):
+            loss(spikes, host)
+    if backend.reads_values:
+        with pytest.raises(ValueError, match=message):
+            loss(spikes, backend.asarray(label))
+    elif bad == 3:
+        only_its_sample_is_nan(backend, sx.value_and_grad(loss), loss, label)
+
+
+@pytest.mark.parametrize("bad", [3, -1])
+@pytest.mark.parametrize("name", BY_LABEL)
+def test_a_label_that_is_no_class_in_a_traced_function(name, bad):
+    with on("jax-x64") as backend:
+        evaluate = backend.compiled(sx.value_and_grad(BY_LABEL[name]))
+        only_its_sample_is_nan(backend, evaluate, BY_LABEL[name], [bad, 0])
+
+
+def only_its_sample_is_nan(backend, evaluate, loss, label):
+    wanted = reference.terms(loss, SPIKES["graded"], np.asarray([0, label[1]]))
+    ones = backend.asarray(np.ones(wanted.shape))
+    result = evaluate(backend.asarray(SPIKES["graded"]), backend.asarray(label), cotangent=ones)
+    terms, gradient = map(backend.numpy, result)
+    _, wanted_gradient = sx.value_and_grad(reduced(loss, "sum"))(SPIKES["graded"], [0, label[1]])
+    for got, of_valid_labels in ((terms, wanted), (gradient, wanted_gradient)):
+        assert np.isnan(got[0]).all()
+        close(got[1], of_valid_labels[1], backend.rtol)
+
+
+@pytest.mark.parametrize("name", ["jax-x64", "array-api-strict"])
+def test_a_step_whose_label_is_no_class(name):
+    label = np.asarray([[0, 1, 2, 1, 0], [0, 3, 2, -1, 0]])
+    with on(name) as backend:
+        run = backend.compiled(BY_LABEL["SpikeMax-window"])
+        terms = backend.numpy(run(backend.asarray(SPIKES["graded"]), backend.asarray(label)))
+    np.testing.assert_array_equal(np.isnan(terms), (label < 0) | (label > 2))
+
+
+@pytest.mark.parametrize("bad", [1.5, -0.25])
+def test_a_multi_hot_label_beyond_0_and_1(backend, bad):
+    label = cases.SOFT.copy()
+    label[0, 1] = bad
+    spikes, loss = backend.asarray(SPIKES["graded"]), sx.SpikeMoid(reduction="none")
+    message = "target must be between 0 and 1; got values from"
+    with pytest.raises(ValueError, match=message):
+        loss(spikes, label)
+    if backend.reads_values:
+        with pytest.raises(ValueError, match=message):
+            loss(spikes, backend.asarray(label))
+    else:
+        the_term_is_nan(backend, sx.value_and_grad(loss), label, bad)
+
+
+@pytest.mark.parametrize("bad", [1.5, -0.25])
+def test_a_multi_hot_label_beyond_0_and_1_in_a_traced_function(bad):
+    label = cases.SOFT.copy()
+    label[1, 2] = bad
+    with on("jax-x64") as backend:
+        evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMoid(reduction="none")))
+        the_term_is_nan(backend, evaluate, label, bad)
+
+
+def the_term_is_nan(backend, evaluate, label, bad):
+    ones = backend.asarray(np.ones(label.shape))
+    spikes, label = backend.asarray(SPIKES["graded"]), backend.asarray(label)
+    with np.errstate(invalid="ignore"):  # NumPy says so of logaddexp at NaN
+        terms, gradient = map(backend.numpy, evaluate(spikes, label, cotangent=ones))
+    label = backend.numpy(label)
+    np.testing.assert_array_equal(np.isnan(terms), label == bad)
+    np.testing.assert_array_equal(np.isnan(gradient[..., 0]), label == bad)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_an_array_of_another_library_is_refused(backend, name):
+    if BACKENDS[name][0] in (backend.library, "numpy"):
+        pytest.skip("no other library")
+    library = "jax" if backend.library == "jax" else backend.library
+    with on(name) as other:
+        for loss, target in (CASES["SpikeTime-order1"], CASES["SpikeRate"], CASES["SpikeMoid"]):
+            with pytest.raises(
+                TypeError, match=f"library of the input, {library}, .*{other.library}"
+            ):
+                loss(backend.asarray(SPIKES["graded"]), other.asarray(target))
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "error", "message"),
+    [
+        (sx.SpikeMax(), [0.0, 1.0], TypeError, "integers, the index of a class; got .*float"),
+        (sx.SpikeRate(1, 0), [0.0, 1.0], TypeError, "integers, the index of a class; got .*float"),
+        (sx.SpikeMax(), [True, False], TypeError, "integers, the index of a class; got .*bool"),
+        (sx.SpikeMoid(), LABEL.tolist(), TypeError, "multi-hot.*; got .*int"),
+        (sx.SpikeMoid(), [[0, 1, 0], [1, 0, 0]], TypeError, "multi-hot.*; got .*int"),
+        (sx.SpikeMax(), ["a", "b"], TypeError, "target must hold numbers; got list"),
+        (sx.SpikeMax(), None, TypeError, "target must hold numbers; got NoneType"),
+        (sx.SpikeMoid(), [[1.0, 0.0], [1.0]], ValueError, "target is not a rectangular sequence"),
+        (sx.SpikeTime(), np.zeros((2, 3, 5), complex), TypeError, "target must"),
+    ],
+)
+def test_targets_of_another_kind(backend, loss, target, error, message):
+    with pytest.raises(error, match=message):
+        loss(backend.asarray(SPIKES["graded"]), target)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape", "expected"),
+    [
+        (sx.SpikeTime(), (3, 2, 5), ["(2, 3, 5)"]),
+        (sx.SpikeTime(), (2, 5, 3), ["(2, 3, 5)"]),
+        (sx.SpikeTime(), (5, 3, 2), ["(2, 3, 5)"]),
+        (sx.SpikeTime(), (30,), ["(2, 3, 5)"]),
+        (sx.SpikeTime(), (1, 3, 5), ["(2, 3, 5)"]),
+        (sx.SpikeTime(), (3, 5), ["(2, 3, 5)"]),
+        (sx.SpikeTime(time_axis=0), (3, 5, 2), ["(2, 3, 5)"]),
+        *(
+            (loss, shape, ["(2,) ([batch])"])
+            for loss in (sx.SpikeRate(1, 0), sx.SpikeMax())
+            for shape in ((3,), (1,), (), (2, 1), (1, 2), (2, 5), (2, 3))
+        ),
+        *(
+            (loss, shape, ["(2,) ([batch])", "(2, 5) (one label per step)"])
+            for loss in (sx.SpikeRate(1, 0, 3), sx.SpikeMax(3))
+            for shape in ((5,), (5, 2), (2, 1), (1, 5), (10,), (2, 3, 5))
+        ),
+        (sx.SpikeMax(3, time_axis=0), (3, 2), ["(3,) ([batch])", "(2, 3) (one label per step)"]),
+        *(
+            (sx.SpikeMoid(), shape, ["(2, 3) ([batch, class])"])
+            for shape in ((3, 2), (2,), (6,), (1, 3), (2, 1), (2, 3, 5))
+        ),
+        *(
+            (sx.SpikeMoid(3), shape, ["(2, 3) ([batch, class])", "(2, 3, 5)"])
+            for shape in ((3, 2), (2, 5), (2, 5, 3), (3, 2, 5), (2, 3, 1))
+        ),
+        (sx.SpikeMoid(3, time_axis=1), (2, 5, 3), ["(2, 5)", "(2, 3, 5)"]),
+    ],
+)
+def test_a_target_of_another_shape_shows_both(backend, loss, shape, expected):
+    label = isinstance(loss, sx.SpikeRate | sx.SpikeMax)
+    target = backend.asarray(np.zeros(shape, int if label else float))
+    message = ".* or ".join(map(re.escape, expected)) + f".*; got {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=message):
+        loss(backend.asarray(SPIKES["graded"]), target)
