@@ -64,4 +64,4 @@ def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
 
 
 def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
-    return _plain.moving_sum(xp, x, window, device=device(x))
+    return _plain.moving_sum(xp, x, window)

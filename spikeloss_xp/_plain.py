@@ -28,19 +28,20 @@ def causal_filter(
     the Toeplitz matrix ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``.
     """
     steps = x.shape[-1]
-    taps = min(kernel.shape[0], steps)
-    size = min(max(taps, SMALLEST_BLOCK), LARGEST_BLOCK, steps)
+    taps = _smaller(kernel.shape[0], steps)
+    size = _smaller(max(SMALLEST_BLOCK, _smaller(taps, LARGEST_BLOCK)), steps)
     blocks = -(-steps // size)
-    reach = min(-(-(taps - 1) // size), blocks - 1)  # how many blocks back the kernel reaches
+    reach = _smaller(-(-(taps - 1) // size), blocks - 1)  # how many blocks back the kernel reaches
 
-    def zeros(*shape: int) -> Array:
-        return xp.zeros(shape, dtype=x.dtype, device=device)
+    def zeros(number: int) -> Array:
+        return xp.zeros(number, dtype=x.dtype, device=device)
 
     step = xp.arange(size, device=device)
     lag = xp.reshape(step[None, :] - step[:, None] + (size - 1), (-1,))
     taps_by_lag = xp.concat([zeros(size - 1), kernel[:taps], zeros((reach + 1) * size - taps)])
-    padding = (zeros(*x.shape[:-1], reach * size), x, zeros(*x.shape[:-1], blocks * size - steps))
-    cut = xp.reshape(xp.concat(padding, axis=-1), (*x.shape[:-1], reach + blocks, size))
+    before, after = _silence(xp, x, reach * size), _silence(xp, x, blocks * size - steps)
+    padded = xp.concat([before, x, after], axis=-1)
+    cut = xp.reshape(padded, (*x.shape[:-1], reach + blocks, size))
 
     def contribution(m: int) -> Array:
         toeplitz = xp.reshape(xp.take(taps_by_lag, lag + m * size), (size, size))
@@ -50,17 +51,26 @@ def causal_filter(
     return xp.reshape(filtered, (*x.shape[:-1], blocks * size))[..., :steps]
 
 
-def moving_sum(xp: Namespace, x: Array, window: int, *, device: object = None) -> Array:
+def _silence(xp: Namespace, x: Array, steps: int) -> Array:
+    """Return zeros as long as the first `steps` of `x`, and placed and sharded as those are."""
+    return xp.zeros_like(x[..., :steps])
+
+
+def _smaller(a: int, b: int) -> int:
+    """Return ``min(a, b)``, by a comparison, which tracing with symbolic sizes decides for good."""
+    return a if a <= b else b
+
+
+def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))``, silence before the first step.
 
     By doubling: a sum over ``m + n`` steps is a sum over ``m`` steps and, ``m`` steps earlier, one
     over ``n``. Sums of spikes are exact, and nothing is subtracted that was added before.
     """
-    window = min(window, x.shape[-1])
+    window = _smaller(window, x.shape[-1])
 
     def delayed(y: Array, delay: int) -> Array:
-        silence = xp.zeros((*y.shape[:-1], delay), dtype=y.dtype, device=device)
-        return xp.concat([silence, y[..., : y.shape[-1] - delay]], axis=-1)
+        return xp.concat([_silence(xp, y, delay), y[..., : y.shape[-1] - delay]], axis=-1)
 
     power, span = x, 1  # a sum over `span` steps, a power of two
     total, covered = (x, 1) if window & 1 else (None, 0)
