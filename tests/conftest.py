@@ -81,9 +81,10 @@ class Backend:
 
 def _usable(library: str, place: str) -> str | None:
     """Return why a backend cannot be tested here, or None."""
-    if place.startswith("cuda") and place not in describe(library).devices:
+    found = describe(library)
+    if found.usable and place.startswith("cuda") and place not in found.devices:
         return "no CUDA device"
-    return describe(library).problem
+    return found.problem
 
 
 @contextlib.contextmanager
