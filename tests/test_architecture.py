@@ -36,12 +36,12 @@ MATHEMATICS = {"_plain", "_layout", "readouts", "criteria", "classifiers", "grad
 # Each module imports only from layers above its own in this list.
 LAYERS = (
     {"_typing", "_checks"},
-    {"_layout", "_plain", "backends._protocol"},
+    {"_plain", "backends._protocol"},
     {"backends._available", "backends._generic"},
     {"_dispatch", "backends"},
     {"_arrays"},
-    {"_targets", "criteria", "filters"},
-    {"readouts"},
+    {"_layout", "criteria", "filters"},
+    {"_targets", "readouts"},
     {"losses._loss"},
     {name for name in TREES if name.startswith("losses.") and name != "losses._loss"},
     {"losses"},

@@ -2,7 +2,7 @@
 
 import email
 import email.message
-import importlib.util
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -42,10 +42,14 @@ def _tracked() -> list[str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the sdist, and the wheel from that, so that the sdist is known to suffice."""
-    if importlib.util.find_spec("build") is None:
-        pytest.skip("build is not installed")
-    if importlib.util.find_spec("setuptools") is None:
-        pytest.skip("setuptools, which builds without isolation (and so offline), is not installed")
+    # setuptools, because without isolation (and so without a network) it has to be here already.
+    for tool, least in {"build": 1, "setuptools": 77}.items():
+        try:
+            version = importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
+            version = "0"
+        if int(version.partition(".")[0]) < least:
+            pytest.skip(f"{tool}>={least} is not installed")
     tracked = _tracked()
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in tracked:
