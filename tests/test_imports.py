@@ -25,8 +25,11 @@ def evaluate(spikes):
 
 
 def python(program: str, *options: str) -> str:
-    """Run a program in a fresh interpreter, where any warning is an error."""
-    command = [sys.executable, "-W", "error", *options, "-c", program]
+    """Run a program in a fresh interpreter, where any warning is an error.
+
+    With -P it finds the library where this one does, rather than in the current folder.
+    """
+    command = [sys.executable, "-P", "-W", "error", *options, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout

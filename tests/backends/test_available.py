@@ -68,7 +68,7 @@ def reported(folder: Path, library: str, files: dict[str, str]) -> dict[str, Any
 def run(folder: Path, program: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(folder)}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         capture_output=True,
         text=True,
         timeout=300,

@@ -84,7 +84,7 @@ def elsewhere(tmp_path: Path) -> Any:
     def run(expression: str, before: str = "") -> Any:
         program = f"{PREAMBLE}\n{before}\nprint(json.dumps({expression}))"
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-P", "-c", program],
             capture_output=True,
             text=True,
             timeout=300,
