@@ -7,6 +7,7 @@ differentiation have no use for it and do not run it.
 """
 
 import math
+from typing import Any
 
 from spikeloss_xp import _arrays
 from spikeloss_xp._typing import Array, Namespace, Pullback
@@ -40,9 +41,7 @@ def moving_rate(xp: Namespace, spikes: Array, window: int) -> tuple[Array, Pullb
     return average(spikes), lambda cotangent: backwards(xp, average, cotangent)
 
 
-def trace(
-    xp: Namespace, spikes: Array, kernel: tuple[float, ...], axis: int
-) -> tuple[Array, Pullback]:
+def trace(xp: Namespace, spikes: Array, kernel: Any, axis: int) -> tuple[Array, Pullback]:
     """Read ``e[t] = sum(h[k] * s[t - k] for k)``."""
     taps = _arrays.constant(xp, spikes, kernel)
 

@@ -1,10 +1,18 @@
 """The losses, one a file."""
 
-from spikeloss_xp.losses._loss import Loss
+from spikeloss_xp.losses._loss import Loss, RateLoss
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_max import SpikeMax
 from spikeloss_xp.losses.spike_moid import SpikeMoid
 from spikeloss_xp.losses.spike_rate import SpikeRate
 from spikeloss_xp.losses.spike_time import SpikeTime
 
-__all__ = ["Loss", "SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
+__all__ = [
+    "Loss",
+    "RateLoss",
+    "SparsityEnforcer",
+    "SpikeMax",
+    "SpikeMoid",
+    "SpikeRate",
+    "SpikeTime",
+]

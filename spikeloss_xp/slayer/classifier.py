@@ -1,0 +1,118 @@
+"""Classifiers, as in `lava.lib.dl.slayer.classifier`."""
+
+from typing import Any
+
+import torch
+
+from spikeloss_xp import _checks, classifiers
+from spikeloss_xp.criteria import EPSILON
+from spikeloss_xp.filters import moving_average
+from spikeloss_xp.slayer._fir import FIR
+
+__all__ = ["MovingWindow", "Rate"]
+
+
+class Rate(torch.nn.Module):
+    """Classify by the rates over all of time.
+
+    Spikes are ``[batch, *space, time]``, and space is collapsed into one class axis.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp import slayer
+    >>> slayer.classifier.Rate()(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]))
+    tensor([0])
+    """
+
+    def forward(self, spike: torch.Tensor) -> Any:
+        """Return the prediction."""
+        return Rate.predict(spike)
+
+    @staticmethod
+    def rate(spike: torch.Tensor) -> Any:
+        """Return the mean over time, ``[batch, *space]``."""
+        return classifiers.Rate().rate(spike).reshape(spike.shape[:-1])
+
+    @staticmethod
+    def confidence(spike: torch.Tensor, mode: str = "probability", eps: float = EPSILON) -> Any:
+        """Return the confidence in each class, ``[batch, class]``.
+
+        Parameters
+        ----------
+        spike : torch.Tensor
+            Spikes.
+        mode : {"probability", "softmax", "logsoftmax"}, default "probability"
+            The normalised rates, their softmax, or its logarithm.
+        eps : float, default 1e-6
+            Added to the sum of rates.
+        """
+        return classifiers.Rate(mode=mode, eps=eps).confidence(spike)
+
+    @staticmethod
+    def predict(spike: torch.Tensor) -> Any:
+        """Return the index of the class with the highest rate, ``[batch]``."""
+        return classifiers.Rate().predict(spike)
+
+
+class MovingWindow(torch.nn.Module):
+    """Classify at every time step, by the rates in a moving window.
+
+    Parameters
+    ----------
+    time_window : int
+        Length of the window, in time steps.
+    mode : {"probability", "softmax", "logsoftmax"}, default "probability"
+        What `confidence` returns.
+    eps : float, default 1e-6
+        Added to the sum of rates.
+
+    Attributes
+    ----------
+    filter : FIR
+        The moving average.
+    mode, eps
+        As given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp import slayer
+    >>> slayer.classifier.MovingWindow(2)(torch.tensor([[[1.0, 0, 0, 0], [0, 0, 1, 1]]]))
+    tensor([[0, 0, 1, 1]])
+    """
+
+    def __init__(self, time_window: int, mode: str = "probability", eps: float = EPSILON) -> None:
+        super().__init__()
+        window = _checks.count(time_window, "time_window")
+        self.filter = FIR([1 / window] * window)
+        self.mode = _checks.one_of(classifiers.MODES, mode, "mode")
+        self.eps = eps
+
+    @property
+    def time_window(self) -> int:
+        """Length of the window, in time steps."""
+        return len(self.filter.filter)
+
+    def forward(self, spike: torch.Tensor) -> Any:
+        """Return the prediction."""
+        return self.predict(spike)
+
+    def rate(self, spike: torch.Tensor) -> Any:
+        """Return the rate at each step, in the shape of the spikes."""
+        return moving_average(spike, self.time_window)
+
+    def confidence(self, spike: torch.Tensor, mode: str | None = None) -> Any:
+        """Return the confidence in each class at each step, ``[batch, class, time]``."""
+        return self._classifier(self.mode if mode is None else mode).confidence(spike)
+
+    def predict(self, spike: torch.Tensor) -> Any:
+        """Return the index of the class with the highest rate at each step, ``[batch, time]``."""
+        return self._classifier(self.mode).predict(spike)
+
+    def _classifier(self, mode: str) -> classifiers.MovingWindow:
+        return classifiers.MovingWindow(self.time_window, mode, self.eps)
+
+    def extra_repr(self) -> str:
+        """Return the hyper-parameters for the module's representation."""
+        return f"time_window={self.time_window}, mode={self.mode!r}, eps={self.eps}"

@@ -1,0 +1,299 @@
+"""Losses, as in `lava.lib.dl.slayer.loss`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from spikeloss_xp import losses, readouts
+from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp.filters import exponential_kernel
+from spikeloss_xp.slayer._fir import FIR
+from spikeloss_xp.slayer.classifier import MovingWindow
+
+__all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
+
+
+@dataclass(frozen=True)
+class _SpikeTimeThrough(losses.SpikeTime):
+    """The loss, through taps that somebody else keeps."""
+
+    taps: Any = field(default=None, kw_only=True)
+
+    def _readout(self, xp: Namespace, signal: Array) -> tuple[Array, Pullback]:
+        return readouts.trace(xp, signal, self.taps, self.time_axis)
+
+
+class SpikeTime(torch.nn.Module):
+    """Squared difference between filtered spike trains; see `spikeloss_xp.SpikeTime`.
+
+    Parameters
+    ----------
+    time_constant : float, default 5
+        Time constant of the filter, in time steps.
+    length : int, default 100
+        Length of the filter, in time steps.
+    filter_order : int, default 1
+        How many exponentials are convolved.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        How the terms are combined.
+
+    Attributes
+    ----------
+    filter : FIR
+        The filter, callable on spikes. The loss goes by its buffer, whatever that holds.
+    reduction
+        As given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp import slayer
+    >>> error = slayer.loss.SpikeTime(time_constant=2, length=10)
+    >>> error(torch.ones(1, 1, 3), torch.ones(1, 1, 3))
+    tensor(0.)
+    """
+
+    def __init__(
+        self,
+        time_constant: float = 5,
+        length: int = 100,
+        filter_order: int = 1,
+        reduction: str = "sum",
+    ) -> None:
+        super().__init__()
+        losses.SpikeTime(time_constant, length, filter_order, reduction)  # checks them
+        self.filter = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
+        self.reduction = reduction
+
+    def forward(self, input: torch.Tensor, desired: torch.Tensor) -> Any:
+        """Return the loss of spikes ``[batch, *space, time]`` and desired ones of that shape."""
+        taps = self.filter.filter
+        return _SpikeTimeThrough(length=1, reduction=self.reduction, taps=taps)(input, desired)
+
+    def extra_repr(self) -> str:
+        """Return the hyper-parameters for the module's representation."""
+        return f"reduction={self.reduction!r}"
+
+
+class _RateLoss(torch.nn.Module):
+    window: MovingWindow | None
+
+    def __init__(self, loss: losses.RateLoss) -> None:
+        super().__init__()
+        window = loss.moving_window
+        self.window = None if window is None else MovingWindow(window)
+        self.reduction = loss.reduction
+
+    @property
+    def moving_window(self) -> int | None:
+        """Length of the moving window, in time steps."""
+        return None if self.window is None else self.window.time_window
+
+    def loss(self) -> losses.RateLoss:
+        """Return the loss that the attributes of the module stand for."""
+        raise NotImplementedError
+
+    def forward(self, input: torch.Tensor, label: torch.Tensor) -> Any:
+        """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
+        return self.loss()(input, label)
+
+    def extra_repr(self) -> str:
+        """Return the hyper-parameters for the module's representation."""
+        shown = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items() if name != "window")
+
+
+class SpikeRate(_RateLoss):
+    """Squared difference between rates and those wanted; see `spikeloss_xp.SpikeRate`.
+
+    Parameters
+    ----------
+    true_rate, false_rate : float
+        The rates wanted of the labelled class and of the others, in spikes per time step.
+    moving_window : int, optional
+        Length of the moving window, in time steps.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        How the terms are combined.
+
+    Attributes
+    ----------
+    window : MovingWindow or None
+        The classifier with the moving window.
+    true_rate, false_rate, reduction
+        As given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp import slayer
+    >>> error = slayer.loss.SpikeRate(true_rate=0.5, false_rate=0.0)
+    >>> error(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]), torch.tensor([0]))
+    tensor(0.1250)
+    """
+
+    def __init__(
+        self,
+        true_rate: float,
+        false_rate: float,
+        moving_window: int | None = None,
+        reduction: str = "sum",
+    ) -> None:
+        super().__init__(losses.SpikeRate(true_rate, false_rate, moving_window, reduction))
+        self.true_rate = true_rate
+        self.false_rate = false_rate
+
+    def loss(self) -> losses.SpikeRate:
+        """Return the loss that the attributes of the module stand for."""
+        return losses.SpikeRate(self.true_rate, self.false_rate, self.moving_window, self.reduction)
+
+
+class SpikeMax(_RateLoss):
+    """Negative log-likelihood of the label; see `spikeloss_xp.SpikeMax`.
+
+    Parameters
+    ----------
+    moving_window : int, optional
+        Length of the moving window, in time steps.
+    mode : {"probability", "softmax"}, default "probability"
+        Probabilities are the rates, normalised, or their softmax.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        How the terms are combined.
+    numerics : {"lava", "stable"}, default "lava"
+        ``"stable"`` is finite where the labelled neuron is silent.
+
+    Attributes
+    ----------
+    window : MovingWindow or None
+        The classifier with the moving window.
+    mode, reduction, numerics
+        As given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp import slayer
+    >>> error = slayer.loss.SpikeMax()
+    >>> error(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]), torch.tensor([0]))
+    tensor(0.2877)
+    """
+
+    def __init__(
+        self,
+        moving_window: int | None = None,
+        mode: str = "probability",
+        reduction: str = "sum",
+        *,
+        numerics: str = "lava",
+    ) -> None:
+        super().__init__(losses.SpikeMax(moving_window, mode, reduction, numerics=numerics))
+        self.mode = mode
+        self.numerics = numerics
+
+    def loss(self) -> losses.SpikeMax:
+        """Return the loss that the attributes of the module stand for."""
+        return losses.SpikeMax(
+            self.moving_window, self.mode, self.reduction, numerics=self.numerics
+        )
+
+
+class SpikeMoid(_RateLoss):
+    """Binary cross-entropy of the sigmoid of the rates; see `spikeloss_xp.SpikeMoid`.
+
+    Parameters
+    ----------
+    moving_window : int, optional
+        Length of the moving window, in time steps.
+    reduction : {"sum", "mean", "none"}, default "sum"
+        How the terms are combined.
+    alpha : float, default 1
+        Temperature of the sigmoid.
+    theta : float, default 0
+        The rate at which a class is as probable as not.
+    numerics : {"lava", "stable"}, default "lava"
+        ``"stable"`` has a gradient where the sigmoid saturates.
+
+    Attributes
+    ----------
+    window : MovingWindow or None
+        The classifier with the moving window.
+    alpha, theta, reduction, numerics
+        As given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp import slayer
+    >>> error = slayer.loss.SpikeMoid(alpha=0.25, theta=0.5)
+    >>> error(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]), torch.tensor([[1.0, 0]]))
+    tensor(0.6265)
+    """
+
+    def __init__(
+        self,
+        moving_window: int | None = None,
+        reduction: str = "sum",
+        alpha: float = 1,
+        theta: float = 0,
+        *,
+        numerics: str = "lava",
+    ) -> None:
+        super().__init__(
+            losses.SpikeMoid(moving_window, reduction, alpha, theta, numerics=numerics)
+        )
+        self.alpha = alpha
+        self.theta = theta
+        self.numerics = numerics
+
+    def loss(self) -> losses.SpikeMoid:
+        """Return the loss that the attributes of the module stand for."""
+        return losses.SpikeMoid(
+            self.moving_window, self.reduction, self.alpha, self.theta, numerics=self.numerics
+        )
+
+
+class SparsityEnforcer:
+    """Squared excess of mean event rates over a limit; see `spikeloss_xp.SparsityEnforcer`.
+
+    Parameters
+    ----------
+    max_rate : float, default 0.01
+        The mean event rate above which an array is penalised.
+    lam : float, default 1.0
+        The factor of the loss.
+
+    Attributes
+    ----------
+    loss_list : list of torch.Tensor
+        The terms collected, without the factor.
+    max_rate, lam
+        As given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from spikeloss_xp import slayer
+    >>> sparsity = slayer.loss.SparsityEnforcer(max_rate=0.25, lam=2.0)
+    >>> sparsity.append(torch.tensor([1.0, 0, 1, 1]))
+    >>> sparsity.loss
+    tensor(0.5000)
+    """
+
+    def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
+        losses.SparsityEnforcer(max_rate, lam)  # checks them
+        self.max_rate = max_rate
+        self.lam = lam
+        self.loss_list: list[Any] = []
+
+    def append(self, x: torch.Tensor) -> None:
+        """Collect the term of one tensor."""
+        self.loss_list.append(losses.SparsityEnforcer(self.max_rate)(x))
+
+    def clear(self) -> None:
+        """Forget the terms collected."""
+        self.loss_list = []
+
+    @property
+    def loss(self) -> Any:
+        """The sum of the terms collected, times the factor; a zero tensor if there are none."""
+        return self.lam * sum(self.loss_list, start=torch.zeros(()))

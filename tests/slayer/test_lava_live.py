@@ -1,0 +1,145 @@
+"""Side by side with lava-dl 0.6.0 itself, where that is installed."""
+
+import importlib.metadata
+import unittest
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+lava = pytest.importorskip("lava.lib.dl.slayer", reason="lava-dl is not installed")
+
+from spikeloss_xp import slayer
+
+SHAPES = [(2, 5, 60), (4, 10, 128), (1, 3, 250), (2, 2, 3, 90)]
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def trains(shape, seed=0):
+    """Make binary trains in which no neuron, and no window that has begun, is silent."""
+    spikes = torch.rand(shape, generator=generator(seed)) < 0.3
+    spikes[..., ::3] = True
+    return spikes.float()
+
+
+def both(theirs, ours, spikes, *target):
+    """Evaluate value and gradient with both, and compare to float32's precision."""
+    results = []
+    for loss in (theirs, ours):
+        leaf = spikes.clone().requires_grad_()
+        value = loss(leaf, *target)
+        value.backward()
+        results.append((value.detach(), leaf.grad))
+    (value, gradient), (our_value, our_gradient) = results
+    # Sums of up to 10^4 terms in float32, in different orders.
+    np.testing.assert_allclose(our_value, value, rtol=2e-5)
+    np.testing.assert_allclose(our_gradient, gradient, atol=2e-5 * gradient.abs().max().item())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("arguments", [{}, {"filter_order": 2}, {"time_constant": 3, "length": 7}])
+def test_spike_time(shape, reduction, arguments):
+    made = [library.loss.SpikeTime(reduction=reduction, **arguments) for library in (lava, slayer)]
+    both(*made, trains(shape), trains(shape, seed=1))
+    theirs, ours = (module.filter for module in made)
+    torch.testing.assert_close(ours.filter.flatten(), theirs.filter.flatten())
+    torch.testing.assert_close(ours(trains(shape)), theirs(trains(shape)))
+    made[1].load_state_dict(
+        {name: value.reshape(-1) for name, value in made[0].state_dict().items()}
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("window", [None, 3, 20])
+def test_losses_of_labels(shape, reduction, window):
+    spikes = trains(shape)
+    classes = int(np.prod(shape[1:-1]))
+    label = torch.randint(classes, shape[:1], generator=generator(2))
+    if window is not None:
+        label = label[:, None].repeat(1, shape[-1])
+    common = {"moving_window": window, "reduction": reduction}
+    for name, arguments in (
+        ("SpikeRate", {"true_rate": 0.4, "false_rate": 0.1}),
+        ("SpikeMax", {}),
+        ("SpikeMax", {"mode": "softmax"}),
+    ):
+        both(
+            *(getattr(library.loss, name)(**arguments, **common) for library in (lava, slayer)),
+            spikes,
+            label,
+        )
+    hot = (torch.rand((shape[0], classes), generator=generator(3)) < 0.5).float()
+    if window is not None:
+        hot = hot[..., None].repeat(1, 1, shape[-1])
+    both(
+        *(library.loss.SpikeMoid(alpha=0.5, theta=0.2, **common) for library in (lava, slayer)),
+        spikes,
+        hot,
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sparsity_and_classifiers(shape):
+    spikes = trains(shape)
+
+    def collected(library):
+        def loss(x):
+            sparsity = library.loss.SparsityEnforcer(max_rate=0.05, lam=2.0)
+            for factor in (1, -2):
+                sparsity.append(factor * x)
+            return sparsity.loss
+
+        return loss
+
+    both(collected(lava), collected(slayer), spikes)
+    theirs, ours = lava.classifier.Rate, slayer.classifier.Rate
+    torch.testing.assert_close(ours.rate(spikes), theirs.rate(spikes))
+    for mode in ("probability", "softmax", "logsoftmax"):
+        torch.testing.assert_close(ours.confidence(spikes, mode), theirs.confidence(spikes, mode))
+        windows = [library.classifier.MovingWindow(20, mode) for library in (lava, slayer)]
+        torch.testing.assert_close(*(window.confidence(spikes) for window in windows))
+        torch.testing.assert_close(*(window.rate(spikes) for window in windows))
+    assert torch.equal(ours.predict(spikes), theirs.predict(spikes))
+
+
+def test_where_lava_is_infinite_or_saturated_so_are_we():
+    spikes = trains((2, 3, 40))
+    spikes[:, 1] = 0
+    label = torch.tensor([1, 0])
+    for library in (lava, slayer):
+        assert library.loss.SpikeMax()(spikes, label) == torch.inf
+        # A logit of 20 is a probability of 1 in float32.
+        moid = library.loss.SpikeMoid(alpha=1 / 20)
+        assert moid(torch.ones(1, 1, 5), torch.zeros(1, 1)) == 100
+        # And of -95 one of 0.
+        moid = library.loss.SpikeMoid(alpha=1 / 95)
+        assert moid(-torch.ones(1, 1, 5), torch.ones(1, 1)) == 100
+
+
+def test_their_own_tests_pass_with_one_import_changed():
+    (path,) = (
+        file
+        for file in importlib.metadata.files("lava-dl") or ()
+        if file.parts[-2:] == ("slayer", "test_loss.py")
+    )
+    theirs = "import lava.lib.dl.slayer as slayer"
+    source = path.read_text()
+    assert source.count(theirs) == 1
+    namespace = {"__name__": "test_loss"}
+    exec(
+        compile(source.replace(theirs, "import spikeloss_xp.slayer as slayer"), str(path), "exec"),
+        namespace,
+    )
+    cases = [
+        c for c in namespace.values() if isinstance(c, type) and issubclass(c, unittest.TestCase)
+    ]
+    suite = unittest.TestSuite(map(unittest.defaultTestLoader.loadTestsFromTestCase, cases))
+    result = unittest.TestResult()
+    suite.run(result)
+    assert result.testsRun == 3
+    assert result.wasSuccessful(), [*result.errors, *result.failures]

@@ -1,0 +1,225 @@
+"""The modules stand in for those of lava-dl 0.6.0."""
+
+import copy
+import inspect
+import io
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from test_golden import CASES, REFERENCE, RTOL
+
+import spikeloss_xp as sx
+from spikeloss_xp import slayer
+
+SIGNATURES = {  # of lava-dl 0.6.0
+    slayer.loss.SpikeTime: "time_constant=5, length=100, filter_order=1, reduction='sum'",
+    slayer.loss.SpikeRate: "true_rate, false_rate, moving_window=None, reduction='sum'",
+    slayer.loss.SpikeMax: "moving_window=None, mode='probability', reduction='sum'",
+    slayer.loss.SpikeMoid: "moving_window=None, reduction='sum', alpha=1, theta=0",
+    slayer.loss.SparsityEnforcer: "max_rate=0.01, lam=1.0",
+    slayer.classifier.MovingWindow: "time_window, mode='probability', eps=1e-06",
+    slayer.classifier.Rate.confidence: "spike, mode='probability', eps=1e-06",
+}
+MODULES = [
+    slayer.loss.SpikeTime(),
+    slayer.loss.SpikeTime(3, 20, 2, "mean"),
+    slayer.loss.SpikeRate(0.2, 0.03),
+    slayer.loss.SpikeRate(0.2, 0.03, 5),
+    slayer.loss.SpikeMax(),
+    slayer.loss.SpikeMax(5, "softmax"),
+    slayer.loss.SpikeMoid(alpha=0.25, theta=0.1),
+    slayer.loss.SpikeMoid(5),
+]
+
+
+@pytest.fixture
+def spikes():
+    spikes = torch.rand(2, 3, 40, generator=torch.Generator().manual_seed(0)) < 0.4
+    spikes[:, :, 0] = True  # so that windows that have begun are not empty
+    return spikes.float()
+
+
+def target(module, spikes):
+    if isinstance(module, slayer.loss.SpikeTime):
+        return spikes.roll(1, -1)
+    if isinstance(module, slayer.loss.SpikeMoid):
+        return torch.tensor([[1.0, 0, 0], [0, 1, 1]])
+    return torch.tensor([2, 0])
+
+
+@pytest.mark.parametrize("made", SIGNATURES, ids=lambda made: made.__qualname__)
+def test_arguments_have_the_names_order_and_defaults_of_lava(made):
+    signature = inspect.signature(made)
+    positional = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    assert ", ".join(map(str, positional)) == SIGNATURES[made]
+
+
+@pytest.mark.parametrize("i", range(CASES))
+def test_values_and_gradients_are_the_published_ones(i):
+    spec = json.loads(str(REFERENCE[f"case/{i}/spec"]))
+    loss = getattr(slayer.loss, spec["loss"])(**spec["kwargs"])
+    spikes = torch.tensor(REFERENCE[f"case/{i}/input"], requires_grad=True)
+    if spec["loss"] == "SparsityEnforcer":
+        for factor in spec["append"]:
+            loss.append(spikes * factor)
+        value = loss.loss
+    else:
+        value = loss(spikes, torch.tensor(REFERENCE[f"case/{i}/target"]))
+    value.backward()
+    np.testing.assert_allclose(value.detach(), REFERENCE[f"case/{i}/loss"], rtol=RTOL)
+    expected = REFERENCE[f"case/{i}/grad"]
+    np.testing.assert_allclose(spikes.grad, expected, atol=RTOL * abs(expected).max())
+
+
+@pytest.mark.parametrize("module", MODULES, ids=repr)
+def test_modules_behave_as_modules(module, spikes):
+    wanted = target(module, spikes)
+    value = module(spikes, wanted)
+    assert torch.equal(module.forward(spikes, wanted), value)
+    stored = io.BytesIO()
+    torch.save(module.state_dict(), stored)
+    stored.seek(0)
+    again = [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
+    again += torch.nn.ModuleList([module]).to("cpu")
+    again[0].load_state_dict(torch.load(stored))
+    for other in again:
+        assert torch.equal(other(spikes, wanted), value)
+        assert repr(other) == repr(module)
+    assert module.double()(spikes.double(), wanted).dtype == torch.float64
+    module.float()
+
+
+def test_keyword_names_are_those_of_lava(spikes):
+    assert slayer.loss.SpikeTime()(input=spikes, desired=spikes) == 0
+    for module in MODULES[2:]:
+        label = target(module, spikes)
+        assert module(input=spikes, label=label) == module(spikes, label)
+
+
+def test_state_dicts_have_the_keys_of_lava():
+    assert set(slayer.loss.SpikeTime().state_dict()) == {"filter.filter"}
+    assert set(slayer.loss.SpikeMax(5).state_dict()) == {"window.filter.filter"}
+    assert not slayer.loss.SpikeMax().state_dict()
+    assert set(slayer.classifier.MovingWindow(5).state_dict()) == {"filter.filter"}
+
+
+def test_attributes_are_those_of_lava_and_count():
+    module = slayer.loss.SpikeRate(0.2, 0.03, 5, "mean")
+    assert (module.true_rate, module.false_rate, module.reduction) == (0.2, 0.03, "mean")
+    assert isinstance(module.window, slayer.classifier.MovingWindow)
+    assert slayer.loss.SpikeRate(0.2, 0.03).window is None
+    one = torch.ones(1, 1, 4)
+    module = slayer.loss.SpikeRate(1.0, 0.0)
+    assert module(one, torch.tensor([0])) == 0
+    module.true_rate = 0.5
+    assert module(one, torch.tensor([0])) == 0.25
+    module.true_rate = 2
+    with pytest.raises(ValueError, match="true_rate"):
+        module(one, torch.tensor([0]))
+    module = slayer.loss.SpikeMoid(alpha=2, theta=0.5)
+    assert (module.alpha, module.theta) == (2, 0.5)
+    assert slayer.loss.SpikeMax(mode="softmax").mode == "softmax"
+
+
+def test_the_filter_can_be_called_and_is_what_counts(spikes):
+    module = slayer.loss.SpikeTime(time_constant=5, length=30, filter_order=2)
+    kernel = torch.tensor(sx.exponential_kernel(5, 30, 2), dtype=torch.float32)
+    assert torch.equal(module.filter.filter, kernel)
+    impulse = torch.zeros(1, 1, 40)
+    impulse[..., 3] = 1
+    assert torch.equal(module.filter(impulse)[0, 0, 3:33], kernel)
+    module.filter.filter = torch.tensor([1.0])  # as a state dict of another filter would bring
+    assert module(spikes, 0 * spikes) == spikes.sum()
+
+
+def test_stable_numerics_on_request(spikes):
+    spikes[:, 2] = 0
+    label = torch.tensor([2, 0])
+    assert slayer.loss.SpikeMax()(spikes, label) == torch.inf
+    expected = sx.SpikeMax()(spikes, label)
+    assert slayer.loss.SpikeMax(numerics="stable")(spikes, label) == expected
+    one, wrong = torch.ones(1, 1, 4), torch.zeros(1, 1)
+    assert slayer.loss.SpikeMoid(alpha=1 / 20)(one, wrong) == 100
+    assert slayer.loss.SpikeMoid(alpha=1 / 20, numerics="stable")(one, wrong) == 20
+
+
+def test_sparsity_enforcer(spikes):
+    sparsity = slayer.loss.SparsityEnforcer(max_rate=0.1, lam=3.0)
+    assert sparsity.loss == 0
+    leaf = spikes.requires_grad_()
+    sparsity.append(leaf)
+    sparsity.append(2 * leaf)
+    rate = spikes.mean().item()
+    expected = [(rate - 0.1) ** 2, (2 * rate - 0.1) ** 2]
+    np.testing.assert_allclose([t.item() for t in sparsity.loss_list], expected, rtol=1e-5)
+    np.testing.assert_allclose(sparsity.loss.item(), 3 * sum(expected), rtol=1e-5)
+    sparsity.loss.backward()
+    sparsity.clear()
+    assert sparsity.loss == 0
+    assert sparsity.loss_list == []
+
+
+def test_classifiers(spikes):
+    rate = slayer.classifier.Rate
+    folded = spikes[:, None]  # [batch, 1, 3, time]
+    assert torch.allclose(rate.rate(folded), folded.mean(-1))
+    assert rate.rate(folded).shape == (2, 1, 3)
+    r = spikes.mean(-1)
+    for mode, expected in {
+        "probability": r / (r.sum(1, keepdim=True) + 1e-6),
+        "softmax": torch.softmax(r, 1),
+        "logsoftmax": torch.log_softmax(r, 1),
+    }.items():
+        assert torch.allclose(rate.confidence(folded, mode), expected)
+        window = slayer.classifier.MovingWindow(40, mode)
+        assert torch.allclose(window.confidence(folded)[..., -1], expected)
+        assert torch.allclose(
+            slayer.classifier.MovingWindow(40).confidence(folded, mode)[..., -1], expected
+        )
+    assert torch.equal(rate.predict(spikes), r.argmax(1))
+    assert torch.equal(rate()(spikes), r.argmax(1))
+    window = slayer.classifier.MovingWindow(10)
+    assert torch.allclose(window.rate(spikes), window.filter(spikes))
+    assert torch.equal(window(spikes), window.predict(spikes))  # None in lava-dl
+    assert window(spikes).shape == (2, 40)
+    assert (window.mode, window.eps, window.time_window) == ("probability", 1e-6, 10)
+
+
+def test_what_crashes_or_hides_in_lava(spikes):
+    label = torch.tensor([2, 0])
+    windowed = slayer.loss.SpikeRate(0.2, 0.03, 5)
+    per_step = label[:, None].expand(2, 40)
+    assert torch.equal(windowed(spikes, label), windowed(spikes, per_step))
+    for dtype in (torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64):
+        assert windowed(spikes.to(dtype), label).isfinite()
+    spikes[0, 1] = 0  # a silent neuron that is not the labelled one
+    leaf = spikes.clone().requires_grad_()
+    slayer.loss.SpikeMax()(leaf, label).backward()
+    assert leaf.grad.isfinite().all()
+    with pytest.raises(ValueError, match="mode"):
+        slayer.loss.SpikeMax(mode="anything")
+    with pytest.raises(ValueError, match="mode"):
+        slayer.classifier.Rate.confidence(spikes, mode="anything")
+    with pytest.raises(ValueError, match="mode"):
+        slayer.classifier.MovingWindow(5).confidence(spikes, mode="anything")
+    with pytest.raises(ValueError, match=r"\(2, 3, 40\).*\(2, 40, 3\)"):
+        slayer.loss.SpikeTime()(spikes, spikes.mT)
+
+
+def test_it_is_the_only_part_that_imports_torch():
+    program = (
+        "import sys, spikeloss_xp; assert 'torch' not in sys.modules\n"
+        "import spikeloss_xp.slayer; assert 'torch' in sys.modules and 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
