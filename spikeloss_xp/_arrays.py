@@ -9,11 +9,6 @@ from spikeloss_xp import _dispatch
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
 
-def is_array(values: Any) -> bool:
-    """Tell whether a value is an array of some library."""
-    return bool(array_api_compat.is_array_api_obj(values))
-
-
 def floating(xp: Namespace, x: Array, argument: str = "input") -> tuple[Array, Pullback]:
     """Return `x` in the dtype to compute in, and the pullback to the dtype it came in.
 
@@ -40,8 +35,8 @@ def follow(xp: Namespace, like: Array, values: Any, argument: str) -> Array:
     """
     adapter = _dispatch.adapter(xp)
     device = adapter.device(like)
-    if is_array(values):
-        theirs = _dispatch.namespace(values, argument)
+    theirs = _dispatch.find_namespace(values)
+    if theirs is not None:
         if theirs is xp:
             if adapter.device(values) == device:
                 return values
@@ -81,8 +76,7 @@ def constant(xp: Namespace, like: Array, values: float | tuple[float, ...]) -> A
     return xp.asarray(values, dtype=like.dtype, device=_dispatch.adapter(xp).device(like))
 
 
-def peek(xp: Namespace, values: Any) -> np.ndarray | None:
+def peek(values: Any) -> np.ndarray | None:
     """Return values where reading them is free: of the host, outside any trace. Else None."""
-    if is_array(values):
-        return _dispatch.adapter(array_api_compat.array_namespace(values)).peek(values)
-    return np.asarray(values)
+    xp = _dispatch.find_namespace(values)
+    return np.asarray(values) if xp is None else _dispatch.adapter(xp).peek(values)

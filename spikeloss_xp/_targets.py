@@ -37,7 +37,7 @@ def class_labels(
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
     _check_shape(label, "class indices", expected)
-    _check_range(_arrays.peek(xp, target), 0, layout.classes - 1)
+    _check_range(_arrays.peek(target), 0, layout.classes - 1)
 
     label = layout.time_last(xp, label)[:, None, :] if label.ndim == 2 else label[:, None]
     if per_step and label.ndim == 2:
@@ -62,7 +62,7 @@ def multi_hot_labels(
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, layout.classes)
     _check_shape(label, "multi-hot labels", expected)
-    values = _arrays.peek(xp, target)
+    values = _arrays.peek(target)
     _check_range(values, 0, 1)
     unchecked = values is None and not xp.isdtype(label.dtype, "bool")
 

@@ -89,9 +89,8 @@ def assert_consistent(
 
 
 def _on_host(values: Any, argument: str) -> np.ndarray:
-    if _arrays.is_array(values):
-        return _dispatch.adapter(_dispatch.namespace(values)).to_host(values)
-    return _arrays.host(values, argument)
+    xp = _dispatch.find_namespace(values)
+    return _arrays.host(values, argument) if xp is None else _dispatch.adapter(xp).to_host(values)
 
 
 def _weights(loss: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray | None:

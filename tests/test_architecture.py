@@ -28,7 +28,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
 LINES = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules()}
-ADAPTERS = {f"backends._{library}" for library in ("cupy", "jax", "numpy", "torch")}
+ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "numpy", "torch")}
 MATHEMATICS = {"_plain", "_layout", "readouts", "criteria", "classifiers", "gradients"} | {
     name for name in TREES if name.partition(".")[0] == "losses"
 }
@@ -213,11 +213,12 @@ def written(tree: ast.Module) -> set[str]:
 
 
 @every
-def test_there_is_no_state_but_the_cache_of_adapters(name):
+def test_there_is_no_state_but_two_caches(name):
     # A table of constants is in capitals and stays as it is.
     state = containers(TREES[name])
     kept = {variable for variable in state if not variable.isupper()} | state & written(TREES[name])
-    assert kept == ({"_loaded"} if name == "backends._available" else set())
+    caches = {"backends._available": {"_loaded"}, "_dispatch": {"_namespaces"}}
+    assert kept == caches.get(name, set())
     caches = {w for w in words(TREES[name]) if w in ("cache", "lru_cache", "cached_property")}
     assert caches == set()
     assert not any(isinstance(node, ast.Global) for node in ast.walk(TREES[name]))
