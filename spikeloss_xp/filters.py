@@ -149,5 +149,8 @@ def _check_axis(x: Array, axis: int) -> None:
 
 
 def backwards(xp: Namespace, run: Any, x: Array, axis: int = -1) -> Array:
-    """Run a causal operation against the direction of time: its adjoint, for a convolution."""
-    return xp.flip(run(xp.flip(x, axis=axis)), axis=axis)
+    """Run a causal operation against the direction of time: its adjoint, for a convolution.
+
+    The result is a copy, because where `flip` gives a view other libraries cannot read it.
+    """
+    return xp.asarray(xp.flip(run(xp.flip(x, axis=axis)), axis=axis), copy=True)
