@@ -11,9 +11,9 @@ import spikeloss_xp as sx
 from spikeloss_xp._layout import Layout
 
 FORMS = [
-    *("SpikeTime-order2", "SpikeRate", "SpikeRate-window", "SpikeRate-window-per-step"),
-    *("SpikeMax", "SpikeMax-window-per-step", "SpikeMax-softmax-window-per-step"),
-    *("SpikeMoid-soft", "SpikeMoid-window", "SpikeMoid-window-per-step"),
+    *("SpikeTime-order2", "SpikeRate", "SpikeRate-window-per-step"),
+    *("SpikeMax-window", "SpikeMax-softmax-window-per-step"),
+    *("SpikeMoid-soft", "SpikeMoid-window-per-step"),
 ]
 
 

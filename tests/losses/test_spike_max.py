@@ -75,7 +75,8 @@ def test_terms_are_the_formula(backend, name):
 
 def test_a_silent_other_neuron(backend):
     spikes = backend.asarray(np.asarray([[[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]]))
-    value, gradient = sx.value_and_grad(sx.SpikeMax())(spikes, [0])
+    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax()))
+    value, gradient = evaluate(spikes, backend.asarray([0]))
     # rates 1/2, 0 and 1/4, whose sum is 3/4
     total = 0.75 + EPS
     close(backend.numpy(value), LOG(total / 0.5), backend.rtol)
@@ -86,8 +87,8 @@ def test_a_silent_other_neuron(backend):
 @pytest.mark.parametrize("pseudo_count", [0.5, 0.25, 1.0])
 def test_a_silent_labelled_neuron(backend, pseudo_count):
     spikes = backend.asarray(np.asarray([[[0.0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]]))
-    loss = sx.SpikeMax(pseudo_count=pseudo_count)
-    value, gradient = sx.value_and_grad(loss)(spikes, [0])
+    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(pseudo_count=pseudo_count)))
+    value, gradient = evaluate(spikes, backend.asarray([0]))
     # r0 = a/4 is lacking, and given to each of the 3 classes beside the rates 1/2 and 1/4
     fewest = pseudo_count / 4
     total = 0.75 + EPS + 3 * fewest
@@ -99,10 +100,22 @@ def test_a_silent_labelled_neuron(backend, pseudo_count):
     assert (abs(got) <= 3 / pseudo_count).all()
 
 
+def test_exactly_the_pseudo_count_is_enough(backend):
+    spikes = backend.asarray(np.asarray([[[0.0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]]))
+    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(pseudo_count=1)))
+    value, gradient = evaluate(spikes, backend.asarray([0]))
+    # rates 1/4, 1/2 and 1/4: the published value and slopes, on the one side of the kink
+    total = 1 + EPS
+    close(backend.numpy(value), LOG(total / 0.25), backend.rtol)
+    slope = np.asarray([1 / total - 4, 1 / total, 1 / total]) / 4
+    close(backend.numpy(gradient)[0], np.repeat(slope[:, None], 4, axis=1), backend.rtol)
+
+
 @pytest.mark.parametrize("window", [None, 1, 3])
 def test_silence_everywhere(backend, window):
     loss = sx.SpikeMax(window, reduction="none")
-    terms = backend.numpy(loss(backend.asarray(np.zeros((2, 3, 5))), [0, 2]))
+    silence, label = backend.asarray(np.zeros((2, 3, 5))), backend.asarray([0, 2])
+    terms = backend.numpy(backend.compiled(loss)(silence, label))
     fewest = 0.5 / (window or 5)
     # log C + 1, but for the epsilon beside the 3 r0 of the sum
     close(terms, np.full(terms.shape, LOG(3 + EPS / fewest) + 1), backend.rtol)
