@@ -182,8 +182,6 @@ SECOND_ORDER = [
 warnings_of_torch = pytest.mark.filterwarnings(
     # of what its own forward mode is made of
     r"ignore:.torch\.jit\.script:DeprecationWarning",
-    # of the cache in which array-api-compat keeps which class is an array's: tracing it is right
-    "ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning",
 )
 
 
