@@ -7,8 +7,8 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
+from spikeloss_xp import _plain
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends import _generic
 from spikeloss_xp.backends._generic import compiled, moving_sum, scope, version
 
 __all__ = [
@@ -76,8 +76,8 @@ def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
-            return _generic.causal_filter(xp, x, kernel)
-    return _generic.causal_filter(xp, x, kernel)
+            return _plain.causal_filter(xp, x, kernel, device=x.device)
+    return _plain.causal_filter(xp, x, kernel, device=x.device)
 
 
 def value_and_grad(

@@ -1,0 +1,219 @@
+"""One row for each loss, one column for each thing JAX does to functions."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+
+import jax.numpy as jnp
+
+import spikeloss_xp as sx
+
+BATCH, CLASSES, STEPS = 4, 3, 30
+LABELS = np.asarray([0, 2, 1, 2])
+HOT = np.asarray([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
+
+
+def some_spikes():
+    """Make spikes among which are a silent neuron, a saturated one and a silent labelled one."""
+    spikes = np.random.default_rng(0).random((BATCH, CLASSES, STEPS)) < 0.2
+    spikes[0, 1], spikes[0, 2], spikes[1, 2] = False, True, False
+    return spikes.astype(float)
+
+
+SPIKES = some_spikes()
+DESIRED = np.roll(SPIKES, 1, axis=-1)
+ROWS = {
+    "SpikeTime": (sx.SpikeTime(), DESIRED),
+    "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
+    "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
+    "SpikeRate": (sx.SpikeRate(0.2, 0.03), LABELS),
+    "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
+    "SpikeMax": (sx.SpikeMax(), LABELS),
+    "SpikeMax, window": (sx.SpikeMax(7), LABELS),
+    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
+    "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
+    "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), HOT),
+    "SpikeMoid, window": (sx.SpikeMoid(7), HOT),
+    "SparsityEnforcer": (sx.SparsityEnforcer(), None),
+}
+every_loss = pytest.mark.parametrize("row", ROWS)
+
+
+@pytest.fixture(params=[True, False], ids=["x64", "x32"])
+def case(request, row):
+    """A loss on JAX arrays, with 64 bits and without."""
+    with jax.enable_x64(request.param):
+        yield Case(row, rtol=1e-12 if request.param else 1e-5)
+
+
+class Case:
+    """A loss with its arrays, and what its gradient should be."""
+
+    def __init__(self, row, rtol):
+        self.loss, target = ROWS[row]
+        self.rtol = rtol
+        self.spikes = jnp.asarray(SPIKES)
+        self.targets = () if target is None else (jnp.asarray(target),)
+        on_host = () if target is None else (target,)
+        _, self.gradient = sx.value_and_grad(self.loss)(SPIKES, *on_host)
+
+    def __call__(self, spikes):
+        return self.loss(spikes, *self.targets)
+
+    def check(self, gradient):
+        """Compare a gradient with the closed form that NumPy gets in float64."""
+        close(gradient, self.gradient, self.rtol)
+
+
+def close(got, expected, rtol):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * np.abs(expected).max())
+
+
+@every_loss
+def test_jit_of_the_object(case):
+    close(jax.jit(case.loss)(case.spikes, *case.targets), case(case.spikes), case.rtol)
+    value, gradient = jax.jit(sx.value_and_grad(case.loss))(case.spikes, *case.targets)
+    close(value, case(case.spikes), case.rtol)
+    case.check(gradient)
+
+
+@every_loss
+def test_jit_with_the_loss_as_a_static_argument(case):
+    traced = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def evaluate(loss, *arrays):
+        traced.append(loss)
+        return loss(*arrays)
+
+    for _ in range(2):
+        close(evaluate(case.loss, case.spikes, *case.targets), case(case.spikes), case.rtol)
+    assert len(traced) == 1
+
+
+@every_loss
+def test_grad(case):
+    case.check(jax.grad(case.loss)(case.spikes, *case.targets))
+
+
+@every_loss
+def test_vmap_grad(case):
+    def of_one(sample, *target):
+        return case.loss(sample[None], *(t[None] for t in target))
+
+    each = jax.vmap(jax.grad(of_one))(case.spikes, *case.targets)
+    if isinstance(case.loss, sx.SparsityEnforcer):  # its mean is over the batch too
+        close(each, jnp.stack([jax.grad(of_one)(sample) for sample in case.spikes]), case.rtol)
+    else:
+        case.check(each)
+
+
+@every_loss
+def test_jvp_and_linearize(case):
+    tangent = jnp.asarray(np.random.default_rng(1).normal(size=SPIKES.shape))
+    value, slope = jax.jvp(case, (case.spikes,), (tangent,))
+    close(value, case(case.spikes), case.rtol)
+    # The sum over the tangent may cancel, so its scale is that of its terms.
+    expected = np.sum(case.gradient * tangent)
+    scale = np.sum(np.abs(case.gradient * tangent))
+    assert abs(slope - expected) <= case.rtol * scale
+    value, linear = jax.linearize(case, case.spikes)
+    assert abs(linear(tangent) - expected) <= case.rtol * scale
+
+
+@every_loss
+def test_hessian(case):
+    hessian = np.asarray(jax.hessian(case)(case.spikes)).reshape(SPIKES.size, -1)
+    reverse = np.asarray(jax.jacrev(jax.grad(case))(case.spikes)).reshape(SPIKES.size, -1)
+    assert np.isfinite(hessian).all()
+    close(hessian, hessian.T, case.rtol)
+    close(hessian, reverse, case.rtol)
+
+
+@every_loss
+def test_checkpoint(case):
+    case.check(jax.grad(jax.checkpoint(case))(case.spikes))
+
+
+@pytest.mark.parametrize("row", [row for row, (_, target) in ROWS.items() if target is LABELS])
+def test_a_bad_label_in_a_trace_gives_nan(row):
+    loss, _ = ROWS[row]
+    spikes, bad = jnp.asarray(SPIKES), jnp.asarray([0, CLASSES, 1, 2])
+    with pytest.raises(ValueError, match="between 0 and 2; got values from 0 to 3"):
+        loss(spikes, bad)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(spikes, bad)
+    assert np.isnan(value)
+    assert np.isnan(gradient[1]).all()
+    assert np.isfinite(gradient[jnp.asarray([0, 2, 3])]).all()
+
+
+SHARDED = """
+import re
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import spikeloss_xp as sx
+from test_jax import ROWS, SPIKES, close
+
+COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
+
+def mesh_of(devices, kind):
+    some = jax.devices()[:devices]
+    return jax.make_mesh((devices,), ("batch",), axis_types=(kind,), devices=some)
+
+for devices in (2, 4):
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = mesh_of(devices, kind)
+        split = NamedSharding(mesh, PartitionSpec("batch"))
+        for row, (loss, target) in ROWS.items():
+            arrays = [SPIKES] if target is None else [SPIKES, target]
+            value, gradient = sx.value_and_grad(loss)(*arrays)
+            arrays = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in arrays]
+            with jax.set_mesh(mesh):
+                placed = [jax.device_put(array, split) for array in arrays]
+                evaluate = jax.jit(jax.value_and_grad(loss)).lower(*placed).compile()
+                got, slope = evaluate(*placed)
+            close(got, value, 1e-5)
+            close(np.asarray(slope), gradient, 1e-5)
+            assert slope.sharding.is_equivalent_to(split, 3), (row, kind)
+            program = evaluate.as_text()
+            crossing = set(re.findall(COLLECTIVES, program))
+            assert crossing <= {"all-reduce"}, (row, kind, crossing)
+            sums = re.findall(r"= (\\S+) all-reduce\\(", program)
+            assert all(re.fullmatch(r"f32\\[\\].*", shape) for shape in sums), (row, kind, sums)
+
+    mesh = mesh_of(devices, AxisType.Auto)
+    for row, (loss, target) in ROWS.items():
+        if target is None:
+            continue  # a mean of means squared is not the square of the mean
+        arrays = [SPIKES.astype(np.float32), target]
+        expected, _ = sx.value_and_grad(loss)(SPIKES, target)
+        parts = PartitionSpec("batch")
+        total = jax.jit(jax.shard_map(
+            lambda *local: jax.lax.psum(loss(*local), "batch"),
+            mesh=mesh, in_specs=(parts, parts), out_specs=PartitionSpec(),
+        ))
+        close(total(*arrays), expected, 1e-5)
+print("sharded")
+"""
+
+
+def test_a_sharded_batch_stays_sharded():
+    """On a mesh of virtual devices, which have to be asked for before JAX starts."""
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.path.dirname(__file__),
+    }
+    command = [sys.executable, "-W", "error", "-c", SHARDED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "sharded\n", done.stderr

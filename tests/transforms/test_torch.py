@@ -1,0 +1,263 @@
+"""One row for each loss, one column for each thing PyTorch does to functions."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import spikeloss_xp as sx
+
+# What PyTorch itself loads when it first compiles, or takes a forward derivative.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
+BATCH, CLASSES, STEPS = 3, 4, 30
+LABELS = torch.tensor([0, 3, 2])
+HOT = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.float64)
+
+
+def some_spikes(steps=STEPS):
+    """Make spikes among which are a silent neuron, a saturated one and a silent labelled one."""
+    spikes = torch.rand(BATCH, CLASSES, steps, generator=torch.Generator().manual_seed(0)) < 0.2
+    spikes[0, 1], spikes[0, 2], spikes[1, 3] = False, True, False
+    return spikes.double()
+
+
+SPIKES = some_spikes()
+DESIRED = SPIKES.roll(1, -1)
+ROWS = {
+    "SpikeTime": (sx.SpikeTime(), DESIRED),
+    "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
+    "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
+    "SpikeRate": (sx.SpikeRate(0.2, 0.03), LABELS),
+    "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
+    "SpikeMax": (sx.SpikeMax(), LABELS),
+    "SpikeMax, window": (sx.SpikeMax(7), LABELS),
+    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
+    "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
+    "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), HOT),
+    "SpikeMoid, window": (sx.SpikeMoid(7), HOT),
+    "SparsityEnforcer": (sx.SparsityEnforcer(), None),
+}
+every_loss = pytest.mark.parametrize("row", ROWS)
+
+
+class Case:
+    """A loss with its target, and what its gradient should be."""
+
+    def __init__(self, row):
+        self.loss, target = ROWS[row]
+        self.targets = () if target is None else (target,)
+
+    def __call__(self, spikes):
+        return self.loss(spikes, *self.targets)
+
+    def check(self, gradient, rtol=1e-12):
+        """Compare a gradient with the closed form that NumPy gets."""
+        targets = [target.numpy() for target in self.targets]
+        _, expected = sx.value_and_grad(self.loss)(SPIKES.numpy(), *targets)
+        expected = torch.tensor(expected)
+        torch.testing.assert_close(
+            gradient, expected, rtol=0, atol=rtol * expected.abs().max().item()
+        )
+
+    def graded(self):
+        """Return spikes where the loss is as smooth as finite differences need it to be."""
+        smooth = SPIKES.clone()
+        if isinstance(self.loss, sx.SparsityEnforcer):
+            smooth += 0.1  # |x| has a corner at 0
+        return smooth.requires_grad_()
+
+
+def gradient_of(function):
+    leaf = SPIKES.clone().requires_grad_()
+    function(leaf).backward()
+    return leaf.grad
+
+
+@pytest.fixture(autouse=True)
+def forget_compiled_code():
+    torch._dynamo.reset()
+
+
+@pytest.fixture(autouse=True)
+def warm():
+    """Evaluate once: a compiler then finds the class of a tensor known and need not trace why."""
+    Case("SpikeTime")(SPIKES)
+
+
+@every_loss
+def test_gradcheck(row):
+    case = Case(row)
+    assert torch.autograd.gradcheck(case, case.graded())
+
+
+@every_loss
+def test_gradgradcheck(row):
+    case = Case(row)
+    assert torch.autograd.gradgradcheck(case, case.graded())
+
+
+@every_loss
+def test_grad(row):
+    case = Case(row)
+    case.check(gradient_of(case))
+    case.check(torch.func.grad(case)(SPIKES))
+
+
+@every_loss
+def test_vmap_grad(row):
+    case = Case(row)
+
+    def of_one(sample, *target):
+        return case.loss(sample[None], *(t[None] for t in target))
+
+    each = torch.func.vmap(torch.func.grad(of_one))(SPIKES, *case.targets)
+    if isinstance(case.loss, sx.SparsityEnforcer):  # its mean is over the batch too
+        alone = torch.stack([torch.func.grad(of_one)(sample) for sample in SPIKES])
+        torch.testing.assert_close(each, alone)
+    else:
+        case.check(each)
+
+
+@every_loss
+def test_vmap(row):
+    case = Case(row)
+    several = torch.stack([SPIKES, 1 - SPIKES])
+    alone = torch.stack([case(one) for one in several])
+    torch.testing.assert_close(torch.func.vmap(case)(several), alone)
+
+
+@every_loss
+def test_jvp(row):
+    case = Case(row)
+    tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+    value, slope = torch.func.jvp(case, (SPIKES,), (tangent,))
+    torch.testing.assert_close(value, case(SPIKES))
+    torch.testing.assert_close(slope, torch.sum(gradient_of(case) * tangent))
+
+
+@every_loss
+@pytest.mark.parametrize("mode", ["jacrev", "jacfwd"])
+def test_jacobian(row, mode):
+    case = Case(row)
+    case.check(getattr(torch.func, mode)(case)(SPIKES))
+
+
+@every_loss
+def test_hessian(row):
+    case = Case(row)
+    hessian = torch.func.hessian(case)(SPIKES).reshape(SPIKES.numel(), -1)
+    by_rows = torch.func.jacrev(torch.func.grad(case))(SPIKES).reshape(SPIKES.numel(), -1)
+    assert hessian.isfinite().all()
+    scale = hessian.abs().max().item()
+    torch.testing.assert_close(hessian, hessian.T, rtol=0, atol=1e-12 * scale)
+    torch.testing.assert_close(hessian, by_rows, rtol=0, atol=1e-12 * scale)
+
+
+@every_loss
+def test_compile_the_object_and_its_backward(row):
+    case = Case(row)
+    compiled = torch.compile(case.loss, fullgraph=True)  # by inductor
+    # Its fused sums run in another order.
+    case.check(gradient_of(lambda spikes: compiled(spikes, *case.targets)))
+    torch.testing.assert_close(compiled(SPIKES, *case.targets), case(SPIKES))
+
+
+@every_loss
+def test_compile_does_not_recompile_for_each_duration(row):
+    case = Case(row)
+    compilations = []
+
+    def backend(graph, _):
+        compilations.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(case.loss, fullgraph=True, backend=backend)
+    for steps in (130, 150, 170, 200, 333, 501):
+        spikes = some_spikes(steps)
+        targets = (
+            (spikes.roll(1, -1),) if case.targets and case.targets[0].ndim == 3 else case.targets
+        )
+        torch.testing.assert_close(compiled(spikes, *targets), case.loss(spikes, *targets))
+    # The first size, sizes as a symbol, and for filters once more for whole blocks.
+    assert len(compilations) <= 3
+
+
+@every_loss
+def test_checkpoint(row):
+    case = Case(row)
+    checkpoint = torch.utils.checkpoint.checkpoint
+    case.check(gradient_of(lambda spikes: checkpoint(case, spikes, use_reentrant=False)))
+
+
+@every_loss
+def test_export(row):
+    case = Case(row)
+
+    class Module(torch.nn.Module):
+        def forward(self, spikes):
+            return case(spikes)
+
+    exported = torch.export.export(Module(), (SPIKES,))
+    torch.testing.assert_close(exported.module()(SPIKES), case(SPIKES))
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device"))]  # fmt: skip
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("device", DEVICES)
+def test_autocast(row, dtype, device):
+    case = Case(row)
+    targets = [target.to(device) for target in case.targets]
+    with torch.autocast(device, dtype=dtype):
+        for given in (dtype, torch.float32):
+            leaf = SPIKES.to(device, given).requires_grad_()
+            value = case.loss(leaf, *targets)
+            value.backward()
+            assert value.dtype == torch.float32
+            assert leaf.grad.dtype == given
+            # Spikes are exact in 16 bits, and everything after them is in float32.
+            torch.testing.assert_close(value.cpu().double(), case(SPIKES), rtol=1e-6, atol=0)
+
+
+@every_loss
+def test_shapes_without_values(row):
+    case = Case(row)
+    value = case.loss(SPIKES.to("meta"), *(target.to("meta") for target in case.targets))
+    assert (value.shape, value.device.type) == ((), "meta")
+    with torch._subclasses.FakeTensorMode() as mode:
+        fake = [mode.from_tensor(array) for array in (SPIKES, *case.targets)]
+        assert case.loss(*fake).shape == ()
+
+
+@every_loss
+def test_tensors_that_require_grad_stay_as_they_are(row):
+    case = Case(row)
+    leaf = SPIKES.clone().requires_grad_()
+    value, gradient = sx.value_and_grad(case.loss)(leaf, *case.targets)
+    assert leaf.grad is None
+    assert leaf.requires_grad
+    assert not value.requires_grad
+    assert not gradient.requires_grad
+    assert torch.equal(leaf, SPIKES)
+    case.check(gradient)
+
+
+@pytest.mark.parametrize("row", [row for row, (_, t) in ROWS.items() if t is LABELS])
+def test_a_bad_label_in_a_trace_gives_nan(row):
+    loss, _ = ROWS[row]
+    bad = torch.tensor([0, CLASSES, 2])
+    with pytest.raises(ValueError, match="between 0 and 3; got values from 0 to 4"):
+        loss(SPIKES, bad)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    leaf = SPIKES.clone().requires_grad_()
+    value = compiled(leaf, bad)
+    value.backward()
+    assert value.isnan()
+    assert leaf.grad[1].isnan().all()
+    assert leaf.grad[[0, 2]].isfinite().all()
+    each = torch.func.vmap(lambda s, y: loss(s[None], y[None]))(SPIKES, bad)
+    np.testing.assert_array_equal(each.isnan(), [False, True, False])
