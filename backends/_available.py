@@ -8,7 +8,7 @@ from typing import cast
 
 from spikeloss_xp.backends._protocol import Adapter
 
-BUILT_IN = ("numpy", "cupy", "torch", "jax")
+BUILT_IN = ("numpy", "cupy", "torch", "jax", "dask")
 ENTRY_POINTS = "spikeloss_xp.backends"
 
 _loaded: dict[str, Adapter] = {}  # a cache of modules, which Python keeps one of anyway

@@ -80,7 +80,7 @@ def run(folder: Path, program: str) -> str:
 
 def test_the_built_in_adapters_are_always_listed():
     found = sx.backends.available()
-    assert tuple(found)[: len(BUILT_IN)] == BUILT_IN == ("numpy", "cupy", "torch", "jax")
+    assert tuple(found)[: len(BUILT_IN)] == BUILT_IN == ("numpy", "cupy", "torch", "jax", "dask")
     assert all(info == describe(name) and info.library == name for name, info in found.items())
     assert found["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)
 

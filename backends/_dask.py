@@ -1,0 +1,85 @@
+"""Dask: the closed-form gradients, built as a task graph; the two filters run block by block."""
+
+import functools
+from collections.abc import Callable
+
+import array_api_compat
+import array_api_compat.dask.array
+import dask.array as da
+import numpy as np
+from dask.array.utils import meta_from_array
+
+from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends import _generic
+from spikeloss_xp.backends._generic import (
+    compiled,
+    device,
+    devices,
+    from_host,
+    peek,
+    scope,
+    value_and_grad,
+    version,
+)
+
+__all__ = [
+    "causal_filter",
+    "compiled",
+    "device",
+    "devices",
+    "from_host",
+    "moving_sum",
+    "namespace",
+    "peek",
+    "scope",
+    "synchronize",
+    "to_host",
+    "value_and_grad",
+    "version",
+]
+
+
+def namespace(library: str) -> Namespace:
+    return array_api_compat.dask.array
+
+
+def to_host(x: Array) -> np.ndarray:
+    return np.array(x.compute())
+
+
+def synchronize(x: Array) -> None:
+    x.compute()  # nothing has been started that could be waited for
+
+
+def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
+    return _along_time(_generic.causal_filter, x, kernel)
+
+
+def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
+    return _along_time(_generic.moving_sum, x, window=window)
+
+
+def _along_time(run: Callable[..., Array], x: Array, *kernel: Array, **options: int) -> Array:
+    """Run a filter on each block, with all of time in it.
+
+    Run on the whole, it would cut time into many small blocks, with tasks for each.
+    """
+    whole = x.rechunk({x.ndim - 1: -1})
+    indices = tuple(range(x.ndim))
+    taps = [part for k in kernel for part in (k, (x.ndim,))]
+    filtered = da.blockwise(
+        functools.partial(_run, run),
+        indices,
+        whole,
+        indices,
+        *taps,
+        concatenate=True,  # the taps come as an array, not as a list of blocks
+        dtype=x.dtype,
+        meta=meta_from_array(x),  # known, so that nothing is run to find out
+        **options,
+    )
+    return filtered.rechunk(x.chunks)
+
+
+def _run(run: Callable[..., Array], block: Array, *kernel: Array, **options: int) -> Array:
+    return run(array_api_compat.array_namespace(block), block, *kernel, **options)
