@@ -22,7 +22,7 @@ from spikeloss_xp import losses
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
-OPTIONAL = ("array_api_strict", "cupy", "dask", "jax", "torch")  # libraries that a reader may not have
+OPTIONAL = ("array_api_strict", "cupy", "dask", "jax", "torch")  # what a reader may lack
 MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
 PUBLIC = sorted(
     {*sx.__all__, *sx.backends.__all__, *sx.testing.__all__, *losses.__all__}  # by last name
