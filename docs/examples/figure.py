@@ -7,6 +7,7 @@ from digits import CLASSES, STEPS, TASKS, PatternTask
 matplotlib.use("Agg")  # to a file, also where there is no screen
 
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 INK, GREY, WANTED = "#22272e", "#9aa3ad", "#e8590c"
 LINES = {  # the first is drawn first, and each leaves the one below it to be seen
@@ -26,7 +27,10 @@ STYLE = {
 }
 
 
-def draw(results, digits, path, sample=0):
+TYPICAL = 5  # a test digit whose distance from its pattern, after training, is about the median
+
+
+def draw(results, digits, path, sample=TYPICAL):
     """Draw a row for each loss: its curves, and the spikes for one test digit."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -40,13 +44,17 @@ def draw(results, digits, path, sample=0):
             wanted = task.target([label])[:, 0] if isinstance(task, PatternTask) else None
             draw_raster(row[1], run.before[:, sample], label)
             draw_raster(row[2], run.after[:, sample], label, wanted)
-        axes[0, 0].legend(frameon=False, loc="lower left", handlelength=2.6)
-        axes[0, 1].set_title(f"output for a {label}, before", fontsize=10)
-        axes[0, 2].set_title("after training", fontsize=10)
+        axes[0, 0].legend(frameon=False, bbox_to_anchor=(1, 0.9), loc="upper right", handlelength=3)
+        axes[0, 1].set_title(f"output for a {label}, untrained", fontsize=10, loc="left")
+        axes[0, 2].set_title("trained", fontsize=10, loc="left")
         axes[-1, 0].set_xlabel("training step")
         for ax in axes[-1, 1:]:
             ax.set_xlabel("time (steps)")
-        figure.savefig(path, dpi=200, facecolor="white")
+        for ax in axes[:, 1]:
+            ax.set_ylabel("output neuron")
+        for ax in axes[:-1].flat:
+            ax.tick_params(labelbottom=False)
+        figure.savefig(path, dpi=140, facecolor="white", pil_kwargs={"optimize": True})
         plt.close(figure)
 
 
@@ -59,6 +67,9 @@ def draw_curves(ax, name, runs):
         ax.plot(few * (np.arange(len(means)) + 0.5), means, label=library, **LINES[library])
     largest = max(run.differences(runs["NumPy"]).max() for run in runs.values())
     ax.set_yscale("log")
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
+    ax.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
     ax.set_ylabel("loss")
     ax.set_title(name, fontsize=10, fontweight="bold", loc="left")
     note = f"largest relative difference {largest:.0e}"
@@ -71,5 +82,6 @@ def draw_raster(ax, spikes, label, wanted=None):
     if wanted is not None:
         ax.scatter(*np.nonzero(wanted), s=34, facecolors="none", edgecolors=WANTED, label="wanted")
     ax.scatter(*np.nonzero(spikes), s=26, marker="|", color=INK, linewidths=1.4)
+    if wanted is not None:
+        ax.legend(frameon=False, loc="lower right", handletextpad=0, borderaxespad=0)
     ax.set(xlim=(-1, STEPS), ylim=(-0.7, CLASSES - 0.3), yticks=range(0, CLASSES, 3))
-    ax.set_ylabel("output neuron")
