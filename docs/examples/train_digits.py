@@ -23,7 +23,7 @@ TOLERANCE = 1e-12
 """By how much the curves of a short run in float64 may differ, as a fraction of the loss.
 
 Sums in another order differ by a few roundings, of 2e-16 each, and were seen to stay below 1e-14.
-A neuron that fires in one framework and not in another changes the loss by 1e-5 at the least.
+An output spike that is there in one framework and not in another changes it by 1e-5 or more.
 """
 
 
