@@ -32,7 +32,7 @@ def _load(library: str) -> Adapter:
     elif registered := importlib.metadata.entry_points(group=ENTRY_POINTS, name=library):
         module = next(iter(registered)).load()
     else:
-        module = importlib.import_module("spikeloss_xp.backends._generic")
+        module = importlib.import_module("spikeloss_xp.backends.generic")
     return cast(Adapter, module)
 
 

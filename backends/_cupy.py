@@ -7,7 +7,7 @@ import cupy
 import numpy as np
 
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends._generic import (
+from spikeloss_xp.backends.generic import (
     causal_filter,
     compiled,
     device,

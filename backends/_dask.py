@@ -10,8 +10,8 @@ import numpy as np
 from dask.array.utils import meta_from_array
 
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends import _generic
-from spikeloss_xp.backends._generic import (
+from spikeloss_xp.backends import generic
+from spikeloss_xp.backends.generic import (
     compiled,
     device,
     devices,
@@ -52,11 +52,11 @@ def synchronize(x: Array) -> None:
 
 
 def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
-    return _along_time(_generic.causal_filter, x, kernel)
+    return _along_time(generic.causal_filter, x, kernel)
 
 
 def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
-    return _along_time(_generic.moving_sum, x, window=window)
+    return _along_time(generic.moving_sum, x, window=window)
 
 
 def _along_time(run: Callable[..., Array], x: Array, *kernel: Array, **options: int) -> Array:

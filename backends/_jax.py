@@ -11,7 +11,7 @@ import numpy as np
 
 from spikeloss_xp import _plain
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends._generic import version
+from spikeloss_xp.backends.generic import version
 
 __all__ = [
     "causal_filter",

@@ -15,7 +15,7 @@ class Adapter(Protocol):
     """The functions of an adapter: a module that does well what the array API leaves out.
 
     An adapter serves one array library. A function for which its library has nothing better is
-    taken over from `spikeloss_xp.backends._generic`, which serves every library without an
+    taken over from `spikeloss_xp.backends.generic`, which serves every library without an
     adapter. A third party's adapter is found by an entry point in the group
     ``spikeloss_xp.backends`` whose name is the import name of the array library.
     """

@@ -9,7 +9,7 @@ import torch
 
 from spikeloss_xp import _plain
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends._generic import compiled, moving_sum, scope, version
+from spikeloss_xp.backends.generic import compiled, moving_sum, scope, version
 
 __all__ = [
     "causal_filter",

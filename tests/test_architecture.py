@@ -37,7 +37,7 @@ MATHEMATICS = {"_plain", "_layout", "readouts", "criteria", "classifiers", "grad
 LAYERS = (
     {"_typing", "_checks"},
     {"_plain", "backends._protocol"},
-    {"backends._available", "backends._generic"},
+    {"backends._available", "backends.generic"},
     {"_dispatch", "backends"},
     {"_arrays"},
     {"_layout", "criteria", "filters"},
@@ -173,13 +173,13 @@ def test_layers_hold_no_module_that_is_gone():
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
 def test_adapters_stand_on_little_and_not_on_each_other(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs <= {"_plain", "_typing", "backends._generic"}
+    assert needs <= {"_plain", "_typing", "backends.generic"}
 
 
 @core
 def test_adapters_are_reached_through_the_registry_only(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs & (ADAPTERS | {"backends._generic"}) == set()
+    assert needs & (ADAPTERS | {"backends.generic"}) == set()
 
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -241,14 +241,14 @@ def provided(name: str) -> dict[str, list[str] | None]:
             found[node.name] = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
         elif isinstance(node, ast.Assign):
             found |= {ast.unparse(target): None for target in node.targets}
-        elif isinstance(node, ast.ImportFrom) and node.module == "spikeloss_xp.backends._generic":
-            generic = provided("backends._generic")
+        elif isinstance(node, ast.ImportFrom) and node.module == "spikeloss_xp.backends.generic":
+            generic = provided("backends.generic")
             found |= {alias.name: generic[alias.name] for alias in node.names}
     return found
 
 
 # From the source, so that the adapter of a library that is not installed is held to it as well.
-@pytest.mark.parametrize("name", sorted(ADAPTERS | {"backends._generic"}))
+@pytest.mark.parametrize("name", sorted(ADAPTERS | {"backends.generic"}))
 def test_an_adapter_provides_the_protocol(name):
     found = provided(name)
     assert set(PROTOCOL) - set(found) == set()

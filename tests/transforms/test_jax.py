@@ -1,4 +1,8 @@
-"""One row for each loss, one column for each thing JAX does to functions."""
+"""One row for each loss, one column for each thing JAX does to functions.
+
+Compiled as a whole, because compiling one operation after the other takes five times as long; the
+tests of the losses run them that way.
+"""
 
 import functools
 import os
@@ -99,7 +103,7 @@ def test_jit_with_the_loss_as_a_static_argument(case):
 
 @every_loss
 def test_grad(case):
-    case.check(jax.grad(case.loss)(case.spikes, *case.targets))
+    case.check(jax.jit(jax.grad(case.loss))(case.spikes, *case.targets))
 
 
 @every_loss
@@ -107,9 +111,10 @@ def test_vmap_grad(case):
     def of_one(sample, *target):
         return case.loss(sample[None], *(t[None] for t in target))
 
-    each = jax.vmap(jax.grad(of_one))(case.spikes, *case.targets)
+    each = jax.jit(jax.vmap(jax.grad(of_one)))(case.spikes, *case.targets)
     if isinstance(case.loss, sx.SparsityEnforcer):  # its mean is over the batch too
-        close(each, jnp.stack([jax.grad(of_one)(sample) for sample in case.spikes]), case.rtol)
+        alone = jax.jit(jax.grad(of_one))
+        close(each, jnp.stack([alone(sample) for sample in case.spikes]), case.rtol)
     else:
         case.check(each)
 
@@ -117,20 +122,22 @@ def test_vmap_grad(case):
 @every_loss
 def test_jvp_and_linearize(case):
     tangent = jnp.asarray(np.random.default_rng(1).normal(size=SPIKES.shape))
-    value, slope = jax.jvp(case, (case.spikes,), (tangent,))
+    value, slope = jax.jit(lambda s, t: jax.jvp(case, (s,), (t,)))(case.spikes, tangent)
     close(value, case(case.spikes), case.rtol)
     # The sum over the tangent may cancel, so its scale is that of its terms.
     expected = np.sum(case.gradient * tangent)
     scale = np.sum(np.abs(case.gradient * tangent))
     assert abs(slope - expected) <= case.rtol * scale
-    value, linear = jax.linearize(case, case.spikes)
-    assert abs(linear(tangent) - expected) <= case.rtol * scale
+    slope = jax.jit(lambda s, t: jax.linearize(case, s)[1](t))(case.spikes, tangent)
+    assert abs(slope - expected) <= case.rtol * scale
 
 
 @every_loss
 def test_hessian(case):
-    hessian = np.asarray(jax.hessian(case)(case.spikes)).reshape(SPIKES.size, -1)
-    reverse = np.asarray(jax.jacrev(jax.grad(case))(case.spikes)).reshape(SPIKES.size, -1)
+    hessian, reverse = (
+        np.asarray(jax.jit(of(case))(case.spikes)).reshape(SPIKES.size, -1)
+        for of in (jax.hessian, lambda function: jax.jacrev(jax.grad(function)))
+    )
     assert np.isfinite(hessian).all()
     close(hessian, hessian.T, case.rtol)
     close(hessian, reverse, case.rtol)
@@ -138,7 +145,7 @@ def test_hessian(case):
 
 @every_loss
 def test_checkpoint(case):
-    case.check(jax.grad(jax.checkpoint(case))(case.spikes))
+    case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
 
 
 @pytest.mark.parametrize("row", [row for row, (_, target) in ROWS.items() if target is LABELS])
