@@ -134,7 +134,7 @@ def test_the_metadata_says_what_the_library_is_and_needs(metadata):
 
 
 def test_every_package_on_disk_is_listed():
-    if not (ROOT / "pyproject.toml").exists():
+    if not (ROOT / "backends").exists():  # the wheel is being tested, away from its source
         pytest.skip("the tests do not lie in the source tree")
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     on_disk = {
