@@ -18,6 +18,7 @@ from spikeloss_xp.backends.generic import (
     from_host,
     peek,
     scope,
+    total,
     value_and_grad,
     version,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "scope",
     "synchronize",
     "to_host",
+    "total",
     "value_and_grad",
     "version",
 ]

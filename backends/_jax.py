@@ -25,6 +25,7 @@ __all__ = [
     "scope",
     "synchronize",
     "to_host",
+    "total",
     "value_and_grad",
     "version",
 ]
@@ -82,6 +83,13 @@ def value_and_grad(
     value, pullback = jax.vjp(function, x)
     (gradient,) = pullback(jnp.ones_like(value) if cotangent is None else cotangent)
     return value, gradient
+
+
+def total(xp: Namespace, x: Array) -> Array:
+    # XLA adds small arrays up on a CPU one entry after the other, and would merge sums of sums.
+    while x.ndim:
+        x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
+    return x
 
 
 def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:

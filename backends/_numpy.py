@@ -14,6 +14,7 @@ from spikeloss_xp.backends.generic import (
     moving_sum,
     scope,
     synchronize,
+    total,
     value_and_grad,
     version,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "scope",
     "synchronize",
     "to_host",
+    "total",
     "value_and_grad",
     "version",
 ]

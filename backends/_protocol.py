@@ -60,6 +60,9 @@ class Adapter(Protocol):
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as the library's users would run it in a loop."""
 
+    def total(self, xp: Namespace, x: Array) -> Array:
+        """Sum all of an array, so that roundings do not add up in one direction."""
+
     def causal_filter(self, xp: Namespace, x: Array, kernel: Array) -> Array:
         """Filter the last axis as `spikeloss_xp.causal_filter` says; both arrays share a dtype."""
 

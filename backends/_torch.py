@@ -9,7 +9,7 @@ import torch
 
 from spikeloss_xp import _plain
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends.generic import compiled, moving_sum, scope, version
+from spikeloss_xp.backends.generic import compiled, moving_sum, scope, total, version
 
 __all__ = [
     "causal_filter",
@@ -23,6 +23,7 @@ __all__ = [
     "scope",
     "synchronize",
     "to_host",
+    "total",
     "value_and_grad",
     "version",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 def number(value: Any, argument: str) -> float:
     """Return a finite real number as a Python float."""
     try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
         result = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{argument} must be a number; got {value!r}") from None

@@ -36,7 +36,9 @@ def class_labels(
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
-    _check_shape(label, "class indices", expected)
+    hint = " (labels for each step need a moving_window)"
+    stepwise = not per_step and tuple(label.shape) == layout.with_time(layout.batch)
+    _check_shape(label, "class indices", expected, hint if stepwise else "")
     _check_range(_arrays.peek(target), 0, layout.classes - 1)
 
     label = layout.time_last(xp, label)[:, None, :] if label.ndim == 2 else label[:, None]
@@ -57,7 +59,10 @@ def multi_hot_labels(
     """
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, ("bool", "real floating")):
-        raise TypeError(f"target must be multi-hot, in bool or real floating; got {label.dtype}")
+        raise TypeError(
+            f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
+            f"{tuple(label.shape)} (if it is multi-hot, compare it with 0 to make it bool)"
+        )
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, layout.classes)}
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, layout.classes)
@@ -75,10 +80,14 @@ def multi_hot_labels(
     return label[:, :, None] if per_step else label
 
 
-def _check_shape(target: Array, what: str, expected: dict[str, tuple[int, ...]]) -> None:
+def _check_shape(
+    target: Array, what: str, expected: dict[str, tuple[int, ...]], hint: str = ""
+) -> None:
     if tuple(target.shape) not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
-        raise ValueError(f"target must hold {what} of shape {shapes}; got {tuple(target.shape)}")
+        raise ValueError(
+            f"target must hold {what} of shape {shapes}; got {tuple(target.shape)}{hint}"
+        )
 
 
 def _check_range(values: np.ndarray | None, lowest: int, highest: int) -> None:

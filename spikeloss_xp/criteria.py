@@ -76,16 +76,22 @@ def cross_entropy_of_rates_as_published(
 def cross_entropy_of_logits(
     xp: Namespace, logit: Array, one_hot: Array, valid: Array
 ) -> tuple[Array, Pullback]:
-    """Return ``log(sum(exp(u))) - u_y``."""
+    """Return ``log(sum(exp(u))) - u_y``.
+
+    As ``(max(u) - u_y) + log1p(others + (own - 1))``, with what the exponentials of the other
+    classes and of the label are after the division by the largest: a small loss keeps its digits.
+    """
     own = _pick(xp, logit, one_hot, valid)
     highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
     highest = _or_nan(xp, valid, highest)
     weight = xp.exp(logit - highest)
-    total = _sum(xp, weight)
-    terms = xp.log(total) + highest - own
+    others = _sum(xp, xp.where(one_hot, _arrays.constant(xp, logit, 0.0), weight))
+    rest = others + (xp.exp(own - highest) - 1)
+    terms = (highest - own) + xp.log1p(rest)
 
     def pullback(cotangent: Array) -> Array:
-        slope = weight / total - xp.astype(one_hot, weight.dtype)
+        total = 1 + rest
+        slope = xp.where(one_hot, -others / total, weight / total)
         return xp.expand_dims(cotangent, axis=CLASS) * slope
 
     return _drop(xp, terms), pullback

@@ -91,7 +91,7 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     """
     xp = _dispatch.namespace(x, "x")
     x, _ = _arrays.floating(xp, x, "x")
-    kernel = _arrays.follow(xp, x, kernel, "kernel")
+    kernel, _ = _arrays.floating(xp, _arrays.follow(xp, x, kernel, "kernel"), "kernel")
     if kernel.ndim != 1 or kernel.shape[0] == 0:
         raise ValueError(f"kernel must have shape [length]; got {tuple(kernel.shape)}")
     _check_axis(x, axis)
@@ -144,6 +144,7 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
 
 
 def _check_axis(x: Array, axis: int) -> None:
+    axis = _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
         raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
 

@@ -9,7 +9,7 @@ differentiation have no use for it and do not run it.
 import math
 from typing import Any
 
-from spikeloss_xp import _arrays
+from spikeloss_xp import _arrays, _dispatch
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.filters import backwards, causal_filter, moving_average
 
@@ -56,4 +56,6 @@ def mean_magnitude(xp: Namespace, x: Array) -> tuple[Array, Pullback]:
     """Read the mean of ``|x|`` over the whole array."""
     # As x * sign(x), whose derivative at 0 is 0 in every library; that of abs(x) is 1 in some.
     sign = xp.astype(x > 0, x.dtype) - xp.astype(x < 0, x.dtype)
-    return xp.mean(x * sign), lambda cotangent: cotangent * sign / math.prod(x.shape)
+    number = math.prod(x.shape)
+    mean = _dispatch.adapter(xp).total(xp, x * sign) / number
+    return mean, lambda cotangent: cotangent * sign / number

@@ -59,7 +59,10 @@ def assert_consistent(
     AssertionError
         If some backend disagrees: the message shows which, in what, by how much, and where.
     ValueError
-        If a backend that was named cannot be used, or has no dtype like that of `input`.
+        If a backend that was named cannot be used, or has no dtype like that of `input`; if none
+        is named in `backends`.
+    TypeError
+        If `input` is not an array.
 
     Examples
     --------
@@ -68,7 +71,10 @@ def assert_consistent(
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
     >>> sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
     """
+    _dispatch.namespace(input)  # says so if it is no array
     dtype = dtype_name(input)
+    if backends is not None and (isinstance(backends, str) or not backends):
+        raise ValueError(f"backends must be a sequence of names, at least one; got {backends!r}")
     host_input = _on_host(input, "input")
     targets = () if target is None else (_on_host(target, "target"),)
     where = _all_places(dtype) if backends is None else _named_places(backends, dtype)

@@ -1,9 +1,12 @@
 """The closed-form slopes of the criteria, whatever library then uses them."""
 
+import math
+
 import numpy as np
 import pytest
 from cases import close
 
+import spikeloss_xp as sx
 from spikeloss_xp import criteria
 
 ONE_HOT = np.asarray([[True, False, False], [False, True, False]])
@@ -62,3 +65,14 @@ def test_nothing_in_excess_of_the_limit(backend):
     np.testing.assert_array_equal(backend.numpy(terms), [0, 0, 0.0625])
     slope = pullback(backend.asarray(np.ones(3)))
     np.testing.assert_array_equal(backend.numpy(slope), [0, 0, 0.5])
+
+
+def test_a_small_loss_of_logits_keeps_its_digits(backend):
+    spikes = backend.asarray(np.asarray([[[20.0], [0.0], [1.0]]]))
+    value, gradient = sx.value_and_grad(sx.SpikeMax(mode="softmax"))(spikes, [0])
+    rest = math.exp(-20) + math.exp(-19)
+    wanted = np.asarray([[[-rest], [math.exp(-20)], [math.exp(-19)]]]) / (1 + rest)
+    np.testing.assert_allclose(backend.numpy(value), math.log1p(rest), rtol=backend.rtol)
+    np.testing.assert_allclose(backend.numpy(gradient)[:, 1:], wanted[:, 1:], rtol=backend.rtol)
+    if not backend.differentiates:  # autodiff subtracts two numbers close to 1
+        np.testing.assert_allclose(backend.numpy(gradient), wanted, rtol=backend.rtol)

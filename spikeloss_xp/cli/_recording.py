@@ -74,6 +74,8 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     for name, array in found.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise UsageError(f"{path}: `{name}` is not an array of real numbers")
+        if not np.isfinite(array).all():
+            raise UsageError(f"{path}: `{name}` holds NaN or infinity")
     return found
 
 
@@ -96,13 +98,10 @@ def recording(name: str, found: dict[str, np.ndarray]) -> Recording:
         if key == "target" and array.shape == spikes.shape:
             targets["trains"] = array
         elif indices and array.shape in ((batch,), (batch, steps)):
-            if array.min() < 0 or array.max() >= classes:
-                raise UsageError(
-                    f"{name}: `{key}` must hold classes between 0 and {classes - 1}; "
-                    f"got values from {array.min()} to {array.max()}"
-                )
+            _check_range(f"{name}: `{key}` must hold classes", array, classes - 1)
             targets["classes"] = array
         elif not indices and array.shape in ((batch, classes), (batch, classes, steps)):
+            _check_range(f"{name}: `{key}` must hold multi-hot labels", array, 1)
             targets["multi_hot"] = array
         else:
             raise UsageError(
@@ -115,3 +114,10 @@ def recording(name: str, found: dict[str, np.ndarray]) -> Recording:
         one_hot = targets["classes"][..., None] == np.arange(classes)
         targets["multi_hot"] = np.moveaxis(one_hot, -1, 1)
     return Recording(name, spikes, **targets)
+
+
+def _check_range(what: str, array: np.ndarray, highest: int) -> None:
+    if array.min() < 0 or array.max() > highest:
+        raise UsageError(
+            f"{what} between 0 and {highest}; got values from {array.min()} to {array.max()}"
+        )

@@ -94,10 +94,11 @@ class Loss(ABC):
         def spread(cotangent: Array) -> Array:  # every term counts the same in a sum or a mean
             return xp.broadcast_to(cotangent, terms.shape)
 
+        total = _dispatch.adapter(xp).total(xp, terms)
         if self.reduction == "sum":
-            return xp.sum(terms), spread
+            return total, spread
         number = math.prod(terms.shape)
-        return xp.mean(terms), lambda cotangent: spread(cotangent / number)
+        return total / number, lambda cotangent: spread(cotangent / number)
 
     def _natural(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
         """Return the terms in the layout of the input, and the pullback."""

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +50,9 @@ class SparsityEnforcer:
     max_rate: float = 0.01
     lam: float = 1.0
     _terms: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
-    _zero: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
+    _cleared: list[Callable[[], Array]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for name in ("max_rate", "lam"):
@@ -91,8 +94,12 @@ class SparsityEnforcer:
     def clear(self) -> None:
         """Forget the terms collected, and with them their gradients' graphs."""
         if self._terms:
-            self._zero[:] = [_detached_zero(self._terms[-1])]
+            self._cleared[:] = [_zero_like(self._terms[-1])]
         self._terms.clear()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the hyper-parameters, and not the terms."""
+        return type(self), (self.max_rate, self.lam)
 
     @property
     def loss(self) -> Any:
@@ -101,10 +108,13 @@ class SparsityEnforcer:
         With none it is a zero: of the library, device and dtype of the terms that were cleared,
         and a Python float before the first `append`, when no library is known.
         """
-        terms = self._terms or self._zero
-        return functools.reduce(operator.add, terms) if terms else 0.0
+        if self._terms:
+            return functools.reduce(operator.add, self._terms, 0.0)
+        return self._cleared[0]() if self._cleared else 0.0
 
 
-def _detached_zero(term: Array) -> Array:
+def _zero_like(term: Array) -> Callable[[], Array]:
+    """Return what makes zeros, new each time, and keeps nothing of the term."""
     xp = _dispatch.namespace(term)
-    return xp.zeros((), dtype=term.dtype, device=_dispatch.adapter(xp).device(term))
+    device = _dispatch.adapter(xp).device(term)
+    return functools.partial(xp.zeros, (), dtype=term.dtype, device=device)

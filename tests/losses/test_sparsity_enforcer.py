@@ -1,4 +1,6 @@
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -127,3 +129,35 @@ def test_two_objects_do_not_share_their_terms(backend):
 def test_an_empty_array_is_refused(backend):
     with pytest.raises(ValueError, match=r"no elements: got shape \(2, 0\)"):
         sx.SparsityEnforcer()(backend.asarray(np.zeros((2, 0))))
+
+
+def test_what_is_done_to_the_loss_does_not_reach_the_terms():
+    torch = pytest.importorskip("torch")
+    sparsity = sx.SparsityEnforcer()
+    layer = torch.ones(4, requires_grad=True)
+    sparsity.append(layer)
+    before = sparsity.loss.item()
+    with torch.no_grad():
+        loss = sparsity.loss
+        loss += 5
+    assert sparsity.loss.item() == before
+    for _ in range(2):  # steps in which nothing is appended
+        sparsity.clear()
+        total = sparsity.loss
+        total += layer.sum()
+        total.backward()
+    assert sparsity.loss == 0
+
+
+def test_copies_have_terms_of_their_own():
+    sparsity = sx.SparsityEnforcer(0.1, 2.0)
+    sparsity.append(np.ones(4))
+    for other in (
+        copy.copy(sparsity),
+        copy.deepcopy(sparsity),
+        pickle.loads(pickle.dumps(sparsity)),
+    ):
+        assert other == sparsity
+        assert other.loss == 0
+        other.clear()
+    assert sparsity.loss == pytest.approx(2 * 0.9**2)

@@ -1,0 +1,110 @@
+"""The consistency test that users put in their own suites, tested."""
+
+import re
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp.backends import available
+from spikeloss_xp.testing import assert_consistent
+
+SPIKES = np.random.default_rng(0).random((4, 3, 40)) < 0.2
+USABLE = [name for name, info in available().items() if info.usable]
+FORMS = {
+    "SpikeTime": (sx.SpikeTime(), np.roll(SPIKES, 1, axis=-1)),
+    "SpikeRate": (sx.SpikeRate(0.2, 0.03, 7, "mean"), [0, 1, 2, 0]),
+    "SpikeMax": (sx.SpikeMax(reduction="none"), [0, 1, 2, 0]),
+    "SpikeMoid": (sx.SpikeMoid(5, "none"), SPIKES[:, :, 0]),
+    "SparsityEnforcer": (sx.SparsityEnforcer(), None),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bool", "uint8"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_loss_is_consistent(form, dtype):
+    loss, target = FORMS[form]
+    assert_consistent(loss, SPIKES.astype(dtype), target)
+
+
+@pytest.mark.parametrize("train", [np.zeros, np.ones])
+@pytest.mark.parametrize("shape", [(4, 10, 95), (2, 20, 99), (1, 1, 4000)])
+def test_roundings_of_terms_that_are_all_alike_do_not_add_up(shape, train):
+    spikes, label = train(shape, np.float32), np.zeros(shape[0], np.int64)
+    for loss in (sx.SpikeRate(0.2, 0.03, 5), sx.SpikeMax(5), sx.SpikeMax(5, "softmax")):
+        assert_consistent(loss, spikes, label)
+    hot = np.zeros(shape[:2])
+    for loss in (sx.SpikeMoid(5), sx.SpikeMoid(5, alpha=0.25, theta=0.5)):
+        assert_consistent(loss, spikes, hot)
+    assert_consistent(sx.SpikeTime(), spikes, 0 * spikes)
+    assert_consistent(sx.SparsityEnforcer(), spikes)
+
+
+def test_arrays_of_any_library(backend):
+    spikes = backend.asarray(SPIKES, "float32")
+    assert_consistent(sx.SpikeTime(), spikes, spikes, backends=["numpy", backend.library])
+    label = backend.asarray([0, 1, 2, 0])
+    assert_consistent(sx.SpikeMax(), spikes, label, backends=[backend.library])
+
+
+def test_bfloat16_where_there_is_one():
+    torch = pytest.importorskip("torch")
+    spikes = torch.tensor(SPIKES).bfloat16()
+    assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0])
+    with pytest.raises(ValueError, match="backend 'numpy' has no dtype bfloat16"):
+        assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0], backends=["numpy"])
+
+
+class Crooked(sx.SpikeRate):
+    """A loss whose closed form is wrong by one part in a thousand, in one place."""
+
+    def _readout(self, xp, signal):
+        rate, pullback = super()._readout(xp, signal)
+
+        def wrong(cotangent):
+            gradient = np.array(pullback(cotangent))
+            gradient[1, 2, 3] *= 1.001
+            return gradient
+
+        return rate, wrong
+
+
+def test_a_wrong_gradient_is_shown():
+    loss = Crooked(0.2, 0.03)
+    others = [name for name in USABLE if name not in ("numpy", "dask")]
+    if not others:
+        pytest.skip("there is no library with automatic differentiation to disagree with")
+    with pytest.raises(AssertionError) as shown:
+        assert_consistent(loss, SPIKES.astype(np.float64), [0, 1, 2, 0], backends=others)
+    message = str(shown.value)
+    assert repr(loss) in message
+    assert "float64 spikes of shape (4, 3, 40)" in message
+    for name in others:
+        found = re.search(rf"{name} \S+ on \S+: the gradient is (\S+) at \[1, 2, 3\]", message)
+        assert found, message
+        assert float(found[1]) == pytest.approx(2 * (SPIKES[1, 2].mean() - 0.03) / 40)
+    assert "the value" not in message
+
+
+def test_tolerances_can_be_given():
+    loss, spikes = sx.SpikeTime(), SPIKES.astype(np.float32)
+    desired = np.roll(spikes, 1, axis=-1)
+    with pytest.raises(AssertionError, match=r"numpy .* on cpu: the gradient is"):
+        assert_consistent(loss, spikes, desired, rtol=1e-12, backends=["numpy"])
+    assert_consistent(loss, spikes, desired, rtol=0, atol=1e-3, backends=["numpy"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"backends": []}, ValueError, "at least one"),
+        ({"backends": "numpy"}, ValueError, "sequence of names"),
+        ({"backends": ["nosuchlibrary"]}, ValueError, "No module named 'nosuchlibrary'"),
+        ({"input": [[[1.0, 0.0]]]}, TypeError, "input must be an array"),
+        ({"input": SPIKES + 0.0, "target": [0]}, ValueError, "target must hold"),
+    ],
+)
+def test_what_cannot_be_tested_is_an_error(arguments, error, message):
+    arguments = {"input": SPIKES, "target": [0, 1, 2, 0], **arguments}
+    with pytest.raises(error, match=message):
+        assert_consistent(sx.SpikeMax(), **arguments)
