@@ -57,7 +57,8 @@ def host(values: Any, argument: str) -> np.ndarray:
     except ValueError as error:  # a ragged sequence
         raise ValueError(f"{argument} is not a rectangular sequence: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{argument} must hold numbers; got {array.dtype}")
+        kind = type(values).__qualname__
+        raise TypeError(f"{argument} must hold numbers; got {kind} of {array.dtype}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # of NumPy only, and of some machines
         return array.astype(np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

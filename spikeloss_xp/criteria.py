@@ -81,18 +81,19 @@ def cross_entropy_of_logits(
     As ``(max(u) - u_y) + log1p(others + (own - 1))``, with what the exponentials of the other
     classes and of the label are after the division by the largest: a small loss keeps its digits.
     """
+    # A factor, because not every library's exponential of NaN is NaN.
+    known = _or_nan(xp, valid, _arrays.constant(xp, logit, 1.0))
     own = _pick(xp, logit, one_hot, valid)
     highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
-    highest = _or_nan(xp, valid, highest)
     weight = xp.exp(logit - highest)
     others = _sum(xp, xp.where(one_hot, _arrays.constant(xp, logit, 0.0), weight))
     rest = others + (xp.exp(own - highest) - 1)
-    terms = (highest - own) + xp.log1p(rest)
+    terms = known * ((highest - own) + xp.log1p(rest))
 
     def pullback(cotangent: Array) -> Array:
         total = 1 + rest
         slope = xp.where(one_hot, -others / total, weight / total)
-        return xp.expand_dims(cotangent, axis=CLASS) * slope
+        return xp.expand_dims(cotangent, axis=CLASS) * known * slope
 
     return _drop(xp, terms), pullback
 

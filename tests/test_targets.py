@@ -222,3 +222,11 @@ def test_a_target_of_another_shape_shows_both(backend, loss, shape, expected):
     message = ".* or ".join(map(re.escape, expected)) + f".*; got {re.escape(str(shape))}"
     with pytest.raises(ValueError, match=message):
         loss(backend.asarray(SPIKES["graded"]), target)
+
+
+@pytest.mark.parametrize("dtype", [">i4", "<i2", ">i8"])
+def test_labels_in_any_byte_order(backend, dtype):
+    spikes = backend.asarray(SPIKES["binary"])
+    label = np.asarray(LABEL)
+    expected = backend.numpy(sx.SpikeMax()(spikes, label))
+    assert backend.numpy(sx.SpikeMax()(spikes, label.astype(dtype))) == expected
