@@ -177,6 +177,9 @@ def test_the_adapter_that_is_shown_is_found_by_its_entry_point(tmp_path):
 import array_api_strict as xp
 import spikeloss_xp as sx
 assert sx.backends.available()["array_api_strict"].usable
+for loss in (sx.SpikeMax(), sx.SpikeRate(0.5, 0.0, 3)):
+    value, _ = sx.value_and_grad(loss)(xp.ones((1, 2, 5)), xp.asarray([1]))
+    assert value > 0
 for bad in ([7], xp.asarray([7])):
     try:
         sx.SpikeMax()(xp.ones((1, 2, 5)), bad)
@@ -190,6 +193,15 @@ for bad in ([7], xp.asarray([7])):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("target must be between 0 and 1") == 2
+
+
+def test_every_function_of_an_adapter_is_documented():
+    adapter = sx.backends.Adapter
+    members = {*vars(adapter), *adapter.__annotations__}
+    members = sorted(name for name in members if not name.startswith("_"))
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    missing = [name for name in members if not re.search(rf"^\|.*`{name}`", text, re.MULTILINE)]
+    assert not missing
 
 
 @pytest.mark.parametrize("name", PUBLIC)
