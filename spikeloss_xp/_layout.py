@@ -59,11 +59,12 @@ class Layout:
         """Return an input as `[batch, class, time]`, and the pullback."""
         moved = _arrays.moved(xp, x, self.time_axis, -1)
         shape = moved.shape
-        if len(shape) == 3:
-            return moved, lambda cotangent: _arrays.moved(xp, cotangent, -1, self.time_axis)
-        return xp.reshape(
-            moved, (self.batch, self.classes, self.steps)
-        ), lambda cotangent: _arrays.moved(xp, xp.reshape(cotangent, shape), -1, self.time_axis)
+        collapsed = xp.reshape(moved, (self.batch, self.classes, self.steps))
+
+        def restored(cotangent: Array) -> Array:
+            return _arrays.moved(xp, xp.reshape(cotangent, shape), -1, self.time_axis)
+
+        return collapsed, restored
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape that a target or term has when it has a time axis too."""

@@ -67,11 +67,6 @@ CASES = {
 ONE_OF_EACH = ("SpikeTime-order1", "SpikeRate", "SpikeMax", "SpikeMoid-soft")
 
 
-def of(loss: str) -> list[str]:
-    """Name the cases of one loss."""
-    return [name for name in CASES if name.split("-")[0] == loss]
-
-
 def trains(name: str) -> dict[str, np.ndarray]:
     """Spikes at which the loss of a case is finite."""
     if "SpikeMax-lava" in name:

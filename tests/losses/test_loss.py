@@ -15,6 +15,15 @@ import spikeloss_xp as sx
 NAN, INF = float("nan"), float("inf")
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_terms_are_the_formula(backend, name):
+    loss, target = CASES[name]
+    run = backend.compiled(reduced(loss, "none"))
+    for spikes in cases.trains(name).values():
+        terms = run(backend.asarray(spikes), backend.asarray(target))
+        close(backend.numpy(terms), reference.terms(loss, spikes, target), backend.rtol)
+
+
 @pytest.mark.parametrize("name", [*cases.ONE_OF_EACH, "SpikeMax-window"])
 def test_the_reductions_add_up(backend, name):
     loss, target = CASES[name]
