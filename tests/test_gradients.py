@@ -9,25 +9,13 @@ import pytest
 import reference
 from cases import CASES, LABEL, SPIKES, close, reduced
 from conftest import on
+from reference import differences
 
 import spikeloss_xp as sx
 
 random = np.random.default_rng(2)
 COTANGENTS = {shape: random.normal(size=shape) for shape in [(2,), (2, 3), (2, 5), (2, 3, 5)]}
 REDUCTIONS = ("none", "sum", "mean")
-
-
-def differences(function, x, step=1e-3):
-    """The gradient by central differences of fourth order, whose error is some ``step**4``."""
-    slopes = []
-    for i in range(x.size):
-        nudge = np.zeros(x.size)
-        nudge[i] = step
-        nudge = nudge.reshape(x.shape)
-        near = function(x + nudge) - function(x - nudge)
-        far = function(x + 2 * nudge) - function(x - 2 * nudge)
-        slopes.append((8 * near - far) / (12 * step))
-    return np.asarray(slopes).reshape(*x.shape, *np.shape(slopes[0]))
 
 
 @functools.cache
