@@ -12,6 +12,7 @@ from dask.array.utils import meta_from_array
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import generic
 from spikeloss_xp.backends.generic import (
+    beside,
     compiled,
     device,
     devices,
@@ -24,6 +25,7 @@ from spikeloss_xp.backends.generic import (
 )
 
 __all__ = [
+    "beside",
     "causal_filter",
     "compiled",
     "device",

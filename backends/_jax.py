@@ -14,6 +14,7 @@ from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.generic import version
 
 __all__ = [
+    "beside",
     "causal_filter",
     "compiled",
     "device",
@@ -60,6 +61,17 @@ def to_host(x: Array) -> np.ndarray:
 
 def device(x: Array) -> Any:
     """None: what is created without a device goes where the arrays it meets are."""
+
+
+def beside(x: Array, like: Array) -> Array:
+    if isinstance(x, jax.core.Tracer) or isinstance(like, jax.core.Tracer):
+        return x  # the compiler places it
+    if x.devices() == like.devices():
+        return x
+    if isinstance(like.sharding, jax.sharding.NamedSharding):  # on each device of the mesh
+        everywhere = jax.sharding.NamedSharding(like.sharding.mesh, jax.sharding.PartitionSpec())
+        return jax.device_put(x, everywhere)
+    return jax.device_put(x, like.sharding)
 
 
 def peek(x: Array) -> np.ndarray | None:

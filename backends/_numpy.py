@@ -7,6 +7,7 @@ import numpy as np
 
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.generic import (
+    beside,
     causal_filter,
     compiled,
     device,
@@ -20,6 +21,7 @@ from spikeloss_xp.backends.generic import (
 )
 
 __all__ = [
+    "beside",
     "causal_filter",
     "compiled",
     "device",

@@ -48,6 +48,9 @@ class Adapter(Protocol):
     def device(self, x: Array) -> Any:
         """Return what the library's creation functions take as ``device=`` to be where `x` is."""
 
+    def beside(self, x: Array, like: Array) -> Array:
+        """Return `x` where `like` is: itself if it is there already, and a copy otherwise."""
+
     def peek(self, x: Array) -> np.ndarray | None:
         """Return the values if reading them costs nothing, and None if it would.
 

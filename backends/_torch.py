@@ -12,6 +12,7 @@ from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.generic import compiled, moving_sum, scope, total, version
 
 __all__ = [
+    "beside",
     "causal_filter",
     "compiled",
     "device",
@@ -52,6 +53,10 @@ def _as_numpy(x: torch.Tensor) -> np.ndarray:
 
 def device(x: Array) -> Any:
     return x.device
+
+
+def beside(x: Array, like: Array) -> Array:
+    return x.to(like.device)
 
 
 def peek(x: Array) -> np.ndarray | None:

@@ -47,6 +47,11 @@ def device(x: Array) -> Any:
     return array_api_compat.device(x)
 
 
+def beside(x: Array, like: Array) -> Array:
+    place = device(like)
+    return x if device(x) == place else array_api_compat.to_device(x, place)
+
+
 def peek(x: Array) -> np.ndarray | None:
     return None  # a lazy library would compute, a remote one copy
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from spikeloss_xp import _dispatch
@@ -34,24 +33,28 @@ def follow(xp: Namespace, like: Array, values: Any, argument: str) -> Array:
     refused: moving those would be a copy that nobody asked for, and lose their gradient.
     """
     adapter = _dispatch.adapter(xp)
-    device = adapter.device(like)
     theirs = _dispatch.find_namespace(values)
     if theirs is not None:
         if theirs is xp:
-            if adapter.device(values) == device:
-                return values
-            return array_api_compat.to_device(values, device)
+            return adapter.beside(values, like)
         if not isinstance(values, np.ndarray | np.generic):
             raise TypeError(
                 f"{argument} must come from the library of the input, {_dispatch.library(xp)}, or "
                 f"be a NumPy array or a Python sequence; got an array of "
                 f"{_dispatch.library(theirs)}"
             )
-    return adapter.from_host(xp, host(values, argument), device)
+    return adapter.from_host(xp, host(values, argument), adapter.device(like))
 
 
 def host(values: Any, argument: str) -> np.ndarray:
     """Return a NumPy array of what is a NumPy array, or a Python sequence or number."""
+    if isinstance(values, list | tuple) and values:
+        held = _dispatch.find_namespace(values[0])
+        if held is not None and not isinstance(values[0], np.ndarray | np.generic):
+            raise TypeError(
+                f"{argument} is a {type(values).__name__} of {_dispatch.library(held)} arrays: "
+                "stack them into one"
+            )
     try:
         array = np.asarray(values)
     except ValueError as error:  # a ragged sequence
@@ -74,9 +77,12 @@ def moved(xp: Namespace, x: Array, source: int, destination: int) -> Array:
     return xp.permute_dims(x, tuple(axes))
 
 
-def constant(xp: Namespace, like: Array, values: float | tuple[float, ...]) -> Array:
+def constant(xp: Namespace, like: Array, values: Any) -> Array:
     """Return numbers of our own as an array with the dtype and device of `like`."""
-    return xp.asarray(values, dtype=like.dtype, device=_dispatch.adapter(xp).device(like))
+    device = _dispatch.adapter(xp).device(like)
+    if isinstance(values, float | int):  # a GPU fills without waiting
+        return xp.full((), values, dtype=like.dtype, device=device)
+    return xp.asarray(values, dtype=like.dtype, device=device)
 
 
 def peek(values: Any) -> np.ndarray | None:

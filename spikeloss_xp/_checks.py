@@ -2,8 +2,10 @@
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
+
+SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # the square of the largest is a number in float32 too
 
 
 def number(value: Any, argument: str) -> float:
@@ -16,6 +18,37 @@ def number(value: Any, argument: str) -> float:
         raise TypeError(f"{argument} must be a number; got {value!r}") from None
     if not math.isfinite(result):
         raise ValueError(f"{argument} must be finite; got {value!r}")
+    if abs(result) > LARGEST:
+        raise ValueError(f"{argument} must be at most {LARGEST:g} in size; got {value!r}")
+    return result
+
+
+def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
+    """Return a check of one number, or of a sequence with one for each class."""
+
+    def checked(value: Any, argument: str) -> float | tuple[float, ...]:
+        if isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1:
+            if len(value) == 0:
+                raise ValueError(f"{argument} must be a number, or one for each class; got none")
+            return tuple(check(entry, f"{argument}[{i}]") for i, entry in enumerate(value))
+        return check(value, argument)
+
+    return checked
+
+
+def scale(value: Any, argument: str) -> float:
+    """Return a number to divide by, large enough that float32 can hold the quotient."""
+    result = positive(value, argument)
+    if result < SMALLEST_SCALE:
+        raise ValueError(f"{argument} must be at least {SMALLEST_SCALE:g}; got {value!r}")
+    return result
+
+
+def fraction(value: Any, argument: str) -> float:
+    """Return a number of at least 0 and below 1."""
+    result = number(value, argument)
+    if not 0 <= result < 1:
+        raise ValueError(f"{argument} must be at least 0 and below 1; got {value!r}")
     return result
 
 

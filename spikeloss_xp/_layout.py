@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from spikeloss_xp import _arrays
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
+CLASS = 1  # the class axis, after an array was brought to batch, class and time
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -41,12 +43,17 @@ class Layout:
         return self.shape[self.time_axis]
 
     @property
-    def batch(self) -> int:
-        """The number of samples."""
-        return self.shape[1 if self.time_axis == 0 else 0]
+    def batch_axis(self) -> int:
+        """The axis that the samples are along."""
+        return 1 if self.time_axis == 0 else 0
 
     @property
-    def classes(self) -> int:
+    def batch(self) -> int:
+        """The number of samples."""
+        return self.shape[self.batch_axis]
+
+    @property
+    def neurons(self) -> int:
         """The number of neurons of one sample."""
         return math.prod(self.shape) // (self.steps * self.batch)
 
@@ -55,11 +62,22 @@ class Layout:
         """Where time is among batch, class and time."""
         return self.time_axis if self.time_axis < min(2, len(self.shape) - 1) else -1
 
+    def classes(self, number: int | None) -> int:
+        """Return how many classes the neurons are, each its own class or in groups."""
+        if number is None:
+            return self.neurons
+        if self.neurons % number:
+            raise ValueError(
+                f"num_classes={number} must divide the number of neurons, {self.neurons} in an "
+                f"input of shape {self.shape} with time_axis={self.time_axis}"
+            )
+        return number
+
     def batch_class_time(self, xp: Namespace, x: Array) -> tuple[Array, Pullback]:
-        """Return an input as `[batch, class, time]`, and the pullback."""
+        """Return an input, or a mask for it, as `[batch, class, time]`, and the pullback."""
         moved = _arrays.moved(xp, x, self.time_axis, -1)
         shape = moved.shape
-        collapsed = xp.reshape(moved, (self.batch, self.classes, self.steps))
+        collapsed = xp.reshape(moved, (shape[0], math.prod(shape[1:-1]), shape[-1]))
 
         def restored(cotangent: Array) -> Array:
             return _arrays.moved(xp, xp.reshape(cotangent, shape), -1, self.time_axis)
@@ -72,6 +90,30 @@ class Layout:
             return (*shape, self.steps)
         before = self._time_in_target
         return (*shape[:before], self.steps, *shape[before:])
+
+    def spread(self, xp: Namespace, x: Array) -> Array:
+        """Give an array of the batch, or of batch and time, the axes of the input.
+
+        Those that it lacks have length 1.
+        """
+        if x.ndim == len(self.shape):
+            return x
+        lengths = {self.batch_axis: self.batch}
+        if x.ndim == 2:
+            lengths[self.time_axis] = self.steps
+        return xp.reshape(x, tuple(lengths.get(axis, 1) for axis in range(len(self.shape))))
+
+    def axis_of_batch(self, length: int) -> int | None:
+        """Return another time axis with which the batch would have a certain length."""
+        others = {0: 1, 1: 0, len(self.shape) - 1: 0}
+        return next(
+            (
+                time
+                for time, batch in others.items()
+                if time != self.time_axis and self.shape[batch] == length != self.batch
+            ),
+            None,
+        )
 
     def time_last(self, xp: Namespace, target: Array) -> Array:
         """Move the time axis of a target to the end."""

@@ -1,74 +1,125 @@
-"""Targets, checked and brought to where the spikes are.
+"""Targets and weights, checked and brought to where the spikes are.
 
 `spikes` are `[batch, class, time]`, and so is what comes back, without the axes that it has no
 need of.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from spikeloss_xp import _arrays, _dispatch
-from spikeloss_xp._layout import Layout
+from spikeloss_xp._layout import CLASS, Layout
 from spikeloss_xp._typing import Array, Namespace
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is wanted of each class, in each sample or at each step.
+
+    Attributes
+    ----------
+    hot : array
+        One-hot, as bools, or multi-hot, in the dtype of the spikes; `[batch, class]` or
+        `[batch, class, time]`.
+    valid : array or None
+        Which class indices are a class: bools of the shape of `hot` with one class. None for
+        multi-hot labels.
+    ignored : array or None
+        Which class indices are the one to leave out, like `valid`; None if it is known that none
+        is.
+    amount : array or None
+        What each term is to be multiplied by, given the weights of the classes; it broadcasts
+        against `hot`. None without weights.
+    weight : array or None
+        The weights themselves, with the axes of `hot`.
+    """
+
+    hot: Array
+    valid: Array | None = None
+    ignored: Array | None = None
+    amount: Array | None = None
+    weight: Array | None = None
 
 
 def desired_trains(xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Array:
     """Return the desired spike trains, which have the shape of the input."""
     target = _arrays.follow(xp, spikes, target, "target")
-    _check_shape(target, "spike trains", {"the shape of input": layout.shape})
+    expected = {"the shape of input": layout.shape}
+    check_shape(layout, target, "target", "spike trains", expected)
     return xp.astype(_arrays.floating(xp, target, "target")[0], spikes.dtype, copy=False)
 
 
 def class_labels(
-    xp: Namespace, layout: Layout, spikes: Array, target: Any, *, per_step: bool
-) -> tuple[Array, Array]:
-    """Return class indices as one-hot bools, and which of the indices are classes.
+    xp: Namespace,
+    layout: Layout,
+    spikes: Array,
+    target: Any,
+    *,
+    classes: int,
+    per_step: bool,
+    ignore_index: int,
+) -> Labels:
+    """Return class indices as one-hot bools, and which of them are classes or to be ignored.
 
-    Both have a class axis and, with `per_step`, a time axis; each of these may have length 1. An
+    All have a class axis and, with `per_step`, a time axis; each of these may have length 1. An
     index that is no class raises where values can be read for free, and has no hot entry
     elsewhere.
     """
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, "integral"):
-        raise TypeError(f"target must hold integers, the index of a class; got {label.dtype}")
+        shape = tuple(label.shape)
+        one_hot = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
+        hint = " (if it is one-hot, take the argmax over its class axis)" if one_hot else ""
+        raise TypeError(
+            f"target must hold integers, the index of a class; got {label.dtype} of shape "
+            f"{shape}{hint}"
+        )
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
-    hint = " (labels for each step need a moving_window)"
-    stepwise = not per_step and tuple(label.shape) == layout.with_time(layout.batch)
-    _check_shape(label, "class indices", expected, hint if stepwise else "")
-    _check_range(_arrays.peek(target), 0, layout.classes - 1)
+    check_shape(layout, label, "target", "class indices", expected, per_step=per_step)
+    values = _arrays.peek(target)
+    check_range(values, 0, classes - 1, "target", ignore_index)
+    may_ignore = values is None or bool((values == ignore_index).any())
 
     label = layout.time_last(xp, label)[:, None, :] if label.ndim == 2 else label[:, None]
     if per_step and label.ndim == 2:
         label = label[:, :, None]
-    classes = xp.arange(layout.classes, device=_dispatch.adapter(xp).device(spikes))
-    label = xp.astype(label, classes.dtype, copy=False)
-    one_hot = label == xp.reshape(classes, (1, -1, 1) if per_step else (1, -1))
-    return one_hot, (label >= 0) & (label < layout.classes)
+    index = xp.arange(classes, device=_dispatch.adapter(xp).device(spikes))
+    label = xp.astype(label, index.dtype, copy=False)
+    one_hot = label == xp.reshape(index, (1, -1, 1) if per_step else (1, -1))
+    valid = (label >= 0) & (label < classes)
+    if not may_ignore:
+        return Labels(one_hot, valid)
+    ignored = label == ignore_index
+    return Labels(one_hot, valid | ignored, ignored)
 
 
 def multi_hot_labels(
-    xp: Namespace, layout: Layout, spikes: Array, target: Any, *, per_step: bool
-) -> Array:
+    xp: Namespace, layout: Layout, spikes: Array, target: Any, *, classes: int, per_step: bool
+) -> Labels:
     """Return multi-hot labels, with a time axis (of length 1 if they have none) if `per_step`.
 
     A label outside 0 to 1 raises where values can be read for free, and is NaN elsewhere.
     """
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, ("bool", "real floating")):
+        indices = tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch))
+        hint = "these look like class indices" if indices else "if it is multi-hot"
         raise TypeError(
             f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
-            f"{tuple(label.shape)} (if it is multi-hot, compare it with 0 to make it bool)"
+            f"{tuple(label.shape)} ({hint}: compare with "
+            f"{'the indices of all classes' if indices else '0'} to make it bool)"
         )
-    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, layout.classes)}
+    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
-        expected["labels at each step"] = layout.with_time(layout.batch, layout.classes)
-    _check_shape(label, "multi-hot labels", expected)
+        expected["labels at each step"] = layout.with_time(layout.batch, classes)
+    check_shape(layout, label, "target", "multi-hot labels", expected, per_step=per_step)
     values = _arrays.peek(target)
-    _check_range(values, 0, 1)
+    check_range(values, 0, 1, "target")
     unchecked = values is None and not xp.isdtype(label.dtype, "bool")
 
     label = xp.astype(label, spikes.dtype, copy=False)
@@ -76,23 +127,67 @@ def multi_hot_labels(
         nan = _arrays.constant(xp, spikes, math.nan)
         label = xp.where((label >= 0) & (label <= 1), label, nan)
     if label.ndim == 3:
-        return layout.time_last(xp, label)
-    return label[:, :, None] if per_step else label
+        return Labels(layout.time_last(xp, label))
+    return Labels(label[:, :, None] if per_step else label)
 
 
-def _check_shape(
-    target: Array, what: str, expected: dict[str, tuple[int, ...]], hint: str = ""
-) -> None:
-    if tuple(target.shape) not in expected.values():
-        shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
+def class_weights(xp: Namespace, spikes: Array, weight: Any, classes: int, ndim: int) -> Array:
+    """Return the weights of the classes, with as many axes as terms of classes have."""
+    weights = _arrays.follow(xp, spikes, weight, "weight")
+    if xp.isdtype(weights.dtype, "bool"):
+        raise TypeError("weight must hold numbers, one for each class; got bool")
+    weights, _ = _arrays.floating(xp, weights, "weight")
+    if tuple(weights.shape) != (classes,):
         raise ValueError(
-            f"target must hold {what} of shape {shapes}; got {tuple(target.shape)}{hint}"
+            f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
         )
+    values = _arrays.peek(weight)
+    if values is not None and not bool(((values >= 0) & (values < math.inf)).all()):
+        raise ValueError(f"weight must be finite and at least 0; got {values.tolist()}")
+    axes = tuple(classes if axis == CLASS else 1 for axis in range(ndim))
+    return xp.reshape(xp.astype(weights, spikes.dtype, copy=False), axes)
 
 
-def _check_range(values: np.ndarray | None, lowest: int, highest: int) -> None:
-    if values is not None and bool(((values < lowest) | (values > highest)).any()):
+def check_shape(
+    layout: Layout,
+    given: Array,
+    argument: str,
+    what: str,
+    expected: dict[str, tuple[int, ...]],
+    *,
+    per_step: bool = True,
+) -> None:
+    """Check the shape of an argument, and where it is a common mistake, say which."""
+    shape = tuple(given.shape)
+    if shape in expected.values():
+        return
+    shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
+    hint = ""
+    if not per_step and shape in (
+        layout.with_time(*one) for one in ((layout.batch,), expected.get("[batch, class]", ()))
+    ):
+        hint = " (labels for each step need a moving_window)"
+    elif len(shape) == 1 and (axis := layout.axis_of_batch(shape[0])) is not None:
+        hint = f" (it would fit if time were axis {axis} of input: see time_axis)"
+    raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint}")
+
+
+def check_range(
+    values: np.ndarray | None,
+    lowest: int,
+    highest: int,
+    argument: str,
+    ignored: int | None = None,
+) -> None:
+    """Check values, where they are at hand; NaN is outside every range."""
+    if values is None:
+        return
+    inside = (values >= lowest) & (values <= highest)
+    if ignored is not None:
+        inside |= values == ignored
+    if not bool(inside.all()):
+        others = values if ignored is None else values[values != ignored]
         raise ValueError(
-            f"target must be between {lowest} and {highest}; "
-            f"got values from {values.min()} to {values.max()}"
+            f"{argument} must be between {lowest} and {highest}; "
+            f"got values from {others.min()} to {others.max()}"
         )

@@ -3,9 +3,9 @@
 from dataclasses import KW_ONLY, dataclass
 
 from spikeloss_xp import _arrays, _checks, _dispatch, readouts
-from spikeloss_xp._layout import Layout
+from spikeloss_xp._layout import CLASS, Layout
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.criteria import CLASS, EPSILON
+from spikeloss_xp.criteria import EPSILON
 
 MODES = ("probability", "softmax", "logsoftmax")
 
@@ -75,8 +75,8 @@ class _Classifier:
         layout = Layout.of(spikes, self.time_axis, smallest_rank=3)
         spikes, _ = _arrays.floating(xp, spikes, "spikes")
         by_class, _ = layout.batch_class_time(xp, spikes)
-        rate, _ = readouts.rate(xp, by_class, self.time_window)
-        return xp, layout, rate
+        reading, _ = readouts.rate(xp, by_class, self.time_window)
+        return xp, layout, reading.u
 
     def _natural(self, xp: Namespace, layout: Layout, x: Array) -> Array:
         return x if self.time_window is None else layout.natural(xp, x)[0]

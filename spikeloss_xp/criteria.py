@@ -2,17 +2,20 @@
 
 A criterion returns its terms and its pullback, which takes the derivative of the loss with
 respect to the terms to the derivative with respect to the reading. A reading enters one term
-only, so the pullback multiplies by that term's slope. Class labels come as `one_hot`, with a
-class axis, and `valid`, with a class axis of length 1, which is False where the label is no
-class: there the term and its slopes are NaN, never a plausible number.
+only, so the pullback multiplies by that term's slope. Where classes compete for one term, the
+terms keep the class axis, of length 1. Class labels come as `one_hot`, with a class axis, and
+`valid`, with a class axis of length 1, which is False where the label is no class: there the term
+and its slopes are NaN, never a plausible number. `among` says which classes there are to choose
+from, where some of them are masked.
 """
 
 import math
+from typing import Any
 
 from spikeloss_xp import _arrays
+from spikeloss_xp._layout import CLASS
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
-CLASS = 1
 EPSILON = 1e-6  # what the published loss adds to the sum of rates
 
 
@@ -27,8 +30,26 @@ def excess(xp: Namespace, u: Array, limit: float) -> tuple[Array, Pullback]:
     return over * over, lambda cotangent: 2 * cotangent * over
 
 
+def shortfall(xp: Namespace, u: Array, limit: float) -> tuple[Array, Pullback]:
+    """Return ``max(limit - u, 0)²``."""
+    under = xp.maximum(limit - u, _arrays.constant(xp, u, 0.0))
+    return under * under, lambda cotangent: -2 * cotangent * under
+
+
+def weighted(terms: Array, pullback: Pullback, amount: Array | None) -> tuple[Array, Pullback]:
+    """Return the terms of a criterion, each times an amount, or as they are for None."""
+    if amount is None:
+        return terms, pullback
+    return terms * amount, lambda cotangent: pullback(cotangent * amount)
+
+
 def cross_entropy_of_rates(
-    xp: Namespace, rate: Array, one_hot: Array, valid: Array, half_spike: float
+    xp: Namespace,
+    rate: Array,
+    one_hot: Array,
+    valid: Array,
+    half_spike: Any,
+    among: Array | None = None,
 ) -> tuple[Array, Pullback]:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, continued below `half_spike` so that it is finite.
 
@@ -37,9 +58,12 @@ def cross_entropy_of_rates(
     tangent, and each of the ``C`` classes is given what is lacking. It is computed as
     ``log1p(others / own) + d / half_spike``, which keeps its digits when the loss is small.
     """
-    classes = rate.shape[CLASS]
     zero = _arrays.constant(xp, rate, 0.0)
+    classes, rate = _choice(xp, rate, among, zero)
     own = _pick(xp, rate, one_hot, valid)
+    if getattr(half_spike, "ndim", 0) and half_spike.shape[CLASS] > 1:
+        known = _sum(xp, xp.where(one_hot, half_spike, zero))
+        half_spike = xp.where(valid, known, zero + 1)
     short = own < half_spike
     lack = xp.where(short, half_spike - own, zero)
     own = own + lack
@@ -53,34 +77,57 @@ def cross_entropy_of_rates(
             (1 - classes) * of_another - 1 / half_spike,
             -others / own * of_another,
         )
-        return xp.expand_dims(cotangent, axis=CLASS) * xp.where(one_hot, of_own, of_another)
+        return _given(xp, among, cotangent * xp.where(one_hot, of_own, of_another))
 
-    return _drop(xp, terms), pullback
+    return terms, pullback
+
+
+def smooth_cross_entropy_of_rates(
+    xp: Namespace, rate: Array, amount: Array, half_spike: Any, among: Array | None = None
+) -> tuple[Array, Pullback]:
+    """Return ``sum(amount_c term_c)``: the terms of `cross_entropy_of_rates` of each label."""
+    zero = _arrays.constant(xp, rate, 0.0)
+    classes, rate = _choice(xp, rate, among, zero)
+    short = rate < half_spike
+    lack = xp.where(short, half_spike - rate, zero)
+    own = rate + lack
+    others = _sum(xp, rate) - rate + (classes - 1) * lack + EPSILON
+    terms = _sum(xp, amount * (xp.log1p(others / own) + lack / half_spike))
+
+    def pullback(cotangent: Array) -> Array:
+        of_another = 1 / (own + others)
+        of_own = -xp.where(short, classes * of_another + 1 / half_spike, 1 / own)
+        slope = _sum(xp, amount * of_another) + amount * of_own
+        return _given(xp, among, cotangent * slope)
+
+    return terms, pullback
 
 
 def cross_entropy_of_rates_as_published(
-    xp: Namespace, rate: Array, one_hot: Array, valid: Array
+    xp: Namespace, rate: Array, one_hot: Array, valid: Array, among: Array | None = None
 ) -> tuple[Array, Pullback]:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite where the labelled neuron is silent."""
+    _, rate = _choice(xp, rate, among, _arrays.constant(xp, rate, 0.0))
     own = _pick(xp, rate, one_hot, valid)
     total = _sum(xp, rate) + _or_nan(xp, valid, _arrays.constant(xp, rate, EPSILON))
     terms = xp.log(total) - xp.log(own)
 
     def pullback(cotangent: Array) -> Array:
         slope = xp.where(one_hot, 1 / total - 1 / own, 1 / total)
-        return xp.expand_dims(cotangent, axis=CLASS) * slope
+        return _given(xp, among, cotangent * slope)
 
-    return _drop(xp, terms), pullback
+    return terms, pullback
 
 
 def cross_entropy_of_logits(
-    xp: Namespace, logit: Array, one_hot: Array, valid: Array
+    xp: Namespace, logit: Array, one_hot: Array, valid: Array, among: Array | None = None
 ) -> tuple[Array, Pullback]:
     """Return ``log(sum(exp(u))) - u_y``.
 
     As ``(max(u) - u_y) + log1p(others + (own - 1))``, with what the exponentials of the other
     classes and of the label are after the division by the largest: a small loss keeps its digits.
     """
+    _, logit = _choice(xp, logit, among, _lowest(xp, logit))
     # A factor, because not every library's exponential of NaN is NaN.
     known = _or_nan(xp, valid, _arrays.constant(xp, logit, 1.0))
     own = _pick(xp, logit, one_hot, valid)
@@ -93,9 +140,27 @@ def cross_entropy_of_logits(
     def pullback(cotangent: Array) -> Array:
         total = 1 + rest
         slope = xp.where(one_hot, -others / total, weight / total)
-        return xp.expand_dims(cotangent, axis=CLASS) * known * slope
+        return cotangent * known * slope
 
-    return _drop(xp, terms), pullback
+    return terms, pullback
+
+
+def smooth_cross_entropy_of_logits(
+    xp: Namespace, logit: Array, amount: Array, among: Array | None = None
+) -> tuple[Array, Pullback]:
+    """Return ``sum(amount_c (log(sum(exp(u))) - u_c))``."""
+    _, seen = _choice(xp, logit, among, _lowest(xp, logit))
+    highest = xp.max(seen, axis=CLASS, keepdims=True)  # against overflow; it cancels
+    weight = xp.exp(seen - highest)
+    total = _sum(xp, weight)
+    _, known = _choice(xp, logit, among, _arrays.constant(xp, logit, 0.0))
+    terms = _sum(xp, amount * ((highest - known) + xp.log(total)))
+
+    def pullback(cotangent: Array) -> Array:
+        slope = _sum(xp, amount) * (weight / total) - amount
+        return cotangent * slope
+
+    return terms, pullback
 
 
 def binary_cross_entropy(xp: Namespace, logit: Array, target: Array) -> tuple[Array, Pullback]:
@@ -149,6 +214,23 @@ def _pick(xp: Namespace, u: Array, one_hot: Array, valid: Array) -> Array:
     return _or_nan(xp, valid, _sum(xp, xp.where(one_hot, u, _arrays.constant(xp, u, 0.0))))
 
 
+def _choice(xp: Namespace, u: Array, among: Array | None, absent: Array) -> tuple[Any, Array]:
+    """Return the number of classes to choose from, and `u` with a value for the absent ones."""
+    if among is None:
+        return u.shape[CLASS], u
+    return _sum(xp, xp.astype(among, u.dtype)), xp.where(among, u, absent)
+
+
+def _given(xp: Namespace, among: Array | None, slope: Array) -> Array:
+    """Return slopes, 0 for the classes that are absent."""
+    return slope if among is None else xp.where(among, slope, _arrays.constant(xp, slope, 0.0))
+
+
+def _lowest(xp: Namespace, u: Array) -> Array:
+    """Return a logit whose exponential, next to that of any other, is 0."""
+    return _arrays.constant(xp, u, float(xp.finfo(u.dtype).min) / 2)
+
+
 def _or_nan(xp: Namespace, valid: Array, u: Array) -> Array:
     """Return `u`, and NaN where the label is no class.
 
@@ -159,7 +241,3 @@ def _or_nan(xp: Namespace, valid: Array, u: Array) -> Array:
 
 def _sum(xp: Namespace, u: Array) -> Array:
     return xp.sum(u, axis=CLASS, keepdims=True)
-
-
-def _drop(xp: Namespace, terms: Array) -> Array:
-    return xp.squeeze(terms, axis=CLASS)

@@ -25,7 +25,8 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
     Returns
     -------
     callable
-        ``evaluate(input, *targets, cotangent=None) -> (value, gradient)``. The value is detached
+        ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``, where the
+        targets and options are those of the loss: ``where``, say. The value is detached
         from any gradient graph, and the input is not changed. The gradient has the shape, library,
         device and dtype of `input`; of bool and integer spikes, the dtype computed in.
         With ``reduction="none"`` a `cotangent` of the shape of the terms is needed, and the
@@ -50,7 +51,9 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
             [0.125, 0.125, 0.125, 0.125]]])
     """
 
-    def evaluate(input: Array, *targets: Any, cotangent: Any = None) -> tuple[Array, Array]:
+    def evaluate(
+        input: Array, *targets: Any, cotangent: Any = None, **options: Any
+    ) -> tuple[Array, Array]:
         xp = _dispatch.namespace(input)
         adapter = _dispatch.adapter(xp)
         computed, _ = _arrays.floating(xp, input)
@@ -62,7 +65,7 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
         if adapter.value_and_grad is not None:
 
             def checked(x: Array) -> Array:
-                value = loss(x, *targets)
+                value = loss(x, *targets, **options)
                 _check_cotangent(value, cotangent)
                 return value
 
@@ -72,7 +75,7 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
                 f"{_dispatch.library(xp)} has no automatic differentiation, so its gradients are "
                 f"the closed forms of the losses of this library; got {loss!r}"
             )
-        value, pullback = loss._evaluate(spikes, *targets)
+        value, pullback = loss._evaluate(spikes, *targets, **options)
         _check_cotangent(value, cotangent)
         return value, pullback(_arrays.constant(xp, value, 1.0) if cotangent is None else cotangent)
 

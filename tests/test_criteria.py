@@ -11,14 +11,23 @@ from spikeloss_xp import criteria
 
 ONE_HOT = np.asarray([[True, False, False], [False, True, False]])
 VALID = np.ones((2, 1), dtype=bool)
+AMONG = np.asarray([[True, True, False], [True, True, True]])
+AMOUNT = np.asarray([[0.5, 0.25, 0.0], [1.0, 2.0, 0.5]])
 U = np.asarray([[0.05, 0.5, 0.25], [0.75, 1.0, 0.5]])
 TARGET = np.asarray([[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]])
 CRITERIA = {
     "squared": (criteria.squared, ()),
     "excess": (criteria.excess, (0.3,)),
+    "shortfall": (criteria.shortfall, (0.3,)),
     "rates": (criteria.cross_entropy_of_rates, (ONE_HOT, VALID, 0.1)),
     "rates-as-published": (criteria.cross_entropy_of_rates_as_published, (ONE_HOT, VALID)),
     "logits": (criteria.cross_entropy_of_logits, (ONE_HOT, VALID)),
+    "rates-of-some": (criteria.cross_entropy_of_rates, (ONE_HOT, VALID, 0.1, AMONG)),
+    "logits-of-some": (criteria.cross_entropy_of_logits, (ONE_HOT, VALID, AMONG)),
+    "rates-smooth": (criteria.smooth_cross_entropy_of_rates, (AMOUNT, 0.1)),
+    "rates-smooth-of-some": (criteria.smooth_cross_entropy_of_rates, (AMOUNT, 0.1, AMONG)),
+    "logits-smooth": (criteria.smooth_cross_entropy_of_logits, (AMOUNT,)),
+    "logits-smooth-of-some": (criteria.smooth_cross_entropy_of_logits, (AMOUNT, AMONG)),
     "binary": (criteria.binary_cross_entropy, (TARGET,)),
     "binary-as-published": (criteria.binary_cross_entropy_as_published, (TARGET,)),
 }
@@ -41,7 +50,7 @@ def test_the_pullback_is_the_slope(backend, name):
         terms, pullback = criterion(backend.xp, u, *rest)
         return terms, pullback(cotangent)
 
-    if name != "excess":  # whose limit is a number
+    if name not in ("excess", "shortfall"):  # whose limit is a number
         rest = tuple(backend.asarray(x) if isinstance(x, np.ndarray) else x for x in rest)
         run = backend.compiled(run)
     got_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *rest)
@@ -54,8 +63,8 @@ def test_logits_of_any_size(backend):
     logit = backend.asarray(np.asarray([[1e4, 0.0, 0.0], [-1e4, -1e4 + 1, 1e4]]))
     one_hot, valid = backend.asarray(ONE_HOT), backend.asarray(VALID)
     terms, pullback = criteria.cross_entropy_of_logits(backend.xp, logit, one_hot, valid)
-    close(backend.numpy(terms), np.asarray([0, 2e4 - 1]), backend.rtol)
-    gradient = pullback(backend.asarray(np.ones(2)))
+    close(backend.numpy(terms), np.asarray([[0], [2e4 - 1]]), backend.rtol)
+    gradient = pullback(backend.asarray(np.ones((2, 1))))
     close(backend.numpy(gradient), np.asarray([[0, 0, 0], [0, -1, 1]]), backend.rtol)
 
 

@@ -4,19 +4,22 @@
 
 A loss is a frozen dataclass that says what its readout and its criterion are. Every step returns
 its result and its pullback; the value is the last result, and the gradient is what the pullbacks
-give, run in reverse.
+give, run in reverse. What is masked is silenced before the readout, and its terms are left out by
+the reduction.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _dispatch, readouts
-from spikeloss_xp._layout import Layout
+from spikeloss_xp import _arrays, _checks, _dispatch, _masks, _targets, readouts
+from spikeloss_xp._layout import CLASS, Layout
+from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp.losses import _reduction
+from spikeloss_xp.readouts import Reading
 
-REDUCTIONS = ("sum", "mean", "none")
 NUMERICS = ("stable", "lava")
 
 
@@ -31,7 +34,15 @@ class Loss(ABC):
     time_axis: int
     _smallest_rank: int
 
-    def __call__(self, input: Array, target: Any) -> Array:
+    def __call__(
+        self,
+        input: Array,
+        target: Any,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        weight: Any = None,
+    ) -> Array:
         """Return the value of the loss, on the library and device of `input`.
 
         Parameters
@@ -40,11 +51,20 @@ class Loss(ABC):
             Spikes, ``[batch, *space, time]`` with time where `time_axis` says.
         target : array or sequence
             What is wanted; the class says in which form.
+        where : array or sequence of bool, optional
+            What counts: of shape ``[batch]``, of batch and time in the order they have in
+            `input`, or of the shape of `input`. Where it is False an entry is read as silence and
+            gets no gradient, and its term is left out of the loss and of what a mean divides by.
+        lengths : array or sequence of int, optional
+            How many steps of each sample count, from 0 to all: ``[batch]``. The rest is masked.
+        weight : array or sequence of float, optional
+            Weights of the classes, ``[class]``: what the terms are multiplied by, and what a mean
+            divides by the sum of. `SpikeTime` has none.
 
         Returns
         -------
         array
-            A scalar array, or the terms with ``reduction="none"``.
+            A scalar array, or the terms with ``reduction="none"``; 0 if nothing counts.
 
         Raises
         ------
@@ -52,85 +72,190 @@ class Loss(ABC):
             If an argument has the wrong shape, dtype, library or range; the message says what
             arrived and what was expected.
         """
-        value, _ = self._evaluate(input, target)
+        value, _ = self._evaluate(input, target, where=where, lengths=lengths, weight=weight)
         return value
 
-    def forward(self, input: Array, target: Any) -> Array:
+    def forward(self, input: Array, target: Any, **options: Any) -> Array:
         """Return the value of the loss: the same as calling it."""
-        return self(input, target)
+        return self(input, target, **options)
 
-    def _evaluate(self, input: Array, target: Any) -> tuple[Array, Pullback]:
+    def _evaluate(
+        self,
+        input: Array,
+        target: Any,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        weight: Any = None,
+    ) -> tuple[Array, Pullback]:
         """Return the value, and the pullback from there to `input`."""
         xp = _dispatch.namespace(input)
         layout = Layout.of(input, self.time_axis, smallest_rank=self._smallest_rank)
         spikes, to_input = _arrays.floating(xp, input)
-        signal, target, to_spikes = self._prepare(xp, layout, spikes, target)
+        kept, factor = _masks.kept(xp, layout, spikes, where, lengths)
+        signal, wanted, kept, to_spikes = self._prepare(xp, layout, spikes, kept, target, weight)
 
-        u, to_signal = self._readout(xp, signal)
-        terms, to_u = self._criterion(xp, layout, u, target)
-        value, to_terms = self._reduce(xp, layout, terms)
-        return value, lambda cotangent: to_input(to_spikes(to_signal(to_u(to_terms(cotangent)))))
+        reading, to_signal = self._readout(xp, signal, kept)
+        reading, counted, to_reading = self._settle(xp, reading, wanted)
+        terms, to_u = self._criterion(xp, reading, wanted)
+        terms, to_terms = _reduction.left_out(xp, terms, counted, factor, self._batch_axis(layout))
+        if self.reduction == "none":
+            value, to_counted = self._natural(xp, layout, terms)
+        else:
+            value, to_counted = _reduction.total(
+                xp, self.reduction, terms, counted, self._amount(wanted), self._batch_axis(layout)
+            )
+        steps = (to_input, to_spikes, to_signal, to_reading, to_u, to_terms, to_counted)
+        return value, _reduction.reverse(*steps)
 
     @abstractmethod
     def _prepare(
-        self, xp: Namespace, layout: Layout, spikes: Array, target: Any
-    ) -> tuple[Array, Any, Pullback]:
-        """Return what to read from, what to compare the reading with, and the pullback."""
+        self,
+        xp: Namespace,
+        layout: Layout,
+        spikes: Array,
+        kept: Array | None,
+        target: Any,
+        weight: Any,
+    ) -> tuple[Array, Any, Array | None, Pullback]:
+        """Return what to read from, what is wanted of it, what of it counts, and the pullback."""
 
     @abstractmethod
-    def _readout(self, xp: Namespace, signal: Array) -> tuple[Array, Pullback]:
+    def _readout(
+        self, xp: Namespace, signal: Array, kept: Array | None
+    ) -> tuple[Reading, Pullback]:
         """Return the reading and its pullback."""
 
+    def _settle(
+        self, xp: Namespace, reading: Reading, wanted: Any
+    ) -> tuple[Reading, Array | None, Pullback]:
+        """Return a reading that the criterion can bear, which terms count, and the pullback."""
+        return reading, reading.kept, lambda cotangent: cotangent
+
     @abstractmethod
-    def _criterion(
-        self, xp: Namespace, layout: Layout, u: Array, target: Any
-    ) -> tuple[Array, Pullback]:
+    def _criterion(self, xp: Namespace, reading: Reading, wanted: Any) -> tuple[Array, Pullback]:
         """Return the terms of the loss and their pullback."""
-
-    def _reduce(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
-        if self.reduction == "none":
-            return self._natural(xp, layout, terms)
-
-        def spread(cotangent: Array) -> Array:  # every term counts the same in a sum or a mean
-            return xp.broadcast_to(cotangent, terms.shape)
-
-        total = _dispatch.adapter(xp).total(xp, terms)
-        if self.reduction == "sum":
-            return total, spread
-        number = math.prod(terms.shape)
-        return total / number, lambda cotangent: spread(cotangent / number)
 
     def _natural(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
         """Return the terms in the layout of the input, and the pullback."""
         return terms, lambda cotangent: cotangent
 
+    def _amount(self, wanted: Any) -> Array | None:
+        """Return what the terms were multiplied by, on account of weights; None for 1."""
+        return None
+
+    def _batch_axis(self, layout: Layout) -> int:
+        """Return which axis of the terms is the batch."""
+        return layout.batch_axis
+
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         """Check hyper-parameters, and keep each as the plain value that its check returns."""
         for name, check in {**checks, "time_axis": _checks.integer}.items():
             object.__setattr__(self, name, check(getattr(self, name), name))
-        _checks.one_of(REDUCTIONS, self.reduction, "reduction")
+        _checks.one_of(_reduction.REDUCTIONS, self.reduction, "reduction")
 
 
 class RateLoss(Loss):
-    """A loss that reads rates: over all of time, or in a moving window at every step."""
+    """A loss that reads classes: their rates, or what else `readout` says.
+
+    Over all of time, or in a moving window at every step. Readings, labels and terms have a batch
+    and a class axis, and last a time axis if there is a window.
+    """
 
     moving_window: int | None
+    readout: str
+    num_classes: int | None
     _smallest_rank = 3
 
     def _prepare(
-        self, xp: Namespace, layout: Layout, spikes: Array, target: Any
-    ) -> tuple[Array, Any, Pullback]:
+        self,
+        xp: Namespace,
+        layout: Layout,
+        spikes: Array,
+        kept: Array | None,
+        target: Any,
+        weight: Any,
+    ) -> tuple[Array, Labels, Array | None, Pullback]:
+        classes = layout.classes(self.num_classes)
+        labels = self._target(xp, layout, spikes, target)
+        if weight is not None:
+            weights = _targets.class_weights(xp, spikes, weight, classes, labels.hot.ndim)
+            labels = self._weigh(xp, labels, weights)
+
         spikes, to_spikes = layout.batch_class_time(xp, spikes)
-        return spikes, self._target(xp, layout, spikes, target), to_spikes
+        pullbacks = [to_spikes]
+        if kept is not None:
+            kept, _ = layout.batch_class_time(xp, kept)
+            kept = xp.broadcast_to(kept, (*kept.shape[:-1], layout.steps))
+            spikes, to_spikes = _masks.silenced(xp, spikes, kept)
+            pullbacks.append(to_spikes)
+        return spikes, labels, kept, _reduction.reverse(*pullbacks)
 
     @abstractmethod
-    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Any:
-        """Return the checked target, where and what the criterion needs it to be."""
+    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
+        """Return the checked labels, where and what the criterion needs them to be."""
 
-    def _readout(self, xp: Namespace, signal: Array) -> tuple[Array, Pullback]:
-        return readouts.rate(xp, signal, self.moving_window)
+    def _weigh(self, xp: Namespace, labels: Labels, weights: Array) -> Labels:
+        """Return labels that know the weights of the classes: each term has that of its label."""
+        chosen = xp.where(labels.hot, weights, _arrays.constant(xp, weights, 0.0))
+        amount = xp.sum(chosen, axis=CLASS, keepdims=True)
+        return replace(labels, amount=amount, weight=weights)
+
+    def _readout(
+        self, xp: Namespace, signal: Array, kept: Array | None
+    ) -> tuple[Reading, Pullback]:
+        size = 1 if self.num_classes is None else signal.shape[CLASS] // self.num_classes
+        pullbacks = []
+        if size > 1:
+            signal, kept, to_neurons = readouts.population(xp, signal, kept, size)
+            pullbacks.append(to_neurons)
+        if self.readout in readouts.WHOLE:
+            reading, to_classes = readouts.WHOLE[self.readout](xp, signal, kept)
+        else:
+            windowed = readouts.WINDOWED[self.readout]
+            reading, to_classes = windowed(xp, signal, self.moving_window, kept)
+        reading = replace(reading, spike=reading.spike / size)
+        return reading, _reduction.reverse(*pullbacks, to_classes)
+
+    def _settle(
+        self, xp: Namespace, reading: Reading, wanted: Labels
+    ) -> tuple[Reading, Array | None, Pullback]:
+        counted = self._counted(xp, reading.kept, wanted)
+        if counted is None:
+            return reading, None, lambda cotangent: cotangent
+        one, zero = (_arrays.constant(xp, reading.u, value) for value in (1.0, 0.0))
+        u = xp.where(counted, reading.u, one)  # at which no criterion is infinite, or has NaN slope
+        kept = None if reading.kept is None else reading.kept | ~counted
+        return (
+            replace(reading, u=u, kept=kept),
+            counted,
+            lambda cotangent: xp.where(counted, cotangent, zero),
+        )
+
+    def _counted(self, xp: Namespace, kept: Array | None, labels: Labels) -> Array | None:
+        """Return which terms count; None if all do."""
+        if labels.ignored is None:
+            return kept
+        return ~labels.ignored if kept is None else kept & ~labels.ignored
 
     def _natural(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
         if self.moving_window is None:
             return super()._natural(xp, layout, terms)
         return layout.natural(xp, terms)
+
+    def _amount(self, wanted: Labels) -> Array | None:
+        return wanted.amount
+
+    def _batch_axis(self, layout: Layout) -> int:
+        return 0
+
+    def _check(self, **checks: Callable[[Any, str], Any]) -> None:
+        super()._check(
+            moving_window=_checks.optional_count, num_classes=_checks.optional_count, **checks
+        )
+        _checks.one_of((*readouts.WINDOWED, *readouts.WHOLE), self.readout, "readout")
+        if self.readout in readouts.WHOLE and self.moving_window is not None:
+            raise ValueError(
+                f"readout={self.readout!r} is over all of time and has no moving_window; got "
+                f"moving_window={self.moving_window}"
+            )

@@ -1,23 +1,31 @@
-"""SparsityEnforcer: a layer should not fire more than it needs to."""
+"""SparsityEnforcer: a layer should not fire more than it needs to, or fall silent."""
 
 import functools
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _dispatch, criteria, readouts
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp import _arrays, _checks, _dispatch, _masks, criteria, readouts
+from spikeloss_xp._layout import Layout
+from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp.losses import _reduction
+
+PER = ("array", "neuron")
 
 
 @dataclass(frozen=True)
 class SparsityEnforcer:
-    r"""Squared excess of the mean event rate of arrays over a limit.
+    r"""Squared distance of mean event rates from a range of rates.
 
-    .. math:: L = \lambda \sum_x \max(\operatorname{mean} |x| - r_\text{max}, 0)^2
+    .. math::
+        L = \lambda \sum_x \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2,
+        \qquad m_x = \operatorname{mean} |x|
 
-    Called with an array it returns that array's term, and remembers nothing. As layers of a
-    network come by, `append` collects their terms, and `loss` is the sum.
+    for arrays :math:`x`, usually one a layer. Called with an array it returns that array's term,
+    and with a sequence of them the sum of theirs, and remembers nothing: the form for a function
+    that is to be compiled. As layers of a network come by, `append` collects their terms, and
+    `loss` is the sum.
 
     Parameters
     ----------
@@ -26,11 +34,24 @@ class SparsityEnforcer:
         time step; at least 0.
     lam : float, default 1.0
         The factor :math:`\lambda` of the loss; at least 0.
+    min_rate : float, default 0
+        The mean event rate :math:`r_\text{min}` below which it is penalised; from 0 to `max_rate`.
+    per : {"array", "neuron"}, default "array"
+        Whose rate is meant: that of the whole array, or that of each neuron, over batch and time.
+        The term is then the mean over neurons, so that one that fires too much and one that never
+        fires do not make up for each other.
+    time_axis : int, default -1
+        The axis of an array that is time. Of no effect on whole arrays without a mask.
 
     Raises
     ------
     ValueError, TypeError
         If a hyper-parameter is outside its range or of the wrong kind.
+
+    Notes
+    -----
+    The derivative of :math:`|x|` at silence is taken as 0 in the excess over `max_rate`, and as 1
+    in what is lacking to `min_rate`: a neuron that never fires is pushed to.
 
     References
     ----------
@@ -49,47 +70,114 @@ class SparsityEnforcer:
 
     max_rate: float = 0.01
     lam: float = 1.0
+    _: KW_ONLY
+    min_rate: float = 0.0
+    per: str = "array"
+    time_axis: int = -1
     _terms: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
     _cleared: list[Callable[[], Array]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
-        for name in ("max_rate", "lam"):
+        for name in ("max_rate", "lam", "min_rate"):
             value = _checks.not_negative(getattr(self, name), name)
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "time_axis", _checks.integer(self.time_axis, "time_axis"))
+        _checks.one_of(PER, self.per, "per")
+        if self.min_rate > self.max_rate:
+            raise ValueError(
+                f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
+            )
 
-    def __call__(self, input: Array) -> Array:
-        """Return the term of one array, of any shape, without collecting it.
+    def __call__(self, input: Any, *, where: Any = None, lengths: Any = None) -> Array:
+        """Return the term of one array, without collecting it, or the sum over several.
 
         Parameters
         ----------
-        input : array
-            Events: spikes, or graded and signed values.
+        input : array, or sequence or mapping of arrays
+            Events: spikes, or graded and signed values. Of any shape for the rate of the whole
+            array; for that of each neuron, and with a mask, ``[batch, *space, time]`` with time
+            where `time_axis` says.
+        where : array or sequence of bool, optional
+            What counts, as for the other losses, in each of the arrays.
+        lengths : array or sequence of int, optional
+            How many steps of each sample count: ``[batch]``.
 
         Returns
         -------
         array
             A scalar array on the library and device of `input`.
         """
-        value, _ = self._evaluate(input)
-        return value
+        several = input.values() if isinstance(input, Mapping) else input
+        arrays = tuple(several) if isinstance(input, Mapping | list | tuple) else (input,)
+        if not arrays:
+            raise ValueError("input must be an array, or at least one of them; got none")
+        terms = [self._evaluate(x, where=where, lengths=lengths)[0] for x in arrays]
+        return functools.reduce(operator.add, terms)
 
     forward = __call__
 
-    def _evaluate(self, input: Array) -> tuple[Array, Pullback]:
+    def _evaluate(
+        self, input: Array, *, where: Any = None, lengths: Any = None
+    ) -> tuple[Array, Pullback]:
         xp = _dispatch.namespace(input)
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         events, to_input = _arrays.floating(xp, input)
+        kept, factor, pullbacks = None, None, [to_input]
+        if where is not None or lengths is not None or self.per == "neuron":
+            layout = Layout.of(input, self.time_axis, smallest_rank=2)
+            kept, factor = _masks.kept(xp, layout, events, where, lengths)
+            events, to_events = layout.batch_class_time(xp, events)
+            pullbacks.append(to_events)
+            if kept is not None:
+                kept, _ = layout.batch_class_time(xp, kept)
+                kept = xp.broadcast_to(kept, (*kept.shape[:-1], layout.steps))
+                events, to_events = _masks.silenced(xp, events, kept)
+                pullbacks.append(to_events)
 
-        rate, to_events = readouts.mean_magnitude(xp, events)
-        term, to_rate = criteria.excess(xp, rate, self.max_rate)
-        return self.lam * term, lambda cotangent: to_input(to_events(to_rate(self.lam * cotangent)))
+        term, to_events = self._of_rates(xp, events, kept)
+        if factor is not None:  # a length that cannot be has no plausible loss
+            factor = xp.prod(factor)
+            term = term * factor
 
-    def append(self, x: Array) -> None:
+        def pullback(cotangent: Array) -> Array:
+            cotangent = cotangent if factor is None else cotangent * factor
+            return _reduction.reverse(*pullbacks, to_events)(cotangent)
+
+        return term, pullback
+
+    def _of_rates(self, xp: Namespace, events: Array, kept: Array | None) -> tuple[Array, Pullback]:
+        """Return the term of events, and the pullback."""
+        terms, pullbacks, read = [], [], None
+        for distance, limit, rising in (
+            (criteria.excess, self.max_rate, False),
+            (criteria.shortfall, self.min_rate, True),
+        ):
+            if rising and not limit:
+                continue  # nothing is below 0
+            rate, to_events = readouts.mean_magnitude(
+                xp, events, kept, per_neuron=self.per == "neuron", rising=rising
+            )
+            squares, to_rate = distance(xp, rate.u, limit)
+            terms.append(squares)
+            pullbacks.append(_reduction.reverse(to_events, to_rate))
+            read = rate.kept
+        total = functools.reduce(operator.add, terms)
+        total, to_terms = _reduction.left_out(xp, total, read, None, 0)
+        mean, to_total = _reduction.total(xp, "mean", total, read, None, 0)
+        back = _reduction.reverse(to_terms, to_total)
+
+        def pullback(cotangent: Array) -> Array:
+            shared = back(self.lam * cotangent)
+            return functools.reduce(operator.add, [step(shared) for step in pullbacks])
+
+        return self.lam * mean, pullback
+
+    def append(self, x: Array, *, where: Any = None, lengths: Any = None) -> None:
         """Collect the term of one array."""
-        self._terms.append(self(x))
+        self._terms.append(self(x, where=where, lengths=lengths))
 
     def clear(self) -> None:
         """Forget the terms collected, and with them their gradients' graphs."""
@@ -99,7 +187,8 @@ class SparsityEnforcer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the hyper-parameters, and not the terms."""
-        return type(self), (self.max_rate, self.lam)
+        options = {"min_rate": self.min_rate, "per": self.per, "time_axis": self.time_axis}
+        return functools.partial(type(self), **options), (self.max_rate, self.lam)
 
     @property
     def loss(self) -> Any:

@@ -1,12 +1,15 @@
 """SpikeMax: the labelled class should fire most."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from spikeloss_xp import _checks, _targets, criteria
-from spikeloss_xp._layout import Layout
+from spikeloss_xp import _arrays, _checks, _targets, criteria, readouts
+from spikeloss_xp._layout import CLASS, Layout
+from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.losses._loss import NUMERICS, RateLoss
+from spikeloss_xp.readouts import Reading
 
 MODES = ("probability", "softmax")
 
@@ -76,28 +79,98 @@ class SpikeMax(RateLoss):
     mode: str = "probability"
     reduction: str = "sum"
     _: KW_ONLY
+    readout: str = "rate"
+    temperature: float = 1.0
+    label_smoothing: float = 0.0
     pseudo_count: float = 0.5
     numerics: str = "stable"
+    num_classes: int | None = None
+    ignore_index: int = -100
     time_axis: int = -1
 
     def __post_init__(self) -> None:
-        self._check(moving_window=_checks.optional_count, pseudo_count=_checks.positive)
+        self._check(
+            temperature=_checks.scale,
+            label_smoothing=_checks.fraction,
+            pseudo_count=_checks.scale,
+            ignore_index=_checks.integer,
+        )
         _checks.one_of(MODES, self.mode, "mode")
         _checks.one_of(NUMERICS, self.numerics, "numerics")
+        if self.mode == "probability" and self.readout in readouts.WHOLE:
+            raise ValueError(
+                f"readout={self.readout!r} reads potentials, which are logits: it needs "
+                f"mode='softmax'; got mode={self.mode!r}"
+            )
+        if self.mode == "probability" and self.temperature != 1:
+            raise ValueError(
+                f"temperature is that of a softmax: it needs mode='softmax'; got "
+                f"temperature={self.temperature} with mode={self.mode!r}"
+            )
+        if self.numerics == "lava" and self.label_smoothing:
+            raise ValueError(
+                f"the published loss has no label_smoothing: it needs numerics='stable'; got "
+                f"label_smoothing={self.label_smoothing} with numerics='lava'"
+            )
 
-    def _target(
-        self, xp: Namespace, layout: Layout, spikes: Array, target: Any
-    ) -> tuple[Array, Array]:
+    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
         return _targets.class_labels(
-            xp, layout, spikes, target, per_step=self.moving_window is not None
+            xp,
+            layout,
+            spikes,
+            target,
+            classes=layout.classes(self.num_classes),
+            per_step=self.moving_window is not None,
+            ignore_index=self.ignore_index,
         )
 
-    def _criterion(
-        self, xp: Namespace, layout: Layout, u: Array, target: tuple[Array, Array]
+    def _counted(self, xp: Namespace, kept: Array | None, labels: Labels) -> Array | None:
+        if kept is not None and kept.shape[CLASS] > 1:  # a sample needs the neuron of its label
+            kept = xp.any(labels.hot & kept, axis=CLASS, keepdims=True) | ~labels.valid
+        return super()._counted(xp, kept, labels)
+
+    def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
+        masked = reading.kept is not None and reading.kept.shape[CLASS] > 1
+        among = reading.kept if masked else None
+        if self.label_smoothing:
+            return self._smoothed(xp, reading, wanted, among)
+        return criteria.weighted(*self._hard(xp, reading, wanted, among), wanted.amount)
+
+    def _hard(
+        self, xp: Namespace, reading: Reading, labels: Labels, among: Array | None
     ) -> tuple[Array, Pullback]:
+        known = labels.hot, labels.valid
         if self.mode == "softmax":
-            return criteria.cross_entropy_of_logits(xp, u, *target)
+            logit, to_u = self._logit(reading)
+            terms, to_logit = criteria.cross_entropy_of_logits(xp, logit, *known, among)
+            return terms, lambda cotangent: to_u(to_logit(cotangent))
         if self.numerics == "lava":
-            return criteria.cross_entropy_of_rates_as_published(xp, u, *target)
-        few = self.pseudo_count / (self.moving_window or layout.steps)
-        return criteria.cross_entropy_of_rates(xp, u, *target, few)
+            return criteria.cross_entropy_of_rates_as_published(xp, reading.u, *known, among)
+        few = self.pseudo_count * reading.spike
+        return criteria.cross_entropy_of_rates(xp, reading.u, *known, few, among)
+
+    def _smoothed(
+        self, xp: Namespace, reading: Reading, labels: Labels, among: Array | None
+    ) -> tuple[Array, Pullback]:
+        """Return the terms of all labels, mixed as the smoothed label is."""
+        u = reading.u
+        present = xp.ones_like(u) if among is None else xp.astype(among, u.dtype)
+        share = self.label_smoothing / xp.sum(present, axis=CLASS, keepdims=True)
+        amount = (1 - self.label_smoothing) * xp.astype(labels.hot, u.dtype) + share
+        amount = present * amount if labels.weight is None else present * amount * labels.weight
+        amount = xp.where(labels.valid, amount, _arrays.constant(xp, u, math.nan))
+        if self.mode == "softmax":
+            logit, to_u = self._logit(reading)
+            terms, to_logit = criteria.smooth_cross_entropy_of_logits(xp, logit, amount, among)
+            return terms, lambda cotangent: to_u(to_logit(cotangent))
+        few = self.pseudo_count * reading.spike
+        return criteria.smooth_cross_entropy_of_rates(xp, u, amount, few, among)
+
+    def _logit(self, reading: Reading) -> tuple[Array, Pullback]:
+        if self.temperature == 1:
+            return reading.u, lambda cotangent: cotangent
+        return reading.u / self.temperature, lambda cotangent: cotangent / self.temperature
+
+    def _natural(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
+        natural, to_terms = super()._natural(xp, layout, xp.squeeze(terms, axis=CLASS))
+        return natural, lambda cotangent: xp.expand_dims(to_terms(cotangent), axis=CLASS)

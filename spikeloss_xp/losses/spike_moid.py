@@ -1,12 +1,14 @@
 """SpikeMoid: each class should fire, or not, on its own account."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from spikeloss_xp import _checks, _targets, criteria
 from spikeloss_xp._layout import Layout
+from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.losses._loss import NUMERICS, RateLoss
+from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
@@ -66,28 +68,36 @@ class SpikeMoid(RateLoss):
     alpha: float = 1
     theta: float = 0
     _: KW_ONLY
+    readout: str = "rate"
     numerics: str = "stable"
+    num_classes: int | None = None
     time_axis: int = -1
 
     def __post_init__(self) -> None:
-        self._check(
-            moving_window=_checks.optional_count, alpha=_checks.positive, theta=_checks.number
-        )
+        self._check(alpha=_checks.scale, theta=_checks.number)
         _checks.one_of(NUMERICS, self.numerics, "numerics")
 
-    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Array:
+    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
         return _targets.multi_hot_labels(
-            xp, layout, spikes, target, per_step=self.moving_window is not None
+            xp,
+            layout,
+            spikes,
+            target,
+            classes=layout.classes(self.num_classes),
+            per_step=self.moving_window is not None,
         )
 
-    def _criterion(
-        self, xp: Namespace, layout: Layout, u: Array, target: Array
-    ) -> tuple[Array, Pullback]:
+    def _weigh(self, xp: Namespace, labels: Labels, weights: Array) -> Labels:
+        return replace(labels, amount=weights, weight=weights)  # each class has a term of its own
+
+    def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
         published = self.numerics == "lava"
         entropy = (
             criteria.binary_cross_entropy_as_published
             if published
             else criteria.binary_cross_entropy
         )
-        terms, to_logit = entropy(xp, (u - self.theta) / self.alpha, target)
-        return terms, lambda cotangent: to_logit(cotangent) / self.alpha
+        terms, to_logit = entropy(xp, (reading.u - self.theta) / self.alpha, wanted.hot)
+        return criteria.weighted(
+            terms, lambda cotangent: to_logit(cotangent) / self.alpha, wanted.amount
+        )

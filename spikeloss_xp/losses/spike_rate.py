@@ -1,12 +1,15 @@
 """SpikeRate: the distance from wanted firing rates."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _targets, criteria
-from spikeloss_xp._layout import Layout
+from spikeloss_xp import _arrays, _checks, _targets, criteria, readouts
+from spikeloss_xp._layout import CLASS, Layout
+from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.losses._loss import RateLoss
+from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
@@ -63,29 +66,48 @@ class SpikeRate(RateLoss):
     0.125
     """
 
-    true_rate: float
-    false_rate: float
+    true_rate: float | tuple[float, ...]
+    false_rate: float | tuple[float, ...]
     moving_window: int | None = None
     reduction: str = "sum"
     _: KW_ONLY
+    readout: str = "rate"
+    num_classes: int | None = None
+    ignore_index: int = -100
     time_axis: int = -1
 
     def __post_init__(self) -> None:
-        self._check(
-            true_rate=_checks.rate, false_rate=_checks.rate, moving_window=_checks.optional_count
+        potentials = self.readout in readouts.WHOLE
+        wanted = _checks.one_or_more(_checks.number if potentials else _checks.rate)
+        self._check(true_rate=wanted, false_rate=wanted, ignore_index=_checks.integer)
+
+    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
+        classes = layout.classes(self.num_classes)
+        for name in ("true_rate", "false_rate"):
+            rates = getattr(self, name)
+            if isinstance(rates, tuple) and len(rates) != classes:
+                raise ValueError(f"{name} must be one number, or {classes}, one for each class; "
+                                 f"got {len(rates)}")  # fmt: skip
+        return _targets.class_labels(
+            xp,
+            layout,
+            spikes,
+            target,
+            classes=classes,
+            per_step=self.moving_window is not None,
+            ignore_index=self.ignore_index,
         )
 
-    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Array:
-        one_hot, valid = _targets.class_labels(
-            xp, layout, spikes, target, per_step=self.moving_window is not None
+    def _wanted(self, xp: Namespace, reading: Reading, labels: Labels) -> Array:
+        """Return what is to be read of each class."""
+        axes = tuple(-1 if axis == CLASS else 1 for axis in range(reading.u.ndim))
+        true, false = (
+            xp.reshape(_arrays.constant(xp, reading.u, rate), axes) * reading.most
+            for rate in (self.true_rate, self.false_rate)
         )
-        true, false, nan = (
-            _arrays.constant(xp, spikes, rate)
-            for rate in (self.true_rate, self.false_rate, float("nan"))
-        )
-        return xp.where(one_hot, true, xp.where(valid, false, nan))
+        nan = _arrays.constant(xp, reading.u, math.nan)
+        return xp.where(labels.hot, true, xp.where(labels.valid, false, nan))
 
-    def _criterion(
-        self, xp: Namespace, layout: Layout, u: Array, target: Array
-    ) -> tuple[Array, Pullback]:
-        return criteria.squared(xp, u - target)
+    def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
+        difference = reading.u - self._wanted(xp, reading, wanted)
+        return criteria.weighted(*criteria.squared(xp, difference), wanted.amount)

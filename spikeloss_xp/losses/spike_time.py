@@ -3,11 +3,12 @@
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from spikeloss_xp import _checks, _targets, criteria, readouts
+from spikeloss_xp import _checks, _masks, _targets, criteria, readouts
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.filters import exponential_kernel
 from spikeloss_xp.losses._loss import Loss
+from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,27 @@ class SpikeTime(Loss):
         object.__setattr__(self, "_kernel", tuple(kernel.tolist()))
 
     def _prepare(
-        self, xp: Namespace, layout: Layout, spikes: Array, target: Any
-    ) -> tuple[Array, None, Pullback]:
+        self,
+        xp: Namespace,
+        layout: Layout,
+        spikes: Array,
+        kept: Array | None,
+        target: Any,
+        weight: Any,
+    ) -> tuple[Array, None, Array | None, Pullback]:
+        if weight is not None:
+            raise TypeError("SpikeTime takes no weight: it has no classes")
         # The filter is linear: filtering the difference once does for filtering both trains.
-        desired = _targets.desired_trains(xp, layout, spikes, target)
-        return spikes - desired, None, lambda cotangent: cotangent
+        difference = spikes - _targets.desired_trains(xp, layout, spikes, target)
+        if kept is None:
+            return difference, None, None, lambda cotangent: cotangent
+        difference, to_spikes = _masks.silenced(xp, difference, kept)
+        return difference, None, kept, to_spikes
 
-    def _readout(self, xp: Namespace, signal: Array) -> tuple[Array, Pullback]:
-        return readouts.trace(xp, signal, self._kernel, self.time_axis)
+    def _readout(
+        self, xp: Namespace, signal: Array, kept: Array | None
+    ) -> tuple[Reading, Pullback]:
+        return readouts.trace(xp, signal, self._kernel, self.time_axis, kept)
 
-    def _criterion(
-        self, xp: Namespace, layout: Layout, u: Array, target: None
-    ) -> tuple[Array, Pullback]:
-        return criteria.squared(xp, u)
+    def _criterion(self, xp: Namespace, reading: Reading, wanted: None) -> tuple[Array, Pullback]:
+        return criteria.squared(xp, reading.u)

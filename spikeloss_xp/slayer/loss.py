@@ -8,6 +8,7 @@ import torch
 from spikeloss_xp import losses, readouts
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.filters import exponential_kernel
+from spikeloss_xp.readouts import Reading
 from spikeloss_xp.slayer._fir import FIR
 from spikeloss_xp.slayer.classifier import MovingWindow
 
@@ -20,8 +21,8 @@ class _SpikeTimeThrough(losses.SpikeTime):
 
     taps: Any = field(default=None, kw_only=True)
 
-    def _readout(self, xp: Namespace, signal: Array) -> tuple[Array, Pullback]:
-        return readouts.trace(xp, signal, self.taps, self.time_axis)
+    def _readout(self, xp: Namespace, signal: Array, kept: Any) -> tuple[Reading, Pullback]:
+        return readouts.trace(xp, signal, self.taps, self.time_axis, kept)
 
 
 class SpikeTime(torch.nn.Module):

@@ -131,13 +131,25 @@ def test_no_elements_and_no_such_axis(backend):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: sx.SpikeTime(reduction="max"), ValueError, "reduction.*sum, mean, none.*'max'"),
-        (lambda: sx.SpikeRate(1, 0, reduction=None), ValueError, "reduction.*sum, mean, none"),
+        (
+            lambda: sx.SpikeTime(reduction="max"),
+            ValueError,
+            "reduction.*sum, mean, batchmean, none.*'max'",
+        ),
+        (
+            lambda: sx.SpikeRate(1, 0, reduction=None),
+            ValueError,
+            "reduction.*sum, mean, batchmean, none",
+        ),
         (lambda: sx.SpikeMax(mode="any"), ValueError, "mode.*probability, softmax.*'any'"),
         (lambda: sx.SpikeMax(numerics="new"), ValueError, "numerics.*stable, lava.*'new'"),
-        (lambda: sx.SpikeMax(reduction="max"), ValueError, "reduction.*sum, mean, none"),
+        (lambda: sx.SpikeMax(reduction="max"), ValueError, "reduction.*sum, mean, batchmean, none"),
         (lambda: sx.SpikeMoid(numerics="new"), ValueError, "numerics.*stable, lava"),
-        (lambda: sx.SpikeMoid(reduction="max"), ValueError, "reduction.*sum, mean, none"),
+        (
+            lambda: sx.SpikeMoid(reduction="max"),
+            ValueError,
+            "reduction.*sum, mean, batchmean, none",
+        ),
         (lambda: sx.SpikeTime(filter_order=0), ValueError, "filter_order.*at least 1.*0"),
         (lambda: sx.SpikeTime(filter_order=1.5), TypeError, "filter_order.*integer.*1.5"),
         (lambda: sx.SpikeTime(length=0), ValueError, "length.*at least 1.*0"),

@@ -1,0 +1,69 @@
+"""Which entries of an input count."""
+
+import math
+from typing import Any
+
+from spikeloss_xp import _arrays, _dispatch, _targets
+from spikeloss_xp._layout import Layout
+from spikeloss_xp._typing import Array, Namespace, Pullback
+
+
+def kept(
+    xp: Namespace, layout: Layout, spikes: Array, where: Any, lengths: Any
+) -> tuple[Array | None, Array | None]:
+    """Return which entries count, and what each sample's terms are to be multiplied by.
+
+    The first is bool, with the axes of the input, those of length 1 included along which it does
+    not change. The second is 1, and NaN for samples whose length cannot be. Each is None where
+    there is nothing to say.
+    """
+    mask, factor = None, None
+    if lengths is not None:
+        mask, factor = _before_the_end(xp, layout, spikes, lengths)
+    if where is not None:
+        chosen = _chosen(xp, layout, spikes, where)
+        mask = chosen if mask is None else mask & chosen
+    return mask, factor
+
+
+def _chosen(xp: Namespace, layout: Layout, spikes: Array, where: Any) -> Array:
+    mask = _arrays.follow(xp, spikes, where, "where")
+    if not xp.isdtype(mask.dtype, "bool"):
+        raise TypeError(f"where must be bool, True for what counts; got {mask.dtype}")
+    expected = {
+        "[batch]": (layout.batch,),
+        "one for each step": layout.with_time(layout.batch),
+        "the shape of input": layout.shape,
+    }
+    _targets.check_shape(layout, mask, "where", "bools", expected)
+    return layout.spread(xp, mask)
+
+
+def _before_the_end(
+    xp: Namespace, layout: Layout, spikes: Array, lengths: Any
+) -> tuple[Array, Array | None]:
+    number = _arrays.follow(xp, spikes, lengths, "lengths")
+    if not xp.isdtype(number.dtype, "integral"):
+        raise TypeError(f"lengths must hold integers, in time steps; got {number.dtype}")
+    _targets.check_shape(layout, number, "lengths", "integers", {"[batch]": (layout.batch,)})
+    values = _arrays.peek(lengths)
+    _targets.check_range(values, 0, layout.steps, "lengths")
+
+    step = xp.arange(layout.steps, device=_dispatch.adapter(xp).device(spikes))
+    axes = tuple(layout.steps if i == layout.time_axis else 1 for i in range(len(layout.shape)))
+    number = layout.spread(xp, xp.astype(number, step.dtype, copy=False))
+    mask = xp.reshape(step, axes) < number
+    if values is not None:
+        return mask, None
+    possible = (number >= 0) & (number <= layout.steps)
+    one, nan = (_arrays.constant(xp, spikes, value) for value in (1.0, math.nan))
+    return mask | ~possible, xp.reshape(xp.where(possible, one, nan), (layout.batch,))
+
+
+def silenced(xp: Namespace, x: Array, mask: Array) -> tuple[Array, Pullback]:
+    """Return `x` with silence where the mask is False, and the pullback.
+
+    By selection: a product with 0 would let NaN through, there and back.
+    """
+    silence = _arrays.constant(xp, x, 0.0)
+    return xp.where(mask, x, silence), lambda cotangent: xp.where(mask, cotangent, silence)
