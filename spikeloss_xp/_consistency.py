@@ -67,15 +67,16 @@ def evaluate(
     input: np.ndarray,
     dtype: str,
     *targets: np.ndarray,
-    cotangent: np.ndarray | None = None,
+    **options: np.ndarray | None,
 ) -> tuple[Evaluation, Callable[[], None]]:
     """Return value and gradient in one place, and a function that does it again and waits."""
     found = adapter(place.library)
-    weight = {} if cotangent is None else {"cotangent": cotangent}
+    given = {name: option for name, option in options.items() if option is not None}
     with found.scope(dtype):
         spikes, *placed = place.put(input, dtype), *(place.put(target) for target in targets)
+        beside = {name: place.put(option) for name, option in given.items()}
         run = found.compiled(value_and_grad(loss))
-        value, gradient = run(spikes, *placed, **weight)
+        value, gradient = run(spikes, *placed, **beside)
         result = Evaluation(
             found.to_host(value).astype(np.float64),
             found.to_host(gradient).astype(np.float64),
@@ -85,7 +86,7 @@ def evaluate(
 
     def again() -> None:
         with found.scope(dtype):
-            for result in run(spikes, *placed, **weight):
+            for result in run(spikes, *placed, **beside):
                 found.synchronize(result)
 
     return result, again
@@ -95,11 +96,11 @@ def reference(
     loss: Callable[..., Any],
     input: np.ndarray,
     *targets: np.ndarray,
-    cotangent: np.ndarray | None = None,
+    **options: np.ndarray | None,
 ) -> Evaluation:
     """Return value and gradient by NumPy in float64."""
     widened = [t.astype(np.float64) if t.dtype.kind == "f" else t for t in targets]
-    value, gradient = value_and_grad(loss)(input.astype(np.float64), *widened, cotangent=cotangent)
+    value, gradient = value_and_grad(loss)(input.astype(np.float64), *widened, **options)
     return Evaluation(np.asarray(value), gradient, "float64", "float64")
 
 

@@ -25,6 +25,9 @@ def assert_consistent(
     input: Array,
     target: Any = None,
     *,
+    where: Any = None,
+    lengths: Any = None,
+    weight: Any = None,
     backends: Sequence[str] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -44,6 +47,8 @@ def assert_consistent(
         Spikes of any array library.
     target : array or sequence, optional
         The loss's target; none for `SparsityEnforcer`.
+    where, lengths, weight : array or sequence, optional
+        What else the loss is called with.
     backends : sequence of str, optional
         Import names of array libraries, with an adapter or without one. By default all that
         `spikeloss_xp.backends.available` finds usable and that have the dtype of `input`.
@@ -77,13 +82,15 @@ def assert_consistent(
         raise ValueError(f"backends must be a sequence of names, at least one; got {backends!r}")
     host_input = _on_host(input, "input")
     targets = () if target is None else (_on_host(target, "target"),)
-    where = _all_places(dtype) if backends is None else _named_places(backends, dtype)
+    found = _all_places(dtype) if backends is None else _named_places(backends, dtype)
 
-    cotangent = _weights(loss, host_input.astype(np.float64), *targets)
-    expected = reference(loss, host_input, *targets, cotangent=cotangent)
+    given = {"where": where, "lengths": lengths, "weight": weight}
+    options = {name: _on_host(x, name) for name, x in given.items() if x is not None}
+    cotangent = _random_weights(loss, host_input.astype(np.float64), *targets, **options)
+    expected = reference(loss, host_input, *targets, cotangent=cotangent, **options)
     complaints = []
-    for place in where:
-        got, _ = evaluate(loss, place, host_input, dtype, *targets, cotangent=cotangent)
+    for place in found:
+        got, _ = evaluate(loss, place, host_input, dtype, *targets, cotangent=cotangent, **options)
         for what, difference in differences(got, expected, rtol, atol).items():
             if not difference.agrees:
                 complaints.append(f"{place}: the {what} {difference}")
@@ -99,10 +106,12 @@ def _on_host(values: Any, argument: str) -> np.ndarray:
     return _arrays.host(values, argument) if xp is None else _dispatch.adapter(xp).to_host(values)
 
 
-def _weights(loss: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray | None:
+def _random_weights(
+    loss: Callable[..., Any], *arrays: np.ndarray, **options: np.ndarray
+) -> np.ndarray | None:
     if getattr(loss, "reduction", None) != "none":
         return None
-    terms: np.ndarray = loss(*arrays)
+    terms: np.ndarray = loss(*arrays, **options)
     return np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)
 
 
