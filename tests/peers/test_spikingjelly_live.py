@@ -1,0 +1,43 @@
+"""Side by side with SpikingJelly 2.0.0 itself, where that is installed."""
+
+import pytest
+from side_by_side import both, documented, evaluated, labels, peer, potentials, torch, trains
+
+jelly = peer("spikingjelly.activation_based.functional")
+
+import spikeloss_xp as sx
+
+SHAPES = [(20, 4, 3), (8, 1, 10), (100, 16, 2), (1, 5, 5)]  # [time, batch, class]
+
+
+@pytest.mark.parametrize(("there", "here"), documented("SpikingJelly"))
+def test_the_table_of_the_documentation(there, here):
+    names = {"functional": jelly, "F": torch.nn.functional, "sx": sx, "C": 3}
+    names |= {"y": labels(3, (4,))}
+    both(
+        *(lambda x, line=line: evaluated(line, names | {"x": x}) for line in (there, here)),
+        trains((20, 4, 3)),
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("input", [trains, potentials])
+def test_temporal_efficient_training(shape, input):
+    label = labels(shape[2], shape[1:2])
+    ours = sx.SpikeMax(1, "softmax", "mean", time_axis=0)
+    both(
+        lambda x: jelly.temporal_efficient_training_cross_entropy(x, label),
+        lambda x: ours(x, label),
+        input(shape, torch.float64),
+    )
+
+
+def test_temporal_efficient_training_of_a_label_for_each_place():
+    # Theirs has the places last, and here they are more samples.
+    potential, label = potentials((6, 2, 3, 4, 5), torch.float64), labels(3, (2, 4, 5))
+    ours = sx.SpikeMax(1, "softmax", "mean", time_axis=0)
+    both(
+        lambda x: jelly.temporal_efficient_training_cross_entropy(x, label),
+        lambda x: ours(x.movedim(2, -1).flatten(1, 3), label.flatten()),
+        potential,
+    )

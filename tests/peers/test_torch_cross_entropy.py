@@ -1,0 +1,122 @@
+"""Side by side with the losses of PyTorch, which take the readings of spike trains as logits."""
+
+import functools
+
+import pytest
+from side_by_side import both, generator, labels, potentials, torch, trains
+
+import spikeloss_xp as sx
+
+F = torch.nn.functional
+
+BATCH, CLASSES, STEPS = 6, 4, 10
+SHAPE = (BATCH, CLASSES, STEPS)
+WEIGHT = torch.tensor([0.5, 2.0, 1.0, 3.25], dtype=torch.float64)
+
+
+def windowed(input, window):
+    return F.pad(input, (window - 1, 0)).unfold(-1, window, 1).mean(-1)
+
+
+READINGS = {
+    "rate": ({}, lambda x: x.mean(-1)),
+    "count": ({"readout": "count"}, lambda x: x.sum(-1)),
+    "max": ({"readout": "max"}, lambda x: x.amax(-1)),
+    "last": ({"readout": "last"}, lambda x: x[..., -1]),
+    "each step": ({"moving_window": 1}, lambda x: x),
+    "window": ({"moving_window": 3}, lambda x: windowed(x, 3)),
+    "count in a window": (
+        {"moving_window": 3, "readout": "count"},
+        lambda x: 3 * windowed(x, 3),
+    ),
+}
+
+
+def targets(reading, ignored):
+    """Make labels, one for each sample or step, of which some are to be ignored."""
+    shape = (BATCH, STEPS) if "moving_window" in READINGS[reading][0] else (BATCH,)
+    label = labels(CLASSES, shape)
+    label[1::3] = ignored
+    return label
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+def test_cross_entropy(reading, reduction, weight):
+    arguments, read = READINGS[reading]
+    input = potentials(SHAPE, torch.float64) * trains(SHAPE, torch.float64)  # with equals among it
+    for smoothing, temperature, ignored in ((0, 1, -100), (0.3, 1, 2), (0.3, 0.25, -100)):
+        label = targets(reading, ignored)
+        options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": ignored}
+        ours = sx.SpikeMax(mode="softmax", temperature=temperature, **arguments, **options)
+        theirs = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
+        both(
+            lambda x, loss=theirs, t=temperature: loss(read(x) / t),
+            functools.partial(ours, target=label, weight=weight),
+            input,
+        )
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+def test_batchmean_is_the_sum_for_each_sample_that_counts(reading, weight):
+    arguments, read = READINGS[reading]
+    label = targets(reading, -100)
+    samples = int((label.reshape(BATCH, -1) != -100).any(1).sum())
+    ours = sx.SpikeMax(mode="softmax", reduction="batchmean", **arguments)
+    both(
+        lambda x: F.cross_entropy(read(x), label, weight, reduction="sum") / samples,
+        lambda x: ours(x, label, weight=weight),
+        potentials(SHAPE, torch.float64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "weight"),
+    [(-100, None), (-100, WEIGHT), (0, 0 * WEIGHT)],
+    ids=["ignored", "ignored-weighted", "without-weight"],
+)
+def test_where_theirs_is_nan_ours_is_zero(label, weight):
+    label = torch.full((BATCH,), label)
+    spikes = trains(SHAPE, torch.float64).requires_grad_()
+    assert F.cross_entropy(spikes.sum(-1), label, weight).isnan()
+    ours = sx.SpikeMax(mode="softmax", readout="count", reduction="mean")
+    value = ours(spikes, label, weight=weight)
+    value.backward()
+    assert value == 0
+    assert not spikes.grad.any()
+
+
+def test_a_small_loss_keeps_its_digits():
+    logits, label = torch.tensor([[0.0, -12.0]]), torch.tensor([0])
+    right = F.cross_entropy(logits.double(), label)
+    assert abs(F.cross_entropy(logits, label) / right - 1) > 5e-3
+    ours = sx.SpikeMax(mode="softmax", readout="count")
+    assert abs(ours(logits[..., None], label) / right - 1) < 1e-6
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_squares_of_rates(reduction):
+    """The other loss that spiking networks are often trained with."""
+    label = labels(CLASSES, (BATCH,))
+    one_hot = F.one_hot(label, CLASSES).double()
+    ours = sx.SpikeRate(1, 0, reduction=reduction)
+    both(
+        lambda x: F.mse_loss(x.mean(-1), one_hot, reduction=reduction),
+        lambda x: ours(x, label),
+        trains(SHAPE, torch.float64),
+    )
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])  # their mean is not divided by the weights
+def test_binary_cross_entropy(reduction):
+    wanted = torch.rand((BATCH, CLASSES), generator=generator(3), dtype=torch.float64)
+    ours = sx.SpikeMoid(reduction=reduction, alpha=0.25, theta=0.5)
+    both(
+        lambda x: F.binary_cross_entropy_with_logits(
+            (x.mean(-1) - 0.5) / 0.25, wanted, WEIGHT, reduction=reduction
+        ),
+        lambda x: ours(x, wanted, weight=WEIGHT),
+        trains(SHAPE, torch.float64),
+    )
