@@ -69,8 +69,8 @@ def beside(x: Array, like: Array) -> Array:
     if x.devices() == like.devices():
         return x
     if isinstance(like.sharding, jax.sharding.NamedSharding):  # on each device of the mesh
-        everywhere = jax.sharding.NamedSharding(like.sharding.mesh, jax.sharding.PartitionSpec())
-        return jax.device_put(x, everywhere)
+        whole = jax.sharding.PartitionSpec()  # type: ignore[no-untyped-call]
+        return jax.device_put(x, jax.sharding.NamedSharding(like.sharding.mesh, whole))
     return jax.device_put(x, like.sharding)
 
 

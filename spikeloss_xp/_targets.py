@@ -38,7 +38,7 @@ class Labels:
     """
 
     hot: Array
-    valid: Array | None = None
+    valid: Array = None
     ignored: Array | None = None
     amount: Array | None = None
     weight: Array | None = None

@@ -61,9 +61,9 @@ def cross_entropy_of_rates(
     zero = _arrays.constant(xp, rate, 0.0)
     classes, rate = _choice(xp, rate, among, zero)
     own = _pick(xp, rate, one_hot, valid)
-    if getattr(half_spike, "ndim", 0) and half_spike.shape[CLASS] > 1:
-        known = _sum(xp, xp.where(one_hot, half_spike, zero))
-        half_spike = xp.where(valid, known, zero + 1)
+    if among is not None:  # what half a spike is may differ between classes then
+        of_label = _sum(xp, xp.astype(one_hot, rate.dtype) * half_spike)
+        half_spike = xp.where(valid, of_label, zero + 1)
     short = own < half_spike
     lack = xp.where(short, half_spike - own, zero)
     own = own + lack

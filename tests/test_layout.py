@@ -98,7 +98,7 @@ def test_space_collapses_into_classes(backend, name, axis):
 )
 def test_the_parts_of_a_shape(shape, axis, batch, classes, steps, per_step, per_class):
     layout = Layout.of(np.zeros(shape), axis, smallest_rank=2)
-    assert (layout.batch, layout.classes, layout.steps) == (batch, classes, steps)
+    assert (layout.batch, layout.neurons, layout.steps) == (batch, classes, steps)
     assert layout.with_time(batch) == per_step
     assert layout.with_time(batch, classes) == per_class
 

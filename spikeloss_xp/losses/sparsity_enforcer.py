@@ -187,8 +187,10 @@ class SparsityEnforcer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the hyper-parameters, and not the terms."""
-        options = {"min_rate": self.min_rate, "per": self.per, "time_axis": self.time_axis}
-        return functools.partial(type(self), **options), (self.max_rate, self.lam)
+        made_again = functools.partial(
+            type(self), min_rate=self.min_rate, per=self.per, time_axis=self.time_axis
+        )
+        return made_again, (self.max_rate, self.lam)
 
     @property
     def loss(self) -> Any:

@@ -77,7 +77,8 @@ class SpikeRate(RateLoss):
     time_axis: int = -1
 
     def __post_init__(self) -> None:
-        potentials = self.readout in readouts.WHOLE
+        # What is read of one step, or is the largest or the last, may be a membrane potential.
+        potentials = self.readout in readouts.WHOLE or self.moving_window == 1
         wanted = _checks.one_or_more(_checks.number if potentials else _checks.rate)
         self._check(true_rate=wanted, false_rate=wanted, ignore_index=_checks.integer)
 
