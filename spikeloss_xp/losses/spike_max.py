@@ -31,14 +31,26 @@ class SpikeMax(RateLoss):
         Length of the moving window, in time steps. Without one the rate is over all of time.
     mode : {"probability", "softmax"}, default "probability"
         Probabilities are the rates, normalised, or their softmax.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        Add the terms, average them, or return them: ``[batch]``, or ``[batch, time]`` with a
-        window.
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
+        Add the terms; average them; divide their sum by the number of samples; or return them:
+        ``[batch]``, or ``[batch, time]`` with a window.
+    readout : {"rate", "count", "max", "last"}, default "rate"
+        What is read of a neuron: its rate, its number of spikes, or of a membrane potential the
+        largest or the last. Potentials are logits, and need the softmax mode.
+    temperature : float, default 1
+        What the logits of the softmax mode are divided by; above 0.
+    label_smoothing : float, default 0
+        The part of a label that is spread evenly over all classes; below 1.
     pseudo_count : float, default 0.5
         How many spikes :math:`a` of the labelled neuron are few enough for the logarithm to go on
         along its tangent; above 0. Of no effect in the softmax mode.
     numerics : {"stable", "lava"}, default "stable"
         ``"lava"`` gives the published values where the labelled neuron is silent too: infinity.
+    num_classes : int, optional
+        The number of classes, each a group of as many neighbouring neurons, which it is the mean
+        of. Without it each neuron is a class.
+    ignore_index : int, default -100
+        The class index of a sample, or step, that is left out.
     time_axis : int, default -1
         The axis of `input` that is time. Labels and terms that have time have it there too.
 

@@ -25,16 +25,22 @@ class SpikeMoid(RateLoss):
     ----------
     moving_window : int, optional
         Length of the moving window, in time steps. Without one the rate is over all of time.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        Add the terms, average them, or return them: ``[batch, class]``, or
-        ``[batch, class, time]`` with a window.
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
+        Add the terms; average them; divide their sum by the number of samples; or return them:
+        ``[batch, class]``, or ``[batch, class, time]`` with a window.
     alpha : float, default 1
         Temperature :math:`\alpha`, in spikes per time step; above 0.
     theta : float, default 0
         The rate :math:`\theta` at which a class is as probable as not.
+    readout : {"rate", "count", "max", "last"}, default "rate"
+        What is read of a neuron: its rate, its number of spikes, or of a membrane potential the
+        largest or the last. `alpha` and `theta` are in units of what is read.
     numerics : {"stable", "lava"}, default "stable"
         ``"lava"`` gives the published values where `p` rounds to 0 or 1 too: 100, without a
         gradient.
+    num_classes : int, optional
+        The number of classes, each a group of as many neighbouring neurons, which it is the mean
+        of. Without it each neuron is a class.
     time_axis : int, default -1
         The axis of `input` that is time. Labels and terms that have time have it there too.
 

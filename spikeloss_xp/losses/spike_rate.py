@@ -27,16 +27,26 @@ class SpikeRate(RateLoss):
 
     Parameters
     ----------
-    true_rate : float
-        The rate wanted of the labelled class, in spikes per time step, between 0 and 1.
-    false_rate : float
-        The rate wanted of the other classes.
+    true_rate : float or sequence of float
+        The rate wanted of the labelled class, in spikes per time step, between 0 and 1: one for
+        all classes, or one for each.
+    false_rate : float or sequence of float
+        The rate wanted of a class that is not the labelled one.
     moving_window : int, optional
         Length :math:`W` of the moving window, in time steps. Without one the rate is over all of
         time.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        Add the terms, average them, or return them: ``[batch, class]``, or
-        ``[batch, class, time]`` with a window.
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
+        Add the terms; average them; divide their sum by the number of samples; or return them:
+        ``[batch, class]``, or ``[batch, class, time]`` with a window.
+    readout : {"rate", "count", "max", "last"}, default "rate"
+        What is read of a neuron: its rate; its number of spikes, of which the wanted rates then
+        say how many there should be; or of a membrane potential the largest or the last. Wanted
+        potentials, with a window of 1 too, may be any numbers.
+    num_classes : int, optional
+        The number of classes, each a group of as many neighbouring neurons, which it is the mean
+        of. Without it each neuron is a class.
+    ignore_index : int, default -100
+        The class index of a sample, or step, that is left out.
     time_axis : int, default -1
         The axis of `input` that is time. Labels and terms that have time have it there too.
 

@@ -30,8 +30,9 @@ class SpikeTime(Loss):
         Length of the filter, in time steps.
     filter_order : int, default 1
         Order :math:`n`: how many exponentials are convolved to make the filter.
-    reduction : {"sum", "mean", "none"}, default "sum"
-        Add the terms, average them, or return them, in the shape of the input.
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
+        Add the terms; average them; divide their sum by the number of samples; or return them, in
+        the shape of the input.
     time_axis : int, default -1
         The axis of `input` that is time.
 
@@ -43,6 +44,7 @@ class SpikeTime(Loss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``; `target`, the desired spike trains, has the same.
+    Where entries are masked, the trains count as equal before the filter.
 
     References
     ----------

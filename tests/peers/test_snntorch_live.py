@@ -26,10 +26,8 @@ def of_labels(loss, target, **weight):
 def test_the_table_of_the_documentation(there, here):
     steps, batch, classes, group = 20, 4, 3, 2
     y = labels(classes, (batch,))
-    hot = torch.nn.functional.one_hot(y, classes).bool()
     names = {"SF": snn, "sx": sx, "y": y, "w": torch.tensor([1.0, 2.0, 5.0])}
     names |= {"T": steps, "C": classes, "G": group}
-    names |= {"wanted": torch.where(hot, 1.25, 0.5).expand(steps, batch, classes)}
     neurons = classes * group if "num_classes" in here else classes
     both(
         *(lambda x, line=line: evaluated(line, names | {"x": x}) for line in (there, here)),
@@ -101,9 +99,11 @@ def test_mse_membrane_loss_with_any_potentials(shape):
     label = labels(shape[2], shape[1:2])
     one_hot = torch.nn.functional.one_hot(label, shape[2]).bool()
     wanted = torch.where(one_hot, 1.25, 0.5).expand(shape)
-    ours = sx.SpikeTime(length=1, reduction="mean", time_axis=0)
     theirs = snn.mse_membrane_loss(on_target=1.25, off_target=0.5)
-    both(of_labels(theirs, label), of_labels(ours, wanted), potentials(shape))
+    ours = sx.SpikeRate(1.25, 0.5, 1, "mean", time_axis=0)
+    both(of_labels(theirs, label), of_labels(ours, label), potentials(shape))
+    of_each_entry = sx.SpikeTime(length=1, reduction="mean", time_axis=0)
+    both(of_labels(theirs, label), of_labels(of_each_entry, wanted), potentials(shape))
 
 
 @every_shape
@@ -273,8 +273,7 @@ def test_their_negative_potentials_are_not_wanted_of_the_other_classes():
     at_rest = torch.zeros(4, 1, 3)
     terms = theirs(at_rest, torch.tensor([0]))
     assert terms.tolist() == [[1, 0, 0]]  # at (1, 0, 0) instead of (1, -1, -1)
-    wanted = torch.tensor([1.0, -1.0, -1.0]).expand(4, 1, 3)
-    assert sx.SpikeTime(length=1, reduction="mean", time_axis=0)(at_rest, wanted) == 1
+    assert sx.SpikeRate(1, -1, 1, "mean", time_axis=0)(at_rest, [0]) == 1
 
 
 def test_their_targets_that_change_are_the_same_for_all_samples():
