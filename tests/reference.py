@@ -44,13 +44,17 @@ def value(
     if loss.reduction == "none":
         return terms(loss, spikes, target, where, lengths, weight)
     found = evaluate(loss, spikes, target, where, lengths, weight)
-    total = math.fsum(found.terms[found.counted])
-    if loss.reduction == "sum" or not found.counted.any():
-        return total
-    if loss.reduction == "mean":
-        return total / math.fsum(found.weight[found.counted])
-    assert loss.reduction == "batchmean"
-    return total / sum(sample.any() for sample in found.counted)
+    return math.fsum(found.terms[found.counted]) / divisor(loss.reduction, found)
+
+
+def divisor(reduction: str, found: Terms) -> float:
+    """What the sum of the terms is divided by."""
+    if reduction == "sum" or not found.counted.any():
+        return 1
+    if reduction == "mean":
+        return math.fsum(found.weight[found.counted])
+    assert reduction == "batchmean"
+    return sum(sample.any() for sample in found.counted)
 
 
 def terms(
@@ -58,19 +62,24 @@ def terms(
     weight: Any = None,
 ) -> Any:  # fmt: skip
     """The terms of a loss of the library, in the shape that ``reduction="none"`` gives them."""
-    name, o, spikes = type(loss).__name__, options(loss), np.asarray(spikes, dtype=np.float64)
-    if name == "SparsityEnforcer":
-        return sparsity_enforcer(o, spikes, where, lengths)
+    spikes = np.asarray(spikes, dtype=np.float64)
+    if type(loss).__name__ == "SparsityEnforcer":
+        return sparsity_enforcer(options(loss), spikes, where, lengths)
     found = evaluate(loss, spikes, target, where, lengths, weight).terms
-    place = place_of_time(spikes.shape, o.time_axis)
-    if name == "SpikeTime":  # in the shape of the input, with space as it was
-        time_last = np.moveaxis(spikes, o.time_axis, -1).shape
-        return np.moveaxis(found.reshape(time_last), -1, o.time_axis)
+    return natural(loss, spikes.shape, found)
+
+
+def natural(loss: Any, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
+    """What there is one of for each term, in the layout of the terms."""
+    name, o = type(loss).__name__, options(loss)
+    if name == "SpikeTime":  # that of the input, with space as it was
+        time_last = np.moveaxis(np.empty(shape), o.time_axis, -1).shape
+        return np.moveaxis(x.reshape(time_last), -1, o.time_axis)
     if not o.moving_window:
-        found = found[..., 0]
+        x = x[..., 0]
     if name == "SpikeMax":
-        found = found[:, 0]
-    return np.moveaxis(found, -1, place) if o.moving_window else found
+        x = x[:, 0]
+    return np.moveaxis(x, -1, place_of_time(shape, o.time_axis)) if o.moving_window else x
 
 
 def evaluate(

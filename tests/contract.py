@@ -1,0 +1,405 @@
+"""What each loss takes and what comes of it: one record, for the documentation and for the tests.
+
+``python tests/contract.py`` writes docs/contract.md. Shapes are told by the names of their axes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mistakes import OF_ARRAYS, OF_OPTIONS, OF_VALUES, Mistake
+
+import spikeloss_xp as sx
+
+PAGE = Path(__file__).parent.parent / "docs" / "contract.md"
+
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+COMPUTED_IN = {  # the dtype of spikes, of the value, and of the gradient
+    ("float64",): ("float64", "float64"),
+    ("float32",): ("float32", "float32"),
+    ("float16", "bfloat16"): ("float32", "that of the spikes"),
+    ("bool", *INTEGERS): ("the library's default floating dtype", "the same"),
+}
+
+BATCH, CLASSES, STEPS = 5, 4, 6
+SIZES = {"batch": BATCH, "class": CLASSES, "time": STEPS}
+"""The sizes that the examples have. All are different, so that transposed arrays are noticed."""
+
+LAYOUTS = {
+    0: ("time", "batch", "class"),
+    1: ("batch", "time", "class"),
+    -1: ("batch", "class", "time"),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a loss is told to compare with."""
+
+    what: str
+    kind: str
+    """The dtypes, in words."""
+    dtypes: tuple[str, ...]
+    axes: tuple[str, ...]
+
+
+TRAINS = Target(
+    "desired spike trains",
+    "bool, integers or floats",
+    ("bool", *INTEGERS, *FLOATS),
+    ("batch", "class", "time"),
+)
+LABELS = Target("class indices", "any integers", INTEGERS, ("batch",))
+MULTI_HOT = Target(
+    "how far each class applies, 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
+)
+
+OF_CALLS = ("where", "lengths", "weight")
+WINDOWED = ("rate", "count")
+READOUTS = {
+    "rate": (
+        "the mean of the steps",
+        "the mean of the kept steps; in a window, masked steps are silence and the divisor stays",
+    ),
+    "count": ("the sum of the steps", "the sum of the kept steps, and fewer of them to fill"),
+    "max": ("the largest step; equals share the gradient", "the largest kept step"),
+    "last": ("the last step", "the last kept step"),
+}
+REDUCTIONS = {
+    "sum": "added up",
+    "mean": "added up, and divided by how many of them count, or by the sum of their weights",
+    "batchmean": "added up, and divided by the number of samples with a term that counts",
+    "none": "as they are; 0 where masked or ignored",
+}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one loss takes, and the shape of its terms."""
+
+    loss: type
+    target: Target | None
+    terms: tuple[str, ...] = ()
+    required: Mapping[str, Any] = field(default_factory=dict)
+    """The options that it has to be given, with values for an example."""
+    options: tuple[str, ...] = ()
+    """Those that the losses share, and those of the contract."""
+    parameters: tuple[str, ...] = ()
+    """The others that its constructor takes: those of its formula."""
+    call: tuple[str, ...] = ("where", "lengths")
+    """What its call takes beside the spikes and the target."""
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
+    """Options that change what is computed from a reading."""
+
+    @property
+    def name(self) -> str:
+        return self.loss.__name__
+
+    def forms(self) -> "Iterator[Form]":
+        """Every variant with every readout, in a window too, with labels for each step too."""
+        readouts = READOUTS if "readout" in self.options else ("",)
+        for suffix, variant in self.variants.items():
+            for readout in readouts:
+                softmax = variant.get("mode") == "softmax"
+                if self.loss is sx.SpikeMax and readout not in WINDOWED and not softmax:
+                    continue
+                name = "-".join(filter(None, (self.name, suffix, readout)))
+                chosen = {**variant, **({"readout": readout} if readout else {})}
+                yield Form(name, self, chosen)
+                if readout in WINDOWED:
+                    windowed = {**chosen, "moving_window": 3}
+                    yield Form(f"{name}-window", self, windowed)
+                    yield Form(f"{name}-window-per-step", self, windowed, per_step=True)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A loss with some options, and with a target of one form."""
+
+    name: str
+    contract: Contract
+    options: Mapping[str, Any]
+    per_step: bool = False
+
+    def loss(self, **options: Any) -> Any:
+        """Make the loss, with further options."""
+        return self.contract.loss(**{**self.contract.required, **self.options, **options})
+
+    @property
+    def windowed(self) -> bool:
+        return "moving_window" in self.options
+
+    @property
+    def target_axes(self) -> tuple[str, ...]:
+        axes = self.contract.target.axes if self.contract.target else ()
+        return (*axes, "time") if self.per_step else axes
+
+    @property
+    def terms_axes(self) -> tuple[str, ...]:
+        return (*self.contract.terms, "time") if self.windowed else self.contract.terms
+
+    @property
+    def neurons(self) -> int:
+        """How many neurons the examples have, for their classes."""
+        return 2 * CLASSES if "num_classes" in self.options else CLASSES
+
+
+GROUPS = {"num_classes": CLASSES}
+CONTRACTS = (
+    Contract(
+        sx.SpikeTime,
+        TRAINS,
+        terms=("batch", "class", "time"),
+        required={"time_constant": 2, "length": 4},
+        options=("reduction", "time_axis"),
+        parameters=("filter_order",),
+        variants={"": {}, "order2": {"filter_order": 2}},
+    ),
+    Contract(
+        sx.SpikeRate,
+        LABELS,
+        terms=("batch", "class"),
+        required={"true_rate": 0.6875, "false_rate": 0.0625},
+        options=(
+            *("moving_window", "reduction", "readout", "num_classes", "ignore_index"),
+            "time_axis",
+        ),
+        call=("where", "lengths", "weight"),
+        variants={
+            "": {},
+            "per-class": {"true_rate": (0.9375, 0.8125, 0.6875, 0.5625), "false_rate": 0.0625},
+            "groups": GROUPS,
+        },
+    ),
+    Contract(
+        sx.SpikeMax,
+        LABELS,
+        terms=("batch",),
+        options=(
+            *("moving_window", "reduction", "readout", "num_classes", "ignore_index"),
+            *("mode", "temperature", "label_smoothing", "time_axis"),
+        ),
+        parameters=("pseudo_count", "numerics"),
+        call=("where", "lengths", "weight"),
+        variants={
+            "": {},
+            "smoothed": {"label_smoothing": 0.125},
+            "groups": GROUPS,
+            "softmax": {"mode": "softmax"},
+            "cold-softmax": {"mode": "softmax", "temperature": 0.25, "label_smoothing": 0.125},
+        },
+    ),
+    Contract(
+        sx.SpikeMoid,
+        MULTI_HOT,
+        terms=("batch", "class"),
+        options=("moving_window", "reduction", "readout", "num_classes", "time_axis"),
+        parameters=("alpha", "theta", "numerics"),
+        call=("where", "lengths", "weight"),
+        variants={"": {"alpha": 0.25, "theta": 0.5}, "groups": {**GROUPS, "alpha": 0.25}},
+    ),
+    Contract(
+        sx.SparsityEnforcer,
+        None,
+        required={"max_rate": 0.4375},
+        options=("min_rate", "per", "time_axis"),
+        parameters=("lam",),
+        variants={
+            "": {},
+            "neuron": {"per": "neuron", "lam": 2.0},
+            "min": {"max_rate": 0.75, "min_rate": 0.6875, "per": "neuron"},
+        },
+    ),
+)
+FORMS = {form.name: form for contract in CONTRACTS for form in contract.forms()}
+ONE_OF_EACH = (
+    *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeRate-per-class-max"),
+    *("SpikeMax-rate", "SpikeMax-softmax-last", "SpikeMax-smoothed-count-window"),
+    *("SpikeMoid-rate", "SpikeMoid-groups-rate-window", "SparsityEnforcer-neuron"),
+)
+"""Forms that have every readout, criterion and shape of terms among them."""
+
+
+# The page ----------------------------------------------------------------------------------------
+
+
+def page() -> str:
+    """Return docs/contract.md."""
+    return f"""\
+# What the losses take
+
+The formulas are on the page [Losses](losses.md). This one says what goes in, in which shape, what
+a mask or a weight does, and what a mistake is answered with. It is the same for every loss that has
+the option, and on every backend. `tests/contract.py` writes this page, from the record by which the
+losses are tested.
+
+Options go in the constructor, arrays in the call:
+
+```text
+loss(input, target, *, where=None, lengths=None, weight=None)
+sx.value_and_grad(loss)(input, target, *, cotangent=None, where=None, lengths=None, weight=None)
+```
+
+{_options()}
+
+`SparsityEnforcer` has no target. It is called with one array, or with a list of arrays, whose terms
+it adds up.
+
+## Layouts
+
+`time_axis` says which axis of `input` is time. The first of the others is the batch. What has a
+time axis beside `input` has it in the same place:
+
+{_layouts()}
+
+There may be any number of class axes: they are collapsed into one, row by row. With `num_classes`,
+neighbouring neurons make a class, as many for each, and the train of the class is the mean of
+theirs.
+
+## Targets and terms
+
+{_targets()}
+
+The terms are what `reduction="none"` returns. With a window, a target without a time axis holds at
+every step. A window of 1 gives each step a term of its own. A label equal to `ignore_index`, which
+is -100 if nothing else is said, has no term.
+
+## Reductions
+
+{_table(("`reduction`", "the terms are"), ((f"`{n}`", r) for n, r in REDUCTIONS.items()))}
+
+Where no term counts, the loss is 0 and so is the gradient. To the weights of a network, a batch
+with `batchmean` has the same gradient as one that has each of its samples twice.
+
+## Readouts
+
+{_table(("`readout`", "of a class", "with a mask"), ((f"`{n}`", *r) for n, r in READOUTS.items()))}
+
+`rate` and `count` may have a `moving_window`; `max` and `last` are over all of time, and `SpikeMax`
+takes them with `mode="softmax"` only. `SpikeRate` compares a count with the wanted rate times the
+number of steps. It compares `max`, `last` and the single steps of a window of 1 with the wanted
+rates as they are; these may be potentials, and need not lie between 0 and 1.
+
+## Masks
+
+`where` is True for what counts: bools of shape `[batch]`, of one for each step, or of the shape of
+`input`. `lengths` are integers of shape `[batch]`: of each sample, so many steps from the first
+count. What is given both ways counts if it does in both.
+
+- A masked entry adds exactly 0 to the loss, and its gradient is exactly 0.
+- It makes no difference what stands there, NaN included.
+- It is not in the duration of a rate, and its term is not in what `mean` divides by.
+- A padded batch with its mask is its samples without the padding, one by one.
+- A neuron that is masked at every step has no term. For `SpikeMax` it is no class: it is not in the
+  sum over classes, and if it is the labelled one, the sample has no term.
+- `SpikeTime` filters a difference that is 0 where masked, and leaves out the terms there.
+
+NaN or infinity in an entry that counts is in the value too.
+
+## Weights
+
+`weight` has a number for each class, which is finite and not below 0. `SpikeRate` and `SpikeMax`
+multiply the terms of a sample, or of a step, by the weight of its label, `SpikeMoid` those of a
+class by its own. `label_smoothing` and weights go together as in
+`torch.nn.functional.cross_entropy`.
+
+## Dtypes and devices
+
+{_dtypes()}
+
+Targets, masks, lengths and weights may be NumPy arrays, Python sequences, or arrays of the library
+of `input` on any of its devices: they go where `input` is. An array of another library is a
+`TypeError` that names both.
+
+## Mistakes
+
+Nothing is broadcast. A message names the argument, and shows what arrived and what was expected.
+
+When a loss is made:
+
+{_mistakes(OF_OPTIONS)}
+
+When it is called:
+
+{_mistakes(OF_ARRAYS)}
+
+Values are checked where reading them costs nothing: on the host, outside of compiled and traced
+functions. Elsewhere the terms that they touch become NaN, but for weights, which are not checked.
+
+{_mistakes(OF_VALUES)}
+"""
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    header = tuple(header)
+    rule = ["---"] * len(header)
+    return "\n".join("|" + "|".join(f" {x} " if x else " " for x in line) + "|"
+                     for line in (header, rule, *rows))  # fmt: skip
+
+
+def _shape(axes: Iterable[str]) -> str:
+    return f"`[{', '.join(axes)}]`"
+
+
+def _options() -> str:
+    taken = {c.name: (*c.options, *c.call) for c in CONTRACTS}
+    order = dict.fromkeys(o for c in (*CONTRACTS[1:], *CONTRACTS) for o in c.options)
+    rows = [
+        (f"`{option}`", *("yes" if option in options else "" for options in taken.values()))
+        for option in (*order, *OF_CALLS)
+    ]
+    return _table(("", *(f"`{name}`" for name in taken)), rows)
+
+
+def in_layout(axes: Iterable[str], time_axis: int) -> tuple[str, ...]:
+    """Return axes in the order that they have with a `time_axis`."""
+    return tuple(sorted(axes, key=LAYOUTS[time_axis].index))
+
+
+def _layouts() -> str:
+    whole = ("batch", "class", "time")
+    rows = [
+        (
+            f"`{axis}`",
+            *(_shape(in_layout(axes, axis)) for axes in (whole, ("batch", "time"), whole)),
+        )
+        for axis in LAYOUTS
+    ]
+    what = ("`input`", "class indices and masks for each step", "multi-hot labels for each step")
+    return _table(("`time_axis`", *what), rows)
+
+
+def _targets() -> str:
+    rows = []
+    for c in CONTRACTS:
+        if c.target is not None:
+            what = f"{c.target.what}: {c.target.kind}"
+            shapes = [_shape(axes) for axes in (c.target.axes, c.terms)]
+            if c.target is TRAINS:
+                shapes = ["the shape of `input`"] * 2
+            if "moving_window" in c.options:
+                shapes[0] += f", or with a window {_shape((*c.target.axes, 'time'))}"
+                shapes[1] += f", with a window {_shape((*c.terms, 'time'))}"
+            rows.append((f"`{c.name}`", what, *shapes))
+    return _table(("", "`target`", "its shape", "terms"), rows)
+
+
+def _dtypes() -> str:
+    rows = []
+    for dtypes, (value, gradient) in COMPUTED_IN.items():
+        spikes = [dtype for dtype in dtypes if dtype not in INTEGERS]
+        if len(spikes) < len(dtypes):
+            spikes.append("any integers")
+        rows.append((", ".join(spikes), value, gradient))
+    return _table(("spikes", "computed in, and the value", "the gradient"), rows)
+
+
+def _mistakes(mistakes: Iterable[Mistake]) -> str:
+    rows = dict.fromkeys((m.what, f"`{m.error.__name__}`", f"`{m.shows[0]}`") for m in mistakes)
+    return _table(("mistake", "error", "the message names"), rows)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,285 @@
+"""Common mistakes and the answers to them: the record of what the losses do not take."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import spikeloss_xp as sx
+
+Arrays = Callable[..., Any]  # from a NumPy array or a sequence, to an array under test
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake, and the answer to it."""
+
+    what: str
+    error: type[Exception]
+    make: Callable[[Arrays], object]
+    """Makes the mistake, given what makes arrays; hyper-parameters need none."""
+    shows: tuple[str, ...]
+    """What the message has to show: the argument, what arrived, and what was expected."""
+
+
+SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
+LABEL = [1, 0, 3]
+HOT = np.asarray([[True, False, True, False], [False, False, False, False], [True] * 4])
+FULL = np.ones(SPIKES.shape, dtype=bool)
+NAN = float("nan")
+
+
+def _call(loss: Any, target: Any = None, **arguments: Any) -> Callable[[Arrays], object]:
+    targets = () if target is None else (target,)
+    return lambda asarray: loss(asarray(SPIKES), *targets, **arguments)
+
+
+RATE, MAX, MOID, TIME = sx.SpikeRate(0.5, 0), sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeTime()
+
+OF_OPTIONS = (
+    Mistake(
+        "an unknown reduction",
+        ValueError,
+        lambda _: sx.SpikeMax(reduction="average"),
+        ("reduction", "sum", "mean", "batchmean", "none", "'average'"),
+    ),
+    Mistake(
+        "an unknown readout",
+        ValueError,
+        lambda _: sx.SpikeRate(1, 0, readout="first"),
+        ("readout", "rate", "count", "max", "last", "'first'"),
+    ),
+    Mistake(
+        "a window for a readout that has none",
+        ValueError,
+        lambda _: sx.SpikeRate(1, 0, 3, readout="max"),
+        ("readout", "'max'", "moving_window", "3"),
+    ),
+    Mistake(
+        '`readout="max"` or `"last"` as a probability',
+        ValueError,
+        lambda _: sx.SpikeMax(readout="last"),
+        ("readout", "'last'", "mode", "softmax"),
+    ),
+    Mistake(
+        "a temperature without the softmax",
+        ValueError,
+        lambda _: sx.SpikeMax(temperature=0.5),
+        ("temperature", "0.5", "mode", "softmax"),
+    ),
+    *(
+        Mistake(
+            "a temperature that is not above 0",
+            ValueError,
+            lambda _, bad=bad: sx.SpikeMax(mode="softmax", temperature=bad),
+            ("temperature", str(bad)),
+        )
+        for bad in (0, -1, NAN)
+    ),
+    *(
+        Mistake(
+            "label smoothing outside [0, 1)",
+            ValueError,
+            lambda _, bad=bad: sx.SpikeMax(label_smoothing=bad),
+            ("label_smoothing", str(bad)),
+        )
+        for bad in (-0.1, 1, 1.5, NAN)
+    ),
+    Mistake(
+        "label smoothing of the published numerics",
+        ValueError,
+        lambda _: sx.SpikeMax(label_smoothing=0.1, numerics="lava"),
+        ("label_smoothing", "0.1", "numerics", "lava"),
+    ),
+    *(
+        Mistake(
+            "fewer classes than one",
+            ValueError,
+            lambda _, make=make: make(num_classes=0),
+            ("num_classes", "at least 1", "0"),
+        )
+        for make in (lambda **o: sx.SpikeRate(1, 0, **o), sx.SpikeMax, sx.SpikeMoid)
+    ),
+    Mistake(
+        "a number of classes that is not an integer",
+        TypeError,
+        lambda _: sx.SpikeMax(num_classes=2.5),
+        ("num_classes", "integer", "2.5"),
+    ),
+    Mistake(
+        "an ignored index that is not an integer",
+        TypeError,
+        lambda _: sx.SpikeMax(ignore_index=1.5),
+        ("ignore_index", "integer", "1.5"),
+    ),
+    *(
+        Mistake(
+            "a rate outside 0 to 1, where rates or counts of several steps are read",
+            ValueError,
+            lambda _, rates=rates, readout=readout: sx.SpikeRate(rates, 0, readout=readout),
+            ("true_rate", "1.5"),
+        )
+        for rates in (1.5, (0.5, 1.5))
+        for readout in ("rate", "count")
+    ),
+    Mistake(
+        "a potential to reach that is not finite",
+        ValueError,
+        lambda _: sx.SpikeRate(1, NAN, readout="max"),
+        ("false_rate", "nan"),
+    ),
+    Mistake(
+        "a least rate below 0",
+        ValueError,
+        lambda _: sx.SparsityEnforcer(min_rate=-0.5),
+        ("min_rate", "-0.5"),
+    ),
+    Mistake(
+        "a least rate above the highest",
+        ValueError,
+        lambda _: sx.SparsityEnforcer(0.25, min_rate=0.5),
+        ("min_rate", "max_rate", "0.5", "0.25"),
+    ),
+    Mistake(
+        "an unknown `per`",
+        ValueError,
+        lambda _: sx.SparsityEnforcer(per="layer"),
+        ("per", "array", "neuron", "'layer'"),
+    ),
+)
+
+OF_ARRAYS = (
+    Mistake(
+        "as many labels as classes or steps",
+        ValueError,
+        _call(MAX, [0, 1, 2, 3]),
+        ("target", "(3,)", "(4,)"),
+    ),
+    Mistake(
+        "the layout of other libraries, without `time_axis=0`",
+        ValueError,
+        lambda asarray: MAX(asarray(np.moveaxis(SPIKES, -1, 0)), LABEL),
+        ("target", "(5,)", "(3,)", "time_axis"),
+    ),
+    Mistake(
+        "one label for each step, without a window",
+        ValueError,
+        _call(MAX, np.zeros((3, 5), int)),
+        ("target", "(3, 5)", "(3,)", "moving_window"),
+    ),
+    Mistake(
+        "class indices where multi-hot labels are wanted",
+        TypeError,
+        _call(MOID, LABEL),
+        ("target", "multi-hot", "int", "class indices"),
+    ),
+    Mistake(
+        "multi-hot labels where class indices are wanted",
+        TypeError,
+        _call(MAX, HOT),
+        ("target", "integers", "bool"),
+    ),
+    Mistake(
+        "classes that the neurons cannot be divided among",
+        ValueError,
+        _call(sx.SpikeMax(num_classes=3), [0, 1, 2]),
+        ("num_classes", "3", "4"),
+    ),
+    Mistake(
+        "rates for another number of classes",
+        ValueError,
+        _call(sx.SpikeRate((0.5, 0.5, 0.5), 0), LABEL),
+        ("true_rate", "3", "4"),
+    ),
+    *(
+        Mistake(
+            "a mask of another shape",
+            ValueError,
+            _call(MAX, LABEL, where=np.ones(shape, dtype=bool)),
+            ("where", str(shape), "(3,)", "(3, 5)", "(3, 4, 5)"),
+        )
+        for shape in ((5, 3), (4,), (), (1,), (1, 5), (3, 4), (3, 1, 5), (5, 4, 3))
+    ),
+    Mistake(
+        "a mask that is not bool",
+        TypeError,
+        _call(MAX, LABEL, where=[1, 1, 0]),
+        ("where", "bool", "int"),
+    ),
+    Mistake(
+        "lengths of another shape",
+        ValueError,
+        _call(MAX, LABEL, lengths=[5, 5]),
+        ("lengths", "(2,)", "(3,)"),
+    ),
+    Mistake(
+        "one length for all",
+        ValueError,
+        _call(MAX, LABEL, lengths=5),
+        ("lengths", "()", "(3,)"),
+    ),
+    Mistake(
+        "lengths that are not integers",
+        TypeError,
+        _call(MAX, LABEL, lengths=[5.0, 4.0, 3.0]),
+        ("lengths", "integers", "float"),
+    ),
+    Mistake(
+        "as many weights as samples",
+        ValueError,
+        _call(MAX, LABEL, weight=[1.0, 2.0, 3.0]),
+        ("weight", "(3,)", "(4,)"),
+    ),
+    Mistake(
+        "a single weight",
+        ValueError,
+        _call(MOID, HOT, weight=2.0),
+        ("weight", "()", "(4,)"),
+    ),
+    Mistake(
+        "weights that are no numbers",
+        TypeError,
+        _call(RATE, LABEL, weight=[True, False, True, True]),
+        ("weight", "bool"),
+    ),
+    Mistake(
+        "weights of classes for `SpikeTime`",
+        TypeError,
+        _call(TIME, FULL, weight=[1.0, 1.0, 1.0, 1.0]),
+        ("weight", "SpikeTime"),
+    ),
+)
+
+OF_VALUES = (
+    Mistake(
+        "a label that is no class, and not `ignore_index`",
+        ValueError,
+        lambda asarray: MAX(asarray(SPIKES), asarray([0, 4, 1])),
+        ("target", "3", "4"),
+    ),
+    Mistake(
+        "a multi-hot label outside 0 to 1, or NaN",
+        ValueError,
+        lambda asarray: MOID(asarray(SPIKES), asarray(np.where(HOT, NAN, 0))),
+        ("target", "0", "1"),
+    ),
+    *(
+        Mistake(
+            "a length below 0 or above the number of steps",
+            ValueError,
+            lambda asarray, bad=bad: MAX(asarray(SPIKES), LABEL, lengths=asarray([1, bad, 5])),
+            ("lengths", "0", "5", str(bad)),
+        )
+        for bad in (-1, 6)
+    ),
+    *(
+        Mistake(
+            "a weight below 0, infinite or NaN",
+            ValueError,
+            lambda asarray, bad=bad: MAX(asarray(SPIKES), LABEL, weight=asarray([1, bad, 1, 1.0])),
+            ("weight", str(bad)),
+        )
+        for bad in (-0.5, float("inf"), NAN)
+    ),
+)
