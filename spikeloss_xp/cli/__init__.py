@@ -12,7 +12,7 @@ from spikeloss_xp._consistency import EPSILON, Place, places
 from spikeloss_xp.backends import available
 from spikeloss_xp.backends._available import describe
 from spikeloss_xp.cli._compare import Case, Row, cases, compare
-from spikeloss_xp.cli._recording import UsageError, load
+from spikeloss_xp.cli._recording import SHIPPED, Recording, UsageError, load
 from spikeloss_xp.cli._table import as_json, table
 
 LOSSES = ("SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
@@ -27,8 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run_compare(options)
     except UsageError as error:
-        print(f"spikeloss-xp: error: {error}", file=sys.stderr)
-        return 2
+        problem = str(error)
+    except MemoryError:
+        problem = f"{options.file or SHIPPED}: there is not enough memory to evaluate the losses"
+    print(f"spikeloss-xp: error: {_printable(problem)}", file=sys.stderr)
+    return 2
+
+
+def _printable(text: str) -> str:
+    """Escape what does not print, which names in a file and of files may have in them."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +96,8 @@ def _run_compare(options: argparse.Namespace) -> int:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise UsageError(f"{recording.name}: nothing to evaluate ({reasons})")
 
-    rows = _rows(usable, recording.input, where, options.dtype)
+    with np.errstate(all="ignore"):  # what overflows is in the rows, and only NumPy warns of it
+        rows = _rows(usable, recording, where, options.dtype)
     agree = all(row.problem is None for row in rows)
     shape = list(recording.input.shape)
     if options.json:
@@ -100,7 +111,7 @@ def _run_compare(options: argparse.Namespace) -> int:
         }
         print(as_json(rows, **about))
     else:
-        print(f"{recording.name}: spikes {shape}, {options.dtype}\n")
+        print(f"{_printable(recording.name)}: spikes {shape}, {options.dtype}\n")
         print(table(rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         print(f"\n{_verdict(rows)}")
         for heading, why in (("Not used", unused), ("Left out", left_out)):
@@ -136,18 +147,20 @@ def _places(
 
 
 def _rows(
-    usable: Sequence[Case], spikes: np.ndarray, where: Sequence[Place], dtype: str
+    usable: Sequence[Case], recording: Recording, where: Sequence[Place], dtype: str
 ) -> list[Row]:
     """Evaluate, telling a terminal how far it has got."""
     rows: list[Row] = []
     terminal = sys.stderr.isatty()
-    for row in compare(usable, spikes, where, dtype):
-        rows.append(row)
+    try:
+        for row in compare(usable, recording, where, dtype):
+            rows.append(row)
+            if terminal:
+                done = f"{len(rows)} of {len(usable) * len(where)}: {row.loss} on {row.place}"
+                print(f"\r{done}\033[K", end="", file=sys.stderr, flush=True)
+    finally:
         if terminal:
-            done = f"{len(rows)} of {len(usable) * len(where)}: {row.loss} on {row.place}"
-            print(f"\r{done}\033[K", end="", file=sys.stderr, flush=True)
-    if terminal:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from spikeloss_xp._consistency import Place, differences, evaluate, reference
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.cli._recording import Recording
+from spikeloss_xp.cli._recording import Recording, UsageError
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
 
 WINDOW = 50  # long enough for a rate, short enough to see it move
@@ -72,12 +72,18 @@ class Row:
 
 
 def compare(
-    cases: Sequence[Case], spikes: np.ndarray, where: Sequence[Place], dtype: str
+    cases: Sequence[Case], recording: Recording, where: Sequence[Place], dtype: str
 ) -> Iterator[Row]:
     """Yield a row for each loss in each place, the places of one loss together."""
+    spikes = recording.input
     rounded = _rounded(spikes, where[0], dtype)
+    if not np.isfinite(rounded).all():  # they would agree on infinity
+        raise UsageError(f"{recording.name}: `input` holds numbers that are beyond {dtype}")
     for case in cases:
-        expected = reference(case.loss, rounded, *case.targets)
+        try:
+            expected = reference(case.loss, rounded, *case.targets)
+        except ValueError as error:
+            raise UsageError(f"{recording.name}: {case.name} does not take it: {error}") from None
         for place in where:
             try:
                 got, again = evaluate(case.loss, place, spikes, dtype, *case.targets)

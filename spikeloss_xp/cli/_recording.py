@@ -1,16 +1,18 @@
 """Spikes and their targets, from a file of the user's or from the one that is shipped."""
 
 import math
+import os
+import textwrap
+import warnings
 import zipfile
-import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 SHIPPED = "grasshopper auditory receptor"
+COPIES = 5  # of `input` in float64 are held at once even for the loss that needs the fewest
 
 
 class UsageError(Exception):
@@ -53,30 +55,78 @@ def load(path: str | None) -> Recording:
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays `input`, `target` and `label` of an .npz file, those that are there."""
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise UsageError(f"{path} is not an .npz file, as numpy.savez writes them")
-    found: dict[str, Any] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            held = list(file.files)
-            for name in {"input", "target", "label"} & set(held):
-                found[name] = file[name]
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        if not path.is_file():  # a pipe would be waited for
+            raise UsageError("not a file" if path.exists() else "no such file")
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            if not zipfile.is_zipfile(file):
+                raise UsageError("not an .npz file, as numpy.savez writes them")
+            with zipfile.ZipFile(file) as archive:
+                return _arrays(archive)
+    except UsageError as error:
+        raise UsageError(f"{path}: {_shortened(error)}") from None
+    except Exception as error:  # neither zipfile nor NumPy says what they raise on a damaged file
+        reason = _shortened(error) or type(error).__name__
+        raise UsageError(f"{path}: cannot be read: {reason}") from None
 
-    if "input" not in found or len(found) == 1:
+
+def _shortened(error: Exception) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...")
+
+
+def _arrays(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    held = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    wanted: list[str] = [name for name in ("input", "target", "label") if name in held]
+    if "input" not in wanted or len(wanted) == 1:
         raise UsageError(
-            f"{path} must hold an array `input`, and `target` or `label`; it holds "
-            f"{', '.join(held) or 'nothing'}"
+            "it must hold an array `input`, and `target` or `label`; it holds "
+            f"{', '.join(map(repr, held)) or 'nothing'}"
         )
-    for name, array in found.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-            raise UsageError(f"{path}: `{name}` is not an array of real numbers")
-        if not np.isfinite(array).all():
-            raise UsageError(f"{path}: `{name}` holds NaN or infinity")
-    return found
+    return {name: _array(archive, held[name], f"`{name}`") for name in wanted}
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
+    """Read an array, after making sure that it is there and can be held."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # A few bytes of the others can come out as gigabytes, in one piece.
+        raise UsageError(f"{what} is not compressed as numpy.savez_compressed does it")
+    with archive.open(member) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):  # later ones are for named fields
+            raise UsageError(f"{what} is not an array of real numbers as numpy.savez writes it")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        held = member.file_size - stream.tell()
+    _check_header(what, shape, dtype, held)
+    with archive.open(member) as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+    if not np.isfinite(array).all():
+        raise UsageError(f"{what} holds NaN or infinity")
+    return array.astype(dtype.newbyteorder("="), copy=False)  # some libraries take no other
+
+
+def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype, held: int) -> None:
+    """Hold what a header says against what there is, before memory is taken for it."""
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise UsageError(f"{what} is not an array of real numbers of up to 64 bits, but {dtype}")
+    size = math.prod(shape)
+    if size * dtype.itemsize != held:
+        raise UsageError(
+            f"{what} is damaged: {dtype} of shape {shape} takes {size * dtype.itemsize} bytes, and "
+            f"there are {held}"
+        )
+    needed, there_is = COPIES * 8 * size, _memory()
+    if needed > there_is:
+        raise UsageError(
+            f"{what} of shape {shape} is too large: to evaluate a loss takes "
+            f"{needed / 2**30:.1f} GiB, and this machine has {there_is / 2**30:.1f} GiB"
+        )
+
+
+def _memory() -> float:
+    """Return how many bytes of memory the machine has, or infinity if it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):
+        return math.inf  # as on Windows, which promises no more memory than it has
 
 
 def recording(name: str, found: dict[str, np.ndarray]) -> Recording:

@@ -161,7 +161,7 @@ def bad_files(folder, spikes):
         return folder / "bad.npz"
 
     yield folder / "nowhere.npz", "no such file"
-    yield folder, "no such file"
+    yield folder, "not a file"
     (folder / "text.npz").write_text("spikes")
     yield folder / "text.npz", "not an .npz file"
     np.save(folder / "one.npy", spikes)
@@ -169,8 +169,8 @@ def bad_files(folder, spikes):
     (folder / "p.npz").write_bytes(pickle.dumps({"input": [1]}))
     yield folder / "p.npz", "not an .npz file"
     yield saved(spikes=spikes), "must hold an array `input`"
-    yield saved(input=spikes), "`target` or `label`; it holds input"
-    yield saved(input=np.asarray([{}]), label=label), "cannot be read"
+    yield saved(input=spikes), "`target` or `label`; it holds 'input'"
+    yield saved(input=np.asarray([{}]), label=label), "not an array of real numbers"
     yield saved(input=spikes.astype(complex), label=label), "not an array of real numbers"
     yield saved(input=spikes.astype(str), label=label), "not an array of real numbers"
     yield saved(input=spikes[0], label=label), "got shape (3, 40)"
