@@ -103,17 +103,13 @@ class Layout:
             lengths[self.time_axis] = self.steps
         return xp.reshape(x, tuple(lengths.get(axis, 1) for axis in range(len(self.shape))))
 
-    def axis_of_batch(self, length: int) -> int | None:
-        """Return another time axis with which the batch would have a certain length."""
-        others = {0: 1, 1: 0, len(self.shape) - 1: 0}
-        return next(
-            (
-                time
-                for time, batch in others.items()
-                if time != self.time_axis and self.shape[batch] == length != self.batch
-            ),
-            None,
-        )
+    def time_axis_for(self, shape: tuple[int, ...]) -> int | None:
+        """Return a time axis with which a target would have this shape, if there is one."""
+        for axis in (0, 1, len(self.shape) - 1):
+            other = Layout(self.shape, axis)
+            if shape in ((other.batch,), other.with_time(other.batch)):
+                return axis
+        return None
 
     def time_last(self, xp: Namespace, target: Array) -> Array:
         """Move the time axis of a target to the end."""

@@ -107,12 +107,15 @@ def multi_hot_labels(
     """
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, ("bool", "real floating")):
-        indices = tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch))
-        hint = "these look like class indices" if indices else "if it is multi-hot"
+        hint = "if it is multi-hot, target != 0 makes it bool"
+        if tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
+            hint = (
+                "if these are class indices, "
+                f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot"
+            )
         raise TypeError(
             f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
-            f"{tuple(label.shape)} ({hint}: compare with "
-            f"{'the indices of all classes' if indices else '0'} to make it bool)"
+            f"{tuple(label.shape)} ({hint})"
         )
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
@@ -162,14 +165,24 @@ def check_shape(
     if shape in expected.values():
         return
     shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
-    hint = ""
-    if not per_step and shape in (
-        layout.with_time(*one) for one in ((layout.batch,), expected.get("[batch, class]", ()))
-    ):
-        hint = " (labels for each step need a moving_window)"
-    elif len(shape) == 1 and (axis := layout.axis_of_batch(shape[0])) is not None:
-        hint = f" (it would fit if time were axis {axis} of input: see time_axis)"
+    hint = _hint(layout, shape, expected, per_step)
     raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint}")
+
+
+def _hint(
+    layout: Layout, shape: tuple[int, ...], expected: dict[str, tuple[int, ...]], per_step: bool
+) -> str:
+    """Return what may have gone wrong with a shape."""
+    once = expected.get("[batch, class]", expected.get("[batch]", ()))
+    if not per_step and once and shape == layout.with_time(*once):
+        return " (labels for each step need a moving_window)"
+    if "[batch]" in expected and shape == (layout.batch, layout.neurons):
+        return " (if it is one-hot, take the argmax over its class axis)"
+    if "[batch]" in expected and (time := layout.time_axis_for(shape)) is not None:
+        return f" (it would fit if time were axis {time} of input: see time_axis)"
+    if len(shape) > 1 and sorted(shape) in map(sorted, expected.values()):
+        return " (its axes are in another order)"
+    return ""
 
 
 def check_range(

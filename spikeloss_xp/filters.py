@@ -44,10 +44,21 @@ def exponential_kernel(time_constant: float, length: int, order: int = 1) -> np.
     length = _checks.count(length, "length")
     order = _checks.count(order, "order")
 
-    taps = (
-        math.comb(k + order - 1, order - 1) * math.exp(-k / time_constant) for k in range(length)
-    )
-    return np.fromiter(taps, np.float64, length)
+    try:
+        taps = np.asarray(
+            [
+                math.comb(k + order - 1, order - 1) * math.exp(-k / time_constant)
+                for k in range(length)
+            ]
+        )
+    except OverflowError:
+        taps = np.asarray([math.inf])
+    if taps.max() > _checks.LARGEST:
+        raise ValueError(
+            f"order={order} with time_constant={time_constant:g} makes a kernel of up to "
+            f"{taps.max():.2g}, whose squares are too large for float32"
+        )
+    return taps
 
 
 def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spikeloss_xp import _arrays, _dispatch
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.losses import Loss, SparsityEnforcer
 
 Evaluate = Callable[..., tuple[Array, Array]]
@@ -63,9 +63,12 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
             cotangent = xp.astype(weight, computed.dtype, copy=False)
 
         if adapter.value_and_grad is not None:
+            # Before differentiation starts, which may hide where the input is.
+            near = tuple(_beside(xp, spikes, target) for target in targets)
+            options = {name: _beside(xp, spikes, option) for name, option in options.items()}
 
             def checked(x: Array) -> Array:
-                value = loss(x, *targets, **options)
+                value = loss(x, *near, **options)
                 _check_cotangent(value, cotangent)
                 return value
 
@@ -80,6 +83,13 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
         return value, pullback(_arrays.constant(xp, value, 1.0) if cotangent is None else cotangent)
 
     return evaluate
+
+
+def _beside(xp: Namespace, like: Array, given: Any) -> Any:
+    """Return an array of the library of `like` where that is, and anything else as it came."""
+    if _dispatch.find_namespace(given) is not xp:
+        return given
+    return _dispatch.adapter(xp).beside(given, like)
 
 
 def _check_cotangent(value: Array, cotangent: Array | None) -> None:

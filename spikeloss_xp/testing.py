@@ -45,10 +45,8 @@ def assert_consistent(
         A loss of this library.
     input : array
         Spikes of any array library.
-    target : array or sequence, optional
-        The loss's target; none for `SparsityEnforcer`.
-    where, lengths, weight : array or sequence, optional
-        What else the loss is called with.
+    target, where, lengths, weight : array or sequence, optional
+        What else the loss is called with; `SparsityEnforcer` has no target.
     backends : sequence of str, optional
         Import names of array libraries, with an adapter or without one. By default all that
         `spikeloss_xp.backends.available` finds usable and that have the dtype of `input`.
@@ -77,20 +75,19 @@ def assert_consistent(
     >>> sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
     """
     _dispatch.namespace(input)  # says so if it is no array
-    dtype = dtype_name(input)
     if backends is not None and (isinstance(backends, str) or not backends):
         raise ValueError(f"backends must be a sequence of names, at least one; got {backends!r}")
-    host_input = _on_host(input, "input")
+    host_input, dtype = _on_host(input, "input"), dtype_name(input)
     targets = () if target is None else (_on_host(target, "target"),)
     found = _all_places(dtype) if backends is None else _named_places(backends, dtype)
 
     given = {"where": where, "lengths": lengths, "weight": weight}
-    options = {name: _on_host(x, name) for name, x in given.items() if x is not None}
-    cotangent = _random_weights(loss, host_input.astype(np.float64), *targets, **options)
-    expected = reference(loss, host_input, *targets, cotangent=cotangent, **options)
+    options: dict[str, Any] = {k: _on_host(x, k) for k, x in given.items() if x is not None}
+    options["cotangent"] = _random_weights(loss, host_input.astype(float), *targets, **options)
+    expected = reference(loss, host_input, *targets, **options)
     complaints = []
     for place in found:
-        got, _ = evaluate(loss, place, host_input, dtype, *targets, cotangent=cotangent, **options)
+        got, _ = evaluate(loss, place, host_input, dtype, *targets, **options)
         for what, difference in differences(got, expected, rtol, atol).items():
             if not difference.agrees:
                 complaints.append(f"{place}: the {what} {difference}")

@@ -160,6 +160,45 @@ def test_a_bad_label_in_a_trace_gives_nan(row):
     assert np.isfinite(gradient[jnp.asarray([0, 2, 3])]).all()
 
 
+# With all that a call takes beside the target: lengths for each sample, a mask for each entry.
+KEPT = np.random.default_rng(2).random(SPIKES.shape) < 0.8
+OPTIONS = {"lengths": np.asarray([STEPS, 0, 17, 30]), "where": KEPT}
+WEIGHT = np.asarray([1.0, 0.5, 0.0])
+OPTIONAL = {
+    "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
+    "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4), 0, readout="count"), LABELS, WEIGHT),
+    "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
+    "SpikeMax, window": (sx.SpikeMax(7), np.asarray([0, 1, -100, 2]), WEIGHT),
+    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
+        reduction="batchmean"), LABELS, WEIGHT),
+    "SpikeMoid": (sx.SpikeMoid(num_classes=1), HOT[:, 2:], WEIGHT[:1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", OPTIONAL)
+@pytest.mark.parametrize("x64", [True, False], ids=["x64", "x32"])
+def test_options_compose(row, x64):
+    loss, target, weight = OPTIONAL[row]
+    options = {**OPTIONS} if weight is None else {**OPTIONS, "weight": weight}
+    _, expected = sx.value_and_grad(loss)(SPIKES, target, **options)
+
+    def transformed(spikes, target, options):
+        def whole(spikes):
+            return loss(spikes, target, **options)
+
+        return jax.grad(whole)(spikes), jax.jacfwd(whole)(spikes), jax.hessian(whole)(spikes)
+
+    with jax.enable_x64(x64):
+        placed = jax.tree.map(jnp.asarray, (SPIKES, target, options))
+        reverse, forward, hessian = map(np.asarray, jax.jit(transformed)(*placed))
+    rtol = 1e-12 if x64 else 1e-5
+    close(reverse, expected, rtol)
+    close(forward, expected, rtol)
+    hessian = hessian.reshape(SPIKES.size, -1)
+    assert np.isfinite(hessian).all()
+    close(hessian, hessian.T, rtol)
+
+
 SHARDED = """
 import re
 
@@ -168,7 +207,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import spikeloss_xp as sx
-from test_jax import ROWS, SPIKES, close
+from test_jax import OPTIONAL, OPTIONS, ROWS, SPIKES, close
 
 COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
 
@@ -209,6 +248,34 @@ for devices in (2, 4):
             mesh=mesh, in_specs=(parts, parts), out_specs=PartitionSpec(),
         ))
         close(total(*arrays), expected, 1e-5)
+    for row, (loss, target, weight) in OPTIONAL.items():
+        options = {**OPTIONS} if weight is None else {**OPTIONS, "weight": weight}
+        expected, gradient = sx.value_and_grad(loss)(SPIKES, target, **options)
+        split = NamedSharding(mesh, PartitionSpec("batch"))
+        placed = jax.device_put((SPIKES.astype(np.float32), target, OPTIONS), split)
+        weights = {} if weight is None else {"weight": weight.astype(np.float32)}
+
+        def evaluate(spikes, target, options):
+            return sx.value_and_grad(loss)(spikes, target, **options, **weights)
+
+        compiled = jax.jit(evaluate).lower(*placed).compile()
+        got, slope = compiled(*placed)
+        close(got, expected, 1e-5)
+        close(np.asarray(slope), gradient, 1e-5)
+        crossing = set(re.findall(COLLECTIVES, compiled.as_text()))
+        assert crossing <= {"all-reduce"}, (row, crossing)
+
+# Labels go where the spikes are, from another device, and to all of a mesh.
+here, there = jax.devices()[:2]
+mesh = mesh_of(2, AxisType.Auto)
+for row in ("SpikeTime", "SpikeMax", "SpikeMoid, window"):
+    loss, target = ROWS[row]
+    expected, _ = sx.value_and_grad(loss)(SPIKES, target)
+    for place in (there, NamedSharding(mesh, PartitionSpec("batch"))):
+        spikes = jax.device_put(SPIKES.astype(np.float32), place)
+        value, slope = sx.value_and_grad(loss)(spikes, jax.device_put(target, here))
+        close(value, expected, 1e-5)
+        assert value.devices() == slope.devices() == spikes.devices()
 print("sharded")
 """
 

@@ -202,6 +202,51 @@ def test_export(row):
     torch.testing.assert_close(exported.module()(SPIKES), case(SPIKES))
 
 
+# With all that a call takes beside the target: lengths for each sample, a mask for each entry.
+KEPT = torch.rand(SPIKES.shape, generator=torch.Generator().manual_seed(2)) < 0.8
+OPTIONS = {"lengths": torch.tensor([STEPS, 0, 17]), "where": KEPT}
+WEIGHT = torch.tensor([1.0, 0.5, 2.0, 0.0], dtype=torch.float64)
+OPTIONAL = {
+    "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
+    "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4, 0.5), 0, readout="count"), LABELS, WEIGHT),
+    "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
+    "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), torch.tensor([0, 3, -100]), WEIGHT),
+    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
+        reduction="batchmean"), LABELS, WEIGHT),
+    "SpikeMoid": (sx.SpikeMoid(num_classes=2), HOT[:, 2:], WEIGHT[:2]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", OPTIONAL)
+def test_options_compose(row):
+    loss, target, weight = OPTIONAL[row]
+    once = {} if weight is None else {"weight": weight}
+    on_host = {name: x.numpy() for name, x in {**OPTIONS, **once}.items()}
+    _, expected = sx.value_and_grad(loss)(SPIKES.numpy(), target.numpy(), **on_host)
+
+    def whole(spikes):
+        return loss(spikes, target, **OPTIONS, **once)
+
+    def check(gradient):
+        atol = 1e-12 * np.abs(expected).max()
+        np.testing.assert_allclose(gradient.detach().numpy(), expected, rtol=0, atol=atol)
+
+    check(torch.func.grad(whole)(SPIKES))
+    check(torch.func.jacfwd(whole)(SPIKES))
+    compiled = torch.compile(whole, fullgraph=True, backend="aot_eager")
+    check(gradient_of(compiled))
+    hessian = torch.func.hessian(whole)(SPIKES).reshape(SPIKES.numel(), -1)
+    assert hessian.isfinite().all()
+    torch.testing.assert_close(hessian, hessian.T)
+    if loss.reduction == "sum":
+
+        def of_one(sample, y, length, kept):
+            return loss(sample[None], y[None], lengths=length[None], where=kept[None], **once)
+
+        each = torch.func.vmap(torch.func.grad(of_one))
+        check(each(SPIKES, target, OPTIONS["lengths"], OPTIONS["where"]))
+
+
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device"))]  # fmt: skip
 
