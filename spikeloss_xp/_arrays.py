@@ -77,6 +77,12 @@ def moved(xp: Namespace, x: Array, source: int, destination: int) -> Array:
     return xp.permute_dims(x, tuple(axes))
 
 
+def per_sample(xp: Namespace, x: Array, factor: Array, batch_axis: int = 0) -> Array:
+    """Return `x`, that of each sample times its factor."""
+    axes = tuple(-1 if axis == batch_axis else 1 for axis in range(x.ndim))
+    return x * xp.reshape(factor, axes)
+
+
 def constant(xp: Namespace, like: Array, values: Any) -> Array:
     """Return numbers of our own as an array with the dtype and device of `like`."""
     device = _dispatch.adapter(xp).device(like)

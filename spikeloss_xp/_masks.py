@@ -67,3 +67,19 @@ def silenced(xp: Namespace, x: Array, mask: Array) -> tuple[Array, Pullback]:
     """
     silence = _arrays.constant(xp, x, 0.0)
     return xp.where(mask, x, silence), lambda cotangent: xp.where(mask, cotangent, silence)
+
+
+def by_class(
+    xp: Namespace, layout: Layout, x: Array, kept: Array | None
+) -> tuple[Array, Array | None, Pullback]:
+    """Return an input as `[batch, class, time]`, silent where it is masked, and its mask alike.
+
+    The class axis of the mask has length 1 if the mask is the same for all neurons.
+    """
+    x, to_input = layout.batch_class_time(xp, x)
+    if kept is None:
+        return x, None, to_input
+    kept, _ = layout.batch_class_time(xp, kept)
+    kept = xp.broadcast_to(kept, (*kept.shape[:-1], layout.steps))
+    x, to_all = silenced(xp, x, kept)
+    return x, kept, lambda cotangent: to_input(to_all(cotangent))

@@ -1,8 +1,9 @@
 """Classifiers: which class spike trains stand for, and how sure that is."""
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _dispatch, readouts
+from spikeloss_xp import _arrays, _checks, _dispatch, _masks, readouts
 from spikeloss_xp._layout import CLASS, Layout
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.criteria import EPSILON
@@ -14,28 +15,34 @@ class _Classifier:
     time_window: int | None
     mode: str
     eps: float
+    num_classes: int | None
     time_axis: int
 
     def __post_init__(self) -> None:
         _checks.one_of(MODES, self.mode, "mode")
         object.__setattr__(self, "eps", _checks.not_negative(self.eps, "eps"))
+        number = _checks.optional_count(self.num_classes, "num_classes")
+        object.__setattr__(self, "num_classes", number)
         object.__setattr__(self, "time_axis", _checks.integer(self.time_axis, "time_axis"))
 
-    def __call__(self, spikes: Array) -> Array:
+    def __call__(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the prediction."""
-        return self.predict(spikes)
+        return self.predict(spikes, where=where, lengths=lengths)
 
-    def forward(self, spikes: Array) -> Array:
+    def forward(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the prediction: the same as calling it."""
-        return self.predict(spikes)
+        return self.predict(spikes, where=where, lengths=lengths)
 
-    def rate(self, spikes: Array) -> Array:
+    def rate(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the rates, in spikes per time step.
 
         Parameters
         ----------
         spikes : array
             ``[batch, *space, time]``, with time where `time_axis` says.
+        where, lengths : array or sequence, optional
+            What of the spikes counts, as for the losses. The rate is that of the steps that do,
+            and 0 if none does; in a moving window the others are silent.
 
         Returns
         -------
@@ -47,12 +54,12 @@ class _Classifier:
         ValueError, TypeError
             If `spikes` is not an array of real numbers with at least three axes.
         """
-        xp, layout, rate = self._rate(spikes)
+        xp, layout, rate = self._rate(spikes, where, lengths)
         return self._natural(xp, layout, rate)
 
-    def confidence(self, spikes: Array) -> Array:
+    def confidence(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
-        xp, layout, rate = self._rate(spikes)
+        xp, layout, rate = self._rate(spikes, where, lengths)
         if self.mode == "probability":
             confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
         else:
@@ -62,21 +69,26 @@ class _Classifier:
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
         return self._natural(xp, layout, confidence)
 
-    def predict(self, spikes: Array) -> Array:
+    def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the index of the class with the highest rate, the first of several.
 
         The shape is that of the rates without their class axis.
         """
-        xp, layout, rate = self._rate(spikes)
+        xp, layout, rate = self._rate(spikes, where, lengths)
         return self._natural(xp, layout, xp.argmax(rate, axis=CLASS))
 
-    def _rate(self, spikes: Array) -> tuple[Namespace, Layout, Array]:
+    def _rate(self, spikes: Array, where: Any, lengths: Any) -> tuple[Namespace, Layout, Array]:
         xp = _dispatch.namespace(spikes, "spikes")
         layout = Layout.of(spikes, self.time_axis, smallest_rank=3)
         spikes, _ = _arrays.floating(xp, spikes, "spikes")
-        by_class, _ = layout.batch_class_time(xp, spikes)
-        reading, _ = readouts.rate(xp, by_class, self.time_window)
-        return xp, layout, reading.u
+        kept, factor = _masks.kept(xp, layout, spikes, where, lengths)
+        spikes, kept, _ = _masks.by_class(xp, layout, spikes, kept)
+        size = layout.neurons // layout.classes(self.num_classes)
+        if size > 1:
+            spikes, kept, _ = readouts.population(xp, spikes, kept, size)
+        reading, _ = readouts.rate(xp, spikes, self.time_window, kept)
+        rate = reading.u if factor is None else _arrays.per_sample(xp, reading.u, factor)
+        return xp, layout, rate
 
     def _natural(self, xp: Namespace, layout: Layout, x: Array) -> Array:
         return x if self.time_window is None else layout.natural(xp, x)[0]
@@ -92,6 +104,9 @@ class Rate(_Classifier):
         What `confidence` returns: the normalised rates, their softmax, or the logarithm of that.
     eps : float, default 1e-6
         Added to the sum of rates, so that the confidence of silence is 0.
+    num_classes : int, optional
+        The number of classes, each the mean of a group of neighbouring neurons. Without it each
+        neuron is a class.
     time_axis : int, default -1
         The axis of the spikes that is time.
 
@@ -111,6 +126,7 @@ class Rate(_Classifier):
     _: KW_ONLY
     mode: str = "probability"
     eps: float = EPSILON
+    num_classes: int | None = None
     time_axis: int = -1
 
     time_window = None
@@ -128,6 +144,9 @@ class MovingWindow(_Classifier):
         What `confidence` returns: the normalised rates, their softmax, or the logarithm of that.
     eps : float, default 1e-6
         Added to the sum of rates, so that the confidence of silence is 0.
+    num_classes : int, optional
+        The number of classes, each the mean of a group of neighbouring neurons. Without it each
+        neuron is a class.
     time_axis : int, default -1
         The axis of the spikes that is time. What is returned has time there too.
 
@@ -148,6 +167,7 @@ class MovingWindow(_Classifier):
     mode: str = "probability"
     eps: float = EPSILON
     _: KW_ONLY
+    num_classes: int | None = None
     time_axis: int = -1
 
     def __post_init__(self) -> None:

@@ -94,11 +94,13 @@ def highest(xp: Namespace, spikes: Array, kept: Array | None = None) -> tuple[Re
     u = xp.max(seen, axis=-1)
 
     def pullback(cotangent: Array) -> Array:
-        reached = xp.astype(seen == u[..., None], seen.dtype)
+        reached = xp.astype(seen == xp.max(seen, axis=-1, keepdims=True), seen.dtype)
         one = _arrays.constant(xp, seen, 1.0)  # none is reached where there is a NaN
         sharing = xp.maximum(xp.sum(reached, axis=-1, keepdims=True), one)
         return cotangent[..., None] * reached / sharing
 
+    if read is not None:
+        u = xp.where(read, u, _arrays.constant(xp, spikes, 0.0))
     return Reading(u, kept=read), pullback
 
 

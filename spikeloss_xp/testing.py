@@ -62,8 +62,7 @@ def assert_consistent(
     AssertionError
         If some backend disagrees: the message shows which, in what, by how much, and where.
     ValueError
-        If a backend that was named cannot be used, or has no dtype like that of `input`; if none
-        is named in `backends`.
+        If `backends` names none, or one that cannot be used or has no dtype like that of `input`.
     TypeError
         If `input` is not an array.
 

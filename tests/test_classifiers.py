@@ -139,3 +139,34 @@ def test_classifiers_are_values(classifier):
     assert eval(repr(classifier), vars(sx)) == classifier
     with pytest.raises(dataclasses.FrozenInstanceError):
         classifier.mode = "probability"
+
+
+def test_groups_of_neurons_are_classes(backend):
+    spikes = np.random.default_rng(3).random((2, 6, 20))
+    groups = spikes.reshape(2, 3, 2, 20).mean(axis=2)
+    for whole, by_group in (
+        (sx.Rate(), sx.Rate(num_classes=3)),
+        (sx.MovingWindow(4), sx.MovingWindow(4, num_classes=3)),
+    ):
+        for method in ("rate", "confidence", "predict"):
+            got = getattr(by_group, method)(backend.asarray(spikes))
+            wanted = getattr(whole, method)(groups)
+            close(backend.numpy(got), wanted, backend.rtol)
+    with pytest.raises(ValueError, match="num_classes=4 must divide the number of neurons, 6"):
+        sx.Rate(num_classes=4).predict(backend.asarray(spikes))
+
+
+def test_padded_samples_are_classified_as_without_padding(backend):
+    spikes = np.random.default_rng(4).random((3, 4, 20))
+    lengths = [20, 7, 12]
+    padded = np.where(np.arange(20) < np.reshape(lengths, (3, 1, 1)), spikes, np.nan)
+    for classifier in (sx.Rate(), sx.MovingWindow(5)):
+        got = backend.numpy(classifier.confidence(backend.asarray(padded), lengths=lengths))
+        predicted = backend.numpy(classifier(backend.asarray(padded), lengths=lengths))
+        for i, length in enumerate(lengths):
+            alone = spikes[i : i + 1, :, :length]
+            steps = (slice(length),) if got.ndim == 3 else ()
+            close(got[(i, slice(None), *steps)], classifier.confidence(alone)[0], backend.rtol)
+            np.testing.assert_array_equal(predicted[(i, *steps)], classifier(alone)[0])
+    silent = sx.Rate().rate(backend.asarray(padded), where=[False, True, False], lengths=lengths)
+    assert not backend.numpy(silent)[[0, 2]].any()

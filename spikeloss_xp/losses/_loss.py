@@ -182,14 +182,8 @@ class RateLoss(Loss):
             weights = _targets.class_weights(xp, spikes, weight, classes, labels.hot.ndim)
             labels = self._weigh(xp, labels, weights)
 
-        spikes, to_spikes = layout.batch_class_time(xp, spikes)
-        pullbacks = [to_spikes]
-        if kept is not None:
-            kept, _ = layout.batch_class_time(xp, kept)
-            kept = xp.broadcast_to(kept, (*kept.shape[:-1], layout.steps))
-            spikes, to_spikes = _masks.silenced(xp, spikes, kept)
-            pullbacks.append(to_spikes)
-        return spikes, labels, kept, _reduction.reverse(*pullbacks)
+        signal, kept, to_spikes = _masks.by_class(xp, layout, spikes, kept)
+        return signal, labels, kept, to_spikes
 
     @abstractmethod
     def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:

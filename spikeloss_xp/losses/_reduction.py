@@ -12,16 +12,14 @@ def left_out(
     xp: Namespace, terms: Array, counted: Array | None, factor: Array | None, batch_axis: int
 ) -> tuple[Array, Pullback]:
     """Return the terms, those of each sample times a factor, and 0 for those that do not count."""
-    if factor is not None:
-        axes = tuple(-1 if axis == batch_axis else 1 for axis in range(terms.ndim))
-        factor = xp.reshape(factor, axes)
-        terms = terms * factor
 
-    def pullback(cotangent: Array) -> Array:
-        cotangent = _chosen(xp, counted, cotangent)
-        return cotangent if factor is None else cotangent * factor
+    def multiplied(x: Array) -> Array:
+        return x if factor is None else _arrays.per_sample(xp, x, factor, batch_axis)
 
-    return _chosen(xp, counted, terms), pullback
+    # Both are their own adjoints.
+    return _chosen(xp, counted, multiplied(terms)), lambda cotangent: multiplied(
+        _chosen(xp, counted, cotangent)
+    )
 
 
 def _chosen(xp: Namespace, counted: Array | None, terms: Array) -> Array:

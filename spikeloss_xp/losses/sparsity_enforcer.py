@@ -129,13 +129,8 @@ class SparsityEnforcer:
         if where is not None or lengths is not None or self.per == "neuron":
             layout = Layout.of(input, self.time_axis, smallest_rank=2)
             kept, factor = _masks.kept(xp, layout, events, where, lengths)
-            events, to_events = layout.batch_class_time(xp, events)
+            events, kept, to_events = _masks.by_class(xp, layout, events, kept)
             pullbacks.append(to_events)
-            if kept is not None:
-                kept, _ = layout.batch_class_time(xp, kept)
-                kept = xp.broadcast_to(kept, (*kept.shape[:-1], layout.steps))
-                events, to_events = _masks.silenced(xp, events, kept)
-                pullbacks.append(to_events)
 
         term, to_events = self._of_rates(xp, events, kept)
         if factor is not None:  # a length that cannot be has no plausible loss
