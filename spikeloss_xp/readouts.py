@@ -91,10 +91,11 @@ def highest(xp: Namespace, spikes: Array, kept: Array | None = None) -> tuple[Re
     if kept is not None:
         lowest = _arrays.constant(xp, spikes, xp.finfo(spikes.dtype).min)
         seen, read = xp.where(kept, spikes, lowest), xp.any(kept, axis=-1)
-    u = xp.max(seen, axis=-1)
+    peak = xp.max(seen, axis=-1, keepdims=True)
+    u = peak[..., 0]
 
     def pullback(cotangent: Array) -> Array:
-        reached = xp.astype(seen == xp.max(seen, axis=-1, keepdims=True), seen.dtype)
+        reached = xp.astype(seen == peak, seen.dtype)
         one = _arrays.constant(xp, seen, 1.0)  # none is reached where there is a NaN
         sharing = xp.maximum(xp.sum(reached, axis=-1, keepdims=True), one)
         return cotangent[..., None] * reached / sharing
