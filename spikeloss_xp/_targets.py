@@ -5,8 +5,7 @@ need of.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ from spikeloss_xp._layout import CLASS, Layout
 from spikeloss_xp._typing import Array, Namespace
 
 
-@dataclass(frozen=True)
-class Labels:
+class Labels(NamedTuple):
     """What is wanted of each class, in each sample or at each step.
 
     Attributes

@@ -10,8 +10,7 @@ it has the same axes, the class axis perhaps of length 1, or is None where all o
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from spikeloss_xp import _arrays, _dispatch
 from spikeloss_xp._layout import CLASS
@@ -19,8 +18,7 @@ from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.filters import backwards, causal_filter
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What was read, and its units.
 
     Attributes

@@ -10,7 +10,6 @@ the reduction.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from spikeloss_xp import _arrays, _checks, _dispatch, _masks, _targets, readouts
@@ -193,7 +192,7 @@ class RateLoss(Loss):
         """Return labels that know the weights of the classes: each term has that of its label."""
         chosen = xp.where(labels.hot, weights, _arrays.constant(xp, weights, 0.0))
         amount = xp.sum(chosen, axis=CLASS, keepdims=True)
-        return replace(labels, amount=amount, weight=weights)
+        return labels._replace(amount=amount, weight=weights)
 
     def _readout(
         self, xp: Namespace, signal: Array, kept: Array | None
@@ -208,7 +207,8 @@ class RateLoss(Loss):
         else:
             windowed = readouts.WINDOWED[self.readout]
             reading, to_classes = windowed(xp, signal, self.moving_window, kept)
-        reading = replace(reading, spike=reading.spike / size)
+        if size > 1:
+            reading = reading._replace(spike=reading.spike / size)
         return reading, _reduction.reverse(*pullbacks, to_classes)
 
     def _settle(
@@ -221,7 +221,7 @@ class RateLoss(Loss):
         u = xp.where(counted, reading.u, one)  # at which no criterion is infinite, or has NaN slope
         kept = None if reading.kept is None else reading.kept | ~counted
         return (
-            replace(reading, u=u, kept=kept),
+            reading._replace(u=u, kept=kept),
             counted,
             lambda cotangent: xp.where(counted, cotangent, zero),
         )

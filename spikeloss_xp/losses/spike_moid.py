@@ -1,6 +1,6 @@
 """SpikeMoid: each class should fire, or not, on its own account."""
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from spikeloss_xp import _checks, _targets, criteria
@@ -94,7 +94,7 @@ class SpikeMoid(RateLoss):
         )
 
     def _weigh(self, xp: Namespace, labels: Labels, weights: Array) -> Labels:
-        return replace(labels, amount=weights, weight=weights)  # each class has a term of its own
+        return labels._replace(amount=weights, weight=weights)  # each class has a term of its own
 
     def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
         published = self.numerics == "lava"

@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from spikeloss_xp import _arrays, _checks, _targets, criteria, readouts
-from spikeloss_xp._layout import CLASS, Layout
+from spikeloss_xp._layout import Layout
 from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.losses._loss import RateLoss
@@ -111,13 +111,21 @@ class SpikeRate(RateLoss):
 
     def _wanted(self, xp: Namespace, reading: Reading, labels: Labels) -> Array:
         """Return what is to be read of each class."""
-        axes = tuple(-1 if axis == CLASS else 1 for axis in range(reading.u.ndim))
         true, false = (
-            xp.reshape(_arrays.constant(xp, reading.u, rate), axes) * reading.most
-            for rate in (self.true_rate, self.false_rate)
+            self._rates(xp, reading, rates) for rates in (self.true_rate, self.false_rate)
         )
         nan = _arrays.constant(xp, reading.u, math.nan)
         return xp.where(labels.hot, true, xp.where(labels.valid, false, nan))
+
+    @staticmethod
+    def _rates(xp: Namespace, reading: Reading, rates: float | tuple[float, ...]) -> Array:
+        """Return rates in the units of the reading, with a class axis if they differ."""
+        if isinstance(rates, float) and isinstance(reading.most, float | int):
+            return _arrays.constant(xp, reading.u, rates * reading.most)
+        each = _arrays.constant(xp, reading.u, rates)
+        if each.ndim:
+            each = xp.reshape(each, (1, -1, 1)[: reading.u.ndim])
+        return each * reading.most
 
     def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
         difference = reading.u - self._wanted(xp, reading, wanted)
