@@ -63,6 +63,33 @@ def test_value_and_gradient_are_those_of_numpy(name, chunks, not_computing):
                 assert gradient.chunks == lazy.chunks
 
 
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        (sx.SpikeTime(2, 4, reduction="mean"), DESIRED),
+        (sx.SpikeMax(3, label_smoothing=0.25, reduction="mean"), LABEL),
+        (sx.SpikeMax(mode="softmax", readout="max", reduction="batchmean"), LABEL),
+        (sx.SpikeRate(0.5, 0.25, readout="last", num_classes=1), np.asarray([-100, 0])),
+        (sx.SpikeMoid(3), cases.MULTI_HOT),
+        (sx.SparsityEnforcer(0.1, min_rate=0.05, per="neuron"), None),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_masks_and_weights_are_those_of_numpy(loss, target, chunks, not_computing):
+    spikes = SPIKES["graded"]
+    options = {"lengths": np.asarray([4, 5]), "where": spikes > 0.4}
+    if not isinstance(loss, sx.SpikeTime | sx.SparsityEnforcer):
+        options["weight"] = np.asarray([1.0, 0.5, 2.0])[: getattr(loss, "num_classes", None)]
+    targets = () if target is None else (target,)
+    wanted = sx.value_and_grad(loss)(spikes, *targets, **options)
+    lazy = da.from_array(spikes, chunks=CHUNKS[chunks])
+    for given in (options, {name: da.asarray(option) for name, option in options.items()}):
+        got = sx.value_and_grad(loss)(lazy, *targets, **given)
+        for one, expected in zip(computed(*got), wanted, strict=True):
+            close(one, expected, RTOL)
+
+
 def test_collected_terms_and_classifiers_are_those_of_numpy(not_computing):
     spikes = SPIKES["binary"]
     lazy = da.from_array(spikes, chunks=(1, 3, 2))
