@@ -52,7 +52,8 @@ class _Classifier:
         Raises
         ------
         ValueError, TypeError
-            If `spikes` is not an array of real numbers with at least three axes.
+            If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
+            does not divide the number of neurons, or if a mask does not fit.
         """
         xp, layout, rate = self._rate(spikes, where, lengths)
         return self._natural(xp, layout, rate)
@@ -72,7 +73,7 @@ class _Classifier:
     def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the index of the class with the highest rate, the first of several.
 
-        The shape is that of the rates without their class axis.
+        The shape is that of the rates without their class axis. Where nothing counts it is 0.
         """
         xp, layout, rate = self._rate(spikes, where, lengths)
         return self._natural(xp, layout, xp.argmax(rate, axis=CLASS))

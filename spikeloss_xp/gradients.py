@@ -26,9 +26,10 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
     -------
     callable
         ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``, where the
-        targets and options are those of the loss: ``where``, say. The value is detached
-        from any gradient graph, and the input is not changed. The gradient has the shape, library,
-        device and dtype of `input`; of bool and integer spikes, the dtype computed in.
+        targets and options are those of the loss: ``target``, ``where``, ``lengths`` and
+        ``weight``. The value is detached from any gradient graph, and `input`, one array, is not
+        changed. The gradient has the shape, library, device and dtype of `input`; of bool and
+        integer spikes, the dtype computed in.
         With ``reduction="none"`` a `cotangent` of the shape of the terms is needed, and the
         gradient is that of ``sum(cotangent * terms)``.
 

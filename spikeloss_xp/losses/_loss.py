@@ -57,19 +57,22 @@ class Loss(ABC):
         lengths : array or sequence of int, optional
             How many steps of each sample count, from 0 to all: ``[batch]``. The rest is masked.
         weight : array or sequence of float, optional
-            Weights of the classes, ``[class]``: what the terms are multiplied by, and what a mean
-            divides by the sum of. `SpikeTime` has none.
+            Weights of the classes, ``[class]``, finite and at least 0. A term is multiplied by
+            the weight of its label, of `SpikeMoid` by that of its class, and a mean divides by
+            the sum of those weights instead of the number of terms. `SpikeTime` has none.
 
         Returns
         -------
         array
-            A scalar array, or the terms with ``reduction="none"``; 0 if nothing counts.
+            A scalar array, 0 if nothing counts; or the terms with ``reduction="none"``, 0 where
+            they do not count.
 
         Raises
         ------
         ValueError, TypeError
             If an argument has the wrong shape, dtype, library or range; the message says what
-            arrived and what was expected.
+            arrived and what was expected. The range is checked where values can be read for free;
+            elsewhere a label or length out of range makes the terms of its sample NaN.
         """
         value, _ = self._evaluate(input, target, where=where, lengths=lengths, weight=weight)
         return value

@@ -19,13 +19,14 @@ class SparsityEnforcer:
     r"""Squared distance of mean event rates from a range of rates.
 
     .. math::
-        L = \lambda \sum_x \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2,
+        L = \lambda \sum_x \Big(
+            \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Big),
         \qquad m_x = \operatorname{mean} |x|
 
     for arrays :math:`x`, usually one a layer. Called with an array it returns that array's term,
-    and with a sequence of them the sum of theirs, and remembers nothing: the form for a function
-    that is to be compiled. As layers of a network come by, `append` collects their terms, and
-    `loss` is the sum.
+    and with a sequence or mapping of them the sum of theirs, and remembers nothing: the form for a
+    function that is to be compiled. As layers of a network come by, `append` collects their terms,
+    and `loss` is the sum.
 
     Parameters
     ----------
@@ -35,13 +36,14 @@ class SparsityEnforcer:
     lam : float, default 1.0
         The factor :math:`\lambda` of the loss; at least 0.
     min_rate : float, default 0
-        The mean event rate :math:`r_\text{min}` below which it is penalised; from 0 to `max_rate`.
+        The mean event rate :math:`r_\text{min}` below which it is penalised, in events per time
+        step; from 0 to `max_rate`.
     per : {"array", "neuron"}, default "array"
         Whose rate is meant: that of the whole array, or that of each neuron, over batch and time.
         The term is then the mean over neurons, so that one that fires too much and one that never
         fires do not make up for each other.
     time_axis : int, default -1
-        The axis of an array that is time. Of no effect on whole arrays without a mask.
+        The axis of an array that is time. Of no effect with ``per="array"`` and no mask.
 
     Raises
     ------
@@ -107,7 +109,13 @@ class SparsityEnforcer:
         Returns
         -------
         array
-            A scalar array on the library and device of `input`.
+            A scalar array on the library and device of `input`; 0 if nothing counts.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no array, or one without elements or, where the batch and time axes matter,
+            with too few axes; if the shape, dtype, library or range of a mask is wrong.
         """
         several = input.values() if isinstance(input, Mapping) else input
         arrays = tuple(several) if isinstance(input, Mapping | list | tuple) else (input,)
@@ -171,7 +179,7 @@ class SparsityEnforcer:
         return self.lam * mean, pullback
 
     def append(self, x: Array, *, where: Any = None, lengths: Any = None) -> None:
-        """Collect the term of one array."""
+        """Collect the term of one array, or the sum over several."""
         self._terms.append(self(x, where=where, lengths=lengths))
 
     def clear(self) -> None:

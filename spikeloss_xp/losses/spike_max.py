@@ -36,11 +36,13 @@ class SpikeMax(RateLoss):
         ``[batch]``, or ``[batch, time]`` with a window.
     readout : {"rate", "count", "max", "last"}, default "rate"
         What is read of a neuron: its rate, its number of spikes, or of a membrane potential the
-        largest or the last. Potentials are logits, and need the softmax mode.
+        largest or the last, over all of time. Potentials are logits, and need the softmax mode.
     temperature : float, default 1
-        What the logits of the softmax mode are divided by; above 0.
+        What the logits of the softmax mode are divided by, in units of what is read; above 0. The
+        other mode has none.
     label_smoothing : float, default 0
-        The part of a label that is spread evenly over all classes; below 1.
+        The part of a label that is spread evenly over all classes; at least 0 and below 1. The
+        published numerics have none.
     pseudo_count : float, default 0.5
         How many spikes :math:`a` of the labelled neuron are few enough for the logarithm to go on
         along its tangent; above 0. Of no effect in the softmax mode.
@@ -66,7 +68,8 @@ class SpikeMax(RateLoss):
     ``[batch, time]``. An index that is no class raises where values can be read for free, and
     makes the loss NaN elsewhere (on a GPU, in a traced function).
 
-    Below a rate of :math:`r_0 = a / T` (or :math:`a / W`) of the labelled neuron, where
+    Below a rate of :math:`r_0 = a / T` (with a window :math:`a / W`, of counts :math:`a`, with
+    `num_classes` divided by the number of neurons of a class) of the labelled neuron, where
     :math:`-\log r` would go to infinity, the missing part :math:`d = r_0 - r_y` is given to every
     class, and the term is
     :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`. With the default no binary spike

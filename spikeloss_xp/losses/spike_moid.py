@@ -29,12 +29,13 @@ class SpikeMoid(RateLoss):
         Add the terms; average them; divide their sum by the number of samples; or return them:
         ``[batch, class]``, or ``[batch, class, time]`` with a window.
     alpha : float, default 1
-        Temperature :math:`\alpha`, in spikes per time step; above 0.
+        Temperature :math:`\alpha`, in units of what is read: for rates, spikes per time step;
+        above 0.
     theta : float, default 0
-        The rate :math:`\theta` at which a class is as probable as not.
+        The rate :math:`\theta`, in the same units, at which a class is as probable as not.
     readout : {"rate", "count", "max", "last"}, default "rate"
         What is read of a neuron: its rate, its number of spikes, or of a membrane potential the
-        largest or the last. `alpha` and `theta` are in units of what is read.
+        largest or the last, over all of time.
     numerics : {"stable", "lava"}, default "stable"
         ``"lava"`` gives the published values where `p` rounds to 0 or 1 too: 100, without a
         gradient.

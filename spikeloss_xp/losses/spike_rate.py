@@ -31,7 +31,7 @@ class SpikeRate(RateLoss):
         The rate wanted of the labelled class, in spikes per time step, between 0 and 1: one for
         all classes, or one for each.
     false_rate : float or sequence of float
-        The rate wanted of a class that is not the labelled one.
+        The rate wanted of a class that is not the labelled one, likewise.
     moving_window : int, optional
         Length :math:`W` of the moving window, in time steps. Without one the rate is over all of
         time.
@@ -39,9 +39,9 @@ class SpikeRate(RateLoss):
         Add the terms; average them; divide their sum by the number of samples; or return them:
         ``[batch, class]``, or ``[batch, class, time]`` with a window.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read of a neuron: its rate; its number of spikes, of which the wanted rates then
-        say how many there should be; or of a membrane potential the largest or the last. Wanted
-        potentials, with a window of 1 too, may be any numbers.
+        What is read of a neuron: its rate; its number of spikes, which is compared with the wanted
+        rate times the number of steps; or of a membrane potential the largest or the last, over
+        all of time. With these two, and with a window of 1, what is wanted may be any numbers.
     num_classes : int, optional
         The number of classes, each a group of as many neighbouring neurons, which it is the mean
         of. Without it each neuron is a class.

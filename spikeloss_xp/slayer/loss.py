@@ -36,7 +36,7 @@ class SpikeTime(torch.nn.Module):
         Length of the filter, in time steps.
     filter_order : int, default 1
         How many exponentials are convolved.
-    reduction : {"sum", "mean", "none"}, default "sum"
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are combined.
 
     Attributes
@@ -114,7 +114,7 @@ class SpikeRate(_RateLoss):
         The rates wanted of the labelled class and of the others, in spikes per time step.
     moving_window : int, optional
         Length of the moving window, in time steps.
-    reduction : {"sum", "mean", "none"}, default "sum"
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are combined.
 
     Attributes
@@ -158,7 +158,7 @@ class SpikeMax(_RateLoss):
         Length of the moving window, in time steps.
     mode : {"probability", "softmax"}, default "probability"
         Probabilities are the rates, normalised, or their softmax.
-    reduction : {"sum", "mean", "none"}, default "sum"
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are combined.
     numerics : {"lava", "stable"}, default "lava"
         ``"stable"`` is finite where the labelled neuron is silent.
@@ -205,7 +205,7 @@ class SpikeMoid(_RateLoss):
     ----------
     moving_window : int, optional
         Length of the moving window, in time steps.
-    reduction : {"sum", "mean", "none"}, default "sum"
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are combined.
     alpha : float, default 1
         Temperature of the sigmoid.
