@@ -41,7 +41,7 @@ def test_one_of_each_is_one_of_each():
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [*pairs(jax=ONE_OF_EACH), *(("jax", form) for form in ONE_OF_EACH)]
+    ("name", "form"), [*pairs(jax=ONE_OF_EACH), *(("jax", form) for form in SOME)]
 )
 def test_a_form_is_the_formula(name, form):
     with on(name) as backend:
@@ -51,10 +51,10 @@ def test_a_form_is_the_formula(name, form):
                 call = call.but(cotangent=np.asarray(-1.75))
             else:
                 call = call.having(reduction="none")
-            agree(call, call.on(backend, compiled=True), backend.rtol)
+            agree(call, call.on(backend), backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME, without="Sparsity"))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[:1], without="Sparsity"))
 def test_reductions_are_divisions(name, form):
     with on(name) as backend:
         for make in (example, with_everything):
@@ -62,15 +62,15 @@ def test_reductions_are_divisions(name, form):
             found = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
             for reduction in BY_DIVISION:
                 reduced = call.having(reduction=reduction)
-                value, gradient = reduced.on(backend, compiled=True)
+                value, gradient = reduced.on(backend)
                 assert value.shape == ()
                 close(value, reduced.value(), backend.rtol)
                 share = reduced.cotangent / reference.divisor(reduction, found)
                 as_much = call.but(cotangent=np.full(call.cotangent.shape, share))
-                close(gradient, as_much.on(backend, compiled=True)[1], backend.rtol)
+                close(gradient, as_much.on(backend)[1], backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[1:]))
 def test_a_form_is_the_same_in_every_layout(name, form):
     """With a mask of the full shape and one for each step."""
     whole = with_everything(FORMS[form])
@@ -79,9 +79,9 @@ def test_a_form_is_the_same_in_every_layout(name, form):
         for call in (whole, whole.but(where=kept)):
             if not form.startswith("SparsityEnforcer"):
                 call = call.having(reduction="none")
-            wanted, wanted_gradient = call.on(backend, compiled=True)
+            wanted, wanted_gradient = call.on(backend)
             for time_axis in LAYOUTS:
-                value, gradient = moved(call, FORMS[form], time_axis).on(backend, compiled=True)
+                value, gradient = moved(call, time_axis).on(backend)
                 axes = contract.in_layout(FORMS[form].terms_axes, time_axis)
                 at = axes.index("time") if "time" in axes else -1
                 close(np.moveaxis(value, at, -1) if axes else value, wanted, backend.rtol)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import reference
-from calls import NOT_JAX, SOME, Call, example, pairs, with_everything
+from calls import NOT_JAX, SOME, Call, example, not_jax, one_jax, pairs, with_everything
 from cases import close
 from conftest import BACKENDS, on
 from contract import BATCH, CLASSES, FORMS, LABELS, ONE_OF_EACH, STEPS, TRAINS
@@ -32,8 +32,8 @@ def test_masked_entries_are_exactly_nothing(name, form):
     if FORMS[form].contract.target is TRAINS:
         planted = planted.but(target=np.where(kept, call.target, np.nan))
     with on(name) as backend:
-        value, gradient = planted.on(backend, compiled=True)
-        for got, without in zip((value, gradient), call.on(backend, compiled=True), strict=True):
+        value, gradient = planted.on(backend)
+        for got, without in zip((value, gradient), call.on(backend), strict=True):
             np.testing.assert_array_equal(got, without)  # so none of it is NaN
         assert not gradient[~kept].any()
         if FORMS[form].contract.target is LABELS:
@@ -72,13 +72,13 @@ def test_where_nothing_counts_the_loss_is_zero(name, form):
                 silent = call.but(loss=loss, **arguments)
                 if reduction == "none":
                     silent = silent.having()
-                value, gradient = silent.on(backend, compiled=True)
+                value, gradient = silent.on(backend)
                 assert not value.any()
                 assert gradient.shape == call.spikes.shape
                 assert not gradient.any()
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[:1]))
 def test_the_forms_of_a_mask_agree(name, form):
     call = example(FORMS[form])
     if "Sparsity" not in form:
@@ -94,14 +94,14 @@ def test_the_forms_of_a_mask_agree(name, form):
     ]
     with on(name) as backend:
         for first, *others in same:
-            wanted, wanted_gradient = call.but(**first).on(backend, compiled=True)
+            wanted, wanted_gradient = call.but(**first).on(backend)
             for other in others:
-                value, gradient = call.but(**other).on(backend, compiled=True)
+                value, gradient = call.but(**other).on(backend)
                 close(value, wanted, backend.rtol)
                 close(gradient, wanted_gradient, backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[1:2], without="Sparsity"))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[2:], without="Sparsity"))
 def test_a_padded_batch_is_its_samples_one_by_one(name, form):
     call, lengths = example(FORMS[form]), (6, 4, 1, 3, 5)
     random = np.random.default_rng(4)
@@ -139,6 +139,7 @@ ARGUMENTS = {
 }
 
 
+@one_jax
 def test_arguments_of_the_host_follow_the_spikes(backend):
     call = example(FORMS["SpikeRate-count"]).but(**ARGUMENTS)
     spikes = backend.asarray(call.spikes)
@@ -153,11 +154,13 @@ def test_arguments_of_the_host_follow_the_spikes(backend):
     wanted = call.value()
     for kind in kinds:
         options = {name: kind(value) for name, value in ARGUMENTS.items()}
-        value, gradient = sx.value_and_grad(call.loss)(spikes, target=call.target, **options)
+        value = call.loss(spikes, call.target, **options)
         assert value.device == spikes.device
         assert value.dtype == spikes.dtype
         close(backend.numpy(value), wanted, backend.rtol)
-        assert not backend.numpy(gradient)[1:3].any()
+        if backend.name in NOT_JAX:
+            _, gradient = sx.value_and_grad(call.loss)(spikes, target=call.target, **options)
+            assert not backend.numpy(gradient)[1:3].any()
 
 
 def test_arguments_on_another_device_follow_the_spikes():
@@ -190,6 +193,7 @@ def test_arguments_of_another_library_are_refused(backend, other, argument):
         *(("weight", d) for d in ("float16", "bfloat16", "float32", "float64", "int32", "uint8")),
     ],
 )
+@one_jax
 def test_dtypes_of_lengths_and_weights(backend, argument, dtype):
     if not hasattr(backend.xp, dtype) or ("64" in dtype and backend.dtype == "float32"):
         pytest.skip(f"{backend.name} has no {dtype}")
@@ -202,8 +206,8 @@ def test_dtypes_of_lengths_and_weights(backend, argument, dtype):
     close(backend.numpy(value), wanted.value(), backend.rtol)
 
 
-@pytest.mark.parametrize("name", NOT_JAX)
-def test_of_a_class_that_is_masked_nothing_counts(name):
+@not_jax
+def test_of_a_class_that_is_masked_nothing_counts(backend):
     """To SpikeMax a class that is masked everywhere is none: it is as if it had no neuron."""
     call = example(FORMS["SpikeMax-cold-softmax-rate"])
     label = np.asarray([0, 1, 3, 0, 3])
@@ -212,8 +216,7 @@ def test_of_a_class_that_is_masked_nothing_counts(name):
     for loss in (call.loss, sx.SpikeMax(), sx.SpikeMax(label_smoothing=0.25, readout="count")):
         masked = Call(loss, call.spikes, label, where=where)
         fewer = Call(loss, np.delete(call.spikes, 2, axis=1), np.asarray([0, 1, 2, 0, 2]))
-        with on(name) as backend:
-            value, gradient = masked.on(backend)
-            wanted, wanted_gradient = fewer.on(backend)
-            close(value, wanted, backend.rtol)
-            close(np.delete(gradient, 2, axis=1), wanted_gradient, backend.rtol)
+        value, gradient = masked.on(backend)
+        wanted, wanted_gradient = fewer.on(backend)
+        close(value, wanted, backend.rtol)
+        close(np.delete(gradient, 2, axis=1), wanted_gradient, backend.rtol)

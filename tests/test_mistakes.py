@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from calls import Call
+from calls import Call, one_jax
 from cases import close
 from conftest import on
 from mistakes import OF_ARRAYS, OF_OPTIONS, OF_VALUES, SPIKES
@@ -60,10 +60,10 @@ def test_a_length_that_cannot_be_where_values_are_not_read(name, form):
     loss, target = FORMS[form]
     call = Call(loss, SPIKES, target, lengths=np.asarray([4, 2, 5])).having(reduction="none")
     with on(name) as backend:
-        wanted = call.on(backend, compiled=True)
+        wanted = call.on(backend)
         for bad in (-1, 6):
             wrong = call.but(lengths=np.asarray([4, bad, 5]))
-            terms, gradient = wrong.on(backend, compiled=True)
+            terms, gradient = wrong.on(backend)
             assert np.isnan(terms[1]).all()
             assert np.isnan(gradient[1]).any()
             for got, right in zip((terms, gradient), wanted, strict=True):
@@ -85,11 +85,12 @@ def test_bad_values_where_they_are_not_read(name):
     with on(name) as backend, np.errstate(invalid="ignore"):
         for call in calls:
             loss = dataclasses.replace(call.loss, reduction="mean")
-            value, gradient = call.but(loss=loss).on(backend, compiled=True)
+            value, gradient = call.but(loss=loss).on(backend)
             assert np.isnan(value)
             assert np.isnan(gradient[1]).any()
 
 
+@one_jax
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_not_finite_in_an_entry_that_counts_shows(backend, form):
     loss, target = FORMS[form]
@@ -99,5 +100,5 @@ def test_what_is_not_finite_in_an_entry_that_counts_shows(backend, form):
         spikes = SPIKES.copy()
         spikes[1, :, -1] = bad
         with np.errstate(invalid="ignore"):  # NumPy says so of inf - inf
-            value, _ = Call(loss, spikes, target, where=where).on(backend, compiled=True)
+            value, _ = Call(loss, spikes, target, where=where).on(backend)
         assert not np.isfinite(value)

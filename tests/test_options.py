@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import reference
-from calls import NOT_JAX, Call
+from calls import Call, not_jax, one_jax
 from cases import close
 from conftest import on
 
@@ -22,43 +22,44 @@ LABEL_OF_GROUP = np.asarray([2, 0, 1])
 SOFT_OF_GROUP = np.asarray([[0.0, 1.0, 0.25], [0.5, 1.0, 0.0], [1.0, 0.0, 0.75]])
 
 
-def evaluate(backend, loss, *arrays, **options):
-    run = backend.compiled(sx.value_and_grad(loss))
-    return map(backend.numpy, run(*map(backend.asarray, arrays), **options))
-
-
 # Readouts ----------------------------------------------------------------------------------------
 
 
+COUNT = sx.SpikeRate(0.75, 0.25, readout="count")
+MAX, LAST = (sx.SpikeRate(2, -1, readout=readout) for readout in ("max", "last"))
+
+
+@one_jax
 @pytest.mark.parametrize(
-    ("loss", "value", "slope"),
+    ("loss", "lengths", "value", "slope"),
     [
         # counts 3 and 1, 2 and 4; wanted 0.75 · 4 of the label and 0.25 · 4 of the other
-        (sx.SpikeRate(0.75, 0.25, readout="count"), 1 + 1, [[0, 0], [2, 2]]),
-        # one step missing in the first sample: counts 2 and 1 of wanted 2.25 and 0.75
-        (sx.SpikeRate(0.75, 0.25, readout="count"), 0.125 + 2, [[-0.5, 0.5], [2, 2]]),
-        # potentials to reach, of the largest step and of the last
-        (sx.SpikeRate(2, -1, readout="max"), 1 + 4 + 4 + 1, [[-2, 4], [4, -2]]),
-        (sx.SpikeRate(2, -1, readout="last"), 1 + 1 + 4 + 1, [[-2, 2], [4, -2]]),
-        (sx.SpikeRate(2, -1, readout="last"), 1 + 4 + 4 + 1, [[-2, 4], [4, -2]]),
+        (COUNT, [4, 4], 1 + 1, [[0, 0], [2, 2]]),
+        # a step less in the first sample: counts 2 and 1; wanted 0.75 · 3 and 0.25 · 3
+        (COUNT, [3, 4], 1 / 16 + 1 / 16 + 1 + 1, [[-0.5, 0.5], [2, 2]]),
+        # potentials of 2 and -1 wanted: of the largest step, and of the last
+        (MAX, [4, 4], 1 + 4 + 4 + 1, [[-2, 4], [4, -2]]),
+        (MAX, [2, 4], 1 + 1 + 4 + 1, [[-2, 2], [4, -2]]),
+        (LAST, [4, 4], 1 + 1 + 4 + 1, [[-2, 2], [4, -2]]),
+        (LAST, [3, 4], 1 + 4 + 4 + 1, [[-2, 4], [4, -2]]),
     ],
-    ids=["count", "count-lengths", "max", "last", "last-lengths"],
 )
-def test_readouts_by_hand(backend, request, loss, value, slope):
-    lengths = np.asarray([3, 4])
-    masked = request.node.callspec.id.endswith("lengths")
-    options = {"lengths": lengths} if masked else {}
-    got, gradient = evaluate(backend, loss, TRAINS, LABEL, **options)
-    kept = np.arange(4) < (lengths[:, None, None] if masked else 4)
-    kept = np.broadcast_to(kept, TRAINS.shape)
-    share = {"count": kept * 1.0}
-    largest = kept * (np.where(kept, TRAINS, -1) == np.where(kept, TRAINS, -1).max(-1)[..., None])
-    share["max"] = largest / largest.sum(axis=-1, keepdims=True)  # equals have the same
-    share["last"] = kept * (np.arange(4) == kept.sum(axis=-1, keepdims=True) - 1)
+def test_readouts_by_hand(backend, loss, lengths, value, slope):
+    got, gradient = Call(loss, TRAINS, LABEL, lengths=np.asarray(lengths)).on(backend)
+    step = np.arange(4)
+    kept = step < np.asarray(lengths)[:, None, None]
+    most = np.max(TRAINS, axis=-1, keepdims=True, where=kept, initial=0)
+    largest = kept & (most == TRAINS)
+    share = {  # of each step in the slope; equals have the same
+        "count": np.broadcast_to(kept, TRAINS.shape),
+        "max": largest / largest.sum(axis=-1, keepdims=True),
+        "last": np.broadcast_to(step == np.asarray(lengths)[:, None, None] - 1, TRAINS.shape),
+    }
     close(got, value, backend.rtol)
     close(gradient, np.asarray(slope)[..., None] * share[loss.readout], backend.rtol)
 
 
+@one_jax
 def test_a_window_of_one_is_a_term_for_each_step(backend):
     potentials = np.random.default_rng(1).normal(size=(2, 3, 4))
     label = np.asarray([2, 0])
@@ -83,19 +84,18 @@ def test_a_window_of_one_is_a_term_for_each_step(backend):
     ids=["SpikeRate", "SpikeRate-count-window", "SpikeMax", "SpikeMax-softmax", "SpikeMoid-max"],
 )
 @pytest.mark.parametrize("space", [(6,), (3, 2), (2, 3)])
-@pytest.mark.parametrize("name", NOT_JAX)
-def test_a_class_is_the_mean_of_its_neurons(name, loss, target, of_means, space):
+@not_jax
+def test_a_class_is_the_mean_of_its_neurons(backend, loss, target, of_means, space):
     """Spikes of a group are worth the fewer, the more of them there are."""
     grouped = Call(dataclasses.replace(loss, num_classes=3), SPIKES, target).having()
     means = Call(
         dataclasses.replace(loss, **of_means), SPIKES.reshape(3, 3, 2, 5).mean(axis=2), target
     )
-    with on(name) as backend:
-        in_space = grouped.but(spikes=SPIKES.reshape(3, *space, 5))
-        value, gradient = in_space.on(backend)
-        wanted, slopes = means.but(cotangent=grouped.cotangent).on(backend)
-        close(value, wanted, backend.rtol)
-        close(gradient, np.repeat(slopes / 2, 2, axis=1).reshape(3, *space, 5), backend.rtol)
+    in_space = grouped.but(spikes=SPIKES.reshape(3, *space, 5))
+    value, gradient = in_space.on(backend)
+    wanted, slopes = means.but(cotangent=grouped.cotangent).on(backend)
+    close(value, wanted, backend.rtol)
+    close(gradient, np.repeat(slopes / 2, 2, axis=1).reshape(3, *space, 5), backend.rtol)
 
 
 def test_one_neuron_for_each_class_is_no_group():
@@ -107,10 +107,11 @@ def test_one_neuron_for_each_class_is_no_group():
 # Rates, smoothing, temperature -------------------------------------------------------------------
 
 
+@one_jax
 def test_rates_for_each_class_by_hand(backend):
     # rates 3/4 and 1/4, 1/2 and 1; wanted 1 and 0, and 1/2 and 1/2
     loss = sx.SpikeRate((1, 0.5), (0.5, 0))
-    value, gradient = evaluate(backend, loss, TRAINS, LABEL)
+    value, gradient = Call(loss, TRAINS, LABEL).on(backend)
     close(value, 1 / 16 + 1 / 16 + 0 + 1 / 4, backend.rtol)
     slope = np.asarray([[-1 / 2, 1 / 2], [0, 1]]) / 4
     close(gradient, np.repeat(slope[..., None], 4, axis=-1), backend.rtol)
@@ -120,6 +121,7 @@ def test_rates_for_each_class_by_hand(backend):
     assert eval(repr(loss), vars(sx)) == loss
 
 
+@not_jax
 @pytest.mark.parametrize("options", [{}, {"moving_window": 2}, {"readout": "count"}], ids=str)
 @pytest.mark.parametrize("mode", ["probability", "softmax"])
 def test_smoothing_is_a_share_of_every_label(backend, mode, options):
@@ -134,17 +136,18 @@ def test_smoothing_is_a_share_of_every_label(backend, mode, options):
     close(got, 0.75 * own + 0.25 * sum(every) / 2, backend.rtol)
 
 
+@not_jax
 def test_temperature_divides_the_logits(backend):
     for options in ({}, {"readout": "max"}, {"moving_window": 2, "readout": "count"}):
         cold = sx.SpikeMax(mode="softmax", temperature=0.125, **options)
-        value, gradient = evaluate(backend, cold, TRAINS, LABEL)
-        wanted, slope = evaluate(
-            backend, dataclasses.replace(cold, temperature=1), 8 * TRAINS, LABEL
-        )
+        value, gradient = Call(cold, TRAINS, LABEL).on(backend)
+        hot = dataclasses.replace(cold, temperature=1)
+        wanted, slope = Call(hot, 8 * TRAINS, LABEL).on(backend)
         close(value, wanted, backend.rtol)
         close(gradient, 8 * slope, backend.rtol)
 
 
+@one_jax
 def test_a_cold_softmax_of_rates_is_sure(backend):
     """Rates of 1 and 0 with ten classes: 1.46 nats, and next to none at a tenth of that."""
     spikes, label = np.zeros((1, 10, 4)), np.asarray([3])
@@ -163,6 +166,7 @@ LAYER[:, 0] = 1  # saturated; the second neuron is silent
 LAYER[0, 2] = [1, 0, -1, 0]  # 1/4 of the steps, whatever the sign
 
 
+@one_jax
 @pytest.mark.parametrize(
     ("loss", "value", "slope"),
     [
@@ -186,7 +190,7 @@ LAYER[0, 2] = [1, 0, -1, 0]  # 1/4 of the steps, whatever the sign
 )
 def test_sparsity_by_hand(backend, loss, value, slope):
     """A silent neuron is pushed to fire where too little is counted, and nothing holds it back."""
-    got, gradient = evaluate(backend, loss, LAYER)
+    got, gradient = Call(loss, LAYER).on(backend)
     close(got, value, backend.rtol)
     # where too little is counted silence is worth as much as a spike would be
     sign = np.sign(LAYER)
@@ -195,27 +199,27 @@ def test_sparsity_by_hand(backend, loss, value, slope):
     close(gradient, slope * sign, backend.rtol)
 
 
-@pytest.mark.parametrize("name", NOT_JAX)
-def test_sparsity_takes_every_layout(name):
+@not_jax
+def test_sparsity_takes_every_layout(backend):
     random = np.random.default_rng(2)
     layer = random.normal(size=(3, 4, 2, 5)) * random.uniform(0, 1.5, size=(4, 2, 1))
     where = random.random((3, 5)) < 0.75
     loss = sx.SparsityEnforcer(0.625, min_rate=0.25, per="neuron")
     call = Call(loss, layer, where=where, lengths=np.asarray([5, 0, 3]))
-    with on(name) as backend:
-        wanted, slopes = call.on(backend)
-        close(wanted, reference.value(loss, layer, where=where, lengths=[5, 0, 3]), backend.rtol)
-        for axis in (0, 1, 2, 3, -1):
-            there = call.but(
-                loss=dataclasses.replace(loss, time_axis=axis),
-                spikes=np.moveaxis(layer, -1, axis),
-                where=where.T if axis == 0 else where,
-            )
-            value, gradient = there.on(backend)
-            close(value, wanted, backend.rtol)
-            close(np.moveaxis(gradient, axis, -1), slopes, backend.rtol)
+    wanted, slopes = call.on(backend)
+    close(wanted, reference.value(loss, layer, where=where, lengths=[5, 0, 3]), backend.rtol)
+    for axis in (0, 1, 2, 3, -1):
+        there = call.but(
+            loss=dataclasses.replace(loss, time_axis=axis),
+            spikes=np.moveaxis(layer, -1, axis),
+            where=where.T if axis == 0 else where,
+        )
+        value, gradient = there.on(backend)
+        close(value, wanted, backend.rtol)
+        close(np.moveaxis(gradient, axis, -1), slopes, backend.rtol)
 
 
+@one_jax
 def test_sparsity_of_layers_is_their_sum(backend):
     loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron")
     layers = [backend.asarray(x) for x in (LAYER, 2 * LAYER, LAYER[:, :2])]
