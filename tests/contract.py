@@ -56,22 +56,28 @@ MULTI_HOT = Target(
     "how far each class applies, 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
 )
 
-OF_CALLS = ("where", "lengths", "weight")
-WINDOWED = ("rate", "count")
-READOUTS = {
-    "rate": (
-        "the mean of the steps",
-        "the mean of the kept steps; in a window, masked steps are silence and the divisor stays",
-    ),
-    "count": ("the sum of the steps", "the sum of the kept steps, and fewer of them to fill"),
-    "max": ("the largest step; equals share the gradient", "the largest kept step"),
-    "last": ("the last step", "the last kept step"),
+READOUTS = ("rate", "count", "max", "last")
+WINDOWED = READOUTS[:2]
+REDUCTIONS = ("sum", "mean", "batchmean", "none")
+OPTIONS = {  # of constructors, and what they may be
+    "true_rate": "a number for all classes, or a sequence of one for each",
+    "false_rate": "the same",
+    "time_axis": "an axis of `input`",
+    "reduction": ", ".join(f'`"{name}"`' for name in REDUCTIONS),
+    "moving_window": "1 or more steps, or `None`",
+    "readout": '`"rate"`, `"count"`; without a window also `"max"`, `"last"`',
+    "num_classes": "a divisor of the number of neurons, or `None`",
+    "ignore_index": "an integer",
+    "mode": '`"probability"`, `"softmax"`',
+    "temperature": 'above 0; with `mode="softmax"`',
+    "label_smoothing": "from 0 to below 1",
+    "per": '`"array"`, `"neuron"`',
+    "min_rate": "from 0 to `max_rate`",
 }
-REDUCTIONS = {
-    "sum": "added up",
-    "mean": "added up, and divided by how many of them count, or by the sum of their weights",
-    "batchmean": "added up, and divided by the number of samples with a term that counts",
-    "none": "as they are; 0 where masked or ignored",
+IN_CALLS = {  # and of calls
+    "where": "bools: `[batch]`, one for each step, or the shape of `input`",
+    "lengths": "integers, from 0 to the number of steps: `[batch]`",
+    "weight": "numbers, finite and not below 0: `[class]`",
 }
 
 
@@ -231,18 +237,22 @@ def page() -> str:
 # What the losses take
 
 The formulas are on the page [Losses](losses.md). This one says what goes in, in which shape, what
-a mask or a weight does, and what a mistake is answered with. It is the same for every loss that has
-the option, and on every backend. `tests/contract.py` writes this page, from the record by which the
-losses are tested.
+comes out, and what a mistake is answered with. It is the same for every loss that has the option,
+and on every backend. `tests/contract.py` writes this page, from the record by which the losses are
+tested.
 
-Options go in the constructor, arrays in the call:
+## Options and arguments
 
-```text
-loss(input, target, *, where=None, lengths=None, weight=None)
-sx.value_and_grad(loss)(input, target, *, cotangent=None, where=None, lengths=None, weight=None)
-```
+Options go in the constructor:
 
-{_options()}
+{_taken(OPTIONS)}
+
+`SpikeMax` takes `readout="max"` and `"last"` with `mode="softmax"`.
+
+Arrays go in the call, `loss(input, target, *, where=None, lengths=None, weight=None)`, and the same
+in `sx.value_and_grad(loss)`, with a `cotangent` in the shape of the value:
+
+{_taken(IN_CALLS)}
 
 `SparsityEnforcer` has no target. It is called with one array, or with a list of arrays, whose terms
 it adds up.
@@ -254,56 +264,29 @@ time axis beside `input` has it in the same place:
 
 {_layouts()}
 
-There may be any number of class axes: they are collapsed into one, row by row. With `num_classes`,
-neighbouring neurons make a class, as many for each, and the train of the class is the mean of
-theirs.
+There may be any number of class axes: they are collapsed into one, row by row. With `num_classes`
+there are fewer classes than neurons.
 
 ## Targets and terms
 
 {_targets()}
 
-The terms are what `reduction="none"` returns. With a window, a target without a time axis holds at
-every step. A window of 1 gives each step a term of its own. A label equal to `ignore_index`, which
-is -100 if nothing else is said, has no term.
-
-## Reductions
-
-{_table(("`reduction`", "the terms are"), ((f"`{n}`", r) for n, r in REDUCTIONS.items()))}
-
-Where no term counts, the loss is 0 and so is the gradient. To the weights of a network, a batch
-with `batchmean` has the same gradient as one that has each of its samples twice.
-
-## Readouts
-
-{_table(("`readout`", "of a class", "with a mask"), ((f"`{n}`", *r) for n, r in READOUTS.items()))}
-
-`rate` and `count` may have a `moving_window`; `max` and `last` are over all of time, and `SpikeMax`
-takes them with `mode="softmax"` only. `SpikeRate` compares a count with the wanted rate times the
-number of steps. It compares `max`, `last` and the single steps of a window of 1 with the wanted
-rates as they are; these may be potentials, and need not lie between 0 and 1.
+The terms are what `reduction="none"` returns: in the same layout, multiplied by the weights, and 0
+where they do not count. With a window, a target without a time axis holds at every step. A window
+of 1 gives each step a term of its own.
 
 ## Masks
 
-`where` is True for what counts: bools of shape `[batch]`, of one for each step, or of the shape of
-`input`. `lengths` are integers of shape `[batch]`: of each sample, so many steps from the first
-count. What is given both ways counts if it does in both.
+An entry counts if `where` is True there, and if its step is among the first `lengths` of its
+sample. What that means for each readout and loss is told [with the formulas](losses.md#masks). In
+all of them:
 
 - A masked entry adds exactly 0 to the loss, and its gradient is exactly 0.
-- It makes no difference what stands there, NaN included.
-- It is not in the duration of a rate, and its term is not in what `mean` divides by.
+- It makes no difference what stands there, NaN included. NaN or infinity in an entry that counts
+  is in the value too.
+- It is in no duration of a rate, and in nothing that a mean divides by.
 - A padded batch with its mask is its samples without the padding, one by one.
-- A neuron that is masked at every step has no term. For `SpikeMax` it is no class: it is not in the
-  sum over classes, and if it is the labelled one, the sample has no term.
-- `SpikeTime` filters a difference that is 0 where masked, and leaves out the terms there.
-
-NaN or infinity in an entry that counts is in the value too.
-
-## Weights
-
-`weight` has a number for each class, which is finite and not below 0. `SpikeRate` and `SpikeMax`
-multiply the terms of a sample, or of a step, by the weight of its label, `SpikeMoid` those of a
-class by its own. `label_smoothing` and weights go together as in
-`torch.nn.functional.cross_entropy`.
+- If nothing counts, the loss is 0, and so is the gradient.
 
 ## Dtypes and devices
 
@@ -343,14 +326,16 @@ def _shape(axes: Iterable[str]) -> str:
     return f"`[{', '.join(axes)}]`"
 
 
-def _options() -> str:
-    taken = {c.name: (*c.options, *c.call) for c in CONTRACTS}
-    order = dict.fromkeys(o for c in (*CONTRACTS[1:], *CONTRACTS) for o in c.options)
+def _taken(options: Mapping[str, str]) -> str:
     rows = [
-        (f"`{option}`", *("yes" if option in options else "" for options in taken.values()))
-        for option in (*order, *OF_CALLS)
+        (
+            f"`{option}`",
+            may_be,
+            *("yes" if option in (*c.required, *c.options, *c.call) else "" for c in CONTRACTS),
+        )
+        for option, may_be in options.items()
     ]
-    return _table(("", *(f"`{name}`" for name in taken)), rows)
+    return _table(("", "may be", *(f"`{c.name}`" for c in CONTRACTS)), rows)
 
 
 def in_layout(axes: Iterable[str], time_axis: int) -> tuple[str, ...]:

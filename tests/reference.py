@@ -52,7 +52,7 @@ def divisor(reduction: str, found: Terms) -> float:
     if reduction == "sum" or not found.counted.any():
         return 1
     if reduction == "mean":
-        return math.fsum(found.weight[found.counted])
+        return math.fsum(found.weight[found.counted]) or 1
     assert reduction == "batchmean"
     return sum(sample.any() for sample in found.counted)
 

@@ -9,9 +9,9 @@ import reference
 from calls import SOME, agree, example, moved, pairs, with_everything
 from cases import close
 from conftest import on
-from contract import CONTRACTS, FORMS, LAYOUTS, ONE_OF_EACH
+from contract import CONTRACTS, FORMS, LAYOUTS, ONE_OF_EACH, OPTIONS, REDUCTIONS
 
-BY_DIVISION = ("sum", "mean", "batchmean")
+BY_DIVISION = REDUCTIONS[:-1]
 
 
 def test_the_page_is_what_the_record_says():
@@ -26,6 +26,7 @@ def test_the_record_is_what_the_signatures_say(contract):
     assert needed <= set(contract.required)
     recorded = {*contract.required, *contract.options, *contract.parameters}
     assert {p.name for p in parameters} == recorded
+    assert set(contract.options) <= set(OPTIONS)
     with_target = () if contract.target is None else ("target",)
     call = list(inspect.signature(contract.loss.__call__).parameters)[1:]
     assert [name for name in call if name != "weight" or name in contract.call] == [

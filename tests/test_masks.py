@@ -9,11 +9,9 @@ import reference
 from calls import NOT_JAX, SOME, Call, example, not_jax, one_jax, pairs, with_everything
 from cases import close
 from conftest import BACKENDS, on
-from contract import BATCH, CLASSES, FORMS, LABELS, ONE_OF_EACH, STEPS, TRAINS
+from contract import BATCH, CLASSES, FORMS, LABELS, ONE_OF_EACH, REDUCTIONS, STEPS, TRAINS
 
 import spikeloss_xp as sx
-
-REDUCTIONS = ("sum", "mean", "batchmean", "none")
 
 
 def kept_entries(call):

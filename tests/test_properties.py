@@ -97,7 +97,7 @@ def calls(draw: Any, kinds: tuple[type, ...] = LOSSES, *, masked: bool = True) -
     call = Call(loss, _spikes(draw, random, loss, shape))
     call = call.but(target=_target(draw, random, loss, shape))
     if isinstance(loss, sx.SpikeRate | sx.SpikeMax | sx.SpikeMoid) and draw(st.booleans()):
-        call = call.but(weight=random.choice([0.25, 1.0, 2.0], size=loss.num_classes or neurons))
+        call = call.but(weight=random.choice([0, 0.25, 1, 2], size=loss.num_classes or neurons))
     if masked:
         axes = draw(st.sampled_from((None, (0,), (0, 2), (0, 1, 2))))
         if axes is not None:  # in all of their steps some neurons, too
