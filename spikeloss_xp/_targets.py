@@ -54,6 +54,7 @@ def class_labels(
     xp: Namespace,
     layout: Layout,
     spikes: Array,
+    kept: Array | None,
     target: Any,
     *,
     classes: int,
@@ -79,7 +80,7 @@ def class_labels(
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
     check_shape(layout, label, "target", "class indices", expected, per_step=per_step)
-    values = _arrays.peek(target)
+    values = _in_sight(layout, target, kept, classes, by_class=False)
     check_range(values, 0, classes - 1, "target", ignore_index)
     may_ignore = values is None or bool((values == ignore_index).any())
 
@@ -97,7 +98,14 @@ def class_labels(
 
 
 def multi_hot_labels(
-    xp: Namespace, layout: Layout, spikes: Array, target: Any, *, classes: int, per_step: bool
+    xp: Namespace,
+    layout: Layout,
+    spikes: Array,
+    kept: Array | None,
+    target: Any,
+    *,
+    classes: int,
+    per_step: bool,
 ) -> Labels:
     """Return multi-hot labels, with a time axis (of length 1 if they have none) if `per_step`.
 
@@ -119,7 +127,7 @@ def multi_hot_labels(
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
     check_shape(layout, label, "target", "multi-hot labels", expected, per_step=per_step)
-    values = _arrays.peek(target)
+    values = _in_sight(layout, target, kept, classes, by_class=True)
     check_range(values, 0, 1, "target")
     unchecked = values is None and not xp.isdtype(label.dtype, "bool")
 
@@ -130,6 +138,31 @@ def multi_hot_labels(
     if label.ndim == 3:
         return Labels(layout.time_last(xp, label))
     return Labels(label[:, :, None] if per_step else label)
+
+
+def _in_sight(
+    layout: Layout, target: Any, kept: Array | None, classes: int, *, by_class: bool
+) -> np.ndarray | None:
+    """Return the labels of what counts, where reading them is free: those of the rest may be any.
+
+    `kept` is the mask, `[batch, neuron or 1, time]`; labels have a class axis if they are
+    `by_class`, and a time axis or none.
+    """
+    values = _arrays.peek(target)
+    if kept is None or values is None:
+        return values
+    counts: Any = _arrays.peek(kept)
+    if counts is None:
+        return None
+    if counts.shape[CLASS] not in (1, classes):  # a class is a group of neurons
+        counts = counts.reshape(layout.batch, classes, -1, layout.steps).any(axis=2)
+    if values.ndim == 2 + by_class:
+        values = layout.time_last(np, values)
+        counts = counts if by_class else counts.any(axis=CLASS)
+    else:
+        counts = counts.any(axis=-1) if by_class else counts.any(axis=(1, 2))
+    in_sight: np.ndarray = values[np.broadcast_to(counts, values.shape)]
+    return in_sight
 
 
 def class_weights(xp: Namespace, spikes: Array, weight: Any, classes: int, ndim: int) -> Array:

@@ -32,12 +32,15 @@ class Reading(NamedTuple):
     kept : array or None
         Which entries of `u` were read from anything; its class axis may have length 1. None if
         all were.
+    counted : array or None
+        Which terms of it count, with the axes of `u`; None if all do.
     """
 
     u: Array
     spike: Any = 1.0
     most: Any = 1.0
     kept: Array | None = None
+    counted: Array | None = None
 
 
 def count(

@@ -230,3 +230,50 @@ def test_labels_in_any_byte_order(backend, dtype):
     label = np.asarray(LABEL)
     expected = backend.numpy(sx.SpikeMax()(spikes, label))
     assert backend.numpy(sx.SpikeMax()(spikes, label.astype(dtype))) == expected
+
+
+PADDING = np.asarray([False, True])
+
+
+@pytest.mark.parametrize("bad", [-1, 3, 120])
+@pytest.mark.parametrize("name", BY_LABEL)
+def test_the_label_of_a_masked_sample_may_be_anything(backend, name, bad):
+    loss = BY_LABEL[name]
+    spikes = backend.asarray(SPIKES["graded"])
+    ones = np.ones(loss(SPIKES["graded"], [0, 0]).shape)
+    evaluate = sx.value_and_grad(loss)
+    wanted = evaluate(SPIKES["graded"], [0, 0], where=PADDING, cotangent=ones)
+    for label in ([bad, 0], backend.asarray([bad, 0])):
+        for mask in ({"where": PADDING}, {"lengths": [0, 5]}):
+            got = evaluate(spikes, label, **mask, cotangent=ones)
+            for one, expected in zip(got, wanted, strict=True):
+                close(backend.numpy(one), expected, backend.rtol)
+    if backend.reads_values:
+        with pytest.raises(ValueError, match="target must be between 0 and 2"):
+            loss(spikes, [0, bad], where=PADDING)
+    else:
+        assert np.isnan(backend.numpy(loss(spikes, [0, bad], where=PADDING))[1]).any()
+
+
+def test_the_label_of_a_masked_step_may_be_anything(backend):
+    label = np.asarray([[2, 0, -1, 3, -5], [1, 1, 1, 1, 120]])
+    spikes = backend.asarray(SPIKES["binary"])
+    loss = sx.SpikeMax(3, reduction="mean")
+    wanted = loss(SPIKES["binary"], np.where(np.arange(5) < 2, label, 0), lengths=[2, 2])
+    for given in (label, backend.asarray(label)):
+        close(backend.numpy(loss(spikes, given, lengths=[2, 2])), wanted, backend.rtol)
+    time_first = backend.asarray(np.moveaxis(SPIKES["binary"], -1, 0))
+    there = sx.SpikeMax(3, reduction="mean", time_axis=0)
+    close(backend.numpy(there(time_first, label.T, lengths=[2, 2])), wanted, backend.rtol)
+
+
+def test_the_soft_label_of_a_masked_class_may_be_nan(backend):
+    soft = np.asarray([[0.5, np.nan, 1.0], [np.nan] * 3])
+    kept = np.zeros(cases.SHAPE, dtype=bool)
+    kept[0, [0, 2], 1:] = True
+    evaluate = sx.value_and_grad(sx.SpikeMoid())
+    wanted = evaluate(SPIKES["graded"], np.nan_to_num(soft), where=kept)
+    for given in (soft, backend.asarray(soft)):
+        got = evaluate(backend.asarray(SPIKES["graded"]), given, where=kept)
+        for one, expected in zip(got, wanted, strict=True):
+            close(backend.numpy(one), expected, backend.rtol)

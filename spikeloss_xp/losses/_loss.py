@@ -98,14 +98,15 @@ class Loss(ABC):
         signal, wanted, kept, to_spikes = self._prepare(xp, layout, spikes, kept, target, weight)
 
         reading, to_signal = self._readout(xp, signal, kept)
-        reading, counted, to_reading = self._settle(xp, reading, wanted)
+        reading, to_reading = self._settle(xp, reading, wanted)
         terms, to_u = self._criterion(xp, reading, wanted)
-        terms, to_terms = _reduction.left_out(xp, terms, counted, factor, self._batch_axis(layout))
+        counted, batch_axis = reading.counted, self._batch_axis(layout)
+        terms, to_terms = _reduction.left_out(xp, terms, counted, factor, batch_axis)
         if self.reduction == "none":
             value, to_counted = self._natural(xp, layout, terms)
         else:
             value, to_counted = _reduction.total(
-                xp, self.reduction, terms, counted, self._amount(wanted), self._batch_axis(layout)
+                xp, self.reduction, terms, counted, self._amount(wanted), batch_axis
             )
         steps = (to_input, to_spikes, to_signal, to_reading, to_u, to_terms, to_counted)
         return value, _reduction.reverse(*steps)
@@ -128,11 +129,9 @@ class Loss(ABC):
     ) -> tuple[Reading, Pullback]:
         """Return the reading and its pullback."""
 
-    def _settle(
-        self, xp: Namespace, reading: Reading, wanted: Any
-    ) -> tuple[Reading, Array | None, Pullback]:
-        """Return a reading that the criterion can bear, which terms count, and the pullback."""
-        return reading, reading.kept, lambda cotangent: cotangent
+    def _settle(self, xp: Namespace, reading: Reading, wanted: Any) -> tuple[Reading, Pullback]:
+        """Return a reading that the criterion can bear and that knows what counts."""
+        return reading._replace(counted=reading.kept), lambda cotangent: cotangent
 
     @abstractmethod
     def _criterion(self, xp: Namespace, reading: Reading, wanted: Any) -> tuple[Array, Pullback]:
@@ -178,17 +177,18 @@ class RateLoss(Loss):
         target: Any,
         weight: Any,
     ) -> tuple[Array, Labels, Array | None, Pullback]:
-        classes = layout.classes(self.num_classes)
-        labels = self._target(xp, layout, spikes, target)
-        if weight is not None:
-            weights = _targets.class_weights(xp, spikes, weight, classes, labels.hot.ndim)
-            labels = self._weigh(xp, labels, weights)
-
         signal, kept, to_spikes = _masks.by_class(xp, layout, spikes, kept)
+        labels = self._target(xp, layout, signal, kept, target)
+        if weight is not None:
+            classes = layout.classes(self.num_classes)
+            weights = _targets.class_weights(xp, signal, weight, classes, labels.hot.ndim)
+            labels = self._weigh(xp, labels, weights)
         return signal, labels, kept, to_spikes
 
     @abstractmethod
-    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
+    def _target(
+        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
+    ) -> Labels:
         """Return the checked labels, where and what the criterion needs them to be."""
 
     def _weigh(self, xp: Namespace, labels: Labels, weights: Array) -> Labels:
@@ -214,18 +214,14 @@ class RateLoss(Loss):
             reading = reading._replace(spike=reading.spike / size)
         return reading, _reduction.reverse(*pullbacks, to_classes)
 
-    def _settle(
-        self, xp: Namespace, reading: Reading, wanted: Labels
-    ) -> tuple[Reading, Array | None, Pullback]:
+    def _settle(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Reading, Pullback]:
         counted = self._counted(xp, reading.kept, wanted)
         if counted is None:
-            return reading, None, lambda cotangent: cotangent
+            return reading, lambda cotangent: cotangent
         one, zero = (_arrays.constant(xp, reading.u, value) for value in (1.0, 0.0))
         u = xp.where(counted, reading.u, one)  # at which no criterion is infinite, or has NaN slope
-        kept = None if reading.kept is None else reading.kept | ~counted
         return (
-            reading._replace(u=u, kept=kept),
-            counted,
+            reading._replace(u=u, counted=counted),
             lambda cotangent: xp.where(counted, cotangent, zero),
         )
 

@@ -128,11 +128,14 @@ class SpikeMax(RateLoss):
                 f"label_smoothing={self.label_smoothing} with numerics='lava'"
             )
 
-    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
+    def _target(
+        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
+    ) -> Labels:
         return _targets.class_labels(
             xp,
             layout,
             spikes,
+            kept,
             target,
             classes=layout.classes(self.num_classes),
             per_step=self.moving_window is not None,
@@ -141,12 +144,15 @@ class SpikeMax(RateLoss):
 
     def _counted(self, xp: Namespace, kept: Array | None, labels: Labels) -> Array | None:
         if kept is not None and kept.shape[CLASS] > 1:  # a sample needs the neuron of its label
-            kept = xp.any(labels.hot & kept, axis=CLASS, keepdims=True) | ~labels.valid
+            kept = xp.any((labels.hot | ~labels.valid) & kept, axis=CLASS, keepdims=True)
         return super()._counted(xp, kept, labels)
 
     def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
-        masked = reading.kept is not None and reading.kept.shape[CLASS] > 1
-        among = reading.kept if masked else None
+        among, counted = reading.kept, reading.counted
+        if among is not None and counted is not None and among.shape[CLASS] > 1:
+            among = among | ~counted  # where there is no term, it is to be finite all the same
+        else:
+            among = None
         if self.label_smoothing:
             return self._smoothed(xp, reading, wanted, among)
         return criteria.weighted(*self._hard(xp, reading, wanted, among), wanted.amount)

@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from spikeloss_xp import _checks, _targets, criteria
+from spikeloss_xp import _arrays, _checks, _targets, criteria
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
@@ -84,11 +84,14 @@ class SpikeMoid(RateLoss):
         self._check(alpha=_checks.scale, theta=_checks.number)
         _checks.one_of(NUMERICS, self.numerics, "numerics")
 
-    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
+    def _target(
+        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
+    ) -> Labels:
         return _targets.multi_hot_labels(
             xp,
             layout,
             spikes,
+            kept,
             target,
             classes=layout.classes(self.num_classes),
             per_step=self.moving_window is not None,
@@ -104,7 +107,10 @@ class SpikeMoid(RateLoss):
             if published
             else criteria.binary_cross_entropy
         )
-        terms, to_logit = entropy(xp, (reading.u - self.theta) / self.alpha, wanted.hot)
+        hot = wanted.hot
+        if reading.counted is not None:  # what is not may be NaN
+            hot = xp.where(reading.counted, hot, _arrays.constant(xp, hot, 0.0))
+        terms, to_logit = entropy(xp, (reading.u - self.theta) / self.alpha, hot)
         return criteria.weighted(
             terms, lambda cotangent: to_logit(cotangent) / self.alpha, wanted.amount
         )

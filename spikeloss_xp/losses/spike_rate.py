@@ -92,7 +92,9 @@ class SpikeRate(RateLoss):
         wanted = _checks.one_or_more(_checks.number if potentials else _checks.rate)
         self._check(true_rate=wanted, false_rate=wanted, ignore_index=_checks.integer)
 
-    def _target(self, xp: Namespace, layout: Layout, spikes: Array, target: Any) -> Labels:
+    def _target(
+        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
+    ) -> Labels:
         classes = layout.classes(self.num_classes)
         for name in ("true_rate", "false_rate"):
             rates = getattr(self, name)
@@ -103,6 +105,7 @@ class SpikeRate(RateLoss):
             xp,
             layout,
             spikes,
+            kept,
             target,
             classes=classes,
             per_step=self.moving_window is not None,
