@@ -122,8 +122,10 @@ def pairs(*, jax: Collection[str] = (), without: str = "none of them") -> list[t
     """Name every backend with every form, or with one of each where they would tell no more.
 
     JAX takes a third of a second to make a new computation ready: it gets the forms that are named.
+    What other devices do is the same as on the first of their library.
     """
-    some = {"array-api-strict-device1": ONE_OF_EACH, "jax": (), "jax-x64": jax}
+    some = dict.fromkeys(("array-api-strict-device1", "cupy", "torch-cuda"), ONE_OF_EACH)
+    some |= {"jax": (), "jax-x64": jax}
     return [
         (backend, form)
         for backend in BACKENDS
@@ -178,6 +180,20 @@ def with_everything(form: Form) -> Call:
     if "weight" in form.contract.call:
         call = call.but(weight=random.uniform(0.5, 2, size=CLASSES))
     return call
+
+
+def spoilt(call: Call) -> Call:
+    """The same, of which nothing is left where it is masked: not in spikes, not in the target."""
+    kept = reference.kept_entries(call.spikes.shape, -1, call.where, call.lengths)
+    target, name = call.target, type(call.loss).__name__
+    if name == "SpikeTime":
+        target = np.where(kept, target, np.nan)
+    elif name == "SpikeMoid":
+        groups = kept.reshape(len(kept), target.shape[1], -1, kept.shape[-1]).any(axis=2)
+        target = np.where(groups if target.ndim == 3 else groups.any(axis=2), target, np.nan)
+    elif target is not None:
+        target = np.where(kept.any(axis=1 if target.ndim == 2 else (1, 2)), target, 77)
+    return call.but(spikes=np.where(kept, call.spikes, np.nan), target=target)
 
 
 def having_time(call: Call) -> set[str]:

@@ -6,18 +6,23 @@ import re
 import numpy as np
 import pytest
 import reference
-from calls import NOT_JAX, SOME, Call, example, not_jax, one_jax, pairs, with_everything
+from calls import (
+    NOT_JAX,
+    SOME,
+    Call,
+    agree,
+    example,
+    not_jax,
+    one_jax,
+    pairs,
+    spoilt,
+    with_everything,
+)
 from cases import close
 from conftest import BACKENDS, on
-from contract import BATCH, CLASSES, FORMS, LABELS, ONE_OF_EACH, REDUCTIONS, STEPS, TRAINS
+from contract import BATCH, CLASSES, FORMS, LABELS, ONE_OF_EACH, REDUCTIONS, STEPS
 
 import spikeloss_xp as sx
-
-
-def kept_entries(call):
-    return reference.kept_entries(call.spikes.shape, -1, call.where, call.lengths).reshape(
-        call.spikes.shape
-    )
 
 
 @pytest.mark.parametrize(("name", "form"), pairs(jax=ONE_OF_EACH))
@@ -25,12 +30,9 @@ def test_masked_entries_are_exactly_nothing(name, form):
     call = with_everything(FORMS[form])
     if "Sparsity" not in form:
         call = call.having(reduction="none")
-    kept = kept_entries(call)
-    planted = call.but(spikes=np.where(kept, call.spikes, np.nan))
-    if FORMS[form].contract.target is TRAINS:
-        planted = planted.but(target=np.where(kept, call.target, np.nan))
+    kept = reference.kept_entries(call.spikes.shape, -1, call.where, call.lengths)
     with on(name) as backend:
-        value, gradient = planted.on(backend)
+        value, gradient = spoilt(call).on(backend)
         for got, without in zip((value, gradient), call.on(backend), strict=True):
             np.testing.assert_array_equal(got, without)  # so none of it is NaN
         assert not gradient[~kept].any()
@@ -218,3 +220,21 @@ def test_of_a_class_that_is_masked_nothing_counts(backend):
         wanted, wanted_gradient = fewer.on(backend)
         close(value, wanted, backend.rtol)
         close(np.delete(gradient, 2, axis=1), wanted_gradient, backend.rtol)
+
+
+@not_jax
+def test_the_published_numerics_have_masks_too(backend):
+    call = example(FORMS["SpikeMoid-rate"])
+    lengths, label = np.asarray([6, 4, 1, 3, 5]), np.asarray([0, 1, 3, 2, -100])
+    losses = [
+        (sx.SpikeMax(numerics="lava", reduction="mean"), label),
+        (sx.SpikeMax(3, numerics="lava", reduction="mean"), label),
+        (sx.SpikeMoid(alpha=0.25, numerics="lava", reduction="mean"), call.target),
+    ]
+    for loss, target in losses:
+        masked = call.but(loss=loss, target=target, lengths=lengths)
+        agree(masked, masked.on(backend), backend.rtol)
+        where = np.ones(call.spikes.shape, dtype=bool)
+        where[:, 3] = False
+        masked = masked.but(where=where)
+        agree(masked, masked.on(backend), backend.rtol)
