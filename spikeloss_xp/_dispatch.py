@@ -9,6 +9,7 @@ from spikeloss_xp.backends._available import adapter as _adapter_by_name
 from spikeloss_xp.backends._protocol import Adapter
 
 _namespaces: dict[type, Namespace | None] = {}  # what array_api_compat said of a class before
+_adapters: dict[Namespace, Adapter] = {}
 
 
 def find_namespace(x: Any) -> Namespace | None:
@@ -42,4 +43,6 @@ def library(xp: Namespace) -> str:
 
 def adapter(xp: Namespace) -> Adapter:
     """Return the adapter that serves a namespace."""
-    return _adapter_by_name(library(xp))
+    if xp not in _adapters:
+        _adapters[xp] = _adapter_by_name(library(xp))
+    return _adapters[xp]

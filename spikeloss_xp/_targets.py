@@ -23,8 +23,8 @@ class Labels(NamedTuple):
         One-hot, as bools, or multi-hot, in the dtype of the spikes; `[batch, class]` or
         `[batch, class, time]`.
     valid : array or None
-        Which class indices are a class: bools of the shape of `hot` with one class. None for
-        multi-hot labels.
+        Which class indices are a class, or are ignored: bools of the shape of `hot` with one class.
+        None if it is known that all are, and for multi-hot labels.
     ignored : array or None
         Which class indices are the one to leave out, like `valid`; None if it is known that none
         is.
@@ -90,11 +90,11 @@ def class_labels(
     index = xp.arange(classes, device=_dispatch.adapter(xp).device(spikes))
     label = xp.astype(label, index.dtype, copy=False)
     one_hot = label == xp.reshape(index, (1, -1, 1) if per_step else (1, -1))
+    ignored = label == ignore_index if may_ignore else None
+    if values is not None:
+        return Labels(one_hot, None, ignored)
     valid = (label >= 0) & (label < classes)
-    if not may_ignore:
-        return Labels(one_hot, valid)
-    ignored = label == ignore_index
-    return Labels(one_hot, valid | ignored, ignored)
+    return Labels(one_hot, valid if ignored is None else valid | ignored, ignored)
 
 
 def multi_hot_labels(
@@ -224,7 +224,7 @@ def check_range(
     ignored: int | None = None,
 ) -> None:
     """Check values, where they are at hand; NaN is outside every range."""
-    if values is None:
+    if values is None or not values.size or lowest <= values.min() <= values.max() <= highest:
         return
     inside = (values >= lowest) & (values <= highest)
     if ignored is not None:

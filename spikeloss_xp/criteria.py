@@ -5,8 +5,8 @@ respect to the terms to the derivative with respect to the reading. A reading en
 only, so the pullback multiplies by that term's slope. Where classes compete for one term, the
 terms keep the class axis, of length 1. Class labels come as `one_hot`, with a class axis, and
 `valid`, with a class axis of length 1, which is False where the label is no class: there the term
-and its slopes are NaN, never a plausible number. `among` says which classes there are to choose
-from, where some of them are masked.
+and its slopes are NaN, never a plausible number. It is None if all labels are known to be classes.
+`among` says which classes there are to choose from, where some of them are masked.
 """
 
 import math
@@ -47,7 +47,7 @@ def cross_entropy_of_rates(
     xp: Namespace,
     rate: Array,
     one_hot: Array,
-    valid: Array,
+    valid: Array | None,
     half_spike: Any,
     among: Array | None = None,
 ) -> tuple[Array, Pullback]:
@@ -104,7 +104,7 @@ def smooth_cross_entropy_of_rates(
 
 
 def cross_entropy_of_rates_as_published(
-    xp: Namespace, rate: Array, one_hot: Array, valid: Array, among: Array | None = None
+    xp: Namespace, rate: Array, one_hot: Array, valid: Array | None, among: Array | None = None
 ) -> tuple[Array, Pullback]:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite where the labelled neuron is silent."""
     _, rate = _choice(xp, rate, among, _arrays.constant(xp, rate, 0.0))
@@ -120,7 +120,7 @@ def cross_entropy_of_rates_as_published(
 
 
 def cross_entropy_of_logits(
-    xp: Namespace, logit: Array, one_hot: Array, valid: Array, among: Array | None = None
+    xp: Namespace, logit: Array, one_hot: Array, valid: Array | None, among: Array | None = None
 ) -> tuple[Array, Pullback]:
     """Return ``log(sum(exp(u))) - u_y``.
 
@@ -209,7 +209,7 @@ def binary_cross_entropy_as_published(
     return terms, pullback
 
 
-def _pick(xp: Namespace, u: Array, one_hot: Array, valid: Array) -> Array:
+def _pick(xp: Namespace, u: Array, one_hot: Array, valid: Array | None) -> Array:
     """Return the entry of `u` at the label; NaN where the label is no class."""
     return _or_nan(xp, valid, _sum(xp, xp.where(one_hot, u, _arrays.constant(xp, u, 0.0))))
 
@@ -231,12 +231,12 @@ def _lowest(xp: Namespace, u: Array) -> Array:
     return _arrays.constant(xp, u, float(xp.finfo(u.dtype).min) / 2)
 
 
-def _or_nan(xp: Namespace, valid: Array, u: Array) -> Array:
+def _or_nan(xp: Namespace, valid: Array | None, u: Array) -> Array:
     """Return `u`, and NaN where the label is no class.
 
     The NaN reaches the gradient where the derivative of what follows depends on its value.
     """
-    return xp.where(valid, u, _arrays.constant(xp, u, math.nan))
+    return u if valid is None else xp.where(valid, u, _arrays.constant(xp, u, math.nan))
 
 
 def _sum(xp: Namespace, u: Array) -> Array:

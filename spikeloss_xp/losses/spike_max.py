@@ -144,7 +144,8 @@ class SpikeMax(RateLoss):
 
     def _counted(self, xp: Namespace, kept: Array | None, labels: Labels) -> Array | None:
         if kept is not None and kept.shape[CLASS] > 1:  # a sample needs the neuron of its label
-            kept = xp.any((labels.hot | ~labels.valid) & kept, axis=CLASS, keepdims=True)
+            own = labels.hot if labels.valid is None else labels.hot | ~labels.valid
+            kept = xp.any(own & kept, axis=CLASS, keepdims=True)
         return super()._counted(xp, kept, labels)
 
     def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
@@ -179,7 +180,8 @@ class SpikeMax(RateLoss):
         share = self.label_smoothing / xp.sum(present, axis=CLASS, keepdims=True)
         amount = (1 - self.label_smoothing) * xp.astype(labels.hot, u.dtype) + share
         amount = present * amount if labels.weight is None else present * amount * labels.weight
-        amount = xp.where(labels.valid, amount, _arrays.constant(xp, u, math.nan))
+        if labels.valid is not None:
+            amount = xp.where(labels.valid, amount, _arrays.constant(xp, u, math.nan))
         if self.mode == "softmax":
             logit, to_u = self._logit(reading)
             terms, to_logit = criteria.smooth_cross_entropy_of_logits(xp, logit, amount, among)

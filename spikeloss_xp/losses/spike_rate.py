@@ -117,8 +117,10 @@ class SpikeRate(RateLoss):
         true, false = (
             self._rates(xp, reading, rates) for rates in (self.true_rate, self.false_rate)
         )
-        nan = _arrays.constant(xp, reading.u, math.nan)
-        return xp.where(labels.hot, true, xp.where(labels.valid, false, nan))
+        if labels.valid is not None:
+            nan = _arrays.constant(xp, reading.u, math.nan)
+            false = xp.where(labels.valid, false, nan)
+        return xp.where(labels.hot, true, false)
 
     @staticmethod
     def _rates(xp: Namespace, reading: Reading, rates: float | tuple[float, ...]) -> Array:
