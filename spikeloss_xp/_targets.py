@@ -91,7 +91,7 @@ def class_labels(
     label = xp.astype(label, index.dtype, copy=False)
     one_hot = label == xp.reshape(index, (1, -1, 1) if per_step else (1, -1))
     ignored = label == ignore_index if may_ignore else None
-    if values is not None:
+    if values is not None and kept is None:
         return Labels(one_hot, None, ignored)
     valid = (label >= 0) & (label < classes)
     return Labels(one_hot, valid if ignored is None else valid | ignored, ignored)
