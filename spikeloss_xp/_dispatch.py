@@ -9,7 +9,7 @@ from spikeloss_xp.backends._available import adapter as _adapter_by_name
 from spikeloss_xp.backends._protocol import Adapter
 
 _namespaces: dict[type, Namespace | None] = {}  # what array_api_compat said of a class before
-_adapters: dict[Namespace, Adapter] = {}
+_adapters: dict[str, Adapter] = {}  # by the name of the namespace
 
 
 def find_namespace(x: Any) -> Namespace | None:
@@ -43,6 +43,7 @@ def library(xp: Namespace) -> str:
 
 def adapter(xp: Namespace) -> Adapter:
     """Return the adapter that serves a namespace."""
-    if xp not in _adapters:
-        _adapters[xp] = _adapter_by_name(library(xp))
-    return _adapters[xp]
+    name = xp.__name__
+    if name not in _adapters:
+        _adapters[name] = _adapter_by_name(library(xp))
+    return _adapters[name]

@@ -1,0 +1,97 @@
+"""The page of the documentation that shows the benchmark, and its plot."""
+
+from pathlib import Path
+
+import contenders
+import numpy as np
+from rows import time
+from timing import seconds
+
+TEXT = """# Benchmarks
+
+How long the losses take, next to what else could be used and to a floor. Each line was measured
+side by side: in every round each contender ran once, and the number is the median over the rounds
+of the ratio of their times. So above 1, ours is faster. A floor is less than the whole work:
+`SpikeTime` without its filter. Value and gradient are meant unless the line says otherwise, of
+float32 spikes.
+
+{machine}.
+
+To measure again, with lava-dl 0.6.0, SciPy and snnTorch beside this library:
+
+```bash
+python -m pip install -e ".[all,test,docs]" scipy
+python -m pip install --no-deps --ignore-requires-python lava-dl==0.6.0 snntorch==1.0.0
+python -m pip install torchvision h5py opencv-python-headless
+python tests/benchmarks/table.py --write
+```
+
+{table}
+
+{others}
+
+![Time of SpikeTime against steps, length of the filter, and neurons](images/scaling.png)
+
+`SpikeTime`, value and gradient. A line ends where one evaluation took more than two seconds.
+"""
+
+INK = {"spikeloss_xp": "#0b6e99", "no filter": "#888888"}
+
+
+def write(docs: Path, machine: str, table: str, others: str) -> None:
+    text = TEXT.format(machine=machine, table=table, others=others)
+    (docs / "benchmarks.md").write_text(text, encoding="utf-8")
+    draw(docs / "images" / "scaling.png")
+
+
+def draw(path: Path) -> None:
+    """Draw how time grows with the number of steps, the length of the filter, and of neurons."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    sweeps = {
+        "steps": ([100, 1000, 10_000, 100_000], lambda n: ((1, 64, n), 100)),
+        "length of the filter": ([10, 32, 100, 316, 1000, 3162], lambda n: ((2, 64, 10_000), n)),
+        "neurons": ([1, 10, 100, 1000, 10_000], lambda n: ((1, n, 1000), 100)),
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
+    for axis, (name, (sizes, shape_of)) in zip(axes, sweeps.items(), strict=True):
+        for label, times in sweep(sizes, shape_of).items():
+            style = {"lw": 2.5} if label == "spikeloss_xp" else {"lw": 1.2}
+            axis.loglog(sizes[: len(times)], times, "o-", ms=3, label=label,
+                        color=INK.get(label), **style)  # fmt: skip
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("milliseconds")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def sweep(sizes: list[int], shape_of) -> dict[str, list[float]]:
+    """Return the milliseconds of each contender, until they are too many."""
+    setups = {
+        "spikeloss_xp": contenders.torch_eager,
+        "spikeloss_xp, JAX": contenders.jax_jit,
+        "no filter": contenders.torch_floor,
+        "lava-dl": contenders.lava,
+        "conv1d": contenders.conv1d,
+        "lax.conv": contenders.lax_conv,
+    }
+    found: dict[str, list[float]] = {label: [] for label in setups}
+    slow: set[str] = set()
+    for size in sizes:
+        shape, length = shape_of(size)
+        runs = {}
+        for label, setup in setups.items():
+            if label not in slow:
+                try:
+                    runs[label] = setup(time(length), shape)
+                except ModuleNotFoundError:
+                    slow.add(label)
+        for label, taken in seconds(runs).items():
+            found[label].append(1e3 * float(np.median(taken)))
+            if found[label][-1] > 2000:
+                slow.add(label)
+    return {label: times for label, times in found.items() if times}
