@@ -282,8 +282,8 @@ sample. What that means for each readout and loss is told [with the formulas](lo
 all of them:
 
 - A masked entry adds exactly 0 to the loss, and its gradient is exactly 0.
-- It makes no difference what stands there, NaN included. NaN or infinity in an entry that counts
-  is in the value too.
+- It makes no difference what stands there, NaN included. NaN in an entry that counts shows in the
+  value, and so does infinity; only $-\\infty$ is nothing to a maximum, and to a softmax.
 - It is in no duration of a rate, and in nothing that a mean divides by.
 - A padded batch with its mask is its samples without the padding, one by one.
 - If nothing counts, the loss is 0, and so is the gradient.

@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import contract
 import numpy as np
 import pytest
-from calls import Call, one_jax
+from calls import SOME, Call, example, pairs
 from cases import close
 from conftest import on
 from mistakes import OF_ARRAYS, OF_OPTIONS, OF_VALUES, SPIKES
@@ -90,15 +91,13 @@ def test_bad_values_where_they_are_not_read(name):
             assert np.isnan(gradient[1]).any()
 
 
-@one_jax
-@pytest.mark.parametrize("form", FORMS)
-def test_what_is_not_finite_in_an_entry_that_counts_shows(backend, form):
-    loss, target = FORMS[form]
-    where = np.ones(SPIKES.shape, dtype=bool)
-    where[1, :, 0] = False
-    for bad in (np.nan, np.inf):
-        spikes = SPIKES.copy()
-        spikes[1, :, -1] = bad
-        with np.errstate(invalid="ignore"):  # NumPy says so of inf - inf
-            value, _ = Call(loss, spikes, target, where=where).on(backend)
-        assert not np.isfinite(value)
+@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME))
+def test_what_is_not_finite_in_an_entry_that_counts_shows(name, form):
+    call = example(contract.FORMS[form]).but(lengths=np.asarray([6, 5, 6, 6, 6]))
+    # NumPy says so of inf - inf
+    with on(name) as backend, np.errstate(invalid="ignore"):
+        for neuron in range(call.spikes.shape[1]):
+            for bad in (np.nan, np.inf):
+                spikes = call.spikes.copy()
+                spikes[1, neuron, 4] = bad  # the last step that counts
+                assert not np.isfinite(call.but(spikes=spikes).on(backend)[0]), (neuron, bad)
