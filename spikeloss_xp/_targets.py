@@ -89,12 +89,14 @@ def class_labels(
         label = label[:, :, None]
     index = xp.arange(classes, device=_dispatch.adapter(xp).device(spikes))
     label = xp.astype(label, index.dtype, copy=False)
-    one_hot = label == xp.reshape(index, (1, -1, 1) if per_step else (1, -1))
     ignored = label == ignore_index if may_ignore else None
+    if ignored is not None:  # which takes the place of a class, for what is computed to be finite
+        label = xp.where(ignored, xp.zeros_like(label), label)
+    one_hot = label == xp.reshape(index, (1, -1, 1) if per_step else (1, -1))
     if values is not None and kept is None:
         return Labels(one_hot, None, ignored)
     valid = (label >= 0) & (label < classes)
-    return Labels(one_hot, valid if ignored is None else valid | ignored, ignored)
+    return Labels(one_hot, valid, ignored)
 
 
 def multi_hot_labels(

@@ -68,7 +68,8 @@ def cross_entropy_of_rates(
     lack = xp.where(short, half_spike - own, zero)
     own = own + lack
     others = _sum(xp, xp.where(one_hot, zero, rate)) + (classes - 1) * lack + EPSILON
-    terms = xp.log1p(others / own) + lack / half_spike
+    # The last is 0, and NaN for an infinite rate, which the quotient would hide.
+    terms = xp.log1p(others / own) + lack / half_spike + (own - own)
 
     def pullback(cotangent: Array) -> Array:
         of_another = 1 / (own + others)
