@@ -77,12 +77,6 @@ def moved(xp: Namespace, x: Array, source: int, destination: int) -> Array:
     return xp.permute_dims(x, tuple(axes))
 
 
-def per_sample(xp: Namespace, x: Array, factor: Array, batch_axis: int = 0) -> Array:
-    """Return `x`, that of each sample times its factor."""
-    axes = tuple(-1 if axis == batch_axis else 1 for axis in range(x.ndim))
-    return x * xp.reshape(factor, axes)
-
-
 def constant(xp: Namespace, like: Array, values: Any) -> Array:
     """Return numbers of our own as an array with the dtype and device of `like`."""
     device = _dispatch.adapter(xp).device(like)
@@ -95,3 +89,8 @@ def peek(values: Any) -> np.ndarray | None:
     """Return values where reading them is free: of the host, outside any trace. Else None."""
     xp = _dispatch.find_namespace(values)
     return np.asarray(values) if xp is None else _dispatch.adapter(xp).peek(values)
+
+
+def or_one(xp: Namespace, number: Array) -> Array:
+    """Return numbers to divide by: 1 in place of 0, where what is divided is 0 and stays so."""
+    return xp.where(number > 0, number, constant(xp, number, 1.0))

@@ -16,6 +16,8 @@ def number(value: Any, argument: str) -> float:
         result = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{argument} must be a number; got {value!r}") from None
+    except OverflowError:
+        result = math.inf
     if not math.isfinite(result):
         raise ValueError(f"{argument} must be finite; got {value!r}")
     if abs(result) > LARGEST:

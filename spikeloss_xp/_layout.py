@@ -69,7 +69,7 @@ class Layout:
         if self.neurons % number:
             raise ValueError(
                 f"num_classes={number} must divide the number of neurons, {self.neurons} in an "
-                f"input of shape {self.shape} with time_axis={self.time_axis}"
+                f"input of shape {self.shape} whose time axis is {self.time_axis}"
             )
         return number
 
@@ -103,13 +103,21 @@ class Layout:
             lengths[self.time_axis] = self.steps
         return xp.reshape(x, tuple(lengths.get(axis, 1) for axis in range(len(self.shape))))
 
-    def time_axis_for(self, shape: tuple[int, ...]) -> int | None:
-        """Return a time axis with which a target would have this shape, if there is one."""
+    def time_axis_for(self, shape: tuple[int, ...], *, by_class: bool) -> int | None:
+        """Return another time axis with which a target would have this shape, if there is one."""
         for axis in (0, 1, len(self.shape) - 1):
             other = Layout(self.shape, axis)
-            if shape in ((other.batch,), other.with_time(other.batch)):
+            once = (other.batch, other.neurons) if by_class else (other.batch,)
+            if axis != self.time_axis and shape in (once, other.with_time(*once)):
                 return axis
         return None
+
+    def elsewhere(self, shape: tuple[int, ...]) -> str:
+        """Return a hint if what should be of the classes is as long as another axis."""
+        axes = [axis for axis, length in enumerate(self.shape) if (length,) == tuple(shape)]
+        if not axes:
+            return ""
+        return f" (as long as axis {axes[0]} of input: see time_axis)"
 
     def time_last(self, xp: Namespace, target: Array) -> Array:
         """Move the time axis of a target to the end."""

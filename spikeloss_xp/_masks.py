@@ -8,14 +8,14 @@ from spikeloss_xp._layout import Layout
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
 
-def kept(
+def masked(
     xp: Namespace, layout: Layout, spikes: Array, where: Any, lengths: Any
-) -> tuple[Array | None, Array | None]:
-    """Return which entries count, and what each sample's terms are to be multiplied by.
+) -> tuple[Array, Array | None, Pullback]:
+    """Return the spikes, which of them count, and the pullback.
 
-    The first is bool, with the axes of the input, those of length 1 included along which it does
-    not change. The second is 1, and NaN for samples whose length cannot be. Each is None where
-    there is nothing to say.
+    The mask is bool, with the axes of the input, those of length 1 included along which it does
+    not change; it is None where all count. The spikes are as they were, and NaN in samples whose
+    length cannot be.
     """
     mask, factor = None, None
     if lengths is not None:
@@ -23,7 +23,9 @@ def kept(
     if where is not None:
         chosen = _chosen(xp, layout, spikes, where)
         mask = chosen if mask is None else mask & chosen
-    return mask, factor
+    if factor is None:
+        return spikes, mask, lambda cotangent: cotangent
+    return spikes * factor, mask, lambda cotangent: cotangent * factor
 
 
 def _chosen(xp: Namespace, layout: Layout, spikes: Array, where: Any) -> Array:
@@ -32,10 +34,10 @@ def _chosen(xp: Namespace, layout: Layout, spikes: Array, where: Any) -> Array:
         raise TypeError(f"where must be bool, True for what counts; got {mask.dtype}")
     expected = {
         "[batch]": (layout.batch,),
-        "one for each step": layout.with_time(layout.batch),
+        "[batch, time], in the order of input": layout.with_time(layout.batch),
         "the shape of input": layout.shape,
     }
-    _targets.check_shape(layout, mask, "where", "bools", expected)
+    _targets.check_shape(mask, "where", "bools", expected)
     return layout.spread(xp, mask)
 
 
@@ -45,7 +47,7 @@ def _before_the_end(
     number = _arrays.follow(xp, spikes, lengths, "lengths")
     if not xp.isdtype(number.dtype, "integral"):
         raise TypeError(f"lengths must hold integers, in time steps; got {number.dtype}")
-    _targets.check_shape(layout, number, "lengths", "integers", {"[batch]": (layout.batch,)})
+    _targets.check_shape(number, "lengths", "integers", {"[batch]": (layout.batch,)})
     values = _arrays.peek(lengths)
     _targets.check_range(values, 0, layout.steps, "lengths")
 
@@ -57,7 +59,7 @@ def _before_the_end(
         return mask, None
     possible = (number >= 0) & (number <= layout.steps)
     one, nan = (_arrays.constant(xp, spikes, value) for value in (1.0, math.nan))
-    return mask | ~possible, xp.reshape(xp.where(possible, one, nan), (layout.batch,))
+    return mask | ~possible, xp.where(possible, one, nan)
 
 
 def silenced(xp: Namespace, x: Array, mask: Array) -> tuple[Array, Pullback]:
@@ -80,6 +82,7 @@ def by_class(
     if kept is None:
         return x, None, to_input
     kept, _ = layout.batch_class_time(xp, kept)
+    # Durations are sums over it: each step has to be there.
     kept = xp.broadcast_to(kept, (*kept.shape[:-1], layout.steps))
     x, to_all = silenced(xp, x, kept)
     return x, kept, lambda cotangent: to_input(to_all(cotangent))

@@ -5,6 +5,7 @@ need of.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,9 @@ def desired_trains(xp: Namespace, layout: Layout, spikes: Array, target: Any) ->
     """Return the desired spike trains, which have the shape of the input."""
     target = _arrays.follow(xp, spikes, target, "target")
     expected = {"the shape of input": layout.shape}
-    check_shape(layout, target, "target", "spike trains", expected)
+    turned = sorted(target.shape) == sorted(layout.shape)
+    order = " (its axes are in another order)" if turned else ""
+    check_shape(target, "target", "spike trains", expected, lambda shape: order)
     return xp.astype(_arrays.floating(xp, target, "target")[0], spikes.dtype, copy=False)
 
 
@@ -68,18 +71,12 @@ def class_labels(
     elsewhere.
     """
     label = _arrays.follow(xp, spikes, target, "target")
-    if not xp.isdtype(label.dtype, "integral"):
-        shape = tuple(label.shape)
-        one_hot = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
-        hint = " (if it is one-hot, take the argmax over its class axis)" if one_hot else ""
-        raise TypeError(
-            f"target must hold integers, the index of a class; got {label.dtype} of shape "
-            f"{shape}{hint}"
-        )
+    _check_indices(xp, layout, label, classes)
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
-    check_shape(layout, label, "target", "class indices", expected, per_step=per_step)
+    hint = _mistakes(layout, expected, by_class=False, per_step=per_step)
+    check_shape(label, "target", "class indices", expected, hint)
     values = _in_sight(layout, target, kept, classes, by_class=False)
     check_range(values, 0, classes - 1, "target", ignore_index)
     may_ignore = values is None or bool((values == ignore_index).any())
@@ -99,6 +96,17 @@ def class_labels(
     return Labels(one_hot, valid, ignored)
 
 
+def _check_indices(xp: Namespace, layout: Layout, label: Array, classes: int) -> None:
+    if not xp.isdtype(label.dtype, "integral"):
+        shape = tuple(label.shape)
+        one_hot = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
+        remedy = " (if it is one-hot, take the argmax over its class axis)" if one_hot else ""
+        raise TypeError(
+            f"target must hold integers, the index of a class; got {label.dtype} of shape "
+            f"{shape}{remedy}"
+        )
+
+
 def multi_hot_labels(
     xp: Namespace,
     layout: Layout,
@@ -115,20 +123,21 @@ def multi_hot_labels(
     """
     label = _arrays.follow(xp, spikes, target, "target")
     if not xp.isdtype(label.dtype, ("bool", "real floating")):
-        hint = "if it is multi-hot, target != 0 makes it bool"
+        remedy = "if it is multi-hot, target != 0 makes it bool"
         if tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
-            hint = (
+            remedy = (
                 "if these are class indices, "
                 f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot"
             )
         raise TypeError(
             f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
-            f"{tuple(label.shape)} ({hint})"
+            f"{tuple(label.shape)} ({remedy})"
         )
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
-    check_shape(layout, label, "target", "multi-hot labels", expected, per_step=per_step)
+    hint = _mistakes(layout, expected, by_class=True, per_step=per_step)
+    check_shape(label, "target", "multi-hot labels", expected, hint)
     values = _in_sight(layout, target, kept, classes, by_class=True)
     check_range(values, 0, 1, "target")
     unchecked = values is None and not xp.isdtype(label.dtype, "bool")
@@ -167,7 +176,9 @@ def _in_sight(
     return in_sight
 
 
-def class_weights(xp: Namespace, spikes: Array, weight: Any, classes: int, ndim: int) -> Array:
+def class_weights(
+    xp: Namespace, layout: Layout, spikes: Array, weight: Any, classes: int, ndim: int
+) -> Array:
     """Return the weights of the classes, with as many axes as terms of classes have."""
     weights = _arrays.follow(xp, spikes, weight, "weight")
     if xp.isdtype(weights.dtype, "bool"):
@@ -176,6 +187,7 @@ def class_weights(xp: Namespace, spikes: Array, weight: Any, classes: int, ndim:
     if tuple(weights.shape) != (classes,):
         raise ValueError(
             f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
+            f"{layout.elsewhere(weights.shape)}"
         )
     values = _arrays.peek(weight)
     if values is not None and not bool(((values >= 0) & (values < math.inf)).all()):
@@ -185,37 +197,38 @@ def class_weights(xp: Namespace, spikes: Array, weight: Any, classes: int, ndim:
 
 
 def check_shape(
-    layout: Layout,
     given: Array,
     argument: str,
     what: str,
     expected: dict[str, tuple[int, ...]],
-    *,
-    per_step: bool = True,
+    hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
 ) -> None:
-    """Check the shape of an argument, and where it is a common mistake, say which."""
+    """Check the shape of an argument, and say what it may come from if it is none expected."""
     shape = tuple(given.shape)
-    if shape in expected.values():
-        return
-    shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
-    hint = _hint(layout, shape, expected, per_step)
-    raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint}")
+    if shape not in expected.values():
+        shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
+        raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
 
 
-def _hint(
-    layout: Layout, shape: tuple[int, ...], expected: dict[str, tuple[int, ...]], per_step: bool
-) -> str:
-    """Return what may have gone wrong with a shape."""
-    once = expected.get("[batch, class]", expected.get("[batch]", ()))
-    if not per_step and once and shape == layout.with_time(*once):
-        return " (labels for each step need a moving_window)"
-    if "[batch]" in expected and shape == (layout.batch, layout.neurons):
-        return " (if it is one-hot, take the argmax over its class axis)"
-    if "[batch]" in expected and (time := layout.time_axis_for(shape)) is not None:
-        return f" (it would fit if time were axis {time} of input: see time_axis)"
-    if len(shape) > 1 and sorted(shape) in map(sorted, expected.values()):
-        return " (its axes are in another order)"
-    return ""
+def _mistakes(
+    layout: Layout, expected: dict[str, tuple[int, ...]], *, by_class: bool, per_step: bool
+) -> Callable[[tuple[int, ...]], str]:
+    """Return what tells a common mistake from the shape of a target."""
+
+    def hint(shape: tuple[int, ...]) -> str:
+        once = next(iter(expected.values()))
+        if not per_step and shape == layout.with_time(*once):
+            return " (labels for each step need a moving_window)"
+        if not by_class and shape == (layout.batch, layout.neurons):
+            return " (if it is one-hot, take the argmax over its class axis)"
+        time = layout.time_axis_for(shape, by_class=by_class)
+        if time is not None:
+            return f" (it would fit if time were axis {time} of input: see time_axis)"
+        if len(shape) > 1 and sorted(shape) in map(sorted, expected.values()):
+            return " (its axes are in another order)"
+        return ""
+
+    return hint
 
 
 def check_range(
@@ -233,7 +246,9 @@ def check_range(
         inside |= values == ignored
     if not bool(inside.all()):
         others = values if ignored is None else values[values != ignored]
+        left_out = f" (what is to be left out is {ignored})" if ignored is not None else ""
         raise ValueError(
             f"{argument} must be between {lowest} and {highest}; "
             f"got values from {others.min()} to {others.max()}"
+            f"{left_out if others.min() < lowest else ''}"
         )

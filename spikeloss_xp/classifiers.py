@@ -1,5 +1,6 @@
 """Classifiers: which class spike trains stand for, and how sure that is."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -55,16 +56,16 @@ class _Classifier:
             If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
             does not divide the number of neurons, or if a mask does not fit.
         """
-        xp, layout, rate = self._rate(spikes, where, lengths)
+        xp, layout, rate, _ = self._rate(spikes, where, lengths)
         return self._natural(xp, layout, rate)
 
     def confidence(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
-        xp, layout, rate = self._rate(spikes, where, lengths)
+        xp, layout, rate, logit = self._rate(spikes, where, lengths)
         if self.mode == "probability":
             confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
         else:
-            logit = rate - xp.max(rate, axis=CLASS, keepdims=True)
+            logit = logit - xp.max(logit, axis=CLASS, keepdims=True)
             total = xp.sum(xp.exp(logit), axis=CLASS, keepdims=True)
             logarithmic = self.mode == "logsoftmax"
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
@@ -75,21 +76,28 @@ class _Classifier:
 
         The shape is that of the rates without their class axis. Where nothing counts it is 0.
         """
-        xp, layout, rate = self._rate(spikes, where, lengths)
-        return self._natural(xp, layout, xp.argmax(rate, axis=CLASS))
+        xp, layout, _, logit = self._rate(spikes, where, lengths)
+        return self._natural(xp, layout, xp.argmax(logit, axis=CLASS))
 
-    def _rate(self, spikes: Array, where: Any, lengths: Any) -> tuple[Namespace, Layout, Array]:
+    def _rate(
+        self, spikes: Array, where: Any, lengths: Any
+    ) -> tuple[Namespace, Layout, Array, Array]:
+        """Return the rates, and again with minus infinity for classes that cannot be chosen."""
         xp = _dispatch.namespace(spikes, "spikes")
         layout = Layout.of(spikes, self.time_axis, smallest_rank=3)
         spikes, _ = _arrays.floating(xp, spikes, "spikes")
-        kept, factor = _masks.kept(xp, layout, spikes, where, lengths)
+        spikes, kept, _ = _masks.masked(xp, layout, spikes, where, lengths)
         spikes, kept, _ = _masks.by_class(xp, layout, spikes, kept)
-        size = layout.neurons // layout.classes(self.num_classes)
-        if size > 1:
-            spikes, kept, _ = readouts.population(xp, spikes, kept, size)
+        classes = layout.classes(self.num_classes)
+        if classes != layout.neurons:
+            spikes, kept, *_ = readouts.population(xp, spikes, kept, classes, per_step=True)
         reading, _ = readouts.rate(xp, spikes, self.time_window, kept)
-        rate = reading.u if factor is None else _arrays.per_sample(xp, reading.u, factor)
-        return xp, layout, rate
+        rate = logit = reading.u
+        if reading.kept is not None and reading.kept.shape[CLASS] > 1:
+            some = xp.any(reading.kept, axis=CLASS, keepdims=True)
+            lowest = _arrays.constant(xp, rate, -math.inf)
+            logit = xp.where(reading.kept | ~some, rate, lowest)
+        return xp, layout, rate, logit
 
     def _natural(self, xp: Namespace, layout: Layout, x: Array) -> Array:
         return x if self.time_window is None else layout.natural(xp, x)[0]

@@ -63,7 +63,7 @@ def cross_entropy_of_rates(
     own = _pick(xp, rate, one_hot, valid)
     if among is not None:  # what half a spike is may differ between classes then
         of_label = _sum(xp, xp.astype(one_hot, rate.dtype) * half_spike)
-        half_spike = xp.where(of_label > 0, of_label, zero + 1)  # a label may be none of them
+        half_spike = _arrays.or_one(xp, of_label)  # a label may be none of them
     short = own < half_spike
     lack = xp.where(short, half_spike - own, zero)
     own = own + lack

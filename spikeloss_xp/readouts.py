@@ -81,7 +81,7 @@ def rate(
     counted, to_spikes = count(xp, spikes, moving_window, kept)
     duration = counted.most
     if counted.kept is not None and moving_window is None:
-        duration = xp.where(counted.kept, duration, _arrays.constant(xp, spikes, 1.0))
+        duration = _arrays.or_one(xp, duration)
     reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.kept)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
@@ -90,7 +90,7 @@ def highest(xp: Namespace, spikes: Array, kept: Array | None = None) -> tuple[Re
     """Read ``max_t s[t]``, whose gradient the steps share at which that is reached."""
     seen, read = spikes, None
     if kept is not None:
-        lowest = _arrays.constant(xp, spikes, xp.finfo(spikes.dtype).min)
+        lowest = _arrays.constant(xp, spikes, -math.inf)
         seen, read = xp.where(kept, spikes, lowest), xp.any(kept, axis=-1)
     peak = xp.max(seen, axis=-1, keepdims=True)
     u = peak[..., 0]
@@ -125,23 +125,29 @@ def last(xp: Namespace, spikes: Array, kept: Array | None = None) -> tuple[Readi
 
 
 def population(
-    xp: Namespace, spikes: Array, kept: Array | None, size: int
-) -> tuple[Array, Array | None, Pullback]:
-    """Average over the neurons of a class, `size` neighbours: those of them that count."""
+    xp: Namespace, spikes: Array, kept: Array | None, classes: int, *, per_step: bool
+) -> tuple[Array, Array | None, Any, Pullback]:
+    """Average over the neurons of a class, which are neighbours: over those of them that count.
+
+    With the mean, and its mask, comes how many neurons it is of, the most at any step: a number,
+    or an array with the axes of a reading, of one step or `per_step`.
+    """
     batch, neurons, steps = spikes.shape
-    classes, number = neurons // size, size
-    if kept is not None and kept.shape[1] > 1:
-        members = xp.reshape(kept, (batch, classes, size, steps))
+    shape = batch, classes, neurons // classes, steps
+    number: Any = shape[2]
+    size: Any = number
+    if kept is not None and kept.shape[CLASS] > 1:
+        members = xp.reshape(kept, shape)
         kept = xp.any(members, axis=2)
-        number = xp.sum(xp.astype(members, spikes.dtype), axis=2)
-        number = xp.where(kept, number, _arrays.constant(xp, spikes, 1.0))
-    mean = xp.sum(xp.reshape(spikes, (batch, classes, size, steps)), axis=2) / number
+        number = _arrays.or_one(xp, xp.sum(xp.astype(members, spikes.dtype), axis=2))
+        size = xp.max(number, axis=-1, keepdims=per_step)
+    mean = xp.sum(xp.reshape(spikes, shape), axis=2) / number
 
     def pullback(cotangent: Array) -> Array:  # each neuron has an equal share in the mean
-        share = xp.repeat((cotangent / number)[:, :, None, :], size, axis=2)
+        share = xp.repeat((cotangent / number)[:, :, None, :], shape[2], axis=2)
         return xp.reshape(share, (batch, neurons, steps))
 
-    return mean, kept, pullback
+    return mean, kept, size, pullback
 
 
 WINDOWED = {"rate": rate, "count": count}  # over all of time, or at each step
@@ -185,7 +191,7 @@ def mean_magnitude(
         if not per_neuron:
             entries = entries * (math.prod(x.shape) // math.prod(kept.shape))
         read = entries > 0
-        number = xp.where(read, entries, _arrays.constant(xp, x, 1.0))
+        number = _arrays.or_one(xp, entries)
 
     def pullback(cotangent: Array) -> Array:  # each entry has an equal share in the mean
         share = cotangent / number

@@ -243,7 +243,8 @@ tested.
 
 ## Options and arguments
 
-Options go in the constructor:
+Options go in the constructor. These are shared, or change what a loss takes; the parameters of the
+formulas are on the page [Losses](losses.md).
 
 {_taken(OPTIONS)}
 
@@ -283,7 +284,8 @@ all of them:
 
 - A masked entry adds exactly 0 to the loss, and its gradient is exactly 0.
 - It makes no difference what stands there, NaN included. NaN in an entry that counts shows in the
-  value, and so does infinity; only $-\\infty$ is nothing to a maximum, and to a softmax.
+  value, and so does infinity; only $-\\infty$ is nothing to a maximum, and to a softmax, and
+  `numerics="lava"` holds the terms of `SpikeMoid` at 100, as published.
 - It is in no duration of a rate, and in nothing that a mean divides by.
 - A padded batch with its mask is its samples without the padding, one by one.
 - If nothing counts, the loss is 0, and so is the gradient.

@@ -92,8 +92,8 @@ def evaluate(
         desired = by_class(np.asarray(target, dtype=np.float64), o.time_axis)
         return spike_time(o, np.where(kept, x - desired, 0.0), kept)
     neurons = x.shape[1]
-    x, kept = classes_of_neurons(x, kept, o.num_classes or neurons)
-    reading = Reading(x, kept, o, neurons // x.shape[1])
+    x, kept, groups = classes_of_neurons(x, kept, o.num_classes or neurons)
+    reading = Reading(x, kept, o, groups)
     weight = np.ones(x.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
     target = target_by_class(np.asarray(target), spikes.shape, o.time_axis)
     return FORMULAS[type(loss).__name__](o, reading, target, weight)
@@ -133,18 +133,23 @@ def kept_entries(shape: tuple[int, ...], time_axis: int, where: Any, lengths: An
 
 def classes_of_neurons(
     x: np.ndarray, kept: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbouring neurons make a class: their mean, of those that are kept at the step."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Neighbouring neurons make a class: their mean, of those that are kept at the step.
+
+    With it comes of how many neurons, at the step with the most.
+    """
     batch, neurons, steps = x.shape
     size = neurons // classes
     assert size * classes == neurons
     train, train_kept = np.zeros((batch, classes, steps)), np.zeros((batch, classes, steps), bool)
+    groups = np.ones((batch, classes))
     for b, c, t in np.ndindex(train.shape):
         members = [n for n in range(c * size, (c + 1) * size) if kept[b, n, t]]
         if members:
             train[b, c, t] = sum(x[b, n, t] for n in members) / len(members)
             train_kept[b, c, t] = True
-    return train, train_kept
+            groups[b, c] = max(groups[b, c], len(members))
+    return train, train_kept, groups
 
 
 def target_by_class(target: np.ndarray, shape: tuple[int, ...], time_axis: int) -> np.ndarray:
@@ -197,12 +202,13 @@ class Reading:
     compare with the reading, and `one_spike` what one spike of one neuron adds to it.
     """
 
-    def __init__(self, x: np.ndarray, kept: np.ndarray, o: SimpleNamespace, group: int) -> None:
+    def __init__(self, x: np.ndarray, kept: np.ndarray, o: SimpleNamespace, groups: Any) -> None:
         window, counting = o.moving_window, o.readout == "count"
         shape = x.shape if window else (*x.shape[:2], 1)
         self.u, self.duration = np.zeros(shape), np.ones(shape)
         self.one_spike, self.counted = np.ones(shape), np.zeros(shape, dtype=bool)
         for b, c, t in np.ndindex(shape):
+            group = groups[b, c]
             steps = [k for k in range(x.shape[-1]) if kept[b, c, k]]
             if window:
                 steps = [k for k in range(t - window + 1, t + 1) if k >= 0]

@@ -170,3 +170,17 @@ def test_padded_samples_are_classified_as_without_padding(backend):
             np.testing.assert_array_equal(predicted[(i, *steps)], classifier(alone)[0])
     silent = sx.Rate().rate(backend.asarray(padded), where=[False, True, False], lengths=lengths)
     assert not backend.numpy(silent)[[0, 2]].any()
+
+
+def test_a_class_that_is_masked_is_not_chosen(backend):
+    spikes = np.asarray([[[1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0]]])
+    kept = np.ones(spikes.shape, dtype=bool)
+    kept[0, 0] = False
+    for classifier in (sx.Rate(mode="softmax"), sx.MovingWindow(1, "softmax")):
+        there = backend.asarray(spikes), {"where": backend.asarray(kept)}
+        assert (backend.numpy(classifier(there[0], **there[1])) == 1).all()
+        confidence = backend.numpy(classifier.confidence(there[0], **there[1]))
+        close(confidence[:, 1:], classifier.confidence(spikes[:, 1:]), backend.rtol)
+        assert not confidence[:, 0].any()
+        nothing = backend.numpy(classifier.confidence(there[0], where=[False]))
+        close(nothing, np.full(nothing.shape, 1 / 3), backend.rtol)

@@ -64,7 +64,8 @@ def test_a_length_that_cannot_be_where_values_are_not_read(name, form):
         wanted = call.on(backend)
         for bad in (-1, 6):
             wrong = call.but(lengths=np.asarray([4, bad, 5]))
-            terms, gradient = wrong.on(backend)
+            with np.errstate(invalid="ignore"):  # NumPy tells of a NaN, within array-api-strict too
+                terms, gradient = wrong.on(backend)
             assert np.isnan(terms[1]).all()
             assert np.isnan(gradient[1]).any()
             for got, right in zip((terms, gradient), wanted, strict=True):

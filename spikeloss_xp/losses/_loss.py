@@ -94,21 +94,25 @@ class Loss(ABC):
         xp = _dispatch.namespace(input)
         layout = Layout.of(input, self.time_axis, smallest_rank=self._smallest_rank)
         spikes, to_input = _arrays.floating(xp, input)
-        kept, factor = _masks.kept(xp, layout, spikes, where, lengths)
+        spikes, kept, to_all = _masks.masked(xp, layout, spikes, where, lengths)
         signal, wanted, kept, to_spikes = self._prepare(xp, layout, spikes, kept, target, weight)
 
         reading, to_signal = self._readout(xp, signal, kept)
         reading, to_reading = self._settle(xp, reading, wanted)
         terms, to_u = self._criterion(xp, reading, wanted)
-        counted, batch_axis = reading.counted, self._batch_axis(layout)
-        terms, to_terms = _reduction.left_out(xp, terms, counted, factor, batch_axis)
+        terms, to_terms = _reduction.left_out(xp, terms, reading.counted)
         if self.reduction == "none":
             value, to_counted = self._natural(xp, layout, terms)
         else:
             value, to_counted = _reduction.total(
-                xp, self.reduction, terms, counted, self._amount(wanted), batch_axis
+                xp,
+                self.reduction,
+                terms,
+                reading.counted,
+                self._amount(wanted),
+                self._batch_axis(layout),
             )
-        steps = (to_input, to_spikes, to_signal, to_reading, to_u, to_terms, to_counted)
+        steps = (to_input, to_all, to_spikes, to_signal, to_reading, to_u, to_terms, to_counted)
         return value, _reduction.reverse(*steps)
 
     @abstractmethod
@@ -166,6 +170,7 @@ class RateLoss(Loss):
     moving_window: int | None
     readout: str
     num_classes: int | None
+    ignore_index: int
     _smallest_rank = 3
 
     def _prepare(
@@ -181,9 +186,23 @@ class RateLoss(Loss):
         labels = self._target(xp, layout, signal, kept, target)
         if weight is not None:
             classes = layout.classes(self.num_classes)
-            weights = _targets.class_weights(xp, signal, weight, classes, labels.hot.ndim)
+            weights = _targets.class_weights(xp, layout, signal, weight, classes, labels.hot.ndim)
             labels = self._weigh(xp, labels, weights)
         return signal, labels, kept, to_spikes
+
+    def _class_labels(
+        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
+    ) -> Labels:
+        return _targets.class_labels(
+            xp,
+            layout,
+            spikes,
+            kept,
+            target,
+            classes=layout.classes(self.num_classes),
+            per_step=self.moving_window is not None,
+            ignore_index=self.ignore_index,
+        )
 
     @abstractmethod
     def _target(
@@ -200,17 +219,18 @@ class RateLoss(Loss):
     def _readout(
         self, xp: Namespace, signal: Array, kept: Array | None
     ) -> tuple[Reading, Pullback]:
-        size = 1 if self.num_classes is None else signal.shape[CLASS] // self.num_classes
-        pullbacks = []
-        if size > 1:
-            signal, kept, to_neurons = readouts.population(xp, signal, kept, size)
+        pullbacks, size = [], None
+        if self.num_classes is not None:
+            signal, kept, size, to_neurons = readouts.population(
+                xp, signal, kept, self.num_classes, per_step=self.moving_window is not None
+            )
             pullbacks.append(to_neurons)
         if self.readout in readouts.WHOLE:
             reading, to_classes = readouts.WHOLE[self.readout](xp, signal, kept)
         else:
             windowed = readouts.WINDOWED[self.readout]
             reading, to_classes = windowed(xp, signal, self.moving_window, kept)
-        if size > 1:
+        if size is not None:
             reading = reading._replace(spike=reading.spike / size)
         return reading, _reduction.reverse(*pullbacks, to_classes)
 

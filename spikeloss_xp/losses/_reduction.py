@@ -8,22 +8,12 @@ from spikeloss_xp._typing import Array, Namespace, Pullback
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
 
 
-def left_out(
-    xp: Namespace, terms: Array, counted: Array | None, factor: Array | None, batch_axis: int
-) -> tuple[Array, Pullback]:
-    """Return the terms, those of each sample times a factor, and 0 for those that do not count."""
-
-    def multiplied(x: Array) -> Array:
-        return x if factor is None else _arrays.per_sample(xp, x, factor, batch_axis)
-
-    # Both are their own adjoints.
-    return _chosen(xp, counted, multiplied(terms)), lambda cotangent: multiplied(
-        _chosen(xp, counted, cotangent)
-    )
-
-
-def _chosen(xp: Namespace, counted: Array | None, terms: Array) -> Array:
-    return terms if counted is None else xp.where(counted, terms, _arrays.constant(xp, terms, 0.0))
+def left_out(xp: Namespace, terms: Array, counted: Array | None) -> tuple[Array, Pullback]:
+    """Return the terms, with 0 for those that do not count, and the pullback."""
+    if counted is None:
+        return terms, lambda cotangent: cotangent
+    zero = _arrays.constant(xp, terms, 0.0)
+    return xp.where(counted, terms, zero), lambda cotangent: xp.where(counted, cotangent, zero)
 
 
 def total(
@@ -56,7 +46,7 @@ def _samples(xp: Namespace, terms: Array, counted: Array | None, batch_axis: int
         return terms.shape[batch_axis]
     axes = tuple(axis for axis in range(counted.ndim) if axis != batch_axis)
     sample = xp.any(counted, axis=axes) if axes else counted
-    return _at_least_one(xp, xp.sum(xp.astype(sample, terms.dtype)))
+    return _arrays.or_one(xp, xp.sum(xp.astype(sample, terms.dtype)))
 
 
 def _amounts(
@@ -65,14 +55,9 @@ def _amounts(
     """Return the sum of the amounts that the terms that count were multiplied by."""
     if counted is None and amount is None:
         return math.prod(terms.shape)
-    each = xp.astype(counted, terms.dtype) if amount is None else _chosen(xp, counted, amount)
+    each = xp.astype(counted, terms.dtype) if amount is None else left_out(xp, amount, counted)[0]
     times = math.prod(terms.shape) // math.prod(each.shape)
-    return _at_least_one(xp, _dispatch.adapter(xp).total(xp, each) * times)
-
-
-def _at_least_one(xp: Namespace, number: Array) -> Array:
-    """Return what to divide by: where there is nothing, the sum is 0 and stays so."""
-    return xp.where(number > 0, number, _arrays.constant(xp, number, 1.0))
+    return _arrays.or_one(xp, _dispatch.adapter(xp).total(xp, each) * times)
 
 
 def reverse(*pullbacks: Pullback) -> Pullback:

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
 from spikeloss_xp import _arrays, _checks, _dispatch, _masks, criteria, readouts
@@ -133,23 +133,15 @@ class SparsityEnforcer:
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         events, to_input = _arrays.floating(xp, input)
-        kept, factor, pullbacks = None, None, [to_input]
+        kept, pullbacks = None, [to_input]
         if where is not None or lengths is not None or self.per == "neuron":
             layout = Layout.of(input, self.time_axis, smallest_rank=2)
-            kept, factor = _masks.kept(xp, layout, events, where, lengths)
+            events, kept, to_all = _masks.masked(xp, layout, events, where, lengths)
             events, kept, to_events = _masks.by_class(xp, layout, events, kept)
-            pullbacks.append(to_events)
+            pullbacks += [to_all, to_events]
 
         term, to_events = self._of_rates(xp, events, kept)
-        if factor is not None:  # a length that cannot be has no plausible loss
-            factor = xp.prod(factor)
-            term = term * factor
-
-        def pullback(cotangent: Array) -> Array:
-            cotangent = cotangent if factor is None else cotangent * factor
-            return _reduction.reverse(*pullbacks, to_events)(cotangent)
-
-        return term, pullback
+        return term, _reduction.reverse(*pullbacks, to_events)
 
     def _of_rates(self, xp: Namespace, events: Array, kept: Array | None) -> tuple[Array, Pullback]:
         """Return the term of events, and the pullback."""
@@ -168,7 +160,7 @@ class SparsityEnforcer:
             pullbacks.append(_reduction.reverse(to_events, to_rate))
             read = rate.kept
         total = functools.reduce(operator.add, terms)
-        total, to_terms = _reduction.left_out(xp, total, read, None, 0)
+        total, to_terms = _reduction.left_out(xp, total, read)
         mean, to_total = _reduction.total(xp, "mean", total, read, None, 0)
         back = _reduction.reverse(to_terms, to_total)
 
@@ -190,10 +182,8 @@ class SparsityEnforcer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the hyper-parameters, and not the terms."""
-        made_again = functools.partial(
-            type(self), min_rate=self.min_rate, per=self.per, time_axis=self.time_axis
-        )
-        return made_again, (self.max_rate, self.lam)
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return functools.partial(type(self), **options), ()
 
     @property
     def loss(self) -> Any:

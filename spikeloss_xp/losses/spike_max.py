@@ -4,7 +4,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _targets, criteria, readouts
+from spikeloss_xp import _arrays, _checks, criteria, readouts
 from spikeloss_xp._layout import CLASS, Layout
 from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
@@ -131,16 +131,7 @@ class SpikeMax(RateLoss):
     def _target(
         self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
     ) -> Labels:
-        return _targets.class_labels(
-            xp,
-            layout,
-            spikes,
-            kept,
-            target,
-            classes=layout.classes(self.num_classes),
-            per_step=self.moving_window is not None,
-            ignore_index=self.ignore_index,
-        )
+        return self._class_labels(xp, layout, spikes, kept, target)
 
     def _counted(self, xp: Namespace, kept: Array | None, labels: Labels) -> Array | None:
         if kept is not None and kept.shape[CLASS] > 1:  # a sample needs the neuron of its label

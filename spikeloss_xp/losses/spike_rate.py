@@ -4,7 +4,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _targets, criteria, readouts
+from spikeloss_xp import _arrays, _checks, criteria, readouts
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
@@ -99,18 +99,11 @@ class SpikeRate(RateLoss):
         for name in ("true_rate", "false_rate"):
             rates = getattr(self, name)
             if isinstance(rates, tuple) and len(rates) != classes:
-                raise ValueError(f"{name} must be one number, or {classes}, one for each class; "
-                                 f"got {len(rates)}")  # fmt: skip
-        return _targets.class_labels(
-            xp,
-            layout,
-            spikes,
-            kept,
-            target,
-            classes=classes,
-            per_step=self.moving_window is not None,
-            ignore_index=self.ignore_index,
-        )
+                raise ValueError(
+                    f"{name} must be one number, or {classes}, one for each class; got "
+                    f"{len(rates)}{layout.elsewhere((len(rates),))}"
+                )
+        return self._class_labels(xp, layout, spikes, kept, target)
 
     def _wanted(self, xp: Namespace, reading: Reading, labels: Labels) -> Array:
         """Return what is to be read of each class."""

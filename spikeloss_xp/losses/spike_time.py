@@ -91,11 +91,12 @@ class SpikeTime(Loss):
         if weight is not None:
             raise TypeError("SpikeTime takes no weight: it has no classes")
         # The filter is linear: filtering the difference once does for filtering both trains.
-        difference = spikes - _targets.desired_trains(xp, layout, spikes, target)
+        desired = _targets.desired_trains(xp, layout, spikes, target)
         if kept is None:
-            return difference, None, None, lambda cotangent: cotangent
-        difference, to_spikes = _masks.silenced(xp, difference, kept)
-        return difference, None, kept, to_spikes
+            return spikes - desired, None, None, lambda cotangent: cotangent
+        spikes, to_spikes = _masks.silenced(xp, spikes, kept)
+        desired, _ = _masks.silenced(xp, desired, kept)
+        return spikes - desired, None, kept, to_spikes
 
     def _readout(
         self, xp: Namespace, signal: Array, kept: Array | None
