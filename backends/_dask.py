@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import array_api_compat
 import array_api_compat.dask.array
@@ -9,6 +10,7 @@ import dask.array as da
 import numpy as np
 from dask.array.utils import meta_from_array
 
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import generic
 from spikeloss_xp.backends.generic import (
@@ -55,15 +57,17 @@ def synchronize(x: Array) -> None:
     x.compute()  # nothing has been started that could be waited for
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
-    return _along_time(generic.causal_filter, x, kernel)
+def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+    if isinstance(kernel, Exponential):
+        return _along_time(generic.causal_filter, x, kernel=kernel, reverse=reverse)
+    return _along_time(generic.causal_filter, x, kernel, reverse=reverse)
 
 
-def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
-    return _along_time(generic.moving_sum, x, window=window)
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+    return _along_time(generic.moving_sum, x, window=window, reverse=reverse)
 
 
-def _along_time(run: Callable[..., Array], x: Array, *kernel: Array, **options: int) -> Array:
+def _along_time(run: Callable[..., Array], x: Array, *kernel: Array, **options: Any) -> Array:
     """Run a filter on each block, with all of time in it.
 
     Run on the whole, it would cut time into many small blocks, with tasks for each.
@@ -85,5 +89,5 @@ def _along_time(run: Callable[..., Array], x: Array, *kernel: Array, **options: 
     return filtered.rechunk(x.chunks)
 
 
-def _run(run: Callable[..., Array], block: Array, *kernel: Array, **options: int) -> Array:
+def _run(run: Callable[..., Array], block: Array, *kernel: Array, **options: Any) -> Array:
     return run(array_api_compat.array_namespace(block), block, *kernel, **options)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from spikeloss_xp import _plain
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends import generic
 from spikeloss_xp.backends.generic import version
 
 __all__ = [
@@ -104,11 +107,15 @@ def total(xp: Namespace, x: Array) -> Array:
     return x
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
-    # Left to its default, a GPU would round the factors to TF32.
-    exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    return _plain.causal_filter(xp, x, kernel, matmul=exact)
+# Left to its default, a GPU would round the factors to TF32.
+_exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
-def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
-    return _plain.moving_sum(xp, x, window)
+def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+    if isinstance(kernel, Exponential):
+        return generic.in_blocks(xp, x, kernel, reverse=reverse, matmul=_exact)
+    return _plain.causal_filter(xp, x, kernel, reverse=reverse, matmul=_exact)
+
+
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+    return causal_filter(xp, x, Exponential(math.inf, window), reverse)

@@ -1,18 +1,20 @@
 """NumPy: the closed-form gradients, and values that are always at hand."""
 
+import functools
+import math
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends import generic
 from spikeloss_xp.backends.generic import (
     beside,
-    causal_filter,
     compiled,
     device,
     devices,
-    moving_sum,
     scope,
     synchronize,
     total,
@@ -39,6 +41,9 @@ __all__ = [
 ]
 
 
+CACHED = 1 << 17  # entries that are filtered at a time
+
+
 def namespace(library: str) -> Namespace:
     return array_api_compat.numpy
 
@@ -53,3 +58,19 @@ def to_host(x: Array) -> np.ndarray:
 
 def peek(x: Array) -> np.ndarray | None:
     return np.asarray(x)
+
+
+def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+    if not isinstance(kernel, Exponential):
+        return generic.causal_filter(xp, x, kernel, reverse)
+    run = functools.partial(generic.in_blocks, xp, kernel=kernel, reverse=reverse, matmul=_matmul)
+    return generic.by_rows(run, xp, x, CACHED)
+
+
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+    return causal_filter(xp, x, Exponential(math.inf, window), reverse)
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """Multiply by a matrix as one product, where `matmul` takes one for each entry of a batch."""
+    return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))

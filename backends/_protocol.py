@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
 
 ValueAndGrad = Callable[[Callable[[Array], Array], Array, Array | None], tuple[Array, Array]]
@@ -66,8 +67,14 @@ class Adapter(Protocol):
     def total(self, xp: Namespace, x: Array) -> Array:
         """Sum all of an array, so that roundings do not add up in one direction."""
 
-    def causal_filter(self, xp: Namespace, x: Array, kernel: Array) -> Array:
-        """Filter the last axis as `spikeloss_xp.causal_filter` says; both arrays share a dtype."""
+    def causal_filter(
+        self, xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool
+    ) -> Array:
+        """Filter the last axis as `spikeloss_xp.causal_filter` says, or run its adjoint.
 
-    def moving_sum(self, xp: Namespace, x: Array, window: int) -> Array:
-        """Sum the last `window` steps of the last axis at each step."""
+        The kernel is an array of taps with the dtype of `x`, or says what exponential it is, for
+        which there are faster ways.
+        """
+
+    def moving_sum(self, xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+        """Sum the last `window` steps of the last axis at each step; the next, with `reverse`."""

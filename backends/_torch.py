@@ -1,5 +1,6 @@
 """PyTorch: gradients by its own automatic differentiation."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _plain
+from spikeloss_xp._kernels import Exponential, blocks
+from spikeloss_xp._plain import Blocks
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends.generic import compiled, moving_sum, scope, total, version
+from spikeloss_xp.backends import generic
+from spikeloss_xp.backends.generic import compiled, scope, total, version
 
 __all__ = [
     "beside",
@@ -78,12 +82,35 @@ def synchronize(x: Array) -> None:
         torch.mps.synchronize()
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
+def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
-            return _plain.causal_filter(xp, x, kernel, device=x.device)
-    return _plain.causal_filter(xp, x, kernel, device=x.device)
+            return _causal_filter(xp, x, kernel, reverse)
+    return _causal_filter(xp, x, kernel, reverse)
+
+
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+    return causal_filter(xp, x, Exponential(math.inf, window), reverse)
+
+
+def _causal_filter(
+    xp: Namespace, x: torch.Tensor, kernel: Array | Exponential, reverse: bool
+) -> Array:
+    if not isinstance(kernel, Exponential):
+        return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=x.device)
+    if torch.compiler.is_compiling():
+        made = _constant(*kernel, str(x.dtype).removeprefix("torch."), reverse)
+        moved = made.converted(lambda matrix: matrix.to(x.device))
+        return _plain.in_blocks(xp, x, moved, reverse=reverse)
+    return generic.in_blocks(xp, x, kernel, reverse=reverse)
+
+
+@torch.compiler.assume_constant_result
+def _constant(time_constant: float, length: int, order: int, dtype: str, reverse: bool) -> Blocks:
+    """Return matrices that serve any duration, which a compiler need not trace the making of."""
+    kernel = Exponential(time_constant, length, order)
+    return blocks(kernel, None, dtype, reverse=reverse).converted(torch.from_numpy)
 
 
 def value_and_grad(

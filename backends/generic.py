@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.metadata
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import array_api_compat
 import numpy as np
 
 from spikeloss_xp import _plain
+from spikeloss_xp._kernels import Exponential, blocks
 from spikeloss_xp._typing import Array, Namespace
 
 value_and_grad = None  # the standard has no automatic differentiation
@@ -68,9 +70,40 @@ def total(xp: Namespace, x: Array) -> Array:
     return xp.sum(x)
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array) -> Array:
-    return _plain.causal_filter(xp, x, kernel, device=device(x))
+def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+    if isinstance(kernel, Exponential):
+        return in_blocks(xp, x, kernel, reverse)
+    return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=device(x))
 
 
-def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
-    return _plain.moving_sum(xp, x, window)
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+    return in_blocks(xp, x, Exponential(math.inf, window), reverse)
+
+
+def in_blocks(
+    xp: Namespace,
+    x: Array,
+    kernel: Exponential,
+    reverse: bool,
+    matmul: Callable[[Array, Array], Array] | None = None,
+) -> Array:
+    """Filter the last axis with matrices that were made on the host for this duration."""
+    dtype = f"float{xp.finfo(x.dtype).bits}"
+    made = blocks(kernel, x.shape[-1], dtype, reverse=reverse)
+    place = device(x)
+    moved = made.converted(lambda matrix: xp.asarray(matrix, device=place))
+    return _plain.in_blocks(xp, x, moved, reverse=reverse, matmul=matmul)
+
+
+def by_rows(run: Callable[[Array], Array], xp: Namespace, x: Array, entries: int) -> Array:
+    """Run a filter on so many entries at a time that what it makes on the way stays in a cache."""
+    steps = x.shape[-1]
+    number = math.prod(x.shape[:-1])
+    together = max(entries // steps, 1)
+    if number < 2 * together:
+        return run(x)
+    rows = xp.reshape(x, (number, steps))
+    filtered = xp.empty_like(rows)
+    for start in range(0, number, together):
+        filtered[start : start + together, :] = run(rows[start : start + together, :])
+    return xp.reshape(filtered, x.shape)

@@ -8,10 +8,71 @@ dtype to compute in.
 import functools
 import operator
 from collections.abc import Callable
+from typing import NamedTuple
 
 from spikeloss_xp._typing import Array, Namespace
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 128  # where matrix products are efficient on the CPUs measured
+
+Matmul = Callable[[Array, Array], Array]
+
+
+class Blocks(NamedTuple):
+    """What it takes to filter block by block: the matrices of `in_blocks`."""
+
+    delays: tuple[int, ...]
+    weights: Array
+    summed: Array | None = None
+    carried: "Blocks | None" = None
+
+    def converted(self, convert: Callable[[Array], Array]) -> "Blocks":
+        """Return the same with each matrix converted."""
+        if self.summed is None or self.carried is None:
+            return Blocks(self.delays, convert(self.weights))
+        carried = self.carried.converted(convert)
+        return Blocks(self.delays, convert(self.weights), convert(self.summed), carried)
+
+
+def in_blocks(
+    xp: Namespace, x: Array, filter: Blocks, *, reverse: bool, matmul: Matmul | None = None
+) -> Array:
+    """Filter in two levels.
+
+    Time is cut into blocks. Each is a matrix product of itself, of the blocks `delays` before it
+    (after it, with `reverse`), and of what is carried to it from the blocks in between: a few sums
+    of each block, filtered in the same way with a block for a step, and there a block later.
+    """
+    matmul = matmul or xp.matmul
+    batch, steps, size = x.shape[:-1], x.shape[-1], filter.weights.shape[-1]
+    blocks = -(-steps // size)
+    filling = _silence(xp, x, blocks * size - steps)
+    cut = x if blocks * size == steps else xp.concat([x, filling], axis=-1)
+    cut = xp.reshape(cut, (*batch, blocks, size))
+
+    parts = [_shifted(xp, cut, delay, reverse) for delay in filter.delays]
+    if filter.summed is not None and filter.carried is not None:
+        sums = matmul(cut, filter.summed)
+        number = filter.summed.shape[-1]
+        row = xp.reshape(sums, (*batch, blocks * number))
+        carried = in_blocks(xp, row, filter.carried, reverse=reverse, matmul=matmul)
+        carried = xp.reshape(carried, (*batch, blocks, number))
+        parts.append(_shifted(xp, carried, 1, reverse))
+
+    joined = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
+    filtered = xp.reshape(matmul(joined, filter.weights), (*batch, blocks * size))
+    return filtered if blocks * size == steps else filtered[..., :steps]
+
+
+def _shifted(xp: Namespace, cut: Array, delay: int, reverse: bool) -> Array:
+    """Return each block's predecessor by `delay`, or its successor: silence where there is none."""
+    if delay == 0:
+        return cut
+    blocks = cut.shape[-2]
+    delay = _smaller(delay, blocks)
+    silence = xp.zeros_like(cut[..., :delay, :])
+    if reverse:
+        return xp.concat([cut[..., delay:, :], silence], axis=-2)
+    return xp.concat([silence, cut[..., : blocks - delay, :]], axis=-2)
 
 
 def causal_filter(
@@ -19,13 +80,16 @@ def causal_filter(
     x: Array,
     kernel: Array,
     *,
+    reverse: bool = False,
     device: object = None,
-    matmul: Callable[[Array, Array], Array] | None = None,
+    matmul: Matmul | None = None,
 ) -> Array:
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
-    Time is cut into blocks. What block ``b - m`` contributes to block ``b`` is its product with
-    the Toeplitz matrix ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``.
+    With `reverse`, the adjoint: ``x[t + k]`` in place of ``x[t - k]``. Time is cut into blocks.
+    What block ``b - m`` contributes to block ``b`` is its product with the Toeplitz matrix
+    ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``; what block ``b + m``
+    contributes to the adjoint, its product with the same matrix transposed.
     """
     steps = x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
@@ -36,24 +100,26 @@ def causal_filter(
     def zeros(number: int) -> Array:
         return xp.zeros(number, dtype=x.dtype, device=device)
 
-    step = xp.arange(size, device=device)
-    lag = xp.reshape(step[None, :] - step[:, None] + (size - 1), (-1,))
+    first, second = xp.arange(size, device=device), xp.arange(size, device=device)
+    lag = first[:, None] - second[None, :] if reverse else second[None, :] - first[:, None]
+    lag = xp.reshape(lag + (size - 1), (-1,))
     taps_by_lag = xp.concat([zeros(size - 1), kernel[:taps], zeros((reach + 1) * size - taps)])
-    before, after = _silence(xp, x, reach * size), _silence(xp, x, blocks * size - steps)
-    padded = xp.concat([before, x, after], axis=-1)
-    cut = xp.reshape(padded, (*x.shape[:-1], reach + blocks, size))
+    beyond, filling = _silence(xp, x, reach * size), _silence(xp, x, blocks * size - steps)
+    padded = [x, filling, beyond] if reverse else [beyond, x, filling]
+    cut = xp.reshape(xp.concat(padded, axis=-1), (*x.shape[:-1], reach + blocks, size))
 
     def contribution(m: int) -> Array:
         toeplitz = xp.reshape(xp.take(taps_by_lag, lag + m * size), (size, size))
-        return (matmul or xp.matmul)(cut[..., reach - m : reach - m + blocks, :], toeplitz)
+        start = m if reverse else reach - m
+        return (matmul or xp.matmul)(cut[..., start : start + blocks, :], toeplitz)
 
     filtered = functools.reduce(operator.add, map(contribution, range(reach + 1)))
     return xp.reshape(filtered, (*x.shape[:-1], blocks * size))[..., :steps]
 
 
 def _silence(xp: Namespace, x: Array, steps: int) -> Array:
-    """Return zeros as long as the first `steps` of `x`, and placed and sharded as those are."""
-    return xp.zeros_like(x[..., :steps])
+    """Return so many steps of zeros, placed and sharded as `x` is."""
+    return xp.broadcast_to(xp.zeros_like(x[..., :1]), (*x.shape[:-1], steps))
 
 
 def _smaller(a: int, b: int) -> int:
@@ -61,16 +127,20 @@ def _smaller(a: int, b: int) -> int:
     return a if a <= b else b
 
 
-def moving_sum(xp: Namespace, x: Array, window: int) -> Array:
+def moving_sum(xp: Namespace, x: Array, window: int, *, reverse: bool = False) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))``, silence before the first step.
 
-    By doubling: a sum over ``m + n`` steps is a sum over ``m`` steps and, ``m`` steps earlier, one
-    over ``n``. Sums of spikes are exact, and nothing is subtracted that was added before.
+    With `reverse`, the adjoint: ``x[t + k]``, and silence after the last step. By doubling: a sum
+    over ``m + n`` steps is a sum over ``m`` steps and, ``m`` steps earlier, one over ``n``. Sums
+    of spikes are exact, and nothing is subtracted that was added before.
     """
     window = _smaller(window, x.shape[-1])
 
     def delayed(y: Array, delay: int) -> Array:
-        return xp.concat([_silence(xp, y, delay), y[..., : y.shape[-1] - delay]], axis=-1)
+        silence, kept = _silence(xp, y, delay), y.shape[-1] - delay
+        return xp.concat(
+            [y[..., delay:], silence] if reverse else [silence, y[..., :kept]], axis=-1
+        )
 
     power, span = x, 1  # a sum over `span` steps, a power of two
     total, covered = (x, 1) if window & 1 else (None, 0)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import _arrays, _checks, _dispatch
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
 
 
@@ -45,12 +46,7 @@ def exponential_kernel(time_constant: float, length: int, order: int = 1) -> np.
     order = _checks.count(order, "order")
 
     try:
-        taps = np.asarray(
-            [
-                math.comb(k + order - 1, order - 1) * math.exp(-k / time_constant)
-                for k in range(length)
-            ]
-        )
+        taps = Exponential(time_constant, length, order).taps()
     except OverflowError:
         taps = np.asarray([math.inf])
     if taps.max() > _checks.LARGEST:
@@ -108,8 +104,7 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     _check_axis(x, axis)
 
     taps = xp.astype(kernel, x.dtype, copy=False)
-    filtered = _dispatch.adapter(xp).causal_filter(xp, _arrays.moved(xp, x, axis, -1), taps)
-    return _arrays.moved(xp, filtered, -1, axis)
+    return along(xp, x, taps, axis)
 
 
 def moving_average(x: Array, window: int, axis: int = -1) -> Array:
@@ -150,7 +145,7 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
     window = _checks.count(window, "window")
     _check_axis(x, axis)
 
-    summed = _dispatch.adapter(xp).moving_sum(xp, _arrays.moved(xp, x, axis, -1), window)
+    summed = _dispatch.adapter(xp).moving_sum(xp, _arrays.moved(xp, x, axis, -1), window, False)
     return _arrays.moved(xp, summed / window, -1, axis)
 
 
@@ -160,9 +155,10 @@ def _check_axis(x: Array, axis: int) -> None:
         raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
 
 
-def backwards(xp: Namespace, run: Any, x: Array, axis: int = -1) -> Array:
-    """Run a causal operation against the direction of time: its adjoint, for a convolution.
-
-    The result is a copy, because where `flip` gives a view other libraries cannot read it.
-    """
-    return xp.asarray(xp.flip(run(xp.flip(x, axis=axis)), axis=axis), copy=True)
+def along(
+    xp: Namespace, x: Array, kernel: Array | Exponential, axis: int, *, reverse: bool = False
+) -> Array:
+    """Filter along any axis, or run the adjoint of that."""
+    moved = _arrays.moved(xp, x, axis, -1)
+    filtered = _dispatch.adapter(xp).causal_filter(xp, moved, kernel, reverse)
+    return _arrays.moved(xp, filtered, -1, axis)

@@ -13,9 +13,10 @@ import math
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _arrays, _dispatch
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._layout import CLASS
 from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.filters import backwards, causal_filter
+from spikeloss_xp.filters import along
 
 
 class Reading(NamedTuple):
@@ -66,12 +67,10 @@ def count(
 def _moving_count(
     xp: Namespace, spikes: Array, window: int, kept: Array | None
 ) -> tuple[Reading, Pullback]:
-    def summed(x: Array) -> Array:
-        return _dispatch.adapter(xp).moving_sum(xp, x, window)
-
+    moving_sum = _dispatch.adapter(xp).moving_sum
+    reading = Reading(moving_sum(xp, spikes, window, False), most=window, kept=kept)
     # A spike at t counts at t, ..., t + W - 1: the adjoint adds up what comes after.
-    reading = Reading(summed(spikes), most=window, kept=kept)
-    return reading, lambda cotangent: backwards(xp, summed, cotangent)
+    return reading, lambda cotangent: moving_sum(xp, cotangent, window, True)
 
 
 def rate(
@@ -158,14 +157,11 @@ def trace(
     xp: Namespace, spikes: Array, kernel: Any, axis: int, kept: Array | None = None
 ) -> tuple[Reading, Pullback]:
     """Read ``e[t] = sum(h[k] * s[t - k] for k)``, along any axis."""
-    taps = _arrays.constant(xp, spikes, kernel)
-
-    def filtered(x: Array) -> Array:
-        return causal_filter(x, taps, axis)
-
+    if not isinstance(kernel, Exponential):
+        kernel = _arrays.constant(xp, spikes, kernel)
+    reading = Reading(along(xp, spikes, kernel, axis), kept=kept)
     # A spike at t appears in e[t + k] with weight h[k]: the adjoint filters against time.
-    reading = Reading(filtered(spikes), kept=kept)
-    return reading, lambda cotangent: backwards(xp, filtered, cotangent, axis)
+    return reading, lambda cotangent: along(xp, cotangent, kernel, axis, reverse=True)
 
 
 def mean_magnitude(

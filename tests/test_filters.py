@@ -1,6 +1,7 @@
 """The two primitives against loops, at lengths around every block and power of two."""
 
 import functools
+import math
 import re
 
 import numpy as np
@@ -8,6 +9,10 @@ import pytest
 import reference
 
 import spikeloss_xp as sx
+from spikeloss_xp import _kernels, _plain, filters
+from spikeloss_xp._kernels import Exponential
+from spikeloss_xp.backends import generic
+from spikeloss_xp.backends._available import adapter
 
 STEPS = [1, 2, 31, 33, 129, 300]
 LENGTHS = [1, 2, 100, 129, 400]
@@ -41,6 +46,121 @@ def test_the_primitives_are_the_loops(backend, steps, length):
     assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST[dtype]
     wanted = reference.moving_average(x.astype(float), length)
     assert of_the_largest(backend.numpy(averaged), wanted) <= OF_THE_LARGEST[dtype]
+
+
+EXPONENTIALS = [
+    # Each with a far edge in one block or two, in the last taps or none, and around every limit.
+    Exponential(time_constant, length, order)
+    for length in (1, 2, 31, 32, 33, 100, 129, 400)
+    for time_constant, order in ((5, 1), (50, 2), (math.inf, 1), (0.1, 1), (20, 3))
+]
+
+
+@functools.cache
+def filtered_exponentially(steps):
+    x = np.abs(filtered(steps, 1)[0])  # graded, as spikes are: sums that cancel lose digits
+    wanted = [
+        reference.causal_filter(x.astype(float)[:, ::turn], kernel.taps())[:, ::turn]
+        for kernel in EXPONENTIALS
+        for turn in (1, -1)
+    ]
+    return x, wanted
+
+
+@pytest.mark.parametrize("steps", [1, 63, 64, 65, 300, 600])
+def test_exponentials_are_the_loops_in_both_directions(backend, steps):
+    x, wanted = filtered_exponentially(steps)
+    dtype = "float64" if backend.name == "jax-x64" else "float32"
+
+    @backend.compiled
+    def run(x):
+        return [
+            filters.along(backend.xp, x, kernel, -1, reverse=reverse)
+            for kernel in EXPONENTIALS
+            for reverse in (False, True)
+        ]
+
+    for got, expected in zip(run(backend.asarray(x, dtype)), wanted, strict=True):
+        assert got.dtype == getattr(backend.xp, dtype)
+        assert of_the_largest(backend.numpy(got), expected) <= OF_THE_LARGEST[dtype]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_exponentials_are_what_their_taps_are(backend, reverse):
+    x = backend.asarray(filtered(300, 129)[0])
+    for kernel in (Exponential(5, 100), Exponential(30, 129, 2), Exponential(math.inf, 50)):
+        got = filters.along(backend.xp, x, kernel, -1, reverse=reverse)
+        taps = backend.asarray(kernel.taps())
+        wanted = filters.along(backend.xp, x, taps, -1, reverse=reverse)
+        np.testing.assert_allclose(
+            backend.numpy(got), backend.numpy(wanted), rtol=0, atol=10 * backend.rtol
+        )
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("window", [1, 2, 31, 33, 100, 400])
+def test_windows_are_what_doubling_makes_of_them(backend, window, reverse):
+    spikes = backend.asarray(np.random.default_rng(8).integers(0, 2, size=(2, 300)), "float32")
+    got = adapter(backend.library).moving_sum(backend.xp, spikes, window, reverse)
+    wanted = _plain.moving_sum(backend.xp, spikes, window, reverse=reverse)
+    np.testing.assert_array_equal(backend.numpy(got), backend.numpy(wanted))
+
+
+@pytest.mark.parametrize(
+    ("steps", "length", "time_constant"),
+    [(10**6, 1000, 100), (10**5, 10**4, 5000), (10**5, 10**4, math.inf)],
+)
+@pytest.mark.parametrize("graded", [False, True])
+def test_long_trains_and_kernels_are_as_exact(steps, length, time_constant, graded):
+    x = np.random.default_rng(9).random((1, steps))
+    x = (x if graded else (x < 0.1)).astype(np.float32)
+    kernel = Exponential(time_constant, length)
+    got = filters.along(np, x, kernel, -1)
+    taps = kernel.taps()
+    chosen = np.random.default_rng(10).integers(0, steps, size=2000)
+    padded = np.concatenate([np.zeros(length - 1), x[0].astype(float)])
+    wanted = np.asarray([padded[t : t + length] @ taps[::-1] for t in chosen])
+    assert np.max(np.abs(got[0, chosen] - wanted)) <= 5e-7 * np.max(wanted)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("length", [33, 100, 129, 400])
+def test_silence_is_exact_in_two_levels(backend, length, order):
+    x = np.zeros((2, 700))
+    x[0, 170], x[1, 529] = 1e6, 1e6
+    run = backend.compiled(
+        lambda x: [
+            filters.along(backend.xp, x, Exponential(200, length, order), -1, reverse=reverse)
+            for reverse in (False, True)
+        ]
+    )
+    for y, spike in zip(run(backend.asarray(x)), ([170, 529], [529, 170]), strict=True):
+        for row, at in zip(backend.numpy(y)[:: 1 if spike[0] == 170 else -1], spike, strict=True):
+            reached = np.zeros(700, bool)
+            reached[at : at + length] = True
+            if spike[0] == 529:
+                reached[:] = False
+                reached[max(0, at - length + 1) : at + 1] = True
+            np.testing.assert_array_equal(row != 0, reached)
+
+
+def test_parts_of_the_batch_are_filtered_as_the_whole():
+    x = np.random.default_rng(11).normal(size=(3, 70, 1000)).astype(np.float32)
+    kernel = Exponential(20, 100)
+    whole = generic.causal_filter(np, x, kernel, False)
+    for entries in (1, 70_000, 90_001):
+        run = functools.partial(generic.causal_filter, np, kernel=kernel, reverse=False)
+        got = generic.by_rows(run, np, x, entries)
+        np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)
+
+
+def test_matrices_are_made_once_and_kept_within_bounds():
+    filters.along(np, np.zeros((1, 300)), Exponential(3.25, 77), -1)
+    before = _kernels.blocks.cache_info()
+    filters.along(np, np.zeros((4, 300)), Exponential(3.25, 77), -1)
+    after = _kernels.blocks.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+    assert after.maxsize is not None
 
 
 def test_every_digit_of_the_dtype_is_kept(backend):

@@ -1,9 +1,10 @@
 """SpikeTime: the distance between filtered spike trains."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from spikeloss_xp import _checks, _masks, _targets, criteria, readouts
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.filters import exponential_kernel
@@ -68,7 +69,6 @@ class SpikeTime(Loss):
     reduction: str = "sum"
     _: KW_ONLY
     time_axis: int = -1
-    _kernel: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     _smallest_rank = 2
 
@@ -76,8 +76,7 @@ class SpikeTime(Loss):
         self._check(
             time_constant=_checks.positive, length=_checks.count, filter_order=_checks.count
         )
-        kernel = exponential_kernel(self.time_constant, self.length, self.filter_order)
-        object.__setattr__(self, "_kernel", tuple(kernel.tolist()))
+        exponential_kernel(self.time_constant, self.length, self.filter_order)  # checks its size
 
     def _prepare(
         self,
@@ -101,7 +100,8 @@ class SpikeTime(Loss):
     def _readout(
         self, xp: Namespace, signal: Array, kept: Array | None
     ) -> tuple[Reading, Pullback]:
-        return readouts.trace(xp, signal, self._kernel, self.time_axis, kept)
+        kernel = Exponential(self.time_constant, self.length, self.filter_order)
+        return readouts.trace(xp, signal, kernel, self.time_axis, kept)
 
     def _criterion(self, xp: Namespace, reading: Reading, wanted: None) -> tuple[Array, Pullback]:
         return criteria.squared(xp, reading.u)

@@ -1,0 +1,172 @@
+"""Exponential kernels, and the matrices that filter with them, made on the host and kept.
+
+A kernel of order `n` has rank `n` between blocks of `size` steps. With ``a = exp(-1 / tau)``, what
+step ``i`` of a block contributes to step ``j`` of the block that comes ``p`` later has the weight
+
+    h[p size + j - i] = sum over l, m with l + m < n of
+        a**(size - i) C(size - i, l)
+        a**((p - 1) size) C((p - 1) size + n - 1, n - 1 - l - m)
+        a**j C(j, m)
+
+by Vandermonde's identity: `n` sums say all that later blocks need to know of one. Every factor is
+at least 0, so nothing is subtracted that was added before.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from spikeloss_xp._plain import Blocks
+
+WHOLE = 64  # steps up to which one matrix serves all of time: longer sums round too much
+SMALLEST, LARGEST = 16, 64  # blocks for which matrix products are efficient
+CARRIED = 512  # sums up to which one matrix carries them all
+
+
+class Exponential(NamedTuple):
+    """The kernel ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``, k < length.
+
+    With an infinite time constant, and of order 1, it is a moving window.
+    """
+
+    time_constant: float
+    length: int
+    order: int = 1
+
+    def taps(self) -> np.ndarray:
+        """Return the values of the kernel, in float64."""
+        lower = self.order - 1
+        taps = (
+            math.comb(k + lower, lower) * math.exp(-k / self.time_constant)
+            for k in range(self.length)
+        )
+        return np.fromiter(taps, np.float64, self.length)
+
+
+@functools.lru_cache(maxsize=64)
+def blocks(kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool) -> Blocks:
+    """Choose how to filter, and return the matrices that it takes.
+
+    `steps` is None where the same matrices are to serve any duration; with `reverse` they are
+    those of the adjoint. The choice, from measurements on two CPU cores in float32:
+
+    - up to 64 steps, one matrix for all of time: the call takes longer than the product;
+    - kernels that are shorter than two small blocks, from the last block and this one;
+    - all others, in two levels, at a cost that does not grow with the kernel.
+    """
+    made = _chosen(kernel, steps, dtype, whole=WHOLE)
+    return _adjoint(made) if reverse else made
+
+
+def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, whole: int) -> Blocks:
+    taps = kernel.taps().astype(dtype)
+    if steps is not None and steps <= whole:
+        return _joined([(0, _between(taps, steps, 0))])
+    if kernel.length <= 2 * SMALLEST:
+        size = 2 * SMALLEST
+        return _joined([(later, _between(taps, size, later)) for later in (0, 1)])
+
+    size = _size(kernel, steps)
+    number = None if steps is None else -(-steps // size)
+    reach, far = divmod(kernel.length, size)
+    later = (0, reach, reach + 1)[: 2 + (far > 1)]
+    edges = [(p, _between(taps, size, p)) for p in later if number is None or p < number]
+    edges = [(p, matrix) for p, matrix in edges if matrix.any()]
+    if reach == 1 or number == 1:
+        return _joined(edges)
+    return _joined(edges, *_carry(kernel, size, reach - 1, number, dtype))
+
+
+def _size(kernel: Exponential, steps: int | None) -> int:
+    """Return the length of the blocks for which filtering costs the least.
+
+    In multiplications per step: with the near and far edges of the kernel, and in carrying; and
+    what as much time goes into, where the last block has to be filled up.
+    """
+
+    def cost(size: int) -> float:
+        edges = size * (2 + (kernel.length % size > 1))
+        sums = kernel.length if steps is None else steps
+        carrying = min(kernel.order * sums / size, CARRIED) * kernel.order / size
+        filling = 0 if steps is not None and steps % size == 0 else 10
+        return edges + carrying + filling
+
+    return min(range(SMALLEST, min(kernel.length // 2, LARGEST) + 1), key=cost)
+
+
+def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
+    """Return the weights from the steps of a block to those of a later one."""
+    step = np.arange(size)
+    lag = later * size + step[None, :] - step[:, None]
+    inside = (lag >= 0) & (lag < len(taps))
+    return np.where(inside, taps[np.where(inside, lag, 0)], taps.dtype.type(0))
+
+
+def _carry(
+    kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
+) -> tuple[np.ndarray, Blocks, np.ndarray]:
+    """Return how a block is summed up, the sums carried to `reach` later ones, and spread."""
+    n, step = kernel.order, np.arange(size)
+    summed, spread = (
+        np.stack([_choose(k, m) * np.exp(-k / kernel.time_constant) for m in range(n)], axis=-1)
+        for k in (size - step, step)
+    )
+    if n == 1:
+        slower = Exponential(kernel.time_constant / size, reach)
+        carried = _chosen(slower, number, dtype, whole=CARRIED)
+    else:
+        carried = _carried_together(kernel, size, reach, number, dtype)
+    return summed.astype(dtype), carried, spread.T.astype(dtype)
+
+
+def _carried_together(
+    kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
+) -> Blocks:
+    """Return the matrices that carry the sums of a kernel of higher order, all in one row."""
+    n, lag = kernel.order, np.arange(reach) * size
+    decay = np.exp(-lag / kernel.time_constant)
+    weights = np.zeros((reach + 1, n, n), dtype)  # the last of them for what is not reached
+    for first in range(n):
+        for second in range(n - first):
+            weights[:-1, first, second] = decay * _choose(lag + n - 1, n - 1 - first - second)
+
+    together = max(CARRIED // (2 * n), 1)
+    together = together if number is None else min(together, number)
+    block = np.arange(together)
+    carried = []
+    for later in range(-(-reach // together) + 1):
+        lag = later * together + block[None, :] - block[:, None]
+        square = weights[np.where((lag >= 0) & (lag < reach), lag, reach)]
+        if number is None or later * together < number:
+            square = square.transpose(0, 2, 1, 3).reshape(together * n, together * n)
+            carried.append((later, square))
+    return _joined(carried)
+
+
+def _choose(k: np.ndarray, m: int) -> np.ndarray:
+    """Return the binomial coefficients ``C(k, m)``."""
+    return math.prod(((k - i) / (i + 1) for i in range(m)), start=np.ones(len(k)))
+
+
+def _joined(
+    edges: list[tuple[int, np.ndarray]],
+    summed: np.ndarray | None = None,
+    carried: Blocks | None = None,
+    spread: np.ndarray | None = None,
+) -> Blocks:
+    """Return matrices as they are used: below one another, for one product with all of them."""
+    delays, weights = zip(*edges, strict=True)
+    below = weights if spread is None else (*weights, spread)
+    return Blocks(delays, np.concatenate(below), summed, carried)
+
+
+def _adjoint(made: Blocks) -> Blocks:
+    """Return the matrices of the adjoint: each one transposed, and sums and spread exchanged."""
+    size, edges = made.weights.shape[-1], len(made.delays)
+    turned = [made.weights[size * i : size * (i + 1)].T for i in range(edges)]
+    if made.carried is None or made.summed is None:
+        return Blocks(made.delays, np.concatenate(turned))
+    summed, spread = np.ascontiguousarray(made.weights[size * edges :].T), made.summed.T
+    return Blocks(made.delays, np.concatenate([*turned, spread]), summed, _adjoint(made.carried))
