@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import spikeloss_xp as sx
+from spikeloss_xp.backends import _torch
 
 # What PyTorch itself loads when it first compiles, or takes a forward derivative.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -85,19 +86,30 @@ def warm():
     Case("SpikeTime")(SPIKES)
 
 
+@pytest.fixture(params=["small", "large"])
+def size(request, monkeypatch):
+    """Run what is differentiated in eager mode once as large tensors are, in parts."""
+    if request.param == "large":
+        monkeypatch.setattr(_torch, "SMALL", 0)
+        monkeypatch.setattr(_torch, "CACHED", 100)
+
+
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_gradcheck(row):
     case = Case(row)
-    assert torch.autograd.gradcheck(case, case.graded())
+    assert torch.autograd.gradcheck(case, case.graded(), check_forward_ad=True)
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_gradgradcheck(row):
     case = Case(row)
     assert torch.autograd.gradgradcheck(case, case.graded())
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_grad(row):
     case = Case(row)
     case.check(gradient_of(case))
@@ -128,6 +140,7 @@ def test_vmap(row):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_jvp(row):
     case = Case(row)
     tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
@@ -144,6 +157,7 @@ def test_jacobian(row, mode):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_hessian(row):
     case = Case(row)
     hessian = torch.func.hessian(case)(SPIKES).reshape(SPIKES.numel(), -1)
@@ -184,6 +198,7 @@ def test_compile_does_not_recompile_for_each_duration(row):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_checkpoint(row):
     case = Case(row)
     checkpoint = torch.utils.checkpoint.checkpoint
