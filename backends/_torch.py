@@ -105,7 +105,8 @@ def _causal_filter(
     if not isinstance(kernel, Exponential):
         return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=x.device)
     if torch.compiler.is_compiling():
-        made = _constant(*kernel, str(x.dtype).removeprefix("torch."), reverse)
+        settled = map(_settled, kernel)
+        made = _constant(*settled, str(x.dtype).removeprefix("torch."), reverse)
         moved = made.converted(lambda matrix: matrix.to(x.device))
         return _plain.in_blocks(xp, x, moved, reverse=reverse)
     if x.numel() < SMALL or _in_function_transform(x):
@@ -141,9 +142,23 @@ class _Filter(torch.autograd.Function):
         return filtered
 
 
+def _settled(number: float) -> float | tuple[int, int]:
+    """Return a number that a compiler may have for a symbol, as constants that it guards."""
+    if isinstance(number, float):
+        return math.inf if number == math.inf else number.as_integer_ratio()
+    known = 0
+    for bit in range(31, -1, -1):
+        if known + (1 << bit) <= number:  # a comparison is decided for good
+            known += 1 << bit
+    return known
+
+
 @torch.compiler.assume_constant_result
-def _constant(time_constant: float, length: int, order: int, dtype: str, reverse: bool) -> Blocks:
+def _constant(
+    time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
+) -> Blocks:
     """Return matrices that serve any duration, which a compiler need not trace the making of."""
+    time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
     return blocks(kernel, None, dtype, reverse=reverse).converted(torch.from_numpy)
 

@@ -197,6 +197,15 @@ def test_compile_does_not_recompile_for_each_duration(row):
     assert len(compilations) <= 3
 
 
+@pytest.mark.parametrize("kind", ["kernel", "window"])
+def test_compile_losses_with_other_hyper_parameters(kind):
+    for tau, number in ((5, 20), (7, 30), (2.5, 40), (3.5, 50)):
+        loss = sx.SpikeTime(tau, number) if kind == "kernel" else sx.SpikeRate(0.2, 0.03, number)
+        target = DESIRED if kind == "kernel" else LABELS
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(SPIKES, target), loss(SPIKES, target))
+
+
 @every_loss
 @pytest.mark.usefixtures("size")
 def test_checkpoint(row):
