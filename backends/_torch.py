@@ -111,7 +111,7 @@ def _causal_filter(
         return _plain.in_blocks(xp, x, moved, reverse=reverse)
     if x.numel() < SMALL or _in_function_transform(x):
         return generic.in_blocks(xp, x, kernel, reverse=reverse)
-    return _Filter.apply(x, kernel, reverse)
+    return _Filter.apply(x, kernel, reverse)  # type: ignore[no-untyped-call]
 
 
 class _Filter(torch.autograd.Function):
@@ -153,7 +153,7 @@ def _settled(number: float) -> float | tuple[int, int]:
     return known
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _constant(
     time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
 ) -> Blocks:
