@@ -50,11 +50,14 @@ def blocks(kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool)
     """Choose how to filter, and return the matrices that it takes.
 
     `steps` is None where the same matrices are to serve any duration; with `reverse` they are
-    those of the adjoint. The choice, from measurements on two CPU cores in float32:
+    those of the adjoint. The choice:
 
-    - up to 64 steps, one matrix for all of time: the call takes longer than the product;
-    - kernels that are shorter than two small blocks, from the last block and this one;
-    - all others, in two levels, at a cost that does not grow with the kernel.
+    - up to 64 steps, one matrix for all of time. It is the quickest beyond, too (at 100 steps of
+      10 neurons 0.6 of the time), but sums of 128 products erred by 6e-7 of the largest;
+    - kernels that are shorter than two small blocks, from the last block and this one. This limit
+      follows from the smallest block and was not measured;
+    - all others, in two levels, at a cost that does not grow with the kernel: measured with 100 and
+      1000 taps, at 0.4 and 0.13 of the time of Toeplitz matrices.
     """
     made = _chosen(kernel, steps, dtype, whole=WHOLE)
     return _adjoint(made) if reverse else made
@@ -82,8 +85,9 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, whole: int) -
 def _size(kernel: Exponential, steps: int | None) -> int:
     """Return the length of the blocks for which filtering costs the least.
 
-    In multiplications per step: with the near and far edges of the kernel, and in carrying; and
-    what as much time goes into, where the last block has to be filled up.
+    In multiplications per step: with the near and far edges of the kernel, and in carrying; and an
+    estimate of what a copy costs, where the last block has to be filled up. Of blocks of 10 to 50
+    that divide both durations, 20 to 25 were the quickest on two CPU cores.
     """
 
     def cost(size: int) -> float:
