@@ -97,6 +97,8 @@ def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse:
 
 
 def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+    if x.device.type != "cpu":  # to which nothing would have to be sent from the host
+        return _plain.moving_sum(xp, x, window, reverse=reverse)
     if window <= SHORT and not torch.compiler.is_compiling() and x.numel() < MANY:
         return _plain.moving_sum(xp, x, window, reverse=reverse)
     return causal_filter(xp, x, Exponential(math.inf, window), reverse)

@@ -133,6 +133,10 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
         If `window` is not a positive integer, `axis` is not an axis of `x`, or `x` is not a real
         array.
 
+    Notes
+    -----
+    Computed in blocks: a NaN or infinity in `x` may reach all steps along the axis.
+
     Examples
     --------
     >>> import numpy as np
