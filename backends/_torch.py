@@ -114,7 +114,8 @@ def _causal_filter(
         made = _constant(*settled, str(x.dtype).removeprefix("torch."), reverse)
         moved = made.converted(lambda matrix: matrix.to(x.device))
         return _plain.in_blocks(xp, x, moved, reverse=reverse)
-    if x.numel() < SMALL or _in_function_transform(x):
+    transformed = torch._C._are_functorch_transforms_active()  # which want another kind of function
+    if x.device.type != "cpu" or x.numel() < SMALL or transformed:
         return generic.in_blocks(xp, x, kernel, reverse=reverse)
     return _Filter.apply(x, kernel, reverse)  # type: ignore[no-untyped-call]
 

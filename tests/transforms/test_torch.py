@@ -116,6 +116,14 @@ def test_grad(row):
     case.check(torch.func.grad(case)(SPIKES))
 
 
+@pytest.mark.parametrize("row", ["SpikeTime", "SpikeMax, window"])
+@pytest.mark.usefixtures("size")
+def test_transforms_that_do_not_touch_the_spikes(row):
+    case = Case(row)
+    slope = torch.func.grad(lambda factor: factor * case(SPIKES))(torch.tensor(2.0).double())
+    torch.testing.assert_close(slope, case(SPIKES))
+
+
 @every_loss
 def test_vmap_grad(row):
     case = Case(row)
