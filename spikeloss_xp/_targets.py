@@ -4,6 +4,7 @@
 need of.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -47,9 +48,7 @@ def desired_trains(xp: Namespace, layout: Layout, spikes: Array, target: Any) ->
     """Return the desired spike trains, which have the shape of the input."""
     target = _arrays.follow(xp, spikes, target, "target")
     expected = {"the shape of input": layout.shape}
-    turned = sorted(target.shape) == sorted(layout.shape)
-    order = " (its axes are in another order)" if turned else ""
-    check_shape(target, "target", "spike trains", expected, lambda shape: order)
+    check_shape(target, "target", "spike trains", expected, functools.partial(_order, expected))
     return xp.astype(_arrays.floating(xp, target, "target")[0], spikes.dtype, copy=False)
 
 
@@ -224,11 +223,14 @@ def _mistakes(
         time = layout.time_axis_for(shape, by_class=by_class)
         if time is not None:
             return f" (it would fit if time were axis {time} of input: see time_axis)"
-        if len(shape) > 1 and sorted(shape) in map(sorted, expected.values()):
-            return " (its axes are in another order)"
-        return ""
+        return _order(expected, shape)
 
     return hint
+
+
+def _order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
+    turned = len(shape) > 1 and sorted(shape) in map(sorted, expected.values())
+    return " (its axes are in another order)" if turned else ""
 
 
 def check_range(
