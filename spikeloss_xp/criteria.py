@@ -173,9 +173,10 @@ def binary_cross_entropy(xp: Namespace, logit: Array, target: Array) -> tuple[Ar
     terms = xp.logaddexp(-target * logit, (1 - target) * logit)
 
     def pullback(cotangent: Array) -> Array:
-        zero = _arrays.constant(xp, logit, 0.0)
-        spike = xp.exp(-xp.logaddexp(zero, -logit))
-        silence = xp.exp(-xp.logaddexp(zero, logit))
+        odds = xp.exp(-xp.abs(logit))  # of what is less likely, without overflow
+        likely, unlikely = 1 / (1 + odds), odds / (1 + odds)
+        fires = logit >= 0
+        spike, silence = xp.where(fires, likely, unlikely), xp.where(fires, unlikely, likely)
         return cotangent * ((1 - target) * spike - target * silence)
 
     return terms, pullback
