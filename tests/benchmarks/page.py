@@ -10,10 +10,14 @@ from timing import seconds
 TEXT = """# Benchmarks
 
 How long the losses take, next to what else could be used and to a floor. Each line was measured
-side by side: in every round each contender ran once, and the number is the median over the rounds
-of the ratio of their times. So above 1, ours is faster. A floor is less than the whole work:
-`SpikeTime` without its filter. Value and gradient are meant unless the line says otherwise, of
-float32 spikes.
+side by side, in a process of its own: in every round each contender ran once, and the number is the
+median over the rounds of the ratio of their times. So above 1, ours is faster. A floor is less than
+the whole work: `SpikeTime` without its filter. Value and gradient are meant unless the line says
+otherwise, of float32 spikes. The last column is what we want to reach.
+
+Ratios to a floor of a millisecond depend on the machine's memory: whether a tensor of some
+megabytes is at hand, or each page of it has to be asked of the system, changes them by a factor of
+two or more.
 
 {machine}.
 
