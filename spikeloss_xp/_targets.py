@@ -218,11 +218,14 @@ def _mistakes(
         once = next(iter(expected.values()))
         if not per_step and shape == layout.with_time(*once):
             return " (labels for each step need a moving_window)"
+        hints = []
         if not by_class and shape == (layout.batch, layout.neurons):
-            return " (if it is one-hot, take the argmax over its class axis)"
+            hints.append("if it is one-hot, take the argmax over its class axis")
         time = layout.time_axis_for(shape, by_class=by_class)
         if time is not None:
-            return f" (it would fit if time were axis {time} of input: see time_axis)"
+            hints.append(f"it would fit if time were axis {time} of input: see time_axis")
+        if hints:
+            return f" ({'; '.join(hints)})"
         return _order(expected, shape)
 
     return hint

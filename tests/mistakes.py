@@ -163,6 +163,12 @@ OF_ARRAYS = (
         ("target", "(5,)", "(3,)", "time_axis"),
     ),
     Mistake(
+        "the same with a label for each step, which may as well be one-hot",
+        ValueError,
+        lambda asarray: sx.SpikeMax(2)(asarray(np.moveaxis(SPIKES, -1, 0)), np.zeros((5, 3), int)),
+        ("target", "(5, 3)", "(5,)", "argmax", "time_axis"),
+    ),
+    Mistake(
         "one label for each step, without a window",
         ValueError,
         _call(MAX, np.zeros((3, 5), int)),
