@@ -8,6 +8,7 @@ import numpy as np
 
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.generic import (
+    at_a_time,
     beside,
     causal_filter,
     compiled,
@@ -17,10 +18,12 @@ from spikeloss_xp.backends.generic import (
     scope,
     total,
     value_and_grad,
+    value_of,
     version,
 )
 
 __all__ = [
+    "at_a_time",
     "beside",
     "causal_filter",
     "compiled",
@@ -35,6 +38,7 @@ __all__ = [
     "to_host",
     "total",
     "value_and_grad",
+    "value_of",
     "version",
 ]
 

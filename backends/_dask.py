@@ -14,6 +14,7 @@ from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import generic
 from spikeloss_xp.backends.generic import (
+    at_a_time,
     beside,
     compiled,
     device,
@@ -23,10 +24,12 @@ from spikeloss_xp.backends.generic import (
     scope,
     total,
     value_and_grad,
+    value_of,
     version,
 )
 
 __all__ = [
+    "at_a_time",
     "beside",
     "causal_filter",
     "compiled",
@@ -41,6 +44,7 @@ __all__ = [
     "to_host",
     "total",
     "value_and_grad",
+    "value_of",
     "version",
 ]
 

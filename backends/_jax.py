@@ -14,9 +14,10 @@ from spikeloss_xp import _plain
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import generic
-from spikeloss_xp.backends.generic import version
+from spikeloss_xp.backends.generic import at_a_time, value_of, version
 
 __all__ = [
+    "at_a_time",
     "beside",
     "causal_filter",
     "compiled",
@@ -31,6 +32,7 @@ __all__ = [
     "to_host",
     "total",
     "value_and_grad",
+    "value_of",
     "version",
 ]
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp._typing import Array, Evaluate, Namespace
 
 ValueAndGrad = Callable[[Callable[[Array], Array], Array, Array | None], tuple[Array, Array]]
 
@@ -66,6 +66,20 @@ class Adapter(Protocol):
 
     def total(self, xp: Namespace, x: Array) -> Array:
         """Sum all of an array, so that roundings do not add up in one direction."""
+
+    def at_a_time(self, x: Array) -> int | None:
+        """Return of how many entries the terms of a loss are best computed at a time.
+
+        As many as stay in a cache, where that matters and assignment to a part of an array works;
+        None for all.
+        """
+
+    def value_of(self, evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
+        """Return the first of ``evaluate(x)``, a value and its pullback in closed form.
+
+        A library that records operations for its automatic differentiation may record all of them
+        as one, with that pullback; `others` are what else the value may depend on.
+        """
 
     def causal_filter(
         self, xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool

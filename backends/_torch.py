@@ -12,11 +12,12 @@ import torch
 from spikeloss_xp import _plain
 from spikeloss_xp._kernels import Exponential, blocks
 from spikeloss_xp._plain import Blocks
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp._typing import Array, Evaluate, Namespace
 from spikeloss_xp.backends import generic
 from spikeloss_xp.backends.generic import compiled, scope, total, version
 
 __all__ = [
+    "at_a_time",
     "beside",
     "causal_filter",
     "compiled",
@@ -31,12 +32,13 @@ __all__ = [
     "to_host",
     "total",
     "value_and_grad",
+    "value_of",
     "version",
 ]
 
 
 SMALL = 1 << 17  # entries up to which the calls take longer than the work
-CACHED = 1 << 18  # entries that are filtered at a time
+CACHED = 1 << 18  # entries that are filtered at a time; terms are computed of twice as many
 SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is quicker
 
 
@@ -86,6 +88,20 @@ def synchronize(x: Array) -> None:
         torch.cuda.synchronize(x.device)
     elif x.device.type == "mps":
         torch.mps.synchronize()
+
+
+def at_a_time(x: Array) -> int | None:
+    recorded = torch.is_grad_enabled() and x.requires_grad  # then each part would be a node
+    if recorded or not _is_plain(x) or x.device.type != "cpu":
+        return None
+    return 2 * CACHED
+
+
+def _is_plain(x: torch.Tensor) -> bool:
+    """Tell whether operations on a tensor do just what they say, outside every transform."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return type(x) in (torch.Tensor, torch.nn.Parameter)
 
 
 def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
@@ -168,6 +184,59 @@ def _constant(
     time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
     return blocks(kernel, None, dtype, reverse=reverse).converted(torch.from_numpy)
+
+
+def value_of(evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
+    tensors = [other for other in others if isinstance(other, torch.Tensor)]
+    if _only_once(x, tensors):
+        return _ClosedForm.apply(evaluate, x, *tensors)  # type: ignore[no-untyped-call]
+    return generic.value_of(evaluate, x, others)
+
+
+def _only_once(x: torch.Tensor, others: list[torch.Tensor]) -> bool:
+    """Tell whether all that will be asked for, before anything else, is the gradient of `x`."""
+    if not _is_plain(x) or not x.requires_grad:
+        return False
+    if not torch.is_grad_enabled() or any(other.requires_grad for other in others):
+        return False
+    dual = torch.autograd.forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]
+    return dual.tangent is None
+
+
+class _ClosedForm(torch.autograd.Function):
+    """A loss as one node of the graph, whose gradient is the closed form.
+
+    A second derivative, or a second run backward, starts anew from the spikes. What the closed
+    form holds on to is let go of after the first.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, evaluate: Evaluate, x: torch.Tensor, *others: torch.Tensor
+    ) -> torch.Tensor:
+        value: torch.Tensor
+        value, ctx.pullback = evaluate(x)
+        ctx.evaluate = evaluate
+        ctx.save_for_backward(x, *others)  # so that a change in place is noticed
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, *others = ctx.saved_tensors
+        further = torch.is_grad_enabled()  # the gradient is to be differentiated in its turn
+        if further or _is_batched(cotangent):
+            with torch.enable_grad():
+                value = generic.value_of(ctx.evaluate, x, ())
+                (gradient,) = torch.autograd.grad(value, x, cotangent, create_graph=further)
+        else:
+            pullback, ctx.pullback = ctx.pullback, None
+            gradient = (pullback or ctx.evaluate(x)[1])(cotangent)
+        return None, gradient, *(None for _ in others)
+
+
+def _is_batched(x: torch.Tensor) -> bool:
+    """Tell whether ``is_grads_batched`` made many tensors one, of which there is no public sign."""
+    return torch._C._functorch.is_legacy_batchedtensor(x)
 
 
 def value_and_grad(

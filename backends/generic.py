@@ -12,7 +12,7 @@ import numpy as np
 
 from spikeloss_xp import _plain
 from spikeloss_xp._kernels import Exponential, blocks
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp._typing import Array, Evaluate, Namespace
 
 value_and_grad = None  # the standard has no automatic differentiation
 
@@ -68,6 +68,15 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def total(xp: Namespace, x: Array) -> Array:
     return xp.sum(x)
+
+
+def at_a_time(x: Array) -> int | None:
+    return None
+
+
+def value_of(evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
+    value, _ = evaluate(x, differentiate=False)
+    return value
 
 
 def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:

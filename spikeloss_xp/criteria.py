@@ -1,11 +1,12 @@
 """How far a reading is from what was wanted.
 
 A criterion returns its terms and its pullback, which takes the derivative of the loss with
-respect to the terms to the derivative with respect to the reading. A reading enters one term
-only, so the pullback multiplies by that term's slope. Where classes compete for one term, the
-terms keep the class axis, of length 1. Class labels come as `one_hot`, with a class axis, and
-`valid`, with a class axis of length 1, which is False where the label is no class: there the term
-and its slopes are NaN, never a plausible number. It is None if all labels are known to be classes.
+respect to the terms, or what broadcasts to it, to the derivative with respect to the reading. A
+reading enters one term only, so the pullback multiplies by that term's slope. Where classes compete
+for one term, the terms keep the class axis, of length 1. Class labels come as `one_hot`, with a
+class axis, and `valid`, with a class axis of length 1, which is False where the label is no class:
+there the term and its slopes are NaN, never a plausible number. It is None if all labels are known
+to be classes.
 `among` says which classes there are to choose from, where some of them are masked.
 """
 
@@ -173,11 +174,10 @@ def binary_cross_entropy(xp: Namespace, logit: Array, target: Array) -> tuple[Ar
     terms = xp.logaddexp(-target * logit, (1 - target) * logit)
 
     def pullback(cotangent: Array) -> Array:
-        odds = xp.exp(-xp.abs(logit))  # of what is less likely, without overflow
-        likely, unlikely = 1 / (1 + odds), odds / (1 + odds)
-        fires = logit >= 0
-        spike, silence = xp.where(fires, likely, unlikely), xp.where(fires, unlikely, likely)
-        return cotangent * ((1 - target) * spike - target * silence)
+        lowest = _arrays.constant(xp, logit, 2 - math.log(xp.finfo(logit.dtype).max))
+        odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
+        # (1 - y) of a spike's probability, less y of that of silence, which is `odds` times it.
+        return cotangent * (((1 - target) - target * odds) / (1 + odds))
 
     return terms, pullback
 

@@ -58,8 +58,8 @@ def test_bfloat16_where_there_is_one():
 class Crooked(sx.SpikeRate):
     """A loss whose closed form is wrong by one part in a thousand, in one place."""
 
-    def _readout(self, xp, signal, kept):
-        rate, pullback = super()._readout(xp, signal, kept)
+    def _readout(self, xp, signal, kept, wanted):
+        rate, pullback = super()._readout(xp, signal, kept, wanted)
 
         def wrong(cotangent):
             gradient = np.array(pullback(cotangent))

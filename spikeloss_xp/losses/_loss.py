@@ -8,18 +8,18 @@ give, run in reverse. What is masked is silenced before the readout, and its ter
 the reduction.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _dispatch, _masks, _targets, readouts
-from spikeloss_xp._layout import CLASS, Layout
-from spikeloss_xp._targets import Labels
+from spikeloss_xp import _arrays, _checks, _dispatch, _masks
+from spikeloss_xp._layout import Layout
 from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses import _reduction
+from spikeloss_xp.losses import _parts, _reduction
+from spikeloss_xp.losses._parts import Part
+from spikeloss_xp.losses._reduction import Terms
 from spikeloss_xp.readouts import Reading
-
-NUMERICS = ("stable", "lava")
 
 
 class Loss(ABC):
@@ -74,8 +74,12 @@ class Loss(ABC):
             arrived and what was expected. The range is checked where values can be read for free;
             elsewhere a label or length out of range makes the terms of its sample NaN.
         """
-        value, _ = self._evaluate(input, target, where=where, lengths=lengths, weight=weight)
-        return value
+        adapter = _dispatch.adapter(_dispatch.namespace(input))
+        evaluate = functools.partial(
+            self._evaluate, target=target, where=where, lengths=lengths, weight=weight
+        )
+        others = target, where, lengths, weight, *self._held()
+        return adapter.value_of(evaluate, input, others)
 
     def forward(self, input: Array, target: Any, **options: Any) -> Array:
         """Return the value of the loss: the same as calling it."""
@@ -89,31 +93,49 @@ class Loss(ABC):
         where: Any = None,
         lengths: Any = None,
         weight: Any = None,
+        differentiate: bool = True,
     ) -> tuple[Array, Pullback]:
-        """Return the value, and the pullback from there to `input`."""
+        """Return the value, and the pullback from there to `input`.
+
+        Without `differentiate` that may not be called, and with it not a second time.
+        """
         xp = _dispatch.namespace(input)
         layout = Layout.of(input, self.time_axis, smallest_rank=self._smallest_rank)
         spikes, to_input = _arrays.floating(xp, input)
         spikes, kept, to_all = _masks.masked(xp, layout, spikes, where, lengths)
         signal, wanted, kept, to_spikes = self._prepare(xp, layout, spikes, kept, target, weight)
 
-        reading, to_signal = self._readout(xp, signal, kept)
+        axes = self._independent_axes(layout)
+        if self.reduction == "none" or not self._reads_every_step:
+            axis, parts = axes[0], _parts.WHOLE
+        else:
+            axis, parts = _parts.along(xp, signal, axes)
+
+        def terms_of(part: Part) -> Terms:
+            return self._terms(xp, *(_parts.cut(x, axis, part) for x in (signal, kept, wanted)))
+
+        if self.reduction == "none":
+            terms = terms_of(None)
+            value, to_terms = self._natural(xp, layout, terms.terms)
+            to_signal = _reduction.reverse(terms.pullback, to_terms)
+        else:
+            value, to_signal = _parts.total(
+                xp, self.reduction, signal, axis, parts, terms_of, differentiate=differentiate
+            )
+        return value, _reduction.reverse(to_input, to_all, to_spikes, to_signal)
+
+    def _terms(self, xp: Namespace, signal: Array, kept: Array | None, wanted: Any) -> Terms:
+        """Return the terms of a batch, or of a part of it."""
+        reading, to_signal = self._readout(xp, signal, kept, wanted)
         reading, to_reading = self._settle(xp, reading, wanted)
         terms, to_u = self._criterion(xp, reading, wanted)
         terms, to_terms = _reduction.left_out(xp, terms, reading.counted)
-        if self.reduction == "none":
-            value, to_counted = self._natural(xp, layout, terms)
-        else:
-            value, to_counted = _reduction.total(
-                xp,
-                self.reduction,
-                terms,
-                reading.counted,
-                self._amount(wanted),
-                self._batch_axis(layout),
-            )
-        steps = (to_input, to_all, to_spikes, to_signal, to_reading, to_u, to_terms, to_counted)
-        return value, _reduction.reverse(*steps)
+        back = _reduction.reverse(to_signal, to_reading, to_u, to_terms)
+        return Terms(terms, reading.counted, self._amount(wanted), back)
+
+    def _held(self) -> tuple[Any, ...]:
+        """Return the arrays that the loss holds on to."""
+        return ()
 
     @abstractmethod
     def _prepare(
@@ -127,9 +149,14 @@ class Loss(ABC):
     ) -> tuple[Array, Any, Array | None, Pullback]:
         """Return what to read from, what is wanted of it, what of it counts, and the pullback."""
 
+    @property
+    @abstractmethod
+    def _reads_every_step(self) -> bool:
+        """Whether readings are as large as the input, so that a part of the batch is enough."""
+
     @abstractmethod
     def _readout(
-        self, xp: Namespace, signal: Array, kept: Array | None
+        self, xp: Namespace, signal: Array, kept: Array | None, wanted: Any
     ) -> tuple[Reading, Pullback]:
         """Return the reading and its pullback."""
 
@@ -149,126 +176,15 @@ class Loss(ABC):
         """Return what the terms were multiplied by, on account of weights; None for 1."""
         return None
 
-    def _batch_axis(self, layout: Layout) -> int:
-        """Return which axis of the terms is the batch."""
-        return layout.batch_axis
+    def _independent_axes(self, layout: Layout) -> tuple[int, ...]:
+        """Return the axes of signal and terms along which nothing depends on its neighbours.
+
+        The batch is the first of them, and the only one if samples are to be counted.
+        """
+        return (layout.batch_axis,)
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         """Check hyper-parameters, and keep each as the plain value that its check returns."""
         for name, check in {**checks, "time_axis": _checks.integer}.items():
             object.__setattr__(self, name, check(getattr(self, name), name))
         _checks.one_of(_reduction.REDUCTIONS, self.reduction, "reduction")
-
-
-class RateLoss(Loss):
-    """A loss that reads classes: their rates, or what else `readout` says.
-
-    Over all of time, or in a moving window at every step. Readings, labels and terms have a batch
-    and a class axis, and last a time axis if there is a window.
-    """
-
-    moving_window: int | None
-    readout: str
-    num_classes: int | None
-    ignore_index: int
-    _smallest_rank = 3
-
-    def _prepare(
-        self,
-        xp: Namespace,
-        layout: Layout,
-        spikes: Array,
-        kept: Array | None,
-        target: Any,
-        weight: Any,
-    ) -> tuple[Array, Labels, Array | None, Pullback]:
-        signal, kept, to_spikes = _masks.by_class(xp, layout, spikes, kept)
-        labels = self._target(xp, layout, signal, kept, target)
-        if weight is not None:
-            classes = layout.classes(self.num_classes)
-            weights = _targets.class_weights(xp, layout, signal, weight, classes, labels.hot.ndim)
-            labels = self._weigh(xp, labels, weights)
-        return signal, labels, kept, to_spikes
-
-    def _class_labels(
-        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
-    ) -> Labels:
-        return _targets.class_labels(
-            xp,
-            layout,
-            spikes,
-            kept,
-            target,
-            classes=layout.classes(self.num_classes),
-            per_step=self.moving_window is not None,
-            ignore_index=self.ignore_index,
-        )
-
-    @abstractmethod
-    def _target(
-        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
-    ) -> Labels:
-        """Return the checked labels, where and what the criterion needs them to be."""
-
-    def _weigh(self, xp: Namespace, labels: Labels, weights: Array) -> Labels:
-        """Return labels that know the weights of the classes: each term has that of its label."""
-        chosen = xp.where(labels.hot, weights, _arrays.constant(xp, weights, 0.0))
-        amount = xp.sum(chosen, axis=CLASS, keepdims=True)
-        return labels._replace(amount=amount, weight=weights)
-
-    def _readout(
-        self, xp: Namespace, signal: Array, kept: Array | None
-    ) -> tuple[Reading, Pullback]:
-        pullbacks, size = [], None
-        if self.num_classes is not None:
-            signal, kept, size, to_neurons = readouts.population(
-                xp, signal, kept, self.num_classes, per_step=self.moving_window is not None
-            )
-            pullbacks.append(to_neurons)
-        if self.readout in readouts.WHOLE:
-            reading, to_classes = readouts.WHOLE[self.readout](xp, signal, kept)
-        else:
-            windowed = readouts.WINDOWED[self.readout]
-            reading, to_classes = windowed(xp, signal, self.moving_window, kept)
-        if size is not None:
-            reading = reading._replace(spike=reading.spike / size)
-        return reading, _reduction.reverse(*pullbacks, to_classes)
-
-    def _settle(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Reading, Pullback]:
-        counted = self._counted(xp, reading.kept, wanted)
-        if counted is None:
-            return reading, lambda cotangent: cotangent
-        one, zero = (_arrays.constant(xp, reading.u, value) for value in (1.0, 0.0))
-        u = xp.where(counted, reading.u, one)  # at which no criterion is infinite, or has NaN slope
-        return (
-            reading._replace(u=u, counted=counted),
-            lambda cotangent: xp.where(counted, cotangent, zero),
-        )
-
-    def _counted(self, xp: Namespace, kept: Array | None, labels: Labels) -> Array | None:
-        """Return which terms count; None if all do."""
-        if labels.ignored is None:
-            return kept
-        return ~labels.ignored if kept is None else kept & ~labels.ignored
-
-    def _natural(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
-        if self.moving_window is None:
-            return super()._natural(xp, layout, terms)
-        return layout.natural(xp, terms)
-
-    def _amount(self, wanted: Labels) -> Array | None:
-        return wanted.amount
-
-    def _batch_axis(self, layout: Layout) -> int:
-        return 0
-
-    def _check(self, **checks: Callable[[Any, str], Any]) -> None:
-        super()._check(
-            moving_window=_checks.optional_count, num_classes=_checks.optional_count, **checks
-        )
-        _checks.one_of((*readouts.WINDOWED, *readouts.WHOLE), self.readout, "readout")
-        if self.readout in readouts.WHOLE and self.moving_window is not None:
-            raise ValueError(
-                f"readout={self.readout!r} is over all of time and has no moving_window; got "
-                f"moving_window={self.moving_window}"
-            )

@@ -1,11 +1,33 @@
 """From terms to a value: which of them count, and what their sum is divided by."""
 
 import math
+from typing import Any, NamedTuple
 
 from spikeloss_xp import _arrays, _dispatch
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
+
+
+class Terms(NamedTuple):
+    """The terms of a loss, of a batch or a part of it.
+
+    Attributes
+    ----------
+    terms : array
+        What is to be summed.
+    counted, amount : array or None
+        Which terms count, and what each was multiplied by; they broadcast against the terms, and
+        None stands for all of them and for 1.
+    pullback : callable
+        Takes the derivative of the loss with respect to the terms to that with respect to what
+        they were computed from.
+    """
+
+    terms: Array
+    counted: Array | None
+    amount: Array | None
+    pullback: Pullback
 
 
 def left_out(xp: Namespace, terms: Array, counted: Array | None) -> tuple[Array, Pullback]:
@@ -16,48 +38,64 @@ def left_out(xp: Namespace, terms: Array, counted: Array | None) -> tuple[Array,
     return xp.where(counted, terms, zero), lambda cotangent: xp.where(counted, cotangent, zero)
 
 
-def total(
-    xp: Namespace,
-    how: str,
-    terms: Array,
-    counted: Array | None,
-    amount: Array | None,
-    batch_axis: int,
-) -> tuple[Array, Pullback]:
-    """Return the sum or a mean of the terms, and the pullback.
+def total(xp: Namespace, how: str, terms: Terms, batch_axis: int) -> tuple[Array, Pullback]:
+    """Return the sum or a mean of terms, and the pullback.
 
-    `counted` and `amount` say which terms count, and what each was multiplied by; they broadcast
-    against the terms, and None stands for all of them and for 1.
+    Every term counts the same in a sum, and so in a mean: what goes back to the terms is one
+    number, with as many axes as they have.
     """
-    value = _dispatch.adapter(xp).total(xp, terms)
+    value, to_sum = divided(xp, [summed(xp, how, terms, batch_axis)])
+    axes = (1,) * terms.terms.ndim
+    return value, lambda cotangent: terms.pullback(xp.reshape(to_sum(cotangent), axes))
+
+
+def summed(
+    xp: Namespace, how: str, part: Terms, batch_axis: int
+) -> tuple[Array, Array | int | None]:
+    """Return the sum of the terms of a part, and what it adds to the number to divide by."""
+    value = _dispatch.adapter(xp).total(xp, part.terms)
     if how == "sum":
-        return value, lambda cotangent: xp.broadcast_to(cotangent, terms.shape)
-    if how == "batchmean":
-        number = _samples(xp, terms, counted, batch_axis)
-    else:
-        number = _amounts(xp, terms, counted, amount)
-    # Every term counts the same in a sum, and so in a mean.
-    return value / number, lambda cotangent: xp.broadcast_to(cotangent / number, terms.shape)
+        return value, None
+    return value, _samples(xp, part, batch_axis) if how == "batchmean" else _amounts(xp, part)
 
 
-def _samples(xp: Namespace, terms: Array, counted: Array | None, batch_axis: int) -> Array | int:
-    """Return how many samples have a term that counts, and 1 if none has."""
-    if counted is None:
-        return terms.shape[batch_axis]
-    axes = tuple(axis for axis in range(counted.ndim) if axis != batch_axis)
-    sample = xp.any(counted, axis=axes) if axes else counted
-    return _arrays.or_one(xp, xp.sum(xp.astype(sample, terms.dtype)))
+def divided(xp: Namespace, sums: list[tuple[Array, Array | int | None]]) -> tuple[Array, Pullback]:
+    """Return the sum or mean over the parts, and the pullback to each of their sums."""
+    values, numbers = zip(*sums, strict=True)
+    value, number = _sum(xp, values), _sum(xp, numbers)
+    if number is None:
+        return value, lambda cotangent: cotangent
+    if not isinstance(number, int):
+        number = _arrays.or_one(xp, number)
+    return value / number, lambda cotangent: cotangent / number
 
 
-def _amounts(
-    xp: Namespace, terms: Array, counted: Array | None, amount: Array | None
-) -> Array | int:
+def _sum(xp: Namespace, numbers: tuple[Any, ...]) -> Any:
+    """Return the sum of what parts of a batch came to: integers, arrays, or None."""
+    if len(numbers) == 1 or numbers[0] is None:
+        return numbers[0]
+    if isinstance(numbers[0], int):
+        return sum(numbers)
+    return _dispatch.adapter(xp).total(xp, xp.stack(numbers))
+
+
+def _samples(xp: Namespace, part: Terms, batch_axis: int) -> Array | int:
+    """Return how many samples have a term that counts."""
+    if part.counted is None:
+        return part.terms.shape[batch_axis]
+    axes = tuple(axis for axis in range(part.counted.ndim) if axis != batch_axis)
+    sample = xp.any(part.counted, axis=axes) if axes else part.counted
+    return xp.sum(xp.astype(sample, part.terms.dtype))
+
+
+def _amounts(xp: Namespace, part: Terms) -> Array | int:
     """Return the sum of the amounts that the terms that count were multiplied by."""
+    terms, counted, amount, _ = part
     if counted is None and amount is None:
         return math.prod(terms.shape)
     each = xp.astype(counted, terms.dtype) if amount is None else left_out(xp, amount, counted)[0]
     times = math.prod(terms.shape) // math.prod(each.shape)
-    return _arrays.or_one(xp, _dispatch.adapter(xp).total(xp, each) * times)
+    return _dispatch.adapter(xp).total(xp, each) * times
 
 
 def reverse(*pullbacks: Pullback) -> Pullback:

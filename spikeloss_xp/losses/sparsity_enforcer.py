@@ -10,6 +10,7 @@ from spikeloss_xp import _arrays, _checks, _dispatch, _masks, criteria, readouts
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.losses import _reduction
+from spikeloss_xp.losses._reduction import Terms
 
 PER = ("array", "neuron")
 
@@ -161,14 +162,14 @@ class SparsityEnforcer:
             read = rate.kept
         total = functools.reduce(operator.add, terms)
         total, to_terms = _reduction.left_out(xp, total, read)
-        mean, to_total = _reduction.total(xp, "mean", total, read, None, 0)
-        back = _reduction.reverse(to_terms, to_total)
 
-        def pullback(cotangent: Array) -> Array:
-            shared = back(self.lam * cotangent)
-            return functools.reduce(operator.add, [step(shared) for step in pullbacks])
+        def to_all(cotangent: Array) -> Array:
+            each = to_terms(cotangent)
+            return functools.reduce(operator.add, [step(each) for step in pullbacks])
 
-        return self.lam * mean, pullback
+        mean, back = _reduction.total(xp, "mean", Terms(total, read, None, to_all), 0)
+
+        return self.lam * mean, lambda cotangent: back(self.lam * cotangent)
 
     def append(self, x: Array, *, where: Any = None, lengths: Any = None) -> None:
         """Collect the term of one array, or the sum over several."""

@@ -8,7 +8,7 @@ from spikeloss_xp import _arrays, _checks, criteria, readouts
 from spikeloss_xp._layout import CLASS, Layout
 from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses._loss import NUMERICS, RateLoss
+from spikeloss_xp.losses._rate_loss import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
 MODES = ("probability", "softmax")

@@ -7,7 +7,7 @@ from spikeloss_xp import _arrays, _checks, _targets, criteria
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._targets import Labels
 from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses._loss import NUMERICS, RateLoss
+from spikeloss_xp.losses._rate_loss import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
 

@@ -8,6 +8,7 @@ from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.filters import exponential_kernel
+from spikeloss_xp.losses import _reduction
 from spikeloss_xp.losses._loss import Loss
 from spikeloss_xp.readouts import Reading
 
@@ -86,22 +87,40 @@ class SpikeTime(Loss):
         kept: Array | None,
         target: Any,
         weight: Any,
-    ) -> tuple[Array, None, Array | None, Pullback]:
+    ) -> tuple[Array, Array, Array | None, Pullback]:
         if weight is not None:
             raise TypeError("SpikeTime takes no weight: it has no classes")
-        # The filter is linear: filtering the difference once does for filtering both trains.
         desired = _targets.desired_trains(xp, layout, spikes, target)
-        if kept is None:
-            return spikes - desired, None, None, lambda cotangent: cotangent
-        spikes, to_spikes = _masks.silenced(xp, spikes, kept)
-        desired, _ = _masks.silenced(xp, desired, kept)
-        return spikes - desired, None, kept, to_spikes
+        return spikes, desired, kept, lambda cotangent: cotangent
+
+    @property
+    def _reads_every_step(self) -> bool:
+        return True
+
+    def _independent_axes(self, layout: Layout) -> tuple[int, ...]:
+        batch = layout.batch_axis
+        if self.reduction == "batchmean":
+            return (batch,)
+        others = {batch, layout.time_axis}
+        return (batch, *(axis for axis in range(len(layout.shape)) if axis not in others))
 
     def _readout(
-        self, xp: Namespace, signal: Array, kept: Array | None
+        self, xp: Namespace, signal: Array, kept: Array | None, wanted: Array
     ) -> tuple[Reading, Pullback]:
-        kernel = Exponential(self.time_constant, self.length, self.filter_order)
-        return readouts.trace(xp, signal, kernel, self.time_axis, kept)
+        # The filter is linear: filtering the difference once does for filtering both trains.
+        difference, to_signal = signal - wanted, lambda cotangent: cotangent
+        if kept is not None:  # a selection, of which NaN is not left over either
+            difference, to_signal = _masks.silenced(xp, difference, kept)
+        reading, to_difference = readouts.trace(
+            xp, difference, self._kernel(), self.time_axis, kept
+        )
+        return reading, _reduction.reverse(to_signal, to_difference)
 
-    def _criterion(self, xp: Namespace, reading: Reading, wanted: None) -> tuple[Array, Pullback]:
+    def _held(self) -> tuple[Any, ...]:
+        return (self._kernel(),)
+
+    def _kernel(self) -> Any:
+        return Exponential(self.time_constant, self.length, self.filter_order)
+
+    def _criterion(self, xp: Namespace, reading: Reading, wanted: Array) -> tuple[Array, Pullback]:
         return criteria.squared(xp, reading.u)

@@ -5,10 +5,8 @@ from typing import Any
 
 import torch
 
-from spikeloss_xp import losses, readouts
-from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp import losses
 from spikeloss_xp.filters import exponential_kernel
-from spikeloss_xp.readouts import Reading
 from spikeloss_xp.slayer._fir import FIR
 from spikeloss_xp.slayer.classifier import MovingWindow
 
@@ -21,8 +19,8 @@ class _SpikeTimeThrough(losses.SpikeTime):
 
     taps: Any = field(default=None, kw_only=True)
 
-    def _readout(self, xp: Namespace, signal: Array, kept: Any) -> tuple[Reading, Pullback]:
-        return readouts.trace(xp, signal, self.taps, self.time_axis, kept)
+    def _kernel(self) -> Any:
+        return self.taps
 
 
 class SpikeTime(torch.nn.Module):

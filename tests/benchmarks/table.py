@@ -73,7 +73,8 @@ def measured(number: int) -> tuple[list[str], bool]:
     program = f"""
 import json, warnings
 warnings.filterwarnings("ignore")
-import rows, table
+import numpy, rows, table
+numpy.empty(32_000_000, numpy.uint8)
 print(json.dumps(table.lines_of(rows.rows()[{number}])))
 """
     done = subprocess.run(

@@ -1,0 +1,152 @@
+"""A loss of PyTorch tensors is one node of the graph, which behaves as many would."""
+
+import dataclasses
+import gc
+import weakref
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from calls import example, with_everything
+from contract import FORMS, REDUCTIONS
+
+import spikeloss_xp as sx
+from spikeloss_xp import slayer
+from spikeloss_xp.backends import _torch
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
+LOSSES = [name for name in FORMS if "Sparsity" not in name]
+SPIKES = torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+DESIRED = torch.zeros(2, 3, 8, dtype=torch.float64)
+LABEL = [0, 2]
+
+
+def leaf():
+    return SPIKES.clone().requires_grad_()
+
+
+def is_one_node(value):
+    return type(value.grad_fn).__name__ == "_ClosedFormBackward"
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("options", [example, with_everything])
+@pytest.mark.parametrize("form", LOSSES)
+def test_backward_is_what_automatic_differentiation_gives(form, options, reduction):
+    call = options(FORMS[form])
+    loss = dataclasses.replace(call.loss, reduction=reduction)
+    spikes, target = torch.tensor(call.spikes, requires_grad=True), torch.tensor(call.target)
+    given = {name: torch.tensor(option) for name, option in call.options.items()}
+    value = loss(spikes, target, **given)
+    assert is_one_node(value)
+    cotangent = None
+    if reduction == "none":
+        cotangent = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
+    value.backward(cotangent)
+    wanted, gradient = sx.value_and_grad(loss)(
+        spikes.detach(), target, **given, **({} if cotangent is None else {"cotangent": cotangent})
+    )
+    torch.testing.assert_close(value.detach(), wanted, rtol=1e-12, atol=0)
+    largest = gradient.abs().max().item()
+    torch.testing.assert_close(spikes.grad, gradient, rtol=0, atol=1e-12 * largest)
+
+
+@pytest.mark.parametrize("at_a_time", [None, 24])
+def test_backward_again_and_not_after_the_graph_is_freed(monkeypatch, at_a_time):
+    monkeypatch.setattr(_torch, "at_a_time", lambda x: at_a_time)
+    spikes = leaf()
+    value = 3 * sx.SpikeTime()(spikes, DESIRED)
+    value.backward(retain_graph=True)
+    first = spikes.grad.clone()
+    value.backward()
+    torch.testing.assert_close(spikes.grad, 2 * first, rtol=1e-14, atol=0)
+    with pytest.raises(RuntimeError, match="second time"):
+        value.backward()
+
+
+def test_what_the_gradient_needs_is_let_go_of():
+    held = []
+
+    class Holding(sx.SpikeRate):
+        def _criterion(self, xp, reading, wanted):
+            terms, pullback = super()._criterion(xp, reading, wanted)
+            held.append(weakref.ref(terms))
+
+            def holding(cotangent, terms=terms):
+                return pullback(cotangent)
+
+            return terms, holding
+
+    value = Holding(0.5, 0)(leaf(), LABEL)
+    gc.collect()
+    assert held[0]() is not None
+    value.backward()
+    gc.collect()
+    assert held[0]() is None
+    assert is_one_node(value)  # and is there still
+
+
+@pytest.mark.parametrize("changed", ["spikes", "target", "where"])
+def test_a_change_in_place_is_noticed(changed):
+    start = leaf()
+    arrays = {"spikes": start * 1, "target": DESIRED.clone(), "where": torch.ones(2, 3, 8) > 0}
+    value = sx.SpikeTime()(arrays["spikes"], arrays["target"], where=arrays["where"])
+    arrays[changed].zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+def test_what_else_wants_a_gradient_gets_it():
+    spikes, desired = leaf(), DESIRED.clone().requires_grad_()
+    sx.SpikeTime()(spikes, desired).backward()
+    torch.testing.assert_close(desired.grad, -spikes.grad)
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    terms = sx.SpikeMax(reduction="none")(spikes, LABEL, weight=weight)
+    terms.sum().backward()
+    torch.testing.assert_close(weight.grad[LABEL], terms.detach())
+
+
+@pytest.mark.filterwarnings("ignore:torch.asarray:UserWarning")
+def test_taps_that_are_learnt_get_a_gradient():
+    loss = slayer.loss.SpikeTime(2, 4)
+    ((name, taps),) = loss.filter.named_buffers()
+    learnt = taps.double().requires_grad_()
+    setattr(loss.filter, name, learnt)
+    loss(leaf(), DESIRED).backward()
+    assert learnt.grad.abs().min() > 0
+
+
+def test_a_gradient_of_a_gradient():
+    spikes = leaf()
+    value = sx.SpikeTime(2, 4)(spikes, DESIRED)
+    assert is_one_node(value)
+    (gradient,) = torch.autograd.grad(value, spikes, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), spikes)
+    # The loss is quadratic, so with the Hessian H the gradient is H s, and the second 2 H H s.
+    hessian = torch.func.hessian(lambda s: sx.SpikeTime(2, 4)(s, DESIRED))(SPIKES).reshape(48, 48)
+    wanted = 2 * (hessian @ (hessian @ SPIKES.reshape(48)))
+    torch.testing.assert_close(second.reshape(48), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("at_a_time", [None, 24])
+def test_many_cotangents_at_once(monkeypatch, at_a_time):
+    monkeypatch.setattr(_torch, "at_a_time", lambda x: at_a_time)
+    spikes = leaf()
+    value = sx.SpikeTime()(spikes, DESIRED)
+    (one,) = torch.autograd.grad(value, spikes, retain_graph=True)
+    cotangents = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    (both,) = torch.autograd.grad(value, spikes, cotangents, is_grads_batched=True)
+    torch.testing.assert_close(both, torch.stack([one, -2 * one]), rtol=1e-12, atol=1e-12)
+
+
+def test_forward_mode_of_a_leaf():
+    tangent = torch.ones_like(SPIKES)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(leaf(), tangent)
+        value = sx.SpikeTime()(dual, DESIRED)
+        slope = torch.autograd.forward_ad.unpack_dual(value).tangent
+    spikes = leaf()
+    sx.SpikeTime()(spikes, DESIRED).backward()
+    torch.testing.assert_close(slope, (tangent * spikes.grad).sum())
