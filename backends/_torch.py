@@ -39,6 +39,7 @@ __all__ = [
 
 SMALL = 1 << 17  # entries up to which the calls take longer than the work
 CACHED = 1 << 18  # entries that are filtered at a time; terms are computed of twice as many
+LARGE = 1 << 20  # entries from which there are parts, and the closed form is worth its calls
 SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is quicker
 
 
@@ -188,23 +189,23 @@ def _constant(
 
 def value_of(evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
     tensors = [other for other in others if isinstance(other, torch.Tensor)]
-    if _only_once(x, tensors):
+    if _is_plain(x) and x.numel() >= LARGE and _wants_gradient_only(x, tensors):
         return _ClosedForm.apply(evaluate, x, *tensors)  # type: ignore[no-untyped-call]
     return generic.value_of(evaluate, x, others)
 
 
-def _only_once(x: torch.Tensor, others: list[torch.Tensor]) -> bool:
-    """Tell whether all that will be asked for, before anything else, is the gradient of `x`."""
-    if not _is_plain(x) or not x.requires_grad:
+def _wants_gradient_only(x: torch.Tensor, others: list[torch.Tensor]) -> bool:
+    """Tell whether the gradient of `x` will be asked for, and nothing else before it."""
+    if not x.requires_grad or not torch.is_grad_enabled():
         return False
-    if not torch.is_grad_enabled() or any(other.requires_grad for other in others):
+    if any(other.requires_grad for other in others):
         return False
     dual = torch.autograd.forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]
     return dual.tangent is None
 
 
 class _ClosedForm(torch.autograd.Function):
-    """A loss as one node of the graph, whose gradient is the closed form.
+    """A loss of large tensors as one node of the graph, whose gradient is the closed form.
 
     A second derivative, or a second run backward, starts anew from the spikes. What the closed
     form holds on to is let go of after the first.

@@ -77,8 +77,8 @@ def class_labels(
     hint = _mistakes(layout, expected, by_class=False, per_step=per_step)
     check_shape(label, "target", "class indices", expected, hint)
     values = _in_sight(layout, target, kept, classes, by_class=False)
-    check_range(values, 0, classes - 1, "target", ignore_index)
-    may_ignore = values is None or bool((values == ignore_index).any())
+    no_others = check_range(values, 0, classes - 1, "target", ignore_index)
+    may_ignore = not no_others or 0 <= ignore_index < classes
 
     label = layout.time_last(xp, label)[:, None, :] if label.ndim == 2 else label[:, None]
     if per_step and label.ndim == 2:
@@ -242,10 +242,15 @@ def check_range(
     highest: int,
     argument: str,
     ignored: int | None = None,
-) -> None:
-    """Check values, where they are at hand; NaN is outside every range."""
-    if values is None or not values.size or lowest <= values.min() <= values.max() <= highest:
-        return
+) -> bool:
+    """Check values, where they are at hand; NaN is outside every range.
+
+    Return whether it is known that all are within the range.
+    """
+    if values is None:
+        return False
+    if not values.size or lowest <= values.min() <= values.max() <= highest:
+        return True
     inside = (values >= lowest) & (values <= highest)
     if ignored is not None:
         inside |= values == ignored
@@ -257,3 +262,4 @@ def check_range(
             f"got values from {others.min()} to {others.max()}"
             f"{left_out if others.min() < lowest else ''}"
         )
+    return False

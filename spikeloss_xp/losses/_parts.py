@@ -21,16 +21,18 @@ WHOLE: list[Part] = [None]
 def along(xp: Namespace, x: Array, axes: tuple[int, ...]) -> tuple[int, list[Part]]:
     """Return the parts that the array library is best given an array in, and along which axis.
 
-    That is the longest of `axes`, or the first if there is one part only.
+    That is the first of `axes` that is long enough, because the first ones are apart in memory and
+    what is cut along them is not.
     """
     entries = _dispatch.adapter(xp).at_a_time(x)
-    if entries is None:
+    if entries is None or math.prod(x.shape) < 2 * entries:
         return axes[0], WHOLE
-    axis = max(axes, key=lambda axis: x.shape[axis])
+    enough = math.prod(x.shape) / entries
+    axis = next((a for a in axes if x.shape[a] >= enough), max(axes, key=lambda a: x.shape[a]))
     length = x.shape[axis]
-    step = max(entries * length // math.prod(x.shape), 1)
-    if length < 2 * step:
+    if length == 1:
         return axes[0], WHOLE
+    step = max(entries * length // math.prod(x.shape), 1)
     return axis, [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 

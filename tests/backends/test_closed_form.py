@@ -1,4 +1,4 @@
-"""A loss of PyTorch tensors is one node of the graph, which behaves as many would."""
+"""A loss of large PyTorch tensors is one node of the graph, which behaves as many would."""
 
 import dataclasses
 import gc
@@ -21,6 +21,11 @@ LOSSES = [name for name in FORMS if "Sparsity" not in name]
 SPIKES = torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 DESIRED = torch.zeros(2, 3, 8, dtype=torch.float64)
 LABEL = [0, 2]
+
+
+@pytest.fixture(autouse=True)
+def call_all_of_them_large(monkeypatch):
+    monkeypatch.setattr(_torch, "LARGE", 0)
 
 
 def leaf():
@@ -51,6 +56,11 @@ def test_backward_is_what_automatic_differentiation_gives(form, options, reducti
     torch.testing.assert_close(value.detach(), wanted, rtol=1e-12, atol=0)
     largest = gradient.abs().max().item()
     torch.testing.assert_close(spikes.grad, gradient, rtol=0, atol=1e-12 * largest)
+
+
+def test_small_tensors_are_left_to_the_library(monkeypatch):
+    monkeypatch.undo()
+    assert not is_one_node(sx.SpikeTime()(leaf(), DESIRED))
 
 
 @pytest.mark.parametrize("at_a_time", [None, 24])
