@@ -61,22 +61,26 @@ def synchronize(x: Array) -> None:
     x.compute()  # nothing has been started that could be waited for
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+def causal_filter(
+    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
+) -> Array:
     if isinstance(kernel, Exponential):
-        return _along_time(generic.causal_filter, x, kernel=kernel, reverse=reverse)
-    return _along_time(generic.causal_filter, x, kernel, reverse=reverse)
+        return _along_time(generic.causal_filter, x, axis, kernel=kernel, reverse=reverse)
+    return _along_time(generic.causal_filter, x, -1, kernel, reverse=reverse)
 
 
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
-    return _along_time(generic.moving_sum, x, window=window, reverse=reverse)
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
+    return _along_time(generic.moving_sum, x, axis, window=window, reverse=reverse)
 
 
-def _along_time(run: Callable[..., Array], x: Array, *kernel: Array, **options: Any) -> Array:
+def _along_time(
+    run: Callable[..., Array], x: Array, axis: int, *kernel: Array, **options: Any
+) -> Array:
     """Run a filter on each block, with all of time in it.
 
     Run on the whole, it would cut time into many small blocks, with tasks for each.
     """
-    whole = x.rechunk({x.ndim - 1: -1})
+    whole = x.rechunk({axis % x.ndim: -1})
     indices = tuple(range(x.ndim))
     taps = [part for k in kernel for part in (k, (x.ndim,))]
     filtered = da.blockwise(
@@ -88,6 +92,7 @@ def _along_time(run: Callable[..., Array], x: Array, *kernel: Array, **options: 
         concatenate=True,  # the taps come as an array, not as a list of blocks
         dtype=x.dtype,
         meta=meta_from_array(x),  # known, so that nothing is run to find out
+        axis=axis,
         **options,
     )
     return filtered.rechunk(x.chunks)

@@ -113,11 +113,13 @@ def total(xp: Namespace, x: Array) -> Array:
 _exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+def causal_filter(
+    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
+) -> Array:
     if isinstance(kernel, Exponential):
-        return generic.in_blocks(xp, x, kernel, reverse=reverse, matmul=_exact)
+        return generic.in_blocks(xp, x, kernel, reverse, axis, matmul=_exact)
     return _plain.causal_filter(xp, x, kernel, reverse=reverse, matmul=_exact)
 
 
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
-    return causal_filter(xp, x, Exponential(math.inf, window), reverse)
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
+    return causal_filter(xp, x, Exponential(math.inf, window), reverse, axis)

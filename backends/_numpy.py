@@ -1,6 +1,5 @@
 """NumPy: the closed-form gradients, and values that are always at hand."""
 
-import functools
 import math
 from typing import Any
 
@@ -67,17 +66,24 @@ def at_a_time(x: Array) -> int | None:
     return 2 * CACHED
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+def causal_filter(
+    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
+) -> Array:
     if not isinstance(kernel, Exponential):
         return generic.causal_filter(xp, x, kernel, reverse)
-    run = functools.partial(generic.in_blocks, xp, kernel=kernel, reverse=reverse, matmul=_matmul)
-    return generic.by_rows(run, xp, x, CACHED)
+
+    def run(part: Array) -> Array:
+        return generic.in_blocks(xp, part, kernel, reverse, axis, matmul=_matmul)
+
+    return generic.piecewise(run, xp, x, axis, CACHED)
 
 
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
-    return causal_filter(xp, x, Exponential(math.inf, window), reverse)
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
+    return causal_filter(xp, x, Exponential(math.inf, window), reverse, axis)
 
 
 def _matmul(a: Array, b: Array) -> Array:
     """Multiply by a matrix as one product, where `matmul` takes one for each entry of a batch."""
+    if b.ndim > 2:
+        return a @ b
     return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))

@@ -82,13 +82,19 @@ class Adapter(Protocol):
         """
 
     def causal_filter(
-        self, xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool
+        self, xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
     ) -> Array:
-        """Filter the last axis as `spikeloss_xp.causal_filter` says, or run its adjoint.
+        """Filter along an axis as `spikeloss_xp.causal_filter` says, or run the adjoint.
 
         The kernel is an array of taps with the dtype of `x`, or says what exponential it is, for
-        which there are faster ways.
+        which there are faster ways. The axis is the last one, -1; or, only of an exponential, the
+        first of several, 0, which need not be moved then.
         """
 
-    def moving_sum(self, xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
-        """Sum the last `window` steps of the last axis at each step; the next, with `reverse`."""
+    def moving_sum(
+        self, xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1
+    ) -> Array:
+        """Sum the last `window` steps at each step; the next, with `reverse`.
+
+        The axis is the last one, -1, or the first of several, 0.
+        """

@@ -1,6 +1,5 @@
 """PyTorch: gradients by its own automatic differentiation."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -105,24 +104,31 @@ def _is_plain(x: torch.Tensor) -> bool:
     return type(x) in (torch.Tensor, torch.nn.Parameter)
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+def causal_filter(
+    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
+) -> Array:
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
-            return _causal_filter(xp, x, kernel, reverse)
-    return _causal_filter(xp, x, kernel, reverse)
+            return _causal_filter(xp, x, kernel, reverse, axis)
+    return _causal_filter(xp, x, kernel, reverse, axis)
 
 
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
     if x.device.type != "cpu":  # to which nothing would have to be sent from the host
-        return _plain.moving_sum(xp, x, window, reverse=reverse)
+        return _by_doubling(xp, x, window, reverse, axis)
     if window <= SHORT and not torch.compiler.is_compiling() and x.numel() < MANY:
-        return _plain.moving_sum(xp, x, window, reverse=reverse)
-    return causal_filter(xp, x, Exponential(math.inf, window), reverse)
+        return _by_doubling(xp, x, window, reverse, axis)
+    return causal_filter(xp, x, Exponential(math.inf, window), reverse, axis)
+
+
+def _by_doubling(xp: Namespace, x: torch.Tensor, window: int, reverse: bool, axis: int) -> Array:
+    moved = x.movedim(axis, -1)
+    return _plain.moving_sum(xp, moved, window, reverse=reverse).movedim(-1, axis)
 
 
 def _causal_filter(
-    xp: Namespace, x: torch.Tensor, kernel: Array | Exponential, reverse: bool
+    xp: Namespace, x: torch.Tensor, kernel: Array | Exponential, reverse: bool, axis: int
 ) -> Array:
     if not isinstance(kernel, Exponential):
         return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=x.device)
@@ -130,11 +136,11 @@ def _causal_filter(
         settled = map(_settled, kernel)
         made = _constant(*settled, str(x.dtype).removeprefix("torch."), reverse)
         moved = made.converted(lambda matrix: matrix.to(x.device))
-        return _plain.in_blocks(xp, x, moved, reverse=reverse)
+        return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse)
     transformed = torch._C._are_functorch_transforms_active()  # which want another kind of function
     if x.device.type != "cpu" or x.numel() < SMALL or transformed:
-        return generic.in_blocks(xp, x, kernel, reverse=reverse)
-    return _Filter.apply(x, kernel, reverse)  # type: ignore[no-untyped-call]
+        return generic.in_blocks(xp, x, kernel, reverse, axis)
+    return _Filter.apply(x, kernel, reverse, axis)  # type: ignore[no-untyped-call]
 
 
 class _Filter(torch.autograd.Function):
@@ -147,22 +153,28 @@ class _Filter(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, kernel: Exponential, reverse: bool) -> torch.Tensor:
-        ctx.kernel, ctx.reverse = kernel, reverse
+    def forward(
+        ctx: Any, x: torch.Tensor, kernel: Exponential, reverse: bool, axis: int
+    ) -> torch.Tensor:
+        ctx.kernel, ctx.reverse, ctx.axis = kernel, reverse, axis
         xp = array_api_compat.torch
-        run = functools.partial(generic.in_blocks, xp, kernel=kernel, reverse=reverse)
-        filtered: torch.Tensor = generic.by_rows(run, xp, x, CACHED)
+
+        def run(part: torch.Tensor) -> Array:
+            return generic.in_blocks(xp, part, kernel, reverse, axis)
+
+        filtered: torch.Tensor = generic.piecewise(run, xp, x, axis, CACHED)
         return filtered
 
     @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         xp = array_api_compat.torch
-        return causal_filter(xp, cotangent, ctx.kernel, not ctx.reverse), None, None
+        filtered = causal_filter(xp, cotangent, ctx.kernel, not ctx.reverse, ctx.axis)
+        return filtered, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         xp = array_api_compat.torch
-        filtered: torch.Tensor = causal_filter(xp, tangent, ctx.kernel, ctx.reverse)
+        filtered: torch.Tensor = causal_filter(xp, tangent, ctx.kernel, ctx.reverse, ctx.axis)
         return filtered
 
 

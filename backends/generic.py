@@ -79,14 +79,16 @@ def value_of(evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
     return value
 
 
-def causal_filter(xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool) -> Array:
+def causal_filter(
+    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
+) -> Array:
     if isinstance(kernel, Exponential):
-        return in_blocks(xp, x, kernel, reverse)
+        return in_blocks(xp, x, kernel, reverse, axis)
     return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=device(x))
 
 
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool) -> Array:
-    return in_blocks(xp, x, Exponential(math.inf, window), reverse)
+def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
+    return in_blocks(xp, x, Exponential(math.inf, window), reverse, axis)
 
 
 def in_blocks(
@@ -94,25 +96,30 @@ def in_blocks(
     x: Array,
     kernel: Exponential,
     reverse: bool,
+    axis: int = -1,
     matmul: Callable[[Array, Array], Array] | None = None,
 ) -> Array:
-    """Filter the last axis with matrices that were made on the host for this duration."""
+    """Filter the last axis, or the first, with matrices made on the host for this duration."""
     dtype = f"float{xp.finfo(x.dtype).bits}"
-    made = blocks(kernel, x.shape[-1], dtype, reverse=reverse)
+    made = blocks(kernel, x.shape[axis], dtype, reverse=reverse)
     place = device(x)
     moved = made.converted(lambda matrix: xp.asarray(matrix, device=place))
-    return _plain.in_blocks(xp, x, moved, reverse=reverse, matmul=matmul)
+    return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse, matmul=matmul)
 
 
-def by_rows(run: Callable[[Array], Array], xp: Namespace, x: Array, entries: int) -> Array:
+def piecewise(
+    run: Callable[[Array], Array], xp: Namespace, x: Array, axis: int, entries: int
+) -> Array:
     """Run a filter on so many entries at a time that what it makes on the way stays in a cache."""
-    steps = x.shape[-1]
-    number = math.prod(x.shape[:-1])
+    steps = x.shape[axis]
+    number = math.prod(x.shape) // steps
     together = max(entries // steps, 1)
     if number < 2 * together:
         return run(x)
-    rows = xp.reshape(x, (number, steps))
+    rows = xp.reshape(x, (number, steps) if axis == -1 else (steps, number))
     filtered = xp.empty_like(rows)
     for start in range(0, number, together):
-        filtered[start : start + together, :] = run(rows[start : start + together, :])
+        chosen = slice(start, min(start + together, number))
+        part = chosen if axis == -1 else (..., chosen)
+        filtered[part] = run(rows[part])
     return xp.reshape(filtered, x.shape)

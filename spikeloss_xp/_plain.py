@@ -1,11 +1,12 @@
 """The two primitives in plain array API form.
 
 They are the whole of what a library without an adapter of its own runs on, and an adapter whose
-library has nothing better uses them too. Time is the last axis, and `x` already has the floating
-dtype to compute in.
+library has nothing better uses them too. Time is the last axis, unless another is told, and `x`
+already has the floating dtype to compute in.
 """
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import NamedTuple
@@ -34,45 +35,75 @@ class Blocks(NamedTuple):
 
 
 def in_blocks(
-    xp: Namespace, x: Array, filter: Blocks, *, reverse: bool, matmul: Matmul | None = None
+    xp: Namespace,
+    x: Array,
+    filter: Blocks,
+    *,
+    axis: int = -1,
+    reverse: bool,
+    matmul: Matmul | None = None,
 ) -> Array:
-    """Filter in two levels.
+    """Filter in two levels, along the last axis, -1, or the first, 0.
 
     Time is cut into blocks. Each is a matrix product of itself, of the blocks `delays` before it
     (after it, with `reverse`), and of what is carried to it from the blocks in between: a few sums
     of each block, filtered in the same way with a block for a step, and there a block later.
     """
     matmul = matmul or xp.matmul
-    batch, steps, size = x.shape[:-1], x.shape[-1], filter.weights.shape[-1]
+    if axis == -1:
+        return _in_blocks(xp, x, filter, axis, reverse, matmul)
+    columns = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+    return xp.reshape(_in_blocks(xp, columns, filter, -2, reverse, matmul), x.shape)
+
+
+def _in_blocks(
+    xp: Namespace, x: Array, filter: Blocks, axis: int, reverse: bool, matmul: Matmul
+) -> Array:
+    batch, steps, rest = x.shape[:axis], x.shape[axis], x.shape[axis:][1:]
+    size = filter.weights.shape[-1]
     blocks = -(-steps // size)
-    filling = _silence(xp, x, blocks * size - steps)
-    cut = x if blocks * size == steps else xp.concat([x, filling], axis=-1)
-    cut = xp.reshape(cut, (*batch, blocks, size))
 
-    parts = [_shifted(xp, cut, delay, reverse) for delay in filter.delays]
+    def through(cut: Array, matrix: Array) -> Array:
+        return matmul(matrix.T, cut) if rest else matmul(cut, matrix)
+
+    if blocks * size == steps:
+        cut = x
+    else:
+        filling = xp.zeros_like(x[..., :1, :] if rest else x[..., :1])
+        filling = xp.broadcast_to(filling, (*batch, blocks * size - steps, *rest))
+        cut = xp.concat([x, filling], axis=axis)
+    cut = xp.reshape(cut, (*batch, blocks, size, *rest))
+
+    parts = [_shifted(xp, cut, delay, reverse, axis - 1) for delay in filter.delays]
     if filter.summed is not None and filter.carried is not None:
-        sums = matmul(cut, filter.summed)
+        sums = through(cut, filter.summed)
         number = filter.summed.shape[-1]
-        row = xp.reshape(sums, (*batch, blocks * number))
-        carried = in_blocks(xp, row, filter.carried, reverse=reverse, matmul=matmul)
-        carried = xp.reshape(carried, (*batch, blocks, number))
-        parts.append(_shifted(xp, carried, 1, reverse))
+        row = xp.reshape(sums, (*batch, blocks * number, *rest))
+        carried = _in_blocks(xp, row, filter.carried, axis, reverse, matmul)
+        carried = xp.reshape(carried, (*batch, blocks, number, *rest))
+        parts.append(_shifted(xp, carried, 1, reverse, axis - 1))
 
-    joined = parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
-    filtered = xp.reshape(matmul(joined, filter.weights), (*batch, blocks * size))
-    return filtered if blocks * size == steps else filtered[..., :steps]
+    joined = parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+    filtered = xp.reshape(through(joined, filter.weights), (*batch, blocks * size, *rest))
+    if blocks * size == steps:
+        return filtered
+    return filtered[..., :steps, :] if rest else filtered[..., :steps]
 
 
-def _shifted(xp: Namespace, cut: Array, delay: int, reverse: bool) -> Array:
+def _shifted(xp: Namespace, cut: Array, delay: int, reverse: bool, axis: int) -> Array:
     """Return each block's predecessor by `delay`, or its successor: silence where there is none."""
     if delay == 0:
         return cut
-    blocks = cut.shape[-2]
+    blocks = cut.shape[axis]
     delay = _smaller(delay, blocks)
-    silence = xp.zeros_like(cut[..., :delay, :])
+
+    def taken(start: int, stop: int) -> Array:
+        return cut[(..., slice(start, stop), *(slice(None) for _ in range(-1 - axis)))]
+
+    silence = xp.zeros_like(taken(0, delay))
     if reverse:
-        return xp.concat([cut[..., delay:, :], silence], axis=-2)
-    return xp.concat([silence, cut[..., : blocks - delay, :]], axis=-2)
+        return xp.concat([taken(delay, blocks), silence], axis=axis)
+    return xp.concat([silence, taken(0, blocks - delay)], axis=axis)
 
 
 def causal_filter(

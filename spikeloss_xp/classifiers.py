@@ -91,7 +91,8 @@ class _Classifier:
         classes = layout.classes(self.num_classes)
         if classes != layout.neurons:
             spikes, kept, *_ = readouts.population(xp, spikes, kept, classes, per_step=True)
-        reading, _ = readouts.rate(xp, spikes, self.time_window, kept)
+        first = layout.time_axis == 0
+        reading, _ = readouts.rate(xp, spikes, self.time_window, kept, time_first=first)
         rate = logit = reading.u
         if reading.kept is not None and reading.kept.shape[CLASS] > 1:
             some = xp.any(reading.kept, axis=CLASS, keepdims=True)

@@ -16,7 +16,7 @@ from spikeloss_xp import _arrays, _dispatch
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._layout import CLASS
 from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.filters import along
+from spikeloss_xp.filters import along, summed_along
 
 
 class Reading(NamedTuple):
@@ -45,11 +45,19 @@ class Reading(NamedTuple):
 
 
 def count(
-    xp: Namespace, spikes: Array, moving_window: int | None, kept: Array | None = None
+    xp: Namespace,
+    spikes: Array,
+    moving_window: int | None,
+    kept: Array | None = None,
+    *,
+    time_first: bool = False,
 ) -> tuple[Reading, Pullback]:
-    """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``."""
+    """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``.
+
+    Where time came first, and the spikes are a view of that, the window is moved over it there.
+    """
     if moving_window is not None:
-        return _moving_count(xp, spikes, moving_window, kept)
+        return _moving_count(xp, spikes, moving_window, kept, 0 if time_first else -1)
 
     steps = spikes.shape[-1]
 
@@ -65,19 +73,27 @@ def count(
 
 
 def _moving_count(
-    xp: Namespace, spikes: Array, window: int, kept: Array | None
+    xp: Namespace, spikes: Array, window: int, kept: Array | None, axis: int
 ) -> tuple[Reading, Pullback]:
-    moving_sum = _dispatch.adapter(xp).moving_sum
-    reading = Reading(moving_sum(xp, spikes, window, False), most=window, kept=kept)
+    def summed(x: Array, *, reverse: bool) -> Array:
+        moved = summed_along(xp, _arrays.moved(xp, x, -1, axis), window, axis, reverse=reverse)
+        return _arrays.moved(xp, moved, axis, -1)
+
+    reading = Reading(summed(spikes, reverse=False), most=window, kept=kept)
     # A spike at t counts at t, ..., t + W - 1: the adjoint adds up what comes after.
-    return reading, lambda cotangent: moving_sum(xp, cotangent, window, True)
+    return reading, lambda cotangent: summed(cotangent, reverse=True)
 
 
 def rate(
-    xp: Namespace, spikes: Array, moving_window: int | None, kept: Array | None = None
+    xp: Namespace,
+    spikes: Array,
+    moving_window: int | None,
+    kept: Array | None = None,
+    *,
+    time_first: bool = False,
 ) -> tuple[Reading, Pullback]:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
-    counted, to_spikes = count(xp, spikes, moving_window, kept)
+    counted, to_spikes = count(xp, spikes, moving_window, kept, time_first=time_first)
     duration = counted.most
     if counted.kept is not None and moving_window is None:
         duration = _arrays.or_one(xp, duration)

@@ -148,10 +148,15 @@ def test_parts_of_the_batch_are_filtered_as_the_whole():
     x = np.random.default_rng(11).normal(size=(3, 70, 1000)).astype(np.float32)
     kernel = Exponential(20, 100)
     whole = generic.causal_filter(np, x, kernel, False)
+    columns = np.ascontiguousarray(x.reshape(210, 1000).T)
     for entries in (1, 70_000, 90_001):
-        run = functools.partial(generic.causal_filter, np, kernel=kernel, reverse=False)
-        got = generic.by_rows(run, np, x, entries)
-        np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)
+        for axis, piece in ((-1, x), (0, columns)):
+            run = functools.partial(
+                generic.causal_filter, np, kernel=kernel, reverse=False, axis=axis
+            )
+            got = generic.piecewise(run, np, piece, axis, entries)
+            got = got if axis == -1 else got.T.reshape(x.shape)
+            np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)
 
 
 def test_matrices_are_made_once_and_kept_within_bounds():
@@ -184,6 +189,33 @@ def test_any_axis(backend, axis):
         assert got.shape == x.shape
         wanted = np.moveaxis(wanted, -1, axis)
         np.testing.assert_allclose(backend.numpy(got), wanted, rtol=0, atol=backend.rtol)
+
+
+@pytest.mark.parametrize("steps", [1, 65, 300])
+def test_time_first_is_filtered_as_time_last(backend, steps):
+    x = np.random.default_rng(12).random((steps, 3, 2 * filters.WIDE))
+    moved = backend.asarray(np.moveaxis(x, 0, -1))
+    kernels = [Exponential(50, 129, 2), Exponential(5, 100), Exponential(math.inf, 31)]
+
+    def run(x, axis):
+        for reverse in (False, True):
+            yield from (filters.along(backend.xp, x, k, axis, reverse=reverse) for k in kernels)
+            for window in (2, 100):
+                yield filters.summed_along(backend.xp, x, window, axis, reverse=reverse)
+        yield sx.causal_filter(x, [1.0, -0.5, 0.25], axis)
+
+    first = backend.compiled(lambda x: list(run(x, 0)))(backend.asarray(x))
+    for got, wanted in zip(first, run(moved, -1), strict=True):
+        assert got.shape == x.shape
+        got, wanted = np.moveaxis(backend.numpy(got), 0, -1), backend.numpy(wanted)
+        assert of_the_largest(got, wanted) <= OF_THE_LARGEST[backend.dtype]
+
+
+def test_one_train_is_time_last_as_well(backend):
+    x = np.random.default_rng(13).random(300)
+    got = filters.along(backend.xp, backend.asarray(x), Exponential(5, 100), 0)
+    wanted = reference.causal_filter(x[None], sx.exponential_kernel(5, 100))[0]
+    assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST[backend.dtype]
 
 
 def test_silence_is_exact_before_a_spike_and_after_the_kernel(backend):

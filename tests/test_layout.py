@@ -8,6 +8,7 @@ import pytest
 from cases import CASES, SPIKES, close, reduced
 
 import spikeloss_xp as sx
+from spikeloss_xp import filters
 from spikeloss_xp._layout import Layout
 
 FORMS = [
@@ -22,8 +23,10 @@ def moved(x, time_axis, rank):
     return np.moveaxis(x, -1, time_axis) if x.ndim == rank else x
 
 
+@pytest.mark.parametrize("wide", [1, filters.WIDE])  # with 1, time first is left there
 @pytest.mark.parametrize("name", FORMS)
-def test_time_may_be_any_axis(backend, name):
+def test_time_may_be_any_axis(backend, name, wide, monkeypatch):
+    monkeypatch.setattr(filters, "WIDE", wide)
     (loss, target), spikes = CASES[name], SPIKES["binary"]
     # with time a target has an axis more than [batch] or [batch, class]
     rank_of_target = 2 if isinstance(loss, sx.SpikeRate | sx.SpikeMax) else 3

@@ -88,7 +88,8 @@ class RateLoss(Loss):
             reading, to_classes = readouts.WHOLE[self.readout](xp, signal, kept)
         else:
             windowed = readouts.WINDOWED[self.readout]
-            reading, to_classes = windowed(xp, signal, self.moving_window, kept)
+            first = self.time_axis == 0
+            reading, to_classes = windowed(xp, signal, self.moving_window, kept, time_first=first)
         if size is not None:
             reading = reading._replace(spike=reading.spike / size)
         return reading, _reduction.reverse(*pullbacks, to_classes)

@@ -55,9 +55,9 @@ from spikeloss_xp.backends.generic import *
 
 windows = []
 
-def moving_sum(xp, x, window, reverse):
+def moving_sum(xp, x, window, reverse, axis=-1):
     windows.append(window)
-    return generic.moving_sum(xp, x, window, reverse)
+    return generic.moving_sum(xp, x, window, reverse, axis)
 """,
     "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
     "toy-1.0.dist-info/entry_points.txt": """
