@@ -66,11 +66,12 @@ def cross_entropy_of_rates(
         of_label = _sum(xp, xp.astype(one_hot, rate.dtype) * half_spike)
         half_spike = _arrays.or_one(xp, of_label)  # a label may be none of them
     short = own < half_spike
-    # Nothing is lacking; or NaN, of an infinite rate, which the quotient would hide.
-    lack = xp.where(short, half_spike - own, own - own)
+    lack = xp.where(short, half_spike - own, zero)
     own = own + lack
     others = _sum(xp, xp.where(one_hot, zero, rate)) + (classes - 1) * lack + EPSILON
-    terms = xp.log1p(others / own) + lack / half_spike
+    # The last is 0, and NaN for an infinite rate, which the quotient would hide. Here, and not in
+    # what is lacking, where its slopes, which cancel, would take a small one's digits with them.
+    terms = xp.log1p(others / own) + lack / half_spike + (own - own)
 
     def pullback(cotangent: Array) -> Array:
         of_another = 1 / (own + others)
