@@ -4,6 +4,7 @@ Spikes are float32 with one step in ten firing. Where gradients are meant, a run
 gradient and forgets them.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -50,6 +51,16 @@ def _target(loss: Any, shape: tuple[int, ...]) -> Any:
 
 def torch_eager(loss: Any, shape: tuple[int, ...]) -> Run:
     return _backward(loss, _torch_arrays(shape)[0], _target(loss, shape))
+
+
+def torch_moved(loss: Any, shape: tuple[int, ...]) -> Run:
+    """The loss of trains whose time, which comes first, is moved to the end for it."""
+    time_last = dataclasses.replace(loss, time_axis=-1)
+
+    def value(spikes: Any, desired: Any) -> Any:
+        return time_last(*(x.movedim(loss.time_axis, -1).contiguous() for x in (spikes, desired)))
+
+    return _backward(value, *_torch_arrays(shape)[:2])
 
 
 def torch_compiled(loss: Any, shape: tuple[int, ...]) -> Run:
@@ -145,6 +156,18 @@ def jax_jit(loss: Any, shape: tuple[int, ...]) -> Run:
 
 def jax_floor(loss: Any, shape: tuple[int, ...]) -> Run:
     return _jax_run(lambda s, d: ((s - d) ** 2).sum(), shape)
+
+
+def jax_moved(loss: Any, shape: tuple[int, ...]) -> Run:
+    """The loss of trains whose time, which comes first, is moved to the end for it."""
+    import jax.numpy as jnp
+
+    time_last = dataclasses.replace(loss, time_axis=-1)
+
+    def value(*trains: Any) -> Any:
+        return time_last(*(jnp.moveaxis(x, loss.time_axis, -1) for x in trains))
+
+    return _jax_run(value, shape)
 
 
 def lax_conv(loss: Any, shape: tuple[int, ...]) -> Run:

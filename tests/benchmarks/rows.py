@@ -1,5 +1,6 @@
 """The rows of the benchmark: work, who does it, and by how much they should differ."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,7 @@ class Row:
         """What the row is called."""
         loss, extra = self.loss, ""
         if isinstance(loss, sx.SpikeTime):
-            extra = f", L {loss.length}"
+            extra = f", L {loss.length}" + ", time first" * (loss.time_axis == 0)
         elif loss.moving_window:
             extra = f", W {loss.moving_window}"
         how = {
@@ -75,6 +76,7 @@ def rows() -> list[Row]:
         return {"the floor": (setup, 0 if multiple is None else 1 / multiple)}
 
     counts = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
+    first = dataclasses.replace(time(100), time_axis=0), (1000, 32, 256)
     of_numpy = (time(100), *rate_losses(None), *rate_losses(100))
     return [
         Row(time(100), small, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor)),
@@ -82,6 +84,8 @@ def rows() -> list[Row]:
         Row(time(100), wide, c.torch_eager, lava(10) | conv1d | floor(c.torch_floor, 2.5)),
         Row(time(100), wide, c.torch_compiled, floor(c.torch_floor, 2)),
         Row(time(1000), long, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor, 3)),
+        Row(*first, c.torch_eager, {"time moved last": (c.torch_moved, 1)}),
+        Row(*first, c.jax_jit, {"time moved last": (c.jax_moved, 1)}),
         *(Row(loss, small, c.torch_eager, lava(12)) for loss in rate_losses(50)),
         *(Row(loss, wide, c.torch_eager, lava(4)) for loss in rate_losses(100)),
         *(
