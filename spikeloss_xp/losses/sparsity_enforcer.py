@@ -20,8 +20,8 @@ class SparsityEnforcer:
     r"""Squared distance of mean event rates from a range of rates.
 
     .. math::
-        L = \lambda \sum_x \Big(
-            \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Big),
+        L = \lambda \sum_x \Bigl(
+            \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
     for arrays :math:`x`, usually one a layer. Called with an array it returns that array's term,

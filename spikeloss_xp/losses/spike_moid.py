@@ -16,8 +16,8 @@ class SpikeMoid(RateLoss):
     r"""Binary cross-entropy between multi-hot labels and the sigmoid of the rates.
 
     .. math::
-        L = -\sum_{b, c} \big( y \log p + (1 - y) \log(1 - p) \big), \qquad
-        p = \sigma\Big(\frac{r - \theta}{\alpha}\Big)
+        L = -\sum_{b, c} \bigl( y \log p + (1 - y) \log(1 - p) \bigr), \qquad
+        p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     with the rates of `SpikeRate`, over all of time or, summed over time, in a moving window.
 

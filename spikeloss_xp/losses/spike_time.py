@@ -18,7 +18,7 @@ class SpikeTime(Loss):
     r"""Squared difference between the causally filtered spike trains and the desired ones.
 
     .. math::
-        L = \sum_{b, c, t} \Big( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Big)^2,
+        L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
     a discrete van Rossum distance, between all spikes rather than first spikes. There is no
@@ -50,7 +50,7 @@ class SpikeTime(Loss):
 
     References
     ----------
-    .. [1] M. C. W. van Rossum, "A novel spike distance", Neural Computation 13(4), 2001.
+    .. [1] Mark van Rossum, "A novel spike distance", Neural Computation 13(4), 2001.
     .. [2] S. B. Shrestha and G. Orchard, "SLAYER: Spike layer error reassignment in time",
        NeurIPS 2018.
 

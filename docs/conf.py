@@ -1,0 +1,156 @@
+"""Build the site: ``python -m sphinx -W docs build/site``, with the library installed."""
+
+import importlib
+import inspect
+import re
+import warnings
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.errors import ExtensionError
+
+import spikeloss_xp
+
+HERE = Path(__file__).parent
+
+project = "spikeloss_xp"
+author = "the developers of spikeloss_xp"
+project_copyright = author
+version = release = spikeloss_xp.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["build", "inventories", "gallery"]
+templates_path = ["_templates"]
+nitpicky = True
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"  # numpydoc's sections have them
+autosummary_generate = True
+numpydoc_show_class_members = False  # the template lists them
+numpydoc_validation_checks = {"all", "ES01", "EX01", "PR01", "RT01", "SA01"}  # but these
+numpydoc_xref_param_type = True
+numpydoc_xref_aliases = {
+    "array": ":doc:`array </contract>`",  # of any library
+    "sequence": "collections.abc.Sequence",
+    "bool": "bool",
+}
+numpydoc_xref_ignore = {
+    *("arrays", "optional", "default", "of", "or", "such", "callable"),
+    *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
+}
+
+# Where the network does not reach them, the names that are needed are beside this file.
+intersphinx_mapping = {
+    name: (url, (None, str(HERE / "inventories" / f"{name}.txt")))
+    for name, url in {
+        "python": "https://docs.python.org/3/",
+        "numpy": "https://numpy.org/doc/stable/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+    }.items()
+}
+intersphinx_timeout = 5
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"plot_",
+    "ignore_pattern": r"(pictures|glance)\.py",
+    "matplotlib_animations": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+    "reference_url": {"spikeloss_xp": None},
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "spikeloss_xp"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
+html_theme_options = {
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": [],
+    "footer_end": [],
+    "show_prev_next": True,
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "monokai",
+}
+html_sidebars = {page: [] for page in ("index", "quickstart", "changelog")}
+
+html_math_renderer = "mathml"  # which browsers draw themselves: nothing is fetched from elsewhere
+
+LINKS = {  # of files that are read where they are, to the pages that the site makes of them
+    "](gallery/README.md)": "](auto_gallery/index.rst)",
+    "](../CHANGELOG.md)": "](changelog.md)",
+}
+
+
+def to_pages(app, name, source):
+    """Link to pages of the site what the files link to."""
+    for link, page in LINKS.items():
+        source[0] = source[0].replace(link, page)
+
+
+def formula(node, *, as_block):
+    """Return MathML, or fail with the formula that cannot be written in it."""
+    try:
+        mathml = tex2mathml(node.astext(), as_block=as_block)
+    except MathError as error:
+        raise ExtensionError(f"{error}: {node.astext()}") from None
+    # Browsers leave no room after a function without parentheses.
+    return re.sub(
+        r"(<mo>&ApplyFunction;</mo>)(?!\s*<mo[^>]*>\()", r'\1<mspace width="0.17em"/>', mathml
+    )
+
+
+def inline_math(writer, node):
+    """Write a formula in a line of text."""
+    writer.body.append(formula(node, as_block=False))
+    raise nodes.SkipNode
+
+
+def block_math(writer, node):
+    """Write a formula of its own, which a narrow screen scrolls."""
+    shown = formula(node, as_block=True)
+    writer.body.append(f'<div class="formula" tabindex="0">{shown}</div>')
+    raise nodes.SkipNode
+
+
+def every_public_name(app, env):
+    """Fail if a public name is not in the reference."""
+    described = env.get_domain("py").objects
+    seen = set()
+    for module in ("", ".backends", ".testing", ".losses", ".slayer.loss", ".slayer.classifier"):
+        module = importlib.import_module(f"spikeloss_xp{module}")
+        for name in module.__all__:
+            found = getattr(module, name)
+            if not inspect.ismodule(found) and id(found) not in seen:
+                seen.add(id(found))
+                if f"{module.__name__}.{name}" not in described:
+                    raise ExtensionError(f"docs/reference.md lacks {module.__name__}.{name}")
+
+
+def setup(app):
+    """Add all of that."""
+    app.connect("source-read", to_pages)
+    app.connect("env-check-consistency", every_public_name)
+    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
+
+
+warnings.filterwarnings("error", module="spikeloss_xp")

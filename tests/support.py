@@ -1,0 +1,245 @@
+"""What works where, and the tests that say so: one record, for the documentation.
+
+``python tests/support.py`` writes docs/support.md and the table of the README.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE, README = ROOT / "docs" / "support.md", ROOT / "README.md"
+EVERY_CHANGE = "on every change"
+NOT_YET = "**not yet verified**: no GPU has run it"
+
+
+@dataclass(frozen=True)
+class Library:
+    """An array library."""
+
+    what: str
+    gradient: str
+    tests: tuple[str, ...]
+    """Names in `BACKENDS` of conftest.py that stand for it, or tests; none where nothing has."""
+    tested: str = EVERY_CHANGE
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        return (self.what, "yes", self.gradient, self.tested)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Something that a framework does to functions, and that is done to losses."""
+
+    what: str
+    works: str
+    where: str
+    tests: tuple[str, ...]
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        return (self.what, self.works, self.where)
+
+
+LIBRARIES = (
+    Library("NumPy", "closed forms", ("numpy",)),
+    Library("PyTorch, CPU", "its autograd", ("torch",)),
+    Library("JAX, CPU, 32 and 64 bits", "its autodiff", ("jax", "jax-x64")),
+    Library(
+        "Dask, lazily, the batch in chunks",
+        "closed forms",
+        ("backends/test_dask.py::test_value_and_gradient_are_those_of_numpy",),
+    ),
+    Library(
+        "array-api-strict",
+        "closed forms",
+        ("array-api-strict", "array-api-strict-device1"),
+        f"{EVERY_CHANGE}, at its strictest",
+    ),
+    Library("CuPy", "closed forms", (), NOT_YET),
+    Library("PyTorch and JAX on a GPU", "as on the CPU", (), NOT_YET),
+    Library(
+        "any other library that conforms to the standard",
+        "closed forms",
+        ("array-api-strict",),
+        "by array-api-strict, in its stead",
+    ),
+)
+
+OF_TORCH = "transforms/test_torch.py::test_"
+PYTORCH = (
+    Transform(
+        "`backward`, `gradcheck`, `gradgradcheck`", "yes", "CPU",
+        ("gradcheck", "gradgradcheck"),
+    ),
+    Transform(
+        "`torch.func.grad`, `vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
+        "yes", "CPU",
+        ("grad", "vmap", "vmap_grad", "jvp", "jacobian", "hessian"),
+    ),
+    Transform(
+        "`torch.compile(loss, fullgraph=True)` and its backward, by inductor", "yes", "CPU",
+        ("compile_the_object_and_its_backward",),
+    ),
+    Transform(
+        "the same for durations that change", "at most three compilations", "CPU",
+        ("compile_does_not_recompile_for_each_duration",),
+    ),
+    Transform("`torch.utils.checkpoint`", "yes", "CPU", ("checkpoint",)),
+    Transform("`torch.export`", "yes", "CPU", ("export",)),
+    Transform(
+        "autocast with bfloat16 and float16", "yes; computed and returned in float32",
+        "CPU; CUDA **not yet verified**",
+        ("autocast",),
+    ),
+    Transform("`meta` and fake tensors, for shapes", "yes", "", ("shapes_without_values",)),
+    Transform(
+        "tensors that require grad", "left as they are by `value_and_grad`", "CPU",
+        ("tensors_that_require_grad_stay_as_they_are",),
+    ),
+    Transform(
+        "`where`, `lengths`, `weight` and the options, under `grad`, `vmap(grad)`, `jacfwd`, "
+        "`hessian` and `torch.compile(fullgraph=True)`",
+        "yes", "CPU",
+        ("options_compose",),
+    ),
+)  # fmt: skip
+
+OF_JAX = "transforms/test_jax.py::test_"
+JAX = (
+    Transform(
+        "`jit` of the loss itself, and with the loss as a static argument", "yes",
+        "CPU, 32 and 64 bits",
+        ("jit_of_the_object", "jit_with_the_loss_as_a_static_argument"),
+    ),
+    Transform(
+        "`grad`, `vmap(grad)`, `jvp`, `linearize`, `hessian`", "yes", "CPU, 32 and 64 bits",
+        ("grad", "vmap_grad", "jvp_and_linearize", "hessian"),
+    ),
+    Transform("`checkpoint`", "yes", "CPU, 32 and 64 bits", ("checkpoint",)),
+    Transform(
+        "`where`, `lengths`, `weight` and the options, under `jit` of `grad`, `jacfwd` and "
+        "`hessian`",
+        "yes", "CPU, 32 and 64 bits",
+        ("options_compose",),
+    ),
+    Transform(
+        "`jit` with the batch sharded over 2 and 4 devices, axes automatic or explicit",
+        "yes; one scalar sum crosses devices, and no spikes", "virtual CPU devices",
+        ("a_sharded_batch_stays_sharded",),
+    ),
+    Transform(
+        "the same with `where`, `lengths` and `weight`", "yes; only sums cross devices",
+        "4 virtual CPU devices",
+        ("a_sharded_batch_stays_sharded",),
+    ),
+    Transform(
+        "`shard_map` over the batch", "yes", "virtual CPU devices",
+        ("a_sharded_batch_stays_sharded",),
+    ),
+    Transform(
+        "labels on another device than the spikes",
+        "moved to where the spikes are, and to all of a mesh", "virtual CPU devices",
+        ("a_sharded_batch_stays_sharded",),
+    ),
+)  # fmt: skip
+
+
+def tests() -> Iterable[str]:
+    """Return all tests of the record, as FILE::FUNCTION."""
+    for library in LIBRARIES:
+        yield from (test for test in library.tests if "::" in test)
+    for prefix, transforms in ((OF_TORCH, PYTORCH), (OF_JAX, JAX)):
+        yield from (prefix + test for transform in transforms for test in transform.tests)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def libraries() -> str:
+    heads = ("array library", "value", "gradient", "tested")
+    return _table(heads, (library.row for library in LIBRARIES))
+
+
+def _transforms(transforms: Iterable[Transform]) -> str:
+    return _table(("", "works", "tested on"), (t.row for t in transforms))
+
+
+TEXT = """# What works where
+
+`tests/support.py` writes these tables, from the record of which test stands for which line.
+
+## Array libraries
+
+{libraries}
+
+`sx.backends.available()` says what there is on a machine, and why what is missing cannot be used.
+
+## Transforms
+
+A loss goes through what a framework does to functions. Each line of these tables is tested for every
+loss, with a window and without, in both modes of `SpikeMax`, and for filters of order 1 to 3; the
+spikes have silent, saturated and tied neurons among them. The lines with masks, weights and options
+are tested on six forms of the four losses that have a target. Gradients are compared with the closed
+forms that NumPy gets, to $10^{{-12}}$ of the largest entry in float64.
+
+### PyTorch
+
+{torch}
+
+Evaluate a loss once before the first `torch.compile(fullgraph=True)` of a process: what that loads, a
+compiler does not follow. Without `fullgraph` there is no need to.
+
+Under `torch.compile(fullgraph=True)` labels, masks, lengths and weights have to be tensors: the
+compiler does not follow a NumPy array or a Python list into one.
+
+Of large tensors, `backward` uses the closed forms that NumPy gets too, since autograd would keep what
+is made on the way. Everything else, a second derivative among it, is autograd's.
+
+### JAX
+
+{jax}
+
+```python
+import jax
+import jax.numpy as jnp
+import spikeloss_xp as sx
+
+loss = sx.SpikeMax(moving_window=10)
+spikes = jnp.ones((4, 3, 50))
+labels = jnp.asarray([0, 1, 2, 0])
+value, gradient = jax.jit(jax.value_and_grad(loss))(spikes, labels)
+```
+
+`SparsityEnforcer.append` keeps what it is given, so inside a traced function call the enforcer
+instead, with all the layers: `sx.SparsityEnforcer()(layers)`, where `layers` is a list or mapping.
+
+### A bad label in a trace
+
+Outside a trace, on the host, a label that is no class and not `ignore_index`, or a length that
+cannot be, is a `ValueError`. A traced function has no values to look at, so there the terms of that
+sample, and its gradient, are NaN.
+
+```python
+assert jnp.isnan(jax.jit(loss)(spikes, labels.at[1].set(3)))
+```
+"""
+
+
+def page() -> str:
+    """Return the page of the documentation."""
+    return TEXT.format(libraries=libraries(), torch=_transforms(PYTORCH), jax=_transforms(JAX))
+
+
+def readme(text: str) -> str:
+    """Return the text of the README with its table as the record has it."""
+    return re.sub(r"(## What works where\n\n).*?(?=\n\n)", rf"\1{libraries()}", text, flags=re.S)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")

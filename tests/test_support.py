@@ -1,0 +1,35 @@
+"""What the documentation says works, a test that there is says too."""
+
+import ast
+import re
+from pathlib import Path
+
+import conftest
+import support
+
+
+def test_the_page_and_the_readme_are_what_the_record_says():
+    hint = "write them anew: python tests/support.py"
+    assert support.PAGE.read_text(encoding="utf-8") == support.page(), hint
+    text = support.README.read_text(encoding="utf-8")
+    assert text == support.readme(text), hint
+    assert support.libraries() in text
+
+
+def test_each_line_has_a_test():
+    for test in support.tests():
+        file, _, name = test.partition("::")
+        tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+        assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, test
+    for transform in (*support.PYTORCH, *support.JAX):
+        assert transform.tests, transform.what
+
+
+def test_what_is_tested_on_every_change_is_what_that_run_may_not_skip():
+    script = (support.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    required = max(re.findall(r'REQUIRED_BACKENDS="([^"]*)"', script), key=len).split()
+    named = {n for lib in support.LIBRARIES for n in lib.tests if "::" not in n}
+    assert named == set(required)
+    assert named <= conftest.BACKENDS.keys()
+    for library in support.LIBRARIES:
+        assert bool(library.tests) == (library.tested != support.NOT_YET)
