@@ -181,24 +181,24 @@ TEXT = """# What works where
 
 ## Transforms
 
-A loss goes through what a framework does to functions. Each line of these tables is tested for every
-loss, with a window and without, in both modes of `SpikeMax`, and for filters of order 1 to 3; the
-spikes have silent, saturated and tied neurons among them. The lines with masks, weights and options
-are tested on six forms of the four losses that have a target. Gradients are compared with the closed
-forms that NumPy gets, to $10^{{-12}}$ of the largest entry in float64.
+A loss goes through what a framework does to functions. Each line of these tables is tested for
+every loss, with a window and without, in both modes of `SpikeMax`, and for filters of order 1 to 3;
+the spikes have silent, saturated and tied neurons among them. The lines with masks, weights and
+options are tested on six forms of the four losses that have a target. Gradients are compared with
+the closed forms that NumPy gets, to $10^{{-12}}$ of the largest entry in float64.
 
 ### PyTorch
 
 {torch}
 
-Evaluate a loss once before the first `torch.compile(fullgraph=True)` of a process: what that loads, a
-compiler does not follow. Without `fullgraph` there is no need to.
+Evaluate a loss once before the first `torch.compile(fullgraph=True)` of a process: what that loads,
+a compiler does not follow. Without `fullgraph` there is no need to.
 
 Under `torch.compile(fullgraph=True)` labels, masks, lengths and weights have to be tensors: the
 compiler does not follow a NumPy array or a Python list into one.
 
-Of large tensors, `backward` uses the closed forms that NumPy gets too, since autograd would keep what
-is made on the way. Everything else, a second derivative among it, is autograd's.
+Of large tensors, `backward` uses the closed forms that NumPy gets too, since autograd would keep
+what is made on the way. Everything else, a second derivative among it, is autograd's.
 
 ### JAX
 
