@@ -1,4 +1,4 @@
-"""Build the site: ``python -m sphinx -W docs build/site``, with the library installed."""
+"""Build the site: ``sphinx-build -W docs build/site``, with the library installed."""
 
 import importlib
 import inspect
@@ -71,6 +71,8 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
     "abort_on_example_error": True,
+    "junit": "gallery.xml",
+    "write_computation_times": False,
     "reference_url": {"spikeloss_xp": None},
 }
 
