@@ -108,3 +108,18 @@ def one_of(options: Collection[str], value: Any, argument: str) -> str:
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{argument} must be one of {', '.join(options)}; got {value!r}")
     return value
+
+
+def flag(value: Any, argument: str) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False; got {value!r}")
+    return value
+
+
+def function(value: Any, argument: str) -> Callable[..., Any]:
+    """Return what can be called."""
+    if not callable(value):
+        raise TypeError(f"{argument} must be a function; got {value!r}")
+    found: Callable[..., Any] = value
+    return found

@@ -2,6 +2,7 @@
 
 from spikeloss_xp.losses._loss import Loss
 from spikeloss_xp.losses._rate_loss import RateLoss
+from spikeloss_xp.losses.composed import Composed
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_max import SpikeMax
 from spikeloss_xp.losses.spike_moid import SpikeMoid
@@ -9,6 +10,7 @@ from spikeloss_xp.losses.spike_rate import SpikeRate
 from spikeloss_xp.losses.spike_time import SpikeTime
 
 __all__ = [
+    "Composed",
     "Loss",
     "RateLoss",
     "SparsityEnforcer",

@@ -55,7 +55,7 @@ class RateLoss(Loss):
             kept,
             target,
             classes=layout.classes(self.num_classes),
-            per_step=self.moving_window is not None,
+            per_step=self._has_time,
             ignore_index=self.ignore_index,
         )
 
@@ -72,8 +72,13 @@ class RateLoss(Loss):
         return labels._replace(amount=amount, weight=weights)
 
     @property
-    def _reads_every_step(self) -> bool:
+    def _has_time(self) -> bool:
+        """Whether readings, labels and terms have a time axis."""
         return self.moving_window is not None
+
+    @property
+    def _reads_every_step(self) -> bool:
+        return self._has_time
 
     def _readout(
         self, xp: Namespace, signal: Array, kept: Array | None, wanted: Labels
@@ -81,18 +86,21 @@ class RateLoss(Loss):
         pullbacks, size = [], None
         if self.num_classes is not None:
             signal, kept, size, to_neurons = readouts.population(
-                xp, signal, kept, self.num_classes, per_step=self.moving_window is not None
+                xp, signal, kept, self.num_classes, per_step=self._has_time
             )
             pullbacks.append(to_neurons)
-        if self.readout in readouts.WHOLE:
-            reading, to_classes = readouts.WHOLE[self.readout](xp, signal, kept)
-        else:
-            windowed = readouts.WINDOWED[self.readout]
-            first = self.time_axis == 0
-            reading, to_classes = windowed(xp, signal, self.moving_window, kept, time_first=first)
+        reading, to_classes = self._read(xp, signal, kept)
         if size is not None:
             reading = reading._replace(spike=reading.spike / size)
         return reading, _reduction.reverse(*pullbacks, to_classes)
+
+    def _read(self, xp: Namespace, signal: Array, kept: Array | None) -> tuple[Reading, Pullback]:
+        """Return what is read of each class, and the pullback."""
+        if self.readout in readouts.WHOLE:
+            return readouts.WHOLE[self.readout](xp, signal, kept)
+        first = self.time_axis == 0
+        windowed = readouts.WINDOWED[self.readout]
+        return windowed(xp, signal, self.moving_window, kept, time_first=first)
 
     def _settle(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Reading, Pullback]:
         counted = self._counted(xp, reading.kept, wanted)
@@ -112,7 +120,7 @@ class RateLoss(Loss):
         return ~labels.ignored if kept is None else kept & ~labels.ignored
 
     def _natural(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
-        if self.moving_window is None:
+        if not self._has_time:
             return super()._natural(xp, layout, terms)
         return layout.natural(xp, terms)
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
-from spikeloss_xp import _arrays, _dispatch
+from spikeloss_xp import _arrays, _checks, _dispatch
 from spikeloss_xp._typing import Array, Namespace, Pullback
 
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
@@ -56,7 +56,10 @@ def summed(
     value = _dispatch.adapter(xp).total(xp, part.terms)
     if how == "sum":
         return value, None
-    return value, _samples(xp, part, batch_axis) if how == "batchmean" else _amounts(xp, part)
+    if how == "batchmean":
+        return value, _samples(xp, part, batch_axis)
+    _checks.one_of(("mean",), how, "reduction")  # which a subclass may have forgotten to check
+    return value, _amounts(xp, part)
 
 
 def divided(xp: Namespace, sums: list[tuple[Array, Array | int | None]]) -> tuple[Array, Pullback]:

@@ -94,7 +94,7 @@ class SpikeMoid(RateLoss):
             kept,
             target,
             classes=layout.classes(self.num_classes),
-            per_step=self.moving_window is not None,
+            per_step=self._has_time,
         )
 
     def _weigh(self, xp: Namespace, labels: Labels, weights: Array) -> Labels:

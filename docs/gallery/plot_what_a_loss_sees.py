@@ -1,0 +1,201 @@
+"""
+What a loss sees
+================
+
+A loss of this library reads something from the spikes, compares that with what is wanted, and
+adds up the differences. Here are four losses on one small sample, with a silent neuron, a saturated
+one and three in between: the spikes on top, below them what the loss reads, and at the bottom the
+gradient.
+"""
+
+# %%
+# A sample of five neurons
+# ------------------------
+#
+# The arrays are ``[batch, neuron, time]``. One neuron never fires, and one fires at every step.
+
+import jax.numpy as jnp
+import numpy as np
+import pictures
+import torch
+
+import spikeloss_xp as sx
+
+NEURONS = ["silent", "saturated", "regular", "sparse", "bursts"]
+STEPS = 80
+
+spikes = np.zeros((1, 5, STEPS), dtype=np.float32)
+spikes[0, 1] = 1
+spikes[0, 2, 7:75:12] = 1
+spikes[0, 3, [14, 34, 54, 74]] = 1
+spikes[0, 4, [20, 22, 24, 26, 58, 60, 62, 64]] = 1
+
+
+def show(reading, what, terms, gradient, *, wanted=None, trains=None, labels=()):
+    """Draw spikes, reading, loss and gradient; shade where a class is labelled."""
+    together = terms.ndim == 2  # all classes have one term at each step, not one each
+    heights = (1, 1, 0.22, 1) if together else (1, 1, 1)
+    _, axes = pictures.figure(len(heights), size=(7, 5.6), sharex=True, height_ratios=heights)
+    above, read, *term, below = axes
+    pictures.raster(above, spikes[0], wanted=trains)
+    pictures.trace(read, reading, wanted=wanted)
+    pictures.heat(below, gradient[0], root=True)
+    above.set_title("spikes (shaded: the label)" if trains is None else "spikes, and those wanted")
+    read.set_title(what)
+    below.set_title("gradient: blue asks for more spikes, orange for fewer")
+    if together:
+        pictures.trace(term[0], terms, color=pictures.INK)
+        term[0].set(title="loss at each step", yticks=[])
+    losses = terms[0].sum(axis=-1, keepdims=together)  # over time
+    pictures.beside((*term, read)[0], [f"{loss:.1f}" for loss in losses], "loss", room=False)
+    for ax in (above, read, below):
+        pictures.names(ax, NEURONS)
+    for row, start, stop in labels:
+        pictures.shade(above, row, start, stop)
+        pictures.shade(read, row, start, stop)
+    below.set_xlabel("time (steps)")
+
+
+# %%
+# SpikeTime: when a neuron should fire
+# ------------------------------------
+#
+# The target is a spike train for each neuron (circles). Both trains are filtered, and the loss is
+# the squared distance between the traces, summed over time: the numbers on the right. The colours
+# follow the root of the gradient, so that small ones show.
+
+trains = np.zeros_like(spikes)
+trains[0, 0, 15::25] = 1
+trains[0, 1, 10::20] = 1
+trains[0, 2] = spikes[0, 2]
+trains[0, 3, 10::20] = 1
+trains[0, 4, [20, 60]] = 1
+
+spike_time = sx.SpikeTime(time_constant=3)
+value, gradient = sx.value_and_grad(spike_time)(spikes, trains)
+terms = sx.SpikeTime(time_constant=3, reduction="none")(spikes, trains)  # [batch, neuron, time]
+
+kernel = sx.exponential_kernel(time_constant=3, length=100)
+show(
+    sx.causal_filter(spikes[0], kernel),
+    "filtered, and as wanted (dashed)",
+    terms,
+    gradient,
+    wanted=sx.causal_filter(trains[0], kernel),
+    trains=trains[0],
+)
+print(f"loss {value:.1f}")
+
+# %%
+# The silent neuron is asked for spikes around each circle, and the saturated one for fewer
+# everywhere. The regular one is as wanted, so its gradient is 0. The sparse one fires four steps
+# late: it is asked for spikes before its own, in place of them.
+#
+# SpikeRate: how often a neuron should fire
+# -----------------------------------------
+#
+# The target is a class: one neuron should fire at one rate, the others at another. With a window,
+# the rate in the last steps is compared at each step.
+
+spike_rate = sx.SpikeRate(true_rate=0.6, false_rate=0.1, moving_window=16)
+value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
+terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none")(spikes, [0])
+
+rate = sx.MovingWindow(16).rate(spikes)
+show(
+    rate[0],
+    "rate in the last 16 steps, and as wanted (dashed)",
+    terms,
+    gradient,
+    wanted=[0.6, 0.1, 0.1, 0.1, 0.1],
+    labels=[(0, 0, STEPS)],
+)
+print(f"loss {value:.1f}")
+
+# %%
+# A spike is read in the 16 steps from its own on. So the gradient of the neuron with bursts turns
+# to orange before a burst begins, and all rows fade towards the end, where fewer steps are left.
+#
+# SpikeMax: who should fire most
+# ------------------------------
+#
+# The label may change with time: here it is the silent neuron for 40 steps, and then the one with
+# bursts. What is read is the share of each class in the rates, and there is one term for each step,
+# the negative logarithm of the label's share.
+
+labels = np.repeat([[0, 4]], 40, axis=1)  # [batch, time]
+spike_max = sx.SpikeMax(moving_window=16)
+value, gradient = sx.value_and_grad(spike_max)(spikes, labels)
+terms = sx.SpikeMax(moving_window=16, reduction="none")(spikes, labels)  # [batch, time]
+
+show(
+    sx.MovingWindow(16).confidence(spikes)[0],
+    "share of the rates in the last 16 steps",
+    terms,
+    gradient,
+    labels=[(0, 0, 40), (4, 40, STEPS)],
+)
+print(f"loss {value:.1f}, finite gradient: {np.isfinite(gradient).all()}")
+
+published = sx.SpikeMax(moving_window=16, numerics="lava")(torch.asarray(spikes), labels)
+print(f"loss as it was published: {published:.1f}")
+
+# %%
+# The share of a silent neuron is 0, and the logarithm of that is infinite. Below half a spike this
+# loss goes on along a tangent instead, so that it is finite, and asks for spikes the more strongly
+# the fewer there are. The classes that are not the label all have the same gradient: a share does
+# not depend on whose the other spikes are.
+#
+# SpikeMoid: several labels at once
+# ---------------------------------
+#
+# Each class is labelled or not, on its own account. What is read is a probability, the sigmoid of
+# the rate, which is one half at the rate ``theta``.
+
+several = np.asarray([[True, False, True, False, False]])  # [batch, class]
+spike_moid = sx.SpikeMoid(moving_window=16, alpha=0.1, theta=0.2)
+value, gradient = sx.value_and_grad(spike_moid)(spikes, several)
+terms = sx.SpikeMoid(16, reduction="none", alpha=0.1, theta=0.2)(spikes, several)
+
+show(
+    1 / (1 + np.exp(-(rate[0] - 0.2) / 0.1)),
+    "probability that the class applies",
+    terms,
+    gradient,
+    labels=[(0, 0, STEPS), (2, 0, STEPS)],
+)
+print(f"loss {value:.1f}")
+
+# %%
+# The saturated neuron is as far from its label as a rate can be, and has a gradient still.
+#
+# Does the gradient point the right way?
+# --------------------------------------
+#
+# Give the silent neuron one spike, where the gradient is bluest, and see what becomes of the loss.
+
+tasks = [(spike_time, trains), (spike_rate, [0]), (spike_max, labels), (spike_moid, several)]
+for loss, target in tasks:
+    value, gradient = sx.value_and_grad(loss)(spikes, target)
+    step = np.argmin(gradient[0, 0])
+    more = spikes.copy()
+    more[0, 0, step] = 1
+    name = type(loss).__name__
+    print(f"{name:9}  {value:6.1f}, with a spike at step {step:2}: {loss(more, target):6.1f}")
+
+# %%
+# The same lines in other libraries
+# ---------------------------------
+#
+# What the spikes are made of decides the library. NumPy has no automatic differentiation, so its
+# gradients are closed forms; PyTorch and JAX differentiate the losses themselves. The last number
+# is the largest difference from NumPy's gradient, as a fraction of its largest entry. CuPy arrays
+# are taken in the same way, but need a GPU, which this page is made without.
+
+for loss, target in tasks:
+    _, expected = sx.value_and_grad(loss)(spikes, target)
+    for library in (np, torch, jnp):
+        value, gradient = sx.value_and_grad(loss)(library.asarray(spikes), target)
+        difference = np.abs(np.asarray(gradient) - expected).max() / np.abs(expected).max()
+        name = f"{type(loss).__name__:9}  {library.__name__:9}"
+        print(f"{name}  {float(value):9.4f}  {difference:.0e}")

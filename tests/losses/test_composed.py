@@ -1,0 +1,211 @@
+"""A loss made of two functions is what the library makes of the same two."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from cases import close
+
+import spikeloss_xp as sx
+from spikeloss_xp.losses import Composed
+from spikeloss_xp.testing import assert_consistent
+
+RANDOM = np.random.default_rng(17)
+SPIKES = (RANDOM.random((4, 6, 30)) < 0.2).astype(float)
+LABELS = np.asarray([5, 0, 2, 0])
+PER_STEP = RANDOM.integers(0, 6, (4, 30))
+
+
+def rate(xp, spikes, kept):
+    """The mean over the steps that count."""
+    if kept is None:
+        number = xp.full_like(spikes[..., 0], spikes.shape[-1])
+    else:
+        number = xp.sum(xp.astype(kept, spikes.dtype), axis=-1)
+        number = xp.where(number > 0, number, xp.ones_like(number))
+    r = xp.sum(spikes, axis=-1) / number
+    return r, lambda g: xp.broadcast_to((g / number)[..., None], spikes.shape)
+
+
+def moving_rate(xp, spikes, kept, window):
+    def averaged(x):
+        return sx.moving_average(x, window)
+
+    return averaged(spikes), lambda g: xp.flip(averaged(xp.flip(g, axis=-1)), axis=-1)
+
+
+def squared(xp, u, label, true, false):
+    """A term for each class."""
+    away = u - xp.where(label, xp.full_like(u, true), xp.full_like(u, false))
+    return away * away, lambda g: 2 * g * away
+
+
+def softmax(xp, u, label):
+    """One term for all classes."""
+    p = xp.exp(u) / xp.sum(xp.exp(u), axis=1, keepdims=True)
+    hot = xp.astype(xp.broadcast_to(label, u.shape), u.dtype)
+    own = xp.sum(hot * u, axis=1, keepdims=True)
+    terms = xp.log(xp.sum(xp.exp(u), axis=1, keepdims=True)) - own
+    return terms, lambda g: g * (p - hot)
+
+
+SQUARED = functools.partial(squared, true=0.5, false=0.05)
+PAIRS = {
+    "rate": (Composed(rate, SQUARED), sx.SpikeRate(0.5, 0.05), LABELS),
+    "softmax": (Composed(rate, softmax), sx.SpikeMax(mode="softmax"), LABELS),
+    "window": (
+        Composed(functools.partial(moving_rate, window=7), SQUARED, per_step=True),
+        sx.SpikeRate(0.5, 0.05, 7),
+        LABELS,
+    ),
+    "window, labels per step": (
+        Composed(functools.partial(moving_rate, window=7), softmax, per_step=True),
+        sx.SpikeMax(7, "softmax"),
+        PER_STEP,
+    ),
+}
+every_pair = pytest.mark.parametrize("name", PAIRS)
+OPTIONS = {
+    "plain": ({}, {}),
+    "mean": ({"reduction": "mean"}, {}),
+    "batchmean, masked": ({"reduction": "batchmean"}, {"lengths": [30, 12, 0, 7]}),
+    "mean, weighted": ({"reduction": "mean"}, {"weight": [1, 2, 3, 4, 5, 6.5]}),
+    "none": ({"reduction": "none"}, {"where": [True, False, True, True]}),
+    "ignored": ({"reduction": "mean", "ignore_index": 0}, {}),
+    "ignored, masked, weighted": (
+        {"reduction": "mean", "ignore_index": 2},
+        {"weight": [1, 0, 3, 4, 5, 6], "lengths": [0, 30, 30, 11]},
+    ),
+    "time first": ({"time_axis": 0}, {}),
+}
+
+
+def ours_and_theirs(name, option):
+    hyper, arrays = OPTIONS[option]
+    composed, loss, label = PAIRS[name]
+    spikes = SPIKES
+    if hyper.get("time_axis") == 0:
+        spikes = np.moveaxis(SPIKES, -1, 0)
+        label = label.T
+    made = [dataclasses.replace(x, **hyper) for x in (composed, loss)]
+    return *made, spikes, label, arrays
+
+
+@every_pair
+@pytest.mark.parametrize("option", OPTIONS)
+def test_it_is_what_the_library_makes_of_the_same_parts(backend, name, option):
+    composed, loss, spikes, label, arrays = ours_and_theirs(name, option)
+    here = backend.asarray(spikes), backend.asarray(label)
+    wanted = loss(spikes, label, **arrays)
+    terms = composed(*here, **arrays)
+    close(backend.numpy(terms).reshape(wanted.shape), wanted, backend.rtol)
+
+    cotangent = np.random.default_rng(18).normal(size=wanted.shape)
+    _, expected = sx.value_and_grad(loss)(spikes, label, cotangent=cotangent, **arrays)
+    cotangent = backend.asarray(cotangent.reshape(terms.shape))  # with a class axis of length 1
+    value, gradient = sx.value_and_grad(composed)(*here, cotangent=cotangent, **arrays)
+    close(backend.numpy(value).reshape(wanted.shape), wanted, backend.rtol)
+    close(backend.numpy(gradient), expected, backend.rtol)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+@every_pair
+def test_neurons_may_be_grouped(backend, name, groups):
+    composed, loss, _ = PAIRS[name]
+    composed, loss = (dataclasses.replace(x, num_classes=groups) for x in (composed, loss))
+    label = np.asarray([1, 0, 1, 0])
+    wanted, wanted_gradient = sx.value_and_grad(loss)(SPIKES, label, lengths=[30, 3, 0, 7])
+    got, gradient = sx.value_and_grad(composed)(
+        backend.asarray(SPIKES), backend.asarray(label), lengths=[30, 3, 0, 7]
+    )
+    close(backend.numpy(got), wanted, backend.rtol)
+    close(backend.numpy(gradient), wanted_gradient, backend.rtol)
+
+
+@every_pair
+def test_it_is_consistent(name):
+    loss, _, label = PAIRS[name]
+    for dtype in ("float32", "float64", "bool", "uint8"):
+        assert_consistent(loss, SPIKES.astype(dtype), label, lengths=[30, 12, 0, 7])
+
+
+def test_a_wrong_pullback_is_found():
+    def wrong(xp, u, label):
+        terms, pullback = softmax(xp, u, label)
+        return terms, lambda g: pullback(g) / 2
+
+    pytest.importorskip("jax")
+    with pytest.raises(AssertionError, match="the gradient is"):
+        assert_consistent(Composed(rate, wrong), SPIKES, LABELS)
+
+
+def test_a_label_that_is_no_class_is_nan_where_it_cannot_be_an_error(backend):
+    composed, _, label = PAIRS["rate"]
+    bad = backend.asarray(np.where(np.arange(4) == 1, 6, label))
+    none = dataclasses.replace(composed, reduction="none")
+    if backend.reads_values:
+        with pytest.raises(ValueError, match="target must be between 0 and 5"):
+            composed(backend.asarray(SPIKES), bad)
+    if backend.reads_values and not backend.differentiates:
+        return
+    if backend.library == "torch":
+        import torch
+
+        terms = torch.func.vmap(lambda x, y: none(x[None], y[None])[0])(
+            backend.asarray(SPIKES), bad
+        )
+    else:
+        terms = backend.compiled(none)(backend.asarray(SPIKES), bad)
+    assert np.isnan(backend.numpy(terms)).any(axis=1).tolist() == [False, True, False, False]
+
+
+def test_what_functions_hold_has_a_gradient():
+    torch = pytest.importorskip("torch")
+    margin = torch.tensor(0.5, requires_grad=True)
+
+    def off(xp, u, label):
+        away = u - xp.where(label, margin, xp.zeros_like(u))
+        return away * away, lambda g: 2 * g * away
+
+    spikes = torch.rand(64, 10, 2000, requires_grad=True)  # which closed forms would be used for
+    Composed(rate, off)(spikes, torch.zeros(64, dtype=torch.int64)).backward()
+    expected = 2 * (margin - spikes.mean(-1)[:, 0]).sum()
+    torch.testing.assert_close(margin.grad, expected.detach())
+
+
+def test_what_does_not_fit_is_an_error():
+    loss = Composed(rate, softmax)
+    masks = np.ones(SPIKES.shape, bool)
+    with pytest.raises(ValueError, match="where must be the same for all neurons"):
+        loss(SPIKES, LABELS, where=masks)
+    loss(SPIKES, LABELS, where=masks[:, 0])  # of each step
+    with pytest.raises(ValueError, match=r"read must return an array of shape \(4, 6, 30\); got"):
+        dataclasses.replace(loss, per_step=True)(SPIKES, LABELS)
+    flat = Composed(rate, lambda xp, u, label: (u[:, 0], lambda g: g))
+    with pytest.raises(ValueError, match=r"terms of shape \(4, 6\) or \(4, 1\); got \(4,\)"):
+        flat(SPIKES, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("read", "rate", TypeError),
+        ("compare", None, TypeError),
+        ("per_step", 1, TypeError),
+        ("reduction", "average", ValueError),
+        ("num_classes", 0, ValueError),
+        ("time_axis", 0.5, TypeError),
+        ("ignore_index", "none", TypeError),
+    ],
+)
+def test_hyper_parameters_are_checked(option, value, error):
+    with pytest.raises(error, match=option):
+        dataclasses.replace(Composed(rate, softmax), **{option: value})
+
+
+def test_equal_if_made_of_the_same_functions():
+    assert Composed(rate, softmax) == Composed(rate, softmax)
+    assert Composed(rate, softmax) != Composed(rate, SQUARED)
+    assert hash(Composed(rate, softmax)) == hash(Composed(rate, softmax))
+    assert "read=<function rate" in repr(Composed(rate, softmax))
