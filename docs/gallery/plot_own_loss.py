@@ -67,7 +67,7 @@ def shortfall(xp, u, label, margin):
 
 
 def early_lead(time_constant, margin=1.0, **options):
-    """The label should lead every other class by a margin, in spikes that count for less later."""
+    """Return a loss by which the label should lead every other class by a margin, and early."""
     return sx.losses.Composed(
         functools.partial(early_count, time_constant=time_constant),
         functools.partial(shortfall, margin=margin),
@@ -137,7 +137,7 @@ print("consistent:", ", ".join(libraries))
 
 
 def mistaken(xp, u, label):
-    """The same criterion, with half of its slope."""
+    """Return the same terms, with half of their slope."""
     terms, pullback = shortfall(xp, u, label, margin=1.0)
     return terms, lambda cotangent: pullback(cotangent) / 2
 
