@@ -1,6 +1,9 @@
-"""The same losses on the same spikes in several places."""
+"""The command ``compare``: the same losses on the same spikes in several places."""
 
+import argparse
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +13,10 @@ import numpy as np
 
 from spikeloss_xp._consistency import Place, differences, evaluate, reference
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.cli._recording import Recording, UsageError
+from spikeloss_xp.cli._places import chosen
+from spikeloss_xp.cli._recording import Recording, UsageError, load
+from spikeloss_xp.cli._table import Row, as_json, table
+from spikeloss_xp.cli._terminal import printable, status_line
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
 
 WINDOW = 50  # long enough for a rate, short enough to see it move
@@ -25,6 +31,67 @@ class Case:
     loss: Callable[..., Any]
     targets: tuple[np.ndarray, ...] = ()
     left_out: str | None = None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare, print what came out, and return the exit status."""
+    recording = load(options.file)
+    where, unused = chosen(options.backend, options.device, options.dtype)
+    wanted = [
+        case
+        for case in cases(recording)
+        if options.loss is None or case.name.partition(",")[0] in options.loss
+    ]
+    usable = [case for case in wanted if case.left_out is None]
+    left_out = {case.name: case.left_out for case in wanted if case.left_out is not None}
+    if not usable:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise UsageError(f"{recording.name}: nothing to evaluate ({reasons})")
+
+    with np.errstate(all="ignore"):  # what overflows is in the rows, and only NumPy warns of it
+        rows = _rows(usable, recording, where, options.dtype)
+    agree = all(row.problem is None for row in rows)
+    shape = list(recording.input.shape)
+    if options.json:
+        about = {
+            "recording": recording.name,
+            "shape": shape,
+            "dtype": options.dtype,
+            "agree": agree,
+            "unused": unused,
+            "left_out": left_out,
+        }
+        print(as_json(rows, **about))
+    else:
+        print(f"{printable(recording.name)}: spikes {shape}, {options.dtype}\n")
+        print(table(rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        print(f"\n{_verdict(rows)}")
+        for heading, why in (("Not used", unused), ("Left out", left_out)):
+            for name, reason in why.items():
+                print(f"{heading}: {name}: {reason}")
+    return 0 if agree else 1
+
+
+def _rows(
+    usable: Sequence[Case], recording: Recording, where: Sequence[Place], dtype: str
+) -> list[Row]:
+    """Evaluate, telling a terminal how far it has got."""
+    rows: list[Row] = []
+    with status_line() as show:
+        for row in compare(usable, recording, where, dtype):
+            rows.append(row)
+            show(f"{len(rows)} of {len(usable) * len(where)}: {row.loss} on {row.place}")
+    return rows
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    wrong = sum(row.problem is not None for row in rows)
+    if wrong:
+        return f"{wrong} of {len(rows)} rows DISAGREE with NumPy in float64."
+    return (
+        f"All {len(rows)} rows agree with NumPy in float64, as far as rounding allows. A "
+        "difference is relative to the largest entry; the time is that of value and gradient."
+    )
 
 
 def cases(recording: Recording) -> list[Case]:
@@ -51,24 +118,6 @@ def _case(name: str, loss: Any, target: np.ndarray | None, highest_rank: int) ->
     if target.ndim > highest_rank:
         return Case(name, loss, left_out="the target is for each step")
     return Case(name, loss, (target,))
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one loss gave in one place.
-
-    The differences are from NumPy in float64, relative to the largest entry there. `problem` says
-    what is wrong with the row, and is None if it agrees.
-    """
-
-    loss: str
-    place: Place
-    value: float | None = None
-    gradient_norm: float | None = None
-    value_difference: float | None = None
-    gradient_difference: float | None = None
-    seconds: float | None = None
-    problem: str | None = None
 
 
 def compare(

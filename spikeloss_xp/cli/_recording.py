@@ -1,13 +1,16 @@
 """Spikes and their targets, from a file of the user's or from the one that is shipped."""
 
+import contextlib
 import math
 import os
 import textwrap
 import warnings
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,69 +58,96 @@ def load(path: str | None) -> Recording:
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays `input`, `target` and `label` of an .npz file, those that are there."""
+    with reading(path), archive_at(path) as (archive, held):
+        wanted: list[str] = [name for name in ("input", "target", "label") if name in held]
+        if "input" not in wanted or len(wanted) == 1:
+            raise UsageError(
+                "it must hold an array `input`, and `target` or `label`; it holds "
+                f"{', '.join(map(repr, held)) or 'nothing'}"
+            )
+        return {name: _array(archive, held[name], f"`{name}`") for name in wanted}
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Answer all that can be wrong with a file in one line that begins with its path."""
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise UsageError("not a file" if path.exists() else "no such file")
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
-            if not zipfile.is_zipfile(file):
-                raise UsageError("not an .npz file, as numpy.savez writes them")
-            with zipfile.ZipFile(file) as archive:
-                return _arrays(archive)
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except UsageError as error:
-        raise UsageError(f"{path}: {_shortened(error)}") from None
+        raise UsageError(f"{path}: {shortened(error)}") from None
     except Exception as error:  # neither zipfile nor NumPy says what they raise on a damaged file
-        reason = _shortened(error) or type(error).__name__
+        reason = shortened(error) or type(error).__name__
         raise UsageError(f"{path}: cannot be read: {reason}") from None
 
 
-def _shortened(error: Exception) -> str:
+def shortened(error: Exception) -> str:
+    """Return the message of an exception in one line, and not a long one."""
     return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
-def _arrays(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
-    held = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-    wanted: list[str] = [name for name in ("input", "target", "label") if name in held]
-    if "input" not in wanted or len(wanted) == 1:
+@contextlib.contextmanager
+def archive_at(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Open an .npz file, and give what it holds by the names of the arrays."""
+    if not path.is_file():  # a pipe would be waited for
+        raise UsageError("not a file" if path.exists() else "no such file")
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise UsageError("not an .npz file, as numpy.savez writes them")
+        with zipfile.ZipFile(file) as archive:
+            yield archive, {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+
+
+def member_stream(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str
+) -> zipfile.ZipExtFile:
+    """Open a member of an .npz file to read it from its beginning."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # A few bytes of the others can come out as gigabytes, in one piece.
+        raise UsageError(f"{what} is not compressed as numpy.savez_compressed does it")
+    return cast(zipfile.ZipExtFile, archive.open(member))
+
+
+def read_header(stream: Any, what: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, order and dtype that an .npy stream of this size begins with, checked."""
+    if np.lib.format.read_magic(stream) != (1, 0):  # later ones are for named fields
+        raise UsageError(f"{what} is not an array of real numbers as numpy.savez writes it")
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
+    check_dtype(what, dtype)
+    needed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if needed != held:
         raise UsageError(
-            "it must hold an array `input`, and `target` or `label`; it holds "
-            f"{', '.join(map(repr, held)) or 'nothing'}"
+            f"{what} is damaged: {dtype} of shape {shape} takes {needed} bytes, and there are "
+            f"{held}"
         )
-    return {name: _array(archive, held[name], f"`{name}`") for name in wanted}
+    return shape, by_column, dtype
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
     """Read an array, after making sure that it is there and can be held."""
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # A few bytes of the others can come out as gigabytes, in one piece.
-        raise UsageError(f"{what} is not compressed as numpy.savez_compressed does it")
-    with archive.open(member) as stream:
-        if np.lib.format.read_magic(stream) != (1, 0):  # later ones are for named fields
-            raise UsageError(f"{what} is not an array of real numbers as numpy.savez writes it")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        held = member.file_size - stream.tell()
-    _check_header(what, shape, dtype, held)
-    with archive.open(member) as stream:
+    with member_stream(archive, member, what) as stream:
+        shape, _, dtype = read_header(stream, what, member.file_size)
+    check_memory(f"{what} of shape {shape} is too large", math.prod(shape))
+    with member_stream(archive, member, what) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
     if not np.isfinite(array).all():
         raise UsageError(f"{what} holds NaN or infinity")
     return array.astype(dtype.newbyteorder("="), copy=False)  # some libraries take no other
 
 
-def _check_header(what: str, shape: tuple[int, ...], dtype: np.dtype, held: int) -> None:
-    """Hold what a header says against what there is, before memory is taken for it."""
+def check_dtype(what: str, dtype: np.dtype) -> None:
+    """Make sure that an array holds numbers that the losses take."""
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise UsageError(f"{what} is not an array of real numbers of up to 64 bits, but {dtype}")
-    size = math.prod(shape)
-    if size * dtype.itemsize != held:
-        raise UsageError(
-            f"{what} is damaged: {dtype} of shape {shape} takes {size * dtype.itemsize} bytes, and "
-            f"there are {held}"
-        )
-    needed, there_is = COPIES * 8 * size, _memory()
+
+
+def check_memory(what: str, entries: int) -> None:
+    """Make sure that a loss of so many entries can be evaluated here."""
+    needed, there_is = COPIES * 8 * entries, _memory()
     if needed > there_is:
         raise UsageError(
-            f"{what} of shape {shape} is too large: to evaluate a loss takes "
-            f"{needed / 2**30:.1f} GiB, and this machine has {there_is / 2**30:.1f} GiB"
+            f"{what}: to evaluate a loss takes {needed / 2**30:.1f} GiB, and this machine has "
+            f"{there_is / 2**30:.1f} GiB"
         )
 
 

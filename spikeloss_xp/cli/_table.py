@@ -3,9 +3,10 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from spikeloss_xp.cli._compare import Row
+from spikeloss_xp._consistency import Place
 
 HEADINGS = (
     "loss",
@@ -20,6 +21,24 @@ HEADINGS = (
 )
 TEXT_COLUMNS = 4  # from the left; numbers follow
 RED, PLAIN = "\033[31m", "\033[0m"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one loss gave in one place.
+
+    The differences are from NumPy in float64, relative to the largest entry there. `problem` says
+    what is wrong with the row, and is None if it agrees.
+    """
+
+    loss: str
+    place: Place
+    value: float | None = None
+    gradient_norm: float | None = None
+    value_difference: float | None = None
+    gradient_difference: float | None = None
+    seconds: float | None = None
+    problem: str | None = None
 
 
 def table(rows: Sequence[Row], *, colour: bool) -> str:

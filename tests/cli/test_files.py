@@ -8,62 +8,14 @@ import struct
 import subprocess
 import sys
 import zipfile
-import zlib
 
 import numpy as np
 import pytest
+from damage import LABEL, SPIKES, archive, bomb, header, member, mutants, npy, patched
 
 from spikeloss_xp.cli import _recording, main
 
-SPIKES = (np.random.default_rng(0).random((4, 3, 40)) < 0.2).astype(np.float32)
-LABEL = np.asarray([0, 2, 1, 0])
 FAST = ["--backend", "numpy", "--loss", "SparsityEnforcer"]
-
-
-def npy(array, version=None):
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.asarray(array), version)
-    return stream.getvalue()
-
-
-def member(header, data=None):
-    """Return what `npy` does for the spikes, with a header of one's own."""
-    text = header.encode("latin1") + b"\n"
-    values = SPIKES.tobytes() if data is None else data
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + values
-
-
-def header(descr="<f4", shape="(4, 3, 40)"):
-    return f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}"
-
-
-def archive(input, method=zipfile.ZIP_STORED):
-    """Return the bytes of an .npz file with this `input` and a label, the same every day."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as file:
-        for name, data in (("input", input), ("label", npy(LABEL))):
-            file.writestr(zipfile.ZipInfo(f"{name}.npy"), data, method)
-    return stream.getvalue()
-
-
-def patched(data, local=(), central=()):
-    """Return an archive with other bytes in the two headers that its first member has."""
-    patched = bytearray(data)
-    for start, changes in ((0, local), (data.index(b"PK\x01\x02"), central)):
-        for offset, form, value in changes:
-            struct.pack_into(form, patched, start + offset, value)
-    return bytes(patched)
-
-
-def bomb(first, size):
-    """Return an archive in which a member begins like this and is then zeros, up to a size."""
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    start = deflate.compress(first) + deflate.flush(zlib.Z_FULL_FLUSH)
-    zeros = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
-    data = start + zeros * (size >> 20) + deflate.flush()
-    return patched(
-        archive(data), [(8, "<H", 8), (22, "<I", size)], [(10, "<H", 8), (24, "<I", size)]
-    )
 
 
 def shortly(parameter):
@@ -90,28 +42,6 @@ def answer(capsys, tmp_path):
         return err
 
     return run
-
-
-def mutants(data, count):
-    """Yield data cut short in many places, and with random bits, bytes and stretches changed."""
-    rng = np.random.default_rng(1)
-    for end in range(0, len(data), len(data) // 150):
-        yield data[:end]
-    structure = [i for i in range(len(data)) if i < 180 or i > len(data) - 260]
-    for i in range(count):
-        changed = bytearray(data)
-        first, last = sorted(rng.integers(len(data), size=2))
-        match i % 4:
-            case 0:
-                changed[first] ^= 1 << rng.integers(8)
-            case 1:  # in the headers and in the directory
-                for at in rng.choice(structure, 2):
-                    changed[at] = rng.choice([0, 1, 127, 128, 255])
-            case 2:
-                del changed[first:last]
-            case 3:
-                changed[first:last] = bytes(last - first)
-        yield bytes(changed)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -1,0 +1,221 @@
+"""
+A recording that is larger than it should be in memory
+======================================================
+
+Ten minutes of 64 neurons are compared with what a model predicts of them, second by second and
+neuron by neuron. The same line does it in NumPy, in CuPy where there is a GPU, and in dask, a few
+seconds of the recording at a time. The distances find a neuron that falls silent, and one that
+fires late, which a count of spikes does not see.
+"""
+
+# %%
+# A recording, and what a model makes of it
+# -----------------------------------------
+#
+# There is a window for each second, and a step for each millisecond: ``[window, neuron, time]``.
+# The recording is made up: it has the model's spikes up to 2 ms early or late, one in twenty is
+# lost, and two neurons go wrong. Both are written to files, one byte for each entry.
+
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pictures
+from dask.diagnostics import ProgressBar
+from matplotlib.colors import LinearSegmentedColormap
+
+import spikeloss_xp as sx
+
+WINDOWS, NEURONS, STEPS = 600, 64, 1000
+SILENT, LATE = 20, 45  # neurons
+SILENT_FROM, SILENT_TO, LATE_FROM, LATE_TO = 200, 260, 350, 450  # windows
+DELAY = 8  # steps
+
+
+def make(window, rates, rng):
+    """Return one second of the model, and one of the recording."""
+    slow = 1 + 0.5 * np.sin(2 * np.pi * window / 150)
+    model = rng.random((NEURONS, STEPS), dtype=np.float32) < slow * rates[:, None] / STEPS
+
+    neuron, step = np.nonzero(model)
+    step = step + rng.integers(-2, 3, step.size)
+    step += DELAY * ((neuron == LATE) & (LATE_FROM <= window < LATE_TO))
+    kept = (rng.random(step.size) < 0.95) & (step >= 0) & (step < STEPS)
+    kept &= ~((neuron == SILENT) & (SILENT_FROM <= window < SILENT_TO))
+    recording = np.zeros_like(model)
+    recording[neuron[kept], step[kept]] = True
+    return model, recording
+
+
+def write(model_file, recording_file):
+    """Write both files, a second at a time."""
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(20, 50, NEURONS)  # spikes per second
+    model, recording = (
+        np.lib.format.open_memmap(file, "w+", np.uint8, (WINDOWS, NEURONS, STEPS))
+        for file in (model_file, recording_file)
+    )
+    for window in range(WINDOWS):
+        model[window], recording[window] = make(window, rates, rng)
+
+
+folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+model_file, recording_file = (Path(folder.name) / f"{x}.npy" for x in ("model", "recording"))
+write(model_file, recording_file)
+print(f"two files of {recording_file.stat().st_size / 1e6:.0f} MB")
+
+# %%
+# A file that is mapped into memory is read where it is needed. Here are 400 ms of three neurons,
+# when one of them is silent, and later when another is late. Circles are what the model predicts.
+
+model, recording = (np.load(file, mmap_mode="r") for file in (model_file, recording_file))
+three = [SILENT, 30, LATE]
+
+_, axes = pictures.figure(2, size=(7, 2.9), sharex=True)
+axes[1].set_xlabel("time (ms)")
+for ax, window in zip(axes, (230, 400), strict=True):
+    pictures.raster(ax, recording[window, three, :400], wanted=model[window, three, :400])
+    ax.set_title(f"from {window} s on")
+    pictures.names(ax, [f"neuron {neuron}" for neuron in three])
+
+# %%
+# One line for every library
+# --------------------------
+#
+# The terms of ``SpikeTime``, summed over the time of each window, are a distance for each window
+# and neuron. Here is what a single spike costs that is missing, or 8 ms late:
+
+loss = sx.SpikeTime(time_constant=10, reduction="none")
+
+
+def distances(recorded, modelled):
+    """Return the distance of each neuron in each window, ``[window, neuron]``, in any library."""
+    return loss(recorded.astype("float32"), modelled).sum(axis=-1)
+
+
+lone = np.zeros((1, 1, STEPS), np.uint8)
+lone[..., 100] = 1
+print(f"missing: {distances(0 * lone, lone).item():.1f}")
+print(f"late:    {distances(np.roll(lone, DELAY), lone).item():.1f}")
+
+# %%
+# In NumPy, all at once
+# ---------------------
+#
+# The spikes become float32, 154 MB of them, and the differences and filtered traces are as many.
+# The peak is that of ``tracemalloc``: what Python and NumPy have allocated. The pages of a mapped
+# file do not count, as the system can take them back at any time.
+
+
+def measured(evaluate):
+    """Return what a function returns, and the largest amount allocated meanwhile, in MB."""
+    tracemalloc.start()
+    value = evaluate()
+    peak = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    return value, peak
+
+
+at_once, peak = measured(lambda: distances(recording, model))
+print(f"NumPy, all at once: {peak:.0f} MB at most")
+
+# %%
+# In dask, chunk by chunk
+# -----------------------
+#
+# A dask array knows how to read each of its chunks: here some windows, with all of their steps. The
+# same line on dask arrays computes nothing. It builds a graph of tasks, which ``compute`` runs, two
+# at a time; the bar is dask's own. (``da.from_array`` takes a mapped file as well, but newer
+# versions copy all of it into memory.)
+
+
+def chunks_of(file, windows):
+    """Return a file as a dask array, which reads a chunk when it is asked for."""
+
+    def read(block_info):
+        (start, stop), *_ = block_info[None]["array-location"]
+        return np.load(file, mmap_mode="r")[start:stop]
+
+    sizes = ((windows,) * (WINDOWS // windows), (NEURONS,), (STEPS,))
+    return da.map_blocks(read, chunks=sizes, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
+
+
+def in_chunks(windows):
+    """Return the distances, evaluated so many windows at a time."""
+    lazy = distances(chunks_of(recording_file, windows), chunks_of(model_file, windows))
+    with ProgressBar():
+        return lazy.compute(num_workers=2)
+
+
+for windows in (50, 10):
+    chunked, peak = measured(lambda windows=windows: in_chunks(windows))
+    print(f"dask, {windows} windows in a chunk: {peak:.0f} MB at most")
+
+# %%
+# NumPy and dask add up in another order, so they agree to the roundings of float32:
+
+
+def compare(found):
+    """Print how far distances are from those of NumPy, and stop if that is more than rounding."""
+    apart = np.max(np.abs(found - at_once)) / np.max(at_once)
+    print(f"largest difference, as a fraction of the largest distance: {apart:.0e}")
+    assert apart < 1e-6
+
+
+compare(chunked)
+
+# %%
+# In CuPy, on a GPU
+# -----------------
+#
+# The same line again, where there is a GPU that CuPy can use.
+
+cupy_here = sx.backends.available()["cupy"]
+if cupy_here.usable:
+    import cupy
+
+    on_gpu = distances(cupy.asarray(recording), cupy.asarray(model))
+    print(f"CuPy {cupy_here.version} on {cupy_here.devices[0]}")
+    compare(cupy.asnumpy(on_gpu))
+else:
+    print(f"No CuPy that can be used here. {cupy_here.problem}")
+
+# %%
+# What the distances show
+# -----------------------
+#
+# Divided by the number of spikes that the model predicts, a distance is a price per spike. Above it
+# is what a count of the spikes tells.
+
+predicted = model.sum(axis=-1, dtype=int)
+change = 100 * (recording.sum(axis=-1, dtype=int) / predicted - 1)
+price = chunked / predicted
+
+shades = [(0, "white"), (0.25, "#fdf0e6"), (0.65, pictures.ORANGE), (1, "#4a1900")]
+more = LinearSegmentedColormap.from_list("more", shades)
+fig, axes = pictures.figure(2, size=(7, 5), sharex=True)
+image = axes[0].imshow(change.T, cmap=pictures.LESS_MORE, vmin=-100, vmax=100, aspect="auto")
+fig.colorbar(image, ax=axes[0], label="%", pad=0.015)
+image = axes[1].imshow(price.T, cmap=more, vmin=0, vmax=8, aspect="auto")
+fig.colorbar(image, ax=axes[1], label="price per spike", pad=0.015)
+axes[1].set_xlabel("time (s)")
+titles = "number of spikes, compared with the model", "distance from the model"
+for ax, title in zip(axes, titles, strict=True):
+    ax.set(title=title, ylabel="neuron")
+
+# %%
+# The silent neuron shows in both. The late one has its usual number of spikes, and only the
+# distance tells that they come at the wrong time. Both are more than twelve median deviations above
+# the median, for as long as they go wrong:
+
+usual = np.median(price)
+wrong = price > usual + 12 * np.median(np.abs(price - usual))
+for neuron in np.nonzero(wrong.sum(axis=0) > 10)[0]:
+    seconds = np.nonzero(wrong[:, neuron])[0]
+    print(f"neuron {neuron}: {seconds.size} seconds, from {seconds[0]} to {seconds[-1] + 1} s")
+
+folder.cleanup()
+
+# sphinx_gallery_thumbnail_number = 2

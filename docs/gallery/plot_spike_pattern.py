@@ -1,0 +1,224 @@
+"""
+Learning where every spike belongs
+==================================
+
+A small spiking network is given random input spikes and is to answer them with a word, drawn in
+the spikes of 28 output neurons: every spike has a neuron and a time step of its own.
+``SpikeTime`` measures how far the output is from that, and its gradient moves, adds and removes
+spikes until the word is there.
+"""
+
+# %%
+# The task
+# --------
+#
+# The target is a word in dots: each dot is four neurons high, and the dots of a row are five steps
+# apart. The input is 100 neurons that fire at random, in 5 % of all steps. It is drawn once and
+# stays the same. Arrays are ``[time, batch, neuron]``, here with a batch of one.
+
+import numpy as np
+import pictures
+import torch
+
+import spikeloss_xp as sx
+
+torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+
+LETTERS = {
+    "S": "01111 10000 10000 01110 00001 00001 11110",
+    "P": "11110 10001 10001 11110 10000 10000 10000",
+    "I": "01110 00100 00100 00100 00100 00100 01110",
+    "K": "10001 10010 10100 11000 10100 10010 10001",
+    "E": "11111 10000 10000 11110 10000 10000 11111",
+}
+
+
+def written(word, high=4, wide=5, margin=6):
+    """Return a word as spikes, ``[time, 1, neuron]``."""
+    rows = ["0".join(row) for row in zip(*(LETTERS[c].split() for c in word), strict=True)]
+    dots = np.asarray([[int(dot) for dot in row] for row in rows])
+    spikes = np.zeros((dots.shape[1] * wide, dots.shape[0] * high))
+    spikes[wide // 2 :: wide] = np.repeat(dots, high, axis=0).T
+    return np.pad(spikes, ((margin, margin), (0, 0)))[:, None]
+
+
+wanted = torch.tensor(written("SPIKE"), dtype=torch.float32)
+steps, _, outputs = wanted.shape
+generator = torch.Generator().manual_seed(0)
+inputs = (torch.rand((steps, 1, 100), generator=generator) < 0.05).float()
+
+
+def dots(ax, spikes, *, size=14):
+    """Draw the spikes of the output as dots, orange where none is wanted, on those wanted."""
+    ax.scatter(*trains(wanted), s=size, facecolors="none", edgecolors=pictures.BLUE, linewidths=0.9)
+    ax.scatter(*trains(spikes * wanted), s=5, color=pictures.INK, linewidths=0)
+    ax.scatter(*trains(spikes * (1 - wanted)), s=7, color=pictures.ORANGE, linewidths=0)
+    ax.set(xlim=(-1, steps), ylim=(outputs, -1), ylabel="neuron")
+
+
+def trains(spikes):
+    """Return time step and neuron of each spike."""
+    return np.nonzero(spikes[:, 0].numpy())
+
+
+_, (left, right) = pictures.figure(1, 2, size=(7, 2.3))
+left.scatter(*trains(inputs), s=5, color=pictures.INK, linewidths=0)
+left.set(xlim=(-1, steps), ylim=(100, -1), title="input", xlabel="time (steps)", ylabel="neuron")
+right.set(title="wanted of the output", xlabel="time (steps)")
+dots(right, torch.zeros_like(wanted), size=8)
+
+# %%
+# The network
+# -----------
+#
+# Two layers of leaky integrate-and-fire neurons: 100 inputs, 256 hidden neurons, 28 outputs. A
+# membrane keeps 0.9 of itself at each step, adds its current, and loses 1 in the step after it
+# fired. The threshold is a step, whose derivative is 0 or infinite. In its place training takes a
+# triangle, which is 1 at the threshold and 0 from a distance of 1 on.
+
+
+class Fire(torch.autograd.Function):
+    """A spike where the membrane has reached 1, with a triangle for a derivative."""
+
+    @staticmethod
+    def forward(ctx, membrane):
+        """Return the spikes."""
+        ctx.save_for_backward(membrane)
+        return (membrane >= 1).to(membrane.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        """Return the gradient with respect to the membrane."""
+        (membrane,) = ctx.saved_tensors
+        return gradient * torch.clamp(1 - abs(membrane - 1), min=0)
+
+
+def layer(current):
+    """Return the spikes of neurons with these currents, ``[time, batch, neuron]``."""
+    membrane = spike = torch.zeros_like(current[0])
+    spikes = []
+    for now in current:
+        membrane = 0.9 * membrane + now - spike
+        spike = Fire.apply(membrane)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+# %%
+# Training
+# --------
+#
+# ``SpikeTime`` filters both trains with an exponential and adds up the squared difference. With a
+# time constant of 5 steps, a spike that comes a little late overlaps with the one that is wanted,
+# and costs the less the nearer it is:
+
+loss = sx.SpikeTime(time_constant=5, time_axis=0)
+one = torch.zeros((60, 1, 1))
+one[10] = 1
+for late in (0, 1, 2, 3, 4, 8):
+    print(f"{late:2} steps late: {loss(torch.roll(one, late, 0), one).item():.2f}")
+print(f"      missing: {loss(torch.zeros_like(one), one).item():.2f}")
+
+# %%
+# From 4 steps on it costs more than a missing spike. So the loss moves spikes that are near, and is
+# lower without those that are far off. The gradient goes through both layers, to the weights:
+
+TRAINING = 300
+
+
+def train(scale):
+    """Return losses and output spikes over training, from initial weights of this scale."""
+    generator = torch.Generator().manual_seed(1)
+    hidden = scale * torch.randn((100, 256), generator=generator)
+    output = 0.6 * scale * torch.randn((256, outputs), generator=generator)
+    weights = [hidden.requires_grad_(), output.requires_grad_()]
+    optimiser = torch.optim.Adam(weights, lr=0.005)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, TRAINING)
+
+    losses, outcomes = [], []
+    for _ in range(TRAINING + 1):
+        spikes = layer(layer(inputs @ hidden) @ output)
+        value = loss(spikes, wanted)
+        losses.append(value.item())
+        outcomes.append(spikes.detach())
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+    return losses, outcomes
+
+
+losses, outcomes = train(0.13)
+losses_from_large, outcomes_from_large = train(0.39)
+
+# %%
+# How many spikes are right
+# -------------------------
+#
+# Wanted spikes of one neuron are at least five steps apart, so no output spike is within two steps
+# of two of them.
+
+
+def near(spikes, reach):
+    """Return where there is a spike at most `reach` steps away, ``[time, 1, neuron]``."""
+    padded = np.pad(spikes.numpy() > 0, ((reach, reach), (0, 0), (0, 0)))
+    return np.any([padded[k : k + steps] for k in range(2 * reach + 1)], axis=0)
+
+
+def found(output, reach):
+    """Return how many of the wanted spikes have an output spike at most `reach` steps away."""
+    return int(np.sum((wanted.numpy() > 0) & near(output, reach)))
+
+
+number = int(wanted.sum())
+print(f"{number} spikes are wanted.")
+print("after     loss  output  exact  to 1 step  to 2 steps")
+for step in (0, 10, 30, 60, 100, 200, TRAINING):
+    output = outcomes[step]
+    exact, one, two = (found(output, reach) for reach in (0, 1, 2))
+    print(f"{step:5}  {losses[step]:7.1f}  {int(output.sum()):6}  {exact:5}  {one:9}  {two:10}")
+
+assert found(outcomes[-1], 2) >= 0.98 * number
+assert np.sum((outcomes[-1].numpy() > 0) & ~near(wanted, 2)) <= 0.02 * number
+
+# %%
+# The loss over training is on the left. Its scale is logarithmic down to 1, and linear from there
+# to 0, which is where every spike is in its place; one spike that is a step late costs 1.10.
+#
+# The grey line is the same training from initial weights three times as large. The output then
+# starts with far too many spikes. Within ten steps nearly all of them are gone, and it stays so:
+
+fired = [int(outcomes_from_large[step].sum()) for step in (0, 1, 10, TRAINING)]
+print(f"Output spikes from large weights, after 0, 1, 10 and {TRAINING} steps:", *fired)
+
+_, (left, right) = pictures.figure(1, 2, size=(7, 2.7))
+left.plot(losses_from_large, color=pictures.GREY)
+left.text(TRAINING, 1.4 * losses_from_large[-1], "from large weights", ha="right")
+left.plot(losses, color=pictures.BLUE)
+left.set_yscale("symlog", linthresh=1, linscale=0.4)
+left.set(title="loss", ylim=(-0.1, None), yticks=(0, 1, 10, 100, 1000, 10000))
+left.set_yticklabels(["0", "1", "10", "100", "1000", "10000"])
+lines = {"to 2 steps": (2, pictures.BLUE), "to 1 step": (1, pictures.ORANGE), "exact": (0, "black")}
+for text, (reach, colour) in lines.items():
+    share = [100 * found(spikes, reach) / number for spikes in outcomes]
+    right.plot(share, color=colour, label=text)
+right.set(title="wanted spikes that are there (%)", ylim=(0, 104))
+right.legend(loc="lower right")
+for ax in (left, right):
+    ax.set_xlabel("training step")
+
+# %%
+# The output while it is learned
+# ------------------------------
+#
+# Circles are the spikes wanted. A black dot is a spike in its place, and an orange one a spike
+# where none is wanted. At first they gather around the strokes, and then each finds its step.
+
+shown = (0, 20, 60, TRAINING)
+_, axes = pictures.figure(len(shown), 1, size=(7, 6.6), sharex=True)
+axes[-1].set_xlabel("time (steps)")
+for ax, step in zip(axes, shown, strict=True):
+    dots(ax, outcomes[step])
+    ax.set_title(f"after {step} training steps: {found(outcomes[step], 0)} of {number} in place")
+
+# sphinx_gallery_thumbnail_number = 3

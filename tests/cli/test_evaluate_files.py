@@ -1,0 +1,438 @@
+"""Larger files that are damaged or made to harm are answered in one line and take little memory."""
+
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damage import LABEL, SPIKES, archive, bomb, header, member, mutants, npy, patched
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikeloss_xp.cli import _recording, main
+
+FAST = ["--loss", "SparsityEnforcer"]
+STORED, DEFLATED = archive(npy(SPIKES)), archive(npy(SPIKES), zipfile.ZIP_DEFLATED)
+EXPECTED = np.asarray([max(abs(sample).mean() - 0.01, 0) ** 2 for sample in SPIKES])
+
+
+def evaluate(capsys, path, arguments):
+    """Return the losses, or what is said against the file; nothing else can come out."""
+    output = path.parent / f"{path.name}.losses.npy"
+    for file in (output, path.parent / f"{output.name}.json"):
+        file.unlink(missing_ok=True)
+    given = ["--json", "--batch", "3", "--output", str(output), *arguments]
+    status = main(["evaluate", str(path), *given])
+    out, err = capsys.readouterr()
+    if status == 0:
+        assert err == ""
+        return np.load(output)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"spikeloss-xp: error: .*\n", err), err  # one line
+    assert len(err) < len(str(path)) + 600
+    assert not err.endswith(": \n")
+    return err
+
+
+@pytest.fixture
+def answer(capsys, tmp_path):
+    def run(data, arguments=FAST, name="own.npz"):
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        return evaluate(capsys, path, arguments)
+
+    return run
+
+
+@pytest.fixture
+def folder(capsys, tmp_path):
+    def run(arguments=FAST, **files):
+        shutil.rmtree(tmp_path / "own", ignore_errors=True)
+        (tmp_path / "own").mkdir()
+        for name, data in files.items():
+            written = data if isinstance(data, bytes) else npy(data)
+            (tmp_path / "own" / f"{name}.npy").write_bytes(written)
+        return evaluate(capsys, tmp_path / "own", arguments)
+
+    return run
+
+
+def whole(found):
+    np.testing.assert_allclose(found, EXPECTED, rtol=1e-6)
+
+
+@pytest.mark.parametrize("data", [STORED, DEFLATED], ids=["stored", "deflated"])
+def test_damage_anywhere_is_answered(answer, data):
+    whole(answer(data))
+    answers = set()
+    for damaged in mutants(data, 400):
+        said = answer(damaged)
+        if isinstance(said, str):
+            answers.add(said)
+        else:  # what was hit does not matter: a date, say
+            whole(said)
+    assert len(answers) > 20  # there is more than one way
+
+
+def test_damage_to_files_in_a_folder_is_answered(folder):
+    answers = set()
+    for damaged in mutants(npy(SPIKES), 200):  # the numbers have no checksum here
+        said = folder(input=damaged)
+        answers.add(said if isinstance(said, str) else None)
+    assert len(answers) > 5
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    place=st.sampled_from(["stored", "deflated", "input.npy"]),
+    changes=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=4),
+    end=st.integers(0, 3000),
+    cut=st.booleans(),
+)
+def test_bytes_may_be_anything(place, changes, end, cut):
+    data = {"stored": STORED, "deflated": DEFLATED}.get(place, npy(SPIKES))
+    changed = bytearray(data)
+    for at, value in changes:
+        changed[at % len(data)] = value
+    changed = changed[: end % len(data)] if cut else changed
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "own"
+        if place == "input.npy":
+            path.mkdir()
+            (path / place).write_bytes(changed)
+        else:
+            path.write_bytes(changed)
+        output = ["--output", f"{folder}/losses.npy", "--json", "--batch", "3"]
+        status = main(["evaluate", str(path), *FAST, *output])
+        assert status in (0, 2)
+        if status == 0 and place != "input.npy":
+            whole(np.load(f"{folder}/losses.npy"))
+
+
+@pytest.mark.parametrize(
+    ("input", "message"),
+    [
+        (member(header(shape="(1000000, 1000, 1000)")), "takes 4000000000000 bytes, and there are"),
+        (member(header(shape="(4294967296, 4294967296, 2)")), "`input` is damaged"),
+        (member(header(shape=f"(1{'0' * 400}, 3, 40)")), "`input` is damaged"),
+        (member(header(shape="(-4, 3, 40)")), "takes -1920 bytes"),
+        (member(header(shape="(-4, -3, 40)")), "says that its shape is (-4, -3, 40)"),
+        (member(header(shape="(0, 4611686018427387904, 8)"), b""), "and elements; got shape (0,"),
+        (member(header(shape="(4, 4611686018427387904, 0)"), b""), "and elements; got shape (4,"),
+        (member(header(shape=str((1,) * 99)), b"1234"), "cannot be read"),
+        (member(header(shape="(4.0, 3, 40)")), "shape is not valid"),
+        (member(header("<f8")), "takes 3840 bytes, and there are 1920"),
+        (member(header("|V2000000000")), "not an array of real numbers"),
+        (member(header("|u1")), "takes 480 bytes, and there are 1920"),
+        (member("[" * 4000), "cannot be read"),
+        (npy(SPIKES, (2, 0)), "as numpy.savez writes it"),
+        (npy(SPIKES)[:-1], "takes 1920 bytes, and there are 1919"),
+        (npy(SPIKES) + b"1", "takes 1920 bytes, and there are 1921"),
+        (npy(SPIKES)[:100], "cannot be read"),
+        (b"", "cannot be read"),
+        (b"\x80\x04]\x94K\x01a.", "cannot be read"),  # a pickle
+        (npy(np.float32(1)), "got shape ()"),
+        (npy(SPIKES[:, 0, 0]), "got shape (4,)"),
+        (npy(SPIKES[:0]), "got shape (0, 3, 40)"),
+        (npy(SPIKES[..., :0]), "got shape (4, 3, 0)"),
+        (npy(SPIKES.astype(complex)), "of real numbers of up to 64 bits, but complex128"),
+        (npy(SPIKES.astype(str)), "of real numbers of up to 64 bits, but <U32"),
+        (npy(SPIKES.astype("M8[s]")), "of real numbers of up to 64 bits, but datetime64[s]"),
+        (npy(np.asfortranarray(SPIKES)), "`input` is in Fortran order"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
+)
+def test_an_array_that_cannot_be_had_is_answered(answer, folder, input, message):
+    assert message in answer(archive(input))
+    assert message in folder(input=input)
+
+
+class Harmful:
+    """What leaves a mark when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_is_unpickled(answer, folder, capsys, tmp_path):
+    mark = tmp_path / "mark"
+    stream = io.BytesIO()
+    np.save(stream, np.asarray([Harmful(mark)]), allow_pickle=True)
+    for data in (stream.getvalue(), pickle.dumps(Harmful(mark))):
+        assert isinstance(answer(archive(data)), str)
+        assert isinstance(folder(input=data), str)
+        assert isinstance(folder(input=SPIKES, lengths=data), str)
+        assert isinstance(answer(data), str)
+    path = zarr_group(tmp_path, zarr_format=2, compressors=None)
+    metadata = path / "input" / ".zarray"
+    for chunk in path.glob("input/0.*"):
+        chunk.write_bytes(pickle.dumps(Harmful(mark)))
+    plain = json.loads(metadata.read_text())
+    codec = {"id": "pickle", "protocol": 5}
+    for change in ({"filters": [codec]}, {"compressor": codec}, {"dtype": "|O"}):
+        metadata.write_text(json.dumps({**plain, **change}))
+        said = evaluate(capsys, path, FAST)
+        assert "encoded by 'pickle'" in said or "but object" in said
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Harmful(mark)))
+    assert mark.exists()  # so there was something to see
+
+
+def test_what_is_no_file_or_folder_of_arrays_is_answered(answer, folder, tmp_path, monkeypatch):
+    assert "no such file" in answer(None, name="nowhere.npz")
+    assert "not an .npz file" in answer(b"spikes")
+    assert "not an .npz file" in answer(npy(SPIKES), name="input.npy")
+    assert "it must hold an array `input`; it holds nothing" in folder()
+    assert "it must hold an array `input`; it holds 'spikes'" in folder(spikes=SPIKES)
+    assert "it holds 'in\\nput.py', 'label'" in answer(STORED.replace(b"input.npy", b"in\nput.py"))
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        assert "not a file" in answer(None, name="pipe")
+        (tmp_path / "own" / "spikes.npy").unlink()
+        os.mkfifo(tmp_path / "own" / "input.npy")
+        assert "it holds nothing" in answer(None, name="own")
+
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    whole(answer(STORED))
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    assert "cannot be read: [Errno 13] Permission denied" in answer(None)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [(zipfile.ZIP_BZIP2, "not compressed as"), (zipfile.ZIP_LZMA, "not compressed as")],
+)
+def test_other_compression_is_answered(answer, method, message):
+    assert message in answer(archive(npy(SPIKES), method))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files", "message"),
+    [
+        (["--loss", "SpikeTime"], {"target": SPIKES[:3]}, "`target` of shape (3, 3, 40) does not"),
+        (["--loss", "SpikeTime"], {"target": SPIKES[:, :2]}, "SpikeTime does not take samples 0"),
+        (["--loss", "SpikeMax"], {"label": LABEL[:3]}, "`label` of shape (3,) does not fit an"),
+        (["--loss", "SpikeMax"], {"label": np.int64(0)}, "`label` of shape () does not fit"),
+        (["--loss", "SpikeMax"], {"label": LABEL[:, None]}, "target must hold class indices"),
+        (["--loss", "SpikeMax"], {"label": LABEL * 1.0}, "target must hold integers"),
+        (["--loss", "SpikeMax"], {"label": LABEL + 1}, "samples 0 to 2: target must be between"),
+        (["--loss", "SpikeMax"], {"label": np.zeros((4, 3, 41), "u1")}, "does not fit an `input`"),
+        (["--loss", "SpikeMoid"], {"label": LABEL - 1}, "must be classes, from 0 to 2, got values"),
+        (["--loss", "SpikeMoid"], {"label": LABEL + 2**62}, "must be classes, from 0 to 2"),
+        (["--loss", "SpikeMoid"], {"label": np.zeros((4, 3, 1), int)}, "target must be multi-hot"),
+        (["--loss", "SpikeMoid"], {"label": np.zeros((4, 3), int)}, "target must hold multi-hot"),
+        (["--loss", "SpikeMoid"], {"label": np.full((4, 3), np.nan)}, "must be between 0 and 1"),
+        (FAST, {"lengths": LABEL[:3]}, "`lengths` of shape (3,) does not fit"),
+        (FAST, {"lengths": SPIKES[:, 0]}, "`lengths` of shape (4, 40) does not fit"),
+        (FAST, {"lengths": LABEL * 1.0}, "lengths must hold integers"),
+        (FAST, {"lengths": LABEL - 1}, "lengths must be between 0 and 40; got values from -1"),
+        (FAST, {"lengths": LABEL + 39}, "lengths must be between 0 and 40; got values from"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_answered(folder, arguments, files, message):
+    assert message in folder(arguments, input=SPIKES, **files)
+
+
+def zarr_group(parent, spikes=SPIKES, chunks=(2, 3, 40), zarr_format=3, **more):
+    zarr = pytest.importorskip("zarr")
+    path = parent / "own.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    group.create_array("input", data=spikes, chunks=chunks, **more)
+    return path
+
+
+def test_zarr_that_is_damaged_is_answered(capsys, tmp_path):
+    path = zarr_group(tmp_path)
+    whole(evaluate(capsys, path, FAST))
+    chunk, metadata = path / "input" / "c" / "0" / "0" / "0", path / "input" / "zarr.json"
+    compressed, text = chunk.read_bytes(), metadata.read_text()
+    for damaged in (compressed[:-3], compressed[:4], b"", b"spikes"):
+        chunk.write_bytes(damaged)
+        assert "cannot be read" in evaluate(capsys, path, FAST)
+    chunk.write_bytes(compressed)
+    said = json.loads(text)
+    for change, message in [
+        ({"shape": [4, 3]}, "cannot be read"),
+        ({"shape": [-4, 3, 40]}, "cannot be read"),
+        ({"shape": []}, "cannot be read"),
+        ({"data_type": "complex64"}, "not an array of real numbers"),
+        ({"data_type": "string"}, "cannot be read"),
+        ({"data_type": {"name": "struct", "configuration": {}}}, "not an array of real numbers"),
+        ({"data_type": "float99"}, "cannot be read"),
+        ({"codecs": []}, "cannot be read"),
+        ({"codecs": [{"name": "numcodecs.pickle"}]}, "encoded by 'numcodecs.pickle'"),
+        ({"codecs": [{"name": "sharding_indexed", "configuration": {"codecs": ["x"]}}]}, "by 'x'"),
+        ({"codecs": [7]}, "cannot be read"),
+        ({"zarr_format": 9}, "cannot be read"),
+        ({"node_type": "group"}, "cannot be read"),
+        ({"chunk_grid": {"name": "other"}}, "cannot be read"),
+    ]:
+        metadata.write_text(json.dumps({**said, **change}))
+        assert message in evaluate(capsys, path, FAST), change
+    for broken in (text[:-5], "", "[]", "[" * 10**5, "\0"):
+        metadata.write_text(broken)
+        assert "cannot be read" in evaluate(capsys, path, FAST)
+    metadata.write_text(" " * (1 << 20) + text)
+    assert "`input` is damaged" in evaluate(capsys, path, FAST)
+    metadata.unlink()
+    assert "it must hold an array `input`; it holds nothing" in evaluate(capsys, path, FAST)
+
+
+def test_zarr_of_another_size_than_it_says_is_answered(capsys, tmp_path):
+    path = zarr_group(tmp_path, compressors=None)
+    metadata = path / "input" / "zarr.json"
+    said = json.loads(metadata.read_text())
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1, 3, 40]}}
+    metadata.write_text(json.dumps({**said, "chunk_grid": grid}))
+    assert "cannot be read" in evaluate(capsys, path, FAST)
+    grid["configuration"]["chunk_shape"] = [1, 1, 10**14]
+    metadata.write_text(json.dumps({**said, "chunk_grid": grid}))
+    assert "is too large: to evaluate a loss takes" in evaluate(capsys, path, FAST)
+    metadata.write_text(json.dumps({**said, "shape": [4, 10**9, 10**9]}))
+    assert "is too large: to evaluate a loss takes" in evaluate(capsys, path, FAST)
+    metadata.write_text(json.dumps({**said, "shape": [10**15, 3, 40]}))  # of which most is 0
+    assert "losses take 8000000000000000 bytes, and" in evaluate(capsys, path, FAST)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_zarr_may_be_anything(data):
+    pytest.importorskip("zarr")
+    with tempfile.TemporaryDirectory() as folder:
+        version = data.draw(st.sampled_from([2, 3]))
+        path = zarr_group(Path(folder), zarr_format=version)
+        file = data.draw(st.sampled_from(sorted(p for p in path.rglob("*") if p.is_file())))
+        changed = bytearray(file.read_bytes())
+        for at, value in data.draw(st.lists(st.tuples(st.integers(0), st.integers(0, 255)))):
+            changed[at % len(changed)] = value
+        file.write_bytes(changed[: data.draw(st.integers(0, len(changed)))])
+        output = ["--output", f"{folder}/losses.npy", "--json"]
+        assert main(["evaluate", str(path), *FAST, *output]) in (0, 2)
+
+
+def test_a_batch_beyond_the_memory_is_answered(folder, monkeypatch):
+    needed = 5 * 8 * SPIKES.size // 4
+    monkeypatch.setattr(_recording, "_memory", lambda: needed)
+    assert "3 samples at once, is too large" in folder(input=SPIKES)
+    whole(folder([*FAST, "--batch", "1"], input=SPIKES))
+    monkeypatch.setattr(_recording, "_memory", lambda: needed - 1)
+    assert "1 samples at once, is too large" in folder([*FAST, "--batch", "1"], input=SPIKES)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_the_checksum_is_looked_at_whether_or_not_a_run_goes_on(capsys, tmp_path, method):
+    spikes = np.random.default_rng(1).random((8, 300, 300))
+    path, record = tmp_path / "own.npz", tmp_path / "own.SparsityEnforcer.npy.json"
+    path.write_bytes(patched(archive(npy(spikes), method), central=[(16, "<I", 1)]))
+    for _ in range(2):  # once from the start, and once on from what was done
+        assert main(["evaluate", str(path), *FAST, "--batch", "2"]) == 2
+        assert "Bad CRC-32" in capsys.readouterr().err
+        assert json.loads(record.read_text())["done"] == 6
+
+
+UNDER_A_LIMIT = """
+import json, resource, sys
+from spikeloss_xp.cli import main
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB
+first, *others = json.loads(sys.argv[1])
+main(["evaluate", *first, "--json"])  # loads what is loaded once
+before = used()
+(size,) = (int(line.split()[1]) for line in open("/proc/self/status") if "VmSize" in line)
+resource.setrlimit(resource.RLIMIT_AS, (((size >> 10) + 256) << 20,) * 2)
+statuses = [main(["evaluate", *arguments, "--json"]) for arguments in others]
+print(*statuses, (used() - before) >> 10)
+"""
+LARGE = 1 << 29  # bytes, of which a process may have half beyond what it starts with
+SAMPLES = LARGE >> 16
+
+
+def under_a_limit(tmp_path, *runs):
+    """Return exit statuses, the memory that was taken in MiB, and the lines of standard error."""
+    (tmp_path / "small.npz").write_bytes(STORED)
+    arguments = [[tmp_path / "small.npz", *FAST], *runs]
+    program = [sys.executable, "-c", UNDER_A_LIMIT, json.dumps(arguments, default=str)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each takes addresses
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    *statuses, mebibytes = map(int, done.stdout.split("}")[-1].split())
+    return statuses, mebibytes, done.stderr.splitlines()
+
+
+def zeros(shape):
+    return member(header("|u1", shape), b"")
+
+
+def with_a_hole(path, start, size):
+    """Write a file that begins like this, and is then zeros, which take no place on the disk."""
+    path.write_bytes(start)
+    os.truncate(path, len(start) + size)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
+def test_files_larger_than_the_memory_are_evaluated(tmp_path):
+    start = zeros(f"({SAMPLES}, 64, 1024)")
+    folder, deflated, stored = (tmp_path / name for name in ("folder", "deflated.npz", "own.npz"))
+    folder.mkdir()
+    with_a_hole(folder / "input.npy", start, LARGE)
+    with_a_hole(folder / "target.npy", start, LARGE)
+    with zipfile.ZipFile(stored, "w") as file, file.open("input.npy", "w") as out:
+        out.write(start)
+        for _ in range(LARGE >> 24):
+            out.write(bytes(1 << 24))
+    with zipfile.ZipFile(stored) as file:
+        checksum = file.getinfo("input.npy").CRC
+    sums = [(14, "<I", checksum)], [(16, "<I", checksum)]
+    deflated.write_bytes(patched(bomb(start, len(start) + LARGE), *sums))
+    runs = [[path, *FAST] for path in (folder, deflated, stored)] + [
+        [folder, "--loss", "SpikeTime"]
+    ]
+    statuses, mebibytes, said = under_a_limit(tmp_path, *runs)
+    assert said == []
+    assert statuses == [0] * len(runs)
+    assert mebibytes < 128  # a batch, in float32, in what is made of it on the way, and in float64
+    written = sorted(tmp_path.glob("*.npy"))
+    assert len(written) == len(runs) + 1
+    for path in written:
+        if path.name != "small.SparsityEnforcer.npy":
+            losses = np.load(path)
+            assert losses.shape == (SAMPLES,)
+            assert not losses.any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
+def test_no_file_takes_memory_that_it_does_not_fill(tmp_path):
+    large = 0xFFE00000  # nearly 4 GiB, in an archive of a thousandth of that
+    start = zeros(f"(1, 1, {large - len(zeros(f'(1, 1, {large})'))})")
+    files = {
+        "says that it is large": archive(start),
+        "so does the archive": patched(archive(start), central=[(24, "<I", large)]),
+        "is large": bomb(start, large),
+        "has a large header": bomb(b"\x93NUMPY\x02\x00" + struct.pack("<I", large - 12), large),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    folder = tmp_path / "large lengths"
+    folder.mkdir()
+    (folder / "input.npy").write_bytes(npy(SPIKES))
+    with_a_hole(folder / "lengths.npy", zeros(f"(4, {large})"), 4 * large)
+    paths = [*(tmp_path / name for name in files), folder]
+    statuses, mebibytes, said = under_a_limit(tmp_path, *([path, *FAST] for path in paths))
+    assert statuses == [2] * len(paths), said
+    assert all(line.startswith("spikeloss-xp: error: ") for line in said)
+    assert len(said) == len(paths)
+    assert mebibytes < 32

@@ -1,0 +1,397 @@
+"""An evaluation that was stopped goes on, or says why it does not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp.cli import _results, _task, main
+
+RNG = np.random.default_rng(6)
+SPIKES = (RNG.random((12, 3, 40)) < 0.2).astype(np.float32)
+LABEL = RNG.integers(3, size=12)
+EXPECTED = np.asarray([sx.SpikeMax()(SPIKES[i : i + 1], LABEL[i : i + 1]) for i in range(12)])
+
+
+def run(capsys, file, *arguments, loss="SpikeMax"):
+    status = main(["evaluate", str(file), "--loss", loss, "--batch", "3", *map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+def record(folder):
+    return json.loads((folder / "own.SpikeMax.npy.json").read_text())
+
+
+def losses(folder):
+    return np.load(folder / "own.SpikeMax.npy")
+
+
+@pytest.fixture(params=["npz", "compressed", "folder", "zarr"])
+def file(request, tmp_path):
+    """Write spikes and labels in every format."""
+    path = tmp_path / {"folder": "own", "zarr": "own.zarr"}.get(request.param, "own.npz")
+    if request.param == "npz":
+        np.savez(path, input=SPIKES, label=LABEL)
+    elif request.param == "compressed":
+        np.savez_compressed(path, input=SPIKES, label=LABEL)
+    elif request.param == "folder":
+        path.mkdir()
+        np.save(path / "input.npy", SPIKES)
+        np.save(path / "label.npy", LABEL)
+    else:
+        group = pytest.importorskip("zarr").open_group(path, mode="w")
+        group.create_array("input", data=SPIKES, chunks=(5, 3, 40))
+        group.create_array("label", data=LABEL)
+    return path
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Write spikes and labels in one format, for what does not depend on it."""
+    np.savez(tmp_path / "own.npz", input=SPIKES, label=LABEL)
+    return tmp_path / "own.npz"
+
+
+@pytest.fixture
+def stop_in(monkeypatch):
+    """Raise an error in place of a batch, counted from 0."""
+    evaluate = _task.Task.losses
+
+    def stop(batch, error=KeyboardInterrupt):
+        batches = iter(range(99))
+
+        def stopped(*arguments):
+            if next(batches) == batch:
+                raise error
+            return evaluate(*arguments)
+
+        monkeypatch.setattr(_task.Task, "losses", stopped)
+
+    yield stop
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def go_on(monkeypatch):
+    """Count the samples that are evaluated from here on."""
+    evaluate, counted = _task.Task.losses, []
+
+    def count(self, start, stop):
+        counted.extend(range(start, stop))
+        return evaluate(self, start, stop)
+
+    def start():
+        monkeypatch.setattr(_task.Task, "losses", count)
+        return counted
+
+    return start
+
+
+@pytest.mark.parametrize("stopped", [1, 3])
+def test_an_interrupted_run_goes_on_to_the_same_file(
+    capsys, monkeypatch, tmp_path, file, stop_in, stopped
+):
+    assert run(capsys, file)[0] == 0
+    whole = (tmp_path / "own.SpikeMax.npy").read_bytes()
+    np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
+    assert record(tmp_path)["done"] == 12
+    for written in tmp_path.glob("own.SpikeMax.npy*"):
+        written.unlink()
+
+    stop_in(stopped)
+    status, out, err = run(capsys, file)
+    monkeypatch.undo()
+    assert (status, out) == (130, "")
+    assert err == (
+        f"spikeloss-xp: interrupted: {3 * stopped} of 12 samples are done; the same command goes "
+        "on from there\n"
+    )
+    assert record(tmp_path)["done"] == 3 * stopped
+    np.testing.assert_array_equal(np.isnan(losses(tmp_path)), np.arange(12) >= 3 * stopped)
+
+    status, out, _ = run(capsys, file, "--json")
+    assert status == 0
+    assert json.loads(out)["evaluated"] == 12 - 3 * stopped
+    assert (tmp_path / "own.SpikeMax.npy").read_bytes() == whole
+    assert record(tmp_path)["done"] == 12
+
+
+def test_nothing_is_evaluated_twice(capsys, monkeypatch, own, stop_in, go_on):
+    stop_in(2)
+    assert run(capsys, own)[0] == 130
+    monkeypatch.undo()
+    evaluated = go_on()
+    assert run(capsys, own, "--batch", 4)[0] == 0  # batches may be others
+    assert evaluated == list(range(6, 12))
+    status, out, _ = run(capsys, own, "--json")
+    assert (status, len(evaluated)) == (0, 6)
+    said = json.loads(out)
+    assert (said["evaluated"], said["samples_per_second"]) == (0, None)
+    assert said["mean"] == pytest.approx(EXPECTED.mean(), rel=1e-6)
+    assert "all were done before" in run(capsys, own)[1]
+
+
+def test_an_interruption_before_anything_is_done(capsys, monkeypatch, tmp_path, own, stop_in):
+    stop_in(0)
+    status, _, err = run(capsys, own)
+    assert status == 130
+    assert "0 of 12 samples" in err
+    assert list(tmp_path.iterdir()) == [own]
+    monkeypatch.undo()
+    assert run(capsys, own)[0] == 0
+
+
+def test_an_interruption_while_the_file_is_made(capsys, monkeypatch, tmp_path, own):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_results.Results, "_write_nan", interrupt)
+    assert run(capsys, own)[0] == 130
+    monkeypatch.undo()
+    assert record(tmp_path)["done"] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"own.npz", "own.SpikeMax.npy.json"}
+    assert run(capsys, own)[0] == 0
+    np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
+
+
+def test_compare_can_be_interrupted_too(capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spikeloss_xp.cli._compare.reference", interrupt)
+    assert main(["compare", "--backend", "numpy"]) == 130
+    assert capsys.readouterr().err == "spikeloss-xp: interrupted\n"
+
+
+def test_what_was_done_before_an_error_is_kept(capsys, monkeypatch, tmp_path, own, stop_in):
+    label = LABEL.copy()
+    label[7] = 3
+    np.savez(own, input=SPIKES, label=label)
+    status, _, err = run(capsys, own)
+    assert status == 2
+    assert "SpikeMax does not take samples 6 to 8: target must be between 0 and 2" in err
+    assert record(tmp_path)["done"] == 6
+    np.savez(own, input=SPIKES, label=LABEL)  # which is another file now
+    status, _, err = run(capsys, own)
+    assert status == 2
+    assert "was begun otherwise: input {'name': 'own.npz'" in err
+
+
+KILLED = """
+import os, signal, sys
+from spikeloss_xp.cli import _results, _task, main
+_results.SECONDS = float(sys.argv[3])
+evaluate = _task.Task.losses
+def losses(self, start, stop):
+    if start >= 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate(self, start, stop)
+_task.Task.losses = losses
+main(["evaluate", sys.argv[1], "--loss", "SpikeMax", "--batch", "3", "--output", sys.argv[2]])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are ended otherwise on Windows")
+@pytest.mark.parametrize(("seconds", "done"), [(0, 6), (1000, 0)])
+def test_a_killed_run_goes_on_from_its_record(capsys, tmp_path, own, seconds, done):
+    output = tmp_path / "own.SpikeMax.npy"
+    killed = subprocess.run([sys.executable, "-c", KILLED, own, output, str(seconds)])
+    assert killed.returncode == -signal.SIGKILL
+    assert record(tmp_path)["done"] == done
+    status, out, _ = run(capsys, own, "--json")
+    assert status == 0
+    assert json.loads(out)["evaluated"] == 12 - done
+    np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal on Windows")
+def test_the_key_that_interrupts(tmp_path):
+    spikes = np.zeros((100_000, 2, 5), np.uint8)
+    np.savez(tmp_path / "own.npz", input=spikes)
+    command = [sys.executable, "-m", "spikeloss_xp", "evaluate", tmp_path / "own.npz"]
+    command += ["--loss", "SparsityEnforcer", "--batch", "10"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "own.SparsityEnforcer.npy").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "samples are done; the same command goes on from there" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--option", "moving_window=5"], "loss SpikeMax(moving_window=None"),
+        (["--dtype", "float64"], "dtype float32 there and float64 here"),
+        (["--backend", "array_api_strict"], "backend numpy"),
+    ],
+)
+def test_another_evaluation_is_not_mixed_in(capsys, tmp_path, own, arguments, said):
+    if "array_api_strict" in arguments:
+        pytest.importorskip("array_api_strict")
+    assert run(capsys, own)[0] == 0
+    before = (tmp_path / "own.SpikeMax.npy").read_bytes()
+    status, out, err = run(capsys, own, *arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert "Name another --output, or --restart" in err
+    assert (tmp_path / "own.SpikeMax.npy").read_bytes() == before
+    assert run(capsys, own, *arguments, "--restart")[0] == 0
+    assert run(capsys, own, *arguments)[0] == 0
+    assert run(capsys, own)[0] == 2
+
+
+def test_another_version_is_not_mixed_in(capsys, monkeypatch, own):
+    assert run(capsys, own)[0] == 0
+    monkeypatch.setattr("spikeloss_xp.__version__", "99")
+    status, _, err = run(capsys, own)
+    assert status == 2
+    assert "there and 99 here" in err
+
+
+def test_another_file_is_not_mixed_in(capsys, tmp_path, file):
+    assert run(capsys, file)[0] == 0
+    files = [file, file / "input.npy", *(file / "input").rglob("*")]
+    inside = next(path for path in files if path.is_file())
+    stat = inside.stat()
+    os.utime(inside, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    status, _, err = run(capsys, file)
+    assert status == 2
+    assert "'modified'" in err
+    os.utime(inside, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert run(capsys, file)[0] == 0
+    file.rename(file.with_name(f"other{file.suffix}"))
+    arguments = ["--output", tmp_path / "own.SpikeMax.npy"]
+    status, _, err = run(capsys, file.with_name(f"other{file.suffix}"), *arguments)
+    assert status == 2
+    assert "'name'" in err
+
+
+def test_restart_begins_anew(capsys, monkeypatch, tmp_path, own, stop_in, go_on):
+    assert run(capsys, own)[0] == 0
+    stop_in(2)
+    assert run(capsys, own, "--restart")[0] == 130
+    monkeypatch.undo()
+    np.testing.assert_array_equal(np.isnan(losses(tmp_path)), np.arange(12) >= 6)
+    evaluated = go_on()
+    assert run(capsys, own, "--restart")[0] == 0
+    assert evaluated == list(range(12))
+
+
+def test_no_file_but_its_own_is_written_over(capsys, tmp_path, own):
+    mine = tmp_path / "own.SpikeMax.npy"
+    np.save(mine, np.arange(12.0))
+    for more in ([], ["--restart"]):
+        status, _, err = run(capsys, own, *more)
+        assert status == 2
+        assert "exists, and has no record own.SpikeMax.npy.json that says" in err
+    assert (np.load(mine) == np.arange(12.0)).all()
+    mine.unlink()
+    theirs = tmp_path / "own.SpikeMax.npy.json"
+    for text in ('{"command": "other"}', "[1]", "", "{", "[" * 10**5, '"x"', "\0" * 9):
+        theirs.write_text(text)
+        for more in ([], ["--restart"]):
+            status, _, err = run(capsys, own, *more)
+            assert status == 2
+            assert "is not a record of this command" in err
+        assert theirs.read_text() == text
+    assert not mine.exists()
+    status, _, err = run(capsys, own, "--output", tmp_path / "own.npy")
+    assert status == 0
+    linked = tmp_path / "linked.npy"
+    os.symlink(own, linked)
+    assert run(capsys, own, "--output", linked, "--restart")[0] == 2
+    assert np.load(own)["label"].shape == (12,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"done": 13}, "says that 13 are done"),
+        ({"done": -1}, "says that -1 are done"),
+        ({"done": "3"}, "says that 3 are done"),
+        ({"done": True}, "says that True are done"),
+        ({"more": 1}, "it knows of more"),
+        ({"samples": 11}, "samples 11 there and 12 here"),
+        ({"input": None}, "input None there"),
+    ],
+)
+def test_a_record_that_cannot_be_is_answered(capsys, tmp_path, own, changes, message):
+    assert run(capsys, own)[0] == 0
+    path = tmp_path / "own.SpikeMax.npy.json"
+    path.write_text(json.dumps({**record(tmp_path), **changes}))
+    status, _, err = run(capsys, own)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert run(capsys, own, "--restart")[0] == 0
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "other", "long"])
+def test_losses_that_are_not_those_of_the_record_are_answered(capsys, tmp_path, own, damage):
+    assert run(capsys, own)[0] == 0
+    path = tmp_path / "own.SpikeMax.npy"
+    whole = path.read_bytes()
+    match damage:
+        case "gone":
+            path.unlink()
+        case "short":
+            path.write_bytes(whole[:-1])
+        case "other":
+            np.save(path, np.zeros(24, np.float32))
+        case "long":
+            path.write_bytes(whole + b"1")
+    status, _, err = run(capsys, own)
+    assert status == 2
+    assert "is not the file of 12 losses that its record is of" in err
+    assert run(capsys, own, "--restart")[0] == 0
+    assert path.read_bytes() == whole
+
+
+def test_a_disk_that_is_full_is_answered(capsys, monkeypatch, tmp_path, own, stop_in):
+    usage = type("Usage", (), {"free": 95})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    status, _, err = run(capsys, own)
+    assert status == 2
+    assert "12 losses take 96 bytes, and 95 are free" in err
+    monkeypatch.undo()
+    assert run(capsys, own)[0] == 0
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    status, _, err = run(capsys, own, "--restart")
+    assert status == 2
+    assert "cannot be written: [Errno 28] No space left on device" in err
+    monkeypatch.undo()
+    assert run(capsys, own)[0] == 0  # as it was before
+
+
+def test_losses_are_on_the_disk_before_they_count(capsys, monkeypatch, tmp_path, own):
+    events, sync = [], os.fsync
+
+    def watched(file):
+        sync(file)
+        name = os.readlink(f"/proc/self/fd/{file}").removeprefix(str(tmp_path))
+        events.append((name, np.isfinite(losses(tmp_path)).sum() if len(events) > 1 else 0))
+
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("there is no telling which file it is")
+    monkeypatch.setattr(_results, "SECONDS", 0)
+    monkeypatch.setattr("os.fsync", watched)
+    assert run(capsys, own)[0] == 0
+    result, part = "/own.SpikeMax.npy", "/own.SpikeMax.npy.json.part"
+    expected = [(part, 0), (f"{result}.part", 0)]
+    for done in (3, 6, 9, 12, 12):
+        expected += [(result, done), (part, done)]
+    assert events == expected
