@@ -71,6 +71,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
     "abort_on_example_error": True,
+    "capture_repr": (),
     "junit": "gallery.xml",
     "write_computation_times": False,
     "reference_url": {"spikeloss_xp": None},

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from spikeloss_xp.backends import available
 from spikeloss_xp.cli import _source, _task, main
 
 SAMPLES, CLASSES, STEPS = 11, 3, 40
@@ -22,6 +23,7 @@ CLASS_BY_STEP = RNG.integers(CLASSES, size=(SAMPLES, STEPS))
 HOT = RNG.random((SAMPLES, CLASSES)).astype(np.float32)
 LENGTHS = np.asarray([0, 1, 40, 39, 7, 40, 2, 3, 25, 40, 11])
 EYE = np.eye(CLASSES, dtype=bool)
+USABLE = [name for name, info in available().items() if info.usable]
 
 
 def run(capsys, file, loss, *arguments):
@@ -223,19 +225,20 @@ def test_a_zarr_array_in_shards_and_with_chunks_that_were_not_written(capsys, tm
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i8", "u8", "f2", "f8", ">i2"])
-def test_spikes_of_any_dtype(capsys, file, dtype):
+@pytest.mark.parametrize("library", USABLE)
+def test_spikes_of_any_dtype(capsys, file, dtype, library):
     path = file(input=SPIKES.astype(dtype), target=TRAINS.astype(dtype))
-    losses, _ = evaluated(capsys, path, "SpikeTime")
+    losses, _ = evaluated(capsys, path, "SpikeTime", "--backend", library)
     np.testing.assert_allclose(losses, one_by_one(sx.SpikeTime(), SPIKES, TRAINS), rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.float64])
 def test_jax_is_given_no_more_bits_than_it_has(capsys, file, dtype):
     pytest.importorskip("jax")
-    spikes = SPIKES.astype(dtype) * dtype(2**33)
-    path = file(input=spikes, target=np.zeros_like(spikes))
+    spikes, wanted = (trains.astype(dtype) * dtype(2**33) for trains in (SPIKES, TRAINS))
+    path = file(input=spikes, target=wanted)
     losses, _ = evaluated(capsys, path, "SpikeTime", "--backend", "jax")
-    expected = one_by_one(sx.SpikeTime(), spikes, np.zeros_like(spikes))
+    expected = one_by_one(sx.SpikeTime(), spikes, wanted.astype(np.float64))
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 

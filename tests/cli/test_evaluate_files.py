@@ -19,7 +19,7 @@ from damage import LABEL, SPIKES, archive, bomb, header, member, mutants, npy, p
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeloss_xp.cli import _recording, main
+from spikeloss_xp.cli import _recording, _rows, _zarr, main
 
 FAST = ["--loss", "SparsityEnforcer"]
 STORED, DEFLATED = archive(npy(SPIKES)), archive(npy(SPIKES), zipfile.ZIP_DEFLATED)
@@ -324,6 +324,30 @@ def test_zarr_may_be_anything(data):
         file.write_bytes(changed[: data.draw(st.integers(0, len(changed)))])
         output = ["--output", f"{folder}/losses.npy", "--json"]
         assert main(["evaluate", str(path), *FAST, *output]) in (0, 2)
+
+
+def test_what_zarr_reads_at_once(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    made = zarr.create_array(
+        tmp_path / "input", data=SPIKES, chunks=(1, 3, 20), shards=(4, 3, 40), overwrite=True
+    )
+    assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == (1, 3, 20)
+    metadata = tmp_path / "input" / "zarr.json"
+    said = json.loads(metadata.read_text())
+    said["codecs"].append({"name": "crc32c"})  # around the shard, so that all of it is needed
+    metadata.write_text(json.dumps(said))
+    assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == made.shards == (4, 3, 40)
+
+
+@pytest.mark.parametrize("read", [(0, 4), (3, 4)])
+def test_a_file_that_is_cut_short_meanwhile_is_answered(tmp_path, read):
+    path = tmp_path / "input.npy"
+    path.write_bytes(npy(SPIKES))
+    with path.open("rb", buffering=0) as file:
+        rows = _rows.NpyRows(file, "input", path.stat().st_size)
+        os.truncate(path, path.stat().st_size - 1)
+        with pytest.raises(_recording.UsageError, match="`input` ends before its last sample"):
+            rows.read(*read)
 
 
 def test_a_batch_beyond_the_memory_is_answered(folder, monkeypatch):
