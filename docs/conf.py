@@ -10,6 +10,7 @@ from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.errors import ExtensionError
+from sphinx_gallery.sorting import FunctionSortKey
 
 import spikeloss_xp
 
@@ -61,7 +62,16 @@ intersphinx_mapping = {
 }
 intersphinx_timeout = 5
 
+GALLERY = (  # in the order that they are best read in
+    "plot_what_a_loss_sees.py",
+    "plot_spike_pattern.py",
+    "plot_digits.py",
+    "plot_recorded_neurons.py",
+    "plot_large_recording.py",
+    "plot_own_loss.py",
+)
 sphinx_gallery_conf = {
+    "within_subsection_order": FunctionSortKey(GALLERY.index, "GALLERY"),
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_gallery",
     "filename_pattern": r"plot_",

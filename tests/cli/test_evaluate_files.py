@@ -326,6 +326,7 @@ def test_zarr_may_be_anything(data):
         assert main(["evaluate", str(path), *FAST, *output]) in (0, 2)
 
 
+@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")  # the command does too
 def test_what_zarr_reads_at_once(tmp_path):
     zarr = pytest.importorskip("zarr")
     made = zarr.create_array(
