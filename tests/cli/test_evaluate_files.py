@@ -327,6 +327,7 @@ def test_zarr_may_be_anything(data):
 
 
 @pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")  # the command does too
+@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")  # as it is meant to be
 def test_what_zarr_reads_at_once(tmp_path):
     zarr = pytest.importorskip("zarr")
     made = zarr.create_array(
