@@ -30,13 +30,12 @@ class ZarrRows:
     """A Zarr array in a folder; what of it was never written is its fill value."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        codecs = _checked_metadata(folder, f"`{name}`")
+        _check_metadata(folder, f"`{name}`")
         self._array = _zarr().open_array(folder, mode="r")
         self.shape = tuple(int(length) for length in self._array.shape)
         self.dtype = np.dtype(self._array.dtype)
         check_dtype(f"`{name}`", self.dtype)
-        inner, outer = self._array.chunks, self._array.shards or self._array.chunks
-        self.chunk = tuple(int(n) for n in (inner if codecs == ["sharding_indexed"] else outer))
+        self.chunk = tuple(int(length) for length in self._array.chunks)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the samples from `start` to before `stop`."""
@@ -68,8 +67,8 @@ def _zarr() -> Any:
     return zarr
 
 
-def _checked_metadata(folder: Path, what: str) -> list[str]:
-    """Return the names of the codecs of an array, after making sure that zarr may run them."""
+def _check_metadata(folder: Path, what: str) -> None:
+    """Make sure that zarr may open an array, and run the codecs that it names."""
     file = next(folder / name for name in METADATA if (folder / name).is_file())
     if file.stat().st_size > LARGEST_METADATA:
         raise UsageError(f"{what} is damaged: its {file.name} is not that of an array")
@@ -78,29 +77,24 @@ def _checked_metadata(folder: Path, what: str) -> list[str]:
         kind = metadata.get("dtype")
         filters = metadata.get("filters") or []
         codecs = [codec["id"] for codec in (metadata.get("compressor"), *filters) if codec]
-        nested = codecs
     else:
         kind = metadata.get("data_type")
-        codecs = [_name(codec) for codec in metadata.get("codecs", [])]
-        nested = list(_names(metadata.get("codecs", [])))
+        codecs = list(_names(metadata.get("codecs", [])))
     if not isinstance(kind, str):  # of several fields, or an extension of the format
         raise UsageError(f"{what} is not an array of real numbers of up to 64 bits, but {kind}")
     check_dtype(what, np.dtype(kind))
-    for name in nested:
+    for name in codecs:
         if name not in CODECS:
             raise UsageError(f"{what} is encoded by {name!r}, which is not one of {CODECS}")
-    return codecs
-
-
-def _name(codec: Any) -> Any:
-    return codec if isinstance(codec, str) else codec["name"]
 
 
 def _names(codecs: Any) -> Iterator[Any]:
     """Yield the names of codecs, and of those within them."""
     for codec in codecs:
-        yield _name(codec)
-        if not isinstance(codec, str):
-            inside = codec.get("configuration", {})
-            for key in ("codecs", "index_codecs"):
-                yield from _names(inside.get(key, []))
+        if isinstance(codec, str):
+            yield codec
+            continue
+        yield codec["name"]
+        inside = codec.get("configuration", {})
+        for key in ("codecs", "index_codecs"):
+            yield from _names(inside.get(key, []))
