@@ -66,12 +66,8 @@ def _in_blocks(
     def through(cut: Array, matrix: Array) -> Array:
         return matmul(matrix.T, cut) if rest else matmul(cut, matrix)
 
-    if blocks * size == steps:
-        cut = x
-    else:
-        filling = xp.zeros_like(x[..., :1, :] if rest else x[..., :1])
-        filling = xp.broadcast_to(filling, (*batch, blocks * size - steps, *rest))
-        cut = xp.concat([x, filling], axis=axis)
+    whole = blocks * size == steps
+    cut = x if whole else xp.concat([x, _silence(xp, x, blocks * size - steps, axis)], axis=axis)
     cut = xp.reshape(cut, (*batch, blocks, size, *rest))
 
     parts = [_shifted(xp, cut, delay, reverse, axis - 1) for delay in filter.delays]
@@ -85,9 +81,7 @@ def _in_blocks(
 
     joined = parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
     filtered = xp.reshape(through(joined, filter.weights), (*batch, blocks * size, *rest))
-    if blocks * size == steps:
-        return filtered
-    return filtered[..., :steps, :] if rest else filtered[..., :steps]
+    return filtered if whole else _taken(filtered, 0, steps, axis)
 
 
 def _shifted(xp: Namespace, cut: Array, delay: int, reverse: bool, axis: int) -> Array:
@@ -96,14 +90,15 @@ def _shifted(xp: Namespace, cut: Array, delay: int, reverse: bool, axis: int) ->
         return cut
     blocks = cut.shape[axis]
     delay = _smaller(delay, blocks)
-
-    def taken(start: int, stop: int) -> Array:
-        return cut[(..., slice(start, stop), *(slice(None) for _ in range(-1 - axis)))]
-
-    silence = xp.zeros_like(taken(0, delay))
+    silence = xp.zeros_like(_taken(cut, 0, delay, axis))
     if reverse:
-        return xp.concat([taken(delay, blocks), silence], axis=axis)
-    return xp.concat([silence, taken(0, blocks - delay)], axis=axis)
+        return xp.concat([_taken(cut, delay, blocks, axis), silence], axis=axis)
+    return xp.concat([silence, _taken(cut, 0, blocks - delay, axis)], axis=axis)
+
+
+def _taken(x: Array, start: int, stop: int, axis: int) -> Array:
+    """Return what lies from `start` to before `stop` along an axis, counted from the last."""
+    return x[(..., slice(start, stop), *(slice(None) for _ in range(-1 - axis)))]
 
 
 def causal_filter(
@@ -148,9 +143,10 @@ def causal_filter(
     return xp.reshape(filtered, (*x.shape[:-1], blocks * size))[..., :steps]
 
 
-def _silence(xp: Namespace, x: Array, steps: int) -> Array:
+def _silence(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
     """Return so many steps of zeros, placed and sharded as `x` is."""
-    return xp.broadcast_to(xp.zeros_like(x[..., :1]), (*x.shape[:-1], steps))
+    shape = (*x.shape[:axis], steps, *x.shape[axis:][1:])
+    return xp.broadcast_to(xp.zeros_like(_taken(x, 0, 1, axis)), shape)
 
 
 def _smaller(a: int, b: int) -> int:
