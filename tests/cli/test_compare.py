@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import terminal
 
 import spikeloss_xp as sx
 import spikeloss_xp.cli._compare
@@ -238,8 +239,6 @@ def test_as_a_module_and_as_a_script():
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
 @pytest.mark.parametrize("no_colour", [False, True])
 def test_colour_and_progress_on_a_terminal(no_colour):
-    import pty
-
     program = (
         "import sys, spikeloss_xp.cli as cli, spikeloss_xp.cli._compare as compare\n"
         "compare.reference = lambda *a, r=compare.reference: "
@@ -249,21 +248,6 @@ def test_colour_and_progress_on_a_terminal(no_colour):
     environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
     if no_colour:
         environment["NO_COLOR"] = "1"
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=theirs, stderr=theirs, env=environment
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # what Linux answers when the other end has closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
-    assert process.wait() == 1
+    shown = terminal.shown([sys.executable, "-c", program], status=1, env=environment)
     assert b"1 of 1: SparsityEnforcer on numpy" in shown
     assert (b"\033[31mSparsityEnforcer" in shown) != no_colour

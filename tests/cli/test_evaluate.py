@@ -1,7 +1,6 @@
 """The command `evaluate`: its values, where they are written, and what it says."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import terminal
 
 import spikeloss_xp as sx
 from spikeloss_xp.backends import available
@@ -474,24 +474,8 @@ def test_zarr_is_imported_for_zarr_only(tmp_path, file):
 
 def on_a_terminal(arguments, cwd):
     """Run the command with standard error on a terminal, and return what it shows there."""
-    import pty
-
-    ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "spikeloss_xp", "evaluate", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, cwd=cwd)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 4096)
-        except OSError:  # what Linux answers when the other end has closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
-    assert process.wait() == 0
-    return shown
+    return terminal.shown(command, status=0, only_errors=True, cwd=cwd)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
