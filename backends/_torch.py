@@ -1,6 +1,5 @@
 """PyTorch: gradients by its own automatic differentiation."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +7,9 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from spikeloss_xp import _plain
-from spikeloss_xp._kernels import Exponential, blocks
-from spikeloss_xp._plain import Blocks
 from spikeloss_xp._typing import Array, Evaluate, Namespace
 from spikeloss_xp.backends import generic
+from spikeloss_xp.backends._torch_filters import causal_filter, in_function_transform, moving_sum
 from spikeloss_xp.backends.generic import compiled, scope, total, version
 
 __all__ = [
@@ -36,10 +33,8 @@ __all__ = [
 ]
 
 
-SMALL = 1 << 17  # entries up to which the calls take longer than the work
-CACHED = 1 << 18  # entries that are filtered at a time; terms are computed of twice as many
+CACHED = 1 << 19  # entries that a loss is evaluated of at a time
 LARGE = 1 << 20  # entries from which there are parts, and the closed form is worth its calls
-SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is quicker
 
 
 def namespace(library: str) -> Namespace:
@@ -75,12 +70,7 @@ def peek(x: Array) -> np.ndarray | None:
     if type(x) is not torch.Tensor or x.device.type != "cpu" or torch.compiler.is_compiling():
         return None
     values = x.detach()  # within a transform of `torch.func`, this wraps even what was not wrapped
-    return None if _in_function_transform(values) else _as_numpy(values)
-
-
-def _in_function_transform(x: torch.Tensor) -> bool:
-    """Tell whether `torch.func` has wrapped the tensor, for which there is no public question."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return None if in_function_transform(values) else _as_numpy(values)
 
 
 def synchronize(x: Array) -> None:
@@ -94,7 +84,7 @@ def at_a_time(x: Array) -> int | None:
     recorded = torch.is_grad_enabled() and x.requires_grad  # then each part would be a node
     if recorded or not _is_plain(x) or x.device.type != "cpu":
         return None
-    return 2 * CACHED
+    return CACHED
 
 
 def _is_plain(x: torch.Tensor) -> bool:
@@ -102,101 +92,6 @@ def _is_plain(x: torch.Tensor) -> bool:
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     return type(x) in (torch.Tensor, torch.nn.Parameter)
-
-
-def causal_filter(
-    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
-) -> Array:
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
-            return _causal_filter(xp, x, kernel, reverse, axis)
-    return _causal_filter(xp, x, kernel, reverse, axis)
-
-
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
-    if x.device.type != "cpu":  # to which nothing would have to be sent from the host
-        return _by_doubling(xp, x, window, reverse, axis)
-    if window <= SHORT and not torch.compiler.is_compiling() and x.numel() < MANY:
-        return _by_doubling(xp, x, window, reverse, axis)
-    return causal_filter(xp, x, Exponential(math.inf, window), reverse, axis)
-
-
-def _by_doubling(xp: Namespace, x: torch.Tensor, window: int, reverse: bool, axis: int) -> Array:
-    moved = x.movedim(axis, -1)
-    return _plain.moving_sum(xp, moved, window, reverse=reverse).movedim(-1, axis)
-
-
-def _causal_filter(
-    xp: Namespace, x: torch.Tensor, kernel: Array | Exponential, reverse: bool, axis: int
-) -> Array:
-    if not isinstance(kernel, Exponential):
-        return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=x.device)
-    if torch.compiler.is_compiling():
-        settled = map(_settled, kernel)
-        made = _constant(*settled, str(x.dtype).removeprefix("torch."), reverse)
-        moved = made.converted(lambda matrix: matrix.to(x.device))
-        return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse)
-    transformed = torch._C._are_functorch_transforms_active()  # which want another kind of function
-    if x.device.type != "cpu" or x.numel() < SMALL or transformed:
-        return generic.in_blocks(xp, x, kernel, reverse, axis)
-    return _Filter.apply(x, kernel, reverse, axis)  # type: ignore[no-untyped-call]
-
-
-class _Filter(torch.autograd.Function):
-    """The filter of large tensors outside any transform, a part of the batch at a time.
-
-    So what is made on the way stays in a cache, where autograd would make each of it whole. Value
-    and gradient of `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on
-    8e6; on 1e5 they took as long, so `SMALL` lies between. The derivative of a linear
-    operation is the operation itself, and its gradient the adjoint.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, kernel: Exponential, reverse: bool, axis: int
-    ) -> torch.Tensor:
-        ctx.kernel, ctx.reverse, ctx.axis = kernel, reverse, axis
-        xp = array_api_compat.torch
-
-        def run(part: torch.Tensor) -> Array:
-            return generic.in_blocks(xp, part, kernel, reverse, axis)
-
-        filtered: torch.Tensor = generic.piecewise(run, xp, x, axis, CACHED)
-        return filtered
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        xp = array_api_compat.torch
-        filtered = causal_filter(xp, cotangent, ctx.kernel, not ctx.reverse, ctx.axis)
-        return filtered, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
-        xp = array_api_compat.torch
-        filtered: torch.Tensor = causal_filter(xp, tangent, ctx.kernel, ctx.reverse, ctx.axis)
-        return filtered
-
-
-def _settled(number: float) -> float | tuple[int, int]:
-    """Return a number that a compiler may have for a symbol, as constants that it guards."""
-    if isinstance(number, float):
-        return math.inf if number == math.inf else number.as_integer_ratio()
-    known = 0
-    for bit in range(31, -1, -1):
-        if known + (1 << bit) <= number:  # a comparison is decided for good
-            known += 1 << bit
-    return known
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _constant(
-    time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
-) -> Blocks:
-    """Return matrices that serve any duration, which a compiler need not trace the making of."""
-    time_constant = time[0] / time[1] if isinstance(time, tuple) else time
-    kernel = Exponential(time_constant, length, order)
-    return blocks(kernel, None, dtype, reverse=reverse).converted(torch.from_numpy)
 
 
 def value_of(evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:

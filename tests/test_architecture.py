@@ -29,6 +29,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
 LINES = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules()}
 ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "numpy", "torch")}
+FILTERS = {"backends._torch_filters"}  # of an adapter that would be too long with them
 MATHEMATICS = {"_plain", "_layout", "readouts", "criteria", "classifiers", "gradients"} | {
     name for name in TREES if name.partition(".")[0] == "losses"
 }
@@ -65,6 +66,7 @@ LAYERS = (
     {"cli._compare", "cli._evaluate"},
     {"cli"},
     {"__main__"},
+    FILTERS,
     ADAPTERS,  # last: nothing imports them, the registry loads the one that is asked for
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -125,7 +127,11 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 def may_name(name: str) -> str:
     """Return the only framework that a module may name; `slayer` is made of PyTorch modules."""
-    return "torch" if name.partition(".")[0] == "slayer" else name.removeprefix("backends._")
+    return (
+        "torch"
+        if name.partition(".")[0] == "slayer"
+        else name.removeprefix("backends._").removesuffix("_filters")
+    )
 
 
 core = pytest.mark.parametrize("name", [n for n in TREES if n.partition(".")[0] != "backends"])
@@ -177,16 +183,16 @@ def test_layers_hold_no_module_that_is_gone():
     assert set(RANK) == set(TREES)
 
 
-@pytest.mark.parametrize("name", sorted(ADAPTERS))
+@pytest.mark.parametrize("name", sorted(ADAPTERS | FILTERS))
 def test_adapters_stand_on_little_and_not_on_each_other(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs <= {"_kernels", "_plain", "_typing", "backends.generic"}
+    assert needs <= {"_kernels", "_plain", "_typing", "backends.generic", f"{name}_filters"}
 
 
 @core
 def test_adapters_are_reached_through_the_registry_only(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs & (ADAPTERS | {"backends.generic"}) == set()
+    assert needs & (ADAPTERS | FILTERS | {"backends.generic"}) == set()
 
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -238,6 +244,9 @@ PROTOCOL = {
 } | dict.fromkeys(inspect.get_annotations(Adapter))
 
 
+AROUND = FILTERS | {"backends.generic"}  # what an adapter may take over from
+
+
 def provided(name: str) -> dict[str, list[str] | None]:
     """Return what an adapter defines or takes over, and with which parameters, if it says so."""
     found: dict[str, list[str] | None] = {}
@@ -248,9 +257,9 @@ def provided(name: str) -> dict[str, list[str] | None]:
             found[node.name] = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
         elif isinstance(node, ast.Assign):
             found |= {ast.unparse(target): None for target in node.targets}
-        elif isinstance(node, ast.ImportFrom) and node.module == "spikeloss_xp.backends.generic":
-            generic = provided("backends.generic")
-            found |= {alias.name: generic[alias.name] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and own(node.module or "") in AROUND:
+            theirs = provided(own(node.module or ""))
+            found |= {alias.name: theirs[alias.name] for alias in node.names}
     return found
 
 

@@ -1,12 +1,15 @@
 """One row for each loss, one column for each thing PyTorch does to functions."""
 
+import functools
+import math
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends import _torch
+from spikeloss_xp.backends import _torch_filters
 
 # What PyTorch itself loads when it first compiles, or takes a forward derivative.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -88,10 +91,10 @@ def warm():
 
 @pytest.fixture(params=["small", "large"])
 def size(request, monkeypatch):
-    """Run what is differentiated in eager mode once as large tensors are, in parts."""
+    """Run once as large tensors are: in parts, and so in what is compiled."""
     if request.param == "large":
-        monkeypatch.setattr(_torch, "SMALL", 0)
-        monkeypatch.setattr(_torch, "CACHED", 100)
+        monkeypatch.setattr(_torch_filters, "SMALL", 0)
+        monkeypatch.setattr(_torch_filters, "CACHED", 100)
 
 
 @every_loss
@@ -177,12 +180,51 @@ def test_hessian(row):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_compile_the_object_and_its_backward(row):
     case = Case(row)
     compiled = torch.compile(case.loss, fullgraph=True)  # by inductor
     # Its fused sums run in another order.
     case.check(gradient_of(lambda spikes: compiled(spikes, *case.targets)))
     torch.testing.assert_close(compiled(SPIKES, *case.targets), case(SPIKES))
+
+
+@pytest.mark.parametrize("row", ["SpikeTime", "SpikeTime, order 2", "SpikeMax, window"])
+@pytest.mark.usefixtures("size")
+def test_compile_a_transform(row):
+    case = Case(row)
+    tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+
+    @functools.partial(torch.compile, fullgraph=True)  # by inductor, which runs on the memory
+    def run(spikes, tangent):
+        _, slope = torch.func.jvp(case, (spikes,), (tangent,))
+        return torch.func.grad(case)(spikes), slope
+
+    gradient, slope = run(SPIKES, tangent)
+    case.check(gradient)
+    torch.testing.assert_close(slope, torch.sum(gradient_of(case) * tangent))
+
+
+@pytest.mark.parametrize("kernel", [(3.0, 20, 1), (math.inf, 7, 1), (3.0, 20, 2)])
+@pytest.mark.parametrize("shape", [(3, 4, 50), (1, 2000, 50)])
+def test_the_operator_that_a_compiler_calls(kernel, shape):
+    x = torch.rand(shape, generator=torch.manual_seed(1), requires_grad=True)
+    for axis, reverse in ((-1, False), (-1, True), (0, False)):
+        torch.library.opcheck(_torch_filters._opaque_filter, (x, *kernel, reverse, axis))
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.usefixtures("size")
+def test_compile_a_filter_of_any_layout(axis):
+    loss = sx.SpikeTime(3, 20, time_axis=axis, reduction="none")
+
+    def filtered(x):
+        return loss(x, torch.zeros_like(x))
+
+    compiled = torch.compile(filtered, fullgraph=True)
+    wide = torch.rand(30, 40, 50, dtype=torch.float64, generator=torch.manual_seed(1))
+    for x in (wide, wide.permute(2, 0, 1), wide[::2, 1:, ::3], wide.float()):
+        torch.testing.assert_close(compiled(x), filtered(x))
 
 
 @every_loss
@@ -223,6 +265,7 @@ def test_checkpoint(row):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_export(row):
     case = Case(row)
 
@@ -232,6 +275,7 @@ def test_export(row):
 
     exported = torch.export.export(Module(), (SPIKES,))
     torch.testing.assert_close(exported.module()(SPIKES), case(SPIKES))
+    assert "spikeloss_xp" not in exported.graph_module.code  # it runs where this is not installed
 
 
 # With all that a call takes beside the target: lengths for each sample, a mask for each entry.
