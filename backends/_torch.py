@@ -9,7 +9,12 @@ import torch
 
 from spikeloss_xp._typing import Array, Evaluate, Namespace
 from spikeloss_xp.backends import generic
-from spikeloss_xp.backends._torch_filters import causal_filter, in_function_transform, moving_sum
+from spikeloss_xp.backends._torch_filters import (
+    CACHED,
+    causal_filter,
+    in_function_transform,
+    moving_sum,
+)
 from spikeloss_xp.backends.generic import compiled, scope, total, version
 
 __all__ = [
@@ -33,7 +38,6 @@ __all__ = [
 ]
 
 
-CACHED = 1 << 19  # entries that a loss is evaluated of at a time
 LARGE = 1 << 20  # entries from which there are parts, and the closed form is worth its calls
 
 

@@ -14,7 +14,7 @@ from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import generic
 
 SMALL = 1 << 17  # entries up to which the calls take longer than the work
-CACHED = 1 << 18  # entries that are filtered at a time
+CACHED = 1 << 19  # entries that are filtered, and that losses are evaluated of, at a time
 SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is quicker
 
 
