@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from spikeloss_xp import _plain
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import generic
-from spikeloss_xp.backends.generic import at_a_time, value_of, version
+from spikeloss_xp.backends.generic import value_of, version
 
 __all__ = [
     "at_a_time",
@@ -24,6 +25,7 @@ __all__ = [
     "device",
     "devices",
     "from_host",
+    "mapped",
     "moving_sum",
     "namespace",
     "peek",
@@ -35,6 +37,9 @@ __all__ = [
     "value_of",
     "version",
 ]
+
+
+CACHED = 1 << 19  # entries that losses are evaluated of at a time
 
 
 def namespace(library: str) -> Namespace:
@@ -109,6 +114,45 @@ def total(xp: Namespace, x: Array) -> Array:
     return x
 
 
+def at_a_time(x: Array) -> int | None:
+    # What is made while a function is compiled is part of it. Outside, each map would be compiled.
+    compiling = isinstance(jnp.zeros(()), jax.core.Tracer)
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1  # so nothing is sharded
+    return CACHED if compiling and alone else None
+
+
+def mapped(
+    function: Callable[..., Any], whole: tuple[Any, ...], axis: int, parts: list[slice]
+) -> list[Any]:
+    """Evaluate one part after the other.
+
+    Of 8e6 entries, on two CPU cores, `SpikeTime` took 0.6 of the time, losses in windows 0.7 to
+    1.1. Parts of several samples each, and none left over, which would be copied; or else all at
+    once: of single ones it took longer.
+    """
+    leaves, structure = jax.tree.flatten(whole)
+    end, most = parts[-1].stop, parts[0].stop
+    length = next(n for n in range(most, 0, -1) if end % n == 0)
+    if axis != 0 or length == 1:
+        return [function(*whole)]
+    changing = [leaf.shape[0] != 1 for leaf in leaves]
+
+    def run(part: list[Array]) -> tuple[Array, Array | None]:
+        cuts = iter(part)
+        arrays = [next(cuts) if cut else leaf for leaf, cut in zip(leaves, changing, strict=True)]
+        value, divisor = function(*jax.tree.unflatten(structure, arrays))
+        return value, None if divisor is None else jnp.asarray(divisor, value.dtype)
+
+    sums = jax.lax.map(
+        run,
+        [
+            jnp.reshape(leaf, (end // length, length, *leaf.shape[1:]))
+            for leaf in itertools.compress(leaves, changing)
+        ],
+    )
+    return [jax.tree.map(functools.partial(total, jnp), sums)]
+
+
 # Left to its default, a GPU would round the factors to TF32.
 _exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -117,7 +161,7 @@ def causal_filter(
     xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
 ) -> Array:
     if isinstance(kernel, Exponential):
-        return generic.in_blocks(xp, x, kernel, reverse, axis, matmul=_exact)
+        return generic.in_blocks(xp, x, kernel, reverse, axis, matmul=_exact, apart=True)
     return _plain.causal_filter(xp, x, kernel, reverse=reverse, matmul=_exact)
 
 

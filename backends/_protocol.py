@@ -28,6 +28,14 @@ class Adapter(Protocol):
     None, for a one). The value is detached from the graph, and the array stays as it was.
     """
 
+    mapped: Callable[..., list[Any]] | None
+    """Call a function with one part after the other of arrays; None where a loop does as well.
+
+    Called with a function, a tuple of arrays that it takes, nested or None, the axis that the parts
+    are along, and the parts, slices as long as the first but for the last. Returns what the
+    function returned, a sum and what to divide it by, or sums of these over several parts.
+    """
+
     def namespace(self, library: str) -> Namespace:
         """Import the library and return its array API namespace."""
 

@@ -15,7 +15,7 @@ from spikeloss_xp.backends._torch_filters import (
     in_function_transform,
     moving_sum,
 )
-from spikeloss_xp.backends.generic import compiled, scope, total, version
+from spikeloss_xp.backends.generic import compiled, mapped, scope, total, version
 
 __all__ = [
     "at_a_time",
@@ -25,6 +25,7 @@ __all__ = [
     "device",
     "devices",
     "from_host",
+    "mapped",
     "moving_sum",
     "namespace",
     "peek",

@@ -15,6 +15,7 @@ from spikeloss_xp._kernels import Exponential, blocks
 from spikeloss_xp._typing import Array, Evaluate, Namespace
 
 value_and_grad = None  # the standard has no automatic differentiation
+mapped = None
 
 
 def namespace(library: str) -> Namespace:
@@ -98,13 +99,14 @@ def in_blocks(
     reverse: bool,
     axis: int = -1,
     matmul: Callable[[Array, Array], Array] | None = None,
+    apart: bool = False,
 ) -> Array:
     """Filter the last axis, or the first, with matrices made on the host for this duration."""
     dtype = f"float{xp.finfo(x.dtype).bits}"
     made = blocks(kernel, x.shape[axis], dtype, reverse=reverse)
     place = device(x)
     moved = made.converted(lambda matrix: xp.asarray(matrix, device=place))
-    return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse, matmul=matmul)
+    return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse, matmul=matmul, apart=apart)
 
 
 def piecewise(

@@ -42,22 +42,33 @@ def in_blocks(
     axis: int = -1,
     reverse: bool,
     matmul: Matmul | None = None,
+    apart: bool = False,
 ) -> Array:
     """Filter in two levels, along the last axis, -1, or the first, 0.
 
     Time is cut into blocks. Each is a matrix product of itself, of the blocks `delays` before it
     (after it, with `reverse`), and of what is carried to it from the blocks in between: a few sums
     of each block, filtered in the same way with a block for a step, and there a block later.
+    All of these are joined for one product, or multiplied `apart` and added up.
     """
-    matmul = matmul or xp.matmul
+    run = functools.partial(
+        _in_blocks, xp, reverse=reverse, matmul=matmul or xp.matmul, apart=apart
+    )
     if axis == -1:
-        return _in_blocks(xp, x, filter, axis, reverse, matmul)
+        return run(x, filter, axis)
     columns = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
-    return xp.reshape(_in_blocks(xp, columns, filter, -2, reverse, matmul), x.shape)
+    return xp.reshape(run(columns, filter, -2), x.shape)
 
 
 def _in_blocks(
-    xp: Namespace, x: Array, filter: Blocks, axis: int, reverse: bool, matmul: Matmul
+    xp: Namespace,
+    x: Array,
+    filter: Blocks,
+    axis: int,
+    *,
+    reverse: bool,
+    matmul: Matmul,
+    apart: bool,
 ) -> Array:
     batch, steps, rest = x.shape[:axis], x.shape[axis], x.shape[axis:][1:]
     size = filter.weights.shape[-1]
@@ -72,15 +83,22 @@ def _in_blocks(
 
     parts = [_shifted(xp, cut, delay, reverse, axis - 1) for delay in filter.delays]
     if filter.summed is not None and filter.carried is not None:
-        sums = through(cut, filter.summed)
         number = filter.summed.shape[-1]
-        row = xp.reshape(sums, (*batch, blocks * number, *rest))
-        carried = _in_blocks(xp, row, filter.carried, axis, reverse, matmul)
+        sums = xp.reshape(through(cut, filter.summed), (*batch, blocks * number, *rest))
+        carried = _in_blocks(
+            xp, sums, filter.carried, axis, reverse=reverse, matmul=matmul, apart=apart
+        )
         carried = xp.reshape(carried, (*batch, blocks, number, *rest))
         parts.append(_shifted(xp, carried, 1, reverse, axis - 1))
 
-    joined = parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
-    filtered = xp.reshape(through(joined, filter.weights), (*batch, blocks * size, *rest))
+    if apart:
+        ends = [(size * i, size * i + size) for i in range(len(parts))]
+        matrices = [filter.weights[start:end, :] for start, end in ends]
+        filtered = functools.reduce(operator.add, map(through, parts, matrices))
+    else:
+        joined = parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+        filtered = through(joined, filter.weights)
+    filtered = xp.reshape(filtered, (*batch, blocks * size, *rest))
     return filtered if whole else _taken(filtered, 0, steps, axis)
 
 

@@ -17,7 +17,6 @@ from spikeloss_xp import _arrays, _checks, _dispatch, _masks
 from spikeloss_xp._layout import Layout
 from spikeloss_xp._typing import Array, Namespace, Pullback
 from spikeloss_xp.losses import _parts, _reduction
-from spikeloss_xp.losses._parts import Part
 from spikeloss_xp.losses._reduction import Terms
 from spikeloss_xp.readouts import Reading
 
@@ -115,16 +114,15 @@ class Loss(ABC):
         else:
             axis, parts = _parts.along(xp, signal, axes)
 
-        def terms_of(part: Part) -> Terms:
-            return self._terms(xp, *(_parts.cut(x, axis, part) for x in (signal, kept, wanted)))
-
+        whole = signal, kept, wanted
+        terms_of = functools.partial(self._terms, xp)
         if self.reduction == "none":
-            terms = terms_of(None)
+            terms = terms_of(*whole)
             value, to_terms = self._natural(xp, layout, terms.terms)
             to_signal = _reduction.reverse(terms.pullback, to_terms)
         else:
             value, to_signal = _parts.total(
-                xp, self.reduction, signal, axis, parts, terms_of, differentiate=differentiate
+                xp, self.reduction, whole, axis, parts, terms_of, differentiate=differentiate
             )
         return value, _reduction.reverse(to_input, to_all, to_spikes, to_signal)
 

@@ -48,28 +48,35 @@ def cut(x: Any, axis: int, part: Part) -> Any:
 def total(
     xp: Namespace,
     how: str,
-    x: Array,
+    whole: tuple[Any, ...],
     axis: int,
     parts: list[Part],
-    terms_of: Callable[[Part], Terms],
+    terms_of: Callable[..., Terms],
     *,
     differentiate: bool,
 ) -> tuple[Array, Pullback]:
-    """Return the sum or a mean of the terms of all parts, and the pullback to `x`.
+    """Return the sum or a mean of the terms of all parts, and the pullback to the first of `whole`.
 
     With several parts, each is differentiated before the next is evaluated, and nothing of it is
-    kept but its gradient.
+    kept but its gradient. A library that maps a function over them differentiates for itself.
     """
-    if len(parts) == 1:
-        return _reduction.total(xp, how, terms_of(parts[0]), axis)
+    mapped = _dispatch.adapter(xp).mapped
+    if len(parts) == 1 or (mapped and differentiate):
+        return _reduction.total(xp, how, terms_of(*whole), axis)
+    x = whole[0]
     gradient: Any = xp.empty_like(x) if differentiate else None
-    sums = []
-    for part in parts:
-        terms = terms_of(part)
-        sums.append(_reduction.summed(xp, how, terms, axis))
+
+    def summed(*arrays: Any) -> tuple[Array, Array | int | None]:
+        return _reduction.summed(xp, how, terms_of(*arrays), axis)
+
+    def differentiated(part: Part) -> tuple[Array, Array | int | None]:
+        terms = terms_of(*(cut(x, axis, part) for x in whole))
         if differentiate:
             cotangent = xp.reshape(_arrays.constant(xp, x, 1.0), (1,) * terms.terms.ndim)
             gradient[_index(axis, part)] = terms.pullback(cotangent)
+        return _reduction.summed(xp, how, terms, axis)
+
+    sums = mapped(summed, whole, axis, parts) if mapped else list(map(differentiated, parts))
     value, to_sums = _reduction.divided(xp, sums)
 
     def pullback(cotangent: Array) -> Array:

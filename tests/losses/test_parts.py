@@ -79,3 +79,55 @@ def test_nothing_that_the_caller_holds_is_changed(seen):
     sx.value_and_grad(sx.SpikeTime())(spikes, desired)
     np.testing.assert_array_equal((spikes, desired), before)
     assert seen == [BATCH]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "options"),
+    [("sum", example), ("mean", with_everything), ("batchmean", with_everything)],
+)
+@pytest.mark.parametrize("form", EVERY_STEP)
+def test_mapped_parts_are_the_whole(monkeypatch, form, options, reduction):
+    jax = pytest.importorskip("jax")
+    jnp = jax.numpy
+    from spikeloss_xp.backends import _jax
+
+    call = options(FORMS[form])
+    loss = dataclasses.replace(call.loss, reduction=reduction)
+    twice = [np.concatenate([x, x]) for x in (call.spikes, call.target)]  # two parts of the batch
+    each = {"where", "lengths"}
+    given = {n: np.concatenate([x, x]) if n in each else x for n, x in call.options.items()}
+    wanted = sx.value_and_grad(loss)(*twice, **given)
+    with jax.enable_x64(True):
+        monkeypatch.setattr(_jax, "CACHED", call.spikes.size)
+        placed = jax.tree.map(jnp.asarray, (*twice, given))
+
+        def evaluate(spikes, target, options):
+            return sx.value_and_grad(loss)(spikes, target, **options)
+
+        assert "scan" in str(jax.make_jaxpr(evaluate)(*placed))
+        got = jax.jit(evaluate)(*placed)
+    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-12)
+    np.testing.assert_allclose(got[1], wanted[1], rtol=0, atol=1e-12 * np.abs(wanted[1]).max())
+
+
+def test_parts_are_mapped_where_that_pays(monkeypatch):
+    jax = pytest.importorskip("jax")
+    from spikeloss_xp.backends import _jax
+
+    def is_mapped(batch, time_axis=-1):
+        loss = sx.SpikeTime(time_axis=time_axis)
+        shape = (batch, 5, 7) if time_axis else (7, batch, 5)
+        program = jax.make_jaxpr(loss)(*[jax.numpy.zeros(shape)] * 2)
+        return "scan" in str(program)
+
+    monkeypatch.setattr(_jax, "CACHED", 4 * 35)
+    assert [batch for batch in range(1, 20) if is_mapped(batch)] == [8, 9, 10, 12, 14, 15, 16, 18]
+    assert not is_mapped(8, time_axis=0)  # parts would be scattered in memory
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert not is_mapped(8)  # the batch may be spread over the devices
+    monkeypatch.undo()
+    assert not is_mapped(8)
+
+    monkeypatch.setattr(_jax, "CACHED", 4 * 35)
+    monkeypatch.setattr(jax.lax, "map", None)
+    jax.grad(sx.SpikeTime())(*[jax.numpy.zeros((8, 5, 7))] * 2)  # not compiled as a whole

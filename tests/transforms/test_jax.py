@@ -17,6 +17,7 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp
 
 import spikeloss_xp as sx
+from spikeloss_xp.backends import _jax
 
 BATCH, CLASSES, STEPS = 4, 3, 30
 LABELS = np.asarray([0, 2, 1, 2])
@@ -79,7 +80,18 @@ def close(got, expected, rtol):
     np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * np.abs(expected).max())
 
 
+@pytest.fixture(params=["small", "large"])
+def size(request, monkeypatch):
+    """Run what is compiled once as large arrays are, two samples at a time."""
+    if request.param == "large":
+        monkeypatch.setattr(_jax, "CACHED", SPIKES.size // 2)
+    jax.clear_caches()  # equal losses are compiled once
+    yield
+    jax.clear_caches()
+
+
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_jit_of_the_object(case):
     close(jax.jit(case.loss)(case.spikes, *case.targets), case(case.spikes), case.rtol)
     value, gradient = jax.jit(sx.value_and_grad(case.loss))(case.spikes, *case.targets)
@@ -102,6 +114,7 @@ def test_jit_with_the_loss_as_a_static_argument(case):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_grad(case):
     case.check(jax.jit(jax.grad(case.loss))(case.spikes, *case.targets))
 
@@ -120,6 +133,7 @@ def test_vmap_grad(case):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_jvp_and_linearize(case):
     tangent = jnp.asarray(np.random.default_rng(1).normal(size=SPIKES.shape))
     value, slope = jax.jit(lambda s, t: jax.jvp(case, (s,), (t,)))(case.spikes, tangent)
@@ -133,6 +147,7 @@ def test_jvp_and_linearize(case):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_hessian(case):
     hessian, reverse = (
         np.asarray(jax.jit(of(case))(case.spikes)).reshape(SPIKES.size, -1)
@@ -144,6 +159,7 @@ def test_hessian(case):
 
 
 @every_loss
+@pytest.mark.usefixtures("size")
 def test_checkpoint(case):
     case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
 
@@ -177,6 +193,7 @@ OPTIONAL = {
 
 @pytest.mark.parametrize("row", OPTIONAL)
 @pytest.mark.parametrize("x64", [True, False], ids=["x64", "x32"])
+@pytest.mark.usefixtures("size")
 def test_options_compose(row, x64):
     loss, target, weight = OPTIONAL[row]
     options = {**OPTIONS} if weight is None else {**OPTIONS, "weight": weight}
