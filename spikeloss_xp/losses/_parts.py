@@ -81,7 +81,9 @@ def total(
 
     def pullback(cotangent: Array) -> Array:
         nonlocal gradient
-        gradient *= to_sums(cotangent)
+        factor = to_sums(cotangent)
+        if _arrays.peek(factor) != 1:  # a pass over memory that the sum has no need of
+            gradient *= factor
         return gradient
 
     return value, pullback

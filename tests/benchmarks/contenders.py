@@ -83,6 +83,29 @@ def torch_compiled_floor(loss: Any, shape: tuple[int, ...]) -> Run:
     return _backward(compiled, *_torch_arrays(shape)[:2])
 
 
+def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
+    """Only the matrix products that filter the blocks of `SpikeTime`, there and back.
+
+    In parts as large as those that the loss is evaluated in, with the operands in place.
+    """
+    import torch
+
+    from spikeloss_xp._kernels import blocks
+    from spikeloss_xp.backends import _torch_filters
+
+    made = blocks(loss._kernel(), shape[-1], "float32", reverse=False)
+    matrix = torch.from_numpy(made.weights)
+    parts = -(-math.prod(shape) // _torch_filters.CACHED)
+    joined = torch.rand(math.prod(shape) // matrix.shape[1] // parts, matrix.shape[0])
+    filtered = joined @ matrix
+
+    def run() -> None:
+        for _ in range(2 * parts):
+            torch.mm(joined, matrix, out=filtered)
+
+    return run
+
+
 def lava(loss: Any, shape: tuple[int, ...]) -> Run:
     from lava.lib.dl import slayer
 

@@ -26,12 +26,15 @@ class Row:
     others
         How others do it, by name, and how many times as long as ours that should take. A floor is
         less work than what we do: there the number is below 1.
+    kept
+        Whether the allocator keeps all memory that is freed.
     """
 
     loss: Any
     shape: tuple[int, ...]
     ours: Setup
     others: dict[str, tuple[Setup, float]] = field(default_factory=dict)
+    kept: bool = False
 
     @property
     def work(self) -> str:
@@ -48,7 +51,8 @@ class Row:
             contenders.numpy_value: "NumPy, value",
             contenders.numpy_gradient: "NumPy",
         }[self.ours]
-        return f"{type(loss).__name__} {list(self.shape)}{extra}: {how}"
+        kept = ", memory kept" * self.kept
+        return f"{type(loss).__name__} {list(self.shape)}{extra}: {how}{kept}"
 
 
 def time(length: int) -> sx.SpikeTime:
@@ -75,6 +79,7 @@ def rows() -> list[Row]:
     def floor(setup: Setup, multiple: float | None = None) -> dict[str, tuple[Setup, float]]:
         return {"the floor": (setup, 0 if multiple is None else 1 / multiple)}
 
+    products = {"its matrix products": (c.torch_products, 0.0)}
     counts = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
     first = dataclasses.replace(time(100), time_axis=0), (1000, 32, 256)
     of_numpy = (time(100), *rate_losses(None), *rate_losses(100))
@@ -84,6 +89,14 @@ def rows() -> list[Row]:
         Row(time(100), wide, c.torch_eager, lava(10) | conv1d | floor(c.torch_floor, 2.5)),
         Row(time(100), wide, c.torch_compiled, floor(c.torch_floor, 2)),
         Row(time(1000), long, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor, 3)),
+        *(
+            Row(loss, shape, how, floor(c.torch_floor, aim) | products, kept=True)
+            for loss, shape, how, aim in (
+                (time(100), wide, c.torch_eager, 2.5),
+                (time(100), wide, c.torch_compiled, 2),
+                (time(1000), long, c.torch_eager, 3),
+            )
+        ),
         Row(*first, c.torch_eager, {"time moved last": (c.torch_moved, 1)}),
         Row(*first, c.jax_jit, {"time moved last": (c.jax_moved, 1)}),
         *(Row(loss, small, c.torch_eager, lava(12)) for loss in rate_losses(50)),
