@@ -161,7 +161,7 @@ def causal_filter(
     xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
 ) -> Array:
     if isinstance(kernel, Exponential):
-        return generic.in_blocks(xp, x, kernel, reverse, axis, matmul=_exact, apart=True)
+        return generic.in_blocks(xp, x, kernel, reverse, axis, matmul=_exact, way="apart")
     return _plain.causal_filter(xp, x, kernel, reverse=reverse, matmul=_exact)
 
 

@@ -75,7 +75,7 @@ def causal_filter(
         return generic.causal_filter(xp, x, kernel, reverse)
 
     def run(part: Array) -> Array:
-        return generic.in_blocks(xp, part, kernel, reverse, axis, matmul=_matmul)
+        return generic.in_blocks(xp, part, kernel, reverse, axis, matmul=_matmul, way="in place")
 
     return generic.piecewise(run, xp, x, axis, CACHED)
 

@@ -95,7 +95,7 @@ def _in_parts(x: torch.Tensor, kernel: Exponential, reverse: bool, axis: int) ->
     xp = array_api_compat.torch
 
     def run(part: torch.Tensor) -> Array:
-        return generic.in_blocks(xp, part, kernel, reverse, axis)
+        return generic.in_blocks(xp, part, kernel, reverse, axis, way="in place")
 
     filtered: torch.Tensor = generic.piecewise(run, xp, x, axis, CACHED)
     return filtered

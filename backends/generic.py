@@ -99,14 +99,14 @@ def in_blocks(
     reverse: bool,
     axis: int = -1,
     matmul: Callable[[Array, Array], Array] | None = None,
-    apart: bool = False,
+    way: _plain.Way = "joined",
 ) -> Array:
     """Filter the last axis, or the first, with matrices made on the host for this duration."""
     dtype = f"float{xp.finfo(x.dtype).bits}"
     made = blocks(kernel, x.shape[axis], dtype, reverse=reverse)
     place = device(x)
     moved = made.converted(lambda matrix: xp.asarray(matrix, device=place))
-    return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse, matmul=matmul, apart=apart)
+    return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse, matmul=matmul, way=way)
 
 
 def piecewise(

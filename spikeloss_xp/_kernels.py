@@ -165,17 +165,19 @@ def _joined(
     carried: Blocks | None = None,
     spread: np.ndarray | None = None,
 ) -> Blocks:
-    """Return matrices as they are used: below one another, for one product with all of them."""
-    delays, weights = zip(*edges, strict=True)
-    below = weights if spread is None else (*weights, spread)
+    """Return matrices as they are used: below one another, what is carried after the near edge."""
+    delays, (near, *far) = zip(*edges, strict=True)
+    below = [near, *far] if spread is None else [near, spread, *far]
     return Blocks(delays, np.concatenate(below), summed, carried)
 
 
 def _adjoint(made: Blocks) -> Blocks:
     """Return the matrices of the adjoint: each one transposed, and sums and spread exchanged."""
-    size, edges = made.weights.shape[-1], len(made.delays)
-    turned = [made.weights[size * i : size * (i + 1)].T for i in range(edges)]
+    size = made.weights.shape[-1]
+    number = 0 if made.summed is None else made.summed.shape[-1]
+    near, spread, far = np.split(made.weights, [size, size + number])
+    turned = [matrix.T for matrix in np.split(far, len(made.delays) - 1)] if len(far) else []
     if made.carried is None or made.summed is None:
-        return Blocks(made.delays, np.concatenate(turned))
-    summed, spread = np.ascontiguousarray(made.weights[size * edges :].T), made.summed.T
-    return Blocks(made.delays, np.concatenate([*turned, spread]), summed, _adjoint(made.carried))
+        return Blocks(made.delays, np.concatenate([near.T, *turned]))
+    weights = np.concatenate([near.T, made.summed.T, *turned])
+    return Blocks(made.delays, weights, np.ascontiguousarray(spread.T), _adjoint(made.carried))

@@ -6,16 +6,18 @@ already has the floating dtype to compute in.
 """
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from spikeloss_xp._typing import Array, Namespace
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 128  # where matrix products are efficient on the CPUs measured
 
 Matmul = Callable[[Array, Array], Array]
+Way = Literal["joined", "apart", "in place"]
 
 
 class Blocks(NamedTuple):
@@ -42,76 +44,100 @@ def in_blocks(
     axis: int = -1,
     reverse: bool,
     matmul: Matmul | None = None,
-    apart: bool = False,
+    way: Way = "joined",
 ) -> Array:
     """Filter in two levels, along the last axis, -1, or the first, 0.
 
-    Time is cut into blocks. Each is a matrix product of itself, of the blocks `delays` before it
-    (after it, with `reverse`), and of what is carried to it from the blocks in between: a few sums
-    of each block, filtered in the same way with a block for a step, and there a block later.
-    All of these are joined for one product, or multiplied `apart` and added up.
+    Time is cut into blocks. Each is a matrix product of itself, of what is carried to it from the
+    blocks between the near and the far edge of the kernel, and of the blocks `delays` before it
+    (after it, with `reverse`). What is carried are a few sums of each block, filtered in the same
+    way with a block for a step, and there a block later.
     """
-    run = functools.partial(
-        _in_blocks, xp, reverse=reverse, matmul=matmul or xp.matmul, apart=apart
-    )
     if axis == -1:
-        return run(x, filter, axis)
+        return _Time(xp, axis, reverse, matmul or xp.matmul, way).filtered(x, filter)
     columns = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
-    return xp.reshape(run(columns, filter, -2), x.shape)
+    time = _Time(xp, -2, reverse, matmul or xp.matmul, way)
+    return xp.reshape(time.filtered(columns, filter), x.shape)
 
 
-def _in_blocks(
-    xp: Namespace,
-    x: Array,
-    filter: Blocks,
-    axis: int,
-    *,
-    reverse: bool,
-    matmul: Matmul,
-    apart: bool,
-) -> Array:
-    batch, steps, rest = x.shape[:axis], x.shape[axis], x.shape[axis:][1:]
-    size = filter.weights.shape[-1]
-    blocks = -(-steps // size)
+class _Time(NamedTuple):
+    """Where the steps are, counted from the last axis, and which way to go from there."""
 
-    def through(cut: Array, matrix: Array) -> Array:
-        return matmul(matrix.T, cut) if rest else matmul(cut, matrix)
+    xp: Namespace
+    axis: int
+    reverse: bool
+    matmul: Matmul
+    way: Way
 
-    whole = blocks * size == steps
-    cut = x if whole else xp.concat([x, _silence(xp, x, blocks * size - steps, axis)], axis=axis)
-    cut = xp.reshape(cut, (*batch, blocks, size, *rest))
+    def filtered(self, x: Array, filter: Blocks) -> Array:
+        xp, axis = self.xp, self.axis
+        batch, steps, rest = x.shape[:axis], x.shape[axis], x.shape[axis:][1:]
+        size = filter.weights.shape[-1]
+        blocks = -(-steps // size)
 
-    parts = [_shifted(xp, cut, delay, reverse, axis - 1) for delay in filter.delays]
-    if filter.summed is not None and filter.carried is not None:
-        number = filter.summed.shape[-1]
-        sums = xp.reshape(through(cut, filter.summed), (*batch, blocks * number, *rest))
-        carried = _in_blocks(
-            xp, sums, filter.carried, axis, reverse=reverse, matmul=matmul, apart=apart
-        )
-        carried = xp.reshape(carried, (*batch, blocks, number, *rest))
-        parts.append(_shifted(xp, carried, 1, reverse, axis - 1))
+        filling = blocks * size - steps
+        cut = xp.concat([x, _silence(xp, x, filling, axis)], axis=axis) if filling else x
+        cut = xp.reshape(cut, (*batch, blocks, size, *rest))
+        near, far = [(cut, 0)], [(cut, delay) for delay in filter.delays[1:]]
+        if filter.summed is not None and filter.carried is not None:
+            number = filter.summed.shape[-1]
+            sums = self._through(cut, filter.summed)
+            sums = xp.reshape(sums, (*batch, blocks * number, *rest))
+            carried = self.filtered(sums, filter.carried)
+            near.append((xp.reshape(carried, (*batch, blocks, number, *rest)), 1))
 
-    if apart:
-        ends = [(size * i, size * i + size) for i in range(len(parts))]
-        matrices = [filter.weights[start:end, :] for start, end in ends]
-        filtered = functools.reduce(operator.add, map(through, parts, matrices))
-    else:
-        joined = parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
-        filtered = through(joined, filter.weights)
-    filtered = xp.reshape(filtered, (*batch, blocks * size, *rest))
-    return filtered if whole else _taken(filtered, 0, steps, axis)
+        filtered = self._products(near, far, filter.weights)
+        filtered = xp.reshape(filtered, (*batch, blocks * size, *rest))
+        return _taken(filtered, 0, steps, axis) if filling else filtered
 
+    def _products(
+        self, near: list[tuple[Array, int]], far: list[tuple[Array, int]], weights: Array
+    ) -> Array:
+        """Return the sum of the products of blocks, each a delay later, with their weights.
 
-def _shifted(xp: Namespace, cut: Array, delay: int, reverse: bool, axis: int) -> Array:
-    """Return each block's predecessor by `delay`, or its successor: silence where there is none."""
-    if delay == 0:
-        return cut
-    blocks = cut.shape[axis]
-    delay = _smaller(delay, blocks)
-    silence = xp.zeros_like(_taken(cut, 0, delay, axis))
-    if reverse:
-        return xp.concat([_taken(cut, delay, blocks, axis), silence], axis=axis)
-    return xp.concat([silence, _taken(cut, 0, blocks - delay, axis)], axis=axis)
+        The weights are below one another. So near and far are joined, for one product; or there is
+        one of each, and they are added up, which took 0.8 to 1.1 of the time where a compiler joins
+        number by number; or that of the far ones is added in place, which took 0.8 to 1.
+        """
+        starts = [0, *itertools.accumulate(x.shape[self.axis] for x, _ in (*near, *far))]
+
+        def product(start: int, *terms: tuple[Array, int]) -> Array:
+            parts = [self._later(x, delay) for x, delay in terms]
+            joined = parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=self.axis)
+            end = start + joined.shape[self.axis]
+            return self._through(joined, weights[start:end, :])
+
+        if self.way == "joined":
+            return product(0, *near, *far)
+        if self.way == "apart":
+            return functools.reduce(operator.add, map(product, starts, (*near, *far)))
+        total = product(0, *near)
+        for start, (x, delay) in zip(starts[len(near) :], far, strict=False):
+            self._add_later(total, product(start, (x, 0)), delay)
+        return total
+
+    def _through(self, cut: Array, matrix: Array) -> Array:
+        return self.matmul(cut, matrix) if self.axis == -1 else self.matmul(matrix.T, cut)
+
+    def _later(self, cut: Array, delay: int) -> Array:
+        """Move blocks by a delay: silence comes to where there was none before."""
+        if delay == 0:
+            return cut
+        axis, blocks = self.axis - 1, cut.shape[self.axis - 1]
+        delay = _smaller(delay, blocks)
+        silence = self.xp.zeros_like(_taken(cut, 0, delay, axis))
+        if self.reverse:
+            return self.xp.concat([_taken(cut, delay, blocks, axis), silence], axis=axis)
+        return self.xp.concat([silence, _taken(cut, 0, blocks - delay, axis)], axis=axis)
+
+    def _add_later(self, total: Array, cut: Array, delay: int) -> None:
+        """Add blocks that are moved by a delay, in place."""
+        axis, blocks = self.axis - 1, cut.shape[self.axis - 1]
+        delay = _smaller(delay, blocks)
+        late, early = (delay, blocks), (0, blocks - delay)
+        to, of = (early, late) if self.reverse else (late, early)
+        changed = _taken(total, *to, axis)
+        changed += _taken(cut, *of, axis)
 
 
 def _taken(x: Array, start: int, stop: int, axis: int) -> Array:

@@ -106,6 +106,22 @@ def test_windows_are_what_doubling_makes_of_them(backend, window, reverse):
     np.testing.assert_array_equal(backend.numpy(got), backend.numpy(wanted))
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("steps", [20, 70, 700])
+@pytest.mark.parametrize("kernel", [(5, 20), (20, 100), (math.inf, 64), (20, 100, 2), (0.2, 500)])
+def test_the_ways_to_add_up_products_of_blocks_agree(kernel, steps, axis):
+    x = np.random.default_rng(12).normal(size=(steps, 3) if axis == 0 else (3, steps))
+    taps = Exponential(*kernel).taps()
+    for reverse in (False, True):
+        rows = (x.T if axis == 0 else x)[:, :: -1 if reverse else 1]
+        direct = np.stack([np.convolve(row, taps)[:steps] for row in rows])
+        direct = direct[:, :: -1 if reverse else 1]
+        for way in ("joined", "apart", "in place"):
+            got = generic.in_blocks(np, x, Exponential(*kernel), reverse, axis, way=way)
+            assert got.shape == x.shape
+            np.testing.assert_allclose(got.T if axis == 0 else got, direct, rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize(
     ("steps", "length", "time_constant"),
     [(10**6, 1000, 100), (10**5, 10**4, 5000), (10**5, 10**4, math.inf)],
