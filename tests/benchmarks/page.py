@@ -10,23 +10,29 @@ from timing import seconds
 TEXT = """# Benchmarks
 
 How long the losses take, next to what else could be used and to a floor. Each line was measured
-side by side, in a process of its own: in every round each contender ran once, and the number is the
-median over the rounds of the ratio of their times. So above 1, ours is faster. A floor is less than
-the whole work: `SpikeTime` without its filter. Value and gradient are meant unless the line says
-otherwise, of float32 spikes. The last column is what we want to reach.
+side by side, in a process of its own: in every round each contender ran once, after a run that was
+not timed, and the number is the median over the rounds of the ratio of their times. So above 1,
+ours is faster. A floor is less than the whole work: `SpikeTime` without its filter. Value and
+gradient are meant unless the line says otherwise, of float32 spikes. The last column is what we
+want to reach.
 
-Each process starts with memory at hand, as a training run has after some steps: where each page of
-a tensor has to be asked of the system first, everything here takes longer, and ratios shrink.
+Large tensors wait for memory: the allocator of the C library gives back what is freed, and each
+page of it has to be asked for again. Each process starts with 32 MB allocated and freed, after which
+the allocator keeps about twice as much, as in a training run after some steps. Where the line says
+"memory kept" it keeps everything, so that nobody waits, and a floor is its arithmetic alone.
 
-What bounds the rows that were missed, as measured on the same machine. Small tensors: calls. An
-evaluation of `SpikeMax` is 29 operations of PyTorch, of 2 to 5 µs each whatever the size, and as
-long again backward. Large tensors, compiled: copies. The compilers of PyTorch and JAX write the
-blocks of time, side by side with what is carried to them, one number at a time, which is about a
-third of the time, and then take the product. Eager PyTorch does it in parts that stay in a cache.
+What bounds the rows that were missed, as measured on the same machine:
 
-A global loss on [32, 256, 1000] reads the spikes once and writes a gradient as large, in a few
-milliseconds that two threads share. Those rows moved from 1.4 to 1 / 2.8 between runs on this
-machine, with the same code, so they tell little.
+- Large tensors, memory kept: arithmetic. The matrix products that filter the blocks are in the table,
+  alone; together with the floor they are most of the time. Of the rest, half is to put blocks side by
+  side. For 10,000 steps the products with the sums of the blocks, which are not in that line, take as
+  long again, and all of them together three times the floor.
+- Small tensors: calls. An evaluation of `SpikeMax` on [256, 10, 100] is 29 operations of PyTorch, and
+  33 backward, of 1 to 3 µs each whatever the size. lava-dl's, which is infinite where the labelled
+  neuron is silent and checks no label, is 8 and 17.
+- JAX: copies. XLA writes the blocks of time that are moved by a delay one number at a time, and asks
+  for the memory of the filtered trains at each run. The row moved from 17 to 21 between runs of the
+  same code.
 
 {machine}.
 
