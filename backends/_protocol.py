@@ -32,8 +32,9 @@ class Adapter(Protocol):
     """Call a function with one part after the other of arrays; None where a loop does as well.
 
     Called with a function, a tuple of arrays that it takes, nested or None, the axis that the parts
-    are along, and the parts, slices as long as the first but for the last. Returns what the
-    function returned, a sum and what to divide it by, or sums of these over several parts.
+    are along, and the parts, slices as long as the first but for the last. The function returns
+    what a part sums up to, and what to divide it by, and the gradient of the first of the arrays or
+    None. Returns a list of such sums, each of one part or of several, and the whole gradient.
     """
 
     def namespace(self, library: str) -> Namespace:
@@ -82,11 +83,14 @@ class Adapter(Protocol):
         None for all.
         """
 
-    def value_of(self, evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
-        """Return the first of ``evaluate(x)``, a value and its pullback in closed form.
+    def value_of(
+        self, evaluate: Evaluate, x: Array, options: dict[str, Any], held: tuple[Any, ...]
+    ) -> Array:
+        """Return the first of ``evaluate(x, **options)``, a value and its pullback in closed form.
 
-        A library that records operations for its automatic differentiation may record all of them
-        as one, with that pullback; `others` are what else the value may depend on.
+        A library that differentiates automatically may take that pullback for the derivative with
+        respect to `x`. The value may depend on the arrays among the options too, and on those that
+        are `held`. Without a pullback it comes of ``evaluate(x, **options, differentiate=False)``.
         """
 
     def causal_filter(

@@ -1,5 +1,6 @@
 """PyTorch: gradients by its own automatic differentiation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -99,11 +100,13 @@ def _is_plain(x: torch.Tensor) -> bool:
     return type(x) in (torch.Tensor, torch.nn.Parameter)
 
 
-def value_of(evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
+def value_of(evaluate: Evaluate, x: Array, options: dict[str, Any], held: tuple[Any, ...]) -> Array:
+    others = [*options.values(), *held]
     tensors = [other for other in others if isinstance(other, torch.Tensor)]
     if _is_plain(x) and x.numel() >= LARGE and _wants_gradient_only(x, tensors):
-        return _ClosedForm.apply(evaluate, x, *tensors)  # type: ignore[no-untyped-call]
-    return generic.value_of(evaluate, x, others)
+        bound = functools.partial(evaluate, **options)
+        return _ClosedForm.apply(bound, x, *tensors)  # type: ignore[no-untyped-call]
+    return generic.value_of(evaluate, x, options, held)
 
 
 def _wants_gradient_only(x: torch.Tensor, others: list[torch.Tensor]) -> bool:
@@ -139,7 +142,7 @@ class _ClosedForm(torch.autograd.Function):
         further = torch.is_grad_enabled()  # the gradient is to be differentiated in its turn
         if further or _is_batched(cotangent):
             with torch.enable_grad():
-                value = generic.value_of(ctx.evaluate, x, ())
+                value, _ = ctx.evaluate(x, differentiate=False)
                 (gradient,) = torch.autograd.grad(value, x, cotangent, create_graph=further)
         else:
             pullback, ctx.pullback = ctx.pullback, None

@@ -75,8 +75,8 @@ def at_a_time(x: Array) -> int | None:
     return None
 
 
-def value_of(evaluate: Evaluate, x: Array, others: tuple[Any, ...]) -> Array:
-    value, _ = evaluate(x, differentiate=False)
+def value_of(evaluate: Evaluate, x: Array, options: dict[str, Any], held: tuple[Any, ...]) -> Array:
+    value, _ = evaluate(x, **options, differentiate=False)
     return value
 
 

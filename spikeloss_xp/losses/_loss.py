@@ -76,13 +76,10 @@ class Loss(ABC):
             elsewhere a label or length out of range makes the terms of its sample NaN.
         """
         adapter = _dispatch.adapter(_dispatch.namespace(input))
-        evaluate = functools.partial(
-            self._evaluate, target=target, where=where, lengths=lengths, weight=weight
-        )
+        options = {"target": target, "where": where, "lengths": lengths, "weight": weight}
         if not self._closed:
-            return evaluate(input, differentiate=False)[0]
-        others = target, where, lengths, weight, *self._held()
-        return adapter.value_of(evaluate, input, others)
+            return self._evaluate(input, **options, differentiate=False)[0]
+        return adapter.value_of(self._evaluate, input, options, self._held())
 
     def forward(self, input: Array, target: Any, **options: Any) -> Array:
         """Return the value of the loss: the same as calling it."""

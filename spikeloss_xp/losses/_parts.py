@@ -5,6 +5,7 @@ hand, where each would otherwise go through memory and, as often as not, have th
 On two CPU cores, of 8e6 entries in windows of 100, value and gradient took 0.6 of the time or less.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -58,25 +59,22 @@ def total(
     """Return the sum or a mean of the terms of all parts, and the pullback to the first of `whole`.
 
     With several parts, each is differentiated before the next is evaluated, and nothing of it is
-    kept but its gradient. A library that maps a function over them differentiates for itself.
+    kept but its gradient.
     """
-    mapped = _dispatch.adapter(xp).mapped
-    if len(parts) == 1 or (mapped and differentiate):
+    if len(parts) == 1:
         return _reduction.total(xp, how, terms_of(*whole), axis)
     x = whole[0]
-    gradient: Any = xp.empty_like(x) if differentiate else None
 
-    def summed(*arrays: Any) -> tuple[Array, Array | int | None]:
-        return _reduction.summed(xp, how, terms_of(*arrays), axis)
+    def summed(*arrays: Any) -> tuple[Any, Array | None]:
+        terms = terms_of(*arrays)
+        sums = _reduction.summed(xp, how, terms, axis)
+        if not differentiate:
+            return sums, None
+        cotangent = xp.reshape(_arrays.constant(xp, x, 1.0), (1,) * terms.terms.ndim)
+        return sums, terms.pullback(cotangent)
 
-    def differentiated(part: Part) -> tuple[Array, Array | int | None]:
-        terms = terms_of(*(cut(x, axis, part) for x in whole))
-        if differentiate:
-            cotangent = xp.reshape(_arrays.constant(xp, x, 1.0), (1,) * terms.terms.ndim)
-            gradient[_index(axis, part)] = terms.pullback(cotangent)
-        return _reduction.summed(xp, how, terms, axis)
-
-    sums = mapped(summed, whole, axis, parts) if mapped else list(map(differentiated, parts))
+    run = _dispatch.adapter(xp).mapped or functools.partial(_one_by_one, xp)
+    sums, gradient = run(summed, whole, axis, parts)
     value, to_sums = _reduction.divided(xp, sums)
 
     def pullback(cotangent: Array) -> Array:
@@ -87,6 +85,24 @@ def total(
         return gradient
 
     return value, pullback
+
+
+def _one_by_one(
+    xp: Namespace,
+    function: Callable[..., Any],
+    whole: tuple[Any, ...],
+    axis: int,
+    parts: list[Part],
+) -> tuple[list[Any], Any]:
+    """Return what parts sum up to, and the gradient, whose parts are written where they belong."""
+    sums, gradient = [], None
+    for part in parts:
+        sums_of_part, slope = function(*(cut(x, axis, part) for x in whole))
+        sums.append(sums_of_part)
+        if slope is not None:
+            gradient = xp.empty_like(whole[0]) if gradient is None else gradient
+            gradient[_index(axis, part)] = slope
+    return sums, gradient
 
 
 def _index(axis: int, part: Part) -> tuple[Any, ...]:

@@ -17,22 +17,21 @@ gradient are meant unless the line says otherwise, of float32 spikes. The last c
 want to reach.
 
 Large tensors wait for memory: the allocator of the C library gives back what is freed, and each
-page of it has to be asked for again. Each process starts with 32 MB allocated and freed, after which
-the allocator keeps about twice as much, as in a training run after some steps. Where the line says
-"memory kept" it keeps everything, so that nobody waits, and a floor is its arithmetic alone.
+page of it has to be asked for again. Each process starts with 32 MB allocated and freed, after
+which the allocator keeps about twice as much, as in a training run after some steps. Where the line
+says "memory kept" it keeps everything, so that nobody waits, and a floor is its arithmetic alone.
 
 What bounds the rows that were missed, as measured on the same machine:
 
-- Large tensors, memory kept: arithmetic. The matrix products that filter the blocks are in the table,
-  alone; together with the floor they are most of the time. Of the rest, half is to put blocks side by
-  side. For 10,000 steps the products with the sums of the blocks, which are not in that line, take as
-  long again, and all of them together three times the floor.
-- Small tensors: calls. An evaluation of `SpikeMax` on [256, 10, 100] is 29 operations of PyTorch, and
-  33 backward, of 1 to 3 µs each whatever the size. lava-dl's, which is infinite where the labelled
-  neuron is silent and checks no label, is 8 and 17.
-- JAX: copies. XLA writes the blocks of time that are moved by a delay one number at a time, and asks
-  for the memory of the filtered trains at each run. The row moved from 17 to 21 between runs of the
-  same code.
+- Large tensors, memory kept: arithmetic. The matrix products that filter the blocks are in the
+  table, alone; together with the floor they are most of the time. Of the rest, half is to put blocks
+  side by side. For 10,000 steps the products with the sums of the blocks, which are not in that
+  line, take as long again, and all of them together three times the floor.
+- Small tensors: calls. An evaluation of `SpikeMax` on [256, 10, 100] is 29 operations of PyTorch,
+  and 33 backward, of 1 to 3 µs each whatever the size. lava-dl's, which is infinite where the
+  labelled neuron is silent and checks no label, is 8 and 17.
+- JAX against its floor: the same arithmetic, and memory. The floor takes 3 ms or 12, by whether the
+  pages of its gradient are at hand.
 
 {machine}.
 

@@ -99,15 +99,23 @@ def test_mapped_parts_are_the_whole(monkeypatch, form, options, reduction):
     wanted = sx.value_and_grad(loss)(*twice, **given)
     with jax.enable_x64(True):
         monkeypatch.setattr(_jax, "CACHED", call.spikes.size)
+        monkeypatch.setattr(_jax, "LARGE", 0)
         placed = jax.tree.map(jnp.asarray, (*twice, given))
 
-        def evaluate(spikes, target, options):
+        def native(spikes, target, options):
             return sx.value_and_grad(loss)(spikes, target, **options)
 
-        assert "scan" in str(jax.make_jaxpr(evaluate)(*placed))
-        got = jax.jit(evaluate)(*placed)
-    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-12)
-    np.testing.assert_allclose(got[1], wanted[1], rtol=0, atol=1e-12 * np.abs(wanted[1]).max())
+        def closed(spikes, target, options):
+            return jax.value_and_grad(loss)(spikes, target, **options)
+
+        found = []
+        for evaluate, maps in ((native, 2), (closed, 1)):  # value and gradient, or both at once
+            assert str(jax.make_jaxpr(evaluate)(*placed)).count("scan[") == maps
+            found.append(jax.jit(evaluate)(*placed))
+    atol = 1e-12 * np.abs(wanted[1]).max()
+    for value, gradient in found:
+        np.testing.assert_allclose(value, wanted[0], rtol=1e-12)
+        np.testing.assert_allclose(gradient, wanted[1], rtol=0, atol=atol)
 
 
 def test_parts_are_mapped_where_that_pays(monkeypatch):
@@ -117,10 +125,13 @@ def test_parts_are_mapped_where_that_pays(monkeypatch):
     def is_mapped(batch, time_axis=-1):
         loss = sx.SpikeTime(time_axis=time_axis)
         shape = (batch, 5, 7) if time_axis else (7, batch, 5)
+        jax.clear_caches()  # equal functions are traced once
         program = jax.make_jaxpr(loss)(*[jax.numpy.zeros(shape)] * 2)
         return "scan" in str(program)
 
     monkeypatch.setattr(_jax, "CACHED", 4 * 35)
+    assert not is_mapped(8)  # small arrays stay in a cache as they are
+    monkeypatch.setattr(_jax, "LARGE", 0)
     assert [batch for batch in range(1, 20) if is_mapped(batch)] == [8, 9, 10, 12, 14, 15, 16, 18]
     assert not is_mapped(8, time_axis=0)  # parts would be scattered in memory
     monkeypatch.setattr(jax, "device_count", lambda: 2)
@@ -129,5 +140,32 @@ def test_parts_are_mapped_where_that_pays(monkeypatch):
     assert not is_mapped(8)
 
     monkeypatch.setattr(_jax, "CACHED", 4 * 35)
+    monkeypatch.setattr(_jax, "LARGE", 0)
     monkeypatch.setattr(jax.lax, "map", None)
     jax.grad(sx.SpikeTime())(*[jax.numpy.zeros((8, 5, 7))] * 2)  # not compiled as a whole
+
+
+def test_what_else_has_a_gradient_is_differentiated_by_jax(monkeypatch):
+    jax = pytest.importorskip("jax")
+    from spikeloss_xp.backends import _jax
+
+    monkeypatch.setattr(_jax, "CACHED", 80)
+    monkeypatch.setattr(_jax, "LARGE", 0)
+    loss, weight = sx.SpikeMoid(7), np.asarray([0.5, 1, 2, 0.25])
+    spikes, hot = np.random.default_rng(0).uniform(size=(2, 8, 4, 5))
+    hot = hot[..., 0]
+
+    with jax.enable_x64(True):
+        arrays = tuple(map(jax.numpy.asarray, (spikes, hot, weight)))
+
+        def whole(*arrays):
+            return loss._evaluate(*arrays[:2], weight=arrays[2], differentiate=False)[0]
+
+        def parts(*arrays):
+            return loss(*arrays[:2], weight=arrays[2])
+
+        for numbers in ((0,), (1,), (2,), (0, 1, 2)):
+            got = jax.jit(jax.grad(parts, argnums=numbers))(*arrays)
+            wanted = jax.grad(whole, argnums=numbers)(*arrays)
+            for some, others in zip(got, wanted, strict=True):
+                np.testing.assert_allclose(some, others, rtol=1e-12)

@@ -85,6 +85,7 @@ def size(request, monkeypatch):
     """Run what is compiled once as large arrays are, two samples at a time."""
     if request.param == "large":
         monkeypatch.setattr(_jax, "CACHED", SPIKES.size // 2)
+        monkeypatch.setattr(_jax, "LARGE", 0)
     jax.clear_caches()  # equal losses are compiled once
     yield
     jax.clear_caches()
@@ -165,6 +166,7 @@ def test_checkpoint(case):
 
 
 @pytest.mark.parametrize("row", [row for row, (_, target) in ROWS.items() if target is LABELS])
+@pytest.mark.usefixtures("size")
 def test_a_bad_label_in_a_trace_gives_nan(row):
     loss, _ = ROWS[row]
     spikes, bad = jnp.asarray(SPIKES), jnp.asarray([0, CLASSES, 1, 2])
