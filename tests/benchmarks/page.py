@@ -24,8 +24,8 @@ says "memory kept" it keeps everything, so that nobody waits, and a floor is its
 What bounds the rows that were missed, as measured on the same machine:
 
 - Large tensors, memory kept: arithmetic. The matrix products that filter the blocks are in the
-  table, alone; together with the floor they are most of the time. Of the rest, half is to put blocks
-  side by side. For 10,000 steps the products with the sums of the blocks, which are not in that
+  table, alone; together with the floor they are most of the time. Of the rest, half is to put
+  blocks side by side. For 10,000 steps the products with the sums of the blocks, which are not in that
   line, take as long again, and all of them together three times the floor.
 - Small tensors: calls. An evaluation of `SpikeMax` on [256, 10, 100] is 29 operations of PyTorch,
   and 33 backward, of 1 to 3 µs each whatever the size. lava-dl's, which is infinite where the
