@@ -87,6 +87,10 @@ PYTORCH = (
         "the same for durations that change", "at most three compilations", "CPU",
         ("compile_does_not_recompile_for_each_duration",),
     ),
+    Transform(
+        "`torch.func.grad` and `jvp` inside of `torch.compile`", "yes", "CPU",
+        ("compile_a_transform",),
+    ),
     Transform("`torch.utils.checkpoint`", "yes", "CPU", ("checkpoint",)),
     Transform("`torch.export`", "yes", "CPU", ("export",)),
     Transform(
@@ -198,7 +202,9 @@ Under `torch.compile(fullgraph=True)` labels, masks, lengths and weights have to
 compiler does not follow a NumPy array or a Python list into one.
 
 Of large tensors, `backward` uses the closed forms that NumPy gets too, since autograd would keep
-what is made on the way. Everything else, a second derivative among it, is autograd's.
+what is made on the way. Everything else, a second derivative among it, is autograd's. A compiler
+calls the filter of large tensors as an operator, `spikeloss_xp::causal_filter`, and does not look
+into it; what is exported has no operator of its own.
 
 ### JAX
 
@@ -214,6 +220,11 @@ spikes = jnp.ones((4, 3, 50))
 labels = jnp.asarray([0, 1, 2, 0])
 value, gradient = jax.jit(jax.value_and_grad(loss))(spikes, labels)
 ```
+
+In a function that is compiled for a CPU, on the one device there is, a loss of more than 3 million
+entries is evaluated some samples at a time, and its gradient with respect to the spikes is the
+closed form. It takes half the time or less if the number of samples has a divisor that makes parts
+of at most a million entries; all other derivatives are JAX's own.
 
 `SparsityEnforcer.append` keeps what it is given, so inside a traced function call the enforcer
 instead, with all the layers: `sx.SparsityEnforcer()(layers)`, where `layers` is a list or mapping.

@@ -25,8 +25,8 @@ What bounds the rows that were missed, as measured on the same machine:
 
 - Large tensors, memory kept: arithmetic. The matrix products that filter the blocks are in the
   table, alone; together with the floor they are most of the time. Of the rest, half is to put
-  blocks side by side. For 10,000 steps the products with the sums of the blocks, which are not in that
-  line, take as long again, and all of them together three times the floor.
+  blocks side by side. For 10,000 steps the products with the sums of the blocks, which are not in
+  that line, take as long again, and all of them together three times the floor.
 - Small tensors: calls. An evaluation of `SpikeMax` on [256, 10, 100] is 29 operations of PyTorch,
   and 33 backward, of 1 to 3 µs each whatever the size. lava-dl's, which is infinite where the
   labelled neuron is silent and checks no label, is 8 and 17.
