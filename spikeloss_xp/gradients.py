@@ -15,8 +15,7 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
 
     Where the array library has automatic differentiation, that is used; elsewhere the closed
     forms of the losses are. They agree to the last few digits, and so each is a test of the other.
-    (``backward`` of PyTorch, and ``jax.grad`` in a compiled function, use the closed forms of large
-    arrays too, which is faster.)
+    (``backward`` of PyTorch, and a compiled ``jax.grad``, use those of large arrays too: faster.)
 
     Parameters
     ----------
