@@ -117,10 +117,12 @@ def total(xp: Namespace, x: Array) -> Array:
 
 
 def at_a_time(x: Array) -> int | None:
+    if not isinstance(x.size, int) or x.size < LARGE:  # a symbol, in what is exported
+        return None
     # What is made while a function is compiled is part of it. Outside, each map would be compiled.
     compiling = isinstance(jnp.zeros(()), jax.core.Tracer)
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1  # so nothing is sharded
-    return CACHED if compiling and alone and x.size >= LARGE else None
+    return CACHED if compiling and alone else None
 
 
 def mapped(

@@ -47,17 +47,24 @@ def _causal_filter(
     if not isinstance(kernel, Exponential):
         return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=x.device)
     transformed = torch._C._are_functorch_transforms_active()  # which want another kind of function
-    small = x.device.type != "cpu" or x.numel() < SMALL
     if torch.compiler.is_compiling():
-        if not (small or transformed or torch.compiler.is_exporting()):
+        if not (torch.compiler.is_exporting() or transformed or _is_small(x)):
             return _opaque_filter(x, *kernel, reverse, axis)
         settled = map(_settled, kernel)
         made = _constant(*settled, str(x.dtype).removeprefix("torch."), reverse)
         moved = made.converted(lambda matrix: matrix.to(x.device))
         return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse)
-    if small or transformed:
+    if transformed or _is_small(x):
         return generic.in_blocks(xp, x, kernel, reverse, axis)
     return _Filter.apply(x, kernel, reverse, axis)  # type: ignore[no-untyped-call]
+
+
+def _is_small(x: torch.Tensor) -> bool:
+    """Tell whether parts do not pay; not to be asked of what is exported for any number of samples.
+
+    On a GPU, which has no use for parts, nothing is large.
+    """
+    return x.device.type != "cpu" or x.numel() < SMALL
 
 
 @torch.library.custom_op("spikeloss_xp::causal_filter", mutates_args=(), device_types="cpu")

@@ -92,7 +92,10 @@ PYTORCH = (
         ("compile_a_transform",),
     ),
     Transform("`torch.utils.checkpoint`", "yes", "CPU", ("checkpoint",)),
-    Transform("`torch.export`", "yes", "CPU", ("export",)),
+    Transform(
+        "`torch.export`, for one size and for batches of any", "yes", "CPU",
+        ("export", "export_for_batches_of_any_size"),
+    ),
     Transform(
         "autocast with bfloat16 and float16", "yes; computed and returned in float32",
         "CPU; CUDA **not yet verified**",
@@ -123,6 +126,10 @@ JAX = (
         ("grad", "vmap_grad", "jvp_and_linearize", "hessian"),
     ),
     Transform("`checkpoint`", "yes", "CPU, 32 and 64 bits", ("checkpoint",)),
+    Transform(
+        "`jax.export`, for batches of any size", "yes", "CPU, 32 and 64 bits",
+        ("export_for_batches_of_any_size",),
+    ),
     Transform(
         "`where`, `lengths`, `weight` and the options, under `jit` of `grad`, `jacfwd` and "
         "`hessian`",

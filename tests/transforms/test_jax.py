@@ -15,6 +15,7 @@ import pytest
 jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp
+from jax import export
 
 import spikeloss_xp as sx
 from spikeloss_xp.backends import _jax
@@ -163,6 +164,19 @@ def test_hessian(case):
 @pytest.mark.usefixtures("size")
 def test_checkpoint(case):
     case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
+
+
+@every_loss
+def test_export_for_batches_of_any_size(case):
+    (batch,) = export.symbolic_shape("batch")
+    shapes = [
+        jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype)
+        for array in (case.spikes, *case.targets)
+    ]
+    exported = export.export(jax.jit(case.loss))(*shapes)
+    for some in (slice(0, 3), slice(1, 2)):
+        arrays = [array[some] for array in (case.spikes, *case.targets)]
+        close(exported.call(*arrays), case.loss(*arrays), case.rtol)
 
 
 @pytest.mark.parametrize("row", [row for row, (_, target) in ROWS.items() if target is LABELS])

@@ -278,6 +278,21 @@ def test_export(row):
     assert "spikeloss_xp" not in exported.graph_module.code  # it runs where this is not installed
 
 
+@every_loss
+def test_export_for_batches_of_any_size(row):
+    case = Case(row)
+
+    class Module(torch.nn.Module):
+        def forward(self, *arrays):
+            return case.loss(*arrays)
+
+    arrays = (SPIKES, *case.targets)
+    sizes = ({0: torch.export.Dim("batch", min=1)},) * len(arrays)
+    exported = torch.export.export(Module(), arrays, dynamic_shapes={"arrays": sizes}).module()
+    for some in (arrays, [x.repeat(2000, *(1 for _ in x.shape[1:])) for x in arrays]):
+        torch.testing.assert_close(exported(*some), case.loss(*some))
+
+
 # With all that a call takes beside the target: lengths for each sample, a mask for each entry.
 KEPT = torch.rand(SPIKES.shape, generator=torch.Generator().manual_seed(2)) < 0.8
 OPTIONS = {"lengths": torch.tensor([STEPS, 0, 17]), "where": KEPT}
