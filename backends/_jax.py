@@ -121,8 +121,13 @@ def at_a_time(x: Array) -> int | None:
         return None
     # What is made while a function is compiled is part of it. Outside, each map would be compiled.
     compiling = isinstance(jnp.zeros(()), jax.core.Tracer)
-    alone = jax.default_backend() == "cpu" and jax.device_count() == 1  # so nothing is sharded
-    return CACHED if compiling and alone else None
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return CACHED if compiling and alone and not _is_spread(x) else None
+
+
+def _is_spread(x: Array) -> bool:
+    """Tell whether an array is typed as spread over a mesh, be it of one device."""
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
 def mapped(
@@ -136,7 +141,7 @@ def mapped(
     leaves, structure = jax.tree.flatten(whole)
     end, most = parts[-1].stop, parts[0].stop
     length = next(n for n in range(most, 0, -1) if end % n == 0)
-    if axis != 0 or length == 1:
+    if axis != 0 or length == 1 or any(map(_is_spread, leaves)):
         sums, gradient = function(*whole)
         return [sums], gradient
     changing = [leaf.shape[0] != 1 for leaf in leaves]
@@ -158,8 +163,8 @@ def mapped(
 
 def value_of(evaluate: Evaluate, x: Array, options: dict[str, Any], held: tuple[Any, ...]) -> Array:
     holds_arrays = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(held))
-    whole = at_a_time(x) is None
-    if whole or holds_arrays or not jnp.issubdtype(x.dtype, jnp.floating):
+    # A gradient in 16 bits would be rounded before a loss is scaled up.
+    if at_a_time(x) is None or holds_arrays or x.dtype not in (jnp.float32, jnp.float64):
         return generic.value_of(evaluate, x, options, held)
     arrays = {name: value for name, value in options.items() if isinstance(value, jax.Array)}
     others = {name: value for name, value in options.items() if name not in arrays}

@@ -137,6 +137,10 @@ JAX = (
         ("options_compose",),
     ),
     Transform(
+        "`jit` with spikes or labels on a mesh of one device, with explicit axes", "yes", "CPU",
+        ("a_mesh_of_one_device",),
+    ),
+    Transform(
         "`jit` with the batch sharded over 2 and 4 devices, axes automatic or explicit",
         "yes; one scalar sum crosses devices, and no spikes", "virtual CPU devices",
         ("a_sharded_batch_stays_sharded",),

@@ -166,6 +166,21 @@ def test_checkpoint(case):
     case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
 
 
+@pytest.mark.parametrize("spread", [(0, 1), (1,)])
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.usefixtures("size")
+def test_a_mesh_of_one_device(row, spread):
+    case = Case(row, rtol=1e-5)
+    split = jax.NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
+    arrays = [
+        jax.device_put(array, split) if i in spread else array
+        for i, array in enumerate((case.spikes, *case.targets))
+    ]
+    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*arrays)
+    close(value, case(case.spikes), case.rtol)
+    case.check(gradient)
+
+
 @every_loss
 def test_export_for_batches_of_any_size(case):
     (batch,) = export.symbolic_shape("batch")
