@@ -212,7 +212,7 @@ def test_a_killed_run_goes_on_from_its_record(capsys, tmp_path, own, seconds, do
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal on Windows")
 def test_the_key_that_interrupts(tmp_path):
-    spikes = np.zeros((100_000, 2, 5), np.uint8)
+    spikes = np.zeros((2_000_000, 2, 5), np.uint8)  # far more than is done before the key
     np.savez(tmp_path / "own.npz", input=spikes)
     command = [sys.executable, "-m", "spikeloss_xp", "evaluate", tmp_path / "own.npz"]
     command += ["--loss", "SparsityEnforcer", "--batch", "10"]
