@@ -56,7 +56,8 @@ class Composed(RateLoss):
     to the derivative with respect to what that was computed from. NumPy and CuPy have their
     gradient from the pullbacks; PyTorch and JAX differentiate the functions.
     `spikeloss_xp.testing.assert_consistent` compares the two. Use only functions of the array API
-    standard, by way of ``xp``.
+    standard, by way of ``xp``. With `per_step`, they are given some samples of a large batch at a
+    time, so none may depend on another.
 
     Two losses are equal if their functions are the same objects.
 
