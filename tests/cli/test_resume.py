@@ -216,7 +216,14 @@ def test_the_key_that_interrupts(tmp_path):
     np.savez(tmp_path / "own.npz", input=spikes)
     command = [sys.executable, "-m", "spikeloss_xp", "evaluate", tmp_path / "own.npz"]
     command += ["--loss", "SparsityEnforcer", "--batch", "10"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores the key, and what that starts does too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "own.SparsityEnforcer.npy").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
