@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import contenders
+import numpy as np
 import page
 from rows import Row, rows, time
 from timing import seconds, times_as_long
@@ -71,13 +72,18 @@ def lines_of(row: Row) -> tuple[list[str], bool]:
     return lines, good
 
 
+def have_memory_at_hand() -> None:
+    """Let the allocator keep what is freed, up to about twice the size of a block freed here."""
+    np.empty(32_000_000, np.uint8)
+
+
 def measured(number: int) -> tuple[list[str], bool]:
     """Do that in a process of its own: what ran before decides whether memory is at hand."""
     program = f"""
 import json, warnings
 warnings.filterwarnings("ignore")
-import numpy, rows, table
-numpy.empty(32_000_000, numpy.uint8)
+import rows, table
+table.have_memory_at_hand()
 print(json.dumps(table.lines_of(rows.rows()[{number}])))
 """
     environment = {**os.environ, **(KEPT if rows()[number].kept else {})}
@@ -123,6 +129,7 @@ def memory() -> str:
 
 def flatness() -> str:
     """Return the longest time per step of all durations, as a multiple of the shortest."""
+    have_memory_at_hand()
     entries = 2**22
     runs = {
         str(steps): contenders.torch_eager(time(100), (1, entries // steps, steps))
