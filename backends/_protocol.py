@@ -28,7 +28,7 @@ class Adapter(Protocol):
     None, for a one). The value is detached from the graph, and the array stays as it was.
     """
 
-    mapped: Callable[..., list[Any]] | None
+    mapped: Callable[..., tuple[list[Any], Array | None]] | None
     """Call a function with one part after the other of arrays; None where a loop does as well.
 
     Called with a function, a tuple of arrays that it takes, nested or None, the axis that the parts
@@ -79,8 +79,8 @@ class Adapter(Protocol):
     def at_a_time(self, x: Array) -> int | None:
         """Return of how many entries the terms of a loss are best computed at a time.
 
-        As many as stay in a cache, where that matters and assignment to a part of an array works;
-        None for all.
+        As many as stay in a cache, where that matters, and assignment to a part of an array works
+        or there is `mapped`; None for all.
         """
 
     def value_of(

@@ -28,6 +28,26 @@ def header(descr="<f4", shape="(4, 3, 40)"):
     return f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}"
 
 
+# Arrays that no way of reading accepts, and what is said of each.
+REFUSED = [
+    (member(header(shape="(1000000, 1000, 1000)")), "takes 4000000000000 bytes, and there are"),
+    (member(header(shape="(4294967296, 4294967296, 2)")), "`input` is damaged"),
+    (member(header(shape=f"(1{'0' * 400}, 3, 40)")), "`input` is damaged"),
+    (member(header(shape="(-4, 3, 40)")), "takes -1920 bytes"),
+    (member(header(shape=str((1,) * 99)), b"1234"), "cannot be read"),
+    (member(header(shape="(4.0, 3, 40)")), "shape is not valid"),
+    (member(header("<f8")), "takes 3840 bytes, and there are 1920"),
+    (member(header("|V2000000000")), "not an array of real numbers"),
+    (member(header("|u1")), "takes 480 bytes, and there are 1920"),
+    (member("[" * 4000), "cannot be read"),
+    (npy(SPIKES, (2, 0)), "as numpy.savez writes it"),
+    (b"", "cannot be read"),
+    (b"\x80\x04]\x94K\x01a.", "cannot be read"),  # a pickle
+    (npy(np.float32(1)), "got shape ()"),
+    (npy(SPIKES[..., :0]), "got shape (4, 3, 0)"),
+]
+
+
 def archive(input, method=zipfile.ZIP_STORED):
     """Return the bytes of an .npz file with this `input` and a label, the same every day."""
     stream = io.BytesIO()

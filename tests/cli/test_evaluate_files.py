@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import LABEL, SPIKES, archive, bomb, header, member, mutants, npy, patched
+from damage import LABEL, REFUSED, SPIKES, archive, bomb, header, member, mutants, npy, patched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,29 +123,15 @@ def test_bytes_may_be_anything(place, changes, end, cut):
 @pytest.mark.parametrize(
     ("input", "message"),
     [
-        (member(header(shape="(1000000, 1000, 1000)")), "takes 4000000000000 bytes, and there are"),
-        (member(header(shape="(4294967296, 4294967296, 2)")), "`input` is damaged"),
-        (member(header(shape=f"(1{'0' * 400}, 3, 40)")), "`input` is damaged"),
-        (member(header(shape="(-4, 3, 40)")), "takes -1920 bytes"),
+        *REFUSED,
         (member(header(shape="(-4, -3, 40)")), "says that its shape is (-4, -3, 40)"),
         (member(header(shape="(0, 4611686018427387904, 8)"), b""), "and elements; got shape (0,"),
         (member(header(shape="(4, 4611686018427387904, 0)"), b""), "and elements; got shape (4,"),
-        (member(header(shape=str((1,) * 99)), b"1234"), "cannot be read"),
-        (member(header(shape="(4.0, 3, 40)")), "shape is not valid"),
-        (member(header("<f8")), "takes 3840 bytes, and there are 1920"),
-        (member(header("|V2000000000")), "not an array of real numbers"),
-        (member(header("|u1")), "takes 480 bytes, and there are 1920"),
-        (member("[" * 4000), "cannot be read"),
-        (npy(SPIKES, (2, 0)), "as numpy.savez writes it"),
         (npy(SPIKES)[:-1], "takes 1920 bytes, and there are 1919"),
         (npy(SPIKES) + b"1", "takes 1920 bytes, and there are 1921"),
         (npy(SPIKES)[:100], "cannot be read"),
-        (b"", "cannot be read"),
-        (b"\x80\x04]\x94K\x01a.", "cannot be read"),  # a pickle
-        (npy(np.float32(1)), "got shape ()"),
         (npy(SPIKES[:, 0, 0]), "got shape (4,)"),
         (npy(SPIKES[:0]), "got shape (0, 3, 40)"),
-        (npy(SPIKES[..., :0]), "got shape (4, 3, 0)"),
         (npy(SPIKES.astype(complex)), "of real numbers of up to 64 bits, but complex128"),
         (npy(SPIKES.astype(str)), "of real numbers of up to 64 bits, but <U32"),
         (npy(SPIKES.astype("M8[s]")), "of real numbers of up to 64 bits, but datetime64[s]"),

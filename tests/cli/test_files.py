@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from damage import LABEL, SPIKES, archive, bomb, header, member, mutants, npy, patched
+from damage import LABEL, REFUSED, SPIKES, archive, bomb, header, member, mutants, npy, patched
 
 from spikeloss_xp.cli import _recording, main
 
@@ -75,35 +75,21 @@ def test_damage_in_the_header_of_an_array_is_answered(answer):
 @pytest.mark.parametrize(
     ("input", "message"),
     [
-        (member(header(shape="(1000000, 1000, 1000)")), "takes 4000000000000 bytes, and there are"),
-        (member(header(shape="(4294967296, 4294967296, 2)")), "`input` is damaged"),
-        (member(header(shape=f"(1{'0' * 400}, 3, 40)")), "`input` is damaged"),
-        (member(header(shape="(-4, 3, 40)")), "takes -1920 bytes"),
+        *REFUSED,
         (member(header(shape="(-4, -3, 40)")), "cannot be read"),
         (member(header(shape="(0, 4611686018427387904, 8)"), b""), "cannot be read"),
-        (member(header(shape=str((1,) * 99)), b"1234"), "cannot be read"),
         (member(header(shape="(True, 3, 160)")), "cannot be read"),
-        (member(header(shape="(4.0, 3, 40)")), "shape is not valid"),
-        (member(header("<f8")), "takes 3840 bytes, and there are 1920"),
-        (member(header("|V2000000000")), "not an array of real numbers"),
-        (member(header("|u1", "(4, 3, 40)")), "takes 480 bytes, and there are 1920"),
         (member("-" * 9000 + "1"), "cannot be read"),
         (member("1+" * 4000 + "1"), "cannot be read"),
-        (member("[" * 4000), "cannot be read"),
         (member("'''"), "cannot be read"),
         (member("{[]: 1}"), "cannot be read"),
         (member("{1: 1, 'a': 2}"), "cannot be read"),
         (member("9" * 9000), "cannot be read"),
         (member("{" + " " * 60000 + "}"), "cannot be read: Header info length"),
-        (npy(SPIKES, (2, 0)), "as numpy.savez writes it"),
         (npy(SPIKES, (3, 0)), "as numpy.savez writes it"),
-        (b"", "cannot be read"),
         (b"spikes", "cannot be read"),
-        (b"\x80\x04]\x94K\x01a.", "cannot be read"),  # a pickle
         (npy(SPIKES * np.nan), "holds NaN or infinity"),
         (npy(SPIKES * np.float64(1e300)), "holds numbers that are beyond float32"),
-        (npy(np.float32(1)), "got shape ()"),
-        (npy(SPIKES[..., :0]), "got shape (4, 3, 0)"),
     ],
     ids=shortly,
 )
