@@ -1,10 +1,9 @@
-"""Array libraries: one adapter module each, and the record of what is usable here.
+"""Array libraries: one adapter class each, and a report of those that are usable here.
 
-Nothing in this package is imported before an array of its library arrives, or before somebody
-asks what is available.
+An adapter is imported when the first array of its library arrives, or when `available` is called.
 """
 
 from spikeloss_xp.backends._available import BackendInfo, available
-from spikeloss_xp.backends._protocol import Adapter
+from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-__all__ = ["Adapter", "BackendInfo", "available"]
+__all__ = ["ArrayAPIAdapter", "BackendInfo", "available"]

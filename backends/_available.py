@@ -1,55 +1,63 @@
-"""Which adapter serves a library, and which libraries can be used here."""
+"""The registry of adapters, and a report of the array libraries on this machine."""
 
 import importlib
 import importlib.metadata
 from dataclasses import dataclass
-from types import ModuleType
 from typing import cast
 
-from spikeloss_xp.backends._protocol import Adapter
+from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-BUILT_IN = ("numpy", "cupy", "torch", "jax", "dask")
+BUILT_IN = {
+    "numpy": "NumPyAdapter",
+    "cupy": "CuPyAdapter",
+    "torch": "TorchAdapter",
+    "jax": "JAXAdapter",
+    "dask": "DaskAdapter",
+}
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, Adapter] = {}  # a cache of modules, which Python keeps one of anyway
+_loaded: dict[str, ArrayAPIAdapter] = {}  # by the import name of the library
 
 
-def adapter(library: str) -> Adapter:
-    """Return the adapter for an array library, given its import name; import it when first asked.
-
-    A library with neither a built-in adapter nor a registered one gets the generic one.
-    """
+def adapter(library: str) -> ArrayAPIAdapter:
+    """Return the adapter for an array library, given its import name; import it on first use."""
     found = _loaded.get(library)
     if found is None:
-        found = _loaded[library] = _load(library)
+        kind = adapter_class(library)
+        found = _loaded[library] = kind(kind.namespace(library))
     return found
 
 
-def _load(library: str) -> Adapter:
-    module: ModuleType
+def adapter_class(library: str) -> type[ArrayAPIAdapter]:
+    """Return the built-in adapter class of a library, the registered one, or the base class."""
     if library in BUILT_IN:
         module = importlib.import_module(f"spikeloss_xp.backends._{library}")
-    elif registered := importlib.metadata.entry_points(group=ENTRY_POINTS, name=library):
-        module = next(iter(registered)).load()
-    else:
-        module = importlib.import_module("spikeloss_xp.backends.generic")
-    return cast(Adapter, module)
+        return cast(type[ArrayAPIAdapter], getattr(module, BUILT_IN[library]))
+    for registered in importlib.metadata.entry_points(group=ENTRY_POINTS, name=library):
+        kind = registered.load()
+        if not (isinstance(kind, type) and issubclass(kind, ArrayAPIAdapter)):
+            raise TypeError(
+                f"entry point {registered.value!r} of group {ENTRY_POINTS} must be a subclass of "
+                f"spikeloss_xp.backends.ArrayAPIAdapter; got {kind!r}"
+            )
+        return kind
+    return ArrayAPIAdapter
 
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What is known of one array library on this machine.
+    """An array library on this machine: its version and devices, or why it cannot be used.
 
     Attributes
     ----------
     library : str
         Its import name.
     version : str or None
-        Its version; None where it cannot be imported.
+        Its version; None if it cannot be imported.
     devices : tuple of str
-        The names of its devices, the default one first; empty where it cannot be used.
+        The names of its devices, the default one first; empty if it cannot be used.
     problem : str or None
-        Why it cannot be used, in the library's own words; None where it can.
+        The library's own error message if it cannot be used, else None.
     """
 
     library: str
@@ -66,8 +74,8 @@ class BackendInfo:
 def available() -> dict[str, BackendInfo]:
     """Report the array libraries with an adapter: version, devices, or why one cannot be used.
 
-    This imports every library that is installed. Libraries without an adapter of their own work
-    as well, and are not listed because nobody has named them.
+    This imports every library that is installed. Libraries without an adapter work as well; they
+    are not listed because their names are not known.
 
     Returns
     -------
@@ -91,9 +99,9 @@ def describe(library: str) -> BackendInfo:
     try:
         importlib.import_module(library)
         found = adapter(library)
-        version = found.version(library)
-        devices = tuple(found.devices(found.namespace(library)))
-    except Exception as error:  # whatever stops a library is what there is to report
+        version = found.version()
+        devices = tuple(found.devices())
+    except Exception as error:  # the report is the error, of any kind
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")
     return BackendInfo(library, version, devices)

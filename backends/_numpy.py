@@ -1,91 +1,58 @@
-"""NumPy: the closed-form gradients, and values that are always at hand."""
+"""NumPy: gradients by closed forms; values are always concrete."""
 
-import math
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat.numpy
 import numpy as np
 
+from spikeloss_xp._block_filter import Accumulate
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends import generic
-from spikeloss_xp.backends.generic import (
-    beside,
-    compiled,
-    device,
-    devices,
-    mapped,
-    scope,
-    synchronize,
-    total,
-    value_and_grad,
-    value_of,
-    version,
-)
+from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
+from spikeloss_xp.backends import chunks
+from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-__all__ = [
-    "at_a_time",
-    "beside",
-    "causal_filter",
-    "compiled",
-    "device",
-    "devices",
-    "from_host",
-    "mapped",
-    "moving_sum",
-    "namespace",
-    "peek",
-    "scope",
-    "synchronize",
-    "to_host",
-    "total",
-    "value_and_grad",
-    "value_of",
-    "version",
-]
+FILTER_CHUNK = 1 << 17  # entries; a filter has more intermediates than a criterion
+LOSS_CHUNK = 1 << 18
 
 
-CACHED = 1 << 17  # entries that are filtered at a time; terms are computed of twice as many
+class NumPyAdapter(ArrayAPIAdapter):
+    """Host arrays: labels are checked, and large arrays are evaluated in chunks."""
 
+    accumulate: ClassVar[Accumulate] = "in place"
 
-def namespace(library: str) -> Namespace:
-    return array_api_compat.numpy
+    @classmethod
+    def namespace(cls, library: str) -> Namespace:
+        return array_api_compat.numpy
 
+    def from_host(self, values: np.ndarray, device: Any) -> Array:
+        return values.copy()
 
-def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
-    return values.copy()
+    def to_host(self, x: Array) -> np.ndarray:
+        return np.array(x)
 
+    def to_device_of(self, x: Array, like: Array) -> Array:
+        return x
 
-def to_host(x: Array) -> np.ndarray:
-    return np.array(x)
+    def concrete_or_none(self, x: Array) -> np.ndarray | None:
+        return np.asarray(x)
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        if b.ndim > 2:
+            return a @ b
+        # One product of all blocks, where `matmul` computes one for each entry of the batch.
+        return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
-def peek(x: Array) -> np.ndarray | None:
-    return np.asarray(x)
+    def map_chunks(
+        self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+    ) -> tuple[tuple[Any, ...], Pullback | None]:
+        return chunks.map_chunks(self, function, arrays, axes, LOSS_CHUNK)
 
+    def causal_filter(
+        self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
+    ) -> Array:
+        def run(chunk: Array) -> Array:
+            return self.exponential_filter(chunk, kernel, axis, reverse)
 
-def at_a_time(x: Array) -> int | None:
-    return 2 * CACHED
-
-
-def causal_filter(
-    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
-) -> Array:
-    if not isinstance(kernel, Exponential):
-        return generic.causal_filter(xp, x, kernel, reverse)
-
-    def run(part: Array) -> Array:
-        return generic.in_blocks(xp, part, kernel, reverse, axis, matmul=_matmul, way="in place")
-
-    return generic.piecewise(run, xp, x, axis, CACHED)
-
-
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
-    return causal_filter(xp, x, Exponential(math.inf, window), reverse, axis)
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    """Multiply by a matrix as one product, where `matmul` takes one for each entry of a batch."""
-    if b.ndim > 2:
-        return a @ b
-    return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
+        if not isinstance(kernel, Exponential):
+            return super().causal_filter(x, kernel, axis=axis, reverse=reverse)
+        return chunks.filter_in_chunks(self, run, x, axis, FILTER_CHUNK)

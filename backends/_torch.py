@@ -1,165 +1,118 @@
-"""PyTorch: gradients by its own automatic differentiation."""
+"""PyTorch: gradients by its autograd, of a loss in eager mode as one node with the closed form."""
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat.torch
 import numpy as np
 import torch
 
-from spikeloss_xp._typing import Array, Evaluate, Namespace
-from spikeloss_xp.backends import generic
-from spikeloss_xp.backends._torch_filters import (
-    CACHED,
-    causal_filter,
-    in_function_transform,
-    moving_sum,
-)
-from spikeloss_xp.backends.generic import compiled, mapped, scope, total, version
+from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
+from spikeloss_xp.backends import _torch_state, chunks
+from spikeloss_xp.backends._torch_filters import CHUNK, TorchFilters
 
-__all__ = [
-    "at_a_time",
-    "beside",
-    "causal_filter",
-    "compiled",
-    "device",
-    "devices",
-    "from_host",
-    "mapped",
-    "moving_sum",
-    "namespace",
-    "peek",
-    "scope",
-    "synchronize",
-    "to_host",
-    "total",
-    "value_and_grad",
-    "value_of",
-    "version",
-]
+if TYPE_CHECKING:
+    from spikeloss_xp.losses.base import Loss
 
 
-LARGE = 1 << 20  # entries from which there are parts, and the closed form is worth its calls
+class TorchAdapter(TorchFilters):
+    """Tensors: differentiated by autograd, compiled and transformed by PyTorch."""
 
+    differentiates: ClassVar[bool] = True
 
-def namespace(library: str) -> Namespace:
-    return array_api_compat.torch
+    @classmethod
+    def namespace(cls, library: str) -> Namespace:
+        return array_api_compat.torch
 
+    def devices(self) -> list[str]:
+        names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        return [*names, "mps"] if torch.backends.mps.is_available() else names
 
-def devices(xp: Namespace) -> list[str]:
-    names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    return [*names, "mps"] if torch.backends.mps.is_available() else names
+    def from_host(self, values: np.ndarray, device: Any) -> Array:
+        return torch.asarray(values.copy(), device=device)  # the copy has no negative strides
 
+    def to_host(self, x: Array) -> np.ndarray:
+        return _as_numpy(x.detach().cpu()).copy()
 
-def from_host(xp: Namespace, values: np.ndarray, device: Any) -> Array:
-    return torch.asarray(values.copy(), device=device)  # the copy has no negative strides
+    def device(self, x: Array) -> Any:
+        return x.device
 
+    def to_device_of(self, x: Array, like: Array) -> Array:
+        return x if x.device == like.device else x.to(like.device)
 
-def to_host(x: Array) -> np.ndarray:
-    return _as_numpy(x.detach().cpu()).copy()
+    def concrete_or_none(self, x: Array) -> np.ndarray | None:
+        if type(x) is not torch.Tensor or x.device.type != "cpu" or _torch_state.is_compiling():
+            return None
+        values = x.detach()  # inside a transform, this wraps even a tensor that was not wrapped
+        return None if _torch_state.is_wrapped(values) else _as_numpy(values)
+
+    def synchronize(self, x: Array) -> None:
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        elif x.device.type == "mps":
+            torch.mps.synchronize()
+
+    def map_chunks(
+        self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+    ) -> tuple[tuple[Any, ...], Pullback | None]:
+        x = arrays[0]
+        recorded = torch.is_grad_enabled() and x.requires_grad  # each chunk would add nodes
+        if recorded or x.device.type != "cpu" or not _torch_state.is_plain(x):
+            return function(*arrays)
+        return chunks.map_chunks(self, function, arrays, axes, CHUNK)
+
+    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+        """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
+        if input.requires_grad and torch.is_grad_enabled() and _torch_state.is_plain(input):
+            captured = loss.captured_arrays()
+            if captured is not None and not _torch_state.has_forward_mode():
+                tensors = [x for x in (*options.values(), *captured) if isinstance(x, torch.Tensor)]
+                if not any(tensor.requires_grad for tensor in tensors):
+                    return _ClosedForm.apply(loss, options, input, *tensors)  # type: ignore[no-untyped-call]
+        return loss.value(input, **options)
+
+    def value_and_grad(
+        self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+            value = function(leaf)
+            (gradient,) = torch.autograd.grad(value, leaf, cotangent)
+        return value.detach(), gradient
 
 
 def _as_numpy(x: torch.Tensor) -> np.ndarray:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def device(x: Array) -> Any:
-    return x.device
-
-
-def beside(x: Array, like: Array) -> Array:
-    return x.to(like.device)
-
-
-def peek(x: Array) -> np.ndarray | None:
-    if type(x) is not torch.Tensor or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return None
-    values = x.detach()  # within a transform of `torch.func`, this wraps even what was not wrapped
-    return None if in_function_transform(values) else _as_numpy(values)
-
-
-def synchronize(x: Array) -> None:
-    if x.device.type == "cuda":
-        torch.cuda.synchronize(x.device)
-    elif x.device.type == "mps":
-        torch.mps.synchronize()
-
-
-def at_a_time(x: Array) -> int | None:
-    recorded = torch.is_grad_enabled() and x.requires_grad  # then each part would be a node
-    if recorded or not _is_plain(x) or x.device.type != "cpu":
-        return None
-    return CACHED
-
-
-def _is_plain(x: torch.Tensor) -> bool:
-    """Tell whether operations on a tensor do just what they say, outside every transform."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return False
-    return type(x) in (torch.Tensor, torch.nn.Parameter)
-
-
-def value_of(evaluate: Evaluate, x: Array, options: dict[str, Any], held: tuple[Any, ...]) -> Array:
-    others = [*options.values(), *held]
-    tensors = [other for other in others if isinstance(other, torch.Tensor)]
-    if _is_plain(x) and x.numel() >= LARGE and _wants_gradient_only(x, tensors):
-        bound = functools.partial(evaluate, **options)
-        return _ClosedForm.apply(bound, x, *tensors)  # type: ignore[no-untyped-call]
-    return generic.value_of(evaluate, x, options, held)
-
-
-def _wants_gradient_only(x: torch.Tensor, others: list[torch.Tensor]) -> bool:
-    """Tell whether the gradient of `x` will be asked for, and nothing else before it."""
-    if not x.requires_grad or not torch.is_grad_enabled():
-        return False
-    if any(other.requires_grad for other in others):
-        return False
-    dual = torch.autograd.forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]
-    return dual.tangent is None
-
-
 class _ClosedForm(torch.autograd.Function):
-    """A loss of large tensors as one node of the graph, whose gradient is the closed form.
+    """A loss as one node of the graph, whose gradient is the closed form.
 
-    A second derivative, or a second run backward, starts anew from the spikes. What the closed
-    form holds on to is let go of after the first.
+    A second derivative, or a second backward pass, starts anew from the spikes. The saved pullback
+    is freed after the first backward pass.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, evaluate: Evaluate, x: torch.Tensor, *others: torch.Tensor
+        ctx: Any, loss: "Loss", options: dict[str, Any], x: torch.Tensor, *others: torch.Tensor
     ) -> torch.Tensor:
         value: torch.Tensor
-        value, ctx.pullback = evaluate(x)
-        ctx.evaluate = evaluate
-        ctx.save_for_backward(x, *others)  # so that a change in place is noticed
+        value, ctx.pullback = loss.value_and_pullback(x, **options)
+        ctx.loss, ctx.options = loss, options
+        ctx.save_for_backward(x, *others)  # so that autograd detects a change in place
         return value
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *others = ctx.saved_tensors
-        further = torch.is_grad_enabled()  # the gradient is to be differentiated in its turn
-        if further or _is_batched(cotangent):
+        create_graph = torch.is_grad_enabled()
+        if create_graph or _torch_state.is_batched(cotangent):
             with torch.enable_grad():
-                value, _ = ctx.evaluate(x, differentiate=False)
-                (gradient,) = torch.autograd.grad(value, x, cotangent, create_graph=further)
+                value = ctx.loss.value(x, **ctx.options)
+                (gradient,) = torch.autograd.grad(value, x, cotangent, create_graph=create_graph)
         else:
             pullback, ctx.pullback = ctx.pullback, None
-            gradient = (pullback or ctx.evaluate(x)[1])(cotangent)
-        return None, gradient, *(None for _ in others)
-
-
-def _is_batched(x: torch.Tensor) -> bool:
-    """Tell whether ``is_grads_batched`` made many tensors one, of which there is no public sign."""
-    return torch._C._functorch.is_legacy_batchedtensor(x)
-
-
-def value_and_grad(
-    function: Callable[[Array], Array], x: Array, cotangent: Array | None
-) -> tuple[Array, Array]:
-    with torch.inference_mode(False), torch.enable_grad():
-        leaf = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        value = function(leaf)
-        (gradient,) = torch.autograd.grad(value, leaf, cotangent)
-    return value.detach(), gradient
+            if pullback is None:
+                _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
+            gradient = pullback(cotangent)
+        return None, None, gradient, *(None for _ in others)

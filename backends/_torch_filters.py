@@ -1,4 +1,4 @@
-"""PyTorch: the two primitives, outside of a compiler and in it."""
+"""PyTorch: the two filters, eager, transformed and compiled."""
 
 import math
 from typing import Any
@@ -7,84 +7,101 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from spikeloss_xp import _plain
-from spikeloss_xp._kernels import Exponential, blocks
-from spikeloss_xp._plain import Blocks
-from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends import generic
+from spikeloss_xp import _block_filter
+from spikeloss_xp._block_filter import BlockMatrices
+from spikeloss_xp._kernels import Exponential, block_matrices
+from spikeloss_xp._typing import Array
+from spikeloss_xp.backends import _torch_state, chunks
+from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 SMALL = 1 << 17  # entries up to which the calls take longer than the work
-CACHED = 1 << 19  # entries that are filtered, and that losses are evaluated of, at a time
-SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is quicker
+CHUNK = 1 << 19  # entries of a chunk, of a filter and of a loss
+SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is faster
 
 
-def causal_filter(
-    xp: Namespace, x: Array, kernel: Array | Exponential, reverse: bool, axis: int = -1
-) -> Array:
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
-            return _causal_filter(xp, x, kernel, reverse, axis)
-    return _causal_filter(xp, x, kernel, reverse, axis)
+class TorchFilters(ArrayAPIAdapter):
+    """The part of the PyTorch adapter that filters."""
+
+    def causal_filter(
+        self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
+    ) -> Array:
+        kind = x.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
+                return self._filter(x, kernel, axis, reverse)
+        return self._filter(x, kernel, axis, reverse)
+
+    def moving_sum(
+        self, x: Array, window: int, *, axis: int = -1, reverse: bool = False
+    ) -> Array:
+        # On a GPU, doubling needs no matrices from the host.
+        if x.device.type != "cpu" or (
+            window <= SHORT and not _torch_state.is_compiling() and x.numel() < MANY
+        ):
+            moved = x.movedim(axis, -1)
+            summed = _block_filter.sum_by_doubling(self.xp, moved, window, reverse=reverse)
+            return summed.movedim(-1, axis)
+        return super().moving_sum(x, window, axis=axis, reverse=reverse)
+
+    def _filter(
+        self, x: torch.Tensor, kernel: Array | Exponential, axis: int, reverse: bool
+    ) -> Array:
+        if not isinstance(kernel, Exponential):
+            return super().causal_filter(x, kernel, axis=axis, reverse=reverse)
+        transformed = _torch_state.is_transforming()  # it needs another kind of function
+        if _torch_state.is_compiling():
+            if not (torch.compiler.is_exporting() or transformed or _is_small(x)):
+                return _filter_operator(x, *kernel, reverse, axis)
+            made = _constant_matrices(
+                *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse
+            )
+            moved = made.converted(lambda matrix: matrix.to(x.device))
+            return _block_filter.block_filter(self.xp, x, moved, axis=axis, reverse=reverse)
+        if transformed or _is_small(x):
+            return self.exponential_filter(x, kernel, axis, reverse)
+        return _Filter.apply(x, kernel, reverse, axis)  # type: ignore[no-untyped-call]
+
+    def filter_in_chunks(
+        self, x: torch.Tensor, kernel: Exponential, axis: int, reverse: bool
+    ) -> Array:
+        """Filter outside of autograd, a chunk of the trains at a time."""
+
+        def run(chunk: torch.Tensor) -> Array:
+            return self.exponential_filter(chunk, kernel, axis, reverse, accumulate="in place")
+
+        return chunks.filter_in_chunks(self, run, x, axis, CHUNK)
 
 
-def moving_sum(xp: Namespace, x: Array, window: int, reverse: bool, axis: int = -1) -> Array:
-    if x.device.type != "cpu":  # to which nothing would have to be sent from the host
-        return _by_doubling(xp, x, window, reverse, axis)
-    if window <= SHORT and not torch.compiler.is_compiling() and x.numel() < MANY:
-        return _by_doubling(xp, x, window, reverse, axis)
-    return causal_filter(xp, x, Exponential(math.inf, window), reverse, axis)
-
-
-def _by_doubling(xp: Namespace, x: torch.Tensor, window: int, reverse: bool, axis: int) -> Array:
-    moved = x.movedim(axis, -1)
-    return _plain.moving_sum(xp, moved, window, reverse=reverse).movedim(-1, axis)
-
-
-def _causal_filter(
-    xp: Namespace, x: torch.Tensor, kernel: Array | Exponential, reverse: bool, axis: int
-) -> Array:
-    if not isinstance(kernel, Exponential):
-        return _plain.causal_filter(xp, x, kernel, reverse=reverse, device=x.device)
-    transformed = torch._C._are_functorch_transforms_active()  # which want another kind of function
-    if torch.compiler.is_compiling():
-        if not (torch.compiler.is_exporting() or transformed or _is_small(x)):
-            return _opaque_filter(x, *kernel, reverse, axis)
-        settled = map(_settled, kernel)
-        made = _constant(*settled, str(x.dtype).removeprefix("torch."), reverse)
-        moved = made.converted(lambda matrix: matrix.to(x.device))
-        return _plain.in_blocks(xp, x, moved, axis=axis, reverse=reverse)
-    if transformed or _is_small(x):
-        return generic.in_blocks(xp, x, kernel, reverse, axis)
-    return _Filter.apply(x, kernel, reverse, axis)  # type: ignore[no-untyped-call]
+FILTERS = TorchFilters(array_api_compat.torch)
 
 
 def _is_small(x: torch.Tensor) -> bool:
-    """Tell whether parts do not pay; not to be asked of what is exported for any number of samples.
+    """Tell whether chunking is not worth its overhead. Not for symbolic batch sizes.
 
-    On a GPU, which has no use for parts, nothing is large.
+    A GPU has no use for chunks, so there nothing is large.
     """
     return x.device.type != "cpu" or x.numel() < SMALL
 
 
 @torch.library.custom_op("spikeloss_xp::causal_filter", mutates_args=(), device_types="cpu")
-def _opaque_filter(
+def _filter_operator(
     x: torch.Tensor, time_constant: float, length: int, order: int, reverse: bool, axis: int
 ) -> torch.Tensor:
-    """Filter large tensors in a compiled function as outside of it: the compiler calls this.
+    """Filter large tensors of a compiled function as eager ones: the compiler calls this operator.
 
-    What it would make of the blocks itself took three times as long, on two CPU cores.
+    The code that inductor generates for the blocks took three times as long, on two CPU cores.
     """
-    filtered: torch.Tensor = _in_parts(x, Exponential(time_constant, length, order), reverse, axis)
+    kernel = Exponential(time_constant, length, order)
+    filtered: torch.Tensor = FILTERS.filter_in_chunks(x, kernel, axis, reverse)
     return filtered.contiguous()
 
 
-@_opaque_filter.register_fake
+@_filter_operator.register_fake
 def _(x: torch.Tensor, *_: Any) -> torch.Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _save_options(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     ctx.options = inputs[1:]
 
 
@@ -92,29 +109,19 @@ def _adjoint(
     ctx: Any, cotangent: torch.Tensor
 ) -> tuple[torch.Tensor, None, None, None, None, None]:
     *kernel, reverse, axis = ctx.options
-    return _opaque_filter(cotangent, *kernel, not reverse, axis), None, None, None, None, None
+    return _filter_operator(cotangent, *kernel, not reverse, axis), None, None, None, None, None
 
 
-_opaque_filter.register_autograd(_adjoint, setup_context=_remember)
-
-
-def _in_parts(x: torch.Tensor, kernel: Exponential, reverse: bool, axis: int) -> torch.Tensor:
-    xp = array_api_compat.torch
-
-    def run(part: torch.Tensor) -> Array:
-        return generic.in_blocks(xp, part, kernel, reverse, axis, way="in place")
-
-    filtered: torch.Tensor = generic.piecewise(run, xp, x, axis, CACHED)
-    return filtered
+_filter_operator.register_autograd(_adjoint, setup_context=_save_options)
 
 
 class _Filter(torch.autograd.Function):
-    """The filter of large tensors outside any transform, a part of the batch at a time.
+    """The filter of large tensors in eager mode, a chunk of the trains at a time.
 
-    So what is made on the way stays in a cache, where autograd would make each of it whole. Value
-    and gradient of `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on
-    8e6; on 1e5 they took as long, so `SMALL` lies between. The derivative of a linear
-    operation is the operation itself, and its gradient the adjoint.
+    Chunks stay in a cache, where autograd would allocate each intermediate in full. Value and
+    gradient of `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on 8e6;
+    on 1e5 they took as long, so `SMALL` lies between. The derivative of a linear operation is the
+    operation itself, and its gradient the adjoint.
     """
 
     @staticmethod
@@ -122,50 +129,45 @@ class _Filter(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, kernel: Exponential, reverse: bool, axis: int
     ) -> torch.Tensor:
         ctx.kernel, ctx.reverse, ctx.axis = kernel, reverse, axis
-        return _in_parts(x, kernel, reverse, axis)
+        filtered: torch.Tensor = FILTERS.filter_in_chunks(x, kernel, axis, reverse)
+        return filtered
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        xp = array_api_compat.torch
-        filtered = causal_filter(xp, cotangent, ctx.kernel, not ctx.reverse, ctx.axis)
+        filtered = FILTERS.causal_filter(
+            cotangent, ctx.kernel, axis=ctx.axis, reverse=not ctx.reverse
+        )
         return filtered, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
-        xp = array_api_compat.torch
-        filtered: torch.Tensor = causal_filter(xp, tangent, ctx.kernel, ctx.reverse, ctx.axis)
+        filtered: torch.Tensor = FILTERS.causal_filter(
+            tangent, ctx.kernel, axis=ctx.axis, reverse=ctx.reverse
+        )
         return filtered
 
 
-def _settled(number: float) -> float | tuple[int, int]:
-    """Return a number that a compiler may have for a symbol, as constants that it guards."""
+def _guarded(number: float) -> float | tuple[int, int]:
+    """Return a number that may be a symbol of a compiler as constants that the compiler guards."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
     known = 0
     for bit in range(31, -1, -1):
-        if known + (1 << bit) <= number:  # a comparison is decided for good
+        if known + (1 << bit) <= number:  # a comparison becomes a guard
             known += 1 << bit
     return known
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _constant(
+def _constant_matrices(
     time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
-) -> Blocks:
-    """Return matrices that serve any duration, which a compiler need not trace the making of."""
+) -> BlockMatrices:
+    """Return matrices that serve any duration, made outside of the compiler's trace."""
     time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
-    return blocks(kernel, None, dtype, reverse=reverse).converted(_bare)
+    return block_matrices(kernel, None, dtype, reverse=reverse).converted(_plain_tensor)
 
 
-def _bare(values: np.ndarray) -> torch.Tensor:
-    """Return a tensor that no transform has wrapped, as one that is being traced would."""
-    tensor = torch.from_numpy(values)
-    while in_function_transform(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor
-
-
-def in_function_transform(x: torch.Tensor) -> bool:
-    """Tell whether `torch.func` has wrapped the tensor, for which there is no public question."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+def _plain_tensor(values: np.ndarray) -> torch.Tensor:
+    """Return a tensor that no transform has wrapped; one made in a trace would be wrapped."""
+    return _torch_state.unwrapped(torch.from_numpy(values))

@@ -1,4 +1,4 @@
-"""Evaluating a loss in several places, and saying by how much the results differ."""
+"""Evaluate a loss in several places, and measure by how much the results differ."""
 
 import math
 from collections.abc import Callable
@@ -28,21 +28,17 @@ class Place:
 
     def holds(self, dtype: str) -> bool:
         """Tell whether the library has a dtype of this name."""
-        return hasattr(adapter(self.library).namespace(self.library), dtype)
+        return hasattr(adapter(self.library).xp, dtype)
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
-        """Copy a NumPy array here, in the dtype of this name; to be called in `scope`."""
+        """Copy a NumPy array here, in the dtype of this name. Call it in the scope of that dtype."""
         found = adapter(self.library)
-        xp = found.namespace(self.library)
-        array = found.from_host(xp, values, self.device)
-        return array if dtype is None else xp.astype(array, getattr(xp, dtype))
+        array = found.from_host(values, self.device)
+        return array if dtype is None else found.xp.astype(array, getattr(found.xp, dtype))
 
 
 def places(info: BackendInfo, device: str | None = None) -> list[Place]:
-    """Return where a library can be evaluated: on the first device of each kind.
-
-    Given the name or the kind of a device, return where that is.
-    """
+    """Return the first device of each kind of a library, or those of one name or kind."""
     chosen: dict[str, Place] = {}
     for name in info.devices:
         kind = name.partition(":")[0]
@@ -69,7 +65,7 @@ def evaluate(
     *targets: np.ndarray,
     **options: np.ndarray | None,
 ) -> tuple[Evaluation, Callable[[], None]]:
-    """Return value and gradient in one place, and a function that does it again and waits."""
+    """Return value and gradient in one place, and a function that repeats this and synchronizes."""
     found = adapter(place.library)
     given = {name: option for name, option in options.items() if option is not None}
     with found.scope(dtype):
@@ -105,27 +101,27 @@ def reference(
 
 
 def dtype_name(x: Any) -> str:
-    """Return the name of the dtype of an array, without that of its library."""
+    """Return the name of the dtype of an array, without the name of its library."""
     return str(x.dtype).rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one array is from what was expected of it.
+    """The difference of an array from a reference.
 
     Attributes
     ----------
     largest : float
-        The largest difference of an entry; infinite where one is NaN or infinite and the other
-        is not the same.
+        The largest difference of an entry; infinite if one entry is NaN or infinite and the other
+        is not equal to it.
     scale : float
-        The largest finite magnitude expected.
+        The largest finite magnitude of the reference.
     where : tuple of int
-        Where the largest difference lies.
+        The index of the largest difference.
     got, expected : float
-        What is there, and what should be.
+        The entries of the array and of the reference at that index.
     allowed : float
-        The largest difference that counts as agreement.
+        The tolerance.
     """
 
     largest: float
@@ -170,12 +166,12 @@ class Difference:
 
     @property
     def allowed_relative(self) -> float:
-        """What is allowed as a fraction of the largest entry expected."""
+        """The tolerance as a fraction of the largest entry expected."""
         return self.allowed / self.scale if self.scale else math.inf
 
     @property
     def agrees(self) -> bool:
-        """Whether the arrays are the same as far as rounding allows."""
+        """Whether the difference is within the tolerance."""
         return self.largest <= self.allowed
 
 
@@ -184,8 +180,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Compare value and gradient with the reference, by tolerances that follow their dtypes.
 
-    Both are computed in the dtype of the value, which `ROUNDINGS` stands for; a gradient in 16
-    bits is then rounded once more, and may underflow.
+    Both are computed in the dtype of the value, with an error of up to `ROUNDINGS` roundings; a
+    gradient in 16 bits is rounded once more, and may underflow.
     """
     if got.gradient.shape != expected.gradient.shape or got.value.shape != expected.value.shape:
         raise AssertionError(

@@ -1,15 +1,15 @@
-"""Exponential kernels, and the matrices that filter with them, made on the host and kept.
+"""Exponential kernels, and the matrices that filter with them, made on the host and cached.
 
-A kernel of order `n` has rank `n` between blocks of `size` steps. With ``a = exp(-1 / tau)``, what
-step ``i`` of a block contributes to step ``j`` of the block that comes ``p`` later has the weight
+A kernel of order `n` has rank `n` between blocks of `size` steps. With ``a = exp(-1 / tau)``, step
+``i`` of a block contributes to step ``j`` of the block that comes ``p`` blocks later with weight
 
     h[p size + j - i] = sum over l, m with l + m < n of
         a**(size - i) C(size - i, l)
         a**((p - 1) size) C((p - 1) size + n - 1, n - 1 - l - m)
         a**j C(j, m)
 
-by Vandermonde's identity: `n` sums say all that later blocks need to know of one. Every factor is
-at least 0, so nothing is subtracted that was added before.
+by Vandermonde's identity, so later blocks need only `n` sums of each block. Every factor is at
+least 0, so no digits cancel.
 """
 
 import functools
@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spikeloss_xp._plain import Blocks
+from spikeloss_xp._block_filter import BlockMatrices
 
-WHOLE = 64  # steps up to which one matrix serves all of time: longer sums round too much
-SMALLEST, LARGEST = 16, 64  # blocks for which matrix products are efficient
+ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much
+SMALLEST, LARGEST = 16, 64  # block sizes for which matrix products are efficient
 CARRIED = 512  # sums up to which one matrix carries them all
-NEARBY = 256  # the same, where only the sums of a few blocks reach each
+NEARBY = 256  # the same, where the sums of only a few blocks reach each block
 
 
 class Exponential(NamedTuple):
@@ -47,30 +47,32 @@ class Exponential(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def blocks(kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool) -> Blocks:
-    """Choose how to filter, and return the matrices that it takes.
+def block_matrices(
+    kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
+) -> BlockMatrices:
+    """Return the matrices of a block filter; with `reverse`, those of its adjoint.
 
-    `steps` is None where the same matrices are to serve any duration; with `reverse` they are
-    those of the adjoint. The choice:
+    With `steps` None the matrices serve any duration. The block filter depends on the duration and
+    the kernel:
 
-    - up to 64 steps, one matrix for all of time. It is the quickest beyond, too (at 100 steps of
-      10 neurons 0.6 of the time), but sums of 128 products erred by 6e-7 of the largest;
-    - kernels that are shorter than two small blocks, from the last block and this one. This limit
-      follows from the smallest block and was not measured. So are the sums of blocks carried if
-      they decay as fast, where there are more than 256: of 400 to 500 of them, a loss took 0.8
-      to 0.9 of the time, and of 100, as long;
-    - all others, in two levels, at a cost that does not grow with the kernel: measured with 100 and
-      1000 taps, at 0.4 and 0.13 of the time of Toeplitz matrices.
+    - Up to 64 steps, one matrix filters all of time. It is the fastest for longer ones too (0.6 of
+      the time at 100 steps of 10 neurons), but sums of 128 products erred by 6e-7 of the largest.
+    - A kernel shorter than two small blocks takes the last block and this one. This limit follows
+      from the smallest block and was not measured. Carried sums that decay as fast are filtered in
+      the same way if there are more than 256: a loss took 0.8 to 0.9 of the time with 400 to 500
+      sums, and as long with 100.
+    - Other kernels are filtered on two levels, at a cost that does not grow with the kernel: 0.4
+      and 0.13 of the time of Toeplitz matrices for 100 and 1000 taps.
     """
-    made = _chosen(kernel, steps, dtype, whole=WHOLE)
+    made = _chosen(kernel, steps, dtype, largest=ONE_MATRIX)
     return _adjoint(made) if reverse else made
 
 
-def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, whole: int) -> Blocks:
+def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int) -> BlockMatrices:
     taps = kernel.taps().astype(dtype)
-    reached = int(np.flatnonzero(taps)[-1]) + 1  # after which a tap is too small for the dtype
+    reached = int(np.flatnonzero(taps)[-1]) + 1  # later taps underflow
     short = reached <= 2 * SMALLEST
-    if steps is not None and steps <= (min(whole, NEARBY) if short else whole):
+    if steps is not None and steps <= (min(largest, NEARBY) if short else largest):
         return _joined([(0, _between(taps, steps, 0))])
     if short:
         size = 2 * SMALLEST
@@ -88,11 +90,11 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, whole: int) -
 
 
 def _size(kernel: Exponential, steps: int | None) -> int:
-    """Return the length of the blocks for which filtering costs the least.
+    """Return the block length with the smallest cost, in multiplications per step.
 
-    In multiplications per step: with the near and far edges of the kernel, and in carrying; and an
-    estimate of what a copy costs, where the last block has to be filled up. Of blocks of 10 to 50
-    that divide both durations, 20 to 25 were the quickest on two CPU cores.
+    The cost counts the products with the near and the far edge of the kernel, those that carry
+    sums, and an estimate of the copy that fills up the last block. Among blocks of 10 to 50 that
+    divide both durations, 20 to 25 were the fastest on two CPU cores.
     """
 
     def cost(size: int) -> float:
@@ -115,28 +117,28 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
-) -> tuple[np.ndarray, Blocks, np.ndarray]:
-    """Return how a block is summed up, the sums carried to `reach` later ones, and spread."""
+) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
+    """Return the matrices that sum up a block, carry sums to `reach` later blocks, and spread them."""
     n, step = kernel.order, np.arange(size)
-    summed, spread = (
+    to_sums, from_sums = (
         np.stack([_choose(k, m) * np.exp(-k / kernel.time_constant) for m in range(n)], axis=-1)
         for k in (size - step, step)
     )
     if n == 1:
         slower = Exponential(kernel.time_constant / size, reach)
-        carried = _chosen(slower, number, dtype, whole=CARRIED)
+        carried = _chosen(slower, number, dtype, largest=CARRIED)
     else:
         carried = _carried_together(kernel, size, reach, number, dtype)
-    return summed.astype(dtype), carried, spread.T.astype(dtype)
+    return to_sums.astype(dtype), carried, from_sums.T.astype(dtype)
 
 
 def _carried_together(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
-) -> Blocks:
+) -> BlockMatrices:
     """Return the matrices that carry the sums of a kernel of higher order, all in one row."""
     n, lag = kernel.order, np.arange(reach) * size
     decay = np.exp(-lag / kernel.time_constant)
-    weights = np.zeros((reach + 1, n, n), dtype)  # the last of them for what is not reached
+    weights = np.zeros((reach + 1, n, n), dtype)  # the last are the zeros beyond the reach
     for first in range(n):
         for second in range(n - first):
             weights[:-1, first, second] = decay * _choose(lag + n - 1, n - 1 - first - second)
@@ -161,23 +163,23 @@ def _choose(k: np.ndarray, m: int) -> np.ndarray:
 
 def _joined(
     edges: list[tuple[int, np.ndarray]],
-    summed: np.ndarray | None = None,
-    carried: Blocks | None = None,
-    spread: np.ndarray | None = None,
-) -> Blocks:
-    """Return matrices as they are used: below one another, what is carried after the near edge."""
+    to_sums: np.ndarray | None = None,
+    carried: BlockMatrices | None = None,
+    from_sums: np.ndarray | None = None,
+) -> BlockMatrices:
+    """Concatenate matrices along axis 0: those of the near block, the carried sums, far blocks."""
     delays, (near, *far) = zip(*edges, strict=True)
-    below = [near, *far] if spread is None else [near, spread, *far]
-    return Blocks(delays, np.concatenate(below), summed, carried)
+    below = [near, *far] if from_sums is None else [near, from_sums, *far]
+    return BlockMatrices(delays, np.concatenate(below), to_sums, carried)
 
 
-def _adjoint(made: Blocks) -> Blocks:
-    """Return the matrices of the adjoint: each one transposed, and sums and spread exchanged."""
+def _adjoint(made: BlockMatrices) -> BlockMatrices:
+    """Return the matrices of the adjoint: each is transposed, and the two for sums are exchanged."""
     size = made.weights.shape[-1]
-    number = 0 if made.summed is None else made.summed.shape[-1]
-    near, spread, far = np.split(made.weights, [size, size + number])
+    number = 0 if made.to_sums is None else made.to_sums.shape[-1]
+    near, from_sums, far = np.split(made.weights, [size, size + number])
     turned = [matrix.T for matrix in np.split(far, len(made.delays) - 1)] if len(far) else []
-    if made.carried is None or made.summed is None:
-        return Blocks(made.delays, np.concatenate([near.T, *turned]))
-    weights = np.concatenate([near.T, made.summed.T, *turned])
-    return Blocks(made.delays, weights, np.ascontiguousarray(spread.T), _adjoint(made.carried))
+    if made.carried is None or made.to_sums is None:
+        return BlockMatrices(made.delays, np.concatenate([near.T, *turned]))
+    weights = np.concatenate([near.T, made.to_sums.T, *turned])
+    return BlockMatrices(made.delays, weights, np.ascontiguousarray(from_sums.T), _adjoint(made.carried))

@@ -6,4 +6,4 @@ from typing import Any
 Array = Any
 Namespace = Any
 Pullback = Callable[[Array], Array]
-Evaluate = Callable[..., tuple[Array, Pullback]]
+ChunkFunction = Callable[..., tuple[tuple[Any, ...], Pullback | None]]

@@ -1,12 +1,13 @@
-"""Classifiers: which class spike trains stand for, and how sure that is."""
+"""Classifiers: the predicted class of spike trains, and the confidence in each class."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _dispatch, _masks, readouts
-from spikeloss_xp._layout import CLASS, Layout
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp import _checks, readouts
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.prepared import PreparedInput, prepare_input
+from spikeloss_xp._typing import Array
 from spikeloss_xp.criteria import EPSILON
 
 MODES = ("probability", "softmax", "logsoftmax")
@@ -40,15 +41,15 @@ class _Classifier:
         Parameters
         ----------
         spikes : array
-            ``[batch, *space, time]``, with time where `time_axis` says.
+            ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
-            What of the spikes counts, as for the losses. The rate is that of the steps that do,
-            and 0 if none does; in a moving window the others are silent.
+            The mask, as for the losses. The rate is over the unmasked steps, and 0 if there are
+            none; in a moving window masked steps are silent.
 
         Returns
         -------
         array
-            ``[batch, class]``, and with a window a time axis where the spikes have it.
+            ``[batch, class]``; with a window, with a time axis where the spikes have it.
 
         Raises
         ------
@@ -56,12 +57,13 @@ class _Classifier:
             If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
             does not divide the number of neurons, or if a mask does not fit.
         """
-        xp, layout, rate, _ = self._rate(spikes, where, lengths)
-        return self._natural(xp, layout, rate)
+        prepared, rate, _ = self._rate(spikes, where, lengths)
+        return self._in_layout(prepared, rate)
 
     def confidence(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the confidence in each class, as `mode` says, in the shape of the rates."""
-        xp, layout, rate, logit = self._rate(spikes, where, lengths)
+        """Return the confidence in each class, by `mode`, in the shape of the rates."""
+        prepared, rate, logit = self._rate(spikes, where, lengths)
+        xp = prepared.library.xp
         if self.mode == "probability":
             confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
         else:
@@ -69,39 +71,48 @@ class _Classifier:
             total = xp.sum(xp.exp(logit), axis=CLASS, keepdims=True)
             logarithmic = self.mode == "logsoftmax"
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
-        return self._natural(xp, layout, confidence)
+        return self._in_layout(prepared, confidence)
 
     def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the index of the class with the highest rate, the first of several.
+        """Return the index of the class with the highest rate, or of the first one of them.
 
-        The shape is that of the rates without their class axis. Where nothing counts it is 0.
+        The shape is that of the rates without their class axis. If all is masked it is 0.
         """
-        xp, layout, _, logit = self._rate(spikes, where, lengths)
-        return self._natural(xp, layout, xp.argmax(logit, axis=CLASS))
+        prepared, _, logit = self._rate(spikes, where, lengths)
+        return self._in_layout(prepared, prepared.library.xp.argmax(logit, axis=CLASS))
 
     def _rate(
         self, spikes: Array, where: Any, lengths: Any
-    ) -> tuple[Namespace, Layout, Array, Array]:
-        """Return the rates, and again with minus infinity for classes that cannot be chosen."""
-        xp = _dispatch.namespace(spikes, "spikes")
-        layout = Layout.of(spikes, self.time_axis, smallest_rank=3)
-        spikes, _ = _arrays.floating(xp, spikes, "spikes")
-        spikes, kept, _ = _masks.masked(xp, layout, spikes, where, lengths)
-        spikes, kept, _ = _masks.by_class(xp, layout, spikes, kept)
+    ) -> tuple[PreparedInput, Array, Array]:
+        """Return the rates, and again with minus infinity for masked classes."""
+        prepared = prepare_input(
+            spikes,
+            where,
+            lengths,
+            time_axis=self.time_axis,
+            smallest_rank=3,
+            by_class=True,
+            argument="spikes",
+        )
+        library, layout = prepared.library, prepared.layout
+        values, mask = prepared.values, prepared.mask
         classes = layout.classes(self.num_classes)
         if classes != layout.neurons:
-            spikes, kept, *_ = readouts.population(xp, spikes, kept, classes, per_step=True)
+            values, mask, *_ = readouts.population(library, values, mask, classes, per_step=True)
         first = layout.time_axis == 0
-        reading, _ = readouts.rate(xp, spikes, self.time_window, kept, time_first=first)
+        reading, _ = readouts.rate(library, values, self.time_window, mask, time_first=first)
         rate = logit = reading.u
-        if reading.kept is not None and reading.kept.shape[CLASS] > 1:
-            some = xp.any(reading.kept, axis=CLASS, keepdims=True)
-            lowest = _arrays.constant(xp, rate, -math.inf)
-            logit = xp.where(reading.kept | ~some, rate, lowest)
-        return xp, layout, rate, logit
+        if reading.mask is not None and reading.mask.shape[CLASS] > 1:
+            xp = library.xp
+            some = xp.any(reading.mask, axis=CLASS, keepdims=True)
+            logit = xp.where(reading.mask | ~some, rate, -math.inf)
+        return prepared, rate, logit
 
-    def _natural(self, xp: Namespace, layout: Layout, x: Array) -> Array:
-        return x if self.time_window is None else layout.natural(xp, x)[0]
+    def _in_layout(self, prepared: PreparedInput, x: Array) -> Array:
+        if self.time_window is None:
+            return x
+        in_layout: Array = prepared.layout.time_as_in_input(prepared.library, x)
+        return in_layout
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ class Rate(_Classifier):
     Parameters
     ----------
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns: the normalised rates, their softmax, or the logarithm of that.
+        The result of `confidence`: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
         Added to the sum of rates, so that the confidence of silence is 0.
     num_classes : int, optional
@@ -151,14 +162,14 @@ class MovingWindow(_Classifier):
     time_window : int
         Length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns: the normalised rates, their softmax, or the logarithm of that.
+        The result of `confidence`: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
         Added to the sum of rates, so that the confidence of silence is 0.
     num_classes : int, optional
         The number of classes, each the mean of a group of neighbouring neurons. Without it each
         neuron is a class.
     time_axis : int, default -1
-        The axis of the spikes that is time. What is returned has time there too.
+        The time axis of the spikes, and of the results.
 
     Raises
     ------

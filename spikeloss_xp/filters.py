@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp import _arrays, _checks, _dispatch
+from spikeloss_xp import _checks
+from spikeloss_xp._dispatch import Library, library_of
+from spikeloss_xp._input.arrays import asarray_like, floating, moveaxis
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp._typing import Array
 
-WIDE = 32  # trains, from which on it pays to filter them side by side
+MANY_TRAINS = 32  # number of trains from which filtering the first axis in place is faster
 
 
 def exponential_kernel(time_constant: float, length: int, order: int = 1) -> np.ndarray:
@@ -100,15 +102,15 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
     array([0. , 1. , 0.5, 0. ])
     """
-    xp = _dispatch.namespace(x, "x")
-    x, _ = _arrays.floating(xp, x, "x")
-    kernel, _ = _arrays.floating(xp, _arrays.follow(xp, x, kernel, "kernel"), "kernel")
+    library = library_of(x, "x")
+    x = floating(library, x, "x")
+    kernel = floating(library, asarray_like(library, x, kernel, "kernel"), "kernel")
     if kernel.ndim != 1 or kernel.shape[0] == 0:
         raise ValueError(f"kernel must have shape [length]; got {tuple(kernel.shape)}")
     _check_axis(x, axis)
 
-    taps = xp.astype(kernel, x.dtype, copy=False)
-    return along(xp, x, taps, axis)
+    taps = library.xp.astype(kernel, x.dtype, copy=False)
+    return filter_along_axis(library, x, taps, axis)
 
 
 def moving_average(x: Array, window: int, axis: int = -1) -> Array:
@@ -148,12 +150,12 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
     >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
     array([0.5, 0.5, 0.5, 1. ])
     """
-    xp = _dispatch.namespace(x, "x")
-    x, _ = _arrays.floating(xp, x, "x")
+    library = library_of(x, "x")
+    x = floating(library, x, "x")
     window = _checks.count(window, "window")
     _check_axis(x, axis)
 
-    return summed_along(xp, x, window, axis) / window
+    return sum_along_axis(library, x, window, axis) / window
 
 
 def _check_axis(x: Array, axis: int) -> None:
@@ -162,29 +164,41 @@ def _check_axis(x: Array, axis: int) -> None:
         raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
 
 
-def along(
-    xp: Namespace, x: Array, kernel: Array | Exponential, axis: int, *, reverse: bool = False
+def filter_along_axis(
+    library: Library, x: Array, kernel: Array | Exponential, axis: int, *, reverse: bool = False
 ) -> Array:
-    """Filter along any axis, or run the adjoint of that."""
-    run = functools.partial(_dispatch.adapter(xp).causal_filter, xp, kernel=kernel, reverse=reverse)
-    return _along(xp, run, x, axis, first=isinstance(kernel, Exponential))
+    """Filter along any axis; with `reverse`, the adjoint.
 
-
-def summed_along(
-    xp: Namespace, x: Array, window: int, axis: int, *, reverse: bool = False
-) -> Array:
-    """Sum the last few steps along any axis, or run the adjoint of that."""
-    run = functools.partial(_dispatch.adapter(xp).moving_sum, xp, window=window, reverse=reverse)
-    return _along(xp, run, x, axis, first=True)
-
-
-def _along(xp: Namespace, run: Callable[..., Array], x: Array, axis: int, *, first: bool) -> Array:
-    """Run along any axis what runs along the last, and if it is said to, along the `first`.
-
-    There time is left where it is: the transposed copies that the last axis would take are most
-    of the work. On two CPU cores the losses of a large batch took 0.2 to 0.5 of the time, of 32
-    trains 0.7 to 1.1, and of fewer it did not pay.
+    There are zeros before the first step, so the filter has seen fewer steps there; the adjoint
+    has zeros after the last step.
     """
-    if first and axis % x.ndim == 0 and math.prod(x.shape[1:]) >= WIDE:
+    run = functools.partial(library.causal_filter, kernel=kernel, reverse=reverse)
+    return _run_along_axis(library, run, x, axis, first=isinstance(kernel, Exponential))
+
+
+def sum_along_axis(
+    library: Library, x: Array, window: int, axis: int, *, reverse: bool = False
+) -> Array:
+    """Sum the last `window` steps along any axis; with `reverse`, the adjoint sums the next ones.
+
+    A window at the boundary covers fewer steps: there are zeros before the first step and, for the
+    adjoint, after the last one.
+    """
+    run = functools.partial(library.moving_sum, window=window, reverse=reverse)
+    return _run_along_axis(library, run, x, axis, first=True)
+
+
+def _run_along_axis(
+    library: Library, run: Callable[..., Array], x: Array, axis: int, *, first: bool
+) -> Array:
+    """Run along any axis a filter of the last axis and, if `first`, of the first axis.
+
+    Time first stays first if there are many trains: most of the work would be the transposed
+    copies. On two CPU cores the losses of a large batch took 0.2 to 0.5 of the time, those of 32
+    trains 0.7 to 1.1, and those of fewer trains as long or longer.
+    """
+    if axis in (-1, x.ndim - 1):
+        return run(x)
+    if first and axis % x.ndim == 0 and math.prod(x.shape[1:]) >= MANY_TRAINS:
         return run(x, axis=0)
-    return _arrays.moved(xp, run(_arrays.moved(xp, x, axis, -1)), -1, axis)
+    return moveaxis(library, run(moveaxis(library, x, axis, -1)), -1, axis)

@@ -3,25 +3,28 @@
 from collections.abc import Callable
 from typing import Any
 
-from spikeloss_xp import _arrays, _dispatch
-from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.losses import Loss, SparsityEnforcer
+from spikeloss_xp._dispatch import Library, find_library, library_of
+from spikeloss_xp._input.arrays import asarray_like, floating
+from spikeloss_xp._typing import Array
+from spikeloss_xp.losses.base import ClosedForm
 
-Evaluate = Callable[..., tuple[Array, Array]]
+ValueAndGrad = Callable[..., tuple[Array, Array]]
 
 
-def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
+def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """Return a function that evaluates a loss and its gradient with respect to the spikes.
 
-    Where the array library has automatic differentiation, that is used; elsewhere the closed
-    forms of the losses are. They agree to the last few digits, and so each is a test of the other.
-    (``backward`` of PyTorch, and a compiled ``jax.grad``, use those of large arrays too: faster.)
+    The gradient comes from automatic differentiation if the array library has it, and from the
+    closed form of the loss otherwise. They agree to the last few digits, so each tests the other.
+    (``backward`` of PyTorch, and a compiled ``jax.grad`` of large arrays, use the closed form too,
+    because it is faster.)
 
     Parameters
     ----------
     loss : callable
-        A loss of this library. Any other function of arrays will do where the library of the
-        input has automatic differentiation.
+        A loss of this library, or any other function of arrays if the library of the input has
+        automatic differentiation. A subclass that overrides `value` or ``__call__`` of a loss
+        without `value_and_pullback` is such a function.
 
     Returns
     -------
@@ -29,16 +32,16 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
         ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``, where the
         targets and options are those of the loss: ``target``, ``where``, ``lengths`` and
         ``weight``. The value is detached from any gradient graph, and `input`, one array, is not
-        changed. The gradient has the shape, library, device and dtype of `input`; of bool and
-        integer spikes, the dtype computed in.
+        changed. The gradient has the shape, library, device and dtype of `input`; for bool and
+        integer spikes it has the dtype computed in.
         With ``reduction="none"`` a `cotangent` of the shape of the terms is needed, and the
         gradient is that of ``sum(cotangent * terms)``.
 
     Raises
     ------
     TypeError
-        When called, if `input` comes from a library without automatic differentiation and `loss`
-        is not a loss of this library; also what the loss itself raises.
+        When called, if the library of `input` has no automatic differentiation and `loss` has no
+        closed form; also any error of the loss itself.
     ValueError
         When called, if the value has axes and there is no `cotangent` of its shape.
 
@@ -52,53 +55,45 @@ def value_and_grad(loss: Callable[..., Array]) -> Evaluate:
     array([[[0.125, 0.125, 0.125, 0.125],
             [0.125, 0.125, 0.125, 0.125]]])
     """
+    closed_form = loss if isinstance(loss, ClosedForm) and loss.has_closed_form else None
 
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
     ) -> tuple[Array, Array]:
-        xp = _dispatch.namespace(input)
-        adapter = _dispatch.adapter(xp)
-        computed, _ = _arrays.floating(xp, input)
-        spikes = input if xp.isdtype(input.dtype, "real floating") else computed
+        library = library_of(input)
+        computed = floating(library, input)
+        spikes = input if library.xp.isdtype(input.dtype, "real floating") else computed
         if cotangent is not None:
-            weight = _arrays.follow(xp, spikes, cotangent, "cotangent")
-            cotangent = xp.astype(weight, computed.dtype, copy=False)
+            given = asarray_like(library, spikes, cotangent, "cotangent")
+            cotangent = library.xp.astype(given, computed.dtype, copy=False)
 
-        if adapter.value_and_grad is not None:
-            # Before differentiation starts, which may hide where the input is.
-            near = tuple(_beside(xp, spikes, target) for target in targets)
-            options = {name: _beside(xp, spikes, option) for name, option in options.items()}
+        if library.differentiates:
+            function = loss if closed_form is None else closed_form.value
+            # Move the arguments before differentiation starts, which may hide the input's device.
+            moved = tuple(_to_device_of(library, spikes, target) for target in targets)
+            options = {name: _to_device_of(library, spikes, x) for name, x in options.items()}
 
             def checked(x: Array) -> Array:
-                value = _without_closed_form(loss)(x, *near, **options)
+                value = function(x, *moved, **options)
                 _check_cotangent(value, cotangent)
                 return value
 
-            return adapter.value_and_grad(checked, spikes, cotangent)
-        if not isinstance(loss, Loss | SparsityEnforcer):
+            return library.value_and_grad(checked, spikes, cotangent)
+        if closed_form is None:
             raise TypeError(
-                f"{_dispatch.library(xp)} has no automatic differentiation, so its gradients are "
-                f"the closed forms of the losses of this library; got {loss!r}"
+                f"{library.library} has no automatic differentiation, so its gradients are the "
+                f"closed forms of the losses of this library; got {loss!r}, which has none"
             )
-        value, pullback = loss._evaluate(spikes, *targets, **options)
+        value, pullback = closed_form.value_and_pullback(spikes, *targets, **options)
         _check_cotangent(value, cotangent)
-        return value, pullback(_arrays.constant(xp, value, 1.0) if cotangent is None else cotangent)
+        return value, pullback(library.constant(value, 1.0) if cotangent is None else cotangent)
 
     return evaluate
 
 
-def _without_closed_form(loss: Callable[..., Array]) -> Callable[..., Array]:
-    """Return a loss whose call leaves all of the differentiation to the library."""
-    if not isinstance(loss, Loss):
-        return loss
-    return lambda *arrays, **options: loss._evaluate(*arrays, **options, differentiate=False)[0]
-
-
-def _beside(xp: Namespace, like: Array, given: Any) -> Any:
-    """Return an array of the library of `like` where that is, and anything else as it came."""
-    if _dispatch.find_namespace(given) is not xp:
-        return given
-    return _dispatch.adapter(xp).beside(given, like)
+def _to_device_of(library: Library, like: Array, given: Any) -> Any:
+    """Return an array of the library on the device of `like`, and any other object as it is."""
+    return library.to_device_of(given, like) if find_library(given) is library else given
 
 
 def _check_cotangent(value: Array, cotangent: Array | None) -> None:

@@ -1,160 +1,172 @@
-"""What a loss reads from spikes: rates, counts, potentials and filtered traces.
+"""Readouts: the quantities that a loss reads from spikes.
 
-A readout returns what it read and its pullback, which takes the derivative of the loss with
-respect to the reading to the derivative with respect to the spikes. All of them are linear, apart
+A readout returns ``(reading, pullback)``. The pullback takes the derivative of the loss with
+respect to the reading to the derivative with respect to the spikes. All readouts are linear, apart
 from the choice of the largest entry, so the pullback is the adjoint, and stands beside the
-operation. Libraries with automatic differentiation have no use for it and do not run it.
+operation. Libraries with automatic differentiation do not run it, unless they evaluate in chunks.
 
-Spikes are `[batch, class, time]`, and silent wherever the mask `kept` says that they do not count;
-it has the same axes, the class axis perhaps of length 1, or is None where all of them count.
+Spikes have axes ``[batch, class, time]`` and are 0 where they are masked. The mask has the same
+axes, the class axis perhaps of length 1, or is None if all entries count.
 """
 
 import math
 from typing import Any, NamedTuple
 
-from spikeloss_xp import _arrays, _dispatch
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.arrays import asarray_of_dtype, moveaxis, or_one
+from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._layout import CLASS
-from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.filters import along, summed_along
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.filters import filter_along_axis, sum_along_axis
 
 
 class Reading(NamedTuple):
-    """What was read, and its units.
+    """The readings of a batch, and their units.
 
     Attributes
     ----------
     u : array
-        What was read: `[batch, class]`, or `[batch, class, time]` if at every step.
-    spike : float or array
-        What one spike adds to it.
-    most : float or array
-        What there is to read from a neuron that fires at every step.
-    kept : array or None
-        Which entries of `u` were read from anything; its class axis may have length 1. None if
-        all were.
-    counted : array or None
-        Which terms of it count, with the axes of `u`; None if all do.
+        ``[batch, class]``, or ``[batch, class, time]`` with a reading at every step.
+    per_spike : float or array
+        The contribution of one spike to `u`.
+    max_reading : float or array
+        The reading of a neuron that fires at every step.
+    mask : array or None
+        Which entries of `u` were read from any unmasked entry; its class axis may have length 1.
+        None if all were.
+    class_mask : array or None
+        In a loss whose classes compete for one term, which classes take part, with the axes of
+        `u`. None if all do.
     """
 
     u: Array
-    spike: Any = 1.0
-    most: Any = 1.0
-    kept: Array | None = None
-    counted: Array | None = None
+    per_spike: Any = 1.0
+    max_reading: Any = 1.0
+    mask: Array | None = None
+    class_mask: Array | None = None
 
 
 def count(
-    xp: Namespace,
+    library: Library,
     spikes: Array,
     moving_window: int | None,
-    kept: Array | None = None,
+    mask: Array | None = None,
     *,
     time_first: bool = False,
 ) -> tuple[Reading, Pullback]:
     """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``.
 
-    Where time came first, and the spikes are a view of that, the window is moved over it there.
+    If the spikes are a view of an array with time first, the window moves along that axis.
     """
     if moving_window is not None:
-        return _moving_count(xp, spikes, moving_window, kept, 0 if time_first else -1)
+        return _moving_count(library, spikes, moving_window, mask, 0 if time_first else -1)
 
-    steps = spikes.shape[-1]
+    xp, steps = library.xp, spikes.shape[-1]
 
-    def spread(cotangent: Array) -> Array:
-        # Each step counts the same. An array of its own, which whoever gets may change.
+    def pullback(cotangent: Array) -> Array:
+        # Each step adds 1. `repeat` returns a writable array, which the caller may scale in place.
         return xp.repeat(cotangent[..., None], steps, axis=-1)
 
     counts = xp.sum(spikes, axis=-1)
-    if kept is None:
-        return Reading(counts, most=steps), spread
-    duration = xp.sum(xp.astype(kept, spikes.dtype), axis=-1)
-    return Reading(counts, most=duration, kept=duration > 0), spread
+    if mask is None:
+        return Reading(counts, max_reading=steps), pullback
+    duration = xp.sum(xp.astype(mask, spikes.dtype), axis=-1)
+    return Reading(counts, max_reading=duration, mask=duration > 0), pullback
 
 
 def _moving_count(
-    xp: Namespace, spikes: Array, window: int, kept: Array | None, axis: int
+    library: Library, spikes: Array, window: int, mask: Array | None, axis: int
 ) -> tuple[Reading, Pullback]:
     def summed(x: Array, *, reverse: bool) -> Array:
-        moved = summed_along(xp, _arrays.moved(xp, x, -1, axis), window, axis, reverse=reverse)
-        return _arrays.moved(xp, moved, axis, -1)
+        if axis == -1:
+            return sum_along_axis(library, x, window, axis, reverse=reverse)
+        moved = moveaxis(library, x, -1, axis)
+        return moveaxis(
+            library, sum_along_axis(library, moved, window, axis, reverse=reverse), axis, -1
+        )
 
-    reading = Reading(summed(spikes, reverse=False), most=window, kept=kept)
-    # A spike at t counts at t, ..., t + W - 1: the adjoint adds up what comes after.
+    reading = Reading(summed(spikes, reverse=False), max_reading=window, mask=mask)
+    # A spike at t counts in the windows at t, ..., t + W - 1. The adjoint sums their cotangents,
+    # of fewer windows at the boundary: there is none after the last step.
     return reading, lambda cotangent: summed(cotangent, reverse=True)
 
 
 def rate(
-    xp: Namespace,
+    library: Library,
     spikes: Array,
     moving_window: int | None,
-    kept: Array | None = None,
+    mask: Array | None = None,
     *,
     time_first: bool = False,
 ) -> tuple[Reading, Pullback]:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
-    counted, to_spikes = count(xp, spikes, moving_window, kept, time_first=time_first)
-    duration = counted.most
-    if counted.kept is not None and moving_window is None:
-        duration = _arrays.or_one(xp, duration)
-    reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.kept)
+    counted, to_spikes = count(library, spikes, moving_window, mask, time_first=time_first)
+    duration = counted.max_reading
+    if counted.mask is not None and moving_window is None:
+        duration = or_one(library, duration)
+    reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.mask)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(xp: Namespace, spikes: Array, kept: Array | None = None) -> tuple[Reading, Pullback]:
-    """Read ``max_t s[t]``, whose gradient the steps share at which that is reached."""
-    seen, read = spikes, None
-    if kept is not None:
-        lowest = _arrays.constant(xp, spikes, -math.inf)
-        seen, read = xp.where(kept, spikes, lowest), xp.any(kept, axis=-1)
-    peak = xp.max(seen, axis=-1, keepdims=True)
+def highest(
+    library: Library, spikes: Array, mask: Array | None = None
+) -> tuple[Reading, Pullback]:
+    """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
+    xp = library.xp
+    unmasked, read = spikes, None
+    if mask is not None:
+        unmasked, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
+    peak = xp.max(unmasked, axis=-1, keepdims=True)
     u = peak[..., 0]
 
     def pullback(cotangent: Array) -> Array:
-        reached = xp.astype(seen == peak, seen.dtype)
-        one = _arrays.constant(xp, seen, 1.0)  # none is reached where there is a NaN
+        reached = xp.astype(unmasked == peak, unmasked.dtype)
+        one = library.constant(unmasked, 1.0)  # a NaN is not equal to any peak
         sharing = xp.maximum(xp.sum(reached, axis=-1, keepdims=True), one)
         return cotangent[..., None] * reached / sharing
 
     if read is not None:
-        u = xp.where(read, u, _arrays.constant(xp, spikes, 0.0))
-    return Reading(u, kept=read), pullback
+        u = xp.where(read, u, 0.0)
+    return Reading(u, mask=read), pullback
 
 
-def last(xp: Namespace, spikes: Array, kept: Array | None = None) -> tuple[Reading, Pullback]:
-    """Read the last step that counts."""
-    step = xp.arange(spikes.shape[-1], device=_dispatch.adapter(xp).device(spikes))
-    if kept is None:
+def last(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Reading, Pullback]:
+    """Read the last unmasked step."""
+    xp = library.xp
+    step = xp.arange(spikes.shape[-1], device=library.device(spikes))
+    if mask is None:
         chosen, read = step == spikes.shape[-1] - 1, None
         u = spikes[..., -1]
     else:
-        step = xp.where(kept, step, -xp.ones_like(step))
-        chosen = kept & (step == xp.max(step, axis=-1, keepdims=True))
-        read = xp.any(kept, axis=-1)
-        u = xp.sum(xp.where(chosen, spikes, _arrays.constant(xp, spikes, 0.0)), axis=-1)
+        step = xp.where(mask, step, -1)
+        chosen = mask & (step == xp.max(step, axis=-1, keepdims=True))
+        read = xp.any(mask, axis=-1)
+        u = xp.sum(xp.where(chosen, spikes, 0.0), axis=-1)
 
     def pullback(cotangent: Array) -> Array:
-        return xp.where(chosen, cotangent[..., None], _arrays.constant(xp, spikes, 0.0))
+        return xp.where(chosen, cotangent[..., None], library.constant(spikes, 0.0))
 
-    return Reading(u, kept=read), pullback
+    return Reading(u, mask=read), pullback
 
 
 def population(
-    xp: Namespace, spikes: Array, kept: Array | None, classes: int, *, per_step: bool
+    library: Library, spikes: Array, mask: Array | None, classes: int, *, per_step: bool
 ) -> tuple[Array, Array | None, Any, Pullback]:
-    """Average over the neurons of a class, which are neighbours: over those of them that count.
+    """Average the neighbouring neurons of each class, over those that are not masked.
 
-    With the mean, and its mask, comes how many neurons it is of, the most at any step: a number,
-    or an array with the axes of a reading, of one step or `per_step`.
+    Returns the mean, its mask, the largest number of neurons averaged at any step, and the
+    pullback. The number is an int, or an array with the axes of a reading, of one step or
+    `per_step`.
     """
+    xp = library.xp
     batch, neurons, steps = spikes.shape
     shape = batch, classes, neurons // classes, steps
     number: Any = shape[2]
     size: Any = number
-    if kept is not None and kept.shape[CLASS] > 1:
-        members = xp.reshape(kept, shape)
-        kept = xp.any(members, axis=2)
-        number = _arrays.or_one(xp, xp.sum(xp.astype(members, spikes.dtype), axis=2))
+    if mask is not None and mask.shape[CLASS] > 1:
+        members = xp.reshape(mask, shape)
+        mask = xp.any(members, axis=2)
+        number = or_one(library, xp.sum(xp.astype(members, spikes.dtype), axis=2))
         size = xp.max(number, axis=-1, keepdims=per_step)
     mean = xp.sum(xp.reshape(spikes, shape), axis=2) / number
 
@@ -162,51 +174,53 @@ def population(
         share = xp.repeat((cotangent / number)[:, :, None, :], shape[2], axis=2)
         return xp.reshape(share, (batch, neurons, steps))
 
-    return mean, kept, size, pullback
+    return mean, mask, size, pullback
 
 
 WINDOWED = {"rate": rate, "count": count}  # over all of time, or at each step
-WHOLE = {"max": highest, "last": last}
+OVER_ALL_TIME = {"max": highest, "last": last}
 
 
 def trace(
-    xp: Namespace, spikes: Array, kernel: Any, axis: int, kept: Array | None = None
+    library: Library, spikes: Array, kernel: Any, axis: int, mask: Array | None = None
 ) -> tuple[Reading, Pullback]:
     """Read ``e[t] = sum(h[k] * s[t - k] for k)``, along any axis."""
     if not isinstance(kernel, Exponential):
-        kernel = _arrays.constant(xp, spikes, kernel)
-    reading = Reading(along(xp, spikes, kernel, axis), kept=kept)
-    # A spike at t appears in e[t + k] with weight h[k]: the adjoint filters against time.
-    return reading, lambda cotangent: along(xp, cotangent, kernel, axis, reverse=True)
+        kernel = asarray_of_dtype(library, spikes, kernel)
+    reading = Reading(filter_along_axis(library, spikes, kernel, axis), mask=mask)
+    # A spike at t appears in e[t + k] with weight h[k], so the adjoint filters against time, and
+    # sums fewer cotangents at the boundary: there is no e after the last step.
+    return reading, lambda cotangent: filter_along_axis(
+        library, cotangent, kernel, axis, reverse=True
+    )
 
 
 def mean_magnitude(
-    xp: Namespace, x: Array, kept: Array | None = None, *, per_neuron: bool, rising: bool
+    library: Library, x: Array, mask: Array | None = None, *, per_neuron: bool, rising: bool
 ) -> tuple[Reading, Pullback]:
-    """Read the mean of ``|x|`` over all of an array, or of each neuron over batch and time.
+    """Read the mean of ``|x|`` over an array, or over batch and time of each neuron.
 
-    As ``x * sign(x)``, because at silence each library has a derivative of its own for ``abs``.
-    Here it is 0, and with `rising` that of an event more, which is 1.
+    As ``x * sign(x)``, because libraries differ in the derivative of ``abs`` at 0. Here it is 0
+    and, with `rising`, 1: the derivative in the direction of another event.
     """
+    xp = library.xp
     positive = x >= 0 if rising else x > 0
     sign = xp.astype(positive, x.dtype) - xp.astype(x < 0, x.dtype)
 
     def total(y: Array) -> Array:
-        if per_neuron:
-            return xp.sum(xp.sum(y, axis=-1), axis=0)
-        return _dispatch.adapter(xp).total(xp, y)
+        return xp.sum(xp.sum(y, axis=-1), axis=0) if per_neuron else library.sum_all(y)
 
     number: Any = math.prod(x.shape) // (x.shape[CLASS] if per_neuron else 1)
     read = None
-    if kept is not None:
-        entries = total(xp.astype(kept, x.dtype))
+    if mask is not None:
+        entries = total(xp.astype(mask, x.dtype))
         if not per_neuron:
-            entries = entries * (math.prod(x.shape) // math.prod(kept.shape))
+            entries = entries * (math.prod(x.shape) // math.prod(mask.shape))
         read = entries > 0
-        number = _arrays.or_one(xp, entries)
+        number = or_one(library, entries)
 
     def pullback(cotangent: Array) -> Array:  # each entry has an equal share in the mean
         share = cotangent / number
         return (share[:, None] if per_neuron else share) * sign
 
-    return Reading(total(x * sign) / number, kept=read), pullback
+    return Reading(total(x * sign) / number, mask=read), pullback

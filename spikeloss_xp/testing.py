@@ -1,11 +1,10 @@
-"""Tests that a loss is the same on every array library, for your own test suite."""
+"""A test for your own suite: a loss gives the same results on every array library."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from spikeloss_xp import _arrays, _dispatch
 from spikeloss_xp._consistency import (
     Place,
     differences,
@@ -14,6 +13,8 @@ from spikeloss_xp._consistency import (
     places,
     reference,
 )
+from spikeloss_xp._dispatch import find_library, library_of
+from spikeloss_xp._input.arrays import host
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends._available import available, describe
 
@@ -46,7 +47,7 @@ def assert_consistent(
     input : array
         Spikes of any array library.
     target, where, lengths, weight : array or sequence, optional
-        What else the loss is called with; `SparsityEnforcer` has no target.
+        The other arguments of the loss; `SparsityEnforcer` has no target.
     backends : sequence of str, optional
         Import names of array libraries, with an adapter or without one. By default all that
         `spikeloss_xp.backends.available` finds usable and that have the dtype of `input`.
@@ -73,7 +74,7 @@ def assert_consistent(
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
     >>> sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
     """
-    _dispatch.namespace(input)  # says so if it is no array
+    library_of(input)  # raises if it is no array
     if backends is not None and (isinstance(backends, str) or not backends):
         raise ValueError(f"backends must be a sequence of names, at least one; got {backends!r}")
     host_input, dtype = _on_host(input, "input"), dtype_name(input)
@@ -98,8 +99,8 @@ def assert_consistent(
 
 
 def _on_host(values: Any, argument: str) -> np.ndarray:
-    xp = _dispatch.find_namespace(values)
-    return _arrays.host(values, argument) if xp is None else _dispatch.adapter(xp).to_host(values)
+    library = find_library(values)
+    return host(values, argument) if library is None else library.to_host(values)
 
 
 def _random_weights(

@@ -1,16 +1,15 @@
-"""Composed: a loss made of two functions of your own."""
+"""Composed: a loss made of two functions of the user's."""
 
-import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
 
-from spikeloss_xp import _arrays, _checks, criteria
-from spikeloss_xp._layout import CLASS, Layout
-from spikeloss_xp._targets import Labels
-from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses._loss import Loss
-from spikeloss_xp.losses._rate_loss import RateLoss
+from spikeloss_xp import _checks
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.readouts import Reading
 
 
@@ -21,20 +20,21 @@ class Composed(RateLoss):
     .. math::
         s \xrightarrow{\ \text{read}\ } u \xrightarrow{\ \text{compare}\ } \text{terms}
 
-    What is around them is as in the other losses: labels, layouts, masks, weights and reductions.
+    Labels, layouts, masks, weights and reductions are those of the other losses.
 
     Parameters
     ----------
     read : callable
-        Called as ``read(xp, spikes, kept)`` with spikes ``[batch, class, time]``, silent where they
-        are masked, and a mask ``[batch, 1, time]`` of the steps that count, or None if all do.
-        Returns what it reads, ``[batch, class]``, and its pullback.
+        Called as ``read(xp, spikes, mask)`` with spikes ``[batch, class, time]``, 0 where they are
+        masked, and a mask ``[batch, 1, time]`` of the steps that count, or None if all do. Returns
+        the readings, ``[batch, class]``, and their pullback.
     compare : callable
-        Called as ``compare(xp, u, label)`` with what was read and one-hot bools that broadcast to
-        it. Returns the terms, of each class or with a class axis of length 1, and its pullback.
+        Called as ``compare(xp, u, label)`` with the readings and one-hot bools that broadcast to
+        them. Returns the terms, one for each class or with a class axis of length 1, and their
+        pullback.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         Add the terms; average them; divide their sum by the number of samples; or return them, with
-        the class axis that they have and time where `input` has it.
+        their class axis, and the time axis where `input` has it.
     per_step : bool, default False
         Whether there is a reading at each step: then `u`, labels and terms have a time axis, last.
     num_classes : int, optional
@@ -52,22 +52,22 @@ class Composed(RateLoss):
 
     Notes
     -----
-    A pullback takes the derivative of the loss with respect to a result, or what broadcasts to it,
-    to the derivative with respect to what that was computed from. NumPy and CuPy have their
-    gradient from the pullbacks; PyTorch and JAX differentiate the functions.
+    A pullback takes the derivative of the loss with respect to a result, or an array that
+    broadcasts to it, to the derivative with respect to the argument. The gradient is composed of
+    the pullbacks on NumPy and CuPy; PyTorch and JAX differentiate the functions.
     `spikeloss_xp.testing.assert_consistent` compares the two. Use only functions of the array API
-    standard, by way of ``xp``. With `per_step`, they are given some samples of a large batch at a
-    time, so none may depend on another.
+    standard, from ``xp``. With `per_step`, a large batch is evaluated a few samples at a time, so
+    no sample may depend on another.
 
     Two losses are equal if their functions are the same objects.
 
     Examples
     --------
-    The absolute difference of the number of spikes from that wanted:
+    The absolute difference of the number of spikes from a target number:
 
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> def count(xp, spikes, kept):
+    >>> def count(xp, spikes, mask):
     ...     return xp.sum(spikes, axis=-1), lambda g: xp.broadcast_to(g[..., None], spikes.shape)
     >>> def absolute(xp, count, label):
     ...     missing = xp.where(label, 3.0, 0.0) - count
@@ -98,42 +98,35 @@ class Composed(RateLoss):
             ignore_index=_checks.integer,
         )
 
-    _closed = False  # the functions may hold tensors that require grad
-
     @property
     def _has_time(self) -> bool:
         return self.per_step
 
-    def _target(
-        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
-    ) -> Labels:
-        return self._class_labels(xp, layout, spikes, kept, target)
-
-    def _read(self, xp: Namespace, signal: Array, kept: Array | None) -> tuple[Reading, Pullback]:
-        if kept is not None and kept.shape[CLASS] > 1:
+    def _read_classes(
+        self, library: Library, spikes: Array, mask: Array | None
+    ) -> tuple[Reading, Pullback]:
+        if mask is not None and mask.shape[CLASS] > 1:
             raise ValueError(
                 "where must be the same for all neurons in a Composed loss: compare is not told "
                 "which of the classes count"
             )
-        u, pullback = self.read(xp, signal, kept)
-        wanted = tuple(signal.shape) if self.per_step else tuple(signal.shape[:-1])
-        if tuple(u.shape) != wanted:
-            raise ValueError(f"read must return an array of shape {wanted}; got {tuple(u.shape)}")
-        if kept is not None and not self.per_step:
-            kept = xp.any(kept, axis=-1)
-        return Reading(u, kept=kept), pullback
+        u, pullback = self.read(library.xp, spikes, mask)
+        shape = tuple(spikes.shape) if self.per_step else tuple(spikes.shape[:-1])
+        if tuple(u.shape) != shape:
+            raise ValueError(f"read must return an array of shape {shape}; got {tuple(u.shape)}")
+        if mask is not None and not self.per_step:
+            mask = library.xp.any(mask, axis=-1)
+        return Reading(u, mask=mask), pullback
 
-    def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
-        terms, pullback = self.compare(xp, reading.u, wanted.hot)
-        each = tuple(reading.u.shape)
-        together = (each[0], 1, *each[2:])
-        if tuple(terms.shape) not in (each, together):
+    def _criterion(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Array, Pullback]:
+        return self.compare(library.xp, reading.u, labels.target)
+
+    def _check_terms(self, terms: Array, mask: Array | None, u: Array) -> None:
+        each = tuple(u.shape)
+        one = (each[0], 1, *each[2:])
+        if tuple(terms.shape) not in (each, one):
             raise ValueError(
-                f"compare must return terms of shape {each} or {together}; got {tuple(terms.shape)}"
+                f"compare must return terms of shape {each} or {one}; got {tuple(terms.shape)}"
             )
-        if wanted.valid is None:
-            return criteria.weighted(terms, pullback, wanted.amount)
-        one, nan = (_arrays.constant(xp, terms, value) for value in (1.0, math.nan))
-        known = xp.where(wanted.valid, one, nan)  # a label may be no class where that is no error
-        terms, pullback = criteria.weighted(terms, pullback, known)
-        return criteria.weighted(terms, pullback, wanted.amount)

@@ -1,22 +1,25 @@
-"""SparsityEnforcer: a layer should not fire more than it needs to, or fall silent."""
+"""SparsityEnforcer: a layer whose mean event rate leaves a range is penalised."""
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, _dispatch, _masks, criteria, readouts
-from spikeloss_xp._layout import Layout
-from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses import _reduction
-from spikeloss_xp.losses._reduction import Terms
+from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp._dispatch import Library, library_of
+from spikeloss_xp._input.arrays import or_one
+from spikeloss_xp._input.masks import fill_masked
+from spikeloss_xp._input.prepared import prepare_array, prepare_input
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.base import ClosedForm
 
 PER = ("array", "neuron")
 
 
 @dataclass(frozen=True)
-class SparsityEnforcer:
+class SparsityEnforcer(ClosedForm):
     r"""Squared distance of mean event rates from a range of rates.
 
     .. math::
@@ -24,10 +27,9 @@ class SparsityEnforcer:
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    for arrays :math:`x`, usually one a layer. Called with an array it returns that array's term,
-    and with a sequence or mapping of them the sum of theirs, and remembers nothing: the form for a
-    function that is to be compiled. As layers of a network come by, `append` collects their terms,
-    and `loss` is the sum.
+    for arrays :math:`x`, usually one for each layer. A call with an array returns its term, and
+    with a sequence or mapping of arrays the sum of their terms. It stores nothing, so it can be
+    compiled. `append` collects the terms of layers one by one, and `loss` is their sum.
 
     Parameters
     ----------
@@ -37,12 +39,11 @@ class SparsityEnforcer:
     lam : float, default 1.0
         The factor :math:`\lambda` of the loss; at least 0.
     min_rate : float, default 0
-        The mean event rate :math:`r_\text{min}` below which it is penalised, in events per time
-        step; from 0 to `max_rate`.
+        The mean event rate :math:`r_\text{min}` below which an array is penalised, in events per
+        time step; from 0 to `max_rate`.
     per : {"array", "neuron"}, default "array"
-        Whose rate is meant: that of the whole array, or that of each neuron, over batch and time.
-        The term is then the mean over neurons, so that one that fires too much and one that never
-        fires do not make up for each other.
+        The rate of the whole array, or of each neuron, over batch and time. Per neuron, the term
+        is the mean over neurons, so a neuron that fires too much and a silent one do not cancel.
     time_axis : int, default -1
         The axis of an array that is time. Of no effect with ``per="array"`` and no mask.
 
@@ -53,8 +54,8 @@ class SparsityEnforcer:
 
     Notes
     -----
-    The derivative of :math:`|x|` at silence is taken as 0 in the excess over `max_rate`, and as 1
-    in what is lacking to `min_rate`: a neuron that never fires is pushed to.
+    The derivative of :math:`|x|` at 0 is taken as 0 in the excess over `max_rate`, and as 1 in the
+    shortfall from `min_rate`, so the gradient of a silent neuron is negative.
 
     References
     ----------
@@ -103,9 +104,9 @@ class SparsityEnforcer:
             array; for that of each neuron, and with a mask, ``[batch, *space, time]`` with time
             where `time_axis` says.
         where : array or sequence of bool, optional
-            What counts, as for the other losses, in each of the arrays.
+            The mask, True for entries that count, as for the other losses; the same for all arrays.
         lengths : array or sequence of int, optional
-            How many steps of each sample count: ``[batch]``.
+            The number of steps of each sample that count: ``[batch]``.
 
         Returns
         -------
@@ -122,76 +123,86 @@ class SparsityEnforcer:
         arrays = tuple(several) if isinstance(input, Mapping | list | tuple) else (input,)
         if not arrays:
             raise ValueError("input must be an array, or at least one of them; got none")
-        terms = [self._evaluate(x, where=where, lengths=lengths)[0] for x in arrays]
+        terms = [self.value(x, where=where, lengths=lengths) for x in arrays]
         return functools.reduce(operator.add, terms)
 
-    forward = __call__
+    def forward(self, input: Any, **options: Any) -> Array:
+        """Return the value of the loss: the same as calling it."""
+        return self(input, **options)
 
-    def _evaluate(
+    def value(self, input: Array, *, where: Any = None, lengths: Any = None) -> Array:
+        """Return the term of one array, by operations that the library can differentiate."""
+        return self.value_and_pullback(input, where=where, lengths=lengths)[0]
+
+    def value_and_pullback(
         self, input: Array, *, where: Any = None, lengths: Any = None
     ) -> tuple[Array, Pullback]:
-        xp = _dispatch.namespace(input)
+        """Return the term of one array, and the pullback from it to `input`, in closed form."""
+        prepared = prepare_array(input)
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        events, to_input = _arrays.floating(xp, input)
-        kept, pullbacks = None, [to_input]
         if where is not None or lengths is not None or self.per == "neuron":
-            layout = Layout.of(input, self.time_axis, smallest_rank=2)
-            events, kept, to_all = _masks.masked(xp, layout, events, where, lengths)
-            events, kept, to_events = _masks.by_class(xp, layout, events, kept)
-            pullbacks += [to_all, to_events]
+            prepared = prepare_input(
+                input, where, lengths, time_axis=self.time_axis, smallest_rank=2, by_class=True
+            )
+        term, to_values = self._term(prepared.library, prepared.values, prepared.mask)
+        return term, lambda cotangent: prepared.gradient(to_values(cotangent))
 
-        term, to_events = self._of_rates(xp, events, kept)
-        return term, _reduction.reverse(*pullbacks, to_events)
-
-    def _of_rates(self, xp: Namespace, events: Array, kept: Array | None) -> tuple[Array, Pullback]:
-        """Return the term of events, and the pullback."""
-        terms, pullbacks, read = [], [], None
+    def _term(
+        self, library: Library, events: Array, mask: Array | None
+    ) -> tuple[Array, Pullback]:
+        """Return the term of events, and its pullback."""
+        squares, pullbacks, read = [], [], None
         for distance, limit, rising in (
             (criteria.excess, self.max_rate, False),
             (criteria.shortfall, self.min_rate, True),
         ):
             if rising and not limit:
-                continue  # nothing is below 0
+                continue  # no rate is below 0
             rate, to_events = readouts.mean_magnitude(
-                xp, events, kept, per_neuron=self.per == "neuron", rising=rising
+                library, events, mask, per_neuron=self.per == "neuron", rising=rising
             )
-            squares, to_rate = distance(xp, rate.u, limit)
-            terms.append(squares)
-            pullbacks.append(_reduction.reverse(to_events, to_rate))
-            read = rate.kept
-        total = functools.reduce(operator.add, terms)
-        total, to_terms = _reduction.left_out(xp, total, read)
+            square, to_rate = distance(library, rate.u, limit)
+            squares.append(square)
+            pullbacks.append((to_rate, to_events))
+            read = rate.mask
+        terms = functools.reduce(operator.add, squares)
+        number: Any = math.prod(terms.shape)
+        if read is not None:
+            terms = fill_masked(library, terms, read)
+            number = or_one(library, library.sum_all(library.xp.astype(read, terms.dtype)))
 
-        def to_all(cotangent: Array) -> Array:
-            each = to_terms(cotangent)
-            return functools.reduce(operator.add, [step(each) for step in pullbacks])
+        def pullback(cotangent: Array) -> Array:
+            each = library.xp.reshape(self.lam * cotangent / number, (1,) * terms.ndim)
+            if read is not None:
+                each = fill_masked(library, each, read)
+            return functools.reduce(
+                operator.add, [to_events(to_rate(each)) for to_rate, to_events in pullbacks]
+            )
 
-        mean, back = _reduction.total(xp, "mean", Terms(total, read, None, to_all), 0)
-
-        return self.lam * mean, lambda cotangent: back(self.lam * cotangent)
+        return self.lam * (library.sum_all(terms) / number), pullback
 
     def append(self, x: Array, *, where: Any = None, lengths: Any = None) -> None:
         """Collect the term of one array, or the sum over several."""
         self._terms.append(self(x, where=where, lengths=lengths))
 
     def clear(self) -> None:
-        """Forget the terms collected, and with them their gradients' graphs."""
+        """Remove the collected terms, and free their graphs."""
         if self._terms:
             self._cleared[:] = [_zero_like(self._terms[-1])]
         self._terms.clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the hyper-parameters, and not the terms."""
+        """Copy and pickle the hyper-parameters without the collected terms."""
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         return functools.partial(type(self), **options), ()
 
     @property
     def loss(self) -> Any:
-        """The sum of the terms collected: a scalar array.
+        """The sum of the collected terms: a scalar array.
 
-        With none it is a zero: of the library, device and dtype of the terms that were cleared,
-        and a Python float before the first `append`, when no library is known.
+        Without terms it is 0: an array like the terms that were cleared, or a Python float before
+        the first `append`, when no library is known.
         """
         if self._terms:
             return functools.reduce(operator.add, self._terms, 0.0)
@@ -199,7 +210,7 @@ class SparsityEnforcer:
 
 
 def _zero_like(term: Array) -> Callable[[], Array]:
-    """Return what makes zeros, new each time, and keeps nothing of the term."""
-    xp = _dispatch.namespace(term)
-    device = _dispatch.adapter(xp).device(term)
-    return functools.partial(xp.zeros, (), dtype=term.dtype, device=device)
+    """Return a function that returns a new zero each time, and does not keep the term alive."""
+    library = library_of(term)
+    device = library.device(term)
+    return functools.partial(library.xp.zeros, (), dtype=term.dtype, device=device)

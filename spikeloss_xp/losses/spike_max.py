@@ -1,14 +1,14 @@
 """SpikeMax: the labelled class should fire most."""
 
-import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import ClassVar
 
-from spikeloss_xp import _arrays, _checks, criteria, readouts
-from spikeloss_xp._layout import CLASS, Layout
-from spikeloss_xp._targets import Labels
-from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses._rate_loss import NUMERICS, RateLoss
+from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.rates import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
 MODES = ("probability", "softmax")
@@ -16,7 +16,7 @@ MODES = ("probability", "softmax")
 
 @dataclass(frozen=True)
 class SpikeMax(RateLoss):
-    r"""Negative log-likelihood of the label, for classes as probable as their rates say.
+    r"""Negative log-likelihood of the label, with class probabilities from the rates.
 
     .. math::
         L = -\sum_b \log p_{b, y_b}, \qquad
@@ -35,22 +35,22 @@ class SpikeMax(RateLoss):
         Add the terms; average them; divide their sum by the number of samples; or return them:
         ``[batch]``, or ``[batch, time]`` with a window.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read of a neuron: its rate, its number of spikes, or of a membrane potential the
-        largest or the last, over all of time. Potentials are logits, and need the softmax mode.
+        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
+        of a membrane potential, over all of time. Potentials are logits: they need the softmax.
     temperature : float, default 1
-        What the logits of the softmax mode are divided by, in units of what is read; above 0. The
+        The divisor of the logits of the softmax mode, in the units of the reading; above 0. The
         other mode has none.
     label_smoothing : float, default 0
-        The part of a label that is spread evenly over all classes; at least 0 and below 1. The
-        published numerics have none.
+        The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
+        The published numerics have none.
     pseudo_count : float, default 0.5
-        How many spikes :math:`a` of the labelled neuron are few enough for the logarithm to go on
+        The spike count :math:`a` of the labelled neuron below which the logarithm is continued
         along its tangent; above 0. Of no effect in the softmax mode.
     numerics : {"stable", "lava"}, default "stable"
-        ``"lava"`` gives the published values where the labelled neuron is silent too: infinity.
+        ``"lava"`` gives the published value, infinity, if the labelled neuron is silent.
     num_classes : int, optional
-        The number of classes, each a group of as many neighbouring neurons, which it is the mean
-        of. Without it each neuron is a class.
+        The number of classes, each the mean of a group of neighbouring neurons. Without it each
+        neuron is a class.
     ignore_index : int, default -100
         The class index of a sample, or step, that is left out.
     time_axis : int, default -1
@@ -65,16 +65,16 @@ class SpikeMax(RateLoss):
     -----
     `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
     `target` holds class indices: integers of shape ``[batch]`` or, with a window,
-    ``[batch, time]``. An index that is no class raises where values can be read for free, and
-    makes the loss NaN elsewhere (on a GPU, in a traced function).
+    ``[batch, time]``. An index that is no class raises if values can be read for free; on a
+    GPU and in a traced function it makes the loss NaN.
 
     Below a rate of :math:`r_0 = a / T` (with a window :math:`a / W`, of counts :math:`a`, with
     `num_classes` divided by the number of neurons of a class) of the labelled neuron, where
-    :math:`-\log r` would go to infinity, the missing part :math:`d = r_0 - r_y` is given to every
-    class, and the term is
-    :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`. With the default no binary spike
-    train has such a rate but 0: for all others the value is the published one. The gradient is
-    finite everywhere, and pushes a silent labelled neuron to fire.
+    :math:`-\log r` would go to infinity, the missing rate :math:`d = r_0 - r_y` is added to each of
+    the `C` classes in the denominator, and the term is
+    :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`. With the default, the
+    only binary spike train with such a rate is the silent one: for all others the value is the
+    published one. The gradient is finite everywhere, and negative at a silent labelled neuron.
 
     References
     ----------
@@ -103,6 +103,8 @@ class SpikeMax(RateLoss):
     ignore_index: int = -100
     time_axis: int = -1
 
+    _classes_compete: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         self._check(
             temperature=_checks.scale,
@@ -112,7 +114,7 @@ class SpikeMax(RateLoss):
         )
         _checks.one_of(MODES, self.mode, "mode")
         _checks.one_of(NUMERICS, self.numerics, "numerics")
-        if self.mode == "probability" and self.readout in readouts.WHOLE:
+        if self.mode == "probability" and self.readout in readouts.OVER_ALL_TIME:
             raise ValueError(
                 f"readout={self.readout!r} reads potentials, which are logits: it needs "
                 f"mode='softmax'; got mode={self.mode!r}"
@@ -128,63 +130,39 @@ class SpikeMax(RateLoss):
                 f"label_smoothing={self.label_smoothing} with numerics='lava'"
             )
 
-    def _target(
-        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
-    ) -> Labels:
-        return self._class_labels(xp, layout, spikes, kept, target)
-
-    def _counted(self, xp: Namespace, kept: Array | None, labels: Labels) -> Array | None:
-        if kept is not None and kept.shape[CLASS] > 1:  # a sample needs the neuron of its label
-            own = labels.hot if labels.valid is None else labels.hot | ~labels.valid
-            kept = xp.any(own & kept, axis=CLASS, keepdims=True)
-        return super()._counted(xp, kept, labels)
-
-    def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
-        among, counted = reading.kept, reading.counted
-        if among is not None and counted is not None and among.shape[CLASS] > 1:
-            among = among | ~counted  # where there is no term, it is to be finite all the same
-        else:
-            among = None
+    def _criterion(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Array, Pullback]:
+        u, one_hot, class_mask = reading.u, labels.target, reading.class_mask
+        few = self.pseudo_count * reading.per_spike
         if self.label_smoothing:
-            return self._smoothed(xp, reading, wanted, among)
-        return criteria.weighted(*self._hard(xp, reading, wanted, among), wanted.amount)
+            weight = self._smoothed(library, reading, labels)
+            if self.mode == "probability":
+                return criteria.smooth_cross_entropy_of_rates(library, u, weight, few, class_mask)
+            entropy, label = criteria.smooth_cross_entropy_of_logits, weight
+        elif self.mode == "probability":
+            if self.numerics == "lava":
+                published = criteria.cross_entropy_of_rates_as_published
+                return published(library, u, one_hot, class_mask)
+            return criteria.cross_entropy_of_rates(library, u, one_hot, few, class_mask)
+        else:
+            entropy, label = criteria.cross_entropy_of_logits, one_hot
 
-    def _hard(
-        self, xp: Namespace, reading: Reading, labels: Labels, among: Array | None
-    ) -> tuple[Array, Pullback]:
-        known = labels.hot, labels.valid
-        if self.mode == "softmax":
-            logit, to_u = self._logit(reading)
-            terms, to_logit = criteria.cross_entropy_of_logits(xp, logit, *known, among)
-            return terms, lambda cotangent: to_u(to_logit(cotangent))
-        if self.numerics == "lava":
-            return criteria.cross_entropy_of_rates_as_published(xp, reading.u, *known, among)
-        few = self.pseudo_count * reading.spike
-        return criteria.cross_entropy_of_rates(xp, reading.u, *known, few, among)
-
-    def _smoothed(
-        self, xp: Namespace, reading: Reading, labels: Labels, among: Array | None
-    ) -> tuple[Array, Pullback]:
-        """Return the terms of all labels, mixed as the smoothed label is."""
-        u = reading.u
-        present = xp.ones_like(u) if among is None else xp.astype(among, u.dtype)
-        share = self.label_smoothing / xp.sum(present, axis=CLASS, keepdims=True)
-        amount = (1 - self.label_smoothing) * xp.astype(labels.hot, u.dtype) + share
-        amount = present * amount if labels.weight is None else present * amount * labels.weight
-        if labels.valid is not None:
-            amount = xp.where(labels.valid, amount, _arrays.constant(xp, u, math.nan))
-        if self.mode == "softmax":
-            logit, to_u = self._logit(reading)
-            terms, to_logit = criteria.smooth_cross_entropy_of_logits(xp, logit, amount, among)
-            return terms, lambda cotangent: to_u(to_logit(cotangent))
-        few = self.pseudo_count * reading.spike
-        return criteria.smooth_cross_entropy_of_rates(xp, u, amount, few, among)
-
-    def _logit(self, reading: Reading) -> tuple[Array, Pullback]:
         if self.temperature == 1:
-            return reading.u, lambda cotangent: cotangent
-        return reading.u / self.temperature, lambda cotangent: cotangent / self.temperature
+            return entropy(library, u, label, class_mask)
+        terms, to_logit = entropy(library, u / self.temperature, label, class_mask)
+        return terms, lambda cotangent: to_logit(cotangent) / self.temperature
 
-    def _natural(self, xp: Namespace, layout: Layout, terms: Array) -> tuple[Array, Pullback]:
-        natural, to_terms = super()._natural(xp, layout, xp.squeeze(terms, axis=CLASS))
-        return natural, lambda cotangent: xp.expand_dims(to_terms(cotangent), axis=CLASS)
+    def _smoothed(self, library: Library, reading: Reading, labels: Labels) -> Array:
+        """Return the smoothed label, times the class weights: the weight of each class's term."""
+        xp, u, class_mask = library.xp, reading.u, reading.class_mask
+        present = xp.ones_like(u) if class_mask is None else xp.astype(class_mask, u.dtype)
+        share = self.label_smoothing / xp.sum(present, axis=CLASS, keepdims=True)
+        weight = (1 - self.label_smoothing) * xp.astype(labels.target, u.dtype) + share
+        weight = present * weight
+        return weight if labels.class_weight is None else weight * labels.class_weight
+
+    def _term_factor(self, library: Library, terms: Array, labels: Labels) -> Array | None:
+        if self.label_smoothing:  # the weights are those of all classes, in the terms already
+            labels = labels._replace(term_weight=None)
+        return super()._term_factor(library, terms, labels)

@@ -1,13 +1,13 @@
-"""SpikeMoid: each class should fire, or not, on its own account."""
+"""SpikeMoid: an independent yes or no for each class (multi-label)."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import ClassVar
 
-from spikeloss_xp import _arrays, _checks, _targets, criteria
-from spikeloss_xp._layout import Layout
-from spikeloss_xp._targets import Labels
-from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses._rate_loss import NUMERICS, RateLoss
+from spikeloss_xp import _checks, criteria
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.rates import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
 
@@ -29,19 +29,18 @@ class SpikeMoid(RateLoss):
         Add the terms; average them; divide their sum by the number of samples; or return them:
         ``[batch, class]``, or ``[batch, class, time]`` with a window.
     alpha : float, default 1
-        Temperature :math:`\alpha`, in units of what is read: for rates, spikes per time step;
+        Temperature :math:`\alpha`, in the units of the reading: for rates, spikes per time step;
         above 0.
     theta : float, default 0
-        The rate :math:`\theta`, in the same units, at which a class is as probable as not.
+        The reading :math:`\theta`, in the same units, at which the probability of a class is 1/2.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read of a neuron: its rate, its number of spikes, or of a membrane potential the
-        largest or the last, over all of time.
+        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
+        of a membrane potential, over all of time.
     numerics : {"stable", "lava"}, default "stable"
-        ``"lava"`` gives the published values where `p` rounds to 0 or 1 too: 100, without a
-        gradient.
+        ``"lava"`` gives the published value, 100 with gradient 0, if `p` rounds to 0 or 1.
     num_classes : int, optional
-        The number of classes, each a group of as many neighbouring neurons, which it is the mean
-        of. Without it each neuron is a class.
+        The number of classes, each the mean of a group of neighbouring neurons. Without it each
+        neuron is a class.
     time_axis : int, default -1
         The axis of `input` that is time. Labels and terms that have time have it there too.
 
@@ -80,37 +79,20 @@ class SpikeMoid(RateLoss):
     num_classes: int | None = None
     time_axis: int = -1
 
+    _multi_hot: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         self._check(alpha=_checks.scale, theta=_checks.number)
         _checks.one_of(NUMERICS, self.numerics, "numerics")
 
-    def _target(
-        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
-    ) -> Labels:
-        return _targets.multi_hot_labels(
-            xp,
-            layout,
-            spikes,
-            kept,
-            target,
-            classes=layout.classes(self.num_classes),
-            per_step=self._has_time,
-        )
-
-    def _weigh(self, xp: Namespace, labels: Labels, weights: Array) -> Labels:
-        return labels._replace(amount=weights, weight=weights)  # each class has a term of its own
-
-    def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
-        published = self.numerics == "lava"
-        entropy = (
-            criteria.binary_cross_entropy_as_published
-            if published
-            else criteria.binary_cross_entropy
-        )
-        hot = wanted.hot
-        if reading.counted is not None:  # what is not may be NaN
-            hot = xp.where(reading.counted, hot, _arrays.constant(xp, hot, 0.0))
-        terms, to_logit = entropy(xp, (reading.u - self.theta) / self.alpha, hot)
-        return criteria.weighted(
-            terms, lambda cotangent: to_logit(cotangent) / self.alpha, wanted.amount
-        )
+    def _criterion(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Array, Pullback]:
+        entropy = criteria.binary_cross_entropy
+        if self.numerics == "lava":
+            entropy = criteria.binary_cross_entropy_as_published
+        target = labels.target
+        if reading.mask is not None:  # masked labels may be NaN
+            target = library.xp.where(reading.mask, target, 0.0)
+        terms, to_logit = entropy(library, (reading.u - self.theta) / self.alpha, target)
+        return terms, lambda cotangent: to_logit(cotangent) / self.alpha

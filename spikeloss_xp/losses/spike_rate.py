@@ -1,20 +1,21 @@
-"""SpikeRate: the distance from wanted firing rates."""
+"""SpikeRate: the distance from target firing rates."""
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from spikeloss_xp import _arrays, _checks, criteria, readouts
-from spikeloss_xp._layout import Layout
-from spikeloss_xp._targets import Labels
-from spikeloss_xp._typing import Array, Namespace, Pullback
-from spikeloss_xp.losses._rate_loss import RateLoss
+from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.arrays import asarray_of_dtype
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
 class SpikeRate(RateLoss):
-    r"""Squared difference between firing rates and the rates wanted of them.
+    r"""Squared difference between firing rates and target rates.
 
     .. math::
         L = \sum_{b, c} (r_{b, c} - \hat r_{b, c})^2, \qquad
@@ -28,10 +29,10 @@ class SpikeRate(RateLoss):
     Parameters
     ----------
     true_rate : float or sequence of float
-        The rate wanted of the labelled class, in spikes per time step, between 0 and 1: one for
+        The target rate of the labelled class, in spikes per time step, between 0 and 1: one for
         all classes, or one for each.
     false_rate : float or sequence of float
-        The rate wanted of a class that is not the labelled one, likewise.
+        The target rate of the other classes, likewise.
     moving_window : int, optional
         Length :math:`W` of the moving window, in time steps. Without one the rate is over all of
         time.
@@ -39,12 +40,12 @@ class SpikeRate(RateLoss):
         Add the terms; average them; divide their sum by the number of samples; or return them:
         ``[batch, class]``, or ``[batch, class, time]`` with a window.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read of a neuron: its rate; its number of spikes, which is compared with the wanted
-        rate times the number of steps; or of a membrane potential the largest or the last, over
-        all of time. With these two, and with a window of 1, what is wanted may be any numbers.
+        The reading of a neuron: its rate; its number of spikes, which is compared with the target
+        rate times the number of steps; or the largest or the last value of a membrane potential,
+        over all of time. With these two, and with a window of 1, the targets may be any numbers.
     num_classes : int, optional
-        The number of classes, each a group of as many neighbouring neurons, which it is the mean
-        of. Without it each neuron is a class.
+        The number of classes, each the mean of a group of neighbouring neurons. Without it each
+        neuron is a class.
     ignore_index : int, default -100
         The class index of a sample, or step, that is left out.
     time_axis : int, default -1
@@ -59,8 +60,8 @@ class SpikeRate(RateLoss):
     -----
     `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
     `target` holds class indices: integers of shape ``[batch]`` or, with a window,
-    ``[batch, time]``. An index that is no class raises where values can be read for free, and
-    makes the loss NaN elsewhere (on a GPU, in a traced function).
+    ``[batch, time]``. An index that is no class raises if values can be read for free; on a GPU and
+    in a traced function it makes the loss NaN.
 
     References
     ----------
@@ -87,44 +88,45 @@ class SpikeRate(RateLoss):
     time_axis: int = -1
 
     def __post_init__(self) -> None:
-        # What is read of one step, or is the largest or the last, may be a membrane potential.
-        potentials = self.readout in readouts.WHOLE or self.moving_window == 1
-        wanted = _checks.one_or_more(_checks.number if potentials else _checks.rate)
-        self._check(true_rate=wanted, false_rate=wanted, ignore_index=_checks.integer)
+        # A single step, the largest and the last may be membrane potentials.
+        potentials = self.readout in readouts.OVER_ALL_TIME or self.moving_window == 1
+        rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
+        self._check(true_rate=rates, false_rate=rates, ignore_index=_checks.integer)
 
-    def _target(
-        self, xp: Namespace, layout: Layout, spikes: Array, kept: Array | None, target: Any
-    ) -> Labels:
-        classes = layout.classes(self.num_classes)
+    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Labels:
         for name in ("true_rate", "false_rate"):
-            rates = getattr(self, name)
-            if isinstance(rates, tuple) and len(rates) != classes:
+            rates, layout = getattr(self, name), prepared.layout
+            if isinstance(rates, tuple) and len(rates) != layout.classes(self.num_classes):
                 raise ValueError(
-                    f"{name} must be one number, or {classes}, one for each class; got "
-                    f"{len(rates)}{layout.elsewhere((len(rates),))}"
+                    f"{name} must be one number, or {layout.classes(self.num_classes)}, one for "
+                    f"each class; got {len(rates)}{layout.hint_at_axis((len(rates),))}"
                 )
-        return self._class_labels(xp, layout, spikes, kept, target)
+        return super()._labels(prepared, target, weight)
 
-    def _wanted(self, xp: Namespace, reading: Reading, labels: Labels) -> Array:
-        """Return what is to be read of each class."""
+    def _target_reading(self, library: Library, reading: Reading, labels: Labels) -> Array:
+        """Return the target reading of each class."""
         true, false = (
-            self._rates(xp, reading, rates) for rates in (self.true_rate, self.false_rate)
+            self._in_units_of(library, reading, rates)
+            for rates in (self.true_rate, self.false_rate)
         )
-        if labels.valid is not None:
-            nan = _arrays.constant(xp, reading.u, math.nan)
-            false = xp.where(labels.valid, false, nan)
-        return xp.where(labels.hot, true, false)
+        return library.xp.where(labels.target, true, false)
 
     @staticmethod
-    def _rates(xp: Namespace, reading: Reading, rates: float | tuple[float, ...]) -> Array:
+    def _in_units_of(
+        library: Library, reading: Reading, rates: float | tuple[float, ...]
+    ) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
-        if isinstance(rates, float) and isinstance(reading.most, float | int):
-            return _arrays.constant(xp, reading.u, rates * reading.most)
-        each = _arrays.constant(xp, reading.u, rates)
+        largest = reading.max_reading
+        if isinstance(rates, float) and isinstance(largest, float | int):
+            return library.constant(reading.u, rates * largest)
+        each = asarray_of_dtype(library, reading.u, rates)
         if each.ndim:
-            each = xp.reshape(each, (1, -1, 1)[: reading.u.ndim])
-        return each * reading.most
+            each = library.xp.reshape(each, (1, -1, 1)[: reading.u.ndim])
+        return each * largest
 
-    def _criterion(self, xp: Namespace, reading: Reading, wanted: Labels) -> tuple[Array, Pullback]:
-        difference = reading.u - self._wanted(xp, reading, wanted)
-        return criteria.weighted(*criteria.squared(xp, difference), wanted.amount)
+    def _criterion(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Array, Pullback]:
+        return criteria.squared(
+            library, reading.u - self._target_reading(library, reading, labels)
+        )

@@ -1,15 +1,17 @@
 """SpikeTime: the distance between filtered spike trains."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from spikeloss_xp import _checks, _masks, _targets, criteria, readouts
+from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.labels import desired_trains
+from spikeloss_xp._input.masks import fill_masked
+from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._layout import Layout
-from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.filters import exponential_kernel
-from spikeloss_xp.losses import _reduction
-from spikeloss_xp.losses._loss import Loss
+from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.readouts import Reading
 
 
@@ -71,7 +73,8 @@ class SpikeTime(Loss):
     _: KW_ONLY
     time_axis: int = -1
 
-    _smallest_rank = 2
+    _smallest_rank: ClassVar[int] = 2
+    _by_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self._check(
@@ -79,48 +82,43 @@ class SpikeTime(Loss):
         )
         exponential_kernel(self.time_constant, self.length, self.filter_order)  # checks its size
 
-    def _prepare(
-        self,
-        xp: Namespace,
-        layout: Layout,
-        spikes: Array,
-        kept: Array | None,
-        target: Any,
-        weight: Any,
-    ) -> tuple[Array, Array, Array | None, Pullback]:
+    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Array:
         if weight is not None:
             raise TypeError("SpikeTime takes no weight: it has no classes")
-        desired = _targets.desired_trains(xp, layout, spikes, target)
-        return spikes, desired, kept, lambda cotangent: cotangent
+        return desired_trains(prepared.library, prepared.layout, prepared.values, target)
 
-    @property
-    def _reads_every_step(self) -> bool:
-        return True
-
-    def _independent_axes(self, layout: Layout) -> tuple[int, ...]:
-        batch = layout.batch_axis
-        if self.reduction == "batchmean":
-            return (batch,)
-        others = {batch, layout.time_axis}
-        return (batch, *(axis for axis in range(len(layout.shape)) if axis not in others))
-
-    def _readout(
-        self, xp: Namespace, signal: Array, kept: Array | None, wanted: Array
+    def _read(
+        self, library: Library, values: Array, mask: Array | None, labels: Array
     ) -> tuple[Reading, Pullback]:
-        # The filter is linear: filtering the difference once does for filtering both trains.
-        difference, to_signal = signal - wanted, lambda cotangent: cotangent
-        if kept is not None:  # a selection, of which NaN is not left over either
-            difference, to_signal = _masks.silenced(xp, difference, kept)
+        # The filter is linear, so filtering the difference once replaces filtering both trains.
+        difference = values - labels
+        if mask is not None:
+            difference = fill_masked(library, difference, mask)
         reading, to_difference = readouts.trace(
-            xp, difference, self._kernel(), self.time_axis, kept
+            library, difference, self._kernel(), self.time_axis, mask
         )
-        return reading, _reduction.reverse(to_signal, to_difference)
 
-    def _held(self) -> tuple[Any, ...]:
-        return (self._kernel(),)
+        def pullback(cotangent: Array) -> Array:
+            cotangent = to_difference(cotangent)
+            return cotangent if mask is None else fill_masked(library, cotangent, mask)
+
+        return reading, pullback
 
     def _kernel(self) -> Any:
         return Exponential(self.time_constant, self.length, self.filter_order)
 
-    def _criterion(self, xp: Namespace, reading: Reading, wanted: Array) -> tuple[Array, Pullback]:
-        return criteria.squared(xp, reading.u)
+    def _criterion(
+        self, library: Library, reading: Reading, labels: Array
+    ) -> tuple[Array, Pullback]:
+        return criteria.squared(library, reading.u)
+
+    def _batch_axis(self, prepared: PreparedInput) -> int:
+        axis: int = prepared.layout.batch_axis
+        return axis
+
+    def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
+        batch = self._batch_axis(prepared)
+        if self.reduction == "batchmean":  # it counts whole samples
+            return (batch,)
+        others = {batch, prepared.layout.time_axis}
+        return (batch, *(axis for axis in range(len(prepared.layout.shape)) if axis not in others))

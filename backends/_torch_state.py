@@ -1,0 +1,42 @@
+"""PyTorch's state: whether a transform or a compiler is active. All private functions are here."""
+
+import torch
+
+
+def is_compiling() -> bool:
+    """Tell whether `torch.compile` or `torch.export` is tracing."""
+    return torch.compiler.is_compiling()
+
+
+def is_transforming() -> bool:
+    """Tell whether a transform of `torch.func` is active."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_plain(x: torch.Tensor) -> bool:
+    """Tell whether operations on a tensor run at once: no transform, compiler or subclass."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return type(x) in (torch.Tensor, torch.nn.Parameter)
+
+
+def has_forward_mode() -> bool:
+    """Tell whether a level of forward-mode differentiation is active."""
+    return torch.autograd.forward_ad._current_level >= 0
+
+
+def is_wrapped(x: torch.Tensor) -> bool:
+    """Tell whether `torch.func` has wrapped a tensor."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def unwrapped(x: torch.Tensor) -> torch.Tensor:
+    """Return the tensor inside all wrappers of `torch.func`."""
+    while is_wrapped(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x
+
+
+def is_batched(x: torch.Tensor) -> bool:
+    """Tell whether ``is_grads_batched`` made one tensor of many."""
+    return torch._C._functorch.is_legacy_batchedtensor(x)

@@ -1,0 +1,220 @@
+"""The base adapter: plain array API code, which serves every library without an adapter."""
+
+import contextlib
+import importlib
+import importlib.metadata
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import array_api_compat
+import numpy as np
+
+from spikeloss_xp import _block_filter
+from spikeloss_xp._block_filter import Accumulate
+from spikeloss_xp._kernels import Exponential, block_matrices
+from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
+
+if TYPE_CHECKING:
+    from spikeloss_xp.losses.base import Loss
+
+
+class ArrayAPIAdapter:
+    """One array library: its namespace, and the operations that the array API leaves out.
+
+    Every method is implemented in terms of the array API standard. An adapter for a library that
+    can do more is a subclass that overrides the methods in which the library differs. A third
+    party registers its subclass under the entry-point group ``spikeloss_xp.backends``; the name of
+    the entry point is the import name of the array library.
+
+    Parameters
+    ----------
+    xp : module
+        The array API namespace of the library.
+
+    Attributes
+    ----------
+    xp : module
+        The same.
+    differentiates : bool
+        Whether the library has automatic differentiation, by `value_and_grad`.
+    """
+
+    differentiates: ClassVar[bool] = False
+    accumulate: ClassVar[Accumulate] = "join"
+    """How the block filter adds up products; see `spikeloss_xp._block_filter`."""
+
+    def __init__(self, xp: Namespace) -> None:
+        self.xp = xp
+
+    # The library ---------------------------------------------------------------------------------
+
+    @classmethod
+    def namespace(cls, library: str) -> Namespace:
+        """Import the library and return its array API namespace."""
+        return importlib.import_module(library)
+
+    @property
+    def library(self) -> str:
+        """The import name of the library."""
+        return library_name(self.xp)
+
+    def version(self) -> str:
+        """Return the version of the library."""
+        module = importlib.import_module(self.library)
+        return getattr(module, "__version__", None) or importlib.metadata.version(self.library)
+
+    def devices(self) -> list[str]:
+        """Name the devices, the default one first; raise the library's own error if none works.
+
+        The base class names the default device only: the standard has no notion of devices that
+        are alike.
+        """
+        return [str(self.xp.__array_namespace_info__().default_device())]
+
+    def scope(self, dtype: str) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which arrays of `dtype` exist, for this thread only."""
+        return contextlib.nullcontext()
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function compiled as users of the library would compile it."""
+        return function
+
+    # Moving and reading arrays -------------------------------------------------------------------
+
+    def from_host(self, values: np.ndarray, device: Any) -> Array:
+        """Copy a NumPy array to a device: a name from `devices`, or a result of `device`."""
+        if isinstance(device, str):
+            device = self.xp.__array_namespace_info__().default_device()
+        return self.xp.asarray(values, device=device, copy=True)
+
+    def to_host(self, x: Array) -> np.ndarray:
+        """Copy an array to NumPy, without its gradient; bfloat16 becomes float32."""
+        return np.from_dlpack(x, device="cpu", copy=True)
+
+    def device(self, x: Array) -> Any:
+        """Return the ``device=`` argument that creates arrays on the device of `x`."""
+        return array_api_compat.device(x)
+
+    def to_device_of(self, x: Array, like: Array) -> Array:
+        """Return `x` on the device of `like`: `x` itself if it is there, else a copy."""
+        place = self.device(like)
+        return x if self.device(x) == place else array_api_compat.to_device(x, place)
+
+    def concrete_or_none(self, x: Array) -> np.ndarray | None:
+        """Return the values of `x` if reading them is free, else None.
+
+        Reading is not free for arrays on another device, arrays that are not computed yet, and
+        arrays of a trace. The base class returns None.
+        """
+        return None
+
+    def synchronize(self, x: Array) -> None:
+        """Wait until `x` has been computed. The standard has no such operation."""
+
+    # Computing -----------------------------------------------------------------------------------
+
+    def constant(self, like: Array, value: float) -> Array:
+        """Return a 0-d array with the dtype and device of `like`."""
+        # Unlike `asarray`, `full` does not make a GPU wait for the host.
+        return self.xp.full((), value, dtype=like.dtype, device=self.device(like))
+
+    def sum_all(self, x: Array) -> Array:
+        """Sum all entries, in an order in which rounding errors do not accumulate."""
+        return self.xp.sum(x)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """Multiply blocks by a matrix, in the full precision of their dtype."""
+        return self.xp.matmul(a, b)
+
+    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+        """Return the value of a loss: this is the call of a loss object.
+
+        A library with automatic differentiation may register ``loss.value_and_pullback`` as the
+        gradient where only the gradient with respect to `input` is wanted.
+        """
+        return loss.value(input, **options)
+
+    def value_and_grad(
+        self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Return ``function(x)`` and its gradient, by automatic differentiation.
+
+        Called only if `differentiates`, with a cotangent of the shape of the value, or None for a
+        scalar value. The value is detached from any graph, and `x` is not changed.
+        """
+        raise NotImplementedError(f"{self.library} has no automatic differentiation")
+
+    def map_chunks(
+        self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+    ) -> tuple[tuple[Any, ...], Pullback | None]:
+        """Evaluate a function of arrays, in chunks along one of `axes` if that is faster.
+
+        Parameters
+        ----------
+        function : callable
+            Takes the arrays, or a chunk of each, and returns ``(sums, pullback)``: a tuple of
+            arrays, Python numbers or None, of which chunks add up, and the pullback from the first
+            of the sums to the first of the arrays, or None if no gradient is wanted.
+        arrays : tuple
+            Arrays, tuples of arrays, or None. Entries of length 1 along an axis serve all chunks.
+        axes : tuple of int
+            Axes along which the entries are independent; empty if there is none.
+
+        Returns
+        -------
+        tuple
+            The sums of all chunks, and the pullback of their first, which may be called once.
+        """
+        return function(*arrays)
+
+    def causal_filter(
+        self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
+    ) -> Array:
+        """Filter along an axis as `spikeloss_xp.causal_filter`; with `reverse`, the adjoint.
+
+        The kernel is an array of taps with the dtype of `x`, or an `Exponential`, for which there
+        is a faster algorithm. The axis is the last, -1, or, only for an `Exponential`, the first, 0.
+        """
+        if isinstance(kernel, Exponential):
+            return self.exponential_filter(x, kernel, axis, reverse)
+        return _block_filter.toeplitz_filter(
+            self.xp, x, kernel, reverse=reverse, device=self.device(x), matmul=self.matmul
+        )
+
+    def moving_sum(
+        self, x: Array, window: int, *, axis: int = -1, reverse: bool = False
+    ) -> Array:
+        """Sum the last `window` steps at each step; with `reverse`, the next: the adjoint.
+
+        The axis is the last, -1, or the first, 0.
+        """
+        return self.causal_filter(x, Exponential(math.inf, window), axis=axis, reverse=reverse)
+
+    def exponential_filter(
+        self,
+        x: Array,
+        kernel: Exponential,
+        axis: int,
+        reverse: bool,
+        accumulate: Accumulate | None = None,
+    ) -> Array:
+        """Filter with matrices that are made on the host for this duration."""
+        xp, place = self.xp, self.device(x)
+        dtype = f"float{xp.finfo(x.dtype).bits}"
+        matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
+        moved = matrices.converted(lambda matrix: xp.asarray(matrix, device=place))
+        return _block_filter.block_filter(
+            xp,
+            x,
+            moved,
+            axis=axis,
+            reverse=reverse,
+            matmul=self.matmul,
+            accumulate=accumulate or self.accumulate,
+        )
+
+
+def library_name(xp: Namespace) -> str:
+    """Return the import name of the library behind a namespace."""
+    return str(xp.__name__).removeprefix("array_api_compat.").partition(".")[0]

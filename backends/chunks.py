@@ -1,0 +1,131 @@
+"""Evaluation in chunks that stay in a cache: the only loop over chunks.
+
+A large array is read once and its gradient written once, and the intermediates of a chunk stay in
+the cache. Evaluated at once, each intermediate goes through memory, which the allocator often has
+to request first. On two CPU cores, 8e6 entries in windows of 100 took 0.6 of the time or less.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from spikeloss_xp._typing import Array, ChunkFunction, Pullback
+
+if TYPE_CHECKING:
+    from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+
+def split(shape: tuple[int, ...], axes: tuple[int, ...], entries: int) -> tuple[int, int] | None:
+    """Return the axis to split and the length of a chunk with about so many entries.
+
+    None if splitting is not worth its overhead. Chunks along leading axes are contiguous, so the
+    axis is the first one that is long enough.
+    """
+    size = math.prod(shape)
+    if not axes or size < 2 * entries:
+        return None
+    longest = max(axes, key=lambda axis: shape[axis])
+    axis = next((axis for axis in axes if shape[axis] * entries >= size), longest)
+    if shape[axis] == 1:
+        return None
+    return axis, max(entries * shape[axis] // size, 1)
+
+
+def take_chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
+    """Return a chunk of an array, or of each array of a tuple; None stays None."""
+    if x is None:
+        return None
+    if isinstance(x, tuple):
+        chunk = [take_chunk(y, index, axis) for y in x]
+        return type(x)(*chunk) if hasattr(x, "_fields") else tuple(chunk)
+    return x if x.shape[axis] == 1 else x[index]
+
+
+def in_chunks(
+    function: Callable[..., tuple[Any, Array | None]],
+    arrays: tuple[Any, ...],
+    axis: int,
+    length: int,
+    empty_like: Callable[[Array], Array],
+) -> tuple[list[Any], Array | None]:
+    """Call a function with one chunk after the other; list its first results, join its second.
+
+    The second result has the shape of the chunk of the first array, or is None.
+    """
+    first, joined = [], None
+    for start in range(0, arrays[0].shape[axis], length):
+        index = (*(slice(None) for _ in range(axis)), slice(start, start + length), ...)
+        result, array = function(*(take_chunk(x, index, axis) for x in arrays))
+        first.append(result)
+        if array is not None:
+            joined = empty_like(arrays[0]) if joined is None else joined
+            joined[index] = array
+    return first, joined
+
+
+def filter_in_chunks(
+    library: "ArrayAPIAdapter", run: Callable[[Array], Array], x: Array, axis: int, entries: int
+) -> Array:
+    """Run a filter along the first or the last axis on chunks of the other axes."""
+    steps = x.shape[axis]
+    trains = math.prod(x.shape) // steps
+    others = 0 if axis == -1 else 1
+    rows = library.xp.reshape(x, (trains, steps) if axis == -1 else (steps, trains))
+    chunks = split(rows.shape, (others,), entries)
+    if chunks is None:
+        return run(x)
+    _, filtered = in_chunks(
+        lambda chunk: (None, run(chunk)), (rows,), *chunks, library.xp.empty_like
+    )
+    return library.xp.reshape(filtered, x.shape)
+
+
+def map_chunks(
+    library: "ArrayAPIAdapter",
+    function: ChunkFunction,
+    arrays: tuple[Any, ...],
+    axes: tuple[int, ...],
+    entries: int,
+) -> tuple[tuple[Any, ...], Pullback | None]:
+    """Evaluate in chunks as `ArrayAPIAdapter.map_chunks` says, each of about so many entries.
+
+    Each chunk is differentiated before the next one is evaluated, so only its gradient is kept.
+    """
+    chunks = split(arrays[0].shape, axes, entries)
+    if chunks is None:
+        return function(*arrays)
+    one = library.constant(arrays[0], 1.0)
+
+    def differentiated(*chunk: Any) -> tuple[Any, Array | None]:
+        sums, pullback = function(*chunk)
+        return sums, None if pullback is None else pullback(one)
+
+    sums, gradient = in_chunks(differentiated, arrays, *chunks, library.xp.empty_like)
+    totals = tuple(_add_up(library, numbers) for numbers in zip(*sums, strict=True))
+    return totals, None if gradient is None else scaled_once(library, gradient)
+
+
+def _add_up(library: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
+    if numbers[0] is None or isinstance(numbers[0], int):
+        return None if numbers[0] is None else sum(numbers)
+    return library.sum_all(library.xp.stack(numbers))
+
+
+def scaled_once(library: "ArrayAPIAdapter", gradient: Array) -> Pullback:
+    """Return a pullback that scales a gradient in place and hands it over.
+
+    In place, because a product would be another pass over memory. A second call would change the
+    array that the first one handed over, so it raises.
+    """
+    available = [gradient]
+
+    def pullback(cotangent: Array) -> Array:
+        if not available:
+            raise RuntimeError("a pullback of chunks may be called once: evaluate the loss again")
+        scaled = available.pop()
+        values = library.concrete_or_none(cotangent)
+        if values is None or values != 1:  # a sum has no factor
+            scaled *= cotangent
+        return scaled
+
+    return pullback

@@ -1,0 +1,89 @@
+"""Convert arguments to the dtype, library and device of the input."""
+
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp._dispatch import Library, find_library
+from spikeloss_xp._typing import Array
+
+
+def floating(library: Library, x: Array, argument: str = "input") -> Array:
+    """Return `x` in the dtype to compute in.
+
+    Real floating types of 32 bits and more stay. Those of 16 bits, whose sums overflow or stall,
+    become float32; bool and integers become the library's default floating dtype.
+    """
+    xp, dtype = library.xp, x.dtype
+    if dtype in (xp.float32, xp.float64):
+        return x
+    if xp.isdtype(dtype, "real floating"):
+        return x if xp.finfo(dtype).bits >= 32 else xp.astype(x, xp.float32)
+    if xp.isdtype(dtype, ("bool", "integral")):
+        defaults = xp.__array_namespace_info__().default_dtypes(device=library.device(x))
+        return xp.astype(x, defaults["real floating"])
+    raise TypeError(f"{argument} must be bool, integer or real floating; got {dtype}")
+
+
+def asarray_like(library: Library, like: Array, values: Any, argument: str) -> Array:
+    """Return `values` as an array of the library of `like`, on its device.
+
+    NumPy arrays and Python sequences and numbers are copied there. Arrays of another library
+    raise: copying them would be silent and would lose their gradient.
+    """
+    theirs = find_library(values)
+    if theirs is library:
+        return library.to_device_of(values, like)
+    if theirs is not None and not isinstance(values, np.ndarray | np.generic):
+        raise TypeError(
+            f"{argument} must come from the library of the input, {library.library}, or "
+            f"be a NumPy array or a Python sequence; got an array of {theirs.library}"
+        )
+    return library.from_host(host(values, argument), library.device(like))
+
+
+def host(values: Any, argument: str) -> np.ndarray:
+    """Return a NumPy array of a NumPy array, a Python sequence or a number."""
+    if isinstance(values, list | tuple) and values:
+        held = find_library(values[0])
+        if held is not None and not isinstance(values[0], np.ndarray | np.generic):
+            raise TypeError(
+                f"{argument} is a {type(values).__name__} of {held.library} arrays: "
+                "stack them into one"
+            )
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # a ragged sequence
+        raise ValueError(f"{argument} is not a rectangular sequence: {error}") from None
+    if array.dtype.kind not in "biuf":
+        kind = type(values).__qualname__
+        raise TypeError(f"{argument} must hold numbers; got {kind} of {array.dtype}")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # only NumPy has such dtypes
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def moveaxis(library: Library, x: Array, source: int, destination: int) -> Array:
+    """Return `x` with one axis moved, by `permute_dims`: some transforms lack `moveaxis`."""
+    source, destination = source % x.ndim, destination % x.ndim
+    if source == destination:
+        return x
+    axes = [axis for axis in range(x.ndim) if axis != source]
+    axes.insert(destination, source)
+    return library.xp.permute_dims(x, tuple(axes))
+
+
+def asarray_of_dtype(library: Library, like: Array, values: Any) -> Array:
+    """Return Python numbers as an array with the dtype and device of `like`."""
+    return library.xp.asarray(values, dtype=like.dtype, device=library.device(like))
+
+
+def concrete_or_none(values: Any) -> np.ndarray | None:
+    """Return the values of an argument if reading them is free, else None."""
+    library = find_library(values)
+    return np.asarray(values) if library is None else library.concrete_or_none(values)
+
+
+def or_one(library: Library, divisor: Array) -> Array:
+    """Return a divisor with 1 in place of 0: its numerator is 0 there, and so is the quotient."""
+    return library.xp.where(divisor > 0, divisor, 1.0)

@@ -1,0 +1,267 @@
+"""Targets and class weights, checked and converted to the layout of the readings."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.arrays import asarray_like, concrete_or_none, floating
+from spikeloss_xp._input.layout import CLASS, Layout
+from spikeloss_xp._typing import Array
+
+
+class Labels(NamedTuple):
+    """The target of each class, in each sample or at each step.
+
+    Attributes
+    ----------
+    target : array
+        For class indices, one-hot bools; for multi-hot labels, values from 0 to 1 in the dtype of
+        the spikes. ``[batch, class]`` or ``[batch, class, time]``; time may have length 1.
+    valid : array or None
+        False where a class index is neither a class nor ignored; ``[batch, 1]`` or
+        ``[batch, 1, time]``. None if all are known to be valid, and for multi-hot labels.
+    ignored : array or None
+        True where a class index is the one to leave out, in the shape of `valid`. None if no index
+        is known to be.
+    term_weight : array or None
+        The factor of each term, from the class weights; it broadcasts against the terms. None
+        without class weights.
+    class_weight : array or None
+        The class weights, with the axes of `target`. None without class weights.
+    """
+
+    target: Array
+    valid: Array | None = None
+    ignored: Array | None = None
+    term_weight: Array | None = None
+    class_weight: Array | None = None
+
+
+def desired_trains(library: Library, layout: Layout, values: Array, target: Any) -> Array:
+    """Return desired spike trains, which have the shape of the input, in the dtype of `values`."""
+    target = asarray_like(library, values, target, "target")
+    expected = {"the shape of input": layout.shape}
+    check_shape(target, "target", "spike trains", expected, functools.partial(_order, expected))
+    return library.xp.astype(floating(library, target, "target"), values.dtype, copy=False)
+
+
+def class_labels(
+    library: Library,
+    layout: Layout,
+    values: Array,
+    mask: Array | None,
+    target: Any,
+    *,
+    classes: int,
+    per_step: bool,
+    ignore_index: int,
+) -> Labels:
+    """Return the labels of class indices.
+
+    `values` and `mask` have axes ``[batch, class, time]``. An index that is no class raises if
+    its value is concrete; else it has no entry in the one-hot target, and is not `valid`.
+    """
+    xp = library.xp
+    label = asarray_like(library, values, target, "target")
+    _check_indices(library, layout, label, classes)
+    expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
+    if per_step:
+        expected["one label per step"] = layout.with_time(layout.batch)
+    hint = functools.partial(_hint, layout, expected, False, per_step)
+    check_shape(label, "target", "class indices", expected, hint)
+    known = _concrete_unmasked(layout, target, mask, classes, by_class=False)
+    all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
+    may_ignore = not all_classes or 0 <= ignore_index < classes
+
+    if label.ndim == 2:
+        label = layout.time_last(library, label)[:, None, :]
+    else:
+        label = label[:, None, None] if per_step else label[:, None]
+    index = xp.arange(classes, device=library.device(values))
+    if label.dtype != index.dtype:
+        label = xp.astype(label, index.dtype)
+    ignored = label == ignore_index if may_ignore else None
+    if ignored is not None:
+        label = xp.where(ignored, 0, label)  # a class, so that the ignored terms are finite
+    one_hot = label == (index[:, None] if per_step else index)
+    if known is not None and mask is None:
+        return Labels(one_hot, None, ignored)
+    valid = (label >= 0) & (label < classes)
+    return Labels(one_hot, valid, ignored)
+
+
+def _check_indices(library: Library, layout: Layout, label: Array, classes: int) -> None:
+    xp = library.xp
+    if label.dtype not in (xp.int64, xp.int32) and not xp.isdtype(label.dtype, "integral"):
+        shape = tuple(label.shape)
+        one_hot = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
+        remedy = " (if it is one-hot, take the argmax over its class axis)" if one_hot else ""
+        raise TypeError(
+            f"target must hold integers, the index of a class; got {label.dtype} of shape "
+            f"{shape}{remedy}"
+        )
+
+
+def multi_hot_labels(
+    library: Library,
+    layout: Layout,
+    values: Array,
+    mask: Array | None,
+    target: Any,
+    *,
+    classes: int,
+    per_step: bool,
+) -> Labels:
+    """Return multi-hot labels, with a time axis if `per_step`, of length 1 for one label a sample.
+
+    A label outside 0 to 1 raises if its value is concrete; else it becomes NaN.
+    """
+    xp = library.xp
+    label = asarray_like(library, values, target, "target")
+    if label.dtype != values.dtype and not xp.isdtype(label.dtype, ("bool", "real floating")):
+        remedy = "if it is multi-hot, target != 0 makes it bool"
+        if tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
+            remedy = (
+                "if these are class indices, "
+                f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot"
+            )
+        raise TypeError(
+            f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
+            f"{tuple(label.shape)} ({remedy})"
+        )
+    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
+    if per_step:
+        expected["labels at each step"] = layout.with_time(layout.batch, classes)
+    hint = functools.partial(_hint, layout, expected, True, per_step)
+    check_shape(label, "target", "multi-hot labels", expected, hint)
+    known = _concrete_unmasked(layout, target, mask, classes, by_class=True)
+    check_range(known, 0, 1, "target")
+    unchecked = known is None and not xp.isdtype(label.dtype, "bool")
+
+    if label.dtype != values.dtype:
+        label = xp.astype(label, values.dtype)
+    if unchecked:
+        label = xp.where((label >= 0) & (label <= 1), label, math.nan)
+    if label.ndim == 3:
+        return Labels(layout.time_last(library, label))
+    return Labels(label[:, :, None] if per_step else label)
+
+
+def _concrete_unmasked(
+    layout: Layout, target: Any, mask: Array | None, classes: int, *, by_class: bool
+) -> np.ndarray | None:
+    """Return the labels of unmasked samples if their values are concrete, else None.
+
+    Masked labels may have any value. The mask has axes ``[batch, neuron or 1, time]``; labels have
+    a class axis if they are `by_class`, and a time axis or none.
+    """
+    values = concrete_or_none(target)
+    if mask is None or values is None:
+        return values
+    counts: Any = concrete_or_none(mask)
+    if counts is None:
+        return None
+    if counts.shape[CLASS] not in (1, classes):  # a class is a group of neurons
+        counts = counts.reshape(layout.batch, classes, -1, layout.steps).any(axis=2)
+    if values.ndim == 2 + by_class:
+        values = np.moveaxis(values, layout.time_in_target(), -1)
+        counts = counts if by_class else counts.any(axis=CLASS)
+    else:
+        counts = counts.any(axis=-1) if by_class else counts.any(axis=(1, 2))
+    unmasked: np.ndarray = values[np.broadcast_to(counts, values.shape)]
+    return unmasked
+
+
+def class_weights(
+    library: Library, layout: Layout, values: Array, weight: Any, classes: int, ndim: int
+) -> Array:
+    """Return class weights with `ndim` axes, in the dtype of `values`."""
+    xp = library.xp
+    weights = asarray_like(library, values, weight, "weight")
+    if xp.isdtype(weights.dtype, "bool"):
+        raise TypeError("weight must hold numbers, one for each class; got bool")
+    weights = floating(library, weights, "weight")
+    if tuple(weights.shape) != (classes,):
+        raise ValueError(
+            f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
+            f"{layout.hint_at_axis(weights.shape)}"
+        )
+    known = concrete_or_none(weight)
+    if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
+        raise ValueError(f"weight must be finite and at least 0; got {known.tolist()}")
+    axes = tuple(classes if axis == CLASS else 1 for axis in range(ndim))
+    return xp.reshape(xp.astype(weights, values.dtype, copy=False), axes)
+
+
+def check_shape(
+    given: Array,
+    argument: str,
+    what: str,
+    expected: dict[str, tuple[int, ...]],
+    hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
+) -> None:
+    """Raise if the shape of an argument is none of the expected ones, with a hint at the mistake."""
+    shape = tuple(given.shape)
+    if shape not in expected.values():
+        shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
+        raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
+
+
+def _hint(
+    layout: Layout,
+    expected: dict[str, tuple[int, ...]],
+    by_class: bool,
+    per_step: bool,
+    shape: tuple[int, ...],
+) -> str:
+    """Return a hint at the mistake that gives a target this shape, or an empty string."""
+    once = next(iter(expected.values()))
+    if not per_step and shape == layout.with_time(*once):
+        return " (labels for each step need a moving_window)"
+    hints = []
+    if not by_class and shape == (layout.batch, layout.neurons):
+        hints.append("if it is one-hot, take the argmax over its class axis")
+    time = layout.time_axis_for(shape, by_class=by_class)
+    if time is not None:
+        hints.append(f"it would fit if time were axis {time} of input: see time_axis")
+    if hints:
+        return f" ({'; '.join(hints)})"
+    return _order(expected, shape)
+
+
+def _order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
+    permuted = len(shape) > 1 and sorted(shape) in map(sorted, expected.values())
+    return " (its axes are in another order)" if permuted else ""
+
+
+def check_range(
+    values: np.ndarray | None,
+    lowest: int,
+    highest: int,
+    argument: str,
+    ignored: int | None = None,
+) -> bool:
+    """Raise if concrete values are out of range, as NaN is; ignored values may be.
+
+    Return whether all values are known to be within the range.
+    """
+    if values is None:
+        return False
+    if not values.size or lowest <= values.min() <= values.max() <= highest:
+        return True
+    inside = (values >= lowest) & (values <= highest)
+    if ignored is not None:
+        inside |= values == ignored
+    if not bool(inside.all()):
+        others = values if ignored is None else values[values != ignored]
+        left_out = f" (what is to be left out is {ignored})" if ignored is not None else ""
+        raise ValueError(
+            f"{argument} must be between {lowest} and {highest}; "
+            f"got values from {others.min()} to {others.max()}"
+            f"{left_out if others.min() < lowest else ''}"
+        )
+    return False

@@ -1,0 +1,387 @@
+"""The base class of the losses.
+
+    spikes --readout--> u --criterion(u, target)--> terms --reduction--> loss
+
+A loss is a frozen dataclass whose methods are the readout and the criterion. Each step returns its
+result and its pullback: the value is the last result, and the gradient is the composition of the
+pullbacks. A reduced loss is ``sum / weight``, and both add up over chunks of a batch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from spikeloss_xp import _checks
+from spikeloss_xp._dispatch import Library, find_library, library_of
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.masks import fill_masked
+from spikeloss_xp._input.prepared import PreparedInput, prepare_input
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.reduction import REDUCTIONS, Terms, divisor, total_weight
+from spikeloss_xp.readouts import Reading
+
+PLAIN = (int, float, str, bool, type(None))
+
+
+class ClosedForm(ABC):
+    """A function of spikes whose gradient is known in closed form.
+
+    A subclass that overrides `value` or ``__call__`` without `value_and_pullback` has no closed
+    form: it is treated like any other function of arrays.
+    """
+
+    has_closed_form: ClassVar[bool] = True
+    """Whether `value_and_pullback` belongs to the function that a call evaluates."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        overridden = vars(cls)
+        if "value_and_pullback" in overridden:
+            cls.has_closed_form = True
+        elif "value" in overridden or "__call__" in overridden:
+            cls.has_closed_form = False
+
+    @abstractmethod
+    def value(self, input: Array, *targets: Any, **options: Any) -> Array:
+        """Return the value, by operations that a library can differentiate."""
+
+    @abstractmethod
+    def value_and_pullback(
+        self, input: Array, *targets: Any, **options: Any
+    ) -> tuple[Array, Pullback]:
+        """Return the value, and the pullback from it to `input`."""
+
+
+class Loss(ClosedForm):
+    """A loss on spike trains: a function of spikes and a target.
+
+    Hyper-parameters go in the constructor, arrays in the call. Losses are immutable, hashable and
+    comparable.
+    """
+
+    reduction: str
+    time_axis: int
+    _smallest_rank: ClassVar[int]
+    """The number of axes that an input needs."""
+    _by_class: ClassVar[bool]
+    """Whether `_read` takes axes ``[batch, class, time]``, or those of the input."""
+    _classes_compete: ClassVar[bool] = False
+    """Whether the classes of a sample share one term, with a class axis of length 1."""
+
+    def __call__(
+        self,
+        input: Array,
+        target: Any,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        weight: Any = None,
+    ) -> Array:
+        """Return the value of the loss, on the library and device of `input`.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+        target : array or sequence
+            The target, in the form that the class describes.
+        where : array or sequence of bool, optional
+            The mask, True for entries that count: of shape ``[batch]``, of batch and time in the
+            order they have in `input`, or of the shape of `input`. A masked entry is read as
+            silence, its gradient is 0, and its term is 0 and not part of the divisor of a mean.
+        lengths : array or sequence of int, optional
+            The number of steps of each sample that count, from 0 to all: ``[batch]``. The later
+            ones are masked.
+        weight : array or sequence of float, optional
+            Weights of the classes, ``[class]``, finite and at least 0. A term is multiplied by
+            the weight of its label (in `SpikeMoid`, by that of its class), and a mean divides by
+            the sum of those weights instead of the number of terms. `SpikeTime` has none.
+
+        Returns
+        -------
+        array
+            A scalar array, 0 if nothing counts; or the terms with ``reduction="none"``, 0 where
+            they are masked.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument has the wrong shape, dtype, library or range; the message says what
+            arrived and what was expected. The range is checked if the values can be read for free;
+            otherwise a label or length out of range makes the terms of its sample NaN.
+        """
+        library = library_of(input)
+        options = {"target": target, "where": where, "lengths": lengths, "weight": weight}
+        if not self.has_closed_form:
+            return self.value(input, **options)
+        return library.evaluate(self, input, options)
+
+    def forward(self, input: Array, target: Any, **options: Any) -> Array:
+        """Return the value of the loss: the same as calling it."""
+        return self(input, target, **options)
+
+    def value(
+        self,
+        input: Array,
+        target: Any,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        weight: Any = None,
+    ) -> Array:
+        """Return the value of the loss, by operations that the library can differentiate.
+
+        A call returns the same value, and may register the closed form as its gradient. The
+        arguments are those of a call.
+        """
+        prepared, labels = self._prepare(input, target, where, lengths, weight)
+        library = prepared.library
+        if self.reduction == "none":
+            terms = self._terms(library, prepared.values, prepared.mask, labels)
+            return self._terms_in_layout(prepared, terms.terms)
+        (total, number), _ = self._sum_chunks(prepared, labels, self.reduction != "sum", False)
+        return total if number is None else total / divisor(library, number)
+
+    def value_and_pullback(
+        self,
+        input: Array,
+        target: Any,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        weight: Any = None,
+    ) -> tuple[Array, Pullback]:
+        """Return the value of the loss, and the pullback from it to `input`, in closed form.
+
+        Parameters
+        ----------
+        input, target, where, lengths, weight
+            As for a call.
+
+        Returns
+        -------
+        tuple
+            The value, and a function from the derivative with respect to the value, an array of
+            its shape, to the gradient with respect to `input`. The function may be called once.
+        """
+        prepared, labels = self._prepare(input, target, where, lengths, weight)
+        library = prepared.library
+        if self.reduction == "none":
+            terms = self._terms(library, prepared.values, prepared.mask, labels)
+
+            def of_terms(cotangent: Array) -> Array:
+                cotangent = self._terms_from_layout(prepared, cotangent)
+                return prepared.gradient(terms.pullback(cotangent))
+
+            return self._terms_in_layout(prepared, terms.terms), of_terms
+
+        (total, number), to_values = self._sum_chunks(
+            prepared, labels, self.reduction != "sum", True
+        )
+        assert to_values is not None
+        by = divisor(library, number)
+        if by is None:
+            return total, lambda cotangent: prepared.gradient(to_values(cotangent))
+        return total / by, lambda cotangent: prepared.gradient(to_values(cotangent / by))
+
+    def sum_and_weight(
+        self,
+        input: Array,
+        target: Any,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        weight: Any = None,
+    ) -> tuple[Array, Array]:
+        """Return the sum of the terms, and the weight that the reduction divides it by.
+
+        Both add up over any split of the batch: over micro-batches, processes and devices. The
+        loss of the whole is the sum of the sums, for a mean divided by the sum of the weights, or
+        0 if that is 0.
+
+        Parameters
+        ----------
+        input, target, where, lengths, weight
+            As for a call.
+
+        Returns
+        -------
+        tuple of array
+            Scalar arrays of one dtype. The sum can be differentiated. The weight is, for the
+            reductions "sum" and "mean", the number of terms that count or, with class weights, the
+            sum of their weights; for "batchmean", the number of samples with a term that counts.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the reduction is "none", which has no sum, or as a call does.
+
+        Examples
+        --------
+        A mean over two micro-batches of different length is the mean over the batch:
+
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
+        >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
+        >>> sums = [loss.sum_and_weight(spikes[part], label[part])
+        ...         for part in (slice(0, 1), slice(1, 4))]
+        >>> total, weight = map(sum, zip(*sums))
+        >>> float(total / weight), float(loss(spikes, label))
+        (0.0625, 0.0625)
+        """
+        if self.reduction == "none":
+            raise ValueError("reduction='none' has no sum: the terms are not added up")
+        prepared, labels = self._prepare(input, target, where, lengths, weight)
+        (total, number), _ = self._sum_chunks(prepared, labels, True, False)
+        if isinstance(number, int):
+            number = prepared.library.constant(total, float(number))
+        return total, number
+
+    def captured_arrays(self) -> tuple[Any, ...] | None:
+        """Return the arrays that the loss holds as hyper-parameters, or None if unknown.
+
+        A function among the hyper-parameters may hold arrays that nobody knows.
+        """
+        held: list[Any] = []
+        for value in vars(self).values():
+            if isinstance(value, PLAIN):
+                continue
+            if find_library(value) is not None:
+                held.append(value)
+            elif not (isinstance(value, tuple) and all(isinstance(v, PLAIN) for v in value)):
+                return None
+        return tuple(held)
+
+    # The evaluation ------------------------------------------------------------------------------
+
+    def _prepare(
+        self, input: Array, target: Any, where: Any, lengths: Any, weight: Any
+    ) -> tuple[PreparedInput, Any]:
+        """Return the prepared input and the labels."""
+        prepared = prepare_input(
+            input,
+            where,
+            lengths,
+            time_axis=self.time_axis,
+            smallest_rank=self._smallest_rank,
+            by_class=self._by_class,
+        )
+        return prepared, self._labels(prepared, target, weight)
+
+    def _sum_chunks(
+        self, prepared: PreparedInput, labels: Any, with_weight: bool, with_pullback: bool
+    ) -> tuple[tuple[Any, ...], Pullback | None]:
+        """Return the sum of the terms and the weight, or None for it, and the pullback or None."""
+        library, batch_axis = prepared.library, self._batch_axis(prepared)
+
+        def sums(values: Array, mask: Array | None, labels: Any) -> Any:
+            terms = self._terms(library, values, mask, labels)
+            total, number = library.sum_all(terms.terms), None
+            if with_weight:
+                number = total_weight(library, self.reduction, terms, batch_axis)
+            if not with_pullback:
+                return (total, number), None
+            # All terms have the same cotangent; it broadcasts.
+            shape = (1,) * terms.terms.ndim
+            pullback = terms.pullback
+            return (total, number), lambda cotangent: pullback(library.xp.reshape(cotangent, shape))
+
+        arrays = prepared.values, prepared.mask, labels
+        return library.map_chunks(sums, arrays, self._chunk_axes(prepared))
+
+    def _terms(self, library: Library, values: Array, mask: Array | None, labels: Any) -> Terms:
+        """Return the terms of a batch or of a chunk of it."""
+        reading, to_values = self._read(library, values, mask, labels)
+        reading, mask = self._compete(library, reading, labels)
+        if mask is not None:  # a reading of 1 has finite terms and derivatives in every criterion
+            reading = reading._replace(u=fill_masked(library, reading.u, mask, 1.0))
+        terms, to_reading = self._criterion(library, reading, labels)
+        self._check_terms(terms, mask, reading.u)
+        factor = self._term_factor(library, terms, labels)
+        if factor is not None:
+            terms = terms * factor
+        if mask is not None:
+            terms = fill_masked(library, terms, mask)
+
+        def pullback(cotangent: Array) -> Array:
+            cotangent = to_reading(cotangent if factor is None else cotangent * factor)
+            if mask is not None:
+                cotangent = fill_masked(library, cotangent, mask)
+            return to_values(cotangent)
+
+        return Terms(terms, mask, self._term_weight(labels), pullback)
+
+    def _check_terms(self, terms: Array, mask: Array | None, u: Array) -> None:
+        """Raise if the shapes of terms and of their mask do not fit: nothing may broadcast."""
+        shape = tuple(u.shape)
+        if self._classes_compete:
+            shape = (*shape[:CLASS], 1, *shape[CLASS + 1 :])
+        if tuple(terms.shape) != shape:
+            rule = "one for each sample" if self._classes_compete else "one for each reading"
+            raise ValueError(
+                f"the criterion of {type(self).__name__} must return terms of shape {shape}, "
+                f"{rule}; got {tuple(terms.shape)}"
+            )
+        if mask is not None:
+            fits = zip(mask.shape, shape, strict=True)
+            if not all(length in (1, expected) for length, expected in fits):
+                raise ValueError(
+                    f"the mask of {type(self).__name__} has shape {tuple(mask.shape)}, which does "
+                    f"not fit its terms of shape {shape}"
+                )
+
+    # Members of subclasses -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Any:
+        """Return the checked target and class weights: an array, or a tuple of arrays and None."""
+
+    @abstractmethod
+    def _read(
+        self, library: Library, values: Array, mask: Array | None, labels: Any
+    ) -> tuple[Reading, Pullback]:
+        """Return the reading, and its pullback to `values`."""
+
+    @abstractmethod
+    def _criterion(self, library: Library, reading: Reading, labels: Any) -> tuple[Array, Pullback]:
+        """Return the terms, without class weights, and their pullback to ``reading.u``."""
+
+    def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
+        """Return the axes of values and terms along which chunks may be evaluated by themselves.
+
+        Empty if readings are much smaller than the input: then chunks are not worth their overhead.
+        """
+        return ()
+
+    def _batch_axis(self, prepared: PreparedInput) -> int:
+        """Return the axis of the samples in the terms."""
+        return 0
+
+    def _compete(
+        self, library: Library, reading: Reading, labels: Any
+    ) -> tuple[Reading, Array | None]:
+        """Return the reading with its class mask, and the term mask."""
+        return reading, reading.mask
+
+    def _term_factor(self, library: Library, terms: Array, labels: Any) -> Array | None:
+        """Return the factor of each term, in the dtype of the terms; None for 1."""
+        return None
+
+    def _term_weight(self, labels: Any) -> Array | None:
+        """Return the weight of each term in the divisor of a mean; None for 1."""
+        return None
+
+    def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
+        """Return the terms in the layout of the input."""
+        return terms
+
+    def _terms_from_layout(self, prepared: PreparedInput, cotangent: Array) -> Array:
+        """Return a cotangent of `_terms_in_layout` with the axes of the terms."""
+        return cotangent
+
+    def _check(self, **checks: Callable[[Any, str], Any]) -> None:
+        """Check hyper-parameters, and store the plain value that each check returns."""
+        for name, check in {**checks, "time_axis": _checks.integer}.items():
+            object.__setattr__(self, name, check(getattr(self, name), name))
+        _checks.one_of(REDUCTIONS, self.reduction, "reduction")

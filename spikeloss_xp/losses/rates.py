@@ -1,0 +1,163 @@
+"""The base class of the losses that read classes: labels, class weights, windows, competition."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from spikeloss_xp import _checks, readouts
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.readouts import Reading
+
+NUMERICS = ("stable", "lava")
+
+
+class RateLoss(Loss):
+    """A loss that reads each class: its rate, or the quantity that `readout` names.
+
+    Over all of time, or in a moving window at every step. Readings, labels and terms have axes
+    ``[batch, class]`` or, with a window, ``[batch, class, time]``.
+
+    A subclass is a frozen dataclass with the fields below and its own hyper-parameters. It defines
+    ``_criterion(library, reading, labels)``, which returns the terms and their pullback; masks,
+    class weights, labels that are ignored or invalid, layouts and reductions are taken care of.
+    With the class attribute ``_classes_compete = True`` the classes of a sample share one term:
+    the terms then have a class axis of length 1, and ``reading.class_mask`` says which classes
+    take part, or is None if all do.
+
+    Attributes
+    ----------
+    moving_window : int or None
+    readout : str
+    num_classes : int or None
+    ignore_index : int
+        Hyper-parameters, as for `SpikeRate`. Losses of multi-hot labels have no `ignore_index`.
+    reduction : str
+    time_axis : int
+        Hyper-parameters of every loss.
+    """
+
+    moving_window: int | None
+    readout: str
+    num_classes: int | None
+    ignore_index: int
+    _smallest_rank: ClassVar[int] = 3
+    _by_class: ClassVar[bool] = True
+    _multi_hot: ClassVar[bool] = False
+    """Whether the target is multi-hot; otherwise it holds class indices."""
+
+    @abstractmethod
+    def _criterion(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Array, Pullback]:
+        """Return the terms, without class weights, and their pullback to ``reading.u``."""
+
+    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Labels:
+        library, layout, values = prepared.library, prepared.layout, prepared.values
+        classes = layout.classes(self.num_classes)
+        arrays = library, layout, values, prepared.mask, target
+        if self._multi_hot:
+            labels = multi_hot_labels(*arrays, classes=classes, per_step=self._has_time)
+        else:
+            ignored = self.ignore_index
+            labels = class_labels(
+                *arrays, classes=classes, per_step=self._has_time, ignore_index=ignored
+            )
+        if weight is None:
+            return labels
+        ndim = labels.target.ndim
+        weights = class_weights(library, layout, values, weight, classes, ndim)
+        of_term = weights
+        if not self._multi_hot:  # a term has the weight of its label
+            of_label = library.xp.where(labels.target, weights, 0.0)
+            of_term = library.xp.sum(of_label, axis=CLASS, keepdims=True)
+        return labels._replace(term_weight=of_term, class_weight=weights)
+
+    @property
+    def _has_time(self) -> bool:
+        """Whether readings, labels and terms have a time axis."""
+        return self.moving_window is not None
+
+    def _read(
+        self, library: Library, values: Array, mask: Array | None, labels: Labels
+    ) -> tuple[Reading, Pullback]:
+        if self.num_classes is None:
+            return self._read_classes(library, values, mask)
+        mean, mask, size, to_neurons = readouts.population(
+            library, values, mask, self.num_classes, per_step=self._has_time
+        )
+        reading, to_mean = self._read_classes(library, mean, mask)
+        reading = reading._replace(per_spike=reading.per_spike / size)
+        return reading, lambda cotangent: to_neurons(to_mean(cotangent))
+
+    def _read_classes(
+        self, library: Library, spikes: Array, mask: Array | None
+    ) -> tuple[Reading, Pullback]:
+        """Return the reading of each class, and its pullback."""
+        if self.readout in readouts.OVER_ALL_TIME:
+            return readouts.OVER_ALL_TIME[self.readout](library, spikes, mask)
+        windowed = readouts.WINDOWED[self.readout]
+        first = self.time_axis == 0
+        return windowed(library, spikes, self.moving_window, mask, time_first=first)
+
+    def _compete(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Reading, Array | None]:
+        mask, class_mask = reading.mask, None
+        if self._classes_compete and mask is not None and mask.shape[CLASS] > 1:
+            # The term of a sample counts if the neuron of its label does.
+            own = labels.target if labels.valid is None else labels.target | ~labels.valid
+            class_mask = mask
+            mask = library.xp.any(own & mask, axis=CLASS, keepdims=True)
+        if labels.ignored is not None:
+            mask = ~labels.ignored if mask is None else mask & ~labels.ignored
+        if class_mask is not None:
+            class_mask = class_mask | ~mask  # masked terms have to be finite as well
+        return reading._replace(class_mask=class_mask), mask
+
+    def _term_factor(self, library: Library, terms: Array, labels: Labels) -> Array | None:
+        weight = labels.term_weight
+        if labels.valid is None:
+            return weight
+        # A label may be no class if its value could not be checked: then its term is NaN.
+        known = library.xp.where(labels.valid, library.constant(terms, 1.0), math.nan)
+        return known if weight is None else known * weight
+
+    def _term_weight(self, labels: Labels) -> Array | None:
+        return labels.term_weight
+
+    def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
+        library = prepared.library
+        if self._classes_compete:
+            terms = library.xp.squeeze(terms, axis=CLASS)
+        if not self._has_time:
+            return terms
+        in_layout: Array = prepared.layout.time_as_in_input(library, terms)
+        return in_layout
+
+    def _terms_from_layout(self, prepared: PreparedInput, cotangent: Array) -> Array:
+        library = prepared.library
+        if self._has_time:
+            cotangent = prepared.layout.time_last(library, cotangent)
+        if self._classes_compete:
+            cotangent = library.xp.expand_dims(cotangent, axis=CLASS)
+        return cotangent
+
+    def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
+        return (0,) if self._has_time else ()
+
+    def _check(self, **checks: Callable[[Any, str], Any]) -> None:
+        super()._check(
+            moving_window=_checks.optional_count, num_classes=_checks.optional_count, **checks
+        )
+        _checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME), self.readout, "readout")
+        if self.readout in readouts.OVER_ALL_TIME and self.moving_window is not None:
+            raise ValueError(
+                f"readout={self.readout!r} is over all of time and has no moving_window; got "
+                f"moving_window={self.moving_window}"
+            )
