@@ -1,4 +1,4 @@
-"""One call of a loss, evaluated by the library on some backend, and by the reference in float64."""
+"""Calls of a loss, evaluated by the library on a backend and by the float64 reference."""
 
 import dataclasses
 import functools
@@ -28,13 +28,16 @@ OPTIONS = ("where", "lengths", "weight")
 IGNORED = -100
 
 DIRECTIONS = 3
-DIFFERENCES = 1e-8
-"""What differences of fourth order are good for, of the largest slope: some 1e-10, and room."""
+DIFFERENCE_RTOL = 1e-8
+"""Tolerance for fourth-order differences, relative to the largest derivative.
+
+Their error is about 1e-10; the rest is margin.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A loss, and the NumPy arrays that it is called with, time last."""
+    """A loss and the NumPy arrays that it is called with, with time as the last axis."""
 
     loss: Any
     spikes: np.ndarray
@@ -44,15 +47,15 @@ class Call:
     weight: Any = None
     cotangent: Any = None
 
-    def but(self, **changes: Any) -> "Call":
-        """The same, but for some arguments."""
+    def replace(self, **changes: Any) -> "Call":
+        """Return a copy with some fields replaced."""
         return dataclasses.replace(self, **changes)
 
-    def having(self, **options: Any) -> "Call":
-        """The same with a loss of other options, and with a cotangent for its value."""
-        call = self.but(loss=dataclasses.replace(self.loss, **options))
+    def with_loss_options(self, **options: Any) -> "Call":
+        """Return a copy whose loss has other options, with a random cotangent for its value."""
+        call = self.replace(loss=dataclasses.replace(self.loss, **options))
         shape = np.shape(call.value())
-        return call.but(cotangent=np.random.default_rng(7).uniform(0.5, 1.5, size=shape))
+        return call.replace(cotangent=np.random.default_rng(7).uniform(0.5, 1.5, size=shape))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -60,22 +63,22 @@ class Call:
         return {name: value for name, value in given.items() if value is not None}
 
     def value(self, spikes: np.ndarray | None = None) -> Any:
-        """The value, by the reference."""
+        """Return the value, computed by the reference."""
         spikes = self.spikes if spikes is None else spikes
         return reference.value(self.loss, spikes, self.target, **self.options)
 
-    def slopes(self, directions: np.ndarray) -> np.ndarray:
-        """The slopes of the value, weighted with the cotangent, along directions."""
+    def directional_derivatives(self, directions: np.ndarray) -> np.ndarray:
+        """Return the reference derivatives of the cotangent-weighted value along directions."""
         cotangent = 1.0 if self.cotangent is None else self.cotangent
 
-        def along(steps: np.ndarray) -> float:
-            there = self.spikes + np.tensordot(steps, directions, axes=1)
-            return float(np.sum(cotangent * self.value(there)))
+        def value_along(steps: np.ndarray) -> float:
+            shifted = self.spikes + np.tensordot(steps, directions, axes=1)
+            return float(np.sum(cotangent * self.value(shifted)))
 
-        return reference.differences(along, np.zeros(len(directions)), step=1e-4)
+        return reference.differences(value_along, np.zeros(len(directions)), step=1e-4)
 
     def on(self, backend: Any, dtype: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Value and gradient on a backend, with all arguments arrays of it."""
+        """Return value and gradient on a backend, with all arguments as arrays of its library."""
         arrays = [backend.asarray(self.spikes, dtype)]
         if self.target is not None:
             arrays.append(backend.asarray(self.target))
@@ -92,44 +95,49 @@ def _compiled(backend: Any, loss: Any) -> Any:
 
 
 def agree(
-    call: Call, got: tuple[np.ndarray, np.ndarray], rtol: float, *, least: float = 0.0
+    call: Call, got: tuple[np.ndarray, np.ndarray], rtol: float, *, min_scale: float = 0.0
 ) -> None:
-    """Assert that value and gradient are those of the reference.
+    """Assert that value and gradient agree with the reference.
 
-    The gradient is compared along a few directions at random: they see an error in any entry.
-    Value and gradient are taken to be of the size `least` if they are smaller.
+    The gradient is compared along a few random directions, so an error in any entry shows.
+    Tolerances are relative to the size of the value and gradient, or to `min_scale` if larger.
     """
     value, gradient = got
-    wanted = np.asarray(call.value())
-    assert value.shape == wanted.shape
-    size = max(least, float(np.max(np.abs(wanted))))
-    np.testing.assert_allclose(value, wanted, rtol=0, atol=rtol * size)
+    expected = np.asarray(call.value())
+    assert value.shape == expected.shape
+    value_scale = max(min_scale, float(np.max(np.abs(expected))))
+    np.testing.assert_allclose(value, expected, rtol=0, atol=rtol * value_scale)
     assert gradient.shape == call.spikes.shape
     directions = np.random.default_rng(3).normal(size=(DIRECTIONS, *call.spikes.shape))
-    slopes = np.tensordot(directions, gradient, axes=call.spikes.ndim)
-    steepest = max(least, float(np.linalg.norm(gradient))) * np.linalg.norm(directions[0])
+    directional_derivatives = np.tensordot(directions, gradient, axes=call.spikes.ndim)
+    gradient_scale = max(min_scale, float(np.linalg.norm(gradient)))
+    derivative_scale = gradient_scale * np.linalg.norm(directions[0])
     np.testing.assert_allclose(
-        slopes, call.slopes(directions), rtol=0, atol=max(rtol, DIFFERENCES) * steepest
+        directional_derivatives,
+        call.directional_derivatives(directions),
+        rtol=0,
+        atol=max(rtol, DIFFERENCE_RTOL) * derivative_scale,
     )
 
 
-# Examples of the forms in the record -------------------------------------------------------------
+# Example calls -----------------------------------------------------------------------------------
 
-SOME = ("SpikeMax-smoothed-count-window", "SpikeTime", "SpikeRate-per-class-max")
+FEW_FORMS = ("SpikeMax-smoothed-count-window", "SpikeTime", "SpikeRate-per-class-max")
 
 
 def pairs(*, jax: Collection[str] = (), without: str = "none of them") -> list[tuple[str, str]]:
-    """Name every backend with every form, or with one of each where they would tell no more.
+    """List (backend, form) pairs: all forms, or fewer where more would add time but no coverage.
 
-    JAX takes a third of a second to make a new computation ready: it gets the forms that are named.
-    What other devices do is the same as on the first of their library.
+    JAX takes a third of a second to compile each computation, so "jax-x64" gets only the forms in
+    `jax`, and "jax" none. Second devices of a library run the same code as its first device, so
+    they get `ONE_OF_EACH`. Forms whose name contains `without` are left out.
     """
-    some = dict.fromkeys(("array-api-strict-device1", "cupy", "torch-cuda"), ONE_OF_EACH)
-    some |= {"jax": (), "jax-x64": jax}
+    limited = dict.fromkeys(("array-api-strict-device1", "cupy", "torch-cuda"), ONE_OF_EACH)
+    limited |= {"jax": (), "jax-x64": jax}
     return [
         (backend, form)
         for backend in BACKENDS
-        for form in some.get(backend, FORMS)
+        for form in limited.get(backend, FORMS)
         if without not in form
     ]
 
@@ -140,83 +148,84 @@ one_jax = pytest.mark.parametrize("backend", [*NOT_JAX, "jax-x64"], indirect=Tru
 
 
 def example(form: Form) -> Call:
-    """A call with spikes that are graded, and a labelled class that is silent in one sample.
+    """Return a call with graded spikes; the labelled class is silent in the first sample.
 
-    All spikes are different, so that nothing lies where a loss has a kink.
+    All spikes differ, so that no loss is evaluated where it is not differentiable.
     """
     random = np.random.default_rng(0)
     spikes = random.uniform(0.125, 1, size=(BATCH, form.neurons, STEPS))
     shape = [SIZES[axis] for axis in form.target_axes]
-    what = form.contract.target
-    if what is None:  # signed, and not all neurons alike
+    target_kind = form.contract.target
+    if target_kind is None:  # signed, with a different scale for each neuron
         signs = random.choice([-1, 1], size=spikes.shape)
         return Call(form.loss(), spikes * signs * np.asarray([[[0.5], [1.0], [1.25], [1.5]]]))
-    if what is TRAINS:
+    if target_kind is TRAINS:
         return Call(form.loss(), spikes, random.uniform(0, 1, size=spikes.shape))
-    if what is not LABELS:
+    if target_kind is not LABELS:
         return Call(form.loss(), spikes, random.uniform(0, 1, size=shape))
     label = random.integers(CLASSES, size=shape)
     if form.options["readout"] != "max":
         group = form.neurons // CLASSES
-        first = label.reshape(BATCH, -1)[0, 0] * group
-        spikes[0, first : first + group] = 0
+        first_of_label = label.reshape(BATCH, -1)[0, 0] * group
+        spikes[0, first_of_label : first_of_label + group] = 0
     return Call(form.loss(), spikes, label)
 
 
 def with_everything(form: Form) -> Call:
-    """An example with masks of all kinds, and what else the form takes in a call."""
+    """Return an example with masks, lengths, an ignored label and weights, as the form permits."""
     call, random = example(form), np.random.default_rng(1)
     where = random.random(call.spikes.shape) < 0.8
     group = form.neurons // CLASSES
     where[1] = True
-    where[2, group : 2 * group] = False  # a class; in the next sample, that of the label
-    own = call.target.reshape(BATCH, -1)[3, 0] * group if form.contract.target is LABELS else 0
-    where[3, own : own + group] = False
-    call = call.but(where=where, lengths=np.asarray([6, 3, 6, 5, 6]))
-    if form.contract.target is LABELS:
+    where[2, group : 2 * group] = False  # a whole class
+    has_labels = form.contract.target is LABELS
+    first_of_label = call.target.reshape(BATCH, -1)[3, 0] * group if has_labels else 0
+    where[3, first_of_label : first_of_label + group] = False  # the labelled class, or class 0
+    call = call.replace(where=where, lengths=np.asarray([6, 3, 6, 5, 6]))
+    if has_labels:
         label = call.target.copy()
-        label.reshape(BATCH, -1)[4, 0] = IGNORED  # the first step of it, if there is one for each
-        call = call.but(target=label)
+        label.reshape(BATCH, -1)[4, 0] = IGNORED  # only at its first step, if labels are per step
+        call = call.replace(target=label)
     if "weight" in form.contract.call:
-        call = call.but(weight=random.uniform(0.5, 2, size=CLASSES))
+        call = call.replace(weight=random.uniform(0.5, 2, size=CLASSES))
     return call
 
 
-def spoilt(call: Call) -> Call:
-    """The same, of which nothing is left where it is masked: not in spikes, not in the target."""
-    kept = reference.kept_entries(call.spikes.shape, -1, call.where, call.lengths)
+def with_nan_where_masked(call: Call) -> Call:
+    """Return a copy with NaN in masked spikes and targets, and with invalid masked labels."""
+    mask = reference.full_mask(call.spikes.shape, -1, call.where, call.lengths)
     target, name = call.target, type(call.loss).__name__
     if name == "SpikeTime":
-        target = np.where(kept, target, np.nan)
+        target = np.where(mask, target, np.nan)
     elif name == "SpikeMoid":
-        groups = kept.reshape(len(kept), target.shape[1], -1, kept.shape[-1]).any(axis=2)
+        groups = mask.reshape(len(mask), target.shape[1], -1, mask.shape[-1]).any(axis=2)
         target = np.where(groups if target.ndim == 3 else groups.any(axis=2), target, np.nan)
     elif target is not None:
-        target = np.where(kept.any(axis=1 if target.ndim == 2 else (1, 2)), target, 77)
-    return call.but(spikes=np.where(kept, call.spikes, np.nan), target=target)
+        target = np.where(mask.any(axis=1 if target.ndim == 2 else (1, 2)), target, 77)
+    return call.replace(spikes=np.where(mask, call.spikes, np.nan), target=target)
 
 
-def having_time(call: Call) -> set[str]:
-    """Name the arguments that have a time axis."""
+def arguments_with_time(call: Call) -> set[str]:
+    """Return the names of the arguments that have a time axis."""
     windowed = getattr(call.loss, "moving_window", None) is not None
-    axes_with_time = {  # how many axes an argument has if it has one
+    ndim_with_time = {  # the number of axes of an argument that has a time axis
         "spikes": call.spikes.ndim,
         "target": {"SpikeTime": call.spikes.ndim, "SpikeMoid": 3}.get(type(call.loss).__name__, 2),
         "cotangent": np.ndim(call.cotangent) or None,
     }
-    found = {name for name, ndim in axes_with_time.items() if np.ndim(getattr(call, name)) == ndim}
+    names = {name for name, ndim in ndim_with_time.items() if np.ndim(getattr(call, name)) == ndim}
     if np.ndim(call.where) > 1:
-        found.add("where")
-    return found if windowed or type(call.loss).__name__ == "SpikeTime" else found - {"cotangent"}
+        names.add("where")
+    return names if windowed or type(call.loss).__name__ == "SpikeTime" else names - {"cotangent"}
 
 
 def moved(call: Call, time_axis: int) -> Call:
-    """The same call with time on another axis than the last."""
-    beside_batch = reference.place_of_time(call.spikes.shape, time_axis)
-    fields = {}
-    for name in having_time(call):
+    """Return the same call with time moved from the last axis to `time_axis`."""
+    short_time_axis = reference.target_time_axis(call.spikes.shape, time_axis)
+    changes = {}
+    for name in arguments_with_time(call):
         x = getattr(call, name)
-        whole = name == "spikes" or type(call.loss).__name__ == "SpikeTime" or name == "where"
-        whole = whole and x.shape == call.spikes.shape
-        fields[name] = np.moveaxis(x, -1, time_axis if whole else beside_batch)
-    return call.but(loss=dataclasses.replace(call.loss, time_axis=time_axis), **fields)
+        may_have_it = name in ("spikes", "where") or type(call.loss).__name__ == "SpikeTime"
+        has_input_shape = may_have_it and x.shape == call.spikes.shape
+        changes[name] = np.moveaxis(x, -1, time_axis if has_input_shape else short_time_axis)
+    return call.replace(loss=dataclasses.replace(call.loss, time_axis=time_axis), **changes)

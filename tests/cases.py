@@ -1,4 +1,4 @@
-"""Every loss in every form, with spikes and targets that are small and awkward."""
+"""Every loss in every form, with small spike trains and targets that cover edge cases."""
 
 import dataclasses
 from typing import Any
@@ -25,7 +25,7 @@ DESIRED = np.asarray(
 
 SPIKES = {
     "graded": np.random.default_rng(0).uniform(0.1, 1, SHAPE),
-    # the labelled neuron is silent in the first sample, another one in the second
+    # the labelled neuron is silent in the first sample, and another neuron in the second
     "binary": np.asarray(
         [
             [[1, 0, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]],
@@ -68,16 +68,17 @@ ONE_OF_EACH = ("SpikeTime-order1", "SpikeRate", "SpikeMax", "SpikeMoid-soft")
 
 
 def trains(name: str) -> dict[str, np.ndarray]:
-    """Spikes at which the loss of a case is finite."""
+    """Return the spikes at which the loss of a case is finite."""
     if "SpikeMax-lava" in name:
         return {"graded": SPIKES["graded"]}
     return SPIKES
 
 
 def reduced(loss: Any, reduction: str) -> Any:
+    """Return the loss with another reduction."""
     return dataclasses.replace(loss, reduction=reduction)
 
 
-def close(got: np.ndarray, wanted: Any, rtol: float) -> None:
-    """Assert that arrays agree, to within `rtol` of the largest entry."""
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=rtol * float(np.max(np.abs(wanted))))
+def close(got: np.ndarray, expected: Any, rtol: float) -> None:
+    """Assert that arrays agree to within `rtol` times the largest expected entry."""
+    np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * float(np.max(np.abs(expected))))

@@ -1,6 +1,6 @@
-"""What each loss takes and what comes of it: one record, for the documentation and for the tests.
+"""The arguments, options and terms of each loss, as data for the tests and the documentation.
 
-``python tests/contract.py`` writes docs/contract.md. Shapes are told by the names of their axes.
+``python tests/contract.py`` writes docs/contract.md. Shapes are given as names of axes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mistakes import OF_ARRAYS, OF_OPTIONS, OF_VALUES, Mistake
+from mistakes import ARRAY_MISTAKES, OPTION_MISTAKES, VALUE_MISTAKES, Mistake
 
 import spikeloss_xp as sx
 
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "contract.md"
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-COMPUTED_IN = {  # the dtype of spikes, of the value, and of the gradient
+COMPUTED_IN = {  # dtypes of the spikes: dtypes of the value and of the gradient
     ("float64",): ("float64", "float64"),
     ("float32",): ("float32", "float32"),
     ("float16", "bfloat16"): ("float32", "that of the spikes"),
@@ -25,7 +25,7 @@ COMPUTED_IN = {  # the dtype of spikes, of the value, and of the gradient
 
 BATCH, CLASSES, STEPS = 5, 4, 6
 SIZES = {"batch": BATCH, "class": CLASSES, "time": STEPS}
-"""The sizes that the examples have. All are different, so that transposed arrays are noticed."""
+"""The axis sizes of the examples. They all differ, so that a transposed array fails a test."""
 
 LAYOUTS = {
     0: ("time", "batch", "class"),
@@ -36,11 +36,11 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a loss is told to compare with."""
+    """The target of a loss."""
 
-    what: str
+    description: str
     kind: str
-    """The dtypes, in words."""
+    """The dtypes, in words for the page."""
     dtypes: tuple[str, ...]
     axes: tuple[str, ...]
 
@@ -59,7 +59,7 @@ MULTI_HOT = Target(
 READOUTS = ("rate", "count", "max", "last")
 WINDOWED = READOUTS[:2]
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
-OPTIONS = {  # of constructors, and what they may be
+OPTIONS = {  # of the constructors, with their permitted values
     "true_rate": "a number for all classes, or a sequence of one for each",
     "false_rate": "the same",
     "time_axis": "an axis of `input`",
@@ -74,7 +74,7 @@ OPTIONS = {  # of constructors, and what they may be
     "per": '`"array"`, `"neuron"`',
     "min_rate": "from 0 to `max_rate`",
 }
-IN_CALLS = {  # and of calls
+CALL_ARGUMENTS = {  # keyword arguments of the calls, with their permitted values
     "where": "bools: `[batch]`, one for each step, or the shape of `input`",
     "lengths": "integers, from 0 to the number of steps: `[batch]`",
     "weight": "numbers, finite and not below 0: `[class]`",
@@ -83,28 +83,28 @@ IN_CALLS = {  # and of calls
 
 @dataclass(frozen=True)
 class Contract:
-    """What one loss takes, and the shape of its terms."""
+    """The target, terms, options and call arguments of one loss."""
 
     loss: type
     target: Target | None
     terms: tuple[str, ...] = ()
     required: Mapping[str, Any] = field(default_factory=dict)
-    """The options that it has to be given, with values for an example."""
+    """Options that the examples set: at least those without a default."""
     options: tuple[str, ...] = ()
-    """Those that the losses share, and those of the contract."""
+    """Other options that are listed in `OPTIONS`."""
     parameters: tuple[str, ...] = ()
-    """The others that its constructor takes: those of its formula."""
+    """The remaining arguments of the constructor: the parameters of the formula."""
     call: tuple[str, ...] = ("where", "lengths")
-    """What its call takes beside the spikes and the target."""
+    """Arguments of the call besides the spikes and the target."""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
-    """Options that change what is computed from a reading."""
+    """Sets of options that change the criterion or group the neurons, by name."""
 
     @property
     def name(self) -> str:
         return self.loss.__name__
 
     def forms(self) -> "Iterator[Form]":
-        """Every variant with every readout, in a window too, with labels for each step too."""
+        """Yield each variant with each readout, also with a window and with per-step targets."""
         readouts = READOUTS if "readout" in self.options else ("",)
         for suffix, variant in self.variants.items():
             for readout in readouts:
@@ -122,7 +122,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Form:
-    """A loss with some options, and with a target of one form."""
+    """A loss with a set of options, and with a target that is per sample or per step."""
 
     name: str
     contract: Contract
@@ -130,7 +130,7 @@ class Form:
     per_step: bool = False
 
     def loss(self, **options: Any) -> Any:
-        """Make the loss, with further options."""
+        """Return the loss, with further options."""
         return self.contract.loss(**{**self.contract.required, **self.options, **options})
 
     @property
@@ -148,7 +148,7 @@ class Form:
 
     @property
     def neurons(self) -> int:
-        """How many neurons the examples have, for their classes."""
+        """The number of neurons in the examples: two per class if `num_classes` is set."""
         return 2 * CLASSES if "num_classes" in self.options else CLASSES
 
 
@@ -225,7 +225,7 @@ ONE_OF_EACH = (
     *("SpikeMax-rate", "SpikeMax-softmax-last", "SpikeMax-smoothed-count-window"),
     *("SpikeMoid-rate", "SpikeMoid-groups-rate-window", "SparsityEnforcer-neuron"),
 )
-"""Forms that have every readout, criterion and shape of terms among them."""
+"""A few forms that cover every loss, readout and shape of terms."""
 
 
 # The page ----------------------------------------------------------------------------------------
@@ -246,14 +246,14 @@ tested.
 Options go in the constructor. These are shared, or change what a loss takes; the parameters of the
 formulas are on the page [Losses](losses.md).
 
-{_taken(OPTIONS)}
+{_option_table(OPTIONS)}
 
 `SpikeMax` takes `readout="max"` and `"last"` with `mode="softmax"`.
 
 Arrays go in the call, `loss(input, target, *, where=None, lengths=None, weight=None)`, and the same
 in `sx.value_and_grad(loss)`, with a `cotangent` in the shape of the value:
 
-{_taken(IN_CALLS)}
+{_option_table(CALL_ARGUMENTS)}
 
 `SparsityEnforcer` has no target. It is called with one array, or with a list of arrays, whose terms
 it adds up.
@@ -263,14 +263,14 @@ it adds up.
 `time_axis` says which axis of `input` is time. The first of the others is the batch. What has a
 time axis beside `input` has it in the same place:
 
-{_layouts()}
+{_layout_table()}
 
 There may be any number of class axes: they are collapsed into one, row by row. With `num_classes`
 there are fewer classes than neurons.
 
 ## Targets and terms
 
-{_targets()}
+{_target_table()}
 
 The terms are what `reduction="none"` returns: in the same layout, multiplied by the weights, and 0
 where they do not count. With a window, a target without a time axis holds at every step. A window
@@ -292,7 +292,7 @@ all of them:
 
 ## Dtypes and devices
 
-{_dtypes()}
+{_dtype_table()}
 
 Targets, masks, lengths and weights may be NumPy arrays, Python sequences, or arrays of the library
 of `input` on any of its devices: they go where `input` is. An array of another library is a
@@ -304,16 +304,16 @@ Nothing is broadcast. A message names the argument, and shows what arrived and w
 
 When a loss is made:
 
-{_mistakes(OF_OPTIONS)}
+{_mistake_table(OPTION_MISTAKES)}
 
 When it is called:
 
-{_mistakes(OF_ARRAYS)}
+{_mistake_table(ARRAY_MISTAKES)}
 
 Values are checked where reading them costs nothing: on the host, outside of compiled and traced
 functions. Elsewhere the terms that they touch become NaN, but for weights, which are not checked.
 
-{_mistakes(OF_VALUES)}
+{_mistake_table(VALUE_MISTAKES)}
 """
 
 
@@ -328,52 +328,56 @@ def _shape(axes: Iterable[str]) -> str:
     return f"`[{', '.join(axes)}]`"
 
 
-def _taken(options: Mapping[str, str]) -> str:
+def _option_table(options: Mapping[str, str]) -> str:
     rows = [
         (
             f"`{option}`",
-            may_be,
+            allowed,
             *("yes" if option in (*c.required, *c.options, *c.call) else "" for c in CONTRACTS),
         )
-        for option, may_be in options.items()
+        for option, allowed in options.items()
     ]
     return _table(("", "may be", *(f"`{c.name}`" for c in CONTRACTS)), rows)
 
 
 def in_layout(axes: Iterable[str], time_axis: int) -> tuple[str, ...]:
-    """Return axes in the order that they have with a `time_axis`."""
+    """Return axes in the order that `time_axis` gives them."""
     return tuple(sorted(axes, key=LAYOUTS[time_axis].index))
 
 
-def _layouts() -> str:
-    whole = ("batch", "class", "time")
+def _layout_table() -> str:
+    full_axes = ("batch", "class", "time")
     rows = [
         (
             f"`{axis}`",
-            *(_shape(in_layout(axes, axis)) for axes in (whole, ("batch", "time"), whole)),
+            *(_shape(in_layout(axes, axis)) for axes in (full_axes, ("batch", "time"), full_axes)),
         )
         for axis in LAYOUTS
     ]
-    what = ("`input`", "class indices and masks for each step", "multi-hot labels for each step")
-    return _table(("`time_axis`", *what), rows)
+    description = (
+        "`input`",
+        "class indices and masks for each step",
+        "multi-hot labels for each step",
+    )
+    return _table(("`time_axis`", *description), rows)
 
 
-def _targets() -> str:
+def _target_table() -> str:
     rows = []
     for c in CONTRACTS:
         if c.target is not None:
-            what = f"{c.target.what}: {c.target.kind}"
+            description = f"{c.target.description}: {c.target.kind}"
             shapes = [_shape(axes) for axes in (c.target.axes, c.terms)]
             if c.target is TRAINS:
                 shapes = ["the shape of `input`"] * 2
             if "moving_window" in c.options:
                 shapes[0] += f", or with a window {_shape((*c.target.axes, 'time'))}"
                 shapes[1] += f", with a window {_shape((*c.terms, 'time'))}"
-            rows.append((f"`{c.name}`", what, *shapes))
+            rows.append((f"`{c.name}`", description, *shapes))
     return _table(("", "`target`", "its shape", "terms"), rows)
 
 
-def _dtypes() -> str:
+def _dtype_table() -> str:
     rows = []
     for dtypes, (value, gradient) in COMPUTED_IN.items():
         spikes = [dtype for dtype in dtypes if dtype not in INTEGERS]
@@ -383,8 +387,10 @@ def _dtypes() -> str:
     return _table(("spikes", "computed in, and the value", "the gradient"), rows)
 
 
-def _mistakes(mistakes: Iterable[Mistake]) -> str:
-    rows = dict.fromkeys((m.what, f"`{m.error.__name__}`", f"`{m.shows[0]}`") for m in mistakes)
+def _mistake_table(mistakes: Iterable[Mistake]) -> str:
+    rows = dict.fromkeys(
+        (m.description, f"`{m.error.__name__}`", f"`{m.message_parts[0]}`") for m in mistakes
+    )
     return _table(("mistake", "error", "the message names"), rows)
 
 

@@ -1,4 +1,4 @@
-"""Common mistakes and the answers to them: the record of what the losses do not take."""
+"""Invalid options and arguments, with the error that each of them must raise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,36 +8,37 @@ import numpy as np
 
 import spikeloss_xp as sx
 
-Arrays = Callable[..., Any]  # from a NumPy array or a sequence, to an array under test
+MakeArray = Callable[..., Any]  # converts a NumPy array or a sequence to an array under test
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake, and the answer to it."""
+    """A mistake and the error that it raises."""
 
-    what: str
+    description: str
     error: type[Exception]
-    make: Callable[[Arrays], object]
-    """Makes the mistake, given what makes arrays; hyper-parameters need none."""
-    shows: tuple[str, ...]
-    """What the message has to show: the argument, what arrived, and what was expected."""
+    make: Callable[[MakeArray], object]
+    """Makes the mistake. Its argument converts arrays; mistakes in options ignore it."""
+    message_parts: tuple[str, ...]
+    """Substrings of the message: the argument, the value that arrived, and the expected one."""
 
 
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
 LABEL = [1, 0, 3]
-HOT = np.asarray([[True, False, True, False], [False, False, False, False], [True] * 4])
-FULL = np.ones(SPIKES.shape, dtype=bool)
+MULTI_HOT = np.asarray([[True, False, True, False], [False, False, False, False], [True] * 4])
+DESIRED = np.ones(SPIKES.shape, dtype=bool)
 NAN = float("nan")
 
 
-def _call(loss: Any, target: Any = None, **arguments: Any) -> Callable[[Arrays], object]:
+def _call(loss: Any, target: Any = None, **arguments: Any) -> Callable[[MakeArray], object]:
+    """Return a function that calls a loss with valid spikes and the given arguments."""
     targets = () if target is None else (target,)
     return lambda asarray: loss(asarray(SPIKES), *targets, **arguments)
 
 
 RATE, MAX, MOID, TIME = sx.SpikeRate(0.5, 0), sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeTime()
 
-OF_OPTIONS = (
+OPTION_MISTAKES = (
     Mistake(
         "an unknown reduction",
         ValueError,
@@ -149,7 +150,7 @@ OF_OPTIONS = (
     ),
 )
 
-OF_ARRAYS = (
+ARRAY_MISTAKES = (
     Mistake(
         "as many labels as classes or steps",
         ValueError,
@@ -183,7 +184,7 @@ OF_ARRAYS = (
     Mistake(
         "multi-hot labels where class indices are wanted",
         TypeError,
-        _call(MAX, HOT),
+        _call(MAX, MULTI_HOT),
         ("target", "integers", "bool"),
     ),
     Mistake(
@@ -240,7 +241,7 @@ OF_ARRAYS = (
     Mistake(
         "a single weight",
         ValueError,
-        _call(MOID, HOT, weight=2.0),
+        _call(MOID, MULTI_HOT, weight=2.0),
         ("weight", "()", "(4,)"),
     ),
     Mistake(
@@ -252,12 +253,12 @@ OF_ARRAYS = (
     Mistake(
         "weights of classes for `SpikeTime`",
         TypeError,
-        _call(TIME, FULL, weight=[1.0, 1.0, 1.0, 1.0]),
+        _call(TIME, DESIRED, weight=[1.0, 1.0, 1.0, 1.0]),
         ("weight", "SpikeTime"),
     ),
 )
 
-OF_VALUES = (
+VALUE_MISTAKES = (
     Mistake(
         "a label that is no class, and not `ignore_index`",
         ValueError,
@@ -267,7 +268,7 @@ OF_VALUES = (
     Mistake(
         "a multi-hot label outside 0 to 1, or NaN",
         ValueError,
-        lambda asarray: MOID(asarray(SPIKES), asarray(np.where(HOT, NAN, 0))),
+        lambda asarray: MOID(asarray(SPIKES), asarray(np.where(MULTI_HOT, NAN, 0))),
         ("target", "0", "1"),
     ),
     *(

@@ -1,8 +1,8 @@
-"""What the losses must compute, in float64, as slowly and obviously as it can be said.
+"""Reference implementation of the losses: float64 loops that follow the formulas line by line.
 
-Written from the formulas; knows nothing of the library: of a loss only its name and its options
-are read. Inside, spikes are `[batch, class, time]`, and so is everything that is made of them;
-where time or class has gone, its axis has length 1. Results come in the layout of the input.
+It is independent of the library: it reads only the class name and the options of a loss.
+Internally, spikes and all intermediates are `[batch, class, time]`, and a reduced class or time
+axis keeps length 1. Public functions return arrays in the layout of the input.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-EPSILON = 1e-6  # beside the sum of the rates
-NONE_OF_IT = {  # what a loss does that has no such option
+EPSILON = 1e-6  # added to the sum of the rates in SpikeMax
+DEFAULT_OPTIONS = {  # for losses that lack the option
     "time_axis": -1,
     "moving_window": None,
     "readout": "rate",
@@ -27,144 +27,153 @@ NONE_OF_IT = {  # what a loss does that has no such option
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """The terms of a loss, weighted; which of them count, and with what weight in a mean."""
+    """Weighted terms of a loss, `[batch, class or 1, time or 1]`, with their mask and weights."""
 
     terms: np.ndarray
-    counted: np.ndarray
-    weight: np.ndarray
+    term_mask: np.ndarray
+    """False for terms that are excluded from sums and means."""
+    term_weight: np.ndarray
+    """The weight of each term in the divisor of a mean."""
 
 
 def value(
     loss: Any, spikes: Any, target: Any = None, where: Any = None, lengths: Any = None,
     weight: Any = None,
 ) -> Any:  # fmt: skip
-    """The value of a loss of the library, with its reduction."""
+    """Return the value of a loss, with its reduction applied."""
     if type(loss).__name__ == "SparsityEnforcer":
         return terms(loss, spikes, target, where, lengths)
     if loss.reduction == "none":
         return terms(loss, spikes, target, where, lengths, weight)
-    found = evaluate(loss, spikes, target, where, lengths, weight)
-    return math.fsum(found.terms[found.counted]) / divisor(loss.reduction, found)
+    evaluated = evaluate(loss, spikes, target, where, lengths, weight)
+    return math.fsum(evaluated.terms[evaluated.term_mask]) / divisor(loss.reduction, evaluated)
 
 
-def divisor(reduction: str, found: Terms) -> float:
-    """What the sum of the terms is divided by."""
-    if reduction == "sum" or not found.counted.any():
+def divisor(reduction: str, evaluated: Terms) -> float:
+    """Return the number by which a reduction divides the sum of the terms."""
+    if reduction == "sum" or not evaluated.term_mask.any():
         return 1
     if reduction == "mean":
-        return math.fsum(found.weight[found.counted]) or 1
+        return math.fsum(evaluated.term_weight[evaluated.term_mask]) or 1
     assert reduction == "batchmean"
-    return sum(sample.any() for sample in found.counted)
+    return sum(sample.any() for sample in evaluated.term_mask)
 
 
 def terms(
     loss: Any, spikes: Any, target: Any = None, where: Any = None, lengths: Any = None,
     weight: Any = None,
 ) -> Any:  # fmt: skip
-    """The terms of a loss of the library, in the shape that ``reduction="none"`` gives them."""
+    """Return the terms of a loss in the shape that ``reduction="none"`` returns."""
     spikes = np.asarray(spikes, dtype=np.float64)
     if type(loss).__name__ == "SparsityEnforcer":
         return sparsity_enforcer(options(loss), spikes, where, lengths)
-    found = evaluate(loss, spikes, target, where, lengths, weight).terms
-    return natural(loss, spikes.shape, found)
+    evaluated = evaluate(loss, spikes, target, where, lengths, weight)
+    return to_input_layout(loss, spikes.shape, evaluated.terms)
 
 
-def natural(loss: Any, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
-    """What there is one of for each term, in the layout of the terms."""
+def to_input_layout(loss: Any, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
+    """Convert an internal array with one entry per term to the layout of the input."""
     name, o = type(loss).__name__, options(loss)
-    if name == "SpikeTime":  # that of the input, with space as it was
+    if name == "SpikeTime":  # its terms have the shape of the input, with all spatial axes
         time_last = np.moveaxis(np.empty(shape), o.time_axis, -1).shape
         return np.moveaxis(x.reshape(time_last), -1, o.time_axis)
     if not o.moving_window:
         x = x[..., 0]
     if name == "SpikeMax":
         x = x[:, 0]
-    return np.moveaxis(x, -1, place_of_time(shape, o.time_axis)) if o.moving_window else x
+    return np.moveaxis(x, -1, target_time_axis(shape, o.time_axis)) if o.moving_window else x
 
 
 def evaluate(
     loss: Any, spikes: Any, target: Any, where: Any = None, lengths: Any = None, weight: Any = None
 ) -> Terms:
+    """Evaluate the terms of a loss in the internal layout, without reduction."""
     o, spikes = options(loss), np.asarray(spikes, dtype=np.float64)
-    kept = kept_entries(spikes.shape, o.time_axis, where, lengths)
-    x = np.where(kept, by_class(spikes, o.time_axis), 0.0)
+    mask = full_mask(spikes.shape, o.time_axis, where, lengths)
+    x = np.where(mask, to_batch_class_time(spikes, o.time_axis), 0.0)
     if type(loss).__name__ == "SpikeTime":
-        desired = by_class(np.asarray(target, dtype=np.float64), o.time_axis)
-        return spike_time(o, np.where(kept, x - desired, 0.0), kept)
+        desired = to_batch_class_time(np.asarray(target, dtype=np.float64), o.time_axis)
+        return spike_time(o, np.where(mask, x - desired, 0.0), mask)
     neurons = x.shape[1]
-    x, kept, groups = classes_of_neurons(x, kept, o.num_classes or neurons)
-    reading = Reading(x, kept, o, groups)
+    x, mask, groups = group_means(x, mask, o.num_classes or neurons)
+    reading = Reading(x, mask, o, groups)
     weight = np.ones(x.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
-    target = target_by_class(np.asarray(target), spikes.shape, o.time_axis)
+    target = target_with_time_axis(np.asarray(target), spikes.shape, o.time_axis)
     return FORMULAS[type(loss).__name__](o, reading, target, weight)
 
 
-# Where everything is -----------------------------------------------------------------------------
+# Layout ------------------------------------------------------------------------------------------
 
 
-def by_class(x: np.ndarray, time_axis: int) -> np.ndarray:
-    """Time goes last, the first other axis is the batch, and the rest become one."""
+def to_batch_class_time(x: np.ndarray, time_axis: int) -> np.ndarray:
+    """Move time last, keep the first other axis as the batch, and flatten the rest into one."""
     x = np.moveaxis(x, time_axis, -1)
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
-def place_of_time(shape: tuple[int, ...], time_axis: int) -> int:
-    """Where time is beside the batch, and the class if there is one: as near as in the input."""
+def target_time_axis(shape: tuple[int, ...], time_axis: int) -> int:
+    """Return the time axis of a target, mask or term array that has fewer axes than the input.
+
+    Time precedes the batch or the class there if it does so in the input, and is last otherwise.
+    """
     axis = time_axis % len(shape)
-    before_the_batch, before_space = axis == 0, axis == 1 and len(shape) > 2
-    return 0 if before_the_batch else 1 if before_space else -1
+    time_first, time_second = axis == 0, axis == 1 and len(shape) > 2
+    return 0 if time_first else 1 if time_second else -1
 
 
-def kept_entries(shape: tuple[int, ...], time_axis: int, where: Any, lengths: Any) -> np.ndarray:
-    kept = np.ones(by_class(np.empty(shape), time_axis).shape, dtype=bool)
+def full_mask(shape: tuple[int, ...], time_axis: int, where: Any, lengths: Any) -> np.ndarray:
+    """Combine `where` and `lengths` into one mask, `[batch, class, time]`."""
+    mask = np.ones(to_batch_class_time(np.empty(shape), time_axis).shape, dtype=bool)
     if where is not None:
         where = np.asarray(where)
         if where.shape == shape:
-            kept &= by_class(where, time_axis)
+            mask &= to_batch_class_time(where, time_axis)
         elif where.ndim == 1:
-            kept &= where[:, None, None]
+            mask &= where[:, None, None]
         else:
-            kept &= np.moveaxis(where, place_of_time(shape, time_axis), -1)[:, None, :]
+            mask &= np.moveaxis(where, target_time_axis(shape, time_axis), -1)[:, None, :]
     if lengths is not None:
-        for b, c, t in np.ndindex(kept.shape):
-            kept[b, c, t] &= t < lengths[b]
-    return kept
+        for b, c, t in np.ndindex(mask.shape):
+            mask[b, c, t] &= t < lengths[b]
+    return mask
 
 
-def classes_of_neurons(
-    x: np.ndarray, kept: np.ndarray, classes: int
+def group_means(
+    x: np.ndarray, mask: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neighbouring neurons make a class: their mean, of those that are kept at the step.
+    """Average each group of adjacent neurons over its unmasked neurons, step by step.
 
-    With it comes of how many neurons, at the step with the most.
+    Return the averages, their mask, and for each sample and class the largest number of unmasked
+    neurons at any step.
     """
     batch, neurons, steps = x.shape
     size = neurons // classes
     assert size * classes == neurons
-    train, train_kept = np.zeros((batch, classes, steps)), np.zeros((batch, classes, steps), bool)
+    class_train = np.zeros((batch, classes, steps))
+    class_mask = np.zeros((batch, classes, steps), bool)
     groups = np.ones((batch, classes))
-    for b, c, t in np.ndindex(train.shape):
-        members = [n for n in range(c * size, (c + 1) * size) if kept[b, n, t]]
+    for b, c, t in np.ndindex(class_train.shape):
+        members = [n for n in range(c * size, (c + 1) * size) if mask[b, n, t]]
         if members:
-            train[b, c, t] = sum(x[b, n, t] for n in members) / len(members)
-            train_kept[b, c, t] = True
+            class_train[b, c, t] = sum(x[b, n, t] for n in members) / len(members)
+            class_mask[b, c, t] = True
             groups[b, c] = max(groups[b, c], len(members))
-    return train, train_kept, groups
+    return class_train, class_mask, groups
 
 
-def target_by_class(target: np.ndarray, shape: tuple[int, ...], time_axis: int) -> np.ndarray:
-    """Labels `[batch, 1 or time]`; multi-hot labels `[batch, class, 1 or time]`."""
-    of_classes = target.dtype.kind not in "iu"
-    if target.ndim == 2 + of_classes:
-        return np.moveaxis(target, place_of_time(shape, time_axis), -1)
+def target_with_time_axis(target: np.ndarray, shape: tuple[int, ...], time_axis: int) -> np.ndarray:
+    """Return labels as `[batch, 1 or time]`, or multi-hot ones as `[batch, class, 1 or time]`."""
+    is_multi_hot = target.dtype.kind not in "iu"
+    if target.ndim == 2 + is_multi_hot:
+        return np.moveaxis(target, target_time_axis(shape, time_axis), -1)
     return target[..., None]
 
 
-# What is read from the spikes --------------------------------------------------------------------
+# Readouts ----------------------------------------------------------------------------------------
 
 
 def kernel(time_constant: float, length: int, order: int) -> list[float]:
-    """The exponential, convolved with itself until there are `order` of it, cut at `length`."""
+    """Return the taps of `order` exponentials convolved with each other, truncated to `length`."""
     exponential = [math.exp(-k / time_constant) for k in range(length)]
     taps = exponential
     for _ in range(order - 1):
@@ -191,112 +200,114 @@ def moving_average(x: np.ndarray, window: int) -> np.ndarray:
 
 
 def rates(s: np.ndarray, window: int | None) -> np.ndarray:
-    """Rates with a time axis, of length 1 where the rate is over all of time."""
+    """Return rates with a time axis, which has length 1 without a window."""
     return moving_average(s, window) if window else s.sum(axis=-1, keepdims=True) / s.shape[-1]
 
 
 class Reading:
-    """What is read from the train of each class: at each step with a window, else once.
+    """The readings `u` of each class: one per step with a window, one per sample without.
 
-    `counted` tells which readings there are at all, `duration` what a rate is multiplied by to
-    compare with the reading, and `one_spike` what one spike of one neuron adds to it.
+    `term_mask` is True where a reading exists. Rates are multiplied by `duration` to compare them
+    with the reading. `per_spike` is the amount that one spike of one neuron adds to it.
     """
 
-    def __init__(self, x: np.ndarray, kept: np.ndarray, o: SimpleNamespace, groups: Any) -> None:
-        window, counting = o.moving_window, o.readout == "count"
+    def __init__(self, x: np.ndarray, mask: np.ndarray, o: SimpleNamespace, groups: Any) -> None:
+        window, is_count = o.moving_window, o.readout == "count"
         shape = x.shape if window else (*x.shape[:2], 1)
         self.u, self.duration = np.zeros(shape), np.ones(shape)
-        self.one_spike, self.counted = np.ones(shape), np.zeros(shape, dtype=bool)
+        self.per_spike, self.term_mask = np.ones(shape), np.zeros(shape, dtype=bool)
         for b, c, t in np.ndindex(shape):
             group = groups[b, c]
-            steps = [k for k in range(x.shape[-1]) if kept[b, c, k]]
+            steps = [k for k in range(x.shape[-1]) if mask[b, c, k]]
             if window:
                 steps = [k for k in range(t - window + 1, t + 1) if k >= 0]
-            self.counted[b, c, t] = kept[b, c, t] if window else len(steps) > 0
-            if not self.counted[b, c, t]:
+            self.term_mask[b, c, t] = mask[b, c, t] if window else len(steps) > 0
+            if not self.term_mask[b, c, t]:
                 continue
-            read = [x[b, c, k] for k in steps]
+            values = [x[b, c, k] for k in steps]
             divisor = window or len(steps)
-            if counting:
-                self.u[b, c, t], self.duration[b, c, t] = sum(read), divisor
-                self.one_spike[b, c, t] = 1 / group
+            if is_count:
+                self.u[b, c, t], self.duration[b, c, t] = sum(values), divisor
+                self.per_spike[b, c, t] = 1 / group
             elif o.readout == "rate":
-                self.u[b, c, t], self.one_spike[b, c, t] = sum(read) / divisor, 1 / divisor / group
+                self.u[b, c, t] = sum(values) / divisor
+                self.per_spike[b, c, t] = 1 / divisor / group
             else:
-                self.u[b, c, t] = {"max": max(read), "last": read[-1]}[o.readout]
+                self.u[b, c, t] = {"max": max(values), "last": values[-1]}[o.readout]
 
 
-# How far that is from what was wanted ------------------------------------------------------------
+# Criteria ----------------------------------------------------------------------------------------
 
 
-def spike_time(o: SimpleNamespace, difference: np.ndarray, kept: np.ndarray) -> Terms:
+def spike_time(o: SimpleNamespace, difference: np.ndarray, mask: np.ndarray) -> Terms:
     trace = causal_filter(difference, kernel(o.time_constant, o.length, o.filter_order))
-    return Terms(np.where(kept, trace**2, 0.0), kept, np.ones(kept.shape))
+    return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
 
 
 def spike_rate(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    found, counted, shares = nothing(r.u.shape)
+    term_values, term_mask, term_weight = empty_terms(r.u.shape)
     true, false = per_class(o.true_rate, r), per_class(o.false_rate, r)
-    for b, c, t, label in labelled(r, target):
-        if r.counted[b, c, t] and label != o.ignore_index:
-            wanted = (true[c] if c == label else false[c]) * r.duration[b, c, t]
-            counted[b, c, t], shares[b, c, t] = True, weight[label]
-            found[b, c, t] = weight[label] * (r.u[b, c, t] - wanted) ** 2
-    return Terms(found, counted, shares)
+    for b, c, t, label in readings_with_labels(r, target):
+        if r.term_mask[b, c, t] and label != o.ignore_index:
+            desired = (true[c] if c == label else false[c]) * r.duration[b, c, t]
+            term_mask[b, c, t], term_weight[b, c, t] = True, weight[label]
+            term_values[b, c, t] = weight[label] * (r.u[b, c, t] - desired) ** 2
+    return Terms(term_values, term_mask, term_weight)
 
 
 def spike_max(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
     batch, classes, steps = r.u.shape
-    found, counted, shares = nothing((batch, 1, steps))
-    for b, c, t, label in labelled(r, target):
-        there = [k for k in range(classes) if r.counted[b, k, t]]
-        if c != label or label not in there or label == o.ignore_index:
+    term_values, term_mask, term_weight = empty_terms((batch, 1, steps))
+    for b, c, t, label in readings_with_labels(r, target):
+        classes_present = [k for k in range(classes) if r.term_mask[b, k, t]]
+        if c != label or label not in classes_present or label == o.ignore_index:
             continue
-        nll = {k: negative_log_likelihood(o, r, there, b, k, t) for k in there}
-        smooth = sum(weight[k] * nll[k] for k in there) / len(there)
+        nll = {k: negative_log_likelihood(o, r, classes_present, b, k, t) for k in classes_present}
+        smooth = sum(weight[k] * nll[k] for k in classes_present) / len(classes_present)
         e = o.label_smoothing
-        found[b, 0, t] = (1 - e) * weight[label] * nll[label] + (e * smooth if e else 0)
-        counted[b, 0, t], shares[b, 0, t] = True, weight[label]
-    return Terms(found, counted, shares)
+        term_values[b, 0, t] = (1 - e) * weight[label] * nll[label] + (e * smooth if e else 0)
+        term_mask[b, 0, t], term_weight[b, 0, t] = True, weight[label]
+    return Terms(term_values, term_mask, term_weight)
 
 
 def negative_log_likelihood(
-    o: SimpleNamespace, r: Reading, there: list[int], b: int, label: int, t: int
+    o: SimpleNamespace, r: Reading, classes_present: list[int], b: int, label: int, t: int
 ) -> float:
-    u = {c: float(r.u[b, c, t]) for c in there}
-    others = [c for c in there if c != label]
+    u = {c: float(r.u[b, c, t]) for c in classes_present}
+    others = [c for c in classes_present if c != label]
     if o.mode == "softmax":  # -log(exp(u_y) / sum(exp(u)))
         return math.log1p(sum(math.exp((u[c] - u[label]) / o.temperature) for c in others))
-    fewest = o.pseudo_count * r.one_spike[b, label, t]
-    rest = sum(u[c] for c in others) + EPSILON
-    if o.numerics == "stable" and u[label] < fewest:
-        lack = fewest - u[label]
-        total = u[label] + rest + len(there) * lack
-        return -math.log(fewest) + lack / fewest + math.log(total)
-    return math.log1p(rest / u[label]) if u[label] > 0 else math.inf  # -log(u_y / sum(u))
+    min_reading = o.pseudo_count * r.per_spike[b, label, t]
+    other_sum = sum(u[c] for c in others) + EPSILON
+    if o.numerics == "stable" and u[label] < min_reading:
+        missing = min_reading - u[label]
+        total = u[label] + other_sum + len(classes_present) * missing
+        return -math.log(min_reading) + missing / min_reading + math.log(total)
+    return math.log1p(other_sum / u[label]) if u[label] > 0 else math.inf  # -log(u_y / sum(u))
 
 
 def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    found, counted, shares = nothing(r.u.shape)
+    term_values, term_mask, term_weight = empty_terms(r.u.shape)
     for b, c, t in np.ndindex(r.u.shape):
-        if not r.counted[b, c, t]:
+        if not r.term_mask[b, c, t]:
             continue
         y, z = float(target[b, c, min(t, target.shape[-1] - 1)]), (r.u[b, c, t] - o.theta) / o.alpha
         p = 1 / (1 + math.exp(-z))
-        term = -y * held_log(p) - (1 - y) * held_log(1 - p)
+        term = -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)
         if o.numerics == "stable":
             term = math.log1p(math.exp(-abs(z))) + max(z, 0) - y * z
-        found[b, c, t], counted[b, c, t], shares[b, c, t] = weight[c] * term, True, weight[c]
-    return Terms(found, counted, shares)
+        term_values[b, c, t] = weight[c] * term
+        term_mask[b, c, t], term_weight[b, c, t] = True, weight[c]
+    return Terms(term_values, term_mask, term_weight)
 
 
 def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
-    if x.ndim < 2:  # no batch, no time: one array as it is
+    if x.ndim < 2:  # neither batch nor time axis: a single group
         groups = [x[np.ones(x.shape, bool) if where is None else np.asarray(where)].ravel()]
     else:
-        kept = kept_entries(x.shape, o.time_axis, where, lengths)
-        x = by_class(x, o.time_axis)
-        groups = [x[:, n][kept[:, n]] for n in range(x.shape[1])]
+        mask = full_mask(x.shape, o.time_axis, where, lengths)
+        x = to_batch_class_time(x, o.time_axis)
+        groups = [x[:, n][mask[:, n]] for n in range(x.shape[1])]
         if getattr(o, "per", "array") == "array":
             groups = [np.concatenate(groups)]
     brackets = []
@@ -316,40 +327,43 @@ FORMULAS: dict[str, Callable[..., Terms]] = {
 
 
 def options(loss: Any) -> SimpleNamespace:
+    """Return the options of a loss, with defaults for those that it lacks."""
     fields = [f.name for f in dataclasses.fields(loss) if f.init]
-    return SimpleNamespace(**NONE_OF_IT | {name: getattr(loss, name) for name in fields})
+    return SimpleNamespace(**DEFAULT_OPTIONS | {name: getattr(loss, name) for name in fields})
 
 
-def nothing(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Terms that are not there."""
+def empty_terms(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return terms, a term mask and term weights that are all zero."""
     return np.zeros(shape), np.zeros(shape, dtype=bool), np.zeros(shape)
 
 
-def labelled(r: Reading, target: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
-    """Each reading, and the label that is meant for it."""
+def readings_with_labels(r: Reading, target: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the index of each reading and the label of its sample or step."""
     for b, c, t in np.ndindex(r.u.shape):
         yield b, c, t, int(target[b, min(t, target.shape[-1] - 1)])
 
 
 def per_class(rate: Any, r: Reading) -> list[float]:
+    """Return one rate per class."""
     return [rate] * r.u.shape[1] if isinstance(rate, float | int) else list(rate)
 
 
-def held_log(p: float) -> float:
+def clamped_log(p: float) -> float:
+    """Return log(p), but at least -100, as lava-dl computes it."""
     return max(math.log(p), -100.0) if p > 0 else -100.0
 
 
-# The slope of any of it --------------------------------------------------------------------------
+# Gradients ---------------------------------------------------------------------------------------
 
 
 def differences(function: Callable[[Any], Any], x: np.ndarray, step: float = 1e-3) -> np.ndarray:
-    """The gradient by central differences of fourth order, whose error is some ``step**4``."""
-    slopes = []
+    """Return the gradient by fourth-order central differences, with an error of O(``step**4``)."""
+    derivatives = []
     for i in range(x.size):
-        nudge = np.zeros(x.size)
-        nudge[i] = step
-        nudge = nudge.reshape(x.shape)
-        near = function(x + nudge) - function(x - nudge)
-        far = function(x + 2 * nudge) - function(x - 2 * nudge)
-        slopes.append((8 * near - far) / (12 * step))
-    return np.asarray(slopes).reshape(*x.shape, *np.shape(slopes[0]))
+        offset = np.zeros(x.size)
+        offset[i] = step
+        offset = offset.reshape(x.shape)
+        near = function(x + offset) - function(x - offset)
+        far = function(x + 2 * offset) - function(x - 2 * offset)
+        derivatives.append((8 * near - far) / (12 * step))
+    return np.asarray(derivatives).reshape(*x.shape, *np.shape(derivatives[0]))

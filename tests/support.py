@@ -1,4 +1,4 @@
-"""What works where, and the tests that say so: one record, for the documentation.
+"""The record of supported libraries and transforms, each with the tests that verify it.
 
 ``python tests/support.py`` writes docs/support.md and the table of the README.
 """
@@ -21,7 +21,7 @@ class Library:
     what: str
     gradient: str
     tests: tuple[str, ...]
-    """Names in `BACKENDS` of conftest.py that stand for it, or tests; none where nothing has."""
+    """Its names in `BACKENDS` of conftest.py, or its tests; empty if no test has run on it."""
     tested: str = EVERY_CHANGE
 
     @property
@@ -31,7 +31,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Transform:
-    """Something that a framework does to functions, and that is done to losses."""
+    """A transform of a framework that is applied to losses."""
 
     what: str
     works: str
@@ -50,7 +50,7 @@ LIBRARIES = (
     Library(
         "Dask, lazily, the batch in chunks",
         "closed forms",
-        ("backends/test_dask.py::test_value_and_gradient_are_those_of_numpy",),
+        ("backends/test_dask.py::test_value_and_gradient_equal_numpy",),
     ),
     Library(
         "array-api-strict",
@@ -68,116 +68,140 @@ LIBRARIES = (
     ),
 )
 
-OF_TORCH = "transforms/test_torch.py::test_"
+TORCH_PREFIX = "transforms/test_torch.py::test_"
 PYTORCH = (
     Transform(
         "`backward`, `gradcheck`, `gradgradcheck`", "yes", "CPU",
-        ("gradcheck", "gradgradcheck"),
+        ("gradcheck_passes", "gradgradcheck_passes"),
     ),
     Transform(
         "`torch.func.grad`, `vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
         "yes", "CPU",
-        ("grad", "vmap", "vmap_grad", "jvp", "jacobian", "hessian"),
+        (
+            "grad_equals_closed_form",
+            "vmap_equals_loop",
+            "vmap_of_grad_equals_closed_form",
+            "jvp_equals_gradient_times_tangent",
+            "jacobian_equals_closed_form",
+            "hessian_is_finite_and_symmetric",
+        ),
     ),
     Transform(
         "`torch.compile(loss, fullgraph=True)` and its backward, by inductor", "yes", "CPU",
-        ("compile_the_object_and_its_backward",),
+        ("compiled_loss_and_backward_equal_eager",),
     ),
     Transform(
         "the same for durations that change", "at most three compilations", "CPU",
-        ("compile_does_not_recompile_for_each_duration",),
+        ("compile_count_for_many_durations_is_at_most_three",),
     ),
     Transform(
         "`torch.func.grad` and `jvp` inside of `torch.compile`", "yes", "CPU",
-        ("compile_a_transform",),
+        ("compiled_grad_and_jvp_equal_eager",),
     ),
-    Transform("`torch.utils.checkpoint`", "yes", "CPU", ("checkpoint",)),
+    Transform(
+        "`torch.utils.checkpoint`", "yes", "CPU",
+        ("checkpoint_gradient_equals_closed_form",),
+    ),
     Transform(
         "`torch.export`, for one size and for batches of any", "yes", "CPU",
-        ("export", "export_for_batches_of_any_size"),
+        (
+            "export_equals_eager_without_custom_operators",
+            "export_with_dynamic_batch_equals_eager",
+        ),
     ),
     Transform(
         "autocast with bfloat16 and float16", "yes; computed and returned in float32",
         "CPU; CUDA **not yet verified**",
-        ("autocast",),
+        ("autocast_computes_in_float32",),
     ),
-    Transform("`meta` and fake tensors, for shapes", "yes", "", ("shapes_without_values",)),
+    Transform(
+        "`meta` and fake tensors, for shapes", "yes", "",
+        ("meta_and_fake_tensors_give_the_shape",),
+    ),
     Transform(
         "tensors that require grad", "left as they are by `value_and_grad`", "CPU",
-        ("tensors_that_require_grad_stay_as_they_are",),
+        ("value_and_grad_leaves_tensors_that_require_grad_unchanged",),
     ),
     Transform(
         "`where`, `lengths`, `weight` and the options, under `grad`, `vmap(grad)`, `jacfwd`, "
         "`hessian` and `torch.compile(fullgraph=True)`",
         "yes", "CPU",
-        ("options_compose",),
+        ("options_work_under_transforms",),
     ),
 )  # fmt: skip
 
-OF_JAX = "transforms/test_jax.py::test_"
+JAX_PREFIX = "transforms/test_jax.py::test_"
 JAX = (
     Transform(
         "`jit` of the loss itself, and with the loss as a static argument", "yes",
         "CPU, 32 and 64 bits",
-        ("jit_of_the_object", "jit_with_the_loss_as_a_static_argument"),
+        ("jit_of_loss_and_gradient_equals_eager", "jit_with_static_loss_traces_once"),
     ),
     Transform(
         "`grad`, `vmap(grad)`, `jvp`, `linearize`, `hessian`", "yes", "CPU, 32 and 64 bits",
-        ("grad", "vmap_grad", "jvp_and_linearize", "hessian"),
+        (
+            "grad_equals_closed_form",
+            "vmap_of_grad_equals_closed_form",
+            "jvp_and_linearize_equal_gradient_times_tangent",
+            "hessian_is_finite_and_symmetric",
+        ),
     ),
-    Transform("`checkpoint`", "yes", "CPU, 32 and 64 bits", ("checkpoint",)),
+    Transform(
+        "`checkpoint`", "yes", "CPU, 32 and 64 bits",
+        ("checkpoint_gradient_equals_closed_form",),
+    ),
     Transform(
         "`jax.export`, for batches of any size", "yes", "CPU, 32 and 64 bits",
-        ("export_for_batches_of_any_size",),
+        ("export_with_symbolic_batch_equals_eager",),
     ),
     Transform(
         "`where`, `lengths`, `weight` and the options, under `jit` of `grad`, `jacfwd` and "
         "`hessian`",
         "yes", "CPU, 32 and 64 bits",
-        ("options_compose",),
+        ("options_work_under_transforms",),
     ),
     Transform(
         "`jit` with spikes or labels on a mesh of one device, with explicit axes", "yes", "CPU",
-        ("a_mesh_of_one_device",),
+        ("mesh_of_one_device_equals_no_mesh",),
     ),
     Transform(
         "`jit` with the batch sharded over 2 and 4 devices, axes automatic or explicit",
         "yes; one scalar sum crosses devices, and no spikes", "virtual CPU devices",
-        ("a_sharded_batch_stays_sharded",),
+        ("sharded_batch_stays_sharded",),
     ),
     Transform(
         "the same with `where`, `lengths` and `weight`", "yes; only sums cross devices",
         "4 virtual CPU devices",
-        ("a_sharded_batch_stays_sharded",),
+        ("sharded_batch_stays_sharded",),
     ),
     Transform(
         "`shard_map` over the batch", "yes", "virtual CPU devices",
-        ("a_sharded_batch_stays_sharded",),
+        ("sharded_batch_stays_sharded",),
     ),
     Transform(
         "labels on another device than the spikes",
         "moved to where the spikes are, and to all of a mesh", "virtual CPU devices",
-        ("a_sharded_batch_stays_sharded",),
+        ("sharded_batch_stays_sharded",),
     ),
 )  # fmt: skip
 
 
 def tests() -> Iterable[str]:
-    """Return all tests of the record, as FILE::FUNCTION."""
+    """Yield each test of the record as FILE::FUNCTION."""
     for library in LIBRARIES:
         yield from (test for test in library.tests if "::" in test)
-    for prefix, transforms in ((OF_TORCH, PYTORCH), (OF_JAX, JAX)):
+    for prefix, transforms in ((TORCH_PREFIX, PYTORCH), (JAX_PREFIX, JAX)):
         yield from (prefix + test for transform in transforms for test in transform.tests)
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [heads, ("---",) * len(heads), *rows]
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def libraries() -> str:
-    heads = ("array library", "value", "gradient", "tested")
-    return _table(heads, (library.row for library in LIBRARIES))
+    header = ("array library", "value", "gradient", "tested")
+    return _table(header, (library.row for library in LIBRARIES))
 
 
 def _transforms(transforms: Iterable[Transform]) -> str:
@@ -253,12 +277,12 @@ assert jnp.isnan(jax.jit(loss)(spikes, labels.at[1].set(3)))
 
 
 def page() -> str:
-    """Return the page of the documentation."""
+    """Return the text of docs/support.md."""
     return TEXT.format(libraries=libraries(), torch=_transforms(PYTORCH), jax=_transforms(JAX))
 
 
 def readme(text: str) -> str:
-    """Return the text of the README with its table as the record has it."""
+    """Return the text of the README with its table replaced by that of the record."""
     return re.sub(r"(## What works where\n\n).*?(?=\n\n)", rf"\1{libraries()}", text, flags=re.S)
 
 

@@ -7,13 +7,13 @@ from cases import SPIKES, close
 
 import spikeloss_xp as sx
 
-# rates 3/4, 1/4 and 0; rates 1/2 twice and 1/4
+# The rates are 3/4, 1/4 and 0 in the first sample, and 1/4, 1/2 and 1/2 in the second.
 TRAINS = np.asarray(
     [[[1.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]]]
 )
 
 
-def test_rates_by_hand(backend):
+def test_rate_classifier_matches_hand_calculation(backend):
     spikes = backend.asarray(TRAINS)
     classifier = sx.Rate()
     rates = np.asarray([[0.75, 0.25, 0], [0.25, 0.5, 0.5]])
@@ -21,11 +21,11 @@ def test_rates_by_hand(backend):
     confidence = rates / (rates.sum(axis=1, keepdims=True) + 1e-6)
     close(backend.numpy(classifier.confidence(spikes)), confidence, backend.rtol)
     for predict in (classifier, classifier.predict, classifier.forward):
-        # the first of two equals
+        # The first of two equal rates is predicted.
         np.testing.assert_array_equal(backend.numpy(predict(spikes)), [0, 1])
 
 
-def test_moving_windows_by_hand(backend):
+def test_moving_window_classifier_matches_hand_calculation(backend):
     spikes = backend.asarray(TRAINS)
     classifier = sx.MovingWindow(2)
     rates = np.asarray(
@@ -42,10 +42,10 @@ def test_moving_windows_by_hand(backend):
 
 
 @pytest.mark.parametrize("window", [None, 3])
-def test_modes_of_confidence(backend, window):
+def test_confidence_modes_match_the_formulas(backend, window):
     rates = reference.rates(SPIKES["graded"], window)
     softmax = np.exp(rates) / np.exp(rates).sum(axis=1, keepdims=True)
-    wanted = {
+    expected = {
         "probability": rates / (rates.sum(axis=1, keepdims=True) + 1e-6),
         "softmax": softmax,
         "logsoftmax": np.log(softmax),
@@ -54,15 +54,15 @@ def test_modes_of_confidence(backend, window):
     def run(spikes):
         return [
             (sx.MovingWindow(window, mode) if window else sx.Rate(mode=mode)).confidence(spikes)
-            for mode in wanted
+            for mode in expected
         ]
 
     results = backend.compiled(run)(backend.asarray(SPIKES["graded"]))
-    for mode, got in zip(wanted, results, strict=True):
-        close(backend.numpy(got).reshape(rates.shape), wanted[mode], backend.rtol)
+    for mode, got in zip(expected, results, strict=True):
+        close(backend.numpy(got).reshape(rates.shape), expected[mode], backend.rtol)
 
 
-def test_silence_has_no_confidence(backend):
+def test_confidence_is_zero_at_silence(backend):
     spikes = backend.asarray(np.zeros((2, 3, 5)))
     for classifier in (sx.Rate(), sx.MovingWindow(3), sx.MovingWindow(3, eps=0.5)):
         assert not backend.numpy(classifier.confidence(spikes)).any()
@@ -76,27 +76,27 @@ def test_eps_is_added_to_the_sum(backend):
 
 
 @pytest.mark.parametrize("axis", [0, 1, -2])
-def test_time_may_be_any_axis(backend, axis):
+def test_time_axis_may_be_any_axis(backend, axis):
     moved = backend.asarray(np.moveaxis(SPIKES["graded"], -1, axis))
-    still = SPIKES["graded"]
+    time_last = SPIKES["graded"]
     for make in (sx.Rate, lambda **where: sx.MovingWindow(3, **where)):
         for method in ("rate", "confidence", "predict"):
-            wanted = getattr(make(), method)(still)
+            expected = getattr(make(), method)(time_last)
             got = backend.numpy(getattr(make(time_axis=axis), method)(moved))
             if make is not sx.Rate:
-                wanted = np.moveaxis(wanted, -1, min(axis % 3, wanted.ndim - 1))
-            close(got, wanted, backend.rtol)
+                expected = np.moveaxis(expected, -1, min(axis % 3, expected.ndim - 1))
+            close(got, expected, backend.rtol)
 
 
-def test_space_collapses_into_classes(backend):
+def test_space_axes_are_flattened_into_classes(backend):
     space = backend.asarray(SPIKES["graded"].reshape(2, 3, 1, 5))
     for classifier in (sx.Rate(), sx.MovingWindow(3)):
-        wanted = classifier.rate(SPIKES["graded"])
-        close(backend.numpy(classifier.rate(space)), wanted, backend.rtol)
+        expected = classifier.rate(SPIKES["graded"])
+        close(backend.numpy(classifier.rate(space)), expected, backend.rtol)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
-def test_spikes_of_any_real_dtype(backend, dtype):
+def test_spikes_may_have_any_real_dtype(backend, dtype):
     if not hasattr(backend.xp, dtype):
         pytest.skip(f"{backend.library} has no {dtype}")
     spikes = backend.asarray(TRAINS, dtype)
@@ -132,7 +132,7 @@ def test_errors_name_the_argument(make, error, message):
 
 
 @pytest.mark.parametrize("classifier", [sx.Rate(mode="softmax"), sx.MovingWindow(3, eps=0.5)])
-def test_classifiers_are_values(classifier):
+def test_classifiers_compare_hash_and_print_by_value(classifier):
     same = dataclasses.replace(classifier)
     assert same == classifier
     assert hash(same) == hash(classifier)
@@ -141,22 +141,22 @@ def test_classifiers_are_values(classifier):
         classifier.mode = "probability"
 
 
-def test_groups_of_neurons_are_classes(backend):
+def test_num_classes_groups_neurons(backend):
     spikes = np.random.default_rng(3).random((2, 6, 20))
     groups = spikes.reshape(2, 3, 2, 20).mean(axis=2)
-    for whole, by_group in (
+    for ungrouped, grouped in (
         (sx.Rate(), sx.Rate(num_classes=3)),
         (sx.MovingWindow(4), sx.MovingWindow(4, num_classes=3)),
     ):
         for method in ("rate", "confidence", "predict"):
-            got = getattr(by_group, method)(backend.asarray(spikes))
-            wanted = getattr(whole, method)(groups)
-            close(backend.numpy(got), wanted, backend.rtol)
+            got = getattr(grouped, method)(backend.asarray(spikes))
+            expected = getattr(ungrouped, method)(groups)
+            close(backend.numpy(got), expected, backend.rtol)
     with pytest.raises(ValueError, match="num_classes=4 must divide the number of neurons, 6"):
         sx.Rate(num_classes=4).predict(backend.asarray(spikes))
 
 
-def test_padded_samples_are_classified_as_without_padding(backend):
+def test_lengths_equal_cropping(backend):
     spikes = np.random.default_rng(4).random((3, 4, 20))
     lengths = [20, 7, 12]
     padded = np.where(np.arange(20) < np.reshape(lengths, (3, 1, 1)), spikes, np.nan)
@@ -164,23 +164,25 @@ def test_padded_samples_are_classified_as_without_padding(backend):
         got = backend.numpy(classifier.confidence(backend.asarray(padded), lengths=lengths))
         predicted = backend.numpy(classifier(backend.asarray(padded), lengths=lengths))
         for i, length in enumerate(lengths):
-            alone = spikes[i : i + 1, :, :length]
+            cropped = spikes[i : i + 1, :, :length]
             steps = (slice(length),) if got.ndim == 3 else ()
-            close(got[(i, slice(None), *steps)], classifier.confidence(alone)[0], backend.rtol)
-            np.testing.assert_array_equal(predicted[(i, *steps)], classifier(alone)[0])
-    silent = sx.Rate().rate(backend.asarray(padded), where=[False, True, False], lengths=lengths)
-    assert not backend.numpy(silent)[[0, 2]].any()
+            close(got[(i, slice(None), *steps)], classifier.confidence(cropped)[0], backend.rtol)
+            np.testing.assert_array_equal(predicted[(i, *steps)], classifier(cropped)[0])
+    masked_rates = sx.Rate().rate(
+        backend.asarray(padded), where=[False, True, False], lengths=lengths
+    )
+    assert not backend.numpy(masked_rates)[[0, 2]].any()
 
 
-def test_a_class_that_is_masked_is_not_chosen(backend):
+def test_masked_class_is_never_predicted(backend):
     spikes = np.asarray([[[1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0]]])
-    kept = np.ones(spikes.shape, dtype=bool)
-    kept[0, 0] = False
+    mask = np.ones(spikes.shape, dtype=bool)
+    mask[0, 0] = False
     for classifier in (sx.Rate(mode="softmax"), sx.MovingWindow(1, "softmax")):
-        there = backend.asarray(spikes), {"where": backend.asarray(kept)}
-        assert (backend.numpy(classifier(there[0], **there[1])) == 1).all()
-        confidence = backend.numpy(classifier.confidence(there[0], **there[1]))
+        call = backend.asarray(spikes), {"where": backend.asarray(mask)}
+        assert (backend.numpy(classifier(call[0], **call[1])) == 1).all()
+        confidence = backend.numpy(classifier.confidence(call[0], **call[1]))
         close(confidence[:, 1:], classifier.confidence(spikes[:, 1:]), backend.rtol)
         assert not confidence[:, 0].any()
-        nothing = backend.numpy(classifier.confidence(there[0], where=[False]))
-        close(nothing, np.full(nothing.shape, 1 / 3), backend.rtol)
+        all_masked = backend.numpy(classifier.confidence(call[0], where=[False]))
+        close(all_masked, np.full(all_masked.shape, 1 / 3), backend.rtol)

@@ -1,4 +1,4 @@
-"""Every loss in every form that the record has, and the page that is made of the record."""
+"""Every form in contract.py agrees with the reference, and docs/contract.md is up to date."""
 
 import inspect
 
@@ -6,21 +6,21 @@ import contract
 import numpy as np
 import pytest
 import reference
-from calls import SOME, agree, example, moved, pairs, with_everything
+from calls import FEW_FORMS, agree, example, moved, pairs, with_everything
 from cases import close
 from conftest import on
 from contract import CONTRACTS, FORMS, LAYOUTS, ONE_OF_EACH, OPTIONS, REDUCTIONS
 
-BY_DIVISION = REDUCTIONS[:-1]
+SCALAR_REDUCTIONS = REDUCTIONS[:-1]
 
 
-def test_the_page_is_what_the_record_says():
+def test_contract_page_matches_its_generator():
     text = contract.PAGE.read_text(encoding="utf-8")
-    assert text == contract.page(), "write it anew: python tests/contract.py"
+    assert text == contract.page(), "out of date, run: python tests/contract.py"
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
-def test_the_record_is_what_the_signatures_say(contract):
+def test_contracts_match_the_signatures(contract):
     parameters = inspect.signature(contract.loss).parameters.values()
     needed = {p.name for p in parameters if p.default is p.empty}
     assert needed <= set(contract.required)
@@ -34,7 +34,7 @@ def test_the_record_is_what_the_signatures_say(contract):
     ]  # fmt: skip
 
 
-def test_one_of_each_is_one_of_each():
+def test_one_of_each_covers_every_loss_readout_and_term_shape():
     chosen = [FORMS[name] for name in ONE_OF_EACH]
     assert {form.contract.name for form in chosen} == {c.name for c in CONTRACTS}
     assert {form.options.get("readout") for form in chosen} >= set(contract.READOUTS)
@@ -42,48 +42,50 @@ def test_one_of_each_is_one_of_each():
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [*pairs(jax=ONE_OF_EACH), *(("jax", form) for form in SOME)]
+    ("name", "form"), [*pairs(jax=ONE_OF_EACH), *(("jax", form) for form in FEW_FORMS)]
 )
-def test_a_form_is_the_formula(name, form):
+def test_loss_matches_the_reference(name, form):
     with on(name) as backend:
         for make in (example, with_everything):
             call = make(FORMS[form])
             if form.startswith("SparsityEnforcer"):
-                call = call.but(cotangent=np.asarray(-1.75))
+                call = call.replace(cotangent=np.asarray(-1.75))
             else:
-                call = call.having(reduction="none")
+                call = call.with_loss_options(reduction="none")
             agree(call, call.on(backend), backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[:1], without="Sparsity"))
-def test_reductions_are_divisions(name, form):
+@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[:1], without="Sparsity"))
+def test_reductions_divide_the_sum_of_terms(name, form):
     with on(name) as backend:
         for make in (example, with_everything):
-            call = make(FORMS[form]).having(reduction="none")
-            found = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
-            for reduction in BY_DIVISION:
-                reduced = call.having(reduction=reduction)
+            call = make(FORMS[form]).with_loss_options(reduction="none")
+            evaluated = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
+            for reduction in SCALAR_REDUCTIONS:
+                reduced = call.with_loss_options(reduction=reduction)
                 value, gradient = reduced.on(backend)
                 assert value.shape == ()
                 close(value, reduced.value(), backend.rtol)
-                share = reduced.cotangent / reference.divisor(reduction, found)
-                as_much = call.but(cotangent=np.full(call.cotangent.shape, share))
-                close(gradient, as_much.on(backend)[1], backend.rtol)
+                scale = reduced.cotangent / reference.divisor(reduction, evaluated)
+                scaled = call.replace(cotangent=np.full(call.cotangent.shape, scale))
+                close(gradient, scaled.on(backend)[1], backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[1:]))
-def test_a_form_is_the_same_in_every_layout(name, form):
-    """With a mask of the full shape and one for each step."""
-    whole = with_everything(FORMS[form])
-    kept = np.random.default_rng(2).random((contract.BATCH, contract.STEPS)) < 0.7
+@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[1:]))
+def test_loss_is_the_same_in_every_layout(name, form):
+    """With a mask of the full shape, and with one value per step."""
+    full_mask_call = with_everything(FORMS[form])
+    mask = np.random.default_rng(2).random((contract.BATCH, contract.STEPS)) < 0.7
     with on(name) as backend:
-        for call in (whole, whole.but(where=kept)):
+        for call in (full_mask_call, full_mask_call.replace(where=mask)):
             if not form.startswith("SparsityEnforcer"):
-                call = call.having(reduction="none")
-            wanted, wanted_gradient = call.on(backend)
+                call = call.with_loss_options(reduction="none")
+            expected, expected_gradient = call.on(backend)
             for time_axis in LAYOUTS:
                 value, gradient = moved(call, time_axis).on(backend)
                 axes = contract.in_layout(FORMS[form].terms_axes, time_axis)
-                at = axes.index("time") if "time" in axes else -1
-                close(np.moveaxis(value, at, -1) if axes else value, wanted, backend.rtol)
-                close(np.moveaxis(gradient, time_axis, -1), wanted_gradient, backend.rtol)
+                terms_time_axis = axes.index("time") if "time" in axes else -1
+                if axes:
+                    value = np.moveaxis(value, terms_time_axis, -1)
+                close(value, expected, backend.rtol)
+                close(np.moveaxis(gradient, time_axis, -1), expected_gradient, backend.rtol)

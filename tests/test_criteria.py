@@ -1,4 +1,4 @@
-"""The closed-form slopes of the criteria, whatever library then uses them."""
+"""Check the closed-form derivatives of the criteria on every backend."""
 
 import math
 
@@ -11,8 +11,8 @@ from spikeloss_xp import criteria
 
 ONE_HOT = np.asarray([[True, False, False], [False, True, False]])
 VALID = np.ones((2, 1), dtype=bool)
-AMONG = np.asarray([[True, True, False], [True, True, True]])
-AMOUNT = np.asarray([[0.5, 0.25, 0.0], [1.0, 2.0, 0.5]])
+CLASS_MASK = np.asarray([[True, True, False], [True, True, True]])
+TERM_WEIGHT = np.asarray([[0.5, 0.25, 0.0], [1.0, 2.0, 0.5]])
 U = np.asarray([[0.05, 0.5, 0.25], [0.75, 1.0, 0.5]])
 TARGET = np.asarray([[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]])
 CRITERIA = {
@@ -22,44 +22,47 @@ CRITERIA = {
     "rates": (criteria.cross_entropy_of_rates, (ONE_HOT, VALID, 0.1)),
     "rates-as-published": (criteria.cross_entropy_of_rates_as_published, (ONE_HOT, VALID)),
     "logits": (criteria.cross_entropy_of_logits, (ONE_HOT, VALID)),
-    "rates-of-some": (criteria.cross_entropy_of_rates, (ONE_HOT, VALID, 0.1, AMONG)),
-    "logits-of-some": (criteria.cross_entropy_of_logits, (ONE_HOT, VALID, AMONG)),
-    "rates-smooth": (criteria.smooth_cross_entropy_of_rates, (AMOUNT, 0.1)),
-    "rates-smooth-of-some": (criteria.smooth_cross_entropy_of_rates, (AMOUNT, 0.1, AMONG)),
-    "logits-smooth": (criteria.smooth_cross_entropy_of_logits, (AMOUNT,)),
-    "logits-smooth-of-some": (criteria.smooth_cross_entropy_of_logits, (AMOUNT, AMONG)),
+    "rates-of-some": (criteria.cross_entropy_of_rates, (ONE_HOT, VALID, 0.1, CLASS_MASK)),
+    "logits-of-some": (criteria.cross_entropy_of_logits, (ONE_HOT, VALID, CLASS_MASK)),
+    "rates-smooth": (criteria.smooth_cross_entropy_of_rates, (TERM_WEIGHT, 0.1)),
+    "rates-smooth-of-some": (
+        criteria.smooth_cross_entropy_of_rates,
+        (TERM_WEIGHT, 0.1, CLASS_MASK),
+    ),
+    "logits-smooth": (criteria.smooth_cross_entropy_of_logits, (TERM_WEIGHT,)),
+    "logits-smooth-of-some": (criteria.smooth_cross_entropy_of_logits, (TERM_WEIGHT, CLASS_MASK)),
     "binary": (criteria.binary_cross_entropy, (TARGET,)),
     "binary-as-published": (criteria.binary_cross_entropy_as_published, (TARGET,)),
 }
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_the_pullback_is_the_slope(backend, name):
+def test_pullback_equals_the_numerical_derivative(backend, name):
     criterion, rest = CRITERIA[name]
     terms, _ = criterion(np, U, *rest)
     cotangent = np.random.default_rng(12).normal(size=terms.shape)
     step = 1e-6
-    wanted = np.empty(U.shape)
+    expected = np.empty(U.shape)
     for i in np.ndindex(U.shape):
-        nudge = np.zeros(U.shape)
-        nudge[i] = step
-        difference = criterion(np, U + nudge, *rest)[0] - criterion(np, U - nudge, *rest)[0]
-        wanted[i] = np.sum(cotangent * difference) / (2 * step)
+        offset = np.zeros(U.shape)
+        offset[i] = step
+        difference = criterion(np, U + offset, *rest)[0] - criterion(np, U - offset, *rest)[0]
+        expected[i] = np.sum(cotangent * difference) / (2 * step)
 
     def run(u, cotangent, *rest):
         terms, pullback = criterion(backend.xp, u, *rest)
         return terms, pullback(cotangent)
 
-    if name not in ("excess", "shortfall"):  # whose limit is a number
+    if name not in ("excess", "shortfall"):  # their limit is a Python number, which is not traced
         rest = tuple(backend.asarray(x) if isinstance(x, np.ndarray) else x for x in rest)
         run = backend.compiled(run)
-    got_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *rest)
-    close(backend.numpy(got_terms), terms, backend.rtol)
-    # central differences: step² and the roundings over the step, for slopes of up to 20
-    close(backend.numpy(gradient), wanted, max(backend.rtol, 1e-8))
+    actual_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *rest)
+    close(backend.numpy(actual_terms), terms, backend.rtol)
+    # The error of central differences is step² plus rounding / step, for slopes of up to 20.
+    close(backend.numpy(gradient), expected, max(backend.rtol, 1e-8))
 
 
-def test_logits_of_any_size(backend):
+def test_large_logits_do_not_overflow(backend):
     logit = backend.asarray(np.asarray([[1e4, 0.0, 0.0], [-1e4, -1e4 + 1, 1e4]]))
     one_hot, valid = backend.asarray(ONE_HOT), backend.asarray(VALID)
     terms, pullback = criteria.cross_entropy_of_logits(backend.xp, logit, one_hot, valid)
@@ -68,7 +71,7 @@ def test_logits_of_any_size(backend):
     close(backend.numpy(gradient), np.asarray([[0, 0, 0], [0, -1, 1]]), backend.rtol)
 
 
-def test_nothing_in_excess_of_the_limit(backend):
+def test_excess_is_zero_up_to_the_limit(backend):
     u = backend.asarray(np.asarray([0.25, 0.5, 0.75]))
     terms, pullback = criteria.excess(backend.xp, u, 0.5)
     np.testing.assert_array_equal(backend.numpy(terms), [0, 0, 0.0625])
@@ -76,12 +79,12 @@ def test_nothing_in_excess_of_the_limit(backend):
     np.testing.assert_array_equal(backend.numpy(slope), [0, 0, 0.5])
 
 
-def test_a_small_loss_of_logits_keeps_its_digits(backend):
+def test_small_softmax_loss_keeps_full_precision(backend):
     spikes = backend.asarray(np.asarray([[[20.0], [0.0], [1.0]]]))
     value, gradient = sx.value_and_grad(sx.SpikeMax(mode="softmax"))(spikes, [0])
     rest = math.exp(-20) + math.exp(-19)
-    wanted = np.asarray([[[-rest], [math.exp(-20)], [math.exp(-19)]]]) / (1 + rest)
+    expected = np.asarray([[[-rest], [math.exp(-20)], [math.exp(-19)]]]) / (1 + rest)
     np.testing.assert_allclose(backend.numpy(value), math.log1p(rest), rtol=backend.rtol)
-    np.testing.assert_allclose(backend.numpy(gradient)[:, 1:], wanted[:, 1:], rtol=backend.rtol)
-    if not backend.differentiates:  # autodiff subtracts two numbers close to 1
-        np.testing.assert_allclose(backend.numpy(gradient), wanted, rtol=backend.rtol)
+    np.testing.assert_allclose(backend.numpy(gradient)[:, 1:], expected[:, 1:], rtol=backend.rtol)
+    if not backend.differentiates:  # autodiff loses digits: it subtracts two numbers near 1
+        np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=backend.rtol)

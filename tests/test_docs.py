@@ -1,4 +1,4 @@
-"""What the documentation shows runs, what it names exists, and every public name is in it."""
+"""Documentation code runs, its links resolve, and it documents every public name."""
 
 import ast
 import doctest
@@ -22,10 +22,11 @@ from spikeloss_xp import losses
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
-OPTIONAL = ("array_api_strict", "cupy", "dask", "jax", "torch")  # what a reader may lack
+# Libraries that may not be installed: code blocks that import them are then skipped.
+OPTIONAL = ("array_api_strict", "cupy", "dask", "jax", "torch")
 MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
 PUBLIC = sorted(
-    {*sx.__all__, *sx.backends.__all__, *sx.testing.__all__, *losses.__all__}  # by last name
+    {*sx.__all__, *sx.backends.__all__, *sx.testing.__all__, *losses.__all__}  # without the module
 )
 
 
@@ -35,12 +36,12 @@ class Block:
 
     language: str
     line: int
-    """The line of the file, from 0, that the code starts on."""
+    """The index of the line that the code starts on, counted from 0."""
     text: str
 
     @functools.cached_property
     def tree(self) -> ast.Module:
-        """The code, without what it is shown to print."""
+        """The parsed code, without the printed output of examples."""
         if self.language == "python":
             return ast.parse(self.text)
         examples = doctest.DocTestParser().get_examples(self.text)
@@ -48,12 +49,12 @@ class Block:
 
     @property
     def imports(self) -> set[str]:
-        """The libraries that the code imports."""
+        """The top-level packages that the code imports."""
         return {library for node in ast.walk(self.tree) for library, _ in _imported(node)}
 
     @property
     def defines(self) -> set[str]:
-        """The names that the code binds, apart from libraries that are there."""
+        """The names that the code binds, without imports of installed libraries."""
         return {name for node in ast.walk(self.tree) for name in _bound(node)}
 
     @property
@@ -64,7 +65,7 @@ class Block:
 
 
 def _imported(node: ast.AST) -> list[tuple[str, str]]:
-    """Return what an import statement imports from, and the name it gives to that."""
+    """Return the imported package and the name it is bound to, for each import of a statement."""
     if not isinstance(node, ast.Import | ast.ImportFrom):
         return []
     return [
@@ -75,6 +76,7 @@ def _imported(node: ast.AST) -> list[tuple[str, str]]:
 
 
 def _bound(node: ast.AST) -> list[str]:
+    """Return the names that a statement binds, of imports only those of missing libraries."""
     match node:
         case ast.Import() | ast.ImportFrom():
             return [name for library, name in _imported(node) if library in MISSING]
@@ -86,7 +88,7 @@ def _bound(node: ast.AST) -> list[str]:
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    """Return the code blocks of a page in some languages."""
+    """Return the code blocks of a page that are in one of the languages."""
     text = page.read_text(encoding="utf-8")
     fences = re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [
@@ -97,26 +99,26 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 
 
 @dataclass
-class Reading:
-    """A page being read: its blocks run in order, in one namespace, each of them once."""
+class PageRun:
+    """The state of a page whose code blocks run once each, in order, in one namespace."""
 
     page: Path
     namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
     done: int = 0
     skipped: dict[int, str] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
-    """Names that a block which did not run would have defined, and the library it lacked."""
+    """Names that only a skipped block defines, each with the missing library."""
 
     def run(self, through: int) -> None:
-        """Run the blocks up to one, and skip the test if that one cannot run."""
+        """Run the blocks up to the one of index `through`; skip the test if that one cannot run."""
         found = blocks(self.page, "python", "pycon")
         for i in range(self.done, through + 1):
             block, self.done = found[i], i + 1
-            lacking = sorted(block.imports & MISSING)
-            lacking += [self.unknown[name] for name in block.uses & self.unknown.keys()]
-            if lacking:
-                self.skipped[i] = f"needs {lacking[0]}"
-                self.unknown |= dict.fromkeys(block.defines, lacking[0])
+            missing = sorted(block.imports & MISSING)
+            missing += [self.unknown[name] for name in block.uses & self.unknown.keys()]
+            if missing:
+                self.skipped[i] = f"needs {missing[0]}"
+                self.unknown |= dict.fromkeys(block.defines, missing[0])
             else:
                 _run(self.page, block, self.namespace)
                 for name in block.defines:
@@ -144,7 +146,7 @@ def _check(test: doctest.DocTest, *, clear: bool = True) -> None:
     assert not runner.failures, "".join(report)
 
 
-reading = functools.cache(Reading)
+page_run = functools.cache(PageRun)
 
 
 @pytest.mark.parametrize(
@@ -155,23 +157,23 @@ reading = functools.cache(Reading)
         for i, block in enumerate(blocks(page, "python", "pycon"))
     ],
 )
-def test_the_code_of_a_page_runs(page, i):
-    reading(page).run(through=i)
+def test_code_of_a_page_runs(page, i):
+    page_run(page).run(through=i)
 
 
-def test_the_adapter_that_is_shown_is_found_by_its_entry_point(tmp_path):
+def test_documented_adapter_is_found_by_its_entry_point(tmp_path):
     pytest.importorskip("array_api_strict")
     page = ROOT / "docs" / "adding-a-backend.md"
     (project,) = (tomllib.loads(block.text) for block in blocks(page, "toml"))
     (module,) = project["tool"]["setuptools"]["py-modules"]
     (source,) = (b.text for b in blocks(page, "python") if b.text.startswith(f"# {module}.py\n"))
     (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
-    installed = tmp_path / f"{module}-0.1.0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 0.1.0\n")
+    dist_info = tmp_path / f"{module}-0.1.0.dist-info"
+    dist_info.mkdir()
+    (dist_info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 0.1.0\n")
     ((group, entries),) = project["project"]["entry-points"].items()
     lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-    (installed / "entry_points.txt").write_text("\n".join(lines))
+    (dist_info / "entry_points.txt").write_text("\n".join(lines))
 
     program = """
 import array_api_strict as xp
@@ -187,15 +189,15 @@ for bad in ([7], xp.asarray([7])):
         print(error)
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("target must be between 0 and 1") == 2
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("target must be between 0 and 1") == 2
 
 
-def test_every_function_of_an_adapter_is_documented():
+def test_adapter_functions_are_documented():
     adapter = sx.backends.Adapter
     members = {*vars(adapter), *adapter.__annotations__}
     members = sorted(name for name in members if not name.startswith("_"))
@@ -205,7 +207,7 @@ def test_every_function_of_an_adapter_is_documented():
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_name_is_documented(name):
+def test_public_names_are_documented(name):
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"`(\w+\.)*{name}`", changelog), f"the changelog does not name {name}"
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -213,10 +215,10 @@ def test_every_public_name_is_documented(name):
 
 
 @pytest.mark.parametrize("page", [*DOCS, *ROOT.glob("*.md")], ids=lambda page: page.name)
-def test_every_relative_link_resolves(page):
+def test_relative_links_resolve(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"\$\$.*?\$\$", "", text, flags=re.S)):
-        if re.match(r"\w+:", link):  # with a scheme
+        if re.match(r"\w+:", link):  # an absolute URL
             continue
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
@@ -226,7 +228,7 @@ def test_every_relative_link_resolves(page):
 
 
 def _anchors(page: Path) -> set[str]:
-    """Return what the headings of a page are linked by."""
+    """Return the link anchors of the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -234,7 +236,7 @@ def _anchors(page: Path) -> set[str]:
 def modules() -> list[str]:
     """Return the names of all modules of the package, without importing them."""
     found = set()
-    for package in (sx, sx.backends):  # the folder of the second is not always within the first
+    for package in (sx, sx.backends):  # the folder of `backends` may lie outside the package
         for root in map(Path, package.__path__):
             for path in root.rglob("*.py"):
                 within = path.relative_to(root).with_suffix("").parts
@@ -243,7 +245,7 @@ def modules() -> list[str]:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_the_examples_of_docstrings_pass(module):
+def test_docstring_examples_pass(module):
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -255,5 +257,5 @@ def test_the_examples_of_docstrings_pass(module):
 
 
 @pytest.mark.parametrize("name", sorted(set(sx.__all__) - {"backends", "testing"}))
-def test_every_public_object_shows_an_example(name):
+def test_public_objects_have_a_docstring_example(name):
     assert ">>> " in getattr(sx, name).__doc__

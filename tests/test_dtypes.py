@@ -1,4 +1,4 @@
-"""Spikes of every dtype that a library has, and targets of every dtype that a loss takes."""
+"""Losses accept spikes of every dtype of a library, and targets of the listed dtypes."""
 
 import functools
 
@@ -11,7 +11,9 @@ from contract import COMPUTED_IN, CONTRACTS, FLOATS, FORMS, INTEGERS, LABELS
 
 import spikeloss_xp as sx
 
-COMPUTED = {dtype: computed for dtypes, computed in COMPUTED_IN.items() for dtype in dtypes}
+COMPUTED_BY_DTYPE = {
+    dtype: computed_dtype for dtypes, computed_dtype in COMPUTED_IN.items() for dtype in dtypes
+}
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last place
 FORM_OF = {
     "SpikeTime": "SpikeTime",
@@ -24,93 +26,98 @@ FORM_OF = {
 
 assert list(FORM_OF) == [contract.name for contract in CONTRACTS]
 
-# In JAX, where each dtype is a computation of its own to make ready, some losses speak for all.
-IN_JAX = {"jax": ("SpikeMax",), "jax-x64": ("SpikeRate",)}
+# JAX compiles a computation for each dtype, so its backends test one loss each.
+JAX_CONTRACTS = {"jax": ("SpikeMax",), "jax-x64": ("SpikeRate",)}
 PAIRS = [
     (name, contract)
     for name in BACKENDS
     for contract in FORM_OF
-    if contract in IN_JAX.get(name, FORM_OF)
+    if contract in JAX_CONTRACTS.get(name, FORM_OF)
 ]
 
 
-def there(backend, dtypes):
-    """Those of the dtypes that the library has, on this device and in this state."""
-    narrow = backend.library == "jax" and backend.dtype == "float32"
-    return [d for d in dtypes if hasattr(backend.xp, d) and not (narrow and d.endswith("64"))]
+def supported_dtypes(backend, dtypes):
+    """Return the dtypes that the library supports in the state under test."""
+    lacks_64_bits = backend.library == "jax" and backend.dtype == "float32"
+    return [
+        d for d in dtypes if hasattr(backend.xp, d) and not (lacks_64_bits and d.endswith("64"))
+    ]
 
 
-def whole(form):
-    """A call with spikes that every dtype can hold."""
+def binary_call(form):
+    """Return a call with spikes of 0 and 1, which every dtype represents exactly."""
     call = example(FORMS[form])
     spikes = np.random.default_rng(3).random(call.spikes.shape) < 0.4
-    call = call.but(spikes=spikes.astype(float), lengths=np.asarray([6, 5, 2, 6, 4]))
+    call = call.replace(spikes=spikes.astype(float), lengths=np.asarray([6, 5, 2, 6, 4]))
     if "weight" in FORMS[form].contract.call:
-        call = call.but(weight=np.asarray([0.5, 1, 2, 0.25]))
+        call = call.replace(weight=np.asarray([0.5, 1, 2, 0.25]))
     return call
 
 
-def arguments(backend, call):
+def backend_arguments(backend, call):
+    """Return the target, if any, and the keyword arguments of a call as arrays of a backend."""
     arrays = [] if call.target is None else [backend.asarray(call.target)]
     return arrays, {name: backend.asarray(value) for name, value in call.options.items()}
 
 
 @functools.cache
-def of_the_formulas(contract):
-    """Value by the reference, and gradient by the closed forms, which other tests have compared."""
-    call = whole(FORM_OF[contract])
+def expected_results(contract):
+    """Return the reference value, and NumPy's gradient, which other tests compare with it."""
+    call = binary_call(FORM_OF[contract])
     with on("numpy") as backend:
         return call.value(), call.on(backend)[1]
 
 
 @pytest.mark.parametrize(("name", "contract"), PAIRS)
-def test_spikes_of_every_dtype(name, contract):
-    call, (wanted, wanted_gradient) = whole(FORM_OF[contract]), of_the_formulas(contract)
+def test_spikes_accept_every_dtype(name, contract):
+    call, (expected, expected_gradient) = binary_call(FORM_OF[contract]), expected_results(contract)
     with on(name) as backend:
-        arrays, options = arguments(backend, call)
+        arrays, options = backend_arguments(backend, call)
         xp = backend.xp
         default = xp.__array_namespace_info__().default_dtypes()["real floating"]
-        dtypes = there(backend, COMPUTED)
+        dtypes = supported_dtypes(backend, COMPUTED_BY_DTYPE)
         assert {"bool", "uint8", "float32"} <= set(dtypes)
         for dtype in dtypes:
             spikes = backend.asarray(call.spikes, dtype)
             value, gradient = sx.value_and_grad(call.loss)(spikes, *arrays, **options)
-            computed = getattr(xp, COMPUTED[dtype][0]) if dtype in FLOATS else default
-            assert value.dtype == computed, dtype
-            assert gradient.dtype == (spikes.dtype if dtype in FLOATS else computed), dtype
-            rtol = 1e-5 if computed == xp.float32 else 1e-12  # as `Backend.rtol`
-            close(backend.numpy(value), wanted, rtol)
-            stored = rtol + SPACING.get(dtype, 0)
-            close(backend.numpy(gradient).astype(float), wanted_gradient, stored)
+            computed_dtype = (
+                getattr(xp, COMPUTED_BY_DTYPE[dtype][0]) if dtype in FLOATS else default
+            )
+            assert value.dtype == computed_dtype, dtype
+            assert gradient.dtype == (spikes.dtype if dtype in FLOATS else computed_dtype), dtype
+            rtol = 1e-5 if computed_dtype == xp.float32 else 1e-12  # as `Backend.rtol`
+            close(backend.numpy(value), expected, rtol)
+            gradient_rtol = rtol + SPACING.get(dtype, 0)
+            close(backend.numpy(gradient).astype(float), expected_gradient, gradient_rtol)
 
 
 @pytest.mark.parametrize(("name", "contract"), [p for p in PAIRS if p[1] != "SparsityEnforcer"])
-def test_targets_of_every_dtype(name, contract):
-    call, target = whole(FORM_OF[contract]), FORMS[FORM_OF[contract]].contract.target
-    if target is not LABELS:  # what bool and integers can hold
-        hot = np.random.default_rng(4).random(np.shape(call.target)) < 0.5
-        call = call.but(target=hot.astype(float))
-    wanted = call.value()
+def test_targets_accept_listed_dtypes_and_reject_others(name, contract):
+    call, target = binary_call(FORM_OF[contract]), FORMS[FORM_OF[contract]].contract.target
+    if target is not LABELS:  # values that bool and integers represent exactly
+        binary_target = np.random.default_rng(4).random(np.shape(call.target)) < 0.5
+        call = call.replace(target=binary_target.astype(float))
+    expected = call.value()
     with on(name) as backend:
-        _, options = arguments(backend, call)
+        _, options = backend_arguments(backend, call)
         spikes = backend.asarray(call.spikes)
-        for dtype in there(backend, target.dtypes):
+        for dtype in supported_dtypes(backend, target.dtypes):
             value = call.loss(spikes, backend.asarray(call.target, dtype), **options)
             assert value.dtype == spikes.dtype
-            close(backend.numpy(value), wanted, backend.rtol)
+            close(backend.numpy(value), expected, backend.rtol)
         others = {"bool", *INTEGERS, *FLOATS} - set(target.dtypes)
-        for dtype in there(backend, sorted(others)):
+        for dtype in supported_dtypes(backend, sorted(others)):
             with pytest.raises(TypeError, match=rf"target must .*{dtype}"):
                 call.loss(spikes, backend.asarray(call.target, dtype))
 
 
 @one_jax
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_long_sums_in_half_precision(backend, dtype):
-    """Counts stall at 2048 in float16 and at 256 in bfloat16, and squares overflow."""
-    if not there(backend, [dtype]):
+def test_half_precision_sums_over_many_steps_stay_accurate(backend, dtype):
+    """Summed in the dtype of the input, float16 counts stall at 2048 and bfloat16 counts at 256."""
+    if not supported_dtypes(backend, [dtype]):
         pytest.skip(f"{backend.library} has no {dtype}")
-    steps = 70000  # more than float16 can tell
+    steps = 70000  # above the maximum of float16
     losses = [
         sx.SpikeRate(1, 0, readout="count"),
         sx.SpikeMax(),
@@ -126,5 +133,5 @@ def test_long_sums_in_half_precision(backend, dtype):
     spikes[0, 1, ::2] = 0  # a rate of 1/2
     arrays = backend.asarray(spikes, dtype), backend.asarray([0]), backend.asarray([steps - 2])
     got = [float(value) for value in backend.compiled(run)(*arrays)]
-    wanted = [(steps / 2 - 1) ** 2, np.log(1.5), 0.25**2, (0.75**2 + 0.25**2) / 2]
-    np.testing.assert_allclose(got, wanted, rtol=1e-5)  # as `Backend.rtol` of float32
+    expected = [(steps / 2 - 1) ** 2, np.log(1.5), 0.25**2, (0.75**2 + 0.25**2) / 2]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)  # as `Backend.rtol` of float32

@@ -1,4 +1,4 @@
-"""The two primitives against loops, at lengths around every block and power of two."""
+"""Compare the filters with reference loops, at lengths around block sizes and powers of two."""
 
 import functools
 import math
@@ -16,17 +16,19 @@ from spikeloss_xp.backends._available import adapter
 
 STEPS = [1, 2, 31, 33, 129, 300]
 LENGTHS = [1, 2, 100, 129, 400]
-# Products of up to 300 terms, accumulated in blocks: measured at 2e-7 of the largest in float32; in
-# float64 the loops have roundings of their own.
-OF_THE_LARGEST = {"float32": 5e-7, "float64": 5e-15}
+# Sums of up to 300 products, accumulated in blocks: the measured error in float32 is 2e-7 of the
+# largest entry. In float64 the reference loops round as well.
+TOLERANCE = {"float32": 5e-7, "float64": 5e-15}
 
 
-def of_the_largest(got, wanted):
-    return np.max(np.abs(got - wanted)) / max(np.max(np.abs(wanted)), 1e-30)
+def relative_error(got, expected):
+    """Return the largest error, relative to the largest expected entry."""
+    return np.max(np.abs(got - expected)) / max(np.max(np.abs(expected)), 1e-30)
 
 
 @functools.cache
-def filtered(steps, length):
+def filter_case(steps, length):
+    """Return random trains and taps, and the trains filtered by the reference loop."""
     random = np.random.default_rng(steps * 1000 + length)
     x = random.normal(size=(2, steps)).astype(np.float32)
     taps = random.normal(size=length).astype(np.float32)
@@ -35,21 +37,22 @@ def filtered(steps, length):
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("steps", STEPS)
-def test_the_primitives_are_the_loops(backend, steps, length):
-    x, taps, wanted = filtered(steps, length)
-    dtype = "float64" if backend.name == "jax-x64" else "float32"  # which plain jax computes in
+def test_causal_filter_and_moving_average_match_the_reference_loops(backend, steps, length):
+    x, taps, expected = filter_case(steps, length)
+    # JAX without x64 computes in float32.
+    dtype = "float64" if backend.name == "jax-x64" else "float32"
     run = backend.compiled(
         lambda x, taps: (sx.causal_filter(x, taps), sx.moving_average(x, length))
     )
     got, averaged = run(backend.asarray(x, dtype), backend.asarray(taps, dtype))
     assert got.dtype == averaged.dtype == getattr(backend.xp, dtype)
-    assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST[dtype]
-    wanted = reference.moving_average(x.astype(float), length)
-    assert of_the_largest(backend.numpy(averaged), wanted) <= OF_THE_LARGEST[dtype]
+    assert relative_error(backend.numpy(got), expected) <= TOLERANCE[dtype]
+    expected = reference.moving_average(x.astype(float), length)
+    assert relative_error(backend.numpy(averaged), expected) <= TOLERANCE[dtype]
 
 
-EXPONENTIALS = [
-    # Each with a far edge in one block or two, in the last taps or none, and around every limit.
+EXPONENTIAL_KERNELS = [
+    # The far edge of the kernel falls into one block, two or none; lengths lie around the limits.
     Exponential(time_constant, length, order)
     for length in (1, 2, 31, 32, 33, 100, 129, 400)
     for time_constant, order in ((5, 1), (50, 2), (math.inf, 1), (0.1, 1), (20, 3))
@@ -57,59 +60,60 @@ EXPONENTIALS = [
 
 
 @functools.cache
-def filtered_exponentially(steps):
-    x = np.abs(filtered(steps, 1)[0])  # graded, as spikes are: sums that cancel lose digits
-    wanted = [
-        reference.causal_filter(x.astype(float)[:, ::turn], kernel.taps())[:, ::turn]
-        for kernel in EXPONENTIALS
-        for turn in (1, -1)
+def exponential_case(steps):
+    # Spikes are not negative, and sums that cancel would lose digits.
+    x = np.abs(filter_case(steps, 1)[0])
+    expected = [
+        reference.causal_filter(x.astype(float)[:, ::direction], kernel.taps())[:, ::direction]
+        for kernel in EXPONENTIAL_KERNELS
+        for direction in (1, -1)
     ]
-    return x, wanted
+    return x, expected
 
 
 @pytest.mark.parametrize("steps", [1, 63, 64, 65, 300, 600])
-def test_exponentials_are_the_loops_in_both_directions(backend, steps):
-    x, wanted = filtered_exponentially(steps)
+def test_exponential_filter_matches_the_reference_in_both_directions(backend, steps):
+    x, every_expected = exponential_case(steps)
     dtype = "float64" if backend.name == "jax-x64" else "float32"
 
     @backend.compiled
     def run(x):
         return [
             filters.along(backend.xp, x, kernel, -1, reverse=reverse)
-            for kernel in EXPONENTIALS
+            for kernel in EXPONENTIAL_KERNELS
             for reverse in (False, True)
         ]
 
-    for got, expected in zip(run(backend.asarray(x, dtype)), wanted, strict=True):
+    for got, expected in zip(run(backend.asarray(x, dtype)), every_expected, strict=True):
         assert got.dtype == getattr(backend.xp, dtype)
-        assert of_the_largest(backend.numpy(got), expected) <= OF_THE_LARGEST[dtype]
+        assert relative_error(backend.numpy(got), expected) <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_exponentials_are_what_their_taps_are(backend, reverse):
-    x = backend.asarray(filtered(300, 129)[0])
+def test_exponential_filter_equals_the_filter_with_its_taps(backend, reverse):
+    x = backend.asarray(filter_case(300, 129)[0])
     for kernel in (Exponential(5, 100), Exponential(30, 129, 2), Exponential(math.inf, 50)):
         got = filters.along(backend.xp, x, kernel, -1, reverse=reverse)
         taps = backend.asarray(kernel.taps())
-        wanted = filters.along(backend.xp, x, taps, -1, reverse=reverse)
+        expected = filters.along(backend.xp, x, taps, -1, reverse=reverse)
         np.testing.assert_allclose(
-            backend.numpy(got), backend.numpy(wanted), rtol=0, atol=10 * backend.rtol
+            backend.numpy(got), backend.numpy(expected), rtol=0, atol=10 * backend.rtol
         )
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("window", [1, 2, 31, 33, 100, 400])
-def test_windows_are_what_doubling_makes_of_them(backend, window, reverse):
+def test_moving_sum_of_each_adapter_equals_the_generic_one(backend, window, reverse):
     spikes = backend.asarray(np.random.default_rng(8).integers(0, 2, size=(2, 300)), "float32")
     got = adapter(backend.library).moving_sum(backend.xp, spikes, window, reverse)
-    wanted = _plain.moving_sum(backend.xp, spikes, window, reverse=reverse)
-    np.testing.assert_array_equal(backend.numpy(got), backend.numpy(wanted))
+    expected = _plain.moving_sum(backend.xp, spikes, window, reverse=reverse)
+    np.testing.assert_array_equal(backend.numpy(got), backend.numpy(expected))
 
 
 @pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.parametrize("steps", [20, 70, 700])
 @pytest.mark.parametrize("kernel", [(5, 20), (20, 100), (math.inf, 64), (20, 100, 2), (0.2, 500)])
-def test_the_ways_to_add_up_products_of_blocks_agree(kernel, steps, axis):
+def test_block_filter_accumulation_methods_agree(kernel, steps, axis):
     x = np.random.default_rng(12).normal(size=(steps, 3) if axis == 0 else (3, steps))
     taps = Exponential(*kernel).taps()
     for reverse in (False, True):
@@ -127,21 +131,21 @@ def test_the_ways_to_add_up_products_of_blocks_agree(kernel, steps, axis):
     [(10**6, 1000, 100), (10**5, 10**4, 5000), (10**5, 10**4, math.inf)],
 )
 @pytest.mark.parametrize("graded", [False, True])
-def test_long_trains_and_kernels_are_as_exact(steps, length, time_constant, graded):
+def test_long_trains_and_kernels_keep_float32_precision(steps, length, time_constant, graded):
     x = np.random.default_rng(9).random((1, steps))
     x = (x if graded else (x < 0.1)).astype(np.float32)
     kernel = Exponential(time_constant, length)
     got = filters.along(np, x, kernel, -1)
     taps = kernel.taps()
-    chosen = np.random.default_rng(10).integers(0, steps, size=2000)
+    sampled_steps = np.random.default_rng(10).integers(0, steps, size=2000)
     padded = np.concatenate([np.zeros(length - 1), x[0].astype(float)])
-    wanted = np.asarray([padded[t : t + length] @ taps[::-1] for t in chosen])
-    assert np.max(np.abs(got[0, chosen] - wanted)) <= 5e-7 * np.max(wanted)
+    expected = np.asarray([padded[t : t + length] @ taps[::-1] for t in sampled_steps])
+    assert np.max(np.abs(got[0, sampled_steps] - expected)) <= 5e-7 * np.max(expected)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("length", [33, 100, 129, 400])
-def test_silence_is_exact_in_two_levels(backend, length, order):
+def test_two_level_block_filter_is_exactly_zero_outside_the_kernel(backend, length, order):
     x = np.zeros((2, 700))
     x[0, 170], x[1, 529] = 1e6, 1e6
     run = backend.compiled(
@@ -150,32 +154,34 @@ def test_silence_is_exact_in_two_levels(backend, length, order):
             for reverse in (False, True)
         ]
     )
-    for y, spike in zip(run(backend.asarray(x)), ([170, 529], [529, 170]), strict=True):
-        for row, at in zip(backend.numpy(y)[:: 1 if spike[0] == 170 else -1], spike, strict=True):
-            reached = np.zeros(700, bool)
-            reached[at : at + length] = True
-            if spike[0] == 529:
-                reached[:] = False
-                reached[max(0, at - length + 1) : at + 1] = True
-            np.testing.assert_array_equal(row != 0, reached)
+    for y, spike_times in zip(run(backend.asarray(x)), ([170, 529], [529, 170]), strict=True):
+        for row, spike_time in zip(
+            backend.numpy(y)[:: 1 if spike_times[0] == 170 else -1], spike_times, strict=True
+        ):
+            in_kernel = np.zeros(700, bool)
+            in_kernel[spike_time : spike_time + length] = True
+            if spike_times[0] == 529:
+                in_kernel[:] = False
+                in_kernel[max(0, spike_time - length + 1) : spike_time + 1] = True
+            np.testing.assert_array_equal(row != 0, in_kernel)
 
 
-def test_parts_of_the_batch_are_filtered_as_the_whole():
+def test_piecewise_filter_matches_the_unchunked_filter():
     x = np.random.default_rng(11).normal(size=(3, 70, 1000)).astype(np.float32)
     kernel = Exponential(20, 100)
-    whole = generic.causal_filter(np, x, kernel, False)
+    unchunked = generic.causal_filter(np, x, kernel, False)
     columns = np.ascontiguousarray(x.reshape(210, 1000).T)
     for entries in (1, 70_000, 90_001):
-        for axis, piece in ((-1, x), (0, columns)):
+        for axis, array in ((-1, x), (0, columns)):
             run = functools.partial(
                 generic.causal_filter, np, kernel=kernel, reverse=False, axis=axis
             )
-            got = generic.piecewise(run, np, piece, axis, entries)
+            got = generic.piecewise(run, np, array, axis, entries)
             got = got if axis == -1 else got.T.reshape(x.shape)
-            np.testing.assert_allclose(got, whole, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(got, unchunked, rtol=0, atol=1e-5)
 
 
-def test_matrices_are_made_once_and_kept_within_bounds():
+def test_block_matrices_are_cached_within_bounds():
     filters.along(np, np.zeros((1, 300)), Exponential(3.25, 77), -1)
     before = _kernels.blocks.cache_info()
     filters.along(np, np.zeros((4, 300)), Exponential(3.25, 77), -1)
@@ -184,31 +190,31 @@ def test_matrices_are_made_once_and_kept_within_bounds():
     assert after.maxsize is not None
 
 
-def test_every_digit_of_the_dtype_is_kept(backend):
-    x, taps, wanted = filtered(300, 129)
+def test_causal_filter_keeps_the_precision_of_the_dtype(backend):
+    x, taps, expected = filter_case(300, 129)
     got = sx.causal_filter(backend.asarray(x.astype(float)), backend.asarray(taps.astype(float)))
-    assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST[backend.dtype]
+    assert relative_error(backend.numpy(got), expected) <= TOLERANCE[backend.dtype]
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
-def test_any_axis(backend, axis):
+def test_filters_accept_any_axis(backend, axis):
     x, taps = np.random.default_rng(3).normal(size=(2, 3, 4)), [1.0, -0.5, 0.25]
     run = backend.compiled(
         lambda x: (sx.causal_filter(x, taps, axis), sx.moving_average(x, 2, axis))
     )
     filtered, averaged = run(backend.asarray(x))
     moved = np.moveaxis(x, axis, -1)
-    for got, wanted in (
+    for got, expected in (
         (filtered, reference.causal_filter(moved, taps)),
         (averaged, reference.moving_average(moved, 2)),
     ):
         assert got.shape == x.shape
-        wanted = np.moveaxis(wanted, -1, axis)
-        np.testing.assert_allclose(backend.numpy(got), wanted, rtol=0, atol=backend.rtol)
+        expected = np.moveaxis(expected, -1, axis)
+        np.testing.assert_allclose(backend.numpy(got), expected, rtol=0, atol=backend.rtol)
 
 
 @pytest.mark.parametrize("steps", [1, 65, 300])
-def test_time_first_is_filtered_as_time_last(backend, steps):
+def test_time_first_filters_equal_time_last_filters(backend, steps):
     x = np.random.default_rng(12).random((steps, 3, 2 * filters.WIDE))
     moved = backend.asarray(np.moveaxis(x, 0, -1))
     kernels = [Exponential(50, 129, 2), Exponential(5, 100), Exponential(math.inf, 31)]
@@ -221,20 +227,20 @@ def test_time_first_is_filtered_as_time_last(backend, steps):
         yield sx.causal_filter(x, [1.0, -0.5, 0.25], axis)
 
     first = backend.compiled(lambda x: list(run(x, 0)))(backend.asarray(x))
-    for got, wanted in zip(first, run(moved, -1), strict=True):
+    for got, expected in zip(first, run(moved, -1), strict=True):
         assert got.shape == x.shape
-        got, wanted = np.moveaxis(backend.numpy(got), 0, -1), backend.numpy(wanted)
-        assert of_the_largest(got, wanted) <= OF_THE_LARGEST[backend.dtype]
+        got, expected = np.moveaxis(backend.numpy(got), 0, -1), backend.numpy(expected)
+        assert relative_error(got, expected) <= TOLERANCE[backend.dtype]
 
 
-def test_one_train_is_time_last_as_well(backend):
+def test_one_dimensional_train_is_filtered_along_axis_0(backend):
     x = np.random.default_rng(13).random(300)
     got = filters.along(backend.xp, backend.asarray(x), Exponential(5, 100), 0)
-    wanted = reference.causal_filter(x[None], sx.exponential_kernel(5, 100))[0]
-    assert of_the_largest(backend.numpy(got), wanted) <= OF_THE_LARGEST[backend.dtype]
+    expected = reference.causal_filter(x[None], sx.exponential_kernel(5, 100))[0]
+    assert relative_error(backend.numpy(got), expected) <= TOLERANCE[backend.dtype]
 
 
-def test_silence_is_exact_before_a_spike_and_after_the_kernel(backend):
+def test_output_is_exactly_zero_before_a_spike_and_after_the_kernel(backend):
     x = np.zeros((1, 300))
     x[0, 70] = 1e6
     taps = sx.exponential_kernel(20, 100)
@@ -242,7 +248,7 @@ def test_silence_is_exact_before_a_spike_and_after_the_kernel(backend):
     filtered, averaged = run(backend.asarray(x))
     y = backend.numpy(filtered)[0]
     impulse = 1e6 * taps.astype(y.dtype)
-    np.testing.assert_allclose(y[70:170], impulse, rtol=1e-7)  # one product of float32 each
+    np.testing.assert_allclose(y[70:170], impulse, rtol=1e-7)  # each entry is one float32 product
     assert not y[:70].any()
     assert not y[170:].any()
 
@@ -253,24 +259,24 @@ def test_silence_is_exact_before_a_spike_and_after_the_kernel(backend):
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 31, 100, 300, 400])
-def test_counts_of_binary_spikes_are_exact(backend, window):
+def test_moving_average_of_binary_spikes_is_exact(backend, window):
     spikes = np.random.default_rng(4).integers(0, 2, size=(1, 300))
     counts = [spikes[:, max(0, t - window + 1) : t + 1].sum(axis=-1) for t in range(300)]
-    wanted = (np.stack(counts, axis=-1) / window).astype(np.float32)
+    expected = (np.stack(counts, axis=-1) / window).astype(np.float32)
     run = backend.compiled(lambda x: sx.moving_average(x, window))
     got = backend.numpy(run(backend.asarray(spikes, "float32")))
-    # The sum is exact. XLA divides by multiplying with the reciprocal: one rounding more.
-    np.testing.assert_array_max_ulp(got, wanted, 1 if backend.library == "jax" else 0)
+    # The sum is exact. XLA divides by multiplying with the reciprocal, which adds one rounding.
+    np.testing.assert_array_max_ulp(got, expected, 1 if backend.library == "jax" else 0)
 
 
-def test_graded_rates_are_never_negative(backend):
+def test_moving_average_of_graded_spikes_is_never_negative(backend):
     x = np.random.default_rng(5).uniform(0, 1, size=(1, 300)) * (np.arange(300) < 150)
     got = backend.numpy(sx.moving_average(backend.asarray(x, "float32"), 31))
     assert (got[:, :180] > 0).all()
     assert not got[:, 180:].any()
 
 
-def test_zero_axes_of_batch_are_enough(backend):
+def test_filters_accept_one_dimensional_input(backend):
     y = sx.causal_filter(backend.asarray(np.asarray([0.0, 1.0, 0.0, 0.0])), [1.0, 0.5])
     np.testing.assert_array_equal(backend.numpy(y), [0, 1, 0.5, 0])
     y = sx.moving_average(backend.asarray(np.asarray([1.0, 0.0, 1.0, 1.0])), 2)
@@ -278,22 +284,23 @@ def test_zero_axes_of_batch_are_enough(backend):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_the_kernel_is_the_exponential_convolved_with_itself(order):
+def test_exponential_kernel_equals_repeated_convolution(order):
     exponential = np.exp(-np.arange(50) / 7.5)
-    wanted = functools.reduce(np.convolve, [exponential] * order)[:50]
+    expected = functools.reduce(np.convolve, [exponential] * order)[:50]
     kernel = sx.exponential_kernel(7.5, 50, order)
     assert kernel.dtype == np.float64
-    np.testing.assert_allclose(kernel, wanted, rtol=1e-13)  # sums of up to 50^order terms
+    # Each entry is a sum of up to 50^order terms.
+    np.testing.assert_allclose(kernel, expected, rtol=1e-13)
     assert kernel[0] == 1
 
 
-def test_the_kernel_by_hand():
+def test_exponential_kernel_matches_hand_calculation():
     a = np.exp(-1 / 5)
     np.testing.assert_allclose(sx.exponential_kernel(5, 3), [1, a, a**2], rtol=1e-15)
     np.testing.assert_allclose(sx.exponential_kernel(5, 3, 2), [1, 2 * a, 3 * a**2], rtol=1e-15)
     # C(2, 2), C(3, 2), C(4, 2), C(5, 2)
-    wanted = np.asarray([1, 3, 6, 10]) * a ** np.arange(4)
-    np.testing.assert_allclose(sx.exponential_kernel(5, 4, 3), wanted, rtol=1e-15)
+    expected = np.asarray([1, 3, 6, 10]) * a ** np.arange(4)
+    np.testing.assert_allclose(sx.exponential_kernel(5, 4, 3), expected, rtol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +329,7 @@ def test_errors_name_the_argument(backend, call, error, message):
         call(backend.asarray(np.ones((2, 3))))
 
 
-def test_complex_arrays_are_refused(backend):
+def test_complex_input_raises(backend):
     x = backend.xp.asarray([1j])
     with pytest.raises(TypeError, match=r"x must be bool, .* or real floating; got.*complex"):
         sx.moving_average(x, 2)

@@ -1,4 +1,4 @@
-"""The 205 reference cases of the published implementation."""
+"""Compare with the 205 reference cases computed by the published implementation (lava-dl)."""
 
 import json
 from pathlib import Path
@@ -11,26 +11,26 @@ import spikeloss_xp as sx
 
 CASES = 205
 REFERENCE = np.load(Path(__file__).parent / "data" / "lava_dl.npz")
-RTOL = 2e-5  # float32 against float32, each a sum of up to 10^5 terms
+RTOL = 2e-5  # both sides are float32 sums of up to 10^5 terms
 
 
-def case(i: int) -> tuple[Any, ...]:
+def load_case(i: int) -> tuple[Any, ...]:
     spec = json.loads(str(REFERENCE[f"case/{i}/spec"]))
     loss = getattr(sx, spec["loss"])(**spec["kwargs"])
     arrays = (REFERENCE[f"case/{i}/{key}"] for key in ("input", "target", "loss", "grad"))
     return loss, spec.get("append"), *arrays
 
 
-def test_the_file_holds_every_case():
+def test_reference_file_has_every_case():
     assert {key.split("/")[1] for key in REFERENCE.files} == {str(i) for i in range(CASES)}
 
 
 @pytest.mark.parametrize("i", range(CASES))
-def test_value_and_gradient_are_the_published_ones(backend, i):
-    loss, append, input, target, value, gradient = case(i)
+def test_value_and_gradient_equal_the_published_ones(backend, i):
+    loss, append, input, target, value, gradient = load_case(i)
     spikes = backend.asarray(input, "float32")
     evaluate = backend.compiled(sx.value_and_grad(loss))
-    if append:  # by the chain rule: `input` entered each term times a factor
+    if append:  # each term is of `input` times a factor: the gradient follows by the chain rule
         scaled = [evaluate(spikes * factor) for factor in append]
         got = (
             sum(v for v, _ in scaled),
@@ -43,9 +43,9 @@ def test_value_and_gradient_are_the_published_ones(backend, i):
     np.testing.assert_allclose(backend.numpy(got[1]), gradient, atol=RTOL * abs(gradient).max())
 
 
-def test_collected_terms_are_the_published_ones(backend):
+def test_appended_terms_equal_the_published_ones(backend):
     for i in range(CASES):
-        loss, append, input, _, value, _ = case(i)
+        loss, append, input, _, value, _ = load_case(i)
         if append:
             for factor in append:
                 loss.append(backend.asarray(input * np.float32(factor), "float32"))

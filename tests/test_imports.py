@@ -1,4 +1,4 @@
-"""Importing the library is cheap, and brings in no array library that the caller does not hold."""
+"""Importing the library is fast and loads no array library that the caller has not loaded."""
 
 import subprocess
 import sys
@@ -24,10 +24,11 @@ def evaluate(spikes):
 """
 
 
-def python(program: str, *options: str) -> str:
-    """Run a program in a fresh interpreter, where any warning is an error.
+def run_python(program: str, *options: str) -> str:
+    """Run a program in a new interpreter in which every warning is an error, and return its output.
 
-    With -P it finds the library where this one does, rather than in the current folder.
+    The option -P keeps the current folder off the path, so that the program imports the same copy
+    of the library as this process.
     """
     command = [sys.executable, "-P", "-W", "error", *options, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -35,21 +36,22 @@ def python(program: str, *options: str) -> str:
     return done.stdout
 
 
-def frameworks_after(program: str) -> set[str]:
+def frameworks_loaded_by(program: str) -> set[str]:
+    """Return the frameworks that are loaded after a program has run."""
     report = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    return FRAMEWORKS & set(python(f"{program}\n{report}").split())
+    return FRAMEWORKS & set(run_python(f"{program}\n{report}").split())
 
 
-def test_the_import_loads_no_framework():
-    assert frameworks_after("import spikeloss_xp") == set()
+def test_import_loads_no_framework():
+    assert frameworks_loaded_by("import spikeloss_xp") == set()
 
 
-def test_the_import_warns_of_nothing():
-    assert python("import spikeloss_xp", "-X", "dev") == ""
+def test_import_gives_no_warnings():
+    assert run_python("import spikeloss_xp", "-X", "dev") == ""
 
 
-def test_losses_on_numpy_arrays_load_no_framework():
-    assert frameworks_after(f"{EVALUATE}\nevaluate(train); evaluate(train > 0)") == set()
+def test_numpy_input_loads_no_framework():
+    assert frameworks_loaded_by(f"{EVALUATE}\nevaluate(train); evaluate(train > 0)") == set()
 
 
 @pytest.mark.parametrize(
@@ -60,18 +62,18 @@ def test_losses_on_numpy_arrays_load_no_framework():
         "array_api_strict": "import array_api_strict as xp\nevaluate(xp.asarray(train))",
     }.items(),
 )
-def test_losses_load_nothing_that_the_array_library_does_not(library, arrays):
+def test_losses_load_only_the_framework_of_their_input(library, arrays):
     pytest.importorskip(library)
-    assert frameworks_after(EVALUATE + arrays) == frameworks_after(f"import {library}")
+    assert frameworks_loaded_by(EVALUATE + arrays) == frameworks_loaded_by(f"import {library}")
 
 
-def test_the_import_takes_milliseconds():
-    # The part of the import that is not NumPy's is timed alone, in the interpreter that does it:
-    # the difference of two processes would have the noise of both. Whatever else runs on the
-    # machine, and a cold disk cache, only add to it, so the least of several is nearest the truth.
+def test_import_takes_milliseconds():
+    # The program imports NumPy first and times only the rest, inside one process: a difference
+    # between two processes would carry the noise of both. Other load on the machine and a cold disk
+    # cache only add time, so the minimum of several runs is the best estimate.
     program = (
         "import time, numpy; start = time.perf_counter()\n"
         "import spikeloss_xp; print(time.perf_counter() - start)"
     )
-    least = min(float(python(program)) for _ in range(5))
-    assert least < 0.120  # one tenth of a second is where a user begins to notice
+    fastest = min(float(run_python(program)) for _ in range(5))
+    assert fastest < 0.120  # users begin to notice a delay of about 0.1 s

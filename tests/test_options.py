@@ -1,4 +1,4 @@
-"""What the options mean, by hand or by another way of saying the same."""
+"""Options of the losses agree with hand-computed values or with equivalent calls."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from conftest import on
 
 import spikeloss_xp as sx
 
-# Two samples, two classes, four steps: rates 3/4 and 1/4; 1/2 and 1
+# two samples, two classes, four steps; rates 3/4 and 1/4 in the first sample, 1/2 and 1 in the next
 TRAINS = np.asarray(
     [[[1.0, 0, 1, 1], [0, 0, 1, 0]], [[0, 1, 0, 1], [1, 1, 1, 1]]],
 )
@@ -31,42 +31,44 @@ MAX, LAST = (sx.SpikeRate(2, -1, readout=readout) for readout in ("max", "last")
 
 @one_jax
 @pytest.mark.parametrize(
-    ("loss", "lengths", "value", "slope"),
+    ("loss", "lengths", "value", "class_gradient"),
     [
-        # counts 3 and 1, 2 and 4; wanted 0.75 · 4 of the label and 0.25 · 4 of the other
+        # counts 3 and 1, 2 and 4; desired counts 0.75 · 4 for the label, 0.25 · 4 for the other
         (COUNT, [4, 4], 1 + 1, [[0, 0], [2, 2]]),
-        # a step less in the first sample: counts 2 and 1; wanted 0.75 · 3 and 0.25 · 3
+        # one step fewer in the first sample: counts 2 and 1; desired counts 0.75 · 3 and 0.25 · 3
         (COUNT, [3, 4], 1 / 16 + 1 / 16 + 1 + 1, [[-0.5, 0.5], [2, 2]]),
-        # potentials of 2 and -1 wanted: of the largest step, and of the last
+        # desired potentials 2 and -1, of the step with the maximum and of the last step
         (MAX, [4, 4], 1 + 4 + 4 + 1, [[-2, 4], [4, -2]]),
         (MAX, [2, 4], 1 + 1 + 4 + 1, [[-2, 2], [4, -2]]),
         (LAST, [4, 4], 1 + 1 + 4 + 1, [[-2, 2], [4, -2]]),
         (LAST, [3, 4], 1 + 4 + 4 + 1, [[-2, 4], [4, -2]]),
     ],
 )
-def test_readouts_by_hand(backend, loss, lengths, value, slope):
+def test_readouts_match_hand_computed_values(backend, loss, lengths, value, class_gradient):
     got, gradient = Call(loss, TRAINS, LABEL, lengths=np.asarray(lengths)).on(backend)
     step = np.arange(4)
-    kept = step < np.asarray(lengths)[:, None, None]
-    most = np.max(TRAINS, axis=-1, keepdims=True, where=kept, initial=0)
-    largest = kept & (most == TRAINS)
-    share = {  # of each step in the slope; equals have the same
-        "count": np.broadcast_to(kept, TRAINS.shape),
-        "max": largest / largest.sum(axis=-1, keepdims=True),
+    mask = step < np.asarray(lengths)[:, None, None]
+    maximum = np.max(TRAINS, axis=-1, keepdims=True, where=mask, initial=0)
+    is_maximum = mask & (maximum == TRAINS)
+    gradient_share = {  # of each step; steps that tie for the maximum have equal shares
+        "count": np.broadcast_to(mask, TRAINS.shape),
+        "max": is_maximum / is_maximum.sum(axis=-1, keepdims=True),
         "last": np.broadcast_to(step == np.asarray(lengths)[:, None, None] - 1, TRAINS.shape),
     }
     close(got, value, backend.rtol)
-    close(gradient, np.asarray(slope)[..., None] * share[loss.readout], backend.rtol)
+    close(
+        gradient, np.asarray(class_gradient)[..., None] * gradient_share[loss.readout], backend.rtol
+    )
 
 
 @one_jax
-def test_a_window_of_one_is_a_term_for_each_step(backend):
+def test_window_of_one_gives_one_term_per_step(backend):
     potentials = np.random.default_rng(1).normal(size=(2, 3, 4))
     label = np.asarray([2, 0])
     loss = sx.SpikeRate(0.75, 0.125, 1, "none")
     terms = backend.numpy(backend.compiled(loss)(backend.asarray(potentials), label))
-    wanted = np.where(np.arange(3)[:, None] == label[:, None, None], 0.75, 0.125)
-    close(terms, (potentials - wanted) ** 2, backend.rtol)
+    expected = np.where(np.arange(3)[:, None] == label[:, None, None], 0.75, 0.125)
+    close(terms, (potentials - expected) ** 2, backend.rtol)
 
 
 # Population codes --------------------------------------------------------------------------------
@@ -85,20 +87,20 @@ def test_a_window_of_one_is_a_term_for_each_step(backend):
 )
 @pytest.mark.parametrize("space", [(6,), (3, 2), (2, 3)])
 @not_jax
-def test_a_class_is_the_mean_of_its_neurons(backend, loss, target, of_means, space):
-    """Spikes of a group are worth the fewer, the more of them there are."""
-    grouped = Call(dataclasses.replace(loss, num_classes=3), SPIKES, target).having()
+def test_class_reading_is_the_mean_of_its_neurons(backend, loss, target, of_means, space):
+    """A spike adds only 1/2 to the mean of two neurons, so `of_means` halves `pseudo_count`."""
+    grouped = Call(dataclasses.replace(loss, num_classes=3), SPIKES, target).with_loss_options()
     means = Call(
         dataclasses.replace(loss, **of_means), SPIKES.reshape(3, 3, 2, 5).mean(axis=2), target
     )
-    in_space = grouped.but(spikes=SPIKES.reshape(3, *space, 5))
-    value, gradient = in_space.on(backend)
-    wanted, slopes = means.but(cotangent=grouped.cotangent).on(backend)
-    close(value, wanted, backend.rtol)
-    close(gradient, np.repeat(slopes / 2, 2, axis=1).reshape(3, *space, 5), backend.rtol)
+    grouped_in_space = grouped.replace(spikes=SPIKES.reshape(3, *space, 5))
+    value, gradient = grouped_in_space.on(backend)
+    expected, expected_gradient = means.replace(cotangent=grouped.cotangent).on(backend)
+    close(value, expected, backend.rtol)
+    close(gradient, np.repeat(expected_gradient / 2, 2, axis=1).reshape(3, *space, 5), backend.rtol)
 
 
-def test_one_neuron_for_each_class_is_no_group():
+def test_one_neuron_per_class_equals_no_grouping():
     for loss, target in ((sx.SpikeMax(), [5, 0, 3]), (sx.SpikeRate(1, 0, 2), [5, 0, 3])):
         grouped = dataclasses.replace(loss, num_classes=6)
         assert grouped(SPIKES, target) == loss(SPIKES, target)
@@ -108,15 +110,15 @@ def test_one_neuron_for_each_class_is_no_group():
 
 
 @one_jax
-def test_rates_for_each_class_by_hand(backend):
-    # rates 3/4 and 1/4, 1/2 and 1; wanted 1 and 0, and 1/2 and 1/2
+def test_per_class_rates_match_hand_computed_values(backend):
+    # rates 3/4 and 1/4, 1/2 and 1; desired rates 1 and 0, 1/2 and 1/2
     loss = sx.SpikeRate((1, 0.5), (0.5, 0))
     value, gradient = Call(loss, TRAINS, LABEL).on(backend)
     close(value, 1 / 16 + 1 / 16 + 0 + 1 / 4, backend.rtol)
-    slope = np.asarray([[-1 / 2, 1 / 2], [0, 1]]) / 4
-    close(gradient, np.repeat(slope[..., None], 4, axis=-1), backend.rtol)
-    for made in ([1, 0.5], np.asarray([1, 0.5])):
-        assert sx.SpikeRate(made, (0.5, 0)) == loss
+    class_gradient = np.asarray([[-1 / 2, 1 / 2], [0, 1]]) / 4
+    close(gradient, np.repeat(class_gradient[..., None], 4, axis=-1), backend.rtol)
+    for rates in ([1, 0.5], np.asarray([1, 0.5])):
+        assert sx.SpikeRate(rates, (0.5, 0)) == loss
     assert hash(loss) == hash(sx.SpikeRate([1, 0.5], [0.5, 0]))
     assert eval(repr(loss), vars(sx)) == loss
 
@@ -124,38 +126,40 @@ def test_rates_for_each_class_by_hand(backend):
 @not_jax
 @pytest.mark.parametrize("options", [{}, {"moving_window": 2}, {"readout": "count"}], ids=str)
 @pytest.mark.parametrize("mode", ["probability", "softmax"])
-def test_smoothing_is_a_share_of_every_label(backend, mode, options):
-    plain = sx.SpikeMax(mode=mode, reduction="none", **options)
-    smooth = dataclasses.replace(plain, label_smoothing=0.25)
+def test_label_smoothing_adds_the_mean_over_all_labels(backend, mode, options):
+    unsmoothed = sx.SpikeMax(mode=mode, reduction="none", **options)
+    smoothed = dataclasses.replace(unsmoothed, label_smoothing=0.25)
     labels = [np.full(2, c) for c in range(2)]
 
     def run(spikes):
-        return smooth(spikes, LABEL), *(plain(spikes, label) for label in (LABEL, *labels))
+        return smoothed(spikes, LABEL), *(unsmoothed(spikes, label) for label in (LABEL, *labels))
 
-    got, own, *every = map(backend.numpy, backend.compiled(run)(backend.asarray(TRAINS)))
-    close(got, 0.75 * own + 0.25 * sum(every) / 2, backend.rtol)
+    got, own_label, *every_label = map(
+        backend.numpy, backend.compiled(run)(backend.asarray(TRAINS))
+    )
+    close(got, 0.75 * own_label + 0.25 * sum(every_label) / 2, backend.rtol)
 
 
 @not_jax
 def test_temperature_divides_the_logits(backend):
     for options in ({}, {"readout": "max"}, {"moving_window": 2, "readout": "count"}):
-        cold = sx.SpikeMax(mode="softmax", temperature=0.125, **options)
-        value, gradient = Call(cold, TRAINS, LABEL).on(backend)
-        hot = dataclasses.replace(cold, temperature=1)
-        wanted, slope = Call(hot, 8 * TRAINS, LABEL).on(backend)
-        close(value, wanted, backend.rtol)
-        close(gradient, 8 * slope, backend.rtol)
+        low_temperature = sx.SpikeMax(mode="softmax", temperature=0.125, **options)
+        value, gradient = Call(low_temperature, TRAINS, LABEL).on(backend)
+        unit_temperature = dataclasses.replace(low_temperature, temperature=1)
+        expected, expected_gradient = Call(unit_temperature, 8 * TRAINS, LABEL).on(backend)
+        close(value, expected, backend.rtol)
+        close(gradient, 8 * expected_gradient, backend.rtol)
 
 
 @one_jax
-def test_a_cold_softmax_of_rates_is_sure(backend):
-    """Rates of 1 and 0 with ten classes: 1.46 nats, and next to none at a tenth of that."""
+def test_low_temperature_gives_a_confident_softmax_of_rates(backend):
+    """Rates of 1 and 0 with ten classes cost 1.46 nats at temperature 1, and about 1e-6 at 1/16."""
     spikes, label = np.zeros((1, 10, 4)), np.asarray([3])
     spikes[0, 3] = 1
     for temperature, nats in ((1, math.log1p(9 / math.e)), (0.0625, math.log1p(9 * math.exp(-16)))):
         loss = sx.SpikeMax(mode="softmax", temperature=temperature)
         value = backend.compiled(loss)(backend.asarray(spikes), label)
-        # a small loss keeps its digits: to a thousand roundings of itself
+        # relative to the value, so that a small loss must be accurate too
         np.testing.assert_allclose(backend.numpy(value), nats, rtol=3 * backend.rtol)
 
 
@@ -163,18 +167,18 @@ def test_a_cold_softmax_of_rates_is_sure(backend):
 
 LAYER = np.zeros((2, 3, 4))
 LAYER[:, 0] = 1  # saturated; the second neuron is silent
-LAYER[0, 2] = [1, 0, -1, 0]  # 1/4 of the steps, whatever the sign
+LAYER[0, 2] = [1, 0, -1, 0]  # a rate of 1/4 over both samples: the sign does not matter
 
 
 @one_jax
 @pytest.mark.parametrize(
-    ("loss", "value", "slope"),
+    ("loss", "value", "neuron_gradient"),
     [
-        # rates 1, 0 and 1/4: 5/12 in all
+        # rates 1, 0 and 1/4; their mean is 5/12
         (sx.SparsityEnforcer(0.5), 0, [0, 0, 0]),
         (sx.SparsityEnforcer(1 / 4), (1 / 6) ** 2, [1 / 72, 0, 1 / 72]),
         (sx.SparsityEnforcer(1, min_rate=0.75), (1 / 3) ** 2, [-1 / 36, -1 / 36, -1 / 36]),
-        # each on its own: over 1/2 by 1/2; under 1/8 by 1/8; the mean of three, 8 entries each
+        # per neuron: 1/2 above 1/2, 1/8 below 1/8; mean over 3 neurons with 8 entries each
         (sx.SparsityEnforcer(0.5, per="neuron"), 1 / 12, [1 / 24, 0, 0]),
         (
             sx.SparsityEnforcer(0.5, 2, min_rate=1 / 8, per="neuron"),
@@ -188,59 +192,59 @@ LAYER[0, 2] = [1, 0, -1, 0]  # 1/4 of the steps, whatever the sign
         ),
     ],
 )
-def test_sparsity_by_hand(backend, loss, value, slope):
-    """A silent neuron is pushed to fire where too little is counted, and nothing holds it back."""
+def test_sparsity_matches_hand_computed_values(backend, loss, value, neuron_gradient):
+    """Below `min_rate` the gradient at a silent entry is negative; above `max_rate` it is 0."""
     got, gradient = Call(loss, LAYER).on(backend)
     close(got, value, backend.rtol)
-    # where too little is counted silence is worth as much as a spike would be
+    # below the minimum rate, the derivative of |x| at 0 is taken as 1
     sign = np.sign(LAYER)
-    slope = np.asarray(slope)[:, None]
-    sign = np.where((LAYER == 0) & (slope < 0), 1, sign)
-    close(gradient, slope * sign, backend.rtol)
+    neuron_gradient = np.asarray(neuron_gradient)[:, None]
+    sign = np.where((LAYER == 0) & (neuron_gradient < 0), 1, sign)
+    close(gradient, neuron_gradient * sign, backend.rtol)
 
 
 @not_jax
-def test_sparsity_takes_every_layout(backend):
+def test_sparsity_is_the_same_for_every_time_axis(backend):
     random = np.random.default_rng(2)
     layer = random.normal(size=(3, 4, 2, 5)) * random.uniform(0, 1.5, size=(4, 2, 1))
     where = random.random((3, 5)) < 0.75
     loss = sx.SparsityEnforcer(0.625, min_rate=0.25, per="neuron")
     call = Call(loss, layer, where=where, lengths=np.asarray([5, 0, 3]))
-    wanted, slopes = call.on(backend)
-    close(wanted, reference.value(loss, layer, where=where, lengths=[5, 0, 3]), backend.rtol)
+    expected, expected_gradient = call.on(backend)
+    close(expected, reference.value(loss, layer, where=where, lengths=[5, 0, 3]), backend.rtol)
     for axis in (0, 1, 2, 3, -1):
-        there = call.but(
+        moved_call = call.replace(
             loss=dataclasses.replace(loss, time_axis=axis),
             spikes=np.moveaxis(layer, -1, axis),
             where=where.T if axis == 0 else where,
         )
-        value, gradient = there.on(backend)
-        close(value, wanted, backend.rtol)
-        close(np.moveaxis(gradient, axis, -1), slopes, backend.rtol)
+        value, gradient = moved_call.on(backend)
+        close(value, expected, backend.rtol)
+        close(np.moveaxis(gradient, axis, -1), expected_gradient, backend.rtol)
 
 
 @one_jax
-def test_sparsity_of_layers_is_their_sum(backend):
+def test_sparsity_of_several_layers_is_their_sum(backend):
     loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron")
     layers = [backend.asarray(x) for x in (LAYER, 2 * LAYER, LAYER[:, :2])]
-    wanted = sum(reference.value(loss, x) for x in (LAYER, 2 * LAYER, LAYER[:, :2]))
+    expected = sum(reference.value(loss, x) for x in (LAYER, 2 * LAYER, LAYER[:, :2]))
     run = backend.compiled(lambda *layers: (loss(layers), loss(list(layers))))
     for total in run(*layers):
-        close(backend.numpy(total), wanted, backend.rtol)
+        close(backend.numpy(total), expected, backend.rtol)
     for layer in layers:
         loss.append(layer)
-    close(backend.numpy(loss.loss), wanted, backend.rtol)
-    assert loss.__class__(0.25, min_rate=0.125, per="neuron").loss == 0  # a call keeps nothing
+    close(backend.numpy(loss.loss), expected, backend.rtol)
+    assert loss.__class__(0.25, min_rate=0.125, per="neuron").loss == 0  # calls do not append
 
 
-def test_sparsity_in_a_training_step_of_jax():
+def test_sparsity_of_several_layers_works_under_jax_jit():
     with on("jax-x64") as backend:
         import jax
 
         loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron")
         layers = [backend.asarray(LAYER), backend.asarray(2 * LAYER)]
         value, gradients = jax.jit(jax.value_and_grad(loss))(layers)
-        each = [sx.value_and_grad(loss)(layer) for layer in layers]
-        close(backend.numpy(value), sum(float(v) for v, _ in each), backend.rtol)
-        for got, (_, wanted) in zip(gradients, each, strict=True):
-            close(backend.numpy(got), backend.numpy(wanted), backend.rtol)
+        separate = [sx.value_and_grad(loss)(layer) for layer in layers]
+        close(backend.numpy(value), sum(float(v) for v, _ in separate), backend.rtol)
+        for got, (_, expected) in zip(gradients, separate, strict=True):
+            close(backend.numpy(got), backend.numpy(expected), backend.rtol)

@@ -1,4 +1,4 @@
-"""What is built for users is complete, and holds nothing else."""
+"""The wheel and the sdist contain every file that they should, and no others."""
 
 import email
 import email.message
@@ -22,7 +22,7 @@ BACKENDS = "spikeloss_xp.backends"
 
 
 class Built(NamedTuple):
-    """The two distributions, and the tracked files that they were built from."""
+    """Both distributions, the tracked files that they were built from, and the build output."""
 
     wheel: Path
     sdist: Path
@@ -31,7 +31,7 @@ class Built(NamedTuple):
 
 
 def _tracked() -> list[str]:
-    """List the files under version control: a file that somebody forgot to add is to be missed."""
+    """List the files under version control, so that a file not added to git fails the tests."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("the tests do not lie in a git checkout of the source")
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]
@@ -41,24 +41,24 @@ def _tracked() -> list[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build the sdist, and the wheel from that, so that the sdist is known to suffice."""
-    # setuptools, because without isolation (and so without a network) it has to be here already.
-    for tool, least in {"build": 1, "setuptools": 77}.items():
+    """Build the sdist, and the wheel from the sdist, which shows that the sdist is complete."""
+    # The build runs without isolation, and so without a network: setuptools must be installed.
+    for tool, minimum in {"build": 1, "setuptools": 77}.items():
         try:
             version = importlib.metadata.version(tool)
         except importlib.metadata.PackageNotFoundError:
             version = "0"
-        if int(version.partition(".")[0]) < least:
-            pytest.skip(f"{tool}>={least} is not installed")
+        if int(version.partition(".")[0]) < minimum:
+            pytest.skip(f"{tool}>={minimum} is not installed")
     tracked = _tracked()
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in tracked:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, source / name)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=out)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=out)
+    output = process.stdout + process.stderr
+    assert process.returncode == 0, output
     (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
     return Built(wheel, sdist, set(tracked), output)
 
@@ -70,11 +70,11 @@ def metadata(built: Built) -> email.message.Message:
         return email.message_from_bytes(wheel.read(name))
 
 
-def test_the_build_tool_finds_nothing_deprecated(built):
+def test_build_output_has_no_deprecation_warnings(built):
     assert not re.search("deprecat|absent from", built.output, re.IGNORECASE), built.output
 
 
-def test_the_wheel_holds_the_library_and_nothing_else(built):
+def test_wheel_contains_exactly_the_library(built):
     library = {name for name in built.tracked if name.startswith("spikeloss_xp/")}
     library |= {f"spikeloss_xp/{name}" for name in built.tracked if name.startswith("backends/")}
     info = f"spikeloss_xp-{sx.__version__}.dist-info"
@@ -88,7 +88,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(built):
     assert not any("test_" in name or name.startswith("backends") for name in names)
 
 
-def test_the_wheel_works_without_the_source(built, tmp_path):
+def test_wheel_works_without_the_source(built, tmp_path):
     with zipfile.ZipFile(built.wheel) as wheel:
         wheel.extractall(tmp_path)
     program = (
@@ -102,26 +102,26 @@ def test_the_wheel_works_without_the_source(built, tmp_path):
         "(script,) = found.entry_points.select(group='console_scripts')\n"
         "print(float(value), script.name, callable(script.load()))\n"
     )
-    # -P keeps the current folder out of the path; -W error because an import may not warn.
+    # -P keeps the current folder off the path; -W error makes a warning on import fail the test.
     command = [sys.executable, "-P", "-W", "error", "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["0.125", "spikeloss-xp", "True"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == ["0.125", "spikeloss-xp", "True"]
 
 
-def test_the_sdist_holds_what_is_needed_to_test_and_to_change_it(built):
+def test_sdist_contains_source_docs_and_tests(built):
     with tarfile.open(built.sdist) as sdist:
         names = {m.name.partition("/")[2] for m in sdist.getmembers() if m.isfile()}
-    ours = ("backends/", "docs/", "spikeloss_xp/", "tests/")
-    alone = {".ci/run", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"}
-    wanted = {name for name in built.tracked if name.startswith(ours) or name in alone}
-    assert wanted - names == set()
-    assert alone < wanted
+    folders = ("backends/", "docs/", "spikeloss_xp/", "tests/")
+    files = {".ci/run", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"}
+    expected = {name for name in built.tracked if name.startswith(folders) or name in files}
+    assert expected - names == set()
+    assert files < expected
     generated = {n for n in names if n.startswith("spikeloss_xp.egg-info/")}
-    assert names - wanted - generated == {"PKG-INFO", "setup.cfg"}
+    assert names - expected - generated == {"PKG-INFO", "setup.cfg"}
 
 
-def test_the_metadata_says_what_the_library_is_and_needs(metadata):
+def test_metadata_states_name_version_license_and_requirements(metadata):
     assert metadata["Name"] == "spikeloss-xp"
     assert metadata["Version"] == sx.__version__
     assert metadata["Requires-Python"] == ">=3.11"
@@ -129,12 +129,12 @@ def test_the_metadata_says_what_the_library_is_and_needs(metadata):
     extras = set(metadata.get_all("Provides-Extra"))
     assert extras >= {"all", "cli", "cuda12", "cuda13", "docs", "jax", "test", "torch"}
     requirements = metadata.get_all("Requires-Dist")
-    needed = {re.match(r"[\w.-]+", r).group() for r in requirements if "extra ==" not in r}
-    assert needed == {"array-api-compat", "numpy"}
+    required = {re.match(r"[\w.-]+", r).group() for r in requirements if "extra ==" not in r}
+    assert required == {"array-api-compat", "numpy"}
 
 
-def test_every_package_on_disk_is_listed():
-    if not (ROOT / "backends").exists():  # the wheel is being tested, away from its source
+def test_packages_on_disk_are_all_listed_in_pyproject():
+    if not (ROOT / "backends").exists():  # an installed wheel is tested without its source
         pytest.skip("the tests do not lie in the source tree")
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     on_disk = {

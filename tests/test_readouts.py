@@ -1,4 +1,4 @@
-"""Readings and their adjoints: what autodiff computes elsewhere has to be right everywhere."""
+"""Check the readouts and their pullbacks, which libraries without autodiff rely on."""
 
 import numpy as np
 import pytest
@@ -36,64 +36,67 @@ READINGS = {
 
 
 @pytest.mark.parametrize("name", READOUTS)
-def test_the_pullback_is_the_adjoint(backend, name):
-    wanted = READINGS[name]
-    cotangent = OTHER[..., 0] if wanted.ndim == 2 else OTHER
+def test_pullback_is_the_adjoint(backend, name):
+    expected = READINGS[name]
+    cotangent = OTHER[..., 0] if expected.ndim == 2 else OTHER
 
     def run(spikes, cotangent):
         reading, pullback = READOUTS[name](backend.xp, spikes)
         return reading.u, pullback(cotangent)
 
     compiled = backend.compiled(run)
-    reading, pulled = map(
+    reading, pulled_back = map(
         backend.numpy, compiled(backend.asarray(SPIKES), backend.asarray(cotangent))
     )
-    np.testing.assert_allclose(reading, wanted, rtol=0, atol=backend.rtol)
-    assert pulled.shape == SPIKES.shape
-    # <A x, y> = <x, A' y>: sums of 240 numbers around 1
+    np.testing.assert_allclose(reading, expected, rtol=0, atol=backend.rtol)
+    assert pulled_back.shape == SPIKES.shape
+    # <A x, y> = <x, A' y>, where both sides are sums of 240 numbers around 1.
     np.testing.assert_allclose(
-        np.vdot(wanted, cotangent), np.vdot(SPIKES, pulled), rtol=0, atol=100 * backend.rtol
+        np.vdot(expected, cotangent), np.vdot(SPIKES, pulled_back), rtol=0, atol=100 * backend.rtol
     )
 
 
 @pytest.mark.parametrize("name", ["rate", "count", "max", "last"])
-def test_a_masked_reading_is_that_of_the_steps_kept(backend, name):
-    kept = np.random.default_rng(8).random(SPIKES.shape) < 0.6
-    kept[0, 1] = False
-    silent = np.where(kept, SPIKES, 0)
+def test_masked_reading_uses_only_unmasked_steps(backend, name):
+    mask = np.random.default_rng(8).random(SPIKES.shape) < 0.6
+    mask[0, 1] = False
+    masked_spikes = np.where(mask, SPIKES, 0)
 
-    def run(spikes, kept, cotangent):
+    def run(spikes, mask, cotangent):
         rest = (None,) if name in readouts.WINDOWED else ()
-        read = {**readouts.WINDOWED, **readouts.WHOLE}[name]
-        reading, pullback = read(backend.xp, spikes, *rest, kept)
+        readout = {**readouts.WINDOWED, **readouts.WHOLE}[name]
+        reading, pullback = readout(backend.xp, spikes, *rest, mask)
         return reading.u, reading.kept, pullback(cotangent)
 
-    arrays = map(backend.asarray, (silent, kept, OTHER[..., 0]))
-    u, read, pulled = map(backend.numpy, backend.compiled(run)(*arrays))
-    np.testing.assert_array_equal(read, kept.any(axis=-1))
+    arrays = map(backend.asarray, (masked_spikes, mask, OTHER[..., 0]))
+    u, read_mask, pulled_back = map(backend.numpy, backend.compiled(run)(*arrays))
+    np.testing.assert_array_equal(read_mask, mask.any(axis=-1))
     summary = {"rate": np.mean, "count": np.sum, "max": np.max, "last": lambda x: x[-1]}[name]
-    for i in zip(*np.nonzero(read), strict=True):
-        np.testing.assert_allclose(u[i], summary(SPIKES[i][kept[i]]), rtol=0, atol=backend.rtol)
-    pulled = np.where(kept, pulled, 0)
-    left, right = np.vdot(np.where(read, u, 0), OTHER[..., 0]), np.vdot(silent, pulled)
+    for i in zip(*np.nonzero(read_mask), strict=True):
+        np.testing.assert_allclose(u[i], summary(SPIKES[i][mask[i]]), rtol=0, atol=backend.rtol)
+    pulled_back = np.where(mask, pulled_back, 0)
+    left, right = (
+        np.vdot(np.where(read_mask, u, 0), OTHER[..., 0]),
+        np.vdot(masked_spikes, pulled_back),
+    )
     np.testing.assert_allclose(left, right, rtol=0, atol=100 * backend.rtol)
 
 
-def test_the_steps_that_tie_share_the_gradient(backend):
+def test_max_readout_ties_share_the_gradient(backend):
     spikes = backend.asarray(np.asarray([[[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]]))
     loss = sx.SpikeMax(mode="softmax", readout="max")
     _, gradient = sx.value_and_grad(loss)(spikes, [1])
     p = 1 / (1 + np.exp(-1.0))
-    wanted = np.asarray([[[0, p / 2, 0, p / 2], [-p / 4] * 4]])
-    np.testing.assert_allclose(backend.numpy(gradient), wanted, rtol=0, atol=backend.rtol)
+    expected = np.asarray([[[0, p / 2, 0, p / 2], [-p / 4] * 4]])
+    np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=0, atol=backend.rtol)
 
 
 @pytest.mark.parametrize(
     ("rising", "slope"), [(False, [[0.5, -0.5], [0, 0.5]]), (True, [[0.5, -0.5], [0.5, 0.5]])]
 )
-def test_the_mean_magnitude_of_signed_events(backend, rising, slope):
+def test_mean_magnitude_of_signed_events_matches_hand_calculation(backend, rising, slope):
     x = backend.asarray(np.asarray([[1.0, -3.0], [0.0, 2.0]]))
     mean, pullback = readouts.mean_magnitude(backend.xp, x, per_neuron=False, rising=rising)
     assert float(mean.u) == 1.5  # (1 + 3 + 0 + 2) / 4
-    pulled = pullback(backend.asarray(np.asarray(2.0)))
-    np.testing.assert_array_equal(backend.numpy(pulled), slope)
+    pulled_back = pullback(backend.asarray(np.asarray(2.0)))
+    np.testing.assert_array_equal(backend.numpy(pulled_back), slope)

@@ -1,4 +1,4 @@
-"""What the documentation says works, a test that there is says too."""
+"""The support tables match their record, and each row of them has a test."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import conftest
 import support
 
 
-def test_the_page_and_the_readme_are_what_the_record_says():
+def test_page_and_readme_match_the_record():
     hint = "write them anew: python tests/support.py"
     assert support.PAGE.read_text(encoding="utf-8") == support.page(), hint
     text = support.README.read_text(encoding="utf-8")
@@ -16,7 +16,7 @@ def test_the_page_and_the_readme_are_what_the_record_says():
     assert support.libraries() in text
 
 
-def test_each_line_has_a_test():
+def test_table_rows_each_have_a_test():
     for test in support.tests():
         file, _, name = test.partition("::")
         tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
@@ -25,7 +25,7 @@ def test_each_line_has_a_test():
         assert transform.tests, transform.what
 
 
-def test_what_is_tested_on_every_change_is_what_that_run_may_not_skip():
+def test_backends_tested_on_every_change_are_required_in_ci():
     script = (support.ROOT / ".ci" / "run").read_text(encoding="utf-8")
     required = max(re.findall(r'REQUIRED_BACKENDS="([^"]*)"', script), key=len).split()
     named = {n for lib in support.LIBRARIES for n in lib.tests if "::" not in n}

@@ -1,4 +1,4 @@
-"""Labels: every form that is a label, and an error or a NaN for every one that is not."""
+"""Valid targets work in every form; invalid ones raise an error or give NaN."""
 
 import re
 
@@ -12,7 +12,7 @@ from conftest import BACKENDS, on
 import spikeloss_xp as sx
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-BY_LABEL = {
+LABEL_LOSSES = {
     "SpikeRate": sx.SpikeRate(0.75, 0.125, reduction="none"),
     "SpikeRate-window": sx.SpikeRate(0.75, 0.125, 3, reduction="none"),
     "SpikeMax": sx.SpikeMax(reduction="none"),
@@ -24,102 +24,104 @@ BY_LABEL = {
 
 
 def integer_dtypes(backend):
-    wide = backend.dtype == "float64" or backend.library != "jax"
-    return [d for d in INTEGERS if hasattr(backend.xp, d) and (wide or "64" not in d)]
+    has_64_bits = backend.dtype == "float64" or backend.library != "jax"
+    return [d for d in INTEGERS if hasattr(backend.xp, d) and (has_64_bits or "64" not in d)]
 
 
 @pytest.mark.parametrize("name", ["SpikeRate", "SpikeMax-window-per-step"])
-def test_all_integer_dtypes(backend, name):
+def test_labels_accept_every_integer_dtype(backend, name):
     loss, label = CASES[name]
-    wanted = reference.terms(loss, SPIKES["binary"], label).sum()
-    run = backend.compiled(loss)
+    expected = reference.terms(loss, SPIKES["binary"], label).sum()
+    compiled_loss = backend.compiled(loss)
     dtypes = integer_dtypes(backend)
     assert len(dtypes) >= 5
     for dtype in dtypes:
-        value = run(backend.asarray(SPIKES["binary"]), backend.asarray(label, dtype))
-        close(backend.numpy(value), wanted, backend.rtol)
+        value = compiled_loss(backend.asarray(SPIKES["binary"]), backend.asarray(label, dtype))
+        close(backend.numpy(value), expected, backend.rtol)
 
 
 @pytest.mark.parametrize("name", ["SpikeMax", "SpikeRate-window-per-step", "SpikeMoid-soft"])
-def test_labels_of_the_host_follow_the_spikes(backend, name):
+def test_host_targets_move_to_the_device_of_the_input(backend, name):
     loss, target = CASES[name]
     spikes = backend.asarray(SPIKES["binary"])
-    wanted = reference.terms(loss, SPIKES["binary"], target).sum()
-    for made in (target, target.tolist(), tuple(target.tolist())):
-        value = loss(spikes, made)
+    expected = reference.terms(loss, SPIKES["binary"], target).sum()
+    for host_target in (target, target.tolist(), tuple(target.tolist())):
+        value = loss(spikes, host_target)
         assert value.device == spikes.device
         assert value.dtype == spikes.dtype
-        close(backend.numpy(value), wanted, backend.rtol)
+        close(backend.numpy(value), expected, backend.rtol)
 
 
-def test_more_classes_than_the_dtype_of_the_label_counts(backend):
+def test_int8_labels_work_with_more_than_128_classes(backend):
     spikes = np.zeros((2, 200, 1))
     spikes[:, [3, 199]] = 1
-    run = backend.compiled(sx.SpikeMax(reduction="none"))
-    terms = run(backend.asarray(spikes), backend.asarray([3, 127], "int8"))
-    # one of two that fire; and a silent one: -log(1/2) + 1 + log(2 + 200/2)
-    wanted = np.asarray([np.log(2 + 1e-6), np.log(2) + 1 + np.log(102 + 1e-6)])
-    close(backend.numpy(terms), wanted, backend.rtol)
+    compiled_loss = backend.compiled(sx.SpikeMax(reduction="none"))
+    terms = compiled_loss(backend.asarray(spikes), backend.asarray([3, 127], "int8"))
+    # the label is one of two active neurons, then a silent one: -log(1/2) + 1 + log(2 + 200/2)
+    expected = np.asarray([np.log(2 + 1e-6), np.log(2) + 1 + np.log(102 + 1e-6)])
+    close(backend.numpy(terms), expected, backend.rtol)
 
 
-def test_multi_hot_labels_in_bool_and_floats(backend):
+def test_multi_hot_targets_accept_bool_and_floats(backend):
     spikes = backend.asarray(SPIKES["binary"])
     loss = sx.SpikeMoid()
-    wanted = reference.terms(loss, SPIKES["binary"], cases.MULTI_HOT).sum()
+    expected = reference.terms(loss, SPIKES["binary"], cases.MULTI_HOT).sum()
     for dtype in ("bool", "float32", "float64", "float16", "bfloat16"):
-        known = hasattr(backend.xp, dtype)
-        if known and not (dtype == "float64" and backend.dtype == "float32"):
+        available = hasattr(backend.xp, dtype)
+        if available and not (dtype == "float64" and backend.dtype == "float32"):
             value = loss(spikes, backend.asarray(cases.MULTI_HOT, dtype))
             assert value.dtype == spikes.dtype
-            close(backend.numpy(value), wanted, backend.rtol)
+            close(backend.numpy(value), expected, backend.rtol)
 
 
 @pytest.mark.parametrize("bad", [3, -1, 120])
-@pytest.mark.parametrize("name", BY_LABEL)
-def test_a_label_that_is_no_class(backend, name, bad):
-    loss, label = BY_LABEL[name], [bad, 0]
+@pytest.mark.parametrize("name", LABEL_LOSSES)
+def test_label_out_of_range_raises(backend, name, bad):
+    loss, label = LABEL_LOSSES[name], [bad, 0]
     spikes = backend.asarray(SPIKES["graded"])
     message = f"target must be between 0 and 2; got values from {min(label)} to {max(label)}"
-    for host in (label, np.asarray(label)):
+    for host_label in (label, np.asarray(label)):
         with pytest.raises(ValueError, match=message):
-            loss(spikes, host)
+            loss(spikes, host_label)
     if backend.reads_values:
         with pytest.raises(ValueError, match=message):
             loss(spikes, backend.asarray(label))
     elif bad == 3:
-        only_its_sample_is_nan(backend, sx.value_and_grad(loss), loss, label)
+        assert_only_first_sample_is_nan(backend, sx.value_and_grad(loss), loss, label)
 
 
 @pytest.mark.parametrize("bad", [3, -1])
-@pytest.mark.parametrize("name", BY_LABEL)
-def test_a_label_that_is_no_class_in_a_traced_function(name, bad):
+@pytest.mark.parametrize("name", LABEL_LOSSES)
+def test_label_out_of_range_is_nan_when_traced(name, bad):
     with on("jax-x64") as backend:
-        evaluate = backend.compiled(sx.value_and_grad(BY_LABEL[name]))
-        only_its_sample_is_nan(backend, evaluate, BY_LABEL[name], [bad, 0])
+        evaluate = backend.compiled(sx.value_and_grad(LABEL_LOSSES[name]))
+        assert_only_first_sample_is_nan(backend, evaluate, LABEL_LOSSES[name], [bad, 0])
 
 
-def only_its_sample_is_nan(backend, evaluate, loss, label):
-    wanted = reference.terms(loss, SPIKES["graded"], np.asarray([0, label[1]]))
-    ones = backend.asarray(np.ones(wanted.shape))
+def assert_only_first_sample_is_nan(backend, evaluate, loss, label):
+    expected = reference.terms(loss, SPIKES["graded"], np.asarray([0, label[1]]))
+    ones = backend.asarray(np.ones(expected.shape))
     result = evaluate(backend.asarray(SPIKES["graded"]), backend.asarray(label), cotangent=ones)
     terms, gradient = map(backend.numpy, result)
-    _, wanted_gradient = sx.value_and_grad(reduced(loss, "sum"))(SPIKES["graded"], [0, label[1]])
-    for got, of_valid_labels in ((terms, wanted), (gradient, wanted_gradient)):
+    _, expected_gradient = sx.value_and_grad(reduced(loss, "sum"))(SPIKES["graded"], [0, label[1]])
+    for got, expected_result in ((terms, expected), (gradient, expected_gradient)):
         assert np.isnan(got[0]).all()
-        close(got[1], of_valid_labels[1], backend.rtol)
+        close(got[1], expected_result[1], backend.rtol)
 
 
 @pytest.mark.parametrize("name", ["jax-x64", "array-api-strict"])
-def test_a_step_whose_label_is_no_class(name):
+def test_label_out_of_range_is_nan_at_its_step(name):
     label = np.asarray([[0, 1, 2, 1, 0], [0, 3, 2, -1, 0]])
     with on(name) as backend:
-        run = backend.compiled(BY_LABEL["SpikeMax-window"])
-        terms = backend.numpy(run(backend.asarray(SPIKES["graded"]), backend.asarray(label)))
+        compiled_loss = backend.compiled(LABEL_LOSSES["SpikeMax-window"])
+        terms = backend.numpy(
+            compiled_loss(backend.asarray(SPIKES["graded"]), backend.asarray(label))
+        )
     np.testing.assert_array_equal(np.isnan(terms), (label < 0) | (label > 2))
 
 
 @pytest.mark.parametrize("bad", [1.5, -0.25])
-def test_a_multi_hot_label_beyond_0_and_1(backend, bad):
+def test_multi_hot_target_outside_0_to_1_raises(backend, bad):
     label = cases.SOFT.copy()
     label[0, 1] = bad
     spikes, loss = backend.asarray(SPIKES["graded"]), sx.SpikeMoid(reduction="none")
@@ -130,22 +132,22 @@ def test_a_multi_hot_label_beyond_0_and_1(backend, bad):
         with pytest.raises(ValueError, match=message):
             loss(spikes, backend.asarray(label))
     else:
-        the_term_is_nan(backend, sx.value_and_grad(loss), label, bad)
+        assert_only_bad_terms_are_nan(backend, sx.value_and_grad(loss), label, bad)
 
 
 @pytest.mark.parametrize("bad", [1.5, -0.25])
-def test_a_multi_hot_label_beyond_0_and_1_in_a_traced_function(bad):
+def test_multi_hot_target_outside_0_to_1_is_nan_when_traced(bad):
     label = cases.SOFT.copy()
     label[1, 2] = bad
     with on("jax-x64") as backend:
         evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMoid(reduction="none")))
-        the_term_is_nan(backend, evaluate, label, bad)
+        assert_only_bad_terms_are_nan(backend, evaluate, label, bad)
 
 
-def the_term_is_nan(backend, evaluate, label, bad):
+def assert_only_bad_terms_are_nan(backend, evaluate, label, bad):
     ones = backend.asarray(np.ones(label.shape))
     spikes, label = backend.asarray(SPIKES["graded"]), backend.asarray(label)
-    with np.errstate(invalid="ignore"):  # NumPy says so of logaddexp at NaN
+    with np.errstate(invalid="ignore"):  # NumPy warns of logaddexp at NaN
         terms, gradient = map(backend.numpy, evaluate(spikes, label, cotangent=ones))
     label = backend.numpy(label)
     np.testing.assert_array_equal(np.isnan(terms), label == bad)
@@ -153,7 +155,7 @@ def the_term_is_nan(backend, evaluate, label, bad):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_an_array_of_another_library_is_refused(backend, name):
+def test_target_of_another_library_raises(backend, name):
     if BACKENDS[name][0] in (backend.library, "numpy"):
         pytest.skip("no other library")
     library = "jax" if backend.library == "jax" else backend.library
@@ -179,7 +181,7 @@ def test_an_array_of_another_library_is_refused(backend, name):
         (sx.SpikeTime(), np.zeros((2, 3, 5), complex), TypeError, "target must"),
     ],
 )
-def test_targets_of_another_kind(backend, loss, target, error, message):
+def test_target_of_wrong_kind_raises(backend, loss, target, error, message):
     with pytest.raises(error, match=message):
         loss(backend.asarray(SPIKES["graded"]), target)
 
@@ -216,7 +218,7 @@ def test_targets_of_another_kind(backend, loss, target, error, message):
         (sx.SpikeMoid(3, time_axis=1), (2, 5, 3), ["(2, 5)", "(2, 3, 5)"]),
     ],
 )
-def test_a_target_of_another_shape_shows_both(backend, loss, shape, expected):
+def test_target_of_wrong_shape_raises_with_both_shapes(backend, loss, shape, expected):
     label = isinstance(loss, sx.SpikeRate | sx.SpikeMax)
     target = backend.asarray(np.zeros(shape, int if label else float))
     message = ".* or ".join(map(re.escape, expected)) + f".*; got {re.escape(str(shape))}"
@@ -225,55 +227,57 @@ def test_a_target_of_another_shape_shows_both(backend, loss, shape, expected):
 
 
 @pytest.mark.parametrize("dtype", [">i4", "<i2", ">i8"])
-def test_labels_in_any_byte_order(backend, dtype):
+def test_labels_accept_any_byte_order(backend, dtype):
     spikes = backend.asarray(SPIKES["binary"])
     label = np.asarray(LABEL)
     expected = backend.numpy(sx.SpikeMax()(spikes, label))
     assert backend.numpy(sx.SpikeMax()(spikes, label.astype(dtype))) == expected
 
 
-PADDING = np.asarray([False, True])
+SAMPLE_MASK = np.asarray([False, True])
 
 
 @pytest.mark.parametrize("bad", [-1, 3, 120])
-@pytest.mark.parametrize("name", BY_LABEL)
-def test_the_label_of_a_masked_sample_may_be_anything(backend, name, bad):
-    loss = BY_LABEL[name]
+@pytest.mark.parametrize("name", LABEL_LOSSES)
+def test_label_of_masked_sample_is_not_checked(backend, name, bad):
+    loss = LABEL_LOSSES[name]
     spikes = backend.asarray(SPIKES["graded"])
     ones = np.ones(loss(SPIKES["graded"], [0, 0]).shape)
     evaluate = sx.value_and_grad(loss)
-    wanted = evaluate(SPIKES["graded"], [0, 0], where=PADDING, cotangent=ones)
+    expected = evaluate(SPIKES["graded"], [0, 0], where=SAMPLE_MASK, cotangent=ones)
     for label in ([bad, 0], backend.asarray([bad, 0])):
-        for mask in ({"where": PADDING}, {"lengths": [0, 5]}):
+        for mask in ({"where": SAMPLE_MASK}, {"lengths": [0, 5]}):
             got = evaluate(spikes, label, **mask, cotangent=ones)
-            for one, expected in zip(got, wanted, strict=True):
-                close(backend.numpy(one), expected, backend.rtol)
+            for array, expected_array in zip(got, expected, strict=True):
+                close(backend.numpy(array), expected_array, backend.rtol)
     if backend.reads_values:
         with pytest.raises(ValueError, match="target must be between 0 and 2"):
-            loss(spikes, [0, bad], where=PADDING)
+            loss(spikes, [0, bad], where=SAMPLE_MASK)
     else:
-        assert np.isnan(backend.numpy(loss(spikes, [0, bad], where=PADDING))[1]).any()
+        assert np.isnan(backend.numpy(loss(spikes, [0, bad], where=SAMPLE_MASK))[1]).any()
 
 
-def test_the_label_of_a_masked_step_may_be_anything(backend):
+def test_label_of_masked_step_is_not_checked(backend):
     label = np.asarray([[2, 0, -1, 3, -5], [1, 1, 1, 1, 120]])
     spikes = backend.asarray(SPIKES["binary"])
     loss = sx.SpikeMax(3, reduction="mean")
-    wanted = loss(SPIKES["binary"], np.where(np.arange(5) < 2, label, 0), lengths=[2, 2])
-    for given in (label, backend.asarray(label)):
-        close(backend.numpy(loss(spikes, given, lengths=[2, 2])), wanted, backend.rtol)
+    expected = loss(SPIKES["binary"], np.where(np.arange(5) < 2, label, 0), lengths=[2, 2])
+    for passed_label in (label, backend.asarray(label)):
+        close(backend.numpy(loss(spikes, passed_label, lengths=[2, 2])), expected, backend.rtol)
     time_first = backend.asarray(np.moveaxis(SPIKES["binary"], -1, 0))
-    there = sx.SpikeMax(3, reduction="mean", time_axis=0)
-    close(backend.numpy(there(time_first, label.T, lengths=[2, 2])), wanted, backend.rtol)
+    loss_time_first = sx.SpikeMax(3, reduction="mean", time_axis=0)
+    close(
+        backend.numpy(loss_time_first(time_first, label.T, lengths=[2, 2])), expected, backend.rtol
+    )
 
 
-def test_the_soft_label_of_a_masked_class_may_be_nan(backend):
+def test_soft_target_of_masked_class_may_be_nan(backend):
     soft = np.asarray([[0.5, np.nan, 1.0], [np.nan] * 3])
-    kept = np.zeros(cases.SHAPE, dtype=bool)
-    kept[0, [0, 2], 1:] = True
+    mask = np.zeros(cases.SHAPE, dtype=bool)
+    mask[0, [0, 2], 1:] = True
     evaluate = sx.value_and_grad(sx.SpikeMoid())
-    wanted = evaluate(SPIKES["graded"], np.nan_to_num(soft), where=kept)
-    for given in (soft, backend.asarray(soft)):
-        got = evaluate(backend.asarray(SPIKES["graded"]), given, where=kept)
-        for one, expected in zip(got, wanted, strict=True):
-            close(backend.numpy(one), expected, backend.rtol)
+    expected = evaluate(SPIKES["graded"], np.nan_to_num(soft), where=mask)
+    for passed_label in (soft, backend.asarray(soft)):
+        got = evaluate(backend.asarray(SPIKES["graded"]), passed_label, where=mask)
+        for array, expected_array in zip(got, expected, strict=True):
+            close(backend.numpy(array), expected_array, backend.rtol)

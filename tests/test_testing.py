@@ -1,4 +1,4 @@
-"""The consistency test that users put in their own suites, tested."""
+"""Tests of `assert_consistent`, which users call in their own test suites."""
 
 import re
 
@@ -22,32 +22,32 @@ FORMS = {
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bool", "uint8"])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_loss_is_consistent(form, dtype):
+def test_every_loss_passes_assert_consistent(form, dtype):
     loss, target = FORMS[form]
     assert_consistent(loss, SPIKES.astype(dtype), target)
 
 
 @pytest.mark.parametrize("train", [np.zeros, np.ones])
 @pytest.mark.parametrize("shape", [(4, 10, 95), (2, 20, 99), (1, 1, 4000)])
-def test_roundings_of_terms_that_are_all_alike_do_not_add_up(shape, train):
+def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, train):
     spikes, label = train(shape, np.float32), np.zeros(shape[0], np.int64)
     for loss in (sx.SpikeRate(0.2, 0.03, 5), sx.SpikeMax(5), sx.SpikeMax(5, "softmax")):
         assert_consistent(loss, spikes, label)
-    hot = np.zeros(shape[:2])
+    multi_hot = np.zeros(shape[:2])
     for loss in (sx.SpikeMoid(5), sx.SpikeMoid(5, alpha=0.25, theta=0.5)):
-        assert_consistent(loss, spikes, hot)
+        assert_consistent(loss, spikes, multi_hot)
     assert_consistent(sx.SpikeTime(), spikes, 0 * spikes)
     assert_consistent(sx.SparsityEnforcer(), spikes)
 
 
-def test_arrays_of_any_library(backend):
+def test_arrays_of_any_library_are_accepted(backend):
     spikes = backend.asarray(SPIKES, "float32")
     assert_consistent(sx.SpikeTime(), spikes, spikes, backends=["numpy", backend.library])
     label = backend.asarray([0, 1, 2, 0])
     assert_consistent(sx.SpikeMax(), spikes, label, backends=[backend.library])
 
 
-def test_bfloat16_where_there_is_one():
+def test_bfloat16_is_compared_on_libraries_that_have_it():
     torch = pytest.importorskip("torch")
     spikes = torch.tensor(SPIKES).bfloat16()
     assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0])
@@ -55,11 +55,11 @@ def test_bfloat16_where_there_is_one():
         assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0], backends=["numpy"])
 
 
-class Crooked(sx.SpikeRate):
-    """A loss whose closed form is wrong by one part in a thousand, in one place."""
+class WrongGradient(sx.SpikeRate):
+    """A loss whose closed-form gradient is wrong by one part in a thousand, in one entry."""
 
-    def _readout(self, xp, signal, kept, wanted):
-        rate, pullback = super()._readout(xp, signal, kept, wanted)
+    def _readout(self, xp, signal, mask, target):
+        rate, pullback = super()._readout(xp, signal, mask, target)
 
         def wrong(cotangent):
             gradient = np.array(pullback(cotangent))
@@ -69,14 +69,14 @@ class Crooked(sx.SpikeRate):
         return rate, wrong
 
 
-def test_a_wrong_gradient_is_shown():
-    loss = Crooked(0.2, 0.03)
+def test_wrong_gradient_is_reported_with_its_location():
+    loss = WrongGradient(0.2, 0.03)
     others = [name for name in USABLE if name not in ("numpy", "dask")]
     if not others:
         pytest.skip("there is no library with automatic differentiation to disagree with")
-    with pytest.raises(AssertionError) as shown:
+    with pytest.raises(AssertionError) as raised:
         assert_consistent(loss, SPIKES.astype(np.float64), [0, 1, 2, 0], backends=others)
-    message = str(shown.value)
+    message = str(raised.value)
     assert repr(loss) in message
     assert "float64 spikes of shape (4, 3, 40)" in message
     for name in others:
@@ -86,7 +86,7 @@ def test_a_wrong_gradient_is_shown():
     assert "the value" not in message
 
 
-def test_tolerances_can_be_given():
+def test_tolerances_can_be_set():
     loss, spikes = sx.SpikeTime(), SPIKES.astype(np.float32)
     desired = np.roll(spikes, 1, axis=-1)
     with pytest.raises(AssertionError, match=r"numpy .* on cpu: the gradient is"):
@@ -104,7 +104,7 @@ def test_tolerances_can_be_given():
         ({"input": SPIKES + 0.0, "target": [0]}, ValueError, "target must hold"),
     ],
 )
-def test_what_cannot_be_tested_is_an_error(arguments, error, message):
+def test_invalid_arguments_raise(arguments, error, message):
     arguments = {"input": SPIKES, "target": [0, 1, 2, 0], **arguments}
     with pytest.raises(error, match=message):
         assert_consistent(sx.SpikeMax(), **arguments)

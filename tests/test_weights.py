@@ -1,10 +1,10 @@
-"""Weights of classes, labels to be ignored, and means that go by what counts."""
+"""Class weights, ignored labels, and the divisors of means."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from calls import SOME, Call, example, not_jax, one_jax, pairs, with_everything
+from calls import FEW_FORMS, Call, example, not_jax, one_jax, pairs, with_everything
 from cases import close
 from conftest import on
 from contract import BATCH, CLASSES, FORMS, GROUPS, STEPS
@@ -30,15 +30,15 @@ LABEL_PER_STEP = np.random.default_rng(1).integers(CLASSES, size=(BATCH, STEPS))
     ],
     ids=["count", "last-ignoring", "each-step", "each-step-ignoring"],
 )
-def test_cross_entropy_is_that_of_torch(options, label, reduction, weight, smoothing):
+def test_softmax_loss_equals_torch_cross_entropy(options, label, reduction, weight, smoothing):
     torch = pytest.importorskip("torch")
     loss = sx.SpikeMax(mode="softmax", label_smoothing=smoothing, reduction=reduction, **options)
-    call = Call(loss, SPIKES, label, weight=weight).having()
+    call = Call(loss, SPIKES, label, weight=weight).with_loss_options()
     with on("torch") as backend:
         value, gradient = call.on(backend)
         spikes = backend.asarray(SPIKES).requires_grad_()
         logits = {"count": spikes.sum(-1), "last": spikes[..., -1]}.get(loss.readout, spikes)
-        wanted = torch.nn.functional.cross_entropy(
+        expected = torch.nn.functional.cross_entropy(
             logits,
             backend.asarray(label),
             weight=None if weight is None else backend.asarray(weight),
@@ -46,15 +46,15 @@ def test_cross_entropy_is_that_of_torch(options, label, reduction, weight, smoot
             reduction=reduction,
             label_smoothing=smoothing,
         )
-        wanted.backward(backend.asarray(call.cotangent))
-        close(value, wanted.detach().numpy(), backend.rtol)
+        expected.backward(backend.asarray(call.cotangent))
+        close(value, expected.detach().numpy(), backend.rtol)
         close(gradient, spikes.grad.numpy(), backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=SOME[2:], without="Sparsity"))
-def test_a_batch_twice_has_the_same_batchmean(name, form):
+@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[2:], without="Sparsity"))
+def test_batchmean_is_unchanged_by_repeating_the_batch(name, form):
     call = with_everything(FORMS[form])
-    call = call.but(loss=dataclasses.replace(call.loss, reduction="batchmean"))
+    call = call.replace(loss=dataclasses.replace(call.loss, reduction="batchmean"))
     arrays = {
         field: np.concatenate([value, value])
         for field in ("spikes", "target", "where", "lengths")
@@ -62,46 +62,45 @@ def test_a_batch_twice_has_the_same_batchmean(name, form):
     }
     with on(name) as backend:
         value, gradient = call.on(backend)
-        twice, of_both = call.but(**arrays).on(backend)
-        close(twice, value, backend.rtol)
-        close(of_both[:BATCH] + of_both[BATCH:], gradient, backend.rtol)
+        repeated_value, repeated_gradient = call.replace(**arrays).on(backend)
+        close(repeated_value, value, backend.rtol)
+        close(repeated_gradient[:BATCH] + repeated_gradient[BATCH:], gradient, backend.rtol)
 
 
-WEIGHED = [(n, f) for n, f in pairs(jax=SOME[2:]) if "weight" in FORMS[f].contract.call]
+WEIGHTED_PAIRS = [(n, f) for n, f in pairs(jax=FEW_FORMS[2:]) if "weight" in FORMS[f].contract.call]
 
 
-@pytest.mark.parametrize(("name", "form"), WEIGHED)
-def test_weights_weigh(name, form):
-    call = example(FORMS[form]).having(reduction="none")
+@pytest.mark.parametrize(("name", "form"), WEIGHTED_PAIRS)
+def test_weight_scales_terms_and_cancels_in_the_mean(name, form):
+    call = example(FORMS[form]).with_loss_options(reduction="none")
     with on(name) as backend:
         terms, gradient = call.on(backend)
-        # ones change nothing, and a factor of all is one of the terms
+        # a common factor of all weights scales the terms
         for factor in (1.0, 4.0):
-            weighted = call.but(weight=np.full(CLASSES, factor)).on(backend)
+            weighted = call.replace(weight=np.full(CLASSES, factor)).on(backend)
             close(weighted[0], factor * terms, backend.rtol)
             close(weighted[1], factor * gradient, backend.rtol)
-        # of a mean it is none
+        # but cancels in the mean
         loss = dataclasses.replace(call.loss, reduction="mean")
-        mean = call.but(loss=loss, cotangent=None, weight=WEIGHT).on(backend)
-        for x, y in zip(
-            call.but(loss=loss, cotangent=None, weight=8 * WEIGHT).on(backend), mean, strict=True
-        ):
-            close(x, y, backend.rtol)
+        mean = call.replace(loss=loss, cotangent=None, weight=WEIGHT).on(backend)
+        scaled = call.replace(loss=loss, cotangent=None, weight=8 * WEIGHT).on(backend)
+        for got, expected in zip(scaled, mean, strict=True):
+            close(got, expected, backend.rtol)
         if call.loss.__class__ is sx.SpikeMax and call.loss.label_smoothing:
-            return  # where every class has a say in every term
-        # with a 1 and zeros a class is alone
-        alone, _ = call.but(weight=np.eye(CLASSES)[1]).on(backend)
-        chosen = call.but(weight=np.eye(CLASSES)[1]).value() != 0
-        assert 0 < chosen.sum() < chosen.size
-        np.testing.assert_array_equal(alone[~chosen], 0)
-        close(alone[chosen], terms[chosen], backend.rtol)
+            return  # smoothing gives every class a share in every term
+        # with a single nonzero weight, only the terms of that class remain
+        one_class_terms, _ = call.replace(weight=np.eye(CLASSES)[1]).on(backend)
+        has_weight = call.replace(weight=np.eye(CLASSES)[1]).value() != 0
+        assert 0 < has_weight.sum() < has_weight.size
+        np.testing.assert_array_equal(one_class_terms[~has_weight], 0)
+        close(one_class_terms[has_weight], terms[has_weight], backend.rtol)
 
 
 @not_jax
 @pytest.mark.parametrize("ignored", [-100, 255, 2])
-def test_an_ignored_label_is_no_sample(backend, ignored):
+def test_ignored_label_equals_removing_the_sample(backend, ignored):
     label = np.asarray([3, ignored, 1, ignored, 0])
-    kept = label != ignored
+    mask = label != ignored
     losses = [
         sx.SpikeRate(0.75, 0.125, ignore_index=ignored, reduction="mean"),
         sx.SpikeRate(0.75, 0.125, 3, ignore_index=ignored, reduction="batchmean"),
@@ -111,16 +110,16 @@ def test_an_ignored_label_is_no_sample(backend, ignored):
     for loss in losses:
         for weight in (None, WEIGHT):
             value, gradient = Call(loss, SPIKES, label, weight=weight).on(backend)
-            few = Call(loss, SPIKES[kept], label[kept], weight=weight)
-            wanted, wanted_gradient = few.on(backend)
-            close(value, wanted, backend.rtol)
-            close(gradient[kept], wanted_gradient, backend.rtol)
-            assert not gradient[~kept].any()
+            remaining = Call(loss, SPIKES[mask], label[mask], weight=weight)
+            expected, expected_gradient = remaining.on(backend)
+            close(value, expected, backend.rtol)
+            close(gradient[mask], expected_gradient, backend.rtol)
+            assert not gradient[~mask].any()
 
 
 @one_jax
-def test_the_default_of_ignore_index_needs_a_signed_label(backend):
-    # 156 is -100 in 8 bits, and no label of an unsigned dtype is to be ignored
+def test_negative_ignore_index_never_matches_unsigned_labels(backend):
+    # 156 has the bit pattern of -100 in 8 bits, but as an unsigned label it is not ignored
     spikes = backend.asarray(np.ones((2, 157, 1)))
     loss = sx.SpikeRate(1, 1, reduction="none")
     terms = backend.numpy(loss(spikes, backend.asarray([156, 0], "uint8")))
@@ -131,11 +130,11 @@ def test_the_default_of_ignore_index_needs_a_signed_label(backend):
     assert backend.numpy(wrapped).all()
 
 
-def test_groups_have_a_weight_for_each_class():
+def test_weight_has_one_entry_per_class_not_per_neuron():
     spikes = np.repeat(SPIKES, 2, axis=1)
     for loss in (sx.SpikeRate(0.75, 0.125), sx.SpikeMax(mode="softmax")):
         grouped = dataclasses.replace(loss, **GROUPS)
-        wanted = loss(SPIKES, LABEL, weight=WEIGHT)
-        assert grouped(spikes, LABEL, weight=WEIGHT) == pytest.approx(wanted)
+        expected = loss(SPIKES, LABEL, weight=WEIGHT)
+        assert grouped(spikes, LABEL, weight=WEIGHT) == pytest.approx(expected)
         with pytest.raises(ValueError, match=r"weight .*\(4,\).*\(8,\)"):
             grouped(spikes, LABEL, weight=np.ones(8))

@@ -1,4 +1,4 @@
-"""The command ``spikeloss-xp``."""
+"""Entry point and argument parser of the command ``spikeloss-xp``."""
 
 import argparse
 import sys
@@ -13,22 +13,24 @@ from spikeloss_xp.cli._terminal import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, and return its exit status.
+    """Run the command with these arguments and return its exit status.
 
-    0: it is done, and all that was compared agrees; 1: some does not; 2: what was asked for cannot
-    be done; 130: it was interrupted.
+    The status is 0 on success, 1 if a comparison found a difference, 2 after an error in the
+    arguments or files, and 130 after an interruption.
+
+    By default, the arguments are those of the process.
     """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except UsageError as error:
-        problem = str(error)
+        message = str(error)
     except MemoryError:
-        problem = f"{options.file or SHIPPED}: there is not enough memory to evaluate the losses"
+        message = f"{options.file or SHIPPED}: there is not enough memory to evaluate the losses"
     except KeyboardInterrupt:
         print("spikeloss-xp: interrupted", file=sys.stderr)
         return _evaluate.INTERRUPTED
-    print(f"spikeloss-xp: error: {printable(problem)}", file=sys.stderr)
+    print(f"spikeloss-xp: error: {printable(message)}", file=sys.stderr)
     return 2
 
 
@@ -105,11 +107,11 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="an option of the loss, such as moving_window=50 or true_rate=0.2,0.5 (may be "
         "repeated)",
     )
-    _add_where(evaluate)
-    _add_results(evaluate)
+    _add_backend_options(evaluate)
+    _add_output_options(evaluate)
 
 
-def _add_where(evaluate: argparse.ArgumentParser) -> None:
+def _add_backend_options(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--backend",
         default="numpy",
@@ -129,10 +131,10 @@ def _add_where(evaluate: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_results(evaluate: argparse.ArgumentParser) -> None:
+def _add_output_options(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--batch",
-        type=_positive,
+        type=_positive_integer,
         metavar="N",
         help="how many samples to read and evaluate at a time (default: those of some 4 million "
         "entries)",
@@ -151,7 +153,7 @@ def _add_results(evaluate: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def _positive_integer(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a number from 1 upwards; got {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""The command ``compare``: the same losses on the same spikes in several places."""
+"""The command ``compare``: evaluate losses on several backends and compare the results."""
 
 import argparse
 import os
@@ -13,69 +13,69 @@ import numpy as np
 
 from spikeloss_xp._consistency import Place, differences, evaluate, reference
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.cli._places import chosen
+from spikeloss_xp.cli._places import select_places
 from spikeloss_xp.cli._recording import Recording, UsageError, load
 from spikeloss_xp.cli._table import Row, as_json, table
 from spikeloss_xp.cli._terminal import printable, status_line
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
 
-WINDOW = 50  # long enough for a rate, short enough to see it move
-MOST_CALLS, LONGEST = 50, 0.2  # calls that are timed, and how many seconds they may take together
+WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
+MAX_CALLS, MAX_SECONDS = 50, 0.2  # timing a loss stops at the first of these limits
 
 
 @dataclass(frozen=True)
 class Case:
-    """A loss, its name in the table, and its target; or why it has none."""
+    """A loss, its name in the table and its targets, or why it is skipped."""
 
     name: str
     loss: Callable[..., Any]
     targets: tuple[np.ndarray, ...] = ()
-    left_out: str | None = None
+    skip_reason: str | None = None
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare, print what came out, and return the exit status."""
+    """Compare the losses on the selected backends, print the results, return the exit status."""
     recording = load(options.file)
-    where, unused = chosen(options.backend, options.device, options.dtype)
-    wanted = [
+    where, unused = select_places(options.backend, options.device, options.dtype)
+    selected = [
         case
         for case in cases(recording)
         if options.loss is None or case.name.partition(",")[0] in options.loss
     ]
-    usable = [case for case in wanted if case.left_out is None]
-    left_out = {case.name: case.left_out for case in wanted if case.left_out is not None}
+    usable = [case for case in selected if case.skip_reason is None]
+    skipped = {case.name: case.skip_reason for case in selected if case.skip_reason is not None}
     if not usable:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise UsageError(f"{recording.name}: nothing to evaluate ({reasons})")
 
-    with np.errstate(all="ignore"):  # what overflows is in the rows, and only NumPy warns of it
-        rows = _rows(usable, recording, where, options.dtype)
+    with np.errstate(all="ignore"):  # only NumPy would warn, and the rows show any overflow
+        rows = _evaluate_rows(usable, recording, where, options.dtype)
     agree = all(row.problem is None for row in rows)
     shape = list(recording.input.shape)
     if options.json:
-        about = {
+        metadata = {
             "recording": recording.name,
             "shape": shape,
             "dtype": options.dtype,
             "agree": agree,
             "unused": unused,
-            "left_out": left_out,
+            "left_out": skipped,
         }
-        print(as_json(rows, **about))
+        print(as_json(rows, **metadata))
     else:
         print(f"{printable(recording.name)}: spikes {shape}, {options.dtype}\n")
         print(table(rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
         print(f"\n{_verdict(rows)}")
-        for heading, why in (("Not used", unused), ("Left out", left_out)):
-            for name, reason in why.items():
+        for heading, reasons_by_name in (("Not used", unused), ("Left out", skipped)):
+            for name, reason in reasons_by_name.items():
                 print(f"{heading}: {name}: {reason}")
     return 0 if agree else 1
 
 
-def _rows(
+def _evaluate_rows(
     usable: Sequence[Case], recording: Recording, where: Sequence[Place], dtype: str
 ) -> list[Row]:
-    """Evaluate, telling a terminal how far it has got."""
+    """Return the rows of `compare`, and show the progress on a terminal."""
     rows: list[Row] = []
     with status_line() as show:
         for row in compare(usable, recording, where, dtype):
@@ -85,9 +85,9 @@ def _rows(
 
 
 def _verdict(rows: Sequence[Row]) -> str:
-    wrong = sum(row.problem is not None for row in rows)
-    if wrong:
-        return f"{wrong} of {len(rows)} rows DISAGREE with NumPy in float64."
+    disagreeing = sum(row.problem is not None for row in rows)
+    if disagreeing:
+        return f"{disagreeing} of {len(rows)} rows DISAGREE with NumPy in float64."
     return (
         f"All {len(rows)} rows agree with NumPy in float64, as far as rounding allows. A "
         "difference is relative to the largest entry; the time is that of value and gradient."
@@ -95,38 +95,38 @@ def _verdict(rows: Sequence[Row]) -> str:
 
 
 def cases(recording: Recording) -> list[Case]:
-    """Return the five losses, those that read rates both over all of time and in a window."""
+    """Return the five losses. Rate losses appear twice: for all time steps and with a window."""
     window = min(WINDOW, recording.input.shape[-1])
-    by_class, by_hot = recording.classes, recording.multi_hot
-    found = [_case("SpikeTime", SpikeTime(), recording.trains, recording.input.ndim)]
+    classes, multi_hot = recording.classes, recording.multi_hot
+    result = [_make_case("SpikeTime", SpikeTime(), recording.trains, recording.input.ndim)]
     rate_losses: list[tuple[str, Any, np.ndarray | None, int]] = [
-        ("SpikeRate", SpikeRate(true_rate=0.2, false_rate=0.03), by_class, 1),
-        ("SpikeMax", SpikeMax(), by_class, 1),
-        ("SpikeMax, softmax", SpikeMax(mode="softmax"), by_class, 1),
-        ("SpikeMoid", SpikeMoid(), by_hot, 2),
+        ("SpikeRate", SpikeRate(true_rate=0.2, false_rate=0.03), classes, 1),
+        ("SpikeMax", SpikeMax(), classes, 1),
+        ("SpikeMax, softmax", SpikeMax(mode="softmax"), classes, 1),
+        ("SpikeMoid", SpikeMoid(), multi_hot, 2),
     ]
     for name, loss, target, rank in rate_losses:
-        found.append(_case(name, loss, target, rank))
+        result.append(_make_case(name, loss, target, rank))
         windowed = replace(loss, moving_window=window)
-        found.append(_case(f"{name}, window {window}", windowed, target, rank + 1))
-    return [*found, Case("SparsityEnforcer", SparsityEnforcer())]
+        result.append(_make_case(f"{name}, window {window}", windowed, target, rank + 1))
+    return [*result, Case("SparsityEnforcer", SparsityEnforcer())]
 
 
-def _case(name: str, loss: Any, target: np.ndarray | None, highest_rank: int) -> Case:
+def _make_case(name: str, loss: Any, target: np.ndarray | None, highest_rank: int) -> Case:
     if target is None:
-        return Case(name, loss, left_out="there is no target for it")
+        return Case(name, loss, skip_reason="there is no target for it")
     if target.ndim > highest_rank:
-        return Case(name, loss, left_out="the target is for each step")
+        return Case(name, loss, skip_reason="the target is for each step")
     return Case(name, loss, (target,))
 
 
 def compare(
     cases: Sequence[Case], recording: Recording, where: Sequence[Place], dtype: str
 ) -> Iterator[Row]:
-    """Yield a row for each loss in each place, the places of one loss together."""
+    """Yield one row for each loss in each place, ordered by loss."""
     spikes = recording.input
     rounded = _rounded(spikes, where[0], dtype)
-    if not np.isfinite(rounded).all():  # they would agree on infinity
+    if not np.isfinite(rounded).all():  # infinities would compare as equal
         raise UsageError(f"{recording.name}: `input` holds numbers that are beyond {dtype}")
     for case in cases:
         try:
@@ -137,7 +137,7 @@ def compare(
             try:
                 got, again = evaluate(case.loss, place, spikes, dtype, *case.targets)
                 seconds = _median_seconds(again)
-            except Exception as error:  # one backend's failure is a row among the others
+            except Exception as error:  # a failing backend becomes a row; the others continue
                 yield Row(case.name, place, problem=f"{type(error).__name__}: {error}")
                 continue
             found = differences(got, expected)
@@ -149,22 +149,22 @@ def compare(
                 found["value"].relative,
                 found["gradient"].relative,
                 seconds,
-                "; ".join(f"the {what} {d}" for what, d in found.items() if not d.agrees) or None,
+                "; ".join(f"the {name} {d}" for name, d in found.items() if not d.agrees) or None,
             )
 
 
 def _rounded(spikes: np.ndarray, place: Place, dtype: str) -> np.ndarray:
-    """Return the spikes as they are in a dtype, which NumPy may not have."""
+    """Return spikes rounded to a dtype. The library of `place` rounds: NumPy may lack the dtype."""
     found = adapter(place.library)
     with found.scope(dtype):
         return found.to_host(place.put(spikes, dtype))
 
 
 def _median_seconds(call: Callable[[], None]) -> float:
-    call()  # warm-up; what there was to compile was compiled before
-    taken: list[float] = []
-    while len(taken) < MOST_CALLS and sum(taken) < LONGEST:
+    call()  # warm-up; compilation happened in an earlier call
+    durations: list[float] = []
+    while len(durations) < MAX_CALLS and sum(durations) < MAX_SECONDS:
         start = time.perf_counter()
         call()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)

@@ -1,4 +1,4 @@
-"""The command ``evaluate``: the loss of each sample of a file, some samples at a time."""
+"""The command ``evaluate``: compute the loss of each sample of a file in batches."""
 
 import argparse
 import json
@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import spikeloss_xp
-from spikeloss_xp.cli._hyper import made, short
-from spikeloss_xp.cli._places import chosen
+from spikeloss_xp.cli._hyper import build_loss, short_repr
+from spikeloss_xp.cli._places import select_places
 from spikeloss_xp.cli._recording import UsageError
 from spikeloss_xp.cli._results import Results
-from spikeloss_xp.cli._source import opened
-from spikeloss_xp.cli._task import Task, task
+from spikeloss_xp.cli._source import open_source
+from spikeloss_xp.cli._task import Task, make_task
 from spikeloss_xp.cli._terminal import printable, status_line
 
-BAR = 24  # characters
-INTERRUPTED = 130  # 128 and the number of the signal, as a shell says it
+BAR = 24  # the length of the progress bar in characters
+INTERRUPTED = 130  # 128 plus the number of SIGINT, as shells report it
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate what is not done yet, print what came out, and return the exit status."""
-    loss = made(options.loss, options.option)
-    (place, *_), _ = chosen([options.backend], options.device, options.dtype)
+    """Evaluate the remaining samples, print a summary, and return the exit status."""
+    loss = build_loss(options.loss, options.option)
+    (place, *_), _ = select_places([options.backend], options.device, options.dtype)
     path = Path(options.file)
-    output = _output(path, options.loss, options.output)
-    with opened(path) as source:
-        wanted = task(source, loss, place, options.dtype)
-        batch = wanted.batch(options.batch)
-        about = {
+    output = _output_path(path, options.loss, options.output)
+    with open_source(path) as source:
+        task = make_task(source, loss, place, options.dtype)
+        batch = task.batch_size(options.batch)
+        settings = {
             "spikeloss_xp": spikeloss_xp.__version__,
             "loss": repr(loss),
             "backend": f"{place.library} {place.version}",
@@ -38,63 +38,64 @@ def run(options: argparse.Namespace) -> int:
             "dtype": options.dtype,
             "input": source.identity,
         }
-        results = Results(output, wanted.samples, about, restart=options.restart)
-        before, started = results.done, time.monotonic()
+        results = Results(output, task.samples, settings, restart=options.restart)
+        done_before, started = results.done, time.monotonic()
         try:
-            _evaluate(wanted, batch, results)
+            _evaluate(task, batch, results)
         except KeyboardInterrupt:
-            said = f"interrupted: {results.done} of {results.samples} samples are done"
-            print(f"spikeloss-xp: {said}; the same command goes on from there", file=sys.stderr)
+            message = f"interrupted: {results.done} of {results.samples} samples are done"
+            print(f"spikeloss-xp: {message}; the same command goes on from there", file=sys.stderr)
             return INTERRUPTED
         seconds = time.monotonic() - started
-    _print(wanted, results, results.done - before, seconds, as_json=options.json)
+    _print_summary(task, results, results.done - done_before, seconds, as_json=options.json)
     return 0
 
 
-def _output(path: Path, loss: str, given: str | None) -> Path:
-    """Return where the losses are to be written: beside the file, if nothing is said of it."""
-    if given is None:
+def _output_path(path: Path, loss: str, requested: str | None) -> Path:
+    """Return where to write the losses. The default is beside the input, named after both."""
+    if requested is None:
         path = path if path.name not in ("", "..") else path.resolve()
         stem = path.stem if path.suffix in (".npz", ".zarr") else path.name
         return path.with_name(f"{stem}.{loss}.npy")
-    if not given.endswith(".npy"):
-        raise UsageError(f"--output {given}: an .npy file is written, and its name must say so")
-    return Path(given)
+    if not requested.endswith(".npy"):
+        raise UsageError(f"--output {requested}: an .npy file is written, and its name must say so")
+    return Path(requested)
 
 
-def _evaluate(wanted: Task, batch: int, results: Results) -> None:
-    """Evaluate the samples that are left, telling a terminal how far it has got."""
-    before, started = results.done, time.monotonic()
+def _evaluate(task: Task, batch: int, results: Results) -> None:
+    """Evaluate the remaining samples in batches, and show the progress on a terminal."""
+    done_before, started = results.done, time.monotonic()
     with results, status_line() as show:
         while results.done < results.samples:
-            show(_progress(results, before, time.monotonic() - started))
+            show(_progress(results, done_before, time.monotonic() - started))
             stop = min(results.done + batch, results.samples)
-            results.write(wanted.losses(results.done, stop))
+            results.write(task.losses(results.done, stop))
 
 
-def _progress(results: Results, before: int, seconds: float) -> str:
+def _progress(results: Results, done_before: int, seconds: float) -> str:
     done, samples = results.done, results.samples
     bar = "#" * (BAR * done // samples)
     line = f"[{bar:-<{BAR}}] {done} of {samples} samples"
-    if done == before:
+    if done == done_before:
         return line
-    each = seconds / (done - before)
-    return f"{line}, {_number(1 / each)} a second, {(samples - done) * each:.0f} s left"
+    seconds_per_sample = seconds / (done - done_before)
+    seconds_left = (samples - done) * seconds_per_sample
+    return f"{line}, {_format_speed(1 / seconds_per_sample)} a second, {seconds_left:.0f} s left"
 
 
-def _print(
-    wanted: Task, results: Results, evaluated: int, seconds: float, *, as_json: bool
+def _print_summary(
+    task: Task, results: Results, evaluated: int, seconds: float, *, as_json: bool
 ) -> None:
-    summary, place = results.summary(), wanted.place
+    summary, place = results.summary(), task.place
     speed = evaluated / seconds if evaluated else None
     if as_json:
-        found: dict[str, Any] = {
-            "file": str(wanted.source.path),
-            "loss": repr(wanted.loss),
+        report: dict[str, Any] = {
+            "file": str(task.source.path),
+            "loss": repr(task.loss),
             "backend": place.library,
             "version": place.version,
             "device": place.device,
-            "dtype": wanted.dtype,
+            "dtype": task.dtype,
             "samples": results.samples,
             "mean": summary.mean if math.isfinite(summary.mean) else None,
             "nan": summary.nan,
@@ -104,17 +105,17 @@ def _print(
             "seconds": seconds,
             "samples_per_second": speed,
         }
-        print(json.dumps(found, indent=2))
+        print(json.dumps(report, indent=2))
         return
-    loss = short(wanted.loss)
-    print(f"{printable(str(wanted.source.path))}: {loss} by {place}, {wanted.dtype}\n")
+    loss = short_repr(task.loss)
+    print(f"{printable(str(task.source.path))}: {loss} by {place}, {task.dtype}\n")
     print(f"samples     {results.samples}")
-    left_out = " of the others" if summary.nan or summary.infinite else ""
-    print(f"mean loss   {summary.mean:.8g}{left_out}")
+    suffix = " of the others" if summary.nan or summary.infinite else ""
+    print(f"mean loss   {summary.mean:.8g}{suffix}")
     print(f"not finite  {summary.nan} NaN, {summary.infinite} infinite")
     print(f"written to  {printable(str(results.path))}")
-    print(f"speed       {f'{_number(speed)} samples/s' if speed else 'all were done before'}")
+    print(f"speed       {f'{_format_speed(speed)} samples/s' if speed else 'all were done before'}")
 
 
-def _number(speed: float) -> str:
+def _format_speed(speed: float) -> str:
     return f"{speed:.3g}" if speed < 1000 else f"{speed:.0f}"

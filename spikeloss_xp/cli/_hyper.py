@@ -1,4 +1,4 @@
-"""A loss, by its name and its hyper-parameters as they are typed."""
+"""Build a loss from its name and from options given as text."""
 
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -11,29 +11,29 @@ CLASSES = (SpikeTime, SpikeRate, SpikeMax, SpikeMoid, SparsityEnforcer)
 LOSSES = tuple(loss.__name__ for loss in CLASSES)
 
 
-def made(name: str, options: Sequence[str]) -> Any:
-    """Return the loss of this name, with options given as ``key=value``."""
-    loss: Any = CLASSES[LOSSES.index(name)]
-    known = {field.name: field for field in fields(loss) if field.init}
+def build_loss(name: str, options: Sequence[str]) -> Any:
+    """Return the loss called `name`, built with options of the form ``key=value``."""
+    loss_class: Any = CLASSES[LOSSES.index(name)]
+    accepted = {field.name: field for field in fields(loss_class) if field.init}
     given: dict[str, Any] = {}
     for option in options:
         key, equals, value = option.partition("=")
-        if not equals or key not in known:
+        if not equals or key not in accepted:
             raise UsageError(
-                f"--option {option!r} is not a key=value of {name}, which has {', '.join(known)}"
+                f"--option {option!r} is not a key=value of {name}, which has {', '.join(accepted)}"
             )
         if key in given:
             raise UsageError(f"--option {key} is given twice")
-        given[key] = _value(value)
-    lacking = [
+        given[key] = _parse_value(value)
+    missing = [
         f"--option {key}=..."
-        for key, field in known.items()
+        for key, field in accepted.items()
         if field.default is MISSING and key not in given
     ]
-    if lacking:
-        raise UsageError(f"{name} needs {' and '.join(lacking)}")
+    if missing:
+        raise UsageError(f"{name} needs {' and '.join(missing)}")
     try:
-        return loss(**given)
+        return loss_class(**given)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}") from None
     except MemoryError:
@@ -42,16 +42,16 @@ def made(name: str, options: Sequence[str]) -> Any:
         ) from None
 
 
-def short(loss: Any) -> str:
-    """Return how a loss is made, less the options that are as they always are."""
+def short_repr(loss: Any) -> str:
+    """Return the repr of a loss without the options that have their default value."""
     options = {field.name: getattr(loss, field.name) for field in fields(loss) if field.repr}
-    default = {field.name: field.default for field in fields(loss)}
-    said = (f"{key}={value!r}" for key, value in options.items() if value != default[key])
-    return f"{type(loss).__name__}({', '.join(said)})"
+    defaults = {field.name: field.default for field in fields(loss)}
+    shown = (f"{key}={value!r}" for key, value in options.items() if value != defaults[key])
+    return f"{type(loss).__name__}({', '.join(shown)})"
 
 
-def _value(text: str) -> int | float | str | tuple[float, ...]:
-    """Return an integer, a number, several numbers, or else a string."""
+def _parse_value(text: str) -> int | float | str | tuple[float, ...]:
+    """Return text as an int, a float or a tuple of floats if it parses as one, else as it is."""
     for kind in (int, float):
         try:
             return kind(text)

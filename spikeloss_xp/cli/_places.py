@@ -1,4 +1,4 @@
-"""Where to evaluate, by what was asked for."""
+"""Select the backends and devices that the command-line options name."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from spikeloss_xp.backends._available import describe
 from spikeloss_xp.cli._recording import UsageError
 
 
-def chosen(
+def select_places(
     backends: Sequence[str] | None, device: str | None, dtype: str
 ) -> tuple[list[Place], dict[str, str]]:
-    """Return where to evaluate, and why other array libraries are not used.
+    """Return the selected places, and why each of the other array libraries is not used.
 
-    A library that was asked for by name must be usable.
+    Every library in `backends` must be usable. If `backends` is None, any usable library will do.
     """
     infos = available() if backends is None else {name: describe(name) for name in backends}
     found: list[Place] = []

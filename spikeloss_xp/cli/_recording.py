@@ -1,4 +1,4 @@
-"""Spikes and their targets, from a file of the user's or from the one that is shipped."""
+"""Read spikes and targets from an .npz file, or from the recording shipped with the library."""
 
 import contextlib
 import math
@@ -15,21 +15,21 @@ from typing import Any, cast
 import numpy as np
 
 SHIPPED = "grasshopper auditory receptor"
-COPIES = 5  # of `input` in float64 are held at once even for the loss that needs the fewest
+COPIES = 5  # copies of `input` in float64 that the least demanding loss holds at once
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the message is for whoever asked."""
+    """An error in the arguments or files; the message is printed for the user."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Spikes, and what can be a target for them.
+    """Spikes and the targets that a file provides for them.
 
     Attributes
     ----------
     name : str
-        Where they come from.
+        The path of the file, or a description of the shipped recording.
     input : numpy.ndarray
         Spikes, ``[batch, *space, time]``.
     trains : numpy.ndarray or None
@@ -48,48 +48,48 @@ class Recording:
 
 
 def load(path: str | None) -> Recording:
-    """Read a recording from an .npz file, or the shipped one, and check it."""
+    """Return the validated recording in an .npz file, or the shipped one if `path` is None."""
     if path is None:
         shipped = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
         with resources.as_file(shipped) as file:
-            return recording(SHIPPED, arrays(file))
-    return recording(path, arrays(Path(path)))
+            return make_recording(SHIPPED, read_arrays(file))
+    return make_recording(path, read_arrays(Path(path)))
 
 
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays `input`, `target` and `label` of an .npz file, those that are there."""
-    with reading(path), archive_at(path) as (archive, held):
-        wanted: list[str] = [name for name in ("input", "target", "label") if name in held]
-        if "input" not in wanted or len(wanted) == 1:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return `input`, and `target` and `label` where present, from an .npz file."""
+    with file_errors(path), open_archive(path) as (archive, members):
+        names: list[str] = [name for name in ("input", "target", "label") if name in members]
+        if "input" not in names or len(names) == 1:
             raise UsageError(
                 "it must hold an array `input`, and `target` or `label`; it holds "
-                f"{', '.join(map(repr, held)) or 'nothing'}"
+                f"{', '.join(map(repr, members)) or 'nothing'}"
             )
-        return {name: _array(archive, held[name], f"`{name}`") for name in wanted}
+        return {name: _read_array(archive, members[name], f"`{name}`") for name in names}
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Answer all that can be wrong with a file in one line that begins with its path."""
+def file_errors(path: Path) -> Iterator[None]:
+    """Turn every exception into a `UsageError` of one line that begins with the path."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     except UsageError as error:
-        raise UsageError(f"{path}: {shortened(error)}") from None
-    except Exception as error:  # neither zipfile nor NumPy says what they raise on a damaged file
-        reason = shortened(error) or type(error).__name__
+        raise UsageError(f"{path}: {one_line(error)}") from None
+    except Exception as error:  # zipfile and NumPy document no complete list of them
+        reason = one_line(error) or type(error).__name__
         raise UsageError(f"{path}: cannot be read: {reason}") from None
 
 
-def shortened(error: Exception) -> str:
-    """Return the message of an exception in one line, and not a long one."""
+def one_line(error: Exception) -> str:
+    """Return the message of an exception as one line of at most 300 characters."""
     return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
 @contextlib.contextmanager
-def archive_at(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """Open an .npz file, and give what it holds by the names of the arrays."""
-    if not path.is_file():  # a pipe would be waited for
+def open_archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Open an .npz file, and yield the archive and its members by array name."""
+    if not path.is_file():  # opening a named pipe would block
         raise UsageError("not a file" if path.exists() else "no such file")
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
@@ -98,70 +98,73 @@ def archive_at(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.
             yield archive, {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
 
 
-def member_stream(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str
+def open_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, subject: str
 ) -> zipfile.ZipExtFile:
-    """Open a member of an .npz file to read it from its beginning."""
+    """Open a member of an .npz file for reading. `subject` names it in error messages."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # A few bytes of the others can come out as gigabytes, in one piece.
-        raise UsageError(f"{what} is not compressed as numpy.savez_compressed does it")
+        # bzip2 and LZMA can expand a few bytes to gigabytes in a single read.
+        raise UsageError(f"{subject} is not compressed as numpy.savez_compressed does it")
     return cast(zipfile.ZipExtFile, archive.open(member))
 
 
-def read_header(stream: Any, what: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, order and dtype that an .npy stream of this size begins with, checked."""
-    if np.lib.format.read_magic(stream) != (1, 0):  # later ones are for named fields
-        raise UsageError(f"{what} is not an array of real numbers as numpy.savez writes it")
-    shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
-    check_dtype(what, dtype)
-    needed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if needed != held:
+def read_header(stream: Any, subject: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return the shape, the Fortran-order flag and the dtype in the header of an .npy stream.
+
+    Raise a `UsageError` unless the header implies a stream of `size` bytes.
+    """
+    if np.lib.format.read_magic(stream) != (1, 0):  # later versions serve structured dtypes
+        raise UsageError(f"{subject} is not an array of real numbers as numpy.savez writes it")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    check_dtype(subject, dtype)
+    needed, present = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if needed != present:
         raise UsageError(
-            f"{what} is damaged: {dtype} of shape {shape} takes {needed} bytes, and there are "
-            f"{held}"
+            f"{subject} is damaged: {dtype} of shape {shape} takes {needed} bytes, and there are "
+            f"{present}"
         )
-    return shape, by_column, dtype
+    return shape, fortran_order, dtype
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
-    """Read an array, after making sure that it is there and can be held."""
-    with member_stream(archive, member, what) as stream:
-        shape, _, dtype = read_header(stream, what, member.file_size)
-    check_memory(f"{what} of shape {shape} is too large", math.prod(shape))
-    with member_stream(archive, member, what) as stream:
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, subject: str) -> np.ndarray:
+    """Return a finite array from an archive, once its header shows that it fits in memory."""
+    with open_member(archive, member, subject) as stream:
+        shape, _, dtype = read_header(stream, subject, member.file_size)
+    check_memory(f"{subject} of shape {shape} is too large", math.prod(shape))
+    with open_member(archive, member, subject) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
     if not np.isfinite(array).all():
-        raise UsageError(f"{what} holds NaN or infinity")
-    return array.astype(dtype.newbyteorder("="), copy=False)  # some libraries take no other
+        raise UsageError(f"{subject} holds NaN or infinity")
+    return array.astype(dtype.newbyteorder("="), copy=False)  # some libraries take no other order
 
 
-def check_dtype(what: str, dtype: np.dtype) -> None:
-    """Make sure that an array holds numbers that the losses take."""
+def check_dtype(subject: str, dtype: np.dtype) -> None:
+    """Raise a `UsageError` unless a dtype is real or bool and has at most 64 bits."""
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise UsageError(f"{what} is not an array of real numbers of up to 64 bits, but {dtype}")
+        raise UsageError(f"{subject} is not an array of real numbers of up to 64 bits, but {dtype}")
 
 
-def check_memory(what: str, entries: int) -> None:
-    """Make sure that a loss of so many entries can be evaluated here."""
-    needed, there_is = COPIES * 8 * entries, _memory()
-    if needed > there_is:
+def check_memory(subject: str, entries: int) -> None:
+    """Raise a `UsageError` if evaluating a loss of `entries` entries exceeds the memory."""
+    needed, total = COPIES * 8 * entries, _memory()
+    if needed > total:
         raise UsageError(
-            f"{what}: to evaluate a loss takes {needed / 2**30:.1f} GiB, and this machine has "
-            f"{there_is / 2**30:.1f} GiB"
+            f"{subject}: to evaluate a loss takes {needed / 2**30:.1f} GiB, and this machine has "
+            f"{total / 2**30:.1f} GiB"
         )
 
 
 def _memory() -> float:
-    """Return how many bytes of memory the machine has, or infinity if it does not say."""
+    """Return the physical memory in bytes, or infinity if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):
-        return math.inf  # as on Windows, which promises no more memory than it has
+        return math.inf  # Windows, which does not overcommit: allocation fails first
 
 
-def recording(name: str, found: dict[str, np.ndarray]) -> Recording:
-    """Tell by shape and dtype which targets the arrays can be."""
-    spikes = found["input"]
+def make_recording(name: str, arrays: dict[str, np.ndarray]) -> Recording:
+    """Return a recording, with the targets recognized by their shape and dtype."""
+    spikes = arrays["input"]
     if spikes.ndim < 3 or 0 in spikes.shape:
         raise UsageError(
             f"{name}: `input` must have the axes [batch, class or *space, time], and elements; "
@@ -171,16 +174,16 @@ def recording(name: str, found: dict[str, np.ndarray]) -> Recording:
     classes = math.prod(spikes.shape[1:-1])
     targets: dict[str, np.ndarray] = {}
     for key in ("target", "label"):
-        if key not in found:
+        if key not in arrays:
             continue
-        array = found[key]
-        indices = array.dtype.kind in "iu"
+        array = arrays[key]
+        is_integer = array.dtype.kind in "iu"
         if key == "target" and array.shape == spikes.shape:
             targets["trains"] = array
-        elif indices and array.shape in ((batch,), (batch, steps)):
+        elif is_integer and array.shape in ((batch,), (batch, steps)):
             _check_range(f"{name}: `{key}` must hold classes", array, classes - 1)
             targets["classes"] = array
-        elif not indices and array.shape in ((batch, classes), (batch, classes, steps)):
+        elif not is_integer and array.shape in ((batch, classes), (batch, classes, steps)):
             _check_range(f"{name}: `{key}` must hold multi-hot labels", array, 1)
             targets["multi_hot"] = array
         else:
@@ -196,8 +199,8 @@ def recording(name: str, found: dict[str, np.ndarray]) -> Recording:
     return Recording(name, spikes, **targets)
 
 
-def _check_range(what: str, array: np.ndarray, highest: int) -> None:
+def _check_range(requirement: str, array: np.ndarray, highest: int) -> None:
     if array.min() < 0 or array.max() > highest:
         raise UsageError(
-            f"{what} between 0 and {highest}; got values from {array.min()} to {array.max()}"
+            f"{requirement} between 0 and {highest}; got values from {array.min()} to {array.max()}"
         )

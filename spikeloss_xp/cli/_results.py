@@ -1,10 +1,10 @@
-"""Losses on disk, one for each sample, and a record of how many are done.
+"""Losses on disk, one for each sample, and a record of how many samples are done.
 
-The losses are an .npy file, of its full size from the start and NaN where nothing is done. They
-are written, not mapped: a disk that is full is then an error, and not the end of the process. The
-record is a JSON file beside it, replaced as a whole, after the losses that it counts are on the
-disk. Whatever stops the process, what the record says is true. A file that has no record was not
-written here, and is never written over.
+The losses are in an .npy file. It has its full size from the start, and holds NaN for samples that
+are not done. It is written without a memory map, so that a full disk raises an error and does not
+kill the process. The record is a JSON file beside it. It is replaced atomically, after the losses
+that it counts are on the disk, so it is true however the process ends. A file without a record was
+not written by this command, and is never overwritten.
 """
 
 import contextlib
@@ -26,13 +26,14 @@ from spikeloss_xp.cli._recording import UsageError
 
 COMMAND = "spikeloss-xp evaluate"
 DTYPE = np.dtype("<f8")
-SECONDS = 1.0  # from one record to the next, because each waits for the disk
-PIECE = 1 << 16  # losses that are read or filled in at a time
+SECONDS = 1.0  # the least time between two records, because writing one waits for the disk
+BLOCK_LOSSES = 1 << 16  # the number of losses that are read or written at a time
+LARGEST_RECORD = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How many losses are NaN and infinite, and the mean of the others; NaN if there are none."""
+    """The mean of the finite losses, NaN if there are none, and how many are NaN or infinite."""
 
     mean: float
     nan: int
@@ -40,20 +41,23 @@ class Summary:
 
 
 class Results:
-    """The losses of so many samples, in a file that may hold the first of them already.
+    """The losses of `samples` samples, in a file that may already hold the first of them.
 
-    `about` is what they depend on. If the record there says something else, or cannot be a record,
-    that is a `UsageError`, unless it is to `restart`.
+    `settings` holds everything that the losses depend on. If the record beside the file has other
+    settings or is damaged, the constructor raises a `UsageError`. With `restart`, it only requires
+    that this command wrote the record, and starts from the first sample.
     """
 
-    def __init__(self, path: Path, samples: int, about: dict[str, Any], *, restart: bool) -> None:
+    def __init__(
+        self, path: Path, samples: int, settings: dict[str, Any], *, restart: bool
+    ) -> None:
         self.path, self.samples = path, samples
-        self._about = {"command": COMMAND, **about, "samples": samples}
+        self._settings = {"command": COMMAND, **settings, "samples": samples}
         self._record = path.with_name(f"{path.name}.json")
         self._file: IO[bytes] | None = None
         self._recorded = time.monotonic()
-        with _writing(path):
-            self.done = self._found(restart=restart)
+        with _os_errors(path):
+            self.done = self._count_done(restart=restart)
 
     def __enter__(self) -> Self:
         return self
@@ -65,14 +69,14 @@ class Results:
         traceback: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            with _writing(self.path), self._file:
+            with _os_errors(self.path), self._file:
                 self._write_record()
 
     def write(self, losses: np.ndarray) -> None:
-        """Add the losses of the next samples."""
-        with _writing(self.path):
+        """Append the losses of the next samples to those that are done."""
+        with _os_errors(self.path):
             if self._file is None:
-                self._file = self._opened()
+                self._file = self._open_file()
             self._file.seek(_offset(self.samples) + DTYPE.itemsize * self.done)
             self._file.write(losses.astype(DTYPE).tobytes())
             self.done += len(losses)
@@ -80,21 +84,21 @@ class Results:
                 self._write_record()
 
     def summary(self) -> Summary:
-        """Read what is done, a piece at a time, and sum it up."""
+        """Return the summary of all losses, read from the file in blocks."""
         sums, finite, nan = [], 0, 0
-        with _writing(self.path), self.path.open("rb") as file:
+        with _os_errors(self.path), self.path.open("rb") as file:
             file.seek(_offset(self.samples))
-            while (piece := np.fromfile(file, DTYPE, PIECE)).size:
-                kept = piece[np.isfinite(piece)]
+            while (block := np.fromfile(file, DTYPE, BLOCK_LOSSES)).size:
+                finite_losses = block[np.isfinite(block)]
                 with np.errstate(over="ignore"):
-                    sums.append(float(kept.sum()))
-                finite += kept.size
-                nan += int(np.isnan(piece).sum())
+                    sums.append(float(finite_losses.sum()))
+                finite += finite_losses.size
+                nan += int(np.isnan(block).sum())
         mean = sum(sums) / finite if finite else math.nan
         return Summary(mean, nan, self.samples - finite - nan)
 
-    def _found(self, *, restart: bool) -> int:
-        """Return how many samples are done, by the record."""
+    def _count_done(self, *, restart: bool) -> int:
+        """Return how many samples are done according to the record, after checking both files."""
         if not self.path.parent.is_dir():
             raise UsageError(f"{self.path}: there is no folder {self.path.parent}")
         if not self._record.exists():
@@ -104,25 +108,25 @@ class Results:
                     "this command wrote it: move it away, or name another --output"
                 )
             return 0
-        record = _loaded(self._record)
+        record = _load_record(self._record)
         if restart:
             return 0
         done = record.pop("done", None)
-        if record != self._about:
+        if record != self._settings:
             raise UsageError(
-                f"{self.path} was begun otherwise: {_differences(record, self._about)}. Name "
+                f"{self.path} was begun otherwise: {_differences(record, self._settings)}. Name "
                 "another --output, or --restart"
             )
         if type(done) is not int or not 0 <= done <= self.samples:
             raise UsageError(f"{self._record} is damaged: it says that {done} are done. --restart")
-        if done and not self._is_whole():
+        if done and not self._has_expected_layout():
             raise UsageError(
                 f"{self.path} is not the file of {self.samples} losses that its record is of. "
                 "--restart"
             )
         return done
 
-    def _is_whole(self) -> bool:
+    def _has_expected_layout(self) -> bool:
         try:
             with self.path.open("rb") as file:
                 header = file.read(_offset(self.samples))
@@ -131,9 +135,9 @@ class Results:
         size = _offset(self.samples) + DTYPE.itemsize * self.samples
         return header == _header(self.samples) and self.path.stat().st_size == size
 
-    def _opened(self) -> IO[bytes]:
+    def _open_file(self) -> IO[bytes]:
         if not self.done:
-            self._write_record()  # first, so that a file of losses always has one
+            self._write_record()  # before the file, so that a file of losses always has a record
             needed = DTYPE.itemsize * self.samples
             if needed > (free := shutil.disk_usage(self.path.parent).free):
                 raise UsageError(
@@ -144,21 +148,22 @@ class Results:
 
     def _write_nan(self, file: IO[bytes]) -> None:
         file.write(_header(self.samples))
-        for start in range(0, self.samples, PIECE):
-            count = min(PIECE, self.samples - start)
+        for start in range(0, self.samples, BLOCK_LOSSES):
+            count = min(BLOCK_LOSSES, self.samples - start)
             file.write(np.full(count, math.nan, DTYPE).tobytes())
 
     def _write_record(self) -> None:
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
-        record = json.dumps({**self._about, "done": self.done}, indent=2) + "\n"
+        record = json.dumps({**self._settings, "done": self.done}, indent=2) + "\n"
         _replace(self._record, lambda file: file.write(record.encode("ascii")))
         self._recorded = time.monotonic()
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _os_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` into a `UsageError` that begins with the path."""
     try:
         yield
     except OSError as error:
@@ -166,10 +171,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _header(samples: int) -> bytes:
-    """Return what an .npy file of this many losses begins with."""
+    """Return the header of an .npy file of this many losses."""
     stream = io.BytesIO()
-    about = {"descr": DTYPE.str, "fortran_order": False, "shape": (samples,)}
-    np.lib.format.write_array_header_1_0(stream, about)
+    fields = {"descr": DTYPE.str, "fortran_order": False, "shape": (samples,)}
+    np.lib.format.write_array_header_1_0(stream, fields)
     return stream.getvalue()
 
 
@@ -178,23 +183,23 @@ def _offset(samples: int) -> int:
 
 
 def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file so that at any time there is the old one, or the new one as a whole."""
-    part = path.with_name(f"{path.name}.part")
+    """Write a file atomically: readers find the complete old file or the complete new one."""
+    partial = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
+        with partial.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        partial.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
-def _loaded(path: Path) -> dict[str, Any]:
-    """Return a record, after making sure that it is one."""
+def _load_record(path: Path) -> dict[str, Any]:
+    """Return the record in a file. Raise a `UsageError` if this command did not write it."""
     try:
         with path.open("rb") as file:
-            record = json.loads(file.read(PIECE))
+            record = json.loads(file.read(LARGEST_RECORD))
         if record["command"] == COMMAND:
             return dict(record)
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -202,10 +207,10 @@ def _loaded(path: Path) -> dict[str, Any]:
     raise UsageError(f"{path} is not a record of this command: move it, or name another --output")
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    found = [
-        f"{key} {there.get(key)} there and {value} here"
-        for key, value in here.items()
-        if there.get(key) != value
+def _differences(recorded: dict[str, Any], current: dict[str, Any]) -> str:
+    changes = [
+        f"{key} {recorded.get(key)} there and {value} here"
+        for key, value in current.items()
+        if recorded.get(key) != value
     ]
-    return "; ".join(found) or f"it knows of {', '.join(there.keys() - here.keys())}"
+    return "; ".join(changes) or f"it knows of {', '.join(recorded.keys() - current.keys())}"

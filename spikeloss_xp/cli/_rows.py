@@ -1,4 +1,4 @@
-"""Arrays that are read some samples at a time, of which the first axis is the batch."""
+"""Arrays on disk that are read in batches of samples. Their first axis is the batch."""
 
 import io
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 from spikeloss_xp.cli._recording import UsageError, read_header
 
-PIECE = 1 << 20  # bytes that are read in one go
+BLOCK_BYTES = 1 << 20  # the most bytes that one call reads
 
 
 class Rows(Protocol):
@@ -19,9 +19,9 @@ class Rows(Protocol):
     Attributes
     ----------
     shape, dtype
-        What they are of an array in memory.
+        As for a NumPy array.
     chunk : tuple of int
-        The shape of what is read at once, however little of it is asked for.
+        The shape of the smallest block that can be read.
     """
 
     shape: tuple[int, ...]
@@ -29,52 +29,55 @@ class Rows(Protocol):
     chunk: tuple[int, ...]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Return the samples from `start` to before `stop`; nothing that lies behind the last."""
+        """Return the samples in the half-open range from `start` to `stop`.
+
+        Calls must read increasing ranges: `start` is never less than the previous `stop`.
+        """
 
 
 class NpyRows:
-    """An array in an .npy file, or in a member of an .npz file: read, in one direction.
+    """An array in an .npy file or in a member of an .npz file, read sequentially.
 
-    Not by a memory map. That takes addresses for all of a file, and ends the process if the file
-    is cut short meanwhile; and in an archive nobody would look at the checksum.
+    A memory map is not used. It would need address space for the whole file, a file truncated
+    during the run would kill the process, and the checksum of an archive would not be checked.
     """
 
     def __init__(self, stream: io.BufferedIOBase, name: str, size: int) -> None:
-        self._stream, self._what = stream, f"`{name}`"
-        self.shape, by_column, self.dtype = read_header(stream, self._what, size)
+        self._stream, self._subject = stream, f"`{name}`"
+        self.shape, fortran_order, self.dtype = read_header(stream, self._subject, size)
         if min(self.shape, default=0) < 0:
-            raise UsageError(f"{self._what} is damaged: it says that its shape is {self.shape}")
-        if by_column and len(self.shape) > 1:
+            raise UsageError(f"{self._subject} is damaged: it says that its shape is {self.shape}")
+        if fortran_order and len(self.shape) > 1:
             raise UsageError(
-                f"{self._what} is in Fortran order, in which a sample lies all over the file; save "
-                "what numpy.ascontiguousarray makes of it"
+                f"{self._subject} is in Fortran order, in which a sample lies all over the file; "
+                "save what numpy.ascontiguousarray makes of it"
             )
         self.chunk = (1, *self.shape[1:])
-        self._row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self._sample_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         self._next = 0
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Return the samples from `start` to before `stop`."""
-        self._skip((start - self._next) * self._row)
-        values = np.empty((stop - start) * self._row, np.uint8)
-        for at in range(0, values.size, PIECE):
-            self._fill(values.data[at : at + PIECE])
+        """Return the samples in the half-open range from `start` to `stop`."""
+        self._skip((start - self._next) * self._sample_bytes)
+        values = np.empty((stop - start) * self._sample_bytes, np.uint8)
+        for offset in range(0, values.size, BLOCK_BYTES):
+            self._read_into(values.data[offset : offset + BLOCK_BYTES])
         self._next = stop
         return values.view(self.dtype).reshape(stop - start, *self.shape[1:])
 
-    def _fill(self, piece: memoryview) -> None:
-        while len(piece):
-            count = self._stream.readinto(piece)
+    def _read_into(self, block: memoryview) -> None:
+        while len(block):
+            count = self._stream.readinto(block)
             if not count:
-                raise UsageError(f"{self._what} ends before its last sample")
-            piece = piece[count:]
+                raise UsageError(f"{self._subject} ends before its last sample")
+            block = block[count:]
 
     def _skip(self, count: int) -> None:
         if not isinstance(self._stream, zipfile.ZipExtFile):
             self._stream.seek(count, os.SEEK_CUR)
             return
-        while count > 0:  # by reading, which the checksum at the end goes by
-            skipped = len(self._stream.read(min(count, PIECE)))
+        while count > 0:  # read, do not seek: the checksum covers the bytes that are read
+            skipped = len(self._stream.read(min(count, BLOCK_BYTES)))
             if not skipped:
-                raise UsageError(f"{self._what} ends before its last sample")
+                raise UsageError(f"{self._subject} ends before its last sample")
             count -= skipped

@@ -1,4 +1,4 @@
-"""Tables of text, and the same as JSON."""
+"""Comparison results as a text table or as JSON."""
 
 import json
 import math
@@ -19,16 +19,16 @@ HEADINGS = (
     "grad diff",
     "time",
 )
-TEXT_COLUMNS = 4  # from the left; numbers follow
-RED, PLAIN = "\033[31m", "\033[0m"
+TEXT_COLUMNS = 4  # the leftmost columns hold text, and the others numbers
+RED, RESET = "\033[31m", "\033[0m"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one loss gave in one place.
+    """The result of one loss on one backend and device.
 
-    The differences are from NumPy in float64, relative to the largest entry there. `problem` says
-    what is wrong with the row, and is None if it agrees.
+    Differences are relative to the largest entry of the reference, which is NumPy in float64.
+    `problem` describes the disagreement or failure, and is None if the result agrees.
     """
 
     loss: str
@@ -42,8 +42,8 @@ class Row:
 
 
 def table(rows: Sequence[Row], *, colour: bool) -> str:
-    """Lay out rows as text, the name of a loss on the first of its rows only."""
-    cells = [HEADINGS, *(_cells(row, rows[i - 1] if i else None) for i, row in enumerate(rows))]
+    """Return rows as an aligned text table. Consecutive rows of a loss show its name once."""
+    cells = [HEADINGS, *(_row_cells(row, rows[i - 1] if i else None) for i, row in enumerate(rows))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for i, line in enumerate(cells):
@@ -54,18 +54,18 @@ def table(rows: Sequence[Row], *, colour: bool) -> str:
         text = "  ".join(padded).rstrip()
         if i and rows[i - 1].problem is not None:
             text += "  DISAGREES: " + str(rows[i - 1].problem)
-            text = f"{RED}{text}{PLAIN}" if colour else text
+            text = f"{RED}{text}{RESET}" if colour else text
         lines.append(text)
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
 
-def _cells(row: Row, above: Row | None) -> tuple[str, ...]:
-    def number(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
+def _row_cells(row: Row, previous: Row | None) -> tuple[str, ...]:
+    def number(value: float | None, format_spec: str) -> str:
+        return "" if value is None else format(value, format_spec)
 
     return (
-        "" if above is not None and above.loss == row.loss else row.loss,
+        "" if previous is not None and previous.loss == row.loss else row.loss,
         row.place.library,
         row.place.version,
         row.place.device,
@@ -73,33 +73,33 @@ def _cells(row: Row, above: Row | None) -> tuple[str, ...]:
         number(row.gradient_norm, ".5g"),
         number(row.value_difference, ".1e"),
         number(row.gradient_difference, ".1e"),
-        "" if row.seconds is None else _duration(row.seconds),
+        "" if row.seconds is None else _format_duration(row.seconds),
     )
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def as_json(rows: Sequence[Row], **about: Any) -> str:
-    """Return rows, and what there is to say about them, as JSON; what is not finite as null."""
+def as_json(rows: Sequence[Row], **metadata: Any) -> str:
+    """Return `metadata` and the rows as a JSON object. NaN and infinite results become null."""
 
-    def plain(value: Any) -> Any:
+    def finite_or_none(value: Any) -> Any:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    listed = [
+    records = [
         {
             "loss": row.loss,
             "backend": row.place.library,
             "version": row.place.version,
             "device": row.place.device,
-            "value": plain(row.value),
-            "gradient_norm": plain(row.gradient_norm),
-            "value_difference": plain(row.value_difference),
-            "gradient_difference": plain(row.gradient_difference),
+            "value": finite_or_none(row.value),
+            "gradient_norm": finite_or_none(row.gradient_norm),
+            "value_difference": finite_or_none(row.value_difference),
+            "gradient_difference": finite_or_none(row.gradient_difference),
             "seconds": row.seconds,
             "problem": row.problem,
         }
         for row in rows
     ]
-    return json.dumps({**about, "rows": listed}, indent=2)
+    return json.dumps({**metadata, "rows": records}, indent=2)

@@ -1,4 +1,4 @@
-"""What is to be evaluated: a loss of the spikes and the target of a file, in one place."""
+"""Evaluate a loss for each sample of a file on one backend and device."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,17 +8,20 @@ import numpy as np
 
 from spikeloss_xp._consistency import Place
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.cli._recording import UsageError, check_memory, reading, shortened
+from spikeloss_xp.cli._recording import UsageError, check_memory, file_errors, one_line
 from spikeloss_xp.cli._rows import Rows
 from spikeloss_xp.cli._source import Source
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMoid, SpikeTime
 
-ENTRIES = 1 << 22  # of `input` that are evaluated at a time, unless it is said how many samples
+ENTRIES = 1 << 22  # the entries of `input` in a batch, unless a batch size is given
 
 
 @dataclass(frozen=True)
 class Task:
-    """A loss, made by `task`, which checks what can be checked before anything is read."""
+    """A loss and the arrays it reads.
+
+    `make_task` creates it, after the checks that need no array data.
+    """
 
     source: Source
     loss: Any
@@ -30,72 +33,88 @@ class Task:
 
     @property
     def samples(self) -> int:
-        """How many losses there will be."""
+        """The number of samples, and so of losses."""
         return self.spikes.shape[0]
 
-    def batch(self, wanted: int | None) -> int:
-        """Return how many samples to evaluate at a time, after making sure that it can be done."""
+    def batch_size(self, requested: int | None) -> int:
+        """Return the batch size. Raise a `UsageError` if such a batch exceeds the memory.
+
+        By default, a batch has some `ENTRIES` entries and consists of complete chunks.
+        """
         entries, chunk = math.prod(self.spikes.shape[1:]), self.spikes.chunk[0]
-        together = max(ENTRIES // entries, 1)
-        number = wanted or (together - together % chunk if together >= chunk else chunk)
-        number = min(number, self.samples)
-        used = [rows for rows in (self.spikes, self.target, self.lengths) if rows is not None]
-        largest = max(number * entries, *(math.prod(rows.chunk) for rows in used), 0)
-        what = f"{self.source.path}: `input` of shape {self.spikes.shape}, {number} samples at once"
-        check_memory(f"{what}, is too large", largest)
-        return number
+        limit = max(ENTRIES // entries, 1)
+        size = requested or (limit - limit % chunk if limit >= chunk else chunk)
+        size = min(size, self.samples)
+        arrays = [rows for rows in (self.spikes, self.target, self.lengths) if rows is not None]
+        largest = max(size * entries, *(math.prod(rows.chunk) for rows in arrays), 0)
+        subject = (
+            f"{self.source.path}: `input` of shape {self.spikes.shape}, {size} samples at once"
+        )
+        check_memory(f"{subject}, is too large", largest)
+        return size
 
     def losses(self, start: int, stop: int) -> np.ndarray:
-        """Read the samples from `start` to before `stop`, and return their losses in float64."""
-        with reading(self.source.path):
+        """Return the losses in float64 of the samples in the range from `start` to `stop`."""
+        with file_errors(self.source.path):
             spikes, target, lengths = (
-                None if rows is None else _native(rows.read(start, stop))
+                None if rows is None else _to_native_byte_order(rows.read(start, stop))
                 for rows in (self.spikes, self.target, self.lengths)
             )
         name = f"{self.source.path}: {type(self.loss).__name__}"
-        where = f"samples {start} to {stop - 1}"
+        batch = f"samples {start} to {stop - 1}"
         try:
-            return self._evaluated(spikes, target, lengths)
+            return self._sample_losses(spikes, target, lengths)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name} does not take {where}: {shortened(error)}") from None
+            raise UsageError(f"{name} does not take {batch}: {one_line(error)}") from None
         except MemoryError:
             raise UsageError(
-                f"{name}: there is not enough memory for {where} at once: see --batch"
+                f"{name}: there is not enough memory for {batch} at once: see --batch"
             ) from None
-        except Exception as error:  # whatever stops a library is what there is to report
-            reason = f"{type(error).__name__}: {shortened(error)}"
-            raise UsageError(f"{name} of {where} fails on {self.place}: {reason}") from None
+        except Exception as error:  # a library may raise exceptions of any type
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise UsageError(f"{name} of {batch} fails on {self.place}: {reason}") from None
 
-    def _evaluated(self, spikes: Any, target: Any, lengths: Any) -> np.ndarray:
+    def _sample_losses(self, spikes: Any, target: Any, lengths: Any) -> np.ndarray:
+        """Return the loss of each sample of a batch in float64.
+
+        A sum over terms takes one call for the whole batch, with reduction "none". A mean, and
+        `SparsityEnforcer`, which has no such reduction, take one call for each sample.
+        """
         if isinstance(self.loss, SpikeMoid) and target.dtype.kind in "iu":
-            target = _multi_hot(self.loss, spikes.shape, target, lengths)
+            target = _to_multi_hot(self.loss, spikes.shape, target, lengths)
         if isinstance(self.loss, SpikeTime):
-            target = self._narrowed(target)
-        given = [values for values in (self._narrowed(spikes), target) if values is not None]
+            target = self._narrow(target)
+        arguments = [values for values in (self._narrow(spikes), target) if values is not None]
         found = adapter(self.place.library)
 
-        def terms(loss: Any, chosen: slice) -> np.ndarray:
-            spikes, *target = (values[chosen] for values in given)
-            masks = {} if lengths is None else {"lengths": lengths[chosen]}
+        def terms(loss: Any, samples: slice) -> np.ndarray:
+            spikes, *target = (values[samples] for values in arguments)
+            masks = {} if lengths is None else {"lengths": lengths[samples]}
             result = loss(self.place.put(spikes, self.dtype), *target, **masks)
             return found.to_host(result).astype(np.float64)
 
-        with found.scope(self.dtype), np.errstate(all="ignore"):  # what overflows is counted
+        with found.scope(self.dtype), np.errstate(all="ignore"):  # the summary counts overflows
             if isinstance(self.loss, SparsityEnforcer) or self.loss.reduction == "mean":
-                one_by_one = [terms(self.loss, slice(i, i + 1)) for i in range(len(spikes))]
-                return np.stack(one_by_one)
+                losses = [terms(self.loss, slice(i, i + 1)) for i in range(len(spikes))]
+                return np.stack(losses)
             all_terms = terms(replace(self.loss, reduction="none"), slice(None))
             return np.asarray(all_terms.reshape(len(spikes), -1).sum(axis=1))
 
-    def _narrowed(self, values: np.ndarray) -> np.ndarray:
-        """Return values as they are to be, if they are wider: JAX would cut 64 bits down to 32."""
+    def _narrow(self, values: np.ndarray) -> np.ndarray:
+        """Return values, cast to the dtype of the task if theirs is wider.
+
+        JAX would otherwise truncate 64-bit values to 32 bits.
+        """
         dtype = np.dtype(self.dtype)
         with np.errstate(over="ignore"):
             return values.astype(dtype) if values.itemsize > dtype.itemsize else values
 
 
-def task(source: Source, loss: Any, place: Place, dtype: str) -> Task:
-    """Choose the target of a loss, and check that all is of one shape."""
+def make_task(source: Source, loss: Any, place: Place, dtype: str) -> Task:
+    """Return the task of a loss: choose its target, and check options and shapes.
+
+    Raise a `UsageError` if the arrays or options do not fit.
+    """
     spikes, path = source.arrays["input"], source.path
     shape = spikes.shape
     if len(shape) < 2 or 0 in shape:
@@ -128,29 +147,29 @@ def _target(source: Source, loss: Any) -> Rows:
     for name in names:
         if name in source.arrays:
             return source.arrays[name]
-    needed, held = (" or ".join(names), ", ".join(source.arrays))
-    raise UsageError(f"{source.path}: {type(loss).__name__} needs {needed}; it holds {held}")
+    needed, present = (" or ".join(names), ", ".join(source.arrays))
+    raise UsageError(f"{source.path}: {type(loss).__name__} needs {needed}; it holds {present}")
 
 
-def _native(values: np.ndarray) -> np.ndarray:
+def _to_native_byte_order(values: np.ndarray) -> np.ndarray:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _multi_hot(
+def _to_multi_hot(
     loss: SpikeMoid, shape: tuple[int, ...], labels: np.ndarray, lengths: np.ndarray | None
 ) -> np.ndarray:
-    """Return the multi-hot labels that class indices, one a sample or a step, stand for."""
+    """Return class indices, one for each sample or time step, as multi-hot labels."""
     if labels.ndim > 2:
-        return labels  # which the loss will say are none
+        return labels  # the loss rejects them
     neurons = math.prod(shape) // (shape[0] * shape[loss.time_axis])
     classes = loss.num_classes or neurons
-    each = labels.reshape(len(labels), -1)
-    counted = each if lengths is None else each[np.arange(each.shape[1]) < lengths[:, None]]
-    if counted.size and not 0 <= counted.min() <= counted.max() < classes:
+    flat = labels.reshape(len(labels), -1)
+    unmasked = flat if lengths is None else flat[np.arange(flat.shape[1]) < lengths[:, None]]
+    if unmasked.size and not 0 <= unmasked.min() <= unmasked.max() < classes:
         raise ValueError(
-            f"labels must be classes, from 0 to {classes - 1}, got values from {counted.min()} to "
-            f"{counted.max()}"
+            f"labels must be classes, from 0 to {classes - 1}, got values from {unmasked.min()} to "
+            f"{unmasked.max()}"
         )
-    hot = labels[..., None] == np.arange(classes)
-    steps_first = len(shape) > 2 and loss.time_axis in (1, 1 - len(shape))
-    return hot if steps_first else np.moveaxis(hot, -1, 1)
+    one_hot = labels[..., None] == np.arange(classes)
+    time_first = len(shape) > 2 and loss.time_axis in (1, 1 - len(shape))
+    return one_hot if time_first else np.moveaxis(one_hot, -1, 1)

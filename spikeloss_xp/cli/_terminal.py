@@ -1,4 +1,4 @@
-"""What the command shows on a terminal, and how it prints what may not print."""
+"""Terminal output: a status line, and escapes for unprintable characters."""
 
 import contextlib
 import sys
@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 
 
 def printable(text: str) -> str:
-    """Escape what does not print, which names in a file and of files may have in them."""
+    """Return text with escapes for characters that are unprintable or that stdout cannot encode.
+
+    Names of files and arrays may contain such characters.
+    """
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     encoding = sys.stdout.encoding or "utf-8"
     return line.encode(encoding, "backslashreplace").decode(encoding)
@@ -14,7 +17,10 @@ def printable(text: str) -> str:
 
 @contextlib.contextmanager
 def status_line() -> Iterator[Callable[[str], None]]:
-    """Give a function that shows a line in place of the last one; on a terminal only."""
+    """Yield a function that replaces the current line on stderr, and clear that line at the end.
+
+    The function does nothing if stderr is not a terminal.
+    """
     if not sys.stderr.isatty():
         yield lambda text: None
         return

@@ -1,7 +1,7 @@
-"""Bin the grasshopper recordings that nitime ships into `grasshopper.npz`, beside this script.
+"""Bin nitime's grasshopper recordings into `grasshopper.npz` beside this script.
 
-Run as ``python bin_grasshopper.py`` where nitime 0.12 is installed. README.md in this folder says
-what was recorded and by whom.
+Run ``python bin_grasshopper.py`` with nitime 0.12 installed. README.md in this folder describes the
+recordings and names their authors.
 """
 
 import importlib.util
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-SECONDS, STEPS = 10, 1000  # each recording lasts 10 s; a step is 1 ms, shorter than any interval
+SECONDS, STEPS = 10, 1000  # steps of 1 ms are shorter than every interspike interval
 MICROSECONDS = 1e-6
 
 
-def binned(spike_times: np.ndarray) -> np.ndarray:
-    """Return the spikes of one recording, `[second, step]`, each 0 or 1."""
+def bin_spikes(spike_times: np.ndarray) -> np.ndarray:
+    """Return one recording of spike times in microseconds as 0 and 1, `[second, step]`."""
     edges = np.linspace(0, SECONDS, SECONDS * STEPS + 1)
     counts, _ = np.histogram(spike_times * MICROSECONDS, edges)
     if counts.max() > 1 or counts.sum() != len(spike_times):
@@ -23,14 +23,14 @@ def binned(spike_times: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Write the file."""
-    found = importlib.util.find_spec("nitime")
-    if found is None or found.origin is None:
+    """Write `grasshopper.npz`."""
+    spec = importlib.util.find_spec("nitime")
+    if spec is None or spec.origin is None:
         raise SystemExit("needs nitime: pip install nitime")
-    folder = Path(found.origin).parent / "data"
+    folder = Path(spec.origin).parent / "data"
     recordings = [np.loadtxt(folder / f"grasshopper_spike_times{i}.txt") for i in (1, 2)]
 
-    spikes = np.stack([binned(times) for times in recordings], axis=1)
+    spikes = np.stack([bin_spikes(times) for times in recordings], axis=1)
     counts = spikes.sum(axis=-1, dtype=np.int64)
     np.savez_compressed(
         Path(__file__).with_name("grasshopper.npz"),

@@ -1,15 +1,15 @@
-"""PyTorch modules that take the place of `lava.lib.dl.slayer.loss` and `.classifier`.
+"""PyTorch modules that replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`.
 
-Change the import, and keep the script::
+Only the import of a script changes::
 
     import spikeloss_xp.slayer as slayer  # was: import lava.lib.dl.slayer as slayer
 
     error = slayer.loss.SpikeRate(true_rate=0.2, false_rate=0.03)
     prediction = slayer.classifier.Rate.predict(spikes)
 
-Names, arguments, defaults and attributes are those of lava-dl 0.6.0, and so are the values
-(``numerics="lava"``). What raises there, or gives None or NaN gradients, works. This is the one
-part of the library that imports PyTorch.
+Names, arguments, defaults, attributes and values (``numerics="lava"``) equal those of lava-dl
+0.6.0. Calls that raise in lava-dl, or that give None or NaN gradients, work here. Of the public
+modules, only this one imports PyTorch.
 """
 
 from spikeloss_xp.slayer import classifier, loss

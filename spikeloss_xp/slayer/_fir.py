@@ -1,4 +1,4 @@
-"""The causal filter that the modules hold."""
+"""The causal filter of the modules in `loss` and `classifier`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,9 +29,9 @@ class FIR(torch.nn.Module):
         self.register_buffer("filter", torch.tensor(fir_response, dtype=torch.float32))
 
     def forward(self, input: torch.Tensor) -> Any:
-        """Return the filtered input, of the same shape."""
+        """Return the filtered input, in the shape of the input."""
         return causal_filter(input, self.filter)
 
     def extra_repr(self) -> str:
-        """Return the length for the module's representation."""
+        """Return the filter length, for the representation of the module."""
         return f"length={len(self.filter)}"

@@ -1,4 +1,4 @@
-"""Classifiers, as in `lava.lib.dl.slayer.classifier`."""
+"""Classifiers with the interface of `lava.lib.dl.slayer.classifier`."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ __all__ = ["MovingWindow", "Rate"]
 
 
 class Rate(torch.nn.Module):
-    """Classify by the rates over all of time.
+    """Classify by the rates over the whole duration.
 
-    Spikes are ``[batch, *space, time]``, and space is collapsed into one class axis.
+    Spikes have shape ``[batch, *space, time]``; the space axes are flattened to one class axis.
 
     Examples
     --------
@@ -26,53 +26,53 @@ class Rate(torch.nn.Module):
     """
 
     def forward(self, spike: torch.Tensor) -> Any:
-        """Return the prediction."""
+        """Return the predicted class."""
         return Rate.predict(spike)
 
     @staticmethod
     def rate(spike: torch.Tensor) -> Any:
-        """Return the mean over time, ``[batch, *space]``."""
+        """Return the mean over time, of shape ``[batch, *space]``."""
         return classifiers.Rate().rate(spike).reshape(spike.shape[:-1])
 
     @staticmethod
     def confidence(spike: torch.Tensor, mode: str = "probability", eps: float = EPSILON) -> Any:
-        """Return the confidence in each class, ``[batch, class]``.
+        """Return the confidence in each class, of shape ``[batch, class]``.
 
         Parameters
         ----------
         spike : torch.Tensor
             Spikes.
         mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-            The normalised rates, their softmax, or its logarithm.
+            Return the normalised rates, the softmax of the rates, or its logarithm.
         eps : float, default 1e-6
-            Added to the sum of rates.
+            Number added to the sum of rates.
         """
         return classifiers.Rate(mode=mode, eps=eps).confidence(spike)
 
     @staticmethod
     def predict(spike: torch.Tensor) -> Any:
-        """Return the index of the class with the highest rate, ``[batch]``."""
+        """Return the index of the class with the highest rate, of shape ``[batch]``."""
         return classifiers.Rate().predict(spike)
 
 
 class MovingWindow(torch.nn.Module):
-    """Classify at every time step, by the rates in a moving window.
+    """Classify at each time step by the rates in a moving window.
 
     Parameters
     ----------
     time_window : int
         Length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns.
+        Return value of `confidence`: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
-        Added to the sum of rates.
+        Number added to the sum of rates.
 
     Attributes
     ----------
     filter : FIR
         The moving average.
     mode, eps
-        As given.
+        The constructor arguments.
 
     Examples
     --------
@@ -95,24 +95,24 @@ class MovingWindow(torch.nn.Module):
         return len(self.filter.filter)
 
     def forward(self, spike: torch.Tensor) -> Any:
-        """Return the prediction."""
+        """Return the predicted class."""
         return self.predict(spike)
 
     def rate(self, spike: torch.Tensor) -> Any:
-        """Return the rate at each step, in the shape of the spikes."""
+        """Return the rate at each time step, in the shape of the spikes."""
         return moving_average(spike, self.time_window)
 
     def confidence(self, spike: torch.Tensor, mode: str | None = None) -> Any:
-        """Return the confidence in each class at each step, ``[batch, class, time]``."""
+        """Return the confidence per class and time step, of shape ``[batch, class, time]``."""
         return self._classifier(self.mode if mode is None else mode).confidence(spike)
 
     def predict(self, spike: torch.Tensor) -> Any:
-        """Return the index of the class with the highest rate at each step, ``[batch, time]``."""
+        """Return the class with the highest rate per time step, of shape ``[batch, time]``."""
         return self._classifier(self.mode).predict(spike)
 
     def _classifier(self, mode: str) -> classifiers.MovingWindow:
         return classifiers.MovingWindow(self.time_window, mode, self.eps)
 
     def extra_repr(self) -> str:
-        """Return the hyper-parameters for the module's representation."""
+        """Return the hyper-parameters, for the representation of the module."""
         return f"time_window={self.time_window}, mode={self.mode!r}, eps={self.eps}"

@@ -1,4 +1,4 @@
-"""Losses, as in `lava.lib.dl.slayer.loss`."""
+"""Losses with the interface of `lava.lib.dl.slayer.loss`."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,8 @@ __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"
 
 
 @dataclass(frozen=True)
-class _SpikeTimeThrough(losses.SpikeTime):
-    """The loss, through taps that somebody else keeps."""
+class _SpikeTimeWithTaps(losses.SpikeTime):
+    """`SpikeTime` with given filter taps instead of an exponential kernel."""
 
     taps: Any = field(default=None, kw_only=True)
 
@@ -33,16 +33,16 @@ class SpikeTime(torch.nn.Module):
     length : int, default 100
         Length of the filter, in time steps.
     filter_order : int, default 1
-        How many exponentials are convolved.
+        Number of exponentials that are convolved to make the filter.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are combined.
+        Reduction to apply to the terms.
 
     Attributes
     ----------
     filter : FIR
-        The filter, callable on spikes. The loss goes by its buffer, whatever that holds.
+        The filter, callable on spikes. The loss uses the current values of its buffer.
     reduction
-        As given.
+        The constructor arguments.
 
     Examples
     --------
@@ -61,17 +61,17 @@ class SpikeTime(torch.nn.Module):
         reduction: str = "sum",
     ) -> None:
         super().__init__()
-        losses.SpikeTime(time_constant, length, filter_order, reduction)  # checks them
+        losses.SpikeTime(time_constant, length, filter_order, reduction)  # checks the arguments
         self.filter = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
         self.reduction = reduction
 
     def forward(self, input: torch.Tensor, desired: torch.Tensor) -> Any:
-        """Return the loss of spikes ``[batch, *space, time]`` and desired ones of that shape."""
+        """Return the loss of spikes ``[batch, *space, time]`` and desired spikes of that shape."""
         taps = self.filter.filter
-        return _SpikeTimeThrough(length=1, reduction=self.reduction, taps=taps)(input, desired)
+        return _SpikeTimeWithTaps(length=1, reduction=self.reduction, taps=taps)(input, desired)
 
     def extra_repr(self) -> str:
-        """Return the hyper-parameters for the module's representation."""
+        """Return the hyper-parameters, for the representation of the module."""
         return f"reduction={self.reduction!r}"
 
 
@@ -90,7 +90,7 @@ class _RateLoss(torch.nn.Module):
         return None if self.window is None else self.window.time_window
 
     def loss(self) -> losses.RateLoss:
-        """Return the loss that the attributes of the module stand for."""
+        """Return the library's loss with the current attributes of the module."""
         raise NotImplementedError
 
     def forward(self, input: torch.Tensor, label: torch.Tensor) -> Any:
@@ -98,29 +98,29 @@ class _RateLoss(torch.nn.Module):
         return self.loss()(input, label)
 
     def extra_repr(self) -> str:
-        """Return the hyper-parameters for the module's representation."""
+        """Return the hyper-parameters, for the representation of the module."""
         shown = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items() if name != "window")
 
 
 class SpikeRate(_RateLoss):
-    """Squared difference between rates and those wanted; see `spikeloss_xp.SpikeRate`.
+    """Squared difference between rates and target rates; see `spikeloss_xp.SpikeRate`.
 
     Parameters
     ----------
     true_rate, false_rate : float
-        The rates wanted of the labelled class and of the others, in spikes per time step.
+        Target rates of the labelled class and of the other classes, in spikes per time step.
     moving_window : int, optional
         Length of the moving window, in time steps.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are combined.
+        Reduction to apply to the terms.
 
     Attributes
     ----------
     window : MovingWindow or None
         The classifier with the moving window.
     true_rate, false_rate, reduction
-        As given.
+        The constructor arguments.
 
     Examples
     --------
@@ -143,7 +143,7 @@ class SpikeRate(_RateLoss):
         self.false_rate = false_rate
 
     def loss(self) -> losses.SpikeRate:
-        """Return the loss that the attributes of the module stand for."""
+        """Return the library's loss with the current attributes of the module."""
         return losses.SpikeRate(self.true_rate, self.false_rate, self.moving_window, self.reduction)
 
 
@@ -155,18 +155,18 @@ class SpikeMax(_RateLoss):
     moving_window : int, optional
         Length of the moving window, in time steps.
     mode : {"probability", "softmax"}, default "probability"
-        Probabilities are the rates, normalised, or their softmax.
+        Class probabilities are the normalised rates, or their softmax.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are combined.
+        Reduction to apply to the terms.
     numerics : {"lava", "stable"}, default "lava"
-        ``"stable"`` is finite where the labelled neuron is silent.
+        ``"stable"`` keeps the loss finite if the labelled neuron is silent.
 
     Attributes
     ----------
     window : MovingWindow or None
         The classifier with the moving window.
     mode, reduction, numerics
-        As given.
+        The constructor arguments.
 
     Examples
     --------
@@ -190,7 +190,7 @@ class SpikeMax(_RateLoss):
         self.numerics = numerics
 
     def loss(self) -> losses.SpikeMax:
-        """Return the loss that the attributes of the module stand for."""
+        """Return the library's loss with the current attributes of the module."""
         return losses.SpikeMax(
             self.moving_window, self.mode, self.reduction, numerics=self.numerics
         )
@@ -204,20 +204,20 @@ class SpikeMoid(_RateLoss):
     moving_window : int, optional
         Length of the moving window, in time steps.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        How the terms are combined.
+        Reduction to apply to the terms.
     alpha : float, default 1
         Temperature of the sigmoid.
     theta : float, default 0
-        The rate at which a class is as probable as not.
+        The rate at which the probability of a class is 0.5.
     numerics : {"lava", "stable"}, default "lava"
-        ``"stable"`` has a gradient where the sigmoid saturates.
+        ``"stable"`` keeps the gradient where the sigmoid saturates.
 
     Attributes
     ----------
     window : MovingWindow or None
         The classifier with the moving window.
     alpha, theta, reduction, numerics
-        As given.
+        The constructor arguments.
 
     Examples
     --------
@@ -245,7 +245,7 @@ class SpikeMoid(_RateLoss):
         self.numerics = numerics
 
     def loss(self) -> losses.SpikeMoid:
-        """Return the loss that the attributes of the module stand for."""
+        """Return the library's loss with the current attributes of the module."""
         return losses.SpikeMoid(
             self.moving_window, self.reduction, self.alpha, self.theta, numerics=self.numerics
         )
@@ -257,16 +257,16 @@ class SparsityEnforcer:
     Parameters
     ----------
     max_rate : float, default 0.01
-        The mean event rate above which an array is penalised.
+        Mean event rate above which an array is penalised.
     lam : float, default 1.0
-        The factor of the loss.
+        Factor of the loss.
 
     Attributes
     ----------
     loss_list : list of torch.Tensor
-        The terms collected, without the factor.
+        The collected terms, without the factor.
     max_rate, lam
-        As given.
+        The constructor arguments.
 
     Examples
     --------
@@ -279,20 +279,20 @@ class SparsityEnforcer:
     """
 
     def __init__(self, max_rate: float = 0.01, lam: float = 1.0) -> None:
-        losses.SparsityEnforcer(max_rate, lam)  # checks them
+        losses.SparsityEnforcer(max_rate, lam)  # checks the arguments
         self.max_rate = max_rate
         self.lam = lam
         self.loss_list: list[Any] = []
 
     def append(self, x: torch.Tensor) -> None:
-        """Collect the term of one tensor."""
+        """Append the term of one tensor to `loss_list`."""
         self.loss_list.append(losses.SparsityEnforcer(self.max_rate)(x))
 
     def clear(self) -> None:
-        """Forget the terms collected."""
+        """Remove all collected terms."""
         self.loss_list = []
 
     @property
     def loss(self) -> Any:
-        """The sum of the terms collected, times the factor; a zero tensor if there are none."""
+        """The sum of the collected terms times the factor; a zero tensor if there are none."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))

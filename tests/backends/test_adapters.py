@@ -1,4 +1,4 @@
-"""What the adapters promise one by one, on every array library."""
+"""The functions of the adapters, on every array library."""
 
 import importlib
 import threading
@@ -26,20 +26,20 @@ def same_device(x, y):
 
 
 @pytest.mark.parametrize("dtype", VALUES)
-def test_arrays_go_there_and_back(backend, dtype):
+def test_from_host_and_to_host_keep_values(backend, dtype):
     if not hasattr(backend.xp, dtype):
         pytest.skip(f"{backend.library} has no {dtype}")
-    found = adapter(backend.library)
+    functions = adapter(backend.library)
     values = np.asarray(VALUES[dtype], dtype)
-    there = found.from_host(backend.xp, values, backend.device)
-    back = found.to_host(there)
+    x = functions.from_host(backend.xp, values, backend.device)
+    back = functions.to_host(x)
     assert type(back) is np.ndarray
-    narrowed = backend.name == "jax" and dtype.endswith("64")  # which has no 64 bits by default
+    narrowed = backend.name == "jax" and dtype.endswith("64")  # JAX disables 64 bits by default
     assert back.dtype == (values.dtype.name.replace("64", "32") if narrowed else dtype)
     np.testing.assert_array_equal(back, values.astype(back.dtype))
 
 
-def test_bfloat16_comes_back_as_float32(backend):
+def test_bfloat16_to_host_becomes_float32(backend):
     if not hasattr(backend.xp, "bfloat16"):
         pytest.skip(f"{backend.library} has no bfloat16")
     x = backend.xp.astype(backend.asarray([1.5, -(2.0**-100), 0.0], "float32"), backend.xp.bfloat16)
@@ -59,187 +59,188 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_arrays_of_any_layout_are_taken(backend, name):
-    found = adapter(backend.library)
-    there = found.from_host(backend.xp, ARRAYS[name], backend.device)
-    assert tuple(there.shape) == ARRAYS[name].shape
-    np.testing.assert_array_equal(found.to_host(there), ARRAYS[name])
+def test_from_host_accepts_any_memory_layout(backend, name):
+    functions = adapter(backend.library)
+    x = functions.from_host(backend.xp, ARRAYS[name], backend.device)
+    assert tuple(x.shape) == ARRAYS[name].shape
+    np.testing.assert_array_equal(functions.to_host(x), ARRAYS[name])
 
 
-@pytest.mark.parametrize("size", [3, 4096])  # some libraries borrow large and aligned memory only
-def test_arrays_are_copied(backend, size):
-    found = adapter(backend.library)
+@pytest.mark.parametrize("size", [3, 4096])  # some libraries share only large, aligned memory
+def test_from_host_and_to_host_copy(backend, size):
+    functions = adapter(backend.library)
     raw = np.zeros(size * 4 + 64, np.uint8)
     start = -raw.ctypes.data % 64
     values = raw[start : start + size * 4].view(np.float32)
-    there = found.from_host(backend.xp, values, backend.device)
-    found.synchronize(there)
+    x = functions.from_host(backend.xp, values, backend.device)
+    functions.synchronize(x)
     values[:] = 7
-    back = found.to_host(there)
+    back = functions.to_host(x)
     np.testing.assert_array_equal(back, np.zeros(size))
     back[:] = 8
-    np.testing.assert_array_equal(found.to_host(there), np.zeros(size))
+    np.testing.assert_array_equal(functions.to_host(x), np.zeros(size))
 
 
-def test_the_gradient_stays_behind():
+def test_to_host_detaches_torch_tensors():
     torch = pytest.importorskip("torch")
     x = torch.asarray([1.0, 2.0]).requires_grad_()
     np.testing.assert_array_equal(adapter("torch").to_host(2 * x), [2.0, 4.0])
 
 
-def test_what_is_created_is_where_the_array_is(backend):
-    found = adapter(backend.library)
+def test_device_of_input_is_device_of_new_arrays(backend):
+    functions = adapter(backend.library)
     x = backend.asarray([1.0, 2.0])
-    assert same_device(backend.xp.zeros(3, device=found.device(x)), x)
-    assert same_device(found.from_host(backend.xp, np.ones(3), found.device(x)), x)
-    assert found.device(backend.xp.exp(x)) == found.device(x)
+    assert same_device(backend.xp.zeros(3, device=functions.device(x)), x)
+    assert same_device(functions.from_host(backend.xp, np.ones(3), functions.device(x)), x)
+    assert functions.device(backend.xp.exp(x)) == functions.device(x)
 
 
-def test_devices_are_named_and_the_default_comes_first(backend):
-    found = adapter(backend.library)
-    names = found.devices(backend.xp)
+def test_devices_are_names_with_default_first(backend):
+    functions = adapter(backend.library)
+    names = functions.devices(backend.xp)
     assert all(isinstance(name, str) for name in names)
-    placed = [found.from_host(backend.xp, np.ones(3), name) for name in names]
+    placed = [functions.from_host(backend.xp, np.ones(3), name) for name in names]
     assert same_device(placed[0], backend.xp.asarray([1.0]))
     assert len({str(x.device) for x in placed}) == len(names)
 
 
-def test_waiting_changes_nothing(backend):
+def test_synchronize_keeps_values(backend):
     x = backend.xp.exp(backend.asarray([0.0]))
     assert adapter(backend.library).synchronize(x) is None
     np.testing.assert_array_equal(backend.numpy(x), [1.0])
 
 
-def test_a_scope_makes_its_dtype_exist(backend):
-    found = adapter(backend.library)
+def test_scope_enables_its_dtype(backend):
+    functions = adapter(backend.library)
 
-    def made() -> str:
-        with warnings.catch_warnings():  # where it does not exist, JAX says that it gives another
+    def dtype_of_float64_values() -> str:
+        with warnings.catch_warnings():  # JAX warns if it narrows a dtype that is not enabled
             warnings.simplefilter("ignore")
-            x = found.from_host(backend.xp, np.ones(1, np.float64), backend.device)
+            x = functions.from_host(backend.xp, np.ones(1, np.float64), backend.device)
         return str(x.dtype).rpartition(".")[2]
 
-    before = made()
-    with found.scope("float64"):
-        assert made() == "float64"
-        with found.scope("float32"):
-            assert made() == "float64"  # one dtype more, not one dtype instead
-    assert made() == before == ("float32" if backend.name == "jax" else "float64")
+    before = dtype_of_float64_values()
+    with functions.scope("float64"):
+        assert dtype_of_float64_values() == "float64"
+        with functions.scope("float32"):
+            assert dtype_of_float64_values() == "float64"  # an inner scope disables no dtype
+    after = dtype_of_float64_values()
+    assert after == before == ("float32" if backend.name == "jax" else "float64")
 
 
-def test_a_scope_ends_with_an_error_too(backend):
-    found = adapter(backend.library)
-    before = found.from_host(backend.xp, np.ones(1), backend.device).dtype
-    with pytest.raises(KeyError), found.scope("float64"):
+def test_scope_ends_after_an_error(backend):
+    functions = adapter(backend.library)
+    before = functions.from_host(backend.xp, np.ones(1), backend.device).dtype
+    with pytest.raises(KeyError), functions.scope("float64"):
         raise KeyError
-    assert found.from_host(backend.xp, np.ones(1), backend.device).dtype == before
+    assert functions.from_host(backend.xp, np.ones(1), backend.device).dtype == before
 
 
-def test_a_scope_is_of_one_thread():
+def test_scope_applies_to_one_thread():
     jnp = pytest.importorskip("jax.numpy")
-    seen = []
+    dtypes = []
     with adapter("jax").scope("float64"):
-        thread = threading.Thread(target=lambda: seen.append(jnp.ones(1).dtype))
+        thread = threading.Thread(target=lambda: dtypes.append(jnp.ones(1).dtype))
         thread.start()
         thread.join()
-        seen.append(jnp.ones(1).dtype)
-    assert seen == ["float32", "float64"]
+        dtypes.append(jnp.ones(1).dtype)
+    assert dtypes == ["float32", "float64"]
 
 
-def test_values_are_seen_where_that_is_free(backend):
-    seen = adapter(backend.library).peek(backend.asarray([3, 4]))
+def test_values_are_read_only_where_reading_is_free(backend):
+    values = adapter(backend.library).peek(backend.asarray([3, 4]))
     if backend.library in ("array_api_strict", "cupy") or backend.name == "torch-cuda":
-        assert seen is None
+        assert values is None
     else:
-        np.testing.assert_array_equal(seen, [3, 4])
+        np.testing.assert_array_equal(values, [3, 4])
 
 
 @pytest.mark.parametrize("transform", ["jit", "grad", "vmap"])
-def test_values_are_not_seen_inside_a_trace_of_jax(transform):
+def test_values_are_not_read_in_jax_transforms(transform):
     jax = pytest.importorskip("jax")
-    seen = []
+    values = []
 
-    def look(x):
-        seen.append(adapter("jax").peek(x))
+    def read_values(x):
+        values.append(adapter("jax").peek(x))
         return x.sum()
 
-    getattr(jax, transform)(look)(jax.numpy.ones((2, 3)))
-    assert seen == [None]
+    getattr(jax, transform)(read_values)(jax.numpy.ones((2, 3)))
+    assert values == [None]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # within torch's jvp
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # from torch's jvp
 @pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])
 @pytest.mark.parametrize("closed_over", [False, True])
-def test_values_are_not_seen_inside_a_transform_of_torch(transform, closed_over):
+def test_values_are_not_read_in_torch_transforms(transform, closed_over):
     torch = pytest.importorskip("torch")
-    seen, outside = [], torch.ones(3)
+    values, outside = [], torch.ones(3)
 
-    def look(x):
-        seen.append(adapter("torch").peek(outside if closed_over else x))
+    def read_values(x):
+        values.append(adapter("torch").peek(outside if closed_over else x))
         return x.sum()
 
     x = torch.ones((2, 3))
     if transform == "jvp":
-        torch.func.jvp(look, (x,), (x,))
+        torch.func.jvp(read_values, (x,), (x,))
     else:
-        getattr(torch.func, transform)(look)(x)
-    # What the transform has not wrapped may be read, and need not.
-    assert seen[0] is None or (closed_over and seen[0].tolist() == [1, 1, 1])
+        getattr(torch.func, transform)(read_values)(x)
+    # Reading a tensor that the transform has not wrapped is allowed but not required.
+    assert values[0] is None or (closed_over and values[0].tolist() == [1, 1, 1])
     assert adapter("torch").peek(x) is not None
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::DeprecationWarning")
-def test_values_are_not_seen_while_torch_compiles():
+def test_values_are_not_read_under_torch_compile():
     torch = pytest.importorskip("torch")
     peek = adapter("torch").peek
 
-    def look(x):
+    def read_values(x):
         return x + (1 if peek(x) is None else 2)
 
-    assert look(torch.zeros(1)) == 2
-    assert torch.compile(look, backend="eager", fullgraph=True)(torch.zeros(1)) == 1
+    assert read_values(torch.zeros(1)) == 2
+    assert torch.compile(read_values, backend="eager", fullgraph=True)(torch.zeros(1)) == 1
 
 
-def test_values_of_a_tensor_subclass_are_not_seen():
+def test_values_of_tensor_subclass_are_not_read():
     torch = pytest.importorskip("torch")
     assert adapter("torch").peek(torch.nn.Parameter(torch.ones(2))) is None
 
 
-def products(jaxpr):
-    """Yield the matrix products of a program, those of what it calls included."""
+def matrix_products(jaxpr):
+    """Yield the `dot_general` equations of a jaxpr and of its nested jaxprs."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             yield equation
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from products(inner)
+                yield from matrix_products(inner)
 
 
-def test_jax_filters_in_full_precision():
+def test_jax_filter_uses_highest_precision():
     jax = pytest.importorskip("jax")
     loss = sx.SpikeTime(length=100)
     x = jax.numpy.ones((2, 3, 300))
     highest = (jax.lax.Precision.HIGHEST,) * 2
     for program in (loss, sx.value_and_grad(loss)):
-        found = list(products(jax.make_jaxpr(program)(x, x).jaxpr))
-        assert found
-        assert [equation.params["precision"] for equation in found] == [highest] * len(found)
+        products = list(matrix_products(jax.make_jaxpr(program)(x, x).jaxpr))
+        assert products
+        assert [product.params["precision"] for product in products] == [highest] * len(products)
 
 
-def switches() -> dict[str, object]:
-    """Return every setting of the libraries here that a loss could be tempted to change."""
-    found: dict[str, object] = {"numpy": (np.geterr(), np.get_printoptions()["precision"])}
-    found["warnings"] = list(warnings.filters)
+def global_settings() -> dict[str, object]:
+    """Return the global settings of the installed libraries that a loss might change."""
+    settings: dict[str, object] = {"numpy": (np.geterr(), np.get_printoptions()["precision"])}
+    settings["warnings"] = list(warnings.filters)
     for library in ("jax", "torch"):
         try:
             module = importlib.import_module(library)
         except ImportError:
             continue
         if library == "jax":
-            found["jax"] = dict(module.config.values), module.config.jax_enable_x64
+            settings["jax"] = dict(module.config.values), module.config.jax_enable_x64
         else:
-            found["torch"] = (
+            settings["torch"] = (
                 module.get_float32_matmul_precision(),
                 module.backends.cuda.matmul.allow_tf32,
                 module.backends.cudnn.allow_tf32,
@@ -251,11 +252,11 @@ def switches() -> dict[str, object]:
                 module.is_inference_mode_enabled(),
                 module.get_rng_state().tolist(),
             )
-    return found
+    return settings
 
 
-def test_no_global_switch_is_flipped(backend):
-    before = switches()
+def test_global_settings_are_unchanged(backend):
+    before = global_settings()
     spikes = backend.asarray(np.random.default_rng(2).integers(0, 2, (2, 3, 40)) * 1.0)
     label = np.asarray([0, 2])
     cases = [(sx.SpikeTime(), spikes), (sx.SpikeRate(0.5, 0.0, moving_window=5), label)]
@@ -264,4 +265,4 @@ def test_no_global_switch_is_flipped(backend):
         loss(spikes, *target)
         backend.compiled(sx.value_and_grad(loss))(spikes, *target)
     sx.MovingWindow(5).confidence(spikes)
-    assert switches() == before
+    assert global_settings() == before

@@ -1,4 +1,4 @@
-"""What is said of the array libraries, and of those that cannot be used, in their own words."""
+"""Reports on array libraries: version and devices, or the error why one cannot be used."""
 
 import importlib.metadata
 import importlib.util
@@ -16,7 +16,7 @@ import spikeloss_xp as sx
 from spikeloss_xp.backends import BackendInfo
 from spikeloss_xp.backends._available import BUILT_IN, describe
 
-# As much of CuPy as the adapter's module and array_api_compat need in order to be imported.
+# A stub of CuPy: only the names that importing the adapter and array_api_compat needs.
 CUPY = {
     "cupy/__init__.py": """
 from numpy import *
@@ -53,8 +53,8 @@ def getDeviceCount():
 """
 
 
-def reported(folder: Path, library: str, files: dict[str, str]) -> dict[str, Any]:
-    """Return what `describe`, and so `available`, says where a library is made of these files."""
+def describe_stub(folder: Path, library: str, files: dict[str, str]) -> dict[str, Any]:
+    """Write a stub of a library from `files`, and return its `BackendInfo` as a dict."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
@@ -62,31 +62,31 @@ def reported(folder: Path, library: str, files: dict[str, str]) -> dict[str, Any
         "import dataclasses, json; from spikeloss_xp.backends._available import describe\n"
         f"print(json.dumps(dataclasses.asdict(describe({library!r}))))"
     )
-    return json.loads(run(folder, program))
+    return json.loads(run_program(folder, program))
 
 
-def run(folder: Path, program: str) -> str:
+def run_program(folder: Path, program: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-P", "-c", program],
         capture_output=True,
         text=True,
         timeout=300,
         env=environment,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
-def test_the_built_in_adapters_are_always_listed():
-    found = sx.backends.available()
-    assert tuple(found)[: len(BUILT_IN)] == BUILT_IN == ("numpy", "cupy", "torch", "jax", "dask")
-    assert all(info == describe(name) and info.library == name for name, info in found.items())
-    assert found["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)
+def test_built_in_adapters_are_always_listed():
+    infos = sx.backends.available()
+    assert tuple(infos)[: len(BUILT_IN)] == BUILT_IN == ("numpy", "cupy", "torch", "jax", "dask")
+    assert all(info == describe(name) and info.library == name for name, info in infos.items())
+    assert infos["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)
 
 
 @pytest.mark.parametrize("library", [*BUILT_IN, "array_api_strict"])
-def test_a_library_has_a_version_and_devices_or_a_problem(library):
+def test_library_has_version_and_devices_or_problem(library):
     info = describe(library)
     if importlib.util.find_spec(library) is None:
         problem = f"ModuleNotFoundError: No module named {library!r}"
@@ -101,12 +101,12 @@ def test_a_library_has_a_version_and_devices_or_a_problem(library):
 
 
 @pytest.mark.parametrize("library", ["jax", "numpy", "torch"])
-def test_the_version_is_that_of_the_distribution(library):
+def test_version_equals_distribution_version(library):
     pytest.importorskip(library)
     assert describe(library).version == importlib.metadata.version(library)
 
 
-def test_a_library_that_is_not_installed():
+def test_library_not_installed_has_problem():
     problem = "ModuleNotFoundError: No module named 'no_such_library'"
     assert describe("no_such_library") == BackendInfo("no_such_library", problem=problem)
 
@@ -120,13 +120,13 @@ def test_a_library_that_is_not_installed():
     }.items(),
 )
 @pytest.mark.parametrize("library", ["cupy", "jax", "torch"])
-def test_a_library_that_cannot_be_imported(tmp_path, library, raised, problem):
-    info = reported(tmp_path, library, {f"{library}/__init__.py": f"raise {raised}"})
+def test_library_that_fails_to_import_has_problem(tmp_path, library, raised, problem):
+    info = describe_stub(tmp_path, library, {f"{library}/__init__.py": f"raise {raised}"})
     assert info == {"library": library, "version": None, "devices": [], "problem": problem}
 
 
-def test_a_gpu_library_without_a_gpu(tmp_path):
-    info = reported(tmp_path, "cupy", CUPY | {"cupy/cuda/runtime.py": NO_DRIVER})
+def test_gpu_library_without_gpu_has_problem(tmp_path):
+    info = describe_stub(tmp_path, "cupy", CUPY | {"cupy/cuda/runtime.py": NO_DRIVER})
     assert info["version"] == "99.1"
     assert info["devices"] == []
     assert info["problem"] == (
@@ -134,8 +134,8 @@ def test_a_gpu_library_without_a_gpu(tmp_path):
     )
 
 
-def test_gpus_are_listed_with_the_current_one_first(tmp_path):
-    info = reported(tmp_path, "cupy", CUPY)
+def test_gpus_are_listed_with_current_first(tmp_path):
+    info = describe_stub(tmp_path, "cupy", CUPY)
     assert info == {
         "library": "cupy",
         "version": "99.1",
@@ -144,12 +144,12 @@ def test_gpus_are_listed_with_the_current_one_first(tmp_path):
     }
 
 
-def test_arrays_are_made_on_the_gpu_that_is_named_and_the_current_one_stays(tmp_path):
-    reported(tmp_path, "cupy", CUPY)
+def test_from_host_uses_named_gpu_and_keeps_current(tmp_path):
+    describe_stub(tmp_path, "cupy", CUPY)
     program = (
         "import cupy, numpy as np, spikeloss_xp.backends._cupy as adapter\n"
         "for device in 'cuda:0', 'cuda:1', cupy.cuda.Device(0):\n"
         "    adapter.from_host(cupy, np.ones(2), device)\n"
         "print(cupy.made_on, cupy.cuda.device.current)"
     )
-    assert run(tmp_path, program).strip() == "[0, 1, 0] 1"
+    assert run_program(tmp_path, program).strip() == "[0, 1, 0] 1"

@@ -1,4 +1,4 @@
-"""A loss reads no value of an array that is elsewhere, and waits for no device."""
+"""A loss reads no values from a device and does not synchronize with it."""
 
 import contextlib
 
@@ -17,24 +17,24 @@ OPTIONS = {
 }
 
 
-def options_of(loss):
+def options_for(loss):
     return {k: v for k, v in OPTIONS.items() if k != "weight" or not isinstance(loss, sx.SpikeTime)}
 
 
 def evaluate(backend, name, guard=contextlib.nullcontext):
-    """Evaluate with everything on the device, and without a look at it."""
+    """Evaluate a loss inside `guard`, with all arrays on the device, and compare with NumPy."""
     loss, target = CASES[name]
     target, spikes = backend.asarray(target), backend.asarray(SPIKES["graded"])
-    options = {name: backend.asarray(option) for name, option in options_of(loss).items()}
+    options = {name: backend.asarray(option) for name, option in options_for(loss).items()}
     with guard():
         value, gradient = sx.value_and_grad(loss)(spikes, target, **options)
-    wanted = sx.value_and_grad(loss)(SPIKES["graded"], CASES[name][1], **options_of(loss))
-    cases.close(backend.numpy(value), wanted[0], backend.rtol)
-    cases.close(backend.numpy(gradient), wanted[1], backend.rtol)
+    expected = sx.value_and_grad(loss)(SPIKES["graded"], CASES[name][1], **options_for(loss))
+    cases.close(backend.numpy(value), expected[0], backend.rtol)
+    cases.close(backend.numpy(gradient), expected[1], backend.rtol)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nothing_is_read_of_a_device_that_numpy_cannot_read(name):
+def test_device_unreadable_by_numpy_is_not_read(name):
     with on("array-api-strict-device1") as backend:
         with pytest.raises(RuntimeError, match="device1"):
             np.asarray(backend.asarray(SPIKES["graded"]))
@@ -42,19 +42,19 @@ def test_nothing_is_read_of_a_device_that_numpy_cannot_read(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_value_is_needed(name):
+def test_meta_tensors_give_shapes(name):
     torch = pytest.importorskip("torch")
     loss, target = CASES[name]
     arrays = [torch.asarray(x, device="meta") for x in (SPIKES["graded"], target)]
-    options = {name: torch.asarray(x, device="meta") for name, x in options_of(loss).items()}
+    options = {name: torch.asarray(x, device="meta") for name, x in options_for(loss).items()}
     value, gradient = sx.value_and_grad(loss)(*arrays, **options)
     assert value.shape == ()
     assert gradient.shape == SPIKES["graded"].shape
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "SpikeTime" not in name])
-def test_pytorch_does_not_wait_for_a_gpu(name):
-    """Apart from SpikeTime, which sends its kernel there."""
+def test_torch_cuda_is_not_synchronized(name):
+    """`SpikeTime` is left out, because it copies its kernel to the GPU."""
     with on("torch-cuda") as backend:
         import torch
 
@@ -70,8 +70,8 @@ def test_pytorch_does_not_wait_for_a_gpu(name):
 
 
 @pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_jax_sends_nothing_to_the_host(name):
-    """JAX takes a CPU for the host: the guard has something to say with a GPU only."""
+def test_jax_copies_nothing_to_the_host(name):
+    """The guard only has an effect on a GPU, because for JAX the CPU is the host."""
     with on("jax") as backend:
         import jax
 

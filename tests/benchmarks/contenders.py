@@ -1,7 +1,7 @@
-"""What is timed: each function sets up, imports what it needs, and returns what runs once.
+"""The implementations to time. Each function prepares its arrays and returns a callable to time.
 
-Spikes are float32 with one step in ten firing. Where gradients are meant, a run computes value and
-gradient and forgets them.
+It imports the library that it needs. Spikes are float32, and a neuron spikes in one step of ten.
+Unless it is for the value only, the callable computes value and gradient and discards them.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ Run = Callable[[], Any]
 TIME_CONSTANT = 5
 
 
-def trains(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+def random_spikes(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random(shape, np.float32) < 0.1).astype(np.float32)
 
 
@@ -31,30 +31,30 @@ def _torch_arrays(shape: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
     import torch
 
     label = torch.arange(shape[0]) % shape[1]
-    hot = torch.nn.functional.one_hot(label, shape[1]).float()
-    spikes = torch.from_numpy(trains(shape)).requires_grad_()
-    return spikes, torch.from_numpy(trains(shape, 1)), label, hot
+    multi_hot = torch.nn.functional.one_hot(label, shape[1]).float()
+    spikes = torch.from_numpy(random_spikes(shape)).requires_grad_()
+    return spikes, torch.from_numpy(random_spikes(shape, 1)), label, multi_hot
 
 
-def _backward(value_of: Callable[..., Any], spikes: Any, *rest: Any) -> Run:
+def _backward(loss: Callable[..., Any], spikes: Any, target: Any) -> Run:
     def run() -> None:
         spikes.grad = None
-        value_of(spikes, *rest).backward()
+        loss(spikes, target).backward()
 
     return run
 
 
 def _target(loss: Any, shape: tuple[int, ...]) -> Any:
-    _, desired, label, hot = _torch_arrays(shape)
-    return {"SpikeTime": desired, "SpikeMoid": hot}.get(type(loss).__name__, label)
+    _, desired, label, multi_hot = _torch_arrays(shape)
+    return {"SpikeTime": desired, "SpikeMoid": multi_hot}.get(type(loss).__name__, label)
 
 
 def torch_eager(loss: Any, shape: tuple[int, ...]) -> Run:
     return _backward(loss, _torch_arrays(shape)[0], _target(loss, shape))
 
 
-def torch_moved(loss: Any, shape: tuple[int, ...]) -> Run:
-    """The loss of trains whose time, which comes first, is moved to the end for it."""
+def torch_moveaxis(loss: Any, shape: tuple[int, ...]) -> Run:
+    """Move the time axis of time-first spikes to the end, then evaluate the loss."""
     time_last = dataclasses.replace(loss, time_axis=-1)
 
     def value(spikes: Any, desired: Any) -> Any:
@@ -66,13 +66,13 @@ def torch_moved(loss: Any, shape: tuple[int, ...]) -> Run:
 def torch_compiled(loss: Any, shape: tuple[int, ...]) -> Run:
     import torch
 
-    loss(*_torch_arrays(shape)[:1], _target(loss, shape))  # array classes are known from here on
+    loss(*_torch_arrays(shape)[:1], _target(loss, shape))  # caches the lookup of the array class
     compiled = torch.compile(loss, fullgraph=True, dynamic=False)
     return _backward(compiled, _torch_arrays(shape)[0], _target(loss, shape))
 
 
 def torch_floor(loss: Any, shape: tuple[int, ...]) -> Run:
-    """`SpikeTime` without its filter."""
+    """Evaluate `SpikeTime` without its filter: the floor of its time."""
     return _backward(lambda s, d: ((s - d) ** 2).sum(), *_torch_arrays(shape)[:2])
 
 
@@ -84,24 +84,24 @@ def torch_compiled_floor(loss: Any, shape: tuple[int, ...]) -> Run:
 
 
 def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
-    """Only the matrix products that filter the blocks of `SpikeTime`, there and back.
+    """Run only the matrix products of the block filter of `SpikeTime`, forward and backward.
 
-    In parts as large as those that the loss is evaluated in, with the operands in place.
+    They have the chunk size of the loss, and their operands are allocated before the run.
     """
     import torch
 
     from spikeloss_xp._kernels import blocks
     from spikeloss_xp.backends import _torch_filters
 
-    made = blocks(loss._kernel(), shape[-1], "float32", reverse=False)
-    matrix = torch.from_numpy(made.weights)
-    parts = -(-math.prod(shape) // _torch_filters.CACHED)
-    joined = torch.rand(math.prod(shape) // matrix.shape[1] // parts, matrix.shape[0])
-    filtered = joined @ matrix
+    filter_blocks = blocks(loss._kernel(), shape[-1], "float32", reverse=False)
+    matrix = torch.from_numpy(filter_blocks.weights)
+    chunks = -(-math.prod(shape) // _torch_filters.CACHED)
+    operand = torch.rand(math.prod(shape) // matrix.shape[1] // chunks, matrix.shape[0])
+    product = operand @ matrix
 
     def run() -> None:
-        for _ in range(2 * parts):
-            torch.mm(joined, matrix, out=filtered)
+        for _ in range(2 * chunks):
+            torch.mm(operand, matrix, out=product)
 
     return run
 
@@ -115,16 +115,16 @@ def lava(loss: Any, shape: tuple[int, ...]) -> Run:
         "SpikeMax": ("moving_window", "mode"),
         "SpikeMoid": ("moving_window", "alpha", "theta"),
     }[type(loss).__name__]
-    theirs = getattr(slayer.loss, type(loss).__name__)
+    lava_class = getattr(slayer.loss, type(loss).__name__)
     return _backward(
-        theirs(**{name: getattr(loss, name) for name in options}),
+        lava_class(**{name: getattr(loss, name) for name in options}),
         _torch_arrays(shape)[0],
-        # Windowed rates want a label for each step there.
-        _per_step(loss, shape),
+        # With a moving window, lava-dl expects a label for each step.
+        _target_per_step(loss, shape),
     )
 
 
-def _per_step(loss: Any, shape: tuple[int, ...]) -> Any:
+def _target_per_step(loss: Any, shape: tuple[int, ...]) -> Any:
     target = _target(loss, shape)
     if getattr(loss, "moving_window", None) is None:
         return target
@@ -132,7 +132,7 @@ def _per_step(loss: Any, shape: tuple[int, ...]) -> Any:
 
 
 def conv1d(loss: Any, shape: tuple[int, ...]) -> Run:
-    """`SpikeTime` by a convolution of each train, as one would write it."""
+    """Compute `SpikeTime` with a library convolution of each spike train."""
     import torch
 
     taps = torch.from_numpy(kernel(loss.length)[::-1].copy())[None, None]
@@ -146,29 +146,29 @@ def conv1d(loss: Any, shape: tuple[int, ...]) -> Run:
 
 
 def snntorch_count(loss: Any, shape: tuple[int, ...]) -> Run:
-    """The count loss that is nearest to a global one, on time first, as it wants them."""
+    """Evaluate snnTorch's closest count loss, on the time-first spikes that it expects."""
     import snntorch.functional
 
-    theirs = {
+    snntorch_loss = {
         "SpikeRate": lambda: snntorch.functional.mse_count_loss(loss.true_rate, loss.false_rate),
         "SpikeMax": lambda: snntorch.functional.ce_count_loss(),
     }[type(loss).__name__]()
     spikes, _, label, _ = _torch_arrays(shape)
     time_first = spikes.detach().permute(2, 0, 1).contiguous().requires_grad_()
-    return _backward(theirs, time_first, label)
+    return _backward(snntorch_loss, time_first, label)
 
 
 @functools.cache
 def _jax_arrays(shape: tuple[int, ...]) -> tuple[Any, Any]:
     import jax.numpy as jnp
 
-    return jnp.asarray(trains(shape)), jnp.asarray(trains(shape, 1))
+    return jnp.asarray(random_spikes(shape)), jnp.asarray(random_spikes(shape, 1))
 
 
-def _jax_run(value_of: Callable[..., Any], shape: tuple[int, ...]) -> Run:
+def _jax_run(loss: Callable[..., Any], shape: tuple[int, ...]) -> Run:
     import jax
 
-    compiled = jax.jit(jax.value_and_grad(value_of))
+    compiled = jax.jit(jax.value_and_grad(loss))
     arrays = _jax_arrays(shape)
     return lambda: jax.block_until_ready(compiled(*arrays))
 
@@ -181,20 +181,20 @@ def jax_floor(loss: Any, shape: tuple[int, ...]) -> Run:
     return _jax_run(lambda s, d: ((s - d) ** 2).sum(), shape)
 
 
-def jax_moved(loss: Any, shape: tuple[int, ...]) -> Run:
-    """The loss of trains whose time, which comes first, is moved to the end for it."""
+def jax_moveaxis(loss: Any, shape: tuple[int, ...]) -> Run:
+    """Move the time axis of time-first spikes to the end, then evaluate the loss."""
     import jax.numpy as jnp
 
     time_last = dataclasses.replace(loss, time_axis=-1)
 
-    def value(*trains: Any) -> Any:
-        return time_last(*(jnp.moveaxis(x, loss.time_axis, -1) for x in trains))
+    def value(*arrays: Any) -> Any:
+        return time_last(*(jnp.moveaxis(x, loss.time_axis, -1) for x in arrays))
 
     return _jax_run(value, shape)
 
 
 def lax_conv(loss: Any, shape: tuple[int, ...]) -> Run:
-    """`SpikeTime` by a convolution of each train, as one would write it."""
+    """Compute `SpikeTime` with a library convolution of each spike train."""
     import jax
 
     taps = kernel(loss.length)[::-1][None, None].copy()
@@ -209,8 +209,11 @@ def lax_conv(loss: Any, shape: tuple[int, ...]) -> Run:
 
 def _numpy_arrays(loss: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     label = np.arange(shape[0]) % shape[1]
-    targets = {"SpikeTime": lambda: trains(shape, 1), "SpikeMoid": lambda: np.eye(shape[1])[label]}
-    return trains(shape), targets.get(type(loss).__name__, lambda: label)()
+    targets = {
+        "SpikeTime": lambda: random_spikes(shape, 1),
+        "SpikeMoid": lambda: np.eye(shape[1])[label],
+    }
+    return random_spikes(shape), targets.get(type(loss).__name__, lambda: label)()
 
 
 def numpy_value(loss: Any, shape: tuple[int, ...]) -> Run:
@@ -242,9 +245,9 @@ def fftconvolve(loss: Any, shape: tuple[int, ...]) -> Run:
 
 
 def lfilter(loss: Any, shape: tuple[int, ...]) -> Run:
-    """`SpikeTime` by the recursion whose impulse response is the kernel, never cut off."""
+    """Compute `SpikeTime` with an IIR filter: its impulse response is the kernel, not truncated."""
     import scipy.signal
 
     spikes, desired = _numpy_arrays(loss, shape)
-    one, decay = np.float32([1]), np.float32([1, -math.exp(-1 / TIME_CONSTANT)])
-    return lambda: np.sum(scipy.signal.lfilter(one, decay, spikes - desired) ** 2)
+    b, a = np.float32([1]), np.float32([1, -math.exp(-1 / TIME_CONSTANT)])
+    return lambda: np.sum(scipy.signal.lfilter(b, a, spikes - desired) ** 2)

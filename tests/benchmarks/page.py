@@ -1,11 +1,11 @@
-"""The page of the documentation that shows the benchmark, and its plot."""
+"""Write the benchmark page of the documentation and its plot."""
 
 from pathlib import Path
 
 import contenders
 import numpy as np
-from rows import time
-from timing import seconds
+from rows import spike_time
+from timing import measure_seconds
 
 TEXT = """# Benchmarks
 
@@ -53,7 +53,7 @@ python tests/benchmarks/table.py --write
 `SpikeTime`, value and gradient. A line ends where one evaluation took more than two seconds.
 """
 
-INK = {"spikeloss_xp": "#0b6e99", "no filter": "#888888"}
+COLORS = {"spikeloss_xp": "#0b6e99", "no filter": "#888888"}
 
 
 def write(docs: Path, machine: str, table: str, others: str) -> None:
@@ -63,7 +63,7 @@ def write(docs: Path, machine: str, table: str, others: str) -> None:
 
 
 def draw(path: Path) -> None:
-    """Draw how time grows with the number of steps, the length of the filter, and of neurons."""
+    """Plot the time against the number of steps, the filter length and the number of neurons."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -75,11 +75,11 @@ def draw(path: Path) -> None:
         "neurons": ([1, 10, 100, 1000, 10_000], lambda n: ((1, n, 1000), 100)),
     }
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
-    for axis, (name, (sizes, shape_of)) in zip(axes, sweeps.items(), strict=True):
-        for label, times in sweep(sizes, shape_of).items():
+    for axis, (name, (sizes, shape_and_length)) in zip(axes, sweeps.items(), strict=True):
+        for label, times in sweep(sizes, shape_and_length).items():
             style = {"lw": 2.5} if label == "spikeloss_xp" else {"lw": 1.2}
             axis.loglog(sizes[: len(times)], times, "o-", ms=3, label=label,
-                        color=INK.get(label), **style)  # fmt: skip
+                        color=COLORS.get(label), **style)  # fmt: skip
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("milliseconds")
@@ -87,8 +87,8 @@ def draw(path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def sweep(sizes: list[int], shape_of) -> dict[str, list[float]]:
-    """Return the milliseconds of each contender, until they are too many."""
+def sweep(sizes: list[int], shape_and_length) -> dict[str, list[float]]:
+    """Return each contender's milliseconds per size, up to its first size above two seconds."""
     setups = {
         "spikeloss_xp": contenders.torch_eager,
         "spikeloss_xp, JAX": contenders.jax_jit,
@@ -97,19 +97,19 @@ def sweep(sizes: list[int], shape_of) -> dict[str, list[float]]:
         "conv1d": contenders.conv1d,
         "lax.conv": contenders.lax_conv,
     }
-    found: dict[str, list[float]] = {label: [] for label in setups}
-    slow: set[str] = set()
+    milliseconds: dict[str, list[float]] = {label: [] for label in setups}
+    skipped: set[str] = set()
     for size in sizes:
-        shape, length = shape_of(size)
+        shape, length = shape_and_length(size)
         runs = {}
         for label, setup in setups.items():
-            if label not in slow:
+            if label not in skipped:
                 try:
-                    runs[label] = setup(time(length), shape)
+                    runs[label] = setup(spike_time(length), shape)
                 except ModuleNotFoundError:
-                    slow.add(label)
-        for label, taken in seconds(runs).items():
-            found[label].append(1e3 * float(np.median(taken)))
-            if found[label][-1] > 2000:
-                slow.add(label)
-    return {label: times for label, times in found.items() if times}
+                    skipped.add(label)
+        for label, seconds in measure_seconds(runs).items():
+            milliseconds[label].append(1e3 * float(np.median(seconds)))
+            if milliseconds[label][-1] > 2000:
+                skipped.add(label)
+    return {label: times for label, times in milliseconds.items() if times}

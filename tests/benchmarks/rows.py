@@ -1,4 +1,4 @@
-"""The rows of the benchmark: work, who does it, and by how much they should differ."""
+"""The rows of the benchmark: a loss on a shape, its implementations and their target ratios."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,47 +15,47 @@ Setup = Callable[[Any, tuple[int, ...]], Run]
 
 @dataclass(frozen=True)
 class Row:
-    """One piece of work.
+    """A loss on spikes of one shape, and the implementations to compare.
 
     Attributes
     ----------
     loss, shape
-        What is evaluated.
+        The loss, and the shape of its spikes.
     ours
-        How this library does it.
+        The setup of this library's implementation.
     others
-        How others do it, by name, and how many times as long as ours that should take. A floor is
-        less work than what we do: there the number is below 1.
-    kept
-        Whether the allocator keeps all memory that is freed.
+        Other implementations by name: the setup, and the target ratio of its time to ours, or 0
+        for no target. The ratio is below 1 for a floor, which does only part of the work.
+    memory_kept
+        Whether the allocator keeps all freed memory.
     """
 
     loss: Any
     shape: tuple[int, ...]
     ours: Setup
     others: dict[str, tuple[Setup, float]] = field(default_factory=dict)
-    kept: bool = False
+    memory_kept: bool = False
 
     @property
     def work(self) -> str:
-        """What the row is called."""
+        """The name of the row in the table."""
         loss, extra = self.loss, ""
         if isinstance(loss, sx.SpikeTime):
             extra = f", L {loss.length}" + ", time first" * (loss.time_axis == 0)
         elif loss.moving_window:
             extra = f", W {loss.moving_window}"
-        how = {
+        implementation = {
             contenders.torch_eager: "PyTorch",
             contenders.torch_compiled: "PyTorch, compiled",
             contenders.jax_jit: "JAX, jit",
             contenders.numpy_value: "NumPy, value",
             contenders.numpy_gradient: "NumPy",
         }[self.ours]
-        kept = ", memory kept" * self.kept
-        return f"{type(loss).__name__} {list(self.shape)}{extra}: {how}{kept}"
+        memory = ", memory kept" * self.memory_kept
+        return f"{type(loss).__name__} {list(self.shape)}{extra}: {implementation}{memory}"
 
 
-def time(length: int) -> sx.SpikeTime:
+def spike_time(length: int) -> sx.SpikeTime:
     return sx.SpikeTime(contenders.TIME_CONSTANT, length)
 
 
@@ -68,37 +68,37 @@ def rate_losses(window: int | None) -> tuple[Any, ...]:
 
 
 def rows() -> list[Row]:
-    """Return all of them."""
+    """Return all rows of the benchmark."""
     c = contenders
     small, wide, long = (1, 200, 2000), (32, 256, 1000), (2, 64, 10_000)
     conv1d = {"conv1d": (c.conv1d, 1.0)}
 
-    def lava(times: float) -> dict[str, tuple[Setup, float]]:
-        return {"lava-dl": (c.lava, times)}
+    def lava(ratio: float) -> dict[str, tuple[Setup, float]]:
+        return {"lava-dl": (c.lava, ratio)}
 
     def floor(setup: Setup, multiple: float | None = None) -> dict[str, tuple[Setup, float]]:
         return {"the floor": (setup, 0 if multiple is None else 1 / multiple)}
 
     products = {"its matrix products": (c.torch_products, 0.0)}
     counts = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
-    first = dataclasses.replace(time(100), time_axis=0), (1000, 32, 256)
-    of_numpy = (time(100), *rate_losses(None), *rate_losses(100))
+    time_first = dataclasses.replace(spike_time(100), time_axis=0), (1000, 32, 256)
+    numpy_losses = (spike_time(100), *rate_losses(None), *rate_losses(100))
     return [
-        Row(time(100), small, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor)),
-        Row(time(100), (32, 10, 300), c.torch_eager, lava(4) | conv1d | floor(c.torch_floor)),
-        Row(time(100), wide, c.torch_eager, lava(10) | conv1d | floor(c.torch_floor, 2.5)),
-        Row(time(100), wide, c.torch_compiled, floor(c.torch_floor, 2)),
-        Row(time(1000), long, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor, 3)),
+        Row(spike_time(100), small, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor)),
+        Row(spike_time(100), (32, 10, 300), c.torch_eager, lava(4) | conv1d | floor(c.torch_floor)),
+        Row(spike_time(100), wide, c.torch_eager, lava(10) | conv1d | floor(c.torch_floor, 2.5)),
+        Row(spike_time(100), wide, c.torch_compiled, floor(c.torch_floor, 2)),
+        Row(spike_time(1000), long, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor, 3)),
         *(
-            Row(loss, shape, how, floor(c.torch_floor, aim) | products, kept=True)
-            for loss, shape, how, aim in (
-                (time(100), wide, c.torch_eager, 2.5),
-                (time(100), wide, c.torch_compiled, 2),
-                (time(1000), long, c.torch_eager, 3),
+            Row(loss, shape, setup, floor(c.torch_floor, multiple) | products, memory_kept=True)
+            for loss, shape, setup, multiple in (
+                (spike_time(100), wide, c.torch_eager, 2.5),
+                (spike_time(100), wide, c.torch_compiled, 2),
+                (spike_time(1000), long, c.torch_eager, 3),
             )
         ),
-        Row(*first, c.torch_eager, {"time moved last": (c.torch_moved, 1)}),
-        Row(*first, c.jax_jit, {"time moved last": (c.jax_moved, 1)}),
+        Row(*time_first, c.torch_eager, {"time moved last": (c.torch_moveaxis, 1)}),
+        Row(*time_first, c.jax_jit, {"time moved last": (c.jax_moveaxis, 1)}),
         *(Row(loss, small, c.torch_eager, lava(12)) for loss in rate_losses(50)),
         *(Row(loss, wide, c.torch_eager, lava(4)) for loss in rate_losses(100)),
         *(
@@ -106,9 +106,11 @@ def rows() -> list[Row]:
             for shape in (wide, (256, 10, 100))
             for i, loss in enumerate(rate_losses(None))
         ),
-        Row(time(100), wide, c.jax_jit, {"lax.conv": (c.lax_conv, 20)} | floor(c.jax_floor, 3)),
         Row(
-            time(100),
+            spike_time(100), wide, c.jax_jit, {"lax.conv": (c.lax_conv, 20)} | floor(c.jax_floor, 3)
+        ),
+        Row(
+            spike_time(100),
             wide,
             c.numpy_value,
             {"fftconvolve": (c.fftconvolve, 1.5), "lfilter": (c.lfilter, 1.5)}
@@ -116,11 +118,11 @@ def rows() -> list[Row]:
         ),
         *(
             Row(loss, wide, c.numpy_gradient, {"its value": (c.numpy_value, 1 / 2.5)})
-            for loss in of_numpy
+            for loss in numpy_losses
         ),
         *(
-            Row(loss, (1, 10, 100), how, lava(0) if how is c.torch_eager else {})
-            for loss in (time(100), *rate_losses(None))
-            for how in (c.torch_eager, c.numpy_gradient)
+            Row(loss, (1, 10, 100), setup, lava(0) if setup is c.torch_eager else {})
+            for loss in (spike_time(100), *rate_losses(None))
+            for setup in (c.torch_eager, c.numpy_gradient)
         ),
     ]

@@ -1,7 +1,8 @@
 """Print the table of the benchmark: ``python tests/benchmarks/table.py [--write] [PATTERN]``.
 
-With ``--write`` it goes to docs/benchmarks.md too, and the plot to docs/images. What is not
-installed is left out, and said so: lava-dl, SciPy and snnTorch are what others would use.
+With ``--write``, also write it to docs/benchmarks.md, and the plot to docs/images. The other
+implementations use lava-dl, SciPy and snnTorch; those that are not installed are skipped with a
+message.
 """
 
 import argparse
@@ -17,29 +18,30 @@ from pathlib import Path
 import contenders
 import numpy as np
 import page
-from rows import Row, rows, time
-from timing import seconds, times_as_long
+from rows import Row, rows, spike_time
+from timing import measure_seconds, time_ratio
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 LIBRARIES = ("numpy", "torch", "jax", "scipy", "lava-dl", "snntorch")
 HEADER = "| work, value and gradient | time | against | times as long as ours | wanted |\n"
 HEADER += "|---|---|---|---|---|\n"
 
+# glibc returns freed memory to the system only above these sizes, in bytes.
+KEEP_FREED_MEMORY = dict.fromkeys(
+    ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 34)
+)
 
-# What is freed goes back to the system above these sizes, in bytes: as glibc has it.
-KEPT = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 34))
-
-PEAK = """
+PEAK_MEMORY_PROGRAM = """
 from pathlib import Path
 import contenders, rows
 
-def kilobytes(what):
+def kilobytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(what)))
+    return int(next(line.split()[1] for line in lines if line.startswith(field)))
 
 shape = (32, 256, 4000)
-run = contenders.torch_eager(rows.time(100), shape)
-contenders.torch_eager(rows.time(100), (2, 2, 200))()  # imports and small buffers
+run = contenders.torch_eager(rows.spike_time(100), shape)
+contenders.torch_eager(rows.spike_time(100), (2, 2, 200))()  # imports and small buffers
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
 before = kilobytes("VmRSS")
 run()
@@ -47,56 +49,59 @@ print((kilobytes("VmHWM") - before) * 1024 / (2 * 4 * 32 * 256 * 4000))
 """
 
 
-def lines_of(row: Row) -> tuple[list[str], bool]:
-    """Measure a row; return its lines of the table, and whether all is as wanted."""
+def measure_row(row: Row) -> tuple[list[str], bool]:
+    """Measure a row; return its lines of the table, and whether it meets all its targets."""
     runs, missing = {"ours": row.ours(row.loss, row.shape)}, []
     for name, (setup, _) in row.others.items():
         try:
             runs[name] = setup(row.loss, row.shape)
         except ModuleNotFoundError as error:
             missing.append(f"{name} is not installed ({error.name})")
-    taken = seconds(runs)
-    lines, work, good = [], row.work, True
-    shown = f"{statistics.median(taken['ours']) * 1e3:.3g} ms"
+    seconds = measure_seconds(runs)
+    lines, work, targets_met = [], row.work, True
+    time_cell = f"{statistics.median(seconds['ours']) * 1e3:.3g} ms"
     for name in list(runs)[1:] or [""]:
-        ratio = times_as_long(taken, name, "ours") if name else float("nan")
-        wanted = row.others[name][1] if name else 0
-        good &= not wanted or ratio >= wanted
-        cells = f"{ratio:.3g}" if ratio >= 1 else f"1 / {1 / ratio:.3g}"
-        aim = "" if not wanted else f"{wanted:g}" if wanted >= 1 else f"1 / {1 / wanted:.3g}"
-        mark = "" if not wanted or ratio >= wanted else " **missed**"
-        lines.append(f"| {work} | {shown} | {name} | {cells if name else ''} | {aim}{mark} |")
-        work = shown = ""
-    for what in missing:
-        print(f"{row.work}: {what}", file=sys.stderr)
-    return lines, good
+        ratio = time_ratio(seconds, name, "ours") if name else float("nan")
+        target = row.others[name][1] if name else 0
+        targets_met &= not target or ratio >= target
+        ratio_cell = f"{ratio:.3g}" if ratio >= 1 else f"1 / {1 / ratio:.3g}"
+        target_cell = (
+            "" if not target else f"{target:g}" if target >= 1 else f"1 / {1 / target:.3g}"
+        )
+        mark = "" if not target or ratio >= target else " **missed**"
+        cells = (work, time_cell, name, ratio_cell if name else "", f"{target_cell}{mark}")
+        lines.append(f"| {' | '.join(cells)} |")
+        work = time_cell = ""
+    for message in missing:
+        print(f"{row.work}: {message}", file=sys.stderr)
+    return lines, targets_met
 
 
-def have_memory_at_hand() -> None:
-    """Let the allocator keep what is freed, up to about twice the size of a block freed here."""
+def warm_up_allocator() -> None:
+    """Free a large block: glibc then keeps freed memory of up to about twice its size."""
     np.empty(32_000_000, np.uint8)
 
 
-def measured(number: int) -> tuple[list[str], bool]:
-    """Do that in a process of its own: what ran before decides whether memory is at hand."""
+def measure_in_subprocess(number: int) -> tuple[list[str], bool]:
+    """Measure row `number` in a new process, so that it reuses no memory freed by earlier rows."""
     program = f"""
 import json, warnings
 warnings.filterwarnings("ignore")
 import rows, table
-table.have_memory_at_hand()
-print(json.dumps(table.lines_of(rows.rows()[{number}])))
+table.warm_up_allocator()
+print(json.dumps(table.measure_row(rows.rows()[{number}])))
 """
-    environment = {**os.environ, **(KEPT if rows()[number].kept else {})}
-    done = subprocess.run(
+    environment = {**os.environ, **(KEEP_FREED_MEMORY if rows()[number].memory_kept else {})}
+    completed = subprocess.run(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True,
         cwd=Path(__file__).parent, env=environment,
     )  # fmt: skip
-    lines, good = json.loads(done.stdout.splitlines()[-1])
-    return lines, good
+    lines, targets_met = json.loads(completed.stdout.splitlines()[-1])
+    return lines, targets_met
 
 
 def machine() -> str:
-    """Return what the numbers come from, in words."""
+    """Return a description of the processor, the system and the library versions."""
     versions = []
     for library in LIBRARIES:
         try:
@@ -116,26 +121,26 @@ def machine() -> str:
 
 
 def memory() -> str:
-    """Return what value and gradient take on top of the two trains, as a multiple of those.
+    """Return the peak memory of value and gradient, as a multiple of the two input arrays.
 
-    As Linux tells it.
+    The inputs themselves do not count. The numbers come from Linux's /proc/self/status.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True,
+    completed = subprocess.run(
+        [sys.executable, "-c", PEAK_MEMORY_PROGRAM], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parent,
     )  # fmt: skip
-    return f"{float(done.stdout):.3g}"
+    return f"{float(completed.stdout):.3g}"
 
 
 def flatness() -> str:
-    """Return the longest time per step of all durations, as a multiple of the shortest."""
-    have_memory_at_hand()
+    """Return the ratio of the longest to the shortest time per entry over several durations."""
+    warm_up_allocator()
     entries = 2**22
     runs = {
-        str(steps): contenders.torch_eager(time(100), (1, entries // steps, steps))
+        str(steps): contenders.torch_eager(spike_time(100), (1, entries // steps, steps))
         for steps in (1024, 2**13, 2**17, 2**20)
     }
-    medians = [statistics.median(taken) for taken in seconds(runs).values()]
+    medians = [statistics.median(seconds) for seconds in measure_seconds(runs).values()]
     return f"{max(medians) / min(medians):.3g}"
 
 
@@ -144,16 +149,16 @@ def main() -> int:
     parser.add_argument("pattern", nargs="?", default="", help="only rows whose name has this")
     parser.add_argument("--write", action="store_true", help="write the page and the plot too")
     arguments = parser.parse_args()
-    lines, good = [], True
+    lines, targets_met = [], True
     print(HEADER, end="")
     for number, row in enumerate(rows()):
         if arguments.pattern in row.work:
-            found, as_wanted = measured(number)
-            print("\n".join(found), flush=True)
-            lines += found
-            good &= as_wanted
+            row_lines, row_targets_met = measure_in_subprocess(number)
+            print("\n".join(row_lines), flush=True)
+            lines += row_lines
+            targets_met &= row_targets_met
     if arguments.pattern:
-        return not good
+        return not targets_met
     others = [
         "| | measured | at most |",
         "|---|---|---|",
@@ -165,7 +170,7 @@ def main() -> int:
     print("\n".join(others))
     if arguments.write:
         page.write(DOCS, machine(), HEADER + "\n".join(lines), "\n".join(others))
-    return not good
+    return not targets_met
 
 
 if __name__ == "__main__":

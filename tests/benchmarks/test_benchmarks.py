@@ -1,4 +1,4 @@
-"""Each piece of work of the benchmark, run once; timed with ``--benchmark-enable``."""
+"""Run every contender of the benchmark once; ``--benchmark-enable`` times them."""
 
 import pytest
 
@@ -7,20 +7,22 @@ pytest.importorskip("jax")
 
 from rows import rows
 
-# What PyTorch itself loads when it first compiles.
+# PyTorch warns about code that it loads itself on the first compilation.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 CONTENDERS = [
-    (row, who, setup)
+    (row, contender, setup)
     for row in rows()
-    for who, setup in {"ours": row.ours, **{k: v[0] for k, v in row.others.items()}}.items()
+    for contender, setup in {"ours": row.ours, **{k: v[0] for k, v in row.others.items()}}.items()
 ]
 
 
 @pytest.mark.parametrize(
-    ("row", "who", "setup"), CONTENDERS, ids=[f"{row.work} / {who}" for row, who, _ in CONTENDERS]
+    ("row", "contender", "setup"),
+    CONTENDERS,
+    ids=[f"{row.work} / {contender}" for row, contender, _ in CONTENDERS],
 )
-def test_it_runs(benchmark, row, who, setup):
+def test_contender_runs(benchmark, row, contender, setup):
     small = tuple(min(size, limit) for size, limit in zip(row.shape, (2, 16, 300), strict=True))
     shape = small if benchmark.disabled else row.shape
     try:

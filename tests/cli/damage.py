@@ -1,4 +1,4 @@
-"""Files for the command: whole, damaged and made to harm."""
+"""Valid, damaged and malicious input files for the command."""
 
 import io
 import struct
@@ -12,23 +12,25 @@ LABEL = np.asarray([0, 2, 1, 0])
 
 
 def npy(array, version=None):
+    """Return an array as the bytes of an .npy file of this format version."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.asarray(array), version)
     return stream.getvalue()
 
 
 def member(header, data=None):
-    """Return what `npy` does for the spikes, with a header of one's own."""
+    """Return an .npy file with this header text. The data is `SPIKES` by default."""
     text = header.encode("latin1") + b"\n"
     values = SPIKES.tobytes() if data is None else data
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + values
 
 
 def header(descr="<f4", shape="(4, 3, 40)"):
+    """Return the text of an .npy header."""
     return f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}"
 
 
-# Arrays that no way of reading accepts, and what is said of each.
+# Arrays that both commands reject, each with a part of the error message.
 REFUSED = [
     (member(header(shape="(1000000, 1000, 1000)")), "takes 4000000000000 bytes, and there are"),
     (member(header(shape="(4294967296, 4294967296, 2)")), "`input` is damaged"),
@@ -49,7 +51,7 @@ REFUSED = [
 
 
 def archive(input, method=zipfile.ZIP_STORED):
-    """Return the bytes of an .npz file with this `input` and a label, the same every day."""
+    """Return an .npz file with this `input` and a label. Its bytes do not depend on the date."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         for name, data in (("input", input), ("label", npy(LABEL))):
@@ -58,7 +60,10 @@ def archive(input, method=zipfile.ZIP_STORED):
 
 
 def patched(data, local=(), central=()):
-    """Return an archive with other bytes in the two headers that its first member has."""
+    """Return an archive with changes to the local and central headers of its first member.
+
+    Each change is an offset in the header, a `struct` format and a value.
+    """
     patched = bytearray(data)
     for start, changes in ((0, local), (data.index(b"PK\x01\x02"), central)):
         for offset, form, value in changes:
@@ -67,7 +72,10 @@ def patched(data, local=(), central=()):
 
 
 def bomb(first, size):
-    """Return an archive in which a member begins like this and is then zeros, up to a size."""
+    """Return a small archive that decompresses to a large `input`: `first`, then zeros.
+
+    The headers give `size` as the decompressed size.
+    """
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     start = deflate.compress(first) + deflate.flush(zlib.Z_FULL_FLUSH)
     zeros = deflate.compress(bytes(1 << 20)) + deflate.flush(zlib.Z_FULL_FLUSH)
@@ -78,7 +86,7 @@ def bomb(first, size):
 
 
 def mutants(data, count):
-    """Yield data cut short in many places, and with random bits, bytes and stretches changed."""
+    """Yield truncated copies of data, and `count` copies with random damage."""
     rng = np.random.default_rng(1)
     for end in range(0, len(data), len(data) // 150):
         yield data[:end]
@@ -89,7 +97,7 @@ def mutants(data, count):
         match i % 4:
             case 0:
                 changed[first] ^= 1 << rng.integers(8)
-            case 1:  # in the headers and in the directory
+            case 1:  # in the headers or in the central directory
                 for at in rng.choice(structure, 2):
                     changed[at] = rng.choice([0, 1, 127, 128, 255])
             case 2:

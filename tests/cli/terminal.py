@@ -1,30 +1,32 @@
-"""What the command shows where its output is a terminal."""
+"""Run commands on a pseudo-terminal."""
 
 import os
 import subprocess
 from typing import Any
 
 
-def shown(command: list[Any], *, status: int, only_errors: bool = False, **options: Any) -> bytes:
-    """Run a command on a terminal, and return what it shows there.
+def run_on_terminal(
+    command: list[Any], *, status: int, only_errors: bool = False, **options: Any
+) -> bytes:
+    """Run a command on a pseudo-terminal and return its output there.
 
-    Standard error is on it, and standard output too unless `only_errors`.
+    The terminal receives standard error, and standard output too unless `only_errors` is true.
     """
-    import pty  # which Windows has not
+    import pty  # not available on Windows
 
-    ours, theirs = pty.openpty()
-    output = subprocess.DEVNULL if only_errors else theirs
-    process = subprocess.Popen(command, stdout=output, stderr=theirs, **options)
-    os.close(theirs)
+    parent_end, child_end = pty.openpty()
+    output = subprocess.DEVNULL if only_errors else child_end
+    process = subprocess.Popen(command, stdout=output, stderr=child_end, **options)
+    os.close(child_end)
     parts = []
     while True:
         try:
-            part = os.read(ours, 4096)
-        except OSError:  # what Linux answers when the other end has closed
+            part = os.read(parent_end, 4096)
+        except OSError:  # Linux raises it once the other end is closed
             break
         if not part:
             break
         parts.append(part)
-    os.close(ours)
+    os.close(parent_end)
     assert process.wait() == status
     return b"".join(parts)

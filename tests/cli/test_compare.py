@@ -1,4 +1,4 @@
-"""The command, run as its user runs it."""
+"""The command ``compare``, run from its command line."""
 
 import json
 import os
@@ -18,18 +18,19 @@ from spikeloss_xp.backends import available
 from spikeloss_xp.cli import main
 from spikeloss_xp.cli._recording import load
 
-LOSSES = 10  # five, four of which read rates in a window too, one of those in two modes
+LOSSES = 10  # SpikeTime, SparsityEnforcer, and four rate losses with and without a window
 USABLE = [name for name, info in available().items() if info.usable]
 
 
 def run(capsys, *arguments):
+    """Return exit status, standard output and standard error."""
     status = main(["compare", *map(str, arguments)])
     return status, *capsys.readouterr()
 
 
 @pytest.fixture
-def file(tmp_path):
-    """Write arrays to an .npz file."""
+def save_npz(tmp_path):
+    """Return a function that writes arrays to an .npz file and returns its path."""
 
     def write(**arrays):
         path = tmp_path / "own.npz"
@@ -44,7 +45,7 @@ def spikes():
     return (np.random.default_rng(0).random((4, 3, 40)) < 0.2).astype(np.float32)
 
 
-def test_all_backends_agree_on_the_shipped_recording(capsys):
+def test_shipped_recording_agrees_on_all_backends(capsys):
     status, out, err = run(capsys)
     assert status == 0
     assert err == ""
@@ -54,10 +55,10 @@ def test_all_backends_agree_on_the_shipped_recording(capsys):
     assert f"All {LOSSES * len(USABLE)} rows agree" in out
     for name, info in available().items():
         assert (f"Not used: {name}: {info.problem}" in out) == (not info.usable)
-    assert "\033" not in out  # colour is for terminals
+    assert "\033" not in out  # only a terminal gets colour
 
 
-def test_rows_hold_what_the_library_computes(capsys):
+def test_row_equals_library_results(capsys):
     _, out, _ = run(capsys, "--loss", "SpikeTime", "--backend", "numpy", "--json")
     (row,) = json.loads(out)["rows"]
     recording = load(None)
@@ -66,12 +67,12 @@ def test_rows_hold_what_the_library_computes(capsys):
     )
     assert row["value"] == pytest.approx(float(value))
     assert row["gradient_norm"] == pytest.approx(np.linalg.norm(gradient))
-    assert 0 < row["gradient_difference"] < 1e-6  # float32 is not float64
+    assert 0 < row["gradient_difference"] < 1e-6  # float32 rounds
     assert row["seconds"] > 0
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
-def test_every_dtype(capsys, dtype):
+def test_dtype_agrees_or_is_reported_as_missing(capsys, dtype):
     status, out, err = run(capsys, "--dtype", dtype, "--loss", "SpikeMax", "--loss", "SpikeTime")
     if dtype == "bfloat16" and not {"torch", "jax"} & set(USABLE):
         assert status == 2
@@ -82,15 +83,15 @@ def test_every_dtype(capsys, dtype):
     assert dtype in out + err
 
 
-def test_a_backend_that_disagrees_is_marked(capsys, monkeypatch):
+def test_disagreeing_backend_is_marked(capsys, monkeypatch):
     reference = spikeloss_xp.cli._compare.reference
 
-    def wrong(*arguments):
+    def perturbed_reference(*arguments):
         result = reference(*arguments)
         result.gradient[0, 1, 7] += 1.0
         return result
 
-    monkeypatch.setattr("spikeloss_xp.cli._compare.reference", wrong)
+    monkeypatch.setattr("spikeloss_xp.cli._compare.reference", perturbed_reference)
     status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy")
     assert status == 1
     assert len(re.findall(r"DISAGREES: the gradient is .* at \[0, 1, 7\] where", out)) == 2
@@ -100,7 +101,7 @@ def test_a_backend_that_disagrees_is_marked(capsys, monkeypatch):
     assert json.loads(out)["agree"] is False
 
 
-def test_a_backend_that_fails_is_a_row(capsys, monkeypatch):
+def test_failing_backend_becomes_a_row(capsys, monkeypatch):
     def fail(*arguments, **more):
         raise MemoryError("no room")
 
@@ -125,7 +126,7 @@ def test_a_backend_that_fails_is_a_row(capsys, monkeypatch):
         ({"label": "hot per step"}, {"SpikeMoid", "SparsityEnforcer"}),
     ],
 )
-def test_files_of_ones_own(capsys, file, spikes, targets, evaluated):
+def test_targets_in_file_select_the_losses(capsys, save_npz, spikes, targets, evaluated):
     kinds = {
         "trains": spikes[::-1],
         "classes": np.asarray([0, 2, 1, 0], np.int32),
@@ -133,7 +134,7 @@ def test_files_of_ones_own(capsys, file, spikes, targets, evaluated):
         "hot": np.eye(3)[[0, 1, 2, 2]],
         "hot per step": spikes > 0,
     }
-    path = file(input=spikes, **{key: kinds[kind] for key, kind in targets.items()})
+    path = save_npz(input=spikes, **{key: kinds[kind] for key, kind in targets.items()})
     status, out, err = run(capsys, path, "--backend", "numpy", "--json")
     assert (status, err) == (0, "")
     result = json.loads(out)
@@ -144,8 +145,8 @@ def test_files_of_ones_own(capsys, file, spikes, targets, evaluated):
     assert bool(global_rate) == (not per_step and evaluated != {"SpikeTime", "SparsityEnforcer"})
 
 
-def test_what_is_left_out_is_said(capsys, file, spikes):
-    path = file(input=spikes, target=spikes)
+def test_skipped_losses_are_reported(capsys, save_npz, spikes):
+    path = save_npz(input=spikes, target=spikes)
     _, out, _ = run(capsys, path, "--backend", "numpy")
     assert "Left out: SpikeMax: there is no target for it" in out
     status, _, err = run(capsys, path, "--backend", "numpy", "--loss", "SpikeMax")
@@ -154,7 +155,7 @@ def test_what_is_left_out_is_said(capsys, file, spikes):
 
 
 def bad_files(folder, spikes):
-    """Yield a path, and what the message must say of it."""
+    """Yield paths of invalid files, each with a part of its error message."""
     label = np.zeros(4, np.int64)
 
     def saved(**arrays):
@@ -179,14 +180,14 @@ def bad_files(folder, spikes):
     yield saved(input=spikes, label=label[:3]), "(3,)"
     yield saved(input=spikes, target=np.swapaxes(spikes, 1, 2)), "(4, 40, 3)"
     yield saved(input=spikes, label=label + 3), "between 0 and 2; got values from 3 to 3"
-    whole = saved(input=spikes, label=label).read_bytes()
-    damaged = bytearray(whole)
+    valid = saved(input=spikes, label=label).read_bytes()
+    damaged = bytearray(valid)
     damaged[200:260] = bytes(60)
     (folder / "damaged.npz").write_bytes(damaged)
     yield folder / "damaged.npz", "cannot be read"
 
 
-def test_bad_files_are_answered(capsys, tmp_path, spikes):
+def test_bad_file_fails_with_one_line(capsys, tmp_path, spikes):
     for path, message in bad_files(tmp_path, spikes):
         status, out, err = run(capsys, path)
         assert (status, out) == (2, ""), path
@@ -203,7 +204,7 @@ def test_bad_files_are_answered(capsys, tmp_path, spikes):
         (["--backend", "numpy", "--dtype", "bfloat16"], "numpy: it has no bfloat16"),
     ],
 )
-def test_what_cannot_be_had_is_bad_usage(capsys, arguments, message):
+def test_unavailable_backend_device_or_dtype_fails(capsys, arguments, message):
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, "")
     assert message in err
@@ -212,25 +213,25 @@ def test_what_cannot_be_had_is_bad_usage(capsys, arguments, message):
 @pytest.mark.parametrize(
     "arguments", [["compare", "--loss", "Spike"], ["compare", "--dtype", "int8"], ["x"], []]
 )
-def test_unknown_words_are_bad_usage(capsys, arguments):
-    with pytest.raises(SystemExit) as stopped:
+def test_unknown_argument_prints_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as exit_info:
         main(arguments)
-    assert stopped.value.code == 2
+    assert exit_info.value.code == 2
     assert "usage" in capsys.readouterr().err
 
 
-def test_a_device_by_kind(capsys):
+def test_device_can_be_selected_by_kind(capsys):
     status, out, _ = run(capsys, "--device", "cpu", "--loss", "SparsityEnforcer", "--json")
     assert status == 0
     rows = json.loads(out)["rows"]
     assert [row["backend"] for row in rows] == [name for name in USABLE if name != "cupy"]
 
 
-def test_as_a_module_and_as_a_script():
+def test_command_runs_as_module_and_as_script():
     script = Path(sys.executable).with_name("spikeloss-xp")
-    fast = ["compare", "--loss", "SparsityEnforcer", "--backend", "numpy"]
+    arguments = ["compare", "--loss", "SparsityEnforcer", "--backend", "numpy"]
     for command in ([sys.executable, "-m", "spikeloss_xp"], [script]):
-        done = subprocess.run([*command, *fast], capture_output=True, text=True, check=True)
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
         assert "All 1 rows agree" in done.stdout
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"spikeloss-xp {sx.__version__}\n"
@@ -238,7 +239,7 @@ def test_as_a_module_and_as_a_script():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
 @pytest.mark.parametrize("no_colour", [False, True])
-def test_colour_and_progress_on_a_terminal(no_colour):
+def test_terminal_shows_colour_and_progress(no_colour):
     program = (
         "import sys, spikeloss_xp.cli as cli, spikeloss_xp.cli._compare as compare\n"
         "compare.reference = lambda *a, r=compare.reference: "
@@ -248,6 +249,6 @@ def test_colour_and_progress_on_a_terminal(no_colour):
     environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
     if no_colour:
         environment["NO_COLOR"] = "1"
-    shown = terminal.shown([sys.executable, "-c", program], status=1, env=environment)
-    assert b"1 of 1: SparsityEnforcer on numpy" in shown
-    assert (b"\033[31mSparsityEnforcer" in shown) != no_colour
+    output = terminal.run_on_terminal([sys.executable, "-c", program], status=1, env=environment)
+    assert b"1 of 1: SparsityEnforcer on numpy" in output
+    assert (b"\033[31mSparsityEnforcer" in output) != no_colour

@@ -1,4 +1,4 @@
-"""Larger files that are damaged or made to harm are answered in one line and take little memory."""
+"""Damaged or malicious files of ``evaluate`` fail with one line of text and use little memory."""
 
 import io
 import json
@@ -27,7 +27,7 @@ EXPECTED = np.asarray([max(abs(sample).mean() - 0.01, 0) ** 2 for sample in SPIK
 
 
 def evaluate(capsys, path, arguments):
-    """Return the losses, or what is said against the file; nothing else can come out."""
+    """Return the losses, or the error message, which must be one short line."""
     output = path.parent / f"{path.name}.losses.npy"
     for file in (output, path.parent / f"{output.name}.json"):
         file.unlink(missing_ok=True)
@@ -45,7 +45,9 @@ def evaluate(capsys, path, arguments):
 
 
 @pytest.fixture
-def answer(capsys, tmp_path):
+def evaluate_bytes(capsys, tmp_path):
+    """Return a function that evaluates a file of these bytes."""
+
     def run(data, arguments=FAST, name="own.npz"):
         path = tmp_path / name
         if data is not None:
@@ -56,7 +58,9 @@ def answer(capsys, tmp_path):
 
 
 @pytest.fixture
-def folder(capsys, tmp_path):
+def evaluate_folder(capsys, tmp_path):
+    """Return a function that evaluates a folder of these .npy files, given as arrays or bytes."""
+
     def run(arguments=FAST, **files):
         shutil.rmtree(tmp_path / "own", ignore_errors=True)
         (tmp_path / "own").mkdir()
@@ -68,29 +72,29 @@ def folder(capsys, tmp_path):
     return run
 
 
-def whole(found):
-    np.testing.assert_allclose(found, EXPECTED, rtol=1e-6)
+def assert_expected(losses):
+    np.testing.assert_allclose(losses, EXPECTED, rtol=1e-6)
 
 
 @pytest.mark.parametrize("data", [STORED, DEFLATED], ids=["stored", "deflated"])
-def test_damage_anywhere_is_answered(answer, data):
-    whole(answer(data))
-    answers = set()
+def test_damaged_archive_fails_or_gives_correct_losses(evaluate_bytes, data):
+    assert_expected(evaluate_bytes(data))
+    messages = set()
     for damaged in mutants(data, 400):
-        said = answer(damaged)
-        if isinstance(said, str):
-            answers.add(said)
-        else:  # what was hit does not matter: a date, say
-            whole(said)
-    assert len(answers) > 20  # there is more than one way
+        result = evaluate_bytes(damaged)
+        if isinstance(result, str):
+            messages.add(result)
+        else:  # the damaged bytes do not matter, such as a date
+            assert_expected(result)
+    assert len(messages) > 20  # the damage reaches different checks
 
 
-def test_damage_to_files_in_a_folder_is_answered(folder):
-    answers = set()
-    for damaged in mutants(npy(SPIKES), 200):  # the numbers have no checksum here
-        said = folder(input=damaged)
-        answers.add(said if isinstance(said, str) else None)
-    assert len(answers) > 5
+def test_damaged_npy_in_folder_never_crashes(evaluate_folder):
+    messages = set()
+    for damaged in mutants(npy(SPIKES), 200):  # .npy files have no checksum
+        result = evaluate_folder(input=damaged)
+        messages.add(result if isinstance(result, str) else None)
+    assert len(messages) > 5
 
 
 @settings(max_examples=150, deadline=None)
@@ -100,7 +104,7 @@ def test_damage_to_files_in_a_folder_is_answered(folder):
     end=st.integers(0, 3000),
     cut=st.booleans(),
 )
-def test_bytes_may_be_anything(place, changes, end, cut):
+def test_random_damage_never_crashes(place, changes, end, cut):
     data = {"stored": STORED, "deflated": DEFLATED}.get(place, npy(SPIKES))
     changed = bytearray(data)
     for at, value in changes:
@@ -117,7 +121,7 @@ def test_bytes_may_be_anything(place, changes, end, cut):
         status = main(["evaluate", str(path), *FAST, *output])
         assert status in (0, 2)
         if status == 0 and place != "input.npy":
-            whole(np.load(f"{folder}/losses.npy"))
+            assert_expected(np.load(f"{folder}/losses.npy"))
 
 
 @pytest.mark.parametrize(
@@ -139,13 +143,13 @@ def test_bytes_may_be_anything(place, changes, end, cut):
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
-def test_an_array_that_cannot_be_had_is_answered(answer, folder, input, message):
-    assert message in answer(archive(input))
-    assert message in folder(input=input)
+def test_invalid_array_fails(evaluate_bytes, evaluate_folder, input, message):
+    assert message in evaluate_bytes(archive(input))
+    assert message in evaluate_folder(input=input)
 
 
-class Harmful:
-    """What leaves a mark when it is unpickled."""
+class TouchWhenUnpickled:
+    """An object that creates the file `mark` when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -154,58 +158,60 @@ class Harmful:
         return Path.touch, (self.mark,)
 
 
-def test_nothing_is_unpickled(answer, folder, capsys, tmp_path):
+def test_pickles_are_never_loaded(evaluate_bytes, evaluate_folder, capsys, tmp_path):
     mark = tmp_path / "mark"
     stream = io.BytesIO()
-    np.save(stream, np.asarray([Harmful(mark)]), allow_pickle=True)
-    for data in (stream.getvalue(), pickle.dumps(Harmful(mark))):
-        assert isinstance(answer(archive(data)), str)
-        assert isinstance(folder(input=data), str)
-        assert isinstance(folder(input=SPIKES, lengths=data), str)
-        assert isinstance(answer(data), str)
-    path = zarr_group(tmp_path, zarr_format=2, compressors=None)
+    np.save(stream, np.asarray([TouchWhenUnpickled(mark)]), allow_pickle=True)
+    for data in (stream.getvalue(), pickle.dumps(TouchWhenUnpickled(mark))):
+        assert isinstance(evaluate_bytes(archive(data)), str)
+        assert isinstance(evaluate_folder(input=data), str)
+        assert isinstance(evaluate_folder(input=SPIKES, lengths=data), str)
+        assert isinstance(evaluate_bytes(data), str)
+    path = save_zarr(tmp_path, zarr_format=2, compressors=None)
     metadata = path / "input" / ".zarray"
     for chunk in path.glob("input/0.*"):
-        chunk.write_bytes(pickle.dumps(Harmful(mark)))
-    plain = json.loads(metadata.read_text())
+        chunk.write_bytes(pickle.dumps(TouchWhenUnpickled(mark)))
+    valid_metadata = json.loads(metadata.read_text())
     codec = {"id": "pickle", "protocol": 5}
     for change in ({"filters": [codec]}, {"compressor": codec}, {"dtype": "|O"}):
-        metadata.write_text(json.dumps({**plain, **change}))
-        said = evaluate(capsys, path, FAST)
-        assert "encoded by 'pickle'" in said or "but object" in said
+        metadata.write_text(json.dumps({**valid_metadata, **change}))
+        message = evaluate(capsys, path, FAST)
+        assert "encoded by 'pickle'" in message or "but object" in message
     assert not mark.exists()
-    pickle.loads(pickle.dumps(Harmful(mark)))
-    assert mark.exists()  # so there was something to see
+    pickle.loads(pickle.dumps(TouchWhenUnpickled(mark)))
+    assert mark.exists()  # the payload works, so the test can fail
 
 
-def test_what_is_no_file_or_folder_of_arrays_is_answered(answer, folder, tmp_path, monkeypatch):
-    assert "no such file" in answer(None, name="nowhere.npz")
-    assert "not an .npz file" in answer(b"spikes")
-    assert "not an .npz file" in answer(npy(SPIKES), name="input.npy")
-    assert "it must hold an array `input`; it holds nothing" in folder()
-    assert "it must hold an array `input`; it holds 'spikes'" in folder(spikes=SPIKES)
-    assert "it holds 'in\\nput.py', 'label'" in answer(STORED.replace(b"input.npy", b"in\nput.py"))
+def test_path_without_arrays_fails(evaluate_bytes, evaluate_folder, tmp_path, monkeypatch):
+    assert "no such file" in evaluate_bytes(None, name="nowhere.npz")
+    assert "not an .npz file" in evaluate_bytes(b"spikes")
+    assert "not an .npz file" in evaluate_bytes(npy(SPIKES), name="input.npy")
+    assert "it must hold an array `input`; it holds nothing" in evaluate_folder()
+    assert "it must hold an array `input`; it holds 'spikes'" in evaluate_folder(spikes=SPIKES)
+    assert "it holds 'in\\nput.py', 'label'" in evaluate_bytes(
+        STORED.replace(b"input.npy", b"in\nput.py")
+    )
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        assert "not a file" in answer(None, name="pipe")
+        assert "not a file" in evaluate_bytes(None, name="pipe")
         (tmp_path / "own" / "spikes.npy").unlink()
         os.mkfifo(tmp_path / "own" / "input.npy")
-        assert "it holds nothing" in answer(None, name="own")
+        assert "it holds nothing" in evaluate_bytes(None, name="own")
 
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
 
-    whole(answer(STORED))
+    assert_expected(evaluate_bytes(STORED))
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert "cannot be read: [Errno 13] Permission denied" in answer(None)
+    assert "cannot be read: [Errno 13] Permission denied" in evaluate_bytes(None)
 
 
 @pytest.mark.parametrize(
     ("method", "message"),
     [(zipfile.ZIP_BZIP2, "not compressed as"), (zipfile.ZIP_LZMA, "not compressed as")],
 )
-def test_other_compression_is_answered(answer, method, message):
-    assert message in answer(archive(npy(SPIKES), method))
+def test_compression_other_than_deflate_fails(evaluate_bytes, method, message):
+    assert message in evaluate_bytes(archive(npy(SPIKES), method))
 
 
 @pytest.mark.parametrize(
@@ -231,28 +237,28 @@ def test_other_compression_is_answered(answer, method, message):
         (FAST, {"lengths": LABEL + 39}, "lengths must be between 0 and 40; got values from"),
     ],
 )
-def test_arrays_that_do_not_fit_are_answered(folder, arguments, files, message):
-    assert message in folder(arguments, input=SPIKES, **files)
+def test_mismatched_arrays_fail(evaluate_folder, arguments, files, message):
+    assert message in evaluate_folder(arguments, input=SPIKES, **files)
 
 
-def zarr_group(parent, spikes=SPIKES, chunks=(2, 3, 40), zarr_format=3, **more):
+def save_zarr(parent, spikes=SPIKES, chunks=(2, 3, 40), zarr_format=3, **options):
     zarr = pytest.importorskip("zarr")
     path = parent / "own.zarr"
     group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
-    group.create_array("input", data=spikes, chunks=chunks, **more)
+    group.create_array("input", data=spikes, chunks=chunks, **options)
     return path
 
 
-def test_zarr_that_is_damaged_is_answered(capsys, tmp_path):
-    path = zarr_group(tmp_path)
-    whole(evaluate(capsys, path, FAST))
+def test_zarr_damage_fails(capsys, tmp_path):
+    path = save_zarr(tmp_path)
+    assert_expected(evaluate(capsys, path, FAST))
     chunk, metadata = path / "input" / "c" / "0" / "0" / "0", path / "input" / "zarr.json"
     compressed, text = chunk.read_bytes(), metadata.read_text()
     for damaged in (compressed[:-3], compressed[:4], b"", b"spikes"):
         chunk.write_bytes(damaged)
         assert "cannot be read" in evaluate(capsys, path, FAST)
     chunk.write_bytes(compressed)
-    said = json.loads(text)
+    valid_fields = json.loads(text)
     for change, message in [
         ({"shape": [4, 3]}, "cannot be read"),
         ({"shape": [-4, 3, 40]}, "cannot be read"),
@@ -269,7 +275,7 @@ def test_zarr_that_is_damaged_is_answered(capsys, tmp_path):
         ({"node_type": "group"}, "cannot be read"),
         ({"chunk_grid": {"name": "other"}}, "cannot be read"),
     ]:
-        metadata.write_text(json.dumps({**said, **change}))
+        metadata.write_text(json.dumps({**valid_fields, **change}))
         assert message in evaluate(capsys, path, FAST), change
     for broken in (text[:-5], "", "[]", "[" * 10**5, "\0"):
         metadata.write_text(broken)
@@ -280,29 +286,30 @@ def test_zarr_that_is_damaged_is_answered(capsys, tmp_path):
     assert "it must hold an array `input`; it holds nothing" in evaluate(capsys, path, FAST)
 
 
-def test_zarr_of_another_size_than_it_says_is_answered(capsys, tmp_path):
-    path = zarr_group(tmp_path, compressors=None)
+def test_zarr_metadata_with_wrong_size_fails(capsys, tmp_path):
+    path = save_zarr(tmp_path, compressors=None)
     metadata = path / "input" / "zarr.json"
-    said = json.loads(metadata.read_text())
+    metadata_fields = json.loads(metadata.read_text())
     grid = {"name": "regular", "configuration": {"chunk_shape": [1, 3, 40]}}
-    metadata.write_text(json.dumps({**said, "chunk_grid": grid}))
+    metadata.write_text(json.dumps({**metadata_fields, "chunk_grid": grid}))
     assert "cannot be read" in evaluate(capsys, path, FAST)
     grid["configuration"]["chunk_shape"] = [1, 1, 10**14]
-    metadata.write_text(json.dumps({**said, "chunk_grid": grid}))
+    metadata.write_text(json.dumps({**metadata_fields, "chunk_grid": grid}))
     assert "is too large: to evaluate a loss takes" in evaluate(capsys, path, FAST)
-    metadata.write_text(json.dumps({**said, "shape": [4, 10**9, 10**9]}))
+    metadata.write_text(json.dumps({**metadata_fields, "shape": [4, 10**9, 10**9]}))
     assert "is too large: to evaluate a loss takes" in evaluate(capsys, path, FAST)
-    metadata.write_text(json.dumps({**said, "shape": [10**15, 3, 40]}))  # of which most is 0
+    # Most chunks of this shape were never written, so reading them gives zeros.
+    metadata.write_text(json.dumps({**metadata_fields, "shape": [10**15, 3, 40]}))
     assert "losses take 8000000000000000 bytes, and" in evaluate(capsys, path, FAST)
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_zarr_may_be_anything(data):
+def test_zarr_random_damage_never_crashes(data):
     pytest.importorskip("zarr")
     with tempfile.TemporaryDirectory() as folder:
         version = data.draw(st.sampled_from([2, 3]))
-        path = zarr_group(Path(folder), zarr_format=version)
+        path = save_zarr(Path(folder), zarr_format=version)
         file = data.draw(st.sampled_from(sorted(p for p in path.rglob("*") if p.is_file())))
         changed = bytearray(file.read_bytes())
         for at, value in data.draw(st.lists(st.tuples(st.integers(0), st.integers(0, 255)))):
@@ -312,23 +319,25 @@ def test_zarr_may_be_anything(data):
         assert main(["evaluate", str(path), *FAST, *output]) in (0, 2)
 
 
-@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")  # the command does too
-@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")  # as it is meant to be
-def test_what_zarr_reads_at_once(tmp_path):
+# The second array combines these codecs on purpose. The command ignores the warning, too.
+@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")
+@pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")
+def test_zarr_chunk_is_smallest_readable_block(tmp_path):
     zarr = pytest.importorskip("zarr")
-    made = zarr.create_array(
+    array = zarr.create_array(
         tmp_path / "input", data=SPIKES, chunks=(1, 3, 20), shards=(4, 3, 40), overwrite=True
     )
     assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == (1, 3, 20)
     metadata = tmp_path / "input" / "zarr.json"
-    said = json.loads(metadata.read_text())
-    said["codecs"].append({"name": "crc32c"})  # around the shard, so that all of it is needed
-    metadata.write_text(json.dumps(said))
-    assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == made.shards == (4, 3, 40)
+    metadata_fields = json.loads(metadata.read_text())
+    # The checksum covers the whole shard, so the shard must be read at once.
+    metadata_fields["codecs"].append({"name": "crc32c"})
+    metadata.write_text(json.dumps(metadata_fields))
+    assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == array.shards == (4, 3, 40)
 
 
 @pytest.mark.parametrize("read", [(0, 4), (3, 4)])
-def test_a_file_that_is_cut_short_meanwhile_is_answered(tmp_path, read):
+def test_file_truncated_while_reading_fails(tmp_path, read):
     path = tmp_path / "input.npy"
     path.write_bytes(npy(SPIKES))
     with path.open("rb", buffering=0) as file:
@@ -338,27 +347,29 @@ def test_a_file_that_is_cut_short_meanwhile_is_answered(tmp_path, read):
             rows.read(*read)
 
 
-def test_a_batch_beyond_the_memory_is_answered(folder, monkeypatch):
-    needed = 5 * 8 * SPIKES.size // 4
-    monkeypatch.setattr(_recording, "_memory", lambda: needed)
-    assert "3 samples at once, is too large" in folder(input=SPIKES)
-    whole(folder([*FAST, "--batch", "1"], input=SPIKES))
-    monkeypatch.setattr(_recording, "_memory", lambda: needed - 1)
-    assert "1 samples at once, is too large" in folder([*FAST, "--batch", "1"], input=SPIKES)
+def test_batch_larger_than_memory_fails(evaluate_folder, monkeypatch):
+    required_bytes = 5 * 8 * SPIKES.size // 4
+    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes)
+    assert "3 samples at once, is too large" in evaluate_folder(input=SPIKES)
+    assert_expected(evaluate_folder([*FAST, "--batch", "1"], input=SPIKES))
+    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes - 1)
+    assert "1 samples at once, is too large" in evaluate_folder(
+        [*FAST, "--batch", "1"], input=SPIKES
+    )
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_the_checksum_is_looked_at_whether_or_not_a_run_goes_on(capsys, tmp_path, method):
+def test_checksum_is_verified_on_first_and_resumed_run(capsys, tmp_path, method):
     spikes = np.random.default_rng(1).random((8, 300, 300))
     path, record = tmp_path / "own.npz", tmp_path / "own.SparsityEnforcer.npy.json"
     path.write_bytes(patched(archive(npy(spikes), method), central=[(16, "<I", 1)]))
-    for _ in range(2):  # once from the start, and once on from what was done
+    for _ in range(2):  # a first run, and one that resumes
         assert main(["evaluate", str(path), *FAST, "--batch", "2"]) == 2
         assert "Bad CRC-32" in capsys.readouterr().err
         assert json.loads(record.read_text())["done"] == 6
 
 
-UNDER_A_LIMIT = """
+LIMITED_PROGRAM = """
 import json, resource, sys
 from spikeloss_xp.cli import main
 used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB
@@ -370,38 +381,39 @@ resource.setrlimit(resource.RLIMIT_AS, (((size >> 10) + 256) << 20,) * 2)
 statuses = [main(["evaluate", *arguments, "--json"]) for arguments in others]
 print(*statuses, (used() - before) >> 10)
 """
-LARGE = 1 << 29  # bytes, of which a process may have half beyond what it starts with
+LARGE = 1 << 29  # bytes; the memory limit leaves half as many to the process
 SAMPLES = LARGE >> 16
 
 
-def under_a_limit(tmp_path, *runs):
-    """Return exit statuses, the memory that was taken in MiB, and the lines of standard error."""
+def run_with_memory_limit(tmp_path, *runs):
+    """Return exit statuses, the growth of memory in MiB, and the lines of standard error."""
     (tmp_path / "small.npz").write_bytes(STORED)
     arguments = [[tmp_path / "small.npz", *FAST], *runs]
-    program = [sys.executable, "-c", UNDER_A_LIMIT, json.dumps(arguments, default=str)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each takes addresses
+    program = [sys.executable, "-c", LIMITED_PROGRAM, json.dumps(arguments, default=str)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread reserves address space
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
     *statuses, mebibytes = map(int, done.stdout.split("}")[-1].split())
     return statuses, mebibytes, done.stderr.splitlines()
 
 
-def zeros(shape):
+def npy_header_of_zeros(shape):
+    """Return an .npy header for uint8 data of this shape, without the data."""
     return member(header("|u1", shape), b"")
 
 
-def with_a_hole(path, start, size):
-    """Write a file that begins like this, and is then zeros, which take no place on the disk."""
+def write_sparse(path, start, size):
+    """Write a sparse file: `start`, then `size` zeros that take no space on the disk."""
     path.write_bytes(start)
     os.truncate(path, len(start) + size)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
-def test_files_larger_than_the_memory_are_evaluated(tmp_path):
-    start = zeros(f"({SAMPLES}, 64, 1024)")
+def test_files_larger_than_memory_are_evaluated(tmp_path):
+    start = npy_header_of_zeros(f"({SAMPLES}, 64, 1024)")
     folder, deflated, stored = (tmp_path / name for name in ("folder", "deflated.npz", "own.npz"))
     folder.mkdir()
-    with_a_hole(folder / "input.npy", start, LARGE)
-    with_a_hole(folder / "target.npy", start, LARGE)
+    write_sparse(folder / "input.npy", start, LARGE)
+    write_sparse(folder / "target.npy", start, LARGE)
     with zipfile.ZipFile(stored, "w") as file, file.open("input.npy", "w") as out:
         out.write(start)
         for _ in range(LARGE >> 24):
@@ -413,10 +425,10 @@ def test_files_larger_than_the_memory_are_evaluated(tmp_path):
     runs = [[path, *FAST] for path in (folder, deflated, stored)] + [
         [folder, "--loss", "SpikeTime"]
     ]
-    statuses, mebibytes, said = under_a_limit(tmp_path, *runs)
-    assert said == []
+    statuses, mebibytes, stderr_lines = run_with_memory_limit(tmp_path, *runs)
+    assert stderr_lines == []
     assert statuses == [0] * len(runs)
-    assert mebibytes < 128  # a batch, in float32, in what is made of it on the way, and in float64
+    assert mebibytes < 128  # a batch in float32 and float64, and its intermediates
     written = sorted(tmp_path.glob("*.npy"))
     assert len(written) == len(runs) + 1
     for path in written:
@@ -427,9 +439,9 @@ def test_files_larger_than_the_memory_are_evaluated(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
-def test_no_file_takes_memory_that_it_does_not_fill(tmp_path):
-    large = 0xFFE00000  # nearly 4 GiB, in an archive of a thousandth of that
-    start = zeros(f"(1, 1, {large - len(zeros(f'(1, 1, {large})'))})")
+def test_claimed_size_does_not_allocate_memory(tmp_path):
+    large = 0xFFE00000  # nearly 4 GiB, in an archive of a thousandth of that size
+    start = npy_header_of_zeros(f"(1, 1, {large - len(npy_header_of_zeros(f'(1, 1, {large})'))})")
     files = {
         "says that it is large": archive(start),
         "so does the archive": patched(archive(start), central=[(24, "<I", large)]),
@@ -441,10 +453,12 @@ def test_no_file_takes_memory_that_it_does_not_fill(tmp_path):
     folder = tmp_path / "large lengths"
     folder.mkdir()
     (folder / "input.npy").write_bytes(npy(SPIKES))
-    with_a_hole(folder / "lengths.npy", zeros(f"(4, {large})"), 4 * large)
+    write_sparse(folder / "lengths.npy", npy_header_of_zeros(f"(4, {large})"), 4 * large)
     paths = [*(tmp_path / name for name in files), folder]
-    statuses, mebibytes, said = under_a_limit(tmp_path, *([path, *FAST] for path in paths))
-    assert statuses == [2] * len(paths), said
-    assert all(line.startswith("spikeloss-xp: error: ") for line in said)
-    assert len(said) == len(paths)
+    statuses, mebibytes, stderr_lines = run_with_memory_limit(
+        tmp_path, *([path, *FAST] for path in paths)
+    )
+    assert statuses == [2] * len(paths), stderr_lines
+    assert all(line.startswith("spikeloss-xp: error: ") for line in stderr_lines)
+    assert len(stderr_lines) == len(paths)
     assert mebibytes < 32

@@ -1,4 +1,4 @@
-"""Files that are damaged, made to harm, or merely unusual: answered in one line, or evaluated."""
+"""Damaged or malicious files of ``compare`` fail with one line of text; unusual ones are read."""
 
 import io
 import math
@@ -18,13 +18,13 @@ from spikeloss_xp.cli import _recording, main
 FAST = ["--backend", "numpy", "--loss", "SparsityEnforcer"]
 
 
-def shortly(parameter):
+def short_id(parameter):
     return parameter[:20] if isinstance(parameter, str) else "file"
 
 
 @pytest.fixture
-def answer(capsys, tmp_path):
-    """Run the command on a file of these bytes, and return what it says against it."""
+def compare_error(capsys, tmp_path):
+    """Return a function that runs ``compare`` on bytes and returns its error message, or None."""
 
     def run(data, name="own.npz", arguments=FAST):
         path = tmp_path / name
@@ -45,31 +45,31 @@ def answer(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_damage_anywhere_is_answered(answer, tmp_path, method):
-    whole = archive(npy(SPIKES), method)
-    assert answer(whole) is None
-    answers = set()
-    for data in mutants(whole, 400):
-        said = answer(data)
-        if said is None:  # what was hit does not matter: a date, say
+def test_damaged_archive_fails_or_reads_correctly(compare_error, tmp_path, method):
+    valid = archive(npy(SPIKES), method)
+    assert compare_error(valid) is None
+    errors = set()
+    for data in mutants(valid, 400):
+        error = compare_error(data)
+        if error is None:  # the damaged bytes do not matter, such as a date
             recording = _recording.load(str(tmp_path / "own.npz"))
             np.testing.assert_array_equal(recording.input, SPIKES)
             np.testing.assert_array_equal(recording.classes, LABEL)
-        answers.add(said)
-    assert len(answers) > 20  # there is more than one way
+        errors.add(error)
+    assert len(errors) > 20  # the damage reaches different checks
 
 
-def test_damage_in_the_header_of_an_array_is_answered(answer):
-    # With a checksum that is right, so that it is the header that is read.
+def test_damaged_npy_header_never_crashes(compare_error):
+    # The checksum is correct, so that the header is parsed.
     pieces = ["-", "9" * 20, "(", ")", "0", "'", "O", "L", "\\", "\n", ",", "{", "<f8", "|V9", "#"]
     pieces += ["1e5", "True", "None", "\t", "\xff", "\0", "M8", "c16", "a4", "0x7fffffffffffffff"]
     rng = np.random.default_rng(2)
     for _ in range(400):
         text = header()
         for _ in range(rng.integers(1, 4)):
-            at, piece = rng.integers(len(text)), rng.choice(pieces)
-            text = text[:at] + piece + text[at + rng.integers(3) :]
-        answer(archive(member(text)))
+            position, piece = rng.integers(len(text)), rng.choice(pieces)
+            text = text[:position] + piece + text[position + rng.integers(3) :]
+        compare_error(archive(member(text)))
 
 
 @pytest.mark.parametrize(
@@ -91,22 +91,22 @@ def test_damage_in_the_header_of_an_array_is_answered(answer):
         (npy(SPIKES * np.nan), "holds NaN or infinity"),
         (npy(SPIKES * np.float64(1e300)), "holds numbers that are beyond float32"),
     ],
-    ids=shortly,
+    ids=short_id,
 )
-def test_an_array_that_cannot_be_had_is_answered(answer, input, message):
-    assert message in answer(archive(input))
+def test_invalid_array_fails(compare_error, input, message):
+    assert message in compare_error(archive(input))
 
 
 @pytest.mark.parametrize(
     "dtype",
     ["O", "S8", "U8", "M8[s]", "m8[s]", "c8", [("a", "f4"), ("b", "O")], "V4", "longdouble"],
 )
-def test_what_is_no_real_number_of_64_bits_is_answered(answer, dtype):
+def test_unsupported_dtype_fails(compare_error, dtype):
     if np.dtype(dtype) == np.float64:
         pytest.skip("longdouble is float64 here")
     stream = io.BytesIO()
     np.savez(stream, input=np.zeros((4, 3, 40), dtype), label=LABEL)
-    assert "not an array of real numbers of up to 64 bits, but " in answer(stream.getvalue())
+    assert "not an array of real numbers of up to 64 bits, but " in compare_error(stream.getvalue())
 
 
 WHOLE = archive(npy(SPIKES), zipfile.ZIP_DEFLATED)
@@ -136,22 +136,22 @@ END = WHOLE.index(b"PK\x05\x06")
         (b"PK\x05\x06" + bytes(18), "it holds nothing"),
         (b"", "not an .npz file"),
     ],
-    ids=shortly,
+    ids=short_id,
 )
-def test_an_archive_that_is_not_as_it_should_be_is_answered(answer, data, message):
-    assert message in answer(data)
+def test_invalid_archive_fails(compare_error, data, message):
+    assert message in compare_error(data)
 
 
-def test_the_names_of_many_arrays_are_not_all_said(answer):
+def test_long_list_of_names_is_shortened(compare_error):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         for i in range(1000):
             file.writestr(f"{i}" * 30, b"")
-    assert "..." in answer(stream.getvalue())
+    assert "..." in compare_error(stream.getvalue())
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">i8", "f2", "?"])
-def test_arrays_of_any_kind_and_order_are_read_on_every_library(capsys, tmp_path, dtype):
+def test_dtypes_and_orders_are_read_on_every_library(capsys, tmp_path, dtype):
     label = LABEL.astype(">i4" if dtype.startswith(">") else "u1")
     np.savez(tmp_path / "own.npz", input=np.asfortranarray(SPIKES.astype(dtype)), label=label)
     status = main(["compare", str(tmp_path / "own.npz"), "--loss", "SparsityEnforcer"])
@@ -163,19 +163,19 @@ def test_arrays_of_any_kind_and_order_are_read_on_every_library(capsys, tmp_path
     np.testing.assert_array_equal(recording.input, SPIKES)
 
 
-def test_unusual_archives_are_read(answer):
-    longs = member(header(shape="(4L, 3L, 40L)"))  # as Python 2 wrote them; NumPy warns of it
-    assert answer(archive(longs)) is None
+def test_unusual_archives_are_read(compare_error):
+    python2_array = member(header(shape="(4L, 3L, 40L)"))  # NumPy warns about it
+    assert compare_error(archive(python2_array)) is None
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         for name, array in (("input", SPIKES), ("label", LABEL)):
             with file.open(f"{name}.npy", "w", force_zip64=True) as zip64:
                 zip64.write(npy(array))
-    assert answer(stream.getvalue()) is None
-    assert answer(stream.getvalue() + b"more") is None
+    assert compare_error(stream.getvalue()) is None
+    assert compare_error(stream.getvalue() + b"more") is None
 
 
-def test_numbers_too_large_to_square_disagree_without_a_warning(capsys, tmp_path):
+def test_overflow_disagrees_without_a_warning(capsys, tmp_path):
     (tmp_path / "own.npz").write_bytes(archive(npy(SPIKES * np.float32(1e38))))
     status = main(["compare", str(tmp_path / "own.npz"), "--backend", "numpy"])
     out, err = capsys.readouterr()
@@ -183,31 +183,31 @@ def test_numbers_too_large_to_square_disagree_without_a_warning(capsys, tmp_path
     assert "DISAGREES: the value is inf" in out
 
 
-def test_more_axes_than_a_loss_takes_are_answered(answer):
+def test_too_many_axes_fail(compare_error):
     stream = io.BytesIO()
     np.savez(stream, input=np.ones((1,) * 64), target=np.ones((1,) * 64))
     arguments = ["--backend", "numpy", "--loss", "SpikeTime"]
-    assert "SpikeTime does not take it" in answer(stream.getvalue(), arguments=arguments)
+    assert "SpikeTime does not take it" in compare_error(stream.getvalue(), arguments=arguments)
 
 
-def test_what_is_no_file_is_answered(answer, tmp_path, monkeypatch):
-    assert "no such file" in answer(None, "own/nowhere.npz")
-    assert "cannot be read" in answer(None, "own" * 100) or sys.platform == "win32"
+def test_path_that_is_not_a_file_fails(compare_error, tmp_path, monkeypatch):
+    assert "no such file" in compare_error(None, "own/nowhere.npz")
+    assert "cannot be read" in compare_error(None, "own" * 100) or sys.platform == "win32"
     (tmp_path / "own.folder").mkdir()
-    assert "not a file" in answer(None, "own.folder")
-    assert answer(WHOLE) is None
+    assert "not a file" in compare_error(None, "own.folder")
+    assert compare_error(WHOLE) is None
 
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert "cannot be read: [Errno 13] Permission denied" in answer(None)
+    assert "cannot be read: [Errno 13] Permission denied" in compare_error(None)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
-def test_a_pipe_is_not_waited_for(answer, tmp_path):
+def test_named_pipe_fails_without_blocking(compare_error, tmp_path):
     os.mkfifo(tmp_path / "own.pipe")
-    assert "not a file" in answer(None, "own.pipe")
+    assert "not a file" in compare_error(None, "own.pipe")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
@@ -220,8 +220,8 @@ def test_a_pipe_is_not_waited_for(answer, tmp_path):
         ("own é 脳.npz".encode(), "own é 脳.npz"),
     ],
 )
-def test_names_that_do_not_print_are_escaped(answer, capsys, tmp_path, name, shown):
-    assert shown in answer(WHOLE[:-9], os.fsdecode(name))
+def test_unprintable_file_names_are_escaped(compare_error, capsys, tmp_path, name, shown):
+    assert shown in compare_error(WHOLE[:-9], os.fsdecode(name))
     path = tmp_path / os.fsdecode(name)
     path.write_bytes(WHOLE)
     assert main(["compare", str(path), *FAST]) == 0
@@ -232,30 +232,30 @@ def test_names_that_do_not_print_are_escaped(answer, capsys, tmp_path, name, sho
     assert done.stdout.isascii()
 
 
-def test_a_recording_beyond_the_memory_is_answered(answer, monkeypatch):
-    needed = 5 * 8 * SPIKES.size
-    monkeypatch.setattr(_recording, "_memory", lambda: needed)
-    assert answer(WHOLE) is None
-    monkeypatch.setattr(_recording, "_memory", lambda: needed - 1)
-    assert "`input` of shape (4, 3, 40) is too large" in answer(WHOLE)
+def test_recording_larger_than_memory_fails(compare_error, monkeypatch):
+    required_bytes = 5 * 8 * SPIKES.size
+    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes)
+    assert compare_error(WHOLE) is None
+    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes - 1)
+    assert "`input` of shape (4, 3, 40) is too large" in compare_error(WHOLE)
 
 
-def test_the_memory_of_the_machine(monkeypatch):
+def test_memory_size_is_plausible_or_infinite(monkeypatch):
     if sys.platform != "win32":
         assert 2**28 < _recording._memory() < 2**50
     monkeypatch.delattr(os, "sysconf", raising=False)
     assert _recording._memory() == math.inf
 
 
-def test_memory_that_runs_out_on_the_way_is_answered(answer, monkeypatch):
+def test_memory_error_during_evaluation_is_reported(compare_error, monkeypatch):
     def fail(*arguments):
         raise MemoryError
 
     monkeypatch.setattr("spikeloss_xp.cli._compare.reference", fail)
-    assert "there is not enough memory" in answer(WHOLE)
+    assert "there is not enough memory" in compare_error(WHOLE)
 
 
-UNDER_A_LIMIT = """
+LIMITED_PROGRAM = """
 import resource, sys
 from spikeloss_xp.cli import main
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
@@ -268,8 +268,8 @@ print(*statuses, (used() - before) >> 10)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
-def test_no_file_takes_memory_that_it_does_not_fill(tmp_path):
-    large = 0xFFE00000  # nearly 4 GiB, in an archive of a thousandth of that
+def test_claimed_size_does_not_allocate_memory(tmp_path):
+    large = 0xFFE00000  # nearly 4 GiB, in an archive of a thousandth of that size
     steps = large - len(member(header("|u1", f"(1, 1, {large})"), b""))
     start = member(header("|u1", f"(1, 1, {steps})"), b"")
     files = {
@@ -281,13 +281,13 @@ def test_no_file_takes_memory_that_it_does_not_fill(tmp_path):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    command = [sys.executable, "-c", UNDER_A_LIMIT, *(tmp_path / name for name in files)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each takes addresses
+    command = [sys.executable, "-c", LIMITED_PROGRAM, *(tmp_path / name for name in files)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread reserves address space
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     *statuses, mebibytes = map(int, done.stdout.split()[-len(files) :])
     assert statuses == [2] * (len(files) - 1), done.stderr
-    said = done.stderr.splitlines()
-    assert all(line.startswith("spikeloss-xp: error: ") for line in said)
-    assert "damaged" in said[0]
-    assert all("too large" in line or "cannot be read" in line for line in said[1:3])
+    stderr_lines = done.stderr.splitlines()
+    assert all(line.startswith("spikeloss-xp: error: ") for line in stderr_lines)
+    assert "damaged" in stderr_lines[0]
+    assert all("too large" in line or "cannot be read" in line for line in stderr_lines[1:3])
     assert mebibytes < 32

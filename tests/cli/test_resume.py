@@ -1,4 +1,4 @@
-"""An evaluation that was stopped goes on, or says why it does not."""
+"""A stopped run of ``evaluate`` resumes, or fails with the reason."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def losses(folder):
 
 @pytest.fixture(params=["npz", "compressed", "folder", "zarr"])
 def file(request, tmp_path):
-    """Write spikes and labels in every format."""
+    """Return the path of a file or folder of spikes and labels, in each format."""
     path = tmp_path / {"folder": "own", "zarr": "own.zarr"}.get(request.param, "own.npz")
     if request.param == "npz":
         np.savez(path, input=SPIKES, label=LABEL)
@@ -52,34 +52,34 @@ def file(request, tmp_path):
 
 
 @pytest.fixture
-def own(tmp_path):
-    """Write spikes and labels in one format, for what does not depend on it."""
+def npz_file(tmp_path):
+    """Return the path of an .npz file of spikes and labels, for tests of no particular format."""
     np.savez(tmp_path / "own.npz", input=SPIKES, label=LABEL)
     return tmp_path / "own.npz"
 
 
 @pytest.fixture
-def stop_in(monkeypatch):
-    """Raise an error in place of a batch, counted from 0."""
+def fail_in_batch(monkeypatch):
+    """Return a function that makes the batch of this index raise an error."""
     evaluate = _task.Task.losses
 
-    def stop(batch, error=KeyboardInterrupt):
+    def patch(batch, error=KeyboardInterrupt):
         batches = iter(range(99))
 
-        def stopped(*arguments):
+        def failing_losses(*arguments):
             if next(batches) == batch:
                 raise error
             return evaluate(*arguments)
 
-        monkeypatch.setattr(_task.Task, "losses", stopped)
+        monkeypatch.setattr(_task.Task, "losses", failing_losses)
 
-    yield stop
+    yield patch
     monkeypatch.undo()
 
 
 @pytest.fixture
-def go_on(monkeypatch):
-    """Count the samples that are evaluated from here on."""
+def count_evaluated(monkeypatch):
+    """Return a function that starts to list the evaluated samples and returns the list."""
     evaluate, counted = _task.Task.losses, []
 
     def count(self, start, stop):
@@ -94,17 +94,17 @@ def go_on(monkeypatch):
 
 
 @pytest.mark.parametrize("stopped", [1, 3])
-def test_an_interrupted_run_goes_on_to_the_same_file(
-    capsys, monkeypatch, tmp_path, file, stop_in, stopped
+def test_interrupted_run_resumes_to_identical_file(
+    capsys, monkeypatch, tmp_path, file, fail_in_batch, stopped
 ):
     assert run(capsys, file)[0] == 0
-    whole = (tmp_path / "own.SpikeMax.npy").read_bytes()
+    uninterrupted = (tmp_path / "own.SpikeMax.npy").read_bytes()
     np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
     assert record(tmp_path)["done"] == 12
     for written in tmp_path.glob("own.SpikeMax.npy*"):
         written.unlink()
 
-    stop_in(stopped)
+    fail_in_batch(stopped)
     status, out, err = run(capsys, file)
     monkeypatch.undo()
     assert (status, out) == (130, "")
@@ -118,49 +118,53 @@ def test_an_interrupted_run_goes_on_to_the_same_file(
     status, out, _ = run(capsys, file, "--json")
     assert status == 0
     assert json.loads(out)["evaluated"] == 12 - 3 * stopped
-    assert (tmp_path / "own.SpikeMax.npy").read_bytes() == whole
+    assert (tmp_path / "own.SpikeMax.npy").read_bytes() == uninterrupted
     assert record(tmp_path)["done"] == 12
 
 
-def test_nothing_is_evaluated_twice(capsys, monkeypatch, own, stop_in, go_on):
-    stop_in(2)
-    assert run(capsys, own)[0] == 130
+def test_finished_samples_are_not_evaluated_again(
+    capsys, monkeypatch, npz_file, fail_in_batch, count_evaluated
+):
+    fail_in_batch(2)
+    assert run(capsys, npz_file)[0] == 130
     monkeypatch.undo()
-    evaluated = go_on()
-    assert run(capsys, own, "--batch", 4)[0] == 0  # batches may be others
+    evaluated = count_evaluated()
+    assert run(capsys, npz_file, "--batch", 4)[0] == 0  # the batch size may differ between runs
     assert evaluated == list(range(6, 12))
-    status, out, _ = run(capsys, own, "--json")
+    status, out, _ = run(capsys, npz_file, "--json")
     assert (status, len(evaluated)) == (0, 6)
-    said = json.loads(out)
-    assert (said["evaluated"], said["samples_per_second"]) == (0, None)
-    assert said["mean"] == pytest.approx(EXPECTED.mean(), rel=1e-6)
-    assert "all were done before" in run(capsys, own)[1]
+    summary = json.loads(out)
+    assert (summary["evaluated"], summary["samples_per_second"]) == (0, None)
+    assert summary["mean"] == pytest.approx(EXPECTED.mean(), rel=1e-6)
+    assert "all were done before" in run(capsys, npz_file)[1]
 
 
-def test_an_interruption_before_anything_is_done(capsys, monkeypatch, tmp_path, own, stop_in):
-    stop_in(0)
-    status, _, err = run(capsys, own)
+def test_interruption_before_first_batch_leaves_no_files(
+    capsys, monkeypatch, tmp_path, npz_file, fail_in_batch
+):
+    fail_in_batch(0)
+    status, _, err = run(capsys, npz_file)
     assert status == 130
     assert "0 of 12 samples" in err
-    assert list(tmp_path.iterdir()) == [own]
+    assert list(tmp_path.iterdir()) == [npz_file]
     monkeypatch.undo()
-    assert run(capsys, own)[0] == 0
+    assert run(capsys, npz_file)[0] == 0
 
 
-def test_an_interruption_while_the_file_is_made(capsys, monkeypatch, tmp_path, own):
+def test_interruption_while_creating_output_can_be_resumed(capsys, monkeypatch, tmp_path, npz_file):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_results.Results, "_write_nan", interrupt)
-    assert run(capsys, own)[0] == 130
+    assert run(capsys, npz_file)[0] == 130
     monkeypatch.undo()
     assert record(tmp_path)["done"] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"own.npz", "own.SpikeMax.npy.json"}
-    assert run(capsys, own)[0] == 0
+    assert run(capsys, npz_file)[0] == 0
     np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
 
 
-def test_compare_can_be_interrupted_too(capsys, monkeypatch):
+def test_compare_interruption_exits_with_130(capsys, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
@@ -169,21 +173,21 @@ def test_compare_can_be_interrupted_too(capsys, monkeypatch):
     assert capsys.readouterr().err == "spikeloss-xp: interrupted\n"
 
 
-def test_what_was_done_before_an_error_is_kept(capsys, monkeypatch, tmp_path, own, stop_in):
+def test_losses_before_an_error_are_kept(capsys, monkeypatch, tmp_path, npz_file, fail_in_batch):
     label = LABEL.copy()
     label[7] = 3
-    np.savez(own, input=SPIKES, label=label)
-    status, _, err = run(capsys, own)
+    np.savez(npz_file, input=SPIKES, label=label)
+    status, _, err = run(capsys, npz_file)
     assert status == 2
     assert "SpikeMax does not take samples 6 to 8: target must be between 0 and 2" in err
     assert record(tmp_path)["done"] == 6
-    np.savez(own, input=SPIKES, label=LABEL)  # which is another file now
-    status, _, err = run(capsys, own)
+    np.savez(npz_file, input=SPIKES, label=LABEL)  # the new modification time makes it another file
+    status, _, err = run(capsys, npz_file)
     assert status == 2
     assert "was begun otherwise: input {'name': 'own.npz'" in err
 
 
-KILLED = """
+KILLED_PROGRAM = """
 import os, signal, sys
 from spikeloss_xp.cli import _results, _task, main
 _results.SECONDS = float(sys.argv[3])
@@ -199,25 +203,25 @@ main(["evaluate", sys.argv[1], "--loss", "SpikeMax", "--batch", "3", "--output",
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are ended otherwise on Windows")
 @pytest.mark.parametrize(("seconds", "done"), [(0, 6), (1000, 0)])
-def test_a_killed_run_goes_on_from_its_record(capsys, tmp_path, own, seconds, done):
+def test_killed_run_resumes_from_its_record(capsys, tmp_path, npz_file, seconds, done):
     output = tmp_path / "own.SpikeMax.npy"
-    killed = subprocess.run([sys.executable, "-c", KILLED, own, output, str(seconds)])
+    killed = subprocess.run([sys.executable, "-c", KILLED_PROGRAM, npz_file, output, str(seconds)])
     assert killed.returncode == -signal.SIGKILL
     assert record(tmp_path)["done"] == done
-    status, out, _ = run(capsys, own, "--json")
+    status, out, _ = run(capsys, npz_file, "--json")
     assert status == 0
     assert json.loads(out)["evaluated"] == 12 - done
     np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal on Windows")
-def test_the_key_that_interrupts(tmp_path):
-    spikes = np.zeros((2_000_000, 2, 5), np.uint8)  # far more than is done before the key
+def test_sigint_interrupts_the_run(tmp_path):
+    spikes = np.zeros((2_000_000, 2, 5), np.uint8)  # far more than are done before the signal
     np.savez(tmp_path / "own.npz", input=spikes)
-    # What a shell starts in the background ignores the key, and so would all that this starts.
-    heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    heeding += "runpy.run_module('spikeloss_xp', run_name='__main__', alter_sys=True)"
-    command = [sys.executable, "-c", heeding, "evaluate", tmp_path / "own.npz"]
+    # Shells start background jobs with SIGINT ignored, and child processes inherit that.
+    program = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "runpy.run_module('spikeloss_xp', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", program, "evaluate", tmp_path / "own.npz"]
     command += ["--loss", "SparsityEnforcer", "--batch", "10"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -238,39 +242,39 @@ def test_the_key_that_interrupts(tmp_path):
         (["--backend", "array_api_strict"], "backend numpy"),
     ],
 )
-def test_another_evaluation_is_not_mixed_in(capsys, tmp_path, own, arguments, said):
+def test_resume_with_other_options_fails(capsys, tmp_path, npz_file, arguments, said):
     if "array_api_strict" in arguments:
         pytest.importorskip("array_api_strict")
-    assert run(capsys, own)[0] == 0
+    assert run(capsys, npz_file)[0] == 0
     before = (tmp_path / "own.SpikeMax.npy").read_bytes()
-    status, out, err = run(capsys, own, *arguments)
+    status, out, err = run(capsys, npz_file, *arguments)
     assert (status, out) == (2, "")
     assert said in err
     assert "Name another --output, or --restart" in err
     assert (tmp_path / "own.SpikeMax.npy").read_bytes() == before
-    assert run(capsys, own, *arguments, "--restart")[0] == 0
-    assert run(capsys, own, *arguments)[0] == 0
-    assert run(capsys, own)[0] == 2
+    assert run(capsys, npz_file, *arguments, "--restart")[0] == 0
+    assert run(capsys, npz_file, *arguments)[0] == 0
+    assert run(capsys, npz_file)[0] == 2
 
 
-def test_another_version_is_not_mixed_in(capsys, monkeypatch, own):
-    assert run(capsys, own)[0] == 0
+def test_resume_with_other_version_fails(capsys, monkeypatch, npz_file):
+    assert run(capsys, npz_file)[0] == 0
     monkeypatch.setattr("spikeloss_xp.__version__", "99")
-    status, _, err = run(capsys, own)
+    status, _, err = run(capsys, npz_file)
     assert status == 2
     assert "there and 99 here" in err
 
 
-def test_another_file_is_not_mixed_in(capsys, tmp_path, file):
+def test_resume_with_changed_file_fails(capsys, tmp_path, file):
     assert run(capsys, file)[0] == 0
     files = [file, file / "input.npy", *(file / "input").rglob("*")]
-    inside = next(path for path in files if path.is_file())
-    stat = inside.stat()
-    os.utime(inside, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    changed = next(path for path in files if path.is_file())
+    stat = changed.stat()
+    os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     status, _, err = run(capsys, file)
     assert status == 2
     assert "'modified'" in err
-    os.utime(inside, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert run(capsys, file)[0] == 0
     file.rename(file.with_name(f"other{file.suffix}"))
     arguments = ["--output", tmp_path / "own.SpikeMax.npy"]
@@ -279,41 +283,43 @@ def test_another_file_is_not_mixed_in(capsys, tmp_path, file):
     assert "'name'" in err
 
 
-def test_restart_begins_anew(capsys, monkeypatch, tmp_path, own, stop_in, go_on):
-    assert run(capsys, own)[0] == 0
-    stop_in(2)
-    assert run(capsys, own, "--restart")[0] == 130
+def test_restart_evaluates_all_samples_again(
+    capsys, monkeypatch, tmp_path, npz_file, fail_in_batch, count_evaluated
+):
+    assert run(capsys, npz_file)[0] == 0
+    fail_in_batch(2)
+    assert run(capsys, npz_file, "--restart")[0] == 130
     monkeypatch.undo()
     np.testing.assert_array_equal(np.isnan(losses(tmp_path)), np.arange(12) >= 6)
-    evaluated = go_on()
-    assert run(capsys, own, "--restart")[0] == 0
+    evaluated = count_evaluated()
+    assert run(capsys, npz_file, "--restart")[0] == 0
     assert evaluated == list(range(12))
 
 
-def test_no_file_but_its_own_is_written_over(capsys, tmp_path, own):
-    mine = tmp_path / "own.SpikeMax.npy"
-    np.save(mine, np.arange(12.0))
+def test_foreign_files_are_never_overwritten(capsys, tmp_path, npz_file):
+    losses_path = tmp_path / "own.SpikeMax.npy"
+    np.save(losses_path, np.arange(12.0))
     for more in ([], ["--restart"]):
-        status, _, err = run(capsys, own, *more)
+        status, _, err = run(capsys, npz_file, *more)
         assert status == 2
         assert "exists, and has no record own.SpikeMax.npy.json that says" in err
-    assert (np.load(mine) == np.arange(12.0)).all()
-    mine.unlink()
-    theirs = tmp_path / "own.SpikeMax.npy.json"
+    assert (np.load(losses_path) == np.arange(12.0)).all()
+    losses_path.unlink()
+    record_path = tmp_path / "own.SpikeMax.npy.json"
     for text in ('{"command": "other"}', "[1]", "", "{", "[" * 10**5, '"x"', "\0" * 9):
-        theirs.write_text(text)
+        record_path.write_text(text)
         for more in ([], ["--restart"]):
-            status, _, err = run(capsys, own, *more)
+            status, _, err = run(capsys, npz_file, *more)
             assert status == 2
             assert "is not a record of this command" in err
-        assert theirs.read_text() == text
-    assert not mine.exists()
-    status, _, err = run(capsys, own, "--output", tmp_path / "own.npy")
+        assert record_path.read_text() == text
+    assert not losses_path.exists()
+    status, _, err = run(capsys, npz_file, "--output", tmp_path / "own.npy")
     assert status == 0
     linked = tmp_path / "linked.npy"
-    os.symlink(own, linked)
-    assert run(capsys, own, "--output", linked, "--restart")[0] == 2
-    assert np.load(own)["label"].shape == (12,)
+    os.symlink(npz_file, linked)
+    assert run(capsys, npz_file, "--output", linked, "--restart")[0] == 2
+    assert np.load(npz_file)["label"].shape == (12,)
 
 
 @pytest.mark.parametrize(
@@ -328,62 +334,64 @@ def test_no_file_but_its_own_is_written_over(capsys, tmp_path, own):
         ({"input": None}, "input None there"),
     ],
 )
-def test_a_record_that_cannot_be_is_answered(capsys, tmp_path, own, changes, message):
-    assert run(capsys, own)[0] == 0
+def test_invalid_record_fails_until_restart(capsys, tmp_path, npz_file, changes, message):
+    assert run(capsys, npz_file)[0] == 0
     path = tmp_path / "own.SpikeMax.npy.json"
     path.write_text(json.dumps({**record(tmp_path), **changes}))
-    status, _, err = run(capsys, own)
+    status, _, err = run(capsys, npz_file)
     assert status == 2
     assert message in err
     assert err.count("\n") == 1
-    assert run(capsys, own, "--restart")[0] == 0
+    assert run(capsys, npz_file, "--restart")[0] == 0
 
 
 @pytest.mark.parametrize("damage", ["gone", "short", "other", "long"])
-def test_losses_that_are_not_those_of_the_record_are_answered(capsys, tmp_path, own, damage):
-    assert run(capsys, own)[0] == 0
+def test_damaged_losses_fail_until_restart(capsys, tmp_path, npz_file, damage):
+    assert run(capsys, npz_file)[0] == 0
     path = tmp_path / "own.SpikeMax.npy"
-    whole = path.read_bytes()
+    valid = path.read_bytes()
     match damage:
         case "gone":
             path.unlink()
         case "short":
-            path.write_bytes(whole[:-1])
+            path.write_bytes(valid[:-1])
         case "other":
             np.save(path, np.zeros(24, np.float32))
         case "long":
-            path.write_bytes(whole + b"1")
-    status, _, err = run(capsys, own)
+            path.write_bytes(valid + b"1")
+    status, _, err = run(capsys, npz_file)
     assert status == 2
     assert "is not the file of 12 losses that its record is of" in err
-    assert run(capsys, own, "--restart")[0] == 0
-    assert path.read_bytes() == whole
+    assert run(capsys, npz_file, "--restart")[0] == 0
+    assert path.read_bytes() == valid
 
 
-def test_a_disk_that_is_full_is_answered(capsys, monkeypatch, tmp_path, own, stop_in):
+def test_full_disk_fails_and_later_run_succeeds(
+    capsys, monkeypatch, tmp_path, npz_file, fail_in_batch
+):
     usage = type("Usage", (), {"free": 95})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    status, _, err = run(capsys, own)
+    status, _, err = run(capsys, npz_file)
     assert status == 2
     assert "12 losses take 96 bytes, and 95 are free" in err
     monkeypatch.undo()
-    assert run(capsys, own)[0] == 0
+    assert run(capsys, npz_file)[0] == 0
 
-    def full(file):
+    def fail(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
-    status, _, err = run(capsys, own, "--restart")
+    monkeypatch.setattr("os.fsync", fail)
+    status, _, err = run(capsys, npz_file, "--restart")
     assert status == 2
     assert "cannot be written: [Errno 28] No space left on device" in err
     monkeypatch.undo()
-    assert run(capsys, own)[0] == 0  # as it was before
+    assert run(capsys, npz_file)[0] == 0  # the failed restart does not prevent it
 
 
-def test_losses_are_on_the_disk_before_they_count(capsys, monkeypatch, tmp_path, own):
+def test_losses_are_flushed_before_they_are_recorded(capsys, monkeypatch, tmp_path, npz_file):
     events, sync = [], os.fsync
 
-    def watched(file):
+    def recording_fsync(file):
         sync(file)
         name = os.readlink(f"/proc/self/fd/{file}").removeprefix(str(tmp_path))
         events.append((name, np.isfinite(losses(tmp_path)).sum() if len(events) > 1 else 0))
@@ -391,10 +399,10 @@ def test_losses_are_on_the_disk_before_they_count(capsys, monkeypatch, tmp_path,
     if not os.path.exists("/proc/self/fd"):
         pytest.skip("there is no telling which file it is")
     monkeypatch.setattr(_results, "SECONDS", 0)
-    monkeypatch.setattr("os.fsync", watched)
-    assert run(capsys, own)[0] == 0
-    result, part = "/own.SpikeMax.npy", "/own.SpikeMax.npy.json.part"
-    expected = [(part, 0), (f"{result}.part", 0)]
+    monkeypatch.setattr("os.fsync", recording_fsync)
+    assert run(capsys, npz_file)[0] == 0
+    losses_name, record_name = "/own.SpikeMax.npy", "/own.SpikeMax.npy.json.part"
+    expected = [(record_name, 0), (f"{losses_name}.part", 0)]
     for done in (3, 6, 9, 12, 12):
-        expected += [(result, done), (part, done)]
+        expected += [(losses_name, done), (record_name, done)]
     assert events == expected

@@ -1,4 +1,4 @@
-"""A loss made of two functions is what the library makes of the same two."""
+"""`Composed` of a readout and a criterion equals the library's own loss of the same two."""
 
 import dataclasses
 import functools
@@ -17,37 +17,37 @@ LABELS = np.asarray([5, 0, 2, 0])
 PER_STEP = RANDOM.integers(0, 6, (4, 30))
 
 
-def rate(xp, spikes, kept):
-    """The mean over the steps that count."""
-    if kept is None:
-        number = xp.full_like(spikes[..., 0], spikes.shape[-1])
+def rate(xp, spikes, mask):
+    """Return the mean over the unmasked steps, and its pullback."""
+    if mask is None:
+        steps = xp.full_like(spikes[..., 0], spikes.shape[-1])
     else:
-        number = xp.sum(xp.astype(kept, spikes.dtype), axis=-1)
-        number = xp.where(number > 0, number, xp.ones_like(number))
-    r = xp.sum(spikes, axis=-1) / number
-    return r, lambda g: xp.broadcast_to((g / number)[..., None], spikes.shape)
+        steps = xp.sum(xp.astype(mask, spikes.dtype), axis=-1)
+        steps = xp.where(steps > 0, steps, xp.ones_like(steps))
+    r = xp.sum(spikes, axis=-1) / steps
+    return r, lambda g: xp.broadcast_to((g / steps)[..., None], spikes.shape)
 
 
-def moving_rate(xp, spikes, kept, window):
-    def averaged(x):
+def moving_rate(xp, spikes, mask, window):
+    def average(x):
         return sx.moving_average(x, window)
 
-    return averaged(spikes), lambda g: xp.flip(averaged(xp.flip(g, axis=-1)), axis=-1)
+    return average(spikes), lambda g: xp.flip(average(xp.flip(g, axis=-1)), axis=-1)
 
 
 def squared(xp, u, label, true, false):
-    """A term for each class."""
-    away = u - xp.where(label, xp.full_like(u, true), xp.full_like(u, false))
-    return away * away, lambda g: 2 * g * away
+    """Return one term for each class, and their pullback."""
+    error = u - xp.where(label, xp.full_like(u, true), xp.full_like(u, false))
+    return error * error, lambda g: 2 * g * error
 
 
 def softmax(xp, u, label):
-    """One term for all classes."""
+    """Return one term over all classes, and its pullback."""
     p = xp.exp(u) / xp.sum(xp.exp(u), axis=1, keepdims=True)
-    hot = xp.astype(xp.broadcast_to(label, u.shape), u.dtype)
-    own = xp.sum(hot * u, axis=1, keepdims=True)
-    terms = xp.log(xp.sum(xp.exp(u), axis=1, keepdims=True)) - own
-    return terms, lambda g: g * (p - hot)
+    one_hot = xp.astype(xp.broadcast_to(label, u.shape), u.dtype)
+    label_logit = xp.sum(one_hot * u, axis=1, keepdims=True)
+    terms = xp.log(xp.sum(xp.exp(u), axis=1, keepdims=True)) - label_logit
+    return terms, lambda g: g * (p - one_hot)
 
 
 SQUARED = functools.partial(squared, true=0.5, false=0.05)
@@ -81,56 +81,57 @@ OPTIONS = {
 }
 
 
-def ours_and_theirs(name, option):
-    hyper, arrays = OPTIONS[option]
+def build_pair(name, option):
+    options, arrays = OPTIONS[option]
     composed, loss, label = PAIRS[name]
     spikes = SPIKES
-    if hyper.get("time_axis") == 0:
+    if options.get("time_axis") == 0:
         spikes = np.moveaxis(SPIKES, -1, 0)
         label = label.T
-    made = [dataclasses.replace(x, **hyper) for x in (composed, loss)]
-    return *made, spikes, label, arrays
+    losses = [dataclasses.replace(x, **options) for x in (composed, loss)]
+    return *losses, spikes, label, arrays
 
 
 @every_pair
 @pytest.mark.parametrize("option", OPTIONS)
-def test_it_is_what_the_library_makes_of_the_same_parts(backend, name, option):
-    composed, loss, spikes, label, arrays = ours_and_theirs(name, option)
-    here = backend.asarray(spikes), backend.asarray(label)
-    wanted = loss(spikes, label, **arrays)
-    terms = composed(*here, **arrays)
-    close(backend.numpy(terms).reshape(wanted.shape), wanted, backend.rtol)
+def test_composed_equals_the_library_loss(backend, name, option):
+    composed, loss, spikes, label, arrays = build_pair(name, option)
+    inputs = backend.asarray(spikes), backend.asarray(label)
+    expected_terms = loss(spikes, label, **arrays)
+    terms = composed(*inputs, **arrays)
+    close(backend.numpy(terms).reshape(expected_terms.shape), expected_terms, backend.rtol)
 
-    cotangent = np.random.default_rng(18).normal(size=wanted.shape)
-    _, expected = sx.value_and_grad(loss)(spikes, label, cotangent=cotangent, **arrays)
-    cotangent = backend.asarray(cotangent.reshape(terms.shape))  # with a class axis of length 1
-    value, gradient = sx.value_and_grad(composed)(*here, cotangent=cotangent, **arrays)
-    close(backend.numpy(value).reshape(wanted.shape), wanted, backend.rtol)
-    close(backend.numpy(gradient), expected, backend.rtol)
+    cotangent = np.random.default_rng(18).normal(size=expected_terms.shape)
+    _, expected_gradient = sx.value_and_grad(loss)(spikes, label, cotangent=cotangent, **arrays)
+    # `terms` may have a class axis of length 1, which the library's own losses drop.
+    cotangent = backend.asarray(cotangent.reshape(terms.shape))
+    value, gradient = sx.value_and_grad(composed)(*inputs, cotangent=cotangent, **arrays)
+    close(backend.numpy(value).reshape(expected_terms.shape), expected_terms, backend.rtol)
+    close(backend.numpy(gradient), expected_gradient, backend.rtol)
 
 
 @pytest.mark.parametrize("groups", [2, 3])
 @every_pair
-def test_neurons_may_be_grouped(backend, name, groups):
+def test_num_classes_groups_neurons(backend, name, groups):
     composed, loss, _ = PAIRS[name]
     composed, loss = (dataclasses.replace(x, num_classes=groups) for x in (composed, loss))
     label = np.asarray([1, 0, 1, 0])
-    wanted, wanted_gradient = sx.value_and_grad(loss)(SPIKES, label, lengths=[30, 3, 0, 7])
+    expected, expected_gradient = sx.value_and_grad(loss)(SPIKES, label, lengths=[30, 3, 0, 7])
     got, gradient = sx.value_and_grad(composed)(
         backend.asarray(SPIKES), backend.asarray(label), lengths=[30, 3, 0, 7]
     )
-    close(backend.numpy(got), wanted, backend.rtol)
-    close(backend.numpy(gradient), wanted_gradient, backend.rtol)
+    close(backend.numpy(got), expected, backend.rtol)
+    close(backend.numpy(gradient), expected_gradient, backend.rtol)
 
 
 @every_pair
-def test_it_is_consistent(name):
+def test_composed_loss_passes_assert_consistent(name):
     loss, _, label = PAIRS[name]
     for dtype in ("float32", "float64", "bool", "uint8"):
         assert_consistent(loss, SPIKES.astype(dtype), label, lengths=[30, 12, 0, 7])
 
 
-def test_a_wrong_pullback_is_found():
+def test_wrong_pullback_fails_assert_consistent():
     def wrong(xp, u, label):
         terms, pullback = softmax(xp, u, label)
         return terms, lambda g: pullback(g) / 2
@@ -140,7 +141,7 @@ def test_a_wrong_pullback_is_found():
         assert_consistent(Composed(rate, wrong), SPIKES, LABELS)
 
 
-def test_a_label_that_is_no_class_is_nan_where_it_cannot_be_an_error(backend):
+def test_label_out_of_range_raises_or_gives_nan(backend):
     composed, _, label = PAIRS["rate"]
     bad = backend.asarray(np.where(np.arange(4) == 1, 6, label))
     none = dataclasses.replace(composed, reduction="none")
@@ -160,26 +161,27 @@ def test_a_label_that_is_no_class_is_nan_where_it_cannot_be_an_error(backend):
     assert np.isnan(backend.numpy(terms)).any(axis=1).tolist() == [False, True, False, False]
 
 
-def test_what_functions_hold_has_a_gradient():
+def test_captured_tensor_gets_a_gradient():
     torch = pytest.importorskip("torch")
     margin = torch.tensor(0.5, requires_grad=True)
 
-    def off(xp, u, label):
-        away = u - xp.where(label, margin, xp.zeros_like(u))
-        return away * away, lambda g: 2 * g * away
+    def squared_with_margin(xp, u, label):
+        error = u - xp.where(label, margin, xp.zeros_like(u))
+        return error * error, lambda g: 2 * g * error
 
-    spikes = torch.rand(64, 10, 2000, requires_grad=True)  # which closed forms would be used for
-    Composed(rate, off)(spikes, torch.zeros(64, dtype=torch.int64)).backward()
+    # Large enough that `backward` would use the closed form if nothing else had a gradient.
+    spikes = torch.rand(64, 10, 2000, requires_grad=True)
+    Composed(rate, squared_with_margin)(spikes, torch.zeros(64, dtype=torch.int64)).backward()
     expected = 2 * (margin - spikes.mean(-1)[:, 0]).sum()
     torch.testing.assert_close(margin.grad, expected.detach())
 
 
-def test_what_does_not_fit_is_an_error():
+def test_wrong_mask_and_output_shapes_raise():
     loss = Composed(rate, softmax)
     masks = np.ones(SPIKES.shape, bool)
     with pytest.raises(ValueError, match="where must be the same for all neurons"):
         loss(SPIKES, LABELS, where=masks)
-    loss(SPIKES, LABELS, where=masks[:, 0])  # of each step
+    loss(SPIKES, LABELS, where=masks[:, 0])  # one entry per step
     with pytest.raises(ValueError, match=r"read must return an array of shape \(4, 6, 30\); got"):
         dataclasses.replace(loss, per_step=True)(SPIKES, LABELS)
     flat = Composed(rate, lambda xp, u, label: (u[:, 0], lambda g: g))
@@ -199,12 +201,12 @@ def test_what_does_not_fit_is_an_error():
         ("ignore_index", "none", TypeError),
     ],
 )
-def test_hyper_parameters_are_checked(option, value, error):
+def test_hyperparameters_are_checked(option, value, error):
     with pytest.raises(error, match=option):
         dataclasses.replace(Composed(rate, softmax), **{option: value})
 
 
-def test_equal_if_made_of_the_same_functions():
+def test_composed_losses_are_equal_if_their_functions_are():
     assert Composed(rate, softmax) == Composed(rate, softmax)
     assert Composed(rate, softmax) != Composed(rate, SQUARED)
     assert hash(Composed(rate, softmax)) == hash(Composed(rate, softmax))

@@ -1,4 +1,4 @@
-"""The contract that the losses share."""
+"""Tests of the interface that all losses share."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_terms_are_the_formula(backend, name):
+def test_terms_equal_the_reference_formula(backend, name):
     loss, target = CASES[name]
     run = backend.compiled(reduced(loss, "none"))
     for spikes in cases.trains(name).values():
@@ -25,23 +25,23 @@ def test_terms_are_the_formula(backend, name):
 
 
 @pytest.mark.parametrize("name", [*cases.ONE_OF_EACH, "SpikeMax-window"])
-def test_the_reductions_add_up(backend, name):
+def test_reductions_equal_sum_and_mean_of_the_terms(backend, name):
     loss, target = CASES[name]
-    wanted = reference.terms(loss, SPIKES["binary"], target)
+    expected = reference.terms(loss, SPIKES["binary"], target)
 
     def run(spikes, target):
-        return [reduced(loss, how)(spikes, target) for how in ("none", "sum", "mean")]
+        return [reduced(loss, reduction)(spikes, target) for reduction in ("none", "sum", "mean")]
 
     results = backend.compiled(run)(backend.asarray(SPIKES["binary"]), backend.asarray(target))
     terms, total, mean = map(backend.numpy, results)
-    close(terms, wanted, backend.rtol)
+    close(terms, expected, backend.rtol)
     assert total.shape == mean.shape == ()
-    close(total, wanted.sum(), backend.rtol)
-    close(mean, wanted.sum() / wanted.size, backend.rtol)
+    close(total, expected.sum(), backend.rtol)
+    close(mean, expected.sum() / expected.size, backend.rtol)
 
 
 @pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_forward_is_the_call(backend, name):
+def test_forward_equals_call(backend, name):
     loss, target = CASES[name]
     arrays = backend.asarray(SPIKES["graded"]), backend.asarray(target)
     run = backend.compiled(lambda *arrays: (loss(*arrays), loss.forward(*arrays)))
@@ -57,28 +57,29 @@ def test_half_precision_is_computed_in_float32(backend, name, dtype):
     if not hasattr(backend.xp, dtype):
         pytest.skip(f"{backend.library} has no {dtype}")
     loss, target = CASES[name]
-    spikes = backend.asarray(SPIKES["binary"], dtype)  # which it holds exactly
+    spikes = backend.asarray(SPIKES["binary"], dtype)  # 0 and 1 are exact in every dtype
     evaluate = backend.compiled(sx.value_and_grad(loss))
     value, gradient = evaluate(spikes, backend.asarray(target))
     assert value.dtype == backend.xp.float32
     assert gradient.dtype == spikes.dtype
     close(backend.numpy(value), reference.terms(loss, SPIKES["binary"], target).sum(), 1e-5)
-    _, wanted = sx.value_and_grad(loss)(SPIKES["binary"], target)
-    # half a unit in the last place of float16 or bfloat16
+    _, expected = sx.value_and_grad(loss)(SPIKES["binary"], target)
+    # The gradient is rounded once: half a unit in the last place of float16 or bfloat16.
     rtol = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
-    close(backend.numpy(gradient).astype(float), wanted, rtol)
+    close(backend.numpy(gradient).astype(float), expected, rtol)
 
 
-def test_half_precision_spikes_may_be_many(backend):
+def test_half_precision_spike_counts_do_not_saturate(backend):
     if not hasattr(backend.xp, "float16"):
         pytest.skip(f"{backend.library} has no float16")
-    spikes = backend.asarray(np.ones((1, 1, 4096)), "float16")  # where float16 counts stall at 2048
+    # A count in float16 would stall at 2048.
+    spikes = backend.asarray(np.ones((1, 1, 4096)), "float16")
     assert float(sx.SpikeRate(1, 0)(spikes, [0])) == 0
     assert float(sx.SpikeTime(5, 1)(spikes, np.zeros((1, 1, 4096)))) == 4096
 
 
 @pytest.mark.parametrize("name", ["SpikeTime-order2", "SpikeRate", "SpikeMax-window", "SpikeMoid"])
-def test_float32_stays_float32(backend, name):
+def test_float32_input_gives_float32_results(backend, name):
     loss, target = CASES[name]
     spikes = backend.asarray(SPIKES["graded"], "float32")
     target = target if target.dtype.kind in "bi" else np.asarray(target, np.float64)
@@ -88,7 +89,7 @@ def test_float32_stays_float32(backend, name):
 
 
 @pytest.mark.parametrize("name", [*cases.ONE_OF_EACH, "SpikeRate-window"])
-def test_complex_spikes_are_refused(backend, name):
+def test_complex_input_raises(backend, name):
     loss, target = CASES[name]
     spikes = backend.asarray(SPIKES["graded"])
     spikes = backend.xp.astype(spikes, backend.xp.complex64)
@@ -97,7 +98,7 @@ def test_complex_spikes_are_refused(backend, name):
 
 
 @pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_spikes_that_are_no_array_are_refused(name):
+def test_list_input_raises(name):
     loss, target = CASES[name]
     with pytest.raises(TypeError, match=r"input must be an array .*got builtins.list"):
         loss(SPIKES["binary"].tolist(), target)
@@ -112,14 +113,14 @@ def test_spikes_that_are_no_array_are_refused(name):
         (sx.SpikeMoid(), (2, 5), r"3 axes, \[batch, class or \*space, time\]"),
     ],
 )
-def test_too_few_axes(backend, loss, shape, axes):
+def test_input_with_too_few_axes_raises(backend, loss, shape, axes):
     with pytest.raises(
         ValueError, match=f"input must have at least {axes}.*{re.escape(str(shape))}"
     ):
         loss(backend.asarray(np.zeros(shape)), np.zeros(shape))
 
 
-def test_no_elements_and_no_such_axis(backend):
+def test_empty_input_and_time_axis_out_of_range_raise(backend):
     for shape in ((2, 3, 0), (0, 3, 5), (2, 0, 5)):
         with pytest.raises(ValueError, match=f"no elements.*{re.escape(str(shape))}"):
             sx.SpikeRate(1, 0)(backend.asarray(np.zeros(shape)), [0] * shape[0])
@@ -185,12 +186,12 @@ def test_no_elements_and_no_such_axis(backend):
         (lambda: sx.SparsityEnforcer(lam=NAN), ValueError, "lam.*finite.*nan"),
     ],
 )
-def test_hyper_parameters_are_checked_at_once(make, error, message):
+def test_hyperparameters_are_checked_on_construction(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
 
-def test_the_ends_of_the_ranges_are_allowed():
+def test_hyperparameters_at_their_bounds_are_accepted():
     sx.SpikeTime(1e-3, 1, 1)
     sx.SpikeRate(0, 1, 1)
     sx.SpikeMoid(theta=-2)
@@ -201,7 +202,7 @@ ALL = [*(loss for loss, _ in CASES.values()), sx.SparsityEnforcer(0.25, 2)]
 
 
 @pytest.mark.parametrize("loss", ALL, ids=repr)
-def test_losses_are_values(loss):
+def test_losses_compare_hash_and_print_by_value(loss):
     same = dataclasses.replace(loss)
     assert same is not loss
     assert same == loss
@@ -213,7 +214,7 @@ def test_losses_are_values(loss):
     assert all(f"{f.name}=" in repr(loss) for f in dataclasses.fields(loss) if f.init)
 
 
-def test_different_losses_differ():
+def test_losses_with_different_hyperparameters_differ():
     window, longer = sx.SpikeMax(3), sx.SpikeMax(4)
     assert window != longer
     assert window != sx.SpikeMoid(3)
@@ -221,14 +222,14 @@ def test_different_losses_differ():
     assert sx.SparsityEnforcer(lam=1) != sx.SparsityEnforcer(lam=2)
 
 
-def test_hyper_parameters_become_plain_values():
+def test_hyperparameters_become_python_numbers():
     loss = sx.SpikeRate(np.float32(0.5), np.asarray(0.25), np.int64(3), time_axis=np.int8(0))
     assert loss == sx.SpikeRate(0.5, 0.25, 3, time_axis=0)
     kinds = [type(x) for x in (loss.true_rate, loss.false_rate, loss.moving_window, loss.time_axis)]
     assert kinds == [float, float, int, int]
 
 
-def test_defaults_are_the_published_ones():
+def test_defaults_equal_the_published_ones():
     assert sx.SpikeTime() == sx.SpikeTime(5, 100, 1, "sum", time_axis=-1)
     assert sx.SpikeRate(1, 0) == sx.SpikeRate(1, 0, None, "sum", time_axis=-1)
     assert sx.SpikeMax() == sx.SpikeMax(
@@ -239,15 +240,15 @@ def test_defaults_are_the_published_ones():
 
 
 @pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_jax_compiles_a_loss_and_takes_it_as_static(name):
+def test_jax_jit_takes_losses_as_functions_and_static_arguments(name):
     with on("jax-x64") as backend:
         import jax
 
         loss, target = CASES[name]
         arrays = backend.asarray(SPIKES["graded"]), backend.asarray(target)
-        wanted = backend.numpy(loss(*arrays))
-        close(backend.numpy(jax.jit(loss)(*arrays)), wanted, backend.rtol)
+        expected = backend.numpy(loss(*arrays))
+        close(backend.numpy(jax.jit(loss)(*arrays)), expected, backend.rtol)
         static = jax.jit(lambda loss, *arrays: loss(*arrays), static_argnums=0)
         for same in (loss, dataclasses.replace(loss)):
-            close(backend.numpy(static(same, *arrays)), wanted, backend.rtol)
+            close(backend.numpy(static(same, *arrays)), expected, backend.rtol)
         assert static._cache_size() == 1

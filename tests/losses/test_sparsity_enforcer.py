@@ -21,45 +21,45 @@ EVENTS = np.asarray([[1.0, -3.0, 0.0], [0.0, 2.0, 0.0]])
         (sx.SparsityEnforcer(0.25), 9 / 16, 1 / 4),
         (sx.SparsityEnforcer(max_rate=0.25, lam=2), 9 / 8, 1 / 2),
         (sx.SparsityEnforcer(0, 1), 1, 1 / 3),
-        (sx.SparsityEnforcer(1.5), 0, 0),  # less than is allowed
+        (sx.SparsityEnforcer(1.5), 0, 0),  # the mean is below max_rate
         (sx.SparsityEnforcer(0.25, lam=0), 0, 0),
     ],
 )
-def test_by_hand(backend, loss, value, slope):
+def test_value_and_gradient_match_hand_calculation(backend, loss, value, slope):
     got, gradient = backend.compiled(sx.value_and_grad(loss))(backend.asarray(EVENTS))
     np.testing.assert_allclose(backend.numpy(got), value, rtol=backend.rtol)
-    # |x| has slope 0 at silence, in every library
+    # In every library |x| has slope 0 at 0.
     np.testing.assert_allclose(backend.numpy(gradient), slope * np.sign(EVENTS), rtol=backend.rtol)
     assert float(loss.forward(backend.asarray(EVENTS))) == pytest.approx(value, rel=backend.rtol)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3, 4), (2, 1, 3, 2)])
-def test_any_shape_is_the_formula(backend, shape):
+def test_input_of_any_shape_matches_the_formula(backend, shape):
     x = np.random.default_rng(9).normal(size=shape)
     loss = sx.SparsityEnforcer(0.125, 3.0)
-    wanted = reference.terms(loss, x)
-    close(backend.numpy(backend.compiled(loss)(backend.asarray(x))), wanted, backend.rtol)
+    expected = reference.terms(loss, x)
+    close(backend.numpy(backend.compiled(loss)(backend.asarray(x))), expected, backend.rtol)
 
 
-def test_silence_and_the_limit_have_no_gradient(backend):
-    at_the_limit = backend.asarray(np.asarray([1.0, 0.0, 0.0, 0.0]))
-    for x in (at_the_limit, backend.asarray(np.zeros(4))):
+def test_gradient_is_zero_at_silence_and_at_max_rate(backend):
+    at_max_rate = backend.asarray(np.asarray([1.0, 0.0, 0.0, 0.0]))
+    for x in (at_max_rate, backend.asarray(np.zeros(4))):
         value, gradient = sx.value_and_grad(sx.SparsityEnforcer(0.25))(x)
         assert float(value) == 0
         assert not backend.numpy(gradient).any()
 
 
-def test_terms_are_collected(backend):
+def test_append_adds_a_term(backend):
     loss = sx.SparsityEnforcer(0.25)
     assert loss.loss == 0
     for factor, total in ((1, 9 / 16), (0.25, 9 / 16), (0.75, 9 / 16 + 1 / 4)):
         loss.append(backend.asarray(factor * EVENTS))
         close(backend.numpy(loss.loss), total, backend.rtol)
-    loss(backend.asarray(EVENTS))  # a call is remembered by nobody
+    loss(backend.asarray(EVENTS))  # a call adds nothing to the collected terms
     close(backend.numpy(loss.loss), 9 / 16 + 1 / 4, backend.rtol)
 
 
-def test_a_cleared_loss_is_a_zero_of_its_kind(backend):
+def test_clear_leaves_a_zero_of_the_same_dtype_and_device(backend):
     loss = sx.SparsityEnforcer()
     loss.clear()
     assert loss.loss == 0
@@ -76,10 +76,10 @@ def test_a_cleared_loss_is_a_zero_of_its_kind(backend):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_events(backend, dtype):
+def test_half_precision_sums_do_not_overflow(backend, dtype):
     if not hasattr(backend.xp, dtype):
         pytest.skip(f"{backend.library} has no {dtype}")
-    # 70000 events overflow a float16 sum
+    # A float16 sum overflows at 65504, so 70000 events must be added in float32.
     x = backend.xp.astype(backend.asarray(np.ones((2, 35000))), getattr(backend.xp, dtype))
     value, gradient = backend.compiled(sx.value_and_grad(sx.SparsityEnforcer(0.5)))(x)
     assert value.dtype == backend.xp.float32
@@ -87,27 +87,27 @@ def test_half_precision_events(backend, dtype):
     close(backend.numpy(value), 0.25, 1e-5)
 
 
-def test_clearing_lets_the_graph_go():
+def test_clear_frees_the_autograd_graph():
     with on("torch") as backend:
         import torch
 
         loss = sx.SparsityEnforcer()
         x = backend.asarray(EVENTS).requires_grad_()
-        needed = x * 2
-        gone = weakref.ref(needed)
-        loss.append(needed**2)  # whose gradient needs it
+        saved = x * 2
+        saved_ref = weakref.ref(saved)
+        loss.append(saved**2)  # autograd saves `saved` for the gradient of the square
         assert loss.loss.requires_grad
-        del needed
+        del saved
         gc.collect()
-        assert gone() is not None
+        assert saved_ref() is not None
         loss.clear()
         gc.collect()
-        assert gone() is None
+        assert saved_ref() is None
         assert not loss.loss.requires_grad
         assert isinstance(loss.loss, torch.Tensor)
 
 
-def test_collected_terms_train_what_they_came_from():
+def test_backward_reaches_the_appended_tensors():
     with on("torch") as backend:
         x = backend.asarray(EVENTS).requires_grad_()
         loss = sx.SparsityEnforcer(0.25)
@@ -118,20 +118,20 @@ def test_collected_terms_train_what_they_came_from():
         close(backend.numpy(x.grad), np.sign(EVENTS) * (1 / 4 + 7 / 6), backend.rtol)
 
 
-def test_two_objects_do_not_share_their_terms(backend):
+def test_enforcers_do_not_share_terms(backend):
     one, other = sx.SparsityEnforcer(), sx.SparsityEnforcer()
     one.append(backend.asarray(EVENTS))
-    assert one == other  # hyper-parameters are what is compared
+    assert one == other  # equality compares hyperparameters only
     assert hash(one) == hash(other)
     assert other.loss == 0
 
 
-def test_an_empty_array_is_refused(backend):
+def test_empty_input_raises(backend):
     with pytest.raises(ValueError, match=r"no elements: got shape \(2, 0\)"):
         sx.SparsityEnforcer()(backend.asarray(np.zeros((2, 0))))
 
 
-def test_what_is_done_to_the_loss_does_not_reach_the_terms():
+def test_in_place_changes_of_the_loss_leave_the_terms_unchanged():
     torch = pytest.importorskip("torch")
     sparsity = sx.SparsityEnforcer()
     layer = torch.ones(4, requires_grad=True)
@@ -141,7 +141,7 @@ def test_what_is_done_to_the_loss_does_not_reach_the_terms():
         loss = sparsity.loss
         loss += 5
     assert sparsity.loss.item() == before
-    for _ in range(2):  # steps in which nothing is appended
+    for _ in range(2):  # training steps in which nothing is appended
         sparsity.clear()
         total = sparsity.loss
         total += layer.sum()
@@ -149,7 +149,7 @@ def test_what_is_done_to_the_loss_does_not_reach_the_terms():
     assert sparsity.loss == 0
 
 
-def test_copies_have_terms_of_their_own():
+def test_copies_start_without_terms():
     sparsity = sx.SparsityEnforcer(0.1, 2.0)
     sparsity.append(np.ones(4))
     for other in (

@@ -15,8 +15,8 @@ EPS = 1e-6
 @pytest.mark.parametrize(
     ("loss", "label", "terms", "slope"),
     [
-        # rates 3/4 and 1/4: p = 3/4 and 1/4 but for the epsilon; slopes (1/Σ - 1/r_y) / 4 steps
-        # at the label and 1/Σ / 4 elsewhere
+        # The rates are 3/4 and 1/4, so p = 3/4 and 1/4 up to the epsilon. The gradient is
+        # (1/Σ - 1/r_y) / 4 steps at the label and 1/Σ / 4 elsewhere.
         (
             sx.SpikeMax(),
             [0],
@@ -29,15 +29,15 @@ EPS = 1e-6
             [LOG((1 + EPS) / 0.25)],
             [[1 / (1 + EPS) / 4] * 4, [(1 / (1 + EPS) - 4) / 4] * 4],
         ),
-        # softmax: -3/4 + log(e^(3/4) + e^(1/4)) = log(1 + e^(-1/2)); slopes p - 1 and p
+        # softmax: -3/4 + log(e^(3/4) + e^(1/4)) = log(1 + e^(-1/2)), with gradients p - 1 and p
         (
             sx.SpikeMax(mode="softmax"),
             [0],
             [LOG(1 + math.exp(-0.5))],
             [[-1 / (1 + math.exp(0.5)) / 4] * 4, [1 / (1 + math.exp(0.5)) / 4] * 4],
         ),
-        # in windows of 2 the rates are [½, ½, ½, 1] and [0, 0, ½, ½]; the label is alone in the
-        # first two steps, one of two equals in the third, and has 2/3 in the last
+        # In windows of 2 the rates are [½, ½, ½, 1] and [0, 0, ½, ½]. The labelled class has all
+        # of their sum in the first two steps, 1/2 of it in the third and 2/3 in the last.
         (
             sx.SpikeMax(2),
             [0],
@@ -52,22 +52,22 @@ EPS = 1e-6
         ),
     ],
 )
-def test_by_hand(backend, loss, label, terms, slope):
+def test_value_and_gradient_match_hand_calculation(backend, loss, label, terms, slope):
     evaluate = backend.compiled(sx.value_and_grad(loss))
     value, gradient = evaluate(backend.asarray(SPIKES), backend.asarray(label))
     close(backend.numpy(value), np.sum(terms), backend.rtol)
     if slope:
         close(backend.numpy(gradient)[0], np.asarray(slope), backend.rtol)
     got = backend.compiled(reduced(loss, "none"))(backend.asarray(SPIKES), backend.asarray(label))
-    # some terms are the epsilon alone, beside rates of 1
+    # Some terms are as small as EPS, so the tolerance is relative to the largest term.
     close(backend.numpy(got), np.asarray(terms), backend.rtol)
 
 
-def test_a_silent_other_neuron(backend):
+def test_silent_unlabelled_neuron_keeps_the_published_formula(backend):
     spikes = backend.asarray(np.asarray([[[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]]))
     evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax()))
     value, gradient = evaluate(spikes, backend.asarray([0]))
-    # rates 1/2, 0 and 1/4, whose sum is 3/4
+    # The rates are 1/2, 0 and 1/4: their sum is 3/4.
     total = 0.75 + EPS
     close(backend.numpy(value), LOG(total / 0.5), backend.rtol)
     slope = np.asarray([1 / total - 2, 1 / total, 1 / total]) / 4
@@ -75,26 +75,26 @@ def test_a_silent_other_neuron(backend):
 
 
 @pytest.mark.parametrize("pseudo_count", [0.5, 0.25, 1.0])
-def test_a_silent_labelled_neuron(backend, pseudo_count):
+def test_silent_labelled_neuron_uses_the_continued_logarithm(backend, pseudo_count):
     spikes = backend.asarray(np.asarray([[[0.0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]]))
     evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(pseudo_count=pseudo_count)))
     value, gradient = evaluate(spikes, backend.asarray([0]))
-    # r0 = a/4 is lacking, and given to each of the 3 classes beside the rates 1/2 and 1/4
-    fewest = pseudo_count / 4
-    total = 0.75 + EPS + 3 * fewest
-    close(backend.numpy(value), -LOG(fewest) + 1 + LOG(total), backend.rtol)
-    slope = np.asarray([(1 - 3) / total - 1 / fewest, 1 / total, 1 / total]) / 4
+    # The missing rate r0 = a/4 is added to each of the 3 classes, whose rates are 0, 1/2, 1/4.
+    r0 = pseudo_count / 4
+    total = 0.75 + EPS + 3 * r0
+    close(backend.numpy(value), -LOG(r0) + 1 + LOG(total), backend.rtol)
+    slope = np.asarray([(1 - 3) / total - 1 / r0, 1 / total, 1 / total]) / 4
     got = backend.numpy(gradient)[0]
     close(got, np.repeat(slope[:, None], 4, axis=1), backend.rtol)
     assert (got[0] < 0).all()
     assert (abs(got) <= 3 / pseudo_count).all()
 
 
-def test_exactly_the_pseudo_count_is_enough(backend):
+def test_rate_at_the_pseudo_count_uses_the_published_formula(backend):
     spikes = backend.asarray(np.asarray([[[0.0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]]))
     evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(pseudo_count=1)))
     value, gradient = evaluate(spikes, backend.asarray([0]))
-    # rates 1/4, 1/2 and 1/4: the published value and slopes, on the one side of the kink
+    # The rates are 1/4, 1/2 and 1/4: the published formula holds from the pseudo count upwards.
     total = 1 + EPS
     close(backend.numpy(value), LOG(total / 0.25), backend.rtol)
     slope = np.asarray([1 / total - 4, 1 / total, 1 / total]) / 4
@@ -102,62 +102,64 @@ def test_exactly_the_pseudo_count_is_enough(backend):
 
 
 @pytest.mark.parametrize("window", [None, 1, 3])
-def test_silence_everywhere(backend, window):
+def test_all_silent_input_gives_log_of_classes_plus_one(backend, window):
     loss = sx.SpikeMax(window, reduction="none")
     silence, label = backend.asarray(np.zeros((2, 3, 5))), backend.asarray([0, 2])
     terms = backend.numpy(backend.compiled(loss)(silence, label))
-    fewest = 0.5 / (window or 5)
-    # log C + 1, but for the epsilon beside the 3 r0 of the sum
-    close(terms, np.full(terms.shape, LOG(3 + EPS / fewest) + 1), backend.rtol)
+    r0 = 0.5 / (window or 5)
+    # log(C) + 1, up to the epsilon that is added to the sum of 3 r0
+    close(terms, np.full(terms.shape, LOG(3 + EPS / r0) + 1), backend.rtol)
     assert (terms > LOG(3) + 1 - 1e-6).all()
 
 
 @pytest.mark.parametrize("window", [None, 1, 3, 8])
-def test_binary_trains_of_all_kinds(backend, window):
-    """What the continuation promises, for trains from silent to saturated."""
+def test_continuation_properties_hold_for_binary_trains(backend, window):
+    """Check the properties of the continued logarithm on trains from silent to saturated."""
     random = np.random.default_rng(8)
     trains = random.random((16, 3, 5)) < random.choice([0, 0.1, 0.5, 1], size=(16, 3, 1))
     label = random.integers(0, 3, size=16)
-    everywhere = sx.SpikeMax(window, reduction="none")
+    continued = sx.SpikeMax(window, reduction="none")
     published = sx.SpikeMax(window, reduction="none", numerics="lava")
 
     def run(spikes, label):
         value, gradient = sx.value_and_grad(sx.SpikeMax(window))(spikes, label)
-        return value, gradient, everywhere(spikes, label), published(spikes, label)
+        return value, gradient, continued(spikes, label), published(spikes, label)
 
-    with np.errstate(divide="ignore"):  # the published logarithm of a silent label's rate
+    with np.errstate(divide="ignore"):  # the published form takes log(0) at a silent label
         results = backend.compiled(run)(
             backend.asarray(trains.astype(float)), backend.asarray(label)
         )
-    value, gradient, terms, before = map(backend.numpy, results)
+    value, gradient, terms, published_terms = map(backend.numpy, results)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
-    own = np.take_along_axis(trains, label[:, None, None], axis=1)[:, 0]
-    own_slope = np.take_along_axis(gradient, label[:, None, None], axis=1)[:, 0]
-    assert (own_slope <= 0).all()
-    rate = reference.moving_average(own, window) if window else own.sum(axis=-1)
+    label_trains = np.take_along_axis(trains, label[:, None, None], axis=1)[:, 0]
+    label_gradient = np.take_along_axis(gradient, label[:, None, None], axis=1)[:, 0]
+    assert (label_gradient <= 0).all()
+    rate = reference.moving_average(label_trains, window) if window else label_trains.sum(axis=-1)
     silent = rate == 0
     assert silent.any()
     assert not silent.all()
-    # pushed to fire, by at most C/a for each term that a spike would be in
-    of_silence = own_slope[own.sum(axis=-1) == 0]
-    assert (of_silence < 0).all()
-    assert (of_silence >= -3 / 0.5 * (window or 1)).all()
-    # unchanged where the published value is finite, else no less than a uniform guess
-    assert (np.isfinite(before) == ~silent).all()
-    close(terms[~silent], before[~silent], backend.rtol)
+    # Silent labelled neurons get a negative gradient, of at most C/a for each term that a spike
+    # would change.
+    silent_gradient = label_gradient[label_trains.sum(axis=-1) == 0]
+    assert (silent_gradient < 0).all()
+    assert (silent_gradient >= -3 / 0.5 * (window or 1)).all()
+    # The terms equal the published ones where those are finite, and are otherwise at least
+    # the loss of a uniform guess.
+    assert (np.isfinite(published_terms) == ~silent).all()
+    close(terms[~silent], published_terms[~silent], backend.rtol)
     assert (terms[silent] >= LOG(3)).all()
 
 
-def test_the_first_steps_of_a_window(backend):
+def test_first_steps_of_a_window_have_finite_gradients(backend):
     spikes = np.zeros((1, 2, 6))
     spikes[0, 0, 3] = 1
     evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(3)))
     value, gradient = evaluate(backend.asarray(spikes), backend.asarray([0]))
-    # 3 silent steps, then 3 in which the label is alone at a rate of 1/3
-    wanted = 3 * (LOG(2 + EPS * 6) + 1) + 3 * LOG(1 + 3 * EPS)
-    close(backend.numpy(value), wanted, backend.rtol)
+    # In 3 steps all classes are silent; in the other 3 only the label fires, at a rate of 1/3.
+    expected = 3 * (LOG(2 + EPS * 6) + 1) + 3 * LOG(1 + 3 * EPS)
+    close(backend.numpy(value), expected, backend.rtol)
     got = backend.numpy(gradient)[0]
     assert np.isfinite(got).all()
     assert (got[0, :3] < 0).all()
@@ -165,10 +167,10 @@ def test_the_first_steps_of_a_window(backend):
 
 
 @pytest.mark.parametrize("window", [None, 1])
-def test_continuous_and_decreasing_in_the_rate_of_the_label(backend, window):
-    # one step, so that the spike is the rate; half a spike is where the continuation starts
-    own = np.concatenate([np.linspace(0, 1, 41), [0.5 - 1e-5, 0.5 + 1e-5]])
-    spikes = np.stack([own, np.full(43, 0.25), np.zeros(43)], axis=1)[:, :, None]
+def test_loss_is_continuous_and_decreasing_in_the_label_rate(backend, window):
+    # With one step the input is the rate; the continuation starts below half a spike.
+    label_rate = np.concatenate([np.linspace(0, 1, 41), [0.5 - 1e-5, 0.5 + 1e-5]])
+    spikes = np.stack([label_rate, np.full(43, 0.25), np.zeros(43)], axis=1)[:, :, None]
     evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(window, reduction="none")))
     label, ones = np.zeros(43, dtype=int), np.ones((43, 1) if window else 43)
     arrays = (backend.asarray(spikes), backend.asarray(label))
@@ -176,31 +178,31 @@ def test_continuous_and_decreasing_in_the_rate_of_the_label(backend, window):
     terms, slope = backend.numpy(terms).ravel(), backend.numpy(gradient)[:, 0, 0]
     assert (np.diff(terms[:41]) < 0).all()
     assert (slope < 0).all()
-    # slopes are no steeper than C/a = 6
+    # The gradient is bounded by C/a = 6.
     assert abs(terms[41] - terms[42]) <= 6 * 2e-5
 
 
-def test_the_loss_of_a_sure_and_right_answer_keeps_its_digits(backend):
+def test_small_loss_keeps_full_precision(backend):
     spikes = np.zeros((1, 2, 4))
     spikes[0, 0] = 1
     value = sx.SpikeMax()(backend.asarray(spikes), [0])
     close(backend.numpy(value), math.log1p(EPS), backend.rtol)
 
 
-def test_published_values_at_a_silent_label(backend):
+def test_lava_numerics_give_inf_at_a_silent_label(backend):
     spikes = backend.asarray(np.asarray([[[0.0, 0], [1, 0]], [[1, 0], [0, 0]]]))
-    with np.errstate(divide="ignore"):  # that is the point
+    with np.errstate(divide="ignore"):  # log(0) is expected here
         terms = sx.SpikeMax(reduction="none", numerics="lava")(spikes, [0, 0])
     terms = backend.numpy(terms)
     assert terms[0] == np.inf
-    # -log(1/2 / (1/2 + 1e-6)) as a difference of logarithms: an error of roundings of 1
+    # The published form subtracts two logarithms near 1, so the error is absolute: roundings of 1.
     np.testing.assert_allclose(terms[1], LOG(1 + 2 * EPS), rtol=0, atol=backend.rtol)
 
 
-def test_one_class_is_always_right_but_should_fire(backend):
+def test_single_class_has_zero_softmax_loss_and_negative_probability_gradient(backend):
     spikes, label = backend.asarray(np.zeros((1, 1, 2))), backend.asarray([0])
     assert float(backend.compiled(sx.SpikeMax(mode="softmax"))(spikes, label)) == 0
     value, gradient = backend.compiled(sx.value_and_grad(sx.SpikeMax()))(spikes, label)
-    # r0 = 1/4; the slope of the continued logarithm is -1/r0, per step -1/a
+    # r0 = 1/4: the continued logarithm has slope -1/r0, which is -1/a for each step.
     close(backend.numpy(value), 1 + LOG(1 + 4 * EPS), backend.rtol)
     close(backend.numpy(gradient)[0, 0], np.asarray([-2.0, -2.0]), backend.rtol)

@@ -10,19 +10,19 @@ SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
 @pytest.mark.parametrize(
     ("loss", "label", "terms", "slope"),
     [
-        # rates 3/4 and 1/4, wanted 1/2 and 0: (1/4)² each, slopes 2 · 1/4 / 4 steps
+        # rates 3/4 and 1/4, targets 1/2 and 0: terms (1/4)², gradients 2 · 1/4 / 4 steps
         (sx.SpikeRate(0.5, 0), [0], [[1 / 16, 1 / 16]], [[1 / 8] * 4, [1 / 8] * 4]),
-        # wanted 1/8 and 1/2: (5/8)² and (-1/4)²
+        # targets 1/8 and 1/2: terms (5/8)² and (-1/4)²
         (sx.SpikeRate(0.5, 0.125), [1], [[25 / 64, 1 / 16]], [[5 / 16] * 4, [-1 / 8] * 4]),
-        # in windows of 2 the rates are [½, ½, ½, 1] and [0, 0, ½, ½], wanted 1 and 0: their
-        # differences u = [-½, -½, -½, 0] and [0, 0, ½, ½], slopes 2 (u[t] + u[t + 1]) / 2
+        # In windows of 2 the rates are [½, ½, ½, 1] and [0, 0, ½, ½], the targets 1 and 0. The
+        # errors are u = [-½, -½, -½, 0] and [0, 0, ½, ½], the gradients 2 (u[t] + u[t + 1]) / 2.
         (
             sx.SpikeRate(1, 0, 2),
             [0],
             [[[1 / 4, 1 / 4, 1 / 4, 0], [0, 0, 1 / 4, 1 / 4]]],
             [[-1, -1, -1 / 2, 0], [0, 1 / 2, 1, 1 / 2]],
         ),
-        # the same, wanted of the second class at the last step: u = […, 1], […, -½]
+        # The same, with the second class labelled at the last step: u = […, 1], […, -½].
         (
             sx.SpikeRate(1, 0, 2),
             [[0, 0, 0, 1]],
@@ -31,7 +31,7 @@ SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
         ),
     ],
 )
-def test_by_hand(backend, loss, label, terms, slope):
+def test_value_and_gradient_match_hand_calculation(backend, loss, label, terms, slope):
     evaluate = backend.compiled(sx.value_and_grad(loss))
     value, gradient = evaluate(backend.asarray(SPIKES), backend.asarray(label))
     close(backend.numpy(value), np.sum(terms), backend.rtol)
@@ -40,11 +40,11 @@ def test_by_hand(backend, loss, label, terms, slope):
     close(backend.numpy(got), np.asarray(terms), backend.rtol)
 
 
-def test_a_window_as_long_as_the_train_ends_at_its_rate(backend):
+def test_window_as_long_as_the_train_ends_at_its_rate(backend):
     spikes = backend.asarray(SPIKES)
     windowed = sx.SpikeRate(0.5, 0, 4, "none")(spikes, [0])
-    whole = sx.SpikeRate(0.5, 0, None, "none")(spikes, [0])
-    close(backend.numpy(windowed)[..., -1], backend.numpy(whole), backend.rtol)
-    # and a longer one still divides by its length: 3/8 and 1/8
+    unwindowed = sx.SpikeRate(0.5, 0, None, "none")(spikes, [0])
+    close(backend.numpy(windowed)[..., -1], backend.numpy(unwindowed), backend.rtol)
+    # A longer window still divides by its own length: the rates are 3/8 and 1/8.
     longer = sx.SpikeRate(0.5, 0, 8, "none")(spikes, [0])
     close(backend.numpy(longer)[..., -1], np.asarray([[1 / 64, 1 / 64]]), backend.rtol)

@@ -1,4 +1,4 @@
-"""What the comparisons with other libraries share."""
+"""Helpers for the comparisons with other libraries."""
 
 import importlib
 import os
@@ -14,19 +14,19 @@ import pytest
 torch = pytest.importorskip("torch")
 
 REQUIRED = set(os.environ.get("SPIKELOSS_XP_REQUIRED_PEERS", "").split())
-"""Libraries that a run must not skip: where they should be installed, a missing one is noticed."""
+"""Libraries whose tests must not be skipped: if one of them is missing, the run fails."""
 
 
-def peer(module: str) -> ModuleType:
-    """Import a module of another library, or skip the tests where that is not installed."""
+def import_peer(module: str) -> ModuleType:
+    """Import a module of another library, or skip the tests if it is not installed."""
     library = module.partition(".")[0]
     if library in REQUIRED:
         return importlib.import_module(module)
     return pytest.importorskip(module, reason=f"{library} is not installed")
 
 
-def documented(library: str) -> list[Any]:
-    """Return the rows of a library's table in the documentation: its line, and the line here."""
+def table_rows(library: str) -> list[Any]:
+    """Return the rows of a migration table: code of the other library, and its equivalent here."""
     page = Path(__file__).parents[2] / "docs" / "migrating.md"
     _, section = page.read_text(encoding="utf-8").split(f"\n## {library}\n")
     _, table = section.split("\n## ")[0].split("\n| there | here |\n|---|---|\n")
@@ -35,8 +35,8 @@ def documented(library: str) -> list[Any]:
     return [pytest.param(*row.groups(), id=row[1]) for row in rows]
 
 
-def evaluated(line: str, names: dict[str, Any]) -> Any:
-    """Evaluate a line of such a table, with the spikes and labels where it calls nothing."""
+def evaluate_line(line: str, names: dict[str, Any]) -> Any:
+    """Evaluate the code of a table row; if that gives a loss, call it on the spikes and labels."""
     result = eval(line, names)
     return result(names["x"], names["y"]) if callable(result) else result
 
@@ -50,7 +50,7 @@ def trains(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.
 
 
 def potentials(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Make numbers of either sign, no two of them equal."""
+    """Return normal random numbers, no two of them equal."""
     return torch.randn(shape, generator=generator(1), dtype=dtype)
 
 
@@ -58,14 +58,14 @@ def labels(classes: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randint(classes, shape, generator=generator(2))
 
 
-def both(
+def assert_match(
     theirs: Callable[[torch.Tensor], torch.Tensor],
     ours: Callable[[torch.Tensor], torch.Tensor],
     input: torch.Tensor,
     rtol: float | None = None,
 ) -> None:
-    """Evaluate value and gradient with both, for a cotangent that is not 1, and compare."""
-    if rtol is None:  # a few hundred roundings, as many as the sums here have terms, or more
+    """Assert that both losses have the same value and gradient, for a cotangent that is not 1."""
+    if rtol is None:  # a few hundred roundings: the sums have no more terms than that
         rtol = {torch.float32: 2e-5, torch.float64: 1e-12}[input.dtype]
     results = []
     for loss in (theirs, ours):
@@ -76,7 +76,7 @@ def both(
         results.append((value.detach(), leaf.grad))
     (value, gradient), (our_value, our_gradient) = results
     assert our_value.shape == (value.shape if value.numel() > 1 else our_value.shape)
-    # Their logarithm is of a sum with a 1 in it: a small loss has lost digits that ours has.
+    # The other library takes the logarithm of a sum near 1, so its small losses have lost digits.
     eps = torch.finfo(input.dtype).eps
     np.testing.assert_allclose(our_value.flatten(), value.flatten(), rtol=rtol, atol=eps)
     assert gradient.abs().max() > 0

@@ -1,36 +1,47 @@
-"""Side by side with snnTorch 1.0.0 itself, where that is installed.
+"""Compare with snnTorch 1.0.0, if it is installed.
 
-Its losses take `[time, batch, class]`. Each is one line here; what is wrong with it is shown below.
+Its losses take `[time, batch, class]`. Each equals one line of this library. The second half of the
+file shows the defects of its losses.
 """
 
 import pytest
-from side_by_side import both, documented, evaluated, labels, peer, potentials, torch, trains
+from side_by_side import (
+    assert_match,
+    evaluate_line,
+    import_peer,
+    labels,
+    potentials,
+    table_rows,
+    torch,
+    trains,
+)
 
-snn = peer("snntorch.functional")
+snn = import_peer("snntorch.functional")
 
 import spikeloss_xp as sx
 
-# Numbers of steps of which a quarter is whole: theirs rounds wanted counts down, see below.
+# All numbers of steps are divisible by 4: snnTorch rounds target counts down, see below.
 SHAPES = [(20, 4, 3), (8, 1, 10), (100, 16, 2), (4, 5, 5)]
-RIGHT, WRONG = 0.75, 0.25  # of the steps
+TRUE_RATE, FALSE_RATE = 0.75, 0.25
 
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 every_reduction = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 
 
-def of_labels(loss, target, **weight):
+def with_target(loss, target, **weight):
+    """Return the loss as a function of the spikes alone."""
     return lambda x: loss(x, target, **weight)
 
 
-@pytest.mark.parametrize(("there", "here"), documented("snnTorch"))
-def test_the_table_of_the_documentation(there, here):
+@pytest.mark.parametrize(("there", "here"), table_rows("snnTorch"))
+def test_migration_table_rows_match(there, here):
     steps, batch, classes, group = 20, 4, 3, 2
     y = labels(classes, (batch,))
     names = {"SF": snn, "sx": sx, "y": y, "w": torch.tensor([1.0, 2.0, 5.0])}
     names |= {"T": steps, "C": classes, "G": group}
     neurons = classes * group if "num_classes" in here else classes
-    both(
-        *(lambda x, line=line: evaluated(line, names | {"x": x}) for line in (there, here)),
+    assert_match(
+        *(lambda x, line=line: evaluate_line(line, names | {"x": x}) for line in (there, here)),
         trains((steps, batch, neurons)) if "count" in here else potentials((steps, batch, neurons)),
     )
 
@@ -41,7 +52,7 @@ def test_ce_count_loss(shape, reduction):
     label = labels(shape[2], shape[1:2])
     ours = sx.SpikeMax(mode="softmax", readout="count", reduction=reduction, time_axis=0)
     theirs = snn.ce_count_loss(reduction=reduction)
-    both(of_labels(theirs, label), of_labels(ours, label), trains(shape))
+    assert_match(with_target(theirs, label), with_target(ours, label), trains(shape))
 
 
 @every_shape
@@ -50,7 +61,7 @@ def test_ce_max_membrane_loss(shape, reduction):
     label = labels(shape[2], shape[1:2])
     ours = sx.SpikeMax(mode="softmax", readout="max", reduction=reduction, time_axis=0)
     theirs = snn.ce_max_membrane_loss(reduction=reduction)
-    both(of_labels(theirs, label), of_labels(ours, label), potentials(shape))
+    assert_match(with_target(theirs, label), with_target(ours, label), potentials(shape))
 
 
 @every_shape
@@ -58,7 +69,7 @@ def test_ce_max_membrane_loss(shape, reduction):
 def test_ce_rate_loss(shape, input):
     steps, label = shape[0], labels(shape[2], shape[1:2])
     mean, total, terms = (
-        of_labels(sx.SpikeMax(1, "softmax", reduction, time_axis=0), label)
+        with_target(sx.SpikeMax(1, "softmax", reduction, time_axis=0), label)
         for reduction in ("mean", "sum", "none")
     )
     for reduction, ours in (
@@ -66,23 +77,23 @@ def test_ce_rate_loss(shape, input):
         ("sum", lambda x: total(x) / steps),
         ("none", lambda x: terms(x).mean(0)),
     ):
-        both(of_labels(snn.ce_rate_loss(reduction=reduction), label), ours, input(shape))
+        assert_match(with_target(snn.ce_rate_loss(reduction=reduction), label), ours, input(shape))
 
 
 @every_shape
 @every_reduction
 def test_mse_count_loss(shape, reduction):
     steps, label = shape[0], labels(shape[2], shape[1:2])
-    ours = sx.SpikeRate(RIGHT, WRONG, readout="count", reduction=reduction, time_axis=0)
-    theirs = snn.mse_count_loss(RIGHT, WRONG, reduction=reduction)
-    both(of_labels(theirs, label), lambda x: ours(x, label) / steps, trains(shape))
+    ours = sx.SpikeRate(TRUE_RATE, FALSE_RATE, readout="count", reduction=reduction, time_axis=0)
+    theirs = snn.mse_count_loss(TRUE_RATE, FALSE_RATE, reduction=reduction)
+    assert_match(with_target(theirs, label), lambda x: ours(x, label) / steps, trains(shape))
 
 
 @every_shape
 def test_mse_membrane_loss(shape):
     steps, label = shape[0], labels(shape[2], shape[1:2])
     mean, total, terms = (
-        of_labels(sx.SpikeRate(1, 0, 1, reduction, time_axis=0), label)
+        with_target(sx.SpikeRate(1, 0, 1, reduction, time_axis=0), label)
         for reduction in ("mean", "sum", "none")
     )
     for reduction, ours in (
@@ -91,90 +102,97 @@ def test_mse_membrane_loss(shape):
         ("none", lambda x: terms(x).mean(0)),
     ):
         theirs = snn.mse_membrane_loss(reduction=reduction)
-        both(of_labels(theirs, label), ours, potentials(shape))
+        assert_match(with_target(theirs, label), ours, potentials(shape))
 
 
 @every_shape
-def test_mse_membrane_loss_with_any_potentials(shape):
+def test_mse_membrane_loss_with_target_potentials(shape):
     label = labels(shape[2], shape[1:2])
     one_hot = torch.nn.functional.one_hot(label, shape[2]).bool()
-    wanted = torch.where(one_hot, 1.25, 0.5).expand(shape)
+    desired = torch.where(one_hot, 1.25, 0.5).expand(shape)
     theirs = snn.mse_membrane_loss(on_target=1.25, off_target=0.5)
     ours = sx.SpikeRate(1.25, 0.5, 1, "mean", time_axis=0)
-    both(of_labels(theirs, label), of_labels(ours, label), potentials(shape))
-    of_each_entry = sx.SpikeTime(length=1, reduction="mean", time_axis=0)
-    both(of_labels(theirs, label), of_labels(of_each_entry, wanted), potentials(shape))
+    assert_match(with_target(theirs, label), with_target(ours, label), potentials(shape))
+    ours_per_entry = sx.SpikeTime(length=1, reduction="mean", time_axis=0)
+    assert_match(
+        with_target(theirs, label), with_target(ours_per_entry, desired), potentials(shape)
+    )
 
 
 @every_shape
 @pytest.mark.filterwarnings("ignore:Using a target size")
-def test_mse_membrane_loss_with_targets_that_change(shape):
-    each_step = labels(shape[2], shape[:1])  # one for the whole batch: all that theirs can
+def test_mse_membrane_loss_with_labels_per_step(shape):
+    # snnTorch takes one label per step for the whole batch.
+    label_per_step = labels(shape[2], shape[:1])
     ours = sx.SpikeRate(1, 0, 1, "mean", time_axis=0)
-    both(
-        of_labels(snn.mse_membrane_loss(time_var_targets=True), each_step),
-        of_labels(ours, each_step[:, None].expand(shape[:2])),
+    assert_match(
+        with_target(snn.mse_membrane_loss(time_var_targets=True), label_per_step),
+        with_target(ours, label_per_step[:, None].expand(shape[:2])),
         potentials(shape),
     )
 
 
 @pytest.mark.parametrize(("classes", "group"), [(3, 4), (2, 8), (5, 1)])
 @every_reduction
-def test_population_codes(classes, group, reduction):
-    # Theirs adds up the neurons of a class and ours takes their mean, so theirs counts G times.
+def test_population_codes_match(classes, group, reduction):
+    # snnTorch sums the G neurons of a class and this library averages them: a factor of G.
     steps, label = 20, labels(classes, (4,))
     spikes = trains((steps, 4, classes * group))
     population = {"population_code": True, "num_classes": classes, "reduction": reduction}
     common = {"num_classes": classes, "reduction": reduction, "time_axis": 0}
 
     ours = sx.SpikeMax(mode="softmax", readout="count", temperature=1 / group, **common)
-    both(of_labels(snn.ce_count_loss(**population), label), of_labels(ours, label), spikes)
+    assert_match(
+        with_target(snn.ce_count_loss(**population), label), with_target(ours, label), spikes
+    )
 
-    ours = sx.SpikeRate(RIGHT, WRONG, readout="count", **common)
-    theirs = snn.mse_count_loss(RIGHT, WRONG, **population)
-    both(of_labels(theirs, label), lambda spikes: group**2 * ours(spikes, label) / steps, spikes)
+    ours = sx.SpikeRate(TRUE_RATE, FALSE_RATE, readout="count", **common)
+    theirs = snn.mse_count_loss(TRUE_RATE, FALSE_RATE, **population)
+    assert_match(
+        with_target(theirs, label), lambda spikes: group**2 * ours(spikes, label) / steps, spikes
+    )
 
 
 @every_shape
-def test_class_weights_of_cross_entropies(shape):
+def test_class_weights_of_cross_entropies_match(shape):
     steps, label = shape[0], labels(shape[2], shape[1:2])
     weight = 0.5 + torch.rand(shape[2])
     for name, readout in (("ce_count_loss", "count"), ("ce_max_membrane_loss", "max")):
-        # Their mean is over the samples: not what torch calls the weighted mean, see below.
+        # The mean of snnTorch is over the samples; it is not PyTorch's weighted mean, see below.
         for reduction, our_reduction in (("mean", "batchmean"), ("none", "none")):
             ours = sx.SpikeMax(
                 mode="softmax", readout=readout, reduction=our_reduction, time_axis=0
             )
-            both(
-                of_labels(getattr(snn, name)(reduction=reduction, weight=weight), label),
-                of_labels(ours, label, weight=weight),
+            assert_match(
+                with_target(getattr(snn, name)(reduction=reduction, weight=weight), label),
+                with_target(ours, label, weight=weight),
                 potentials(shape),
             )
     ours = sx.SpikeMax(1, "softmax", "batchmean", time_axis=0)
-    both(
-        of_labels(snn.ce_rate_loss(weight=weight), label),
+    assert_match(
+        with_target(snn.ce_rate_loss(weight=weight), label),
         lambda x: ours(x, label, weight=weight) / steps,
         potentials(shape),
     )
 
 
-# What is wrong with theirs, in 1.0.0, and what is computed here instead.
+# Defects of snnTorch 1.0.0, and the results of this library instead.
 
 
-def test_their_weighted_mean_is_not_divided_by_the_weights():
+def test_snntorch_weighted_mean_is_not_divided_by_the_weights():
     input, label, weight = (
         potentials((5, 4, 3)),
         torch.tensor([0, 2, 1, 2]),
         torch.tensor([1, 2, 5.0]),
     )
-    wanted = torch.nn.functional.cross_entropy(input.sum(0), label, weight)
+    expected = torch.nn.functional.cross_entropy(input.sum(0), label, weight)
     theirs = snn.ce_count_loss(weight=weight)(input, label)
-    torch.testing.assert_close(theirs * 4 / weight[label].sum(), wanted)
+    torch.testing.assert_close(theirs * 4 / weight[label].sum(), expected)
     ours = sx.SpikeMax(mode="softmax", readout="count", reduction="mean", time_axis=0)
-    torch.testing.assert_close(ours(input, label, weight=weight), wanted)
+    torch.testing.assert_close(ours(input, label, weight=weight), expected)
 
 
-def test_their_weighted_sum_is_not_one():
+def test_snntorch_weighted_sum_is_not_a_scalar():
     input, label, weight = potentials((5, 4, 3)), labels(3, (4,)), torch.ones(3)
     for name in ("ce_count_loss", "ce_rate_loss", "ce_max_membrane_loss"):
         theirs = getattr(snn, name)
@@ -184,12 +202,12 @@ def test_their_weighted_sum_is_not_one():
 
 
 @pytest.mark.parametrize("name", ["mse_count_loss", "mse_membrane_loss"])
-def test_their_weights_of_squares_do_not_follow_the_samples(name):
+def test_snntorch_mse_weights_are_applied_to_the_wrong_axis(name):
     theirs = getattr(snn, name)
     weight = torch.tensor([1.0, 2.0, 5.0])
     with pytest.raises(RuntimeError, match="must match the size of tensor b"):
         theirs(weight=weight)(trains((4, 2, 3)), torch.tensor([0, 1]))
-    # With as many samples as classes it runs, and the weight of sample b goes to class b.
+    # With as many samples as classes it runs, and applies the weight of sample b to class b.
     label = torch.tensor([2, 0, 0])
     spikes = trains((4, 3, 3))
     terms = theirs(reduction="none")(spikes, label)
@@ -201,23 +219,23 @@ def test_their_weights_of_squares_do_not_follow_the_samples(name):
     torch.testing.assert_close(count(spikes, label, weight=weight), terms * weight[label][:, None])
 
 
-def test_their_wanted_count_is_rounded_down():
+def test_snntorch_target_count_is_rounded_down():
     spikes = torch.zeros(100, 1, 1)
     spikes[:29] = 1
     assert int(100 * 0.29) == 28
     theirs = snn.mse_count_loss(correct_rate=0.29)(spikes, torch.tensor([0]))
     torch.testing.assert_close(theirs, torch.tensor((29 - 28) ** 2 / 100))
     ours = sx.SpikeRate(0.29, 0, readout="count", time_axis=0)(spikes, torch.tensor([0]))
-    assert ours < 1e-9  # (29 - 100 * 0.29)², to float32's precision
+    assert ours < 1e-9  # (29 - 100 * 0.29)² is 0 up to float32 rounding
 
-    # Of ten steps, three quarters are seven to them.
+    # snnTorch rounds three quarters of ten steps down to seven.
     theirs = snn.mse_count_loss(correct_rate=0.75)(spikes[22:32], torch.tensor([0]))
     assert theirs == 0
     ours = sx.SpikeRate(0.75, 0, readout="count", time_axis=0)(spikes[22:32], torch.tensor([0]))
     assert ours == 0.25
 
 
-def test_they_compute_in_float32_whatever_arrives():
+def test_snntorch_computes_in_float32_for_float64_input():
     input, label = potentials((8, 4, 6), torch.float64), labels(3, (4,))
     population = {"population_code": True, "num_classes": 3}
     for theirs in (
@@ -234,17 +252,17 @@ def test_they_compute_in_float32_whatever_arrives():
     assert ours(input, label, weight=weight).dtype == torch.float64
 
 
-def test_their_ce_rate_loss_knows_no_population_codes():
+def test_snntorch_ce_rate_loss_does_not_support_population_codes():
     steps, classes, group = 5, 3, 2
     label = torch.tensor([2])
     silence = torch.zeros(steps, 1, classes * group)
     population = {"population_code": True, "num_classes": classes}
-    with pytest.raises(TypeError, match="not subscriptable"):  # the weights, of which it needs two
+    with pytest.raises(TypeError, match="not subscriptable"):  # it indexes `weight`, None
         snn.ce_rate_loss(**population)(silence, label)
 
     spikes = silence.clone().requires_grad_()
     snn.ce_rate_loss(**population, weight=torch.ones(2))(spikes, label).backward()
-    # Class 2 is neurons 4 and 5, and the loss asks for neuron 2.
+    # Class 2 consists of neurons 4 and 5, but the loss of snnTorch rewards neuron 2.
     assert (spikes.grad[0, 0] < 0).tolist() == [False, False, True, False, False, False]
 
     spikes = silence.clone().requires_grad_()
@@ -254,10 +272,10 @@ def test_their_ce_rate_loss_knows_no_population_codes():
 
 
 @pytest.mark.parametrize(("classes", "group"), [(3, 4), (2, 8), (5, 1)])
-def test_population_codes_at_each_step(classes, group):
+def test_population_codes_per_step_match_the_intended_loss(classes, group):
     label = labels(classes, (4,))
 
-    def theirs_as_meant(input):
+    def intended(input):
         logits = input.unflatten(-1, (classes, group)).sum(-1)
         return torch.stack([torch.nn.functional.cross_entropy(x, label) for x in logits]).mean()
 
@@ -265,29 +283,29 @@ def test_population_codes_at_each_step(classes, group):
         1, "softmax", "mean", num_classes=classes, temperature=1 / group, time_axis=0
     )
     input = potentials((6, 4, classes * group), torch.float64)
-    both(theirs_as_meant, of_labels(ours, label), input)
+    assert_match(intended, with_target(ours, label), input)
 
 
-def test_their_negative_potentials_are_not_wanted_of_the_other_classes():
+def test_snntorch_negative_off_target_is_ignored():
     theirs = snn.mse_membrane_loss(on_target=1, off_target=-1, reduction="none")
     at_rest = torch.zeros(4, 1, 3)
     terms = theirs(at_rest, torch.tensor([0]))
-    assert terms.tolist() == [[1, 0, 0]]  # at (1, 0, 0) instead of (1, -1, -1)
+    assert terms.tolist() == [[1, 0, 0]]  # the targets are (1, 0, 0) instead of (1, -1, -1)
     assert sx.SpikeRate(1, -1, 1, "mean", time_axis=0)(at_rest, [0]) == 1
 
 
-def test_their_targets_that_change_are_the_same_for_all_samples():
+def test_snntorch_labels_per_step_are_shared_by_all_samples():
     theirs = snn.mse_membrane_loss(time_var_targets=True)
-    each = labels(3, (6, 4))
+    label_per_step = labels(3, (6, 4))
     with pytest.raises(RuntimeError, match="same number of dimensions"):
-        theirs(potentials((6, 4, 3)), each)
+        theirs(potentials((6, 4, 3)), label_per_step)
     with pytest.warns(UserWarning, match="different to the input size"):
-        theirs(potentials((6, 4, 3)), each[:, 0])
-    assert sx.SpikeRate(1, 0, 1, time_axis=0)(potentials((6, 4, 3)), each).shape == ()
+        theirs(potentials((6, 4, 3)), label_per_step[:, 0])
+    assert sx.SpikeRate(1, 0, 1, time_axis=0)(potentials((6, 4, 3)), label_per_step).shape == ()
 
 
 @pytest.mark.parametrize("name", ["ce_count_loss", "ce_rate_loss", "ce_max_membrane_loss"])
-def test_their_cross_entropies_want_floating_spikes_and_int64_labels(name):
+def test_snntorch_cross_entropies_require_floating_spikes_and_int64_labels(name):
     theirs = getattr(snn, name)()
     spikes, label = trains((8, 4, 3)), labels(3, (4,))
     with pytest.raises(NotImplementedError, match="not implemented for"):
@@ -298,7 +316,7 @@ def test_their_cross_entropies_want_floating_spikes_and_int64_labels(name):
     assert ours(spikes.bool(), label.int()) == ours(spikes, label)
 
 
-def test_their_mean_of_no_samples_is_nan():
+def test_snntorch_mean_of_no_samples_is_nan():
     spikes, ignored = trains((8, 4, 3)), torch.full((4,), -100)
     assert snn.ce_count_loss()(spikes, ignored).isnan()
     with pytest.raises(RuntimeError, match="index -100 is out of bounds"):
@@ -310,15 +328,15 @@ def test_their_mean_of_no_samples_is_nan():
         assert ours(spikes, ignored) == 0
 
 
-def test_their_value_may_have_an_axis():
+def test_snntorch_value_may_have_an_axis():
     spikes, label = trains((8, 4, 3)), labels(3, (4,))
     assert snn.ce_rate_loss()(spikes, label).shape == (1,)
     assert snn.mse_membrane_loss()(spikes, label).shape == (1,)
     assert sx.SpikeMax(1, "softmax", "mean", time_axis=0)(spikes, label).shape == ()
 
 
-def test_their_gradient_of_a_maximum_goes_to_one_of_equals():
-    # Not wrong; but a membrane that has reached its threshold twice has no reason to prefer one.
+def test_snntorch_maximum_gives_the_gradient_to_one_of_tied_steps():
+    # This is no defect, but if a membrane reaches its maximum twice, both steps are equally good.
     label = torch.tensor([0])
     gradients = []
     for loss in (
@@ -333,7 +351,7 @@ def test_their_gradient_of_a_maximum_goes_to_one_of_equals():
     assert ours.tolist() == [-0.125] * 4
 
 
-def test_their_arguments_are_not_checked():
+def test_snntorch_arguments_are_not_checked():
     spikes, label = trains((8, 4, 3)), labels(3, (4,))
     snn.mse_count_loss(correct_rate=1.75, incorrect_rate=-0.5)(spikes, label)
     with pytest.raises(ValueError, match="true_rate"):

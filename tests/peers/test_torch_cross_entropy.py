@@ -1,9 +1,9 @@
-"""Side by side with the losses of PyTorch, which take the readings of spike trains as logits."""
+"""Compare with the losses of PyTorch, called with readings of spike trains as logits."""
 
 import functools
 
 import pytest
-from side_by_side import both, generator, labels, potentials, torch, trains
+from side_by_side import assert_match, generator, labels, potentials, torch, trains
 
 import spikeloss_xp as sx
 
@@ -33,7 +33,7 @@ READINGS = {
 
 
 def targets(reading, ignored):
-    """Make labels, one for each sample or step, of which some are to be ignored."""
+    """Return labels for each sample or step; every third is `ignored`."""
     shape = (BATCH, STEPS) if "moving_window" in READINGS[reading][0] else (BATCH,)
     label = labels(CLASSES, shape)
     label[1::3] = ignored
@@ -43,15 +43,16 @@ def targets(reading, ignored):
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
-def test_cross_entropy(reading, reduction, weight):
+def test_softmax_mode_matches_cross_entropy(reading, reduction, weight):
     arguments, read = READINGS[reading]
-    input = potentials(SHAPE, torch.float64) * trains(SHAPE, torch.float64)  # with equals among it
+    # The product has many equal entries, of 0, so that the maximum has ties.
+    input = potentials(SHAPE, torch.float64) * trains(SHAPE, torch.float64)
     for smoothing, temperature, ignored in ((0, 1, -100), (0.3, 1, 2), (0.3, 0.25, -100)):
         label = targets(reading, ignored)
         options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": ignored}
         ours = sx.SpikeMax(mode="softmax", temperature=temperature, **arguments, **options)
         theirs = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
-        both(
+        assert_match(
             lambda x, loss=theirs, t=temperature: loss(read(x) / t),
             functools.partial(ours, target=label, weight=weight),
             input,
@@ -60,12 +61,12 @@ def test_cross_entropy(reading, reduction, weight):
 
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
-def test_batchmean_is_the_sum_for_each_sample_that_counts(reading, weight):
+def test_batchmean_is_the_sum_divided_by_the_unignored_samples(reading, weight):
     arguments, read = READINGS[reading]
     label = targets(reading, -100)
     samples = int((label.reshape(BATCH, -1) != -100).any(1).sum())
     ours = sx.SpikeMax(mode="softmax", reduction="batchmean", **arguments)
-    both(
+    assert_match(
         lambda x: F.cross_entropy(read(x), label, weight, reduction="sum") / samples,
         lambda x: ours(x, label, weight=weight),
         potentials(SHAPE, torch.float64),
@@ -77,7 +78,7 @@ def test_batchmean_is_the_sum_for_each_sample_that_counts(reading, weight):
     [(-100, None), (-100, WEIGHT), (0, 0 * WEIGHT)],
     ids=["ignored", "ignored-weighted", "without-weight"],
 )
-def test_where_theirs_is_nan_ours_is_zero(label, weight):
+def test_mean_without_weight_is_zero_where_pytorch_gives_nan(label, weight):
     label = torch.full((BATCH,), label)
     spikes = trains(SHAPE, torch.float64).requires_grad_()
     assert F.cross_entropy(spikes.sum(-1), label, weight).isnan()
@@ -88,35 +89,36 @@ def test_where_theirs_is_nan_ours_is_zero(label, weight):
     assert not spikes.grad.any()
 
 
-def test_a_small_loss_keeps_its_digits():
+def test_small_loss_keeps_full_precision():
     logits, label = torch.tensor([[0.0, -12.0]]), torch.tensor([0])
-    right = F.cross_entropy(logits.double(), label)
-    assert abs(F.cross_entropy(logits, label) / right - 1) > 5e-3
+    exact = F.cross_entropy(logits.double(), label)
+    assert abs(F.cross_entropy(logits, label) / exact - 1) > 5e-3
     ours = sx.SpikeMax(mode="softmax", readout="count")
-    assert abs(ours(logits[..., None], label) / right - 1) < 1e-6
+    assert abs(ours(logits[..., None], label) / exact - 1) < 1e-6
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_squares_of_rates(reduction):
-    """The other loss that spiking networks are often trained with."""
+def test_spike_rate_matches_mse_loss(reduction):
+    """Compare `SpikeRate` with the mean squared error, another common loss of spiking networks."""
     label = labels(CLASSES, (BATCH,))
     one_hot = F.one_hot(label, CLASSES).double()
     ours = sx.SpikeRate(1, 0, reduction=reduction)
-    both(
+    assert_match(
         lambda x: F.mse_loss(x.mean(-1), one_hot, reduction=reduction),
         lambda x: ours(x, label),
         trains(SHAPE, torch.float64),
     )
 
 
-@pytest.mark.parametrize("reduction", ["sum", "none"])  # their mean is not divided by the weights
-def test_binary_cross_entropy(reduction):
-    wanted = torch.rand((BATCH, CLASSES), generator=generator(3), dtype=torch.float64)
+# "mean" differs: PyTorch does not divide it by the weights.
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_spike_moid_matches_binary_cross_entropy(reduction):
+    soft_label = torch.rand((BATCH, CLASSES), generator=generator(3), dtype=torch.float64)
     ours = sx.SpikeMoid(reduction=reduction, alpha=0.25, theta=0.5)
-    both(
+    assert_match(
         lambda x: F.binary_cross_entropy_with_logits(
-            (x.mean(-1) - 0.5) / 0.25, wanted, WEIGHT, reduction=reduction
+            (x.mean(-1) - 0.5) / 0.25, soft_label, WEIGHT, reduction=reduction
         ),
-        lambda x: ours(x, wanted, weight=WEIGHT),
+        lambda x: ours(x, soft_label, weight=WEIGHT),
         trains(SHAPE, torch.float64),
     )

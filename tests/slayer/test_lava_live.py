@@ -1,4 +1,4 @@
-"""Side by side with lava-dl 0.6.0 itself, where that is installed."""
+"""Compare with lava-dl 0.6.0, if it is installed."""
 
 import importlib.metadata
 import unittest
@@ -19,14 +19,14 @@ def generator(seed):
 
 
 def trains(shape, seed=0):
-    """Make binary trains in which no neuron, and no window that has begun, is silent."""
+    """Return binary trains in which every neuron spikes in every window of 3 or more steps."""
     spikes = torch.rand(shape, generator=generator(seed)) < 0.3
     spikes[..., ::3] = True
     return spikes.float()
 
 
-def both(theirs, ours, spikes, *target):
-    """Evaluate value and gradient with both, and compare to float32's precision."""
+def assert_match(theirs, ours, spikes, *target):
+    """Assert that both losses have the same value and gradient, to float32 precision."""
     results = []
     for loss in (theirs, ours):
         leaf = spikes.clone().requires_grad_()
@@ -34,7 +34,7 @@ def both(theirs, ours, spikes, *target):
         value.backward()
         results.append((value.detach(), leaf.grad))
     (value, gradient), (our_value, our_gradient) = results
-    # Sums of up to 10^4 terms in float32, in different orders.
+    # Both are float32 sums of up to 10^4 terms, added in different orders.
     np.testing.assert_allclose(our_value, value, rtol=2e-5)
     np.testing.assert_allclose(our_gradient, gradient, atol=2e-5 * gradient.abs().max().item())
 
@@ -42,21 +42,23 @@ def both(theirs, ours, spikes, *target):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("arguments", [{}, {"filter_order": 2}, {"time_constant": 3, "length": 7}])
-def test_spike_time(shape, reduction, arguments):
-    made = [library.loss.SpikeTime(reduction=reduction, **arguments) for library in (lava, slayer)]
-    both(*made, trains(shape), trains(shape, seed=1))
-    theirs, ours = (module.filter for module in made)
+def test_spike_time_matches(shape, reduction, arguments):
+    modules = [
+        library.loss.SpikeTime(reduction=reduction, **arguments) for library in (lava, slayer)
+    ]
+    assert_match(*modules, trains(shape), trains(shape, seed=1))
+    theirs, ours = (module.filter for module in modules)
     torch.testing.assert_close(ours.filter.flatten(), theirs.filter.flatten())
     torch.testing.assert_close(ours(trains(shape)), theirs(trains(shape)))
-    made[1].load_state_dict(
-        {name: value.reshape(-1) for name, value in made[0].state_dict().items()}
+    modules[1].load_state_dict(
+        {name: value.reshape(-1) for name, value in modules[0].state_dict().items()}
     )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("window", [None, 3, 20])
-def test_losses_of_labels(shape, reduction, window):
+def test_losses_with_labels_match(shape, reduction, window):
     spikes = trains(shape)
     classes = int(np.prod(shape[1:-1]))
     label = torch.randint(classes, shape[:1], generator=generator(2))
@@ -68,23 +70,23 @@ def test_losses_of_labels(shape, reduction, window):
         ("SpikeMax", {}),
         ("SpikeMax", {"mode": "softmax"}),
     ):
-        both(
+        assert_match(
             *(getattr(library.loss, name)(**arguments, **common) for library in (lava, slayer)),
             spikes,
             label,
         )
-    hot = (torch.rand((shape[0], classes), generator=generator(3)) < 0.5).float()
+    multi_hot = (torch.rand((shape[0], classes), generator=generator(3)) < 0.5).float()
     if window is not None:
-        hot = hot[..., None].repeat(1, 1, shape[-1])
-    both(
+        multi_hot = multi_hot[..., None].repeat(1, 1, shape[-1])
+    assert_match(
         *(library.loss.SpikeMoid(alpha=0.5, theta=0.2, **common) for library in (lava, slayer)),
         spikes,
-        hot,
+        multi_hot,
     )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_sparsity_and_classifiers(shape):
+def test_sparsity_and_classifiers_match(shape):
     spikes = trains(shape)
 
     def collected(library):
@@ -96,7 +98,7 @@ def test_sparsity_and_classifiers(shape):
 
         return loss
 
-    both(collected(lava), collected(slayer), spikes)
+    assert_match(collected(lava), collected(slayer), spikes)
     theirs, ours = lava.classifier.Rate, slayer.classifier.Rate
     torch.testing.assert_close(ours.rate(spikes), theirs.rate(spikes))
     for mode in ("probability", "softmax", "logsoftmax"):
@@ -107,21 +109,21 @@ def test_sparsity_and_classifiers(shape):
     assert torch.equal(ours.predict(spikes), theirs.predict(spikes))
 
 
-def test_where_lava_is_infinite_or_saturated_so_are_we():
+def test_infinite_and_clamped_values_match():
     spikes = trains((2, 3, 40))
     spikes[:, 1] = 0
     label = torch.tensor([1, 0])
     for library in (lava, slayer):
         assert library.loss.SpikeMax()(spikes, label) == torch.inf
-        # A logit of 20 is a probability of 1 in float32.
+        # At a logit of 20 the probability rounds to 1 in float32.
         moid = library.loss.SpikeMoid(alpha=1 / 20)
         assert moid(torch.ones(1, 1, 5), torch.zeros(1, 1)) == 100
-        # And of -95 one of 0.
+        # At a logit of -95 it rounds to 0.
         moid = library.loss.SpikeMoid(alpha=1 / 95)
         assert moid(-torch.ones(1, 1, 5), torch.ones(1, 1)) == 100
 
 
-def test_their_own_tests_pass_with_one_import_changed():
+def test_lava_dl_tests_pass_with_one_import_changed():
     (path,) = (
         file
         for file in importlib.metadata.files("lava-dl") or ()

@@ -1,4 +1,4 @@
-"""The modules stand in for those of lava-dl 0.6.0."""
+"""Check that the `slayer` modules are drop-in replacements for those of lava-dl 0.6.0."""
 
 import copy
 import inspect
@@ -42,7 +42,7 @@ MODULES = [
 @pytest.fixture
 def spikes():
     spikes = torch.rand(2, 3, 40, generator=torch.Generator().manual_seed(0)) < 0.4
-    spikes[:, :, 0] = True  # so that windows that have begun are not empty
+    spikes[:, :, 0] = True  # so that the first windows contain a spike
     return spikes.float()
 
 
@@ -66,7 +66,7 @@ def test_arguments_have_the_names_order_and_defaults_of_lava(made):
 
 
 @pytest.mark.parametrize("i", range(CASES))
-def test_values_and_gradients_are_the_published_ones(i):
+def test_values_and_gradients_equal_the_published_ones(i):
     spec = json.loads(str(REFERENCE[f"case/{i}/spec"]))
     loss = getattr(slayer.loss, spec["loss"])(**spec["kwargs"])
     spikes = torch.tensor(REFERENCE[f"case/{i}/input"], requires_grad=True)
@@ -83,24 +83,24 @@ def test_values_and_gradients_are_the_published_ones(i):
 
 
 @pytest.mark.parametrize("module", MODULES, ids=repr)
-def test_modules_behave_as_modules(module, spikes):
-    wanted = target(module, spikes)
-    value = module(spikes, wanted)
-    assert torch.equal(module.forward(spikes, wanted), value)
+def test_modules_can_be_copied_saved_loaded_and_converted(module, spikes):
+    module_target = target(module, spikes)
+    value = module(spikes, module_target)
+    assert torch.equal(module.forward(spikes, module_target), value)
     stored = io.BytesIO()
     torch.save(module.state_dict(), stored)
     stored.seek(0)
-    again = [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
-    again += torch.nn.ModuleList([module]).to("cpu")
-    again[0].load_state_dict(torch.load(stored))
-    for other in again:
-        assert torch.equal(other(spikes, wanted), value)
+    copies = [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
+    copies += torch.nn.ModuleList([module]).to("cpu")
+    copies[0].load_state_dict(torch.load(stored))
+    for other in copies:
+        assert torch.equal(other(spikes, module_target), value)
         assert repr(other) == repr(module)
-    assert module.double()(spikes.double(), wanted).dtype == torch.float64
+    assert module.double()(spikes.double(), module_target).dtype == torch.float64
     module.float()
 
 
-def test_keyword_names_are_those_of_lava(spikes):
+def test_keyword_names_equal_those_of_lava(spikes):
     assert slayer.loss.SpikeTime()(input=spikes, desired=spikes) == 0
     for module in MODULES[2:]:
         label = target(module, spikes)
@@ -114,7 +114,7 @@ def test_state_dicts_have_the_keys_of_lava():
     assert set(slayer.classifier.MovingWindow(5).state_dict()) == {"filter.filter"}
 
 
-def test_attributes_are_those_of_lava_and_count():
+def test_attributes_equal_those_of_lava_and_can_be_set():
     module = slayer.loss.SpikeRate(0.2, 0.03, 5, "mean")
     assert (module.true_rate, module.false_rate, module.reduction) == (0.2, 0.03, "mean")
     assert isinstance(module.window, slayer.classifier.MovingWindow)
@@ -132,18 +132,18 @@ def test_attributes_are_those_of_lava_and_count():
     assert slayer.loss.SpikeMax(mode="softmax").mode == "softmax"
 
 
-def test_the_filter_can_be_called_and_is_what_counts(spikes):
+def test_filter_can_be_called_and_replaced(spikes):
     module = slayer.loss.SpikeTime(time_constant=5, length=30, filter_order=2)
     kernel = torch.tensor(sx.exponential_kernel(5, 30, 2), dtype=torch.float32)
     assert torch.equal(module.filter.filter, kernel)
     impulse = torch.zeros(1, 1, 40)
     impulse[..., 3] = 1
     assert torch.equal(module.filter(impulse)[0, 0, 3:33], kernel)
-    module.filter.filter = torch.tensor([1.0])  # as a state dict of another filter would bring
+    module.filter.filter = torch.tensor([1.0])  # as loading the state dict of another filter would
     assert module(spikes, 0 * spikes) == spikes.sum()
 
 
-def test_stable_numerics_on_request(spikes):
+def test_stable_numerics_can_be_selected(spikes):
     spikes[:, 2] = 0
     label = torch.tensor([2, 0])
     assert slayer.loss.SpikeMax()(spikes, label) == torch.inf
@@ -154,7 +154,7 @@ def test_stable_numerics_on_request(spikes):
     assert slayer.loss.SpikeMoid(alpha=1 / 20, numerics="stable")(one, wrong) == 20
 
 
-def test_sparsity_enforcer(spikes):
+def test_sparsity_enforcer_matches_hand_calculation(spikes):
     sparsity = slayer.loss.SparsityEnforcer(max_rate=0.1, lam=3.0)
     assert sparsity.loss == 0
     leaf = spikes.requires_grad_()
@@ -170,7 +170,7 @@ def test_sparsity_enforcer(spikes):
     assert sparsity.loss_list == []
 
 
-def test_classifiers(spikes):
+def test_classifiers_match_the_formulas(spikes):
     rate = slayer.classifier.Rate
     folded = spikes[:, None]  # [batch, 1, 3, time]
     assert torch.allclose(rate.rate(folded), folded.mean(-1))
@@ -191,19 +191,19 @@ def test_classifiers(spikes):
     assert torch.equal(rate()(spikes), r.argmax(1))
     window = slayer.classifier.MovingWindow(10)
     assert torch.allclose(window.rate(spikes), window.filter(spikes))
-    assert torch.equal(window(spikes), window.predict(spikes))  # None in lava-dl
+    assert torch.equal(window(spikes), window.predict(spikes))  # lava-dl returns None
     assert window(spikes).shape == (2, 40)
     assert (window.mode, window.eps, window.time_window) == ("probability", 1e-6, 10)
 
 
-def test_what_crashes_or_hides_in_lava(spikes):
+def test_inputs_that_lava_mishandles_work_or_raise(spikes):
     label = torch.tensor([2, 0])
     windowed = slayer.loss.SpikeRate(0.2, 0.03, 5)
     per_step = label[:, None].expand(2, 40)
     assert torch.equal(windowed(spikes, label), windowed(spikes, per_step))
     for dtype in (torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64):
         assert windowed(spikes.to(dtype), label).isfinite()
-    spikes[0, 1] = 0  # a silent neuron that is not the labelled one
+    spikes[0, 1] = 0  # a silent neuron without the label
     leaf = spikes.clone().requires_grad_()
     slayer.loss.SpikeMax()(leaf, label).backward()
     assert leaf.grad.isfinite().all()
@@ -217,7 +217,7 @@ def test_what_crashes_or_hides_in_lava(spikes):
         slayer.loss.SpikeTime()(spikes, spikes.mT)
 
 
-def test_it_is_the_only_part_that_imports_torch():
+def test_slayer_is_the_only_module_that_imports_torch():
     program = (
         "import sys, spikeloss_xp; assert 'torch' not in sys.modules\n"
         "import spikeloss_xp.slayer; assert 'torch' in sys.modules and 'jax' not in sys.modules"

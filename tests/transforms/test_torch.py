@@ -1,4 +1,4 @@
-"""One row for each loss, one column for each thing PyTorch does to functions."""
+"""Every loss under each PyTorch transform: autograd, `torch.func`, `torch.compile` and others."""
 
 import functools
 import math
@@ -11,24 +11,24 @@ torch = pytest.importorskip("torch")
 import spikeloss_xp as sx
 from spikeloss_xp.backends import _torch_filters
 
-# What PyTorch itself loads when it first compiles, or takes a forward derivative.
+# PyTorch warns about code that it loads itself on the first compilation or forward derivative.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 BATCH, CLASSES, STEPS = 3, 4, 30
 LABELS = torch.tensor([0, 3, 2])
-HOT = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.float64)
+MULTI_HOT = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.float64)
 
 
-def some_spikes(steps=STEPS):
-    """Make spikes among which are a silent neuron, a saturated one and a silent labelled one."""
+def random_spikes(steps=STEPS):
+    """Return random spikes with a silent neuron, a saturated one and a silent labelled one."""
     spikes = torch.rand(BATCH, CLASSES, steps, generator=torch.Generator().manual_seed(0)) < 0.2
     spikes[0, 1], spikes[0, 2], spikes[1, 3] = False, True, False
     return spikes.double()
 
 
-SPIKES = some_spikes()
+SPIKES = random_spikes()
 DESIRED = SPIKES.roll(1, -1)
-ROWS = {
+LOSSES = {
     "SpikeTime": (sx.SpikeTime(), DESIRED),
     "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
     "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
@@ -38,25 +38,25 @@ ROWS = {
     "SpikeMax, window": (sx.SpikeMax(7), LABELS),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
-    "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), HOT),
-    "SpikeMoid, window": (sx.SpikeMoid(7), HOT),
+    "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
+    "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
-every_loss = pytest.mark.parametrize("row", ROWS)
+every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 class Case:
-    """A loss with its target, and what its gradient should be."""
+    """A loss with its target and its expected gradient."""
 
-    def __init__(self, row):
-        self.loss, target = ROWS[row]
+    def __init__(self, name):
+        self.loss, target = LOSSES[name]
         self.targets = () if target is None else (target,)
 
     def __call__(self, spikes):
         return self.loss(spikes, *self.targets)
 
     def check(self, gradient, rtol=1e-12):
-        """Compare a gradient with the closed form that NumPy gets."""
+        """Compare a gradient with the closed form on NumPy."""
         targets = [target.numpy() for target in self.targets]
         _, expected = sx.value_and_grad(self.loss)(SPIKES.numpy(), *targets)
         expected = torch.tensor(expected)
@@ -64,8 +64,8 @@ class Case:
             gradient, expected, rtol=0, atol=rtol * expected.abs().max().item()
         )
 
-    def graded(self):
-        """Return spikes where the loss is as smooth as finite differences need it to be."""
+    def smooth_input(self):
+        """Return an input at which the loss is smooth enough for finite differences."""
         smooth = SPIKES.clone()
         if isinstance(self.loss, sx.SparsityEnforcer):
             smooth += 0.1  # |x| has a corner at 0
@@ -79,19 +79,19 @@ def gradient_of(function):
 
 
 @pytest.fixture(autouse=True)
-def forget_compiled_code():
+def reset_dynamo():
     torch._dynamo.reset()
 
 
 @pytest.fixture(autouse=True)
-def warm():
-    """Evaluate once: a compiler then finds the class of a tensor known and need not trace why."""
+def warm_up():
+    """Evaluate once: the library then has the tensor class cached and compilers skip its lookup."""
     Case("SpikeTime")(SPIKES)
 
 
 @pytest.fixture(params=["small", "large"])
 def size(request, monkeypatch):
-    """Run once as large tensors are: in parts, and so in what is compiled."""
+    """Run the test on the path of small tensors, and on the chunked path of large ones."""
     if request.param == "large":
         monkeypatch.setattr(_torch_filters, "SMALL", 0)
         monkeypatch.setattr(_torch_filters, "CACHED", 100)
@@ -99,115 +99,117 @@ def size(request, monkeypatch):
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_gradcheck(row):
-    case = Case(row)
-    assert torch.autograd.gradcheck(case, case.graded(), check_forward_ad=True)
+def test_gradcheck_passes(name):
+    case = Case(name)
+    assert torch.autograd.gradcheck(case, case.smooth_input(), check_forward_ad=True)
 
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_gradgradcheck(row):
-    case = Case(row)
-    assert torch.autograd.gradgradcheck(case, case.graded())
+def test_gradgradcheck_passes(name):
+    case = Case(name)
+    assert torch.autograd.gradgradcheck(case, case.smooth_input())
 
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_grad(row):
-    case = Case(row)
+def test_grad_equals_closed_form(name):
+    case = Case(name)
     case.check(gradient_of(case))
     case.check(torch.func.grad(case)(SPIKES))
 
 
-@pytest.mark.parametrize("row", ["SpikeTime", "SpikeMax, window"])
+@pytest.mark.parametrize("name", ["SpikeTime", "SpikeMax, window"])
 @pytest.mark.usefixtures("size")
-def test_transforms_that_do_not_touch_the_spikes(row):
-    case = Case(row)
-    slope = torch.func.grad(lambda factor: factor * case(SPIKES))(torch.tensor(2.0).double())
-    torch.testing.assert_close(slope, case(SPIKES))
+def test_grad_of_factor_with_constant_spikes_equals_loss(name):
+    case = Case(name)
+    derivative = torch.func.grad(lambda factor: factor * case(SPIKES))(torch.tensor(2.0).double())
+    torch.testing.assert_close(derivative, case(SPIKES))
 
 
 @every_loss
-def test_vmap_grad(row):
-    case = Case(row)
+def test_vmap_of_grad_equals_closed_form(name):
+    case = Case(name)
 
-    def of_one(sample, *target):
+    def sample_loss(sample, *target):
         return case.loss(sample[None], *(t[None] for t in target))
 
-    each = torch.func.vmap(torch.func.grad(of_one))(SPIKES, *case.targets)
-    if isinstance(case.loss, sx.SparsityEnforcer):  # its mean is over the batch too
-        alone = torch.stack([torch.func.grad(of_one)(sample) for sample in SPIKES])
-        torch.testing.assert_close(each, alone)
+    per_sample = torch.func.vmap(torch.func.grad(sample_loss))(SPIKES, *case.targets)
+    if isinstance(case.loss, sx.SparsityEnforcer):  # not a sum over samples: it averages the batch
+        looped = torch.stack([torch.func.grad(sample_loss)(sample) for sample in SPIKES])
+        torch.testing.assert_close(per_sample, looped)
     else:
-        case.check(each)
+        case.check(per_sample)
 
 
 @every_loss
-def test_vmap(row):
-    case = Case(row)
-    several = torch.stack([SPIKES, 1 - SPIKES])
-    alone = torch.stack([case(one) for one in several])
-    torch.testing.assert_close(torch.func.vmap(case)(several), alone)
+def test_vmap_equals_loop(name):
+    case = Case(name)
+    inputs = torch.stack([SPIKES, 1 - SPIKES])
+    looped = torch.stack([case(spikes) for spikes in inputs])
+    torch.testing.assert_close(torch.func.vmap(case)(inputs), looped)
 
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_jvp(row):
-    case = Case(row)
+def test_jvp_equals_gradient_times_tangent(name):
+    case = Case(name)
     tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
-    value, slope = torch.func.jvp(case, (SPIKES,), (tangent,))
+    value, derivative = torch.func.jvp(case, (SPIKES,), (tangent,))
     torch.testing.assert_close(value, case(SPIKES))
-    torch.testing.assert_close(slope, torch.sum(gradient_of(case) * tangent))
+    torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * tangent))
 
 
 @every_loss
 @pytest.mark.parametrize("mode", ["jacrev", "jacfwd"])
-def test_jacobian(row, mode):
-    case = Case(row)
+def test_jacobian_equals_closed_form(name, mode):
+    case = Case(name)
     case.check(getattr(torch.func, mode)(case)(SPIKES))
 
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_hessian(row):
-    case = Case(row)
+def test_hessian_is_finite_and_symmetric(name):
+    case = Case(name)
     hessian = torch.func.hessian(case)(SPIKES).reshape(SPIKES.numel(), -1)
-    by_rows = torch.func.jacrev(torch.func.grad(case))(SPIKES).reshape(SPIKES.numel(), -1)
+    reverse_over_reverse = torch.func.jacrev(torch.func.grad(case))(SPIKES).reshape(
+        SPIKES.numel(), -1
+    )
     assert hessian.isfinite().all()
     scale = hessian.abs().max().item()
     torch.testing.assert_close(hessian, hessian.T, rtol=0, atol=1e-12 * scale)
-    torch.testing.assert_close(hessian, by_rows, rtol=0, atol=1e-12 * scale)
+    torch.testing.assert_close(hessian, reverse_over_reverse, rtol=0, atol=1e-12 * scale)
 
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_compile_the_object_and_its_backward(row):
-    case = Case(row)
-    compiled = torch.compile(case.loss, fullgraph=True)  # by inductor
-    # Its fused sums run in another order.
+def test_compiled_loss_and_backward_equal_eager(name):
+    case = Case(name)
+    compiled = torch.compile(case.loss, fullgraph=True)  # with inductor, the default
+    # Inductor adds in another order, so its results differ by rounding.
     case.check(gradient_of(lambda spikes: compiled(spikes, *case.targets)))
     torch.testing.assert_close(compiled(SPIKES, *case.targets), case(SPIKES))
 
 
-@pytest.mark.parametrize("row", ["SpikeTime", "SpikeTime, order 2", "SpikeMax, window"])
+@pytest.mark.parametrize("name", ["SpikeTime", "SpikeTime, order 2", "SpikeMax, window"])
 @pytest.mark.usefixtures("size")
-def test_compile_a_transform(row):
-    case = Case(row)
+def test_compiled_grad_and_jvp_equal_eager(name):
+    case = Case(name)
     tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
 
-    @functools.partial(torch.compile, fullgraph=True)  # by inductor, which runs on the memory
-    def run(spikes, tangent):
-        _, slope = torch.func.jvp(case, (spikes,), (tangent,))
-        return torch.func.grad(case)(spikes), slope
+    @functools.partial(torch.compile, fullgraph=True)  # inductor: its code depends on the strides
+    def grad_and_jvp(spikes, tangent):
+        _, derivative = torch.func.jvp(case, (spikes,), (tangent,))
+        return torch.func.grad(case)(spikes), derivative
 
-    gradient, slope = run(SPIKES, tangent)
+    gradient, derivative = grad_and_jvp(SPIKES, tangent)
     case.check(gradient)
-    torch.testing.assert_close(slope, torch.sum(gradient_of(case) * tangent))
+    torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * tangent))
 
 
 @pytest.mark.parametrize("kernel", [(3.0, 20, 1), (math.inf, 7, 1), (3.0, 20, 2)])
 @pytest.mark.parametrize("shape", [(3, 4, 50), (1, 2000, 50)])
-def test_the_operator_that_a_compiler_calls(kernel, shape):
+def test_filter_operator_passes_opcheck(kernel, shape):
     x = torch.rand(shape, generator=torch.manual_seed(1), requires_grad=True)
     for axis, reverse in ((-1, False), (-1, True), (0, False)):
         torch.library.opcheck(_torch_filters._opaque_filter, (x, *kernel, reverse, axis))
@@ -215,42 +217,43 @@ def test_the_operator_that_a_compiler_calls(kernel, shape):
 
 @pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.usefixtures("size")
-def test_compile_a_filter_of_any_layout(axis):
+def test_compiled_filter_accepts_any_memory_layout(axis):
     loss = sx.SpikeTime(3, 20, time_axis=axis, reduction="none")
 
-    def filtered(x):
+    def filter_and_square(x):
         return loss(x, torch.zeros_like(x))
 
-    compiled = torch.compile(filtered, fullgraph=True)
-    wide = torch.rand(30, 40, 50, dtype=torch.float64, generator=torch.manual_seed(1))
-    for x in (wide, wide.permute(2, 0, 1), wide[::2, 1:, ::3], wide.float()):
-        torch.testing.assert_close(compiled(x), filtered(x))
+    compiled = torch.compile(filter_and_square, fullgraph=True)
+    base = torch.rand(30, 40, 50, dtype=torch.float64, generator=torch.manual_seed(1))
+    for x in (base, base.permute(2, 0, 1), base[::2, 1:, ::3], base.float()):
+        torch.testing.assert_close(compiled(x), filter_and_square(x))
 
 
 @every_loss
-def test_compile_does_not_recompile_for_each_duration(row):
-    case = Case(row)
-    compilations = []
+def test_compile_count_for_many_durations_is_at_most_three(name):
+    case = Case(name)
+    graphs = []
 
     def backend(graph, _):
-        compilations.append(graph)
+        graphs.append(graph)
         return graph.forward
 
     compiled = torch.compile(case.loss, fullgraph=True, backend=backend)
     for steps in (130, 150, 170, 200, 333, 501):
-        spikes = some_spikes(steps)
+        spikes = random_spikes(steps)
         targets = (
             (spikes.roll(1, -1),) if case.targets and case.targets[0].ndim == 3 else case.targets
         )
         torch.testing.assert_close(compiled(spikes, *targets), case.loss(spikes, *targets))
-    # The first size, sizes as a symbol, and for filters once more for whole blocks.
-    assert len(compilations) <= 3
+    # One graph for the first duration, one with a symbolic duration and, for filters, one for
+    # durations that are a multiple of the block length.
+    assert len(graphs) <= 3
 
 
 @pytest.mark.parametrize("kind", ["kernel", "window"])
-def test_compile_losses_with_other_hyper_parameters(kind):
-    for tau, number in ((5, 20), (7, 30), (2.5, 40), (3.5, 50)):
-        loss = sx.SpikeTime(tau, number) if kind == "kernel" else sx.SpikeRate(0.2, 0.03, number)
+def test_compiled_losses_with_other_hyperparameters_equal_eager(kind):
+    for tau, length in ((5, 20), (7, 30), (2.5, 40), (3.5, 50)):
+        loss = sx.SpikeTime(tau, length) if kind == "kernel" else sx.SpikeRate(0.2, 0.03, length)
         target = DESIRED if kind == "kernel" else LABELS
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(SPIKES, target), loss(SPIKES, target))
@@ -258,16 +261,16 @@ def test_compile_losses_with_other_hyper_parameters(kind):
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_checkpoint(row):
-    case = Case(row)
+def test_checkpoint_gradient_equals_closed_form(name):
+    case = Case(name)
     checkpoint = torch.utils.checkpoint.checkpoint
     case.check(gradient_of(lambda spikes: checkpoint(case, spikes, use_reentrant=False)))
 
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_export(row):
-    case = Case(row)
+def test_export_equals_eager_without_custom_operators(name):
+    case = Case(name)
 
     class Module(torch.nn.Module):
         def forward(self, spikes):
@@ -275,12 +278,12 @@ def test_export(row):
 
     exported = torch.export.export(Module(), (SPIKES,))
     torch.testing.assert_close(exported.module()(SPIKES), case(SPIKES))
-    assert "spikeloss_xp" not in exported.graph_module.code  # it runs where this is not installed
+    assert "spikeloss_xp" not in exported.graph_module.code  # runs without this library
 
 
 @every_loss
-def test_export_for_batches_of_any_size(row):
-    case = Case(row)
+def test_export_with_dynamic_batch_equals_eager(name):
+    case = Case(name)
 
     class Module(torch.nn.Module):
         def forward(self, *arrays):
@@ -289,53 +292,53 @@ def test_export_for_batches_of_any_size(row):
     arrays = (SPIKES, *case.targets)
     sizes = ({0: torch.export.Dim("batch", min=1)},) * len(arrays)
     exported = torch.export.export(Module(), arrays, dynamic_shapes={"arrays": sizes}).module()
-    for some in (arrays, [x.repeat(2000, *(1 for _ in x.shape[1:])) for x in arrays]):
-        torch.testing.assert_close(exported(*some), case.loss(*some))
+    for batch in (arrays, [x.repeat(2000, *(1 for _ in x.shape[1:])) for x in arrays]):
+        torch.testing.assert_close(exported(*batch), case.loss(*batch))
 
 
-# With all that a call takes beside the target: lengths for each sample, a mask for each entry.
-KEPT = torch.rand(SPIKES.shape, generator=torch.Generator().manual_seed(2)) < 0.8
-OPTIONS = {"lengths": torch.tensor([STEPS, 0, 17]), "where": KEPT}
+# Options of a call: a length for each sample, a mask value for each entry, a weight for each class.
+MASK = torch.rand(SPIKES.shape, generator=torch.Generator().manual_seed(2)) < 0.8
+OPTIONS = {"lengths": torch.tensor([STEPS, 0, 17]), "where": MASK}
 WEIGHT = torch.tensor([1.0, 0.5, 2.0, 0.0], dtype=torch.float64)
-OPTIONAL = {
+LOSSES_WITH_OPTIONS = {
     "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
     "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4, 0.5), 0, readout="count"), LABELS, WEIGHT),
     "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
     "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), torch.tensor([0, 3, -100]), WEIGHT),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
         reduction="batchmean"), LABELS, WEIGHT),
-    "SpikeMoid": (sx.SpikeMoid(num_classes=2), HOT[:, 2:], WEIGHT[:2]),
+    "SpikeMoid": (sx.SpikeMoid(num_classes=2), MULTI_HOT[:, 2:], WEIGHT[:2]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("row", OPTIONAL)
-def test_options_compose(row):
-    loss, target, weight = OPTIONAL[row]
-    once = {} if weight is None else {"weight": weight}
-    on_host = {name: x.numpy() for name, x in {**OPTIONS, **once}.items()}
-    _, expected = sx.value_and_grad(loss)(SPIKES.numpy(), target.numpy(), **on_host)
+@pytest.mark.parametrize("name", LOSSES_WITH_OPTIONS)
+def test_options_work_under_transforms(name):
+    loss, target, weight = LOSSES_WITH_OPTIONS[name]
+    weights = {} if weight is None else {"weight": weight}
+    numpy_options = {key: x.numpy() for key, x in {**OPTIONS, **weights}.items()}
+    _, expected = sx.value_and_grad(loss)(SPIKES.numpy(), target.numpy(), **numpy_options)
 
-    def whole(spikes):
-        return loss(spikes, target, **OPTIONS, **once)
+    def batch_loss(spikes):
+        return loss(spikes, target, **OPTIONS, **weights)
 
     def check(gradient):
         atol = 1e-12 * np.abs(expected).max()
         np.testing.assert_allclose(gradient.detach().numpy(), expected, rtol=0, atol=atol)
 
-    check(torch.func.grad(whole)(SPIKES))
-    check(torch.func.jacfwd(whole)(SPIKES))
-    compiled = torch.compile(whole, fullgraph=True, backend="aot_eager")
+    check(torch.func.grad(batch_loss)(SPIKES))
+    check(torch.func.jacfwd(batch_loss)(SPIKES))
+    compiled = torch.compile(batch_loss, fullgraph=True, backend="aot_eager")
     check(gradient_of(compiled))
-    hessian = torch.func.hessian(whole)(SPIKES).reshape(SPIKES.numel(), -1)
+    hessian = torch.func.hessian(batch_loss)(SPIKES).reshape(SPIKES.numel(), -1)
     assert hessian.isfinite().all()
     torch.testing.assert_close(hessian, hessian.T)
     if loss.reduction == "sum":
 
-        def of_one(sample, y, length, kept):
-            return loss(sample[None], y[None], lengths=length[None], where=kept[None], **once)
+        def sample_loss(sample, y, length, mask):
+            return loss(sample[None], y[None], lengths=length[None], where=mask[None], **weights)
 
-        each = torch.func.vmap(torch.func.grad(of_one))
-        check(each(SPIKES, target, OPTIONS["lengths"], OPTIONS["where"]))
+        per_sample = torch.func.vmap(torch.func.grad(sample_loss))
+        check(per_sample(SPIKES, target, OPTIONS["lengths"], OPTIONS["where"]))
 
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
@@ -345,23 +348,23 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("device", DEVICES)
-def test_autocast(row, dtype, device):
-    case = Case(row)
+def test_autocast_computes_in_float32(name, dtype, device):
+    case = Case(name)
     targets = [target.to(device) for target in case.targets]
     with torch.autocast(device, dtype=dtype):
-        for given in (dtype, torch.float32):
-            leaf = SPIKES.to(device, given).requires_grad_()
+        for input_dtype in (dtype, torch.float32):
+            leaf = SPIKES.to(device, input_dtype).requires_grad_()
             value = case.loss(leaf, *targets)
             value.backward()
             assert value.dtype == torch.float32
-            assert leaf.grad.dtype == given
-            # Spikes are exact in 16 bits, and everything after them is in float32.
+            assert leaf.grad.dtype == input_dtype
+            # 16-bit floats represent spikes exactly, and the loss computes in float32.
             torch.testing.assert_close(value.cpu().double(), case(SPIKES), rtol=1e-6, atol=0)
 
 
 @every_loss
-def test_shapes_without_values(row):
-    case = Case(row)
+def test_meta_and_fake_tensors_give_the_shape(name):
+    case = Case(name)
     value = case.loss(SPIKES.to("meta"), *(target.to("meta") for target in case.targets))
     assert (value.shape, value.device.type) == ((), "meta")
     with torch._subclasses.FakeTensorMode() as mode:
@@ -370,8 +373,8 @@ def test_shapes_without_values(row):
 
 
 @every_loss
-def test_tensors_that_require_grad_stay_as_they_are(row):
-    case = Case(row)
+def test_value_and_grad_leaves_tensors_that_require_grad_unchanged(name):
+    case = Case(name)
     leaf = SPIKES.clone().requires_grad_()
     value, gradient = sx.value_and_grad(case.loss)(leaf, *case.targets)
     assert leaf.grad is None
@@ -382,18 +385,18 @@ def test_tensors_that_require_grad_stay_as_they_are(row):
     case.check(gradient)
 
 
-@pytest.mark.parametrize("row", [row for row, (_, t) in ROWS.items() if t is LABELS])
-def test_a_bad_label_in_a_trace_gives_nan(row):
-    loss, _ = ROWS[row]
-    bad = torch.tensor([0, CLASSES, 2])
+@pytest.mark.parametrize("name", [name for name, (_, target) in LOSSES.items() if target is LABELS])
+def test_label_out_of_range_in_trace_gives_nan(name):
+    loss, _ = LOSSES[name]
+    labels = torch.tensor([0, CLASSES, 2])  # the second is out of range
     with pytest.raises(ValueError, match="between 0 and 3; got values from 0 to 4"):
-        loss(SPIKES, bad)
+        loss(SPIKES, labels)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     leaf = SPIKES.clone().requires_grad_()
-    value = compiled(leaf, bad)
+    value = compiled(leaf, labels)
     value.backward()
     assert value.isnan()
     assert leaf.grad[1].isnan().all()
     assert leaf.grad[[0, 2]].isfinite().all()
-    each = torch.func.vmap(lambda s, y: loss(s[None], y[None]))(SPIKES, bad)
-    np.testing.assert_array_equal(each.isnan(), [False, True, False])
+    per_sample = torch.func.vmap(lambda s, y: loss(s[None], y[None]))(SPIKES, labels)
+    np.testing.assert_array_equal(per_sample.isnan(), [False, True, False])
