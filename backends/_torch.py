@@ -14,6 +14,8 @@ from spikeloss_xp.backends._torch_filters import CHUNK, TorchFilters
 if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss
 
+LARGE = 1 << 20  # entries from which the closed form is faster than autograd
+
 
 class TorchAdapter(TorchFilters):
     """Tensors: differentiated by autograd, compiled and transformed by PyTorch."""
@@ -41,10 +43,9 @@ class TorchAdapter(TorchFilters):
         return x if x.device == like.device else x.to(like.device)
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
-        if type(x) is not torch.Tensor or x.device.type != "cpu" or _torch_state.is_compiling():
+        if type(x) is not torch.Tensor or not x.is_cpu or not _torch_state.is_eager():
             return None
-        values = x.detach()  # inside a transform, this wraps even a tensor that was not wrapped
-        return None if _torch_state.is_wrapped(values) else _as_numpy(values)
+        return _as_numpy(x.detach() if x.requires_grad else x)
 
     def synchronize(self, x: Array) -> None:
         if x.device.type == "cuda":
@@ -52,18 +53,27 @@ class TorchAdapter(TorchFilters):
         elif x.device.type == "mps":
             torch.mps.synchronize()
 
+    def arange(self, stop: int, like: Array) -> Array:
+        return torch.arange(stop, device=like.device)
+
+    def repeat_last(self, x: Array, number: int) -> Array:
+        return x[..., None].expand(*x.shape, number)  # a view, as autograd's own gradient of a sum
+
+    def sum_all(self, x: Array) -> Array:
+        return torch.sum(x)
+
     def map_chunks(
         self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
     ) -> tuple[tuple[Any, ...], Pullback | None]:
         x = arrays[0]
         recorded = torch.is_grad_enabled() and x.requires_grad  # each chunk would add nodes
-        if recorded or x.device.type != "cpu" or not _torch_state.is_plain(x):
+        if recorded or not x.is_cpu or not _torch_state.is_plain(x):
             return function(*arrays)
         return chunks.map_chunks(self, function, arrays, axes, CHUNK)
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
-        if input.requires_grad and torch.is_grad_enabled() and _torch_state.is_plain(input):
+        if _torch_state.is_plain(input) and _is_large(input) and torch.is_grad_enabled():
             captured = loss.captured_arrays()
             if captured is not None and not _torch_state.has_forward_mode():
                 tensors = [x for x in (*options.values(), *captured) if isinstance(x, torch.Tensor)]
@@ -79,6 +89,10 @@ class TorchAdapter(TorchFilters):
             value = function(leaf)
             (gradient,) = torch.autograd.grad(value, leaf, cotangent)
         return value.detach(), gradient
+
+
+def _is_large(x: torch.Tensor) -> bool:
+    return x.requires_grad and x.numel() >= LARGE
 
 
 def _as_numpy(x: torch.Tensor) -> np.ndarray:

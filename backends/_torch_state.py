@@ -13,11 +13,19 @@ def is_transforming() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def is_eager() -> bool:
+    """Tell whether operations run at once: no compiler, transform, tracer or dispatch mode."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state()
+    )
+
+
 def is_plain(x: torch.Tensor) -> bool:
-    """Tell whether operations on a tensor run at once: no transform, compiler or subclass."""
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return False
-    return type(x) in (torch.Tensor, torch.nn.Parameter)
+    """Tell whether operations on a tensor run at once, and it is not of a subclass."""
+    return type(x) in (torch.Tensor, torch.nn.Parameter) and is_eager()
 
 
 def has_forward_mode() -> bool:

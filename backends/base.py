@@ -119,6 +119,14 @@ class ArrayAPIAdapter:
         # Unlike `asarray`, `full` does not make a GPU wait for the host.
         return self.xp.full((), value, dtype=like.dtype, device=self.device(like))
 
+    def arange(self, stop: int, like: Array) -> Array:
+        """Return the integers from 0 to before `stop`, on the device of `like`."""
+        return self.xp.arange(stop, device=self.device(like))
+
+    def repeat_last(self, x: Array, number: int) -> Array:
+        """Repeat `x` along a new last axis."""
+        return self.xp.repeat(x[..., None], number, axis=-1)
+
     def sum_all(self, x: Array) -> Array:
         """Sum all entries, in an order in which rounding errors do not accumulate."""
         return self.xp.sum(x)

@@ -60,7 +60,7 @@ def cross_entropy_of_rates(
         of_label = _sum(xp, xp.astype(one_hot, rate.dtype) * half_spike)
         half_spike = or_one(library, of_label)  # a label may be no class
     known = library.concrete_or_none(own)
-    if known is not None and ((known >= half_spike) & (known < math.inf)).all():
+    if known is not None and (known >= half_spike).all() and known.max() < math.inf:
         return _regular_cross_entropy(library, own, others, one_hot, class_mask)
     short = own < half_spike
     lack = xp.where(short, half_spike - own, 0.0)

@@ -64,8 +64,7 @@ def count(
     xp, steps = library.xp, spikes.shape[-1]
 
     def pullback(cotangent: Array) -> Array:
-        # Each step adds 1. `repeat` returns a writable array, which the caller may scale in place.
-        return xp.repeat(cotangent[..., None], steps, axis=-1)
+        return library.repeat_last(cotangent, steps)  # each step adds 1
 
     counts = xp.sum(spikes, axis=-1)
     if mask is None:
@@ -102,7 +101,7 @@ def rate(
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
     counted, to_spikes = count(library, spikes, moving_window, mask, time_first=time_first)
     duration = counted.max_reading
-    if counted.mask is not None and moving_window is None:
+    if mask is not None and moving_window is None:
         duration = or_one(library, duration)
     reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.mask)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
@@ -133,7 +132,7 @@ def highest(
 def last(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Reading, Pullback]:
     """Read the last unmasked step."""
     xp = library.xp
-    step = xp.arange(spikes.shape[-1], device=library.device(spikes))
+    step = library.arange(spikes.shape[-1], spikes)
     if mask is None:
         chosen, read = step == spikes.shape[-1] - 1, None
         u = spikes[..., -1]

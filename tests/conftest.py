@@ -10,6 +10,7 @@ import array_api_compat
 import numpy as np
 import pytest
 
+from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter, describe
 
 REQUIRED = set(os.environ.get("SPIKELOSS_XP_REQUIRED_BACKENDS", "").split())
@@ -38,8 +39,13 @@ class Backend:
     """The floating dtype that tests compute in unless they say otherwise."""
 
     @property
+    def adapter(self) -> ArrayAPIAdapter:
+        """The adapter of the library, which the core hands on as its library object."""
+        return adapter(self.library)
+
+    @property
     def xp(self) -> Any:
-        return adapter(self.library).namespace(self.library)
+        return self.adapter.xp
 
     @property
     def device(self) -> object:
@@ -54,29 +60,29 @@ class Backend:
     @property
     def differentiates(self) -> bool:
         """Whether gradients come from automatic differentiation."""
-        return adapter(self.library).value_and_grad is not None
+        return self.adapter.differentiates
 
     @property
     def reads_values(self) -> bool:
         """Whether the values of an array can be read for free."""
-        return adapter(self.library).peek(self.asarray([0])) is not None
+        return self.adapter.concrete_or_none(self.asarray([0])) is not None
 
     def compiled(self, function: Any) -> Any:
         """Compile a function as users of the library would; many small ones run sooner for it."""
-        return adapter(self.library).compiled(function)
+        return self.adapter.compiled(function)
 
     def asarray(self, values: Any, dtype: str | None = None) -> Any:
         """Make an array on the device under test; floating values in `dtype`, by default."""
         host = np.asarray(values)
         if dtype is None and host.dtype.kind == "f":
             dtype = self.dtype
-        made = adapter(self.library).from_host(self.xp, host, self.device)
+        made = self.adapter.from_host(host, self.device)
         return made if dtype is None else self.xp.astype(made, getattr(self.xp, dtype))
 
     def numpy(self, x: Any) -> np.ndarray:
         """Copy an array of the library to NumPy, after making sure that it is one."""
         assert array_api_compat.array_namespace(x) is self.xp
-        return adapter(self.library).to_host(x)
+        return self.adapter.to_host(x)
 
 
 def _usable(library: str, place: str) -> str | None:

@@ -9,10 +9,13 @@ import pytest
 import reference
 
 import spikeloss_xp as sx
-from spikeloss_xp import _kernels, _plain, filters
+from spikeloss_xp import _block_filter, _kernels, filters
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp.backends import generic
+from spikeloss_xp.backends import ArrayAPIAdapter, chunks
 from spikeloss_xp.backends._available import adapter
+
+NUMPY = adapter("numpy")
+PLAIN = ArrayAPIAdapter(np)
 
 STEPS = [1, 2, 31, 33, 129, 300]
 LENGTHS = [1, 2, 100, 129, 400]
@@ -79,7 +82,7 @@ def test_exponential_filter_matches_the_reference_in_both_directions(backend, st
     @backend.compiled
     def run(x):
         return [
-            filters.along(backend.xp, x, kernel, -1, reverse=reverse)
+            filters.filter_along_axis(backend.adapter, x, kernel, -1, reverse=reverse)
             for kernel in EXPONENTIAL_KERNELS
             for reverse in (False, True)
         ]
@@ -93,9 +96,9 @@ def test_exponential_filter_matches_the_reference_in_both_directions(backend, st
 def test_exponential_filter_equals_the_filter_with_its_taps(backend, reverse):
     x = backend.asarray(filter_case(300, 129)[0])
     for kernel in (Exponential(5, 100), Exponential(30, 129, 2), Exponential(math.inf, 50)):
-        got = filters.along(backend.xp, x, kernel, -1, reverse=reverse)
+        got = filters.filter_along_axis(backend.adapter, x, kernel, -1, reverse=reverse)
         taps = backend.asarray(kernel.taps())
-        expected = filters.along(backend.xp, x, taps, -1, reverse=reverse)
+        expected = filters.filter_along_axis(backend.adapter, x, taps, -1, reverse=reverse)
         np.testing.assert_allclose(
             backend.numpy(got), backend.numpy(expected), rtol=0, atol=10 * backend.rtol
         )
@@ -105,8 +108,8 @@ def test_exponential_filter_equals_the_filter_with_its_taps(backend, reverse):
 @pytest.mark.parametrize("window", [1, 2, 31, 33, 100, 400])
 def test_moving_sum_of_each_adapter_equals_the_generic_one(backend, window, reverse):
     spikes = backend.asarray(np.random.default_rng(8).integers(0, 2, size=(2, 300)), "float32")
-    got = adapter(backend.library).moving_sum(backend.xp, spikes, window, reverse)
-    expected = _plain.moving_sum(backend.xp, spikes, window, reverse=reverse)
+    got = backend.adapter.moving_sum(spikes, window, reverse=reverse)
+    expected = _block_filter.sum_by_doubling(backend.xp, spikes, window, reverse=reverse)
     np.testing.assert_array_equal(backend.numpy(got), backend.numpy(expected))
 
 
@@ -120,8 +123,8 @@ def test_block_filter_accumulation_methods_agree(kernel, steps, axis):
         rows = (x.T if axis == 0 else x)[:, :: -1 if reverse else 1]
         direct = np.stack([np.convolve(row, taps)[:steps] for row in rows])
         direct = direct[:, :: -1 if reverse else 1]
-        for way in ("joined", "apart", "in place"):
-            got = generic.in_blocks(np, x, Exponential(*kernel), reverse, axis, way=way)
+        for accumulate in ("join", "separate", "in place"):
+            got = PLAIN.exponential_filter(x, Exponential(*kernel), axis, reverse, accumulate)
             assert got.shape == x.shape
             np.testing.assert_allclose(got.T if axis == 0 else got, direct, rtol=0, atol=1e-11)
 
@@ -135,7 +138,7 @@ def test_long_trains_and_kernels_keep_float32_precision(steps, length, time_cons
     x = np.random.default_rng(9).random((1, steps))
     x = (x if graded else (x < 0.1)).astype(np.float32)
     kernel = Exponential(time_constant, length)
-    got = filters.along(np, x, kernel, -1)
+    got = filters.filter_along_axis(NUMPY, x, kernel, -1)
     taps = kernel.taps()
     sampled_steps = np.random.default_rng(10).integers(0, steps, size=2000)
     padded = np.concatenate([np.zeros(length - 1), x[0].astype(float)])
@@ -150,7 +153,7 @@ def test_two_level_block_filter_is_exactly_zero_outside_the_kernel(backend, leng
     x[0, 170], x[1, 529] = 1e6, 1e6
     run = backend.compiled(
         lambda x: [
-            filters.along(backend.xp, x, Exponential(200, length, order), -1, reverse=reverse)
+            filters.filter_along_axis(backend.adapter, x, Exponential(200, length, order), -1, reverse=reverse)
             for reverse in (False, True)
         ]
     )
@@ -166,26 +169,24 @@ def test_two_level_block_filter_is_exactly_zero_outside_the_kernel(backend, leng
             np.testing.assert_array_equal(row != 0, in_kernel)
 
 
-def test_piecewise_filter_matches_the_unchunked_filter():
+def test_chunked_filter_equals_the_unchunked_filter():
     x = np.random.default_rng(11).normal(size=(3, 70, 1000)).astype(np.float32)
     kernel = Exponential(20, 100)
-    unchunked = generic.causal_filter(np, x, kernel, False)
+    unchunked = PLAIN.causal_filter(x, kernel)
     columns = np.ascontiguousarray(x.reshape(210, 1000).T)
     for entries in (1, 70_000, 90_001):
         for axis, array in ((-1, x), (0, columns)):
-            run = functools.partial(
-                generic.causal_filter, np, kernel=kernel, reverse=False, axis=axis
-            )
-            got = generic.piecewise(run, np, array, axis, entries)
+            run = functools.partial(PLAIN.causal_filter, kernel=kernel, axis=axis)
+            got = chunks.filter_in_chunks(PLAIN, run, array, axis, entries)
             got = got if axis == -1 else got.T.reshape(x.shape)
             np.testing.assert_allclose(got, unchunked, rtol=0, atol=1e-5)
 
 
 def test_block_matrices_are_cached_within_bounds():
-    filters.along(np, np.zeros((1, 300)), Exponential(3.25, 77), -1)
-    before = _kernels.blocks.cache_info()
-    filters.along(np, np.zeros((4, 300)), Exponential(3.25, 77), -1)
-    after = _kernels.blocks.cache_info()
+    filters.filter_along_axis(NUMPY, np.zeros((1, 300)), Exponential(3.25, 77), -1)
+    before = _kernels.block_matrices.cache_info()
+    filters.filter_along_axis(NUMPY, np.zeros((4, 300)), Exponential(3.25, 77), -1)
+    after = _kernels.block_matrices.cache_info()
     assert (after.hits, after.misses) == (before.hits + 1, before.misses)
     assert after.maxsize is not None
 
@@ -215,15 +216,15 @@ def test_filters_accept_any_axis(backend, axis):
 
 @pytest.mark.parametrize("steps", [1, 65, 300])
 def test_time_first_filters_equal_time_last_filters(backend, steps):
-    x = np.random.default_rng(12).random((steps, 3, 2 * filters.WIDE))
+    x = np.random.default_rng(12).random((steps, 3, 2 * filters.MANY_TRAINS))
     moved = backend.asarray(np.moveaxis(x, 0, -1))
     kernels = [Exponential(50, 129, 2), Exponential(5, 100), Exponential(math.inf, 31)]
 
     def run(x, axis):
         for reverse in (False, True):
-            yield from (filters.along(backend.xp, x, k, axis, reverse=reverse) for k in kernels)
+            yield from (filters.filter_along_axis(backend.adapter, x, k, axis, reverse=reverse) for k in kernels)
             for window in (2, 100):
-                yield filters.summed_along(backend.xp, x, window, axis, reverse=reverse)
+                yield filters.sum_along_axis(backend.adapter, x, window, axis, reverse=reverse)
         yield sx.causal_filter(x, [1.0, -0.5, 0.25], axis)
 
     first = backend.compiled(lambda x: list(run(x, 0)))(backend.asarray(x))
@@ -235,7 +236,7 @@ def test_time_first_filters_equal_time_last_filters(backend, steps):
 
 def test_one_dimensional_train_is_filtered_along_axis_0(backend):
     x = np.random.default_rng(13).random(300)
-    got = filters.along(backend.xp, backend.asarray(x), Exponential(5, 100), 0)
+    got = filters.filter_along_axis(backend.adapter, backend.asarray(x), Exponential(5, 100), 0)
     expected = reference.causal_filter(x[None], sx.exponential_kernel(5, 100))[0]
     assert relative_error(backend.numpy(got), expected) <= TOLERANCE[backend.dtype]
 

@@ -9,7 +9,7 @@ from cases import CASES, SPIKES, close, reduced
 
 import spikeloss_xp as sx
 from spikeloss_xp import filters
-from spikeloss_xp._layout import Layout
+from spikeloss_xp._input.layout import Layout
 
 FORMS = [
     *("SpikeTime-order2", "SpikeRate", "SpikeRate-window-per-step"),

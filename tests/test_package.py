@@ -84,7 +84,7 @@ def test_wheel_contains_exactly_the_library(built):
         names = set(wheel.namelist())
         assert wheel.read(f"{info}/top_level.txt").split() == [b"spikeloss_xp"]
     assert names == library | {f"{info}/{name}" for name in record}
-    assert {"spikeloss_xp/py.typed", "spikeloss_xp/backends/generic.py"} < names
+    assert {"spikeloss_xp/py.typed", "spikeloss_xp/backends/base.py"} < names
     assert not any("test_" in name or name.startswith("backends") for name in names)
 
 

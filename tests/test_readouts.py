@@ -12,15 +12,15 @@ SPIKES, OTHER = random.normal(size=(2, 2, 3, 40))
 KERNEL = tuple(random.normal(size=12).tolist())
 
 READOUTS = {
-    "rate": lambda xp, s: readouts.rate(xp, s, None),
-    "moving-rate": lambda xp, s: readouts.rate(xp, s, 7),
-    "moving-rate-of-all-time": lambda xp, s: readouts.rate(xp, s, 41),
-    "count": lambda xp, s: readouts.count(xp, s, None),
-    "moving-count": lambda xp, s: readouts.count(xp, s, 7),
-    "max": lambda xp, s: readouts.highest(xp, s),
-    "last": lambda xp, s: readouts.last(xp, s),
-    "trace": lambda xp, s: readouts.trace(xp, s, KERNEL, -1),
-    "trace-over-classes": lambda xp, s: readouts.trace(xp, s, KERNEL, 1),
+    "rate": lambda library, s: readouts.rate(library, s, None),
+    "moving-rate": lambda library, s: readouts.rate(library, s, 7),
+    "moving-rate-of-all-time": lambda library, s: readouts.rate(library, s, 41),
+    "count": lambda library, s: readouts.count(library, s, None),
+    "moving-count": lambda library, s: readouts.count(library, s, 7),
+    "max": lambda library, s: readouts.highest(library, s),
+    "last": lambda library, s: readouts.last(library, s),
+    "trace": lambda library, s: readouts.trace(library, s, KERNEL, -1),
+    "trace-over-classes": lambda library, s: readouts.trace(library, s, KERNEL, 1),
 }
 READINGS = {
     "rate": reference.rates(SPIKES, None)[..., 0],
@@ -41,7 +41,7 @@ def test_pullback_is_the_adjoint(backend, name):
     cotangent = OTHER[..., 0] if expected.ndim == 2 else OTHER
 
     def run(spikes, cotangent):
-        reading, pullback = READOUTS[name](backend.xp, spikes)
+        reading, pullback = READOUTS[name](backend.adapter, spikes)
         return reading.u, pullback(cotangent)
 
     compiled = backend.compiled(run)
@@ -64,9 +64,9 @@ def test_masked_reading_uses_only_unmasked_steps(backend, name):
 
     def run(spikes, mask, cotangent):
         rest = (None,) if name in readouts.WINDOWED else ()
-        readout = {**readouts.WINDOWED, **readouts.WHOLE}[name]
-        reading, pullback = readout(backend.xp, spikes, *rest, mask)
-        return reading.u, reading.kept, pullback(cotangent)
+        readout = {**readouts.WINDOWED, **readouts.OVER_ALL_TIME}[name]
+        reading, pullback = readout(backend.adapter, spikes, *rest, mask)
+        return reading.u, reading.mask, pullback(cotangent)
 
     arrays = map(backend.asarray, (masked_spikes, mask, OTHER[..., 0]))
     u, read_mask, pulled_back = map(backend.numpy, backend.compiled(run)(*arrays))
@@ -96,7 +96,7 @@ def test_max_readout_ties_share_the_gradient(backend):
 )
 def test_mean_magnitude_of_signed_events_matches_hand_calculation(backend, rising, slope):
     x = backend.asarray(np.asarray([[1.0, -3.0], [0.0, 2.0]]))
-    mean, pullback = readouts.mean_magnitude(backend.xp, x, per_neuron=False, rising=rising)
+    mean, pullback = readouts.mean_magnitude(backend.adapter, x, per_neuron=False, rising=rising)
     assert float(mean.u) == 1.5  # (1 + 3 + 0 + 2) / 4
     pulled_back = pullback(backend.asarray(np.asarray(2.0)))
     np.testing.assert_array_equal(backend.numpy(pulled_back), slope)

@@ -58,8 +58,8 @@ def test_bfloat16_is_compared_on_libraries_that_have_it():
 class WrongGradient(sx.SpikeRate):
     """A loss whose closed-form gradient is wrong by one part in a thousand, in one entry."""
 
-    def _readout(self, xp, signal, mask, target):
-        rate, pullback = super()._readout(xp, signal, mask, target)
+    def _read(self, library, values, mask, labels):
+        rate, pullback = super()._read(library, values, mask, labels)
 
         def wrong(cotangent):
             gradient = np.array(pullback(cotangent))

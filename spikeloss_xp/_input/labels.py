@@ -80,8 +80,8 @@ def class_labels(
     if label.ndim == 2:
         label = layout.time_last(library, label)[:, None, :]
     else:
-        label = label[:, None, None] if per_step else label[:, None]
-    index = xp.arange(classes, device=library.device(values))
+        label = xp.reshape(label, (-1, 1, 1) if per_step else (-1, 1))
+    index = library.arange(classes, values)
     if label.dtype != index.dtype:
         label = xp.astype(label, index.dtype)
     ignored = label == ignore_index if may_ignore else None
@@ -251,7 +251,7 @@ def check_range(
     """
     if values is None:
         return False
-    if not values.size or lowest <= values.min() <= values.max() <= highest:
+    if not values.size or (lowest <= values.min() and values.max() <= highest):
         return True
     inside = (values >= lowest) & (values <= highest)
     if ignored is not None:

@@ -51,7 +51,7 @@ def _mask_of_lengths(
     known = concrete_or_none(lengths)
     check_range(known, 0, layout.steps, "lengths")
 
-    step = xp.arange(layout.steps, device=library.device(values))
+    step = library.arange(layout.steps, values)
     axes = tuple(layout.steps if i == layout.time_axis else 1 for i in range(len(layout.shape)))
     number = layout.broadcastable(library, xp.astype(number, step.dtype, copy=False))
     mask = xp.reshape(step, axes) < number

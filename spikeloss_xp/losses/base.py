@@ -61,10 +61,10 @@ class Loss(ClosedForm):
 
     reduction: str
     time_axis: int
-    _smallest_rank: ClassVar[int]
+    _smallest_rank: ClassVar[int] = 3
     """The number of axes that an input needs."""
-    _by_class: ClassVar[bool]
-    """Whether `_read` takes axes ``[batch, class, time]``, or those of the input."""
+    _by_class: ClassVar[bool] = True
+    """Whether `_read` takes axes ``[batch, class, time]``; otherwise those of the input."""
     _classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term, with a class axis of length 1."""
 
@@ -267,7 +267,8 @@ class Loss(ClosedForm):
             smallest_rank=self._smallest_rank,
             by_class=self._by_class,
         )
-        return prepared, self._labels(prepared, target, weight)
+        labels = self._labels(prepared, target)
+        return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
 
     def _sum_chunks(
         self, prepared: PreparedInput, labels: Any, with_weight: bool, with_pullback: bool
@@ -294,10 +295,12 @@ class Loss(ClosedForm):
         """Return the terms of a batch or of a chunk of it."""
         reading, to_values = self._read(library, values, mask, labels)
         reading, mask = self._compete(library, reading, labels)
-        if mask is not None:  # a reading of 1 has finite terms and derivatives in every criterion
+        if mask is not None:
+            self._check_mask(mask, reading.u)
+            # A reading of 1 has finite terms and derivatives in every criterion.
             reading = reading._replace(u=fill_masked(library, reading.u, mask, 1.0))
         terms, to_reading = self._criterion(library, reading, labels)
-        self._check_terms(terms, mask, reading.u)
+        self._check_terms(terms, reading.u)
         factor = self._term_factor(library, terms, labels)
         if factor is not None:
             terms = terms * factor
@@ -312,8 +315,8 @@ class Loss(ClosedForm):
 
         return Terms(terms, mask, self._term_weight(labels), pullback)
 
-    def _check_terms(self, terms: Array, mask: Array | None, u: Array) -> None:
-        """Raise if the shapes of terms and of their mask do not fit: nothing may broadcast."""
+    def _check_terms(self, terms: Array, u: Array) -> None:
+        """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
         shape = tuple(u.shape)
         if self._classes_compete:
             shape = (*shape[:CLASS], 1, *shape[CLASS + 1 :])
@@ -323,19 +326,28 @@ class Loss(ClosedForm):
                 f"the criterion of {type(self).__name__} must return terms of shape {shape}, "
                 f"{rule}; got {tuple(terms.shape)}"
             )
-        if mask is not None:
-            fits = zip(mask.shape, shape, strict=True)
-            if not all(length in (1, expected) for length, expected in fits):
-                raise ValueError(
-                    f"the mask of {type(self).__name__} has shape {tuple(mask.shape)}, which does "
-                    f"not fit its terms of shape {shape}"
-                )
+
+    def _check_mask(self, mask: Array, u: Array) -> None:
+        """Raise if the term mask of a subclass does not fit the terms."""
+        fits = len(mask.shape) == len(u.shape) and all(
+            length in (1, 1 if axis == CLASS and self._classes_compete else expected)
+            for axis, (length, expected) in enumerate(zip(mask.shape, u.shape, strict=True))
+        )
+        if not fits:
+            raise ValueError(
+                f"the term mask of {type(self).__name__} has shape {tuple(mask.shape)}, which does "
+                f"not fit the terms of readings of shape {tuple(u.shape)}"
+            )
 
     # Members of subclasses -----------------------------------------------------------------------
 
     @abstractmethod
-    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Any:
-        """Return the checked target and class weights: an array, or a tuple of arrays and None."""
+    def _labels(self, prepared: PreparedInput, target: Any) -> Any:
+        """Return the checked target: an array, or a tuple of arrays and None."""
+
+    def _weigh(self, prepared: PreparedInput, labels: Any, weight: Any) -> Any:
+        """Return the labels with class weights."""
+        raise TypeError(f"{type(self).__name__} takes no weight: it has no classes")
 
     @abstractmethod
     def _read(

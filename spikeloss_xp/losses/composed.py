@@ -123,7 +123,7 @@ class Composed(RateLoss):
     ) -> tuple[Array, Pullback]:
         return self.compare(library.xp, reading.u, labels.target)
 
-    def _check_terms(self, terms: Array, mask: Array | None, u: Array) -> None:
+    def _check_terms(self, terms: Array, u: Array) -> None:
         each = tuple(u.shape)
         one = (each[0], 1, *each[2:])
         if tuple(terms.shape) not in (each, one):

@@ -46,8 +46,6 @@ class RateLoss(Loss):
     readout: str
     num_classes: int | None
     ignore_index: int
-    _smallest_rank: ClassVar[int] = 3
-    _by_class: ClassVar[bool] = True
     _multi_hot: ClassVar[bool] = False
     """Whether the target is multi-hot; otherwise it holds class indices."""
 
@@ -57,25 +55,26 @@ class RateLoss(Loss):
     ) -> tuple[Array, Pullback]:
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
 
-    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Labels:
-        library, layout, values = prepared.library, prepared.layout, prepared.values
-        classes = layout.classes(self.num_classes)
-        arrays = library, layout, values, prepared.mask, target
+    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+        classes = prepared.layout.classes(self.num_classes)
+        arrays = prepared.library, prepared.layout, prepared.values, prepared.mask, target
         if self._multi_hot:
-            labels = multi_hot_labels(*arrays, classes=classes, per_step=self._has_time)
-        else:
-            ignored = self.ignore_index
-            labels = class_labels(
-                *arrays, classes=classes, per_step=self._has_time, ignore_index=ignored
-            )
-        if weight is None:
-            return labels
-        ndim = labels.target.ndim
-        weights = class_weights(library, layout, values, weight, classes, ndim)
+            return multi_hot_labels(*arrays, classes=classes, per_step=self._has_time)
+        ignored = self.ignore_index
+        return class_labels(
+            *arrays, classes=classes, per_step=self._has_time, ignore_index=ignored
+        )
+
+    def _weigh(self, prepared: PreparedInput, labels: Labels, weight: Any) -> Labels:
+        xp, layout = prepared.library.xp, prepared.layout
+        classes, ndim = layout.classes(self.num_classes), labels.target.ndim
+        weights = class_weights(
+            prepared.library, layout, prepared.values, weight, classes, ndim
+        )
         of_term = weights
         if not self._multi_hot:  # a term has the weight of its label
-            of_label = library.xp.where(labels.target, weights, 0.0)
-            of_term = library.xp.sum(of_label, axis=CLASS, keepdims=True)
+            of_label = xp.where(labels.target, weights, 0.0)
+            of_term = xp.sum(of_label, axis=CLASS, keepdims=True)
         return labels._replace(term_weight=of_term, class_weight=weights)
 
     @property
@@ -152,6 +151,8 @@ class RateLoss(Loss):
         return (0,) if self._has_time else ()
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
+        if not self._multi_hot:
+            checks = {"ignore_index": _checks.integer, **checks}
         super()._check(
             moving_window=_checks.optional_count, num_classes=_checks.optional_count, **checks
         )

@@ -110,7 +110,6 @@ class SpikeMax(RateLoss):
             temperature=_checks.scale,
             label_smoothing=_checks.fraction,
             pseudo_count=_checks.scale,
-            ignore_index=_checks.integer,
         )
         _checks.one_of(MODES, self.mode, "mode")
         _checks.one_of(NUMERICS, self.numerics, "numerics")

@@ -91,9 +91,9 @@ class SpikeRate(RateLoss):
         # A single step, the largest and the last may be membrane potentials.
         potentials = self.readout in readouts.OVER_ALL_TIME or self.moving_window == 1
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
-        self._check(true_rate=rates, false_rate=rates, ignore_index=_checks.integer)
+        self._check(true_rate=rates, false_rate=rates)
 
-    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Labels:
+    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
         for name in ("true_rate", "false_rate"):
             rates, layout = getattr(self, name), prepared.layout
             if isinstance(rates, tuple) and len(rates) != layout.classes(self.num_classes):
@@ -101,7 +101,7 @@ class SpikeRate(RateLoss):
                     f"{name} must be one number, or {layout.classes(self.num_classes)}, one for "
                     f"each class; got {len(rates)}{layout.hint_at_axis((len(rates),))}"
                 )
-        return super()._labels(prepared, target, weight)
+        return super()._labels(prepared, target)
 
     def _target_reading(self, library: Library, reading: Reading, labels: Labels) -> Array:
         """Return the target reading of each class."""

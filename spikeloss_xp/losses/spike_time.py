@@ -82,9 +82,7 @@ class SpikeTime(Loss):
         )
         exponential_kernel(self.time_constant, self.length, self.filter_order)  # checks its size
 
-    def _labels(self, prepared: PreparedInput, target: Any, weight: Any) -> Array:
-        if weight is not None:
-            raise TypeError("SpikeTime takes no weight: it has no classes")
+    def _labels(self, prepared: PreparedInput, target: Any) -> Array:
         return desired_trains(prepared.library, prepared.layout, prepared.values, target)
 
     def _read(

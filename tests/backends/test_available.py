@@ -80,7 +80,7 @@ def run_program(folder: Path, program: str) -> str:
 
 def test_built_in_adapters_are_always_listed():
     infos = sx.backends.available()
-    assert tuple(infos)[: len(BUILT_IN)] == BUILT_IN == ("numpy", "cupy", "torch", "jax", "dask")
+    assert tuple(infos)[: len(BUILT_IN)] == tuple(BUILT_IN) == ("numpy", "cupy", "torch", "jax", "dask")
     assert all(info == describe(name) and info.library == name for name, info in infos.items())
     assert infos["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)
 
@@ -147,9 +147,10 @@ def test_gpus_are_listed_with_current_first(tmp_path):
 def test_from_host_uses_named_gpu_and_keeps_current(tmp_path):
     describe_stub(tmp_path, "cupy", CUPY)
     program = (
-        "import cupy, numpy as np, spikeloss_xp.backends._cupy as adapter\n"
+        "import cupy, numpy as np\n"
+        "from spikeloss_xp.backends._available import adapter\n"
         "for device in 'cuda:0', 'cuda:1', cupy.cuda.Device(0):\n"
-        "    adapter.from_host(cupy, np.ones(2), device)\n"
+        "    adapter('cupy').from_host(np.ones(2), device)\n"
         "print(cupy.made_on, cupy.cuda.device.current)"
     )
     assert run_program(tmp_path, program).strip() == "[0, 1, 0] 1"

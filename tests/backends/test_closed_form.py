@@ -1,4 +1,4 @@
-"""A loss of large PyTorch tensors is one node of the graph, which behaves as many would."""
+"""A loss of a large PyTorch tensor is one node of the graph, which behaves as autograd's own."""
 
 import dataclasses
 import gc
@@ -24,7 +24,7 @@ LABEL = [0, 2]
 
 
 @pytest.fixture(autouse=True)
-def call_all_of_them_large(monkeypatch):
+def treat_all_tensors_as_large(monkeypatch):
     monkeypatch.setattr(_torch, "LARGE", 0)
 
 
@@ -39,7 +39,7 @@ def is_one_node(value):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("options", [example, with_everything])
 @pytest.mark.parametrize("form", LOSSES)
-def test_backward_is_what_automatic_differentiation_gives(form, options, reduction):
+def test_backward_equals_automatic_differentiation(form, options, reduction):
     call = options(FORMS[form])
     loss = dataclasses.replace(call.loss, reduction=reduction)
     spikes, target = torch.tensor(call.spikes, requires_grad=True), torch.tensor(call.target)
@@ -50,22 +50,22 @@ def test_backward_is_what_automatic_differentiation_gives(form, options, reducti
     if reduction == "none":
         cotangent = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
     value.backward(cotangent)
-    wanted, gradient = sx.value_and_grad(loss)(
+    expected, gradient = sx.value_and_grad(loss)(
         spikes.detach(), target, **given, **({} if cotangent is None else {"cotangent": cotangent})
     )
-    torch.testing.assert_close(value.detach(), wanted, rtol=1e-12, atol=0)
+    torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=0)
     largest = gradient.abs().max().item()
     torch.testing.assert_close(spikes.grad, gradient, rtol=0, atol=1e-12 * largest)
 
 
-def test_small_tensors_are_left_to_the_library(monkeypatch):
+def test_small_tensors_are_differentiated_by_autograd(monkeypatch):
     monkeypatch.undo()
     assert not is_one_node(sx.SpikeTime()(leaf(), DESIRED))
 
 
-@pytest.mark.parametrize("at_a_time", [None, 24])
-def test_backward_again_and_not_after_the_graph_is_freed(monkeypatch, at_a_time):
-    monkeypatch.setattr(_torch, "at_a_time", lambda x: at_a_time)
+@pytest.mark.parametrize("chunk", [1 << 19, 24])
+def test_second_backward_needs_retain_graph(monkeypatch, chunk):
+    monkeypatch.setattr(_torch, "CHUNK", chunk)
     spikes = leaf()
     value = 3 * sx.SpikeTime()(spikes, DESIRED)
     value.backward(retain_graph=True)
@@ -76,12 +76,12 @@ def test_backward_again_and_not_after_the_graph_is_freed(monkeypatch, at_a_time)
         value.backward()
 
 
-def test_what_the_gradient_needs_is_let_go_of():
+def test_saved_pullback_is_freed_after_backward():
     held = []
 
     class Holding(sx.SpikeRate):
-        def _criterion(self, xp, reading, wanted):
-            terms, pullback = super()._criterion(xp, reading, wanted)
+        def _criterion(self, library, reading, labels):
+            terms, pullback = super()._criterion(library, reading, labels)
             held.append(weakref.ref(terms))
 
             def holding(cotangent, terms=terms):
@@ -95,11 +95,11 @@ def test_what_the_gradient_needs_is_let_go_of():
     value.backward()
     gc.collect()
     assert held[0]() is None
-    assert is_one_node(value)  # and is there still
+    assert is_one_node(value)
 
 
 @pytest.mark.parametrize("changed", ["spikes", "target", "where"])
-def test_a_change_in_place_is_noticed(changed):
+def test_change_in_place_before_backward_raises(changed):
     start = leaf()
     arrays = {"spikes": start * 1, "target": DESIRED.clone(), "where": torch.ones(2, 3, 8) > 0}
     value = sx.SpikeTime()(arrays["spikes"], arrays["target"], where=arrays["where"])
@@ -108,7 +108,7 @@ def test_a_change_in_place_is_noticed(changed):
         value.backward()
 
 
-def test_what_else_wants_a_gradient_gets_it():
+def test_target_and_weight_get_gradients():
     spikes, desired = leaf(), DESIRED.clone().requires_grad_()
     sx.SpikeTime()(spikes, desired).backward()
     torch.testing.assert_close(desired.grad, -spikes.grad)
@@ -119,7 +119,7 @@ def test_what_else_wants_a_gradient_gets_it():
 
 
 @pytest.mark.filterwarnings("ignore:torch.asarray:UserWarning")
-def test_taps_that_are_learnt_get_a_gradient():
+def test_learnt_taps_get_a_gradient():
     loss = slayer.loss.SpikeTime(2, 4)
     ((name, taps),) = loss.filter.named_buffers()
     learnt = taps.double().requires_grad_()
@@ -128,7 +128,7 @@ def test_taps_that_are_learnt_get_a_gradient():
     assert learnt.grad.abs().min() > 0
 
 
-def test_a_gradient_of_a_gradient():
+def test_second_derivative_equals_the_hessian():
     spikes = leaf()
     value = sx.SpikeTime(2, 4)(spikes, DESIRED)
     assert is_one_node(value)
@@ -136,13 +136,13 @@ def test_a_gradient_of_a_gradient():
     (second,) = torch.autograd.grad(gradient.square().sum(), spikes)
     # The loss is quadratic, so with the Hessian H the gradient is H s, and the second 2 H H s.
     hessian = torch.func.hessian(lambda s: sx.SpikeTime(2, 4)(s, DESIRED))(SPIKES).reshape(48, 48)
-    wanted = 2 * (hessian @ (hessian @ SPIKES.reshape(48)))
-    torch.testing.assert_close(second.reshape(48), wanted, rtol=1e-12, atol=1e-12)
+    expected = 2 * (hessian @ (hessian @ SPIKES.reshape(48)))
+    torch.testing.assert_close(second.reshape(48), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("at_a_time", [None, 24])
-def test_many_cotangents_at_once(monkeypatch, at_a_time):
-    monkeypatch.setattr(_torch, "at_a_time", lambda x: at_a_time)
+@pytest.mark.parametrize("chunk", [1 << 19, 24])
+def test_batched_cotangents_equal_single_ones(monkeypatch, chunk):
+    monkeypatch.setattr(_torch, "CHUNK", chunk)
     spikes = leaf()
     value = sx.SpikeTime()(spikes, DESIRED)
     (one,) = torch.autograd.grad(value, spikes, retain_graph=True)
@@ -151,7 +151,7 @@ def test_many_cotangents_at_once(monkeypatch, at_a_time):
     torch.testing.assert_close(both, torch.stack([one, -2 * one]), rtol=1e-12, atol=1e-12)
 
 
-def test_forward_mode_of_a_leaf():
+def test_forward_mode_of_a_leaf_equals_the_gradient():
     tangent = torch.ones_like(SPIKES)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(leaf(), tangent)

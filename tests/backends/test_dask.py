@@ -150,9 +150,9 @@ def test_label_out_of_range_raises_on_host_and_gives_nan_if_lazy():
 def test_from_host_and_to_host_copy():
     values = np.zeros(3)
     dask_adapter = adapter("dask")
-    lazy = dask_adapter.from_host(dask_adapter.namespace("dask"), values, "cpu")
+    lazy = dask_adapter.from_host(values, "cpu")
     values[:] = 1
-    assert dask_adapter.peek(lazy) is None
+    assert dask_adapter.concrete_or_none(lazy) is None
     host = dask_adapter.to_host(lazy)
     np.testing.assert_array_equal(host, np.zeros(3))
     host[:] = 2

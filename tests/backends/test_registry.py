@@ -1,4 +1,4 @@
-"""The registry is open: a third party's distribution brings an adapter by an entry point."""
+"""Adapters of third parties are found by an entry point of their distribution."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends import _numpy, generic
+from spikeloss_xp.backends import ArrayAPIAdapter, _numpy
 from spikeloss_xp.backends._available import BUILT_IN, adapter
 
 DISTRIBUTION = {
@@ -50,21 +50,22 @@ def __getattr__(name):
     return found if isinstance(found, type) else wrapped(found)
 """,
     "toyadapter.py": """
-from spikeloss_xp.backends import generic
-from spikeloss_xp.backends.generic import *
+from spikeloss_xp.backends import ArrayAPIAdapter
 
 windows = []
 
-def moving_sum(xp, x, window, reverse, axis=-1):
-    windows.append(window)
-    return generic.moving_sum(xp, x, window, reverse, axis)
+class ToyAdapter(ArrayAPIAdapter):
+    def moving_sum(self, x, window, *, axis=-1, reverse=False):
+        windows.append(window)
+        return super().moving_sum(x, window, axis=axis, reverse=reverse)
 """,
     "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
     "toy-1.0.dist-info/entry_points.txt": """
 [spikeloss_xp.backends]
-toyarrays = toyadapter
-json = no_such_adapter
-numpy = toyadapter
+toyarrays = toyadapter:ToyAdapter
+json = no_such_adapter:Adapter
+decimal = toyadapter
+numpy = toyadapter:ToyAdapter
 """,
 }
 
@@ -77,7 +78,7 @@ spikes = np.random.default_rng(1).integers(0, 2, (3, 4, 20)).astype("float64")
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Any:
-    """Return what an expression is, as JSON, where the third party's distribution is installed."""
+    """Evaluate an expression where the third party's distribution is installed; it returns JSON."""
     for name, text in DISTRIBUTION.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -97,7 +98,7 @@ def elsewhere(tmp_path: Path) -> Any:
     return run
 
 
-def test_a_registered_adapter_is_used(elsewhere):
+def test_registered_adapter_is_used(elsewhere):
     before = """
 loss = sx.SpikeRate(0.5, 0.0, moving_window=5)
 value, gradient = sx.value_and_grad(loss)(toyarrays.asarray(spikes), [0, 1, 3])
@@ -114,7 +115,7 @@ assert type(value) is type(gradient) is toyarrays.Array
     np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-14)
 
 
-def test_what_an_adapter_takes_over_works(elsewhere):
+def test_inherited_methods_of_an_adapter_work(elsewhere):
     before = """
 losses = [(sx.SpikeTime(), spikes[::-1]), (sx.SpikeMax(mode="softmax"), [0, 1, 3])]
 losses += [(sx.SpikeMoid(alpha=0.3), np.eye(4)[:3]), (sx.SparsityEnforcer(0.1),)]
@@ -129,9 +130,9 @@ def difference(loss, *target):
     )
 
 
-def test_a_registered_library_is_listed_after_the_built_in_ones(elsewhere):
+def test_available_lists_registered_libraries_after_built_in_ones(elsewhere):
     before = "found = sx.backends.available()"
-    assert elsewhere("list(found)", before)[len(BUILT_IN) :] == ["json", "toyarrays"]
+    assert elsewhere("list(found)", before)[len(BUILT_IN) :] == ["decimal", "json", "toyarrays"]
     assert elsewhere("dataclasses.asdict(found['toyarrays'])", before) == {
         "library": "toyarrays",
         "version": "7.1",
@@ -140,22 +141,29 @@ def test_a_registered_library_is_listed_after_the_built_in_ones(elsewhere):
     }
 
 
-def test_an_adapter_that_cannot_be_imported_is_the_problem_reported(elsewhere):
+def test_available_reports_an_adapter_that_cannot_be_imported(elsewhere):
     problem = elsewhere("sx.backends.available()['json'].problem")
     assert problem == "ModuleNotFoundError: No module named 'no_such_adapter'"
 
 
-def test_nobody_replaces_a_built_in_adapter(elsewhere):
-    assert elsewhere("adapter('numpy').__name__") == _numpy.__name__
+def test_available_reports_an_entry_point_that_is_no_adapter_class(elsewhere):
+    problem = elsewhere("sx.backends.available()['decimal'].problem")
+    assert problem.startswith("TypeError: entry point 'toyadapter' of group spikeloss_xp.backends")
+    assert "must be a subclass of spikeloss_xp.backends.ArrayAPIAdapter" in problem
 
 
-def test_an_adapter_is_loaded_once():
-    assert adapter("numpy") is adapter("numpy") is _numpy
+def test_built_in_adapter_cannot_be_replaced(elsewhere):
+    assert elsewhere("type(adapter('numpy')).__name__") == _numpy.NumPyAdapter.__name__
 
 
-def test_a_library_without_an_adapter_gets_the_generic_one():
+def test_adapter_is_loaded_once():
+    assert adapter("numpy") is adapter("numpy")
+    assert type(adapter("numpy")) is _numpy.NumPyAdapter
+
+
+def test_library_without_an_adapter_gets_the_base_class():
     xp = pytest.importorskip("array_api_strict")
-    assert adapter("array_api_strict") is generic
+    assert type(adapter("array_api_strict")) is ArrayAPIAdapter
     spikes = xp.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=xp.float64)
     value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(spikes, [0])
     assert float(value) == 0.125

@@ -90,12 +90,12 @@ def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
     """
     import torch
 
-    from spikeloss_xp._kernels import blocks
+    from spikeloss_xp._kernels import block_matrices
     from spikeloss_xp.backends import _torch_filters
 
-    filter_blocks = blocks(loss._kernel(), shape[-1], "float32", reverse=False)
+    filter_blocks = block_matrices(loss._kernel(), shape[-1], "float32", reverse=False)
     matrix = torch.from_numpy(filter_blocks.weights)
-    chunks = -(-math.prod(shape) // _torch_filters.CACHED)
+    chunks = -(-math.prod(shape) // _torch_filters.CHUNK)
     operand = torch.rand(math.prod(shape) // matrix.shape[1] // chunks, matrix.shape[0])
     product = operand @ matrix
 

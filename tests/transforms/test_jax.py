@@ -85,7 +85,7 @@ def close(got, expected, rtol):
 def size(request, monkeypatch):
     """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
     if request.param == "large":
-        monkeypatch.setattr(_jax, "CACHED", SPIKES.size // 2)
+        monkeypatch.setattr(_jax, "CHUNK", SPIKES.size // 2)
         monkeypatch.setattr(_jax, "LARGE", 0)
     jax.clear_caches()  # an equal loss would reuse the program of the other size
     yield

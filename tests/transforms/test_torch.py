@@ -94,7 +94,7 @@ def size(request, monkeypatch):
     """Run the test on the path of small tensors, and on the chunked path of large ones."""
     if request.param == "large":
         monkeypatch.setattr(_torch_filters, "SMALL", 0)
-        monkeypatch.setattr(_torch_filters, "CACHED", 100)
+        monkeypatch.setattr(_torch_filters, "CHUNK", 100)
 
 
 @every_loss
@@ -212,7 +212,7 @@ def test_compiled_grad_and_jvp_equal_eager(name):
 def test_filter_operator_passes_opcheck(kernel, shape):
     x = torch.rand(shape, generator=torch.manual_seed(1), requires_grad=True)
     for axis, reverse in ((-1, False), (-1, True), (0, False)):
-        torch.library.opcheck(_torch_filters._opaque_filter, (x, *kernel, reverse, axis))
+        torch.library.opcheck(_torch_filters._filter_operator, (x, *kernel, reverse, axis))
 
 
 @pytest.mark.parametrize("axis", [0, -1])

@@ -1,0 +1,345 @@
+"""Losses of a user: those of docs/adding-a-loss.md, and subclasses that override the evaluation."""
+
+import dataclasses
+import itertools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import on
+
+import spikeloss_xp as sx
+from spikeloss_xp.losses import Loss, RateLoss
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-loss.md"
+BATCH, CLASSES, STEPS, WINDOW = 4, 3, 6, 2
+LABEL = np.asarray([0, 2, 1, 2])
+WEIGHT = np.asarray([0.5, 1.0, 3.0])
+SPIKES = np.random.default_rng(0).uniform(size=(BATCH, CLASSES, STEPS))
+random = np.random.default_rng(1)
+MASKS = {
+    "none": {},
+    "all": {"where": np.ones((BATCH, CLASSES, STEPS), bool)},
+    "batch": {"where": np.asarray([True, False, True, True])},
+    "steps": {"where": random.random((BATCH, STEPS)) < 0.6},
+    "entries": {"where": random.random((BATCH, CLASSES, STEPS)) < 0.5},
+    "neurons": {"where": np.repeat(random.random((BATCH, CLASSES, 1)) < 0.6, STEPS, axis=2)},
+    "lengths": {"lengths": np.asarray([6, 0, 3, 1])},
+    "both": {"where": random.random((BATCH, STEPS)) < 0.6, "lengths": np.asarray([6, 0, 3, 1])},
+    "nothing": {"where": np.zeros(BATCH, bool)},
+}
+
+
+def classes_of_the_page():
+    """Return the two classes that the page defines, from its own code."""
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        if "(RateLoss):" in block or "(FocalMax):" in block:
+            exec(block, names)
+    return names["FocalMax"], names["FocalMoid"]
+
+
+FocalMax, FocalMoid = classes_of_the_page()
+LOSSES = {
+    "sample": FocalMax(gamma=1.5),
+    "sample-window": FocalMax(gamma=1.5, moving_window=WINDOW),
+    "class": FocalMoid(gamma=1.5),
+    "class-window": FocalMoid(gamma=1.5, moving_window=WINDOW),
+}
+
+
+def full_mask(where=None, lengths=None):
+    mask = np.ones((BATCH, CLASSES, STEPS), bool)
+    if where is not None:
+        shape = {1: (BATCH, 1, 1), 2: (BATCH, 1, STEPS), 3: where.shape}[where.ndim]
+        mask &= where.reshape(shape)
+    if lengths is not None:
+        mask &= np.arange(STEPS) < lengths[:, None, None]
+    return mask
+
+
+def expected_terms(loss, label, mask):
+    """Return the terms and the term mask by loops over samples and steps, straight from the page.
+
+    Axes are ``[batch, class or 1, step or 1]``.
+    """
+    windowed = loss.moving_window is not None
+    steps = STEPS if windowed else 1
+    terms = np.zeros((BATCH, CLASSES, steps))
+    counts = np.zeros((BATCH, CLASSES, steps), bool)
+    spikes = np.where(mask, SPIKES, 0)
+    for b, t in itertools.product(range(BATCH), range(steps)):
+        span = slice(max(t - WINDOW + 1, 0), t + 1) if windowed else slice(None)
+        read = mask[b, :, t] if windowed else mask[b].any(axis=1)
+        u = spikes[b, :, span].sum(axis=1)
+        if label[b] == loss.ignore_index:
+            continue
+        if isinstance(loss, FocalMoid):
+            for c in range(CLASSES):
+                margin = (u[c] - loss.theta) * (1 if c == label[b] else -1)
+                p = 1 / (1 + math.exp(-margin))
+                terms[b, c, t] = -((1 - p) ** loss.gamma) * math.log(p)
+                counts[b, c, t] = read[c]
+        elif read[label[b]]:  # otherwise the class of the label is masked
+            p = math.exp(u[label[b]]) / sum(math.exp(u[c]) for c in range(CLASSES) if read[c])
+            terms[b, 0, t] = -((1 - p) ** loss.gamma) * math.log(p)
+            counts[b, 0, t] = True
+    axes = slice(None) if isinstance(loss, FocalMoid) else slice(0, 1)
+    return np.where(counts, terms, 0)[:, axes], counts[:, axes]
+
+
+@pytest.mark.parametrize(
+    ("label", "weight"),
+    [(LABEL, None), (np.asarray([0, 2, -100, 2]), WEIGHT)],
+    ids=["", "ignored-and-weight"],
+)
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_documented_loss_equals_its_formula(backend, name, mask, label, weight):
+    loss, options = LOSSES[name], dict(MASKS[mask])
+    terms, counts = expected_terms(loss, label, full_mask(**options))
+    of_label = np.ones(BATCH) if weight is None else weight[label * (label >= 0)]
+    of_terms = np.broadcast_to(of_label[:, None, None], terms.shape)
+    terms, weights = terms * of_terms, of_terms * counts
+    samples = counts.any(axis=(1, 2)).sum()
+    in_layout = terms if isinstance(loss, FocalMoid) else terms[:, 0]
+    expected = {
+        "none": in_layout if loss.moving_window else in_layout[..., 0],
+        "sum": terms.sum(),
+        "mean": terms.sum() / max(weights.sum(), 1e-300),
+        "batchmean": terms.sum() / max(samples, 1),
+    }
+    if weight is not None:
+        options["weight"] = weight
+    arrays = backend.asarray(SPIKES), backend.asarray(label)
+    given = {key: backend.asarray(value) for key, value in options.items()}
+    for reduction, value in expected.items():
+        got = dataclasses.replace(loss, reduction=reduction)(*arrays, **given)
+        assert backend.numpy(got).shape == np.shape(value)
+        np.testing.assert_allclose(backend.numpy(got), value, rtol=0, atol=100 * backend.rtol)
+    for reduction, divisor in (("sum", weights.sum()), ("mean", weights.sum()), ("batchmean", samples)):
+        replaced = dataclasses.replace(loss, reduction=reduction)
+        total, number = map(backend.numpy, replaced.sum_and_weight(*arrays, **given))
+        np.testing.assert_allclose(total, terms.sum(), rtol=0, atol=100 * backend.rtol)
+        np.testing.assert_allclose(number, divisor, rtol=backend.rtol)
+        assert total.dtype == number.dtype
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "batchmean", "none"])
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_documented_loss_has_one_gradient_on_all_backends(name, mask, reduction):
+    loss = dataclasses.replace(LOSSES[name], reduction=reduction)
+    label = np.asarray([0, -100, 1, 2])
+    sx.testing.assert_consistent(loss, SPIKES, label, weight=WEIGHT, **MASKS[mask])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_masked_entries_have_zero_gradient_whatever_they_hold(backend, name):
+    mask = MASKS["entries"]["where"]
+    spikes = backend.asarray(np.where(mask, SPIKES, np.nan))
+    value, gradient = sx.value_and_grad(LOSSES[name])(spikes, LABEL, where=mask)
+    assert np.isfinite(backend.numpy(value))
+    assert (backend.numpy(gradient)[~mask] == 0).all()
+    assert np.isfinite(backend.numpy(gradient)).all()
+
+
+def test_sum_and_weight_add_up_over_any_split(backend):
+    for name, reduction in itertools.product(LOSSES, ("sum", "mean", "batchmean")):
+        loss = dataclasses.replace(LOSSES[name], reduction=reduction)
+        mask, label = MASKS["steps"]["where"], np.asarray([0, -100, 1, 2])
+        arrays = backend.asarray(SPIKES), backend.asarray(label), backend.asarray(mask)
+        whole = backend.numpy(loss(arrays[0], arrays[1], where=arrays[2], weight=WEIGHT))
+        for cut in (1, 2, 3):
+            parts = [
+                loss.sum_and_weight(spikes, label, where=where, weight=WEIGHT)
+                for spikes, label, where in (
+                    [x[:cut, ...] for x in arrays],
+                    [x[cut:, ...] for x in arrays],
+                )
+            ]
+            total, weight = (sum(float(p[i]) for p in parts) for i in (0, 1))
+            value = total if reduction == "sum" else total / weight
+            np.testing.assert_allclose(value, whole, rtol=10 * backend.rtol)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax-x64"])
+@pytest.mark.parametrize("reduction", ["mean", "batchmean"])
+def test_sum_and_weight_are_differentiated_by_the_library(library, reduction):
+    with on(library) as backend:
+        loss = sx.SpikeMax(3, reduction=reduction)
+        spikes, mask = backend.asarray(SPIKES), MASKS["steps"]["where"]
+
+        def quotient(x):
+            total, weight = loss.sum_and_weight(x, LABEL, where=mask, weight=WEIGHT)
+            return total / weight
+
+        value, gradient = sx.value_and_grad(quotient)(spikes)
+        expected = sx.value_and_grad(loss)(SPIKES, LABEL, where=mask, weight=WEIGHT)
+        np.testing.assert_allclose(backend.numpy(value), expected[0], rtol=1e-12)
+        np.testing.assert_allclose(backend.numpy(gradient), expected[1], rtol=0, atol=1e-12)
+
+
+def test_sum_and_weight_without_a_sum_raises():
+    with pytest.raises(ValueError, match="reduction='none' has no sum"):
+        sx.SpikeMax(reduction="none").sum_and_weight(SPIKES, LABEL)
+
+
+# Mistakes of a subclass ----------------------------------------------------------------------------
+
+
+class TermPerSample(FocalMoid):
+    """A mistake: one term for each sample, without saying so."""
+
+    def _criterion(self, library, reading, labels):
+        u = library.xp.sum(reading.u, axis=1, keepdims=True)
+        return u, lambda cotangent: cotangent
+
+
+class TermPerClass(FocalMax):
+    """A mistake: one term for each class, where classes compete."""
+
+    def _criterion(self, library, reading, labels):
+        return reading.u, lambda cotangent: cotangent
+
+
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.parametrize("options", [{}, MASKS["all"], {"weight": WEIGHT}], ids=repr)
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(TermPerSample, "one for each reading"), (TermPerClass, "for each sample")]
+)
+def test_terms_of_the_wrong_shape_raise(kind, rule, options, window):
+    with pytest.raises(ValueError, match=rf"criterion of {kind.__name__} must return .*{rule}"):
+        kind(moving_window=window)(SPIKES, LABEL, **options)
+
+
+def test_mask_that_does_not_fit_the_terms_raises():
+    class OneReading(FocalMoid):
+        def _compete(self, library, reading, labels):
+            return reading, np.ones((BATCH, 2), bool)
+
+    with pytest.raises(ValueError, match=r"term mask of OneReading has shape \(4, 2\)"):
+        OneReading()(SPIKES, LABEL)
+
+
+def test_subclass_without_all_members_cannot_be_made():
+    class Incomplete(Loss):
+        reduction, time_axis = "sum", -1
+
+    with pytest.raises(TypeError, match="abstract .*_criterion.*_labels.*_read"):
+        Incomplete()
+
+
+def test_loss_without_class_weights_raises_for_weight():
+    class Mean(Loss):
+        reduction, time_axis = "sum", -1
+
+        def _labels(self, prepared, target):
+            return prepared.library.xp.zeros_like(prepared.values)
+
+        def _read(self, library, values, mask, labels):
+            return sx.readouts.count(library, values, None, mask)
+
+        def _criterion(self, library, reading, labels):
+            return reading.u, lambda cotangent: library.xp.ones_like(reading.u) * cotangent
+
+    value, gradient = sx.value_and_grad(Mean())(SPIKES, None)
+    np.testing.assert_allclose(value, SPIKES.sum())
+    np.testing.assert_array_equal(gradient, np.ones_like(SPIKES))
+    with pytest.raises(TypeError, match="Mean takes no weight: it has no classes"):
+        Mean()(SPIKES, None, weight=[1, 2, 3])
+
+
+class Doubled(sx.SpikeRate):
+    """A subclass that overrides the call."""
+
+    def __call__(self, *arrays, **options):
+        return 2 * super().__call__(*arrays, **options)
+
+
+class DoubledValue(sx.SpikeRate):
+    """A subclass that overrides the value, and not its closed form."""
+
+    def value(self, *arrays, **options):
+        return 2 * super().value(*arrays, **options)
+
+
+class DoubledBoth(DoubledValue):
+    """A subclass that overrides the value and its closed form."""
+
+    def value_and_pullback(self, *arrays, **options):
+        value, pullback = super().value_and_pullback(*arrays, **options)
+        return 2 * value, lambda cotangent: pullback(2 * cotangent)
+
+
+@pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])
+def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
+    value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(SPIKES, LABEL)
+    spikes, loss = backend.asarray(SPIKES), kind(0.5, 0.0)
+    np.testing.assert_allclose(backend.numpy(loss(spikes, LABEL)), 2 * value, rtol=backend.rtol)
+    if not backend.differentiates and kind is not DoubledBoth:
+        with pytest.raises(TypeError, match=f"no automatic differentiation.*{kind.__name__}"):
+            sx.value_and_grad(loss)(spikes, LABEL)
+        return
+    got = sx.value_and_grad(loss)(spikes, LABEL)
+    np.testing.assert_allclose(backend.numpy(got[0]), 2 * value, rtol=backend.rtol)
+    np.testing.assert_allclose(
+        backend.numpy(got[1]), 2 * gradient, rtol=0, atol=backend.rtol * np.abs(gradient).max()
+    )
+
+
+def test_overridden_evaluation_is_used_by_backward(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from spikeloss_xp.backends import _torch
+
+    monkeypatch.setattr(_torch, "LARGE", 0)
+    _, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(SPIKES, LABEL)
+    for kind in (Doubled, DoubledValue, DoubledBoth):
+        spikes = torch.tensor(SPIKES, requires_grad=True)
+        kind(0.5, 0.0)(spikes, LABEL).backward()
+        np.testing.assert_allclose(spikes.grad, 2 * gradient, rtol=1e-12)
+
+
+def test_wrong_override_on_one_library_is_inconsistent():
+    pytest.importorskip("torch")
+
+    class WrongOnTorch(DoubledBoth):
+        def value(self, input, *arrays, **options):
+            factor = 1.0 if type(input).__module__ == "numpy" else 1.001
+            return factor * super().value(input, *arrays, **options)
+
+        def value_and_pullback(self, *arrays, **options):
+            return super().value_and_pullback(*arrays, **options)
+
+    with pytest.raises(AssertionError, match="the value"):
+        sx.testing.assert_consistent(WrongOnTorch(0.5, 0.0), SPIKES, LABEL, backends=["torch"])
+
+
+def test_arrays_that_a_loss_holds_get_a_gradient(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from spikeloss_xp.backends import _torch
+
+    monkeypatch.setattr(_torch, "LARGE", 0)
+
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Learnt(sx.SpikeRate):
+        scale: object = dataclasses.field(default=None, kw_only=True)
+
+        def _criterion(self, library, reading, labels):
+            terms, pullback = super()._criterion(library, reading, labels)
+            return terms * self.scale, lambda cotangent: pullback(cotangent * self.scale)
+
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    spikes = torch.tensor(SPIKES, requires_grad=True)
+    value = Learnt(0.5, 0.0, scale=scale)(spikes, LABEL)
+    value.backward()
+    torch.testing.assert_close(scale.grad, value.detach() / 2)
+    assert Learnt(0.5, 0.0, scale=scale).captured_arrays() == (scale,)
+    assert Learnt(0.5, 0.0, scale=2.0).captured_arrays() == ()
+    assert Learnt(0.5, 0.0, scale=lambda x: x).captured_arrays() is None
+
+
+def test_base_class_of_class_losses_is_public():
+    assert issubclass(FocalMax, RateLoss)
