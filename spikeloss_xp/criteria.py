@@ -5,8 +5,7 @@ respect to the terms, or an array that broadcasts to it, to the derivative with 
 readings. A reading enters one term only, so the pullback multiplies by the derivative of that
 term. In a loss whose classes compete for one term, the terms keep the class axis, with length 1.
 
-`one_hot` is the label as bools, with a class axis; it is False for all classes if a label is no
-class, and the caller makes that term NaN. `class_mask` says which classes take part, if some are
+`one_hot` is the label as bools, with a class axis. `class_mask` says which classes take part, if some are
 masked; the others are read as 0 or as a logit of -inf, and have no gradient.
 """
 
@@ -58,8 +57,8 @@ def cross_entropy_of_rates(
     others = _sum(xp, xp.where(one_hot, 0.0, rate)) + EPSILON
     if class_mask is not None:  # half a spike may differ between classes
         of_label = _sum(xp, xp.astype(one_hot, rate.dtype) * half_spike)
-        half_spike = or_one(library, of_label)  # a label may be no class
-    known = library.concrete_or_none(own)
+        half_spike = or_one(library, of_label)
+    known = library.concrete_or_none(own) if isinstance(half_spike, float) else None
     if known is not None and (known >= half_spike).all() and known.max() < math.inf:
         return _regular_cross_entropy(library, own, others, one_hot, class_mask)
     short = own < half_spike

@@ -23,10 +23,10 @@ def move_time(x, time_axis, rank):
     return np.moveaxis(x, -1, time_axis) if x.ndim == rank else x
 
 
-@pytest.mark.parametrize("wide", [1, filters.WIDE])  # with 1, a leading time axis is not moved
+@pytest.mark.parametrize("wide", [1, filters.MANY_TRAINS])  # with 1, a leading time axis is not moved
 @pytest.mark.parametrize("name", FORMS)
 def test_time_axis_can_be_any_axis(backend, name, wide, monkeypatch):
-    monkeypatch.setattr(filters, "WIDE", wide)
+    monkeypatch.setattr(filters, "MANY_TRAINS", wide)
     (loss, target), spikes = CASES[name], SPIKES["binary"]
     # per-step targets have one axis more than [batch] or [batch, class]
     rank_of_target = 2 if isinstance(loss, sx.SpikeRate | sx.SpikeMax) else 3

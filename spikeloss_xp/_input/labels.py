@@ -63,7 +63,7 @@ def class_labels(
     """Return the labels of class indices.
 
     `values` and `mask` have axes ``[batch, class, time]``. An index that is no class raises if
-    its value is concrete; else it has no entry in the one-hot target, and is not `valid`.
+    its value is concrete; else it is read as class 0, so that the term is finite, and not `valid`.
     """
     xp = library.xp
     label = asarray_like(library, values, target, "target")
@@ -87,11 +87,11 @@ def class_labels(
     ignored = label == ignore_index if may_ignore else None
     if ignored is not None:
         label = xp.where(ignored, 0, label)  # a class, so that the ignored terms are finite
-    one_hot = label == (index[:, None] if per_step else index)
-    if known is not None and mask is None:
-        return Labels(one_hot, None, ignored)
-    valid = (label >= 0) & (label < classes)
-    return Labels(one_hot, valid, ignored)
+    valid = None
+    if known is None or mask is not None:
+        valid = (label >= 0) & (label < classes)
+        label = xp.where(valid, label, 0)
+    return Labels(label == (index[:, None] if per_step else index), valid, ignored)
 
 
 def _check_indices(library: Library, layout: Layout, label: Array, classes: int) -> None:

@@ -1,7 +1,6 @@
 """SparsityEnforcer: a layer whose mean event rate leaves a range is penalised."""
 
 import functools
-import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -9,11 +8,11 @@ from typing import Any
 
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._dispatch import Library, library_of
-from spikeloss_xp._input.arrays import or_one
 from spikeloss_xp._input.masks import fill_masked
 from spikeloss_xp._input.prepared import prepare_array, prepare_input
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.base import ClosedForm
+from spikeloss_xp.losses.reduction import Terms, divisor, total_weight
 
 PER = ("array", "neuron")
 
@@ -159,28 +158,31 @@ class SparsityEnforcer(ClosedForm):
         ):
             if rising and not limit:
                 continue  # no rate is below 0
-            rate, to_events = readouts.mean_magnitude(
+            rate, to_x = readouts.mean_magnitude(
                 library, events, mask, per_neuron=self.per == "neuron", rising=rising
             )
             square, to_rate = distance(library, rate.u, limit)
             squares.append(square)
-            pullbacks.append((to_rate, to_events))
+            pullbacks.append((to_rate, to_x))
             read = rate.mask
         terms = functools.reduce(operator.add, squares)
-        number: Any = math.prod(terms.shape)
         if read is not None:
             terms = fill_masked(library, terms, read)
-            number = or_one(library, library.sum_all(library.xp.astype(read, terms.dtype)))
 
-        def pullback(cotangent: Array) -> Array:
-            each = library.xp.reshape(self.lam * cotangent / number, (1,) * terms.ndim)
+        def to_events(cotangent: Array) -> Array:
             if read is not None:
-                each = fill_masked(library, each, read)
+                cotangent = fill_masked(library, cotangent, read)
             return functools.reduce(
-                operator.add, [to_events(to_rate(each)) for to_rate, to_events in pullbacks]
+                operator.add, [to_x(to_rate(cotangent)) for to_rate, to_x in pullbacks]
             )
 
-        return self.lam * (library.sum_all(terms) / number), pullback
+        number = total_weight(library, "mean", Terms(terms, read, None, to_events), 0)
+        factor = self.lam / divisor(library, number)
+
+        def pullback(cotangent: Array) -> Array:
+            return to_events(library.xp.reshape(cotangent * factor, (1,) * terms.ndim))
+
+        return library.sum_all(terms) * factor, pullback
 
     def append(self, x: Array, *, where: Any = None, lengths: Any = None) -> None:
         """Collect the term of one array, or the sum over several."""
