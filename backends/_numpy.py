@@ -5,14 +5,15 @@ from typing import Any, ClassVar
 import array_api_compat.numpy
 import numpy as np
 
-from spikeloss_xp._block_filter import Accumulate
-from spikeloss_xp._kernels import Exponential
+from spikeloss_xp._block_filter import Accumulate, BlockMatrices
+from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 FILTER_CHUNK = 1 << 17  # entries; a filter has more intermediates than a criterion
 LOSS_CHUNK = 1 << 18
+SHORT = 512  # steps
 
 
 class NumPyAdapter(ArrayAPIAdapter):
@@ -36,11 +37,29 @@ class NumPyAdapter(ArrayAPIAdapter):
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return np.asarray(x)
 
+    def constant(self, like: Array, value: float) -> Array:
+        return like.dtype.type(value)
+
+    def arange(self, stop: int, like: Array) -> Array:
+        return np.arange(stop)
+
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        # `einsum` has less overhead for each row, and errs more the longer the row is.
+        if axis in (-1, x.ndim - 1) and x.shape[-1] <= SHORT and x.strides[-1] == x.itemsize:
+            summed: np.ndarray = np.einsum("...t->...", x)
+            return summed[..., None] if keepdims else summed
+        return np.sum(x, axis=axis, keepdims=keepdims)
+
     def matmul(self, a: Array, b: Array) -> Array:
         if b.ndim > 2:
             return a @ b
         # One product of all blocks, where `matmul` computes one for each entry of the batch.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
+
+    def block_matrices(
+        self, x: Array, kernel: Exponential, axis: int, reverse: bool
+    ) -> BlockMatrices:
+        return block_matrices(kernel, x.shape[axis], x.dtype.name, reverse=reverse)
 
     def map_chunks(
         self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]

@@ -11,7 +11,7 @@ import array_api_compat
 import numpy as np
 
 from spikeloss_xp import _block_filter
-from spikeloss_xp._block_filter import Accumulate
+from spikeloss_xp._block_filter import Accumulate, BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 
@@ -127,6 +127,10 @@ class ArrayAPIAdapter:
         """Repeat `x` along a new last axis."""
         return self.xp.repeat(x[..., None], number, axis=-1)
 
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        """Sum over one axis."""
+        return self.xp.sum(x, axis=axis, keepdims=keepdims)
+
     def sum_all(self, x: Array) -> Array:
         """Sum all entries, in an order in which rounding errors do not accumulate."""
         return self.xp.sum(x)
@@ -207,20 +211,25 @@ class ArrayAPIAdapter:
         reverse: bool,
         accumulate: Accumulate | None = None,
     ) -> Array:
-        """Filter with matrices that are made on the host for this duration."""
-        xp, place = self.xp, self.device(x)
-        dtype = f"float{xp.finfo(x.dtype).bits}"
-        matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
-        moved = matrices.converted(lambda matrix: xp.asarray(matrix, device=place))
+        """Filter block by block, at a cost that does not grow with the kernel."""
         return _block_filter.block_filter(
-            xp,
+            self.xp,
             x,
-            moved,
+            self.block_matrices(x, kernel, axis, reverse),
             axis=axis,
             reverse=reverse,
             matmul=self.matmul,
             accumulate=accumulate or self.accumulate,
         )
+
+    def block_matrices(
+        self, x: Array, kernel: Exponential, axis: int, reverse: bool
+    ) -> BlockMatrices:
+        """Return the matrices of the block filter, made on the host, on the device of `x`."""
+        xp, place = self.xp, self.device(x)
+        dtype = f"float{xp.finfo(x.dtype).bits}"
+        matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
+        return matrices.converted(lambda matrix: xp.asarray(matrix, device=place))
 
 
 def library_name(xp: Namespace) -> str:

@@ -41,7 +41,8 @@ def _library_of_new_class(x: Any) -> Library | None:
 
 def library_of(x: Array, argument: str = "input") -> Library:
     """Return the library of an array, or raise if it has none."""
-    found = find_library(x)
+    kind = type(x)
+    found = _libraries[kind] if kind in _libraries else find_library(x)
     if found is None:
         raise TypeError(
             f"{argument} must be an array of a library that conforms to the array API standard; "

@@ -53,10 +53,10 @@ def cross_entropy_of_rates(
     """
     xp = library.xp
     classes, rate = _taking_part(library, rate, class_mask, 0.0)
-    own = _sum(xp, xp.where(one_hot, rate, 0.0))
-    others = _sum(xp, xp.where(one_hot, 0.0, rate)) + EPSILON
+    own = library.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
+    others = library.sum(xp.where(one_hot, 0.0, rate), CLASS, keepdims=True) + EPSILON
     if class_mask is not None:  # half a spike may differ between classes
-        of_label = _sum(xp, xp.astype(one_hot, rate.dtype) * half_spike)
+        of_label = library.sum(xp.astype(one_hot, rate.dtype) * half_spike, CLASS, keepdims=True)
         half_spike = or_one(library, of_label)
     known = library.concrete_or_none(own) if isinstance(half_spike, float) else None
     if known is not None and (known >= half_spike).all() and known.max() < math.inf:
@@ -109,13 +109,13 @@ def smooth_cross_entropy_of_rates(
     short = rate < half_spike
     lack = xp.where(short, half_spike - rate, 0.0)
     own = rate + lack
-    others = _sum(xp, rate) - rate + (classes - 1) * lack + EPSILON
-    terms = _sum(xp, class_weight * (xp.log1p(others / own) + lack / half_spike))
+    others = library.sum(rate, CLASS, keepdims=True) - rate + (classes - 1) * lack + EPSILON
+    terms = library.sum(class_weight * (xp.log1p(others / own) + lack / half_spike), CLASS, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
         of_another = 1 / (own + others)
         of_own = -xp.where(short, classes * of_another + 1 / half_spike, 1 / own)
-        derivative = _sum(xp, class_weight * of_another) + class_weight * of_own
+        derivative = library.sum(class_weight * of_another, CLASS, keepdims=True) + class_weight * of_own
         return _of_class_mask(xp, cotangent * derivative, class_mask)
 
     return terms, pullback
@@ -127,8 +127,8 @@ def cross_entropy_of_rates_as_published(
     """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite if the labelled neuron is silent."""
     xp = library.xp
     _, rate = _taking_part(library, rate, class_mask, 0.0)
-    own = _sum(xp, xp.where(one_hot, rate, 0.0))
-    total = _sum(xp, rate) + EPSILON
+    own = library.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
+    total = library.sum(rate, CLASS, keepdims=True) + EPSILON
     terms = xp.log(total) - xp.log(own)
 
     def pullback(cotangent: Array) -> Array:
@@ -148,10 +148,10 @@ def cross_entropy_of_logits(
     """
     xp = library.xp
     _, logit = _taking_part(library, logit, class_mask, _lowest(xp, logit))
-    own = _sum(xp, xp.where(one_hot, logit, 0.0))
+    own = library.sum(xp.where(one_hot, logit, 0.0), CLASS, keepdims=True)
     highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
     weight = xp.exp(logit - highest)
-    others = _sum(xp, xp.where(one_hot, 0.0, weight))
+    others = library.sum(xp.where(one_hot, 0.0, weight), CLASS, keepdims=True)
     rest = others + (xp.exp(own - highest) - 1)
     terms = (highest - own) + xp.log1p(rest)
 
@@ -170,12 +170,12 @@ def smooth_cross_entropy_of_logits(
     _, lowered = _taking_part(library, logit, class_mask, _lowest(xp, logit))
     highest = xp.max(lowered, axis=CLASS, keepdims=True)  # against overflow; it cancels
     weight = xp.exp(lowered - highest)
-    total = _sum(xp, weight)
+    total = library.sum(weight, CLASS, keepdims=True)
     _, finite = _taking_part(library, logit, class_mask, 0.0)
-    terms = _sum(xp, class_weight * ((highest - finite) + xp.log(total)))
+    terms = library.sum(class_weight * ((highest - finite) + xp.log(total)), CLASS, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
-        return cotangent * (_sum(xp, class_weight) * (weight / total) - class_weight)
+        return cotangent * (library.sum(class_weight, CLASS, keepdims=True) * (weight / total) - class_weight)
 
     return terms, pullback
 
@@ -235,7 +235,7 @@ def _taking_part(
     if class_mask is None:
         return u.shape[CLASS], u
     xp = library.xp
-    return _sum(xp, xp.astype(class_mask, u.dtype)), xp.where(class_mask, u, absent)
+    return library.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True), xp.where(class_mask, u, absent)
 
 
 def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
@@ -246,7 +246,3 @@ def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -
 def _lowest(xp: Namespace, u: Array) -> float:
     """Return a logit whose exponential is 0 beside that of any other logit."""
     return float(xp.finfo(u.dtype).min) / 2
-
-
-def _sum(xp: Namespace, u: Array) -> Array:
-    return xp.sum(u, axis=CLASS, keepdims=True)

@@ -61,15 +61,15 @@ def count(
     if moving_window is not None:
         return _moving_count(library, spikes, moving_window, mask, 0 if time_first else -1)
 
-    xp, steps = library.xp, spikes.shape[-1]
+    steps = spikes.shape[-1]
 
     def pullback(cotangent: Array) -> Array:
         return library.repeat_last(cotangent, steps)  # each step adds 1
 
-    counts = xp.sum(spikes, axis=-1)
+    counts = library.sum(spikes, -1)
     if mask is None:
         return Reading(counts, max_reading=steps), pullback
-    duration = xp.sum(xp.astype(mask, spikes.dtype), axis=-1)
+    duration = library.xp.sum(library.xp.astype(mask, spikes.dtype), axis=-1)
     return Reading(counts, max_reading=duration, mask=duration > 0), pullback
 
 

@@ -73,7 +73,9 @@ def class_labels(
         expected["one label per step"] = layout.with_time(layout.batch)
     hint = functools.partial(_hint, layout, expected, False, per_step)
     check_shape(label, "target", "class indices", expected, hint)
-    known = _concrete_unmasked(layout, target, mask, classes, by_class=False)
+    known = concrete_or_none(target)
+    if known is not None and mask is not None:
+        known = _unmasked(layout, known, mask, classes, by_class=False)
     all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
     may_ignore = not all_classes or 0 <= ignore_index < classes
 
@@ -138,7 +140,9 @@ def multi_hot_labels(
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
     hint = functools.partial(_hint, layout, expected, True, per_step)
     check_shape(label, "target", "multi-hot labels", expected, hint)
-    known = _concrete_unmasked(layout, target, mask, classes, by_class=True)
+    known = concrete_or_none(target)
+    if known is not None and mask is not None:
+        known = _unmasked(layout, known, mask, classes, by_class=True)
     check_range(known, 0, 1, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
 
@@ -151,17 +155,14 @@ def multi_hot_labels(
     return Labels(label[:, :, None] if per_step else label)
 
 
-def _concrete_unmasked(
-    layout: Layout, target: Any, mask: Array | None, classes: int, *, by_class: bool
+def _unmasked(
+    layout: Layout, values: np.ndarray, mask: Array, classes: int, *, by_class: bool
 ) -> np.ndarray | None:
-    """Return the labels of unmasked samples if their values are concrete, else None.
+    """Return the labels of unmasked samples, or None if the mask is not concrete.
 
     Masked labels may have any value. The mask has axes ``[batch, neuron or 1, time]``; labels have
     a class axis if they are `by_class`, and a time axis or none.
     """
-    values = concrete_or_none(target)
-    if mask is None or values is None:
-        return values
     counts: Any = concrete_or_none(mask)
     if counts is None:
         return None

@@ -76,7 +76,8 @@ class Layout(NamedTuple):
 
     def batch_class_time(self, library: Library, x: Array) -> Array:
         """Return an input, or a mask of its rank, with axes `[batch, class, time]`."""
-        moved = moveaxis(library, x, self.time_axis, -1)
+        last = self.time_axis == len(self.shape) - 1
+        moved = x if last else moveaxis(library, x, self.time_axis, -1)
         if moved.ndim == 3:
             return moved
         shape = moved.shape

@@ -301,7 +301,7 @@ class Loss(ClosedForm):
             reading = reading._replace(u=fill_masked(library, reading.u, mask, 1.0))
         terms, to_reading = self._criterion(library, reading, labels)
         self._check_terms(terms, reading.u)
-        factor = self._term_factor(library, terms, labels)
+        factor, weight = self._term_weights(library, terms, labels)
         if factor is not None:
             terms = terms * factor
         if mask is not None:
@@ -313,7 +313,7 @@ class Loss(ClosedForm):
                 cotangent = fill_masked(library, cotangent, mask)
             return to_values(cotangent)
 
-        return Terms(terms, mask, self._term_weight(labels), pullback)
+        return Terms(terms, mask, weight, pullback)
 
     def _check_terms(self, terms: Array, u: Array) -> None:
         """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
@@ -376,13 +376,11 @@ class Loss(ClosedForm):
         """Return the reading with its class mask, and the term mask."""
         return reading, reading.mask
 
-    def _term_factor(self, library: Library, terms: Array, labels: Any) -> Array | None:
-        """Return the factor of each term, in the dtype of the terms; None for 1."""
-        return None
-
-    def _term_weight(self, labels: Any) -> Array | None:
-        """Return the weight of each term in the divisor of a mean; None for 1."""
-        return None
+    def _term_weights(
+        self, library: Library, terms: Array, labels: Any
+    ) -> tuple[Array | None, Array | None]:
+        """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
+        return None, None
 
     def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
         """Return the terms in the layout of the input."""

@@ -119,16 +119,15 @@ class RateLoss(Loss):
             class_mask = class_mask | ~mask  # masked terms have to be finite as well
         return reading._replace(class_mask=class_mask), mask
 
-    def _term_factor(self, library: Library, terms: Array, labels: Labels) -> Array | None:
+    def _term_weights(
+        self, library: Library, terms: Array, labels: Labels
+    ) -> tuple[Array | None, Array | None]:
         weight = labels.term_weight
         if labels.valid is None:
-            return weight
+            return weight, weight
         # A label may be no class if its value could not be checked: then its term is NaN.
         known = library.xp.where(labels.valid, library.constant(terms, 1.0), math.nan)
-        return known if weight is None else known * weight
-
-    def _term_weight(self, labels: Labels) -> Array | None:
-        return labels.term_weight
+        return known if weight is None else known * weight, weight
 
     def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
         library = prepared.library

@@ -161,7 +161,11 @@ class SpikeMax(RateLoss):
         weight = present * weight
         return weight if labels.class_weight is None else weight * labels.class_weight
 
-    def _term_factor(self, library: Library, terms: Array, labels: Labels) -> Array | None:
-        if self.label_smoothing:  # the weights are those of all classes, in the terms already
-            labels = labels._replace(term_weight=None)
-        return super()._term_factor(library, terms, labels)
+    def _term_weights(
+        self, library: Library, terms: Array, labels: Labels
+    ) -> tuple[Array | None, Array | None]:
+        if not self.label_smoothing:
+            return super()._term_weights(library, terms, labels)
+        # The terms have the weights of all classes already.
+        factor, _ = super()._term_weights(library, terms, labels._replace(term_weight=None))
+        return factor, labels.term_weight
