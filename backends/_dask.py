@@ -57,8 +57,6 @@ class DaskAdapter(ArrayAPIAdapter):
         return filtered.rechunk(x.chunks)
 
 
-def _filter_block(
-    block: Array, kernel: Array | Exponential, *, axis: int, reverse: bool
-) -> Array:
+def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, reverse: bool) -> Array:
     library = ArrayAPIAdapter(array_api_compat.array_namespace(block))
     return library.causal_filter(block, kernel, axis=axis, reverse=reverse)

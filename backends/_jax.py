@@ -204,9 +204,7 @@ def _zeros(tangent: Any) -> Any:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _value_and_gradient(
-    bound: _Bound, x: Array, arrays: dict[str, Array]
-) -> tuple[Array, Array]:
+def _value_and_gradient(bound: _Bound, x: Array, arrays: dict[str, Array]) -> tuple[Array, Array]:
     return bound.value_and_gradient(x, arrays)
 
 

@@ -31,9 +31,7 @@ class TorchFilters(ArrayAPIAdapter):
                 return self._filter(x, kernel, axis, reverse)
         return self._filter(x, kernel, axis, reverse)
 
-    def moving_sum(
-        self, x: Array, window: int, *, axis: int = -1, reverse: bool = False
-    ) -> Array:
+    def moving_sum(self, x: Array, window: int, *, axis: int = -1, reverse: bool = False) -> Array:
         # On a GPU, doubling needs no matrices from the host.
         if x.device.type != "cpu" or (
             window <= SHORT and not _torch_state.is_compiling() and x.numel() < MANY

@@ -186,7 +186,7 @@ class ArrayAPIAdapter:
         """Filter along an axis as `spikeloss_xp.causal_filter`; with `reverse`, the adjoint.
 
         The kernel is an array of taps with the dtype of `x`, or an `Exponential`, for which there
-        is a faster algorithm. The axis is the last, -1, or, only for an `Exponential`, the first, 0.
+        is a faster algorithm. The axis is the last, -1; for an `Exponential` also the first, 0.
         """
         if isinstance(kernel, Exponential):
             return self.exponential_filter(x, kernel, axis, reverse)
@@ -194,9 +194,7 @@ class ArrayAPIAdapter:
             self.xp, x, kernel, reverse=reverse, device=self.device(x), matmul=self.matmul
         )
 
-    def moving_sum(
-        self, x: Array, window: int, *, axis: int = -1, reverse: bool = False
-    ) -> Array:
+    def moving_sum(self, x: Array, window: int, *, axis: int = -1, reverse: bool = False) -> Array:
         """Sum the last `window` steps at each step; with `reverse`, the next: the adjoint.
 
         The axis is the last, -1, or the first, 0.

@@ -118,7 +118,7 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return the matrices that sum up a block, carry sums to `reach` later blocks, and spread them."""
+    """Return matrices that sum up a block, carry sums to `reach` later ones, and spread them."""
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
         np.stack([_choose(k, m) * np.exp(-k / kernel.time_constant) for m in range(n)], axis=-1)
@@ -174,7 +174,7 @@ def _joined(
 
 
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
-    """Return the matrices of the adjoint: each is transposed, and the two for sums are exchanged."""
+    """Return the matrices of the adjoint: all transposed, and those for sums exchanged."""
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]
     near, from_sums, far = np.split(made.weights, [size, size + number])
@@ -182,4 +182,6 @@ def _adjoint(made: BlockMatrices) -> BlockMatrices:
     if made.carried is None or made.to_sums is None:
         return BlockMatrices(made.delays, np.concatenate([near.T, *turned]))
     weights = np.concatenate([near.T, made.to_sums.T, *turned])
-    return BlockMatrices(made.delays, weights, np.ascontiguousarray(from_sums.T), _adjoint(made.carried))
+    return BlockMatrices(
+        made.delays, weights, np.ascontiguousarray(from_sums.T), _adjoint(made.carried)
+    )

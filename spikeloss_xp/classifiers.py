@@ -81,9 +81,7 @@ class _Classifier:
         prepared, _, logit = self._rate(spikes, where, lengths)
         return self._in_layout(prepared, prepared.library.xp.argmax(logit, axis=CLASS))
 
-    def _rate(
-        self, spikes: Array, where: Any, lengths: Any
-    ) -> tuple[PreparedInput, Array, Array]:
+    def _rate(self, spikes: Array, where: Any, lengths: Any) -> tuple[PreparedInput, Array, Array]:
         """Return the rates, and again with minus infinity for masked classes."""
         prepared = prepare_input(
             spikes,

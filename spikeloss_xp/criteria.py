@@ -5,8 +5,8 @@ respect to the terms, or an array that broadcasts to it, to the derivative with 
 readings. A reading enters one term only, so the pullback multiplies by the derivative of that
 term. In a loss whose classes compete for one term, the terms keep the class axis, with length 1.
 
-`one_hot` is the label as bools, with a class axis. `class_mask` says which classes take part, if some are
-masked; the others are read as 0 or as a logit of -inf, and have no gradient.
+`one_hot` is the label as bools, with a class axis. `class_mask` says which classes take part, if
+some are masked; the others are read as 0 or as a logit of -inf, and have no gradient.
 """
 
 import math
@@ -110,12 +110,16 @@ def smooth_cross_entropy_of_rates(
     lack = xp.where(short, half_spike - rate, 0.0)
     own = rate + lack
     others = library.sum(rate, CLASS, keepdims=True) - rate + (classes - 1) * lack + EPSILON
-    terms = library.sum(class_weight * (xp.log1p(others / own) + lack / half_spike), CLASS, keepdims=True)
+    terms = library.sum(
+        class_weight * (xp.log1p(others / own) + lack / half_spike), CLASS, keepdims=True
+    )
 
     def pullback(cotangent: Array) -> Array:
         of_another = 1 / (own + others)
         of_own = -xp.where(short, classes * of_another + 1 / half_spike, 1 / own)
-        derivative = library.sum(class_weight * of_another, CLASS, keepdims=True) + class_weight * of_own
+        derivative = (
+            library.sum(class_weight * of_another, CLASS, keepdims=True) + class_weight * of_own
+        )
         return _of_class_mask(xp, cotangent * derivative, class_mask)
 
     return terms, pullback
@@ -139,7 +143,7 @@ def cross_entropy_of_rates_as_published(
 
 
 def cross_entropy_of_logits(
-    library: Library, logit: Array, one_hot: Array, class_mask: Array | None = None
+    library: Library, logit: Array, one_hot: Array, class_mask: Array | None = None, /
 ) -> tuple[Array, Pullback]:
     """Return ``log(sum(exp(u))) - u_y``.
 
@@ -163,7 +167,7 @@ def cross_entropy_of_logits(
 
 
 def smooth_cross_entropy_of_logits(
-    library: Library, logit: Array, class_weight: Array, class_mask: Array | None = None
+    library: Library, logit: Array, class_weight: Array, class_mask: Array | None = None, /
 ) -> tuple[Array, Pullback]:
     """Return ``sum(class_weight_c (log(sum(exp(u))) - u_c))``."""
     xp = library.xp
@@ -175,7 +179,9 @@ def smooth_cross_entropy_of_logits(
     terms = library.sum(class_weight * ((highest - finite) + xp.log(total)), CLASS, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
-        return cotangent * (library.sum(class_weight, CLASS, keepdims=True) * (weight / total) - class_weight)
+        return cotangent * (
+            library.sum(class_weight, CLASS, keepdims=True) * (weight / total) - class_weight
+        )
 
     return terms, pullback
 
@@ -235,7 +241,9 @@ def _taking_part(
     if class_mask is None:
         return u.shape[CLASS], u
     xp = library.xp
-    return library.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True), xp.where(class_mask, u, absent)
+    return library.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True), xp.where(
+        class_mask, u, absent
+    )
 
 
 def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:

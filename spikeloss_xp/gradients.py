@@ -16,15 +16,12 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
     The gradient comes from automatic differentiation if the array library has it, and from the
     closed form of the loss otherwise. They agree to the last few digits, so each tests the other.
-    (``backward`` of PyTorch, and a compiled ``jax.grad`` of large arrays, use the closed form too,
-    because it is faster.)
 
     Parameters
     ----------
     loss : callable
-        A loss of this library, or any other function of arrays if the library of the input has
-        automatic differentiation. A subclass that overrides `value` or ``__call__`` of a loss
-        without `value_and_pullback` is such a function.
+        A loss of this library; or, if the library of the input has automatic differentiation, any
+        function of arrays. A loss that overrides only `value` or ``__call__`` is such a function.
 
     Returns
     -------

@@ -107,9 +107,7 @@ def rate(
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(
-    library: Library, spikes: Array, mask: Array | None = None
-) -> tuple[Reading, Pullback]:
+def highest(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Reading, Pullback]:
     """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
     xp = library.xp
     unmasked, read = spikes, None

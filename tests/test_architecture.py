@@ -1,4 +1,4 @@
-"""The structure that the code keeps to, read from the source: nothing is imported for it."""
+"""The structure of the code, read from its source without importing it."""
 
 import ast
 import inspect
@@ -9,19 +9,19 @@ import pytest
 
 import spikeloss_xp
 from spikeloss_xp import backends
-from spikeloss_xp.backends import Adapter
+from spikeloss_xp.backends import ArrayAPIAdapter
 
 CORE = Path(spikeloss_xp.__file__).parent
 BACKENDS = Path(backends.__file__).parent
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Name every module, less the `spikeloss_xp.` in front; a package has its own name."""
+    """Yield the name of every module, without `spikeloss_xp.`, and its path."""
     for root, package in ((CORE, ""), (BACKENDS, "backends.")):
         for path in sorted(root.rglob("*.py")):
             inside = path.relative_to(root)
             if root == CORE and inside.parts[0] in ("backends", "data"):
-                continue  # where an installation has the adapters; scripts that made the data
+                continue  # an installation has the adapters there; scripts that made the data
             name = ".".join(part for part in inside.with_suffix("").parts if part != "__init__")
             yield (package + name).removesuffix("."), path
 
@@ -29,27 +29,35 @@ def modules() -> Iterator[tuple[str, Path]]:
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
 LINES = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules()}
 ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "numpy", "torch")}
-FILTERS = {"backends._torch_filters"}  # of an adapter that would be too long with them
-MATHEMATICS = {"_plain", "_layout", "readouts", "criteria", "classifiers", "gradients"} | {
+TORCH = {
+    "backends._torch_state",
+    "backends._torch_filters",
+}  # the PyTorch adapter has three modules
+MATHEMATICS = {"_block_filter", "readouts", "criteria", "classifiers", "gradients"} | {
     name for name in TREES if name.partition(".")[0] == "losses"
 }
 
 # Each module imports only from layers above its own in this list.
 LAYERS = (
     {"_typing", "_checks"},
-    {"_plain"},
+    {"_block_filter"},
     {"_kernels"},
-    {"backends._protocol"},
-    {"backends._available", "backends.generic"},
-    {"_dispatch", "backends"},
-    {"_arrays"},
-    {"_layout", "filters"},
-    {"_targets", "readouts", "criteria"},
-    {"_masks", "losses._reduction"},
-    {"losses._parts"},
-    {"losses._loss"},
-    {"losses._rate_loss"},
-    {name for name in TREES if name.startswith("losses.") and not name.startswith("losses._")},
+    {"backends.chunks"},
+    {"backends.base"},
+    {"backends._available"},
+    {"backends"},
+    {"_dispatch", "_input"},
+    {"_input.arrays"},
+    {"_input.layout", "filters"},
+    {"_input.labels", "readouts", "criteria"},
+    {"_input.masks"},
+    {"_input.prepared"},
+    {"losses.terms"},
+    {"losses.reduction"},
+    {"losses.base"},
+    {"losses.rates"},
+    {"losses.composed", "losses.sparsity_enforcer"}
+    | {f"losses.spike_{name}" for name in ("max", "moid", "rate", "time")},
     {"losses"},
     {"classifiers", "gradients"},
     {"slayer._fir"},
@@ -66,21 +74,24 @@ LAYERS = (
     {"cli._compare", "cli._evaluate"},
     {"cli"},
     {"__main__"},
-    FILTERS,
+    {"backends._torch_state"},
+    {"backends._torch_filters"},
     ADAPTERS,  # last: nothing imports them, the registry loads the one that is asked for
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
-# What handles values on the host: kernels and labels that come as NumPy arrays or sequences.
-HOST = {"_arrays", "_consistency", "_kernels", "_targets", "filters", "testing"}
+# Modules that handle host values: kernels and labels that come as NumPy arrays or sequences.
+HOST = {"_consistency", "_input.arrays", "_input.labels", "_kernels", "filters", "testing"}
 
 FRAMEWORKS = ("cupy", "dask", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")
 FRAMEWORKS += ("api_strict", "torch")
 
 
 def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
-    """Yield the full names of what is imported; inside functions too, if `deep`."""
+    """Yield the full names of imported objects; those of functions too, if `deep`."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue  # nothing that runs
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -91,7 +102,7 @@ def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
 
 
 def own(name: str) -> str | None:
-    """Return which module of this library an imported name is, or is in."""
+    """Return the module of this library that an imported name is, or belongs to."""
     if name.partition(".")[0] != "spikeloss_xp":
         return None
     inside = name.removeprefix("spikeloss_xp").removeprefix(".")
@@ -127,11 +138,9 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 def may_name(name: str) -> str:
     """Return the only framework that a module may name; `slayer` is made of PyTorch modules."""
-    return (
-        "torch"
-        if name.partition(".")[0] == "slayer"
-        else name.removeprefix("backends._").removesuffix("_filters")
-    )
+    if name.partition(".")[0] == "slayer" or name in TORCH:
+        return "torch"
+    return name.removeprefix("backends._")
 
 
 core = pytest.mark.parametrize("name", [n for n in TREES if n.partition(".")[0] != "backends"])
@@ -139,14 +148,14 @@ every = pytest.mark.parametrize("name", TREES)
 
 
 @core
-def test_the_core_names_no_framework(name):
+def test_core_names_no_framework(name):
     others = [framework for framework in FRAMEWORKS if framework != may_name(name)]
     named = {w for w in words(TREES[name]) if any(framework in w.lower() for framework in others)}
     assert named == set()
 
 
 @pytest.mark.parametrize("name", sorted(MATHEMATICS))
-def test_the_mathematics_names_no_array_library(name):
+def test_mathematics_names_no_array_library(name):
     named = {w for w in words(TREES[name]) if w == "np" or "numpy" in w.lower()}
     assert named == set()
     assert "array_api_compat" not in top_level_packages(TREES[name])
@@ -155,14 +164,14 @@ def test_the_mathematics_names_no_array_library(name):
 @pytest.mark.parametrize(
     ("package", "users"), {"numpy": HOST, "array_api_compat": {"_dispatch"}}.items()
 )
-def test_what_knows_of_the_host_and_of_namespaces_is_known(package, users):
+def test_numpy_and_namespaces_are_imported_by_listed_modules_only(package, users):
     found = {name for name, tree in TREES.items() if package in top_level_packages(tree)}
     # The command reads files, so all of it is on the host.
     assert {name for name in found if name.partition(".")[0] not in ("backends", "cli")} == users
 
 
 @every
-def test_a_framework_is_imported_by_its_adapter_only(name):
+def test_framework_is_imported_by_its_adapter_only(name):
     found = top_level_packages(TREES[name]) & {*FRAMEWORKS, "array_api_strict", "jaxlib"}
     assert found <= {may_name(name)}
 
@@ -179,20 +188,33 @@ def test_imports_go_one_way(name):
     assert {need for need in needs if RANK[need] >= RANK[name]} == set()
 
 
-def test_layers_hold_no_module_that_is_gone():
+def test_layers_list_every_module():
     assert set(RANK) == set(TREES)
 
 
-@pytest.mark.parametrize("name", sorted(ADAPTERS | FILTERS))
-def test_adapters_stand_on_little_and_not_on_each_other(name):
+@pytest.mark.parametrize("name", sorted(ADAPTERS | TORCH))
+def test_adapters_import_only_the_base_and_the_filters(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs <= {"_kernels", "_plain", "_typing", "backends.generic", f"{name}_filters"}
+    allowed = {"_kernels", "_block_filter", "_typing", "backends", "backends.base"}
+    assert needs <= allowed | {"backends.chunks"} | (TORCH if "torch" in name else set())
 
 
 @core
 def test_adapters_are_reached_through_the_registry_only(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs & (ADAPTERS | FILTERS | {"backends.generic"}) == set()
+    assert needs & (ADAPTERS | TORCH | {"backends.chunks"}) == set()
+
+
+@every
+def test_private_functions_of_pytorch_are_in_one_module(name):
+    private = [
+        ast.unparse(node)
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and ast.unparse(node.value).startswith("torch")
+    ]
+    assert bool(private) == (name == "backends._torch_state"), private
 
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -201,7 +223,7 @@ MUTATORS = {"add", "append", "clear", "extend", "insert", "pop", "popitem", "set
 
 
 def containers(tree: ast.Module) -> set[str]:
-    """Name the module-level variables, and those of classes, that hold a mutable container."""
+    """Return the variables of modules and classes that hold a mutable container."""
     bodies = [tree.body, *(c.body for c in ast.walk(tree) if isinstance(c, ast.ClassDef))]
     found = set()
     for statement in (statement for body in bodies for statement in body):
@@ -216,7 +238,7 @@ def containers(tree: ast.Module) -> set[str]:
 
 
 def written(tree: ast.Module) -> set[str]:
-    """Name what is changed in place, by a subscript or a method."""
+    """Return the names of variables that are changed in place, by a subscript or a method."""
     found = set()
     for node in ast.walk(tree):
         stored = isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)
@@ -226,75 +248,52 @@ def written(tree: ast.Module) -> set[str]:
 
 
 @every
-def test_there_is_no_state_but_caches(name):
-    # A table of constants is in capitals and stays as it is.
+def test_module_state_is_only_caches(name):
+    # A table of constants is in capitals, and is not written.
     state = containers(TREES[name])
     kept = {variable for variable in state if not variable.isupper()} | state & written(TREES[name])
-    caches = {"backends._available": {"_loaded"}, "_dispatch": {"_namespaces", "_adapters"}}
+    caches = {"backends._available": {"_loaded"}, "_dispatch": {"_libraries", "_by_namespace"}}
     assert kept == caches.get(name, set())
     caches = {w for w in words(TREES[name]) if w in ("cache", "lru_cache", "cached_property")}
     assert caches == ({"lru_cache"} if name == "_kernels" else set())  # bounded, of host arrays
     assert not any(isinstance(node, ast.Global) for node in ast.walk(TREES[name]))
 
 
-PROTOCOL = {
-    name: list(inspect.signature(member).parameters)[1:]  # without `self`
-    for name, member in vars(Adapter).items()
+BASE = {
+    name: list(inspect.signature(member).parameters)
+    for name, member in vars(ArrayAPIAdapter).items()
     if inspect.isfunction(member) and not name.startswith("_")
-} | dict.fromkeys(inspect.get_annotations(Adapter))
+}
 
 
-AROUND = FILTERS | {"backends.generic"}  # what an adapter may take over from
-
-
-def provided(name: str) -> dict[str, list[str] | None]:
-    """Return what an adapter defines or takes over, and with which parameters, if it says so."""
-    found: dict[str, list[str] | None] = {}
+def methods(name: str) -> Iterator[ast.FunctionDef]:
+    """Yield the methods of the adapter classes of a module."""
     for node in TREES[name].body:
-        if isinstance(node, ast.FunctionDef):
-            arguments = node.args
-            assert not arguments.kwonlyargs, f"{node.name} is called by position"
-            found[node.name] = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
-        elif isinstance(node, ast.Assign):
-            found |= {ast.unparse(target): None for target in node.targets}
-        elif isinstance(node, ast.ImportFrom) and own(node.module or "") in AROUND:
-            theirs = provided(own(node.module or ""))
-            found |= {alias.name: theirs[alias.name] for alias in node.names}
-    return found
+        bases = {ast.unparse(base) for base in getattr(node, "bases", ())}
+        if bases & {"ArrayAPIAdapter", "TorchFilters"}:
+            yield from (item for item in node.body if isinstance(item, ast.FunctionDef))
 
 
-# From the source, so that the adapter of a library that is not installed is held to it as well.
-@pytest.mark.parametrize("name", sorted(ADAPTERS | {"backends.generic"}))
-def test_an_adapter_provides_the_protocol(name):
-    found = provided(name)
-    assert set(PROTOCOL) - set(found) == set()
-    wrong = {
-        member: found[member]
-        for member, parameters in PROTOCOL.items()
-        if parameters is not None and found[member] != parameters
-    }
-    assert wrong == {}
-
-
-@pytest.mark.parametrize("name", sorted(ADAPTERS))
-def test_an_adapter_exports_the_protocol(name):
-    (exported,) = (
-        ast.literal_eval(node.value)
-        for node in TREES[name].body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-    )
-    assert exported == sorted(PROTOCOL)
+# From the source, so that the adapter of a library that is not installed is checked as well.
+@pytest.mark.parametrize("name", sorted(ADAPTERS | {"backends._torch_filters"}))
+def test_adapter_methods_have_the_signature_of_the_base_class(name):
+    found = {method.name: method.args for method in methods(name)}
+    assert found, "there is an adapter class"
+    for method, arguments in found.items():
+        if method in BASE:
+            names = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            assert [argument.arg for argument in names] == BASE[method], method
 
 
 @every
-def test_a_module_holds_one_idea(name):
+def test_module_has_at_most_300_lines(name):
     assert LINES[name] <= 300
 
 
 @every
-def test_a_function_fits_on_a_screen(name):
-    # A public function has some 40 lines of numpydoc, which nobody reads together with its body:
-    # the body gets half a screen, and both together no more than a tall one.
+def test_function_fits_on_a_screen(name):
+    # A public function has up to 40 lines of numpydoc, which is read apart from its body: the body
+    # has at most half a screen, and both together a tall one.
     for function in functions(TREES[name]):
         whole = function.end_lineno - function.lineno + 1
         documentation = ast.get_docstring(function, clean=False) or ""

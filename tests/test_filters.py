@@ -153,7 +153,9 @@ def test_two_level_block_filter_is_exactly_zero_outside_the_kernel(backend, leng
     x[0, 170], x[1, 529] = 1e6, 1e6
     run = backend.compiled(
         lambda x: [
-            filters.filter_along_axis(backend.adapter, x, Exponential(200, length, order), -1, reverse=reverse)
+            filters.filter_along_axis(
+                backend.adapter, x, Exponential(200, length, order), -1, reverse=reverse
+            )
             for reverse in (False, True)
         ]
     )
@@ -222,7 +224,10 @@ def test_time_first_filters_equal_time_last_filters(backend, steps):
 
     def run(x, axis):
         for reverse in (False, True):
-            yield from (filters.filter_along_axis(backend.adapter, x, k, axis, reverse=reverse) for k in kernels)
+            yield from (
+                filters.filter_along_axis(backend.adapter, x, k, axis, reverse=reverse)
+                for k in kernels
+            )
             for window in (2, 100):
                 yield filters.sum_along_axis(backend.adapter, x, window, axis, reverse=reverse)
         yield sx.causal_filter(x, [1.0, -0.5, 0.25], axis)

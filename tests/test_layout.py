@@ -23,7 +23,9 @@ def move_time(x, time_axis, rank):
     return np.moveaxis(x, -1, time_axis) if x.ndim == rank else x
 
 
-@pytest.mark.parametrize("wide", [1, filters.MANY_TRAINS])  # with 1, a leading time axis is not moved
+@pytest.mark.parametrize(
+    "wide", [1, filters.MANY_TRAINS]
+)  # with 1, a leading time axis is not moved
 @pytest.mark.parametrize("name", FORMS)
 def test_time_axis_can_be_any_axis(backend, name, wide, monkeypatch):
     monkeypatch.setattr(filters, "MANY_TRAINS", wide)

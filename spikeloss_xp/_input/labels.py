@@ -124,17 +124,7 @@ def multi_hot_labels(
     """
     xp = library.xp
     label = asarray_like(library, values, target, "target")
-    if label.dtype != values.dtype and not xp.isdtype(label.dtype, ("bool", "real floating")):
-        remedy = "if it is multi-hot, target != 0 makes it bool"
-        if tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
-            remedy = (
-                "if these are class indices, "
-                f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot"
-            )
-        raise TypeError(
-            f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
-            f"{tuple(label.shape)} ({remedy})"
-        )
+    _check_multi_hot(library, layout, label, classes)
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
@@ -153,6 +143,20 @@ def multi_hot_labels(
     if label.ndim == 3:
         return Labels(layout.time_last(library, label))
     return Labels(label[:, :, None] if per_step else label)
+
+
+def _check_multi_hot(library: Library, layout: Layout, label: Array, classes: int) -> None:
+    if not library.xp.isdtype(label.dtype, ("bool", "real floating")):
+        remedy = "if it is multi-hot, target != 0 makes it bool"
+        if tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
+            remedy = (
+                "if these are class indices, "
+                f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot"
+            )
+        raise TypeError(
+            f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
+            f"{tuple(label.shape)} ({remedy})"
+        )
 
 
 def _unmasked(
@@ -205,7 +209,7 @@ def check_shape(
     expected: dict[str, tuple[int, ...]],
     hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
 ) -> None:
-    """Raise if the shape of an argument is none of the expected ones, with a hint at the mistake."""
+    """Raise if the shape of an argument is none of the expected ones; hint at the mistake."""
     shape = tuple(given.shape)
     if shape not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())

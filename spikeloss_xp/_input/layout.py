@@ -55,16 +55,14 @@ class Layout(NamedTuple):
         """Return the layout of a shape whose time axis is counted from the first."""
         batch_axis = 1 if time_axis == 0 else 0
         batch, steps = shape[batch_axis], shape[time_axis]
-        return cls(
-            shape, time_axis, batch_axis, batch, math.prod(shape) // (batch * steps), steps
-        )
+        return cls(shape, time_axis, batch_axis, batch, math.prod(shape) // (batch * steps), steps)
 
     def time_in_target(self) -> int:
         """Return the time axis among batch, class and time."""
         return self.time_axis if self.time_axis < min(2, len(self.shape) - 1) else -1
 
     def classes(self, number: int | None) -> int:
-        """Return the number of classes: of neurons, or of groups of neurons if a number is given."""
+        """Return the number of classes: of neurons, or of groups of neurons if it is given."""
         if number is None:
             return self.neurons
         if self.neurons % number:

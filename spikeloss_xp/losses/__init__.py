@@ -1,8 +1,8 @@
 """The losses, one a file."""
 
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.losses.composed import Composed
+from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_max import SpikeMax
 from spikeloss_xp.losses.spike_moid import SpikeMoid

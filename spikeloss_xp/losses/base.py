@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import Library, find_library, library_of
-from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._input.masks import fill_masked
-from spikeloss_xp._input.prepared import PreparedInput, prepare_input
+from spikeloss_xp._dispatch import find_library, library_of
+from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
-from spikeloss_xp.losses.reduction import REDUCTIONS, Terms, divisor, total_weight
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.losses.reduction import REDUCTIONS, divisor, total_weight
+from spikeloss_xp.losses.terms import TermEvaluation
 
 PLAIN = (int, float, str, bool, type(None))
 
@@ -52,7 +50,7 @@ class ClosedForm(ABC):
         """Return the value, and the pullback from it to `input`."""
 
 
-class Loss(ClosedForm):
+class Loss(TermEvaluation, ClosedForm):
     """A loss on spike trains: a function of spikes and a target.
 
     Hyper-parameters go in the constructor, arrays in the call. Losses are immutable, hashable and
@@ -60,13 +58,6 @@ class Loss(ClosedForm):
     """
 
     reduction: str
-    time_axis: int
-    _smallest_rank: ClassVar[int] = 3
-    """The number of axes that an input needs."""
-    _by_class: ClassVar[bool] = True
-    """Whether `_read` takes axes ``[batch, class, time]``; otherwise those of the input."""
-    _classes_compete: ClassVar[bool] = False
-    """Whether the classes of a sample share one term, with a class axis of length 1."""
 
     def __call__(
         self,
@@ -179,9 +170,9 @@ class Loss(ClosedForm):
             prepared, labels, self.reduction != "sum", True
         )
         assert to_values is not None
-        by = divisor(library, number)
-        if by is None:
+        if number is None:
             return total, lambda cotangent: prepared.gradient(to_values(cotangent))
+        by = divisor(library, number)
         return total / by, lambda cotangent: prepared.gradient(to_values(cotangent / by))
 
     def sum_and_weight(
@@ -253,23 +244,6 @@ class Loss(ClosedForm):
                 return None
         return tuple(held)
 
-    # The evaluation ------------------------------------------------------------------------------
-
-    def _prepare(
-        self, input: Array, target: Any, where: Any, lengths: Any, weight: Any
-    ) -> tuple[PreparedInput, Any]:
-        """Return the prepared input and the labels."""
-        prepared = prepare_input(
-            input,
-            where,
-            lengths,
-            time_axis=self.time_axis,
-            smallest_rank=self._smallest_rank,
-            by_class=self._by_class,
-        )
-        labels = self._labels(prepared, target)
-        return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
-
     def _sum_chunks(
         self, prepared: PreparedInput, labels: Any, with_weight: bool, with_pullback: bool
     ) -> tuple[tuple[Any, ...], Pullback | None]:
@@ -290,105 +264,6 @@ class Loss(ClosedForm):
 
         arrays = prepared.values, prepared.mask, labels
         return library.map_chunks(sums, arrays, self._chunk_axes(prepared))
-
-    def _terms(self, library: Library, values: Array, mask: Array | None, labels: Any) -> Terms:
-        """Return the terms of a batch or of a chunk of it."""
-        reading, to_values = self._read(library, values, mask, labels)
-        reading, mask = self._compete(library, reading, labels)
-        if mask is not None:
-            self._check_mask(mask, reading.u)
-            # A reading of 1 has finite terms and derivatives in every criterion.
-            reading = reading._replace(u=fill_masked(library, reading.u, mask, 1.0))
-        terms, to_reading = self._criterion(library, reading, labels)
-        self._check_terms(terms, reading.u)
-        factor, weight = self._term_weights(library, terms, labels)
-        if factor is not None:
-            terms = terms * factor
-        if mask is not None:
-            terms = fill_masked(library, terms, mask)
-
-        def pullback(cotangent: Array) -> Array:
-            cotangent = to_reading(cotangent if factor is None else cotangent * factor)
-            if mask is not None:
-                cotangent = fill_masked(library, cotangent, mask)
-            return to_values(cotangent)
-
-        return Terms(terms, mask, weight, pullback)
-
-    def _check_terms(self, terms: Array, u: Array) -> None:
-        """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
-        shape = tuple(u.shape)
-        if self._classes_compete:
-            shape = (*shape[:CLASS], 1, *shape[CLASS + 1 :])
-        if tuple(terms.shape) != shape:
-            rule = "one for each sample" if self._classes_compete else "one for each reading"
-            raise ValueError(
-                f"the criterion of {type(self).__name__} must return terms of shape {shape}, "
-                f"{rule}; got {tuple(terms.shape)}"
-            )
-
-    def _check_mask(self, mask: Array, u: Array) -> None:
-        """Raise if the term mask of a subclass does not fit the terms."""
-        fits = len(mask.shape) == len(u.shape) and all(
-            length in (1, 1 if axis == CLASS and self._classes_compete else expected)
-            for axis, (length, expected) in enumerate(zip(mask.shape, u.shape, strict=True))
-        )
-        if not fits:
-            raise ValueError(
-                f"the term mask of {type(self).__name__} has shape {tuple(mask.shape)}, which does "
-                f"not fit the terms of readings of shape {tuple(u.shape)}"
-            )
-
-    # Members of subclasses -----------------------------------------------------------------------
-
-    @abstractmethod
-    def _labels(self, prepared: PreparedInput, target: Any) -> Any:
-        """Return the checked target: an array, or a tuple of arrays and None."""
-
-    def _weigh(self, prepared: PreparedInput, labels: Any, weight: Any) -> Any:
-        """Return the labels with class weights."""
-        raise TypeError(f"{type(self).__name__} takes no weight: it has no classes")
-
-    @abstractmethod
-    def _read(
-        self, library: Library, values: Array, mask: Array | None, labels: Any
-    ) -> tuple[Reading, Pullback]:
-        """Return the reading, and its pullback to `values`."""
-
-    @abstractmethod
-    def _criterion(self, library: Library, reading: Reading, labels: Any) -> tuple[Array, Pullback]:
-        """Return the terms, without class weights, and their pullback to ``reading.u``."""
-
-    def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        """Return the axes of values and terms along which chunks may be evaluated by themselves.
-
-        Empty if readings are much smaller than the input: then chunks are not worth their overhead.
-        """
-        return ()
-
-    def _batch_axis(self, prepared: PreparedInput) -> int:
-        """Return the axis of the samples in the terms."""
-        return 0
-
-    def _compete(
-        self, library: Library, reading: Reading, labels: Any
-    ) -> tuple[Reading, Array | None]:
-        """Return the reading with its class mask, and the term mask."""
-        return reading, reading.mask
-
-    def _term_weights(
-        self, library: Library, terms: Array, labels: Any
-    ) -> tuple[Array | None, Array | None]:
-        """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
-        return None, None
-
-    def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
-        """Return the terms in the layout of the input."""
-        return terms
-
-    def _terms_from_layout(self, prepared: PreparedInput, cotangent: Array) -> Array:
-        """Return a cotangent of `_terms_in_layout` with the axes of the terms."""
-        return cotangent
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         """Check hyper-parameters, and store the plain value that each check returns."""

@@ -61,16 +61,12 @@ class RateLoss(Loss):
         if self._multi_hot:
             return multi_hot_labels(*arrays, classes=classes, per_step=self._has_time)
         ignored = self.ignore_index
-        return class_labels(
-            *arrays, classes=classes, per_step=self._has_time, ignore_index=ignored
-        )
+        return class_labels(*arrays, classes=classes, per_step=self._has_time, ignore_index=ignored)
 
     def _weigh(self, prepared: PreparedInput, labels: Labels, weight: Any) -> Labels:
         xp, layout = prepared.library.xp, prepared.layout
         classes, ndim = layout.classes(self.num_classes), labels.target.ndim
-        weights = class_weights(
-            prepared.library, layout, prepared.values, weight, classes, ndim
-        )
+        weights = class_weights(prepared.library, layout, prepared.values, weight, classes, ndim)
         of_term = weights
         if not self._multi_hot:  # a term has the weight of its label
             of_label = xp.where(labels.target, weights, 0.0)
@@ -115,7 +111,7 @@ class RateLoss(Loss):
             mask = library.xp.any(own & mask, axis=CLASS, keepdims=True)
         if labels.ignored is not None:
             mask = ~labels.ignored if mask is None else mask & ~labels.ignored
-        if class_mask is not None:
+        if class_mask is not None and mask is not None:
             class_mask = class_mask | ~mask  # masked terms have to be finite as well
         return reading._replace(class_mask=class_mask), mask
 

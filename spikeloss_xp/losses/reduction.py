@@ -1,36 +1,15 @@
 """Reductions: from terms to their sum, and to the weight that a mean divides it by."""
 
 import math
-from typing import NamedTuple
 
 from spikeloss_xp._checks import one_of
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.arrays import or_one
 from spikeloss_xp._input.masks import fill_masked
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array
+from spikeloss_xp.losses.terms import Terms
 
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
-
-
-class Terms(NamedTuple):
-    """The terms of a loss, of a batch or a chunk of it.
-
-    Attributes
-    ----------
-    terms : array
-        The terms, multiplied by their weights, and 0 where they are masked.
-    mask, weight : array or None
-        The term mask, True for the terms that count, and the weight of each term. They broadcast
-        against the terms; None stands for True, and for 1.
-    pullback : callable
-        Takes the derivative of the loss with respect to the terms to the derivative with respect
-        to the values that they were computed from.
-    """
-
-    terms: Array
-    mask: Array | None
-    weight: Array | None
-    pullback: Pullback
 
 
 def total_weight(library: Library, reduction: str, terms: Terms, batch_axis: int) -> Array | int:
@@ -66,6 +45,6 @@ def _sum_of_weights(library: Library, terms: Terms) -> Array | int:
     return library.sum_all(weight) * repeated
 
 
-def divisor(library: Library, weight: Array | int | None) -> Array | int | None:
-    """Return the number to divide a sum by, which is 1 if nothing counts, or None for a sum."""
-    return weight if weight is None or isinstance(weight, int) else or_one(library, weight)
+def divisor(library: Library, weight: Array | int) -> Array | int:
+    """Return the number to divide a sum by: the weight, or 1 if nothing counts."""
+    return weight if isinstance(weight, int) else or_one(library, weight)

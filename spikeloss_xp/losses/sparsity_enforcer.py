@@ -12,7 +12,8 @@ from spikeloss_xp._input.masks import fill_masked
 from spikeloss_xp._input.prepared import prepare_array, prepare_input
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.base import ClosedForm
-from spikeloss_xp.losses.reduction import Terms, divisor, total_weight
+from spikeloss_xp.losses.reduction import divisor, total_weight
+from spikeloss_xp.losses.terms import Terms
 
 PER = ("array", "neuron")
 
@@ -147,9 +148,7 @@ class SparsityEnforcer(ClosedForm):
         term, to_values = self._term(prepared.library, prepared.values, prepared.mask)
         return term, lambda cotangent: prepared.gradient(to_values(cotangent))
 
-    def _term(
-        self, library: Library, events: Array, mask: Array | None
-    ) -> tuple[Array, Pullback]:
+    def _term(self, library: Library, events: Array, mask: Array | None) -> tuple[Array, Pullback]:
         """Return the term of events, and its pullback."""
         squares, pullbacks, read = [], [], None
         for distance, limit, rising in (

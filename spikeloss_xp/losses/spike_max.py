@@ -133,23 +133,27 @@ class SpikeMax(RateLoss):
         self, library: Library, reading: Reading, labels: Labels
     ) -> tuple[Array, Pullback]:
         u, one_hot, class_mask = reading.u, labels.target, reading.class_mask
+        if self.mode == "softmax":
+            return self._softmax(library, reading, labels)
+        if self.numerics == "lava":
+            return criteria.cross_entropy_of_rates_as_published(library, u, one_hot, class_mask)
         few = self.pseudo_count * reading.per_spike
         if self.label_smoothing:
             weight = self._smoothed(library, reading, labels)
-            if self.mode == "probability":
-                return criteria.smooth_cross_entropy_of_rates(library, u, weight, few, class_mask)
-            entropy, label = criteria.smooth_cross_entropy_of_logits, weight
-        elif self.mode == "probability":
-            if self.numerics == "lava":
-                published = criteria.cross_entropy_of_rates_as_published
-                return published(library, u, one_hot, class_mask)
-            return criteria.cross_entropy_of_rates(library, u, one_hot, few, class_mask)
-        else:
-            entropy, label = criteria.cross_entropy_of_logits, one_hot
+            return criteria.smooth_cross_entropy_of_rates(library, u, weight, few, class_mask)
+        return criteria.cross_entropy_of_rates(library, u, one_hot, few, class_mask)
 
+    def _softmax(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Array, Pullback]:
+        entropy, label = criteria.cross_entropy_of_logits, labels.target
+        if self.label_smoothing:
+            entropy = criteria.smooth_cross_entropy_of_logits
+            label = self._smoothed(library, reading, labels)
         if self.temperature == 1:
-            return entropy(library, u, label, class_mask)
-        terms, to_logit = entropy(library, u / self.temperature, label, class_mask)
+            return entropy(library, reading.u, label, reading.class_mask)
+        logit = reading.u / self.temperature
+        terms, to_logit = entropy(library, logit, label, reading.class_mask)
         return terms, lambda cotangent: to_logit(cotangent) / self.temperature
 
     def _smoothed(self, library: Library, reading: Reading, labels: Labels) -> Array:

@@ -112,9 +112,7 @@ class SpikeRate(RateLoss):
         return library.xp.where(labels.target, true, false)
 
     @staticmethod
-    def _in_units_of(
-        library: Library, reading: Reading, rates: float | tuple[float, ...]
-    ) -> Array:
+    def _in_units_of(library: Library, reading: Reading, rates: float | tuple[float, ...]) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
         largest = reading.max_reading
         if isinstance(rates, float) and isinstance(largest, float | int):
@@ -127,6 +125,4 @@ class SpikeRate(RateLoss):
     def _criterion(
         self, library: Library, reading: Reading, labels: Labels
     ) -> tuple[Array, Pullback]:
-        return criteria.squared(
-            library, reading.u - self._target_reading(library, reading, labels)
-        )
+        return criteria.squared(library, reading.u - self._target_reading(library, reading, labels))

@@ -80,7 +80,11 @@ def run_program(folder: Path, program: str) -> str:
 
 def test_built_in_adapters_are_always_listed():
     infos = sx.backends.available()
-    assert tuple(infos)[: len(BUILT_IN)] == tuple(BUILT_IN) == ("numpy", "cupy", "torch", "jax", "dask")
+    assert (
+        tuple(infos)[: len(BUILT_IN)]
+        == tuple(BUILT_IN)
+        == ("numpy", "cupy", "torch", "jax", "dask")
+    )
     assert all(info == describe(name) and info.library == name for name, info in infos.items())
     assert infos["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)
 

@@ -119,7 +119,11 @@ def test_documented_loss_equals_its_formula(backend, name, mask, label, weight):
         got = dataclasses.replace(loss, reduction=reduction)(*arrays, **given)
         assert backend.numpy(got).shape == np.shape(value)
         np.testing.assert_allclose(backend.numpy(got), value, rtol=0, atol=100 * backend.rtol)
-    for reduction, divisor in (("sum", weights.sum()), ("mean", weights.sum()), ("batchmean", samples)):
+    for reduction, divisor in (
+        ("sum", weights.sum()),
+        ("mean", weights.sum()),
+        ("batchmean", samples),
+    ):
         replaced = dataclasses.replace(loss, reduction=reduction)
         total, number = map(backend.numpy, replaced.sum_and_weight(*arrays, **given))
         np.testing.assert_allclose(total, terms.sum(), rtol=0, atol=100 * backend.rtol)
@@ -187,7 +191,7 @@ def test_sum_and_weight_without_a_sum_raises():
         sx.SpikeMax(reduction="none").sum_and_weight(SPIKES, LABEL)
 
 
-# Mistakes of a subclass ----------------------------------------------------------------------------
+# Mistakes of a subclass --------------------------------------------------------------------------
 
 
 class TermPerSample(FocalMoid):
@@ -228,7 +232,7 @@ def test_subclass_without_all_members_cannot_be_made():
     class Incomplete(Loss):
         reduction, time_axis = "sum", -1
 
-    with pytest.raises(TypeError, match="abstract .*_criterion.*_labels.*_read"):
+    with pytest.raises(TypeError, match=r"abstract .*_criterion.*_labels.*_read"):
         Incomplete()
 
 
