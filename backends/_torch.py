@@ -79,19 +79,18 @@ class TorchAdapter(TorchFilters):
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
+        evaluate = None
         if input.requires_grad and torch.is_grad_enabled() and _torch_state.is_plain(input):
-            captured = loss.captured_arrays()
-            if captured is not None and not _torch_state.has_forward_mode():
-                tensors = [x for x in (*options.values(), *captured) if isinstance(x, torch.Tensor)]
-                evaluate = None
-                if _is_small(input, options, captured):
-                    evaluate = _value_and_pullback_by_numpy
-                elif input.numel() >= LARGE:
-                    evaluate = _value_and_pullback
-                if evaluate is not None and not any(x.requires_grad for x in tensors):
-                    node: torch.Tensor = _ClosedForm.apply(evaluate, loss, options, input, *tensors)  # type: ignore[no-untyped-call]
-                    return node
-        return loss.value(input, **options)
+            evaluate = _closed_form_for(input, options)
+        captured = loss.captured_arrays() if evaluate is not None else None
+        if captured is None or _torch_state.has_forward_mode():
+            return loss.value(input, **options)
+        if captured and evaluate is _value_and_pullback_by_numpy:
+            return loss.value(input, **options)
+        tensors = [x for x in (*options.values(), *captured) if isinstance(x, torch.Tensor)]
+        if any(x.requires_grad for x in tensors):
+            return loss.value(input, **options)
+        return _ClosedForm.apply(evaluate, loss, options, input, *tensors)  # type: ignore[no-untyped-call]
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -103,13 +102,15 @@ class TorchAdapter(TorchFilters):
         return value.detach(), gradient
 
 
-def _is_small(x: torch.Tensor, options: dict[str, Any], captured: tuple[Any, ...]) -> bool:
-    """Tell whether a loss is faster on the NumPy arrays that share the memory of its tensors."""
-    return (
-        x.numel() < (SMALL_FOR_ONE_THREAD if torch.get_num_threads() == 1 else SMALL)
-        and not captured
-        and all(_is_on_host(given) for given in (x, *options.values()))
-    )
+def _closed_form_for(x: torch.Tensor, options: dict[str, Any]) -> "Evaluate | None":
+    """Return the closed form that is faster than autograd for a tensor of this size, or None."""
+    entries = x.numel()
+    if entries >= LARGE:
+        return _value_and_pullback
+    small = SMALL_FOR_ONE_THREAD if torch.get_num_threads() == 1 else SMALL
+    if entries < small and _is_on_host(x) and all(map(_is_on_host, options.values())):
+        return _value_and_pullback_by_numpy
+    return None
 
 
 def _is_on_host(x: Any) -> bool:

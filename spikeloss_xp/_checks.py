@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters, each naming the argument, what arrived and what was expected."""
+"""Checks of hyper-parameters. Each error names the argument, its value and the valid range."""
 
 import math
 import operator
@@ -118,7 +118,7 @@ def flag(value: Any, argument: str) -> bool:
 
 
 def function(value: Any, argument: str) -> Callable[..., Any]:
-    """Return what can be called."""
+    """Return a callable."""
     if not callable(value):
         raise TypeError(f"{argument} must be a function; got {value!r}")
     found: Callable[..., Any] = value

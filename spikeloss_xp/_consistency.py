@@ -31,7 +31,7 @@ class Place:
         return hasattr(adapter(self.library).xp, dtype)
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
-        """Copy a NumPy array here, in the dtype of this name. Call it in the scope of it."""
+        """Copy a NumPy array here, in the dtype of this name; its scope must be active."""
         found = adapter(self.library)
         array = found.from_host(values, self.device)
         return array if dtype is None else found.xp.astype(array, getattr(found.xp, dtype))

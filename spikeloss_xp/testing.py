@@ -61,7 +61,7 @@ def assert_consistent(
     Raises
     ------
     AssertionError
-        If some backend disagrees: the message shows which, in what, by how much, and where.
+        If a backend disagrees: the message names it, and the largest difference and its index.
     ValueError
         If `backends` names none, or one that cannot be used or has no dtype like that of `input`.
     TypeError

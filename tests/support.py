@@ -236,10 +236,12 @@ a compiler does not follow. Without `fullgraph` there is no need to.
 Under `torch.compile(fullgraph=True)` labels, masks, lengths and weights have to be tensors: the
 compiler does not follow a NumPy array or a Python list into one.
 
-Of large tensors, `backward` uses the closed forms that NumPy gets too, since autograd would keep
-what is made on the way. Everything else, a second derivative among it, is autograd's. A compiler
-calls the filter of large tensors as an operator, `spikeloss_xp::causal_filter`, and does not look
-into it; what is exported has no operator of its own.
+In eager mode a loss of a large tensor is one node of the graph, whose gradient is the closed
+form: autograd would save every intermediate. So is a loss of a small tensor on a CPU, which is
+evaluated by NumPy on the memory of the tensor: an operation on a small array takes a third of the
+time there. Derivatives of higher order, transforms and compilers always see PyTorch operations. A
+compiler calls the filter of large tensors as an operator, `spikeloss_xp::causal_filter`; an
+exported program has no such operator.
 
 ### JAX
 

@@ -105,10 +105,8 @@ class SpikeRate(RateLoss):
 
     def _target_reading(self, library: Library, reading: Reading, labels: Labels) -> Array:
         """Return the target reading of each class."""
-        true, false = (
-            self._in_units_of(library, reading, rates)
-            for rates in (self.true_rate, self.false_rate)
-        )
+        true = self._in_units_of(library, reading, self.true_rate)
+        false = self._in_units_of(library, reading, self.false_rate)
         return library.xp.where(labels.target, true, false)
 
     @staticmethod

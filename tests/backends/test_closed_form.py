@@ -23,9 +23,12 @@ DESIRED = torch.zeros(2, 3, 8, dtype=torch.float64)
 LABEL = [0, 2]
 
 
-@pytest.fixture(autouse=True)
-def treat_all_tensors_as_large(monkeypatch):
-    monkeypatch.setattr(_torch, "LARGE", 0)
+@pytest.fixture(autouse=True, params=["large", "small"])
+def size(request, monkeypatch):
+    """Treat all tensors as large, evaluated by PyTorch, or as small, evaluated by NumPy."""
+    if request.param == "large":
+        monkeypatch.setattr(_torch, "LARGE", 0)
+    return request.param
 
 
 def leaf():
@@ -58,9 +61,64 @@ def test_backward_equals_automatic_differentiation(form, options, reduction):
     torch.testing.assert_close(spikes.grad, gradient, rtol=0, atol=1e-12 * largest)
 
 
-def test_small_tensors_are_differentiated_by_autograd(monkeypatch):
+def test_tensors_between_small_and_large_are_differentiated_by_autograd(monkeypatch, size):
+    assert is_one_node(sx.SpikeTime()(leaf(), DESIRED))
     monkeypatch.undo()
+    monkeypatch.setattr(_torch, "SMALL", 0)
+    monkeypatch.setattr(_torch, "SMALL_FOR_ONE_THREAD", 0)
     assert not is_one_node(sx.SpikeTime()(leaf(), DESIRED))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_small_tensors_are_evaluated_by_numpy(monkeypatch, size, threads):
+    types = []
+
+    class Spy(sx.SpikeRate):
+        def _criterion(self, library, reading, labels):
+            types.append(type(reading.u).__module__)
+            return super()._criterion(library, reading, labels)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for entries in (_torch.SMALL, _torch.SMALL_FOR_ONE_THREAD):
+            for shape in ((1, 1, entries - 1), (1, 1, entries)):
+                spikes = torch.ones(shape, requires_grad=True)
+                Spy(0.5, 0)(spikes, [0]).backward()
+                assert spikes.grad.shape == shape
+    finally:
+        torch.set_num_threads(before)
+    if size == "large":
+        assert types == ["torch"] * 4
+    else:
+        expected = {1: ["numpy", "numpy", "numpy", "torch"], 2: ["numpy", "torch"] + ["torch"] * 2}
+        assert types == expected[threads]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_tensors_are_not_evaluated_by_numpy(size, dtype):
+    value = sx.SpikeRate(0.5, 0)(SPIKES.to(dtype).requires_grad_(), LABEL)
+    assert is_one_node(value) == (size == "large")
+    assert value.dtype == torch.float32
+
+
+def test_gradient_may_be_changed_in_place():
+    spikes = leaf()
+    sx.SpikeRate(0.5, 0)(spikes, LABEL).backward()
+    before = spikes.grad.clone()
+    spikes.grad.mul_(2)
+    torch.testing.assert_close(spikes.grad, 2 * before)
+
+
+def test_label_out_of_range_raises_in_the_node():
+    with pytest.raises(ValueError, match="target must be between 0 and 2; got values from 0 to 7"):
+        sx.SpikeMax()(leaf(), torch.tensor([0, 7]))
+
+
+def test_negated_views_are_evaluated():
+    spikes = torch._neg_view(SPIKES).requires_grad_()
+    value = sx.SpikeRate(0.5, 0)(spikes, LABEL)
+    torch.testing.assert_close(value, sx.SpikeRate(0.5, 0)(-SPIKES, LABEL))
 
 
 @pytest.mark.parametrize("chunk", [1 << 19, 24])
