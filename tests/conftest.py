@@ -4,14 +4,21 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import array_api_compat
 import numpy as np
 import pytest
 
+import spikeloss_xp
+from spikeloss_xp import backends
 from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter, describe
+
+PACKAGE = Path(spikeloss_xp.__file__).resolve().parent
+if Path(backends.__file__).resolve().parents[1] not in (PACKAGE, PACKAGE.parent):
+    raise RuntimeError("spikeloss_xp and its backends are of two checkouts: pip install -e .")
 
 REQUIRED = set(os.environ.get("SPIKELOSS_XP_REQUIRED_BACKENDS", "").split())
 """Backends that a run must not skip: a machine that should have a library notices if it has not."""

@@ -238,3 +238,18 @@ def test_lava_numerics_with_masks_match_the_reference(backend):
         where[:, 3] = False
         masked = masked.replace(where=where)
         agree(masked, masked.on(backend), backend.rtol)
+
+
+def test_impossible_length_gives_a_nan_gradient_of_a_linear_loss(backend):
+    if backend.reads_values:
+        pytest.skip(f"{backend.name} checks lengths by their values")
+
+    def total(xp, spikes, mask):
+        return xp.sum(spikes, axis=-1), lambda g: xp.broadcast_to(g[..., None], spikes.shape)
+
+    loss = sx.losses.Composed(total, lambda xp, u, label: (u, lambda g: g * xp.ones_like(u)))
+    spikes = backend.asarray(np.ones((2, 3, 4)))
+    _, gradient = sx.value_and_grad(loss)(spikes, [0, 1], lengths=backend.asarray([5, 4]))
+    gradient = backend.numpy(gradient)
+    assert np.isnan(gradient[0]).all()
+    np.testing.assert_array_equal(gradient[1], 1)

@@ -206,3 +206,12 @@ def test_single_class_has_zero_softmax_loss_and_negative_probability_gradient(ba
     # r0 = 1/4: the continued logarithm has slope -1/r0, which is -1/a for each step.
     close(backend.numpy(value), 1 + LOG(1 + 4 * EPS), backend.rtol)
     close(backend.numpy(gradient)[0, 0], np.asarray([-2.0, -2.0]), backend.rtol)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_infinite_rate_of_the_label_gives_nan(backend, window):
+    spikes = np.ones((2, 3, 4))
+    spikes[0, 1] = np.inf
+    terms = sx.SpikeMax(window, reduction="none")(backend.asarray(spikes), [1, 1])
+    assert np.isnan(backend.numpy(terms)[0]).all()
+    assert np.isfinite(backend.numpy(terms)[1]).all()
