@@ -130,7 +130,8 @@ class Loss(TermEvaluation, ClosedForm):
         if self.reduction == "none":
             terms = self._terms(library, prepared.values, prepared.mask, labels)
             return self._terms_in_layout(prepared, terms.terms)
-        (total, number), _ = self._sum_chunks(prepared, labels, self.reduction != "sum", False)
+        weighed = self.reduction != "sum"
+        (total, number), _ = self._sum_chunks(prepared, labels, with_weight=weighed)
         return total if number is None else total / divisor(library, number)
 
     def value_and_pullback(
@@ -167,7 +168,7 @@ class Loss(TermEvaluation, ClosedForm):
             return self._terms_in_layout(prepared, terms.terms), of_terms
 
         (total, number), to_values = self._sum_chunks(
-            prepared, labels, self.reduction != "sum", True
+            prepared, labels, with_weight=self.reduction != "sum", with_pullback=True
         )
         assert to_values is not None
         if number is None:
@@ -224,7 +225,7 @@ class Loss(TermEvaluation, ClosedForm):
         if self.reduction == "none":
             raise ValueError("reduction='none' has no sum: the terms are not added up")
         prepared, labels = self._prepare(input, target, where, lengths, weight)
-        (total, number), _ = self._sum_chunks(prepared, labels, True, False)
+        (total, number), _ = self._sum_chunks(prepared, labels, with_weight=True)
         if isinstance(number, int):
             number = prepared.library.constant(total, float(number))
         return total, number
@@ -245,9 +246,14 @@ class Loss(TermEvaluation, ClosedForm):
         return tuple(held)
 
     def _sum_chunks(
-        self, prepared: PreparedInput, labels: Any, with_weight: bool, with_pullback: bool
+        self,
+        prepared: PreparedInput,
+        labels: Any,
+        *,
+        with_weight: bool,
+        with_pullback: bool = False,
     ) -> tuple[tuple[Any, ...], Pullback | None]:
-        """Return the sum of the terms and the weight, or None for it, and the pullback or None."""
+        """Return ``(sum, weight)`` over all chunks, and the pullback; None for those not wanted."""
         library, batch_axis = prepared.library, self._batch_axis(prepared)
 
         def sums(values: Array, mask: Array | None, labels: Any) -> Any:

@@ -71,6 +71,8 @@ class RateLoss(Loss):
         if not self._multi_hot:  # a term has the weight of its label
             of_label = xp.where(labels.target, weights, 0.0)
             of_term = xp.sum(of_label, axis=CLASS, keepdims=True)
+            if labels.valid is not None:
+                of_term = xp.where(labels.valid, of_term, 0.0)
         return labels._replace(term_weight=of_term, class_weight=weights)
 
     @property
