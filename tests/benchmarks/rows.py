@@ -28,6 +28,8 @@ class Row:
         for no target. The ratio is below 1 for a floor, which does only part of the work.
     memory_kept
         Whether the allocator keeps all freed memory.
+    one_thread
+        Whether PyTorch has one thread; otherwise it has as many as there are cores.
     """
 
     loss: Any
@@ -35,6 +37,7 @@ class Row:
     ours: Setup
     others: dict[str, tuple[Setup, float]] = field(default_factory=dict)
     memory_kept: bool = False
+    one_thread: bool = False
 
     @property
     def work(self) -> str:
@@ -51,8 +54,8 @@ class Row:
             contenders.numpy_value: "NumPy, value",
             contenders.numpy_gradient: "NumPy",
         }[self.ours]
-        memory = ", memory kept" * self.memory_kept
-        return f"{type(loss).__name__} {list(self.shape)}{extra}: {implementation}{memory}"
+        implementation += ", memory kept" * self.memory_kept + ", one thread" * self.one_thread
+        return f"{type(loss).__name__} {list(self.shape)}{extra}: {implementation}"
 
 
 def spike_time(length: int) -> sx.SpikeTime:
@@ -102,9 +105,14 @@ def rows() -> list[Row]:
         *(Row(loss, small, c.torch_eager, lava(12)) for loss in rate_losses(50)),
         *(Row(loss, wide, c.torch_eager, lava(4)) for loss in rate_losses(100)),
         *(
-            Row(loss, shape, c.torch_eager, lava(1 / 1.1) | ({} if i == 2 else counts))
-            for shape in (wide, (256, 10, 100))
+            Row(loss, shape, c.torch_eager, lava(target) | ({} if i == 2 else counts))
+            for shape, target in ((wide, 1 / 1.1), ((256, 10, 100), 1))
             for i, loss in enumerate(rate_losses(None))
+        ),
+        *(
+            Row(loss, shape, c.torch_eager, lava(target), one_thread=True)
+            for shape, target in (((256, 10, 100), 1), ((1, 10, 100), 1 / 2))
+            for loss in rate_losses(None)
         ),
         Row(
             spike_time(100), wide, c.jax_jit, {"lax.conv": (c.lax_conv, 20)} | floor(c.jax_floor, 3)
@@ -121,8 +129,8 @@ def rows() -> list[Row]:
             for loss in numpy_losses
         ),
         *(
-            Row(loss, (1, 10, 100), setup, lava(0) if setup is c.torch_eager else {})
-            for loss in (spike_time(100), *rate_losses(None))
+            Row(loss, (1, 10, 100), setup, lava(target) if setup is c.torch_eager else {})
+            for loss, target in ((spike_time(100), 0), *((x, 1 / 2) for x in rate_losses(None)))
             for setup in (c.torch_eager, c.numpy_gradient)
         ),
     ]

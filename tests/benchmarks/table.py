@@ -91,7 +91,11 @@ import rows, table
 table.warm_up_allocator()
 print(json.dumps(table.measure_row(rows.rows()[{number}])))
 """
-    environment = {**os.environ, **(KEEP_FREED_MEMORY if rows()[number].memory_kept else {})}
+    row, environment = rows()[number], dict(os.environ)
+    if row.memory_kept:
+        environment |= KEEP_FREED_MEMORY
+    if row.one_thread:
+        environment["OMP_NUM_THREADS"] = "1"
     completed = subprocess.run(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True,
         cwd=Path(__file__).parent, env=environment,
