@@ -45,7 +45,8 @@ class NumPyAdapter(ArrayAPIAdapter):
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         # `einsum` has less overhead for each row, and errs more the longer the row is.
-        if axis in (-1, x.ndim - 1) and x.shape[-1] <= SHORT and x.strides[-1] == x.itemsize:
+        last = axis in (-1, x.ndim - 1) and type(x) is np.ndarray
+        if last and x.shape[-1] <= SHORT and x.strides[-1] == x.itemsize:
             summed: np.ndarray = np.einsum("...t->...", x)
             return summed[..., None] if keepdims else summed
         return np.sum(x, axis=axis, keepdims=keepdims)

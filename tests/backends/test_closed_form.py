@@ -115,10 +115,25 @@ def test_label_out_of_range_raises_in_the_node():
         sx.SpikeMax()(leaf(), torch.tensor([0, 7]))
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinite_loss_and_nan_give_no_warning():
+    spikes = torch.zeros(1, 2, 4, requires_grad=True)
+    value = sx.SpikeMax(numerics="lava")(spikes, [0])  # log(0)
+    value.backward()
+    assert value == torch.inf
+    spikes = torch.full((1, 2, 4), torch.nan, requires_grad=True)
+    sx.SpikeMax()(spikes, [0]).backward()
+    assert spikes.grad.isnan().all()
+
+
 def test_negated_views_are_evaluated():
     spikes = torch._neg_view(SPIKES).requires_grad_()
     value = sx.SpikeRate(0.5, 0)(spikes, LABEL)
-    torch.testing.assert_close(value, sx.SpikeRate(0.5, 0)(-SPIKES, LABEL))
+    torch.testing.assert_close(value.detach(), sx.SpikeRate(0.5, 0)(-SPIKES, LABEL))
+    (gradient,) = torch.autograd.grad(value, spikes, torch._neg_view(torch.ones_like(value)))
+    expected = leaf()
+    sx.SpikeRate(0.5, 0)(-expected, LABEL).backward()
+    torch.testing.assert_close(gradient, expected.grad)
 
 
 @pytest.mark.parametrize("chunk", [1 << 19, 24])
