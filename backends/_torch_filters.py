@@ -14,7 +14,7 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import _torch_state, chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-SMALL = 1 << 17  # entries up to which the calls take longer than the work
+MIN_CHUNKED = 1 << 17  # entries from which chunking is worth its overhead
 CHUNK = 1 << 19  # entries of a chunk, of a filter and of a loss
 SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is faster
 
@@ -78,7 +78,7 @@ def _is_small(x: torch.Tensor) -> bool:
 
     A GPU has no use for chunks, so there nothing is large.
     """
-    return x.device.type != "cpu" or x.numel() < SMALL
+    return x.device.type != "cpu" or x.numel() < MIN_CHUNKED
 
 
 @torch.library.custom_op("spikeloss_xp::causal_filter", mutates_args=(), device_types="cpu")
@@ -118,7 +118,7 @@ class _Filter(torch.autograd.Function):
 
     Chunks stay in a cache, where autograd would allocate each intermediate in full. Value and
     gradient of `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on 8e6;
-    on 1e5 they took as long, so `SMALL` lies between. The derivative of a linear operation is the
+    on 1e5 they took as long, so `MIN_CHUNKED` lies between. The derivative of a linear operation is the
     operation itself, and its gradient the adjoint.
     """
 

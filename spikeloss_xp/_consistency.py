@@ -10,7 +10,12 @@ import numpy as np
 from spikeloss_xp.backends._available import BackendInfo, adapter
 from spikeloss_xp.gradients import value_and_grad
 
-EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+MACHINE_EPSILON = {
+    "float64": 2.0**-52,
+    "float32": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
 SMALLEST = {"float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
 ROUNDINGS = 100  # the reference cases of the published losses need 15
 
@@ -188,8 +193,8 @@ def differences(
             f"value and gradient have shapes {got.value.shape} and {got.gradient.shape}; "
             f"expected {expected.value.shape} and {expected.gradient.shape}"
         )
-    computing = ROUNDINGS * EPSILON[got.value_dtype]
-    storing = EPSILON[got.gradient_dtype] if got.gradient_dtype != got.value_dtype else 0.0
+    computing = ROUNDINGS * MACHINE_EPSILON[got.value_dtype]
+    storing = MACHINE_EPSILON[got.gradient_dtype] if got.gradient_dtype != got.value_dtype else 0.0
     result = {}
     for what, dtype, extra in (
         ("value", got.value_dtype, 0.0),

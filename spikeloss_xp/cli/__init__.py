@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import spikeloss_xp
-from spikeloss_xp._consistency import EPSILON
+from spikeloss_xp._consistency import MACHINE_EPSILON
 from spikeloss_xp.cli import _compare, _evaluate
 from spikeloss_xp.cli._hyper import LOSSES
 from spikeloss_xp.cli._recording import SHIPPED, UsageError
@@ -71,7 +71,10 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="only this array library, by its import name (may be repeated)",
     )
     compare.add_argument(
-        "--dtype", choices=EPSILON, default="float32", help="of the spikes (default: %(default)s)"
+        "--dtype",
+        choices=MACHINE_EPSILON,
+        default="float32",
+        help="of the spikes (default: %(default)s)",
     )
     compare.add_argument(
         "--device",

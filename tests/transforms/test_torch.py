@@ -93,7 +93,7 @@ def warm_up():
 def size(request, monkeypatch):
     """Run the test on the path of small tensors, and on the chunked path of large ones."""
     if request.param == "large":
-        monkeypatch.setattr(_torch_filters, "SMALL", 0)
+        monkeypatch.setattr(_torch_filters, "MIN_CHUNKED", 0)
         monkeypatch.setattr(_torch_filters, "CHUNK", 100)
 
 
