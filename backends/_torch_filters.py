@@ -118,8 +118,8 @@ class _Filter(torch.autograd.Function):
 
     Chunks stay in a cache, where autograd would allocate each intermediate in full. Value and
     gradient of `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on 8e6;
-    on 1e5 they took as long, so `MIN_CHUNKED` lies between. The derivative of a linear operation is the
-    operation itself, and its gradient the adjoint.
+    on 1e5 they took as long, so `MIN_CHUNKED` lies between. The derivative of a linear operation is
+    the operation itself, and its gradient the adjoint.
     """
 
     @staticmethod
