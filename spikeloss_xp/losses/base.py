@@ -28,8 +28,8 @@ class ClosedForm(ABC):
     form: it is treated like any other function of arrays.
     """
 
+    # Whether `value_and_pullback` belongs to the function that a call evaluates.
     has_closed_form: ClassVar[bool] = True
-    """Whether `value_and_pullback` belongs to the function that a call evaluates."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -147,7 +147,9 @@ class Loss(TermEvaluation, ClosedForm):
 
         Parameters
         ----------
-        input, target, where, lengths, weight
+        input : array
+        target : array or sequence
+        where, lengths, weight : array or sequence, optional
             As for a call.
 
         Returns
@@ -193,7 +195,9 @@ class Loss(TermEvaluation, ClosedForm):
 
         Parameters
         ----------
-        input, target, where, lengths, weight
+        input : array
+        target : array or sequence
+        where, lengths, weight : array or sequence, optional
             As for a call.
 
         Returns
