@@ -148,7 +148,9 @@ class Loss(TermEvaluation, ClosedForm):
         Parameters
         ----------
         input : array
+            Spikes, as for a call.
         target : array or sequence
+            The target, as for a call.
         where, lengths, weight : array or sequence, optional
             As for a call.
 
@@ -196,7 +198,9 @@ class Loss(TermEvaluation, ClosedForm):
         Parameters
         ----------
         input : array
+            Spikes, as for a call.
         target : array or sequence
+            The target, as for a call.
         where, lengths, weight : array or sequence, optional
             As for a call.
 
