@@ -38,11 +38,13 @@ class ArrayAPIAdapter:
         The same.
     differentiates : bool
         Whether the library has automatic differentiation, by `value_and_grad`.
+    accumulate : {"join", "separate", "in place"}
+        How the block filter adds up products of blocks: as one product of joined blocks, as a sum
+        of products, or in place.
     """
 
     differentiates: ClassVar[bool] = False
     accumulate: ClassVar[Accumulate] = "join"
-    """How the block filter adds up products; see `spikeloss_xp._block_filter`."""
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
