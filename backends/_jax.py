@@ -90,9 +90,11 @@ class JAXAdapter(ArrayAPIAdapter):
         samples took as long as the whole, or longer.
         """
         x = arrays[0]
-        leaves, structure = jax.tree.flatten(arrays)
         chosen = chunks.split(x.shape, axes, CHUNK) if _has_chunks(x) else None
-        if chosen is None or chosen[0] != 0 or any(map(_is_sharded, leaves)):
+        if chosen is None or chosen[0] != 0:
+            return function(*arrays)
+        leaves, structure = jax.tree.flatten(arrays)
+        if any(map(_is_sharded, leaves)):
             return function(*arrays)
         batch = x.shape[0]
         length = next(n for n in range(chosen[1], 0, -1) if batch % n == 0)

@@ -19,7 +19,6 @@ LARGE = 1 << 20  # entries from which the closed form is faster than autograd
 # most operations: with several threads of PyTorch, and with one.
 SMALL, SMALL_FOR_ONE_THREAD = 1 << 13, 1 << 18
 Evaluate = Callable[["Loss", torch.Tensor, dict[str, Any]], tuple[torch.Tensor, Pullback]]
-PLAIN = (torch.Tensor, torch.nn.Parameter)
 HOST_DTYPES = {torch.float32, torch.float64, torch.bool, torch.int32, torch.int64}
 
 
@@ -115,7 +114,7 @@ def _closed_form_for(x: torch.Tensor, options: dict[str, Any]) -> "Evaluate | No
 
 def _is_on_host(x: Any) -> bool:
     if isinstance(x, torch.Tensor):
-        return x.is_cpu and x.dtype in HOST_DTYPES and type(x) in PLAIN
+        return x.is_cpu and x.dtype in HOST_DTYPES and type(x) in _torch_state.PLAIN
     return x is None or isinstance(x, np.ndarray | list | tuple)
 
 

@@ -2,6 +2,8 @@
 
 import torch
 
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+
 
 def is_compiling() -> bool:
     """Tell whether `torch.compile` or `torch.export` is tracing."""
@@ -25,7 +27,7 @@ def is_eager() -> bool:
 
 def is_plain(x: torch.Tensor) -> bool:
     """Tell whether operations on a tensor run at once, and it is not of a subclass."""
-    return type(x) in (torch.Tensor, torch.nn.Parameter) and is_eager()
+    return type(x) in PLAIN and is_eager()
 
 
 def has_forward_mode() -> bool:
@@ -33,14 +35,9 @@ def has_forward_mode() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
-def is_wrapped(x: torch.Tensor) -> bool:
-    """Tell whether `torch.func` has wrapped a tensor."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)
-
-
 def unwrapped(x: torch.Tensor) -> torch.Tensor:
     """Return the tensor inside all wrappers of `torch.func`."""
-    while is_wrapped(x):
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
         x = torch._C._functorch.get_unwrapped(x)
     return x
 

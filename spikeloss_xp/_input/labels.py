@@ -73,9 +73,7 @@ def class_labels(
         expected["one label per step"] = layout.with_time(layout.batch)
     hint = functools.partial(_hint, layout, expected, False, per_step)
     check_shape(label, "target", "class indices", expected, hint)
-    known = concrete_or_none(target)
-    if known is not None and mask is not None:
-        known = _unmasked(layout, known, mask, classes, by_class=False)
+    known = _concrete_unmasked(layout, target, mask, classes, by_class=False)
     all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
     may_ignore = not all_classes or 0 <= ignore_index < classes
 
@@ -130,9 +128,7 @@ def multi_hot_labels(
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
     hint = functools.partial(_hint, layout, expected, True, per_step)
     check_shape(label, "target", "multi-hot labels", expected, hint)
-    known = concrete_or_none(target)
-    if known is not None and mask is not None:
-        known = _unmasked(layout, known, mask, classes, by_class=True)
+    known = _concrete_unmasked(layout, target, mask, classes, by_class=True)
     check_range(known, 0, 1, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
 
@@ -159,14 +155,17 @@ def _check_multi_hot(library: Library, layout: Layout, label: Array, classes: in
         )
 
 
-def _unmasked(
-    layout: Layout, values: np.ndarray, mask: Array, classes: int, *, by_class: bool
+def _concrete_unmasked(
+    layout: Layout, target: Any, mask: Array | None, classes: int, *, by_class: bool
 ) -> np.ndarray | None:
-    """Return the labels of unmasked samples, or None if the mask is not concrete.
+    """Return the labels of unmasked samples if labels and mask are concrete, else None.
 
     Masked labels may have any value. The mask has axes ``[batch, neuron or 1, time]``; labels have
     a class axis if they are `by_class`, and a time axis or none.
     """
+    values = concrete_or_none(target)
+    if values is None or mask is None:
+        return values
     counts: Any = concrete_or_none(mask)
     if counts is None:
         return None

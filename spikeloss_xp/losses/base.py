@@ -18,7 +18,7 @@ from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.reduction import REDUCTIONS, divisor, total_weight
 from spikeloss_xp.losses.terms import TermEvaluation
 
-PLAIN = (int, float, str, bool, type(None))
+PLAIN_VALUES = (int, float, str, bool, type(None))
 
 
 class ClosedForm(ABC):
@@ -245,11 +245,11 @@ class Loss(TermEvaluation, ClosedForm):
         """
         held: list[Any] = []
         for value in vars(self).values():
-            if isinstance(value, PLAIN):
+            if isinstance(value, PLAIN_VALUES):
                 continue
             if find_library(value) is not None:
                 held.append(value)
-            elif not (isinstance(value, tuple) and all(isinstance(v, PLAIN) for v in value)):
+            elif not (isinstance(value, tuple) and all(isinstance(v, PLAIN_VALUES) for v in value)):
                 return None
         return tuple(held)
 

@@ -138,10 +138,12 @@ class SparsityEnforcer(ClosedForm):
         self, input: Array, *, where: Any = None, lengths: Any = None
     ) -> tuple[Array, Pullback]:
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
-        prepared = prepare_array(input)
+        library_of(input)  # raises if it is no array
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        if where is not None or lengths is not None or self.per == "neuron":
+        if where is None and lengths is None and self.per == "array":
+            prepared = prepare_array(input)
+        else:
             prepared = prepare_input(
                 input, where, lengths, time_axis=self.time_axis, smallest_rank=2, by_class=True
             )
