@@ -1,9 +1,8 @@
 """The registry of adapters, and a report of the array libraries on this machine."""
 
 import importlib
-import importlib.metadata
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
@@ -17,6 +16,13 @@ BUILT_IN = {
 ENTRY_POINTS = "spikeloss_xp.backends"
 
 _loaded: dict[str, ArrayAPIAdapter] = {}  # by the import name of the library
+
+
+def _entry_points(**selected: str) -> Any:
+    """Return the registered entry points."""
+    from importlib import metadata  # imports 50 modules, which few programs need
+
+    return metadata.entry_points(group=ENTRY_POINTS, **selected)
 
 
 def adapter(library: str) -> ArrayAPIAdapter:
@@ -33,7 +39,7 @@ def adapter_class(library: str) -> type[ArrayAPIAdapter]:
     if library in BUILT_IN:
         module = importlib.import_module(f"spikeloss_xp.backends._{library}")
         return cast(type[ArrayAPIAdapter], getattr(module, BUILT_IN[library]))
-    for registered in importlib.metadata.entry_points(group=ENTRY_POINTS, name=library):
+    for registered in _entry_points(name=library):
         kind = registered.load()
         if not (isinstance(kind, type) and issubclass(kind, ArrayAPIAdapter)):
             raise TypeError(
@@ -88,7 +94,7 @@ def available() -> dict[str, BackendInfo]:
     >>> sx.backends.available()["numpy"].devices
     ('cpu',)
     """
-    registered = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    registered = _entry_points()
     libraries = [*BUILT_IN, *sorted(registered.names - set(BUILT_IN))]
     return {library: describe(library) for library in libraries}
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import importlib.metadata
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -64,7 +63,11 @@ class ArrayAPIAdapter:
     def version(self) -> str:
         """Return the version of the library."""
         module = importlib.import_module(self.library)
-        return getattr(module, "__version__", None) or importlib.metadata.version(self.library)
+        if found := getattr(module, "__version__", None):
+            return str(found)
+        from importlib import metadata  # imports 50 modules, which few programs need
+
+        return metadata.version(self.library)
 
     def devices(self) -> list[str]:
         """Name the devices, the default one first; raise the library's own error if none works.

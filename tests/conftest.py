@@ -1,126 +1,34 @@
-"""Every test that asks for `backend` runs on every array library."""
+"""Options of the test run, and the fixture `backend`, which runs a test on every array library."""
 
-import contextlib
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import array_api_compat
-import numpy as np
 import pytest
 
-import spikeloss_xp
-from spikeloss_xp import backends
-from spikeloss_xp.backends import ArrayAPIAdapter
-from spikeloss_xp.backends._available import adapter, describe
+from _support.root import check_one_root
 
-PACKAGE = Path(spikeloss_xp.__file__).resolve().parent
-if Path(backends.__file__).resolve().parents[1] not in (PACKAGE, PACKAGE.parent):
-    raise RuntimeError("spikeloss_xp and its backends are of two checkouts: pip install -e .")
+check_one_root()  # before anything imports the library
+pytest.register_assert_rewrite("_support")
 
-REQUIRED = set(os.environ.get("SPIKELOSS_XP_REQUIRED_BACKENDS", "").split())
-"""Backends that a run must not skip: a machine that should have a library notices if it has not."""
-
-BACKENDS = {  # how the test names it: library, device, the widest floating dtype
-    "numpy": ("numpy", "cpu", "float64"),
-    "torch": ("torch", "cpu", "float64"),
-    "jax": ("jax", "cpu:0", "float32"),
-    "jax-x64": ("jax", "cpu:0", "float64"),
-    "array-api-strict": ("array_api_strict", "CPU_DEVICE", "float64"),
-    "array-api-strict-device1": ("array_api_strict", "device1", "float64"),
-    "cupy": ("cupy", "cuda:0", "float64"),
-    "torch-cuda": ("torch", "cuda:0", "float64"),
-}
+from _support.backends import MISSING, TESTED, Backend, on
 
 
-@dataclass(frozen=True)
-class Backend:
-    """An array library under test."""
-
-    name: str
-    library: str
-    place: str
-    dtype: str
-    """The floating dtype that tests compute in unless they say otherwise."""
-
-    @property
-    def adapter(self) -> ArrayAPIAdapter:
-        """The adapter of the library, which the core hands on as its library object."""
-        return adapter(self.library)
-
-    @property
-    def xp(self) -> Any:
-        return self.adapter.xp
-
-    @property
-    def device(self) -> object:
-        """What the library's adapter takes for the device under test."""
-        return self.xp.Device(self.place) if self.library == "array_api_strict" else self.place
-
-    @property
-    def rtol(self) -> float:
-        """A few hundred roundings of `dtype`: sums of that many terms lose no more."""
-        return {"float64": 1e-12, "float32": 1e-5}[self.dtype]
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether gradients come from automatic differentiation."""
-        return self.adapter.differentiates
-
-    @property
-    def reads_values(self) -> bool:
-        """Whether the values of an array can be read for free."""
-        return self.adapter.concrete_or_none(self.asarray([0])) is not None
-
-    def compiled(self, function: Any) -> Any:
-        """Compile a function as users of the library would; many small ones run sooner for it."""
-        return self.adapter.compiled(function)
-
-    def asarray(self, values: Any, dtype: str | None = None) -> Any:
-        """Make an array on the device under test; floating values in `dtype`, by default."""
-        host = np.asarray(values)
-        if dtype is None and host.dtype.kind == "f":
-            dtype = self.dtype
-        made = self.adapter.from_host(host, self.device)
-        return made if dtype is None else self.xp.astype(made, getattr(self.xp, dtype))
-
-    def numpy(self, x: Any) -> np.ndarray:
-        """Copy an array of the library to NumPy, after making sure that it is one."""
-        assert array_api_compat.array_namespace(x) is self.xp
-        return self.adapter.to_host(x)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
 
 
-def _usable(library: str, place: str) -> str | None:
-    """Return why a backend cannot be tested here, or None."""
-    found = describe(library)
-    if found.usable and place.startswith("cuda") and place not in found.devices:
-        return "no CUDA device"
-    return found.problem
+def pytest_report_header() -> list[str]:
+    return [f"{name} is not tested: {reason}" for name, reason in MISSING.items()]
 
 
-@contextlib.contextmanager
-def on(name: str) -> Iterator[Backend]:
-    """Yield a backend in the state it is tested in, or skip with the reason."""
-    library, place, dtype = BACKENDS[name]
-    if problem := _usable(library, place):
-        if name in REQUIRED:
-            pytest.fail(f"{name} is required: {problem}")
-        pytest.skip(f"{name}: {problem}")
-    with contextlib.ExitStack() as state:
-        state.enter_context(adapter(library).scope(dtype))
-        if library == "array_api_strict":
-            import array_api_strict
-
-            strictest = array_api_strict.ArrayAPIStrictFlags(
-                boolean_indexing=False, data_dependent_shapes=False
-            )
-            state.enter_context(strictest)
-        yield Backend(name, library, place, dtype)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow tests, unless they are asked for or are all that was asked for."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if not config.getoption("--slow") and len(slow) < len(items):
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=TESTED)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with on(request.param) as found:
         yield found

@@ -2,10 +2,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-import reference
-from cases import SPIKES, close
 
 import spikeloss_xp as sx
+from _support import reference
+from _support.cases import SPIKES, close
 
 # The rates are 3/4, 1/4 and 0 in the first sample, and 1/4, 1/2 and 1/2 in the second.
 TRAINS = np.asarray(

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from cases import close
 
 import spikeloss_xp as sx
+from _support.cases import close
 from spikeloss_xp import criteria
 from spikeloss_xp.backends._available import adapter
 

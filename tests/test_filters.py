@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-import reference
 
 import spikeloss_xp as sx
+from _support import reference
 from spikeloss_xp import _block_filter, _kernels, filters
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp.backends import ArrayAPIAdapter, chunks

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import reference
 
 import spikeloss_xp as sx
+from _support import reference
 from spikeloss_xp import readouts
 
 random = np.random.default_rng(6)

@@ -8,10 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from calls import example, with_everything
-from contract import FORMS, REDUCTIONS
-
 import spikeloss_xp as sx
+from _support.calls import example, with_everything
+from _support.contract import FORMS, REDUCTIONS
 from spikeloss_xp import slayer
 from spikeloss_xp.backends import _torch
 

@@ -1,12 +1,11 @@
 """Dask: losses and filters are lazy, and the gradient keeps the chunks of the batch."""
 
-import cases
 import numpy as np
 import pytest
-import reference
-from cases import CASES, DESIRED, LABEL, SPIKES, close
 
 import spikeloss_xp as sx
+from _support import cases, reference
+from _support.cases import CASES, DESIRED, LABEL, SPIKES, close
 from spikeloss_xp.backends._available import adapter
 
 dask = pytest.importorskip("dask")

@@ -2,13 +2,13 @@
 
 import contextlib
 
-import cases
 import numpy as np
 import pytest
-from cases import CASES, SPIKES
-from conftest import on
 
 import spikeloss_xp as sx
+from _support import cases
+from _support.backends import on
+from _support.cases import CASES, SPIKES
 
 OPTIONS = {
     "lengths": np.asarray([cases.STEPS, 2]),

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import terminal
 
 import spikeloss_xp as sx
 import spikeloss_xp.cli._compare
+from _support import terminal
 from spikeloss_xp.backends import available
 from spikeloss_xp.cli import main
 from spikeloss_xp.cli._recording import load

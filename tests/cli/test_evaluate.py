@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import terminal
 
 import spikeloss_xp as sx
+from _support import terminal
 from spikeloss_xp.backends import available
 from spikeloss_xp.cli import _source, _task, main
 

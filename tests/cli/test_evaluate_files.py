@@ -15,10 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import LABEL, REFUSED, SPIKES, archive, bomb, header, member, mutants, npy, patched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from _support.damage import (
+    LABEL,
+    REFUSED,
+    SPIKES,
+    archive,
+    bomb,
+    header,
+    member,
+    mutants,
+    npy,
+    patched,
+)
 from spikeloss_xp.cli import _recording, _rows, _zarr, main
 
 FAST = ["--loss", "SparsityEnforcer"]

@@ -11,8 +11,19 @@ import zipfile
 
 import numpy as np
 import pytest
-from damage import LABEL, REFUSED, SPIKES, archive, bomb, header, member, mutants, npy, patched
 
+from _support.damage import (
+    LABEL,
+    REFUSED,
+    SPIKES,
+    archive,
+    bomb,
+    header,
+    member,
+    mutants,
+    npy,
+    patched,
+)
 from spikeloss_xp.cli import _recording, main
 
 FAST = ["--backend", "numpy", "--loss", "SparsityEnforcer"]

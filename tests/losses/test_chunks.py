@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from calls import example, moved, with_everything
-from contract import BATCH, FORMS, LAYOUTS, REDUCTIONS
 
 import spikeloss_xp as sx
+from _support.calls import example, moved, with_everything
+from _support.contract import BATCH, FORMS, LAYOUTS, REDUCTIONS
 from spikeloss_xp.backends import _numpy, chunks
 
 EVERY_STEP = [name for name in FORMS if "window" in name or "SpikeTime" in name]

@@ -5,9 +5,9 @@ import functools
 
 import numpy as np
 import pytest
-from cases import close
 
 import spikeloss_xp as sx
+from _support.cases import close
 from spikeloss_xp.losses import Composed
 from spikeloss_xp.testing import assert_consistent
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import on
 
 import spikeloss_xp as sx
+from _support.backends import on
 from spikeloss_xp.losses import Loss, RateLoss
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-loss.md"

@@ -3,14 +3,13 @@
 import dataclasses
 import re
 
-import cases
 import numpy as np
 import pytest
-import reference
-from cases import CASES, SPIKES, close, reduced
-from conftest import on
 
 import spikeloss_xp as sx
+from _support import cases, reference
+from _support.backends import on
+from _support.cases import CASES, SPIKES, close, reduced
 
 NAN, INF = float("nan"), float("inf")
 

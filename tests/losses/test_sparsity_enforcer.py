@@ -5,11 +5,11 @@ import weakref
 
 import numpy as np
 import pytest
-import reference
-from cases import close
-from conftest import on
 
 import spikeloss_xp as sx
+from _support import reference
+from _support.backends import on
+from _support.cases import close
 
 EVENTS = np.asarray([[1.0, -3.0, 0.0], [0.0, 2.0, 0.0]])
 

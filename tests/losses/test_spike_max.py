@@ -2,10 +2,10 @@ import math
 
 import numpy as np
 import pytest
-import reference
-from cases import close, reduced
 
 import spikeloss_xp as sx
+from _support import reference
+from _support.cases import close, reduced
 
 SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
 LOG = math.log

@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from cases import close, reduced
 
 import spikeloss_xp as sx
+from _support.cases import close, reduced
 
 SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
 

@@ -1,10 +1,9 @@
-import cases
 import numpy as np
 import pytest
-import reference
-from cases import close
 
 import spikeloss_xp as sx
+from _support import cases, reference
+from _support.cases import close
 
 A = np.exp(-1 / 5)
 

@@ -1,9 +1,17 @@
 """Compare the `slayer` modules with the equivalents that the migration table gives for them."""
 
 import pytest
-from side_by_side import assert_match, evaluate_line, generator, labels, table_rows, torch, trains
 
 import spikeloss_xp as sx
+from _support.side_by_side import (
+    assert_match,
+    evaluate_line,
+    generator,
+    labels,
+    table_rows,
+    torch,
+    trains,
+)
 from spikeloss_xp import slayer
 
 

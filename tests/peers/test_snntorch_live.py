@@ -5,7 +5,8 @@ file shows the defects of its losses.
 """
 
 import pytest
-from side_by_side import (
+
+from _support.side_by_side import (
     assert_match,
     evaluate_line,
     import_peer,

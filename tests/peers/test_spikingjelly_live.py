@@ -1,7 +1,8 @@
 """Compare with SpikingJelly 2.0.0, if it is installed."""
 
 import pytest
-from side_by_side import (
+
+from _support.side_by_side import (
     assert_match,
     evaluate_line,
     import_peer,

@@ -9,7 +9,8 @@ import importlib.util
 
 import numpy as np
 import pytest
-from side_by_side import REQUIRED, evaluate_line, import_peer, table_rows
+
+from _support.side_by_side import REQUIRED, evaluate_line, import_peer, table_rows
 
 jax = pytest.importorskip("jax")
 import_peer("optax")

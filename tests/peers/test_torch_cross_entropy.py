@@ -3,9 +3,9 @@
 import functools
 
 import pytest
-from side_by_side import assert_match, generator, labels, potentials, torch, trains
 
 import spikeloss_xp as sx
+from _support.side_by_side import assert_match, generator, labels, potentials, torch, trains
 
 F = torch.nn.functional
 

@@ -13,10 +13,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_golden import CASES, REFERENCE, RTOL
-
 import spikeloss_xp as sx
 from spikeloss_xp import slayer
+from test_golden import CASES, REFERENCE, RTOL
 
 SIGNATURES = {  # of lava-dl 0.6.0
     slayer.loss.SpikeTime: "time_constant=5, length=100, filter_order=1, reduction='sum'",

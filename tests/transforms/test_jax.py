@@ -337,7 +337,7 @@ def test_sharded_batch_stays_sharded():
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.path.dirname(__file__),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     command = [sys.executable, "-W", "error", "-c", SHARDING_PROGRAM]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
-from conftest import BACKENDS
-from contract import (
+
+import spikeloss_xp as sx
+from _support import reference
+from _support.backends import TESTED
+from _support.contract import (
     BATCH,
     CLASSES,
     FORMS,
@@ -21,8 +23,6 @@ from contract import (
     TRAINS,
     Form,
 )
-
-import spikeloss_xp as sx
 
 OPTIONS = ("where", "lengths", "weight")
 IGNORED = -100
@@ -136,13 +136,13 @@ def pairs(*, jax: Collection[str] = (), without: str = "none of them") -> list[t
     limited |= {"jax": (), "jax-x64": jax}
     return [
         (backend, form)
-        for backend in BACKENDS
+        for backend in TESTED
         for form in limited.get(backend, FORMS)
         if without not in form
     ]
 
 
-NOT_JAX = [name for name in BACKENDS if "jax" not in name]
+NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)
 one_jax = pytest.mark.parametrize("backend", [*NOT_JAX, "jax-x64"], indirect=True)
 

@@ -3,15 +3,14 @@
 import functools
 import re
 
-import cases
 import numpy as np
 import pytest
-import reference
-from cases import CASES, LABEL, SPIKES, close, reduced
-from conftest import on
-from reference import differences
 
 import spikeloss_xp as sx
+from _support import cases, reference
+from _support.backends import on
+from _support.cases import CASES, LABEL, SPIKES, close, reduced
+from _support.reference import differences
 
 random = np.random.default_rng(2)
 COTANGENTS = {shape: random.normal(size=shape) for shape in [(2,), (2, 3), (2, 5), (2, 3, 5)]}

@@ -2,12 +2,12 @@
 
 import dataclasses
 
-import cases
 import numpy as np
 import pytest
-from cases import CASES, SPIKES, close, reduced
 
 import spikeloss_xp as sx
+from _support import cases
+from _support.cases import CASES, SPIKES, close, reduced
 from spikeloss_xp import filters
 from spikeloss_xp._input.layout import Layout
 

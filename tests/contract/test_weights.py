@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from calls import FEW_FORMS, Call, example, not_jax, one_jax, pairs, with_everything
-from cases import close
-from conftest import on
-from contract import BATCH, CLASSES, FORMS, GROUPS, STEPS
 
 import spikeloss_xp as sx
+from _support.backends import on
+from _support.calls import FEW_FORMS, Call, example, not_jax, one_jax, pairs, with_everything
+from _support.cases import close
+from _support.contract import BATCH, CLASSES, FORMS, GROUPS, STEPS
 
 WEIGHT = np.asarray([0.5, 1.0, 2.0, 0.25])
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(BATCH, CLASSES, STEPS))

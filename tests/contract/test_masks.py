@@ -5,8 +5,11 @@ import re
 
 import numpy as np
 import pytest
-import reference
-from calls import (
+
+import spikeloss_xp as sx
+from _support import reference
+from _support.backends import BACKENDS, on
+from _support.calls import (
     FEW_FORMS,
     NOT_JAX,
     Call,
@@ -18,11 +21,8 @@ from calls import (
     with_everything,
     with_nan_where_masked,
 )
-from cases import close
-from conftest import BACKENDS, on
-from contract import BATCH, CLASSES, FORMS, LABELS, ONE_OF_EACH, REDUCTIONS, STEPS
-
-import spikeloss_xp as sx
+from _support.cases import close
+from _support.contract import BATCH, CLASSES, FORMS, LABELS, ONE_OF_EACH, REDUCTIONS, STEPS
 
 
 @pytest.mark.parametrize(("name", "form"), pairs(jax=ONE_OF_EACH))

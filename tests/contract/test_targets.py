@@ -2,14 +2,13 @@
 
 import re
 
-import cases
 import numpy as np
 import pytest
-import reference
-from cases import CASES, LABEL, SPIKES, close, reduced
-from conftest import BACKENDS, on
 
 import spikeloss_xp as sx
+from _support import cases, reference
+from _support.backends import BACKENDS, TESTED, on
+from _support.cases import CASES, LABEL, SPIKES, close, reduced
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 LABEL_LOSSES = {
@@ -154,7 +153,7 @@ def assert_only_bad_terms_are_nan(backend, evaluate, label, bad):
     np.testing.assert_array_equal(np.isnan(gradient[..., 0]), label == bad)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", TESTED)
 def test_target_of_another_library_raises(backend, name):
     if BACKENDS[name][0] in (backend.library, "numpy"):
         pytest.skip("no other library")

@@ -4,12 +4,12 @@ import functools
 
 import numpy as np
 import pytest
-from calls import example, one_jax
-from cases import close
-from conftest import BACKENDS, on
-from contract import COMPUTED_IN, CONTRACTS, FLOATS, FORMS, INTEGERS, LABELS
 
 import spikeloss_xp as sx
+from _support.backends import TESTED, on
+from _support.calls import example, one_jax
+from _support.cases import close
+from _support.contract import COMPUTED_IN, CONTRACTS, FLOATS, FORMS, INTEGERS, LABELS
 
 COMPUTED_BY_DTYPE = {
     dtype: computed_dtype for dtypes, computed_dtype in COMPUTED_IN.items() for dtype in dtypes
@@ -30,7 +30,7 @@ assert list(FORM_OF) == [contract.name for contract in CONTRACTS]
 JAX_CONTRACTS = {"jax": ("SpikeMax",), "jax-x64": ("SpikeRate",)}
 PAIRS = [
     (name, contract)
-    for name in BACKENDS
+    for name in TESTED
     for contract in FORM_OF
     if contract in JAX_CONTRACTS.get(name, FORM_OF)
 ]

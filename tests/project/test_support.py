@@ -2,14 +2,12 @@
 
 import ast
 import re
-from pathlib import Path
 
-import conftest
-import support
+from _support import backends, support
 
 
 def test_page_and_readme_match_the_record():
-    hint = "write them anew: python tests/support.py"
+    hint = "write them anew: python tests/write_pages.py"
     assert support.PAGE.read_text(encoding="utf-8") == support.page(), hint
     text = support.README.read_text(encoding="utf-8")
     assert text == support.readme(text), hint
@@ -19,7 +17,7 @@ def test_page_and_readme_match_the_record():
 def test_table_rows_each_have_a_test():
     for test in support.tests():
         file, _, name = test.partition("::")
-        tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+        tree = ast.parse((support.ROOT / "tests" / file).read_text(encoding="utf-8"))
         assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, test
     for transform in (*support.PYTORCH, *support.JAX):
         assert transform.tests, transform.what
@@ -30,6 +28,6 @@ def test_backends_tested_on_every_change_are_required_in_ci():
     required = max(re.findall(r'REQUIRED_BACKENDS="([^"]*)"', script), key=len).split()
     named = {n for lib in support.LIBRARIES for n in lib.tests if "::" not in n}
     assert named == set(required)
-    assert named <= conftest.BACKENDS.keys()
+    assert named <= backends.BACKENDS.keys()
     for library in support.LIBRARIES:
         assert bool(library.tests) == (library.tested != support.NOT_YET)

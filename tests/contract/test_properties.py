@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
-from calls import IGNORED, Call, agree, arguments_with_time, moved, with_nan_where_masked
-from cases import close
-from conftest import BACKENDS, on
-from contract import FLOATS, INTEGERS, WINDOWED
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import spikeloss_xp as sx
+from _support import reference
+from _support.backends import TESTED, on
+from _support.calls import IGNORED, Call, agree, arguments_with_time, moved, with_nan_where_masked
+from _support.cases import close
+from _support.contract import FLOATS, INTEGERS, WINDOWED
 
 EXAMPLES = {  # few for JAX, which compiles each of them
     "numpy": 200,
@@ -45,7 +45,7 @@ def for_all(share: float = 1.0, **strategies: Any) -> Callable[[Callable[..., No
                 chosen(given(**strategies)(check))(backend)
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
-        return pytest.mark.parametrize("name", BACKENDS)(test)
+        return pytest.mark.parametrize("name", TESTED)(test)
 
     return decorate
 

@@ -19,7 +19,7 @@ import pytest
 import spikeloss_xp as sx
 from spikeloss_xp import losses
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 # Libraries that may not be installed: code blocks that import them are then skipped.

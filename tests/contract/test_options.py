@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 import pytest
-import reference
-from calls import Call, not_jax, one_jax
-from cases import close
-from conftest import on
 
 import spikeloss_xp as sx
+from _support import reference
+from _support.backends import on
+from _support.calls import Call, not_jax, one_jax
+from _support.cases import close
 
 # two samples, two classes, four steps; rates 3/4 and 1/4 in the first sample, 1/2 and 1 in the next
 TRAINS = np.asarray(

@@ -1,14 +1,16 @@
 """The record of supported libraries and transforms, each with the tests that verify it.
 
-``python tests/support.py`` writes docs/support.md and the table of the README.
+``python tests/write_pages.py`` writes docs/support.md and the table of the README from it. The
+versions are those of pyproject.toml and of .ci/constraints.txt, on which the tests run.
 """
 
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE, README = ROOT / "docs" / "support.md", ROOT / "README.md"
 EVERY_CHANGE = "on every change"
 NOT_YET = "**not yet verified**: no GPU has run it"
@@ -21,7 +23,7 @@ class Library:
     what: str
     gradient: str
     tests: tuple[str, ...]
-    """Its names in `BACKENDS` of conftest.py, or its tests; empty if no test has run on it."""
+    """Its names in `_support.backends.BACKENDS`, or its tests; empty if no test has run on it."""
     tested: str = EVERY_CHANGE
 
     @property
@@ -210,13 +212,21 @@ def _transforms(transforms: Iterable[Transform]) -> str:
 
 TEXT = """# What works where
 
-`tests/support.py` writes these tables, from the record of which test stands for which line.
+`python tests/write_pages.py` writes these tables from the record of which test verifies which line,
+`tests/_support/support.py`.
 
 ## Array libraries
 
 {libraries}
 
 `sx.backends.available()` says what there is on a machine, and why what is missing cannot be used.
+
+## Versions
+
+The tests run on both ends of each range: on the lowest versions with Python {lowest_python}, and on
+the newest ones, at the time of the last change, with Python {newest_python}.
+
+{versions}
 
 ## Transforms
 
@@ -278,16 +288,56 @@ assert jnp.isnan(jax.jit(loss)(spikes, labels.at[1].set(3)))
 """
 
 
+def _lowest() -> dict[str, tuple[str, str]]:
+    """Return the lowest version and the extra of each package, from pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = {"python": (project["requires-python"].removeprefix(">="), "")}
+    extras = project["optional-dependencies"].items()
+    for extra, requirements in (("", project["dependencies"]), *extras):
+        for package, lowest in (re.findall(r"^([\w-]+).*>=([\d.]+)$", r)[0] for r in requirements
+                                if ">=" in r):  # fmt: skip
+            found.setdefault(package, (lowest, extra))
+    return found
+
+
+def _newest() -> dict[str, str]:
+    """Return the newest tested version of each package, from .ci/constraints.txt."""
+    text = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8")
+    found = dict(re.findall(r"^([\w-]+)==([\d.]+)$", text, flags=re.M))
+    (found["python"],) = re.findall(r"on Python ([\d.]+)", text)
+    return found
+
+
+VERSIONS = {  # how the table names a package
+    "python": "Python", "numpy": "NumPy", "array-api-compat": "array-api-compat",
+    "torch": "PyTorch", "jax": "JAX", "cupy-cuda12x": "CuPy for CUDA 12",
+    "cupy-cuda13x": "CuPy for CUDA 13", "dask": "Dask", "array-api-strict": "array-api-strict",
+    "zarr": "Zarr, for `spikeloss-xp evaluate`",
+}  # fmt: skip
+
+
+def versions() -> str:
+    lowest, newest = _lowest(), _newest()
+    rows = []
+    for package, name in VERSIONS.items():
+        version, extra = lowest[package]
+        tested = newest.get(package, NOT_YET)
+        rows.append((name, version, tested, f"`{extra}`" if extra not in ("", "test") else ""))
+    return _table(("", "lowest", "newest tested", "extra"), rows)
+
+
 def page() -> str:
     """Return the text of docs/support.md."""
-    return TEXT.format(libraries=libraries(), torch=_transforms(PYTORCH), jax=_transforms(JAX))
+    return TEXT.format(
+        libraries=libraries(),
+        lowest_python=_lowest()["python"][0],
+        newest_python=_newest()["python"],
+        versions=versions(),
+        torch=_transforms(PYTORCH),
+        jax=_transforms(JAX),
+    )
 
 
 def readme(text: str) -> str:
     """Return the text of the README with its table replaced by that of the record."""
     return re.sub(r"(## What works where\n\n).*?(?=\n\n)", rf"\1{libraries()}", text, flags=re.S)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")

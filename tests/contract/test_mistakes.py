@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import contract
 import numpy as np
 import pytest
-from calls import FEW_FORMS, Call, example, pairs
-from cases import close
-from conftest import on
-from mistakes import ARRAY_MISTAKES, OPTION_MISTAKES, SPIKES, VALUE_MISTAKES
 
 import spikeloss_xp as sx
+from _support import contract
+from _support.backends import on
+from _support.calls import FEW_FORMS, Call, example, pairs
+from _support.cases import close
+from _support.mistakes import ARRAY_MISTAKES, OPTION_MISTAKES, SPIKES, VALUE_MISTAKES
 
 
 def mistake_id(mistake):

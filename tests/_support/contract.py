@@ -1,6 +1,6 @@
 """The arguments, options and terms of each loss, as data for the tests and the documentation.
 
-``python tests/contract.py`` writes docs/contract.md. Shapes are given as names of axes.
+``python tests/write_pages.py`` writes docs/contract.md from it. Shapes are given as names of axes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mistakes import ARRAY_MISTAKES, OPTION_MISTAKES, VALUE_MISTAKES, Mistake
-
 import spikeloss_xp as sx
+from _support.mistakes import ARRAY_MISTAKES, OPTION_MISTAKES, VALUE_MISTAKES, Mistake
 
-PAGE = Path(__file__).parent.parent / "docs" / "contract.md"
+PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -238,8 +237,8 @@ def page() -> str:
 
 The formulas are on the page [Losses](losses.md). This one says what goes in, in which shape, what
 comes out, and what a mistake is answered with. It is the same for every loss that has the option,
-and on every backend. `tests/contract.py` writes this page, from the record by which the losses are
-tested.
+and on every backend. `python tests/write_pages.py` writes this page from the record that the losses
+are tested by, `tests/_support/contract.py`.
 
 ## Options and arguments
 
@@ -392,7 +391,3 @@ def _mistake_table(mistakes: Iterable[Mistake]) -> str:
         (m.description, f"`{m.error.__name__}`", f"`{m.message_parts[0]}`") for m in mistakes
     )
     return _table(("mistake", "error", "the message names"), rows)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

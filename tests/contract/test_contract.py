@@ -2,21 +2,21 @@
 
 import inspect
 
-import contract
 import numpy as np
 import pytest
-import reference
-from calls import FEW_FORMS, agree, example, moved, pairs, with_everything
-from cases import close
-from conftest import on
-from contract import CONTRACTS, FORMS, LAYOUTS, ONE_OF_EACH, OPTIONS, REDUCTIONS
+
+from _support import contract, reference
+from _support.backends import on
+from _support.calls import FEW_FORMS, agree, example, moved, pairs, with_everything
+from _support.cases import close
+from _support.contract import CONTRACTS, FORMS, LAYOUTS, ONE_OF_EACH, OPTIONS, REDUCTIONS
 
 SCALAR_REDUCTIONS = REDUCTIONS[:-1]
 
 
 def test_contract_page_matches_its_generator():
     text = contract.PAGE.read_text(encoding="utf-8")
-    assert text == contract.page(), "out of date, run: python tests/contract.py"
+    assert text == contract.page(), "out of date, run: python tests/write_pages.py"
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)

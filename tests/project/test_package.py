@@ -17,7 +17,7 @@ import pytest
 
 import spikeloss_xp as sx
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BACKENDS = "spikeloss_xp.backends"
 
 

@@ -1,0 +1,39 @@
+"""The check that the tests, the core and the adapters are files of one checkout.
+
+The adapters are in the folder backends/ and belong to the package `spikeloss_xp`, which only an
+installation puts together. Python would otherwise take the core from the current folder and the
+adapters from the copy that is installed.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+REMEDY = "Install this checkout first: python -m pip install -e '.[all,test]'"
+
+
+def _folder(package: str) -> Path | None:
+    """Return the folder that a package would be imported from."""
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # the package around it is missing
+        return None
+    return Path(found.origin).resolve().parent if found and found.origin else None
+
+
+def check_one_root() -> None:
+    """Raise an error that says what to do unless the package is complete and from one place."""
+    core, adapters = _folder("spikeloss_xp"), _folder("spikeloss_xp.backends")
+    if core is None or adapters is None:
+        missing = "spikeloss_xp" if core is None else "spikeloss_xp.backends"
+        raise pytest.UsageError(f"{missing} is not installed. {REMEDY}")
+    if adapters.parent not in (core, core.parent):
+        raise pytest.UsageError(
+            f"spikeloss_xp is imported from {core}, but its adapters from {adapters}. {REMEDY}"
+        )
+    if (ROOT / "spikeloss_xp").exists() and core != ROOT / "spikeloss_xp":
+        raise pytest.UsageError(
+            f"The tests are in {ROOT}, but spikeloss_xp is imported from {core}. {REMEDY}"
+        )

@@ -1,0 +1,10 @@
+"""Write the pages that are made from records: ``python tests/write_pages.py``."""
+
+from _support import contract, support
+
+for path, text in {
+    contract.PAGE: contract.page(),
+    support.PAGE: support.page(),
+    support.README: support.readme(support.README.read_text(encoding="utf-8")),
+}.items():
+    path.write_text(text, encoding="utf-8")
