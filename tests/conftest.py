@@ -1,5 +1,6 @@
 """Options of the test run, and the fixture `backend`, which runs a test on every array library."""
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,8 @@ pytest.register_assert_rewrite("_support")
 
 from _support.backends import MISSING, TESTED, Backend, on
 
+JAX = ("jax", "jax-x64")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
@@ -21,11 +24,41 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the slow tests, unless they are asked for or are all that was asked for."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if not config.getoption("--slow") and len(slow) < len(items):
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
+    """Leave out the slow cases, unless they are asked for or are all that was asked for."""
+    if config.getoption("--slow"):
+        return
+    slow = _slow_cases(items)
+    if len(slow) < len(items):
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=list(slow))
+
+
+def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the cases that are marked as slow, and all but one of each test's cases on JAX.
+
+    JAX compiles each case, which takes longer than the case takes on all other libraries.
+    """
+    marked: dict[tuple[str, str], list[pytest.Item]] = {}
+    on_jax: dict[tuple[str, str], list[pytest.Item]] = {}
+    for item in items:
+        test = str(item.path), item.originalname
+        if item.get_closest_marker("slow"):
+            marked.setdefault(test, []).append(item)
+        elif _is_on_jax(item):
+            on_jax.setdefault(test, []).append(item)
+    quick: set[pytest.Item] = set()
+    for cases in marked.values():
+        number = max(mark.kwargs.get("but", 0) for mark in cases[0].iter_markers("slow"))
+        quick.update(cases[(2 * i + 1) * len(cases) // (2 * number)] for i in range(number))
+    for i, cases in enumerate(on_jax.values()):  # of the first and of the second backend in turn
+        quick.add(cases[(1 + 2 * (i % 2)) * len(cases) // 4])
+    found = itertools.chain.from_iterable((*marked.values(), *on_jax.values()))
+    return set(found) - quick
+
+
+def _is_on_jax(item: pytest.Item) -> bool:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(isinstance(value, str) and value in JAX for value in parameters)
 
 
 @pytest.fixture(params=TESTED)

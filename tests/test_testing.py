@@ -20,6 +20,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow(but=10)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bool", "uint8"])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_loss_passes_assert_consistent(form, dtype):
@@ -27,6 +28,7 @@ def test_every_loss_passes_assert_consistent(form, dtype):
     assert_consistent(loss, SPIKES.astype(dtype), target)
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("train", [np.zeros, np.ones])
 @pytest.mark.parametrize("shape", [(4, 10, 95), (2, 20, 99), (1, 1, 4000)])
 def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, train):

@@ -38,6 +38,7 @@ def is_one_node(value):
     return type(value.grad_fn).__name__ == "_ClosedFormBackward"
 
 
+@pytest.mark.slow(but=400)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("options", [example, with_everything])
 @pytest.mark.parametrize("form", LOSSES)

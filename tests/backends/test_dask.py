@@ -45,6 +45,7 @@ def evaluations(name):
     )
 
 
+@pytest.mark.slow(but=13)
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradient_equal_numpy(name, chunks, no_compute):
@@ -62,6 +63,7 @@ def test_value_and_gradient_equal_numpy(name, chunks, no_compute):
                 assert gradient.chunks == lazy.chunks
 
 
+@pytest.mark.slow(but=12)
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize(
     ("loss", "target"),
@@ -118,6 +120,7 @@ def test_filters_keep_chunks(axis, no_compute):
         close(computed(filtered)[0], expected, RTOL)
 
 
+@pytest.mark.slow(but=8)
 @pytest.mark.parametrize("name", CASES)
 def test_task_count_grows_with_chunks_and_not_with_time(name):
     loss, _ = CASES[name]

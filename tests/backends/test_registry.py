@@ -130,6 +130,7 @@ def difference(loss, *target):
     )
 
 
+@pytest.mark.slow
 def test_available_lists_registered_libraries_after_built_in_ones(elsewhere):
     before = "found = sx.backends.available()"
     assert elsewhere("list(found)", before)[len(BUILT_IN) :] == ["decimal", "json", "toyarrays"]
@@ -141,11 +142,13 @@ def test_available_lists_registered_libraries_after_built_in_ones(elsewhere):
     }
 
 
+@pytest.mark.slow
 def test_available_reports_an_adapter_that_cannot_be_imported(elsewhere):
     problem = elsewhere("sx.backends.available()['json'].problem")
     assert problem == "ModuleNotFoundError: No module named 'no_such_adapter'"
 
 
+@pytest.mark.slow
 def test_available_reports_an_entry_point_that_is_no_adapter_class(elsewhere):
     problem = elsewhere("sx.backends.available()['decimal'].problem")
     assert problem.startswith("TypeError: entry point 'toyadapter' of group spikeloss_xp.backends")

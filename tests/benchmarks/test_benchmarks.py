@@ -17,6 +17,7 @@ CONTENDERS = [
 ]
 
 
+@pytest.mark.slow(but=30)
 @pytest.mark.parametrize(
     ("row", "contender", "setup"),
     CONTENDERS,

@@ -45,6 +45,7 @@ def spikes():
     return (np.random.default_rng(0).random((4, 3, 40)) < 0.2).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_shipped_recording_agrees_on_all_backends(capsys):
     status, out, err = run(capsys)
     assert status == 0
@@ -71,6 +72,7 @@ def test_row_equals_library_results(capsys):
     assert row["seconds"] > 0
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_dtype_agrees_or_is_reported_as_missing(capsys, dtype):
     status, out, err = run(capsys, "--dtype", dtype, "--loss", "SpikeMax", "--loss", "SpikeTime")

@@ -418,6 +418,7 @@ def write_sparse(path, start, size):
     os.truncate(path, len(start) + size)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
 def test_files_larger_than_memory_are_evaluated(tmp_path):
     start = npy_header_of_zeros(f"({SAMPLES}, 64, 1024)")

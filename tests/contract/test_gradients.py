@@ -237,6 +237,7 @@ def test_torch_transforms_match_value_and_grad(name):
     close(compiled(spikes, target).numpy(), value.numpy(), rtol)
 
 
+@pytest.mark.slow(but=3)
 @pytest.mark.parametrize("name", [*cases.ONE_OF_EACH, "SpikeMax-window", "SpikeMax-softmax"])
 def test_jax_transforms_match_value_and_grad(name):
     with on("jax-x64") as backend:

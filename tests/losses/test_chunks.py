@@ -29,6 +29,7 @@ def chunk_counts(monkeypatch):
     return numbers
 
 
+@pytest.mark.slow(but=300)
 @pytest.mark.parametrize("time_axis", LAYOUTS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("options", [example, with_everything])
@@ -94,6 +95,7 @@ def test_arrays_of_the_caller_are_not_changed(chunk_counts):
     assert chunk_counts == [BATCH]
 
 
+@pytest.mark.slow(but=4)
 @pytest.mark.parametrize(
     ("reduction", "options"),
     [("sum", example), ("mean", with_everything), ("batchmean", with_everything)],
@@ -131,6 +133,7 @@ def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reductio
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=atol)
 
 
+@pytest.mark.slow
 def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
     jax = pytest.importorskip("jax")
     from spikeloss_xp.backends import _jax

@@ -124,6 +124,7 @@ def test_num_classes_groups_neurons(backend, name, groups):
     close(backend.numpy(gradient), expected_gradient, backend.rtol)
 
 
+@pytest.mark.slow(but=2)
 @every_pair
 def test_composed_loss_passes_assert_consistent(name):
     loss, _, label = PAIRS[name]

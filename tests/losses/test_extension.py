@@ -90,6 +90,7 @@ def expected_terms(loss, label, mask):
     return np.where(counts, terms, 0)[:, axes], counts[:, axes]
 
 
+@pytest.mark.slow(but=24)
 @pytest.mark.parametrize(
     ("label", "weight"),
     [(LABEL, None), (np.asarray([0, 2, -100, 2]), WEIGHT)],
@@ -131,6 +132,7 @@ def test_documented_loss_equals_its_formula(backend, name, mask, label, weight):
         assert total.dtype == number.dtype
 
 
+@pytest.mark.slow(but=6)
 @pytest.mark.parametrize("reduction", ["sum", "mean", "batchmean", "none"])
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", LOSSES)
@@ -150,23 +152,21 @@ def test_masked_entries_have_zero_gradient_whatever_they_hold(backend, name):
     assert np.isfinite(backend.numpy(gradient)).all()
 
 
-def test_sum_and_weight_add_up_over_any_split(backend):
-    for name, reduction in itertools.product(LOSSES, ("sum", "mean", "batchmean")):
-        loss = dataclasses.replace(LOSSES[name], reduction=reduction)
-        mask, label = MASKS["steps"]["where"], np.asarray([0, -100, 1, 2])
-        arrays = backend.asarray(SPIKES), backend.asarray(label), backend.asarray(mask)
-        whole = backend.numpy(loss(arrays[0], arrays[1], where=arrays[2], weight=WEIGHT))
-        for cut in (1, 2, 3):
-            parts = [
-                loss.sum_and_weight(spikes, label, where=where, weight=WEIGHT)
-                for spikes, label, where in (
-                    [x[:cut, ...] for x in arrays],
-                    [x[cut:, ...] for x in arrays],
-                )
-            ]
-            total, weight = (sum(float(p[i]) for p in parts) for i in (0, 1))
-            value = total if reduction == "sum" else total / weight
-            np.testing.assert_allclose(value, whole, rtol=10 * backend.rtol)
+@pytest.mark.parametrize("cut", [1, 2, 3])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "batchmean"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_sum_and_weight_add_up_over_any_split(backend, name, reduction, cut):
+    loss = dataclasses.replace(LOSSES[name], reduction=reduction)
+    mask, label = MASKS["steps"]["where"], np.asarray([0, -100, 1, 2])
+    arrays = backend.asarray(SPIKES), backend.asarray(label), backend.asarray(mask)
+    whole = backend.numpy(loss(arrays[0], arrays[1], where=arrays[2], weight=WEIGHT))
+    parts = [
+        loss.sum_and_weight(spikes, label, where=where, weight=WEIGHT)
+        for spikes, label, where in ([x[:cut, ...] for x in arrays], [x[cut:, ...] for x in arrays])
+    ]
+    total, weight = (sum(float(p[i]) for p in parts) for i in (0, 1))
+    value = total if reduction == "sum" else total / weight
+    np.testing.assert_allclose(value, whole, rtol=10 * backend.rtol)
 
 
 @pytest.mark.parametrize("library", ["torch", "jax-x64"])

@@ -161,6 +161,7 @@ def test_code_of_a_page_runs(page, i):
     page_run(page).run(through=i)
 
 
+@pytest.mark.slow
 def test_documented_adapter_is_found_by_its_entry_point(tmp_path):
     pytest.importorskip("array_api_strict")
     page = ROOT / "docs" / "adding-a-backend.md"

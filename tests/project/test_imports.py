@@ -54,6 +54,7 @@ def test_numpy_input_loads_no_framework():
     assert frameworks_loaded_by(f"{EVALUATE}\nevaluate(train); evaluate(train > 0)") == set()
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize(
     ("library", "arrays"),
     {

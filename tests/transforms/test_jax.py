@@ -48,10 +48,14 @@ LOSSES = {
     "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
-every_loss = pytest.mark.parametrize("name", LOSSES)
+ONE_OF_EACH = ("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+slow = pytest.mark.slow
+every_loss = pytest.mark.parametrize(
+    "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
+)
 
 
-@pytest.fixture(params=[True, False], ids=["x64", "x32"])
+@pytest.fixture(params=[True, pytest.param(False, marks=slow)], ids=["x64", "x32"])
 def case(request, name):
     """A loss on JAX arrays, once with 64-bit types enabled and once without."""
     with jax.enable_x64(request.param):
@@ -81,7 +85,7 @@ def close(got, expected, rtol):
     np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * np.abs(expected).max())
 
 
-@pytest.fixture(params=["small", "large"])
+@pytest.fixture(params=["small", pytest.param("large", marks=slow)])
 def size(request, monkeypatch):
     """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
     if request.param == "large":
@@ -167,8 +171,8 @@ def test_checkpoint_gradient_equals_closed_form(case):
     case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
 
 
-@pytest.mark.parametrize("sharded", [(0, 1), (1,)])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("sharded", [(0, 1), pytest.param((1,), marks=slow)])
+@every_loss
 @pytest.mark.usefixtures("size")
 def test_mesh_of_one_device_equals_no_mesh(name, sharded):
     case = Case(name, rtol=1e-5)
@@ -225,7 +229,7 @@ LOSSES_WITH_OPTIONS = {
 
 
 @pytest.mark.parametrize("name", LOSSES_WITH_OPTIONS)
-@pytest.mark.parametrize("x64", [True, False], ids=["x64", "x32"])
+@pytest.mark.parametrize("x64", [True, pytest.param(False, marks=slow)], ids=["x64", "x32"])
 @pytest.mark.usefixtures("size")
 def test_options_work_under_transforms(name, x64):
     loss, target, weight = LOSSES_WITH_OPTIONS[name]
@@ -331,6 +335,7 @@ print("sharded")
 """
 
 
+@slow
 def test_sharded_batch_stays_sharded():
     """Run in a subprocess, because JAX reads the number of virtual devices when it starts."""
     environment = {

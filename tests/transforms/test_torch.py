@@ -42,7 +42,11 @@ LOSSES = {
     "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
-every_loss = pytest.mark.parametrize("name", LOSSES)
+ONE_OF_EACH = ("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+slow = pytest.mark.slow
+every_loss = pytest.mark.parametrize(
+    "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
+)
 
 
 class Case:
@@ -89,7 +93,7 @@ def warm_up():
     Case("SpikeTime")(SPIKES)
 
 
-@pytest.fixture(params=["small", "large"])
+@pytest.fixture(params=["small", pytest.param("large", marks=slow)])
 def size(request, monkeypatch):
     """Run the test on the path of small tensors, and on the chunked path of large ones."""
     if request.param == "large":
@@ -191,6 +195,7 @@ def test_compiled_loss_and_backward_equal_eager(name):
     torch.testing.assert_close(compiled(SPIKES, *case.targets), case(SPIKES))
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("name", ["SpikeTime", "SpikeTime, order 2", "SpikeMax, window"])
 @pytest.mark.usefixtures("size")
 def test_compiled_grad_and_jvp_equal_eager(name):
@@ -207,6 +212,7 @@ def test_compiled_grad_and_jvp_equal_eager(name):
     torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * tangent))
 
 
+@pytest.mark.slow(but=3)
 @pytest.mark.parametrize("kernel", [(3.0, 20, 1), (math.inf, 7, 1), (3.0, 20, 2)])
 @pytest.mark.parametrize("shape", [(3, 4, 50), (1, 2000, 50)])
 def test_filter_operator_passes_opcheck(kernel, shape):
@@ -215,6 +221,7 @@ def test_filter_operator_passes_opcheck(kernel, shape):
         torch.library.opcheck(_torch_filters._filter_operator, (x, *kernel, reverse, axis))
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.usefixtures("size")
 def test_compiled_filter_accepts_any_memory_layout(axis):
@@ -250,6 +257,7 @@ def test_compile_count_for_many_durations_is_at_most_three(name):
     assert len(graphs) <= 3
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("kind", ["kernel", "window"])
 def test_compiled_losses_with_other_hyperparameters_equal_eager(kind):
     for tau, length in ((5, 20), (7, 30), (2.5, 40), (3.5, 50)):
