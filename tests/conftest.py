@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest.register_assert_rewrite("_support")
+
 from _support.root import check_one_root
 
 check_one_root()  # before anything imports the library
-pytest.register_assert_rewrite("_support")
 
 from _support.backends import MISSING, TESTED, Backend, on
 

@@ -74,7 +74,7 @@ def exponential_case(steps):
     return x, expected
 
 
-@pytest.mark.slow(but=12)
+@pytest.mark.slow(but=8)
 @pytest.mark.parametrize("steps", [1, 63, 64, 65, 300, 600])
 def test_exponential_filter_matches_the_reference_in_both_directions(backend, steps):
     x, every_expected = exponential_case(steps)
@@ -93,7 +93,7 @@ def test_exponential_filter_matches_the_reference_in_both_directions(backend, st
         assert relative_error(backend.numpy(got), expected) <= TOLERANCE[dtype]
 
 
-@pytest.mark.slow(but=4)
+@pytest.mark.slow(but=2)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_exponential_filter_equals_the_filter_with_its_taps(backend, reverse):
     x = backend.asarray(filter_case(300, 129)[0])
@@ -218,7 +218,7 @@ def test_filters_accept_any_axis(backend, axis):
         np.testing.assert_allclose(backend.numpy(got), expected, rtol=0, atol=backend.rtol)
 
 
-@pytest.mark.slow(but=6)
+@pytest.mark.slow(but=3)
 @pytest.mark.parametrize("steps", [1, 65, 300])
 def test_time_first_filters_equal_time_last_filters(backend, steps):
     x = np.random.default_rng(12).random((steps, 3, 2 * filters.MANY_TRAINS))

@@ -125,23 +125,28 @@ def agree(
 FEW_FORMS = ("SpikeMax-smoothed-count-window", "SpikeTime", "SpikeRate-per-class-max")
 
 
-def pairs(*, jax: Collection[str] = (), without: str = "none of them") -> list[tuple[str, str]]:
-    """List (backend, form) pairs: all forms, or fewer where more would add time but no coverage.
+def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -> list[Any]:
+    """List (backend, form) pairs: of `forms`, all that add coverage for their time.
 
     JAX takes a third of a second to compile each computation, so "jax-x64" gets only the forms in
     `jax`, and "jax" none. Second devices of a library run the same code as its first device, so
-    they get `ONE_OF_EACH`. Forms whose name contains `without` are left out.
+    they get `ONE_OF_EACH`. What array-api-strict refuses shows in `ONE_OF_EACH` as well, so the
+    others are slow there.
     """
     limited = dict.fromkeys(("array-api-strict-device1", "cupy", "torch-cuda"), ONE_OF_EACH)
     limited |= {"jax": (), "jax-x64": jax}
     return [
-        (backend, form)
+        pytest.param(backend, form, marks=pytest.mark.slow)
+        if backend == "array-api-strict" and form not in ONE_OF_EACH
+        else (backend, form)
         for backend in TESTED
-        for form in limited.get(backend, FORMS)
-        if without not in form
+        for form in forms
+        if form in limited.get(backend, FORMS)
     ]
 
 
+WITH_TARGET = tuple(name for name, form in FORMS.items() if form.contract.target is not None)
+WITH_WEIGHT = tuple(name for name, form in FORMS.items() if "weight" in form.contract.call)
 NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)
 one_jax = pytest.mark.parametrize("backend", [*NOT_JAX, "jax-x64"], indirect=True)

@@ -7,7 +7,7 @@ import pytest
 
 from _support import contract, reference
 from _support.backends import on
-from _support.calls import FEW_FORMS, agree, example, moved, pairs, with_everything
+from _support.calls import FEW_FORMS, WITH_TARGET, agree, example, moved, pairs, with_everything
 from _support.cases import close
 from _support.contract import CONTRACTS, FORMS, LAYOUTS, ONE_OF_EACH, OPTIONS, REDUCTIONS
 
@@ -55,7 +55,7 @@ def test_loss_matches_the_reference(name, form):
             agree(call, call.on(backend), backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[:1], without="Sparsity"))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[:1], forms=WITH_TARGET))
 def test_reductions_divide_the_sum_of_terms(name, form):
     with on(name) as backend:
         for make in (example, with_everything):

@@ -12,6 +12,7 @@ from _support.backends import BACKENDS, on
 from _support.calls import (
     FEW_FORMS,
     NOT_JAX,
+    WITH_TARGET,
     Call,
     agree,
     example,
@@ -101,7 +102,7 @@ def test_mask_shapes_and_lengths_agree(name, form):
                 close(gradient, expected_gradient, backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[2:], without="Sparsity"))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[2:], forms=WITH_TARGET))
 def test_masked_padding_equals_cropping(name, form):
     call, lengths = example(FORMS[form]), (6, 4, 1, 3, 5)
     random = np.random.default_rng(4)

@@ -7,7 +7,17 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import on
-from _support.calls import FEW_FORMS, Call, example, not_jax, one_jax, pairs, with_everything
+from _support.calls import (
+    FEW_FORMS,
+    WITH_TARGET,
+    WITH_WEIGHT,
+    Call,
+    example,
+    not_jax,
+    one_jax,
+    pairs,
+    with_everything,
+)
 from _support.cases import close
 from _support.contract import BATCH, CLASSES, FORMS, GROUPS, STEPS
 
@@ -51,7 +61,7 @@ def test_softmax_loss_equals_torch_cross_entropy(options, label, reduction, weig
         close(gradient, spikes.grad.numpy(), backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[2:], without="Sparsity"))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[2:], forms=WITH_TARGET))
 def test_batchmean_is_unchanged_by_repeating_the_batch(name, form):
     call = with_everything(FORMS[form])
     call = call.replace(loss=dataclasses.replace(call.loss, reduction="batchmean"))
@@ -67,7 +77,7 @@ def test_batchmean_is_unchanged_by_repeating_the_batch(name, form):
         close(repeated_gradient[:BATCH] + repeated_gradient[BATCH:], gradient, backend.rtol)
 
 
-WEIGHTED_PAIRS = [(n, f) for n, f in pairs(jax=FEW_FORMS[2:]) if "weight" in FORMS[f].contract.call]
+WEIGHTED_PAIRS = pairs(jax=FEW_FORMS[2:], forms=WITH_WEIGHT)
 
 
 @pytest.mark.parametrize(("name", "form"), WEIGHTED_PAIRS)

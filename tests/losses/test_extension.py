@@ -90,7 +90,7 @@ def expected_terms(loss, label, mask):
     return np.where(counts, terms, 0)[:, axes], counts[:, axes]
 
 
-@pytest.mark.slow(but=24)
+@pytest.mark.slow(but=12)
 @pytest.mark.parametrize(
     ("label", "weight"),
     [(LABEL, None), (np.asarray([0, 2, -100, 2]), WEIGHT)],
