@@ -17,6 +17,11 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 MIN_CHUNKED = 1 << 17  # entries from which chunking is worth its overhead
 CHUNK = 1 << 19  # entries of a chunk, of a filter and of a loss
 SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is faster
+AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
+    kind
+    for kind in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
+    if torch.amp.is_autocast_available(kind)
+]
 
 
 class TorchFilters(ArrayAPIAdapter):
@@ -26,7 +31,7 @@ class TorchFilters(ArrayAPIAdapter):
         self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
     ) -> Array:
         kind = x.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        if kind in AUTOCAST and torch.is_autocast_enabled(kind):
             with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
                 return self._filter(x, kernel, axis, reverse)
         return self._filter(x, kernel, axis, reverse)

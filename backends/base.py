@@ -95,7 +95,7 @@ class ArrayAPIAdapter:
 
     def to_host(self, x: Array) -> np.ndarray:
         """Copy an array to NumPy, without its gradient; bfloat16 becomes float32."""
-        return np.from_dlpack(x, device="cpu", copy=True)
+        return np.from_dlpack(x, device="cpu").copy()  # an array of DLPack may be read-only
 
     def device(self, x: Array) -> Any:
         """Return the ``device=`` argument that creates arrays on the device of `x`."""

@@ -96,7 +96,7 @@ def map_chunks(
         return function(*arrays)
     one = library.constant(arrays[0], 1.0)
 
-    def differentiated(*chunk: Any) -> tuple[Any, Array | None]:
+    def differentiated(*chunk: Any) -> tuple[Any, Array]:
         sums, pullback = function(*chunk)
         return sums, None if pullback is None else pullback(one)
 

@@ -13,7 +13,7 @@ import math
 from typing import Any, NamedTuple
 
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import asarray_of_dtype, moveaxis, or_one
+from spikeloss_xp._input.arrays import asarray_like, moveaxis, or_one
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback
@@ -183,7 +183,8 @@ def trace(
 ) -> tuple[Reading, Pullback]:
     """Read ``e[t] = sum(h[k] * s[t - k] for k)``, along any axis."""
     if not isinstance(kernel, Exponential):
-        kernel = asarray_of_dtype(library, spikes, kernel)
+        kernel = asarray_like(library, spikes, kernel, "kernel")
+        kernel = library.xp.astype(kernel, spikes.dtype, copy=False)
     reading = Reading(filter_along_axis(library, spikes, kernel, axis), mask=mask)
     # A spike at t appears in e[t + k] with weight h[k], so the adjoint filters against time, and
     # sums fewer cotangents at the boundary: there is no e after the last step.

@@ -264,7 +264,7 @@ class Loss(TermEvaluation, ClosedForm):
         """Return ``(sum, weight)`` over all chunks, and the pullback; None for those not wanted."""
         library, batch_axis = prepared.library, self._batch_axis(prepared)
 
-        def sums(values: Array, mask: Array | None, labels: Any) -> Any:
+        def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
             terms = self._terms(library, values, mask, labels)
             total, number = library.sum_all(terms.terms), None
             if with_weight:

@@ -14,7 +14,7 @@ from _support.contract import FORMS, REDUCTIONS
 from spikeloss_xp import slayer
 from spikeloss_xp.backends import _torch
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 LOSSES = [name for name in FORMS if "Sparsity" not in name]
 SPIKES = torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -191,7 +191,6 @@ def test_target_and_weight_get_gradients():
     torch.testing.assert_close(weight.grad[LABEL], terms.detach())
 
 
-@pytest.mark.filterwarnings("ignore:torch.asarray:UserWarning")
 def test_learnt_taps_get_a_gradient():
     loss = slayer.loss.SpikeTime(2, 4)
     ((name, taps),) = loss.filter.named_buffers()

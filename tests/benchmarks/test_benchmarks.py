@@ -8,7 +8,7 @@ pytest.importorskip("jax")
 from rows import rows
 
 # PyTorch warns about code that it loads itself on the first compilation.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 CONTENDERS = [
     (row, contender, setup)

@@ -176,7 +176,7 @@ SECOND_ORDER = [
 
 ignore_torch_warnings = pytest.mark.filterwarnings(
     # PyTorch's own forward mode calls the deprecated torch.jit.script.
-    r"ignore:.torch\.jit\.script:DeprecationWarning",
+    "ignore:`torch.jit",
 )
 
 

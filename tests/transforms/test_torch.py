@@ -12,7 +12,7 @@ import spikeloss_xp as sx
 from spikeloss_xp.backends import _torch_filters
 
 # PyTorch warns about code that it loads itself on the first compilation or forward derivative.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
 BATCH, CLASSES, STEPS = 3, 4, 30
 LABELS = torch.tensor([0, 3, 2])
