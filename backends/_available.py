@@ -18,7 +18,7 @@ ENTRY_POINTS = "spikeloss_xp.backends"
 _loaded: dict[str, ArrayAPIAdapter] = {}  # by the import name of the library
 
 
-def _entry_points(**selected: str) -> Any:
+def _entry_points(**selected: Any) -> Any:
     """Return the registered entry points."""
     from importlib import metadata  # imports 50 modules, which few programs need
 

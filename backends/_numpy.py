@@ -49,7 +49,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         if last and x.shape[-1] <= SHORT and x.strides[-1] == x.itemsize:
             summed: np.ndarray = np.einsum("...t->...", x)
             return summed[..., None] if keepdims else summed
-        return np.sum(x, axis=axis, keepdims=keepdims)
+        return self.xp.sum(x, axis=axis, keepdims=keepdims)
 
     def matmul(self, a: Array, b: Array) -> Array:
         if b.ndim > 2:

@@ -89,7 +89,8 @@ class TorchAdapter(TorchFilters):
         tensors = [x for x in (*options.values(), *captured) if isinstance(x, torch.Tensor)]
         if any(x.requires_grad for x in tensors):
             return loss.value(input, **options)
-        return _ClosedForm.apply(evaluate, loss, options, input, *tensors)  # type: ignore[no-untyped-call]
+        apply: Any = _ClosedForm.apply  # some versions of PyTorch do not give its type
+        return apply(evaluate, loss, options, input, *tensors)
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None

@@ -62,7 +62,8 @@ class TorchFilters(ArrayAPIAdapter):
             return _block_filter.block_filter(self.xp, x, moved, axis=axis, reverse=reverse)
         if transformed or _is_small(x):
             return self.exponential_filter(x, kernel, axis, reverse)
-        return _Filter.apply(x, kernel, reverse, axis)  # type: ignore[no-untyped-call]
+        apply: Any = _Filter.apply  # some versions of PyTorch do not give its type
+        return apply(x, kernel, reverse, axis)
 
     def filter_in_chunks(
         self, x: torch.Tensor, kernel: Exponential, axis: int, reverse: bool

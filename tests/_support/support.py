@@ -223,8 +223,8 @@ TEXT = """# What works where
 
 ## Versions
 
-The tests run on both ends of each range: on the lowest versions with Python {lowest_python}, and on
-the newest ones, at the time of the last change, with Python {newest_python}.
+The tests run on both ends of each range: the quick ones on the lowest versions with Python
+{lowest_python}, and all of them on the newest versions listed here with Python {newest_python}.
 
 {versions}
 
@@ -304,7 +304,7 @@ def _newest() -> dict[str, str]:
     """Return the newest tested version of each package, from .ci/constraints.txt."""
     text = (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8")
     found = dict(re.findall(r"^([\w-]+)==([\d.]+)$", text, flags=re.M))
-    (found["python"],) = re.findall(r"on Python ([\d.]+)", text)
+    (found["python"],) = re.findall(r"on Python (\d+\.\d+)", text)
     return found
 
 

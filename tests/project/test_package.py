@@ -136,6 +136,13 @@ def test_metadata_states_name_version_license_and_requirements(metadata):
     assert required == {"array-api-compat", "numpy"}
 
 
+def test_citation_has_the_version():
+    citation = ROOT / "CITATION.cff"
+    if not citation.exists():
+        pytest.skip("the tests do not lie in the source tree")
+    assert f"\nversion: {sx.__version__}\n" in citation.read_text(encoding="utf-8")
+
+
 def test_packages_on_disk_are_all_listed_in_pyproject():
     if not (ROOT / "backends").exists():  # an installed wheel is tested without its source
         pytest.skip("the tests do not lie in the source tree")
