@@ -95,11 +95,13 @@ class _Classifier:
         library, layout = prepared.library, prepared.layout
         values, mask = prepared.values, prepared.mask
         classes = layout.classes(self.num_classes)
+        number = 1
         if classes != layout.neurons:
-            values, mask, *_ = readouts.population(library, values, mask, classes, per_step=True)
+            group = readouts.population(library, values, mask, classes, per_step=True)
+            values, mask, number = group.values, group.mask, group.number
         first = layout.time_axis == 0
         reading, _ = readouts.rate(library, values, self.time_window, mask, time_first=first)
-        rate = logit = reading.u
+        rate = logit = reading.u if number == 1 else reading.u / number
         if reading.mask is not None and reading.mask.shape[CLASS] > 1:
             xp = library.xp
             some = xp.any(reading.mask, axis=CLASS, keepdims=True)

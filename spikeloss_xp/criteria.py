@@ -42,10 +42,12 @@ def cross_entropy_of_rates(
     rate: Array,
     one_hot: Array,
     half_spike: Any,
+    short: Array,
     class_mask: Array | None = None,
 ) -> tuple[Array, Pullback]:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, continued below `half_spike` so that it is finite.
 
+    `short` is True for the rates below `half_spike`: the caller compares counts, which are exact.
     With ``d = max(half_spike - r_y, 0)``, the missing rate of the label, the term is
     ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``: the logarithm is continued along
     its tangent, and `d` is added to each of the ``C`` classes in the denominator. It is computed
@@ -58,10 +60,12 @@ def cross_entropy_of_rates(
     if class_mask is not None:  # half a spike may differ between classes
         of_label = library.sum(xp.astype(one_hot, rate.dtype) * half_spike, CLASS, keepdims=True)
         half_spike = or_one(library, of_label)
+    short = xp.any(one_hot & short, axis=CLASS, keepdims=True)
     known = library.concrete_or_none(own) if isinstance(half_spike, float) else None
-    if known is not None and (known >= half_spike).all() and known.max() < math.inf:
-        return _regular_cross_entropy(library, own, others, one_hot, class_mask)
-    short = own < half_spike
+    if known is not None and known.max() < math.inf:
+        lacking = library.concrete_or_none(short)
+        if lacking is not None and not lacking.any():
+            return _regular_cross_entropy(library, own, others, one_hot, class_mask)
     lack = xp.where(short, half_spike - own, 0.0)
     own = own + lack
     others = others + (classes - 1) * lack
@@ -101,12 +105,14 @@ def smooth_cross_entropy_of_rates(
     rate: Array,
     class_weight: Array,
     half_spike: Any,
+    short: Array,
     class_mask: Array | None = None,
 ) -> tuple[Array, Pullback]:
     """Return ``sum(class_weight_c term_c)``, over the terms of `cross_entropy_of_rates`."""
     xp = library.xp
     classes, rate = _taking_part(library, rate, class_mask, 0.0)
-    short = rate < half_spike
+    if class_mask is not None:  # their rate is read as 0
+        short = short | ~class_mask
     lack = xp.where(short, half_spike - rate, 0.0)
     own = rate + lack
     others = library.sum(rate, CLASS, keepdims=True) - rate + (classes - 1) * lack + EPSILON

@@ -31,6 +31,9 @@ class Reading(NamedTuple):
         The contribution of one spike to `u`.
     max_reading : float or array
         The reading of a neuron that fires at every step.
+    counts : array or None
+        The sums of spikes that `u` is computed from, with its axes, for comparisons that rounding
+        must not decide. None if `u` is no count and no rate.
     mask : array or None
         Which entries of `u` were read from any unmasked entry; its class axis may have length 1.
         None if all were.
@@ -42,6 +45,7 @@ class Reading(NamedTuple):
     u: Array
     per_spike: Any = 1.0
     max_reading: Any = 1.0
+    counts: Array | None = None
     mask: Array | None = None
     class_mask: Array | None = None
 
@@ -68,9 +72,9 @@ def count(
 
     counts = library.sum(spikes, -1)
     if mask is None:
-        return Reading(counts, max_reading=steps), pullback
+        return Reading(counts, max_reading=steps, counts=counts), pullback
     duration = library.xp.sum(library.xp.astype(mask, spikes.dtype), axis=-1)
-    return Reading(counts, max_reading=duration, mask=duration > 0), pullback
+    return Reading(counts, max_reading=duration, counts=counts, mask=duration > 0), pullback
 
 
 def _moving_count(
@@ -84,7 +88,8 @@ def _moving_count(
             library, sum_along_axis(library, moved, window, axis, reverse=reverse), axis, -1
         )
 
-    reading = Reading(summed(spikes, reverse=False), max_reading=window, mask=mask)
+    counts = summed(spikes, reverse=False)
+    reading = Reading(counts, max_reading=window, counts=counts, mask=mask)
     # A spike at t counts in the windows at t, ..., t + W - 1. The adjoint sums their cotangents,
     # of fewer windows at the boundary: there is none after the last step.
     return reading, lambda cotangent: summed(cotangent, reverse=True)
@@ -103,7 +108,7 @@ def rate(
     duration = counted.max_reading
     if mask is not None and moving_window is None:
         duration = or_one(library, duration)
-    reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.mask)
+    reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.u, counted.mask)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
@@ -146,32 +151,57 @@ def last(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Re
     return Reading(u, mask=read), pullback
 
 
+class Population(NamedTuple):
+    """The neighbouring neurons of each class as one train.
+
+    Attributes
+    ----------
+    values : array
+        ``[batch, class, time]``: the sum over the neurons of a class. If they are masked one by
+        one, the mean over those that are not, at each step.
+    mask : array or None
+        The steps at which any neuron of the class is unmasked.
+    number : int
+        The divisor that makes means of `values`. It divides what is read from them, once: a sum of
+        spikes is exact, and a sum of thirds would decide ties by rounding.
+    size : int or array
+        The largest number of neurons averaged at any step, with the axes of a reading.
+    pullback : callable
+        From `values` to the neurons.
+    """
+
+    values: Array
+    mask: Array | None
+    number: int
+    size: Any
+    pullback: Pullback
+
+
 def population(
     library: Library, spikes: Array, mask: Array | None, classes: int, *, per_step: bool
-) -> tuple[Array, Array | None, Any, Pullback]:
-    """Average the neighbouring neurons of each class, over those that are not masked.
-
-    Returns the mean, its mask, the largest number of neurons averaged at any step, and the
-    pullback. The number is an int, or an array with the axes of a reading, of one step or
-    `per_step`.
-    """
+) -> Population:
+    """Add up the neighbouring neurons of each class, for readings of one step or `per_step`."""
     xp = library.xp
     batch, neurons, steps = spikes.shape
     shape = batch, classes, neurons // classes, steps
-    number: Any = shape[2]
-    size: Any = number
-    if mask is not None and mask.shape[CLASS] > 1:
-        members = xp.reshape(mask, shape)
-        mask = xp.any(members, axis=2)
-        number = or_one(library, xp.sum(xp.astype(members, spikes.dtype), axis=2))
-        size = xp.max(number, axis=-1, keepdims=per_step)
-    mean = xp.sum(xp.reshape(spikes, shape), axis=2) / number
+    values = xp.sum(xp.reshape(spikes, shape), axis=2)
 
-    def pullback(cotangent: Array) -> Array:  # each neuron has an equal share in the mean
-        share = xp.repeat((cotangent / number)[:, :, None, :], shape[2], axis=2)
+    def to_neurons(cotangent: Array) -> Array:  # each neuron has an equal share in the sum
+        share = xp.repeat(cotangent[:, :, None, :], shape[2], axis=2)
         return xp.reshape(share, (batch, neurons, steps))
 
-    return mean, mask, size, pullback
+    if mask is None or mask.shape[CLASS] == 1:
+        return Population(values, mask, shape[2], shape[2], to_neurons)
+    members = xp.reshape(mask, shape)
+    unmasked = or_one(library, xp.sum(xp.astype(members, spikes.dtype), axis=2))
+    size = xp.max(unmasked, axis=-1, keepdims=per_step)
+    return Population(
+        values / unmasked,
+        xp.any(members, axis=2),
+        1,
+        size,
+        lambda cotangent: to_neurons(cotangent / unmasked),
+    )
 
 
 WINDOWED = {"rate": rate, "count": count}  # over all of time, or at each step

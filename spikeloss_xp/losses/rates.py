@@ -85,12 +85,19 @@ class RateLoss(Loss):
     ) -> tuple[Reading, Pullback]:
         if self.num_classes is None:
             return self._read_classes(library, values, mask)
-        mean, mask, size, to_neurons = readouts.population(
+        group = readouts.population(
             library, values, mask, self.num_classes, per_step=self._has_time
         )
-        reading, to_mean = self._read_classes(library, mean, mask)
-        reading = reading._replace(per_spike=reading.per_spike / size)
-        return reading, lambda cotangent: to_neurons(to_mean(cotangent))
+        reading, to_group = self._read_classes(library, group.values, group.mask)
+        counts = (
+            reading.counts
+            if group.number > 1 or reading.counts is None
+            else (reading.counts * group.size)
+        )
+        reading = reading._replace(
+            u=reading.u / group.number, per_spike=reading.per_spike / group.size, counts=counts
+        )
+        return reading, lambda cotangent: group.pullback(to_group(cotangent / group.number))
 
     def _read_classes(
         self, library: Library, spikes: Array, mask: Array | None

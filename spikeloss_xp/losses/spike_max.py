@@ -138,10 +138,14 @@ class SpikeMax(RateLoss):
         if self.numerics == "lava":
             return criteria.cross_entropy_of_rates_as_published(library, u, one_hot, class_mask)
         few = self.pseudo_count * reading.per_spike
+        # Compared as counts: whether n / T or a / T is larger may depend on rounding if n is a.
+        short = reading.counts < self.pseudo_count
         if self.label_smoothing:
             weight = self._smoothed(library, reading, labels)
-            return criteria.smooth_cross_entropy_of_rates(library, u, weight, few, class_mask)
-        return criteria.cross_entropy_of_rates(library, u, one_hot, few, class_mask)
+            return criteria.smooth_cross_entropy_of_rates(
+                library, u, weight, few, short, class_mask
+            )
+        return criteria.cross_entropy_of_rates(library, u, one_hot, few, short, class_mask)
 
     def _softmax(
         self, library: Library, reading: Reading, labels: Labels

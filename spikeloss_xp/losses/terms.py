@@ -1,5 +1,6 @@
 """From prepared spikes to terms: the readout, the criterion, masks and weights of a loss."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
@@ -65,7 +66,12 @@ class TermEvaluation(ABC):
         if mask is not None:
             self._check_mask(mask, reading.u)
             # A reading of 1 has finite terms and derivatives in every criterion.
-            reading = reading._replace(u=fill_masked(library, reading.u, mask, 1.0))
+            # A count of infinity lacks no spike.
+            counts = reading.counts
+            if counts is not None:
+                counts = fill_masked(library, counts, mask, math.inf)
+            u = fill_masked(library, reading.u, mask, 1.0)
+            reading = reading._replace(u=u, counts=counts)
         terms, to_reading = self._criterion(library, reading, labels)
         self._check_terms(terms, reading.u)
         factor, weight = self._term_weights(library, terms, labels)

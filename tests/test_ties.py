@@ -1,0 +1,61 @@
+"""Ties and thresholds of spike counts are decided by the counts, and not by rounding."""
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+
+GROUPS = (3, 5, 6, 7, 9)
+
+
+def first_of_the_most_active(counts):
+    """Return the first class with the largest count, by integer arithmetic."""
+    return np.argmax(counts, axis=1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("window", [None, 4, 50])
+def test_tie_between_groups_goes_to_the_first(backend, group, window, dtype):
+    if dtype == "float64" and backend.dtype == "float32":
+        pytest.skip("no float64 in this mode of the library")
+    random = np.random.default_rng(group)
+    steps, classes = 20, 3
+    # Few spikes and trains that are shuffled copies of each other, so that many classes tie.
+    train = random.random((40, 1, group * steps)) < 0.15
+    trains = [random.permuted(train, axis=-1) for _ in range(classes)]
+    spikes = np.concatenate(trains, axis=1).reshape(40, classes * group, steps)
+    spikes[::3, -1] = True
+    counts = spikes.reshape(40, classes, group, steps).sum(axis=2)
+    array = backend.asarray(spikes, dtype)
+    if window is None:
+        predicted, counts = sx.Rate(num_classes=classes)(array), counts.sum(axis=-1)
+    else:
+        predicted = sx.MovingWindow(window, num_classes=classes)(array)
+        sums = np.cumsum(counts, axis=-1)
+        sums[..., window:] -= sums[..., :-window].copy()
+        counts = sums
+    np.testing.assert_array_equal(backend.numpy(predicted), first_of_the_most_active(counts))
+
+
+def test_window_over_a_tie_of_groups_predicts_the_first():
+    spikes = np.zeros((1, 6, 20))
+    spikes[0, 0, [3, 4, 5, 9, 10, 11]] = 1
+    spikes[0, 3:6, 7:9] = 1
+    assert sx.MovingWindow(20, num_classes=2)(spikes)[0, -1] == 0
+
+
+@pytest.mark.parametrize("readout", ["rate", "count"])
+def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout):
+    """With exactly `pseudo_count` spikes the slope is ``(p - 1) / r``, whatever rounding does."""
+    for steps in range(3, 40):
+        for spikes_of_label in (1, 2, 3):
+            loss = sx.SpikeMax(pseudo_count=spikes_of_label, readout=readout)
+            spikes = np.zeros((1, 2, steps))
+            spikes[0, 0, :spikes_of_label] = 1
+            spikes[0, 1, 0] = 1
+            value, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [0])
+            duration = 1 if readout == "count" else steps
+            total = (spikes_of_label + 1) / duration + 1e-6
+            expected = (1 / total - duration / spikes_of_label) / duration
+            np.testing.assert_allclose(backend.numpy(gradient)[0, 0, 0], expected, rtol=1e-5)
