@@ -1,6 +1,7 @@
 """Options of the test run, and the fixture `backend`, which runs a test on every array library."""
 
 import itertools
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -51,8 +52,9 @@ def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
     for cases in marked.values():
         number = max(mark.kwargs.get("but", 0) for mark in cases[0].iter_markers("slow"))
         quick.update(cases[(2 * i + 1) * len(cases) // (2 * number)] for i in range(number))
-    for i, cases in enumerate(on_jax.values()):  # of the first and of the second backend in turn
-        quick.add(cases[(1 + 2 * (i % 2)) * len(cases) // 4])
+    for (_, name), cases in on_jax.items():  # half of the tests on the first backend
+        half = zlib.crc32(name.encode()) % 2
+        quick.add(cases[(1 + 2 * half) * len(cases) // 4])
     found = itertools.chain.from_iterable((*marked.values(), *on_jax.values()))
     return set(found) - quick
 

@@ -54,7 +54,7 @@ def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout)
             spikes = np.zeros((1, 2, steps))
             spikes[0, 0, :spikes_of_label] = 1
             spikes[0, 1, 0] = 1
-            value, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [0])
+            _, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [0])
             duration = 1 if readout == "count" else steps
             total = (spikes_of_label + 1) / duration + 1e-6
             expected = (1 / total - duration / spikes_of_label) / duration
