@@ -90,6 +90,14 @@ def integer(value: Any, argument: str) -> int:
         raise TypeError(f"{argument} must be an integer; got {value!r}") from None
 
 
+def label(value: Any, argument: str) -> int:
+    """Return an integer of 32 bits: some libraries have no labels of more."""
+    result = integer(value, argument)
+    if not -(1 << 31) <= result < 1 << 31:
+        raise ValueError(f"{argument} must fit 32 bits, as labels do; got {value!r}")
+    return result
+
+
 def count(value: Any, argument: str) -> int:
     """Return an integer of at least one."""
     result = integer(value, argument)

@@ -76,6 +76,8 @@ def class_labels(
     known = _concrete_unmasked(layout, target, mask, classes, by_class=False)
     all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
     may_ignore = not all_classes or 0 <= ignore_index < classes
+    if not all_classes:
+        label = _narrowed(library, label, target)
 
     if label.ndim == 2:
         label = layout.time_last(library, label)[:, None, :]
@@ -92,6 +94,21 @@ def class_labels(
         valid = (label >= 0) & (label < classes)
         label = xp.where(valid, label, 0)
     return Labels(label == (index[:, None] if per_step else index), valid, ignored)
+
+
+def _narrowed(library: Library, label: Array, target: Any) -> Array:
+    """Return labels that were converted to a narrower dtype, without the values that wrap around.
+
+    A library without 64-bit integers would otherwise take the label 2**32 for class 0.
+    """
+    if not isinstance(target, np.ndarray | np.generic | list | tuple):
+        return label
+    wide, limits = np.asarray(target), library.xp.iinfo(label.dtype)
+    if wide.dtype.itemsize * 8 <= limits.bits:
+        return label
+    fits = (wide >= limits.min) & (wide <= limits.max)
+    narrow = np.where(fits, wide, limits.max)  # no input has so many classes
+    return library.from_host(narrow, library.device(label))
 
 
 def _check_indices(library: Library, layout: Layout, label: Array, classes: int) -> None:

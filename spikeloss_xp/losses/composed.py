@@ -95,7 +95,7 @@ class Composed(RateLoss):
             compare=_checks.function,
             per_step=_checks.flag,
             num_classes=_checks.optional_count,
-            ignore_index=_checks.integer,
+            ignore_index=_checks.label,
         )
 
     @property

@@ -156,7 +156,7 @@ class RateLoss(Loss):
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         if not self._multi_hot:
-            checks = {"ignore_index": _checks.integer, **checks}
+            checks = {"ignore_index": _checks.label, **checks}
         super()._check(
             moving_window=_checks.optional_count, num_classes=_checks.optional_count, **checks
         )

@@ -52,6 +52,12 @@ OPTION_MISTAKES = (
         ("readout", "rate", "count", "max", "last", "'first'"),
     ),
     Mistake(
+        "an `ignore_index` of more than 32 bits",
+        ValueError,
+        lambda _: sx.SpikeMax(ignore_index=2**31),
+        ("ignore_index", "32 bits", "2147483648"),
+    ),
+    Mistake(
         "a window for a readout that has none",
         ValueError,
         lambda _: sx.SpikeRate(1, 0, 3, readout="max"),

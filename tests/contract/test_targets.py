@@ -153,6 +153,21 @@ def assert_only_bad_terms_are_nan(backend, evaluate, label, bad):
     np.testing.assert_array_equal(np.isnan(gradient[..., 0]), label == bad)
 
 
+@pytest.mark.parametrize("bad", [2**32, -(2**32) + 1, 2**63 - 1])
+def test_wide_label_does_not_wrap_around_to_a_class(bad):
+    """In a trace the mask has no values, so the labels are checked where they are used."""
+    with on("jax") as backend:
+        spikes, where = backend.asarray(SPIKES["graded"]), backend.asarray([True, True])
+        loss = sx.SpikeMax(reduction="none")
+
+        def terms(where):
+            return loss(spikes, np.asarray([bad, 1]), where=where)
+
+        np.testing.assert_array_equal(np.isnan(backend.compiled(terms)(where)), [True, False])
+        with pytest.raises(ValueError, match=f"target must be between 0 and 2; got .*{bad}"):
+            terms(where)
+
+
 @pytest.mark.parametrize("name", TESTED)
 def test_target_of_another_library_raises(backend, name):
     if BACKENDS[name][0] in (backend.library, "numpy"):
