@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments and return its exit status.
 
     The status is 0 on success, 1 if a comparison found a difference, 2 after an error in the
-    arguments or files, and 130 after an interruption.
+    arguments or files, 130 after an interruption, and 143 after SIGTERM.
 
     By default, the arguments are those of the process.
     """
@@ -90,8 +90,8 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="evaluate a loss of each sample of a file",
         description="Evaluate a loss of each sample of a file, which may be larger than the "
         "memory, and write the losses beside it. If it is interrupted, the same command goes on. "
-        "The exit status is 0 if all is done, 2 if what was asked for cannot be done, and 130 if "
-        "it was interrupted.",
+        "The exit status is 0 if all is done, 2 if what was asked for cannot be done, 130 after an "
+        "interruption from the keyboard, and 143 after SIGTERM.",
     )
     evaluate.set_defaults(run=_evaluate.run)
     evaluate.add_argument(

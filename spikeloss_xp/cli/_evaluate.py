@@ -1,24 +1,29 @@
 """The command ``evaluate``: compute the loss of each sample of a file in batches."""
 
 import argparse
+import contextlib
 import json
 import math
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import spikeloss_xp
+from spikeloss_xp.cli._files import held
 from spikeloss_xp.cli._hyper import build_loss, short_repr
 from spikeloss_xp.cli._places import select_places
 from spikeloss_xp.cli._recording import UsageError
 from spikeloss_xp.cli._results import Results
-from spikeloss_xp.cli._source import open_source
+from spikeloss_xp.cli._source import NAMES, open_source
 from spikeloss_xp.cli._task import Task, make_task
 from spikeloss_xp.cli._terminal import printable, status_line
 
 BAR = 24  # the length of the progress bar in characters
-INTERRUPTED = 130  # 128 plus the number of SIGINT, as shells report it
+INTERRUPTED, TERMINATED = 130, 143  # 128 plus SIGINT and SIGTERM, as shells report them
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,17 +43,42 @@ def run(options: argparse.Namespace) -> int:
             "dtype": options.dtype,
             "input": source.identity,
         }
-        results = Results(output, task.samples, settings, restart=options.restart)
-        done_before, started = results.done, time.monotonic()
-        try:
-            _evaluate(task, batch, results)
-        except KeyboardInterrupt:
-            message = f"interrupted: {results.done} of {results.samples} samples are done"
-            print(f"spikeloss-xp: {message}; the same command goes on from there", file=sys.stderr)
-            return INTERRUPTED
-        seconds = time.monotonic() - started
-    _print_summary(task, results, results.done - done_before, seconds, as_json=options.json)
+        with held(output):
+            results = Results(output, task.samples, settings, restart=options.restart)
+            done_before, started = results.done, time.monotonic()
+            try:
+                with _termination_interrupts():
+                    _evaluate(task, batch, results)
+            except KeyboardInterrupt as interruption:
+                done = f"{results.done} of {results.samples} samples are done"
+                message = f"interrupted: {done}; the same command goes on from there"
+                print(f"spikeloss-xp: {message}", file=sys.stderr)
+                return TERMINATED if isinstance(interruption, _Terminated) else INTERRUPTED
+            seconds = time.monotonic() - started
+            evaluated = results.done - done_before
+            _print_summary(task, results, evaluated, seconds, as_json=options.json)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+@contextlib.contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Make SIGTERM end the evaluation as an interruption from the keyboard does."""
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _output_path(path: Path, loss: str, requested: str | None) -> Path:
@@ -59,7 +89,10 @@ def _output_path(path: Path, loss: str, requested: str | None) -> Path:
         return path.with_name(f"{stem}.{loss}.npy")
     if not requested.endswith(".npy"):
         raise UsageError(f"--output {requested}: an .npy file is written, and its name must say so")
-    return Path(requested)
+    output = Path(requested)
+    if output.stem in NAMES and output.parent.resolve() == path.resolve():
+        raise UsageError(f"--output {requested} is read as `{output.stem}` of {path}")
+    return output
 
 
 def _evaluate(task: Task, batch: int, results: Results) -> None:

@@ -4,7 +4,7 @@ The losses are in an .npy file. It has its full size from the start, and holds N
 are not done. It is written without a memory map, so that a full disk raises an error and does not
 kill the process. The record is a JSON file beside it. It is replaced atomically, after the losses
 that it counts are on the disk, so it is true however the process ends. A file without a record was
-not written by this command, and is never overwritten.
+not written by this command, and is never overwritten. The caller holds the output (`held`).
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from spikeloss_xp.cli._files import replace
 from spikeloss_xp.cli._recording import UsageError
 
 COMMAND = "spikeloss-xp evaluate"
@@ -99,8 +100,6 @@ class Results:
 
     def _count_done(self, *, restart: bool) -> int:
         """Return how many samples are done according to the record, after checking both files."""
-        if not self.path.parent.is_dir():
-            raise UsageError(f"{self.path}: there is no folder {self.path.parent}")
         if not self._record.exists():
             if self.path.exists():
                 raise UsageError(
@@ -143,7 +142,7 @@ class Results:
                 raise UsageError(
                     f"{self.path}: {self.samples} losses take {needed} bytes, and {free} are free"
                 )
-            _replace(self.path, self._write_nan)
+            replace(self.path, self._write_nan)
         return self.path.open("r+b")
 
     def _write_nan(self, file: IO[bytes]) -> None:
@@ -157,7 +156,7 @@ class Results:
             self._file.flush()
             os.fsync(self._file.fileno())
         record = json.dumps({**self._settings, "done": self.done}, indent=2) + "\n"
-        _replace(self._record, lambda file: file.write(record.encode("ascii")))
+        replace(self._record, lambda file: file.write(record.encode("ascii")))
         self._recorded = time.monotonic()
 
 
@@ -180,19 +179,6 @@ def _header(samples: int) -> bytes:
 
 def _offset(samples: int) -> int:
     return len(_header(samples))
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file atomically: readers find the complete old file or the complete new one."""
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _load_record(path: Path) -> dict[str, Any]:

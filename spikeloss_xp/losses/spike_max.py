@@ -139,7 +139,8 @@ class SpikeMax(RateLoss):
             return criteria.cross_entropy_of_rates_as_published(library, u, one_hot, class_mask)
         few = self.pseudo_count * reading.per_spike
         # Compared as counts: whether n / T or a / T is larger may depend on rounding if n is a.
-        short = reading.counts < self.pseudo_count
+        counts: Array = reading.counts
+        short = counts < self.pseudo_count
         if self.label_smoothing:
             weight = self._smoothed(library, reading, labels)
             return criteria.smooth_cross_entropy_of_rates(

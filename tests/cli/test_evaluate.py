@@ -367,7 +367,7 @@ def test_input_folder_is_not_modified(capsys, tmp_path):
                 capsys, tmp_path / "own", "SpikeMax", "--output", tmp_path / output, *more
             )
             assert status == 2
-            assert "has no record" in err
+            assert "is read as" in err
     assert {p: p.read_bytes() for p in (tmp_path / "own").iterdir()} == before
 
 

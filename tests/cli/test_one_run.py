@@ -1,0 +1,136 @@
+"""One run of ``evaluate`` holds its output, and touches no file that it did not write."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp.cli import main
+
+RNG = np.random.default_rng(8)
+SPIKES = (RNG.random((6, 3, 20)) < 0.2).astype(np.float32)
+LABEL = RNG.integers(3, size=6)
+EXPECTED = np.asarray([sx.SpikeMax()(SPIKES[i : i + 1], LABEL[i : i + 1]) for i in range(6)])
+
+WAITING_PROGRAM = """
+import sys, time
+from pathlib import Path
+from spikeloss_xp.cli import _task, main
+evaluate, (file, output, go, *options) = _task.Task.losses, sys.argv[1:]
+def losses(self, start, stop):
+    Path(go + ".waiting").touch()
+    while not Path(go).exists():
+        time.sleep(0.01)
+    return evaluate(self, start, stop)
+_task.Task.losses = losses
+arguments = ["evaluate", file, "--loss", "SpikeMax", "--batch", "2", "--output", output]
+sys.exit(main(arguments + options))
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    np.savez(tmp_path / "own.npz", input=SPIKES, label=LABEL)
+    return tmp_path / "own.npz"
+
+
+@pytest.fixture
+def waiting(tmp_path, file):
+    """Start a run in another process that holds its output until the file `go` appears."""
+    go = tmp_path / "go"
+    command = [sys.executable, "-c", WAITING_PROGRAM, file, tmp_path / "out.npy", go]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(6000):
+        if (tmp_path / "go.waiting").exists():
+            break
+        time.sleep(0.01)
+    yield process, go
+    process.kill()
+    process.communicate()
+
+
+def run(capsys, file, *options):
+    output = file.with_name("out.npy")
+    arguments = ["evaluate", str(file), "--loss", "SpikeMax", "--output", str(output), *options]
+    return main(arguments), *capsys.readouterr()
+
+
+@pytest.mark.parametrize("options", [(), ("--restart",), ("--option", "moving_window=3")])
+def test_second_run_on_one_output_fails(capsys, file, waiting, options):
+    process, go = waiting
+    status, out, err = run(capsys, file, *options)
+    assert (status, out) == (2, "")
+    assert f"out.npy: another run writes it, process {process.pid}: wait for it" in err
+    go.touch()
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    np.testing.assert_allclose(np.load(file.with_name("out.npy")), EXPECTED, rtol=1e-6)
+    assert not file.with_name("out.npy.lock").exists()
+    status, out, _ = run(capsys, file)
+    assert (status, "all were done before" in out) == (0, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are ended otherwise on Windows")
+def test_lock_of_a_killed_run_is_taken_over(capsys, file, waiting):
+    process, _ = waiting
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert file.with_name("out.npy.lock").exists()
+    assert run(capsys, file)[0] == 0
+    np.testing.assert_allclose(np.load(file.with_name("out.npy")), EXPECTED, rtol=1e-6)
+    assert not file.with_name("out.npy.lock").exists()
+
+
+def test_files_of_others_with_similar_names_stay(capsys, tmp_path, file):
+    mine = tmp_path / "mine.txt"
+    for path in (tmp_path / "out.npy.part", tmp_path / "out.npy.json.part.txt", mine):
+        path.write_text("mine")
+    os.symlink(mine, tmp_path / "out.npy.json.part")
+    assert run(capsys, file)[0] == 0
+    for path in (tmp_path / "out.npy.part", tmp_path / "out.npy.json.part.txt", mine):
+        assert path.read_text() == "mine"
+    assert os.readlink(tmp_path / "out.npy.json.part") == str(mine)
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("content", ["", "mine"])
+def test_lock_file_of_another_program_stays(capsys, tmp_path, file, content, link):
+    lock = tmp_path / "out.npy.lock"
+    mine = tmp_path / "mine.txt" if link else lock
+    mine.write_text(content)
+    if link:
+        os.symlink(mine, lock)
+    status, _, err = run(capsys, file)
+    assert status == 2
+    assert "out.npy.lock" in err
+    assert mine.read_text() == content
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_output_has_the_permissions_of_the_umask(capsys, tmp_path, file):
+    before = os.umask(0o027)
+    try:
+        assert run(capsys, file)[0] == 0
+    finally:
+        os.umask(before)
+    for name in ("out.npy", "out.npy.json"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["input", "label", "target", "lengths"])
+def test_output_that_would_be_read_as_input_fails(capsys, tmp_path, name):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    np.save(folder / "input.npy", SPIKES)
+    np.save(folder / "label.npy", LABEL)
+    before = sorted(folder.iterdir())
+    output = folder / f"{name}.npy"
+    assert main(["evaluate", str(folder), "--loss", "SpikeMax", "--output", str(output)]) == 2
+    assert f"is read as `{name}` of" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
