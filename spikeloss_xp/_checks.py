@@ -5,6 +5,7 @@ import operator
 from collections.abc import Callable, Collection
 from typing import Any
 
+LONGEST = (1 << 31) - 1  # what fits the integers of every library
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # the square of the largest is a number in float32 too
 
 
@@ -23,6 +24,16 @@ def number(value: Any, argument: str) -> float:
     if abs(result) > LARGEST:
         raise ValueError(f"{argument} must be at most {LARGEST:g} in size; got {value!r}")
     return result
+
+
+def no_array(loss: Any, argument: str) -> None:
+    """Raise if a hyper-parameter is an array of spikes, which belongs in the call."""
+    value, name = getattr(loss, argument), type(loss).__name__
+    if getattr(value, "ndim", 0) > 1:
+        raise TypeError(
+            f"{argument} of {name} got an array of shape {tuple(value.shape)}: make the loss first "
+            f"and call it with the arrays, {name}(...)(input, target)"
+        )
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
@@ -93,16 +104,17 @@ def integer(value: Any, argument: str) -> int:
 def label(value: Any, argument: str) -> int:
     """Return an integer of 32 bits: some libraries have no labels of more."""
     result = integer(value, argument)
-    if not -(1 << 31) <= result < 1 << 31:
+    if not -LONGEST - 1 <= result <= LONGEST:
         raise ValueError(f"{argument} must fit 32 bits, as labels do; got {value!r}")
     return result
 
 
 def count(value: Any, argument: str) -> int:
-    """Return an integer of at least one."""
+    """Return an integer of at least one, and of at most 32 bits."""
     result = integer(value, argument)
-    if result < 1:
-        raise ValueError(f"{argument} must be at least 1; got {value!r}")
+    if not 1 <= result <= LONGEST:
+        rule = "at least 1" if result < 1 else f"at most {LONGEST}"
+        raise ValueError(f"{argument} must be {rule}; got {value!r}")
     return result
 
 
@@ -111,11 +123,15 @@ def optional_count(value: Any, argument: str) -> int | None:
     return None if value is None else count(value, argument)
 
 
-def one_of(options: Collection[str], value: Any, argument: str) -> str:
-    """Return one of the options."""
-    if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{argument} must be one of {', '.join(options)}; got {value!r}")
-    return value
+def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
+    """Return a check of a string that is one of the options."""
+
+    def checked(value: Any, argument: str) -> str:
+        if not isinstance(value, str) or value not in options:
+            raise ValueError(f"{argument} must be one of {', '.join(options)}; got {value!r}")
+        return str(value)  # a string of NumPy has another repr
+
+    return checked
 
 
 def flag(value: Any, argument: str) -> bool:

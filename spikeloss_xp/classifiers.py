@@ -21,7 +21,7 @@ class _Classifier:
     time_axis: int
 
     def __post_init__(self) -> None:
-        _checks.one_of(MODES, self.mode, "mode")
+        object.__setattr__(self, "mode", _checks.one_of(MODES)(self.mode, "mode"))
         object.__setattr__(self, "eps", _checks.not_negative(self.eps, "eps"))
         number = _checks.optional_count(self.num_classes, "num_classes")
         object.__setattr__(self, "num_classes", number)

@@ -51,16 +51,19 @@ def exponential_kernel(time_constant: float, length: int, order: int = 1) -> np.
     length = _checks.count(length, "length")
     order = _checks.count(order, "order")
 
-    try:
-        taps = Exponential(time_constant, length, order).taps()
-    except OverflowError:
-        taps = np.asarray([math.inf])
-    if taps.max() > _checks.LARGEST:
+    kernel = Exponential(time_constant, length, order)
+    check_size(kernel)
+    return kernel.taps()
+
+
+def check_size(kernel: Exponential) -> None:
+    """Raise if the squares of a kernel are too large for float32."""
+    largest = kernel.largest_tap()
+    if largest > _checks.LARGEST:
         raise ValueError(
-            f"order={order} with time_constant={time_constant:g} makes a kernel of up to "
-            f"{taps.max():.2g}, whose squares are too large for float32"
+            f"order={kernel.order} with time_constant={kernel.time_constant:g} makes a kernel of "
+            f"up to {largest:.2g}, whose squares are too large for float32"
         )
-    return taps
 
 
 def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:

@@ -158,9 +158,11 @@ class RateLoss(Loss):
         if not self._multi_hot:
             checks = {"ignore_index": _checks.label, **checks}
         super()._check(
-            moving_window=_checks.optional_count, num_classes=_checks.optional_count, **checks
+            moving_window=_checks.optional_count,
+            num_classes=_checks.optional_count,
+            readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME)),
+            **checks,
         )
-        _checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME), self.readout, "readout")
         if self.readout in readouts.OVER_ALL_TIME and self.moving_window is not None:
             raise ValueError(
                 f"readout={self.readout!r} is over all of time and has no moving_window; got "

@@ -20,7 +20,7 @@ def total_weight(library: Library, reduction: str, terms: Terms, batch_axis: int
     """
     if reduction == "batchmean":
         return _number_of_samples(library, terms, batch_axis)
-    one_of(REDUCTIONS[:2], reduction, "reduction")  # a subclass may have forgotten to check it
+    one_of(REDUCTIONS[:2])(reduction, "reduction")  # a subclass may have forgotten to check it
     return _sum_of_weights(library, terms)
 
 

@@ -110,9 +110,9 @@ class SpikeMax(RateLoss):
             temperature=_checks.scale,
             label_smoothing=_checks.fraction,
             pseudo_count=_checks.scale,
+            mode=_checks.one_of(MODES),
+            numerics=_checks.one_of(NUMERICS),
         )
-        _checks.one_of(MODES, self.mode, "mode")
-        _checks.one_of(NUMERICS, self.numerics, "numerics")
         if self.mode == "probability" and self.readout in readouts.OVER_ALL_TIME:
             raise ValueError(
                 f"readout={self.readout!r} reads potentials, which are logits: it needs "

@@ -82,8 +82,7 @@ class SpikeMoid(RateLoss):
     _multi_hot: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._check(alpha=_checks.scale, theta=_checks.number)
-        _checks.one_of(NUMERICS, self.numerics, "numerics")
+        self._check(alpha=_checks.scale, theta=_checks.number, numerics=_checks.one_of(NUMERICS))
 
     def _criterion(
         self, library: Library, reading: Reading, labels: Labels

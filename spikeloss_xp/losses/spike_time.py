@@ -10,7 +10,7 @@ from spikeloss_xp._input.masks import fill_masked
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback
-from spikeloss_xp.filters import exponential_kernel
+from spikeloss_xp.filters import check_size
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.readouts import Reading
 
@@ -80,7 +80,7 @@ class SpikeTime(Loss):
         self._check(
             time_constant=_checks.positive, length=_checks.count, filter_order=_checks.count
         )
-        exponential_kernel(self.time_constant, self.length, self.filter_order)  # checks its size
+        check_size(Exponential(self.time_constant, self.length, self.filter_order))
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Array:
         return desired_trains(prepared.library, prepared.layout, prepared.values, target)

@@ -86,7 +86,7 @@ class MovingWindow(torch.nn.Module):
         super().__init__()
         window = _checks.count(time_window, "time_window")
         self.filter = FIR([1 / window] * window)
-        self.mode = _checks.one_of(classifiers.MODES, mode, "mode")
+        self.mode = _checks.one_of(classifiers.MODES)(mode, "mode")
         self.eps = eps
 
     @property

@@ -1,0 +1,77 @@
+"""Hyper-parameters: what constructors accept, and that no option costs more than the data."""
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp import _kernels
+from spikeloss_xp._kernels import Exponential
+
+ARRAY = np.zeros((2, 3, 5))
+
+
+@pytest.mark.parametrize(
+    "make", [sx.SpikeTime, lambda x: sx.SpikeRate(x, ARRAY), sx.SpikeMax, sx.SpikeMoid,
+             sx.SparsityEnforcer],
+)  # fmt: skip
+def test_array_in_the_constructor_names_the_call(make):
+    with pytest.raises(TypeError, match=r"got an array of shape \(2, 3, 5\): make the loss first"):
+        make(ARRAY)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        sx.SpikeMax(mode=np.str_("softmax"), reduction=np.str_("mean"), readout=np.str_("count")),
+        sx.SpikeMax(numerics=np.str_("lava"), time_axis=np.int64(0), moving_window=np.uint8(3)),
+        sx.SpikeMoid(numerics=np.str_("lava"), alpha=np.float32(0.5)),
+        sx.SparsityEnforcer(per=np.str_("neuron")),
+        sx.Rate(mode=np.str_("softmax")),
+    ],
+)
+def test_repr_of_options_of_numpy_evaluates_to_an_equal_object(loss):
+    assert eval(repr(loss), vars(sx)) == loss
+    assert "np." not in repr(loss)
+
+
+@pytest.mark.parametrize("length", [2**31, 2**63, 2**70])
+def test_length_that_fits_no_integer_of_a_library_raises(length):
+    for make in (sx.SpikeMax, sx.MovingWindow, lambda n: sx.SpikeTime(length=n)):
+        with pytest.raises(ValueError, match=f"must be at most 2147483647; got {length}"):
+            make(length)
+
+
+def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
+    lengths = []
+    taps = Exponential.taps
+
+    def counted(self):
+        lengths.append(self.length)
+        return taps(self)
+
+    monkeypatch.setattr(Exponential, "taps", counted)
+    _kernels.block_matrices.cache_clear()
+    longest, spikes = 2**31 - 1, np.random.default_rng(0).uniform(size=(2, 3, 9))
+    for window in (9, longest):
+        value, gradient = sx.value_and_grad(sx.SpikeMax(window, readout="count"))(
+            backend.asarray(spikes), [0, 2]
+        )
+        if window == 9:
+            expected = backend.numpy(value), backend.numpy(gradient)
+    np.testing.assert_allclose(backend.numpy(value), expected[0], rtol=backend.rtol)
+    np.testing.assert_allclose(
+        backend.numpy(gradient), expected[1], rtol=0, atol=backend.rtol * np.abs(expected[1]).max()
+    )
+    short, long = (
+        sx.SpikeTime(1e6, n, 2)(backend.asarray(spikes), 0 * spikes) for n in (9, longest)
+    )
+    np.testing.assert_array_equal(backend.numpy(short), backend.numpy(long))
+    assert max(lengths, default=0) <= 9
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 6])
+@pytest.mark.parametrize("time_constant", [1e-6, 0.3, 1.0, 7.5, 1e3, 1e12])
+@pytest.mark.parametrize("length", [1, 2, 10, 3000])
+def test_largest_tap_is_the_maximum_of_the_taps(order, time_constant, length):
+    kernel = Exponential(time_constant, length, order)
+    assert kernel.largest_tap() == pytest.approx(kernel.taps().max(), rel=1e-9)
