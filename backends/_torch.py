@@ -41,6 +41,17 @@ class TorchAdapter(TorchFilters):
     def to_host(self, x: Array) -> np.ndarray:
         return _as_numpy(x.detach().cpu()).copy()
 
+    def check_dense(self, x: Array, argument: str) -> None:
+        if x.layout is torch.strided and not (x.is_nested or x.is_quantized):
+            return
+        kind, remedy = str(x.layout), "x.to_dense()"
+        if x.is_nested:
+            kind = "nested"
+            remedy = "torch.nested.to_padded_tensor(x, 0) and lengths="
+        elif x.is_quantized:
+            kind, remedy = "quantized", "x.dequantize()"
+        raise TypeError(f"{argument} must be a dense tensor; got one that is {kind}: pass {remedy}")
+
     def device(self, x: Array) -> Any:
         return x.device
 

@@ -97,6 +97,9 @@ class ArrayAPIAdapter:
         """Copy an array to NumPy, without its gradient; bfloat16 becomes float32."""
         return np.from_dlpack(x, device="cpu").copy()  # an array of DLPack may be read-only
 
+    def check_dense(self, x: Array, argument: str) -> None:
+        """Raise a `TypeError` if an array is sparse or has another layout without strides."""
+
     def device(self, x: Array) -> Any:
         """Return the ``device=`` argument that creates arrays on the device of `x`."""
         return array_api_compat.device(x)

@@ -6,13 +6,14 @@ A public function looks the library up once and hands it on.
 from typing import Any
 
 import array_api_compat
+import numpy as np
 
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import ArrayAPIAdapter as Library
 from spikeloss_xp.backends._available import adapter_class
 from spikeloss_xp.backends.base import library_name
 
-__all__ = ["Library", "find_library", "library_of"]
+__all__ = ["Library", "find_library", "library_of", "remedy"]
 
 _libraries: dict[type, Library | None] = {}  # by the class of the array
 _by_namespace: dict[str, Library] = {}
@@ -30,7 +31,7 @@ def find_library(x: Any) -> Library | None:
 
 
 def _library_of_new_class(x: Any) -> Library | None:
-    if not array_api_compat.is_array_api_obj(x):
+    if not array_api_compat.is_array_api_obj(x) or remedy(x):
         return None
     xp = array_api_compat.array_namespace(x)
     name = xp.__name__
@@ -46,6 +47,19 @@ def library_of(x: Array, argument: str = "input") -> Library:
     if found is None:
         raise TypeError(
             f"{argument} must be an array of a library that conforms to the array API standard; "
-            f"got {type(x).__module__}.{type(x).__qualname__}"
+            f"got {type(x).__module__}.{type(x).__qualname__}{remedy(x)}"
         )
-    return found
+    library: Library = found
+    return library
+
+
+def remedy(x: Any) -> str:
+    """Return how to make an array of an object that holds one and more, or an empty string."""
+    if isinstance(x, np.ma.MaskedArray):
+        return ": pass x.filled(0), and where=~numpy.ma.getmaskarray(x)"
+    if isinstance(x, np.matrix):
+        return ": pass numpy.asarray(x)"
+    for method in ("to_numpy", "toarray"):  # of tables and labelled arrays, and of sparse arrays
+        if hasattr(x, method):
+            return f": pass x.{method}()"
+    return ""

@@ -205,7 +205,9 @@ def binary_cross_entropy(library: Library, logit: Array, target: Array) -> tuple
         lowest = library.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
         odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
         # p - y = (1 - y) p - y (1 - p), where 1 - p is `odds` times p.
-        return cotangent * ((other - target * odds) / (1 + odds))
+        derivative = (other - target * odds) / (1 + odds)
+        # An infinite logit and a label of 0 or 1 have a term of NaN, and so a derivative of NaN.
+        return cotangent * xp.where(terms == terms, derivative, math.nan)
 
     return terms, pullback
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._dispatch import Library, find_library
+from spikeloss_xp._dispatch import Library, find_library, remedy
 from spikeloss_xp._typing import Array
 
 
@@ -33,6 +33,7 @@ def asarray_like(library: Library, like: Array, values: Any, argument: str) -> A
     """
     theirs = find_library(values)
     if theirs is library:
+        library.check_dense(values, argument)
         return library.to_device_of(values, like)
     if theirs is not None and not isinstance(values, np.ndarray | np.generic):
         raise TypeError(
@@ -51,13 +52,17 @@ def host(values: Any, argument: str) -> np.ndarray:
                 f"{argument} is a {type(values).__name__} of {held.library} arrays: "
                 "stack them into one"
             )
+    if isinstance(values, np.ma.MaskedArray | np.matrix):
+        raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")
     try:
         array = np.asarray(values)
     except ValueError as error:  # a ragged sequence
         raise ValueError(f"{argument} is not a rectangular sequence: {error}") from None
     if array.dtype.kind not in "biuf":
         kind = type(values).__qualname__
-        raise TypeError(f"{argument} must hold numbers; got {kind} of {array.dtype}")
+        raise TypeError(
+            f"{argument} must hold numbers; got {kind} of {array.dtype}{remedy(values)}"
+        )
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # only NumPy has such dtypes
         return array.astype(np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -43,10 +43,25 @@ class Labels(NamedTuple):
 
 def desired_trains(library: Library, layout: Layout, values: Array, target: Any) -> Array:
     """Return desired spike trains, which have the shape of the input, in the dtype of `values`."""
-    target = asarray_like(library, values, target, "target")
+    trains = asarray_like(library, values, target, "target")
     expected = {"the shape of input": layout.shape}
-    check_shape(target, "target", "spike trains", expected, functools.partial(_order, expected))
-    return library.xp.astype(floating(library, target, "target"), values.dtype, copy=False)
+    check_shape(trains, "target", "spike trains", expected, functools.partial(_order, expected))
+    trains = floating(library, trains, "target")
+    check_size(library, values, target, "target")
+    return library.xp.astype(trains, values.dtype, copy=False)
+
+
+def check_size(library: Library, values: Array, given: Any, argument: str) -> None:
+    """Raise if concrete finite numbers would be infinite in the dtype of `values`."""
+    known, limits = concrete_or_none(given), library.xp.finfo(values.dtype)
+    if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
+        return
+    size = np.abs(known)
+    if bool(((size > limits.max) & (size < math.inf)).any()):
+        raise ValueError(
+            f"{argument} has a number of size {size[size < math.inf].max():g}, which is infinite "
+            f"in the dtype that the loss computes in, {values.dtype}"
+        )
 
 
 def class_labels(
@@ -214,6 +229,7 @@ def class_weights(
     known = concrete_or_none(weight)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
         raise ValueError(f"weight must be finite and at least 0; got {known.tolist()}")
+    check_size(library, values, weight, "weight")
     axes = tuple(classes if axis == CLASS else 1 for axis in range(ndim))
     return xp.reshape(xp.astype(weights, values.dtype, copy=False), axes)
 

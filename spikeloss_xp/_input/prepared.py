@@ -63,6 +63,7 @@ class PreparedInput:
 def prepare_array(input: Array) -> PreparedInput:
     """Return an input of any shape, without a mask."""
     library = library_of(input)
+    library.check_dense(input, "input")
     return PreparedInput(library, floating(library, input), None, None, False, input.dtype, None)
 
 
@@ -78,6 +79,7 @@ def prepare_input(
 ) -> PreparedInput:
     """Return an input with its mask, in the axes of the input or `by_class`."""
     library = library_of(input, argument)
+    library.check_dense(input, argument)
     layout = Layout.of(input, time_axis, smallest_rank=smallest_rank)
     values, mask, factor = floating(library, input, argument), None, None
     if where is not None or lengths is not None:

@@ -1,0 +1,118 @@
+"""Arrays that hold more than numbers are understood, or refused with what to do."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+
+SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
+LABEL = np.asarray([0, 3, 1])
+LOSS = sx.SpikeMax()
+
+
+class Labelled:
+    """An array with labels, as tables have them, in its own namespace."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+        self.shape, self.dtype, self.ndim = self.values.shape, self.values.dtype, self.values.ndim
+
+    def __array_namespace__(self, api_version=None):
+        raise AssertionError("asked for its namespace")
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def to_numpy(self):
+        return self.values
+
+
+class Sparse:
+    """A sparse array without a namespace."""
+
+    def toarray(self):
+        return SPIKES
+
+
+def matrix(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix(values)
+
+
+@pytest.mark.parametrize(
+    ("spikes", "remedy"),
+    [
+        (np.ma.masked_less(SPIKES, 0.5), r"pass x\.filled\(0\), and where="),
+        (matrix(SPIKES[0]), r"pass numpy\.asarray\(x\)"),
+        (Labelled(SPIKES), r"pass x\.to_numpy\(\)"),
+        (Sparse(), r"pass x\.toarray\(\)"),
+    ],
+)
+def test_input_that_is_no_plain_array_raises_with_a_remedy(spikes, remedy):
+    for call, *target in (
+        (LOSS, LABEL), (sx.SparsityEnforcer(),), (sx.Rate(),), (sx.value_and_grad(LOSS), LABEL)
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=rf"(input|spikes) must be an array .*{remedy}"):
+            call(spikes, *target)
+
+
+@pytest.mark.parametrize("argument", ["target", "where", "lengths", "weight"])
+@pytest.mark.parametrize("kind", [np.ma.masked_array, matrix])
+def test_argument_that_is_a_masked_array_or_a_matrix_raises(backend, argument, kind):
+    values = {"target": LABEL, "where": [True, True, False], "lengths": [5, 3, 1],
+              "weight": [1.0, 2, 3, 4]}  # fmt: skip
+    arguments = {"target": LABEL, argument: kind(values[argument])}
+    with pytest.raises(TypeError, match=f"{argument} must be an array; got .*: pass"):
+        LOSS(backend.asarray(SPIKES), arguments.pop("target"), **arguments)
+
+
+def test_labels_of_a_table_are_read(backend):
+    spikes = backend.asarray(SPIKES)
+    np.testing.assert_array_equal(
+        backend.numpy(LOSS(spikes, Labelled(LABEL))), backend.numpy(LOSS(spikes, LABEL))
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns that these tensors may change
+def test_torch_tensors_that_are_not_dense_raise_with_a_remedy():
+    torch = pytest.importorskip("torch")
+    dense = torch.tensor(SPIKES, dtype=torch.float32)
+    tensors = {
+        r"x\.to_dense\(\)": dense.to_sparse(),
+        r"x\.dequantize\(\)": torch.quantize_per_tensor(dense, 0.1, 0, torch.quint8),
+        "lengths=": torch.nested.nested_tensor([dense[0], dense[1]]),
+    }
+    for remedy, spikes in tensors.items():
+        for call in (LOSS, sx.value_and_grad(LOSS)):
+            with pytest.raises(TypeError, match=f"input must be a dense tensor; .*{remedy}"):
+                call(spikes, LABEL)
+        with pytest.raises(TypeError, match=f"target must be a dense tensor; .*{remedy}"):
+            sx.SpikeTime()(dense, spikes)
+
+
+@pytest.mark.parametrize("argument", ["weight", "target"])
+def test_number_that_overflows_the_dtype_raises(backend, argument):
+    spikes = backend.asarray(SPIKES, "float32")
+    big = np.full(4, 1e300) if argument == "weight" else np.full(SPIKES.shape, -1e300)
+    calls = {
+        "weight": lambda: LOSS(spikes, LABEL, weight=big),
+        "target": lambda: sx.SpikeTime()(spikes, big),
+    }
+    with pytest.raises(ValueError, match=f"{argument} has a number of size 1e\\+300"):
+        calls[argument]()
+
+
+@pytest.mark.parametrize("label", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("spike", [np.inf, -np.inf])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_infinite_spike_gives_nan_in_value_and_gradient(backend, label, spike):
+    spikes = SPIKES.copy()
+    spikes[1, 2, 3] = spike
+    target = np.full((3, 4), label)
+    value, gradient = sx.value_and_grad(sx.SpikeMoid())(backend.asarray(spikes), target)
+    assert not np.isfinite(backend.numpy(value))
+    # With a soft label the value is infinite, and the gradient that of any large reading.
+    assert np.isnan(backend.numpy(gradient)[1, 2]).all() == (label != 0.5)
