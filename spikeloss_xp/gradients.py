@@ -58,7 +58,6 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
     ) -> tuple[Array, Array]:
         library = library_of(input)
-        library.check_dense(input, "input")
         computed = floating(library, input)
         spikes = input if library.xp.isdtype(input.dtype, "real floating") else computed
         if cotangent is not None:

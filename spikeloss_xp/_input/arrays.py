@@ -1,5 +1,6 @@
 """Convert arguments to the dtype, library and device of the input."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ def floating(library: Library, x: Array, argument: str = "input") -> Array:
     Real floating types of 32 bits and more stay. Those of 16 bits, whose sums overflow or stall,
     become float32; bool and integers become the library's default floating dtype.
     """
+    library.check_dense(x, argument)
     xp, dtype = library.xp, x.dtype
     if dtype in (xp.float32, xp.float64):
         return x
@@ -92,3 +94,16 @@ def concrete_or_none(values: Any) -> np.ndarray | None:
 def or_one(library: Library, divisor: Array) -> Array:
     """Return a divisor with 1 in place of 0: its numerator is 0 there, and so is the quotient."""
     return library.xp.where(divisor > 0, divisor, 1.0)
+
+
+def check_size(library: Library, values: Array, given: Any, argument: str) -> None:
+    """Raise if concrete finite numbers would be infinite in the dtype of `values`."""
+    known, limits = concrete_or_none(given), library.xp.finfo(values.dtype)
+    if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
+        return
+    size = np.abs(known)
+    if bool(((size > limits.max) & (size < math.inf)).any()):
+        raise ValueError(
+            f"{argument} has a number of size {size[size < math.inf].max():g}, which is infinite "
+            f"in the dtype that the loss computes in, {values.dtype}"
+        )

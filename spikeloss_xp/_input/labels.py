@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import asarray_like, concrete_or_none, floating
+from spikeloss_xp._input.arrays import asarray_like, check_size, concrete_or_none, floating
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._typing import Array
 
@@ -49,19 +49,6 @@ def desired_trains(library: Library, layout: Layout, values: Array, target: Any)
     trains = floating(library, trains, "target")
     check_size(library, values, target, "target")
     return library.xp.astype(trains, values.dtype, copy=False)
-
-
-def check_size(library: Library, values: Array, given: Any, argument: str) -> None:
-    """Raise if concrete finite numbers would be infinite in the dtype of `values`."""
-    known, limits = concrete_or_none(given), library.xp.finfo(values.dtype)
-    if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
-        return
-    size = np.abs(known)
-    if bool(((size > limits.max) & (size < math.inf)).any()):
-        raise ValueError(
-            f"{argument} has a number of size {size[size < math.inf].max():g}, which is infinite "
-            f"in the dtype that the loss computes in, {values.dtype}"
-        )
 
 
 def class_labels(

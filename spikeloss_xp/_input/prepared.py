@@ -63,7 +63,6 @@ class PreparedInput:
 def prepare_array(input: Array) -> PreparedInput:
     """Return an input of any shape, without a mask."""
     library = library_of(input)
-    library.check_dense(input, "input")
     return PreparedInput(library, floating(library, input), None, None, False, input.dtype, None)
 
 
@@ -79,9 +78,8 @@ def prepare_input(
 ) -> PreparedInput:
     """Return an input with its mask, in the axes of the input or `by_class`."""
     library = library_of(input, argument)
-    library.check_dense(input, argument)
-    layout = Layout.of(input, time_axis, smallest_rank=smallest_rank)
     values, mask, factor = floating(library, input, argument), None, None
+    layout = Layout.of(input, time_axis, smallest_rank=smallest_rank)
     if where is not None or lengths is not None:
         mask, factor = mask_of(library, layout, values, where, lengths)
     if factor is not None:

@@ -139,7 +139,7 @@ class SparsityEnforcer(ClosedForm):
         self, input: Array, *, where: Any = None, lengths: Any = None
     ) -> tuple[Array, Pullback]:
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
-        library_of(input)  # raises if it is no array
+        library_of(input).check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and lengths is None and self.per == "array":

@@ -81,8 +81,12 @@ LAYERS = (
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
-# Modules that handle host values: kernels and labels that come as NumPy arrays or sequences.
-HOST = {"_consistency", "_input.arrays", "_input.labels", "_kernels", "filters", "testing"}
+# Modules that handle host values: kernels, labels that come as NumPy arrays or sequences, and the
+# subclasses of NumPy arrays that are refused.
+HOST = {
+    *("_consistency", "_dispatch", "_input.arrays", "_input.labels", "_kernels", "filters"),
+    "testing",
+}
 
 FRAMEWORKS = ("cupy", "dask", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")
 FRAMEWORKS += ("api_strict", "torch")
