@@ -153,6 +153,46 @@ def assert_only_bad_terms_are_nan(backend, evaluate, label, bad):
     np.testing.assert_array_equal(np.isnan(gradient[..., 0]), label == bad)
 
 
+FIRST_CLASS = np.ones(SPIKES["graded"].shape, bool)
+FIRST_CLASS[0, 0] = False  # a label that is no class is computed as the first class
+BAD_LABEL_MASKS = {
+    "where without the first class": {"where": FIRST_CLASS},
+    "no mask": {},
+    "lengths": {"lengths": [5, 4]},
+    "where per sample": {"where": [True, True]},
+    "where per step": {"where": np.arange(10).reshape(2, 5) != 3},
+    "where per neuron": {"where": np.arange(30).reshape(SPIKES["graded"].shape) % 7 != 3},
+    "all": {"lengths": [5, 4], "where": np.arange(30).reshape(SPIKES["graded"].shape) % 7 != 3},
+}
+BAD_LABEL_LOSSES = {
+    "SpikeRate": sx.SpikeRate(0.75, 0.125),
+    "SpikeMax": sx.SpikeMax(),
+    "SpikeMax, window": sx.SpikeMax(3),
+    "SpikeMax, softmax": sx.SpikeMax(mode="softmax"),
+    "SpikeMax, smoothed": sx.SpikeMax(label_smoothing=0.25),
+    "SpikeMax, last": sx.SpikeMax(mode="softmax", readout="last"),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("masks", BAD_LABEL_MASKS)
+@pytest.mark.parametrize("name", BAD_LABEL_LOSSES)
+def test_label_that_cannot_be_checked_is_nan_with_every_mask(name, masks, weighted):
+    """On a library whose values cannot be read. A bad label must not be left out."""
+    loss = reduced(BAD_LABEL_LOSSES[name], "none")
+    with on("array-api-strict") as backend:
+        arrays = {key: backend.asarray(mask) for key, mask in BAD_LABEL_MASKS[masks].items()}
+        if weighted:
+            arrays["weight"] = backend.asarray([1.0, 2.0, 0.5])
+        label, spikes = backend.asarray([7, 1]), backend.asarray(SPIKES["graded"])
+        terms = backend.numpy(loss(spikes, label, **arrays))
+        assert np.isnan(terms[0]).any()
+        if masks == "where without the first class" and loss._classes_compete:
+            assert np.isnan(terms[0]).all()
+        assert not np.isnan(terms[1]).any()
+        assert np.isnan(backend.numpy(reduced(loss, "mean")(spikes, label, **arrays)))
+
+
 @pytest.mark.parametrize("bad", [2**32, -(2**32) + 1, 2**63 - 1])
 def test_wide_label_does_not_wrap_around_to_a_class(bad):
     """In a trace the mask has no values, so the labels are checked where they are used."""
