@@ -85,6 +85,12 @@ def test_dtype_agrees_or_is_reported_as_missing(capsys, dtype):
     assert dtype in out + err
 
 
+def test_unusable_backend_beside_a_usable_one_fails(capsys):
+    status, out, err = run(capsys, "--backend", "numpy", "--backend", "no_such_library")
+    assert (status, out) == (2, "")
+    assert "no_such_library: ModuleNotFoundError" in err
+
+
 def test_disagreeing_backend_is_marked(capsys, monkeypatch):
     reference = spikeloss_xp.cli._compare.reference
 
