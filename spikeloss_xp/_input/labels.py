@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._dispatch import Library, find_library
 from spikeloss_xp._input.arrays import asarray_like, check_size, concrete_or_none, floating
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._typing import Array
@@ -103,7 +103,7 @@ def _narrowed(library: Library, label: Array, target: Any) -> Array:
 
     A library without 64-bit integers would otherwise take the label 2**32 for class 0.
     """
-    if not isinstance(target, np.ndarray | np.generic | list | tuple):
+    if find_library(target) is library:
         return label
     wide, limits = np.asarray(target), library.xp.iinfo(label.dtype)
     if wide.dtype.itemsize * 8 <= limits.bits:

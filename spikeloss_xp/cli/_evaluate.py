@@ -144,7 +144,8 @@ def _print_summary(
     print(f"{printable(str(task.source.path))}: {loss} by {place}, {task.dtype}\n")
     print(f"samples     {results.samples}")
     suffix = " of the others" if summary.nan or summary.infinite else ""
-    print(f"mean loss   {summary.mean:.8g}{suffix}")
+    mean = "none is finite" if math.isnan(summary.mean) else f"{summary.mean:.8g}{suffix}"
+    print(f"mean loss   {mean}")
     print(f"not finite  {summary.nan} NaN, {summary.infinite} infinite")
     print(f"written to  {printable(str(results.path))}")
     print(f"speed       {f'{_format_speed(speed)} samples/s' if speed else 'all were done before'}")

@@ -36,10 +36,6 @@ def build_loss(name: str, options: Sequence[str]) -> Any:
         return loss_class(**given)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}") from None
-    except MemoryError:
-        raise UsageError(
-            f"{name}: there is not enough memory for a loss with these options"
-        ) from None
 
 
 def short_repr(loss: Any) -> str:

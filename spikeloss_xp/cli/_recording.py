@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 SHIPPED = "grasshopper auditory receptor"
+OTHER_FORMATS = (".csv", ".h5", ".hdf5", ".mat", ".nwb", ".parquet", ".pkl", ".pt", ".pth", ".txt")
 COPIES = 5  # copies of `input` in float64 that the least demanding loss holds at once
 
 
@@ -93,9 +94,32 @@ def open_archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfil
         raise UsageError("not a file" if path.exists() else "no such file")
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
-            raise UsageError("not an .npz file, as numpy.savez writes them")
+            raise UsageError(f"not an .npz file, as numpy.savez writes them{_conversion(path)}")
         with zipfile.ZipFile(file) as archive:
-            yield archive, {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+            members: dict[str, zipfile.ZipInfo] = {}
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name in members:
+                    raise UsageError(f"it holds two arrays `{name}`")
+                members[name] = member
+            if "input" not in members and path.suffix != ".npz":
+                raise UsageError(f"it holds no array `input`{_conversion(path)}")
+            yield archive, members
+
+
+def _conversion(path: Path) -> str:
+    """Return how to convert a file of another format, or an empty string."""
+    if path.suffix == ".npy":
+        return (
+            ": put it into a folder as input.npy, with label.npy or target.npy beside it, and "
+            "evaluate the folder"
+        )
+    if path.suffix in OTHER_FORMATS:
+        return (
+            f": load the {path.suffix} file by its own library, and save `input` and `label` or "
+            "`target` by numpy.savez, as .npy files of a folder, or as Zarr arrays"
+        )
+    return ""
 
 
 def open_member(
@@ -117,6 +141,8 @@ def read_header(stream: Any, subject: str, size: int) -> tuple[tuple[int, ...], 
         raise UsageError(f"{subject} is not an array of real numbers as numpy.savez writes it")
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
     check_dtype(subject, dtype)
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise UsageError(f"{subject} is damaged: it says that its shape is {shape}")
     needed, present = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if needed != present:
         raise UsageError(
@@ -135,6 +161,7 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, subject: str)
         array = np.lib.format.read_array(stream, allow_pickle=False)
     if not np.isfinite(array).all():
         raise UsageError(f"{subject} holds NaN or infinity")
+    check_bools(subject, array)
     return array.astype(dtype.newbyteorder("="), copy=False)  # some libraries take no other order
 
 
@@ -142,6 +169,12 @@ def check_dtype(subject: str, dtype: np.dtype) -> None:
     """Raise a `UsageError` unless a dtype is real or bool and has at most 64 bits."""
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise UsageError(f"{subject} is not an array of real numbers of up to 64 bits, but {dtype}")
+
+
+def check_bools(subject: str, array: np.ndarray) -> None:
+    """Raise a `UsageError` if a byte of a bool array is neither 0 nor 1."""
+    if array.dtype == np.bool_ and array.size and (found := array.view(np.uint8).max()) > 1:
+        raise UsageError(f"{subject} is damaged: a bool is 0 or 1, and it holds {found}")
 
 
 def check_memory(subject: str, entries: int) -> None:

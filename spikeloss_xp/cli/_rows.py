@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from spikeloss_xp.cli._recording import UsageError, read_header
+from spikeloss_xp.cli._recording import UsageError, check_bools, read_header
 
 BLOCK_BYTES = 1 << 20  # the most bytes that one call reads
 
@@ -45,8 +45,6 @@ class NpyRows:
     def __init__(self, stream: io.BufferedIOBase, name: str, size: int) -> None:
         self._stream, self._subject = stream, f"`{name}`"
         self.shape, fortran_order, self.dtype = read_header(stream, self._subject, size)
-        if min(self.shape, default=0) < 0:
-            raise UsageError(f"{self._subject} is damaged: it says that its shape is {self.shape}")
         if fortran_order and len(self.shape) > 1:
             raise UsageError(
                 f"{self._subject} is in Fortran order, in which a sample lies all over the file; "
@@ -63,7 +61,9 @@ class NpyRows:
         for offset in range(0, values.size, BLOCK_BYTES):
             self._read_into(values.data[offset : offset + BLOCK_BYTES])
         self._next = stop
-        return values.view(self.dtype).reshape(stop - start, *self.shape[1:])
+        samples = values.view(self.dtype).reshape(stop - start, *self.shape[1:])
+        check_bools(self._subject, samples)
+        return samples
 
     def _read_into(self, block: memoryview) -> None:
         while len(block):

@@ -13,6 +13,7 @@ from spikeloss_xp.cli._rows import Rows
 from spikeloss_xp.cli._source import Source
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMoid, SpikeTime
 
+SHORTER = "cut the recording into shorter ones, or evaluate it in Python as an array in chunks"
 ENTRIES = 1 << 22  # the entries of `input` in a batch, unless a batch size is given
 
 
@@ -50,7 +51,10 @@ class Task:
         subject = (
             f"{self.source.path}: `input` of shape {self.spikes.shape}, {size} samples at once"
         )
-        check_memory(f"{subject}, is too large", largest)
+        remedy = SHORTER if size == 1 else "see --batch"
+        if largest > size * entries:
+            remedy = "save it in smaller chunks"
+        check_memory(f"{subject}, is too large ({remedy})", largest)
         return size
 
     def losses(self, start: int, stop: int) -> np.ndarray:
@@ -67,8 +71,9 @@ class Task:
         except (TypeError, ValueError) as error:
             raise UsageError(f"{name} does not take {batch}: {one_line(error)}") from None
         except MemoryError:
+            remedy = "see --batch" if stop - start > 1 else SHORTER
             raise UsageError(
-                f"{name}: there is not enough memory for {batch} at once: see --batch"
+                f"{name}: there is not enough memory for {batch} at once: {remedy}"
             ) from None
         except Exception as error:  # a library may raise exceptions of any type
             reason = f"{type(error).__name__}: {one_line(error)}"

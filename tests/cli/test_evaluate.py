@@ -400,7 +400,7 @@ def test_input_folder_is_not_modified(capsys, tmp_path):
         (
             "SpikeTime",
             options(length=10**12),
-            "SpikeTime: there is not enough memory for a loss with",
+            "SpikeTime: length must be at most 2147483647; got 1000000000000",
         ),
         ("SparsityEnforcer", options(_terms=1), "not a key=value of SparsityEnforcer"),
         ("SpikeMax", ["--backend", "nosuchlibrary"], "No module named 'nosuchlibrary'"),

@@ -306,9 +306,9 @@ def test_zarr_metadata_with_wrong_size_fails(capsys, tmp_path):
     assert "cannot be read" in evaluate(capsys, path, FAST)
     grid["configuration"]["chunk_shape"] = [1, 1, 10**14]
     metadata.write_text(json.dumps({**metadata_fields, "chunk_grid": grid}))
-    assert "is too large: to evaluate a loss takes" in evaluate(capsys, path, FAST)
+    assert "is too large (save it in smaller chunks): to evaluate" in evaluate(capsys, path, FAST)
     metadata.write_text(json.dumps({**metadata_fields, "shape": [4, 10**9, 10**9]}))
-    assert "is too large: to evaluate a loss takes" in evaluate(capsys, path, FAST)
+    assert "is too large (see --batch): to evaluate" in evaluate(capsys, path, FAST)
     # Most chunks of this shape were never written, so reading them gives zeros.
     metadata.write_text(json.dumps({**metadata_fields, "shape": [10**15, 3, 40]}))
     assert "losses take 8000000000000000 bytes, and" in evaluate(capsys, path, FAST)
@@ -358,13 +358,52 @@ def test_file_truncated_while_reading_fails(tmp_path, read):
             rows.read(*read)
 
 
+@pytest.mark.parametrize("command", ["compare", "evaluate"])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("own.npy", "into a folder as input.npy, with label.npy or target.npy beside it"),
+        ("own.h5", "save `input` and `label` or `target` by numpy.savez"),
+        ("own.csv", "save `input` and `label` or `target` by numpy.savez"),
+        ("own.pt", "save `input` and `label` or `target` by numpy.savez"),
+    ],
+)
+def test_file_of_another_format_is_told_how_to_convert(capsys, tmp_path, name, remedy, command):
+    path = tmp_path / name
+    if name == "own.pt":  # an archive too
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("archive/data.pkl", b"data")
+    else:
+        path.write_bytes(npy(SPIKES))
+    options = ["--loss", "SpikeMax"] if command == "evaluate" else []
+    assert main([command, str(path), *options]) == 2
+    assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archive_with_two_arrays_of_a_name_fails(capsys, tmp_path, command):
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as file:
+        for name in ("input.npy", "input.npy", "label.npy"):
+            file.writestr(name, npy(LABEL if name == "label.npy" else SPIKES))
+    options = ["--loss", "SpikeMax"] if command == "evaluate" else []
+    assert main([command, str(tmp_path / "own.npz"), *options]) == 2
+    assert "it holds two arrays `input`" in capsys.readouterr().err
+
+
+def test_mean_of_losses_that_are_not_finite_says_so(capsys, tmp_path):
+    np.savez(tmp_path / "own.npz", input=np.full(SPIKES.shape, np.nan), label=LABEL)
+    assert main(["evaluate", str(tmp_path / "own.npz"), "--loss", "SpikeMax"]) == 0
+    assert "mean loss   none is finite\nnot finite  4 NaN" in capsys.readouterr().out
+
+
 def test_batch_larger_than_memory_fails(evaluate_folder, monkeypatch):
     required_bytes = 5 * 8 * SPIKES.size // 4
     monkeypatch.setattr(_recording, "_memory", lambda: required_bytes)
-    assert "3 samples at once, is too large" in evaluate_folder(input=SPIKES)
+    assert "3 samples at once, is too large (see --batch)" in evaluate_folder(input=SPIKES)
     assert_expected(evaluate_folder([*FAST, "--batch", "1"], input=SPIKES))
     monkeypatch.setattr(_recording, "_memory", lambda: required_bytes - 1)
-    assert "1 samples at once, is too large" in evaluate_folder(
+    assert "1 samples at once, is too large (cut the recording" in evaluate_folder(
         [*FAST, "--batch", "1"], input=SPIKES
     )
 

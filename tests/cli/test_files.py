@@ -87,9 +87,9 @@ def test_damaged_npy_header_never_crashes(compare_error):
     ("input", "message"),
     [
         *REFUSED,
-        (member(header(shape="(-4, -3, 40)")), "cannot be read"),
+        (member(header(shape="(-4, -3, 40)")), "it says that its shape is (-4, -3, 40)"),
         (member(header(shape="(0, 4611686018427387904, 8)"), b""), "cannot be read"),
-        (member(header(shape="(True, 3, 160)")), "cannot be read"),
+        (member(header(shape="(True, 3, 160)")), "it says that its shape is (True, 3, 160)"),
         (member("-" * 9000 + "1"), "cannot be read"),
         (member("1+" * 4000 + "1"), "cannot be read"),
         (member("'''"), "cannot be read"),
