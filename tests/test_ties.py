@@ -48,7 +48,7 @@ def test_window_over_a_tie_of_groups_predicts_the_first():
 @pytest.mark.parametrize("readout", ["rate", "count"])
 def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout):
     """With exactly `pseudo_count` spikes the slope is ``(p - 1) / r``, whatever rounding does."""
-    for steps in range(3, 40):
+    for steps in (22, 40, 47):  # at which 1 / T rounds up and down
         for spikes_of_label in (1, 2, 3):
             loss = sx.SpikeMax(pseudo_count=spikes_of_label, readout=readout)
             spikes = np.zeros((1, 2, steps))
