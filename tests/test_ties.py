@@ -46,16 +46,17 @@ def test_window_over_a_tie_of_groups_predicts_the_first():
 
 
 @pytest.mark.parametrize("readout", ["rate", "count"])
-def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout):
+@pytest.mark.parametrize("group", [1, 3])
+def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout, group):
     """With exactly `pseudo_count` spikes the slope is ``(p - 1) / r``, whatever rounding does."""
-    for steps in (22, 40, 47):  # at which 1 / T rounds up and down
-        for spikes_of_label in (1, 2, 3):
-            loss = sx.SpikeMax(pseudo_count=spikes_of_label, readout=readout)
-            spikes = np.zeros((1, 2, steps))
-            spikes[0, 0, :spikes_of_label] = 1
-            spikes[0, 1, 0] = 1
+    for steps in (20, 25, 40):  # in float64 3 / 40 is less than 3 * (1 / 40)
+        for count in (1, 2, 3):
+            loss = sx.SpikeMax(pseudo_count=count, readout=readout, num_classes=2)
+            spikes = np.zeros((1, 2 * group, steps))
+            spikes[0, 0, :count] = 1
+            spikes[0, -1, 0] = 1
             _, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [0])
-            duration = 1 if readout == "count" else steps
-            total = (spikes_of_label + 1) / duration + 1e-6
-            expected = (1 / total - duration / spikes_of_label) / duration
+            per_spike = 1 / group if readout == "count" else 1 / steps / group
+            total = (count + 1) * per_spike + 1e-6
+            expected = (1 / total - 1 / (count * per_spike)) * per_spike
             np.testing.assert_allclose(backend.numpy(gradient)[0, 0, 0], expected, rtol=1e-5)
