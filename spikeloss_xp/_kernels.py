@@ -23,7 +23,11 @@ from spikeloss_xp._block_filter import BlockMatrices
 ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much
 SMALLEST, LARGEST = 16, 64  # block sizes for which matrix products are efficient
 CARRIED = 512  # sums up to which one matrix carries them all
+CACHED_BYTES = 1 << 25  # of matrices that are kept for the next call
 NEARBY = 256  # the same, where the sums of only a few blocks reach each block
+
+
+_cached: list[int] = []  # the bytes of each entry since the cache was last empty
 
 
 class Exponential(NamedTuple):
@@ -82,7 +86,24 @@ def block_matrices(
     if steps is not None:  # later taps meet no spike
         kernel = kernel._replace(length=min(kernel.length, steps))
     made = _chosen(kernel, steps, dtype, largest=ONE_MATRIX)
-    return _adjoint(made) if reverse else made
+    made = _adjoint(made) if reverse else made
+    _keep_within_limit(_bytes(made))
+    return made
+
+
+def _keep_within_limit(added: int) -> None:
+    """Empty the cache if it would hold more than `CACHED_BYTES` with an entry of this size."""
+    if sum(_cached) + added > CACHED_BYTES:
+        block_matrices.cache_clear()
+        _cached.clear()
+    _cached.append(added)
+
+
+def _bytes(matrices: BlockMatrices) -> int:
+    size: int = matrices.weights.nbytes
+    if matrices.to_sums is not None and matrices.carried is not None:
+        size += matrices.to_sums.nbytes + _bytes(matrices.carried)
+    return size
 
 
 def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int) -> BlockMatrices:

@@ -122,10 +122,15 @@ def smooth_cross_entropy_of_rates(
 
     def pullback(cotangent: Array) -> Array:
         of_another = 1 / (own + others)
-        of_own = -xp.where(short, classes * of_another + 1 / half_spike, 1 / own)
-        derivative = (
-            library.sum(class_weight * of_another, CLASS, keepdims=True) + class_weight * of_own
+        of_own = xp.where(
+            short,
+            (1 - classes) * of_another - 1 / half_spike,
+            -others / own * of_another,
         )
+        # The part of each term in its own reading is in `of_own`: added here, it would cancel.
+        of_others = class_weight * of_another
+        derivative = library.sum(of_others, CLASS, keepdims=True) - of_others
+        derivative = derivative + class_weight * of_own
         return _of_class_mask(xp, cotangent * derivative, class_mask)
 
     return terms, pullback

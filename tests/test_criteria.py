@@ -91,3 +91,12 @@ def test_small_softmax_loss_keeps_full_precision(backend):
     np.testing.assert_allclose(backend.numpy(gradient)[:, 1:], expected[:, 1:], rtol=backend.rtol)
     if not backend.differentiates:  # autodiff loses digits: it subtracts two numbers near 1
         np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=backend.rtol)
+
+
+def test_smoothed_gradient_of_one_class_keeps_full_precision(backend):
+    """With one class the gradient is ``-1e-6 / (r (r + 1e-6))``: a small difference of rates."""
+    spikes = backend.asarray(np.asarray([[[1.0, 0.0, 1.0, 1.0]]]), "float32")
+    loss = sx.SpikeMax(label_smoothing=0.25)
+    _, gradient = sx.value_and_grad(loss)(spikes, [0])
+    expected = -1e-6 / (0.75 * (0.75 + 1e-6)) / 4
+    np.testing.assert_allclose(backend.numpy(gradient), np.full((1, 1, 4), expected), rtol=1e-5)

@@ -40,9 +40,10 @@ class Layout(NamedTuple):
         shape = tuple(input.shape)
         axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
         if len(shape) < smallest_rank:
+            sample = " (one sample is a batch of one: loss(input[None], target[None]))"
             raise ValueError(
                 f"input must have at least {smallest_rank} axes, {axes} in the order that "
-                f"time_axis tells; got shape {shape}"
+                f"time_axis tells; got shape {shape}{sample if len(shape) > 1 else ''}"
             )
         if not -len(shape) <= time_axis < len(shape):
             raise ValueError(f"time_axis={time_axis} is not an axis of an input of shape {shape}")

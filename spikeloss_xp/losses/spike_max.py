@@ -141,6 +141,12 @@ class SpikeMax(RateLoss):
         # Compared as counts: whether n / T or a / T is larger may depend on rounding if n is a.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
+        known = library.concrete_or_none(counts)
+        if known is not None and known.min() < 0:
+            raise ValueError(
+                "input must have no rate below 0 with mode='probability'; membrane potentials need "
+                f"mode='softmax'. Got a sum of spikes of {known.min():g}"
+            )
         if self.label_smoothing:
             weight = self._smoothed(library, reading, labels)
             return criteria.smooth_cross_entropy_of_rates(

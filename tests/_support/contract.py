@@ -310,7 +310,8 @@ When it is called:
 {_mistake_table(ARRAY_MISTAKES)}
 
 Values are checked where reading them costs nothing: on the host, outside of compiled and traced
-functions. Elsewhere the terms that they touch become NaN, but for weights, which are not checked.
+functions. Elsewhere the terms that they touch become NaN, but for weights, and for spikes below 0
+in `SpikeMax` with `mode="probability"`, which are not checked.
 
 {_mistake_table(VALUE_MISTAKES)}
 """

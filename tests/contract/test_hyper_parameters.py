@@ -75,3 +75,20 @@ def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
 def test_largest_tap_is_the_maximum_of_the_taps(order, time_constant, length):
     kernel = Exponential(time_constant, length, order)
     assert kernel.largest_tap() == pytest.approx(kernel.taps().max(), rel=1e-9)
+
+
+def test_cache_of_matrices_is_bounded_in_bytes(monkeypatch):
+    made = []
+    monkeypatch.setattr(_kernels, "CACHED_BYTES", 1 << 20)
+    _kernels.block_matrices.cache_clear()
+    _kernels._cached.clear()
+    for order in (2, 3, 4, 5, 6, 2, 3):
+        kernel = Exponential(3000.0, 40_000, order)
+        made.append(_kernels.block_matrices(kernel, 50_000, "float64", reverse=False))
+        cached = _kernels.block_matrices.cache_info().currsize
+        sizes = [_kernels._bytes(matrices) for matrices in made]
+        assert sum(sizes[-cached:]) <= 1 << 20 or cached == 1
+        again = _kernels.block_matrices(kernel, 50_000, "float64", reverse=False)
+        assert again is made[-1]
+    _kernels.block_matrices.cache_clear()
+    _kernels._cached.clear()

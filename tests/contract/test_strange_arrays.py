@@ -116,3 +116,24 @@ def test_infinite_spike_gives_nan_in_value_and_gradient(backend, label, spike):
     assert not np.isfinite(backend.numpy(value))
     # With a soft label the value is infinite, and the gradient that of any large reading.
     assert np.isnan(backend.numpy(gradient)[1, 2]).all() == (label != 0.5)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_negative_rate_as_a_probability_raises(backend, window):
+    spikes = SPIKES.copy()
+    spikes[1, 2] = -1.0
+    loss = sx.SpikeMax(window)
+    if not backend.reads_values:
+        pytest.skip("the values cannot be read")
+    with pytest.raises(ValueError, match=r"no rate below 0 with mode='probability'; .*'softmax'"):
+        loss(backend.asarray(spikes), LABEL)
+    sx.SpikeMax(window, "softmax")(backend.asarray(spikes), LABEL)
+
+
+def test_single_sample_is_told_to_be_a_batch_of_one():
+    jax = pytest.importorskip("jax")
+    spikes, label = jax.numpy.asarray(SPIKES), jax.numpy.asarray(LABEL)
+    with pytest.raises(ValueError, match=r"a batch of one: loss\(input\[None\], target\[None\]\)"):
+        jax.vmap(LOSS)(spikes, label)
+    with pytest.raises(ValueError, match="a batch of one"):
+        LOSS(SPIKES[0], LABEL[0])
