@@ -43,7 +43,8 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.jit(function)
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        array = jnp.array(values)  # `asarray` may share the memory
+        with np.errstate(over="ignore"):  # of 64-bit numbers: arguments are checked by their values
+            array = jnp.array(values)  # `asarray` may share the memory
         return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
 
     def to_host(self, x: Array) -> np.ndarray:

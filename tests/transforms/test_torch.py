@@ -212,6 +212,7 @@ def test_compiled_grad_and_jvp_equal_eager(name):
     torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * tangent))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of tensors that PyTorch makes
 @pytest.mark.slow(but=3)
 @pytest.mark.parametrize("kernel", [(3.0, 20, 1), (math.inf, 7, 1), (3.0, 20, 2)])
 @pytest.mark.parametrize("shape", [(3, 4, 50), (1, 2000, 50)])
