@@ -211,7 +211,7 @@ def class_weights(
     if tuple(weights.shape) != (classes,):
         raise ValueError(
             f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
-            f"{layout.hint_at_axis(weights.shape)}"
+            f"{layout.hint_at_time(weights.shape)}"
         )
     known = concrete_or_none(weight)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
@@ -246,14 +246,11 @@ def _hint(
     once = next(iter(expected.values()))
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
-    hints = []
     if not by_class and shape == (layout.batch, layout.neurons):
-        hints.append("if it is one-hot, take the argmax over its class axis")
+        return " (if it is one-hot, take the argmax over its class axis)"
     time = layout.time_axis_for(shape, by_class=by_class)
     if time is not None:
-        hints.append(f"it would fit if time were axis {time} of input: see time_axis")
-    if hints:
-        return f" ({'; '.join(hints)})"
+        return f" (it would fit if time were axis {time} of input: see time_axis)"
     return _order(expected, shape)
 
 

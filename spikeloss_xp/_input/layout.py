@@ -119,12 +119,11 @@ class Layout(NamedTuple):
                 return axis
         return None
 
-    def hint_at_axis(self, shape: tuple[int, ...]) -> str:
-        """Return a hint if an array of the classes is as long as another axis of the input."""
-        axes = [axis for axis, length in enumerate(self.shape) if (length,) == tuple(shape)]
-        if not axes:
+    def hint_at_time(self, shape: tuple[int, ...]) -> str:
+        """Return a hint if an array of the classes is as long as time, which may be the classes."""
+        if tuple(shape) != (self.steps,):
             return ""
-        return f" (as long as axis {axes[0]} of input: see time_axis)"
+        return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"
 
     def time_last(self, library: Library, target: Array) -> Array:
         """Move the time axis of a target, or of terms in the layout of the input, to the end."""

@@ -99,7 +99,7 @@ class SpikeRate(RateLoss):
             if isinstance(rates, tuple) and len(rates) != layout.classes(self.num_classes):
                 raise ValueError(
                     f"{name} must be one number, or {layout.classes(self.num_classes)}, one for "
-                    f"each class; got {len(rates)}{layout.hint_at_axis((len(rates),))}"
+                    f"each class; got {len(rates)}{layout.hint_at_time((len(rates),))}"
                 )
         return super()._labels(prepared, target)
 
