@@ -246,12 +246,14 @@ def _hint(
     once = next(iter(expected.values()))
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
-    if not by_class and shape == (layout.batch, layout.neurons):
-        return " (if it is one-hot, take the argmax over its class axis)"
+    hints = []
+    one_hot = not by_class and shape == (layout.batch, layout.neurons)
+    if one_hot:
+        hints.append("if it is one-hot, take the argmax over its class axis")
     time = layout.time_axis_for(shape, by_class=by_class)
-    if time is not None:
-        return f" (it would fit if time were axis {time} of input: see time_axis)"
-    return _order(expected, shape)
+    if time is not None and (per_step or not one_hot):
+        hints.append(f"it would fit if time were axis {time} of input: see time_axis")
+    return f" ({'; '.join(hints)})" if hints else _order(expected, shape)
 
 
 def _order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
