@@ -13,6 +13,7 @@ def first_of_the_most_active(counts):
     return np.argmax(counts, axis=1)
 
 
+@pytest.mark.slow(but=40)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("window", [None, 4, 50])

@@ -17,7 +17,7 @@ CONTENDERS = [
 ]
 
 
-@pytest.mark.slow(but=30)
+@pytest.mark.slow(but=20)
 @pytest.mark.parametrize(
     ("row", "contender", "setup"),
     CONTENDERS,

@@ -60,6 +60,7 @@ def run(capsys, file, *options):
     return main(arguments), *capsys.readouterr()
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("options", [(), ("--restart",), ("--option", "moving_window=3")])
 def test_second_run_on_one_output_fails(capsys, file, waiting, options):
     process, go = waiting

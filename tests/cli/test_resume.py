@@ -215,6 +215,7 @@ def test_killed_run_resumes_from_its_record(capsys, tmp_path, npz_file, seconds,
     np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal on Windows")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_interrupts_the_run(tmp_path, number, status):
