@@ -162,8 +162,8 @@ class Population(NamedTuple):
     mask : array or None
         The steps at which any neuron of the class is unmasked.
     number : int
-        The divisor that makes means of `values`. It divides what is read from them, once: a sum of
-        spikes is exact, and a sum of thirds would decide ties by rounding.
+        The divisor of what is read from `values`: it makes sums over neurons means. It is applied
+        once, after time is summed, because sums of thirds would decide ties by rounding.
     size : int or array
         The largest number of neurons averaged at any step, with the axes of a reading.
     pullback : callable

@@ -26,7 +26,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the slow cases, unless they are asked for or are all that was asked for."""
+    """Leave out slow cases, unless the run has `--slow` or consists of slow cases only."""
     if config.getoption("--slow"):
         return
     slow = _slow_cases(items)
