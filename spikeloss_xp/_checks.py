@@ -26,14 +26,19 @@ def number(value: Any, argument: str) -> float:
     return result
 
 
-def no_array(loss: Any, argument: str) -> None:
-    """Raise if a hyper-parameter is an array of spikes, which belongs in the call."""
-    value, name = getattr(loss, argument), type(loss).__name__
-    if getattr(value, "ndim", 0) > 1:
-        raise TypeError(
-            f"{argument} of {name} got an array of shape {tuple(value.shape)}: make the loss first "
-            f"and call it with the arrays, {name}(...)(input, target)"
-        )
+def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
+    """Check hyper-parameters, and store the plain value that each check returns.
+
+    An array of spikes, which belongs in the call, raises an error that says so.
+    """
+    for argument, check in checks.items():
+        value, name = getattr(instance, argument), type(instance).__name__
+        if getattr(value, "ndim", 0) > 1:
+            raise TypeError(
+                f"{argument} of {name} got an array of shape {tuple(value.shape)}: make it "
+                f"first and call it with the arrays, {name}(...)(input, target)"
+            )
+        object.__setattr__(instance, argument, check(value, argument))
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:

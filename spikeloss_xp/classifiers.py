@@ -21,11 +21,13 @@ class _Classifier:
     time_axis: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mode", _checks.one_of(MODES)(self.mode, "mode"))
-        object.__setattr__(self, "eps", _checks.not_negative(self.eps, "eps"))
-        number = _checks.optional_count(self.num_classes, "num_classes")
-        object.__setattr__(self, "num_classes", number)
-        object.__setattr__(self, "time_axis", _checks.integer(self.time_axis, "time_axis"))
+        _checks.check_fields(
+            self,
+            mode=_checks.one_of(MODES),
+            eps=_checks.not_negative,
+            num_classes=_checks.optional_count,
+            time_axis=_checks.integer,
+        )
 
     def __call__(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the prediction."""
@@ -193,4 +195,4 @@ class MovingWindow(_Classifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "time_window", _checks.count(self.time_window, "time_window"))
+        _checks.check_fields(self, time_window=_checks.count)

@@ -282,6 +282,4 @@ class Loss(TermEvaluation, ClosedForm):
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         """Check hyper-parameters, and store the plain value that each check returns."""
         shared = {"time_axis": _checks.integer, "reduction": _checks.one_of(REDUCTIONS)}
-        for name, check in {**checks, **shared}.items():
-            _checks.no_array(self, name)
-            object.__setattr__(self, name, check(getattr(self, name), name))
+        _checks.check_fields(self, **{**checks, **shared})

@@ -84,12 +84,8 @@ class SparsityEnforcer(ClosedForm):
     )
 
     def __post_init__(self) -> None:
-        for name in ("max_rate", "lam", "min_rate"):
-            _checks.no_array(self, name)
-            value = _checks.not_negative(getattr(self, name), name)
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "time_axis", _checks.integer(self.time_axis, "time_axis"))
-        object.__setattr__(self, "per", _checks.one_of(PER)(self.per, "per"))
+        checks = dict.fromkeys(("max_rate", "lam", "min_rate"), _checks.not_negative)
+        _checks.check_fields(self, **checks, time_axis=_checks.integer, per=_checks.one_of(PER))
         if self.min_rate > self.max_rate:
             raise ValueError(
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"

@@ -15,7 +15,7 @@ ARRAY = np.zeros((2, 3, 5))
              sx.SparsityEnforcer],
 )  # fmt: skip
 def test_array_in_the_constructor_names_the_call(make):
-    with pytest.raises(TypeError, match=r"got an array of shape \(2, 3, 5\): make the loss first"):
+    with pytest.raises(TypeError, match=r"got an array of shape \(2, 3, 5\): make it first"):
         make(ARRAY)
 
 
