@@ -22,8 +22,7 @@ def mask_of(
     if lengths is not None:
         mask, factor = _mask_of_lengths(library, layout, values, lengths)
     if where is not None:
-        chosen = _mask_of_where(library, layout, values, where)
-        mask = chosen if mask is None else mask & chosen
+        mask = both(mask, _mask_of_where(library, layout, values, where))
     return mask, factor
 
 
@@ -60,6 +59,13 @@ def _mask_of_lengths(
     possible = (number >= 0) & (number <= layout.steps)
     factor = xp.where(possible, library.constant(values, 1.0), math.nan)
     return mask | ~possible, factor
+
+
+def both(mask: Array | None, other: Array | None) -> Array | None:
+    """Return where two masks are True; None stands for a mask that is True everywhere."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return mask & other
 
 
 def fill_masked(library: Library, x: Array, mask: Array, value: float = 0.0) -> Array:

@@ -32,6 +32,9 @@ class PreparedInput:
         The dtype of the input.
     factor : array or None
         1, or NaN for samples of impossible length; it has been multiplied to `values`.
+    scored : array or None
+        Which steps have terms, in the axes of `values` with length 1 for all but time. None if
+        all steps have.
     """
 
     library: Library
@@ -41,6 +44,7 @@ class PreparedInput:
     by_class: bool
     dtype: Any
     factor: Array | None
+    scored: Array | None = None
 
     def gradient(self, cotangent: Array) -> Array:
         """Return the gradient with respect to the input, given that with respect to `values`.
@@ -75,8 +79,12 @@ def prepare_input(
     smallest_rank: int,
     by_class: bool,
     argument: str = "input",
+    context: int = 0,
 ) -> PreparedInput:
-    """Return an input with its mask, in the axes of the input or `by_class`."""
+    """Return an input with its mask, in the axes of the input or `by_class`.
+
+    The first `context` steps are not scored.
+    """
     library = library_of(input, argument)
     values, mask, factor = floating(library, input, argument), None, None
     layout = Layout.of(input, time_axis, smallest_rank=smallest_rank)
@@ -91,4 +99,18 @@ def prepare_input(
             # Durations are sums of the mask over time, so it needs all time steps.
             mask = library.xp.broadcast_to(mask, (*mask.shape[:-1], layout.steps))
             values = fill_masked(library, values, mask)
-    return PreparedInput(library, values, mask, layout, by_class, input.dtype, factor)
+    scored = None
+    if context:
+        axis = values.ndim - 1 if by_class else layout.time_axis
+        scored = _after(library, values, axis, context)
+    return PreparedInput(library, values, mask, layout, by_class, input.dtype, factor, scored)
+
+
+def _after(library: Library, values: Array, axis: int, context: int) -> Array:
+    """Return which steps along an axis come after the first ones."""
+    steps = values.shape[axis]
+    if context > steps:
+        raise ValueError(f"context must be at most the number of steps, {steps}; got {context}")
+    scored = library.arange(steps, values) >= context
+    axes = tuple(steps if i == axis else 1 for i in range(values.ndim))
+    return library.xp.reshape(scored, axes)

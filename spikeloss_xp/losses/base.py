@@ -7,47 +7,18 @@ result and its pullback: the value is the last result, and the gradient is the c
 pullbacks. A reduced loss is ``sum / weight``, and both add up over chunks of a batch.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import find_library, library_of
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.closed_form import ClosedForm
 from spikeloss_xp.losses.reduction import REDUCTIONS, divisor, total_weight
 from spikeloss_xp.losses.terms import TermEvaluation
 
 PLAIN_VALUES = (int, float, str, bool, type(None))
-
-
-class ClosedForm(ABC):
-    """A function of spikes whose gradient is known in closed form.
-
-    A subclass that overrides `value` or ``__call__`` without `value_and_pullback` has no closed
-    form: it is treated like any other function of arrays.
-    """
-
-    # Whether `value_and_pullback` belongs to the function that a call evaluates.
-    has_closed_form: ClassVar[bool] = True
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        overridden = vars(cls)
-        if "value_and_pullback" in overridden:
-            cls.has_closed_form = True
-        elif "value" in overridden or "__call__" in overridden:
-            cls.has_closed_form = False
-
-    @abstractmethod
-    def value(self, input: Array, *targets: Any, **options: Any) -> Array:
-        """Return the value, by operations that a library can differentiate."""
-
-    @abstractmethod
-    def value_and_pullback(
-        self, input: Array, *targets: Any, **options: Any
-    ) -> tuple[Array, Pullback]:
-        """Return the value, and the pullback from it to `input`."""
 
 
 class Loss(TermEvaluation, ClosedForm):
@@ -188,12 +159,13 @@ class Loss(TermEvaluation, ClosedForm):
         where: Any = None,
         lengths: Any = None,
         weight: Any = None,
+        context: int = 0,
     ) -> tuple[Array, Array]:
         """Return the sum of the terms, and the weight that the reduction divides it by.
 
         Both add up over any split of the batch: over micro-batches, processes and devices. The
         loss of the whole is the sum of the sums, for a mean divided by the sum of the weights, or
-        0 if that is 0.
+        0 if that is 0. With a `context`, they add up over segments of time, too.
 
         Parameters
         ----------
@@ -203,6 +175,10 @@ class Loss(TermEvaluation, ClosedForm):
             The target, as for a call.
         where, lengths, weight : array or sequence, optional
             As for a call.
+        context : int, default 0
+            The number of steps at the beginning that are read, and masked as usual, but have no
+            terms, no weight and no label check: the last steps of the segment before. A segment
+            needs `memory` of them, or all earlier steps if there are fewer.
 
         Returns
         -------
@@ -214,7 +190,8 @@ class Loss(TermEvaluation, ClosedForm):
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none", which has no sum, or as a call does.
+            If the reduction is "none", which has no sum; if there is a context and the loss reads
+            whole trains or counts samples ("batchmean"); or as a call does.
 
         Examples
         --------
@@ -232,11 +209,37 @@ class Loss(TermEvaluation, ClosedForm):
         """
         if self.reduction == "none":
             raise ValueError("reduction='none' has no sum: the terms are not added up")
-        prepared, labels = self._prepare(input, target, where, lengths, weight)
+        self._check_context(context)
+        prepared, labels = self._prepare(input, target, where, lengths, weight, context)
         (total, number), _ = self._sum_chunks(prepared, labels, with_weight=True)
         if isinstance(number, int):
             number = prepared.library.constant(total, float(number))
         return total, number
+
+    @property
+    def memory(self) -> int | None:
+        """The number of steps before its own that a term reads; None for a loss of whole trains.
+
+        A segment of a train has the terms of the whole train if `sum_and_weight` gets so many
+        earlier steps as context.
+        """
+        return None
+
+    def _check_context(self, context: int) -> None:
+        if _checks.integer(context, "context") == 0:
+            return
+        if context < 0:
+            raise ValueError(f"context must be at least 0; got {context}")
+        if self.memory is None:
+            raise ValueError(
+                "context is for losses with a term at each step and a known memory; that of "
+                f"{type(self).__name__} is None: give it a moving_window, or whole trains"
+            )
+        if self.reduction == "batchmean":
+            raise ValueError(
+                "context needs reduction='sum' or 'mean': 'batchmean' divides by the number of "
+                "samples, which each segment would count again"
+            )
 
     def captured_arrays(self) -> tuple[Any, ...] | None:
         """Return the arrays that the loss holds as hyper-parameters, or None if unknown.
@@ -265,7 +268,7 @@ class Loss(TermEvaluation, ClosedForm):
         library, batch_axis = prepared.library, self._batch_axis(prepared)
 
         def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms = self._terms(library, values, mask, labels)
+            terms = self._terms(library, values, mask, labels, prepared.scored)
             total, number = library.sum_all(terms.terms), None
             if with_weight:
                 number = total_weight(library, self.reduction, terms, batch_axis)

@@ -99,6 +99,11 @@ class Composed(RateLoss):
         )
 
     @property
+    def memory(self) -> None:
+        """None: nobody knows how many steps `read` reads."""
+        return
+
+    @property
     def _has_time(self) -> bool:
         return self.per_step
 

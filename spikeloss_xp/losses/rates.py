@@ -9,6 +9,7 @@ from spikeloss_xp import _checks, readouts
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
 from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.masks import both
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.base import Loss
@@ -57,7 +58,8 @@ class RateLoss(Loss):
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
         classes = prepared.layout.classes(self.num_classes)
-        arrays = prepared.library, prepared.layout, prepared.values, prepared.mask, target
+        mask = both(prepared.mask, prepared.scored)  # other steps may have any label
+        arrays = prepared.library, prepared.layout, prepared.values, mask, target
         if self._multi_hot:
             return multi_hot_labels(*arrays, classes=classes, per_step=self._has_time)
         ignored = self.ignore_index
@@ -74,6 +76,11 @@ class RateLoss(Loss):
             if labels.valid is not None:
                 of_term = xp.where(labels.valid, of_term, 0.0)
         return labels._replace(term_weight=of_term, class_weight=weights)
+
+    @property
+    def memory(self) -> int | None:
+        """The number of steps before its own that a term reads; None for a loss of whole trains."""
+        return None if self.moving_window is None else self.moving_window - 1
 
     @property
     def _has_time(self) -> bool:
@@ -119,7 +126,7 @@ class RateLoss(Loss):
             class_mask = mask
             mask = library.xp.any(own & mask, axis=CLASS, keepdims=True)
         if labels.ignored is not None:
-            mask = ~labels.ignored if mask is None else mask & ~labels.ignored
+            mask = both(mask, ~labels.ignored)
         if class_mask is not None and mask is not None:
             class_mask = class_mask | ~mask  # masked terms have to be finite as well
         return reading._replace(class_mask=class_mask), mask

@@ -11,7 +11,7 @@ from spikeloss_xp._dispatch import Library, library_of
 from spikeloss_xp._input.masks import fill_masked
 from spikeloss_xp._input.prepared import prepare_array, prepare_input
 from spikeloss_xp._typing import Array, Pullback
-from spikeloss_xp.losses.base import ClosedForm
+from spikeloss_xp.losses.closed_form import ClosedForm
 from spikeloss_xp.losses.reduction import divisor, total_weight
 from spikeloss_xp.losses.terms import Terms
 

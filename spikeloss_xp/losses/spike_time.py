@@ -82,6 +82,11 @@ class SpikeTime(Loss):
         )
         check_size(Exponential(self.time_constant, self.length, self.filter_order))
 
+    @property
+    def memory(self) -> int:
+        """The number of steps before its own that a term reads: one less than the filter has."""
+        return self.length - 1
+
     def _labels(self, prepared: PreparedInput, target: Any) -> Array:
         return desired_trains(prepared.library, prepared.layout, prepared.values, target)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._input.masks import fill_masked
+from spikeloss_xp._input.masks import both, fill_masked
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.readouts import Reading
@@ -45,7 +45,7 @@ class TermEvaluation(ABC):
     """Whether the classes of a sample share one term, with a class axis of length 1."""
 
     def _prepare(
-        self, input: Array, target: Any, where: Any, lengths: Any, weight: Any
+        self, input: Array, target: Any, where: Any, lengths: Any, weight: Any, context: int = 0
     ) -> tuple[PreparedInput, Any]:
         """Return the prepared input and the labels."""
         prepared = prepare_input(
@@ -55,13 +55,22 @@ class TermEvaluation(ABC):
             time_axis=self.time_axis,
             smallest_rank=self._smallest_rank,
             by_class=self._by_class,
+            context=context,
         )
         labels = self._labels(prepared, target)
         return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
 
-    def _terms(self, library: Library, values: Array, mask: Array | None, labels: Any) -> Terms:
-        """Return the terms of a batch or of a chunk of it."""
+    def _terms(
+        self,
+        library: Library,
+        values: Array,
+        mask: Array | None,
+        labels: Any,
+        scored: Array | None = None,
+    ) -> Terms:
+        """Return the terms of a batch or of a chunk of it, at the steps that are `scored`."""
         reading, to_values = self._read(library, values, mask, labels)
+        reading = reading._replace(mask=both(reading.mask, scored))
         reading, mask = self._compete(library, reading, labels)
         if mask is not None:
             self._check_mask(mask, reading.u)

@@ -52,7 +52,7 @@ LAYERS = (
     {"_input.labels", "readouts", "criteria"},
     {"_input.masks"},
     {"_input.prepared"},
-    {"losses.terms"},
+    {"losses.closed_form", "losses.terms"},
     {"losses.reduction"},
     {"losses.base"},
     {"losses.rates"},

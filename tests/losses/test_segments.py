@@ -1,0 +1,139 @@
+"""`sum_and_weight` with a context: the sums of segments of time add up to those of the trains."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from _support.backends import on
+from _support.calls import example, moved, one_jax, with_everything, with_nan_where_masked
+from _support.contract import FORMS, LAYOUTS, STEPS
+
+PER_STEP = [name for name in FORMS if "window" in name or "SpikeTime" in name]
+# Where neurons are masked one by one, a class of several is read relative to its largest number
+# of unmasked neurons at any step, so what is read depends on the segment.
+ONE_NEURON = [name for name in PER_STEP if "groups" not in name]
+
+
+def taken(call, time_axis, steps):
+    """Return the call with some of the steps; `call` has time as its last axis."""
+    changes = {"spikes": call.spikes[..., steps]}
+    for name in ("where", "target"):
+        x = getattr(call, name)
+        if np.shape(x)[-1:] == (STEPS,):
+            changes[name] = x[..., steps]
+    if call.lengths is not None:
+        start, stop, _ = steps.indices(STEPS)
+        changes["lengths"] = np.clip(call.lengths - start, 0, stop - start)
+    return moved(call.replace(**changes), time_axis)
+
+
+def sums_of_segments(backend, call, time_axis, ends):
+    """Return the sum and the weight of all segments that end at `ends`."""
+    totals, start, memory = np.zeros(2), 0, call.loss.memory
+    for stop in ends:
+        context = min(start, memory)
+        segment = taken(call, time_axis, slice(start - context, stop))
+        options = {name: backend.asarray(x) for name, x in segment.options.items()}
+        arrays = backend.asarray(segment.spikes), backend.asarray(segment.target)
+        sums = segment.loss.sum_and_weight(*arrays, **options, context=context)
+        assert [tuple(x.shape) for x in sums] == [(), ()]
+        totals += [float(backend.numpy(x)) for x in sums]
+        start = stop
+    return totals
+
+
+@one_jax
+@pytest.mark.slow(but=12)
+@pytest.mark.parametrize("ends", [(3, STEPS), (1, 2, 5, STEPS)])
+@pytest.mark.parametrize("time_axis", LAYOUTS)
+@pytest.mark.parametrize("form", PER_STEP)
+def test_segments_add_up_to_the_train(backend, form, time_axis, ends):
+    calls = [example(FORMS[form])]
+    if form in ONE_NEURON:
+        everything = with_everything(FORMS[form])
+        calls += [everything, with_nan_where_masked(everything)]
+    for call in calls:
+        call = call.replace(loss=dataclasses.replace(call.loss, reduction="mean"))
+        total, weight = sums_of_segments(backend, call, time_axis, ends)
+        np.testing.assert_allclose(total / weight, call.value(), rtol=100 * backend.rtol)
+
+
+@pytest.mark.parametrize("form", ["SpikeTime", "SpikeRate-rate-window", "SpikeMax-rate-window"])
+def test_segment_without_its_context_has_other_terms(form):
+    call = example(FORMS[form])
+    short = dataclasses.replace(call.loss, reduction="sum")
+    parts = [taken(call, -1, steps) for steps in (slice(0, 3), slice(3, STEPS))]
+    apart = sum(short.sum_and_weight(p.spikes, p.target)[0] for p in parts)
+    assert abs(apart - short(call.spikes, call.target)) > 1e-3
+
+
+@pytest.mark.parametrize("library", ["torch", "jax-x64"])
+@pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax-rate-window-per-step"])
+def test_gradients_of_segments_add_up(library, form):
+    """The gradient of each segment reaches into its context."""
+    call = example(FORMS[form])
+    memory, cut = call.loss.memory, 4
+    with on(library) as backend:
+        expected = sx.value_and_grad(call.loss)(call.spikes, call.target)[1]
+        got = np.zeros_like(expected)
+        for start, stop in ((0, cut), (cut, STEPS)):
+            context = min(start, memory)
+            steps = slice(start - context, stop)
+            part = taken(call, -1, steps)
+
+            def total(x, part=part, context=context):
+                return part.loss.sum_and_weight(x, part.target, context=context)[0]
+
+            gradient = sx.value_and_grad(total)(backend.asarray(part.spikes))[1]
+            got[..., steps] += backend.numpy(gradient)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+def test_memory_is_the_reach_of_a_term():
+    assert sx.SpikeTime(length=7).memory == 6
+    assert sx.SpikeRate(0.5, 0.0, 4).memory == 3
+    assert sx.SpikeMax(1).memory == 0
+    for loss in (sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeMax(mode="softmax", readout="last")):
+        assert loss.memory is None
+
+
+@one_jax
+def test_label_in_the_context_is_not_checked(backend):
+    spikes = backend.asarray(np.ones((1, 2, 4)))
+    for bad in (7, -3):
+        label = np.asarray([[bad, bad, 1, 1]])
+        total, weight = sx.SpikeRate(1, 0, 2).sum_and_weight(spikes, label, context=2)
+        np.testing.assert_allclose([float(total), float(weight)], [2, 4])  # per step: 0 + 1
+        if backend.reads_values:
+            with pytest.raises(ValueError, match="target must be between 0 and 1"):
+                sx.SpikeRate(1, 0, 2).sum_and_weight(spikes, label, context=1)
+
+
+def test_context_of_all_steps_has_no_terms():
+    spikes = np.ones((1, 2, 4))
+    assert sx.SpikeMax(2).sum_and_weight(spikes, [7], context=4) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "context", "error", "message"),
+    [
+        (sx.SpikeMax(), 1, ValueError, "that of SpikeMax is None: give it a moving_window"),
+        (sx.SpikeMax(2, reduction="batchmean"), 1, ValueError, "needs reduction='sum' or 'mean'"),
+        (sx.SpikeMax(2, reduction="none"), 1, ValueError, "reduction='none' has no sum"),
+        (sx.SpikeMax(2), -1, ValueError, "context must be at least 0; got -1"),
+        (sx.SpikeMax(2), 5, ValueError, "context must be at most the number of steps, 4; got 5"),
+        (sx.SpikeMax(2), 1.0, TypeError, "context must be an integer; got 1.0"),
+        (sx.SpikeMax(2), True, TypeError, "context must be an integer; got True"),
+    ],
+)
+def test_wrong_context_raises(loss, context, error, message):
+    with pytest.raises(error, match=message):
+        loss.sum_and_weight(np.ones((1, 2, 4)), [0], context=context)
+
+
+def test_context_of_a_composed_loss_raises():
+    loss = sx.losses.Composed(lambda xp, s, m: (s, lambda g: g), lambda *a: None, per_step=True)
+    with pytest.raises(ValueError, match="that of Composed is None"):
+        loss.sum_and_weight(np.ones((1, 2, 4)), [0], context=1)
