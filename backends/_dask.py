@@ -1,8 +1,9 @@
 """Dask: gradients by closed forms, as a task graph; the filters run block by block."""
 
 import functools
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import array_api_compat.dask.array
@@ -11,8 +12,13 @@ import numpy as np
 from dask.array.utils import meta_from_array
 
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp.backends._dask_blocks import Blocks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+if TYPE_CHECKING:
+    from spikeloss_xp.losses.base import Loss
+    from spikeloss_xp.losses.closed_form import ClosedForm
 
 
 class DaskAdapter(ArrayAPIAdapter):
@@ -27,6 +33,27 @@ class DaskAdapter(ArrayAPIAdapter):
 
     def synchronize(self, x: Array) -> None:
         x.compute()  # a lazy array has not been started, so there is nothing to wait for
+
+    def check_dense(self, x: Array, argument: str) -> None:
+        if any(math.isnan(length) for length in x.shape):
+            raise ValueError(
+                f"{argument} has chunks of unknown size: call its compute_chunk_sizes() first"
+            )
+
+    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+        """Return the value of a loss, block by block if the blocks add up."""
+        blocks = _blocks(loss, input, options)
+        return loss.value(input, **options) if blocks is None else blocks.value()
+
+    def value_and_pullback(
+        self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
+    ) -> tuple[Array, Pullback]:
+        """Return the value of a loss and its pullback, block by block if the blocks add up."""
+        named = {"target": targets[0], **options} if len(targets) == 1 else options
+        blocks = _blocks(loss, input, named)
+        if blocks is None:
+            return loss.value_and_pullback(input, *targets, **options)
+        return blocks.value(), blocks.gradient
 
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
@@ -60,3 +87,17 @@ class DaskAdapter(ArrayAPIAdapter):
 def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, reverse: bool) -> Array:
     library = ArrayAPIAdapter(array_api_compat.array_namespace(block))
     return library.causal_filter(block, kernel, axis=axis, reverse=reverse)
+
+
+def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> Blocks | None:
+    """Return a call of a loss in blocks, or None if it has to be evaluated as a whole."""
+    names = ("target", "where", "lengths", "weight")
+    if not hasattr(loss, "split") or "target" not in arguments or not set(arguments) <= set(names):
+        return None
+    split = loss.split(input, {name: arguments.get(name) for name in names})
+    if split is None or any(
+        number > 1 and axis == split.layout.time_axis and axis not in split.independent
+        for axis, number in enumerate(input.numblocks)
+    ):
+        return None  # a loss of whole trains sums them chunk by chunk
+    return Blocks(split, input, arguments)

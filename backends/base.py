@@ -16,6 +16,7 @@ from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 
 if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss
+    from spikeloss_xp.losses.closed_form import ClosedForm
 
 
 class ArrayAPIAdapter:
@@ -154,6 +155,15 @@ class ArrayAPIAdapter:
         gradient where only the gradient with respect to `input` is wanted.
         """
         return loss.value(input, **options)
+
+    def value_and_pullback(
+        self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
+    ) -> tuple[Array, Pullback]:
+        """Return the value of a loss and its pullback, in closed form.
+
+        Called by `spikeloss_xp.value_and_grad` if the library does not differentiate.
+        """
+        return loss.value_and_pullback(input, *targets, **options)
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None

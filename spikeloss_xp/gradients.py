@@ -81,7 +81,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
                 f"{library.library} has no automatic differentiation, so its gradients are the "
                 f"closed forms of the losses of this library; got {loss!r}, which has none"
             )
-        value, pullback = closed_form.value_and_pullback(spikes, *targets, **options)
+        value, pullback = library.value_and_pullback(closed_form, input, *targets, **options)
         _check_cotangent(value, cotangent)
         return value, pullback(library.constant(value, 1.0) if cotangent is None else cotangent)
 

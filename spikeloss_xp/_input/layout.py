@@ -97,6 +97,21 @@ class Layout(NamedTuple):
             return (*shape, self.steps)
         return (*shape[:before], self.steps, *shape[before:])
 
+    def target_axes(self, ndim: int, *, by_class: bool) -> tuple[int | None, ...]:
+        """Return which axis of the input each axis of a target is; None for an axis of classes."""
+        axes: list[int | None] = [self.batch_axis, None] if by_class else [self.batch_axis]
+        if ndim > len(axes):
+            before = self.time_in_target()
+            axes.insert(len(axes) if before == -1 else before, self.time_axis)
+        return tuple(axes)
+
+    def mask_axes(self, ndim: int) -> tuple[int, ...]:
+        """Return which axis of the input each axis of a mask is."""
+        if ndim == len(self.shape):
+            return tuple(range(ndim))
+        axes = (self.batch_axis,) if ndim == 1 else (self.batch_axis, self.time_axis)
+        return tuple(sorted(axes))
+
     def broadcastable(self, library: Library, x: Array) -> Array:
         """Give an array of the batch, or of batch and time, the axes of the input.
 

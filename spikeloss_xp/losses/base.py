@@ -7,21 +7,22 @@ result and its pullback: the value is the last result, and the gradient is the c
 pullbacks. A reduced loss is ``sum / weight``, and both add up over chunks of a batch.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import find_library, library_of
-from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.closed_form import ClosedForm
-from spikeloss_xp.losses.reduction import REDUCTIONS, divisor, total_weight
-from spikeloss_xp.losses.terms import TermEvaluation
+from spikeloss_xp.losses.reduction import REDUCTIONS, divisor
+from spikeloss_xp.losses.split import Split
+from spikeloss_xp.losses.sums import Sums
 
 PLAIN_VALUES = (int, float, str, bool, type(None))
 
 
-class Loss(TermEvaluation, ClosedForm):
+class Loss(Sums, ClosedForm):
     """A loss on spike trains: a function of spikes and a target.
 
     Hyper-parameters go in the constructor, arrays in the call. Losses are immutable, hashable and
@@ -151,95 +152,37 @@ class Loss(TermEvaluation, ClosedForm):
         by = divisor(library, number)
         return total / by, lambda cotangent: prepared.gradient(to_values(cotangent / by))
 
-    def sum_and_weight(
-        self,
-        input: Array,
-        target: Any,
-        *,
-        where: Any = None,
-        lengths: Any = None,
-        weight: Any = None,
-        context: int = 0,
-    ) -> tuple[Array, Array]:
-        """Return the sum of the terms, and the weight that the reduction divides it by.
+    def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
+        """Return how a call may be split into blocks, or None if it has to be evaluated as a whole.
 
-        Both add up over any split of the batch: over micro-batches, processes and devices. The
-        loss of the whole is the sum of the sums, for a mean divided by the sum of the weights, or
-        0 if that is 0. With a `context`, they add up over segments of time, too.
-
-        Parameters
-        ----------
-        input : array
-            Spikes, as for a call.
-        target : array or sequence
-            The target, as for a call.
-        where, lengths, weight : array or sequence, optional
-            As for a call.
-        context : int, default 0
-            The number of steps at the beginning that are read, and masked as usual, but have no
-            terms, no weight and no label check: the last steps of the segment before. A segment
-            needs `memory` of them, or all earlier steps if there are fewer.
-
-        Returns
-        -------
-        tuple of array
-            Scalar arrays of one dtype. The sum can be differentiated. The weight is, for the
-            reductions "sum" and "mean", the number of terms that count or, with class weights, the
-            sum of their weights; for "batchmean", the number of samples with a term that counts.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the reduction is "none", which has no sum; if there is a context and the loss reads
-            whole trains or counts samples ("batchmean"); or as a call does.
-
-        Examples
-        --------
-        A mean over two micro-batches of different length is the mean over the batch:
-
-        >>> import numpy as np
-        >>> import spikeloss_xp as sx
-        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
-        >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
-        >>> sums = [loss.sum_and_weight(spikes[part], label[part])
-        ...         for part in (slice(0, 1), slice(1, 4))]
-        >>> total, weight = map(sum, zip(*sums))
-        >>> float(total / weight), float(loss(spikes, label))
-        (0.0625, 0.0625)
+        The call is checked as a whole. A loss that overrides `value` or `value_and_pullback` may
+        be no quotient of sums, and one that holds arrays may be evaluated here only.
         """
-        if self.reduction == "none":
-            raise ValueError("reduction='none' has no sum: the terms are not added up")
-        self._check_context(context)
-        prepared, labels = self._prepare(input, target, where, lengths, weight, context)
-        (total, number), _ = self._sum_chunks(prepared, labels, with_weight=True)
-        if isinstance(number, int):
-            number = prepared.library.constant(total, float(number))
-        return total, number
+        kind = type(self)
+        own = kind.value is Loss.value and kind.value_and_pullback is Loss.value_and_pullback
+        if not own or self.reduction == "none" or self.captured_arrays() != ():
+            return None
+        prepared, labels = self._prepare(input, **arguments)
+        layout, where = prepared.layout, arguments["where"]
+        target_axes = self._target_axes(layout, _rank(arguments["target"]))
+        if target_axes is None:
+            return None
+        axes: dict[str, tuple[int | None, ...]]
+        axes = {"input": tuple(range(input.ndim)), "lengths": (layout.batch_axis,)}
+        axes["target"] = target_axes
+        axes["where"] = () if where is None else layout.mask_axes(_rank(where))
 
-    @property
-    def memory(self) -> int | None:
-        """The number of steps before its own that a term reads; None for a loss of whole trains.
-
-        A segment of a train has the terms of the whole train if `sum_and_weight` gets so many
-        earlier steps as context.
-        """
-        return None
-
-    def _check_context(self, context: int) -> None:
-        if _checks.integer(context, "context") == 0:
-            return
-        if context < 0:
-            raise ValueError(f"context must be at least 0; got {context}")
-        if self.memory is None:
-            raise ValueError(
-                "context is for losses with a term at each step and a known memory; that of "
-                f"{type(self).__name__} is None: give it a moving_window, or whole trains"
-            )
-        if self.reduction == "batchmean":
-            raise ValueError(
-                "context needs reduction='sum' or 'mean': 'batchmean' divides by the number of "
-                "samples, which each segment would count again"
-            )
+        by: Any = None
+        if self.reduction != "sum":  # the weight depends on masks and labels, not on the spikes
+            (_, by), _ = self._sum_chunks(prepared, labels, with_weight=True)
+            by = divisor(prepared.library, by)
+        summed = dataclasses.replace(self, reduction="sum")  # type: ignore[type-var]
+        independent = {layout.batch_axis}
+        if not prepared.by_class:
+            independent.update(summed._chunk_axes(prepared))
+        if self.memory is not None:
+            independent.add(layout.time_axis)
+        return Split(summed, layout, axes, independent, prepared.values.dtype, by)
 
     def captured_arrays(self) -> tuple[Any, ...] | None:
         """Return the arrays that the loss holds as hyper-parameters, or None if unknown.
@@ -256,33 +199,14 @@ class Loss(TermEvaluation, ClosedForm):
                 return None
         return tuple(held)
 
-    def _sum_chunks(
-        self,
-        prepared: PreparedInput,
-        labels: Any,
-        *,
-        with_weight: bool,
-        with_pullback: bool = False,
-    ) -> tuple[tuple[Any, ...], Pullback | None]:
-        """Return ``(sum, weight)`` over all chunks, and the pullback; None for those not wanted."""
-        library, batch_axis = prepared.library, self._batch_axis(prepared)
-
-        def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms = self._terms(library, values, mask, labels, prepared.scored)
-            total, number = library.sum_all(terms.terms), None
-            if with_weight:
-                number = total_weight(library, self.reduction, terms, batch_axis)
-            if not with_pullback:
-                return (total, number), None
-            # All terms have the same cotangent; it broadcasts.
-            shape = (1,) * terms.terms.ndim
-            pullback = terms.pullback
-            return (total, number), lambda cotangent: pullback(library.xp.reshape(cotangent, shape))
-
-        arrays = prepared.values, prepared.mask, labels
-        return library.map_chunks(sums, arrays, self._chunk_axes(prepared))
-
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         """Check hyper-parameters, and store the plain value that each check returns."""
         shared = {"time_axis": _checks.integer, "reduction": _checks.one_of(REDUCTIONS)}
         _checks.check_fields(self, **{**checks, **shared})
+
+
+def _rank(values: Any) -> int:
+    """Return the number of axes of an array or of a nested sequence."""
+    if isinstance(values, list | tuple):
+        return 1 + _rank(values[0])
+    return getattr(values, "ndim", 0)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
-from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import both
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
@@ -157,6 +157,9 @@ class RateLoss(Loss):
         if self._classes_compete:
             cotangent = library.xp.expand_dims(cotangent, axis=CLASS)
         return cotangent
+
+    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
+        return layout.target_axes(ndim, by_class=self._multi_hot)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
         return (0,) if self._has_time else ()

@@ -48,3 +48,8 @@ def _sum_of_weights(library: Library, terms: Terms) -> Array | int:
 def divisor(library: Library, weight: Array | int) -> Array | int:
     """Return the number to divide a sum by: the weight, or 1 if nothing counts."""
     return weight if isinstance(weight, int) else or_one(library, weight)
+
+
+def as_array(library: Library, total: Array, weight: Array | int) -> Array:
+    """Return the weight as a scalar array like the sum."""
+    return library.constant(total, float(weight)) if isinstance(weight, int) else weight

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import desired_trains
+from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.masks import fill_masked
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._kernels import Exponential
@@ -118,6 +119,9 @@ class SpikeTime(Loss):
     def _batch_axis(self, prepared: PreparedInput) -> int:
         axis: int = prepared.layout.batch_axis
         return axis
+
+    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int, ...]:
+        return tuple(range(ndim))
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
         batch = self._batch_axis(prepared)

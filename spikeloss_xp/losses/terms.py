@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import both, fill_masked
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
 from spikeloss_xp._typing import Array, Pullback
@@ -147,6 +147,13 @@ class TermEvaluation(ABC):
         Empty if readings are much smaller than the input: then chunks are not worth their overhead.
         """
         return ()
+
+    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...] | None:
+        """Return which axis of the input each axis of a target is, or None if that is unknown.
+
+        An axis of classes is None.
+        """
+        return None
 
     def _batch_axis(self, prepared: PreparedInput) -> int:
         """Return the axis of the samples in the terms."""

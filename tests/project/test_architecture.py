@@ -29,10 +29,11 @@ def modules() -> Iterator[tuple[str, Path]]:
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
 LINES = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules()}
 ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "numpy", "torch")}
-TORCH = {
-    "backends._torch_state",
+PARTS = {  # of adapters that have several modules
+    "backends._dask_blocks",
     "backends._torch_filters",
-}  # the PyTorch adapter has three modules
+    "backends._torch_state",
+}
 MATHEMATICS = {"_block_filter", "readouts", "criteria", "classifiers", "gradients"} | {
     name for name in TREES if name.partition(".")[0] == "losses"
 }
@@ -54,6 +55,8 @@ LAYERS = (
     {"_input.prepared"},
     {"losses.closed_form", "losses.terms"},
     {"losses.reduction"},
+    {"losses.sums"},
+    {"losses.split"},
     {"losses.base"},
     {"losses.rates"},
     {"losses.composed", "losses.sparsity_enforcer"}
@@ -75,7 +78,7 @@ LAYERS = (
     {"cli._compare", "cli._evaluate"},
     {"cli"},
     {"__main__"},
-    {"backends._torch_state"},
+    {"backends._torch_state", "backends._dask_blocks"},
     {"backends._torch_filters"},
     ADAPTERS,  # last: nothing imports them, the registry loads the one that is asked for
 )
@@ -143,9 +146,10 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 def may_name(name: str) -> str:
     """Return the only framework that a module may name; `slayer` is made of PyTorch modules."""
-    if name.partition(".")[0] == "slayer" or name in TORCH:
+    if name.partition(".")[0] == "slayer":
         return "torch"
-    return name.removeprefix("backends._")
+    library = name.removeprefix("backends._")
+    return library.partition("_")[0] if name in PARTS else library
 
 
 core = pytest.mark.parametrize("name", [n for n in TREES if n.partition(".")[0] != "backends"])
@@ -197,17 +201,19 @@ def test_layers_list_every_module():
     assert set(RANK) == set(TREES)
 
 
-@pytest.mark.parametrize("name", sorted(ADAPTERS | TORCH))
+@pytest.mark.parametrize("name", sorted(ADAPTERS | PARTS))
 def test_adapters_import_only_the_base_and_the_filters(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
     allowed = {"_kernels", "_block_filter", "_typing", "backends", "backends.base"}
-    assert needs <= allowed | {"backends.chunks"} | (TORCH if "torch" in name else set())
+    library = name.removeprefix("backends._").partition("_")[0]
+    own_parts = {part for part in PARTS if part.startswith(f"backends._{library}_")}
+    assert needs <= allowed | {"backends.chunks"} | own_parts
 
 
 @core
 def test_adapters_are_reached_through_the_registry_only(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs & (ADAPTERS | TORCH | {"backends.chunks"}) == set()
+    assert needs & (ADAPTERS | PARTS | {"backends.chunks"}) == set()
 
 
 @every
@@ -290,8 +296,9 @@ def test_adapter_methods_have_the_signature_of_the_base_class(name):
     assert found, "there is an adapter class"
     for method, arguments in found.items():
         if method in BASE:
-            names = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-            assert [argument.arg for argument in names] == BASE[method], method
+            names = [*arguments.posonlyargs, *arguments.args, arguments.vararg]
+            names += [*arguments.kwonlyargs, arguments.kwarg]
+            assert [argument.arg for argument in names if argument] == BASE[method], method
 
 
 @every
