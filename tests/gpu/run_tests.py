@@ -36,12 +36,12 @@ class Results:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._write(test=report.nodeid, outcome="failed", message=_last_line(report))
+            self._write(test=report.nodeid, outcome="failed", message=_message(report))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
             # An error after the test is a line of its own: the test is then counted as failed.
-            message = _last_line(report) if report.failed else ""
+            message = _message(report) if report.failed else ""
             self._write(test=report.nodeid, outcome=report.outcome, message=message)
 
     @pytest.hookimpl(wrapper=True)
@@ -52,11 +52,12 @@ class Results:
         return result
 
 
-def _last_line(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Return the message of the error."""
+def _message(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return the first lines of the message of the error."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(report.longrepr)
-    return next((line for line in text.splitlines() if line.strip()), "")[:300]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(lines[:4])[:300]
 
 
 def main() -> int:
