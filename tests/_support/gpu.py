@@ -217,9 +217,9 @@ It needs NumPy, array-api-compat, pytest, and at least one of the three librarie
 
 Each time is compared with a copy on the device that moves as many bytes as value and gradient have
 to, with a convolution of the library, and with the same loss in operations of the library. Above 1,
-ours is faster. PyTorch and JAX may convolve with factors rounded to TF32, which the losses never
-do. The times of PyTorch and CuPy are between two CUDA events; those of JAX are wall times, so they
-have the time of a call in them.
+ours is faster. By default PyTorch and JAX may round the factors of a convolution to TF32; those of
+the losses stay float32. The times of PyTorch and CuPy are between two CUDA events; those of JAX are
+wall times, so they have the time of a call in them.
 
 With `--dry-run` all of this runs on the CPU, on small arrays, with NumPy in place of CuPy.
 
