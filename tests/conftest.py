@@ -12,13 +12,14 @@ from _support.root import check_one_root
 
 check_one_root()  # before anything imports the library
 
-from _support.backends import MISSING, TESTED, Backend, on
-
-JAX = ("jax", "jax-x64")
+from _support.backends import BACKENDS, JAX, MISSING, TESTED, Backend, on
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
+    parser.addoption(
+        "--backend", choices=tuple(BACKENDS), help="run only the cases on this array library"
+    )
 
 
 def pytest_report_header() -> list[str]:
@@ -26,13 +27,22 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow cases, unless the run has `--slow` or consists of slow cases only."""
+    """Leave out slow cases, unless the run has `--slow` or consists of slow cases only.
+
+    With `--backend`, leave out the cases that do not have its name as a parameter first.
+    """
+    if name := config.getoption("--backend"):
+        _deselect(config, items, {item for item in items if name not in _parameters(item)})
     if config.getoption("--slow"):
         return
     slow = _slow_cases(items)
     if len(slow) < len(items):
-        items[:] = [item for item in items if item not in slow]
-        config.hook.pytest_deselected(items=list(slow))
+        _deselect(config, items, slow)
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item], out: set[pytest.Item]) -> None:
+    items[:] = [item for item in items if item not in out]
+    config.hook.pytest_deselected(items=list(out))
 
 
 def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
@@ -46,7 +56,7 @@ def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
         test = str(item.path), item.originalname
         if item.get_closest_marker("slow"):
             marked.setdefault(test, []).append(item)
-        elif _is_on_jax(item):
+        elif not _parameters(item).isdisjoint(JAX):
             on_jax.setdefault(test, []).append(item)
     quick: set[pytest.Item] = set()
     for cases in marked.values():
@@ -59,9 +69,10 @@ def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
     return set(found) - quick
 
 
-def _is_on_jax(item: pytest.Item) -> bool:
+def _parameters(item: pytest.Item) -> set[str]:
+    """Return the parameters of a case that are strings; the name of its backend is one."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return any(isinstance(value, str) and value in JAX for value in parameters)
+    return {value for value in parameters if isinstance(value, str)}
 
 
 @pytest.fixture(params=TESTED)

@@ -1,9 +1,10 @@
 """Write the pages that are made from records: ``python tests/write_pages.py``."""
 
-from _support import contract, support
+from _support import contract, gpu, support
 
 for path, text in {
     contract.PAGE: contract.page(),
+    gpu.PAGE: gpu.page(),
     support.PAGE: support.page(),
     support.README: support.readme(support.README.read_text(encoding="utf-8")),
 }.items():

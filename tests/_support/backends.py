@@ -25,7 +25,10 @@ BACKENDS = {  # how the test names it: library, device, the widest floating dtyp
     "array-api-strict-device1": ("array_api_strict", "device1", "float64"),
     "cupy": ("cupy", "cuda:0", "float64"),
     "torch-cuda": ("torch", "cuda:0", "float64"),
+    "jax-cuda": ("jax", "gpu:0", "float64"),
 }
+ON_GPU = ("cupy", "torch-cuda", "jax-cuda")
+JAX = tuple(name for name, (library, _, _) in BACKENDS.items() if library == "jax")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,15 @@ class Backend:
     def device(self) -> object:
         """What the library's adapter takes for the device under test."""
         return self.xp.Device(self.place) if self.library == "array_api_strict" else self.place
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.name in ON_GPU
+
+    @property
+    def lacks_64_bits(self) -> bool:
+        """Whether the library has no dtypes of 64 bits in the state it is tested in."""
+        return self.library == "jax" and self.dtype == "float32"
 
     @property
     def rtol(self) -> float:
@@ -89,8 +101,8 @@ def problem(name: str) -> str | None:
     """Return why a backend cannot be tested on this machine, or None."""
     library, place, _ = BACKENDS[name]
     found = describe(library)
-    if found.usable and place.startswith("cuda") and place not in found.devices:
-        return "no CUDA device"
+    if found.usable and name in ON_GPU and place not in found.devices:
+        return f"no CUDA device: {', '.join(found.devices)} only"
     return found.problem
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.backends import TESTED
+from _support.backends import ON_GPU, TESTED
 from _support.contract import (
     BATCH,
     CLASSES,
@@ -128,13 +128,13 @@ FEW_FORMS = ("SpikeMax-smoothed-count-window", "SpikeTime", "SpikeRate-per-class
 def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -> list[Any]:
     """List (backend, form) pairs: of `forms`, all that add coverage for their time.
 
-    JAX takes a third of a second to compile each computation, so "jax-x64" gets only the forms in
-    `jax`, and "jax" none. Second devices of a library run the same code as its first device, so
-    they get `ONE_OF_EACH`. What array-api-strict refuses shows in `ONE_OF_EACH` as well, so the
-    others are slow there.
+    JAX takes a third of a second to compile each computation, so "jax-x64" and "jax-cuda" get only
+    the forms in `jax`, and "jax" none. Second devices of a library run the same code as its first
+    device, so they get `ONE_OF_EACH`. What array-api-strict refuses shows in `ONE_OF_EACH` as well,
+    so the others are slow there.
     """
-    limited = dict.fromkeys(("array-api-strict-device1", "cupy", "torch-cuda"), ONE_OF_EACH)
-    limited |= {"jax": (), "jax-x64": jax}
+    limited = dict.fromkeys(("array-api-strict-device1", *ON_GPU), ONE_OF_EACH)
+    limited |= {"jax": (), "jax-x64": jax, "jax-cuda": jax}
     return [
         pytest.param(backend, form, marks=pytest.mark.slow)
         if backend == "array-api-strict" and form not in ONE_OF_EACH
@@ -149,7 +149,9 @@ WITH_TARGET = tuple(name for name, form in FORMS.items() if form.contract.target
 WITH_WEIGHT = tuple(name for name, form in FORMS.items() if "weight" in form.contract.call)
 NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)
-one_jax = pytest.mark.parametrize("backend", [*NOT_JAX, "jax-x64"], indirect=True)
+one_jax = pytest.mark.parametrize(
+    "backend", [*NOT_JAX, "jax-x64", *(["jax-cuda"] if "jax-cuda" in TESTED else [])], indirect=True
+)
 
 
 def example(form: Form) -> Call:

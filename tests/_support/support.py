@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from _support import gpu
+from _support.gpu import table
+
 ROOT = Path(__file__).parents[2]
 PAGE, README = ROOT / "docs" / "support.md", ROOT / "README.md"
 EVERY_CHANGE = "on every change"
-NOT_YET = "**not yet verified**: no GPU has run it"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Library:
     what: str
     gradient: str
     tests: tuple[str, ...]
-    """Its names in `_support.backends.BACKENDS`, or its tests; empty if no test has run on it."""
+    """Its names in `_support.backends.BACKENDS`, or its tests; empty if it needs a GPU."""
     tested: str = EVERY_CHANGE
 
     @property
@@ -60,8 +62,9 @@ LIBRARIES = (
         ("array-api-strict", "array-api-strict-device1"),
         f"{EVERY_CHANGE}, at its strictest",
     ),
-    Library("CuPy", "closed forms", (), NOT_YET),
-    Library("PyTorch and JAX on a GPU", "as on the CPU", (), NOT_YET),
+    Library("CuPy", "closed forms", (), gpu.cell("CuPy")),
+    Library("PyTorch on a GPU", "as on the CPU", (), gpu.cell("PyTorch on a GPU")),
+    Library("JAX on a GPU", "as on the CPU", (), gpu.cell("JAX on a GPU")),
     Library(
         "any other library that conforms to the standard",
         "closed forms",
@@ -113,7 +116,7 @@ PYTORCH = (
     ),
     Transform(
         "autocast with bfloat16 and float16", "yes; computed and returned in float32",
-        "CPU; CUDA **not yet verified**",
+        f"CPU; CUDA {gpu.cell('autocast on CUDA')}",
         ("autocast_computes_in_float32",),
     ),
     Transform(
@@ -196,18 +199,13 @@ def tests() -> Iterable[str]:
         yield from (prefix + test for transform in transforms for test in transform.tests)
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def libraries() -> str:
     header = ("array library", "value", "gradient", "tested")
-    return _table(header, (library.row for library in LIBRARIES))
+    return table(header, (library.row for library in LIBRARIES))
 
 
 def _transforms(transforms: Iterable[Transform]) -> str:
-    return _table(("", "works", "tested on"), (t.row for t in transforms))
+    return table(("", "works", "tested on"), (t.row for t in transforms))
 
 
 TEXT = """# What works where
@@ -220,6 +218,8 @@ TEXT = """# What works where
 {libraries}
 
 `sx.backends.available()` says what there is on a machine, and why what is missing cannot be used.
+On a machine with a GPU, `python tests/gpu/verify.py` checks the lines of this page that need one.
+[GPU](gpu.md) says what it does, and has its last record.
 
 ## Versions
 
@@ -321,9 +321,9 @@ def versions() -> str:
     rows = []
     for package, name in VERSIONS.items():
         version, extra = lowest[package]
-        tested = newest.get(package, NOT_YET)
+        tested = newest.get(package) or gpu.cell(name, version=True)
         rows.append((name, version, tested, f"`{extra}`" if extra not in ("", "test") else ""))
-    return _table(("", "lowest", "newest tested", "extra"), rows)
+    return table(("", "lowest", "newest tested", "extra"), rows)
 
 
 def page() -> str:

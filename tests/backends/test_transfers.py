@@ -53,26 +53,26 @@ def test_meta_tensors_give_shapes(name):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "SpikeTime" not in name])
-def test_torch_cuda_is_not_synchronized(name):
+@pytest.mark.parametrize("backend", ["torch-cuda"], indirect=True)
+def test_torch_cuda_is_not_synchronized(backend, name):
     """`SpikeTime` is left out, because it copies its kernel to the GPU."""
-    with on("torch-cuda") as backend:
-        import torch
+    import torch
 
-        @contextlib.contextmanager
-        def guard():
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                yield
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
+    @contextlib.contextmanager
+    def guard():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
-        evaluate(backend, name, guard)
+    evaluate(backend, name, guard)
 
 
 @pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_jax_copies_nothing_to_the_host(name):
+@pytest.mark.parametrize("backend", ["jax", "jax-cuda"], indirect=True)
+def test_jax_copies_nothing_to_the_host(backend, name):
     """The guard only has an effect on a GPU, because for JAX the CPU is the host."""
-    with on("jax") as backend:
-        import jax
+    import jax
 
-        evaluate(backend, name, lambda: jax.transfer_guard_device_to_host("disallow"))
+    evaluate(backend, name, lambda: jax.transfer_guard_device_to_host("disallow"))

@@ -1,7 +1,8 @@
 """The implementations to time. Each function prepares its arrays and returns a callable to time.
 
 It imports the library that it needs. Spikes are float32, and a neuron spikes in one step of ten.
-Unless it is for the value only, the callable computes value and gradient and discards them.
+Arrays are on the default device of the library, so `with torch.device("cuda"):` prepares a run on a
+GPU. Unless it is for the value only, the callable computes value and gradient and returns them.
 """
 
 import dataclasses
@@ -32,14 +33,16 @@ def _torch_arrays(shape: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
 
     label = torch.arange(shape[0]) % shape[1]
     multi_hot = torch.nn.functional.one_hot(label, shape[1]).float()
-    spikes = torch.from_numpy(random_spikes(shape)).requires_grad_()
-    return spikes, torch.from_numpy(random_spikes(shape, 1)), label, multi_hot
+    spikes = torch.asarray(random_spikes(shape)).requires_grad_()
+    return spikes, torch.asarray(random_spikes(shape, 1)), label, multi_hot
 
 
 def _backward(loss: Callable[..., Any], spikes: Any, target: Any) -> Run:
-    def run() -> None:
+    def run() -> tuple[Any, Any]:
         spikes.grad = None
-        loss(spikes, target).backward()
+        value = loss(spikes, target)
+        value.backward()
+        return value, spikes.grad
 
     return run
 
@@ -135,7 +138,7 @@ def conv1d(loss: Any, shape: tuple[int, ...]) -> Run:
     """Compute `SpikeTime` with a library convolution of each spike train."""
     import torch
 
-    taps = torch.from_numpy(kernel(loss.length)[::-1].copy())[None, None]
+    taps = torch.asarray(kernel(loss.length)[::-1].copy())[None, None]
 
     def value(spikes: Any, desired: Any) -> Any:
         difference = (spikes - desired).reshape(-1, 1, shape[-1])
@@ -165,16 +168,28 @@ def _jax_arrays(shape: tuple[int, ...]) -> tuple[Any, Any]:
     return jnp.asarray(random_spikes(shape)), jnp.asarray(random_spikes(shape, 1))
 
 
-def _jax_run(loss: Callable[..., Any], shape: tuple[int, ...]) -> Run:
+def _jax_run(loss: Callable[..., Any], shape: tuple[int, ...], target: Any = None) -> Run:
     import jax
 
     compiled = jax.jit(jax.value_and_grad(loss))
-    arrays = _jax_arrays(shape)
-    return lambda: jax.block_until_ready(compiled(*arrays))
+    spikes, desired = _jax_arrays(shape)
+    target = desired if target is None else target
+    return lambda: jax.block_until_ready(compiled(spikes, target))
+
+
+def _jax_target(loss: Any, shape: tuple[int, ...]) -> Any:
+    """Return the labels of a loss; None for `SpikeTime`, which has desired spikes."""
+    import jax
+
+    name, label = type(loss).__name__, np.arange(shape[0]) % shape[1]
+    if name == "SpikeTime":
+        return None
+    multi_hot = np.eye(shape[1], dtype=np.float32)[label]
+    return jax.numpy.asarray(multi_hot if name == "SpikeMoid" else label)
 
 
 def jax_jit(loss: Any, shape: tuple[int, ...]) -> Run:
-    return _jax_run(loss, shape)
+    return _jax_run(loss, shape, _jax_target(loss, shape))
 
 
 def jax_floor(loss: Any, shape: tuple[int, ...]) -> Run:

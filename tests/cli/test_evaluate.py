@@ -121,7 +121,7 @@ def test_losses_equal_single_sample_calls(backend, capsys, save_npz, case, lengt
     path = save_npz(**{name: array for name, array in arrays.items() if array is not None})
     arguments = {k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in given.items()}
     where = ["--backend", backend.library, "--dtype", backend.dtype]
-    if backend.place.startswith("cuda"):
+    if backend.on_gpu:
         where += ["--device", backend.place]
     losses, summary = evaluate(
         capsys, path, loss.__name__, *options(**arguments), *where, "--batch", 4

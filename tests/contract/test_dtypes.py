@@ -27,7 +27,7 @@ FORM_OF = {
 assert list(FORM_OF) == [contract.name for contract in CONTRACTS]
 
 # JAX compiles a computation for each dtype, so its backends test one loss each.
-JAX_CONTRACTS = {"jax": ("SpikeMax",), "jax-x64": ("SpikeRate",)}
+JAX_CONTRACTS = {"jax": ("SpikeMax",), "jax-x64": ("SpikeRate",), "jax-cuda": ("SpikeMax",)}
 PAIRS = [
     (name, contract)
     for name in TESTED
@@ -38,10 +38,8 @@ PAIRS = [
 
 def supported_dtypes(backend, dtypes):
     """Return the dtypes that the library supports in the state under test."""
-    lacks_64_bits = backend.library == "jax" and backend.dtype == "float32"
-    return [
-        d for d in dtypes if hasattr(backend.xp, d) and not (lacks_64_bits and d.endswith("64"))
-    ]
+    found = [d for d in dtypes if hasattr(backend.xp, d)]
+    return [d for d in found if not (backend.lacks_64_bits and d.endswith("64"))]
 
 
 def binary_call(form):

@@ -3,12 +3,13 @@
 import ast
 import re
 
-from _support import backends, support
+from _support import backends, gpu, support
 
 
 def test_page_and_readme_match_the_record():
     hint = "write them anew: python tests/write_pages.py"
     assert support.PAGE.read_text(encoding="utf-8") == support.page(), hint
+    assert gpu.PAGE.read_text(encoding="utf-8") == gpu.page(), hint
     text = support.README.read_text(encoding="utf-8")
     assert text == support.readme(text), hint
     assert support.libraries() in text
@@ -29,5 +30,6 @@ def test_backends_tested_on_every_change_are_required_in_ci():
     named = {n for lib in support.LIBRARIES for n in lib.tests if "::" not in n}
     assert named == set(required)
     assert named <= backends.BACKENDS.keys()
+    on_gpu = {claim.what for claim in gpu.CLAIMS}
     for library in support.LIBRARIES:
-        assert bool(library.tests) == (library.tested != support.NOT_YET)
+        assert bool(library.tests) == (library.what not in on_gpu), library.what

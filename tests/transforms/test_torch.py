@@ -350,14 +350,11 @@ def test_options_work_under_transforms(name):
         check(per_sample(SPIKES, target, OPTIONS["lengths"], OPTIONS["where"]))
 
 
-DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-
-
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("device", DEVICES)
-def test_autocast_computes_in_float32(name, dtype, device):
-    case = Case(name)
+@pytest.mark.parametrize("backend", ["torch", "torch-cuda"], indirect=True)
+def test_autocast_computes_in_float32(name, dtype, backend):
+    case, device = Case(name), backend.place.partition(":")[0]
     targets = [target.to(device) for target in case.targets]
     with torch.autocast(device, dtype=dtype):
         for input_dtype in (dtype, torch.float32):

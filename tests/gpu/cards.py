@@ -1,0 +1,54 @@
+"""Say what one library sees: its version, the GPU and its name, as a line of JSON.
+
+``python tests/gpu/verify.py`` runs this in a process of its own.
+"""
+
+import json
+import sys
+import warnings
+from importlib import metadata
+
+from spikeloss_xp.backends._available import describe
+
+
+def card(library: str) -> tuple[str, str]:
+    """Return the name of the first GPU, and the version of CUDA that the library uses."""
+    if library == "torch":
+        import torch
+
+        return torch.cuda.get_device_name(0), str(torch.version.cuda)
+    if library == "jax":
+        import jax
+
+        place = jax.devices()[0]
+        return place.device_kind, " ".join(place.client.platform_version.split())
+    import cupy
+
+    number = cupy.cuda.runtime.runtimeGetVersion()
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"]
+    return name.decode(), f"{number // 1000}.{number % 1000 // 10}"
+
+
+def packages(library: str) -> list[str]:
+    """Return the installed packages of a library: CuPy has one for each version of CUDA."""
+    names = ("cupy-cuda12x", "cupy-cuda13x", "cupy") if library == "cupy" else (library,)
+    installed = {found.name.lower() for found in metadata.distributions() if found.name}
+    return [name for name in names if name in installed]
+
+
+def report(library: str) -> dict[str, object]:
+    """Return the version, the packages, and the GPU of a library, or why it sees none."""
+    found = describe(library)
+    seen: dict[str, object] = {"version": found.version, "packages": packages(library)}
+    if not found.usable:
+        return seen | {"problem": found.problem}
+    on_gpu = [name for name in found.devices if name.startswith(("cuda", "gpu"))]
+    if not on_gpu:
+        return seen | {"problem": f"no GPU: {', '.join(found.devices)} only"}
+    name, cuda = card(library)
+    return seen | {"card": name, "cuda": cuda, "problem": None}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    print(json.dumps(report(sys.argv[1])))

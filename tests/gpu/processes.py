@@ -1,0 +1,78 @@
+"""Processes of the kit, with the package on their path, and what they wrote."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TESTS, ROOT = HERE.parent, HERE.parents[1]
+
+SECONDS = 560.0
+"""The time of a run. A dry run needs a minute, or several on a busy machine."""
+GRACE = 20.0  # seconds after a time limit until a process is ended
+
+
+class Kit:
+    """A run: its scratch folder, its processes, and the time that is left."""
+
+    def __init__(self, scratch: Path, *, dry_run: bool) -> None:
+        self.scratch, self.dry_run = scratch, dry_run
+        self.end = time.monotonic() + SECONDS
+        package = self._linked_package()
+        path = [package, TESTS, HERE, TESTS / "benchmarks", os.environ.get("PYTHONPATH", "")]
+        self._environment = dict(os.environ) | {
+            "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
+            # Several processes share the GPU, so none may take most of its memory at once.
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
+        if dry_run:
+            self._environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+
+    def _linked_package(self) -> Path:
+        """Join the two folders of the package by links, so that it need not be installed."""
+        package = self.scratch / "package" / "spikeloss_xp"
+        package.mkdir(parents=True)
+        for entry in (ROOT / "spikeloss_xp").iterdir():
+            if entry.name != "__pycache__":
+                (package / entry.name).symlink_to(entry)
+        (package / "backends").symlink_to(ROOT / "backends")
+        return package.parent
+
+    @property
+    def left(self) -> float:
+        return max(self.end - time.monotonic(), 1.0)
+
+    def start(self, name: str, *arguments: object, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a program of this folder; what it prints goes to a file of that name."""
+        program, *rest = map(str, arguments)
+        with (self.scratch / f"{name}.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, str(HERE / program), *rest], stdout=log, stderr=subprocess.STDOUT,
+                env=self._environment | environment, cwd=self.scratch,
+            )  # fmt: skip
+
+    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> int | None:
+        """Wait for a process; return its status, or None if it had to be ended."""
+        try:
+            return process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return None
+
+    def log(self, name: str) -> str:
+        return (self.scratch / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """Return the lines of JSON that a program wrote, the last of which may be cut."""
+        found, path = [], self.scratch / f"{name}.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return found

@@ -1,0 +1,189 @@
+"""The kit for a machine with a GPU goes through all its steps on the CPU, and reports failures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import verify
+
+from _support import gpu, support
+
+KIT = Path(verify.__file__)
+LACKING = ("array_api_strict", "dask", "hypothesis", "pytest_benchmark", "xdist")
+"""What a machine with a GPU may lack."""
+
+
+def run_kit(tmp_path, *arguments, **environment):
+    """Run the kit on a machine without GPU, without plugins of pytest and without `LACKING`."""
+    for package in LACKING:
+        text = f"raise ModuleNotFoundError('No module named {package}', name={package!r})\n"
+        (tmp_path / f"{package}.py").write_text(text, encoding="utf-8")
+    environment = dict(os.environ) | {
+        "PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", **environment,
+    }  # fmt: skip
+    command = [sys.executable, str(KIT), "--out", str(tmp_path / "out"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_dry_run_goes_through_all_steps(tmp_path):
+    for library in ("torch", "jax", "scipy"):
+        pytest.importorskip(library)
+    ran = run_kit(tmp_path, "--dry-run")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines()[-1].startswith("PASSED (dry run on the CPU): CuPy "), ran.stdout
+    record = json.loads((tmp_path / "out" / "gpu.json").read_text(encoding="utf-8"))
+    results = {claim["what"]: claim["result"] for claim in record["claims"]}
+    packages = ("CuPy for CUDA 12", "CuPy for CUDA 13")
+    assert results == {
+        claim.what: "not run" if claim.what in packages else "verified" for claim in gpu.CLAIMS
+    }
+    assert [row["problems"] for row in record["benchmarks"]] == [{}] * 18
+    assert {name for row in record["benchmarks"] for name in row["ratios"]} == {
+        "a copy of the bytes", "conv1d", "lax.conv", "correlate1d", "its own means",
+        "time moved last",
+    }  # fmt: skip
+    tables = (tmp_path / "out" / "gpu.md").read_text(encoding="utf-8")
+    assert tables.strip() in ran.stdout
+    assert "A dry run on the CPU" in tables
+
+
+@pytest.mark.slow
+def test_machine_without_gpu_has_nothing_to_run(tmp_path):
+    ran = run_kit(tmp_path)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines()[-1].startswith("NOTHING RAN: no library sees a GPU")
+    assert not (tmp_path / "out").exists()
+
+
+# What is made of the results ---------------------------------------------------------------------
+
+SEEN = {
+    "cupy": {"version": "14.2.0", "packages": ["cupy-cuda13x"], "card": "A card", "problem": None},
+    "torch": {"version": "2.11.0", "packages": ["torch"], "card": "A card", "problem": None},
+    "jax": {"version": None, "packages": [], "problem": "ModuleNotFoundError: no | jax"},
+}
+ROW = {
+    "library": "cupy",
+    "work": "SpikeMax [1, 2, 3]",
+    "clock": "CUDA events",
+    "problems": {},
+    "milliseconds": 2.0,
+    "ratios": {"a copy of the bytes": 0.25, "its own means": 3.0},
+}
+
+
+def lines(*outcomes, selected=None):
+    """Return what a process writes for tests with these outcomes, each a case of autocast."""
+    test = f"tests/{gpu.AUTOCAST}"
+    found = [{"selected": len(outcomes) if selected is None else selected}]
+    return found + [
+        {"test": f"{test}[{number}]", "outcome": outcome, "message": "assert a | b"}
+        for number, outcome in enumerate(outcomes)
+    ]
+
+
+def record_of(rows=(ROW,), missing=None, **processes):
+    """Return the record of a run in which a process of each library wrote some lines."""
+    tests = {}
+    for library, written in processes.items():
+        tests[library] = verify.no_results()
+        verify.count(written, tests[library])
+    return verify.record(SEEN, tests, list(rows), missing or {}, dry_run=False)
+
+
+def result(record, what):
+    (found,) = (claim["result"] for claim in record["claims"] if claim["what"] == what)
+    return found
+
+
+def test_claims_are_verified_by_the_tests_of_their_library():
+    record = record_of(cupy=lines("passed", "skipped"), torch=lines("passed", "failed"))
+    assert {claim["what"]: claim["result"] for claim in record["claims"]} == {
+        "CuPy": "verified",
+        "PyTorch on a GPU": "failed",
+        "JAX on a GPU": "not run",
+        "CuPy for CUDA 12": "not run",
+        "CuPy for CUDA 13": "verified",
+        "autocast on CUDA": "failed",
+    }
+    assert gpu.cell("CuPy", of=record) == "on A card, CuPy 14.2.0"
+    assert gpu.cell("CuPy for CUDA 13", version=True, of=record) == "14.2.0"
+    assert gpu.cell("CuPy for CUDA 12", version=True, of=record) == gpu.NOT_YET
+    assert gpu.cell("PyTorch on a GPU", of=record) == "**failed** on A card, PyTorch 2.11.0"
+    assert gpu.cell("JAX on a GPU", of=record) == gpu.NOT_YET
+    status, last = verify.verdict(record)
+    assert (status, last.partition(":")[0]) == (1, "FAILED (GPU)")
+    assert gpu.AUTOCAST in last
+
+
+@pytest.mark.parametrize(
+    "written", [lines("passed", selected=2), lines(), lines("skipped")], ids=["cut", "none", "skip"]
+)
+def test_tests_that_did_not_run_verify_nothing(written):
+    record = record_of(torch=written)
+    assert result(record, "PyTorch on a GPU") == "not finished"
+    assert gpu.cell("PyTorch on a GPU", of=record) == gpu.NOT_YET
+    status, last = verify.verdict(record)
+    assert (status, last.partition(":")[0]) == (1, "NOT FINISHED (GPU)")
+
+
+def test_error_after_a_test_is_a_failure_of_that_test():
+    ran = verify.no_results()
+    test = {"test": "tests/a.py::test_b[c]", "message": ""}
+    verify.count([{"selected": 1}, *({**test, "outcome": o} for o in ("passed", "failed"))], ran)
+    assert ran["counts"] == {"selected": 1, "passed": 0, "failed": 1, "skipped": 0}
+
+
+def test_wrong_number_in_the_benchmark_is_a_failure():
+    row = {**ROW, "problems": {gpu.OURS: f"{gpu.DIFFERS} by 1.0e-01"}}
+    record = record_of([row], cupy=lines("passed"), torch=lines("passed"))
+    assert result(record, "CuPy") == "failed"
+    assert result(record, "PyTorch on a GPU") == "verified"
+    assert verify.verdict(record)[0] == 1
+
+
+def test_contender_that_does_not_run_is_no_failure():
+    row = {**ROW, "problems": {"its own means": "OutOfMemoryError: no memory"}}
+    record = record_of([row], cupy=lines("passed"))
+    assert verify.verdict(record)[0] == 0
+    assert "no memory" in gpu.markdown(record)
+
+
+def test_rows_that_are_missing_are_reported():
+    record = record_of(missing={"cupy": "5 rows were left"}, cupy=lines("passed"))
+    assert verify.verdict(record) == (1, "NOT FINISHED (GPU): CuPy: 5 rows were left")
+
+
+def test_markdown_has_tables_with_all_results():
+    record = record_of(cupy=lines("passed"), torch=lines("failed"))
+    text = gpu.markdown(record)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(row.split(" | ")) for row in rows} == {3, 4, 5}  # no cell has a bar in it
+    for part in ("A card", "2 ms", "1 / 4", "3", "1 passed", "assert a / b", "no / jax"):
+        assert part in text
+
+
+def test_every_line_that_is_not_yet_verified_has_a_claim():
+    waiting = sum(gpu.cell(claim.what) == gpu.NOT_YET for claim in gpu.CLAIMS)
+    assert support.page().count("not yet verified") == waiting
+
+
+def test_every_claim_about_one_test_names_a_test():
+    for claim in gpu.CLAIMS:
+        if claim.test:
+            file, _, function = claim.test.partition("::")
+            source = (verify.TESTS / file).read_text(encoding="utf-8")
+            assert f"\ndef {function}(" in source
+
+
+def test_record_of_a_dry_run_is_refused(monkeypatch, tmp_path):
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps({"dry_run": True}), encoding="utf-8")
+    monkeypatch.setattr(gpu, "RECORD", path)
+    with pytest.raises(ValueError, match="dry run"):
+        gpu.record()
