@@ -249,6 +249,9 @@ formulas are on the page [Losses](losses.md).
 
 {_option_table(OPTIONS)}
 
+Over micro-batches and processes, `"sum"` adds up, and `"mean"` and `"batchmean"` need
+[their sums](processes.md); under `jit` with a sharded batch every reduction is right as it is.
+
 `SpikeMax` takes `readout="max"` and `"last"` with `mode="softmax"`.
 
 Arrays go in the call, `loss(input, target, *, where=None, lengths=None, weight=None)`, and the same

@@ -4,6 +4,7 @@ Every recipe of docs/processes.md is tested on them. The model is a matrix that 
 and the gradient is that with respect to the matrix.
 """
 
+import importlib.util
 import os
 import pickle
 import socket
@@ -136,3 +137,13 @@ def launch(
     assert not failed, "\n".join(failed)
     files = (folder / f"results-{rank}.pickle" for rank in range(number))
     return [pickle.loads(file.read_bytes()) for file in files]
+
+
+def recipes(name: str) -> Any:
+    """Import a file of recipes."""
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -33,6 +33,7 @@ TORCH = {
     "backends._torch_state",
     "backends._torch_filters",
 }  # the PyTorch adapter has three modules
+MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
 MATHEMATICS = {"_block_filter", "readouts", "criteria", "classifiers", "gradients"} | {
     name for name in TREES if name.partition(".")[0] == "losses"
 }
@@ -75,6 +76,7 @@ LAYERS = (
     {"cli._compare", "cli._evaluate"},
     {"cli"},
     {"__main__"},
+    MODULES,
     {"backends._torch_state"},
     {"backends._torch_filters"},
     ADAPTERS,  # last: nothing imports them, the registry loads the one that is asked for
@@ -142,8 +144,8 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 
 def may_name(name: str) -> str:
-    """Return the only framework that a module may name; `slayer` is made of PyTorch modules."""
-    if name.partition(".")[0] == "slayer" or name in TORCH:
+    """Return the only framework that a module may name; PyTorch in all that holds its modules."""
+    if name.partition(".")[0] == "slayer" or name in TORCH | MODULES:
         return "torch"
     return name.removeprefix("backends._")
 
@@ -207,7 +209,7 @@ def test_adapters_import_only_the_base_and_the_filters(name):
 @core
 def test_adapters_are_reached_through_the_registry_only(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs & (ADAPTERS | TORCH | {"backends.chunks"}) == set()
+    assert needs & (ADAPTERS | TORCH | MODULES | {"backends.chunks"}) == set()
 
 
 @every
