@@ -196,9 +196,8 @@ class SparsityEnforcer(ClosedForm):
         arrays = prepared.library, prepared.values, prepared.mask
         per_neuron = self.per == "neuron"
         events, entries, _ = readouts.sum_magnitude(*arrays, per_neuron=per_neuron, rising=False)
-        if isinstance(entries, int):
-            entries = prepared.library.xp.full_like(events, float(entries))
-        return events, entries
+        # A mask may be one for all neurons, or there is none.
+        return events, prepared.library.xp.zeros_like(events) + entries
 
     def _prepare(self, input: Array, where: Any, lengths: Any) -> PreparedInput:
         library_of(input).check_dense(input, "input")
