@@ -37,8 +37,8 @@ class LossModule(torch.nn.Module):
     >>> error = LossModule(sx.SpikeRate(0.5, 0.0, reduction="mean"), weight=[1, 3])
     >>> error(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]), torch.tensor([0]))
     tensor(0.0625)
-    >>> torch.nn.ModuleDict({"rate": error}).state_dict()
-    OrderedDict({'rate.weight': tensor([1., 3.])})
+    >>> torch.nn.ModuleDict({"rate": error}).state_dict()["rate.weight"]
+    tensor([1., 3.])
     """
 
     weight: torch.Tensor | None

@@ -1,5 +1,7 @@
 """Recipes in PyTorch for a batch that is split; the page docs/processes.md shows them."""
 
+import contextlib
+
 import torch
 import torch.distributed as dist
 
@@ -28,6 +30,23 @@ def distributed(loss, output, target, **options):
     total, weight = loss.sum_and_weight(output, target, **options)
     dist.all_reduce(weight)  # in place: now the weight of the whole batch
     return total * dist.get_world_size() / divisor(loss, weight)
+
+
+def accumulate_distributed(loss, model, micro_batches):
+    """Accumulate in each process; the mean of the values over the processes is the loss."""
+    total = weight = 0
+    for i, (spikes, target, options) in enumerate(micro_batches):
+        last = i == len(micro_batches) - 1
+        with contextlib.nullcontext() if last else model.no_sync():
+            part, part_weight = loss.sum_and_weight(model(spikes), target, **options)
+            part.backward()
+        total, weight = total + part.detach(), weight + part_weight
+    dist.all_reduce(weight)
+    by = divisor(loss, weight) / dist.get_world_size()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= by
+    return total / by
 
 
 def accumulate_sparsity(sparsity, model, micro_batches):

@@ -38,6 +38,25 @@ def evaluate(model, part, recipe):
     options = {name: torch.asarray(value) for name, value in part.options.items()}
     value = recipe(part.loss, model(torch.asarray(part.spikes)), *target, **options)
     value.backward()
+    return found(value, model)
+
+
+def accumulated(model, parts):
+    """Return value and gradient of one process, after those of its micro-batches."""
+    model.zero_grad()
+    micro_batches = [
+        (
+            torch.asarray(part.spikes),
+            torch.asarray(part.target),
+            {name: torch.asarray(value) for name, value in part.options.items()},
+        )
+        for part in parts
+    ]
+    return found(in_torch.accumulate_distributed(parts[0].loss, model, micro_batches), model)
+
+
+def found(value, model):
+    """Return a value and the gradient in the parameters, as arrays."""
     (gradient,) = (p.grad for p in model.parameters())
     whole = getattr(gradient, "full_tensor", lambda: gradient)()
     return value.detach().numpy(), whole.numpy(force=True).copy()
@@ -56,8 +75,8 @@ def main(rank: int, folder: Path) -> None:
         "ddp": {n: DistributedDataParallel(Model(n)) for n in (4, 8)},
         "fsdp": {n: fully_shard(Model(n), mesh=mesh) for n in (4, 8)},
     }
-    models["naive"] = models["ddp"]
-    found = {}
+    models |= dict.fromkeys(("naive", "accumulated"), models["ddp"])
+    results = {}
     for kind, batches in pickle.loads((folder / "batches.pickle").read_bytes()).items():
         for name, batch in batches.items():
             recipe = (
@@ -65,8 +84,12 @@ def main(rank: int, folder: Path) -> None:
             )
             model = models[kind][batch.spikes.shape[1]]
             part = batch.part(PARTS[rank])
-            found[kind, name] = evaluate(model, part, in_each if kind == "naive" else recipe)
-    (folder / f"results-{rank}.pickle").write_bytes(pickle.dumps(found))
+            if kind == "accumulated":
+                parts = [part.part(slice(0, 1)), part.part(slice(1, None))]
+                results[kind, name] = accumulated(model, parts)
+                continue
+            results[kind, name] = evaluate(model, part, in_each if kind == "naive" else recipe)
+    (folder / f"results-{rank}.pickle").write_bytes(pickle.dumps(results))
     dist.barrier()
     dist.destroy_process_group()
 

@@ -19,6 +19,7 @@ from _support.processes import (
 BATCHES = {
     "ddp": {**CASES, **SPARSITY},
     "fsdp": {name: CASES[name] for name in EACH_LOSS},
+    "accumulated": {name: CASES[name] for name in EACH_LOSS},
     "naive": {**{name: CASES[name] for name in SPLIT_MATTERS}, **SPARSITY},
 }
 
@@ -40,6 +41,11 @@ def of_recipe(results, recipe, name):
 @pytest.mark.parametrize("name", CASES)
 def test_ddp_equals_one_process(results, name):
     assert error(of_recipe(results, "ddp", name), one_process(CASES[name])) < RTOL
+
+
+@pytest.mark.parametrize("name", EACH_LOSS)
+def test_micro_batches_in_each_process_equal_one_process(results, name):
+    assert error(of_recipe(results, "accumulated", name), one_process(CASES[name])) < RTOL
 
 
 @pytest.mark.parametrize("name", EACH_LOSS)
