@@ -112,7 +112,7 @@ class SparsityEnforcer(ClosedForm):
             The mask, True for entries that count, as for the other losses; the same for all arrays.
         lengths : array or sequence of int, optional
             The number of steps of each sample that count: ``[batch]``.
-        others : pair of array, optional
+        others : tuple of array, optional
             The `events_and_entries` of the rest of the batch, summed over the other micro-batches,
             processes or devices. The value is then that of the whole batch, and the gradient its
             gradient with respect to `input`. Only for one array.
@@ -287,7 +287,8 @@ def _sums(prepared: PreparedInput, others: Any, per_neuron: bool) -> list[Array]
     if len(others) != 2:
         raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
     values, sums = prepared.values, []
-    expected = {"[neuron]": (values.shape[CLASS],)} if per_neuron else {"a scalar": ()}
+    shape: tuple[int, ...] = (values.shape[CLASS],) if per_neuron else ()
+    expected = {"[neuron]" if per_neuron else "a scalar": shape}
     for name, given in zip(("events", "entries"), others, strict=True):
         total = asarray_like(prepared.library, values, given, "others")
         check_shape(total, "others", name, expected)

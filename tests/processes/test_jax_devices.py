@@ -27,6 +27,7 @@ VIRTUAL = {
 }
 COMMON = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 MEANS = [name for name in EACH_LOSS if name.endswith("-mean")]
+UNCHECKED = "SpikeMax-smoothed-count-window-mean"
 QUICK = {"outside": EACH_LOSS, "inside": MEANS, "sharded": MEANS, "processes": MEANS}
 
 
@@ -52,6 +53,7 @@ def devices(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     batches = chosen(request, "outside", "inside", "sharded")
     batches += [("sparsity", *item) for item in SPARSITY.items()]
+    batches += [("unchecked", UNCHECKED, CASES[UNCHECKED])]
     batches += [("naive", name, CASES[name]) for name in SPLIT_MATTERS]
     batches += [("naive sparsity", *item) for item in SPARSITY.items()]
     (results,) = launch("run_jax.py", folder, batches, **COMMON, **VIRTUAL)
@@ -79,6 +81,11 @@ def test_only_sums_cross_devices(devices, recipe, name):
         shapes = re.findall(r"f64\[([\d,]*)\]", collective)
         assert collective.startswith("all-reduce"), collective
         assert set(shapes) <= {"", f"{neurons},{neurons}"}, collective
+
+
+def test_unchecked_shard_map_needs_a_sum_of_the_gradient(devices):
+    got, _ = devices["unchecked", UNCHECKED]
+    assert error(got, one_process(CASES[UNCHECKED])) < RTOL
 
 
 @pytest.mark.parametrize("name", SPARSITY)
