@@ -44,9 +44,9 @@ def gradient_outside(loss, apply, mesh, params, spikes, target, options):
     """Return the loss and its gradient, differentiated outside of `shard_map`."""
 
     def local(params, spikes, target, options):
-        sums = loss.sum_and_weight(apply(params, spikes), target, **options)
-        total, weight = jax.lax.psum(sums, "batch")
-        return total / divisor(loss, weight)
+        total, weight = loss.sum_and_weight(apply(params, spikes), target, **options)
+        weight = jax.lax.psum(weight, "batch")
+        return jax.lax.psum(total, "batch") / divisor(loss, weight)
 
     in_specs = (jax.P(), jax.P("batch"), jax.P("batch"), specs(options))
     function = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=jax.P())

@@ -14,9 +14,8 @@ import jax
 
 from _support.split import mixed, mixing
 
-COLLECTIVE = (
-    r"(\S+) (all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter)(?:-start)?\("
-)
+KINDS = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
+COLLECTIVE = rf"= (.*?) ({KINDS})(?:-start)?\("  # the shapes of its results, and its kind
 
 
 def in_each(loss, apply, mesh, params, spikes, target, options):
