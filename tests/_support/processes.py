@@ -18,7 +18,7 @@ import numpy as np
 
 import spikeloss_xp as sx
 from _support.calls import Call, example, with_everything
-from _support.contract import FORMS
+from _support.contract import FORMS, ONE_OF_EACH
 from _support.split import Batch, count, mixed, mixing, square
 from spikeloss_xp.losses import Composed
 
@@ -77,6 +77,12 @@ EACH_LOSS = [
     }
 ]
 """One form of each loss, in each reduction: what takes long is tested on these."""
+COMPILED = [
+    name
+    for name in CASES
+    if name in EACH_LOSS or name.rpartition("-")[0] in (*ONE_OF_EACH, "half-ignored")
+]
+"""What is tested where each case is compiled: every loss, readout and shape of terms."""
 SPLIT_MATTERS = [
     name for name in EACH_LOSS if name.endswith("-mean") and not name.startswith("no")
 ]  # fmt: skip
@@ -129,7 +135,7 @@ def launch(
         for rank in range(number)
     ]
     try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -11,6 +11,7 @@ pytest.importorskip("jax")
 
 from _support.processes import (
     CASES,
+    COMPILED,
     EACH_LOSS,
     RTOL,
     SPARSITY,
@@ -36,7 +37,7 @@ def every_case(*recipes):
     cases = [
         pytest.param(r, name, marks=[] if name in QUICK[r] else pytest.mark.slow, id=f"{r}-{name}")
         for r in recipes
-        for name in CASES
+        for name in COMPILED
     ]
     return pytest.mark.parametrize(("recipe", "name"), cases)
 
@@ -44,7 +45,7 @@ def every_case(*recipes):
 def chosen(request, *recipes):
     """Return the recipes and cases that this run has."""
     slow = request.config.getoption("--slow")
-    return [(r, n, CASES[n]) for r in recipes for n in (CASES if slow else QUICK[r])]
+    return [(r, n, CASES[n]) for r in recipes for n in (COMPILED if slow else QUICK[r])]
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import pytest
 
 from _support.processes import (
     CASES,
+    COMPILED,
     RTOL,
     SPARSITY,
     SPLIT_MATTERS,
@@ -57,7 +58,7 @@ def test_torch_sparsity_equals_the_whole(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in SPLIT_MATTERS else pytest.param(n, marks=pytest.mark.slow) for n in CASES]
+    "name", [n if n in SPLIT_MATTERS else pytest.param(n, marks=pytest.mark.slow) for n in COMPILED]
 )
 def test_jax_gradients_equal_the_whole(name):
     jax, batch = pytest.importorskip("jax"), CASES[name]
