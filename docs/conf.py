@@ -149,7 +149,8 @@ def every_public_name(app, env):
     """Fail if a public name is not in the reference."""
     described = env.get_domain("py").objects
     seen = set()
-    for module in ("", ".backends", ".testing", ".losses", ".slayer.loss", ".slayer.classifier"):
+    modules = ("", ".backends", ".backends.torch", ".testing", ".losses")
+    for module in (*modules, ".slayer.loss", ".slayer.classifier"):
         module = importlib.import_module(f"spikeloss_xp{module}")
         for name in module.__all__:
             found = getattr(module, name)

@@ -10,6 +10,7 @@ axes, the class axis perhaps of length 1, or is None if all entries count.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from spikeloss_xp._dispatch import Library
@@ -223,11 +224,12 @@ def trace(
     )
 
 
-def mean_magnitude(
+def sum_magnitude(
     library: Library, x: Array, mask: Array | None = None, *, per_neuron: bool, rising: bool
-) -> tuple[Reading, Pullback]:
-    """Read the mean of ``|x|`` over an array, or over batch and time of each neuron.
+) -> tuple[Array, Array | int, Pullback]:
+    """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
 
+    Over an array, or over batch and time of each neuron. The number is an int without a mask.
     As ``x * sign(x)``, because libraries differ in the derivative of ``abs`` at 0. Here it is 0
     and, with `rising`, 1: the derivative in the direction of another event.
     """
@@ -238,17 +240,36 @@ def mean_magnitude(
     def total(y: Array) -> Array:
         return xp.sum(xp.sum(y, axis=-1), axis=0) if per_neuron else library.sum_all(y)
 
-    number: Any = math.prod(x.shape) // (x.shape[CLASS] if per_neuron else 1)
-    read = None
+    entries: Any = math.prod(x.shape) // (x.shape[CLASS] if per_neuron else 1)
     if mask is not None:
         entries = total(xp.astype(mask, x.dtype))
         if not per_neuron:
             entries = entries * (math.prod(x.shape) // math.prod(mask.shape))
-        read = entries > 0
-        number = or_one(library, entries)
 
-    def pullback(cotangent: Array) -> Array:  # each entry has an equal share in the mean
-        share = cotangent / number
-        return (share[:, None] if per_neuron else share) * sign
+    def pullback(cotangent: Array) -> Array:
+        return (cotangent[:, None] if per_neuron else cotangent) * sign
 
-    return Reading(total(x * sign) / number, mask=read), pullback
+    return total(x * sign), entries, pullback
+
+
+def mean_magnitude(
+    library: Library,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    per_neuron: bool,
+    rising: bool,
+    others: Sequence[Array] | None = None,
+) -> tuple[Reading, Pullback]:
+    """Read the mean of ``|x|`` over an array, or over batch and time of each neuron.
+
+    With `others`, the sum and the number of entries elsewhere, the mean is over those too.
+    """
+    events, entries, to_x = sum_magnitude(library, x, mask, per_neuron=per_neuron, rising=rising)
+    if others is not None:
+        events, entries = events + others[0], others[1] + entries
+    known = isinstance(entries, int)
+    number = entries if known else or_one(library, entries)
+    # Each entry has an equal share in the mean.
+    reading = Reading(events / number, mask=None if known else entries > 0)
+    return reading, lambda cotangent: to_x(cotangent / number)

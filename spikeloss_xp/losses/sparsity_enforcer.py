@@ -7,9 +7,12 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._dispatch import Library, library_of
+from spikeloss_xp._dispatch import library_of
+from spikeloss_xp._input.arrays import asarray_like
+from spikeloss_xp._input.labels import check_shape
+from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.masks import fill_masked
-from spikeloss_xp._input.prepared import prepare_array, prepare_input
+from spikeloss_xp._input.prepared import PreparedInput, prepare_array, prepare_input
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.closed_form import ClosedForm
 from spikeloss_xp.losses.reduction import divisor, total_weight
@@ -57,6 +60,9 @@ class SparsityEnforcer(ClosedForm):
     The derivative of :math:`|x|` at 0 is taken as 0 in the excess over `max_rate`, and as 1 in the
     shortfall from `min_rate`, so the gradient of a silent neuron is negative.
 
+    The term squares a mean over the whole batch, so the terms of parts of a batch do not add up.
+    `events_and_entries` returns the two sums that do.
+
     References
     ----------
     .. [1] The sparsity regularisation of lava-dl's SLAYER 2.0.
@@ -91,7 +97,9 @@ class SparsityEnforcer(ClosedForm):
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
             )
 
-    def __call__(self, input: Any, *, where: Any = None, lengths: Any = None) -> Array:
+    def __call__(
+        self, input: Any, *, where: Any = None, lengths: Any = None, others: Any = None
+    ) -> Array:
         """Return the term of one array, without collecting it, or the sum over several.
 
         Parameters
@@ -104,6 +112,10 @@ class SparsityEnforcer(ClosedForm):
             The mask, True for entries that count, as for the other losses; the same for all arrays.
         lengths : array or sequence of int, optional
             The number of steps of each sample that count: ``[batch]``.
+        others : tuple of array, optional
+            The `events_and_entries` of the rest of the batch, summed over the other micro-batches,
+            processes or devices. The value is then that of the whole batch, and the gradient its
+            gradient with respect to `input`. Only for one array.
 
         Returns
         -------
@@ -114,12 +126,16 @@ class SparsityEnforcer(ClosedForm):
         ------
         ValueError, TypeError
             If there is no array, or one without elements or, where the batch and time axes matter,
-            with too few axes; if the shape, dtype, library or range of a mask is wrong.
+            with too few axes; if the shape, dtype, library or range of a mask is wrong, or those
+            of `others`.
         """
-        several = input.values() if isinstance(input, Mapping) else input
-        arrays = tuple(several) if isinstance(input, Mapping | list | tuple) else (input,)
+        if not isinstance(input, Mapping | list | tuple):
+            return self.value(input, where=where, lengths=lengths, others=others)
+        arrays = tuple(input.values() if isinstance(input, Mapping) else input)
         if not arrays:
             raise ValueError("input must be an array, or at least one of them; got none")
+        if others is not None:
+            raise ValueError("others belong to one array: call the loss once for each, and add up")
         terms = [self.value(x, where=where, lengths=lengths) for x in arrays]
         return functools.reduce(operator.add, terms)
 
@@ -127,28 +143,78 @@ class SparsityEnforcer(ClosedForm):
         """Return the value of the loss: the same as calling it."""
         return self(input, **options)
 
-    def value(self, input: Array, *, where: Any = None, lengths: Any = None) -> Array:
+    def value(
+        self, input: Array, *, where: Any = None, lengths: Any = None, others: Any = None
+    ) -> Array:
         """Return the term of one array, by operations that the library can differentiate."""
-        return self.value_and_pullback(input, where=where, lengths=lengths)[0]
+        return self.value_and_pullback(input, where=where, lengths=lengths, others=others)[0]
 
     def value_and_pullback(
-        self, input: Array, *, where: Any = None, lengths: Any = None
+        self, input: Array, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> tuple[Array, Pullback]:
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
+        prepared = self._prepare(input, where, lengths)
+        term, to_values = self._term(prepared, others)
+        return term, lambda cotangent: prepared.gradient(to_values(cotangent))
+
+    def events_and_entries(
+        self, input: Array, *, where: Any = None, lengths: Any = None
+    ) -> tuple[Array, Array]:
+        """Return the sum of ``|x|``, and the number of entries that it is a sum over.
+
+        Both add up over any split of the batch, and their quotient is the mean event rate. A call
+        takes those of the rest of the batch as `others`.
+
+        Parameters
+        ----------
+        input : array
+            Events, as for a call.
+        where, lengths : array or sequence, optional
+            As for a call.
+
+        Returns
+        -------
+        tuple of array
+            Two scalar arrays or, with ``per="neuron"``, two of shape ``[neuron]``, of one dtype.
+            Take the gradient of a call, not of these: at 0 it depends on the rate of the whole.
+
+        Examples
+        --------
+        The gradient of two micro-batches is that of the batch:
+
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> sparsity = sx.SparsityEnforcer(max_rate=0.25)
+        >>> first, second = np.asarray([[1, 1, 1, 0]]), np.asarray([[0, 1, 0, 0]])
+        >>> others = sparsity.events_and_entries(second)
+        >>> value, gradient = sx.value_and_grad(sparsity)(first, others=others)
+        >>> whole, whole_gradient = sx.value_and_grad(sparsity)(np.concat([first, second]))
+        >>> float(value), float(whole), bool((gradient == whole_gradient[:1]).all())
+        (0.0625, 0.0625, True)
+        """
+        prepared = self._prepare(input, where, lengths)
+        arrays = prepared.library, prepared.values, prepared.mask
+        per_neuron = self.per == "neuron"
+        events, entries, _ = readouts.sum_magnitude(*arrays, per_neuron=per_neuron, rising=False)
+        # A mask may be one for all neurons, or there is none.
+        return events, prepared.library.xp.zeros_like(events) + entries
+
+    def _prepare(self, input: Array, where: Any, lengths: Any) -> PreparedInput:
         library_of(input).check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and lengths is None and self.per == "array":
-            prepared = prepare_array(input)
-        else:
-            prepared = prepare_input(
-                input, where, lengths, time_axis=self.time_axis, smallest_rank=2, by_class=True
-            )
-        term, to_values = self._term(prepared.library, prepared.values, prepared.mask)
-        return term, lambda cotangent: prepared.gradient(to_values(cotangent))
+            return prepare_array(input)
+        return prepare_input(
+            input, where, lengths, time_axis=self.time_axis, smallest_rank=2, by_class=True
+        )
 
-    def _term(self, library: Library, events: Array, mask: Array | None) -> tuple[Array, Pullback]:
-        """Return the term of events, and its pullback."""
+    def _term(self, prepared: PreparedInput, others: Any) -> tuple[Array, Pullback]:
+        """Return the term of prepared events, and its pullback."""
+        library, per_neuron = prepared.library, self.per == "neuron"
+        if others is not None:
+            others = _sums(prepared, others, per_neuron)
+        arrays = library, prepared.values, prepared.mask
         squares, pullbacks, read = [], [], None
         for distance, limit, rising in (
             (criteria.excess, self.max_rate, False),
@@ -157,7 +223,7 @@ class SparsityEnforcer(ClosedForm):
             if rising and not limit:
                 continue  # no rate is below 0
             rate, to_x = readouts.mean_magnitude(
-                library, events, mask, per_neuron=self.per == "neuron", rising=rising
+                *arrays, per_neuron=per_neuron, rising=rising, others=others
             )
             square, to_rate = distance(library, rate.u, limit)
             squares.append(square)
@@ -214,3 +280,17 @@ def _zero_like(term: Array) -> Callable[[], Array]:
     library = library_of(term)
     device = library.device(term)
     return functools.partial(library.xp.zeros, (), dtype=term.dtype, device=device)
+
+
+def _sums(prepared: PreparedInput, others: Any, per_neuron: bool) -> list[Array]:
+    """Return events and entries from elsewhere, in the dtype to compute in."""
+    if len(others) != 2:
+        raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
+    values, sums = prepared.values, []
+    shape: tuple[int, ...] = (values.shape[CLASS],) if per_neuron else ()
+    expected = {"[neuron]" if per_neuron else "a scalar": shape}
+    for name, given in zip(("events", "entries"), others, strict=True):
+        total = asarray_like(prepared.library, values, given, "others")
+        check_shape(total, "others", name, expected)
+        sums.append(prepared.library.xp.astype(total, values.dtype, copy=False))
+    return sums

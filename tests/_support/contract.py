@@ -77,6 +77,7 @@ CALL_ARGUMENTS = {  # keyword arguments of the calls, with their permitted value
     "where": "bools: `[batch]`, one for each step, or the shape of `input`",
     "lengths": "integers, from 0 to the number of steps: `[batch]`",
     "weight": "numbers, finite and not below 0: `[class]`",
+    "others": "the `events_and_entries` of the rest of the batch: two numbers, or two `[neuron]`",
 }
 
 
@@ -211,6 +212,7 @@ CONTRACTS = (
         required={"max_rate": 0.4375},
         options=("min_rate", "per", "time_axis"),
         parameters=("lam",),
+        call=("where", "lengths", "others"),
         variants={
             "": {},
             "neuron": {"per": "neuron", "lam": 2.0},
@@ -246,6 +248,9 @@ Options go in the constructor. These are shared, or change what a loss takes; th
 formulas are on the page [Losses](losses.md).
 
 {_option_table(OPTIONS)}
+
+Over micro-batches and processes, `"sum"` adds up, and `"mean"` and `"batchmean"` need
+[their sums](processes.md); under `jit` with a sharded batch every reduction is right as it is.
 
 `SpikeMax` takes `readout="max"` and `"last"` with `mode="softmax"`.
 

@@ -161,3 +161,69 @@ def test_copies_start_without_terms():
         assert other.loss == 0
         other.clear()
     assert sparsity.loss == pytest.approx(2 * 0.9**2)
+
+
+# The sums of parts of a batch ----------------------------------------------------------------
+
+LAYER = np.asarray(
+    [
+        [[1.0, -2.0, 0.0], [0.0, 0.0, 0.0]],
+        [[0.0, 1.0, 0.0], [0.0, 0.5, 0.0]],
+        [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]],
+    ]
+)
+
+
+@pytest.mark.parametrize("per", ["array", "neuron"])
+@pytest.mark.parametrize("lengths", [None, np.asarray([3, 0, 2])])
+@pytest.mark.parametrize("limits", [(0.25, 0.0), (0.9, 0.8), (0.25, 0.2)])
+def test_term_with_others_is_that_of_the_whole(backend, per, lengths, limits):
+    max_rate, min_rate = limits
+    loss = sx.SparsityEnforcer(max_rate, 2.0, min_rate=min_rate, per=per)
+
+    def arguments(samples):
+        given = {} if lengths is None else {"lengths": backend.asarray(lengths[samples])}
+        return backend.asarray(LAYER[samples]), given
+
+    whole, options = arguments(slice(None))
+    value, gradient = sx.value_and_grad(loss)(whole, **options)
+    sums = loss.events_and_entries(whole, **options)
+    for here, elsewhere in ((slice(0, 1), slice(1, 3)), (slice(1, 3), slice(0, 1))):
+        x, options = arguments(elsewhere)
+        others = loss.events_and_entries(x, **options)
+        x, options = arguments(here)
+        own = loss.events_and_entries(x, **options)
+        for total, part, rest in zip(sums, own, others, strict=True):
+            assert total.shape == ((2,) if per == "neuron" else ())
+            close(backend.numpy(part) + backend.numpy(rest), backend.numpy(total), backend.rtol)
+        got, part = sx.value_and_grad(loss)(x, others=others, **options)
+        np.testing.assert_allclose(backend.numpy(got), backend.numpy(value), rtol=4 * backend.rtol)
+        atol = 4 * backend.rtol * max(1e-3, float(np.max(np.abs(backend.numpy(gradient)))))
+        np.testing.assert_allclose(
+            backend.numpy(part), backend.numpy(gradient)[here], rtol=0, atol=atol
+        )
+
+
+def test_events_and_entries_match_hand_calculation():
+    events, entries = sx.SparsityEnforcer().events_and_entries(LAYER)
+    assert (float(events), float(entries)) == (7.5, 18)
+    sums = sx.SparsityEnforcer(per="neuron").events_and_entries(LAYER, lengths=[3, 0, 2])
+    assert [x.tolist() for x in sums] == [[5, 0], [5, 5]]
+
+
+@pytest.mark.parametrize(
+    ("options", "others", "message"),
+    [
+        ({}, (1.0, 2.0, 3.0), "others must be a pair, events and entries; got 3"),
+        ({}, ([1.0, 2.0], 3.0), r"others must hold events of shape \(\) \(a scalar\); got \(2,\)"),
+        ({"per": "neuron"}, ([1.0, 2.0], [3.0]), r"entries of shape \(2,\) \(\[neuron\]\); got"),
+    ],
+)
+def test_others_of_wrong_shape_raise(options, others, message):
+    with pytest.raises(ValueError, match=message):
+        sx.SparsityEnforcer(**options)(LAYER, others=others)
+
+
+def test_others_with_several_arrays_raise():
+    with pytest.raises(ValueError, match="others belong to one array: call the loss once for"):
+        sx.SparsityEnforcer()([LAYER, LAYER], others=(1.0, 2.0))

@@ -34,6 +34,7 @@ PARTS = {  # of adapters that have several modules
     "backends._torch_filters",
     "backends._torch_state",
 }
+MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
 MATHEMATICS = {"_block_filter", "readouts", "criteria", "classifiers", "gradients"} | {
     name for name in TREES if name.partition(".")[0] == "losses"
 }
@@ -78,6 +79,7 @@ LAYERS = (
     {"cli._compare", "cli._evaluate"},
     {"cli"},
     {"__main__"},
+    MODULES,
     {"backends._torch_state", "backends._dask_blocks"},
     {"backends._torch_filters"},
     ADAPTERS,  # last: nothing imports them, the registry loads the one that is asked for
@@ -145,8 +147,8 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 
 def may_name(name: str) -> str:
-    """Return the only framework that a module may name; `slayer` is made of PyTorch modules."""
-    if name.partition(".")[0] == "slayer":
+    """Return the only framework that a module may name; PyTorch in all that holds its modules."""
+    if name.partition(".")[0] == "slayer" or name in MODULES:
         return "torch"
     library = name.removeprefix("backends._")
     return library.partition("_")[0] if name in PARTS else library
@@ -213,7 +215,7 @@ def test_adapters_import_only_the_base_and_the_filters(name):
 @core
 def test_adapters_are_reached_through_the_registry_only(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs & (ADAPTERS | PARTS | {"backends.chunks"}) == set()
+    assert needs & (ADAPTERS | PARTS | MODULES | {"backends.chunks"}) == set()
 
 
 @every

@@ -27,6 +27,7 @@ OPTIONAL = ("array_api_strict", "cupy", "dask", "jax", "optax", "torch")
 MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
 PUBLIC = sorted(
     {*sx.__all__, *sx.backends.__all__, *sx.testing.__all__, *losses.__all__}  # without the module
+    | {"LossModule"}  # of `backends.torch`, which imports PyTorch
 )
 
 

@@ -1,0 +1,69 @@
+"""A PyTorch module around a loss, for what asks for modules: containers, devices, checkpoints."""
+
+from typing import Any
+
+import torch
+
+__all__ = ["LossModule"]
+
+
+class LossModule(torch.nn.Module):
+    """A loss as a module, with class weights as a buffer.
+
+    A loss object is callable on tensors without it. As a module it can be a part of
+    `torch.nn.Sequential`, `torch.nn.ModuleDict` and of other modules, is printed with them, and
+    its class weights follow ``.to(device)`` and are in checkpoints, as those of
+    `torch.nn.CrossEntropyLoss` are.
+
+    Parameters
+    ----------
+    loss : callable
+        A loss of this library, or any callable with the same arguments.
+    weight : array or sequence of float, optional
+        The class weights of every call: ``[class]``.
+
+    Attributes
+    ----------
+    loss
+        The loss object, with its hyper-parameters.
+    weight : torch.Tensor or None
+        The buffer of class weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import spikeloss_xp as sx
+    >>> from spikeloss_xp.backends.torch import LossModule
+    >>> error = LossModule(sx.SpikeRate(0.5, 0.0, reduction="mean"), weight=[1, 3])
+    >>> error(torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]]]), torch.tensor([0]))
+    tensor(0.0625)
+    >>> torch.nn.ModuleDict({"rate": error}).state_dict()["rate.weight"]
+    tensor([1., 3.])
+    """
+
+    weight: torch.Tensor | None
+
+    def __init__(self, loss: Any, *, weight: Any = None) -> None:
+        super().__init__()
+        if not callable(loss) or isinstance(loss, type):
+            raise TypeError(f"loss must be a loss object, such as SpikeMax(); got {loss!r}")
+        if weight is not None and not isinstance(weight, torch.Tensor):
+            weight = torch.as_tensor(weight, dtype=torch.get_default_dtype())
+        self.loss = loss
+        self.register_buffer("weight", weight)
+
+    def forward(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
+        """Return the value of the loss; the arguments are those of a call of the loss."""
+        return self.loss(input, *target, **self._with_weight(options))
+
+    def sum_and_weight(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
+        """Return the sum of the terms, and the weight that the reduction divides it by."""
+        return self.loss.sum_and_weight(input, *target, **self._with_weight(options))
+
+    def _with_weight(self, options: dict[str, Any]) -> dict[str, Any]:
+        return options if self.weight is None else {"weight": self.weight, **options}
+
+    def extra_repr(self) -> str:
+        """Return the loss and the number of class weights, for the representation."""
+        shown = repr(self.loss)
+        return shown if self.weight is None else f"{shown}, weight of {len(self.weight)} classes"

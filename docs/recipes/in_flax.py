@@ -1,0 +1,44 @@
+"""A loss as an attribute of Flax modules, linen and nnx; the page docs/modules.md shows them."""
+
+import functools
+
+import flax.linen
+import jax
+from flax import nnx
+
+import spikeloss_xp as sx
+
+
+class LinenTrainer(flax.linen.Module):
+    """A network with its loss, as attributes of a linen module."""
+
+    network: flax.linen.Module
+    loss: sx.losses.Loss
+
+    def __call__(self, spikes, target, **options):
+        """Return the loss."""
+        return self.loss(self.network(spikes), target, **options)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def linen_value_and_grad(trainer, variables, spikes, target, options):
+    """Return the loss of a linen module, and its gradient with respect to the variables."""
+    return jax.value_and_grad(trainer.apply)(variables, spikes, target, **options)
+
+
+class NNXTrainer(nnx.Module):
+    """A network with its loss, as attributes of an nnx module."""
+
+    def __init__(self, network, loss):
+        self.network = network
+        self.loss = loss
+
+    def __call__(self, spikes, target, **options):
+        """Return the loss."""
+        return self.loss(self.network(spikes), target, **options)
+
+
+@nnx.jit
+def nnx_value_and_grad(trainer, spikes, target, options):
+    """Return the loss of an nnx module, and its gradient with respect to the parameters."""
+    return nnx.value_and_grad(lambda trainer: trainer(spikes, target, **options))(trainer)

@@ -1,0 +1,29 @@
+"""A module of Lightning whose loss is that of the whole batch; docs/processes.md shows it."""
+
+import lightning
+import torch
+
+from spikeloss_xp.backends.torch import LossModule
+
+
+class Classifier(lightning.LightningModule):
+    """A network, and a loss that is right in each process."""
+
+    def __init__(self, network, loss, class_weights=None, learning_rate=1e-3):
+        super().__init__()
+        self.save_hyperparameters("loss", "learning_rate")
+        self.network = network
+        self.loss = LossModule(loss, weight=class_weights)
+
+    def training_step(self, batch, batch_idx):
+        """Return the share of this process; Lightning averages the gradients."""
+        spikes, target, options = batch
+        total, weight = self.loss.sum_and_weight(self.network(spikes), target, **options)
+        if self.hparams.loss.reduction == "sum":
+            return total * self.trainer.world_size
+        weight = self.trainer.strategy.reduce(weight, reduce_op="sum")
+        return total * self.trainer.world_size / (weight + (weight == 0))
+
+    def configure_optimizers(self):
+        """Return the optimizer."""
+        return torch.optim.Adam(self.network.parameters(), self.hparams.learning_rate)

@@ -1,0 +1,71 @@
+"""Recipes in PyTorch for a batch that is split; the page docs/processes.md shows them."""
+
+import contextlib
+
+import torch
+import torch.distributed as dist
+
+
+def divisor(loss, weight):
+    """Return the number that the loss divides its sum by, given the weight of the whole batch."""
+    return 1 if loss.reduction == "sum" else weight + (weight == 0)  # 1 if nothing counts
+
+
+def accumulate(loss, model, micro_batches):
+    """Return the loss of all micro-batches, and leave its gradient in the parameters."""
+    total = weight = 0
+    for spikes, target, options in micro_batches:
+        part, part_weight = loss.sum_and_weight(model(spikes), target, **options)
+        part.backward()
+        total, weight = total + part.detach(), weight + part_weight
+    by = divisor(loss, weight)
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= by
+    return total / by
+
+
+def distributed(loss, output, target, **options):
+    """Return the share of one process, whose mean over the processes is the loss."""
+    total, weight = loss.sum_and_weight(output, target, **options)
+    dist.all_reduce(weight)  # in place: now the weight of the whole batch
+    return total * dist.get_world_size() / divisor(loss, weight)
+
+
+def accumulate_distributed(loss, model, micro_batches):
+    """Accumulate in each process; the mean of the values over the processes is the loss."""
+    total = weight = 0
+    for i, (spikes, target, options) in enumerate(micro_batches):
+        last = i == len(micro_batches) - 1
+        with contextlib.nullcontext() if last else model.no_sync():
+            part, part_weight = loss.sum_and_weight(model(spikes), target, **options)
+            part.backward()
+        total, weight = total + part.detach(), weight + part_weight
+    dist.all_reduce(weight)
+    by = divisor(loss, weight) / dist.get_world_size()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= by
+    return total / by
+
+
+def accumulate_sparsity(sparsity, model, micro_batches):
+    """Return the term of all micro-batches, and leave its gradient in the parameters."""
+    with torch.no_grad():
+        sums = [
+            torch.stack(sparsity.events_and_entries(model(spikes), **options))
+            for spikes, options in micro_batches
+        ]
+    whole = sum(sums)
+    for (spikes, options), own in zip(micro_batches, sums, strict=True):
+        term = sparsity(model(spikes), others=whole - own, **options)
+        term.backward()
+    return term.detach()  # each micro-batch has the value of the whole
+
+
+def distributed_sparsity(sparsity, layer, **options):
+    """Return the term of the whole batch, times the number of processes."""
+    own = torch.stack(sparsity.events_and_entries(layer.detach(), **options))
+    whole = own.clone()
+    dist.all_reduce(whole)
+    return sparsity(layer, others=whole - own, **options) * dist.get_world_size()

@@ -1,0 +1,155 @@
+"""Batches that are split over processes, devices or micro-batches, and what one process gets.
+
+Every recipe of docs/processes.md is tested on them. The model is a matrix that mixes the neurons,
+and the gradient is that with respect to the matrix.
+"""
+
+import importlib.util
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import spikeloss_xp as sx
+from _support.calls import Call, example, with_everything
+from _support.contract import FORMS, ONE_OF_EACH
+from _support.split import Batch, count, mixed, mixing, square
+from spikeloss_xp.losses import Composed
+
+RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+REDUCTIONS = ("sum", "mean", "batchmean")
+SAMPLES = [0, 1, 2, 3, 4, 4, 3, 2]
+"""The samples of the examples in a batch of 8, of which no two parts have the same weight."""
+RTOL = 1e-10
+"""Relative to the largest entry, in float64: a thousand roundings of sums of a few hundred."""
+
+
+def _batch(call: Call) -> Batch:
+    options = {name: np.asarray(x) for name, x in call.options.items()}
+    return Batch(call.loss, call.spikes, call.target, options).part(SAMPLES)
+
+
+def _cases() -> dict[str, Batch]:
+    forms = {name: form for name, form in FORMS.items() if form.contract.target is not None}
+    batches = {name: _batch(with_everything(form)) for name, form in forms.items()}
+    plain = _batch(example(FORMS["SpikeMax-rate"]))
+    labels = np.where(np.arange(8) < 4, plain.target, -100)
+    batches["no-mask"] = plain
+    batches["nothing-counts"] = replace(plain, options={"lengths": np.zeros(8, dtype=int)})
+    batches["half-ignored"] = replace(plain, target=labels)
+    options = batches["SpikeMax-rate"].options
+    options = {name: options[name] for name in ("lengths", "weight")}  # it takes no mask by class
+    batches["Composed"] = replace(plain, loss=Composed(count, square), options=options)
+    return {
+        f"{name}-{reduction}": replace(batch, loss=replace(batch.loss, reduction=reduction))
+        for name, batch in batches.items()
+        for reduction in REDUCTIONS
+    }
+
+
+def _sparsity_cases() -> dict[str, Batch]:
+    batches = {}
+    for name, form in FORMS.items():
+        if form.contract.target is None:
+            batch = _batch(with_everything(form))
+            # Many zeros, where the derivative depends on whether events are too many or too few.
+            spikes = np.where(batch.spikes > np.median(batch.spikes), batch.spikes, 0)
+            batches[name] = replace(batch, spikes=spikes)
+            batches[f"{name}-no-mask"] = replace(batch, spikes=spikes, options={})
+    return batches
+
+
+CASES = _cases()
+SPARSITY = _sparsity_cases()
+EACH_LOSS = [
+    name
+    for name in CASES
+    if name.rpartition("-")[0]
+    in {
+        *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax-smoothed-count-window"),
+        *("SpikeMoid-groups-rate-window", "Composed", "no-mask", "nothing-counts"),
+    }
+]
+"""One form of each loss, in each reduction: what takes long is tested on these."""
+COMPILED = [
+    name
+    for name in CASES
+    if name in EACH_LOSS or name.rpartition("-")[0] in (*ONE_OF_EACH, "half-ignored")
+]
+"""What is tested where each case is compiled: every loss, readout and shape of terms."""
+SPLIT_MATTERS = [
+    name for name in EACH_LOSS if name.endswith("-mean") and not name.startswith("no")
+]  # fmt: skip
+"""Cases in which a mean of the means of parts is not the mean of the whole."""
+
+
+def one_process(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss of the whole batch and its gradient, computed by NumPy."""
+    output = mixed(mixing(batch.spikes.shape[1]), batch.spikes)
+    target = () if batch.target is None else (batch.target,)
+    value, gradient = sx.value_and_grad(batch.loss)(output, *target, **batch.options)
+    return value, np.einsum("bct,bnt->cn", gradient, batch.spikes)
+
+
+def error(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
+    """Return the largest error of value and gradient, relative to the largest entry of each."""
+    errors = []
+    for found, wanted in zip(got, expected, strict=True):
+        assert np.shape(found) == np.shape(wanted)
+        scale = float(np.max(np.abs(wanted))) or 1.0
+        errors.append(float(np.max(np.abs(np.asarray(found) - wanted))) / scale)
+    return max(errors)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return int(listener.getsockname()[1])
+
+
+def launch(
+    program: str, folder: Path, batches: Any, *arguments: Any, number: int = 1, **environment: str
+) -> list[dict[str, Any]]:
+    """Run a program of tests/processes in a number of processes, and return what each found.
+
+    Each gets its rank, the folder, and the other arguments. It reads the pickled batches from the
+    folder, and writes results there: ``results-RANK.pickle``.
+    """
+    (folder / "batches.pickle").write_bytes(pickle.dumps(batches))
+    path = os.pathsep.join([str(RECIPES), *filter(None, sys.path)])
+    command = [sys.executable, str(Path(__file__).parents[1] / "processes" / program)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(folder), *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": path, "LOCAL_RANK": str(rank), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(number)
+    ]
+    try:
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    failed = [out for out, p in zip(outputs, processes, strict=True) if p.returncode]
+    assert not failed, "\n".join(failed)
+    files = (folder / f"results-{rank}.pickle" for rank in range(number))
+    return [pickle.loads(file.read_bytes()) for file in files]
+
+
+def recipes(name: str) -> Any:
+    """Import a file of recipes."""
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

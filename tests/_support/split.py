@@ -1,0 +1,43 @@
+"""A batch and a model to split over processes. It imports no framework: that is for its users."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A loss and the NumPy arrays that it is called with, with time as the last axis."""
+
+    loss: Any
+    spikes: np.ndarray
+    target: Any
+    options: dict[str, np.ndarray]
+
+    def part(self, samples: slice) -> "Batch":
+        """Return some samples of the batch; class weights belong to all."""
+        target = None if self.target is None else self.target[samples]
+        options = {k: x if k == "weight" else x[samples] for k, x in self.options.items()}
+        return Batch(self.loss, self.spikes[samples], target, options)
+
+
+def mixing(neurons: int) -> np.ndarray:
+    """Return the matrix of the model, with positive entries."""
+    return np.random.default_rng(5).uniform(0.05, 0.3, size=(neurons, neurons)) + np.eye(neurons)
+
+
+def mixed(matrix: Any, spikes: Any) -> Any:
+    """Return the output of the model, given spikes ``[batch, neuron, time]``."""
+    return matrix @ spikes
+
+
+def count(xp: Any, spikes: Any, mask: Any) -> Any:
+    """Read the number of spikes: the readout of a composed loss."""
+    return xp.sum(spikes, axis=-1), lambda g: xp.broadcast_to(g[..., None], spikes.shape)
+
+
+def square(xp: Any, u: Any, label: Any) -> Any:
+    """Return the squared distance from a number of spikes: the criterion of a composed loss."""
+    missing = xp.where(label, 3.0, 0.0) - u
+    return missing**2, lambda g: -2 * g * missing
