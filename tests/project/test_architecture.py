@@ -48,7 +48,7 @@ LAYERS = (
     {"backends"},
     {"_dispatch", "_input"},
     {"_input.arrays"},
-    {"_input.layout", "filters"},
+    {"_input.layout", "filters", "spike_times"},
     {"_input.labels", "readouts", "criteria"},
     {"_input.masks"},
     {"_input.prepared"},
@@ -85,7 +85,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # subclasses of NumPy arrays that are refused.
 HOST = {
     *("_consistency", "_dispatch", "_input.arrays", "_input.labels", "_kernels", "filters"),
-    "testing",
+    *("spike_times", "testing"),
 }
 
 FRAMEWORKS = ("cupy", "dask", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")
