@@ -73,9 +73,8 @@ def bin_spikes(
     find = _of_each_neuron if isinstance(times, list | tuple) else _of_all_neurons
     library, like, row, column = find(times, neuron, neurons, bins)
 
-    counts = np.zeros(neurons * bins.steps, bool if binary else np.int32)
-    add_spikes(counts, row * bins.steps + column)
-    counts = counts.reshape(neurons, bins.steps)
+    counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
+    add_spikes(counts.reshape(-1), row * bins.steps + column)
     made = library.to_device_of(library.from_host(counts, library.device(like)), like)
     return made if binary else floating(library, made)
 
@@ -124,7 +123,8 @@ class Bins:
                 f"of {self.time_step:g}; {argument}[{first + at}] is {times[at]!s}, and "
                 f"{int(outside.sum())} of {times.size} are outside"
             )
-        return index.astype(np.int64)
+        bins: np.ndarray = index.astype(np.int64)
+        return bins
 
 
 def add_spikes(counts: np.ndarray, entry: np.ndarray) -> None:
@@ -135,18 +135,22 @@ def add_spikes(counts: np.ndarray, entry: np.ndarray) -> None:
         np.add.at(counts, entry, counts.dtype.type(1))  # 20 times as fast as along two axes
 
 
-def check_neurons(neuron: np.ndarray, neurons: int, argument: str, first: int = 0) -> np.ndarray:
-    """Return indices of neurons as int64, or raise an error that says which is none."""
-    if neuron.size and neuron.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must hold integers, indices; got {neuron.dtype}")
-    outside = (neuron < 0) | (neuron >= neurons)
+def check_indices(index: np.ndarray, count: int, argument: str, first: int = 0) -> np.ndarray:
+    """Return indices from 0 to before `count` as int64, or raise an error that says which is none.
+
+    `first` is the index of the first of them in error messages.
+    """
+    if index.size and index.dtype.kind not in "iu":
+        raise TypeError(f"{argument} must hold integers, indices; got {index.dtype}")
+    outside = (index < 0) | (index >= count)
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
-            f"{argument} must be between 0 and {neurons - 1}; {argument}[{first + at}] is "
-            f"{neuron[at]}, and {int(outside.sum())} of {neuron.size} are outside"
+            f"{argument} must be between 0 and {count - 1}; {argument}[{first + at}] is "
+            f"{index[at]}, and {int(outside.sum())} of {index.size} are outside"
         )
-    return neuron.astype(np.int64)
+    indices: np.ndarray = index.astype(np.int64)
+    return indices
 
 
 def _of_all_neurons(
@@ -165,7 +169,7 @@ def _of_all_neurons(
         raise ValueError(
             f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
         )
-    return library, times, check_neurons(row, neurons, "neuron"), bins.index(host, epsilon, "times")
+    return library, times, check_indices(row, neurons, "neuron"), bins.index(host, epsilon, "times")
 
 
 def _of_each_neuron(

@@ -151,7 +151,7 @@ def changed(values, at, value):
         (make(times=changed(TIMES, 3, np.inf)), ValueError, "times[3] is inf"),
         (make(times=changed(TIMES, 3, -1e30)), ValueError, "times[3] is -1"),
         (make(neuron=changed(NEURON, 5, 3)), ValueError, "neuron[5] is 3, and 1 of 6"),
-        (make(neuron=changed(NEURON, 1, -1)), ValueError, "must be between 0 and 2; neuron[1] is -1"),
+        (make(neuron=changed(NEURON, 1, -1)), ValueError, "between 0 and 2; neuron[1] is -1"),
         (make(neuron=NEURON[:5]), ValueError, "same length; got shapes (6,) and (5,)"),
         (make(neuron=NEURON[:, None]), ValueError, "got shapes (6,) and (6, 1)"),
         (make(neuron=NEURON * 1.0), TypeError, "neuron must hold integers, indices; got float64"),

@@ -70,6 +70,7 @@ LAYERS = (
     {"cli._recording", "cli._table", "cli._terminal"},
     {"cli._files"},
     {"cli._hyper", "cli._places", "cli._results", "cli._rows", "cli._zarr"},
+    {"cli._spike_times"},
     {"cli._source"},
     {"cli._task"},
     {"cli._compare", "cli._evaluate"},
