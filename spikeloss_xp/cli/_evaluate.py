@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
             "device": place.device,
             "dtype": options.dtype,
             "input": source.identity,
+            **({"bins": source.bins} if source.bins else {}),
         }
         with held(output):
             results = Results(output, task.samples, settings, restart=options.restart)

@@ -17,11 +17,15 @@ ALL_NAMES = (*NAMES, *COLUMNS, *NUMBERS)  # those of spike times too, in place o
 
 @dataclass(frozen=True)
 class Source:
-    """The arrays of a file or folder by name, and the identity of that file or folder."""
+    """The arrays of a file or folder by name, and the identity of that file or folder.
+
+    `bins` holds the numbers by which spike times are binned; it is empty without spike times.
+    """
 
     path: Path
     arrays: Mapping[str, Rows]
     identity: dict[str, Any]
+    bins: dict[str, Any]
 
 
 @contextlib.contextmanager
@@ -34,13 +38,13 @@ def open_source(path: Path, numbers: Mapping[str, Any]) -> Iterator[Source]:
         with file_errors(path):
             arrays, files = _open_arrays(path, stack)
             shapes = {n: f"{rows.dtype} {list(rows.shape)}" for n, rows in arrays.items()}
-            identity = {**_identity(path, files), "arrays": shapes}
+            bins: dict[str, Any] = {}
             if "input" not in arrays:
-                arrays, identity["bins"] = binned(arrays, numbers)
+                arrays, bins = binned(arrays, numbers)
             elif numbers:
                 options = ", ".join(f"--{name.replace('_', '-')}" for name in numbers)
                 raise UsageError(f"{options}: only for spike times, and it holds `input`")
-            source = Source(path, arrays, identity)
+            source = Source(path, arrays, {**_identity(path, files), "arrays": shapes}, bins)
         yield source
 
 

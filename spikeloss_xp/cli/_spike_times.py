@@ -92,6 +92,8 @@ def binned(
             raise UsageError(
                 f"spike times need the number of {name}: a number `{name}`, or --{name}"
             )
+    if "sample" not in columns and numbers["samples"] != 1:
+        raise UsageError(f"{numbers['samples']} samples need an array `sample`, that of each spike")
     try:
         bins = Bins(numbers["steps"], numbers["time_step"], numbers["start"])
         neurons = _checks.count(numbers["neurons"], "neurons")
