@@ -74,9 +74,8 @@ def _open_arrays(path: Path, stack: contextlib.ExitStack) -> tuple[Mapping[str, 
 def _names(present: Collection[str]) -> list[str]:
     """Return the names of the arrays to read, of those that are present."""
     if "input" not in present and "times" not in present:
-        raise UsageError(
-            f"it must hold an array `input`; it holds {', '.join(map(repr, present)) or 'nothing'}"
-        )
+        held = ", ".join(map(repr, present)) or "nothing"
+        raise UsageError(f"it must hold an array `input` or `times`; it holds {held}")
     return [name for name in (NAMES if "input" in present else ALL_NAMES) if name in present]
 
 
