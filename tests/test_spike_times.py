@@ -73,6 +73,13 @@ def test_time_on_an_edge_goes_to_the_bin_that_begins_there(step, start, dtype):
         assert wrong_bins(times, time_step=step, start=start) == 0
 
 
+@pytest.mark.parametrize("dtype", [">f8", ">f4", "f2", "g"])
+def test_times_in_other_dtypes_of_numpy(dtype):
+    times = np.asarray([0.25, 0.5, 1.0, 1.25]).astype(dtype)
+    spikes = sx.bin_spikes(times, [0] * 4, neurons=1, steps=6, time_step=0.25)
+    assert spikes.tolist() == [[0, 1, 1, 0, 1, 1]]
+
+
 def test_edges_that_division_misses():
     for time, step, edge in ((0.3, 0.1, 3), (0.7, 0.1, 7), (2.3, 0.1, 23), (0.29, 0.01, 29)):
         for dtype in (np.float32, np.float64):

@@ -227,7 +227,7 @@ def changed(values, at, value):
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("name", ["own.npz", "own.zarr"])
+@pytest.mark.parametrize("name", ["own.npz", pytest.param("own.zarr", marks=pytest.mark.slow)])
 def test_bad_spike_times_fail(capsys, tmp_path, monkeypatch, name, changes, message):
     monkeypatch.setattr(_spike_times, "BLOCK", 10)
     file = {key: value for key, value in {**FILE, **changes}.items() if value is not None}
@@ -274,6 +274,7 @@ def test_damaged_archive_fails_or_gives_correct_losses(capsys, tmp_path, method)
     assert len(messages) > 15  # the damage reaches different checks
 
 
+@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("name", ["times", "neuron", "sample"])
 def test_damaged_npy_in_folder_never_crashes(capsys, tmp_path, name):
     path, messages = save(tmp_path / "own", FILE), set()
