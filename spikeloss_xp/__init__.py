@@ -9,6 +9,7 @@ from spikeloss_xp.classifiers import MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
+from spikeloss_xp.spike_times import bin_spikes
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "SpikeRate",
     "SpikeTime",
     "backends",
+    "bin_spikes",
     "causal_filter",
     "exponential_kernel",
     "moving_average",

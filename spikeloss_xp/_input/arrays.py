@@ -33,16 +33,39 @@ def asarray_like(library: Library, like: Array, values: Any, argument: str) -> A
     NumPy arrays and Python sequences and numbers are copied there. Arrays of another library
     raise: copying them would be silent and would lose their gradient.
     """
+    if _is_own(library, values, argument):
+        return library.to_device_of(values, like)
+    return library.from_host(host(values, argument), library.device(like))
+
+
+def read(library: Library, values: Any, argument: str) -> np.ndarray:
+    """Return the values of an argument as a NumPy array, which may wait for a device.
+
+    The argument may be what `asarray_like` takes, but not an array without values.
+    """
+    if not _is_own(library, values, argument):
+        return host(values, argument)
+    try:
+        return library.to_host(values)
+    except (TypeError, RuntimeError) as error:  # what libraries raise for arrays of a trace
+        raise TypeError(
+            f"{argument} must be an array whose values can be read, which they cannot be while a "
+            f"function is compiled or transformed: read it before ({type(error).__name__})"
+        ) from error
+
+
+def _is_own(library: Library, values: Any, argument: str) -> bool:
+    """Return whether an argument is an array of a library, and raise if it is of another one."""
     theirs = find_library(values)
     if theirs is library:
         library.check_dense(values, argument)
-        return library.to_device_of(values, like)
+        return True
     if theirs is not None and not isinstance(values, np.ndarray | np.generic):
         raise TypeError(
             f"{argument} must come from the library of the input, {library.library}, or "
             f"be a NumPy array or a Python sequence; got an array of {theirs.library}"
         )
-    return library.from_host(host(values, argument), library.device(like))
+    return False
 
 
 def host(values: Any, argument: str) -> np.ndarray:

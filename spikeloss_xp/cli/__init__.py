@@ -98,8 +98,9 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "file",
         metavar="FILE",
         help="spikes `input` [batch, *space, time], with `target` (spike trains of that shape) or "
-        "`label` (class indices or multi-hot), or both, and perhaps `lengths` [batch]: an .npz "
-        "file, a folder of .npy files, or a folder of Zarr arrays (which needs zarr)",
+        "`label` (class indices or multi-hot), or both, and perhaps `lengths` [batch]; or spike "
+        "times, see below: an .npz file, a folder of .npy files, or a folder of Zarr arrays (which "
+        "needs zarr)",
     )
     evaluate.add_argument("--loss", required=True, choices=LOSSES, help="the loss to evaluate")
     evaluate.add_argument(
@@ -110,8 +111,36 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="an option of the loss, such as moving_window=50 or true_rate=0.2,0.5 (may be "
         "repeated)",
     )
+    _add_spike_time_options(evaluate)
     _add_backend_options(evaluate)
     _add_output_options(evaluate)
+
+
+def _add_spike_time_options(evaluate: argparse.ArgumentParser) -> None:
+    times = evaluate.add_argument_group(
+        "spike times",
+        "In place of `input`, a file may hold `times`, `neuron` and, for several samples, "
+        "`sample`, with one entry for each spike, in the order of the samples. They are binned to "
+        "[sample, neuron, step]. Numbers that the file holds, by the names of these options, need "
+        "not be given.",
+    )
+    times.add_argument("--neurons", type=_positive_integer, metavar="N", help="how many neurons")
+    times.add_argument("--steps", type=_positive_integer, metavar="N", help="how many time steps")
+    times.add_argument(
+        "--samples",
+        type=_positive_integer,
+        metavar="N",
+        help="how many samples (default: one for each label, or 1 without `sample`)",
+    )
+    times.add_argument(
+        "--time-step",
+        type=float,
+        metavar="X",
+        help="length of a step, in the unit of `times` (default: 1)",
+    )
+    times.add_argument(
+        "--start", type=float, metavar="X", help="time at which the first step begins (default: 0)"
+    )
 
 
 def _add_backend_options(evaluate: argparse.ArgumentParser) -> None:

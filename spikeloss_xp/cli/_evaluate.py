@@ -18,7 +18,8 @@ from spikeloss_xp.cli._hyper import build_loss, short_repr
 from spikeloss_xp.cli._places import select_places
 from spikeloss_xp.cli._recording import UsageError
 from spikeloss_xp.cli._results import Results
-from spikeloss_xp.cli._source import NAMES, open_source
+from spikeloss_xp.cli._source import ALL_NAMES, open_source
+from spikeloss_xp.cli._spike_times import NUMBERS
 from spikeloss_xp.cli._task import Task, make_task
 from spikeloss_xp.cli._terminal import printable, status_line
 
@@ -32,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     (place, *_), _ = select_places([options.backend], options.device, options.dtype)
     path = Path(options.file)
     output = _output_path(path, options.loss, options.output)
-    with open_source(path) as source:
+    numbers = {name: value for name in NUMBERS if (value := getattr(options, name)) is not None}
+    with open_source(path, numbers) as source:
         task = make_task(source, loss, place, options.dtype)
         batch = task.batch_size(options.batch)
         settings = {
@@ -42,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
             "device": place.device,
             "dtype": options.dtype,
             "input": source.identity,
+            **({"bins": source.bins} if source.bins else {}),
         }
         with held(output):
             results = Results(output, task.samples, settings, restart=options.restart)
@@ -90,7 +93,7 @@ def _output_path(path: Path, loss: str, requested: str | None) -> Path:
     if not requested.endswith(".npy"):
         raise UsageError(f"--output {requested}: an .npy file is written, and its name must say so")
     output = Path(requested)
-    if output.stem in NAMES and output.parent.resolve() == path.resolve():
+    if output.stem in ALL_NAMES and output.parent.resolve() == path.resolve():
         raise UsageError(f"--output {requested} is read as `{output.stem}` of {path}")
     return output
 

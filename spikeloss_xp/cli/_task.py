@@ -11,6 +11,7 @@ from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli._recording import UsageError, check_memory, file_errors, one_line
 from spikeloss_xp.cli._rows import Rows
 from spikeloss_xp.cli._source import Source
+from spikeloss_xp.cli._spike_times import BinnedRows
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMoid, SpikeTime
 
 SHORTER = "cut the recording into shorter ones, or evaluate it in Python as an array in chunks"
@@ -131,6 +132,11 @@ def make_task(source: Source, loss: Any, place: Place, dtype: str) -> Task:
         raise UsageError(
             f"{path}: time_axis={loss.time_axis} is the first axis of `input`, which must be the "
             "batch here: samples are read one after the other"
+        )
+    if isinstance(spikes, BinnedRows) and loss.time_axis not in (-1, 2):
+        raise UsageError(
+            f"{path}: time_axis={loss.time_axis} is not the last axis of [batch, neuron, time], "
+            "which spike times are binned to"
         )
     if not isinstance(loss, SparsityEnforcer) and loss.reduction == "none":
         raise UsageError(

@@ -39,7 +39,7 @@ class ZarrRows:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the samples in the half-open range from `start` to `stop`."""
-        return np.asarray(self._array[start:stop])
+        return np.asarray(self._array[start:stop] if self.shape else self._array[...])
 
 
 def is_zarr(folder: Path) -> bool:
@@ -47,11 +47,15 @@ def is_zarr(folder: Path) -> bool:
     return folder.suffix == ".zarr" or any((folder / m).is_file() for m in ("zarr.json", ".zgroup"))
 
 
-def zarr_rows(folder: Path, names: tuple[str, ...]) -> dict[str, ZarrRows]:
-    """Return the arrays in a folder that have one of these names."""
+def zarr_names(folder: Path, names: tuple[str, ...]) -> list[str]:
+    """Return those of the names that arrays in a folder have."""
     _import_zarr()  # first, so that a missing zarr is reported even if the folder is empty
-    present = [name for name in names if any((folder / name / m).is_file() for m in METADATA)]
-    return {name: ZarrRows(folder / name, name) for name in present}
+    return [name for name in names if any((folder / name / m).is_file() for m in METADATA)]
+
+
+def zarr_rows(folder: Path, names: list[str]) -> dict[str, ZarrRows]:
+    """Return the arrays in a folder that have these names."""
+    return {name: ZarrRows(folder / name, name) for name in names}
 
 
 def _import_zarr() -> Any:

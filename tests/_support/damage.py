@@ -54,10 +54,15 @@ REFUSED = [
 
 
 def archive(input, method=zipfile.ZIP_STORED):
-    """Return an .npz file with this `input` and a label. Its bytes do not depend on the date."""
+    """Return an .npz file with this `input` and a label."""
+    return archive_of({"input": input, "label": npy(LABEL)}, method)
+
+
+def archive_of(files, method=zipfile.ZIP_STORED):
+    """Return an .npz file with these .npy files. Its bytes do not depend on the date."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
-        for name, data in (("input", input), ("label", npy(LABEL))):
+        for name, data in files.items():
             file.writestr(zipfile.ZipInfo(f"{name}.npy"), data, method)
     return stream.getvalue()
 

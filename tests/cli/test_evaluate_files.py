@@ -200,8 +200,10 @@ def test_path_without_arrays_fails(evaluate_bytes, evaluate_folder, tmp_path, mo
     assert "no such file" in evaluate_bytes(None, name="nowhere.npz")
     assert "not an .npz file" in evaluate_bytes(b"spikes")
     assert "not an .npz file" in evaluate_bytes(npy(SPIKES), name="input.npy")
-    assert "it must hold an array `input`; it holds nothing" in evaluate_folder()
-    assert "it must hold an array `input`; it holds 'spikes'" in evaluate_folder(spikes=SPIKES)
+    assert "it must hold an array `input` or `times`; it holds nothing" in evaluate_folder()
+    assert "it must hold an array `input` or `times`; it holds 'spikes'" in evaluate_folder(
+        spikes=SPIKES
+    )
     assert "it holds 'in\\nput.py', 'label'" in evaluate_bytes(
         STORED.replace(b"input.npy", b"in\nput.py")
     )
@@ -297,7 +299,9 @@ def test_zarr_damage_fails(capsys, tmp_path):
     metadata.write_text(" " * (1 << 20) + text)
     assert "`input` is damaged" in evaluate(capsys, path, FAST)
     metadata.unlink()
-    assert "it must hold an array `input`; it holds nothing" in evaluate(capsys, path, FAST)
+    assert "it must hold an array `input` or `times`; it holds nothing" in evaluate(
+        capsys, path, FAST
+    )
 
 
 def test_zarr_metadata_with_wrong_size_fails(capsys, tmp_path):

@@ -50,7 +50,7 @@ LAYERS = (
     {"backends"},
     {"_dispatch", "_input"},
     {"_input.arrays"},
-    {"_input.layout", "filters"},
+    {"_input.layout", "filters", "spike_times"},
     {"_input.labels", "readouts", "criteria"},
     {"_input.masks"},
     {"_input.prepared"},
@@ -74,6 +74,7 @@ LAYERS = (
     {"cli._recording", "cli._table", "cli._terminal"},
     {"cli._files"},
     {"cli._hyper", "cli._places", "cli._results", "cli._rows", "cli._zarr"},
+    {"cli._spike_times"},
     {"cli._source"},
     {"cli._task"},
     {"cli._compare", "cli._evaluate"},
@@ -90,7 +91,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # subclasses of NumPy arrays that are refused.
 HOST = {
     *("_consistency", "_dispatch", "_input.arrays", "_input.labels", "_kernels", "filters"),
-    "testing",
+    *("spike_times", "testing"),
 }
 
 FRAMEWORKS = ("cupy", "dask", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")

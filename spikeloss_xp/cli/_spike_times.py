@@ -1,0 +1,118 @@
+"""Spike times on disk, binned in batches of samples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp import _checks
+from spikeloss_xp.cli._recording import UsageError, check_memory
+from spikeloss_xp.cli._rows import Rows
+from spikeloss_xp.spike_times import Bins, add_spikes, check_indices
+
+COLUMNS = ("times", "neuron", "sample")  # one entry for each spike; `sample` may be missing
+NUMBERS = ("neurons", "steps", "samples", "time_step", "start")  # on the command line as well
+BLOCK = 1 << 17  # spikes that are read at a time
+
+
+class BinnedRows:
+    """Counts ``[samples, neurons, steps]`` of spikes that are in the order of their samples.
+
+    The spikes are read in blocks, so memory holds a block and the counts of a batch.
+    """
+
+    def __init__(self, columns: Mapping[str, Rows], bins: Bins, neurons: int, samples: int) -> None:
+        self._columns, self._bins = columns, bins
+        self.shape: tuple[int, ...] = (samples, neurons, bins.steps)
+        self.chunk: tuple[int, ...] = (1, neurons, bins.steps)
+        self.dtype: np.dtype = np.dtype(np.float32)
+        self._spikes = columns["times"].shape[0]
+        chunk = max(rows.chunk[0] for rows in columns.values())
+        self._block = max(BLOCK - BLOCK % chunk, chunk)
+        self._next = 0  # the first spike that has not been read
+        self._last = 0  # the sample of the one before
+        self._sample, self._entry = np.empty(0, np.int64), np.empty(0, np.int64)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return the samples in the half-open range from `start` to `stop`."""
+        _, neurons, steps = self.shape
+        counts = np.zeros((stop - start) * neurons * steps, self.dtype)
+        while True:
+            first, end = np.searchsorted(self._sample, (start, stop))
+            offset = (self._sample[first:end] - start) * (neurons * steps)
+            add_spikes(counts, offset + self._entry[first:end])
+            self._sample, self._entry = self._sample[end:], self._entry[end:]
+            if self._sample.size or self._next == self._spikes:
+                return counts.reshape(stop - start, neurons, steps)
+            self._read_block()
+
+    def _read_block(self) -> None:
+        """Read the next spikes: their samples, and their entries in the counts of a sample."""
+        start, stop = self._next, min(self._next + self._block, self._spikes)
+        block = {name: rows.read(start, stop) for name, rows in self._columns.items()}
+        samples, neurons, steps = self.shape
+        times, sample = block["times"], block.get("sample", np.zeros(stop - start, np.int64))
+        epsilon = float(np.finfo(times.dtype).eps) if times.dtype.kind == "f" else 0.0
+        try:
+            neuron = check_indices(block["neuron"], neurons, "`neuron`", start)
+            self._sample = check_indices(sample, samples, "`sample`", start)
+            self._entry = neuron * steps + self._bins.index(times, epsilon, "`times`", start)
+        except (TypeError, ValueError) as error:
+            raise UsageError(str(error)) from None
+        falls = np.flatnonzero(np.diff(self._sample, prepend=self._last) < 0)
+        if falls.size:
+            raise UsageError(
+                f"`sample` must not decrease, and `sample`[{start + falls[0]}] does: sort the "
+                "spikes by numpy.argsort(sample, kind='stable')"
+            )
+        self._next, self._last = stop, int(self._sample[-1])
+
+
+def binned(
+    arrays: Mapping[str, Rows], options: Mapping[str, Any]
+) -> tuple[dict[str, Rows], dict[str, Any]]:
+    """Return the arrays of a file of spike times with `input` in their place, and its numbers.
+
+    The numbers in `options` come before those of the file.
+    """
+    columns = {name: arrays[name] for name in COLUMNS if name in arrays}
+    if "neuron" not in columns:
+        raise UsageError("with `times` it must hold an array `neuron`, the neuron of each spike")
+    for name, rows in columns.items():
+        if len(rows.shape) != 1 or rows.shape != columns["times"].shape:
+            shapes = ", ".join(f"`{n}` {list(rows.shape)}" for n, rows in columns.items())
+            raise UsageError(f"its spikes must have one axis, the same in each array; got {shapes}")
+        check_memory(f"`{name}` is too large (save it in smaller chunks)", rows.chunk[0])
+    others = {n: rows for n, rows in arrays.items() if n not in COLUMNS + NUMBERS}
+    numbers: dict[str, Any] = {"time_step": 1.0, "start": 0.0, "samples": _samples(columns, others)}
+    numbers |= {name: _number(arrays[name], name) for name in NUMBERS if name in arrays}
+    numbers |= options
+    for name in ("neurons", "steps", "samples"):
+        if numbers.get(name) is None:
+            raise UsageError(
+                f"spike times need the number of {name}: a number `{name}`, or --{name}"
+            )
+    if "sample" not in columns and numbers["samples"] != 1:
+        raise UsageError(f"{numbers['samples']} samples need an array `sample`, that of each spike")
+    try:
+        bins = Bins(numbers["steps"], numbers["time_step"], numbers["start"])
+        neurons = _checks.count(numbers["neurons"], "neurons")
+        samples = _checks.count(numbers["samples"], "samples")
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    return {"input": BinnedRows(columns, bins, neurons, samples), **others}, numbers
+
+
+def _samples(columns: Mapping[str, Rows], others: Mapping[str, Rows]) -> int | None:
+    """Return the number of samples, that of labels and targets, or None if nothing says it."""
+    if "sample" not in columns:
+        return 1
+    return next((rows.shape[0] for rows in others.values() if rows.shape), None)
+
+
+def _number(rows: Rows, name: str) -> float:
+    """Return the number that an array of no axis or one entry holds."""
+    if rows.shape not in ((), (1,)):
+        raise UsageError(f"`{name}` must be a number; got an array of shape {rows.shape}")
+    number: float = rows.read(0, 1).reshape(()).item()
+    return number

@@ -1,0 +1,207 @@
+"""Spike times as spike trains: counts in bins of time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp import _checks
+from spikeloss_xp._dispatch import Library, find_library, library_of
+from spikeloss_xp._input.arrays import floating, read
+from spikeloss_xp._typing import Array
+
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+def bin_spikes(
+    times: Any,
+    neuron: Any = None,
+    *,
+    neurons: int,
+    steps: int,
+    time_step: float = 1.0,
+    start: float = 0.0,
+    binary: bool = False,
+) -> Array:
+    """Count spikes in bins of time.
+
+    Bin `k` holds the times from ``start + k * time_step`` to before ``start + (k + 1) *
+    time_step``. A time that differs from an edge by rounding only belongs to the bin that begins
+    there: 0.3 is in bin 3 of bins of 0.1, though ``0.3 / 0.1`` is below 3.
+
+    Parameters
+    ----------
+    times : array or sequence of array
+        The times of all spikes, ``[spikes]``, with `neuron`; or a list or tuple of one array for
+        each neuron. In any order, and in the unit of `time_step`.
+    neuron : array or sequence of int, optional
+        The neuron of each spike, ``[spikes]``. Only if `times` is one array.
+    neurons, steps : int
+        The number of neurons and of bins; at least 1.
+    time_step : float, default 1.0
+        The length of a bin; above 0.
+    start : float, default 0.0
+        The time at which the first bin begins.
+    binary : bool, default False
+        Whether to return True where there is a spike, instead of the number of spikes.
+
+    Returns
+    -------
+    array
+        ``[neurons, steps]``, of the library and on the device of `times`: counts in the library's
+        default floating dtype, or bool if `binary`. It has no gradient with respect to `times`.
+
+    Raises
+    ------
+    ValueError
+        If a time is outside the bins or NaN, if an index is not that of a neuron, if lengths
+        differ, or if the dtype of `times` is too coarse for `time_step`.
+    TypeError
+        If an argument is of the wrong kind, or has no values, as under ``jit`` and ``vmap``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> sx.bin_spikes(np.asarray([0.3, 0.05, 0.32]), [1, 0, 1], neurons=2, steps=5, time_step=0.1)
+    array([[1., 0., 0., 0., 0.],
+           [0., 0., 0., 2., 0.]])
+    """
+    neurons = _checks.count(neurons, "neurons")
+    bins = Bins(steps, time_step, start)
+    binary = _checks.flag(binary, "binary")
+    find = _of_each_neuron if isinstance(times, list | tuple) else _of_all_neurons
+    library, like, row, column = find(times, neuron, neurons, bins)
+
+    counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
+    add_spikes(counts.reshape(-1), row * bins.steps + column)
+    made = library.to_device_of(library.from_host(counts, library.device(like)), like)
+    return made if binary else floating(library, made)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Bins of time: `steps` of them, each `time_step` long, from `start` onwards."""
+
+    steps: int
+    time_step: float = 1.0
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        _checks.check_fields(
+            self, steps=_checks.count, time_step=_checks.positive, start=_checks.number
+        )
+
+    def index(self, times: np.ndarray, epsilon: float, argument: str, first: int = 0) -> np.ndarray:
+        """Return the bin of each time, or raise a `ValueError` that says which has none.
+
+        `epsilon` is that of the dtype in which the times were rounded, 0 for integers. `first` is
+        the index of the first of them in error messages.
+        """
+        if times.dtype.kind not in "iuf":
+            raise TypeError(f"{argument} must be real floating or integer; got {times.dtype}")
+        times = times.astype(np.float64)
+        with np.errstate(all="ignore"):
+            # Two roundings made `times`: of a step and a product, or of a start and a sum. In
+            # float64, one more each of `start`, `time_step`, the difference and the quotient.
+            rounding = 2 * (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
+            index = np.floor((times - self.start + rounding) / self.time_step)
+            outside = ~((index >= 0) & (index < self.steps))  # NaN too
+            coarse = (rounding > self.time_step / 2) & (index >= -1) & (index <= self.steps)
+        if coarse.any():
+            at = int(np.argmax(coarse))
+            raise ValueError(
+                f"{argument} are too coarse for bins of {self.time_step:g}: rounding may have "
+                f"moved {argument}[{first + at}], {times[at]!s}, by {rounding[at]:.2g}. Keep them "
+                "in float64, or subtract the time of the beginning before they are rounded"
+            )
+        if outside.any():
+            at = int(np.argmax(outside))
+            end = self.start + self.steps * self.time_step
+            raise ValueError(
+                f"{argument} must be from {self.start:g} to before {end:g}, in {self.steps} bins "
+                f"of {self.time_step:g}; {argument}[{first + at}] is {times[at]!s}, and "
+                f"{int(outside.sum())} of {times.size} are outside"
+            )
+        bins: np.ndarray = index.astype(np.int64)
+        return bins
+
+
+def add_spikes(counts: np.ndarray, entry: np.ndarray) -> None:
+    """Add spikes to counts of one axis, in place; in bools, set them."""
+    if counts.dtype == np.bool_:
+        counts[entry] = True
+    else:
+        np.add.at(counts, entry, counts.dtype.type(1))  # 20 times as fast as along two axes
+
+
+def check_indices(index: np.ndarray, count: int, argument: str, first: int = 0) -> np.ndarray:
+    """Return indices from 0 to before `count` as int64, or raise an error that says which is none.
+
+    `first` is the index of the first of them in error messages.
+    """
+    if index.size and index.dtype.kind not in "iu":
+        raise TypeError(f"{argument} must hold integers, indices; got {index.dtype}")
+    outside = (index < 0) | (index >= count)
+    if outside.any():
+        at = int(np.argmax(outside))
+        raise ValueError(
+            f"{argument} must be between 0 and {count - 1}; {argument}[{first + at}] is "
+            f"{index[at]}, and {int(outside.sum())} of {index.size} are outside"
+        )
+    indices: np.ndarray = index.astype(np.int64)
+    return indices
+
+
+def _of_all_neurons(
+    times: Array, neuron: Any, neurons: int, bins: Bins
+) -> tuple[Library, Array, np.ndarray, np.ndarray]:
+    """Return the library, an array of it, and row and column of each spike: of one array."""
+    library = library_of(times, "times")
+    if neuron is None:
+        raise TypeError(
+            "neuron is missing: pass the neuron of each spike, or times as a list of one array for "
+            "each neuron"
+        )
+    host, epsilon = _one_dimensional(library, times, "times")
+    row = read(library, neuron, "neuron")
+    if row.shape != host.shape:
+        raise ValueError(
+            f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
+        )
+    return library, times, check_indices(row, neurons, "neuron"), bins.index(host, epsilon, "times")
+
+
+def _of_each_neuron(
+    times: list[Any] | tuple[Any, ...], neuron: Any, neurons: int, bins: Bins
+) -> tuple[Library, Array, np.ndarray, np.ndarray]:
+    """Return the library, an array of it, and row and column of each spike: of many arrays."""
+    if neuron is not None:
+        raise TypeError(
+            f"times must be one array if neuron is given; got a {type(times).__name__}, which has "
+            "the times of one neuron in each of its arrays"
+        )
+    if len(times) != neurons:
+        raise ValueError(
+            f"times must have one array for each neuron: {neurons}, of neurons; got {len(times)}"
+        )
+    like = next((own for own in times if find_library(own) is not None), times[0])
+    library = library_of(like, "times[0]")
+    columns = [
+        bins.index(*_one_dimensional(library, own, f"times[{i}]"), f"times[{i}]")
+        for i, own in enumerate(times)
+    ]
+    row = np.repeat(np.arange(neurons), [column.size for column in columns])
+    return library, like, row, np.concatenate(columns)
+
+
+def _one_dimensional(library: Library, times: Any, argument: str) -> tuple[np.ndarray, float]:
+    """Return times on the host, and the epsilon of the dtype that they were rounded in."""
+    host = read(library, times, argument)
+    if host.ndim != 1:
+        raise ValueError(f"{argument} must have one axis, that of spikes; got shape {host.shape}")
+    if host.dtype.kind != "f":
+        return host, 0.0
+    if find_library(times) is library:  # bfloat16 is float32 on the host
+        return host, float(library.xp.finfo(times.dtype).eps)
+    return host, float(np.finfo(host.dtype).eps)

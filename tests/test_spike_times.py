@@ -1,0 +1,222 @@
+"""Binning of spike times: edges of bins in spite of rounding, every library, and bad input."""
+
+import re
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from _support.backends import MISSING
+
+BINS = {"neurons": 3, "steps": 8, "time_step": 0.5, "start": -1.0}
+TIMES = np.asarray([2.99, -1.0, 0.25, 0.499, 0.5, 0.26])
+NEURON = np.asarray([2, 0, 0, 0, 0, 2])
+COUNTS = np.zeros((3, 8))
+COUNTS[[2, 0, 0, 0, 2], [7, 0, 2, 3, 2]] = [1, 1, 2, 1, 1]
+OF_EACH = [TIMES[neuron == NEURON] for neuron in range(3)]  # neuron 1 has none
+EDGES = 100_000
+
+
+def wrong_bins(times, **bins):
+    """Return how many times, of which the one of index k is the edge of bin k, are elsewhere."""
+    trains = sx.bin_spikes(times, [0] * times.size, neurons=1, steps=times.size, **bins)
+    return int((trains != 1).sum())
+
+
+def test_counts_and_bools(backend):
+    times = backend.asarray(TIMES)
+    xp = backend.xp
+    default = xp.__array_namespace_info__().default_dtypes(device=backend.device)["real floating"]
+    for neuron in (NEURON, NEURON.tolist(), NEURON.astype(">u2"), backend.asarray(NEURON)):
+        counts = sx.bin_spikes(times, neuron, **BINS)
+        assert counts.dtype == default
+        np.testing.assert_array_equal(backend.numpy(counts), COUNTS)
+    spikes = sx.bin_spikes(times, NEURON, **BINS, binary=True)
+    assert spikes.dtype == xp.bool
+    np.testing.assert_array_equal(backend.numpy(spikes), COUNTS > 0)
+    assert backend.adapter.device(spikes) == backend.adapter.device(times)
+    np.testing.assert_array_equal(backend.numpy(times), TIMES.astype(backend.dtype))
+
+
+def test_sequence_has_the_times_of_one_neuron_in_each_array(backend):
+    arrays = [backend.asarray(times) for times in OF_EACH]
+    for times in (
+        arrays,
+        tuple(arrays),
+        [arrays[0], [], OF_EACH[2]],
+        [OF_EACH[0].tolist(), *arrays[1:]],
+    ):
+        np.testing.assert_array_equal(backend.numpy(sx.bin_spikes(times, **BINS)), COUNTS)
+
+
+def test_losses_take_the_result(backend):
+    spikes = sx.bin_spikes(backend.asarray(TIMES), NEURON, **BINS)
+    value, gradient = sx.value_and_grad(sx.SpikeMax())(spikes[None, ...], [0])
+    expected = sx.SpikeMax()(COUNTS[None], [0])
+    np.testing.assert_allclose(backend.numpy(value), expected, rtol=1e-6)
+    assert gradient.shape == (1, 3, 8)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("start", [0.0, 0.2, -0.3, 123.4])
+@pytest.mark.parametrize("step", [0.1, 0.001, 0.7, 0.025, 1 / 3, 2.5])
+def test_time_on_an_edge_goes_to_the_bin_that_begins_there(step, start, dtype):
+    k = np.arange(EDGES)
+    step_there, start_there = np.asarray([step, start], dtype)
+    exact = np.asarray([float(i) * step + start for i in range(EDGES)])
+    for times in (
+        start_there + k.astype(dtype) * step_there,
+        exact.astype(dtype),
+        np.round((start + k * step).astype(dtype), 3) if step != 1 / 3 else exact,
+        np.linspace(start, start + EDGES * step, EDGES, endpoint=False, dtype=dtype),
+    ):
+        assert wrong_bins(times, time_step=step, start=start) == 0
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", "f2", "g"])
+def test_times_in_other_dtypes_of_numpy(dtype):
+    times = np.asarray([0.25, 0.5, 1.0, 1.25]).astype(dtype)
+    spikes = sx.bin_spikes(times, [0] * 4, neurons=1, steps=6, time_step=0.25)
+    assert spikes.tolist() == [[0, 1, 1, 0, 1, 1]]
+
+
+def test_edges_that_division_misses():
+    for time, step, edge in ((0.3, 0.1, 3), (0.7, 0.1, 7), (2.3, 0.1, 23), (0.29, 0.01, 29)):
+        for dtype in (np.float32, np.float64):
+            spikes = sx.bin_spikes(
+                np.asarray([time], dtype), [0], neurons=1, steps=30, time_step=step
+            )
+            assert spikes[0].tolist() == [k == edge for k in range(30)]
+    assert 0.3 / 0.1 < 3  # so that the test can fail
+    assert 0.29 / 0.01 < 29
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_time_between_edges_stays_in_its_bin(dtype):
+    k = np.arange(1, EDGES).astype(dtype)
+    # 16 times the distance of neighbouring numbers; at most 8 are taken for rounding.
+    before = k - 16 * np.spacing(k)
+    after = k + np.spacing(k)
+    for times, empty in ((before, -1), (after, 0)):
+        expected = np.ones((1, EDGES))
+        expected[0, empty] = 0
+        bins = sx.bin_spikes(times, [0] * k.size, neurons=1, steps=EDGES)
+        np.testing.assert_array_equal(bins, expected)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "int16"])
+def test_integer_times(backend, dtype):
+    times = backend.asarray(np.asarray([0, 29, 30, 59, 60, 149]), dtype)
+    spikes = sx.bin_spikes(times, [0] * 6, neurons=1, steps=5, time_step=30)
+    assert backend.numpy(spikes).tolist() == [[2, 2, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_bfloat16_times_have_the_rounding_of_bfloat16(library):
+    if library in MISSING:
+        pytest.skip(MISSING[library])
+    xp = pytest.importorskip({"jax": "jax.numpy"}.get(library, library))
+    times = xp.asarray([float(k) for k in range(1, 8)], dtype=xp.bfloat16) * 0.1
+    assert times.dtype == xp.bfloat16
+    spikes = sx.bin_spikes(times, [0] * 7, neurons=1, steps=8, time_step=0.1)
+    assert np.asarray(spikes).tolist() == [[0] + [1] * 7]
+
+
+def test_no_spikes(backend):
+    for nothing in ([], np.asarray([])):
+        spikes = sx.bin_spikes(backend.asarray(np.asarray([])), nothing, neurons=2, steps=3)
+        assert not backend.numpy(spikes).any()
+    spikes = sx.bin_spikes([backend.asarray(np.asarray([]))] * 2, neurons=2, steps=3)
+    assert spikes.shape == (2, 3)
+    assert not backend.numpy(spikes).any()
+
+
+def make(**changes):
+    """Return a function that bins `TIMES` on a backend, with changes to the arguments."""
+
+    def call(backend):
+        arguments = {"times": TIMES, "neuron": NEURON, **BINS, **changes}
+        times = arguments.pop("times")
+        made = times if isinstance(times, list) else backend.asarray(times)
+        return sx.bin_spikes(made, **arguments)
+
+    return call
+
+
+def changed(values, at, value):
+    made = np.array(values, dtype=float if isinstance(value, float) else None)
+    made[at] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (make(times=changed(TIMES, 4, 3.0)), ValueError, "times[4] is 3.0, and 1 of 6 are outside"),
+        (make(times=changed(TIMES, 4, -1.5)), ValueError, "from -1 to before 3, in 8 bins of 0.5"),
+        (make(times=changed(TIMES, 0, np.nan)), ValueError, "times[0] is nan"),
+        (make(times=changed(TIMES, 3, np.inf)), ValueError, "times[3] is inf"),
+        (make(times=changed(TIMES, 3, -1e30)), ValueError, "times[3] is -1"),
+        (make(neuron=changed(NEURON, 5, 3)), ValueError, "neuron[5] is 3, and 1 of 6"),
+        (make(neuron=changed(NEURON, 1, -1)), ValueError, "between 0 and 2; neuron[1] is -1"),
+        (make(neuron=NEURON[:5]), ValueError, "same length; got shapes (6,) and (5,)"),
+        (make(neuron=NEURON[:, None]), ValueError, "got shapes (6,) and (6, 1)"),
+        (make(neuron=NEURON * 1.0), TypeError, "neuron must hold integers, indices; got float64"),
+        (make(neuron=None), TypeError, "neuron is missing"),
+        (make(times=TIMES[None]), ValueError, "times must have one axis, that of spikes; got"),
+        (make(times=TIMES > 0), TypeError, "times must be real floating or integer; got bool"),
+        (make(times=TIMES.tolist()), TypeError, "times must be one array if neuron is given"),
+        (make(times=OF_EACH[:2], neuron=None), ValueError, "each neuron: 3, of neurons; got 2"),
+        (make(times=[*OF_EACH[:2], [9.0]], neuron=None), ValueError, "times[2][0] is 9.0"),
+        (make(times=[[0.0]] * 3, neuron=None), TypeError, "times[0] must be an array of a library"),
+        (make(steps=0), ValueError, "steps must be at least 1; got 0"),
+        (make(neurons=2.5), TypeError, "neurons must be an integer; got 2.5"),
+        (make(time_step=0), ValueError, "time_step must be above 0; got 0"),
+        (make(start=np.nan), ValueError, "start must be finite; got nan"),
+        (make(binary=1), TypeError, "binary must be True or False; got 1"),
+    ],
+    ids=lambda value: value[:28] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_bad_input_raises(backend, call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call(backend)
+
+
+def test_dtype_too_coarse_for_the_bins_raises():
+    times = np.asarray([0.5, 3000.5], np.float32)  # there neighbours are 0.00024 apart
+    options = {"neurons": 1, "steps": 4_000_000, "time_step": 0.001, "binary": True}
+    with pytest.raises(ValueError, match=r"too coarse for bins of 0.001: .* times\[1\], 3000.5,"):
+        sx.bin_spikes(times, [0, 0], **options)
+    spikes = sx.bin_spikes(times.astype(np.float64), [0, 0], **options)
+    assert np.flatnonzero(spikes).tolist() == [500, 3_000_500]
+
+
+def test_array_of_another_library_raises():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="neuron must come from the library of the input, numpy"):
+        sx.bin_spikes(TIMES, torch.asarray(NEURON), **BINS)
+
+
+@pytest.mark.parametrize("transform", ["jit", "vmap", "grad"])
+def test_traced_times_raise(transform):
+    jax = pytest.importorskip("jax")
+
+    def total(times):
+        return sx.bin_spikes(times, NEURON, **BINS).sum()
+
+    times = jax.numpy.asarray(TIMES)
+    argument = times[None] if transform == "vmap" else times
+    with pytest.raises(TypeError, match="times must be an array whose values can be read"):
+        getattr(jax, transform)(total)(argument)
+    torch = pytest.importorskip("torch")
+    if transform != "jit":
+        argument = torch.asarray(np.array(argument))
+        with pytest.raises(TypeError, match="times must be an array whose values can be read"):
+            getattr(torch.func, transform)(total)(argument)
+
+
+def test_constant_times_may_be_binned_in_a_compiled_function():
+    jax = pytest.importorskip("jax")
+    times = jax.numpy.asarray(TIMES)
+    counts = jax.jit(lambda factor: factor * sx.bin_spikes(times, NEURON, **BINS))(2.0)
+    np.testing.assert_array_equal(counts, 2 * COUNTS)
