@@ -83,7 +83,11 @@ class JAXAdapter(ArrayAPIAdapter):
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
     def map_chunks(
-        self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+        self,
+        function: ChunkFunction,
+        arrays: tuple[Any, ...],
+        axes: tuple[int, ...],
+        batch_axis: int,
     ) -> tuple[tuple[Any, ...], Pullback | None]:
         """Evaluate several samples at a time, by `jax.lax.map`.
 

@@ -63,7 +63,11 @@ class NumPyAdapter(ArrayAPIAdapter):
         return block_matrices(kernel, x.shape[axis], x.dtype.name, reverse=reverse)
 
     def map_chunks(
-        self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+        self,
+        function: ChunkFunction,
+        arrays: tuple[Any, ...],
+        axes: tuple[int, ...],
+        batch_axis: int,
     ) -> tuple[tuple[Any, ...], Pullback | None]:
         return chunks.map_chunks(self, function, arrays, axes, LOSS_CHUNK)
 

@@ -9,6 +9,7 @@ import torch
 
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 from spikeloss_xp.backends import _torch_state, chunks
+from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import CHUNK, TorchFilters
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class TorchAdapter(TorchFilters):
         return x.device
 
     def to_device_of(self, x: Array, like: Array) -> Array:
-        return x if x.device == like.device else x.to(like.device)
+        return replicated(x if x.device == like.device else x.to(like.device), like)
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         if type(x) is not torch.Tensor or not x.is_cpu or not _torch_state.is_eager():
@@ -69,8 +70,14 @@ class TorchAdapter(TorchFilters):
         elif x.device.type == "mps":
             torch.mps.synchronize()
 
+    def from_host_like(self, values: np.ndarray, like: Array) -> Array:
+        return replicated(self.from_host(values, like.device), like)
+
+    def constant(self, like: Array, value: float) -> Array:
+        return replicated(super().constant(like, value), like)
+
     def arange(self, stop: int, like: Array) -> Array:
-        return torch.arange(stop, device=like.device)
+        return replicated(torch.arange(stop, device=like.device), like)
 
     def repeat_last(self, x: Array, number: int) -> Array:
         return x[..., None].expand(*x.shape, number)  # a view, as autograd's own gradient of a sum
@@ -79,9 +86,15 @@ class TorchAdapter(TorchFilters):
         return torch.sum(x)
 
     def map_chunks(
-        self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+        self,
+        function: ChunkFunction,
+        arrays: tuple[Any, ...],
+        axes: tuple[int, ...],
+        batch_axis: int,
     ) -> tuple[tuple[Any, ...], Pullback | None]:
         x = arrays[0]
+        if is_distributed(x):
+            return map_local(function, arrays, (batch_axis, *axes))
         recorded = torch.is_grad_enabled() and x.requires_grad  # each chunk would add nodes
         if recorded or not x.is_cpu or not _torch_state.is_plain(x):
             return function(*arrays)
@@ -89,6 +102,11 @@ class TorchAdapter(TorchFilters):
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
+        if loss.reduction == "none" and is_distributed(input):
+            raise ValueError(
+                "reduction='none' has no sum over processes: call the loss with the samples of "
+                "this process, input.to_local(), and their target"
+            )
         evaluate = None
         if input.requires_grad and torch.is_grad_enabled() and _torch_state.is_plain(input):
             evaluate = _closed_form_for(input, options)

@@ -94,6 +94,10 @@ class ArrayAPIAdapter:
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
 
+    def from_host_like(self, values: np.ndarray, like: Array) -> Array:
+        """Copy a NumPy array to the device of `like`."""
+        return self.from_host(values, self.device(like))
+
     def to_host(self, x: Array) -> np.ndarray:
         """Copy an array to NumPy, without its gradient; bfloat16 becomes float32."""
         return np.from_dlpack(x, device="cpu").copy()  # an array of DLPack may be read-only
@@ -176,7 +180,11 @@ class ArrayAPIAdapter:
         raise NotImplementedError(f"{self.library} has no automatic differentiation")
 
     def map_chunks(
-        self, function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+        self,
+        function: ChunkFunction,
+        arrays: tuple[Any, ...],
+        axes: tuple[int, ...],
+        batch_axis: int,
     ) -> tuple[tuple[Any, ...], Pullback | None]:
         """Evaluate a function of arrays, in chunks along one of `axes` if that is faster.
 
@@ -189,7 +197,9 @@ class ArrayAPIAdapter:
         arrays : tuple
             Arrays, tuples of arrays, or None. Entries of length 1 along an axis serve all chunks.
         axes : tuple of int
-            Axes along which the entries are independent; empty if there is none.
+            Axes along which chunks are independent, and may be worth it.
+        batch_axis : int
+            The axis of the samples, which are always independent.
 
         Returns
         -------

@@ -75,7 +75,7 @@ def bin_spikes(
 
     counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
     add_spikes(counts.reshape(-1), row * bins.steps + column)
-    made = library.to_device_of(library.from_host(counts, library.device(like)), like)
+    made = library.to_device_of(library.from_host_like(counts, like), like)
     return made if binary else floating(library, made)
 
 

@@ -35,7 +35,7 @@ def asarray_like(library: Library, like: Array, values: Any, argument: str) -> A
     """
     if _is_own(library, values, argument):
         return library.to_device_of(values, like)
-    return library.from_host(host(values, argument), library.device(like))
+    return library.from_host_like(host(values, argument), like)
 
 
 def read(library: Library, values: Any, argument: str) -> np.ndarray:

@@ -110,7 +110,7 @@ def _narrowed(library: Library, label: Array, target: Any) -> Array:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
     narrow = np.where(fits, wide, limits.max)  # no input has so many classes
-    return library.from_host(narrow, library.device(label))
+    return library.from_host_like(narrow, label)
 
 
 def _check_indices(library: Library, layout: Layout, label: Array, classes: int) -> None:

@@ -41,7 +41,8 @@ def _sum_of_weights(library: Library, terms: Terms) -> Array | int:
         weight = library.xp.astype(mask, values.dtype)
     elif mask is not None:
         weight = fill_masked(library, weight, mask)
-    repeated = math.prod(values.shape) // math.prod(weight.shape)
+    # A process of several may have no sample.
+    repeated = math.prod(values.shape) // max(math.prod(weight.shape), 1)
     return library.sum_all(weight) * repeated
 
 

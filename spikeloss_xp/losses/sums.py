@@ -190,4 +190,4 @@ class Sums(TermEvaluation):
             return (total, number), lambda cotangent: pullback(library.xp.reshape(cotangent, shape))
 
         arrays = prepared.values, prepared.mask, labels
-        return library.map_chunks(sums, arrays, self._chunk_axes(prepared))
+        return library.map_chunks(sums, arrays, self._chunk_axes(prepared), batch_axis)

@@ -1,0 +1,67 @@
+"""PyTorch: distributed tensors, of which each process evaluates its own part."""
+
+from typing import Any
+
+import torch
+
+from spikeloss_xp._typing import ChunkFunction, Pullback
+from spikeloss_xp.backends import _torch_state
+
+
+def is_distributed(x: torch.Tensor) -> bool:
+    """Tell whether a tensor is a `DTensor`, without importing the class."""
+    return type(x) not in _torch_state.PLAIN and type(x).__name__ == "DTensor"
+
+
+def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
+    """Return a tensor as a `DTensor` on the mesh of `like`, the same in each process."""
+    if not is_distributed(like) or is_distributed(x):
+        return x
+    from torch.distributed.tensor import DTensor, Replicate
+
+    everywhere = [Replicate()] * like.device_mesh.ndim
+    return DTensor.from_local(x, like.device_mesh, everywhere, run_check=False)
+
+
+def map_local(
+    function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
+) -> tuple[tuple[Any, ...], Pullback | None]:
+    """Evaluate a function of the part of each process, and add up its sums over the processes.
+
+    Only the sums are communicated: the gradient of a part is that of its own sum.
+    """
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+
+    x = arrays[0]
+    mesh, placements = x.device_mesh, x.placements
+    for placement in placements:
+        if not isinstance(placement, Replicate) and getattr(placement, "dim", None) not in axes:
+            raise ValueError(
+                "input must be replicated or sharded along its samples, because a term depends on "
+                "all entries of a sample; got a DTensor sharded along another axis: call its "
+                "redistribute() first"
+            )
+
+    def local(y: Any) -> Any:
+        if y is None:
+            return None
+        if isinstance(y, tuple):
+            parts = [local(part) for part in y]
+            return type(y)(*parts) if hasattr(y, "_fields") else tuple(parts)
+        own = [  # an entry that serves all samples is in each process
+            p if isinstance(p, Shard) and y.shape[p.dim] == x.shape[p.dim] else Replicate()
+            for p in placements
+        ]
+        return y.redistribute(mesh, own).to_local()
+
+    added = [Partial() if isinstance(p, Shard) else Replicate() for p in placements]
+    everywhere = [Replicate()] * mesh.ndim
+
+    def total(part: Any) -> Any:
+        if part is None:
+            return None
+        part = torch.as_tensor(part, dtype=x.dtype, device=x.device)
+        return DTensor.from_local(part, mesh, added, run_check=False).redistribute(mesh, everywhere)
+
+    sums, _ = function(*map(local, arrays))
+    return tuple(map(total, sums)), None
