@@ -19,6 +19,7 @@ JAX = ("jax", "jax-x64")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
+    parser.addoption("--seed", type=int, help="run random calls of this seed only")
 
 
 def pytest_report_header() -> list[str]:
@@ -68,3 +69,10 @@ def _is_on_jax(item: pytest.Item) -> bool:
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with on(request.param) as found:
         yield found
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int | None:
+    """The seed that random calls are drawn from, if the run has one."""
+    found: int | None = request.config.getoption("--seed")
+    return found
