@@ -430,7 +430,9 @@ def test_zarr_with_too_many_chunks_fails(capsys, tmp_path):
 def test_zarr_samples_of_many_chunks_are_read_in_parts(monkeypatch, tmp_path, options):
     zarr = pytest.importorskip("zarr")
     values = np.arange(7 * 6 * 20).reshape(7, 6, 20)
-    zarr.create_array(tmp_path / "input", data=values, chunks=(2, 3, 10), **options)
+    options = {"shape": values.shape, "dtype": values.dtype, "chunks": (2, 3, 10), **options}
+    # zarr 3.1.0 loses chunks of a shard that `create_array` writes with `data=`
+    zarr.create_array(tmp_path / "input", **options)[:] = values
     rows = _zarr.ZarrRows(tmp_path / "input", "input")
     for chunks in (1, 8, 10**4):
         monkeypatch.setattr(_zarr, "CHUNKS", chunks)
