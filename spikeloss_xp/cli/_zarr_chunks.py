@@ -156,6 +156,7 @@ def _check_chunk(
     if compressor is None:
         return
     (start, length), allowed = part, _allowed(math.prod(shape) * itemsize)
+    decompressed: int | None
     file.seek(start)
     if compressor in ("gzip", "zlib"):
         decompressed = _inflated_size(file.read(length), allowed)

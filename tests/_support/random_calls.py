@@ -82,6 +82,7 @@ def random_call(seed: int, kind: str, thresholds: Iterable[int] = ()) -> RandomC
     if kind == "large":
         entries = pick(random, *thresholds)
         number = max(-(-entries // (neurons * steps)) + pick(random, -1, 0, 1), 1)
+        number += pick(random, 0, -number % 12)  # JAX has chunks only if they divide the batch
         samples = random.integers(batch, size=number)
         if isinstance(call.loss, sx.SparsityEnforcer):  # its mean is that of all samples together
             samples = random.permutation(np.repeat(np.arange(batch), -(-number // batch)))
