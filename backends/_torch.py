@@ -43,10 +43,13 @@ class TorchAdapter(TorchFilters):
         return _as_numpy(x.detach().cpu()).copy()
 
     def check_dense(self, x: Array, argument: str) -> None:
-        if x.layout is torch.strided and not (x.is_nested or x.is_quantized):
+        masked = isinstance(x, torch.masked.MaskedTensor)
+        if x.layout is torch.strided and not (masked or x.is_nested or x.is_quantized):
             return
         kind, remedy = str(x.layout), "x.to_dense()"
-        if x.is_nested:
+        if masked:
+            kind, remedy = "masked", "x.get_data(), and where=x.get_mask()"
+        elif x.is_nested:
             kind = "nested"
             remedy = "torch.nested.to_padded_tensor(x, 0) and lengths="
         elif x.is_quantized:

@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--backend", choices=tuple(BACKENDS), help="run only the cases on this array library"
     )
+    parser.addoption("--seed", type=int, help="run random calls of this seed only")
 
 
 def pytest_report_header() -> list[str]:
@@ -79,3 +80,10 @@ def _parameters(item: pytest.Item) -> set[str]:
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with on(request.param) as found:
         yield found
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int | None:
+    """The seed that random calls are drawn from, if the run has one."""
+    found: int | None = request.config.getoption("--seed")
+    return found

@@ -1,9 +1,15 @@
-"""Ties and thresholds of spike counts are decided by the counts, and not by rounding."""
+"""Ties and thresholds of spike counts are decided by the counts, and not by rounding.
+
+Random classifications are as those of `contract/test_differential.py`: the same few in the quick
+run, new ones in the slow run, and one alone with ``--seed``.
+"""
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.backends import TESTED, on
+from _support.random_calls import STEP_THRESHOLDS, around, pick, seeds
 
 GROUPS = (3, 5, 6, 7, 9)
 
@@ -61,3 +67,58 @@ def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout,
             total = (count + 1) * per_spike + 1e-6
             expected = (1 / total - 1 / (count * per_spike)) * per_spike
             np.testing.assert_allclose(backend.numpy(gradient)[0, 0, 0], expected, rtol=1e-5)
+
+
+def check_random_classification(backend, seed):
+    """Compare the predictions of a random classifier with the first of the largest counts.
+
+    Samples, steps or both are masked, which changes the durations of all classes alike.
+    """
+    random = np.random.default_rng([seed, 2])
+    batch, classes, group = random.integers([1, 2, 1], [9, 7, 13])
+    steps = around(random, 300)
+    dtype, windowed = pick(random, "float32", backend.dtype), random.random() < 0.6
+    window = pick(random, 1, around(random, steps), steps, 3 * steps, *STEP_THRESHOLDS)
+    # few spikes, and trains that are shuffled copies of each other, so that many classes tie
+    train = random.random((batch, 1, group * steps)) < pick(random, 0.02, 0.15, 0.6)
+    spikes = np.concatenate([random.permuted(train, axis=-1) for _ in range(classes)], axis=1)
+    spikes = spikes.reshape(batch, classes * group, steps)
+    mask, options = np.ones((batch, steps), bool), {}
+    if random.random() < 0.5:
+        options["lengths"] = random.integers(0, steps + 1, size=batch)
+        mask &= np.arange(steps) < options["lengths"][:, None]
+    if random.random() < 0.5:
+        options["where"] = random.random((batch, steps)) < 0.8
+        mask &= options["where"]
+    counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
+    if windowed:
+        sums = np.cumsum(counts, axis=-1)
+        sums[..., window:] -= sums[..., :-window].copy()
+        classifier, counts = sx.MovingWindow(window, num_classes=classes), sums
+    else:
+        classifier, counts = sx.Rate(num_classes=classes), counts.sum(axis=-1)
+    arrays = {name: backend.asarray(value) for name, value in options.items()}
+    predicted = backend.numpy(classifier(backend.asarray(spikes, dtype), **arrays))
+    np.testing.assert_array_equal(
+        predicted,
+        first_of_the_most_active(counts),
+        f"{classifier} of {group} neurons a class, {spikes.shape}, {dtype}, {list(options)}. "
+        "To run it again: python -m pytest 'tests/test_ties.py::"
+        f"test_random_ties_go_to_the_first[{backend.name}]' --seed {seed}",
+    )
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_random_ties_go_to_the_first(name, seed):
+    with on(name) as backend:
+        number = 2 if backend.library == "jax" else 40
+        for chosen in range(number) if seed is None else [seed]:
+            check_random_classification(backend, chosen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TESTED)
+def test_new_random_ties_go_to_the_first(name, seed):
+    with on(name) as backend:
+        for chosen in seeds(seed, seconds=3, least=2):
+            check_random_classification(backend, chosen)

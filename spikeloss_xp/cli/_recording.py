@@ -179,11 +179,15 @@ def check_bools(subject: str, array: np.ndarray) -> None:
 
 def check_memory(subject: str, entries: int) -> None:
     """Raise a `UsageError` if evaluating a loss of `entries` entries exceeds the memory."""
-    needed, total = COPIES * 8 * entries, _memory()
+    check_bytes(f"{subject}: to evaluate a loss", COPIES * 8 * entries)
+
+
+def check_bytes(task: str, needed: int) -> None:
+    """Raise a `UsageError` if a task that takes so many bytes exceeds the memory."""
+    total = _memory()
     if needed > total:
         raise UsageError(
-            f"{subject}: to evaluate a loss takes {needed / 2**30:.1f} GiB, and this machine has "
-            f"{total / 2**30:.1f} GiB"
+            f"{task} takes {needed / 2**30:.1f} GiB, and this machine has {total / 2**30:.1f} GiB"
         )
 
 

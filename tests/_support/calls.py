@@ -236,3 +236,35 @@ def moved(call: Call, time_axis: int) -> Call:
         has_input_shape = may_have_it and x.shape == call.spikes.shape
         changes[name] = np.moveaxis(x, -1, time_axis if has_input_shape else short_time_axis)
     return call.replace(loss=dataclasses.replace(call.loss, time_axis=time_axis), **changes)
+
+
+def with_space(call: Call, space: tuple[int, ...]) -> Call:
+    """Return the same call with the class axis split into the axes of `space`."""
+    shape = call.spikes.shape
+
+    def to_space(x: Any) -> Any:
+        return np.reshape(x, (shape[0], *space, shape[-1])) if np.shape(x) == shape else x
+
+    trains = isinstance(call.loss, sx.SpikeTime)
+    return call.replace(
+        spikes=to_space(call.spikes),
+        where=to_space(call.where),
+        target=to_space(call.target) if trains else call.target,
+        cotangent=to_space(call.cotangent) if trains else call.cotangent,
+    )
+
+
+def with_layout(call: Call, space: tuple[int, ...], axis: int) -> Call:
+    """Return the same call with other class axes and another time axis."""
+    return moved(with_space(call, space), axis)
+
+
+def take_samples(call: Call, samples: Any) -> Call:
+    """Return the same call with some of the samples."""
+
+    def take(x: Any) -> Any:
+        return x if np.ndim(x) == 0 else np.asarray(x)[samples]
+
+    fields = ("spikes", "target", "where", "lengths", "cotangent")
+    taken = {f: take(getattr(call, f)) for f in fields if getattr(call, f) is not None}
+    return call.replace(**taken)

@@ -93,6 +93,43 @@ def bomb(first, size):
     )
 
 
+def zarr_bombs(size):
+    """Return small chunk files that decompress to `size` zeros, by the name of their codec."""
+    import numcodecs
+
+    zeros = bytes(size)
+    names = ("blosc", "gzip", "lz4", "zlib", "zstd")
+    return {name: numcodecs.get_codec({"id": name}).encode(zeros) for name in names}
+
+
+def save_zarr_bomb(path, bomb, *, codec="zstd", zarr_format=3, **options):
+    """Write a Zarr group whose first chunk is compressed by `codec` and decompresses to a bomb.
+
+    With `shards` among the options, the bomb is a chunk inside the first shard.
+    """
+    import zarr
+    from numcodecs.checksum32 import CRC32C
+
+    if zarr_format == 2:
+        import numcodecs
+
+        compressor = numcodecs.get_codec({"id": codec})
+    else:
+        compressor = {"name": codec, "configuration": {}}
+        if codec == "gzip":
+            compressor["configuration"] = {"level": 1}
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    options = {"chunks": (2, 3, 40), "compressors": compressor, **options}
+    group.create_array("input", data=SPIKES, **options)
+    folder = path / "input"
+    file = min(p for p in folder.rglob("*") if p.is_file() and p.name[0] in "0123456789")
+    if "shards" not in options:
+        file.write_bytes(bomb)
+        return
+    index = np.asarray([[0, len(bomb)], [2**64 - 1] * 2], "<u8").tobytes()
+    file.write_bytes(bomb + bytes(CRC32C(location="end").encode(index)))
+
+
 def mutants(data, count):
     """Yield truncated copies of data, and `count` copies with random damage."""
     rng = np.random.default_rng(1)

@@ -89,17 +89,25 @@ def evaluate(
 ) -> Terms:
     """Evaluate the terms of a loss in the internal layout, without reduction."""
     o, spikes = options(loss), np.asarray(spikes, dtype=np.float64)
-    mask = full_mask(spikes.shape, o.time_axis, where, lengths)
-    x = np.where(mask, to_batch_class_time(spikes, o.time_axis), 0.0)
     if type(loss).__name__ == "SpikeTime":
-        desired = to_batch_class_time(np.asarray(target, dtype=np.float64), o.time_axis)
-        return spike_time(o, np.where(mask, x - desired, 0.0), mask)
-    neurons = x.shape[1]
-    x, mask, groups = group_means(x, mask, o.num_classes or neurons)
-    reading = Reading(x, mask, o, groups)
-    weight = np.ones(x.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
+        mask = full_mask(spikes.shape, o.time_axis, where, lengths)
+        difference = spikes - np.asarray(target, dtype=np.float64)
+        difference = to_batch_class_time(difference, o.time_axis)
+        return spike_time(o, np.where(mask, difference, 0.0), mask)
+    reading = read(loss, spikes, where, lengths)
+    classes = reading.u.shape[1]
+    weight = np.ones(classes) if weight is None else np.asarray(weight, dtype=np.float64)
     target = target_with_time_axis(np.asarray(target), spikes.shape, o.time_axis)
     return FORMULAS[type(loss).__name__](o, reading, target, weight)
+
+
+def read(loss: Any, spikes: np.ndarray, where: Any = None, lengths: Any = None) -> "Reading":
+    """Return the readings of the classes of a loss."""
+    o = options(loss)
+    mask = full_mask(spikes.shape, o.time_axis, where, lengths)
+    x = np.where(mask, to_batch_class_time(spikes, o.time_axis), 0.0)
+    x, mask, groups = group_means(x, mask, o.num_classes or x.shape[1])
+    return Reading(x, mask, o, groups)
 
 
 # Layout ------------------------------------------------------------------------------------------
@@ -133,8 +141,7 @@ def full_mask(shape: tuple[int, ...], time_axis: int, where: Any, lengths: Any) 
         else:
             mask &= np.moveaxis(where, target_time_axis(shape, time_axis), -1)[:, None, :]
     if lengths is not None:
-        for b, c, t in np.ndindex(mask.shape):
-            mask[b, c, t] &= t < lengths[b]
+        mask &= np.arange(mask.shape[-1]) < np.asarray(lengths)[:, None, None]
     return mask
 
 
@@ -149,16 +156,13 @@ def group_means(
     batch, neurons, steps = x.shape
     size = neurons // classes
     assert size * classes == neurons
-    class_train = np.zeros((batch, classes, steps))
-    class_mask = np.zeros((batch, classes, steps), bool)
-    groups = np.ones((batch, classes))
-    for b, c, t in np.ndindex(class_train.shape):
-        members = [n for n in range(c * size, (c + 1) * size) if mask[b, n, t]]
-        if members:
-            class_train[b, c, t] = sum(x[b, n, t] for n in members) / len(members)
-            class_mask[b, c, t] = True
-            groups[b, c] = max(groups[b, c], len(members))
-    return class_train, class_mask, groups
+    total, members = np.zeros((2, batch, classes, steps))
+    for c in range(classes):
+        for n in range(c * size, (c + 1) * size):
+            total[:, c] += np.where(mask[:, n], x[:, n], 0)
+            members[:, c] += mask[:, n]
+    at_least_one = np.maximum(members, 1)
+    return total / at_least_one, members > 0, at_least_one.max(axis=-1)
 
 
 def target_with_time_axis(target: np.ndarray, shape: tuple[int, ...], time_axis: int) -> np.ndarray:
@@ -172,31 +176,24 @@ def target_with_time_axis(target: np.ndarray, shape: tuple[int, ...], time_axis:
 # Readouts ----------------------------------------------------------------------------------------
 
 
-def kernel(time_constant: float, length: int, order: int) -> list[float]:
+def kernel(time_constant: float, length: int, order: int) -> np.ndarray:
     """Return the taps of `order` exponentials convolved with each other, truncated to `length`."""
-    exponential = [math.exp(-k / time_constant) for k in range(length)]
+    exponential = np.exp(-np.arange(length) / time_constant)
     taps = exponential
     for _ in range(order - 1):
-        taps = [sum(taps[j] * exponential[k - j] for j in range(k + 1)) for k in range(length)]
+        taps = np.convolve(taps, exponential)[:length]
     return taps
 
 
 def causal_filter(x: np.ndarray, taps: Any) -> np.ndarray:
-    y = np.zeros(x.shape)
-    for t in range(x.shape[-1]):
-        for k in range(len(taps)):
-            if t - k >= 0:
-                y[..., t] += taps[k] * x[..., t - k]
+    y, steps = np.zeros(x.shape), x.shape[-1]
+    for k in range(min(len(taps), steps)):
+        y[..., k:] += taps[k] * x[..., : steps - k]
     return y
 
 
 def moving_average(x: np.ndarray, window: int) -> np.ndarray:
-    y = np.zeros(x.shape)
-    for t in range(x.shape[-1]):
-        for k in range(window):
-            if t - k >= 0:
-                y[..., t] += x[..., t - k] / window
-    return y
+    return causal_filter(x, np.ones(min(window, x.shape[-1]))) / window
 
 
 def rates(s: np.ndarray, window: int | None) -> np.ndarray:
@@ -208,31 +205,32 @@ class Reading:
     """The readings `u` of each class: one per step with a window, one per sample without.
 
     `term_mask` is True where a reading exists. Rates are multiplied by `duration` to compare them
-    with the reading. `per_spike` is the amount that one spike of one neuron adds to it.
+    with the reading. `per_spike` is the amount that one spike of one neuron adds to it. `trains`
+    are the trains of the classes, and `mask` says which of their steps count.
     """
 
     def __init__(self, x: np.ndarray, mask: np.ndarray, o: SimpleNamespace, groups: Any) -> None:
-        window, is_count = o.moving_window, o.readout == "count"
+        self.trains, self.mask, window = x, mask, o.moving_window
         shape = x.shape if window else (*x.shape[:2], 1)
-        self.u, self.duration = np.zeros(shape), np.ones(shape)
-        self.per_spike, self.term_mask = np.ones(shape), np.zeros(shape, dtype=bool)
-        for b, c, t in np.ndindex(shape):
-            group = groups[b, c]
-            steps = [k for k in range(x.shape[-1]) if mask[b, c, k]]
-            if window:
-                steps = [k for k in range(t - window + 1, t + 1) if k >= 0]
-            self.term_mask[b, c, t] = mask[b, c, t] if window else len(steps) > 0
-            if not self.term_mask[b, c, t]:
-                continue
-            values = [x[b, c, k] for k in steps]
-            divisor = window or len(steps)
-            if is_count:
-                self.u[b, c, t], self.duration[b, c, t] = sum(values), divisor
+        self.u, self.duration, self.per_spike = np.zeros(shape), np.ones(shape), np.ones(shape)
+        if window:
+            self.term_mask = mask
+            totals = causal_filter(x, np.ones(min(window, x.shape[-1])))
+            durations = np.full(shape, window)
+        else:
+            self.term_mask = mask.any(axis=-1, keepdims=True)
+            totals = np.where(mask, x, 0).sum(axis=-1, keepdims=True)
+            durations = np.maximum(mask.sum(axis=-1, keepdims=True), 1)
+        for b, c, t in np.argwhere(self.term_mask):
+            total, duration, group = totals[b, c, t], durations[b, c, t], groups[b, c]
+            if o.readout == "count":
+                self.u[b, c, t], self.duration[b, c, t] = total, duration
                 self.per_spike[b, c, t] = 1 / group
             elif o.readout == "rate":
-                self.u[b, c, t] = sum(values) / divisor
-                self.per_spike[b, c, t] = 1 / divisor / group
+                self.u[b, c, t] = total / duration
+                self.per_spike[b, c, t] = 1 / duration / group
             else:
+                values = x[b, c][mask[b, c]]
                 self.u[b, c, t] = {"max": max(values), "last": values[-1]}[o.readout]
 
 
@@ -240,7 +238,8 @@ class Reading:
 
 
 def spike_time(o: SimpleNamespace, difference: np.ndarray, mask: np.ndarray) -> Terms:
-    trace = causal_filter(difference, kernel(o.time_constant, o.length, o.filter_order))
+    length = min(o.length, difference.shape[-1])  # later taps meet no spike
+    trace = causal_filter(difference, kernel(o.time_constant, length, o.filter_order))
     return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
 
 
@@ -276,7 +275,11 @@ def negative_log_likelihood(
     u = {c: float(r.u[b, c, t]) for c in classes_present}
     others = [c for c in classes_present if c != label]
     if o.mode == "softmax":  # -log(exp(u_y) / sum(exp(u)))
-        return math.log1p(sum(math.exp((u[c] - u[label]) / o.temperature) for c in others))
+        excess = [(u[c] - u[label]) / o.temperature for c in others]
+        top = max(excess, default=0.0)
+        if top <= 0:
+            return math.log1p(sum(math.exp(z) for z in excess))
+        return top + math.log(math.exp(-top) + sum(math.exp(z - top) for z in excess))
     min_reading = o.pseudo_count * r.per_spike[b, label, t]
     other_sum = sum(u[c] for c in others) + EPSILON
     if o.numerics == "stable" and u[label] < min_reading:
@@ -292,16 +295,26 @@ def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.nd
         if not r.term_mask[b, c, t]:
             continue
         y, z = float(target[b, c, min(t, target.shape[-1] - 1)]), (r.u[b, c, t] - o.theta) / o.alpha
-        p = 1 / (1 + math.exp(-z))
-        term = -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)
         if o.numerics == "stable":
             term = math.log1p(math.exp(-abs(z))) + max(z, 0) - y * z
+        else:
+            p = 1 / (1 + math.exp(-z))
+            term = -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)
         term_values[b, c, t] = weight[c] * term
         term_mask[b, c, t], term_weight[b, c, t] = True, weight[c]
     return Terms(term_values, term_mask, term_weight)
 
 
 def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
+    brackets = []
+    for m in mean_magnitudes(o, x, where, lengths):
+        excess, shortfall = max(m - o.max_rate, 0), max(getattr(o, "min_rate", 0.0) - m, 0)
+        brackets.append(excess**2 + shortfall**2)
+    return o.lam * sum(brackets) / len(brackets) if brackets else 0.0
+
+
+def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:
+    """Return the mean of ``|x|`` over an array, or over each neuron, where any entry counts."""
     if x.ndim < 2:  # neither batch nor time axis: a single group
         groups = [x[np.ones(x.shape, bool) if where is None else np.asarray(where)].ravel()]
     else:
@@ -310,13 +323,7 @@ def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: An
         groups = [x[:, n][mask[:, n]] for n in range(x.shape[1])]
         if getattr(o, "per", "array") == "array":
             groups = [np.concatenate(groups)]
-    brackets = []
-    for group in groups:
-        if len(group):
-            m = math.fsum(abs(group)) / len(group)
-            excess, shortfall = max(m - o.max_rate, 0), max(getattr(o, "min_rate", 0.0) - m, 0)
-            brackets.append(excess**2 + shortfall**2)
-    return o.lam * sum(brackets) / len(brackets) if brackets else 0.0
+    return [math.fsum(abs(group)) / len(group) for group in groups if len(group)]
 
 
 FORMULAS: dict[str, Callable[..., Terms]] = {

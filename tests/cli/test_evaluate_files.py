@@ -32,6 +32,8 @@ from _support.damage import (
     mutants,
     npy,
     patched,
+    save_zarr_bomb,
+    zarr_bombs,
 )
 from spikeloss_xp.cli import _recording, _rows, _zarr, main
 
@@ -315,7 +317,8 @@ def test_zarr_metadata_with_wrong_size_fails(capsys, tmp_path):
     metadata.write_text(json.dumps({**metadata_fields, "chunk_grid": grid}))
     assert "is too large (save it in smaller chunks): to evaluate" in evaluate(capsys, path, FAST)
     metadata.write_text(json.dumps({**metadata_fields, "shape": [4, 10**9, 10**9]}))
-    assert "is too large (see --batch): to evaluate" in evaluate(capsys, path, FAST)
+    message = "chunks in a sample (save it in larger chunks): to read them takes"
+    assert message in evaluate(capsys, path, FAST)
     # Most chunks of this shape were never written, so reading them gives zeros.
     metadata.write_text(json.dumps({**metadata_fields, "shape": [10**15, 3, 40]}))
     assert "losses take 8000000000000000 bytes, and" in evaluate(capsys, path, FAST)
@@ -326,8 +329,15 @@ def test_zarr_metadata_with_wrong_size_fails(capsys, tmp_path):
 def test_zarr_random_damage_never_crashes(data):
     pytest.importorskip("zarr")
     with tempfile.TemporaryDirectory() as folder:
-        version = data.draw(st.sampled_from([2, 3]))
-        path = save_zarr(Path(folder), zarr_format=version)
+        kind = data.draw(st.sampled_from(["version 2", "version 3", "shards", "bomb", "in shard"]))
+        path, bomb = Path(folder) / "own.zarr", zarr_bombs(1 << 20)["zstd"]
+        if kind == "bomb":
+            save_zarr_bomb(path, bomb)
+        elif kind == "in shard":
+            save_zarr_bomb(path, bomb, shards=(4, 3, 40))
+        else:
+            shards = {"shards": (4, 3, 40)} if kind == "shards" else {}
+            save_zarr(Path(folder), zarr_format=2 if kind == "version 2" else 3, **shards)
         file = data.draw(st.sampled_from(sorted(p for p in path.rglob("*") if p.is_file())))
         changed = bytearray(file.read_bytes())
         for at, value in data.draw(st.lists(st.tuples(st.integers(0), st.integers(0, 255)))):
@@ -352,6 +362,89 @@ def test_zarr_chunk_is_smallest_readable_block(tmp_path):
     metadata_fields["codecs"].append({"name": "crc32c"})
     metadata.write_text(json.dumps(metadata_fields))
     assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == array.shards == (4, 3, 40)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
+def test_zarr_chunk_that_decodes_to_more_does_not_allocate_memory(tmp_path):
+    pytest.importorskip("zarr")
+    for size in (1 << 21, 1 << 29):  # the files of the larger ones are too large already
+        bombs = zarr_bombs(size)
+        for codec in ("blosc", "gzip", "zstd"):
+            save_zarr_bomb(tmp_path / f"{codec} {size}.zarr", bombs[codec], codec=codec)
+        for codec, data in bombs.items():
+            save_zarr_bomb(tmp_path / f"{codec} 2 {size}.zarr", data, codec=codec, zarr_format=2)
+        save_zarr_bomb(tmp_path / f"shard {size}.zarr", bombs["zstd"], shards=(4, 3, 40))
+    save_zarr_bomb(tmp_path / "uncompressed.zarr", b"", compressors=None)
+    os.truncate(tmp_path / "uncompressed.zarr" / "input" / "c" / "0" / "0" / "0", 1 << 32)
+    folders = sorted(tmp_path.glob("*.zarr"))
+    statuses, mebibytes, stderr_lines = run_with_memory_limit(
+        tmp_path, *([path, *FAST] for path in folders)
+    )
+    assert statuses == [2] * len(folders), stderr_lines
+    assert len(stderr_lines) == len(folders) == 19
+    for line in stderr_lines:
+        assert re.search(r"bytes are too many for a chunk of shape \([24], 3, 40\)$", line)
+    assert mebibytes < 64  # zarr itself is loaded, too
+
+
+def test_zarr_encodings_of_unknown_size_fail(capsys, tmp_path):
+    path = save_zarr(tmp_path)
+    metadata, chunk = path / "input" / "zarr.json", path / "input" / "c" / "0" / "0" / "0"
+    fields = json.loads(metadata.read_text())
+    compressed = chunk.read_bytes()
+    # a frame that says nothing of its size, as programs write it that compress a stream
+    chunk.write_bytes(compressed[:4] + b"\0\x58" + compressed[6:])
+    assert "c/0/0/0: cannot be read: it does not say how many" in evaluate(capsys, path, FAST)
+    (bytes_codec, zstd), index = fields["codecs"], [{"name": "bytes"}, {"name": "crc32c"}]
+
+    def sharding(codecs, inner=(1, 3, 40), index=index):
+        configuration = {"chunk_shape": list(inner), "codecs": codecs, "index_codecs": index}
+        return {"name": "sharding_indexed", "configuration": configuration}
+
+    big = {"name": "bytes", "configuration": {"endian": "big"}}
+    for codecs, message in [
+        ([bytes_codec, zstd, zstd], "`input` is compressed by zstd and zstd, and not by one"),
+        ([sharding([bytes_codec]), zstd], "encoded by 'zstd', which is not one of"),
+        ([sharding([sharding([bytes_codec])])], "encoded by 'sharding_indexed', which is not"),
+        ([sharding([bytes_codec], index=[bytes_codec, zstd])], "encoded by 'zstd'"),
+        ([sharding([bytes_codec], index=[big])], "whose index is big-endian"),
+    ]:
+        metadata.write_text(json.dumps({**fields, "codecs": codecs}))
+        assert message in evaluate(capsys, path, FAST), codecs
+
+
+def test_zarr_with_too_many_chunks_fails(capsys, tmp_path):
+    path = save_zarr(tmp_path)
+    metadata = path / "input" / "zarr.json"
+    fields = json.loads(metadata.read_text())
+    tiny = {"name": "regular", "configuration": {"chunk_shape": [1, 1, 1]}}
+    large = {"name": "regular", "configuration": {"chunk_shape": [4, 10**5, 10**6]}}
+    configuration = {
+        "chunk_shape": [1, 1, 1],
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+    }
+    shards = [{"name": "sharding_indexed", "configuration": configuration}]
+    for change, message in [
+        ({"chunk_grid": tiny, "shape": [4, 10**4, 10**6]}, "10000000000 chunks in a sample (save"),
+        ({"chunk_grid": large, "codecs": shards}, "400000000000 chunks in a shard (save it in"),
+    ]:
+        metadata.write_text(json.dumps({**fields, **change}))
+        assert message in evaluate(capsys, path, FAST)
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": (4, 6, 20)}])
+def test_zarr_samples_of_many_chunks_are_read_in_parts(monkeypatch, tmp_path, options):
+    zarr = pytest.importorskip("zarr")
+    values = np.arange(7 * 6 * 20).reshape(7, 6, 20)
+    options = {"shape": values.shape, "dtype": values.dtype, "chunks": (2, 3, 10), **options}
+    # zarr 3.1.0 loses chunks of a shard that `create_array` writes with `data=`
+    zarr.create_array(tmp_path / "input", **options)[:] = values
+    rows = _zarr.ZarrRows(tmp_path / "input", "input")
+    for chunks in (1, 8, 10**4):
+        monkeypatch.setattr(_zarr, "CHUNKS", chunks)
+        for start, stop in ((0, 7), (1, 6), (3, 4), (5, 7)):
+            np.testing.assert_array_equal(rows.read(start, stop), values[start:stop])
 
 
 @pytest.mark.parametrize("read", [(0, 4), (3, 4)])

@@ -1,5 +1,6 @@
 """One run of ``evaluate`` holds its output, and touches no file that it did not write."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,14 +21,18 @@ EXPECTED = np.asarray([sx.SpikeMax()(SPIKES[i : i + 1], LABEL[i : i + 1]) for i 
 WAITING_PROGRAM = """
 import sys, time
 from pathlib import Path
-from spikeloss_xp.cli import _task, main
+from spikeloss_xp.cli import _results, _task, main
 evaluate, (file, output, go, *options) = _task.Task.losses, sys.argv[1:]
 def losses(self, start, stop):
-    Path(go + ".waiting").touch()
-    while not Path(go).exists():
-        time.sleep(0.01)
+    if start == 2:
+        Path(go + ".waiting").touch()
+        while not Path(go).exists():
+            time.sleep(0.01)
+        if Path(go).read_text() == "full":
+            import resource  # a system limit stands for the disk: no file can be written any more
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     return evaluate(self, start, stop)
-_task.Task.losses = losses
+_task.Task.losses, _results.SECONDS = losses, 0
 arguments = ["evaluate", file, "--loss", "SpikeMax", "--batch", "2", "--output", output]
 sys.exit(main(arguments + options))
 """
@@ -41,7 +46,10 @@ def file(tmp_path):
 
 @pytest.fixture
 def waiting(tmp_path, file):
-    """Start a run in another process that holds its output until the file `go` appears."""
+    """Start a run in another process that holds its output until the file `go` appears.
+
+    By then it has recorded the first batch. With the text "full" in `go` it cannot write any more.
+    """
     go = tmp_path / "go"
     command = [sys.executable, "-c", WAITING_PROGRAM, file, tmp_path / "out.npy", go]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -85,6 +93,28 @@ def test_lock_of_a_killed_run_is_taken_over(capsys, file, waiting):
     assert run(capsys, file)[0] == 0
     np.testing.assert_allclose(np.load(file.with_name("out.npy")), EXPECTED, rtol=1e-6)
     assert not file.with_name("out.npy.lock").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit of file sizes on Windows")
+def test_full_disk_during_a_held_run_loses_nothing(capsys, tmp_path, file, waiting):
+    process, go = waiting
+    assert run(capsys, file)[0] == 2
+    before = sorted(path.name for path in tmp_path.iterdir())
+    go.write_text("full")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "out.npy: cannot be written: " in err
+    assert len(err.splitlines()) == 1
+    after = sorted(path.name for path in tmp_path.iterdir())
+    assert after == sorted({*before, "go"} - {"out.npy.lock"})  # and no temporary file
+    done = json.loads((tmp_path / "out.npy.json").read_text())["done"]
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy")[:done], EXPECTED[:done], rtol=1e-6)
+    assert done == 2
+    status, out, err = run(capsys, file, "--json")
+    summary = json.loads(out)
+    assert (status, err, summary["evaluated"], summary["samples"]) == (0, "", 4, 6)
+    np.testing.assert_allclose(summary["mean"], EXPECTED.mean(), rtol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), EXPECTED, rtol=1e-6)
 
 
 def test_files_of_others_with_similar_names_stay(capsys, tmp_path, file):

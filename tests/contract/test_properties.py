@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 import spikeloss_xp as sx
 from _support import reference
 from _support.backends import TESTED, on
-from _support.calls import IGNORED, Call, agree, arguments_with_time, moved, with_nan_where_masked
+from _support.calls import (
+    IGNORED,
+    Call,
+    agree,
+    arguments_with_time,
+    take_samples,
+    with_layout,
+    with_nan_where_masked,
+)
 from _support.cases import close
 from _support.contract import FLOATS, INTEGERS, WINDOWED
 
@@ -144,22 +152,6 @@ def _target(draw: Any, random: Any, loss: Any, shape: tuple[int, ...]) -> np.nda
     return np.where(random.random(label.shape) < 0.2, IGNORED, label)
 
 
-def with_space(call: Call, space: tuple[int, ...]) -> Call:
-    """Return the same call with the class axis split into the axes of `space`."""
-    shape = call.spikes.shape
-
-    def to_space(x: Any) -> Any:
-        return np.reshape(x, (shape[0], *space, shape[-1])) if np.shape(x) == shape else x
-
-    trains = isinstance(call.loss, sx.SpikeTime)
-    return call.replace(
-        spikes=to_space(call.spikes),
-        where=to_space(call.where),
-        target=to_space(call.target) if trains else call.target,
-        cotangent=to_space(call.cotangent) if trains else call.cotangent,
-    )
-
-
 @st.composite
 def layouts(draw: Any, call: Call) -> tuple[tuple[int, ...], int]:
     """Draw lengths of class axes to replace the single one, and a time axis."""
@@ -169,11 +161,6 @@ def layouts(draw: Any, call: Call) -> tuple[tuple[int, ...], int]:
         spaces = spaces[:2]
     space = draw(st.sampled_from(spaces))
     return space, draw(st.sampled_from((-1, *range(2 + len(space)))))
-
-
-def with_layout(call: Call, space: tuple[int, ...], axis: int) -> Call:
-    """Return the same call with other class axes and another time axis."""
-    return moved(with_space(call, space), axis)
 
 
 @st.composite
@@ -257,17 +244,6 @@ def test_mask_equals_cropping(backend, call, seed):
     close(value, expected, backend.rtol)
     close(gradient[samples, :, :last], expected_gradient, backend.rtol)
     assert not gradient[~mask].any()
-
-
-def take_samples(call: Call, samples: Any) -> Call:
-    """Return the same call with some of the samples."""
-
-    def take(x: Any) -> Any:
-        return x if np.ndim(x) == 0 else np.asarray(x)[samples]
-
-    fields = ("spikes", "target", "where", "lengths", "cotangent")
-    taken = {f: take(getattr(call, f)) for f in fields if getattr(call, f) is not None}
-    return call.replace(**taken)
 
 
 def take_first_steps(call: Call, last: int) -> Call:

@@ -79,11 +79,13 @@ def test_labels_of_a_table_are_read(backend):
 @pytest.mark.filterwarnings("ignore")  # PyTorch warns that these tensors may change
 def test_torch_tensors_that_are_not_dense_raise_with_a_remedy():
     torch = pytest.importorskip("torch")
+    masked_tensor = torch.masked.masked_tensor
     dense = torch.tensor(SPIKES, dtype=torch.float32)
     tensors = {
         r"x\.to_dense\(\)": dense.to_sparse(),
         r"x\.dequantize\(\)": torch.quantize_per_tensor(dense, 0.1, 0, torch.quint8),
         "lengths=": torch.nested.nested_tensor([dense[0], dense[1]]),
+        r"x\.get_data\(\), and where=x\.get_mask\(\)": masked_tensor(dense, dense > 0.5),
     }
     for remedy, spikes in tensors.items():
         for call in (LOSS, sx.value_and_grad(LOSS)):
@@ -91,6 +93,11 @@ def test_torch_tensors_that_are_not_dense_raise_with_a_remedy():
                 call(spikes, LABEL)
         with pytest.raises(TypeError, match=f"target must be a dense tensor; .*{remedy}"):
             sx.SpikeTime()(dense, spikes)
+    mask = masked_tensor(dense > 0.2, dense > 0.5)
+    with pytest.raises(TypeError, match="where must be a dense tensor; got one that is masked"):
+        LOSS(dense, LABEL, where=mask)
+    with pytest.raises(TypeError, match="input must be a dense tensor; got one that is masked"):
+        sx.SparsityEnforcer()(masked_tensor(dense, dense > 0.5))
 
 
 @pytest.mark.parametrize("argument", ["weight", "target"])

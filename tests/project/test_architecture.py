@@ -72,7 +72,7 @@ LAYERS = (
     {"testing"},
     {""},
     {"cli._recording", "cli._table", "cli._terminal"},
-    {"cli._files"},
+    {"cli._files", "cli._zarr_chunks"},
     {"cli._hyper", "cli._places", "cli._results", "cli._rows", "cli._zarr"},
     {"cli._spike_times"},
     {"cli._source"},

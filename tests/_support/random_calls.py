@@ -1,0 +1,244 @@
+"""Random calls of every loss and option, each drawn from one seed.
+
+Spikes are multiples of 1/8, which every dtype holds exactly, and losses are drawn again where they
+are not differentiable nearby, because the reference differentiates by differences.
+"""
+
+import dataclasses
+import math
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+import spikeloss_xp as sx
+from _support import reference
+from _support.calls import IGNORED, Call, take_samples, with_layout, with_nan_where_masked
+from _support.contract import READOUTS, REDUCTIONS, WINDOWED
+
+LOSSES = (sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer)
+SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
+POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
+STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
+"""Durations, windows and kernels at which the filters and sums choose another algorithm: the limits
+in `_kernels.py` and `_block_filter.py`, `SHORT` of the adapters, and multiples of block sizes."""
+LONG_STEPS = 33_000
+"""A duration of more than 512 blocks, whose carried sums are filtered in blocks as well."""
+LONGEST_KERNEL = 300  # in a train of so many steps, because the reference sums tap by tap
+LONG_CASES = {"small": 0.0, "long": 0.05, "large": 0.1}  # the share of calls with so many steps
+MARGIN = 0.05
+"""The distance to a point where a loss is not differentiable, in spikes: differences take steps of
+2e-4 along normal directions, which change a sum over 1000 steps by up to 0.02."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomCall:
+    """A call with time as the last axis, and how it is varied for a backend.
+
+    The batch holds the samples of `call` in the order of `samples`, which may repeat them.
+    """
+
+    call: Call
+    samples: np.ndarray
+    space: tuple[int, ...]
+    time_axis: int
+
+    def in_full(self) -> Call:
+        """Return the call with repeated samples, and with its class axes and time axis."""
+        return with_layout(take_samples(self.call, self.samples), self.space, self.time_axis)
+
+    def __str__(self) -> str:
+        call = self.in_full()
+        shapes = {
+            name: np.shape(value)
+            for name, value in vars(call).items()
+            if name != "loss" and value is not None
+        }
+        return f"{call.loss} of {shapes}, {len(self.call.spikes)} distinct samples"
+
+
+def random_call(seed: int, kind: str, thresholds: Iterable[int] = ()) -> RandomCall:
+    """Draw a call of one of these kinds.
+
+    "small": all options and layouts, with up to 12 steps. "long": durations, windows and kernels
+    around `STEP_THRESHOLDS`. "large": a batch of repeated samples, whose number of entries is
+    around one of `thresholds`.
+    """
+    random = np.random.default_rng([seed, *kind.encode()])
+    while True:
+        call = _draw(random, kind)
+        if _is_smooth(call):
+            break
+    call = call.with_loss_options()
+    if getattr(call.loss, "reduction", "") in ("mean", "batchmean"):
+        # then the gradient has the size of that of a sum, however many terms there are
+        evaluated = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
+        divisor = reference.divisor(call.loss.reduction, evaluated)
+        call = call.replace(cotangent=call.cotangent * divisor)
+    batch, neurons, steps = call.spikes.shape
+    samples = random.integers(batch, size=batch)
+    if kind == "large":
+        entries = pick(random, *thresholds)
+        number = max(-(-entries // (neurons * steps)) + pick(random, -1, 0, 1), 1)
+        number += pick(random, 0, -number % 12)  # JAX has chunks only if they divide the batch
+        samples = random.integers(batch, size=number)
+        if isinstance(call.loss, sx.SparsityEnforcer):  # its mean is that of all samples together
+            samples = random.permutation(np.repeat(np.arange(batch), -(-number // batch)))
+    elif isinstance(call.loss, sx.SparsityEnforcer):
+        samples = random.permutation(batch)
+    spaces: tuple[tuple[int, ...], ...] = SPACES.get(neurons, ((neurons,),))
+    if isinstance(call.loss, sx.SpikeTime) and neurons == 1:
+        spaces = ((1,), ())
+    space = pick(random, *spaces)
+    return RandomCall(call, samples, space, pick(random, -1, *range(2 + len(space))))
+
+
+def seeds(seed: int | None, *, seconds: float, least: int) -> Iterator[int]:
+    """Yield new seeds for so many seconds, at least a number of them; or only `seed`, if given."""
+    started, number = time.monotonic(), 0
+    while number < least or time.monotonic() - started < seconds:
+        yield secrets.randbits(32) if seed is None else seed
+        number += 1
+        if seed is not None:
+            return
+
+
+def pick(random: np.random.Generator, *choices: Any) -> Any:
+    return choices[random.integers(len(choices))]
+
+
+def around(random: np.random.Generator, most: int) -> int:
+    """Draw a number of steps up to `most`: near a threshold, or any, small ones more often."""
+    near = [t + d for t in STEP_THRESHOLDS for d in (-1, 0, 1) if t + d <= most]
+    anything = int(math.exp(random.uniform(0, math.log(most + 1))))
+    return min(pick(random, anything, *near) if random.random() < 0.7 else anything, most)
+
+
+def _draw(random: np.random.Generator, kind: str) -> Call:
+    loss_kind = pick(random, *LOSSES)
+    batch, neurons = pick(random, 1, 2, 3, 4), pick(random, 1, 2, 3, 4, 6, 8, 9)
+    steps = pick(random, *range(1, 13))
+    if kind == "long":
+        batch, neurons = pick(random, 1, 2), pick(random, 1, 2, 4)
+        steps = around(random, 1200)
+    elif kind == "large":
+        batch, steps = 4, around(random, 130)
+    if random.random() < LONG_CASES[kind]:
+        loss_kind, batch, neurons, steps = sx.SpikeTime, 1, pick(random, 1, 2), LONG_STEPS
+    loss = _loss(random, loss_kind, neurons, steps)
+    spikes = _spikes(random, loss, (batch, neurons, steps))
+    call = Call(loss, spikes, _target(random, loss, spikes.shape))
+    if hasattr(loss, "readout") and random.random() < 0.5:
+        weights = random.choice([0, 0.25, 1, 2], size=loss.num_classes or neurons)
+        call = call.replace(weight=weights)
+    return call if getattr(loss, "numerics", "") == "lava" else _masked(random, call)
+
+
+def _masked(random: np.random.Generator, call: Call) -> Call:
+    """Return the call with a mask, with lengths, with both or with neither."""
+    batch, _, steps = shape = call.spikes.shape
+    axes = pick(random, None, (0,), (0, 2), (0, 1, 2))
+    if axes is not None:  # mask single entries, and some samples or neurons at all steps
+        where = random.random([shape[axis] for axis in axes]) < pick(random, 0.5, 0.9)
+        call = call.replace(where=where & (random.random(where.shape[:-1])[..., None] < 0.8))
+    if random.random() < 0.5:
+        call = call.replace(lengths=random.integers(0, steps + 1, size=batch))
+    return with_nan_where_masked(call) if random.random() < 0.5 else call
+
+
+def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> Any:
+    """Draw a loss with options that fit the number of neurons and steps."""
+
+    def one(*choices: Any) -> Any:
+        return pick(random, *choices)
+
+    if kind is sx.SparsityEnforcer:
+        options = {"min_rate": one(0.0, 0.53), "per": one("array", "neuron")}
+        return kind(one(0.53, 0.77), one(1.0, 2.5), **options)
+    options = {"reduction": one(*REDUCTIONS)}
+    if kind is sx.SpikeTime:
+        length = one(around(random, 1200), steps, max(steps - 1, 1), steps + 1, 10**5)
+        length = min(length, LONGEST_KERNEL) if steps == LONG_STEPS else length
+        return kind(one(0.75, 3.0, 20.0, 400.0), length, one(1, 1, 2, 3), **options)
+    is_softmax = kind is sx.SpikeMax and random.random() < 0.5
+    readouts = READOUTS if kind is not sx.SpikeMax or is_softmax else WINDOWED
+    if steps > 600:  # the differences of maxima become too small
+        readouts = WINDOWED
+    options["readout"] = one(*readouts)
+    if options["readout"] in WINDOWED:
+        options["moving_window"] = one(None, 1, around(random, steps), steps, steps + 1, 10 * steps)
+    group = one(*(n for n in (1, 2, 3) if neurons % n == 0))
+    if group > 1 or random.random() < 0.1:
+        options["num_classes"] = neurons // group
+    if kind is not sx.SpikeMoid:
+        options["ignore_index"] = one(IGNORED, 0, neurons + 5)
+    if is_softmax:
+        options |= {"mode": "softmax", "temperature": one(1.0, 0.25, 3.0)}
+    published = "lava" if options["readout"] == "rate" and random.random() < 0.2 else "stable"
+    if kind is sx.SpikeMax:
+        # never equal to a count of spikes, which is in eighths
+        pseudo_count = one(0.4375, 0.3125, 1.6875)
+        numerics = "stable" if is_softmax else published
+        smoothing = 0.0 if numerics == "lava" else one(0.0, 0.25)
+        options |= {"label_smoothing": smoothing, "numerics": numerics}
+        return kind(pseudo_count=pseudo_count, **options)
+    if kind is sx.SpikeMoid:
+        return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), numerics=published, **options)
+    targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
+    per_class = tuple(one(*targets) for _ in range(neurons // group))
+    return kind(one(one(*targets), per_class), one(*targets), **options)
+
+
+def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw spikes in eighths or ones; some neurons never or always spike."""
+    if getattr(loss, "readout", None) == "max":  # all steps differ, so that the maximum is unique
+        ramp = np.broadcast_to(np.arange(1.0, 1 + shape[-1]) / 8, shape)
+        return random.permuted(ramp, axis=-1)
+    binary = random.random() < 0.5
+    size = np.ones(shape) if binary else random.integers(1, 9, size=shape) / 8
+    if isinstance(loss, sx.SparsityEnforcer):  # no zeros, where |x| is not differentiable
+        return size * random.choice([-1, 1], size=shape)
+    is_probability = isinstance(loss, sx.SpikeMax) and loss.mode == "probability"
+    if is_probability and loss.numerics == "lava":  # it is infinite at silence
+        return size
+    if not binary and not is_probability:
+        size *= random.choice([-1, 1], size=shape)
+    return size * (random.random(shape) < random.choice([0, 0.1, 0.5, 1], size=(*shape[:2], 1)))
+
+
+def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    batch, neurons, steps = shape
+    if isinstance(loss, sx.SparsityEnforcer):
+        return None
+    if isinstance(loss, sx.SpikeTime):
+        return random.integers(0, 9, size=shape) / 8
+    time = (steps,) if loss.moving_window and random.random() < 0.5 else ()
+    classes = loss.num_classes or neurons
+    if isinstance(loss, sx.SpikeMoid):
+        return random.integers(0, 9, size=(batch, classes, *time)) / 8
+    label = random.integers(classes, size=(batch, *time))
+    return np.where(random.random(label.shape) < 0.2, loss.ignore_index, label)
+
+
+def _is_smooth(call: Call) -> bool:
+    """Tell whether the loss is differentiable at all points near the spikes of a call."""
+    loss = call.loss
+    if isinstance(loss, sx.SparsityEnforcer):
+        kinks = (loss.min_rate, loss.max_rate) if loss.min_rate else (loss.max_rate,)
+        means = reference.mean_magnitudes(
+            reference.options(loss), call.spikes, call.where, call.lengths
+        )
+        return all(abs(mean - kink) > MARGIN / 5 for mean in means for kink in kinks)
+    if isinstance(loss, sx.SpikeTime):
+        return True
+    reading = reference.read(loss, call.spikes, call.where, call.lengths)
+    if loss.readout == "max":
+        trains = np.where(reading.mask, reading.trains, -1e9 * np.arange(reading.mask.shape[-1]))
+        values = np.sort(trains, axis=-1)[..., -2:]
+        return values.shape[-1] < 2 or not (values[..., 1] - values[..., 0] < MARGIN).any()
+    if isinstance(loss, sx.SpikeMax) and loss.mode == "probability":
+        counts = reading.u / reading.per_spike
+        return not (abs(counts - loss.pseudo_count)[reading.term_mask] < MARGIN).any()
+    return True

@@ -1,0 +1,209 @@
+"""Random calls of every loss and option agree with the float64 reference on every backend.
+
+The quick run has the same few calls each time. The slow run has new ones each time, and names the
+seed of one that fails: ``--seed`` runs that seed alone.
+"""
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from _support import reference
+from _support.backends import TESTED, Backend, on
+from _support.calls import Call, agree, take_samples, with_layout
+from _support.random_calls import RandomCall, pick, random_call, seeds
+
+QUICK = {  # the number of seeds of each kind
+    "small": {"numpy": 60, "torch": 40, "array-api-strict": 30, "jax-x64": 2},
+    "long": {"numpy": 12, "torch": 10, "array-api-strict": 4, "jax-x64": 1},
+    "large": {"numpy": 4, "torch": 6, "array-api-strict": 1, "jax-x64": 1},
+}
+SECONDS, LEAST = 8.0, 2
+"""How long a slow test draws new calls, and how many at least."""
+THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
+    "numpy": {"_numpy": ("FILTER_CHUNK", "LOSS_CHUNK")},
+    "torch": {
+        "_torch": ("SMALL", "SMALL_FOR_ONE_THREAD", "LARGE"),
+        "_torch_filters": ("MIN_CHUNKED", "CHUNK", "MANY"),
+    },
+    "jax": {"_jax": ("LARGE",)},
+}
+MIN_SCALE = 0.01
+"""Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
+
+Evaluate = Callable[[Backend, Call, Any], tuple[Any, Any]]
+
+
+# How a value and a gradient are obtained ---------------------------------------------------------
+
+
+def arguments(backend: Backend, call: Call) -> tuple[list[Any], dict[str, Any]]:
+    target = [] if call.target is None else [backend.asarray(call.target)]
+    return target, {name: backend.asarray(value) for name, value in call.options.items()}
+
+
+def by_value_and_grad(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
+    target, options = arguments(backend, call)
+    evaluate = backend.compiled(sx.value_and_grad(call.loss))
+    return evaluate(spikes, *target, cotangent=backend.asarray(call.cotangent), **options)
+
+
+def by_closed_form(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
+    target, options = arguments(backend, call)
+
+    def evaluate(spikes: Any, cotangent: Any, *target: Any, **options: Any) -> tuple[Any, Any]:
+        value, pullback = call.loss.value_and_pullback(spikes, *target, **options)
+        return value, pullback(backend.xp.astype(cotangent, value.dtype))
+
+    return backend.compiled(evaluate)(spikes, backend.asarray(call.cotangent), *target, **options)
+
+
+def by_backward(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
+    target, options = arguments(backend, call)
+    spikes.requires_grad_()
+    value = call.loss(spikes, *target, **options)
+    value.backward(backend.asarray(call.cotangent).to(value.dtype))
+    return value, spikes.grad
+
+
+def by_backward_on_one_thread(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # another number of entries is small then
+    try:
+        return by_backward(backend, call, spikes)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def by_jax_vjp(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
+    import jax
+
+    target, options = arguments(backend, call)
+
+    def evaluate(spikes: Any, cotangent: Any, target: Any, options: Any) -> tuple[Any, Any]:
+        value, pullback = jax.vjp(lambda x: call.loss(x, *target, **options), spikes)
+        return value, pullback(cotangent.astype(value.dtype))[0]
+
+    return jax.jit(evaluate)(spikes, backend.asarray(call.cotangent), target, options)
+
+
+WAYS: dict[str, tuple[Evaluate, ...]] = {
+    "torch": (by_value_and_grad, by_closed_form, by_backward, by_backward_on_one_thread),
+    "jax": (by_value_and_grad, by_closed_form, by_jax_vjp),
+}
+
+
+# The test ----------------------------------------------------------------------------------------
+
+
+def check(backend: Backend, seed: int, kind: str) -> None:
+    """Compare a random call, in a random dtype and by a random way, with the reference."""
+    drawn = random_call(seed, kind, thresholds(backend))
+    random = np.random.default_rng([seed, 1])
+    dtype = pick(random, "float32", backend.dtype)
+    if getattr(drawn.call.loss, "numerics", "") == "lava":
+        dtype = backend.dtype  # published losses lose digits, most in float32
+    ways = WAYS.get(backend.library, (by_value_and_grad,))
+    if kind == "large" and backend.library == "jax":
+        ways = (by_jax_vjp,)  # the only one that evaluates in chunks
+    way = pick(random, *ways)
+    call = drawn.in_full()
+    try:
+        with np.errstate(all="ignore"):
+            value, gradient = way(backend, call, backend.asarray(call.spikes, dtype))
+        got = backend.numpy(value), backend.numpy(gradient).astype(np.float64)
+        rtol = tolerance(dtype, drawn.call)
+        if kind == "large":
+            agree_with_samples(drawn, got, rtol)
+        else:
+            agree(call, got, rtol, min_scale=MIN_SCALE)
+    except Exception as error:
+        raise AssertionError(
+            f"{way.__name__} in {dtype}, {drawn}. To run it again: python -m pytest "
+            f"'tests/contract/test_differential.py::test_random_calls_agree_with_the_reference"
+            f"[{backend.name}-{kind}]' --seed {seed}"
+        ) from error
+
+
+def thresholds(backend: Backend) -> list[int]:
+    """Return the numbers of entries around which large calls are drawn."""
+    library = backend.library if backend.library in THRESHOLDS else "numpy"
+    found = []
+    for module, names in THRESHOLDS[library].items():
+        constants = importlib.import_module(f"spikeloss_xp.backends.{module}")
+        found += [getattr(constants, name) for name in names]
+    if library == "jax":
+        return found
+    # Arrays are split from two chunks on, so the second chunk is the first that may be short.
+    return found + [2 * number for number in found if number > 1 << 16]
+
+
+def tolerance(dtype: str, call: Call) -> float:
+    """Return the relative tolerance: a few hundred roundings, as `Backend.rtol`.
+
+    A softmax or sigmoid has as large a relative error as its argument has an absolute one.
+    """
+    epsilon = float(np.finfo(dtype).eps)
+    rtol = {"float64": 1e-12, "float32": 1e-5}[dtype]
+    scale = getattr(call.loss, "alpha", None) or getattr(call.loss, "temperature", None)
+    if scale is None:
+        return rtol
+    reading = reference.read(call.loss, call.spikes, call.where, call.lengths)
+    return rtol + 4 * epsilon * float(np.max(np.abs(reading.u))) / scale
+
+
+def agree_with_samples(drawn: RandomCall, got: tuple[np.ndarray, np.ndarray], rtol: float) -> None:
+    """Assert that a call of repeated samples agrees with the reference of the distinct ones."""
+    call, samples, loss = drawn.call, drawn.samples, drawn.call.loss
+    reduced = loss
+    if hasattr(loss, "reduction") and loss.reduction != "none":
+        reduced = dataclasses.replace(loss, reduction="sum")
+    with on("numpy") as numpy:
+        value, gradient = call.replace(loss=reduced).on(numpy)
+    agree(call.replace(loss=reduced), (value, gradient), 1e-12, min_scale=MIN_SCALE)
+    divisor = 1.0
+    if isinstance(loss, sx.SparsityEnforcer):  # all samples are repeated equally often
+        divisor = len(samples) / len(call.spikes)
+    elif loss.reduction != "none":
+        value, divisor = of_repeated_samples(call, samples)
+    terms = with_layout(
+        take_samples(call.replace(cotangent=value), samples), drawn.space, drawn.time_axis
+    ).cotangent
+    expected = gradient[samples]
+    moved = np.moveaxis(got[1], drawn.time_axis, -1).reshape(expected.shape)
+    for ours, theirs in ((got[0], terms), (moved * divisor, expected)):
+        scale = max(MIN_SCALE, float(np.max(np.abs(theirs))))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=rtol * scale)
+
+
+def of_repeated_samples(call: Call, samples: np.ndarray) -> tuple[float, float]:
+    """Return the value of the repeated samples, and what the reduction divides their sum by."""
+    evaluated = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
+    repeated = reference.Terms(*(vars(evaluated)[name][samples] for name in vars(evaluated)))
+    divisor = reference.divisor(call.loss.reduction, repeated)
+    return math.fsum(repeated.terms[repeated.term_mask]) / divisor, divisor
+
+
+@pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.parametrize("name", TESTED)
+def test_random_calls_agree_with_the_reference(name, kind, seed):
+    with on(name) as backend:
+        for chosen in range(QUICK[kind].get(name, 1)) if seed is None else [seed]:
+            check(backend, chosen, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", QUICK)
+@pytest.mark.parametrize("name", TESTED)
+def test_new_random_calls_agree_with_the_reference(name, kind, seed):
+    with on(name) as backend:
+        for chosen in seeds(seed, seconds=SECONDS, least=LEAST):
+            check(backend, chosen, kind)
