@@ -1,0 +1,396 @@
+"""The van Rossum distance and the similarity of binned spike trains."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from spikeloss_xp import _checks
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.distances import _trains
+from spikeloss_xp.distances._trains import Products
+from spikeloss_xp.losses.base import ClosedForm
+
+ROUNDINGS = 16  # of the norms, by which the squared distance of two equal trains may differ from 0
+
+
+@dataclass(frozen=True)
+class _Pairwise(ClosedForm):
+    """A function of all pairs of trains, which follows from their inner products."""
+
+    time_constant: float
+    _: KW_ONLY
+    cosine: float = 0.0
+    time_axis: int = -1
+
+    def __post_init__(self) -> None:
+        _checks.check_fields(
+            self, time_constant=_checks.scale, cosine=_share, time_axis=_checks.integer
+        )
+
+    def __call__(
+        self,
+        x: Array,
+        y: Any = None,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        y_where: Any = None,
+        y_lengths: Any = None,
+    ) -> Array:
+        """Return the matrix of all pairs: see the function of the same name."""
+        return self.value(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
+
+    def value(
+        self,
+        x: Array,
+        y: Any = None,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        y_where: Any = None,
+        y_lengths: Any = None,
+    ) -> Array:
+        """Return the matrix of all pairs, by operations that the library can differentiate."""
+        masks, y_masks = (where, lengths), (y_where, y_lengths)
+        trains, others = _trains.prepare_pair(x, y, masks, y_masks, self.time_axis)
+        library, same = trains.library, others is None
+        products, _ = _trains.inner_products(trains, others, self.time_constant, self.cosine)
+        del trains, others
+        shape = products.pairs.shape
+        if not _trains.in_row_blocks(library, *shape):
+            return self._compare(library, products, _diagonal(library, products, same))[0]
+        for rows in _trains.row_blocks(library, *shape):
+            part = Products(products.x[rows], products.y, products.pairs[rows, :])
+            same_train = _diagonal(library, part, same, rows.start)
+            products.pairs[rows, :], _ = self._compare(library, part, same_train)
+        return products.pairs
+
+    def value_and_pullback(
+        self,
+        x: Array,
+        y: Any = None,
+        *,
+        where: Any = None,
+        lengths: Any = None,
+        y_where: Any = None,
+        y_lengths: Any = None,
+    ) -> tuple[Array, Pullback]:
+        """Return the matrix of all pairs, and the pullback from it to `x`, in closed form."""
+        masks, y_masks = (where, lengths), (y_where, y_lengths)
+        trains, others = _trains.prepare_pair(x, y, masks, y_masks, self.time_axis)
+        library = trains.library
+        products, to_trains = _trains.inner_products(
+            trains, others, self.time_constant, self.cosine
+        )
+        same = _diagonal(library, products, others is None)
+        value, to_products = self._compare(library, products, same)
+        return value, lambda cotangent: to_trains(to_products(cotangent))
+
+    @abstractmethod
+    def _compare(
+        self, library: Library, products: Products, same: Array | None
+    ) -> tuple[Array, Callable[[Array], Products]]:
+        """Return the comparison of all pairs, and the pullback from it to the inner products.
+
+        `same` is True where a train is compared with itself, or None if no train is.
+        """
+
+
+@dataclass(frozen=True)
+class VanRossum(_Pairwise):
+    r"""The van Rossum distance of all pairs of trains, as an object with a gradient.
+
+    ``VanRossum(time_constant, ...)(x, y)`` is ``van_rossum(x, y, time_constant=time_constant,
+    ...)``. `value_and_grad` of the object has the gradient with respect to `x` on every library.
+
+    Parameters
+    ----------
+    time_constant : float
+        Time constant of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        How far the units are pooled, from 0 to 1.
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+    squared : bool, default False
+        Whether to return the squared distance.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is outside its range or of the wrong kind.
+
+    See Also
+    --------
+    van_rossum : The function, with the formula and the arguments of a call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> x, y = np.zeros((1, 50)), np.zeros((1, 50))
+    >>> x[0, 20] = y[0, 22] = 1
+    >>> distance = sx.distances.VanRossum(10, squared=True)
+    >>> value, gradient = sx.value_and_grad(distance)(x, y, cotangent=[[1.0]])
+    >>> value.round(3), gradient[0, 18:25].round(3)
+    (array([[0.363]]), array([ 0.297,  0.328,  0.363,  0.   , -0.363, -0.328, -0.297]))
+    """
+
+    _: KW_ONLY
+    squared: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checks.check_fields(self, squared=_checks.flag)
+
+    def _compare(
+        self, library: Library, products: Products, same: Array | None
+    ) -> tuple[Array, Callable[[Array], Products]]:
+        xp = library.xp
+        norms = products.x[:, None] + products.y[None, :]
+        square = norms - 2 * products.pairs
+        # Less than rounding errors of the norms is no distance, whose root would be far from 0.
+        equal = square <= norms * (ROUNDINGS * float(xp.finfo(norms.dtype).eps))
+        del norms
+        if same is not None:
+            equal = equal | same
+        if self.squared:
+            distance = xp.where(equal, 0.0, square)
+        else:  # the root has no derivative at 0: it must not see a 0
+            distance = xp.where(equal, 0.0, xp.sqrt(xp.where(equal, 1.0, square)))
+
+        def pullback(cotangent: Array) -> Products:
+            if not self.squared:
+                cotangent = cotangent / (2 * xp.where(equal, 1.0, distance))
+            cotangent = xp.where(equal, 0.0, cotangent)
+            of_x, of_y = xp.sum(cotangent, axis=1), xp.sum(cotangent, axis=0)
+            return Products(of_x, of_y, -2 * cotangent)
+
+        return distance, pullback
+
+
+@dataclass(frozen=True)
+class Similarity(_Pairwise):
+    """The similarity of all pairs of trains, as an object with a gradient.
+
+    ``Similarity(time_constant, ...)(x, y)`` is ``similarity(x, y, time_constant=time_constant,
+    ...)``. `value_and_grad` of the object has the gradient with respect to `x` on every library.
+
+    Parameters
+    ----------
+    time_constant : float
+        Time constant of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        How far the units are pooled, from 0 to 1.
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is outside its range or of the wrong kind.
+
+    See Also
+    --------
+    similarity : The function, with the formula and the arguments of a call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> trains = np.eye(3)
+    >>> sx.distances.Similarity(2)(trains).round(2)
+    array([[1.  , 0.61, 0.37],
+           [0.61, 1.  , 0.61],
+           [0.37, 0.61, 1.  ]])
+    """
+
+    def _compare(
+        self, library: Library, products: Products, same: Array | None
+    ) -> tuple[Array, Callable[[Array], Products]]:
+        xp = library.xp
+        silent = (products.x == 0)[:, None] | (products.y == 0)[None, :]
+        square_x = xp.where(products.x == 0, 1.0, products.x)
+        square_y = xp.where(products.y == 0, 1.0, products.y)
+        lengths = xp.sqrt(square_x)[:, None] * xp.sqrt(square_y)[None, :]
+        constant = silent  # pairs whose similarity does not change
+        value = products.pairs / lengths
+        if same is not None:
+            constant = silent | same
+            value = xp.where(same, 1.0, value)
+        value = xp.where(silent, 0.0, value)
+
+        def pullback(cotangent: Array) -> Products:
+            cotangent = xp.where(constant, 0.0, cotangent)
+            lost = -0.5 * cotangent * value
+            of_x, of_y = xp.sum(lost, axis=1) / square_x, xp.sum(lost, axis=0) / square_y
+            return Products(of_x, of_y, cotangent / lengths)
+
+        return value, pullback
+
+
+def van_rossum(
+    x: Array,
+    y: Any = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    squared: bool = False,
+    time_axis: int = -1,
+    where: Any = None,
+    lengths: Any = None,
+    y_where: Any = None,
+    y_lengths: Any = None,
+) -> Array:
+    r"""Return the van Rossum distance between all pairs of binned spike trains.
+
+    .. math::
+        d(x, y)^2 = \langle x, x \rangle + \langle y, y \rangle - 2 \langle x, y \rangle,
+        \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
+
+    in the normalisation in which one spike and silence are 1 apart.
+
+    Parameters
+    ----------
+    x : array
+        Trains, ``[train, time]``, or of several units ``[train, unit, time]``.
+    y : array or sequence, optional
+        Other trains, of as many units and steps; by default, `x` is compared with itself.
+    time_constant : float
+        Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        The cosine :math:`c` of the angle between units: :math:`\langle x, y \rangle` is
+        :math:`1 - c` times its sum over the units, and :math:`c` times that of the pooled trains.
+    squared : bool, default False
+        Whether to return the squared distance.
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+    where, lengths : array or sequence, optional
+        The mask of `x`, as for the losses. Masked steps are read as silence.
+    y_where, y_lengths : array or sequence, optional
+        The mask of `y`.
+
+    Returns
+    -------
+    array
+        ``[train of x, train of y]``, in the dtype of `x`, or float32 if that has 16 bits. The
+        diagonal is exactly 0 if `x` is compared with itself.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, dtype, library or range.
+
+    Notes
+    -----
+    The tail after the last step counts. Pairs that are closer than rounding can tell are 0 apart,
+    with a gradient of 0. In float32 the distance of long trains that differ in a few spikes has
+    lost digits: use float64 for those.
+
+    References
+    ----------
+    .. [1] Mark van Rossum, "A novel spike distance", Neural Computation 13(4), 2001.
+    .. [2] Conor Houghton and Kamal Sen, "A new multineuron spike train metric", Neural
+       Computation 20(6), 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> sx.distances.van_rossum(np.eye(3), np.zeros((1, 3)), time_constant=2)
+    array([[1.],
+           [1.],
+           [1.]])
+    """
+    distance = VanRossum(time_constant, cosine=cosine, squared=squared, time_axis=time_axis)
+    return distance(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
+
+
+def similarity(
+    x: Array,
+    y: Any = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    time_axis: int = -1,
+    where: Any = None,
+    lengths: Any = None,
+    y_where: Any = None,
+    y_lengths: Any = None,
+) -> Array:
+    r"""Return the similarity of all pairs of binned spike trains, their normalised inner product.
+
+    .. math::
+        s(x, y) = \frac{\langle x, y \rangle}
+        {\sqrt{\langle x, x \rangle \langle y, y \rangle}},
+        \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
+
+    It is 1 for equal trains, and 0 if one of them is silent.
+
+    Parameters
+    ----------
+    x : array
+        Trains, ``[train, time]``, or of several units ``[train, unit, time]``.
+    y : array or sequence, optional
+        Other trains, of as many units and steps; by default, `x` is compared with itself.
+    time_constant : float
+        Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        How far the units are pooled, from 0 to 1, as for `van_rossum`.
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+    where, lengths : array or sequence, optional
+        The mask of `x`, as for the losses. Masked steps are read as silence.
+    y_where, y_lengths : array or sequence, optional
+        The mask of `y`.
+
+    Returns
+    -------
+    array
+        ``[train of x, train of y]``, in the dtype of `x`, or float32 if that has 16 bits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, dtype, library or range.
+
+    Notes
+    -----
+    The gradient of a silent train is 0: its similarity has no derivative.
+
+    References
+    ----------
+    .. [1] S. Schreiber, J. M. Fellous, D. Whitmer, P. Tiesinga and T. J. Sejnowski, "A new
+       correlation-based measure of spike timing reliability", Neurocomputing 52-54, 2003. There
+       the trains are filtered with a Gaussian.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> trains = np.asarray([[1, 0, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0]])
+    >>> sx.distances.similarity(trains, time_constant=2).round(2)
+    array([[1.  , 0.83, 0.  ],
+           [0.83, 1.  , 0.  ],
+           [0.  , 0.  , 0.  ]])
+    """
+    compare = Similarity(time_constant, cosine=cosine, time_axis=time_axis)
+    return compare(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
+
+
+def _share(value: Any, argument: str) -> float:
+    """Return a number from 0 to 1."""
+    result = _checks.number(value, argument)
+    if not 0 <= result <= 1:
+        raise ValueError(f"{argument} must be between 0 and 1; got {value!r}")
+    return result
+
+
+def _diagonal(library: Library, products: Products, same: bool, first: int = 0) -> Array | None:
+    """Return where a train is compared with itself, if both sets are the `same`, else None."""
+    if not same:
+        return None
+    rows, columns = products.pairs.shape
+    index = library.arange(columns, products.pairs)
+    return (library.arange(rows, products.pairs) + first)[:, None] == index[None, :]
