@@ -153,14 +153,16 @@ def inner_products(
     of_y = None if y is None else _vectors(y, time_constant, cosine, size)
     norm_x, norm_y, pairs = None, None, None
     for part in of_x:
-        other = part if of_y is None else next(of_y)
+        if of_y is None:
+            pairs = _plus_product(library, pairs, part, part)
+            continue
+        other = next(of_y)
         norm_x = _plus(norm_x, library.sum(part * part, -1))
-        if of_y is not None:
-            norm_y = _plus(norm_y, library.sum(other * other, -1))
+        norm_y = _plus(norm_y, library.sum(other * other, -1))
         pairs = _plus_product(library, pairs, part, other)
-    if y is None:
-        norm_y = norm_x
+    if of_y is None:
         _mirror(library, pairs)
+        norm_x = norm_y = library.xp.linalg.diagonal(pairs)
 
     def pullback(cotangent: Products) -> Array:
         # <x, y> is bilinear: its derivative in x is the kernel applied to y.
