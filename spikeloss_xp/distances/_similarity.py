@@ -134,8 +134,8 @@ def similarity(
     >>> import spikeloss_xp as sx
     >>> trains = np.asarray([[1, 0, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0]])
     >>> sx.distances.similarity(trains, time_constant=2).round(2)
-    array([[1.  , 0.83, 0.  ],
-           [0.83, 1.  , 0.  ],
+    array([[1.  , 0.85, 0.  ],
+           [0.85, 1.  , 0.  ],
            [0.  , 0.  , 0.  ]])
     """
     compare = Similarity(time_constant, cosine=cosine, time_axis=time_axis)
