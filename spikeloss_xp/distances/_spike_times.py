@@ -47,7 +47,8 @@ def victor_purpura(times: Any, other: Any = None, *, cost: float) -> Array:
     -----
     It is differentiable in the spike times where the library has automatic differentiation, but
     for pairs with several cheapest edits. Memory grows with the number of pairs, and not with the
-    number of spikes; time grows with the product of the largest numbers of spikes.
+    number of spikes; time grows with the product of the largest numbers of spikes. Outside of
+    `jax.jit`, JAX compiles each anti-diagonal of the table of costs by itself, which is slower.
 
     References
     ----------

@@ -10,6 +10,11 @@ import pytest
 from spikeloss_xp.distances import _edits, coincidence_factor, victor_purpura
 
 
+def compiled(backend, function, *times, **options):
+    """Call a function compiled, because JAX alone would compile each anti-diagonal by itself."""
+    return backend.numpy(backend.compiled(functools.partial(function, **options))(*times))
+
+
 def edit_cost(x, y, price):
     """Return the smallest cost of editing one list into the other, by recursion."""
 
@@ -61,8 +66,7 @@ def padded(lists, value):
 def test_victor_purpura_equals_hand_calculation(backend):
     x = on_backend(backend, [[], [3.0], [3.0, 10.0], [4.0, 30.0]])
     expected = [[0, 1, 2, 2], [1, 0, 1, 1.5], [2, 1, 0, 2.5], [2, 1.5, 2.5, 0]]
-    got = victor_purpura(x, cost=0.5)
-    np.testing.assert_array_equal(backend.numpy(got), expected)
+    np.testing.assert_array_equal(compiled(backend, victor_purpura, x, cost=0.5), expected)
 
 
 @pytest.mark.parametrize("cost", [0, 1e-6, 0.1, 0.7, 100])
@@ -70,11 +74,11 @@ def test_victor_purpura_equals_brute_force(backend, cost):
     x, y = times(6, 9), times(4, 5, seed=1)
     a, b = on_backend(backend, x), on_backend(backend, y)
     for got, expected in (
-        (victor_purpura(a, cost=cost), brute_force(x, x, cost)),
-        (victor_purpura(a, b, cost=cost), brute_force(x, y, cost)),
-        (victor_purpura(b, a, cost=cost), brute_force(y, x, cost)),
+        (compiled(backend, victor_purpura, a, cost=cost), brute_force(x, x, cost)),
+        (compiled(backend, victor_purpura, a, b, cost=cost), brute_force(x, y, cost)),
+        (compiled(backend, victor_purpura, b, a, cost=cost), brute_force(y, x, cost)),
     ):
-        np.testing.assert_allclose(backend.numpy(got), expected, rtol=0, atol=20 * backend.rtol)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=20 * backend.rtol)
 
 
 def test_forms_of_spike_times_agree(backend):
@@ -114,10 +118,9 @@ def test_silent_trains_only(backend):
 def test_blocks_equal_the_whole(backend, block, monkeypatch):
     x, y = times(7, 6), times(5, 8, seed=1)
     monkeypatch.setattr(_edits, "BLOCK", block)
-    got = victor_purpura(on_backend(backend, x), on_backend(backend, y), cost=0.3)
-    np.testing.assert_allclose(
-        backend.numpy(got), brute_force(x, y, 0.3), rtol=0, atol=20 * backend.rtol
-    )
+    x_times, y_times = on_backend(backend, x), on_backend(backend, y)
+    got = compiled(backend, victor_purpura, x_times, y_times, cost=0.3)
+    np.testing.assert_allclose(got, brute_force(x, y, 0.3), rtol=0, atol=20 * backend.rtol)
 
 
 @pytest.mark.parametrize("late", [1e5, 1e-3])
@@ -160,10 +163,10 @@ def test_gradient_in_spike_times_equals_difference_quotients(backend):
 def test_coincidence_factor_equals_hand_calculation(backend):
     model = on_backend(backend, [[10.0, 20.0, 30.0, 40.0]])
     data = on_backend(backend, [[11.0, 21.0, 28.0, 60.0, 80.0], [10.0, 20.0, 30.0, 40.0], []])
-    got = coincidence_factor(model, data, precision=2, duration=100)
+    got = compiled(backend, coincidence_factor, model, data, precision=2, duration=100)
     # Three coincidences; by chance 2 * 0.04 * 2 * 5 = 0.8; mean of the counts 4.5.
     expected = [[(3 - 0.8) / 4.5 / (1 - 0.16), 1, 0]]
-    np.testing.assert_allclose(backend.numpy(got), expected, rtol=10 * backend.rtol)
+    np.testing.assert_allclose(got, expected, rtol=10 * backend.rtol)
 
 
 def test_coincidence_factor_equals_brute_force(backend):
@@ -179,9 +182,10 @@ def test_coincidence_factor_equals_brute_force(backend):
                 mean = (len(model) + len(data)) / 2
                 expected[i, j] = (found - by_chance) / mean / (1 - 2 * rate * precision)
     a, b = on_backend(backend, x), on_backend(backend, y)
-    got = backend.numpy(coincidence_factor(a, b, precision=precision, duration=duration))
+    options = {"precision": precision, "duration": duration}
+    got = compiled(backend, coincidence_factor, a, b, **options)
     np.testing.assert_allclose(got, expected, rtol=0, atol=10 * backend.rtol)
-    got = backend.numpy(coincidence_factor(a, precision=precision, duration=duration))
+    got = compiled(backend, coincidence_factor, a, **options)
     np.testing.assert_allclose(np.diag(got)[1:], 1, rtol=10 * backend.rtol)
 
 
