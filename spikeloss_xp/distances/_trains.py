@@ -162,7 +162,8 @@ def inner_products(
         pairs = _plus_product(library, pairs, part, other)
     if of_y is None:
         _mirror(library, pairs)
-        norm_x = norm_y = library.xp.linalg.diagonal(pairs)
+        # A copy, because the pairs may be overwritten in place.
+        norm_x = norm_y = library.xp.astype(library.xp.linalg.diagonal(pairs), pairs.dtype)
 
     def pullback(cotangent: Products) -> Array:
         # <x, y> is bilinear: its derivative in x is the kernel applied to y.

@@ -226,6 +226,8 @@ def test_gradient_of_one_coincident_pair_is_zero(backend):
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float16", "float32"])
 def test_dtypes(backend, dtype):
+    if not hasattr(backend.xp, dtype):
+        pytest.skip(f"{backend.name} has no {dtype}")
     x = trains(4, 50)
     given = backend.asarray(x.astype(dtype), dtype)
     got = van_rossum(given, backend.asarray(x), time_constant=3)
