@@ -53,16 +53,15 @@ class Pairwise(ClosedForm):
         """Return the matrix of all pairs, by operations that the library can differentiate."""
         masks, y_masks = (where, lengths), (y_where, y_lengths)
         trains, others = _trains.prepare_pair(x, y, masks, y_masks, self.time_axis)
-        library, same = trains.library, others is None
+        library = trains.library
         products, _ = _trains.inner_products(trains, others, self.time_constant, self.cosine)
         del trains, others
         shape = products.pairs.shape
         if not _trains.in_row_blocks(library, *shape):
-            return self._compare(library, products, _diagonal(library, products, same))[0]
+            return self._compare(library, products)[0]
         for rows in _trains.row_blocks(library, *shape):
             part = Products(products.x[rows], products.y, products.pairs[rows, :])
-            same_train = _diagonal(library, part, same, rows.start)
-            products.pairs[rows, :], _ = self._compare(library, part, same_train)
+            products.pairs[rows, :], _ = self._compare(library, part)
         return products.pairs
 
     def value_and_pullback(
@@ -82,18 +81,14 @@ class Pairwise(ClosedForm):
         products, to_trains = _trains.inner_products(
             trains, others, self.time_constant, self.cosine
         )
-        same = _diagonal(library, products, others is None)
-        value, to_products = self._compare(library, products, same)
+        value, to_products = self._compare(library, products)
         return value, lambda cotangent: to_trains(to_products(cotangent))
 
     @abstractmethod
     def _compare(
-        self, library: Library, products: Products, same: Array | None
+        self, library: Library, products: Products
     ) -> tuple[Array, Callable[[Array], Products]]:
-        """Return the comparison of all pairs, and the pullback from it to the inner products.
-
-        `same` is True where a train is compared with itself, or None if no train is.
-        """
+        """Return the comparison of all pairs, and the pullback from it to the inner products."""
 
 
 def _share(value: Any, argument: str) -> float:
@@ -102,12 +97,3 @@ def _share(value: Any, argument: str) -> float:
     if not 0 <= result <= 1:
         raise ValueError(f"{argument} must be between 0 and 1; got {value!r}")
     return result
-
-
-def _diagonal(library: Library, products: Products, same: bool, first: int = 0) -> Array | None:
-    """Return where a train is compared with itself, if both sets are the `same`, else None."""
-    if not same:
-        return None
-    rows, columns = products.pairs.shape
-    index = library.arange(columns, products.pairs)
-    return (library.arange(rows, products.pairs) + first)[:, None] == index[None, :]

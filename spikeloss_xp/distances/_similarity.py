@@ -47,22 +47,17 @@ class Similarity(Pairwise):
     """
 
     def _compare(
-        self, library: Library, products: Products, same: Array | None
+        self, library: Library, products: Products
     ) -> tuple[Array, Callable[[Array], Products]]:
         xp = library.xp
         silent = (products.x == 0)[:, None] | (products.y == 0)[None, :]
         square_x = xp.where(products.x == 0, 1.0, products.x)
         square_y = xp.where(products.y == 0, 1.0, products.y)
         lengths = xp.sqrt(square_x)[:, None] * xp.sqrt(square_y)[None, :]
-        constant = silent  # pairs whose similarity does not change
-        value = products.pairs / lengths
-        if same is not None:
-            constant = silent | same
-            value = xp.where(same, 1.0, value)
-        value = xp.where(silent, 0.0, value)
+        value = xp.where(silent, 0.0, products.pairs / lengths)
 
         def pullback(cotangent: Array) -> Products:
-            cotangent = xp.where(constant, 0.0, cotangent)
+            cotangent = xp.where(silent, 0.0, cotangent)
             lost = -0.5 * cotangent * value
             of_x, of_y = xp.sum(lost, axis=1) / square_x, xp.sum(lost, axis=0) / square_y
             return Products(of_x, of_y, cotangent / lengths)

@@ -162,7 +162,8 @@ def inner_products(
         pairs = _plus_product(library, pairs, part, other)
     if of_y is None:
         _mirror(library, pairs)
-        # A copy, because the pairs may be overwritten in place.
+        # The diagonal, so that the distance of a train from itself is exactly 0; a copy, because
+        # the pairs may be overwritten in place.
         norm_x = norm_y = library.xp.astype(library.xp.linalg.diagonal(pairs), pairs.dtype)
 
     def pullback(cotangent: Products) -> Array:

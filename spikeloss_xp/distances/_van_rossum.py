@@ -60,7 +60,7 @@ class VanRossum(Pairwise):
         _checks.check_fields(self, squared=_checks.flag)
 
     def _compare(
-        self, library: Library, products: Products, same: Array | None
+        self, library: Library, products: Products
     ) -> tuple[Array, Callable[[Array], Products]]:
         xp = library.xp
         norms = products.x[:, None] + products.y[None, :]
@@ -68,8 +68,6 @@ class VanRossum(Pairwise):
         # Less than rounding errors of the norms is no distance, whose root would be far from 0.
         equal = square <= norms * (ROUNDINGS * float(xp.finfo(norms.dtype).eps))
         del norms
-        if same is not None:
-            equal = equal | same
         if self.squared:
             distance = xp.where(equal, 0.0, square)
         else:  # the root has no derivative at 0: it must not see a 0
