@@ -151,7 +151,9 @@ def inner_products(
     size = _block_size(x, y)
     of_x = _vectors(x, time_constant, cosine, size)
     of_y = None if y is None else _vectors(y, time_constant, cosine, size)
-    norm_x, norm_y, pairs = None, None, None
+    norm_x: Any = None
+    norm_y: Any = None
+    pairs: Any = None
     for part in of_x:
         if of_y is None:
             pairs = _plus_product(library, pairs, part, part)
