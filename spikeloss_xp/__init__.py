@@ -4,7 +4,7 @@ The same losses give the same values and the same gradients on NumPy, CuPy, PyTo
 arrays, and on those of any library that conforms to the array API standard.
 """
 
-from spikeloss_xp import backends, testing
+from spikeloss_xp import backends, distances, testing
 from spikeloss_xp.classifiers import MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
@@ -24,6 +24,7 @@ __all__ = [
     "backends",
     "bin_spikes",
     "causal_filter",
+    "distances",
     "exponential_kernel",
     "moving_average",
     "testing",

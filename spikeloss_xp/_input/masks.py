@@ -11,44 +11,50 @@ from spikeloss_xp._typing import Array
 
 
 def mask_of(
-    library: Library, layout: Layout, values: Array, where: Any, lengths: Any
+    library: Library,
+    layout: Layout,
+    values: Array,
+    where: Any,
+    lengths: Any,
+    names: tuple[str, str] = ("where", "lengths"),
 ) -> tuple[Array | None, Array | None]:
     """Return the mask of an input, and a factor that is NaN for samples of impossible length.
 
     The mask is bool, with the axes of the input; axes along which it is constant may have length
-    1. It is None if all entries count. The factor is None if the lengths have been checked.
+    1. It is None if all entries count. The factor is None if the lengths have been checked. Errors
+    name the two arguments by `names`.
     """
     mask, factor = None, None
     if lengths is not None:
-        mask, factor = _mask_of_lengths(library, layout, values, lengths)
+        mask, factor = _mask_of_lengths(library, layout, values, lengths, names[1])
     if where is not None:
-        mask = both(mask, _mask_of_where(library, layout, values, where))
+        mask = both(mask, _mask_of_where(library, layout, values, where, names[0]))
     return mask, factor
 
 
-def _mask_of_where(library: Library, layout: Layout, values: Array, where: Any) -> Array:
-    mask = asarray_like(library, values, where, "where")
+def _mask_of_where(library: Library, layout: Layout, values: Array, where: Any, name: str) -> Array:
+    mask = asarray_like(library, values, where, name)
     if not library.xp.isdtype(mask.dtype, "bool"):
-        raise TypeError(f"where must be bool, True for what counts; got {mask.dtype}")
+        raise TypeError(f"{name} must be bool, True for what counts; got {mask.dtype}")
     expected = {
         "[batch]": (layout.batch,),
         "[batch, time], in the order of input": layout.with_time(layout.batch),
         "the shape of input": layout.shape,
     }
-    check_shape(mask, "where", "bools", expected)
+    check_shape(mask, name, "bools", expected)
     return layout.broadcastable(library, mask)
 
 
 def _mask_of_lengths(
-    library: Library, layout: Layout, values: Array, lengths: Any
+    library: Library, layout: Layout, values: Array, lengths: Any, name: str
 ) -> tuple[Array, Array | None]:
     xp = library.xp
-    number = asarray_like(library, values, lengths, "lengths")
+    number = asarray_like(library, values, lengths, name)
     if not xp.isdtype(number.dtype, "integral"):
-        raise TypeError(f"lengths must hold integers, in time steps; got {number.dtype}")
-    check_shape(number, "lengths", "integers", {"[batch]": (layout.batch,)})
+        raise TypeError(f"{name} must hold integers, in time steps; got {number.dtype}")
+    check_shape(number, name, "integers", {"[batch]": (layout.batch,)})
     known = concrete_or_none(lengths)
-    check_range(known, 0, layout.steps, "lengths")
+    check_range(known, 0, layout.steps, name)
 
     step = library.arange(layout.steps, values)
     axes = tuple(layout.steps if i == layout.time_axis else 1 for i in range(len(layout.shape)))

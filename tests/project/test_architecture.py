@@ -36,7 +36,7 @@ PARTS = {  # of adapters that have several modules
 }
 MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
 MATHEMATICS = {"_block_filter", "readouts", "criteria", "classifiers", "gradients"} | {
-    name for name in TREES if name.partition(".")[0] == "losses"
+    name for name in TREES if name.partition(".")[0] in ("distances", "losses")
 }
 
 # Each module imports only from layers above its own in this list.
@@ -64,6 +64,10 @@ LAYERS = (
     | {f"losses.spike_{name}" for name in ("max", "moid", "rate", "time")},
     {"losses"},
     {"classifiers", "gradients"},
+    {"distances._edits", "distances._trains"},
+    {"distances._pairwise", "distances._spike_times"},
+    {"distances._similarity", "distances._van_rossum"},
+    {"distances"},
     {"slayer._fir"},
     {"slayer.classifier"},
     {"slayer.loss"},

@@ -26,7 +26,8 @@ PAGES = [ROOT / "README.md", *DOCS]
 OPTIONAL = ("array_api_strict", "cupy", "dask", "jax", "optax", "torch")
 MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
 PUBLIC = sorted(
-    {*sx.__all__, *sx.backends.__all__, *sx.testing.__all__, *losses.__all__}  # without the module
+    # Without the module `losses`.
+    {name for part in (sx, sx.backends, sx.distances, sx.testing, losses) for name in part.__all__}
     | {"LossModule"}  # of `backends.torch`, which imports PyTorch
 )
 

@@ -1,0 +1,158 @@
+"""Distances under the transforms of PyTorch and JAX, and on lazy arrays of Dask."""
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from spikeloss_xp.distances import Similarity, VanRossum, victor_purpura
+
+COMPARE = {
+    "distance": VanRossum(3, cosine=0.3),
+    "squared": VanRossum(3, squared=True),
+    "similarity": Similarity(3),
+}
+every_comparison = pytest.mark.parametrize("name", COMPARE)
+X = np.random.default_rng(0).random((2, 4, 2, 12))  # two batches of trains
+Y = np.random.default_rng(1).random((3, 2, 12))
+COTANGENT = np.random.default_rng(2).normal(size=(4, 3))
+# A few hundred roundings of float64: native and closed gradients have as many terms.
+TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def closed_form(compare, x, y, cotangent):
+    value, gradient = sx.value_and_grad(compare)(x, y, cotangent=cotangent)
+    return value, gradient
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def jax():
+    found = pytest.importorskip("jax")
+    with found.enable_x64(True):
+        yield found
+
+
+@every_comparison
+def test_gradcheck_passes(torch, name):
+    compare = COMPARE[name]
+    x = torch.tensor(X[0, :2, :, :5], requires_grad=True)
+    y = torch.tensor(Y[:2, :, :5], requires_grad=True)
+    torch.autograd.gradcheck(compare, (x, y))
+    torch.autograd.gradcheck(compare, (x,))
+    torch.autograd.gradgradcheck(compare, (x, y))
+    torch.autograd.gradgradcheck(compare, (x,))
+
+
+@every_comparison
+def test_torch_transforms_equal_closed_form(torch, name):
+    compare = COMPARE[name]
+    x, y, cotangent = map(torch.tensor, (X, Y, COTANGENT))
+
+    def loss(x):
+        return torch.sum(compare(x, y) * cotangent)
+
+    values = torch.func.vmap(compare, in_dims=(0, None))(x, y)
+    gradients = torch.func.vmap(torch.func.grad(loss))(x)
+    for batch in range(2):
+        value, gradient = closed_form(compare, X[batch], Y, COTANGENT)
+        np.testing.assert_allclose(values[batch], value, **TOLERANCE)
+        np.testing.assert_allclose(gradients[batch], gradient, **TOLERANCE)
+    tangent = torch.cos(x[0])
+    _, slope = torch.func.jvp(loss, (x[0],), (tangent,))
+    np.testing.assert_allclose(slope, torch.sum(gradients[0] * tangent), **TOLERANCE)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("name", [pytest.param("distance"), *map(pytest.param, ["similarity"])])
+def test_torch_compiles_in_one_graph(torch, name, alone):
+    compare = COMPARE[name]
+    others, columns = ((), 4) if alone else ((torch.tensor(Y),), 3)
+    cotangent = torch.tensor(np.cos(np.arange(4.0 * columns)).reshape(4, columns))
+    results = []
+    for run in (compare, torch.compile(compare, fullgraph=True)):
+        x = torch.tensor(X[0], requires_grad=True)
+        value = run(x, *others)
+        torch.sum(value * cotangent).backward()
+        results.append((value.detach(), x.grad))
+    for got, expected in zip(results[1], results[0], strict=True):
+        np.testing.assert_allclose(got, expected, **TOLERANCE)
+
+
+@every_comparison
+def test_jax_transforms_equal_closed_form(jax, name):
+    compare, jnp = COMPARE[name], jax.numpy
+    x, y = jnp.asarray(X), jnp.asarray(Y)
+
+    def loss(x):
+        return jnp.sum(compare(x, y) * COTANGENT)
+
+    values = jax.jit(jax.vmap(compare, in_axes=(0, None)))(x, y)
+    gradients = jax.jit(jax.vmap(jax.grad(loss)))(x)
+    for batch in range(2):
+        value, gradient = closed_form(compare, X[batch], Y, COTANGENT)
+        np.testing.assert_allclose(values[batch], value, **TOLERANCE)
+        np.testing.assert_allclose(gradients[batch], gradient, **TOLERANCE)
+    hessian = jax.jit(jax.hessian(loss))(x[0]).reshape(96, 96)
+    assert np.isfinite(hessian).all()
+    np.testing.assert_allclose(hessian, hessian.T, **TOLERANCE)
+
+
+@every_comparison
+def test_second_derivatives_are_finite_at_coincident_and_silent_trains(jax, name):
+    x = np.zeros((3, 8))
+    x[1:, 3] = 1
+
+    def loss(x):
+        return jax.numpy.sum(COMPARE[name](x, x[1:]))
+
+    assert np.isfinite(jax.jit(jax.hessian(loss))(jax.numpy.asarray(x))).all()
+
+
+def test_length_out_of_range_gives_nan_in_a_trace(jax):
+    run = jax.jit(lambda x, n: COMPARE["distance"](x, lengths=n))
+    got = np.isnan(run(jax.numpy.asarray(X[0]), jax.numpy.asarray([12, 3, 13, 0])))
+    assert got[2, [0, 1, 3]].all()
+    assert not got[np.ix_([0, 1, 3], [0, 1, 3])].any()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("chunks", [(4, 2, 12), (2, 2, 12), (1, 1, 5)])
+@every_comparison
+def test_dask_equals_numpy_and_stays_lazy(name, chunks, alone):
+    dask = pytest.importorskip("dask")
+    da = pytest.importorskip("dask.array")
+    compare, x = COMPARE[name], da.from_array(X[0], chunks=chunks)
+    others = () if alone else (Y,)
+    cotangent = np.ones((4, 4 if alone else 3)) + np.eye(4)[:, : 4 if alone else 3]
+    expected = sx.value_and_grad(compare)(X[0], *others, cotangent=cotangent)
+
+    def refuse(*_, **__):
+        raise AssertionError("computed before it was asked for")
+
+    with dask.config.set(scheduler=refuse):
+        got = sx.value_and_grad(compare)(x, *others, cotangent=cotangent)
+        masked = compare(x, *others, lengths=[12, 5, 0, 7])
+    assert got[1].chunks[0] == x.chunks[0]
+    assert got[0].chunks[0] == x.chunks[0]
+    for lazy, known in zip(got, expected, strict=True):
+        np.testing.assert_allclose(lazy.compute(scheduler="synchronous"), known, **TOLERANCE)
+    expected = compare(X[0], *others, lengths=[12, 5, 0, 7])
+    np.testing.assert_allclose(masked.compute(scheduler="synchronous"), expected, **TOLERANCE)
+
+
+def test_victor_purpura_under_transforms(torch, jax):
+    x, y = 20 * X[:, :, 0, :5], 20 * Y[:, 0, :4]
+    expected = [victor_purpura(list(batch), list(y), cost=0.3) for batch in x]
+
+    def distance(x, y):
+        return victor_purpura(x, y, cost=0.3)
+
+    vmapped = torch.func.vmap(distance, in_dims=(0, None))(torch.tensor(x), torch.tensor(y))
+    np.testing.assert_allclose(vmapped, expected, **TOLERANCE)
+    vmapped = jax.jit(jax.vmap(distance, in_axes=(0, None)))(x, y)
+    np.testing.assert_allclose(vmapped, expected, **TOLERANCE)

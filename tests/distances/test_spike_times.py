@@ -1,0 +1,245 @@
+"""Compare the Victor-Purpura distance and the coincidence factor with independent programs."""
+
+import functools
+import math
+import re
+
+import numpy as np
+import pytest
+
+from spikeloss_xp.distances import _edits, coincidence_factor, victor_purpura
+
+
+def compiled(backend, function, *times, **options):
+    """Call a function compiled, because JAX alone would compile each anti-diagonal by itself."""
+    return backend.numpy(backend.compiled(functools.partial(function, **options))(*times))
+
+
+def edit_cost(x, y, price):
+    """Return the smallest cost of editing one list into the other, by recursion."""
+
+    @functools.cache
+    def cost(i, j):
+        if not i or not j:
+            return float(i + j)
+        matched = cost(i - 1, j - 1) + price(x[i - 1], y[j - 1])
+        return min(cost(i - 1, j) + 1, cost(i, j - 1) + 1, matched)
+
+    return cost(len(x), len(y))
+
+
+def brute_force(x, y, cost):
+    def price(a, b):
+        return cost * abs(a - b)
+
+    return np.asarray([[edit_cost(sorted(a), sorted(b), price) for b in y] for a in x])
+
+
+def most_coincidences(x, y, precision):
+    """Return the largest number of pairs, by trying every choice for the first spike."""
+    if not x:
+        return 0
+    rest = x[1:]
+    best = most_coincidences(rest, y, precision)
+    for i, other in enumerate(y):
+        if abs(x[0] - other) <= precision:
+            best = max(best, 1 + most_coincidences(rest, y[:i] + y[i + 1 :], precision))
+    return best
+
+
+def times(number, longest, seed=0, late=20.0):
+    """Return unsorted lists of spike times on a grid of 1/8, the first of them empty."""
+    random = np.random.default_rng(seed)
+    counts = [0, *random.integers(1, longest + 1, size=number - 1)]
+    return [(random.integers(0, int(8 * late), size=n) / 8).tolist() for n in counts]
+
+
+def on_backend(backend, lists):
+    return [backend.asarray(np.asarray(train, dtype=float)) for train in lists]
+
+
+def padded(lists, value):
+    longest = max(map(len, lists))
+    return np.asarray([train + [value] * (longest - len(train)) for train in lists])
+
+
+def test_victor_purpura_equals_hand_calculation(backend):
+    x = on_backend(backend, [[], [3.0], [3.0, 10.0], [4.0, 30.0]])
+    expected = [[0, 1, 2, 2], [1, 0, 1, 1.5], [2, 1, 0, 2.5], [2, 1.5, 2.5, 0]]
+    np.testing.assert_array_equal(compiled(backend, victor_purpura, x, cost=0.5), expected)
+
+
+@pytest.mark.parametrize("cost", [0, 1e-6, 0.1, 0.7, 100])
+def test_victor_purpura_equals_brute_force(backend, cost):
+    x, y = times(6, 9), times(4, 5, seed=1)
+    a, b = on_backend(backend, x), on_backend(backend, y)
+    for got, expected in (
+        (compiled(backend, victor_purpura, a, cost=cost), brute_force(x, x, cost)),
+        (compiled(backend, victor_purpura, a, b, cost=cost), brute_force(x, y, cost)),
+        (compiled(backend, victor_purpura, b, a, cost=cost), brute_force(y, x, cost)),
+    ):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=20 * backend.rtol)
+
+
+def test_forms_of_spike_times_agree(backend):
+    x, y = times(5, 6), times(3, 4, seed=1)
+    expected = brute_force(x, y, 0.3)
+    a = backend.asarray(padded(x, math.nan))
+    b = backend.asarray(padded(y, math.inf))
+    given = [(a, b), (a, on_backend(backend, y)), (a, y), (on_backend(backend, x), b)]
+    given += [(tuple(on_backend(backend, x)), padded(y, math.nan))]
+    for times_x, times_y in given:
+        got = victor_purpura(times_x, times_y, cost=0.3)
+        np.testing.assert_allclose(backend.numpy(got), expected, rtol=0, atol=20 * backend.rtol)
+    compiled = backend.compiled(lambda a, b: victor_purpura(a, b, cost=0.3))
+    got = backend.numpy(compiled(a, b))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=20 * backend.rtol)
+
+
+def test_python_lists_and_integers():
+    got = victor_purpura([[1, 5], [2]], [[1.5]], cost=1)
+    np.testing.assert_array_equal(got, [[1.5], [0.5]])
+    assert got.dtype == np.float64
+    assert victor_purpura([np.asarray([1, 5], "float32")], cost=1).dtype == np.float32
+
+
+def test_silent_trains_only(backend):
+    x = on_backend(backend, [[], []])
+    np.testing.assert_array_equal(backend.numpy(victor_purpura(x, cost=1)), np.zeros((2, 2)))
+    got = coincidence_factor(x, precision=1, duration=9)
+    np.testing.assert_array_equal(backend.numpy(got), np.zeros((2, 2)))
+    nothing = backend.asarray(np.zeros((2, 0)))
+    np.testing.assert_array_equal(
+        backend.numpy(victor_purpura(nothing, on_backend(backend, [[1.0]]), cost=1)), [[1], [1]]
+    )
+
+
+@pytest.mark.parametrize("block", [1, 40, 300])
+def test_blocks_equal_the_whole(backend, block, monkeypatch):
+    x, y = times(7, 6), times(5, 8, seed=1)
+    monkeypatch.setattr(_edits, "BLOCK", block)
+    x_times, y_times = on_backend(backend, x), on_backend(backend, y)
+    got = compiled(backend, victor_purpura, x_times, y_times, cost=0.3)
+    np.testing.assert_allclose(got, brute_force(x, y, 0.3), rtol=0, atol=20 * backend.rtol)
+
+
+@pytest.mark.parametrize("late", [1e5, 1e-3])
+def test_victor_purpura_at_other_scales(late):
+    x, y = times(5, 6, late=20.0), times(4, 6, seed=1, late=20.0)
+    x, y = ([[t * late / 20 for t in train] for train in z] for z in (x, y))
+    for cost in (0.1, 20 / late):
+        expected = brute_force(x, y, cost)
+        # Small distances are rounded as numbers of spikes are.
+        got = victor_purpura(x, y, cost=cost)
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+        single = victor_purpura([np.asarray(t, "float32") for t in x], y, cost=cost)
+        # float32 times of 1e5 are rounded by 4e-3.
+        atol = 20 * (1e-6 + cost * late * 6e-8)
+        np.testing.assert_allclose(single, expected, rtol=0, atol=atol)
+
+
+def test_gradient_in_spike_times_equals_difference_quotients(backend):
+    if not backend.differentiates:
+        pytest.skip("gradients in spike times are by automatic differentiation only")
+    x, y = [[2.0, 9.0, 30.0], [4.0, 11.0, 29.0]], [[1.0, 10.5]]
+    cotangent = np.asarray([[1.5], [-0.7]])
+
+    def value(array):
+        return backend.xp.sum(
+            victor_purpura(array, backend.asarray(y), cost=0.25) * backend.asarray(cotangent)
+        )
+
+    _, gradient = backend.adapter.value_and_grad(value, backend.asarray(x), None)
+    expected = np.zeros((2, 3))
+    for index in np.ndindex(2, 3):
+        moved = [np.asarray(x), np.asarray(x)]
+        moved[0][index] += 1e-3
+        moved[1][index] -= 1e-3
+        up, down = (np.sum(victor_purpura(z, y, cost=0.25) * cotangent) for z in moved)
+        expected[index] = (up - down) / 2e-3
+    np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=0, atol=1e-5)
+
+
+def test_coincidence_factor_equals_hand_calculation(backend):
+    model = on_backend(backend, [[10.0, 20.0, 30.0, 40.0]])
+    data = on_backend(backend, [[11.0, 21.0, 28.0, 60.0, 80.0], [10.0, 20.0, 30.0, 40.0], []])
+    got = compiled(backend, coincidence_factor, model, data, precision=2, duration=100)
+    # Three coincidences; by chance 2 * 0.04 * 2 * 5 = 0.8; mean of the counts 4.5.
+    expected = [[(3 - 0.8) / 4.5 / (1 - 0.16), 1, 0]]
+    np.testing.assert_allclose(got, expected, rtol=10 * backend.rtol)
+
+
+def test_coincidence_factor_equals_brute_force(backend):
+    x, y = times(6, 6), times(5, 5, seed=1)
+    precision, duration = 1.25, 40.0
+    expected = np.zeros((6, 5))
+    for i, model in enumerate(x):
+        for j, data in enumerate(y):
+            if model and data:
+                rate = len(model) / duration
+                found = most_coincidences(model, data, precision)
+                by_chance = 2 * rate * precision * len(data)
+                mean = (len(model) + len(data)) / 2
+                expected[i, j] = (found - by_chance) / mean / (1 - 2 * rate * precision)
+    a, b = on_backend(backend, x), on_backend(backend, y)
+    options = {"precision": precision, "duration": duration}
+    got = compiled(backend, coincidence_factor, a, b, **options)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=10 * backend.rtol)
+    got = compiled(backend, coincidence_factor, a, **options)
+    np.testing.assert_allclose(np.diag(got)[1:], 1, rtol=10 * backend.rtol)
+
+
+def test_each_spike_coincides_once():
+    got = coincidence_factor([[10.0]], [[9.0, 10.0, 11.0]], precision=2, duration=1000)
+    chance = 2 * 2 * 1e-3
+    np.testing.assert_allclose(got, [[(1 - 3 * chance) / 2 / (1 - chance)]])
+
+
+def test_spikes_exactly_the_precision_apart_coincide(backend):
+    # 0.4 - 0.3 is more than 0.1 by rounding.
+    for late in (0.0, 100.0):
+        x, y = on_backend(backend, [[late + 0.3]]), on_backend(backend, [[late + 0.4]])
+        got = backend.numpy(coincidence_factor(x, y, precision=0.1, duration=1000))
+        np.testing.assert_allclose(got, 1, rtol=1e-3)
+        got = backend.numpy(coincidence_factor(x, y, precision=0.0999, duration=1000))
+        assert got < 0
+
+
+def test_coincidence_factor_of_poisson_models_is_zero_on_average():
+    # The chance that it subtracts is that of a coincidence of each spike with any other. With few
+    # spikes per window, two that coincide with the same spike are rare: that bias is below 0.02.
+    random = np.random.default_rng(5)
+    data = [np.arange(10.0, 1000.0, 25.0)]
+    models = [np.sort(random.uniform(0, 1000, random.poisson(40))) for _ in range(2000)]
+    got = coincidence_factor(models, data, precision=2, duration=1000)
+    assert abs(got.mean()) < 0.02
+
+
+def test_precision_that_chance_fills_gives_nan():
+    x = [[1.0, 2.0, 3.0], [1.0]]
+    got = coincidence_factor(x, precision=2, duration=10)
+    np.testing.assert_array_equal(np.isnan(got), [[True, True], [False, False]])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: victor_purpura([x], cost=-1), ValueError, "cost.*-1"),
+        (lambda x: victor_purpura([x], cost=1e-9), ValueError, "cost.*1e-06"),
+        (lambda x: victor_purpura([x], cost=math.inf), ValueError, "cost.*inf"),
+        (lambda x: victor_purpura([], cost=1), ValueError, "times has no trains.*list"),
+        (lambda x: victor_purpura([x], (), cost=1), ValueError, "other has no trains.*tuple"),
+        (lambda x: victor_purpura(x, cost=1), ValueError, "times must be a sequence.*(3,)"),
+        (lambda x: victor_purpura([x[None, :]], cost=1), ValueError, "times[0] must.*(1, 3)"),
+        (lambda x: victor_purpura([x, ["a"]], cost=1), TypeError, "times[1] must hold numbers"),
+        (lambda x: victor_purpura([x], [x, 2.0], cost=1), ValueError, "other[1] must.*()"),
+        (lambda x: victor_purpura("abc", cost=1), TypeError, "times must be an array.*str"),
+        (lambda x: victor_purpura([x], "abc", cost=1), TypeError, "other must hold numbers.*str"),
+        (lambda x: coincidence_factor([x], precision=0, duration=1), ValueError, "precision.*0"),
+        (lambda x: coincidence_factor([x], precision=1, duration=0), ValueError, "duration.*0"),
+    ],
+)
+def test_errors_name_the_argument(backend, call, error, message):
+    pattern = ".*".join(map(re.escape, message.split(".*")))
+    with pytest.raises(error, match=pattern):
+        call(backend.asarray(np.asarray([1.0, 2.0, 3.0])))

@@ -1,0 +1,76 @@
+"""Compare with the distances of elephant 1.2, if it is installed."""
+
+import numpy as np
+import pytest
+
+from _support.side_by_side import import_peer
+
+peer = import_peer("elephant.spike_train_dissimilarity")
+import neo
+import quantities as pq
+
+from spikeloss_xp import distances
+
+# NumPy warns about a conversion that elephant asks for.
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+
+STEPS = 400
+RTOL = 1e-10  # of the largest distance: both add up a few hundred terms, and take differences
+
+
+def trains():
+    """Return trains of many rates: two silent, two equal, and one with a spike at the end."""
+    random = np.random.default_rng(0)
+    x = random.random((24, STEPS)) < np.linspace(0, 0.2, 24)[:, None]
+    x[1] = False
+    x[5] = x[4]
+    x[7, -1] = True
+    return x
+
+
+def spike_times(x):
+    return [np.flatnonzero(train).astype(float) for train in x]
+
+
+def neo_trains(times):
+    return [neo.SpikeTrain(train * pq.ms, t_stop=STEPS * pq.ms) for train in times]
+
+
+def assert_close(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=RTOL, atol=RTOL * expected.max())
+
+
+@pytest.mark.parametrize("time_constant", [0.5, 1, 10, 100, 1e4])
+def test_van_rossum_distance_matches(time_constant):
+    x = trains()
+    expected = peer.van_rossum_distance(neo_trains(spike_times(x)), time_constant * pq.ms)
+    got = distances.van_rossum(x, time_constant=time_constant)
+    apart = np.ones((24, 24), bool)
+    # The root of a rounding error is not small: elephant gives up to 1e-7 for equal trains.
+    apart[np.ix_([4, 5], [4, 5])] = apart[np.ix_([0, 1], [0, 1])] = False
+    np.fill_diagonal(apart, False)
+    np.testing.assert_allclose(got[apart], expected[apart], rtol=RTOL)
+    assert (got[~apart] == 0).all()
+    assert expected[~apart].max() < 1e-5
+
+
+@pytest.mark.parametrize("cost", [0, 0.01, 0.1, 1, 10])
+def test_victor_purpura_distance_matches(cost):
+    times = spike_times(trains())
+    for jitter in (0, 0.3):
+        times = [train + jitter * np.sin(train) for train in times]
+        expected = peer.victor_purpura_distance(neo_trains(times), cost / pq.ms)
+        assert_close(distances.victor_purpura(times, cost=cost), expected)
+
+
+def test_binning_error_is_as_documented():
+    random = np.random.default_rng(1)
+    times = [np.sort(random.uniform(0, STEPS - 1, 20)) for _ in range(20)]
+    exact = peer.van_rossum_distance(neo_trains(times), 20 * pq.ms)
+    counts = np.zeros((20, STEPS))
+    for count, train in zip(counts, times, strict=True):
+        np.add.at(count, np.round(train).astype(int), 1)
+    got = distances.van_rossum(counts, time_constant=20)
+    error = np.abs(got[exact > 0] / exact[exact > 0] - 1)
+    assert np.median(error) < 0.003  # bins of 0.05 time constants: docs/distances.md
+    assert error.max() < 0.03
