@@ -10,7 +10,7 @@ from spikeloss_xp._dispatch import Library
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.distances import _trains
 from spikeloss_xp.distances._trains import Products
-from spikeloss_xp.losses.base import ClosedForm
+from spikeloss_xp.losses.closed_form import ClosedForm
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ LINES = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path
 ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "numpy", "torch")}
 PARTS = {  # of adapters that have several modules
     "backends._dask_blocks",
+    "backends._torch_distributed",
     "backends._torch_filters",
     "backends._torch_state",
 }
@@ -86,7 +87,7 @@ LAYERS = (
     {"__main__"},
     MODULES,
     {"backends._torch_state", "backends._dask_blocks"},
-    {"backends._torch_filters"},
+    {"backends._torch_distributed", "backends._torch_filters"},
     ADAPTERS,  # last: nothing imports them, the registry loads the one that is asked for
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
