@@ -62,7 +62,7 @@ def cross_entropy_of_rates(
         half_spike = or_one(library, of_label)
     short = xp.any(one_hot & short, axis=CLASS, keepdims=True)
     known = library.concrete_or_none(own) if isinstance(half_spike, float) else None
-    if known is not None and known.max() < math.inf:
+    if known is not None and known.size and known.max() < math.inf:
         lacking = library.concrete_or_none(short)
         if lacking is not None and not lacking.any():
             return _regular_cross_entropy(library, own, others, one_hot, class_mask)

@@ -142,7 +142,8 @@ class SpikeMax(RateLoss):
         counts: Array = reading.counts
         short = counts < self.pseudo_count
         known = library.concrete_or_none(counts)
-        if known is not None and known.min() < -0.5:  # not a finite difference from silence
+        # A finite difference from silence is no error, and a process of several may have no sample.
+        if known is not None and known.size and known.min() < -0.5:
             raise ValueError(
                 "input must have no rate below 0 with mode='probability'; membrane potentials need "
                 f"mode='softmax'. Got a sum of spikes of {known.min():g}"

@@ -124,6 +124,11 @@ PYTORCH = (
         ("meta_and_fake_tensors_give_the_shape",),
     ),
     Transform(
+        "`DTensor`, replicated or sharded by sample, over 2 processes",
+        "yes; only the sum and the weight are communicated", "CPU, gloo",
+        ("distributed_tensor_equals_one_process",),
+    ),
+    Transform(
         "tensors that require grad", "left as they are by `value_and_grad`", "CPU",
         ("value_and_grad_leaves_tensors_that_require_grad_unchanged",),
     ),
