@@ -268,7 +268,7 @@ def mean_magnitude(
     events, entries, to_x = sum_magnitude(library, x, mask, per_neuron=per_neuron, rising=rising)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
-    known = isinstance(entries, int)
+    known = mask is None and others is None  # else the entries may be none
     number = entries if known else or_one(library, entries)
     # Each entry has an equal share in the mean.
     reading = Reading(events / number, mask=None if known else entries > 0)
