@@ -28,20 +28,48 @@ from scipy.spatial.distance import squareform
 
 import spikeloss_xp as sx
 
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style stays in force, for what is drawn later.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def describe(fig, text):
+    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    fig.suptitle(text, visible=False).set_in_layout(False)
+
+
+# sphinx_gallery_end_ignore
+
 STEPS = 10_000  # bins of 1 ms in a recording
-INK, GREY, LIGHT, BLUE, ORANGE = "#22272e", "#8b949e", "#c9d1d9", "#1769aa", "#d9570b"
-plt.rcParams.update(
-    {
-        "figure.dpi": 130,
-        "figure.constrained_layout.use": True,
-        "axes.titlesize": 10.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-    }
-)
 
 
 def read(number):
@@ -54,23 +82,18 @@ def read(number):
     return spikes, level - level.mean()
 
 
-def describe(fig, text):
-    """Attach a text for readers who do not see the picture: this site takes it from the title."""
-    fig.suptitle(text, visible=False).set_in_layout(False)
-
-
 NAMES = "noise up to 200 Hz", "noise up to 800 Hz"
 recordings = [read(1), read(2)]
 for name, (spikes, _) in zip(NAMES, recordings, strict=True):
     print(f"{name}: {spikes.sum():.0f} spikes")
 
-fig, axes = plt.subplots(2, figsize=(7, 4.2), sharex=True, sharey=True)
+fig, axes = figure(2, size=(7, 4.2), sharex=True, sharey=True)
 for ax, name, (spikes, level) in zip(axes, NAMES, recordings, strict=True):
     ax.plot(level[1000:1300], color=BLUE, linewidth=1.2)
     ax.vlines(np.nonzero(spikes[1000:1300])[0], 19, 24, color=INK, linewidth=1.4)
     ax.set(title=f"{name}: spikes (top) and sound level", ylabel="level (dB)")
 axes[-1].set_xlabel("time (ms)")
-describe(fig, "The sound level goes up and down, and most of its peaks are followed by a spike.")
+describe(fig, "The sound level goes up and down, and most of its peaks are followed by a spike")
 
 # %%
 # What can be asked of recordings without repetitions
@@ -130,7 +153,7 @@ matrices = [
     for responses, _, _ in windows
 ]
 
-fig, ax = plt.subplots(figsize=(7, 3.4))
+fig, ax = figure(size=(7, 3.4))
 for name, color, matrix, (_, sounds, seconds) in zip(
     NAMES, (BLUE, ORANGE), matrices, windows, strict=True
 ):
@@ -143,7 +166,7 @@ ax.set(xticks=TIME_CONSTANTS, xticklabels=TIME_CONSTANTS, xlabel="time constant 
 ax.minorticks_off()
 ax.set(title="variance of the sound level that the nearest responses explain")
 ax.legend()
-describe(fig, "A curve with a peak at 3 ms for the noise up to 200 Hz; another near 0 throughout.")
+describe(fig, "A curve with a peak at 3 ms for the noise up to 200 Hz; another near 0 throughout")
 
 # %%
 # For the slower noise the best time constant is 3 ms, also with 10 or 100 neighbours. A shorter one
@@ -209,7 +232,7 @@ cluster = fcluster(tree, CLUSTERS, "maxclust") - 1
 sizes = np.bincount(cluster)
 order = np.lexsort((responses.argmax(axis=1), cluster))  # by first spike in each cluster
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4.2), width_ratios=(1.25, 1))
+fig, (left, right) = figure(1, 2, size=(7, 4.2), width_ratios=(1.25, 1))
 image = left.imshow(distances[np.ix_(order, order)], cmap="Blues", vmin=0, aspect="auto")
 fig.colorbar(image, ax=left, location="bottom", aspect=30, label="distance")
 left.set(title="distances between windows", xticks=[], yticks=np.cumsum(sizes) - sizes / 2)
@@ -224,7 +247,7 @@ for ax in (left, right):
         ax.axhline(edge - 0.5, color=ORANGE, linewidth=0.8)
 describe(
     fig,
-    "Small distances in blocks along the diagonal; in each cluster the spikes have similar times.",
+    "Small distances in blocks along the diagonal; in each cluster the spikes have similar times",
 )
 
 # %%
@@ -234,13 +257,13 @@ describe(
 # The clustering has seen no sound. Still, the mean sound of a cluster has its peaks where the
 # cluster has its spikes (grey), and most for the slower noise.
 
-fig, axes = plt.subplots(2, CLUSTERS // 2, figsize=(7, 4.2), sharex=True, sharey=True)
+fig, axes = figure(2, CLUSTERS // 2, size=(7, 4.2), sharex=True, sharey=True)
 for number, ax in enumerate(axes.flat):
     for value, color in enumerate((BLUE, ORANGE)):
         members = (cluster == number) & (noise == value)
         ax.plot(sounds[members].mean(axis=0), color=color, linewidth=1.5, label=NAMES[value])
     rate = responses[cluster == number].mean(axis=0)
-    ax.bar(range(WIDTH), 8 * rate, bottom=-10, width=1, color=LIGHT, label="spikes")
+    ax.bar(range(WIDTH), 8 * rate, bottom=-10, width=1, color=GREY, alpha=0.5, label="spikes")
     ax.axhline(0, color=GREY, linewidth=0.6)
     ax.set(title=f"cluster {number + 1}", ylim=(-10, 6))
 fig.supxlabel("time in the window (ms)", fontsize="medium")
@@ -248,7 +271,7 @@ fig.supylabel("mean level (dB)", fontsize="medium")
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 describe(
     fig,
-    "Mean sound levels with peaks above the spikes, high for the slower noise, low for the faster.",
+    "Mean sound levels with peaks above the spikes, high for the slower noise, low for the faster",
 )
 
 # %%
