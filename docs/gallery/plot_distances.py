@@ -104,7 +104,7 @@ describe(fig, "The sound level goes up and down, and most of its peaks are follo
 # similar for a few milliseconds, and then the responses should be similar too.
 #
 # So each recording is cut into windows of 50 ms. A window has a response, and the sound that caused
-# it. The spikes lag behind the sound: the mean level around a spike is largest 6 ms before it.
+# it. The spikes lag behind the sound: the mean level is largest 6 or 7 ms before a spike.
 
 WIDTH, HOP, DELAY = 50, 10, 6  # ms
 
