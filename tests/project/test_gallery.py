@@ -20,7 +20,7 @@ each_example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.s
 
 
 def _imports(path: Path) -> set[str]:
-    """Return the top-level packages that a script imports, without those under an `if`."""
+    """Return the packages that a script cannot run without: its imports at the top level."""
     nodes = ast.parse(path.read_text(encoding="utf-8")).body
     plain = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
     named = {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
