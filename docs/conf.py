@@ -77,6 +77,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_gallery",
     "filename_pattern": r"plot_",
     "ignore_pattern": r"(pictures|glance)\.py",
+    "notebook_extensions": set(),  # a notebook would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
     "download_all_examples": False,
