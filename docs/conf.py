@@ -67,6 +67,7 @@ GALLERY = (  # in the order that they are best read in
     "plot_spike_pattern.py",
     "plot_digits.py",
     "plot_recorded_neurons.py",
+    "plot_distances.py",
     "plot_large_recording.py",
     "plot_own_loss.py",
 )
@@ -76,7 +77,9 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_gallery",
     "filename_pattern": r"plot_",
     "ignore_pattern": r"(pictures|glance)\.py",
+    "notebook_extensions": set(),  # a notebook would lack the hidden blocks, and fail
     "matplotlib_animations": False,
+    "image_srcset": ["2x"],
     "download_all_examples": False,
     "show_signature": False,
     "remove_config_comments": True,
@@ -110,6 +113,7 @@ html_math_renderer = "mathml"  # which browsers draw themselves: nothing is fetc
 
 LINKS = {  # of files that are read where they are, to the pages that the site makes of them
     "](gallery/README.md)": "](auto_gallery/index.rst)",
+    "](gallery/plot_distances.py)": "](auto_gallery/plot_distances.rst)",
     "](../CHANGELOG.md)": "](changelog.md)",
 }
 

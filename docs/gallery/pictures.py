@@ -1,5 +1,8 @@
 """The pictures that the examples share: rasters, traces and gradients of ``[neuron, time]``.
 
+Each example holds copies of the functions that it uses, in a block that its page does not show, so
+that it runs alone where it is downloaded. A test compares them with these.
+
 Neuron 0 is on top, as when the array is printed, and the axes of one example line up in time. Blue
 is where a spike is wanted, or would lower the loss; orange is where it would raise it.
 """
@@ -43,6 +46,11 @@ def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def describe(fig, text):
+    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):

@@ -22,14 +22,82 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pictures
 import torch
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 import spikeloss_xp as sx
+
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style stays in force, for what is drawn later.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
+    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+
+    `color` is one for all neurons, or a list with one for each.
+    """
+    spikes = np.asarray(spikes)
+    neurons, steps = spikes.shape
+    if wanted is not None:
+        neuron, step = np.nonzero(wanted)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    neuron, step = np.nonzero(spikes)
+    if not isinstance(color, str):
+        color = [color[row] for row in neuron]
+    ax.vlines(step, neuron - size, neuron + size, color=color, linewidth=1.3)
+    _rows(ax, neurons, steps)
+
+
+def shade(ax, row, start=None, stop=None):
+    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    first, last = ax.get_xlim()
+    first = first if start is None else start - 0.5
+    last = last if stop is None else stop - 0.5
+    ax.fill_between([first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0)
+
+
+def _rows(ax, neurons, steps):
+    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+        ax.yaxis.get_major_locator().set_params(integer=True)
+
+
+# sphinx_gallery_end_ignore
 
 torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
 
@@ -48,12 +116,12 @@ def encode(ink, steps=32):
 train_spikes, test_spikes = encode(train), encode(test)
 shown = np.argmax(test_labels == 3)  # the first of them
 
-_, (left, right) = pictures.figure(1, 2, size=(7, 2.9), width_ratios=(1, 1.6))
+_, (left, right) = figure(1, 2, size=(7, 2.9), width_ratios=(1, 1.6))
 left.imshow(test[shown].reshape(8, 8), cmap="gray_r")
 left.set(title=f"a {test_labels[shown]}", xticks=(), yticks=())
 left.spines[:].set_visible(True)
 right.set(title="the same as spikes", xlabel="time (steps)", ylabel="pixel, row by row")
-pictures.raster(right, test_spikes[:, shown].T, size=0.5)
+raster(right, test_spikes[:, shown].T, size=0.5)
 
 # %%
 # The network, twice
@@ -248,11 +316,11 @@ def smoothed(x):
 
 
 steps = smoothed(range(EPOCHS * (len(train) // BATCH)))
-_, axes = pictures.figure(1, 3, size=(7, 2.6))
+_, axes = figure(1, 3, size=(7, 2.6))
 for ax, name in zip(axes, losses, strict=True):
     ours, theirs = smoothed(in_torch[name].losses), smoothed(in_jax[name].losses)
     ax.plot(steps, ours, color="#f2b48c", linewidth=4, label="PyTorch")
-    ax.plot(steps, theirs, color=pictures.INK, linewidth=1.2, dashes=(3, 2), label="JAX")
+    ax.plot(steps, theirs, color=INK, linewidth=1.2, dashes=(3, 2), label="JAX")
     ax.set(title=name, yscale="log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -300,11 +368,11 @@ print(f"A linear classifier of the pixels: {linear:.1%}. One digit is 0.3%.")
 
 panels = {"untrained": in_torch["SpikeRate"].before}
 panels |= {name: in_torch[name].after for name in losses}
-_, axes = pictures.figure(1, 4, size=(7, 2.6), sharey=True)
+_, axes = figure(1, 4, size=(7, 2.6), sharey=True)
 axes[0].set_ylabel("output neuron")
 for ax, (name, spikes) in zip(axes, panels.items(), strict=True):
-    pictures.raster(ax, spikes[:, shown].T)
-    pictures.shade(ax, test_labels[shown])
+    raster(ax, spikes[:, shown].T)
+    shade(ax, test_labels[shown])
     ax.set(title=name, xlabel="time (steps)", yticks=range(0, 10, 3))
 
 # %%
@@ -332,11 +400,11 @@ def both(dtype, slope):
 
 
 runs = {
-    "float32, box": (*both("float32", box), pictures.BLUE),
-    "float64, smooth": (*both("float64", smooth), pictures.ORANGE),
-    "float64, box": (in_torch["SpikeRate"], in_jax["SpikeRate"], pictures.INK),
+    "float32, box": (*both("float32", box), BLUE),
+    "float64, smooth": (*both("float64", smooth), ORANGE),
+    "float64, box": (in_torch["SpikeRate"], in_jax["SpikeRate"], INK),
 }
-_, ax = pictures.figure(size=(7, 2.9))
+_, ax = figure(size=(7, 2.9))
 for name, (ours, theirs, colour) in runs.items():
     apart = np.maximum(difference(ours, theirs), 1e-17)
     ax.plot(apart, color=colour, linewidth=1.2, label=name)

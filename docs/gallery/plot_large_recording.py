@@ -22,11 +22,83 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
-import pictures
 from dask.diagnostics import ProgressBar
+from matplotlib import pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
 
 import spikeloss_xp as sx
+
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+LESS_MORE = LinearSegmentedColormap.from_list(
+    "less_more",
+    ["#0b3c6f", BLUE, "#8fc1e8", "white", "#f9b98a", ORANGE, "#8a3003"],
+    N=257,  # odd, so that 0 is white
+)
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style stays in force, for what is drawn later.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
+    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+
+    `color` is one for all neurons, or a list with one for each.
+    """
+    spikes = np.asarray(spikes)
+    neurons, steps = spikes.shape
+    if wanted is not None:
+        neuron, step = np.nonzero(wanted)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    neuron, step = np.nonzero(spikes)
+    if not isinstance(color, str):
+        color = [color[row] for row in neuron]
+    ax.vlines(step, neuron - size, neuron + size, color=color, linewidth=1.3)
+    _rows(ax, neurons, steps)
+
+
+def names(ax, labels):
+    """Write what the neurons are beside their rows."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0)
+
+
+def _rows(ax, neurons, steps):
+    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+        ax.yaxis.get_major_locator().set_params(integer=True)
+
+
+# sphinx_gallery_end_ignore
 
 WINDOWS, NEURONS, STEPS = 600, 64, 1000
 SILENT, LATE = 20, 45  # neurons
@@ -73,12 +145,12 @@ print(f"two files of {recording_file.stat().st_size / 1e6:.0f} MB")
 model, recording = (np.load(file, mmap_mode="r") for file in (model_file, recording_file))
 three = [SILENT, 30, LATE]
 
-_, axes = pictures.figure(2, size=(7, 2.9), sharex=True)
+_, axes = figure(2, size=(7, 2.9), sharex=True)
 axes[1].set_xlabel("time (ms)")
 for ax, window in zip(axes, (230, 400), strict=True):
-    pictures.raster(ax, recording[window, three, :400], wanted=model[window, three, :400])
+    raster(ax, recording[window, three, :400], wanted=model[window, three, :400])
     ax.set_title(f"from {window} s on")
-    pictures.names(ax, [f"neuron {neuron}" for neuron in three])
+    names(ax, [f"neuron {neuron}" for neuron in three])
 
 # %%
 # One line for every library
@@ -193,10 +265,10 @@ predicted = model.sum(axis=-1, dtype=int)
 change = 100 * (recording.sum(axis=-1, dtype=int) / predicted - 1)
 price = chunked / predicted
 
-shades = [(0, "white"), (0.25, "#fdf0e6"), (0.65, pictures.ORANGE), (1, "#4a1900")]
+shades = [(0, "white"), (0.25, "#fdf0e6"), (0.65, ORANGE), (1, "#4a1900")]
 more = LinearSegmentedColormap.from_list("more", shades)
-fig, axes = pictures.figure(2, size=(7, 5), sharex=True)
-image = axes[0].imshow(change.T, cmap=pictures.LESS_MORE, vmin=-100, vmax=100, aspect="auto")
+fig, axes = figure(2, size=(7, 5), sharex=True)
+image = axes[0].imshow(change.T, cmap=LESS_MORE, vmin=-100, vmax=100, aspect="auto")
 fig.colorbar(image, ax=axes[0], label="%", pad=0.015)
 image = axes[1].imshow(price.T, cmap=more, vmin=0, vmax=8, aspect="auto")
 fig.colorbar(image, ax=axes[1], label="price per spike", pad=0.015)

@@ -31,9 +31,160 @@ them, the loss has a gradient in NumPy and CuPy too, and one line tests that all
 import functools
 
 import numpy as np
-import pictures
+from matplotlib import pyplot as plt
+from matplotlib.colors import FuncNorm, LinearSegmentedColormap, Normalize
+from matplotlib.ticker import MaxNLocator
 
 import spikeloss_xp as sx
+
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+LESS_MORE = LinearSegmentedColormap.from_list(
+    "less_more",
+    ["#0b3c6f", BLUE, "#8fc1e8", "white", "#f9b98a", ORANGE, "#8a3003"],
+    N=257,  # odd, so that 0 is white
+)
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style stays in force, for what is drawn later.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
+    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+
+    `color` is one for all neurons, or a list with one for each.
+    """
+    spikes = np.asarray(spikes)
+    neurons, steps = spikes.shape
+    if wanted is not None:
+        neuron, step = np.nonzero(wanted)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    neuron, step = np.nonzero(spikes)
+    if not isinstance(color, str):
+        color = [color[row] for row in neuron]
+    ax.vlines(step, neuron - size, neuron + size, color=color, linewidth=1.3)
+    _rows(ax, neurons, steps)
+
+
+def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
+    """Draw a line for each neuron, on one scale, and a dashed one at what is `wanted` of it.
+
+    `wanted` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
+    default the largest there is. Where something is negative the lines run from the middle of
+    their rows, else from the bottom.
+    """
+    x = np.asarray(x)
+    neurons, steps = x.shape
+    aim = x[:0] if wanted is None else np.asarray(wanted)
+    aim = np.broadcast_to(aim[:, None], x.shape) if aim.ndim == 1 else aim
+    both = np.concatenate([x, aim])
+    highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
+    bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
+    time = np.arange(steps)
+    for neuron, line in enumerate(x):
+        zero = neuron + bottom
+        curve = zero - height * line / highest
+        ax.axhline(zero, color=LIGHT, linewidth=1)
+        ax.fill_between(time, zero, curve, color=color, alpha=0.2, linewidth=0)
+        ax.plot(time, curve, color=color, linewidth=1.4)
+    for neuron, line in enumerate(aim):
+        curve = neuron + bottom - height * line / highest
+        ax.plot(time, curve, color=INK, linewidth=1.1, linestyle=(0, (3, 2)))
+    _rows(ax, neurons, steps)
+
+
+def heat(ax, x, label="gradient", *, largest=None, root=False):
+    """Draw signed numbers: white at 0, blue below and orange above, with a small colour bar.
+
+    With `root` the colours follow the root of the size, so that small numbers are seen beside
+    large ones.
+    """
+    x = np.asarray(x)
+    neurons, steps = x.shape
+    largest = max(float(np.abs(x).max()), 1e-300) if largest is None else largest
+    norm = FuncNorm((_root, _square), -largest, largest) if root else Normalize(-largest, largest)
+    image = ax.imshow(x, cmap=LESS_MORE, norm=norm, aspect="auto", interpolation="nearest")
+    ax.hlines(np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1)
+    _rows(ax, neurons, steps)
+    ticks = largest * np.asarray([-1, -0.1, 0, 0.1, 1] if root else [-1, 0, 1])
+    bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, aspect=9, pad=0.015)
+    bar.ax.set_yticklabels([f"{tick:.2g}" for tick in ticks])
+    bar.ax.minorticks_off()
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return image
+
+
+def _root(x):
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def _square(x):
+    return np.sign(x) * np.square(x)
+
+
+def names(ax, labels):
+    """Write what the neurons are beside their rows."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0)
+
+
+def beside(ax, texts, title="", *, room=True):
+    """Write a short text at the right end of each row.
+
+    Without `room` none is made for it: a colour bar of another row has made it already.
+    """
+    place = {"textcoords": "offset points", "annotation_clip": False}
+    notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
+    place |= {"xycoords": ("axes fraction", "data"), "va": "center"}
+    notes += [ax.annotate(text, (1, row), (6, 0), **place) for row, text in enumerate(texts)]
+    for note in notes:
+        note.set_in_layout(room)
+
+
+def shade(ax, row, start=None, stop=None):
+    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    first, last = ax.get_xlim()
+    first = first if start is None else start - 0.5
+    last = last if stop is None else stop - 0.5
+    ax.fill_between([first, last], row - 0.5, row + 0.5, color=PALE, linewidth=0, zorder=0)
+
+
+def _rows(ax, neurons, steps):
+    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+        ax.yaxis.get_major_locator().set_params(integer=True)
+
+
+# sphinx_gallery_end_ignore
 
 CLASS = 1  # the axis of the classes, in [batch, class] and [batch, class, time]
 
@@ -92,20 +243,20 @@ value, gradient = sx.value_and_grad(loss)(spikes, labels)
 terms = early_lead(time_constant=20, reduction="none")(spikes, labels)  # [batch, class]
 counted = np.cumsum(spikes * np.exp(-np.arange(60) / 20), axis=-1)  # up to each step
 
-_, axes = pictures.figure(3, 2, size=(7, 5), sharex=True, sharey="row")
+_, axes = figure(3, 2, size=(7, 5), sharex=True, sharey="row")
 largest = np.abs(gradient).max()
 for sample, (above, read, below) in enumerate(axes.T):
-    pictures.raster(above, spikes[sample])
-    pictures.trace(read, counted[sample], highest=counted.max())
-    pictures.heat(below, gradient[sample], "", largest=largest)
-    pictures.beside(read, [f"{term:.2f}" for term in terms[sample]], "loss", room=False)
+    raster(above, spikes[sample])
+    trace(read, counted[sample], highest=counted.max())
+    heat(below, gradient[sample], "", largest=largest)
+    beside(read, [f"{term:.2f}" for term in terms[sample]], "loss", room=False)
     for ax in (above, read):
-        pictures.shade(ax, row=0)
+        shade(ax, row=0)
     above.set_title(("label late", "label early")[sample])
     read.set_title("early count so far")
     below.set(title="gradient", xlabel="time (steps)")
 for ax in axes.flat:
-    pictures.names(ax, ["label", "class 1", "class 2"])
+    names(ax, ["label", "class 1", "class 2"])
 
 # %%
 # On the left the label is asked for spikes, the earlier the better, and the other classes for

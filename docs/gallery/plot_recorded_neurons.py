@@ -20,9 +20,116 @@ spikes.
 from importlib import resources
 
 import numpy as np
-import pictures
+from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 import spikeloss_xp as sx
+
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style stays in force, for what is drawn later.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
+    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+
+    `color` is one for all neurons, or a list with one for each.
+    """
+    spikes = np.asarray(spikes)
+    neurons, steps = spikes.shape
+    if wanted is not None:
+        neuron, step = np.nonzero(wanted)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    neuron, step = np.nonzero(spikes)
+    if not isinstance(color, str):
+        color = [color[row] for row in neuron]
+    ax.vlines(step, neuron - size, neuron + size, color=color, linewidth=1.3)
+    _rows(ax, neurons, steps)
+
+
+def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
+    """Draw a line for each neuron, on one scale, and a dashed one at what is `wanted` of it.
+
+    `wanted` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
+    default the largest there is. Where something is negative the lines run from the middle of
+    their rows, else from the bottom.
+    """
+    x = np.asarray(x)
+    neurons, steps = x.shape
+    aim = x[:0] if wanted is None else np.asarray(wanted)
+    aim = np.broadcast_to(aim[:, None], x.shape) if aim.ndim == 1 else aim
+    both = np.concatenate([x, aim])
+    highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
+    bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
+    time = np.arange(steps)
+    for neuron, line in enumerate(x):
+        zero = neuron + bottom
+        curve = zero - height * line / highest
+        ax.axhline(zero, color=LIGHT, linewidth=1)
+        ax.fill_between(time, zero, curve, color=color, alpha=0.2, linewidth=0)
+        ax.plot(time, curve, color=color, linewidth=1.4)
+    for neuron, line in enumerate(aim):
+        curve = neuron + bottom - height * line / highest
+        ax.plot(time, curve, color=INK, linewidth=1.1, linestyle=(0, (3, 2)))
+    _rows(ax, neurons, steps)
+
+
+def names(ax, labels):
+    """Write what the neurons are beside their rows."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.tick_params(axis="y", length=0)
+
+
+def beside(ax, texts, title="", *, room=True):
+    """Write a short text at the right end of each row.
+
+    Without `room` none is made for it: a colour bar of another row has made it already.
+    """
+    place = {"textcoords": "offset points", "annotation_clip": False}
+    notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
+    place |= {"xycoords": ("axes fraction", "data"), "va": "center"}
+    notes += [ax.annotate(text, (1, row), (6, 0), **place) for row, text in enumerate(texts)]
+    for note in notes:
+        note.set_in_layout(room)
+
+
+def _rows(ax, neurons, steps):
+    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
+    if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
+        ax.yaxis.get_major_locator().set_params(integer=True)
+
+
+# sphinx_gallery_end_ignore
 
 shipped = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
 with resources.as_file(shipped) as path, np.load(path) as arrays:
@@ -30,10 +137,10 @@ with resources.as_file(shipped) as path, np.load(path) as arrays:
 trains = np.concatenate([recorded[:, 0], recorded[:, 1]])  # [train, time]
 counts = trains.sum(axis=-1, dtype=int)
 
-_, ax = pictures.figure(size=(7, 3.8))
-pictures.raster(ax, trains, color=[pictures.BLUE] * 10 + [pictures.ORANGE] * 10)
+_, ax = figure(size=(7, 3.8))
+raster(ax, trains, color=[BLUE] * 10 + [ORANGE] * 10)
 ax.set(xlabel="time (ms)", yticks=[4.5, 14.5], yticklabels=["noise to\n200 Hz", "noise to\n800 Hz"])
-pictures.beside(ax, counts, "spikes")
+beside(ax, counts, "spikes")
 
 # %%
 # What the time constant does
@@ -47,15 +154,15 @@ pictures.beside(ax, counts, "spikes")
 CONSTANTS = 1, 10, 100
 pair = trains[[3, 4], :250]
 
-_, axes = pictures.figure(4, size=(7, 4.6), sharex=True)
-pictures.raster(axes[0], pair)
+_, axes = figure(4, size=(7, 4.6), sharex=True)
+raster(axes[0], pair)
 axes[0].set_title("two seconds of the recording, their first 250 ms")
 for ax, constant in zip(axes[1:], CONSTANTS, strict=True):
-    pictures.trace(ax, sx.causal_filter(pair, sx.exponential_kernel(constant, 8 * constant)))
+    trace(ax, sx.causal_filter(pair, sx.exponential_kernel(constant, 8 * constant)))
     ax.set_title(rf"filtered with $\tau$ = {constant} ms")
 axes[-1].set_xlabel("time (ms)")
 for ax in axes:
-    pictures.names(ax, ["4th second", "5th second"])
+    names(ax, ["4th second", "5th second"])
 
 # %%
 # All pairs at once
@@ -76,11 +183,11 @@ def distances(first, second, constant):
 
 matrices = {constant: distances(trains, trains, constant) for constant in CONSTANTS}
 
-_, axes = pictures.figure(1, 3, size=(7, 2.9), sharey=True)
+_, axes = figure(1, 3, size=(7, 2.9), sharey=True)
 for ax, (constant, matrix) in zip(axes, matrices.items(), strict=True):
     image = ax.imshow(matrix, cmap="Blues", vmin=0)
-    ax.axhline(9.5, color=pictures.ORANGE, linewidth=1)
-    ax.axvline(9.5, color=pictures.ORANGE, linewidth=1)
+    ax.axhline(9.5, color=ORANGE, linewidth=1)
+    ax.axvline(9.5, color=ORANGE, linewidth=1)
     ax.set(xticks=[4.5, 14.5], xticklabels=["200 Hz", "800 Hz"], title=rf"$\tau$ = {constant} ms")
     ax.set(yticks=[4.5, 14.5], yticklabels=["200 Hz", "800 Hz"])
     ax.tick_params(length=0)
@@ -142,7 +249,7 @@ def moved(trains, deviation):
 
 
 deviations = 1, 2, 4, 8, 16, 32, 64
-_, (left, right) = pictures.figure(1, 2, size=(7, 3.2), width_ratios=(1, 1.35))
+_, (left, right) = figure(1, 2, size=(7, 3.2), width_ratios=(1, 1.35))
 left.imshow(distances(trains, moved(trains, 4), 10), cmap="Blues", vmin=0)
 left.set(title=r"$\tau$ = 10 ms, moved by 4 ms", xlabel="copy", ylabel="recorded second")
 left.set(xticks=[], yticks=[])

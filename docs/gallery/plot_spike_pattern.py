@@ -17,10 +17,46 @@ spikes until the word is there.
 # stays the same. Arrays are ``[time, batch, neuron]``, here with a batch of one.
 
 import numpy as np
-import pictures
 import torch
+from matplotlib import pyplot as plt
 
 import spikeloss_xp as sx
+
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style stays in force, for what is drawn later.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+# sphinx_gallery_end_ignore
 
 torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
 
@@ -50,9 +86,9 @@ inputs = (torch.rand((steps, 1, 100), generator=generator) < 0.05).float()
 
 def dots(ax, spikes, *, size=14):
     """Draw the spikes of the output as dots, orange where none is wanted, on those wanted."""
-    ax.scatter(*trains(wanted), s=size, facecolors="none", edgecolors=pictures.BLUE, linewidths=0.9)
-    ax.scatter(*trains(spikes * wanted), s=5, color=pictures.INK, linewidths=0)
-    ax.scatter(*trains(spikes * (1 - wanted)), s=7, color=pictures.ORANGE, linewidths=0)
+    ax.scatter(*trains(wanted), s=size, facecolors="none", edgecolors=BLUE, linewidths=0.9)
+    ax.scatter(*trains(spikes * wanted), s=5, color=INK, linewidths=0)
+    ax.scatter(*trains(spikes * (1 - wanted)), s=7, color=ORANGE, linewidths=0)
     ax.set(xlim=(-1, steps), ylim=(outputs, -1), ylabel="neuron")
 
 
@@ -61,8 +97,8 @@ def trains(spikes):
     return np.nonzero(spikes[:, 0].numpy())
 
 
-_, (left, right) = pictures.figure(1, 2, size=(7, 2.3))
-left.scatter(*trains(inputs), s=5, color=pictures.INK, linewidths=0)
+_, (left, right) = figure(1, 2, size=(7, 2.3))
+left.scatter(*trains(inputs), s=5, color=INK, linewidths=0)
 left.set(xlim=(-1, steps), ylim=(100, -1), title="input", xlabel="time (steps)", ylabel="neuron")
 right.set(title="wanted of the output", xlabel="time (steps)")
 dots(right, torch.zeros_like(wanted), size=8)
@@ -191,14 +227,14 @@ assert np.sum((outcomes[-1].numpy() > 0) & ~near(wanted, 2)) <= 0.02 * number
 fired = [int(outcomes_from_large[step].sum()) for step in (0, 1, 10, TRAINING)]
 print(f"Output spikes from large weights, after 0, 1, 10 and {TRAINING} steps:", *fired)
 
-_, (left, right) = pictures.figure(1, 2, size=(7, 2.7))
-left.plot(losses_from_large, color=pictures.GREY)
+_, (left, right) = figure(1, 2, size=(7, 2.7))
+left.plot(losses_from_large, color=GREY)
 left.text(TRAINING, 1.4 * losses_from_large[-1], "from large weights", ha="right")
-left.plot(losses, color=pictures.BLUE)
+left.plot(losses, color=BLUE)
 left.set_yscale("symlog", linthresh=1, linscale=0.4)
 left.set(title="loss", ylim=(-0.1, None), yticks=(0, 1, 10, 100, 1000, 10000))
 left.set_yticklabels(["0", "1", "10", "100", "1000", "10000"])
-lines = {"to 2 steps": (2, pictures.BLUE), "to 1 step": (1, pictures.ORANGE), "exact": (0, "black")}
+lines = {"to 2 steps": (2, BLUE), "to 1 step": (1, ORANGE), "exact": (0, "black")}
 for text, (reach, colour) in lines.items():
     share = [100 * found(spikes, reach) / number for spikes in outcomes]
     right.plot(share, color=colour, label=text)
@@ -215,7 +251,7 @@ for ax in (left, right):
 # where none is wanted. At first they gather around the strokes, and then each finds its step.
 
 shown = (0, 20, 60, TRAINING)
-_, axes = pictures.figure(len(shown), 1, size=(7, 6.6), sharex=True)
+_, axes = figure(len(shown), 1, size=(7, 6.6), sharex=True)
 axes[-1].set_xlabel("time (steps)")
 for ax, step in zip(axes, shown, strict=True):
     dots(ax, outcomes[step])
