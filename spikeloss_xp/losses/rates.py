@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.arrays import asarray_of_dtype
 from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import both
@@ -77,6 +78,23 @@ class RateLoss(Loss):
                 of_term = xp.where(labels.valid, of_term, 0.0)
         return labels._replace(term_weight=of_term, class_weight=weights)
 
+    def _check_classes(self, layout: Layout, *names: str) -> None:
+        """Raise if a sequence among these hyper-parameters is of another number of classes."""
+        classes = layout.classes(self.num_classes)
+        for name in names:
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) != classes:
+                raise ValueError(
+                    f"{name} must be one number, or {classes}, one for each class; got "
+                    f"{len(values)}{layout.hint_at_time((len(values),))}"
+                )
+
+    @staticmethod
+    def _per_class(library: Library, u: Array, values: float | tuple[float, ...]) -> Array:
+        """Return a hyper-parameter as an array, with a class axis if it has one for each class."""
+        each = asarray_of_dtype(library, u, values)
+        return library.xp.reshape(each, (1, -1, 1)[: u.ndim]) if each.ndim else each
+
     @property
     def memory(self) -> int | None:
         """The number of steps before its own that a term reads; None for a loss of whole trains."""
@@ -95,6 +113,8 @@ class RateLoss(Loss):
         group = readouts.population(
             library, values, mask, self.num_classes, per_step=self._has_time
         )
+        if self.readout in readouts.COMPETING:  # it is not the sum of neurons, divided
+            group = group.averaged()
         reading, to_group = self._read_classes(library, group.values, group.mask)
         counts = (
             reading.counts
@@ -173,6 +193,12 @@ class RateLoss(Loss):
             readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME)),
             **checks,
         )
+        if self.readout in readouts.COMPETING and not self._classes_compete:
+            raise ValueError(
+                f"readout={self.readout!r} is the vote of competing classes, which have one term: "
+                f"it needs SpikeMax(mode='softmax'), and {type(self).__name__} has a term for each "
+                "class"
+            )
         if self.readout in readouts.OVER_ALL_TIME and self.moving_window is not None:
             raise ValueError(
                 f"readout={self.readout!r} is over all of time and has no moving_window; got "
