@@ -113,7 +113,7 @@ class RateLoss(Loss):
         group = readouts.population(
             library, values, mask, self.num_classes, per_step=self._has_time
         )
-        if self.readout in readouts.COMPETING:  # it is not the sum of neurons, divided
+        if self._reads_means:
             group = group.averaged()
         reading, to_group = self._read_classes(library, group.values, group.mask)
         counts = (
@@ -125,6 +125,14 @@ class RateLoss(Loss):
             u=reading.u / group.number, per_spike=reading.per_spike / group.size, counts=counts
         )
         return reading, lambda cotangent: group.pullback(to_group(cotangent / group.number))
+
+    @property
+    def _reads_means(self) -> bool:
+        """Whether `_read_classes` reads the mean of the neurons of a class, or their sum.
+
+        The reading of a sum is divided by the number of neurons, which is exact for more of them.
+        """
+        return self.readout in readouts.COMPETING
 
     def _read_classes(
         self, library: Library, spikes: Array, mask: Array | None

@@ -116,7 +116,5 @@ class SpikeMoid(RateLoss):
             terms, to_logit = criteria.binary_cross_entropy(library, logit, target)
         else:
             weight = self._per_class(library, logit, self.pos_weight)
-            terms, to_logit = criteria.weighted_binary_cross_entropy(
-                library, logit, target, weight
-            )
+            terms, to_logit = criteria.weighted_binary_cross_entropy(library, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha
