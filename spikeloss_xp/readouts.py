@@ -1,10 +1,9 @@
 """Readouts: the quantities that a loss reads from spikes.
 
 A readout returns ``(reading, pullback)``. The pullback takes the derivative of the loss with
-respect to the reading to the derivative with respect to the spikes. Readouts are linear, apart from
-the choice of the largest entry and the sum of softmaxes, so the pullback is the adjoint, and stands
-beside the operation. Libraries with automatic differentiation do not run it, unless they evaluate
-in chunks.
+respect to the reading to the derivative with respect to the spikes. All readouts are linear, apart
+from the choice of the largest entry, so the pullback is the adjoint, and stands beside the
+operation. Libraries with automatic differentiation do not run it, unless they evaluate in chunks.
 
 Spikes have axes ``[batch, class, time]`` and are 0 where they are masked. The mask has the same
 axes, the class axis perhaps of length 1, or is None if all entries count.
@@ -153,28 +152,6 @@ def last(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Re
     return Reading(u, mask=read), pullback
 
 
-def softmax_sum(
-    library: Library, spikes: Array, mask: Array | None = None
-) -> tuple[Reading, Pullback]:
-    """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
-    xp = library.xp
-    logit, read = spikes, None
-    if mask is not None:
-        logit, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
-    highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
-    if mask is not None:
-        highest = xp.where(xp.any(mask, axis=CLASS, keepdims=True), highest, 0.0)
-    weight = xp.exp(logit - highest)
-    total = library.sum(weight, CLASS, keepdims=True)
-    p = weight / total if mask is None else xp.where(mask, weight / or_one(library, total), 0.0)
-
-    def pullback(cotangent: Array) -> Array:
-        cotangent = cotangent[..., None]
-        return p * (cotangent - library.sum(p * cotangent, CLASS, keepdims=True))
-
-    return Reading(library.sum(p, -1), mask=read), pullback
-
-
 class Population(NamedTuple):
     """The neighbouring neurons of each class as one train.
 
@@ -237,8 +214,7 @@ def population(
 
 
 WINDOWED = {"rate": rate, "count": count}  # over all of time, or at each step
-OVER_ALL_TIME = {"max": highest, "last": last, "softmax_sum": softmax_sum}
-COMPETING = ("softmax_sum",)  # they read each class beside the others, and take the scale of each
+OVER_ALL_TIME = {"max": highest, "last": last}
 
 
 def trace(

@@ -14,6 +14,7 @@ from spikeloss_xp._input.masks import both
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.votes import COMPETING
 from spikeloss_xp.readouts import Reading
 
 NUMERICS = ("stable", "lava")
@@ -132,12 +133,14 @@ class RateLoss(Loss):
 
         The reading of a sum is divided by the number of neurons, which is exact for more of them.
         """
-        return self.readout in readouts.COMPETING
+        return self.readout in COMPETING
 
     def _read_classes(
         self, library: Library, spikes: Array, mask: Array | None
     ) -> tuple[Reading, Pullback]:
         """Return the reading of each class, and its pullback."""
+        if self.readout in COMPETING:
+            return COMPETING[self.readout](library, spikes, mask)
         if self.readout in readouts.OVER_ALL_TIME:
             return readouts.OVER_ALL_TIME[self.readout](library, spikes, mask)
         windowed = readouts.WINDOWED[self.readout]
@@ -198,16 +201,16 @@ class RateLoss(Loss):
         super()._check(
             moving_window=_checks.optional_count,
             num_classes=_checks.optional_count,
-            readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME)),
+            readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME, *COMPETING)),
             **checks,
         )
-        if self.readout in readouts.COMPETING and not self._classes_compete:
+        if self.readout in COMPETING and not self._classes_compete:
             raise ValueError(
                 f"readout={self.readout!r} is the vote of competing classes, which have one term: "
                 f"it needs SpikeMax(mode='softmax'), and {type(self).__name__} has a term for each "
                 "class"
             )
-        if self.readout in readouts.OVER_ALL_TIME and self.moving_window is not None:
+        if self.readout not in readouts.WINDOWED and self.moving_window is not None:
             raise ValueError(
                 f"readout={self.readout!r} is over all of time and has no moving_window; got "
                 f"moving_window={self.moving_window}"

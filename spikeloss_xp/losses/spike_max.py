@@ -117,7 +117,7 @@ class SpikeMax(RateLoss):
             mode=_checks.one_of(MODES),
             numerics=_checks.one_of(NUMERICS),
         )
-        if self.mode == "probability" and self.readout in readouts.OVER_ALL_TIME:
+        if self.mode == "probability" and self.readout not in readouts.WINDOWED:
             raise ValueError(
                 f"readout={self.readout!r} reads potentials and gives logits: it needs "
                 f"mode='softmax'; got mode={self.mode!r}"
