@@ -16,7 +16,7 @@ def softmax_sum(
     xp = library.xp
     logit, read = spikes, None
     if mask is not None:
-        logit, read = xp.where(mask, spikes, 0.0), xp.any(mask, axis=-1)
+        logit, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
     highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
     if mask is not None:
         highest = xp.where(xp.any(mask, axis=CLASS, keepdims=True), highest, 0.0)
