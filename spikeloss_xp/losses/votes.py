@@ -22,7 +22,7 @@ def softmax_sum(
         highest = xp.where(xp.any(mask, axis=CLASS, keepdims=True), highest, 0.0)
     weight = xp.exp(logit - highest)
     total = library.sum(weight, CLASS, keepdims=True)
-    p = weight / total if mask is None else xp.where(mask, weight / or_one(library, total), 0.0)
+    p = weight / (total if mask is None else or_one(library, total))
 
     def pullback(cotangent: Array) -> Array:
         cotangent = cotangent[..., None]
