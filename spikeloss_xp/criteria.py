@@ -197,6 +197,28 @@ def smooth_cross_entropy_of_logits(
     return terms, pullback
 
 
+def weighted_binary_cross_entropy(
+    library: Library, logit: Array, target: Array, pos_weight: Array
+) -> tuple[Array, Pullback]:
+    """Return ``-w y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, from the logit.
+
+    Both logarithms are computed from `z` and have one sign, so no digits cancel.
+    """
+    xp, other, positive = library.xp, 1 - target, pos_weight * target
+    zero = library.constant(logit, 0.0)
+    terms = positive * xp.logaddexp(zero, -logit) + other * xp.logaddexp(zero, logit)
+
+    def pullback(cotangent: Array) -> Array:
+        lowest = library.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
+        odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
+        p = 1 / (1 + odds)
+        derivative = other * p - positive * (odds * p)  # 1 - p is `odds` times p
+        # As for `binary_cross_entropy`: an infinite logit has a derivative of NaN.
+        return cotangent * xp.where(terms == terms, derivative, math.nan)
+
+    return terms, pullback
+
+
 def binary_cross_entropy(library: Library, logit: Array, target: Array) -> tuple[Array, Pullback]:
     """Return ``log(1 + exp(z)) - y z``.
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import asarray_like, moveaxis, or_one
+from spikeloss_xp._input.arrays import asarray_like, asarray_of_dtype, moveaxis, or_one
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback
@@ -177,6 +177,14 @@ class Population(NamedTuple):
     size: Any
     pullback: Pullback
 
+    def averaged(self) -> "Population":
+        """Return the means of the neurons in place of their sums, for a readout of the values."""
+        return self._replace(
+            values=self.values / self.number,
+            number=1,
+            pullback=lambda cotangent: self.pullback(cotangent / self.number),
+        )
+
 
 def population(
     library: Library, spikes: Array, mask: Array | None, classes: int, *, per_step: bool
@@ -213,7 +221,11 @@ def trace(
     library: Library, spikes: Array, kernel: Any, axis: int, mask: Array | None = None
 ) -> tuple[Reading, Pullback]:
     """Read ``e[t] = sum(h[k] * s[t - k] for k)``, along any axis."""
-    if not isinstance(kernel, Exponential):
+    if isinstance(kernel, tuple) and not isinstance(kernel, Exponential):
+        steps = spikes.shape[axis]  # later taps meet no spike
+        kernel = kernel if len(kernel) <= steps else kernel[:steps]
+        kernel = asarray_of_dtype(library, spikes, kernel)
+    elif not isinstance(kernel, Exponential):
         kernel = asarray_like(library, spikes, kernel, "kernel")
         kernel = library.xp.astype(kernel, spikes.dtype, copy=False)
     reading = Reading(filter_along_axis(library, spikes, kernel, axis), mask=mask)

@@ -34,6 +34,10 @@ CRITERIA = {
     "logits-smooth": (criteria.smooth_cross_entropy_of_logits, (TERM_WEIGHT,)),
     "logits-smooth-of-some": (criteria.smooth_cross_entropy_of_logits, (TERM_WEIGHT, CLASS_MASK)),
     "binary": (criteria.binary_cross_entropy, (TARGET,)),
+    "binary-weighted": (
+        criteria.weighted_binary_cross_entropy,
+        (TARGET, np.asarray([[0.25, 1.0, 5.0]])),
+    ),
     "binary-as-published": (criteria.binary_cross_entropy_as_published, (TARGET,)),
 }
 

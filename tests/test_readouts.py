@@ -6,6 +6,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from spikeloss_xp import readouts
+from spikeloss_xp.losses.votes import softmax_sum
 
 random = np.random.default_rng(6)
 SPIKES, OTHER = random.normal(size=(2, 2, 3, 40))
@@ -80,6 +81,30 @@ def test_masked_reading_uses_only_unmasked_steps(backend, name):
         np.vdot(masked_spikes, pulled_back),
     )
     np.testing.assert_allclose(left, right, rtol=0, atol=100 * backend.rtol)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_softmax_sum_pullback_equals_the_numerical_derivative(backend, masked):
+    mask = np.random.default_rng(9).random(SPIKES.shape) < 0.7
+    mask[0, :, 3] = False  # a step without votes
+    mask = mask if masked else None
+    library, cotangent = backend.adapter, OTHER[..., 0]
+
+    def read(spikes):
+        shifted = np.exp(spikes) if mask is None else np.exp(spikes) * mask
+        return (shifted / np.maximum(shifted.sum(1, keepdims=True), 1e-300)).sum(-1)
+
+    arrays = [SPIKES, cotangent] if mask is None else [np.where(mask, SPIKES, 0), cotangent, mask]
+
+    def run(spikes, cotangent, mask=None):
+        reading, pullback = softmax_sum(library, spikes, mask)
+        return reading.u, pullback(cotangent)
+
+    got, gradient = map(backend.numpy, backend.compiled(run)(*map(backend.asarray, arrays)))
+    np.testing.assert_allclose(got, read(SPIKES), rtol=10 * backend.rtol)  # sums of 40 votes
+    expected = reference.differences(lambda x: np.sum(cotangent * read(x)), SPIKES)
+    # The differences err by about 1e-10.
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=max(10 * backend.rtol, 1e-9))
 
 
 def test_max_readout_ties_share_the_gradient(backend):

@@ -107,6 +107,10 @@ class Composed(RateLoss):
     def _has_time(self) -> bool:
         return self.per_step
 
+    @property
+    def _reads_means(self) -> bool:
+        return True  # nobody knows whether `read` is linear
+
     def _read_classes(
         self, library: Library, spikes: Array, mask: Array | None
     ) -> tuple[Reading, Pullback]:

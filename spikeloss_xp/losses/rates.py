@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.arrays import asarray_of_dtype
 from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import both
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.votes import COMPETING
 from spikeloss_xp.readouts import Reading
 
 NUMERICS = ("stable", "lava")
@@ -77,6 +79,23 @@ class RateLoss(Loss):
                 of_term = xp.where(labels.valid, of_term, 0.0)
         return labels._replace(term_weight=of_term, class_weight=weights)
 
+    def _check_classes(self, layout: Layout, *names: str) -> None:
+        """Raise if a sequence among these hyper-parameters is of another number of classes."""
+        classes = layout.classes(self.num_classes)
+        for name in names:
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) != classes:
+                raise ValueError(
+                    f"{name} must be one number, or {classes}, one for each class; got "
+                    f"{len(values)}{layout.hint_at_time((len(values),))}"
+                )
+
+    @staticmethod
+    def _per_class(library: Library, u: Array, values: float | tuple[float, ...]) -> Array:
+        """Return a hyper-parameter as an array, with a class axis if it has one for each class."""
+        each = asarray_of_dtype(library, u, values)
+        return library.xp.reshape(each, (1, -1, 1)[: u.ndim]) if each.ndim else each
+
     @property
     def memory(self) -> int | None:
         """The number of steps before its own that a term reads; None for a loss of whole trains."""
@@ -95,6 +114,8 @@ class RateLoss(Loss):
         group = readouts.population(
             library, values, mask, self.num_classes, per_step=self._has_time
         )
+        if self._reads_means:
+            group = group.averaged()
         reading, to_group = self._read_classes(library, group.values, group.mask)
         counts = (
             reading.counts
@@ -106,10 +127,20 @@ class RateLoss(Loss):
         )
         return reading, lambda cotangent: group.pullback(to_group(cotangent / group.number))
 
+    @property
+    def _reads_means(self) -> bool:
+        """Whether `_read_classes` reads the mean of the neurons of a class, or their sum.
+
+        The reading of a sum is divided by the number of neurons, which is exact for more of them.
+        """
+        return self.readout in COMPETING
+
     def _read_classes(
         self, library: Library, spikes: Array, mask: Array | None
     ) -> tuple[Reading, Pullback]:
         """Return the reading of each class, and its pullback."""
+        if self.readout in COMPETING:
+            return COMPETING[self.readout](library, spikes, mask)
         if self.readout in readouts.OVER_ALL_TIME:
             return readouts.OVER_ALL_TIME[self.readout](library, spikes, mask)
         windowed = readouts.WINDOWED[self.readout]
@@ -170,10 +201,16 @@ class RateLoss(Loss):
         super()._check(
             moving_window=_checks.optional_count,
             num_classes=_checks.optional_count,
-            readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME)),
+            readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME, *COMPETING)),
             **checks,
         )
-        if self.readout in readouts.OVER_ALL_TIME and self.moving_window is not None:
+        if self.readout in COMPETING and not self._classes_compete:
+            raise ValueError(
+                f"readout={self.readout!r} is the vote of competing classes, which have one term: "
+                f"it needs SpikeMax(mode='softmax'), and {type(self).__name__} has a term for each "
+                "class"
+            )
+        if self.readout not in readouts.WINDOWED and self.moving_window is not None:
             raise ValueError(
                 f"readout={self.readout!r} is over all of time and has no moving_window; got "
                 f"moving_window={self.moving_window}"

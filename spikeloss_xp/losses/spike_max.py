@@ -34,9 +34,11 @@ class SpikeMax(RateLoss):
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         Add the terms; average them; divide their sum by the number of samples; or return them:
         ``[batch]``, or ``[batch, time]`` with a window.
-    readout : {"rate", "count", "max", "last"}, default "rate"
+    readout : {"rate", "count", "max", "last", "softmax_sum"}, default "rate"
         The reading of a neuron: its rate, its number of spikes, or the largest or the last value
-        of a membrane potential, over all of time. Potentials are logits: they need the softmax.
+        of a membrane potential, over all of time; or the sum over time of the probabilities that a
+        softmax of the potentials gives its class at each step [2]_. The last three need the softmax
+        mode, which takes them as logits.
     temperature : float, default 1
         The divisor of the logits of the softmax mode, in the units of the reading; above 0. The
         other mode has none.
@@ -80,6 +82,8 @@ class SpikeMax(RateLoss):
     ----------
     .. [1] S. B. Shrestha, L. Zhu and P. Sun, "Spikemax: Spike-based loss methods for
        classification", IJCNN 2022.
+    .. [2] I. Hammouamri, I. Khalfaoui-Hassani and T. Masquelier, "Learning delays in spiking neural
+       networks using dilated convolutions with learnable spacings", ICLR 2024.
 
     Examples
     --------
@@ -113,9 +117,9 @@ class SpikeMax(RateLoss):
             mode=_checks.one_of(MODES),
             numerics=_checks.one_of(NUMERICS),
         )
-        if self.mode == "probability" and self.readout in readouts.OVER_ALL_TIME:
+        if self.mode == "probability" and self.readout not in readouts.WINDOWED:
             raise ValueError(
-                f"readout={self.readout!r} reads potentials, which are logits: it needs "
+                f"readout={self.readout!r} reads potentials and gives logits: it needs "
                 f"mode='softmax'; got mode={self.mode!r}"
             )
         if self.mode == "probability" and self.temperature != 1:

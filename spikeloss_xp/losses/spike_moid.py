@@ -1,11 +1,12 @@
 """SpikeMoid: an independent yes or no for each class (multi-label)."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.losses.rates import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
@@ -16,7 +17,7 @@ class SpikeMoid(RateLoss):
     r"""Binary cross-entropy between multi-hot labels and the sigmoid of the rates.
 
     .. math::
-        L = -\sum_{b, c} \bigl( y \log p + (1 - y) \log(1 - p) \bigr), \qquad
+        L = -\sum_{b, c} \bigl( v_c \, y \log p + (1 - y) \log(1 - p) \bigr), \qquad
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     with the rates of `SpikeRate`, over all of time or, summed over time, in a moving window.
@@ -36,6 +37,10 @@ class SpikeMoid(RateLoss):
     readout : {"rate", "count", "max", "last"}, default "rate"
         The reading of a neuron: its rate, its number of spikes, or the largest or the last value
         of a membrane potential, over all of time.
+    pos_weight : float or sequence of float, default 1
+        The factor :math:`v_c` of the first logarithm, which weighs the labels of class `c` that
+        apply against those that do not, as in `torch.nn.BCEWithLogitsLoss`; at least 0: one for all
+        classes, or one for each. A mean does not divide by it. The published numerics have none.
     numerics : {"stable", "lava"}, default "stable"
         ``"lava"`` gives the published value, 100 with gradient 0, if `p` rounds to 0 or 1.
     num_classes : int, optional
@@ -75,6 +80,7 @@ class SpikeMoid(RateLoss):
     theta: float = 0
     _: KW_ONLY
     readout: str = "rate"
+    pos_weight: float | tuple[float, ...] = 1.0
     numerics: str = "stable"
     num_classes: int | None = None
     time_axis: int = -1
@@ -82,16 +88,33 @@ class SpikeMoid(RateLoss):
     _multi_hot: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._check(alpha=_checks.scale, theta=_checks.number, numerics=_checks.one_of(NUMERICS))
+        self._check(
+            alpha=_checks.scale,
+            theta=_checks.number,
+            pos_weight=_checks.one_or_more(_checks.not_negative),
+            numerics=_checks.one_of(NUMERICS),
+        )
+        if self.numerics == "lava" and self.pos_weight != 1:
+            raise ValueError(
+                f"the published loss has no pos_weight: it needs numerics='stable'; got "
+                f"pos_weight={self.pos_weight} with numerics='lava'"
+            )
+
+    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+        self._check_classes(prepared.layout, "pos_weight")
+        return super()._labels(prepared, target)
 
     def _criterion(
         self, library: Library, reading: Reading, labels: Labels
     ) -> tuple[Array, Pullback]:
-        entropy = criteria.binary_cross_entropy
-        if self.numerics == "lava":
-            entropy = criteria.binary_cross_entropy_as_published
-        target = labels.target
+        target, logit = labels.target, (reading.u - self.theta) / self.alpha
         if reading.mask is not None:  # masked labels may be NaN
             target = library.xp.where(reading.mask, target, 0.0)
-        terms, to_logit = entropy(library, (reading.u - self.theta) / self.alpha, target)
+        if self.numerics == "lava":
+            terms, to_logit = criteria.binary_cross_entropy_as_published(library, logit, target)
+        elif self.pos_weight == 1:
+            terms, to_logit = criteria.binary_cross_entropy(library, logit, target)
+        else:
+            weight = self._per_class(library, logit, self.pos_weight)
+            terms, to_logit = criteria.weighted_binary_cross_entropy(library, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha

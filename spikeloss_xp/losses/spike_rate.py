@@ -5,7 +5,6 @@ from typing import Any
 
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import asarray_of_dtype
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
@@ -94,13 +93,7 @@ class SpikeRate(RateLoss):
         self._check(true_rate=rates, false_rate=rates)
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        for name in ("true_rate", "false_rate"):
-            rates, layout = getattr(self, name), prepared.layout
-            if isinstance(rates, tuple) and len(rates) != layout.classes(self.num_classes):
-                raise ValueError(
-                    f"{name} must be one number, or {layout.classes(self.num_classes)}, one for "
-                    f"each class; got {len(rates)}{layout.hint_at_time((len(rates),))}"
-                )
+        self._check_classes(prepared.layout, "true_rate", "false_rate")
         return super()._labels(prepared, target)
 
     def _target_reading(self, library: Library, reading: Reading, labels: Labels) -> Array:
@@ -109,16 +102,14 @@ class SpikeRate(RateLoss):
         false = self._in_units_of(library, reading, self.false_rate)
         return library.xp.where(labels.target, true, false)
 
-    @staticmethod
-    def _in_units_of(library: Library, reading: Reading, rates: float | tuple[float, ...]) -> Array:
+    def _in_units_of(
+        self, library: Library, reading: Reading, rates: float | tuple[float, ...]
+    ) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
         largest = reading.max_reading
         if isinstance(rates, float) and isinstance(largest, float | int):
             return library.constant(reading.u, rates * largest)
-        each = asarray_of_dtype(library, reading.u, rates)
-        if each.ndim:
-            each = library.xp.reshape(each, (1, -1, 1)[: reading.u.ndim])
-        return each * largest
+        return self._per_class(library, reading.u, rates) * largest
 
     def _criterion(
         self, library: Library, reading: Reading, labels: Labels

@@ -4,7 +4,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._dispatch import Library, find_library
+from spikeloss_xp._input.arrays import host, read
 from spikeloss_xp._input.labels import desired_trains
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.masks import fill_masked
@@ -35,6 +36,11 @@ class SpikeTime(Loss):
         Length of the filter, in time steps.
     filter_order : int, default 1
         Order :math:`n`: how many exponentials are convolved to make the filter.
+    kernel : sequence of float, array or callable, optional
+        A filter :math:`h` of your own, instead of `time_constant` and `filter_order`: its taps, the
+        one for the present step first, or a function from the lag :math:`k`, a float, to its tap.
+        The function is called for each lag below `length`, when the loss is made. Either is stored
+        as a tuple of taps, and `length` becomes their number. Taps are not normalised.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         Add the terms; average them; divide their sum by the number of samples; or return them, in
         the shape of the input.
@@ -49,7 +55,9 @@ class SpikeTime(Loss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``; `target`, the desired spike trains, has the same.
-    Where entries are masked, the trains count as equal before the filter.
+    Where entries are masked, the trains count as equal before the filter. An exponential filter
+    costs the same whatever its length. The cost of a `kernel` grows with its taps, of which those
+    beyond the duration are left out.
 
     References
     ----------
@@ -72,6 +80,7 @@ class SpikeTime(Loss):
     filter_order: int = 1
     reduction: str = "sum"
     _: KW_ONLY
+    kernel: Any = None
     time_axis: int = -1
 
     _smallest_rank: ClassVar[int] = 2
@@ -81,7 +90,22 @@ class SpikeTime(Loss):
         self._check(
             time_constant=_checks.positive, length=_checks.count, filter_order=_checks.count
         )
-        check_size(Exponential(self.time_constant, self.length, self.filter_order))
+        if self.kernel is None:
+            check_size(Exponential(self.time_constant, self.length, self.filter_order))
+            return
+        for name in ("time_constant", "filter_order"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise ValueError(
+                    f"kernel and {name} are two ways to give the filter; got both, with "
+                    f"{name}={getattr(self, name)}"
+                )
+        taps = _taps(self.kernel, self.length)
+        if self.length not in (len(taps), type(self).length):
+            raise ValueError(
+                f"length must be that of the kernel, {len(taps)}, or left out; got {self.length}"
+            )
+        object.__setattr__(self, "kernel", taps)
+        object.__setattr__(self, "length", len(taps))
 
     @property
     def memory(self) -> int:
@@ -109,6 +133,8 @@ class SpikeTime(Loss):
         return reading, pullback
 
     def _kernel(self) -> Any:
+        if self.kernel is not None:
+            return self.kernel
         return Exponential(self.time_constant, self.length, self.filter_order)
 
     def _criterion(
@@ -129,3 +155,18 @@ class SpikeTime(Loss):
             return (batch,)
         others = {batch, prepared.layout.time_axis}
         return (batch, *(axis for axis in range(len(prepared.layout.shape)) if axis not in others))
+
+
+def _taps(kernel: Any, length: int) -> tuple[float, ...]:
+    """Return the taps of a kernel, or of a function of the lag, as Python numbers."""
+    if callable(kernel):
+        return tuple(_checks.number(kernel(float(k)), f"kernel({k})") for k in range(length))
+    if getattr(kernel, "requires_grad", False):
+        raise TypeError("kernel must be constant; got an array that requires a gradient: detach it")
+    library = find_library(kernel)
+    taps = host(kernel, "kernel") if library is None else read(library, kernel, "kernel")
+    if taps.ndim != 1 or len(taps) == 0:
+        raise ValueError(
+            f"kernel must be a function of the lag, or taps of shape [length]; got {taps.shape}"
+        )
+    return tuple(_checks.number(tap, f"kernel[{k}]") for k, tap in enumerate(taps.tolist()))

@@ -57,6 +57,8 @@ MULTI_HOT = Target(
 
 READOUTS = ("rate", "count", "max", "last")
 WINDOWED = READOUTS[:2]
+COMPETING = ("softmax_sum",)
+"""Readouts of `SpikeMax` with `mode="softmax"` only."""
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
 OPTIONS = {  # of the constructors, with their permitted values
     "true_rate": "a number for all classes, or a sequence of one for each",
@@ -64,12 +66,15 @@ OPTIONS = {  # of the constructors, with their permitted values
     "time_axis": "an axis of `input`",
     "reduction": ", ".join(f'`"{name}"`' for name in REDUCTIONS),
     "moving_window": "1 or more steps, or `None`",
-    "readout": '`"rate"`, `"count"`; without a window also `"max"`, `"last"`',
+    "readout": '`"rate"`, `"count"`; without a window also `"max"`, `"last"`, and in `SpikeMax` '
+    '`"softmax_sum"`',
     "num_classes": "a divisor of the number of neurons, or `None`",
     "ignore_index": "an integer",
     "mode": '`"probability"`, `"softmax"`',
     "temperature": 'above 0; with `mode="softmax"`',
     "label_smoothing": "from 0 to below 1",
+    "pos_weight": "a number of at least 0 for all classes, or a sequence of one for each",
+    "kernel": "taps, or a function from the lag to its tap; `None` for an exponential",
     "per": '`"array"`, `"neuron"`',
     "min_rate": "from 0 to `max_rate`",
 }
@@ -105,11 +110,13 @@ class Contract:
 
     def forms(self) -> "Iterator[Form]":
         """Yield each variant with each readout, also with a window and with per-step targets."""
-        readouts = READOUTS if "readout" in self.options else ("",)
+        readouts = (*READOUTS, *COMPETING) if "readout" in self.options else ("",)
         for suffix, variant in self.variants.items():
             for readout in readouts:
                 softmax = variant.get("mode") == "softmax"
                 if self.loss is sx.SpikeMax and readout not in WINDOWED and not softmax:
+                    continue
+                if readout in COMPETING and not softmax:
                     continue
                 name = "-".join(filter(None, (self.name, suffix, readout)))
                 chosen = {**variant, **({"readout": readout} if readout else {})}
@@ -159,9 +166,13 @@ CONTRACTS = (
         TRAINS,
         terms=("batch", "class", "time"),
         required={"time_constant": 2, "length": 4},
-        options=("reduction", "time_axis"),
+        options=("reduction", "kernel", "time_axis"),
         parameters=("filter_order",),
-        variants={"": {}, "order2": {"filter_order": 2}},
+        variants={
+            "": {},
+            "order2": {"filter_order": 2},
+            "taps": {"time_constant": 5, "length": 3, "kernel": (0.5, 1.0, -0.25)},
+        },
     ),
     Contract(
         sx.SpikeRate,
@@ -195,16 +206,23 @@ CONTRACTS = (
             "groups": GROUPS,
             "softmax": {"mode": "softmax"},
             "cold-softmax": {"mode": "softmax", "temperature": 0.25, "label_smoothing": 0.125},
+            "groups-softmax": {**GROUPS, "mode": "softmax"},
         },
     ),
     Contract(
         sx.SpikeMoid,
         MULTI_HOT,
         terms=("batch", "class"),
-        options=("moving_window", "reduction", "readout", "num_classes", "time_axis"),
+        options=(
+            *("moving_window", "reduction", "readout", "num_classes", "pos_weight", "time_axis"),
+        ),
         parameters=("alpha", "theta", "numerics"),
         call=("where", "lengths", "weight"),
-        variants={"": {"alpha": 0.25, "theta": 0.5}, "groups": {**GROUPS, "alpha": 0.25}},
+        variants={
+            "": {"alpha": 0.25, "theta": 0.5},
+            "groups": {**GROUPS, "alpha": 0.25},
+            "pos-weight": {"alpha": 0.25, "theta": 0.5, "pos_weight": (0.25, 1.0, 8.0, 2.5)},
+        },
     ),
     Contract(
         sx.SparsityEnforcer,
@@ -222,9 +240,15 @@ CONTRACTS = (
 )
 FORMS = {form.name: form for contract in CONTRACTS for form in contract.forms()}
 ONE_OF_EACH = (
-    *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeRate-per-class-max"),
+    *("SpikeTime", "SpikeTime-taps", "SpikeRate-rate-window-per-step", "SpikeRate-per-class-max"),
     *("SpikeMax-rate", "SpikeMax-softmax-last", "SpikeMax-smoothed-count-window"),
-    *("SpikeMoid-rate", "SpikeMoid-groups-rate-window", "SparsityEnforcer-neuron"),
+    *(
+        "SpikeMax-softmax-softmax_sum",
+        "SpikeMoid-pos-weight-rate",
+        "SpikeMoid-rate",
+        "SpikeMoid-groups-rate-window",
+        "SparsityEnforcer-neuron",
+    ),
 )
 """A few forms that cover every loss, readout and shape of terms."""
 
@@ -252,7 +276,7 @@ formulas are on the page [Losses](losses.md).
 Over micro-batches and processes, `"sum"` adds up, and `"mean"` and `"batchmean"` need
 [their sums](processes.md); under `jit` with a sharded batch every reduction is right as it is.
 
-`SpikeMax` takes `readout="max"` and `"last"` with `mode="softmax"`.
+`SpikeMax` takes `readout="max"`, `"last"` and `"softmax_sum"` with `mode="softmax"`.
 
 Arrays go in the call, `loss(input, target, *, where=None, lengths=None, weight=None)`, and the same
 in `sx.value_and_grad(loss)`, with a `cotangent` in the shape of the value:

@@ -63,11 +63,75 @@ OPTION_MISTAKES = (
         lambda _: sx.SpikeRate(1, 0, 3, readout="max"),
         ("readout", "'max'", "moving_window", "3"),
     ),
+    *(
+        Mistake(
+            '`readout="max"`, `"last"` or `"softmax_sum"` as a probability',
+            ValueError,
+            lambda _, readout=readout: sx.SpikeMax(readout=readout),
+            ("readout", f"'{readout}'", "mode", "softmax"),
+        )
+        for readout in ("last", "softmax_sum")
+    ),
+    *(
+        Mistake(
+            '`readout="softmax_sum"` of a loss with a term for each class',
+            ValueError,
+            lambda _, make=make: make(readout="softmax_sum"),
+            ("readout", "'softmax_sum'", "SpikeMax(mode='softmax')", name),
+        )
+        for name, make in (
+            ("SpikeRate", lambda **o: sx.SpikeRate(1, 0, **o)),
+            ("SpikeMoid", sx.SpikeMoid),
+        )
+    ),
+    *(
+        Mistake(
+            "a kernel of one's own, and the numbers of an exponential one",
+            ValueError,
+            lambda _, name=name: sx.SpikeTime(kernel=[1, 0.5], **{name: 3}),
+            ("kernel", name, "3"),
+        )
+        for name in ("time_constant", "filter_order")
+    ),
     Mistake(
-        '`readout="max"` or `"last"` as a probability',
+        "a length that is not that of the kernel",
         ValueError,
-        lambda _: sx.SpikeMax(readout="last"),
-        ("readout", "'last'", "mode", "softmax"),
+        lambda _: sx.SpikeTime(length=3, kernel=[1, 0.5]),
+        ("length", "kernel", "2", "3"),
+    ),
+    *(
+        Mistake(
+            "a kernel that is neither a function nor taps along one axis",
+            ValueError,
+            lambda _, bad=bad, shape=shape: sx.SpikeTime(kernel=bad),
+            ("kernel", "function of the lag", "[length]", shape),
+        )
+        for bad, shape in ((2.0, "()"), ([], "(0,)"), ([[1, 0.5]], "(1, 2)"))
+    ),
+    *(
+        Mistake(
+            "a tap that is not finite",
+            ValueError,
+            lambda _, bad=bad: sx.SpikeTime(kernel=bad),
+            ("kernel", "[1]" if isinstance(bad, list) else "(0)", "finite", "nan"),
+        )
+        for bad in ([1, NAN], lambda lag: NAN)
+    ),
+    *(
+        Mistake(
+            "a weight of positive labels below 0, infinite or NaN",
+            ValueError,
+            lambda _, bad=bad, given=given: sx.SpikeMoid(pos_weight=given),
+            ("pos_weight", str(bad)),
+        )
+        for bad in (-0.5, float("inf"), NAN)
+        for given in (bad, [1, bad])
+    ),
+    Mistake(
+        "a weight of positive labels of the published numerics",
+        ValueError,
+        lambda _: sx.SpikeMoid(pos_weight=2, numerics="lava"),
+        ("pos_weight", "2", "numerics", "lava"),
     ),
     Mistake(
         "a temperature without the softmax",
@@ -204,6 +268,12 @@ ARRAY_MISTAKES = (
         ValueError,
         _call(sx.SpikeRate((0.5, 0.5, 0.5), 0), LABEL),
         ("true_rate", "3", "4"),
+    ),
+    Mistake(
+        "weights of positive labels for another number of classes",
+        ValueError,
+        _call(sx.SpikeMoid(pos_weight=(2, 3)), MULTI_HOT),
+        ("pos_weight", "2", "4"),
     ),
     *(
         Mistake(

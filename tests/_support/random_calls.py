@@ -16,7 +16,7 @@ import numpy as np
 import spikeloss_xp as sx
 from _support import reference
 from _support.calls import IGNORED, Call, take_samples, with_layout, with_nan_where_masked
-from _support.contract import READOUTS, REDUCTIONS, WINDOWED
+from _support.contract import COMPETING, READOUTS, REDUCTIONS, WINDOWED
 
 LOSSES = (sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer)
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
@@ -161,9 +161,13 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     if kind is sx.SpikeTime:
         length = one(around(random, 1200), steps, max(steps - 1, 1), steps + 1, 10**5)
         length = min(length, LONGEST_KERNEL) if steps == LONG_STEPS else length
+        if random.random() < 0.25:
+            return kind(kernel=random.integers(-8, 9, size=min(length, 1200)) / 8, **options)
         return kind(one(0.75, 3.0, 20.0, 400.0), length, one(1, 1, 2, 3), **options)
     is_softmax = kind is sx.SpikeMax and random.random() < 0.5
     readouts = READOUTS if kind is not sx.SpikeMax or is_softmax else WINDOWED
+    if is_softmax:
+        readouts = (*readouts, *COMPETING)
     if steps > 600:  # the differences of maxima become too small
         readouts = WINDOWED
     options["readout"] = one(*readouts)
@@ -185,6 +189,9 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         options |= {"label_smoothing": smoothing, "numerics": numerics}
         return kind(pseudo_count=pseudo_count, **options)
     if kind is sx.SpikeMoid:
+        if published == "stable":
+            each = tuple(one(0.0, 0.25, 1.0, 8.0) for _ in range(neurons // group))
+            options["pos_weight"] = one(1.0, 2.5, each)
         return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), numerics=published, **options)
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
     per_class = tuple(one(*targets) for _ in range(neurons // group))

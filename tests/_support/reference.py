@@ -22,6 +22,7 @@ DEFAULT_OPTIONS = {  # for losses that lack the option
     "ignore_index": None,
     "label_smoothing": 0.0,
     "temperature": 1.0,
+    "pos_weight": 1.0,
 }
 
 
@@ -229,6 +230,12 @@ class Reading:
             elif o.readout == "rate":
                 self.u[b, c, t] = total / duration
                 self.per_spike[b, c, t] = 1 / duration / group
+            elif o.readout == "softmax_sum":
+                self.u[b, c, t] = sum(
+                    1
+                    / sum(math.exp(x[b, k, i] - x[b, c, i]) for k in np.flatnonzero(mask[b, :, i]))
+                    for i in np.flatnonzero(mask[b, c])
+                )
             else:
                 values = x[b, c][mask[b, c]]
                 self.u[b, c, t] = {"max": max(values), "last": values[-1]}[o.readout]
@@ -239,7 +246,8 @@ class Reading:
 
 def spike_time(o: SimpleNamespace, difference: np.ndarray, mask: np.ndarray) -> Terms:
     length = min(o.length, difference.shape[-1])  # later taps meet no spike
-    trace = causal_filter(difference, kernel(o.time_constant, length, o.filter_order))
+    taps = o.kernel or kernel(o.time_constant, length, o.filter_order)
+    trace = causal_filter(difference, taps)
     return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
 
 
@@ -291,12 +299,14 @@ def negative_log_likelihood(
 
 def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
     term_values, term_mask, term_weight = empty_terms(r.u.shape)
+    pos_weight = per_class(o.pos_weight, r)
     for b, c, t in np.ndindex(r.u.shape):
         if not r.term_mask[b, c, t]:
             continue
         y, z = float(target[b, c, min(t, target.shape[-1] - 1)]), (r.u[b, c, t] - o.theta) / o.alpha
         if o.numerics == "stable":
-            term = math.log1p(math.exp(-abs(z))) + max(z, 0) - y * z
+            softplus = math.log1p(math.exp(-abs(z)))
+            term = pos_weight[c] * y * (softplus + max(-z, 0)) + (1 - y) * (softplus + max(z, 0))
         else:
             p = 1 / (1 + math.exp(-z))
             term = -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)

@@ -171,6 +171,7 @@ SECOND_ORDER = [
     *("SpikeTime-order1", "SpikeTime-order3", "SpikeRate", "SpikeRate-window"),
     *("SpikeMax", "SpikeMax-window", "SpikeMax-softmax", "SpikeMax-softmax-window"),
     *("SpikeMoid", "SpikeMoid-soft", "SpikeMoid-window", "SpikeMoid-lava-soft"),
+    *("SpikeTime-taps", "SpikeMax-softmax-sum", "SpikeMoid-pos-weight"),
 ]
 
 

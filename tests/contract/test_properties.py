@@ -30,7 +30,7 @@ from _support.calls import (
     with_nan_where_masked,
 )
 from _support.cases import close
-from _support.contract import FLOATS, INTEGERS, WINDOWED
+from _support.contract import COMPETING, FLOATS, INTEGERS, WINDOWED
 
 EXAMPLES = {  # few for JAX, which compiles each of them
     "numpy": 200,
@@ -82,12 +82,16 @@ def losses(draw: Any, neurons: int, kinds: tuple[type, ...] = LOSSES) -> Any:
         return kind(pick(0.53, 0.77), pick(1.0, 2.5), **options)
     options = {"reduction": pick("none", "sum", "mean", "batchmean")}
     if kind is sx.SpikeTime:
+        if pick(True, False, False):
+            return kind(kernel=pick((0.75,), (0.0, 1.0, -0.5), (1.0,) * 7), **options)
         return kind(pick(0.75, 3.0), pick(1, 4, 100), pick(1, 2), **options)
     if kind is sx.SpikeMax and pick(True, False):
         options |= {"mode": "softmax", "temperature": pick(1.0, 0.25)}
     readouts = (
         WINDOWED if kind is sx.SpikeMax and "mode" not in options else (*WINDOWED, "max", "last")
     )
+    if "mode" in options:
+        readouts = (*readouts, *COMPETING)
     options["readout"] = pick(*readouts)
     if options["readout"] in WINDOWED:
         options["moving_window"] = pick(None, 1, 2, 7)
@@ -97,6 +101,9 @@ def losses(draw: Any, neurons: int, kinds: tuple[type, ...] = LOSSES) -> Any:
     if kind is sx.SpikeMax:
         return kind(label_smoothing=pick(0.0, 0.25), pseudo_count=pick(*PSEUDO_COUNTS), **options)
     if kind is sx.SpikeMoid:
+        options["pos_weight"] = pick(
+            1.0, 2.5, tuple(pick(0.25, 4.0) for _ in range(neurons // group))
+        )
         return kind(alpha=pick(1.0, 0.25), theta=pick(0.0, 0.375), **options)
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
     per_class = tuple(pick(*targets) for _ in range(neurons // group))
@@ -269,6 +276,7 @@ def test_scaling_spikes_equals_scaling_parameters(backend, call, factor):
             0,
         )
     elif isinstance(loss, sx.SpikeMax) and loss.mode == "softmax":
+        assume(loss.readout not in COMPETING)
         loss, power = dataclasses.replace(loss, temperature=loss.temperature * factor), 0
     elif isinstance(loss, sx.SpikeRate) and loss.readout not in WINDOWED:
         rates = (np.multiply(rate, factor).tolist() for rate in (loss.true_rate, loss.false_rate))
@@ -301,7 +309,11 @@ def test_silent_input_has_a_known_value(backend, call):
         call, expected = call.replace(target=call.spikes), 0.0
     elif isinstance(loss, sx.SpikeMoid):
         z = -loss.theta / loss.alpha
-        expected = math.log1p(math.exp(z)) - z * call.target.mean()
+        positive = np.broadcast_to(loss.pos_weight, call.target.shape[1]) * np.moveaxis(
+            call.target, 1, -1
+        )
+        expected = positive.mean() * math.log1p(math.exp(-z))
+        expected += (1 - call.target.mean()) * math.log1p(math.exp(z))
     elif isinstance(loss, sx.SpikeRate):
         true, false = (
             np.broadcast_to(r, classes) * length for r in (loss.true_rate, loss.false_rate)

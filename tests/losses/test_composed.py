@@ -17,6 +17,11 @@ LABELS = np.asarray([5, 0, 2, 0])
 PER_STEP = RANDOM.integers(0, 6, (4, 30))
 
 
+def power(xp, spikes, mask):
+    """Return the sum of squares, which is not linear, and its pullback."""
+    return xp.sum(spikes * spikes, axis=-1), lambda g: 2 * g[..., None] * spikes
+
+
 def rate(xp, spikes, mask):
     """Return the mean over the unmasked steps, and its pullback."""
     if mask is None:
@@ -212,3 +217,13 @@ def test_composed_losses_are_equal_if_their_functions_are():
     assert Composed(rate, softmax) != Composed(rate, SQUARED)
     assert hash(Composed(rate, softmax)) == hash(Composed(rate, softmax))
     assert "read=<function rate" in repr(Composed(rate, softmax))
+
+
+def test_readout_of_a_group_reads_the_mean_of_its_neurons(backend):
+    means = SPIKES.reshape(4, 3, 2, 30).mean(axis=2)
+    value, gradient = sx.value_and_grad(Composed(power, SQUARED, num_classes=3))(
+        backend.asarray(SPIKES), LABELS // 2
+    )
+    expected, of_means = sx.value_and_grad(Composed(power, SQUARED))(means, LABELS // 2)
+    close(backend.numpy(value), expected, backend.rtol)
+    close(backend.numpy(gradient), np.repeat(of_means / 2, 2, axis=1), backend.rtol)

@@ -93,6 +93,7 @@ def test_gradients_of_segments_add_up(library, form):
 
 def test_memory_is_the_reach_of_a_term():
     assert sx.SpikeTime(length=7).memory == 6
+    assert sx.SpikeTime(kernel=[1, 0.5, 0.25]).memory == 2
     assert sx.SpikeRate(0.5, 0.0, 4).memory == 3
     assert sx.SpikeMax(1).memory == 0
     for loss in (sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeMax(mode="softmax", readout="last")):

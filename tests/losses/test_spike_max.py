@@ -216,3 +216,19 @@ def test_infinite_rate_of_the_label_gives_nan(backend, window):
         terms = sx.SpikeMax(window, reduction="none")(backend.asarray(spikes), [1, 1])
     assert np.isnan(backend.numpy(terms)[0]).all()
     assert np.isfinite(backend.numpy(terms)[1]).all()
+
+
+def test_large_potentials_vote_without_overflow(backend):
+    """A class that is 1e4 ahead has all of the vote of a step, and a masked one has none."""
+    spikes = np.asarray([[[1e4, -1e4, 3.0, 5.0], [0.0, 1e4, 3.0, 1e4]]])
+    where = np.asarray([[[True, True, True, False], [True, True, True, False]]])
+    votes = sx.SpikeMax(mode="softmax", readout="softmax_sum")
+    evaluate = backend.compiled(sx.value_and_grad(votes))
+    value, gradient = evaluate(backend.asarray(spikes), np.asarray([0]), where=where)
+    close(backend.numpy(value), LOG(2), backend.rtol)  # both have 3/2
+    # At step 2 both probabilities are 1/2, and the derivatives of the votes are -1/2 and 1/2.
+    slope = np.asarray([[[0, 0, -0.25, 0], [0, 0, 0.25, 0]]])
+    close(backend.numpy(gradient), slope, backend.rtol)
+    where[..., 1, 0] = False  # the vote is that of class 0 alone
+    value, _ = evaluate(backend.asarray(spikes), np.asarray([0]), where=where)
+    close(backend.numpy(value), LOG(2), backend.rtol)

@@ -127,3 +127,46 @@ def test_lava_numerics_are_exact_before_the_clamp(backend):
     # log(p) = -40 is not clamped at -100, and its slope 1 - p is 1.
     close(backend.numpy(value), 40, backend.rtol)
     close(backend.numpy(gradient)[0, :, 0], np.asarray([0, -40.0]), backend.rtol)
+
+
+@pytest.mark.parametrize("logit", [17, 80, 1e4, -17, -80, -1e4])
+@pytest.mark.parametrize("weight", [1e-3, 50.0, 1e6])
+def test_pos_weight_keeps_value_and_gradient_at_saturation(backend, logit, weight):
+    """The terms of the targets 0 and 1 are ``log(1 + exp(z))`` and ``w log(1 + exp(-z))``."""
+    spikes, loss = spikes_and_loss_at(
+        logit, lambda **o: sx.SpikeMoid(reduction="none", pos_weight=(1.0, weight), **o)
+    )
+    ones = backend.asarray(np.ones((1, 2)))
+    evaluate = sx.value_and_grad(loss)
+    terms, gradient = evaluate(backend.asarray(spikes), [[False, True]], cotangent=ones)
+    tiny = math.exp(-abs(logit))
+    absolute = abs(logit) + math.log1p(tiny), 1 / (1 + tiny)
+    small = math.log1p(tiny), tiny / (1 + tiny)
+    no, yes = (absolute, small) if logit > 0 else (small, absolute)
+    # The logit is a rounded quotient, and exp(z) multiplies its relative error by |z|. Below the
+    # smallest number of float32 a result is 0 or has fewer digits.
+    rtol, smallest = abs(logit) * backend.rtol, 1e-36 * max(weight, 1)
+    np.testing.assert_allclose(
+        backend.numpy(terms)[0], [no[0], weight * yes[0]], rtol=rtol, atol=smallest
+    )
+    np.testing.assert_allclose(
+        backend.numpy(gradient)[0, :, 0] / abs(logit),
+        [no[1], -weight * yes[1]],
+        rtol=rtol,
+        atol=smallest,
+    )
+
+
+def test_pos_weight_of_one_class_changes_its_positive_terms_only(backend):
+    spikes, label = backend.asarray(SPIKES), backend.asarray([[True, True]])
+    plain, weighted = (
+        backend.numpy(sx.SpikeMoid(reduction="none", pos_weight=w)(spikes, label))
+        for w in (1, (1, 3))
+    )
+    close(weighted, plain * [1, 3], backend.rtol)
+    label = backend.asarray([[False, False]])
+    plain, weighted = (
+        backend.numpy(sx.SpikeMoid(reduction="none", pos_weight=w)(spikes, label))
+        for w in (1, (1, 3))
+    )
+    close(weighted, plain, backend.rtol)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,81 @@ def test_desired_trains_may_have_any_real_dtype(backend):
             value = run(backend.asarray(spikes), target)
             assert value.dtype == getattr(backend.xp, backend.dtype)
             close(backend.numpy(value), expected, backend.rtol)
+
+
+SPIKES = np.random.default_rng(4).integers(0, 2, size=(2, 3, 40)).astype(float)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_kernel_of_exponential_taps_equals_the_exponential(backend, order):
+    spikes, desired = backend.asarray(SPIKES), backend.asarray(SPIKES[::-1].copy())
+    evaluate = [
+        backend.compiled(sx.value_and_grad(loss))
+        for loss in (
+            sx.SpikeTime(5, 30, order),
+            sx.SpikeTime(kernel=sx.exponential_kernel(5, 30, order)),
+        )
+    ]
+    expected, got = (run(spikes, desired) for run in evaluate)
+    for ours, theirs in zip(got, expected, strict=True):
+        close(backend.numpy(ours), backend.numpy(theirs), 4 * backend.rtol)  # sums of 30 products
+
+
+def test_kernel_of_ones_compares_cumulative_counts(backend):
+    loss = sx.SpikeTime(kernel=lambda lag: 1.0, length=40)
+    value = loss(backend.asarray(SPIKES), backend.asarray(0 * SPIKES))
+    close(backend.numpy(value), np.sum(np.cumsum(SPIKES, axis=-1) ** 2), backend.rtol)
+
+
+def test_kernel_may_be_taps_of_any_kind_or_a_function(backend):
+    taps = (0.0, 0.5, 0.25)
+    loss = sx.SpikeTime(kernel=taps)
+    assert loss.kernel == taps
+    assert loss.length == 3
+    assert loss.memory == 2
+    assert loss.captured_arrays() == ()
+    assert eval(repr(loss), vars(sx)) == loss
+    lags = []
+
+    def half_power(lag):
+        lags.append(lag)
+        return 0.5**lag if lag else 0.0
+
+    for same in (
+        list(taps),
+        np.asarray(taps, "float32"),
+        backend.asarray(np.asarray(taps)),
+        half_power,
+    ):
+        made = sx.SpikeTime(kernel=same, length=3)
+        assert made == loss
+        assert hash(made) == hash(loss)
+        assert all(type(tap) is float for tap in made.kernel)
+    assert lags == [0.0, 1.0, 2.0]
+    assert all(type(lag) is float for lag in lags)
+    assert dataclasses.replace(loss, reduction="mean").kernel == taps
+    assert sx.SpikeTime(kernel=half_power).length == 100
+    assert sx.SpikeTime(kernel=(0.0, 0.5)) != loss
+
+
+def test_kernel_that_requires_a_gradient_raises():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"kernel must be constant.*detach"):
+        sx.SpikeTime(kernel=torch.ones(3, requires_grad=True))
+
+
+def test_long_kernel_is_cut_to_the_duration(backend, monkeypatch):
+    filtered = []
+    run = type(backend.adapter).causal_filter
+
+    def recorded(self, x, kernel, **options):
+        filtered.append(kernel.shape[0])
+        return run(self, x, kernel, **options)
+
+    monkeypatch.setattr(type(backend.adapter), "causal_filter", recorded)
+    spikes = backend.asarray(SPIKES)
+    taps = np.random.default_rng(5).normal(size=3000)
+    long, short = (sx.SpikeTime(kernel=kernel)(spikes, 0 * spikes) for kernel in (taps, taps[:40]))
+    np.testing.assert_array_equal(backend.numpy(long), backend.numpy(short))
+    # PyTorch evaluates small tensors on a CPU as the NumPy arrays that share their memory.
+    assert set(filtered) <= {40}

@@ -122,3 +122,72 @@ def test_spike_moid_matches_binary_cross_entropy(reduction):
         lambda x: ours(x, soft_label, weight=WEIGHT),
         trains(SHAPE, torch.float64),
     )
+
+
+POS_WEIGHT = (0.5, 2.0, 1.0, 12.5)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none", "mean"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+@pytest.mark.parametrize("pos_weight", [POS_WEIGHT, 3.0], ids=["each", "one"])
+def test_pos_weight_matches_binary_cross_entropy(reduction, weight, pos_weight):
+    if reduction == "mean" and weight is not None:
+        reduction = "sum"  # PyTorch does not divide a mean by the weights
+    soft_label = torch.rand((BATCH, CLASSES), generator=generator(3), dtype=torch.float64)
+    every_class = torch.tensor(pos_weight, dtype=torch.float64).expand(CLASSES)
+    theirs = torch.nn.BCEWithLogitsLoss(weight, reduction=reduction, pos_weight=every_class)
+    ours = sx.SpikeMoid(reduction=reduction, alpha=0.25, theta=0.5, pos_weight=pos_weight)
+    assert_match(
+        lambda x: theirs((x.mean(-1) - 0.5) / 0.25, soft_label),
+        lambda x: ours(x, soft_label, weight=weight),
+        trains(SHAPE, torch.float64),
+    )
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none", "mean"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+def test_softmax_sum_matches_the_loss_of_hammouamri_et_al(reduction, weight):
+    """Votes at each step are summed, and the sums are the logits of a cross-entropy."""
+    label = labels(CLASSES, (BATCH,))
+    ours = sx.SpikeMax(mode="softmax", readout="softmax_sum", reduction=reduction, time_axis=0)
+    assert_match(
+        lambda x: F.cross_entropy(F.softmax(x, dim=2).sum(0), label, weight, reduction=reduction),
+        lambda x: ours(x, label, weight=weight),
+        3 * potentials((STEPS, BATCH, CLASSES), torch.float64),
+    )
+
+
+def test_softmax_sum_of_padded_samples_matches_the_samples_alone():
+    label, lengths = labels(CLASSES, (BATCH,)), [10, 3, 1, 7, 10, 0]
+    ours = sx.SpikeMax(mode="softmax", readout="softmax_sum", reduction="sum")
+
+    def theirs(x):
+        votes = [F.softmax(s[:, :n], dim=0).sum(1) for s, n in zip(x, lengths, strict=True)]
+        counted = torch.tensor(lengths) > 0
+        return F.cross_entropy(torch.stack(votes)[counted], label[counted], reduction="sum")
+
+    assert_match(
+        theirs, lambda x: ours(x, label, lengths=lengths), potentials(SHAPE, torch.float64)
+    )
+
+
+def test_softmax_sum_of_groups_matches_votes_of_their_means():
+    label, where = labels(2, (BATCH,)), torch.rand(SHAPE, generator=generator(4)) < 0.7
+    ours = sx.SpikeMax(mode="softmax", readout="softmax_sum", num_classes=2)
+    assert_match(
+        lambda x: F.cross_entropy(
+            F.softmax(x.reshape(BATCH, 2, 2, STEPS).mean(2), 1).sum(-1), label, reduction="sum"
+        ),
+        lambda x: ours(x, label),
+        potentials(SHAPE, torch.float64),
+    )
+
+    def theirs(x):  # neurons that are masked one by one, some steps without any of a class
+        parts = where.reshape(BATCH, 2, 2, STEPS)
+        total = torch.where(parts, x.reshape(BATCH, 2, 2, STEPS), 0).sum(2)
+        means = (total / parts.sum(2).clamp(min=1)).masked_fill(~parts.any(2), -torch.inf)
+        means = torch.where(parts.any(2).any(1, keepdim=True), means, 0)
+        votes = torch.where(parts.any(2), F.softmax(means, 1), 0).sum(-1)
+        return F.cross_entropy(votes, label, reduction="sum")
+
+    assert_match(theirs, lambda x: ours(x, label, where=where), potentials(SHAPE, torch.float64))

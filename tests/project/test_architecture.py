@@ -56,7 +56,7 @@ LAYERS = (
     {"_input.masks"},
     {"_input.prepared"},
     {"losses.closed_form", "losses.terms"},
-    {"losses.reduction"},
+    {"losses.reduction", "losses.votes"},
     {"losses.sums"},
     {"losses.split"},
     {"losses.base"},

@@ -34,17 +34,22 @@ def random_spikes():
 
 SPIKES = random_spikes()
 DESIRED = np.roll(SPIKES, 1, axis=-1)
+TAPS = (0.0, 1.0, 0.75, -0.25, 0.125)
+POS_WEIGHT = (0.5, 2.0, 8.0)
 LOSSES = {
     "SpikeTime": (sx.SpikeTime(), DESIRED),
     "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
     "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
+    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED),
     "SpikeRate": (sx.SpikeRate(0.2, 0.03), LABELS),
     "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
     "SpikeMax": (sx.SpikeMax(), LABELS),
     "SpikeMax, window": (sx.SpikeMax(7), LABELS),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
+    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS),
     "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT),
     "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
@@ -219,6 +224,9 @@ OPTIONS = {"lengths": np.asarray([STEPS, 0, 17, 30]), "where": MASK}
 WEIGHT = np.asarray([1.0, 0.5, 0.0])
 LOSSES_WITH_OPTIONS = {
     "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
+    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED, None),
+    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS, WEIGHT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT, WEIGHT),
     "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4), 0, readout="count"), LABELS, WEIGHT),
     "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
     "SpikeMax, window": (sx.SpikeMax(7), np.asarray([0, 1, -100, 2]), WEIGHT),

@@ -28,17 +28,22 @@ def random_spikes(steps=STEPS):
 
 SPIKES = random_spikes()
 DESIRED = SPIKES.roll(1, -1)
+TAPS = (0.0, 1.0, 0.75, -0.25, 0.125)
+POS_WEIGHT = (0.5, 2.0, 8.0, 1.0)
 LOSSES = {
     "SpikeTime": (sx.SpikeTime(), DESIRED),
     "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
     "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
+    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED),
     "SpikeRate": (sx.SpikeRate(0.2, 0.03), LABELS),
     "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
     "SpikeMax": (sx.SpikeMax(), LABELS),
     "SpikeMax, window": (sx.SpikeMax(7), LABELS),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
+    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS),
     "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT),
     "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
@@ -311,6 +316,9 @@ OPTIONS = {"lengths": torch.tensor([STEPS, 0, 17]), "where": MASK}
 WEIGHT = torch.tensor([1.0, 0.5, 2.0, 0.0], dtype=torch.float64)
 LOSSES_WITH_OPTIONS = {
     "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
+    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED, None),
+    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS, WEIGHT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT, WEIGHT),
     "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4, 0.5), 0, readout="count"), LABELS, WEIGHT),
     "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
     "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), torch.tensor([0, 3, -100]), WEIGHT),
