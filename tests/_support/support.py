@@ -126,7 +126,7 @@ PYTORCH = (
     Transform(
         "`DTensor`, replicated or sharded by sample, over 2 processes",
         "yes; only the sum and the weight are communicated", "CPU, gloo",
-        ("distributed_tensor_equals_one_process",),
+        ("processes/test_dtensor.py::test_distributed_tensor_equals_one_process",),
     ),
     Transform(
         "tensors that require grad", "left as they are by `value_and_grad`", "CPU",
@@ -201,7 +201,8 @@ def tests() -> Iterable[str]:
     for library in LIBRARIES:
         yield from (test for test in library.tests if "::" in test)
     for prefix, transforms in ((TORCH_PREFIX, PYTORCH), (JAX_PREFIX, JAX)):
-        yield from (prefix + test for transform in transforms for test in transform.tests)
+        for test in (test for transform in transforms for test in transform.tests):
+            yield test if "::" in test else prefix + test
 
 
 def libraries() -> str:

@@ -61,7 +61,7 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("name", EQUAL)
 def test_distributed_tensor_equals_one_process(results, name):
-    batch, axis, kind = EQUAL[name]
+    batch, _, kind = EQUAL[name]
     target = () if batch.target is None else (batch.target,)
     value = batch.loss(batch.spikes, *target, **batch.options)
     cotangent = {"cotangent": np.ones(value.shape)} if value.ndim else {}
