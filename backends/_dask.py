@@ -51,9 +51,10 @@ class DaskAdapter(ArrayAPIAdapter):
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
         named = {"target": targets[0], **options} if len(targets) == 1 else options
         blocks = _blocks(loss, input, named)
-        if blocks is None:
-            return loss.value_and_pullback(input, *targets, **options)
-        return blocks.value(), blocks.gradient
+        if blocks is not None:
+            return blocks.value(), blocks.gradient
+        value, pullback = loss.value_and_pullback(input, *targets, **options)
+        return value, lambda cotangent: pullback(cotangent).rechunk(input.chunks)
 
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
