@@ -42,6 +42,7 @@ class DaskAdapter(ArrayAPIAdapter):
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, block by block if the blocks add up."""
+        input = _without_empty_chunks(input)
         blocks = _blocks(loss, input, options)
         return loss.value(input, **options) if blocks is None else blocks.value()
 
@@ -50,10 +51,12 @@ class DaskAdapter(ArrayAPIAdapter):
     ) -> tuple[Array, Pullback]:
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
         named = {"target": targets[0], **options} if len(targets) == 1 else options
-        blocks = _blocks(loss, input, named)
-        if blocks is not None:
-            return blocks.value(), blocks.gradient
-        value, pullback = loss.value_and_pullback(input, *targets, **options)
+        x = _without_empty_chunks(input)
+        blocks = _blocks(loss, x, named)
+        if blocks is None:
+            value, pullback = loss.value_and_pullback(x, *targets, **options)
+        else:
+            value, pullback = blocks.value(), blocks.gradient
         return value, lambda cotangent: pullback(cotangent).rechunk(input.chunks)
 
     def causal_filter(
@@ -88,6 +91,16 @@ class DaskAdapter(ArrayAPIAdapter):
 def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, reverse: bool) -> Array:
     library = ArrayAPIAdapter(array_api_compat.array_namespace(block))
     return library.causal_filter(block, kernel, axis=axis, reverse=reverse)
+
+
+def _without_empty_chunks(x: Array) -> Array:
+    """Return an array without the empty chunks that a selection leaves: they have no maximum."""
+    filled = {
+        axis: tuple(filter(None, lengths))
+        for axis, lengths in enumerate(x.chunks)
+        if 0 in lengths and any(lengths)
+    }
+    return x.rechunk(filled)
 
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> Blocks | None:
