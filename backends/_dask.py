@@ -42,9 +42,9 @@ class DaskAdapter(ArrayAPIAdapter):
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, block by block if the blocks add up."""
-        input = _without_empty_chunks(input)
-        blocks = _blocks(loss, input, options)
-        return loss.value(input, **options) if blocks is None else blocks.value()
+        x = _without_empty_chunks(input)
+        blocks = _blocks(loss, x, options)
+        return loss.value(x, **options) if blocks is None else blocks.value()
 
     def value_and_pullback(
         self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any

@@ -1,6 +1,7 @@
 """Print the table of docs/dask.md: the memory of the workers of a Dask cluster, on Linux.
 
-``python tests/benchmarks/dask_memory.py`` takes some minutes. Each of the two workers has one thread.
+``python tests/benchmarks/dask_memory.py`` takes some minutes. Each of the two workers has
+one thread.
 """
 
 import contextlib
@@ -105,7 +106,7 @@ def main(entries: int) -> None:
                     cells.append("{1:.0f} MB, {0:.0f} of them before".format(*memory))
                 except KilledWorker:
                     cells.append(f"killed at {LIMIT}")
-                    client.restart()
+                    client.wait_for_workers(2, timeout=TIMEOUT)  # Dask starts it again
                     client.run(lambda: __import__("spikeloss_xp"))
             print("|", " | ".join([name, *cells]), "|", flush=True)
 
