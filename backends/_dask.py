@@ -43,21 +43,27 @@ class DaskAdapter(ArrayAPIAdapter):
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, block by block if the blocks add up."""
         x = _without_empty_chunks(input)
+        options = {name: _without_empty_chunks(value) for name, value in options.items()}
         blocks = _blocks(loss, x, options)
         return loss.value(x, **options) if blocks is None else blocks.value()
 
     def value_and_pullback(
-        self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
+        self, loss: "ClosedForm", input: Array, *target: Any, **options: Any
     ) -> tuple[Array, Pullback]:
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
+        x, *targets = (_without_empty_chunks(value) for value in (input, *target))
+        options = {name: _without_empty_chunks(value) for name, value in options.items()}
         named = {"target": targets[0], **options} if len(targets) == 1 else options
-        x = _without_empty_chunks(input)
         blocks = _blocks(loss, x, named)
         if blocks is None:
             value, pullback = loss.value_and_pullback(x, *targets, **options)
         else:
             value, pullback = blocks.value(), blocks.gradient
-        return value, lambda cotangent: pullback(cotangent).rechunk(input.chunks)
+
+        def to_input(cotangent: Array) -> Array:
+            return pullback(_without_empty_chunks(cotangent)).rechunk(input.chunks)
+
+        return value, to_input
 
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
@@ -93,8 +99,13 @@ def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, rever
     return library.causal_filter(block, kernel, axis=axis, reverse=reverse)
 
 
-def _without_empty_chunks(x: Array) -> Array:
-    """Return an array without the empty chunks that a selection leaves: they have no maximum."""
+def _without_empty_chunks(x: Any) -> Any:
+    """Return a Dask array without the empty chunks that a selection leaves: they have no maximum.
+
+    Anything else is returned as it is.
+    """
+    if not isinstance(x, da.Array):
+        return x
     filled = {
         axis: tuple(filter(None, lengths))
         for axis, lengths in enumerate(x.chunks)
