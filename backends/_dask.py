@@ -48,15 +48,15 @@ class DaskAdapter(ArrayAPIAdapter):
         return loss.value(x, **options) if blocks is None else blocks.value()
 
     def value_and_pullback(
-        self, loss: "ClosedForm", input: Array, *target: Any, **options: Any
+        self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
     ) -> tuple[Array, Pullback]:
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
-        x, *targets = (_without_empty_chunks(value) for value in (input, *target))
+        x, *given = (_without_empty_chunks(value) for value in (input, *targets))
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
-        named = {"target": targets[0], **options} if len(targets) == 1 else options
+        named = {"target": given[0], **options} if len(given) == 1 else options
         blocks = _blocks(loss, x, named)
         if blocks is None:
-            value, pullback = loss.value_and_pullback(x, *targets, **options)
+            value, pullback = loss.value_and_pullback(x, *given, **options)
         else:
             value, pullback = blocks.value(), blocks.gradient
 
