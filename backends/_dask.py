@@ -42,18 +42,28 @@ class DaskAdapter(ArrayAPIAdapter):
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, block by block if the blocks add up."""
-        blocks = _blocks(loss, input, options)
-        return loss.value(input, **options) if blocks is None else blocks.value()
+        x = _without_empty_chunks(input)
+        options = {name: _without_empty_chunks(value) for name, value in options.items()}
+        blocks = _blocks(loss, x, options)
+        return loss.value(x, **options) if blocks is None else blocks.value()
 
     def value_and_pullback(
         self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
     ) -> tuple[Array, Pullback]:
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
-        named = {"target": targets[0], **options} if len(targets) == 1 else options
-        blocks = _blocks(loss, input, named)
+        x, *given = (_without_empty_chunks(value) for value in (input, *targets))
+        options = {name: _without_empty_chunks(value) for name, value in options.items()}
+        named = {"target": given[0], **options} if len(given) == 1 else options
+        blocks = _blocks(loss, x, named)
         if blocks is None:
-            return loss.value_and_pullback(input, *targets, **options)
-        return blocks.value(), blocks.gradient
+            value, pullback = loss.value_and_pullback(x, *given, **options)
+        else:
+            value, pullback = blocks.value(), blocks.gradient
+
+        def to_input(cotangent: Array) -> Array:
+            return pullback(_without_empty_chunks(cotangent)).rechunk(input.chunks)
+
+        return value, to_input
 
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
@@ -87,6 +97,21 @@ class DaskAdapter(ArrayAPIAdapter):
 def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, reverse: bool) -> Array:
     library = ArrayAPIAdapter(array_api_compat.array_namespace(block))
     return library.causal_filter(block, kernel, axis=axis, reverse=reverse)
+
+
+def _without_empty_chunks(x: Any) -> Any:
+    """Return a Dask array without the empty chunks that a selection leaves: they have no maximum.
+
+    Anything else is returned as it is.
+    """
+    if not isinstance(x, da.Array):
+        return x
+    filled = {
+        axis: tuple(filter(None, lengths))
+        for axis, lengths in enumerate(x.chunks)
+        if 0 in lengths and any(lengths)
+    }
+    return x.rechunk(filled)
 
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> Blocks | None:

@@ -33,13 +33,13 @@ class Blocks:
     split : Split
         The loss, and how its call may be split.
     input : dask array
-        The spikes.
+        The spikes, without empty chunks.
     arguments : dict
         The other arguments of the call, by name.
     """
 
     def __init__(self, split: "Split", input: da.Array, arguments: dict[str, Any]) -> None:
-        self.split, self.chunks, self.time = split, input.chunks, split.layout.time_axis
+        self.split, self.time = split, split.layout.time_axis
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))
@@ -60,8 +60,7 @@ class Blocks:
             cotangent = cotangent / self.split.by
         dtype = self.input.dtype if self.input.dtype.kind == "f" else self.split.dtype
         own = {self.time: self.input.chunks[self.time]}
-        gradient = self._blockwise(_gradient_of_block, self.reach, own, dtype, cotangent)
-        return gradient.rechunk(self.chunks)
+        return self._blockwise(_gradient_of_block, self.reach, own, dtype, cotangent)
 
     def _blockwise(
         self,

@@ -52,9 +52,13 @@ LIBRARIES = (
     Library("PyTorch, CPU", "its autograd", ("torch",)),
     Library("JAX, CPU, 32 and 64 bits", "its autodiff", ("jax", "jax-x64")),
     Library(
-        "Dask, lazily, the batch in chunks",
+        "Dask, lazily, block by block",
         "closed forms",
-        ("backends/test_dask.py::test_value_and_gradient_equal_numpy",),
+        (
+            "backends/test_dask.py::test_value_and_gradient_equal_numpy",
+            "backends/test_dask.py::test_chunks_of_time_equal_numpy",
+            "benchmarks/test_dask_memory.py::test_workers_need_memory_for_a_few_chunks",
+        ),
     ),
     Library(
         "array-api-strict",
