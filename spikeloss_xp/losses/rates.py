@@ -12,6 +12,7 @@ from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import both
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.latency import latency
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.readouts import Reading
 
@@ -49,6 +50,8 @@ class RateLoss(Loss):
     ignore_index: int
     _multi_hot: ClassVar[bool] = False
     """Whether the target is multi-hot; otherwise it holds class indices."""
+    _readouts: ClassVar[tuple[str, ...]] = (*readouts.WINDOWED, *readouts.OVER_ALL_TIME)
+    """The readouts that the loss takes."""
 
     @abstractmethod
     def _criterion(
@@ -70,7 +73,7 @@ class RateLoss(Loss):
         classes, ndim = layout.classes(self.num_classes), labels.target.ndim
         weights = class_weights(prepared.library, layout, prepared.values, weight, classes, ndim)
         of_term = weights
-        if not self._multi_hot:  # a term has the weight of its label
+        if xp.isdtype(labels.target.dtype, "bool"):  # a term has the weight of its label
             of_label = xp.where(labels.target, weights, 0.0)
             of_term = xp.sum(of_label, axis=CLASS, keepdims=True)
             if labels.valid is not None:
@@ -90,6 +93,8 @@ class RateLoss(Loss):
     def _read(
         self, library: Library, values: Array, mask: Array | None, labels: Labels
     ) -> tuple[Reading, Pullback]:
+        if self.readout == "latency":
+            return latency(library, values, mask, self.num_classes, self.time_axis)
         if self.num_classes is None:
             return self._read_classes(library, values, mask)
         group = readouts.population(
@@ -162,7 +167,7 @@ class RateLoss(Loss):
         return layout.target_axes(ndim, by_class=self._multi_hot)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        return (0,) if self._has_time else ()
+        return (0,) if self._has_time or self.readout == "latency" else ()
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         if not self._multi_hot:
@@ -170,11 +175,19 @@ class RateLoss(Loss):
         super()._check(
             moving_window=_checks.optional_count,
             num_classes=_checks.optional_count,
-            readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME)),
+            readout=self._check_readout,
             **checks,
         )
-        if self.readout in readouts.OVER_ALL_TIME and self.moving_window is not None:
+        if self.readout not in readouts.WINDOWED and self.moving_window is not None:
             raise ValueError(
                 f"readout={self.readout!r} is over all of time and has no moving_window; got "
                 f"moving_window={self.moving_window}"
             )
+
+    def _check_readout(self, value: Any, argument: str) -> str:
+        if value == "latency" and value not in self._readouts:
+            raise ValueError(
+                f"readout='latency' is in steps, and {type(self).__name__} compares with rates: "
+                "use SpikeLatency, or SpikeMax with mode='softmax'"
+            )
+        return _checks.one_of(self._readouts)(value, argument)
