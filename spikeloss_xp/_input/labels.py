@@ -87,8 +87,7 @@ def class_labels(
     else:
         label = xp.reshape(label, (-1, 1, 1) if per_step else (-1, 1))
     index = library.arange(classes, values)
-    if label.dtype != index.dtype:
-        label = xp.astype(label, index.dtype)
+    label = xp.astype(label, index.dtype, copy=False)
     ignored = label == ignore_index if may_ignore else None
     if ignored is not None:
         label = xp.where(ignored, 0, label)  # a class, so that the ignored terms are finite

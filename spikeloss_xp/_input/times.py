@@ -26,7 +26,7 @@ def wanted_times(prepared: PreparedInput, times: Array, target: Any, classes: in
         The number of classes.
     """
     xp, layout, values = prepared.library.xp, prepared.layout, prepared.values
-    expected = {"[batch, class]": (layout.batch, classes)}
+    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
 
     def hint(shape: tuple[int, ...]) -> str:
         if shape == (classes, layout.batch):
