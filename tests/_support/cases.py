@@ -55,6 +55,12 @@ CASES = {
     "SpikeMax-softmax-window": (sx.SpikeMax(W, "softmax"), LABEL),
     "SpikeMax-softmax-window-per-step": (sx.SpikeMax(W, "softmax"), LABEL_PER_STEP),
     "SpikeMax-softmax-lava": (sx.SpikeMax(mode="softmax", numerics="lava"), LABEL),
+    "SpikeMax-latency": (
+        sx.SpikeMax(mode="softmax", readout="latency", temperature=1.5),
+        LABEL,
+    ),
+    "SpikeLatency": (sx.SpikeLatency(1, tolerance=0.25), LABEL),
+    "SpikeLatency-times": (sx.SpikeLatency(), 5 * SOFT),
     "SpikeMoid": (sx.SpikeMoid(), MULTI_HOT),
     "SpikeMoid-soft": (sx.SpikeMoid(alpha=0.25, theta=0.5), SOFT),
     "SpikeMoid-window": (sx.SpikeMoid(W, alpha=0.5), MULTI_HOT),
@@ -64,7 +70,7 @@ CASES = {
     "SpikeMoid-lava-window": (sx.SpikeMoid(W, alpha=0.5, numerics="lava"), SOFT),
     "SpikeMoid-lava-window-per-step": (sx.SpikeMoid(W, numerics="lava"), SOFT_PER_STEP),
 }
-ONE_OF_EACH = ("SpikeTime-order1", "SpikeRate", "SpikeMax", "SpikeMoid-soft")
+ONE_OF_EACH = ("SpikeTime-order1", "SpikeRate", "SpikeMax", "SpikeLatency", "SpikeMoid-soft")
 
 
 def trains(name: str) -> dict[str, np.ndarray]:

@@ -38,11 +38,17 @@ LOSSES = {
     "SpikeMax, window": (sx.SpikeMax(7), LABELS),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", temperature=3), LABELS),
+    "SpikeLatency": (sx.SpikeLatency(2, tolerance=0.75), LABELS),
+    "SpikeLatency, times": (sx.SpikeLatency(), 30 * MULTI_HOT),
     "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
     "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
-ONE_OF_EACH = ("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+ONE_OF_EACH = (
+    *("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeLatency", "SpikeMoid"),
+    "SparsityEnforcer",
+)
 slow = pytest.mark.slow
 every_loss = pytest.mark.parametrize(
     "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
@@ -73,6 +79,8 @@ class Case:
         smooth = SPIKES.clone()
         if isinstance(self.loss, sx.SparsityEnforcer):
             smooth += 0.1  # |x| has a corner at 0
+        elif getattr(self.loss, "readout", "") == "latency":  # of spikes between 0 and 1
+            smooth = 0.02 + 0.9 * smooth
         return smooth.requires_grad_()
 
 
@@ -316,6 +324,9 @@ LOSSES_WITH_OPTIONS = {
     "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), torch.tensor([0, 3, -100]), WEIGHT),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
         reduction="batchmean"), LABELS, WEIGHT),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", label_smoothing=0.1),
+        torch.tensor([0, 3, -100]), WEIGHT),
+    "SpikeLatency": (sx.SpikeLatency(num_classes=2), 15 * MULTI_HOT[:, 2:], WEIGHT[:2]),
     "SpikeMoid": (sx.SpikeMoid(num_classes=2), MULTI_HOT[:, 2:], WEIGHT[:2]),
 }  # fmt: skip
 
