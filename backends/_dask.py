@@ -52,7 +52,8 @@ class DaskAdapter(ArrayAPIAdapter):
         named = {"target": targets[0], **options} if len(targets) == 1 else options
         blocks = _blocks(loss, input, named)
         if blocks is None:
-            return loss.value_and_pullback(input, *targets, **options)
+            value, pullback = loss.value_and_pullback(input, *targets, **options)
+            return value, lambda cotangent: pullback(cotangent).rechunk(input.chunks)
         return blocks.value(), blocks.gradient
 
     def causal_filter(

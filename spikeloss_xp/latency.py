@@ -89,7 +89,7 @@ def probabilities(library: Library, spikes: Array) -> tuple[Array, Pullback]:
             )
         if known.max() <= 1:  # not if any is NaN
             return spikes, lambda cotangent: cotangent
-    limited = xp.where(spikes > 1, 1.0, spikes)
+    limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
     if known is None:
         limited = xp.where(spikes < 0, math.nan, limited)
     inside = ~((spikes > 1) | (spikes < 0))
@@ -192,7 +192,7 @@ def _groups(library: Library, x: Array, axis: int, fill: float) -> list[Array]:
         beyond = xp.broadcast_to(library.constant(x, fill), shape)
         x = xp.concat([x, beyond], axis=axis)
     shape = (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
-    return list(xp.unstack(xp.reshape(x, shape), axis=axis + 1))
+    return list(library.unstack(xp.reshape(x, shape), axis + 1))
 
 
 def _group_size(steps: int) -> int:

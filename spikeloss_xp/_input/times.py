@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from spikeloss_xp._input.arrays import check_size
-from spikeloss_xp._input.labels import check_range, check_shape, concrete_unmasked
+from spikeloss_xp._input.labels import check_shape, concrete_unmasked
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array
 
@@ -12,7 +12,7 @@ from spikeloss_xp._typing import Array
 def wanted_times(prepared: PreparedInput, times: Array, target: Any, classes: int) -> Array:
     """Return times of shape ``[batch, class]``, in the dtype of the values.
 
-    A time before the first step or after the end raises if its value is concrete; else it is NaN.
+    A time that is negative or not finite raises if its value is concrete; else it is NaN.
 
     Parameters
     ----------
@@ -35,9 +35,13 @@ def wanted_times(prepared: PreparedInput, times: Array, target: Any, classes: in
 
     check_shape(times, "target", "wanted times", expected, hint)
     known = concrete_unmasked(layout, target, prepared.mask, classes, by_class=True)
-    check_range(known, 0, layout.steps, "target")
+    if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
+        raise ValueError(
+            "target must hold times that are finite and at least 0, in steps; got values from "
+            f"{known.min()} to {known.max()}"
+        )
     check_size(prepared.library, values, target, "target")
     times = xp.astype(times, values.dtype, copy=False)
     if known is not None:
         return times
-    return xp.where((times >= 0) & (times <= layout.steps), times, math.nan)
+    return xp.where((times >= 0) & (times < math.inf), times, math.nan)

@@ -57,8 +57,8 @@ class SpikeLatency(RateLoss):
     -----
     `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
     `target` holds class indices, integers of shape ``[batch]``, or the wanted time of each class,
-    floating numbers of shape ``[batch, class]`` between 0 and the number of steps. An index that is
-    no class and a time out of range raise if values can be read for free; on a GPU and in a traced
+    floating numbers of shape ``[batch, class]`` of at least 0. An index that is no class and a time
+    that is negative or not finite raise if values can be read for free; on a GPU and in a traced
     function they make the loss NaN. Class weights are those of the label or, with wanted times, of
     the class of a term.
 
@@ -103,9 +103,16 @@ class SpikeLatency(RateLoss):
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
         library = prepared.library
         given = asarray_like(library, prepared.values, target, "target")
-        if given.ndim == 1 or not library.xp.isdtype(given.dtype, "real floating"):
-            return super()._labels(prepared, target)
         classes = prepared.layout.classes(self.num_classes)
+        floating = library.xp.isdtype(given.dtype, "real floating")
+        if not floating and tuple(given.shape) == (prepared.layout.batch, classes):
+            raise TypeError(
+                "target must hold class indices, integers of shape [batch], or wanted times, "
+                f"floating numbers of shape [batch, class]; got {given.dtype} of shape "
+                f"{tuple(given.shape)}"
+            )
+        if given.ndim == 1 or not floating:
+            return super()._labels(prepared, target)
         return Labels(wanted_times(prepared, given, target, classes))
 
     def _criterion(

@@ -51,9 +51,7 @@ TRAINS = Target(
     ("batch", "class", "time"),
 )
 LABELS = Target("class indices", "any integers", INTEGERS, ("batch",))
-TIMES = Target(
-    "the wanted time of each class, 0 to the number of steps", "floats", FLOATS, ("batch", "class")
-)
+TIMES = Target("the wanted time of each class, in steps", "floats", FLOATS, ("batch", "class"))
 MULTI_HOT = Target(
     "how far each class applies, 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
 )

@@ -309,10 +309,10 @@ VALUE_MISTAKES = (
         ("target", "0", "1"),
     ),
     Mistake(
-        "a wanted time below 0 or above the number of steps",
+        "a wanted time below 0, infinite or NaN",
         ValueError,
-        lambda asarray: LATENCY(asarray(SPIKES), asarray(np.full((3, 4), 5.5))),
-        ("target", "0", "5", "5.5"),
+        lambda asarray: LATENCY(asarray(SPIKES), asarray(np.full((3, 4), -5.5))),
+        ("target", "at least 0", "-5.5"),
     ),
     Mistake(
         "a spike below 0, where a latency is read",

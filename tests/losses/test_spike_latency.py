@@ -141,14 +141,12 @@ def test_graded_latency_is_the_expectation_of_independent_steps(backend):
 
 def test_several_spikes_in_a_step_are_one(backend):
     """With no slope above 1, and at 1 that of the spikes below."""
-    spikes = np.asarray([[[0, 1.0, 0, 1.0]], [[0, 3.0, 0, 1.0]], [[0, np.inf, 0, 1.0]]])
+    spikes = np.asarray([[[0, 1.0, 0, 1.0]], [[0, 3.0, 0, 1.0]]])
     loss = sx.SpikeLatency(0.5)
     run = backend.compiled(sx.value_and_grad(loss))
-    value, gradient = run(backend.asarray(spikes), backend.asarray(np.asarray([0, 0, 0])))
-    assert backend.numpy(value) == 3 * 0.25
-    np.testing.assert_array_equal(
-        backend.numpy(gradient)[:, 0], [[-1, -2, 0, 0], [-1, 0, 0, 0], [-1, 0, 0, 0]]
-    )
+    value, gradient = run(backend.asarray(spikes), backend.asarray(np.asarray([0, 0])))
+    assert backend.numpy(value) == 2 * 0.25
+    np.testing.assert_array_equal(backend.numpy(gradient)[:, 0], [[-1, -2, 0, 0], [-1, 0, 0, 0]])
 
 
 @pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency()])
@@ -260,11 +258,11 @@ def test_wanted_times_accept_floats_and_sequences(backend):
     [
         (TIMES[:, :2], ValueError, r"wanted times of shape \(2, 3\).*got \(2, 2\)"),
         (TIMES.T, ValueError, r"\(3, 2\) \(its axes are in another order\)"),
-        (TIMES + 1, ValueError, "target must be between 0 and 4; got values from 1.0 to 5.0"),
-        (TIMES - 1, ValueError, "target must be between 0 and 4"),
-        (TIMES * np.nan, ValueError, "target must be between 0 and 4"),
+        (TIMES - 1, ValueError, "finite and at least 0.*from -1.0 to 3.0"),
+        (TIMES + np.inf, ValueError, "target must hold times that are finite"),
+        (TIMES * np.nan, ValueError, "target must hold times that are finite"),
         (TIMES[:, 0], TypeError, "target must hold integers"),
-        (TIMES.astype(int), ValueError, r"class indices of shape \(2,\)"),
+        (TIMES.astype(int), TypeError, r"wanted times, floating numbers.*got int64"),
     ],
 )
 def test_wrong_times_raise(backend, target, error, message):
@@ -275,8 +273,8 @@ def test_wrong_times_raise(backend, target, error, message):
 def test_time_out_of_range_is_nan_in_a_trace():
     jax = pytest.importorskip("jax")
     loss = sx.SpikeLatency(reduction="none")
-    terms = jax.jit(loss)(jax.numpy.asarray(SPIKES), jax.numpy.asarray(TIMES + 1))
-    np.testing.assert_array_equal(np.isnan(terms), TIMES + 1 > 4)
+    terms = jax.jit(loss)(jax.numpy.asarray(SPIKES), jax.numpy.asarray(TIMES - 1))
+    np.testing.assert_array_equal(np.isnan(terms), TIMES < 1)
 
 
 def test_masked_times_may_be_anything(backend):
