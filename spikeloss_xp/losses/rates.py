@@ -167,7 +167,9 @@ class RateLoss(Loss):
         return layout.target_axes(ndim, by_class=self._multi_hot)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        return (0,) if self._has_time or self.readout == "latency" else ()
+        # `Composed` has no readout by name.
+        large = self._has_time or getattr(self, "readout", None) == "latency"
+        return (0,) if large else ()
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         if not self._multi_hot:
