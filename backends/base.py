@@ -142,7 +142,8 @@ class ArrayAPIAdapter:
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
         """Return the entries along an axis, without that axis."""
-        return self.xp.unstack(x, axis=axis)
+        entries: Sequence[Array] = self.xp.unstack(x, axis=axis)
+        return entries
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         """Sum over one axis."""

@@ -90,10 +90,14 @@ class RateLoss(Loss):
         """Whether readings, labels and terms have a time axis."""
         return self.moving_window is not None
 
+    @property
+    def _reads_latency(self) -> bool:
+        return getattr(self, "readout", None) == "latency"  # a subclass may read by itself
+
     def _read(
         self, library: Library, values: Array, mask: Array | None, labels: Labels
     ) -> tuple[Reading, Pullback]:
-        if self.readout == "latency":
+        if self._reads_latency:
             return latency(library, values, mask, self.num_classes, self.time_axis)
         if self.num_classes is None:
             return self._read_classes(library, values, mask)
@@ -167,9 +171,7 @@ class RateLoss(Loss):
         return layout.target_axes(ndim, by_class=self._multi_hot)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        # `Composed` has no readout by name.
-        large = self._has_time or getattr(self, "readout", None) == "latency"
-        return (0,) if large else ()
+        return (0,) if self._has_time or self._reads_latency else ()
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         if not self._multi_hot:

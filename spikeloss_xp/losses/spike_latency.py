@@ -121,8 +121,8 @@ class SpikeLatency(RateLoss):
         xp, wanted = library.xp, labels.target
         if xp.isdtype(wanted.dtype, "bool"):
             silent = reading.max_reading if self.false_time is None else self.false_time
-            silent = silent if hasattr(silent, "ndim") else library.constant(reading.u, silent)
-            wanted = xp.where(wanted, library.constant(reading.u, self.true_time), silent)
+            one = library.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
+            wanted = xp.where(wanted, one * self.true_time, one * silent)
         return criteria.outside(library, reading.u - wanted, self.tolerance)
 
     def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
