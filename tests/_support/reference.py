@@ -308,13 +308,14 @@ def negative_log_likelihood(
 def spike_latency(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
     term_values, term_mask, term_weight = empty_terms(r.u.shape)
     for b, c, t in np.ndindex(r.u.shape):
-        if target.dtype.kind == "f":
-            wanted, of_class = target[b, c, 0], c  # ignored labels are integers
+        times = target.dtype.kind == "f"
+        if times:
+            wanted, of_class = target[b, c, 0], c
         else:
             of_class = int(target[b, 0])
             wanted = o.false_time if o.false_time is not None else r.duration[b, c, t]
             wanted = o.true_time if c == of_class else wanted
-        if r.term_mask[b, c, t] and of_class != o.ignore_index:
+        if r.term_mask[b, c, t] and (times or of_class != o.ignore_index):
             outside = max(abs(r.u[b, c, t] - wanted) - o.tolerance, 0)
             term_values[b, c, t] = weight[of_class] * outside**2
             term_mask[b, c, t], term_weight[b, c, t] = True, weight[of_class]
