@@ -1,6 +1,6 @@
 """PyTorch: gradients by its autograd, of a loss in eager mode as one node with the closed form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat.torch
@@ -84,6 +84,9 @@ class TorchAdapter(TorchFilters):
 
     def repeat_last(self, x: Array, number: int) -> Array:
         return x[..., None].expand(*x.shape, number)  # a view, as autograd's own gradient of a sum
+
+    def unstack(self, x: Array, axis: int) -> Sequence[Array]:
+        return torch.unbind(x, axis)  # its gradient is one array; that of an index is as large
 
     def sum_all(self, x: Array) -> Array:
         return torch.sum(x)

@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat
@@ -139,6 +139,11 @@ class ArrayAPIAdapter:
     def repeat_last(self, x: Array, number: int) -> Array:
         """Repeat `x` along a new last axis."""
         return self.xp.repeat(x[..., None], number, axis=-1)
+
+    def unstack(self, x: Array, axis: int) -> Sequence[Array]:
+        """Return the entries along an axis, without that axis."""
+        entries: Sequence[Array] = self.xp.unstack(x, axis=axis)
+        return entries
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         """Sum over one axis."""

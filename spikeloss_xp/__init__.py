@@ -5,18 +5,27 @@ arrays, and on those of any library that conforms to the array API standard.
 """
 
 from spikeloss_xp import backends, distances, testing
-from spikeloss_xp.classifiers import MovingWindow, Rate
+from spikeloss_xp.classifiers import Latency, MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
-from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
+from spikeloss_xp.losses import (
+    SparsityEnforcer,
+    SpikeLatency,
+    SpikeMax,
+    SpikeMoid,
+    SpikeRate,
+    SpikeTime,
+)
 from spikeloss_xp.spike_times import bin_spikes
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Latency",
     "MovingWindow",
     "Rate",
     "SparsityEnforcer",
+    "SpikeLatency",
     "SpikeMax",
     "SpikeMoid",
     "SpikeRate",

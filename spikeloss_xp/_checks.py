@@ -128,6 +128,11 @@ def optional_count(value: Any, argument: str) -> int | None:
     return None if value is None else count(value, argument)
 
 
+def optional(check: Callable[[Any, str], float]) -> Callable[[Any, str], float | None]:
+    """Return a check that takes None too."""
+    return lambda value, argument: None if value is None else check(value, argument)
+
+
 def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
     """Return a check of a string that is one of the options."""
 

@@ -1,41 +1,28 @@
 """Classifiers: the predicted class of spike trains, and the confidence in each class."""
 
-import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, readouts
+from spikeloss_xp._classifier import Classifier, without_masked
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._input.prepared import PreparedInput, prepare_input
+from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array
 from spikeloss_xp.criteria import EPSILON
+from spikeloss_xp.latency import latency
+from spikeloss_xp.readouts import Reading
 
 MODES = ("probability", "softmax", "logsoftmax")
 
 
-class _Classifier:
+class _Rates(Classifier):
     time_window: int | None
     mode: str
     eps: float
-    num_classes: int | None
-    time_axis: int
 
     def __post_init__(self) -> None:
-        _checks.check_fields(
-            self,
-            mode=_checks.one_of(MODES),
-            eps=_checks.not_negative,
-            num_classes=_checks.optional_count,
-            time_axis=_checks.integer,
-        )
-
-    def __call__(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the prediction."""
-        return self.predict(spikes, where=where, lengths=lengths)
-
-    def forward(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the prediction: the same as calling it."""
-        return self.predict(spikes, where=where, lengths=lengths)
+        super().__post_init__()
+        _checks.check_fields(self, mode=_checks.one_of(MODES), eps=_checks.not_negative)
 
     def rate(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the rates, in spikes per time step.
@@ -59,13 +46,13 @@ class _Classifier:
             If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
             does not divide the number of neurons, or if a mask does not fit.
         """
-        prepared, rate, _ = self._rate(spikes, where, lengths)
-        return self._in_layout(prepared, rate)
+        prepared, reading, _ = self._read(spikes, where, lengths)
+        return self._in_layout(prepared, reading.u)
 
     def confidence(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the confidence in each class, by `mode`, in the shape of the rates."""
-        prepared, rate, logit = self._rate(spikes, where, lengths)
-        xp = prepared.library.xp
+        prepared, reading, logit = self._read(spikes, where, lengths)
+        xp, rate = prepared.library.xp, reading.u
         if self.mode == "probability":
             confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
         else:
@@ -75,25 +62,10 @@ class _Classifier:
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
         return self._in_layout(prepared, confidence)
 
-    def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the index of the class with the highest rate, or of the first one of them.
-
-        The shape is that of the rates without their class axis. If all is masked it is 0.
-        """
-        prepared, _, logit = self._rate(spikes, where, lengths)
-        return self._in_layout(prepared, prepared.library.xp.argmax(logit, axis=CLASS))
-
-    def _rate(self, spikes: Array, where: Any, lengths: Any) -> tuple[PreparedInput, Array, Array]:
-        """Return the rates, and again with minus infinity for masked classes."""
-        prepared = prepare_input(
-            spikes,
-            where,
-            lengths,
-            time_axis=self.time_axis,
-            smallest_rank=3,
-            by_class=True,
-            argument="spikes",
-        )
+    def _read(
+        self, spikes: Array, where: Any, lengths: Any
+    ) -> tuple[PreparedInput, Reading, Array]:
+        prepared = self._prepare(spikes, where, lengths)
         library, layout = prepared.library, prepared.layout
         values, mask = prepared.values, prepared.mask
         classes = layout.classes(self.num_classes)
@@ -103,22 +75,13 @@ class _Classifier:
             values, mask, number = group.values, group.mask, group.number
         first = layout.time_axis == 0
         reading, _ = readouts.rate(library, values, self.time_window, mask, time_first=first)
-        rate = logit = reading.u if number == 1 else reading.u / number
-        if reading.mask is not None and reading.mask.shape[CLASS] > 1:
-            xp = library.xp
-            some = xp.any(reading.mask, axis=CLASS, keepdims=True)
-            logit = xp.where(reading.mask | ~some, rate, -math.inf)
-        return prepared, rate, logit
-
-    def _in_layout(self, prepared: PreparedInput, x: Array) -> Array:
-        if self.time_window is None:
-            return x
-        in_layout: Array = prepared.layout.time_as_in_input(prepared.library, x)
-        return in_layout
+        if number > 1:
+            reading = reading._replace(u=reading.u / number)
+        return prepared, reading, without_masked(library, reading.u, reading)
 
 
 @dataclass(frozen=True)
-class Rate(_Classifier):
+class Rate(_Rates):
     """Classify by the rates over all of time.
 
     Parameters
@@ -130,6 +93,8 @@ class Rate(_Classifier):
     num_classes : int, optional
         The number of classes, each the mean of a group of neighbouring neurons. Without it each
         neuron is a class.
+    ignore_index : int, default -100
+        The label that `accuracy` leaves out.
     time_axis : int, default -1
         The axis of the spikes that is time.
 
@@ -150,13 +115,14 @@ class Rate(_Classifier):
     mode: str = "probability"
     eps: float = EPSILON
     num_classes: int | None = None
+    ignore_index: int = -100
     time_axis: int = -1
 
     time_window = None
 
 
 @dataclass(frozen=True)
-class MovingWindow(_Classifier):
+class MovingWindow(_Rates):
     """Classify at every time step, by the rates in a moving window.
 
     Parameters
@@ -170,6 +136,8 @@ class MovingWindow(_Classifier):
     num_classes : int, optional
         The number of classes, each the mean of a group of neighbouring neurons. Without it each
         neuron is a class.
+    ignore_index : int, default -100
+        The label that `accuracy` leaves out.
     time_axis : int, default -1
         The time axis of the spikes, and of the results.
 
@@ -191,8 +159,81 @@ class MovingWindow(_Classifier):
     eps: float = EPSILON
     _: KW_ONLY
     num_classes: int | None = None
+    ignore_index: int = -100
     time_axis: int = -1
+
+    _per_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.check_fields(self, time_window=_checks.count)
+
+
+@dataclass(frozen=True)
+class Latency(Classifier):
+    """Classify by the first spike: the class that fires first.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        The number of classes, each the mean of a group of neighbouring neurons. Without it each
+        neuron is a class.
+    time_axis : int, default -1
+        The axis of the spikes that is time.
+    ignore_index : int, default -100
+        The label that `accuracy` leaves out.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[0, 0, 1, 1], [0, 1, 0, 0]]])
+    >>> sx.Latency()(spikes)
+    array([1])
+    >>> sx.Latency().latency(spikes)
+    array([[2., 1.]])
+    """
+
+    num_classes: int | None = None
+    time_axis: int = -1
+    _: KW_ONLY
+    ignore_index: int = -100
+
+    def latency(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
+        """Return the latency of the first spike of each class, in time steps.
+
+        Parameters
+        ----------
+        spikes : array
+            ``[batch, *space, time]``, with the time axis at `time_axis`; between 0 and 1. Larger
+            spikes count as 1, and graded ones give an expectation, as in `SpikeLatency`.
+        where, lengths : array or sequence, optional
+            The mask, as for the losses. Masked steps are not counted.
+
+        Returns
+        -------
+        array
+            ``[batch, class]``; the longest duration of the sample for a silent class.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `spikes` is not an array of real numbers with at least three axes or has a negative
+            entry, if `num_classes` does not divide the number of neurons, or if a mask does not
+            fit.
+        """
+        return self._read(spikes, where, lengths)[1].u
+
+    def _read(
+        self, spikes: Array, where: Any, lengths: Any
+    ) -> tuple[PreparedInput, Reading, Array]:
+        prepared = self._prepare(spikes, where, lengths)
+        library, layout = prepared.library, prepared.layout
+        classes = layout.classes(self.num_classes)
+        reading, _ = latency(library, prepared.values, prepared.mask, classes, layout.time_axis)
+        return prepared, reading, without_masked(library, -reading.u, reading)

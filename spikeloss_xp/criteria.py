@@ -37,6 +37,16 @@ def shortfall(library: Library, u: Array, limit: float) -> tuple[Array, Pullback
     return under * under, lambda cotangent: -2 * cotangent * under
 
 
+def outside(library: Library, u: Array, tolerance: float) -> tuple[Array, Pullback]:
+    """Return ``max(|u| - tolerance, 0)²``."""
+    xp = library.xp
+    # Equality is outside, so that without a tolerance the curvature at 0 is that of the square; 0 u
+    # keeps NaN.
+    over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
+    over = xp.where(u >= tolerance, u - tolerance, over)
+    return over * over, lambda cotangent: 2 * cotangent * over
+
+
 def cross_entropy_of_rates(
     library: Library,
     rate: Array,
@@ -276,9 +286,8 @@ def _taking_part(
     if class_mask is None:
         return u.shape[CLASS], u
     xp = library.xp
-    return library.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True), xp.where(
-        class_mask, u, absent
-    )
+    number = library.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True)
+    return number, xp.where(class_mask, u, absent)
 
 
 def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:

@@ -186,3 +186,99 @@ def test_masked_class_is_never_predicted(backend):
         assert not confidence[:, 0].any()
         all_masked = backend.numpy(classifier.confidence(call[0], where=[False]))
         close(all_masked, np.full(all_masked.shape, 1 / 3), backend.rtol)
+
+
+# First spikes at 0, 2 and never; 1, 0 and 1.
+def test_latency_classifier_matches_hand_calculation(backend):
+    spikes = backend.asarray(TRAINS)
+    classifier = sx.Latency()
+    np.testing.assert_array_equal(backend.numpy(classifier.latency(spikes)), [[0, 2, 4], [1, 0, 1]])
+    for predict in (classifier, classifier.predict, classifier.forward):
+        np.testing.assert_array_equal(backend.numpy(predict(spikes)), [0, 1])
+    # Of equal latencies the first class wins, of silent ones too; masked classes do not take part.
+    np.testing.assert_array_equal(backend.numpy(classifier(0 * spikes)), [0, 0])
+    where = np.ones(TRAINS.shape, bool)
+    where[:, 0] = where[1, 1] = False
+    np.testing.assert_array_equal(backend.numpy(classifier(spikes, where=where)), [1, 2])
+    grouped = sx.Latency(num_classes=1).latency(spikes)  # the expectation of a mean of 3
+    mean = TRAINS.mean(axis=1, keepdims=True)
+    close(backend.numpy(grouped), np.cumprod(1 - mean, -1).sum(-1), backend.rtol)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_latency_is_the_same_in_every_layout(backend, axis):
+    moved = backend.asarray(np.moveaxis(TRAINS, -1, axis))
+    got = backend.numpy(sx.Latency(time_axis=axis).latency(moved, lengths=[3, 1]))
+    np.testing.assert_array_equal(got, [[0, 2, 3], [1, 0, 1]])
+
+
+CLASSIFIERS = {
+    "Rate": sx.Rate(),
+    "Latency": sx.Latency(),
+    "MovingWindow": sx.MovingWindow(2),
+    "groups": sx.Latency(num_classes=1),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("axis", [0, -1])
+def test_accuracy_is_the_fraction_of_predicted_labels(backend, name, axis):
+    classifier = dataclasses.replace(CLASSIFIERS[name], time_axis=axis)
+    random, ignored = np.random.default_rng(2), classifier.ignore_index
+    classes = classifier.num_classes or 3
+    trains = (random.random((40, 3, 6)) < 0.3).astype(float)
+    shape = (40, 6) if name == "MovingWindow" else (40,)
+    label = random.integers(classes, size=shape)
+    label[random.random(shape) < 0.2] = ignored
+    where = random.random(trains.shape) < 0.6
+    where[3], where[4, 1] = False, False
+    lengths = random.integers(7, size=40)
+    for options in (
+        {},
+        {"lengths": lengths},
+        {"where": where},
+        {"where": where, "lengths": lengths},
+    ):
+        last = dataclasses.replace(classifier, time_axis=-1)
+        predicted = last(trains, **options)
+        mask = reference.full_mask(trains.shape, -1, **{"where": None, "lengths": None, **options})
+        mask = mask.reshape(40, classes, -1, 6).any(axis=2)
+        mask = mask if name == "MovingWindow" else mask.any(axis=-1)
+        own = np.take_along_axis(mask, np.where(label == ignored, 0, label)[:, None], 1)[:, 0]
+        counted = own & (label != ignored)
+        assert 0 < counted.sum() < label.size
+        moved = {n: np.moveaxis(x, -1, axis) if x.ndim == 3 else x for n, x in options.items()}
+        got = classifier.accuracy(
+            backend.asarray(np.moveaxis(trains, -1, axis)),
+            backend.asarray(np.moveaxis(label, -1, axis)),
+            **{n: backend.asarray(x) for n, x in moved.items()},
+        )
+        close(backend.numpy(got), (predicted == label)[counted].mean(), backend.rtol)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_accuracy_of_no_label_is_nan(backend, name):
+    classifier, spikes = CLASSIFIERS[name], backend.asarray(TRAINS)
+    assert np.isnan(backend.numpy(classifier.accuracy(spikes, [-100, -100])))
+    assert np.isnan(backend.numpy(classifier.accuracy(spikes, [0, 0], lengths=[0, 0])))
+    ignoring = dataclasses.replace(classifier, ignore_index=0)
+    assert np.isnan(backend.numpy(ignoring.accuracy(spikes, [0, 0])))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_accuracy_of_a_wrong_label_raises_or_is_nan(backend, name):
+    classifier, spikes = CLASSIFIERS[name], backend.asarray(TRAINS)
+    with pytest.raises(ValueError, match="label must be between 0 and"):
+        classifier.accuracy(spikes, [0, 3])
+    with pytest.raises(TypeError, match="label must hold integers"):
+        classifier.accuracy(spikes, [0.0, 1.0])
+    with pytest.raises(ValueError, match="label must hold class indices of shape"):
+        classifier.accuracy(spikes, [0, 1, 1])
+    if not backend.reads_values:
+        for label, lengths in (([0, 3], [4, 4]), ([0, 0], [4, 5])):
+            got = classifier.accuracy(
+                spikes,
+                backend.asarray(np.asarray(label)),
+                lengths=backend.asarray(np.asarray(lengths)),
+            )
+            assert np.isnan(backend.numpy(got))

@@ -61,6 +61,7 @@ def class_labels(
     classes: int,
     per_step: bool,
     ignore_index: int,
+    argument: str = "target",
 ) -> Labels:
     """Return the labels of class indices.
 
@@ -68,15 +69,15 @@ def class_labels(
     its value is concrete; else it is read as class 0, so that the term is finite, and not `valid`.
     """
     xp = library.xp
-    label = asarray_like(library, values, target, "target")
-    _check_indices(library, layout, label, classes)
+    label = asarray_like(library, values, target, argument)
+    _check_indices(library, layout, label, classes, argument)
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
     hint = functools.partial(_hint, layout, expected, False, per_step)
-    check_shape(label, "target", "class indices", expected, hint)
-    known = _concrete_unmasked(layout, target, mask, classes, by_class=False)
-    all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
+    check_shape(label, argument, "class indices", expected, hint)
+    known = concrete_unmasked(layout, target, mask, classes, by_class=False)
+    all_classes = check_range(known, 0, classes - 1, argument, ignore_index)
     may_ignore = not all_classes or 0 <= ignore_index < classes
     if not all_classes:
         label = _narrowed(library, label, target)
@@ -86,8 +87,7 @@ def class_labels(
     else:
         label = xp.reshape(label, (-1, 1, 1) if per_step else (-1, 1))
     index = library.arange(classes, values)
-    if label.dtype != index.dtype:
-        label = xp.astype(label, index.dtype)
+    label = xp.astype(label, index.dtype, copy=False)
     ignored = label == ignore_index if may_ignore else None
     if ignored is not None:
         label = xp.where(ignored, 0, label)  # a class, so that the ignored terms are finite
@@ -113,14 +113,16 @@ def _narrowed(library: Library, label: Array, target: Any) -> Array:
     return library.from_host_like(narrow, label)
 
 
-def _check_indices(library: Library, layout: Layout, label: Array, classes: int) -> None:
+def _check_indices(
+    library: Library, layout: Layout, label: Array, classes: int, argument: str
+) -> None:
     xp = library.xp
     if label.dtype not in (xp.int64, xp.int32) and not xp.isdtype(label.dtype, "integral"):
         shape = tuple(label.shape)
         one_hot = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
         remedy = " (if it is one-hot, take the argmax over its class axis)" if one_hot else ""
         raise TypeError(
-            f"target must hold integers, the index of a class; got {label.dtype} of shape "
+            f"{argument} must hold integers, the index of a class; got {label.dtype} of shape "
             f"{shape}{remedy}"
         )
 
@@ -147,7 +149,7 @@ def multi_hot_labels(
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
     hint = functools.partial(_hint, layout, expected, True, per_step)
     check_shape(label, "target", "multi-hot labels", expected, hint)
-    known = _concrete_unmasked(layout, target, mask, classes, by_class=True)
+    known = concrete_unmasked(layout, target, mask, classes, by_class=True)
     check_range(known, 0, 1, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
 
@@ -174,7 +176,7 @@ def _check_multi_hot(library: Library, layout: Layout, label: Array, classes: in
         )
 
 
-def _concrete_unmasked(
+def concrete_unmasked(
     layout: Layout, target: Any, mask: Array | None, classes: int, *, by_class: bool
 ) -> np.ndarray | None:
     """Return the labels of unmasked samples if labels and mask are concrete, else None.

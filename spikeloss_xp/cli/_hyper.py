@@ -5,9 +5,16 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from spikeloss_xp.cli._recording import UsageError
-from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
+from spikeloss_xp.losses import (
+    SparsityEnforcer,
+    SpikeLatency,
+    SpikeMax,
+    SpikeMoid,
+    SpikeRate,
+    SpikeTime,
+)
 
-CLASSES = (SpikeTime, SpikeRate, SpikeMax, SpikeMoid, SparsityEnforcer)
+CLASSES = (SpikeTime, SpikeRate, SpikeMax, SpikeLatency, SpikeMoid, SparsityEnforcer)
 LOSSES = tuple(loss.__name__ for loss in CLASSES)
 
 

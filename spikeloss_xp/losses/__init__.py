@@ -4,6 +4,7 @@ from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.composed import Composed
 from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
+from spikeloss_xp.losses.spike_latency import SpikeLatency
 from spikeloss_xp.losses.spike_max import SpikeMax
 from spikeloss_xp.losses.spike_moid import SpikeMoid
 from spikeloss_xp.losses.spike_rate import SpikeRate
@@ -14,6 +15,7 @@ __all__ = [
     "Loss",
     "RateLoss",
     "SparsityEnforcer",
+    "SpikeLatency",
     "SpikeMax",
     "SpikeMoid",
     "SpikeRate",

@@ -13,6 +13,7 @@ from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import both
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.latency import latency
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.votes import COMPETING
 from spikeloss_xp.readouts import Reading
@@ -51,6 +52,8 @@ class RateLoss(Loss):
     ignore_index: int
     _multi_hot: ClassVar[bool] = False
     """Whether the target is multi-hot; otherwise it holds class indices."""
+    _readouts: ClassVar[tuple[str, ...]] = (*readouts.WINDOWED, *readouts.OVER_ALL_TIME)
+    """The readouts that the loss takes."""
 
     @abstractmethod
     def _criterion(
@@ -72,7 +75,7 @@ class RateLoss(Loss):
         classes, ndim = layout.classes(self.num_classes), labels.target.ndim
         weights = class_weights(prepared.library, layout, prepared.values, weight, classes, ndim)
         of_term = weights
-        if not self._multi_hot:  # a term has the weight of its label
+        if xp.isdtype(labels.target.dtype, "bool"):  # a term has the weight of its label
             of_label = xp.where(labels.target, weights, 0.0)
             of_term = xp.sum(of_label, axis=CLASS, keepdims=True)
             if labels.valid is not None:
@@ -106,9 +109,15 @@ class RateLoss(Loss):
         """Whether readings, labels and terms have a time axis."""
         return self.moving_window is not None
 
+    @property
+    def _reads_latency(self) -> bool:
+        return getattr(self, "readout", None) == "latency"  # a subclass may read by itself
+
     def _read(
         self, library: Library, values: Array, mask: Array | None, labels: Labels
     ) -> tuple[Reading, Pullback]:
+        if self._reads_latency:
+            return latency(library, values, mask, self.num_classes, self.time_axis)
         if self.num_classes is None:
             return self._read_classes(library, values, mask)
         group = readouts.population(
@@ -193,7 +202,7 @@ class RateLoss(Loss):
         return layout.target_axes(ndim, by_class=self._multi_hot)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        return (0,) if self._has_time else ()
+        return (0,) if self._has_time or self._reads_latency else ()
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         if not self._multi_hot:
@@ -201,17 +210,24 @@ class RateLoss(Loss):
         super()._check(
             moving_window=_checks.optional_count,
             num_classes=_checks.optional_count,
-            readout=_checks.one_of((*readouts.WINDOWED, *readouts.OVER_ALL_TIME, *COMPETING)),
+            readout=self._check_readout,
             **checks,
         )
-        if self.readout in COMPETING and not self._classes_compete:
-            raise ValueError(
-                f"readout={self.readout!r} is the vote of competing classes, which have one term: "
-                f"it needs SpikeMax(mode='softmax'), and {type(self).__name__} has a term for each "
-                "class"
-            )
         if self.readout not in readouts.WINDOWED and self.moving_window is not None:
             raise ValueError(
                 f"readout={self.readout!r} is over all of time and has no moving_window; got "
                 f"moving_window={self.moving_window}"
             )
+
+    def _check_readout(self, value: Any, argument: str) -> str:
+        if value == "latency" and value not in self._readouts:
+            raise ValueError(
+                f"readout='latency' is in steps, and {type(self).__name__} compares with rates: "
+                "use SpikeLatency, or SpikeMax with mode='softmax'"
+            )
+        if value in COMPETING and not self._classes_compete:
+            raise ValueError(
+                f"readout={value!r} is the vote of competing classes, which have one term: it "
+                f"needs SpikeMax(mode='softmax'); {type(self).__name__} has a term for each class"
+            )
+        return _checks.one_of((*self._readouts, *COMPETING))(value, argument)

@@ -34,14 +34,15 @@ class SpikeMax(RateLoss):
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         Add the terms; average them; divide their sum by the number of samples; or return them:
         ``[batch]``, or ``[batch, time]`` with a window.
-    readout : {"rate", "count", "max", "last", "softmax_sum"}, default "rate"
-        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
-        of a membrane potential, over all of time; or the sum over time of the probabilities that a
-        softmax of the potentials gives its class at each step [2]_. The last three need the softmax
-        mode, which takes them as logits.
+    readout : {"rate", "count", "max", "last", "latency", "softmax_sum"}, default "rate"
+        The reading of a neuron: its rate; its number of spikes; the largest or the last value of a
+        membrane potential, over all of time; the latency of its first spike, in steps, of which
+        the earliest class has the largest probability; or the sum over time of the probabilities
+        that a softmax of the potentials gives its class at each step [2]_. The last four need the
+        softmax mode, which takes them as logits.
     temperature : float, default 1
         The divisor of the logits of the softmax mode, in the units of the reading; above 0. The
-        other mode has none.
+        other mode has none. For latencies, about a tenth of the number of steps.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
         The published numerics have none.
@@ -108,6 +109,7 @@ class SpikeMax(RateLoss):
     time_axis: int = -1
 
     _classes_compete: ClassVar[bool] = True
+    _readouts: ClassVar[tuple[str, ...]] = (*RateLoss._readouts, "latency")
 
     def __post_init__(self) -> None:
         self._check(
@@ -117,6 +119,11 @@ class SpikeMax(RateLoss):
             mode=_checks.one_of(MODES),
             numerics=_checks.one_of(NUMERICS),
         )
+        if self.mode == "probability" and self.readout == "latency":
+            raise ValueError(
+                "readout='latency' is 0 for the earliest class, and mode='probability' takes the "
+                "reading for a rate, which is largest for the winner: it needs mode='softmax'"
+            )
         if self.mode == "probability" and self.readout not in readouts.WINDOWED:
             raise ValueError(
                 f"readout={self.readout!r} reads potentials and gives logits: it needs "
@@ -166,11 +173,13 @@ class SpikeMax(RateLoss):
         if self.label_smoothing:
             entropy = criteria.smooth_cross_entropy_of_logits
             label = self._smoothed(library, reading, labels)
-        if self.temperature == 1:
+        # The earliest class is the most probable one.
+        divisor = -self.temperature if self.readout == "latency" else self.temperature
+        if divisor == 1:
             return entropy(library, reading.u, label, reading.class_mask)
-        logit = reading.u / self.temperature
+        logit = reading.u / divisor
         terms, to_logit = entropy(library, logit, label, reading.class_mask)
-        return terms, lambda cotangent: to_logit(cotangent) / self.temperature
+        return terms, lambda cotangent: to_logit(cotangent) / divisor
 
     def _smoothed(self, library: Library, reading: Reading, labels: Labels) -> Array:
         """Return the smoothed label, times the class weights: the weight of each class's term."""

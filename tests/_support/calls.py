@@ -20,6 +20,7 @@ from _support.contract import (
     ONE_OF_EACH,
     SIZES,
     STEPS,
+    TIMES,
     TRAINS,
     Form,
 )
@@ -168,10 +169,12 @@ def example(form: Form) -> Call:
         return Call(form.loss(), spikes * signs * np.asarray([[[0.5], [1.0], [1.25], [1.5]]]))
     if target_kind is TRAINS:
         return Call(form.loss(), spikes, random.uniform(0, 1, size=spikes.shape))
+    if target_kind is TIMES:
+        return Call(form.loss(), spikes, random.uniform(0, STEPS, size=shape))
     if target_kind is not LABELS:
         return Call(form.loss(), spikes, random.uniform(0, 1, size=shape))
     label = random.integers(CLASSES, size=shape)
-    if form.options["readout"] != "max":
+    if form.options.get("readout") != "max":
         group = form.neurons // CLASSES
         first_of_label = label.reshape(BATCH, -1)[0, 0] * group
         spikes[0, first_of_label : first_of_label + group] = 0
@@ -204,7 +207,7 @@ def with_nan_where_masked(call: Call) -> Call:
     target, name = call.target, type(call.loss).__name__
     if name == "SpikeTime":
         target = np.where(mask, target, np.nan)
-    elif name == "SpikeMoid":
+    elif name == "SpikeMoid" or (name == "SpikeLatency" and target.dtype.kind == "f"):
         groups = mask.reshape(len(mask), target.shape[1], -1, mask.shape[-1]).any(axis=2)
         target = np.where(groups if target.ndim == 3 else groups.any(axis=2), target, np.nan)
     elif target is not None:
@@ -217,7 +220,9 @@ def arguments_with_time(call: Call) -> set[str]:
     windowed = getattr(call.loss, "moving_window", None) is not None
     ndim_with_time = {  # the number of axes of an argument that has a time axis
         "spikes": call.spikes.ndim,
-        "target": {"SpikeTime": call.spikes.ndim, "SpikeMoid": 3}.get(type(call.loss).__name__, 2),
+        "target": {"SpikeTime": call.spikes.ndim, "SpikeMoid": 3, "SpikeLatency": 3}.get(
+            type(call.loss).__name__, 2
+        ),
         "cotangent": np.ndim(call.cotangent) or None,
     }
     names = {name for name, ndim in ndim_with_time.items() if np.ndim(getattr(call, name)) == ndim}

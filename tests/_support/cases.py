@@ -57,6 +57,12 @@ CASES = {
     "SpikeMax-softmax-window-per-step": (sx.SpikeMax(W, "softmax"), LABEL_PER_STEP),
     "SpikeMax-softmax-lava": (sx.SpikeMax(mode="softmax", numerics="lava"), LABEL),
     "SpikeMax-softmax-sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABEL),
+    "SpikeMax-latency": (
+        sx.SpikeMax(mode="softmax", readout="latency", temperature=1.5),
+        LABEL,
+    ),
+    "SpikeLatency": (sx.SpikeLatency(1, tolerance=0.25), LABEL),
+    "SpikeLatency-times": (sx.SpikeLatency(), 5 * SOFT),
     "SpikeMoid": (sx.SpikeMoid(), MULTI_HOT),
     "SpikeMoid-pos-weight": (sx.SpikeMoid(alpha=0.25, pos_weight=(0.5, 1.0, 4.0)), SOFT),
     "SpikeMoid-soft": (sx.SpikeMoid(alpha=0.25, theta=0.5), SOFT),
@@ -67,7 +73,7 @@ CASES = {
     "SpikeMoid-lava-window": (sx.SpikeMoid(W, alpha=0.5, numerics="lava"), SOFT),
     "SpikeMoid-lava-window-per-step": (sx.SpikeMoid(W, numerics="lava"), SOFT_PER_STEP),
 }
-ONE_OF_EACH = ("SpikeTime-order1", "SpikeRate", "SpikeMax", "SpikeMoid-soft")
+ONE_OF_EACH = ("SpikeTime-order1", "SpikeRate", "SpikeMax", "SpikeLatency", "SpikeMoid-soft")
 
 
 def trains(name: str) -> dict[str, np.ndarray]:

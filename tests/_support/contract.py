@@ -51,6 +51,7 @@ TRAINS = Target(
     ("batch", "class", "time"),
 )
 LABELS = Target("class indices", "any integers", INTEGERS, ("batch",))
+TIMES = Target("the wanted time of each class, in steps", "floats", FLOATS, ("batch", "class"))
 MULTI_HOT = Target(
     "how far each class applies, 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
 )
@@ -67,9 +68,12 @@ OPTIONS = {  # of the constructors, with their permitted values
     "reduction": ", ".join(f'`"{name}"`' for name in REDUCTIONS),
     "moving_window": "1 or more steps, or `None`",
     "readout": '`"rate"`, `"count"`; without a window also `"max"`, `"last"`, and in `SpikeMax` '
-    '`"softmax_sum"`',
+    '`"latency"` and `"softmax_sum"`',
     "num_classes": "a divisor of the number of neurons, or `None`",
     "ignore_index": "an integer",
+    "true_time": "at least 0",
+    "false_time": "at least 0, or `None` for the duration",
+    "tolerance": "at least 0",
     "mode": '`"probability"`, `"softmax"`',
     "temperature": 'above 0; with `mode="softmax"`',
     "label_smoothing": "from 0 to below 1",
@@ -101,16 +105,20 @@ class Contract:
     """The remaining arguments of the constructor: the parameters of the formula."""
     call: tuple[str, ...] = ("where", "lengths")
     """Arguments of the call besides the spikes and the target."""
+    own_readouts: tuple[str, ...] = ()
+    """Readouts besides those of all losses of rates."""
+    suffix: str = ""
+    """Of the name, for a second kind of target."""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
     """Sets of options that change the criterion or group the neurons, by name."""
 
     @property
     def name(self) -> str:
-        return self.loss.__name__
+        return "-".join(filter(None, (self.loss.__name__, self.suffix)))
 
     def forms(self) -> "Iterator[Form]":
         """Yield each variant with each readout, also with a window and with per-step targets."""
-        readouts = (*READOUTS, *COMPETING) if "readout" in self.options else ("",)
+        readouts = (*READOUTS, *self.own_readouts) if "readout" in self.options else ("",)
         for suffix, variant in self.variants.items():
             for readout in readouts:
                 softmax = variant.get("mode") == "softmax"
@@ -199,6 +207,7 @@ CONTRACTS = (
             *("mode", "temperature", "label_smoothing", "time_axis"),
         ),
         parameters=("pseudo_count", "numerics"),
+        own_readouts=("latency", *COMPETING),
         call=("where", "lengths", "weight"),
         variants={
             "": {},
@@ -208,6 +217,24 @@ CONTRACTS = (
             "cold-softmax": {"mode": "softmax", "temperature": 0.25, "label_smoothing": 0.125},
             "groups-softmax": {**GROUPS, "mode": "softmax"},
         },
+    ),
+    *(
+        Contract(
+            sx.SpikeLatency,
+            target,
+            terms=("batch", "class"),
+            options=(
+                *("true_time", "false_time", "tolerance", "reduction", "num_classes"),
+                *("ignore_index", "time_axis"),
+            ),
+            call=("where", "lengths", "weight"),
+            suffix="times" if target is TIMES else "",
+            variants={
+                "": {"true_time": 1.25},
+                "groups": {**GROUPS, "tolerance": 0.375, "false_time": 5.0},
+            },
+        )
+        for target in (LABELS, TIMES)
     ),
     Contract(
         sx.SpikeMoid,
@@ -238,17 +265,14 @@ CONTRACTS = (
         },
     ),
 )
+LISTED = tuple(contract for contract in CONTRACTS if not contract.suffix)
 FORMS = {form.name: form for contract in CONTRACTS for form in contract.forms()}
 ONE_OF_EACH = (
     *("SpikeTime", "SpikeTime-taps", "SpikeRate-rate-window-per-step", "SpikeRate-per-class-max"),
     *("SpikeMax-rate", "SpikeMax-softmax-last", "SpikeMax-smoothed-count-window"),
-    *(
-        "SpikeMax-softmax-softmax_sum",
-        "SpikeMoid-pos-weight-rate",
-        "SpikeMoid-rate",
-        "SpikeMoid-groups-rate-window",
-        "SparsityEnforcer-neuron",
-    ),
+    *("SpikeMax-softmax-softmax_sum", "SpikeMoid-pos-weight-rate", "SpikeMoid-rate"),
+    *("SpikeMoid-groups-rate-window", "SparsityEnforcer-neuron"),
+    *("SpikeMax-softmax-latency", "SpikeLatency", "SpikeLatency-times-groups"),
 )
 """A few forms that cover every loss, readout and shape of terms."""
 
@@ -276,7 +300,8 @@ formulas are on the page [Losses](losses.md).
 Over micro-batches and processes, `"sum"` adds up, and `"mean"` and `"batchmean"` need
 [their sums](processes.md); under `jit` with a sharded batch every reduction is right as it is.
 
-`SpikeMax` takes `readout="max"`, `"last"` and `"softmax_sum"` with `mode="softmax"`.
+`SpikeMax` takes `readout="max"`, `"last"`, `"latency"` and `"softmax_sum"` with `mode="softmax"`.
+The others have no `"latency"` and no `"softmax_sum"`, and `SpikeLatency` has no other readout.
 
 Arrays go in the call, `loss(input, target, *, where=None, lengths=None, weight=None)`, and the same
 in `sx.value_and_grad(loss)`, with a `cotangent` in the shape of the value:
@@ -362,11 +387,11 @@ def _option_table(options: Mapping[str, str]) -> str:
         (
             f"`{option}`",
             allowed,
-            *("yes" if option in (*c.required, *c.options, *c.call) else "" for c in CONTRACTS),
+            *("yes" if option in (*c.required, *c.options, *c.call) else "" for c in LISTED),
         )
         for option, allowed in options.items()
     ]
-    return _table(("", "may be", *(f"`{c.name}`" for c in CONTRACTS)), rows)
+    return _table(("", "may be", *(f"`{c.name}`" for c in LISTED)), rows)
 
 
 def in_layout(axes: Iterable[str], time_axis: int) -> tuple[str, ...]:
@@ -402,7 +427,7 @@ def _target_table() -> str:
             if "moving_window" in c.options:
                 shapes[0] += f", or with a window {_shape((*c.target.axes, 'time'))}"
                 shapes[1] += f", with a window {_shape((*c.terms, 'time'))}"
-            rows.append((f"`{c.name}`", description, *shapes))
+            rows.append((f"`{c.loss.__name__}`", description, *shapes))
     return _table(("", "`target`", "its shape", "terms"), rows)
 
 

@@ -36,6 +36,7 @@ def _call(loss: Any, target: Any = None, **arguments: Any) -> Callable[[MakeArra
     return lambda asarray: loss(asarray(SPIKES), *targets, **arguments)
 
 
+LATENCY = sx.SpikeLatency()
 RATE, MAX, MOID, TIME = sx.SpikeRate(0.5, 0), sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeTime()
 
 OPTION_MISTAKES = (
@@ -132,6 +133,30 @@ OPTION_MISTAKES = (
         ValueError,
         lambda _: sx.SpikeMoid(pos_weight=2, numerics="lava"),
         ("pos_weight", "2", "numerics", "lava"),
+    ),
+    Mistake(
+        '`readout="latency"` as a probability',
+        ValueError,
+        lambda _: sx.SpikeMax(readout="latency"),
+        ("readout", "'latency'", "mode", "softmax"),
+    ),
+    *(
+        Mistake(
+            '`readout="latency"` of another loss',
+            ValueError,
+            lambda _, make=make: make(readout="latency"),
+            ("readout", "'latency'", "SpikeLatency"),
+        )
+        for make in (lambda **o: sx.SpikeRate(1, 0, **o), sx.SpikeMoid)
+    ),
+    *(
+        Mistake(
+            "a wanted time or a tolerance below 0",
+            ValueError,
+            lambda _, name=name: sx.SpikeLatency(**{name: -1}),
+            (name, "at least 0", "-1"),
+        )
+        for name in ("true_time", "false_time", "tolerance")
     ),
     Mistake(
         "a temperature without the softmax",
@@ -275,6 +300,12 @@ ARRAY_MISTAKES = (
         _call(sx.SpikeMoid(pos_weight=(2, 3)), MULTI_HOT),
         ("pos_weight", "2", "4"),
     ),
+    Mistake(
+        "wanted times of another shape",
+        ValueError,
+        _call(LATENCY, np.ones((3, 5))),
+        ("target", "(3, 4)", "(3, 5)"),
+    ),
     *(
         Mistake(
             "a mask of another shape",
@@ -346,6 +377,18 @@ VALUE_MISTAKES = (
         ValueError,
         lambda asarray: MOID(asarray(SPIKES), asarray(np.where(MULTI_HOT, NAN, 0))),
         ("target", "0", "1"),
+    ),
+    Mistake(
+        "a wanted time below 0, infinite or NaN",
+        ValueError,
+        lambda asarray: LATENCY(asarray(SPIKES), asarray(np.full((3, 4), -5.5))),
+        ("target", "at least 0", "-5.5"),
+    ),
+    Mistake(
+        "a spike below 0, where a latency is read",
+        ValueError,
+        lambda asarray: LATENCY(asarray(-SPIKES), LABEL),
+        ("input", "below 0", "-0.99"),
     ),
     *(
         Mistake(

@@ -19,6 +19,7 @@ from _support.calls import IGNORED, Call, take_samples, with_layout, with_nan_wh
 from _support.contract import COMPETING, READOUTS, REDUCTIONS, WINDOWED
 
 LOSSES = (sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer)
+LOSSES += (sx.SpikeLatency,)
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
@@ -167,10 +168,10 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     is_softmax = kind is sx.SpikeMax and random.random() < 0.5
     readouts = READOUTS if kind is not sx.SpikeMax or is_softmax else WINDOWED
     if is_softmax:
-        readouts = (*readouts, *COMPETING)
+        readouts = (*readouts, "latency", *COMPETING)
     if steps > 600:  # the differences of maxima become too small
         readouts = WINDOWED
-    options["readout"] = one(*readouts)
+    options["readout"] = "latency" if kind is sx.SpikeLatency else one(*readouts)
     if options["readout"] in WINDOWED:
         options["moving_window"] = one(None, 1, around(random, steps), steps, steps + 1, 10 * steps)
     group = one(*(n for n in (1, 2, 3) if neurons % n == 0))
@@ -180,6 +181,9 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         options["ignore_index"] = one(IGNORED, 0, neurons + 5)
     if is_softmax:
         options |= {"mode": "softmax", "temperature": one(1.0, 0.25, 3.0)}
+    if kind is sx.SpikeLatency:
+        del options["readout"]
+        return kind(one(0, 2, 1.5 * steps), one(None, 1), one(0.0, 0.0, 1.25), **options)
     published = "lava" if options["readout"] == "rate" and random.random() < 0.2 else "stable"
     if kind is sx.SpikeMax:
         # never equal to a count of spikes, which is in eighths
@@ -210,7 +214,8 @@ def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
     is_probability = isinstance(loss, sx.SpikeMax) and loss.mode == "probability"
     if is_probability and loss.numerics == "lava":  # it is infinite at silence
         return size
-    if not binary and not is_probability:
+    is_latency = getattr(loss, "readout", "") == "latency"
+    if not binary and not is_probability and not is_latency:
         size *= random.choice([-1, 1], size=shape)
     return size * (random.random(shape) < random.choice([0, 0.1, 0.5, 1], size=(*shape[:2], 1)))
 
@@ -225,6 +230,8 @@ def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
     classes = loss.num_classes or neurons
     if isinstance(loss, sx.SpikeMoid):
         return random.integers(0, 9, size=(batch, classes, *time)) / 8
+    if isinstance(loss, sx.SpikeLatency) and random.random() < 0.5:
+        return random.uniform(0, steps, size=(batch, classes))
     label = random.integers(classes, size=(batch, *time))
     return np.where(random.random(label.shape) < 0.2, loss.ignore_index, label)
 
@@ -248,4 +255,13 @@ def _is_smooth(call: Call) -> bool:
     if isinstance(loss, sx.SpikeMax) and loss.mode == "probability":
         counts = reading.u / reading.per_spike
         return not (abs(counts - loss.pseudo_count)[reading.term_mask] < MARGIN).any()
+    if isinstance(loss, sx.SpikeLatency):  # the curvature changes where the tolerance ends
+        times = (loss.true_time, loss.false_time, None)
+        wanted = np.asarray(
+            [reading.duration if t is None else np.full(reading.u.shape, t) for t in times]
+            if call.target.ndim == 1
+            else [call.target[..., None]]
+        )
+        edge = abs(abs(reading.u - wanted) - loss.tolerance)
+        return loss.tolerance == 0 or not (edge < MARGIN)[:, reading.term_mask].any()
     return True

@@ -107,6 +107,8 @@ def read(loss: Any, spikes: np.ndarray, where: Any = None, lengths: Any = None) 
     o = options(loss)
     mask = full_mask(spikes.shape, o.time_axis, where, lengths)
     x = np.where(mask, to_batch_class_time(spikes, o.time_axis), 0.0)
+    if o.readout == "latency":  # several spikes in a step are one; a difference at 1 is not
+        x = np.where(x > 1.01, 1.0, x)
     x, mask, groups = group_means(x, mask, o.num_classes or x.shape[1])
     return Reading(x, mask, o, groups)
 
@@ -202,6 +204,15 @@ def rates(s: np.ndarray, window: int | None) -> np.ndarray:
     return moving_average(s, window) if window else s.sum(axis=-1, keepdims=True) / s.shape[-1]
 
 
+def latency(train: np.ndarray, longest: int) -> float:
+    """Return the expected number of steps before the first spike; silence lasts the longest."""
+    total, silent = 0.0, 1.0
+    for spike in train:
+        silent *= 1 - spike
+        total += silent
+    return total + silent * (longest - len(train))
+
+
 class Reading:
     """The readings `u` of each class: one per step with a window, one per sample without.
 
@@ -221,6 +232,7 @@ class Reading:
         else:
             self.term_mask = mask.any(axis=-1, keepdims=True)
             totals = np.where(mask, x, 0).sum(axis=-1, keepdims=True)
+            longest = mask.sum(axis=-1).max(axis=-1)
             durations = np.maximum(mask.sum(axis=-1, keepdims=True), 1)
         for b, c, t in np.argwhere(self.term_mask):
             total, duration, group = totals[b, c, t], durations[b, c, t], groups[b, c]
@@ -236,6 +248,9 @@ class Reading:
                     / sum(math.exp(x[b, k, i] - x[b, c, i]) for k in np.flatnonzero(mask[b, :, i]))
                     for i in np.flatnonzero(mask[b, c])
                 )
+            elif o.readout == "latency":
+                self.u[b, c, t] = latency(x[b, c][mask[b, c]], longest[b])
+                self.duration[b, c, t] = longest[b]
             else:
                 values = x[b, c][mask[b, c]]
                 self.u[b, c, t] = {"max": max(values), "last": values[-1]}[o.readout]
@@ -283,7 +298,8 @@ def negative_log_likelihood(
     u = {c: float(r.u[b, c, t]) for c in classes_present}
     others = [c for c in classes_present if c != label]
     if o.mode == "softmax":  # -log(exp(u_y) / sum(exp(u)))
-        excess = [(u[c] - u[label]) / o.temperature for c in others]
+        sign = -1 if o.readout == "latency" else 1
+        excess = [sign * (u[c] - u[label]) / o.temperature for c in others]
         top = max(excess, default=0.0)
         if top <= 0:
             return math.log1p(sum(math.exp(z) for z in excess))
@@ -295,6 +311,23 @@ def negative_log_likelihood(
         total = u[label] + other_sum + len(classes_present) * missing
         return -math.log(min_reading) + missing / min_reading + math.log(total)
     return math.log1p(other_sum / u[label]) if u[label] > 0 else math.inf  # -log(u_y / sum(u))
+
+
+def spike_latency(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+    term_values, term_mask, term_weight = empty_terms(r.u.shape)
+    for b, c, t in np.ndindex(r.u.shape):
+        times = target.dtype.kind == "f"
+        if times:
+            wanted, of_class = target[b, c, 0], c
+        else:
+            of_class = int(target[b, 0])
+            wanted = o.false_time if o.false_time is not None else r.duration[b, c, t]
+            wanted = o.true_time if c == of_class else wanted
+        if r.term_mask[b, c, t] and (times or of_class != o.ignore_index):
+            outside = max(abs(r.u[b, c, t] - wanted) - o.tolerance, 0)
+            term_values[b, c, t] = weight[of_class] * outside**2
+            term_mask[b, c, t], term_weight[b, c, t] = True, weight[of_class]
+    return Terms(term_values, term_mask, term_weight)
 
 
 def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
@@ -338,6 +371,7 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
 
 FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeRate": spike_rate,
+    "SpikeLatency": spike_latency,
     "SpikeMax": spike_max,
     "SpikeMoid": spike_moid,
 }
@@ -346,7 +380,9 @@ FORMULAS: dict[str, Callable[..., Terms]] = {
 def options(loss: Any) -> SimpleNamespace:
     """Return the options of a loss, with defaults for those that it lacks."""
     fields = [f.name for f in dataclasses.fields(loss) if f.init]
-    return SimpleNamespace(**DEFAULT_OPTIONS | {name: getattr(loss, name) for name in fields})
+    own = {"readout": "latency"} if type(loss).__name__ == "SpikeLatency" else {}
+    given = {name: getattr(loss, name) for name in fields}
+    return SimpleNamespace(**DEFAULT_OPTIONS | own | given)
 
 
 def empty_terms(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -100,7 +100,8 @@ PYTORCH = (
         ("compiled_loss_and_backward_equal_eager",),
     ),
     Transform(
-        "the same for durations that change", "at most three compilations", "CPU",
+        "the same for durations that change",
+        "at most three compilations; with a latency one for each duration", "CPU",
         ("compile_count_for_many_durations_is_at_most_three",),
     ),
     Transform(

@@ -87,6 +87,9 @@ def test_value_and_gradient_equal_numpy(name, chunks, no_compute):
         (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABEL),
         (sx.SpikeMoid(3, pos_weight=(0.5, 2.0, 1.0)), cases.MULTI_HOT),
         (sx.SpikeMoid(3), cases.MULTI_HOT),
+        (sx.SpikeMax(mode="softmax", readout="latency", reduction="mean"), LABEL),
+        (sx.SpikeLatency(tolerance=0.5, reduction="batchmean"), np.asarray([-100, 0])),
+        (sx.SpikeLatency(), 5 * cases.SOFT),
         (sx.SparsityEnforcer(0.1, min_rate=0.05, per="neuron"), None),
     ],
     ids=lambda x: type(x).__name__,
@@ -123,6 +126,9 @@ def test_collected_terms_and_classifiers_equal_numpy(no_compute):
     for classifier in (sx.Rate(), sx.MovingWindow(2), sx.Rate(mode="softmax")):
         close(computed(classifier.confidence(lazy))[0], classifier.confidence(spikes), RTOL)
         np.testing.assert_array_equal(computed(classifier(lazy))[0], classifier(spikes))
+    for classifier in (sx.Rate(), sx.Latency(), sx.MovingWindow(2)):
+        close(computed(classifier.accuracy(lazy, LABEL))[0], classifier.accuracy(spikes, LABEL), 0)
+    close(computed(sx.Latency().latency(lazy))[0], sx.Latency().latency(spikes), RTOL)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])

@@ -19,6 +19,8 @@ FORM_OF = {
     "SpikeTime": "SpikeTime",
     "SpikeRate": "SpikeRate-rate",
     "SpikeMax": "SpikeMax-smoothed-rate",
+    "SpikeLatency": "SpikeLatency",
+    "SpikeLatency-times": "SpikeLatency-times-groups",
     "SpikeMoid": "SpikeMoid-rate",
     "SparsityEnforcer": "SparsityEnforcer-neuron",
 }

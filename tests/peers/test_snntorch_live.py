@@ -360,3 +360,72 @@ def test_snntorch_arguments_are_not_checked():
     assert snn.ce_rate_loss()(spikes[:0], label).isnan()
     with pytest.raises(ValueError, match="no elements"):
         sx.SpikeMax(1, "softmax", time_axis=0)(spikes[:0], label)
+
+
+def firing(shape):
+    """Return trains that all fire, some of them at the last step only."""
+    spikes = trains(shape)
+    spikes[-1] = torch.maximum(spikes[-1], 1 - spikes.amax(0))
+    return spikes
+
+
+@every_shape
+@every_reduction
+def test_ce_temporal_loss_has_the_same_value_if_all_fire(shape, reduction):
+    spikes, label = firing(shape), labels(shape[2], shape[1:2])
+    options = {"mode": "softmax", "readout": "latency", "time_axis": 0}
+    ours = sx.SpikeMax(**options, reduction=reduction)(spikes, label)
+    torch.testing.assert_close(ours, snn.ce_temporal_loss(reduction=reduction)(spikes, label))
+    weight = torch.linspace(0.5, 2, shape[2])
+    weighted = sx.SpikeMax(**options, reduction="batchmean" if reduction == "mean" else reduction)
+    if reduction != "mean":
+        torch.testing.assert_close(
+            weighted(spikes, label, weight=weight),
+            snn.ce_temporal_loss(reduction=reduction, weight=weight)(spikes, label),
+        )
+
+
+@every_shape
+@every_reduction
+def test_mse_temporal_loss_has_the_same_value_if_all_fire(shape, reduction):
+    spikes, label, steps = firing(shape), labels(shape[2], shape[1:2]), shape[0]
+    ours = sx.SpikeLatency(1, 3, reduction=reduction, time_axis=0)(spikes, label)
+    theirs = snn.mse_temporal_loss(on_target=1, off_target=3, reduction=reduction)
+    torch.testing.assert_close(ours / steps**2, theirs(spikes, label).float())
+    times = torch.randint(steps, spikes.shape[1:])
+    ours = sx.SpikeLatency(reduction=reduction, time_axis=0)(spikes, times.float())
+    theirs = snn.mse_temporal_loss(target_is_time=True, reduction=reduction)
+    torch.testing.assert_close(ours / steps**2, theirs(spikes, times).float())
+
+
+def test_snntorch_silence_is_a_spike_at_the_last_step():
+    steps, latency = 6, sx.Latency(time_axis=0).latency
+    silent = torch.zeros(steps, 1, 2)
+    last = silent.clone()
+    last[-1] = 1
+    first_spike = snn.SpikeTime().first_spike_fn
+    assert (first_spike(silent, "cpu") == first_spike(last, "cpu")).all()
+    assert latency(last).tolist() == [[steps - 1] * 2]
+    assert latency(silent).tolist() == [[steps] * 2]
+    gradients = []
+    for loss in (
+        snn.ce_temporal_loss(),
+        sx.SpikeMax(mode="softmax", readout="latency", reduction="mean", time_axis=0),
+    ):
+        leaf = silent.clone().requires_grad_()
+        loss(leaf, torch.tensor([0])).backward()
+        gradients.append(leaf.grad[:, 0, 0])
+    theirs, ours = gradients
+    assert (theirs != 0).tolist() == [False] * (steps - 1) + [True]
+    assert (ours < 0).all()
+    assert (ours.diff() > 0).all()
+
+
+def test_snntorch_temporal_losses_misread_targets_and_graded_spikes():
+    spikes, label = firing((6, 3, 4)), labels(4, (3,))
+    _, targets = snn.SpikeTime()(spikes, label)
+    assert not targets.any()  # the default off_target is meant to be the last step
+    graded = torch.full((6, 1, 1), 0.5)
+    assert snn.SpikeTime().first_spike_fn(graded, "cpu").tolist() == [[-0.5]]
+    expected = sum(0.5**k for k in range(1, 7))
+    assert sx.Latency(time_axis=0).latency(graded).tolist() == [[expected]]

@@ -36,9 +36,13 @@ PARTS = {  # of adapters that have several modules
     "backends._torch_state",
 }
 MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
-MATHEMATICS = {"_block_filter", "readouts", "criteria", "classifiers", "gradients"} | {
-    name for name in TREES if name.partition(".")[0] in ("distances", "losses")
-}
+MATHEMATICS = (
+    {"_block_filter", "readouts", "latency", "criteria", "gradients"}
+    | {
+        *("_classifier", "classifiers"),
+    }
+    | {name for name in TREES if name.partition(".")[0] in ("distances", "losses")}
+)
 
 # Each module imports only from layers above its own in this list.
 LAYERS = (
@@ -53,8 +57,9 @@ LAYERS = (
     {"_input.arrays"},
     {"_input.layout", "filters", "spike_times"},
     {"_input.labels", "readouts", "criteria"},
-    {"_input.masks"},
+    {"_input.masks", "latency"},
     {"_input.prepared"},
+    {"_input.times", "_classifier"},
     {"losses.closed_form", "losses.terms"},
     {"losses.reduction", "losses.votes"},
     {"losses.sums"},
@@ -62,7 +67,7 @@ LAYERS = (
     {"losses.base"},
     {"losses.rates"},
     {"losses.composed", "losses.sparsity_enforcer"}
-    | {f"losses.spike_{name}" for name in ("max", "moid", "rate", "time")},
+    | {f"losses.spike_{name}" for name in ("latency", "max", "moid", "rate", "time")},
     {"losses"},
     {"classifiers", "gradients"},
     {"distances._edits", "distances._trains"},

@@ -217,6 +217,7 @@ def test_members_of_a_loss_are_documented():
     internal = {"_check", "_prepare", "_sum_chunks", "_terms", "_check_terms", "_check_mask"}
     internal |= {"_check_context", "_has_time", "_read_classes", "_abc_impl"}
     internal |= {"_check_classes", "_per_class", "_reads_means"}
+    internal |= {"_check_readout", "_reads_latency"}
     members = {
         name
         for kind in sx.losses.RateLoss.__mro__[:-2]  # without ABC and object

@@ -48,12 +48,18 @@ LOSSES = {
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
     "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", temperature=3), LABELS),
+    "SpikeLatency": (sx.SpikeLatency(2, tolerance=0.75), LABELS),
+    "SpikeLatency, times": (sx.SpikeLatency(), 30 * MULTI_HOT),
     "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
     "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT),
     "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
-ONE_OF_EACH = ("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+ONE_OF_EACH = (
+    *("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeLatency", "SpikeMoid"),
+    "SparsityEnforcer",
+)
 slow = pytest.mark.slow
 every_loss = pytest.mark.parametrize(
     "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
@@ -232,6 +238,9 @@ LOSSES_WITH_OPTIONS = {
     "SpikeMax, window": (sx.SpikeMax(7), np.asarray([0, 1, -100, 2]), WEIGHT),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
         reduction="batchmean"), LABELS, WEIGHT),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", label_smoothing=0.1),
+        np.asarray([0, 2, -100, 2]), WEIGHT),
+    "SpikeLatency": (sx.SpikeLatency(num_classes=1), 15 * MULTI_HOT[:, 2:], WEIGHT[:1]),
     "SpikeMoid": (sx.SpikeMoid(num_classes=1), MULTI_HOT[:, 2:], WEIGHT[:1]),
 }  # fmt: skip
 

@@ -42,12 +42,18 @@ LOSSES = {
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
     "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", temperature=3), LABELS),
+    "SpikeLatency": (sx.SpikeLatency(2, tolerance=0.75), LABELS),
+    "SpikeLatency, times": (sx.SpikeLatency(), 30 * MULTI_HOT),
     "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
     "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT),
     "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
-ONE_OF_EACH = ("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+ONE_OF_EACH = (
+    *("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeLatency", "SpikeMoid"),
+    "SparsityEnforcer",
+)
 slow = pytest.mark.slow
 every_loss = pytest.mark.parametrize(
     "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
@@ -78,6 +84,8 @@ class Case:
         smooth = SPIKES.clone()
         if isinstance(self.loss, sx.SparsityEnforcer):
             smooth += 0.1  # |x| has a corner at 0
+        elif getattr(self.loss, "readout", "") == "latency":  # of spikes between 0 and 1
+            smooth = 0.02 + 0.9 * smooth
         return smooth.requires_grad_()
 
 
@@ -259,8 +267,9 @@ def test_compile_count_for_many_durations_is_at_most_three(name):
         )
         torch.testing.assert_close(compiled(spikes, *targets), case.loss(spikes, *targets))
     # One graph for the first duration, one with a symbolic duration and, for filters, one for
-    # durations that are a multiple of the block length.
-    assert len(graphs) <= 3
+    # durations that are a multiple of the block length. A latency merges groups of steps, whose
+    # number depends on the duration: it has one graph for each.
+    assert len(graphs) <= (6 if "atency" in name else 3)
 
 
 @pytest.mark.slow(but=1)
@@ -324,6 +333,9 @@ LOSSES_WITH_OPTIONS = {
     "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), torch.tensor([0, 3, -100]), WEIGHT),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
         reduction="batchmean"), LABELS, WEIGHT),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", label_smoothing=0.1),
+        torch.tensor([0, 3, -100]), WEIGHT),
+    "SpikeLatency": (sx.SpikeLatency(num_classes=2), 15 * MULTI_HOT[:, 2:], WEIGHT[:2]),
     "SpikeMoid": (sx.SpikeMoid(num_classes=2), MULTI_HOT[:, 2:], WEIGHT[:2]),
 }  # fmt: skip
 

@@ -1,0 +1,215 @@
+"""The readout of first-spike latency: when a neuron fires first.
+
+For spikes from 0 to 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival: 1 before the first
+spike of a binary train and 0 from it on. The latency is its sum over the steps that count. It is
+linear in each spike, so that its derivative is the effect of adding or removing that spike.
+"""
+
+import math
+from collections.abc import Callable
+
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.arrays import moveaxis
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.readouts import Reading, population
+
+RADIX = 8  # steps of a group, if no number from 8 to 16 or from 5 to 7 divides the duration
+DIVISORS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
+LARGEST = 16  # groups that are merged at once
+
+
+def latency(
+    library: Library,
+    spikes: Array,
+    mask: Array | None,
+    num_classes: int | None,
+    time_axis: int,
+) -> tuple[Reading, Pullback]:
+    """Read the latency of the first spike of each class, in steps that count.
+
+    A class is a neuron or, with `num_classes`, the mean of neighbouring ones. A silent one has the
+    longest duration of its sample, which is `max_reading`, so that a neuron with fewer unmasked
+    steps is not early. If time is the first or the second axis of the input, which `spikes` is a
+    view of, the operations run along that axis.
+    """
+    spikes, to_input = probabilities(library, spikes)
+    to_spikes = to_input
+    if num_classes is not None:
+        group = population(library, spikes, mask, num_classes, per_step=True)
+        spikes, mask = group.values / group.number, group.mask
+
+        def to_spikes(cotangent: Array) -> Array:
+            return to_input(group.pullback(cotangent / group.number))
+
+    reading, to_trains = latency_of_trains(
+        library, spikes, mask, time_axis if time_axis in (0, 1) else 2
+    )
+    return reading, lambda cotangent: to_spikes(to_trains(cotangent))
+
+
+def latency_of_trains(
+    library: Library, spikes: Array, mask: Array | None, axis: int
+) -> tuple[Reading, Pullback]:
+    """Read the latency of spikes from 0 to 1, by operations with time at an axis."""
+    xp = library.xp
+    factors = moveaxis(library, 1 - spikes, -1, axis)
+    if mask is None:
+        total, _, to_factors = survival_sum(library, factors, None, axis)
+        reading = Reading(total, max_reading=spikes.shape[-1])
+        return reading, lambda cotangent: moveaxis(library, to_factors(-cotangent, None), axis, -1)
+
+    weight = xp.astype(mask, spikes.dtype)
+    duration = xp.sum(weight, axis=-1)
+    longest = xp.max(duration, axis=CLASS, keepdims=True)
+    lacking = longest - duration
+    steps = moveaxis(library, weight, -1, axis)
+    total, silence, to_factors = survival_sum(library, factors, steps, axis)
+    reading = Reading(total + lacking * silence, max_reading=longest, mask=duration > 0)
+
+    def pullback(cotangent: Array) -> Array:
+        return moveaxis(library, to_factors(-cotangent, -cotangent * lacking), axis, -1)
+
+    return reading, pullback
+
+
+def probabilities(library: Library, spikes: Array) -> tuple[Array, Pullback]:
+    """Return spikes between 0 and 1: several in one step count as one.
+
+    Negative ones raise if their values are concrete; else they become NaN. By selection, because
+    libraries differ in the derivative of a minimum at 1; here it is that of the spikes below.
+    """
+    xp, known = library.xp, library.concrete_or_none(spikes)
+    if known is not None:
+        lowest = known.min()
+        if lowest < 0:
+            raise ValueError(
+                "input must have no spike below 0 with a latency: a spike is read as the "
+                f"probability to fire. Got {lowest:g}"
+            )
+        if known.max() <= 1:  # not if any is NaN
+            return spikes, lambda cotangent: cotangent
+    limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
+    if known is None:
+        limited = xp.where(spikes < 0, math.nan, limited)
+    inside = ~((spikes > 1) | (spikes < 0))
+    return limited, lambda cotangent: xp.where(inside, cotangent, 0.0)
+
+
+def survival_sum(
+    library: Library, factors: Array, weight: Array | None, axis: int
+) -> tuple[Array, Array, Callable[[Array, Array | None], Array]]:
+    """Return the sum of the cumulative products along an axis, the product, and their pullback.
+
+    The sum is weighted; None stands for weights of 1.
+
+    Two neighbouring segments with products P and sums V of cumulative products make one with
+    ``P = P1 P2`` and ``V = V1 + P1 V2``. Steps are merged in groups of about 8, and so are groups,
+    until one is left: the number of operations grows with the logarithm of the duration, and there
+    is no division, so that factors of 0 are no special case, in derivatives of any order either.
+    The pullback goes the same way back.
+    """
+    product, total, to_steps = _merge_steps(library, factors, weight, axis)
+    pullbacks = []
+    while product.shape[axis] > 1:
+        product, total, to_groups = _merge_groups(library, product, total, axis)
+        pullbacks.append(to_groups)
+
+    def pullback(of_total: Array, of_product: Array | None) -> Array:
+        of_total = library.xp.expand_dims(of_total, axis=axis)
+        if of_product is None:
+            of_product = library.xp.zeros_like(of_total)
+        else:
+            of_product = library.xp.expand_dims(of_product, axis=axis)
+        while pullbacks:
+            of_product, of_total = pullbacks.pop()(of_product, of_total)
+        return to_steps(of_product, of_total)
+
+    index = (*(slice(None) for _ in range(axis)), 0, ...)
+    return total[index], product[index], pullback
+
+
+def _merge_steps(
+    library: Library, factors: Array, weight: Array | None, axis: int
+) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
+    """Return the product of each group of steps, its sum of cumulative products, the pullback."""
+    steps = factors.shape[axis]
+    # Without weights nothing may count after the last step, so a factor of 0 follows it.
+    each = _groups(library, factors, axis, 0.0 if weight is None else 1.0)
+    weights = None if weight is None else _groups(library, weight, axis, 0.0)
+    products = [each[0]]
+    total = each[0] if weights is None else each[0] * weights[0]
+    for i in range(1, len(each)):
+        products.append(products[-1] * each[i])
+        total = total + (products[i] if weights is None else products[i] * weights[i])
+
+    def pullback(of_product: Array, of_total: Array) -> Array:
+        slopes = []
+        for i in range(len(each) - 1, 0, -1):
+            of_product = of_product + (of_total if weights is None else of_total * weights[i])
+            slopes.append(of_product * products[i - 1])
+            of_product = of_product * each[i]
+        slopes.append(of_product + (of_total if weights is None else of_total * weights[0]))
+        return _steps(library, slopes[::-1], axis, steps)
+
+    return products[-1], total, pullback
+
+
+def _merge_groups(
+    library: Library, product: Array, total: Array, axis: int
+) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
+    """Return the products and sums of groups of groups, and the pullback."""
+    number = product.shape[axis]
+    each, sums = _groups(library, product, axis, 1.0), _groups(library, total, axis, 0.0)
+    products, total = [each[0]], sums[0]
+    for i in range(1, len(each)):
+        total = total + products[-1] * sums[i]
+        products.append(products[-1] * each[i])
+
+    def pullback(of_product: Array, of_total: Array) -> tuple[Array, Array]:
+        of_products, of_sums = [], []
+        for i in range(len(each) - 1, 0, -1):
+            of_products.append(of_product * products[i - 1])
+            of_sums.append(of_total * products[i - 1])
+            of_product = of_product * each[i] + of_total * sums[i]
+        of_products.append(of_product)
+        of_sums.append(of_total)
+        return (
+            _steps(library, of_products[::-1], axis, number),
+            _steps(library, of_sums[::-1], axis, number),
+        )
+
+    return products[-1], total, pullback
+
+
+def _groups(library: Library, x: Array, axis: int, fill: float) -> list[Array]:
+    """Return the first, the second, ... of each group of neighbours along an axis."""
+    xp, steps = library.xp, x.shape[axis]
+    size = _group_size(steps)
+    lacking = -steps % size
+    if lacking:
+        shape = (*x.shape[:axis], lacking, *x.shape[axis + 1 :])
+        beyond = xp.broadcast_to(library.constant(x, fill), shape)
+        x = xp.concat([x, beyond], axis=axis)
+    shape = (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
+    return list(library.unstack(xp.reshape(x, shape), axis + 1))
+
+
+def _group_size(steps: int) -> int:
+    if steps <= LARGEST:
+        return steps
+    for size in DIVISORS:
+        if steps % size == 0:
+            return size
+    return RADIX
+
+
+def _steps(library: Library, each: list[Array], axis: int, steps: int) -> Array:
+    """Return the entries of groups in the order of time: the opposite of `_groups`."""
+    xp, first = library.xp, each[0]
+    joined = xp.stack(each, axis=axis + 1)
+    number = first.shape[axis] * len(each)
+    joined = xp.reshape(joined, (*first.shape[:axis], number, *first.shape[axis + 1 :]))
+    if number == steps:
+        return joined
+    return joined[(*(slice(None) for _ in range(axis)), slice(0, steps), ...)]

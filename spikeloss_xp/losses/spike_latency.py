@@ -1,0 +1,129 @@
+"""SpikeLatency: the distance from wanted times of the first spike."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from spikeloss_xp import _checks, criteria
+from spikeloss_xp._dispatch import Library
+from spikeloss_xp._input.arrays import asarray_like
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.times import wanted_times
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.rates import RateLoss
+from spikeloss_xp.readouts import Reading
+
+
+@dataclass(frozen=True)
+class SpikeLatency(RateLoss):
+    r"""Squared difference between the latencies of first spikes and wanted times.
+
+    .. math::
+        L = \sum_{b, c} \max(|\ell_{b, c} - \hat \ell_{b, c}| - \delta, 0)^2, \qquad
+        \ell = \sum_t \prod_{k \le t} (1 - s_k)
+
+    The latency :math:`\ell` of a binary train is the index of its first spike, or the number of
+    steps if there is none. It is linear in each spike, so its derivative is the effect of adding
+    or removing that spike.
+
+    Parameters
+    ----------
+    true_time : float, default 0
+        The wanted time of the labelled class, in time steps; at least 0.
+    false_time : float, optional
+        The wanted time of the other classes, likewise. Without it they are to be silent: the time
+        is the duration of the sample.
+    tolerance : float, default 0
+        The distance :math:`\delta` from the wanted time, in time steps, up to which a term is 0.
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
+        Add the terms; average them; divide their sum by the number of samples; or return them:
+        ``[batch, class]``.
+    num_classes : int, optional
+        The number of classes, each the mean of a group of neighbouring neurons. Without it each
+        neuron is a class.
+    ignore_index : int, default -100
+        The class index of a sample that is left out.
+    time_axis : int, default -1
+        The axis of `input` that is time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong kind.
+
+    Notes
+    -----
+    `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
+    `target` holds class indices, integers of shape ``[batch]``, or the wanted time of each class,
+    floating numbers of shape ``[batch, class]`` of at least 0. An index that is no class and a time
+    that is negative or not finite raise if values can be read for free; on a GPU and in a traced
+    function they make the loss NaN. Class weights are those of the label or, with wanted times, of
+    the class of a term.
+
+    Spikes are between 0 and 1. A graded spike is the probability to fire, and the latency an
+    expectation. Larger spikes, of several events in a step, count as 1; negative ones are an error,
+    or NaN where values cannot be read.
+
+    Steps are counted without those that are masked. A silent neuron has the longest duration of
+    its sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> sx.SpikeLatency(reduction="none")(spikes, [0])  # wanted at step 0, and silent
+    array([[1., 4.]])
+    """
+
+    true_time: float = 0.0
+    false_time: float | None = None
+    tolerance: float = 0.0
+    reduction: str = "sum"
+    _: KW_ONLY
+    num_classes: int | None = None
+    ignore_index: int = -100
+    time_axis: int = -1
+
+    moving_window: ClassVar[None] = None  # type: ignore[misc]
+    readout: ClassVar[str] = "latency"  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        Loss._check(
+            self,
+            true_time=_checks.not_negative,
+            false_time=_checks.optional(_checks.not_negative),
+            tolerance=_checks.not_negative,
+            num_classes=_checks.optional_count,
+            ignore_index=_checks.label,
+        )
+
+    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+        library = prepared.library
+        given = asarray_like(library, prepared.values, target, "target")
+        classes = prepared.layout.classes(self.num_classes)
+        floating = library.xp.isdtype(given.dtype, "real floating")
+        if not floating and tuple(given.shape) == (prepared.layout.batch, classes):
+            raise TypeError(
+                "target must hold class indices, integers of shape [batch], or wanted times, "
+                f"floating numbers of shape [batch, class]; got {given.dtype} of shape "
+                f"{tuple(given.shape)}"
+            )
+        if given.ndim == 1 or not floating:
+            return super()._labels(prepared, target)
+        return Labels(wanted_times(prepared, given, target, classes))
+
+    def _criterion(
+        self, library: Library, reading: Reading, labels: Labels
+    ) -> tuple[Array, Pullback]:
+        xp, wanted = library.xp, labels.target
+        if xp.isdtype(wanted.dtype, "bool"):
+            silent = reading.max_reading if self.false_time is None else self.false_time
+            one = library.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
+            wanted = xp.where(wanted, one * self.true_time, one * silent)
+        return criteria.outside(library, reading.u - wanted, self.tolerance)
+
+    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
+        return layout.target_axes(ndim, by_class=ndim == 2)

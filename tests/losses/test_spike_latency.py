@@ -1,0 +1,303 @@
+"""The latency of the first spike: its value, its derivative, and the losses that read it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from _support import reference
+from _support.cases import close, reduced
+from spikeloss_xp.latency import latency
+
+# First spikes at 0, 2 and never; 1, never and 0.
+SPIKES = np.asarray(
+    [[[1.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]]
+)
+LABEL = [1, 1]
+ORDERLY = sx.SpikeMax(mode="softmax", readout="latency", temperature=2.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "label", "terms", "slope"),
+    [
+        # Latencies 0, 2 and 4 are wanted at 4, 1 and 4. The slopes of the latency are -2 at the
+        # first spike of the first train, because the next one is at 2; -2, -1 and -2 in the second.
+        (
+            sx.SpikeLatency(1),
+            [1],
+            [[16, 1, 0]],
+            [[16, 0, 0, 0], [-4, -2, -4, 0], [0, 0, 0, 0]],
+        ),
+        # Wanted at 3, 3 and 0, with a tolerance of 1/2.
+        (
+            sx.SpikeLatency(0, 3, 0.5),
+            [2],
+            [[6.25, 0.25, 12.25]],
+            [[10, 0, 0, 0], [2, 1, 2, 0], [-28, -21, -14, -7]],
+        ),
+        (
+            sx.SpikeLatency(tolerance=1),
+            [[1.0, 1.5, 2.0]],
+            [[0, 0, 1]],
+            [[0, 0, 0, 0], [0, 0, 0, 0], [-8, -6, -4, -2]],
+        ),
+    ],
+)
+def test_value_and_gradient_match_hand_calculation(backend, loss, label, terms, slope):
+    spikes, target = backend.asarray(SPIKES[:1]), backend.asarray(np.asarray(label))
+    value, gradient = backend.compiled(sx.value_and_grad(loss))(spikes, target)
+    close(backend.numpy(value), np.sum(terms), backend.rtol)
+    close(backend.numpy(gradient)[0], np.asarray(slope), backend.rtol)
+    got = backend.compiled(reduced(loss, "none"))(spikes, target)
+    close(backend.numpy(got), np.asarray(terms), backend.rtol)
+
+
+@pytest.mark.parametrize("masked", [None, "steps", "entries"])
+@pytest.mark.parametrize("steps", [1, 2, 8, 16, 17, 37, 200, 1013])
+def test_derivative_is_the_effect_of_a_toggle(backend, steps, masked):
+    """For binary trains exactly, in the closed form and by automatic differentiation."""
+    random = np.random.default_rng(steps)
+    spikes = (random.random((2, 3, steps)) < min(3 / steps, 0.5)).astype(float)
+    shape = {None: None, "steps": (2, 1, steps), "entries": spikes.shape}[masked]
+    mask = None if shape is None else random.random(shape) < 0.7
+    spikes = spikes if mask is None else np.where(mask, spikes, 0)
+    masks = () if mask is None else (backend.asarray(mask),)
+    ones = backend.asarray(np.ones((2, 3)))
+
+    def run(spikes, *mask):
+        reading, pullback = latency(backend.adapter, spikes, *(mask or (None,)), None, -1)
+        return reading.u, pullback(ones)
+
+    value, slope = map(backend.numpy, backend.compiled(run)(backend.asarray(spikes), *masks))
+    expected = brute_force(spikes, mask)
+    np.testing.assert_array_equal(value, expected)
+    counted = np.broadcast_to(True if mask is None else mask, spikes.shape)
+    slope = np.where(counted, slope, 0)  # the loss does so once for all readouts
+    for step in {*range(min(steps, 20)), steps // 2, steps - 1}:
+        toggled = spikes.copy()
+        toggled[..., step] = 1 - toggled[..., step]
+        effect = (brute_force(toggled, mask) - expected) * (toggled - spikes)[..., step]
+        np.testing.assert_array_equal(slope[..., step], effect)
+    if backend.differentiates:
+
+        def native(spikes, *mask):
+            return backend.adapter.value_and_grad(lambda x: run(x, *mask)[0], spikes, ones)[1]
+
+        native = backend.compiled(native)(backend.asarray(spikes), *masks)
+        np.testing.assert_array_equal(np.where(counted, backend.numpy(native), 0), slope)
+
+
+def brute_force(spikes, mask=None):
+    """Return the number of steps before the first spike, or the longest duration of the sample."""
+    mask = np.broadcast_to(True if mask is None else mask, spikes.shape)
+    latencies = np.zeros(spikes.shape[:2])
+    for b, c in np.ndindex(latencies.shape):
+        counted = spikes[b, c][mask[b, c]]
+        longest = mask[b].sum(axis=-1).max()
+        latencies[b, c] = next((t for t, spike in enumerate(counted) if spike), longest)
+    return latencies
+
+
+@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency()])
+def test_silent_label_is_pushed_to_fire_and_early(backend, loss):
+    spikes = np.zeros((1, 3, 30))
+    _, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [1])
+    slope = backend.numpy(gradient)[0]
+    assert (slope[1] < 0).all()
+    assert (np.diff(slope[1]) > 0).all()
+    assert (slope[[0, 2]] >= 0).all()
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+@pytest.mark.parametrize("steps", [1, 40])
+@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency(tolerance=0.5)])
+def test_silent_and_saturated_trains_are_finite(backend, loss, steps, fill):
+    value, gradient = sx.value_and_grad(loss)(backend.asarray(np.full((2, 3, steps), fill)), [0, 2])
+    assert np.isfinite(backend.numpy(value))
+    gradient = backend.numpy(gradient)
+    assert np.isfinite(gradient).all()
+    assert (gradient != 0).any()
+    if fill:  # only the first spike has an effect, and it delays by one step
+        assert not gradient[..., 1:].any()
+
+
+def test_nothing_counts(backend):
+    for loss in (ORDERLY, sx.SpikeLatency()):
+        value, gradient = sx.value_and_grad(loss)(backend.asarray(SPIKES), LABEL, lengths=[0, 0])
+        assert backend.numpy(value) == 0
+        assert not backend.numpy(gradient).any()
+
+
+def test_graded_latency_is_the_expectation_of_independent_steps(backend):
+    graded = np.random.default_rng(1).random((1, 1, 8))
+    expected = 0.0
+    for train in itertools.product([0.0, 1.0], repeat=8):
+        chance = np.prod(np.where(train, graded[0, 0], 1 - graded[0, 0]))
+        expected += chance * brute_force(np.asarray([[train]]))[0, 0]
+    got = sx.Latency().latency(backend.asarray(graded))
+    close(backend.numpy(got), np.asarray([[expected]]), backend.rtol)
+
+
+def test_several_spikes_in_a_step_are_one(backend):
+    """With no slope above 1, and at 1 that of the spikes below."""
+    spikes = np.asarray([[[0, 1.0, 0, 1.0]], [[0, 3.0, 0, 1.0]]])
+    loss = sx.SpikeLatency(0.5)
+    run = backend.compiled(sx.value_and_grad(loss))
+    value, gradient = run(backend.asarray(spikes), backend.asarray(np.asarray([0, 0])))
+    assert backend.numpy(value) == 2 * 0.25
+    np.testing.assert_array_equal(backend.numpy(gradient)[:, 0], [[-1, -2, 0, 0], [-1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency()])
+def test_negative_spike_raises_or_gives_nan(backend, loss):
+    spikes, label = SPIKES.copy(), backend.asarray(np.asarray(LABEL))
+    spikes[1, 2, 3] = -0.25
+    if backend.reads_values:
+        with pytest.raises(ValueError, match=r"input must have no spike below 0.*Got -0.25"):
+            loss(backend.asarray(spikes), label)
+    if backend.library == "jax" or not backend.reads_values:
+        terms = backend.compiled(reduced(loss, "none"))(backend.asarray(spikes), label)
+        got = backend.numpy(terms)
+        assert np.isfinite(got[0]).all()
+        assert np.isnan(got[1]).any()
+    close(
+        backend.numpy(loss(backend.asarray(spikes), label, lengths=[4, 3])),
+        reference.value(loss, spikes, np.asarray(LABEL), None, [4, 3]),
+        backend.rtol,
+    )
+
+
+def test_negative_spike_is_nan_in_a_trace():
+    jax = pytest.importorskip("jax")
+    loss = reduced(sx.SpikeLatency(), "none")
+    terms, _ = jax.jit(sx.value_and_grad(loss))(
+        jax.numpy.asarray(-SPIKES), jax.numpy.asarray(LABEL), cotangent=np.ones((2, 3), "float32")
+    )
+    np.testing.assert_array_equal(np.isnan(terms), (SPIKES > 0).any(axis=-1))
+
+
+def test_nan_spike_shows_after_the_first_spike(backend):
+    spikes = SPIKES.copy()
+    spikes[0, 0, 3] = np.nan
+    got = backend.numpy(sx.Latency().latency(backend.asarray(spikes)))
+    np.testing.assert_array_equal(np.isnan(got), [[True, False, False], [False, False, False]])
+
+
+def test_padding_never_looks_early(backend):
+    # The first class counts for two steps and is silent; the second one fires at step 3.
+    spikes = np.asarray([[[0.0, 0, 0, 0], [0, 0, 0, 1]]])
+    where = np.asarray([[[True, True, False, False], [True] * 4]])
+    got = sx.Latency().latency(backend.asarray(spikes), where=backend.asarray(where))
+    np.testing.assert_array_equal(backend.numpy(got), [[4, 3]])
+    assert backend.numpy(sx.Latency()(backend.asarray(spikes), where=where)) == 1
+    # Padded with ones, which are masked, a batch has the latencies of its samples.
+    padded = np.ones((2, 3, 9))
+    padded[0, :, :4], padded[1, :, :3] = SPIKES[0], SPIKES[1, :, :3]
+    got = sx.Latency().latency(backend.asarray(padded), lengths=[4, 3])
+    np.testing.assert_array_equal(backend.numpy(got), [[0, 2, 4], [1, 3, 0]])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency(3, tolerance=1)])
+def test_large_arrays_equal_their_samples(backend, loss, dtype, axis):
+    """Chunks, with time at each axis; a duration whose groups do not fill up at any level."""
+    if dtype != backend.dtype:
+        pytest.skip("another dtype of the library")
+    random = np.random.default_rng(5)
+    few = (random.random((8, 3, 1013)) < 0.01).astype(dtype)
+    label, cotangent = random.integers(3, size=8), np.asarray(1.5)
+    value, gradient = sx.value_and_grad(loss)(few.astype("float64"), label, cotangent=cotangent)
+    loss = type(loss)(**{**vars(loss), "time_axis": axis})
+    many = np.moveaxis(np.tile(few, (50, 1, 1)), -1, axis)
+    got, slope = sx.value_and_grad(loss)(
+        backend.asarray(many, dtype),
+        backend.asarray(np.tile(label, 50)),
+        cotangent=backend.asarray(cotangent),
+    )
+    close(backend.numpy(got), 50 * value, 10 * backend.rtol)
+    close(np.moveaxis(backend.numpy(slope), axis, -1), np.tile(gradient, (50, 1, 1)), backend.rtol)
+
+
+def test_earliest_class_is_the_most_probable(backend):
+    # -T1 / 2 are the logits 0, -1 and -2
+    terms = reduced(ORDERLY, "none")(backend.asarray(SPIKES[[0, 0, 0]]), [0, 1, 2])
+    logits = np.asarray([0.0, -1, -2])
+    expected = np.log(np.exp(logits).sum()) - logits
+    close(backend.numpy(terms), expected, backend.rtol)
+
+
+def test_losses_without_latency_say_which_have_it():
+    for make in (lambda **o: sx.SpikeRate(1, 0, **o), sx.SpikeMoid):
+        with pytest.raises(ValueError, match=r"readout='latency'.*use SpikeLatency"):
+            make(readout="latency")
+    with pytest.raises(ValueError, match=r"readout='latency'.*mode='softmax'"):
+        sx.SpikeMax(readout="latency")
+    with pytest.raises(ValueError, match=r"'latency'.*moving_window=3"):
+        sx.SpikeMax(3, "softmax", readout="latency")
+
+
+TIMES = np.asarray([[0.0, 1, 4], [2.5, 4, 0]])
+
+
+def test_wanted_times_accept_floats_and_sequences(backend):
+    loss, spikes = sx.SpikeLatency(), backend.asarray(SPIKES)
+    expected = reference.value(loss, SPIKES, TIMES)
+    for dtype in ("float16", "float32", "float64"):
+        if hasattr(backend.xp, dtype) and not (dtype == "float64" and backend.lacks_64_bits):
+            value = loss(spikes, backend.asarray(TIMES, dtype))
+            assert value.dtype == spikes.dtype
+            close(backend.numpy(value), expected, backend.rtol)
+    for target in (TIMES, TIMES.tolist()):
+        close(backend.numpy(loss(spikes, target)), expected, backend.rtol)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (TIMES[:, :2], ValueError, r"wanted times of shape \(2, 3\).*got \(2, 2\)"),
+        (TIMES.T, ValueError, r"\(3, 2\) \(its axes are in another order\)"),
+        (TIMES - 1, ValueError, "finite and at least 0.*from -1.0 to 3.0"),
+        (TIMES + np.inf, ValueError, "target must hold times that are finite"),
+        (TIMES * np.nan, ValueError, "target must hold times that are finite"),
+        (TIMES[:, 0], TypeError, "target must hold integers"),
+        (TIMES.astype(int), TypeError, r"wanted times, floating numbers.*got .*int64"),
+    ],
+)
+def test_wrong_times_raise(backend, target, error, message):
+    with pytest.raises(error, match=message):
+        sx.SpikeLatency()(backend.asarray(SPIKES), target)
+
+
+def test_time_out_of_range_is_nan_in_a_trace():
+    jax = pytest.importorskip("jax")
+    loss = sx.SpikeLatency(reduction="none")
+    terms = jax.jit(loss)(jax.numpy.asarray(SPIKES), jax.numpy.asarray(TIMES - 1))
+    np.testing.assert_array_equal(np.isnan(terms), TIMES < 1)
+
+
+def test_masked_times_may_be_anything(backend):
+    where = np.ones(SPIKES.shape, bool)
+    where[0, 1] = False
+    times = np.where(where.any(-1), TIMES, np.nan)
+    for mask in (where, backend.asarray(where)):
+        value, gradient = sx.value_and_grad(sx.SpikeLatency())(
+            backend.asarray(SPIKES), backend.asarray(times), where=mask
+        )
+        close(
+            backend.numpy(value),
+            reference.value(sx.SpikeLatency(), SPIKES, times, where),
+            backend.rtol,
+        )
+        assert np.isfinite(backend.numpy(gradient)).all()
+
+
+def test_hyper_parameters_are_checked():
+    for options in ({"true_time": -1}, {"false_time": -0.5}, {"tolerance": -1}):
+        (name,) = options
+        with pytest.raises(ValueError, match=f"{name} must be at least 0"):
+            sx.SpikeLatency(**options)
+    assert sx.SpikeLatency(3) == sx.SpikeLatency(3.0, None)
+    assert hash(sx.SpikeLatency(3)) == hash(sx.SpikeLatency(3.0))
+    assert repr(sx.SpikeLatency(3)).startswith("SpikeLatency(true_time=3.0, false_time=None,")
