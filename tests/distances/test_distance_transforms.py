@@ -6,6 +6,8 @@ import pytest
 import spikeloss_xp as sx
 from spikeloss_xp.distances import Similarity, VanRossum, victor_purpura
 
+# PyTorch uses what it has deprecated itself.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:`torch._prims_common.check`")
 COMPARE = {
     "distance": VanRossum(3, cosine=0.3),
     "squared": VanRossum(3, squared=True),
@@ -66,7 +68,6 @@ def test_torch_transforms_equal_closed_form(torch, name):
     np.testing.assert_allclose(slope, torch.sum(gradients[0] * tangent), **TOLERANCE)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:`torch._prims_common.check`")
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("name", ["distance", "similarity"])
 def test_torch_compiles_in_one_graph(torch, name, alone):
