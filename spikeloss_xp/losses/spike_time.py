@@ -36,14 +36,14 @@ class SpikeTime(Loss):
         Length of the filter, in time steps.
     filter_order : int, default 1
         Order :math:`n`: how many exponentials are convolved to make the filter.
+    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
+        Add the terms; average them; divide their sum by the number of samples; or return them, in
+        the shape of the input.
     kernel : sequence of float, array or callable, optional
         A filter :math:`h` of your own, instead of `time_constant` and `filter_order`: its taps, the
         one for the present step first, or a function from the lag :math:`k`, a float, to its tap.
         The function is called for each lag below `length`, when the loss is made. Either is stored
         as a tuple of taps, and `length` becomes their number. Taps are not normalised.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Add the terms; average them; divide their sum by the number of samples; or return them, in
-        the shape of the input.
     time_axis : int, default -1
         The axis of `input` that is time.
 
