@@ -80,7 +80,7 @@ def probabilities(library: Library, spikes: Array) -> tuple[Array, Pullback]:
     libraries differ in the derivative of a minimum at 1; here it is that of the spikes below.
     """
     xp, known = library.xp, library.concrete_or_none(spikes)
-    if known is not None:
+    if known is not None and known.size:  # a process of several may have no sample
         lowest = known.min()
         if lowest < 0:
             raise ValueError(
