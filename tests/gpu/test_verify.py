@@ -12,6 +12,9 @@ import verify
 from _support import gpu, support
 
 KIT = Path(verify.__file__)
+pytestmark = pytest.mark.skipif(
+    not (support.ROOT / "backends").exists(), reason="the kit runs in the source tree"
+)
 LACKING = ("array_api_strict", "dask", "hypothesis", "pytest_benchmark", "xdist")
 """What a machine with a GPU may lack."""
 
