@@ -151,6 +151,11 @@ SETTINGS = (  # a reduction, chunks of time, and entries of a piece; the memory 
     ("mean", (3, 3), 10),
     ("batchmean", (1,) * STEPS, 1 << 18),
 )
+CALLS = [  # each form in each layout, with the settings in turn
+    (form, time_axis, *SETTINGS[(i + j) % len(SETTINGS)])
+    for i, form in enumerate(PER_STEP)
+    for j, time_axis in enumerate(LAYOUTS)
+]
 
 
 def in_chunks(call, time_chunks):
@@ -166,9 +171,7 @@ def in_chunks(call, time_chunks):
 
 
 @pytest.mark.slow(but=12)
-@pytest.mark.parametrize(("reduction", "time_chunks", "entries"), SETTINGS)
-@pytest.mark.parametrize("time_axis", LAYOUTS)
-@pytest.mark.parametrize("form", PER_STEP)
+@pytest.mark.parametrize(("form", "time_axis", "reduction", "time_chunks", "entries"), CALLS)
 def test_chunks_of_time_equal_numpy(
     form, time_axis, reduction, time_chunks, entries, monkeypatch, no_compute
 ):
