@@ -96,18 +96,25 @@ def _compiled(backend: Any, loss: Any) -> Any:
 
 
 def agree(
-    call: Call, got: tuple[np.ndarray, np.ndarray], rtol: float, *, min_scale: float = 0.0
+    call: Call,
+    got: tuple[np.ndarray, np.ndarray],
+    rtol: float,
+    *,
+    min_scale: float = 0.0,
+    roundings: float = 0.0,
 ) -> None:
     """Assert that value and gradient agree with the reference.
 
     The gradient is compared along a few random directions, so an error in any entry shows.
     Tolerances are relative to the size of the value and gradient, or to `min_scale` if larger.
+    Those of the value also allow for `roundings`, an absolute error.
     """
     value, gradient = got
     expected = np.asarray(call.value())
     assert value.shape == expected.shape
     value_scale = max(min_scale, float(np.max(np.abs(expected))))
-    np.testing.assert_allclose(value, expected, rtol=0, atol=rtol * value_scale)
+    atol = rtol * value_scale + roundings
+    np.testing.assert_allclose(value, expected, rtol=0, atol=atol)
     assert gradient.shape == call.spikes.shape
     directions = np.random.default_rng(3).normal(size=(DIRECTIONS, *call.spikes.shape))
     directional_derivatives = np.tensordot(directions, gradient, axes=call.spikes.ndim)
