@@ -201,7 +201,9 @@ def toeplitz_filter(
     def contribution(m: int) -> Array:
         toeplitz = xp.reshape(xp.take(taps_by_lag, lag + m * size), (size, size))
         start = m if reverse else reach - m
-        return (matmul or xp.matmul)(split[..., start : start + blocks, :], toeplitz)
+        return (xp.matmul if matmul is None else matmul)(
+            split[..., start : start + blocks, :], toeplitz
+        )
 
     filtered = functools.reduce(operator.add, map(contribution, range(reach + 1)))
     return xp.reshape(filtered, (*x.shape[:-1], blocks * size))[..., :steps]

@@ -543,7 +543,9 @@ def run_with_memory_limit(tmp_path, *runs):
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread reserves address space
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
     *statuses, mebibytes = map(int, done.stdout.split("}")[-1].split())
-    return statuses, mebibytes, done.stderr.splitlines()
+    # Some versions of numcodecs warn when they are imported.
+    lines = [line for line in done.stderr.splitlines() if "`" in line]
+    return statuses, mebibytes, lines
 
 
 def npy_header_of_zeros(shape):

@@ -1,6 +1,7 @@
 """A loss of a distributed tensor of PyTorch has the value and the gradient of the whole."""
 
 import dataclasses
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from _support.contract import FORMS
 from _support.processes import CASES, EACH_LOSS, RTOL, SPARSITY, error, launch
 from _support.split import Batch
 
+VERSION = tuple(map(int, metadata.version("torch").split(".")[:2]))
 SEVEN = slice(0, 7)  # samples: not as many in one process as in the other
 UNEVEN = {name: batch.part(SEVEN) for name, batch in {**CASES, **SPARSITY}.items()}
 FEW = (*EACH_LOSS, *SPARSITY)
@@ -71,7 +73,8 @@ def test_distributed_tensor_equals_one_process(results, name):
     assert error(found[:2], expected) < RTOL
     assert error((found[0], found[2]), expected) < RTOL
     forward, backward = found[3:]
-    assert backward == {}
+    if VERSION >= (2, 11):  # before, PyTorch gathers in the backward pass of some operations
+        assert backward == {}
     if kind == "numpy" and "one-sample" not in name:  # PyTorch gathers a batch of one
         assert set(forward) <= {"all_reduce"}  # of the sum and the weight
 
