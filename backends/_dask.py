@@ -120,9 +120,9 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> Blocks | None
     if not hasattr(loss, "split") or "target" not in arguments or not set(arguments) <= set(names):
         return None
     split = loss.split(input, {name: arguments.get(name) for name in names})
-    if split is None or any(
-        number > 1 and axis == split.layout.time_axis and axis not in split.independent
-        for axis, number in enumerate(input.numblocks)
-    ):
+    if split is None:
+        return None
+    time = split.layout.time_axis
+    if input.numblocks[time] > 1 and time not in split.independent:
         return None  # a loss of whole trains sums them chunk by chunk
     return Blocks(split, input, arguments)

@@ -59,7 +59,7 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
 
-    The style stays in force, for what is drawn later.
+    The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)

@@ -62,7 +62,7 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
 
-    The style stays in force, for what is drawn later.
+    The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
@@ -86,7 +86,7 @@ def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
 
 
 def names(ax, labels):
-    """Write what the neurons are beside their rows."""
+    """Label each row with the name of its neuron."""
     ax.set_yticks(range(len(labels)), labels)
     ax.tick_params(axis="y", length=0)
 

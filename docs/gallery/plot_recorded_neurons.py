@@ -53,7 +53,7 @@ STYLE = {
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
     """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
 
-    The style stays in force, for what is drawn later.
+    The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
@@ -77,7 +77,7 @@ def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
 
 
 def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed one at what is `wanted` of it.
+    """Draw a line for each neuron, on one scale, and a dashed line at its `wanted` value.
 
     `wanted` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
     default the largest there is. Where something is negative the lines run from the middle of
@@ -104,7 +104,7 @@ def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
 
 
 def names(ax, labels):
-    """Write what the neurons are beside their rows."""
+    """Label each row with the name of its neuron."""
     ax.set_yticks(range(len(labels)), labels)
     ax.tick_params(axis="y", length=0)
 
