@@ -164,9 +164,8 @@ def inner_products(
         pairs = _plus_product(library, pairs, part, other)
     if of_y is None:
         _mirror(library, pairs)
-        # The diagonal, so that the distance of a train from itself is exactly 0; a copy, because
-        # the pairs may be overwritten in place.
-        norm_x = norm_y = library.xp.astype(library.xp.linalg.diagonal(pairs), pairs.dtype)
+        # So that the distance of a train from itself is exactly 0.
+        norm_x = norm_y = _diagonal(library, pairs)
 
     def pullback(cotangent: Products) -> Array:
         # <x, y> is bilinear: its derivative in x is the kernel applied to y.
@@ -263,6 +262,21 @@ def _mirror(library: Library, pairs: Array) -> None:
     if in_row_blocks(library, trains, trains):
         for rows in row_blocks(library, trains, trains):
             pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
+
+
+def _diagonal(library: Library, pairs: Array) -> Array:
+    """Return a copy of the diagonal.
+
+    Not by ``linalg.diagonal``: its gradient, of a matrix product and compiled by PyTorch 2.15, is
+    read from memory that nothing has written.
+    """
+    xp, trains = library.xp, pairs.shape[0]
+    parts = []
+    for rows in row_blocks(library, trains, trains):
+        block = pairs[rows, rows]
+        number = library.arange(block.shape[0], pairs)
+        parts.append(xp.sum(xp.where(number[:, None] == number, block, 0.0), axis=1))
+    return parts[0] if len(parts) == 1 else xp.concat(parts)
 
 
 def in_row_blocks(library: Library, rows: int, columns: int) -> bool:
