@@ -19,16 +19,14 @@ LABEL = RNG.integers(3, size=6)
 EXPECTED = np.asarray([sx.SpikeMax()(SPIKES[i : i + 1], LABEL[i : i + 1]) for i in range(6)])
 
 WAITING_PROGRAM = """
-import sys, time
+import sys
 from pathlib import Path
 from spikeloss_xp.cli import _results, _task, main
-evaluate, (file, output, go, *options) = _task.Task.losses, sys.argv[1:]
+evaluate, (file, output, ready, *options) = _task.Task.losses, sys.argv[1:]
 def losses(self, start, stop):
     if start == 2:
-        Path(go + ".waiting").touch()
-        while not Path(go).exists():
-            time.sleep(0.01)
-        if Path(go).read_text() == "full":
+        Path(ready).touch()
+        if sys.stdin.read() == "full":
             import resource  # a system limit stands for the disk: no file can be written any more
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     return evaluate(self, start, stop)
@@ -46,18 +44,19 @@ def file(tmp_path):
 
 @pytest.fixture
 def waiting(tmp_path, file):
-    """Start a run in another process that holds its output until the file `go` appears.
+    """Start a run in another process that holds its output until its standard input ends.
 
-    By then it has recorded the first batch. With the text "full" in `go` it cannot write any more.
+    By then it has recorded the first batch. After the input "full" it cannot write any more.
     """
-    go = tmp_path / "go"
-    command = [sys.executable, "-c", WAITING_PROGRAM, file, tmp_path / "out.npy", go]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ready = tmp_path / "ready"
+    command = [sys.executable, "-c", WAITING_PROGRAM, file, tmp_path / "out.npy", ready]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, text=True, **pipes)
     for _ in range(6000):
-        if (tmp_path / "go.waiting").exists():
+        if ready.exists():
             break
         time.sleep(0.01)
-    yield process, go
+    yield process
     process.kill()
     process.communicate()
 
@@ -71,13 +70,11 @@ def run(capsys, file, *options):
 @pytest.mark.slow(but=1)
 @pytest.mark.parametrize("options", [(), ("--restart",), ("--option", "moving_window=3")])
 def test_second_run_on_one_output_fails(capsys, file, waiting, options):
-    process, go = waiting
     status, out, err = run(capsys, file, *options)
     assert (status, out) == (2, "")
-    assert f"out.npy: another run writes it, process {process.pid}: wait for it" in err
-    go.touch()
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
+    assert f"out.npy: another run writes it, process {waiting.pid}: wait for it" in err
+    out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, err) == (0, "")
     np.testing.assert_allclose(np.load(file.with_name("out.npy")), EXPECTED, rtol=1e-6)
     assert not file.with_name("out.npy.lock").exists()
     status, out, _ = run(capsys, file)
@@ -86,9 +83,8 @@ def test_second_run_on_one_output_fails(capsys, file, waiting, options):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are ended otherwise on Windows")
 def test_lock_of_a_killed_run_is_taken_over(capsys, file, waiting):
-    process, _ = waiting
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    waiting.send_signal(signal.SIGKILL)
+    waiting.communicate(timeout=60)
     assert file.with_name("out.npy.lock").exists()
     assert run(capsys, file)[0] == 0
     np.testing.assert_allclose(np.load(file.with_name("out.npy")), EXPECTED, rtol=1e-6)
@@ -97,16 +93,14 @@ def test_lock_of_a_killed_run_is_taken_over(capsys, file, waiting):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no limit of file sizes on Windows")
 def test_full_disk_during_a_held_run_loses_nothing(capsys, tmp_path, file, waiting):
-    process, go = waiting
     assert run(capsys, file)[0] == 2
     before = sorted(path.name for path in tmp_path.iterdir())
-    go.write_text("full")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
+    _, err = waiting.communicate("full", timeout=60)
+    assert waiting.returncode == 2
     assert "out.npy: cannot be written: " in err
     assert len(err.splitlines()) == 1
     after = sorted(path.name for path in tmp_path.iterdir())
-    assert after == sorted({*before, "go"} - {"out.npy.lock"})  # and no temporary file
+    assert after == sorted(set(before) - {"out.npy.lock"})  # and no temporary file
     done = json.loads((tmp_path / "out.npy.json").read_text())["done"]
     np.testing.assert_allclose(np.load(tmp_path / "out.npy")[:done], EXPECTED[:done], rtol=1e-6)
     assert done == 2
