@@ -23,7 +23,7 @@ PATH = Path(__file__).parents[1] / "images" / "glance.png"
 LIBRARIES = {"NumPy": np, "PyTorch": torch, "JAX": jnp}
 DERIVATIVES = {"NumPy": "closed forms", "PyTorch": "autograd", "JAX": "autodiff"}
 CODE = """\
-# spikes and wanted: arrays of NumPy, CuPy, PyTorch or JAX
+# spikes and wanted: arrays of NumPy, PyTorch or JAX
 loss = sx.SpikeTime(time_constant=5)
 value, gradient = sx.value_and_grad(loss)(spikes, wanted)"""
 NEURONS = ["as wanted", "late", "too few", "too many", "silent"]
