@@ -185,6 +185,12 @@ def test_code_of_a_page_runs(page, i):
     page_run(page).run(through=i)
 
 
+def test_site_begins_with_the_loop_of_the_readme():
+    readme, index = (blocks(ROOT / name, "python")[0] for name in ("README.md", "docs/index.md"))
+    assert (index.text, index.output) == (readme.text, readme.output)
+    assert readme.output
+
+
 @pytest.mark.slow
 def test_documented_adapter_is_found_by_its_entry_point(tmp_path):
     pytest.importorskip("array_api_strict")

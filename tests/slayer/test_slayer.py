@@ -177,12 +177,13 @@ def test_value_that_is_not_finite_warns_once_for_each_line():
     assert len(record) == 1
 
 
-def test_value_that_is_finite_does_not_warn(spikes):
-    label = torch.tensor([0])
+def test_finite_values_and_stable_numerics_do_not_warn(spikes):
+    label, stable = torch.tensor([0]), slayer.loss.SpikeMax(numerics="stable")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        slayer.loss.SpikeMax(numerics="stable")(SILENT, label)
         slayer.loss.SpikeMax()(spikes[:1], label)
+        assert stable(SILENT, label).isfinite()
+        assert stable(SILENT + torch.nan, label).isnan()  # the advice would not help
 
 
 @pytest.mark.parametrize(
