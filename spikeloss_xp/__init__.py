@@ -1,7 +1,7 @@
-"""Spike-train losses written once, for every array library.
+"""Loss functions on spike trains, for every array library.
 
-The same losses give the same values and the same gradients on NumPy, CuPy, PyTorch and JAX
-arrays, and on those of any library that conforms to the array API standard.
+The same losses give the same values and the same gradients on NumPy, PyTorch and JAX arrays, and on
+those of any library that conforms to the array API standard.
 """
 
 from spikeloss_xp import backends, distances, testing

@@ -23,34 +23,34 @@ PATH = Path(__file__).parents[1] / "images" / "glance.png"
 LIBRARIES = {"NumPy": np, "PyTorch": torch, "JAX": jnp}
 DERIVATIVES = {"NumPy": "closed forms", "PyTorch": "autograd", "JAX": "autodiff"}
 CODE = """\
-# spikes and wanted: arrays of NumPy, CuPy, PyTorch or JAX
+# spikes and target: arrays of NumPy, PyTorch or JAX
 loss = sx.SpikeTime(time_constant=5)
-value, gradient = sx.value_and_grad(loss)(spikes, wanted)"""
-NEURONS = ["as wanted", "late", "too few", "too many", "silent"]
+value, gradient = sx.value_and_grad(loss)(spikes, target)"""
+NEURONS = ["on target", "late", "too few", "too many", "silent"]
 
 
 def sample():
-    """Return spikes and those wanted, ``[batch, neuron, time]``."""
-    wanted, spikes = np.zeros((2, 1, 5, 60))
-    wanted[0, 0, [6, 22, 36, 51]] = spikes[0, 0, [6, 22, 36, 51]] = 1
-    wanted[0, 1, [8, 28, 46]] = spikes[0, 1, [13, 33, 51]] = 1
-    wanted[0, 2, [5, 14, 23, 32, 41, 50]] = spikes[0, 2, [5, 32, 50]] = 1
-    wanted[0, 3, [16, 44]] = spikes[0, 3, [4, 16, 21, 26, 38, 44, 49]] = 1
-    wanted[0, 4, [12, 26, 40]] = 1
-    return spikes, wanted
+    """Return spikes and target spikes, ``[batch, neuron, time]``."""
+    target, spikes = np.zeros((2, 1, 5, 60))
+    target[0, 0, [6, 22, 36, 51]] = spikes[0, 0, [6, 22, 36, 51]] = 1
+    target[0, 1, [8, 28, 46]] = spikes[0, 1, [13, 33, 51]] = 1
+    target[0, 2, [5, 14, 23, 32, 41, 50]] = spikes[0, 2, [5, 32, 50]] = 1
+    target[0, 3, [16, 44]] = spikes[0, 3, [4, 16, 21, 26, 38, 44, 49]] = 1
+    target[0, 4, [12, 26, 40]] = 1
+    return spikes, target
 
 
-def evaluate(spikes, wanted):
+def evaluate(spikes, target):
     """Return value and gradient in each library: this is what the picture says is the same."""
     loss = sx.SpikeTime(time_constant=5)
     results = {}
     for name, library in LIBRARIES.items():
-        value, gradient = sx.value_and_grad(loss)(library.asarray(spikes), library.asarray(wanted))
+        value, gradient = sx.value_and_grad(loss)(library.asarray(spikes), library.asarray(target))
         results[name] = float(value), np.asarray(gradient)
     return results
 
 
-def draw(spikes, wanted, results):
+def draw(spikes, target, results):
     """Return the picture: what happens to one sample, and the same in three libraries."""
     plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9.5})
     figure = plt.figure(figsize=(8, 3.75))
@@ -59,17 +59,17 @@ def draw(spikes, wanted, results):
         left=0.1, right=0.925, top=0.91, bottom=0.47,
     )  # fmt: skip
     raster, trace, total, heat = axes = [figure.add_subplot(panel) for panel in grid]
-    titles = "spikes, and wanted", "readout: filtered", "loss", "gradient"
+    titles = "spikes and target", "readout: filtered", "loss", "gradient"
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title)
 
-    pictures.raster(raster, spikes[0], wanted=wanted[0])
+    pictures.raster(raster, spikes[0], wanted=target[0])
     pictures.names(raster, NEURONS)
     kernel = sx.exponential_kernel(time_constant=5, length=100)
-    read, aim = (sx.causal_filter(trains[0], kernel) for trains in (spikes, wanted))
+    read, aim = (sx.causal_filter(trains[0], kernel) for trains in (spikes, target))
     pictures.trace(trace, read, wanted=aim)
     value, gradient = results["NumPy"]
-    add_up(total, sx.SpikeTime(time_constant=5, reduction="none")(spikes, wanted), value)
+    add_up(total, sx.SpikeTime(time_constant=5, reduction="none")(spikes, target), value)
     scale = pictures.heat(heat, gradient[0], "").colorbar.ax
     scale.set_yticklabels(["more\nspikes", "0", "fewer\nspikes"])
     for ax in (raster, trace, heat):
@@ -128,8 +128,8 @@ def tabulate(figure, results):
 
 def main():
     """Write the picture."""
-    spikes, wanted = sample()
-    figure = draw(spikes, wanted, evaluate(spikes, wanted))
+    spikes, target = sample()
+    figure = draw(spikes, target, evaluate(spikes, target))
     figure.savefig(PATH, dpi=200, pil_kwargs={"optimize": True})
 
 

@@ -1,10 +1,12 @@
-"""The causal filter of the modules in `loss` and `classifier`."""
+"""The causal filter of the modules in `loss` and `classifier`, and the loss that uses its taps."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from spikeloss_xp import losses
 from spikeloss_xp.filters import causal_filter
 
 
@@ -35,3 +37,13 @@ class FIR(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return the filter length, for the representation of the module."""
         return f"length={len(self.filter)}"
+
+
+@dataclass(frozen=True)
+class SpikeTimeWithTaps(losses.SpikeTime):
+    """`SpikeTime` with given filter taps instead of an exponential kernel."""
+
+    taps: Any = field(default=None, kw_only=True)
+
+    def _kernel(self) -> Any:
+        return self.taps

@@ -1,26 +1,16 @@
 """Losses with the interface of `lava.lib.dl.slayer.loss`."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from spikeloss_xp import losses
 from spikeloss_xp.filters import exponential_kernel
-from spikeloss_xp.slayer._fir import FIR
+from spikeloss_xp.slayer._fir import FIR, SpikeTimeWithTaps
+from spikeloss_xp.slayer._not_finite import warn_if_not_finite
 from spikeloss_xp.slayer.classifier import MovingWindow
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
-
-
-@dataclass(frozen=True)
-class _SpikeTimeWithTaps(losses.SpikeTime):
-    """`SpikeTime` with given filter taps instead of an exponential kernel."""
-
-    taps: Any = field(default=None, kw_only=True)
-
-    def _kernel(self) -> Any:
-        return self.taps
 
 
 class SpikeTime(torch.nn.Module):
@@ -68,7 +58,7 @@ class SpikeTime(torch.nn.Module):
     def forward(self, input: torch.Tensor, desired: torch.Tensor) -> Any:
         """Return the loss of spikes ``[batch, *space, time]`` and desired spikes of that shape."""
         taps = self.filter.filter
-        return _SpikeTimeWithTaps(length=1, reduction=self.reduction, taps=taps)(input, desired)
+        return SpikeTimeWithTaps(length=1, reduction=self.reduction, taps=taps)(input, desired)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters, for the representation of the module."""
@@ -168,6 +158,11 @@ class SpikeMax(_RateLoss):
     mode, reduction, numerics
         The constructor arguments.
 
+    Warns
+    -----
+    RuntimeWarning
+        If the value is not finite with ``numerics="lava"``. Only eager values on a CPU are read.
+
     Examples
     --------
     >>> import torch
@@ -188,6 +183,13 @@ class SpikeMax(_RateLoss):
         super().__init__(losses.SpikeMax(moving_window, mode, reduction, numerics=numerics))
         self.mode = mode
         self.numerics = numerics
+
+    def forward(self, input: torch.Tensor, label: torch.Tensor) -> Any:
+        """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
+        value = super().forward(input, label)
+        if self.numerics == "lava":
+            warn_if_not_finite(value)
+        return value
 
     def loss(self) -> losses.SpikeMax:
         """Return the library's loss with the current attributes of the module."""

@@ -74,7 +74,7 @@ LAYERS = (
     {"distances._pairwise", "distances._spike_times"},
     {"distances._similarity", "distances._van_rossum"},
     {"distances"},
-    {"slayer._fir"},
+    {"slayer._fir", "slayer._not_finite"},
     {"slayer.classifier"},
     {"slayer.loss"},
     {"slayer"},
@@ -101,7 +101,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # subclasses of NumPy arrays that are refused.
 HOST = {
     *("_consistency", "_dispatch", "_input.arrays", "_input.labels", "_kernels", "filters"),
-    *("spike_times", "testing"),
+    *("slayer._not_finite", "spike_times", "testing"),
 }
 
 FRAMEWORKS = ("cupy", "dask", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")

@@ -109,6 +109,22 @@ def test_sparsity_and_classifiers_match(shape):
     assert torch.equal(ours.predict(spikes), theirs.predict(spikes))
 
 
+def test_losses_assigned_to_lava_serve_a_script(monkeypatch):
+    monkeypatch.setattr(lava, "loss", slayer.loss)  # undone after the test
+    monkeypatch.setattr(lava, "classifier", slayer.classifier)
+    import lava.lib.dl.slayer as script
+
+    block = script.block.cuba.Dense(
+        {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}, 6, 3
+    )
+    spikes = block(trains((2, 6, 20)))
+    error = script.loss.SpikeRate(true_rate=0.2, false_rate=0.03)
+    error(spikes, torch.tensor([0, 2])).backward()
+    assert isinstance(error, slayer.loss.SpikeRate)
+    assert block.synapse.weight.grad.isfinite().all()
+    assert script.classifier.Rate.predict(spikes).shape == (2,)
+
+
 def test_infinite_and_clamped_values_match():
     spikes = trains((2, 3, 40))
     spikes[:, 1] = 0

@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -145,12 +146,68 @@ def test_filter_can_be_called_and_replaced(spikes):
 def test_stable_numerics_can_be_selected(spikes):
     spikes[:, 2] = 0
     label = torch.tensor([2, 0])
-    assert slayer.loss.SpikeMax()(spikes, label) == torch.inf
+    with pytest.warns(RuntimeWarning, match="numerics='stable'"):
+        assert slayer.loss.SpikeMax()(spikes, label) == torch.inf
     expected = sx.SpikeMax()(spikes, label)
     assert slayer.loss.SpikeMax(numerics="stable")(spikes, label) == expected
     one, wrong = torch.ones(1, 1, 4), torch.zeros(1, 1)
     assert slayer.loss.SpikeMoid(alpha=1 / 20)(one, wrong) == 100
     assert slayer.loss.SpikeMoid(alpha=1 / 20, numerics="stable")(one, wrong) == 20
+
+
+SILENT = torch.zeros(1, 2, 5)
+"""The labelled neuron is silent, so the published loss is infinite."""
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("call", ["__call__", "forward"])
+def test_value_that_is_not_finite_warns_at_the_line_of_the_caller(call, reduction):
+    module = slayer.loss.SpikeMax(reduction=reduction)
+    with pytest.warns(RuntimeWarning, match="SpikeMax is not finite") as record:
+        getattr(module, call)(SILENT.requires_grad_(), torch.tensor([0]))
+    assert [warning.filename for warning in record] == [__file__]
+
+
+def test_value_that_is_not_finite_warns_once_for_each_line():
+    module, label = slayer.loss.SpikeMax(), torch.tensor([0])
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            module(SILENT, label)
+    assert len(record) == 1
+
+
+def test_finite_values_and_stable_numerics_do_not_warn(spikes):
+    label, stable = torch.tensor([0]), slayer.loss.SpikeMax(numerics="stable")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slayer.loss.SpikeMax()(spikes[:1], label)
+        assert stable(SILENT, label).isfinite()
+        assert stable(SILENT + torch.nan, label).isnan()  # the advice would not help
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda module: torch.compile(module, fullgraph=True, backend="eager"),
+        lambda module: torch.func.vmap(lambda *one: module(*(x[None] for x in one))),
+        lambda module: torch.func.grad_and_value(module),
+    ],
+    ids=["compile", "vmap", "grad"],
+)
+def test_compiled_and_transformed_values_are_not_read(transform):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="SpikeMax is not finite")
+        values = transform(slayer.loss.SpikeMax())(SILENT, torch.tensor([0]))
+    assert torch.as_tensor(values[-1] if isinstance(values, tuple) else values).isinf().all()
+
+
+def test_missing_attribute_raises_with_what_to_write():
+    with pytest.raises(AttributeError, match=r"'block'.*only loss and classifier.*lava\.lib\.dl"):
+        slayer.block  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'io'"):
+        from spikeloss_xp.slayer import io  # noqa: F401
+    assert not hasattr(slayer, "__wrapped__")
 
 
 def test_sparsity_enforcer_matches_hand_calculation(spikes):

@@ -1,0 +1,42 @@
+"""Train a spiking network of snnTorch; the page docs/quickstart.md shows it."""
+
+import numpy as np
+import snntorch as snn
+import torch
+from sklearn.datasets import load_digits
+from snntorch import utils
+
+import spikeloss_xp as sx
+
+pixels, labels = load_digits(return_X_y=True)
+chance = np.random.default_rng(0).random((20, *pixels.shape))
+spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)  # [time, sample, pixel]
+labels = torch.tensor(labels)
+
+
+def run(network, inputs):
+    """Return the output spikes, ``[time, sample, class]``."""
+    utils.reset(network)
+    return torch.stack([network(step)[0] for step in inputs])
+
+
+def train(loss, epochs=10, seed=0):
+    """Train on 1437 digits, and return the accuracy for the other 360."""
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(
+        *(torch.nn.Linear(64, 100), snn.Leaky(0.9, init_hidden=True)),
+        *(torch.nn.Linear(100, 10), snn.Leaky(0.9, init_hidden=True, output=True)),
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+    for _ in range(epochs):
+        for batch in torch.randperm(1437).split(100):
+            value = loss(run(network, spikes[:, batch]), labels[batch])
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    output = run(network, spikes[:, 1437:])
+    return float(sx.Rate(time_axis=0).accuracy(output, labels[1437:]))
+
+
+if __name__ == "__main__":
+    print(train(sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0)))

@@ -1,0 +1,37 @@
+"""Train a spiking network of SpikingJelly; the page docs/quickstart.md shows it."""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from spikingjelly.activation_based import functional, layer, neuron
+
+import spikeloss_xp as sx
+
+pixels, labels = load_digits(return_X_y=True)
+chance = np.random.default_rng(0).random((20, *pixels.shape))
+spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)  # [time, sample, pixel]
+labels = torch.tensor(labels)
+
+
+def train(loss, epochs=10, seed=0):
+    """Train on 1437 digits, and return the accuracy for the other 360."""
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(
+        *(layer.Linear(64, 100), neuron.LIFNode()),
+        *(layer.Linear(100, 10), neuron.LIFNode()),
+    )
+    functional.set_step_mode(network, "m")  # all time steps in one call
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+    for _ in range(epochs):
+        for batch in torch.randperm(1437).split(100):
+            value = loss(network(spikes[:, batch]), labels[batch])
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            functional.reset_net(network)
+    output = network(spikes[:, 1437:])
+    return float(sx.Rate(time_axis=0).accuracy(output, labels[1437:]))
+
+
+if __name__ == "__main__":
+    print(train(sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0)))

@@ -1,0 +1,42 @@
+"""Train a spiking network in PyTorch alone; the page docs/quickstart.md shows it."""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+import spikeloss_xp as sx
+
+pixels, labels = load_digits(return_X_y=True)
+chance = np.random.default_rng(0).random((20, *pixels.shape))
+spikes = torch.tensor(chance < pixels / 16, dtype=torch.float32)  # [time, sample, pixel]
+labels = torch.tensor(labels)
+
+
+def fire(currents):
+    """Return the spikes of leaky integrate-and-fire neurons."""
+    membrane, output = 0, []
+    for current in currents:
+        membrane = 0.9 * membrane + current
+        smooth = torch.sigmoid(4 * (membrane - 1))  # the surrogate gradient is its derivative
+        output.append((membrane > 1).float() + (smooth - smooth.detach()))
+        membrane = membrane - output[-1]
+    return torch.stack(output)
+
+
+def train(loss, epochs=10, seed=0):
+    """Train on 1437 digits, and return the accuracy for the other 360."""
+    torch.manual_seed(seed)
+    hidden, last = torch.nn.Linear(64, 100), torch.nn.Linear(100, 10)
+    optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=0.005)
+    for _ in range(epochs):
+        for batch in torch.randperm(1437).split(100):
+            value = loss(fire(last(fire(hidden(spikes[:, batch])))), labels[batch])
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    output = fire(last(fire(hidden(spikes[:, 1437:]))))
+    return float(sx.Rate(time_axis=0).accuracy(output, labels[1437:]))
+
+
+if __name__ == "__main__":
+    print(train(sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0)))
