@@ -236,5 +236,7 @@ CuPy.
 def page() -> str:
     """Return the text of docs/gpu.md."""
     found = record()
-    none = "No GPU has run the command yet, so the lines that need one are marked as not yet verified."
+    none = (
+        "No GPU has run the command yet, so the lines that need one are marked as not yet verified."
+    )
     return TEXT.format(record=none if found is None else markdown(found))
