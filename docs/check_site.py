@@ -1,7 +1,7 @@
 """Check a built site: ``python docs/check_site.py build/site``.
 
-Every link inside it leads to something, nothing is fetched from elsewhere, and no example of the
-gallery took longer than a minute.
+Every link inside it leads to something, nothing is fetched from elsewhere, public names in inline
+code are linked to the reference, and no example of the gallery took longer than a minute.
 """
 
 import sys
@@ -18,12 +18,15 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.loads, self.anchors = [], [], {""}
+        self.links, self.loads, self.anchors, self.code = [], [], {""}, set()
+        self.around = []  # the open tags that hold code, or where code is no link of its own
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
         """Note the links and names of a tag."""
         found = dict(attributes)
+        if tag in self.AROUND:
+            self.around.append(tag)
         self.anchors |= {found[key] for key in ("id", "name") if found.get(key)}
         if tag == "a" and found.get("href"):
             self.links.append(found["href"])
@@ -32,11 +35,21 @@ class Page(HTMLParser):
         elif found.get("src"):
             self.loads.append(found["src"])
 
+    def handle_endtag(self, tag):
+        """Leave a tag."""
+        if tag in self.AROUND:
+            self.around.pop()
 
-def broken(site):
+    def handle_data(self, data):
+        """Note inline code, unless it is in a block, a link or a heading."""
+        if self.around == ["code"]:
+            self.code.add(data.removeprefix("sx."))
+
+    AROUND = ("code", "pre", "a", "h1", "h2", "h3", "h4")
+
+
+def broken(site, pages):
     """Yield what is wrong with the links of a site."""
-    found = (path for path in site.rglob("*.html") if "_static" not in path.parts)
-    pages = {path: Page(path) for path in found}
     for path, page in pages.items():
         here = path.relative_to(site)
         for link in page.links + page.loads:
@@ -52,6 +65,16 @@ def broken(site):
                 yield f"{here} links to {link}, which has no such place"
 
 
+def not_linked(site, pages):
+    """Yield the public names in the code of a page that have no link to the reference on it."""
+    names = {path.stem.rpartition(".")[2] for path in site.glob("reference/*.html")}
+    for path, page in pages.items():
+        linked = {link.rpartition(".")[2] for link in page.links if "reference/" in link}
+        if path.parent.name != "reference":
+            for name in sorted(page.code & names - linked):
+                yield f"{path.relative_to(site)} has no link for {name}: see docs/conf.py"
+
+
 def slow(report):
     """Yield the examples that took too long, by the report of the gallery."""
     for case in ET.parse(report).iter("testcase"):
@@ -63,7 +86,9 @@ def slow(report):
 
 def main(site):
     """Print what is wrong, and return the exit status."""
-    wrong = [*broken(site), *slow(site / "gallery.xml")]
+    found = (path for path in site.rglob("*.html") if "_static" not in path.parts)
+    pages = {path: Page(path) for path in found}
+    wrong = [*broken(site, pages), *not_linked(site, pages), *slow(site / "gallery.xml")]
     print("\n".join(wrong))
     return bool(wrong)
 

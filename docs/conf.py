@@ -9,7 +9,10 @@ from pathlib import Path
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
 from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
 from sphinx_gallery.sorting import FunctionSortKey
 
 import spikeloss_xp
@@ -165,10 +168,68 @@ def every_public_name(app, env):
                     raise ExtensionError(f"docs/reference.md lacks {module.__name__}.{name}")
 
 
+class LinkPublicNames(SphinxPostTransform):
+    """Link inline code to the reference if it is a public name or a call of one.
+
+    The first mention in each section is linked: `SpikeMax`, `sx.SpikeMax` or `sx.SpikeMax(20)`, a
+    member as `SpikeMax.memory`, one of any loss as `loss.memory`, and those of `BARE_MEMBERS`.
+    """
+
+    default_priority = 5  # before references are resolved
+    INLINE = (nodes.literal, nodes.title_reference)  # the second in docstrings
+    NOT_IN = (nodes.title, nodes.reference, addnodes.pending_xref, addnodes.desc_signature)
+    NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*\))?", re.DOTALL)
+    BARE_MEMBERS = ("sum_and_weight", "sum_weight_and_pullback", "events_and_entries")
+    ADAPTER_PAGE = "adding-a-backend"  # where a method has the name of a public function
+
+    def run(self, **options):
+        """Replace the code by links."""
+        names, linked = self.names(), set()
+        for code in list(self.document.findall(lambda node: isinstance(node, self.INLINE))):
+            match, parents = self.NAME.fullmatch(code.astext()), list(self.parents(code))
+            full, target = names.get(match and match[1], (None, None))
+            if full is None or target.docname == self.env.docname:
+                continue
+            section = next((node for node in parents if isinstance(node, nodes.section)), None)
+            within = any(isinstance(parent, self.NOT_IN) for parent in parents)
+            if not within and (section, full) not in linked:
+                linked.add((section, full))
+                place = self.app.builder, self.env.docname, target.docname, target.node_id
+                shown = nodes.literal(code.rawsource, code.astext(), classes=["xref", "py"])
+                code.replace_self(make_refnode(*place, shown, full))
+
+    def names(self):
+        """Return what may be written for each public name, with its full name and its target."""
+        found = {}
+        objects = self.env.get_domain("py").objects
+        for full, target in sorted(objects.items(), key=lambda item: item[0].count(".")):
+            if target.aliased or not full.startswith("spikeloss_xp."):
+                continue
+            parts = full.split(".")[1:]
+            member = target.objtype not in ("class", "function")
+            for k in range(len(parts) - member):
+                found.setdefault(".".join(parts[k:]), (full, target))
+            owner = parts[-2] if member else None
+            if owner == "Loss":
+                found[f"loss.{parts[-1]}"] = full, target
+            if parts[-1] in self.BARE_MEMBERS and owner in ("Loss", "SparsityEnforcer"):
+                found[parts[-1]] = full, target
+            if owner == "ArrayAPIAdapter" and self.env.docname == self.ADAPTER_PAGE:
+                found[parts[-1]] = full, target
+        return found
+
+    @staticmethod
+    def parents(node):
+        """Yield the nodes around a node, the nearest first."""
+        while (node := node.parent) is not None:
+            yield node
+
+
 def setup(app):
     """Add all of that."""
     app.connect("source-read", to_pages)
     app.connect("env-check-consistency", every_public_name)
+    app.add_post_transform(LinkPublicNames)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
 
 

@@ -1,10 +1,11 @@
 """Write the pages that are made from records: ``python tests/write_pages.py``."""
 
-from _support import contract, gpu, support
+from _support import contract, gpu, install, support
 
 for path, text in {
     contract.PAGE: contract.page(),
     gpu.PAGE: gpu.page(),
+    install.PAGE: install.page(install.PAGE.read_text(encoding="utf-8")),
     support.PAGE: support.page(),
     support.README: support.readme(support.README.read_text(encoding="utf-8")),
 }.items():

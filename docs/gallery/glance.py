@@ -116,7 +116,7 @@ def tabulate(figure, results):
     """Write value and gradient of each library, as evaluated by it."""
     _, expected = results["NumPy"]
     for x, align, title in (0.735, "right", "value"), (0.765, "left", "gradient, in float64"):
-        figure.text(x, 0.28, title, ha=align, color=pictures.GREY)
+        figure.text(x, 0.28, title, ha=align, style="italic")
     for row, (name, (value, gradient)) in enumerate(results.items()):
         y = 0.205 - 0.075 * row
         difference = np.abs(gradient - expected).max() / np.abs(expected).max()

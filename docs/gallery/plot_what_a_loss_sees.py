@@ -62,6 +62,11 @@ def figure(rows=1, columns=1, *, size=(7, 4), **options):
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
+def describe(fig, text):
+    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    fig.suptitle(text, visible=False).set_in_layout(False)
+
+
 def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
     """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
 
@@ -182,11 +187,11 @@ spikes[0, 3, [14, 34, 54, 74]] = 1
 spikes[0, 4, [20, 22, 24, 26, 58, 60, 62, 64]] = 1
 
 
-def show(reading, what, terms, gradient, *, wanted=None, trains=None, labels=()):
-    """Draw spikes, reading, loss and gradient; shade where a class is labelled."""
+def show(reading, what, terms, gradient, seen, *, wanted=None, trains=None, labels=()):
+    """Draw spikes, reading, loss and gradient, and shade labels; `seen` describes the picture."""
     together = terms.ndim == 2  # all classes have one term at each step, not one each
     heights = (1, 1, 0.22, 1) if together else (1, 1, 1)
-    _, axes = figure(len(heights), size=(7, 5.6), sharex=True, height_ratios=heights)
+    fig, axes = figure(len(heights), size=(7, 5.6), sharex=True, height_ratios=heights)
     above, read, *term, below = axes
     raster(above, spikes[0], wanted=trains)
     trace(read, reading, wanted=wanted)
@@ -205,6 +210,7 @@ def show(reading, what, terms, gradient, *, wanted=None, trains=None, labels=())
         shade(above, row, start, stop)
         shade(read, row, start, stop)
     below.set_xlabel("time (steps)")
+    describe(fig, seen)
 
 
 # %%
@@ -232,6 +238,8 @@ show(
     "filtered, and as wanted (dashed)",
     terms,
     gradient,
+    "Gradient: blue around each spike that the silent neuron lacks, orange everywhere for the "
+    "saturated one, white for the regular one, and blue before orange at each late spike",
     wanted=sx.causal_filter(trains[0], kernel),
     trains=trains[0],
 )
@@ -258,6 +266,8 @@ show(
     "rate in the last 16 steps, and as wanted (dashed)",
     terms,
     gradient,
+    "Gradient: dark blue for the silent labelled neuron, dark orange for the saturated one, and "
+    "blue between bursts but orange around them; all rows fade at the end",
     wanted=[0.6, 0.1, 0.1, 0.1, 0.1],
     labels=[(0, 0, STEPS)],
 )
@@ -284,6 +294,8 @@ show(
     "share of the rates in the last 16 steps",
     terms,
     gradient,
+    "Gradient: dark blue for the silent neuron while it is the label, then for that with bursts; "
+    "pale orange in all other rows. The loss falls at the second burst",
     labels=[(0, 0, 40), (4, 40, STEPS)],
 )
 print(f"loss {value:.1f}, finite gradient: {np.isfinite(gradient).all()}")
@@ -313,6 +325,8 @@ show(
     "probability that the class applies",
     terms,
     gradient,
+    "Gradient: dark blue for both labelled neurons, the silent and the regular one; orange for the "
+    "others, darkest for the saturated one and around the bursts",
     labels=[(0, 0, STEPS), (2, 0, STEPS)],
 )
 print(f"loss {value:.1f}")

@@ -199,29 +199,33 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 TEXT = """# GPU
 
-CuPy, PyTorch and JAX run the losses on a GPU with the same code as on the CPU. The continuous
-integration has no GPU. One command checks a machine that has one, without a network and in at most
-ten minutes:
+On a GPU, with arrays of CuPy, PyTorch or JAX, the losses run the same code as on the CPU. The
+continuous integration has no GPU, so this command checks a machine that has one. It takes at most
+ten minutes and needs no network:
 
 ```bash
 python tests/gpu/verify.py
 ```
 
-It needs NumPy, array-api-compat, pytest, and at least one of the three libraries. It
+It needs NumPy, array-api-compat, pytest, and at least one of the three libraries. It does four
+things:
 
-- says which libraries see the GPU, with their versions and the name of the card;
-- runs the quick tests of each such library, those with a `backend`, on the GPU;
-- says which lines of [What works where](support.md) that are not yet verified these tests verify;
-- times value and gradient of each row of the [benchmarks](benchmarks.md) on the GPU, after it has
-  compared them with NumPy's.
+- It lists the libraries that see the GPU, with their versions and the name of the card.
+- It runs the quick tests of each of these libraries on the GPU: the tests with the fixture
+  `backend`.
+- It lists the lines of [What works where](support.md) that were not yet verified and that these
+  tests verify.
+- It compares value and gradient of each row of the [benchmarks](benchmarks.md) with those of
+  NumPy, and then times them on the GPU.
 
-Each time is compared with a copy on the device that moves as many bytes as value and gradient have
-to, with a convolution of the library, and with the same loss in operations of the library. Above 1,
-ours is faster. By default PyTorch and JAX may round the factors of a convolution to TF32; those of
-the losses stay float32. The times of PyTorch and CuPy are between two CUDA events; those of JAX are
-wall times, so they have the time of a call in them.
+Each time is compared with three others: a copy on the device that moves as many bytes as value and
+gradient must move, a convolution of the library, and the same loss written in operations of the
+library. A ratio above 1 means that this library is faster. By default PyTorch and JAX may round
+the factors of a convolution to TF32. The losses stay in float32. The times of PyTorch and CuPy are
+measured between two CUDA events. Those of JAX are wall times, which include the time of a call.
 
-With `--dry-run` all of this runs on the CPU, on small arrays, with NumPy in place of CuPy.
+With `--dry-run` the command does all of this on the CPU, on small arrays, with NumPy in place of
+CuPy.
 
 ## Record
 
@@ -232,5 +236,7 @@ With `--dry-run` all of this runs on the CPU, on small arrays, with NumPy in pla
 def page() -> str:
     """Return the text of docs/gpu.md."""
     found = record()
-    none = "No GPU has run the command yet, so the lines that need one are not yet verified."
+    none = (
+        "No GPU has run the command yet, so the lines that need one are marked as not yet verified."
+    )
     return TEXT.format(record=none if found is None else markdown(found))

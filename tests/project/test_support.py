@@ -3,13 +3,16 @@
 import ast
 import re
 
-from _support import backends, gpu, support
+from _support import backends, gpu, install, support
 
 
 def test_page_and_readme_match_the_record():
     hint = "write them anew: python tests/write_pages.py"
     assert support.PAGE.read_text(encoding="utf-8") == support.page(), hint
     assert gpu.PAGE.read_text(encoding="utf-8") == gpu.page(), hint
+    text = install.PAGE.read_text(encoding="utf-8")
+    assert text == install.page(text), hint
+    assert support.versions() in text
     text = support.README.read_text(encoding="utf-8")
     assert text == support.readme(text), hint
     assert support.libraries() in text
