@@ -1,7 +1,6 @@
 """The causal filter of the modules in `loss` and `classifier`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -28,7 +27,7 @@ class FIR(torch.nn.Module):
         super().__init__()
         self.register_buffer("filter", torch.tensor(fir_response, dtype=torch.float32))
 
-    def forward(self, input: torch.Tensor) -> Any:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the filtered input, in the shape of the input."""
         return causal_filter(input, self.filter)
 
