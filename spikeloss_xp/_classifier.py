@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library
@@ -10,7 +10,15 @@ from spikeloss_xp._input.arrays import or_one
 from spikeloss_xp._input.labels import class_labels
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    FloatArray,
+    HostArray,
+    IntegerArray,
+    MaskOptions,
+)
 from spikeloss_xp.readouts import Reading
 
 
@@ -31,14 +39,26 @@ class Classifier(ABC):
             time_axis=_checks.integer,
         )
 
+    @overload
+    def __call__(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> IntegerArray: ...
+    @overload
+    def __call__(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def __call__(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the prediction."""
         return self.predict(spikes, where=where, lengths=lengths)
 
+    @overload
+    def forward(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> IntegerArray: ...
+    @overload
+    def forward(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def forward(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the prediction: the same as calling it."""
         return self.predict(spikes, where=where, lengths=lengths)
 
+    @overload
+    def predict(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> IntegerArray: ...
+    @overload
+    def predict(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the index of the winning class, or of the first one of several.
 
@@ -47,6 +67,14 @@ class Classifier(ABC):
         prepared, _, score = self._read(spikes, where, lengths)
         return self._in_layout(prepared, prepared.library.xp.argmax(score, axis=CLASS))
 
+    @overload
+    def accuracy(
+        self, spikes: HostArray, label: ArrayLike, **options: Unpack[MaskOptions]
+    ) -> FloatArray: ...
+    @overload
+    def accuracy(
+        self, spikes: ArrayT, label: ArrayLike, **options: Unpack[MaskOptions]
+    ) -> ArrayT: ...
     def accuracy(
         self, spikes: Array, label: Any, *, where: Any = None, lengths: Any = None
     ) -> Array:

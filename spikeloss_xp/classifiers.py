@@ -1,18 +1,18 @@
 """Classifiers: the predicted class of spike trains, and the confidence in each class."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack, get_args, overload
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._classifier import Classifier, without_masked
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayT, ConfidenceMode, FloatArray, HostArray, MaskOptions
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.latency import latency
 from spikeloss_xp.readouts import Reading
 
-MODES = ("probability", "softmax", "logsoftmax")
+MODES = get_args(ConfidenceMode)
 
 
 class _Rates(Classifier):
@@ -24,6 +24,10 @@ class _Rates(Classifier):
         super().__post_init__()
         _checks.check_fields(self, mode=_checks.one_of(MODES), eps=_checks.not_negative)
 
+    @overload
+    def rate(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> FloatArray: ...
+    @overload
+    def rate(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def rate(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the rates, in spikes per time step.
 
@@ -49,6 +53,10 @@ class _Rates(Classifier):
         prepared, reading, _ = self._read(spikes, where, lengths)
         return self._in_layout(prepared, reading.u)
 
+    @overload
+    def confidence(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> FloatArray: ...
+    @overload
+    def confidence(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def confidence(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the confidence in each class, by `mode`, in the shape of the rates."""
         prepared, reading, logit = self._read(spikes, where, lengths)
@@ -112,7 +120,7 @@ class Rate(_Rates):
     """
 
     _: KW_ONLY
-    mode: str = "probability"
+    mode: ConfidenceMode = "probability"
     eps: float = EPSILON
     num_classes: int | None = None
     ignore_index: int = -100
@@ -155,7 +163,7 @@ class MovingWindow(_Rates):
     """
 
     time_window: int
-    mode: str = "probability"
+    mode: ConfidenceMode = "probability"
     eps: float = EPSILON
     _: KW_ONLY
     num_classes: int | None = None
@@ -204,6 +212,10 @@ class Latency(Classifier):
     _: KW_ONLY
     ignore_index: int = -100
 
+    @overload
+    def latency(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> FloatArray: ...
+    @overload
+    def latency(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def latency(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
         """Return the latency of the first spike of each class, in time steps.
 

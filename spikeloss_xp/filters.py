@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library, library_of
 from spikeloss_xp._input.arrays import asarray_like, floating, moveaxis
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray
 
 MANY_TRAINS = 32  # number of trains from which filtering the first axis in place is faster
 
 
-def exponential_kernel(time_constant: float, length: int, order: int = 1) -> np.ndarray:
+def exponential_kernel(
+    time_constant: float, length: int, order: int = 1
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the causal exponential kernel that `SpikeTime` filters with.
 
     ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``: the `order`-fold convolution
@@ -66,6 +68,10 @@ def check_size(kernel: Exponential) -> None:
         )
 
 
+@overload
+def causal_filter(x: HostArray, kernel: ArrayLike, axis: int = -1) -> FloatArray: ...
+@overload
+def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT: ...
 def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     """Filter causally along one axis.
 
@@ -116,6 +122,10 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     return filter_along_axis(library, x, taps, axis)
 
 
+@overload
+def moving_average(x: HostArray, window: int, axis: int = -1) -> FloatArray: ...
+@overload
+def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT: ...
 def moving_average(x: Array, window: int, axis: int = -1) -> Array:
     """Average over the last `window` steps at each step.
 

@@ -5,10 +5,8 @@ from typing import Any
 
 from spikeloss_xp._dispatch import Library, find_library, library_of
 from spikeloss_xp._input.arrays import asarray_like, floating
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ValueAndGrad
 from spikeloss_xp.losses.closed_form import ClosedForm
-
-ValueAndGrad = Callable[..., tuple[Array, Array]]
 
 
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:

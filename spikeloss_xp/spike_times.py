@@ -1,18 +1,41 @@
 """Spike times as spike trains: counts in bins of time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library, find_library, library_of
 from spikeloss_xp._input.arrays import floating, read
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray
 
 EPSILON = float(np.finfo(np.float64).eps)
 
 
+@overload
+def bin_spikes(
+    times: HostArray | Sequence[HostArray],
+    neuron: ArrayLike | None = None,
+    *,
+    neurons: int,
+    steps: int,
+    time_step: float = 1.0,
+    start: float = 0.0,
+    binary: bool = False,
+) -> HostArray: ...
+@overload
+def bin_spikes(
+    times: ArrayT | Sequence[ArrayT],
+    neuron: ArrayLike | None = None,
+    *,
+    neurons: int,
+    steps: int,
+    time_step: float = 1.0,
+    start: float = 0.0,
+    binary: bool = False,
+) -> ArrayT: ...
 def bin_spikes(
     times: Any,
     neuron: Any = None,

@@ -15,7 +15,7 @@ from spikeloss_xp._consistency import (
 )
 from spikeloss_xp._dispatch import find_library, library_of
 from spikeloss_xp._input.arrays import host
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayLike, SupportsArray
 from spikeloss_xp.backends._available import available, describe
 
 __all__ = ["assert_consistent"]
@@ -23,12 +23,12 @@ __all__ = ["assert_consistent"]
 
 def assert_consistent(
     loss: Callable[..., Array],
-    input: Array,
-    target: Any = None,
+    input: SupportsArray,
+    target: ArrayLike | None = None,
     *,
-    where: Any = None,
-    lengths: Any = None,
-    weight: Any = None,
+    where: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
     backends: Sequence[str] | None = None,
     rtol: float | None = None,
     atol: float | None = None,

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from spikeloss_xp._dispatch import Library, library_of
-from spikeloss_xp._input.arrays import floating
-from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.arrays import asarray_like, floating
+from spikeloss_xp._input.labels import check_shape
+from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import fill_masked, mask_of
 from spikeloss_xp._typing import Array
 
@@ -114,3 +115,17 @@ def _after(library: Library, values: Array, axis: int, context: int) -> Array:
     scored = library.arange(steps, values) >= context
     axes = tuple(steps if i == axis else 1 for i in range(values.ndim))
     return library.xp.reshape(scored, axes)
+
+
+def sums_elsewhere(prepared: PreparedInput, others: Any, per_neuron: bool) -> list[Array]:
+    """Return the events and entries of the rest of a batch, in the dtype to compute in."""
+    if len(others) != 2:
+        raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
+    values, sums = prepared.values, []
+    shape: tuple[int, ...] = (values.shape[CLASS],) if per_neuron else ()
+    expected = {"[neuron]" if per_neuron else "a scalar": shape}
+    for name, given in zip(("events", "entries"), others, strict=True):
+        total = asarray_like(prepared.library, values, given, "others")
+        check_shape(total, "others", name, expected)
+        sums.append(prepared.library.xp.astype(total, values.dtype, copy=False))
+    return sums

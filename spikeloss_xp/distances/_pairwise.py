@@ -3,11 +3,19 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Unpack, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    FloatArray,
+    HostArray,
+    PairOptions,
+    Pullback,
+)
 from spikeloss_xp.distances import _trains
 from spikeloss_xp.distances._trains import Products
 from spikeloss_xp.losses.closed_form import ClosedForm
@@ -27,6 +35,14 @@ class Pairwise(ClosedForm):
             self, time_constant=_checks.scale, cosine=_share, time_axis=_checks.integer
         )
 
+    @overload
+    def __call__(
+        self, x: HostArray, y: ArrayLike | None = None, **options: Unpack[PairOptions]
+    ) -> FloatArray: ...
+    @overload
+    def __call__(
+        self, x: ArrayT, y: ArrayLike | None = None, **options: Unpack[PairOptions]
+    ) -> ArrayT: ...
     def __call__(
         self,
         x: Array,
@@ -40,6 +56,14 @@ class Pairwise(ClosedForm):
         """Return the matrix of all pairs: see the function of the same name."""
         return self.value(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
 
+    @overload
+    def value(
+        self, x: HostArray, y: ArrayLike | None = None, **options: Unpack[PairOptions]
+    ) -> FloatArray: ...
+    @overload
+    def value(
+        self, x: ArrayT, y: ArrayLike | None = None, **options: Unpack[PairOptions]
+    ) -> ArrayT: ...
     def value(
         self,
         x: Array,
@@ -64,6 +88,14 @@ class Pairwise(ClosedForm):
             products.pairs[rows, :], _ = self._compare(library, part)
         return products.pairs
 
+    @overload
+    def value_and_pullback(
+        self, x: HostArray, y: ArrayLike | None = None, **options: Unpack[PairOptions]
+    ) -> tuple[FloatArray, Pullback]: ...
+    @overload
+    def value_and_pullback(
+        self, x: ArrayT, y: ArrayLike | None = None, **options: Unpack[PairOptions]
+    ) -> tuple[ArrayT, Pullback]: ...
     def value_and_pullback(
         self,
         x: Array,

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack, overload
 
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray, PairOptions
 from spikeloss_xp.distances._pairwise import Pairwise
 from spikeloss_xp.distances._trains import Products
 
@@ -65,6 +65,26 @@ class Similarity(Pairwise):
         return value, pullback
 
 
+@overload
+def similarity(
+    x: HostArray,
+    y: ArrayLike | None = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    time_axis: int = -1,
+    **options: Unpack[PairOptions],
+) -> FloatArray: ...
+@overload
+def similarity(
+    x: ArrayT,
+    y: ArrayLike | None = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    time_axis: int = -1,
+    **options: Unpack[PairOptions],
+) -> ArrayT: ...
 def similarity(
     x: Array,
     y: Any = None,

@@ -5,17 +5,32 @@ matching two spikes.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library, find_library, library_of
 from spikeloss_xp._input.arrays import asarray_like, floating, host
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray
 from spikeloss_xp.distances._edits import SpikeTimes, edit_costs, magnitude, sort_times
 
 UNMATCHED = 3.0  # more than the 2 of deleting a spike and inserting another one
 
 
+@overload
+def victor_purpura(
+    times: HostArray | Sequence[HostArray | Sequence[float]],
+    other: ArrayLike | None = None,
+    *,
+    cost: float,
+) -> FloatArray: ...
+@overload
+def victor_purpura(
+    times: ArrayT | Sequence[ArrayT | Sequence[float]],
+    other: ArrayLike | None = None,
+    *,
+    cost: float,
+) -> ArrayT: ...
 def victor_purpura(times: Any, other: Any = None, *, cost: float) -> Array:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
@@ -77,6 +92,22 @@ def victor_purpura(times: Any, other: Any = None, *, cost: float) -> Array:
     )
 
 
+@overload
+def coincidence_factor(
+    times: HostArray | Sequence[HostArray | Sequence[float]],
+    other: ArrayLike | None = None,
+    *,
+    precision: float,
+    duration: float,
+) -> FloatArray: ...
+@overload
+def coincidence_factor(
+    times: ArrayT | Sequence[ArrayT | Sequence[float]],
+    other: ArrayLike | None = None,
+    *,
+    precision: float,
+    duration: float,
+) -> ArrayT: ...
 def coincidence_factor(
     times: Any, other: Any = None, *, precision: float, duration: float
 ) -> Array:

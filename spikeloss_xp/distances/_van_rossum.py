@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Unpack, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray, PairOptions
 from spikeloss_xp.distances._pairwise import Pairwise
 from spikeloss_xp.distances._trains import Products
 
@@ -83,6 +83,28 @@ class VanRossum(Pairwise):
         return distance, pullback
 
 
+@overload
+def van_rossum(
+    x: HostArray,
+    y: ArrayLike | None = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    squared: bool = False,
+    time_axis: int = -1,
+    **options: Unpack[PairOptions],
+) -> FloatArray: ...
+@overload
+def van_rossum(
+    x: ArrayT,
+    y: ArrayLike | None = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    squared: bool = False,
+    time_axis: int = -1,
+    **options: Unpack[PairOptions],
+) -> ArrayT: ...
 def van_rossum(
     x: Array,
     y: Any = None,

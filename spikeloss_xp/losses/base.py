@@ -9,11 +9,19 @@ pullbacks. A reduced loss is ``sum / weight``, and both add up over chunks of a 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import find_library, library_of
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    CallOptions,
+    FloatArray,
+    HostArray,
+    Pullback,
+)
 from spikeloss_xp.losses.closed_form import ClosedForm
 from spikeloss_xp.losses.reduction import REDUCTIONS, divisor
 from spikeloss_xp.losses.split import Split
@@ -31,6 +39,14 @@ class Loss(Sums, ClosedForm):
 
     reduction: str
 
+    @overload
+    def __call__(
+        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
+    ) -> FloatArray: ...
+    @overload
+    def __call__(
+        self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]
+    ) -> ArrayT: ...
     def __call__(
         self,
         input: Array,
@@ -79,10 +95,24 @@ class Loss(Sums, ClosedForm):
             return self.value(input, **options)
         return library.evaluate(self, input, options)
 
+    @overload
+    def forward(
+        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
+    ) -> FloatArray: ...
+    @overload
+    def forward(
+        self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]
+    ) -> ArrayT: ...
     def forward(self, input: Array, target: Any, **options: Any) -> Array:
         """Return the value of the loss: the same as calling it."""
         return self(input, target, **options)
 
+    @overload
+    def value(
+        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
+    ) -> FloatArray: ...
+    @overload
+    def value(self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]) -> ArrayT: ...
     def value(
         self,
         input: Array,
@@ -106,6 +136,14 @@ class Loss(Sums, ClosedForm):
         (total, number), _ = self._sum_chunks(prepared, labels, with_weight=weighed)
         return total if number is None else total / divisor(library, number)
 
+    @overload
+    def value_and_pullback(
+        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
+    ) -> tuple[FloatArray, Pullback]: ...
+    @overload
+    def value_and_pullback(
+        self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]
+    ) -> tuple[ArrayT, Pullback]: ...
     def value_and_pullback(
         self,
         input: Array,

@@ -7,7 +7,7 @@ from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, Pullback, Reduction
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.readouts import Reading
@@ -81,7 +81,7 @@ class Composed(RateLoss):
 
     read: Callable[..., tuple[Array, Pullback]]
     compare: Callable[..., tuple[Array, Pullback]]
-    reduction: str = "sum"
+    reduction: Reduction = "sum"
     _: KW_ONLY
     per_step: bool = False
     num_classes: int | None = None

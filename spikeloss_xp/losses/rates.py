@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._dispatch import Library
@@ -12,13 +12,13 @@ from spikeloss_xp._input.labels import Labels, class_labels, class_weights, mult
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.masks import both
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, Numerics, PerClass, Pullback
 from spikeloss_xp.latency import latency
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.votes import COMPETING
 from spikeloss_xp.readouts import Reading
 
-NUMERICS = ("stable", "lava")
+NUMERICS = get_args(Numerics)
 
 
 class RateLoss(Loss):
@@ -94,7 +94,7 @@ class RateLoss(Loss):
                 )
 
     @staticmethod
-    def _per_class(library: Library, u: Array, values: float | tuple[float, ...]) -> Array:
+    def _per_class(library: Library, u: Array, values: PerClass) -> Array:
         """Return a hyper-parameter as an array, with a class axis if it has one for each class."""
         each = asarray_of_dtype(library, u, values)
         return library.xp.reshape(each, (1, -1, 1)[: u.ndim]) if each.ndim else each

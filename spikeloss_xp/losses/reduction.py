@@ -1,15 +1,16 @@
 """Reductions: from terms to their sum, and to the weight that a mean divides it by."""
 
 import math
+from typing import get_args
 
 from spikeloss_xp._checks import one_of
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.arrays import or_one
 from spikeloss_xp._input.masks import fill_masked
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, Reduction
 from spikeloss_xp.losses.terms import Terms
 
-REDUCTIONS = ("sum", "mean", "batchmean", "none")
+REDUCTIONS = get_args(Reduction)
 
 
 def total_weight(library: Library, reduction: str, terms: Terms, batch_axis: int) -> Array | int:

@@ -1,24 +1,28 @@
-"""SparsityEnforcer: a layer whose mean event rate leaves a range is penalised."""
+"""SparsityEnforcer: penalise a layer whose mean event rate is outside a range."""
 
 import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Any
+from typing import Any, Unpack, get_args, overload
 
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._dispatch import library_of
-from spikeloss_xp._input.arrays import asarray_like
-from spikeloss_xp._input.labels import check_shape
-from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.masks import fill_masked
-from spikeloss_xp._input.prepared import PreparedInput, prepare_array, prepare_input
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._input.prepared import PreparedInput, prepare_array, prepare_input, sums_elsewhere
+from spikeloss_xp._typing import (
+    Array,
+    ArrayT,
+    EventOptions,
+    Events,
+    FloatArray,
+    HostArray,
+    Per,
+    Pullback,
+)
 from spikeloss_xp.losses.closed_form import ClosedForm
 from spikeloss_xp.losses.reduction import divisor, total_weight
 from spikeloss_xp.losses.terms import Terms
-
-PER = ("array", "neuron")
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,10 @@ class SparsityEnforcer(ClosedForm):
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    for arrays :math:`x`, usually one for each layer. A call with an array returns its term, and
-    with a sequence or mapping of arrays the sum of their terms. It stores nothing, so it can be
-    compiled. `append` collects the terms of layers one by one, and `loss` is their sum.
+    The sum is over arrays :math:`x`, usually one for each layer. A call with an array returns its
+    term. A call with a sequence or mapping of arrays returns the sum of their terms. Calls store
+    nothing, so a compiler can trace them. `append` collects the terms of layers one by one, and
+    `loss` is their sum.
 
     Parameters
     ----------
@@ -45,23 +50,24 @@ class SparsityEnforcer(ClosedForm):
         The mean event rate :math:`r_\text{min}` below which an array is penalised, in events per
         time step; from 0 to `max_rate`.
     per : {"array", "neuron"}, default "array"
-        The rate of the whole array, or of each neuron, over batch and time. Per neuron, the term
-        is the mean over neurons, so a neuron that fires too much and a silent one do not cancel.
+        Compare the mean event rate of the whole array, or that of each neuron over batch and time.
+        With ``"neuron"`` the term of an array is the mean over its neurons, so a silent neuron does
+        not cancel one that fires too much.
     time_axis : int, default -1
-        The axis of an array that is time. Of no effect with ``per="array"`` and no mask.
+        The axis of an array that is time. With ``per="array"`` and no mask it has no effect.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If an option is outside its range or of the wrong type.
 
     Notes
     -----
-    The derivative of :math:`|x|` at 0 is taken as 0 in the excess over `max_rate`, and as 1 in the
-    shortfall from `min_rate`, so the gradient of a silent neuron is negative.
+    At :math:`x = 0` the derivative of :math:`|x|` is 0 in the excess over `max_rate`, and 1 in the
+    shortfall from `min_rate`. So the gradient of a silent neuron is negative.
 
-    The term squares a mean over the whole batch, so the terms of parts of a batch do not add up.
-    `events_and_entries` returns the two sums that do.
+    The term squares a mean over the batch, so the terms of micro-batches do not add up.
+    `events_and_entries` returns two sums that do.
 
     References
     ----------
@@ -82,7 +88,7 @@ class SparsityEnforcer(ClosedForm):
     lam: float = 1.0
     _: KW_ONLY
     min_rate: float = 0.0
-    per: str = "array"
+    per: Per = "array"
     time_axis: int = -1
     _terms: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
     _cleared: list[Callable[[], Array]] = field(
@@ -90,32 +96,38 @@ class SparsityEnforcer(ClosedForm):
     )
 
     def __post_init__(self) -> None:
-        checks = dict.fromkeys(("max_rate", "lam", "min_rate"), _checks.not_negative)
-        _checks.check_fields(self, **checks, time_axis=_checks.integer, per=_checks.one_of(PER))
+        checks: dict[str, Any] = dict.fromkeys(
+            ("max_rate", "lam", "min_rate"), _checks.not_negative
+        )
+        checks |= {"time_axis": _checks.integer, "per": _checks.one_of(get_args(Per))}
+        _checks.check_fields(self, **checks)
         if self.min_rate > self.max_rate:
             raise ValueError(
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
             )
 
+    @overload
+    def __call__(self, input: Events[HostArray], **options: Unpack[EventOptions]) -> FloatArray: ...
+    @overload
+    def __call__(self, input: Events[ArrayT], **options: Unpack[EventOptions]) -> ArrayT: ...
     def __call__(
         self, input: Any, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> Array:
-        """Return the term of one array, without collecting it, or the sum over several.
+        """Return the term of one array, or the sum of the terms of several. Collects nothing.
 
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events: spikes, or graded and signed values. Of any shape for the rate of the whole
-            array; for that of each neuron, and with a mask, ``[batch, *space, time]`` with time
-            where `time_axis` says.
+            Events: spikes, or graded and signed values. With ``per="array"`` and no mask, of any
+            shape; else ``[batch, *space, time]``, with the time axis at `time_axis`.
         where : array or sequence of bool, optional
-            The mask, True for entries that count, as for the other losses; the same for all arrays.
+            The mask, True for entries that count, as for the other losses, for every array.
         lengths : array or sequence of int, optional
             The number of steps of each sample that count: ``[batch]``.
         others : tuple of array, optional
-            The `events_and_entries` of the rest of the batch, summed over the other micro-batches,
-            processes or devices. The value is then that of the whole batch, and the gradient its
-            gradient with respect to `input`. Only for one array.
+            The `events_and_entries` of the rest of the batch: those of the other micro-batches,
+            processes or devices, added up. The call then returns the value of the whole batch, and
+            its gradient is that with respect to `input`. For one array only.
 
         Returns
         -------
@@ -125,9 +137,8 @@ class SparsityEnforcer(ClosedForm):
         Raises
         ------
         ValueError, TypeError
-            If there is no array, or one without elements or, where the batch and time axes matter,
-            with too few axes; if the shape, dtype, library or range of a mask is wrong, or those
-            of `others`.
+            If there is no array; if an array has no elements, or too few axes where batch and time
+            matter; or if a mask or `others` has the wrong shape, dtype, library or range.
         """
         if not isinstance(input, Mapping | list | tuple):
             return self.value(input, where=where, lengths=lengths, others=others)
@@ -139,6 +150,10 @@ class SparsityEnforcer(ClosedForm):
         terms = [self.value(x, where=where, lengths=lengths) for x in arrays]
         return functools.reduce(operator.add, terms)
 
+    @overload
+    def forward(self, input: Events[HostArray], **options: Unpack[EventOptions]) -> FloatArray: ...
+    @overload
+    def forward(self, input: Events[ArrayT], **options: Unpack[EventOptions]) -> ArrayT: ...
     def forward(self, input: Any, **options: Any) -> Array:
         """Return the value of the loss: the same as calling it."""
         return self(input, **options)
@@ -162,8 +177,8 @@ class SparsityEnforcer(ClosedForm):
     ) -> tuple[Array, Array]:
         """Return the sum of ``|x|``, and the number of entries that it is a sum over.
 
-        Both add up over any split of the batch, and their quotient is the mean event rate. A call
-        takes those of the rest of the batch as `others`.
+        Both add up over any split of the batch, and their quotient is the mean event rate. Pass
+        the sums of the rest of the batch to a call as `others`.
 
         Parameters
         ----------
@@ -175,8 +190,8 @@ class SparsityEnforcer(ClosedForm):
         Returns
         -------
         tuple of array
-            Two scalar arrays or, with ``per="neuron"``, two of shape ``[neuron]``, of one dtype.
-            Take the gradient of a call, not of these: at 0 it depends on the rate of the whole.
+            Two scalar arrays of one dtype or, with ``per="neuron"``, two arrays ``[neuron]``. Take
+            the gradient of a call, not of these: at 0 it depends on the rate of the whole batch.
 
         Examples
         --------
@@ -213,7 +228,7 @@ class SparsityEnforcer(ClosedForm):
         """Return the term of prepared events, and its pullback."""
         library, per_neuron = prepared.library, self.per == "neuron"
         if others is not None:
-            others = _sums(prepared, others, per_neuron)
+            others = sums_elsewhere(prepared, others, per_neuron)
         arrays = library, prepared.values, prepared.mask
         squares, pullbacks, read = [], [], None
         for distance, limit, rising in (
@@ -249,7 +264,7 @@ class SparsityEnforcer(ClosedForm):
         return library.sum_all(terms) * factor, pullback
 
     def append(self, x: Array, *, where: Any = None, lengths: Any = None) -> None:
-        """Collect the term of one array, or the sum over several."""
+        """Collect the term of one array, or the sum of the terms of several."""
         self._terms.append(self(x, where=where, lengths=lengths))
 
     def clear(self) -> None:
@@ -267,8 +282,8 @@ class SparsityEnforcer(ClosedForm):
     def loss(self) -> Any:
         """The sum of the collected terms: a scalar array.
 
-        Without terms it is 0: an array like the terms that were cleared, or a Python float before
-        the first `append`, when no library is known.
+        It is 0 if there are none: after `clear` an array like the cleared terms, and before the
+        first `append`, when the library is not known, a Python float.
         """
         if self._terms:
             return functools.reduce(operator.add, self._terms, 0.0)
@@ -280,17 +295,3 @@ def _zero_like(term: Array) -> Callable[[], Array]:
     library = library_of(term)
     device = library.device(term)
     return functools.partial(library.xp.zeros, (), dtype=term.dtype, device=device)
-
-
-def _sums(prepared: PreparedInput, others: Any, per_neuron: bool) -> list[Array]:
-    """Return events and entries from elsewhere, in the dtype to compute in."""
-    if len(others) != 2:
-        raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
-    values, sums = prepared.values, []
-    shape: tuple[int, ...] = (values.shape[CLASS],) if per_neuron else ()
-    expected = {"[neuron]" if per_neuron else "a scalar": shape}
-    for name, given in zip(("events", "entries"), others, strict=True):
-        total = asarray_like(prepared.library, values, given, "others")
-        check_shape(total, "others", name, expected)
-        sums.append(prepared.library.xp.astype(total, values.dtype, copy=False))
-    return sums

@@ -10,7 +10,7 @@ from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._input.times import wanted_times
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, Pullback, Reduction
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.readouts import Reading
@@ -81,7 +81,7 @@ class SpikeLatency(RateLoss):
     true_time: float = 0.0
     false_time: float | None = None
     tolerance: float = 0.0
-    reduction: str = "sum"
+    reduction: Reduction = "sum"
     _: KW_ONLY
     num_classes: int | None = None
     ignore_index: int = -100

@@ -1,17 +1,17 @@
 """SpikeMax: the labelled class should fire most."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, MaxMode, MaxReadout, Numerics, Pullback, Reduction
 from spikeloss_xp.losses.rates import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
-MODES = ("probability", "softmax")
+MODES = get_args(MaxMode)
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ class SpikeMax(RateLoss):
     """
 
     moving_window: int | None = None
-    mode: str = "probability"
-    reduction: str = "sum"
+    mode: MaxMode = "probability"
+    reduction: Reduction = "sum"
     _: KW_ONLY
-    readout: str = "rate"
+    readout: MaxReadout = "rate"
     temperature: float = 1.0
     label_smoothing: float = 0.0
     pseudo_count: float = 0.5
-    numerics: str = "stable"
+    numerics: Numerics = "stable"
     num_classes: int | None = None
     ignore_index: int = -100
     time_axis: int = -1

@@ -7,7 +7,7 @@ from spikeloss_xp import _checks, criteria
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, Numerics, PerClass, Pullback, Readout, Reduction
 from spikeloss_xp.losses.rates import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
@@ -75,13 +75,13 @@ class SpikeMoid(RateLoss):
     """
 
     moving_window: int | None = None
-    reduction: str = "sum"
+    reduction: Reduction = "sum"
     alpha: float = 1
     theta: float = 0
     _: KW_ONLY
-    readout: str = "rate"
-    pos_weight: float | tuple[float, ...] = 1.0
-    numerics: str = "stable"
+    readout: Readout = "rate"
+    pos_weight: PerClass = 1.0
+    numerics: Numerics = "stable"
     num_classes: int | None = None
     time_axis: int = -1
 

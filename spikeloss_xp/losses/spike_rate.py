@@ -7,7 +7,7 @@ from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._dispatch import Library
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, PerClass, Pullback, Readout, Reduction
 from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.readouts import Reading
 
@@ -76,12 +76,12 @@ class SpikeRate(RateLoss):
     0.125
     """
 
-    true_rate: float | tuple[float, ...]
-    false_rate: float | tuple[float, ...]
+    true_rate: PerClass
+    false_rate: PerClass
     moving_window: int | None = None
-    reduction: str = "sum"
+    reduction: Reduction = "sum"
     _: KW_ONLY
-    readout: str = "rate"
+    readout: Readout = "rate"
     num_classes: int | None = None
     ignore_index: int = -100
     time_axis: int = -1
@@ -102,9 +102,7 @@ class SpikeRate(RateLoss):
         false = self._in_units_of(library, reading, self.false_rate)
         return library.xp.where(labels.target, true, false)
 
-    def _in_units_of(
-        self, library: Library, reading: Reading, rates: float | tuple[float, ...]
-    ) -> Array:
+    def _in_units_of(self, library: Library, reading: Reading, rates: PerClass) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
         largest = reading.max_reading
         if isinstance(rates, float) and isinstance(largest, float | int):

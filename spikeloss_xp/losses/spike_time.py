@@ -1,5 +1,6 @@
 """SpikeTime: the distance between filtered spike trains."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.masks import fill_masked
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import Array, Pullback, Reduction, SupportsArray
 from spikeloss_xp.filters import check_size
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.readouts import Reading
@@ -78,9 +79,9 @@ class SpikeTime(Loss):
     time_constant: float = 5
     length: int = 100
     filter_order: int = 1
-    reduction: str = "sum"
+    reduction: Reduction = "sum"
     _: KW_ONLY
-    kernel: Any = None
+    kernel: Sequence[float] | SupportsArray | Callable[[float], float] | None = None
     time_axis: int = -1
 
     _smallest_rank: ClassVar[int] = 2

@@ -4,11 +4,19 @@ Both add up over chunks that stay in a cache, micro-batches, processes, devices,
 with a term at each step, segments of time.
 """
 
-from typing import Any
+from typing import Any, Unpack, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    FloatArray,
+    HostArray,
+    Pullback,
+    SumOptions,
+)
 from spikeloss_xp.losses.reduction import as_array, total_weight
 from spikeloss_xp.losses.terms import TermEvaluation
 
@@ -18,6 +26,14 @@ class Sums(TermEvaluation):
 
     reduction: str
 
+    @overload
+    def sum_and_weight(
+        self, input: HostArray, target: ArrayLike, **options: Unpack[SumOptions]
+    ) -> tuple[FloatArray, FloatArray]: ...
+    @overload
+    def sum_and_weight(
+        self, input: ArrayT, target: ArrayLike, **options: Unpack[SumOptions]
+    ) -> tuple[ArrayT, ArrayT]: ...
     def sum_and_weight(
         self,
         input: Array,
@@ -79,6 +95,14 @@ class Sums(TermEvaluation):
         (total, number), _ = self._sum_chunks(prepared, labels, with_weight=True)
         return total, as_array(prepared.library, total, number)
 
+    @overload
+    def sum_weight_and_pullback(
+        self, input: HostArray, target: ArrayLike, **options: Unpack[SumOptions]
+    ) -> tuple[FloatArray, FloatArray, Pullback]: ...
+    @overload
+    def sum_weight_and_pullback(
+        self, input: ArrayT, target: ArrayLike, **options: Unpack[SumOptions]
+    ) -> tuple[ArrayT, ArrayT, Pullback]: ...
     def sum_weight_and_pullback(
         self,
         input: Array,

@@ -30,7 +30,7 @@ class FIR(torch.nn.Module):
         super().__init__()
         self.register_buffer("filter", torch.tensor(fir_response, dtype=torch.float32))
 
-    def forward(self, input: torch.Tensor) -> Any:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the filtered input, in the shape of the input."""
         return causal_filter(input, self.filter)
 

@@ -1,10 +1,11 @@
 """Classifiers with the interface of `lava.lib.dl.slayer.classifier`."""
 
-from typing import Any
+from typing import cast
 
 import torch
 
 from spikeloss_xp import _checks, classifiers
+from spikeloss_xp._typing import ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.filters import moving_average
 from spikeloss_xp.slayer._fir import FIR
@@ -25,17 +26,19 @@ class Rate(torch.nn.Module):
     tensor([0])
     """
 
-    def forward(self, spike: torch.Tensor) -> Any:
+    def forward(self, spike: torch.Tensor) -> torch.Tensor:
         """Return the predicted class."""
         return Rate.predict(spike)
 
     @staticmethod
-    def rate(spike: torch.Tensor) -> Any:
+    def rate(spike: torch.Tensor) -> torch.Tensor:
         """Return the mean over time, of shape ``[batch, *space]``."""
         return classifiers.Rate().rate(spike).reshape(spike.shape[:-1])
 
     @staticmethod
-    def confidence(spike: torch.Tensor, mode: str = "probability", eps: float = EPSILON) -> Any:
+    def confidence(
+        spike: torch.Tensor, mode: ConfidenceMode = "probability", eps: float = EPSILON
+    ) -> torch.Tensor:
         """Return the confidence in each class, of shape ``[batch, class]``.
 
         Parameters
@@ -50,7 +53,7 @@ class Rate(torch.nn.Module):
         return classifiers.Rate(mode=mode, eps=eps).confidence(spike)
 
     @staticmethod
-    def predict(spike: torch.Tensor) -> Any:
+    def predict(spike: torch.Tensor) -> torch.Tensor:
         """Return the index of the class with the highest rate, of shape ``[batch]``."""
         return classifiers.Rate().predict(spike)
 
@@ -82,11 +85,13 @@ class MovingWindow(torch.nn.Module):
     tensor([[0, 0, 1, 1]])
     """
 
-    def __init__(self, time_window: int, mode: str = "probability", eps: float = EPSILON) -> None:
+    def __init__(
+        self, time_window: int, mode: ConfidenceMode = "probability", eps: float = EPSILON
+    ) -> None:
         super().__init__()
         window = _checks.count(time_window, "time_window")
         self.filter = FIR([1 / window] * window)
-        self.mode = _checks.one_of(classifiers.MODES)(mode, "mode")
+        self.mode = cast(ConfidenceMode, _checks.one_of(classifiers.MODES)(mode, "mode"))
         self.eps = eps
 
     @property
@@ -94,23 +99,23 @@ class MovingWindow(torch.nn.Module):
         """Length of the window, in time steps."""
         return len(self.filter.filter)
 
-    def forward(self, spike: torch.Tensor) -> Any:
+    def forward(self, spike: torch.Tensor) -> torch.Tensor:
         """Return the predicted class."""
         return self.predict(spike)
 
-    def rate(self, spike: torch.Tensor) -> Any:
+    def rate(self, spike: torch.Tensor) -> torch.Tensor:
         """Return the rate at each time step, in the shape of the spikes."""
         return moving_average(spike, self.time_window)
 
-    def confidence(self, spike: torch.Tensor, mode: str | None = None) -> Any:
+    def confidence(self, spike: torch.Tensor, mode: ConfidenceMode | None = None) -> torch.Tensor:
         """Return the confidence per class and time step, of shape ``[batch, class, time]``."""
         return self._classifier(self.mode if mode is None else mode).confidence(spike)
 
-    def predict(self, spike: torch.Tensor) -> Any:
+    def predict(self, spike: torch.Tensor) -> torch.Tensor:
         """Return the class with the highest rate per time step, of shape ``[batch, time]``."""
         return self._classifier(self.mode).predict(spike)
 
-    def _classifier(self, mode: str) -> classifiers.MovingWindow:
+    def _classifier(self, mode: ConfidenceMode) -> classifiers.MovingWindow:
         return classifiers.MovingWindow(self.time_window, mode, self.eps)
 
     def extra_repr(self) -> str:

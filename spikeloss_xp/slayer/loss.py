@@ -1,10 +1,11 @@
 """Losses with the interface of `lava.lib.dl.slayer.loss`."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from spikeloss_xp import losses
+from spikeloss_xp._typing import MaxMode, Numerics, Reduction
 from spikeloss_xp.filters import exponential_kernel
 from spikeloss_xp.slayer._fir import FIR, SpikeTimeWithTaps
 from spikeloss_xp.slayer._not_finite import warn_if_not_finite
@@ -48,14 +49,14 @@ class SpikeTime(torch.nn.Module):
         time_constant: float = 5,
         length: int = 100,
         filter_order: int = 1,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
     ) -> None:
         super().__init__()
         losses.SpikeTime(time_constant, length, filter_order, reduction)  # checks the arguments
         self.filter = FIR(exponential_kernel(time_constant, length, filter_order).tolist())
-        self.reduction = reduction
+        self.reduction: Reduction = reduction
 
-    def forward(self, input: torch.Tensor, desired: torch.Tensor) -> Any:
+    def forward(self, input: torch.Tensor, desired: torch.Tensor) -> torch.Tensor:
         """Return the loss of spikes ``[batch, *space, time]`` and desired spikes of that shape."""
         taps = self.filter.filter
         return SpikeTimeWithTaps(length=1, reduction=self.reduction, taps=taps)(input, desired)
@@ -72,7 +73,7 @@ class _RateLoss(torch.nn.Module):
         super().__init__()
         window = loss.moving_window
         self.window = None if window is None else MovingWindow(window)
-        self.reduction = loss.reduction
+        self.reduction = cast(Reduction, loss.reduction)
 
     @property
     def moving_window(self) -> int | None:
@@ -83,7 +84,7 @@ class _RateLoss(torch.nn.Module):
         """Return the library's loss with the current attributes of the module."""
         raise NotImplementedError
 
-    def forward(self, input: torch.Tensor, label: torch.Tensor) -> Any:
+    def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
         return self.loss()(input, label)
 
@@ -126,7 +127,7 @@ class SpikeRate(_RateLoss):
         true_rate: float,
         false_rate: float,
         moving_window: int | None = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
     ) -> None:
         super().__init__(losses.SpikeRate(true_rate, false_rate, moving_window, reduction))
         self.true_rate = true_rate
@@ -175,16 +176,16 @@ class SpikeMax(_RateLoss):
     def __init__(
         self,
         moving_window: int | None = None,
-        mode: str = "probability",
-        reduction: str = "sum",
+        mode: MaxMode = "probability",
+        reduction: Reduction = "sum",
         *,
-        numerics: str = "lava",
+        numerics: Numerics = "lava",
     ) -> None:
         super().__init__(losses.SpikeMax(moving_window, mode, reduction, numerics=numerics))
-        self.mode = mode
-        self.numerics = numerics
+        self.mode: MaxMode = mode
+        self.numerics: Numerics = numerics
 
-    def forward(self, input: torch.Tensor, label: torch.Tensor) -> Any:
+    def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
         value = super().forward(input, label)
         if self.numerics == "lava":
@@ -233,18 +234,18 @@ class SpikeMoid(_RateLoss):
     def __init__(
         self,
         moving_window: int | None = None,
-        reduction: str = "sum",
+        reduction: Reduction = "sum",
         alpha: float = 1,
         theta: float = 0,
         *,
-        numerics: str = "lava",
+        numerics: Numerics = "lava",
     ) -> None:
         super().__init__(
             losses.SpikeMoid(moving_window, reduction, alpha, theta, numerics=numerics)
         )
         self.alpha = alpha
         self.theta = theta
-        self.numerics = numerics
+        self.numerics: Numerics = numerics
 
     def loss(self) -> losses.SpikeMoid:
         """Return the library's loss with the current attributes of the module."""

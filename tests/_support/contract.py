@@ -3,6 +3,7 @@
 ``python tests/write_pages.py`` writes docs/contract.md from it. Shapes are given as names of axes.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,8 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 COMPUTED_IN = {  # dtypes of the spikes: dtypes of the value and of the gradient
     ("float64",): ("float64", "float64"),
     ("float32",): ("float32", "float32"),
-    ("float16", "bfloat16"): ("float32", "that of the spikes"),
-    ("bool", *INTEGERS): ("the library's default floating dtype", "the same"),
+    ("float16", "bfloat16"): ("float32", "the dtype of the spikes"),
+    ("bool", *INTEGERS): ("the library's default floating dtype",) * 2,
 }
 
 BATCH, CLASSES, STEPS = 5, 4, 6
@@ -51,9 +52,9 @@ TRAINS = Target(
     ("batch", "class", "time"),
 )
 LABELS = Target("class indices", "any integers", INTEGERS, ("batch",))
-TIMES = Target("the wanted time of each class, in steps", "floats", FLOATS, ("batch", "class"))
+TIMES = Target("a target time for each class, in steps", "floats", FLOATS, ("batch", "class"))
 MULTI_HOT = Target(
-    "how far each class applies, 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
+    "a label for each class, from 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
 )
 
 READOUTS = ("rate", "count", "max", "last")
@@ -61,32 +62,63 @@ WINDOWED = READOUTS[:2]
 COMPETING = ("softmax_sum",)
 """Readouts of `SpikeMax` with `mode="softmax"` only."""
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
-OPTIONS = {  # of the constructors, with their permitted values
-    "true_rate": "a number for all classes, or a sequence of one for each",
-    "false_rate": "the same",
-    "time_axis": "an axis of `input`",
+OPTIONS = {  # of the constructors of the losses, with their permitted values
+    "true_rate": "from 0 to 1: a number for all classes, or a sequence of one for each; any "
+    'numbers with `readout="max"` and `"last"` and with a window of 1',
+    "false_rate": "as `true_rate`, for the classes that are not the label",
+    "true_time": "steps; at least 0",
+    "false_time": "steps; at least 0, or `None` for the duration of the sample",
+    "tolerance": "steps; at least 0",
+    "time_constant": "steps; above 0",
+    "length": "1 or more steps",
+    "filter_order": "1 or more",
+    "kernel": "a sequence of taps, or a function from the lag to its tap; `None`: an exponential",
+    "max_rate": "at least 0",
+    "min_rate": "from 0 to `max_rate`",
+    "lam": "at least 0",
+    "per": '`"array"`, `"neuron"`',
+    "moving_window": "1 or more steps, or `None` for the whole duration",
+    "mode": '`"probability"`, `"softmax"`',
     "reduction": ", ".join(f'`"{name}"`' for name in REDUCTIONS),
-    "moving_window": "1 or more steps, or `None`",
     "readout": '`"rate"`, `"count"`; without a window also `"max"`, `"last"`, and in `SpikeMax` '
     '`"latency"` and `"softmax_sum"`',
-    "num_classes": "a divisor of the number of neurons, or `None`",
-    "ignore_index": "an integer",
-    "true_time": "at least 0",
-    "false_time": "at least 0, or `None` for the duration",
-    "tolerance": "at least 0",
-    "mode": '`"probability"`, `"softmax"`',
-    "temperature": 'above 0; with `mode="softmax"`',
-    "label_smoothing": "from 0 to below 1",
-    "pos_weight": "a number of at least 0 for all classes, or a sequence of one for each",
-    "kernel": "taps, or a function from the lag to its tap; `None` for an exponential",
-    "per": '`"array"`, `"neuron"`',
-    "min_rate": "from 0 to `max_rate`",
+    "temperature": 'at least 1e-6; other than 1 only with `mode="softmax"`',
+    "label_smoothing": 'from 0 to below 1; 0 with `numerics="lava"`',
+    "pseudo_count": "spikes; at least 1e-6",
+    "alpha": "at least 1e-6, in the units of the reading",
+    "theta": "a number, in the units of the reading",
+    "pos_weight": "at least 0: a number for all classes, or a sequence of one for each; 1 with "
+    '`numerics="lava"`',
+    "numerics": '`"stable"`, `"lava"`',
+    "num_classes": "a divisor of the number of neurons; `None`: each neuron is a class",
+    "ignore_index": "an integer of 32 bits",
+    "time_axis": "an axis of `input`",
+}
+CLASSIFIER_OPTIONS = {  # likewise, of the classifiers
+    "time_window": "1 or more steps",
+    "mode": '`"probability"`, `"softmax"`, `"logsoftmax"`: what `confidence` returns',
+    "eps": "at least 0; it is added to the sum of rates",
+    **{name: OPTIONS[name] for name in ("num_classes", "ignore_index")},
+    "time_axis": "an axis of the spikes",
+}
+COMPOSED_OPTIONS = {  # likewise, of `losses.Composed`
+    "read": "a function: `read(xp, spikes, mask)`",
+    "compare": "a function: `compare(xp, u, label)`",
+    "per_step": "`True` or `False`: whether `read` returns a reading for each step",
+    **{name: OPTIONS[name] for name in ("reduction", "num_classes", "ignore_index", "time_axis")},
+}
+DISTANCE_OPTIONS = {  # likewise, of the distances as objects
+    "time_constant": "steps; at least 1e-6",
+    "cosine": "from 0 to 1",
+    "squared": "`True` or `False`",
+    "time_axis": "an axis of the trains",
 }
 CALL_ARGUMENTS = {  # keyword arguments of the calls, with their permitted values
     "where": "bools: `[batch]`, one for each step, or the shape of `input`",
-    "lengths": "integers, from 0 to the number of steps: `[batch]`",
-    "weight": "numbers, finite and not below 0: `[class]`",
-    "others": "the `events_and_entries` of the rest of the batch: two numbers, or two `[neuron]`",
+    "lengths": "integers from 0 to the number of steps: `[batch]`",
+    "weight": "finite numbers of at least 0: `[class]`",
+    "others": "the `events_and_entries` of the rest of the batch: two scalar arrays, or with "
+    '`per="neuron"` two arrays `[neuron]`',
 }
 
 
@@ -283,89 +315,116 @@ ONE_OF_EACH = (
 def page() -> str:
     """Return docs/contract.md."""
     return f"""\
-# What the losses take
+# Inputs and options
 
-The formulas are on the page [Losses](losses.md). This one says what goes in, in which shape, what
-comes out, and what a mistake is answered with. It is the same for every loss that has the option,
-and on every backend. `python tests/write_pages.py` writes this page from the record that the losses
-are tested by, `tests/_support/contract.py`.
+This page lists the options of every class with their defaults, the arrays that a call takes, the
+shapes and dtypes of inputs and results, and the errors that mistakes raise. An option means the
+same in every loss that has it, and on every backend. The formulas are on the page
+[Losses](losses.md). `python tests/write_pages.py` writes this page from the signatures and from the
+record that the losses are tested by, `tests/_support/contract.py`.
 
-## Options and arguments
+## Options
 
-Options go in the constructor. These are shared, or change what a loss takes; the parameters of the
-formulas are on the page [Losses](losses.md).
+Pass options to the constructor. A cell holds the default of an option, and is empty if the class
+does not have it.
 
-{_option_table(OPTIONS)}
+{_default_table(OPTIONS, [c.loss for c in LISTED])}
 
-Over micro-batches and processes, `"sum"` adds up, and `"mean"` and `"batchmean"` need
-[their sums](processes.md); under `jit` with a sharded batch every reduction is right as it is.
+- With `readout="max"`, `"last"`, `"latency"` and `"softmax_sum"`, `SpikeMax` needs
+  `mode="softmax"`. `SpikeRate` and `SpikeMoid` have no `"latency"` and no `"softmax_sum"`. The
+  readout of `SpikeLatency` is always the latency.
+- `kernel` replaces `time_constant` and `filter_order`, which must then keep their defaults. With
+  taps, `length` becomes their number.
+- Over micro-batches and processes the values of `"sum"` add up. For `"mean"` and `"batchmean"`, add
+  up [their sums and weights](processes.md). Under `jit` with a sharded batch every reduction is
+  right without that.
 
-`SpikeMax` takes `readout="max"`, `"last"`, `"latency"` and `"softmax_sum"` with `mode="softmax"`.
-The others have no `"latency"` and no `"softmax_sum"`, and `SpikeLatency` has no other readout.
+The classifiers:
 
-Arrays go in the call, `loss(input, target, *, where=None, lengths=None, weight=None)`, and the same
-in `sx.value_and_grad(loss)`, with a `cotangent` in the shape of the value:
+{_default_table(CLASSIFIER_OPTIONS, [sx.Rate, sx.MovingWindow, sx.Latency])}
+
+A loss made of two functions:
+
+{_default_table(COMPOSED_OPTIONS, [sx.losses.Composed])}
+
+The [distances](distances.md) as objects:
+
+{_default_table(DISTANCE_OPTIONS, [sx.distances.VanRossum, sx.distances.Similarity])}
+
+## Arguments of a call
+
+Pass arrays to the call, `loss(input, target, *, where=None, lengths=None, weight=None)`.
+`sx.value_and_grad(loss)` takes the same arguments, and a `cotangent` in the shape of the value:
 
 {_option_table(CALL_ARGUMENTS)}
 
-`SparsityEnforcer` has no target. It is called with one array, or with a list of arrays, whose terms
-it adds up.
+`SparsityEnforcer` has no target. Call it with one array, or with a list, tuple or mapping of
+arrays, whose terms it adds up.
 
 ## Layouts
 
-`time_axis` says which axis of `input` is time. The first of the others is the batch. What has a
-time axis beside `input` has it in the same place:
+`time_axis` is the axis of `input` that is time. The first of the other axes is the batch. Targets,
+masks and terms with a time axis have it where `input` has it:
 
 {_layout_table()}
 
-There may be any number of class axes: they are collapsed into one, row by row. With `num_classes`
-there are fewer classes than neurons.
+`input` may have any number of class axes. They are flattened into one in row-major order. With
+`num_classes` there are fewer classes than neurons.
 
 ## Targets and terms
 
 {_target_table()}
 
-The terms are what `reduction="none"` returns: in the same layout, multiplied by the weights, and 0
-where they do not count. With a window, a target without a time axis holds at every step. A window
-of 1 gives each step a term of its own.
+`reduction="none"` returns the terms: in the layout of the table, multiplied by the weights, and 0
+where they are masked. A window of 1 gives each step a term of its own.
 
 ## Masks
 
-An entry counts if `where` is True there, and if its step is among the first `lengths` of its
-sample. What that means for each readout and loss is told [with the formulas](losses.md#masks). In
-all of them:
+An entry counts if `where` is True there and its step is among the first `lengths` of its sample.
+[Masks](losses.md#masks) says what each readout and loss does with the others. In all of them:
 
-- A masked entry adds exactly 0 to the loss, and its gradient is exactly 0.
-- It makes no difference what stands there, NaN included. NaN in an entry that counts shows in the
-  value, and so does infinity; only $-\\infty$ is nothing to a maximum, and to a softmax, and
-  `numerics="lava"` holds the terms of `SpikeMoid` at 100, as published.
-- It is in no duration of a rate, and in nothing that a mean divides by.
-- A padded batch with its mask is its samples without the padding, one by one.
-- If nothing counts, the loss is 0, and so is the gradient.
+- A masked entry contributes exactly 0 to the loss, and its gradient is exactly 0.
+- Its value has no effect, even if it is NaN.
+- The duration of a rate and the divisor of a mean do not count it.
+- A padded batch with its mask has the loss of its samples without the padding.
+- If nothing counts, the loss and the gradient are 0.
+
+## NaN and infinity
+
+- A NaN in an entry that counts makes every term NaN that reads the entry: the terms of its neuron,
+  and in `SpikeMax` those of its sample. `readout="last"` reads only the last step that counts. The
+  terms of other samples do not change.
+- An infinity makes these terms infinite or NaN, with three exceptions. Minus infinity has no effect
+  on a maximum over time. In a softmax, a class at minus infinity has probability 0, so the terms of
+  other labels stay finite. `numerics="lava"` limits the terms of `SpikeMoid` to 100, as published.
+- With a filter or a moving window, terms of the same neuron at earlier and later steps may become
+  NaN too, because steps are [filtered in blocks](numerics.md#filters).
 
 ## Dtypes and devices
 
 {_dtype_table()}
 
 Targets, masks, lengths and weights may be NumPy arrays, Python sequences, or arrays of the library
-of `input` on any of its devices: they go where `input` is. An array of another library is a
-`TypeError` that names both.
+of `input` on any of its devices. They are moved to the device of `input`. An array of another
+library raises a `TypeError` that names both libraries.
 
 ## Mistakes
 
-Nothing is broadcast. A message names the argument, and shows what arrived and what was expected.
+Shapes must match, with two exceptions. A target for each sample holds at every step of a moving
+window. A mask for each sample or step holds for every neuron. An error message names the argument,
+and says what arrived and what was expected.
 
-When a loss is made:
+The constructor raises:
 
 {_mistake_table(OPTION_MISTAKES)}
 
-When it is called:
+A call raises:
 
 {_mistake_table(ARRAY_MISTAKES)}
 
-Values are checked where reading them costs nothing: on the host, outside of compiled and traced
-functions. Elsewhere the terms that they touch become NaN, but for weights, and for spikes below 0
-in `SpikeMax` with `mode="probability"`, which are not checked.
+A call checks values only where reading them is free: on the host, outside of compiled and traced
+functions. Elsewhere a bad value makes the terms of its sample NaN. There are two exceptions, which
+are not checked elsewhere: weights, and spikes below 0 in `SpikeMax` with `mode="probability"`.
 
 {_mistake_table(VALUE_MISTAKES)}
 """
@@ -391,7 +450,29 @@ def _option_table(options: Mapping[str, str]) -> str:
         )
         for option, allowed in options.items()
     ]
-    return _table(("", "may be", *(f"`{c.name}`" for c in LISTED)), rows)
+    return _table(("argument", "may be", *(f"`{c.name}`" for c in LISTED)), rows)
+
+
+def _default_table(options: Mapping[str, str], classes: Iterable[type]) -> str:
+    """Return a table of the default of each option in each class, from the signatures."""
+    signatures = {kind.__name__: inspect.signature(kind).parameters for kind in classes}
+    rows = [
+        (
+            f"`{option}`",
+            allowed,
+            *(_default(parameters.get(option)) for parameters in signatures.values()),
+        )
+        for option, allowed in options.items()
+    ]
+    return _table(("option", "may be", *(f"`{name}`" for name in signatures)), rows)
+
+
+def _default(parameter: inspect.Parameter | None) -> str:
+    if parameter is None:
+        return ""
+    if parameter.default is parameter.empty:
+        return "required"
+    return "`" + repr(parameter.default).replace("'", '"') + "`"
 
 
 def in_layout(axes: Iterable[str], time_axis: int) -> tuple[str, ...]:
@@ -410,7 +491,7 @@ def _layout_table() -> str:
     ]
     description = (
         "`input`",
-        "class indices and masks for each step",
+        "class indices or a mask for each step",
         "multi-hot labels for each step",
     )
     return _table(("`time_axis`", *description), rows)
@@ -428,7 +509,7 @@ def _target_table() -> str:
                 shapes[0] += f", or with a window {_shape((*c.target.axes, 'time'))}"
                 shapes[1] += f", with a window {_shape((*c.terms, 'time'))}"
             rows.append((f"`{c.loss.__name__}`", description, *shapes))
-    return _table(("", "`target`", "its shape", "terms"), rows)
+    return _table(("loss", "`target`", "shape of the target", "shape of the terms"), rows)
 
 
 def _dtype_table() -> str:
@@ -438,7 +519,7 @@ def _dtype_table() -> str:
         if len(spikes) < len(dtypes):
             spikes.append("any integers")
         rows.append((", ".join(spikes), value, gradient))
-    return _table(("spikes", "computed in, and the value", "the gradient"), rows)
+    return _table(("spikes", "computation and value", "gradient"), rows)
 
 
 def _mistake_table(mistakes: Iterable[Mistake]) -> str:

@@ -59,14 +59,14 @@ OPTION_MISTAKES = (
         ("ignore_index", "32 bits", "2147483648"),
     ),
     Mistake(
-        "a window for a readout that has none",
+        "a window with a readout that has none",
         ValueError,
         lambda _: sx.SpikeRate(1, 0, 3, readout="max"),
         ("readout", "'max'", "moving_window", "3"),
     ),
     *(
         Mistake(
-            '`readout="max"`, `"last"` or `"softmax_sum"` as a probability',
+            '`readout="max"`, `"last"` or `"softmax_sum"` with `mode="probability"`',
             ValueError,
             lambda _, readout=readout: sx.SpikeMax(readout=readout),
             ("readout", f"'{readout}'", "mode", "softmax"),
@@ -75,7 +75,7 @@ OPTION_MISTAKES = (
     ),
     *(
         Mistake(
-            '`readout="softmax_sum"` of a loss with a term for each class',
+            '`readout="softmax_sum"` in a loss with a term for each class',
             ValueError,
             lambda _, make=make: make(readout="softmax_sum"),
             ("readout", "'softmax_sum'", "SpikeMax(mode='softmax')", name),
@@ -87,7 +87,7 @@ OPTION_MISTAKES = (
     ),
     *(
         Mistake(
-            "a kernel of one's own, and the numbers of an exponential one",
+            "`kernel` together with `time_constant` or `filter_order`",
             ValueError,
             lambda _, name=name: sx.SpikeTime(kernel=[1, 0.5], **{name: 3}),
             ("kernel", name, "3"),
@@ -95,14 +95,14 @@ OPTION_MISTAKES = (
         for name in ("time_constant", "filter_order")
     ),
     Mistake(
-        "a length that is not that of the kernel",
+        "a `length` that differs from the number of taps",
         ValueError,
         lambda _: sx.SpikeTime(length=3, kernel=[1, 0.5]),
         ("length", "kernel", "2", "3"),
     ),
     *(
         Mistake(
-            "a kernel that is neither a function nor taps along one axis",
+            "a kernel that is neither a function nor a sequence of taps",
             ValueError,
             lambda _, bad=bad, shape=shape: sx.SpikeTime(kernel=bad),
             ("kernel", "function of the lag", "[length]", shape),
@@ -120,7 +120,7 @@ OPTION_MISTAKES = (
     ),
     *(
         Mistake(
-            "a weight of positive labels below 0, infinite or NaN",
+            "a `pos_weight` below 0, infinite or NaN",
             ValueError,
             lambda _, bad=bad, given=given: sx.SpikeMoid(pos_weight=given),
             ("pos_weight", str(bad)),
@@ -129,20 +129,20 @@ OPTION_MISTAKES = (
         for given in (bad, [1, bad])
     ),
     Mistake(
-        "a weight of positive labels of the published numerics",
+        '`pos_weight` with `numerics="lava"`',
         ValueError,
         lambda _: sx.SpikeMoid(pos_weight=2, numerics="lava"),
         ("pos_weight", "2", "numerics", "lava"),
     ),
     Mistake(
-        '`readout="latency"` as a probability',
+        '`readout="latency"` with `mode="probability"`',
         ValueError,
         lambda _: sx.SpikeMax(readout="latency"),
         ("readout", "'latency'", "mode", "softmax"),
     ),
     *(
         Mistake(
-            '`readout="latency"` of another loss',
+            '`readout="latency"` in `SpikeRate` or `SpikeMoid`',
             ValueError,
             lambda _, make=make: make(readout="latency"),
             ("readout", "'latency'", "SpikeLatency"),
@@ -151,7 +151,7 @@ OPTION_MISTAKES = (
     ),
     *(
         Mistake(
-            "a wanted time or a tolerance below 0",
+            "a time or a tolerance below 0",
             ValueError,
             lambda _, name=name: sx.SpikeLatency(**{name: -1}),
             (name, "at least 0", "-1"),
@@ -159,7 +159,7 @@ OPTION_MISTAKES = (
         for name in ("true_time", "false_time", "tolerance")
     ),
     Mistake(
-        "a temperature without the softmax",
+        '`temperature` with `mode="probability"`',
         ValueError,
         lambda _: sx.SpikeMax(temperature=0.5),
         ("temperature", "0.5", "mode", "softmax"),
@@ -175,7 +175,7 @@ OPTION_MISTAKES = (
     ),
     *(
         Mistake(
-            "label smoothing outside [0, 1)",
+            "label smoothing below 0, or 1 and above",
             ValueError,
             lambda _, bad=bad: sx.SpikeMax(label_smoothing=bad),
             ("label_smoothing", str(bad)),
@@ -183,14 +183,14 @@ OPTION_MISTAKES = (
         for bad in (-0.1, 1, 1.5, NAN)
     ),
     Mistake(
-        "label smoothing of the published numerics",
+        '`label_smoothing` with `numerics="lava"`',
         ValueError,
         lambda _: sx.SpikeMax(label_smoothing=0.1, numerics="lava"),
         ("label_smoothing", "0.1", "numerics", "lava"),
     ),
     *(
         Mistake(
-            "fewer classes than one",
+            "a number of classes below 1",
             ValueError,
             lambda _, make=make: make(num_classes=0),
             ("num_classes", "at least 1", "0"),
@@ -211,7 +211,7 @@ OPTION_MISTAKES = (
     ),
     *(
         Mistake(
-            "a rate outside 0 to 1, where rates or counts of several steps are read",
+            "a target rate outside 0 to 1, if rates or counts of several steps are read",
             ValueError,
             lambda _, rates=rates, readout=readout: sx.SpikeRate(rates, 0, readout=readout),
             ("true_rate", "1.5"),
@@ -220,19 +220,19 @@ OPTION_MISTAKES = (
         for readout in ("rate", "count")
     ),
     Mistake(
-        "a potential to reach that is not finite",
+        "a target potential that is not finite",
         ValueError,
         lambda _: sx.SpikeRate(1, NAN, readout="max"),
         ("false_rate", "nan"),
     ),
     Mistake(
-        "a least rate below 0",
+        "a `min_rate` below 0",
         ValueError,
         lambda _: sx.SparsityEnforcer(min_rate=-0.5),
         ("min_rate", "-0.5"),
     ),
     Mistake(
-        "a least rate above the highest",
+        "a `min_rate` above `max_rate`",
         ValueError,
         lambda _: sx.SparsityEnforcer(0.25, min_rate=0.5),
         ("min_rate", "max_rate", "0.5", "0.25"),
@@ -247,19 +247,19 @@ OPTION_MISTAKES = (
 
 ARRAY_MISTAKES = (
     Mistake(
-        "as many labels as classes or steps",
+        "one label for each class or step instead of each sample",
         ValueError,
         _call(MAX, [0, 1, 2, 3]),
         ("target", "(3,)", "(4,)"),
     ),
     Mistake(
-        "the layout of other libraries, without `time_axis=0`",
+        "input with time first, without `time_axis=0`",
         ValueError,
         lambda asarray: MAX(asarray(np.moveaxis(SPIKES, -1, 0)), LABEL),
         ("target", "(5,)", "(3,)", "time_axis"),
     ),
     Mistake(
-        "the same with a label for each step, which may as well be one-hot",
+        "the same with a label for each step, which could also be one-hot",
         ValueError,
         lambda asarray: sx.SpikeMax(2)(asarray(np.moveaxis(SPIKES, -1, 0)), np.zeros((5, 3), int)),
         ("target", "(5, 3)", "(5,)", "argmax", "time_axis"),
@@ -271,37 +271,37 @@ ARRAY_MISTAKES = (
         ("target", "(3, 5)", "(3,)", "moving_window"),
     ),
     Mistake(
-        "class indices where multi-hot labels are wanted",
+        "class indices instead of multi-hot labels",
         TypeError,
         _call(MOID, LABEL),
         ("target", "multi-hot", "int", "class indices"),
     ),
     Mistake(
-        "multi-hot labels where class indices are wanted",
+        "multi-hot labels instead of class indices",
         TypeError,
         _call(MAX, MULTI_HOT),
         ("target", "integers", "bool"),
     ),
     Mistake(
-        "classes that the neurons cannot be divided among",
+        "`num_classes` that does not divide the number of neurons",
         ValueError,
         _call(sx.SpikeMax(num_classes=3), [0, 1, 2]),
         ("num_classes", "3", "4"),
     ),
     Mistake(
-        "rates for another number of classes",
+        "target rates for another number of classes",
         ValueError,
         _call(sx.SpikeRate((0.5, 0.5, 0.5), 0), LABEL),
         ("true_rate", "3", "4"),
     ),
     Mistake(
-        "weights of positive labels for another number of classes",
+        "`pos_weight` for another number of classes",
         ValueError,
         _call(sx.SpikeMoid(pos_weight=(2, 3)), MULTI_HOT),
         ("pos_weight", "2", "4"),
     ),
     Mistake(
-        "wanted times of another shape",
+        "target times of another shape",
         ValueError,
         _call(LATENCY, np.ones((3, 5))),
         ("target", "(3, 4)", "(3, 5)"),
@@ -328,7 +328,7 @@ ARRAY_MISTAKES = (
         ("lengths", "(2,)", "(3,)"),
     ),
     Mistake(
-        "one length for all",
+        "one length for all samples",
         ValueError,
         _call(MAX, LABEL, lengths=5),
         ("lengths", "()", "(3,)"),
@@ -340,7 +340,7 @@ ARRAY_MISTAKES = (
         ("lengths", "integers", "float"),
     ),
     Mistake(
-        "as many weights as samples",
+        "one weight for each sample instead of each class",
         ValueError,
         _call(MAX, LABEL, weight=[1.0, 2.0, 3.0]),
         ("weight", "(3,)", "(4,)"),
@@ -352,13 +352,13 @@ ARRAY_MISTAKES = (
         ("weight", "()", "(4,)"),
     ),
     Mistake(
-        "weights that are no numbers",
+        "weights that are not numbers",
         TypeError,
         _call(RATE, LABEL, weight=[True, False, True, True]),
         ("weight", "bool"),
     ),
     Mistake(
-        "weights of classes for `SpikeTime`",
+        "class weights for `SpikeTime`",
         TypeError,
         _call(TIME, DESIRED, weight=[1.0, 1.0, 1.0, 1.0]),
         ("weight", "SpikeTime"),
@@ -367,7 +367,7 @@ ARRAY_MISTAKES = (
 
 VALUE_MISTAKES = (
     Mistake(
-        "a label that is no class, and not `ignore_index`",
+        "a label that is neither a class nor `ignore_index`",
         ValueError,
         lambda asarray: MAX(asarray(SPIKES), asarray([0, 4, 1])),
         ("target", "3", "4"),
@@ -379,16 +379,22 @@ VALUE_MISTAKES = (
         ("target", "0", "1"),
     ),
     Mistake(
-        "a wanted time below 0, infinite or NaN",
+        "a target time below 0, infinite or NaN",
         ValueError,
         lambda asarray: LATENCY(asarray(SPIKES), asarray(np.full((3, 4), -5.5))),
         ("target", "at least 0", "-5.5"),
     ),
     Mistake(
-        "a spike below 0, where a latency is read",
+        "a spike below 0, if latencies are read",
         ValueError,
         lambda asarray: LATENCY(asarray(-SPIKES), LABEL),
         ("input", "below 0", "-0.99"),
+    ),
+    Mistake(
+        'a sum of spikes below 0 in `SpikeMax` with `mode="probability"`',
+        ValueError,
+        lambda asarray: MAX(asarray(-SPIKES), LABEL),
+        ("input", "below 0", "mode='probability'"),
     ),
     *(
         Mistake(

@@ -101,11 +101,11 @@ PYTORCH = (
     ),
     Transform(
         "the same for durations that change",
-        "at most three compilations; with a latency one for each duration", "CPU",
+        "yes; at most three compilations, or with a latency one for each duration", "CPU",
         ("compile_count_for_many_durations_is_at_most_three",),
     ),
     Transform(
-        "`torch.func.grad` and `jvp` inside of `torch.compile`", "yes", "CPU",
+        "`torch.func.grad` and `jvp` inside `torch.compile`", "yes", "CPU",
         ("compiled_grad_and_jvp_equal_eager",),
     ),
     Transform(
@@ -113,7 +113,7 @@ PYTORCH = (
         ("checkpoint_gradient_equals_closed_form",),
     ),
     Transform(
-        "`torch.export`, for one size and for batches of any", "yes", "CPU",
+        "`torch.export`, for a fixed size and for batches of any size", "yes", "CPU",
         (
             "export_equals_eager_without_custom_operators",
             "export_with_dynamic_batch_equals_eager",
@@ -134,7 +134,7 @@ PYTORCH = (
         ("processes/test_dtensor.py::test_distributed_tensor_equals_one_process",),
     ),
     Transform(
-        "tensors that require grad", "left as they are by `value_and_grad`", "CPU",
+        "tensors that require grad, in `value_and_grad`", "yes; their `grad` is not changed", "CPU",
         ("value_and_grad_leaves_tensors_that_require_grad_unchanged",),
     ),
     Transform(
@@ -195,7 +195,7 @@ JAX = (
     ),
     Transform(
         "labels on another device than the spikes",
-        "moved to where the spikes are, and to all of a mesh", "virtual CPU devices",
+        "yes; moved to the device or mesh of the spikes", "virtual CPU devices",
         ("sharded_batch_stays_sharded",),
     ),
 )  # fmt: skip
@@ -216,53 +216,54 @@ def libraries() -> str:
 
 
 def _transforms(transforms: Iterable[Transform]) -> str:
-    return table(("", "works", "tested on"), (t.row for t in transforms))
+    return table(("transform", "works", "tested on"), (t.row for t in transforms))
 
 
 TEXT = """# What works where
 
-`python tests/write_pages.py` writes these tables from the record of which test verifies which line,
+`python tests/write_pages.py` writes these tables from a record that names the test of each row,
 `tests/_support/support.py`.
 
 ## Array libraries
 
 {libraries}
 
-`sx.backends.available()` says what there is on a machine, and why what is missing cannot be used.
-On a machine with a GPU, `python tests/gpu/verify.py` checks the lines of this page that need one.
-[GPU](gpu.md) says what it does, and has its last record.
+`sx.backends.available()` lists the array libraries of your machine, and says why others cannot be
+used. On a machine with a GPU, `python tests/gpu/verify.py` checks the rows of this page that need
+one. [GPU](gpu.md) describes that check, and has its last record.
 
 ## Versions
 
-The tests run on both ends of each range: the quick ones on the lowest versions with Python
-{lowest_python}, and all of them on the newest versions listed here with Python {newest_python}.
+The tests run on both ends of each range: the quick tests on the lowest versions with Python
+{lowest_python}, and all tests on the newest versions of this table with Python {newest_python}.
 
 {versions}
 
 ## Transforms
 
-A loss goes through what a framework does to functions. Each line of these tables is tested for
-every loss, with a window and without, in both modes of `SpikeMax`, and for filters of order 1 to 3;
-the spikes have silent, saturated and tied neurons among them. The lines with masks, weights and
-options are tested on six forms of the four losses that have a target. Gradients are compared with
-the closed forms that NumPy gets, to $10^{{-12}}$ of the largest entry in float64.
+The function transforms of PyTorch and JAX work on every loss. The tests apply each transform to
+every loss, with and without a window, in both modes of `SpikeMax`, and to filters of order 1 to 3.
+Their spikes include silent, saturated and tied neurons. The rows with masks, weights and options
+are tested on six forms of the losses that have a target. The tests compare gradients with the
+closed forms on NumPy, to $10^{{-12}}$ of the largest entry in float64.
 
 ### PyTorch
 
 {torch}
 
-Evaluate a loss once before the first `torch.compile(fullgraph=True)` of a process: what that loads,
-a compiler does not follow. Without `fullgraph` there is no need to.
+Call a loss once before the first `torch.compile(fullgraph=True)` of a process. The first call
+imports the adapter, and the compiler cannot trace an import. Without `fullgraph` this is not
+necessary.
 
-Under `torch.compile(fullgraph=True)` labels, masks, lengths and weights have to be tensors: the
-compiler does not follow a NumPy array or a Python list into one.
+Under `torch.compile(fullgraph=True)` pass labels, masks, lengths and weights as tensors: the
+compiler cannot trace the conversion of a NumPy array or a Python list.
 
-In eager mode a loss of a large tensor is one node of the graph, whose gradient is the closed
-form: autograd would save every intermediate. So is a loss of a small tensor on a CPU, which is
-evaluated by NumPy on the memory of the tensor: an operation on a small array takes a third of the
-time there. Derivatives of higher order, transforms and compilers always see PyTorch operations. A
-compiler calls the filter of large tensors as an operator, `spikeloss_xp::causal_filter`; an
-exported program has no such operator.
+In eager mode a loss of a large tensor is one node of the graph, and the closed form is its
+gradient. With autograd, each intermediate would be saved. A loss of a small tensor on a CPU is one
+node too. It is evaluated by NumPy on the memory of the tensor, because an operation on a small
+array takes a third of the time there. Derivatives of higher order, transforms and compilers always
+see PyTorch operations. In compiled code the filter of large tensors is an operator,
+`spikeloss_xp::causal_filter`; an exported program does not contain it.
 
 ### JAX
 
@@ -279,19 +280,19 @@ labels = jnp.asarray([0, 1, 2, 0])
 value, gradient = jax.jit(jax.value_and_grad(loss))(spikes, labels)
 ```
 
-In a function that is compiled for a CPU, on the one device there is, a loss of more than 3 million
-entries is evaluated some samples at a time, and its gradient with respect to the spikes is the
-closed form. It takes half the time or less if the number of samples has a divisor that makes parts
-of at most a million entries; all other derivatives are JAX's own.
+In a function that is compiled for a CPU, and if JAX has one device, a loss of more than 3 million
+entries is evaluated in chunks of samples, and its gradient with respect to the spikes is the closed
+form. That takes half the time or less if the number of samples has a divisor that makes chunks of
+at most a million entries. JAX computes all other derivatives itself.
 
-`SparsityEnforcer.append` keeps what it is given, so inside a traced function call the enforcer
-instead, with all the layers: `sx.SparsityEnforcer()(layers)`, where `layers` is a list or mapping.
+`SparsityEnforcer.append` stores its term, which a traced function must not do. Call the enforcer
+with all layers there: `sx.SparsityEnforcer()(layers)`, where `layers` is a list, tuple or mapping.
 
 ### A bad label in a trace
 
-Outside a trace, on the host, a label that is no class and not `ignore_index`, or a length that
-cannot be, is a `ValueError`. A traced function has no values to look at, so there the terms of that
-sample, and its gradient, are NaN.
+Outside of a trace and on the host, a label that is neither a class nor `ignore_index`, or a length
+out of range, raises a `ValueError`. A traced function has no values to check. There the terms of
+that sample, and its gradient, are NaN.
 
 ```python
 assert jnp.isnan(jax.jit(loss)(spikes, labels.at[1].set(3)))
@@ -334,7 +335,7 @@ def versions() -> str:
         version, extra = lowest[package]
         tested = newest.get(package) or gpu.cell(name, version=True)
         rows.append((name, version, tested, f"`{extra}`" if extra not in ("", "test") else ""))
-    return table(("", "lowest", "newest tested", "extra"), rows)
+    return table(("package", "lowest", "newest tested", "extra"), rows)
 
 
 def page() -> str:

@@ -1,10 +1,12 @@
 """Every form in contract.py agrees with the reference, and docs/contract.md is up to date."""
 
+import ast
 import inspect
 
 import numpy as np
 import pytest
 
+import spikeloss_xp as sx
 from _support import contract, reference
 from _support.backends import on
 from _support.calls import FEW_FORMS, WITH_TARGET, agree, example, moved, pairs, with_everything
@@ -32,6 +34,30 @@ def test_contracts_match_the_signatures(contract):
     assert [name for name in call if name != "weight" or name in contract.call] == [
         "input", *with_target, *contract.call,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "classes"),
+    [
+        (contract.OPTIONS, [c.loss for c in contract.LISTED]),
+        (contract.CLASSIFIER_OPTIONS, [sx.Rate, sx.MovingWindow, sx.Latency]),
+        (contract.COMPOSED_OPTIONS, [sx.losses.Composed]),
+        (contract.DISTANCE_OPTIONS, [sx.distances.VanRossum, sx.distances.Similarity]),
+    ],
+    ids=["losses", "classifiers", "Composed", "distances"],
+)
+def test_option_tables_have_every_option_with_its_default(options, classes):
+    text = contract.PAGE.read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    head = next(row for row in rows if row[2:] == [f"`{kind.__name__}`" for kind in classes])
+    table = {row[0]: row for row in rows[rows.index(head) :][: len(options) + 2]}
+    for column, kind in enumerate(classes, start=2):
+        for parameter in inspect.signature(kind).parameters.values():
+            cell = table[f"`{parameter.name}`"][column]
+            if parameter.default is parameter.empty:
+                assert cell == "required"
+            else:
+                assert ast.literal_eval(cell.strip("`")) == parameter.default
 
 
 def test_one_of_each_covers_every_loss_readout_and_term_shape():

@@ -100,8 +100,8 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # Modules that handle host values: kernels, labels that come as NumPy arrays or sequences, and the
 # subclasses of NumPy arrays that are refused.
 HOST = {
-    *("_consistency", "_dispatch", "_input.arrays", "_input.labels", "_kernels", "filters"),
-    *("slayer._not_finite", "spike_times", "testing"),
+    *("_consistency", "_dispatch", "_input.arrays", "_input.labels", "_kernels", "_typing"),
+    *("filters", "slayer._not_finite", "spike_times", "testing"),
 }
 
 FRAMEWORKS = ("cupy", "dask", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")

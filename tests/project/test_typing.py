@@ -1,0 +1,55 @@
+"""The types of the options are what the checks accept, and the typed script runs.
+
+`.ci/types` checks the script with mypy and pyright.
+"""
+
+import importlib.util
+import runpy
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+import spikeloss_xp as sx
+
+USER = Path(__file__).parents[1] / "typed" / "user.py"
+MADE_WITH: dict[tuple[str, str], dict[str, Any]] = {  # what an option needs beside it
+    ("SpikeMax", readout): {"mode": "softmax"}
+    for readout in ("max", "last", "latency", "softmax_sum")
+}
+CLASSES = (
+    *(sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeLatency, sx.SpikeMoid),
+    *(sx.SparsityEnforcer, sx.Rate, sx.MovingWindow),
+)
+REQUIRED: dict[str, tuple[float, ...]] = {"SpikeRate": (0.5, 0.0), "MovingWindow": (2,)}
+
+
+def options_of(kind: type) -> dict[str, tuple[str, ...]]:
+    """Return the options of a class that are one of several strings, with those strings."""
+    hints = get_type_hints(kind)
+    found = {f.name: get_args(hints[f.name]) for f in fields(kind) if f.init}
+    return {name: args for name, args in found.items() if args and isinstance(args[0], str)}
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_literal_types_are_the_accepted_strings(kind):
+    name, options = kind.__name__, options_of(kind)
+    annotated = {f.name for f in fields(kind) if f.init and f.type in (str, "str")}
+    assert options, "every class has an option of several strings"
+    assert not annotated, "a string option needs a Literal type"
+    for option, accepted in options.items():
+        for value in accepted:
+            kind(*REQUIRED.get(name, ()), **{option: value}, **MADE_WITH.get((name, value), {}))
+        others = {v for known in CLASSES for v in options_of(known).get(option, ())}
+        for value in {*others, "men"} - set(accepted):
+            with pytest.raises(ValueError, match=f"{option}.*{value}"):
+                kind(*REQUIRED.get(name, ()), **{option: value})
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_documented_calls_of_the_typed_script_run(library):
+    for needed in ("jax", "torch"):  # the script imports both
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"needs {needed}")
+    runpy.run_path(str(USER))[f"documented_{library}"]()

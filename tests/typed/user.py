@@ -1,0 +1,158 @@
+"""A user's script, which mypy and pyright check against the installed library: see `.ci/types`.
+
+Each call of `documented_*` must be accepted, with the type that `assert_type` states. Each line of
+`mistakes` must be an error in both checkers: they report an ignored error that does not come.
+"""
+
+import math
+from typing import Any, assert_type
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+import spikeloss_xp as sx
+from spikeloss_xp import slayer
+from spikeloss_xp.backends.torch import LossModule
+
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+Integers = np.ndarray[Any, np.dtype[np.integer[Any]]]
+
+LOSSES = (
+    sx.SpikeRate(0.5, 0.0),
+    sx.SpikeRate([0.5, 0.25], (0.0, 0.125), 3, "mean", readout="count", num_classes=2),
+    sx.SpikeRate(1.5, -1, reduction="batchmean", readout="last", ignore_index=-1, time_axis=0),
+    sx.SpikeMax(5, "softmax", "none", temperature=0.5, label_smoothing=0.1),
+    sx.SpikeMax(mode="softmax", readout="latency", temperature=2),
+    sx.SpikeMax(mode="softmax", readout="softmax_sum"),
+    sx.SpikeMax(numerics="lava"),
+    sx.SpikeLatency(0, false_time=4, tolerance=0.5),
+)
+TRAINS = (
+    sx.SpikeTime(5, 100, 2, "mean"),
+    sx.SpikeTime(kernel=[1.0, 0.5]),
+    sx.SpikeTime(kernel=(1, 0.5)),
+    sx.SpikeTime(kernel=np.asarray([1.0, 0.5])),
+    sx.SpikeTime(length=3, kernel=lambda lag: math.exp(-lag / 2)),
+)
+MULTI_LABEL = (
+    sx.SpikeMoid(alpha=0.25, theta=0.5),
+    sx.SpikeMoid(2, "sum", 0.25, 0.5, readout="rate", pos_weight=[1, 2], numerics="stable"),
+)
+
+
+def documented_numpy() -> None:
+    """Call everything with NumPy arrays."""
+    spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
+    label = np.asarray([0])
+    loss = sx.SpikeMax(reduction="none")
+    assert_type(loss(spikes, [0]), Floats)
+    assert_type(loss(spikes, (0,), where=[True], lengths=(4,), weight=[1.0, 2.0]), Floats)
+    assert_type(loss.forward(spikes > 0, label, weight=np.ones(2)), Floats)
+    assert_type(loss.value(spikes, label, lengths=np.asarray([4])), Floats)
+    value, pullback = loss.value_and_pullback(spikes, label)
+    assert_type(value, Floats)
+    pullback(np.ones(1))
+    total, weight = sx.SpikeMax().sum_and_weight(spikes, label, where=None)
+    assert_type(total, Floats)
+    assert_type(weight, Floats)
+    value, gradient = sx.value_and_grad(loss)(spikes, label, cotangent=[1.0], lengths=[3])
+    assert_type(value, Floats)
+    assert_type(gradient.round(3), Floats)
+    assert_type(sx.SpikeTime(5)(spikes, spikes), Floats)
+    assert_type(sx.SpikeMoid()(spikes, [[True, False]]), Floats)
+
+    enforcer = sx.SparsityEnforcer(0.1, 2.0, min_rate=0.01, per="neuron")
+    assert_type(enforcer(spikes), Floats)
+    assert_type(enforcer([spikes, spikes]), Floats)
+    enforcer({"layer": spikes}, lengths=[4])
+    enforcer.append(spikes)
+    float(enforcer.loss)
+
+    assert_type(sx.Rate()(spikes), Integers)
+    assert_type(sx.MovingWindow(2, "softmax").predict(spikes, lengths=[4]), Integers)
+    assert_type(sx.Latency().accuracy(spikes, [1]), Floats)
+    assert_type(sx.Latency().latency(spikes), Floats)
+    assert_type(sx.Rate(mode="logsoftmax").confidence(spikes), Floats)
+    assert_type(sx.Rate().rate(spikes), Floats)
+
+    taps = sx.exponential_kernel(5, 10)
+    assert_type(sx.causal_filter(spikes, taps), Floats)
+    assert_type(sx.causal_filter(spikes, [1.0, 0.5], axis=1), Floats)
+    assert_type(sx.moving_average(spikes, 2), Floats)
+    times = np.asarray([0.5, 1.5], dtype=np.float64)
+    assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), np.ndarray[Any, np.dtype[Any]])
+    sx.bin_spikes([times, times], neurons=2, steps=3, time_step=1.0, start=0.0, binary=True)
+
+    trains = np.eye(3)
+    assert_type(sx.distances.van_rossum(trains, time_constant=10), Floats)
+    assert_type(
+        sx.distances.similarity(trains, trains, time_constant=1, y_lengths=[3, 2, 1]), Floats
+    )
+    assert_type(sx.distances.VanRossum(10, squared=True)(trains), Floats)
+    assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Floats)
+    assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Floats)
+    sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
+
+
+def documented_torch() -> None:
+    """Call everything with tensors."""
+    spikes = torch.ones(1, 2, 4, requires_grad=True)
+    label = torch.tensor([0])
+    loss = sx.SpikeMax(mode="softmax", reduction="mean")
+    assert_type(loss(spikes, label), torch.Tensor)
+    assert_type(loss(spikes, label, lengths=torch.tensor([3]), weight=[1.0, 2.0]), torch.Tensor)
+    assert_type(loss.sum_and_weight(spikes, label), tuple[torch.Tensor, torch.Tensor])
+    assert_type(sx.value_and_grad(loss)(spikes, label), tuple[torch.Tensor, torch.Tensor])
+    assert_type(sx.SparsityEnforcer()([spikes, spikes]), torch.Tensor)
+    assert_type(sx.SparsityEnforcer()({"layer": spikes}), torch.Tensor)
+    assert_type(sx.Rate().predict(spikes), torch.Tensor)
+    assert_type(sx.Rate().accuracy(spikes, label), torch.Tensor)
+    assert_type(sx.causal_filter(spikes, [1.0]), torch.Tensor)
+    assert_type(sx.bin_spikes(torch.ones(2), [0, 1], neurons=2, steps=3), torch.Tensor)
+    assert_type(sx.distances.van_rossum(spikes[0], time_constant=5), torch.Tensor)
+    assert_type(sx.distances.victor_purpura([torch.ones(2)], cost=1), torch.Tensor)
+
+    LossModule(loss, weight=[1.0, 2.0])
+    slayer.loss.SpikeMax(reduction="mean", numerics="stable")
+    slayer.loss.SpikeTime(time_constant=2, reduction="sum")
+    assert_type(slayer.classifier.Rate.predict(spikes), torch.Tensor)
+
+
+def documented_jax() -> None:
+    """Call everything with JAX arrays."""
+    spikes, label = jnp.ones((1, 2, 4)), jnp.asarray([0])
+    loss = sx.SpikeRate(0.5, 0.0, moving_window=2)
+    assert_type(loss(spikes, label), jax.Array)
+    assert_type(sx.value_and_grad(loss)(spikes, label), tuple[jax.Array, jax.Array])
+    assert_type(sx.SparsityEnforcer()([spikes]), jax.Array)
+    assert_type(sx.MovingWindow(2).confidence(spikes), jax.Array)
+    assert_type(sx.moving_average(spikes, 2), jax.Array)
+    assert_type(sx.distances.similarity(spikes[0], time_constant=5), jax.Array)
+
+
+def mistakes(spikes: torch.Tensor) -> None:
+    """Make mistakes: each is an error in both checkers."""
+    sx.SpikeRate(0.5, 0.0, reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeTime(reduction="avg")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeMoid(reduction=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeLatency(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeMax(mode="sigmoid")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeMax(numerics="fast")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeRate(0.5, 0.0, readout="latency")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeRate("0.5", 0.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeRate(0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    sx.SpikeMax(temprature=2.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    sx.SparsityEnforcer(per="layer")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.Rate(mode="max")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    slayer.loss.SpikeMax(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    loss = sx.SpikeMax()
+    loss(spikes)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    loss(spikes, 0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    loss([[[1, 0, 1]]], [0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    loss(spikes, [0], lenghts=[3])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    loss(spikes, [0], lengths=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    sx.Rate()(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
