@@ -63,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
         }
         print(as_json(rows, **metadata))
     else:
-        _print_report(recording, rows, where, options.dtype, {"Not used": unused, "Left out": skipped})
+        _print_report(
+            recording, rows, where, options.dtype, {"Not used": unused, "Left out": skipped}
+        )
     return 0 if agree else 1
 
 
@@ -100,8 +102,8 @@ def _print_report(
 def _verdict(rows: Sequence[Row]) -> str:
     disagreeing = sum(row.problem is not None for row in rows)
     explanation = (
-        "A difference is a fraction of the largest entry of the reference, and the time is that of "
-        "value and gradient."
+        "The errors are relative to the largest entry of the reference; the time is that of value "
+        "and gradient."
     )
     if disagreeing:
         return f"{disagreeing} of {len(rows)} rows DISAGREE with NumPy in float64. {explanation}"
@@ -133,7 +135,9 @@ def _make_case(name: str, loss: Any, target: np.ndarray | None, highest_rank: in
     if target is None:
         return Case(name, loss, skip_reason="the file has no target for this loss")
     if target.ndim > highest_rank:
-        return Case(name, loss, skip_reason="the target has a time axis, which needs a moving window")
+        return Case(
+            name, loss, skip_reason="the target has a time axis, which needs a moving window"
+        )
     return Case(name, loss, (target,))
 
 
@@ -144,12 +148,16 @@ def compare(
     spikes = recording.input
     rounded = _rounded(spikes, where[0], dtype)
     if not np.isfinite(rounded).all():  # infinities would compare as equal
-        raise UsageError(f"{recording.name}: `input` holds numbers too large for {dtype}: choose another --dtype")
+        raise UsageError(
+            f"{recording.name}: `input` holds numbers too large for {dtype}: choose another --dtype"
+        )
     for case in cases:
         try:
             expected = reference(case.loss, rounded, *case.targets)
         except ValueError as error:
-            raise UsageError(f"{recording.name}: {case.name} refuses these arrays: {error}") from None
+            raise UsageError(
+                f"{recording.name}: {case.name} refuses these arrays: {error}"
+            ) from None
         for place in where:
             try:
                 got, again = evaluate(case.loss, place, spikes, dtype, *case.targets)

@@ -9,7 +9,7 @@ from typing import Any
 
 from spikeloss_xp._consistency import Place
 
-HEADINGS = ("", "", "value", "value diff", "grad diff", "time", "verdict")
+HEADINGS = ("", "", "value", "value err", "grad err", "time", "verdict")
 LEFT = (0, 1, 6)  # these columns hold text, and the others numbers
 WIDTH = 80
 RED, GREEN, BOLD, RESET = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
@@ -83,7 +83,7 @@ def _row_cells(row: Row) -> tuple[str, ...]:
     return (
         row.place.library,
         row.place.device,
-        number(row.value, ".6g"),
+        number(row.value, ".5g"),
         number(row.value_difference, ".1e"),
         number(row.gradient_difference, ".1e"),
         "" if row.seconds is None else _format_duration(row.seconds),
@@ -92,7 +92,11 @@ def _row_cells(row: Row) -> tuple[str, ...]:
 
 
 def _format_duration(seconds: float) -> str:
-    return f"{seconds * 1e3:#.3g} ms".replace(". ", " ") if seconds < 1 else f"{seconds:.2f} s"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    milliseconds = seconds * 1e3
+    digits = 3 if milliseconds < 10 else 1
+    return f"{milliseconds:.{digits}f} ms"
 
 
 def as_json(rows: Sequence[Row], **metadata: Any) -> str:
