@@ -1,7 +1,7 @@
 """How many labels the readings of a loss predict."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -24,8 +24,8 @@ class LossClassifier(Classifier):
         self, spikes: Array, where: Any, lengths: Any
     ) -> tuple[PreparedInput, Reading, Array]:
         prepared = self._prepare(spikes, where, lengths)
-        library, unused = prepared.library, None
-        reading, _ = self._loss._read(library, prepared.values, prepared.mask, unused)
+        library, labels = prepared.library, cast(Any, None)  # which no reading needs
+        reading, _ = self._loss._read(library, prepared.values, prepared.mask, labels)
         score = -reading.u if self._loss._reads_latency else reading.u
         return prepared, reading, without_masked(library, score, reading)
 
@@ -40,8 +40,9 @@ def loss_classifier(loss: RateLoss, *, per_step: bool) -> Classifier:
     """Return the classifier of a loss: by its moving window at each step, or over all of time."""
     if per_step:
         return StepClassifier(loss)
-    over_all_time = loss if loss.moving_window is None else replace(loss, moving_window=None)
-    return LossClassifier(over_all_time)
+    if loss.moving_window is not None:
+        loss = replace(cast(Any, loss), moving_window=None)
+    return LossClassifier(loss)
 
 
 def ignored_label(loss: RateLoss) -> int:
