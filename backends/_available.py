@@ -13,6 +13,12 @@ BUILT_IN = {
     "jax": "JAXAdapter",
     "dask": "DaskAdapter",
 }
+INSTALLED_BY = {  # what to install for a library
+    "cupy": "extra cuda12 or cuda13",
+    "torch": "extra torch",
+    "jax": "extra jax",
+    "dask": "package dask[array]",
+}
 ENTRY_POINTS = "spikeloss_xp.backends"
 
 _loaded: dict[str, ArrayAPIAdapter] = {}  # by the import name of the library
@@ -111,3 +117,11 @@ def describe(library: str) -> BackendInfo:
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")
     return BackendInfo(library, version, devices)
+
+
+def problem_in_words(info: BackendInfo) -> str:
+    """Return why a library cannot be used, and what to install if it is missing."""
+    if info.problem != f"ModuleNotFoundError: No module named {info.library!r}":
+        return str(info.problem)
+    remedy = INSTALLED_BY.get(info.library)
+    return "not installed" + (f"; {remedy}" if remedy else "")

@@ -1,8 +1,10 @@
 """Build the site: ``sphinx-build -W docs build/site``, with the library installed."""
 
+import html
 import importlib
 import inspect
 import re
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -30,6 +32,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "numpydoc",
+    "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
@@ -98,6 +101,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "spikeloss_xp"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
 html_theme_options = {
@@ -108,10 +112,12 @@ html_theme_options = {
     "footer_start": [],
     "footer_end": [],
     "show_prev_next": True,
-    "pygments_light_style": "tango",
-    "pygments_dark_style": "monokai",
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {page: [] for page in ("index", "quickstart", "changelog")}
+
+copybutton_exclude = ".linenos, .gp, .go"  # copies neither prompts nor printed output
 
 html_math_renderer = "mathml"  # which browsers draw themselves: nothing is fetched from elsewhere
 
@@ -151,6 +157,19 @@ def block_math(writer, node):
     shown = formula(node, as_block=True)
     writer.body.append(f'<div class="formula" tabindex="0">{shown}</div>')
     raise nodes.SkipNode
+
+
+def describe_page(app, page, template, context, doctree):
+    """Describe a page to search engines by its first paragraph, unless it does so itself."""
+    if doctree is None or 'name="description"' in context.get("metatags", ""):
+        return
+    for paragraph in doctree.findall(nodes.paragraph):
+        text = " ".join(paragraph.astext().split())
+        if len(text) >= 40 and next(paragraph.findall(nodes.math), None) is None:
+            short = textwrap.shorten(text, 200, placeholder=" ...")
+            tag = f'<meta name="description" content="{html.escape(short)}" />'
+            context["metatags"] = f"{context.get('metatags', '')}\n{tag}"
+            return
 
 
 def every_public_name(app, env):
@@ -230,6 +249,7 @@ def setup(app):
     app.connect("source-read", to_pages)
     app.connect("env-check-consistency", every_public_name)
     app.add_post_transform(LinkPublicNames)
+    app.connect("html-page-context", describe_page)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
 
 

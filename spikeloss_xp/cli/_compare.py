@@ -1,11 +1,11 @@
 """The command ``compare``: evaluate losses on several backends and compare the results."""
 
 import argparse
-import os
 import statistics
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,8 @@ from spikeloss_xp._consistency import Place, differences, evaluate, reference
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli._places import select_places
 from spikeloss_xp.cli._recording import Recording, UsageError, load
-from spikeloss_xp.cli._table import Row, as_json, table
-from spikeloss_xp.cli._terminal import printable, status_line
+from spikeloss_xp.cli._table import WIDTH, Row, as_json, table
+from spikeloss_xp.cli._terminal import has_colour, printable, status_line
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
 
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
@@ -63,12 +63,9 @@ def run(options: argparse.Namespace) -> int:
         }
         print(as_json(rows, **metadata))
     else:
-        print(f"{printable(recording.name)}: spikes {shape}, {options.dtype}\n")
-        print(table(rows, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
-        print(f"\n{_verdict(rows)}")
-        for heading, reasons_by_name in (("Not used", unused), ("Left out", skipped)):
-            for name, reason in reasons_by_name.items():
-                print(f"{heading}: {name}: {reason}")
+        _print_report(
+            recording, rows, where, options.dtype, {"Not used": unused, "Left out": skipped}
+        )
     return 0 if agree else 1
 
 
@@ -84,13 +81,35 @@ def _evaluate_rows(
     return rows
 
 
+def _print_report(
+    recording: Recording,
+    rows: Sequence[Row],
+    where: Sequence[Place],
+    dtype: str,
+    reasons: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Print the rows as a table, what they are compared with, and what is not among them."""
+    versions = dict.fromkeys(f"{place.library} {place.version}" for place in where)
+    print(f"{printable(recording.name)}: spikes {list(recording.input.shape)}, {dtype}")
+    print(f"{textwrap.fill(', '.join(versions), WIDTH)}\n")
+    print(table(rows, colour=has_colour(sys.stdout)))
+    print(f"\n{textwrap.fill(_verdict(rows), WIDTH)}")
+    for heading, reasons_by_name in reasons.items():
+        for name, reason in reasons_by_name.items():
+            print(textwrap.fill(f"{heading}: {name}: {reason}", WIDTH, subsequent_indent="  "))
+
+
 def _verdict(rows: Sequence[Row]) -> str:
     disagreeing = sum(row.problem is not None for row in rows)
+    explanation = (
+        "The errors are relative to the largest entry of the reference; the time is that of value "
+        "and gradient."
+    )
     if disagreeing:
-        return f"{disagreeing} of {len(rows)} rows DISAGREE with NumPy in float64."
+        return f"{disagreeing} of {len(rows)} rows DISAGREE with NumPy in float64. {explanation}"
     return (
-        f"All {len(rows)} rows agree with NumPy in float64, as far as rounding allows. A "
-        "difference is relative to the largest entry; the time is that of value and gradient."
+        f"All {len(rows)} rows agree with NumPy in float64: they differ by rounding only. "
+        f"{explanation}"
     )
 
 
@@ -114,9 +133,11 @@ def cases(recording: Recording) -> list[Case]:
 
 def _make_case(name: str, loss: Any, target: np.ndarray | None, highest_rank: int) -> Case:
     if target is None:
-        return Case(name, loss, skip_reason="there is no target for it")
+        return Case(name, loss, skip_reason="the file has no target for this loss")
     if target.ndim > highest_rank:
-        return Case(name, loss, skip_reason="the target is for each step")
+        return Case(
+            name, loss, skip_reason="the target has a time axis, which needs a moving window"
+        )
     return Case(name, loss, (target,))
 
 
@@ -127,12 +148,16 @@ def compare(
     spikes = recording.input
     rounded = _rounded(spikes, where[0], dtype)
     if not np.isfinite(rounded).all():  # infinities would compare as equal
-        raise UsageError(f"{recording.name}: `input` holds numbers that are beyond {dtype}")
+        raise UsageError(
+            f"{recording.name}: `input` holds numbers too large for {dtype}: choose another --dtype"
+        )
     for case in cases:
         try:
             expected = reference(case.loss, rounded, *case.targets)
         except ValueError as error:
-            raise UsageError(f"{recording.name}: {case.name} does not take it: {error}") from None
+            raise UsageError(
+                f"{recording.name}: {case.name} refuses these arrays: {error}"
+            ) from None
         for place in where:
             try:
                 got, again = evaluate(case.loss, place, spikes, dtype, *case.targets)

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
                     _evaluate(task, batch, results)
             except KeyboardInterrupt as interruption:
                 done = f"{results.done} of {results.samples} samples are done"
-                message = f"interrupted: {done}; the same command goes on from there"
+                message = f"interrupted: {done}; run the same command again to go on"
                 print(f"spikeloss-xp: {message}", file=sys.stderr)
                 return TERMINATED if isinstance(interruption, _Terminated) else INTERRUPTED
             seconds = time.monotonic() - started
@@ -91,10 +91,14 @@ def _output_path(path: Path, loss: str, requested: str | None) -> Path:
         stem = path.stem if path.suffix in (".npz", ".zarr") else path.name
         return path.with_name(f"{stem}.{loss}.npy")
     if not requested.endswith(".npy"):
-        raise UsageError(f"--output {requested}: an .npy file is written, and its name must say so")
+        raise UsageError(
+            f"--output {requested}: the name must end in .npy, which is the format written"
+        )
     output = Path(requested)
     if output.stem in ALL_NAMES and output.parent.resolve() == path.resolve():
-        raise UsageError(f"--output {requested} is read as `{output.stem}` of {path}")
+        raise UsageError(
+            f"--output {requested} is the input `{output.stem}` of {path}: choose another name"
+        )
     return output
 
 
@@ -105,7 +109,8 @@ def _evaluate(task: Task, batch: int, results: Results) -> None:
         while results.done < results.samples:
             show(_progress(results, done_before, time.monotonic() - started))
             stop = min(results.done + batch, results.samples)
-            results.write(task.losses(results.done, stop))
+            batch_result = task.evaluate(results.done, stop)
+            results.write(batch_result.losses, batch_result.right, batch_result.labels)
 
 
 def _progress(results: Results, done_before: int, seconds: float) -> str:
@@ -134,6 +139,8 @@ def _print_summary(
             "dtype": task.dtype,
             "samples": results.samples,
             "mean": summary.mean if math.isfinite(summary.mean) else None,
+            "accuracy": summary.accuracy,
+            "labels": results.labels,
             "nan": summary.nan,
             "infinite": summary.infinite,
             "output": str(results.path),
@@ -150,6 +157,8 @@ def _print_summary(
     mean = "none is finite" if math.isnan(summary.mean) else f"{summary.mean:.8g}{suffix}"
     print(f"mean loss   {mean}")
     print(f"not finite  {summary.nan} NaN, {summary.infinite} infinite")
+    if summary.accuracy is not None:
+        print(f"accuracy    {summary.accuracy:.4f} of {results.labels} labels")
     print(f"written to  {printable(str(results.path))}")
     print(f"speed       {f'{_format_speed(speed)} samples/s' if speed else 'all were done before'}")
 

@@ -72,13 +72,13 @@ def _locked(path: Path, lock: Path) -> int:
             os.close(number)
             holder = content.decode("ascii", "replace").removeprefix(MARK).strip()
             raise UsageError(
-                f"{path}: another run writes it"
+                f"{path}: another run writes to it"
                 f"{f', process {holder}' if holder else ''}: wait for it, or name another --output"
             )
         if not created and not content.startswith(MARK.encode("ascii")):
             os.close(number)
             raise UsageError(
-                f"{lock} is no file of this command: move it away, or name another --output"
+                f"{lock} was not written by this command: move it away, or name another --output"
             )
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(lock, follow_symlinks=False), os.fstat(number)):

@@ -27,7 +27,8 @@ def build_loss(name: str, options: Sequence[str]) -> Any:
         key, equals, value = option.partition("=")
         if not equals or key not in accepted:
             raise UsageError(
-                f"--option {option!r} is not a key=value of {name}, which has {', '.join(accepted)}"
+                f"--option {option!r} is not a key=value of {name}. Its options: "
+                f"{', '.join(accepted)}"
             )
         if key in given:
             raise UsageError(f"--option {key} is given twice")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from spikeloss_xp._consistency import Place, places
 from spikeloss_xp.backends import available
-from spikeloss_xp.backends._available import describe
+from spikeloss_xp.backends._available import describe, problem_in_words
 from spikeloss_xp.cli._recording import UsageError
 
 
@@ -21,14 +21,14 @@ def select_places(
     for name, info in infos.items():
         here = places(info, device)
         if not info.usable:
-            unused[name] = str(info.problem)
+            unused[name] = problem_in_words(info)
         elif not here:
-            unused[name] = f"it has no device {device!r}, only {', '.join(info.devices)}"
+            unused[name] = f"it has no device {device!r}; its devices: {', '.join(info.devices)}"
         elif not here[0].holds(dtype):
             unused[name] = f"it has no {dtype}"
         else:
             found += here
     if not found or (backends is not None and unused):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in unused.items())
-        raise UsageError(f"cannot be evaluated there: {reasons}")
+        raise UsageError(f"no result for {reasons}")
     return found, unused

@@ -128,7 +128,10 @@ def open_member(
     """Open a member of an .npz file for reading. `subject` names it in error messages."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # bzip2 and LZMA can expand a few bytes to gigabytes in a single read.
-        raise UsageError(f"{subject} is not compressed as numpy.savez_compressed does it")
+        raise UsageError(
+            f"{subject} is compressed by a method other than deflate: save it by "
+            "numpy.savez_compressed"
+        )
     return cast(zipfile.ZipExtFile, archive.open(member))
 
 
@@ -142,12 +145,12 @@ def read_header(stream: Any, subject: str, size: int) -> tuple[tuple[int, ...], 
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
     check_dtype(subject, dtype)
     if any(type(length) is not int or length < 0 for length in shape):
-        raise UsageError(f"{subject} is damaged: it says that its shape is {shape}")
+        raise UsageError(f"{subject} is damaged: its header gives the shape {shape}")
     needed, present = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if needed != present:
         raise UsageError(
-            f"{subject} is damaged: {dtype} of shape {shape} takes {needed} bytes, and there are "
-            f"{present}"
+            f"{subject} is damaged: {dtype} of shape {shape} takes {needed} bytes, and the file "
+            f"has {present}"
         )
     return shape, fortran_order, dtype
 

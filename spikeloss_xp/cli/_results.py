@@ -30,13 +30,18 @@ DTYPE = np.dtype("<f8")
 SECONDS = 1.0  # the least time between two records, because writing one waits for the disk
 BLOCK_LOSSES = 1 << 16  # the number of losses that are read or written at a time
 LARGEST_RECORD = 1 << 16  # bytes
+COUNTS = ("done", "right", "labels")  # of samples, of predicted labels and of labels in the record
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The mean of the finite losses, NaN if there are none, and how many are NaN or infinite."""
+    """The mean of the finite losses, NaN if there are none, and how many are NaN or infinite.
+
+    The accuracy is that of all labels, or None without labels.
+    """
 
     mean: float
+    accuracy: float | None
     nan: int
     infinite: int
 
@@ -57,6 +62,7 @@ class Results:
         self._record = path.with_name(f"{path.name}.json")
         self._file: IO[bytes] | None = None
         self._recorded = time.monotonic()
+        self.right, self.labels = 0, 0  # of the samples that are done
         with _os_errors(path):
             self.done = self._count_done(restart=restart)
 
@@ -73,14 +79,16 @@ class Results:
             with _os_errors(self.path), self._file:
                 self._write_record()
 
-    def write(self, losses: np.ndarray) -> None:
-        """Append the losses of the next samples to those that are done."""
+    def write(self, losses: np.ndarray, right: int = 0, labels: int = 0) -> None:
+        """Append the losses of the next samples, and add up the counts of their labels."""
         with _os_errors(self.path):
             if self._file is None:
                 self._file = self._open_file()
             self._file.seek(_offset(self.samples) + DTYPE.itemsize * self.done)
             self._file.write(losses.astype(DTYPE).tobytes())
             self.done += len(losses)
+            self.right += right
+            self.labels += labels
             if time.monotonic() - self._recorded >= SECONDS:
                 self._write_record()
 
@@ -96,34 +104,43 @@ class Results:
                 finite += finite_losses.size
                 nan += int(np.isnan(block).sum())
         mean = sum(sums) / finite if finite else math.nan
-        return Summary(mean, nan, self.samples - finite - nan)
+        accuracy = self.right / self.labels if self.labels else None
+        return Summary(mean, accuracy, nan, self.samples - finite - nan)
 
     def _count_done(self, *, restart: bool) -> int:
         """Return how many samples are done according to the record, after checking both files."""
         if not self._record.exists():
             if self.path.exists():
                 raise UsageError(
-                    f"{self.path} exists, and has no record {self._record.name} that says that "
-                    "this command wrote it: move it away, or name another --output"
+                    f"{self.path} exists, and there is no record {self._record.name} which says "
+                    "that this command wrote it: move it away, or name another --output"
                 )
             return 0
         record = _load_record(self._record)
         if restart:
             return 0
-        done = record.pop("done", None)
+        counts = [record.pop(name, None) for name in COUNTS]
         if record != self._settings:
             raise UsageError(
-                f"{self.path} was begun otherwise: {_differences(record, self._settings)}. Name "
-                "another --output, or --restart"
+                f"{self.path} was begun with other settings: "
+                f"{_differences(record, self._settings)}. "
+                "Name another --output, or begin anew with --restart"
             )
-        if type(done) is not int or not 0 <= done <= self.samples:
-            raise UsageError(f"{self._record} is damaged: it says that {done} are done. --restart")
+        done, right, labels = counts
+        if not all(type(count) is int for count in counts) or not (
+            0 <= done <= self.samples and 0 <= right <= labels
+        ):
+            raise UsageError(
+                f"{self._record} is damaged: it says that {done} samples are done, and that "
+                f"{right} of {labels} labels are predicted. Begin anew with --restart"
+            )
         if done and not self._has_expected_layout():
             raise UsageError(
-                f"{self.path} is not the file of {self.samples} losses that its record is of. "
-                "--restart"
+                f"{self.path} is not the file of {self.samples} losses that its record describes. "
+                "Begin anew with --restart"
             )
-        return done
+        self.right, self.labels = right, labels
+        return int(done)
 
     def _has_expected_layout(self) -> bool:
         try:
@@ -140,7 +157,8 @@ class Results:
             needed = DTYPE.itemsize * self.samples
             if needed > (free := shutil.disk_usage(self.path.parent).free):
                 raise UsageError(
-                    f"{self.path}: {self.samples} losses take {needed} bytes, and {free} are free"
+                    f"{self.path}: {self.samples} losses take {needed} bytes, and the disk has "
+                    f"{free} free"
                 )
             replace(self.path, self._write_nan)
         return self.path.open("r+b")
@@ -155,7 +173,8 @@ class Results:
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
-        record = json.dumps({**self._settings, "done": self.done}, indent=2) + "\n"
+        counts = dict(zip(COUNTS, (self.done, self.right, self.labels), strict=True))
+        record = json.dumps({**self._settings, **counts}, indent=2) + "\n"
         replace(self._record, lambda file: file.write(record.encode("ascii")))
         self._recorded = time.monotonic()
 
@@ -190,13 +209,15 @@ def _load_record(path: Path) -> dict[str, Any]:
             return dict(record)
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise UsageError(f"{path} is not a record of this command: move it, or name another --output")
+    raise UsageError(
+        f"{path} is not a record of this command: move it away, or name another --output"
+    )
 
 
 def _differences(recorded: dict[str, Any], current: dict[str, Any]) -> str:
     changes = [
-        f"{key} {recorded.get(key)} there and {value} here"
+        f"{key} was {recorded.get(key)} and is {value}"
         for key, value in current.items()
         if recorded.get(key) != value
     ]
-    return "; ".join(changes) or f"it knows of {', '.join(recorded.keys() - current.keys())}"
+    return "; ".join(changes) or f"it also has {', '.join(recorded.keys() - current.keys())}"

@@ -47,8 +47,8 @@ class NpyRows:
         self.shape, fortran_order, self.dtype = read_header(stream, self._subject, size)
         if fortran_order and len(self.shape) > 1:
             raise UsageError(
-                f"{self._subject} is in Fortran order, in which a sample lies all over the file; "
-                "save what numpy.ascontiguousarray makes of it"
+                f"{self._subject} is in Fortran order, which spreads each sample over the whole "
+                "file: save numpy.ascontiguousarray of it"
             )
         self.chunk = (1, *self.shape[1:])
         self._sample_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize

@@ -43,7 +43,7 @@ def open_source(path: Path, numbers: Mapping[str, Any]) -> Iterator[Source]:
                 arrays, bins = binned(arrays, numbers)
             elif numbers:
                 options = ", ".join(f"--{name.replace('_', '-')}" for name in numbers)
-                raise UsageError(f"{options}: only for spike times, and it holds `input`")
+                raise UsageError(f"{options}: for spike times only, but the file holds `input`")
             source = Source(path, arrays, {**_identity(path, files), "arrays": shapes}, bins)
         yield source
 

@@ -77,7 +77,9 @@ def binned(
     """
     columns = {name: arrays[name] for name in COLUMNS if name in arrays}
     if "neuron" not in columns:
-        raise UsageError("with `times` it must hold an array `neuron`, the neuron of each spike")
+        raise UsageError(
+            "beside `times` it must hold an array `neuron` with the neuron of each spike"
+        )
     for name, rows in columns.items():
         if len(rows.shape) != 1 or rows.shape != columns["times"].shape:
             shapes = ", ".join(f"`{n}` {list(rows.shape)}" for n, rows in columns.items())
@@ -90,10 +92,12 @@ def binned(
     for name in ("neurons", "steps", "samples"):
         if numbers.get(name) is None:
             raise UsageError(
-                f"spike times need the number of {name}: a number `{name}`, or --{name}"
+                f"spike times need the number of {name}: save it as `{name}`, or pass --{name}"
             )
     if "sample" not in columns and numbers["samples"] != 1:
-        raise UsageError(f"{numbers['samples']} samples need an array `sample`, that of each spike")
+        raise UsageError(
+            f"{numbers['samples']} samples need an array `sample` with the sample of each spike"
+        )
     try:
         bins = Bins(numbers["steps"], numbers["time_step"], numbers["start"])
         neurons = _checks.count(numbers["neurons"], "neurons")

@@ -2,25 +2,17 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spikeloss_xp._consistency import Place
 
-HEADINGS = (
-    "loss",
-    "backend",
-    "version",
-    "device",
-    "value",
-    "|gradient|",
-    "value diff",
-    "grad diff",
-    "time",
-)
-TEXT_COLUMNS = 4  # the leftmost columns hold text, and the others numbers
-RED, RESET = "\033[31m", "\033[0m"
+HEADINGS = ("", "", "value", "value err", "grad err", "time", "verdict")
+LEFT = (0, 1, 6)  # these columns hold text, and the others numbers
+WIDTH = 80
+RED, GREEN, BOLD, RESET = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
 
 
 @dataclass(frozen=True)
@@ -40,45 +32,71 @@ class Row:
     seconds: float | None = None
     problem: str | None = None
 
+    @property
+    def verdict(self) -> str:
+        """Whether the result agrees with the reference; "FAILED" if there is no result."""
+        if self.problem is None:
+            return "agrees"
+        return "FAILED" if self.value is None else "DISAGREES"
+
 
 def table(rows: Sequence[Row], *, colour: bool) -> str:
-    """Return rows as an aligned text table. Consecutive rows of a loss show its name once."""
-    cells = [HEADINGS, *(_row_cells(row, rows[i - 1] if i else None) for i, row in enumerate(rows))]
+    """Return rows as an aligned text table, with a heading line for each loss.
+
+    The table has 80 columns or fewer, unless names of libraries or devices are very long.
+    """
+    cells = [HEADINGS, *map(_row_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for i, line in enumerate(cells):
-        padded = (
-            cell.ljust(width) if j < TEXT_COLUMNS else cell.rjust(width)
-            for j, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        text = "  ".join(padded).rstrip()
-        if i and rows[i - 1].problem is not None:
-            text += "  DISAGREES: " + str(rows[i - 1].problem)
-            text = f"{RED}{text}{RESET}" if colour else text
+    lines = ["  " + _aligned(HEADINGS, widths), "  " + "  ".join("-" * width for width in widths)]
+    for i, row in enumerate(rows):
+        if i == 0 or rows[i - 1].loss != row.loss:
+            lines.append(f"{BOLD}{row.loss}{RESET}" if colour else row.loss)
+        text = "  " + _aligned(cells[i + 1], widths)
+        if colour:
+            verdict = row.verdict
+            text = f"{text.removesuffix(verdict)}{_colour_of(row)}{verdict}{RESET}"
         lines.append(text)
-    lines.insert(1, "  ".join("-" * width for width in widths))
+        if row.problem is not None:
+            problem = textwrap.fill(
+                row.problem, WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4
+            )
+            lines.append(f"{RED}{problem}{RESET}" if colour else problem)
     return "\n".join(lines)
 
 
-def _row_cells(row: Row, previous: Row | None) -> tuple[str, ...]:
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (
+        cell.ljust(width) if column in LEFT else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _colour_of(row: Row) -> str:
+    return GREEN if row.problem is None else RED
+
+
+def _row_cells(row: Row) -> tuple[str, ...]:
     def number(value: float | None, format_spec: str) -> str:
         return "" if value is None else format(value, format_spec)
 
     return (
-        "" if previous is not None and previous.loss == row.loss else row.loss,
         row.place.library,
-        row.place.version,
         row.place.device,
-        number(row.value, ".8g"),
-        number(row.gradient_norm, ".5g"),
+        number(row.value, ".5g"),
         number(row.value_difference, ".1e"),
         number(row.gradient_difference, ".1e"),
         "" if row.seconds is None else _format_duration(row.seconds),
+        row.verdict,
     )
 
 
 def _format_duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    milliseconds = seconds * 1e3
+    digits = 3 if milliseconds < 10 else 1
+    return f"{milliseconds:.{digits}f} ms"
 
 
 def as_json(rows: Sequence[Row], **metadata: Any) -> str:
@@ -98,6 +116,7 @@ def as_json(rows: Sequence[Row], **metadata: Any) -> str:
             "value_difference": finite_or_none(row.value_difference),
             "gradient_difference": finite_or_none(row.gradient_difference),
             "seconds": row.seconds,
+            "verdict": row.verdict,
             "problem": row.problem,
         }
         for row in rows

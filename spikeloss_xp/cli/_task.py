@@ -8,6 +8,7 @@ import numpy as np
 
 from spikeloss_xp._consistency import Place
 from spikeloss_xp.backends._available import adapter
+from spikeloss_xp.cli._accuracy import count_right, ignored_label, loss_classifier
 from spikeloss_xp.cli._recording import UsageError, check_memory, file_errors, one_line
 from spikeloss_xp.cli._rows import Rows
 from spikeloss_xp.cli._source import Source
@@ -16,6 +17,15 @@ from spikeloss_xp.losses import SparsityEnforcer, SpikeMoid, SpikeTime
 
 SHORTER = "cut the recording into shorter ones, or evaluate it in Python as an array in chunks"
 ENTRIES = 1 << 22  # the entries of `input` in a batch, unless a batch size is given
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The losses of a batch in float64, how many labels are predicted, and how many there are."""
+
+    losses: np.ndarray
+    right: int = 0
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,14 +62,25 @@ class Task:
         subject = (
             f"{self.source.path}: `input` of shape {self.spikes.shape}, {size} samples at once"
         )
-        remedy = SHORTER if size == 1 else "see --batch"
+        remedy = SHORTER if size == 1 else "choose a smaller --batch"
         if largest > size * entries:
             remedy = "save it in smaller chunks"
         check_memory(f"{subject}, is too large ({remedy})", largest)
         return size
 
-    def losses(self, start: int, stop: int) -> np.ndarray:
-        """Return the losses in float64 of the samples in the range from `start` to `stop`."""
+    @property
+    def has_classes(self) -> bool:
+        """Whether the targets are class indices, so that there is an accuracy."""
+        target = self.target
+        return (
+            not isinstance(self.loss, SpikeTime)
+            and target is not None
+            and target.dtype.kind in "iu"
+            and len(target.shape) <= 2
+        )
+
+    def evaluate(self, start: int, stop: int) -> Evaluated:
+        """Return the losses of the samples in the range from `start` to `stop`."""
         with file_errors(self.source.path):
             spikes, target, lengths = (
                 None if rows is None else _to_native_byte_order(rows.read(start, stop))
@@ -68,17 +89,20 @@ class Task:
         name = f"{self.source.path}: {type(self.loss).__name__}"
         batch = f"samples {start} to {stop - 1}"
         try:
-            return self._sample_losses(spikes, target, lengths)
+            losses = self._sample_losses(spikes, target, lengths)
+            if not self.has_classes:
+                return Evaluated(losses)
+            return Evaluated(losses, *self._count_right(spikes, target, lengths, losses))
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name} does not take {batch}: {one_line(error)}") from None
+            raise UsageError(f"{name} refuses {batch}: {one_line(error)}") from None
         except MemoryError:
-            remedy = "see --batch" if stop - start > 1 else SHORTER
+            remedy = "choose a smaller --batch" if stop - start > 1 else SHORTER
             raise UsageError(
                 f"{name}: there is not enough memory for {batch} at once: {remedy}"
             ) from None
         except Exception as error:  # a library may raise exceptions of any type
             reason = f"{type(error).__name__}: {one_line(error)}"
-            raise UsageError(f"{name} of {batch} fails on {self.place}: {reason}") from None
+            raise UsageError(f"{name} of {batch} failed on {self.place}: {reason}") from None
 
     def _sample_losses(self, spikes: Any, target: Any, lengths: Any) -> np.ndarray:
         """Return the loss of each sample of a batch in float64.
@@ -106,6 +130,18 @@ class Task:
             all_terms = terms(replace(self.loss, reduction="none"), slice(None))
             return np.asarray(all_terms.reshape(len(spikes), -1).sum(axis=1))
 
+    def _count_right(
+        self, spikes: Any, label: Any, lengths: Any, losses: np.ndarray
+    ) -> tuple[int, int]:
+        """Return how many labels of a batch are predicted, and how many there are."""
+        found = adapter(self.place.library)
+        with found.scope(self.dtype), np.errstate(all="ignore"):
+            device_spikes = self.place.put(self._narrow(spikes), self.dtype)
+            classifier = loss_classifier(self.loss, per_step=label.ndim > 1)
+            predicted = classifier.predict(device_spikes, lengths=lengths)
+            predicted = found.to_host(predicted)
+        return count_right(predicted, label, lengths, losses, ignored_label(self.loss))
+
     def _narrow(self, values: np.ndarray) -> np.ndarray:
         """Return values, cast to the dtype of the task if theirs is wider.
 
@@ -130,17 +166,17 @@ def make_task(source: Source, loss: Any, place: Place, dtype: str) -> Task:
         )
     if loss.time_axis in (0, -len(shape)):
         raise UsageError(
-            f"{path}: time_axis={loss.time_axis} is the first axis of `input`, which must be the "
-            "batch here: samples are read one after the other"
+            f"{path}: time_axis={loss.time_axis} is the first axis of `input`, but the command "
+            "needs the batch there, because it reads sample after sample: choose another axis"
         )
     if isinstance(spikes, BinnedRows) and loss.time_axis not in (-1, 2):
         raise UsageError(
-            f"{path}: time_axis={loss.time_axis} is not the last axis of [batch, neuron, time], "
-            "which spike times are binned to"
+            f"{path}: spike times are binned to [batch, neuron, time], so time_axis must be -1 or "
+            f"2; got {loss.time_axis}"
         )
     if not isinstance(loss, SparsityEnforcer) and loss.reduction == "none":
         raise UsageError(
-            "reduction='none' is no loss of a sample: 'sum' adds its terms up, 'mean' averages them"
+            "reduction='none' gives no loss of a sample: choose 'sum' or 'mean' of its terms"
         )
     target = None if isinstance(loss, SparsityEnforcer) else _target(source, loss)
     lengths = source.arrays.get("lengths")
@@ -159,7 +195,9 @@ def _target(source: Source, loss: Any) -> Rows:
         if name in source.arrays:
             return source.arrays[name]
     needed, present = (" or ".join(names), ", ".join(source.arrays))
-    raise UsageError(f"{source.path}: {type(loss).__name__} needs {needed}; it holds {present}")
+    raise UsageError(
+        f"{source.path}: {type(loss).__name__} needs {needed}; the file holds {present}"
+    )
 
 
 def _to_native_byte_order(values: np.ndarray) -> np.ndarray:
@@ -178,7 +216,7 @@ def _to_multi_hot(
     unmasked = flat if lengths is None else flat[np.arange(flat.shape[1]) < lengths[:, None]]
     if unmasked.size and not 0 <= unmasked.min() <= unmasked.max() < classes:
         raise ValueError(
-            f"labels must be classes, from 0 to {classes - 1}, got values from {unmasked.min()} to "
+            f"labels must be classes, from 0 to {classes - 1}; got values from {unmasked.min()} to "
             f"{unmasked.max()}"
         )
     one_hot = labels[..., None] == np.arange(classes)

@@ -1,8 +1,10 @@
-"""Terminal output: a status line, and escapes for unprintable characters."""
+"""Terminal output: colour, a status line, and escapes for unprintable characters."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 
 def printable(text: str) -> str:
@@ -13,6 +15,12 @@ def printable(text: str) -> str:
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     encoding = sys.stdout.encoding or "utf-8"
     return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Return whether to write colours: to a terminal that shows them, unless NO_COLOR is set."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ def _check_metadata(folder: Path, subject: str) -> Encoding:
     """
     file = next(folder / name for name in METADATA if (folder / name).is_file())
     if file.stat().st_size > LARGEST_METADATA:
-        raise UsageError(f"{subject} is damaged: its {file.name} is not that of an array")
+        raise UsageError(f"{subject} is damaged: its {file.name} is too large to describe an array")
     metadata = json.loads(file.read_text(encoding="utf-8"))
     key = "dtype" if metadata.get("zarr_format") == 2 else "data_type"
     data_type = metadata.get(key)

@@ -69,7 +69,7 @@ def encoding_of(metadata: dict[str, Any], subject: str) -> Encoding:
     compressor = _one_compressor(inside, subject, (*ARRANGEMENTS, *COMPRESSORS))
     _one_compressor(index, subject, ("bytes", "crc32c"))
     if "big" in str(shard["index_codecs"]):
-        raise UsageError(f"{subject} has shards whose index is big-endian, which is not read")
+        raise UsageError(f"{subject} has shards with a big-endian index, which is not supported")
     return Encoding(compressor, shard, "crc32c" in index, names.count("crc32c"))
 
 
@@ -80,10 +80,12 @@ def _name(codec: Any) -> Any:
 def _one_compressor(names: list[Any], subject: str, allowed: tuple[str, ...]) -> str | None:
     for name in names:
         if name not in allowed:
-            raise UsageError(f"{subject} is encoded by {name!r}, which is not one of {allowed}")
+            raise UsageError(f"{subject} is encoded by {name!r}; supported: {', '.join(allowed)}")
     compressors = [name for name in names if name in COMPRESSORS]
     if len(compressors) > 1:
-        raise UsageError(f"{subject} is compressed by {' and '.join(compressors)}, and not by one")
+        raise UsageError(
+            f"{subject} is compressed by {' and '.join(compressors)}; at most one is supported"
+        )
     return compressors[0] if compressors else None
 
 
@@ -166,7 +168,9 @@ def _check_chunk(
             header
         )
     if decompressed is None:
-        raise UsageError("cannot be read: it does not say how many bytes it holds")
+        raise UsageError(
+            "cannot be read safely: its header does not say how many bytes it decompresses to"
+        )
     if decompressed > allowed:
         raise _too_large(decompressed, shape)
 

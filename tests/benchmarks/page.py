@@ -1,41 +1,71 @@
-"""Write the benchmark page of the documentation and its plot."""
+"""Write the benchmark page of the documentation and its pictures.
 
+``python tests/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
+tables of the page, and tests/data/scaling.json. Run it after a change of the texts below.
+"""
+
+import json
+import math
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import contenders
 import numpy as np
 from rows import spike_time
 from timing import measure_seconds
 
+ROOT = Path(__file__).parents[2]
+DOCS, SCALING = ROOT / "docs", ROOT / "tests" / "data" / "scaling.json"
+
 TEXT = """# Benchmarks
 
-How long the losses take, next to what else could be used and to a floor. Each line was measured
-side by side, in a process of its own: in every round each contender ran once, after a run that was
-not timed, and the number is the median over the rounds of the ratio of their times. So above 1,
-ours is faster. A floor is less than the whole work: `SpikeTime` without its filter. Value and
-gradient are meant unless the line says otherwise, of float32 spikes. The last column is what we
-want to reach.
+![Bars: how many times as long as this library others take, from {most} times for SpikeTime over 10,000 steps, down to half the time for a small SpikeMax](images/speedup.png)
 
-Large tensors wait for memory: the allocator of the C library gives back what is freed, and each
-page of it has to be asked for again. Each process starts with 32 MB allocated and freed, after
-which the allocator keeps about twice as much, as in a training run after some steps. Where the line
-says "memory kept" it keeps everything, so that nobody waits, and a floor is its arithmetic alone.
+The value and the gradient of a loss, on two cores of a CPU. A large batch has 32 samples of 256
+neurons and 1000 steps, a small one 256 samples of 10 neurons and 100 steps, all in float32.
 
-What bounds the rows that were missed, as measured on the same machine:
+| work | this library is |
+|---|---|
+{highlights}
 
-- Large tensors, memory kept: arithmetic. The matrix products that filter the blocks are in the
-  table, alone; together with the floor they are most of the time. Of the rest, half is to put
-  blocks side by side. For 10,000 steps the products with the sums of the blocks, which are not in
-  that line, take as long again, and all of them together three times the floor.
-- Small tensors: calls. Besides the operations, an evaluation checks shapes, dtypes and labels,
-  while lava-dl checks nothing and is infinite if the labelled neuron is silent. A tensor of fewer
-  than 8192 entries, or 262144 with one thread, is evaluated by NumPy, whose operations take a third
-  of the time of PyTorch's. [256, 10, 100] has more entries, and two threads of PyTorch reduce the
-  time of the sum over time, but not that of the calls.
-- JAX against its floor: the same arithmetic, and memory. The floor takes 3 ms or 12, by whether the
-  pages of its gradient are at hand.
+Losses of small batches without a filter or a window are not faster: {slower}.
 
-{machine}.
+## What was wanted, and what was missed
+
+Of the ratios below, {count} have a target, and {missed_count} of these miss it. The *floor* is the time of
+`SpikeTime` without its filter; it does less work, so its ratio is below 1.
+
+| work | against | measured | wanted |
+|---|---|---|---|
+{missed}
+
+What bounds these rows, measured on the same machine:
+
+- **Large tensors, memory kept: arithmetic.** The matrix products that filter the blocks have a row
+  of their own, "its matrix products". Together with the floor they take most of the time. Half of
+  the rest copies blocks side by side. Over 10,000 steps there are further products, of the sums of
+  the blocks, which that row leaves out. They take as long again, and all products together take
+  three times as long as the floor.
+- **Small tensors: calls.** Each evaluation also checks shapes, dtypes and labels. lava-dl checks
+  nothing, and its `SpikeMax` is infinite if the labelled neuron is silent. NumPy evaluates tensors
+  of fewer than 8192 entries, or 262144 with one thread, because its operations take a third of the
+  time of PyTorch's. [256, 10, 100] has more entries. There two threads of PyTorch shorten the sum
+  over time, but not the calls.
+- **JAX against its floor: arithmetic and memory.** The arithmetic is the same as above. The floor
+  takes 3 ms if the system has kept the pages of its gradient, and 12 ms if it has to get them.
+
+## How it is measured
+
+Each row runs in a process of its own. In every round each contender runs once without timing and
+once with it. The number is the median over the rounds of the ratio of the two times: above 1 the
+other takes longer, so this library is faster. "NumPy, value" and "its value" are without the gradient.
+
+Large tensors wait for memory: the C library returns freed memory to the system, and the system has
+to provide each page again. Each process therefore starts by allocating and freeing 32 MB. The C
+library then keeps about twice as much, as it does after some steps of training. In the rows with
+"memory kept" freed memory is never returned to the system, so page faults do not count, and the
+floor is its arithmetic alone.
 
 To measure again, with lava-dl 0.6.0, SciPy and snnTorch beside this library:
 
@@ -46,47 +76,237 @@ python -m pip install torchvision h5py opencv-python-headless
 python tests/benchmarks/table.py --write
 ```
 
+Measured on: {machine}.
+
+## All rows
+
+`L` is the length of the filter, `W` that of the moving window, in steps. The last column is the
+ratio that we want to reach.
+
 {table}
 
 {others}
 
-![Time of SpikeTime against steps, length of the filter, and neurons](images/scaling.png)
+## Time against size
 
-`SpikeTime`, value and gradient. A line ends where one evaluation took more than two seconds.
-"""
+![Three panels of curves on logarithmic axes: milliseconds of SpikeTime against steps, length of the filter, and neurons. The curves of this library are the lowest but for the one without a filter, and flat against the length of the filter](images/scaling.png)
 
-COLORS = {"spikeloss_xp": "#0b6e99", "no filter": "#888888"}
+Value and gradient of `SpikeTime`: of 64 neurons and a filter of 100 steps; of 2 x 64 neurons over
+10,000 steps; over 1000 steps with a filter of 100. A line ends where one evaluation took more than
+two seconds.
+"""  # noqa: E501 (the text of a picture is one line)
+
+HIGHLIGHTS = {  # (row, contender): the work in words
+    ("SpikeTime [2, 64, 10000], L 1000: PyTorch", "lava-dl"): (
+        "`SpikeTime` over 10,000 steps, with a filter of 1000 steps"
+    ),
+    ("SpikeTime [32, 256, 1000], L 100: JAX, jit", "lax.conv"): (
+        "`SpikeTime` of a large batch, compiled by JAX"
+    ),
+    ("SpikeTime [32, 256, 1000], L 100: PyTorch", "conv1d"): (
+        "`SpikeTime` of a large batch, in PyTorch"
+    ),
+    ("SpikeRate [32, 256, 1000], W 100: PyTorch", "lava-dl"): (
+        "`SpikeRate` of a large batch, in a window of 100 steps"
+    ),
+    ("SpikeMoid [32, 256, 1000]: PyTorch", "lava-dl"): (
+        "`SpikeMoid` of a large batch, over all time"
+    ),
+    ("SpikeTime [32, 256, 1000], L 100: NumPy, value", "fftconvolve"): (
+        "`SpikeTime` of a large batch in NumPy, the value alone"
+    ),
+}
+SLOWER = {
+    ("SpikeRate [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeRate` of a small batch",
+    ("SpikeMax [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeMax` of a small batch",
+}
+CONTENDERS = {
+    "conv1d": "`torch.conv1d`",
+    "lax.conv": "`jax.lax.conv`",
+    "fftconvolve": "`scipy.signal.fftconvolve`",
+}
+
+# Okabe and Ito's colours, which differ for colour-blind readers too; markers differ as well.
+STYLES = {
+    "spikeloss_xp": {"color": "#0072B2", "marker": "o", "lw": 2.6},
+    "spikeloss_xp, JAX": {"color": "#56B4E9", "marker": "s", "lw": 2.6},
+    "no filter": {"color": "#7f7f7f", "marker": "x", "ls": "--", "lw": 1.2},
+    "lava-dl": {"color": "#D55E00", "marker": "v", "lw": 1.2},
+    "conv1d": {"color": "#009E73", "marker": "D", "lw": 1.2},
+    "lax.conv": {"color": "#CC79A7", "marker": "^", "lw": 1.2},
+}
+LABEL_SHIFTS = {"spikeloss_xp, JAX": 4, "spikeloss_xp": -4}  # in points, to part their labels
+FASTER_COLOR, SLOWER_COLOR = "#0072B2", "#D55E00"
 
 
-def write(docs: Path, machine: str, table: str, others: str) -> None:
-    text = TEXT.format(machine=machine, table=table, others=others)
-    (docs / "benchmarks.md").write_text(text, encoding="utf-8")
-    draw(docs / "images" / "scaling.png")
+class Figure(NamedTuple):
+    """A ratio of times, its cell of the table, the wanted ratio, and whether it is missed."""
+
+    ratio: float
+    cell: str
+    target: str
+    missed: bool
 
 
-def draw(path: Path) -> None:
-    """Plot the time against the number of steps, the filter length and the number of neurons."""
+def figures(table: str) -> dict[tuple[str, str], Figure]:
+    """Return the figures of a table by row and contender."""
+    found, work = {}, ""
+    for line in table.splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        cells += [""] * (5 - len(cells))
+        if line.startswith("|  |"):
+            cells = [cell.strip() for cell in line[1:-1].split("|")]
+        name, _, other, ratio, target = cells[:5]
+        work = name or work
+        if other:
+            missed = "**missed**" in target
+            target = target.replace("**missed**", "").strip()
+            found[work, other] = Figure(_number(ratio), ratio, target, missed)
+    return found
+
+
+def _name(contender: str) -> str:
+    return CONTENDERS.get(contender, contender)
+
+
+def _number(text: str) -> float:
+    """Return a number that may be written as 1 / number."""
+    one, slash, divisor = text.partition("/")
+    return 1 / float(divisor) if slash else float(one)
+
+
+def text(machine: str, table: str, others: str) -> str:
+    """Return the page."""
+    found = figures(table)
+    highlights = [
+        f"| {work} | **{found[key].ratio:.3g} times faster** than {_name(key[1])} |"
+        for key, work in HIGHLIGHTS.items()
+    ]
+    slower = [
+        f"{work} takes {1 / found[key].ratio:.3g} times as long as that of {key[1]}"
+        for key, work in SLOWER.items()
+    ]
+    wanted = [figure for figure in found.values() if figure.target]
+    missed = [
+        f"| {work} | {other} | {figure.cell} | {figure.target} |"
+        for (work, other), figure in found.items()
+        if figure.missed
+    ]
+    return TEXT.format(
+        most=f"{next(iter(found[key].ratio for key in HIGHLIGHTS)):.3g}",
+        highlights="\n".join(highlights),
+        slower=", and ".join(slower),
+        count=len(wanted),
+        missed_count=len(missed),
+        missed="\n".join(missed),
+        machine=machine,
+        table=table,
+        others=others,
+    )
+
+
+def last_figures() -> tuple[str, str, str]:
+    """Return the machine and the two tables of the page as it is."""
+    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    (machine,) = re.findall(r"^(?:Measured on: )?(.* cores; .*)\.$", page, re.MULTILINE)
+    table, others = (
+        re.search(rf"^{re.escape(heading)}.*\n(?:\|.*\n)+", page, re.MULTILINE)[0].rstrip("\n")
+        for heading in ("| work, value and gradient", "| | measured")
+    )
+    return machine, table, others
+
+
+def write(machine: str, table: str, others: str, *, measure: bool) -> None:
+    """Write the page and its pictures; measure the curves, or take those of the record."""
+    (DOCS / "benchmarks.md").write_text(text(machine, table, others), encoding="utf-8")
+    if measure:
+        SCALING.write_text(json.dumps(measure_scaling()) + "\n", encoding="utf-8")
+    draw_speedup(figures(table), DOCS / "images" / "speedup.png")
+    draw_scaling(json.loads(SCALING.read_text(encoding="utf-8")), DOCS / "images" / "scaling.png")
+
+
+def draw_speedup(found: dict[tuple[str, str], Figure], path: Path) -> None:
+    """Draw the ratios of the first table as bars, and those of the slower rows."""
+    plt = _pyplot()
+    works = {key: work.replace("`", "") for key, work in {**HIGHLIGHTS, **SLOWER}.items()}
+    ratios = [found[key].ratio for key in works]
+    figure, axis = plt.subplots(figsize=(9, 3.9), layout="constrained")
+    colors = [FASTER_COLOR if ratio > 1 else SLOWER_COLOR for ratio in ratios]
+    axis.barh(range(len(works)), np.log10(ratios), color=colors, height=0.62)
+    axis.axvline(0, color="#22272e", lw=1)
+    for place, (key, ratio) in enumerate(zip(works, ratios, strict=True)):
+        other = _name(key[1]).strip("`")
+        times = f"{ratio:.3g} times faster" if ratio > 1 else f"{1 / ratio:.3g} times slower"
+        label = f"{times} than {other}"
+        axis.text(max(math.log10(ratio), 0) + 0.04, place, label, va="center", fontsize=9)
+    axis.set_yticks(range(len(works)), works.values(), fontsize=9)
+    axis.invert_yaxis()
+    axis.set_xticks(range(3), ["1", "10", "100"], fontsize=9)
+    axis.set_xlim(-0.45, 4.3)
+    axis.set_xlabel("time of the others, as a multiple of ours", fontsize=9)
+    axis.set_title("Speed of this library, compared with others", loc="left", fontweight="bold")
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    figure.savefig(path, dpi=200)
+    plt.close(figure)
+
+
+def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
+    """Draw the time against the number of steps, the filter length and the number of neurons."""
+    plt = _pyplot()
+    titles = {
+        "steps": "Longer recordings",
+        "length of the filter": "Longer filters",
+        "neurons": "More neurons",
+    }
+    figure, axes = plt.subplots(
+        1, 3, figsize=(11, 3.9), sharey=True, layout="constrained", width_ratios=(1.42, 1, 1)
+    )
+    for axis, (name, curves) in zip(axes, scaling.items(), strict=True):
+        for label, times in curves["milliseconds"].items():
+            axis.loglog(curves["sizes"][: len(times)], times, ms=5, label=label, **STYLES[label])
+        axis.set_xlabel(name)
+        axis.set_title(titles[name], loc="left", fontweight="bold", fontsize=11)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("milliseconds")
+    first = next(iter(scaling.values()))
+    for label, times in first["milliseconds"].items():
+        end = first["sizes"][len(times) - 1], times[-1]
+        axes[0].annotate(
+            label, end, (7, LABEL_SHIFTS.get(label, 0)), textcoords="offset points",
+            va="center", fontsize=9,
+            fontweight="bold" if label.startswith("spikeloss_xp") else "normal",
+            color=STYLES[label]["color"],
+        )  # fmt: skip
+    axes[0].set_xlim(right=first["sizes"][-1] * 45)
+    axes[0].set_xticks(first["sizes"])
+    axes[0].minorticks_off()
+    figure.savefig(path, dpi=200)
+    plt.close(figure)
+
+
+def _pyplot():
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
+    return plt
+
+
+def measure_scaling() -> dict[str, dict]:
+    """Return the milliseconds of each contender against each size, with two digits."""
     sweeps = {
         "steps": ([100, 1000, 10_000, 100_000], lambda n: ((1, 64, n), 100)),
         "length of the filter": ([10, 32, 100, 316, 1000, 3162], lambda n: ((2, 64, 10_000), n)),
         "neurons": ([1, 10, 100, 1000, 10_000], lambda n: ((1, n, 1000), 100)),
     }
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
-    for axis, (name, (sizes, shape_and_length)) in zip(axes, sweeps.items(), strict=True):
-        for label, times in sweep(sizes, shape_and_length).items():
-            style = {"lw": 2.5} if label == "spikeloss_xp" else {"lw": 1.2}
-            axis.loglog(sizes[: len(times)], times, "o-", ms=3, label=label,
-                        color=COLORS.get(label), **style)  # fmt: skip
-        axis.set_xlabel(name)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("milliseconds")
-    axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    return {
+        name: {"sizes": sizes, "milliseconds": sweep(sizes, shape_and_length)}
+        for name, (sizes, shape_and_length) in sweeps.items()
+    }
 
 
 def sweep(sizes: list[int], shape_and_length) -> dict[str, list[float]]:
@@ -111,7 +331,11 @@ def sweep(sizes: list[int], shape_and_length) -> dict[str, list[float]]:
                 except ModuleNotFoundError:
                     skipped.add(label)
         for label, seconds in measure_seconds(runs).items():
-            milliseconds[label].append(1e3 * float(np.median(seconds)))
+            milliseconds[label].append(float(f"{1e3 * np.median(seconds):.2g}"))
             if milliseconds[label][-1] > 2000:
                 skipped.add(label)
     return {label: times for label, times in milliseconds.items() if times}
+
+
+if __name__ == "__main__":
+    write(*last_figures(), measure=False)

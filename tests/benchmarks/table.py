@@ -1,6 +1,6 @@
 """Print the table of the benchmark: ``python tests/benchmarks/table.py [--write] [PATTERN]``.
 
-With ``--write``, also write it to docs/benchmarks.md, and the plot to docs/images. The other
+With ``--write``, also write docs/benchmarks.md, its pictures and tests/data/scaling.json. The other
 implementations use lava-dl, SciPy and snnTorch; those that are not installed are skipped with a
 message.
 """
@@ -21,7 +21,6 @@ import page
 from rows import Row, rows, spike_time
 from timing import measure_seconds, time_ratio
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
 LIBRARIES = ("numpy", "torch", "jax", "scipy", "lava-dl", "snntorch")
 HEADER = "| work, value and gradient | time | against | times as long as ours | wanted |\n"
 HEADER += "|---|---|---|---|---|\n"
@@ -173,7 +172,7 @@ def main() -> int:
     ]
     print("\n".join(others))
     if arguments.write:
-        page.write(DOCS, machine(), HEADER + "\n".join(lines), "\n".join(others))
+        page.write(machine(), HEADER + "\n".join(lines), "\n".join(others), measure=True)
     return not targets_met
 
 

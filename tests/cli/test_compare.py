@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,14 @@ import pytest
 import spikeloss_xp as sx
 import spikeloss_xp.cli._compare
 from _support import terminal
-from spikeloss_xp.backends import available
-from spikeloss_xp.cli import main
+from spikeloss_xp._consistency import Place
+from spikeloss_xp.backends import BackendInfo, available
+from spikeloss_xp.backends._available import INSTALLED_BY
+from spikeloss_xp.cli import EXAMPLES, main
 from spikeloss_xp.cli._recording import load
+from spikeloss_xp.cli._table import Row, table
 
+ROOT = Path(__file__).parents[2]
 LOSSES = 10  # SpikeTime, SparsityEnforcer, and four rate losses with and without a window
 USABLE = [name for name, info in available().items() if info.usable]
 
@@ -52,10 +57,13 @@ def test_shipped_recording_agrees_on_all_backends(capsys):
     assert err == ""
     heading, rows = out.split("\n\n")[:2]
     assert "[10, 2, 1000], float32" in heading
-    assert len(rows.splitlines()) == 2 + LOSSES * len(USABLE)
+    rows = rows.splitlines()
+    assert len(rows) == 2 + LOSSES * (1 + len(USABLE))
+    assert sum(row.endswith("  agrees") for row in rows) == LOSSES * len(USABLE)
+    assert max(map(len, out.splitlines())) <= 80
     assert f"All {LOSSES * len(USABLE)} rows agree" in out
     for name, info in available().items():
-        assert (f"Not used: {name}: {info.problem}" in out) == (not info.usable)
+        assert (f"Not used: {name}: " in out) == (not info.usable)
     assert "\033" not in out  # only a terminal gets colour
 
 
@@ -88,7 +96,7 @@ def test_dtype_agrees_or_is_reported_as_missing(capsys, dtype):
 def test_unusable_backend_beside_a_usable_one_fails(capsys):
     status, out, err = run(capsys, "--backend", "numpy", "--backend", "no_such_library")
     assert (status, out) == (2, "")
-    assert "no_such_library: ModuleNotFoundError" in err
+    assert "no_such_library: not installed" in err
 
 
 def test_disagreeing_backend_is_marked(capsys, monkeypatch):
@@ -102,7 +110,7 @@ def test_disagreeing_backend_is_marked(capsys, monkeypatch):
     monkeypatch.setattr("spikeloss_xp.cli._compare.reference", perturbed_reference)
     status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy")
     assert status == 1
-    assert len(re.findall(r"DISAGREES: the gradient is .* at \[0, 1, 7\] where", out)) == 2
+    assert len(re.findall(r" DISAGREES\n    the gradient is .* at \[0, 1, 7\]\s+where", out)) == 2
     assert "2 of 2 rows DISAGREE" in out
     status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy", "--json")
     assert status == 1
@@ -116,7 +124,96 @@ def test_failing_backend_becomes_a_row(capsys, monkeypatch):
     monkeypatch.setattr("spikeloss_xp.cli._compare.evaluate", fail)
     status, out, _ = run(capsys, "--loss", "SparsityEnforcer", "--backend", "numpy")
     assert status == 1
-    assert "DISAGREES: MemoryError: no room" in out
+    assert " FAILED\n    MemoryError: no room\n" in out
+
+
+def test_longest_row_has_80_columns():
+    place = Place("array_api_strict", "2.4.1", "cuda:0")
+    problem = "the gradient is " + "1.2345678 " * 30
+    rows = [
+        Row(
+            "SpikeMax, softmax, window 50", place, 1.23456789e-5, 1.0, 1e-7, 1e-7, 1.23e-5, problem
+        ),
+        Row("SpikeTime", place, 123456789.0, 1.0, 1e-7, 1e-7, 12.345),
+        Row("SpikeTime", place, problem="MemoryError: no room"),
+    ]
+    lines = table(rows, colour=False).splitlines()
+    assert max(map(len, lines)) == 80
+    assert [line.split()[-1] for line in lines if line.startswith("  array")] == [
+        "DISAGREES",
+        "agrees",
+        "FAILED",
+    ]
+    bare = re.sub(r"\033\[\d+m", "", table(rows, colour=True))
+    assert bare.splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("library", "words"),
+    [
+        ("cupy", "not installed; extra cuda12 or cuda13"),
+        ("torch", "not installed; extra torch"),
+        ("jax", "not installed; extra jax"),
+        ("dask", "not installed; package dask[array]"),
+        ("no_such_library", "not installed"),
+    ],
+)
+def test_missing_library_is_reported_in_words(capsys, monkeypatch, library, words):
+    monkeypatch.setitem(sys.modules, library, None)  # an import of it fails
+    missing = f"ModuleNotFoundError: No module named {library!r}"
+    monkeypatch.setattr(
+        "spikeloss_xp.cli._places.describe", lambda name: BackendInfo(name, problem=missing)
+    )
+    assert run(capsys, "--backend", library)[::2] == (
+        2,
+        f"spikeloss-xp: error: no result for {library}: {words}\n",
+    )
+
+
+def test_broken_library_is_reported_by_its_own_error(capsys, monkeypatch):
+    problem = "ImportError: libcuda.so.1: cannot open shared object file"
+    monkeypatch.setattr(
+        "spikeloss_xp.cli._places.describe", lambda name: BackendInfo(name, problem=problem)
+    )
+    assert f"cupy: {problem}" in run(capsys, "--backend", "cupy")[2]
+
+
+def test_extras_of_missing_libraries_exist():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = pyproject["project"]["optional-dependencies"]
+    for library, words in INSTALLED_BY.items():
+        kind, _, names = words.partition(" ")
+        for name in names.split(" or "):
+            if kind == "extra":
+                assert any(requirement.startswith(library) for requirement in extras[name])
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["evaluate"]])
+def test_help_shows_its_examples_in_80_columns(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")  # Python 3.14 colours the help
+    with pytest.raises(SystemExit) as exit_info:
+        main([*command, "--help"])
+    assert exit_info.value.code == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    for name in command or EXAMPLES:
+        for _, example in EXAMPLES[name]:
+            assert f"  {example}\n" in out
+
+
+@pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for _, line in lines])
+def test_examples_of_the_help_run(capsys, monkeypatch, tmp_path, spikes, example):
+    if "torch" in example:
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    for name in ("recording.npz", "test.npz"):
+        np.savez(name, input=spikes, target=spikes[::-1], label=[0, 2, 1, 0])
+    program, *arguments = example.split()
+    assert program == "spikeloss-xp"
+    if arguments == ["compare"]:
+        arguments += ["--backend", "numpy"]  # another test compares every library
+    assert main(arguments) == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +253,7 @@ def test_targets_in_file_select_the_losses(capsys, save_npz, spikes, targets, ev
 def test_skipped_losses_are_reported(capsys, save_npz, spikes):
     path = save_npz(input=spikes, target=spikes)
     _, out, _ = run(capsys, path, "--backend", "numpy")
-    assert "Left out: SpikeMax: there is no target for it" in out
+    assert "Left out: SpikeMax: the file has no target for this loss" in out
     status, _, err = run(capsys, path, "--backend", "numpy", "--loss", "SpikeMax")
     assert status == 2
     assert "nothing to evaluate" in err
@@ -207,8 +304,8 @@ def test_bad_file_fails_with_one_line(capsys, tmp_path, spikes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--backend", "nosuchlibrary"], "No module named 'nosuchlibrary'"),
-        (["--device", "toaster"], "numpy: it has no device 'toaster', only cpu"),
+        (["--backend", "nosuchlibrary"], "no result for nosuchlibrary: not installed"),
+        (["--device", "toaster"], "numpy: it has no device 'toaster'; its devices: cpu"),
         (["--backend", "numpy", "--dtype", "bfloat16"], "numpy: it has no bfloat16"),
     ],
 )
@@ -246,7 +343,7 @@ def test_command_runs_as_module_and_as_script():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
-@pytest.mark.parametrize("no_colour", [False, True])
+@pytest.mark.parametrize("no_colour", [None, "", "1"])  # https://no-color.org: empty is not set
 def test_terminal_shows_colour_and_progress(no_colour):
     program = (
         "import sys, spikeloss_xp.cli as cli, spikeloss_xp.cli._compare as compare\n"
@@ -255,8 +352,10 @@ def test_terminal_shows_colour_and_progress(no_colour):
         "sys.exit(cli.main(['compare', '--backend', 'numpy', '--loss', 'SparsityEnforcer']))\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-    if no_colour:
-        environment["NO_COLOR"] = "1"
+    environment["TERM"] = "xterm"
+    if no_colour is not None:
+        environment["NO_COLOR"] = no_colour
     output = terminal.run_on_terminal([sys.executable, "-c", program], status=1, env=environment)
     assert b"1 of 1: SparsityEnforcer on numpy" in output
-    assert (b"\033[31mSparsityEnforcer" in output) != no_colour
+    assert (b"\033[31mDISAGREES\033[0m" in output) != bool(no_colour)
+    assert (b"\033[1mSparsityEnforcer" in output) != bool(no_colour)

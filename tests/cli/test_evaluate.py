@@ -270,13 +270,13 @@ def test_batch_size_does_not_change_losses(capsys, save_npz, tmp_path):
 
 def record_batch_sizes(monkeypatch):
     """Return a list to which each later batch appends its size."""
-    sizes, losses = [], _task.Task.losses
+    sizes, losses = [], _task.Task.evaluate
 
     def recorded(self, start, stop):
         sizes.append(stop - start)
         return losses(self, start, stop)
 
-    monkeypatch.setattr(_task.Task, "losses", recorded)
+    monkeypatch.setattr(_task.Task, "evaluate", recorded)
     return sizes
 
 
@@ -338,11 +338,84 @@ def test_summary_shows_loss_mean_and_speed(capsys, save_npz, tmp_path):
     mean = np.load(tmp_path / "own.SpikeMax.npy").mean()
     assert rows.pop("mean") == f"loss   {mean:.8g}"
     assert float(rows.pop("speed").removesuffix(" samples/s")) > 0
+    accuracy = sx.Rate().accuracy(SPIKES, CLASS)
+    assert rows.pop("accuracy") == f"{accuracy:.4f} of 11 labels"
     assert rows == {
         "samples": "11",
         "not": "finite  0 NaN, 0 infinite",
         "written": f"to  {tmp_path / 'own.SpikeMax.npy'}",
     }
+
+
+ACCURACY_CASES = {  # name: loss, its options, label, lengths, classifier
+    "SpikeMax": ("SpikeMax", {}, CLASS, None, sx.Rate()),
+    "SpikeRate": ("SpikeRate", {"true_rate": 1, "false_rate": 0}, CLASS, LENGTHS, sx.Rate()),
+    "SpikeMoid": ("SpikeMoid", {}, CLASS, LENGTHS, sx.Rate()),
+    "SpikeLatency": ("SpikeLatency", {}, CLASS, LENGTHS, sx.Latency()),
+    "window, one label": ("SpikeMax", {"moving_window": 5}, CLASS, LENGTHS, sx.Rate()),
+    "window, by step": (
+        "SpikeMax",
+        {"moving_window": 5, "ignore_index": 1},
+        CLASS_BY_STEP,
+        LENGTHS,
+        sx.MovingWindow(5, ignore_index=1),
+    ),
+    "ignored": ("SpikeMax", {"ignore_index": 2}, CLASS, None, sx.Rate(ignore_index=2)),
+    "unsigned labels": ("SpikeMax", {}, CLASS.astype(np.uint8), None, sx.Rate()),
+    "mean": ("SpikeMax", {"reduction": "mean"}, CLASS, None, sx.Rate()),
+}
+
+
+@pytest.mark.parametrize("library", USABLE)
+@pytest.mark.parametrize("case", ACCURACY_CASES)
+def test_accuracy_equals_that_of_the_classifier(capsys, save_npz, case, library):
+    loss, given, label, lengths, classifier = ACCURACY_CASES[case]
+    arrays = {"input": SPIKES, "label": label}
+    masks = {} if lengths is None else {"lengths": lengths}
+    path = save_npz(**arrays, **masks)
+    _, summary = evaluate(capsys, path, loss, *options(**given), "--batch", 4, "--backend", library)
+    expected = classifier.accuracy(SPIKES.astype(np.float64), label, **masks)
+    assert summary["accuracy"] == pytest.approx(float(expected), abs=1e-12)
+    assert 0 < summary["accuracy"] < 1
+    number = (label != given.get("ignore_index", -100)).astype(int)
+    if lengths is not None:
+        steps = np.arange(STEPS) < LENGTHS[:, None]
+        number = number * (steps if label.ndim > 1 else steps[:, 0])
+    assert summary["labels"] == number.sum()
+
+
+def test_accuracy_follows_the_readout_of_the_loss(capsys, save_npz):
+    potentials = RNG.normal(size=SPIKES.shape)
+    path = save_npz(input=potentials, label=CLASS)
+    arguments = options(readout="last", mode="softmax")
+    _, summary = evaluate(capsys, path, "SpikeMax", *arguments)
+    assert summary["accuracy"] == np.mean(np.argmax(potentials[..., -1], axis=1) == CLASS)
+
+
+def test_sample_whose_loss_is_nan_is_not_predicted(capsys, save_npz):
+    spikes = np.zeros((2, 3, STEPS))
+    spikes[:, 0] = 1
+    spikes[1, 0, 0] = np.nan
+    _, summary = evaluate(capsys, save_npz(input=spikes, label=np.zeros(2, int)), "SpikeMax")
+    assert (summary["accuracy"], summary["labels"], summary["nan"]) == (0.5, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "arrays"),
+    [
+        ("SpikeTime", {"target": TRAINS, "label": CLASS}),
+        ("SpikeMoid", {"label": HOT}),
+        ("SpikeLatency", {"target": 10 * HOT}),
+        ("SparsityEnforcer", {"label": CLASS}),
+        ("SpikeMax", {"label": CLASS, "lengths": np.zeros(SAMPLES, int)}),
+    ],
+)
+def test_accuracy_is_left_out_without_class_labels(capsys, save_npz, loss, arrays):
+    path = save_npz(input=SPIKES, **arrays)
+    _, summary = evaluate(capsys, path, loss)
+    assert (summary["accuracy"], summary["labels"]) == (None, 0)
+    _, out, _ = run(capsys, path, loss, "--restart")
+    assert "\naccuracy" not in out
 
 
 def test_output_path_defaults_to_beside_the_input(capsys, tmp_path, monkeypatch):
@@ -367,7 +440,7 @@ def test_input_folder_is_not_modified(capsys, tmp_path):
                 capsys, tmp_path / "own", "SpikeMax", "--output", tmp_path / output, *more
             )
             assert status == 2
-            assert "is read as" in err
+            assert "is the input" in err
     assert {p: p.read_bytes() for p in (tmp_path / "own").iterdir()} == before
 
 
@@ -384,15 +457,19 @@ def test_input_folder_is_not_modified(capsys, tmp_path):
         ("SpikeMax", options(moving_window=1.5), "must be an integer; got 1.5"),
         ("SpikeMax", options(moving_window="9" * 5000), "moving_window must be"),
         ("SpikeMax", options(mode="soft"), "mode must be one of probability, softmax; got 'soft'"),
-        ("SpikeMax", options(reduction="none"), "reduction='none' is no loss of a sample"),
+        ("SpikeMax", options(reduction="none"), "reduction='none' gives no loss of a sample"),
         ("SpikeMax", options(num_classes=2), "num_classes=2 must divide the number of neurons, 3"),
-        ("SpikeMax", options(time_axis=0), "time_axis=0 is the first axis of `input`, which must"),
+        (
+            "SpikeMax",
+            options(time_axis=0),
+            "time_axis=0 is the first axis of `input`, but the command needs the batch",
+        ),
         ("SpikeMax", options(time_axis=-3), "time_axis=-3 is the first axis"),
         ("SpikeMax", options(time_axis=3), "time_axis=3 is not an axis of an input of shape"),
         (
             "SpikeMax",
             options(alpha=1),
-            "not a key=value of SpikeMax, which has moving_window, mode",
+            "not a key=value of SpikeMax. Its options: moving_window, mode",
         ),
         ("SpikeMax", options(_terms=1), "not a key=value of SpikeMax"),
         ("SpikeMax", ["--option", "mode"], "--option 'mode' is not a key=value"),
@@ -403,9 +480,13 @@ def test_input_folder_is_not_modified(capsys, tmp_path):
             "SpikeTime: length must be at most 2147483647; got 1000000000000",
         ),
         ("SparsityEnforcer", options(_terms=1), "not a key=value of SparsityEnforcer"),
-        ("SpikeMax", ["--backend", "nosuchlibrary"], "No module named 'nosuchlibrary'"),
-        ("SpikeMax", ["--device", "toaster"], "numpy: it has no device 'toaster', only cpu"),
-        ("SpikeMax", ["--output", "losses.npz"], "an .npy file is written"),
+        ("SpikeMax", ["--backend", "nosuchlibrary"], "no result for nosuchlibrary: not installed"),
+        (
+            "SpikeMax",
+            ["--device", "toaster"],
+            "numpy: it has no device 'toaster'; its devices: cpu",
+        ),
+        ("SpikeMax", ["--output", "losses.npz"], "the name must end in .npy"),
         ("SpikeMax", ["--output", "nowhere/losses.npy"], "there is no folder nowhere"),
     ],
 )
@@ -440,9 +521,9 @@ def test_unknown_argument_prints_usage(capsys, arguments):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (MemoryError(), "not enough memory for samples 0 to 3 at once: see --batch"),
-        (RuntimeError("out of\nmemory"), "fails on numpy .*: RuntimeError: out of memory"),
-        (ValueError("no"), "SpikeMax does not take samples 0 to 3: no"),
+        (MemoryError(), "not enough memory for samples 0 to 3 at once: choose a smaller --batch"),
+        (RuntimeError("out of\nmemory"), "failed on numpy .*: RuntimeError: out of memory"),
+        (ValueError("no"), "SpikeMax refuses samples 0 to 3: no"),
     ],
 )
 def test_library_exception_is_reported(capsys, save_npz, monkeypatch, error, message):
@@ -514,6 +595,6 @@ def test_target_is_chosen_by_array_name_and_loss(tmp_path, capsys, save_npz):
     assert status == 2
     assert "target must hold integers" in err
     status, _, err = run(capsys, save_npz(input=SPIKES, label=CLASS), "SpikeTime")
-    assert "SpikeTime needs target; it holds input, label" in err
+    assert "SpikeTime needs target; the file holds input, label" in err
     status, _, err = run(capsys, save_npz(input=SPIKES), "SpikeMoid")
-    assert "SpikeMoid needs label or target; it holds input" in err
+    assert "SpikeMoid needs label or target; the file holds input" in err

@@ -136,7 +136,7 @@ def test_one_recording_needs_no_sample(capsys, tmp_path):
 
 def test_number_of_samples_without_targets(capsys, tmp_path):
     path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS})
-    assert "spike times need the number of samples: a number `samples`, or --samples" in run(
+    assert "spike times need the number of samples: save it as `samples`, or pass --samples" in run(
         capsys, path, *FAST
     )
     expected = expected_losses(sx.SparsityEnforcer(max_rate=0))
@@ -150,7 +150,7 @@ def test_number_of_samples_without_targets(capsys, tmp_path):
 def test_interrupted_run_goes_on(capsys, tmp_path, monkeypatch, name):
     monkeypatch.setattr(_spike_times, "BLOCK", 16)
     path = save(tmp_path / name, FILE)
-    losses = _task.Task.losses
+    losses = _task.Task.evaluate
 
     def interrupted(self, start, stop):
         if start == 3:
@@ -159,12 +159,12 @@ def test_interrupted_run_goes_on(capsys, tmp_path, monkeypatch, name):
 
     arguments = ["--loss", "SpikeMax", "--dtype", "float64", "--batch", 1]
     with monkeypatch.context() as patch:
-        patch.setattr(_task.Task, "losses", interrupted)
+        patch.setattr(_task.Task, "evaluate", interrupted)
         given = ["evaluate", str(path), "--output", str(tmp_path / "losses.npy")]
         assert main([*given, *map(str, arguments)]) == 130
     assert "3 of 5 samples are done" in capsys.readouterr().err
     message = run(capsys, path, *arguments, "--start", 0.1)
-    assert "was begun otherwise" in message
+    assert "was begun with other settings" in message
     assert "'start': 0.1" in message
     expected = expected_losses(sx.SpikeMax(), LABEL)
     np.testing.assert_allclose(run(capsys, path, *arguments), expected, rtol=1e-12)
@@ -176,7 +176,7 @@ def test_input_comes_before_spike_times(capsys, tmp_path):
     got = run(capsys, path, "--loss", "SpikeMax", "--dtype", "float64")
     np.testing.assert_allclose(got, expected_losses(sx.SpikeMax(), LABEL), rtol=1e-12)
     message = run(capsys, path, "--loss", "SpikeMax", "--steps", 3, "--time-step", 2)
-    assert "--steps, --time-step: only for spike times, and it holds `input`" in message
+    assert "--steps, --time-step: for spike times only, but the file holds `input`" in message
 
 
 def changed(values, at, value):
@@ -196,7 +196,10 @@ def changed(values, at, value):
         ({"times": TIMES[:, None]}, "its spikes must have one axis, the same in each array; got"),
         ({"times": 1.0}, "`times` []"),
         ({"neuron": NEURON[:-1]}, "`times` [300], `neuron` [299], `sample` [300]"),
-        ({"neuron": None}, "it must hold an array `neuron`, the neuron of each spike"),
+        (
+            {"neuron": None},
+            "beside `times` it must hold an array `neuron` with the neuron of each spike",
+        ),
         ({"neuron": changed(NEURON, 77, 3)}, "`neuron` must be between 0 and 2; `neuron`[77] is 3"),
         ({"neuron": changed(NEURON, 77, -1)}, "`neuron`[77] is -1"),
         ({"neuron": NEURON * 1.0}, "`neuron` must hold integers, indices; got float64"),
@@ -206,7 +209,10 @@ def changed(values, at, value):
         ),
         ({"sample": changed(SAMPLE, 150, 0)}, "`sample` must not decrease, and `sample`[150] does"),
         ({"sample": SAMPLE.astype(np.uint64) + 2**63}, "`sample` must be between 0 and 4"),
-        ({"neurons": None}, "spike times need the number of neurons: a number `neurons`, or --neu"),
+        (
+            {"neurons": None},
+            "spike times need the number of neurons: save it as `neurons`, or pass --neu",
+        ),
         ({"steps": None}, "spike times need the number of steps"),
         ({"steps": 0}, "steps must be at least 1; got 0"),
         ({"steps": 40.0}, "steps must be an integer; got 40.0"),
@@ -222,7 +228,10 @@ def changed(values, at, value):
         ),
         ({"label": LABEL[:4]}, "`sample` must be between 0 and 3; `sample`["),
         ({"label": LABEL[:4], "samples": 5}, "`label` of shape (4,) does not fit an `input` of"),
-        ({"sample": None, "samples": 5}, "5 samples need an array `sample`, that of each spike"),
+        (
+            {"sample": None, "samples": 5},
+            "5 samples need an array `sample` with the sample of each spike",
+        ),
         ({"label": None}, "spike times need the number of samples"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
@@ -242,9 +251,12 @@ def test_bad_options_fail(capsys, tmp_path):
         (["--time-step", "nan"], "time_step must be finite; got nan"),
         (["--time-step", "0"], "time_step must be above 0; got 0"),
         (["--start", "9"], "must be from 9 to before 13, in 40 bins of 0.1; `times`[0] is"),
-        (["--option", "time_axis=1"], "time_axis=1 is not the last axis of [batch, neuron, time]"),
+        (
+            ["--option", "time_axis=1"],
+            "spike times are binned to [batch, neuron, time], so time_axis must be -1 or 2; got 1",
+        ),
         (["--samples", "6"], "`label` of shape (5,) does not fit"),
-        (["--output", tmp_path / "folder" / "times.npy"], "is read as `times`"),
+        (["--output", tmp_path / "folder" / "times.npy"], "is the input `times` of"),
     ]:
         folder = save(tmp_path / "folder", FILE) if "--output" in arguments else path
         assert message in run(capsys, folder, "--loss", "SpikeMax", *arguments)
@@ -293,14 +305,14 @@ def test_damaged_npy_in_folder_never_crashes(capsys, tmp_path, name):
         (
             "times",
             member(header("<f8", "(1000000000000,)")),
-            "takes 8000000000000 bytes, and there",
+            "takes 8000000000000 bytes, and the file",
         ),
         ("times", member(header("|V8", "(300,)")), "not an array of real numbers"),
         ("neuron", b"\x80\x04]\x94K\x01a.", "cannot be read"),  # a pickle
         ("neurons", npy(np.int64(2**62)), "neurons must be at most 2147483647"),
-        ("steps", member(header("<i8", "()"), b"1234"), "takes 8 bytes, and there are 4"),
+        ("steps", member(header("<i8", "()"), b"1234"), "takes 8 bytes, and the file has 4"),
         ("steps", npy("40"), "`steps` is not an array of real numbers"),
-        ("times", npy(TIMES)[:-1], "takes 2400 bytes, and there are 2399"),
+        ("times", npy(TIMES)[:-1], "takes 2400 bytes, and the file has 2399"),
     ],
 )
 def test_invalid_array_fails(capsys, tmp_path, name, data, message):

@@ -22,7 +22,7 @@ WAITING_PROGRAM = """
 import sys
 from pathlib import Path
 from spikeloss_xp.cli import _results, _task, main
-evaluate, (file, output, ready, *options) = _task.Task.losses, sys.argv[1:]
+evaluate, (file, output, ready, *options) = _task.Task.evaluate, sys.argv[1:]
 def losses(self, start, stop):
     if start == 2:
         Path(ready).touch()
@@ -30,7 +30,7 @@ def losses(self, start, stop):
             import resource  # a system limit stands for the disk: no file can be written any more
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     return evaluate(self, start, stop)
-_task.Task.losses, _results.SECONDS = losses, 0
+_task.Task.evaluate, _results.SECONDS = losses, 0
 arguments = ["evaluate", file, "--loss", "SpikeMax", "--batch", "2", "--output", output]
 sys.exit(main(arguments + options))
 """
@@ -72,7 +72,7 @@ def run(capsys, file, *options):
 def test_second_run_on_one_output_fails(capsys, file, waiting, options):
     status, out, err = run(capsys, file, *options)
     assert (status, out) == (2, "")
-    assert f"out.npy: another run writes it, process {waiting.pid}: wait for it" in err
+    assert f"out.npy: another run writes to it, process {waiting.pid}: wait for it" in err
     out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, err) == (0, "")
     np.testing.assert_allclose(np.load(file.with_name("out.npy")), EXPECTED, rtol=1e-6)
@@ -157,5 +157,5 @@ def test_output_that_would_be_read_as_input_fails(capsys, tmp_path, name):
     before = sorted(folder.iterdir())
     output = folder / f"{name}.npy"
     assert main(["evaluate", str(folder), "--loss", "SpikeMax", "--output", str(output)]) == 2
-    assert f"is read as `{name}` of" in capsys.readouterr().err
+    assert f"is the input `{name}` of" in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before

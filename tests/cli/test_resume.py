@@ -18,6 +18,7 @@ RNG = np.random.default_rng(6)
 SPIKES = (RNG.random((12, 3, 40)) < 0.2).astype(np.float32)
 LABEL = RNG.integers(3, size=12)
 EXPECTED = np.asarray([sx.SpikeMax()(SPIKES[i : i + 1], LABEL[i : i + 1]) for i in range(12)])
+RIGHT = round(12 * float(sx.Rate().accuracy(SPIKES, LABEL)))
 
 
 def run(capsys, file, *arguments, loss="SpikeMax"):
@@ -62,7 +63,7 @@ def npz_file(tmp_path):
 @pytest.fixture
 def fail_in_batch(monkeypatch):
     """Return a function that makes the batch of this index raise an error."""
-    evaluate = _task.Task.losses
+    evaluate = _task.Task.evaluate
 
     def patch(batch, error=KeyboardInterrupt):
         batches = iter(range(99))
@@ -72,7 +73,7 @@ def fail_in_batch(monkeypatch):
                 raise error
             return evaluate(*arguments)
 
-        monkeypatch.setattr(_task.Task, "losses", failing_losses)
+        monkeypatch.setattr(_task.Task, "evaluate", failing_losses)
 
     yield patch
     monkeypatch.undo()
@@ -81,14 +82,14 @@ def fail_in_batch(monkeypatch):
 @pytest.fixture
 def count_evaluated(monkeypatch):
     """Return a function that starts to list the evaluated samples and returns the list."""
-    evaluate, counted = _task.Task.losses, []
+    evaluate, counted = _task.Task.evaluate, []
 
     def count(self, start, stop):
         counted.extend(range(start, stop))
         return evaluate(self, start, stop)
 
     def start():
-        monkeypatch.setattr(_task.Task, "losses", count)
+        monkeypatch.setattr(_task.Task, "evaluate", count)
         return counted
 
     return start
@@ -101,7 +102,8 @@ def test_interrupted_run_resumes_to_identical_file(
     assert run(capsys, file)[0] == 0
     uninterrupted = (tmp_path / "own.SpikeMax.npy").read_bytes()
     np.testing.assert_allclose(losses(tmp_path), EXPECTED, rtol=1e-6)
-    assert record(tmp_path)["done"] == 12
+    counts = {name: record(tmp_path)[name] for name in ("done", "right", "labels")}
+    assert counts == {"done": 12, "right": RIGHT, "labels": 12}
     for written in tmp_path.glob("own.SpikeMax.npy*"):
         written.unlink()
 
@@ -110,8 +112,8 @@ def test_interrupted_run_resumes_to_identical_file(
     monkeypatch.undo()
     assert (status, out) == (130, "")
     assert err == (
-        f"spikeloss-xp: interrupted: {3 * stopped} of 12 samples are done; the same command goes "
-        "on from there\n"
+        f"spikeloss-xp: interrupted: {3 * stopped} of 12 samples are done; run the same "
+        "command again to go on\n"
     )
     assert record(tmp_path)["done"] == 3 * stopped
     np.testing.assert_array_equal(np.isnan(losses(tmp_path)), np.arange(12) >= 3 * stopped)
@@ -119,8 +121,9 @@ def test_interrupted_run_resumes_to_identical_file(
     status, out, _ = run(capsys, file, "--json")
     assert status == 0
     assert json.loads(out)["evaluated"] == 12 - 3 * stopped
+    assert json.loads(out)["accuracy"] == RIGHT / 12
     assert (tmp_path / "own.SpikeMax.npy").read_bytes() == uninterrupted
-    assert record(tmp_path)["done"] == 12
+    assert counts.items() <= record(tmp_path).items()
 
 
 def test_finished_samples_are_not_evaluated_again(
@@ -180,24 +183,24 @@ def test_losses_before_an_error_are_kept(capsys, monkeypatch, tmp_path, npz_file
     np.savez(npz_file, input=SPIKES, label=label)
     status, _, err = run(capsys, npz_file)
     assert status == 2
-    assert "SpikeMax does not take samples 6 to 8: target must be between 0 and 2" in err
+    assert "SpikeMax refuses samples 6 to 8: target must be between 0 and 2" in err
     assert record(tmp_path)["done"] == 6
     np.savez(npz_file, input=SPIKES, label=LABEL)  # the new modification time makes it another file
     status, _, err = run(capsys, npz_file)
     assert status == 2
-    assert "was begun otherwise: input {'name': 'own.npz'" in err
+    assert "was begun with other settings: input was {'name': 'own.npz'" in err
 
 
 KILLED_PROGRAM = """
 import os, signal, sys
 from spikeloss_xp.cli import _results, _task, main
 _results.SECONDS = float(sys.argv[3])
-evaluate = _task.Task.losses
+evaluate = _task.Task.evaluate
 def losses(self, start, stop):
     if start >= 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return evaluate(self, start, stop)
-_task.Task.losses = losses
+_task.Task.evaluate = losses
 main(["evaluate", sys.argv[1], "--loss", "SpikeMax", "--batch", "3", "--output", sys.argv[2]])
 """
 
@@ -234,15 +237,15 @@ def test_signal_interrupts_the_run(tmp_path, number, status):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (status, "")
     assert "Traceback" not in err
-    assert "samples are done; the same command goes on from there" in err
+    assert "samples are done; run the same command again to go on" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--option", "moving_window=5"], "loss SpikeMax(moving_window=None"),
-        (["--dtype", "float64"], "dtype float32 there and float64 here"),
-        (["--backend", "array_api_strict"], "backend numpy"),
+        (["--option", "moving_window=5"], "loss was SpikeMax(moving_window=None"),
+        (["--dtype", "float64"], "dtype was float32 and is float64"),
+        (["--backend", "array_api_strict"], "backend was numpy"),
     ],
 )
 def test_resume_with_other_options_fails(capsys, tmp_path, npz_file, arguments, said):
@@ -253,7 +256,7 @@ def test_resume_with_other_options_fails(capsys, tmp_path, npz_file, arguments, 
     status, out, err = run(capsys, npz_file, *arguments)
     assert (status, out) == (2, "")
     assert said in err
-    assert "Name another --output, or --restart" in err
+    assert "Name another --output, or begin anew with --restart" in err
     assert (tmp_path / "own.SpikeMax.npy").read_bytes() == before
     assert run(capsys, npz_file, *arguments, "--restart")[0] == 0
     assert run(capsys, npz_file, *arguments)[0] == 0
@@ -265,7 +268,7 @@ def test_resume_with_other_version_fails(capsys, monkeypatch, npz_file):
     monkeypatch.setattr("spikeloss_xp.__version__", "99")
     status, _, err = run(capsys, npz_file)
     assert status == 2
-    assert "there and 99 here" in err
+    assert "and is 99" in err
 
 
 def test_resume_with_changed_file_fails(capsys, tmp_path, file):
@@ -305,7 +308,7 @@ def test_foreign_files_are_never_overwritten(capsys, tmp_path, npz_file):
     for more in ([], ["--restart"]):
         status, _, err = run(capsys, npz_file, *more)
         assert status == 2
-        assert "exists, and has no record own.SpikeMax.npy.json that says" in err
+        assert "exists, and there is no record own.SpikeMax.npy.json which says" in err
     assert (np.load(losses_path) == np.arange(12.0)).all()
     losses_path.unlink()
     record_path = tmp_path / "own.SpikeMax.npy.json"
@@ -328,13 +331,16 @@ def test_foreign_files_are_never_overwritten(capsys, tmp_path, npz_file):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"done": 13}, "says that 13 are done"),
-        ({"done": -1}, "says that -1 are done"),
-        ({"done": "3"}, "says that 3 are done"),
-        ({"done": True}, "says that True are done"),
-        ({"more": 1}, "it knows of more"),
-        ({"samples": 11}, "samples 11 there and 12 here"),
-        ({"input": None}, "input None there"),
+        ({"done": 13}, "says that 13 samples are done"),
+        ({"done": -1}, "says that -1 samples are done"),
+        ({"done": "3"}, "says that 3 samples are done"),
+        ({"done": True}, "says that True samples are done"),
+        ({"right": 13}, "that 13 of 12 labels are predicted"),
+        ({"right": -1}, "that -1 of 12 labels are predicted"),
+        ({"labels": None}, "of None labels are predicted"),
+        ({"more": 1}, "it also has more"),
+        ({"samples": 11}, "samples was 11 and is 12"),
+        ({"input": None}, "input was None and is"),
     ],
 )
 def test_invalid_record_fails_until_restart(capsys, tmp_path, npz_file, changes, message):
@@ -364,7 +370,7 @@ def test_damaged_losses_fail_until_restart(capsys, tmp_path, npz_file, damage):
             path.write_bytes(valid + b"1")
     status, _, err = run(capsys, npz_file)
     assert status == 2
-    assert "is not the file of 12 losses that its record is of" in err
+    assert "is not the file of 12 losses that its record describes" in err
     assert run(capsys, npz_file, "--restart")[0] == 0
     assert path.read_bytes() == valid
 
@@ -376,7 +382,7 @@ def test_full_disk_fails_and_later_run_succeeds(
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     status, _, err = run(capsys, npz_file)
     assert status == 2
-    assert "12 losses take 96 bytes, and 95 are free" in err
+    assert "12 losses take 96 bytes, and the disk has 95 free" in err
     monkeypatch.undo()
     assert run(capsys, npz_file)[0] == 0
 
