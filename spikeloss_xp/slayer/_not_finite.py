@@ -19,8 +19,8 @@ def warn_if_not_finite(value: Any) -> None:
         return
     warnings.warn(
         "SpikeMax is not finite: with numerics='lava' it is infinite where the labelled neuron is "
-        "silent, as in lava-dl, and its gradient is NaN. Pass numerics='stable' for a finite "
-        "value and gradient. If that is not finite either, the spikes hold NaN or infinity.",
+        "silent, as in lava-dl, and its gradient is not usable. Pass numerics='stable' for a "
+        "finite value and gradient. If that is not finite either, the spikes hold NaN or infinity.",
         RuntimeWarning,
         stacklevel=_level_of_caller(),
     )

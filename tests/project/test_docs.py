@@ -65,9 +65,14 @@ class Block:
 
     @property
     def uses(self) -> set[str]:
-        """The names that the code reads."""
-        nodes = ast.walk(self.tree)
-        return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        """The names that the code reads, but for those that an earlier statement binds."""
+        bound: set[str] = set()
+        found: set[str] = set()
+        for statement in self.tree.body:
+            nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+            found |= {node.id for node in nodes if isinstance(node.ctx, ast.Load)} - bound
+            bound |= {name for node in ast.walk(statement) for name in _bound(node)}
+        return found
 
 
 def _imported(node: ast.AST) -> list[tuple[str, str]]:
