@@ -288,8 +288,8 @@ for ax, title in zip(axes, titles, strict=True):
     ax.set(title=title, ylabel="neuron")
 describe(
     fig,
-    "The number of spikes shows one dark line, neuron 20 from 200 to 260 s. The distance shows two: "
-    "that one, and neuron 45 from 350 to 450 s",
+    "The number of spikes shows one dark line: neuron 20 from 200 to 260 s. The distance shows "
+    "two: the same, and neuron 45 from 350 to 450 s",
 )
 
 # %%

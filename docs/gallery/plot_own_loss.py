@@ -264,7 +264,7 @@ for ax in axes.flat:
     names(ax, ["label", "class 1", "class 2"])
 describe(
     fig,
-    "With the label late, its gradient is blue and that of the others orange, strongest at the first "
+    "With the label late, its gradient is blue and that of the others orange, most at the first "
     "steps. With the label early, its count leads, and loss and gradient are 0",
 )
 

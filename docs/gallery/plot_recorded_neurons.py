@@ -148,7 +148,7 @@ ax.set(xlabel="time (ms)", yticks=[4.5, 14.5], yticklabels=["noise to\n200 Hz", 
 beside(ax, counts, "spikes")
 describe(
     fig,
-    "A raster of twenty seconds, ten of each noise, with 73 to 127 spikes each. The first second of "
+    "A raster of twenty seconds, ten of each noise, with 73 to 127 spikes each. The first of "
     "each noise has the most, and no two seconds look alike",
 )
 
