@@ -124,6 +124,7 @@ html_math_renderer = "mathml"  # which browsers draw themselves: nothing is fetc
 LINKS = {  # of files that are read where they are, to the pages that the site makes of them
     "](gallery/README.md)": "](auto_gallery/index.rst)",
     "](gallery/plot_distances.py)": "](auto_gallery/plot_distances.rst)",
+    "](../gallery/plot_digits.py)": "](../auto_gallery/plot_digits.rst)",
     "](../CHANGELOG.md)": "](changelog.md)",
 }
 

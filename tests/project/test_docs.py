@@ -178,6 +178,19 @@ def _check(test: doctest.DocTest, *, clear: bool = True) -> None:
 page_run = functools.cache(PageRun)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _threads_of_torch():
+    """Set the number of threads of PyTorch, which some pages change, back after all pages."""
+    if "torch" in MISSING:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(
     ("page", "i"),
     [

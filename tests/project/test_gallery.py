@@ -50,6 +50,14 @@ def test_drawing_functions_are_copies_of_pictures(path: Path) -> None:
     assert set(copies) <= set(_statements(PICTURES.read_text(encoding="utf-8")))
 
 
+@each_example
+def test_pictures_have_an_alternative_text(path: Path) -> None:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+    called = [function.id for function in calls if isinstance(function, ast.Name)]
+    assert called.count("describe") == called.count("figure") > 0
+
+
 @pytest.mark.slow
 @each_example
 def test_example_runs_alone_in_an_empty_folder(path: Path, tmp_path: Path) -> None:
