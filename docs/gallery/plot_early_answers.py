@@ -483,9 +483,9 @@ table({"snnTorch": in_jax["snnTorch"]} | changed | {"latency": in_jax["latency"]
 
 # %%
 # So the gradient at silence is the main cause: it alone takes the share of right answers from 32 %
-# to 66 %. The temperature makes it 73 %. The rest is due to the other slopes: in ``SpikeMax`` an
-# early spike of a silent neuron counts for more than a late one, and the slope at a first spike is
-# the distance to the second.
+# to 66 %. The temperature makes it 73 %. Three differences are left: ``SpikeMax`` has larger slopes
+# for early spikes of a silent neuron, its slope at a first spike is the distance to the second, and
+# it reads silence as step 20, where snnTorch reads 19.
 #
 # How much this matters depends on the surrogate derivative. With a rectangle three times as wide,
 # more of the silent neurons are within reach of a gradient at the last step.
