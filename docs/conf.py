@@ -73,6 +73,7 @@ GALLERY = (  # in the order that they are best read in
     "plot_what_a_loss_sees.py",
     "plot_spike_pattern.py",
     "plot_digits.py",
+    "plot_early_answers.py",
     "plot_recorded_neurons.py",
     "plot_distances.py",
     "plot_large_recording.py",

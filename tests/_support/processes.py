@@ -73,6 +73,7 @@ EACH_LOSS = [
     if name.rpartition("-")[0]
     in {
         *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax-smoothed-count-window"),
+        *("SpikeMax-softmax-latency", "SpikeLatency-times-groups"),
         *("SpikeMoid-groups-rate-window", "Composed", "no-mask", "nothing-counts"),
     }
 ]

@@ -49,11 +49,30 @@ def _backward(loss: Callable[..., Any], spikes: Any, target: Any) -> Run:
 
 def _target(loss: Any, shape: tuple[int, ...]) -> Any:
     _, desired, label, multi_hot = _torch_arrays(shape)
+    if loss.time_axis == 0:  # the shape is [time, batch, class]
+        label = label.new_tensor(range(shape[1])) % shape[2]
     return {"SpikeTime": desired, "SpikeMoid": multi_hot}.get(type(loss).__name__, label)
 
 
 def torch_eager(loss: Any, shape: tuple[int, ...]) -> Run:
     return _backward(loss, _torch_arrays(shape)[0], _target(loss, shape))
+
+
+def torch_double_backward(loss: Any, shape: tuple[int, ...]) -> Run:
+    """Differentiate the gradient once more, after value and gradient."""
+    import torch
+
+    spikes, direction, _, _ = _torch_arrays(shape)
+    target = _target(loss, shape)
+
+    def run() -> tuple[Any, Any]:
+        spikes.grad = None
+        value = loss(spikes, target)
+        (gradient,) = torch.autograd.grad(value, spikes, create_graph=True)
+        gradient.backward(direction)
+        return value, spikes.grad
+
+    return run
 
 
 def torch_moveaxis(loss: Any, shape: tuple[int, ...]) -> Run:
@@ -159,6 +178,15 @@ def snntorch_count(loss: Any, shape: tuple[int, ...]) -> Run:
     spikes, _, label, _ = _torch_arrays(shape)
     time_first = spikes.detach().permute(2, 0, 1).contiguous().requires_grad_()
     return _backward(snntorch_loss, time_first, label)
+
+
+def snntorch_temporal(loss: Any, shape: tuple[int, ...]) -> Run:
+    """Evaluate snnTorch's cross-entropy of latencies; the spikes have time first."""
+    import snntorch.functional
+
+    theirs = snntorch.functional.ce_temporal_loss(reduction=loss.reduction)
+    spikes = _torch_arrays(shape)[0]
+    return _backward(theirs, spikes, _target(loss, shape))
 
 
 @functools.cache

@@ -44,11 +44,15 @@ class Row:
         """The name of the row in the table."""
         loss, extra = self.loss, ""
         if isinstance(loss, sx.SpikeTime):
-            extra = f", L {loss.length}" + ", time first" * (loss.time_axis == 0)
+            extra = f", L {loss.length}"
+        elif loss.readout == "latency":
+            extra = ", latency"
         elif loss.moving_window:
             extra = f", W {loss.moving_window}"
+        extra += ", time first" * (loss.time_axis == 0)
         implementation = {
             contenders.torch_eager: "PyTorch",
+            contenders.torch_double_backward: "PyTorch, double backward",
             contenders.torch_compiled: "PyTorch, compiled",
             contenders.jax_jit: "JAX, jit",
             contenders.numpy_value: "NumPy, value",
@@ -85,6 +89,8 @@ def rows() -> list[Row]:
     products = {"its matrix products": (c.torch_products, 0.0)}
     counts = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
     time_first = dataclasses.replace(spike_time(100), time_axis=0), (1000, 32, 256)
+    latency = sx.SpikeMax(mode="softmax", readout="latency", reduction="mean", time_axis=0)
+    once = {"its value and gradient": (c.torch_eager, 1 / 5)}
     numpy_losses = (spike_time(100), *rate_losses(None), *rate_losses(100))
     return [
         Row(spike_time(100), small, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor)),
@@ -113,6 +119,14 @@ def rows() -> list[Row]:
             Row(loss, shape, c.torch_eager, lava(target), one_thread=True)
             for shape, target in (((256, 10, 100), 1), ((1, 10, 100), 1 / 2))
             for loss in rate_losses(None)
+        ),
+        *(
+            Row(latency, shape, setup, others, one_thread=True)
+            for shape, target in (((100, 128, 10), 8), ((1000, 32, 256), 1))
+            for setup, others in (
+                (c.torch_eager, {"snnTorch": (c.snntorch_temporal, target)}),
+                (c.torch_double_backward, once),
+            )
         ),
         Row(
             spike_time(100), wide, c.jax_jit, {"lax.conv": (c.lax_conv, 20)} | floor(c.jax_floor, 3)

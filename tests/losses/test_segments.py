@@ -96,7 +96,8 @@ def test_memory_is_the_reach_of_a_term():
     assert sx.SpikeTime(kernel=[1, 0.5, 0.25]).memory == 2
     assert sx.SpikeRate(0.5, 0.0, 4).memory == 3
     assert sx.SpikeMax(1).memory == 0
-    for loss in (sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeMax(mode="softmax", readout="last")):
+    readouts = [sx.SpikeMax(mode="softmax", readout=name) for name in ("last", "latency")]
+    for loss in (sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeLatency(), *readouts):
         assert loss.memory is None
 
 
@@ -121,6 +122,7 @@ def test_context_of_all_steps_has_no_terms():
     ("loss", "context", "error", "message"),
     [
         (sx.SpikeMax(), 1, ValueError, "that of SpikeMax is None: give it a moving_window"),
+        (sx.SpikeLatency(), 1, ValueError, "that of SpikeLatency is None"),
         (sx.SpikeMax(2, reduction="batchmean"), 1, ValueError, "needs reduction='sum' or 'mean'"),
         (sx.SpikeMax(2, reduction="none"), 1, ValueError, "reduction='none' has no sum"),
         (sx.SpikeMax(2), -1, ValueError, "context must be at least 0; got -1"),

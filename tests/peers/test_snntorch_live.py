@@ -4,6 +4,9 @@ Its losses take `[time, batch, class]`. Each equals one line of this library. Th
 file shows the defects of its losses.
 """
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from _support.side_by_side import (
@@ -429,3 +432,39 @@ def test_snntorch_temporal_losses_misread_targets_and_graded_spikes():
     assert snn.SpikeTime().first_spike_fn(graded, "cpu").tolist() == [[-0.5]]
     expected = sum(0.5**k for k in range(1, 7))
     assert sx.Latency(time_axis=0).latency(graded).tolist() == [[expected]]
+
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "gallery" / "plot_early_answers.py"
+
+
+def loss_of_the_example(**libraries):
+    """Return the function of the gallery's example that makes snnTorch's loss."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    names = {"torch_first_spike", "jax_first_spike", "snntorch_loss"}
+    nodes = [n for n in ast.parse(text).body if getattr(n, "name", None) in names]
+    assert {n.name for n in nodes} == names
+    exec("\n\n".join(ast.get_source_segment(text, n) for n in nodes), libraries)
+    return libraries["snntorch_loss"]
+
+
+@every_shape
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_loss_of_the_example_is_ce_temporal_loss(shape, library):
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    example = loss_of_the_example(torch=torch, jax=jax, jnp=jax.numpy, optax=optax)()
+    label, spikes = labels(shape[2], shape[1:2]), trains(shape)
+    spikes[:, 0, 0] = 0  # silent
+    leaf = spikes.clone().requires_grad_()
+    theirs = snn.ce_temporal_loss()(leaf, label)
+    theirs.backward()
+    if library == "torch":
+        mine = spikes.clone().requires_grad_()
+        value = example(mine, label)
+        value.backward()
+        gradient = mine.grad
+    else:
+        given = jax.numpy.asarray(spikes.numpy()), jax.numpy.asarray(label.numpy())
+        found = jax.value_and_grad(example)(*given)
+        value, gradient = (torch.tensor(x.tolist()) for x in found)
+    torch.testing.assert_close(value, theirs.detach(), check_dtype=False)
+    torch.testing.assert_close(gradient, leaf.grad, check_dtype=False)

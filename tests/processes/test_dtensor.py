@@ -31,7 +31,10 @@ def of_terms(name):
     return dataclasses.replace(batch, loss=loss)
 
 
-TIME_FIRST = ("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax-rate", "SpikeMoid-rate")
+TIME_FIRST = (
+    *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax-rate", "SpikeMoid-rate"),
+    *("SpikeMax-softmax-latency", "SpikeLatency", "SpikeLatency-times-groups"),
+)
 EQUAL = {  # cases: a batch, the axis that is sharded, and the kind of target and options
     **{f"{name}-batch": (batch, 0, "numpy") for name, batch in UNEVEN.items()},
     **{f"{name}-batch-distributed": (UNEVEN[name], 0, "distributed") for name in FEW},
