@@ -1,4 +1,4 @@
-"""A PyTorch module around a loss, for what asks for modules: containers, devices, checkpoints."""
+"""A PyTorch module around a loss, for containers, devices and checkpoints of modules."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ __all__ = ["LossModule"]
 class LossModule(torch.nn.Module):
     """A loss as a module, with class weights as a buffer.
 
-    A loss object is callable on tensors without it. As a module it can be a part of
-    `torch.nn.Sequential`, `torch.nn.ModuleDict` and of other modules, is printed with them, and
-    its class weights follow ``.to(device)`` and are in checkpoints, as those of
-    `torch.nn.CrossEntropyLoss` are.
+    You can call a loss object on tensors without it. As a module, the loss can be a part of
+    `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and is printed with them. Its
+    class weights follow ``.to(device)`` and are saved in checkpoints, as in
+    `torch.nn.CrossEntropyLoss`.
 
     Parameters
     ----------
     loss : callable
         A loss of this library, or any callable with the same arguments.
     weight : array or sequence of float, optional
-        The class weights of every call: ``[class]``.
+        The class weights of each call: ``[class]``.
 
     Attributes
     ----------
