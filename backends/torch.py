@@ -1,8 +1,11 @@
 """A PyTorch module around a loss, for containers, devices and checkpoints of modules."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from spikeloss_xp._typing import ArrayLike
 
 __all__ = ["LossModule"]
 
@@ -43,13 +46,13 @@ class LossModule(torch.nn.Module):
 
     weight: torch.Tensor | None
 
-    def __init__(self, loss: Any, *, weight: Any = None) -> None:
+    def __init__(self, loss: Callable[..., Any], *, weight: ArrayLike | None = None) -> None:
         super().__init__()
         if not callable(loss) or isinstance(loss, type):
             raise TypeError(f"loss must be a loss object, such as SpikeMax(); got {loss!r}")
         if weight is not None and not isinstance(weight, torch.Tensor):
             weight = torch.as_tensor(weight, dtype=torch.get_default_dtype())
-        self.loss = loss
+        self.loss: Any = loss
         self.register_buffer("weight", weight)
 
     def forward(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
