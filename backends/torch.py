@@ -1,8 +1,11 @@
-"""A PyTorch module around a loss, for what asks for modules: containers, devices, checkpoints."""
+"""A PyTorch module around a loss, for containers, devices and checkpoints of modules."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from spikeloss_xp._typing import ArrayLike
 
 __all__ = ["LossModule"]
 
@@ -10,17 +13,17 @@ __all__ = ["LossModule"]
 class LossModule(torch.nn.Module):
     """A loss as a module, with class weights as a buffer.
 
-    A loss object is callable on tensors without it. As a module it can be a part of
-    `torch.nn.Sequential`, `torch.nn.ModuleDict` and of other modules, is printed with them, and
-    its class weights follow ``.to(device)`` and are in checkpoints, as those of
-    `torch.nn.CrossEntropyLoss` are.
+    You can call a loss object on tensors without it. As a module, the loss can be a part of
+    `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and is printed with them. Its
+    class weights follow ``.to(device)`` and are saved in checkpoints, as in
+    `torch.nn.CrossEntropyLoss`.
 
     Parameters
     ----------
     loss : callable
         A loss of this library, or any callable with the same arguments.
     weight : array or sequence of float, optional
-        The class weights of every call: ``[class]``.
+        The class weights of each call: ``[class]``.
 
     Attributes
     ----------
@@ -43,13 +46,13 @@ class LossModule(torch.nn.Module):
 
     weight: torch.Tensor | None
 
-    def __init__(self, loss: Any, *, weight: Any = None) -> None:
+    def __init__(self, loss: Callable[..., Any], *, weight: ArrayLike | None = None) -> None:
         super().__init__()
         if not callable(loss) or isinstance(loss, type):
             raise TypeError(f"loss must be a loss object, such as SpikeMax(); got {loss!r}")
         if weight is not None and not isinstance(weight, torch.Tensor):
             weight = torch.as_tensor(weight, dtype=torch.get_default_dtype())
-        self.loss = loss
+        self.loss: Any = loss
         self.register_buffer("weight", weight)
 
     def forward(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:

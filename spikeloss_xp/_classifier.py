@@ -60,9 +60,10 @@ class Classifier(ABC):
     @overload
     def predict(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the index of the winning class, or of the first one of several.
+        """Return the index of the winning class; of several, the first.
 
-        The shape is that of the readings without their class axis. If all is masked it is 0.
+        It has the shape of the readings without their class axis. If all entries of a sample or
+        step are masked, the index is 0.
         """
         prepared, _, score = self._read(spikes, where, lengths)
         return self._in_layout(prepared, prepared.library.xp.argmax(score, axis=CLASS))
@@ -78,18 +79,17 @@ class Classifier(ABC):
     def accuracy(
         self, spikes: Array, label: Any, *, where: Any = None, lengths: Any = None
     ) -> Array:
-        """Return the fraction of the labels that are predicted.
+        """Return the fraction of the labels that the classifier predicts.
 
         Parameters
         ----------
         spikes : array
             ``[batch, *space, time]``, with the time axis at `time_axis`.
         label : array or sequence of int
-            Class indices, ``[batch]``; with a moving window also ``[batch, time]``, with time where
-            the spikes have it. Those equal to `ignore_index` are left out.
+            Class indices, ``[batch]``; with a moving window also ``[batch, time]``, with the time
+            axis where the spikes have it. Labels equal to `ignore_index` do not count.
         where, lengths : array or sequence, optional
-            The mask, as for the losses. A sample or step is left out if the class of its label is
-            masked there.
+            The mask, as for the losses. A label does not count if its class is masked.
 
         Returns
         -------
@@ -99,8 +99,8 @@ class Classifier(ABC):
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit, or if a label is no class. Where labels cannot be read for
-            free the accuracy is NaN instead.
+            If an argument has the wrong shape or dtype, or if a label is no class. Where labels
+            cannot be read for free, such a label makes the accuracy NaN instead.
         """
         prepared, reading, score = self._read(spikes, where, lengths)
         library, values, xp = prepared.library, prepared.values, prepared.library.xp

@@ -37,18 +37,18 @@ class _Rates(Classifier):
             ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
             The mask, as for the losses. The rate is over the unmasked steps, and 0 if there are
-            none; in a moving window masked steps are silent.
+            none. In a moving window masked steps are silent.
 
         Returns
         -------
         array
-            ``[batch, class]``; with a window, with a time axis where the spikes have it.
+            ``[batch, class]``; with a window also a time axis, where the spikes have it.
 
         Raises
         ------
         ValueError, TypeError
             If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
-            does not divide the number of neurons, or if a mask does not fit.
+            does not divide the number of neurons, or if a mask has the wrong shape or dtype.
         """
         prepared, reading, _ = self._read(spikes, where, lengths)
         return self._in_layout(prepared, reading.u)
@@ -58,7 +58,7 @@ class _Rates(Classifier):
     @overload
     def confidence(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
     def confidence(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the confidence in each class, by `mode`, in the shape of the rates."""
+        """Return the confidence in each class, as `mode` says, in the shape of the rates."""
         prepared, reading, logit = self._read(spikes, where, lengths)
         xp, rate = prepared.library.xp, reading.u
         if self.mode == "probability":
@@ -90,26 +90,26 @@ class _Rates(Classifier):
 
 @dataclass(frozen=True)
 class Rate(_Rates):
-    """Classify by the rates over all of time.
+    """Classify by the rates over the whole duration.
 
     Parameters
     ----------
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        The result of `confidence`: the normalised rates, their softmax, or its logarithm.
+        What `confidence` returns: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
-        Added to the sum of rates, so that the confidence of silence is 0.
+        The number added to the sum of rates, so that the confidence is 0 if all neurons are silent.
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     ignore_index : int, default -100
-        The label that `accuracy` leaves out.
+        The label that `accuracy` does not count.
     time_axis : int, default -1
         The axis of the spikes that is time.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Examples
     --------
@@ -131,28 +131,28 @@ class Rate(_Rates):
 
 @dataclass(frozen=True)
 class MovingWindow(_Rates):
-    """Classify at every time step, by the rates in a moving window.
+    """Classify at each time step by the rates in a moving window.
 
     Parameters
     ----------
     time_window : int
         Length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        The result of `confidence`: the normalised rates, their softmax, or its logarithm.
+        What `confidence` returns: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
-        Added to the sum of rates, so that the confidence of silence is 0.
+        The number added to the sum of rates, so that the confidence is 0 if all neurons are silent.
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     ignore_index : int, default -100
-        The label that `accuracy` leaves out.
+        The label that `accuracy` does not count.
     time_axis : int, default -1
         The time axis of the spikes, and of the results.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Examples
     --------
@@ -179,22 +179,22 @@ class MovingWindow(_Rates):
 
 @dataclass(frozen=True)
 class Latency(Classifier):
-    """Classify by the first spike: the class that fires first.
+    """Classify by latency: the class that fires first wins.
 
     Parameters
     ----------
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     time_axis : int, default -1
         The axis of the spikes that is time.
     ignore_index : int, default -100
-        The label that `accuracy` leaves out.
+        The label that `accuracy` does not count.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Examples
     --------
@@ -222,22 +222,22 @@ class Latency(Classifier):
         Parameters
         ----------
         spikes : array
-            ``[batch, *space, time]``, with the time axis at `time_axis`; between 0 and 1. Larger
-            spikes count as 1, and graded ones give an expectation, as in `SpikeLatency`.
+            ``[batch, *space, time]``, with the time axis at `time_axis`; between 0 and 1. A larger
+            spike is read as 1, and graded spikes give an expected latency, as in `SpikeLatency`.
         where, lengths : array or sequence, optional
             The mask, as for the losses. Masked steps are not counted.
 
         Returns
         -------
         array
-            ``[batch, class]``; the longest duration of the sample for a silent class.
+            ``[batch, class]``. The latency of a silent class is the longest duration of its sample.
 
         Raises
         ------
         ValueError, TypeError
             If `spikes` is not an array of real numbers with at least three axes or has a negative
-            entry, if `num_classes` does not divide the number of neurons, or if a mask does not
-            fit.
+            entry, if `num_classes` does not divide the number of neurons, or if a mask has the
+            wrong shape or dtype.
         """
         return self._read(spikes, where, lengths)[1].u
 

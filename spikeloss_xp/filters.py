@@ -21,8 +21,8 @@ def exponential_kernel(
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the causal exponential kernel that `SpikeTime` filters with.
 
-    ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``: the `order`-fold convolution
-    of the exponential with itself, cut off at `length` and not normalised, so that ``h[0] = 1``.
+    ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``: the convolution of `order`
+    equal exponentials, cut off at `length`. It is not normalised: ``h[0] = 1``.
 
     Parameters
     ----------
@@ -31,7 +31,8 @@ def exponential_kernel(
     length : int
         Number of taps; at least 1.
     order : int, default 1
-        How many exponentials are convolved; at least 1.
+        The number of exponentials that are convolved; at least 1. Order 1 is the exponential
+        itself.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def exponential_kernel(
     Raises
     ------
     ValueError, TypeError
-        If an argument is outside its range or of the wrong kind.
+        If an argument is outside its range or of the wrong type.
 
     Examples
     --------
@@ -80,17 +81,17 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     Parameters
     ----------
     x : array
-        Any shape. It decides library, device and dtype of everything.
+        An array of any shape. The result has its library and device.
     kernel : array or sequence of float
-        The taps, of shape ``[length]``, the one for the present step first.
+        The taps, of shape ``[length]``, with the tap of the present step first.
     axis : int, default -1
         The axis to filter along.
 
     Returns
     -------
     array
-        The filtered `x`, of the same shape; bool and integer `x` in the library's default
-        floating dtype, 16-bit floating `x` in float32.
+        The filtered `x`, of the same shape and dtype. Bool and integer `x` is filtered in the
+        library's default floating dtype, and float16 and bfloat16 `x` in float32.
 
     Raises
     ------
@@ -100,9 +101,9 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
 
     Notes
     -----
-    Differentiable by the library's own automatic differentiation where it has one. Steps are
-    filtered in blocks, by matrix products: a NaN or infinity in `x` reaches the steps after it,
-    as it should, and those up to a block before it.
+    Libraries with automatic differentiation can differentiate it. The steps are filtered in blocks,
+    by matrix products. So a NaN or infinity in `x` also reaches some steps before and after those
+    whose taps cover it.
 
     Examples
     --------
@@ -129,13 +130,13 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT: ...
 def moving_average(x: Array, window: int, axis: int = -1) -> Array:
     """Average over the last `window` steps at each step.
 
-    ``y[t] = sum(x[t - k] for k in range(window)) / window``, with zeros before the start: the
+    ``y[t] = sum(x[t - k] for k in range(window)) / window``, with zeros before the start. So the
     average ramps up over the first ``window - 1`` steps.
 
     Parameters
     ----------
     x : array
-        Any shape. It decides library, device and dtype of everything.
+        An array of any shape. The result has its library and device.
     window : int
         Number of steps; at least 1.
     axis : int, default -1
@@ -154,7 +155,7 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
 
     Notes
     -----
-    Computed in blocks: a NaN or infinity in `x` may reach all steps along the axis.
+    It is computed in blocks, so a NaN or infinity in `x` may reach all steps along the axis.
 
     Examples
     --------

@@ -12,33 +12,33 @@ from spikeloss_xp.losses.closed_form import ClosedForm
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """Return a function that evaluates a loss and its gradient with respect to the spikes.
 
-    The gradient comes from automatic differentiation if the array library has it, and from the
-    closed form of the loss otherwise. They agree to the last few digits, so each tests the other.
+    If the array library has automatic differentiation, it computes the gradient. Otherwise the
+    closed form of the loss does. The two agree to the last few digits.
 
     Parameters
     ----------
     loss : callable
-        A loss of this library; or, if the library of the input has automatic differentiation, any
-        function of arrays. A loss that overrides only `value` or ``__call__`` is such a function.
+        A loss of this library. If the library of the input has automatic differentiation, any
+        function of arrays, for example a loss that overrides only `value` or ``__call__``.
 
     Returns
     -------
     callable
-        ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``, where the
-        targets and options are those of the loss: ``target``, ``where``, ``lengths`` and
-        ``weight``. The value is detached from any gradient graph, and `input`, one array, is not
-        changed. The gradient has the shape, library, device and dtype of `input`; for bool and
-        integer spikes it has the dtype computed in.
-        With ``reduction="none"`` a `cotangent` of the shape of the terms is needed, and the
+        ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``. Targets and
+        options are those of the loss: ``target``, ``where``, ``lengths`` and ``weight``. `input` is
+        one array, and is not changed. The value belongs to no gradient graph. The gradient has the
+        shape, library, device and dtype of `input`; for bool and integer spikes it has the dtype of
+        the value. With ``reduction="none"`` pass a `cotangent` of the shape of the terms: the
         gradient is that of ``sum(cotangent * terms)``.
 
     Raises
     ------
     TypeError
-        When called, if the library of `input` has no automatic differentiation and `loss` has no
-        closed form; also any error of the loss itself.
+        By the returned function, if the library of `input` has no automatic differentiation and
+        `loss` has no closed form. Errors of the loss are raised too.
     ValueError
-        When called, if the value has axes and there is no `cotangent` of its shape.
+        By the returned function, if the value is no scalar and there is no `cotangent` of its
+        shape.
 
     Examples
     --------

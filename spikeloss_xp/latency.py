@@ -2,7 +2,7 @@
 
 For spikes from 0 to 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival: 1 before the first
 spike of a binary train and 0 from it on. The latency is its sum over the steps that count. It is
-linear in each spike, so that its derivative is the effect of adding or removing that spike.
+linear in each single spike, so its derivative is the effect of adding or removing that spike.
 """
 
 import math

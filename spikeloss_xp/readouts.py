@@ -1,9 +1,9 @@
 """Readouts: the quantities that a loss reads from spikes.
 
 A readout returns ``(reading, pullback)``. The pullback takes the derivative of the loss with
-respect to the reading to the derivative with respect to the spikes. All readouts are linear, apart
-from the choice of the largest entry, so the pullback is the adjoint, and stands beside the
-operation. Libraries with automatic differentiation do not run it, unless they evaluate in chunks.
+respect to the reading to the derivative with respect to the spikes. It stands beside the operation.
+That of a linear readout is its adjoint; the maximum and the mean magnitude are not linear.
+Libraries with automatic differentiation do not run it, unless they evaluate in chunks.
 
 Spikes have axes ``[batch, class, time]`` and are 0 where they are masked. The mask has the same
 axes, the class axis perhaps of length 1, or is None if all entries count.

@@ -46,19 +46,19 @@ def bin_spikes(
     start: float = 0.0,
     binary: bool = False,
 ) -> Array:
-    """Count spikes in bins of time.
+    """Return the number of spikes of each neuron in each bin of time.
 
     Bin `k` holds the times from ``start + k * time_step`` to before ``start + (k + 1) *
-    time_step``. A time that differs from an edge by rounding only belongs to the bin that begins
-    there: 0.3 is in bin 3 of bins of 0.1, though ``0.3 / 0.1`` is below 3.
+    time_step``. A time that differs from an edge only by rounding belongs to the bin that begins
+    there: with bins of 0.1, the time 0.3 is in bin 3, although ``0.3 / 0.1`` is below 3.
 
     Parameters
     ----------
     times : array or sequence of array
-        The times of all spikes, ``[spikes]``, with `neuron`; or a list or tuple of one array for
-        each neuron. In any order, and in the unit of `time_step`.
+        The times of all spikes, ``[spikes]``, together with `neuron`; or a list or tuple with one
+        array for each neuron. In any order, in the unit of `time_step`.
     neuron : array or sequence of int, optional
-        The neuron of each spike, ``[spikes]``. Only if `times` is one array.
+        The neuron of each spike, ``[spikes]``. Needed if `times` is one array, and only then.
     neurons, steps : int
         The number of neurons and of bins; at least 1.
     time_step : float, default 1.0
@@ -66,13 +66,14 @@ def bin_spikes(
     start : float, default 0.0
         The time at which the first bin begins.
     binary : bool, default False
-        Whether to return True where there is a spike, instead of the number of spikes.
+        Whether to return True for bins with a spike, instead of the number of spikes.
 
     Returns
     -------
     array
-        ``[neurons, steps]``, of the library and on the device of `times`: counts in the library's
-        default floating dtype, or bool if `binary`. It has no gradient with respect to `times`.
+        ``[neurons, steps]``, of the library and on the device of `times`. Counts are in the
+        library's default floating dtype; with `binary` the dtype is bool. There is no gradient with
+        respect to `times`.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def bin_spikes(
         If a time is outside the bins or NaN, if an index is not that of a neuron, if lengths
         differ, or if the dtype of `times` is too coarse for `time_step`.
     TypeError
-        If an argument is of the wrong kind, or has no values, as under ``jit`` and ``vmap``.
+        If an argument is of the wrong type, or has no values, as under ``jit`` and ``vmap``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A test for your own suite: a loss gives the same results on every array library."""
+"""An assertion for your own tests: a loss has the same results on every array library."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,9 +35,9 @@ def assert_consistent(
 ) -> None:
     """Check that a loss has the same value and gradient on every array library.
 
-    Value and gradient are evaluated on each backend, in the dtype of `input` and on the first
-    device of each kind, and compared with an evaluation by NumPy in float64. With
-    ``reduction="none"`` the terms are compared, and the gradient of their sum with fixed random
+    The function evaluates value and gradient on each backend, in the dtype of `input` and on the
+    first device of each kind, and compares them with an evaluation by NumPy in float64. With
+    ``reduction="none"`` it compares the terms, and the gradient of their sum with fixed random
     weights.
 
     Parameters
@@ -47,23 +47,23 @@ def assert_consistent(
     input : array
         Spikes of any array library.
     target, where, lengths, weight : array or sequence, optional
-        The other arguments of the loss; `SparsityEnforcer` has no target.
+        The other arguments of the loss. `SparsityEnforcer` has no target.
     backends : sequence of str, optional
-        Import names of array libraries, with an adapter or without one. By default all that
-        `spikeloss_xp.backends.available` finds usable and that have the dtype of `input`.
+        Import names of array libraries, with or without an adapter. By default all libraries that
+        `spikeloss_xp.backends.available` reports as usable and that have the dtype of `input`.
     rtol : float, optional
-        Difference allowed, as a fraction of the largest entry of the reference. By default 100
-        times the spacing of the dtype computed in, and for a gradient of 16 bits that dtype's
-        spacing in addition.
+        The allowed difference, as a fraction of the largest entry of the reference. By default 100
+        times the epsilon of the dtype that is computed in, and for a gradient of 16 bits also the
+        epsilon of its dtype.
     atol : float, optional
-        Difference allowed in addition. By default the smallest number of the dtype.
+        The allowed difference in addition to that. By default the smallest number of the dtype.
 
     Raises
     ------
     AssertionError
-        If a backend disagrees: the message names it, and the largest difference and its index.
+        If a backend differs. The message names it, with the largest difference and its index.
     ValueError
-        If `backends` names none, or one that cannot be used or has no dtype like that of `input`.
+        If `backends` is empty, or names one that cannot be used or lacks the dtype of `input`.
     TypeError
         If `input` is not an array.
 

@@ -1,7 +1,7 @@
 """Distances between all pairs of spike trains.
 
-`van_rossum` and `similarity` compare binned trains, and can be differentiated. `victor_purpura`
-and `coincidence_factor` compare lists of spike times.
+`van_rossum` and `similarity` compare binned trains and have gradients. `victor_purpura` and
+`coincidence_factor` compare lists of spike times.
 
 Examples
 --------

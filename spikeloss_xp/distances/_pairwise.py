@@ -53,7 +53,7 @@ class Pairwise(ClosedForm):
         y_where: Any = None,
         y_lengths: Any = None,
     ) -> Array:
-        """Return the matrix of all pairs: see the function of the same name."""
+        """Return the matrix of all pairs; see the function of the same name for the arguments."""
         return self.value(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
 
     @overload
@@ -74,7 +74,7 @@ class Pairwise(ClosedForm):
         y_where: Any = None,
         y_lengths: Any = None,
     ) -> Array:
-        """Return the matrix of all pairs, by operations that the library can differentiate."""
+        """Return the matrix of all pairs, with operations that the library can differentiate."""
         masks, y_masks = (where, lengths), (y_where, y_lengths)
         trains, others = _trains.prepare_pair(x, y, masks, y_masks, self.time_axis)
         library = trains.library

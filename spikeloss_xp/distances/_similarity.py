@@ -22,14 +22,14 @@ class Similarity(Pairwise):
     time_constant : float
         Time constant of the exponential, in time steps; at least 1e-6.
     cosine : float, default 0
-        How far the units are pooled, from 0 to 1.
+        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
 
     Raises
     ------
     ValueError, TypeError
-        If a parameter is outside its range or of the wrong kind.
+        If a parameter is outside its range or of the wrong type.
 
     See Also
     --------
@@ -104,22 +104,22 @@ def similarity(
         {\sqrt{\langle x, x \rangle \langle y, y \rangle}},
         \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
 
-    It is 1 for equal trains, and 0 if one of them is silent.
+    It is 1 for equal trains, and 0 if a train is silent.
 
     Parameters
     ----------
     x : array
-        Trains, ``[train, time]``, or of several units ``[train, unit, time]``.
+        Trains, ``[train, time]``, or with several units each, ``[train, unit, time]``.
     y : array or sequence, optional
-        Other trains, of as many units and steps; by default, `x` is compared with itself.
+        Other trains, with as many units and steps. By default `x` is compared with itself.
     time_constant : float
         Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
     cosine : float, default 0
-        How far the units are pooled, from 0 to 1, as for `van_rossum`.
+        The cosine of the angle between units, from 0 to 1, as for `van_rossum`.
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
     where, lengths : array or sequence, optional
-        The mask of `x`, as for the losses. Masked steps are read as silence.
+        The mask of `x`, as for the losses. Masked entries are read as silence.
     y_where, y_lengths : array or sequence, optional
         The mask of `y`.
 
@@ -135,7 +135,7 @@ def similarity(
 
     Notes
     -----
-    The gradient of a silent train is 0: its similarity has no derivative.
+    The similarity has no derivative at a silent train. The gradient there is 0.
 
     References
     ----------

@@ -34,24 +34,24 @@ def victor_purpura(
 def victor_purpura(times: Any, other: Any = None, *, cost: float) -> Array:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
-    The distance is the smallest cost of editing one train into the other: to delete or to insert
-    a spike costs 1, and to move it by :math:`\Delta t` costs :math:`q \, |\Delta t|`.
+    The distance is the smallest cost of the edits that change one train into the other. Deleting or
+    inserting a spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|`.
 
     Parameters
     ----------
     times : sequence of array, or array
         The spike times of each train, in any order: a sequence of arrays ``[spike]``, or one
-        array ``[train, spike]`` that is filled up with NaN or infinity.
+        array ``[train, spike]``, padded with NaN or infinity.
     other : sequence of array, or array, optional
-        The spike times of other trains; by default, `times` are compared with themselves.
+        The spike times of other trains. By default `times` are compared with themselves.
     cost : float
         The cost :math:`q` of moving a spike by one unit of time: 0, or at least 1e-6.
 
     Returns
     -------
     array
-        ``[train, other train]``, on the library of `times`, in their dtype; integers in the
-        library's default floating dtype, 16-bit floating times in float32.
+        ``[train, other train]``, of the library and in the dtype of `times`; for integers in the
+        library's default floating dtype, and for float16 and bfloat16 in float32.
 
     Raises
     ------
@@ -60,10 +60,10 @@ def victor_purpura(times: Any, other: Any = None, *, cost: float) -> Array:
 
     Notes
     -----
-    It is differentiable in the spike times where the library has automatic differentiation, but
-    for pairs with several cheapest edits. Memory grows with the number of pairs, and not with the
-    number of spikes; time grows with the product of the largest numbers of spikes. Outside of
-    `jax.jit`, JAX compiles each anti-diagonal of the table of costs by itself, which is slower.
+    Libraries with automatic differentiation can differentiate it with respect to the spike times,
+    except for pairs with several cheapest edits. Memory grows with the number of pairs, not with
+    the number of spikes. Time grows with the product of the largest numbers of spikes. Outside of
+    `jax.jit`, JAX compiles each anti-diagonal of the table of costs separately, which is slower.
 
     References
     ----------
@@ -111,34 +111,34 @@ def coincidence_factor(
 def coincidence_factor(
     times: Any, other: Any = None, *, precision: float, duration: float
 ) -> Array:
-    r"""Return how well each train predicts the spikes of each other one, corrected for chance.
+    r"""Return the coincidence factor of all pairs of lists of spike times.
 
     .. math::
         \Gamma = \frac{N_\text{coinc} - 2 \nu \Delta N_\text{data}}
         {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
         \qquad \nu = \frac{N_\text{model}}{T}
 
-    where :math:`N_\text{coinc}` is the largest number of pairs of spikes that are at most
-    :math:`\Delta` apart, each spike in one pair at most. It is 1 for equal trains, and 0 on average
-    for a Poisson train of the rate of the model. It is a score: it has no gradient.
+    It measures how well the first train, the model, predicts the spikes of the second, the data,
+    corrected for chance. :math:`N_\text{coinc}` is the largest number of pairs of spikes that are
+    at most :math:`\Delta` apart, with each spike in at most one pair. The factor is 1 for equal
+    trains, and 0 on average for a Poisson train with the rate of the model. It has no gradient.
 
     Parameters
     ----------
     times : sequence of array, or array
-        The spike times of the predictions, the model, as for `victor_purpura`.
+        The spike times of the model, as for `victor_purpura`.
     other : sequence of array, or array, optional
-        The spike times to predict, the data; by default, `times` are compared with themselves.
+        The spike times of the data. By default `times` are compared with themselves.
     precision : float
         The largest distance :math:`\Delta` of two spikes that coincide; above 0.
     duration : float
-        How long each train was observed, :math:`T`, in the unit of the times; above 0.
+        The duration :math:`T` of each train, in the unit of the times; above 0.
 
     Returns
     -------
     array
-        ``[train, other train]``, on the library of `times`. It is 0 if one train is silent, or
-        both are, and NaN if :math:`2 \nu \Delta \ge 1`: then chance alone would make all spikes
-        coincide.
+        ``[train, other train]``, of the library of `times`. It is 0 if a train is silent, and NaN
+        if :math:`2 \nu \Delta \ge 1`, because then all spikes would coincide by chance.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def coincidence_factor(
 
     Notes
     -----
-    A distance that is longer than the precision by rounding only counts as a coincidence.
+    A pair of spikes whose distance exceeds the precision only by rounding is a coincidence.
 
     References
     ----------

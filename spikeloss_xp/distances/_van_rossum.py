@@ -25,7 +25,7 @@ class VanRossum(Pairwise):
     time_constant : float
         Time constant of the exponential, in time steps; at least 1e-6.
     cosine : float, default 0
-        How far the units are pooled, from 0 to 1.
+        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
     squared : bool, default False
@@ -34,7 +34,7 @@ class VanRossum(Pairwise):
     Raises
     ------
     ValueError, TypeError
-        If a parameter is outside its range or of the wrong kind.
+        If a parameter is outside its range or of the wrong type.
 
     See Also
     --------
@@ -124,14 +124,14 @@ def van_rossum(
         d(x, y)^2 = \langle x, x \rangle + \langle y, y \rangle - 2 \langle x, y \rangle,
         \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
 
-    in the normalisation in which one spike and silence are 1 apart.
+    It is normalised so that the distance of one spike from silence is 1.
 
     Parameters
     ----------
     x : array
-        Trains, ``[train, time]``, or of several units ``[train, unit, time]``.
+        Trains, ``[train, time]``, or with several units each, ``[train, unit, time]``.
     y : array or sequence, optional
-        Other trains, of as many units and steps; by default, `x` is compared with itself.
+        Other trains, with as many units and steps. By default `x` is compared with itself.
     time_constant : float
         Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
     cosine : float, default 0
@@ -142,7 +142,7 @@ def van_rossum(
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
     where, lengths : array or sequence, optional
-        The mask of `x`, as for the losses. Masked steps are read as silence.
+        The mask of `x`, as for the losses. Masked entries are read as silence.
     y_where, y_lengths : array or sequence, optional
         The mask of `y`.
 
@@ -159,9 +159,9 @@ def van_rossum(
 
     Notes
     -----
-    The tail after the last step counts. Pairs that are closer than rounding can tell are 0 apart,
-    with a gradient of 0. In float32 the distance of long trains that differ in a few spikes has
-    lost digits: use float64 for those.
+    The distance includes the tail of the filtered trains after the last step. If the squared
+    distance of a pair is within its rounding error, the distance and its gradient are 0. In float32
+    the distance of long trains that differ in a few spikes loses digits: use float64 for those.
 
     References
     ----------

@@ -56,38 +56,38 @@ class Loss(Sums, ClosedForm):
         lengths: Any = None,
         weight: Any = None,
     ) -> Array:
-        """Return the value of the loss, on the library and device of `input`.
+        """Return the value of the loss, an array of the library and on the device of `input`.
 
         Parameters
         ----------
         input : array
             Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
-            The target, in the form that the class describes.
+            The target, as the class describes it.
         where : array or sequence of bool, optional
-            The mask, True for entries that count: of shape ``[batch]``, of batch and time in the
-            order they have in `input`, or of the shape of `input`. A masked entry is read as
-            silence, its gradient is 0, and its term is 0 and not part of the divisor of a mean.
+            The mask, True for entries that count. Its shape is ``[batch]``, that of batch and time
+            in the order of `input`, or that of `input`. A masked entry is read as silence and has
+            gradient 0. A masked term is 0, and the divisor of a mean does not count it.
         lengths : array or sequence of int, optional
-            The number of steps of each sample that count, from 0 to all: ``[batch]``. The later
-            ones are masked.
+            The number of steps of each sample that count: ``[batch]``, from 0 to the number of
+            steps. Later steps are masked.
         weight : array or sequence of float, optional
-            Weights of the classes, ``[class]``, finite and at least 0. A term is multiplied by
-            the weight of its label (in `SpikeMoid`, by that of its class), and a mean divides by
-            the sum of those weights instead of the number of terms. `SpikeTime` has none.
+            Class weights, ``[class]``, finite and at least 0. Each term is multiplied by the weight
+            of its label (in `SpikeMoid`, of its class), and a mean divides by the sum of these
+            weights instead of the number of terms. `SpikeTime` takes no weights.
 
         Returns
         -------
         array
-            A scalar array, 0 if nothing counts; or the terms with ``reduction="none"``, 0 where
-            they are masked.
+            A scalar array, 0 if nothing counts; with ``reduction="none"`` the terms, 0 where they
+            are masked.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape, dtype, library or range; the message says what
-            arrived and what was expected. The range is checked if the values can be read for free;
-            otherwise a label or length out of range makes the terms of its sample NaN.
+            If an argument has the wrong shape, dtype, library or range. The message says what
+            arrived and what was expected. Ranges are checked where values can be read for free;
+            elsewhere a label or length out of range makes the terms of its sample NaN.
         """
         library = library_of(input)
         options = {"target": target, "where": where, "lengths": lengths, "weight": weight}
@@ -122,7 +122,7 @@ class Loss(Sums, ClosedForm):
         lengths: Any = None,
         weight: Any = None,
     ) -> Array:
-        """Return the value of the loss, by operations that the library can differentiate.
+        """Return the value of the loss, with operations that the library can differentiate.
 
         A call returns the same value, and may register the closed form as its gradient. The
         arguments are those of a call.
@@ -167,8 +167,9 @@ class Loss(Sums, ClosedForm):
         Returns
         -------
         tuple
-            The value, and a function from the derivative with respect to the value, an array of
-            its shape, to the gradient with respect to `input`. The function may be called once.
+            The value, and the pullback: a function that takes an array of the shape of the value,
+            the derivative with respect to it, and returns the gradient with respect to `input`.
+            Call it once at most.
         """
         prepared, labels = self._prepare(input, target, where, lengths, weight)
         library = prepared.library

@@ -26,7 +26,7 @@ class ClosedForm(ABC):
 
     @abstractmethod
     def value(self, input: Array, *targets: Any, **options: Any) -> Array:
-        """Return the value, by operations that a library can differentiate."""
+        """Return the value, with operations that a library can differentiate."""
 
     @abstractmethod
     def value_and_pullback(

@@ -15,49 +15,50 @@ from spikeloss_xp.readouts import Reading
 
 @dataclass(frozen=True)
 class Composed(RateLoss):
-    r"""A loss of class labels, made of a readout and a criterion.
+    r"""A loss on class labels, made from a readout and a criterion.
 
     .. math::
         s \xrightarrow{\ \text{read}\ } u \xrightarrow{\ \text{compare}\ } \text{terms}
 
-    Labels, layouts, masks, weights and reductions are those of the other losses.
+    Labels, layouts, masks, weights and reductions work as in the other losses.
 
     Parameters
     ----------
     read : callable
-        Called as ``read(xp, spikes, mask)`` with spikes ``[batch, class, time]``, 0 where they are
-        masked, and a mask ``[batch, 1, time]`` of the steps that count, or None if all do. Returns
-        the readings, ``[batch, class]``, and their pullback.
+        A function ``read(xp, spikes, mask)``. The spikes have axes ``[batch, class, time]`` and are
+        0 where they are masked. The mask, ``[batch, 1, time]``, is True for the steps that count,
+        or None if all do. It returns the readings, ``[batch, class]``, and their pullback.
     compare : callable
-        Called as ``compare(xp, u, label)`` with the readings and one-hot bools that broadcast to
-        them. Returns the terms, one for each class or with a class axis of length 1, and their
+        A function ``compare(xp, u, label)`` of the readings and of one-hot bools that broadcast to
+        them. It returns the terms, one for each class or with a class axis of length 1, and their
         pullback.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Add the terms; average them; divide their sum by the number of samples; or return them, with
-        their class axis, and the time axis where `input` has it.
+        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
+        terms: with their class axis, and with the time axis where `input` has it.
     per_step : bool, default False
-        Whether there is a reading at each step: then `u`, labels and terms have a time axis, last.
+        Whether `read` returns a reading at each step. Then `u`, labels and terms have a time axis,
+        which is the last.
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     ignore_index : int, default -100
-        The class index of a sample, or step, that is left out.
+        The class index of samples or steps that have no terms.
     time_axis : int, default -1
         The axis of `input` that is time.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Notes
     -----
     A pullback takes the derivative of the loss with respect to a result, or an array that
-    broadcasts to it, to the derivative with respect to the argument. The gradient is composed of
-    the pullbacks on NumPy and CuPy; PyTorch and JAX differentiate the functions.
+    broadcasts to it, and returns the derivative with respect to the argument. On NumPy and CuPy the
+    gradient is the composition of the pullbacks; PyTorch and JAX differentiate the functions.
     `spikeloss_xp.testing.assert_consistent` compares the two. Use only functions of the array API
-    standard, from ``xp``. With `per_step`, a large batch is evaluated a few samples at a time, so
-    no sample may depend on another.
+    standard, from ``xp``. With `per_step` a large batch is evaluated in chunks of samples, so no
+    sample may depend on another.
 
     Two losses are equal if their functions are the same objects.
 
@@ -100,7 +101,7 @@ class Composed(RateLoss):
 
     @property
     def memory(self) -> None:
-        """None: nobody knows how many steps `read` reads."""
+        """None: the number of steps that `read` reads is unknown."""
         return
 
     @property

@@ -22,17 +22,17 @@ NUMERICS = get_args(Numerics)
 
 
 class RateLoss(Loss):
-    """A loss that reads each class: its rate, or the quantity that `readout` names.
+    """The base class of losses that read a number for each class: its rate, or as `readout` says.
 
-    Over all of time, or in a moving window at every step. Readings, labels and terms have axes
-    ``[batch, class]`` or, with a window, ``[batch, class, time]``.
+    The reading is over the whole duration or, with a moving window, at each step. Readings, labels
+    and terms have axes ``[batch, class]`` or, with a window, ``[batch, class, time]``.
 
     A subclass is a frozen dataclass with the fields below and its own hyper-parameters. It defines
-    ``_criterion(library, reading, labels)``, which returns the terms and their pullback; masks,
-    class weights, labels that are ignored or invalid, layouts and reductions are taken care of.
-    With the class attribute ``_classes_compete = True`` the classes of a sample share one term:
-    the terms then have a class axis of length 1, and ``reading.class_mask`` says which classes
-    take part, or is None if all do.
+    ``_criterion(library, reading, labels)``, which returns the terms and their pullback. This class
+    handles masks, class weights, ignored and invalid labels, layouts and reductions. With the class
+    attribute ``_classes_compete = True`` the classes of a sample share one term: the terms have a
+    class axis of length 1, and ``reading.class_mask`` is True for the classes that take part, or
+    None if all do.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class RateLoss(Loss):
 
     @property
     def memory(self) -> int | None:
-        """The number of steps before its own that a term reads; None for a loss of whole trains."""
+        """The number of earlier steps that a term reads; None if the loss reads whole trains."""
         return None if self.moving_window is None else self.moving_window - 1
 
     @property

@@ -161,7 +161,7 @@ class SparsityEnforcer(ClosedForm):
     def value(
         self, input: Array, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> Array:
-        """Return the term of one array, by operations that the library can differentiate."""
+        """Return the term of one array, with operations that the library can differentiate."""
         return self.value_and_pullback(input, where=where, lengths=lengths, others=others)[0]
 
     def value_and_pullback(

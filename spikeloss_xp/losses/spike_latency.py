@@ -1,4 +1,4 @@
-"""SpikeLatency: the distance from wanted times of the first spike."""
+"""SpikeLatency: the distance of first spikes from target times."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -18,63 +18,62 @@ from spikeloss_xp.readouts import Reading
 
 @dataclass(frozen=True)
 class SpikeLatency(RateLoss):
-    r"""Squared difference between the latencies of first spikes and wanted times.
+    r"""Squared difference between the latencies of first spikes and target times.
 
     .. math::
         L = \sum_{b, c} \max(|\ell_{b, c} - \hat \ell_{b, c}| - \delta, 0)^2, \qquad
         \ell = \sum_t \prod_{k \le t} (1 - s_k)
 
     The latency :math:`\ell` of a binary train is the index of its first spike, or the number of
-    steps if there is none. It is linear in each spike, so its derivative is the effect of adding
-    or removing that spike.
+    steps if there is none. It is linear in each single spike, so its derivative is the effect of
+    adding or removing that spike.
 
     Parameters
     ----------
     true_time : float, default 0
-        The wanted time of the labelled class, in time steps; at least 0.
+        The target time of the labelled class, in time steps; at least 0.
     false_time : float, optional
-        The wanted time of the other classes, likewise. Without it they are to be silent: the time
-        is the duration of the sample.
+        The target time of the other classes, in time steps; at least 0. By default it is the
+        duration of the sample, the latency of a silent neuron.
     tolerance : float, default 0
-        The distance :math:`\delta` from the wanted time, in time steps, up to which a term is 0.
+        The distance :math:`\delta` from the target time, in time steps, up to which a term is 0.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Add the terms; average them; divide their sum by the number of samples; or return them:
-        ``[batch, class]``.
+        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
+        terms: ``[batch, class]``.
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     ignore_index : int, default -100
-        The class index of a sample that is left out.
+        The class index of samples that have no terms.
     time_axis : int, default -1
         The axis of `input` that is time.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
-    `target` holds class indices, integers of shape ``[batch]``, or the wanted time of each class,
-    floating numbers of shape ``[batch, class]`` of at least 0. An index that is no class and a time
-    that is negative or not finite raise if values can be read for free; on a GPU and in a traced
-    function they make the loss NaN. Class weights are those of the label or, with wanted times, of
-    the class of a term.
+    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
+    `target` holds class indices, integers of shape ``[batch]``, or a target time for each class,
+    floating numbers of shape ``[batch, class]`` of at least 0. An index that is no class, and a
+    time that is negative or not finite, raise an error where values can be read for free; on a GPU
+    and in a traced function they make the loss NaN. With class indices the weight of a term is that
+    of the label, and with target times that of its class.
 
-    Spikes are between 0 and 1. A graded spike is the probability to fire, and the latency an
-    expectation. Larger spikes, of several events in a step, count as 1; negative ones are an error,
-    or NaN where values cannot be read.
+    Spikes are between 0 and 1. A graded spike is the probability to fire, and the latency is then
+    an expectation. A spike above 1, such as a count of several events, is read as 1. A negative
+    spike raises an error, or makes the loss NaN where values cannot be read.
 
-    Steps are counted without those that are masked. A silent neuron has the longest duration of
-    its sample.
+    Masked steps are not counted. A silent neuron has the longest duration of its sample.
 
     Examples
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
-    >>> sx.SpikeLatency(reduction="none")(spikes, [0])  # wanted at step 0, and silent
+    >>> sx.SpikeLatency(reduction="none")(spikes, [0])  # target times 0 and 4
     array([[1., 4.]])
     """
 

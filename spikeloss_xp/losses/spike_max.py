@@ -1,4 +1,4 @@
-"""SpikeMax: the labelled class should fire most."""
+"""SpikeMax: the negative log-likelihood of the label, from the firing rates."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
@@ -21,63 +21,66 @@ class SpikeMax(RateLoss):
     .. math::
         L = -\sum_b \log p_{b, y_b}, \qquad
         p_c = \frac{r_c}{\sum_{c'} r_{c'} + 10^{-6}} \quad \text{or} \quad
-        p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
+        p_c = \frac{e^{r_c / \rho}}{\sum_{c'} e^{r_{c'} / \rho}}
 
-    with the rates of `SpikeRate`, over all of time or, summed over time, in a moving window.
+    with the rates :math:`r` of `SpikeRate` and the temperature :math:`\rho`. With a moving window
+    the sum is over the steps too.
 
     Parameters
     ----------
     moving_window : int, optional
-        Length of the moving window, in time steps. Without one the rate is over all of time.
+        Length of the moving window, in time steps. By default the rate is over the whole duration.
     mode : {"probability", "softmax"}, default "probability"
-        Probabilities are the rates, normalised, or their softmax.
+        The probabilities are the normalised rates, or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Add the terms; average them; divide their sum by the number of samples; or return them:
-        ``[batch]``, or ``[batch, time]`` with a window.
+        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
+        terms: ``[batch]``, or ``[batch, time]`` with a window.
     readout : {"rate", "count", "max", "last", "latency", "softmax_sum"}, default "rate"
         The reading of a neuron: its rate; its number of spikes; the largest or the last value of a
-        membrane potential, over all of time; the latency of its first spike, in steps, of which
-        the earliest class has the largest probability; or the sum over time of the probabilities
-        that a softmax of the potentials gives its class at each step [2]_. The last four need the
-        softmax mode, which takes them as logits.
+        membrane potential; the latency of its first spike, in steps, where the earliest class has
+        the largest probability; or the sum over time of the probability of its class in a softmax
+        of the potentials at each step [2]_. All but the first two need ``mode="softmax"``, where
+        they are the logits.
     temperature : float, default 1
-        The divisor of the logits of the softmax mode, in the units of the reading; above 0. The
-        other mode has none. For latencies, about a tenth of the number of steps.
+        The divisor :math:`\rho` of the logits of the softmax mode, in the unit of the reading;
+        above 0. For latencies, a tenth of the number of steps is a good first value. In the
+        probability mode it must be 1.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
-        The published numerics have none.
+        It must be 0 with ``numerics="lava"``.
     pseudo_count : float, default 0.5
-        The spike count :math:`a` of the labelled neuron below which the logarithm is continued
-        along its tangent; above 0. Of no effect in the softmax mode.
+        The spike count :math:`a` of the labelled neuron below which the tangent replaces the
+        logarithm; above 0. It has no effect in the softmax mode.
     numerics : {"stable", "lava"}, default "stable"
-        ``"lava"`` gives the published value, infinity, if the labelled neuron is silent.
+        ``"lava"`` returns the published value, infinity, if the labelled neuron is silent.
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     ignore_index : int, default -100
-        The class index of a sample, or step, that is left out.
+        The class index of samples or steps that have no terms.
     time_axis : int, default -1
-        The axis of `input` that is time. Labels and terms that have time have it there too.
+        The axis of `input` that is time. Targets and terms with a time axis have it there too.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
+    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
     `target` holds class indices: integers of shape ``[batch]`` or, with a window,
-    ``[batch, time]``. An index that is no class raises if values can be read for free; on a
-    GPU and in a traced function it makes the loss NaN.
+    ``[batch, time]``. An index that is no class raises an error where values can be read for free;
+    on a GPU and in a traced function it makes the loss NaN.
 
-    Below a rate of :math:`r_0 = a / T` (with a window :math:`a / W`, of counts :math:`a`, with
-    `num_classes` divided by the number of neurons of a class) of the labelled neuron, where
-    :math:`-\log r` would go to infinity, the missing rate :math:`d = r_0 - r_y` is added to each of
-    the `C` classes in the denominator, and the term is
-    :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`. With the default, the
-    only binary spike train with such a rate is the silent one: for all others the value is the
-    published one. The gradient is finite everywhere, and negative at a silent labelled neuron.
+    In the probability mode :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
+    the rate :math:`r_0 = a / T` its tangent is used instead. With `C` classes and the missing rate
+    :math:`d = r_0 - r_y` the term is
+    :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
+    With a window :math:`r_0 = a / W`, for counts :math:`r_0 = a`, and with `num_classes` it is
+    divided by the number of neurons of a class. With the default `pseudo_count` only a silent
+    labelled neuron is below :math:`r_0`, if trains are binary, so all other values are the
+    published ones. The gradient is finite everywhere, and negative at a silent labelled neuron.
 
     References
     ----------

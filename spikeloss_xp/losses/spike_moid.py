@@ -20,43 +20,44 @@ class SpikeMoid(RateLoss):
         L = -\sum_{b, c} \bigl( v_c \, y \log p + (1 - y) \log(1 - p) \bigr), \qquad
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
-    with the rates of `SpikeRate`, over all of time or, summed over time, in a moving window.
+    with the rates :math:`r` of `SpikeRate`. With a moving window the sum is over the steps too.
 
     Parameters
     ----------
     moving_window : int, optional
-        Length of the moving window, in time steps. Without one the rate is over all of time.
+        Length of the moving window, in time steps. By default the rate is over the whole duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Add the terms; average them; divide their sum by the number of samples; or return them:
-        ``[batch, class]``, or ``[batch, class, time]`` with a window.
+        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
+        terms: ``[batch, class]``, or ``[batch, class, time]`` with a window.
     alpha : float, default 1
-        Temperature :math:`\alpha`, in the units of the reading: for rates, spikes per time step;
-        above 0.
+        Temperature :math:`\alpha`, in the unit of the reading, which for rates is spikes per time
+        step; above 0.
     theta : float, default 0
-        The reading :math:`\theta`, in the same units, at which the probability of a class is 1/2.
+        The reading :math:`\theta`, in the same unit, at which the probability of a class is 1/2.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The reading of a neuron: its rate, its number of spikes, or the largest or the last value
-        of a membrane potential, over all of time.
+        of a membrane potential.
     pos_weight : float or sequence of float, default 1
-        The factor :math:`v_c` of the first logarithm, which weighs the labels of class `c` that
-        apply against those that do not, as in `torch.nn.BCEWithLogitsLoss`; at least 0: one for all
-        classes, or one for each. A mean does not divide by it. The published numerics have none.
+        The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`: the
+        weight of the positive labels of class `c` against its negative ones; at least 0. A number
+        for all classes, or a sequence of one for each. A mean does not divide by it. It must be 1
+        with ``numerics="lava"``.
     numerics : {"stable", "lava"}, default "stable"
-        ``"lava"`` gives the published value, 100 with gradient 0, if `p` rounds to 0 or 1.
+        ``"lava"`` returns the published value, 100 with gradient 0, if `p` rounds to 0 or 1.
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     time_axis : int, default -1
-        The axis of `input` that is time. Labels and terms that have time have it there too.
+        The axis of `input` that is time. Targets and terms with a time axis have it there too.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
+    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
     `target` is bool or real floating, between 0 and 1, of shape ``[batch, class]`` or, with a
     window, ``[batch, class, time]``.
 

@@ -22,45 +22,46 @@ class SpikeRate(RateLoss):
             r_\text{true} & c = y_b \\ r_\text{false} & \text{otherwise}
         \end{cases}
 
-    with :math:`r = \frac{1}{T} \sum_t s_t`, or at every step of time, summed over it,
-    :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`. There is no factor 1/2.
+    with the rate :math:`r = \frac{1}{T} \sum_t s_t`. With a moving window the rate is
+    :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the sum is over the steps too. There is no
+    factor 1/2.
 
     Parameters
     ----------
     true_rate : float or sequence of float
-        The target rate of the labelled class, in spikes per time step, between 0 and 1: one for
-        all classes, or one for each.
+        The target rate of the labelled class, in spikes per time step, between 0 and 1: a number
+        for all classes, or a sequence of one for each.
     false_rate : float or sequence of float
-        The target rate of the other classes, likewise.
+        The target rate of the other classes, in the same form.
     moving_window : int, optional
-        Length :math:`W` of the moving window, in time steps. Without one the rate is over all of
-        time.
+        Length :math:`W` of the moving window, in time steps. By default the rate is over the whole
+        duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Add the terms; average them; divide their sum by the number of samples; or return them:
-        ``[batch, class]``, or ``[batch, class, time]`` with a window.
+        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
+        terms: ``[batch, class]``, or ``[batch, class, time]`` with a window.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The reading of a neuron: its rate; its number of spikes, which is compared with the target
-        rate times the number of steps; or the largest or the last value of a membrane potential,
-        over all of time. With these two, and with a window of 1, the targets may be any numbers.
+        rate times the number of steps; or the largest or the last value of a membrane potential.
+        With ``"max"``, ``"last"`` and a window of 1 the target rates may be any numbers.
     num_classes : int, optional
-        The number of classes, each the mean of a group of neighbouring neurons. Without it each
-        neuron is a class.
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
     ignore_index : int, default -100
-        The class index of a sample, or step, that is left out.
+        The class index of samples or steps that have no terms.
     time_axis : int, default -1
-        The axis of `input` that is time. Labels and terms that have time have it there too.
+        The axis of `input` that is time. Targets and terms with a time axis have it there too.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, where space is collapsed into one class axis.
+    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
     `target` holds class indices: integers of shape ``[batch]`` or, with a window,
-    ``[batch, time]``. An index that is no class raises if values can be read for free; on a GPU and
-    in a traced function it makes the loss NaN.
+    ``[batch, time]``. An index that is no class raises an error where values can be read for free;
+    on a GPU and in a traced function it makes the loss NaN.
 
     References
     ----------

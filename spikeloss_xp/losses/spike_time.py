@@ -20,14 +20,14 @@ from spikeloss_xp.readouts import Reading
 
 @dataclass(frozen=True)
 class SpikeTime(Loss):
-    r"""Squared difference between the causally filtered spike trains and the desired ones.
+    r"""Squared difference between causally filtered spike trains and filtered desired trains.
 
     .. math::
         L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
-    a discrete van Rossum distance, between all spikes rather than first spikes. There is no
-    factor 1/2 or 1/T.
+    This is a discrete van Rossum distance. It compares all spikes, not only first spikes. There is
+    no factor 1/2 or 1/T.
 
     Parameters
     ----------
@@ -36,29 +36,30 @@ class SpikeTime(Loss):
     length : int, default 100
         Length of the filter, in time steps.
     filter_order : int, default 1
-        Order :math:`n`: how many exponentials are convolved to make the filter.
+        Order :math:`n`: the filter is the convolution of :math:`n` equal exponentials, so
+        :math:`n - 1` convolutions. Order 1 is the exponential itself.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Add the terms; average them; divide their sum by the number of samples; or return them, in
-        the shape of the input.
+        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
+        terms, in the shape of the input.
     kernel : sequence of float, array or callable, optional
-        A filter :math:`h` of your own, instead of `time_constant` and `filter_order`: its taps, the
-        one for the present step first, or a function from the lag :math:`k`, a float, to its tap.
-        The function is called for each lag below `length`, when the loss is made. Either is stored
-        as a tuple of taps, and `length` becomes their number. Taps are not normalised.
+        A filter :math:`h` of your own, instead of `time_constant` and `filter_order`: its taps,
+        with that of the present step first, or a function from the lag :math:`k`, a float, to its
+        tap. The constructor calls the function for each lag below `length`. It stores a tuple of
+        taps, and `length` becomes their number. Taps are not normalised.
     time_axis : int, default -1
         The axis of `input` that is time.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong kind.
+        If a hyper-parameter is outside its range or of the wrong type.
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``; `target`, the desired spike trains, has the same.
-    Where entries are masked, the trains count as equal before the filter. An exponential filter
-    costs the same whatever its length. The cost of a `kernel` grows with its taps, of which those
-    beyond the duration are left out.
+    `input` has shape ``[batch, *space, time]``, and so has `target`, the desired spike trains. At
+    masked entries the difference of the trains is set to 0 before the filter. The cost of an
+    exponential filter does not grow with its length. The cost of a `kernel` grows with the number
+    of its taps; taps beyond the duration are left out.
 
     References
     ----------
@@ -110,7 +111,7 @@ class SpikeTime(Loss):
 
     @property
     def memory(self) -> int:
-        """The number of steps before its own that a term reads: one less than the filter has."""
+        """The number of earlier steps that a term reads: the length of the filter minus 1."""
         return self.length - 1
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Array:

@@ -47,8 +47,8 @@ class Sums(TermEvaluation):
         """Return the sum of the terms, and the weight that the reduction divides it by.
 
         Both add up over any split of the batch: over micro-batches, processes and devices. The
-        loss of the whole is the sum of the sums, for a mean divided by the sum of the weights, or
-        0 if that is 0. With a `context`, they add up over segments of time, too.
+        loss of the batch is the sum of the sums. For a mean it is divided by the sum of the
+        weights, and it is 0 if that is 0. With a `context` both add up over segments of time too.
 
         Parameters
         ----------
@@ -59,22 +59,22 @@ class Sums(TermEvaluation):
         where, lengths, weight : array or sequence, optional
             As for a call.
         context : int, default 0
-            The number of steps at the beginning that are read, and masked as usual, but have no
-            terms, no weight and no label check: the last steps of the segment before. A segment
-            needs `memory` of them, or all earlier steps if there are fewer.
+            The number of first steps that belong to the segment before. They are read, and masked
+            as usual, but have no terms and no weight, and their labels are not checked. A segment
+            needs `memory` such steps, or all earlier steps if there are fewer.
 
         Returns
         -------
         tuple of array
-            Scalar arrays of one dtype. The sum can be differentiated. The weight is, for the
-            reductions "sum" and "mean", the number of terms that count or, with class weights, the
-            sum of their weights; for "batchmean", the number of samples with a term that counts.
+            Scalar arrays of one dtype. The sum can be differentiated. For the reductions "sum" and
+            "mean" the weight is the number of terms that count or, with class weights, the sum of
+            their weights. For "batchmean" it is the number of samples with a term that counts.
 
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none", which has no sum; if there is a context and the loss reads
-            whole trains or counts samples ("batchmean"); or as a call does.
+            If the reduction is "none", which has no sum; if there is a context, but the loss reads
+            whole trains or the reduction is "batchmean"; and as a call.
 
         Examples
         --------
@@ -131,8 +131,9 @@ class Sums(TermEvaluation):
         Returns
         -------
         tuple
-            The results of `sum_and_weight`, and a function from the derivative with respect to the
-            sum, a scalar array, to the gradient with respect to `input`. It may be called once.
+            The results of `sum_and_weight`, and the pullback of the sum: a function that takes a
+            scalar array, the derivative with respect to the sum, and returns the gradient with
+            respect to `input`. Call it once at most.
 
         Raises
         ------
@@ -165,10 +166,10 @@ class Sums(TermEvaluation):
 
     @property
     def memory(self) -> int | None:
-        """The number of steps before its own that a term reads; None for a loss of whole trains.
+        """The number of earlier steps that a term reads; None if the loss reads whole trains.
 
-        A segment of a train has the terms of the whole train if `sum_and_weight` gets so many
-        earlier steps as context.
+        `sum_and_weight` of a segment needs so many earlier steps as context for the terms of the
+        whole train.
         """
         return None
 

@@ -24,7 +24,7 @@ class SpikeTime(torch.nn.Module):
     length : int, default 100
         Length of the filter, in time steps.
     filter_order : int, default 1
-        Number of exponentials that are convolved to make the filter.
+        The number of exponentials that are convolved to make the filter.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         Reduction to apply to the terms.
 
@@ -146,11 +146,11 @@ class SpikeMax(_RateLoss):
     moving_window : int, optional
         Length of the moving window, in time steps.
     mode : {"probability", "softmax"}, default "probability"
-        Class probabilities are the normalised rates, or their softmax.
+        The class probabilities are the normalised rates, or their softmax.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         Reduction to apply to the terms.
     numerics : {"lava", "stable"}, default "lava"
-        ``"stable"`` keeps the loss finite if the labelled neuron is silent.
+        With ``"stable"`` the loss is finite if the labelled neuron is silent.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class SpikeMoid(_RateLoss):
     theta : float, default 0
         The rate at which the probability of a class is 0.5.
     numerics : {"lava", "stable"}, default "lava"
-        ``"stable"`` keeps the gradient where the sigmoid saturates.
+        With ``"stable"`` the gradient is not 0 where the sigmoid saturates.
 
     Attributes
     ----------

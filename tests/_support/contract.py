@@ -66,10 +66,10 @@ OPTIONS = {  # of the constructors of the losses, with their permitted values
     "true_rate": "from 0 to 1: a number for all classes, or a sequence of one for each; any "
     'numbers with `readout="max"` and `"last"` and with a window of 1',
     "false_rate": "as `true_rate`, for the classes that are not the label",
-    "true_time": "steps; at least 0",
-    "false_time": "steps; at least 0, or `None` for the duration of the sample",
-    "tolerance": "steps; at least 0",
-    "time_constant": "steps; above 0",
+    "true_time": "in steps, at least 0",
+    "false_time": "in steps, at least 0, or `None` for the duration of the sample",
+    "tolerance": "in steps, at least 0",
+    "time_constant": "in steps, above 0",
     "length": "1 or more steps",
     "filter_order": "1 or more",
     "kernel": "a sequence of taps, or a function from the lag to its tap; `None`: an exponential",
@@ -84,7 +84,7 @@ OPTIONS = {  # of the constructors of the losses, with their permitted values
     '`"latency"` and `"softmax_sum"`',
     "temperature": 'at least 1e-6; other than 1 only with `mode="softmax"`',
     "label_smoothing": 'from 0 to below 1; 0 with `numerics="lava"`',
-    "pseudo_count": "spikes; at least 1e-6",
+    "pseudo_count": "in spikes, at least 1e-6",
     "alpha": "at least 1e-6, in the units of the reading",
     "theta": "a number, in the units of the reading",
     "pos_weight": "at least 0: a number for all classes, or a sequence of one for each; 1 with "
@@ -108,7 +108,7 @@ COMPOSED_OPTIONS = {  # likewise, of `losses.Composed`
     **{name: OPTIONS[name] for name in ("reduction", "num_classes", "ignore_index", "time_axis")},
 }
 DISTANCE_OPTIONS = {  # likewise, of the distances as objects
-    "time_constant": "steps; at least 1e-6",
+    "time_constant": "in steps, at least 1e-6",
     "cosine": "from 0 to 1",
     "squared": "`True` or `False`",
     "time_axis": "an axis of the trains",

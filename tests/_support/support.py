@@ -244,7 +244,7 @@ The tests run on both ends of each range: the quick tests on the lowest versions
 The function transforms of PyTorch and JAX work on every loss. The tests apply each transform to
 every loss, with and without a window, in both modes of `SpikeMax`, and to filters of order 1 to 3.
 Their spikes include silent, saturated and tied neurons. The rows with masks, weights and options
-are tested on six forms of the losses that have a target. The tests compare gradients with the
+are tested on each loss that has a target. The tests compare gradients with the
 closed forms on NumPy, to $10^{{-12}}$ of the largest entry in float64.
 
 ### PyTorch

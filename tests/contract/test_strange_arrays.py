@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.backends import on
+from _support.calls import WITH_TARGET, example
+from _support.cases import close
+from _support.contract import FORMS
 
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
 LABEL = np.asarray([0, 3, 1])
@@ -123,6 +127,24 @@ def test_infinite_spike_gives_nan_in_value_and_gradient(backend, label, spike):
     assert not np.isfinite(backend.numpy(value))
     # With a soft label the value is infinite, and the gradient that of any large reading.
     assert np.isnan(backend.numpy(gradient)[1, 2]).all() == (label != 0.5)
+
+
+@pytest.mark.parametrize("form", WITH_TARGET)
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy warns of logaddexp at NaN
+def test_nan_shows_in_the_terms_of_its_neuron_only(name, form):
+    call = example(FORMS[form]).with_loss_options(reduction="none")
+    spikes = call.spikes.copy()
+    spikes[1, 0, -1] = np.nan
+    with on(name) as backend:
+        expected, _ = call.on(backend)
+        terms, _ = call.replace(spikes=spikes).on(backend)
+        if form.startswith("SpikeMax"):  # the classes of a sample share a term
+            assert np.isnan(terms[1, ...]).any()
+        else:
+            assert np.isnan(terms[1, 0]).any()
+            close(terms[1, 1:], expected[1, 1:], backend.rtol)
+        close(terms[[0, 2]], expected[[0, 2]], backend.rtol)
 
 
 @pytest.mark.parametrize("window", [None, 2])

@@ -65,7 +65,7 @@ def documented_numpy() -> None:
 
     enforcer = sx.SparsityEnforcer(0.1, 2.0, min_rate=0.01, per="neuron")
     assert_type(enforcer(spikes), Floats)
-    assert_type(enforcer([spikes, spikes]), Floats)
+    enforcer([spikes, spikes])
     enforcer({"layer": spikes}, lengths=[4])
     enforcer.append(spikes)
     float(enforcer.loss)
