@@ -161,6 +161,16 @@ def block_math(writer, node):
     raise nodes.SkipNode
 
 
+def first_sentences(text, length):
+    """Return the first sentences of a text that fit, or its beginning if the first one does not."""
+    short = ""
+    for sentence in re.split(r"(?<=[.:]) ", text):
+        if len(short) + len(sentence) >= length:
+            break
+        short = f"{short} {sentence}".strip()
+    return short if len(short) >= 40 else textwrap.shorten(text, length, placeholder=" ...")
+
+
 def describe_page(app, page, template, context, doctree):
     """Describe a page to search engines by its first paragraph, unless it does so itself."""
     if doctree is None or 'name="description"' in context.get("metatags", ""):
@@ -168,7 +178,7 @@ def describe_page(app, page, template, context, doctree):
     for paragraph in doctree.findall(nodes.paragraph):
         text = " ".join(paragraph.astext().split())
         if len(text) >= 40 and next(paragraph.findall(nodes.math), None) is None:
-            short = textwrap.shorten(text, 200, placeholder=" ...")
+            short = first_sentences(text, 200)
             tag = f'<meta name="description" content="{html.escape(short)}" />'
             context["metatags"] = f"{context.get('metatags', '')}\n{tag}"
             return

@@ -16,8 +16,8 @@ EXAMPLES = {  # by command, in the order that --help prints them
     "compare": (
         ("compare every library on the recording that comes with this one", "spikeloss-xp compare"),
         (
-            "compare one loss of PyTorch with NumPy, on spikes of your own",
-            "spikeloss-xp compare recording.npz --loss SpikeTime --backend torch",
+            "compare one loss in double precision, on spikes of your own",
+            "spikeloss-xp compare recording.npz --loss SpikeTime --dtype float64",
         ),
     ),
     "evaluate": (
@@ -102,6 +102,10 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=_Help,
     )
     compare.set_defaults(run=_compare.run)
+    _add_compare_options(compare)
+
+
+def _add_compare_options(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "file",
         nargs="?",

@@ -9,7 +9,7 @@ from typing import Any
 
 from spikeloss_xp._consistency import Place
 
-HEADINGS = ("", "", "value", "value err", "grad err", "time", "verdict")
+HEADINGS = ("library", "device", "value", "value err", "grad err", "time", "verdict")
 LEFT = (0, 1, 6)  # these columns hold text, and the others numbers
 WIDTH = 80
 RED, GREEN, BOLD, RESET = "\033[31m", "\033[32m", "\033[1m", "\033[0m"

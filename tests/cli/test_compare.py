@@ -204,8 +204,6 @@ def test_help_shows_its_examples_in_80_columns(capsys, monkeypatch, command):
 
 @pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for _, line in lines])
 def test_examples_of_the_help_run(capsys, monkeypatch, tmp_path, spikes, example):
-    if "torch" in example:
-        pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     for name in ("recording.npz", "test.npz"):
         np.savez(name, input=spikes, target=spikes[::-1], label=[0, 2, 1, 0])

@@ -392,6 +392,16 @@ def test_accuracy_follows_the_readout_of_the_loss(capsys, save_npz):
     assert summary["accuracy"] == np.mean(np.argmax(potentials[..., -1], axis=1) == CLASS)
 
 
+def test_accuracy_of_latencies_predicts_the_first_spike(capsys, save_npz):
+    spikes = np.zeros((4, 3, STEPS), np.float32)
+    first = np.asarray([2, 0, 1, 1])
+    for lag in range(3):
+        spikes[np.arange(4), (first + lag) % 3, 5 + 10 * lag] = 1
+    path = save_npz(input=spikes, label=first)
+    _, summary = evaluate(capsys, path, "SpikeLatency")
+    assert summary["accuracy"] == 1
+
+
 def test_sample_whose_loss_is_nan_is_not_predicted(capsys, save_npz):
     spikes = np.zeros((2, 3, STEPS))
     spikes[:, 0] = 1

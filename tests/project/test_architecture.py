@@ -83,7 +83,7 @@ LAYERS = (
     {""},
     {"cli._recording", "cli._table", "cli._terminal"},
     {"cli._files", "cli._zarr_chunks"},
-    {"cli._hyper", "cli._places", "cli._results", "cli._rows", "cli._zarr"},
+    {"cli._accuracy", "cli._hyper", "cli._places", "cli._results", "cli._rows", "cli._zarr"},
     {"cli._spike_times"},
     {"cli._source"},
     {"cli._task"},
