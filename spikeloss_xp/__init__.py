@@ -1,7 +1,7 @@
 """Loss functions on spike trains, for every array library.
 
-Each loss is written once. It returns the same value and the same gradient on arrays of NumPy, PyTorch
-and JAX, and of any other library that conforms to the array API standard.
+Each loss is written once. It returns the same value and the same gradient on arrays of NumPy,
+PyTorch and JAX, and of any other library that conforms to the array API standard.
 """
 
 from spikeloss_xp import backends, distances, testing

@@ -71,8 +71,7 @@ class _RateLoss(torch.nn.Module):
 
     def __init__(self, loss: losses.RateLoss) -> None:
         super().__init__()
-        window = loss.moving_window
-        self.window = None if window is None else MovingWindow(window)
+        self.window = MovingWindow(window) if (window := loss.moving_window) else None
         self.reduction = cast(Reduction, loss.reduction)
 
     @property
