@@ -73,7 +73,7 @@ LIBRARIES = (
         "any other library that conforms to the standard",
         "closed forms",
         ("array-api-strict",),
-        "by array-api-strict, in its stead",
+        "array-api-strict stands in for it",
     ),
 )
 
