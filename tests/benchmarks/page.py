@@ -138,7 +138,8 @@ STYLES = {
     "conv1d": {"color": "#009E73", "marker": "D", "lw": 1.2},
     "lax.conv": {"color": "#CC79A7", "marker": "^", "lw": 1.2},
 }
-LABEL_SHIFTS = {"spikeloss_xp, JAX": 5, "spikeloss_xp": -3, "no filter": -5}  # in points, to part their labels
+# In points, so that labels do not overlap.
+LABEL_SHIFTS = {"spikeloss_xp, JAX": 5, "spikeloss_xp": -3, "no filter": -5}
 FASTER_COLOR, SLOWER_COLOR = "#0072B2", "#D55E00"
 
 
