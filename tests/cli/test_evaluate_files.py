@@ -345,7 +345,8 @@ def test_zarr_random_damage_never_crashes(data):
         changed = bytearray(file.read_bytes())
         for at, value in data.draw(st.lists(st.tuples(st.integers(0), st.integers(0, 255)))):
             changed[at % len(changed)] = value
-        file.write_bytes(changed[: data.draw(st.integers(0, len(changed)))])
+        # A share, because the size of a file may differ from run to run.
+        file.write_bytes(changed[: round(len(changed) * data.draw(st.floats(0, 1)))])
         output = ["--output", f"{folder}/losses.npy", "--json"]
         assert main(["evaluate", str(path), *FAST, *output]) in (0, 2)
 
