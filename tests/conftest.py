@@ -1,8 +1,10 @@
 """Options of the test run, and the fixture `backend`, which runs a test on every array library."""
 
 import itertools
+import secrets
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -21,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backend", choices=tuple(BACKENDS), help="run only the cases on this array library"
     )
     parser.addoption("--seed", type=int, help="run random calls of this seed only")
+    parser.addoption(
+        "--new-seeds",
+        type=float,
+        metavar="SECONDS",
+        help="let each test of random calls draw new seeds for so long",
+    )
 
 
 def pytest_report_header() -> list[str]:
@@ -82,8 +90,25 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield found
 
 
+SLOW_SEEDS = 20
+"""How many times as many seeds the slow run has as the quick run."""
+
+
 @pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int | None:
-    """The seed that random calls are drawn from, if the run has one."""
-    found: int | None = request.config.getoption("--seed")
-    return found
+def seeds(request: pytest.FixtureRequest) -> Callable[[int], Iterable[int]]:
+    """The seeds of a test of random calls, given their number in the quick run.
+
+    Two runs with the same options have the same seeds, unless they ask for new ones.
+    """
+    option = request.config.getoption
+    if (seed := option("--seed")) is not None:
+        return lambda number: [seed]
+    if (seconds := option("--new-seeds")) is not None:
+        return lambda number: _new_seeds(seconds)
+    return lambda number: range(number * SLOW_SEEDS if option("--slow") else number)
+
+
+def _new_seeds(seconds: float) -> Iterator[int]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield secrets.randbits(32)

@@ -1,7 +1,6 @@
 """Ties and thresholds of spike counts are decided by the counts, and not by rounding.
 
-Random classifications are as those of `contract/test_differential.py`: the same few in the quick
-run, new ones in the slow run, and one alone with ``--seed``.
+Random classifications have seeds, as the random calls of `contract/test_differential.py`.
 """
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import TESTED, on
-from _support.random_calls import STEP_THRESHOLDS, around, pick, seeds
+from _support.random_calls import STEP_THRESHOLDS, around, pick
 
 GROUPS = (3, 5, 6, 7, 9)
 
@@ -109,16 +108,7 @@ def check_random_classification(backend, seed):
 
 
 @pytest.mark.parametrize("name", TESTED)
-def test_random_ties_go_to_the_first(name, seed):
+def test_random_ties_go_to_the_first(name, seeds):
     with on(name) as backend:
-        number = 2 if backend.library == "jax" else 40
-        for chosen in range(number) if seed is None else [seed]:
-            check_random_classification(backend, chosen)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TESTED)
-def test_new_random_ties_go_to_the_first(name, seed):
-    with on(name) as backend:
-        for chosen in seeds(seed, seconds=3, least=2):
-            check_random_classification(backend, chosen)
+        for seed in seeds(2 if backend.library == "jax" else 40):
+            check_random_classification(backend, seed)

@@ -6,9 +6,7 @@ are not differentiable nearby, because the reference differentiates by differenc
 
 import dataclasses
 import math
-import secrets
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -94,16 +92,6 @@ def random_call(seed: int, kind: str, thresholds: Iterable[int] = ()) -> RandomC
         spaces = ((1,), ())
     space = pick(random, *spaces)
     return RandomCall(call, samples, space, pick(random, -1, *range(2 + len(space))))
-
-
-def seeds(seed: int | None, *, seconds: float, least: int) -> Iterator[int]:
-    """Yield new seeds for so many seconds, at least a number of them; or only `seed`, if given."""
-    started, number = time.monotonic(), 0
-    while number < least or time.monotonic() - started < seconds:
-        yield secrets.randbits(32) if seed is None else seed
-        number += 1
-        if seed is not None:
-            return
 
 
 def pick(random: np.random.Generator, *choices: Any) -> Any:
