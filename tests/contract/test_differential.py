@@ -1,8 +1,8 @@
 """Random calls of every loss and option agree with the float64 reference on every backend.
 
-Each call is drawn from a seed. The quick run has a few seeds, the slow run more of them, and the same
-ones each time. ``--new-seeds SECONDS`` draws new ones. A failure names its seed, and ``--seed`` runs
-that one alone.
+Each call is drawn from a seed. The quick run has a few seeds and the slow run more, and two runs
+have the same ones. ``--new-seeds SECONDS`` draws new ones. A failure names its seed, and ``--seed``
+runs that one alone.
 """
 
 import dataclasses
