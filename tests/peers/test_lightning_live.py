@@ -46,6 +46,7 @@ def test_training_step_equals_one_process(results, name):
 def test_checkpoint_restores_loss_and_class_weights(tmp_path):
     module = recipes("in_lightning").Classifier
     loss = sx.SpikeMax(3, mode="softmax", reduction="mean")  # of any output, negative too
+    torch.manual_seed(0)
     options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(**options, max_steps=1, enable_checkpointing=False)
     batch = torch.ones(2, 3, 5), torch.tensor([0, 2]), {"lengths": torch.tensor([5, 3])}

@@ -12,6 +12,7 @@ import pytest
 from _support.side_by_side import (
     assert_match,
     evaluate_line,
+    generator,
     import_peer,
     labels,
     potentials,
@@ -160,7 +161,7 @@ def test_population_codes_match(classes, group, reduction):
 @every_shape
 def test_class_weights_of_cross_entropies_match(shape):
     steps, label = shape[0], labels(shape[2], shape[1:2])
-    weight = 0.5 + torch.rand(shape[2])
+    weight = 0.5 + torch.rand(shape[2], generator=generator(3))
     for name, readout in (("ce_count_loss", "count"), ("ce_max_membrane_loss", "max")):
         # The mean of snnTorch is over the samples; it is not PyTorch's weighted mean, see below.
         for reduction, our_reduction in (("mean", "batchmean"), ("none", "none")):
@@ -395,7 +396,7 @@ def test_mse_temporal_loss_has_the_same_value_if_all_fire(shape, reduction):
     ours = sx.SpikeLatency(1, 3, reduction=reduction, time_axis=0)(spikes, label)
     theirs = snn.mse_temporal_loss(on_target=1, off_target=3, reduction=reduction)
     torch.testing.assert_close(ours / steps**2, theirs(spikes, label).float())
-    times = torch.randint(steps, spikes.shape[1:])
+    times = torch.randint(steps, spikes.shape[1:], generator=generator(3))
     ours = sx.SpikeLatency(reduction=reduction, time_axis=0)(spikes, times.float())
     theirs = snn.mse_temporal_loss(target_is_time=True, reduction=reduction)
     torch.testing.assert_close(ours / steps**2, theirs(spikes, times).float())
