@@ -182,11 +182,10 @@ class _ClosedForm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *others = ctx.saved_tensors
-        create_graph = torch.is_grad_enabled()
-        if create_graph or _torch_state.is_batched(cotangent):
-            with torch.enable_grad():
-                value = ctx.loss.value(x, **ctx.options)
-                (gradient,) = torch.autograd.grad(value, x, cotangent, create_graph=create_graph)
+        if torch.is_grad_enabled() or _torch_state.is_batched(cotangent):
+            with torch.enable_grad():  # the operations of the closed form are in the graph
+                _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
+                gradient = pullback(cotangent)
         else:
             pullback, ctx.pullback = ctx.pullback, None
             if pullback is None:

@@ -54,9 +54,9 @@ What bounds these rows, with figures of an Intel Xeon with two cores:
   over time, but not the calls.
 - **JAX against its floor: arithmetic and memory.** The arithmetic is the same as above. The floor
   takes 3 ms if the system has kept the pages of its gradient, and 12 ms if it has to get them.
-- **Second derivative of the latency: a second evaluation.** The value comes from the closed form. To
-  differentiate a gradient again, PyTorch evaluates the loss once more with its own operations, and
-  keeps every level of the products over time for the graph.
+- **Second derivative of the latency: a second evaluation.** To differentiate a gradient again,
+  PyTorch evaluates the closed form once more, and keeps every level of the products over time and of
+  their gradients for the graph.
 
 ## How it is measured
 
