@@ -55,6 +55,9 @@ def main(rank: int, folder: Path) -> None:
     batches = pickle.loads((folder / "batches.pickle").read_bytes())
     found = {name: evaluate(batch, batch.part(PARTS[rank])) for name, batch in batches.items()}
     (folder / f"results-{rank}.pickle").write_bytes(pickle.dumps(found))
+    # Lightning keeps the group of processes. A thread of it can abort a process that ends.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
