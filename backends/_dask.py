@@ -17,8 +17,8 @@ from spikeloss_xp.backends._dask_blocks import Blocks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 if TYPE_CHECKING:
+    from spikeloss_xp.gradients import ClosedForm
     from spikeloss_xp.losses.base import Loss
-    from spikeloss_xp.losses.closed_form import ClosedForm
 
 
 class DaskAdapter(ArrayAPIAdapter):

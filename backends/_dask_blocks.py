@@ -18,9 +18,9 @@ from dask.array.utils import meta_from_array
 from spikeloss_xp._typing import Array
 
 if TYPE_CHECKING:
-    from spikeloss_xp.losses.split import Piece, Split
+    from spikeloss_xp.losses.split import Chunk, Split
 
-PIECE = 1 << 18  # entries of a block that are evaluated at a time, so that they stay in a cache
+CHUNK = 1 << 18  # entries of a block that are evaluated at a time, so that they stay in a cache
 ARGUMENTS = ("target", "where", "lengths")  # in the order in which a block gets them
 CLASSES, PLACE, WEIGHT = -1, -2, -3  # indices of the axes that the input does not have
 
@@ -52,12 +52,12 @@ class Blocks:
         """Return the value of the loss."""
         one_each = {axis: (1,) * number for axis, number in enumerate(self.input.numblocks)}
         total = self._blockwise(_sum_of_block, 0, one_each, self.split.dtype).sum()
-        return total if self.split.by is None else total / self.split.by
+        return total if self.split.divisor is None else total / self.split.divisor
 
     def gradient(self, cotangent: da.Array) -> da.Array:
         """Return the gradient with respect to the input, for a cotangent of the value."""
-        if self.split.by is not None:
-            cotangent = cotangent / self.split.by
+        if self.split.divisor is not None:
+            cotangent = cotangent / self.split.divisor
         dtype = self.input.dtype if self.input.dtype.kind == "f" else self.split.dtype
         own = {self.time: self.input.chunks[self.time]}
         return self._blockwise(_gradient_of_block, self.reach, own, dtype, cotangent)
@@ -119,18 +119,18 @@ class Blocks:
         return [x, indices]
 
     def _places(self) -> da.Array:
-        """Return the place of each block in time: see `Split.pieces`."""
+        """Return the place of each block in time: see `Split.chunks`."""
         own = np.asarray(self.input.chunks[self.time])
         first = np.cumsum(own) - own
         places = np.stack([np.minimum(first, self.reach), own, first], axis=1)
         return da.from_array(places, chunks=(1, 3))
 
 
-def _pieces(split: "Split", block: tuple[Any, ...], **options: Any) -> Iterator["Piece"]:
+def _chunks(split: "Split", block: tuple[Any, ...], **options: Any) -> Iterator["Chunk"]:
     spikes, *others = block
-    entries = PIECE if isinstance(spikes, np.ndarray) else spikes.size  # a GPU takes all at once
+    entries = CHUNK if isinstance(spikes, np.ndarray) else spikes.size  # a GPU takes all at once
     arguments = dict(zip(ARGUMENTS, others, strict=True))
-    return split.pieces(spikes, arguments, entries=entries, **options)
+    return split.chunks(spikes, arguments, entries=entries, **options)
 
 
 def _sum_of_block(split: "Split", weight: Any, place: Array, *block: Any) -> Array:
@@ -138,8 +138,8 @@ def _sum_of_block(split: "Split", weight: Any, place: Array, *block: Any) -> Arr
     xp = array_api_compat.array_namespace(block[0])
     with np.errstate(all="ignore"):
         sums = [
-            xp.asarray(split.loss.sum_and_weight(piece.spikes, **piece.options, weight=weight)[0])
-            for piece in _pieces(split, block, place=place[0], ahead=False)
+            xp.asarray(split.loss.sum_and_weight(chunk.spikes, **chunk.options, weight=weight)[0])
+            for chunk in _chunks(split, block, place=place[0], ahead=False)
         ]
         return xp.reshape(xp.sum(xp.stack(sums)), (1,) * block[0].ndim)
 
@@ -153,13 +153,13 @@ def _gradient_of_block(
     shape, joined = list(block[0].shape), None
     shape[split.layout.time_axis] = int(place[0, 1])
     with np.errstate(all="ignore"):
-        for piece in _pieces(split, tuple(block), place=place[0], ahead=True):
+        for chunk in _chunks(split, tuple(block), place=place[0], ahead=True):
             _, _, pullback = split.loss.sum_weight_and_pullback(
-                piece.spikes, **piece.options, weight=weight
+                chunk.spikes, **chunk.options, weight=weight
             )
-            inside = split.selection("input", slice(None), piece.inside)
+            inside = split.selection("input", slice(None), chunk.inside)
             gradient = pullback(cotangent)[inside]
             if joined is None:
                 joined = xp.empty(tuple(shape), dtype=gradient.dtype)
-            joined[split.selection("input", piece.samples, piece.own)] = gradient
+            joined[split.selection("input", chunk.samples, chunk.own)] = gradient
     return joined

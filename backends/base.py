@@ -1,6 +1,7 @@
 """The base adapter: plain array API code, which serves every library without an adapter."""
 
 import contextlib
+import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 
 if TYPE_CHECKING:
+    from spikeloss_xp.gradients import ClosedForm
     from spikeloss_xp.losses.base import Loss
-    from spikeloss_xp.losses.closed_form import ClosedForm
+
+MANY_TRAINS = 32  # number of trains from which filtering the first axis in place is faster
 
 
 class ArrayAPIAdapter:
@@ -140,6 +143,15 @@ class ArrayAPIAdapter:
         """Repeat `x` along a new last axis."""
         return self.xp.repeat(x[..., None], number, axis=-1)
 
+    def moveaxis(self, x: Array, source: int, destination: int) -> Array:
+        """Return `x` with one axis moved, by `permute_dims`: some transforms lack `moveaxis`."""
+        source, destination = source % x.ndim, destination % x.ndim
+        if source == destination:
+            return x
+        axes = [axis for axis in range(x.ndim) if axis != source]
+        axes.insert(destination, source)
+        return self.xp.permute_dims(x, tuple(axes))
+
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
         """Return the entries along an axis, without that axis."""
         entries: Sequence[Array] = self.xp.unstack(x, axis=axis)
@@ -233,6 +245,41 @@ class ArrayAPIAdapter:
         The axis is the last, -1, or the first, 0.
         """
         return self.causal_filter(x, Exponential(math.inf, window), axis=axis, reverse=reverse)
+
+    def filter_along_axis(
+        self, x: Array, kernel: Array | Exponential, axis: int, *, reverse: bool = False
+    ) -> Array:
+        """Filter along any axis; with `reverse`, the adjoint.
+
+        There are zeros before the first step, so the filter has seen fewer steps there; the adjoint
+        has zeros after the last step.
+        """
+        run = functools.partial(self.causal_filter, kernel=kernel, reverse=reverse)
+        return self._run_along_axis(run, x, axis, first=isinstance(kernel, Exponential))
+
+    def sum_along_axis(self, x: Array, window: int, axis: int, *, reverse: bool = False) -> Array:
+        """Sum the last `window` steps along any axis; with `reverse`, the next ones: the adjoint.
+
+        A window at the boundary covers fewer steps: there are zeros before the first step and, for
+        the adjoint, after the last one.
+        """
+        run = functools.partial(self.moving_sum, window=window, reverse=reverse)
+        return self._run_along_axis(run, x, axis, first=True)
+
+    def _run_along_axis(
+        self, run: Callable[..., Array], x: Array, axis: int, *, first: bool
+    ) -> Array:
+        """Run along any axis a filter of the last axis and, if `first`, of the first axis.
+
+        Time first stays first if there are many trains: most of the work would be the transposed
+        copies. On two CPU cores the losses of a large batch took 0.2 to 0.5 of the time, those of
+        32 trains 0.7 to 1.1, and those of fewer trains as long or longer.
+        """
+        if axis in (-1, x.ndim - 1):
+            return run(x)
+        if first and axis % x.ndim == 0 and math.prod(x.shape[1:]) >= MANY_TRAINS:
+            return run(x, axis=0)
+        return self.moveaxis(run(self.moveaxis(x, axis, -1)), -1, axis)
 
     def exponential_filter(
         self,

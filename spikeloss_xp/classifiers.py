@@ -1,18 +1,153 @@
 """Classifiers: the predicted class of spike trains, and the confidence in each class."""
 
+import math
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Unpack, get_args, overload
+from typing import Any, ClassVar, get_args, overload
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._classifier import Classifier, without_masked
+from spikeloss_xp._arrays import Library, or_one
+from spikeloss_xp._input.labels import class_labels
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, ArrayT, ConfidenceMode, FloatArray, HostArray, MaskOptions
+from spikeloss_xp._input.prepared import PreparedInput, prepare_input
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    ConfidenceMode,
+    HostArray,
+    IntegerArray,
+)
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.latency import latency
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import Reading, read_groups
+from spikeloss_xp.readouts.first_spike import latency
 
 MODES = get_args(ConfidenceMode)
+
+
+class Classifier(ABC):
+    """A classifier: `_read` returns the readings of the classes, and their scores."""
+
+    num_classes: int | None
+    ignore_index: int
+    time_axis: int
+    _per_step: ClassVar[bool] = False
+    """Whether there is a prediction at each step."""
+
+    def __post_init__(self) -> None:
+        _checks.check_fields(
+            self,
+            num_classes=_checks.optional_count,
+            ignore_index=_checks.label,
+            time_axis=_checks.integer,
+        )
+
+    # Overloads, because the index of a class has another dtype than the spikes.
+    @overload
+    def predict(
+        self, spikes: HostArray, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> IntegerArray: ...
+    @overload
+    def predict(
+        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> ArrayT: ...
+    def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
+        """Return the index of the winning class; of several, the first.
+
+        A call, and `forward`, return the same. The index has the shape of the readings without
+        their class axis. If all entries of a sample or step are masked, the index is 0.
+        """
+        prepared, _, score = self._read(spikes, where, lengths)
+        return self._in_layout(prepared, prepared.library.xp.argmax(score, axis=CLASS))
+
+    __call__ = forward = predict
+
+    def accuracy(
+        self,
+        spikes: ArrayT,
+        label: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> ArrayT:
+        """Return the fraction of the labels that the classifier predicts.
+
+        Parameters
+        ----------
+        spikes : array
+            ``[batch, *space, time]``, with the time axis at `time_axis`.
+        label : array or sequence of int
+            Class indices, ``[batch]``; with a moving window also ``[batch, time]``, with the time
+            axis where the spikes have it. Labels equal to `ignore_index` do not count.
+        where, lengths : array or sequence, optional
+            The mask, as for the losses. A label does not count if its class is masked.
+
+        Returns
+        -------
+        array
+            A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument has the wrong shape or dtype, or if a label is no class. Where labels
+            cannot be read for free, such a label makes the accuracy NaN instead.
+        """
+        prepared, reading, score = self._read(spikes, where, lengths)
+        library, values, xp = prepared.library, prepared.values, prepared.library.xp
+        classes, per_step = prepared.layout.classes(self.num_classes), self._per_step
+        ignored = self.ignore_index
+        labels = class_labels(
+            prepared, label, classes, per_step=per_step, ignore_index=ignored, argument="label"
+        )
+        index = xp.reshape(library.arange(classes, values), (-1, 1) if per_step else (-1,))
+        predicted = index == xp.argmax(score, axis=CLASS, keepdims=True)
+        right = xp.any(labels.target & predicted, axis=CLASS, keepdims=True)
+        counted = xp.ones_like(right)
+        if reading.mask is not None:
+            counted = xp.any(labels.target & reading.mask, axis=CLASS, keepdims=True)
+        if labels.ignored is not None:
+            counted = counted & ~labels.ignored
+        number = library.sum_all(xp.astype(counted, values.dtype))
+        total = library.sum_all(xp.astype(right & counted, values.dtype))
+        if prepared.valid_or_nan is not None:
+            total = total * library.sum_all(prepared.valid_or_nan) / prepared.layout.batch
+        if labels.valid is not None:
+            total = xp.where(xp.all(labels.valid), total, math.nan)
+        fraction: ArrayT = xp.where(number > 0, total / or_one(library, number), math.nan)
+        return fraction
+
+    @abstractmethod
+    def _read(
+        self, spikes: Array, where: Any, lengths: Any
+    ) -> tuple[PreparedInput, Reading, Array]:
+        """Return the readings, and the scores of the classes, of which the largest wins."""
+
+    def _prepare(self, spikes: Array, where: Any, lengths: Any) -> PreparedInput:
+        return prepare_input(
+            spikes,
+            where,
+            lengths,
+            time_axis=self.time_axis,
+            smallest_rank=3,
+            canonical=True,
+            argument="spikes",
+        )
+
+    def _in_layout(self, prepared: PreparedInput, x: Array) -> Array:
+        if not self._per_step:
+            return x
+        in_layout: Array = prepared.layout.time_as_in_input(prepared.library, x)
+        return in_layout
+
+
+def without_masked(library: Library, score: Array, reading: Reading) -> Array:
+    """Return scores of minus infinity for masked classes, unless all of a sample are masked."""
+    if reading.mask is None or reading.mask.shape[CLASS] == 1:
+        return score
+    xp = library.xp
+    some = xp.any(reading.mask, axis=CLASS, keepdims=True)
+    return xp.where(reading.mask | ~some, score, -math.inf)
 
 
 class _Rates(Classifier):
@@ -24,11 +159,9 @@ class _Rates(Classifier):
         super().__post_init__()
         _checks.check_fields(self, mode=_checks.one_of(MODES), eps=_checks.not_negative)
 
-    @overload
-    def rate(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> FloatArray: ...
-    @overload
-    def rate(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
-    def rate(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
+    def rate(
+        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> ArrayT:
         """Return the rates, in spikes per time step.
 
         Parameters
@@ -53,11 +186,9 @@ class _Rates(Classifier):
         prepared, reading, _ = self._read(spikes, where, lengths)
         return self._in_layout(prepared, reading.u)
 
-    @overload
-    def confidence(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> FloatArray: ...
-    @overload
-    def confidence(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
-    def confidence(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
+    def confidence(
+        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> ArrayT:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
         prepared, reading, logit = self._read(spikes, where, lengths)
         xp, rate = prepared.library.xp, reading.u
@@ -75,16 +206,14 @@ class _Rates(Classifier):
     ) -> tuple[PreparedInput, Reading, Array]:
         prepared = self._prepare(spikes, where, lengths)
         library, layout = prepared.library, prepared.layout
-        values, mask = prepared.values, prepared.mask
-        classes = layout.classes(self.num_classes)
-        number = 1
-        if classes != layout.neurons:
-            group = readouts.population(library, values, mask, classes, per_step=True)
-            values, mask, number = group.values, group.mask, group.number
-        first = layout.time_axis == 0
-        reading, _ = readouts.rate(library, values, self.time_window, mask, time_first=first)
-        if number > 1:
-            reading = reading._replace(u=reading.u / number)
+        layout.classes(self.num_classes)  # raises if it does not divide the neurons
+
+        def read(trains: Array, mask: Array | None) -> tuple[Reading, Any]:
+            first = layout.time_axis == 0
+            return readouts.rate(library, trains, self.time_window, mask, time_first=first)
+
+        arrays = library, prepared.values, prepared.mask
+        reading, _ = read_groups(*arrays, self.num_classes, read, proportional=True)
         return prepared, reading, without_masked(library, reading.u, reading)
 
 
@@ -212,11 +341,9 @@ class Latency(Classifier):
     _: KW_ONLY
     ignore_index: int = -100
 
-    @overload
-    def latency(self, spikes: HostArray, **options: Unpack[MaskOptions]) -> FloatArray: ...
-    @overload
-    def latency(self, spikes: ArrayT, **options: Unpack[MaskOptions]) -> ArrayT: ...
-    def latency(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
+    def latency(
+        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> ArrayT:
         """Return the latency of the first spike of each class, in time steps.
 
         Parameters
@@ -239,13 +366,15 @@ class Latency(Classifier):
             entry, if `num_classes` does not divide the number of neurons, or if a mask has the
             wrong shape or dtype.
         """
-        return self._read(spikes, where, lengths)[1].u
+        reading: ArrayT = self._read(spikes, where, lengths)[1].u
+        return reading
 
     def _read(
         self, spikes: Array, where: Any, lengths: Any
     ) -> tuple[PreparedInput, Reading, Array]:
         prepared = self._prepare(spikes, where, lengths)
         library, layout = prepared.library, prepared.layout
-        classes = layout.classes(self.num_classes)
-        reading, _ = latency(library, prepared.values, prepared.mask, classes, layout.time_axis)
+        layout.classes(self.num_classes)  # raises if it does not divide the neurons
+        arrays = library, prepared.values, prepared.mask
+        reading, _ = latency(*arrays, self.num_classes, layout.time_axis)
         return prepared, reading, without_masked(library, -reading.u, reading)

@@ -12,8 +12,7 @@ some are masked; the others are read as 0 or as a logit of -inf, and have no gra
 import math
 from typing import Any
 
-from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import or_one
+from spikeloss_xp._arrays import Library, or_one
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, Namespace, Pullback
 

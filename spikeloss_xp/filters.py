@@ -1,19 +1,13 @@
 """The exponential kernel, causal filtering and the moving average."""
 
-import functools
-import math
-from collections.abc import Callable
 from typing import Any, overload
 
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import Library, library_of
-from spikeloss_xp._input.arrays import asarray_like, floating, moveaxis
+from spikeloss_xp._arrays import asarray_like, floating, library_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray
-
-MANY_TRAINS = 32  # number of trains from which filtering the first axis in place is faster
 
 
 def exponential_kernel(
@@ -120,7 +114,7 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     _check_axis(x, axis)
 
     taps = library.xp.astype(kernel, x.dtype, copy=False)
-    return filter_along_axis(library, x, taps, axis)
+    return library.filter_along_axis(x, taps, axis)
 
 
 @overload
@@ -169,50 +163,10 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
     window = _checks.count(window, "window")
     _check_axis(x, axis)
 
-    return sum_along_axis(library, x, window, axis) / window
+    return library.sum_along_axis(x, window, axis) / window
 
 
 def _check_axis(x: Array, axis: int) -> None:
     axis = _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
         raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
-
-
-def filter_along_axis(
-    library: Library, x: Array, kernel: Array | Exponential, axis: int, *, reverse: bool = False
-) -> Array:
-    """Filter along any axis; with `reverse`, the adjoint.
-
-    There are zeros before the first step, so the filter has seen fewer steps there; the adjoint
-    has zeros after the last step.
-    """
-    run = functools.partial(library.causal_filter, kernel=kernel, reverse=reverse)
-    return _run_along_axis(library, run, x, axis, first=isinstance(kernel, Exponential))
-
-
-def sum_along_axis(
-    library: Library, x: Array, window: int, axis: int, *, reverse: bool = False
-) -> Array:
-    """Sum the last `window` steps along any axis; with `reverse`, the adjoint sums the next ones.
-
-    A window at the boundary covers fewer steps: there are zeros before the first step and, for the
-    adjoint, after the last one.
-    """
-    run = functools.partial(library.moving_sum, window=window, reverse=reverse)
-    return _run_along_axis(library, run, x, axis, first=True)
-
-
-def _run_along_axis(
-    library: Library, run: Callable[..., Array], x: Array, axis: int, *, first: bool
-) -> Array:
-    """Run along any axis a filter of the last axis and, if `first`, of the first axis.
-
-    Time first stays first if there are many trains: most of the work would be the transposed
-    copies. On two CPU cores the losses of a large batch took 0.2 to 0.5 of the time, those of 32
-    trains 0.7 to 1.1, and those of fewer trains as long or longer.
-    """
-    if axis in (-1, x.ndim - 1):
-        return run(x)
-    if first and axis % x.ndim == 0 and math.prod(x.shape[1:]) >= MANY_TRAINS:
-        return run(x, axis=0)
-    return moveaxis(library, run(moveaxis(library, x, axis, -1)), -1, axis)

@@ -7,8 +7,7 @@ from typing import Any, overload
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import Library, find_library, library_of
-from spikeloss_xp._input.arrays import floating, read
+from spikeloss_xp._arrays import Library, find_library, floating, library_of, read
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray
 
 EPSILON = float(np.finfo(np.float64).eps)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from spikeloss_xp._arrays import find_library, host, library_of
 from spikeloss_xp._consistency import (
     Place,
     differences,
@@ -13,8 +14,6 @@ from spikeloss_xp._consistency import (
     places,
     reference,
 )
-from spikeloss_xp._dispatch import find_library, library_of
-from spikeloss_xp._input.arrays import host
 from spikeloss_xp._typing import Array, ArrayLike, SupportsArray
 from spikeloss_xp.backends._available import available, describe
 

@@ -6,7 +6,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from spikeloss_xp import readouts
-from spikeloss_xp.losses.votes import softmax_sum
+from spikeloss_xp.readouts import softmax_sum
 
 random = np.random.default_rng(6)
 SPIKES, OTHER = random.normal(size=(2, 2, 3, 40))

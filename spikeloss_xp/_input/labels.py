@@ -2,14 +2,22 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from spikeloss_xp._dispatch import Library, find_library
-from spikeloss_xp._input.arrays import asarray_like, check_size, concrete_or_none, floating
+from spikeloss_xp._arrays import (
+    Library,
+    asarray_like,
+    check_range,
+    check_shape,
+    check_size,
+    concrete_or_none,
+    find_library,
+    floating,
+)
 from spikeloss_xp._input.layout import CLASS, Layout
+from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array
 
 
@@ -27,9 +35,6 @@ class Labels(NamedTuple):
     ignored : array or None
         True where a class index is the one to leave out, in the shape of `valid`. None if no index
         is known to be.
-    term_weight : array or None
-        The factor of each term, from the class weights; it broadcasts against the terms. None
-        without class weights.
     class_weight : array or None
         The class weights, with the axes of `target`. None without class weights.
     """
@@ -37,14 +42,14 @@ class Labels(NamedTuple):
     target: Array
     valid: Array | None = None
     ignored: Array | None = None
-    term_weight: Array | None = None
     class_weight: Array | None = None
 
 
-def desired_trains(library: Library, layout: Layout, values: Array, target: Any) -> Array:
-    """Return desired spike trains, which have the shape of the input, in the dtype of `values`."""
+def desired_trains(prepared: PreparedInput, target: Any) -> Array:
+    """Return desired spike trains, of the shape of the input and in the dtype of its values."""
+    library, values = prepared.library, prepared.values
     trains = asarray_like(library, values, target, "target")
-    expected = {"the shape of input": layout.shape}
+    expected = {"the shape of input": prepared.layout.shape}
     check_shape(trains, "target", "spike trains", expected, functools.partial(_order, expected))
     trains = floating(library, trains, "target")
     check_size(library, values, target, "target")
@@ -52,31 +57,28 @@ def desired_trains(library: Library, layout: Layout, values: Array, target: Any)
 
 
 def class_labels(
-    library: Library,
-    layout: Layout,
-    values: Array,
-    mask: Array | None,
+    prepared: PreparedInput,
     target: Any,
-    *,
     classes: int,
+    *,
     per_step: bool,
     ignore_index: int,
     argument: str = "target",
 ) -> Labels:
     """Return the labels of class indices.
 
-    `values` and `mask` have axes ``[batch, class, time]``. An index that is no class raises if
-    its value is concrete; else it is read as class 0, so that the term is finite, and not `valid`.
+    An index that is no class raises if its value is concrete; else it is read as class 0, so that
+    the term is finite, and not `valid`.
     """
-    xp = library.xp
-    label = asarray_like(library, values, target, argument)
+    library, layout, xp = prepared.library, prepared.layout, prepared.library.xp
+    label = asarray_like(library, prepared.values, target, argument)
     _check_indices(library, layout, label, classes, argument)
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
     hint = functools.partial(_hint, layout, expected, False, per_step)
     check_shape(label, argument, "class indices", expected, hint)
-    known = concrete_unmasked(layout, target, mask, classes, by_class=False)
+    known = concrete_unmasked(prepared, target, classes, class_axis=False)
     all_classes = check_range(known, 0, classes - 1, argument, ignore_index)
     may_ignore = not all_classes or 0 <= ignore_index < classes
     if not all_classes:
@@ -86,13 +88,13 @@ def class_labels(
         label = layout.time_last(library, label)[:, None, :]
     else:
         label = xp.reshape(label, (-1, 1, 1) if per_step else (-1, 1))
-    index = library.arange(classes, values)
+    index = library.arange(classes, prepared.values)
     label = xp.astype(label, index.dtype, copy=False)
     ignored = label == ignore_index if may_ignore else None
     if ignored is not None:
         label = xp.where(ignored, 0, label)  # a class, so that the ignored terms are finite
     valid = None
-    if known is None or mask is not None:
+    if known is None or prepared.term_mask is not None:
         valid = (label >= 0) & (label < classes)
         label = xp.where(valid, label, 0)
     return Labels(label == (index[:, None] if per_step else index), valid, ignored)
@@ -128,33 +130,25 @@ def _check_indices(
 
 
 def multi_hot_labels(
-    library: Library,
-    layout: Layout,
-    values: Array,
-    mask: Array | None,
-    target: Any,
-    *,
-    classes: int,
-    per_step: bool,
+    prepared: PreparedInput, target: Any, classes: int, *, per_step: bool
 ) -> Labels:
     """Return multi-hot labels, with a time axis if `per_step`, of length 1 for one label a sample.
 
     A label outside 0 to 1 raises if its value is concrete; else it becomes NaN.
     """
-    xp = library.xp
-    label = asarray_like(library, values, target, "target")
+    library, layout, xp = prepared.library, prepared.layout, prepared.library.xp
+    label = asarray_like(library, prepared.values, target, "target")
     _check_multi_hot(library, layout, label, classes)
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
     hint = functools.partial(_hint, layout, expected, True, per_step)
     check_shape(label, "target", "multi-hot labels", expected, hint)
-    known = concrete_unmasked(layout, target, mask, classes, by_class=True)
+    known = concrete_unmasked(prepared, target, classes, class_axis=True)
     check_range(known, 0, 1, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
 
-    if label.dtype != values.dtype:
-        label = xp.astype(label, values.dtype)
+    label = xp.astype(label, prepared.values.dtype, copy=False)
     if unchecked:
         label = xp.where((label >= 0) & (label <= 1), label, math.nan)
     if label.ndim == 3:
@@ -176,15 +170,42 @@ def _check_multi_hot(library: Library, layout: Layout, label: Array, classes: in
         )
 
 
-def concrete_unmasked(
-    layout: Layout, target: Any, mask: Array | None, classes: int, *, by_class: bool
-) -> np.ndarray | None:
-    """Return the labels of unmasked samples if labels and mask are concrete, else None.
+def wanted_times(prepared: PreparedInput, times: Array, target: Any, classes: int) -> Labels:
+    """Return wanted times of spikes, ``[batch, class]``, in the dtype of the values.
 
-    Masked labels may have any value. The mask has axes ``[batch, neuron or 1, time]``; labels have
-    a class axis if they are `by_class`, and a time axis or none.
+    `times` is the target as an array of the library. A time that is negative or not finite raises
+    if its value is concrete; else it is NaN.
     """
-    values = concrete_or_none(target)
+    xp, layout, values = prepared.library.xp, prepared.layout, prepared.values
+    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
+
+    def hint(shape: tuple[int, ...]) -> str:
+        if shape == (classes, layout.batch):
+            return " (its axes are in another order)"
+        return " (class indices are integers of shape [batch])"
+
+    check_shape(times, "target", "wanted times", expected, hint)
+    known = concrete_unmasked(prepared, target, classes, class_axis=True)
+    if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
+        raise ValueError(
+            "target must hold times that are finite and at least 0, in steps; got values from "
+            f"{known.min()} to {known.max()}"
+        )
+    check_size(prepared.library, values, target, "target")
+    times = xp.astype(times, values.dtype, copy=False)
+    if known is None:
+        times = xp.where((times >= 0) & (times < math.inf), times, math.nan)
+    return Labels(times)
+
+
+def concrete_unmasked(
+    prepared: PreparedInput, target: Any, classes: int, *, class_axis: bool
+) -> np.ndarray | None:
+    """Return the labels of samples and steps with terms if labels and mask are concrete, else None.
+
+    Masked labels may have any value. Labels have a class axis or none, and a time axis or none.
+    """
+    values, layout, mask = concrete_or_none(target), prepared.layout, prepared.term_mask
     if values is None or mask is None:
         return values
     counts: Any = concrete_or_none(mask)
@@ -192,20 +213,18 @@ def concrete_unmasked(
         return None
     if counts.shape[CLASS] not in (1, classes):  # a class is a group of neurons
         counts = counts.reshape(layout.batch, classes, -1, layout.steps).any(axis=2)
-    if values.ndim == 2 + by_class:
+    if values.ndim == 2 + class_axis:
         values = np.moveaxis(values, layout.time_in_target(), -1)
-        counts = counts if by_class else counts.any(axis=CLASS)
+        counts = counts if class_axis else counts.any(axis=CLASS)
     else:
-        counts = counts.any(axis=-1) if by_class else counts.any(axis=(1, 2))
+        counts = counts.any(axis=-1) if class_axis else counts.any(axis=(1, 2))
     unmasked: np.ndarray = values[np.broadcast_to(counts, values.shape)]
     return unmasked
 
 
-def class_weights(
-    library: Library, layout: Layout, values: Array, weight: Any, classes: int, ndim: int
-) -> Array:
-    """Return class weights with `ndim` axes, in the dtype of `values`."""
-    xp = library.xp
+def class_weights(prepared: PreparedInput, weight: Any, classes: int, ndim: int) -> Array:
+    """Return class weights with `ndim` axes, in the dtype of the values."""
+    library, values, xp = prepared.library, prepared.values, prepared.library.xp
     weights = asarray_like(library, values, weight, "weight")
     if xp.isdtype(weights.dtype, "bool"):
         raise TypeError("weight must hold numbers, one for each class; got bool")
@@ -213,7 +232,7 @@ def class_weights(
     if tuple(weights.shape) != (classes,):
         raise ValueError(
             f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
-            f"{layout.hint_at_time(weights.shape)}"
+            f"{prepared.layout.hint_at_time(weights.shape)}"
         )
     known = concrete_or_none(weight)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
@@ -223,24 +242,10 @@ def class_weights(
     return xp.reshape(xp.astype(weights, values.dtype, copy=False), axes)
 
 
-def check_shape(
-    given: Array,
-    argument: str,
-    what: str,
-    expected: dict[str, tuple[int, ...]],
-    hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
-) -> None:
-    """Raise if the shape of an argument is none of the expected ones; hint at the mistake."""
-    shape = tuple(given.shape)
-    if not any(shape == fitting for fitting in expected.values()):
-        shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
-        raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
-
-
 def _hint(
     layout: Layout,
     expected: dict[str, tuple[int, ...]],
-    by_class: bool,
+    class_axis: bool,
     per_step: bool,
     shape: tuple[int, ...],
 ) -> str:
@@ -249,10 +254,10 @@ def _hint(
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
     hints = []
-    one_hot = not by_class and shape == (layout.batch, layout.neurons)
+    one_hot = not class_axis and shape == (layout.batch, layout.neurons)
     if one_hot:
         hints.append("if it is one-hot, take the argmax over its class axis")
-    time = layout.time_axis_for(shape, by_class=by_class)
+    time = layout.time_axis_for(shape, class_axis=class_axis)
     if time is not None and (per_step or not one_hot):
         hints.append(f"it would fit if time were axis {time} of input: see time_axis")
     return f" ({'; '.join(hints)})" if hints else _order(expected, shape)
@@ -261,32 +266,3 @@ def _hint(
 def _order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
     permuted = len(shape) > 1 and sorted(shape) in map(sorted, expected.values())
     return " (its axes are in another order)" if permuted else ""
-
-
-def check_range(
-    values: np.ndarray | None,
-    lowest: int,
-    highest: int,
-    argument: str,
-    ignored: int | None = None,
-) -> bool:
-    """Raise if concrete values are out of range, as NaN is; ignored values may be.
-
-    Return whether all values are known to be within the range.
-    """
-    if values is None:
-        return False
-    if not values.size or (lowest <= values.min() and values.max() <= highest):
-        return True
-    inside = (values >= lowest) & (values <= highest)
-    if ignored is not None:
-        inside |= values == ignored
-    if not bool(inside.all()):
-        others = values if ignored is None else values[values != ignored]
-        left_out = f" (what is to be left out is {ignored})" if ignored is not None else ""
-        raise ValueError(
-            f"{argument} must be between {lowest} and {highest}; "
-            f"got values from {others.min()} to {others.max()}"
-            f"{left_out if others.min() < lowest else ''}"
-        )
-    return False

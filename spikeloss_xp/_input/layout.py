@@ -3,8 +3,7 @@
 import math
 from typing import NamedTuple
 
-from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import moveaxis
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._typing import Array
 
 CLASS = 1  # the class axis of arrays with axes [batch, class, time]
@@ -76,7 +75,7 @@ class Layout(NamedTuple):
     def batch_class_time(self, library: Library, x: Array) -> Array:
         """Return an input, or a mask of its rank, with axes `[batch, class, time]`."""
         last = self.time_axis == len(self.shape) - 1
-        moved = x if last else moveaxis(library, x, self.time_axis, -1)
+        moved = x if last else library.moveaxis(x, self.time_axis, -1)
         if moved.ndim == 3:
             return moved
         shape = moved.shape
@@ -88,7 +87,7 @@ class Layout(NamedTuple):
             others = (self.batch_axis, self.time_axis)
             space = [n for axis, n in enumerate(self.shape) if axis not in others]
             x = library.xp.reshape(x, (x.shape[0], *space, x.shape[-1]))
-        return moveaxis(library, x, -1, self.time_axis)
+        return library.moveaxis(x, -1, self.time_axis)
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape of a target or of terms that have a time axis too."""
@@ -97,9 +96,9 @@ class Layout(NamedTuple):
             return (*shape, self.steps)
         return (*shape[:before], self.steps, *shape[before:])
 
-    def target_axes(self, ndim: int, *, by_class: bool) -> tuple[int | None, ...]:
+    def target_axes(self, ndim: int, *, class_axis: bool) -> tuple[int | None, ...]:
         """Return which axis of the input each axis of a target is; None for an axis of classes."""
-        axes: list[int | None] = [self.batch_axis, None] if by_class else [self.batch_axis]
+        axes: list[int | None] = [self.batch_axis, None] if class_axis else [self.batch_axis]
         if ndim > len(axes):
             before = self.time_in_target()
             axes.insert(len(axes) if before == -1 else before, self.time_axis)
@@ -125,11 +124,11 @@ class Layout(NamedTuple):
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
         return library.xp.reshape(x, shape)
 
-    def time_axis_for(self, shape: tuple[int, ...], *, by_class: bool) -> int | None:
+    def time_axis_for(self, shape: tuple[int, ...], *, class_axis: bool) -> int | None:
         """Return another time axis with which a target would have this shape, if there is one."""
         for axis in (0, 1, len(self.shape) - 1):
             other = Layout.of_shape(self.shape, axis)
-            once = (other.batch, other.neurons) if by_class else (other.batch,)
+            once = (other.batch, other.neurons) if class_axis else (other.batch,)
             if axis != self.time_axis and shape in (once, other.with_time(*once)):
                 return axis
         return None
@@ -142,8 +141,8 @@ class Layout(NamedTuple):
 
     def time_last(self, library: Library, target: Array) -> Array:
         """Move the time axis of a target, or of terms in the layout of the input, to the end."""
-        return moveaxis(library, target, self.time_in_target(), -1)
+        return library.moveaxis(target, self.time_in_target(), -1)
 
     def time_as_in_input(self, library: Library, terms: Array) -> Array:
         """Move the time axis of terms from the end to its place in the input."""
-        return moveaxis(library, terms, -1, self.time_in_target())
+        return library.moveaxis(terms, -1, self.time_in_target())

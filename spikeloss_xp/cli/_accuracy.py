@@ -5,9 +5,9 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from spikeloss_xp._classifier import Classifier, without_masked
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array
+from spikeloss_xp.classifiers import Classifier, without_masked
 from spikeloss_xp.losses import RateLoss
 from spikeloss_xp.readouts import Reading
 

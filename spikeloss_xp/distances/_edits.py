@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._typing import Array
 
 BLOCK = 1 << 16  # entries of an anti-diagonal that are computed at a time, to stay in a cache

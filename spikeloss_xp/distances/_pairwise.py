@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Unpack, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._typing import (
     Array,
     ArrayLike,
@@ -18,7 +18,7 @@ from spikeloss_xp._typing import (
 )
 from spikeloss_xp.distances import _trains
 from spikeloss_xp.distances._trains import Products
-from spikeloss_xp.losses.closed_form import ClosedForm
+from spikeloss_xp.gradients import ClosedForm
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import Library, find_library, library_of
-from spikeloss_xp._input.arrays import asarray_like, floating, host
+from spikeloss_xp._arrays import Library, asarray_like, find_library, floating, host, library_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray
 from spikeloss_xp.distances._edits import SpikeTimes, edit_costs, magnitude, sort_times
 

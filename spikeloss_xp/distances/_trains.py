@@ -14,13 +14,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from spikeloss_xp._dispatch import Library, library_of
-from spikeloss_xp._input.arrays import asarray_like, floating
+from spikeloss_xp._arrays import Library, asarray_like, floating, library_of
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.masks import fill_masked, mask_of
+from spikeloss_xp._input.prepared import fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array
-from spikeloss_xp.filters import filter_along_axis
 
 BLOCK = 1 << 22  # entries of the traces, and of the products, that are computed at a time
 
@@ -191,7 +189,7 @@ def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> 
     for start in range(0, steps, size):
         block = trains.steps(start, min(start + size, steps))
         number = block.shape[-1]
-        trace = filter_along_axis(library, block, Exponential(time_constant, number), -1)
+        trace = library.filter_along_axis(block, Exponential(time_constant, number), -1)
         if carried is not None:  # the trace of the steps before
             step = library.xp.astype(library.arange(number, trace) + 1, trace.dtype)
             trace = trace + carried * library.xp.exp(-step / time_constant)
@@ -223,8 +221,8 @@ def _apply_kernel(library: Library, x: Array, time_constant: float, cosine: floa
     if x.shape[1] > 1 and cosine > 0:
         x = (1 - cosine) * x + cosine * library.xp.sum(x, axis=1, keepdims=True)
     kernel = Exponential(time_constant, x.shape[-1])
-    before = filter_along_axis(library, x, kernel, -1)
-    after = filter_along_axis(library, x, kernel, -1, reverse=True)
+    before = library.filter_along_axis(x, kernel, -1)
+    after = library.filter_along_axis(x, kernel, -1, reverse=True)
     return before + after - x
 
 

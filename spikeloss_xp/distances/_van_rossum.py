@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Unpack, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray, PairOptions
 from spikeloss_xp.distances._pairwise import Pairwise
 from spikeloss_xp.distances._trains import Products

@@ -1,8 +1,8 @@
 """The losses, one a file."""
 
 from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.losses.composed import Composed
-from spikeloss_xp.losses.rates import RateLoss
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_latency import SpikeLatency
 from spikeloss_xp.losses.spike_max import SpikeMax

@@ -1,36 +1,54 @@
-"""The base class of the losses.
+"""The base class of the losses: from a call to the terms, and from the terms to the value.
 
     spikes --readout--> u --criterion(u, target)--> terms --reduction--> loss
 
 A loss is a frozen dataclass whose methods are the readout and the criterion. Each step returns its
 result and its pullback: the value is the last result, and the gradient is the composition of the
-pullbacks. A reduced loss is ``sum / weight``, and both add up over chunks of a batch.
+pullbacks. A reduced loss is ``sum / weight``. Both add up over chunks that stay in a cache,
+micro-batches, processes, devices, and, for losses with a term at each step, segments of time.
 """
 
 import dataclasses
+import math
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Unpack, overload
+from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import find_library, library_of
-from spikeloss_xp._typing import (
-    Array,
-    ArrayLike,
-    ArrayT,
-    CallOptions,
-    FloatArray,
-    HostArray,
-    Pullback,
-)
-from spikeloss_xp.losses.closed_form import ClosedForm
-from spikeloss_xp.losses.reduction import REDUCTIONS, divisor
+from spikeloss_xp._arrays import Library, find_library, library_of, or_one
+from spikeloss_xp._input.layout import CLASS, Layout
+from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction
+from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.losses.split import Split
-from spikeloss_xp.losses.sums import Sums
+from spikeloss_xp.readouts import Reading
 
+REDUCTIONS = get_args(Reduction)
 PLAIN_VALUES = (int, float, str, bool, type(None))
 
 
-class Loss(Sums, ClosedForm):
+class Terms(NamedTuple):
+    """The terms of a loss, of a batch or a chunk of it.
+
+    Attributes
+    ----------
+    values : array
+        The terms, multiplied by their weights, and 0 where they are masked.
+    mask, weight : array or None
+        The term mask, True for the terms that count, and the weight of each term. They broadcast
+        against the terms; None stands for True, and for 1.
+    pullback : callable
+        Takes the derivative of the loss with respect to the terms to the derivative with respect
+        to the spikes that they were computed from.
+    """
+
+    values: Array
+    mask: Array | None
+    weight: Array | None
+    pullback: Pullback
+
+
+class Loss(ClosedForm):
     """A loss on spike trains: a function of spikes and a target.
 
     Hyper-parameters go in the constructor, arrays in the call. Losses are immutable, hashable and
@@ -38,24 +56,23 @@ class Loss(Sums, ClosedForm):
     """
 
     reduction: str
+    time_axis: int
+    _smallest_rank: ClassVar[int] = 3
+    """The number of axes that an input needs."""
+    _canonical_axes: ClassVar[bool] = True
+    """Whether `_read` takes axes ``[batch, class, time]``; otherwise those of the input."""
+    _classes_compete: ClassVar[bool] = False
+    """Whether the classes of a sample share one term, with a class axis of length 1."""
 
-    @overload
-    def __call__(
-        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
-    ) -> FloatArray: ...
-    @overload
-    def __call__(
-        self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]
-    ) -> ArrayT: ...
     def __call__(
         self,
-        input: Array,
-        target: Any,
+        input: ArrayT,
+        target: ArrayLike,
         *,
-        where: Any = None,
-        lengths: Any = None,
-        weight: Any = None,
-    ) -> Array:
+        where: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+    ) -> ArrayT:
         """Return the value of the loss, an array of the library and on the device of `input`.
 
         Parameters
@@ -89,70 +106,31 @@ class Loss(Sums, ClosedForm):
             arrived and what was expected. Ranges are checked where values can be read for free;
             elsewhere a label or length out of range makes the terms of its sample NaN.
         """
-        library = library_of(input)
         options = {"target": target, "where": where, "lengths": lengths, "weight": weight}
-        if not self.has_closed_form:
-            return self.value(input, **options)
-        return library.evaluate(self, input, options)
+        library = library_of(input)
+        value: ArrayT
+        if self.has_closed_form:
+            value = library.evaluate(self, input, options)
+        else:
+            value = self.value(input, **options)
+        return value
 
-    @overload
-    def forward(
-        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
-    ) -> FloatArray: ...
-    @overload
-    def forward(
-        self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]
-    ) -> ArrayT: ...
-    def forward(self, input: Array, target: Any, **options: Any) -> Array:
+    def forward(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the value of the loss: the same as calling it."""
         return self(input, target, **options)
 
-    @overload
-    def value(
-        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
-    ) -> FloatArray: ...
-    @overload
-    def value(self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]) -> ArrayT: ...
-    def value(
-        self,
-        input: Array,
-        target: Any,
-        *,
-        where: Any = None,
-        lengths: Any = None,
-        weight: Any = None,
-    ) -> Array:
+    def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
         """Return the value of the loss, with operations that the library can differentiate.
 
         A call returns the same value, and may register the closed form as its gradient. The
         arguments are those of a call.
         """
-        prepared, labels = self._prepare(input, target, where, lengths, weight)
-        library = prepared.library
-        if self.reduction == "none":
-            terms = self._terms(library, prepared.values, prepared.mask, labels)
-            return self._terms_in_layout(prepared, terms.terms)
-        weighed = self.reduction != "sum"
-        (total, number), _ = self._sum_chunks(prepared, labels, with_weight=weighed)
-        return total if number is None else total / divisor(library, number)
+        value: ArrayT = self._evaluate(input, target, options, with_pullback=False)[0]
+        return value
 
-    @overload
     def value_and_pullback(
-        self, input: HostArray, target: ArrayLike, **options: Unpack[CallOptions]
-    ) -> tuple[FloatArray, Pullback]: ...
-    @overload
-    def value_and_pullback(
-        self, input: ArrayT, target: ArrayLike, **options: Unpack[CallOptions]
-    ) -> tuple[ArrayT, Pullback]: ...
-    def value_and_pullback(
-        self,
-        input: Array,
-        target: Any,
-        *,
-        where: Any = None,
-        lengths: Any = None,
-        weight: Any = None,
-    ) -> tuple[Array, Pullback]:
+        self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None
+    ) -> tuple[ArrayT, Pullback]:
         """Return the value of the loss, and the pullback from it to `input`, in closed form.
 
         Parameters
@@ -171,7 +149,15 @@ class Loss(Sums, ClosedForm):
             the derivative with respect to it, and returns the gradient with respect to `input`.
             Call it once at most.
         """
-        prepared, labels = self._prepare(input, target, where, lengths, weight)
+        return self._evaluate(input, target, options, with_pullback=True)
+
+    # From a call to the terms --------------------------------------------------------------------
+
+    def _evaluate(
+        self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
+    ) -> tuple[Array, Pullback]:
+        """Return the value and, if it is wanted, the pullback from it to `input`."""
+        prepared, labels = self._prepare(input, target, **options)
         library = prepared.library
         if self.reduction == "none":
             terms = self._terms(library, prepared.values, prepared.mask, labels)
@@ -180,16 +166,351 @@ class Loss(Sums, ClosedForm):
                 cotangent = self._terms_from_layout(prepared, cotangent)
                 return prepared.gradient(terms.pullback(cotangent))
 
-            return self._terms_in_layout(prepared, terms.terms), of_terms
+            return self._terms_in_layout(prepared, terms.values), of_terms
 
-        (total, number), to_values = self._sum_chunks(
-            prepared, labels, with_weight=self.reduction != "sum", with_pullback=True
+        total, weight, pullback = self._sum(
+            prepared, labels, with_weight=self.reduction != "sum", with_pullback=with_pullback
         )
-        assert to_values is not None
-        if number is None:
-            return total, lambda cotangent: prepared.gradient(to_values(cotangent))
-        by = divisor(library, number)
-        return total / by, lambda cotangent: prepared.gradient(to_values(cotangent / by))
+        if weight is None:
+            return total, pullback
+        divisor = divisor_of(library, weight)
+        return total / divisor, lambda cotangent: pullback(cotangent / divisor)
+
+    def _prepare(
+        self,
+        input: Array,
+        target: Any,
+        where: Any = None,
+        lengths: Any = None,
+        weight: Any = None,
+        context: int = 0,
+    ) -> tuple[PreparedInput, Any]:
+        """Return the prepared input and the labels."""
+        prepared = prepare_input(
+            input,
+            where,
+            lengths,
+            time_axis=self.time_axis,
+            smallest_rank=self._smallest_rank,
+            canonical=self._canonical_axes,
+            context=context,
+        )
+        labels = self._labels(prepared, target)
+        return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
+
+    def _sum(
+        self, prepared: PreparedInput, labels: Any, *, with_weight: bool, with_pullback: bool
+    ) -> tuple[Array, Any, Pullback]:
+        """Return the sum of the terms, their weight, and the pullback from the sum to the input.
+
+        The weight is None if it is not wanted. All are evaluated in chunks where that is faster.
+        """
+        library, batch_axis = prepared.library, self._batch_axis(prepared)
+
+        def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
+            terms = self._terms(library, values, mask, labels, prepared.after_context)
+            weight = self._weight(library, terms, batch_axis) if with_weight else None
+            results = library.sum_all(terms.values), weight
+            if not with_pullback:
+                return results, None
+            # All terms have the same cotangent; it broadcasts.
+            shape, pullback = (1,) * terms.values.ndim, terms.pullback
+            return results, lambda cotangent: pullback(library.xp.reshape(cotangent, shape))
+
+        to_values: Any
+        arrays, axes = (prepared.values, prepared.mask, labels), self._chunk_axes(prepared)
+        (total, weight), to_values = library.map_chunks(sums, arrays, axes, batch_axis)
+        return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
+
+    def _terms(
+        self,
+        library: Library,
+        values: Array,
+        mask: Array | None,
+        labels: Any,
+        after_context: Array | None = None,
+    ) -> Terms:
+        """Return the terms of a batch or of a chunk of it, at the steps after the context."""
+        reading, to_values = self._read(library, values, mask, labels)
+        reading = reading._replace(mask=both(reading.mask, after_context))
+        reading, mask = self._compete(library, reading, labels)
+        if mask is not None:
+            self._check_mask(mask, reading.u)
+            # A reading of 1 has finite terms and derivatives in every criterion.
+            # A count of infinity lacks no spike.
+            counts = reading.counts
+            if counts is not None:
+                counts = fill_masked(library, counts, mask, math.inf)
+            u = fill_masked(library, reading.u, mask, 1.0)
+            reading = reading._replace(u=u, counts=counts)
+        terms, to_reading = self._criterion(library, reading, labels)
+        self._check_terms(terms, reading.u)
+        factor, weight = self._term_weights(library, reading, labels)
+        if factor is not None:
+            terms = terms * factor
+            self._check_terms(terms, reading.u)
+        if mask is not None:
+            terms = fill_masked(library, terms, mask)
+
+        def pullback(cotangent: Array) -> Array:
+            cotangent = to_reading(cotangent if factor is None else cotangent * factor)
+            if mask is not None:
+                cotangent = fill_masked(library, cotangent, mask)
+            return to_values(cotangent)
+
+        return Terms(terms, mask, weight, pullback)
+
+    def _check_terms(self, terms: Array, u: Array) -> None:
+        """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
+        shape = tuple(u.shape)
+        if self._classes_compete:
+            shape = (*shape[:CLASS], 1, *shape[CLASS + 1 :])
+        if tuple(terms.shape) != shape:
+            rule = "one for each sample" if self._classes_compete else "one for each reading"
+            raise ValueError(
+                f"the criterion of {type(self).__name__} must return terms of shape {shape}, "
+                f"{rule}; got {tuple(terms.shape)}"
+            )
+
+    def _check_mask(self, mask: Array, u: Array) -> None:
+        """Raise if the term mask of a subclass does not fit the terms."""
+        fits = len(mask.shape) == len(u.shape) and all(
+            length in (1, 1 if axis == CLASS and self._classes_compete else expected)
+            for axis, (length, expected) in enumerate(zip(mask.shape, u.shape, strict=True))
+        )
+        if not fits:
+            raise ValueError(
+                f"the term mask of {type(self).__name__} has shape {tuple(mask.shape)}, which does "
+                f"not fit the terms of readings of shape {tuple(u.shape)}"
+            )
+
+    def _weight(self, library: Library, terms: Terms, batch_axis: int) -> Array | int:
+        """Return the number that the reduction divides the sum of these terms by.
+
+        The number of samples with a term that counts, for "batchmean"; else the sum of the weights
+        of the terms that count. It is an int if there is neither a mask nor a weight.
+        """
+        xp, (values, mask, weight, _) = library.xp, terms
+        if self.reduction == "batchmean":
+            if mask is None:
+                return int(values.shape[batch_axis])
+            axes = tuple(axis for axis in range(mask.ndim) if axis != batch_axis)
+            sample = xp.any(mask, axis=axes) if axes else mask
+            return xp.sum(xp.astype(sample, values.dtype))
+        _checks.one_of(REDUCTIONS[:2])(self.reduction, "reduction")  # a subclass may not check it
+        if mask is None and weight is None:
+            return math.prod(values.shape)
+        if weight is None:
+            weight = xp.astype(mask, values.dtype)
+        elif mask is not None:
+            weight = fill_masked(library, weight, mask)
+        # A process of several may have no sample.
+        repeated = math.prod(values.shape) // max(math.prod(weight.shape), 1)
+        return library.sum_all(weight) * repeated
+
+    # Members of subclasses -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _labels(self, prepared: PreparedInput, target: Any) -> Any:
+        """Return the checked target: an array, or a tuple of arrays and None."""
+
+    def _weigh(self, prepared: PreparedInput, labels: Any, weight: Any) -> Any:
+        """Return the labels with class weights."""
+        raise TypeError(f"{type(self).__name__} takes no weight: it has no classes")
+
+    @abstractmethod
+    def _read(
+        self, library: Library, values: Array, mask: Array | None, labels: Any
+    ) -> tuple[Reading, Pullback]:
+        """Return the reading, and its pullback to `values`."""
+
+    @abstractmethod
+    def _criterion(self, library: Library, reading: Reading, labels: Any) -> tuple[Array, Pullback]:
+        """Return the terms, without class weights, and their pullback to ``reading.u``."""
+
+    def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
+        """Return the axes of values and terms along which chunks may be evaluated by themselves.
+
+        Empty if readings are much smaller than the input: then chunks are not worth their overhead.
+        """
+        return ()
+
+    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...] | None:
+        """Return which axis of the input each axis of a target is, or None if that is unknown.
+
+        An axis of classes is None.
+        """
+        return None
+
+    def _batch_axis(self, prepared: PreparedInput) -> int:
+        """Return the axis of the samples in the terms."""
+        return 0
+
+    def _compete(
+        self, library: Library, reading: Reading, labels: Any
+    ) -> tuple[Reading, Array | None]:
+        """Return the reading with its class mask, and the term mask."""
+        return reading, reading.mask
+
+    def _term_weights(
+        self, library: Library, reading: Reading, labels: Any
+    ) -> tuple[Array | None, Array | None]:
+        """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
+        return None, None
+
+    def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
+        """Return the terms in the layout of the input."""
+        return terms
+
+    def _terms_from_layout(self, prepared: PreparedInput, cotangent: Array) -> Array:
+        """Return a cotangent of `_terms_in_layout` with the axes of the terms."""
+        return cotangent
+
+    # Parts of a batch, and segments of time ------------------------------------------------------
+
+    def sum_and_weight(
+        self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
+    ) -> tuple[ArrayT, ArrayT]:
+        """Return the sum of the terms, and the weight that the reduction divides it by.
+
+        Both add up over any split of the batch: over micro-batches, processes and devices. The
+        loss of the batch is the sum of the sums. For a mean it is divided by the sum of the
+        weights, and it is 0 if that is 0. With a `context` both add up over segments of time too.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, as for a call.
+        target : array or sequence
+            The target, as for a call.
+        where, lengths, weight : array or sequence, optional
+            As for a call.
+        context : int, default 0
+            The number of first steps that belong to the segment before. They are read, and masked
+            as usual, but have no terms and no weight, and their labels are not checked. A segment
+            needs `memory` such steps, or all earlier steps if there are fewer.
+
+        Returns
+        -------
+        tuple of array
+            Scalar arrays of one dtype. The sum can be differentiated. For the reductions "sum" and
+            "mean" the weight is the number of terms that count or, with class weights, the sum of
+            their weights. For "batchmean" it is the number of samples with a term that counts.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the reduction is "none", which has no sum; if there is a context, but the loss reads
+            whole trains or the reduction is "batchmean"; and as a call.
+
+        Examples
+        --------
+        A mean over two micro-batches of different length is the mean over the batch:
+
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
+        >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
+        >>> sums = [loss.sum_and_weight(spikes[part], label[part])
+        ...         for part in (slice(0, 1), slice(1, 4))]
+        >>> total, weight = map(sum, zip(*sums))
+        >>> float(total / weight), float(loss(spikes, label))
+        (0.0625, 0.0625)
+        """
+        return self._sum_of_part(input, target, context, options, with_pullback=False)[:2]
+
+    def sum_weight_and_pullback(
+        self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
+    ) -> tuple[ArrayT, ArrayT, Pullback]:
+        """Return the sum, the weight, and the pullback from the sum to `input`, in closed form.
+
+        For libraries without automatic differentiation.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, as for a call.
+        target : array or sequence
+            The target, as for a call.
+        where, lengths, weight : array or sequence, optional
+            As for a call.
+        context : int, default 0
+            As for `sum_and_weight`. The gradient reaches into the context.
+
+        Returns
+        -------
+        tuple
+            The results of `sum_and_weight`, and the pullback of the sum: a function that takes a
+            scalar array, the derivative with respect to the sum, and returns the gradient with
+            respect to `input`. Call it once at most.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `sum_and_weight`.
+
+        Examples
+        --------
+        The gradient of a mean over two micro-batches:
+
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> loss = sx.SpikeRate(0.5, 0.0, reduction="mean")
+        >>> spikes, label = np.eye(4)[:, None, :], [0, 0, 0, 0]
+        >>> first = loss.sum_weight_and_pullback(spikes[:1], label[:1])
+        >>> rest = loss.sum_weight_and_pullback(spikes[1:], label[1:])
+        >>> weight = first[1] + rest[1]
+        >>> gradient = np.concatenate([pullback(1 / weight) for _, _, pullback in (first, rest)])
+        >>> bool(np.all(gradient == sx.value_and_grad(loss)(spikes, label)[1]))
+        True
+        """
+        return self._sum_of_part(input, target, context, options, with_pullback=True)
+
+    @property
+    def memory(self) -> int | None:
+        """The number of earlier steps that a term reads; None if the loss reads whole trains.
+
+        `sum_and_weight` of a segment needs so many earlier steps as context for the terms of the
+        whole train.
+        """
+        return None
+
+    def _sum_of_part(
+        self,
+        input: Array,
+        target: Any,
+        context: int,
+        options: dict[str, Any],
+        *,
+        with_pullback: bool,
+    ) -> tuple[Array, Array, Pullback]:
+        """Return sum and weight of a micro-batch or segment, and the pullback if it is wanted."""
+        self._check_context(context)
+        prepared, labels = self._prepare(input, target, context=context, **options)
+        total, weight, pullback = self._sum(
+            prepared, labels, with_weight=True, with_pullback=with_pullback
+        )
+        if isinstance(weight, int):
+            weight = prepared.library.constant(total, float(weight))
+        return total, weight, pullback
+
+    def _check_context(self, context: int) -> None:
+        if self.reduction == "none":
+            raise ValueError("reduction='none' has no sum: the terms are not added up")
+        if _checks.integer(context, "context") == 0:
+            return
+        if context < 0:
+            raise ValueError(f"context must be at least 0; got {context}")
+        if self.memory is None:
+            raise ValueError(
+                "context is for losses with a term at each step and a known memory; that of "
+                f"{type(self).__name__} is None: give it a moving_window, or whole trains"
+            )
+        if self.reduction == "batchmean":
+            raise ValueError(
+                "context needs reduction='sum' or 'mean': 'batchmean' divides by the number of "
+                "samples, which each segment would count again"
+            )
 
     def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split into blocks, or None if it has to be evaluated as a whole.
@@ -211,17 +532,17 @@ class Loss(Sums, ClosedForm):
         axes["target"] = target_axes
         axes["where"] = () if where is None else layout.mask_axes(_rank(where))
 
-        by: Any = None
+        divisor: Any = None
         if self.reduction != "sum":  # the weight depends on masks and labels, not on the spikes
-            (_, by), _ = self._sum_chunks(prepared, labels, with_weight=True)
-            by = divisor(prepared.library, by)
+            _, weight, _ = self._sum(prepared, labels, with_weight=True, with_pullback=False)
+            divisor = divisor_of(prepared.library, weight)
         summed = dataclasses.replace(self, reduction="sum")  # type: ignore[type-var]
         independent = {layout.batch_axis}
-        if not prepared.by_class:
+        if not prepared.canonical:
             independent.update(summed._chunk_axes(prepared))
         if self.memory is not None:
             independent.add(layout.time_axis)
-        return Split(summed, layout, axes, independent, prepared.values.dtype, by)
+        return Split(summed, layout, axes, independent, prepared.values.dtype, divisor)
 
     def captured_arrays(self) -> tuple[Any, ...] | None:
         """Return the arrays that the loss holds as hyper-parameters, or None if unknown.
@@ -242,6 +563,11 @@ class Loss(Sums, ClosedForm):
         """Check hyper-parameters, and store the plain value that each check returns."""
         shared = {"time_axis": _checks.integer, "reduction": _checks.one_of(REDUCTIONS)}
         _checks.check_fields(self, **{**checks, **shared})
+
+
+def divisor_of(library: Library, weight: Array | int) -> Array | int:
+    """Return the number to divide a sum by: its weight, or 1 if nothing counts."""
+    return weight if isinstance(weight, int) else or_one(library, weight)
 
 
 def _rank(values: Any) -> int:

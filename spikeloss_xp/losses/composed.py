@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 from spikeloss_xp import _checks
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, Pullback, Reduction
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.rates import RateLoss
+from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
 
 
@@ -109,10 +109,10 @@ class Composed(RateLoss):
         return self.per_step
 
     @property
-    def _reads_means(self) -> bool:
-        return True  # nobody knows whether `read` is linear
+    def _reading_is_proportional(self) -> bool:
+        return False  # nobody knows about `read`
 
-    def _read_classes(
+    def _read_trains(
         self, library: Library, spikes: Array, mask: Array | None
     ) -> tuple[Reading, Pullback]:
         if mask is not None and mask.shape[CLASS] > 1:

@@ -1,28 +1,18 @@
 """SparsityEnforcer: penalise a layer whose mean event rate is outside a range."""
 
 import functools
+import math
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Any, Unpack, get_args, overload
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._dispatch import library_of
-from spikeloss_xp._input.masks import fill_masked
-from spikeloss_xp._input.prepared import PreparedInput, prepare_array, prepare_input, sums_elsewhere
-from spikeloss_xp._typing import (
-    Array,
-    ArrayT,
-    EventOptions,
-    Events,
-    FloatArray,
-    HostArray,
-    Per,
-    Pullback,
-)
-from spikeloss_xp.losses.closed_form import ClosedForm
-from spikeloss_xp.losses.reduction import divisor, total_weight
-from spikeloss_xp.losses.terms import Terms
+from spikeloss_xp._arrays import asarray_like, check_shape, floating, library_of, or_one
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Pullback
+from spikeloss_xp.gradients import ClosedForm
 
 
 @dataclass(frozen=True)
@@ -35,9 +25,7 @@ class SparsityEnforcer(ClosedForm):
         \qquad m_x = \operatorname{mean} |x|
 
     The sum is over arrays :math:`x`, usually one for each layer. A call with an array returns its
-    term. A call with a sequence or mapping of arrays returns the sum of their terms. Calls store
-    nothing, so a compiler can trace them. `append` collects the terms of layers one by one, and
-    `loss` is their sum.
+    term. A call with a sequence or mapping of arrays returns the sum of their terms.
 
     Parameters
     ----------
@@ -77,10 +65,8 @@ class SparsityEnforcer(ClosedForm):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sparsity = sx.SparsityEnforcer(max_rate=0.25)
-    >>> sparsity.append(np.asarray([[1, 0, 1, 1]]))
-    >>> sparsity.append(np.asarray([[0, 0, 1, 0]]))
-    >>> float(sparsity.loss)
+    >>> layers = [np.asarray([[1, 0, 1, 1]]), np.asarray([[0, 0, 1, 0]])]
+    >>> float(sx.SparsityEnforcer(max_rate=0.25)(layers))
     0.25
     """
 
@@ -90,10 +76,6 @@ class SparsityEnforcer(ClosedForm):
     min_rate: float = 0.0
     per: Per = "array"
     time_axis: int = -1
-    _terms: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
-    _cleared: list[Callable[[], Array]] = field(
-        default_factory=list, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         checks: dict[str, Any] = dict.fromkeys(
@@ -106,14 +88,15 @@ class SparsityEnforcer(ClosedForm):
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
             )
 
-    @overload
-    def __call__(self, input: Events[HostArray], **options: Unpack[EventOptions]) -> FloatArray: ...
-    @overload
-    def __call__(self, input: Events[ArrayT], **options: Unpack[EventOptions]) -> ArrayT: ...
     def __call__(
-        self, input: Any, *, where: Any = None, lengths: Any = None, others: Any = None
-    ) -> Array:
-        """Return the term of one array, or the sum of the terms of several. Collects nothing.
+        self,
+        input: Events[ArrayT],
+        *,
+        where: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        others: tuple[ArrayLike, ArrayLike] | None = None,
+    ) -> ArrayT:
+        """Return the term of one array, or the sum of the terms of several.
 
         Parameters
         ----------
@@ -140,9 +123,10 @@ class SparsityEnforcer(ClosedForm):
             If there is no array; if an array has no elements, or too few axes where batch and time
             matter; or if a mask or `others` has the wrong shape, dtype, library or range.
         """
+        events: Any = input
         if not isinstance(input, Mapping | list | tuple):
-            return self.value(input, where=where, lengths=lengths, others=others)
-        arrays = tuple(input.values() if isinstance(input, Mapping) else input)
+            return self.value(events, where=where, lengths=lengths, others=others)
+        arrays = tuple(events.values() if isinstance(events, Mapping) else events)
         if not arrays:
             raise ValueError("input must be an array, or at least one of them; got none")
         if others is not None:
@@ -150,31 +134,25 @@ class SparsityEnforcer(ClosedForm):
         terms = [self.value(x, where=where, lengths=lengths) for x in arrays]
         return functools.reduce(operator.add, terms)
 
-    @overload
-    def forward(self, input: Events[HostArray], **options: Unpack[EventOptions]) -> FloatArray: ...
-    @overload
-    def forward(self, input: Events[ArrayT], **options: Unpack[EventOptions]) -> ArrayT: ...
-    def forward(self, input: Any, **options: Any) -> Array:
+    def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
         """Return the value of the loss: the same as calling it."""
         return self(input, **options)
 
-    def value(
-        self, input: Array, *, where: Any = None, lengths: Any = None, others: Any = None
-    ) -> Array:
+    def value(self, input: ArrayT, **options: Any) -> ArrayT:
         """Return the term of one array, with operations that the library can differentiate."""
-        return self.value_and_pullback(input, where=where, lengths=lengths, others=others)[0]
+        return self.value_and_pullback(input, **options)[0]
 
     def value_and_pullback(
-        self, input: Array, *, where: Any = None, lengths: Any = None, others: Any = None
-    ) -> tuple[Array, Pullback]:
+        self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
+    ) -> tuple[ArrayT, Pullback]:
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
         prepared = self._prepare(input, where, lengths)
         term, to_values = self._term(prepared, others)
         return term, lambda cotangent: prepared.gradient(to_values(cotangent))
 
     def events_and_entries(
-        self, input: Array, *, where: Any = None, lengths: Any = None
-    ) -> tuple[Array, Array]:
+        self, input: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
+    ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of ``|x|``, and the number of entries that it is a sum over.
 
         Both add up over any split of the batch, and their quotient is the mean event rate. Pass
@@ -215,20 +193,22 @@ class SparsityEnforcer(ClosedForm):
         return events, prepared.library.xp.zeros_like(events) + entries
 
     def _prepare(self, input: Array, where: Any, lengths: Any) -> PreparedInput:
-        library_of(input).check_dense(input, "input")
+        library = library_of(input)
+        library.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        if where is None and lengths is None and self.per == "array":
-            return prepare_array(input)
+        if where is None and lengths is None and self.per == "array":  # of any shape
+            values = floating(library, input)
+            return PreparedInput(library, values, None, None, False, input.dtype)
         return prepare_input(
-            input, where, lengths, time_axis=self.time_axis, smallest_rank=2, by_class=True
+            input, where, lengths, time_axis=self.time_axis, smallest_rank=2, canonical=True
         )
 
     def _term(self, prepared: PreparedInput, others: Any) -> tuple[Array, Pullback]:
         """Return the term of prepared events, and its pullback."""
         library, per_neuron = prepared.library, self.per == "neuron"
         if others is not None:
-            others = sums_elsewhere(prepared, others, per_neuron)
+            others = _sums_elsewhere(prepared, others, per_neuron)
         arrays = library, prepared.values, prepared.mask
         squares, pullbacks, read = [], [], None
         for distance, limit, rising in (
@@ -245,53 +225,33 @@ class SparsityEnforcer(ClosedForm):
             pullbacks.append((to_rate, to_x))
             read = rate.mask
         terms = functools.reduce(operator.add, squares)
-        if read is not None:
+        number: Any = math.prod(terms.shape)
+        if read is not None:  # one for each neuron, or one for all
             terms = fill_masked(library, terms, read)
+            counted = library.xp.broadcast_to(read, terms.shape)
+            number = or_one(library, library.sum_all(library.xp.astype(counted, terms.dtype)))
+        factor = self.lam / number
 
-        def to_events(cotangent: Array) -> Array:
+        def pullback(cotangent: Array) -> Array:
+            cotangent = library.xp.reshape(cotangent * factor, (1,) * terms.ndim)
             if read is not None:
                 cotangent = fill_masked(library, cotangent, read)
             return functools.reduce(
                 operator.add, [to_x(to_rate(cotangent)) for to_rate, to_x in pullbacks]
             )
 
-        number = total_weight(library, "mean", Terms(terms, read, None, to_events), 0)
-        factor = self.lam / divisor(library, number)
-
-        def pullback(cotangent: Array) -> Array:
-            return to_events(library.xp.reshape(cotangent * factor, (1,) * terms.ndim))
-
         return library.sum_all(terms) * factor, pullback
 
-    def append(self, x: Array, *, where: Any = None, lengths: Any = None) -> None:
-        """Collect the term of one array, or the sum of the terms of several."""
-        self._terms.append(self(x, where=where, lengths=lengths))
 
-    def clear(self) -> None:
-        """Remove the collected terms, and free their graphs."""
-        if self._terms:
-            self._cleared[:] = [_zero_like(self._terms[-1])]
-        self._terms.clear()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the hyper-parameters without the collected terms."""
-        options = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        return functools.partial(type(self), **options), ()
-
-    @property
-    def loss(self) -> Any:
-        """The sum of the collected terms: a scalar array.
-
-        It is 0 if there are none: after `clear` an array like the cleared terms, and before the
-        first `append`, when the library is not known, a Python float.
-        """
-        if self._terms:
-            return functools.reduce(operator.add, self._terms, 0.0)
-        return self._cleared[0]() if self._cleared else 0.0
-
-
-def _zero_like(term: Array) -> Callable[[], Array]:
-    """Return a function that returns a new zero each time, and does not keep the term alive."""
-    library = library_of(term)
-    device = library.device(term)
-    return functools.partial(library.xp.zeros, (), dtype=term.dtype, device=device)
+def _sums_elsewhere(prepared: PreparedInput, others: Any, per_neuron: bool) -> list[Array]:
+    """Return the events and entries of the rest of a batch, in the dtype to compute in."""
+    if len(others) != 2:
+        raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
+    values, sums = prepared.values, []
+    shape: tuple[int, ...] = (values.shape[CLASS],) if per_neuron else ()
+    expected = {"[neuron]" if per_neuron else "a scalar": shape}
+    for name, given in zip(("events", "entries"), others, strict=True):
+        total = asarray_like(prepared.library, values, given, "others")
+        check_shape(total, "others", name, expected)
+        sums.append(prepared.library.xp.astype(total, values.dtype, copy=False))
+    return sums

@@ -4,15 +4,13 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import asarray_like
-from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._arrays import Library, asarray_like
+from spikeloss_xp._input.labels import Labels, wanted_times
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._input.times import wanted_times
 from spikeloss_xp._typing import Array, Pullback, Reduction
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.rates import RateLoss
+from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
 
 
@@ -112,7 +110,7 @@ class SpikeLatency(RateLoss):
             )
         if given.ndim == 1 or not floating:
             return super()._labels(prepared, target)
-        return Labels(wanted_times(prepared, given, target, classes))
+        return wanted_times(prepared, given, target, classes)
 
     def _criterion(
         self, library: Library, reading: Reading, labels: Labels
@@ -125,4 +123,4 @@ class SpikeLatency(RateLoss):
         return criteria.outside(library, reading.u - wanted, self.tolerance)
 
     def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
-        return layout.target_axes(ndim, by_class=ndim == 2)
+        return layout.target_axes(ndim, class_axis=ndim == 2)

@@ -4,11 +4,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, MaxMode, MaxReadout, Numerics, Pullback, Reduction
-from spikeloss_xp.losses.rates import NUMERICS, RateLoss
+from spikeloss_xp.losses.classes import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
 MODES = get_args(MaxMode)
@@ -143,6 +143,10 @@ class SpikeMax(RateLoss):
                 f"label_smoothing={self.label_smoothing} with numerics='lava'"
             )
 
+    @property
+    def _criterion_has_weights(self) -> bool:  # type: ignore[override]
+        return self.label_smoothing != 0  # the term of each class has its own weight then
+
     def _criterion(
         self, library: Library, reading: Reading, labels: Labels
     ) -> tuple[Array, Pullback]:
@@ -192,12 +196,3 @@ class SpikeMax(RateLoss):
         weight = (1 - self.label_smoothing) * xp.astype(labels.target, u.dtype) + share
         weight = present * weight
         return weight if labels.class_weight is None else weight * labels.class_weight
-
-    def _term_weights(
-        self, library: Library, terms: Array, labels: Labels
-    ) -> tuple[Array | None, Array | None]:
-        if not self.label_smoothing:
-            return super()._term_weights(library, terms, labels)
-        # The terms have the weights of all classes already.
-        factor, _ = super()._term_weights(library, terms, labels._replace(term_weight=None))
-        return factor, labels.term_weight

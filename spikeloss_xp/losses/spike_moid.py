@@ -4,11 +4,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._dispatch import Library
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Numerics, PerClass, Pullback, Readout, Reduction
-from spikeloss_xp.losses.rates import NUMERICS, RateLoss
+from spikeloss_xp.losses.classes import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
 

@@ -5,12 +5,10 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._dispatch import Library, find_library
-from spikeloss_xp._input.arrays import host, read
+from spikeloss_xp._arrays import Library, find_library, host, read
 from spikeloss_xp._input.labels import desired_trains
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.masks import fill_masked
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import PreparedInput, fill_masked
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback, Reduction, SupportsArray
 from spikeloss_xp.filters import check_size
@@ -86,7 +84,7 @@ class SpikeTime(Loss):
     time_axis: int = -1
 
     _smallest_rank: ClassVar[int] = 2
-    _by_class: ClassVar[bool] = False
+    _canonical_axes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self._check(
@@ -115,7 +113,7 @@ class SpikeTime(Loss):
         return self.length - 1
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Array:
-        return desired_trains(prepared.library, prepared.layout, prepared.values, target)
+        return desired_trains(prepared, target)
 
     def _read(
         self, library: Library, values: Array, mask: Array | None, labels: Array

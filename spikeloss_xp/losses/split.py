@@ -1,27 +1,27 @@
 """A call of a loss in blocks of samples and segments of time, whose sums add up."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spikeloss_xp._dispatch import library_of
-from spikeloss_xp._input.arrays import concrete_or_none
-from spikeloss_xp._input.labels import check_range
+from spikeloss_xp._arrays import check_range, concrete_or_none, library_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
-from spikeloss_xp.losses.sums import Sums
+
+if TYPE_CHECKING:
+    from spikeloss_xp.losses.base import Loss
 
 
-class Piece(NamedTuple):
-    """Some samples and steps of a block, which are evaluated at a time.
+class Chunk(NamedTuple):
+    """Some samples and steps of a block, which are evaluated at a time and stay in a cache.
 
     Attributes
     ----------
     spikes : array
-        The spikes, with steps before and after those of the piece.
+        The spikes, with steps before and after those of the chunk.
     options : dict
         The other arguments of `Loss.sum_and_weight`.
     samples, own : slice
-        The samples of the piece, and its steps, counted from the first own one of the block.
+        The samples of the chunk, and its steps, counted from the first own one of the block.
     inside : slice
         Its steps among those of `spikes`.
     """
@@ -48,27 +48,27 @@ class Split(NamedTuple):
         The axes of the input along which blocks add up; along time if they overlap.
     dtype : dtype
         The dtype to compute in.
-    by : array, int or None
+    divisor : array, int or None
         The number that the reduction divides the sum by; None for 1.
     """
 
-    loss: Sums
+    loss: "Loss"
     layout: Layout
     axes: dict[str, tuple[int | None, ...]]
     independent: set[int]
     dtype: Any
-    by: Any
+    divisor: Any
 
     def without_arrays(self) -> "Split":
         """Return the split without the divisor, which may be a lazy array."""
-        return self._replace(by=None)
+        return self._replace(divisor=None)
 
-    def pieces(
+    def chunks(
         self, block: Array, arguments: dict[str, Any], *, place: Array, entries: int, ahead: bool
-    ) -> Iterator[Piece]:
-        """Yield the pieces of a block, of about so many entries.
+    ) -> Iterator[Chunk]:
+        """Yield the chunks of a block, of about so many entries.
 
-        A sample that is much larger than a piece is cut into segments of time, if the loss has a
+        A sample that is much larger than a chunk is cut into segments of time, if the loss has a
         term at each step.
 
         Parameters
@@ -81,9 +81,9 @@ class Split(NamedTuple):
             The number of steps that belong to the block before, the number of its own steps, and
             which step of the train the first own one is.
         entries : int
-            The number of entries of a piece.
+            The number of entries of a chunk.
         ahead : bool
-            Whether a piece includes the later steps that its own steps reach, which a gradient
+            Whether a chunk includes the later steps that its own steps reach, which a gradient
             needs, and a sum does not.
         """
         layout, reach = self.layout, self.loss.memory
@@ -101,10 +101,10 @@ class Split(NamedTuple):
                 chosen = slice(first, first + samples), slice(read, read_to)
                 taken = {name: x[self.selection(name, *chosen)] for name, x in given.items()}
                 if "lengths" in taken and read_to - read < layout.steps:
-                    start_of_piece = first_step - before + read
-                    lengths = self._from_step(taken["lengths"], start_of_piece, read_to - read)
+                    start_of_chunk = first_step - before + read
+                    lengths = self._from_step(taken["lengths"], start_of_chunk, read_to - read)
                     taken["lengths"] = lengths
-                yield Piece(
+                yield Chunk(
                     taken.pop("input"),
                     {**taken, "context": start - read},
                     chosen[0],

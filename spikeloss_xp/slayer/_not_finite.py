@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._input.arrays import concrete_or_none
+from spikeloss_xp._arrays import concrete_or_none
 
 OWN = ("spikeloss_xp", "torch")
 """Packages whose frames lie between the caller's line and the warning."""

@@ -285,9 +285,6 @@ entries is evaluated in chunks of samples, and its gradient with respect to the 
 form. That takes half the time or less if the number of samples has a divisor that makes chunks of
 at most a million entries. JAX computes all other derivatives itself.
 
-`SparsityEnforcer.append` stores its term, which a traced function must not do. Call the enforcer
-with all layers there: `sx.SparsityEnforcer()(layers)`, where `layers` is a list, tuple or mapping.
-
 ### A bad label in a trace
 
 Outside of a trace and on the host, a label that is neither a class nor `ignore_index`, or a length

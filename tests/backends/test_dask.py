@@ -12,7 +12,7 @@ from _support.calls import example, moved, with_everything
 from _support.cases import CASES, DESIRED, LABEL, SPIKES, close
 from _support.contract import FORMS, LAYOUTS, ONE_OF_EACH, STEPS
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.losses.sums import Sums
+from spikeloss_xp.losses import Loss
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -112,17 +112,11 @@ def test_masks_and_weights_equal_numpy(loss, target, chunks, no_compute):
             close(got, expected, RTOL)
 
 
-def test_collected_terms_and_classifiers_equal_numpy(no_compute):
+def test_terms_of_layers_and_classifiers_equal_numpy(no_compute):
     spikes = SPIKES["binary"]
     lazy = da.from_array(spikes, chunks=(1, 3, 2))
     sparsity = sx.SparsityEnforcer(0.25)
-    sparsity.append(lazy)
-    sparsity.append(2 * lazy)
-    close(
-        computed(sparsity.loss)[0], sum(map(sx.SparsityEnforcer(0.25), (spikes, 2 * spikes))), RTOL
-    )
-    sparsity.clear()
-    assert computed(sparsity.loss) == (0,)
+    close(computed(sparsity([lazy, 2 * lazy]))[0], sparsity([spikes, 2 * spikes]), RTOL)
     for classifier in (sx.Rate(), sx.MovingWindow(2), sx.Rate(mode="softmax")):
         close(computed(classifier.confidence(lazy))[0], classifier.confidence(spikes), RTOL)
         np.testing.assert_array_equal(computed(classifier(lazy))[0], classifier(spikes))
@@ -176,7 +170,7 @@ def test_chunks_of_time_equal_numpy(
     form, time_axis, reduction, time_chunks, entries, monkeypatch, no_compute
 ):
     """With masks, lengths and weights; with pieces of one step, of a few, and of whole blocks."""
-    monkeypatch.setattr(_dask_blocks, "PIECE", entries)
+    monkeypatch.setattr(_dask_blocks, "CHUNK", entries)
     for of_form in (example, with_everything):
         if of_form is with_everything and "groups" in form and "SpikeMax" in form:
             continue  # what is read depends on the segment: see tests/losses/test_segments.py
@@ -196,7 +190,7 @@ def test_chunks_of_time_equal_numpy(
 
 @pytest.mark.parametrize("form", ONE_OF_EACH)
 def test_pieces_of_samples_equal_numpy(form, monkeypatch, no_compute):
-    monkeypatch.setattr(_dask_blocks, "PIECE", 2 * STEPS * FORMS[form].neurons)
+    monkeypatch.setattr(_dask_blocks, "CHUNK", 2 * STEPS * FORMS[form].neurons)
     call = with_everything(FORMS[form])
     targets = () if call.target is None else (call.target,)
     expected = sx.value_and_grad(call.loss)(call.spikes, *targets, **call.options)
@@ -223,14 +217,14 @@ def test_block_of_bool_is_not_widened_as_a_whole(loss, target):
 
 
 def test_long_sample_is_cut_into_segments(monkeypatch):
-    sizes, of_segment = [], Sums.sum_and_weight
+    sizes, of_segment = [], Loss.sum_and_weight
 
     def noted(self, input, *arguments, **options):
         sizes.append(input.shape)
         return of_segment(self, input, *arguments, **options)
 
-    monkeypatch.setattr(Sums, "sum_and_weight", noted)
-    monkeypatch.setattr(_dask_blocks, "PIECE", 1000)
+    monkeypatch.setattr(Loss, "sum_and_weight", noted)
+    monkeypatch.setattr(_dask_blocks, "CHUNK", 1000)
     spikes = da.ones((1, 10, 2000), dtype=bool, chunks=(1, 10, 1000))
     computed(sx.SpikeTime(2, 6)(spikes, np.zeros((1, 10, 2000))))
     assert max(sizes) == (1, 10, 105)

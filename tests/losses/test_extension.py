@@ -186,6 +186,83 @@ def test_sum_and_weight_are_differentiated_by_the_library(library, reduction):
         np.testing.assert_allclose(backend.numpy(gradient), expected[1], rtol=0, atol=1e-12)
 
 
+# Several labels a sample, of classes that compete for one term -----------------------------------
+
+SHARES = np.asarray([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftMax(FocalMax):
+    """The cross entropy with the share of each label: one term for each sample."""
+
+    _multi_hot = True
+
+    def _criterion(self, library, reading, labels):
+        xp, u, share = library.xp, reading.u, labels.target
+        if reading.class_mask is not None:
+            share = xp.where(reading.class_mask, share, 0.0)
+            u = xp.where(reading.class_mask, u, -1e4)
+        highest = xp.max(u, axis=1, keepdims=True)
+        weight = xp.exp(u - highest)
+        total = xp.sum(weight, axis=1, keepdims=True)
+        log_p = u - highest - xp.log(total)
+        terms = -xp.sum(share * log_p, axis=1, keepdims=True)
+        p, shares = weight / total, xp.sum(share, axis=1, keepdims=True)
+        return terms, lambda cotangent: cotangent * (shares * p - share)
+
+
+def soft_terms(shares, mask):
+    """Return term, weight and term mask of each sample, by loops."""
+    spikes = np.where(mask, SPIKES, 0).sum(axis=2)
+    terms, weights = np.zeros(BATCH), np.zeros(BATCH)
+    for b in range(BATCH):
+        read = [c for c in range(CLASSES) if mask[b, c].any()]
+        total = sum(math.exp(spikes[b, c]) for c in read)
+        for c in read:
+            terms[b] -= shares[b, c] * math.log(math.exp(spikes[b, c]) / total)
+            weights[b] += WEIGHT[c] * shares[b, c]
+    return terms, weights
+
+
+@pytest.mark.parametrize("mask", ["none", "all", "neurons", "entries", "lengths", "both"])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_several_labels_of_competing_classes_have_weights(backend, reduction, mask):
+    terms, weights = soft_terms(SHARES, full_mask(**MASKS[mask]))
+    weighted = terms * weights
+    expected = {"none": weighted, "sum": weighted.sum(), "mean": weighted.sum() / weights.sum()}
+    loss = SoftMax(reduction=reduction)
+    got = loss(backend.asarray(SPIKES), SHARES, weight=WEIGHT, **MASKS[mask])
+    np.testing.assert_allclose(
+        backend.numpy(got), expected[reduction], rtol=0, atol=100 * backend.rtol
+    )
+
+
+@pytest.mark.parametrize("mask", ["none", "entries"])
+def test_several_labels_of_competing_classes_have_one_gradient(mask):
+    for reduction in ("none", "mean"):
+        loss = SoftMax(reduction=reduction)
+        sx.testing.assert_consistent(loss, SPIKES, SHARES, weight=WEIGHT, **MASKS[mask])
+
+
+def test_one_label_of_several_gives_what_its_index_gives():
+    one_hot = (LABEL[:, None] == np.arange(CLASSES)).astype(float)
+    terms, _ = soft_terms(one_hot, full_mask())
+    of_index = sx.SpikeMax(mode="softmax", readout="count", reduction="none")
+    np.testing.assert_allclose(of_index(SPIKES, LABEL), terms, rtol=1e-12)
+    got = SoftMax(reduction="mean")(SPIKES, one_hot, weight=WEIGHT)
+    of_index = dataclasses.replace(of_index, reduction="mean")
+    np.testing.assert_allclose(got, of_index(SPIKES, LABEL, weight=WEIGHT), rtol=1e-12)
+
+
+def test_factors_that_broadcast_the_terms_raise():
+    class Wide(FocalMax):
+        def _term_weights(self, library, reading, labels):
+            return np.ones((1, CLASSES)), None
+
+    with pytest.raises(ValueError, match="criterion of Wide must return terms of shape"):
+        Wide()(SPIKES, LABEL)
+
+
 def test_sum_and_weight_without_a_sum_raises():
     with pytest.raises(ValueError, match="reduction='none' has no sum"):
         sx.SpikeMax(reduction="none").sum_and_weight(SPIKES, LABEL)

@@ -8,7 +8,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from _support.cases import close, reduced
-from spikeloss_xp.latency import latency
+from spikeloss_xp.readouts.first_spike import latency
 
 # First spikes at 0, 2 and never; 1, never and 0.
 SPIKES = np.asarray(

@@ -1,6 +1,7 @@
 """Check that the `slayer` modules are drop-in replacements for those of lava-dl 0.6.0."""
 
 import copy
+import gc
 import inspect
 import io
 import json
@@ -8,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -226,6 +228,25 @@ def test_sparsity_enforcer_matches_hand_calculation(spikes):
     sparsity.clear()
     assert sparsity.loss == 0
     assert sparsity.loss_list == []
+
+
+def test_clear_frees_the_graphs_of_the_terms(spikes):
+    sparsity = slayer.loss.SparsityEnforcer()
+    saved = spikes.requires_grad_() * 2
+    saved_ref = weakref.ref(saved)
+    sparsity.append(saved**2)  # autograd saves `saved` for the gradient of the square
+    before = sparsity.loss.item()
+    with torch.no_grad():
+        total = sparsity.loss
+        total += 5  # the terms stay as they are
+    assert sparsity.loss.item() == before
+    del saved
+    gc.collect()
+    assert saved_ref() is not None
+    sparsity.clear()
+    gc.collect()
+    assert saved_ref() is None
+    assert not sparsity.loss.requires_grad
 
 
 def test_classifiers_match_the_formulas(spikes):

@@ -1,4 +1,4 @@
-"""Readouts: the quantities that a loss reads from spikes.
+"""Readouts: the quantities that a loss reads from spikes, of neurons and of classes.
 
 A readout returns ``(reading, pullback)``. The pullback takes the derivative of the loss with
 respect to the reading to the derivative with respect to the spikes. It stands beside the operation.
@@ -10,15 +10,13 @@ axes, the class axis perhaps of length 1, or is None if all entries count.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import asarray_like, asarray_of_dtype, moveaxis, or_one
+from spikeloss_xp._arrays import Library, asarray_like, asarray_of_dtype, or_one
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback
-from spikeloss_xp.filters import filter_along_axis, sum_along_axis
 
 
 class Reading(NamedTuple):
@@ -82,11 +80,9 @@ def _moving_count(
     library: Library, spikes: Array, window: int, mask: Array | None, axis: int
 ) -> tuple[Reading, Pullback]:
     def summed(x: Array, *, reverse: bool) -> Array:
-        if axis == -1:
-            return sum_along_axis(library, x, window, axis, reverse=reverse)
-        moved = moveaxis(library, x, -1, axis)
-        return moveaxis(
-            library, sum_along_axis(library, moved, window, axis, reverse=reverse), axis, -1
+        moved = library.moveaxis(x, -1, axis)
+        return library.moveaxis(
+            library.sum_along_axis(moved, window, axis, reverse=reverse), axis, -1
         )
 
     counts = summed(spikes, reverse=False)
@@ -152,67 +148,6 @@ def last(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Re
     return Reading(u, mask=read), pullback
 
 
-class Population(NamedTuple):
-    """The neighbouring neurons of each class as one train.
-
-    Attributes
-    ----------
-    values : array
-        ``[batch, class, time]``: the sum over the neurons of a class. If they are masked one by
-        one, the mean over those that are not, at each step.
-    mask : array or None
-        The steps at which any neuron of the class is unmasked.
-    number : int
-        The divisor of what is read from `values`: it makes sums over neurons means. It is applied
-        once, after time is summed, because sums of thirds would decide ties by rounding.
-    size : int or array
-        The largest number of neurons averaged at any step, with the axes of a reading.
-    pullback : callable
-        From `values` to the neurons.
-    """
-
-    values: Array
-    mask: Array | None
-    number: int
-    size: Any
-    pullback: Pullback
-
-    def averaged(self) -> "Population":
-        """Return the means of the neurons in place of their sums, for a readout of the values."""
-        return self._replace(
-            values=self.values / self.number,
-            number=1,
-            pullback=lambda cotangent: self.pullback(cotangent / self.number),
-        )
-
-
-def population(
-    library: Library, spikes: Array, mask: Array | None, classes: int, *, per_step: bool
-) -> Population:
-    """Add up the neighbouring neurons of each class, for readings of one step or `per_step`."""
-    xp = library.xp
-    batch, neurons, steps = spikes.shape
-    shape = batch, classes, neurons // classes, steps
-    values = xp.sum(xp.reshape(spikes, shape), axis=2)
-
-    def to_neurons(cotangent: Array) -> Array:  # each neuron has an equal share in the sum
-        share = xp.repeat(cotangent[:, :, None, :], shape[2], axis=2)
-        return xp.reshape(share, (batch, neurons, steps))
-
-    if mask is None or mask.shape[CLASS] == 1:
-        return Population(values, mask, shape[2], shape[2], to_neurons)
-    members = xp.reshape(mask, shape)
-    unmasked = or_one(library, xp.sum(xp.astype(members, spikes.dtype), axis=2))
-    size = xp.max(unmasked, axis=-1, keepdims=per_step)
-    return Population(
-        values / unmasked,
-        xp.any(members, axis=2),
-        1,
-        size,
-        lambda cotangent: to_neurons(cotangent / unmasked),
-    )
-
-
 WINDOWED = {"rate": rate, "count": count}  # over all of time, or at each step
 OVER_ALL_TIME = {"max": highest, "last": last}
 
@@ -228,11 +163,11 @@ def trace(
     elif not isinstance(kernel, Exponential):
         kernel = asarray_like(library, spikes, kernel, "kernel")
         kernel = library.xp.astype(kernel, spikes.dtype, copy=False)
-    reading = Reading(filter_along_axis(library, spikes, kernel, axis), mask=mask)
+    reading = Reading(library.filter_along_axis(spikes, kernel, axis), mask=mask)
     # A spike at t appears in e[t + k] with weight h[k], so the adjoint filters against time, and
     # sums fewer cotangents at the boundary: there is no e after the last step.
-    return reading, lambda cotangent: filter_along_axis(
-        library, cotangent, kernel, axis, reverse=True
+    return reading, lambda cotangent: library.filter_along_axis(
+        cotangent, kernel, axis, reverse=True
     )
 
 
@@ -285,3 +220,106 @@ def mean_magnitude(
     # Each entry has an equal share in the mean.
     reading = Reading(events / number, mask=None if known else entries > 0)
     return reading, lambda cotangent: to_x(cotangent / number)
+
+
+# Classes -------------------------------------------------------------------------------------
+
+
+class Group(NamedTuple):
+    """The neighbouring neurons of each class as one train.
+
+    Attributes
+    ----------
+    total : array
+        ``[batch, class, time]``: the sum over the neurons of a class that are not masked.
+    divisor : int or array
+        The number of neurons in the sum, at least 1; an array ``[batch, class, time]`` if neurons
+        are masked one by one.
+    mask : array or None
+        The steps at which any neuron of the class is unmasked.
+    pullback : callable
+        From `total` to the neurons.
+    """
+
+    total: Array
+    divisor: Any
+    mask: Array | None
+    pullback: Pullback
+
+
+def group_neurons(library: Library, spikes: Array, mask: Array | None, classes: int) -> Group:
+    """Add up the neighbouring neurons of each class."""
+    xp = library.xp
+    batch, neurons, steps = spikes.shape
+    shape = batch, classes, neurons // classes, steps
+    total = xp.sum(xp.reshape(spikes, shape), axis=2)
+
+    def to_neurons(cotangent: Array) -> Array:  # each neuron has an equal share in the sum
+        share = xp.repeat(cotangent[:, :, None, :], shape[2], axis=2)
+        return xp.reshape(share, (batch, neurons, steps))
+
+    if mask is None or mask.shape[CLASS] == 1:
+        return Group(total, shape[2], mask, to_neurons)
+    members = xp.reshape(mask, shape)
+    unmasked = xp.sum(xp.astype(members, spikes.dtype), axis=2)
+    return Group(total, or_one(library, unmasked), xp.any(members, axis=2), to_neurons)
+
+
+def read_groups(
+    library: Library,
+    spikes: Array,
+    mask: Array | None,
+    classes: int | None,
+    read: Callable[[Array, Array | None], tuple[Reading, Pullback]],
+    *,
+    proportional: bool,
+) -> tuple[Reading, Pullback]:
+    """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
+
+    `read` is a readout of trains. If its readings are `proportional` to the trains, it reads the
+    sum of the neurons, and the reading is divided by their number: means of three spikes are
+    rounded, and would decide ties. Where neurons are masked one by one, their number differs
+    between steps, and the mean of each step is read.
+    """
+    if classes is None:
+        return read(spikes, mask)
+    group = group_neurons(library, spikes, mask, classes)
+    divisor, counts = group.divisor, None
+    if proportional and isinstance(divisor, int):
+        reading, to_total = read(group.total, group.mask)
+        reading = reading._replace(u=reading.u / divisor, per_spike=reading.per_spike / divisor)
+        return reading, lambda cotangent: group.pullback(to_total(cotangent / divisor))
+
+    reading, to_mean = read(group.total / divisor, group.mask)
+    number: Any = divisor
+    if not isinstance(divisor, int):  # the largest number of neurons averaged at any step
+        number = library.xp.max(divisor, axis=-1, keepdims=reading.u.ndim == 3)
+    if reading.counts is not None:
+        counts = reading.counts * number
+    reading = reading._replace(per_spike=reading.per_spike / number, counts=counts)
+    return reading, lambda cotangent: group.pullback(to_mean(cotangent) / divisor)
+
+
+def softmax_sum(
+    library: Library, spikes: Array, mask: Array | None = None
+) -> tuple[Reading, Pullback]:
+    """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
+    xp = library.xp
+    logit, read = spikes, None
+    if mask is not None:
+        logit, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
+    highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
+    if mask is not None:
+        highest = xp.where(xp.any(mask, axis=CLASS, keepdims=True), highest, 0.0)
+    weight = xp.exp(logit - highest)
+    total = library.sum(weight, CLASS, keepdims=True)
+    p = weight / (total if mask is None else or_one(library, total))
+
+    def pullback(cotangent: Array) -> Array:
+        cotangent = cotangent[..., None]
+        return p * (cotangent - library.sum(p * cotangent, CLASS, keepdims=True))
+
+    return Reading(library.sum(p, -1), mask=read), pullback
+
+
+ACROSS_CLASSES = {"softmax_sum": softmax_sum}  # a class is read beside the others; not linear

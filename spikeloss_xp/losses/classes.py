@@ -1,22 +1,20 @@
 """The base class of the losses that read classes: labels, class weights, windows, competition."""
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import asarray_of_dtype
+from spikeloss_xp._arrays import Library, asarray_of_dtype
 from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
 from spikeloss_xp._input.layout import CLASS, Layout
-from spikeloss_xp._input.masks import both
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import PreparedInput, both
 from spikeloss_xp._typing import Array, Numerics, PerClass, Pullback
-from spikeloss_xp.latency import latency
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.votes import COMPETING
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import ACROSS_CLASSES, Reading, read_groups
+from spikeloss_xp.readouts.first_spike import latency
 
 NUMERICS = get_args(Numerics)
 
@@ -52,6 +50,8 @@ class RateLoss(Loss):
     ignore_index: int
     _multi_hot: ClassVar[bool] = False
     """Whether the target is multi-hot; otherwise it holds class indices."""
+    _criterion_has_weights: ClassVar[bool] = False
+    """Whether the terms of `_criterion` have the class weights already."""
     _readouts: ClassVar[tuple[str, ...]] = (*readouts.WINDOWED, *readouts.OVER_ALL_TIME)
     """The readouts that the loss takes."""
 
@@ -62,25 +62,15 @@ class RateLoss(Loss):
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        classes = prepared.layout.classes(self.num_classes)
-        mask = both(prepared.mask, prepared.scored)  # other steps may have any label
-        arrays = prepared.library, prepared.layout, prepared.values, mask, target
+        classes, per_step = prepared.layout.classes(self.num_classes), self._has_time
         if self._multi_hot:
-            return multi_hot_labels(*arrays, classes=classes, per_step=self._has_time)
+            return multi_hot_labels(prepared, target, classes, per_step=per_step)
         ignored = self.ignore_index
-        return class_labels(*arrays, classes=classes, per_step=self._has_time, ignore_index=ignored)
+        return class_labels(prepared, target, classes, per_step=per_step, ignore_index=ignored)
 
     def _weigh(self, prepared: PreparedInput, labels: Labels, weight: Any) -> Labels:
-        xp, layout = prepared.library.xp, prepared.layout
-        classes, ndim = layout.classes(self.num_classes), labels.target.ndim
-        weights = class_weights(prepared.library, layout, prepared.values, weight, classes, ndim)
-        of_term = weights
-        if xp.isdtype(labels.target.dtype, "bool"):  # a term has the weight of its label
-            of_label = xp.where(labels.target, weights, 0.0)
-            of_term = xp.sum(of_label, axis=CLASS, keepdims=True)
-            if labels.valid is not None:
-                of_term = xp.where(labels.valid, of_term, 0.0)
-        return labels._replace(term_weight=of_term, class_weight=weights)
+        classes, ndim = prepared.layout.classes(self.num_classes), labels.target.ndim
+        return labels._replace(class_weight=class_weights(prepared, weight, classes, ndim))
 
     def _check_classes(self, layout: Layout, *names: str) -> None:
         """Raise if a sequence among these hyper-parameters is of another number of classes."""
@@ -118,38 +108,21 @@ class RateLoss(Loss):
     ) -> tuple[Reading, Pullback]:
         if self._reads_latency:
             return latency(library, values, mask, self.num_classes, self.time_axis)
-        if self.num_classes is None:
-            return self._read_classes(library, values, mask)
-        group = readouts.population(
-            library, values, mask, self.num_classes, per_step=self._has_time
-        )
-        if self._reads_means:
-            group = group.averaged()
-        reading, to_group = self._read_classes(library, group.values, group.mask)
-        counts = (
-            reading.counts
-            if group.number > 1 or reading.counts is None
-            else (reading.counts * group.size)
-        )
-        reading = reading._replace(
-            u=reading.u / group.number, per_spike=reading.per_spike / group.size, counts=counts
-        )
-        return reading, lambda cotangent: group.pullback(to_group(cotangent / group.number))
+        read = functools.partial(self._read_trains, library)
+        proportional = self._reading_is_proportional
+        return read_groups(library, values, mask, self.num_classes, read, proportional=proportional)
 
     @property
-    def _reads_means(self) -> bool:
-        """Whether `_read_classes` reads the mean of the neurons of a class, or their sum.
+    def _reading_is_proportional(self) -> bool:
+        """Whether the readings of `_read_trains` are proportional to the trains."""
+        return self.readout not in ACROSS_CLASSES
 
-        The reading of a sum is divided by the number of neurons, which is exact for more of them.
-        """
-        return self.readout in COMPETING
-
-    def _read_classes(
+    def _read_trains(
         self, library: Library, spikes: Array, mask: Array | None
     ) -> tuple[Reading, Pullback]:
-        """Return the reading of each class, and its pullback."""
-        if self.readout in COMPETING:
-            return COMPETING[self.readout](library, spikes, mask)
+        """Return the reading of each train, and its pullback."""
+        if self.readout in ACROSS_CLASSES:
+            return ACROSS_CLASSES[self.readout](library, spikes, mask)
         if self.readout in readouts.OVER_ALL_TIME:
             return readouts.OVER_ALL_TIME[self.readout](library, spikes, mask)
         windowed = readouts.WINDOWED[self.readout]
@@ -161,8 +134,10 @@ class RateLoss(Loss):
     ) -> tuple[Reading, Array | None]:
         mask, class_mask = reading.mask, None
         if self._classes_compete and mask is not None and mask.shape[CLASS] > 1:
-            # The term of a sample counts if the neuron of its label does.
-            own = labels.target if labels.valid is None else labels.target | ~labels.valid
+            # The term of a sample counts if a neuron with its label does.
+            own = self._is_label(library, labels)
+            if labels.valid is not None:
+                own = own | ~labels.valid
             class_mask = mask
             mask = library.xp.any(own & mask, axis=CLASS, keepdims=True)
         if labels.ignored is not None:
@@ -171,15 +146,32 @@ class RateLoss(Loss):
             class_mask = class_mask | ~mask  # masked terms have to be finite as well
         return reading._replace(class_mask=class_mask), mask
 
+    def _is_label(self, library: Library, labels: Labels) -> Array:
+        """Return where a class is a label of the sample."""
+        is_bool = library.xp.isdtype(labels.target.dtype, "bool")
+        return labels.target if is_bool else labels.target > 0
+
     def _term_weights(
-        self, library: Library, terms: Array, labels: Labels
+        self, library: Library, reading: Reading, labels: Labels
     ) -> tuple[Array | None, Array | None]:
-        weight = labels.term_weight
-        if labels.valid is None:
-            return weight, weight
-        # A label may be no class if its value could not be checked: then its term is NaN.
-        known = library.xp.where(labels.valid, library.constant(terms, 1.0), math.nan)
-        return known if weight is None else known * weight, weight
+        xp, weight = library.xp, labels.class_weight
+        one_hot = xp.isdtype(labels.target.dtype, "bool")
+        if weight is not None and (one_hot or self._classes_compete):
+            # A term has the weight of its label, or that of its labels that are not masked, each
+            # times its share.
+            own = self._is_label(library, labels)
+            if reading.class_mask is not None:
+                own = own & reading.class_mask
+            weight = xp.where(own, weight if one_hot else weight * labels.target, 0.0)
+            weight = xp.sum(weight, axis=CLASS, keepdims=True)
+        factor = None if self._criterion_has_weights else weight
+        if labels.valid is not None:
+            # A label may be no class if its value could not be checked: then its term is NaN.
+            if weight is not None:
+                weight = xp.where(labels.valid, weight, 0.0)
+            known = xp.where(labels.valid, library.constant(reading.u, 1.0), math.nan)
+            factor = known if factor is None else known * factor
+        return factor, weight
 
     def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
         library = prepared.library
@@ -199,7 +191,7 @@ class RateLoss(Loss):
         return cotangent
 
     def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
-        return layout.target_axes(ndim, by_class=self._multi_hot)
+        return layout.target_axes(ndim, class_axis=self._multi_hot)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
         return (0,) if self._has_time or self._reads_latency else ()
@@ -225,9 +217,9 @@ class RateLoss(Loss):
                 f"readout='latency' is in steps, and {type(self).__name__} compares with rates: "
                 "use SpikeLatency, or SpikeMax with mode='softmax'"
             )
-        if value in COMPETING and not self._classes_compete:
+        if value in ACROSS_CLASSES and not self._classes_compete:
             raise ValueError(
                 f"readout={value!r} is the vote of competing classes, which have one term: it "
                 f"needs SpikeMax(mode='softmax'); {type(self).__name__} has a term for each class"
             )
-        return _checks.one_of((*self._readouts, *COMPETING))(value, argument)
+        return _checks.one_of((*self._readouts, *ACROSS_CLASSES))(value, argument)

@@ -5,14 +5,14 @@ spike of a binary train and 0 from it on. The latency is its sum over the steps 
 linear in each single spike, so its derivative is the effect of adding or removing that spike.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
-from spikeloss_xp._dispatch import Library
-from spikeloss_xp._input.arrays import moveaxis
+from spikeloss_xp._arrays import Library
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, Pullback
-from spikeloss_xp.readouts import Reading, population
+from spikeloss_xp.readouts import Reading, read_groups
 
 RADIX = 8  # steps of a group, if no number from 8 to 16 or from 5 to 7 divides the duration
 DIVISORS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
@@ -34,18 +34,11 @@ def latency(
     view of, the operations run along that axis.
     """
     spikes, to_input = probabilities(library, spikes)
-    to_spikes = to_input
-    if num_classes is not None:
-        group = population(library, spikes, mask, num_classes, per_step=True)
-        spikes, mask = group.values / group.number, group.mask
-
-        def to_spikes(cotangent: Array) -> Array:
-            return to_input(group.pullback(cotangent / group.number))
-
-    reading, to_trains = latency_of_trains(
-        library, spikes, mask, time_axis if time_axis in (0, 1) else 2
+    read = functools.partial(
+        latency_of_trains, library, axis=time_axis if time_axis in (0, 1) else 2
     )
-    return reading, lambda cotangent: to_spikes(to_trains(cotangent))
+    reading, to_spikes = read_groups(library, spikes, mask, num_classes, read, proportional=False)
+    return reading, lambda cotangent: to_input(to_spikes(cotangent))
 
 
 def latency_of_trains(
@@ -53,22 +46,22 @@ def latency_of_trains(
 ) -> tuple[Reading, Pullback]:
     """Read the latency of spikes from 0 to 1, by operations with time at an axis."""
     xp = library.xp
-    factors = moveaxis(library, 1 - spikes, -1, axis)
+    factors = library.moveaxis(1 - spikes, -1, axis)
     if mask is None:
         total, _, to_factors = survival_sum(library, factors, None, axis)
         reading = Reading(total, max_reading=spikes.shape[-1])
-        return reading, lambda cotangent: moveaxis(library, to_factors(-cotangent, None), axis, -1)
+        return reading, lambda cotangent: library.moveaxis(to_factors(-cotangent, None), axis, -1)
 
     weight = xp.astype(mask, spikes.dtype)
     duration = xp.sum(weight, axis=-1)
     longest = xp.max(duration, axis=CLASS, keepdims=True)
     lacking = longest - duration
-    steps = moveaxis(library, weight, -1, axis)
+    steps = library.moveaxis(weight, -1, axis)
     total, silence, to_factors = survival_sum(library, factors, steps, axis)
     reading = Reading(total + lacking * silence, max_reading=longest, mask=duration > 0)
 
     def pullback(cotangent: Array) -> Array:
-        return moveaxis(library, to_factors(-cotangent, -cotangent * lacking), axis, -1)
+        return library.moveaxis(to_factors(-cotangent, -cotangent * lacking), axis, -1)
 
     return reading, pullback
 

@@ -1,12 +1,68 @@
-"""Convert arguments to the dtype, library and device of the input."""
+"""An array and its library: find the adapter, and convert arguments to the library of the input.
+
+A public function looks the library up once and hands it on: an adapter, with the namespace as `xp`.
+"""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
-from spikeloss_xp._dispatch import Library, find_library, remedy
 from spikeloss_xp._typing import Array
+from spikeloss_xp.backends import ArrayAPIAdapter as Library
+from spikeloss_xp.backends._available import adapter_class
+from spikeloss_xp.backends.base import library_name
+
+_libraries: dict[type, Library | None] = {}  # by the class of the array
+_by_namespace: dict[str, Library] = {}
+
+
+def find_library(x: Any) -> Library | None:
+    """Return the library of `x`, or None if it is not an array.
+
+    The library of a class is cached: the look-up is fast, and a compiler can trace it.
+    """
+    kind = type(x)
+    if kind not in _libraries:
+        _libraries[kind] = _library_of_new_class(x)
+    return _libraries[kind]
+
+
+def _library_of_new_class(x: Any) -> Library | None:
+    if not array_api_compat.is_array_api_obj(x) or remedy(x):
+        return None
+    xp = array_api_compat.array_namespace(x)
+    name = xp.__name__
+    if name not in _by_namespace:
+        _by_namespace[name] = adapter_class(library_name(xp))(xp)
+    return _by_namespace[name]
+
+
+def library_of(x: Array, argument: str = "input") -> Library:
+    """Return the library of an array, or raise if it has none."""
+    kind = type(x)
+    found = _libraries[kind] if kind in _libraries else find_library(x)
+    if found is None:
+        raise TypeError(
+            f"{argument} must be an array of a library that conforms to the array API standard; "
+            f"got {type(x).__module__}.{type(x).__qualname__}{remedy(x)}"
+        )
+    library: Library = found
+    return library
+
+
+def remedy(x: Any) -> str:
+    """Return how to make an array of an object that holds one and more, or an empty string."""
+    if isinstance(x, np.ma.MaskedArray):
+        return ": pass x.filled(0), and where=~numpy.ma.getmaskarray(x)"
+    if isinstance(x, np.matrix):
+        return ": pass numpy.asarray(x)"
+    for method in ("to_numpy", "toarray"):  # of tables and labelled arrays, and of sparse arrays
+        if hasattr(x, method):
+            return f": pass x.{method}()"
+    return ""
 
 
 def floating(library: Library, x: Array, argument: str = "input") -> Array:
@@ -93,16 +149,6 @@ def host(values: Any, argument: str) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def moveaxis(library: Library, x: Array, source: int, destination: int) -> Array:
-    """Return `x` with one axis moved, by `permute_dims`: some transforms lack `moveaxis`."""
-    source, destination = source % x.ndim, destination % x.ndim
-    if source == destination:
-        return x
-    axes = [axis for axis in range(x.ndim) if axis != source]
-    axes.insert(destination, source)
-    return library.xp.permute_dims(x, tuple(axes))
-
-
 def asarray_of_dtype(library: Library, like: Array, values: Any) -> Array:
     """Return Python numbers as an array with the dtype and device of `like`."""
     return library.xp.asarray(values, dtype=like.dtype, device=library.device(like))
@@ -130,3 +176,46 @@ def check_size(library: Library, values: Array, given: Any, argument: str) -> No
             f"{argument} has a number of size {size[size < math.inf].max():g}, which is infinite "
             f"in the dtype that the loss computes in, {values.dtype}"
         )
+
+
+def check_shape(
+    given: Array,
+    argument: str,
+    what: str,
+    expected: dict[str, tuple[int, ...]],
+    hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
+) -> None:
+    """Raise if the shape of an argument is none of the expected ones; hint at the mistake."""
+    shape = tuple(given.shape)
+    if not any(shape == fitting for fitting in expected.values()):
+        shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
+        raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
+
+
+def check_range(
+    values: np.ndarray | None,
+    lowest: int,
+    highest: int,
+    argument: str,
+    ignored: int | None = None,
+) -> bool:
+    """Raise if concrete values are out of range, as NaN is; ignored values may be.
+
+    Return whether all values are known to be within the range.
+    """
+    if values is None:
+        return False
+    if not values.size or (lowest <= values.min() and values.max() <= highest):
+        return True
+    inside = (values >= lowest) & (values <= highest)
+    if ignored is not None:
+        inside |= values == ignored
+    if not bool(inside.all()):
+        others = values if ignored is None else values[values != ignored]
+        left_out = f" (what is to be left out is {ignored})" if ignored is not None else ""
+        raise ValueError(
+            f"{argument} must be between {lowest} and {highest}; "
+            f"got values from {others.min()} to {others.max()}"
+            f"{left_out if others.min() < lowest else ''}"
+        )
+    return False
