@@ -15,12 +15,12 @@ import numpy as np
 from dask.array.overlap import ensure_minimum_chunksize, overlap
 from dask.array.utils import meta_from_array
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array
 
 if TYPE_CHECKING:
     from spikeloss_xp.losses.split import Chunk, Split
 
-CHUNK = 1 << 18  # entries of a block that are evaluated at a time, so that they stay in a cache
 ARGUMENTS = ("target", "where", "lengths")  # in the order in which a block gets them
 CLASSES, PLACE, WEIGHT = -1, -2, -3  # indices of the axes that the input does not have
 
@@ -128,7 +128,8 @@ class Blocks:
 
 def _chunks(split: "Split", block: tuple[Any, ...], **options: Any) -> Iterator["Chunk"]:
     spikes, *others = block
-    entries = CHUNK if isinstance(spikes, np.ndarray) else spikes.size  # a GPU takes all at once
+    on_host = isinstance(spikes, np.ndarray)
+    entries = _tuning.CHUNK if on_host else spikes.size  # a GPU takes all at once
     arguments = dict(zip(ARGUMENTS, others, strict=True))
     return split.chunks(spikes, arguments, entries=entries, **options)
 

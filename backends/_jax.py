@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import Accumulate
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 from spikeloss_xp.backends import chunks
@@ -18,9 +19,6 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss
-
-CHUNK = 1 << 20  # entries
-LARGE = 3 << 20  # entries: chunks took 1.3 times as long at 2.6e6, and 0.4 times at 3.2e6
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -95,7 +93,7 @@ class JAXAdapter(ArrayAPIAdapter):
         samples took as long as the whole, or longer.
         """
         x = arrays[0]
-        chosen = chunks.split(x.shape, axes, CHUNK) if _has_chunks(x) else None
+        chosen = chunks.split(x.shape, axes, _tuning.JAX_CHUNK) if _has_chunks(x) else None
         if chosen is None or chosen[0] != 0:
             return function(*arrays)
         leaves, structure = jax.tree.flatten(arrays)
@@ -157,7 +155,7 @@ def _has_chunks(x: Array) -> bool:
 
     Outside of a compiled function, each map would be compiled by itself.
     """
-    if not isinstance(x.size, int) or x.size < LARGE:  # exported sizes may be symbols
+    if not isinstance(x.size, int) or x.size < _tuning.JAX_LARGE:  # exported sizes may be symbols
         return False
     compiling = isinstance(jnp.zeros(()), jax.core.Tracer)
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1

@@ -5,15 +5,12 @@ from typing import Any, ClassVar
 import array_api_compat.numpy
 import numpy as np
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import Accumulate, BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
-
-FILTER_CHUNK = 1 << 17  # entries; a filter has more intermediates than a criterion
-LOSS_CHUNK = 1 << 18
-SHORT = 512  # steps
 
 
 class NumPyAdapter(ArrayAPIAdapter):
@@ -46,7 +43,7 @@ class NumPyAdapter(ArrayAPIAdapter):
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         # `einsum` has less overhead for each row, and errs more the longer the row is.
         last = axis in (-1, x.ndim - 1) and type(x) is np.ndarray
-        if last and x.shape[-1] <= SHORT and x.strides[-1] == x.itemsize:
+        if last and x.shape[-1] <= _tuning.SHORT_SUM and x.strides[-1] == x.itemsize:
             summed: np.ndarray = np.einsum("...t->...", x)
             return summed[..., None] if keepdims else summed
         return self.xp.sum(x, axis=axis, keepdims=keepdims)
@@ -69,7 +66,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         axes: tuple[int, ...],
         batch_axis: int,
     ) -> tuple[tuple[Any, ...], Pullback | None]:
-        return chunks.map_chunks(self, function, arrays, axes, LOSS_CHUNK)
+        return chunks.map_chunks(self, function, arrays, axes, _tuning.CHUNK)
 
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
@@ -79,4 +76,4 @@ class NumPyAdapter(ArrayAPIAdapter):
 
         if not isinstance(kernel, Exponential):
             return super().causal_filter(x, kernel, axis=axis, reverse=reverse)
-        return chunks.filter_in_chunks(self, run, x, axis, FILTER_CHUNK)
+        return chunks.filter_in_chunks(self, run, x, axis, _tuning.FILTER_CHUNK)

@@ -7,18 +7,15 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 from spikeloss_xp.backends import _torch_state, chunks
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
-from spikeloss_xp.backends._torch_filters import CHUNK, TorchFilters
+from spikeloss_xp.backends._torch_filters import TorchFilters
 
 if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss
 
-LARGE = 1 << 20  # entries from which the closed form is faster than autograd
-# Entries below which the closed form is faster still on NumPy arrays, which take one thread for
-# most operations: with several threads of PyTorch, and with one.
-SMALL, SMALL_FOR_ONE_THREAD = 1 << 13, 1 << 18
 Evaluate = Callable[["Loss", torch.Tensor, dict[str, Any]], tuple[torch.Tensor, Pullback]]
 HOST_DTYPES = {torch.float32, torch.float64, torch.bool, torch.int32, torch.int64}
 
@@ -104,7 +101,7 @@ class TorchAdapter(TorchFilters):
         recorded = torch.is_grad_enabled() and x.requires_grad  # each chunk would add nodes
         if recorded or not x.is_cpu or not _torch_state.is_plain(x):
             return function(*arrays)
-        return chunks.map_chunks(self, function, arrays, axes, CHUNK)
+        return chunks.map_chunks(self, function, arrays, axes, _tuning.TORCH_CHUNK)
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
@@ -140,9 +137,11 @@ class TorchAdapter(TorchFilters):
 def _closed_form_for(x: torch.Tensor, options: dict[str, Any]) -> "Evaluate | None":
     """Return the closed form that is faster than autograd for a tensor of this size, or None."""
     entries = x.numel()
-    if entries >= LARGE:
+    if entries >= _tuning.TORCH_LARGE:
         return _value_and_pullback
-    small = SMALL_FOR_ONE_THREAD if torch.get_num_threads() == 1 else SMALL
+    small = _tuning.TORCH_SMALL
+    if torch.get_num_threads() == 1:
+        small = _tuning.TORCH_SMALL_FOR_ONE_THREAD
     if entries < small and _is_on_host(x) and all(map(_is_on_host, options.values())):
         return _value_and_pullback_by_numpy
     return None

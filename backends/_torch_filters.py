@@ -7,16 +7,13 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from spikeloss_xp import _block_filter
+from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import _torch_state, chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-MIN_CHUNKED = 1 << 17  # entries from which chunking is worth its overhead
-CHUNK = 1 << 19  # entries of a chunk, of a filter and of a loss
-SHORT, MANY = 32, 1 << 20  # a window up to which, and entries below which, doubling is faster
 AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
     kind
     for kind in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
@@ -39,7 +36,9 @@ class TorchFilters(ArrayAPIAdapter):
     def moving_sum(self, x: Array, window: int, *, axis: int = -1, reverse: bool = False) -> Array:
         # On a GPU, doubling needs no matrices from the host.
         if x.device.type != "cpu" or (
-            window <= SHORT and not _torch_state.is_compiling() and x.numel() < MANY
+            window <= _tuning.TORCH_SHORT_WINDOW
+            and not _torch_state.is_compiling()
+            and x.numel() < _tuning.TORCH_DOUBLED
         ):
             moved = x.movedim(axis, -1)
             summed = _block_filter.sum_by_doubling(self.xp, moved, window, reverse=reverse)
@@ -73,7 +72,7 @@ class TorchFilters(ArrayAPIAdapter):
         def run(chunk: torch.Tensor) -> Array:
             return self.exponential_filter(chunk, kernel, axis, reverse, accumulate="in place")
 
-        return chunks.filter_in_chunks(self, run, x, axis, CHUNK)
+        return chunks.filter_in_chunks(self, run, x, axis, _tuning.TORCH_CHUNK)
 
 
 FILTERS = TorchFilters(array_api_compat.torch)
@@ -84,7 +83,7 @@ def _is_small(x: torch.Tensor) -> bool:
 
     A GPU has no use for chunks, so there nothing is large.
     """
-    return x.device.type != "cpu" or x.numel() < MIN_CHUNKED
+    return x.device.type != "cpu" or x.numel() < _tuning.TORCH_CHUNKED_FILTER
 
 
 @torch.library.custom_op("spikeloss_xp::causal_filter", mutates_args=(), device_types="cpu")
@@ -124,8 +123,8 @@ class _Filter(torch.autograd.Function):
 
     Chunks stay in a cache, where autograd would allocate each intermediate in full. Value and
     gradient of `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on 8e6;
-    on 1e5 they took as long, so `MIN_CHUNKED` lies between. The derivative of a linear operation is
-    the operation itself, and its gradient the adjoint.
+    on 1e5 they took as long. The derivative of a linear operation is the operation itself, and its
+    gradient the adjoint.
     """
 
     @staticmethod

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import array_api_compat
 import numpy as np
 
-from spikeloss_xp import _block_filter
+from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import Accumulate, BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
@@ -18,8 +18,6 @@ from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
     from spikeloss_xp.losses.base import Loss
-
-MANY_TRAINS = 32  # number of trains from which filtering the first axis in place is faster
 
 
 class ArrayAPIAdapter:
@@ -277,7 +275,7 @@ class ArrayAPIAdapter:
         """
         if axis in (-1, x.ndim - 1):
             return run(x)
-        if first and axis % x.ndim == 0 and math.prod(x.shape[1:]) >= MANY_TRAINS:
+        if first and axis % x.ndim == 0 and math.prod(x.shape[1:]) >= _tuning.MANY_TRAINS:
             return run(x, axis=0)
         return self.moveaxis(run(self.moveaxis(x, axis, -1)), -1, axis)
 

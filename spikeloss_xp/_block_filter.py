@@ -14,9 +14,8 @@ import operator
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Namespace
-
-SMALLEST_BLOCK, LARGEST_BLOCK = 32, 128  # where matrix products are efficient on the CPUs measured
 
 Matmul = Callable[[Array, Array], Array]
 Accumulate = Literal["join", "separate", "in place"]
@@ -183,7 +182,8 @@ def toeplitz_filter(
     """
     steps = x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
-    size = _smaller(max(SMALLEST_BLOCK, _smaller(taps, LARGEST_BLOCK)), steps)
+    size = max(_tuning.SMALLEST_TOEPLITZ, _smaller(taps, _tuning.LARGEST_TOEPLITZ))
+    size = _smaller(size, steps)
     blocks = -(-steps // size)
     reach = _smaller(-(-(taps - 1) // size), blocks - 1)  # how many blocks back the kernel reaches
 

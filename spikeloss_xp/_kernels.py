@@ -18,14 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import BlockMatrices
-
-ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much
-SMALLEST, LARGEST = 16, 64  # block sizes for which matrix products are efficient
-CARRIED = 512  # sums up to which one matrix carries them all
-CACHED_BYTES = 1 << 25  # of matrices that are kept for the next call
-NEARBY = 256  # the same, where the sums of only a few blocks reach each block
-
 
 _cached: list[int] = []  # the bytes of each entry since the cache was last empty
 
@@ -85,7 +79,7 @@ def block_matrices(
     """
     if steps is not None:  # later taps meet no spike
         kernel = kernel._replace(length=min(kernel.length, steps))
-    made = _chosen(kernel, steps, dtype, largest=ONE_MATRIX)
+    made = _chosen(kernel, steps, dtype, largest=_tuning.ONE_MATRIX)
     made = _adjoint(made) if reverse else made
     _keep_within_limit(_bytes(made))
     return made
@@ -93,7 +87,7 @@ def block_matrices(
 
 def _keep_within_limit(added: int) -> None:
     """Empty the cache if it would hold more than `CACHED_BYTES` with an entry of this size."""
-    if sum(_cached) + added > CACHED_BYTES:
+    if sum(_cached) + added > _tuning.CACHED_BYTES:
         block_matrices.cache_clear()
         _cached.clear()
     _cached.append(added)
@@ -109,11 +103,11 @@ def _bytes(matrices: BlockMatrices) -> int:
 def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int) -> BlockMatrices:
     taps = kernel.taps().astype(dtype)
     reached = int(np.flatnonzero(taps)[-1]) + 1  # later taps underflow
-    short = reached <= 2 * SMALLEST
-    if steps is not None and steps <= (min(largest, NEARBY) if short else largest):
+    short = reached <= 2 * _tuning.SMALLEST_BLOCK
+    if steps is not None and steps <= (min(largest, _tuning.NEARBY) if short else largest):
         return _joined([(0, _between(taps, steps, 0))])
     if short:
-        size = 2 * SMALLEST
+        size = 2 * _tuning.SMALLEST_BLOCK
         return _joined([(later, _between(taps, size, later)) for later in (0, 1)])
 
     size = _size(kernel, steps)
@@ -138,11 +132,12 @@ def _size(kernel: Exponential, steps: int | None) -> int:
     def cost(size: int) -> float:
         edges = size * (2 + (kernel.length % size > 1))
         sums = kernel.length if steps is None else steps
-        carrying = min(kernel.order * sums / size, CARRIED) * kernel.order / size
+        carrying = min(kernel.order * sums / size, _tuning.CARRIED) * kernel.order / size
         filling = 0 if steps is not None and steps % size == 0 else 10
         return edges + carrying + filling
 
-    return min(range(SMALLEST, min(kernel.length // 2, LARGEST) + 1), key=cost)
+    largest = min(kernel.length // 2, _tuning.LARGEST_BLOCK)
+    return min(range(_tuning.SMALLEST_BLOCK, largest + 1), key=cost)
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
@@ -164,7 +159,7 @@ def _carry(
     )
     if n == 1:
         slower = Exponential(kernel.time_constant / size, reach)
-        carried = _chosen(slower, number, dtype, largest=CARRIED)
+        carried = _chosen(slower, number, dtype, largest=_tuning.CARRIED)
     else:
         carried = _carried_together(kernel, size, reach, number, dtype)
     return to_sums.astype(dtype), carried, from_sums.T.astype(dtype)
@@ -181,7 +176,7 @@ def _carried_together(
         for second in range(n - first):
             weights[:-1, first, second] = decay * _choose(lag + n - 1, n - 1 - first - second)
 
-    together = max(CARRIED // (2 * n), 1)
+    together = max(_tuning.CARRIED // (2 * n), 1)
     together = together if number is None else min(together, number)
     block = np.arange(together)
     carried = []

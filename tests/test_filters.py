@@ -9,7 +9,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from spikeloss_xp import _block_filter, _kernels, filters
+from spikeloss_xp import _block_filter, _kernels, _tuning
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp.backends import ArrayAPIAdapter, chunks
 from spikeloss_xp.backends._available import adapter
@@ -83,7 +83,7 @@ def test_exponential_filter_matches_the_reference_in_both_directions(backend, st
     @backend.compiled
     def run(x):
         return [
-            filters.filter_along_axis(backend.adapter, x, kernel, -1, reverse=reverse)
+            backend.adapter.filter_along_axis(x, kernel, -1, reverse=reverse)
             for kernel in EXPONENTIAL_KERNELS
             for reverse in (False, True)
         ]
@@ -98,9 +98,9 @@ def test_exponential_filter_matches_the_reference_in_both_directions(backend, st
 def test_exponential_filter_equals_the_filter_with_its_taps(backend, reverse):
     x = backend.asarray(filter_case(300, 129)[0])
     for kernel in (Exponential(5, 100), Exponential(30, 129, 2), Exponential(math.inf, 50)):
-        got = filters.filter_along_axis(backend.adapter, x, kernel, -1, reverse=reverse)
+        got = backend.adapter.filter_along_axis(x, kernel, -1, reverse=reverse)
         taps = backend.asarray(kernel.taps())
-        expected = filters.filter_along_axis(backend.adapter, x, taps, -1, reverse=reverse)
+        expected = backend.adapter.filter_along_axis(x, taps, -1, reverse=reverse)
         np.testing.assert_allclose(
             backend.numpy(got), backend.numpy(expected), rtol=0, atol=10 * backend.rtol
         )
@@ -140,7 +140,7 @@ def test_long_trains_and_kernels_keep_float32_precision(steps, length, time_cons
     x = np.random.default_rng(9).random((1, steps))
     x = (x if graded else (x < 0.1)).astype(np.float32)
     kernel = Exponential(time_constant, length)
-    got = filters.filter_along_axis(NUMPY, x, kernel, -1)
+    got = NUMPY.filter_along_axis(x, kernel, -1)
     taps = kernel.taps()
     sampled_steps = np.random.default_rng(10).integers(0, steps, size=2000)
     padded = np.concatenate([np.zeros(length - 1), x[0].astype(float)])
@@ -155,8 +155,8 @@ def test_two_level_block_filter_is_exactly_zero_outside_the_kernel(backend, leng
     x[0, 170], x[1, 529] = 1e6, 1e6
     run = backend.compiled(
         lambda x: [
-            filters.filter_along_axis(
-                backend.adapter, x, Exponential(200, length, order), -1, reverse=reverse
+            backend.adapter.filter_along_axis(
+                x, Exponential(200, length, order), -1, reverse=reverse
             )
             for reverse in (False, True)
         ]
@@ -187,9 +187,9 @@ def test_chunked_filter_equals_the_unchunked_filter():
 
 
 def test_block_matrices_are_cached_within_bounds():
-    filters.filter_along_axis(NUMPY, np.zeros((1, 300)), Exponential(3.25, 77), -1)
+    NUMPY.filter_along_axis(np.zeros((1, 300)), Exponential(3.25, 77), -1)
     before = _kernels.block_matrices.cache_info()
-    filters.filter_along_axis(NUMPY, np.zeros((4, 300)), Exponential(3.25, 77), -1)
+    NUMPY.filter_along_axis(np.zeros((4, 300)), Exponential(3.25, 77), -1)
     after = _kernels.block_matrices.cache_info()
     assert (after.hits, after.misses) == (before.hits + 1, before.misses)
     assert after.maxsize is not None
@@ -221,18 +221,17 @@ def test_filters_accept_any_axis(backend, axis):
 @pytest.mark.slow(but=3)
 @pytest.mark.parametrize("steps", [1, 65, 300])
 def test_time_first_filters_equal_time_last_filters(backend, steps):
-    x = np.random.default_rng(12).random((steps, 3, 2 * filters.MANY_TRAINS))
+    x = np.random.default_rng(12).random((steps, 3, 2 * _tuning.MANY_TRAINS))
     moved = backend.asarray(np.moveaxis(x, 0, -1))
     kernels = [Exponential(50, 129, 2), Exponential(5, 100), Exponential(math.inf, 31)]
 
     def run(x, axis):
         for reverse in (False, True):
             yield from (
-                filters.filter_along_axis(backend.adapter, x, k, axis, reverse=reverse)
-                for k in kernels
+                backend.adapter.filter_along_axis(x, k, axis, reverse=reverse) for k in kernels
             )
             for window in (2, 100):
-                yield filters.sum_along_axis(backend.adapter, x, window, axis, reverse=reverse)
+                yield backend.adapter.sum_along_axis(x, window, axis, reverse=reverse)
         yield sx.causal_filter(x, [1.0, -0.5, 0.25], axis)
 
     first = backend.compiled(lambda x: list(run(x, 0)))(backend.asarray(x))
@@ -244,7 +243,7 @@ def test_time_first_filters_equal_time_last_filters(backend, steps):
 
 def test_one_dimensional_train_is_filtered_along_axis_0(backend):
     x = np.random.default_rng(13).random(300)
-    got = filters.filter_along_axis(backend.adapter, backend.asarray(x), Exponential(5, 100), 0)
+    got = backend.adapter.filter_along_axis(backend.asarray(x), Exponential(5, 100), 0)
     expected = reference.causal_filter(x[None], sx.exponential_kernel(5, 100))[0]
     assert relative_error(backend.numpy(got), expected) <= TOLERANCE[backend.dtype]
 

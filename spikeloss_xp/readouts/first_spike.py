@@ -9,14 +9,11 @@ import functools
 import math
 from collections.abc import Callable
 
+from spikeloss_xp import _tuning
 from spikeloss_xp._arrays import Library
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, Pullback
 from spikeloss_xp.readouts import Reading, read_groups
-
-RADIX = 8  # steps of a group, if no number from 8 to 16 or from 5 to 7 divides the duration
-DIVISORS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
-LARGEST = 16  # groups that are merged at once
 
 
 def latency(
@@ -189,12 +186,12 @@ def _groups(library: Library, x: Array, axis: int, fill: float) -> list[Array]:
 
 
 def _group_size(steps: int) -> int:
-    if steps <= LARGEST:
+    if steps <= _tuning.LARGEST_GROUP:
         return steps
-    for size in DIVISORS:
+    for size in _tuning.GROUPS:
         if steps % size == 0:
             return size
-    return RADIX
+    return _tuning.GROUP
 
 
 def _steps(library: Library, each: list[Array], axis: int, steps: int) -> Array:

@@ -11,6 +11,7 @@ from _support import cases, reference
 from _support.calls import example, moved, with_everything
 from _support.cases import CASES, DESIRED, LABEL, SPIKES, close
 from _support.contract import FORMS, LAYOUTS, ONE_OF_EACH, STEPS
+from spikeloss_xp import _tuning
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.losses import Loss
 
@@ -170,7 +171,7 @@ def test_chunks_of_time_equal_numpy(
     form, time_axis, reduction, time_chunks, entries, monkeypatch, no_compute
 ):
     """With masks, lengths and weights; with pieces of one step, of a few, and of whole blocks."""
-    monkeypatch.setattr(_dask_blocks, "CHUNK", entries)
+    monkeypatch.setattr(_tuning, "CHUNK", entries)
     for of_form in (example, with_everything):
         if of_form is with_everything and "groups" in form and "SpikeMax" in form:
             continue  # what is read depends on the segment: see tests/losses/test_segments.py
@@ -190,7 +191,7 @@ def test_chunks_of_time_equal_numpy(
 
 @pytest.mark.parametrize("form", ONE_OF_EACH)
 def test_pieces_of_samples_equal_numpy(form, monkeypatch, no_compute):
-    monkeypatch.setattr(_dask_blocks, "CHUNK", 2 * STEPS * FORMS[form].neurons)
+    monkeypatch.setattr(_tuning, "CHUNK", 2 * STEPS * FORMS[form].neurons)
     call = with_everything(FORMS[form])
     targets = () if call.target is None else (call.target,)
     expected = sx.value_and_grad(call.loss)(call.spikes, *targets, **call.options)
@@ -224,7 +225,7 @@ def test_long_sample_is_cut_into_segments(monkeypatch):
         return of_segment(self, input, *arguments, **options)
 
     monkeypatch.setattr(Loss, "sum_and_weight", noted)
-    monkeypatch.setattr(_dask_blocks, "CHUNK", 1000)
+    monkeypatch.setattr(_tuning, "CHUNK", 1000)
     spikes = da.ones((1, 10, 2000), dtype=bool, chunks=(1, 10, 1000))
     computed(sx.SpikeTime(2, 6)(spikes, np.zeros((1, 10, 2000))))
     assert max(sizes) == (1, 10, 105)

@@ -112,12 +112,12 @@ def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
     """
     import torch
 
+    from spikeloss_xp import _tuning
     from spikeloss_xp._kernels import block_matrices
-    from spikeloss_xp.backends import _torch_filters
 
     filter_blocks = block_matrices(loss._kernel(), shape[-1], "float32", reverse=False)
     matrix = torch.from_numpy(filter_blocks.weights)
-    chunks = -(-math.prod(shape) // _torch_filters.CHUNK)
+    chunks = -(-math.prod(shape) // _tuning.TORCH_CHUNK)
     operand = torch.rand(math.prod(shape) // matrix.shape[1] // chunks, matrix.shape[0])
     product = operand @ matrix
 

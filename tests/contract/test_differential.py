@@ -6,7 +6,6 @@ runs that one alone.
 """
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from _support import reference
 from _support.backends import TESTED, Backend, on
 from _support.calls import Call, agree, take_samples, with_layout
 from _support.random_calls import RandomCall, pick, random_call
+from spikeloss_xp import _tuning
 
 QUICK = {  # the number of seeds of each kind
     "small": {"numpy": 60, "torch": 40, "array-api-strict": 30, "jax-x64": 2},
@@ -26,12 +26,12 @@ QUICK = {  # the number of seeds of each kind
     "large": {"numpy": 4, "torch": 6, "array-api-strict": 1, "jax-x64": 1},
 }
 THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
-    "numpy": {"_numpy": ("FILTER_CHUNK", "LOSS_CHUNK")},
-    "torch": {
-        "_torch": ("SMALL", "SMALL_FOR_ONE_THREAD", "LARGE"),
-        "_torch_filters": ("MIN_CHUNKED", "CHUNK", "MANY"),
-    },
-    "jax": {"_jax": ("LARGE",)},
+    "numpy": ("FILTER_CHUNK", "CHUNK"),
+    "torch": (
+        *("TORCH_SMALL", "TORCH_SMALL_FOR_ONE_THREAD", "TORCH_LARGE"),
+        *("TORCH_CHUNKED_FILTER", "TORCH_CHUNK", "TORCH_DOUBLED"),
+    ),
+    "jax": ("JAX_LARGE",),
 }
 MIN_SCALE = 0.01
 """Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
@@ -137,10 +137,7 @@ def check(backend: Backend, seed: int, kind: str) -> None:
 def thresholds(backend: Backend) -> list[int]:
     """Return the numbers of entries around which large calls are drawn."""
     library = backend.library if backend.library in THRESHOLDS else "numpy"
-    found = []
-    for module, names in THRESHOLDS[library].items():
-        constants = importlib.import_module(f"spikeloss_xp.backends.{module}")
-        found += [getattr(constants, name) for name in names]
+    found = [getattr(_tuning, name) for name in THRESHOLDS[library]]
     if library == "jax":
         return found
     # Arrays are split from two chunks on, so the second chunk is the first that may be short.

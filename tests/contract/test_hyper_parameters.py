@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from spikeloss_xp import _kernels
+from spikeloss_xp import _kernels, _tuning
 from spikeloss_xp._kernels import Exponential
 
 ARRAY = np.zeros((2, 3, 5))
@@ -79,7 +79,7 @@ def test_largest_tap_is_the_maximum_of_the_taps(order, time_constant, length):
 
 def test_cache_of_matrices_is_bounded_in_bytes(monkeypatch):
     made = []
-    monkeypatch.setattr(_kernels, "CACHED_BYTES", 1 << 20)
+    monkeypatch.setattr(_tuning, "CACHED_BYTES", 1 << 20)
     _kernels.block_matrices.cache_clear()
     _kernels._cached.clear()
     for order in (2, 3, 4, 5, 6, 2, 3):

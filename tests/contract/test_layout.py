@@ -8,7 +8,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import cases
 from _support.cases import CASES, SPIKES, close, reduced
-from spikeloss_xp import filters
+from spikeloss_xp import _tuning
 from spikeloss_xp._input.layout import Layout
 
 FORMS = [
@@ -24,11 +24,11 @@ def move_time(x, time_axis, rank):
 
 
 @pytest.mark.parametrize(
-    "wide", [1, filters.MANY_TRAINS]
+    "wide", [1, _tuning.MANY_TRAINS]
 )  # with 1, a leading time axis is not moved
 @pytest.mark.parametrize("name", FORMS)
 def test_time_axis_can_be_any_axis(backend, name, wide, monkeypatch):
-    monkeypatch.setattr(filters, "MANY_TRAINS", wide)
+    monkeypatch.setattr(_tuning, "MANY_TRAINS", wide)
     (loss, target), spikes = CASES[name], SPIKES["binary"]
     # per-step targets have one axis more than [batch] or [batch, class]
     rank_of_target = 2 if isinstance(loss, sx.SpikeRate | sx.SpikeMax) else 3

@@ -8,7 +8,8 @@ import pytest
 import spikeloss_xp as sx
 from _support.calls import example, moved, with_everything
 from _support.contract import BATCH, FORMS, LAYOUTS, REDUCTIONS
-from spikeloss_xp.backends import _numpy, chunks
+from spikeloss_xp import _tuning
+from spikeloss_xp.backends import chunks
 
 EVERY_STEP = [name for name in FORMS if "window" in name or "SpikeTime" in name]
 
@@ -19,7 +20,7 @@ def chunk_counts(monkeypatch):
     numbers, split = [], chunks.split
 
     def into_half_samples(shape, axes, entries):
-        if entries != _numpy.LOSS_CHUNK:  # a filter
+        if entries != _tuning.CHUNK:  # a filter
             return split(shape, axes, entries)
         chosen = split(shape, axes, int(np.prod(shape)) // (2 * BATCH))
         numbers.append(1 if chosen is None else -(-shape[chosen[0]] // chosen[1]))
@@ -69,7 +70,7 @@ def test_chunks_of_neurons_equal_the_whole(chunk_counts, monkeypatch, reduction,
 
 
 def test_large_arrays_are_split():
-    entries = _numpy.LOSS_CHUNK
+    entries = _tuning.CHUNK
     assert chunks.split((8, 128, 1000), (0,), entries) == (0, 2)
     assert chunks.split((8, 32, 1000), (0,), entries) is None
     assert chunks.split((8, 128, 1000), (), entries) is None
@@ -104,7 +105,6 @@ def test_arrays_of_the_caller_are_not_changed(chunk_counts):
 def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reduction):
     jax = pytest.importorskip("jax")
     jnp = jax.numpy
-    from spikeloss_xp.backends import _jax
 
     call = options(FORMS[form])
     loss = dataclasses.replace(call.loss, reduction=reduction)
@@ -113,8 +113,8 @@ def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reductio
     given = {n: np.concatenate([x, x]) if n in each else x for n, x in call.options.items()}
     expected = sx.value_and_grad(loss)(*twice, **given)
     with jax.enable_x64(True):
-        monkeypatch.setattr(_jax, "CHUNK", call.spikes.size)
-        monkeypatch.setattr(_jax, "LARGE", 0)
+        monkeypatch.setattr(_tuning, "JAX_CHUNK", call.spikes.size)
+        monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
         placed = jax.tree.map(jnp.asarray, (*twice, given))
 
         def native(spikes, target, options):
@@ -136,7 +136,6 @@ def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reductio
 @pytest.mark.slow
 def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
     jax = pytest.importorskip("jax")
-    from spikeloss_xp.backends import _jax
 
     def is_mapped(batch, time_axis=-1):
         loss = sx.SpikeTime(time_axis=time_axis)
@@ -145,9 +144,9 @@ def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
         program = jax.make_jaxpr(loss)(*[jax.numpy.zeros(shape)] * 2)
         return "scan" in str(program)
 
-    monkeypatch.setattr(_jax, "CHUNK", 4 * 35)
+    monkeypatch.setattr(_tuning, "JAX_CHUNK", 4 * 35)
     assert not is_mapped(8)  # small arrays stay in a cache as they are
-    monkeypatch.setattr(_jax, "LARGE", 0)
+    monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
     assert [batch for batch in range(1, 20) if is_mapped(batch)] == [8, 9, 10, 12, 14, 15, 16, 18]
     assert not is_mapped(8, time_axis=0)  # chunks would not be contiguous
     monkeypatch.setattr(jax, "device_count", lambda: 2)
@@ -155,18 +154,17 @@ def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
     monkeypatch.undo()
     assert not is_mapped(8)
 
-    monkeypatch.setattr(_jax, "CHUNK", 4 * 35)
-    monkeypatch.setattr(_jax, "LARGE", 0)
+    monkeypatch.setattr(_tuning, "JAX_CHUNK", 4 * 35)
+    monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
     monkeypatch.setattr(jax.lax, "map", None)
     jax.grad(sx.SpikeTime())(*[jax.numpy.zeros((8, 5, 7))] * 2)  # not compiled as a whole
 
 
 def test_jax_differentiates_chunks_in_every_argument(monkeypatch):
     jax = pytest.importorskip("jax")
-    from spikeloss_xp.backends import _jax
 
-    monkeypatch.setattr(_jax, "CHUNK", 80)
-    monkeypatch.setattr(_jax, "LARGE", 0)
+    monkeypatch.setattr(_tuning, "JAX_CHUNK", 80)
+    monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
     loss, weight = sx.SpikeMoid(7), np.asarray([0.5, 1, 2, 0.25])
     spikes, hot = np.random.default_rng(0).uniform(size=(2, 8, 4, 5))
     hot = hot[..., 0]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import export
 
 import spikeloss_xp as sx
-from spikeloss_xp.backends import _jax
+from spikeloss_xp import _tuning
 
 BATCH, CLASSES, STEPS = 4, 3, 30
 LABELS = np.asarray([0, 2, 1, 2])
@@ -100,8 +100,8 @@ def close(got, expected, rtol):
 def size(request, monkeypatch):
     """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
     if request.param == "large":
-        monkeypatch.setattr(_jax, "CHUNK", SPIKES.size // 2)
-        monkeypatch.setattr(_jax, "LARGE", 0)
+        monkeypatch.setattr(_tuning, "JAX_CHUNK", SPIKES.size // 2)
+        monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
     jax.clear_caches()  # an equal loss would reuse the program of the other size
     yield
     jax.clear_caches()

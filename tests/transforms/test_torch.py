@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import spikeloss_xp as sx
+from spikeloss_xp import _tuning
 from spikeloss_xp.backends import _torch_filters
 
 # PyTorch warns about code that it loads itself on the first compilation or forward derivative.
@@ -110,8 +111,8 @@ def warm_up():
 def size(request, monkeypatch):
     """Run the test on the path of small tensors, and on the chunked path of large ones."""
     if request.param == "large":
-        monkeypatch.setattr(_torch_filters, "MIN_CHUNKED", 0)
-        monkeypatch.setattr(_torch_filters, "CHUNK", 100)
+        monkeypatch.setattr(_tuning, "TORCH_CHUNKED_FILTER", 0)
+        monkeypatch.setattr(_tuning, "TORCH_CHUNK", 100)
 
 
 @every_loss

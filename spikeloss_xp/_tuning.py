@@ -1,0 +1,39 @@
+"""Numbers that change how fast the library is, and no result. Each was measured on two CPU cores.
+
+The comment of a number says what was seen. This command measures it again, with the values that it
+names side by side::
+
+    python tools/benchmarks/tune.py NAME VALUE [VALUE ...]
+"""
+
+# Chunks: entries that are evaluated at a time, so that intermediates stay in a cache.
+CHUNK = 1 << 18  # of a loss on NumPy, and of a block of Dask
+FILTER_CHUNK = 1 << 17  # of a filter on NumPy, which has more intermediates than a criterion
+TORCH_CHUNK = 1 << 19  # of a filter and of a loss on PyTorch
+JAX_CHUNK = 1 << 20
+JAX_LARGE = 3 << 20  # chunks took 1.3 times as long at 2.6e6 entries, and 0.4 times at 3.2e6
+PAIRS_CHUNK = 1 << 22  # of the traces, and of the inner products, of distances
+EDITS_CHUNK = 1 << 16  # of an anti-diagonal of the table of edit costs
+
+# PyTorch in eager mode: the ways to evaluate a loss and to filter.
+TORCH_LARGE = 1 << 20  # entries from which the closed form is faster than autograd
+# Entries below which the closed form is faster still on NumPy arrays, which take one thread for
+# most operations: with several threads of PyTorch, and with one.
+TORCH_SMALL, TORCH_SMALL_FOR_ONE_THREAD = 1 << 13, 1 << 18
+TORCH_CHUNKED_FILTER = 1 << 17  # entries from which a filter in chunks is worth its overhead
+TORCH_SHORT_WINDOW, TORCH_DOUBLED = 32, 1 << 20  # steps up to, entries below: doubling is faster
+
+# The block filter.
+MANY_TRAINS = 32  # from so many trains on, a filter along the first axis moves no axes
+ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much
+NEARBY = 256  # the same, where the sums of only a few blocks reach each block
+SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
+CARRIED = 512  # sums up to which one matrix carries them all
+CACHED_BYTES = 1 << 25  # of matrices that are kept for the next call
+SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # the block lengths for a kernel of given taps
+
+# First spikes: steps of a group, if no other number of steps from 5 to 16 divides the duration.
+GROUP, LARGEST_GROUP = 8, 16
+GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)  # in the order in which they are tried
+
+SHORT_SUM = 512  # steps up to which NumPy's `einsum` sums faster than its `sum`, and errs less
