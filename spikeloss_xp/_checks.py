@@ -54,46 +54,27 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
     return checked
 
 
-def scale(value: Any, argument: str) -> float:
-    """Return a number to divide by, large enough that float32 can hold the quotient."""
-    result = positive(value, argument)
-    if result < SMALLEST_SCALE:
-        raise ValueError(f"{argument} must be at least {SMALLEST_SCALE:g}; got {value!r}")
-    return result
+def _bounded(
+    holds: Callable[[float], bool], rule: str, check: Callable[[Any, str], float] = number
+) -> Callable[[Any, str], float]:
+    """Return a check of a finite number for which a rule holds."""
+
+    def checked(value: Any, argument: str) -> float:
+        result = check(value, argument)
+        if not holds(result):
+            raise ValueError(f"{argument} must be {rule}; got {value!r}")
+        return result
+
+    return checked
 
 
-def fraction(value: Any, argument: str) -> float:
-    """Return a number of at least 0 and below 1."""
-    result = number(value, argument)
-    if not 0 <= result < 1:
-        raise ValueError(f"{argument} must be at least 0 and below 1; got {value!r}")
-    return result
-
-
-def positive(value: Any, argument: str) -> float:
-    """Return a finite number above zero."""
-    result = number(value, argument)
-    if result <= 0:
-        raise ValueError(f"{argument} must be above 0; got {value!r}")
-    return result
-
-
-def not_negative(value: Any, argument: str) -> float:
-    """Return a finite number of at least zero."""
-    result = number(value, argument)
-    if result < 0:
-        raise ValueError(f"{argument} must be at least 0; got {value!r}")
-    return result
-
-
-def rate(value: Any, argument: str) -> float:
-    """Return a rate: spikes per time step, between 0 and 1."""
-    result = number(value, argument)
-    if not 0 <= result <= 1:
-        raise ValueError(
-            f"{argument} must be between 0 and 1, in spikes per time step; got {value!r}"
-        )
-    return result
+positive = _bounded(lambda x: x > 0, "above 0")
+not_negative = _bounded(lambda x: x >= 0, "at least 0")
+fraction = _bounded(lambda x: 0 <= x < 1, "at least 0 and below 1")
+share = _bounded(lambda x: 0 <= x <= 1, "between 0 and 1")
+rate = _bounded(lambda x: 0 <= x <= 1, "between 0 and 1, in spikes per time step")
+# A number to divide by, large enough that float32 can hold the quotient.
+scale = _bounded(lambda x: x >= SMALLEST_SCALE, f"at least {SMALLEST_SCALE:g}", positive)
 
 
 def integer(value: Any, argument: str) -> int:
@@ -123,14 +104,12 @@ def count(value: Any, argument: str) -> int:
     return result
 
 
-def optional_count(value: Any, argument: str) -> int | None:
-    """Return an integer of at least one, or None."""
-    return None if value is None else count(value, argument)
-
-
-def optional(check: Callable[[Any, str], float]) -> Callable[[Any, str], float | None]:
+def optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     """Return a check that takes None too."""
     return lambda value, argument: None if value is None else check(value, argument)
+
+
+optional_count = optional(count)
 
 
 def one_of(options: Collection[str]) -> Callable[[Any, str], str]:

@@ -1,5 +1,6 @@
 """Classifiers with the interface of `lava.lib.dl.slayer.classifier`."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -7,10 +8,38 @@ import torch
 from spikeloss_xp import _checks, classifiers
 from spikeloss_xp._typing import ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.filters import moving_average
-from spikeloss_xp.slayer._fir import FIR
+from spikeloss_xp.filters import causal_filter, moving_average
 
 __all__ = ["MovingWindow", "Rate"]
+
+
+class FIR(torch.nn.Module):
+    """Finite impulse response filter along the last axis.
+
+    Parameters
+    ----------
+    fir_response : sequence of float
+        The impulse response.
+
+    Attributes
+    ----------
+    filter : torch.Tensor
+        The impulse response, a buffer in float32.
+    """
+
+    filter: torch.Tensor
+
+    def __init__(self, fir_response: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("filter", torch.tensor(fir_response, dtype=torch.float32))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the filtered input, in the shape of the input."""
+        return causal_filter(input, self.filter)
+
+    def extra_repr(self) -> str:
+        """Return the filter length, for the representation of the module."""
+        return f"length={len(self.filter)}"
 
 
 class Rate(torch.nn.Module):

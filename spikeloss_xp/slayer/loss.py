@@ -1,17 +1,33 @@
 """Losses with the interface of `lava.lib.dl.slayer.loss`."""
 
+import sys
+import warnings
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from spikeloss_xp import losses
+from spikeloss_xp._arrays import concrete_or_none
 from spikeloss_xp._typing import MaxMode, Numerics, Reduction
 from spikeloss_xp.filters import exponential_kernel
-from spikeloss_xp.slayer._fir import FIR, SpikeTimeWithTaps
-from spikeloss_xp.slayer._not_finite import warn_if_not_finite
-from spikeloss_xp.slayer.classifier import MovingWindow
+from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
+
+OWN = ("spikeloss_xp", "torch")
+"""Packages whose frames lie between the caller's line and the warning."""
+
+
+@dataclass(frozen=True)
+class _SpikeTimeWithTaps(losses.SpikeTime):
+    """`SpikeTime` with given filter taps instead of an exponential kernel."""
+
+    taps: Any = field(default=None, kw_only=True)
+
+    def _kernel(self) -> Any:
+        return self.taps
 
 
 class SpikeTime(torch.nn.Module):
@@ -59,7 +75,7 @@ class SpikeTime(torch.nn.Module):
     def forward(self, input: torch.Tensor, desired: torch.Tensor) -> torch.Tensor:
         """Return the loss of spikes ``[batch, *space, time]`` and desired spikes of that shape."""
         taps = self.filter.filter
-        return SpikeTimeWithTaps(length=1, reduction=self.reduction, taps=taps)(input, desired)
+        return _SpikeTimeWithTaps(length=1, reduction=self.reduction, taps=taps)(input, desired)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters, for the representation of the module."""
@@ -188,7 +204,7 @@ class SpikeMax(_RateLoss):
         """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
         value = super().forward(input, label)
         if self.numerics == "lava":
-            warn_if_not_finite(value)
+            _warn_if_not_finite(value)
         return value
 
     def loss(self) -> losses.SpikeMax:
@@ -298,3 +314,25 @@ class SparsityEnforcer:
     def loss(self) -> Any:
         """The sum of the collected terms times the factor; a zero tensor if there are none."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))
+
+
+def _warn_if_not_finite(value: Any) -> None:
+    """Warn if a value of `SpikeMax` is not finite and can be read without waiting or tracing."""
+    known = concrete_or_none(value)
+    if known is None or np.isfinite(known).all():
+        return
+    warnings.warn(
+        "SpikeMax is not finite: with numerics='lava' it is infinite where the labelled neuron is "
+        "silent, as in lava-dl, and its gradient is not usable. Pass numerics='stable' for a "
+        "finite value and gradient. If that is not finite either, the spikes hold NaN or infinity.",
+        RuntimeWarning,
+        stacklevel=_level_of_caller(),
+    )
+
+
+def _level_of_caller() -> int:
+    """Return the `stacklevel`, for the function that calls this, of the first frame outside."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in OWN:
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,7 +1,7 @@
-"""Bin nitime's grasshopper recordings into `grasshopper.npz` beside this script.
+"""Bin nitime's grasshopper recordings into `spikeloss_xp/data/grasshopper.npz`.
 
-Run ``python bin_grasshopper.py`` with nitime 0.12 installed. README.md in this folder describes the
-recordings and names their authors.
+Run ``python tools/bin_grasshopper.py`` with nitime 0.12 installed. README.md beside that file
+describes the recordings and names their authors.
 """
 
 import importlib.util
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+DATA = Path(__file__).parents[1] / "spikeloss_xp" / "data"
 SECONDS, STEPS = 10, 1000  # steps of 1 ms are shorter than every interspike interval
 MICROSECONDS = 1e-6
 
@@ -33,7 +34,7 @@ def main() -> None:
     spikes = np.stack([bin_spikes(times) for times in recordings], axis=1)
     counts = spikes.sum(axis=-1, dtype=np.int64)
     np.savez_compressed(
-        Path(__file__).with_name("grasshopper.npz"),
+        DATA / "grasshopper.npz",
         input=spikes,
         target=np.roll(spikes, -1, axis=0),
         label=np.argmax(counts, axis=1),
