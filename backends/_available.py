@@ -4,7 +4,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, cast
 
-from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp._typing import Namespace
+from spikeloss_xp.backends.base import ArrayAPIAdapter, library_name
 
 BUILT_IN = {
     "numpy": "NumPyAdapter",
@@ -33,11 +34,17 @@ def _entry_points(**selected: Any) -> Any:
 
 def adapter(library: str) -> ArrayAPIAdapter:
     """Return the adapter for an array library, given its import name; import it on first use."""
-    found = _loaded.get(library)
-    if found is None:
-        kind = adapter_class(library)
-        found = _loaded[library] = kind(kind.namespace(library))
-    return found
+    if library not in _loaded:
+        return adapter_of_namespace(adapter_class(library).namespace(library))
+    return _loaded[library]
+
+
+def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
+    """Return the adapter for the library of a namespace."""
+    library = library_name(xp)
+    if library not in _loaded:
+        _loaded[library] = adapter_class(library)(xp)
+    return _loaded[library]
 
 
 def adapter_class(library: str) -> type[ArrayAPIAdapter]:

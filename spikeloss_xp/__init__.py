@@ -4,6 +4,17 @@ Each loss is written once. It returns the same value and the same gradient on ar
 PyTorch and JAX, and of any other library that conforms to the array API standard.
 """
 
+import importlib
+
+try:  # the folder of this file is half of the package, and needs an installation for the other
+    importlib.import_module("spikeloss_xp.backends")
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"spikeloss_xp is not installed, or without its dependencies: there is no {error.name}. "
+        "Install it in the folder that holds pyproject.toml: python -m pip install .",
+        name=error.name,
+    ) from None
+
 from spikeloss_xp import backends, distances, testing
 from spikeloss_xp.classifiers import Latency, MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average

@@ -12,11 +12,9 @@ import numpy as np
 
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import ArrayAPIAdapter as Library
-from spikeloss_xp.backends._available import adapter_class
-from spikeloss_xp.backends.base import library_name
+from spikeloss_xp.backends._available import adapter_of_namespace
 
 _libraries: dict[type, Library | None] = {}  # by the class of the array
-_by_namespace: dict[str, Library] = {}
 
 
 def find_library(x: Any) -> Library | None:
@@ -26,18 +24,10 @@ def find_library(x: Any) -> Library | None:
     """
     kind = type(x)
     if kind not in _libraries:
-        _libraries[kind] = _library_of_new_class(x)
+        known = array_api_compat.is_array_api_obj(x) and not remedy(x)
+        found = adapter_of_namespace(array_api_compat.array_namespace(x)) if known else None
+        _libraries[kind] = found
     return _libraries[kind]
-
-
-def _library_of_new_class(x: Any) -> Library | None:
-    if not array_api_compat.is_array_api_obj(x) or remedy(x):
-        return None
-    xp = array_api_compat.array_namespace(x)
-    name = xp.__name__
-    if name not in _by_namespace:
-        _by_namespace[name] = adapter_class(library_name(xp))(xp)
-    return _by_namespace[name]
 
 
 def library_of(x: Array, argument: str = "input") -> Library:

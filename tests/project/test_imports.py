@@ -1,9 +1,16 @@
 """Importing the library loads few modules, and no array library that the caller has not loaded."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import array_api_compat
+import numpy
 import pytest
+
+import spikeloss_xp
+from spikeloss_xp import backends
 
 FRAMEWORKS = {
     "array_api_strict", "chainer", "cupy", "cupyx", "dask", "flax", "jax", "jaxlib", "mlx",
@@ -81,3 +88,22 @@ def test_import_loads_few_modules():
     standard = [name for name in others if name.partition(".")[0] in sys.stdlib_module_names]
     assert {name.partition(".")[0] for name in set(others) - set(standard)} == {"array_api_compat"}
     assert len(standard) <= 10, standard
+
+
+@pytest.mark.parametrize("case", ["without the adapters", "without dependencies"])
+def test_import_without_installation_says_how_to_install(tmp_path, case):
+    core, adapters = (Path(module.__file__).parent for module in (spikeloss_xp, backends))
+    shutil.copytree(core, tmp_path / "spikeloss_xp", ignore=shutil.ignore_patterns("backends"))
+    paths, missing = [tmp_path], "numpy"
+    if case == "without the adapters":  # as in a copy of the repository
+        paths += [Path(numpy.__file__).parents[1], Path(array_api_compat.__file__).parents[1]]
+        missing = "spikeloss_xp.backends"
+    else:
+        shutil.copytree(adapters, tmp_path / "spikeloss_xp" / "backends")
+    program = f"import sys; sys.path[:0] = {[str(path) for path in paths]}; import spikeloss_xp"
+    # Without `site`, only these paths and the standard library.
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    last = done.stderr.splitlines()[-1]
+    assert f"there is no {missing}." in last
+    assert last.endswith("python -m pip install .")
