@@ -93,7 +93,7 @@ class JAXAdapter(ArrayAPIAdapter):
         samples took as long as the whole, or longer.
         """
         x = arrays[0]
-        chosen = chunks.split(x.shape, axes, _tuning.JAX_CHUNK) if _has_chunks(x) else None
+        chosen = chunks.split(x.shape, axes, _tuning.COMPILED_CHUNK) if _has_chunks(x) else None
         if chosen is None or chosen[0] != 0:
             return function(*arrays)
         leaves, structure = jax.tree.flatten(arrays)
@@ -155,7 +155,9 @@ def _has_chunks(x: Array) -> bool:
 
     Outside of a compiled function, each map would be compiled by itself.
     """
-    if not isinstance(x.size, int) or x.size < _tuning.JAX_LARGE:  # exported sizes may be symbols
+    if (
+        not isinstance(x.size, int) or x.size < _tuning.COMPILED_LARGE
+    ):  # exported sizes may be symbols
         return False
     compiling = isinstance(jnp.zeros(()), jax.core.Tracer)
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1

@@ -101,7 +101,7 @@ class TorchAdapter(TorchFilters):
         recorded = torch.is_grad_enabled() and x.requires_grad  # each chunk would add nodes
         if recorded or not x.is_cpu or not _torch_state.is_plain(x):
             return function(*arrays)
-        return chunks.map_chunks(self, function, arrays, axes, _tuning.TORCH_CHUNK)
+        return chunks.map_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
@@ -137,11 +137,11 @@ class TorchAdapter(TorchFilters):
 def _closed_form_for(x: torch.Tensor, options: dict[str, Any]) -> "Evaluate | None":
     """Return the closed form that is faster than autograd for a tensor of this size, or None."""
     entries = x.numel()
-    if entries >= _tuning.TORCH_LARGE:
+    if entries >= _tuning.CLOSED_FORM:
         return _value_and_pullback
-    small = _tuning.TORCH_SMALL
+    small = _tuning.BY_HOST
     if torch.get_num_threads() == 1:
-        small = _tuning.TORCH_SMALL_FOR_ONE_THREAD
+        small = _tuning.BY_HOST_ONE_THREAD
     if entries < small and _is_on_host(x) and all(map(_is_on_host, options.values())):
         return _value_and_pullback_by_numpy
     return None

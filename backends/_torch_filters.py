@@ -36,9 +36,9 @@ class TorchFilters(ArrayAPIAdapter):
     def moving_sum(self, x: Array, window: int, *, axis: int = -1, reverse: bool = False) -> Array:
         # On a GPU, doubling needs no matrices from the host.
         if x.device.type != "cpu" or (
-            window <= _tuning.TORCH_SHORT_WINDOW
+            window <= _tuning.DOUBLED_WINDOW
             and not _torch_state.is_compiling()
-            and x.numel() < _tuning.TORCH_DOUBLED
+            and x.numel() < _tuning.DOUBLED
         ):
             moved = x.movedim(axis, -1)
             summed = _block_filter.sum_by_doubling(self.xp, moved, window, reverse=reverse)
@@ -72,7 +72,7 @@ class TorchFilters(ArrayAPIAdapter):
         def run(chunk: torch.Tensor) -> Array:
             return self.exponential_filter(chunk, kernel, axis, reverse, accumulate="in place")
 
-        return chunks.filter_in_chunks(self, run, x, axis, _tuning.TORCH_CHUNK)
+        return chunks.filter_in_chunks(self, run, x, axis, _tuning.AUTOGRAD_CHUNK)
 
 
 FILTERS = TorchFilters(array_api_compat.torch)
@@ -83,7 +83,7 @@ def _is_small(x: torch.Tensor) -> bool:
 
     A GPU has no use for chunks, so there nothing is large.
     """
-    return x.device.type != "cpu" or x.numel() < _tuning.TORCH_CHUNKED_FILTER
+    return x.device.type != "cpu" or x.numel() < _tuning.CHUNKED_FILTER
 
 
 @torch.library.custom_op("spikeloss_xp::causal_filter", mutates_args=(), device_types="cpu")

@@ -9,30 +9,30 @@ names side by side::
 # Chunks: entries that are evaluated at a time, so that intermediates stay in a cache.
 CHUNK = 1 << 18  # of a loss on NumPy, and of a block of Dask
 FILTER_CHUNK = 1 << 17  # of a filter on NumPy, which has more intermediates than a criterion
-TORCH_CHUNK = 1 << 19  # of a filter and of a loss on PyTorch
-JAX_CHUNK = 1 << 20
-JAX_LARGE = 3 << 20  # chunks took 1.3 times as long at 2.6e6 entries, and 0.4 times at 3.2e6
+AUTOGRAD_CHUNK = 1 << 19  # of a filter and of a loss on PyTorch
+COMPILED_CHUNK = 1 << 20  # of a loss that JAX compiles
+COMPILED_LARGE = 3 << 20  # chunks took 1.3 times as long at 2.6e6 entries, and 0.4 times at 3.2e6
 PAIRS_CHUNK = 1 << 22  # of the traces, and of the inner products, of distances
 EDITS_CHUNK = 1 << 16  # of an anti-diagonal of the table of edit costs
 
-# PyTorch in eager mode: the ways to evaluate a loss and to filter.
-TORCH_LARGE = 1 << 20  # entries from which the closed form is faster than autograd
+# How PyTorch evaluates and filters eagerly.
+CLOSED_FORM = 1 << 20  # entries from which the closed form is faster than autograd
 # Entries below which the closed form is faster still on NumPy arrays, which take one thread for
 # most operations: with several threads of PyTorch, and with one.
-TORCH_SMALL, TORCH_SMALL_FOR_ONE_THREAD = 1 << 13, 1 << 18
-TORCH_CHUNKED_FILTER = 1 << 17  # entries from which a filter in chunks is worth its overhead
-TORCH_SHORT_WINDOW, TORCH_DOUBLED = 32, 1 << 20  # steps up to, entries below: doubling is faster
+BY_HOST, BY_HOST_ONE_THREAD = 1 << 13, 1 << 18
+CHUNKED_FILTER = 1 << 17  # entries from which a filter in chunks is worth its overhead
+DOUBLED_WINDOW, DOUBLED = 32, 1 << 20  # steps up to, and entries below, which doubling is faster
 
 # The block filter.
-MANY_TRAINS = 32  # from so many trains on, a filter along the first axis moves no axes
+MANY_TRAINS = 32  # trains from which on a filter along the first axis moves no axes
 ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much
 NEARBY = 256  # the same, where the sums of only a few blocks reach each block
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
 CARRIED = 512  # sums up to which one matrix carries them all
 CACHED_BYTES = 1 << 25  # of matrices that are kept for the next call
-SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # the block lengths for a kernel of given taps
+SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for a kernel of given taps
 
-# First spikes: steps of a group, if no other number of steps from 5 to 16 divides the duration.
+# First spikes: steps of a group, if no number of steps in `GROUPS` divides the duration.
 GROUP, LARGEST_GROUP = 8, 16
 GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)  # in the order in which they are tried
 

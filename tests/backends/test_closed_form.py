@@ -25,7 +25,7 @@ LABEL = [0, 2]
 def size(request, monkeypatch):
     """Treat all tensors as large, evaluated by PyTorch, or as small, evaluated by NumPy."""
     if request.param == "large":
-        monkeypatch.setattr(_tuning, "TORCH_LARGE", 0)
+        monkeypatch.setattr(_tuning, "CLOSED_FORM", 0)
     return request.param
 
 
@@ -63,8 +63,8 @@ def test_backward_equals_automatic_differentiation(form, options, reduction):
 def test_tensors_between_small_and_large_are_differentiated_by_autograd(monkeypatch, size):
     assert is_one_node(sx.SpikeTime()(leaf(), DESIRED))
     monkeypatch.undo()
-    monkeypatch.setattr(_tuning, "TORCH_SMALL", 0)
-    monkeypatch.setattr(_tuning, "TORCH_SMALL_FOR_ONE_THREAD", 0)
+    monkeypatch.setattr(_tuning, "BY_HOST", 0)
+    monkeypatch.setattr(_tuning, "BY_HOST_ONE_THREAD", 0)
     assert not is_one_node(sx.SpikeTime()(leaf(), DESIRED))
 
 
@@ -80,7 +80,7 @@ def test_small_tensors_are_evaluated_by_numpy(monkeypatch, size, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for entries in (_tuning.TORCH_SMALL, _tuning.TORCH_SMALL_FOR_ONE_THREAD):
+        for entries in (_tuning.BY_HOST, _tuning.BY_HOST_ONE_THREAD):
             for shape in ((1, 1, entries - 1), (1, 1, entries)):
                 spikes = torch.ones(shape, requires_grad=True)
                 Spy(0.5, 0)(spikes, [0]).backward()
@@ -137,7 +137,7 @@ def test_negated_views_are_evaluated():
 
 @pytest.mark.parametrize("chunk", [1 << 19, 24])
 def test_second_backward_needs_retain_graph(monkeypatch, chunk):
-    monkeypatch.setattr(_tuning, "TORCH_CHUNK", chunk)
+    monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", chunk)
     spikes = leaf()
     value = 3 * sx.SpikeTime()(spikes, DESIRED)
     value.backward(retain_graph=True)
@@ -213,7 +213,7 @@ def test_second_derivative_equals_the_hessian():
 
 @pytest.mark.parametrize("chunk", [1 << 19, 24])
 def test_batched_cotangents_equal_single_ones(monkeypatch, chunk):
-    monkeypatch.setattr(_tuning, "TORCH_CHUNK", chunk)
+    monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", chunk)
     spikes = leaf()
     value = sx.SpikeTime()(spikes, DESIRED)
     (one,) = torch.autograd.grad(value, spikes, retain_graph=True)

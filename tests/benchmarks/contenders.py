@@ -117,7 +117,7 @@ def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
 
     filter_blocks = block_matrices(loss._kernel(), shape[-1], "float32", reverse=False)
     matrix = torch.from_numpy(filter_blocks.weights)
-    chunks = -(-math.prod(shape) // _tuning.TORCH_CHUNK)
+    chunks = -(-math.prod(shape) // _tuning.AUTOGRAD_CHUNK)
     operand = torch.rand(math.prod(shape) // matrix.shape[1] // chunks, matrix.shape[0])
     product = operand @ matrix
 

@@ -28,10 +28,10 @@ QUICK = {  # the number of seeds of each kind
 THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
     "numpy": ("FILTER_CHUNK", "CHUNK"),
     "torch": (
-        *("TORCH_SMALL", "TORCH_SMALL_FOR_ONE_THREAD", "TORCH_LARGE"),
-        *("TORCH_CHUNKED_FILTER", "TORCH_CHUNK", "TORCH_DOUBLED"),
+        *("BY_HOST", "BY_HOST_ONE_THREAD", "CLOSED_FORM"),
+        *("CHUNKED_FILTER", "AUTOGRAD_CHUNK", "DOUBLED"),
     ),
-    "jax": ("JAX_LARGE",),
+    "jax": ("COMPILED_LARGE",),
 }
 MIN_SCALE = 0.01
 """Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""

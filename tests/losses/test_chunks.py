@@ -113,8 +113,8 @@ def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reductio
     given = {n: np.concatenate([x, x]) if n in each else x for n, x in call.options.items()}
     expected = sx.value_and_grad(loss)(*twice, **given)
     with jax.enable_x64(True):
-        monkeypatch.setattr(_tuning, "JAX_CHUNK", call.spikes.size)
-        monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
+        monkeypatch.setattr(_tuning, "COMPILED_CHUNK", call.spikes.size)
+        monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
         placed = jax.tree.map(jnp.asarray, (*twice, given))
 
         def native(spikes, target, options):
@@ -144,9 +144,9 @@ def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
         program = jax.make_jaxpr(loss)(*[jax.numpy.zeros(shape)] * 2)
         return "scan" in str(program)
 
-    monkeypatch.setattr(_tuning, "JAX_CHUNK", 4 * 35)
+    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 4 * 35)
     assert not is_mapped(8)  # small arrays stay in a cache as they are
-    monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
+    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
     assert [batch for batch in range(1, 20) if is_mapped(batch)] == [8, 9, 10, 12, 14, 15, 16, 18]
     assert not is_mapped(8, time_axis=0)  # chunks would not be contiguous
     monkeypatch.setattr(jax, "device_count", lambda: 2)
@@ -154,8 +154,8 @@ def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
     monkeypatch.undo()
     assert not is_mapped(8)
 
-    monkeypatch.setattr(_tuning, "JAX_CHUNK", 4 * 35)
-    monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
+    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 4 * 35)
+    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
     monkeypatch.setattr(jax.lax, "map", None)
     jax.grad(sx.SpikeTime())(*[jax.numpy.zeros((8, 5, 7))] * 2)  # not compiled as a whole
 
@@ -163,8 +163,8 @@ def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
 def test_jax_differentiates_chunks_in_every_argument(monkeypatch):
     jax = pytest.importorskip("jax")
 
-    monkeypatch.setattr(_tuning, "JAX_CHUNK", 80)
-    monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
+    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 80)
+    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
     loss, weight = sx.SpikeMoid(7), np.asarray([0.5, 1, 2, 0.25])
     spikes, hot = np.random.default_rng(0).uniform(size=(2, 8, 4, 5))
     hot = hot[..., 0]

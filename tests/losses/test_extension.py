@@ -374,7 +374,7 @@ def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
 
 def test_overridden_evaluation_is_used_by_backward(monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(_tuning, "TORCH_LARGE", 0)
+    monkeypatch.setattr(_tuning, "CLOSED_FORM", 0)
     _, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(SPIKES, LABEL)
     for kind in (Doubled, DoubledValue, DoubledBoth):
         spikes = torch.tensor(SPIKES, requires_grad=True)
@@ -399,7 +399,7 @@ def test_wrong_override_on_one_library_is_inconsistent():
 
 def test_arrays_that_a_loss_holds_get_a_gradient(monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(_tuning, "TORCH_LARGE", 0)
+    monkeypatch.setattr(_tuning, "CLOSED_FORM", 0)
 
     @dataclasses.dataclass(frozen=True, eq=False)
     class Learnt(sx.SpikeRate):

@@ -100,8 +100,8 @@ def close(got, expected, rtol):
 def size(request, monkeypatch):
     """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
     if request.param == "large":
-        monkeypatch.setattr(_tuning, "JAX_CHUNK", SPIKES.size // 2)
-        monkeypatch.setattr(_tuning, "JAX_LARGE", 0)
+        monkeypatch.setattr(_tuning, "COMPILED_CHUNK", SPIKES.size // 2)
+        monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
     jax.clear_caches()  # an equal loss would reuse the program of the other size
     yield
     jax.clear_caches()

@@ -111,8 +111,8 @@ def warm_up():
 def size(request, monkeypatch):
     """Run the test on the path of small tensors, and on the chunked path of large ones."""
     if request.param == "large":
-        monkeypatch.setattr(_tuning, "TORCH_CHUNKED_FILTER", 0)
-        monkeypatch.setattr(_tuning, "TORCH_CHUNK", 100)
+        monkeypatch.setattr(_tuning, "CHUNKED_FILTER", 0)
+        monkeypatch.setattr(_tuning, "AUTOGRAD_CHUNK", 100)
 
 
 @every_loss
