@@ -155,9 +155,8 @@ def _has_chunks(x: Array) -> bool:
 
     Outside of a compiled function, each map would be compiled by itself.
     """
-    if (
-        not isinstance(x.size, int) or x.size < _tuning.COMPILED_LARGE
-    ):  # exported sizes may be symbols
+    known = isinstance(x.size, int)  # exported sizes may be symbols
+    if not known or x.size < _tuning.COMPILED_LARGE:
         return False
     compiling = isinstance(jnp.zeros(()), jax.core.Tracer)
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1

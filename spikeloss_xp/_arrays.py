@@ -5,14 +5,16 @@ A public function looks the library up once and hands it on: an adapter, with th
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
 
 from spikeloss_xp._typing import Array
-from spikeloss_xp.backends import ArrayAPIAdapter as Library
+from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter_of_namespace
+
+Library: TypeAlias = ArrayAPIAdapter
 
 _libraries: dict[type, Library | None] = {}  # by the class of the array
 

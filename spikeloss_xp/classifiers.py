@@ -134,11 +134,10 @@ class Classifier(ABC):
             argument="spikes",
         )
 
-    def _in_layout(self, prepared: PreparedInput, x: Array) -> Array:
-        if not self._per_step:
-            return x
-        in_layout: Array = prepared.layout.time_as_in_input(prepared.library, x)
-        return in_layout
+    def _in_layout(self, prepared: PreparedInput, x: ArrayT) -> ArrayT:
+        if self._per_step:
+            x = prepared.layout.time_as_in_input(prepared.library, x)
+        return x
 
 
 def without_masked(library: Library, score: Array, reading: Reading) -> Array:
@@ -184,7 +183,8 @@ class _Rates(Classifier):
             does not divide the number of neurons, or if a mask has the wrong shape or dtype.
         """
         prepared, reading, _ = self._read(spikes, where, lengths)
-        return self._in_layout(prepared, reading.u)
+        rate: ArrayT = self._in_layout(prepared, reading.u)
+        return rate
 
     def confidence(
         self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
@@ -192,6 +192,7 @@ class _Rates(Classifier):
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
         prepared, reading, logit = self._read(spikes, where, lengths)
         xp, rate = prepared.library.xp, reading.u
+        confidence: ArrayT
         if self.mode == "probability":
             confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
         else:

@@ -106,7 +106,8 @@ class Loss(ClosedForm):
             arrived and what was expected. Ranges are checked where values can be read for free;
             elsewhere a label or length out of range makes the terms of its sample NaN.
         """
-        options = {"target": target, "where": where, "lengths": lengths, "weight": weight}
+        options: dict[str, Any] = {"target": target, "where": where}
+        options |= {"lengths": lengths, "weight": weight}
         library = library_of(input)
         value: ArrayT
         if self.has_closed_form:

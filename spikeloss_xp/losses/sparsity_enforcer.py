@@ -125,14 +125,16 @@ class SparsityEnforcer(ClosedForm):
         """
         events: Any = input
         if not isinstance(input, Mapping | list | tuple):
-            return self.value(events, where=where, lengths=lengths, others=others)
+            term: ArrayT = self.value(events, where=where, lengths=lengths, others=others)
+            return term
         arrays = tuple(events.values() if isinstance(events, Mapping) else events)
         if not arrays:
             raise ValueError("input must be an array, or at least one of them; got none")
         if others is not None:
             raise ValueError("others belong to one array: call the loss once for each, and add up")
-        terms = [self.value(x, where=where, lengths=lengths) for x in arrays]
-        return functools.reduce(operator.add, terms)
+        terms: list[Any] = [self.value(x, where=where, lengths=lengths) for x in arrays]
+        total: ArrayT = functools.reduce(operator.add, terms)
+        return total
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
         """Return the value of the loss: the same as calling it."""
