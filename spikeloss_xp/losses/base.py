@@ -244,6 +244,7 @@ class Loss(ClosedForm):
                 counts = fill_masked(library, counts, mask, math.inf)
             u = fill_masked(library, reading.u, mask, 1.0)
             reading = reading._replace(u=u, counts=counts)
+            labels = self._fill_labels(library, labels, mask, reading.class_mask)
         terms, to_reading = self._criterion(library, reading, labels)
         self._check_terms(terms, reading.u)
         factor, weight = self._term_weights(library, reading, labels)
@@ -352,6 +353,12 @@ class Loss(ClosedForm):
     ) -> tuple[Reading, Array | None]:
         """Return the reading with its class mask, and the term mask."""
         return reading, reading.mask
+
+    def _fill_labels(
+        self, library: Library, labels: Any, mask: Array, class_mask: Array | None
+    ) -> Any:
+        """Return the labels with finite values where they are masked."""
+        return labels
 
     def _term_weights(
         self, library: Library, reading: Reading, labels: Any

@@ -135,7 +135,7 @@ class RateLoss(Loss):
         mask, class_mask = reading.mask, None
         if self._classes_compete and mask is not None and mask.shape[CLASS] > 1:
             # The term of a sample counts if a neuron with its label does.
-            own = self._is_label(library, labels)
+            own = labels.target > 0 if self._multi_hot else labels.target
             if labels.valid is not None:
                 own = own | ~labels.valid
             class_mask = mask
@@ -146,10 +146,12 @@ class RateLoss(Loss):
             class_mask = class_mask | ~mask  # masked terms have to be finite as well
         return reading._replace(class_mask=class_mask), mask
 
-    def _is_label(self, library: Library, labels: Labels) -> Array:
-        """Return where a class is a label of the sample."""
-        is_bool = library.xp.isdtype(labels.target.dtype, "bool")
-        return labels.target if is_bool else labels.target > 0
+    def _fill_labels(
+        self, library: Library, labels: Labels, mask: Array, class_mask: Array | None
+    ) -> Labels:
+        if not self._multi_hot:
+            return labels
+        return labels._replace(target=library.xp.where(both(mask, class_mask), labels.target, 0.0))
 
     def _term_weights(
         self, library: Library, reading: Reading, labels: Labels
@@ -157,13 +159,9 @@ class RateLoss(Loss):
         xp, weight = library.xp, labels.class_weight
         one_hot = xp.isdtype(labels.target.dtype, "bool")
         if weight is not None and (one_hot or self._classes_compete):
-            # A term has the weight of its label, or that of its labels that are not masked, each
-            # times its share.
-            own = self._is_label(library, labels)
-            if reading.class_mask is not None:
-                own = own & reading.class_mask
-            weight = xp.where(own, weight if one_hot else weight * labels.target, 0.0)
-            weight = xp.sum(weight, axis=CLASS, keepdims=True)
+            # A term has the weight of its label, or of each of its labels times its share.
+            each = xp.where(labels.target, weight, 0.0) if one_hot else weight * labels.target
+            weight = xp.sum(each, axis=CLASS, keepdims=True)
         factor = None if self._criterion_has_weights else weight
         if labels.valid is not None:
             # A label may be no class if its value could not be checked: then its term is NaN.

@@ -109,8 +109,6 @@ class SpikeMoid(RateLoss):
         self, library: Library, reading: Reading, labels: Labels
     ) -> tuple[Array, Pullback]:
         target, logit = labels.target, (reading.u - self.theta) / self.alpha
-        if reading.mask is not None:  # masked labels may be NaN
-            target = library.xp.where(reading.mask, target, 0.0)
         if self.numerics == "lava":
             terms, to_logit = criteria.binary_cross_entropy_as_published(library, logit, target)
         elif self.pos_weight == 1:

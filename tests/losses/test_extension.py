@@ -201,7 +201,6 @@ class SoftMax(FocalMax):
     def _criterion(self, library, reading, labels):
         xp, u, share = library.xp, reading.u, labels.target
         if reading.class_mask is not None:
-            share = xp.where(reading.class_mask, share, 0.0)
             u = xp.where(reading.class_mask, u, -1e4)
         highest = xp.max(u, axis=1, keepdims=True)
         weight = xp.exp(u - highest)
