@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, get_args, overload
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Library, or_one
+from spikeloss_xp._arrays import or_one
 from spikeloss_xp._input.labels import class_labels
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
@@ -17,6 +17,7 @@ from spikeloss_xp._typing import (
     ConfidenceMode,
     HostArray,
     IntegerArray,
+    Pullback,
 )
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.readouts import Reading, read_groups
@@ -26,13 +27,15 @@ MODES = get_args(ConfidenceMode)
 
 
 class Classifier(ABC):
-    """A classifier: `_read` returns the readings of the classes, and their scores."""
+    """A classifier: it reads each class, and the class with the largest reading wins."""
 
     num_classes: int | None
     ignore_index: int
     time_axis: int
     _per_step: ClassVar[bool] = False
     """Whether there is a prediction at each step."""
+    _smallest_wins: ClassVar[bool] = False
+    """Whether the class with the smallest reading wins."""
 
     def __post_init__(self) -> None:
         _checks.check_fields(
@@ -118,35 +121,30 @@ class Classifier(ABC):
         return fraction
 
     @abstractmethod
+    def _reading(self, prepared: PreparedInput) -> Reading:
+        """Return the readings of the classes."""
+
     def _read(
         self, spikes: Array, where: Any, lengths: Any
     ) -> tuple[PreparedInput, Reading, Array]:
         """Return the readings, and the scores of the classes, of which the largest wins."""
-
-    def _prepare(self, spikes: Array, where: Any, lengths: Any) -> PreparedInput:
-        return prepare_input(
-            spikes,
-            where,
-            lengths,
-            time_axis=self.time_axis,
-            smallest_rank=3,
-            canonical=True,
-            argument="spikes",
+        axis, rank = self.time_axis, 3
+        prepared = prepare_input(
+            spikes, where, lengths, time_axis=axis, smallest_rank=rank, argument="spikes"
         )
+        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
+        reading, xp = self._reading(prepared), prepared.library.xp
+        score = -reading.u if self._smallest_wins else reading.u
+        mask = reading.mask
+        if mask is not None and mask.shape[CLASS] > 1:  # masked classes lose, unless all are
+            some = xp.any(mask, axis=CLASS, keepdims=True)
+            score = xp.where(mask | ~some, score, -math.inf)
+        return prepared, reading, score
 
     def _in_layout(self, prepared: PreparedInput, x: ArrayT) -> ArrayT:
         if self._per_step:
             x = prepared.layout.time_as_in_input(prepared.library, x)
         return x
-
-
-def without_masked(library: Library, score: Array, reading: Reading) -> Array:
-    """Return scores of minus infinity for masked classes, unless all of a sample are masked."""
-    if reading.mask is None or reading.mask.shape[CLASS] == 1:
-        return score
-    xp = library.xp
-    some = xp.any(reading.mask, axis=CLASS, keepdims=True)
-    return xp.where(reading.mask | ~some, score, -math.inf)
 
 
 class _Rates(Classifier):
@@ -202,20 +200,14 @@ class _Rates(Classifier):
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
         return self._in_layout(prepared, confidence)
 
-    def _read(
-        self, spikes: Array, where: Any, lengths: Any
-    ) -> tuple[PreparedInput, Reading, Array]:
-        prepared = self._prepare(spikes, where, lengths)
-        library, layout = prepared.library, prepared.layout
-        layout.classes(self.num_classes)  # raises if it does not divide the neurons
+    def _reading(self, prepared: PreparedInput) -> Reading:
+        library, first = prepared.library, prepared.layout.time_axis == 0
 
-        def read(trains: Array, mask: Array | None) -> tuple[Reading, Any]:
-            first = layout.time_axis == 0
+        def read(trains: Array, mask: Array | None) -> tuple[Reading, Pullback]:
             return readouts.rate(library, trains, self.time_window, mask, time_first=first)
 
         arrays = library, prepared.values, prepared.mask
-        reading, _ = read_groups(*arrays, self.num_classes, read, proportional=True)
-        return prepared, reading, without_masked(library, reading.u, reading)
+        return read_groups(*arrays, self.num_classes, read, proportional=True)[0]
 
 
 @dataclass(frozen=True)
@@ -342,6 +334,8 @@ class Latency(Classifier):
     _: KW_ONLY
     ignore_index: int = -100
 
+    _smallest_wins: ClassVar[bool] = True
+
     def latency(
         self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
     ) -> ArrayT:
@@ -370,12 +364,6 @@ class Latency(Classifier):
         reading: ArrayT = self._read(spikes, where, lengths)[1].u
         return reading
 
-    def _read(
-        self, spikes: Array, where: Any, lengths: Any
-    ) -> tuple[PreparedInput, Reading, Array]:
-        prepared = self._prepare(spikes, where, lengths)
-        library, layout = prepared.library, prepared.layout
-        layout.classes(self.num_classes)  # raises if it does not divide the neurons
-        arrays = library, prepared.values, prepared.mask
-        reading, _ = latency(*arrays, self.num_classes, layout.time_axis)
-        return prepared, reading, without_masked(library, -reading.u, reading)
+    def _reading(self, prepared: PreparedInput) -> Reading:
+        arrays = prepared.library, prepared.values, prepared.mask
+        return latency(*arrays, self.num_classes, prepared.layout.time_axis)[0]

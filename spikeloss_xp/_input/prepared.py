@@ -84,7 +84,7 @@ def prepare_input(
     *,
     time_axis: int,
     smallest_rank: int,
-    canonical: bool,
+    canonical: bool = True,
     argument: str = "input",
     context: int = 0,
 ) -> PreparedInput:

@@ -262,12 +262,13 @@ class Loss(ClosedForm):
 
         return Terms(terms, mask, weight, pullback)
 
+    def _term_shape(self, u: Array) -> tuple[int, ...]:
+        shape = tuple(u.shape)
+        return (*shape[:CLASS], 1, *shape[CLASS + 1 :]) if self._classes_compete else shape
+
     def _check_terms(self, terms: Array, u: Array) -> None:
         """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
-        shape = tuple(u.shape)
-        if self._classes_compete:
-            shape = (*shape[:CLASS], 1, *shape[CLASS + 1 :])
-        if tuple(terms.shape) != shape:
+        if tuple(terms.shape) != (shape := self._term_shape(u)):
             rule = "one for each sample" if self._classes_compete else "one for each reading"
             raise ValueError(
                 f"the criterion of {type(self).__name__} must return terms of shape {shape}, "
@@ -276,14 +277,12 @@ class Loss(ClosedForm):
 
     def _check_mask(self, mask: Array, u: Array) -> None:
         """Raise if the term mask of a subclass does not fit the terms."""
-        fits = len(mask.shape) == len(u.shape) and all(
-            length in (1, 1 if axis == CLASS and self._classes_compete else expected)
-            for axis, (length, expected) in enumerate(zip(mask.shape, u.shape, strict=True))
-        )
-        if not fits:
+        given, shape = tuple(mask.shape), self._term_shape(u)
+        fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
+        if len(given) != len(shape) or not all(fits):
             raise ValueError(
-                f"the term mask of {type(self).__name__} has shape {tuple(mask.shape)}, which does "
-                f"not fit the terms of readings of shape {tuple(u.shape)}"
+                f"the term mask of {type(self).__name__} has shape {given}, which does not fit the "
+                f"terms of readings of shape {tuple(u.shape)}"
             )
 
     def _weight(self, library: Library, terms: Terms, batch_axis: int) -> Array | int:

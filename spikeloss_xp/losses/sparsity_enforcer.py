@@ -202,9 +202,7 @@ class SparsityEnforcer(ClosedForm):
         if where is None and lengths is None and self.per == "array":  # of any shape
             values = floating(library, input)
             return PreparedInput(library, values, None, None, False, input.dtype)
-        return prepare_input(
-            input, where, lengths, time_axis=self.time_axis, smallest_rank=2, canonical=True
-        )
+        return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
     def _term(self, prepared: PreparedInput, others: Any) -> tuple[Array, Pullback]:
         """Return the term of prepared events, and its pullback."""

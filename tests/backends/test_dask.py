@@ -17,7 +17,6 @@ from spikeloss_xp.losses import Loss
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
-_dask_blocks = pytest.importorskip("spikeloss_xp.backends._dask_blocks")
 
 CHUNKS = {
     "whole": (2, 3, 5),

@@ -34,15 +34,15 @@ MASKS = {
 
 
 def classes_of_the_page():
-    """Return the two classes that the page defines, from its own code."""
-    names = {}
+    """Return the classes that the page defines, from its own code."""
+    names = {"np": np, "sx": sx}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         if "(RateLoss):" in block or "(FocalMax):" in block:
             exec(block, names)
-    return names["FocalMax"], names["FocalMoid"]
+    return names["FocalMax"], names["FocalMoid"], names["SoftCrossEntropy"]
 
 
-FocalMax, FocalMoid = classes_of_the_page()
+FocalMax, FocalMoid, SoftCrossEntropy = classes_of_the_page()
 LOSSES = {
     "sample": FocalMax(gamma=1.5),
     "sample-window": FocalMax(gamma=1.5, moving_window=WINDOW),
@@ -192,66 +192,55 @@ def test_sum_and_weight_are_differentiated_by_the_library(library, reduction):
 SHARES = np.asarray([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
 
 
-@dataclasses.dataclass(frozen=True)
-class SoftMax(FocalMax):
-    """The cross entropy with the share of each label: one term for each sample."""
+class WholeTerms(SoftCrossEntropy):
+    """The same, and the base class applies the class weights to whole terms."""
 
-    _multi_hot = True
+    _criterion_has_weights = False
 
     def _criterion(self, library, reading, labels):
-        xp, u, share = library.xp, reading.u, labels.target
-        if reading.class_mask is not None:
-            u = xp.where(reading.class_mask, u, -1e4)
-        highest = xp.max(u, axis=1, keepdims=True)
-        weight = xp.exp(u - highest)
-        total = xp.sum(weight, axis=1, keepdims=True)
-        log_p = u - highest - xp.log(total)
-        terms = -xp.sum(share * log_p, axis=1, keepdims=True)
-        p, shares = weight / total, xp.sum(share, axis=1, keepdims=True)
-        return terms, lambda cotangent: cotangent * (shares * p - share)
+        return super()._criterion(library, reading, labels._replace(class_weight=None))
 
 
 def soft_terms(shares, mask):
-    """Return term, weight and term mask of each sample, by loops."""
+    """Return for each sample the parts of its term, ``[batch, class]``, by loops, and its mask."""
     spikes = np.where(mask, SPIKES, 0).sum(axis=2)
-    terms, weights = np.zeros(BATCH), np.zeros(BATCH)
-    for b in range(BATCH):
-        read = [c for c in range(CLASSES) if mask[b, c].any()]
-        total = sum(math.exp(spikes[b, c]) for c in read)
-        for c in read:
-            terms[b] -= shares[b, c] * math.log(math.exp(spikes[b, c]) / total)
-            weights[b] += WEIGHT[c] * shares[b, c]
-    return terms, weights
+    read = mask.any(axis=2)
+    parts = np.zeros((BATCH, CLASSES))
+    for b, c in zip(*np.nonzero(read), strict=True):
+        total = sum(math.exp(spikes[b, k]) for k in range(CLASSES) if read[b, k])
+        parts[b, c] = -shares[b, c] * math.log(math.exp(spikes[b, c]) / total)
+    return parts, read
 
 
 @pytest.mark.parametrize("mask", ["none", "all", "neurons", "entries", "lengths", "both"])
-@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-def test_several_labels_of_competing_classes_have_weights(backend, reduction, mask):
-    terms, weights = soft_terms(SHARES, full_mask(**MASKS[mask]))
-    weighted = terms * weights
-    expected = {"none": weighted, "sum": weighted.sum(), "mean": weighted.sum() / weights.sum()}
-    loss = SoftMax(reduction=reduction)
-    got = loss(backend.asarray(SPIKES), SHARES, weight=WEIGHT, **MASKS[mask])
-    np.testing.assert_allclose(
-        backend.numpy(got), expected[reduction], rtol=0, atol=100 * backend.rtol
-    )
+@pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
+def test_several_labels_of_competing_classes_have_weights(backend, kind, mask):
+    parts, read = soft_terms(SHARES, full_mask(**MASKS[mask]))
+    weights = (WEIGHT * SHARES * read).sum(axis=1)
+    whole = parts.sum(axis=1) * weights
+    terms = whole if kind is WholeTerms else (WEIGHT * parts).sum(axis=1)
+    expected = {"none": terms, "sum": terms.sum(), "mean": terms.sum() / weights.sum()}
+    for reduction, value in expected.items():
+        loss = kind(reduction=reduction)
+        got = loss(backend.asarray(SPIKES), SHARES, weight=WEIGHT, **MASKS[mask])
+        np.testing.assert_allclose(backend.numpy(got), value, rtol=0, atol=100 * backend.rtol)
 
 
 @pytest.mark.parametrize("mask", ["none", "entries"])
-def test_several_labels_of_competing_classes_have_one_gradient(mask):
+@pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
+def test_several_labels_of_competing_classes_have_one_gradient(kind, mask):
     for reduction in ("none", "mean"):
-        loss = SoftMax(reduction=reduction)
+        loss = kind(reduction=reduction)
         sx.testing.assert_consistent(loss, SPIKES, SHARES, weight=WEIGHT, **MASKS[mask])
 
 
-def test_one_label_of_several_gives_what_its_index_gives():
+@pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
+def test_one_label_of_several_gives_what_its_index_gives(kind):
     one_hot = (LABEL[:, None] == np.arange(CLASSES)).astype(float)
-    terms, _ = soft_terms(one_hot, full_mask())
-    of_index = sx.SpikeMax(mode="softmax", readout="count", reduction="none")
-    np.testing.assert_allclose(of_index(SPIKES, LABEL), terms, rtol=1e-12)
-    got = SoftMax(reduction="mean")(SPIKES, one_hot, weight=WEIGHT)
-    of_index = dataclasses.replace(of_index, reduction="mean")
-    np.testing.assert_allclose(got, of_index(SPIKES, LABEL, weight=WEIGHT), rtol=1e-12)
+    for reduction in ("none", "mean"):
+        of_index = sx.SpikeMax(mode="softmax", readout="count", reduction=reduction)
+        got = kind(reduction=reduction)(SPIKES, one_hot, weight=WEIGHT)
+        np.testing.assert_allclose(got, of_index(SPIKES, LABEL, weight=WEIGHT), rtol=1e-12)
 
 
 def test_factors_that_broadcast_the_terms_raise():
