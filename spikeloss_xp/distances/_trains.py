@@ -48,6 +48,9 @@ class Products(NamedTuple):
     pairs: Array
 
 
+Comparison = tuple[Array, Callable[[Array], Products]]  # of all pairs, and its pullback
+
+
 class Trains(NamedTuple):
     """Spike trains in the dtype they came in, so that a block at a time is converted.
 
@@ -333,9 +336,7 @@ class Pairwise(ClosedForm):
         return library, *inner_products(trains, others, self.time_constant, self.cosine)
 
     @abstractmethod
-    def _compare(
-        self, library: Library, products: Products
-    ) -> tuple[Array, Callable[[Array], Products]]:
+    def _compare(self, library: Library, products: Products) -> Comparison:
         """Return the comparison of all pairs, and the pullback from it to the inner products."""
 
 
@@ -392,9 +393,7 @@ class VanRossum(Pairwise):
         super().__post_init__()
         _checks.check_fields(self, squared=_checks.flag)
 
-    def _compare(
-        self, library: Library, products: Products
-    ) -> tuple[Array, Callable[[Array], Products]]:
+    def _compare(self, library: Library, products: Products) -> Comparison:
         xp = library.xp
         norms = products.x[:, None] + products.y[None, :]
         square = norms - 2 * products.pairs
@@ -529,9 +528,7 @@ class Similarity(Pairwise):
            [0.37, 0.61, 1.  ]])
     """
 
-    def _compare(
-        self, library: Library, products: Products
-    ) -> tuple[Array, Callable[[Array], Products]]:
+    def _compare(self, library: Library, products: Products) -> Comparison:
         xp = library.xp
         silent = (products.x == 0)[:, None] | (products.y == 0)[None, :]
         square_x = xp.where(products.x == 0, 1.0, products.x)

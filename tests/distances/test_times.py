@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from spikeloss_xp.distances import _edits, coincidence_factor, victor_purpura
+from spikeloss_xp.distances import _spike_times, coincidence_factor, victor_purpura
 
 
 def compiled(backend, function, *times, **options):
@@ -117,7 +117,7 @@ def test_silent_trains_only(backend):
 @pytest.mark.parametrize("block", [1, 40, 300])
 def test_blocks_equal_the_whole(backend, block, monkeypatch):
     x, y = times(7, 6), times(5, 8, seed=1)
-    monkeypatch.setattr(_edits, "BLOCK", block)
+    monkeypatch.setattr(_spike_times, "BLOCK", block)
     x_times, y_times = on_backend(backend, x), on_backend(backend, y)
     got = compiled(backend, victor_purpura, x_times, y_times, cost=0.3)
     np.testing.assert_allclose(got, brute_force(x, y, 0.3), rtol=0, atol=20 * backend.rtol)
