@@ -281,6 +281,21 @@ def test_errors_name_the_argument(backend, call, error, message):
         call(backend.asarray(np.ones((3, 5))))
 
 
+def test_functions_hand_every_argument_on():
+    x, y = np.random.default_rng(7).random((2, 20, 3, 4))  # [time, train, unit]
+    kernel = {"cosine": 0.3, "time_axis": 0}
+    masks = {"where": np.arange(3) < 2, "lengths": [20, 9, 3]}
+    masks |= {"y_where": np.arange(3) > 0, "y_lengths": [5, 20, 8]}
+    for function, make, more in (
+        (van_rossum, VanRossum, {"squared": True}),
+        (similarity, Similarity, {}),
+    ):
+        got = function(x, y, time_constant=3, **kernel, **more, **masks)
+        np.testing.assert_array_equal(got, make(3, **kernel, **more)(x, y, **masks))
+        with pytest.raises(TypeError, match="lenghts"):
+            make(3)(x, lenghts=[1])
+
+
 def test_objects_are_comparable_and_hashable():
     assert VanRossum(5) == VanRossum(5.0, cosine=0)
     assert VanRossum(5) != VanRossum(5, squared=True)
