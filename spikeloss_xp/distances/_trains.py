@@ -148,10 +148,10 @@ def inner_products(
     norms_y: list[Array] = []
     pairs = None
     for part, other in parts:
-        pairs = _plus_product(library, pairs, part, other)
         if y is not None:
             norms_x.append(library.sum(part * part, -1))
             norms_y.append(library.sum(other * other, -1))
+        pairs = _plus_product(library, pairs, part, other)
     if y is None:  # so that the distance of a train from itself is exactly 0
         norms_x = norms_y = [_completed_diagonal(library, pairs)]
 
