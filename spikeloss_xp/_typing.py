@@ -6,7 +6,7 @@ dtype, so the inferred dtype of a result is that of the input.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -49,13 +49,3 @@ class ValueAndGrad(Protocol):
     def __call__(
         self, input: ArrayT, *targets: Any, cotangent: Any = None, **options: Any
     ) -> tuple[ArrayT, ArrayT]: ...
-
-
-# REMOVE AFTER MERGE
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
-
-
-class PairOptions(TypedDict, total=False):
-    """X."""
-
-    where: ArrayLike | None

@@ -1,18 +1,15 @@
 """The exponential kernel, causal filtering and the moving average."""
 
-from typing import Any, overload
-
 import numpy as np
+from numpy.typing import NDArray
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import asarray_like, floating, library_of
+from spikeloss_xp._arrays import Library, asarray_like, floating, library_of
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 
-def exponential_kernel(
-    time_constant: float, length: int, order: int = 1
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def exponential_kernel(time_constant: float, length: int, order: int = 1) -> NDArray[np.float64]:
     """Return the causal exponential kernel that `SpikeTime` filters with.
 
     ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``: the convolution of `order`
@@ -63,11 +60,7 @@ def check_size(kernel: Exponential) -> None:
         )
 
 
-@overload
-def causal_filter(x: HostArray, kernel: ArrayLike, axis: int = -1) -> FloatArray: ...
-@overload
-def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT: ...
-def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
+def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     """Filter causally along one axis.
 
     ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``, with zeros before the start.
@@ -106,22 +99,16 @@ def causal_filter(x: Array, kernel: Any, axis: int = -1) -> Array:
     >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
     array([0. , 1. , 0.5, 0. ])
     """
-    library = library_of(x, "x")
-    x = floating(library, x, "x")
-    kernel = floating(library, asarray_like(library, x, kernel, "kernel"), "kernel")
-    if kernel.ndim != 1 or kernel.shape[0] == 0:
-        raise ValueError(f"kernel must have shape [length]; got {tuple(kernel.shape)}")
-    _check_axis(x, axis)
+    library, x = _checked(x, axis)
+    taps = floating(library, asarray_like(library, x, kernel, "kernel"), "kernel")
+    if taps.ndim != 1 or taps.shape[0] == 0:
+        raise ValueError(f"kernel must have shape [length]; got {tuple(taps.shape)}")
 
-    taps = library.xp.astype(kernel, x.dtype, copy=False)
-    return library.filter_along_axis(x, taps, axis)
+    x = library.filter_along_axis(x, library.xp.astype(taps, x.dtype, copy=False), axis)
+    return x
 
 
-@overload
-def moving_average(x: HostArray, window: int, axis: int = -1) -> FloatArray: ...
-@overload
-def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT: ...
-def moving_average(x: Array, window: int, axis: int = -1) -> Array:
+def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     """Average over the last `window` steps at each step.
 
     ``y[t] = sum(x[t - k] for k in range(window)) / window``, with zeros before the start. So the
@@ -158,15 +145,17 @@ def moving_average(x: Array, window: int, axis: int = -1) -> Array:
     >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
     array([0.5, 0.5, 0.5, 1. ])
     """
-    library = library_of(x, "x")
-    x = floating(library, x, "x")
+    library, x = _checked(x, axis)
     window = _checks.count(window, "window")
-    _check_axis(x, axis)
 
-    return library.sum_along_axis(x, window, axis) / window
+    x = library.sum_along_axis(x, window, axis) / window
+    return x
 
 
-def _check_axis(x: Array, axis: int) -> None:
-    axis = _checks.integer(axis, "axis")
+def _checked(x: Array, axis: int) -> tuple[Library, Array]:
+    """Return the library of `x`, and `x` in the dtype to compute in, if it has steps."""
+    library = library_of(x, "x")
+    x, axis = floating(library, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
         raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
+    return library, x

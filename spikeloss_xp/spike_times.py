@@ -2,29 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Library, find_library, floating, library_of, read
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 EPSILON = float(np.finfo(np.float64).eps)
 
 
-@overload
-def bin_spikes(
-    times: HostArray | Sequence[HostArray],
-    neuron: ArrayLike | None = None,
-    *,
-    neurons: int,
-    steps: int,
-    time_step: float = 1.0,
-    start: float = 0.0,
-    binary: bool = False,
-) -> HostArray: ...
-@overload
 def bin_spikes(
     times: ArrayT | Sequence[ArrayT],
     neuron: ArrayLike | None = None,
@@ -34,17 +22,7 @@ def bin_spikes(
     time_step: float = 1.0,
     start: float = 0.0,
     binary: bool = False,
-) -> ArrayT: ...
-def bin_spikes(
-    times: Any,
-    neuron: Any = None,
-    *,
-    neurons: int,
-    steps: int,
-    time_step: float = 1.0,
-    start: float = 0.0,
-    binary: bool = False,
-) -> Array:
+) -> ArrayT:
     """Return the number of spikes of each neuron in each bin of time.
 
     Bin `k` holds the times from ``start + k * time_step`` to before ``start + (k + 1) *
@@ -98,7 +76,7 @@ def bin_spikes(
 
     counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
     add_spikes(counts.reshape(-1), row * bins.steps + column)
-    made = library.to_device_of(library.from_host_like(counts, like), like)
+    made: ArrayT = library.to_device_of(library.from_host_like(counts, like), like)
     return made if binary else floating(library, made)
 
 
@@ -128,7 +106,7 @@ class Bins:
             # Two roundings made `times`: of a step and a product, or of a start and a sum. In
             # float64, one more each of `start`, `time_step`, the difference and the quotient.
             rounding = 2 * (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
-            index = np.floor((times - self.start + rounding) / self.time_step)
+            index: np.ndarray = np.floor((times - self.start + rounding) / self.time_step)
             outside = ~((index >= 0) & (index < self.steps))  # NaN too
             coarse = (rounding > self.time_step / 2) & (index >= -1) & (index <= self.steps)
         if coarse.any():
@@ -138,16 +116,10 @@ class Bins:
                 f"moved {argument}[{first + at}], {times[at]!s}, by {rounding[at]:.2g}. Keep them "
                 "in float64, or subtract the time of the beginning before they are rounded"
             )
-        if outside.any():
-            at = int(np.argmax(outside))
-            end = self.start + self.steps * self.time_step
-            raise ValueError(
-                f"{argument} must be from {self.start:g} to before {end:g}, in {self.steps} bins "
-                f"of {self.time_step:g}; {argument}[{first + at}] is {times[at]!s}, and "
-                f"{int(outside.sum())} of {times.size} are outside"
-            )
-        bins: np.ndarray = index.astype(np.int64)
-        return bins
+        end = self.start + self.steps * self.time_step
+        rule = f"from {self.start:g} to before {end:g}, in {self.steps} bins of {self.time_step:g}"
+        _refuse(outside, times, argument, rule, first)
+        return index.astype(np.int64)
 
 
 def add_spikes(counts: np.ndarray, entry: np.ndarray) -> None:
@@ -166,14 +138,18 @@ def check_indices(index: np.ndarray, count: int, argument: str, first: int = 0) 
     if index.size and index.dtype.kind not in "iu":
         raise TypeError(f"{argument} must hold integers, indices; got {index.dtype}")
     outside = (index < 0) | (index >= count)
+    _refuse(outside, index, argument, f"between 0 and {count - 1}", first)
+    return index.astype(np.int64)
+
+
+def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str, first: int) -> None:
+    """Raise an error that names the first of the values that are outside, if any is."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
-            f"{argument} must be between 0 and {count - 1}; {argument}[{first + at}] is "
-            f"{index[at]}, and {int(outside.sum())} of {index.size} are outside"
+            f"{argument} must be {rule}; {argument}[{first + at}] is {values[at]!s}, and "
+            f"{int(outside.sum())} of {outside.size} are outside"
         )
-    indices: np.ndarray = index.astype(np.int64)
-    return indices
 
 
 def _of_all_neurons(
@@ -186,17 +162,16 @@ def _of_all_neurons(
             "neuron is missing: pass the neuron of each spike, or times as a list of one array for "
             "each neuron"
         )
-    host, epsilon = _one_dimensional(library, times, "times")
-    row = read(library, neuron, "neuron")
-    if row.shape != host.shape:
+    column, row = _column(library, times, "times", bins), read(library, neuron, "neuron")
+    if row.shape != column.shape:
         raise ValueError(
-            f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
+            f"times and neuron must have the same length; got shapes {column.shape} and {row.shape}"
         )
-    return library, times, check_indices(row, neurons, "neuron"), bins.index(host, epsilon, "times")
+    return library, times, check_indices(row, neurons, "neuron"), column
 
 
 def _of_each_neuron(
-    times: list[Any] | tuple[Any, ...], neuron: Any, neurons: int, bins: Bins
+    times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Library, Array, np.ndarray, np.ndarray]:
     """Return the library, an array of it, and row and column of each spike: of many arrays."""
     if neuron is not None:
@@ -210,21 +185,17 @@ def _of_each_neuron(
         )
     like = next((own for own in times if find_library(own) is not None), times[0])
     library = library_of(like, "times[0]")
-    columns = [
-        bins.index(*_one_dimensional(library, own, f"times[{i}]"), f"times[{i}]")
-        for i, own in enumerate(times)
-    ]
+    columns = [_column(library, own, f"times[{i}]", bins) for i, own in enumerate(times)]
     row = np.repeat(np.arange(neurons), [column.size for column in columns])
     return library, like, row, np.concatenate(columns)
 
 
-def _one_dimensional(library: Library, times: Any, argument: str) -> tuple[np.ndarray, float]:
-    """Return times on the host, and the epsilon of the dtype that they were rounded in."""
-    host = read(library, times, argument)
+def _column(library: Library, times: Any, argument: str, bins: Bins) -> np.ndarray:
+    """Return the bin of each time."""
+    host, epsilon = read(library, times, argument), 0.0
     if host.ndim != 1:
         raise ValueError(f"{argument} must have one axis, that of spikes; got shape {host.shape}")
-    if host.dtype.kind != "f":
-        return host, 0.0
-    if find_library(times) is library:  # bfloat16 is float32 on the host
-        return host, float(library.xp.finfo(times.dtype).eps)
-    return host, float(np.finfo(host.dtype).eps)
+    if host.dtype.kind == "f":
+        own = find_library(times) is library  # bfloat16 is float32 on the host
+        epsilon = float((library.xp.finfo(times.dtype) if own else np.finfo(host.dtype)).eps)
+    return bins.index(host, epsilon, argument)

@@ -15,9 +15,8 @@ array([[0.   , 1.   , 1.   ],
        [1.   , 0.436, 0.   ]])
 """
 
-from spikeloss_xp.distances._similarity import Similarity, similarity
 from spikeloss_xp.distances._spike_times import coincidence_factor, victor_purpura
-from spikeloss_xp.distances._van_rossum import VanRossum, van_rossum
+from spikeloss_xp.distances._trains import Similarity, VanRossum, similarity, van_rossum
 
 __all__ = [
     "Similarity",

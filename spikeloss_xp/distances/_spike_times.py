@@ -1,36 +1,42 @@
 """Comparisons of spike times: the Victor-Purpura distance and the coincidence factor.
 
-Both follow from the smallest cost of editing one train into the other, with another price of
-matching two spikes.
+Both follow from the smallest cost of editing one train into the other, for all pairs at once. To
+delete or to insert a spike costs 1; each has its own price of matching a spike of one train with a
+spike of the other. The table of costs is filled along its anti-diagonals, because no entry of an
+anti-diagonal depends on another one.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, overload
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spikeloss_xp import _checks
+from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Library, asarray_like, find_library, floating, host, library_of
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, FloatArray, HostArray
-from spikeloss_xp.distances._edits import SpikeTimes, edit_costs, magnitude, sort_times
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
+
+if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
+    from typing_extensions import TypeVar
+
+    TimesT = TypeVar("TimesT", bound=SupportsArray, default=Any)
+else:
+    TimesT = ArrayT
 
 UNMATCHED = 3.0  # more than the 2 of deleting a spike and inserting another one
 
 
-@overload
+class SpikeTimes(NamedTuple):
+    """Sorted spike times ``[train, spike]``, infinite after the last one, and their numbers."""
+
+    times: Array
+    number: Array
+
+
 def victor_purpura(
-    times: HostArray | Sequence[HostArray | Sequence[float]],
+    times: TimesT | Sequence[TimesT | Sequence[float]],
     other: ArrayLike | None = None,
     *,
     cost: float,
-) -> FloatArray: ...
-@overload
-def victor_purpura(
-    times: ArrayT | Sequence[ArrayT | Sequence[float]],
-    other: ArrayLike | None = None,
-    *,
-    cost: float,
-) -> ArrayT: ...
-def victor_purpura(times: Any, other: Any = None, *, cost: float) -> Array:
+) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
     The distance is the smallest cost of the edits that change one train into the other. Deleting or
@@ -81,35 +87,26 @@ def victor_purpura(times: Any, other: Any = None, *, cost: float) -> Array:
     if cost != 0:
         cost = _checks.scale(cost, "cost")
     library, x, y = _both(times, other)
-    xp = library.xp
+    distance: TimesT
     if cost == 0:
-        return xp.abs(x.number[:, None] - y.number[None, :])
+        distance = library.xp.abs(x.number[:, None] - y.number[None, :])
+        return distance
+
+    def price(a: Array, b: Array) -> Array:
+        return magnitude(library, a - b) * cost
 
     # Two times that fill up cost nothing to match, and are too far from spikes to match them.
-    return edit_costs(
-        library, x, y, UNMATCHED / cost, lambda a, b: magnitude(library, a - b) * cost
-    )
+    distance = edit_costs(library, x, y, UNMATCHED / cost, price)
+    return distance
 
 
-@overload
 def coincidence_factor(
-    times: HostArray | Sequence[HostArray | Sequence[float]],
+    times: TimesT | Sequence[TimesT | Sequence[float]],
     other: ArrayLike | None = None,
     *,
     precision: float,
     duration: float,
-) -> FloatArray: ...
-@overload
-def coincidence_factor(
-    times: ArrayT | Sequence[ArrayT | Sequence[float]],
-    other: ArrayLike | None = None,
-    *,
-    precision: float,
-    duration: float,
-) -> ArrayT: ...
-def coincidence_factor(
-    times: Any, other: Any = None, *, precision: float, duration: float
-) -> Array:
+) -> TimesT:
     r"""Return the coincidence factor of all pairs of lists of spike times.
 
     .. math::
@@ -180,62 +177,139 @@ def coincidence_factor(
     by_chance = 2 * precision / duration * model
     mean = (model + data) / 2
     rest = xp.where(by_chance < 1, 1 - by_chance, math.nan)
-    factor = (coincidences - by_chance * data) / (xp.where(mean > 0, mean, 1.0) * rest)
-    return xp.where((model > 0) & (data > 0), factor, 0.0)
+    factor: TimesT = (coincidences - by_chance * data) / (xp.where(mean > 0, mean, 1.0) * rest)
+    factor = xp.where((model > 0) & (data > 0), factor, 0.0)
+    return factor
 
 
 def _both(times: Any, other: Any) -> tuple[Library, SpikeTimes, SpikeTimes]:
-    library, padded = _padded(times, "times", None)
+    """Return the library and the spike times of both arguments; without `other`, the same twice."""
+    padded = _padded(times, "times", None)
+    library = library_of(padded)
     x = sort_times(library, padded)
-    if other is None:
-        return library, x, x
-    _, padded = _padded(other, "other", padded)
-    return library, x, sort_times(library, padded)
+    return library, x, x if other is None else sort_times(library, _padded(other, "other", padded))
 
 
-def _padded(times: Any, argument: str, like: Array | None) -> tuple[Library, Array]:
+def _padded(times: Any, argument: str, like: Array | None) -> Array:
     """Return spike times as one array ``[train, spike]``, in the dtype of `like` if given."""
     if isinstance(times, list | tuple):
-        library, array = _stacked(times, argument, like)
-    else:
-        library = library_of(times if like is None else like, argument)
-        array = times if like is None else asarray_like(library, like, times, argument)
-    array = floating(library, array, argument)
+        times = _stacked(times, argument, like)
+    elif like is not None:
+        times = asarray_like(library_of(like), like, times, argument)
+    library = library_of(times, argument)
+    array = floating(library, times, argument)
     if array.ndim != 2 or array.shape[0] == 0:
         raise ValueError(
             f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
             f"got shape {tuple(array.shape)}"
         )
     dtype = array.dtype if like is None else like.dtype
-    return library, library.xp.astype(array, dtype, copy=False)
+    return library.xp.astype(array, dtype, copy=False)
 
 
-def _stacked(
-    trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None
-) -> tuple[Library, Array]:
+def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
     """Return the spike times of each train as a row, filled up with infinity."""
     if not trains:
         raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
-    names = [f"{argument}[{i}]" for i in range(len(trains))]
-    arrays = [
-        host(train, name) if find_library(train) is None else train
-        for train, name in zip(trains, names, strict=True)
-    ]
     if like is None:  # an array of the library of the given arrays, if any was given
-        like = next((a for a, t in zip(arrays, trains, strict=True) if a is t), arrays[0])
-    library = library_of(like, argument)
-    xp = library.xp
-    arrays = [asarray_like(library, like, a, n) for a, n in zip(arrays, names, strict=True)]
-    for array, name in zip(arrays, names, strict=True):
+        arrays = (train for train in trains if find_library(train) is not None)
+        like = next(arrays, None)
+    if like is None:
+        like = host(trains[0], f"{argument}[0]")
+    library, given = library_of(like, argument), []
+    for i, train in enumerate(trains):
+        array = asarray_like(library, like, train, f"{argument}[{i}]")
         if array.ndim != 1:
-            raise ValueError(f"{name} must have shape [spike]; got {tuple(array.shape)}")
-    arrays = [floating(library, a, n) for a, n in zip(arrays, names, strict=True)]
+            raise ValueError(f"{argument}[{i}] must have shape [spike]; got {tuple(array.shape)}")
+        given.append(floating(library, array, f"{argument}[{i}]"))
 
-    dtype, longest = xp.result_type(*arrays), max(a.shape[0] for a in arrays)
-    rows = []
-    for array in arrays:
-        row = xp.astype(array, dtype, copy=False)
-        missing = longest - array.shape[0]
-        rest = xp.full((missing,), math.inf, dtype=dtype, device=library.device(like))
-        rows.append(xp.concat([row, rest]) if missing else row)
-    return library, xp.stack(rows)
+    xp = library.xp
+    dtype, longest = xp.result_type(*given), max(array.shape[0] for array in given)
+    rest = xp.full((longest,), math.inf, dtype=dtype, device=library.device(like))
+    rows = [xp.concat([xp.astype(a, dtype, copy=False), rest[a.shape[0] :]]) for a in given]
+    return xp.stack(rows)
+
+
+def sort_times(library: Library, times: Array) -> SpikeTimes:
+    xp = library.xp
+    if times.shape[1] == 0:  # no train has a spike
+        times = xp.full(
+            (times.shape[0], 1), math.inf, dtype=times.dtype, device=library.device(times)
+        )
+    spike = xp.isfinite(times)
+    number = xp.sum(xp.astype(spike, times.dtype), axis=-1)
+    return SpikeTimes(xp.sort(xp.where(spike, times, math.inf), axis=-1), number)
+
+
+def magnitude(library: Library, x: Array) -> Array:
+    """Return ``abs(x)`` with the derivative 0 at 0, where those of libraries differ."""
+    return library.xp.where(x == 0, 0.0, library.xp.abs(x))
+
+
+def edit_costs(
+    library: Library,
+    x: SpikeTimes,
+    y: SpikeTimes,
+    apart: float,
+    price: Callable[[Array, Array], Array],
+) -> Array:
+    """Return the smallest costs of editing trains of `x` into trains of `y`.
+
+    `price` is the cost of matching two spike times, and above 2 if they are `apart` or more.
+    """
+    xp = library.xp
+    finite_x, finite_y = xp.isfinite(x.times), xp.isfinite(y.times)
+    latest = xp.maximum(
+        xp.max(xp.where(finite_x, xp.abs(x.times), 0.0)),
+        xp.max(xp.where(finite_y, xp.abs(y.times), 0.0)),
+    )
+    # Rows are filled up with a time that no spike matches. The times that fill up match each other
+    # at no cost, and those left over are deleted or inserted: that is taken off again.
+    beyond = 2 * latest + apart
+    rows = xp.matrix_transpose(xp.where(finite_x, x.times, beyond))[:, :, None]
+    columns = xp.matrix_transpose(xp.where(finite_y, y.times, beyond))[:, None, :]
+    columns = xp.flip(columns, axis=0)
+    spikes_x, spikes_y = rows.shape[0], columns.shape[0]
+    left_over = xp.abs((spikes_x - x.number)[:, None] - (spikes_y - y.number)[None, :])
+    number = rows.shape[1]
+    size = max(_tuning.EDITS_CHUNK // (columns.shape[2] * spikes_x), 1)
+    blocks = [
+        _fill_table(library, rows[:, start : min(start + size, number), :], columns, price)
+        for start in range(0, number, size)
+    ]
+    return xp.concat(blocks, axis=0) - left_over
+
+
+def _fill_table(
+    library: Library, x: Array, y: Array, price: Callable[[Array, Array], Array]
+) -> Array:
+    """Return the last entry of the table of edit costs, for all pairs.
+
+    `x` has axes ``[spike, train, 1]``, and `y`, whose spikes are in reverse, ``[spike, 1, train]``.
+    Entry ``(i, j)`` is the cost of the first `i` spikes of one train and `j` of the other. An
+    anti-diagonal has the entries with ``i + j = d``, of which `first` is the smallest `i`.
+    """
+    xp = library.xp
+    n, m = x.shape[0], y.shape[0]
+    shape = (1, x.shape[1], y.shape[2])
+
+    def edge(d: int) -> Array:  # d spikes of one train and none of the other
+        return xp.full(shape, float(d), dtype=x.dtype, device=library.device(x))
+
+    before, last = edge(0), xp.concat([edge(1), edge(1)], axis=0)  # for d = 0 and d = 1
+    first_before, first_last = 0, 0
+    for d in range(2, n + m + 1):
+        low, high = max(1, d - m), min(n, d - 1)  # entries that are no edge
+        inserted = last[low - first_last : high + 1 - first_last, ...]
+        deleted = last[low - 1 - first_last : high - first_last, ...]
+        matched = before[low - 1 - first_before : high - first_before, ...]
+        matched = matched + price(x[low - 1 : high, ...], y[m - d + low : m - d + high + 1, ...])
+        entries = [xp.minimum(matched, xp.minimum(inserted, deleted) + 1)]
+        if d <= m:
+            entries.insert(0, edge(d))
+        if d <= n:
+            entries.append(edge(d))
+        before, first_before = last, first_last
+        last = entries[0] if len(entries) == 1 else xp.concat(entries, axis=0)
+        first_last = max(0, d - m)
+    return last[0, ...]

@@ -1,4 +1,4 @@
-"""Binned spike trains as vectors, and the inner products of all pairs of them.
+"""Comparisons of all pairs of binned spike trains, which follow from their inner products.
 
 With ``a = exp(-1 / tau)`` and the trace ``f[t] = sum(a**k * x[t - k] for k)``, the inner product of
 two trains with the kernel ``exp(-|t - u| / tau)`` is that of two vectors:
@@ -11,118 +11,20 @@ of a train is its trace, and one number for the tail; a train of one spike has l
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
+from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Library, asarray_like, floating, library_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
+from spikeloss_xp.gradients import ClosedForm
 
-BLOCK = 1 << 22  # entries of the traces, and of the products, that are computed at a time
-
-
-class Trains(NamedTuple):
-    """Spike trains in the dtype they came in, so that a block at a time is converted.
-
-    Attributes
-    ----------
-    library : Library
-        The library of the trains.
-    spikes : array
-        ``[train, unit, time]``, in the dtype of the argument.
-    dtype : dtype
-        The floating dtype to compute in.
-    layout : Layout
-        The layout of the argument.
-    mask : array or None
-        Which entries count, with the axes of `spikes`; axes along which it is constant may have
-        length 1. None if all entries count.
-    factor : array or None
-        NaN for trains of impossible length, else 1, with the axes of `spikes`.
-    """
-
-    library: Library
-    spikes: Array
-    dtype: Any
-    layout: Layout
-    mask: Array | None
-    factor: Array | None
-
-    def steps(self, start: int, stop: int) -> Array:
-        """Return some steps of the trains, in the dtype to compute in, 0 where masked."""
-        xp = self.library.xp
-        block = xp.astype(self.spikes[:, :, start:stop], self.dtype, copy=False)
-        if self.factor is not None:
-            block = block * self.factor
-        if self.mask is not None:
-            same = self.mask.shape[-1] == 1
-            block = fill_masked(
-                self.library, block, self.mask if same else self.mask[..., start:stop]
-            )
-        return block
-
-    def gradient(self, cotangent: Array) -> Array:
-        """Return the gradient in the axes and dtype of the argument, given that of the trains."""
-        if self.mask is not None:
-            cotangent = fill_masked(self.library, cotangent, self.mask)
-        if self.factor is not None:
-            cotangent = cotangent * self.factor
-        cotangent = self.layout.input_axes(self.library, cotangent)
-        if self.library.xp.isdtype(self.spikes.dtype, "real floating"):
-            return self.library.xp.astype(cotangent, self.spikes.dtype, copy=False)
-        return cotangent
-
-
-def prepare_trains(
-    library: Library, x: Array, where: Any, lengths: Any, *, time_axis: int, y: bool = False
-) -> Trains:
-    """Return the trains of the argument `x`, or of `y`."""
-    name = "y" if y else "x"
-    library.check_dense(x, name)
-    shape = tuple(x.shape)
-    if len(shape) not in (2, 3):
-        one = f" (one train is {name}[None])" if len(shape) == 1 else ""
-        raise ValueError(
-            f"{name} must have axes [train, time] or [train, unit, time], in the order that "
-            f"time_axis tells; got shape {shape}{one}"
-        )
-    if not -len(shape) <= time_axis < len(shape):
-        raise ValueError(f"time_axis={time_axis} is not an axis of {name} of shape {shape}")
-    if 0 in shape:
-        raise ValueError(f"{name} has no elements: got shape {shape}")
-    layout = Layout.of_shape(shape, time_axis % len(shape))
-
-    spikes = layout.batch_class_time(library, x)
-    first = floating(library, spikes[:1, :1, :1], name)
-    names = ("y_where", "y_lengths") if y else ("where", "lengths")
-    mask, factor = mask_of(library, layout, first, where, lengths, names)
-    if mask is not None:
-        mask = layout.batch_class_time(library, mask)
-    if factor is not None:
-        factor = layout.batch_class_time(library, factor)
-    return Trains(library, spikes, first.dtype, layout, mask, factor)
-
-
-def prepare_pair(
-    x: Array, y: Any, masks: tuple[Any, Any], y_masks: tuple[Any, Any], time_axis: int
-) -> tuple[Trains, Trains | None]:
-    """Return the trains of both arguments; None for `y` if `x` is compared with itself."""
-    library = library_of(x, "x")
-    trains = prepare_trains(library, x, *masks, time_axis=time_axis)
-    if y is None:
-        if any(mask is not None for mask in y_masks):
-            raise ValueError("y_where and y_lengths are masks of y: pass y too")
-        return trains, None
-    y = asarray_like(library, x, y, "y")
-    others = prepare_trains(library, y, *y_masks, time_axis=time_axis, y=True)
-    if others.spikes.shape[1:] != trains.spikes.shape[1:] or y.ndim != x.ndim:
-        raise ValueError(
-            f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} and "
-            f"x of {tuple(x.shape)}"
-        )
-    return trains, others._replace(dtype=trains.dtype)
+ROUNDINGS = 16  # of the norms, by which the squared distance of two equal trains may differ from 0
 
 
 class Products(NamedTuple):
@@ -141,29 +43,112 @@ class Products(NamedTuple):
     pairs: Array
 
 
+Comparison = tuple[Array, Callable[[Array], Products]]  # of all pairs, and its pullback
+
+
+class Trains(NamedTuple):
+    """Spike trains in the dtype they came in, so that a block at a time is converted.
+
+    Attributes
+    ----------
+    library : Library
+        The library of the trains.
+    spikes : array
+        ``[train, unit, time]``, in the dtype of the argument.
+    dtype : dtype
+        The floating dtype to compute in.
+    layout : Layout
+        The layout of the argument.
+    mask : array or None
+        Which entries count, with the axes of `spikes`; axes along which it is constant may have
+        length 1. None if all entries count.
+    valid_or_nan : array or None
+        NaN for trains of impossible length, else 1, with the axes of `spikes`.
+    """
+
+    library: Library
+    spikes: Array
+    dtype: Any
+    layout: Layout
+    mask: Array | None
+    valid_or_nan: Array | None
+
+    def steps(self, start: int, stop: int) -> Array:
+        """Return some steps of the trains, in the dtype to compute in, 0 where masked."""
+        xp = self.library.xp
+        block = xp.astype(self.spikes[:, :, start:stop], self.dtype, copy=False)
+        if self.valid_or_nan is not None:
+            block = block * self.valid_or_nan
+        if self.mask is not None:
+            same = self.mask.shape[-1] == 1
+            block = fill_masked(
+                self.library, block, self.mask if same else self.mask[..., start:stop]
+            )
+        return block
+
+    def gradient(self, cotangent: Array) -> Array:
+        """Return the gradient in the axes and dtype of the argument, given that of the trains."""
+        if self.mask is not None:
+            cotangent = fill_masked(self.library, cotangent, self.mask)
+        if self.valid_or_nan is not None:
+            cotangent = cotangent * self.valid_or_nan
+        cotangent = self.layout.input_axes(self.library, cotangent)
+        if self.library.xp.isdtype(self.spikes.dtype, "real floating"):
+            return self.library.xp.astype(cotangent, self.spikes.dtype, copy=False)
+        return cotangent
+
+
+def prepare_trains(
+    library: Library, x: Array, where: Any, lengths: Any, time_axis: int, prefix: str = ""
+) -> Trains:
+    """Return the trains of the argument `x`; the prefix ``"y_"`` names those of `y` in errors."""
+    name = "y" if prefix else "x"
+    library.check_dense(x, name)
+    shape = tuple(x.shape)
+    if len(shape) not in (2, 3):
+        one = f" (one train is {name}[None])" if len(shape) == 1 else ""
+        raise ValueError(
+            f"{name} must have axes [train, time] or [train, unit, time], in the order that "
+            f"time_axis tells; got shape {shape}{one}"
+        )
+    if not -len(shape) <= time_axis < len(shape):
+        raise ValueError(f"time_axis={time_axis} is not an axis of {name} of shape {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name} has no elements: got shape {shape}")
+    layout = Layout.of_shape(shape, time_axis % len(shape))
+
+    spikes = layout.batch_class_time(library, x)
+    first = floating(library, spikes[:1, :1, :1], name)
+    names = (f"{prefix}where", f"{prefix}lengths")
+    mask, valid_or_nan = (
+        None if part is None else layout.batch_class_time(library, part)
+        for part in mask_of(library, layout, first, where, lengths, names)
+    )
+    return Trains(library, spikes, first.dtype, layout, mask, valid_or_nan)
+
+
 def inner_products(
     x: Trains, y: Trains | None, time_constant: float, cosine: float
 ) -> tuple[Products, Callable[[Products], Array]]:
-    """Return the inner products, and the pullback from them to `x`."""
-    library = x.library
-    size = _block_size(x, y)
-    of_x = _vectors(x, time_constant, cosine, size)
-    of_y = None if y is None else _vectors(y, time_constant, cosine, size)
-    norm_x: Any = None
-    norm_y: Any = None
-    pairs: Any = None
-    for part in of_x:
-        if of_y is None:
-            pairs = _plus_product(library, pairs, part, part)
-            continue
-        other = next(of_y)
-        norm_x = _plus(norm_x, library.sum(part * part, -1))
-        norm_y = _plus(norm_y, library.sum(other * other, -1))
+    """Return the inner products, and the pullback from them to `x`.
+
+    Without `y`, the trains of `x` are compared with each other.
+    """
+    library, size = x.library, _block_size(x, y)
+    vectors = _vectors(x, time_constant, cosine, size)
+    parts: Iterator[tuple[Array, Array]] = ((part, part) for part in vectors)
+    if y is not None:
+        parts = zip(vectors, _vectors(y, time_constant, cosine, size), strict=True)
+    norms_x: list[Array] = []
+    norms_y: list[Array] = []
+    pairs = None
+    for part, other in parts:
+        if y is not None:
+            norms_x.append(library.sum(part * part, -1))
+            norms_y.append(library.sum(other * other, -1))
         pairs = _plus_product(library, pairs, part, other)
-    if of_y is None:
-        _mirror(library, pairs)
-        # So that the distance of a train from itself is exactly 0.
-        norm_x = norm_y = _diagonal(library, pairs)
+    if y is None:  # so that the distance of a train from itself is exactly 0
+        norms_x = norms_y = [_completed_diagonal(library, pairs)]
 
     def pullback(cotangent: Products) -> Array:
         # <x, y> is bilinear: its derivative in x is the kernel applied to y.
@@ -178,7 +163,7 @@ def inner_products(
         pulled = pulled + 2 * of_norms[:, None, None] * spikes
         return x.gradient(_apply_kernel(library, pulled, time_constant, cosine))
 
-    return Products(norm_x, norm_y, pairs), pullback
+    return Products(sum(norms_x), sum(norms_y), pairs), pullback
 
 
 def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> Iterator[Array]:
@@ -231,59 +216,390 @@ def _block_size(x: Trains, y: Trains | None) -> int:
     steps = x.layout.steps
     trains = x.spikes.shape[0] + (0 if y is None else y.spikes.shape[0])
     entries = trains * x.spikes.shape[1]
-    if not isinstance(entries, int) or entries * steps <= BLOCK:  # sizes may be symbols
+    known = isinstance(entries, int)  # sizes may be symbols
+    if not known or entries * steps <= _tuning.PAIRS_CHUNK:
         return steps
-    return max(BLOCK // entries, 1)
-
-
-def _plus(total: Array | None, x: Array) -> Array:
-    return x if total is None else total + x
+    return max(_tuning.PAIRS_CHUNK // entries, 1)
 
 
 def _plus_product(library: Library, total: Array | None, x: Array, y: Array) -> Array:
     """Add ``x @ y.T``; of a set with itself, if in blocks, only on and above the diagonal."""
-    xp = library.xp
-    if not in_row_blocks(library, x.shape[0], y.shape[0]):
-        return _plus(total, library.matmul(x, xp.matrix_transpose(y)))
+    xp, blocks = library.xp, row_blocks(library, x.shape[0], y.shape[0])
+    if len(blocks) == 1:
+        product = library.matmul(x, xp.matrix_transpose(y))
+        return product if total is None else total + product
     if total is None:
         total = xp.zeros((x.shape[0], y.shape[0]), dtype=x.dtype, device=library.device(x))
-    for rows in row_blocks(library, x.shape[0], y.shape[0]):
+    for rows in blocks:
         first = rows.start if x is y else 0
         changed = total[rows, first:]
         changed += library.matmul(x[rows, :], xp.matrix_transpose(y[first:, :]))
     return total
 
 
-def _mirror(library: Library, pairs: Array) -> None:
-    """Copy the blocks above the diagonal to those below it, if the products are in blocks."""
-    trains = pairs.shape[0]
-    if in_row_blocks(library, trains, trains):
-        for rows in row_blocks(library, trains, trains):
-            pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
-
-
-def _diagonal(library: Library, pairs: Array) -> Array:
-    """Return a copy of the diagonal.
+def _completed_diagonal(library: Library, pairs: Array) -> Array:
+    """Copy the blocks above the diagonal to those below it, and return a copy of the diagonal.
 
     Not by ``linalg.diagonal``: its gradient, of a matrix product and compiled by PyTorch 2.15, is
     read from memory that nothing has written.
     """
-    xp, trains = library.xp, pairs.shape[0]
-    parts = []
-    for rows in row_blocks(library, trains, trains):
+    xp, blocks = library.xp, row_blocks(library, *pairs.shape)
+    for rows in blocks[:-1]:
+        pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
+    diagonal = []
+    for rows in blocks:
         block = pairs[rows, rows]
         number = library.arange(block.shape[0], pairs)
-        parts.append(xp.sum(xp.where(number[:, None] == number, block, 0.0), axis=1))
-    return parts[0] if len(parts) == 1 else xp.concat(parts)
+        diagonal.append(xp.sum(xp.where(number[:, None] == number, block, 0.0), axis=1))
+    return xp.concat(diagonal)
 
 
-def in_row_blocks(library: Library, rows: int, columns: int) -> bool:
-    """Tell whether the pairs are computed in place, some rows at a time, to save memory."""
-    return library.accumulate == "in place" and rows * columns > BLOCK
+def row_blocks(library: Library, rows: int, columns: int) -> list[slice]:
+    """Return the rows of pairs that are computed at a time: if several, in place to save memory."""
+    if library.accumulate != "in place" or rows * columns <= _tuning.PAIRS_CHUNK:
+        return [slice(None)]
+    number = max(_tuning.PAIRS_CHUNK // columns, 1)
+    return [slice(start, start + number) for start in range(0, rows, number)]
 
 
-def row_blocks(library: Library, rows: int, columns: int) -> Iterator[slice]:
-    """Yield the rows of pairs that are computed at a time."""
-    number = max(BLOCK // columns, 1) if in_row_blocks(library, rows, columns) else rows
-    for start in range(0, rows, number):
-        yield slice(start, min(start + number, rows))
+@dataclass(frozen=True)
+class Pairwise(ClosedForm):
+    """A function of all pairs of trains, which follows from their inner products."""
+
+    time_constant: float
+    _: KW_ONLY
+    cosine: float = 0.0
+    time_axis: int = -1
+
+    def __post_init__(self) -> None:
+        _checks.check_fields(
+            self, time_constant=_checks.scale, cosine=_checks.share, time_axis=_checks.integer
+        )
+
+    def __call__(self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None) -> ArrayT:
+        """Return the matrix of all pairs; see the function of the same name for the arguments."""
+        return self.value(x, y, **masks)
+
+    def value(  # type: ignore[override]
+        self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None
+    ) -> ArrayT:
+        """Return the matrix of all pairs, with operations that the library can differentiate."""
+        library, products, _ = self._products(x, y, **masks)
+        pairs: ArrayT = products.pairs
+        blocks = row_blocks(library, *pairs.shape)
+        if len(blocks) == 1:
+            pairs, _ = self._compare(library, products)
+            return pairs
+        for rows in blocks:
+            # To free the pullback only after the next block is computed keeps its memory in use:
+            # freed at once, the system takes it back, and 4,000 trains took 1.15 times as long.
+            part = Products(products.x[rows], products.y, products.pairs[rows, :])
+            products.pairs[rows, :], _ = self._compare(library, part)
+        return pairs
+
+    def value_and_pullback(  # type: ignore[override]
+        self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None
+    ) -> tuple[ArrayT, Pullback]:
+        """Return the matrix of all pairs, and the pullback from it to `x`, in closed form."""
+        library, products, to_trains = self._products(x, y, **masks)
+        value, to_products = self._compare(library, products)
+        return value, lambda cotangent: to_trains(to_products(cotangent))
+
+    def _products(
+        self,
+        x: Array,
+        y: Any,
+        where: Any = None,
+        lengths: Any = None,
+        y_where: Any = None,
+        y_lengths: Any = None,
+    ) -> tuple[Library, Products, Callable[[Products], Array]]:
+        """Return the inner products of the arguments of a call, and the pullback to `x`."""
+        library = library_of(x, "x")
+        trains = prepare_trains(library, x, where, lengths, self.time_axis)
+        if y is None:
+            if y_where is not None or y_lengths is not None:
+                raise ValueError("y_where and y_lengths are masks of y: pass y too")
+            return library, *inner_products(trains, None, self.time_constant, self.cosine)
+        y = asarray_like(library, x, y, "y")
+        others = prepare_trains(library, y, y_where, y_lengths, self.time_axis, "y_")
+        if others.spikes.shape[1:] != trains.spikes.shape[1:] or y.ndim != x.ndim:
+            raise ValueError(
+                f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} "
+                f"and x of {tuple(x.shape)}"
+            )
+        others = others._replace(dtype=trains.dtype)
+        return library, *inner_products(trains, others, self.time_constant, self.cosine)
+
+    @abstractmethod
+    def _compare(self, library: Library, products: Products) -> Comparison:
+        """Return the comparison of all pairs, and the pullback from it to the inner products."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VanRossum(Pairwise):
+    r"""The van Rossum distance of all pairs of trains, as an object with a gradient.
+
+    ``VanRossum(time_constant, ...)(x, y)`` is ``van_rossum(x, y, time_constant=time_constant,
+    ...)``. `value_and_grad` of the object has the gradient with respect to `x` on every library.
+
+    Parameters
+    ----------
+    time_constant : float
+        Time constant of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+    squared : bool, default False
+        Whether to return the squared distance.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is outside its range or of the wrong type.
+
+    See Also
+    --------
+    van_rossum : The function, with the formula and the arguments of a call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> x, y = np.zeros((1, 50)), np.zeros((1, 50))
+    >>> x[0, 20] = y[0, 22] = 1
+    >>> distance = sx.distances.VanRossum(10, squared=True)
+    >>> value, gradient = sx.value_and_grad(distance)(x, y, cotangent=[[1.0]])
+    >>> value.round(3), gradient[0, 18:25].round(3)
+    (array([[0.363]]), array([ 0.297,  0.328,  0.363,  0.   , -0.363, -0.328, -0.297]))
+    """
+
+    squared: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checks.check_fields(self, squared=_checks.flag)
+
+    def _compare(self, library: Library, products: Products) -> Comparison:
+        xp = library.xp
+        norms = products.x[:, None] + products.y[None, :]
+        square = norms - 2 * products.pairs
+        # Less than rounding errors of the norms is no distance, whose root would be far from 0.
+        equal = square <= norms * (ROUNDINGS * float(xp.finfo(norms.dtype).eps))
+        del norms
+        if self.squared:
+            distance = xp.where(equal, 0.0, square)
+        else:  # the root has no derivative at 0: it must not see a 0
+            distance = xp.where(equal, 0.0, xp.sqrt(xp.where(equal, 1.0, square)))
+
+        def pullback(cotangent: Array) -> Products:
+            if not self.squared:
+                cotangent = cotangent / (2 * xp.where(equal, 1.0, distance))
+            cotangent = xp.where(equal, 0.0, cotangent)
+            of_x, of_y = xp.sum(cotangent, axis=1), xp.sum(cotangent, axis=0)
+            return Products(of_x, of_y, -2 * cotangent)
+
+        return distance, pullback
+
+
+def van_rossum(
+    x: ArrayT,
+    y: ArrayLike | None = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    squared: bool = False,
+    time_axis: int = -1,
+    where: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    y_where: ArrayLike | None = None,
+    y_lengths: ArrayLike | None = None,
+) -> ArrayT:
+    r"""Return the van Rossum distance between all pairs of binned spike trains.
+
+    .. math::
+        d(x, y)^2 = \langle x, x \rangle + \langle y, y \rangle - 2 \langle x, y \rangle,
+        \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
+
+    It is normalised so that the distance of one spike from silence is 1.
+
+    Parameters
+    ----------
+    x : array
+        Trains, ``[train, time]``, or with several units each, ``[train, unit, time]``.
+    y : array or sequence, optional
+        Other trains, with as many units and steps. By default `x` is compared with itself.
+    time_constant : float
+        Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        The cosine :math:`c` of the angle between units: :math:`\langle x, y \rangle` is
+        :math:`1 - c` times its sum over the units, and :math:`c` times that of the pooled trains.
+    squared : bool, default False
+        Whether to return the squared distance.
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+    where, lengths : array or sequence, optional
+        The mask of `x`, as for the losses. Masked entries are read as silence.
+    y_where, y_lengths : array or sequence, optional
+        The mask of `y`.
+
+    Returns
+    -------
+    array
+        ``[train of x, train of y]``, in the dtype of `x`, or float32 if that has 16 bits. The
+        diagonal is exactly 0 if `x` is compared with itself.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, dtype, library or range.
+
+    Notes
+    -----
+    The distance includes the tail of the filtered trains after the last step. If the squared
+    distance of a pair is within its rounding error, the distance and its gradient are 0. In float32
+    the distance of long trains that differ in a few spikes loses digits: use float64 for those.
+
+    References
+    ----------
+    .. [1] Mark van Rossum, "A novel spike distance", Neural Computation 13(4), 2001.
+    .. [2] Conor Houghton and Kamal Sen, "A new multineuron spike train metric", Neural
+       Computation 20(6), 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> sx.distances.van_rossum(np.eye(3), np.zeros((1, 3)), time_constant=2)
+    array([[1.],
+           [1.],
+           [1.]])
+    """
+    distance = VanRossum(time_constant, cosine=cosine, squared=squared, time_axis=time_axis)
+    return distance(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
+
+
+@dataclass(frozen=True)
+class Similarity(Pairwise):
+    """The similarity of all pairs of trains, as an object with a gradient.
+
+    ``Similarity(time_constant, ...)(x, y)`` is ``similarity(x, y, time_constant=time_constant,
+    ...)``. `value_and_grad` of the object has the gradient with respect to `x` on every library.
+
+    Parameters
+    ----------
+    time_constant : float
+        Time constant of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter is outside its range or of the wrong type.
+
+    See Also
+    --------
+    similarity : The function, with the formula and the arguments of a call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> trains = np.eye(3)
+    >>> sx.distances.Similarity(2)(trains).round(2)
+    array([[1.  , 0.61, 0.37],
+           [0.61, 1.  , 0.61],
+           [0.37, 0.61, 1.  ]])
+    """
+
+    def _compare(self, library: Library, products: Products) -> Comparison:
+        xp = library.xp
+        silent = (products.x == 0)[:, None] | (products.y == 0)[None, :]
+        square_x = xp.where(products.x == 0, 1.0, products.x)
+        square_y = xp.where(products.y == 0, 1.0, products.y)
+        lengths = xp.sqrt(square_x)[:, None] * xp.sqrt(square_y)[None, :]
+        value = xp.where(silent, 0.0, products.pairs / lengths)
+
+        def pullback(cotangent: Array) -> Products:
+            cotangent = xp.where(silent, 0.0, cotangent)
+            lost = -0.5 * cotangent * value
+            of_x, of_y = xp.sum(lost, axis=1) / square_x, xp.sum(lost, axis=0) / square_y
+            return Products(of_x, of_y, cotangent / lengths)
+
+        return value, pullback
+
+
+def similarity(
+    x: ArrayT,
+    y: ArrayLike | None = None,
+    *,
+    time_constant: float,
+    cosine: float = 0.0,
+    time_axis: int = -1,
+    where: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    y_where: ArrayLike | None = None,
+    y_lengths: ArrayLike | None = None,
+) -> ArrayT:
+    r"""Return the similarity of all pairs of binned spike trains, their normalised inner product.
+
+    .. math::
+        s(x, y) = \frac{\langle x, y \rangle}
+        {\sqrt{\langle x, x \rangle \langle y, y \rangle}},
+        \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
+
+    It is 1 for equal trains, and 0 if a train is silent.
+
+    Parameters
+    ----------
+    x : array
+        Trains, ``[train, time]``, or with several units each, ``[train, unit, time]``.
+    y : array or sequence, optional
+        Other trains, with as many units and steps. By default `x` is compared with itself.
+    time_constant : float
+        Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
+    cosine : float, default 0
+        The cosine of the angle between units, from 0 to 1, as for `van_rossum`.
+    time_axis : int, default -1
+        The axis of `x` and `y` that is time.
+    where, lengths : array or sequence, optional
+        The mask of `x`, as for the losses. Masked entries are read as silence.
+    y_where, y_lengths : array or sequence, optional
+        The mask of `y`.
+
+    Returns
+    -------
+    array
+        ``[train of x, train of y]``, in the dtype of `x`, or float32 if that has 16 bits.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, dtype, library or range.
+
+    Notes
+    -----
+    The similarity has no derivative at a silent train. The gradient there is 0.
+
+    References
+    ----------
+    .. [1] S. Schreiber, J. M. Fellous, D. Whitmer, P. Tiesinga and T. J. Sejnowski, "A new
+       correlation-based measure of spike timing reliability", Neurocomputing 52-54, 2003. There
+       the trains are filtered with a Gaussian.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> trains = np.asarray([[1, 0, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0]])
+    >>> sx.distances.similarity(trains, time_constant=2).round(2)
+    array([[1.  , 0.85, 0.  ],
+           [0.85, 1.  , 0.  ],
+           [0.  , 0.  , 0.  ]])
+    """
+    compare = Similarity(time_constant, cosine=cosine, time_axis=time_axis)
+    return compare(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)

@@ -21,11 +21,6 @@ COTANGENT = np.random.default_rng(2).normal(size=(4, 3))
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
 
 
-def closed_form(compare, x, y, cotangent):
-    value, gradient = sx.value_and_grad(compare)(x, y, cotangent=cotangent)
-    return value, gradient
-
-
 @pytest.fixture
 def torch():
     return pytest.importorskip("torch")
@@ -60,7 +55,7 @@ def test_torch_transforms_equal_closed_form(torch, name):
     values = torch.func.vmap(compare, in_dims=(0, None))(x, y)
     gradients = torch.func.vmap(torch.func.grad(loss))(x)
     for batch in range(2):
-        value, gradient = closed_form(compare, X[batch], Y, COTANGENT)
+        value, gradient = sx.value_and_grad(compare)(X[batch], Y, cotangent=COTANGENT)
         np.testing.assert_allclose(values[batch], value, **TOLERANCE)
         np.testing.assert_allclose(gradients[batch], gradient, **TOLERANCE)
     tangent = torch.cos(x[0])
@@ -96,7 +91,7 @@ def test_jax_transforms_equal_closed_form(jax, name):
     values = jax.jit(jax.vmap(compare, in_axes=(0, None)))(x, y)
     gradients = jax.jit(jax.vmap(jax.grad(loss)))(x)
     for batch in range(2):
-        value, gradient = closed_form(compare, X[batch], Y, COTANGENT)
+        value, gradient = sx.value_and_grad(compare)(X[batch], Y, cotangent=COTANGENT)
         np.testing.assert_allclose(values[batch], value, **TOLERANCE)
         np.testing.assert_allclose(gradients[batch], gradient, **TOLERANCE)
     hessian = jax.jit(jax.hessian(loss))(x[0]).reshape(96, 96)

@@ -1,8 +1,8 @@
 """Time rows of the benchmark with several values of a number in `spikeloss_xp/_tuning.py`.
 
-``python tools/benchmarks/tune.py NAME VALUE [VALUE ...] [--rows PATTERN]`` prints, for each row whose
-name has the pattern, how many times as long each value takes as the present one. The values take
-turns in one process.
+``python tools/benchmarks/tune.py NAME VALUE [VALUE ...] [--rows PATTERN]`` prints, for each row
+whose name has the pattern, how many times as long each value takes as the present one. The values
+take turns in one process.
 """
 
 import argparse
