@@ -19,7 +19,7 @@ from dask.array.utils import meta_from_array
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class DaskAdapter(ArrayAPIAdapter):
 
     def value_and_pullback(
         self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
-    ) -> tuple[Array, Pullback]:
+    ) -> ValueAndPullback:
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
         x, *given = (_without_empty_chunks(value) for value in (input, *targets))
         options = {name: _without_empty_chunks(value) for name, value in options.items()}

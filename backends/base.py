@@ -13,7 +13,7 @@ import numpy as np
 from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import Accumulate, BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
-from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
+from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
@@ -177,7 +177,7 @@ class ArrayAPIAdapter:
 
     def value_and_pullback(
         self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
-    ) -> tuple[Array, Pullback]:
+    ) -> ValueAndPullback:
         """Return the value of a loss and its pullback, in closed form.
 
         Called by `spikeloss_xp.value_and_grad` if the library does not differentiate.

@@ -64,24 +64,24 @@ def in_chunks(
 
 
 def filter_in_chunks(
-    library: "ArrayAPIAdapter", run: Callable[[Array], Array], x: Array, axis: int, entries: int
+    adapter: "ArrayAPIAdapter", run: Callable[[Array], Array], x: Array, axis: int, entries: int
 ) -> Array:
     """Run a filter along the first or the last axis on chunks of the other axes."""
     steps = x.shape[axis]
     trains = math.prod(x.shape) // steps
     others = 0 if axis == -1 else 1
-    rows = library.xp.reshape(x, (trains, steps) if axis == -1 else (steps, trains))
+    rows = adapter.xp.reshape(x, (trains, steps) if axis == -1 else (steps, trains))
     chunks = split(rows.shape, (others,), entries)
     if chunks is None:
         return run(x)
     _, filtered = in_chunks(
-        lambda chunk: (None, run(chunk)), (rows,), *chunks, library.xp.empty_like
+        lambda chunk: (None, run(chunk)), (rows,), *chunks, adapter.xp.empty_like
     )
-    return library.xp.reshape(filtered, x.shape)
+    return adapter.xp.reshape(filtered, x.shape)
 
 
 def map_chunks(
-    library: "ArrayAPIAdapter",
+    adapter: "ArrayAPIAdapter",
     function: ChunkFunction,
     arrays: tuple[Any, ...],
     axes: tuple[int, ...],
@@ -94,24 +94,24 @@ def map_chunks(
     chunks = split(arrays[0].shape, axes, entries)
     if chunks is None:
         return function(*arrays)
-    one = library.constant(arrays[0], 1.0)
+    one = adapter.constant(arrays[0], 1.0)
 
     def differentiated(*chunk: Any) -> tuple[Any, Array]:
         sums, pullback = function(*chunk)
         return sums, None if pullback is None else pullback(one)
 
-    sums, gradient = in_chunks(differentiated, arrays, *chunks, library.xp.empty_like)
-    totals = tuple(_add_up(library, numbers) for numbers in zip(*sums, strict=True))
-    return totals, None if gradient is None else scaled_once(library, gradient)
+    sums, gradient = in_chunks(differentiated, arrays, *chunks, adapter.xp.empty_like)
+    totals = tuple(_add_up(adapter, numbers) for numbers in zip(*sums, strict=True))
+    return totals, None if gradient is None else scaled_once(adapter, gradient)
 
 
-def _add_up(library: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
+def _add_up(adapter: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
     if numbers[0] is None or isinstance(numbers[0], int):
         return None if numbers[0] is None else sum(numbers)
-    return library.sum_all(library.xp.stack(numbers))
+    return adapter.sum_all(adapter.xp.stack(numbers))
 
 
-def scaled_once(library: "ArrayAPIAdapter", gradient: Array) -> Pullback:
+def scaled_once(adapter: "ArrayAPIAdapter", gradient: Array) -> Pullback:
     """Return a pullback that scales a gradient in place and hands it over.
 
     In place, because a product would be another pass over memory. A second call would change the
@@ -123,7 +123,7 @@ def scaled_once(library: "ArrayAPIAdapter", gradient: Array) -> Pullback:
         if not available:
             raise RuntimeError("a pullback of chunks may be called once: evaluate the loss again")
         scaled = available.pop()
-        values = library.concrete_or_none(cotangent)
+        values = adapter.concrete_or_none(cotangent)
         if values is None or values != 1:  # a sum has no factor
             scaled *= cotangent
         return scaled

@@ -1,6 +1,6 @@
 """An array and its library: find the adapter, and convert arguments to the library of the input.
 
-A public function looks the library up once and hands it on: an adapter, with the namespace as `xp`.
+A public function looks the adapter up once and hands it on. It has the array namespace as `xp`.
 """
 
 import math
@@ -14,35 +14,35 @@ from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter_of_namespace
 
-Library: TypeAlias = ArrayAPIAdapter
+Adapter: TypeAlias = ArrayAPIAdapter
 
-_libraries: dict[type, Library | None] = {}  # by the class of the array
+_adapters: dict[type, Adapter | None] = {}  # by the class of the array
 
 
-def find_library(x: Any) -> Library | None:
-    """Return the library of `x`, or None if it is not an array.
+def find_adapter(x: Any) -> Adapter | None:
+    """Return the adapter of `x`, or None if it is not an array.
 
-    The library of a class is cached: the look-up is fast, and a compiler can trace it.
+    The adapter of a class is cached: the look-up is fast, and a compiler can trace it.
     """
     kind = type(x)
-    if kind not in _libraries:
+    if kind not in _adapters:
         known = array_api_compat.is_array_api_obj(x) and not remedy(x)
         found = adapter_of_namespace(array_api_compat.array_namespace(x)) if known else None
-        _libraries[kind] = found
-    return _libraries[kind]
+        _adapters[kind] = found
+    return _adapters[kind]
 
 
-def library_of(x: Array, argument: str = "input") -> Library:
-    """Return the library of an array, or raise if it has none."""
+def adapter_of(x: Array, argument: str = "input") -> Adapter:
+    """Return the adapter of an array, or raise if its library has no array API."""
     kind = type(x)
-    found = _libraries[kind] if kind in _libraries else find_library(x)
+    found = _adapters[kind] if kind in _adapters else find_adapter(x)
     if found is None:
         raise TypeError(
             f"{argument} must be an array of a library that conforms to the array API standard; "
             f"got {type(x).__module__}.{type(x).__qualname__}{remedy(x)}"
         )
-    library: Library = found
-    return library
+    adapter: Adapter = found
+    return adapter
 
 
 def remedy(x: Any) -> str:
@@ -57,44 +57,44 @@ def remedy(x: Any) -> str:
     return ""
 
 
-def floating(library: Library, x: Array, argument: str = "input") -> Array:
+def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
     """Return `x` in the dtype to compute in.
 
     Real floating types of 32 bits and more stay. Those of 16 bits, whose sums overflow or stall,
     become float32; bool and integers become the library's default floating dtype.
     """
-    library.check_dense(x, argument)
-    xp, dtype = library.xp, x.dtype
+    adapter.check_dense(x, argument)
+    xp, dtype = adapter.xp, x.dtype
     if dtype in (xp.float32, xp.float64):
         return x
     if xp.isdtype(dtype, "real floating"):
         return x if xp.finfo(dtype).bits >= 32 else xp.astype(x, xp.float32)
     if xp.isdtype(dtype, ("bool", "integral")):
-        defaults = xp.__array_namespace_info__().default_dtypes(device=library.device(x))
+        defaults = xp.__array_namespace_info__().default_dtypes(device=adapter.device(x))
         return xp.astype(x, defaults["real floating"])
     raise TypeError(f"{argument} must be bool, integer or real floating; got {dtype}")
 
 
-def asarray_like(library: Library, like: Array, values: Any, argument: str) -> Array:
+def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> Array:
     """Return `values` as an array of the library of `like`, on its device.
 
     NumPy arrays and Python sequences and numbers are copied there. Arrays of another library
     raise: copying them would be silent and would lose their gradient.
     """
-    if _is_own(library, values, argument):
-        return library.to_device_of(values, like)
-    return library.from_host_like(host(values, argument), like)
+    if _is_own(adapter, values, argument):
+        return adapter.to_device_of(values, like)
+    return adapter.from_host_like(host(values, argument), like)
 
 
-def read(library: Library, values: Any, argument: str) -> np.ndarray:
+def read(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
     """Return the values of an argument as a NumPy array, which may wait for a device.
 
     The argument may be what `asarray_like` takes, but not an array without values.
     """
-    if not _is_own(library, values, argument):
+    if not _is_own(adapter, values, argument):
         return host(values, argument)
     try:
-        return library.to_host(values)
+        return adapter.to_host(values)
     except (TypeError, RuntimeError) as error:  # what libraries raise for arrays of a trace
         raise TypeError(
             f"{argument} must be an array whose values can be read, which they cannot be while a "
@@ -102,15 +102,15 @@ def read(library: Library, values: Any, argument: str) -> np.ndarray:
         ) from error
 
 
-def _is_own(library: Library, values: Any, argument: str) -> bool:
+def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
     """Return whether an argument is an array of a library, and raise if it is of another one."""
-    theirs = find_library(values)
-    if theirs is library:
-        library.check_dense(values, argument)
+    theirs = find_adapter(values)
+    if theirs is adapter:
+        adapter.check_dense(values, argument)
         return True
     if theirs is not None and not isinstance(values, np.ndarray | np.generic):
         raise TypeError(
-            f"{argument} must come from the library of the input, {library.library}, or "
+            f"{argument} must come from the library of the input, {adapter.library}, or "
             f"be a NumPy array or a Python sequence; got an array of {theirs.library}"
         )
     return False
@@ -119,7 +119,7 @@ def _is_own(library: Library, values: Any, argument: str) -> bool:
 def host(values: Any, argument: str) -> np.ndarray:
     """Return a NumPy array of a NumPy array, a Python sequence or a number."""
     if isinstance(values, list | tuple) and values:
-        held = find_library(values[0])
+        held = find_adapter(values[0])
         if held is not None and not isinstance(values[0], np.ndarray | np.generic):
             raise TypeError(
                 f"{argument} is a {type(values).__name__} of {held.library} arrays: "
@@ -141,25 +141,25 @@ def host(values: Any, argument: str) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def asarray_of_dtype(library: Library, like: Array, values: Any) -> Array:
+def asarray_of_dtype(adapter: Adapter, like: Array, values: Any) -> Array:
     """Return Python numbers as an array with the dtype and device of `like`."""
-    return library.xp.asarray(values, dtype=like.dtype, device=library.device(like))
+    return adapter.xp.asarray(values, dtype=like.dtype, device=adapter.device(like))
 
 
 def concrete_or_none(values: Any) -> np.ndarray | None:
     """Return the values of an argument if reading them is free, else None."""
-    library = find_library(values)
-    return np.asarray(values) if library is None else library.concrete_or_none(values)
+    adapter = find_adapter(values)
+    return np.asarray(values) if adapter is None else adapter.concrete_or_none(values)
 
 
-def or_one(library: Library, divisor: Array) -> Array:
+def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return a divisor with 1 in place of 0: its numerator is 0 there, and so is the quotient."""
-    return library.xp.where(divisor > 0, divisor, 1.0)
+    return adapter.xp.where(divisor > 0, divisor, 1.0)
 
 
-def check_size(library: Library, values: Array, given: Any, argument: str) -> None:
+def check_size(adapter: Adapter, values: Array, given: Any, argument: str) -> None:
     """Raise if concrete finite numbers would be infinite in the dtype of `values`."""
-    known, limits = concrete_or_none(given), library.xp.finfo(values.dtype)
+    known, limits = concrete_or_none(given), adapter.xp.finfo(values.dtype)
     if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
         return
     size = np.abs(known)

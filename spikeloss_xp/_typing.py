@@ -13,6 +13,7 @@ import numpy as np
 Array = Any
 Namespace = Any
 Pullback = Callable[[Array], Array]
+ValueAndPullback = tuple[Array, Pullback]
 ChunkFunction = Callable[..., tuple[tuple[Any, ...], Pullback | None]]
 
 

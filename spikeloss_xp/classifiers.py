@@ -17,10 +17,9 @@ from spikeloss_xp._typing import (
     ConfidenceMode,
     HostArray,
     IntegerArray,
-    Pullback,
 )
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.readouts import Reading, read_groups
+from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
 from spikeloss_xp.readouts.first_spike import latency
 
 MODES = get_args(ConfidenceMode)
@@ -61,7 +60,7 @@ class Classifier(ABC):
         their class axis. If all entries of a sample or step are masked, the index is 0.
         """
         prepared, _, score = self._read(spikes, where, lengths)
-        return self._in_layout(prepared, prepared.library.xp.argmax(score, axis=CLASS))
+        return self._in_layout(prepared, prepared.adapter.xp.argmax(score, axis=CLASS))
 
     __call__ = forward = predict
 
@@ -97,13 +96,13 @@ class Classifier(ABC):
             cannot be read for free, such a label makes the accuracy NaN instead.
         """
         prepared, reading, score = self._read(spikes, where, lengths)
-        library, values, xp = prepared.library, prepared.values, prepared.library.xp
+        adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
         classes, per_step = prepared.layout.classes(self.num_classes), self._per_step
         ignored = self.ignore_index
         labels = class_labels(
             prepared, label, classes, per_step=per_step, ignore_index=ignored, argument="label"
         )
-        index = xp.reshape(library.arange(classes, values), (-1, 1) if per_step else (-1,))
+        index = xp.reshape(adapter.arange(classes, values), (-1, 1) if per_step else (-1,))
         predicted = index == xp.argmax(score, axis=CLASS, keepdims=True)
         right = xp.any(labels.target & predicted, axis=CLASS, keepdims=True)
         counted = xp.ones_like(right)
@@ -111,13 +110,13 @@ class Classifier(ABC):
             counted = xp.any(labels.target & reading.mask, axis=CLASS, keepdims=True)
         if labels.ignored is not None:
             counted = counted & ~labels.ignored
-        number = library.sum_all(xp.astype(counted, values.dtype))
-        total = library.sum_all(xp.astype(right & counted, values.dtype))
+        number = adapter.sum_all(xp.astype(counted, values.dtype))
+        total = adapter.sum_all(xp.astype(right & counted, values.dtype))
         if prepared.valid_or_nan is not None:
-            total = total * library.sum_all(prepared.valid_or_nan) / prepared.layout.batch
+            total = total * adapter.sum_all(prepared.valid_or_nan) / prepared.layout.batch
         if labels.valid is not None:
             total = xp.where(xp.all(labels.valid), total, math.nan)
-        fraction: ArrayT = xp.where(number > 0, total / or_one(library, number), math.nan)
+        fraction: ArrayT = xp.where(number > 0, total / or_one(adapter, number), math.nan)
         return fraction
 
     @abstractmethod
@@ -133,7 +132,7 @@ class Classifier(ABC):
             spikes, where, lengths, time_axis=axis, smallest_rank=rank, argument="spikes"
         )
         prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
-        reading, xp = self._reading(prepared), prepared.library.xp
+        reading, xp = self._reading(prepared), prepared.adapter.xp
         score = -reading.u if self._smallest_wins else reading.u
         mask = reading.mask
         if mask is not None and mask.shape[CLASS] > 1:  # masked classes lose, unless all are
@@ -143,7 +142,7 @@ class Classifier(ABC):
 
     def _in_layout(self, prepared: PreparedInput, x: ArrayT) -> ArrayT:
         if self._per_step:
-            x = prepared.layout.time_as_in_input(prepared.library, x)
+            x = prepared.layout.time_as_in_input(prepared.adapter, x)
         return x
 
 
@@ -189,7 +188,7 @@ class _Rates(Classifier):
     ) -> ArrayT:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
         prepared, reading, logit = self._read(spikes, where, lengths)
-        xp, rate = prepared.library.xp, reading.u
+        xp, rate = prepared.adapter.xp, reading.u
         confidence: ArrayT
         if self.mode == "probability":
             confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
@@ -201,12 +200,12 @@ class _Rates(Classifier):
         return self._in_layout(prepared, confidence)
 
     def _reading(self, prepared: PreparedInput) -> Reading:
-        library, first = prepared.library, prepared.layout.time_axis == 0
+        adapter, first = prepared.adapter, prepared.layout.time_axis == 0
 
-        def read(trains: Array, mask: Array | None) -> tuple[Reading, Pullback]:
-            return readouts.rate(library, trains, self.time_window, mask, time_first=first)
+        def read(trains: Array, mask: Array | None) -> ReadingAndPullback:
+            return readouts.rate(adapter, trains, self.time_window, mask, time_first=first)
 
-        arrays = library, prepared.values, prepared.mask
+        arrays = adapter, prepared.values, prepared.mask
         return read_groups(*arrays, self.num_classes, read, proportional=True)[0]
 
 
@@ -365,5 +364,5 @@ class Latency(Classifier):
         return reading
 
     def _reading(self, prepared: PreparedInput) -> Reading:
-        arrays = prepared.library, prepared.values, prepared.mask
+        arrays = prepared.adapter, prepared.values, prepared.mask
         return latency(*arrays, self.num_classes, prepared.layout.time_axis)[0]

@@ -12,33 +12,33 @@ some are masked; the others are read as 0 or as a logit of -inf, and have no gra
 import math
 from typing import Any
 
-from spikeloss_xp._arrays import Library, or_one
+from spikeloss_xp._arrays import Adapter, or_one
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._typing import Array, Namespace, Pullback
+from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 
 EPSILON = 1e-6  # the published loss adds this to the sum of rates
 
 
-def squared(library: Library, u: Array) -> tuple[Array, Pullback]:
+def squared(adapter: Adapter, u: Array) -> ValueAndPullback:
     """Return ``u²``."""
     return u * u, lambda cotangent: 2 * cotangent * u
 
 
-def excess(library: Library, u: Array, limit: float) -> tuple[Array, Pullback]:
+def excess(adapter: Adapter, u: Array, limit: float) -> ValueAndPullback:
     """Return ``max(u - limit, 0)²``."""
-    over = library.xp.maximum(u - limit, library.constant(u, 0.0))
+    over = adapter.xp.maximum(u - limit, adapter.constant(u, 0.0))
     return over * over, lambda cotangent: 2 * cotangent * over
 
 
-def shortfall(library: Library, u: Array, limit: float) -> tuple[Array, Pullback]:
+def shortfall(adapter: Adapter, u: Array, limit: float) -> ValueAndPullback:
     """Return ``max(limit - u, 0)²``."""
-    under = library.xp.maximum(limit - u, library.constant(u, 0.0))
+    under = adapter.xp.maximum(limit - u, adapter.constant(u, 0.0))
     return under * under, lambda cotangent: -2 * cotangent * under
 
 
-def outside(library: Library, u: Array, tolerance: float) -> tuple[Array, Pullback]:
+def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     """Return ``max(|u| - tolerance, 0)²``."""
-    xp = library.xp
+    xp = adapter.xp
     # Equality is outside, so that without a tolerance the curvature at 0 is that of the square; 0 u
     # keeps NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
@@ -47,13 +47,13 @@ def outside(library: Library, u: Array, tolerance: float) -> tuple[Array, Pullba
 
 
 def cross_entropy_of_rates(
-    library: Library,
+    adapter: Adapter,
     rate: Array,
     one_hot: Array,
     half_spike: Any,
     short: Array,
     class_mask: Array | None = None,
-) -> tuple[Array, Pullback]:
+) -> ValueAndPullback:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, continued below `half_spike` so that it is finite.
 
     `short` is True for the rates below `half_spike`: the caller compares counts, which are exact.
@@ -62,19 +62,19 @@ def cross_entropy_of_rates(
     its tangent, and `d` is added to each of the ``C`` classes in the denominator. It is computed
     as ``log1p(others / own) + d / half_spike``, which keeps the digits of a small loss.
     """
-    xp = library.xp
-    classes, rate = _taking_part(library, rate, class_mask, 0.0)
-    own = library.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
-    others = library.sum(xp.where(one_hot, 0.0, rate), CLASS, keepdims=True) + EPSILON
+    xp = adapter.xp
+    classes, rate = _taking_part(adapter, rate, class_mask, 0.0)
+    own = adapter.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
+    others = adapter.sum(xp.where(one_hot, 0.0, rate), CLASS, keepdims=True) + EPSILON
     if class_mask is not None:  # half a spike may differ between classes
-        of_label = library.sum(xp.astype(one_hot, rate.dtype) * half_spike, CLASS, keepdims=True)
-        half_spike = or_one(library, of_label)
+        of_label = adapter.sum(xp.astype(one_hot, rate.dtype) * half_spike, CLASS, keepdims=True)
+        half_spike = or_one(adapter, of_label)
     short = xp.any(one_hot & short, axis=CLASS, keepdims=True)
-    known = library.concrete_or_none(own) if isinstance(half_spike, float) else None
+    known = adapter.concrete_or_none(own) if isinstance(half_spike, float) else None
     if known is not None and known.size and known.max() < math.inf:
-        lacking = library.concrete_or_none(short)
+        lacking = adapter.concrete_or_none(short)
         if lacking is not None and not lacking.any():
-            return _regular_cross_entropy(library, own, others, one_hot, class_mask)
+            return _regular_cross_entropy(adapter, own, others, one_hot, class_mask)
     lack = xp.where(short, half_spike - own, 0.0)
     own = own + lack
     others = others + (classes - 1) * lack
@@ -95,10 +95,10 @@ def cross_entropy_of_rates(
 
 
 def _regular_cross_entropy(
-    library: Library, own: Array, others: Array, one_hot: Array, class_mask: Array | None
-) -> tuple[Array, Pullback]:
+    adapter: Adapter, own: Array, others: Array, one_hot: Array, class_mask: Array | None
+) -> ValueAndPullback:
     """Return ``log1p(others / own)``: the cross entropy if no label lacks any rate."""
-    xp = library.xp
+    xp = adapter.xp
     ratio = others / own
 
     def pullback(cotangent: Array) -> Array:
@@ -110,22 +110,22 @@ def _regular_cross_entropy(
 
 
 def smooth_cross_entropy_of_rates(
-    library: Library,
+    adapter: Adapter,
     rate: Array,
     class_weight: Array,
     half_spike: Any,
     short: Array,
     class_mask: Array | None = None,
-) -> tuple[Array, Pullback]:
+) -> ValueAndPullback:
     """Return ``sum(class_weight_c term_c)``, over the terms of `cross_entropy_of_rates`."""
-    xp = library.xp
-    classes, rate = _taking_part(library, rate, class_mask, 0.0)
+    xp = adapter.xp
+    classes, rate = _taking_part(adapter, rate, class_mask, 0.0)
     if class_mask is not None:  # their rate is read as 0
         short = short | ~class_mask
     lack = xp.where(short, half_spike - rate, 0.0)
     own = rate + lack
-    others = library.sum(rate, CLASS, keepdims=True) - rate + (classes - 1) * lack + EPSILON
-    terms = library.sum(
+    others = adapter.sum(rate, CLASS, keepdims=True) - rate + (classes - 1) * lack + EPSILON
+    terms = adapter.sum(
         class_weight * (xp.log1p(others / own) + lack / half_spike), CLASS, keepdims=True
     )
 
@@ -138,7 +138,7 @@ def smooth_cross_entropy_of_rates(
         )
         # The part of each term in its own reading is in `of_own`: added here, it would cancel.
         of_others = class_weight * of_another
-        derivative = library.sum(of_others, CLASS, keepdims=True) - of_others
+        derivative = adapter.sum(of_others, CLASS, keepdims=True) - of_others
         derivative = derivative + class_weight * of_own
         return _of_class_mask(xp, cotangent * derivative, class_mask)
 
@@ -146,13 +146,13 @@ def smooth_cross_entropy_of_rates(
 
 
 def cross_entropy_of_rates_as_published(
-    library: Library, rate: Array, one_hot: Array, class_mask: Array | None = None
-) -> tuple[Array, Pullback]:
+    adapter: Adapter, rate: Array, one_hot: Array, class_mask: Array | None = None
+) -> ValueAndPullback:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite if the labelled neuron is silent."""
-    xp = library.xp
-    _, rate = _taking_part(library, rate, class_mask, 0.0)
-    own = library.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
-    total = library.sum(rate, CLASS, keepdims=True) + EPSILON
+    xp = adapter.xp
+    _, rate = _taking_part(adapter, rate, class_mask, 0.0)
+    own = adapter.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
+    total = adapter.sum(rate, CLASS, keepdims=True) + EPSILON
     terms = xp.log(total) - xp.log(own)
 
     def pullback(cotangent: Array) -> Array:
@@ -163,19 +163,19 @@ def cross_entropy_of_rates_as_published(
 
 
 def cross_entropy_of_logits(
-    library: Library, logit: Array, one_hot: Array, class_mask: Array | None = None, /
-) -> tuple[Array, Pullback]:
+    adapter: Adapter, logit: Array, one_hot: Array, class_mask: Array | None = None, /
+) -> ValueAndPullback:
     """Return ``log(sum(exp(u))) - u_y``.
 
     As ``(max(u) - u_y) + log1p(others + (own - 1))``, with the exponentials of the label and of
     the other classes after division by the largest one: a small loss keeps its digits.
     """
-    xp = library.xp
-    _, logit = _taking_part(library, logit, class_mask, _lowest(xp, logit))
-    own = library.sum(xp.where(one_hot, logit, 0.0), CLASS, keepdims=True)
+    xp = adapter.xp
+    _, logit = _taking_part(adapter, logit, class_mask, _lowest(xp, logit))
+    own = adapter.sum(xp.where(one_hot, logit, 0.0), CLASS, keepdims=True)
     highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
     weight = xp.exp(logit - highest)
-    others = library.sum(xp.where(one_hot, 0.0, weight), CLASS, keepdims=True)
+    others = adapter.sum(xp.where(one_hot, 0.0, weight), CLASS, keepdims=True)
     rest = others + (xp.exp(own - highest) - 1)
     terms = (highest - own) + xp.log1p(rest)
 
@@ -187,38 +187,38 @@ def cross_entropy_of_logits(
 
 
 def smooth_cross_entropy_of_logits(
-    library: Library, logit: Array, class_weight: Array, class_mask: Array | None = None, /
-) -> tuple[Array, Pullback]:
+    adapter: Adapter, logit: Array, class_weight: Array, class_mask: Array | None = None, /
+) -> ValueAndPullback:
     """Return ``sum(class_weight_c (log(sum(exp(u))) - u_c))``."""
-    xp = library.xp
-    _, lowered = _taking_part(library, logit, class_mask, _lowest(xp, logit))
+    xp = adapter.xp
+    _, lowered = _taking_part(adapter, logit, class_mask, _lowest(xp, logit))
     highest = xp.max(lowered, axis=CLASS, keepdims=True)  # against overflow; it cancels
     weight = xp.exp(lowered - highest)
-    total = library.sum(weight, CLASS, keepdims=True)
-    _, finite = _taking_part(library, logit, class_mask, 0.0)
-    terms = library.sum(class_weight * ((highest - finite) + xp.log(total)), CLASS, keepdims=True)
+    total = adapter.sum(weight, CLASS, keepdims=True)
+    _, finite = _taking_part(adapter, logit, class_mask, 0.0)
+    terms = adapter.sum(class_weight * ((highest - finite) + xp.log(total)), CLASS, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
         return cotangent * (
-            library.sum(class_weight, CLASS, keepdims=True) * (weight / total) - class_weight
+            adapter.sum(class_weight, CLASS, keepdims=True) * (weight / total) - class_weight
         )
 
     return terms, pullback
 
 
 def weighted_binary_cross_entropy(
-    library: Library, logit: Array, target: Array, pos_weight: Array
-) -> tuple[Array, Pullback]:
+    adapter: Adapter, logit: Array, target: Array, pos_weight: Array
+) -> ValueAndPullback:
     """Return ``-w y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, from the logit.
 
     Both logarithms are computed from `z` and have one sign, so no digits cancel.
     """
-    xp, other, positive = library.xp, 1 - target, pos_weight * target
-    zero = library.constant(logit, 0.0)
+    xp, other, positive = adapter.xp, 1 - target, pos_weight * target
+    zero = adapter.constant(logit, 0.0)
     terms = positive * xp.logaddexp(zero, -logit) + other * xp.logaddexp(zero, logit)
 
     def pullback(cotangent: Array) -> Array:
-        lowest = library.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
+        lowest = adapter.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
         odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
         p = 1 / (1 + odds)
         derivative = other * p - positive * (odds * p)  # 1 - p is `odds` times p
@@ -228,17 +228,17 @@ def weighted_binary_cross_entropy(
     return terms, pullback
 
 
-def binary_cross_entropy(library: Library, logit: Array, target: Array) -> tuple[Array, Pullback]:
+def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - y z``.
 
     As ``log(exp(-y z) + exp((1 - y) z))``, which is equal, does not overflow, and keeps the digits
     of a confident and correct answer.
     """
-    xp, other = library.xp, 1 - target
+    xp, other = adapter.xp, 1 - target
     terms = xp.logaddexp(-target * logit, other * logit)
 
     def pullback(cotangent: Array) -> Array:
-        lowest = library.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
+        lowest = adapter.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
         odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
         # p - y = (1 - y) p - y (1 - p), where 1 - p is `odds` times p.
         derivative = (other - target * odds) / (1 + odds)
@@ -249,19 +249,19 @@ def binary_cross_entropy(library: Library, logit: Array, target: Array) -> tuple
 
 
 def binary_cross_entropy_as_published(
-    library: Library, logit: Array, target: Array
-) -> tuple[Array, Pullback]:
+    adapter: Adapter, logit: Array, target: Array
+) -> ValueAndPullback:
     """Return ``-y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, logs held at -100.
 
     If `p` rounds to 1, or ``exp(-z)`` overflows and `p` is 0, the term is 100 and its derivative
     0. A `p` near 1 has few digits in 1 - p, and so has the published ``log(1 - p)``; ``log(p)`` is
     computed from `z`.
     """
-    xp = library.xp
-    zero, clamped = (library.constant(logit, value) for value in (0.0, -100.0))
+    xp = adapter.xp
+    zero, clamped = (adapter.constant(logit, value) for value in (0.0, -100.0))
     lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
     hopeless = logit < lowest
-    odds = xp.exp(-xp.maximum(logit, library.constant(logit, lowest + 1)))  # no overflow
+    odds = xp.exp(-xp.maximum(logit, adapter.constant(logit, lowest + 1)))  # no overflow
     p = 1 / (1 + odds)
     sure = p == 1
     log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
@@ -279,13 +279,13 @@ def binary_cross_entropy_as_published(
 
 
 def _taking_part(
-    library: Library, u: Array, class_mask: Array | None, absent: float
+    adapter: Adapter, u: Array, class_mask: Array | None, absent: float
 ) -> tuple[Any, Array]:
     """Return the number of classes that take part, and `u` with a value for the other classes."""
     if class_mask is None:
         return u.shape[CLASS], u
-    xp = library.xp
-    number = library.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True)
+    xp = adapter.xp
+    number = adapter.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True)
     return number, xp.where(class_mask, u, absent)
 
 

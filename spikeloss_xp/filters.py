@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Library, asarray_like, floating, library_of
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
@@ -99,12 +99,12 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
     array([0. , 1. , 0.5, 0. ])
     """
-    library, x = _checked(x, axis)
-    taps = floating(library, asarray_like(library, x, kernel, "kernel"), "kernel")
+    adapter, x = _checked(x, axis)
+    taps = floating(adapter, asarray_like(adapter, x, kernel, "kernel"), "kernel")
     if taps.ndim != 1 or taps.shape[0] == 0:
         raise ValueError(f"kernel must have shape [length]; got {tuple(taps.shape)}")
 
-    x = library.filter_along_axis(x, library.xp.astype(taps, x.dtype, copy=False), axis)
+    x = adapter.filter_along_axis(x, adapter.xp.astype(taps, x.dtype, copy=False), axis)
     return x
 
 
@@ -145,17 +145,17 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
     array([0.5, 0.5, 0.5, 1. ])
     """
-    library, x = _checked(x, axis)
+    adapter, x = _checked(x, axis)
     window = _checks.count(window, "window")
 
-    x = library.sum_along_axis(x, window, axis) / window
+    x = adapter.sum_along_axis(x, window, axis) / window
     return x
 
 
-def _checked(x: Array, axis: int) -> tuple[Library, Array]:
+def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
     """Return the library of `x`, and `x` in the dtype to compute in, if it has steps."""
-    library = library_of(x, "x")
-    x, axis = floating(library, x, "x"), _checks.integer(axis, "axis")
+    adapter = adapter_of(x, "x")
+    x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
         raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
-    return library, x
+    return adapter, x

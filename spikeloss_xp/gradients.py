@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from spikeloss_xp._arrays import Library, asarray_like, find_library, floating, library_of
-from spikeloss_xp._typing import Array, Pullback, ValueAndGrad
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating
+from spikeloss_xp._typing import Array, ValueAndGrad, ValueAndPullback
 
 
 class ClosedForm(ABC):
@@ -31,9 +31,7 @@ class ClosedForm(ABC):
         """Return the value, with operations that a library can differentiate."""
 
     @abstractmethod
-    def value_and_pullback(
-        self, input: Array, *targets: Any, **options: Any
-    ) -> tuple[Array, Pullback]:
+    def value_and_pullback(self, input: Array, *targets: Any, **options: Any) -> ValueAndPullback:
         """Return the value, and the pullback from it to `input`."""
 
 
@@ -83,40 +81,40 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
     ) -> tuple[Array, Array]:
-        library = library_of(input)
-        computed = floating(library, input)
-        spikes = input if library.xp.isdtype(input.dtype, "real floating") else computed
+        adapter = adapter_of(input)
+        computed = floating(adapter, input)
+        spikes = input if adapter.xp.isdtype(input.dtype, "real floating") else computed
         if cotangent is not None:
-            given = asarray_like(library, spikes, cotangent, "cotangent")
-            cotangent = library.xp.astype(given, computed.dtype, copy=False)
+            given = asarray_like(adapter, spikes, cotangent, "cotangent")
+            cotangent = adapter.xp.astype(given, computed.dtype, copy=False)
 
-        if library.differentiates:
+        if adapter.differentiates:
             function = loss if closed_form is None else closed_form.value
             # Move the arguments before differentiation starts, which may hide the input's device.
-            moved = tuple(_to_device_of(library, spikes, target) for target in targets)
-            options = {name: _to_device_of(library, spikes, x) for name, x in options.items()}
+            moved = tuple(_to_device_of(adapter, spikes, target) for target in targets)
+            options = {name: _to_device_of(adapter, spikes, x) for name, x in options.items()}
 
             def checked(x: Array) -> Array:
                 value = function(x, *moved, **options)
                 _check_cotangent(value, cotangent)
                 return value
 
-            return library.value_and_grad(checked, spikes, cotangent)
+            return adapter.value_and_grad(checked, spikes, cotangent)
         if closed_form is None:
             raise TypeError(
-                f"{library.library} has no automatic differentiation, so its gradients are the "
+                f"{adapter.library} has no automatic differentiation, so its gradients are the "
                 f"closed forms of the losses of this library; got {loss!r}, which has none"
             )
-        value, pullback = library.value_and_pullback(closed_form, input, *targets, **options)
+        value, pullback = adapter.value_and_pullback(closed_form, input, *targets, **options)
         _check_cotangent(value, cotangent)
-        return value, pullback(library.constant(value, 1.0) if cotangent is None else cotangent)
+        return value, pullback(adapter.constant(value, 1.0) if cotangent is None else cotangent)
 
     return evaluate
 
 
-def _to_device_of(library: Library, like: Array, given: Any) -> Any:
+def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
     """Return an array of the library on the device of `like`, and any other object as it is."""
-    return library.to_device_of(given, like) if find_library(given) is library else given
+    return adapter.to_device_of(given, like) if find_adapter(given) is adapter else given
 
 
 def _check_cotangent(value: Array, cotangent: Array | None) -> None:

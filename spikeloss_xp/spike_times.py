@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Library, find_library, floating, library_of, read
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -72,12 +72,12 @@ def bin_spikes(
     bins = Bins(steps, time_step, start)
     binary = _checks.flag(binary, "binary")
     find = _of_each_neuron if isinstance(times, list | tuple) else _of_all_neurons
-    library, like, row, column = find(times, neuron, neurons, bins)
+    adapter, like, row, column = find(times, neuron, neurons, bins)
 
     counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
     add_spikes(counts.reshape(-1), row * bins.steps + column)
-    made: ArrayT = library.to_device_of(library.from_host_like(counts, like), like)
-    return made if binary else floating(library, made)
+    made: ArrayT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
+    return made if binary else floating(adapter, made)
 
 
 @dataclass(frozen=True)
@@ -154,25 +154,25 @@ def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str, f
 
 def _of_all_neurons(
     times: Array, neuron: Any, neurons: int, bins: Bins
-) -> tuple[Library, Array, np.ndarray, np.ndarray]:
+) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
     """Return the library, an array of it, and row and column of each spike: of one array."""
-    library = library_of(times, "times")
+    adapter = adapter_of(times, "times")
     if neuron is None:
         raise TypeError(
             "neuron is missing: pass the neuron of each spike, or times as a list of one array for "
             "each neuron"
         )
-    column, row = _column(library, times, "times", bins), read(library, neuron, "neuron")
+    column, row = _column(adapter, times, "times", bins), read(adapter, neuron, "neuron")
     if row.shape != column.shape:
         raise ValueError(
             f"times and neuron must have the same length; got shapes {column.shape} and {row.shape}"
         )
-    return library, times, check_indices(row, neurons, "neuron"), column
+    return adapter, times, check_indices(row, neurons, "neuron"), column
 
 
 def _of_each_neuron(
     times: Any, neuron: Any, neurons: int, bins: Bins
-) -> tuple[Library, Array, np.ndarray, np.ndarray]:
+) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
     """Return the library, an array of it, and row and column of each spike: of many arrays."""
     if neuron is not None:
         raise TypeError(
@@ -183,19 +183,19 @@ def _of_each_neuron(
         raise ValueError(
             f"times must have one array for each neuron: {neurons}, of neurons; got {len(times)}"
         )
-    like = next((own for own in times if find_library(own) is not None), times[0])
-    library = library_of(like, "times[0]")
-    columns = [_column(library, own, f"times[{i}]", bins) for i, own in enumerate(times)]
+    like = next((own for own in times if find_adapter(own) is not None), times[0])
+    adapter = adapter_of(like, "times[0]")
+    columns = [_column(adapter, own, f"times[{i}]", bins) for i, own in enumerate(times)]
     row = np.repeat(np.arange(neurons), [column.size for column in columns])
-    return library, like, row, np.concatenate(columns)
+    return adapter, like, row, np.concatenate(columns)
 
 
-def _column(library: Library, times: Any, argument: str, bins: Bins) -> np.ndarray:
+def _column(adapter: Adapter, times: Any, argument: str, bins: Bins) -> np.ndarray:
     """Return the bin of each time."""
-    host, epsilon = read(library, times, argument), 0.0
+    host, epsilon = read(adapter, times, argument), 0.0
     if host.ndim != 1:
         raise ValueError(f"{argument} must have one axis, that of spikes; got shape {host.shape}")
     if host.dtype.kind == "f":
-        own = find_library(times) is library  # bfloat16 is float32 on the host
-        epsilon = float((library.xp.finfo(times.dtype) if own else np.finfo(host.dtype)).eps)
+        own = find_adapter(times) is adapter  # bfloat16 is float32 on the host
+        epsilon = float((adapter.xp.finfo(times.dtype) if own else np.finfo(host.dtype)).eps)
     return bins.index(host, epsilon, argument)

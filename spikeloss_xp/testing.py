@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._arrays import find_library, host, library_of
+from spikeloss_xp._arrays import adapter_of, find_adapter, host
 from spikeloss_xp._consistency import (
     Place,
     differences,
@@ -73,7 +73,7 @@ def assert_consistent(
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
     >>> sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
     """
-    library_of(input)  # raises if it is no array
+    adapter_of(input)  # raises if it is no array
     if backends is not None and (isinstance(backends, str) or not backends):
         raise ValueError(f"backends must be a sequence of names, at least one; got {backends!r}")
     host_input, dtype = _on_host(input, "input"), dtype_name(input)
@@ -98,7 +98,7 @@ def assert_consistent(
 
 
 def _on_host(values: Any, argument: str) -> np.ndarray:
-    library = find_library(values)
+    library = find_adapter(values)
     return host(values, argument) if library is None else library.to_host(values)
 
 

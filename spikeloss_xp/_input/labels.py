@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spikeloss_xp._arrays import (
-    Library,
+    Adapter,
     asarray_like,
     check_range,
     check_shape,
     check_size,
     concrete_or_none,
-    find_library,
+    find_adapter,
     floating,
 )
 from spikeloss_xp._input.layout import CLASS, Layout
@@ -47,13 +47,13 @@ class Labels(NamedTuple):
 
 def desired_trains(prepared: PreparedInput, target: Any) -> Array:
     """Return desired spike trains, of the shape of the input and in the dtype of its values."""
-    library, values = prepared.library, prepared.values
-    trains = asarray_like(library, values, target, "target")
+    adapter, values = prepared.adapter, prepared.values
+    trains = asarray_like(adapter, values, target, "target")
     expected = {"the shape of input": prepared.layout.shape}
     check_shape(trains, "target", "spike trains", expected, functools.partial(_order, expected))
-    trains = floating(library, trains, "target")
-    check_size(library, values, target, "target")
-    return library.xp.astype(trains, values.dtype, copy=False)
+    trains = floating(adapter, trains, "target")
+    check_size(adapter, values, target, "target")
+    return adapter.xp.astype(trains, values.dtype, copy=False)
 
 
 def class_labels(
@@ -70,9 +70,9 @@ def class_labels(
     An index that is no class raises if its value is concrete; else it is read as class 0, so that
     the term is finite, and not `valid`.
     """
-    library, layout, xp = prepared.library, prepared.layout, prepared.library.xp
-    label = asarray_like(library, prepared.values, target, argument)
-    _check_indices(library, layout, label, classes, argument)
+    adapter, layout, xp = prepared.adapter, prepared.layout, prepared.adapter.xp
+    label = asarray_like(adapter, prepared.values, target, argument)
+    _check_indices(adapter, layout, label, classes, argument)
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
@@ -82,13 +82,13 @@ def class_labels(
     all_classes = check_range(known, 0, classes - 1, argument, ignore_index)
     may_ignore = not all_classes or 0 <= ignore_index < classes
     if not all_classes:
-        label = _narrowed(library, label, target)
+        label = _narrowed(adapter, label, target)
 
     if label.ndim == 2:
-        label = layout.time_last(library, label)[:, None, :]
+        label = layout.time_last(adapter, label)[:, None, :]
     else:
         label = xp.reshape(label, (-1, 1, 1) if per_step else (-1, 1))
-    index = library.arange(classes, prepared.values)
+    index = adapter.arange(classes, prepared.values)
     label = xp.astype(label, index.dtype, copy=False)
     ignored = label == ignore_index if may_ignore else None
     if ignored is not None:
@@ -100,25 +100,25 @@ def class_labels(
     return Labels(label == (index[:, None] if per_step else index), valid, ignored)
 
 
-def _narrowed(library: Library, label: Array, target: Any) -> Array:
+def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
     """Return labels that were converted to a narrower dtype, without the values that wrap around.
 
     A library without 64-bit integers would otherwise take the label 2**32 for class 0.
     """
-    if find_library(target) is library:
+    if find_adapter(target) is adapter:
         return label
-    wide, limits = np.asarray(target), library.xp.iinfo(label.dtype)
+    wide, limits = np.asarray(target), adapter.xp.iinfo(label.dtype)
     if wide.dtype.itemsize * 8 <= limits.bits:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
     narrow = np.where(fits, wide, limits.max)  # no input has so many classes
-    return library.from_host_like(narrow, label)
+    return adapter.from_host_like(narrow, label)
 
 
 def _check_indices(
-    library: Library, layout: Layout, label: Array, classes: int, argument: str
+    adapter: Adapter, layout: Layout, label: Array, classes: int, argument: str
 ) -> None:
-    xp = library.xp
+    xp = adapter.xp
     if label.dtype not in (xp.int64, xp.int32) and not xp.isdtype(label.dtype, "integral"):
         shape = tuple(label.shape)
         one_hot = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
@@ -136,9 +136,9 @@ def multi_hot_labels(
 
     A label outside 0 to 1 raises if its value is concrete; else it becomes NaN.
     """
-    library, layout, xp = prepared.library, prepared.layout, prepared.library.xp
-    label = asarray_like(library, prepared.values, target, "target")
-    _check_multi_hot(library, layout, label, classes)
+    adapter, layout, xp = prepared.adapter, prepared.layout, prepared.adapter.xp
+    label = asarray_like(adapter, prepared.values, target, "target")
+    _check_multi_hot(adapter, layout, label, classes)
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
         expected["labels at each step"] = layout.with_time(layout.batch, classes)
@@ -152,12 +152,12 @@ def multi_hot_labels(
     if unchecked:
         label = xp.where((label >= 0) & (label <= 1), label, math.nan)
     if label.ndim == 3:
-        return Labels(layout.time_last(library, label))
+        return Labels(layout.time_last(adapter, label))
     return Labels(label[:, :, None] if per_step else label)
 
 
-def _check_multi_hot(library: Library, layout: Layout, label: Array, classes: int) -> None:
-    if not library.xp.isdtype(label.dtype, ("bool", "real floating")):
+def _check_multi_hot(adapter: Adapter, layout: Layout, label: Array, classes: int) -> None:
+    if not adapter.xp.isdtype(label.dtype, ("bool", "real floating")):
         remedy = "if it is multi-hot, target != 0 makes it bool"
         if tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
             remedy = (
@@ -176,7 +176,7 @@ def wanted_times(prepared: PreparedInput, times: Array, target: Any, classes: in
     `times` is the target as an array of the library. A time that is negative or not finite raises
     if its value is concrete; else it is NaN.
     """
-    xp, layout, values = prepared.library.xp, prepared.layout, prepared.values
+    xp, layout, values = prepared.adapter.xp, prepared.layout, prepared.values
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
 
     def hint(shape: tuple[int, ...]) -> str:
@@ -191,7 +191,7 @@ def wanted_times(prepared: PreparedInput, times: Array, target: Any, classes: in
             "target must hold times that are finite and at least 0, in steps; got values from "
             f"{known.min()} to {known.max()}"
         )
-    check_size(prepared.library, values, target, "target")
+    check_size(prepared.adapter, values, target, "target")
     times = xp.astype(times, values.dtype, copy=False)
     if known is None:
         times = xp.where((times >= 0) & (times < math.inf), times, math.nan)
@@ -224,11 +224,11 @@ def concrete_unmasked(
 
 def class_weights(prepared: PreparedInput, weight: Any, classes: int, ndim: int) -> Array:
     """Return class weights with `ndim` axes, in the dtype of the values."""
-    library, values, xp = prepared.library, prepared.values, prepared.library.xp
-    weights = asarray_like(library, values, weight, "weight")
+    adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
+    weights = asarray_like(adapter, values, weight, "weight")
     if xp.isdtype(weights.dtype, "bool"):
         raise TypeError("weight must hold numbers, one for each class; got bool")
-    weights = floating(library, weights, "weight")
+    weights = floating(adapter, weights, "weight")
     if tuple(weights.shape) != (classes,):
         raise ValueError(
             f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
@@ -237,7 +237,7 @@ def class_weights(prepared: PreparedInput, weight: Any, classes: int, ndim: int)
     known = concrete_or_none(weight)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
         raise ValueError(f"weight must be finite and at least 0; got {known.tolist()}")
-    check_size(library, values, weight, "weight")
+    check_size(adapter, values, weight, "weight")
     axes = tuple(classes if axis == CLASS else 1 for axis in range(ndim))
     return xp.reshape(xp.astype(weights, values.dtype, copy=False), axes)
 

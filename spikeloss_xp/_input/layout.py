@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from spikeloss_xp._arrays import Library
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._typing import Array
 
 CLASS = 1  # the class axis of arrays with axes [batch, class, time]
@@ -72,22 +72,22 @@ class Layout(NamedTuple):
             )
         return number
 
-    def batch_class_time(self, library: Library, x: Array) -> Array:
+    def batch_class_time(self, adapter: Adapter, x: Array) -> Array:
         """Return an input, or a mask of its rank, with axes `[batch, class, time]`."""
         last = self.time_axis == len(self.shape) - 1
-        moved = x if last else library.moveaxis(x, self.time_axis, -1)
+        moved = x if last else adapter.moveaxis(x, self.time_axis, -1)
         if moved.ndim == 3:
             return moved
         shape = moved.shape
-        return library.xp.reshape(moved, (shape[0], math.prod(shape[1:-1]), shape[-1]))
+        return adapter.xp.reshape(moved, (shape[0], math.prod(shape[1:-1]), shape[-1]))
 
-    def input_axes(self, library: Library, x: Array) -> Array:
+    def input_axes(self, adapter: Adapter, x: Array) -> Array:
         """Return an array with axes `[batch, class, time]` in the axes of the input."""
         if x.ndim != len(self.shape):
             others = (self.batch_axis, self.time_axis)
             space = [n for axis, n in enumerate(self.shape) if axis not in others]
-            x = library.xp.reshape(x, (x.shape[0], *space, x.shape[-1]))
-        return library.moveaxis(x, -1, self.time_axis)
+            x = adapter.xp.reshape(x, (x.shape[0], *space, x.shape[-1]))
+        return adapter.moveaxis(x, -1, self.time_axis)
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape of a target or of terms that have a time axis too."""
@@ -111,7 +111,7 @@ class Layout(NamedTuple):
         axes = (self.batch_axis,) if ndim == 1 else (self.batch_axis, self.time_axis)
         return tuple(sorted(axes))
 
-    def broadcastable(self, library: Library, x: Array) -> Array:
+    def broadcastable(self, adapter: Adapter, x: Array) -> Array:
         """Give an array of the batch, or of batch and time, the axes of the input.
 
         The other axes have length 1.
@@ -122,7 +122,7 @@ class Layout(NamedTuple):
         if x.ndim == 2:
             lengths[self.time_axis] = self.steps
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
-        return library.xp.reshape(x, shape)
+        return adapter.xp.reshape(x, shape)
 
     def time_axis_for(self, shape: tuple[int, ...], *, class_axis: bool) -> int | None:
         """Return another time axis with which a target would have this shape, if there is one."""
@@ -139,10 +139,10 @@ class Layout(NamedTuple):
             return ""
         return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"
 
-    def time_last(self, library: Library, target: Array) -> Array:
+    def time_last(self, adapter: Adapter, target: Array) -> Array:
         """Move the time axis of a target, or of terms in the layout of the input, to the end."""
-        return library.moveaxis(target, self.time_in_target(), -1)
+        return adapter.moveaxis(target, self.time_in_target(), -1)
 
-    def time_as_in_input(self, library: Library, terms: Array) -> Array:
+    def time_as_in_input(self, adapter: Adapter, terms: Array) -> Array:
         """Move the time axis of terms from the end to its place in the input."""
-        return library.moveaxis(terms, -1, self.time_in_target())
+        return adapter.moveaxis(terms, -1, self.time_in_target())

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from spikeloss_xp._arrays import (
-    Library,
+    Adapter,
+    adapter_of,
     asarray_like,
     check_range,
     check_shape,
     concrete_or_none,
     floating,
-    library_of,
 )
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
@@ -23,8 +23,8 @@ class PreparedInput:
 
     Attributes
     ----------
-    library : Library
-        The library of the input.
+    adapter : Adapter
+        The adapter of the library of the input.
     values : array
         The input, in the dtype to compute in.
     mask : array or None
@@ -45,7 +45,7 @@ class PreparedInput:
         the context of a segment. None if all steps have.
     """
 
-    library: Library
+    adapter: Adapter
     values: Array
     mask: Array | None
     layout: Any
@@ -64,14 +64,14 @@ class PreparedInput:
 
         It has the dtype of the input, or of `values` if the input is bool or integer.
         """
-        library = self.library
+        adapter = self.adapter
         if self.canonical:
             if self.mask is not None:
-                cotangent = fill_masked(library, cotangent, self.mask)
-            cotangent = self.layout.input_axes(library, cotangent)
+                cotangent = fill_masked(adapter, cotangent, self.mask)
+            cotangent = self.layout.input_axes(adapter, cotangent)
         if self.valid_or_nan is not None:
             cotangent = cotangent * self.valid_or_nan
-        xp = library.xp
+        xp = adapter.xp
         if self.dtype != cotangent.dtype and xp.isdtype(self.dtype, "real floating"):
             return xp.astype(cotangent, self.dtype)
         return cotangent
@@ -92,40 +92,40 @@ def prepare_input(
 
     The first `context` steps have no terms.
     """
-    library = library_of(input, argument)
-    values, mask, valid_or_nan = floating(library, input, argument), None, None
+    adapter = adapter_of(input, argument)
+    values, mask, valid_or_nan = floating(adapter, input, argument), None, None
     layout = Layout.of(input, time_axis, smallest_rank=smallest_rank)
     if where is not None or lengths is not None:
-        mask, valid_or_nan = mask_of(library, layout, values, where, lengths)
+        mask, valid_or_nan = mask_of(adapter, layout, values, where, lengths)
     if valid_or_nan is not None:
         values = values * valid_or_nan
     if canonical:
-        values = layout.batch_class_time(library, values)
+        values = layout.batch_class_time(adapter, values)
         if mask is not None:
-            mask = layout.batch_class_time(library, mask)
+            mask = layout.batch_class_time(adapter, mask)
             # Durations are sums of the mask over time, so it needs all time steps.
-            mask = library.xp.broadcast_to(mask, (*mask.shape[:-1], layout.steps))
-            values = fill_masked(library, values, mask)
+            mask = adapter.xp.broadcast_to(mask, (*mask.shape[:-1], layout.steps))
+            values = fill_masked(adapter, values, mask)
     after_context = None
     if context:
         axis = values.ndim - 1 if canonical else layout.time_axis
-        after_context = _after(library, values, axis, context)
+        after_context = _after(adapter, values, axis, context)
     return PreparedInput(
-        library, values, mask, layout, canonical, input.dtype, valid_or_nan, after_context
+        adapter, values, mask, layout, canonical, input.dtype, valid_or_nan, after_context
     )
 
 
-def _after(library: Library, values: Array, axis: int, context: int) -> Array:
+def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:
     """Return which steps along an axis come after the first ones."""
     steps = values.shape[axis]
     if context > steps:
         raise ValueError(f"context must be at most the number of steps, {steps}; got {context}")
     axes = tuple(steps if i == axis else 1 for i in range(values.ndim))
-    return library.xp.reshape(library.arange(steps, values) >= context, axes)
+    return adapter.xp.reshape(adapter.arange(steps, values) >= context, axes)
 
 
 def mask_of(
-    library: Library,
+    adapter: Adapter,
     layout: Layout,
     values: Array,
     where: Any,
@@ -140,15 +140,15 @@ def mask_of(
     """
     mask, valid_or_nan = None, None
     if lengths is not None:
-        mask, valid_or_nan = _mask_of_lengths(library, layout, values, lengths, names[1])
+        mask, valid_or_nan = _mask_of_lengths(adapter, layout, values, lengths, names[1])
     if where is not None:
-        mask = both(mask, _mask_of_where(library, layout, values, where, names[0]))
+        mask = both(mask, _mask_of_where(adapter, layout, values, where, names[0]))
     return mask, valid_or_nan
 
 
-def _mask_of_where(library: Library, layout: Layout, values: Array, where: Any, name: str) -> Array:
-    mask = asarray_like(library, values, where, name)
-    if not library.xp.isdtype(mask.dtype, "bool"):
+def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, name: str) -> Array:
+    mask = asarray_like(adapter, values, where, name)
+    if not adapter.xp.isdtype(mask.dtype, "bool"):
         raise TypeError(f"{name} must be bool, True for what counts; got {mask.dtype}")
     expected = {
         "[batch]": (layout.batch,),
@@ -156,28 +156,28 @@ def _mask_of_where(library: Library, layout: Layout, values: Array, where: Any, 
         "the shape of input": layout.shape,
     }
     check_shape(mask, name, "bools", expected)
-    return layout.broadcastable(library, mask)
+    return layout.broadcastable(adapter, mask)
 
 
 def _mask_of_lengths(
-    library: Library, layout: Layout, values: Array, lengths: Any, name: str
+    adapter: Adapter, layout: Layout, values: Array, lengths: Any, name: str
 ) -> tuple[Array, Array | None]:
-    xp = library.xp
-    number = asarray_like(library, values, lengths, name)
+    xp = adapter.xp
+    number = asarray_like(adapter, values, lengths, name)
     if not xp.isdtype(number.dtype, "integral"):
         raise TypeError(f"{name} must hold integers, in time steps; got {number.dtype}")
     check_shape(number, name, "integers", {"[batch]": (layout.batch,)})
     known = concrete_or_none(lengths)
     check_range(known, 0, layout.steps, name)
 
-    step = library.arange(layout.steps, values)
+    step = adapter.arange(layout.steps, values)
     axes = tuple(layout.steps if i == layout.time_axis else 1 for i in range(len(layout.shape)))
-    number = layout.broadcastable(library, xp.astype(number, step.dtype, copy=False))
+    number = layout.broadcastable(adapter, xp.astype(number, step.dtype, copy=False))
     mask = xp.reshape(step, axes) < number
     if known is not None:
         return mask, None
     possible = (number >= 0) & (number <= layout.steps)
-    return mask | ~possible, xp.where(possible, library.constant(values, 1.0), math.nan)
+    return mask | ~possible, xp.where(possible, adapter.constant(values, 1.0), math.nan)
 
 
 def both(mask: Array | None, other: Array | None) -> Array | None:
@@ -187,9 +187,9 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
     return mask & other
 
 
-def fill_masked(library: Library, x: Array, mask: Array, value: float = 0.0) -> Array:
+def fill_masked(adapter: Adapter, x: Array, mask: Array, value: float = 0.0) -> Array:
     """Return `x` with a value in the masked entries.
 
     By selection: multiplying by 0 would keep NaN, in the value and in the gradient.
     """
-    return library.xp.where(mask, x, value)
+    return adapter.xp.where(mask, x, value)

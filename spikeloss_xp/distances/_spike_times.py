@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Library, asarray_like, find_library, floating, host, library_of
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
 
 if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
@@ -86,17 +86,17 @@ def victor_purpura(
     cost = _checks.not_negative(cost, "cost")
     if cost != 0:
         cost = _checks.scale(cost, "cost")
-    library, x, y = _both(times, other)
+    adapter, x, y = _both(times, other)
     distance: TimesT
     if cost == 0:
-        distance = library.xp.abs(x.number[:, None] - y.number[None, :])
+        distance = adapter.xp.abs(x.number[:, None] - y.number[None, :])
         return distance
 
     def price(a: Array, b: Array) -> Array:
-        return magnitude(library, a - b) * cost
+        return magnitude(adapter, a - b) * cost
 
     # Two times that fill up cost nothing to match, and are too far from spikes to match them.
-    distance = edit_costs(library, x, y, UNMATCHED / cost, price)
+    distance = edit_costs(adapter, x, y, UNMATCHED / cost, price)
     return distance
 
 
@@ -162,16 +162,16 @@ def coincidence_factor(
     """
     precision = _checks.positive(precision, "precision")
     duration = _checks.positive(duration, "duration")
-    library, x, y = _both(times, other)
-    xp = library.xp
+    adapter, x, y = _both(times, other)
+    xp = adapter.xp
     rounding = 4 * float(xp.finfo(x.times.dtype).eps)
 
     def price(a: Array, b: Array) -> Array:
-        scale = xp.maximum(magnitude(library, a), magnitude(library, b))
-        apart = magnitude(library, a - b) > precision + rounding * scale
+        scale = xp.maximum(magnitude(adapter, a), magnitude(adapter, b))
+        apart = magnitude(adapter, a - b) > precision + rounding * scale
         return xp.astype(apart, a.dtype) * UNMATCHED
 
-    costs = edit_costs(library, x, y, 2 * precision + 1, price)
+    costs = edit_costs(adapter, x, y, 2 * precision + 1, price)
     model, data = x.number[:, None], y.number[None, :]
     coincidences = (model + data - costs) / 2
     by_chance = 2 * precision / duration * model
@@ -182,12 +182,12 @@ def coincidence_factor(
     return factor
 
 
-def _both(times: Any, other: Any) -> tuple[Library, SpikeTimes, SpikeTimes]:
+def _both(times: Any, other: Any) -> tuple[Adapter, SpikeTimes, SpikeTimes]:
     """Return the library and the spike times of both arguments; without `other`, the same twice."""
     padded = _padded(times, "times", None)
-    library = library_of(padded)
-    x = sort_times(library, padded)
-    return library, x, x if other is None else sort_times(library, _padded(other, "other", padded))
+    adapter = adapter_of(padded)
+    x = sort_times(adapter, padded)
+    return adapter, x, x if other is None else sort_times(adapter, _padded(other, "other", padded))
 
 
 def _padded(times: Any, argument: str, like: Array | None) -> Array:
@@ -195,16 +195,16 @@ def _padded(times: Any, argument: str, like: Array | None) -> Array:
     if isinstance(times, list | tuple):
         times = _stacked(times, argument, like)
     elif like is not None:
-        times = asarray_like(library_of(like), like, times, argument)
-    library = library_of(times, argument)
-    array = floating(library, times, argument)
+        times = asarray_like(adapter_of(like), like, times, argument)
+    adapter = adapter_of(times, argument)
+    array = floating(adapter, times, argument)
     if array.ndim != 2 or array.shape[0] == 0:
         raise ValueError(
             f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
             f"got shape {tuple(array.shape)}"
         )
     dtype = array.dtype if like is None else like.dtype
-    return library.xp.astype(array, dtype, copy=False)
+    return adapter.xp.astype(array, dtype, copy=False)
 
 
 def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
@@ -212,42 +212,42 @@ def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | N
     if not trains:
         raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
     if like is None:  # an array of the library of the given arrays, if any was given
-        arrays = (train for train in trains if find_library(train) is not None)
+        arrays = (train for train in trains if find_adapter(train) is not None)
         like = next(arrays, None)
     if like is None:
         like = host(trains[0], f"{argument}[0]")
-    library, given = library_of(like, argument), []
+    adapter, given = adapter_of(like, argument), []
     for i, train in enumerate(trains):
-        array = asarray_like(library, like, train, f"{argument}[{i}]")
+        array = asarray_like(adapter, like, train, f"{argument}[{i}]")
         if array.ndim != 1:
             raise ValueError(f"{argument}[{i}] must have shape [spike]; got {tuple(array.shape)}")
-        given.append(floating(library, array, f"{argument}[{i}]"))
+        given.append(floating(adapter, array, f"{argument}[{i}]"))
 
-    xp = library.xp
+    xp = adapter.xp
     dtype, longest = xp.result_type(*given), max(array.shape[0] for array in given)
-    rest = xp.full((longest,), math.inf, dtype=dtype, device=library.device(like))
+    rest = xp.full((longest,), math.inf, dtype=dtype, device=adapter.device(like))
     rows = [xp.concat([xp.astype(a, dtype, copy=False), rest[a.shape[0] :]]) for a in given]
     return xp.stack(rows)
 
 
-def sort_times(library: Library, times: Array) -> SpikeTimes:
-    xp = library.xp
+def sort_times(adapter: Adapter, times: Array) -> SpikeTimes:
+    xp = adapter.xp
     if times.shape[1] == 0:  # no train has a spike
         times = xp.full(
-            (times.shape[0], 1), math.inf, dtype=times.dtype, device=library.device(times)
+            (times.shape[0], 1), math.inf, dtype=times.dtype, device=adapter.device(times)
         )
     spike = xp.isfinite(times)
     number = xp.sum(xp.astype(spike, times.dtype), axis=-1)
     return SpikeTimes(xp.sort(xp.where(spike, times, math.inf), axis=-1), number)
 
 
-def magnitude(library: Library, x: Array) -> Array:
+def magnitude(adapter: Adapter, x: Array) -> Array:
     """Return ``abs(x)`` with the derivative 0 at 0, where those of libraries differ."""
-    return library.xp.where(x == 0, 0.0, library.xp.abs(x))
+    return adapter.xp.where(x == 0, 0.0, adapter.xp.abs(x))
 
 
 def edit_costs(
-    library: Library,
+    adapter: Adapter,
     x: SpikeTimes,
     y: SpikeTimes,
     apart: float,
@@ -257,7 +257,7 @@ def edit_costs(
 
     `price` is the cost of matching two spike times, and above 2 if they are `apart` or more.
     """
-    xp = library.xp
+    xp = adapter.xp
     finite_x, finite_y = xp.isfinite(x.times), xp.isfinite(y.times)
     latest = xp.maximum(
         xp.max(xp.where(finite_x, xp.abs(x.times), 0.0)),
@@ -274,14 +274,14 @@ def edit_costs(
     number = rows.shape[1]
     size = max(_tuning.EDITS_CHUNK // (columns.shape[2] * spikes_x), 1)
     blocks = [
-        _fill_table(library, rows[:, start : min(start + size, number), :], columns, price)
+        _fill_table(adapter, rows[:, start : min(start + size, number), :], columns, price)
         for start in range(0, number, size)
     ]
     return xp.concat(blocks, axis=0) - left_over
 
 
 def _fill_table(
-    library: Library, x: Array, y: Array, price: Callable[[Array, Array], Array]
+    adapter: Adapter, x: Array, y: Array, price: Callable[[Array, Array], Array]
 ) -> Array:
     """Return the last entry of the table of edit costs, for all pairs.
 
@@ -289,12 +289,12 @@ def _fill_table(
     Entry ``(i, j)`` is the cost of the first `i` spikes of one train and `j` of the other. An
     anti-diagonal has the entries with ``i + j = d``, of which `first` is the smallest `i`.
     """
-    xp = library.xp
+    xp = adapter.xp
     n, m = x.shape[0], y.shape[0]
     shape = (1, x.shape[1], y.shape[2])
 
     def edge(d: int) -> Array:  # d spikes of one train and none of the other
-        return xp.full(shape, float(d), dtype=x.dtype, device=library.device(x))
+        return xp.full(shape, float(d), dtype=x.dtype, device=adapter.device(x))
 
     before, last = edge(0), xp.concat([edge(1), edge(1)], axis=0)  # for d = 0 and d = 1
     first_before, first_last = 0, 0

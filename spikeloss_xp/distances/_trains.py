@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Library, asarray_like, floating, library_of
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
@@ -51,8 +51,8 @@ class Trains(NamedTuple):
 
     Attributes
     ----------
-    library : Library
-        The library of the trains.
+    adapter : Adapter
+        The adapter of the library of the trains.
     spikes : array
         ``[train, unit, time]``, in the dtype of the argument.
     dtype : dtype
@@ -66,7 +66,7 @@ class Trains(NamedTuple):
         NaN for trains of impossible length, else 1, with the axes of `spikes`.
     """
 
-    library: Library
+    adapter: Adapter
     spikes: Array
     dtype: Any
     layout: Layout
@@ -75,35 +75,35 @@ class Trains(NamedTuple):
 
     def steps(self, start: int, stop: int) -> Array:
         """Return some steps of the trains, in the dtype to compute in, 0 where masked."""
-        xp = self.library.xp
+        xp = self.adapter.xp
         block = xp.astype(self.spikes[:, :, start:stop], self.dtype, copy=False)
         if self.valid_or_nan is not None:
             block = block * self.valid_or_nan
         if self.mask is not None:
             same = self.mask.shape[-1] == 1
             block = fill_masked(
-                self.library, block, self.mask if same else self.mask[..., start:stop]
+                self.adapter, block, self.mask if same else self.mask[..., start:stop]
             )
         return block
 
     def gradient(self, cotangent: Array) -> Array:
         """Return the gradient in the axes and dtype of the argument, given that of the trains."""
         if self.mask is not None:
-            cotangent = fill_masked(self.library, cotangent, self.mask)
+            cotangent = fill_masked(self.adapter, cotangent, self.mask)
         if self.valid_or_nan is not None:
             cotangent = cotangent * self.valid_or_nan
-        cotangent = self.layout.input_axes(self.library, cotangent)
-        if self.library.xp.isdtype(self.spikes.dtype, "real floating"):
-            return self.library.xp.astype(cotangent, self.spikes.dtype, copy=False)
+        cotangent = self.layout.input_axes(self.adapter, cotangent)
+        if self.adapter.xp.isdtype(self.spikes.dtype, "real floating"):
+            return self.adapter.xp.astype(cotangent, self.spikes.dtype, copy=False)
         return cotangent
 
 
 def prepare_trains(
-    library: Library, x: Array, where: Any, lengths: Any, time_axis: int, prefix: str = ""
+    adapter: Adapter, x: Array, where: Any, lengths: Any, time_axis: int, prefix: str = ""
 ) -> Trains:
     """Return the trains of the argument `x`; the prefix ``"y_"`` names those of `y` in errors."""
     name = "y" if prefix else "x"
-    library.check_dense(x, name)
+    adapter.check_dense(x, name)
     shape = tuple(x.shape)
     if len(shape) not in (2, 3):
         one = f" (one train is {name}[None])" if len(shape) == 1 else ""
@@ -117,14 +117,14 @@ def prepare_trains(
         raise ValueError(f"{name} has no elements: got shape {shape}")
     layout = Layout.of_shape(shape, time_axis % len(shape))
 
-    spikes = layout.batch_class_time(library, x)
-    first = floating(library, spikes[:1, :1, :1], name)
+    spikes = layout.batch_class_time(adapter, x)
+    first = floating(adapter, spikes[:1, :1, :1], name)
     names = (f"{prefix}where", f"{prefix}lengths")
     mask, valid_or_nan = (
-        None if part is None else layout.batch_class_time(library, part)
-        for part in mask_of(library, layout, first, where, lengths, names)
+        None if part is None else layout.batch_class_time(adapter, part)
+        for part in mask_of(adapter, layout, first, where, lengths, names)
     )
-    return Trains(library, spikes, first.dtype, layout, mask, valid_or_nan)
+    return Trains(adapter, spikes, first.dtype, layout, mask, valid_or_nan)
 
 
 def inner_products(
@@ -134,7 +134,7 @@ def inner_products(
 
     Without `y`, the trains of `x` are compared with each other.
     """
-    library, size = x.library, _block_size(x, y)
+    adapter, size = x.adapter, _block_size(x, y)
     vectors = _vectors(x, time_constant, cosine, size)
     parts: Iterator[tuple[Array, Array]] = ((part, part) for part in vectors)
     if y is not None:
@@ -144,52 +144,52 @@ def inner_products(
     pairs = None
     for part, other in parts:
         if y is not None:
-            norms_x.append(library.sum(part * part, -1))
-            norms_y.append(library.sum(other * other, -1))
-        pairs = _plus_product(library, pairs, part, other)
+            norms_x.append(adapter.sum(part * part, -1))
+            norms_y.append(adapter.sum(other * other, -1))
+        pairs = _plus_product(adapter, pairs, part, other)
     if y is None:  # so that the distance of a train from itself is exactly 0
-        norms_x = norms_y = [_completed_diagonal(library, pairs)]
+        norms_x = norms_y = [_completed_diagonal(adapter, pairs)]
 
     def pullback(cotangent: Products) -> Array:
         # <x, y> is bilinear: its derivative in x is the kernel applied to y.
         of_norms, of_pairs = cotangent.x, cotangent.pairs
         if y is None:
             of_norms = of_norms + cotangent.y
-            of_pairs = of_pairs + library.xp.matrix_transpose(of_pairs)
+            of_pairs = of_pairs + adapter.xp.matrix_transpose(of_pairs)
         spikes = x.steps(0, x.layout.steps)
         others = spikes if y is None else y.steps(0, y.layout.steps)
-        rows = library.xp.reshape(others, (others.shape[0], -1))
-        pulled = library.xp.reshape(library.matmul(of_pairs, rows), spikes.shape)
+        rows = adapter.xp.reshape(others, (others.shape[0], -1))
+        pulled = adapter.xp.reshape(adapter.matmul(of_pairs, rows), spikes.shape)
         pulled = pulled + 2 * of_norms[:, None, None] * spikes
-        return x.gradient(_apply_kernel(library, pulled, time_constant, cosine))
+        return x.gradient(_apply_kernel(adapter, pulled, time_constant, cosine))
 
     return Products(sum(norms_x), sum(norms_y), pairs), pullback
 
 
 def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> Iterator[Array]:
     """Yield the vectors of the trains, ``[train, entries]``, those of some steps at a time."""
-    library, steps = trains.library, trains.layout.steps
+    adapter, steps = trains.adapter, trains.layout.steps
     scale = math.sqrt(-math.expm1(-2 / time_constant))
     carried = None
     for start in range(0, steps, size):
         block = trains.steps(start, min(start + size, steps))
         number = block.shape[-1]
-        trace = library.filter_along_axis(block, Exponential(time_constant, number), -1)
+        trace = adapter.filter_along_axis(block, Exponential(time_constant, number), -1)
         if carried is not None:  # the trace of the steps before
-            step = library.xp.astype(library.arange(number, trace) + 1, trace.dtype)
-            trace = trace + carried * library.xp.exp(-step / time_constant)
+            step = adapter.xp.astype(adapter.arange(number, trace) + 1, trace.dtype)
+            trace = trace + carried * adapter.xp.exp(-step / time_constant)
         carried = trace[..., -1:]
-        yield _joined(library, trace, scale, cosine)
-    yield _joined(library, carried, math.exp(-1 / time_constant), cosine)
+        yield _joined(adapter, trace, scale, cosine)
+    yield _joined(adapter, carried, math.exp(-1 / time_constant), cosine)
 
 
-def _joined(library: Library, trace: Array, scale: float, cosine: float) -> Array:
+def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
     """Return the traces of the units and that of their sum as one row, each with its weight.
 
     By Houghton and Sen, the inner product is ``1 - cosine`` times that of all units and `cosine`
     times that of the pooled trains.
     """
-    xp, trains, units = library.xp, trace.shape[0], trace.shape[1]
+    xp, trains, units = adapter.xp, trace.shape[0], trace.shape[1]
     if units == 1:
         cosine = 0.0
     parts = []
@@ -201,13 +201,13 @@ def _joined(library: Library, trace: Array, scale: float, cosine: float) -> Arra
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
 
 
-def _apply_kernel(library: Library, x: Array, time_constant: float, cosine: float) -> Array:
+def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: float) -> Array:
     """Return ``sum(exp(-|t - u| / tau) * x[u] for u)``, with units mixed by `cosine`."""
     if x.shape[1] > 1 and cosine > 0:
-        x = (1 - cosine) * x + cosine * library.xp.sum(x, axis=1, keepdims=True)
+        x = (1 - cosine) * x + cosine * adapter.xp.sum(x, axis=1, keepdims=True)
     kernel = Exponential(time_constant, x.shape[-1])
-    before = library.filter_along_axis(x, kernel, -1)
-    after = library.filter_along_axis(x, kernel, -1, reverse=True)
+    before = adapter.filter_along_axis(x, kernel, -1)
+    after = adapter.filter_along_axis(x, kernel, -1, reverse=True)
     return before + after - x
 
 
@@ -222,41 +222,41 @@ def _block_size(x: Trains, y: Trains | None) -> int:
     return max(_tuning.PAIRS_CHUNK // entries, 1)
 
 
-def _plus_product(library: Library, total: Array | None, x: Array, y: Array) -> Array:
+def _plus_product(adapter: Adapter, total: Array | None, x: Array, y: Array) -> Array:
     """Add ``x @ y.T``; of a set with itself, if in blocks, only on and above the diagonal."""
-    xp, blocks = library.xp, row_blocks(library, x.shape[0], y.shape[0])
+    xp, blocks = adapter.xp, row_blocks(adapter, x.shape[0], y.shape[0])
     if len(blocks) == 1:
-        product = library.matmul(x, xp.matrix_transpose(y))
+        product = adapter.matmul(x, xp.matrix_transpose(y))
         return product if total is None else total + product
     if total is None:
-        total = xp.zeros((x.shape[0], y.shape[0]), dtype=x.dtype, device=library.device(x))
+        total = xp.zeros((x.shape[0], y.shape[0]), dtype=x.dtype, device=adapter.device(x))
     for rows in blocks:
         first = rows.start if x is y else 0
         changed = total[rows, first:]
-        changed += library.matmul(x[rows, :], xp.matrix_transpose(y[first:, :]))
+        changed += adapter.matmul(x[rows, :], xp.matrix_transpose(y[first:, :]))
     return total
 
 
-def _completed_diagonal(library: Library, pairs: Array) -> Array:
+def _completed_diagonal(adapter: Adapter, pairs: Array) -> Array:
     """Copy the blocks above the diagonal to those below it, and return a copy of the diagonal.
 
     Not by ``linalg.diagonal``: its gradient, of a matrix product and compiled by PyTorch 2.15, is
     read from memory that nothing has written.
     """
-    xp, blocks = library.xp, row_blocks(library, *pairs.shape)
+    xp, blocks = adapter.xp, row_blocks(adapter, *pairs.shape)
     for rows in blocks[:-1]:
         pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
     diagonal = []
     for rows in blocks:
         block = pairs[rows, rows]
-        number = library.arange(block.shape[0], pairs)
+        number = adapter.arange(block.shape[0], pairs)
         diagonal.append(xp.sum(xp.where(number[:, None] == number, block, 0.0), axis=1))
     return xp.concat(diagonal)
 
 
-def row_blocks(library: Library, rows: int, columns: int) -> list[slice]:
+def row_blocks(adapter: Adapter, rows: int, columns: int) -> list[slice]:
     """Return the rows of pairs that are computed at a time: if several, in place to save memory."""
-    if library.accumulate != "in place" or rows * columns <= _tuning.PAIRS_CHUNK:
+    if adapter.accumulate != "in place" or rows * columns <= _tuning.PAIRS_CHUNK:
         return [slice(None)]
     number = max(_tuning.PAIRS_CHUNK // columns, 1)
     return [slice(start, start + number) for start in range(0, rows, number)]
@@ -284,25 +284,25 @@ class Pairwise(ClosedForm):
         self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None
     ) -> ArrayT:
         """Return the matrix of all pairs, with operations that the library can differentiate."""
-        library, products, _ = self._products(x, y, **masks)
+        adapter, products, _ = self._products(x, y, **masks)
         pairs: ArrayT = products.pairs
-        blocks = row_blocks(library, *pairs.shape)
+        blocks = row_blocks(adapter, *pairs.shape)
         if len(blocks) == 1:
-            pairs, _ = self._compare(library, products)
+            pairs, _ = self._compare(adapter, products)
             return pairs
         for rows in blocks:
             # To free the pullback only after the next block is computed keeps its memory in use:
             # freed at once, the system takes it back, and 4,000 trains took 1.15 times as long.
             part = Products(products.x[rows], products.y, products.pairs[rows, :])
-            products.pairs[rows, :], _ = self._compare(library, part)
+            products.pairs[rows, :], _ = self._compare(adapter, part)
         return pairs
 
     def value_and_pullback(  # type: ignore[override]
         self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None
     ) -> tuple[ArrayT, Pullback]:
         """Return the matrix of all pairs, and the pullback from it to `x`, in closed form."""
-        library, products, to_trains = self._products(x, y, **masks)
-        value, to_products = self._compare(library, products)
+        adapter, products, to_trains = self._products(x, y, **masks)
+        value, to_products = self._compare(adapter, products)
         return value, lambda cotangent: to_trains(to_products(cotangent))
 
     def _products(
@@ -313,26 +313,26 @@ class Pairwise(ClosedForm):
         lengths: Any = None,
         y_where: Any = None,
         y_lengths: Any = None,
-    ) -> tuple[Library, Products, Callable[[Products], Array]]:
+    ) -> tuple[Adapter, Products, Callable[[Products], Array]]:
         """Return the inner products of the arguments of a call, and the pullback to `x`."""
-        library = library_of(x, "x")
-        trains = prepare_trains(library, x, where, lengths, self.time_axis)
+        adapter = adapter_of(x, "x")
+        trains = prepare_trains(adapter, x, where, lengths, self.time_axis)
         if y is None:
             if y_where is not None or y_lengths is not None:
                 raise ValueError("y_where and y_lengths are masks of y: pass y too")
-            return library, *inner_products(trains, None, self.time_constant, self.cosine)
-        y = asarray_like(library, x, y, "y")
-        others = prepare_trains(library, y, y_where, y_lengths, self.time_axis, "y_")
+            return adapter, *inner_products(trains, None, self.time_constant, self.cosine)
+        y = asarray_like(adapter, x, y, "y")
+        others = prepare_trains(adapter, y, y_where, y_lengths, self.time_axis, "y_")
         if others.spikes.shape[1:] != trains.spikes.shape[1:] or y.ndim != x.ndim:
             raise ValueError(
                 f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} "
                 f"and x of {tuple(x.shape)}"
             )
         others = others._replace(dtype=trains.dtype)
-        return library, *inner_products(trains, others, self.time_constant, self.cosine)
+        return adapter, *inner_products(trains, others, self.time_constant, self.cosine)
 
     @abstractmethod
-    def _compare(self, library: Library, products: Products) -> Comparison:
+    def _compare(self, adapter: Adapter, products: Products) -> Comparison:
         """Return the comparison of all pairs, and the pullback from it to the inner products."""
 
 
@@ -381,8 +381,8 @@ class VanRossum(Pairwise):
         super().__post_init__()
         _checks.check_fields(self, squared=_checks.flag)
 
-    def _compare(self, library: Library, products: Products) -> Comparison:
-        xp = library.xp
+    def _compare(self, adapter: Adapter, products: Products) -> Comparison:
+        xp = adapter.xp
         norms = products.x[:, None] + products.y[None, :]
         square = norms - 2 * products.pairs
         # Less than rounding errors of the norms is no distance, whose root would be far from 0.
@@ -516,8 +516,8 @@ class Similarity(Pairwise):
            [0.37, 0.61, 1.  ]])
     """
 
-    def _compare(self, library: Library, products: Products) -> Comparison:
-        xp = library.xp
+    def _compare(self, adapter: Adapter, products: Products) -> Comparison:
+        xp = adapter.xp
         silent = (products.x == 0)[:, None] | (products.y == 0)[None, :]
         square_x = xp.where(products.x == 0, 1.0, products.x)
         square_y = xp.where(products.y == 0, 1.0, products.y)

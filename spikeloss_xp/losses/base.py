@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Library, find_library, library_of, or_one
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, or_one
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.losses.split import Split
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import Reading, ReadingAndPullback
 
 REDUCTIONS = get_args(Reduction)
 PLAIN_VALUES = (int, float, str, bool, type(None))
@@ -108,10 +108,10 @@ class Loss(ClosedForm):
         """
         options: dict[str, Any] = {"target": target, "where": where}
         options |= {"lengths": lengths, "weight": weight}
-        library = library_of(input)
+        adapter = adapter_of(input)
         value: ArrayT
         if self.has_closed_form:
-            value = library.evaluate(self, input, options)
+            value = adapter.evaluate(self, input, options)
         else:
             value = self.value(input, **options)
         return value
@@ -156,12 +156,12 @@ class Loss(ClosedForm):
 
     def _evaluate(
         self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
-    ) -> tuple[Array, Pullback]:
+    ) -> ValueAndPullback:
         """Return the value and, if it is wanted, the pullback from it to `input`."""
         prepared, labels = self._prepare(input, target, **options)
-        library = prepared.library
+        adapter = prepared.adapter
         if self.reduction == "none":
-            terms = self._terms(library, prepared.values, prepared.mask, labels)
+            terms = self._terms(adapter, prepared.values, prepared.mask, labels)
 
             def of_terms(cotangent: Array) -> Array:
                 cotangent = self._terms_from_layout(prepared, cotangent)
@@ -174,7 +174,7 @@ class Loss(ClosedForm):
         )
         if weight is None:
             return total, pullback
-        divisor = divisor_of(library, weight)
+        divisor = divisor_of(adapter, weight)
         return total / divisor, lambda cotangent: pullback(cotangent / divisor)
 
     def _prepare(
@@ -206,58 +206,58 @@ class Loss(ClosedForm):
 
         The weight is None if it is not wanted. All are evaluated in chunks where that is faster.
         """
-        library, batch_axis = prepared.library, self._batch_axis(prepared)
+        adapter, batch_axis = prepared.adapter, self._batch_axis(prepared)
 
         def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms = self._terms(library, values, mask, labels, prepared.after_context)
-            weight = self._weight(library, terms, batch_axis) if with_weight else None
-            results = library.sum_all(terms.values), weight
+            terms = self._terms(adapter, values, mask, labels, prepared.after_context)
+            weight = self._weight(adapter, terms, batch_axis) if with_weight else None
+            results = adapter.sum_all(terms.values), weight
             if not with_pullback:
                 return results, None
             # All terms have the same cotangent; it broadcasts.
             shape, pullback = (1,) * terms.values.ndim, terms.pullback
-            return results, lambda cotangent: pullback(library.xp.reshape(cotangent, shape))
+            return results, lambda cotangent: pullback(adapter.xp.reshape(cotangent, shape))
 
         to_values: Any
         arrays, axes = (prepared.values, prepared.mask, labels), self._chunk_axes(prepared)
-        (total, weight), to_values = library.map_chunks(sums, arrays, axes, batch_axis)
+        (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch_axis)
         return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
 
     def _terms(
         self,
-        library: Library,
+        adapter: Adapter,
         values: Array,
         mask: Array | None,
         labels: Any,
         after_context: Array | None = None,
     ) -> Terms:
         """Return the terms of a batch or of a chunk of it, at the steps after the context."""
-        reading, to_values = self._read(library, values, mask, labels)
+        reading, to_values = self._read(adapter, values, mask, labels)
         reading = reading._replace(mask=both(reading.mask, after_context))
-        reading, mask = self._compete(library, reading, labels)
+        reading, mask = self._compete(adapter, reading, labels)
         if mask is not None:
             self._check_mask(mask, reading.u)
             # A reading of 1 has finite terms and derivatives in every criterion.
             # A count of infinity lacks no spike.
             counts = reading.counts
             if counts is not None:
-                counts = fill_masked(library, counts, mask, math.inf)
-            u = fill_masked(library, reading.u, mask, 1.0)
+                counts = fill_masked(adapter, counts, mask, math.inf)
+            u = fill_masked(adapter, reading.u, mask, 1.0)
             reading = reading._replace(u=u, counts=counts)
-            labels = self._fill_labels(library, labels, mask, reading.class_mask)
-        terms, to_reading = self._criterion(library, reading, labels)
+            labels = self._fill_labels(adapter, labels, mask, reading.class_mask)
+        terms, to_reading = self._criterion(adapter, reading, labels)
         self._check_terms(terms, reading.u)
-        factor, weight = self._term_weights(library, reading, labels)
+        factor, weight = self._term_weights(adapter, reading, labels)
         if factor is not None:
             terms = terms * factor
             self._check_terms(terms, reading.u)
         if mask is not None:
-            terms = fill_masked(library, terms, mask)
+            terms = fill_masked(adapter, terms, mask)
 
         def pullback(cotangent: Array) -> Array:
             cotangent = to_reading(cotangent if factor is None else cotangent * factor)
             if mask is not None:
-                cotangent = fill_masked(library, cotangent, mask)
+                cotangent = fill_masked(adapter, cotangent, mask)
             return to_values(cotangent)
 
         return Terms(terms, mask, weight, pullback)
@@ -285,13 +285,13 @@ class Loss(ClosedForm):
                 f"terms of readings of shape {tuple(u.shape)}"
             )
 
-    def _weight(self, library: Library, terms: Terms, batch_axis: int) -> Array | int:
+    def _weight(self, adapter: Adapter, terms: Terms, batch_axis: int) -> Array | int:
         """Return the number that the reduction divides the sum of these terms by.
 
         The number of samples with a term that counts, for "batchmean"; else the sum of the weights
         of the terms that count. It is an int if there is neither a mask nor a weight.
         """
-        xp, (values, mask, weight, _) = library.xp, terms
+        xp, (values, mask, weight, _) = adapter.xp, terms
         if self.reduction == "batchmean":
             if mask is None:
                 return int(values.shape[batch_axis])
@@ -304,10 +304,10 @@ class Loss(ClosedForm):
         if weight is None:
             weight = xp.astype(mask, values.dtype)
         elif mask is not None:
-            weight = fill_masked(library, weight, mask)
+            weight = fill_masked(adapter, weight, mask)
         # A process of several may have no sample.
         repeated = math.prod(values.shape) // max(math.prod(weight.shape), 1)
-        return library.sum_all(weight) * repeated
+        return adapter.sum_all(weight) * repeated
 
     # Members of subclasses -----------------------------------------------------------------------
 
@@ -321,12 +321,12 @@ class Loss(ClosedForm):
 
     @abstractmethod
     def _read(
-        self, library: Library, values: Array, mask: Array | None, labels: Any
-    ) -> tuple[Reading, Pullback]:
+        self, adapter: Adapter, values: Array, mask: Array | None, labels: Any
+    ) -> ReadingAndPullback:
         """Return the reading, and its pullback to `values`."""
 
     @abstractmethod
-    def _criterion(self, library: Library, reading: Reading, labels: Any) -> tuple[Array, Pullback]:
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Any) -> ValueAndPullback:
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
@@ -348,19 +348,19 @@ class Loss(ClosedForm):
         return 0
 
     def _compete(
-        self, library: Library, reading: Reading, labels: Any
+        self, adapter: Adapter, reading: Reading, labels: Any
     ) -> tuple[Reading, Array | None]:
         """Return the reading with its class mask, and the term mask."""
         return reading, reading.mask
 
     def _fill_labels(
-        self, library: Library, labels: Any, mask: Array, class_mask: Array | None
+        self, adapter: Adapter, labels: Any, mask: Array, class_mask: Array | None
     ) -> Any:
         """Return the labels with finite values where they are masked."""
         return labels
 
     def _term_weights(
-        self, library: Library, reading: Reading, labels: Any
+        self, adapter: Adapter, reading: Reading, labels: Any
     ) -> tuple[Array | None, Array | None]:
         """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
         return None, None
@@ -498,7 +498,7 @@ class Loss(ClosedForm):
             prepared, labels, with_weight=True, with_pullback=with_pullback
         )
         if isinstance(weight, int):
-            weight = prepared.library.constant(total, float(weight))
+            weight = prepared.adapter.constant(total, float(weight))
         return total, weight, pullback
 
     def _check_context(self, context: int) -> None:
@@ -542,7 +542,7 @@ class Loss(ClosedForm):
         divisor: Any = None
         if self.reduction != "sum":  # the weight depends on masks and labels, not on the spikes
             _, weight, _ = self._sum(prepared, labels, with_weight=True, with_pullback=False)
-            divisor = divisor_of(prepared.library, weight)
+            divisor = divisor_of(prepared.adapter, weight)
         summed = dataclasses.replace(self, reduction="sum")  # type: ignore[type-var]
         independent = {layout.batch_axis}
         if not prepared.canonical:
@@ -560,7 +560,7 @@ class Loss(ClosedForm):
         for value in vars(self).values():
             if isinstance(value, PLAIN_VALUES):
                 continue
-            if find_library(value) is not None:
+            if find_adapter(value) is not None:
                 held.append(value)
             elif not (isinstance(value, tuple) and all(isinstance(v, PLAIN_VALUES) for v in value)):
                 return None
@@ -572,9 +572,9 @@ class Loss(ClosedForm):
         _checks.check_fields(self, **{**checks, **shared})
 
 
-def divisor_of(library: Library, weight: Array | int) -> Array | int:
+def divisor_of(adapter: Adapter, weight: Array | int) -> Array | int:
     """Return the number to divide a sum by: its weight, or 1 if nothing counts."""
-    return weight if isinstance(weight, int) else or_one(library, weight)
+    return weight if isinstance(weight, int) else or_one(adapter, weight)
 
 
 def _rank(values: Any) -> int:

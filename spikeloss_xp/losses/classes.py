@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Library, asarray_of_dtype
+from spikeloss_xp._arrays import Adapter, asarray_of_dtype
 from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.prepared import PreparedInput, both
-from spikeloss_xp._typing import Array, Numerics, PerClass, Pullback
+from spikeloss_xp._typing import Array, Numerics, PerClass, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.readouts import ACROSS_CLASSES, Reading, read_groups
+from spikeloss_xp.readouts import ACROSS_CLASSES, Reading, ReadingAndPullback, read_groups
 from spikeloss_xp.readouts.first_spike import latency
 
 NUMERICS = get_args(Numerics)
@@ -26,7 +26,7 @@ class RateLoss(Loss):
     and terms have axes ``[batch, class]`` or, with a window, ``[batch, class, time]``.
 
     A subclass is a frozen dataclass with the fields below and its own hyper-parameters. It defines
-    ``_criterion(library, reading, labels)``, which returns the terms and their pullback. This class
+    ``_criterion(adapter, reading, labels)``, which returns the terms and their pullback. This class
     handles masks, class weights, ignored and invalid labels, layouts and reductions. With the class
     attribute ``_classes_compete = True`` the classes of a sample share one term: the terms have a
     class axis of length 1, and ``reading.class_mask`` is True for the classes that take part, or
@@ -56,9 +56,7 @@ class RateLoss(Loss):
     """The readouts that the loss takes."""
 
     @abstractmethod
-    def _criterion(
-        self, library: Library, reading: Reading, labels: Labels
-    ) -> tuple[Array, Pullback]:
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
@@ -84,10 +82,10 @@ class RateLoss(Loss):
                 )
 
     @staticmethod
-    def _per_class(library: Library, u: Array, values: PerClass) -> Array:
+    def _per_class(adapter: Adapter, u: Array, values: PerClass) -> Array:
         """Return a hyper-parameter as an array, with a class axis if it has one for each class."""
-        each = asarray_of_dtype(library, u, values)
-        return library.xp.reshape(each, (1, -1, 1)[: u.ndim]) if each.ndim else each
+        each = asarray_of_dtype(adapter, u, values)
+        return adapter.xp.reshape(each, (1, -1, 1)[: u.ndim]) if each.ndim else each
 
     @property
     def memory(self) -> int | None:
@@ -104,13 +102,13 @@ class RateLoss(Loss):
         return getattr(self, "readout", None) == "latency"  # a subclass may read by itself
 
     def _read(
-        self, library: Library, values: Array, mask: Array | None, labels: Labels
-    ) -> tuple[Reading, Pullback]:
+        self, adapter: Adapter, values: Array, mask: Array | None, labels: Labels
+    ) -> ReadingAndPullback:
         if self._reads_latency:
-            return latency(library, values, mask, self.num_classes, self.time_axis)
-        read = functools.partial(self._read_trains, library)
+            return latency(adapter, values, mask, self.num_classes, self.time_axis)
+        read = functools.partial(self._read_trains, adapter)
         proportional = self._reading_is_proportional
-        return read_groups(library, values, mask, self.num_classes, read, proportional=proportional)
+        return read_groups(adapter, values, mask, self.num_classes, read, proportional=proportional)
 
     @property
     def _reading_is_proportional(self) -> bool:
@@ -118,19 +116,19 @@ class RateLoss(Loss):
         return self.readout not in ACROSS_CLASSES
 
     def _read_trains(
-        self, library: Library, spikes: Array, mask: Array | None
-    ) -> tuple[Reading, Pullback]:
+        self, adapter: Adapter, spikes: Array, mask: Array | None
+    ) -> ReadingAndPullback:
         """Return the reading of each train, and its pullback."""
         if self.readout in ACROSS_CLASSES:
-            return ACROSS_CLASSES[self.readout](library, spikes, mask)
+            return ACROSS_CLASSES[self.readout](adapter, spikes, mask)
         if self.readout in readouts.OVER_ALL_TIME:
-            return readouts.OVER_ALL_TIME[self.readout](library, spikes, mask)
+            return readouts.OVER_ALL_TIME[self.readout](adapter, spikes, mask)
         windowed = readouts.WINDOWED[self.readout]
         first = self.time_axis == 0
-        return windowed(library, spikes, self.moving_window, mask, time_first=first)
+        return windowed(adapter, spikes, self.moving_window, mask, time_first=first)
 
     def _compete(
-        self, library: Library, reading: Reading, labels: Labels
+        self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Reading, Array | None]:
         mask, class_mask = reading.mask, None
         if self._classes_compete and mask is not None and mask.shape[CLASS] > 1:
@@ -139,7 +137,7 @@ class RateLoss(Loss):
             if labels.valid is not None:
                 own = own | ~labels.valid
             class_mask = mask
-            mask = library.xp.any(own & mask, axis=CLASS, keepdims=True)
+            mask = adapter.xp.any(own & mask, axis=CLASS, keepdims=True)
         if labels.ignored is not None:
             mask = both(mask, ~labels.ignored)
         if class_mask is not None and mask is not None:
@@ -147,16 +145,16 @@ class RateLoss(Loss):
         return reading._replace(class_mask=class_mask), mask
 
     def _fill_labels(
-        self, library: Library, labels: Labels, mask: Array, class_mask: Array | None
+        self, adapter: Adapter, labels: Labels, mask: Array, class_mask: Array | None
     ) -> Labels:
         if not self._multi_hot:
             return labels
-        return labels._replace(target=library.xp.where(both(mask, class_mask), labels.target, 0.0))
+        return labels._replace(target=adapter.xp.where(both(mask, class_mask), labels.target, 0.0))
 
     def _term_weights(
-        self, library: Library, reading: Reading, labels: Labels
+        self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Array | None, Array | None]:
-        xp, weight = library.xp, labels.class_weight
+        xp, weight = adapter.xp, labels.class_weight
         one_hot = xp.isdtype(labels.target.dtype, "bool")
         if weight is not None and (one_hot or self._classes_compete):
             # A term has the weight of its label, or of each of its labels times its share.
@@ -167,25 +165,25 @@ class RateLoss(Loss):
             # A label may be no class if its value could not be checked: then its term is NaN.
             if weight is not None:
                 weight = xp.where(labels.valid, weight, 0.0)
-            known = xp.where(labels.valid, library.constant(reading.u, 1.0), math.nan)
+            known = xp.where(labels.valid, adapter.constant(reading.u, 1.0), math.nan)
             factor = known if factor is None else known * factor
         return factor, weight
 
     def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
-        library = prepared.library
+        adapter = prepared.adapter
         if self._classes_compete:
-            terms = library.xp.squeeze(terms, axis=CLASS)
+            terms = adapter.xp.squeeze(terms, axis=CLASS)
         if not self._has_time:
             return terms
-        in_layout: Array = prepared.layout.time_as_in_input(library, terms)
+        in_layout: Array = prepared.layout.time_as_in_input(adapter, terms)
         return in_layout
 
     def _terms_from_layout(self, prepared: PreparedInput, cotangent: Array) -> Array:
-        library = prepared.library
+        adapter = prepared.adapter
         if self._has_time:
-            cotangent = prepared.layout.time_last(library, cotangent)
+            cotangent = prepared.layout.time_last(adapter, cotangent)
         if self._classes_compete:
-            cotangent = library.xp.expand_dims(cotangent, axis=CLASS)
+            cotangent = adapter.xp.expand_dims(cotangent, axis=CLASS)
         return cotangent
 
     def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:

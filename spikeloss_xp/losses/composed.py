@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Library
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._typing import Array, Pullback, Reduction
+from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import RateLoss
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import Reading, ReadingAndPullback
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Composed(RateLoss):
     (2.0, array([-1.,  1.]))
     """
 
-    read: Callable[..., tuple[Array, Pullback]]
-    compare: Callable[..., tuple[Array, Pullback]]
+    read: Callable[..., ValueAndPullback]
+    compare: Callable[..., ValueAndPullback]
     reduction: Reduction = "sum"
     _: KW_ONLY
     per_step: bool = False
@@ -113,25 +113,23 @@ class Composed(RateLoss):
         return False  # nobody knows about `read`
 
     def _read_trains(
-        self, library: Library, spikes: Array, mask: Array | None
-    ) -> tuple[Reading, Pullback]:
+        self, adapter: Adapter, spikes: Array, mask: Array | None
+    ) -> ReadingAndPullback:
         if mask is not None and mask.shape[CLASS] > 1:
             raise ValueError(
                 "where must be the same for all neurons in a Composed loss: compare is not told "
                 "which of the classes count"
             )
-        u, pullback = self.read(library.xp, spikes, mask)
+        u, pullback = self.read(adapter.xp, spikes, mask)
         shape = tuple(spikes.shape) if self.per_step else tuple(spikes.shape[:-1])
         if tuple(u.shape) != shape:
             raise ValueError(f"read must return an array of shape {shape}; got {tuple(u.shape)}")
         if mask is not None and not self.per_step:
-            mask = library.xp.any(mask, axis=-1)
+            mask = adapter.xp.any(mask, axis=-1)
         return Reading(u, mask=mask), pullback
 
-    def _criterion(
-        self, library: Library, reading: Reading, labels: Labels
-    ) -> tuple[Array, Pullback]:
-        return self.compare(library.xp, reading.u, labels.target)
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        return self.compare(adapter.xp, reading.u, labels.target)
 
     def _check_terms(self, terms: Array, u: Array) -> None:
         each = tuple(u.shape)

@@ -8,10 +8,10 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import asarray_like, check_shape, floating, library_of, or_one
+from spikeloss_xp._arrays import adapter_of, asarray_like, check_shape, floating, or_one
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Pullback
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Pullback, ValueAndPullback
 from spikeloss_xp.gradients import ClosedForm
 
 
@@ -188,28 +188,28 @@ class SparsityEnforcer(ClosedForm):
         (0.0625, 0.0625, True)
         """
         prepared = self._prepare(input, where, lengths)
-        arrays = prepared.library, prepared.values, prepared.mask
+        arrays = prepared.adapter, prepared.values, prepared.mask
         per_neuron = self.per == "neuron"
         events, entries, _ = readouts.sum_magnitude(*arrays, per_neuron=per_neuron, rising=False)
         # A mask may be one for all neurons, or there is none.
-        return events, prepared.library.xp.zeros_like(events) + entries
+        return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _prepare(self, input: Array, where: Any, lengths: Any) -> PreparedInput:
-        library = library_of(input)
-        library.check_dense(input, "input")
+        adapter = adapter_of(input)
+        adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and lengths is None and self.per == "array":  # of any shape
-            values = floating(library, input)
-            return PreparedInput(library, values, None, None, False, input.dtype)
+            values = floating(adapter, input)
+            return PreparedInput(adapter, values, None, None, False, input.dtype)
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
-    def _term(self, prepared: PreparedInput, others: Any) -> tuple[Array, Pullback]:
+    def _term(self, prepared: PreparedInput, others: Any) -> ValueAndPullback:
         """Return the term of prepared events, and its pullback."""
-        library, per_neuron = prepared.library, self.per == "neuron"
+        adapter, per_neuron = prepared.adapter, self.per == "neuron"
         if others is not None:
             others = _sums_elsewhere(prepared, others, per_neuron)
-        arrays = library, prepared.values, prepared.mask
+        arrays = adapter, prepared.values, prepared.mask
         squares, pullbacks, read = [], [], None
         for distance, limit, rising in (
             (criteria.excess, self.max_rate, False),
@@ -220,27 +220,27 @@ class SparsityEnforcer(ClosedForm):
             rate, to_x = readouts.mean_magnitude(
                 *arrays, per_neuron=per_neuron, rising=rising, others=others
             )
-            square, to_rate = distance(library, rate.u, limit)
+            square, to_rate = distance(adapter, rate.u, limit)
             squares.append(square)
             pullbacks.append((to_rate, to_x))
             read = rate.mask
         terms = functools.reduce(operator.add, squares)
         number: Any = math.prod(terms.shape)
         if read is not None:  # one for each neuron, or one for all
-            terms = fill_masked(library, terms, read)
-            counted = library.xp.broadcast_to(read, terms.shape)
-            number = or_one(library, library.sum_all(library.xp.astype(counted, terms.dtype)))
+            terms = fill_masked(adapter, terms, read)
+            counted = adapter.xp.broadcast_to(read, terms.shape)
+            number = or_one(adapter, adapter.sum_all(adapter.xp.astype(counted, terms.dtype)))
         factor = self.lam / number
 
         def pullback(cotangent: Array) -> Array:
-            cotangent = library.xp.reshape(cotangent * factor, (1,) * terms.ndim)
+            cotangent = adapter.xp.reshape(cotangent * factor, (1,) * terms.ndim)
             if read is not None:
-                cotangent = fill_masked(library, cotangent, read)
+                cotangent = fill_masked(adapter, cotangent, read)
             return functools.reduce(
                 operator.add, [to_x(to_rate(cotangent)) for to_rate, to_x in pullbacks]
             )
 
-        return library.sum_all(terms) * factor, pullback
+        return adapter.sum_all(terms) * factor, pullback
 
 
 def _sums_elsewhere(prepared: PreparedInput, others: Any, per_neuron: bool) -> list[Array]:
@@ -251,7 +251,7 @@ def _sums_elsewhere(prepared: PreparedInput, others: Any, per_neuron: bool) -> l
     shape: tuple[int, ...] = (values.shape[CLASS],) if per_neuron else ()
     expected = {"[neuron]" if per_neuron else "a scalar": shape}
     for name, given in zip(("events", "entries"), others, strict=True):
-        total = asarray_like(prepared.library, values, given, "others")
+        total = asarray_like(prepared.adapter, values, given, "others")
         check_shape(total, "others", name, expected)
-        sums.append(prepared.library.xp.astype(total, values.dtype, copy=False))
+        sums.append(prepared.adapter.xp.astype(total, values.dtype, copy=False))
     return sums

@@ -4,11 +4,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Library, asarray_like
+from spikeloss_xp._arrays import Adapter, asarray_like
 from spikeloss_xp._input.labels import Labels, wanted_times
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Pullback, Reduction
+from spikeloss_xp._typing import Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
@@ -98,10 +98,10 @@ class SpikeLatency(RateLoss):
         )
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        library = prepared.library
-        given = asarray_like(library, prepared.values, target, "target")
+        adapter = prepared.adapter
+        given = asarray_like(adapter, prepared.values, target, "target")
         classes = prepared.layout.classes(self.num_classes)
-        floating = library.xp.isdtype(given.dtype, "real floating")
+        floating = adapter.xp.isdtype(given.dtype, "real floating")
         if not floating and tuple(given.shape) == (prepared.layout.batch, classes):
             raise TypeError(
                 "target must hold class indices, integers of shape [batch], or wanted times, "
@@ -112,15 +112,13 @@ class SpikeLatency(RateLoss):
             return super()._labels(prepared, target)
         return wanted_times(prepared, given, target, classes)
 
-    def _criterion(
-        self, library: Library, reading: Reading, labels: Labels
-    ) -> tuple[Array, Pullback]:
-        xp, wanted = library.xp, labels.target
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        xp, wanted = adapter.xp, labels.target
         if xp.isdtype(wanted.dtype, "bool"):
             silent = reading.max_reading if self.false_time is None else self.false_time
-            one = library.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
+            one = adapter.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
             wanted = xp.where(wanted, one * self.true_time, one * silent)
-        return criteria.outside(library, reading.u - wanted, self.tolerance)
+        return criteria.outside(adapter, reading.u - wanted, self.tolerance)
 
     def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
         return layout.target_axes(ndim, class_axis=ndim == 2)

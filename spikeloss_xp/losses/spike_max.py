@@ -4,10 +4,17 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import Library
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._typing import Array, MaxMode, MaxReadout, Numerics, Pullback, Reduction
+from spikeloss_xp._typing import (
+    Array,
+    MaxMode,
+    MaxReadout,
+    Numerics,
+    Reduction,
+    ValueAndPullback,
+)
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
@@ -147,19 +154,17 @@ class SpikeMax(RateLoss):
     def _criterion_has_weights(self) -> bool:  # type: ignore[override]
         return self.label_smoothing != 0  # the term of each class has its own weight then
 
-    def _criterion(
-        self, library: Library, reading: Reading, labels: Labels
-    ) -> tuple[Array, Pullback]:
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         u, one_hot, class_mask = reading.u, labels.target, reading.class_mask
         if self.mode == "softmax":
-            return self._softmax(library, reading, labels)
+            return self._softmax(adapter, reading, labels)
         if self.numerics == "lava":
-            return criteria.cross_entropy_of_rates_as_published(library, u, one_hot, class_mask)
+            return criteria.cross_entropy_of_rates_as_published(adapter, u, one_hot, class_mask)
         few = self.pseudo_count * reading.per_spike
         # Compared as counts: whether n / T or a / T is larger may depend on rounding if n is a.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        known = library.concrete_or_none(counts)
+        known = adapter.concrete_or_none(counts)
         # A finite difference from silence is no error, and a process of several may have no sample.
         if known is not None and known.size and known.min() < -0.5:
             raise ValueError(
@@ -167,30 +172,28 @@ class SpikeMax(RateLoss):
                 f"mode='softmax'. Got a sum of spikes of {known.min():g}"
             )
         if self.label_smoothing:
-            weight = self._smoothed(library, reading, labels)
+            weight = self._smoothed(adapter, reading, labels)
             return criteria.smooth_cross_entropy_of_rates(
-                library, u, weight, few, short, class_mask
+                adapter, u, weight, few, short, class_mask
             )
-        return criteria.cross_entropy_of_rates(library, u, one_hot, few, short, class_mask)
+        return criteria.cross_entropy_of_rates(adapter, u, one_hot, few, short, class_mask)
 
-    def _softmax(
-        self, library: Library, reading: Reading, labels: Labels
-    ) -> tuple[Array, Pullback]:
+    def _softmax(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         entropy, label = criteria.cross_entropy_of_logits, labels.target
         if self.label_smoothing:
             entropy = criteria.smooth_cross_entropy_of_logits
-            label = self._smoothed(library, reading, labels)
+            label = self._smoothed(adapter, reading, labels)
         # The earliest class is the most probable one.
         divisor = -self.temperature if self.readout == "latency" else self.temperature
         if divisor == 1:
-            return entropy(library, reading.u, label, reading.class_mask)
+            return entropy(adapter, reading.u, label, reading.class_mask)
         logit = reading.u / divisor
-        terms, to_logit = entropy(library, logit, label, reading.class_mask)
+        terms, to_logit = entropy(adapter, logit, label, reading.class_mask)
         return terms, lambda cotangent: to_logit(cotangent) / divisor
 
-    def _smoothed(self, library: Library, reading: Reading, labels: Labels) -> Array:
+    def _smoothed(self, adapter: Adapter, reading: Reading, labels: Labels) -> Array:
         """Return the smoothed label, times the class weights: the weight of each class's term."""
-        xp, u, class_mask = library.xp, reading.u, reading.class_mask
+        xp, u, class_mask = adapter.xp, reading.u, reading.class_mask
         present = xp.ones_like(u) if class_mask is None else xp.astype(class_mask, u.dtype)
         share = self.label_smoothing / xp.sum(present, axis=CLASS, keepdims=True)
         weight = (1 - self.label_smoothing) * xp.astype(labels.target, u.dtype) + share

@@ -4,10 +4,16 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Library
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Numerics, PerClass, Pullback, Readout, Reduction
+from spikeloss_xp._typing import (
+    Numerics,
+    PerClass,
+    Readout,
+    Reduction,
+    ValueAndPullback,
+)
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 
@@ -105,15 +111,13 @@ class SpikeMoid(RateLoss):
         self._check_classes(prepared.layout, "pos_weight")
         return super()._labels(prepared, target)
 
-    def _criterion(
-        self, library: Library, reading: Reading, labels: Labels
-    ) -> tuple[Array, Pullback]:
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         target, logit = labels.target, (reading.u - self.theta) / self.alpha
         if self.numerics == "lava":
-            terms, to_logit = criteria.binary_cross_entropy_as_published(library, logit, target)
+            terms, to_logit = criteria.binary_cross_entropy_as_published(adapter, logit, target)
         elif self.pos_weight == 1:
-            terms, to_logit = criteria.binary_cross_entropy(library, logit, target)
+            terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target)
         else:
-            weight = self._per_class(library, logit, self.pos_weight)
-            terms, to_logit = criteria.weighted_binary_cross_entropy(library, logit, target, weight)
+            weight = self._per_class(adapter, logit, self.pos_weight)
+            terms, to_logit = criteria.weighted_binary_cross_entropy(adapter, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha

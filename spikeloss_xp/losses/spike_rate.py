@@ -4,10 +4,10 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import Library
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, PerClass, Pullback, Readout, Reduction
+from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
 
@@ -97,20 +97,18 @@ class SpikeRate(RateLoss):
         self._check_classes(prepared.layout, "true_rate", "false_rate")
         return super()._labels(prepared, target)
 
-    def _target_reading(self, library: Library, reading: Reading, labels: Labels) -> Array:
+    def _target_reading(self, adapter: Adapter, reading: Reading, labels: Labels) -> Array:
         """Return the target reading of each class."""
-        true = self._in_units_of(library, reading, self.true_rate)
-        false = self._in_units_of(library, reading, self.false_rate)
-        return library.xp.where(labels.target, true, false)
+        true = self._in_units_of(adapter, reading, self.true_rate)
+        false = self._in_units_of(adapter, reading, self.false_rate)
+        return adapter.xp.where(labels.target, true, false)
 
-    def _in_units_of(self, library: Library, reading: Reading, rates: PerClass) -> Array:
+    def _in_units_of(self, adapter: Adapter, reading: Reading, rates: PerClass) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
         largest = reading.max_reading
         if isinstance(rates, float) and isinstance(largest, float | int):
-            return library.constant(reading.u, rates * largest)
-        return self._per_class(library, reading.u, rates) * largest
+            return adapter.constant(reading.u, rates * largest)
+        return self._per_class(adapter, reading.u, rates) * largest
 
-    def _criterion(
-        self, library: Library, reading: Reading, labels: Labels
-    ) -> tuple[Array, Pullback]:
-        return criteria.squared(library, reading.u - self._target_reading(library, reading, labels))
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        return criteria.squared(adapter, reading.u - self._target_reading(adapter, reading, labels))

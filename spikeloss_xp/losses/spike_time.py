@@ -5,15 +5,15 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import Library, find_library, host, read
+from spikeloss_xp._arrays import Adapter, find_adapter, host, read
 from spikeloss_xp._input.labels import desired_trains
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, Pullback, Reduction, SupportsArray
+from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
 from spikeloss_xp.filters import check_size
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import Reading, ReadingAndPullback
 
 
 @dataclass(frozen=True)
@@ -116,19 +116,19 @@ class SpikeTime(Loss):
         return desired_trains(prepared, target)
 
     def _read(
-        self, library: Library, values: Array, mask: Array | None, labels: Array
-    ) -> tuple[Reading, Pullback]:
+        self, adapter: Adapter, values: Array, mask: Array | None, labels: Array
+    ) -> ReadingAndPullback:
         # The filter is linear, so filtering the difference once replaces filtering both trains.
         difference = values - labels
         if mask is not None:
-            difference = fill_masked(library, difference, mask)
+            difference = fill_masked(adapter, difference, mask)
         reading, to_difference = readouts.trace(
-            library, difference, self._kernel(), self.time_axis, mask
+            adapter, difference, self._kernel(), self.time_axis, mask
         )
 
         def pullback(cotangent: Array) -> Array:
             cotangent = to_difference(cotangent)
-            return cotangent if mask is None else fill_masked(library, cotangent, mask)
+            return cotangent if mask is None else fill_masked(adapter, cotangent, mask)
 
         return reading, pullback
 
@@ -137,10 +137,8 @@ class SpikeTime(Loss):
             return self.kernel
         return Exponential(self.time_constant, self.length, self.filter_order)
 
-    def _criterion(
-        self, library: Library, reading: Reading, labels: Array
-    ) -> tuple[Array, Pullback]:
-        return criteria.squared(library, reading.u)
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
+        return criteria.squared(adapter, reading.u)
 
     def _batch_axis(self, prepared: PreparedInput) -> int:
         axis: int = prepared.layout.batch_axis
@@ -163,8 +161,8 @@ def _taps(kernel: Any, length: int) -> tuple[float, ...]:
         return tuple(_checks.number(kernel(float(k)), f"kernel({k})") for k in range(length))
     if getattr(kernel, "requires_grad", False):
         raise TypeError("kernel must be constant; got an array that requires a gradient: detach it")
-    library = find_library(kernel)
-    taps = host(kernel, "kernel") if library is None else read(library, kernel, "kernel")
+    adapter = find_adapter(kernel)
+    taps = host(kernel, "kernel") if adapter is None else read(adapter, kernel, "kernel")
     if taps.ndim != 1 or len(taps) == 0:
         raise ValueError(
             f"kernel must be a function of the lag, or taps of shape [length]; got {taps.shape}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spikeloss_xp._arrays import check_range, concrete_or_none, library_of
+from spikeloss_xp._arrays import adapter_of, check_range, concrete_or_none
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
 
@@ -122,7 +122,7 @@ class Split(NamedTuple):
 
     def _from_step(self, lengths: Array, start: int, steps: int) -> Array:
         """Return lengths of whole trains as those of so many steps from `start` on."""
-        xp = library_of(lengths, "lengths").xp
+        xp = adapter_of(lengths, "lengths").xp
         check_range(concrete_or_none(lengths), 0, self.layout.steps, "lengths")
         lengths = xp.astype(lengths, xp.int64)
         impossible = (lengths < 0) | (lengths > self.layout.steps)

@@ -11,9 +11,9 @@ axes, the class axis perhaps of length 1, or is None if all entries count.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from spikeloss_xp._arrays import Library, asarray_like, asarray_of_dtype, or_one
+from spikeloss_xp._arrays import Adapter, asarray_like, asarray_of_dtype, or_one
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback
@@ -49,40 +49,43 @@ class Reading(NamedTuple):
     class_mask: Array | None = None
 
 
+ReadingAndPullback: TypeAlias = tuple[Reading, Pullback]
+
+
 def count(
-    library: Library,
+    adapter: Adapter,
     spikes: Array,
     moving_window: int | None,
     mask: Array | None = None,
     *,
     time_first: bool = False,
-) -> tuple[Reading, Pullback]:
+) -> ReadingAndPullback:
     """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``.
 
     If the spikes are a view of an array with time first, the window moves along that axis.
     """
     if moving_window is not None:
-        return _moving_count(library, spikes, moving_window, mask, 0 if time_first else -1)
+        return _moving_count(adapter, spikes, moving_window, mask, 0 if time_first else -1)
 
     steps = spikes.shape[-1]
 
     def pullback(cotangent: Array) -> Array:
-        return library.repeat_last(cotangent, steps)  # each step adds 1
+        return adapter.repeat_last(cotangent, steps)  # each step adds 1
 
-    counts = library.sum(spikes, -1)
+    counts = adapter.sum(spikes, -1)
     if mask is None:
         return Reading(counts, max_reading=steps, counts=counts), pullback
-    duration = library.xp.sum(library.xp.astype(mask, spikes.dtype), axis=-1)
+    duration = adapter.xp.sum(adapter.xp.astype(mask, spikes.dtype), axis=-1)
     return Reading(counts, max_reading=duration, counts=counts, mask=duration > 0), pullback
 
 
 def _moving_count(
-    library: Library, spikes: Array, window: int, mask: Array | None, axis: int
-) -> tuple[Reading, Pullback]:
+    adapter: Adapter, spikes: Array, window: int, mask: Array | None, axis: int
+) -> ReadingAndPullback:
     def summed(x: Array, *, reverse: bool) -> Array:
-        moved = library.moveaxis(x, -1, axis)
-        return library.moveaxis(
-            library.sum_along_axis(moved, window, axis, reverse=reverse), axis, -1
+        moved = adapter.moveaxis(x, -1, axis)
+        return adapter.moveaxis(
+            adapter.sum_along_axis(moved, window, axis, reverse=reverse), axis, -1
         )
 
     counts = summed(spikes, reverse=False)
@@ -93,25 +96,25 @@ def _moving_count(
 
 
 def rate(
-    library: Library,
+    adapter: Adapter,
     spikes: Array,
     moving_window: int | None,
     mask: Array | None = None,
     *,
     time_first: bool = False,
-) -> tuple[Reading, Pullback]:
+) -> ReadingAndPullback:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
-    counted, to_spikes = count(library, spikes, moving_window, mask, time_first=time_first)
+    counted, to_spikes = count(adapter, spikes, moving_window, mask, time_first=time_first)
     duration = counted.max_reading
     if mask is not None and moving_window is None:
-        duration = or_one(library, duration)
+        duration = or_one(adapter, duration)
     reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.u, counted.mask)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Reading, Pullback]:
+def highest(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingAndPullback:
     """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
-    xp = library.xp
+    xp = adapter.xp
     unmasked, read = spikes, None
     if mask is not None:
         unmasked, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
@@ -120,7 +123,7 @@ def highest(library: Library, spikes: Array, mask: Array | None = None) -> tuple
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        one = library.constant(unmasked, 1.0)  # a NaN is not equal to any peak
+        one = adapter.constant(unmasked, 1.0)  # a NaN is not equal to any peak
         sharing = xp.maximum(xp.sum(reached, axis=-1, keepdims=True), one)
         return cotangent[..., None] * reached / sharing
 
@@ -129,10 +132,10 @@ def highest(library: Library, spikes: Array, mask: Array | None = None) -> tuple
     return Reading(u, mask=read), pullback
 
 
-def last(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Reading, Pullback]:
+def last(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingAndPullback:
     """Read the last unmasked step."""
-    xp = library.xp
-    step = library.arange(spikes.shape[-1], spikes)
+    xp = adapter.xp
+    step = adapter.arange(spikes.shape[-1], spikes)
     if mask is None:
         chosen, read = step == spikes.shape[-1] - 1, None
         u = spikes[..., -1]
@@ -143,7 +146,7 @@ def last(library: Library, spikes: Array, mask: Array | None = None) -> tuple[Re
         u = xp.sum(xp.where(chosen, spikes, 0.0), axis=-1)
 
     def pullback(cotangent: Array) -> Array:
-        return xp.where(chosen, cotangent[..., None], library.constant(spikes, 0.0))
+        return xp.where(chosen, cotangent[..., None], adapter.constant(spikes, 0.0))
 
     return Reading(u, mask=read), pullback
 
@@ -153,26 +156,26 @@ OVER_ALL_TIME = {"max": highest, "last": last}
 
 
 def trace(
-    library: Library, spikes: Array, kernel: Any, axis: int, mask: Array | None = None
-) -> tuple[Reading, Pullback]:
+    adapter: Adapter, spikes: Array, kernel: Any, axis: int, mask: Array | None = None
+) -> ReadingAndPullback:
     """Read ``e[t] = sum(h[k] * s[t - k] for k)``, along any axis."""
     if isinstance(kernel, tuple) and not isinstance(kernel, Exponential):
         steps = spikes.shape[axis]  # later taps meet no spike
         kernel = kernel if len(kernel) <= steps else kernel[:steps]
-        kernel = asarray_of_dtype(library, spikes, kernel)
+        kernel = asarray_of_dtype(adapter, spikes, kernel)
     elif not isinstance(kernel, Exponential):
-        kernel = asarray_like(library, spikes, kernel, "kernel")
-        kernel = library.xp.astype(kernel, spikes.dtype, copy=False)
-    reading = Reading(library.filter_along_axis(spikes, kernel, axis), mask=mask)
+        kernel = asarray_like(adapter, spikes, kernel, "kernel")
+        kernel = adapter.xp.astype(kernel, spikes.dtype, copy=False)
+    reading = Reading(adapter.filter_along_axis(spikes, kernel, axis), mask=mask)
     # A spike at t appears in e[t + k] with weight h[k], so the adjoint filters against time, and
     # sums fewer cotangents at the boundary: there is no e after the last step.
-    return reading, lambda cotangent: library.filter_along_axis(
+    return reading, lambda cotangent: adapter.filter_along_axis(
         cotangent, kernel, axis, reverse=True
     )
 
 
 def sum_magnitude(
-    library: Library, x: Array, mask: Array | None = None, *, per_neuron: bool, rising: bool
+    adapter: Adapter, x: Array, mask: Array | None = None, *, per_neuron: bool, rising: bool
 ) -> tuple[Array, Array | int, Pullback]:
     """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
 
@@ -180,12 +183,12 @@ def sum_magnitude(
     As ``x * sign(x)``, because libraries differ in the derivative of ``abs`` at 0. Here it is 0
     and, with `rising`, 1: the derivative in the direction of another event.
     """
-    xp = library.xp
+    xp = adapter.xp
     positive = x >= 0 if rising else x > 0
     sign = xp.astype(positive, x.dtype) - xp.astype(x < 0, x.dtype)
 
     def total(y: Array) -> Array:
-        return xp.sum(xp.sum(y, axis=-1), axis=0) if per_neuron else library.sum_all(y)
+        return xp.sum(xp.sum(y, axis=-1), axis=0) if per_neuron else adapter.sum_all(y)
 
     entries: Any = math.prod(x.shape) // (x.shape[CLASS] if per_neuron else 1)
     if mask is not None:
@@ -200,23 +203,23 @@ def sum_magnitude(
 
 
 def mean_magnitude(
-    library: Library,
+    adapter: Adapter,
     x: Array,
     mask: Array | None = None,
     *,
     per_neuron: bool,
     rising: bool,
     others: Sequence[Array] | None = None,
-) -> tuple[Reading, Pullback]:
+) -> ReadingAndPullback:
     """Read the mean of ``|x|`` over an array, or over batch and time of each neuron.
 
     With `others`, the sum and the number of entries elsewhere, the mean is over those too.
     """
-    events, entries, to_x = sum_magnitude(library, x, mask, per_neuron=per_neuron, rising=rising)
+    events, entries, to_x = sum_magnitude(adapter, x, mask, per_neuron=per_neuron, rising=rising)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
     known = mask is None and others is None  # else the entries may be none
-    number = entries if known else or_one(library, entries)
+    number = entries if known else or_one(adapter, entries)
     # Each entry has an equal share in the mean.
     reading = Reading(events / number, mask=None if known else entries > 0)
     return reading, lambda cotangent: to_x(cotangent / number)
@@ -247,9 +250,9 @@ class Group(NamedTuple):
     pullback: Pullback
 
 
-def group_neurons(library: Library, spikes: Array, mask: Array | None, classes: int) -> Group:
+def group_neurons(adapter: Adapter, spikes: Array, mask: Array | None, classes: int) -> Group:
     """Add up the neighbouring neurons of each class."""
-    xp = library.xp
+    xp = adapter.xp
     batch, neurons, steps = spikes.shape
     shape = batch, classes, neurons // classes, steps
     total = xp.sum(xp.reshape(spikes, shape), axis=2)
@@ -262,18 +265,18 @@ def group_neurons(library: Library, spikes: Array, mask: Array | None, classes: 
         return Group(total, shape[2], mask, to_neurons)
     members = xp.reshape(mask, shape)
     unmasked = xp.sum(xp.astype(members, spikes.dtype), axis=2)
-    return Group(total, or_one(library, unmasked), xp.any(members, axis=2), to_neurons)
+    return Group(total, or_one(adapter, unmasked), xp.any(members, axis=2), to_neurons)
 
 
 def read_groups(
-    library: Library,
+    adapter: Adapter,
     spikes: Array,
     mask: Array | None,
     classes: int | None,
-    read: Callable[[Array, Array | None], tuple[Reading, Pullback]],
+    read: Callable[[Array, Array | None], ReadingAndPullback],
     *,
     proportional: bool,
-) -> tuple[Reading, Pullback]:
+) -> ReadingAndPullback:
     """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
 
     `read` is a readout of trains. If its readings are `proportional` to the trains, it reads the
@@ -283,7 +286,7 @@ def read_groups(
     """
     if classes is None:
         return read(spikes, mask)
-    group = group_neurons(library, spikes, mask, classes)
+    group = group_neurons(adapter, spikes, mask, classes)
     divisor, counts = group.divisor, None
     if proportional and isinstance(divisor, int):
         reading, to_total = read(group.total, group.mask)
@@ -293,18 +296,16 @@ def read_groups(
     reading, to_mean = read(group.total / divisor, group.mask)
     number: Any = divisor
     if not isinstance(divisor, int):  # the largest number of neurons averaged at any step
-        number = library.xp.max(divisor, axis=-1, keepdims=reading.u.ndim == 3)
+        number = adapter.xp.max(divisor, axis=-1, keepdims=reading.u.ndim == 3)
     if reading.counts is not None:
         counts = reading.counts * number
     reading = reading._replace(per_spike=reading.per_spike / number, counts=counts)
     return reading, lambda cotangent: group.pullback(to_mean(cotangent) / divisor)
 
 
-def softmax_sum(
-    library: Library, spikes: Array, mask: Array | None = None
-) -> tuple[Reading, Pullback]:
+def softmax_sum(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingAndPullback:
     """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
-    xp = library.xp
+    xp = adapter.xp
     logit, read = spikes, None
     if mask is not None:
         logit, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
@@ -312,14 +313,14 @@ def softmax_sum(
     if mask is not None:
         highest = xp.where(xp.any(mask, axis=CLASS, keepdims=True), highest, 0.0)
     weight = xp.exp(logit - highest)
-    total = library.sum(weight, CLASS, keepdims=True)
-    p = weight / (total if mask is None else or_one(library, total))
+    total = adapter.sum(weight, CLASS, keepdims=True)
+    p = weight / (total if mask is None else or_one(adapter, total))
 
     def pullback(cotangent: Array) -> Array:
         cotangent = cotangent[..., None]
-        return p * (cotangent - library.sum(p * cotangent, CLASS, keepdims=True))
+        return p * (cotangent - adapter.sum(p * cotangent, CLASS, keepdims=True))
 
-    return Reading(library.sum(p, -1), mask=read), pullback
+    return Reading(adapter.sum(p, -1), mask=read), pullback
 
 
 ACROSS_CLASSES = {"softmax_sum": softmax_sum}  # a class is read beside the others; not linear

@@ -10,19 +10,19 @@ import math
 from collections.abc import Callable
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._arrays import Library
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._typing import Array, Pullback
-from spikeloss_xp.readouts import Reading, read_groups
+from spikeloss_xp._typing import Array, ValueAndPullback
+from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
 
 
 def latency(
-    library: Library,
+    adapter: Adapter,
     spikes: Array,
     mask: Array | None,
     num_classes: int | None,
     time_axis: int,
-) -> tuple[Reading, Pullback]:
+) -> ReadingAndPullback:
     """Read the latency of the first spike of each class, in steps that count.
 
     A class is a neuron or, with `num_classes`, the mean of neighbouring ones. A silent one has the
@@ -30,46 +30,46 @@ def latency(
     steps is not early. If time is the first or the second axis of the input, which `spikes` is a
     view of, the operations run along that axis.
     """
-    spikes, to_input = probabilities(library, spikes)
+    spikes, to_input = probabilities(adapter, spikes)
     read = functools.partial(
-        latency_of_trains, library, axis=time_axis if time_axis in (0, 1) else 2
+        latency_of_trains, adapter, axis=time_axis if time_axis in (0, 1) else 2
     )
-    reading, to_spikes = read_groups(library, spikes, mask, num_classes, read, proportional=False)
+    reading, to_spikes = read_groups(adapter, spikes, mask, num_classes, read, proportional=False)
     return reading, lambda cotangent: to_input(to_spikes(cotangent))
 
 
 def latency_of_trains(
-    library: Library, spikes: Array, mask: Array | None, axis: int
-) -> tuple[Reading, Pullback]:
+    adapter: Adapter, spikes: Array, mask: Array | None, axis: int
+) -> ReadingAndPullback:
     """Read the latency of spikes from 0 to 1, by operations with time at an axis."""
-    xp = library.xp
-    factors = library.moveaxis(1 - spikes, -1, axis)
+    xp = adapter.xp
+    factors = adapter.moveaxis(1 - spikes, -1, axis)
     if mask is None:
-        total, _, to_factors = survival_sum(library, factors, None, axis)
+        total, _, to_factors = survival_sum(adapter, factors, None, axis)
         reading = Reading(total, max_reading=spikes.shape[-1])
-        return reading, lambda cotangent: library.moveaxis(to_factors(-cotangent, None), axis, -1)
+        return reading, lambda cotangent: adapter.moveaxis(to_factors(-cotangent, None), axis, -1)
 
     weight = xp.astype(mask, spikes.dtype)
     duration = xp.sum(weight, axis=-1)
     longest = xp.max(duration, axis=CLASS, keepdims=True)
     lacking = longest - duration
-    steps = library.moveaxis(weight, -1, axis)
-    total, silence, to_factors = survival_sum(library, factors, steps, axis)
+    steps = adapter.moveaxis(weight, -1, axis)
+    total, silence, to_factors = survival_sum(adapter, factors, steps, axis)
     reading = Reading(total + lacking * silence, max_reading=longest, mask=duration > 0)
 
     def pullback(cotangent: Array) -> Array:
-        return library.moveaxis(to_factors(-cotangent, -cotangent * lacking), axis, -1)
+        return adapter.moveaxis(to_factors(-cotangent, -cotangent * lacking), axis, -1)
 
     return reading, pullback
 
 
-def probabilities(library: Library, spikes: Array) -> tuple[Array, Pullback]:
+def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     """Return spikes between 0 and 1: several in one step count as one.
 
     Negative ones raise if their values are concrete; else they become NaN. By selection, because
     libraries differ in the derivative of a minimum at 1; here it is that of the spikes below.
     """
-    xp, known = library.xp, library.concrete_or_none(spikes)
+    xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     if known is not None and known.size:  # a process of several may have no sample
         lowest = known.min()
         if lowest < 0:
@@ -87,7 +87,7 @@ def probabilities(library: Library, spikes: Array) -> tuple[Array, Pullback]:
 
 
 def survival_sum(
-    library: Library, factors: Array, weight: Array | None, axis: int
+    adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array | None], Array]]:
     """Return the sum of the cumulative products along an axis, the product, and their pullback.
 
@@ -99,18 +99,18 @@ def survival_sum(
     is no division, so that factors of 0 are no special case, in derivatives of any order either.
     The pullback goes the same way back.
     """
-    product, total, to_steps = _merge_steps(library, factors, weight, axis)
+    product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
     while product.shape[axis] > 1:
-        product, total, to_groups = _merge_groups(library, product, total, axis)
+        product, total, to_groups = _merge_groups(adapter, product, total, axis)
         pullbacks.append(to_groups)
 
     def pullback(of_total: Array, of_product: Array | None) -> Array:
-        of_total = library.xp.expand_dims(of_total, axis=axis)
+        of_total = adapter.xp.expand_dims(of_total, axis=axis)
         if of_product is None:
-            of_product = library.xp.zeros_like(of_total)
+            of_product = adapter.xp.zeros_like(of_total)
         else:
-            of_product = library.xp.expand_dims(of_product, axis=axis)
+            of_product = adapter.xp.expand_dims(of_product, axis=axis)
         while pullbacks:
             of_product, of_total = pullbacks.pop()(of_product, of_total)
         return to_steps(of_product, of_total)
@@ -120,13 +120,13 @@ def survival_sum(
 
 
 def _merge_steps(
-    library: Library, factors: Array, weight: Array | None, axis: int
+    adapter: Adapter, factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
     """Return the product of each group of steps, its sum of cumulative products, the pullback."""
     steps = factors.shape[axis]
     # Without weights nothing may count after the last step, so a factor of 0 follows it.
-    each = _groups(library, factors, axis, 0.0 if weight is None else 1.0)
-    weights = None if weight is None else _groups(library, weight, axis, 0.0)
+    each = _groups(adapter, factors, axis, 0.0 if weight is None else 1.0)
+    weights = None if weight is None else _groups(adapter, weight, axis, 0.0)
     products = [each[0]]
     total = each[0] if weights is None else each[0] * weights[0]
     for i in range(1, len(each)):
@@ -140,17 +140,17 @@ def _merge_steps(
             slopes.append(of_product * products[i - 1])
             of_product = of_product * each[i]
         slopes.append(of_product + (of_total if weights is None else of_total * weights[0]))
-        return _steps(library, slopes[::-1], axis, steps)
+        return _steps(adapter, slopes[::-1], axis, steps)
 
     return products[-1], total, pullback
 
 
 def _merge_groups(
-    library: Library, product: Array, total: Array, axis: int
+    adapter: Adapter, product: Array, total: Array, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
     """Return the products and sums of groups of groups, and the pullback."""
     number = product.shape[axis]
-    each, sums = _groups(library, product, axis, 1.0), _groups(library, total, axis, 0.0)
+    each, sums = _groups(adapter, product, axis, 1.0), _groups(adapter, total, axis, 0.0)
     products, total = [each[0]], sums[0]
     for i in range(1, len(each)):
         total = total + products[-1] * sums[i]
@@ -165,24 +165,24 @@ def _merge_groups(
         of_products.append(of_product)
         of_sums.append(of_total)
         return (
-            _steps(library, of_products[::-1], axis, number),
-            _steps(library, of_sums[::-1], axis, number),
+            _steps(adapter, of_products[::-1], axis, number),
+            _steps(adapter, of_sums[::-1], axis, number),
         )
 
     return products[-1], total, pullback
 
 
-def _groups(library: Library, x: Array, axis: int, fill: float) -> list[Array]:
+def _groups(adapter: Adapter, x: Array, axis: int, fill: float) -> list[Array]:
     """Return the first, the second, ... of each group of neighbours along an axis."""
-    xp, steps = library.xp, x.shape[axis]
+    xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
     lacking = -steps % size
     if lacking:
         shape = (*x.shape[:axis], lacking, *x.shape[axis + 1 :])
-        beyond = xp.broadcast_to(library.constant(x, fill), shape)
+        beyond = xp.broadcast_to(adapter.constant(x, fill), shape)
         x = xp.concat([x, beyond], axis=axis)
     shape = (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
-    return list(library.unstack(xp.reshape(x, shape), axis + 1))
+    return list(adapter.unstack(xp.reshape(x, shape), axis + 1))
 
 
 def _group_size(steps: int) -> int:
@@ -194,9 +194,9 @@ def _group_size(steps: int) -> int:
     return _tuning.GROUP
 
 
-def _steps(library: Library, each: list[Array], axis: int, steps: int) -> Array:
+def _steps(adapter: Adapter, each: list[Array], axis: int, steps: int) -> Array:
     """Return the entries of groups in the order of time: the opposite of `_groups`."""
-    xp, first = library.xp, each[0]
+    xp, first = adapter.xp, each[0]
     joined = xp.stack(each, axis=axis + 1)
     number = first.shape[axis] * len(each)
     joined = xp.reshape(joined, (*first.shape[:axis], number, *first.shape[axis + 1 :]))

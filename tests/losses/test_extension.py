@@ -197,8 +197,8 @@ class WholeTerms(SoftCrossEntropy):
 
     _criterion_has_weights = False
 
-    def _criterion(self, library, reading, labels):
-        return super()._criterion(library, reading, labels._replace(class_weight=None))
+    def _criterion(self, adapter, reading, labels):
+        return super()._criterion(adapter, reading, labels._replace(class_weight=None))
 
 
 def soft_terms(shares, mask):
@@ -245,7 +245,7 @@ def test_one_label_of_several_gives_what_its_index_gives(kind):
 
 def test_factors_that_broadcast_the_terms_raise():
     class Wide(FocalMax):
-        def _term_weights(self, library, reading, labels):
+        def _term_weights(self, adapter, reading, labels):
             return np.ones((1, CLASSES)), None
 
     with pytest.raises(ValueError, match="criterion of Wide must return terms of shape"):
@@ -263,15 +263,15 @@ def test_sum_and_weight_without_a_sum_raises():
 class TermPerSample(FocalMoid):
     """A mistake: one term for each sample, without saying so."""
 
-    def _criterion(self, library, reading, labels):
-        u = library.xp.sum(reading.u, axis=1, keepdims=True)
+    def _criterion(self, adapter, reading, labels):
+        u = adapter.xp.sum(reading.u, axis=1, keepdims=True)
         return u, lambda cotangent: cotangent
 
 
 class TermPerClass(FocalMax):
     """A mistake: one term for each class, where classes compete."""
 
-    def _criterion(self, library, reading, labels):
+    def _criterion(self, adapter, reading, labels):
         return reading.u, lambda cotangent: cotangent
 
 
@@ -287,7 +287,7 @@ def test_terms_of_the_wrong_shape_raise(kind, rule, options, window):
 
 def test_mask_that_does_not_fit_the_terms_raises():
     class OneReading(FocalMoid):
-        def _compete(self, library, reading, labels):
+        def _compete(self, adapter, reading, labels):
             return reading, np.ones((BATCH, 2), bool)
 
     with pytest.raises(ValueError, match=r"term mask of OneReading has shape \(4, 2\)"):
@@ -307,13 +307,13 @@ def test_loss_without_class_weights_raises_for_weight():
         reduction, time_axis = "sum", -1
 
         def _labels(self, prepared, target):
-            return prepared.library.xp.zeros_like(prepared.values)
+            return prepared.adapter.xp.zeros_like(prepared.values)
 
-        def _read(self, library, values, mask, labels):
-            return sx.readouts.count(library, values, None, mask)
+        def _read(self, adapter, values, mask, labels):
+            return sx.readouts.count(adapter, values, None, mask)
 
-        def _criterion(self, library, reading, labels):
-            return reading.u, lambda cotangent: library.xp.ones_like(reading.u) * cotangent
+        def _criterion(self, adapter, reading, labels):
+            return reading.u, lambda cotangent: adapter.xp.ones_like(reading.u) * cotangent
 
     value, gradient = sx.value_and_grad(Mean())(SPIKES, None)
     np.testing.assert_allclose(value, SPIKES.sum())
@@ -393,8 +393,8 @@ def test_arrays_that_a_loss_holds_get_a_gradient(monkeypatch):
     class Learnt(sx.SpikeRate):
         scale: object = dataclasses.field(default=None, kw_only=True)
 
-        def _criterion(self, library, reading, labels):
-            terms, pullback = super()._criterion(library, reading, labels)
+        def _criterion(self, adapter, reading, labels):
+            terms, pullback = super()._criterion(adapter, reading, labels)
             return terms * self.scale, lambda cotangent: pullback(cotangent * self.scale)
 
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)

@@ -231,7 +231,7 @@ def test_module_state_is_only_caches(name):
     state = containers(TREES[name])
     kept = {variable for variable in state if not variable.isupper()} | state & written(TREES[name])
     caches = {
-        "_arrays": {"_libraries"},
+        "_arrays": {"_adapters"},
         "_kernels": {"_cached"},  # the bytes of what is cached
         "backends._available": {"_loaded"},
     }
