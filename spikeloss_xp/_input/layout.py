@@ -34,20 +34,12 @@ class Layout(NamedTuple):
     steps: int
 
     @classmethod
-    def of(cls, input: Array, time_axis: int, *, smallest_rank: int) -> "Layout":
-        """Check the shape of an input and the time axis against each other."""
-        shape = tuple(input.shape)
-        axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
-        if len(shape) < smallest_rank:
-            sample = " (one sample is a batch of one: loss(input[None], target[None]))"
-            raise ValueError(
-                f"input must have at least {smallest_rank} axes, {axes} in the order that "
-                f"time_axis tells; got shape {shape}{sample if len(shape) > 1 else ''}"
-            )
+    def of(cls, shape: tuple[int, ...], time_axis: int, argument: str) -> "Layout":
+        """Check the shape of an argument and the time axis against each other."""
         if not -len(shape) <= time_axis < len(shape):
-            raise ValueError(f"time_axis={time_axis} is not an axis of an input of shape {shape}")
+            raise ValueError(f"time_axis={time_axis} is not an axis of {argument} of shape {shape}")
         if 0 in shape:
-            raise ValueError(f"input has no elements: got shape {shape}")
+            raise ValueError(f"{argument} has no elements: got shape {shape}")
         return cls.of_shape(shape, time_axis % len(shape))
 
     @classmethod

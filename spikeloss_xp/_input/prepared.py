@@ -94,7 +94,15 @@ def prepare_input(
     """
     adapter = adapter_of(input, argument)
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
-    layout = Layout.of(input, time_axis, smallest_rank=smallest_rank)
+    shape = tuple(input.shape)
+    if len(shape) < smallest_rank:
+        axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
+        sample = " (one sample is a batch of one: loss(input[None], target[None]))"
+        raise ValueError(
+            f"input must have at least {smallest_rank} axes, {axes} in the order that "
+            f"time_axis tells; got shape {shape}{sample if len(shape) > 1 else ''}"
+        )
+    layout = Layout.of(shape, time_axis, "input")
     if where is not None or lengths is not None:
         mask, valid_or_nan = mask_of(adapter, layout, values, where, lengths)
     if valid_or_nan is not None:

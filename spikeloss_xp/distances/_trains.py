@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
 from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import fill_masked, mask_of
+from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 from spikeloss_xp.gradients import ClosedForm
@@ -47,55 +47,25 @@ Comparison = tuple[Array, Callable[[Array], Products]]  # of all pairs, and its 
 
 
 class Trains(NamedTuple):
-    """Spike trains in the dtype they came in, so that a block at a time is converted.
+    """Spike trains ``[train, unit, time]`` in the dtype they came in, and the one to compute in.
 
-    Attributes
-    ----------
-    adapter : Adapter
-        The adapter of the library of the trains.
-    spikes : array
-        ``[train, unit, time]``, in the dtype of the argument.
-    dtype : dtype
-        The floating dtype to compute in.
-    layout : Layout
-        The layout of the argument.
-    mask : array or None
-        Which entries count, with the axes of `spikes`; axes along which it is constant may have
-        length 1. None if all entries count.
-    valid_or_nan : array or None
-        NaN for trains of impossible length, else 1, with the axes of `spikes`.
+    A chunk at a time is converted.
     """
 
-    adapter: Adapter
-    spikes: Array
+    prepared: PreparedInput
     dtype: Any
-    layout: Layout
-    mask: Array | None
-    valid_or_nan: Array | None
 
     def steps(self, start: int, stop: int) -> Array:
         """Return some steps of the trains, in the dtype to compute in, 0 where masked."""
-        xp = self.adapter.xp
-        block = xp.astype(self.spikes[:, :, start:stop], self.dtype, copy=False)
-        if self.valid_or_nan is not None:
-            block = block * self.valid_or_nan
-        if self.mask is not None:
-            same = self.mask.shape[-1] == 1
-            block = fill_masked(
-                self.adapter, block, self.mask if same else self.mask[..., start:stop]
-            )
-        return block
-
-    def gradient(self, cotangent: Array) -> Array:
-        """Return the gradient in the axes and dtype of the argument, given that of the trains."""
-        if self.mask is not None:
-            cotangent = fill_masked(self.adapter, cotangent, self.mask)
-        if self.valid_or_nan is not None:
-            cotangent = cotangent * self.valid_or_nan
-        cotangent = self.layout.input_axes(self.adapter, cotangent)
-        if self.adapter.xp.isdtype(self.spikes.dtype, "real floating"):
-            return self.adapter.xp.astype(cotangent, self.spikes.dtype, copy=False)
-        return cotangent
+        trains, adapter = self.prepared, self.prepared.adapter
+        chunk = adapter.xp.astype(trains.values[:, :, start:stop], self.dtype, copy=False)
+        if trains.valid_or_nan is not None:
+            chunk = chunk * trains.layout.batch_class_time(adapter, trains.valid_or_nan)
+        if trains.mask is not None:
+            same = trains.mask.shape[-1] == 1
+            mask = trains.mask if same else trains.mask[..., start:stop]
+            chunk = fill_masked(adapter, chunk, mask)
+        return chunk
 
 
 def prepare_trains(
@@ -111,20 +81,16 @@ def prepare_trains(
             f"{name} must have axes [train, time] or [train, unit, time], in the order that "
             f"time_axis tells; got shape {shape}{one}"
         )
-    if not -len(shape) <= time_axis < len(shape):
-        raise ValueError(f"time_axis={time_axis} is not an axis of {name} of shape {shape}")
-    if 0 in shape:
-        raise ValueError(f"{name} has no elements: got shape {shape}")
-    layout = Layout.of_shape(shape, time_axis % len(shape))
+    layout = Layout.of(shape, time_axis, name)
 
     spikes = layout.batch_class_time(adapter, x)
     first = floating(adapter, spikes[:1, :1, :1], name)
     names = (f"{prefix}where", f"{prefix}lengths")
-    mask, valid_or_nan = (
-        None if part is None else layout.batch_class_time(adapter, part)
-        for part in mask_of(adapter, layout, first, where, lengths, names)
-    )
-    return Trains(adapter, spikes, first.dtype, layout, mask, valid_or_nan)
+    mask, valid_or_nan = mask_of(adapter, layout, first, where, lengths, names)
+    if mask is not None:
+        mask = layout.batch_class_time(adapter, mask)
+    prepared = PreparedInput(adapter, spikes, mask, layout, True, x.dtype, valid_or_nan)
+    return Trains(prepared, first.dtype)
 
 
 def inner_products(
@@ -134,7 +100,8 @@ def inner_products(
 
     Without `y`, the trains of `x` are compared with each other.
     """
-    adapter, size = x.adapter, _block_size(x, y)
+    adapter, steps = x.prepared.adapter, x.prepared.layout.steps
+    size = _chunk_length(x, y)
     vectors = _vectors(x, time_constant, cosine, size)
     parts: Iterator[tuple[Array, Array]] = ((part, part) for part in vectors)
     if y is not None:
@@ -156,25 +123,25 @@ def inner_products(
         if y is None:
             of_norms = of_norms + cotangent.y
             of_pairs = of_pairs + adapter.xp.matrix_transpose(of_pairs)
-        spikes = x.steps(0, x.layout.steps)
-        others = spikes if y is None else y.steps(0, y.layout.steps)
+        spikes = x.steps(0, steps)
+        others = spikes if y is None else y.steps(0, steps)
         rows = adapter.xp.reshape(others, (others.shape[0], -1))
         pulled = adapter.xp.reshape(adapter.matmul(of_pairs, rows), spikes.shape)
         pulled = pulled + 2 * of_norms[:, None, None] * spikes
-        return x.gradient(_apply_kernel(adapter, pulled, time_constant, cosine))
+        return x.prepared.gradient(_apply_kernel(adapter, pulled, time_constant, cosine))
 
     return Products(sum(norms_x), sum(norms_y), pairs), pullback
 
 
 def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> Iterator[Array]:
     """Yield the vectors of the trains, ``[train, entries]``, those of some steps at a time."""
-    adapter, steps = trains.adapter, trains.layout.steps
+    adapter, steps = trains.prepared.adapter, trains.prepared.layout.steps
     scale = math.sqrt(-math.expm1(-2 / time_constant))
     carried = None
     for start in range(0, steps, size):
-        block = trains.steps(start, min(start + size, steps))
-        number = block.shape[-1]
-        trace = adapter.filter_along_axis(block, Exponential(time_constant, number), -1)
+        chunk = trains.steps(start, min(start + size, steps))
+        number = chunk.shape[-1]
+        trace = adapter.filter_along_axis(chunk, Exponential(time_constant, number), -1)
         if carried is not None:  # the trace of the steps before
             step = adapter.xp.astype(adapter.arange(number, trace) + 1, trace.dtype)
             trace = trace + carried * adapter.xp.exp(-step / time_constant)
@@ -211,11 +178,10 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
     return before + after - x
 
 
-def _block_size(x: Trains, y: Trains | None) -> int:
+def _chunk_length(x: Trains, y: Trains | None) -> int:
     """Return the number of steps whose traces are computed at a time."""
-    steps = x.layout.steps
-    trains = x.spikes.shape[0] + (0 if y is None else y.spikes.shape[0])
-    entries = trains * x.spikes.shape[1]
+    trains, units, steps = x.prepared.values.shape
+    entries = (trains + (0 if y is None else y.prepared.values.shape[0])) * units
     known = isinstance(entries, int)  # sizes may be symbols
     if not known or entries * steps <= _tuning.PAIRS_CHUNK:
         return steps
@@ -223,7 +189,7 @@ def _block_size(x: Trains, y: Trains | None) -> int:
 
 
 def _plus_product(adapter: Adapter, total: Array | None, x: Array, y: Array) -> Array:
-    """Add ``x @ y.T``; of a set with itself, if in blocks, only on and above the diagonal."""
+    """Add ``x @ y.T``; of a set with itself, if in chunks, only on and above the diagonal."""
     xp, blocks = adapter.xp, row_blocks(adapter, x.shape[0], y.shape[0])
     if len(blocks) == 1:
         product = adapter.matmul(x, xp.matrix_transpose(y))
@@ -323,7 +289,7 @@ class Pairwise(ClosedForm):
             return adapter, *inner_products(trains, None, self.time_constant, self.cosine)
         y = asarray_like(adapter, x, y, "y")
         others = prepare_trains(adapter, y, y_where, y_lengths, self.time_axis, "y_")
-        if others.spikes.shape[1:] != trains.spikes.shape[1:] or y.ndim != x.ndim:
+        if others.prepared.values.shape[1:] != trains.prepared.values.shape[1:] or y.ndim != x.ndim:
             raise ValueError(
                 f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} "
                 f"and x of {tuple(x.shape)}"

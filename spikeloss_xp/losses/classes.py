@@ -48,6 +48,7 @@ class RateLoss(Loss):
     readout: str
     num_classes: int | None
     ignore_index: int
+    numerics: str  # only of losses with published numbers
     _multi_hot: ClassVar[bool] = False
     """Whether the target is multi-hot; otherwise it holds class indices."""
     _criterion_has_weights: ClassVar[bool] = False
@@ -206,6 +207,16 @@ class RateLoss(Loss):
                 f"readout={self.readout!r} is over all of time and has no moving_window; got "
                 f"moving_window={self.moving_window}"
             )
+
+    def _check_published(self, option: str) -> None:
+        """Raise if an option that the published loss lacks is given with its numbers."""
+        if self.numerics == "lava":
+            value = getattr(self, option)
+            if value != getattr(type(self), option):
+                raise ValueError(
+                    f"the published loss has no {option}: it needs numerics='stable'; got "
+                    f"{option}={value} with numerics='lava'"
+                )
 
     def _check_readout(self, value: Any, argument: str) -> str:
         if value == "latency" and value not in self._readouts:

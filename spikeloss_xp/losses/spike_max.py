@@ -129,26 +129,16 @@ class SpikeMax(RateLoss):
             mode=_checks.one_of(MODES),
             numerics=_checks.one_of(NUMERICS),
         )
-        if self.mode == "probability" and self.readout == "latency":
-            raise ValueError(
-                "readout='latency' is 0 for the earliest class, and mode='probability' takes the "
-                "reading for a rate, which is largest for the winner: it needs mode='softmax'"
-            )
-        if self.mode == "probability" and self.readout not in readouts.WINDOWED:
-            raise ValueError(
-                f"readout={self.readout!r} reads potentials and gives logits: it needs "
-                f"mode='softmax'; got mode={self.mode!r}"
-            )
-        if self.mode == "probability" and self.temperature != 1:
-            raise ValueError(
-                f"temperature is that of a softmax: it needs mode='softmax'; got "
-                f"temperature={self.temperature} with mode={self.mode!r}"
-            )
-        if self.numerics == "lava" and self.label_smoothing:
-            raise ValueError(
-                f"the published loss has no label_smoothing: it needs numerics='stable'; got "
-                f"label_smoothing={self.label_smoothing} with numerics='lava'"
-            )
+        for name, is_rate in (
+            ("readout", self.readout in readouts.WINDOWED),
+            ("temperature", self.temperature == 1),
+        ):
+            if self.mode == "probability" and not is_rate:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is for logits, and mode='probability' takes "
+                    f"rates: it needs mode='softmax'"
+                )
+        self._check_published("label_smoothing")
 
     @property
     def _criterion_has_weights(self) -> bool:  # type: ignore[override]

@@ -101,11 +101,7 @@ class SpikeMoid(RateLoss):
             pos_weight=_checks.one_or_more(_checks.not_negative),
             numerics=_checks.one_of(NUMERICS),
         )
-        if self.numerics == "lava" and self.pos_weight != 1:
-            raise ValueError(
-                f"the published loss has no pos_weight: it needs numerics='stable'; got "
-                f"pos_weight={self.pos_weight} with numerics='lava'"
-            )
+        self._check_published("pos_weight")
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
         self._check_classes(prepared.layout, "pos_weight")

@@ -263,7 +263,7 @@ def test_members_of_a_loss_are_documented():
     internal = {"_check", "_evaluate", "_prepare", "_sum", "_sum_of_part", "_terms", "_weight"}
     internal |= {"_check_terms", "_check_mask", "_check_context", "_has_time", "_abc_impl"}
     internal |= {"_check_classes", "_per_class", "_read_trains", "_reading_is_proportional"}
-    internal |= {"_check_readout", "_reads_latency"}
+    internal |= {"_check_published", "_check_readout", "_reads_latency"}
     members = {
         name
         for kind in sx.losses.RateLoss.__mro__[:-2]  # without ABC and object
