@@ -13,17 +13,16 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-import spikeloss_xp.cli._compare
 from _support import terminal
-from spikeloss_xp._consistency import Place
 from spikeloss_xp.backends import BackendInfo, available
 from spikeloss_xp.backends._available import INSTALLED_BY
-from spikeloss_xp.cli import EXAMPLES, main
-from spikeloss_xp.cli._recording import load
-from spikeloss_xp.cli._table import Row, table
+from spikeloss_xp.cli import _compare, _evaluate, main
+from spikeloss_xp.cli._compare import load, table
+from spikeloss_xp.testing import Comparison, Place
 
 ROOT = Path(__file__).parents[2]
 LOSSES = 10  # SpikeTime, SparsityEnforcer, and four rate losses with and without a window
+EXAMPLES = {"compare": _compare.EXAMPLES, "evaluate": _evaluate.EXAMPLES}
 USABLE = [name for name, info in available().items() if info.usable]
 
 
@@ -72,7 +71,7 @@ def test_row_equals_library_results(capsys):
     (row,) = json.loads(out)["rows"]
     recording = load(None)
     value, gradient = sx.value_and_grad(sx.SpikeTime())(
-        recording.input.astype(np.float32), recording.trains
+        recording.input.astype(np.float32), recording.targets["trains"]
     )
     assert row["value"] == pytest.approx(float(value))
     assert row["gradient_norm"] == pytest.approx(np.linalg.norm(gradient))
@@ -100,14 +99,14 @@ def test_unusable_backend_beside_a_usable_one_fails(capsys):
 
 
 def test_disagreeing_backend_is_marked(capsys, monkeypatch):
-    reference = spikeloss_xp.cli._compare.reference
+    reference = _compare.reference
 
     def perturbed_reference(*arguments):
-        result = reference(*arguments)
-        result.gradient[0, 1, 7] += 1.0
-        return result
+        value, gradient = reference(*arguments)
+        gradient[0, 1, 7] += 1.0
+        return value, gradient
 
-    monkeypatch.setattr("spikeloss_xp.cli._compare.reference", perturbed_reference)
+    monkeypatch.setattr(_compare, "reference", perturbed_reference)
     status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy")
     assert status == 1
     assert len(re.findall(r" DISAGREES\n    the gradient is .* at \[0, 1, 7\]\s+where", out)) == 2
@@ -121,7 +120,7 @@ def test_failing_backend_becomes_a_row(capsys, monkeypatch):
     def fail(*arguments, **more):
         raise MemoryError("no room")
 
-    monkeypatch.setattr("spikeloss_xp.cli._compare.evaluate", fail)
+    monkeypatch.setattr(_compare, "compare", fail)
     status, out, _ = run(capsys, "--loss", "SparsityEnforcer", "--backend", "numpy")
     assert status == 1
     assert " FAILED\n    MemoryError: no room\n" in out
@@ -131,11 +130,11 @@ def test_longest_row_has_80_columns():
     place = Place("array_api_strict", "2.4.1", "cuda:0")
     problem = "the gradient is " + "1.2345678 " * 30
     rows = [
-        Row(
+        Comparison(
             "SpikeMax, softmax, window 50", place, 1.23456789e-5, 1.0, 1e-7, 1e-7, 1.23e-5, problem
         ),
-        Row("SpikeTime", place, 123456789.0, 1.0, 1e-7, 1e-7, 12.345),
-        Row("SpikeTime", place, problem="MemoryError: no room"),
+        Comparison("SpikeTime", place, 123456789.0, 1.0, 1e-7, 1e-7, 12.345),
+        Comparison("SpikeTime", place, problem="MemoryError: no room"),
     ]
     lines = table(rows, colour=False).splitlines()
     assert max(map(len, lines)) == 80
@@ -162,7 +161,7 @@ def test_missing_library_is_reported_in_words(capsys, monkeypatch, library, word
     monkeypatch.setitem(sys.modules, library, None)  # an import of it fails
     missing = f"ModuleNotFoundError: No module named {library!r}"
     monkeypatch.setattr(
-        "spikeloss_xp.cli._places.describe", lambda name: BackendInfo(name, problem=missing)
+        "spikeloss_xp.testing.describe", lambda name: BackendInfo(name, problem=missing)
     )
     assert run(capsys, "--backend", library)[::2] == (
         2,
@@ -173,7 +172,7 @@ def test_missing_library_is_reported_in_words(capsys, monkeypatch, library, word
 def test_broken_library_is_reported_by_its_own_error(capsys, monkeypatch):
     problem = "ImportError: libcuda.so.1: cannot open shared object file"
     monkeypatch.setattr(
-        "spikeloss_xp.cli._places.describe", lambda name: BackendInfo(name, problem=problem)
+        "spikeloss_xp.testing.describe", lambda name: BackendInfo(name, problem=problem)
     )
     assert f"cupy: {problem}" in run(capsys, "--backend", "cupy")[2]
 
@@ -345,8 +344,7 @@ def test_command_runs_as_module_and_as_script():
 def test_terminal_shows_colour_and_progress(no_colour):
     program = (
         "import sys, spikeloss_xp.cli as cli, spikeloss_xp.cli._compare as compare\n"
-        "compare.reference = lambda *a, r=compare.reference: "
-        "type(r(*a))(r(*a).value * 2, r(*a).gradient, 'float64', 'float64')\n"
+        "compare.reference = lambda *a, r=compare.reference: (2 * r(*a)[0], r(*a)[1])\n"
         "sys.exit(cli.main(['compare', '--backend', 'numpy', '--loss', 'SparsityEnforcer']))\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}

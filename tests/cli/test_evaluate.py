@@ -12,7 +12,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import terminal
 from spikeloss_xp.backends import available
-from spikeloss_xp.cli import _source, _task, main
+from spikeloss_xp.cli import _evaluate, main
 
 SAMPLES, CLASSES, STEPS = 11, 3, 40
 RNG = np.random.default_rng(5)
@@ -172,7 +172,7 @@ def test_masked_labels_are_ignored(capsys, save_npz):
     path = save_npz(input=SPIKES, label=label, lengths=LENGTHS)
     for loss, given in (("SpikeMoid", {}), ("SpikeRate", {"true_rate": 1, "false_rate": 0})):
         arguments = options(moving_window=5, **given)
-        losses, _ = evaluate(capsys, path, loss, *arguments, "--restart")
+        losses, _ = evaluate(capsys, path, loss, *arguments, "--overwrite")
         assert losses[0] == 0
         assert (losses[1:] > 0).all()
 
@@ -270,13 +270,13 @@ def test_batch_size_does_not_change_losses(capsys, save_npz, tmp_path):
 
 def record_batch_sizes(monkeypatch):
     """Return a list to which each later batch appends its size."""
-    sizes, losses = [], _task.Task.evaluate
+    sizes, losses = [], _evaluate.Task.evaluate
 
     def recorded(self, start, stop):
         sizes.append(stop - start)
         return losses(self, start, stop)
 
-    monkeypatch.setattr(_task.Task, "evaluate", recorded)
+    monkeypatch.setattr(_evaluate.Task, "evaluate", recorded)
     return sizes
 
 
@@ -288,7 +288,7 @@ def test_batch_size_follows_entry_limit_and_chunks(
     capsys, monkeypatch, tmp_path, save_npz, entries, in_npz, in_zarr
 ):
     sizes = record_batch_sizes(monkeypatch)
-    monkeypatch.setattr(_task, "ENTRIES", entries)
+    monkeypatch.setattr(_evaluate, "ENTRIES", entries)
     evaluate(capsys, save_npz(input=SPIKES), "SparsityEnforcer")
     assert max(sizes) == sizes[0] == in_npz
     assert sum(sizes) == SAMPLES
@@ -311,10 +311,10 @@ def test_nonfinite_losses_are_counted_and_not_averaged(capsys, save_npz):
     assert summary["nan"] == np.isnan(losses).sum()
     assert summary["nan"] + summary["infinite"] == 3
     assert summary["mean"] == pytest.approx(losses[finite].mean())
-    _, out, _ = run(capsys, path, "SpikeTime", "--restart")
+    _, out, _ = run(capsys, path, "SpikeTime", "--overwrite")
     assert " of the others" in out
     np.savez(path, input=spikes[2:3], target=TRAINS[2:3])
-    _, summary = evaluate(capsys, path, "SpikeTime", "--restart")
+    _, summary = evaluate(capsys, path, "SpikeTime", "--overwrite")
     assert (summary["mean"], summary["nan"] + summary["infinite"]) == (None, 1)
 
 
@@ -424,7 +424,7 @@ def test_accuracy_is_left_out_without_class_labels(capsys, save_npz, loss, array
     path = save_npz(input=SPIKES, **arrays)
     _, summary = evaluate(capsys, path, loss)
     assert (summary["accuracy"], summary["labels"]) == (None, 0)
-    _, out, _ = run(capsys, path, loss, "--restart")
+    _, out, _ = run(capsys, path, loss, "--overwrite")
     assert "\naccuracy" not in out
 
 
@@ -445,7 +445,7 @@ def test_input_folder_is_not_modified(capsys, tmp_path):
     evaluate(capsys, tmp_path / "own", "SpikeMax")
     assert {p: p.read_bytes() for p in (tmp_path / "own").iterdir()} == before
     for output in ("own/input.npy", "own/label.npy"):
-        for more in ([], ["--restart"]):
+        for more in ([], ["--overwrite"]):
             status, _, err = run(
                 capsys, tmp_path / "own", "SpikeMax", "--output", tmp_path / output, *more
             )
@@ -600,7 +600,7 @@ def test_progress_is_hidden_without_a_terminal(save_npz):
 
 
 def test_target_is_chosen_by_array_name_and_loss(tmp_path, capsys, save_npz):
-    assert _source.NAMES == ("input", "target", "label", "lengths")
+    assert _evaluate.NAMES == ("input", "target", "label", "lengths")
     status, _, err = run(capsys, save_npz(input=SPIKES, target=TRAINS), "SpikeMax")
     assert status == 2
     assert "target must hold integers" in err

@@ -35,7 +35,7 @@ from _support.damage import (
     save_zarr_bomb,
     zarr_bombs,
 )
-from spikeloss_xp.cli import _recording, _rows, _zarr, main
+from spikeloss_xp.cli import _files, _terminal, _zarr, main
 
 FAST = ["--loss", "SparsityEnforcer"]
 STORED, DEFLATED = archive(npy(SPIKES)), archive(npy(SPIKES), zipfile.ZIP_DEFLATED)
@@ -461,9 +461,9 @@ def test_file_truncated_while_reading_fails(tmp_path, read):
     path = tmp_path / "input.npy"
     path.write_bytes(npy(SPIKES))
     with path.open("rb", buffering=0) as file:
-        rows = _rows.NpyRows(file, "input", path.stat().st_size)
+        rows = _files.NpyRows(file, "input", path.stat().st_size)
         os.truncate(path, path.stat().st_size - 1)
-        with pytest.raises(_recording.UsageError, match="`input` ends before its last sample"):
+        with pytest.raises(_terminal.UsageError, match="`input` ends before its last sample"):
             rows.read(*read)
 
 
@@ -508,12 +508,12 @@ def test_mean_of_losses_that_are_not_finite_says_so(capsys, tmp_path):
 
 def test_batch_larger_than_memory_fails(evaluate_folder, monkeypatch):
     required_bytes = 5 * 8 * SPIKES.size // 4
-    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes)
+    monkeypatch.setattr(_files, "_memory", lambda: required_bytes)
     assert "3 samples at once, is too large (choose a smaller --batch)" in evaluate_folder(
         input=SPIKES
     )
     assert_expected(evaluate_folder([*FAST, "--batch", "1"], input=SPIKES))
-    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes - 1)
+    monkeypatch.setattr(_files, "_memory", lambda: required_bytes - 1)
     assert "1 samples at once, is too large (cut the recording" in evaluate_folder(
         [*FAST, "--batch", "1"], input=SPIKES
     )

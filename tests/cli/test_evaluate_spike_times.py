@@ -10,7 +10,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.damage import archive_of, header, member, mutants, npy
-from spikeloss_xp.cli import _recording, _rows, _spike_times, _task, main
+from spikeloss_xp.cli import _files, _spike_times, main
 from spikeloss_xp.spike_times import Bins
 
 SAMPLES, NEURONS, STEPS, STEP, START = 5, 3, 40, 0.1, 0.2
@@ -98,7 +98,7 @@ def test_every_loss_and_target(capsys, tmp_path):
         path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS, **file, "lengths": lengths})
         options = [word for argument in arguments for word in ("--option", argument)]
         name = type(loss).__name__
-        got = run(capsys, path, "--loss", name, "--dtype", "float64", *options, "--restart")
+        got = run(capsys, path, "--loss", name, "--dtype", "float64", *options, "--overwrite")
         expected = expected_losses(loss, *file.values(), lengths=lengths)
         np.testing.assert_allclose(got, expected, rtol=1e-12)
         for output in tmp_path.glob("losses*"):
@@ -107,7 +107,7 @@ def test_every_loss_and_target(capsys, tmp_path):
 
 def test_numbers_of_the_command_line_come_before_those_of_the_file(capsys, tmp_path):
     expected = expected_losses(sx.SpikeMax(), LABEL)
-    arguments = ["--loss", "SpikeMax", "--dtype", "float64", "--restart"]
+    arguments = ["--loss", "SpikeMax", "--dtype", "float64", "--overwrite"]
     path = save(tmp_path / "own.npz", {**COLUMNS, "label": LABEL})
     np.testing.assert_allclose(run(capsys, path, *arguments, *OPTIONS), expected, rtol=1e-12)
     path = save(tmp_path / "own.npz", {**FILE, "steps": [77], "start": 0, "time_step": 5})
@@ -131,7 +131,7 @@ def test_one_recording_needs_no_sample(capsys, tmp_path):
     # The default step is 1, and the default start 0.
     file = {"times": STEP_OF_SPIKE[first], "neuron": NEURON[first], "neurons": 3, "steps": 40}
     path = save(tmp_path / "whole.npz", file)
-    np.testing.assert_allclose(run(capsys, path, *FAST, "--restart"), expected, rtol=1e-6)
+    np.testing.assert_allclose(run(capsys, path, *FAST, "--overwrite"), expected, rtol=1e-6)
 
 
 def test_number_of_samples_without_targets(capsys, tmp_path):
@@ -142,7 +142,7 @@ def test_number_of_samples_without_targets(capsys, tmp_path):
     expected = expected_losses(sx.SparsityEnforcer(max_rate=0))
     np.testing.assert_allclose(run(capsys, path, *FAST, "--samples", 5), expected, rtol=1e-6)
     path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS, "samples": 7})
-    losses = run(capsys, path, *FAST, "--restart")
+    losses = run(capsys, path, *FAST, "--overwrite")
     np.testing.assert_allclose(losses, [*expected, 0, 0], rtol=1e-6)
 
 
@@ -276,7 +276,7 @@ def test_damaged_archive_fails_or_gives_correct_losses(capsys, tmp_path, method)
     path, messages = tmp_path / "own.npz", set()
     for damaged in mutants(archive_of(files(), method), 200):
         path.write_bytes(damaged)
-        result = run(capsys, path, *FAST, "--batch", 2, "--restart")
+        result = run(capsys, path, *FAST, "--batch", 2, "--overwrite")
         if isinstance(result, str):
             messages.add(result)
         else:
@@ -324,7 +324,7 @@ def test_invalid_array_fails(capsys, tmp_path, name, data, message):
 def test_zarr_chunk_larger_than_memory_fails(capsys, tmp_path, monkeypatch):
     path = save(tmp_path / "own.zarr", FILE)
     entries = max(64, NEURONS * STEPS)  # of a chunk of times, and of a sample
-    monkeypatch.setattr(_recording, "_memory", lambda: 5 * 8 * entries)
+    monkeypatch.setattr(_files, "_memory", lambda: 5 * 8 * entries)
     assert len(run(capsys, path, *FAST, "--batch", 1)) == SAMPLES
     metadata = path / "times" / "zarr.json"
     fields = json.loads(metadata.read_text())
@@ -341,8 +341,8 @@ def test_memory_does_not_grow_with_the_number_of_spikes(tmp_path):
     np.save(tmp_path / "neuron.npy", np.zeros(count, np.uint8))
     with path.open("rb") as times, (tmp_path / "neuron.npy").open("rb") as neuron:
         columns = {
-            "times": _rows.NpyRows(times, "times", path.stat().st_size),
-            "neuron": _rows.NpyRows(neuron, "neuron", (tmp_path / "neuron.npy").stat().st_size),
+            "times": _files.NpyRows(times, "times", path.stat().st_size),
+            "neuron": _files.NpyRows(neuron, "neuron", (tmp_path / "neuron.npy").stat().st_size),
         }
         rows = _spike_times.BinnedRows(columns, Bins(10), 3, 1)
         tracemalloc.start()

@@ -24,7 +24,7 @@ from _support.damage import (
     npy,
     patched,
 )
-from spikeloss_xp.cli import _recording, main
+from spikeloss_xp.cli import _compare, _files, main
 
 FAST = ["--backend", "numpy", "--loss", "SparsityEnforcer"]
 
@@ -63,9 +63,9 @@ def test_damaged_archive_fails_or_reads_correctly(compare_error, tmp_path, metho
     for data in mutants(valid, 400):
         error = compare_error(data)
         if error is None:  # the damaged bytes do not matter, such as a date
-            recording = _recording.load(str(tmp_path / "own.npz"))
+            recording = _compare.load(str(tmp_path / "own.npz"))
             np.testing.assert_array_equal(recording.input, SPIKES)
-            np.testing.assert_array_equal(recording.classes, LABEL)
+            np.testing.assert_array_equal(recording.targets["classes"], LABEL)
         errors.add(error)
     assert len(errors) > 20  # the damage reaches different checks
 
@@ -177,9 +177,9 @@ def test_dtypes_and_orders_are_read_on_every_library(capsys, tmp_path, dtype):
     status = main(["compare", str(tmp_path / "own.npz"), "--loss", "SparsityEnforcer"])
     out, err = capsys.readouterr()
     assert (status, err) == (0, ""), out
-    recording = _recording.load(str(tmp_path / "own.npz"))
+    recording = _compare.load(str(tmp_path / "own.npz"))
     assert recording.input.dtype.isnative
-    assert recording.classes.dtype.isnative
+    assert recording.targets["classes"].dtype.isnative
     np.testing.assert_array_equal(recording.input, SPIKES)
 
 
@@ -254,17 +254,17 @@ def test_unprintable_file_names_are_escaped(compare_error, capsys, tmp_path, nam
 
 def test_recording_larger_than_memory_fails(compare_error, monkeypatch):
     required_bytes = 5 * 8 * SPIKES.size
-    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes)
+    monkeypatch.setattr(_files, "_memory", lambda: required_bytes)
     assert compare_error(WHOLE) is None
-    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes - 1)
+    monkeypatch.setattr(_files, "_memory", lambda: required_bytes - 1)
     assert "`input` of shape (4, 3, 40) is too large" in compare_error(WHOLE)
 
 
 def test_memory_size_is_plausible_or_infinite(monkeypatch):
     if sys.platform != "win32":
-        assert 2**28 < _recording._memory() < 2**50
+        assert 2**28 < _files._memory() < 2**50
     monkeypatch.delattr(os, "sysconf", raising=False)
-    assert _recording._memory() == math.inf
+    assert _files._memory() == math.inf
 
 
 def test_memory_error_during_evaluation_is_reported(compare_error, monkeypatch):
