@@ -53,7 +53,7 @@ def test_bfloat16_is_compared_on_libraries_that_have_it():
     torch = pytest.importorskip("torch")
     spikes = torch.tensor(SPIKES).bfloat16()
     assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0])
-    with pytest.raises(ValueError, match="backend 'numpy' has no dtype bfloat16"):
+    with pytest.raises(ValueError, match="no result for numpy: it has no bfloat16"):
         assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0], backends=["numpy"])
 
 
@@ -91,7 +91,7 @@ def test_wrong_gradient_is_reported_with_its_location():
 def test_tolerances_can_be_set():
     loss, spikes = sx.SpikeTime(), SPIKES.astype(np.float32)
     desired = np.roll(spikes, 1, axis=-1)
-    with pytest.raises(AssertionError, match=r"numpy .* on cpu: the gradient is"):
+    with pytest.raises(AssertionError, match=r"numpy .* on cpu: the value is .*; the gradient is"):
         assert_consistent(loss, spikes, desired, rtol=1e-12, backends=["numpy"])
     assert_consistent(loss, spikes, desired, rtol=0, atol=1e-3, backends=["numpy"])
 
@@ -101,7 +101,7 @@ def test_tolerances_can_be_set():
     [
         ({"backends": []}, ValueError, "at least one"),
         ({"backends": "numpy"}, ValueError, "sequence of names"),
-        ({"backends": ["nosuchlibrary"]}, ValueError, "No module named 'nosuchlibrary'"),
+        ({"backends": ["nosuchlibrary"]}, ValueError, "no result for nosuchlibrary: not installed"),
         ({"input": [[[1.0, 0.0]]]}, TypeError, "input must be an array"),
         ({"input": SPIKES + 0.0, "target": [0]}, ValueError, "target must hold"),
     ],

@@ -51,7 +51,7 @@ def save(path, arrays):
 def run(capsys, path, *arguments):
     """Return the losses, or the error message, which must be one short line."""
     output = path.parent / "losses.npy"
-    given = ["--json", "--output", str(output), *map(str, arguments)]
+    given = ["--json", "--overwrite", "--output", str(output), *map(str, arguments)]
     status = main(["evaluate", str(path), *given])
     out, err = capsys.readouterr()
     if status == 0:
@@ -98,16 +98,14 @@ def test_every_loss_and_target(capsys, tmp_path):
         path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS, **file, "lengths": lengths})
         options = [word for argument in arguments for word in ("--option", argument)]
         name = type(loss).__name__
-        got = run(capsys, path, "--loss", name, "--dtype", "float64", *options, "--overwrite")
+        got = run(capsys, path, "--loss", name, "--dtype", "float64", *options)
         expected = expected_losses(loss, *file.values(), lengths=lengths)
         np.testing.assert_allclose(got, expected, rtol=1e-12)
-        for output in tmp_path.glob("losses*"):
-            output.unlink()
 
 
 def test_numbers_of_the_command_line_come_before_those_of_the_file(capsys, tmp_path):
     expected = expected_losses(sx.SpikeMax(), LABEL)
-    arguments = ["--loss", "SpikeMax", "--dtype", "float64", "--overwrite"]
+    arguments = ["--loss", "SpikeMax", "--dtype", "float64"]
     path = save(tmp_path / "own.npz", {**COLUMNS, "label": LABEL})
     np.testing.assert_allclose(run(capsys, path, *arguments, *OPTIONS), expected, rtol=1e-12)
     path = save(tmp_path / "own.npz", {**FILE, "steps": [77], "start": 0, "time_step": 5})
@@ -131,7 +129,7 @@ def test_one_recording_needs_no_sample(capsys, tmp_path):
     # The default step is 1, and the default start 0.
     file = {"times": STEP_OF_SPIKE[first], "neuron": NEURON[first], "neurons": 3, "steps": 40}
     path = save(tmp_path / "whole.npz", file)
-    np.testing.assert_allclose(run(capsys, path, *FAST, "--overwrite"), expected, rtol=1e-6)
+    np.testing.assert_allclose(run(capsys, path, *FAST), expected, rtol=1e-6)
 
 
 def test_number_of_samples_without_targets(capsys, tmp_path):
@@ -142,32 +140,8 @@ def test_number_of_samples_without_targets(capsys, tmp_path):
     expected = expected_losses(sx.SparsityEnforcer(max_rate=0))
     np.testing.assert_allclose(run(capsys, path, *FAST, "--samples", 5), expected, rtol=1e-6)
     path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS, "samples": 7})
-    losses = run(capsys, path, *FAST, "--overwrite")
+    losses = run(capsys, path, *FAST)
     np.testing.assert_allclose(losses, [*expected, 0, 0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["own.npz", "own", "own.zarr"])
-def test_interrupted_run_goes_on(capsys, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(_spike_times, "BLOCK", 16)
-    path = save(tmp_path / name, FILE)
-    losses = _task.Task.evaluate
-
-    def interrupted(self, start, stop):
-        if start == 3:
-            raise KeyboardInterrupt
-        return losses(self, start, stop)
-
-    arguments = ["--loss", "SpikeMax", "--dtype", "float64", "--batch", 1]
-    with monkeypatch.context() as patch:
-        patch.setattr(_task.Task, "evaluate", interrupted)
-        given = ["evaluate", str(path), "--output", str(tmp_path / "losses.npy")]
-        assert main([*given, *map(str, arguments)]) == 130
-    assert "3 of 5 samples are done" in capsys.readouterr().err
-    message = run(capsys, path, *arguments, "--start", 0.1)
-    assert "was begun with other settings" in message
-    assert "'start': 0.1" in message
-    expected = expected_losses(sx.SpikeMax(), LABEL)
-    np.testing.assert_allclose(run(capsys, path, *arguments), expected, rtol=1e-12)
 
 
 def test_input_comes_before_spike_times(capsys, tmp_path):
@@ -256,7 +230,7 @@ def test_bad_options_fail(capsys, tmp_path):
             "spike times are binned to [batch, neuron, time], so time_axis must be -1 or 2; got 1",
         ),
         (["--samples", "6"], "`label` of shape (5,) does not fit"),
-        (["--output", tmp_path / "folder" / "times.npy"], "is the input `times` of"),
+        (["--output", tmp_path / "folder" / "times.npy"], "it is a file of the input"),
     ]:
         folder = save(tmp_path / "folder", FILE) if "--output" in arguments else path
         assert message in run(capsys, folder, "--loss", "SpikeMax", *arguments)
@@ -276,13 +250,11 @@ def test_damaged_archive_fails_or_gives_correct_losses(capsys, tmp_path, method)
     path, messages = tmp_path / "own.npz", set()
     for damaged in mutants(archive_of(files(), method), 200):
         path.write_bytes(damaged)
-        result = run(capsys, path, *FAST, "--batch", 2, "--overwrite")
+        result = run(capsys, path, *FAST, "--batch", 2)
         if isinstance(result, str):
             messages.add(result)
         else:
             np.testing.assert_allclose(result, expected, rtol=1e-6)
-        for output in tmp_path.glob("losses*"):
-            output.unlink()
     assert len(messages) > 15  # the damage reaches different checks
 
 
@@ -294,8 +266,6 @@ def test_damaged_npy_in_folder_never_crashes(capsys, tmp_path, name):
         (path / f"{name}.npy").write_bytes(damaged)
         result = run(capsys, path, *FAST)
         messages.add(result if isinstance(result, str) else None)
-        for output in tmp_path.glob("losses*"):
-            output.unlink()
     assert len(messages) > 5
 
 
