@@ -28,8 +28,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = _terminal.Parser(
         prog="spikeloss-xp",
         description="Evaluate spike-train losses on files, and compare array libraries.",
-        epilog=_terminal.examples(*_compare.EXAMPLES, *_evaluate.EXAMPLES),
-        formatter_class=_terminal.Help,
+        epilog=f"examples:\n{_compare.EXAMPLES}\n{_evaluate.EXAMPLES}",
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,16 @@ import numpy as np
 
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli import _terminal
-from spikeloss_xp.cli._files import check_memory, file_errors, open_npz
+from spikeloss_xp.cli._files import check_memory, file_errors, one_hot, open_npz
 from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
 from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
 from spikeloss_xp.testing import PRECISION, Comparison, Place, compare, reference, select_places
 
-EXAMPLES = (
-    ("compare every library on the recording that comes with this one", "spikeloss-xp compare"),
-    (
-        "compare one loss in double precision, on spikes of your own",
-        "spikeloss-xp compare recording.npz --loss SpikeTime --dtype float64",
-    ),
-)
+EXAMPLES = """\
+  # compare every library on the recording that comes with this one
+  spikeloss-xp compare
+  # compare one loss in double precision, on spikes of your own
+  spikeloss-xp compare recording.npz --loss SpikeTime --dtype float64"""
 SHIPPED = "grasshopper auditory receptor"
 LOSSES = ("SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
@@ -45,12 +43,11 @@ def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> Non
     parser = commands.add_parser(
         "compare",
         help="evaluate the losses on every array library and compare the results",
-        description="Evaluate the losses and their gradients on every array library of this "
-        "machine, and compare them with NumPy in float64. The exit status is 0 if all results "
-        "agree, 1 if some do not, 2 after an error, 130 after an interruption from the keyboard, "
-        "and 143 after SIGTERM.",
-        epilog=_terminal.examples(*EXAMPLES),
-        formatter_class=_terminal.Help,
+        description="Evaluate the losses and their gradients on every array library of this\n"
+        "machine, and compare them with NumPy in float64. The exit status is 0 if all\n"
+        "results agree, 1 if some do not, 2 after an error, and 130 or 143 after an\n"
+        "interruption.",
+        epilog=f"examples:\n{EXAMPLES}",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -64,7 +61,7 @@ def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> Non
     add("--loss", action="append", choices=LOSSES, metavar="LOSS", help=loss_help)
     library_help = "use only this array library, by its import name; may be repeated"
     add("--backend", action="append", metavar="NAME", help=library_help)
-    _terminal.add_shared_options(parser, PRECISION)
+    parser.add_shared_options(PRECISION)
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Recording:
 
     name: str
     input: np.ndarray
-    targets: dict[str, np.ndarray] = field(default_factory=dict)
+    targets: dict[str, np.ndarray]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -94,10 +91,11 @@ def run(options: argparse.Namespace) -> int:
         where, unused = select_places(options.backend, options.dtype, options.device)
     usable, skipped = _choose(recording, options.loss)
     rows: list[Comparison] = []
-    with np.errstate(all="ignore"), _terminal.status_line() as show:  # the rows show overflows
+    with np.errstate(all="ignore"):  # only NumPy would warn, and the rows show any overflow
         for row in compare_all(usable, recording, where, options.dtype):
             rows.append(row)
-            show(f"{len(rows)} of {len(usable) * len(where)}: {row.loss} on {row.place}")
+            done = f"{len(rows)} of {len(usable) * len(where)}"
+            _terminal.show_status(f"{done}: {row.loss} on {row.place}")
     agree = all(row.problem is None for row in rows)
     if options.json:
         metadata: dict[str, Any] = {"recording": recording.name, "shape": recording.input.shape}
@@ -138,16 +136,17 @@ def _read(path: Path, name: str) -> Recording:
                 "`input` must have the axes [batch, class or *space, time], and elements; got "
                 f"shape {shape}"
             )
-        kinds = {"input": "input"}
-        kinds |= {key: _kind(key, opened[key], shape) for key in opened if key != "input"}
         arrays = {}
         for key, rows in opened.items():
+            kind = "input" if key == "input" else _kind(key, rows, shape)
             check_memory(f"`{key}` of shape {rows.shape} is too large", math.prod(rows.shape))
-            arrays[kinds[key]] = array = rows.read(0, shape[0])
+            arrays[kind] = array = rows.read(0, shape[0])
             if not np.isfinite(array).all():
                 raise UsageError(f"`{key}` holds NaN or infinity")
-            if kinds[key] == "classes":
-                arrays.setdefault("multi-hot", _one_hot(key, array, math.prod(shape[1:-1])))
+            if kind == "classes":
+                with usage_errors(f"`{key}`: "):
+                    hot = np.moveaxis(one_hot(array, math.prod(shape[1:-1])), -1, 1)
+                arrays.setdefault("multi-hot", hot)
         return Recording(name, arrays.pop("input"), arrays)
 
 
@@ -177,15 +176,6 @@ def _kind(key: str, rows: Any, spikes: tuple[int, ...]) -> str:
         f"{(batch,)} or {(batch, steps)}; bool or floating multi-hot labels {(batch, classes)} or "
         f"{(batch, classes, steps)}"
     )
-
-
-def _one_hot(key: str, label: np.ndarray, classes: int) -> np.ndarray:
-    if label.min() < 0 or label.max() >= classes:
-        raise UsageError(
-            f"`{key}` must hold classes between 0 and {classes - 1}; got values from "
-            f"{label.min()} to {label.max()}"
-        )
-    return np.moveaxis(label[..., None] == np.arange(classes), -1, 1)
 
 
 def cases(steps: int) -> Iterator[tuple[str, Any, str]]:
@@ -308,10 +298,7 @@ def table(rows: Sequence[Comparison], *, colour: bool) -> str:
         verdict = paint(texts[-1], GREEN if row.problem is None else RED)
         lines.append(_aligned(texts, widths).removesuffix(texts[-1]) + verdict)
         if row.problem is not None:
-            indent = " " * 4
-            problem = textwrap.fill(
-                row.problem, WIDTH, initial_indent=indent, subsequent_indent=indent
-            )
+            problem = textwrap.indent(textwrap.fill(row.problem, WIDTH - 4), " " * 4)
             lines.append(paint(problem, RED))
     return "\n".join(lines)
 

@@ -26,23 +26,18 @@ from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
 from spikeloss_xp.cli._zarr import is_zarr, open_zarr
 from spikeloss_xp.testing import Place, select_places
 
-EXAMPLES = (
-    (
-        "write the loss of each sample to test.SpikeMax.npy",
-        "spikeloss-xp evaluate test.npz --loss SpikeMax",
-    ),
-    (
-        "one loss a step, from the rates in a window of 20 steps",
-        "spikeloss-xp evaluate test.npz --loss SpikeMax --option moving_window=20",
-    ),
-)
-LOSSES: dict[str, Any] = {
-    loss.__name__: loss
-    for loss in (
-        *(losses.SpikeTime, losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency),
-        *(losses.SpikeMoid, losses.SparsityEnforcer),
-    )
-}
+EXAMPLES = """\
+  # write the loss of each sample to test.SpikeMax.npy
+  spikeloss-xp evaluate test.npz --loss SpikeMax
+  # one loss a step, from the rates in a window of 20 steps
+  spikeloss-xp evaluate test.npz --loss SpikeMax --option moving_window=20"""
+SPIKE_TIMES = """\
+In place of `input`, a file may hold `times`, `neuron` and, for several
+samples, `sample`, with one entry for each spike, sorted by sample. They are
+binned to [sample, neuron, step]. These numbers come before those of the file:"""
+NO_TARGET, TRAINS = (losses.SparsityEnforcer,), (losses.SpikeTime,)
+LABELS = (losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency, losses.SpikeMoid)
+LOSSES: dict[str, Any] = {loss.__name__: loss for loss in (*TRAINS, *LABELS, *NO_TARGET)}
 NAMES = ("input", "target", "label", "lengths")
 ALL_NAMES = (*NAMES, *COLUMNS, *NUMBERS)  # those of spike times too, in place of `input`
 SHORTER = "cut the recording into shorter ones, or evaluate it in Python as an array in chunks"
@@ -55,12 +50,10 @@ def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> Non
     parser = commands.add_parser(
         "evaluate",
         help="evaluate a loss of each sample of a file",
-        description="Evaluate a loss of each sample of a file, which may be larger than the "
-        "memory, and write the losses beside the file once all of them are done. The exit status "
-        "is 0 if they are written, 2 after an error, 130 after an interruption from the keyboard, "
-        "and 143 after SIGTERM.",
-        epilog=_terminal.examples(*EXAMPLES),
-        formatter_class=_terminal.Help,
+        description="Evaluate a loss of each sample of a file, which may be larger than memory,\n"
+        "and write the losses beside the file once all of them are done. The exit status\n"
+        "is 0 if they are written, 2 after an error, 130 or 143 after an interruption.",
+        epilog=f"examples:\n{EXAMPLES}",
     )
     parser.set_defaults(run=run)
     add = parser.add_argument
@@ -77,26 +70,19 @@ def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> Non
     add("--option", action="append", default=[], metavar="KEY=VALUE", help=option_help)
     library_help = "the array library, by its import name (default: %(default)s)"
     add("--backend", default="numpy", metavar="NAME", help=library_help)
-    _terminal.add_shared_options(parser, ("float32", "float64"))
+    parser.add_shared_options(("float32", "float64"))
     batch_help = "number of samples to evaluate at a time (default: about 4 million entries)"
     add("--batch", type=_positive_integer, metavar="N", help=batch_help)
     output_help = "where to write the losses (default: beside FILE, named after FILE and the loss)"
     add("--output", metavar="FILE.npy", help=output_help)
     add("--overwrite", action="store_true", help="replace the output if it exists")
-    times = parser.add_argument_group(
-        "spike times",
-        "In place of `input`, a file may hold `times`, `neuron` and, for several samples, "
-        "`sample`, with one entry for each spike, sorted by sample. They are binned to [sample, "
-        "neuron, step]. These numbers come before those of the file:",
-    ).add_argument
+    times = parser.add_argument_group("spike times", SPIKE_TIMES).add_argument
     times("--neurons", type=_positive_integer, metavar="N", help="number of neurons")
     times("--steps", type=_positive_integer, metavar="N", help="number of time steps")
     samples_help = "number of samples (default: one for each label, or 1 without `sample`)"
     times("--samples", type=_positive_integer, metavar="N", help=samples_help)
-    step_help = "length of a step, in the unit of `times` (default: 1)"
-    times("--time-step", type=float, metavar="X", help=step_help)
-    start_help = "time at which the first step begins (default: 0)"
-    times("--start", type=float, metavar="X", help=start_help)
+    times("--time-step", type=float, metavar="X", help="length of a step (default: 1)")
+    times("--start", type=float, metavar="X", help="where the first step begins (default: 0)")
 
 
 def _positive_integer(text: str) -> int:
@@ -118,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
         task = make_task(path, arrays, loss, place, options.dtype)
         batch = task.batch_size(options.batch)
         output = _output_path(path, options.loss, options.output)
-        _check_output(output, path, task.samples, overwrite=options.overwrite)
+        _check_output(output, path, task.spikes.shape[0], overwrite=options.overwrite)
         started = time.monotonic()
         values, right, labels = _evaluate(task, batch)
     _write(output, values, overwrite=options.overwrite)
@@ -248,7 +234,7 @@ def _output_path(path: Path, loss: str, requested: str | None) -> Path:
 def _check_output(output: Path, path: Path, samples: int, *, overwrite: bool) -> None:
     """Raise a `UsageError` unless the losses can be written at the end, and harm no input."""
     problem, folder = None, output.parent
-    with _output_errors(output):
+    with usage_errors(f"{output}: cannot be written: ", (OSError,)):
         inputs = path.rglob("*") if path.is_dir() else [path]
         if not folder.is_dir():
             problem = f"there is no folder {folder}"
@@ -279,7 +265,8 @@ def _exists(output: Path) -> bool:
 
 def _write(output: Path, values: np.ndarray, *, overwrite: bool) -> None:
     """Write the losses in one step: readers find the old file or the complete new one."""
-    with _output_errors(output), _temporary_file(output) as (file, partial):
+    cannot = usage_errors(f"{output}: cannot be written: ", (OSError,))
+    with cannot, _temporary_file(output) as (file, partial):
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
         file.write(values.tobytes())
         file.flush()
@@ -305,15 +292,6 @@ def _temporary_file(output: Path) -> Iterator[tuple[IO[bytes], Path]]:
         partial.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _output_errors(output: Path) -> Iterator[None]:
-    """Turn an `OSError` into a `UsageError` that begins with the path of the output."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error}") from None
-
-
 @dataclass(frozen=True)
 class Task:
     """A loss and the arrays it reads.
@@ -329,11 +307,6 @@ class Task:
     target: Rows | None
     lengths: Rows | None
 
-    @property
-    def samples(self) -> int:
-        """The number of samples, and so of losses."""
-        return self.spikes.shape[0]
-
     def batch_size(self, requested: int | None) -> int:
         """Return the batch size. Raise a `UsageError` if such a batch exceeds the memory.
 
@@ -342,7 +315,7 @@ class Task:
         entries, chunk = math.prod(self.spikes.shape[1:]), self.spikes.chunk[0]
         limit = max(ENTRIES // entries, 1)
         size = requested or (limit - limit % chunk if limit >= chunk else chunk)
-        size = min(size, self.samples)
+        size = min(size, self.spikes.shape[0])
         arrays = [rows for rows in (self.spikes, self.target, self.lengths) if rows is not None]
         largest = max(size * entries, *(math.prod(rows.chunk) for rows in arrays), 0)
         remedy = SHORTER if size == 1 else "choose a smaller --batch"
@@ -368,15 +341,14 @@ class Task:
             values = self._losses(spikes, target, lengths)
             return values, *self._count_labels(spikes, target, lengths, values)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{name} refuses {batch}: {one_line(error)}") from None
+            problem = f"refuses {batch}: {one_line(error)}"
         except MemoryError:
             remedy = "choose a smaller --batch" if stop - start > 1 else SHORTER
-            raise UsageError(
-                f"{name}: there is not enough memory for {batch} at once: {remedy}"
-            ) from None
+            problem = f"finds not enough memory for {batch} at once: {remedy}"
         except Exception as error:  # a library may raise exceptions of any type
             reason = f"{type(error).__name__}: {one_line(error)}"
-            raise UsageError(f"{name} of {batch} failed on {self.place}: {reason}") from None
+            problem = f"failed for {batch} on {self.place}: {reason}"
+        raise UsageError(f"{name} {problem}")
 
     def _losses(self, spikes: Any, target: Any, lengths: Any) -> np.ndarray:
         """Return the loss of each sample of a batch in float64.
@@ -386,7 +358,7 @@ class Task:
         """
         if isinstance(self.loss, losses.SpikeMoid) and target.dtype.kind in "iu":
             target = _to_multi_hot(self.loss, spikes.shape, target, lengths)
-        if isinstance(self.loss, losses.SpikeTime):
+        if isinstance(self.loss, TRAINS):
             target = self._narrow(target)
         arguments = [values for values in (self._narrow(spikes), target) if values is not None]
         library = adapter(self.place.library)
@@ -398,7 +370,7 @@ class Task:
             return library.to_host(result).astype(np.float64)
 
         with library.scope(self.dtype), np.errstate(all="ignore"):  # the summary counts overflows
-            if isinstance(self.loss, losses.SparsityEnforcer) or self.loss.reduction == "mean":
+            if isinstance(self.loss, NO_TARGET) or self.loss.reduction == "mean":
                 return np.stack([terms(self.loss, slice(i, i + 1)) for i in range(len(spikes))])
             all_terms = terms(replace(self.loss, reduction="none"), slice(None))
             return np.asarray(all_terms.reshape(len(spikes), -1).sum(axis=1))
@@ -411,19 +383,16 @@ class Task:
         Labels that are ignored or masked do not count; those of a sample whose loss is NaN count as
         not predicted.
         """
-        indices = label is not None and label.dtype.kind in "iu" and label.ndim <= 2
-        if not indices or isinstance(self.loss, losses.SpikeTime):
+        if not isinstance(self.loss, LABELS) or label.dtype.kind not in "iu" or label.ndim > 2:
             return 0, 0
         library = adapter(self.place.library)
         with library.scope(self.dtype), np.errstate(all="ignore"):
             on_device = self.place.put(self._narrow(spikes), self.dtype)
             by_step = label.ndim > 1
             predicted = library.to_host(_predict(self.loss, on_device, lengths, by_step=by_step))
-        label, predicted = label.reshape(len(label), -1), predicted.reshape(len(label), -1)
-        counted = label != getattr(self.loss, "ignore_index", -100)
-        if lengths is not None:
-            counted &= np.arange(label.shape[1]) < lengths.reshape(-1, 1)
-        right = counted & (predicted == label) & ~np.isnan(values)[:, None]
+        counted = (label != getattr(self.loss, "ignore_index", -100)) & _unmasked(label, lengths)
+        right = counted & (predicted == label)
+        right[np.isnan(values)] = False
         return int(right.sum()), int(counted.sum())
 
     def _narrow(self, values: np.ndarray) -> np.ndarray:
@@ -457,12 +426,12 @@ def make_task(path: Path, arrays: Mapping[str, Rows], loss: Any, place: Place, d
             f"{path}: spike times are binned to [batch, neuron, time], so time_axis must be -1 or "
             f"2; got {loss.time_axis}"
         )
-    if not isinstance(loss, losses.SparsityEnforcer) and loss.reduction == "none":
+    if not isinstance(loss, NO_TARGET) and loss.reduction == "none":
         raise UsageError(
             "reduction='none' gives no loss of a sample: choose 'sum' or 'mean' of its terms"
         )
-    names = ["target"] if isinstance(loss, losses.SpikeTime) else ["label", "target"]
-    names = [] if isinstance(loss, losses.SparsityEnforcer) else names
+    names = ["label", "target"] if isinstance(loss, LABELS) else ["target"]
+    names = [] if isinstance(loss, NO_TARGET) else names
     chosen = [name for name in names if name in arrays][:1]
     if names and not chosen:
         raise UsageError(
@@ -488,16 +457,16 @@ def _to_multi_hot(
         return labels  # the loss rejects them
     neurons = math.prod(shape) // (shape[0] * shape[loss.time_axis])
     classes = loss.num_classes or neurons
-    flat = labels.reshape(len(labels), -1)
-    unmasked = flat if lengths is None else flat[np.arange(flat.shape[1]) < lengths[:, None]]
-    if unmasked.size and not 0 <= unmasked.min() <= unmasked.max() < classes:
-        raise ValueError(
-            f"labels must be classes, from 0 to {classes - 1}; got values from {unmasked.min()} to "
-            f"{unmasked.max()}"
-        )
-    one_hot = labels[..., None] == np.arange(classes)
+    hot = _files.one_hot(np.where(_unmasked(labels, lengths), labels, 0), classes)
     time_first = len(shape) > 2 and loss.time_axis in (1, 1 - len(shape))
-    return one_hot if time_first else np.moveaxis(one_hot, -1, 1)
+    return hot if time_first else np.moveaxis(hot, -1, 1)
+
+
+def _unmasked(label: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Return which labels, one for each sample or step, are of steps that count."""
+    if lengths is None:
+        return np.full(label.shape, True)
+    return lengths > 0 if label.ndim == 1 else np.arange(label.shape[1]) < lengths[:, None]
 
 
 def _predict(loss: Any, spikes: Any, lengths: Any, *, by_step: bool) -> Any:
@@ -524,14 +493,13 @@ def _predict(loss: Any, spikes: Any, lengths: Any, *, by_step: bool) -> Any:
 
 def _evaluate(task: Task, batch: int) -> tuple[np.ndarray, int, int]:
     """Return the losses of all samples, how many labels are predicted, and how many there are."""
-    values, right, labels = np.empty(task.samples), 0, 0
-    started = time.monotonic()
-    with _terminal.status_line() as show:
-        for start in range(0, task.samples, batch):
-            show(_progress(start, task.samples, time.monotonic() - started))
-            stop = min(start + batch, task.samples)
-            values[start:stop], *counts = task.evaluate(start, stop)
-            right, labels = right + counts[0], labels + counts[1]
+    samples, right, labels = task.spikes.shape[0], 0, 0
+    values, started = np.empty(samples), time.monotonic()
+    for start in range(0, samples, batch):
+        _terminal.show_status(_progress(start, samples, time.monotonic() - started))
+        stop = min(start + batch, samples)
+        values[start:stop], *counts = task.evaluate(start, stop)
+        right, labels = right + counts[0], labels + counts[1]
     return values, right, labels
 
 

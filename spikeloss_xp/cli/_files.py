@@ -15,9 +15,10 @@ import numpy as np
 
 from spikeloss_xp.cli._terminal import UsageError
 
-OTHER_FORMATS = (".csv", ".h5", ".hdf5", ".mat", ".nwb", ".parquet", ".pkl", ".pt", ".pth", ".txt")
 COPIES = 5  # copies of `input` in float64 that the least demanding loss holds at once
 BLOCK_BYTES = 1 << 20  # the most bytes that one call reads
+
+REMEDY = "save its arrays by numpy.savez, as input.npy and so on of a folder, or as Zarr arrays"
 
 Select = Callable[[Collection[str]], list[str]]
 """A function that returns the names of the arrays to read, of those that are present."""
@@ -69,7 +70,7 @@ def open_npz(path: Path, select: Select, stack: contextlib.ExitStack) -> Mapping
         raise UsageError("not a file" if path.exists() else "no such file")
     file = stack.enter_context(path.open("rb"))
     if not zipfile.is_zipfile(file):
-        raise UsageError(f"not an .npz file, as numpy.savez writes them{_conversion(path)}")
+        raise UsageError(f"not an .npz file, as numpy.savez writes them: {REMEDY}")
     archive = stack.enter_context(zipfile.ZipFile(file))
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
@@ -78,7 +79,7 @@ def open_npz(path: Path, select: Select, stack: contextlib.ExitStack) -> Mapping
             raise UsageError(f"it holds two arrays `{name}`")
         members[name] = member
     if not {"input", "times"} & members.keys() and path.suffix != ".npz":
-        raise UsageError(f"it holds no array `input`{_conversion(path)}")
+        raise UsageError(f"it holds no array `input`: {REMEDY}")
     arrays = {}
     for name in select(members):
         if members[name].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -100,21 +101,6 @@ def open_folder(folder: Path, select: Select, stack: contextlib.ExitStack) -> Ma
         file = stack.enter_context(files[name].open("rb"))
         arrays[name] = NpyRows(file, name, files[name].stat().st_size)
     return arrays
-
-
-def _conversion(path: Path) -> str:
-    """Return how to convert a file of another format, or an empty string."""
-    if path.suffix == ".npy":
-        return (
-            ": put it into a folder as input.npy, with label.npy or target.npy beside it, and "
-            "evaluate the folder"
-        )
-    if path.suffix in OTHER_FORMATS:
-        return (
-            f": load the {path.suffix} file by its own library, and save `input` and `label` or "
-            "`target` by numpy.savez, as .npy files of a folder, or as Zarr arrays"
-        )
-    return ""
 
 
 class NpyRows:
@@ -140,19 +126,16 @@ class NpyRows:
             )
         sample_bytes = math.prod(shape[1:]) * self.dtype.itemsize
         values = np.empty((stop - start) * sample_bytes, np.uint8)
-        for offset in range(0, values.size, BLOCK_BYTES):
-            self._read_into(values.data[offset : offset + BLOCK_BYTES])
+        left = values.data
+        while len(left):
+            count = self._stream.readinto(left[:BLOCK_BYTES])
+            if not count:
+                raise UsageError(f"{self._subject} ends before its last sample")
+            left = left[count:]
         if self.dtype == np.bool_ and values.size and (found := values.max()) > 1:
             raise UsageError(f"{self._subject} is damaged: a bool is 0 or 1, and it holds {found}")
         samples = values.view(self.dtype).reshape(shape, order="F" if reordered else "C")
         return samples.astype(self.dtype.newbyteorder("="), copy=False)  # as some libraries need
-
-    def _read_into(self, block: memoryview) -> None:
-        while len(block):
-            count = self._stream.readinto(block)
-            if not count:
-                raise UsageError(f"{self._subject} ends before its last sample")
-            block = block[count:]
 
 
 def _read_header(stream: Any, subject: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -173,6 +156,16 @@ def _read_header(stream: Any, subject: str, size: int) -> tuple[tuple[int, ...],
             f"has {present}"
         )
     return shape, fortran_order, dtype
+
+
+def one_hot(label: np.ndarray, classes: int) -> np.ndarray:
+    """Return class indices as multi-hot labels, with a class axis after those of the label."""
+    if label.min() < 0 or label.max() >= classes:
+        raise ValueError(
+            f"labels must be classes, from 0 to {classes - 1}; got values from {label.min()} to "
+            f"{label.max()}"
+        )
+    return np.asarray(label[..., None] == np.arange(classes))
 
 
 def check_dtype(subject: str, dtype: np.dtype) -> None:

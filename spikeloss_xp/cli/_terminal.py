@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Collection, Iterator
 from types import FrameType
@@ -17,19 +16,14 @@ class UsageError(Exception):
 
 
 @contextlib.contextmanager
-def usage_errors(subject: str = "") -> Iterator[None]:
-    """Turn errors that the library raises for its arguments into a `UsageError`."""
+def usage_errors(
+    subject: str = "", kinds: tuple[type[Exception], ...] = (TypeError, ValueError)
+) -> Iterator[None]:
+    """Turn errors of these kinds into a `UsageError`: by default those of the library."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except kinds as error:
         raise UsageError(f"{subject}{error}") from None
-
-
-class Interruption(KeyboardInterrupt):
-    """SIGINT or SIGTERM asked the process to end."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 def guarded(run: Callable[[], int], *, process_ends: bool) -> int:
@@ -42,9 +36,10 @@ def guarded(run: Callable[[], int], *, process_ends: bool) -> int:
         except UsageError as error:
             message, status = f"spikeloss-xp: error: {printable(str(error))}\n", 2
         except KeyboardInterrupt as interruption:
-            number = getattr(interruption, "number", signal.SIGINT)
+            number, *_ = interruption.args or (signal.SIGINT,)
             message, status = "spikeloss-xp: interrupted\n", 128 + number  # as shells report it
         finally:
+            show_status("")
             _write_to(sys.stderr, message)
         return status
 
@@ -65,7 +60,7 @@ def _open_closed_streams() -> None:
 
 @contextlib.contextmanager
 def _interruptions(*, process_ends: bool) -> Iterator[None]:
-    """Make SIGINT and SIGTERM raise an `Interruption`, once, so that nothing disturbs cleaning up.
+    """Make SIGINT and SIGTERM raise an error, once, so that nothing disturbs cleaning up.
 
     A signal that the process ignores stays ignored, as in the background of a shell. If the process
     ends afterwards, a signal then ends it at once, without the traceback that Python prints.
@@ -74,14 +69,11 @@ def _interruptions(*, process_ends: bool) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         for each in before:
             signal.signal(each, signal.SIG_IGN)
-        raise Interruption(number)
+        raise KeyboardInterrupt(number)
 
+    main = threading.current_thread() is threading.main_thread()  # only it may handle signals
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {
-        n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)
-    }
-    if threading.current_thread() is not threading.main_thread():
-        before = {}  # only the main thread may handle signals
+    before = {n: h for n, h in handlers.items() if main and h not in (signal.SIG_IGN, None)}
     try:
         for number in before:
             signal.signal(number, interrupt)
@@ -93,6 +85,7 @@ def _interruptions(*, process_ends: bool) -> Iterator[None]:
 
 def write(text: str) -> None:
     """Write a text to standard output, or raise a `UsageError`."""
+    show_status("")
     error = _write_to(sys.stdout, text)
     if error is not None:
         raise UsageError(f"standard output cannot be written: {error}")
@@ -129,54 +122,29 @@ def has_colour(stream: TextIO) -> bool:
     return stream.isatty() and not plain
 
 
-@contextlib.contextmanager
-def status_line() -> Iterator[Callable[[str], None]]:
-    """Yield a function that replaces the current line on stderr, and clear that line at the end.
-
-    The function does nothing if stderr is not a terminal.
-    """
-
-    def show(text: str) -> None:
-        if sys.stderr.isatty():
-            _write_to(sys.stderr, f"\r{text}\033[K")
-
-    try:
-        yield show
-    finally:
-        show("")
+def show_status(text: str) -> None:
+    """Replace the current line on stderr if it is a terminal."""
+    if sys.stderr.isatty():
+        _write_to(sys.stderr, f"\r{text}\033[K")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises an error if its help cannot be written."""
+    """A parser that keeps the lines of its texts, and raises an error if it cannot write its help.
+
+    Sub-parsers are of the same class.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def print_help(self, file: Any = None) -> None:
         """Print the help to standard output."""
         write(self.format_help())
 
-
-class Help(argparse.HelpFormatter):
-    """Wrap the texts of a command, but keep the lines of its examples."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        paragraphs = (
-            paragraph
-            if paragraph.startswith("examples:")
-            else textwrap.fill(" ".join(paragraph.split()), width)
-            for paragraph in text.split("\n\n")
-        )
-        return textwrap.indent("\n\n".join(paragraphs), indent)
-
-
-def examples(*purposes_and_commands: tuple[str, str]) -> str:
-    """Return examples as the last paragraph of a help."""
-    lines = (f"  # {purpose}\n  {command}" for purpose, command in purposes_and_commands)
-    return "\n".join(["examples:", *lines])
-
-
-def add_shared_options(parser: argparse.ArgumentParser, dtypes: Collection[str]) -> None:
-    """Add the options that both commands have, beside `--backend`."""
-    device_help = "a device of this name or kind, such as cpu, cuda or cuda:1"
-    parser.add_argument("--device", metavar="NAME", help=device_help)
-    dtype_help = "the dtype of the spikes (default: %(default)s)"
-    parser.add_argument("--dtype", choices=dtypes, default="float32", help=dtype_help)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    def add_shared_options(self, dtypes: Collection[str]) -> None:
+        """Add the options that both commands have, beside `--backend`."""
+        device_help = "a device of this name or kind, such as cpu, cuda or cuda:1"
+        self.add_argument("--device", metavar="NAME", help=device_help)
+        dtype_help = "the dtype of the spikes (default: %(default)s)"
+        self.add_argument("--dtype", choices=dtypes, default="float32", help=dtype_help)
+        self.add_argument("--json", action="store_true", help="print JSON instead of text")

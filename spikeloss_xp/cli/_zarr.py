@@ -43,7 +43,6 @@ class ZarrRows:
         file = next(folder / name for name in METADATA if (folder / name).is_file())
         _check_metadata(file, subject)
         array = _import_zarr().open_array(folder, mode="r", zarr_format=METADATA[file.name])
-        check_dtype(subject, np.dtype(array.dtype))
         self._array, self.dtype = array, np.dtype(array.dtype).newbyteorder("=")
         self.shape = tuple(int(length) for length in array.shape)
         self.chunk = tuple(int(length) for length in array.chunks)
