@@ -86,21 +86,16 @@ def assert_consistent(
     host_input, dtype = _on_host(input, "input"), _dtype_name(input)
     targets = () if target is None else (_on_host(target, "target"),)
     found, _ = select_places(backends, dtype)
-
     given = {"where": where, "lengths": lengths, "weight": weight}
     options: dict[str, Any] = {k: _on_host(x, k) for k, x in given.items() if x is not None}
     if getattr(loss, "reduction", None) == "none":
         terms = loss(host_input.astype(float), *targets, **options)
         options["cotangent"] = np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)
-    expected = reference(loss, host_input, *targets, **options)
-    complaints = []
-    for place in found:
-        arrays = host_input, dtype, *targets
-        result, _ = compare(
-            loss, place, *arrays, expected=expected, rtol=rtol, atol=atol, **options
-        )
-        if result.problem is not None:
-            complaints.append(f"{place}: {result.problem}")
+    more: dict[str, Any] = {"rtol": rtol, "atol": atol}
+    more["expected"] = reference(loss, host_input, *targets, **options)
+    arrays = host_input, dtype, *targets
+    results = [compare(loss, place, *arrays, **more, **options)[0] for place in found]
+    complaints = [f"{result.place}: {result.problem}" for result in results if result.problem]
     if complaints:
         raise AssertionError(
             f"{loss!r} on {dtype} spikes of shape {host_input.shape} differs from the float64 "

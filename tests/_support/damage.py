@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -90,3 +91,13 @@ def mutants(data, count):
             case 3:
                 changed[first:last] = bytes(last - first)
         yield bytes(changed)
+
+
+class TouchWhenUnpickled:
+    """An object that creates the file `mark` when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)

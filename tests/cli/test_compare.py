@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import re
 import subprocess
 import sys
@@ -31,8 +30,7 @@ USABLE = [name for name, info in available().items() if info.usable]
 
 def run(capsys, *arguments):
     """Return exit status, standard output and standard error."""
-    status = main(["compare", *map(str, arguments)])
-    return status, *capsys.readouterr()
+    return terminal.run(capsys, "compare", *arguments)
 
 
 @pytest.fixture
@@ -259,46 +257,24 @@ def test_skipped_losses_are_reported(capsys, save_npz, spikes):
     assert "nothing to evaluate" in err
 
 
-def bad_files(folder, spikes):
-    """Yield paths of invalid files, each with a part of its error message."""
-    label = np.zeros(4, np.int64)
-
-    def saved(**arrays):
-        np.savez(folder / "bad.npz", **arrays)
-        return folder / "bad.npz"
-
-    yield folder / "nowhere.npz", "no such file"
-    yield folder, "not a file"
-    (folder / "text.npz").write_text("spikes")
-    yield folder / "text.npz", "not an .npz file"
-    np.save(folder / "one.npy", spikes)
-    yield folder / "one.npy", "not an .npz file"
-    (folder / "p.npz").write_bytes(pickle.dumps({"input": [1]}))
-    yield folder / "p.npz", "not an .npz file"
-    yield saved(spikes=spikes), "must hold an array `input`"
-    yield saved(input=spikes), "`target` or `label`; it holds 'input'"
-    yield saved(input=np.asarray([{}]), label=label), "not an array of real numbers"
-    yield saved(input=spikes.astype(complex), label=label), "not an array of real numbers"
-    yield saved(input=spikes.astype(str), label=label), "not an array of real numbers"
-    yield saved(input=spikes[0], label=label), "got shape (3, 40)"
-    yield saved(input=spikes[:0], label=label[:0]), "got shape (0, 3, 40)"
-    yield saved(input=spikes, label=label[:3]), "(3,)"
-    yield saved(input=spikes, target=np.swapaxes(spikes, 1, 2)), "(4, 40, 3)"
-    yield saved(input=spikes, label=label + 3), "classes, from 0 to 2; got values from 3 to 3"
-    valid = saved(input=spikes, label=label).read_bytes()
-    damaged = bytearray(valid)
-    damaged[200:260] = bytes(60)
-    (folder / "damaged.npz").write_bytes(damaged)
-    yield folder / "damaged.npz", "cannot be read"
-
-
-def test_bad_file_fails_with_one_line(capsys, tmp_path, spikes):
-    for path, message in bad_files(tmp_path, spikes):
-        status, out, err = run(capsys, path)
-        assert (status, out) == (2, ""), path
-        assert message in err
-        assert err.startswith("spikeloss-xp: error: ")
-        assert err.count("\n") == 1
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input": None}, "must hold an array `input`"),
+        ({"label": None}, "`target` or `label`; it holds 'input'"),
+        ({"input": np.zeros((3, 40))}, "got shape (3, 40)"),
+        ({"label": np.zeros(3, int)}, "(3,)"),
+        ({"label": None, "target": np.zeros((4, 40, 3))}, "(4, 40, 3)"),
+        (
+            {"label": np.full(4, 3)},
+            "`label`: labels must be classes, from 0 to 2; got values from 3",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_fail(capsys, save_npz, spikes, changes, message):
+    arrays = {"input": spikes, "label": np.zeros(4, int), **changes}
+    path = save_npz(**{name: array for name, array in arrays.items() if array is not None})
+    assert message in terminal.error_of(run(capsys, path))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +292,15 @@ def test_unavailable_backend_device_or_dtype_fails(capsys, arguments, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["compare", "--loss", "Spike"], ["compare", "--dtype", "int8"], ["x"], []]
+    "arguments",
+    [
+        *([], ["x"], ["compare", "--loss", "Spike"], ["compare", "--dtype", "int8"]),
+        *(["evaluate", "own.npz"], ["evaluate", "--loss", "SpikeMax"]),
+        ["evaluate", "own.npz", "--loss", "Spike"],
+        ["evaluate", "own.npz", "--loss", "SpikeMax", "--dtype", "float16"],
+        ["evaluate", "own.npz", "--loss", "SpikeMax", "--batch", "0"],
+        ["evaluate", "own.npz", "--loss", "SpikeMax", "--batch", "many"],
+    ],
 )
 def test_unknown_argument_prints_usage(capsys, arguments):
     with pytest.raises(SystemExit) as exit_info:

@@ -13,7 +13,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import terminal
 from spikeloss_xp.backends import available
-from spikeloss_xp.cli import _evaluate, main
+from spikeloss_xp.cli import _evaluate
 
 SAMPLES, CLASSES, STEPS = 11, 3, 40
 RNG = np.random.default_rng(5)
@@ -29,8 +29,7 @@ USABLE = [name for name, info in available().items() if info.usable]
 
 def run(capsys, path, loss, *arguments):
     """Return exit status, standard output and standard error."""
-    status = main(["evaluate", str(path), "--loss", loss, "--overwrite", *map(str, arguments)])
-    return status, *capsys.readouterr()
+    return terminal.run(capsys, "evaluate", path, "--loss", loss, "--overwrite", *arguments)
 
 
 def evaluate(capsys, path, loss, *arguments):
@@ -72,26 +71,13 @@ def save_npz(tmp_path):
     return write
 
 
+BY_STEP = {"true_rate": 0.5, "false_rate": 0, "moving_window": 5, "ignore_index": 1}
 CASES = {  # name: loss, options of the loss, target in the file
     "SpikeTime": (sx.SpikeTime, {}, TRAINS),
     "SpikeTime, mean": (sx.SpikeTime, {"length": 7, "reduction": "mean"}, TRAINS),
     "SpikeRate": (sx.SpikeRate, {"true_rate": 0.5, "false_rate": (0, 0.1, 0.2)}, CLASS),
-    "SpikeRate, by step": (
-        sx.SpikeRate,
-        {"true_rate": 0.5, "false_rate": 0, "moving_window": 5, "ignore_index": 1},
-        CLASS_BY_STEP,
-    ),
-    "SpikeRate, mean by step": (
-        sx.SpikeRate,
-        {
-            "true_rate": 0.5,
-            "false_rate": 0,
-            "moving_window": 5,
-            "ignore_index": 1,
-            "reduction": "mean",
-        },
-        CLASS_BY_STEP,
-    ),
+    "SpikeRate, by step": (sx.SpikeRate, BY_STEP, CLASS_BY_STEP),
+    "SpikeRate, mean by step": (sx.SpikeRate, {**BY_STEP, "reduction": "mean"}, CLASS_BY_STEP),
     "SpikeMax": (sx.SpikeMax, {}, CLASS),
     "SpikeMax, batchmean": (sx.SpikeMax, {"reduction": "batchmean", "moving_window": 9}, CLASS),
     "SpikeMax, softmax": (
@@ -109,7 +95,6 @@ CASES = {  # name: loss, options of the loss, target in the file
         None,
     ),
 }
-TEXT = {"true_rate": "0.5", "false_rate": "0,0.1,0.2"}
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["all", "lengths"])
@@ -447,11 +432,8 @@ def test_output_path_defaults_to_beside_the_input(capsys, tmp_path, monkeypatch)
         ("SpikeRate", options(true_rate=2, false_rate=0), "true_rate must be between 0 and 1"),
         ("SpikeRate", options(true_rate="0.1,x", false_rate=0), "must be a number; got '0.1,x'"),
         ("SpikeRate", options(true_rate="0.1,0.2", false_rate=0), "one number, or 3, one for each"),
-        ("SpikeRate", options(true_rate="nan", false_rate=0), "true_rate must be finite"),
-        ("SpikeMax", options(moving_window=0), "SpikeMax: moving_window must be at least 1"),
         ("SpikeMax", options(moving_window=1.5), "must be an integer; got 1.5"),
         ("SpikeMax", options(moving_window="9" * 5000), "moving_window must be"),
-        ("SpikeMax", options(mode="soft"), "mode must be one of probability, softmax; got 'soft'"),
         ("SpikeMax", options(reduction="none"), "reduction='none' gives no loss of a sample"),
         ("SpikeMax", options(num_classes=2), "num_classes=2 must divide the number of neurons, 3"),
         (
@@ -466,16 +448,9 @@ def test_output_path_defaults_to_beside_the_input(capsys, tmp_path, monkeypatch)
             options(alpha=1),
             "not a key=value of SpikeMax. Its options: moving_window, mode",
         ),
-        ("SpikeMax", options(_terms=1), "not a key=value of SpikeMax"),
         ("SpikeMax", ["--option", "mode"], "--option 'mode' is not a key=value"),
         ("SpikeMax", options(mode="softmax") * 2, "--option mode is given twice"),
-        (
-            "SpikeTime",
-            options(length=10**12),
-            "SpikeTime: length must be at most 2147483647; got 1000000000000",
-        ),
         ("SparsityEnforcer", options(_terms=1), "not a key=value of SparsityEnforcer"),
-        ("SpikeMax", ["--backend", "nosuchlibrary"], "no result for nosuchlibrary: not installed"),
         (
             "SpikeMax",
             ["--device", "toaster"],
@@ -487,30 +462,8 @@ def test_output_path_defaults_to_beside_the_input(capsys, tmp_path, monkeypatch)
 )
 def test_invalid_option_fails_with_one_line(capsys, save_npz, tmp_path, loss, arguments, message):
     path = save_npz(input=SPIKES, target=TRAINS if loss == "SpikeTime" else CLASS)
-    status, out, err = run(capsys, path, loss, *arguments)
-    assert (status, out) == (2, "")
-    assert message in err
-    assert err.startswith("spikeloss-xp: error: ")
-    assert err.count("\n") == 1
+    assert message in terminal.error_of(run(capsys, path, loss, *arguments))
     assert list(tmp_path.iterdir()) == [path]  # no output was created
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["own.npz"],
-        ["own.npz", "--loss", "Spike"],
-        ["own.npz", "--loss", "SpikeMax", "--dtype", "float16"],
-        ["own.npz", "--loss", "SpikeMax", "--batch", "0"],
-        ["own.npz", "--loss", "SpikeMax", "--batch", "many"],
-        ["--loss", "SpikeMax"],
-    ],
-)
-def test_unknown_argument_prints_usage(capsys, arguments):
-    with pytest.raises(SystemExit) as exit_info:
-        main(["evaluate", *arguments])
-    assert exit_info.value.code == 2
-    assert "usage" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

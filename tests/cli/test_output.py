@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support import terminal
 from _support.forks import run_in_forks
 from spikeloss_xp.cli import _evaluate, main
 
@@ -47,17 +48,13 @@ def in_batch(monkeypatch):
 
 
 def run(capsys, file, output, *options):
-    arguments = ["evaluate", file, *LOSS, "--batch", "2", "--output", output, *options]
-    return main(list(map(str, arguments))), *capsys.readouterr()
+    arguments = [file, *LOSS, "--batch", "2", "--output", output, *options]
+    return terminal.run(capsys, "evaluate", *arguments)
 
 
 def assert_error(result, message):
     """Check that a command failed with one line that contains the message."""
-    status, out, err = result
-    assert (status, out) == (2, "")
-    assert message in err
-    assert err.startswith("spikeloss-xp: error: ")
-    assert err.count("\n") == 1
+    assert message in str(terminal.error_of(result, "a" * 300))
 
 
 def fail(error):
@@ -190,8 +187,7 @@ def test_two_runs_at_once_leave_one_complete_result(
         if not statuses:
             statuses.append(2)
             arguments = ["evaluate", file, "--loss", "SpikeMoid", "--output", output, *overwrite]
-            statuses[0] = main([str(a) for a in (*arguments, "--batch", 2)])
-            capsys.readouterr()
+            statuses[0] = terminal.run(capsys, *arguments)[0]
 
     in_batch(run_another)
     result = run(capsys, file, output, *overwrite)
@@ -345,10 +341,10 @@ def test_unusual_inputs_fail(capsys, tmp_path, output):
         (tmp_path / ("a" * 300) / "own.npz", "cannot be read: "),
     ]:
         assert_error(run(capsys, path, output), message)
-        assert_error((main(["compare", str(path)]), *capsys.readouterr()), message)
+        assert_error(terminal.run(capsys, "compare", path), message)
     # The default output of the root folder has no name to begin with.
-    assert main(["evaluate", "/", *LOSS]) == 2
-    assert "it must hold an array `input` or `times`" in capsys.readouterr().err
+    result = terminal.run(capsys, "evaluate", "/", *LOSS)
+    assert_error(result, "it must hold an array `input` or `times`")
 
 
 FORKS = pytest.mark.skipif(sys.platform == "win32", reason="processes do not fork on Windows")
