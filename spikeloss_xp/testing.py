@@ -194,6 +194,7 @@ def compare(
     place: Place,
     input: np.ndarray,
     dtype: str,
+    /,
     *targets: np.ndarray,
     expected: tuple[np.ndarray, np.ndarray],
     rtol: float | None = None,

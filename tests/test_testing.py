@@ -7,7 +7,7 @@ import pytest
 
 import spikeloss_xp as sx
 from spikeloss_xp.backends import available
-from spikeloss_xp.testing import assert_consistent
+from spikeloss_xp.testing import _difference, assert_consistent
 
 SPIKES = np.random.default_rng(0).random((4, 3, 40)) < 0.2
 USABLE = [name for name, info in available().items() if info.usable]
@@ -86,6 +86,17 @@ def test_wrong_gradient_is_reported_with_its_location():
         assert found, message
         assert float(found[1]) == pytest.approx(2 * (SPIKES[1, 2].mean() - 0.03) / 40)
     assert "the value" not in message
+
+
+def test_equal_infinities_and_nans_are_no_difference():
+    expected = np.asarray([np.inf, -np.inf, np.nan, 2.0])
+    assert _difference(expected.copy(), expected, 0, 0) == (0, None)
+    for i, other in enumerate([-np.inf, 1.0, 1.0, np.nan]):
+        got = expected.copy()
+        got[i] = other
+        relative, text = _difference(got, expected, 1, 1)
+        assert relative == np.inf
+        assert f"at [{i}] where {float(expected[i])!r} is expected" in text
 
 
 def test_tolerances_can_be_set():

@@ -1,6 +1,7 @@
 """Run the command many times, each in a fork of one process, which has imported the library."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,5 +65,6 @@ def run_in_forks(folder: Path, cases: list[dict[str, Any]]) -> list[tuple[int, s
     """
     filled = [{"streams": {}, "interrupt": None, **case} for case in cases]
     command = [sys.executable, "-c", PROGRAM, json.dumps(filled, default=str), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    buffered = {k: value for k, value in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, env=buffered, capture_output=True, text=True, check=True)
     return [tuple(result) for result in json.loads(done.stdout)]
