@@ -186,7 +186,7 @@ def test_too_many_chunks_fail(evaluate, tmp_path):
         assert message in evaluate(path)
 
 
-@pytest.mark.parametrize("options", [{}, {"shards": (4, 6, 20)}])
+@pytest.mark.parametrize("options", [{"zarr_format": 2}, {"shards": (4, 6, 20)}])
 def test_samples_of_many_chunks_are_read_in_parts(monkeypatch, tmp_path, options):
     values = np.arange(7 * 6 * 20, dtype=">i4").reshape(7, 6, 20)
     options = {"shape": values.shape, "dtype": values.dtype, "chunks": (2, 3, 10), **options}
