@@ -1,167 +1,507 @@
-"""The command ``evaluate``: compute the loss of each sample of a file in batches."""
+"""The command ``evaluate``: write the loss of each sample of a file."""
 
 import argparse
 import contextlib
 import json
 import math
-import signal
-import sys
-import threading
+import os
+import secrets
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, cast
 
-import spikeloss_xp
-from spikeloss_xp.cli._files import held
-from spikeloss_xp.cli._hyper import build_loss, short_repr
-from spikeloss_xp.cli._places import select_places
-from spikeloss_xp.cli._recording import UsageError
-from spikeloss_xp.cli._results import Results
-from spikeloss_xp.cli._source import ALL_NAMES, open_source
-from spikeloss_xp.cli._spike_times import NUMBERS
-from spikeloss_xp.cli._task import Task, make_task
-from spikeloss_xp.cli._terminal import printable, status_line
+import numpy as np
 
+from spikeloss_xp import losses
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.prepared import prepare_input
+from spikeloss_xp.backends._available import adapter
+from spikeloss_xp.cli import _files, _terminal
+from spikeloss_xp.cli._files import Rows, one_line
+from spikeloss_xp.cli._spike_times import COLUMNS, NUMBERS, BinnedRows, binned
+from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
+from spikeloss_xp.cli._zarr import is_zarr, open_zarr
+from spikeloss_xp.testing import Place, select_places
+
+EXAMPLES = """\
+  # write the loss of each sample to test.SpikeMax.npy
+  spikeloss-xp evaluate test.npz --loss SpikeMax
+  # one loss a step, from the rates in a window of 20 steps
+  spikeloss-xp evaluate test.npz --loss SpikeMax --option moving_window=20"""
+SPIKE_TIMES = """\
+In place of `input`, a file may hold `times`, `neuron` and, for several
+samples, `sample`, with one entry for each spike, sorted by sample. They are
+binned to [sample, neuron, step]. These numbers come before those of the file:"""
+NO_TARGET, TRAINS = (losses.SparsityEnforcer,), (losses.SpikeTime,)
+LABELS = (losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency, losses.SpikeMoid)
+LOSSES: dict[str, Any] = {loss.__name__: loss for loss in (*TRAINS, *LABELS, *NO_TARGET)}
+NAMES = ("input", "target", "label", "lengths")
+ALL_NAMES = (*NAMES, *COLUMNS, *NUMBERS)  # those of spike times too, in place of `input`
+SHORTER = "cut the recording into shorter ones, or evaluate it in Python as an array in chunks"
+ENTRIES = 1 << 22  # the entries of `input` in a batch, unless a batch size is given
 BAR = 24  # the length of the progress bar in characters
-INTERRUPTED, TERMINATED = 130, 143  # 128 plus SIGINT and SIGTERM, as shells report them
+
+
+def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> None:
+    """Add the command and its options to those of the program."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="evaluate a loss of each sample of a file",
+        description="Evaluate a loss of each sample of a file, which may be larger than memory,\n"
+        "and write the losses beside the file once all of them are done. The exit status\n"
+        "is 0 if they are written, 2 after an error, 130 or 143 after an interruption.",
+        epilog=f"examples:\n{EXAMPLES}",
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    file_help = (
+        "an .npz file, a folder of .npy files, or a folder of Zarr arrays (which needs zarr). It "
+        "holds spikes `input` [batch, *space, time], or spike times as described below; with them "
+        "`target` (spike trains of that shape) or `label` (class indices or multi-hot labels), or "
+        "both; and optionally `lengths` [batch]"
+    )
+    add("file", metavar="FILE", help=file_help)
+    loss_help = f"the loss to evaluate: {', '.join(LOSSES)}"
+    add("--loss", required=True, choices=LOSSES, metavar="LOSS", help=loss_help)
+    option_help = "an option of the loss, such as moving_window=50; may be repeated"
+    add("--option", action="append", default=[], metavar="KEY=VALUE", help=option_help)
+    library_help = "the array library, by its import name (default: %(default)s)"
+    add("--backend", default="numpy", metavar="NAME", help=library_help)
+    parser.add_shared_options(("float32", "float64"))
+    batch_help = "number of samples to evaluate at a time (default: about 4 million entries)"
+    add("--batch", type=_positive_integer, metavar="N", help=batch_help)
+    output_help = "where to write the losses (default: beside FILE, named after FILE and the loss)"
+    add("--output", metavar="FILE.npy", help=output_help)
+    add("--overwrite", action="store_true", help="replace the output if it exists")
+    times = parser.add_argument_group("spike times", SPIKE_TIMES).add_argument
+    times("--neurons", type=_positive_integer, metavar="N", help="number of neurons")
+    times("--steps", type=_positive_integer, metavar="N", help="number of time steps")
+    samples_help = "number of samples (default: one for each label, or 1 without `sample`)"
+    times("--samples", type=_positive_integer, metavar="N", help=samples_help)
+    times("--time-step", type=float, metavar="X", help="length of a step (default: 1)")
+    times("--start", type=float, metavar="X", help="where the first step begins (default: 0)")
+
+
+def _positive_integer(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1; got {text!r}")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate the remaining samples, print a summary, and return the exit status."""
-    loss = build_loss(options.loss, options.option)
-    (place, *_), _ = select_places([options.backend], options.device, options.dtype)
+    """Evaluate all samples, write the losses, print a summary, and return the exit status."""
+    loss = _build_loss(options.loss, options.option)
+    with usage_errors():
+        (place, *_), _ = select_places([options.backend], options.dtype, options.device)
     path = Path(options.file)
-    output = _output_path(path, options.loss, options.output)
     numbers = {name: value for name in NUMBERS if (value := getattr(options, name)) is not None}
-    with open_source(path, numbers) as source:
-        task = make_task(source, loss, place, options.dtype)
+    with contextlib.ExitStack() as stack:
+        with _files.file_errors(path):
+            arrays = _open(path, numbers, stack)
+        task = make_task(path, arrays, loss, place, options.dtype)
         batch = task.batch_size(options.batch)
-        settings = {
-            "spikeloss_xp": spikeloss_xp.__version__,
-            "loss": repr(loss),
-            "backend": f"{place.library} {place.version}",
-            "device": place.device,
-            "dtype": options.dtype,
-            "input": source.identity,
-            **({"bins": source.bins} if source.bins else {}),
-        }
-        with held(output):
-            results = Results(output, task.samples, settings, restart=options.restart)
-            done_before, started = results.done, time.monotonic()
-            try:
-                with _termination_interrupts():
-                    _evaluate(task, batch, results)
-            except KeyboardInterrupt as interruption:
-                done = f"{results.done} of {results.samples} samples are done"
-                message = f"interrupted: {done}; run the same command again to go on"
-                print(f"spikeloss-xp: {message}", file=sys.stderr)
-                return TERMINATED if isinstance(interruption, _Terminated) else INTERRUPTED
-            seconds = time.monotonic() - started
-            evaluated = results.done - done_before
-            _print_summary(task, results, evaluated, seconds, as_json=options.json)
+        output = _output_path(path, options.loss, options.output)
+        _check_output(output, path, task.spikes.shape[0], overwrite=options.overwrite)
+        started = time.monotonic()
+        values, right, labels = _evaluate(task, batch)
+    _write(output, values, overwrite=options.overwrite)
+    seconds = time.monotonic() - started
+    finite, nan = values[np.isfinite(values)], int(np.isnan(values).sum())
+    report = {
+        "file": str(path),
+        "loss": repr(loss),
+        "backend": place.library,
+        "version": place.version,
+        "device": place.device,
+        "dtype": options.dtype,
+        "samples": values.size,
+        "mean": float((finite / finite.size).sum()) if finite.size else None,
+        "accuracy": right / labels if labels else None,
+        "labels": labels,
+        "nan": nan,
+        "infinite": values.size - finite.size - nan,
+        "output": str(output),
+        "seconds": seconds,
+        "samples_per_second": values.size / seconds,
+    }
+    heading = f"{printable(str(path))}: {_short_repr(loss)} by {place}, {options.dtype}\n\n"
+    text = json.dumps(report, indent=2) + "\n" if options.json else heading + _text(report)
+    _terminal.write(text)
     return 0
 
 
-class _Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
+def _text(report: Mapping[str, Any]) -> str:
+    """Return the rows of a summary as text."""
+    suffix = " of the others" if report["nan"] or report["infinite"] else ""
+    finite = report["mean"] is not None
+    rows = {
+        "samples": report["samples"],
+        "mean loss": f"{report['mean']:.8g}{suffix}" if finite else "none is finite",
+        "not finite": f"{report['nan']} NaN, {report['infinite']} infinite",
+    }
+    if report["accuracy"] is not None:
+        rows["accuracy"] = f"{report['accuracy']:.4f} of {report['labels']} labels"
+    rows["written to"] = printable(report["output"])
+    rows["speed"] = f"{_speed(report['samples_per_second'])} samples/s"
+    return "".join(f"{name:<12}{value}\n" for name, value in rows.items())
 
 
-@contextlib.contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Make SIGTERM end the evaluation as an interruption from the keyboard does."""
+def _build_loss(name: str, options: Sequence[str]) -> Any:
+    """Return the loss called `name`, built with options of the form ``key=value``."""
+    accepted = {field.name: field for field in fields(LOSSES[name]) if field.init}
+    given: dict[str, Any] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or key not in accepted:
+            raise UsageError(
+                f"--option {option!r} is not a key=value of {name}. Its options: "
+                f"{', '.join(accepted)}"
+            )
+        if key in given:
+            raise UsageError(f"--option {key} is given twice")
+        given[key] = _parse_value(value)
+    missing = [
+        f"--option {key}=..."
+        for key, field in accepted.items()
+        if field.default is MISSING and key not in given
+    ]
+    if missing:
+        raise UsageError(f"{name} needs {' and '.join(missing)}")
+    with usage_errors(f"{name}: "):
+        return LOSSES[name](**given)
 
-    def terminate(number: int, frame: object) -> NoReturn:
-        raise _Terminated
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _parse_value(text: str) -> int | float | str | tuple[float, ...]:
+    """Return text as an int, a float or a tuple of floats if it parses as one, else as it is."""
+    for parse in (int, float, lambda text: tuple(float(part) for part in text.split(","))):
+        with contextlib.suppress(ValueError):
+            return parse(text)
+    return text
+
+
+def _short_repr(loss: Any) -> str:
+    """Return the repr of a loss without the options that have their default value."""
+    options = {field.name: getattr(loss, field.name) for field in fields(loss) if field.repr}
+    defaults = {field.name: field.default for field in fields(loss)}
+    shown = (f"{key}={value!r}" for key, value in options.items() if value != defaults[key])
+    return f"{type(loss).__name__}({', '.join(shown)})"
+
+
+def _open(
+    path: Path, numbers: Mapping[str, Any], stack: contextlib.ExitStack
+) -> Mapping[str, Rows]:
+    """Return the arrays of an .npz file, of a folder of .npy files, or of a Zarr group.
+
+    Spike times become an array `input`. `numbers` holds what the command line says of their bins.
+    """
+    if not path.is_dir():
+        arrays = _files.open_npz(path, _select, stack)
+    elif is_zarr(path):
+        arrays = open_zarr(path, _select)
+    else:
+        arrays = _files.open_folder(path, _select, stack)
+    if "input" not in arrays:
+        return binned(arrays, numbers)
+    if numbers:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in numbers)
+        raise UsageError(f"{options}: for spike times only, but the file holds `input`")
+    return arrays
+
+
+def _select(present: Collection[str]) -> list[str]:
+    if "input" not in present and "times" not in present:
+        held = ", ".join(map(repr, present)) or "nothing"
+        raise UsageError(f"it must hold an array `input` or `times`; it holds {held}")
+    return [name for name in (NAMES if "input" in present else ALL_NAMES) if name in present]
 
 
 def _output_path(path: Path, loss: str, requested: str | None) -> Path:
     """Return where to write the losses. The default is beside the input, named after both."""
     if requested is None:
-        path = path if path.name not in ("", "..") else path.resolve()
+        path = path if path.name not in ("", "..") else Path(os.path.realpath(path))
         stem = path.stem if path.suffix in (".npz", ".zarr") else path.name
-        return path.with_name(f"{stem}.{loss}.npy")
+        return path.parent / f"{stem}.{loss}.npy"
     if not requested.endswith(".npy"):
         raise UsageError(
             f"--output {requested}: the name must end in .npy, which is the format written"
         )
-    output = Path(requested)
-    if output.stem in ALL_NAMES and output.parent.resolve() == path.resolve():
+    return Path(requested)
+
+
+def _check_output(output: Path, path: Path, samples: int, *, overwrite: bool) -> None:
+    """Raise a `UsageError` unless the losses can be written at the end, and harm no input."""
+    problem, folder = None, output.parent
+    with usage_errors(f"{output}: cannot be written: ", (OSError,)):
+        inputs = path.rglob("*") if path.is_dir() else [path]
+        if not folder.is_dir():
+            problem = f"there is no folder {folder}"
+        elif _exists(output) and not output.is_file():
+            problem = "it is not a file: name another --output"
+        elif output.is_file() and any(x.is_file() and x.samefile(output) for x in inputs):
+            problem = f"it is a file of the input {path}: name another --output"
+        elif output.stem in ALL_NAMES and path.is_dir() and folder.samefile(path):
+            problem = f"it would be the input `{output.stem}` of {path}: name another --output"
+        elif _exists(output) and not overwrite:
+            problem = "it exists: pass --overwrite to replace it, or name another --output"
+        else:
+            with _temporary_file(output):
+                needed, free = 8 * samples, shutil.disk_usage(folder).free
+            _files.check_bytes(f"{path}: to hold the losses of {samples} samples", needed)
+            if needed > free:
+                problem = f"{samples} losses take {needed} bytes, and the disk has {free} free"
+    if problem is not None:
+        raise UsageError(f"{output}: {problem}")
+
+
+def _exists(output: Path) -> bool:
+    """Return whether a file or link has this name. Raise an `OSError` if the name is impossible."""
+    with contextlib.suppress(FileNotFoundError):
+        return bool(output.lstat())
+    return False
+
+
+def _write(output: Path, values: np.ndarray, *, overwrite: bool) -> None:
+    """Write the losses in one step: readers find the old file or the complete new one."""
+    cannot = usage_errors(f"{output}: cannot be written: ", (OSError,))
+    with cannot, _temporary_file(output) as (file, partial):
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+        file.write(values.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()  # Windows renames no file that is open
+        if _exists(output) and not overwrite:
+            raise UsageError(f"{output}: another program has written it in the meantime")
+        partial.replace(output)
+
+
+@contextlib.contextmanager
+def _temporary_file(output: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Create a file beside the output, and remove it unless it gets another name.
+
+    It has a random name and is created exclusively, so no other file is overwritten and no link is
+    followed.
+    """
+    partial = output.with_name(f".spikeloss-xp.{secrets.token_hex(8)}.part")
+    try:
+        with partial.open("xb") as file:
+            yield file, partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A loss and the arrays it reads.
+
+    `make_task` creates it, after the checks that need no array data.
+    """
+
+    path: Path
+    loss: Any
+    place: Place
+    dtype: str
+    spikes: Rows
+    target: Rows | None
+    lengths: Rows | None
+
+    def batch_size(self, requested: int | None) -> int:
+        """Return the batch size. Raise a `UsageError` if such a batch exceeds the memory.
+
+        By default, a batch has some `ENTRIES` entries and consists of complete chunks.
+        """
+        entries, chunk = math.prod(self.spikes.shape[1:]), self.spikes.chunk[0]
+        limit = max(ENTRIES // entries, 1)
+        size = requested or (limit - limit % chunk if limit >= chunk else chunk)
+        size = min(size, self.spikes.shape[0])
+        arrays = [rows for rows in (self.spikes, self.target, self.lengths) if rows is not None]
+        largest = max(size * entries, *(math.prod(rows.chunk) for rows in arrays), 0)
+        remedy = SHORTER if size == 1 else "choose a smaller --batch"
+        if largest > size * entries:
+            remedy = "save it in smaller chunks"
+        subject = f"{self.path}: `input` of shape {self.spikes.shape}, {size} samples at once"
+        _files.check_memory(f"{subject}, is too large ({remedy})", largest)
+        return size
+
+    def evaluate(self, start: int, stop: int) -> tuple[np.ndarray, int, int]:
+        """Return the losses of a range of samples, how many labels are predicted and how many are.
+
+        Without class indices there are no labels.
+        """
+        with _files.file_errors(self.path):
+            spikes, target, lengths = (
+                None if rows is None else rows.read(start, stop)
+                for rows in (self.spikes, self.target, self.lengths)
+            )
+        name = f"{self.path}: {type(self.loss).__name__}"
+        batch = f"samples {start} to {stop - 1}"
+        try:
+            values = self._losses(spikes, target, lengths)
+            return values, *self._count_labels(spikes, target, lengths, values)
+        except (TypeError, ValueError) as error:
+            problem = f"refuses {batch}: {one_line(error)}"
+        except MemoryError:
+            remedy = "choose a smaller --batch" if stop - start > 1 else SHORTER
+            problem = f"finds not enough memory for {batch} at once: {remedy}"
+        except Exception as error:  # a library may raise exceptions of any type
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            problem = f"failed for {batch} on {self.place}: {reason}"
+        raise UsageError(f"{name} {problem}")
+
+    def _losses(self, spikes: Any, target: Any, lengths: Any) -> np.ndarray:
+        """Return the loss of each sample of a batch in float64.
+
+        A sum over terms takes one call for the whole batch, with reduction "none". A mean, and
+        `SparsityEnforcer`, which has no such reduction, take one call for each sample.
+        """
+        if isinstance(self.loss, losses.SpikeMoid) and target.dtype.kind in "iu":
+            target = _to_multi_hot(self.loss, spikes.shape, target, lengths)
+        if isinstance(self.loss, TRAINS):
+            target = self._narrow(target)
+        arguments = [values for values in (self._narrow(spikes), target) if values is not None]
+        library = adapter(self.place.library)
+
+        def terms(loss: Any, samples: slice) -> np.ndarray:
+            spikes, *target = (values[samples] for values in arguments)
+            masks = {} if lengths is None else {"lengths": lengths[samples]}
+            result = loss(self.place.put(spikes, self.dtype), *target, **masks)
+            return library.to_host(result).astype(np.float64)
+
+        with library.scope(self.dtype), np.errstate(all="ignore"):  # the summary counts overflows
+            if isinstance(self.loss, NO_TARGET) or self.loss.reduction == "mean":
+                return np.stack([terms(self.loss, slice(i, i + 1)) for i in range(len(spikes))])
+            all_terms = terms(replace(self.loss, reduction="none"), slice(None))
+            return np.asarray(all_terms.reshape(len(spikes), -1).sum(axis=1))
+
+    def _count_labels(
+        self, spikes: Any, label: Any, lengths: Any, values: np.ndarray
+    ) -> tuple[int, int]:
+        """Return how many labels of a batch are predicted, and how many there are.
+
+        Labels that are ignored or masked do not count; those of a sample whose loss is NaN count as
+        not predicted.
+        """
+        if not isinstance(self.loss, LABELS) or label.dtype.kind not in "iu" or label.ndim > 2:
+            return 0, 0
+        library = adapter(self.place.library)
+        with library.scope(self.dtype), np.errstate(all="ignore"):
+            on_device = self.place.put(self._narrow(spikes), self.dtype)
+            by_step = label.ndim > 1
+            predicted = library.to_host(_predict(self.loss, on_device, lengths, by_step=by_step))
+        counted = (label != getattr(self.loss, "ignore_index", -100)) & _unmasked(label, lengths)
+        right = counted & (predicted == label)
+        right[np.isnan(values)] = False
+        return int(right.sum()), int(counted.sum())
+
+    def _narrow(self, values: np.ndarray) -> np.ndarray:
+        """Return values, cast to the dtype of the task if theirs is wider.
+
+        JAX would otherwise truncate 64-bit values to 32 bits.
+        """
+        dtype = np.dtype(self.dtype)
+        with np.errstate(over="ignore"):
+            return values.astype(dtype) if values.itemsize > dtype.itemsize else values
+
+
+def make_task(path: Path, arrays: Mapping[str, Rows], loss: Any, place: Place, dtype: str) -> Task:
+    """Return the task of a loss: choose its target, and check options and shapes.
+
+    Raise a `UsageError` if the arrays or options do not fit.
+    """
+    spikes, shape = arrays["input"], arrays["input"].shape
+    if len(shape) < 2 or 0 in shape:
         raise UsageError(
-            f"--output {requested} is the input `{output.stem}` of {path}: choose another name"
+            f"{path}: `input` must have the axes [batch, class or *space, time], and elements; "
+            f"got shape {shape}"
         )
-    return output
+    if loss.time_axis in (0, -len(shape)):
+        raise UsageError(
+            f"{path}: time_axis={loss.time_axis} is the first axis of `input`, but the command "
+            "needs the batch there, because it reads sample after sample: choose another axis"
+        )
+    if isinstance(spikes, BinnedRows) and loss.time_axis not in (-1, 2):
+        raise UsageError(
+            f"{path}: spike times are binned to [batch, neuron, time], so time_axis must be -1 or "
+            f"2; got {loss.time_axis}"
+        )
+    if not isinstance(loss, NO_TARGET) and loss.reduction == "none":
+        raise UsageError(
+            "reduction='none' gives no loss of a sample: choose 'sum' or 'mean' of its terms"
+        )
+    names = ["label", "target"] if isinstance(loss, LABELS) else ["target"]
+    names = [] if isinstance(loss, NO_TARGET) else names
+    chosen = [name for name in names if name in arrays][:1]
+    if names and not chosen:
+        raise UsageError(
+            f"{path}: {type(loss).__name__} needs {' or '.join(names)}; the file holds "
+            f"{', '.join(arrays)}"
+        )
+    for name in (*chosen, *({"lengths"} & arrays.keys())):
+        found = arrays[name].shape
+        fits = found[:1] == shape[:1] and math.prod(found) <= math.prod(shape)
+        if not fits or (name == "lengths" and len(found) > 1):
+            raise UsageError(
+                f"{path}: `{name}` of shape {found} does not fit an `input` of shape {shape}"
+            )
+    target = arrays[chosen[0]] if chosen else None
+    return Task(path, loss, place, dtype, spikes, target, arrays.get("lengths"))
 
 
-def _evaluate(task: Task, batch: int, results: Results) -> None:
-    """Evaluate the remaining samples in batches, and show the progress on a terminal."""
-    done_before, started = results.done, time.monotonic()
-    with results, status_line() as show:
-        while results.done < results.samples:
-            show(_progress(results, done_before, time.monotonic() - started))
-            stop = min(results.done + batch, results.samples)
-            batch_result = task.evaluate(results.done, stop)
-            results.write(batch_result.losses, batch_result.right, batch_result.labels)
+def _to_multi_hot(
+    loss: losses.SpikeMoid, shape: tuple[int, ...], labels: np.ndarray, lengths: np.ndarray | None
+) -> np.ndarray:
+    """Return class indices, one for each sample or time step, as multi-hot labels."""
+    if labels.ndim > 2:
+        return labels  # the loss rejects them
+    neurons = math.prod(shape) // (shape[0] * shape[loss.time_axis])
+    classes = loss.num_classes or neurons
+    hot = _files.one_hot(np.where(_unmasked(labels, lengths), labels, 0), classes)
+    time_first = len(shape) > 2 and loss.time_axis in (1, 1 - len(shape))
+    return hot if time_first else np.moveaxis(hot, -1, 1)
 
 
-def _progress(results: Results, done_before: int, seconds: float) -> str:
-    done, samples = results.done, results.samples
-    bar = "#" * (BAR * done // samples)
-    line = f"[{bar:-<{BAR}}] {done} of {samples} samples"
-    if done == done_before:
+def _unmasked(label: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Return which labels, one for each sample or step, are of steps that count."""
+    if lengths is None:
+        return np.full(label.shape, True)
+    return lengths > 0 if label.ndim == 1 else np.arange(label.shape[1]) < lengths[:, None]
+
+
+def _predict(loss: Any, spikes: Any, lengths: Any, *, by_step: bool) -> Any:
+    """Return the class with the largest reading of a loss; for a latency, with the smallest.
+
+    It is by the moving window of the loss at each step, or over all of time.
+    """
+    if loss.moving_window is not None and not by_step:
+        loss = replace(loss, moving_window=None)
+    prepared = prepare_input(spikes, None, lengths, time_axis=loss.time_axis, smallest_rank=3)
+    adapter, no_labels = prepared.adapter, cast(Any, None)
+    reading, _ = loss._read(adapter, prepared.values, prepared.mask, no_labels)
+    winner = adapter.xp.argmax(-reading.u if loss._reads_latency else reading.u, axis=CLASS)
+    return prepared.layout.time_as_in_input(adapter, winner) if by_step else winner
+
+
+def _evaluate(task: Task, batch: int) -> tuple[np.ndarray, int, int]:
+    """Return the losses of all samples, how many labels are predicted, and how many there are."""
+    samples, right, labels = task.spikes.shape[0], 0, 0
+    values, started = np.empty(samples), time.monotonic()
+    for start in range(0, samples, batch):
+        _terminal.show_status(_progress(start, samples, time.monotonic() - started))
+        stop = min(start + batch, samples)
+        values[start:stop], *counts = task.evaluate(start, stop)
+        right, labels = right + counts[0], labels + counts[1]
+    return values, right, labels
+
+
+def _progress(done: int, samples: int, seconds: float) -> str:
+    line = f"[{'#' * (BAR * done // samples):-<{BAR}}] {done} of {samples} samples"
+    if not done:
         return line
-    seconds_per_sample = seconds / (done - done_before)
-    seconds_left = (samples - done) * seconds_per_sample
-    return f"{line}, {_format_speed(1 / seconds_per_sample)} a second, {seconds_left:.0f} s left"
+    left = (samples - done) * seconds / done
+    return f"{line}, {_speed(done / seconds)} a second, {left:.0f} s left"
 
 
-def _print_summary(
-    task: Task, results: Results, evaluated: int, seconds: float, *, as_json: bool
-) -> None:
-    summary, place = results.summary(), task.place
-    speed = evaluated / seconds if evaluated else None
-    if as_json:
-        report: dict[str, Any] = {
-            "file": str(task.source.path),
-            "loss": repr(task.loss),
-            "backend": place.library,
-            "version": place.version,
-            "device": place.device,
-            "dtype": task.dtype,
-            "samples": results.samples,
-            "mean": summary.mean if math.isfinite(summary.mean) else None,
-            "accuracy": summary.accuracy,
-            "labels": results.labels,
-            "nan": summary.nan,
-            "infinite": summary.infinite,
-            "output": str(results.path),
-            "evaluated": evaluated,
-            "seconds": seconds,
-            "samples_per_second": speed,
-        }
-        print(json.dumps(report, indent=2))
-        return
-    loss = short_repr(task.loss)
-    print(f"{printable(str(task.source.path))}: {loss} by {place}, {task.dtype}\n")
-    print(f"samples     {results.samples}")
-    suffix = " of the others" if summary.nan or summary.infinite else ""
-    mean = "none is finite" if math.isnan(summary.mean) else f"{summary.mean:.8g}{suffix}"
-    print(f"mean loss   {mean}")
-    print(f"not finite  {summary.nan} NaN, {summary.infinite} infinite")
-    if summary.accuracy is not None:
-        print(f"accuracy    {summary.accuracy:.4f} of {results.labels} labels")
-    print(f"written to  {printable(str(results.path))}")
-    print(f"speed       {f'{_format_speed(speed)} samples/s' if speed else 'all were done before'}")
-
-
-def _format_speed(speed: float) -> str:
+def _speed(speed: float) -> str:
     return f"{speed:.3g}" if speed < 1000 else f"{speed:.0f}"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp.cli._recording import UsageError, check_memory
-from spikeloss_xp.cli._rows import Rows
+from spikeloss_xp.cli._files import Rows, check_memory
+from spikeloss_xp.cli._terminal import UsageError, usage_errors
 from spikeloss_xp.spike_times import Bins, add_spikes, check_indices
 
 COLUMNS = ("times", "neuron", "sample")  # one entry for each spike; `sample` may be missing
@@ -53,12 +53,10 @@ class BinnedRows:
         samples, neurons, steps = self.shape
         times, sample = block["times"], block.get("sample", np.zeros(stop - start, np.int64))
         epsilon = float(np.finfo(times.dtype).eps) if times.dtype.kind == "f" else 0.0
-        try:
+        with usage_errors():
             neuron = check_indices(block["neuron"], neurons, "`neuron`", start)
             self._sample = check_indices(sample, samples, "`sample`", start)
             self._entry = neuron * steps + self._bins.index(times, epsilon, "`times`", start)
-        except (TypeError, ValueError) as error:
-            raise UsageError(str(error)) from None
         falls = np.flatnonzero(np.diff(self._sample, prepend=self._last) < 0)
         if falls.size:
             raise UsageError(
@@ -68,10 +66,8 @@ class BinnedRows:
         self._next, self._last = stop, int(self._sample[-1])
 
 
-def binned(
-    arrays: Mapping[str, Rows], options: Mapping[str, Any]
-) -> tuple[dict[str, Rows], dict[str, Any]]:
-    """Return the arrays of a file of spike times with `input` in their place, and its numbers.
+def binned(arrays: Mapping[str, Rows], options: Mapping[str, Any]) -> dict[str, Rows]:
+    """Return the arrays of a file of spike times with `input` in their place.
 
     The numbers in `options` come before those of the file.
     """
@@ -98,13 +94,11 @@ def binned(
         raise UsageError(
             f"{numbers['samples']} samples need an array `sample` with the sample of each spike"
         )
-    try:
+    with usage_errors():
         bins = Bins(numbers["steps"], numbers["time_step"], numbers["start"])
         neurons = _checks.count(numbers["neurons"], "neurons")
         samples = _checks.count(numbers["samples"], "samples")
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    return {"input": BinnedRows(columns, bins, neurons, samples), **others}, numbers
+    return {"input": BinnedRows(columns, bins, neurons, samples), **others}
 
 
 def _samples(columns: Mapping[str, Rows], others: Mapping[str, Rows]) -> int | None:

@@ -1,10 +1,109 @@
-"""Terminal output: colour, a status line, and escapes for unprintable characters."""
+"""The surroundings of the command: standard streams, signals, the terminal and the help."""
 
+import argparse
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import TextIO
+import threading
+from collections.abc import Callable, Collection, Iterator
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+
+class UsageError(Exception):
+    """An error in the arguments or files; the message is printed for the user."""
+
+
+@contextlib.contextmanager
+def usage_errors(
+    subject: str = "", kinds: tuple[type[Exception], ...] = (TypeError, ValueError)
+) -> Iterator[None]:
+    """Turn errors of these kinds into a `UsageError`: by default those of the library."""
+    try:
+        yield
+    except kinds as error:
+        raise UsageError(f"{subject}{error}") from None
+
+
+def guarded(run: Callable[[], int], *, process_ends: bool) -> int:
+    """Return the exit status of a function, whose errors and interruptions become messages."""
+    _open_closed_streams()
+    with _interruptions(process_ends=process_ends):
+        message = ""
+        try:
+            return run()
+        except UsageError as error:
+            message, status = f"spikeloss-xp: error: {printable(str(error))}\n", 2
+        except KeyboardInterrupt as interruption:
+            number, *_ = interruption.args or (signal.SIGINT,)
+            message, status = "spikeloss-xp: interrupted\n", 128 + number  # as shells report it
+        finally:
+            show_status("")
+            _write_to(sys.stderr, message)
+        return status
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of standard streams that are closed, as in some services.
+
+    The next file would otherwise get the number of such a stream, and messages that a library
+    writes to the stream would get into that file.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def _interruptions(*, process_ends: bool) -> Iterator[None]:
+    """Make SIGINT and SIGTERM raise an error, once, so that nothing disturbs cleaning up.
+
+    A signal that the process ignores stays ignored, as in the background of a shell. If the process
+    ends afterwards, a signal then ends it at once, without the traceback that Python prints.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    main = threading.current_thread() is threading.main_thread()  # only it may handle signals
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: h for n, h in handlers.items() if main and h not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if process_ends else handler)
+
+
+def write(text: str) -> None:
+    """Write a text to standard output, or raise a `UsageError`."""
+    show_status("")
+    error = _write_to(sys.stdout, text)
+    if error is not None:
+        raise UsageError(f"standard output cannot be written: {error}")
+
+
+def _write_to(stream: TextIO, text: str) -> OSError | None:
+    """Write a text to a stream and return the error, if there is one.
+
+    After an error the stream leads to the null device. Python would try again when it exits, print
+    a traceback and change the exit status.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 def printable(text: str) -> str:
@@ -23,16 +122,29 @@ def has_colour(stream: TextIO) -> bool:
     return stream.isatty() and not plain
 
 
-@contextlib.contextmanager
-def status_line() -> Iterator[Callable[[str], None]]:
-    """Yield a function that replaces the current line on stderr, and clear that line at the end.
+def show_status(text: str) -> None:
+    """Replace the current line on stderr if it is a terminal."""
+    if sys.stderr.isatty():
+        _write_to(sys.stderr, f"\r{text}\033[K")
 
-    The function does nothing if stderr is not a terminal.
+
+class Parser(argparse.ArgumentParser):
+    """A parser that keeps the lines of its texts, and raises an error if it cannot write its help.
+
+    Sub-parsers are of the same class.
     """
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    try:
-        yield lambda text: print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
-    finally:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help to standard output."""
+        write(self.format_help())
+
+    def add_shared_options(self, dtypes: Collection[str]) -> None:
+        """Add the options that both commands have, beside `--backend`."""
+        device_help = "a device of this name or kind, such as cpu, cuda or cuda:1"
+        self.add_argument("--device", metavar="NAME", help=device_help)
+        dtype_help = "the dtype of the spikes (default: %(default)s)"
+        self.add_argument("--dtype", choices=dtypes, default="float32", help=dtype_help)
+        self.add_argument("--json", action="store_true", help="print JSON instead of text")

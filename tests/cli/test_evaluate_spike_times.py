@@ -1,16 +1,15 @@
 """The command ``evaluate`` on files of spike times: the losses of the spikes binned by hand."""
 
 import json
-import re
 import tracemalloc
-import zipfile
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.damage import archive_of, header, member, mutants, npy
-from spikeloss_xp.cli import _recording, _rows, _spike_times, _task, main
+from _support import terminal
+from _support.damage import mutants, npy
+from spikeloss_xp.cli import _files, _spike_times, main
 from spikeloss_xp.spike_times import Bins
 
 SAMPLES, NEURONS, STEPS, STEP, START = 5, 3, 40, 0.1, 0.2
@@ -51,17 +50,13 @@ def save(path, arrays):
 def run(capsys, path, *arguments):
     """Return the losses, or the error message, which must be one short line."""
     output = path.parent / "losses.npy"
-    given = ["--json", "--output", str(output), *map(str, arguments)]
-    status = main(["evaluate", str(path), *given])
-    out, err = capsys.readouterr()
-    if status == 0:
-        assert err == ""
-        assert json.loads(out)["samples"] == len(np.load(output))
-        return np.load(output)
-    assert (status, out) == (2, "")
-    assert re.fullmatch(r"spikeloss-xp: error: .*\n", err), err
-    assert len(err) < len(str(path)) + 600
-    return err
+    given = ["--json", "--overwrite", "--output", output, *arguments]
+    status, out, err = terminal.run(capsys, "evaluate", path, *given)
+    if error := terminal.error_of((status, out, err), path):
+        return error
+    losses = np.load(output)
+    assert json.loads(out)["samples"] == len(losses)
+    return losses
 
 
 def expected_losses(loss, *target, spikes=SPIKES, **options):
@@ -98,16 +93,14 @@ def test_every_loss_and_target(capsys, tmp_path):
         path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS, **file, "lengths": lengths})
         options = [word for argument in arguments for word in ("--option", argument)]
         name = type(loss).__name__
-        got = run(capsys, path, "--loss", name, "--dtype", "float64", *options, "--restart")
+        got = run(capsys, path, "--loss", name, "--dtype", "float64", *options)
         expected = expected_losses(loss, *file.values(), lengths=lengths)
         np.testing.assert_allclose(got, expected, rtol=1e-12)
-        for output in tmp_path.glob("losses*"):
-            output.unlink()
 
 
 def test_numbers_of_the_command_line_come_before_those_of_the_file(capsys, tmp_path):
     expected = expected_losses(sx.SpikeMax(), LABEL)
-    arguments = ["--loss", "SpikeMax", "--dtype", "float64", "--restart"]
+    arguments = ["--loss", "SpikeMax", "--dtype", "float64"]
     path = save(tmp_path / "own.npz", {**COLUMNS, "label": LABEL})
     np.testing.assert_allclose(run(capsys, path, *arguments, *OPTIONS), expected, rtol=1e-12)
     path = save(tmp_path / "own.npz", {**FILE, "steps": [77], "start": 0, "time_step": 5})
@@ -131,7 +124,7 @@ def test_one_recording_needs_no_sample(capsys, tmp_path):
     # The default step is 1, and the default start 0.
     file = {"times": STEP_OF_SPIKE[first], "neuron": NEURON[first], "neurons": 3, "steps": 40}
     path = save(tmp_path / "whole.npz", file)
-    np.testing.assert_allclose(run(capsys, path, *FAST, "--restart"), expected, rtol=1e-6)
+    np.testing.assert_allclose(run(capsys, path, *FAST), expected, rtol=1e-6)
 
 
 def test_number_of_samples_without_targets(capsys, tmp_path):
@@ -142,32 +135,8 @@ def test_number_of_samples_without_targets(capsys, tmp_path):
     expected = expected_losses(sx.SparsityEnforcer(max_rate=0))
     np.testing.assert_allclose(run(capsys, path, *FAST, "--samples", 5), expected, rtol=1e-6)
     path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS, "samples": 7})
-    losses = run(capsys, path, *FAST, "--restart")
+    losses = run(capsys, path, *FAST)
     np.testing.assert_allclose(losses, [*expected, 0, 0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["own.npz", "own", "own.zarr"])
-def test_interrupted_run_goes_on(capsys, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(_spike_times, "BLOCK", 16)
-    path = save(tmp_path / name, FILE)
-    losses = _task.Task.evaluate
-
-    def interrupted(self, start, stop):
-        if start == 3:
-            raise KeyboardInterrupt
-        return losses(self, start, stop)
-
-    arguments = ["--loss", "SpikeMax", "--dtype", "float64", "--batch", 1]
-    with monkeypatch.context() as patch:
-        patch.setattr(_task.Task, "evaluate", interrupted)
-        given = ["evaluate", str(path), "--output", str(tmp_path / "losses.npy")]
-        assert main([*given, *map(str, arguments)]) == 130
-    assert "3 of 5 samples are done" in capsys.readouterr().err
-    message = run(capsys, path, *arguments, "--start", 0.1)
-    assert "was begun with other settings" in message
-    assert "'start': 0.1" in message
-    expected = expected_losses(sx.SpikeMax(), LABEL)
-    np.testing.assert_allclose(run(capsys, path, *arguments), expected, rtol=1e-12)
 
 
 def test_input_comes_before_spike_times(capsys, tmp_path):
@@ -233,6 +202,8 @@ def changed(values, at, value):
             "5 samples need an array `sample` with the sample of each spike",
         ),
         ({"label": None}, "spike times need the number of samples"),
+        ({"neurons": 2**62}, "neurons must be at most 2147483647"),
+        ({"steps": "40"}, "`steps` is not an array of real numbers"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
@@ -256,7 +227,7 @@ def test_bad_options_fail(capsys, tmp_path):
             "spike times are binned to [batch, neuron, time], so time_axis must be -1 or 2; got 1",
         ),
         (["--samples", "6"], "`label` of shape (5,) does not fit"),
-        (["--output", tmp_path / "folder" / "times.npy"], "is the input `times` of"),
+        (["--output", tmp_path / "folder" / "times.npy"], "it is a file of the input"),
     ]:
         folder = save(tmp_path / "folder", FILE) if "--output" in arguments else path
         assert message in run(capsys, folder, "--loss", "SpikeMax", *arguments)
@@ -264,26 +235,6 @@ def test_bad_options_fail(capsys, tmp_path):
         with pytest.raises(SystemExit):
             main(["evaluate", str(path), "--loss", "SpikeMax", *arguments])
         assert f"argument {arguments[0]}: " in capsys.readouterr().err
-
-
-def files(**changes):
-    return {name: npy(values) for name, values in FILE.items()} | changes
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_damaged_archive_fails_or_gives_correct_losses(capsys, tmp_path, method):
-    expected = expected_losses(sx.SparsityEnforcer(max_rate=0))
-    path, messages = tmp_path / "own.npz", set()
-    for damaged in mutants(archive_of(files(), method), 200):
-        path.write_bytes(damaged)
-        result = run(capsys, path, *FAST, "--batch", 2, "--restart")
-        if isinstance(result, str):
-            messages.add(result)
-        else:
-            np.testing.assert_allclose(result, expected, rtol=1e-6)
-        for output in tmp_path.glob("losses*"):
-            output.unlink()
-    assert len(messages) > 15  # the damage reaches different checks
 
 
 @pytest.mark.slow(but=1)
@@ -294,37 +245,13 @@ def test_damaged_npy_in_folder_never_crashes(capsys, tmp_path, name):
         (path / f"{name}.npy").write_bytes(damaged)
         result = run(capsys, path, *FAST)
         messages.add(result if isinstance(result, str) else None)
-        for output in tmp_path.glob("losses*"):
-            output.unlink()
     assert len(messages) > 5
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        (
-            "times",
-            member(header("<f8", "(1000000000000,)")),
-            "takes 8000000000000 bytes, and the file",
-        ),
-        ("times", member(header("|V8", "(300,)")), "not an array of real numbers"),
-        ("neuron", b"\x80\x04]\x94K\x01a.", "cannot be read"),  # a pickle
-        ("neurons", npy(np.int64(2**62)), "neurons must be at most 2147483647"),
-        ("steps", member(header("<i8", "()"), b"1234"), "takes 8 bytes, and the file has 4"),
-        ("steps", npy("40"), "`steps` is not an array of real numbers"),
-        ("times", npy(TIMES)[:-1], "takes 2400 bytes, and the file has 2399"),
-    ],
-)
-def test_invalid_array_fails(capsys, tmp_path, name, data, message):
-    path = tmp_path / "own.npz"
-    path.write_bytes(archive_of(files(**{name: data})))
-    assert message in run(capsys, path, *FAST)
 
 
 def test_zarr_chunk_larger_than_memory_fails(capsys, tmp_path, monkeypatch):
     path = save(tmp_path / "own.zarr", FILE)
     entries = max(64, NEURONS * STEPS)  # of a chunk of times, and of a sample
-    monkeypatch.setattr(_recording, "_memory", lambda: 5 * 8 * entries)
+    monkeypatch.setattr(_files, "_memory", lambda: 5 * 8 * entries)
     assert len(run(capsys, path, *FAST, "--batch", 1)) == SAMPLES
     metadata = path / "times" / "zarr.json"
     fields = json.loads(metadata.read_text())
@@ -341,8 +268,8 @@ def test_memory_does_not_grow_with_the_number_of_spikes(tmp_path):
     np.save(tmp_path / "neuron.npy", np.zeros(count, np.uint8))
     with path.open("rb") as times, (tmp_path / "neuron.npy").open("rb") as neuron:
         columns = {
-            "times": _rows.NpyRows(times, "times", path.stat().st_size),
-            "neuron": _rows.NpyRows(neuron, "neuron", (tmp_path / "neuron.npy").stat().st_size),
+            "times": _files.NpyRows(times, "times", path.stat().st_size),
+            "neuron": _files.NpyRows(neuron, "neuron", (tmp_path / "neuron.npy").stat().st_size),
         }
         rows = _spike_times.BinnedRows(columns, Bins(10), 3, 1)
         tracemalloc.start()

@@ -1,22 +1,36 @@
-"""Damaged or malicious files of ``compare`` fail with one line of text; unusual ones are read."""
+"""Damaged or malicious files fail with one line and use little memory; unusual ones are read.
+
+Both commands read them by the same functions.
+"""
 
 import io
+import json
 import math
 import os
-import re
+import pickle
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+pytest.importorskip("hypothesis")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from _support import terminal
 from _support.damage import (
     LABEL,
-    REFUSED,
     SPIKES,
+    TouchWhenUnpickled,
     archive,
+    archive_of,
     bomb,
     header,
     member,
@@ -24,53 +38,78 @@ from _support.damage import (
     npy,
     patched,
 )
-from spikeloss_xp.cli import _recording, main
+from spikeloss_xp.cli import _compare, _files, _terminal, main
 
-FAST = ["--backend", "numpy", "--loss", "SparsityEnforcer"]
+FAST = {
+    "compare": ["--backend", "numpy", "--loss", "SparsityEnforcer"],
+    "evaluate": ["--loss", "SparsityEnforcer", "--batch", "3", "--overwrite"],
+}
+LONG = "longdouble" if np.dtype("longdouble").itemsize > 8 else "c16"
+BOTH = pytest.mark.parametrize("command", FAST)
+STORED, DEFLATED = archive(npy(SPIKES)), archive(npy(SPIKES), zipfile.ZIP_DEFLATED)
+EXPECTED = np.asarray([max(abs(sample).mean() - 0.01, 0) ** 2 for sample in SPIKES])
 
 
 def short_id(parameter):
-    return parameter[:20] if isinstance(parameter, str) else "file"
+    return parameter[:24] if isinstance(parameter, str) else "file"
 
 
 @pytest.fixture
-def compare_error(capsys, tmp_path):
-    """Return a function that runs ``compare`` on bytes and returns its error message, or None."""
+def error_of(capsys, tmp_path):
+    """Return a function that runs a command and returns its error, a short line, or None.
 
-    def run(data, name="own.npz", arguments=FAST):
+    The file is bytes, or a dictionary of arrays or bytes for a folder of .npy files, or None if it
+    has been written before.
+    """
+
+    def run(command, file, *arguments, name="own.npz"):
         path = tmp_path / name
-        if data is not None:
-            path.write_bytes(data)
-        status = main(["compare", str(path), *arguments])
-        out, err = capsys.readouterr()
-        if status == 0:
-            assert err == ""
-            return None
-        assert (status, out) == (2, "")
-        assert re.fullmatch(r"spikeloss-xp: error: .*own.*\n", err), err  # one line
-        assert len(err) < len(str(path)) + 600
-        assert not err.endswith(": \n")  # some exceptions have no message
-        return err
+        if isinstance(file, bytes):
+            path.write_bytes(file)
+        elif file is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+            for key, data in file.items():
+                written = data if isinstance(data, bytes) else npy(data)
+                (path / f"{key}.npy").write_bytes(written)
+        options = arguments or FAST[command]
+        output = ["--output", str(tmp_path / "losses.npy")] if command == "evaluate" else []
+        return terminal.error_of(terminal.run(capsys, command, path, *options, *output), path)
 
     return run
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_damaged_archive_fails_or_reads_correctly(compare_error, tmp_path, method):
-    valid = archive(npy(SPIKES), method)
-    assert compare_error(valid) is None
+def assert_read(command, folder):
+    """Check that the file that was read last had the right content."""
+    if command == "compare":
+        recording = _compare.load(str(folder / "own.npz"))
+        np.testing.assert_array_equal(recording.input, SPIKES)
+        np.testing.assert_array_equal(recording.targets["classes"], LABEL)
+    else:
+        np.testing.assert_allclose(np.load(folder / "losses.npy"), EXPECTED, rtol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("data", [STORED, DEFLATED], ids=["stored", "deflated"])
+def test_damaged_archive_fails_or_is_read_correctly(error_of, tmp_path, command, data):
+    assert error_of(command, data) is None
     errors = set()
-    for data in mutants(valid, 400):
-        error = compare_error(data)
+    for damaged in mutants(data, 200):
+        error = error_of(command, damaged)
         if error is None:  # the damaged bytes do not matter, such as a date
-            recording = _recording.load(str(tmp_path / "own.npz"))
-            np.testing.assert_array_equal(recording.input, SPIKES)
-            np.testing.assert_array_equal(recording.classes, LABEL)
+            assert_read(command, tmp_path)
         errors.add(error)
-    assert len(errors) > 20  # the damage reaches different checks
+    assert len(errors) > 15  # the damage reaches different checks
 
 
-def test_damaged_npy_header_never_crashes(compare_error):
+def test_damaged_npy_in_folder_never_crashes(error_of):
+    errors = {
+        error_of("evaluate", {"input": damaged}, name="own") for damaged in mutants(npy(SPIKES), 99)
+    }  # .npy files have no checksum
+    assert len(errors) > 5
+
+
+def test_damaged_npy_header_never_crashes(error_of):
     # The checksum is correct, so that the header is parsed.
     pieces = ["-", "9" * 20, "(", ")", "0", "'", "O", "L", "\\", "\n", ",", "{", "<f8", "|V9", "#"]
     pieces += ["1e5", "True", "None", "\t", "\xff", "\0", "M8", "c16", "a4", "0x7fffffffffffffff"]
@@ -80,94 +119,201 @@ def test_damaged_npy_header_never_crashes(compare_error):
         for _ in range(rng.integers(1, 4)):
             position, piece = rng.integers(len(text)), rng.choice(pieces)
             text = text[:position] + piece + text[position + rng.integers(3) :]
-        compare_error(archive(member(text)))
+        error_of("compare", archive(member(text)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    place=st.sampled_from(["stored", "deflated", "input.npy"]),
+    changes=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=4),
+    end=st.integers(0, 3000),
+    cut=st.booleans(),
+)
+def test_random_damage_never_crashes(place, changes, end, cut):
+    data = {"stored": STORED, "deflated": DEFLATED}.get(place, npy(SPIKES))
+    changed = bytearray(data)
+    for at, value in changes:
+        changed[at % len(data)] = value
+    changed = changed[: end % len(data)] if cut else changed
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "own"
+        if place == "input.npy":
+            path.mkdir()
+            (path / place).write_bytes(changed)
+        else:
+            path.write_bytes(changed)
+        output = ["--output", f"{folder}/losses.npy"]
+        status = main(["evaluate", str(path), *FAST["evaluate"], *output])
+        assert status in (0, 2)
+        if status == 0 and place != "input.npy":
+            assert_read("evaluate", Path(folder))
 
 
 @pytest.mark.parametrize(
     ("input", "message"),
     [
-        *REFUSED,
+        (member(header(shape="(1000000, 1000, 1000)")), "takes 4000000000000 bytes, and the file"),
+        (member(header(shape="(4294967296, 4294967296, 2)")), "`input` is damaged"),
+        (member(header(shape=f"(1{'0' * 400}, 3, 40)")), "`input` is damaged"),
+        (member(header(shape="(-4, 3, 40)")), "its header gives the shape (-4, 3, 40)"),
         (member(header(shape="(-4, -3, 40)")), "its header gives the shape (-4, -3, 40)"),
-        (member(header(shape="(0, 4611686018427387904, 8)"), b""), "cannot be read"),
-        (member(header(shape="(True, 3, 160)")), "its header gives the shape (True, 3, 160)"),
-        (member("-" * 9000 + "1"), "cannot be read"),
-        (member("1+" * 4000 + "1"), "cannot be read"),
-        (member("'''"), "cannot be read"),
-        (member("{[]: 1}"), "cannot be read"),
+        (member(header(shape="(-1, -5, 96)")), "its header gives the shape (-1, -5, 96)"),
+        (member(header(shape="(True, 12, 40)")), "its header gives the shape (True, 12, 40)"),
+        (member(header(shape="(0, 4611686018427387904, 8)"), b""), "and elements; got shape (0,"),
+        (member(header(shape="(4, 4611686018427387904, 0)"), b""), "and elements; got shape (4,"),
+        (member(header("|b1"), bytes([7]) * 480), "a bool is 0 or 1, and it holds 7"),
+        (member(header(shape=str((1,) * 99)), b"1234"), "own"),
+        (member(header(shape="(4.0, 3, 40)")), "shape is not valid"),
+        (member(header("<f8")), "takes 3840 bytes, and the file has 1920"),
+        (member(header("|u1")), "takes 480 bytes, and the file has 1920"),
+        (npy(SPIKES)[:-1], "takes 1920 bytes, and the file has 1919"),
+        (npy(SPIKES) + b"1", "takes 1920 bytes, and the file has 1921"),
+        (npy(SPIKES)[:100], "cannot be read"),
+        *((member(text), "cannot be read") for text in ("[" * 4000, "-" * 9000 + "1", "9" * 9000)),
+        *((member(text), "cannot be read") for text in ("1+" * 4000 + "1", "'''", "{[]: 1}")),
         (member("{1: 1, 'a': 2}"), "cannot be read"),
-        (member("9" * 9000), "cannot be read"),
         (member("{" + " " * 60000 + "}"), "cannot be read: Header info length"),
+        (npy(SPIKES, (2, 0)), "as numpy.savez writes it"),
         (npy(SPIKES, (3, 0)), "as numpy.savez writes it"),
+        (b"", "cannot be read"),
         (b"spikes", "cannot be read"),
-        (npy(SPIKES * np.nan), "holds NaN or infinity"),
-        (npy(SPIKES * np.float64(1e300)), "holds numbers too large for float32"),
+        (b"\x80\x04]\x94K\x01a.", "cannot be read"),  # a pickle
+        (npy(np.float32(1)), "got shape ()"),
+        (npy(SPIKES[:, 0, 0]), "got shape (4,)"),
+        (npy(SPIKES[..., :0]), "got shape (4, 3, 0)"),
+        (npy(SPIKES[:0]), "got shape (0, 3, 40)"),
+        (member(header("|V2000000000")), "not an array of real numbers"),
+        *(
+            (npy(np.zeros((4, 3, 40), dtype)), "of real numbers of up to 64 bits, but ")
+            for dtype in ("S8", "U8", "M8[s]", "m8[s]", "c8", "V4", "f4,f4", LONG)
+        ),
     ],
     ids=short_id,
 )
-def test_invalid_array_fails(compare_error, input, message):
-    assert message in compare_error(archive(input))
+def test_invalid_array_fails(error_of, input, message):
+    for command in FAST:
+        assert message in error_of(command, archive(input))
+    assert message in error_of("evaluate", {"input": input}, name="own")
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    ["O", "S8", "U8", "M8[s]", "m8[s]", "c8", [("a", "f4"), ("b", "O")], "V4", "longdouble"],
-)
-def test_unsupported_dtype_fails(compare_error, dtype):
-    if np.dtype(dtype) == np.float64:
-        pytest.skip("longdouble is float64 here")
+def test_arrays_that_one_command_refuses(error_of):
+    assert "holds NaN or infinity" in error_of("compare", archive(npy(SPIKES * np.nan)))
+    large = archive(npy(SPIKES * np.float64(1e300)))
+    assert "holds numbers too large for float32" in error_of("compare", large)
     stream = io.BytesIO()
-    np.savez(stream, input=np.zeros((4, 3, 40), dtype), label=LABEL)
-    assert "not an array of real numbers of up to 64 bits, but " in compare_error(stream.getvalue())
+    np.savez(stream, input=np.ones((1,) * 64), target=np.ones((1,) * 64))
+    arguments = ["--backend", "numpy", "--loss", "SpikeTime"]
+    assert "SpikeTime refuses these arrays" in error_of("compare", stream.getvalue(), *arguments)
+    fortran = archive(npy(np.asfortranarray(SPIKES)))
+    assert "`input` is in Fortran order" in error_of("evaluate", fortran)
+    assert error_of("evaluate", fortran, "--loss", "SparsityEnforcer", "--overwrite") is None
+    assert error_of("compare", fortran) is None
 
 
-WHOLE = archive(npy(SPIKES), zipfile.ZIP_DEFLATED)
-END = WHOLE.index(b"PK\x05\x06")
+END = DEFLATED.index(b"PK\x05\x06")
+METHOD = "compressed by a method other than deflate: save it by numpy.savez_compressed"
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (patched(WHOLE, [(6, "<H", 1)], [(8, "<H", 1)]), "is encrypted"),
-        (patched(WHOLE, [(6, "<H", 0x20)], [(8, "<H", 0x20)]), "cannot be read"),
-        (
-            patched(WHOLE, [(8, "<H", 99)], [(10, "<H", 99)]),
-            "compressed by a method other than deflate",
-        ),
-        (
-            archive(npy(SPIKES), zipfile.ZIP_BZIP2),
-            "compressed by a method other than deflate: save it by numpy.savez_compressed",
-        ),
-        (
-            archive(npy(SPIKES), zipfile.ZIP_LZMA),
-            "compressed by a method other than deflate: save it by numpy.savez_compressed",
-        ),
-        (patched(WHOLE, central=[(6, "<H", 255)]), "zip file version"),
-        (patched(WHOLE, central=[(16, "<I", 1)]), "Bad CRC-32"),
-        (patched(WHOLE, central=[(24, "<I", 4000000000)]), "`input` is damaged"),
-        (patched(WHOLE, central=[(24, "<I", 300)]), "Bad CRC-32"),
-        (patched(WHOLE, central=[(42, "<I", 4000000000)]), "cannot be read"),
-        (patched(WHOLE, [(END + 12, "<I", 4000000000)]), "cannot be read"),
-        (patched(WHOLE, [(END + 16, "<I", 4000000000)]), "cannot be read"),
-        (patched(WHOLE, [(6, "<H", 2048), (30, "B", 255)]), "cannot be read"),
-        (WHOLE.replace(b"input", b"in\nut"), "it holds 'in\\nut', 'label'"),
-        (WHOLE.replace(b"input", b"INPUT"), "it holds 'INPUT', 'label'"),
-        (WHOLE.replace(b"label.npy", b"other.npy"), "it holds 'input', 'other'"),
-        (WHOLE.replace(b"input.npy", b"\x1b[31m.npy"), "it holds '\\x1b[31m', 'label'"),
+        (patched(DEFLATED, [(6, "<H", 1)], [(8, "<H", 1)]), "is encrypted"),
+        (patched(DEFLATED, [(6, "<H", 0x20)], [(8, "<H", 0x20)]), "cannot be read"),
+        (patched(DEFLATED, [(8, "<H", 99)], [(10, "<H", 99)]), METHOD),
+        (archive(npy(SPIKES), zipfile.ZIP_BZIP2), METHOD),
+        (archive(npy(SPIKES), zipfile.ZIP_LZMA), METHOD),
+        (patched(DEFLATED, central=[(6, "<H", 255)]), "zip file version"),
+        (patched(DEFLATED, central=[(16, "<I", 1)]), "Bad CRC-32"),
+        (patched(DEFLATED, central=[(24, "<I", 4000000000)]), "`input` is damaged"),
+        (patched(DEFLATED, central=[(24, "<I", 300)]), "Bad CRC-32"),
+        (patched(DEFLATED, central=[(42, "<I", 4000000000)]), "cannot be read"),
+        (patched(DEFLATED, [(END + 12, "<I", 4000000000)]), "cannot be read"),
+        (patched(DEFLATED, [(END + 16, "<I", 4000000000)]), "cannot be read"),
+        (patched(DEFLATED, [(6, "<H", 2048), (30, "B", 255)]), "cannot be read"),
+        (DEFLATED.replace(b"input", b"in\nut"), "it holds 'in\\nut', 'label'"),
+        (DEFLATED.replace(b"input", b"INPUT"), "it holds 'INPUT', 'label'"),
+        (DEFLATED.replace(b"input.npy", b"\x1b[31m.npy"), "it holds '\\x1b[31m', 'label'"),
+        (archive_of({f"{i}" * 30: b"" for i in range(1000)}), " ..."),
         (b"PK\x05\x06" + bytes(18), "it holds nothing"),
         (b"", "not an .npz file"),
+        (b"spikes", "not an .npz file"),
     ],
     ids=short_id,
 )
-def test_invalid_archive_fails(compare_error, data, message):
-    assert message in compare_error(data)
+@BOTH
+def test_invalid_archive_fails(error_of, command, data, message):
+    assert message in error_of(command, data)
 
 
-def test_long_list_of_names_is_shortened(compare_error):
+def test_pickles_are_never_loaded(error_of, tmp_path):
+    mark = tmp_path / "mark"
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as file:
-        for i in range(1000):
-            file.writestr(f"{i}" * 30, b"")
-    assert "..." in compare_error(stream.getvalue())
+    np.save(stream, np.asarray([TouchWhenUnpickled(mark)]), allow_pickle=True)
+    for data in (stream.getvalue(), pickle.dumps(TouchWhenUnpickled(mark))):
+        for command in FAST:
+            assert error_of(command, archive(data)) is not None
+            assert error_of(command, data) is not None
+        assert error_of("evaluate", {"input": data}, name="own") is not None
+        lengths = {"input": SPIKES, "lengths": data}
+        assert error_of("evaluate", lengths, name="own") is not None
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(TouchWhenUnpickled(mark)))
+    assert mark.exists()  # the payload works, so the test can fail
+
+
+@BOTH
+def test_path_without_arrays_fails(error_of, tmp_path, monkeypatch, command):
+    assert "no such file" in error_of(command, None, name="nowhere.npz")
+    assert "not an .npz file" in error_of(command, npy(SPIKES), name="input.npy")
+    if command == "compare":
+        (tmp_path / "own.folder").mkdir()
+        assert "not a file" in error_of(command, None, name="own.folder")
+    else:
+        for files, held in (({}, "nothing"), ({"spikes": SPIKES}, "'spikes'")):
+            message = f"it must hold an array `input` or `times`; it holds {held}"
+            assert message in error_of(command, files, name="own")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")  # opening it would block
+        assert "not a file" in error_of(command, None, name="pipe")
+        if command == "evaluate":
+            (tmp_path / "own" / "spikes.npy").unlink()
+            os.mkfifo(tmp_path / "own" / "input.npy")
+            assert "it holds nothing" in error_of(command, None, name="own")
+
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    assert error_of(command, STORED) is None
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    assert "cannot be read: [Errno 13] Permission denied" in error_of(command, None)
+
+
+@pytest.mark.parametrize(
+    ("loss", "files", "message"),
+    [
+        ("SpikeTime", {"target": SPIKES[:3]}, "`target` of shape (3, 3, 40) does not"),
+        ("SpikeTime", {"target": SPIKES[:, :2]}, "SpikeTime refuses samples 0"),
+        ("SpikeMax", {"label": LABEL[:3]}, "`label` of shape (3,) does not fit an"),
+        ("SpikeMax", {"label": np.int64(0)}, "`label` of shape () does not fit"),
+        ("SpikeMax", {"label": LABEL[:, None]}, "target must hold class indices"),
+        ("SpikeMax", {"label": LABEL * 1.0}, "target must hold integers"),
+        ("SpikeMax", {"label": LABEL + 1}, "samples 0 to 2: target must be between"),
+        ("SpikeMax", {"label": np.zeros((4, 3, 41), "u1")}, "does not fit an `input`"),
+        ("SpikeMoid", {"label": LABEL - 1}, "must be classes, from 0 to 2; got values"),
+        ("SpikeMoid", {"label": LABEL + 2**62}, "must be classes, from 0 to 2"),
+        ("SpikeMoid", {"label": np.zeros((4, 3, 1), int)}, "target must be multi-hot"),
+        ("SpikeMoid", {"label": np.zeros((4, 3), int)}, "target must hold multi-hot"),
+        ("SpikeMoid", {"label": np.full((4, 3), np.nan)}, "must be between 0 and 1"),
+        ("SparsityEnforcer", {"lengths": LABEL[:3]}, "`lengths` of shape (3,) does not fit"),
+        ("SparsityEnforcer", {"lengths": SPIKES[:, 0]}, "`lengths` of shape (4, 40) does not fit"),
+        ("SparsityEnforcer", {"lengths": LABEL * 1.0}, "lengths must hold integers"),
+        ("SparsityEnforcer", {"lengths": LABEL - 1}, "lengths must be between 0 and 40; got"),
+        ("SparsityEnforcer", {"lengths": LABEL + 39}, "lengths must be between 0 and 40; got"),
+    ],
+)
+def test_mismatched_arrays_fail(error_of, loss, files, message):
+    arguments = ["--loss", loss, "--batch", "3"]
+    assert message in error_of("evaluate", {"input": SPIKES, **files}, *arguments, name="own")
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">i8", "f2", "?"])
@@ -177,22 +323,51 @@ def test_dtypes_and_orders_are_read_on_every_library(capsys, tmp_path, dtype):
     status = main(["compare", str(tmp_path / "own.npz"), "--loss", "SparsityEnforcer"])
     out, err = capsys.readouterr()
     assert (status, err) == (0, ""), out
-    recording = _recording.load(str(tmp_path / "own.npz"))
+    recording = _compare.load(str(tmp_path / "own.npz"))
     assert recording.input.dtype.isnative
-    assert recording.classes.dtype.isnative
-    np.testing.assert_array_equal(recording.input, SPIKES)
+    assert recording.targets["classes"].dtype.isnative
+    assert_read("compare", tmp_path)
 
 
-def test_unusual_archives_are_read(compare_error):
+@BOTH
+def test_unusual_archives_are_read(error_of, command):
     python2_array = member(header(shape="(4L, 3L, 40L)"))  # NumPy warns about it
-    assert compare_error(archive(python2_array)) is None
+    assert error_of(command, archive(python2_array)) is None
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         for name, array in (("input", SPIKES), ("label", LABEL)):
             with file.open(f"{name}.npy", "w", force_zip64=True) as zip64:
                 zip64.write(npy(array))
-    assert compare_error(stream.getvalue()) is None
-    assert compare_error(stream.getvalue() + b"more") is None
+    assert error_of(command, stream.getvalue()) is None
+    assert error_of(command, stream.getvalue() + b"more") is None
+
+
+def test_file_truncated_while_reading_fails(tmp_path):
+    path = tmp_path / "input.npy"
+    path.write_bytes(npy(SPIKES))
+    with path.open("rb", buffering=0) as file:
+        rows = _files.NpyRows(file, "input", path.stat().st_size)
+        os.truncate(path, path.stat().st_size - 1)
+        with pytest.raises(_terminal.UsageError, match="`input` ends before its last sample"):
+            rows.read(0, 4)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["own.npy", "own.h5", "own.pt"])
+def test_file_of_another_format_is_told_how_to_convert(error_of, name, command):
+    data = archive_of({"data": b"data"}) if name == "own.pt" else npy(SPIKES)
+    remedy = "save its arrays by numpy.savez, as input.npy and so on of a folder, or as Zarr"
+    assert remedy in error_of(command, data, name=name)
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archive_with_two_arrays_of_a_name_fails(error_of, command):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name in ("input.npy", "input.npy", "label.npy"):
+            file.writestr(name, npy(LABEL if name == "label.npy" else SPIKES))
+    assert "it holds two arrays `input`" in error_of(command, stream.getvalue())
 
 
 def test_overflow_disagrees_without_a_warning(capsys, tmp_path):
@@ -203,97 +378,131 @@ def test_overflow_disagrees_without_a_warning(capsys, tmp_path):
     assert " DISAGREES\n    the value is inf" in out
 
 
-def test_too_many_axes_fail(compare_error):
-    stream = io.BytesIO()
-    np.savez(stream, input=np.ones((1,) * 64), target=np.ones((1,) * 64))
-    arguments = ["--backend", "numpy", "--loss", "SpikeTime"]
-    assert "SpikeTime refuses these arrays" in compare_error(stream.getvalue(), arguments=arguments)
-
-
-def test_path_that_is_not_a_file_fails(compare_error, tmp_path, monkeypatch):
-    assert "no such file" in compare_error(None, "own/nowhere.npz")
-    assert "cannot be read" in compare_error(None, "own" * 100) or sys.platform == "win32"
-    (tmp_path / "own.folder").mkdir()
-    assert "not a file" in compare_error(None, "own.folder")
-    assert compare_error(WHOLE) is None
-
-    def refuse(*arguments):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert "cannot be read: [Errno 13] Permission denied" in compare_error(None)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
-def test_named_pipe_fails_without_blocking(compare_error, tmp_path):
-    os.mkfifo(tmp_path / "own.pipe")
-    assert "not a file" in compare_error(None, "own.pipe")
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
+def test_unprintable_file_names_are_escaped(error_of, capsys, tmp_path):
+    for name, shown in [
         (b"own\xe9.npz", "own\\udce9.npz"),
         (b"own\n.npz", "own\\n.npz"),
         (b"own\x1b[31m.npz", "own\\x1b[31m.npz"),
         ("own é 脳.npz".encode(), "own é 脳.npz"),
-    ],
-)
-def test_unprintable_file_names_are_escaped(compare_error, capsys, tmp_path, name, shown):
-    assert shown in compare_error(WHOLE[:-9], os.fsdecode(name))
-    path = tmp_path / os.fsdecode(name)
-    path.write_bytes(WHOLE)
-    assert main(["compare", str(path), *FAST]) == 0
-    assert f"{shown}: spikes [4, 3, 40]" in capsys.readouterr().out
+    ]:
+        assert shown in error_of("compare", DEFLATED[:-9], name=os.fsdecode(name))
+        path = tmp_path / os.fsdecode(name)
+        path.write_bytes(DEFLATED)
+        assert main(["compare", str(path), *FAST["compare"]]) == 0
+        assert f"{shown}: spikes [4, 3, 40]" in capsys.readouterr().out
     strict = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
-    command = [sys.executable, "-m", "spikeloss_xp", "compare", path, *FAST]
+    command = [sys.executable, "-m", "spikeloss_xp", "compare", path, *FAST["compare"]]
     done = subprocess.run(command, env=strict, capture_output=True, check=True)
     assert done.stdout.isascii()
 
 
-def test_recording_larger_than_memory_fails(compare_error, monkeypatch):
-    required_bytes = 5 * 8 * SPIKES.size
-    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes)
-    assert compare_error(WHOLE) is None
-    monkeypatch.setattr(_recording, "_memory", lambda: required_bytes - 1)
-    assert "`input` of shape (4, 3, 40) is too large" in compare_error(WHOLE)
+def test_arrays_larger_than_memory_fail(error_of, monkeypatch):
+    batch = ["--loss", "SparsityEnforcer", "--batch"]
+    monkeypatch.setattr(_files, "_memory", lambda: 5 * 8 * SPIKES.size // 4)
+    assert "`input` of shape (4, 3, 40) is too large" in error_of("compare", DEFLATED)
+    message = "3 samples at once, is too large (choose a smaller --batch)"
+    assert message in error_of("evaluate", DEFLATED)
+    assert error_of("evaluate", DEFLATED, *batch, "1") is None
+    monkeypatch.setattr(_files, "_memory", lambda: 5 * 8 * SPIKES.size // 4 - 1)
+    message = "1 samples at once, is too large (cut the recording"
+    assert message in error_of("evaluate", DEFLATED, *batch, "1", "--overwrite")
+    monkeypatch.setattr(_files, "_memory", lambda: 5 * 8 * SPIKES.size)
+    assert error_of("compare", DEFLATED) is None
 
 
 def test_memory_size_is_plausible_or_infinite(monkeypatch):
     if sys.platform != "win32":
-        assert 2**28 < _recording._memory() < 2**50
+        assert 2**28 < _files._memory() < 2**50
     monkeypatch.delattr(os, "sysconf", raising=False)
-    assert _recording._memory() == math.inf
+    assert _files._memory() == math.inf
 
 
-def test_memory_error_during_evaluation_is_reported(compare_error, monkeypatch):
+def test_memory_error_during_evaluation_is_reported(error_of, monkeypatch):
     def fail(*arguments):
         raise MemoryError
 
     monkeypatch.setattr("spikeloss_xp.cli._compare.reference", fail)
-    assert "there is not enough memory" in compare_error(WHOLE)
+    assert "there is not enough memory" in error_of("compare", DEFLATED)
 
 
 LIMITED_PROGRAM = """
-import resource, sys
+import json, resource, sys
 from spikeloss_xp.cli import main
-resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB
-main(["compare", sys.argv[1], "--backend", "numpy"])  # loads what is loaded once
+loaded_once, runs = json.loads(sys.argv[1])
+for arguments in loaded_once:
+    main(arguments)
 before = used()
-statuses = [main(["compare", path, "--backend", "numpy"]) for path in sys.argv[2:]]
+(size,) = (int(line.split()[1]) for line in open("/proc/self/status") if "VmSize" in line)
+resource.setrlimit(resource.RLIMIT_AS, (((size >> 10) + 256) << 20,) * 2)
+statuses = [main(arguments) for arguments in runs]
 print(*statuses, (used() - before) >> 10)
 """
+LARGE = 1 << 29  # bytes; the memory limit leaves half as many to the process
+SAMPLES = LARGE >> 16
+
+
+def run_with_memory_limit(tmp_path, *runs):
+    """Return exit statuses, the growth of memory in MiB, and the lines of standard error."""
+    (tmp_path / "small.npz").write_bytes(STORED)
+    once = [[command, tmp_path / "small.npz", *FAST[command]] for command in FAST]
+    program = [sys.executable, "-c", LIMITED_PROGRAM, json.dumps((once, runs), default=str)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread reserves address space
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    *statuses, mebibytes = map(int, done.stdout.splitlines()[-1].split())
+    return statuses, mebibytes, done.stderr.splitlines()
+
+
+def npy_header_of_zeros(shape):
+    """Return an .npy header for uint8 data of this shape, without the data."""
+    return member(header("|u1", shape), b"")
+
+
+def write_sparse(path, start, size):
+    """Write a sparse file: `start`, then `size` zeros that take no space on the disk."""
+    path.write_bytes(start)
+    os.truncate(path, len(start) + size)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
+def test_files_larger_than_memory_are_evaluated(tmp_path):
+    start = npy_header_of_zeros(f"({SAMPLES}, 64, 1024)")
+    folder, deflated, stored = (tmp_path / name for name in ("folder", "deflated.npz", "own.npz"))
+    folder.mkdir()
+    write_sparse(folder / "input.npy", start, LARGE)
+    write_sparse(folder / "target.npy", start, LARGE)
+    with zipfile.ZipFile(stored, "w") as file, file.open("input.npy", "w") as out:
+        out.write(start)
+        for _ in range(LARGE >> 24):
+            out.write(bytes(1 << 24))
+    with zipfile.ZipFile(stored) as file:
+        checksum = file.getinfo("input.npy").CRC
+    sums = [(14, "<I", checksum)], [(16, "<I", checksum)]
+    deflated.write_bytes(patched(bomb(start, len(start) + LARGE), *sums))
+    paths = (folder, deflated, stored)
+    runs = [["evaluate", path, "--loss", "SparsityEnforcer"] for path in paths]
+    runs += [["evaluate", folder, "--loss", "SpikeTime"]]
+    statuses, mebibytes, stderr_lines = run_with_memory_limit(tmp_path, *runs)
+    assert stderr_lines == []
+    assert statuses == [0] * len(runs)
+    assert mebibytes < 128  # a batch in float32 and float64, and its intermediates
+    written = sorted(tmp_path.glob("*.npy"))
+    assert len(written) == len(runs) + 1
+    for path in written:
+        if path.name != "small.SparsityEnforcer.npy":
+            losses = np.load(path)
+            assert losses.shape == (SAMPLES,)
+            assert not losses.any()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others may not keep to the limit")
 def test_claimed_size_does_not_allocate_memory(tmp_path):
-    large = 0xFFE00000  # nearly 4 GiB, in an archive of a thousandth of that size
-    steps = large - len(member(header("|u1", f"(1, 1, {large})"), b""))
-    start = member(header("|u1", f"(1, 1, {steps})"), b"")
+    steps = 0x3FF00000  # of 4 samples: nearly 4 GiB, in an archive of a thousandth of that size
+    start = npy_header_of_zeros(f"(4, 1, {steps})")
+    large = len(start) + 4 * steps
     files = {
-        "whole": WHOLE,
         "says that it is large": archive(start),
         "so does the archive": patched(archive(start), central=[(24, "<I", large)]),
         "is large": bomb(start, large),
@@ -301,13 +510,14 @@ def test_claimed_size_does_not_allocate_memory(tmp_path):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    command = [sys.executable, "-c", LIMITED_PROGRAM, *(tmp_path / name for name in files)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread reserves address space
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    *statuses, mebibytes = map(int, done.stdout.split()[-len(files) :])
-    assert statuses == [2] * (len(files) - 1), done.stderr
-    stderr_lines = done.stderr.splitlines()
+    folder = tmp_path / "large lengths"
+    folder.mkdir()
+    (folder / "input.npy").write_bytes(npy(SPIKES))
+    write_sparse(folder / "lengths.npy", npy_header_of_zeros(f"(4, {large})"), 4 * large)
+    runs = [[command, tmp_path / name, *FAST[command]] for command in FAST for name in files]
+    runs += [["evaluate", folder, *FAST["evaluate"]]]
+    statuses, mebibytes, stderr_lines = run_with_memory_limit(tmp_path, *runs)
+    assert statuses == [2] * len(runs), stderr_lines
     assert all(line.startswith("spikeloss-xp: error: ") for line in stderr_lines)
-    assert "damaged" in stderr_lines[0]
-    assert all("too large" in line or "cannot be read" in line for line in stderr_lines[1:3])
+    assert len(stderr_lines) == len(runs)
     assert mebibytes < 32
