@@ -8,7 +8,7 @@ anti-diagonal depends on another one.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` woul
     TimesT = TypeVar("TimesT", bound=SupportsArray, default=Any)
 else:
     TimesT = ArrayT
+Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 
 UNMATCHED = 3.0  # more than the 2 of deleting a spike and inserting another one
 
@@ -31,12 +32,7 @@ class SpikeTimes(NamedTuple):
     number: Array
 
 
-def victor_purpura(
-    times: TimesT | Sequence[TimesT | Sequence[float]],
-    other: ArrayLike | None = None,
-    *,
-    cost: float,
-) -> TimesT:
+def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
     The distance is the smallest cost of the edits that change one train into the other. Deleting or
@@ -101,11 +97,7 @@ def victor_purpura(
 
 
 def coincidence_factor(
-    times: TimesT | Sequence[TimesT | Sequence[float]],
-    other: ArrayLike | None = None,
-    *,
-    precision: float,
-    duration: float,
+    times: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
 ) -> TimesT:
     r"""Return the coincidence factor of all pairs of lists of spike times.
 
@@ -173,9 +165,8 @@ def coincidence_factor(
 
     costs = edit_costs(adapter, x, y, 2 * precision + 1, price)
     model, data = x.number[:, None], y.number[None, :]
-    coincidences = (model + data - costs) / 2
+    coincidences, mean = (model + data - costs) / 2, (model + data) / 2
     by_chance = 2 * precision / duration * model
-    mean = (model + data) / 2
     rest = xp.where(by_chance < 1, 1 - by_chance, math.nan)
     factor: TimesT = (coincidences - by_chance * data) / (xp.where(mean > 0, mean, 1.0) * rest)
     factor = xp.where((model > 0) & (data > 0), factor, 0.0)

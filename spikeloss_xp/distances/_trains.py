@@ -180,12 +180,13 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 def _chunk_length(x: Trains, y: Trains | None) -> int:
     """Return the number of steps whose traces are computed at a time."""
+    steps: int
     trains, units, steps = x.prepared.values.shape
     entries = (trains + (0 if y is None else y.prepared.values.shape[0])) * units
     known = isinstance(entries, int)  # sizes may be symbols
     if not known or entries * steps <= _tuning.PAIRS_CHUNK:
         return steps
-    return max(_tuning.PAIRS_CHUNK // entries, 1)
+    return max(_tuning.PAIRS_CHUNK // int(entries), 1)
 
 
 def _plus_product(adapter: Adapter, total: Array | None, x: Array, y: Array) -> Array:

