@@ -8,7 +8,7 @@ anti-diagonal depends on another one.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from spikeloss_xp import _checks
 from spikeloss_xp._dispatch import Library, find_library, library_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` woul
     TimesT = TypeVar("TimesT", bound=SupportsArray, default=Any)
 else:
     TimesT = ArrayT
+Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 
 BLOCK = 1 << 16  # entries of an anti-diagonal that are computed at a time, to stay in a cache
 UNMATCHED = 3.0  # more than the 2 of deleting a spike and inserting another one
@@ -33,12 +34,7 @@ class SpikeTimes(NamedTuple):
     number: Array
 
 
-def victor_purpura(
-    times: TimesT | Sequence[TimesT | Sequence[float]],
-    other: ArrayLike | None = None,
-    *,
-    cost: float,
-) -> TimesT:
+def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
     The distance is the smallest cost of the edits that change one train into the other. Deleting or
@@ -103,11 +99,7 @@ def victor_purpura(
 
 
 def coincidence_factor(
-    times: TimesT | Sequence[TimesT | Sequence[float]],
-    other: ArrayLike | None = None,
-    *,
-    precision: float,
-    duration: float,
+    times: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
 ) -> TimesT:
     r"""Return the coincidence factor of all pairs of lists of spike times.
 
@@ -175,10 +167,9 @@ def coincidence_factor(
 
     costs = edit_costs(library, x, y, 2 * precision + 1, price)
     model, data = x.number[:, None], y.number[None, :]
-    coincidences = (model + data - costs) / 2
-    by_chance = 2 * precision / duration * model
-    mean = (model + data) / 2
+    mean, by_chance = (model + data) / 2, 2 * precision / duration * model
     rest = xp.where(by_chance < 1, 1 - by_chance, math.nan)
+    coincidences = (model + data - costs) / 2
     factor: TimesT = (coincidences - by_chance * data) / (xp.where(mean > 0, mean, 1.0) * rest)
     factor = xp.where((model > 0) & (data > 0), factor, 0.0)
     return factor
