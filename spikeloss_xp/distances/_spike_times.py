@@ -168,6 +168,7 @@ def coincidence_factor(
     coincidences, mean = (model + data - costs) / 2, (model + data) / 2
     by_chance = 2 * precision / duration * model
     rest = xp.where(by_chance < 1, 1 - by_chance, math.nan)
+    coincidences = (model + data - costs) / 2
     factor: TimesT = (coincidences - by_chance * data) / (xp.where(mean > 0, mean, 1.0) * rest)
     factor = xp.where((model > 0) & (data > 0), factor, 0.0)
     return factor
