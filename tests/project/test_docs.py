@@ -261,7 +261,14 @@ def test_adapter_members_are_documented():
 def test_members_of_a_loss_are_documented():
     # Those that only the base classes call.
     internal = {"_check", "_evaluate", "_prepare", "_sum", "_sum_of_part", "_terms", "_weight"}
-    internal |= {"_check_terms", "_check_mask", "_check_context", "_has_time", "_abc_impl"}
+    internal |= {
+        "_check_terms",
+        "_check_mask",
+        "_term_shape",
+        "_check_context",
+        "_has_time",
+        "_abc_impl",
+    }
     internal |= {"_check_classes", "_per_class", "_read_trains", "_reading_is_proportional"}
     internal |= {"_check_published", "_check_readout", "_reads_latency"}
     members = {
