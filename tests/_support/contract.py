@@ -1,6 +1,6 @@
 """The arguments, options and terms of each loss, as data for the tests and the documentation.
 
-``python tests/write_pages.py`` writes docs/contract.md from it. Shapes are given as names of axes.
+``python tools/write_pages.py`` writes docs/contract.md from it. Shapes are given as names of axes.
 """
 
 import inspect
@@ -320,7 +320,7 @@ def page() -> str:
 This page lists the options of every class with their defaults, the arrays that a call takes, the
 shapes and dtypes of inputs and results, and the errors that mistakes raise. An option means the
 same in every loss that has it, and on every backend. The formulas are on the page
-[Losses](losses.md). `python tests/write_pages.py` writes this page from the signatures and from the
+[Losses](losses.md). `python tools/write_pages.py` writes this page from the signatures and from the
 record that the losses are tested by, `tests/_support/contract.py`.
 
 ## Options

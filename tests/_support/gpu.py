@@ -1,6 +1,6 @@
 """What a GPU has verified: the lines of docs/support.md that need one, and the record of a run.
 
-``python tests/gpu/verify.py`` makes the record. ``python tests/write_pages.py`` writes docs/gpu.md
+``python tools/gpu/verify.py`` makes the record. ``python tools/write_pages.py`` writes docs/gpu.md
 from it, and the cells of docs/support.md that wait for a GPU.
 """
 
@@ -204,7 +204,7 @@ continuous integration has no GPU, so this command checks a machine that has one
 ten minutes and needs no network:
 
 ```bash
-python tests/gpu/verify.py
+python tools/gpu/verify.py
 ```
 
 It needs NumPy, array-api-compat, pytest, and at least one of the three libraries. It does four

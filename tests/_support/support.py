@@ -1,6 +1,6 @@
 """The record of supported libraries and transforms, each with the tests that verify it.
 
-``python tests/write_pages.py`` writes docs/support.md and the table of the README from it. The
+``python tools/write_pages.py`` writes docs/support.md and the table of the README from it. The
 versions are those of pyproject.toml and of .ci/constraints.txt, on which the tests run.
 """
 
@@ -57,7 +57,7 @@ LIBRARIES = (
         (
             "backends/test_dask.py::test_value_and_gradient_equal_numpy",
             "backends/test_dask.py::test_chunks_of_time_equal_numpy",
-            "benchmarks/test_dask_memory.py::test_workers_need_memory_for_a_few_chunks",
+            "tools/test_dask_memory.py::test_workers_need_memory_for_a_few_chunks",
         ),
     ),
     Library(
@@ -221,7 +221,7 @@ def _transforms(transforms: Iterable[Transform]) -> str:
 
 TEXT = """# What works where
 
-`python tests/write_pages.py` writes these tables from a record that names the test of each row,
+`python tools/write_pages.py` writes these tables from a record that names the test of each row,
 `tests/_support/support.py`.
 
 ## Array libraries
@@ -229,7 +229,7 @@ TEXT = """# What works where
 {libraries}
 
 `sx.backends.available()` lists the array libraries of your machine, and says why others cannot be
-used. On a machine with a GPU, `python tests/gpu/verify.py` checks the rows of this page that need
+used. On a machine with a GPU, `python tools/gpu/verify.py` checks the rows of this page that need
 one. [GPU](gpu.md) describes that check, and has its last record.
 
 ## Versions

@@ -7,7 +7,7 @@ from _support import backends, gpu, install, support
 
 
 def test_page_and_readme_match_the_record():
-    hint = "write them anew: python tests/write_pages.py"
+    hint = "write them anew: python tools/write_pages.py"
     assert support.PAGE.read_text(encoding="utf-8") == support.page(), hint
     assert gpu.PAGE.read_text(encoding="utf-8") == gpu.page(), hint
     text = install.PAGE.read_text(encoding="utf-8")

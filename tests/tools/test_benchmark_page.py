@@ -7,7 +7,7 @@ import pytest
 def test_page_is_written_from_its_figures():
     written = page.text(*page.last_figures())
     assert written == (page.DOCS / "benchmarks.md").read_text(encoding="utf-8"), (
-        "run python tests/benchmarks/page.py"
+        "run python tools/benchmarks/page.py"
     )
 
 

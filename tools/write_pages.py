@@ -1,4 +1,9 @@
-"""Write the pages that are made from records: ``python tests/write_pages.py``."""
+"""Write the pages that are made from records: ``python tools/write_pages.py``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from _support import contract, gpu, install, support
 

@@ -1,6 +1,6 @@
 """Write the benchmark page of the documentation and its pictures.
 
-``python tests/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
+``python tools/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
 tables of the page, and tests/data/scaling.json. Run it after a change of the texts below.
 """
 
@@ -76,7 +76,7 @@ To measure again, with lava-dl 0.6.0, SciPy and snnTorch beside this library:
 python -m pip install -e ".[all,test,docs]" scipy
 python -m pip install --no-deps --ignore-requires-python lava-dl==0.6.0 snntorch==1.0.0
 python -m pip install torchvision h5py opencv-python-headless
-python tests/benchmarks/table.py --write
+python tools/benchmarks/table.py --write
 ```
 
 Measured on: {machine}.
