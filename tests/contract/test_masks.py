@@ -141,21 +141,22 @@ ARGUMENTS = {
 
 
 @one_jax
-def test_host_arguments_move_to_the_device_of_the_input(backend):
-    call = example(FORMS["SpikeRate-count"]).replace(**ARGUMENTS)
+@pytest.mark.parametrize("form", ["SpikeRate-count", "SpikeMoid-rate"])
+def test_host_arguments_move_to_the_device_of_the_input(backend, form):
+    call = example(FORMS[form]).replace(**ARGUMENTS)
     spikes = backend.asarray(call.spikes)
     conversions = [
         lambda x: x,
         lambda x: x.tolist(),
         lambda x: tuple(x.tolist()),
-        lambda x: np.repeat(x, 2)[::2],  # not contiguous
+        lambda x: np.repeat(x, 2, axis=0)[::2],  # not contiguous
         lambda x: x[::-1].copy()[::-1],  # negative strides
         backend.asarray,
     ]
     expected = call.value()
     for convert in conversions:
         options = {name: convert(value) for name, value in ARGUMENTS.items()}
-        value = call.loss(spikes, call.target, **options)
+        value = call.loss(spikes, convert(call.target), **options)
         assert value.device == spikes.device
         assert value.dtype == spikes.dtype
         close(backend.numpy(value), expected, backend.rtol)
@@ -174,17 +175,21 @@ def test_arguments_on_another_device_move_to_the_input():
         close(backend.numpy(value), call.value(), backend.rtol)
 
 
-@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize("argument", ["target", *ARGUMENTS])
 @pytest.mark.parametrize("other", ["torch", "jax", "array-api-strict"])
 def test_arguments_of_another_library_raise(backend, other, argument):
     if BACKENDS[other][0] == backend.library:
         pytest.skip("no other library")
-    spikes = backend.asarray(example(FORMS["SpikeMax-rate"]).spikes)
-    with on(other) as other_backend:
-        argument_array = other_backend.asarray(ARGUMENTS[argument])
-        names = re.escape(backend.library) + ".*" + re.escape(other_backend.library)
-        with pytest.raises(TypeError, match=f"{argument} .*{names}"):
-            sx.SpikeMax()(spikes, [0, 1, 2, 3, 0], **{argument: argument_array})
+    for form in ("SpikeTime", "SpikeMax-rate", "SpikeMoid-rate"):
+        call = example(FORMS[form])
+        arrays = {"target": call.target, **ARGUMENTS}
+        with on(other) as other_backend:
+            given = {"target": call.target, argument: other_backend.asarray(arrays[argument])}
+            if form == "SpikeTime" and argument == "weight":
+                continue
+            names = re.escape(backend.library) + ".*" + re.escape(other_backend.library)
+            with pytest.raises(TypeError, match=f"{argument} .*{names}"):
+                call.loss(backend.asarray(call.spikes), **given)
 
 
 @pytest.mark.parametrize(

@@ -401,13 +401,14 @@ def test_meta_and_fake_tensors_give_the_shape(name):
 def test_value_and_grad_leaves_tensors_that_require_grad_unchanged(name):
     case = Case(name)
     leaf = SPIKES.clone().requires_grad_()
-    value, gradient = sx.value_and_grad(case.loss)(leaf, *case.targets)
-    assert leaf.grad is None
-    assert leaf.requires_grad
-    assert not value.requires_grad
-    assert not gradient.requires_grad
-    assert torch.equal(leaf, SPIKES)
-    case.check(gradient)
+    for leaf_or_result in (leaf, leaf * 1.0):
+        value, gradient = sx.value_and_grad(case.loss)(leaf_or_result, *case.targets)
+        assert leaf.grad is None
+        assert leaf_or_result.requires_grad
+        assert not value.requires_grad
+        assert not gradient.requires_grad
+        assert torch.equal(leaf, SPIKES)
+        case.check(gradient)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, target) in LOSSES.items() if target is LABELS])
