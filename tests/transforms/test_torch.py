@@ -349,10 +349,11 @@ def test_meta_and_fake_tensors_give_the_shape(name):
 def test_value_and_grad_leaves_tensors_that_require_grad_unchanged(name):
     case = Case(name)
     leaf = SPIKES.clone().requires_grad_()
-    for leaf_or_result in (leaf, leaf * 1.0):
-        value, gradient = sx.value_and_grad(case.loss)(leaf_or_result, *case.targets)
+    for given in (leaf, leaf * 1.0, SPIKES.clone()):
+        before = given.requires_grad
+        value, gradient = sx.value_and_grad(case.loss)(given, *case.targets)
         assert leaf.grad is None
-        assert leaf_or_result.requires_grad
+        assert given.requires_grad == before
         assert not value.requires_grad
         assert not gradient.requires_grad
         assert torch.equal(leaf, SPIKES)
