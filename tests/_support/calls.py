@@ -154,7 +154,6 @@ def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -
 
 
 WITH_TARGET = tuple(name for name, form in FORMS.items() if form.contract.target is not None)
-WITH_WEIGHT = tuple(name for name, form in FORMS.items() if "weight" in form.contract.call)
 NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)
 one_jax = pytest.mark.parametrize(
