@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import WITH_TARGET, example, moved, with_everything
+from _support.calls import PER_STEP, WITH_TARGET, example, moved, with_everything
 from _support.cases import close
 from _support.contract import CLASSES, FORMS, LABELS, LAYOUTS, ONE_OF_EACH, REDUCTIONS, STEPS
 from spikeloss_xp.backends._available import adapter
@@ -109,7 +109,6 @@ def test_filters_keep_chunks(axis, no_compute):
 
 # Blocks ------------------------------------------------------------------------------------------
 
-PER_STEP = [name for name in FORMS if "window" in name or "SpikeTime" in name]
 SETTINGS = (  # a reduction, chunks of time, and entries of a piece; the memory is 2 or 3 steps
     ("sum", (1, 2, 3), 1),
     ("mean", (3, 3), 10),

@@ -15,10 +15,9 @@ from _support.contract import FORMS, ONE_OF_EACH
 def evaluate(backend, form, guard=contextlib.nullcontext):
     """Evaluate a loss inside `guard`, with all arrays on the device, and compare with NumPy."""
     call = with_everything(FORMS[form])
-    target, spikes = backend.asarray(call.target), backend.asarray(call.spikes)
-    options = {name: backend.asarray(option) for name, option in call.options.items()}
+    spikes, (target, options) = backend.asarray(call.spikes), call.arguments(backend)
     with guard():
-        got = sx.value_and_grad(call.loss)(spikes, target, **options)
+        got = sx.value_and_grad(call.loss)(spikes, *target, **options)
     expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
     for ours, wanted in zip(got, expected, strict=True):
         close(backend.numpy(ours), wanted, backend.rtol)

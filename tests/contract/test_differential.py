@@ -40,19 +40,14 @@ Evaluate = Callable[[Backend, Call, Any], tuple[Any, Any]]
 # How a value and a gradient are obtained ---------------------------------------------------------
 
 
-def arguments(backend: Backend, call: Call) -> tuple[list[Any], dict[str, Any]]:
-    target = [] if call.target is None else [backend.asarray(call.target)]
-    return target, {name: backend.asarray(value) for name, value in call.options.items()}
-
-
 def by_value_and_grad(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
     evaluate = backend.compiled(sx.value_and_grad(call.loss))
     return evaluate(spikes, *target, cotangent=backend.asarray(call.cotangent), **options)
 
 
 def by_closed_form(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
 
     def evaluate(spikes: Any, cotangent: Any, *target: Any, **options: Any) -> tuple[Any, Any]:
         value, pullback = call.loss.value_and_pullback(spikes, *target, **options)
@@ -62,7 +57,7 @@ def by_closed_form(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]
 
 
 def by_backward(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
     spikes.requires_grad_()
     value = call.loss(spikes, *target, **options)
     value.backward(backend.asarray(call.cotangent).to(value.dtype))
@@ -83,7 +78,7 @@ def by_backward_on_one_thread(backend: Backend, call: Call, spikes: Any) -> tupl
 def by_jax_vjp(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
     import jax
 
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
 
     def evaluate(spikes: Any, cotangent: Any, target: Any, options: Any) -> tuple[Any, Any]:
         value, pullback = jax.vjp(lambda x: call.loss(x, *target, **options), spikes)

@@ -52,7 +52,10 @@ def for_all(
                     try:
                         check(backend, drawn.call, random, (drawn.space, drawn.time_axis))
                     except Exception as error:
-                        raise AssertionError(f"{drawn}, with --seed {seed}") from error
+                        raise AssertionError(
+                            f"{drawn}. To run it again: python -m pytest 'tests/contract/"
+                            f"test_properties.py::{check.__name__}[{name}]' --seed {seed}"
+                        ) from error
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
         return pytest.mark.parametrize("name", TESTED)(test)

@@ -1,8 +1,7 @@
 """Write the figures of the benchmark page of the documentation, and its pictures.
 
-``python tools/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
-tables of the page, and tests/data/scaling.json. Run it after a change of the names
-below; the text of the page is written by hand.
+The text is written by hand. ``python tools/benchmarks/page.py`` writes the figures again from those of
+the last measurement: the tables of the page, and tests/data/scaling.json.
 """
 
 import json
