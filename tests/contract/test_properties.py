@@ -26,7 +26,10 @@ from _support.cases import close
 from _support.contract import COMPETING, FLOATS, INTEGERS, WINDOWED
 from _support.random_calls import MIN_SCALE, is_published, pick, random_call, tolerance
 
-QUICK = {"numpy": 100, "torch": 50, "array-api-strict": 30, "jax-x64": 2}  # the number of seeds
+QUICK = {  # the number of seeds
+    **{"numpy": 60, "torch": 30, "array-api-strict": 15, "array-api-strict-device1": 2},
+    **{"cupy": 20, "torch-cuda": 20},
+}
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last place
 
 

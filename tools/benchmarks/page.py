@@ -1,7 +1,7 @@
 """Write the figures of the benchmark page of the documentation, and its pictures.
 
-The text is written by hand. ``python tools/benchmarks/page.py`` writes the figures again from those of
-the last measurement: the tables of the page, and tests/data/scaling.json.
+``python tools/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
+tables of the page, and tests/data/scaling.json. The text of the page is written by hand.
 """
 
 import json
