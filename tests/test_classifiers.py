@@ -5,7 +5,9 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.cases import SPIKES, close
+from _support.cases import close
+
+SPIKES = np.random.default_rng(0).uniform(0.1, 1, (2, 3, 5))
 
 # The rates are 3/4, 1/4 and 0 in the first sample, and 1/4, 1/2 and 1/2 in the second.
 TRAINS = np.asarray(
@@ -43,7 +45,7 @@ def test_moving_window_classifier_matches_hand_calculation(backend):
 
 @pytest.mark.parametrize("window", [None, 3])
 def test_confidence_modes_match_the_formulas(backend, window):
-    rates = reference.rates(SPIKES["graded"], window)
+    rates = reference.rates(SPIKES, window)
     softmax = np.exp(rates) / np.exp(rates).sum(axis=1, keepdims=True)
     expected = {
         "probability": rates / (rates.sum(axis=1, keepdims=True) + 1e-6),
@@ -57,7 +59,7 @@ def test_confidence_modes_match_the_formulas(backend, window):
             for mode in expected
         ]
 
-    results = backend.compiled(run)(backend.asarray(SPIKES["graded"]))
+    results = backend.compiled(run)(backend.asarray(SPIKES))
     for mode, got in zip(expected, results, strict=True):
         close(backend.numpy(got).reshape(rates.shape), expected[mode], backend.rtol)
 
@@ -77,8 +79,8 @@ def test_eps_is_added_to_the_sum(backend):
 
 @pytest.mark.parametrize("axis", [0, 1, -2])
 def test_time_axis_may_be_any_axis(backend, axis):
-    moved = backend.asarray(np.moveaxis(SPIKES["graded"], -1, axis))
-    time_last = SPIKES["graded"]
+    moved = backend.asarray(np.moveaxis(SPIKES, -1, axis))
+    time_last = SPIKES
     for make in (sx.Rate, lambda **where: sx.MovingWindow(3, **where)):
         for method in ("rate", "confidence", "predict"):
             expected = getattr(make(), method)(time_last)
@@ -89,9 +91,9 @@ def test_time_axis_may_be_any_axis(backend, axis):
 
 
 def test_space_axes_are_flattened_into_classes(backend):
-    space = backend.asarray(SPIKES["graded"].reshape(2, 3, 1, 5))
+    space = backend.asarray(SPIKES.reshape(2, 3, 1, 5))
     for classifier in (sx.Rate(), sx.MovingWindow(3)):
-        expected = classifier.rate(SPIKES["graded"])
+        expected = classifier.rate(SPIKES)
         close(backend.numpy(classifier.rate(space)), expected, backend.rtol)
 
 

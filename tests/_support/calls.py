@@ -78,15 +78,18 @@ class Call:
 
         return reference.differences(value_along, np.zeros(len(directions)), step=1e-4)
 
+    def arguments(self, backend: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Return the target, if any, and the options, as arrays of the library of a backend."""
+        target = [] if self.target is None else [backend.asarray(self.target)]
+        return target, {name: backend.asarray(value) for name, value in self.options.items()}
+
     def on(self, backend: Any, dtype: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return value and gradient on a backend, with all arguments as arrays of its library."""
-        arrays = [backend.asarray(self.spikes, dtype)]
-        if self.target is not None:
-            arrays.append(backend.asarray(self.target))
-        options = {name: backend.asarray(value) for name, value in self.options.items()}
+        target, options = self.arguments(backend)
         if self.cotangent is not None:
             options["cotangent"] = backend.asarray(self.cotangent)
-        value, gradient = _compiled(backend, self.loss)(*arrays, **options)
+        spikes = backend.asarray(self.spikes, dtype)
+        value, gradient = _compiled(backend, self.loss)(spikes, *target, **options)
         return backend.numpy(value), backend.numpy(gradient)
 
 
@@ -153,8 +156,8 @@ def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -
     ]
 
 
+PER_STEP = tuple(name for name in FORMS if "window" in name or "SpikeTime" in name)
 WITH_TARGET = tuple(name for name, form in FORMS.items() if form.contract.target is not None)
-WITH_WEIGHT = tuple(name for name, form in FORMS.items() if "weight" in form.contract.call)
 NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)
 one_jax = pytest.mark.parametrize(

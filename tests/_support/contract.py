@@ -1,18 +1,19 @@
 """The arguments, options and terms of each loss, as data for the tests and the documentation.
 
-``python tests/write_pages.py`` writes docs/contract.md from it. Shapes are given as names of axes.
+``python tools/write_pages.py`` writes the tables of docs/contract.md from it. Shapes are given as
+names of axes.
 """
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import spikeloss_xp as sx
 from _support.mistakes import ARRAY_MISTAKES, OPTION_MISTAKES, VALUE_MISTAKES, Mistake
+from _support.pages import DOCS, table, with_tables
 
-PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
+PAGE = DOCS / "contract.md"
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -312,129 +313,25 @@ ONE_OF_EACH = (
 # The page ----------------------------------------------------------------------------------------
 
 
-def page() -> str:
-    """Return docs/contract.md."""
-    return f"""\
-# Inputs and options
-
-This page lists the options of every class with their defaults, the arrays that a call takes, the
-shapes and dtypes of inputs and results, and the errors that mistakes raise. An option means the
-same in every loss that has it, and on every backend. The formulas are on the page
-[Losses](losses.md). `python tests/write_pages.py` writes this page from the signatures and from the
-record that the losses are tested by, `tests/_support/contract.py`.
-
-## Options
-
-Pass options to the constructor. A cell holds the default of an option, and is empty if the class
-does not have it.
-
-{_default_table(OPTIONS, [c.loss for c in LISTED])}
-
-- With `readout="max"`, `"last"`, `"latency"` and `"softmax_sum"`, `SpikeMax` needs
-  `mode="softmax"`. `SpikeRate` and `SpikeMoid` have no `"latency"` and no `"softmax_sum"`. The
-  readout of `SpikeLatency` is always the latency.
-- `kernel` replaces `time_constant` and `filter_order`, which must then keep their defaults. With
-  taps, `length` becomes their number.
-- Over micro-batches and processes the values of `"sum"` add up. For `"mean"` and `"batchmean"`, add
-  up [their sums and weights](processes.md). Under `jit` with a sharded batch every reduction is
-  right without that.
-
-The classifiers:
-
-{_default_table(CLASSIFIER_OPTIONS, [sx.Rate, sx.MovingWindow, sx.Latency])}
-
-A loss made of two functions:
-
-{_default_table(COMPOSED_OPTIONS, [sx.losses.Composed])}
-
-The [distances](distances.md) as objects:
-
-{_default_table(DISTANCE_OPTIONS, [sx.distances.VanRossum, sx.distances.Similarity])}
-
-## Arguments of a call
-
-Pass arrays to the call, `loss(input, target, *, where=None, lengths=None, weight=None)`.
-`sx.value_and_grad(loss)` takes the same arguments, and a `cotangent` in the shape of the value:
-
-{_option_table(CALL_ARGUMENTS)}
-
-`SparsityEnforcer` has no target. Call it with one array, or with a list, tuple or mapping of
-arrays, whose terms it adds up.
-
-## Layouts
-
-`time_axis` is the axis of `input` that is time. The first of the other axes is the batch. Targets,
-masks and terms with a time axis have it where `input` has it:
-
-{_layout_table()}
-
-`input` may have any number of class axes. They are flattened into one in row-major order. With
-`num_classes` there are fewer classes than neurons.
-
-## Targets and terms
-
-{_target_table()}
-
-`reduction="none"` returns the terms: in the layout of the table, multiplied by the weights, and 0
-where they are masked. A window of 1 gives each step a term of its own.
-
-## Masks
-
-An entry counts if `where` is True there and its step is among the first `lengths` of its sample.
-[Masks](losses.md#masks) says what each readout and loss does with the others. In all of them:
-
-- A masked entry contributes exactly 0 to the loss, and its gradient is exactly 0.
-- Its value has no effect, even if it is NaN.
-- The duration of a rate and the divisor of a mean do not count it.
-- A padded batch with its mask has the loss of its samples without the padding.
-- If nothing counts, the loss and the gradient are 0.
-
-## NaN and infinity
-
-- A NaN in an entry that counts makes every term NaN that reads the entry: the terms of its neuron,
-  and in `SpikeMax` those of its sample. `readout="last"` reads only the last step that counts. The
-  terms of other samples do not change.
-- An infinity makes these terms infinite or NaN, with three exceptions. Minus infinity has no effect
-  on a maximum over time. In a softmax, a class at minus infinity has probability 0, so the terms of
-  other labels stay finite. `numerics="lava"` limits the terms of `SpikeMoid` to 100, as published.
-- With a filter or a moving window, terms of the same neuron at earlier and later steps may become
-  NaN too, because steps are [filtered in blocks](numerics.md#filters).
-
-## Dtypes and devices
-
-{_dtype_table()}
-
-Targets, masks, lengths and weights may be NumPy arrays, Python sequences, or arrays of the library
-of `input` on any of its devices. They are moved to the device of `input`. An array of another
-library raises a `TypeError` that names both libraries.
-
-## Mistakes
-
-Shapes must match, with two exceptions. A target for each sample holds at every step of a moving
-window. A mask for each sample or step holds for every neuron. An error message names the argument,
-and says what arrived and what was expected.
-
-The constructor raises:
-
-{_mistake_table(OPTION_MISTAKES)}
-
-A call raises:
-
-{_mistake_table(ARRAY_MISTAKES)}
-
-A call checks values only where reading them is free: on the host, outside of compiled and traced
-functions. Elsewhere a bad value makes the terms of its sample NaN. There are two exceptions, which
-are not checked elsewhere: weights, and spikes below 0 in `SpikeMax` with `mode="probability"`.
-
-{_mistake_table(VALUE_MISTAKES)}
-"""
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    header = tuple(header)
-    rule = ["---"] * len(header)
-    return "\n".join("|" + "|".join(f" {x} " if x else " " for x in line) + "|"
-                     for line in (header, rule, *rows))  # fmt: skip
+def page(text: str) -> str:
+    """Return the text of docs/contract.md with its tables replaced."""
+    classifiers, distances = (sx.Rate, sx.MovingWindow, sx.Latency), sx.distances
+    options = (
+        (OPTIONS, [c.loss for c in LISTED]),
+        (CLASSIFIER_OPTIONS, classifiers),
+        (COMPOSED_OPTIONS, [sx.losses.Composed]),
+        (DISTANCE_OPTIONS, [distances.VanRossum, distances.Similarity]),
+    )
+    mistakes = (OPTION_MISTAKES, ARRAY_MISTAKES, VALUE_MISTAKES)
+    sections = {
+        "## Options": [_default_table(*each) for each in options],
+        "## Arguments of a call": [_option_table(CALL_ARGUMENTS)],
+        "## Layouts": [_layout_table()],
+        "## Targets and terms": [_target_table()],
+        "## Dtypes and devices": [_dtype_table()],
+        "## Mistakes": [_mistake_table(each) for each in mistakes],
+    }
+    return with_tables(text, sections)
 
 
 def _shape(axes: Iterable[str]) -> str:
@@ -450,7 +347,7 @@ def _option_table(options: Mapping[str, str]) -> str:
         )
         for option, allowed in options.items()
     ]
-    return _table(("argument", "may be", *(f"`{c.name}`" for c in LISTED)), rows)
+    return table(("argument", "may be", *(f"`{c.name}`" for c in LISTED)), rows)
 
 
 def _default_table(options: Mapping[str, str], classes: Iterable[type]) -> str:
@@ -464,7 +361,7 @@ def _default_table(options: Mapping[str, str], classes: Iterable[type]) -> str:
         )
         for option, allowed in options.items()
     ]
-    return _table(("option", "may be", *(f"`{name}`" for name in signatures)), rows)
+    return table(("option", "may be", *(f"`{name}`" for name in signatures)), rows)
 
 
 def _default(parameter: inspect.Parameter | None) -> str:
@@ -494,7 +391,7 @@ def _layout_table() -> str:
         "class indices or a mask for each step",
         "multi-hot labels for each step",
     )
-    return _table(("`time_axis`", *description), rows)
+    return table(("`time_axis`", *description), rows)
 
 
 def _target_table() -> str:
@@ -509,7 +406,7 @@ def _target_table() -> str:
                 shapes[0] += f", or with a window {_shape((*c.target.axes, 'time'))}"
                 shapes[1] += f", with a window {_shape((*c.terms, 'time'))}"
             rows.append((f"`{c.loss.__name__}`", description, *shapes))
-    return _table(("loss", "`target`", "shape of the target", "shape of the terms"), rows)
+    return table(("loss", "`target`", "shape of the target", "shape of the terms"), rows)
 
 
 def _dtype_table() -> str:
@@ -519,11 +416,11 @@ def _dtype_table() -> str:
         if len(spikes) < len(dtypes):
             spikes.append("any integers")
         rows.append((", ".join(spikes), value, gradient))
-    return _table(("spikes", "computation and value", "gradient"), rows)
+    return table(("spikes", "computation and value", "gradient"), rows)
 
 
 def _mistake_table(mistakes: Iterable[Mistake]) -> str:
     rows = dict.fromkeys(
         (m.description, f"`{m.error.__name__}`", f"`{m.message_parts[0]}`") for m in mistakes
     )
-    return _table(("mistake", "error", "the message names"), rows)
+    return table(("mistake", "error", "the message names"), rows)

@@ -1,17 +1,17 @@
 """What a GPU has verified: the lines of docs/support.md that need one, and the record of a run.
 
-``python tests/gpu/verify.py`` makes the record. ``python tests/write_pages.py`` writes docs/gpu.md
-from it, and the cells of docs/support.md that wait for a GPU.
+``python tools/gpu/verify.py`` makes the record. ``python tools/write_pages.py`` writes the record
+on docs/gpu.md from it, and the cells of docs/support.md that wait for a GPU.
 """
 
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-RECORD, PAGE = ROOT / "tests" / "data" / "gpu.json", ROOT / "docs" / "gpu.md"
+from _support.pages import DOCS, ROOT, table
+
+RECORD, PAGE = ROOT / "tests" / "data" / "gpu.json", DOCS / "gpu.md"
 NOT_YET = "**not yet verified**: no GPU has run it"
 OURS, DIFFERS = "ours", "differs from NumPy"
 
@@ -131,11 +131,6 @@ def cell(what: str, *, version: bool = False, of: Mapping[str, Any] | None = Non
 # Markdown ----------------------------------------------------------------------------------------
 
 
-def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _text(message: str) -> str:
     """Return a message of a library as text that can stand in a table."""
     return "`" + message.replace("|", "/").replace("`", "'") + "`" if message else ""
@@ -197,46 +192,13 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-TEXT = """# GPU
-
-On a GPU, with arrays of CuPy, PyTorch or JAX, the losses run the same code as on the CPU. The
-continuous integration has no GPU, so this command checks a machine that has one. It takes at most
-ten minutes and needs no network:
-
-```bash
-python tests/gpu/verify.py
-```
-
-It needs NumPy, array-api-compat, pytest, and at least one of the three libraries. It does four
-things:
-
-- It lists the libraries that see the GPU, with their versions and the name of the card.
-- It runs the quick tests of each of these libraries on the GPU: the tests with the fixture
-  `backend`.
-- It lists the lines of [What works where](support.md) that were not yet verified and that these
-  tests verify.
-- It compares value and gradient of each row of the [benchmarks](benchmarks.md) with those of
-  NumPy, and then times them on the GPU.
-
-Each time is compared with three others: a copy on the device that moves as many bytes as value and
-gradient must move, a convolution of the library, and the same loss written in operations of the
-library. A ratio above 1 means that this library is faster. By default PyTorch and JAX may round
-the factors of a convolution to TF32. The losses stay in float32. The times of PyTorch and CuPy are
-measured between two CUDA events. Those of JAX are wall times, which include the time of a call.
-
-With `--dry-run` the command does all of this on the CPU, on small arrays, with NumPy in place of
-CuPy.
-
-## Record
-
-{record}
-"""
-
-
-def page() -> str:
-    """Return the text of docs/gpu.md."""
+def page(text: str) -> str:
+    """Return the text of docs/gpu.md with the record at its end replaced."""
     found = record()
     none = (
         "No GPU has run the command yet, so the lines that need one are marked as not yet verified."
     )
-    return TEXT.format(record=none if found is None else markdown(found))
+    heading = "\n## Record\n\n"
+    return (
+        text.partition(heading)[0] + heading + (none if found is None else markdown(found)) + "\n"
+    )

@@ -1,7 +1,7 @@
 """The record of supported libraries and transforms, each with the tests that verify it.
 
-``python tests/write_pages.py`` writes docs/support.md and the table of the README from it. The
-versions are those of pyproject.toml and of .ci/constraints.txt, on which the tests run.
+``python tools/write_pages.py`` writes the tables of docs/support.md, docs/install.md and the README
+from it. The tests run on the versions of pyproject.toml and of .ci/constraints.txt.
 """
 
 import re
@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _support import gpu
-from _support.gpu import table
+from _support.pages import DOCS, ROOT, table, with_tables
 
-ROOT = Path(__file__).parents[2]
-PAGE, README = ROOT / "docs" / "support.md", ROOT / "README.md"
 EVERY_CHANGE = "on every change"
 
 
@@ -57,7 +55,7 @@ LIBRARIES = (
         (
             "backends/test_dask.py::test_value_and_gradient_equal_numpy",
             "backends/test_dask.py::test_chunks_of_time_equal_numpy",
-            "benchmarks/test_dask_memory.py::test_workers_need_memory_for_a_few_chunks",
+            "tools/test_dask_memory.py::test_workers_need_memory_for_a_few_chunks",
         ),
     ),
     Library(
@@ -219,84 +217,6 @@ def _transforms(transforms: Iterable[Transform]) -> str:
     return table(("transform", "works", "tested on"), (t.row for t in transforms))
 
 
-TEXT = """# What works where
-
-`python tests/write_pages.py` writes these tables from a record that names the test of each row,
-`tests/_support/support.py`.
-
-## Array libraries
-
-{libraries}
-
-`sx.backends.available()` lists the array libraries of your machine, and says why others cannot be
-used. On a machine with a GPU, `python tests/gpu/verify.py` checks the rows of this page that need
-one. [GPU](gpu.md) describes that check, and has its last record.
-
-## Versions
-
-The tests run on both ends of each range: the quick tests on the lowest versions with Python
-{lowest_python}, and all tests on the newest versions of this table with Python {newest_python}.
-
-{versions}
-
-## Transforms
-
-The function transforms of PyTorch and JAX work on every loss. The tests apply each transform to
-every loss, with and without a window, in both modes of `SpikeMax`, and to filters of order 1 to 3.
-Their spikes include silent, saturated and tied neurons. The rows with masks, weights and options
-are tested on each loss that has a target. The tests compare gradients with the
-closed forms on NumPy, to $10^{{-12}}$ of the largest entry in float64.
-
-### PyTorch
-
-{torch}
-
-Call a loss once before the first `torch.compile(fullgraph=True)` of a process. The first call
-imports the adapter, and the compiler cannot trace an import. Without `fullgraph` this is not
-necessary.
-
-Under `torch.compile(fullgraph=True)` pass labels, masks, lengths and weights as tensors: the
-compiler cannot trace the conversion of a NumPy array or a Python list.
-
-In eager mode a loss of a large tensor is one node of the graph, and the closed form is its
-gradient. With autograd, each intermediate would be saved. A loss of a small tensor on a CPU is one
-node too. It is evaluated by NumPy on the memory of the tensor, because an operation on a small
-array takes a third of the time there. Derivatives of higher order, transforms and compilers always
-see PyTorch operations. In compiled code the filter of large tensors is an operator,
-`spikeloss_xp::causal_filter`; an exported program does not contain it.
-
-### JAX
-
-{jax}
-
-```python
-import jax
-import jax.numpy as jnp
-import spikeloss_xp as sx
-
-loss = sx.SpikeMax(moving_window=10)
-spikes = jnp.ones((4, 3, 50))
-labels = jnp.asarray([0, 1, 2, 0])
-value, gradient = jax.jit(jax.value_and_grad(loss))(spikes, labels)
-```
-
-In a function that is compiled for a CPU, and if JAX has one device, a loss of more than 3 million
-entries is evaluated in chunks of samples, and its gradient with respect to the spikes is the closed
-form. That takes half the time or less if the number of samples has a divisor that makes chunks of
-at most a million entries. JAX computes all other derivatives itself.
-
-### A bad label in a trace
-
-Outside of a trace and on the host, a label that is neither a class nor `ignore_index`, or a length
-out of range, raises a `ValueError`. A traced function has no values to check. There the terms of
-that sample, and its gradient, are NaN.
-
-```python
-assert jnp.isnan(jax.jit(loss)(spikes, labels.at[1].set(3)))
-```
-"""
-
-
 def _lowest() -> dict[str, tuple[str, str]]:
     """Return the lowest version and the extra of each package, from pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -335,18 +255,19 @@ def versions() -> str:
     return table(("package", "lowest", "newest tested", "extra"), rows)
 
 
-def page() -> str:
-    """Return the text of docs/support.md."""
-    return TEXT.format(
-        libraries=libraries(),
-        lowest_python=_lowest()["python"][0],
-        newest_python=_newest()["python"],
-        versions=versions(),
-        torch=_transforms(PYTORCH),
-        jax=_transforms(JAX),
-    )
+TABLES = {  # of each page, by section
+    DOCS / "support.md": {
+        "## Array libraries": libraries,
+        "## Versions": versions,
+        "### PyTorch": lambda: _transforms(PYTORCH),
+        "### JAX": lambda: _transforms(JAX),
+    },
+    DOCS / "install.md": {"## Versions": versions},
+    ROOT / "README.md": {"## What works where": libraries},
+}
 
 
-def readme(text: str) -> str:
-    """Return the text of the README with its table replaced by that of the record."""
-    return re.sub(r"(## What works where\n\n).*?(?=\n\n)", rf"\1{libraries()}", text, flags=re.S)
+def page(path: Path) -> str:
+    """Return the text of one of these pages with its tables replaced."""
+    tables = {heading: [make()] for heading, make in TABLES[path].items()}
+    return with_tables(path.read_text(encoding="utf-8"), tables)

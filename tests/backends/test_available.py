@@ -3,9 +3,6 @@
 import importlib.metadata
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.programs import run_python
 from spikeloss_xp.backends import BackendInfo
 from spikeloss_xp.backends._available import BUILT_IN, describe
 
@@ -62,20 +60,7 @@ def describe_stub(folder: Path, library: str, files: dict[str, str]) -> dict[str
         "import dataclasses, json; from spikeloss_xp.backends._available import describe\n"
         f"print(json.dumps(dataclasses.asdict(describe({library!r}))))"
     )
-    return json.loads(run_program(folder, program))
-
-
-def run_program(folder: Path, program: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    completed = subprocess.run(
-        [sys.executable, "-P", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-    )
-    assert completed.returncode == 0, completed.stderr
-    return completed.stdout
+    return json.loads(run_python(program, path=folder))
 
 
 def test_built_in_adapters_are_always_listed():
@@ -158,4 +143,4 @@ def test_from_host_uses_named_gpu_and_keeps_current(tmp_path):
         "    adapter('cupy').from_host(np.ones(2), device)\n"
         "print(cupy.made_on, cupy.cuda.device.current)"
     )
-    assert run_program(tmp_path, program).strip() == "[0, 1, 0] 1"
+    assert run_python(program, path=tmp_path).strip() == "[0, 1, 0] 1"

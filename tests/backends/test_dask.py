@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support import cases, reference
-from _support.calls import example, moved, with_everything
-from _support.cases import CASES, DESIRED, LABEL, SPIKES, close
-from _support.contract import FORMS, LAYOUTS, ONE_OF_EACH, STEPS
+from _support.calls import PER_STEP, WITH_TARGET, example, moved, with_everything
+from _support.cases import close
+from _support.contract import CLASSES, FORMS, LABELS, LAYOUTS, ONE_OF_EACH, REDUCTIONS, STEPS
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.losses import Loss
@@ -18,14 +17,16 @@ from spikeloss_xp.losses import Loss
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 
-CHUNKS = {
-    "whole": (2, 3, 5),
-    "batch": (1, 3, 5),
-    "class": (2, 2, 5),
-    "time": (1, 2, 2),
-    "empty": ((1, 0, 1), (0, 3), (2, 0, 3)),
+CHUNKS = {  # of batch, neurons and time
+    "whole": (-1, -1, -1),
+    "batch": (1, -1, -1),
+    "class": (-1, 3, -1),
+    "time": (2, 3, 4),
+    "empty": ((2, 0, 3), -1, (2, 0, 4)),
 }
 RTOL = 1e-12
+SPIKES = (np.random.default_rng(0).random((2, 3, 5)) < 0.4).astype(float)
+LABEL = np.asarray([2, 0])
 
 
 @pytest.fixture
@@ -45,76 +46,39 @@ def computed(*lazy):
         return dask.compute(*lazy, scheduler="synchronous")
 
 
-def evaluations(name):
-    """Yield a loss per reduction, with its target as an array or a list, and a cotangent."""
-    loss, target = CASES[name]
-    terms = reference.terms(loss, SPIKES["graded"], target)
-    yield loss, target, None
-    yield cases.reduced(loss, "mean"), da.asarray(target), None
-    yield (
-        cases.reduced(loss, "none"),
-        target.tolist(),
-        np.cos(np.arange(terms.size)).reshape(terms.shape),
-    )
+EVALUATIONS = [  # each form with each chunks, with masks or without, and the reductions in turn
+    (form, chunks, make, REDUCTIONS[(i + j) % len(REDUCTIONS)])
+    for i, form in enumerate(FORMS)
+    for j, chunks in enumerate(CHUNKS)
+    for make in (example, with_everything)
+]
 
 
-@pytest.mark.slow(but=13)
-@pytest.mark.parametrize("chunks", CHUNKS)
-@pytest.mark.parametrize("name", CASES)
-def test_value_and_gradient_equal_numpy(name, chunks, no_compute):
-    for spikes in cases.trains(name).values():
-        lazy = da.from_array(spikes, chunks=CHUNKS[chunks])
-        for loss, target, cotangent in evaluations(name):
-            evaluate = sx.value_and_grad(loss)
-            on_numpy = evaluate(spikes, np.asarray(CASES[name][1]), cotangent=cotangent)
-            value, gradient = evaluate(lazy, target, cotangent=cotangent)
-            for got, expected in zip(computed(value, gradient), on_numpy, strict=True):
-                close(got, expected, RTOL)
-            assert value.dtype == gradient.dtype == spikes.dtype
-            assert gradient.chunks == lazy.chunks
-
-
-@pytest.mark.slow(but=12)
-@pytest.mark.parametrize("chunks", CHUNKS)
-@pytest.mark.parametrize(
-    ("loss", "target"),
-    [
-        (sx.SpikeTime(2, 4, reduction="mean"), DESIRED),
-        (sx.SpikeMax(3, label_smoothing=0.25, reduction="mean"), LABEL),
-        (sx.SpikeMax(mode="softmax", readout="max", reduction="batchmean"), LABEL),
-        (sx.SpikeRate(0.5, 0.25, readout="last", num_classes=1), np.asarray([-100, 0])),
-        (sx.SpikeTime(kernel=(0.5, 1.0, -0.25), reduction="mean"), DESIRED),
-        (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABEL),
-        (sx.SpikeMoid(3, pos_weight=(0.5, 2.0, 1.0)), cases.MULTI_HOT),
-        (sx.SpikeMoid(3), cases.MULTI_HOT),
-        (sx.SpikeMax(mode="softmax", readout="latency", reduction="mean"), LABEL),
-        (sx.SpikeLatency(tolerance=0.5, reduction="batchmean"), np.asarray([-100, 0])),
-        (sx.SpikeLatency(), 5 * cases.SOFT),
-        (sx.SparsityEnforcer(0.1, min_rate=0.05, per="neuron"), None),
-    ],
-    ids=lambda x: type(x).__name__,
-)
-def test_masks_and_weights_equal_numpy(loss, target, chunks, no_compute):
-    spikes = SPIKES["graded"]
-    options = {"lengths": np.asarray([4, 5]), "where": spikes > 0.4}
-    if not isinstance(loss, sx.SpikeTime | sx.SparsityEnforcer):
-        options["weight"] = np.asarray([1.0, 0.5, 2.0])[: getattr(loss, "num_classes", None)]
-    targets = () if target is None else (target,)
-    on_numpy = sx.value_and_grad(loss)(spikes, *targets, **options)
-    lazy = da.from_array(spikes, chunks=CHUNKS[chunks])
-    dask_options = {  # with an empty chunk, as a selection leaves one
-        name: da.from_array(option, chunks=((0, len(option)), *option.shape[1:]))
-        for name, option in options.items()
+@pytest.mark.slow(but=25)
+@pytest.mark.parametrize(("form", "chunks", "make", "reduction"), EVALUATIONS)
+def test_value_and_gradient_equal_numpy(form, chunks, make, reduction, no_compute):
+    call = make(FORMS[form])
+    if call.target is not None:
+        call = call.with_loss_options(reduction=reduction)
+    targets = () if call.target is None else (call.target,)
+    evaluate = sx.value_and_grad(call.loss)
+    on_numpy = evaluate(call.spikes, *targets, cotangent=call.cotangent, **call.options)
+    lazy = da.from_array(call.spikes, chunks=CHUNKS[chunks])
+    lazily = {  # with an empty chunk, as a selection leaves one
+        name: da.from_array(x, chunks=((0, len(x)), *x.shape[1:]))
+        for name, x in call.options.items()
     }
-    for given_options in (options, dask_options):
-        on_dask = sx.value_and_grad(loss)(lazy, *targets, **given_options)
-        for got, expected in zip(computed(*on_dask), on_numpy, strict=True):
+    as_lists, as_arrays = [x.tolist() for x in targets], [da.asarray(x) for x in targets]
+    for given, options in ((as_lists, call.options), (as_arrays, lazily)):
+        value, gradient = evaluate(lazy, *given, cotangent=call.cotangent, **options)
+        for got, expected in zip(computed(value, gradient), on_numpy, strict=True):
             close(got, expected, RTOL)
+        assert value.dtype == gradient.dtype == call.spikes.dtype
+        assert gradient.chunks == lazy.chunks
 
 
 def test_terms_of_layers_and_classifiers_equal_numpy(no_compute):
-    spikes = SPIKES["binary"]
-    lazy = da.from_array(spikes, chunks=(1, 3, 2))
+    spikes, lazy = SPIKES, da.from_array(SPIKES, chunks=(1, 3, 2))
     sparsity = sx.SparsityEnforcer(0.25)
     close(computed(sparsity([lazy, 2 * lazy]))[0], sparsity([spikes, 2 * spikes]), RTOL)
     for classifier in (sx.Rate(), sx.MovingWindow(2), sx.Rate(mode="softmax")):
@@ -139,7 +103,6 @@ def test_filters_keep_chunks(axis, no_compute):
 
 # Blocks ------------------------------------------------------------------------------------------
 
-PER_STEP = [name for name in FORMS if "window" in name or "SpikeTime" in name]
 SETTINGS = (  # a reduction, chunks of time, and entries of a piece; the memory is 2 or 3 steps
     ("sum", (1, 2, 3), 1),
     ("mean", (3, 3), 10),
@@ -232,17 +195,16 @@ def test_long_sample_is_cut_into_segments(monkeypatch):
 
 
 @pytest.mark.slow(but=8)
-@pytest.mark.parametrize("name", CASES)
-def test_task_count_grows_with_chunks_and_not_with_time(name):
-    loss, _ = CASES[name]
+@pytest.mark.parametrize("form", [form for form in ONE_OF_EACH if form in WITH_TARGET])
+def test_task_count_grows_with_chunks_and_not_with_time(form):
+    loss, axes = FORMS[form].loss(), FORMS[form].target_axes
+    dtype = int if FORMS[form].contract.target is LABELS else float
 
     def task_count(chunks, steps):
-        spikes = da.zeros((2 * chunks, 3, steps), chunks=(2, 3, -1))
-        if isinstance(loss, sx.SpikeTime):
-            target = spikes
-        else:
-            target = np.zeros((2 * chunks, 3) if isinstance(loss, sx.SpikeMoid) else 2 * chunks)
-            target = target.astype(bool if isinstance(loss, sx.SpikeMoid) else int)
+        sizes = {"batch": 2 * chunks, "class": CLASSES, "time": steps}
+        spikes = da.zeros((2 * chunks, FORMS[form].neurons, steps), chunks=(2, -1, -1))
+        target = np.zeros([sizes[axis] for axis in axes], dtype)
+        target = spikes if isinstance(loss, sx.SpikeTime) else target
         _, gradient = sx.value_and_grad(loss)(spikes, target)
         return len(gradient.dask)
 
@@ -253,7 +215,7 @@ def test_task_count_grows_with_chunks_and_not_with_time(name):
 
 
 def test_label_out_of_range_raises_at_the_call_or_when_it_is_computed():
-    lazy = da.from_array(SPIKES["graded"], chunks=(1, 3, 5))
+    lazy = da.from_array(SPIKES, chunks=(1, 3, 5))
     with pytest.raises(ValueError, match="target must be between 0 and 2"):
         sx.SpikeMax()(lazy, [0, 3])
     for value in sx.value_and_grad(sx.SpikeMax())(lazy, da.asarray([0, 3])):
@@ -265,21 +227,21 @@ def test_label_out_of_range_raises_at_the_call_or_when_it_is_computed():
 
 @pytest.mark.parametrize("chunks", [(2, 3, 5), (2, 3, 2)])
 def test_length_out_of_range_raises_when_it_is_computed(chunks):
-    lazy = da.from_array(SPIKES["graded"], chunks=chunks)
+    lazy = da.from_array(SPIKES, chunks=chunks)
     value = sx.SpikeMax(2)(lazy, LABEL, lengths=da.asarray([5, 6]))
     with pytest.raises(ValueError, match="lengths must be between 0 and 5"):
         computed(value)
 
 
 def test_chunks_of_unknown_size_raise():
-    spikes = da.from_array(SPIKES["graded"], chunks=(1, 3, 5))
+    spikes = da.from_array(SPIKES, chunks=(1, 3, 5))
     unknown = spikes[spikes.sum(axis=(1, 2)) > 0]
     for arguments in ((unknown, LABEL), (spikes, da.asarray(LABEL)[da.asarray(LABEL) >= 0])):
         with pytest.raises(ValueError, match=r"unknown size: call its compute_chunk_sizes\(\)"):
             sx.SpikeMax()(*arguments)
     close(
         computed(sx.SpikeMax()(unknown.compute_chunk_sizes(), LABEL)),
-        sx.SpikeMax()(SPIKES["graded"], LABEL),
+        sx.SpikeMax()(SPIKES, LABEL),
         RTOL,
     )
 
@@ -298,5 +260,5 @@ def test_from_host_and_to_host_copy():
 
 def test_dask_is_available_and_consistent():
     assert sx.backends.available()["dask"].devices == ("cpu",)
-    for loss, target in ((sx.SpikeTime(), DESIRED), (sx.SpikeMax(2), LABEL)):
-        sx.testing.assert_consistent(loss, SPIKES["binary"], target, backends=["dask"])
+    for loss, target in ((sx.SpikeTime(), SPIKES[::-1]), (sx.SpikeMax(2), LABEL)):
+        sx.testing.assert_consistent(loss, SPIKES, target, backends=["dask"])

@@ -1,9 +1,6 @@
 """Adapters of third parties are found by an entry point of their distribution."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.programs import run_python
 from spikeloss_xp.backends import ArrayAPIAdapter, _numpy
 from spikeloss_xp.backends._available import BUILT_IN, adapter
 
@@ -85,15 +83,7 @@ def elsewhere(tmp_path: Path) -> Any:
 
     def run(expression: str, before: str = "") -> Any:
         program = f"{PREAMBLE}\n{before}\nprint(json.dumps({expression}))"
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", program],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return json.loads(run_python(program, path=tmp_path))
 
     return run
 

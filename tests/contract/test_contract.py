@@ -16,9 +16,9 @@ from _support.contract import CONTRACTS, FORMS, LAYOUTS, ONE_OF_EACH, OPTIONS, R
 SCALAR_REDUCTIONS = REDUCTIONS[:-1]
 
 
-def test_contract_page_matches_its_generator():
+def test_contract_page_matches_its_record():
     text = contract.PAGE.read_text(encoding="utf-8")
-    assert text == contract.page(), "out of date, run: python tests/write_pages.py"
+    assert text == contract.page(text), "out of date, run: python tools/write_pages.py"
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)

@@ -17,7 +17,7 @@ import spikeloss_xp as sx
 from _support import reference
 from _support.backends import TESTED, Backend, on
 from _support.calls import Call, agree, take_samples, with_layout
-from _support.random_calls import RandomCall, pick, random_call
+from _support.random_calls import MIN_SCALE, RandomCall, is_published, pick, random_call, tolerance
 from spikeloss_xp import _tuning
 
 QUICK = {  # the number of seeds of each kind
@@ -33,8 +33,6 @@ THRESHOLDS = {  # the constants of the adapters from which a number of entries i
     ),
     "jax": ("COMPILED_LARGE",),
 }
-MIN_SCALE = 0.01
-"""Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
 
 Evaluate = Callable[[Backend, Call, Any], tuple[Any, Any]]
 
@@ -42,19 +40,14 @@ Evaluate = Callable[[Backend, Call, Any], tuple[Any, Any]]
 # How a value and a gradient are obtained ---------------------------------------------------------
 
 
-def arguments(backend: Backend, call: Call) -> tuple[list[Any], dict[str, Any]]:
-    target = [] if call.target is None else [backend.asarray(call.target)]
-    return target, {name: backend.asarray(value) for name, value in call.options.items()}
-
-
 def by_value_and_grad(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
     evaluate = backend.compiled(sx.value_and_grad(call.loss))
     return evaluate(spikes, *target, cotangent=backend.asarray(call.cotangent), **options)
 
 
 def by_closed_form(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
 
     def evaluate(spikes: Any, cotangent: Any, *target: Any, **options: Any) -> tuple[Any, Any]:
         value, pullback = call.loss.value_and_pullback(spikes, *target, **options)
@@ -64,7 +57,7 @@ def by_closed_form(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]
 
 
 def by_backward(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
     spikes.requires_grad_()
     value = call.loss(spikes, *target, **options)
     value.backward(backend.asarray(call.cotangent).to(value.dtype))
@@ -85,7 +78,7 @@ def by_backward_on_one_thread(backend: Backend, call: Call, spikes: Any) -> tupl
 def by_jax_vjp(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
     import jax
 
-    target, options = arguments(backend, call)
+    target, options = call.arguments(backend)
 
     def evaluate(spikes: Any, cotangent: Any, target: Any, options: Any) -> tuple[Any, Any]:
         value, pullback = jax.vjp(lambda x: call.loss(x, *target, **options), spikes)
@@ -108,8 +101,8 @@ def check(backend: Backend, seed: int, kind: str) -> None:
     drawn = random_call(seed, kind, thresholds(backend))
     random = np.random.default_rng([seed, 1])
     dtype = pick(random, "float32", backend.dtype)
-    if getattr(drawn.call.loss, "numerics", "") == "lava":
-        dtype = backend.dtype  # published losses lose digits, most in float32
+    if is_published(drawn.call):
+        dtype = backend.dtype
     ways = WAYS.get(backend.library, (by_value_and_grad,))
     if kind == "large" and backend.library == "jax":
         ways = (by_jax_vjp,)  # the only one that evaluates in chunks
@@ -142,20 +135,6 @@ def thresholds(backend: Backend) -> list[int]:
         return found
     # Arrays are split from two chunks on, so the second chunk is the first that may be short.
     return found + [2 * number for number in found if number > 1 << 16]
-
-
-def tolerance(dtype: str, call: Call) -> float:
-    """Return the relative tolerance: a few hundred roundings, as `Backend.rtol`.
-
-    A softmax or sigmoid has as large a relative error as its argument has an absolute one.
-    """
-    epsilon = float(np.finfo(dtype).eps)
-    rtol = {"float64": 1e-12, "float32": 1e-5}[dtype]
-    scale = getattr(call.loss, "alpha", None) or getattr(call.loss, "temperature", None)
-    if scale is None:
-        return rtol
-    reading = reference.read(call.loss, call.spikes, call.where, call.lengths)
-    return rtol + 4 * epsilon * float(np.max(np.abs(reading.u))) / scale
 
 
 def agree_with_samples(

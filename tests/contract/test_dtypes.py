@@ -54,12 +54,6 @@ def binary_call(form):
     return call
 
 
-def backend_arguments(backend, call):
-    """Return the target, if any, and the keyword arguments of a call as arrays of a backend."""
-    arrays = [] if call.target is None else [backend.asarray(call.target)]
-    return arrays, {name: backend.asarray(value) for name, value in call.options.items()}
-
-
 @functools.cache
 def expected_results(contract):
     """Return the reference value, and NumPy's gradient, which other tests compare with it."""
@@ -72,7 +66,7 @@ def expected_results(contract):
 def test_spikes_accept_every_dtype(name, contract):
     call, (expected, expected_gradient) = binary_call(FORM_OF[contract]), expected_results(contract)
     with on(name) as backend:
-        arrays, options = backend_arguments(backend, call)
+        arrays, options = call.arguments(backend)
         xp = backend.xp
         default = xp.__array_namespace_info__().default_dtypes()["real floating"]
         dtypes = supported_dtypes(backend, COMPUTED_BY_DTYPE)
@@ -99,7 +93,7 @@ def test_targets_accept_listed_dtypes_and_reject_others(name, contract):
         call = call.replace(target=binary_target.astype(float))
     expected = call.value()
     with on(name) as backend:
-        _, options = backend_arguments(backend, call)
+        _, options = call.arguments(backend)
         spikes = backend.asarray(call.spikes)
         for dtype in supported_dtypes(backend, target.dtypes):
             value = call.loss(spikes, backend.asarray(call.target, dtype), **options)

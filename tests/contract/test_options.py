@@ -1,15 +1,12 @@
 """Options of the losses agree with hand-computed values or with equivalent calls."""
 
-import dataclasses
-import math
-
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
 from _support import reference
 from _support.backends import on
-from _support.calls import Call, not_jax, one_jax
+from _support.calls import Call, one_jax
 from _support.cases import close
 
 # two samples, two classes, four steps; rates 3/4 and 1/4 in the first sample, 1/2 and 1 in the next
@@ -17,10 +14,6 @@ TRAINS = np.asarray(
     [[[1.0, 0, 1, 1], [0, 0, 1, 0]], [[0, 1, 0, 1], [1, 1, 1, 1]]],
 )
 LABEL = np.asarray([0, 1])
-SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 6, 5))  # six neurons, three classes
-LABEL_OF_GROUP = np.asarray([2, 0, 1])
-SOFT_OF_GROUP = np.asarray([[0.0, 1.0, 0.25], [0.5, 1.0, 0.0], [1.0, 0.0, 0.75]])
-
 
 # Readouts ----------------------------------------------------------------------------------------
 
@@ -61,52 +54,7 @@ def test_readouts_match_hand_computed_values(backend, loss, lengths, value, clas
     )
 
 
-@one_jax
-def test_window_of_one_gives_one_term_per_step(backend):
-    potentials = np.random.default_rng(1).normal(size=(2, 3, 4))
-    label = np.asarray([2, 0])
-    loss = sx.SpikeRate(0.75, 0.125, 1, "none")
-    terms = backend.numpy(backend.compiled(loss)(backend.asarray(potentials), label))
-    expected = np.where(np.arange(3)[:, None] == label[:, None, None], 0.75, 0.125)
-    close(terms, (potentials - expected) ** 2, backend.rtol)
-
-
-# Population codes --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("loss", "target", "of_means"),
-    [
-        (sx.SpikeRate(0.75, 0.125), LABEL_OF_GROUP, {}),
-        (sx.SpikeRate((0.75, 0.5, 1), 0.125, 2, readout="count"), LABEL_OF_GROUP, {}),
-        (sx.SpikeMax(pseudo_count=4), LABEL_OF_GROUP, {"pseudo_count": 2}),
-        (sx.SpikeMax(2, "softmax", label_smoothing=0.125), LABEL_OF_GROUP, {}),
-        (sx.SpikeMoid(alpha=0.25, readout="max"), SOFT_OF_GROUP, {}),
-    ],
-    ids=["SpikeRate", "SpikeRate-count-window", "SpikeMax", "SpikeMax-softmax", "SpikeMoid-max"],
-)
-@pytest.mark.parametrize("space", [(6,), (3, 2), (2, 3)])
-@not_jax
-def test_class_reading_is_the_mean_of_its_neurons(backend, loss, target, of_means, space):
-    """A spike adds only 1/2 to the mean of two neurons, so `of_means` halves `pseudo_count`."""
-    grouped = Call(dataclasses.replace(loss, num_classes=3), SPIKES, target).with_loss_options()
-    means = Call(
-        dataclasses.replace(loss, **of_means), SPIKES.reshape(3, 3, 2, 5).mean(axis=2), target
-    )
-    grouped_in_space = grouped.replace(spikes=SPIKES.reshape(3, *space, 5))
-    value, gradient = grouped_in_space.on(backend)
-    expected, expected_gradient = means.replace(cotangent=grouped.cotangent).on(backend)
-    close(value, expected, backend.rtol)
-    close(gradient, np.repeat(expected_gradient / 2, 2, axis=1).reshape(3, *space, 5), backend.rtol)
-
-
-def test_one_neuron_per_class_equals_no_grouping():
-    for loss, target in ((sx.SpikeMax(), [5, 0, 3]), (sx.SpikeRate(1, 0, 2), [5, 0, 3])):
-        grouped = dataclasses.replace(loss, num_classes=6)
-        assert grouped(SPIKES, target) == loss(SPIKES, target)
-
-
-# Rates, smoothing, temperature -------------------------------------------------------------------
+# Rates of each class -----------------------------------------------------------------------------
 
 
 @one_jax
@@ -121,46 +69,6 @@ def test_per_class_rates_match_hand_computed_values(backend):
         assert sx.SpikeRate(rates, (0.5, 0)) == loss
     assert hash(loss) == hash(sx.SpikeRate([1, 0.5], [0.5, 0]))
     assert eval(repr(loss), vars(sx)) == loss
-
-
-@not_jax
-@pytest.mark.parametrize("options", [{}, {"moving_window": 2}, {"readout": "count"}], ids=str)
-@pytest.mark.parametrize("mode", ["probability", "softmax"])
-def test_label_smoothing_adds_the_mean_over_all_labels(backend, mode, options):
-    unsmoothed = sx.SpikeMax(mode=mode, reduction="none", **options)
-    smoothed = dataclasses.replace(unsmoothed, label_smoothing=0.25)
-    labels = [np.full(2, c) for c in range(2)]
-
-    def run(spikes):
-        return smoothed(spikes, LABEL), *(unsmoothed(spikes, label) for label in (LABEL, *labels))
-
-    got, own_label, *every_label = map(
-        backend.numpy, backend.compiled(run)(backend.asarray(TRAINS))
-    )
-    close(got, 0.75 * own_label + 0.25 * sum(every_label) / 2, backend.rtol)
-
-
-@not_jax
-def test_temperature_divides_the_logits(backend):
-    for options in ({}, {"readout": "max"}, {"moving_window": 2, "readout": "count"}):
-        low_temperature = sx.SpikeMax(mode="softmax", temperature=0.125, **options)
-        value, gradient = Call(low_temperature, TRAINS, LABEL).on(backend)
-        unit_temperature = dataclasses.replace(low_temperature, temperature=1)
-        expected, expected_gradient = Call(unit_temperature, 8 * TRAINS, LABEL).on(backend)
-        close(value, expected, backend.rtol)
-        close(gradient, 8 * expected_gradient, backend.rtol)
-
-
-@one_jax
-def test_low_temperature_gives_a_confident_softmax_of_rates(backend):
-    """Rates of 1 and 0 with ten classes cost 1.46 nats at temperature 1, and about 1e-6 at 1/16."""
-    spikes, label = np.zeros((1, 10, 4)), np.asarray([3])
-    spikes[0, 3] = 1
-    for temperature, nats in ((1, math.log1p(9 / math.e)), (0.0625, math.log1p(9 * math.exp(-16)))):
-        loss = sx.SpikeMax(mode="softmax", temperature=temperature)
-        value = backend.compiled(loss)(backend.asarray(spikes), label)
-        # relative to the value, so that a small loss must be accurate too
-        np.testing.assert_allclose(backend.numpy(value), nats, rtol=3 * backend.rtol)
 
 
 # Sparsity ----------------------------------------------------------------------------------------
@@ -201,26 +109,6 @@ def test_sparsity_matches_hand_computed_values(backend, loss, value, neuron_grad
     neuron_gradient = np.asarray(neuron_gradient)[:, None]
     sign = np.where((LAYER == 0) & (neuron_gradient < 0), 1, sign)
     close(gradient, neuron_gradient * sign, backend.rtol)
-
-
-@not_jax
-def test_sparsity_is_the_same_for_every_time_axis(backend):
-    random = np.random.default_rng(2)
-    layer = random.normal(size=(3, 4, 2, 5)) * random.uniform(0, 1.5, size=(4, 2, 1))
-    where = random.random((3, 5)) < 0.75
-    loss = sx.SparsityEnforcer(0.625, min_rate=0.25, per="neuron")
-    call = Call(loss, layer, where=where, lengths=np.asarray([5, 0, 3]))
-    expected, expected_gradient = call.on(backend)
-    close(expected, reference.value(loss, layer, where=where, lengths=[5, 0, 3]), backend.rtol)
-    for axis in (0, 1, 2, 3, -1):
-        moved_call = call.replace(
-            loss=dataclasses.replace(loss, time_axis=axis),
-            spikes=np.moveaxis(layer, -1, axis),
-            where=where.T if axis == 0 else where,
-        )
-        value, gradient = moved_call.on(backend)
-        close(value, expected, backend.rtol)
-        close(np.moveaxis(gradient, axis, -1), expected_gradient, backend.rtol)
 
 
 @one_jax

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import example, moved, with_everything
+from _support.calls import PER_STEP, example, moved, with_everything
 from _support.contract import BATCH, FORMS, LAYOUTS, REDUCTIONS
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends import chunks
-
-EVERY_STEP = [name for name in FORMS if "window" in name or "SpikeTime" in name]
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def chunk_counts(monkeypatch):
 @pytest.mark.parametrize("time_axis", LAYOUTS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("options", [example, with_everything])
-@pytest.mark.parametrize("form", EVERY_STEP)
+@pytest.mark.parametrize("form", PER_STEP)
 def test_chunks_equal_the_whole(chunk_counts, monkeypatch, form, options, reduction, time_axis):
     call = moved(options(FORMS[form]), time_axis)
     loss = dataclasses.replace(call.loss, reduction=reduction)
@@ -101,7 +99,7 @@ def test_arrays_of_the_caller_are_not_changed(chunk_counts):
     ("reduction", "options"),
     [("sum", example), ("mean", with_everything), ("batchmean", with_everything)],
 )
-@pytest.mark.parametrize("form", EVERY_STEP)
+@pytest.mark.parametrize("form", PER_STEP)
 def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reduction):
     jax = pytest.importorskip("jax")
     jnp = jax.numpy

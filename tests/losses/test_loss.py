@@ -1,106 +1,46 @@
 """Tests of the interface that all losses share."""
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support import cases, reference
-from _support.backends import on
-from _support.cases import CASES, SPIKES, close, reduced
+from _support.calls import example
+from _support.cases import reduced
+from _support.contract import FORMS, ONE_OF_EACH
 
+RATE = functools.partial(sx.SpikeRate, **{"true_rate": 1, "false_rate": 0})
 NAN, INF = float("nan"), float("inf")
+SPIKES = np.random.default_rng(0).uniform(0.1, 1, (2, 3, 5))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_terms_equal_the_reference_formula(backend, name):
-    loss, target = CASES[name]
-    run = backend.compiled(reduced(loss, "none"))
-    for spikes in cases.trains(name).values():
-        terms = run(backend.asarray(spikes), backend.asarray(target))
-        close(backend.numpy(terms), reference.terms(loss, spikes, target), backend.rtol)
+def arguments(form):
+    call = example(FORMS[form])
+    return call.loss, call.spikes, [] if call.target is None else [call.target]
 
 
-@pytest.mark.parametrize("name", [*cases.ONE_OF_EACH, "SpikeMax-window"])
-def test_reductions_equal_sum_and_mean_of_the_terms(backend, name):
-    loss, target = CASES[name]
-    expected = reference.terms(loss, SPIKES["binary"], target)
-
-    def run(spikes, target):
-        return [reduced(loss, reduction)(spikes, target) for reduction in ("none", "sum", "mean")]
-
-    results = backend.compiled(run)(backend.asarray(SPIKES["binary"]), backend.asarray(target))
-    terms, total, mean = map(backend.numpy, results)
-    close(terms, expected, backend.rtol)
-    assert total.shape == mean.shape == ()
-    close(total, expected.sum(), backend.rtol)
-    close(mean, expected.sum() / expected.size, backend.rtol)
-
-
-@pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_forward_equals_call(backend, name):
-    loss, target = CASES[name]
-    arrays = backend.asarray(SPIKES["graded"]), backend.asarray(target)
+@pytest.mark.parametrize("form", ONE_OF_EACH)
+def test_forward_equals_call(backend, form):
+    loss, spikes, target = arguments(form)
+    spikes = backend.asarray(spikes)
     run = backend.compiled(lambda *arrays: (loss(*arrays), loss.forward(*arrays)))
-    called, forward = run(*arrays)
+    called, forward = run(spikes, *map(backend.asarray, target))
     assert backend.numpy(called) == backend.numpy(forward)
-    assert called.device == arrays[0].device
-    assert called.dtype == arrays[0].dtype
+    assert called.device == spikes.device
+    assert called.dtype == spikes.dtype
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", ["SpikeTime-order1", "SpikeRate-window", "SpikeMax"])
-def test_half_precision_is_computed_in_float32(backend, name, dtype):
-    if not hasattr(backend.xp, dtype):
-        pytest.skip(f"{backend.library} has no {dtype}")
-    loss, target = CASES[name]
-    spikes = backend.asarray(SPIKES["binary"], dtype)  # 0 and 1 are exact in every dtype
-    evaluate = backend.compiled(sx.value_and_grad(loss))
-    value, gradient = evaluate(spikes, backend.asarray(target))
-    assert value.dtype == backend.xp.float32
-    assert gradient.dtype == spikes.dtype
-    close(backend.numpy(value), reference.terms(loss, SPIKES["binary"], target).sum(), 1e-5)
-    _, expected = sx.value_and_grad(loss)(SPIKES["binary"], target)
-    # The gradient is rounded once: half a unit in the last place of float16 or bfloat16.
-    rtol = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
-    close(backend.numpy(gradient).astype(float), expected, rtol)
-
-
-def test_half_precision_spike_counts_do_not_saturate(backend):
-    if not hasattr(backend.xp, "float16"):
-        pytest.skip(f"{backend.library} has no float16")
-    # A count in float16 would stall at 2048.
-    spikes = backend.asarray(np.ones((1, 1, 4096)), "float16")
-    assert float(sx.SpikeRate(1, 0)(spikes, [0])) == 0
-    assert float(sx.SpikeTime(5, 1)(spikes, np.zeros((1, 1, 4096)))) == 4096
-
-
-@pytest.mark.parametrize("name", ["SpikeTime-order2", "SpikeRate", "SpikeMax-window", "SpikeMoid"])
-def test_float32_input_gives_float32_results(backend, name):
-    loss, target = CASES[name]
-    spikes = backend.asarray(SPIKES["graded"], "float32")
-    target = target if target.dtype.kind in "bi" else np.asarray(target, np.float64)
-    value, gradient = backend.compiled(sx.value_and_grad(loss))(spikes, target)
-    assert value.dtype == gradient.dtype == backend.xp.float32
-    close(backend.numpy(value), reference.terms(loss, SPIKES["graded"], target).sum(), 1e-5)
-
-
-@pytest.mark.parametrize("name", [*cases.ONE_OF_EACH, "SpikeRate-window"])
-def test_complex_input_raises(backend, name):
-    loss, target = CASES[name]
-    spikes = backend.asarray(SPIKES["graded"])
-    spikes = backend.xp.astype(spikes, backend.xp.complex64)
+@pytest.mark.parametrize("form", ONE_OF_EACH)
+def test_complex_or_list_input_raises(backend, form):
+    loss, spikes, target = arguments(form)
+    complex_spikes = backend.xp.astype(backend.asarray(spikes), backend.xp.complex64)
     with pytest.raises(TypeError, match=r"input must be bool, integer or real .*complex64"):
-        loss(spikes, target)
-
-
-@pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_list_input_raises(name):
-    loss, target = CASES[name]
+        loss(complex_spikes, *target)
     with pytest.raises(TypeError, match=r"input must be an array .*got builtins.list"):
-        loss(SPIKES["binary"].tolist(), target)
+        loss(spikes.tolist(), *target)
 
 
 @pytest.mark.parametrize(
@@ -125,69 +65,60 @@ def test_empty_input_and_time_axis_out_of_range_raise(backend):
             sx.SpikeRate(1, 0)(backend.asarray(np.zeros(shape)), [0] * shape[0])
     for axis in (3, -4):
         with pytest.raises(ValueError, match=rf"time_axis={axis} .*\(2, 3, 5\)"):
-            sx.SpikeRate(1, 0, time_axis=axis)(backend.asarray(SPIKES["graded"]), [0, 0])
+            sx.SpikeRate(1, 0, time_axis=axis)(backend.asarray(SPIKES), [0, 0])
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("kind", "options", "error", "message"),
     [
-        (
-            lambda: sx.SpikeTime(reduction="max"),
-            ValueError,
-            "reduction.*sum, mean, batchmean, none.*'max'",
-        ),
-        (
-            lambda: sx.SpikeRate(1, 0, reduction=None),
-            ValueError,
-            "reduction.*sum, mean, batchmean, none",
-        ),
-        (lambda: sx.SpikeMax(mode="any"), ValueError, "mode.*probability, softmax.*'any'"),
-        (lambda: sx.SpikeMax(numerics="new"), ValueError, "numerics.*stable, lava.*'new'"),
-        (lambda: sx.SpikeMax(reduction="max"), ValueError, "reduction.*sum, mean, batchmean, none"),
-        (lambda: sx.SpikeMoid(numerics="new"), ValueError, "numerics.*stable, lava"),
-        (
-            lambda: sx.SpikeMoid(reduction="max"),
-            ValueError,
-            "reduction.*sum, mean, batchmean, none",
-        ),
-        (lambda: sx.SpikeTime(filter_order=0), ValueError, "filter_order.*at least 1.*0"),
-        (lambda: sx.SpikeTime(filter_order=1.5), TypeError, "filter_order.*integer.*1.5"),
-        (lambda: sx.SpikeTime(length=0), ValueError, "length.*at least 1.*0"),
         *(
-            (lambda bad=bad: sx.SpikeTime(bad), ValueError, f"time_constant.*{bad}")
+            (kind, {"reduction": bad}, ValueError, f"reduction.*sum, mean, batchmean, none.*{bad}")
+            for kind in (sx.SpikeTime, RATE, sx.SpikeMax, sx.SpikeMoid)
+            for bad in ("max", None)
+        ),
+        (sx.SpikeMax, {"mode": "any"}, ValueError, "mode.*probability, softmax.*'any'"),
+        (sx.SpikeMax, {"numerics": "new"}, ValueError, "numerics.*stable, lava.*'new'"),
+        (sx.SpikeMoid, {"numerics": "new"}, ValueError, "numerics.*stable, lava.*'new'"),
+        (sx.SpikeTime, {"filter_order": 0}, ValueError, "filter_order.*at least 1.*0"),
+        (sx.SpikeTime, {"filter_order": 1.5}, TypeError, "filter_order.*integer.*1.5"),
+        (sx.SpikeTime, {"length": 0}, ValueError, "length.*at least 1.*0"),
+        *(
+            (sx.SpikeTime, {"time_constant": bad}, ValueError, f"time_constant.*{bad}")
             for bad in (0, -1, NAN, INF)
         ),
-        (lambda: sx.SpikeTime("5ms"), TypeError, "time_constant must be a number; got '5ms'"),
-        (lambda: sx.SpikeTime(None), TypeError, "time_constant must be a number; got None"),
-        (lambda: sx.SpikeTime(time_axis="last"), TypeError, "time_axis.*integer.*'last'"),
         *(
-            (lambda loss=loss, bad=bad: loss(bad), ValueError, f"moving_window.*at least 1.*{bad}")
-            for loss in (sx.SpikeMax, sx.SpikeMoid, lambda window: sx.SpikeRate(1, 0, window))
+            (sx.SpikeTime, {"time_constant": bad}, TypeError, f"must be a number; got {bad!r}")
+            for bad in ("5ms", None)
+        ),
+        (sx.SpikeTime, {"time_axis": "last"}, TypeError, "time_axis.*integer.*'last'"),
+        *(
+            (kind, {"moving_window": bad}, ValueError, f"moving_window.*at least 1.*{bad}")
+            for kind in (sx.SpikeMax, sx.SpikeMoid, RATE)
             for bad in (0, -3)
         ),
-        (lambda: sx.SpikeMax(True), TypeError, "moving_window.*integer.*True"),
-        (lambda: sx.SpikeMax(2.0), TypeError, "moving_window.*integer.*2.0"),
-        (lambda: sx.SpikeMax(pseudo_count=0), ValueError, "pseudo_count.*above 0.*0"),
-        (lambda: sx.SpikeMax(pseudo_count=-1), ValueError, "pseudo_count.*above 0.*-1"),
-        (lambda: sx.SpikeMoid(alpha=0), ValueError, "alpha.*above 0.*0"),
-        (lambda: sx.SpikeMoid(alpha=-1), ValueError, "alpha.*above 0.*-1"),
-        (lambda: sx.SpikeMoid(theta=NAN), ValueError, "theta.*finite.*nan"),
         *(
-            (lambda bad=bad: sx.SpikeRate(bad, 0), ValueError, f"true_rate.*between 0 and 1.*{bad}")
-            for bad in (-0.5, 1.5)
+            (sx.SpikeMax, {"moving_window": bad}, TypeError, f"moving_window.*integer.*{bad}")
+            for bad in (True, 2.0)
         ),
         *(
-            (lambda bad=bad: sx.SpikeRate(1, bad), ValueError, f"false_rate.*{bad}")
+            (kind, {name: bad}, ValueError, f"{name}.*above 0.*{bad}")
+            for kind, name in ((sx.SpikeMax, "pseudo_count"), (sx.SpikeMoid, "alpha"))
+            for bad in (0, -1)
+        ),
+        (sx.SpikeMoid, {"theta": NAN}, ValueError, "theta.*finite.*nan"),
+        *(
+            (RATE, {name: bad}, ValueError, f"{name}.*{bad}")
+            for name in ("true_rate", "false_rate")
             for bad in (-0.5, 1.5, NAN)
         ),
-        (lambda: sx.SparsityEnforcer(max_rate=-1), ValueError, "max_rate.*at least 0.*-1"),
-        (lambda: sx.SparsityEnforcer(lam=-1), ValueError, "lam.*at least 0.*-1"),
-        (lambda: sx.SparsityEnforcer(lam=NAN), ValueError, "lam.*finite.*nan"),
+        (sx.SparsityEnforcer, {"max_rate": -1}, ValueError, "max_rate.*at least 0.*-1"),
+        (sx.SparsityEnforcer, {"lam": -1}, ValueError, "lam.*at least 0.*-1"),
+        (sx.SparsityEnforcer, {"lam": NAN}, ValueError, "lam.*finite.*nan"),
     ],
 )
-def test_hyperparameters_are_checked_on_construction(make, error, message):
+def test_hyperparameters_are_checked_on_construction(kind, options, error, message):
     with pytest.raises(error, match=message):
-        make()
+        kind(**options)
 
 
 def test_hyperparameters_at_their_bounds_are_accepted():
@@ -197,10 +128,7 @@ def test_hyperparameters_at_their_bounds_are_accepted():
     sx.SparsityEnforcer(0, 0)
 
 
-ALL = [*(loss for loss, _ in CASES.values()), sx.SparsityEnforcer(0.25, 2)]
-
-
-@pytest.mark.parametrize("loss", ALL, ids=repr)
+@pytest.mark.parametrize("loss", [form.loss() for form in FORMS.values()], ids=repr)
 def test_losses_compare_hash_and_print_by_value(loss):
     same = dataclasses.replace(loss)
     assert same is not loss
@@ -236,18 +164,3 @@ def test_defaults_equal_the_published_ones():
     )
     assert sx.SpikeMoid() == sx.SpikeMoid(None, "sum", 1, 0, numerics="stable", time_axis=-1)
     assert sx.SparsityEnforcer() == sx.SparsityEnforcer(0.01, 1.0)
-
-
-@pytest.mark.parametrize("name", cases.ONE_OF_EACH)
-def test_jax_jit_takes_losses_as_functions_and_static_arguments(name):
-    with on("jax-x64") as backend:
-        import jax
-
-        loss, target = CASES[name]
-        arrays = backend.asarray(SPIKES["graded"]), backend.asarray(target)
-        expected = backend.numpy(loss(*arrays))
-        close(backend.numpy(jax.jit(loss)(*arrays)), expected, backend.rtol)
-        static = jax.jit(lambda loss, *arrays: loss(*arrays), static_argnums=0)
-        for same in (loss, dataclasses.replace(loss)):
-            close(backend.numpy(static(same, *arrays)), expected, backend.rtol)
-        assert static._cache_size() == 1

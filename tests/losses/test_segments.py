@@ -7,10 +7,9 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import on
-from _support.calls import example, moved, one_jax, with_everything, with_nan_where_masked
+from _support.calls import PER_STEP, example, moved, one_jax, with_everything, with_nan_where_masked
 from _support.contract import FORMS, LAYOUTS, STEPS
 
-PER_STEP = [name for name in FORMS if "window" in name or "SpikeTime" in name]
 # Where neurons are masked one by one, a class of several is read relative to its largest number
 # of unmasked neurons at any step, so what is read depends on the segment.
 ONE_NEURON = [name for name in PER_STEP if "groups" not in name]
@@ -35,9 +34,8 @@ def sums_of_segments(backend, call, time_axis, ends):
     for stop in ends:
         context = min(start, memory)
         segment = taken(call, time_axis, slice(start - context, stop))
-        options = {name: backend.asarray(x) for name, x in segment.options.items()}
-        arrays = backend.asarray(segment.spikes), backend.asarray(segment.target)
-        sums = segment.loss.sum_and_weight(*arrays, **options, context=context)
+        spikes, (target, options) = backend.asarray(segment.spikes), segment.arguments(backend)
+        sums = segment.loss.sum_and_weight(spikes, *target, **options, context=context)
         assert [tuple(x.shape) for x in sums] == [(), ()]
         totals += [float(backend.numpy(x)) for x in sums]
         start = stop

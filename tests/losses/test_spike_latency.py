@@ -7,7 +7,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.cases import close, reduced
+from _support.cases import check_by_hand, close, reduced
 from spikeloss_xp.readouts.first_spike import latency
 
 # First spikes at 0, 2 and never; 1, never and 0.
@@ -45,12 +45,7 @@ ORDERLY = sx.SpikeMax(mode="softmax", readout="latency", temperature=2.0)
     ],
 )
 def test_value_and_gradient_match_hand_calculation(backend, loss, label, terms, slope):
-    spikes, target = backend.asarray(SPIKES[:1]), backend.asarray(np.asarray(label))
-    value, gradient = backend.compiled(sx.value_and_grad(loss))(spikes, target)
-    close(backend.numpy(value), np.sum(terms), backend.rtol)
-    close(backend.numpy(gradient)[0], np.asarray(slope), backend.rtol)
-    got = backend.compiled(reduced(loss, "none"))(spikes, target)
-    close(backend.numpy(got), np.asarray(terms), backend.rtol)
+    check_by_hand(backend, loss, SPIKES[:1], label, terms, slope)
 
 
 @pytest.mark.parametrize("masked", [None, "steps", "entries"])

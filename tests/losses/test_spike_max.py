@@ -5,7 +5,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.cases import close, reduced
+from _support.cases import check_by_hand, close
 
 SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
 LOG = math.log
@@ -53,52 +53,34 @@ EPS = 1e-6
     ],
 )
 def test_value_and_gradient_match_hand_calculation(backend, loss, label, terms, slope):
-    evaluate = backend.compiled(sx.value_and_grad(loss))
-    value, gradient = evaluate(backend.asarray(SPIKES), backend.asarray(label))
-    close(backend.numpy(value), np.sum(terms), backend.rtol)
-    if slope:
-        close(backend.numpy(gradient)[0], np.asarray(slope), backend.rtol)
-    got = backend.compiled(reduced(loss, "none"))(backend.asarray(SPIKES), backend.asarray(label))
-    # Some terms are as small as EPS, so the tolerance is relative to the largest term.
-    close(backend.numpy(got), np.asarray(terms), backend.rtol)
+    check_by_hand(backend, loss, SPIKES, label, terms, slope)
 
 
 def test_silent_unlabelled_neuron_keeps_the_published_formula(backend):
-    spikes = backend.asarray(np.asarray([[[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]]))
-    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax()))
-    value, gradient = evaluate(spikes, backend.asarray([0]))
-    # The rates are 1/2, 0 and 1/4: their sum is 3/4.
-    total = 0.75 + EPS
-    close(backend.numpy(value), LOG(total / 0.5), backend.rtol)
-    slope = np.asarray([1 / total - 2, 1 / total, 1 / total]) / 4
-    close(backend.numpy(gradient)[0], np.repeat(slope[:, None], 4, axis=1), backend.rtol)
+    spikes = np.asarray([[[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]])
+    total = 0.75 + EPS  # of the rates 1/2, 0 and 1/4
+    slope = np.asarray([[1 / total - 2], [1 / total], [1 / total]]) / 4
+    check_by_hand(backend, sx.SpikeMax(), spikes, [0], [LOG(total / 0.5)], slope)
 
 
 @pytest.mark.parametrize("pseudo_count", [0.5, 0.25, 1.0])
 def test_silent_labelled_neuron_uses_the_continued_logarithm(backend, pseudo_count):
-    spikes = backend.asarray(np.asarray([[[0.0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]]))
-    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(pseudo_count=pseudo_count)))
-    value, gradient = evaluate(spikes, backend.asarray([0]))
+    spikes = np.asarray([[[0.0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]])
     # The missing rate r0 = a/4 is added to each of the 3 classes, whose rates are 0, 1/2, 1/4.
     r0 = pseudo_count / 4
     total = 0.75 + EPS + 3 * r0
-    close(backend.numpy(value), -LOG(r0) + 1 + LOG(total), backend.rtol)
-    slope = np.asarray([(1 - 3) / total - 1 / r0, 1 / total, 1 / total]) / 4
-    got = backend.numpy(gradient)[0]
-    close(got, np.repeat(slope[:, None], 4, axis=1), backend.rtol)
-    assert (got[0] < 0).all()
-    assert (abs(got) <= 3 / pseudo_count).all()
+    slope = np.asarray([[(1 - 3) / total - 1 / r0], [1 / total], [1 / total]]) / 4
+    assert slope[0] < 0
+    assert (abs(slope) <= 3 / pseudo_count).all()
+    loss = sx.SpikeMax(pseudo_count=pseudo_count)
+    check_by_hand(backend, loss, spikes, [0], [-LOG(r0) + 1 + LOG(total)], slope)
 
 
 def test_rate_at_the_pseudo_count_uses_the_published_formula(backend):
-    spikes = backend.asarray(np.asarray([[[0.0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]]))
-    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(pseudo_count=1)))
-    value, gradient = evaluate(spikes, backend.asarray([0]))
-    # The rates are 1/4, 1/2 and 1/4: the published formula holds from the pseudo count upwards.
-    total = 1 + EPS
-    close(backend.numpy(value), LOG(total / 0.25), backend.rtol)
-    slope = np.asarray([1 / total - 4, 1 / total, 1 / total]) / 4
-    close(backend.numpy(gradient)[0], np.repeat(slope[:, None], 4, axis=1), backend.rtol)
+    spikes = np.asarray([[[0.0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]]])
+    total = 1 + EPS  # of the rates 1/4, 1/2 and 1/4
+    slope = np.asarray([[1 / total - 4], [1 / total], [1 / total]]) / 4
+    check_by_hand(backend, sx.SpikeMax(pseudo_count=1), spikes, [0], [LOG(total / 0.25)], slope)
 
 
 @pytest.mark.parametrize("window", [None, 1, 3])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.cases import close, reduced
+from _support.cases import check_by_hand, close
 
 SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
 
@@ -32,12 +32,7 @@ SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
     ],
 )
 def test_value_and_gradient_match_hand_calculation(backend, loss, label, terms, slope):
-    evaluate = backend.compiled(sx.value_and_grad(loss))
-    value, gradient = evaluate(backend.asarray(SPIKES), backend.asarray(label))
-    close(backend.numpy(value), np.sum(terms), backend.rtol)
-    close(backend.numpy(gradient)[0], np.asarray(slope), backend.rtol)
-    got = backend.compiled(reduced(loss, "none"))(backend.asarray(SPIKES), backend.asarray(label))
-    close(backend.numpy(got), np.asarray(terms), backend.rtol)
+    check_by_hand(backend, loss, SPIKES, label, terms, slope)
 
 
 def test_window_as_long_as_the_train_ends_at_its_rate(backend):

@@ -5,6 +5,7 @@ file shows the defects of its losses.
 """
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -51,63 +52,33 @@ def test_migration_table_rows_match(there, here):
     )
 
 
-@every_shape
-@every_reduction
-def test_ce_count_loss(shape, reduction):
-    label = labels(shape[2], shape[1:2])
-    ours = sx.SpikeMax(mode="softmax", readout="count", reduction=reduction, time_axis=0)
-    theirs = snn.ce_count_loss(reduction=reduction)
-    assert_match(with_target(theirs, label), with_target(ours, label), trains(shape))
+SAME_LOSS = {
+    "ce_count_loss": (sx.SpikeMax(mode="softmax", readout="count", time_axis=0), trains),
+    "ce_max_membrane_loss": (sx.SpikeMax(mode="softmax", readout="max", time_axis=0), potentials),
+    "ce_rate_loss": (sx.SpikeMax(1, "softmax", time_axis=0), trains),
+    "mse_count_loss": (sx.SpikeRate(1, 0, readout="count", time_axis=0), trains),
+    "mse_membrane_loss": (sx.SpikeRate(1, 0, 1, time_axis=0), potentials),
+}
 
 
 @every_shape
 @every_reduction
-def test_ce_max_membrane_loss(shape, reduction):
-    label = labels(shape[2], shape[1:2])
-    ours = sx.SpikeMax(mode="softmax", readout="max", reduction=reduction, time_axis=0)
-    theirs = snn.ce_max_membrane_loss(reduction=reduction)
-    assert_match(with_target(theirs, label), with_target(ours, label), potentials(shape))
-
-
-@every_shape
-@pytest.mark.parametrize("input", [trains, potentials])
-def test_ce_rate_loss(shape, input):
+@pytest.mark.parametrize("name", SAME_LOSS)
+def test_loss_matches(name, shape, reduction):
+    loss, input = SAME_LOSS[name]
+    ours, options = dataclasses.replace(loss, reduction=reduction), {"reduction": reduction}
+    if name == "mse_count_loss":
+        ours = dataclasses.replace(ours, true_rate=TRUE_RATE, false_rate=FALSE_RATE)
+        options |= {"correct_rate": TRUE_RATE, "incorrect_rate": FALSE_RATE}
     steps, label = shape[0], labels(shape[2], shape[1:2])
-    mean, total, terms = (
-        with_target(sx.SpikeMax(1, "softmax", reduction, time_axis=0), label)
-        for reduction in ("mean", "sum", "none")
-    )
-    for reduction, ours in (
-        ("mean", mean),
-        ("sum", lambda x: total(x) / steps),
-        ("none", lambda x: terms(x).mean(0)),
-    ):
-        assert_match(with_target(snn.ce_rate_loss(reduction=reduction), label), ours, input(shape))
 
+    def in_their_unit(x):
+        value = ours(x, label)
+        if name == "mse_count_loss" or (loss.moving_window and reduction == "sum"):
+            return value / steps
+        return value.mean(0) if loss.moving_window and reduction == "none" else value
 
-@every_shape
-@every_reduction
-def test_mse_count_loss(shape, reduction):
-    steps, label = shape[0], labels(shape[2], shape[1:2])
-    ours = sx.SpikeRate(TRUE_RATE, FALSE_RATE, readout="count", reduction=reduction, time_axis=0)
-    theirs = snn.mse_count_loss(TRUE_RATE, FALSE_RATE, reduction=reduction)
-    assert_match(with_target(theirs, label), lambda x: ours(x, label) / steps, trains(shape))
-
-
-@every_shape
-def test_mse_membrane_loss(shape):
-    steps, label = shape[0], labels(shape[2], shape[1:2])
-    mean, total, terms = (
-        with_target(sx.SpikeRate(1, 0, 1, reduction, time_axis=0), label)
-        for reduction in ("mean", "sum", "none")
-    )
-    for reduction, ours in (
-        ("mean", mean),
-        ("sum", lambda x: total(x) / steps),
-        ("none", lambda x: terms(x).mean(0)),
-    ):
-        theirs = snn.mse_membrane_loss(reduction=reduction)
-        assert_match(with_target(theirs, label), ours, potentials(shape))
+    assert_match(with_target(getattr(snn, name)(**options), label), in_their_unit, input(shape))
 
 
 @every_shape

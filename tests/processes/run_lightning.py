@@ -7,21 +7,7 @@ from pathlib import Path
 import in_lightning
 import lightning
 import torch
-
-from _support.split import mixed, mixing
-
-PARTS = (slice(0, 5), slice(5, 8))
-
-
-class Model(torch.nn.Module):
-    """The matrix that mixes the neurons."""
-
-    def __init__(self, neurons: int) -> None:
-        super().__init__()
-        self.matrix = torch.nn.Parameter(torch.asarray(mixing(neurons)))
-
-    def forward(self, spikes):
-        return mixed(self.matrix, spikes)
+from run_torch import PARTS, Model
 
 
 class Recording(in_lightning.Classifier):

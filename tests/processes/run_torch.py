@@ -31,12 +31,18 @@ class Model(torch.nn.Module):
         return mixed(self.matrix, spikes)
 
 
+def tensors(part):
+    """Return the spikes, the target, if any, and the options of a part, as tensors."""
+    target = () if part.target is None else (torch.asarray(part.target),)
+    options = {name: torch.asarray(value) for name, value in part.options.items()}
+    return torch.asarray(part.spikes), *target, options
+
+
 def evaluate(model, part, recipe):
     """Return value and gradient of one process, after its backward pass."""
     model.zero_grad()
-    target = () if part.target is None else (torch.asarray(part.target),)
-    options = {name: torch.asarray(value) for name, value in part.options.items()}
-    value = recipe(part.loss, model(torch.asarray(part.spikes)), *target, **options)
+    spikes, *target, options = tensors(part)
+    value = recipe(part.loss, model(spikes), *target, **options)
     value.backward()
     return found(value, model)
 
@@ -44,14 +50,7 @@ def evaluate(model, part, recipe):
 def accumulated(model, parts):
     """Return value and gradient of one process, after those of its micro-batches."""
     model.zero_grad()
-    micro_batches = [
-        (
-            torch.asarray(part.spikes),
-            torch.asarray(part.target),
-            {name: torch.asarray(value) for name, value in part.options.items()},
-        )
-        for part in parts
-    ]
+    micro_batches = [tensors(part) for part in parts]
     return found(in_torch.accumulate_distributed(parts[0].loss, model, micro_batches), model)
 
 

@@ -7,10 +7,7 @@ import functools
 import importlib
 import importlib.util
 import io
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 import pytest
 
 import spikeloss_xp as sx
+from _support.programs import run_python
 from spikeloss_xp import losses
 
 ROOT = Path(__file__).parents[2]
@@ -237,13 +235,8 @@ for bad in ([7], xp.asarray([7])):
     except ValueError as error:
         print(error)
 """
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    process = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.count("target must be between 0 and 1") == 2
+    output = run_python(program, path=tmp_path)
+    assert output.count("target must be between 0 and 1") == 2
 
 
 def table_members(page: str) -> set[str]:

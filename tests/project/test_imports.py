@@ -10,6 +10,7 @@ import numpy
 import pytest
 
 import spikeloss_xp
+from _support.programs import run_python
 from spikeloss_xp import backends
 
 FRAMEWORKS = {
@@ -29,18 +30,6 @@ def evaluate(spikes):
         sx.value_and_grad(loss)(spikes, *target)
     sx.MovingWindow(2)(spikes), sx.Rate().confidence(spikes)
 """
-
-
-def run_python(program: str, *options: str) -> str:
-    """Run a program in a new interpreter in which every warning is an error, and return its output.
-
-    The option -P keeps the current folder off the path, so that the program imports the same copy
-    of the library as this process.
-    """
-    command = [sys.executable, "-P", "-W", "error", *options, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def frameworks_loaded_by(program: str) -> set[str]:

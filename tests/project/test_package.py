@@ -112,7 +112,7 @@ def test_wheel_works_without_the_source(built, tmp_path):
 def test_sdist_contains_source_docs_and_tests(built):
     with tarfile.open(built.sdist) as sdist:
         names = {m.name.partition("/")[2] for m in sdist.getmembers() if m.isfile()}
-    folders = (".ci/", "backends/", "docs/", "spikeloss_xp/", "tests/")
+    folders = (".ci/", "backends/", "docs/", "spikeloss_xp/", "tests/", "tools/")
     files = {
         *(".ci/run", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md"),
         *("LICENSE", "MANIFEST.in", "README.md", "SECURITY.md", "pyproject.toml"),

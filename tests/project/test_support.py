@@ -3,32 +3,39 @@
 import ast
 import re
 
-from _support import backends, gpu, install, support
+import pytest
+
+from _support import backends, gpu, pages, support
 
 
-def test_page_and_readme_match_the_record():
-    hint = "write them anew: python tests/write_pages.py"
-    assert support.PAGE.read_text(encoding="utf-8") == support.page(), hint
-    assert gpu.PAGE.read_text(encoding="utf-8") == gpu.page(), hint
-    text = install.PAGE.read_text(encoding="utf-8")
-    assert text == install.page(text), hint
-    assert support.versions() in text
-    text = support.README.read_text(encoding="utf-8")
-    assert text == support.readme(text), hint
-    assert support.libraries() in text
+def test_pages_match_the_record():
+    hint = "write them anew: python tools/write_pages.py"
+    for path in support.TABLES:
+        assert path.read_text(encoding="utf-8") == support.page(path), hint
+    text = gpu.PAGE.read_text(encoding="utf-8")
+    assert text == gpu.page(text), hint
+
+
+def test_table_that_is_missing_from_a_page_raises():
+    page = "# Page\n\n## A\n\n| x |\n| --- |\n| 1 |\n\nText.\n\n## B\n\n| x |\n"
+    assert pages.with_tables(page, {"## A": ["| y |"]}) == page.replace(
+        "| x |\n| --- |\n| 1 |", "| y |"
+    )
+    with pytest.raises(ValueError, match="'## A' has 1 tables too few"):
+        pages.with_tables(page, {"## A": ["| y |", "| z |"]})
 
 
 def test_table_rows_each_have_a_test():
     for test in support.tests():
         file, _, name = test.partition("::")
-        tree = ast.parse((support.ROOT / "tests" / file).read_text(encoding="utf-8"))
+        tree = ast.parse((pages.ROOT / "tests" / file).read_text(encoding="utf-8"))
         assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, test
     for transform in (*support.PYTORCH, *support.JAX):
         assert transform.tests, transform.what
 
 
 def test_backends_tested_on_every_change_are_required_in_ci():
-    script = (support.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    script = (pages.ROOT / ".ci" / "run").read_text(encoding="utf-8")
     required = max(re.findall(r'REQUIRED_BACKENDS="([^"]*)"', script), key=len).split()
     named = {n for lib in support.LIBRARIES for n in lib.tests if "::" not in n}
     assert named == set(required)

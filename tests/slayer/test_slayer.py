@@ -6,8 +6,6 @@ import inspect
 import io
 import json
 import pickle
-import subprocess
-import sys
 import warnings
 import weakref
 
@@ -17,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import spikeloss_xp as sx
+from _support.programs import run_python
 from spikeloss_xp import slayer
 from test_golden import CASES, REFERENCE, RTOL
 
@@ -301,4 +300,4 @@ def test_slayer_is_the_only_module_that_imports_torch():
         "import sys, spikeloss_xp; assert 'torch' not in sys.modules\n"
         "import spikeloss_xp.slayer; assert 'torch' in sys.modules and 'jax' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    run_python(program)

@@ -4,6 +4,7 @@ The transforms run inside `jax.jit`, because compiling one operation at a time t
 long. The tests of the losses evaluate them without `jit`.
 """
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -18,52 +19,17 @@ import jax.numpy as jnp
 from jax import export
 
 import spikeloss_xp as sx
+from _support.transforms import (
+    CLASSES,
+    LOSSES,
+    SPIKES,
+    arguments,
+    every_label_loss,
+    every_loss,
+    every_loss_with_options,
+    slow,
+)
 from spikeloss_xp import _tuning
-
-BATCH, CLASSES, STEPS = 4, 3, 30
-LABELS = np.asarray([0, 2, 1, 2])
-MULTI_HOT = np.asarray([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
-
-
-def random_spikes():
-    """Return random spikes with a silent neuron, a saturated one and a silent labelled one."""
-    spikes = np.random.default_rng(0).random((BATCH, CLASSES, STEPS)) < 0.2
-    spikes[0, 1], spikes[0, 2], spikes[1, 2] = False, True, False
-    return spikes.astype(float)
-
-
-SPIKES = random_spikes()
-DESIRED = np.roll(SPIKES, 1, axis=-1)
-TAPS = (0.0, 1.0, 0.75, -0.25, 0.125)
-POS_WEIGHT = (0.5, 2.0, 8.0)
-LOSSES = {
-    "SpikeTime": (sx.SpikeTime(), DESIRED),
-    "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
-    "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
-    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED),
-    "SpikeRate": (sx.SpikeRate(0.2, 0.03), LABELS),
-    "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
-    "SpikeMax": (sx.SpikeMax(), LABELS),
-    "SpikeMax, window": (sx.SpikeMax(7), LABELS),
-    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
-    "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
-    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS),
-    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", temperature=3), LABELS),
-    "SpikeLatency": (sx.SpikeLatency(2, tolerance=0.75), LABELS),
-    "SpikeLatency, times": (sx.SpikeLatency(), 30 * MULTI_HOT),
-    "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
-    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT),
-    "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
-    "SparsityEnforcer": (sx.SparsityEnforcer(), None),
-}
-ONE_OF_EACH = (
-    *("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeLatency", "SpikeMoid"),
-    "SparsityEnforcer",
-)
-slow = pytest.mark.slow
-every_loss = pytest.mark.parametrize(
-    "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
-)
 
 
 @pytest.fixture(params=[True, pytest.param(False, marks=slow)], ids=["x64", "x32"])
@@ -125,8 +91,8 @@ def test_jit_with_static_loss_traces_once(case):
         traced.append(loss)
         return loss(*arrays)
 
-    for _ in range(2):
-        close(evaluate(case.loss, case.spikes, *case.targets), case(case.spikes), case.rtol)
+    for loss in (case.loss, dataclasses.replace(case.loss)):
+        close(evaluate(loss, case.spikes, *case.targets), case(case.spikes), case.rtol)
     assert len(traced) == 1
 
 
@@ -210,7 +176,7 @@ def test_export_with_symbolic_batch_equals_eager(case):
         close(exported.call(*arrays), case.loss(*arrays), case.rtol)
 
 
-@pytest.mark.parametrize("name", [name for name, (_, target) in LOSSES.items() if target is LABELS])
+@every_label_loss
 @pytest.mark.usefixtures("size")
 def test_label_out_of_range_in_trace_gives_nan(name):
     loss, _ = LOSSES[name]
@@ -224,33 +190,11 @@ def test_label_out_of_range_in_trace_gives_nan(name):
     assert np.isfinite(gradient[jnp.asarray([0, 2, 3])]).all()
 
 
-# Options of a call: a length for each sample, a mask value for each entry, a weight for each class.
-MASK = np.random.default_rng(2).random(SPIKES.shape) < 0.8
-OPTIONS = {"lengths": np.asarray([STEPS, 0, 17, 30]), "where": MASK}
-WEIGHT = np.asarray([1.0, 0.5, 0.0])
-LOSSES_WITH_OPTIONS = {
-    "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
-    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED, None),
-    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS, WEIGHT),
-    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT, WEIGHT),
-    "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4), 0, readout="count"), LABELS, WEIGHT),
-    "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
-    "SpikeMax, window": (sx.SpikeMax(7), np.asarray([0, 1, -100, 2]), WEIGHT),
-    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
-        reduction="batchmean"), LABELS, WEIGHT),
-    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", label_smoothing=0.1),
-        np.asarray([0, 2, -100, 2]), WEIGHT),
-    "SpikeLatency": (sx.SpikeLatency(num_classes=1), 15 * MULTI_HOT[:, 2:], WEIGHT[:1]),
-    "SpikeMoid": (sx.SpikeMoid(num_classes=1), MULTI_HOT[:, 2:], WEIGHT[:1]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", LOSSES_WITH_OPTIONS)
+@every_loss_with_options
 @pytest.mark.parametrize("x64", [True, pytest.param(False, marks=slow)], ids=["x64", "x32"])
 @pytest.mark.usefixtures("size")
 def test_options_work_under_transforms(name, x64):
-    loss, target, weight = LOSSES_WITH_OPTIONS[name]
-    options = {**OPTIONS} if weight is None else {**OPTIONS, "weight": weight}
+    loss, target, options = arguments(name)
     _, expected = sx.value_and_grad(loss)(SPIKES, target, **options)
 
     def derivatives(spikes, target, options):
@@ -278,7 +222,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import spikeloss_xp as sx
-from test_jax import LOSSES_WITH_OPTIONS, OPTIONS, LOSSES, SPIKES, close
+from _support.transforms import LOSSES, LOSSES_WITH_OPTIONS, SPIKES, arguments
+from test_jax import close
 
 COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
 
@@ -320,12 +265,12 @@ for count in (2, 4):
             mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec(),
         ))
         close(total(*arrays), expected, 1e-5)
-    for name, (loss, target, weight) in LOSSES_WITH_OPTIONS.items():
-        options = {**OPTIONS} if weight is None else {**OPTIONS, "weight": weight}
+    for name in LOSSES_WITH_OPTIONS:
+        loss, target, options = arguments(name)
         expected, gradient = sx.value_and_grad(loss)(SPIKES, target, **options)
+        weights = {k: options.pop(k).astype(np.float32) for k in ("weight",) if k in options}
         sharding = NamedSharding(mesh, PartitionSpec("batch"))
-        sharded = jax.device_put((SPIKES.astype(np.float32), target, OPTIONS), sharding)
-        weights = {} if weight is None else {"weight": weight.astype(np.float32)}
+        sharded = jax.device_put((SPIKES.astype(np.float32), target, options), sharding)
 
         def evaluate(spikes, target, options):
             return sx.value_and_grad(loss)(spikes, target, **options, **weights)

@@ -98,13 +98,6 @@ def torch_floor(loss: Any, shape: tuple[int, ...]) -> Run:
     return _backward(lambda s, d: ((s - d) ** 2).sum(), *_torch_arrays(shape)[:2])
 
 
-def torch_compiled_floor(loss: Any, shape: tuple[int, ...]) -> Run:
-    import torch
-
-    compiled = torch.compile(lambda s, d: ((s - d) ** 2).sum(), dynamic=False)
-    return _backward(compiled, *_torch_arrays(shape)[:2])
-
-
 def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
     """Run only the matrix products of the block filter of `SpikeTime`, forward and backward.
 

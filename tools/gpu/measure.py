@@ -1,6 +1,6 @@
 """Measure the rows of the benchmark on one library's GPU: value and gradient.
 
-``python tests/gpu/verify.py`` runs this in a process of its own, which writes a line of JSON per
+``python tools/gpu/verify.py`` runs this in a process of its own, which writes a line of JSON per
 row. Every contender that computes the loss is compared with NumPy before it is timed.
 """
 

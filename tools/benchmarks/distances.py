@@ -1,6 +1,6 @@
 """Print the tables of docs/distances.md.
 
-With one thread: ``OMP_NUM_THREADS=1 python tests/benchmarks/distances.py``.
+With one thread: ``OMP_NUM_THREADS=1 python tools/benchmarks/distances.py``.
 
 The distances of elephant, side by side with those of this library, and how far bins of some length
 change the van Rossum distance.

@@ -1,4 +1,4 @@
-"""Check this machine's GPU: ``python tests/gpu/verify.py [--dry-run] [--out FOLDER]``.
+"""Check this machine's GPU: ``python tools/gpu/verify.py [--dry-run] [--out FOLDER]``.
 
 Says which of CuPy, PyTorch and JAX see the GPU, runs their tests on it, and times the benchmark.
 Writes gpu.json and gpu.md to FOLDER, build/gpu by default. The exit status is 0 if every test

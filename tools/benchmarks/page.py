@@ -1,12 +1,13 @@
-"""Write the benchmark page of the documentation and its pictures.
+"""Write the figures of the benchmark page of the documentation, and its pictures.
 
-``python tests/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
-tables of the page, and tests/data/scaling.json. Run it after a change of the texts below.
+``python tools/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
+tables of the page, and tests/data/scaling.json. The text of the page is written by hand.
 """
 
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,89 +16,13 @@ import numpy as np
 from rows import spike_time
 from timing import measure_seconds
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from _support import pages
+
 DOCS, SCALING = ROOT / "docs", ROOT / "tests" / "data" / "scaling.json"
-
-TEXT = """# Benchmarks
-
-![Bars: how many times as long as this library others take, from {most} times for SpikeTime over 10,000 steps, down to half the time for a small SpikeMax](images/speedup.png)
-
-The value and the gradient of a loss, on two cores of a CPU. A large batch has 32 samples of 256
-neurons and 1000 steps, a small one 256 samples of 10 neurons and 100 steps, all in float32.
-
-| work | this library is |
-|---|---|
-{highlights}
-
-Losses of small batches without a filter or a window are not faster: {slower}.
-
-## What was wanted, and what was missed
-
-Of the ratios below, {count} have a target, and {missed_count} of these miss it. The *floor* is the time of
-`SpikeTime` without its filter; it does less work, so its ratio is below 1.
-
-| work | against | measured | wanted |
-|---|---|---|---|
-{missed}
-
-What bounds these rows, with figures of an Intel Xeon with two cores:
-
-- **Large tensors, memory kept: arithmetic.** The matrix products that filter the blocks have a row
-  of their own, "its matrix products". Together with the floor they take most of the time. Half of
-  the rest copies blocks side by side. Over 10,000 steps there are further products, of the sums of
-  the blocks, which that row leaves out. They take as long again, and all products together take
-  three times as long as the floor.
-- **Small tensors: calls.** Each evaluation also checks shapes, dtypes and labels. lava-dl checks
-  nothing, and its `SpikeMax` is infinite if the labelled neuron is silent. NumPy evaluates tensors
-  of fewer than 8192 entries, or 262144 with one thread, because its operations take a third of the
-  time of PyTorch's. [256, 10, 100] has more entries. There two threads of PyTorch shorten the sum
-  over time, but not the calls.
-- **JAX against its floor: arithmetic and memory.** The arithmetic is the same as above. The floor
-  takes 3 ms if the system has kept the pages of its gradient, and 12 ms if it has to get them.
-- **Second derivative of the latency: a second evaluation.** To differentiate a gradient again,
-  PyTorch evaluates the closed form once more, and keeps every level of the products over time and of
-  their gradients for the graph.
-
-## How it is measured
-
-Each row runs in a process of its own. In every round each contender runs once without timing and
-once with it. The number is the median over the rounds of the ratio of the two times: above 1 the
-other takes longer, so this library is faster. "NumPy, value" and "its value" are without the gradient.
-
-Large tensors wait for memory: the C library returns freed memory to the system, and the system has
-to provide each page again. Each process therefore starts by allocating and freeing 32 MB. The C
-library then keeps about twice as much, as it does after some steps of training. In the rows with
-"memory kept" freed memory is never returned to the system, so page faults do not count, and the
-floor is its arithmetic alone.
-
-To measure again, with lava-dl 0.6.0, SciPy and snnTorch beside this library:
-
-```bash
-python -m pip install -e ".[all,test,docs]" scipy
-python -m pip install --no-deps --ignore-requires-python lava-dl==0.6.0 snntorch==1.0.0
-python -m pip install torchvision h5py opencv-python-headless
-python tests/benchmarks/table.py --write
-```
-
-Measured on: {machine}.
-
-## All rows
-
-`L` is the length of the filter, `W` that of the moving window, in steps. The last column is the
-ratio that we want to reach.
-
-{table}
-
-{others}
-
-## Time against size
-
-![Three panels of curves on logarithmic axes: milliseconds of SpikeTime against steps, length of the filter, and neurons. The curves of this library are the lowest but for the one without a filter, and flat against the length of the filter](images/scaling.png)
-
-Value and gradient of `SpikeTime`: of 64 neurons and a filter of 100 steps; of 2 x 64 neurons over
-10,000 steps; over 1000 steps with a filter of 100. A line ends where one evaluation took more than
-two seconds.
-"""  # noqa: E501 (the text of a picture is one line)
+PAGE = DOCS / "benchmarks.md"
 
 HIGHLIGHTS = {  # (row, contender): the work in words
     ("SpikeTime [2, 64, 10000], L 1000: PyTorch", "lava-dl"): (
@@ -179,40 +104,52 @@ def _number(text: str) -> float:
     return 1 / float(divisor) if slash else float(one)
 
 
-def text(machine: str, table: str, others: str) -> str:
-    """Return the page."""
+def text(page: str, machine: str, table: str, others: str) -> str:
+    """Return the page with its tables, and its sentences with figures, replaced."""
     found = figures(table)
     highlights = [
-        f"| {work} | **{found[key].ratio:.3g} times faster** than {_name(key[1])} |"
+        (work, f"**{found[key].ratio:.3g} times faster** than {_name(key[1])}")
         for key, work in HIGHLIGHTS.items()
     ]
     slower = [
         f"{work} takes {1 / found[key].ratio:.3g} times as long as that of {key[1]}"
         for key, work in SLOWER.items()
     ]
-    wanted = [figure for figure in found.values() if figure.target]
+    wanted = sum(bool(figure.target) for figure in found.values())
     missed = [
-        f"| {work} | {other} | {figure.cell} | {figure.target} |"
+        (work, other, figure.cell, figure.target)
         for (work, other), figure in found.items()
         if figure.missed
     ]
-    return TEXT.format(
-        most=f"{next(iter(found[key].ratio for key in HIGHLIGHTS)):.3g}",
-        highlights="\n".join(highlights),
-        slower=", and ".join(slower),
-        count=len(wanted),
-        missed_count=len(missed),
-        missed="\n".join(missed),
-        machine=machine,
-        table=table,
-        others=others,
+    page = pages.with_tables(
+        page,
+        {
+            "# Benchmarks": [pages.table(("work", "this library is"), highlights)],
+            "## What was wanted, and what was missed": [
+                pages.table(("work", "against", "measured", "wanted"), missed)
+            ],
+            "## All rows": [table, others],
+        },
     )
+    most = next(found[key].ratio for key in HIGHLIGHTS)
+    for figure, new in {
+        r"(?<=others take, from )\S+(?= times for SpikeTime)": f"{most:.3g}",
+        r"(?<=a window are not faster: ).*(?=\.$)": ", and ".join(slower),
+        r"(?<=Of the ratios below, )\d+ have a target, and \d+": (
+            f"{wanted} have a target, and {len(missed)}"
+        ),
+        r"(?<=^Measured on: ).*(?=\.$)": machine,
+    }.items():
+        page, number = re.subn(figure, lambda _, new=new: new, page, flags=re.MULTILINE)
+        if number != 1:
+            raise ValueError(f"docs/benchmarks.md has {number} places for {figure}")
+    return page
 
 
 def last_figures() -> tuple[str, str, str]:
     """Return the machine and the two tables of the page as it is."""
-    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
-    (machine,) = re.findall(r"^(?:Measured on: )?(.* cores; .*)\.$", page, re.MULTILINE)
+    page = PAGE.read_text(encoding="utf-8")
+    (machine,) = re.findall(r"^Measured on: (.*)\.$", page, re.MULTILINE)
     table, others = (
         re.search(rf"^{re.escape(heading)}.*\n(?:\|.*\n)+", page, re.MULTILINE)[0].rstrip("\n")
         for heading in ("| work, value and gradient", "| | measured")
@@ -222,7 +159,8 @@ def last_figures() -> tuple[str, str, str]:
 
 def write(machine: str, table: str, others: str, *, measure: bool) -> None:
     """Write the page and its pictures; measure the curves, or take those of the record."""
-    (DOCS / "benchmarks.md").write_text(text(machine, table, others), encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(text(page, machine, table, others), encoding="utf-8")
     if measure:
         SCALING.write_text(json.dumps(measure_scaling()) + "\n", encoding="utf-8")
     draw_speedup(figures(table), DOCS / "images" / "speedup.png")

@@ -1,6 +1,6 @@
 """Run the tests of one backend within a time limit; write a line of JSON for each test.
 
-``python tests/gpu/verify.py`` runs this in processes of their own, so that a crash or a test that
+``python tools/gpu/verify.py`` runs this in processes of their own, so that a crash or a test that
 hangs loses no result but its own. It needs pytest and none of its plugins.
 """
 

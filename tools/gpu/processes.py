@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-TESTS, ROOT = HERE.parent, HERE.parents[1]
+ROOT = HERE.parents[1]
+TESTS, BENCHMARKS = ROOT / "tests", ROOT / "tools" / "benchmarks"
 
 SECONDS = 560.0
 """The time of a run. A dry run needs a minute, or several on a busy machine."""
@@ -23,7 +24,7 @@ class Kit:
         self.scratch, self.dry_run = scratch, dry_run
         self.end = time.monotonic() + SECONDS
         package = self._linked_package()
-        path = [package, TESTS, HERE, TESTS / "benchmarks", os.environ.get("PYTHONPATH", "")]
+        path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
         self._environment = dict(os.environ) | {
             "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
             # Several processes share the GPU, so none may take most of its memory at once.

@@ -1,4 +1,4 @@
-"""Print the table of the benchmark: ``python tests/benchmarks/table.py [--write] [PATTERN]``.
+"""Print the table of the benchmark: ``python tools/benchmarks/table.py [--write] [PATTERN]``.
 
 With ``--write``, also write docs/benchmarks.md, its pictures and tests/data/scaling.json. The other
 implementations use lava-dl, SciPy and snnTorch; those that are not installed are skipped with a

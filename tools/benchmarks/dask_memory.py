@@ -1,6 +1,6 @@
 """Print the table of docs/dask.md: the memory of the workers of a Dask cluster, on Linux.
 
-``python tests/benchmarks/dask_memory.py`` takes some minutes. Each of the two workers has
+``python tools/benchmarks/dask_memory.py`` takes some minutes. Each of the two workers has
 one thread.
 """
 

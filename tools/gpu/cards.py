@@ -1,6 +1,6 @@
 """Say what one library sees: its version, the GPU and its name, as a line of JSON.
 
-``python tests/gpu/verify.py`` runs this in a process of its own.
+``python tools/gpu/verify.py`` runs this in a process of its own.
 """
 
 import json

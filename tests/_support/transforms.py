@@ -1,0 +1,86 @@
+"""The losses and arrays that the transforms of PyTorch and JAX are tested on, as NumPy arrays."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+
+BATCH, CLASSES, STEPS = 4, 3, 30
+LABELS = np.asarray([0, 2, 1, 2])
+IGNORING = np.asarray([0, 2, -100, 2])
+MULTI_HOT = np.asarray([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
+
+
+def random_spikes(steps: int = STEPS) -> np.ndarray:
+    """Return random spikes with a silent neuron, a saturated one and a silent labelled one."""
+    spikes = np.random.default_rng(0).random((BATCH, CLASSES, steps)) < 0.2
+    spikes[0, 1], spikes[0, 2], spikes[1, 2] = False, True, False
+    return spikes.astype(float)
+
+
+SPIKES = random_spikes()
+DESIRED = np.roll(SPIKES, 1, axis=-1)
+TAPS = (0.0, 1.0, 0.75, -0.25, 0.125)
+POS_WEIGHT = (0.5, 2.0, 8.0)
+LOSSES = {
+    "SpikeTime": (sx.SpikeTime(), DESIRED),
+    "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
+    "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
+    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED),
+    "SpikeRate": (sx.SpikeRate(0.2, 0.03), LABELS),
+    "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
+    "SpikeMax": (sx.SpikeMax(), LABELS),
+    "SpikeMax, window": (sx.SpikeMax(7), LABELS),
+    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
+    "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
+    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", temperature=3), LABELS),
+    "SpikeLatency": (sx.SpikeLatency(2, tolerance=0.75), LABELS),
+    "SpikeLatency, times": (sx.SpikeLatency(), 30 * MULTI_HOT),
+    "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT),
+    "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
+    "SparsityEnforcer": (sx.SparsityEnforcer(), None),
+}
+ONE_OF_EACH = (
+    *("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeLatency", "SpikeMoid"),
+    "SparsityEnforcer",
+)
+slow = pytest.mark.slow
+every_loss = pytest.mark.parametrize(
+    "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
+)
+every_label_loss = pytest.mark.parametrize(
+    "name", [name for name, (_, target) in LOSSES.items() if target is LABELS]
+)
+
+# Options of a call: a length for each sample, a mask value for each entry, a weight for each class.
+OPTIONS = {
+    "lengths": np.asarray([STEPS, 0, 17, 30]),
+    "where": np.random.default_rng(2).random(SPIKES.shape) < 0.8,
+}
+WEIGHT = np.asarray([1.0, 0.5, 0.0])
+LOSSES_WITH_OPTIONS = {
+    "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
+    "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED, None),
+    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS, WEIGHT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT, WEIGHT),
+    "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4), 0, readout="count"), LABELS, WEIGHT),
+    "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
+    "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), IGNORING, WEIGHT),
+    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
+        reduction="batchmean"), LABELS, WEIGHT),
+    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", label_smoothing=0.1),
+        IGNORING, WEIGHT),
+    "SpikeLatency": (sx.SpikeLatency(num_classes=1), 15 * MULTI_HOT[:, 2:], WEIGHT[:1]),
+    "SpikeMoid": (sx.SpikeMoid(num_classes=1), MULTI_HOT[:, 2:], WEIGHT[:1]),
+}  # fmt: skip
+every_loss_with_options = pytest.mark.parametrize("name", LOSSES_WITH_OPTIONS)
+
+
+def arguments(name: str) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:
+    """Return a loss of `LOSSES_WITH_OPTIONS`, its target, and the options of its call."""
+    loss, target, weight = LOSSES_WITH_OPTIONS[name]
+    return loss, target, OPTIONS | ({} if weight is None else {"weight": weight})
