@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Adapter, asarray_of_dtype
+from spikeloss_xp._arrays import Adapter, asarray_of_dtype, or_one
 from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.prepared import PreparedInput, both
@@ -155,12 +155,15 @@ class RateLoss(Loss):
     def _term_weights(
         self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Array | None, Array | None]:
-        xp, weight = adapter.xp, labels.class_weight
-        one_hot = xp.isdtype(labels.target.dtype, "bool")
-        if weight is not None and (one_hot or self._classes_compete):
-            # A term has the weight of its label, or of each of its labels times its share.
-            each = xp.where(labels.target, weight, 0.0) if one_hot else weight * labels.target
+        xp, weight, target = adapter.xp, labels.class_weight, labels.target
+        if weight is not None and xp.isdtype(target.dtype, "bool"):  # that of the label
+            weight = xp.sum(xp.where(target, weight, 0.0), axis=CLASS, keepdims=True)
+        elif self._multi_hot and self._classes_compete:
+            shares = xp.sum(target, axis=CLASS, keepdims=True)
+            each = target if weight is None else target * weight
             weight = xp.sum(each, axis=CLASS, keepdims=True)
+            if not self._criterion_has_weights:  # the mean of the weights of the labels
+                weight = weight / or_one(adapter, shares)
         factor = None if self._criterion_has_weights else weight
         if labels.valid is not None:
             # A label may be no class if its value could not be checked: then its term is NaN.

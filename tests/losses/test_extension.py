@@ -216,14 +216,17 @@ def soft_terms(shares, mask):
 @pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
 def test_several_labels_of_competing_classes_have_weights(backend, kind, mask):
     parts, read = soft_terms(SHARES, full_mask(**MASKS[mask]))
-    weights = (WEIGHT * SHARES * read).sum(axis=1)
-    whole = parts.sum(axis=1) * weights
-    terms = whole if kind is WholeTerms else (WEIGHT * parts).sum(axis=1)
-    expected = {"none": terms, "sum": terms.sum(), "mean": terms.sum() / weights.sum()}
-    for reduction, value in expected.items():
-        loss = kind(reduction=reduction)
-        got = loss(backend.asarray(SPIKES), SHARES, weight=WEIGHT, **MASKS[mask])
-        np.testing.assert_allclose(backend.numpy(got), value, rtol=0, atol=100 * backend.rtol)
+    for class_weight in (None, WEIGHT):
+        weight = np.ones(CLASSES) if class_weight is None else class_weight
+        weights, terms = (weight * SHARES * read).sum(axis=1), (weight * parts).sum(axis=1)
+        if kind is WholeTerms:  # the mean of the weights of the labels, and 0 without labels
+            weights = weights / np.maximum((SHARES * read).sum(axis=1), 1e-300)
+            terms = parts.sum(axis=1) * weights
+        expected = {"none": terms, "sum": terms.sum(), "mean": terms.sum() / weights.sum()}
+        options = MASKS[mask] if class_weight is None else {**MASKS[mask], "weight": WEIGHT}
+        for reduction, value in expected.items():
+            got = kind(reduction=reduction)(backend.asarray(SPIKES), SHARES, **options)
+            np.testing.assert_allclose(backend.numpy(got), value, rtol=0, atol=100 * backend.rtol)
 
 
 @pytest.mark.parametrize("mask", ["none", "entries"])
