@@ -1,7 +1,8 @@
 """The exponential kernel, causal filtering and the moving average."""
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
@@ -9,7 +10,9 @@ from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 
-def exponential_kernel(time_constant: float, length: int, order: int = 1) -> NDArray[np.float64]:
+def exponential_kernel(
+    time_constant: float, length: int, order: int = 1
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the causal exponential kernel that `SpikeTime` filters with.
 
     ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``: the convolution of `order`
@@ -94,7 +97,9 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from typing import Any
+
+    import numpy as np
     >>> import spikeloss_xp as sx
     >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
     array([0. , 1. , 0.5, 0. ])
@@ -140,7 +145,9 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from typing import Any
+
+    import numpy as np
     >>> import spikeloss_xp as sx
     >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
     array([0.5, 0.5, 0.5, 1. ])

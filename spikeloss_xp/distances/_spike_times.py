@@ -106,10 +106,10 @@ def coincidence_factor(
         {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
         \qquad \nu = \frac{N_\text{model}}{T}
 
-    It measures how well the first train, the model, predicts the spikes of the second, the data,
-    corrected for chance. :math:`N_\text{coinc}` is the largest number of pairs of spikes that are
-    at most :math:`\Delta` apart, with each spike in at most one pair. The factor is 1 for equal
-    trains, and 0 on average for a Poisson train with the rate of the model. It has no gradient.
+    It measures how well the first train, the model, predicts the second, the data, corrected for
+    chance. :math:`N_\text{coinc}` is the largest number of pairs of spikes at most :math:`\Delta`
+    apart, with each spike in at most one pair. The factor is 1 for equal trains, and 0 on average
+    for a Poisson train with the rate of the model. It has no gradient.
 
     Parameters
     ----------
@@ -168,7 +168,6 @@ def coincidence_factor(
     coincidences, mean = (model + data - costs) / 2, (model + data) / 2
     by_chance = 2 * precision / duration * model
     rest = xp.where(by_chance < 1, 1 - by_chance, math.nan)
-    coincidences = (model + data - costs) / 2
     factor: TimesT = (coincidences - by_chance * data) / (xp.where(mean > 0, mean, 1.0) * rest)
     factor = xp.where((model > 0) & (data > 0), factor, 0.0)
     return factor

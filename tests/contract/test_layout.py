@@ -1,6 +1,5 @@
 """The axes of an input: batch, neurons and time."""
 
-import numpy as np
 import pytest
 
 from spikeloss_xp._input.layout import Layout
@@ -24,7 +23,7 @@ from spikeloss_xp._input.layout import Layout
 def test_layout_splits_a_shape_into_batch_neurons_and_steps(
     shape, axis, batch, classes, steps, per_step, per_class
 ):
-    layout = Layout.of(np.zeros(shape), axis, smallest_rank=2)
+    layout = Layout.of(shape, axis, "input")
     assert (layout.batch, layout.neurons, layout.steps) == (batch, classes, steps)
     assert layout.with_time(batch) == per_step
     assert layout.with_time(batch, classes) == per_class
