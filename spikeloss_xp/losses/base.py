@@ -140,8 +140,8 @@ class Loss(ClosedForm):
             Spikes, as for a call.
         target : array or sequence
             The target, as for a call.
-        where, lengths, weight : array or sequence, optional
-            As for a call.
+        **options
+            The other arguments of a call: `where`, `lengths` and `weight`.
 
         Returns
         -------
@@ -390,12 +390,12 @@ class Loss(ClosedForm):
             Spikes, as for a call.
         target : array or sequence
             The target, as for a call.
-        where, lengths, weight : array or sequence, optional
-            As for a call.
         context : int, default 0
             The number of first steps that belong to the segment before. They are read, and masked
             as usual, but have no terms and no weight, and their labels are not checked. A segment
             needs `memory` such steps, or all earlier steps if there are fewer.
+        **options
+            The other arguments of a call: `where`, `lengths` and `weight`.
 
         Returns
         -------
@@ -439,10 +439,10 @@ class Loss(ClosedForm):
             Spikes, as for a call.
         target : array or sequence
             The target, as for a call.
-        where, lengths, weight : array or sequence, optional
-            As for a call.
         context : int, default 0
             As for `sum_and_weight`. The gradient reaches into the context.
+        **options
+            The other arguments of a call: `where`, `lengths` and `weight`.
 
         Returns
         -------
