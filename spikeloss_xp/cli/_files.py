@@ -16,7 +16,7 @@ import numpy as np
 from spikeloss_xp.cli._terminal import UsageError
 
 COPIES = 5  # copies of `input` in float64 that the least demanding loss holds at once
-BLOCK_BYTES = 1 << 20  # the most bytes that one call reads
+READ_BYTES = 1 << 20  # the most bytes that one call reads
 
 REMEDY = "save its arrays by numpy.savez, as input.npy and so on of a folder, or as Zarr arrays"
 
@@ -128,7 +128,7 @@ class NpyRows:
         values = np.empty((stop - start) * sample_bytes, np.uint8)
         left = values.data
         while len(left):
-            count = self._stream.readinto(left[:BLOCK_BYTES])
+            count = self._stream.readinto(left[:READ_BYTES])
             if not count:
                 raise UsageError(f"{self._subject} ends before its last sample")
             left = left[count:]

@@ -12,7 +12,7 @@ from spikeloss_xp.spike_times import Bins, add_spikes, check_indices
 
 COLUMNS = ("times", "neuron", "sample")  # one entry for each spike; `sample` may be missing
 NUMBERS = ("neurons", "steps", "samples", "time_step", "start")  # on the command line as well
-BLOCK = 1 << 17  # spikes that are read at a time
+READ_SPIKES = 1 << 17  # spikes that are read at a time
 
 
 class BinnedRows:
@@ -28,7 +28,7 @@ class BinnedRows:
         self.dtype: np.dtype = np.dtype(np.float32)
         self._spikes = columns["times"].shape[0]
         chunk = max(rows.chunk[0] for rows in columns.values())
-        self._block = max(BLOCK - BLOCK % chunk, chunk)
+        self._read_length = max(READ_SPIKES - READ_SPIKES % chunk, chunk)
         self._next = 0  # the first spike that has not been read
         self._last = 0  # the sample of the one before
         self._sample, self._entry = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -44,11 +44,11 @@ class BinnedRows:
             self._sample, self._entry = self._sample[end:], self._entry[end:]
             if self._sample.size or self._next == self._spikes:
                 return counts.reshape(stop - start, neurons, steps)
-            self._read_block()
+            self._read_spikes()
 
-    def _read_block(self) -> None:
+    def _read_spikes(self) -> None:
         """Read the next spikes: their samples, and their entries in the counts of a sample."""
-        start, stop = self._next, min(self._next + self._block, self._spikes)
+        start, stop = self._next, min(self._next + self._read_length, self._spikes)
         block = {name: rows.read(start, stop) for name, rows in self._columns.items()}
         samples, neurons, steps = self.shape
         times, sample = block["times"], block.get("sample", np.zeros(stop - start, np.int64))

@@ -191,13 +191,13 @@ def _chunk_length(x: Trains, y: Trains | None) -> int:
 
 def _plus_product(adapter: Adapter, total: Array | None, x: Array, y: Array) -> Array:
     """Add ``x @ y.T``; of a set with itself, if in chunks, only on and above the diagonal."""
-    xp, blocks = adapter.xp, row_blocks(adapter, x.shape[0], y.shape[0])
-    if len(blocks) == 1:
+    xp, chunks = adapter.xp, row_chunks(adapter, x.shape[0], y.shape[0])
+    if len(chunks) == 1:
         product = adapter.matmul(x, xp.matrix_transpose(y))
         return product if total is None else total + product
     if total is None:
         total = xp.zeros((x.shape[0], y.shape[0]), dtype=x.dtype, device=adapter.device(x))
-    for rows in blocks:
+    for rows in chunks:
         first = rows.start if x is y else 0
         changed = total[rows, first:]
         changed += adapter.matmul(x[rows, :], xp.matrix_transpose(y[first:, :]))
@@ -210,18 +210,18 @@ def _completed_diagonal(adapter: Adapter, pairs: Array) -> Array:
     Not by ``linalg.diagonal``: its gradient, of a matrix product and compiled by PyTorch 2.15, is
     read from memory that nothing has written.
     """
-    xp, blocks = adapter.xp, row_blocks(adapter, *pairs.shape)
-    for rows in blocks[:-1]:
+    xp, chunks = adapter.xp, row_chunks(adapter, *pairs.shape)
+    for rows in chunks[:-1]:
         pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
     diagonal = []
-    for rows in blocks:
+    for rows in chunks:
         block = pairs[rows, rows]
         number = adapter.arange(block.shape[0], pairs)
         diagonal.append(xp.sum(xp.where(number[:, None] == number, block, 0.0), axis=1))
     return xp.concat(diagonal)
 
 
-def row_blocks(adapter: Adapter, rows: int, columns: int) -> list[slice]:
+def row_chunks(adapter: Adapter, rows: int, columns: int) -> list[slice]:
     """Return the rows of pairs that are computed at a time: if several, in place to save memory."""
     if adapter.accumulate != "in place" or rows * columns <= _tuning.PAIRS_CHUNK:
         return [slice(None)]
@@ -253,11 +253,11 @@ class Pairwise(ClosedForm):
         """Return the matrix of all pairs, with operations that the library can differentiate."""
         adapter, products, _ = self._products(x, y, **masks)
         pairs: ArrayT = products.pairs
-        blocks = row_blocks(adapter, *pairs.shape)
-        if len(blocks) == 1:
+        chunks = row_chunks(adapter, *pairs.shape)
+        if len(chunks) == 1:
             pairs, _ = self._compare(adapter, products)
             return pairs
-        for rows in blocks:
+        for rows in chunks:
             # To free the pullback only after the next block is computed keeps its memory in use:
             # freed at once, the system takes it back, and 4,000 trains took 1.15 times as long.
             part = Products(products.x[rows], products.y, products.pairs[rows, :])

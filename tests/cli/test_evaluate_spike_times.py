@@ -71,7 +71,7 @@ def expected_losses(loss, *target, spikes=SPIKES, **options):
 @pytest.mark.parametrize("name", ["own.npz", "compressed.npz", "own", "own.zarr", "two.zarr"])
 @pytest.mark.parametrize(("batch", "block"), [(1, 1), (2, 7), (3, 64), (5, 1 << 17)])
 def test_losses_equal_those_of_binned_spikes(capsys, tmp_path, monkeypatch, name, batch, block):
-    monkeypatch.setattr(_spike_times, "BLOCK", block)
+    monkeypatch.setattr(_spike_times, "READ_SPIKES", block)
     path = save(tmp_path / name, FILE)
     expected = expected_losses(sx.SpikeMax(), LABEL)
     got = run(capsys, path, "--loss", "SpikeMax", "--batch", batch, "--dtype", "float64")
@@ -209,7 +209,7 @@ def changed(values, at, value):
 )
 @pytest.mark.parametrize("name", ["own.npz", pytest.param("own.zarr", marks=pytest.mark.slow)])
 def test_bad_spike_times_fail(capsys, tmp_path, monkeypatch, name, changes, message):
-    monkeypatch.setattr(_spike_times, "BLOCK", 10)
+    monkeypatch.setattr(_spike_times, "READ_SPIKES", 10)
     file = {key: value for key, value in {**FILE, **changes}.items() if value is not None}
     got = run(capsys, save(tmp_path / name, file), "--loss", "SpikeMax")
     assert message in got
@@ -279,4 +279,6 @@ def test_memory_does_not_grow_with_the_number_of_spikes(tmp_path):
         finally:
             tracemalloc.stop()
     assert counts.sum() == counts[0, 0, 0] == count
-    assert peak < 100 * _spike_times.BLOCK  # bytes; a block has a dozen arrays of 8 bytes a spike
+    assert (
+        peak < 100 * _spike_times.READ_SPIKES
+    )  # bytes; a block has a dozen arrays of 8 bytes a spike
