@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._arrays import or_one
@@ -62,7 +62,15 @@ class Classifier(ABC):
         prepared, _, score = self._read(spikes, where, lengths)
         return self._in_layout(prepared, prepared.adapter.xp.argmax(score, axis=CLASS))
 
-    __call__ = forward = predict
+    if TYPE_CHECKING:
+        __call__ = forward = predict
+    else:  # a subclass may override `predict`
+
+        def __call__(self, spikes, **masks):
+            """Return the prediction."""
+            return self.predict(spikes, **masks)
+
+        forward = __call__
 
     def accuracy(
         self,

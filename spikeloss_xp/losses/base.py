@@ -24,6 +24,7 @@ from spikeloss_xp.losses.split import Split
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
 
 REDUCTIONS = get_args(Reduction)
+NO_OPTIONS = {"where": None, "lengths": None, "weight": None}
 PLAIN_VALUES = (int, float, str, bool, type(None))
 
 
@@ -158,7 +159,7 @@ class Loss(ClosedForm):
         self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
     ) -> ValueAndPullback:
         """Return the value and, if it is wanted, the pullback from it to `input`."""
-        prepared, labels = self._prepare(input, target, **options)
+        prepared, labels = self._prepare(input, target, options)
         adapter = prepared.adapter
         if self.reduction == "none":
             terms = self._terms(adapter, prepared.values, prepared.mask, labels)
@@ -178,25 +179,25 @@ class Loss(ClosedForm):
         return total / divisor, lambda cotangent: pullback(cotangent / divisor)
 
     def _prepare(
-        self,
-        input: Array,
-        target: Any,
-        where: Any = None,
-        lengths: Any = None,
-        weight: Any = None,
-        context: int = 0,
+        self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[PreparedInput, Any]:
         """Return the prepared input and the labels."""
+        given = {**NO_OPTIONS, **options}
+        if len(given) > len(NO_OPTIONS):
+            unknown = ", ".join(sorted(given.keys() - NO_OPTIONS.keys()))
+            raise TypeError(
+                f"{type(self).__name__} takes the options {', '.join(NO_OPTIONS)}; got {unknown}"
+            )
         prepared = prepare_input(
             input,
-            where,
-            lengths,
+            given["where"],
+            given["lengths"],
             time_axis=self.time_axis,
             smallest_rank=self._smallest_rank,
             canonical=self._canonical_axes,
             context=context,
         )
-        labels = self._labels(prepared, target)
+        labels, weight = self._labels(prepared, target), given["weight"]
         return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
 
     def _sum(
@@ -493,7 +494,7 @@ class Loss(ClosedForm):
     ) -> tuple[Array, Array, Pullback]:
         """Return sum and weight of a micro-batch or segment, and the pullback if it is wanted."""
         self._check_context(context)
-        prepared, labels = self._prepare(input, target, context=context, **options)
+        prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(
             prepared, labels, with_weight=True, with_pullback=with_pullback
         )
@@ -529,9 +530,11 @@ class Loss(ClosedForm):
         own = kind.value is Loss.value and kind.value_and_pullback is Loss.value_and_pullback
         if not own or self.reduction == "none" or self.captured_arrays() != ():
             return None
-        prepared, labels = self._prepare(input, **arguments)
-        layout, where = prepared.layout, arguments["where"]
-        target_axes = self._target_axes(layout, _rank(arguments["target"]))
+        target, where = arguments["target"], arguments["where"]
+        options = {name: arguments[name] for name in NO_OPTIONS}
+        prepared, labels = self._prepare(input, target, options)
+        layout = prepared.layout
+        target_axes = self._target_axes(layout, _rank(target))
         if target_axes is None:
             return None
         axes: dict[str, tuple[int | None, ...]]

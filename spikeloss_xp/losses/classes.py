@@ -211,15 +211,14 @@ class RateLoss(Loss):
                 f"moving_window={self.moving_window}"
             )
 
-    def _check_published(self, option: str) -> None:
+    def _check_published(self, option: str, without: float) -> None:
         """Raise if an option that the published loss lacks is given with its numbers."""
-        if self.numerics == "lava":
-            value = getattr(self, option)
-            if value != getattr(type(self), option):
-                raise ValueError(
-                    f"the published loss has no {option}: it needs numerics='stable'; got "
-                    f"{option}={value} with numerics='lava'"
-                )
+        value = getattr(self, option)
+        if self.numerics == "lava" and value != without:
+            raise ValueError(
+                f"the published loss has no {option}: it needs numerics='stable'; got "
+                f"{option}={value} with numerics='lava'"
+            )
 
     def _check_readout(self, value: Any, argument: str) -> str:
         if value == "latency" and value not in self._readouts:

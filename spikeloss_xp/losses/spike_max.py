@@ -138,7 +138,7 @@ class SpikeMax(RateLoss):
                     f"{name}={getattr(self, name)!r} is for logits, and mode='probability' takes "
                     f"rates: it needs mode='softmax'"
                 )
-        self._check_published("label_smoothing")
+        self._check_published("label_smoothing", 0)
 
     @property
     def _criterion_has_weights(self) -> bool:  # type: ignore[override]

@@ -101,7 +101,7 @@ class SpikeMoid(RateLoss):
             pos_weight=_checks.one_or_more(_checks.not_negative),
             numerics=_checks.one_of(NUMERICS),
         )
-        self._check_published("pos_weight")
+        self._check_published("pos_weight", 1)
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
         self._check_classes(prepared.layout, "pos_weight")

@@ -347,6 +347,32 @@ class DoubledBoth(DoubledValue):
         return 2 * value, lambda cotangent: pullback(2 * cotangent)
 
 
+@pytest.mark.parametrize("call", ["value", "value_and_pullback", "sum_and_weight", "__call__"])
+def test_unknown_options_raise(call):
+    for option in ("lenghts", "context") if call != "sum_and_weight" else ("lenghts",):
+        with pytest.raises(TypeError, match=option):
+            getattr(sx.SpikeMax(1), call)(SPIKES, LABEL, **{option: 2})
+
+
+def test_overridden_prediction_is_that_of_a_call():
+    class Shifted(sx.Rate):
+        def predict(self, spikes, **masks):
+            return super().predict(spikes, **masks) + 100
+
+    for call in (Shifted(), Shifted().forward):
+        np.testing.assert_array_equal(call(SPIKES), sx.Rate()(SPIKES) + 100)
+
+
+def test_default_of_a_subclass_is_checked_against_the_published_loss():
+    @dataclasses.dataclass(frozen=True)
+    class Smooth(sx.SpikeMax):
+        label_smoothing: float = 0.1
+
+    Smooth(numerics="lava", label_smoothing=0)
+    with pytest.raises(ValueError, match="the published loss has no label_smoothing"):
+        Smooth(numerics="lava")
+
+
 @pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])
 def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
     value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(SPIKES, LABEL)
