@@ -12,7 +12,7 @@ import pytest
 import spikeloss_xp as sx
 from _support.backends import on
 from spikeloss_xp import _tuning
-from spikeloss_xp.losses import Loss, RateLoss
+from spikeloss_xp.losses import Loss
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-loss.md"
 BATCH, CLASSES, STEPS, WINDOW = 4, 3, 6, 2
@@ -434,7 +434,3 @@ def test_arrays_that_a_loss_holds_get_a_gradient(monkeypatch):
     assert Learnt(0.5, 0.0, scale=scale).captured_arrays() == (scale,)
     assert Learnt(0.5, 0.0, scale=2.0).captured_arrays() == ()
     assert Learnt(0.5, 0.0, scale=lambda x: x).captured_arrays() is None
-
-
-def test_base_class_of_class_losses_is_public():
-    assert issubclass(FocalMax, RateLoss)

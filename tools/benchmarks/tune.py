@@ -6,7 +6,6 @@ take turns in one process.
 """
 
 import argparse
-import ast
 from collections.abc import Callable
 from typing import Any
 
@@ -39,26 +38,18 @@ def main() -> None:
     """Measure, and print a line for each row."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", help="the number, such as CHUNK")
-    parser.add_argument("values", nargs="+", help="Python expressions, such as 1<<17")
+    parser.add_argument("values", nargs="+", type=int, help="other values to try")
     parser.add_argument("--rows", default="", help="only rows whose name has this")
     arguments = parser.parse_args()
     present = getattr(_tuning, arguments.name)
-    values = {text: _value(text) for text in arguments.values}
     print(f"{arguments.name} = {present}: times as long as with this value")
     for row in rows():
         if arguments.rows not in row.work:
             continue
-        runs = {str(present): with_value(row, arguments.name, present)}
-        runs |= {text: with_value(row, arguments.name, value) for text, value in values.items()}
-        seconds = measure_seconds(runs)
-        ratios = (f"{text}: {time_ratio(seconds, text, str(present)):.2f}" for text in values)
+        values = (present, *arguments.values)
+        seconds = measure_seconds({str(x): with_value(row, arguments.name, x) for x in values})
+        ratios = (f"{x}: {time_ratio(seconds, str(x), str(present)):.2f}" for x in values[1:])
         print(f"{row.work:60} {', '.join(ratios)}", flush=True)
-
-
-def _value(text: str) -> Any:
-    """Return the value of a literal, or of a power of two such as 1<<17."""
-    base, shift, exponent = text.partition("<<")
-    return int(base) << int(exponent) if shift else ast.literal_eval(text)
 
 
 if __name__ == "__main__":
