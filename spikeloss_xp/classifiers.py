@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import or_one
+from spikeloss_xp._arrays import Adapter, or_one
 from spikeloss_xp._input.labels import class_labels
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
@@ -208,12 +208,12 @@ class _Rates(Classifier):
         return self._in_layout(prepared, confidence)
 
     def _reading(self, prepared: PreparedInput) -> Reading:
-        adapter, first = prepared.adapter, prepared.layout.time_axis == 0
+        first = prepared.layout.time_axis == 0
 
-        def read(trains: Array, mask: Array | None) -> ReadingAndPullback:
+        def read(adapter: Adapter, trains: Array, mask: Array | None) -> ReadingAndPullback:
             return readouts.rate(adapter, trains, self.time_window, mask, time_first=first)
 
-        arrays = adapter, prepared.values, prepared.mask
+        arrays = prepared.adapter, prepared.values, prepared.mask
         return read_groups(*arrays, self.num_classes, read, proportional=True)[0]
 
 

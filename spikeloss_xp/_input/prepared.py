@@ -57,7 +57,7 @@ class PreparedInput:
     @property
     def term_mask(self) -> Array | None:
         """Which entries count and have terms."""
-        return both(self.mask, self.after_context)
+        return self.mask if self.after_context is None else both(self.mask, self.after_context)
 
     def gradient(self, cotangent: Array) -> Array:
         """Return the gradient with respect to the input, given that with respect to `values`.

@@ -1,6 +1,5 @@
 """The base class of the losses that read classes: labels, class weights, windows, competition."""
 
-import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -107,9 +106,9 @@ class RateLoss(Loss):
     ) -> ReadingAndPullback:
         if self._reads_latency:
             return latency(adapter, values, mask, self.num_classes, self.time_axis)
-        read = functools.partial(self._read_trains, adapter)
         proportional = self._reading_is_proportional
-        return read_groups(adapter, values, mask, self.num_classes, read, proportional=proportional)
+        arrays = adapter, values, mask
+        return read_groups(*arrays, self.num_classes, self._read_trains, proportional=proportional)
 
     @property
     def _reading_is_proportional(self) -> bool:

@@ -273,7 +273,7 @@ def read_groups(
     spikes: Array,
     mask: Array | None,
     classes: int | None,
-    read: Callable[[Array, Array | None], ReadingAndPullback],
+    read: Callable[[Adapter, Array, Array | None], ReadingAndPullback],
     *,
     proportional: bool,
 ) -> ReadingAndPullback:
@@ -285,15 +285,15 @@ def read_groups(
     between steps, and the mean of each step is read.
     """
     if classes is None:
-        return read(spikes, mask)
+        return read(adapter, spikes, mask)
     group = group_neurons(adapter, spikes, mask, classes)
     divisor, counts = group.divisor, None
     if proportional and isinstance(divisor, int):
-        reading, to_total = read(group.total, group.mask)
+        reading, to_total = read(adapter, group.total, group.mask)
         reading = reading._replace(u=reading.u / divisor, per_spike=reading.per_spike / divisor)
         return reading, lambda cotangent: group.pullback(to_total(cotangent / divisor))
 
-    reading, to_mean = read(group.total / divisor, group.mask)
+    reading, to_mean = read(adapter, group.total / divisor, group.mask)
     number: Any = divisor
     if not isinstance(divisor, int):  # the largest number of neurons averaged at any step
         number = adapter.xp.max(divisor, axis=-1, keepdims=reading.u.ndim == 3)

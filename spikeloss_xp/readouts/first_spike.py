@@ -31,9 +31,7 @@ def latency(
     view of, the operations run along that axis.
     """
     spikes, to_input = probabilities(adapter, spikes)
-    read = functools.partial(
-        latency_of_trains, adapter, axis=time_axis if time_axis in (0, 1) else 2
-    )
+    read = functools.partial(latency_of_trains, axis=time_axis if time_axis in (0, 1) else 2)
     reading, to_spikes = read_groups(adapter, spikes, mask, num_classes, read, proportional=False)
     return reading, lambda cotangent: to_input(to_spikes(cotangent))
 
