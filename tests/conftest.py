@@ -95,17 +95,17 @@ SLOW_SEEDS = 20
 
 
 @pytest.fixture
-def seeds(request: pytest.FixtureRequest) -> Callable[[int], Iterable[int]]:
+def seeds(request: pytest.FixtureRequest) -> Callable[..., Iterable[int]]:
     """The seeds of a test of random calls, given their number in the quick run.
 
     Two runs with the same options have the same seeds, unless they ask for new ones.
     """
     option = request.config.getoption
     if (seed := option("--seed")) is not None:
-        return lambda number: [seed]
+        return lambda number, slow=0: [seed]
     if (seconds := option("--new-seeds")) is not None:
-        return lambda number: _new_seeds(seconds)
-    return lambda number: range(number * SLOW_SEEDS if option("--slow") else number)
+        return lambda number, slow=0: _new_seeds(seconds)
+    return lambda number, slow=SLOW_SEEDS: range(number * slow if option("--slow") else number)
 
 
 def _new_seeds(seconds: float) -> Iterator[int]:

@@ -44,7 +44,7 @@ def for_all(
     def decorate(check: Callable[..., None]) -> Any:
         def test(name: str, seeds: Any) -> None:
             with on(name) as backend:
-                for seed in seeds(QUICK.get(name, 1)):
+                for seed in seeds(QUICK.get(name, 1), slow=8):
                     drawn = random_call(
                         seed,
                         "small",
