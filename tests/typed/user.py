@@ -47,7 +47,7 @@ MULTI_LABEL = (
 
 def documented_numpy() -> None:
     """Call everything with NumPy arrays."""
-    spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
+    spikes: Floats = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
     label = np.asarray([0])
     loss = sx.SpikeMax(reduction="none")
     assert_type(loss(spikes, [0]), Floats)
@@ -82,11 +82,11 @@ def documented_numpy() -> None:
     assert_type(sx.causal_filter(spikes, taps), Floats)
     assert_type(sx.causal_filter(spikes, [1.0, 0.5], axis=1), Floats)
     assert_type(sx.moving_average(spikes, 2), Floats)
-    times = np.asarray([0.5, 1.5], dtype=np.float64)
+    times: Doubles = np.asarray([0.5, 1.5], dtype=np.float64)
     assert_type(sx.bin_spikes(times, [0, 1], neurons=2, steps=3), Doubles)
     sx.bin_spikes([times, times], neurons=2, steps=3, time_step=1.0, start=0.0, binary=True)
 
-    trains = np.eye(3)
+    trains: Pairs = np.eye(3)
     assert_type(sx.distances.van_rossum(trains, time_constant=10), Pairs)
     assert_type(
         sx.distances.similarity(trains, trains, time_constant=1, y_lengths=[3, 2, 1]), Pairs
