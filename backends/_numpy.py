@@ -76,4 +76,4 @@ class NumPyAdapter(ArrayAPIAdapter):
 
         if not isinstance(kernel, Exponential):
             return super().causal_filter(x, kernel, axis=axis, reverse=reverse)
-        return chunks.filter_in_chunks(self, run, x, axis, _tuning.FILTER_CHUNK)
+        return chunks.filter_in_chunks(self, run, x, axis, _tuning.CHUNK)

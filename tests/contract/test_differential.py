@@ -26,7 +26,7 @@ QUICK = {  # the number of seeds of each kind
     "large": {"numpy": 4, "torch": 6, "array-api-strict": 1, "jax-x64": 1},
 }
 THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
-    "numpy": ("FILTER_CHUNK", "CHUNK"),
+    "numpy": ("CHUNK",),
     "torch": (
         *("BY_HOST", "BY_HOST_ONE_THREAD", "CLOSED_FORM"),
         *("CHUNKED_FILTER", "AUTOGRAD_CHUNK", "DOUBLED"),
