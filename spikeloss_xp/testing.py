@@ -238,10 +238,10 @@ def compare(
 def _difference(
     got: np.ndarray, expected: np.ndarray, rtol: float, atol: float
 ) -> tuple[float, str | None]:
-    """Return the largest difference, relative to the largest entry expected, and what it is.
+    """Return the largest difference relative to the largest entry expected, and a text about it.
 
-    It is infinite if one entry is NaN or infinite and the other is not equal to it. The text is
-    None if the difference is within the tolerance.
+    The difference is infinite if one entry is NaN or infinite and the other is not equal to it. The
+    text is None if the difference is within the tolerance.
     """
     if got.shape != expected.shape:
         return math.inf, f"has shape {got.shape} where {expected.shape} is expected"

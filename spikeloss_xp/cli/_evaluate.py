@@ -195,7 +195,7 @@ def _open(
 ) -> Mapping[str, Rows]:
     """Return the arrays of an .npz file, of a folder of .npy files, or of a Zarr group.
 
-    Spike times become an array `input`. `numbers` holds what the command line says of their bins.
+    Spike times become an array `input`. `numbers` holds the options that say how to bin them.
     """
     if not path.is_dir():
         arrays = _files.open_npz(path, _select, stack)
