@@ -5,16 +5,20 @@ import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("_support")
 
+from _support.compilers import configure
 from _support.root import check_one_root
 
 check_one_root()  # before anything imports the library
+configure()  # before anything imports JAX
 
-from _support.backends import BACKENDS, JAX, MISSING, TESTED, Backend, on
+from _support import budget
+from _support.backends import BACKENDS, JAX, MISSING, TESTED, Backend, on, parameters
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(budget)
+
+
 def pytest_report_header() -> list[str]:
     return [f"{name} is not tested: {reason}" for name, reason in MISSING.items()]
 
@@ -41,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     With `--backend`, leave out the cases that do not have its name as a parameter first.
     """
     if name := config.getoption("--backend"):
-        _deselect(config, items, {item for item in items if name not in _parameters(item)})
+        _deselect(config, items, {item for item in items if name not in parameters(item)})
     if config.getoption("--slow"):
         return
     slow = _slow_cases(items)
@@ -57,31 +65,26 @@ def _deselect(config: pytest.Config, items: list[pytest.Item], out: set[pytest.I
 def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
     """Return the cases that are marked as slow, and all but one of each test's cases on JAX.
 
-    JAX compiles each case, which takes longer than the case takes on all other libraries.
+    JAX compiles each case, which takes longer than the case takes on all other libraries. The
+    name of a file decides which case stays, so that another name of a test does not change it.
     """
-    marked: dict[tuple[str, str], list[pytest.Item]] = {}
-    on_jax: dict[tuple[str, str], list[pytest.Item]] = {}
+    marked: dict[tuple[Path, str], list[pytest.Item]] = {}
+    on_jax: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
-        test = str(item.path), item.originalname
+        test = item.path, item.originalname
         if item.get_closest_marker("slow"):
             marked.setdefault(test, []).append(item)
-        elif not _parameters(item).isdisjoint(JAX):
+        elif not parameters(item).isdisjoint(JAX):
             on_jax.setdefault(test, []).append(item)
     quick: set[pytest.Item] = set()
     for cases in marked.values():
         number = max(mark.kwargs.get("but", 0) for mark in cases[0].iter_markers("slow"))
         quick.update(cases[(2 * i + 1) * len(cases) // (2 * number)] for i in range(number))
-    for (_, name), cases in on_jax.items():  # half of the tests on the first backend
-        half = zlib.crc32(name.encode()) % 2
+    for (path, _), cases in on_jax.items():  # 32 bits in half of the files, and 64 in the others
+        half = zlib.crc32(path.name.encode()) % 2
         quick.add(cases[(1 + 2 * half) * len(cases) // 4])
     found = itertools.chain.from_iterable((*marked.values(), *on_jax.values()))
     return set(found) - quick
-
-
-def _parameters(item: pytest.Item) -> set[str]:
-    """Return the parameters of a case that are strings; the name of its backend is one."""
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return {value for value in parameters if isinstance(value, str)}
 
 
 @pytest.fixture(params=TESTED)

@@ -113,6 +113,12 @@ TESTED = tuple(name for name in BACKENDS if name not in MISSING or name in REQUI
 """The backends that tests are collected for. A missing one makes its tests fail."""
 
 
+def parameters(item: pytest.Item) -> set[str]:
+    """Return the parameters of a test that are strings; the name of its backend is one."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return {value for value in values if isinstance(value, str)}
+
+
 @contextlib.contextmanager
 def on(name: str) -> Iterator[Backend]:
     """Yield a backend in the state it is tested in; fail, or skip if it need not be there."""

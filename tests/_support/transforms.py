@@ -1,5 +1,6 @@
 """The losses and arrays that the transforms of PyTorch and JAX are tested on, as NumPy arrays."""
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,18 @@ ONE_OF_EACH = (
     "SparsityEnforcer",
 )
 slow = pytest.mark.slow
-every_loss = pytest.mark.parametrize(
-    "name", [name if name in ONE_OF_EACH else pytest.param(name, marks=slow) for name in LOSSES]
-)
-every_label_loss = pytest.mark.parametrize(
-    "name", [name for name, (_, target) in LOSSES.items() if target is LABELS]
+
+
+def every(names: Iterable[str], quick: Collection[str]) -> pytest.MarkDecorator:
+    """Run a test for each of these losses, of which some are in the quick run."""
+    cases = [name if name in quick else pytest.param(name, marks=slow) for name in names]
+    return pytest.mark.parametrize("name", cases)
+
+
+every_loss = every(LOSSES, ONE_OF_EACH)
+every_label_loss = every(
+    [name for name, (_, target) in LOSSES.items() if target is LABELS],
+    (*ONE_OF_EACH, "SpikeMax, softmax sum"),
 )
 
 # Options of a call: a length for each sample, a mask value for each entry, a weight for each class.
@@ -77,7 +85,13 @@ LOSSES_WITH_OPTIONS = {
     "SpikeLatency": (sx.SpikeLatency(num_classes=1), 15 * MULTI_HOT[:, 2:], WEIGHT[:1]),
     "SpikeMoid": (sx.SpikeMoid(num_classes=1), MULTI_HOT[:, 2:], WEIGHT[:1]),
 }  # fmt: skip
-every_loss_with_options = pytest.mark.parametrize("name", LOSSES_WITH_OPTIONS)
+every_loss_with_options = every(  # in the quick run, every readout and every criterion
+    LOSSES_WITH_OPTIONS,
+    (
+        *("SpikeTime", "SpikeRate", "SpikeMax, window", "SpikeMax, softmax sum"),
+        *("SpikeMax, latency", "SpikeLatency", "SpikeMoid"),
+    ),
+)
 
 
 def arguments(name: str) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:

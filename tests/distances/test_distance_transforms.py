@@ -7,7 +7,10 @@ import spikeloss_xp as sx
 from spikeloss_xp.distances import Similarity, VanRossum, victor_purpura
 
 # PyTorch uses what it has deprecated itself.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:`torch._prims_common.check`")
+pytestmark = [
+    pytest.mark.compiles,
+    pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:`torch._prims_common.check`"),
+]
 COMPARE = {
     "distance": VanRossum(3, cosine=0.3),
     "squared": VanRossum(3, squared=True),
@@ -63,15 +66,19 @@ def test_torch_transforms_equal_closed_form(torch, name):
     np.testing.assert_allclose(slope, torch.sum(gradients[0] * tangent), **TOLERANCE)
 
 
+# The second backend traces and splits the same graphs as PyTorch's compiler, but writes no C++.
+@pytest.mark.parametrize(
+    "backend", [pytest.param("inductor", marks=pytest.mark.slow), "aot_eager_decomp_partition"]
+)
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("name", ["distance", "similarity"])
-def test_torch_compiles_in_one_graph(torch, name, alone):
+def test_torch_compiles_in_one_graph(torch, name, alone, backend):
     torch._dynamo.reset()  # other tests of this process have compiled the same code
     compare = COMPARE[name]
     others, columns = ((), 4) if alone else ((torch.tensor(Y),), 3)
     cotangent = torch.tensor(np.cos(np.arange(4.0 * columns)).reshape(4, columns))
     results = []
-    for run in (compare, torch.compile(compare, fullgraph=True)):
+    for run in (compare, torch.compile(compare, fullgraph=True, backend=backend)):
         x = torch.tensor(X[0], requires_grad=True)
         value = run(x, *others)
         torch.sum(value * cotangent).backward()

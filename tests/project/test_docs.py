@@ -189,6 +189,7 @@ def _threads_of_torch():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize(
     ("page", "i"),
     [

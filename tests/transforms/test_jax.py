@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import export
 
 import spikeloss_xp as sx
+from _support.compilers import optimized
 from _support.transforms import (
     CLASSES,
     LOSSES,
@@ -30,6 +31,8 @@ from _support.transforms import (
     slow,
 )
 from spikeloss_xp import _tuning
+
+pytestmark = pytest.mark.compiles
 
 
 @pytest.fixture(params=[True, pytest.param(False, marks=slow)], ids=["x64", "x32"])
@@ -65,9 +68,11 @@ def close(got, expected, rtol):
 @pytest.fixture(params=["small", pytest.param("large", marks=slow)])
 def size(request, monkeypatch):
     """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
-    if request.param == "large":
-        monkeypatch.setattr(_tuning, "COMPILED_CHUNK", SPIKES.size // 2)
-        monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
+    if request.param == "small":
+        yield
+        return
+    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", SPIKES.size // 2)
+    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
     jax.clear_caches()  # an equal loss would reuse the program of the other size
     yield
     jax.clear_caches()
@@ -77,7 +82,7 @@ def size(request, monkeypatch):
 @pytest.mark.usefixtures("size")
 def test_jit_of_loss_and_gradient_equals_eager(case):
     close(jax.jit(case.loss)(case.spikes, *case.targets), case(case.spikes), case.rtol)
-    value, gradient = jax.jit(sx.value_and_grad(case.loss))(case.spikes, *case.targets)
+    value, gradient = optimized(sx.value_and_grad(case.loss))(case.spikes, *case.targets)
     close(value, case(case.spikes), case.rtol)
     case.check(gradient)
 

@@ -13,7 +13,9 @@ from _support import transforms
 from _support.transforms import (
     CLASSES,
     LOSSES,
+    ONE_OF_EACH,
     arguments,
+    every,
     every_label_loss,
     every_loss,
     every_loss_with_options,
@@ -23,7 +25,7 @@ from spikeloss_xp import _tuning
 from spikeloss_xp.backends import _torch_filters
 
 # PyTorch warns about code that it loads itself on the first compilation or forward derivative.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
+pytestmark = [pytest.mark.compiles, pytest.mark.filterwarnings("ignore:`torch.jit")]
 
 SPIKES, DESIRED, LABELS = (
     torch.asarray(x) for x in (transforms.SPIKES, transforms.DESIRED, transforms.LABELS)
@@ -168,24 +170,42 @@ def test_hessian_is_finite_and_symmetric(name):
     torch.testing.assert_close(hessian, reverse_over_reverse, rtol=0, atol=1e-12 * scale)
 
 
-@every_loss
+BACKENDS = ("inductor", "aot_eager_decomp_partition")
+"""PyTorch's compiler, and one that traces and splits the same graphs but writes no C++."""
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        pytest.param(backend, name, marks=() if quick else slow)
+        for backend, names in zip(BACKENDS, (("SpikeTime",), ONE_OF_EACH), strict=True)
+        for name in LOSSES
+        if (quick := name in names) or backend == "inductor"
+    ],
+)
 @pytest.mark.usefixtures("size")
-def test_compiled_loss_and_backward_equal_eager(name):
+def test_compiled_loss_and_backward_equal_eager(name, backend):
     case = Case(name)
-    compiled = torch.compile(case.loss, fullgraph=True)  # with inductor, the default
+    compiled = torch.compile(case.loss, fullgraph=True, backend=backend)
     # Inductor adds in another order, so its results differ by rounding.
     case.check(gradient_of(lambda spikes: compiled(spikes, *case.targets)))
     torch.testing.assert_close(compiled(SPIKES, *case.targets), case(SPIKES))
 
 
-@pytest.mark.slow(but=1)
-@pytest.mark.parametrize("name", ["SpikeTime", "SpikeTime, order 2", "SpikeMax, window"])
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        *(pytest.param("inductor", name, marks=slow)  # whose code depends on the strides
+          for name in ("SpikeTime", "SpikeTime, order 2", "SpikeMax, window")),
+        (BACKENDS[1], "SpikeTime"),
+    ],
+)  # fmt: skip
 @pytest.mark.usefixtures("size")
-def test_compiled_grad_and_jvp_equal_eager(name):
+def test_compiled_grad_and_jvp_equal_eager(name, backend):
     case = Case(name)
     tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
 
-    @functools.partial(torch.compile, fullgraph=True)  # inductor: its code depends on the strides
+    @functools.partial(torch.compile, fullgraph=True, backend=backend)
     def grad_and_jvp(spikes, tangent):
         _, derivative = torch.func.jvp(case, (spikes,), (tangent,))
         return torch.func.grad(case)(spikes), derivative
@@ -205,22 +225,23 @@ def test_filter_operator_passes_opcheck(kernel, shape):
         torch.library.opcheck(_torch_filters._filter_operator, (x, *kernel, reverse, axis))
 
 
-@pytest.mark.slow(but=1)
+@pytest.mark.slow(but=2)  # small and large, without C++
 @pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.usefixtures("size")
-def test_compiled_filter_accepts_any_memory_layout(axis):
+def test_compiled_filter_accepts_any_memory_layout(axis, backend):
     loss = sx.SpikeTime(3, 20, time_axis=axis, reduction="none")
 
     def filter_and_square(x):
         return loss(x, torch.zeros_like(x))
 
-    compiled = torch.compile(filter_and_square, fullgraph=True)
+    compiled = torch.compile(filter_and_square, fullgraph=True, backend=backend)
     base = torch.rand(30, 40, 50, dtype=torch.float64, generator=torch.manual_seed(1))
     for x in (base, base.permute(2, 0, 1), base[::2, 1:, ::3], base.float()):
         torch.testing.assert_close(compiled(x), filter_and_square(x))
 
 
-@every_loss
+@every(LOSSES, [name for name in ONE_OF_EACH if name != "SpikeLatency"])  # which has six graphs
 def test_compile_count_for_many_durations_is_at_most_three(name):
     case = Case(name)
     graphs = []

@@ -1,0 +1,70 @@
+"""A plugin of the test run: its processor time, its memory, and a limit on each unit test.
+
+Processor time counts, because the clock depends on what else the machine does.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from _support.backends import JAX, ON_GPU, parameters
+
+try:
+    import resource
+except ImportError:  # on Windows, where nothing is measured
+    resource = None
+
+UNIT_TEST = 5.0
+"""Seconds of processor time that a test may take if nothing is compiled for it."""
+BUDGET = os.environ.get("SPIKELOSS_XP_TEST_BUDGET", "")
+"""Seconds of processor time and GB of a process that make a run fail, as "450 2.5"."""
+
+
+def processor_time() -> float:
+    """Return the seconds of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def largest_process() -> float:
+    """Return the most memory that one of these processes has had, in GB."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(each.ru_maxrss for each in used) / 1e9
+
+
+def _has_compiler(item: pytest.Item) -> bool:
+    by_backend = not parameters(item).isdisjoint((*JAX, *ON_GPU))
+    return by_backend or any(map(item.get_closest_marker, ("compiles", "slow")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    if resource is None or _has_compiler(item):
+        return (yield)
+    before = processor_time()
+    result = yield
+    took = processor_time() - before
+    assert took < UNIT_TEST, f"{took:.1f} s of processor time, and the limit is {UNIT_TEST:.0f} s"
+    return result
+
+
+def _is_over() -> bool:
+    seconds, memory = map(float, BUDGET.split()) if BUDGET else (math.inf, math.inf)
+    return processor_time() > seconds or largest_process() > memory
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if resource and "PYTEST_XDIST_WORKER" not in os.environ and _is_over():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if resource is not None:
+        used = f"{processor_time():.0f} s of processor time, {largest_process():.1f} GB in a process"
+        limit = f": over the budget of {' s and '.join(BUDGET.split())} GB" if _is_over() else ""
+        terminalreporter.line(used + limit, red=bool(limit))
