@@ -50,12 +50,13 @@ def test_numpy_input_loads_no_framework():
     assert frameworks_loaded_by(f"{EVALUATE}\nevaluate(train); evaluate(train > 0)") == set()
 
 
+@pytest.mark.compiles
 @pytest.mark.slow(but=1)
 @pytest.mark.parametrize(
     ("library", "arrays"),
     {
         "torch": "import torch\nevaluate(torch.asarray(train))",
-        "jax": "import jax.numpy as jnp\nevaluate(jnp.asarray(train))",
+        "jax": "import jax\njax.jit(evaluate)(jax.numpy.asarray(train))",
         "array_api_strict": "import array_api_strict as xp\nevaluate(xp.asarray(train))",
     }.items(),
 )
