@@ -88,6 +88,8 @@ SPLIT_MATTERS = [
     name for name in EACH_LOSS if name.endswith("-mean") and not name.startswith("no")
 ]  # fmt: skip
 """Cases in which a mean of the means of parts is not the mean of the whole."""
+HARDEST = "SpikeMax-groups-softmax-count-window-per-step-mean"
+"""Class weights, a mask for each entry, lengths, ignored labels, and two neurons for each class."""
 
 
 def one_process(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -99,13 +101,29 @@ def one_process(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def error(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
-    """Return the largest error of value and gradient, relative to the largest entry of each."""
+    """Return the largest error of value and gradient, relative to the largest entry of each.
+
+    It is NaN if an entry is.
+    """
     errors = []
     for found, wanted in zip(got, expected, strict=True):
         assert np.shape(found) == np.shape(wanted)
         scale = float(np.max(np.abs(wanted))) or 1.0
-        errors.append(float(np.max(np.abs(np.asarray(found) - wanted))) / scale)
-    return max(errors)
+        errors.append(np.max(np.abs(np.asarray(found) - wanted)) / scale)
+    return float(np.max(errors))
+
+
+def assert_equal_one_process(found: dict[Any, tuple[Any, Any]]) -> None:
+    """Assert that results have the value and the gradient that one process gets.
+
+    Their keys are names of cases, or tuples that end with one. A failure lists all that differ.
+    """
+    assert found
+    batches, errors = {**CASES, **SPARSITY}, {}
+    for key, got in found.items():
+        errors[key] = error(got, one_process(batches[key[-1] if isinstance(key, tuple) else key]))
+    wrong = {key: value for key, value in errors.items() if not value < RTOL}
+    assert not wrong, f"errors of {len(wrong)} cases of {len(found)}: {wrong}"
 
 
 def free_port() -> int:
@@ -117,17 +135,17 @@ def free_port() -> int:
 def launch(
     program: str, folder: Path, batches: Any, *arguments: Any, number: int = 1, **environment: str
 ) -> list[dict[str, Any]]:
-    """Run a program of tests/processes in a number of processes, and return what each found.
+    """Run a program of tests/processes in a number of processes, and return what each rank found.
 
-    Each gets its rank, the folder, and the other arguments. It reads the pickled batches from the
-    folder, and writes results there: ``results-RANK.pickle``.
+    Each gets the folder, its rank, and the other arguments. It reads the pickled batches from the
+    folder, and writes results there: ``results-RANK.pickle``. A program may also fork into ranks.
     """
     (folder / "batches.pickle").write_bytes(pickle.dumps(batches))
     path = os.pathsep.join([str(RECIPES), *filter(None, sys.path)])
     command = [sys.executable, str(Path(__file__).parents[1] / "processes" / program)]
     processes = [
         subprocess.Popen(
-            [*command, str(rank), str(folder), *map(str, arguments)],
+            [*command, str(folder), str(rank), *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": path, "LOCAL_RANK": str(rank), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -142,7 +160,7 @@ def launch(
             process.kill()
     failed = [out for out, p in zip(outputs, processes, strict=True) if p.returncode]
     assert not failed, "\n".join(failed)
-    files = (folder / f"results-{rank}.pickle" for rank in range(number))
+    files = sorted(folder.glob("results-*.pickle"))
     return [pickle.loads(file.read_bytes()) for file in files]
 
 

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+PARTS = (slice(0, 5), slice(5, 8))
+"""The samples of each of two processes: not as many in one as in the other."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:

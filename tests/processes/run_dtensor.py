@@ -1,4 +1,4 @@
-"""Evaluate losses of distributed tensors in two processes: ``run_dtensor.py RANK FOLDER``."""
+"""Evaluate losses of distributed tensors in two processes: ``run_dtensor.py FOLDER``."""
 
 import pickle
 import sys
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor, init_device_mesh
 from torch.distributed.tensor.debug import CommDebugMode
 
 import spikeloss_xp as sx
+import spikeloss_xp.backends.torch  # before the fork, because it takes a second
 
 
 def evaluate(batch, mesh, axis, kind):
@@ -59,4 +61,5 @@ def main(rank, folder):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    folder = Path(sys.argv[1])
+    torch.multiprocessing.start_processes(main, (folder,), nprocs=2, start_method="fork")

@@ -1,4 +1,4 @@
-"""Evaluate the JAX recipes on a mesh: ``run_jax.py RANK FOLDER [COORDINATOR]``.
+"""Evaluate the JAX recipes on a mesh: ``run_jax.py FOLDER RANK [COORDINATOR]``.
 
 On four virtual devices of one process or, with the address of a coordinator, on one device of each
 of two processes. Besides losses and gradients it writes which collectives the programs have.
@@ -18,17 +18,6 @@ KINDS = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
 COLLECTIVE = rf"= (.*?) ({KINDS})(?:-start)?\("  # the shapes of its results, and its kind
 
 
-def in_each(loss, apply, mesh, params, spikes, target, options):
-    """Return the mean of the losses of the devices, which the recipes are there to replace."""
-
-    def local(params, spikes, target, options):
-        return jax.lax.pmean(loss(apply(params, spikes), target, **options), "batch")
-
-    specs = (jax.P(), jax.P("batch"), jax.P("batch"), in_jax.specs(options))
-    function = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=jax.P())
-    return function(params, spikes, target, options)
-
-
 def unchecked(loss, apply, mesh, params, spikes, target, options):
     """Return the loss and its gradient, differentiated inside of an unchecked `shard_map`."""
 
@@ -45,18 +34,6 @@ def unchecked(loss, apply, mesh, params, spikes, target, options):
     return function(params, spikes, target, options)
 
 
-def sparsity_in_each(sparsity, apply, mesh, params, spikes, options):
-    """Return the mean of the terms of the devices."""
-
-    def local(params, spikes, options):
-        return jax.lax.pmean(sparsity(apply(params, spikes), **options), "batch")
-
-    specs = (jax.P(), jax.P("batch"), jax.P("batch"))
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=jax.P())(
-        params, spikes, options
-    )
-
-
 def evaluate(compiled, *arguments):
     """Return the loss and its gradient, and the collectives of the compiled program."""
     program = compiled.lower(*arguments).compile()
@@ -69,18 +46,12 @@ def on_devices(batches):
     """Yield the results of four devices."""
     mesh = jax.make_mesh((4,), ("batch",))
     by_sample, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("batch"), jax.P()))
-    naive, naive_sparsity = (
-        jax.jit(jax.value_and_grad(function, 3), static_argnums=(0, 1, 2))
-        for function in (in_each, sparsity_in_each)
-    )
     functions = {
         "sharded": in_jax.whole,
         "outside": in_jax.gradient_outside,
         "inside": in_jax.gradient_inside,
         "unchecked": jax.jit(unchecked, static_argnums=(0, 1, 2)),
         "sparsity": in_jax.sparsity_over_devices,
-        "naive": naive,
-        "naive sparsity": naive_sparsity,
     }
     for recipe, name, batch in batches:
         params = jax.device_put(mixing(batch.spikes.shape[1]), whole)
@@ -119,4 +90,4 @@ def main(rank: int, folder: Path, coordinator: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    main(int(sys.argv[2]), Path(sys.argv[1]), *sys.argv[3:])

@@ -1,4 +1,4 @@
-"""Train with the recipe for Lightning in two processes: ``run_lightning.py RANK FOLDER``."""
+"""Train with the recipe for Lightning in two processes: ``run_lightning.py FOLDER RANK``."""
 
 import pickle
 import sys
@@ -7,7 +7,9 @@ from pathlib import Path
 import in_lightning
 import lightning
 import torch
-from run_torch import PARTS, Model
+from run_torch import Model
+
+from _support.split import PARTS
 
 
 class Recording(in_lightning.Classifier):
@@ -47,4 +49,4 @@ def main(rank: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[2]), Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Evaluate the PyTorch recipes in two processes: ``run_torch.py RANK FOLDER``.
+"""Evaluate the PyTorch recipes in two processes: ``run_torch.py FOLDER``.
 
 Each process writes its losses and gradients: the loss of the whole is the mean of the losses.
 """
@@ -10,14 +10,13 @@ from pathlib import Path
 import in_torch
 import torch
 import torch.distributed as dist
+import torch.multiprocessing
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from _support.split import mixed, mixing
-
-PARTS = (slice(0, 5), slice(5, 8))
-"""The samples of each process: not as many in one as in the other."""
+import spikeloss_xp.backends.torch  # noqa: F401, before the fork, because it takes a second
+from _support.split import PARTS, mixed, mixing
 
 
 class Model(torch.nn.Module):
@@ -61,11 +60,6 @@ def found(value, model):
     return value.detach().numpy(), whole.numpy(force=True).copy()
 
 
-def in_each(loss, output, *target, **options):
-    """Return the loss of one process, which is what the recipes are there to replace."""
-    return loss(output, *target, **options)
-
-
 def main(rank: int, folder: Path) -> None:
     init = f"file://{folder / 'store'}"
     dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
@@ -74,7 +68,7 @@ def main(rank: int, folder: Path) -> None:
         "ddp": {n: DistributedDataParallel(Model(n)) for n in (4, 8)},
         "fsdp": {n: fully_shard(Model(n), mesh=mesh) for n in (4, 8)},
     }
-    models |= dict.fromkeys(("naive", "accumulated"), models["ddp"])
+    models["accumulated"] = models["ddp"]
     results = {}
     for kind, batches in pickle.loads((folder / "batches.pickle").read_bytes()).items():
         for name, batch in batches.items():
@@ -86,12 +80,13 @@ def main(rank: int, folder: Path) -> None:
             if kind == "accumulated":
                 parts = [part.part(slice(0, 1)), part.part(slice(1, None))]
                 results[kind, name] = accumulated(model, parts)
-                continue
-            results[kind, name] = evaluate(model, part, in_each if kind == "naive" else recipe)
+            else:
+                results[kind, name] = evaluate(model, part, recipe)
     (folder / f"results-{rank}.pickle").write_bytes(pickle.dumps(results))
     dist.barrier()
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    folder = Path(sys.argv[1])
+    torch.multiprocessing.start_processes(main, (folder,), nprocs=2, start_method="fork")

@@ -1,26 +1,39 @@
 """Gradients accumulated over micro-batches are those of the whole batch."""
 
+import numpy as np
 import pytest
 
 from _support.processes import (
     CASES,
     COMPILED,
-    RTOL,
     SPARSITY,
     SPLIT_MATTERS,
+    assert_equal_one_process,
     error,
     one_process,
     recipes,
 )
-from _support.split import mixed, mixing
+from _support.split import PARTS, mixed, mixing
 
-PARTS = (slice(0, 5), slice(5, 6), slice(6, 8))
-EQUAL_PARTS = (slice(0, 4), slice(4, 8))
+UNEVEN = (slice(0, 5), slice(5, 6), slice(6, 8))
+EQUAL = (slice(0, 4), slice(4, 8))
+QUARTERS = tuple(slice(i, i + 2) for i in range(0, 8, 2))
+LOSSES = dict.fromkeys(type(batch.loss).__name__ for batch in CASES.values())
+QUICK = [f"SpikeMoid-groups-rate-window-{reduction}" for reduction in ("sum", "mean", "batchmean")]
 
 
-def torch_model(batch):
-    """Return a model of PyTorch, and the micro-batches as tensors."""
+@pytest.fixture
+def torch():
+    """Import PyTorch with one thread, because others wait for more time than they save."""
     torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
+
+
+def accumulated(torch, recipe, batch):
+    """Return the loss and the gradient that a recipe of PyTorch accumulates."""
 
     class Model(torch.nn.Module):
         def __init__(self):
@@ -36,45 +49,41 @@ def torch_model(batch):
         target = () if part.target is None else (torch.asarray(part.target),)
         return torch.asarray(part.spikes), *target, options
 
-    return Model(), [of_part(batch.part(samples)) for samples in PARTS]
+    model = Model()
+    micro_batches = [of_part(batch.part(samples)) for samples in UNEVEN]
+    value = getattr(recipes("in_torch"), recipe)(batch.loss, model, micro_batches)
+    return value.numpy(), model.matrix.grad.numpy()
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_torch_gradients_equal_the_whole(name):
-    batch = CASES[name]
-    model, micro_batches = torch_model(batch)
-    value = recipes("in_torch").accumulate(batch.loss, model, micro_batches)
-    got = value.numpy(), model.matrix.grad.numpy()
-    assert error(got, one_process(batch)) < RTOL
+@pytest.mark.parametrize("loss", LOSSES)
+def test_torch_gradients_equal_the_whole(torch, loss):
+    cases = {name: batch for name, batch in CASES.items() if type(batch.loss).__name__ == loss}
+    found = {name: accumulated(torch, "accumulate", batch) for name, batch in cases.items()}
+    assert_equal_one_process(found)
 
 
-@pytest.mark.parametrize("name", SPARSITY)
-def test_torch_sparsity_equals_the_whole(name):
-    batch = SPARSITY[name]
-    model, micro_batches = torch_model(batch)
-    value = recipes("in_torch").accumulate_sparsity(batch.loss, model, micro_batches)
-    got = value.numpy(), model.matrix.grad.numpy()
-    assert error(got, one_process(batch)) < RTOL
+def test_torch_sparsity_equals_the_whole(torch):
+    found = {n: accumulated(torch, "accumulate_sparsity", batch) for n, batch in SPARSITY.items()}
+    assert_equal_one_process(found)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in SPLIT_MATTERS else pytest.param(n, marks=pytest.mark.slow) for n in COMPILED]
-)
-def test_jax_gradients_equal_the_whole(name):
-    jax, batch = pytest.importorskip("jax"), CASES[name]
-
+def test_jax_gradients_equal_the_whole(pytestconfig):
+    jax, accumulate, found = pytest.importorskip("jax"), recipes("in_jax").accumulate, {}
+    slow = pytestconfig.getoption("--slow")
     with jax.enable_x64(True):
-        parts = [batch.part(samples) for samples in EQUAL_PARTS]  # of one size: compiled once
-        micro_batches = [(part.spikes, part.target, part.options) for part in parts]
-        params = jax.numpy.asarray(mixing(batch.spikes.shape[1]))
-        got = recipes("in_jax").accumulate(batch.loss, mixed, params, micro_batches)
-    assert error(got, one_process(batch)) < RTOL
+        for name in COMPILED if slow else [*QUICK, "nothing-counts-mean"]:
+            parts = [CASES[name].part(samples) for samples in EQUAL]  # of one size: compiled once
+            micro_batches = [(part.spikes, part.target, part.options) for part in parts]
+            params = jax.numpy.asarray(mixing(parts[0].spikes.shape[1]))
+            found[name] = accumulate(parts[0].loss, mixed, params, micro_batches)
+    assert_equal_one_process(found)
 
 
-@pytest.mark.parametrize("name", SPLIT_MATTERS)
-def test_mean_of_means_is_another(name):
-    """The cases tell a right recipe from a wrong one."""
-    batch = CASES[name]
-    parts = [one_process(batch.part(samples)) for samples in PARTS]
-    means = [sum(results) / len(parts) for results in zip(*parts, strict=True)]
+@pytest.mark.parametrize("split", [UNEVEN, PARTS, QUARTERS])
+@pytest.mark.parametrize("name", [*SPLIT_MATTERS, *SPARSITY])
+def test_mean_of_means_is_another(name, split):
+    """The cases tell a right recipe from a wrong one, in each split that they are tested with."""
+    batch = {**CASES, **SPARSITY}[name]
+    parts = [one_process(batch.part(samples)) for samples in split]
+    means = [np.mean(results, axis=0) for results in zip(*parts, strict=True)]
     assert error(means, one_process(batch)) > 1e-3

@@ -8,59 +8,33 @@ pytest.importorskip("torch.distributed")
 from _support.processes import (
     CASES,
     EACH_LOSS,
-    RTOL,
+    HARDEST,
     SPARSITY,
-    SPLIT_MATTERS,
-    error,
+    assert_equal_one_process,
     launch,
-    one_process,
 )
 
-BATCHES = {
+CASES_OF = {
     "ddp": {**CASES, **SPARSITY},
     "fsdp": {name: CASES[name] for name in EACH_LOSS},
     "accumulated": {name: CASES[name] for name in EACH_LOSS},
-    "naive": {**{name: CASES[name] for name in SPLIT_MATTERS}, **SPARSITY},
+}
+QUICK = {
+    "ddp": (HARDEST, "SparsityEnforcer-min"),
+    "fsdp": ("SpikeMoid-groups-rate-window-mean",),
+    "accumulated": ("SpikeLatency-times-groups-mean",),
 }
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Run all cases in one group of processes."""
-    folder = tmp_path_factory.mktemp("processes")
-    return launch("run_torch.py", folder, BATCHES, number=2, OMP_NUM_THREADS="1")
-
-
-def of_recipe(results, recipe, name):
-    """Return the mean of the losses of the processes, and the gradient, the same in each."""
-    values, (first, second) = zip(*(found[recipe, name] for found in results), strict=True)
-    assert np.array_equal(first, second)
-    return np.mean(values), first
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_ddp_equals_one_process(results, name):
-    assert error(of_recipe(results, "ddp", name), one_process(CASES[name])) < RTOL
-
-
-@pytest.mark.parametrize("name", EACH_LOSS)
-def test_micro_batches_in_each_process_equal_one_process(results, name):
-    assert error(of_recipe(results, "accumulated", name), one_process(CASES[name])) < RTOL
-
-
-@pytest.mark.parametrize("name", EACH_LOSS)
-def test_fsdp_equals_one_process(results, name):
-    assert error(of_recipe(results, "fsdp", name), one_process(CASES[name])) < RTOL
-
-
-@pytest.mark.parametrize("name", SPARSITY)
-def test_sparsity_of_the_whole_equals_one_process(results, name):
-    value, gradient = of_recipe(results, "ddp", name)
-    assert error((value / 2, gradient), one_process(SPARSITY[name])) < RTOL
-
-
-@pytest.mark.parametrize("name", [*SPLIT_MATTERS, *SPARSITY])
-def test_loss_in_each_process_is_another(results, name):
-    """The cases tell a right recipe from a wrong one."""
-    batch = {**CASES, **SPARSITY}[name]
-    assert error(of_recipe(results, "naive", name), one_process(batch)) > 1e-3
+def test_recipes_equal_one_process(pytestconfig, tmp_path):
+    """With DDP, FSDP, and micro-batches in each process: all cases in one group of processes."""
+    batches = CASES_OF
+    if not pytestconfig.getoption("--slow"):
+        batches = {kind: {n: CASES_OF[kind][n] for n in names} for kind, names in QUICK.items()}
+    results, found = launch("run_torch.py", tmp_path, batches, OMP_NUM_THREADS="1"), {}
+    for key in results[0]:
+        values, (first, second) = zip(*(result[key] for result in results), strict=True)
+        assert np.array_equal(first, second), key  # the gradient is the same in each
+        by = 2 if key[-1] in SPARSITY else 1  # each process has twice the term of the whole
+        found[key] = np.mean(values) / by, first
+    assert_equal_one_process(found)
