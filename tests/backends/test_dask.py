@@ -46,16 +46,32 @@ def computed(*lazy):
         return dask.compute(*lazy, scheduler="synchronous")
 
 
+def quick(cases, chosen):
+    """Mark the cases as slow, but for some that are chosen by their first parameters."""
+    number = len(chosen[0])
+    return [c if c[:number] in chosen else pytest.param(*c, marks=pytest.mark.slow) for c in cases]
+
+
 EVALUATIONS = [  # each form with each chunks, with masks or without, and the reductions in turn
     (form, chunks, make, REDUCTIONS[(i + j) % len(REDUCTIONS)])
     for i, form in enumerate(FORMS)
     for j, chunks in enumerate(CHUNKS)
     for make in (example, with_everything)
 ]
+EACH_CHUNKS = (
+    ("SpikeMax-groups-softmax-latency", "whole", example),
+    ("SpikeMoid-groups-rate-window", "batch", with_everything),
+    ("SpikeLatency-times-groups", "batch", with_everything),
+    ("SpikeTime", "class", with_everything),
+    ("SpikeMax-groups-softmax-count-window-per-step", "time", with_everything),
+    ("SpikeMax-groups-softmax-rate", "time", with_everything),  # of whole trains
+    ("SpikeLatency-groups", "time", with_everything),
+    ("SparsityEnforcer-min", "time", with_everything),
+    ("SpikeRate-groups-rate-window-per-step", "empty", with_everything),
+)
 
 
-@pytest.mark.slow(but=25)
-@pytest.mark.parametrize(("form", "chunks", "make", "reduction"), EVALUATIONS)
+@pytest.mark.parametrize(("form", "chunks", "make", "reduction"), quick(EVALUATIONS, EACH_CHUNKS))
 def test_value_and_gradient_equal_numpy(form, chunks, make, reduction, no_compute):
     call = make(FORMS[form])
     if call.target is not None:
@@ -127,8 +143,15 @@ def in_chunks(call, time_chunks):
     return lazy
 
 
-@pytest.mark.slow(but=12)
-@pytest.mark.parametrize(("form", "time_axis", "reduction", "time_chunks", "entries"), CALLS)
+EACH_SETTING = (
+    *(("SpikeRate-groups-rate-window-per-step", 0), ("SpikeTime-order2", 0)),
+    *(("SpikeMoid-groups-rate-window-per-step", -1), ("SpikeMax-smoothed-rate-window", 1)),
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "time_axis", "reduction", "time_chunks", "entries"), quick(CALLS, EACH_SETTING)
+)
 def test_chunks_of_time_equal_numpy(
     form, time_axis, reduction, time_chunks, entries, monkeypatch, no_compute
 ):
@@ -151,6 +174,7 @@ def test_chunks_of_time_equal_numpy(
             assert gradient.chunks == spikes.chunks
 
 
+@pytest.mark.slow(but=3)
 @pytest.mark.parametrize("form", ONE_OF_EACH)
 def test_pieces_of_samples_equal_numpy(form, monkeypatch, no_compute):
     monkeypatch.setattr(_tuning, "CHUNK", 2 * STEPS * FORMS[form].neurons)
@@ -168,15 +192,15 @@ def test_pieces_of_samples_equal_numpy(form, monkeypatch, no_compute):
     [(sx.SpikeTime(5, 20), None), (sx.SpikeMax(20, reduction="mean"), 3), (sx.SpikeMax(), 3)],
 )
 def test_block_of_bool_is_not_widened_as_a_whole(loss, target):
-    """A block of 12 MB takes 96 MB in float64; a piece of 2**18 entries takes 2 MB."""
-    spikes = da.zeros((60, 20, 10_000), dtype=bool, chunks=(60, 20, 10_000))
-    target = spikes if target is None else np.full(60, target)
+    """A block of 6 MB takes 48 MB in float64; a piece of 2**18 entries takes 2 MB."""
+    spikes = da.zeros((30, 20, 10_000), dtype=bool, chunks=-1)
+    target = spikes if target is None else np.full(30, target)
     value = loss(spikes, target)
     tracemalloc.start()
     value.compute(scheduler="synchronous")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 48e6
+    assert peak < 24e6
 
 
 def test_long_sample_is_cut_into_segments(monkeypatch):
@@ -194,7 +218,7 @@ def test_long_sample_is_cut_into_segments(monkeypatch):
     assert len(sizes) == 20
 
 
-@pytest.mark.slow(but=8)
+@pytest.mark.slow(but=3)
 @pytest.mark.parametrize("form", [form for form in ONE_OF_EACH if form in WITH_TARGET])
 def test_task_count_grows_with_chunks_and_not_with_time(form):
     loss, axes = FORMS[form].loss(), FORMS[form].target_axes

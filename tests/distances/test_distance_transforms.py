@@ -124,6 +124,7 @@ def test_length_out_of_range_gives_nan_in_a_trace(jax):
     assert not got[np.ix_([0, 1, 3], [0, 1, 3])].any()
 
 
+@pytest.mark.slow(but=6)  # of each comparison one in few chunks, and one alone in many
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("chunks", [(4, 2, 12), (2, 2, 12), (1, 1, 5)])
 @every_comparison
