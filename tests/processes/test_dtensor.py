@@ -14,6 +14,8 @@ from _support.contract import FORMS
 from _support.processes import CASES, EACH_LOSS, RTOL, SPARSITY, error, launch
 from _support.split import Batch
 
+pytestmark = pytest.mark.compiles
+
 VERSION = tuple(map(int, metadata.version("torch").split(".")[:2]))
 SEVEN = slice(0, 7)  # samples: not as many in one process as in the other
 UNEVEN = {name: batch.part(SEVEN) for name, batch in {**CASES, **SPARSITY}.items()}

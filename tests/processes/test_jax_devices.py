@@ -20,6 +20,8 @@ from _support.processes import (
     launch,
 )
 
+pytestmark = pytest.mark.compiles
+
 # Without LLVM's optimizations, which take half of the time of a compilation.
 FLAGS = "--xla_backend_optimization_level=0"
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "XLA_FLAGS": FLAGS}

@@ -14,6 +14,8 @@ from _support.processes import (
     launch,
 )
 
+pytestmark = pytest.mark.compiles
+
 CASES_OF = {
     "ddp": {**CASES, **SPARSITY},
     "fsdp": {name: CASES[name] for name in EACH_LOSS},
