@@ -98,6 +98,21 @@ def _compiled(backend: Any, loss: Any) -> Any:
     return backend.compiled(sx.value_and_grad(loss))
 
 
+def run(backend: Any, function: Any, *arrays: Any, **options: Any) -> Any:
+    """Return what a function, compiled as a whole, makes of NumPy arrays, as NumPy arrays."""
+
+    def to_host(x: Any) -> Any:
+        return [to_host(part) for part in x] if isinstance(x, tuple | list) else backend.numpy(x)
+
+    options = {name: backend.asarray(x) for name, x in options.items()}
+    return to_host(backend.compiled(function)(*map(backend.asarray, arrays), **options))
+
+
+def each(functions: Any) -> Any:
+    """Return a function that returns what each of the functions does."""
+    return lambda *arrays, **options: [one(*arrays, **options) for one in functions]
+
+
 def agree(
     call: Call,
     got: tuple[np.ndarray, np.ndarray],

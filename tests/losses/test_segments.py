@@ -1,13 +1,22 @@
 """`sum_and_weight` with a context: the sums of segments of time add up to those of the trains."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
 from _support.backends import on
-from _support.calls import PER_STEP, example, moved, one_jax, with_everything, with_nan_where_masked
+from _support.calls import (
+    PER_STEP,
+    example,
+    moved,
+    one_jax,
+    run,
+    with_everything,
+    with_nan_where_masked,
+)
 from _support.contract import FORMS, LAYOUTS, STEPS
 
 # Where neurons are masked one by one, a class of several is read relative to its largest number
@@ -34,10 +43,10 @@ def sums_of_segments(backend, call, time_axis, ends):
     for stop in ends:
         context = min(start, memory)
         segment = taken(call, time_axis, slice(start - context, stop))
-        spikes, (target, options) = backend.asarray(segment.spikes), segment.arguments(backend)
-        sums = segment.loss.sum_and_weight(spikes, *target, **options, context=context)
-        assert [tuple(x.shape) for x in sums] == [(), ()]
-        totals += [float(backend.numpy(x)) for x in sums]
+        add_up = functools.partial(segment.loss.sum_and_weight, context=context)
+        sums = run(backend, add_up, segment.spikes, segment.target, **segment.options)
+        assert [x.shape for x in sums] == [(), ()]
+        totals += sums
         start = stop
     return totals
 
@@ -84,8 +93,7 @@ def test_gradients_of_segments_add_up(library, form):
             def total(x, part=part, context=context):
                 return part.loss.sum_and_weight(x, part.target, context=context)[0]
 
-            gradient = sx.value_and_grad(total)(backend.asarray(part.spikes))[1]
-            got[..., steps] += backend.numpy(gradient)
+            got[..., steps] += run(backend, sx.value_and_grad(total), part.spikes)[1]
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
@@ -101,14 +109,17 @@ def test_memory_is_the_reach_of_a_term():
 
 @one_jax
 def test_label_in_the_context_is_not_checked(backend):
-    spikes = backend.asarray(np.ones((1, 2, 4)))
+    spikes, loss = np.ones((1, 2, 4)), sx.SpikeRate(1, 0, 2)
     for bad in (7, -3):
         label = np.asarray([[bad, bad, 1, 1]])
-        total, weight = sx.SpikeRate(1, 0, 2).sum_and_weight(spikes, label, context=2)
-        np.testing.assert_allclose([float(total), float(weight)], [2, 4])  # per step: 0 + 1
+
+        def add_up(spikes, label=label):  # a label outside of the trace, which is checked
+            return loss.sum_and_weight(spikes, label, context=2)
+
+        np.testing.assert_allclose(run(backend, add_up, spikes), [2, 4])  # per step: 0 + 1
         if backend.reads_values:
             with pytest.raises(ValueError, match="target must be between 0 and 1"):
-                sx.SpikeRate(1, 0, 2).sum_and_weight(spikes, label, context=1)
+                loss.sum_and_weight(backend.asarray(spikes), label, context=1)
 
 
 def test_context_of_all_steps_has_no_terms():

@@ -3,6 +3,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
+from _support.calls import each, run
 from _support.cases import close
 
 EVENTS = np.asarray([[1.0, -3.0, 0.0], [0.0, 2.0, 0.0]])
@@ -20,11 +21,11 @@ EVENTS = np.asarray([[1.0, -3.0, 0.0], [0.0, 2.0, 0.0]])
     ],
 )
 def test_value_and_gradient_match_hand_calculation(backend, loss, value, slope):
-    got, gradient = backend.compiled(sx.value_and_grad(loss))(backend.asarray(EVENTS))
-    np.testing.assert_allclose(backend.numpy(got), value, rtol=backend.rtol)
+    both = each([sx.value_and_grad(loss), loss.forward])
+    (got, gradient), forward = run(backend, both, EVENTS)
+    np.testing.assert_allclose((got, forward), value, rtol=backend.rtol)
     # In every library |x| has slope 0 at 0.
-    np.testing.assert_allclose(backend.numpy(gradient), slope * np.sign(EVENTS), rtol=backend.rtol)
-    assert float(loss.forward(backend.asarray(EVENTS))) == pytest.approx(value, rel=backend.rtol)
+    np.testing.assert_allclose(gradient, slope * np.sign(EVENTS), rtol=backend.rtol)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3, 4), (2, 1, 3, 2)])
@@ -32,13 +33,14 @@ def test_input_of_any_shape_matches_the_formula(backend, shape):
     x = np.random.default_rng(9).normal(size=shape)
     loss = sx.SparsityEnforcer(0.125, 3.0)
     expected = reference.terms(loss, x)
-    close(backend.numpy(backend.compiled(loss)(backend.asarray(x))), expected, backend.rtol)
+    close(run(backend, loss, x), expected, backend.rtol)
 
 
 def test_gradient_is_zero_at_silence_and_at_max_rate(backend):
-    at_max_rate = backend.asarray(np.asarray([1.0, 0.0, 0.0, 0.0]))
-    for x in (at_max_rate, backend.asarray(np.zeros(4))):
-        value, gradient = sx.value_and_grad(sx.SparsityEnforcer(0.25))(x)
+    at_max_rate = np.asarray([1.0, 0.0, 0.0, 0.0])
+    evaluate = backend.compiled(sx.value_and_grad(sx.SparsityEnforcer(0.25)))
+    for x in (at_max_rate, np.zeros(4)):
+        value, gradient = evaluate(backend.asarray(x))
         assert float(value) == 0
         assert not backend.numpy(gradient).any()
 
@@ -78,27 +80,23 @@ def test_term_with_others_is_that_of_the_whole(backend, per, lengths, limits):
     max_rate, min_rate = limits
     loss = sx.SparsityEnforcer(max_rate, 2.0, min_rate=min_rate, per=per)
 
-    def arguments(samples):
-        given = {} if lengths is None else {"lengths": backend.asarray(lengths[samples])}
-        return backend.asarray(LAYER[samples]), given
+    def evaluate(x, **masks):
+        slices = slice(0, 3), slice(0, 1), slice(1, 3)
+        calls = [(x[part, ...], {name: y[part] for name, y in masks.items()}) for part in slices]
+        sums = [loss.events_and_entries(part, **options) for part, options in calls]
+        for (_, options), rest in zip(calls[1:], (sums[2], sums[1]), strict=True):
+            options["others"] = rest
+        return sums, [sx.value_and_grad(loss)(part, **options) for part, options in calls]
 
-    whole, options = arguments(slice(None))
-    value, gradient = sx.value_and_grad(loss)(whole, **options)
-    sums = loss.events_and_entries(whole, **options)
-    for here, elsewhere in ((slice(0, 1), slice(1, 3)), (slice(1, 3), slice(0, 1))):
-        x, options = arguments(elsewhere)
-        others = loss.events_and_entries(x, **options)
-        x, options = arguments(here)
-        own = loss.events_and_entries(x, **options)
-        for total, part, rest in zip(sums, own, others, strict=True):
-            assert total.shape == ((2,) if per == "neuron" else ())
-            close(backend.numpy(part) + backend.numpy(rest), backend.numpy(total), backend.rtol)
-        got, part = sx.value_and_grad(loss)(x, others=others, **options)
-        np.testing.assert_allclose(backend.numpy(got), backend.numpy(value), rtol=4 * backend.rtol)
-        atol = 4 * backend.rtol * max(1e-3, float(np.max(np.abs(backend.numpy(gradient)))))
-        np.testing.assert_allclose(
-            backend.numpy(part), backend.numpy(gradient)[here], rtol=0, atol=atol
-        )
+    masks = {} if lengths is None else {"lengths": lengths}
+    sums, ((value, gradient), *parts) = run(backend, evaluate, LAYER, **masks)
+    for total, here, elsewhere in zip(*sums, strict=True):
+        assert total.shape == ((2,) if per == "neuron" else ())
+        close(here + elsewhere, total, backend.rtol)
+    np.testing.assert_allclose([part[0] for part in parts], value, rtol=4 * backend.rtol)
+    atol = 4 * backend.rtol * max(1e-3, float(np.max(np.abs(gradient))))
+    together = np.concatenate([part[1] for part in parts])
+    np.testing.assert_allclose(together, gradient, rtol=0, atol=atol)
 
 
 def test_events_and_entries_match_hand_calculation():

@@ -7,6 +7,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
+from _support.calls import each, run
 from _support.cases import check_by_hand, close, reduced
 from spikeloss_xp.readouts.first_spike import latency
 
@@ -60,11 +61,11 @@ def test_derivative_is_the_effect_of_a_toggle(backend, steps, masked):
     masks = () if mask is None else (backend.asarray(mask),)
     ones = backend.asarray(np.ones((2, 3)))
 
-    def run(spikes, *mask):
+    def evaluate(spikes, *mask):
         reading, pullback = latency(backend.adapter, spikes, *(mask or (None,)), None, -1)
         return reading.u, pullback(ones)
 
-    value, slope = map(backend.numpy, backend.compiled(run)(backend.asarray(spikes), *masks))
+    value, slope = map(backend.numpy, backend.compiled(evaluate)(backend.asarray(spikes), *masks))
     expected = brute_force(spikes, mask)
     np.testing.assert_array_equal(value, expected)
     counted = np.broadcast_to(True if mask is None else mask, spikes.shape)
@@ -77,7 +78,7 @@ def test_derivative_is_the_effect_of_a_toggle(backend, steps, masked):
     if backend.differentiates:
 
         def native(spikes, *mask):
-            return backend.adapter.value_and_grad(lambda x: run(x, *mask)[0], spikes, ones)[1]
+            return backend.adapter.value_and_grad(lambda x: evaluate(x, *mask)[0], spikes, ones)[1]
 
         native = backend.compiled(native)(backend.asarray(spikes), *masks)
         np.testing.assert_array_equal(np.where(counted, backend.numpy(native), 0), slope)
@@ -96,9 +97,7 @@ def brute_force(spikes, mask=None):
 
 @pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency()])
 def test_silent_label_is_pushed_to_fire_and_early(backend, loss):
-    spikes = np.zeros((1, 3, 30))
-    _, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [1])
-    slope = backend.numpy(gradient)[0]
+    _, (slope,) = run(backend, sx.value_and_grad(loss), np.zeros((1, 3, 30)), [1])
     assert (slope[1] < 0).all()
     assert (np.diff(slope[1]) > 0).all()
     assert (slope[[0, 2]] >= 0).all()
@@ -108,9 +107,8 @@ def test_silent_label_is_pushed_to_fire_and_early(backend, loss):
 @pytest.mark.parametrize("steps", [1, 40])
 @pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency(tolerance=0.5)])
 def test_silent_and_saturated_trains_are_finite(backend, loss, steps, fill):
-    value, gradient = sx.value_and_grad(loss)(backend.asarray(np.full((2, 3, steps), fill)), [0, 2])
-    assert np.isfinite(backend.numpy(value))
-    gradient = backend.numpy(gradient)
+    value, gradient = run(backend, sx.value_and_grad(loss), np.full((2, 3, steps), fill), [0, 2])
+    assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     assert (gradient != 0).any()
     if fill:  # only the first spike has an effect, and it delays by one step
@@ -118,10 +116,10 @@ def test_silent_and_saturated_trains_are_finite(backend, loss, steps, fill):
 
 
 def test_nothing_counts(backend):
-    for loss in (ORDERLY, sx.SpikeLatency()):
-        value, gradient = sx.value_and_grad(loss)(backend.asarray(SPIKES), LABEL, lengths=[0, 0])
-        assert backend.numpy(value) == 0
-        assert not backend.numpy(gradient).any()
+    both = each([sx.value_and_grad(loss) for loss in (ORDERLY, sx.SpikeLatency())])
+    for value, gradient in run(backend, both, SPIKES, LABEL, lengths=[0, 0]):
+        assert value == 0
+        assert not gradient.any()
 
 
 def test_graded_latency_is_the_expectation_of_independent_steps(backend):
@@ -130,37 +128,31 @@ def test_graded_latency_is_the_expectation_of_independent_steps(backend):
     for train in itertools.product([0.0, 1.0], repeat=8):
         chance = np.prod(np.where(train, graded[0, 0], 1 - graded[0, 0]))
         expected += chance * brute_force(np.asarray([[train]]))[0, 0]
-    got = sx.Latency().latency(backend.asarray(graded))
-    close(backend.numpy(got), np.asarray([[expected]]), backend.rtol)
+    got = run(backend, sx.Latency().latency, graded)
+    close(got, np.asarray([[expected]]), backend.rtol)
 
 
 def test_several_spikes_in_a_step_are_one(backend):
     """With no slope above 1, and at 1 that of the spikes below."""
     spikes = np.asarray([[[0, 1.0, 0, 1.0]], [[0, 3.0, 0, 1.0]]])
-    loss = sx.SpikeLatency(0.5)
-    run = backend.compiled(sx.value_and_grad(loss))
-    value, gradient = run(backend.asarray(spikes), backend.asarray(np.asarray([0, 0])))
-    assert backend.numpy(value) == 2 * 0.25
-    np.testing.assert_array_equal(backend.numpy(gradient)[:, 0], [[-1, -2, 0, 0], [-1, 0, 0, 0]])
+    value, gradient = run(backend, sx.value_and_grad(sx.SpikeLatency(0.5)), spikes, [0, 0])
+    assert value == 2 * 0.25
+    np.testing.assert_array_equal(gradient[:, 0], [[-1, -2, 0, 0], [-1, 0, 0, 0]])
 
 
 @pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency()])
 def test_negative_spike_raises_or_gives_nan(backend, loss):
-    spikes, label = SPIKES.copy(), backend.asarray(np.asarray(LABEL))
+    spikes = SPIKES.copy()
     spikes[1, 2, 3] = -0.25
     if backend.reads_values:
         with pytest.raises(ValueError, match=r"input must have no spike below 0.*Got -0.25"):
-            loss(backend.asarray(spikes), label)
+            loss(backend.asarray(spikes), backend.asarray(LABEL))
     if backend.library == "jax" or not backend.reads_values:
-        terms = backend.compiled(reduced(loss, "none"))(backend.asarray(spikes), label)
-        got = backend.numpy(terms)
+        got = run(backend, reduced(loss, "none"), spikes, LABEL)
         assert np.isfinite(got[0]).all()
         assert np.isnan(got[1]).any()
-    close(
-        backend.numpy(loss(backend.asarray(spikes), label, lengths=[4, 3])),
-        reference.value(loss, spikes, np.asarray(LABEL), None, [4, 3]),
-        backend.rtol,
-    )
+    got = run(backend, loss, spikes, LABEL, lengths=[4, 3])
+    close(got, reference.value(loss, spikes, np.asarray(LABEL), None, [4, 3]), backend.rtol)
 
 
 def test_negative_spike_is_nan_in_a_trace():
@@ -175,7 +167,7 @@ def test_negative_spike_is_nan_in_a_trace():
 def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = SPIKES.copy()
     spikes[0, 0, 3] = np.nan
-    got = backend.numpy(sx.Latency().latency(backend.asarray(spikes)))
+    got = run(backend, sx.Latency().latency, spikes)
     np.testing.assert_array_equal(np.isnan(got), [[True, False, False], [False, False, False]])
 
 
@@ -183,14 +175,19 @@ def test_padding_never_looks_early(backend):
     # The first class counts for two steps and is silent; the second one fires at step 3.
     spikes = np.asarray([[[0.0, 0, 0, 0], [0, 0, 0, 1]]])
     where = np.asarray([[[True, True, False, False], [True] * 4]])
-    got = sx.Latency().latency(backend.asarray(spikes), where=backend.asarray(where))
-    np.testing.assert_array_equal(backend.numpy(got), [[4, 3]])
-    assert backend.numpy(sx.Latency()(backend.asarray(spikes), where=where)) == 1
     # Padded with ones, which are masked, a batch has the latencies of its samples.
     padded = np.ones((2, 3, 9))
     padded[0, :, :4], padded[1, :, :3] = SPIKES[0], SPIKES[1, :, :3]
-    got = sx.Latency().latency(backend.asarray(padded), lengths=[4, 3])
-    np.testing.assert_array_equal(backend.numpy(got), [[0, 2, 4], [1, 3, 0]])
+    read = sx.Latency()
+
+    def evaluate(spikes, where, padded, lengths):
+        masked = read.latency(spikes, where=where), read(spikes, where=where)
+        return [*masked, read.latency(padded, lengths=lengths)]
+
+    latency, label, of_padded = run(backend, evaluate, spikes, where, padded, [4, 3])
+    np.testing.assert_array_equal(latency, [[4, 3]])
+    assert label == 1
+    np.testing.assert_array_equal(of_padded, [[0, 2, 4], [1, 3, 0]])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -206,21 +203,19 @@ def test_large_arrays_equal_their_samples(backend, loss, dtype, axis):
     value, gradient = sx.value_and_grad(loss)(few.astype("float64"), label, cotangent=cotangent)
     loss = type(loss)(**{**vars(loss), "time_axis": axis})
     many = np.moveaxis(np.tile(few, (50, 1, 1)), -1, axis)
-    got, slope = sx.value_and_grad(loss)(
-        backend.asarray(many, dtype),
-        backend.asarray(np.tile(label, 50)),
-        cotangent=backend.asarray(cotangent),
+    got, slope = run(
+        backend, sx.value_and_grad(loss), many, np.tile(label, 50), cotangent=cotangent
     )
-    close(backend.numpy(got), 50 * value, 10 * backend.rtol)
-    close(np.moveaxis(backend.numpy(slope), axis, -1), np.tile(gradient, (50, 1, 1)), backend.rtol)
+    close(got, 50 * value, 10 * backend.rtol)
+    close(np.moveaxis(slope, axis, -1), np.tile(gradient, (50, 1, 1)), backend.rtol)
 
 
 def test_earliest_class_is_the_most_probable(backend):
     # -T1 / 2 are the logits 0, -1 and -2
-    terms = reduced(ORDERLY, "none")(backend.asarray(SPIKES[[0, 0, 0]]), [0, 1, 2])
+    terms = run(backend, reduced(ORDERLY, "none"), SPIKES[[0, 0, 0]], [0, 1, 2])
     logits = np.asarray([0.0, -1, -2])
     expected = np.log(np.exp(logits).sum()) - logits
-    close(backend.numpy(terms), expected, backend.rtol)
+    close(terms, expected, backend.rtol)
 
 
 def test_losses_without_latency_say_which_have_it():
@@ -238,14 +233,14 @@ TIMES = np.asarray([[0.0, 1, 4], [2.5, 4, 0]])
 
 def test_wanted_times_accept_floats_and_sequences(backend):
     loss, spikes = sx.SpikeLatency(), backend.asarray(SPIKES)
-    expected = reference.value(loss, SPIKES, TIMES)
+    expected, targets = reference.value(loss, SPIKES, TIMES), []
     for dtype in ("float16", "float32", "float64"):
         if hasattr(backend.xp, dtype) and not (dtype == "float64" and backend.lacks_64_bits):
-            value = loss(spikes, backend.asarray(TIMES, dtype))
-            assert value.dtype == spikes.dtype
-            close(backend.numpy(value), expected, backend.rtol)
-    for target in (TIMES, TIMES.tolist()):
-        close(backend.numpy(loss(spikes, target)), expected, backend.rtol)
+            targets.append(backend.asarray(TIMES, dtype))
+    evaluate = backend.compiled(lambda x, *some: [loss(x, y) for y in (*some, TIMES.tolist())])
+    for value in evaluate(spikes, *targets, TIMES):
+        assert value.dtype == spikes.dtype
+        close(backend.numpy(value), expected, backend.rtol)
 
 
 @pytest.mark.parametrize(
@@ -275,17 +270,12 @@ def test_time_out_of_range_is_nan_in_a_trace():
 def test_masked_times_may_be_anything(backend):
     where = np.ones(SPIKES.shape, bool)
     where[0, 1] = False
-    times = np.where(where.any(-1), TIMES, np.nan)
-    for mask in (where, backend.asarray(where)):
-        value, gradient = sx.value_and_grad(sx.SpikeLatency())(
-            backend.asarray(SPIKES), backend.asarray(times), where=mask
-        )
-        close(
-            backend.numpy(value),
-            reference.value(sx.SpikeLatency(), SPIKES, times, where),
-            backend.rtol,
-        )
-        assert np.isfinite(backend.numpy(gradient)).all()
+    mask, times = where, np.where(where.any(-1), TIMES, np.nan)
+    evaluate = sx.value_and_grad(sx.SpikeLatency())
+    both = each([evaluate, lambda spikes, times, where: evaluate(spikes, times, where=mask)])
+    for value, gradient in run(backend, both, SPIKES, times, where=where):
+        close(value, reference.value(sx.SpikeLatency(), SPIKES, times, where), backend.rtol)
+        assert np.isfinite(gradient).all()
 
 
 def test_hyper_parameters_are_checked():

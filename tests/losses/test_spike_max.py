@@ -5,6 +5,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
+from _support.calls import each, run
 from _support.cases import check_by_hand, close
 
 SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
@@ -86,8 +87,7 @@ def test_rate_at_the_pseudo_count_uses_the_published_formula(backend):
 @pytest.mark.parametrize("window", [None, 1, 3])
 def test_all_silent_input_gives_log_of_classes_plus_one(backend, window):
     loss = sx.SpikeMax(window, reduction="none")
-    silence, label = backend.asarray(np.zeros((2, 3, 5))), backend.asarray([0, 2])
-    terms = backend.numpy(backend.compiled(loss)(silence, label))
+    terms = run(backend, loss, np.zeros((2, 3, 5)), [0, 2])
     r0 = 0.5 / (window or 5)
     # log(C) + 1, up to the epsilon that is added to the sum of 3 r0
     close(terms, np.full(terms.shape, LOG(3 + EPS / r0) + 1), backend.rtol)
@@ -103,15 +103,14 @@ def test_continuation_properties_hold_for_binary_trains(backend, window):
     continued = sx.SpikeMax(window, reduction="none")
     published = sx.SpikeMax(window, reduction="none", numerics="lava")
 
-    def run(spikes, label):
+    def evaluate(spikes, label):
         value, gradient = sx.value_and_grad(sx.SpikeMax(window))(spikes, label)
         return value, gradient, continued(spikes, label), published(spikes, label)
 
     with np.errstate(divide="ignore"):  # the published form takes log(0) at a silent label
-        results = backend.compiled(run)(
-            backend.asarray(trains.astype(float)), backend.asarray(label)
+        value, gradient, terms, published_terms = run(
+            backend, evaluate, trains.astype(float), label
         )
-    value, gradient, terms, published_terms = map(backend.numpy, results)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
@@ -137,12 +136,10 @@ def test_continuation_properties_hold_for_binary_trains(backend, window):
 def test_first_steps_of_a_window_have_finite_gradients(backend):
     spikes = np.zeros((1, 2, 6))
     spikes[0, 0, 3] = 1
-    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(3)))
-    value, gradient = evaluate(backend.asarray(spikes), backend.asarray([0]))
+    value, (got,) = run(backend, sx.value_and_grad(sx.SpikeMax(3)), spikes, [0])
     # In 3 steps all classes are silent; in the other 3 only the label fires, at a rate of 1/3.
     expected = 3 * (LOG(2 + EPS * 6) + 1) + 3 * LOG(1 + 3 * EPS)
-    close(backend.numpy(value), expected, backend.rtol)
-    got = backend.numpy(gradient)[0]
+    close(value, expected, backend.rtol)
     assert np.isfinite(got).all()
     assert (got[0, :3] < 0).all()
     assert (got[1] > 0).all()
@@ -153,11 +150,10 @@ def test_loss_is_continuous_and_decreasing_in_the_label_rate(backend, window):
     # With one step the input is the rate; the continuation starts below half a spike.
     label_rate = np.concatenate([np.linspace(0, 1, 41), [0.5 - 1e-5, 0.5 + 1e-5]])
     spikes = np.stack([label_rate, np.full(43, 0.25), np.zeros(43)], axis=1)[:, :, None]
-    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(window, reduction="none")))
+    evaluate = sx.value_and_grad(sx.SpikeMax(window, reduction="none"))
     label, ones = np.zeros(43, dtype=int), np.ones((43, 1) if window else 43)
-    arrays = (backend.asarray(spikes), backend.asarray(label))
-    terms, gradient = evaluate(*arrays, cotangent=backend.asarray(ones))
-    terms, slope = backend.numpy(terms).ravel(), backend.numpy(gradient)[:, 0, 0]
+    terms, gradient = run(backend, evaluate, spikes, label, cotangent=ones)
+    terms, slope = terms.ravel(), gradient[:, 0, 0]
     assert (np.diff(terms[:41]) < 0).all()
     assert (slope < 0).all()
     # The gradient is bounded by C/a = 6.
@@ -167,27 +163,25 @@ def test_loss_is_continuous_and_decreasing_in_the_label_rate(backend, window):
 def test_small_loss_keeps_full_precision(backend):
     spikes = np.zeros((1, 2, 4))
     spikes[0, 0] = 1
-    value = sx.SpikeMax()(backend.asarray(spikes), [0])
-    close(backend.numpy(value), math.log1p(EPS), backend.rtol)
+    close(run(backend, sx.SpikeMax(), spikes, [0]), math.log1p(EPS), backend.rtol)
 
 
 def test_lava_numerics_give_inf_at_a_silent_label(backend):
-    spikes = backend.asarray(np.asarray([[[0.0, 0], [1, 0]], [[1, 0], [0, 0]]]))
+    spikes = np.asarray([[[0.0, 0], [1, 0]], [[1, 0], [0, 0]]])
     with np.errstate(divide="ignore"):  # log(0) is expected here
-        terms = sx.SpikeMax(reduction="none", numerics="lava")(spikes, [0, 0])
-    terms = backend.numpy(terms)
+        terms = run(backend, sx.SpikeMax(reduction="none", numerics="lava"), spikes, [0, 0])
     assert terms[0] == np.inf
     # The published form subtracts two logarithms near 1, so the error is absolute: roundings of 1.
     np.testing.assert_allclose(terms[1], LOG(1 + 2 * EPS), rtol=0, atol=backend.rtol)
 
 
 def test_single_class_has_zero_softmax_loss_and_negative_probability_gradient(backend):
-    spikes, label = backend.asarray(np.zeros((1, 1, 2))), backend.asarray([0])
-    assert float(backend.compiled(sx.SpikeMax(mode="softmax"))(spikes, label)) == 0
-    value, gradient = backend.compiled(sx.value_and_grad(sx.SpikeMax()))(spikes, label)
+    both = each([sx.SpikeMax(mode="softmax"), sx.value_and_grad(sx.SpikeMax())])
+    zero, (value, gradient) = run(backend, both, np.zeros((1, 1, 2)), [0])
+    assert zero == 0
     # r0 = 1/4: the continued logarithm has slope -1/r0, which is -1/a for each step.
-    close(backend.numpy(value), 1 + LOG(1 + 4 * EPS), backend.rtol)
-    close(backend.numpy(gradient)[0, 0], np.asarray([-2.0, -2.0]), backend.rtol)
+    close(value, 1 + LOG(1 + 4 * EPS), backend.rtol)
+    close(gradient[0, 0], np.asarray([-2.0, -2.0]), backend.rtol)
 
 
 @pytest.mark.parametrize("window", [None, 2])
@@ -195,22 +189,21 @@ def test_infinite_rate_of_the_label_gives_nan(backend, window):
     spikes = np.ones((2, 3, 4))
     spikes[0, 1] = np.inf
     with np.errstate(invalid="ignore"):
-        terms = sx.SpikeMax(window, reduction="none")(backend.asarray(spikes), [1, 1])
-    assert np.isnan(backend.numpy(terms)[0]).all()
-    assert np.isfinite(backend.numpy(terms)[1]).all()
+        terms = run(backend, sx.SpikeMax(window, reduction="none"), spikes, [1, 1])
+    assert np.isnan(terms[0]).all()
+    assert np.isfinite(terms[1]).all()
 
 
 def test_large_potentials_vote_without_overflow(backend):
     """A class that is 1e4 ahead has all of the vote of a step, and a masked one has none."""
     spikes = np.asarray([[[1e4, -1e4, 3.0, 5.0], [0.0, 1e4, 3.0, 1e4]]])
-    where = np.asarray([[[True, True, True, False], [True, True, True, False]]])
-    votes = sx.SpikeMax(mode="softmax", readout="softmax_sum")
-    evaluate = backend.compiled(sx.value_and_grad(votes))
-    value, gradient = evaluate(backend.asarray(spikes), np.asarray([0]), where=where)
-    close(backend.numpy(value), LOG(2), backend.rtol)  # both have 3/2
+    where = np.ones((2, 2, 4), bool)
+    where[..., 3] = False
+    where[1, 1, 0] = False  # the vote of the first step is that of class 0 alone
+    votes = sx.SpikeMax(mode="softmax", readout="softmax_sum", reduction="none")
+    twice, options = np.repeat(spikes, 2, axis=0), {"where": where, "cotangent": np.ones(2)}
+    terms, gradient = run(backend, sx.value_and_grad(votes), twice, [0, 0], **options)
+    close(terms, np.full(2, LOG(2)), backend.rtol)  # both classes have 3/2
     # At step 2 both probabilities are 1/2, and the derivatives of the votes are -1/2 and 1/2.
     slope = np.asarray([[[0, 0, -0.25, 0], [0, 0, 0.25, 0]]])
-    close(backend.numpy(gradient), slope, backend.rtol)
-    where[..., 1, 0] = False  # the vote is that of class 0 alone
-    value, _ = evaluate(backend.asarray(spikes), np.asarray([0]), where=where)
-    close(backend.numpy(value), LOG(2), backend.rtol)
+    close(gradient[:1], slope, backend.rtol)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.calls import each, run
 from _support.cases import check_by_hand, close
 
 SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
@@ -72,9 +73,8 @@ def test_saturated_logits_keep_value_and_gradient(backend, logit):
     spikes, loss = spikes_and_loss_at(
         logit, lambda **options: sx.SpikeMoid(reduction="none", **options)
     )
-    spikes, label = backend.asarray(spikes), backend.asarray([[False, True]])
-    ones = backend.asarray(np.ones((1, 2)))
-    terms, gradient = sx.value_and_grad(loss)(spikes, label, cotangent=ones)
+    evaluate, ones = sx.value_and_grad(loss), np.ones((1, 2))
+    terms, gradient = run(backend, evaluate, spikes, [[False, True]], cotangent=ones)
     tiny = math.exp(-abs(logit))
     expected = [math.log1p(tiny), abs(logit) + math.log1p(tiny)]
     expected_gradient = [tiny / (1 + tiny), 1 / (1 + tiny)]
@@ -84,18 +84,17 @@ def test_saturated_logits_keep_value_and_gradient(backend, logit):
     expected_gradient = np.asarray([expected_gradient[0], -expected_gradient[1]]) * abs(logit)
     # The logit z is a rounded quotient, and exp(z) multiplies its relative error by |z|.
     rtol = abs(logit) * backend.rtol
-    np.testing.assert_allclose(backend.numpy(terms)[0], expected, rtol=rtol)
-    np.testing.assert_allclose(backend.numpy(gradient)[0, :, 0], expected_gradient, rtol=rtol)
+    np.testing.assert_allclose(terms[0], expected, rtol=rtol)
+    np.testing.assert_allclose(gradient[0, :, 0], expected_gradient, rtol=rtol)
 
 
 def test_large_logits_do_not_overflow(backend):
     for logit in (1e4, -1e4):
         spikes, loss = spikes_and_loss_at(logit, sx.SpikeMoid)
-        evaluate = sx.value_and_grad(loss)
-        value, gradient = evaluate(backend.asarray(spikes), [[False, True]])
-        close(backend.numpy(value), 1e4, backend.rtol)
+        value, gradient = run(backend, sx.value_and_grad(loss), spikes, [[False, True]])
+        close(value, 1e4, backend.rtol)
         expected = [[[1e4], [0]]] if logit > 0 else [[[0], [-1e4]]]
-        close(backend.numpy(gradient), np.asarray(expected), backend.rtol)
+        close(gradient, np.asarray(expected), backend.rtol)
 
 
 @pytest.mark.parametrize("logit", [40, 200, 1e4, -200, -1e4])
@@ -104,24 +103,22 @@ def test_lava_numerics_clamp_the_logarithm_at_saturation(backend, logit):
     spikes, loss = spikes_and_loss_at(
         logit, lambda **options: sx.SpikeMoid(reduction="none", numerics="lava", **options)
     )
-    ones = backend.asarray(np.ones((1, 2)))
-    terms, gradient = sx.value_and_grad(loss)(
-        backend.asarray(spikes), [[False, True]], cotangent=ones
-    )
+    evaluate, ones = sx.value_and_grad(loss), np.ones((1, 2))
+    terms, gradient = run(backend, evaluate, spikes, [[False, True]], cotangent=ones)
     expected = [100, 0] if logit > 0 else [0, 100]
     # The right answer may leave a term of exp(-40), and a gradient of 1 / alpha times that.
-    np.testing.assert_allclose(backend.numpy(terms)[0], expected, rtol=0, atol=1e-15)
-    np.testing.assert_allclose(backend.numpy(gradient), np.zeros((1, 2, 1)), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(terms[0], expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(gradient, np.zeros((1, 2, 1)), rtol=0, atol=1e-14)
 
 
 def test_lava_numerics_are_exact_before_the_clamp(backend):
     spikes, loss = spikes_and_loss_at(
         -40, lambda **options: sx.SpikeMoid(numerics="lava", **options)
     )
-    value, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [[False, True]])
+    value, gradient = run(backend, sx.value_and_grad(loss), spikes, [[False, True]])
     # log(p) = -40 is not clamped at -100, and its slope 1 - p is 1.
-    close(backend.numpy(value), 40, backend.rtol)
-    close(backend.numpy(gradient)[0, :, 0], np.asarray([0, -40.0]), backend.rtol)
+    close(value, 40, backend.rtol)
+    close(gradient[0, :, 0], np.asarray([0, -40.0]), backend.rtol)
 
 
 @pytest.mark.parametrize("logit", [17, 80, 1e4, -17, -80, -1e4])
@@ -131,9 +128,8 @@ def test_pos_weight_keeps_value_and_gradient_at_saturation(backend, logit, weigh
     spikes, loss = spikes_and_loss_at(
         logit, lambda **o: sx.SpikeMoid(reduction="none", pos_weight=(1.0, weight), **o)
     )
-    ones = backend.asarray(np.ones((1, 2)))
-    evaluate = sx.value_and_grad(loss)
-    terms, gradient = evaluate(backend.asarray(spikes), [[False, True]], cotangent=ones)
+    evaluate, ones = sx.value_and_grad(loss), np.ones((1, 2))
+    terms, gradient = run(backend, evaluate, spikes, [[False, True]], cotangent=ones)
     tiny = math.exp(-abs(logit))
     absolute = abs(logit) + math.log1p(tiny), 1 / (1 + tiny)
     small = math.log1p(tiny), tiny / (1 + tiny)
@@ -141,27 +137,14 @@ def test_pos_weight_keeps_value_and_gradient_at_saturation(backend, logit, weigh
     # The logit is a rounded quotient, and exp(z) multiplies its relative error by |z|. Below the
     # smallest number of float32 a result is 0 or has fewer digits.
     rtol, smallest = abs(logit) * backend.rtol, 1e-36 * max(weight, 1)
-    np.testing.assert_allclose(
-        backend.numpy(terms)[0], [no[0], weight * yes[0]], rtol=rtol, atol=smallest
-    )
-    np.testing.assert_allclose(
-        backend.numpy(gradient)[0, :, 0] / abs(logit),
-        [no[1], -weight * yes[1]],
-        rtol=rtol,
-        atol=smallest,
-    )
+    np.testing.assert_allclose(terms[0], [no[0], weight * yes[0]], rtol=rtol, atol=smallest)
+    slope = gradient[0, :, 0] / abs(logit)
+    np.testing.assert_allclose(slope, [no[1], -weight * yes[1]], rtol=rtol, atol=smallest)
 
 
 def test_pos_weight_of_one_class_changes_its_positive_terms_only(backend):
-    spikes, label = backend.asarray(SPIKES), backend.asarray([[True, True]])
-    plain, weighted = (
-        backend.numpy(sx.SpikeMoid(reduction="none", pos_weight=w)(spikes, label))
-        for w in (1, (1, 3))
-    )
-    close(weighted, plain * [1, 3], backend.rtol)
-    label = backend.asarray([[False, False]])
-    plain, weighted = (
-        backend.numpy(sx.SpikeMoid(reduction="none", pos_weight=w)(spikes, label))
-        for w in (1, (1, 3))
-    )
-    close(weighted, plain, backend.rtol)
+    losses = [sx.SpikeMoid(reduction="none", pos_weight=weight) for weight in (1, (1, 3))]
+    both = np.concatenate([SPIKES, SPIKES])
+    label = [[True, True], [False, False]]
+    plain, weighted = run(backend, each(losses), both, label)
+    close(weighted, plain * [[1, 3], [1, 1]], backend.rtol)

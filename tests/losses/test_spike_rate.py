@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.calls import each, run
 from _support.cases import check_by_hand, close
 
 SPIKES = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
@@ -36,10 +37,8 @@ def test_value_and_gradient_match_hand_calculation(backend, loss, label, terms, 
 
 
 def test_window_as_long_as_the_train_ends_at_its_rate(backend):
-    spikes = backend.asarray(SPIKES)
-    windowed = sx.SpikeRate(0.5, 0, 4, "none")(spikes, [0])
-    unwindowed = sx.SpikeRate(0.5, 0, None, "none")(spikes, [0])
-    close(backend.numpy(windowed)[..., -1], backend.numpy(unwindowed), backend.rtol)
+    losses = [sx.SpikeRate(0.5, 0, window, "none") for window in (4, None, 8)]
+    windowed, unwindowed, longer = run(backend, each(losses), SPIKES, [0])
+    close(windowed[..., -1], unwindowed, backend.rtol)
     # A longer window still divides by its own length: the rates are 3/8 and 1/8.
-    longer = sx.SpikeRate(0.5, 0, 8, "none")(spikes, [0])
-    close(backend.numpy(longer)[..., -1], np.asarray([[1 / 64, 1 / 64]]), backend.rtol)
+    close(longer[..., -1], np.asarray([[1 / 64, 1 / 64]]), backend.rtol)

@@ -5,6 +5,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
+from _support.calls import each, run
 from _support.cases import close
 
 A = np.exp(-1 / 5)
@@ -51,39 +52,31 @@ def test_any_number_of_space_axes_matches_the_formula(backend):
     loss = sx.SpikeTime(2, 4, reduction="none")
     for shape in ((2, 5), (2, 3, 2, 5)):  # no space axis, and two
         spikes, desired = random.integers(0, 2, size=(2, *shape)).astype(float)
-        terms = loss(backend.asarray(spikes), backend.asarray(desired))
-        close(backend.numpy(terms), reference.terms(loss, spikes, desired), backend.rtol)
+        terms = run(backend, loss, spikes, desired)
+        close(terms, reference.terms(loss, spikes, desired), backend.rtol)
 
 
 SPIKES = np.random.default_rng(4).integers(0, 2, size=(2, 3, 40)).astype(float)
 
 
 def test_equal_trains_have_zero_loss_and_gradient(backend):
-    spikes = backend.asarray(SPIKES)
-    value, gradient = backend.compiled(sx.value_and_grad(sx.SpikeTime()))(spikes, spikes)
-    assert float(value) == 0
-    assert not backend.numpy(gradient).any()
+    value, gradient = run(backend, sx.value_and_grad(sx.SpikeTime()), SPIKES, SPIKES)
+    assert value == 0
+    assert not gradient.any()
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_kernel_of_exponential_taps_equals_the_exponential(backend, order):
-    spikes, desired = backend.asarray(SPIKES), backend.asarray(SPIKES[::-1].copy())
-    evaluate = [
-        backend.compiled(sx.value_and_grad(loss))
-        for loss in (
-            sx.SpikeTime(5, 30, order),
-            sx.SpikeTime(kernel=sx.exponential_kernel(5, 30, order)),
-        )
-    ]
-    expected, got = (run(spikes, desired) for run in evaluate)
-    for ours, theirs in zip(got, expected, strict=True):
-        close(backend.numpy(ours), backend.numpy(theirs), 4 * backend.rtol)  # sums of 30 products
+    losses = sx.SpikeTime(5, 30, order), sx.SpikeTime(kernel=sx.exponential_kernel(5, 30, order))
+    both = each([sx.value_and_grad(loss) for loss in losses])
+    for ours, theirs in zip(*run(backend, both, SPIKES, SPIKES[::-1].copy()), strict=True):
+        close(theirs, ours, 4 * backend.rtol)  # sums of 30 products
 
 
 def test_kernel_of_ones_compares_cumulative_counts(backend):
     loss = sx.SpikeTime(kernel=lambda lag: 1.0, length=40)
-    value = loss(backend.asarray(SPIKES), backend.asarray(0 * SPIKES))
-    close(backend.numpy(value), np.sum(np.cumsum(SPIKES, axis=-1) ** 2), backend.rtol)
+    value = run(backend, loss, SPIKES, 0 * SPIKES)
+    close(value, np.sum(np.cumsum(SPIKES, axis=-1) ** 2), backend.rtol)
 
 
 def test_kernel_may_be_taps_of_any_kind_or_a_function(backend):
@@ -125,16 +118,16 @@ def test_kernel_that_requires_a_gradient_raises():
 
 def test_long_kernel_is_cut_to_the_duration(backend, monkeypatch):
     filtered = []
-    run = type(backend.adapter).causal_filter
+    run_filter = type(backend.adapter).causal_filter
 
     def recorded(self, x, kernel, **options):
         filtered.append(kernel.shape[0])
-        return run(self, x, kernel, **options)
+        return run_filter(self, x, kernel, **options)
 
     monkeypatch.setattr(type(backend.adapter), "causal_filter", recorded)
-    spikes = backend.asarray(SPIKES)
     taps = np.random.default_rng(5).normal(size=3000)
-    long, short = (sx.SpikeTime(kernel=kernel)(spikes, 0 * spikes) for kernel in (taps, taps[:40]))
-    np.testing.assert_array_equal(backend.numpy(long), backend.numpy(short))
+    both = each([sx.SpikeTime(kernel=kernel) for kernel in (taps, taps[:40])])
+    long, short = run(backend, both, SPIKES, 0 * SPIKES)
+    np.testing.assert_array_equal(long, short)
     # PyTorch evaluates small tensors on a CPU as the NumPy arrays that share their memory.
     assert set(filtered) <= {40}
