@@ -71,9 +71,13 @@ def test_spikes_accept_every_dtype(name, contract):
         default = xp.__array_namespace_info__().default_dtypes()["real floating"]
         dtypes = supported_dtypes(backend, COMPUTED_BY_DTYPE)
         assert {"bool", "uint8", "float32"} <= set(dtypes)
-        for dtype in dtypes:
-            spikes = backend.asarray(call.spikes, dtype)
-            value, gradient = sx.value_and_grad(call.loss)(spikes, *arrays, **options)
+        evaluate = sx.value_and_grad(call.loss)
+        run = backend.compiled(
+            lambda many, *y, **options: [evaluate(x, *y, **options) for x in many]
+        )
+        many = [backend.asarray(call.spikes, dtype) for dtype in dtypes]
+        results = run(many, *arrays, **options)
+        for dtype, spikes, (value, gradient) in zip(dtypes, many, results, strict=True):
             computed_dtype = (
                 getattr(xp, COMPUTED_BY_DTYPE[dtype][0]) if dtype in FLOATS else default
             )
@@ -95,8 +99,9 @@ def test_targets_accept_listed_dtypes_and_reject_others(name, contract):
     with on(name) as backend:
         _, options = call.arguments(backend)
         spikes = backend.asarray(call.spikes)
-        for dtype in supported_dtypes(backend, target.dtypes):
-            value = call.loss(spikes, backend.asarray(call.target, dtype), **options)
+        evaluate = backend.compiled(lambda *y: [call.loss(spikes, x, **options) for x in y])
+        listed = supported_dtypes(backend, target.dtypes)
+        for value in evaluate(*(backend.asarray(call.target, dtype) for dtype in listed)):
             assert value.dtype == spikes.dtype
             close(backend.numpy(value), expected, backend.rtol)
         others = {"bool", *INTEGERS, *FLOATS} - set(target.dtypes)

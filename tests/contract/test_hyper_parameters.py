@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.calls import each, run
+from _support.cases import close
 from spikeloss_xp import _kernels, _tuning
 from spikeloss_xp._kernels import Exponential
 
@@ -52,20 +54,11 @@ def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
     monkeypatch.setattr(Exponential, "taps", counted)
     _kernels.block_matrices.cache_clear()
     longest, spikes = 2**31 - 1, np.random.default_rng(0).uniform(size=(2, 3, 9))
-    for window in (9, longest):
-        value, gradient = sx.value_and_grad(sx.SpikeMax(window, readout="count"))(
-            backend.asarray(spikes), [0, 2]
-        )
-        if window == 9:
-            expected = backend.numpy(value), backend.numpy(gradient)
-    np.testing.assert_allclose(backend.numpy(value), expected[0], rtol=backend.rtol)
-    np.testing.assert_allclose(
-        backend.numpy(gradient), expected[1], rtol=0, atol=backend.rtol * np.abs(expected[1]).max()
-    )
-    short, long = (
-        sx.SpikeTime(1e6, n, 2)(backend.asarray(spikes), 0 * spikes) for n in (9, longest)
-    )
-    np.testing.assert_array_equal(backend.numpy(short), backend.numpy(long))
+    windows = [sx.value_and_grad(sx.SpikeMax(n, readout="count")) for n in (9, longest)]
+    for expected, got in zip(*run(backend, each(windows), spikes, [0, 2]), strict=True):
+        close(got, expected, backend.rtol)
+    kernels = each([sx.SpikeTime(1e6, n, 2) for n in (9, longest)])
+    np.testing.assert_array_equal(*run(backend, kernels, spikes, 0 * spikes))
     assert max(lengths, default=0) <= 9
 
 

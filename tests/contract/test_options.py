@@ -6,7 +6,7 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from _support.backends import on
-from _support.calls import Call, one_jax
+from _support.calls import Call, each, one_jax
 from _support.cases import close
 
 # two samples, two classes, four steps; rates 3/4 and 1/4 in the first sample, 1/2 and 1 in the next
@@ -127,8 +127,8 @@ def test_sparsity_of_several_layers_works_under_jax_jit():
 
         loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron")
         layers = [backend.asarray(LAYER), backend.asarray(2 * LAYER)]
-        value, gradients = jax.jit(jax.value_and_grad(loss))(layers)
-        separate = [sx.value_and_grad(loss)(layer) for layer in layers]
+        evaluate = each([jax.value_and_grad(loss), lambda x: list(map(sx.value_and_grad(loss), x))])
+        (value, gradients), separate = jax.jit(evaluate)(layers)
         close(backend.numpy(value), sum(float(v) for v, _ in separate), backend.rtol)
         for got, (_, expected) in zip(gradients, separate, strict=True):
             close(backend.numpy(got), backend.numpy(expected), backend.rtol)

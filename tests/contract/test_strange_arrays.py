@@ -7,7 +7,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import on
-from _support.calls import WITH_TARGET, example
+from _support.calls import WITH_TARGET, example, run
 from _support.cases import close
 from _support.contract import FORMS
 
@@ -74,10 +74,8 @@ def test_argument_that_is_a_masked_array_or_a_matrix_raises(backend, argument, k
 
 
 def test_labels_of_a_table_are_read(backend):
-    spikes = backend.asarray(SPIKES)
-    np.testing.assert_array_equal(
-        backend.numpy(LOSS(spikes, Labelled(LABEL))), backend.numpy(LOSS(spikes, LABEL))
-    )
+    got, expected = run(backend, lambda x: [LOSS(x, Labelled(LABEL)), LOSS(x, LABEL)], SPIKES)
+    np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch warns that these tensors may change
@@ -123,10 +121,10 @@ def test_infinite_spike_gives_nan_in_value_and_gradient(backend, label, spike):
     spikes = SPIKES.copy()
     spikes[1, 2, 3] = spike
     target = np.full((3, 4), label)
-    value, gradient = sx.value_and_grad(sx.SpikeMoid())(backend.asarray(spikes), target)
-    assert not np.isfinite(backend.numpy(value))
+    value, gradient = run(backend, sx.value_and_grad(sx.SpikeMoid()), spikes, target)
+    assert not np.isfinite(value)
     # With a soft label the value is infinite, and the gradient that of any large reading.
-    assert np.isnan(backend.numpy(gradient)[1, 2]).all() == (label != 0.5)
+    assert np.isnan(gradient[1, 2]).all() == (label != 0.5)
 
 
 @pytest.mark.parametrize("form", WITH_TARGET)
@@ -147,7 +145,7 @@ def test_nan_shows_in_the_terms_of_its_neuron_only(name, form):
         close(terms[[0, 2]], expected[[0, 2]], backend.rtol)
 
 
-@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("window", [2, None])
 def test_negative_rate_as_a_probability_raises(backend, window):
     spikes = SPIKES.copy()
     spikes[1, 2] = -1.0
@@ -156,7 +154,7 @@ def test_negative_rate_as_a_probability_raises(backend, window):
         pytest.skip("the values cannot be read")
     with pytest.raises(ValueError, match=r"no rate below 0 with mode='probability'; .*'softmax'"):
         loss(backend.asarray(spikes), LABEL)
-    sx.SpikeMax(window, "softmax")(backend.asarray(spikes), LABEL)
+    run(backend, sx.SpikeMax(window, "softmax"), spikes, LABEL)
 
 
 def test_single_sample_is_told_to_be_a_batch_of_one():

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import (
-    one_jax,
-)
+from _support.calls import one_jax, run
 from _support.contract import BATCH, CLASSES, GROUPS, STEPS
 
 WEIGHT = np.asarray([0.5, 1.0, 2.0, 0.25])
@@ -19,14 +17,17 @@ LABEL = np.asarray([3, 0, 1, 1, 2])
 @one_jax
 def test_negative_ignore_index_never_matches_unsigned_labels(backend):
     # 156 has the bit pattern of -100 in 8 bits, but as an unsigned label it is not ignored
-    spikes = backend.asarray(np.ones((2, 157, 1)))
-    loss = sx.SpikeRate(1, 1, reduction="none")
-    terms = backend.numpy(loss(spikes, backend.asarray([156, 0], "uint8")))
+    losses = sx.SpikeRate(1, 1, reduction="none"), sx.SpikeMax(reduction="none")
+
+    def evaluate(spikes, unsigned, signed):
+        terms = [loss(spikes, unsigned) for loss in losses]
+        return *terms, sx.SpikeRate(0, 0, reduction="none")(spikes, signed)
+
+    label = np.asarray([156, 0], "uint8"), np.asarray([156, -100])
+    terms, wrapped, ignored = run(backend, evaluate, np.ones((2, 157, 1)), *label)
     assert not terms.any()
-    ignored = backend.numpy(sx.SpikeRate(0, 0, reduction="none")(spikes, [156, -100]))
     np.testing.assert_array_equal(ignored, [[1] * 157, [0] * 157])
-    wrapped = sx.SpikeMax(reduction="none")(spikes, backend.asarray([156, 0], "uint8"))
-    assert backend.numpy(wrapped).all()
+    assert wrapped.all()
 
 
 def test_weight_has_one_entry_per_class_not_per_neuron():
