@@ -81,20 +81,21 @@ def test_loss_matches_the_reference(name, form):
             agree(call, call.on(backend), backend.rtol)
 
 
-@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[:1], forms=WITH_TARGET))
+@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[2:], forms=WITH_TARGET))
 def test_reductions_divide_the_sum_of_terms(name, form):
     with on(name) as backend:
         for make in (example, with_everything):
             call = make(FORMS[form]).with_loss_options(reduction="none")
             evaluated = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
+            ones = np.ones(call.cotangent.shape)
+            _, of_the_sum = call.replace(cotangent=ones).on(backend)
             for reduction in SCALAR_REDUCTIONS:
                 reduced = call.with_loss_options(reduction=reduction)
                 value, gradient = reduced.on(backend)
                 assert value.shape == ()
                 close(value, reduced.value(), backend.rtol)
                 scale = reduced.cotangent / reference.divisor(reduction, evaluated)
-                scaled = call.replace(cotangent=np.full(call.cotangent.shape, scale))
-                close(gradient, scaled.on(backend)[1], backend.rtol)
+                close(gradient, scale * of_the_sum, backend.rtol)
 
 
 @pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS[1:]))
