@@ -1,6 +1,7 @@
 """Losses of a user: those of docs/adding-a-loss.md, and subclasses that override the evaluation."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -11,6 +12,8 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import on
+from _support.calls import each, run
+from _support.cases import close
 from spikeloss_xp import _tuning
 from spikeloss_xp.losses import Loss
 
@@ -115,19 +118,13 @@ def test_documented_loss_equals_its_formula(backend, name, mask, label, weight):
     }
     if weight is not None:
         options["weight"] = weight
-    arrays = backend.asarray(SPIKES), backend.asarray(label)
-    given = {key: backend.asarray(value) for key, value in options.items()}
-    for reduction, value in expected.items():
-        got = dataclasses.replace(loss, reduction=reduction)(*arrays, **given)
-        assert backend.numpy(got).shape == np.shape(value)
-        np.testing.assert_allclose(backend.numpy(got), value, rtol=0, atol=100 * backend.rtol)
-    for reduction, divisor in (
-        ("sum", weights.sum()),
-        ("mean", weights.sum()),
-        ("batchmean", samples),
-    ):
-        replaced = dataclasses.replace(loss, reduction=reduction)
-        total, number = map(backend.numpy, replaced.sum_and_weight(*arrays, **given))
+    none, *others = [dataclasses.replace(loss, reduction=reduction) for reduction in expected]
+    both = each([each([none, *others]), each([loss.sum_and_weight for loss in others])])
+    values, sums = run(backend, both, SPIKES, label, **options)
+    for got, value in zip(values, expected.values(), strict=True):
+        assert got.shape == np.shape(value)
+        np.testing.assert_allclose(got, value, rtol=0, atol=100 * backend.rtol)
+    for (total, number), divisor in zip(sums, (weights.sum(), weights.sum(), samples), strict=True):
         np.testing.assert_allclose(total, terms.sum(), rtol=0, atol=100 * backend.rtol)
         np.testing.assert_allclose(number, divisor, rtol=backend.rtol)
         assert total.dtype == number.dtype
@@ -146,11 +143,11 @@ def test_documented_loss_has_one_gradient_on_all_backends(name, mask, reduction)
 @pytest.mark.parametrize("name", LOSSES)
 def test_masked_entries_have_zero_gradient_whatever_they_hold(backend, name):
     mask = MASKS["entries"]["where"]
-    spikes = backend.asarray(np.where(mask, SPIKES, np.nan))
-    value, gradient = sx.value_and_grad(LOSSES[name])(spikes, LABEL, where=mask)
-    assert np.isfinite(backend.numpy(value))
-    assert (backend.numpy(gradient)[~mask] == 0).all()
-    assert np.isfinite(backend.numpy(gradient)).all()
+    spikes = np.where(mask, SPIKES, np.nan)
+    value, gradient = run(backend, sx.value_and_grad(LOSSES[name]), spikes, LABEL, where=mask)
+    assert np.isfinite(value)
+    assert (gradient[~mask] == 0).all()
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
@@ -159,13 +156,15 @@ def test_masked_entries_have_zero_gradient_whatever_they_hold(backend, name):
 def test_sum_and_weight_add_up_over_any_split(backend, name, reduction, cut):
     loss = dataclasses.replace(LOSSES[name], reduction=reduction)
     mask, label = MASKS["steps"]["where"], np.asarray([0, -100, 1, 2])
-    arrays = backend.asarray(SPIKES), backend.asarray(label), backend.asarray(mask)
-    whole = backend.numpy(loss(arrays[0], arrays[1], where=arrays[2], weight=WEIGHT))
-    parts = [
-        loss.sum_and_weight(spikes, label, where=where, weight=WEIGHT)
-        for spikes, label, where in ([x[:cut, ...] for x in arrays], [x[cut:, ...] for x in arrays])
-    ]
-    total, weight = (sum(float(p[i]) for p in parts) for i in (0, 1))
+
+    def evaluate(*arrays):
+        parts = [x[:cut, ...] for x in arrays], [x[cut:, ...] for x in arrays]
+        add_up = functools.partial(loss.sum_and_weight, weight=WEIGHT)
+        whole = loss(*arrays[:2], where=arrays[2], weight=WEIGHT)
+        return whole, [add_up(spikes, label, where=where) for spikes, label, where in parts]
+
+    whole, sums = run(backend, evaluate, SPIKES, label, mask)
+    total, weight = np.sum(sums, axis=0)
     value = total if reduction == "sum" else total / weight
     np.testing.assert_allclose(value, whole, rtol=10 * backend.rtol)
 
@@ -175,16 +174,16 @@ def test_sum_and_weight_add_up_over_any_split(backend, name, reduction, cut):
 def test_sum_and_weight_are_differentiated_by_the_library(library, reduction):
     with on(library) as backend:
         loss = sx.SpikeMax(3, reduction=reduction)
-        spikes, mask = backend.asarray(SPIKES), MASKS["steps"]["where"]
+        mask = MASKS["steps"]["where"]
 
         def quotient(x):
             total, weight = loss.sum_and_weight(x, LABEL, where=mask, weight=WEIGHT)
             return total / weight
 
-        value, gradient = sx.value_and_grad(quotient)(spikes)
+        value, gradient = run(backend, sx.value_and_grad(quotient), SPIKES)
         expected = sx.value_and_grad(loss)(SPIKES, LABEL, where=mask, weight=WEIGHT)
-        np.testing.assert_allclose(backend.numpy(value), expected[0], rtol=1e-12)
-        np.testing.assert_allclose(backend.numpy(gradient), expected[1], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+        np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
 
 
 # Several labels a sample, of classes that compete for one term -----------------------------------
@@ -224,11 +223,13 @@ def test_several_labels_of_competing_classes_have_weights(backend, kind, mask):
             terms = parts.sum(axis=1) * weights
         expected = {"none": terms, "sum": terms.sum(), "mean": terms.sum() / weights.sum()}
         options = MASKS[mask] if class_weight is None else {**MASKS[mask], "weight": WEIGHT}
-        for reduction, value in expected.items():
-            got = kind(reduction=reduction)(backend.asarray(SPIKES), SHARES, **options)
-            np.testing.assert_allclose(backend.numpy(got), value, rtol=0, atol=100 * backend.rtol)
+        losses = each([kind(reduction=reduction) for reduction in expected])
+        values = run(backend, losses, SPIKES, SHARES, **options)
+        for got, value in zip(values, expected.values(), strict=True):
+            np.testing.assert_allclose(got, value, rtol=0, atol=100 * backend.rtol)
 
 
+@pytest.mark.slow(but=2)
 @pytest.mark.parametrize("mask", ["none", "entries"])
 @pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
 def test_several_labels_of_competing_classes_have_one_gradient(kind, mask):
@@ -376,17 +377,16 @@ def test_default_of_a_subclass_is_checked_against_the_published_loss():
 @pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])
 def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
     value, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(SPIKES, LABEL)
-    spikes, loss = backend.asarray(SPIKES), kind(0.5, 0.0)
-    np.testing.assert_allclose(backend.numpy(loss(spikes, LABEL)), 2 * value, rtol=backend.rtol)
+    loss = kind(0.5, 0.0)
     if not backend.differentiates and kind is not DoubledBoth:
+        np.testing.assert_allclose(run(backend, loss, SPIKES, LABEL), 2 * value, rtol=backend.rtol)
         with pytest.raises(TypeError, match=f"no automatic differentiation.*{kind.__name__}"):
-            sx.value_and_grad(loss)(spikes, LABEL)
+            sx.value_and_grad(loss)(backend.asarray(SPIKES), LABEL)
         return
-    got = sx.value_and_grad(loss)(spikes, LABEL)
-    np.testing.assert_allclose(backend.numpy(got[0]), 2 * value, rtol=backend.rtol)
-    np.testing.assert_allclose(
-        backend.numpy(got[1]), 2 * gradient, rtol=0, atol=backend.rtol * np.abs(gradient).max()
-    )
+    both = each([loss, sx.value_and_grad(loss)])
+    called, (differentiated, slope) = run(backend, both, SPIKES, LABEL)
+    np.testing.assert_allclose((called, differentiated), 2 * value, rtol=backend.rtol)
+    close(slope, 2 * gradient, backend.rtol)
 
 
 def test_overridden_evaluation_is_used_by_backward(monkeypatch):
