@@ -1,5 +1,6 @@
 """Compare the van Rossum distance and the similarity with sums over all pairs of steps."""
 
+import functools
 import math
 import re
 
@@ -59,11 +60,16 @@ def close(got, expected, backend):
     )
 
 
+def evaluate(backend, compare, *arrays, **options):
+    """Return the value and the gradient, by one compiled function."""
+    run = backend.compiled(functools.partial(sx.value_and_grad(compare), **options))
+    return run(*map(backend.asarray, arrays))
+
+
 def test_spike_at_the_last_step_keeps_its_tail(backend):
-    x = backend.asarray(np.eye(7))
-    for time_constant in (0.5, 20, 1e6):
-        silence = backend.asarray(np.zeros((1, 7)))
-        close(van_rossum(x, silence, time_constant=time_constant), np.ones((7, 1)), backend)
+    run = backend.compiled(lambda *x: [van_rossum(*x, time_constant=t) for t in (0.5, 20, 1e6)])
+    for got in run(backend.asarray(np.eye(7)), backend.asarray(np.zeros((1, 7)))):
+        close(got, np.ones((7, 1)), backend)
 
 
 @every_kind
@@ -79,17 +85,18 @@ def test_comparison_equals_brute_force(backend, kind, shape, cosine, graded):
     y[3] = x[4]
     x, y = (z.astype(backend.dtype).astype(float) for z in (x, y))
     a, b = backend.asarray(x), backend.asarray(y)
-    alone = backend.compiled(compare)(a)
+    alone, both = backend.compiled(lambda a, b: (compare(a), compare(a, b)))(a, b)
     close(alone, brute_force(kind, x, cosine=cosine), backend)
     assert kind == "similarity" or not np.diag(backend.numpy(alone)).any()
-    close(backend.compiled(compare)(a, b), brute_force(kind, x, y, cosine=cosine), backend)
+    close(both, brute_force(kind, x, y, cosine=cosine), backend)
 
 
 @every_kind
 def test_equal_trains_of_two_sets_are_equal(backend, kind):
     make, options = KINDS[kind]
     x = np.random.default_rng(2).random((20, 300)) < 0.1
-    got = np.diag(backend.numpy(make(30.0, **options)(backend.asarray(x), backend.asarray(x))))
+    run = backend.compiled(make(30.0, **options))
+    got = np.diag(backend.numpy(run(backend.asarray(x), backend.asarray(x))))
     if kind == "similarity":
         np.testing.assert_allclose(got, 1, rtol=1e-6)
     else:
@@ -100,8 +107,8 @@ def test_equal_trains_of_two_sets_are_equal(backend, kind):
 def test_time_may_be_any_axis(backend, time_axis):
     x = trains(4, 2, 20)
     for given in (x, x[:, 0]) if time_axis in (0, 1) else (x,):
-        moved = backend.asarray(np.moveaxis(given, -1, time_axis))
-        got = van_rossum(moved, time_constant=3, time_axis=time_axis)
+        run = functools.partial(van_rossum, time_constant=3, time_axis=time_axis)
+        got = backend.compiled(run)(backend.asarray(np.moveaxis(given, -1, time_axis)))
         close(got, brute_force("distance", given), backend)
 
 
@@ -117,22 +124,23 @@ def test_masked_steps_are_silent(backend, kind):
     silent_y = y * y_where[:, None, None] * (step < np.asarray(y_lengths)[:, None, None])
     noisy_x = np.where(where & (step < lengths[:, None, None]), x, np.nan)
     noisy_y = np.where(step < np.asarray(y_lengths)[:, None, None], y, np.nan)
-    a, b = backend.asarray(noisy_x), backend.asarray(noisy_y)
-    masks = {"where": backend.asarray(where), "lengths": backend.asarray(lengths)}
-    close(compare(a, **masks), brute_force(kind, silent_x), backend)
-    both = masks | {"y_where": y_where, "y_lengths": y_lengths}
-    close(compare(a, b, **both), brute_force(kind, silent_x, silent_y), backend)
     cotangent = np.cos(np.arange(12)).reshape(4, 3)
-    _, gradient = sx.value_and_grad(compare)(a, b, cotangent=cotangent, **both)
-    gradient = backend.numpy(gradient)
+
+    def run(x, y, silent_x, silent_y, where, lengths):
+        masks = {"where": where, "lengths": lengths}
+        both = masks | {"y_where": y_where, "y_lengths": y_lengths}
+        evaluate = functools.partial(sx.value_and_grad(compare), cotangent=cotangent)
+        gradients = evaluate(x, y, **both)[1], evaluate(silent_x, silent_y)[1]
+        return compare(x, **masks), compare(x, y, **both), *gradients
+
+    arrays = map(backend.asarray, (noisy_x, noisy_y, silent_x, silent_y, where, lengths))
+    alone, both, *gradients = backend.compiled(run)(*arrays)
+    close(alone, brute_force(kind, silent_x), backend)
+    close(both, brute_force(kind, silent_x, silent_y), backend)
+    gradient, clean = map(backend.numpy, gradients)
     masked = np.isnan(noisy_x)
     assert (gradient[masked] == 0).all()
-    clean = sx.value_and_grad(compare)(
-        backend.asarray(silent_x), backend.asarray(silent_y), cotangent=cotangent
-    )[1]
-    np.testing.assert_allclose(
-        gradient[~masked], backend.numpy(clean)[~masked], rtol=0, atol=100 * backend.rtol
-    )
+    np.testing.assert_allclose(gradient[~masked], clean[~masked], rtol=0, atol=100 * backend.rtol)
 
 
 def difference_quotients(compare, x, others, cotangent, step=1e-5):
@@ -159,9 +167,7 @@ def test_gradient_equals_difference_quotients(backend, kind, cosine, alone):
     others = () if alone else (y,)
     cotangent = random.normal(size=(4, 4 if alone else 3))
     expected = difference_quotients(compare, x, others, cotangent)
-    value, gradient = sx.value_and_grad(compare)(
-        backend.asarray(x), *map(backend.asarray, others), cotangent=cotangent
-    )
+    value, gradient = evaluate(backend, compare, x, *others, cotangent=cotangent)
     close(value, compare(x, *others), backend)
     # The sums are of up to 100, so their rounding errors divided by 2e-5 are below 1e-8.
     np.testing.assert_allclose(
@@ -177,10 +183,7 @@ def test_gradient_is_finite_at_coincident_and_silent_trains(backend, kind, alone
     x = trains(5, 30)
     others = () if alone else (trains(4, 30),)
     cotangent = 1.0 + np.arange(5.0 * (5 if alone else 4)).reshape(5, -1)
-    _, gradient = sx.value_and_grad(compare)(
-        backend.asarray(x), *map(backend.asarray, others), cotangent=cotangent
-    )
-    gradient = backend.numpy(gradient)
+    gradient = backend.numpy(evaluate(backend, compare, x, *others, cotangent=cotangent)[1])
     assert np.isfinite(gradient).all()
     if kind == "squared":  # smooth, so that difference quotients exist
         expected = difference_quotients(compare, x, others, cotangent, step=1e-4)
@@ -191,12 +194,11 @@ def test_gradient_is_finite_at_coincident_and_silent_trains(backend, kind, alone
 
 @pytest.mark.parametrize("squared", [False, True])
 def test_pair_closer_than_rounding_has_distance_and_gradient_zero(backend, squared):
-    distance = sx.value_and_grad(VanRossum(3, squared=squared))
+    distance = VanRossum(3, squared=squared)
     x = np.random.default_rng(6).random((1, 30))
-    for y in (x, x * (1 + 0.1 * backend.rtol)):
-        value, gradient = distance(backend.asarray(x), backend.asarray(y), cotangent=[[1e9]])
-        assert not backend.numpy(value).any()
-        assert not backend.numpy(gradient).any()
+    y = np.concatenate([x, x * (1 + 0.1 * backend.rtol)])
+    for result in evaluate(backend, distance, x, y, cotangent=[[1e9, 1e9]]):
+        assert not backend.numpy(result).any()
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float16", "float32"])
@@ -205,19 +207,25 @@ def test_dtypes(backend, dtype):
         pytest.skip(f"{backend.name} has no {dtype}")
     x = trains(4, 50)
     given = backend.asarray(x.astype(dtype), dtype)
-    got = van_rossum(given, backend.asarray(x), time_constant=3)
+
+    def run(x, y):
+        distance = VanRossum(3)
+        return distance(x, y), sx.value_and_grad(distance)(x, cotangent=np.ones((4, 4)))[1]
+
+    got, gradient = backend.compiled(run)(given, backend.asarray(x))
     default = backend.xp.__array_namespace_info__().default_dtypes()["real floating"]
     assert got.dtype == (backend.xp.float32 if "float" in dtype else default)
     np.testing.assert_allclose(backend.numpy(got), brute_force("distance", x, x), rtol=0, atol=1e-5)
-    _, gradient = sx.value_and_grad(VanRossum(3))(given, cotangent=np.ones((4, 4)))
     assert gradient.dtype == (given.dtype if "float" in dtype else default)
 
 
 def test_nan_reaches_its_pairs_only(backend):
     x = trains(4, 50)
     x[3, 20] = np.nan
-    for compare in (VanRossum(3), VanRossum(3, squared=True), Similarity(3)):
-        got = np.isnan(backend.numpy(compare(backend.asarray(x))))
+    compared = VanRossum(3), VanRossum(3, squared=True), Similarity(3)
+    run = backend.compiled(lambda x: [compare(x) for compare in compared])
+    for result in run(backend.asarray(x)):
+        got = np.isnan(backend.numpy(result))
         assert got[3, 1:].all()
         assert not got[:3, :3].any()
 
@@ -229,16 +237,24 @@ def test_blocks_equal_the_whole(backend, kind, alone, limit, monkeypatch):
     make, options = KINDS[kind]
     compare = make(9.0, cosine=0.3, **options)
     x, y = trains(7, 2, 53), trains(5, 2, 53, seed=1)
-    others = () if alone else (backend.asarray(y),)
-    whole = backend.numpy(compare(backend.asarray(x), *others))
-    monkeypatch.setattr(_tuning, "PAIRS_CHUNK", limit)
-    close(compare(backend.asarray(x), *others), whole, backend)
+
+    @backend.compiled
+    def run(*trains):
+        whole = compare(*trains)
+        # Chunks of 8 steps or more on JAX, which compiles each chunk by itself.
+        larger = 200 if backend.library == "jax" else 0
+        monkeypatch.setattr(_tuning, "PAIRS_CHUNK", limit + larger)
+        return whole, compare(*trains)
+
+    whole, got = run(*map(backend.asarray, (x,) if alone else (x, y)))
+    close(got, backend.numpy(whole), backend)
 
 
 def test_large_time_constant_compares_counts(backend):
     x = trains(5, 60)
     count = x.sum(-1)
-    got = backend.numpy(van_rossum(backend.asarray(x), time_constant=1e12))
+    run = backend.compiled(functools.partial(van_rossum, time_constant=1e12))
+    got = backend.numpy(run(backend.asarray(x)))
     np.testing.assert_allclose(got, np.abs(count[:, None] - count), rtol=0, atol=5e-3)
 
 
@@ -246,7 +262,8 @@ def test_input_is_not_changed(backend):
     x = backend.asarray(trains(4, 30))
     before = backend.numpy(x).copy()
     for compare in (VanRossum(3), Similarity(3)):
-        sx.value_and_grad(compare)(x, cotangent=np.ones((4, 4)))
+        run = functools.partial(sx.value_and_grad(compare), cotangent=np.ones((4, 4)))
+        backend.compiled(run)(x)
     np.testing.assert_array_equal(backend.numpy(x), before)
 
 
