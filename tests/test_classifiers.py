@@ -15,32 +15,39 @@ TRAINS = np.asarray(
 )
 
 
+METHODS = ("rate", "confidence", "predict")
+
+
+def results(backend, classifier, spikes, methods=METHODS, **options):
+    """Return the results of some methods of a classifier, by one compiled function."""
+    run = backend.compiled(lambda x: [getattr(classifier, m)(x, **options) for m in methods])
+    return [backend.numpy(got) for got in run(backend.asarray(spikes))]
+
+
+def check_by_hand(backend, classifier, rates, labels):
+    """Compare the rates, confidences and labels of `TRAINS`."""
+    methods = (*METHODS, "forward", "__call__")
+    rate, confidence, *predicted = results(backend, classifier, TRAINS, methods)
+    close(rate, rates, backend.rtol)
+    close(confidence, rates / (rates.sum(axis=1, keepdims=True) + 1e-6), backend.rtol)
+    for got in predicted:
+        np.testing.assert_array_equal(got, labels)
+
+
 def test_rate_classifier_matches_hand_calculation(backend):
-    spikes = backend.asarray(TRAINS)
-    classifier = sx.Rate()
     rates = np.asarray([[0.75, 0.25, 0], [0.25, 0.5, 0.5]])
-    close(backend.numpy(classifier.rate(spikes)), rates, backend.rtol)
-    confidence = rates / (rates.sum(axis=1, keepdims=True) + 1e-6)
-    close(backend.numpy(classifier.confidence(spikes)), confidence, backend.rtol)
-    for predict in (classifier, classifier.predict, classifier.forward):
-        # The first of two equal rates is predicted.
-        np.testing.assert_array_equal(backend.numpy(predict(spikes)), [0, 1])
+    # The first of two equal rates is predicted.
+    check_by_hand(backend, sx.Rate(), rates, [0, 1])
 
 
 def test_moving_window_classifier_matches_hand_calculation(backend):
-    spikes = backend.asarray(TRAINS)
-    classifier = sx.MovingWindow(2)
     rates = np.asarray(
         [
             [[0.5, 0.5, 0.5, 1], [0, 0, 0.5, 0.5], [0, 0, 0, 0]],
             [[0, 0.5, 0.5, 0], [0.5, 0.5, 0.5, 0.5], [0, 0.5, 0.5, 0.5]],
         ]
     )
-    close(backend.numpy(classifier.rate(spikes)), rates, backend.rtol)
-    confidence = rates / (rates.sum(axis=1, keepdims=True) + 1e-6)
-    close(backend.numpy(classifier.confidence(spikes)), confidence, backend.rtol)
-    for predict in (classifier, classifier.predict, classifier.forward):
-        np.testing.assert_array_equal(backend.numpy(predict(spikes)), [[0, 0, 0, 0], [1, 0, 0, 1]])
+    check_by_hand(backend, sx.MovingWindow(2), rates, [[0, 0, 0, 0], [1, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("window", [None, 3])
@@ -59,17 +66,17 @@ def test_confidence_modes_match_the_formulas(backend, window):
             for mode in expected
         ]
 
-    results = backend.compiled(run)(backend.asarray(SPIKES))
-    for mode, got in zip(expected, results, strict=True):
+    found = backend.compiled(run)(backend.asarray(SPIKES))
+    for mode, got in zip(expected, found, strict=True):
         close(backend.numpy(got).reshape(rates.shape), expected[mode], backend.rtol)
 
 
 def test_confidence_is_zero_at_silence(backend):
-    spikes = backend.asarray(np.zeros((2, 3, 5)))
     for classifier in (sx.Rate(), sx.MovingWindow(3), sx.MovingWindow(3, eps=0.5)):
-        assert not backend.numpy(classifier.confidence(spikes)).any()
-        assert not backend.numpy(classifier(spikes)).any()
-    close(backend.numpy(sx.Rate(mode="softmax").confidence(spikes)), np.full((2, 3), 1 / 3), 1e-6)
+        for got in results(backend, classifier, 0 * SPIKES, ["confidence", "__call__"]):
+            assert not got.any()
+    (softmax,) = results(backend, sx.Rate(mode="softmax"), 0 * SPIKES, ["confidence"])
+    close(softmax, np.full((2, 3), 1 / 3), 1e-6)
 
 
 def test_eps_is_added_to_the_sum(backend):
@@ -79,31 +86,30 @@ def test_eps_is_added_to_the_sum(backend):
 
 @pytest.mark.parametrize("axis", [0, 1, -2])
 def test_time_axis_may_be_any_axis(backend, axis):
-    moved = backend.asarray(np.moveaxis(SPIKES, -1, axis))
-    time_last = SPIKES
-    for make in (sx.Rate, lambda **where: sx.MovingWindow(3, **where)):
-        for method in ("rate", "confidence", "predict"):
-            expected = getattr(make(), method)(time_last)
-            got = backend.numpy(getattr(make(time_axis=axis), method)(moved))
-            if make is not sx.Rate:
+    for classifier in (sx.Rate(), sx.MovingWindow(3)):
+        other = dataclasses.replace(classifier, time_axis=axis)
+        found = results(backend, other, np.moveaxis(SPIKES, -1, axis))
+        for method, got in zip(METHODS, found, strict=True):
+            expected = getattr(classifier, method)(SPIKES)
+            if isinstance(classifier, sx.MovingWindow):
                 expected = np.moveaxis(expected, -1, min(axis % 3, expected.ndim - 1))
             close(got, expected, backend.rtol)
 
 
 def test_space_axes_are_flattened_into_classes(backend):
-    space = backend.asarray(SPIKES.reshape(2, 3, 1, 5))
+    space = SPIKES.reshape(2, 3, 1, 5)
     for classifier in (sx.Rate(), sx.MovingWindow(3)):
-        expected = classifier.rate(SPIKES)
-        close(backend.numpy(classifier.rate(space)), expected, backend.rtol)
+        (got,) = results(backend, classifier, space, ["rate"])
+        close(got, classifier.rate(SPIKES), backend.rtol)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
 def test_spikes_may_have_any_real_dtype(backend, dtype):
     if not hasattr(backend.xp, dtype):
         pytest.skip(f"{backend.library} has no {dtype}")
-    spikes = backend.asarray(TRAINS, dtype)
-    np.testing.assert_array_equal(backend.numpy(sx.MovingWindow(4)(spikes))[:, -1], [0, 1])
-    rates = sx.Rate().rate(spikes)
+    run = backend.compiled(lambda x: (sx.MovingWindow(4)(x), sx.Rate().rate(x)))
+    predicted, rates = run(backend.asarray(TRAINS, dtype))
+    np.testing.assert_array_equal(backend.numpy(predicted)[:, -1], [0, 1])
     assert backend.xp.isdtype(rates.dtype, "real floating")
     assert backend.xp.finfo(rates.dtype).bits >= 32
 
@@ -150,10 +156,8 @@ def test_num_classes_groups_neurons(backend):
         (sx.Rate(), sx.Rate(num_classes=3)),
         (sx.MovingWindow(4), sx.MovingWindow(4, num_classes=3)),
     ):
-        for method in ("rate", "confidence", "predict"):
-            got = getattr(grouped, method)(backend.asarray(spikes))
-            expected = getattr(ungrouped, method)(groups)
-            close(backend.numpy(got), expected, backend.rtol)
+        for method, got in zip(METHODS, results(backend, grouped, spikes), strict=True):
+            close(got, getattr(ungrouped, method)(groups), backend.rtol)
     with pytest.raises(ValueError, match="num_classes=4 must divide the number of neurons, 6"):
         sx.Rate(num_classes=4).predict(backend.asarray(spikes))
 
@@ -163,17 +167,16 @@ def test_lengths_equal_cropping(backend):
     lengths = [20, 7, 12]
     padded = np.where(np.arange(20) < np.reshape(lengths, (3, 1, 1)), spikes, np.nan)
     for classifier in (sx.Rate(), sx.MovingWindow(5)):
-        got = backend.numpy(classifier.confidence(backend.asarray(padded), lengths=lengths))
-        predicted = backend.numpy(classifier(backend.asarray(padded), lengths=lengths))
+        methods = ("confidence", "__call__")
+        got, predicted = results(backend, classifier, padded, methods, lengths=lengths)
         for i, length in enumerate(lengths):
             cropped = spikes[i : i + 1, :, :length]
             steps = (slice(length),) if got.ndim == 3 else ()
             close(got[(i, slice(None), *steps)], classifier.confidence(cropped)[0], backend.rtol)
             np.testing.assert_array_equal(predicted[(i, *steps)], classifier(cropped)[0])
-    masked_rates = sx.Rate().rate(
-        backend.asarray(padded), where=[False, True, False], lengths=lengths
-    )
-    assert not backend.numpy(masked_rates)[[0, 2]].any()
+    where = [False, True, False]
+    (rate,) = results(backend, sx.Rate(), padded, ["rate"], where=where, lengths=lengths)
+    assert not rate[[0, 2]].any()
 
 
 def test_masked_class_is_never_predicted(backend):
@@ -181,36 +184,43 @@ def test_masked_class_is_never_predicted(backend):
     mask = np.ones(spikes.shape, dtype=bool)
     mask[0, 0] = False
     for classifier in (sx.Rate(mode="softmax"), sx.MovingWindow(1, "softmax")):
-        call = backend.asarray(spikes), {"where": backend.asarray(mask)}
-        assert (backend.numpy(classifier(call[0], **call[1])) == 1).all()
-        confidence = backend.numpy(classifier.confidence(call[0], **call[1]))
+
+        def run(x, where, f=classifier):
+            return f(x, where=where), f.confidence(x, where=where), f.confidence(x, where=[False])
+
+        found = backend.compiled(run)(backend.asarray(spikes), backend.asarray(mask))
+        predicted, confidence, all_masked = map(backend.numpy, found)
+        assert (predicted == 1).all()
         close(confidence[:, 1:], classifier.confidence(spikes[:, 1:]), backend.rtol)
         assert not confidence[:, 0].any()
-        all_masked = backend.numpy(classifier.confidence(call[0], where=[False]))
         close(all_masked, np.full(all_masked.shape, 1 / 3), backend.rtol)
 
 
 # First spikes at 0, 2 and never; 1, 0 and 1.
 def test_latency_classifier_matches_hand_calculation(backend):
-    spikes = backend.asarray(TRAINS)
     classifier = sx.Latency()
-    np.testing.assert_array_equal(backend.numpy(classifier.latency(spikes)), [[0, 2, 4], [1, 0, 1]])
-    for predict in (classifier, classifier.predict, classifier.forward):
-        np.testing.assert_array_equal(backend.numpy(predict(spikes)), [0, 1])
-    # Of equal latencies the first class wins, of silent ones too; masked classes do not take part.
-    np.testing.assert_array_equal(backend.numpy(classifier(0 * spikes)), [0, 0])
     where = np.ones(TRAINS.shape, bool)
     where[:, 0] = where[1, 1] = False
-    np.testing.assert_array_equal(backend.numpy(classifier(spikes, where=where)), [1, 2])
-    grouped = sx.Latency(num_classes=1).latency(spikes)  # the expectation of a mean of 3
-    mean = TRAINS.mean(axis=1, keepdims=True)
-    close(backend.numpy(grouped), np.cumprod(1 - mean, -1).sum(-1), backend.rtol)
+
+    @backend.compiled
+    def run(spikes):
+        grouped = sx.Latency(num_classes=1).latency(spikes)
+        special = classifier(0 * spikes), classifier(spikes, where=where)
+        equal = classifier.predict(spikes), classifier.forward(spikes), classifier(spikes)
+        return classifier.latency(spikes), grouped, *special, *equal
+
+    latency, grouped, *predicted = map(backend.numpy, run(backend.asarray(TRAINS)))
+    np.testing.assert_array_equal(latency, [[0, 2, 4], [1, 0, 1]])
+    # Of equal latencies the first class wins, of silent ones too; masked classes do not take part.
+    np.testing.assert_array_equal(predicted, [[0, 0], [1, 2], [0, 1], [0, 1], [0, 1]])
+    mean = TRAINS.mean(axis=1, keepdims=True)  # a group has the expectation of a mean of 3
+    close(grouped, np.cumprod(1 - mean, -1).sum(-1), backend.rtol)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_latency_is_the_same_in_every_layout(backend, axis):
-    moved = backend.asarray(np.moveaxis(TRAINS, -1, axis))
-    got = backend.numpy(sx.Latency(time_axis=axis).latency(moved, lengths=[3, 1]))
+    classifier, moved = sx.Latency(time_axis=axis), np.moveaxis(TRAINS, -1, axis)
+    (got,) = results(backend, classifier, moved, ["latency"], lengths=[3, 1])
     np.testing.assert_array_equal(got, [[0, 2, 3], [1, 0, 1]])
 
 
@@ -235,12 +245,11 @@ def test_accuracy_is_the_fraction_of_predicted_labels(backend, name, axis):
     where = random.random(trains.shape) < 0.6
     where[3], where[4, 1] = False, False
     lengths = random.integers(7, size=40)
-    for options in (
-        {},
-        {"lengths": lengths},
-        {"where": where},
-        {"where": where, "lengths": lengths},
-    ):
+    moved = backend.asarray(np.moveaxis(trains, -1, axis))
+    moved_label = backend.asarray(np.moveaxis(label, -1, axis))
+    expected, masks = [], {"where": where, "lengths": lengths}
+    every_options = {}, {"lengths": lengths}, {"where": where}, masks
+    for options in every_options:
         last = dataclasses.replace(classifier, time_axis=-1)
         predicted = last(trains, **options)
         mask = reference.full_mask(trains.shape, -1, **{"where": None, "lengths": None, **options})
@@ -249,22 +258,29 @@ def test_accuracy_is_the_fraction_of_predicted_labels(backend, name, axis):
         own = np.take_along_axis(mask, np.where(label == ignored, 0, label)[:, None], 1)[:, 0]
         counted = own & (label != ignored)
         assert 0 < counted.sum() < label.size
-        moved = {n: np.moveaxis(x, -1, axis) if x.ndim == 3 else x for n, x in options.items()}
-        got = classifier.accuracy(
-            backend.asarray(np.moveaxis(trains, -1, axis)),
-            backend.asarray(np.moveaxis(label, -1, axis)),
-            **{n: backend.asarray(x) for n, x in moved.items()},
-        )
-        close(backend.numpy(got), (predicted == label)[counted].mean(), backend.rtol)
+        expected.append((predicted == label)[counted].mean())
+    calls = [
+        {n: backend.asarray(np.moveaxis(x, -1, axis) if x.ndim == 3 else x) for n, x in o.items()}
+        for o in every_options
+    ]
+    run = backend.compiled(
+        lambda x, label, calls: [classifier.accuracy(x, label, **options) for options in calls]
+    )
+    close([*map(backend.numpy, run(moved, moved_label, calls))], expected, backend.rtol)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_accuracy_of_no_label_is_nan(backend, name):
-    classifier, spikes = CLASSIFIERS[name], backend.asarray(TRAINS)
-    assert np.isnan(backend.numpy(classifier.accuracy(spikes, [-100, -100])))
-    assert np.isnan(backend.numpy(classifier.accuracy(spikes, [0, 0], lengths=[0, 0])))
+    classifier = CLASSIFIERS[name]
     ignoring = dataclasses.replace(classifier, ignore_index=0)
-    assert np.isnan(backend.numpy(ignoring.accuracy(spikes, [0, 0])))
+
+    @backend.compiled
+    def run(spikes):
+        empty = classifier.accuracy(spikes, [0, 0], lengths=[0, 0])
+        return empty, classifier.accuracy(spikes, [-100, -100]), ignoring.accuracy(spikes, [0, 0])
+
+    for got in run(backend.asarray(TRAINS)):
+        assert np.isnan(backend.numpy(got))
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

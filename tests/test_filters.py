@@ -97,10 +97,10 @@ def test_exponential_filter_matches_the_reference_in_both_directions(backend, st
 @pytest.mark.parametrize("reverse", [False, True])
 def test_exponential_filter_equals_the_filter_with_its_taps(backend, reverse):
     x = backend.asarray(filter_case(300, 129)[0])
+    run = functools.partial(backend.adapter.filter_along_axis, axis=-1, reverse=reverse)
     for kernel in (Exponential(5, 100), Exponential(30, 129, 2), Exponential(math.inf, 50)):
-        got = backend.adapter.filter_along_axis(x, kernel, -1, reverse=reverse)
-        taps = backend.asarray(kernel.taps())
-        expected = backend.adapter.filter_along_axis(x, taps, -1, reverse=reverse)
+        both = backend.compiled(lambda x, taps, kernel=kernel: (run(x, kernel), run(x, taps)))
+        got, expected = both(x, backend.asarray(kernel.taps()))
         np.testing.assert_allclose(
             backend.numpy(got), backend.numpy(expected), rtol=0, atol=10 * backend.rtol
         )
@@ -110,8 +110,13 @@ def test_exponential_filter_equals_the_filter_with_its_taps(backend, reverse):
 @pytest.mark.parametrize("window", [1, 2, 31, 33, 100, 400])
 def test_moving_sum_of_each_adapter_equals_the_generic_one(backend, window, reverse):
     spikes = backend.asarray(np.random.default_rng(8).integers(0, 2, size=(2, 300)), "float32")
-    got = backend.adapter.moving_sum(spikes, window, reverse=reverse)
-    expected = _block_filter.sum_by_doubling(backend.xp, spikes, window, reverse=reverse)
+
+    @backend.compiled
+    def run(spikes):
+        expected = _block_filter.sum_by_doubling(backend.xp, spikes, window, reverse=reverse)
+        return backend.adapter.moving_sum(spikes, window, reverse=reverse), expected
+
+    got, expected = run(spikes)
     np.testing.assert_array_equal(backend.numpy(got), backend.numpy(expected))
 
 
@@ -186,7 +191,8 @@ def test_block_matrices_are_cached_within_bounds():
 
 def test_causal_filter_keeps_the_precision_of_the_dtype(backend):
     x, taps, expected = filter_case(300, 129)
-    got = sx.causal_filter(backend.asarray(x.astype(float)), backend.asarray(taps.astype(float)))
+    run = backend.compiled(sx.causal_filter)
+    got = run(backend.asarray(x.astype(float)), backend.asarray(taps.astype(float)))
     assert relative_error(backend.numpy(got), expected) <= TOLERANCE[backend.dtype]
 
 
@@ -232,14 +238,16 @@ def test_time_first_filters_equal_time_last_filters(backend, steps):
 
 def test_filters_accept_one_dimensional_trains(backend):
     x, taps = np.random.default_rng(13).random(300), sx.exponential_kernel(5, 100)
-    given, expected = backend.asarray(x), reference.causal_filter(x[None], taps)[0]
-    for got in (
-        backend.adapter.filter_along_axis(given, Exponential(5, 100), 0),
-        sx.causal_filter(given, taps),
-    ):
+
+    @backend.compiled
+    def run(x):
+        filtered = backend.adapter.filter_along_axis(x, Exponential(5, 100), 0)
+        return filtered, sx.causal_filter(x, taps), sx.moving_average(x, 2)
+
+    every_expected = [reference.causal_filter(x[None], taps)[0]] * 2
+    every_expected.append(reference.moving_average(x[None], 2)[0])
+    for got, expected in zip(run(backend.asarray(x)), every_expected, strict=True):
         assert relative_error(backend.numpy(got), expected) <= TOLERANCE[backend.dtype]
-    got, expected = sx.moving_average(given, 2), reference.moving_average(x[None], 2)[0]
-    assert relative_error(backend.numpy(got), expected) <= TOLERANCE[backend.dtype]
 
 
 def test_output_is_exactly_zero_before_a_spike_and_after_the_kernel(backend):

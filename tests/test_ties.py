@@ -18,30 +18,31 @@ def first_of_the_most_active(counts):
     return np.argmax(counts, axis=1)
 
 
-@pytest.mark.slow(but=40)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("window", [None, 4, 50])
-def test_tie_between_groups_goes_to_the_first(backend, group, window, dtype):
-    if dtype == "float64" and backend.dtype == "float32":
-        pytest.skip("no float64 in this mode of the library")
-    random = np.random.default_rng(group)
-    steps, classes = 20, 3
-    # Few spikes and trains that are shuffled copies of each other, so that many classes tie.
-    train = random.random((40, 1, group * steps)) < 0.15
-    trains = [random.permuted(train, axis=-1) for _ in range(classes)]
-    spikes = np.concatenate(trains, axis=1).reshape(40, classes * group, steps)
-    spikes[::3, -1] = True
-    counts = spikes.reshape(40, classes, group, steps).sum(axis=2)
-    array = backend.asarray(spikes, dtype)
-    if window is None:
-        predicted, counts = sx.Rate(num_classes=classes)(array), counts.sum(axis=-1)
-    else:
-        predicted = sx.MovingWindow(window, num_classes=classes)(array)
-        sums = np.cumsum(counts, axis=-1)
-        sums[..., window:] -= sums[..., :-window].copy()
-        counts = sums
-    np.testing.assert_array_equal(backend.numpy(predicted), first_of_the_most_active(counts))
+def counts_in_windows(counts, window):
+    """Return the sums of the last counts at each step."""
+    sums = np.cumsum(counts, axis=-1)
+    sums[..., window:] -= sums[..., :-window].copy()
+    return sums
+
+
+def test_tie_between_groups_goes_to_the_first(backend):
+    steps, classes, arrays, expected = 20, 3, [], []
+    for group in GROUPS:
+        random = np.random.default_rng(group)
+        # Few spikes and trains that are shuffled copies of each other, so that many classes tie.
+        train = random.random((40, 1, group * steps)) < 0.15
+        trains = [random.permuted(train, axis=-1) for _ in range(classes)]
+        spikes = np.concatenate(trains, axis=1).reshape(40, classes * group, steps)
+        spikes[::3, -1] = True
+        counts = spikes.reshape(40, classes, group, steps).sum(axis=2)
+        for dtype in sorted({"float32", backend.dtype}):
+            arrays.append(backend.asarray(spikes, dtype))
+            expected += [counts.sum(axis=-1), *(counts_in_windows(counts, n) for n in (4, 50))]
+    classifiers = [sx.Rate(num_classes=classes)]
+    classifiers += [sx.MovingWindow(window, num_classes=classes) for window in (4, 50)]
+    run = backend.compiled(lambda *arrays: [f(x) for x in arrays for f in classifiers])
+    for predicted, counts in zip(run(*arrays), expected, strict=True):
+        np.testing.assert_array_equal(backend.numpy(predicted), first_of_the_most_active(counts))
 
 
 def test_window_over_a_tie_of_groups_predicts_the_first():
@@ -55,17 +56,26 @@ def test_window_over_a_tie_of_groups_predicts_the_first():
 @pytest.mark.parametrize("group", [1, 3])
 def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout, group):
     """With exactly `pseudo_count` spikes the slope is ``(p - 1) / r``, whatever rounding does."""
-    for steps in (20, 25, 40):  # in float64 3 / 40 is less than 3 * (1 / 40)
-        for count in (1, 2, 3):
+    # In float64 3 / 40 is less than 3 * (1 / 40).
+    cases = [(steps, count) for steps in (20, 25, 40) for count in (1, 2, 3)]
+    arrays = []
+    for steps, count in cases:
+        spikes = np.zeros((1, 2 * group, steps))
+        spikes[0, 0, :count] = 1
+        spikes[0, -1, 0] = 1
+        arrays.append(backend.asarray(spikes))
+
+    def run(*arrays):
+        for spikes, (_, count) in zip(arrays, cases, strict=True):
             loss = sx.SpikeMax(pseudo_count=count, readout=readout, num_classes=2)
-            spikes = np.zeros((1, 2 * group, steps))
-            spikes[0, 0, :count] = 1
-            spikes[0, -1, 0] = 1
-            _, gradient = sx.value_and_grad(loss)(backend.asarray(spikes), [0])
-            per_spike = 1 / group if readout == "count" else 1 / steps / group
-            total = (count + 1) * per_spike + 1e-6
-            expected = (1 / total - 1 / (count * per_spike)) * per_spike
-            np.testing.assert_allclose(backend.numpy(gradient)[0, 0, 0], expected, rtol=1e-5)
+            yield sx.value_and_grad(loss)(spikes, [0])[1]
+
+    gradients = backend.compiled(lambda *arrays: list(run(*arrays)))(*arrays)
+    for gradient, (steps, count) in zip(gradients, cases, strict=True):
+        per_spike = 1 / group if readout == "count" else 1 / steps / group
+        total = (count + 1) * per_spike + 1e-6
+        expected = (1 / total - 1 / (count * per_spike)) * per_spike
+        np.testing.assert_allclose(backend.numpy(gradient)[0, 0, 0], expected, rtol=1e-5)
 
 
 def check_random_classification(backend, seed):
@@ -91,13 +101,13 @@ def check_random_classification(backend, seed):
         mask &= options["where"]
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
-        sums = np.cumsum(counts, axis=-1)
-        sums[..., window:] -= sums[..., :-window].copy()
-        classifier, counts = sx.MovingWindow(window, num_classes=classes), sums
+        classifier = sx.MovingWindow(window, num_classes=classes)
+        counts = counts_in_windows(counts, window)
     else:
         classifier, counts = sx.Rate(num_classes=classes), counts.sum(axis=-1)
     arrays = {name: backend.asarray(value) for name, value in options.items()}
-    predicted = backend.numpy(classifier(backend.asarray(spikes, dtype), **arrays))
+    run = backend.compiled(classifier)
+    predicted = backend.numpy(run(backend.asarray(spikes, dtype), **arrays))
     np.testing.assert_array_equal(
         predicted,
         first_of_the_most_active(counts),

@@ -69,8 +69,10 @@ def padded(lists, value):
 def test_victor_purpura_equals_brute_force(backend, cost):
     x, y = times(6, 9), times(4, 5, seed=1)
     a, b = on_backend(backend, x), on_backend(backend, y)
-    results = compiled(backend, victor_purpura, (a,), (a, b), (b, a), cost=cost)
-    for got, given in zip(results, ((x, x), (x, y), (y, x)), strict=True):
+    calls = [((a, b), x, y), ((b, a), y, x), ((a,), x, x)]
+    calls = calls[:1] if backend.library == "jax" else calls  # it compiles for seconds
+    results = compiled(backend, victor_purpura, *(arrays for arrays, *_ in calls), cost=cost)
+    for got, (_, *given) in zip(results, calls, strict=True):
         np.testing.assert_allclose(got, brute_force(*given, cost), rtol=0, atol=20 * backend.rtol)
 
 
@@ -172,7 +174,7 @@ def test_coincidence_factor_equals_brute_force(backend):
 
 
 def test_spikes_exactly_the_precision_apart_coincide(backend):
-    # 0.4 - 0.3 is more than 0.1 by rounding.
+    # 0.4 - 0.3 is more than 0.1 by rounding. Not compiled, so that JAX runs each operation alone.
     for late in (0.0, 100.0):
         x, y = on_backend(backend, [[late + 0.3]]), on_backend(backend, [[late + 0.4]])
         got = backend.numpy(coincidence_factor(x, y, precision=0.1, duration=1000))
