@@ -20,7 +20,7 @@ FORMS = {
 }
 
 
-@pytest.mark.slow(but=10)
+@pytest.mark.slow(but=7)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bool", "uint8"])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_loss_passes_assert_consistent(form, dtype):

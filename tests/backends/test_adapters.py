@@ -261,8 +261,11 @@ def test_global_settings_are_unchanged(backend):
     label = np.asarray([0, 2])
     cases = [(sx.SpikeTime(), spikes), (sx.SpikeRate(0.5, 0.0, moving_window=5), label)]
     cases += [(sx.SpikeMax(), label), (sx.SpikeMoid(), np.eye(3)[label]), (sx.SparsityEnforcer(),)]
-    for loss, *target in cases:
-        loss(spikes, *target)
-        backend.compiled(sx.value_and_grad(loss))(spikes, *target)
-    sx.MovingWindow(5).confidence(spikes)
+
+    def run(spikes):
+        values = [loss(spikes, *target) for loss, *target in cases]
+        gradients = [sx.value_and_grad(loss)(spikes, *target) for loss, *target in cases]
+        return values, gradients, sx.MovingWindow(5).confidence(spikes)
+
+    backend.compiled(run)(spikes)
     assert global_settings() == before

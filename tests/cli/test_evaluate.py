@@ -24,6 +24,7 @@ CLASS_BY_STEP = RNG.integers(CLASSES, size=(SAMPLES, STEPS))
 HOT = RNG.random((SAMPLES, CLASSES)).astype(np.float32)
 LENGTHS = np.asarray([0, 1, 40, 39, 7, 40, 2, 3, 25, 40, 11])
 EYE = np.eye(CLASSES, dtype=bool)
+BATCH = {"jax": SAMPLES}  # one batch, because it compiles each operation for each size of a batch
 USABLE = [name for name, info in available().items() if info.usable]
 
 
@@ -109,9 +110,8 @@ def test_losses_equal_single_sample_calls(backend, capsys, save_npz, case, lengt
     where = ["--backend", backend.library, "--dtype", backend.dtype]
     if backend.on_gpu:
         where += ["--device", backend.place]
-    losses, summary = evaluate(
-        capsys, path, loss.__name__, *options(**arguments), *where, "--batch", 4
-    )
+    where += ["--batch", BATCH.get(backend.library, 4)]
+    losses, summary = evaluate(capsys, path, loss.__name__, *options(**arguments), *where)
 
     if loss is sx.SpikeMoid and target.dtype.kind == "i":
         target = EYE[target] if target.ndim == 1 else np.moveaxis(EYE[target], -1, 1)
@@ -358,7 +358,8 @@ def test_accuracy_equals_that_of_the_classifier(capsys, save_npz, case, library)
     arrays = {"input": SPIKES, "label": label}
     masks = {} if lengths is None else {"lengths": lengths}
     path = save_npz(**arrays, **masks)
-    _, summary = evaluate(capsys, path, loss, *options(**given), "--batch", 4, "--backend", library)
+    where = ["--batch", BATCH.get(library, 4), "--backend", library]
+    _, summary = evaluate(capsys, path, loss, *options(**given), *where)
     expected = classifier.accuracy(SPIKES.astype(np.float64), label, **masks)
     assert summary["accuracy"] == pytest.approx(float(expected), abs=1e-12)
     assert 0 < summary["accuracy"] < 1
