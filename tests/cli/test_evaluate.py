@@ -24,7 +24,7 @@ CLASS_BY_STEP = RNG.integers(CLASSES, size=(SAMPLES, STEPS))
 HOT = RNG.random((SAMPLES, CLASSES)).astype(np.float32)
 LENGTHS = np.asarray([0, 1, 40, 39, 7, 40, 2, 3, 25, 40, 11])
 EYE = np.eye(CLASSES, dtype=bool)
-BATCH = {"jax": SAMPLES}  # one batch, because it compiles each operation for each size of a batch
+BATCH = {"jax": SAMPLES, "dask": SAMPLES}  # each of their batches takes a tenth of a second or more
 USABLE = [name for name, info in available().items() if info.usable]
 
 
