@@ -45,10 +45,8 @@ def test_pullback_is_the_adjoint(backend, name):
         reading, pullback = READOUTS[name](backend.adapter, spikes)
         return reading.u, pullback(cotangent)
 
-    compiled = backend.compiled(run)
-    reading, pulled_back = map(
-        backend.numpy, compiled(backend.asarray(SPIKES), backend.asarray(cotangent))
-    )
+    arrays = map(backend.asarray, (SPIKES, cotangent))
+    reading, pulled_back = map(backend.numpy, backend.compiled(run)(*arrays))
     np.testing.assert_allclose(reading, expected, rtol=0, atol=backend.rtol)
     assert pulled_back.shape == SPIKES.shape
     # <A x, y> = <x, A' y>, where both sides are sums of 240 numbers around 1.
@@ -76,10 +74,8 @@ def test_masked_reading_uses_only_unmasked_steps(backend, name):
     for i in zip(*np.nonzero(read_mask), strict=True):
         np.testing.assert_allclose(u[i], summary(SPIKES[i][mask[i]]), rtol=0, atol=backend.rtol)
     pulled_back = np.where(mask, pulled_back, 0)
-    left, right = (
-        np.vdot(np.where(read_mask, u, 0), OTHER[..., 0]),
-        np.vdot(masked_spikes, pulled_back),
-    )
+    left = np.vdot(np.where(read_mask, u, 0), OTHER[..., 0])
+    right = np.vdot(masked_spikes, pulled_back)
     np.testing.assert_allclose(left, right, rtol=0, atol=100 * backend.rtol)
 
 

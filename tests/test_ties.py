@@ -13,11 +13,6 @@ from _support.random_calls import STEP_THRESHOLDS, around, pick
 GROUPS = (3, 5, 6, 7, 9)
 
 
-def first_of_the_most_active(counts):
-    """Return the first class with the largest count, by integer arithmetic."""
-    return np.argmax(counts, axis=1)
-
-
 def counts_in_windows(counts, window):
     """Return the sums of the last counts at each step."""
     sums = np.cumsum(counts, axis=-1)
@@ -42,7 +37,7 @@ def test_tie_between_groups_goes_to_the_first(backend):
     classifiers += [sx.MovingWindow(window, num_classes=classes) for window in (4, 50)]
     run = backend.compiled(lambda *arrays: [f(x) for x in arrays for f in classifiers])
     for predicted, counts in zip(run(*arrays), expected, strict=True):
-        np.testing.assert_array_equal(backend.numpy(predicted), first_of_the_most_active(counts))
+        np.testing.assert_array_equal(backend.numpy(predicted), np.argmax(counts, axis=1))
 
 
 def test_window_over_a_tie_of_groups_predicts_the_first():
@@ -57,8 +52,7 @@ def test_window_over_a_tie_of_groups_predicts_the_first():
 def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout, group):
     """With exactly `pseudo_count` spikes the slope is ``(p - 1) / r``, whatever rounding does."""
     # In float64 3 / 40 is less than 3 * (1 / 40).
-    cases = [(steps, count) for steps in (20, 25, 40) for count in (1, 2, 3)]
-    arrays = []
+    cases, arrays = [(steps, count) for steps in (20, 25, 40) for count in (1, 2, 3)], []
     for steps, count in cases:
         spikes = np.zeros((1, 2 * group, steps))
         spikes[0, 0, :count] = 1
@@ -110,7 +104,7 @@ def check_random_classification(backend, seed):
     predicted = backend.numpy(run(backend.asarray(spikes, dtype), **arrays))
     np.testing.assert_array_equal(
         predicted,
-        first_of_the_most_active(counts),
+        np.argmax(counts, axis=1),
         f"{classifier} of {group} neurons a class, {spikes.shape}, {dtype}, {list(options)}. "
         "To run it again: python -m pytest 'tests/test_ties.py::"
         f"test_random_ties_go_to_the_first[{backend.name}]' --seed {seed}",

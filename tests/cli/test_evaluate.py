@@ -55,9 +55,8 @@ def per_sample_losses(loss, spikes, *target, lengths=None, dtype=np.float64):
     for i in range(len(spikes)):
         sample = slice(i, i + 1)
         masks = {} if lengths is None else {"lengths": lengths[sample]}
-        losses.append(
-            float(loss(spikes[sample].astype(dtype), *(t[sample] for t in target), **masks))
-        )
+        arrays = spikes[sample].astype(dtype), *(t[sample] for t in target)
+        losses.append(float(loss(*arrays, **masks)))
     return np.asarray(losses)
 
 
@@ -198,10 +197,8 @@ def test_file_formats_give_equal_losses(capsys, tmp_path, name):
     FORMATS[name](tmp_path / name, arrays)
     for loss, target in (("SpikeTime", TRAINS), ("SpikeMax", CLASS)):
         losses, summary = evaluate(capsys, tmp_path / name, loss, "--batch", 4)
-        loss_function = getattr(sx, loss)()
-        expected = per_sample_losses(
-            loss_function, SPIKES, target, lengths=LENGTHS, dtype=np.float32
-        )
+        call = getattr(sx, loss)(), SPIKES, target
+        expected = per_sample_losses(*call, lengths=LENGTHS, dtype=np.float32)
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
         stem = name.removesuffix(".npz").removesuffix(".zarr")
         assert Path(summary["output"]) == tmp_path / f"{stem}.{loss}.npy"

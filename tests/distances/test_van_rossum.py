@@ -55,9 +55,8 @@ def trains(*shape, seed=0, graded=False):
 
 def close(got, expected, backend):
     # Rounding errors of norms; a root magnifies those of a small difference.
-    np.testing.assert_allclose(
-        backend.numpy(got), expected, rtol=100 * backend.rtol, atol=100 * backend.rtol
-    )
+    rtol = 100 * backend.rtol
+    np.testing.assert_allclose(backend.numpy(got), expected, rtol=rtol, atol=rtol)
 
 
 def evaluate(backend, compare, *arrays, **options):
@@ -170,9 +169,8 @@ def test_gradient_equals_difference_quotients(backend, kind, cosine, alone):
     value, gradient = evaluate(backend, compare, x, *others, cotangent=cotangent)
     close(value, compare(x, *others), backend)
     # The sums are of up to 100, so their rounding errors divided by 2e-5 are below 1e-8.
-    np.testing.assert_allclose(
-        backend.numpy(gradient), expected, rtol=0, atol=max(1e-7, 100 * backend.rtol)
-    )
+    atol = max(1e-7, 100 * backend.rtol)
+    np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=0, atol=atol)
 
 
 @every_kind
@@ -304,10 +302,8 @@ def test_functions_hand_every_argument_on():
     kernel = {"cosine": 0.3, "time_axis": 0}
     masks = {"where": np.arange(3) < 2, "lengths": [20, 9, 3]}
     masks |= {"y_where": np.arange(3) > 0, "y_lengths": [5, 20, 8]}
-    for function, make, more in (
-        (van_rossum, VanRossum, {"squared": True}),
-        (similarity, Similarity, {}),
-    ):
+    functions = (van_rossum, VanRossum, {"squared": True}), (similarity, Similarity, {})
+    for function, make, more in functions:
         got = function(x, y, time_constant=3, **kernel, **more, **masks)
         np.testing.assert_array_equal(got, make(3, **kernel, **more)(x, y, **masks))
         with pytest.raises(TypeError, match="lenghts"):
