@@ -180,12 +180,9 @@ def test_masked_class_is_never_predicted(backend):
     mask = np.ones(spikes.shape, dtype=bool)
     mask[0, 0] = False
     for classifier in (sx.Rate(mode="softmax"), sx.MovingWindow(1, "softmax")):
-
-        def run(x, where, f=classifier):
-            return f(x, where=where), f.confidence(x, where=where), f.confidence(x, where=[False])
-
-        found = backend.compiled(run)(backend.asarray(spikes), backend.asarray(mask))
-        predicted, confidence, all_masked = map(backend.numpy, found)
+        methods, where = ("__call__", "confidence"), backend.asarray(mask)
+        predicted, confidence = results(backend, classifier, spikes, methods, where=where)
+        _, all_masked = results(backend, classifier, spikes, methods, where=[False])
         assert (predicted == 1).all()
         close(confidence[:, 1:], classifier.confidence(spikes[:, 1:]), backend.rtol)
         assert not confidence[:, 0].any()
@@ -241,8 +238,7 @@ def test_accuracy_is_the_fraction_of_predicted_labels(backend, name, axis):
     where = random.random(trains.shape) < 0.6
     where[3], where[4, 1] = False, False
     lengths = random.integers(7, size=40)
-    moved = backend.asarray(np.moveaxis(trains, -1, axis))
-    moved_label = backend.asarray(np.moveaxis(label, -1, axis))
+    arrays = [backend.asarray(np.moveaxis(x, -1, axis)) for x in (trains, label)]
     expected, masks = [], {"where": where, "lengths": lengths}
     every_options = {}, {"lengths": lengths}, {"where": where}, masks
     for options in every_options:
@@ -260,7 +256,7 @@ def test_accuracy_is_the_fraction_of_predicted_labels(backend, name, axis):
         for o in every_options
     ]
     run = backend.compiled(lambda *xs: [classifier.accuracy(*xs[:2], **masks) for masks in xs[2]])
-    close([*map(backend.numpy, run(moved, moved_label, calls))], expected, backend.rtol)
+    close([*map(backend.numpy, run(*arrays, calls))], expected, backend.rtol)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

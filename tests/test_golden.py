@@ -45,12 +45,7 @@ def test_value_and_gradient_equal_the_published_ones(backend, i):
 
 def test_terms_of_several_arrays_equal_the_published_ones(backend):
     found = [case for case in map(load_case, range(CASES)) if case[1]]
-    run = backend.compiled(
-        lambda inputs: [loss(arrays) for (loss, *_), arrays in zip(found, inputs, strict=True)]
-    )
-    inputs = [
-        [backend.asarray(input * np.float32(factor), "float32") for factor in append]
-        for _, append, input, *_ in found
-    ]
+    inputs = [[backend.asarray(x * np.float32(f), "float32") for f in fs] for _, fs, x, *_ in found]
+    run = backend.compiled(lambda xs: [case[0](x) for case, x in zip(found, xs, strict=True)])
     for got, (*_, value, _) in zip(run(inputs), found, strict=True):
         np.testing.assert_allclose(backend.numpy(got), value, rtol=RTOL)
