@@ -244,10 +244,8 @@ def test_filters_accept_one_dimensional_trains(backend):
         filtered = backend.adapter.filter_along_axis(x, Exponential(5, 100), 0)
         return filtered, sx.causal_filter(x, taps), sx.moving_average(x, 2)
 
-    filtered, averaged = (
-        reference.causal_filter(x[None], taps),
-        reference.moving_average(x[None], 2),
-    )
+    filtered = reference.causal_filter(x[None], taps)
+    averaged = reference.moving_average(x[None], 2)
     for got, expected in zip(run(backend.asarray(x)), (filtered, filtered, averaged), strict=True):
         assert got.shape == x.shape
         assert relative_error(backend.numpy(got), expected[0]) <= TOLERANCE[backend.dtype]
