@@ -67,6 +67,7 @@ def test_torch_sparsity_equals_the_whole(torch):
     assert_equal_one_process(found)
 
 
+@pytest.mark.compiles
 def test_jax_gradients_equal_the_whole(pytestconfig):
     jax, accumulate, found = pytest.importorskip("jax"), recipes("in_jax").accumulate, {}
     slow = pytestconfig.getoption("--slow")
