@@ -19,6 +19,8 @@ except ImportError:  # on Windows
 
 UNIT_TEST = 5.0
 """Seconds of processor time that a test may take if nothing is compiled for it."""
+MANY_PROGRAMS = 1.6
+"""GB of a process from which on the programs of a file are freed after it."""
 BUDGET = os.environ.get("SPIKELOSS_XP_TEST_BUDGET", "")
 """Seconds of processor time and GB of a process that make a run fail, as "450 2.5"."""
 
@@ -28,13 +30,13 @@ def processor_time() -> float:
     return sum(os.times()[:4])
 
 
-def largest_process() -> float:
-    """Return the most memory that one of these processes has had, in GB."""
+def largest_process(*, of_children: bool = True) -> float:
+    """Return the most memory that this process, or one that it started, has had, in GB."""
     if resource is None:
         return math.nan
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    which = (resource.RUSAGE_SELF, *([resource.RUSAGE_CHILDREN] if of_children else []))
     unit = 1 if sys.platform == "darwin" else 1024
-    return unit * max(each.ru_maxrss for each in used) / 1e9
+    return unit * max(resource.getrusage(who).ru_maxrss for who in which) / 1e9
 
 
 def _has_compiler(item: pytest.Item) -> bool:
@@ -51,6 +53,13 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     took = processor_time() - before
     assert took < UNIT_TEST, f"{took:.1f} s of processor time, and the limit is {UNIT_TEST:.0f} s"
     return result
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After a file, free the programs that JAX has compiled, if they have become many."""
+    last = nextitem is None or nextitem.path != item.path
+    if last and "jax" in sys.modules and largest_process(of_children=False) > MANY_PROGRAMS:
+        sys.modules["jax"].clear_caches()
 
 
 def _is_over() -> bool:

@@ -28,6 +28,7 @@ def configure() -> None:
     """Set the variables that the libraries read when they are imported, unless they are set."""
     if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # of processes to come: compilers have threads
     try:
         folder = _cache_folder()
     except metadata.PackageNotFoundError:

@@ -136,6 +136,8 @@ class PageRun:
                 _run(self.page, block, self.namespace)
                 for name in block.defines:
                     self.unknown.pop(name, None)
+        if self.done == len(found):
+            self.namespace.clear()  # which holds arrays and compiled programs
         if through in self.skipped:
             pytest.skip(self.skipped[through])
 

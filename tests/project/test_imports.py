@@ -65,6 +65,16 @@ def test_losses_load_only_the_framework_of_their_input(library, arrays):
     assert frameworks_loaded_by(EVALUATE + arrays) == frameworks_loaded_by(f"import {library}")
 
 
+@pytest.mark.slow
+def test_tensors_do_not_load_the_compiler():
+    """Its import takes longer than all other parts of a first call of a loss."""
+    pytest.importorskip("torch")
+    program = f"{EVALUATE}\nimport sys, torch\nevaluate(torch.asarray(train))\n"
+    loaded = run_python(f"{program}print(*sys.modules)").split()
+    assert "spikeloss_xp.backends._torch" in loaded
+    assert "torch._dynamo" not in loaded
+
+
 def test_import_loads_few_modules():
     """Counts modules, because the time of an import depends on what else the machine does."""
     program = (
