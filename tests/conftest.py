@@ -1,5 +1,6 @@
 """Options of the test run, and the fixture `backend`, which runs a test on every array library."""
 
+import gc
 import itertools
 import secrets
 import time
@@ -55,6 +56,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = _slow_cases(items)
     if len(slow) < len(items):
         _deselect(config, items, slow)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # the tests and the libraries stay: each garbage collection would go through them
 
 
 def _deselect(config: pytest.Config, items: list[pytest.Item], out: set[pytest.Item]) -> None:
