@@ -49,6 +49,11 @@ ONE_OF_EACH = (
     *("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeLatency", "SpikeMoid"),
     "SparsityEnforcer",
 )
+EACH_READOUT = (
+    *(*ONE_OF_EACH, "SpikeTime, taps", "SpikeMax, softmax sum", "SpikeMax, latency"),
+    "SpikeMoid, window",
+)
+"""Every readout and criterion once, for what takes long to compile."""
 slow = pytest.mark.slow
 
 
@@ -59,6 +64,7 @@ def every(names: Iterable[str], quick: Collection[str]) -> pytest.MarkDecorator:
 
 
 every_loss = every(LOSSES, ONE_OF_EACH)
+every_readout = every(EACH_READOUT, ONE_OF_EACH)
 every_label_loss = every(
     [name for name, (_, target) in LOSSES.items() if target is LABELS],
     (*ONE_OF_EACH, "SpikeMax, softmax sum"),

@@ -179,5 +179,6 @@ def of_repeated_samples(call: Call, samples: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("name", TESTED)
 def test_random_calls_agree_with_the_reference(name, kind, seeds):
     with on(name) as backend:
-        for seed in seeds(QUICK[kind].get(name, 1)):
+        fewer = {"slow": 8} if backend.library == "jax" else {}  # each seed is compiled
+        for seed in seeds(QUICK[kind].get(name, 1), **fewer):
             check(backend, seed, kind)

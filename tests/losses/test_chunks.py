@@ -94,12 +94,14 @@ def test_arrays_of_the_caller_are_not_changed(chunk_counts):
     assert chunk_counts == [BATCH]
 
 
+SETTINGS = ("sum", example), ("mean", with_everything), ("batchmean", with_everything)
+
+
 @pytest.mark.slow(but=2)
-@pytest.mark.parametrize(
-    ("reduction", "options"),
-    [("sum", example), ("mean", with_everything), ("batchmean", with_everything)],
+@pytest.mark.parametrize(  # each form, with the settings in turn
+    ("form", "reduction", "options"),
+    [(form, *SETTINGS[i % len(SETTINGS)]) for i, form in enumerate(PER_STEP)],
 )
-@pytest.mark.parametrize("form", PER_STEP)
 def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reduction):
     jax = pytest.importorskip("jax")
     jnp = jax.numpy

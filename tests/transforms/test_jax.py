@@ -28,6 +28,7 @@ from _support.transforms import (
     every_label_loss,
     every_loss,
     every_loss_with_options,
+    every_readout,
     slow,
 )
 from spikeloss_xp import _tuning
@@ -121,7 +122,7 @@ def test_vmap_of_grad_equals_closed_form(case):
         case.check(per_sample)
 
 
-@every_loss
+@every_readout
 @pytest.mark.usefixtures("size")
 def test_jvp_and_linearize_equal_gradient_times_tangent(case):
     tangent = jnp.asarray(np.random.default_rng(1).normal(size=SPIKES.shape))
@@ -135,7 +136,7 @@ def test_jvp_and_linearize_equal_gradient_times_tangent(case):
     assert abs(derivative - expected) <= case.rtol * scale
 
 
-@every_loss
+@every_readout
 @pytest.mark.usefixtures("size")
 def test_hessian_is_finite_and_symmetric(case):
     hessian, reverse_over_reverse = (
@@ -147,14 +148,14 @@ def test_hessian_is_finite_and_symmetric(case):
     close(hessian, reverse_over_reverse, case.rtol)
 
 
-@every_loss
+@every_readout
 @pytest.mark.usefixtures("size")
 def test_checkpoint_gradient_equals_closed_form(case):
     case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
 
 
 @pytest.mark.parametrize("sharded", [(0, 1), pytest.param((1,), marks=slow)])
-@every_loss
+@every_readout
 @pytest.mark.usefixtures("size")
 def test_mesh_of_one_device_equals_no_mesh(name, sharded):
     case = Case(name, rtol=1e-5)

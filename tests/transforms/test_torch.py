@@ -13,6 +13,7 @@ import spikeloss_xp as sx
 from _support import transforms
 from _support.transforms import (
     CLASSES,
+    EACH_READOUT,
     LOSSES,
     ONE_OF_EACH,
     arguments,
@@ -178,12 +179,11 @@ BACKENDS = ("inductor", "aot_eager_decomp_partition")
 @pytest.mark.parametrize(
     ("backend", "name"),
     [
-        pytest.param(backend, name, marks=() if quick else slow)
-        for backend, names in zip(BACKENDS, (("SpikeMax",), ONE_OF_EACH), strict=True)
-        for name in LOSSES
-        if (quick := name in names) or backend == "inductor"
+        *((BACKENDS[1], name) for name in ONE_OF_EACH),
+        *(("inductor", name) if name == "SpikeMax" else pytest.param("inductor", name, marks=slow)
+          for name in EACH_READOUT),
     ],
-)
+)  # fmt: skip
 @pytest.mark.usefixtures("size")
 def test_compiled_loss_and_backward_equal_eager(name, backend, pytestconfig, monkeypatch):
     # C++ headers take as long as a few cases to compile, so the quick run, with one case, does not.
@@ -246,7 +246,7 @@ def test_compiled_filter_accepts_any_memory_layout(axis, backend):
         torch.testing.assert_close(compiled(x), filter_and_square(x))
 
 
-@every(LOSSES, [name for name in ONE_OF_EACH if name != "SpikeLatency"])  # which has six graphs
+@every(EACH_READOUT, [name for name in ONE_OF_EACH if name != "SpikeLatency"])  # of six graphs
 def test_compile_count_for_many_durations_is_at_most_three(name):
     case = Case(name)
     graphs = []
