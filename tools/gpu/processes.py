@@ -30,8 +30,11 @@ class Kit:
             # Several processes share the GPU, so none may take most of its memory at once.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
-        if dry_run:
-            self._environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        self._environment |= (
+            {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+            if dry_run
+            else {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}  # the programs that users run
+        )
 
     def _linked_package(self) -> Path:
         """Join the two folders of the package by links, so that it need not be installed."""
