@@ -45,12 +45,13 @@ def largest_process(*, of_children: bool = True) -> float:
 
 def _has_compiler(item: pytest.Item) -> bool:
     by_backend = not parameters(item).isdisjoint((*JAX, *ON_GPU))
-    return by_backend or any(map(item.get_closest_marker, ("compiles", "slow")))
+    return by_backend or item.get_closest_marker("compiles") is not None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    if _has_compiler(item):
+    many_seeds = item.config.getoption("--slow") or item.config.getoption("--new-seeds")
+    if many_seeds or _has_compiler(item):
         return (yield)
     before = processor_time()
     result = yield
