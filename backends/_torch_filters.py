@@ -161,6 +161,7 @@ def _guarded(number: float) -> float | tuple[int, int]:
     return known
 
 
+@_torch_state.assume_constant_result
 def _constant_matrices(
     time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
 ) -> BlockMatrices:
@@ -168,9 +169,6 @@ def _constant_matrices(
     time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
     return block_matrices(kernel, None, dtype, reverse=reverse).converted(_plain_tensor)
-
-
-_torch_state.assume_constant_result(_constant_matrices)
 
 
 def _plain_tensor(values: np.ndarray) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """PyTorch's state: whether a transform or a compiler is active. All private functions are here."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
+ResultT = TypeVar("ResultT")
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -44,12 +46,13 @@ def unwrapped(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def assume_constant_result(function: Callable[..., object]) -> None:
+def assume_constant_result(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
     """Mark a function as `torch.compiler.assume_constant_result` does, which imports the compiler.
 
     That import takes longer than any other part of the first call of a loss.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def is_batched(x: torch.Tensor) -> bool:
