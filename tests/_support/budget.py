@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     used = f"{processor_time():.0f} s of processor time, {largest_process():.1f} GB in a process"
     limit = f": over the budget of {' s and '.join(BUDGET.split())} GB" if _is_over() else ""
     terminalreporter.line(used + limit, red=bool(limit))

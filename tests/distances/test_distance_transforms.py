@@ -1,5 +1,7 @@
 """Distances under the transforms of PyTorch and JAX, and on lazy arrays of Dask."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -68,10 +70,14 @@ def test_torch_transforms_equal_closed_form(torch, name):
 
 # The second backend traces and splits the same graphs as PyTorch's compiler, but writes no C++.
 @pytest.mark.parametrize(
-    "backend", [pytest.param("inductor", marks=pytest.mark.slow), "aot_eager_decomp_partition"]
-)
-@pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("name", ["distance", "similarity"])
+    ("name", "alone", "backend"),
+    [
+        *(pytest.param(*case, "inductor", marks=pytest.mark.slow)
+          for case in (("distance", True), ("similarity", False))),
+        *((*case, "aot_eager_decomp_partition")
+          for case in itertools.product(("distance", "similarity"), (True, False))),
+    ],
+)  # fmt: skip
 def test_torch_compiles_in_one_graph(torch, name, alone, backend):
     torch._dynamo.reset()  # other tests of this process have compiled the same code
     compare = COMPARE[name]
