@@ -220,6 +220,13 @@ def test_compiled_grad_and_jvp_equal_eager(name, backend):
     torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * tangent))
 
 
+def test_compiled_filter_operator_has_the_gradient_of_the_closed_form(monkeypatch):
+    monkeypatch.setattr(_tuning, "CHUNKED_FILTER", 0)  # which calls the operator
+    case = Case("SpikeTime")
+    compiled = torch.compile(case.loss, fullgraph=True, backend=BACKENDS[1])
+    case.check(gradient_of(lambda spikes: compiled(spikes, *case.targets)))
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of tensors that PyTorch makes
 @pytest.mark.slow(but=3)
 @pytest.mark.parametrize("kernel", [(3.0, 20, 1), (math.inf, 7, 1), (3.0, 20, 2)])
