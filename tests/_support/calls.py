@@ -99,7 +99,7 @@ def _compiled(backend: Any, loss: Any) -> Any:
 
 
 def run(backend: Any, function: Any, *arrays: Any, **options: Any) -> Any:
-    """Return what a function, compiled as a whole, makes of NumPy arrays, as NumPy arrays."""
+    """Compile a function, call it with NumPy arrays, and return its results as NumPy arrays."""
 
     def to_host(x: Any) -> Any:
         return [to_host(part) for part in x] if isinstance(x, tuple | list) else backend.numpy(x)

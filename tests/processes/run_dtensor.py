@@ -11,7 +11,6 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.debug import CommDebugMode
 
 import spikeloss_xp as sx
-import spikeloss_xp.backends.torch  # before the fork, because it takes a second
 
 
 def evaluate(batch, mesh, axis, kind):

@@ -15,7 +15,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-import spikeloss_xp.backends.torch  # noqa: F401, before the fork, because it takes a second
 from _support.split import PARTS, mixed, mixing
 
 

@@ -79,7 +79,7 @@ def test_distributed_tensor_equals_one_process(pytestconfig, tmp_path):
 
 
 def what_is_wrong(name, found):
-    """Return what is wrong with what a case gave, or an empty string."""
+    """Return why the result of a case is wrong, or an empty string if it is right."""
     if name in REFUSED or name in TERMS:
         message = "sharded along its samples" if name in REFUSED else "input.to_local()"
         return "" if isinstance(found, str) and message in found else f"not refused: {found}"

@@ -24,12 +24,7 @@ QUICK = [f"SpikeMoid-groups-rate-window-{reduction}" for reduction in ("sum", "m
 
 @pytest.fixture
 def torch():
-    """Import PyTorch with one thread, because others wait for more time than they save."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield torch
-    torch.set_num_threads(threads)
+    return pytest.importorskip("torch")
 
 
 def accumulated(torch, recipe, batch):

@@ -30,11 +30,10 @@ class Kit:
             # Several processes share the GPU, so none may take most of its memory at once.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
-        self._environment |= (
-            {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-            if dry_run
-            else {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}  # the programs that users run
-        )
+        if dry_run:
+            self._environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        else:  # compile as for users: the tests would ask for few optimizations
+            self._environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 
     def _linked_package(self) -> Path:
         """Join the two folders of the package by links, so that it need not be installed."""
