@@ -98,7 +98,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield found
 
 
-SLOW_SEEDS = 20
+SLOW_SEEDS = 10
 """How many times as many seeds the slow run has as the quick run."""
 
 

@@ -66,7 +66,7 @@ def close(got, expected, rtol):
     np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * np.abs(expected).max())
 
 
-@pytest.fixture(params=["small", pytest.param("large", marks=slow)])
+@pytest.fixture
 def size(request, monkeypatch):
     """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
     if request.param == "small":
@@ -79,7 +79,20 @@ def size(request, monkeypatch):
     jax.clear_caches()
 
 
+both_sizes = pytest.mark.parametrize(
+    "size", ["small", pytest.param("large", marks=slow)], indirect=True
+)
+# Chunks do not depend on the dtype, so that large arrays need no case of 32 bits.
+SIZES_AND_DTYPES = [
+    pytest.param("small", True, id="small-x64"),
+    pytest.param("small", False, id="small-x32", marks=slow),
+    pytest.param("large", True, id="large-x64", marks=slow),
+]
+sizes_and_dtypes = pytest.mark.parametrize(("size", "case"), SIZES_AND_DTYPES, indirect=True)
+
+
 @every_loss
+@sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_jit_of_loss_and_gradient_equals_eager(case):
     close(jax.jit(case.loss)(case.spikes, *case.targets), case(case.spikes), case.rtol)
@@ -103,6 +116,7 @@ def test_jit_with_static_loss_traces_once(case):
 
 
 @every_loss
+@sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_grad_equals_closed_form(case):
     case.check(jax.jit(jax.grad(case.loss))(case.spikes, *case.targets))
@@ -123,6 +137,7 @@ def test_vmap_of_grad_equals_closed_form(case):
 
 
 @every_readout
+@sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_jvp_and_linearize_equal_gradient_times_tangent(case):
     tangent = jnp.asarray(np.random.default_rng(1).normal(size=SPIKES.shape))
@@ -137,6 +152,7 @@ def test_jvp_and_linearize_equal_gradient_times_tangent(case):
 
 
 @every_readout
+@sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_hessian_is_finite_and_symmetric(case):
     hessian, reverse_over_reverse = (
@@ -149,6 +165,7 @@ def test_hessian_is_finite_and_symmetric(case):
 
 
 @every_readout
+@sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_checkpoint_gradient_equals_closed_form(case):
     case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
@@ -156,6 +173,7 @@ def test_checkpoint_gradient_equals_closed_form(case):
 
 @pytest.mark.parametrize("sharded", [(0, 1), pytest.param((1,), marks=slow)])
 @every_readout
+@both_sizes
 @pytest.mark.usefixtures("size")
 def test_mesh_of_one_device_equals_no_mesh(name, sharded):
     case = Case(name, rtol=1e-5)
@@ -183,6 +201,7 @@ def test_export_with_symbolic_batch_equals_eager(case):
 
 
 @every_label_loss
+@both_sizes
 @pytest.mark.usefixtures("size")
 def test_label_out_of_range_in_trace_gives_nan(name):
     loss, _ = LOSSES[name]
@@ -197,7 +216,7 @@ def test_label_out_of_range_in_trace_gives_nan(name):
 
 
 @every_loss_with_options
-@pytest.mark.parametrize("x64", [True, pytest.param(False, marks=slow)], ids=["x64", "x32"])
+@pytest.mark.parametrize(("size", "x64"), SIZES_AND_DTYPES, indirect=["size"])
 @pytest.mark.usefixtures("size")
 def test_options_work_under_transforms(name, x64):
     loss, target, options = arguments(name)
