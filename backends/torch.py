@@ -63,6 +63,18 @@ class LossModule(torch.nn.Module):
         """Return the sum of the terms, and the weight that the reduction divides it by."""
         return self.loss.sum_and_weight(input, *target, **self._with_weight(options))
 
+    def predict(self, input: torch.Tensor, **options: Any) -> Any:
+        """Return the predicted classes; the arguments are those of the loss."""
+        return self.loss.predict(input, **options)
+
+    def confusion(self, input: torch.Tensor, target: Any, **masks: Any) -> Any:
+        """Return how often each class was predicted for each label."""
+        return self.loss.confusion(input, target, **masks)
+
+    def accuracy(self, input: torch.Tensor, target: Any, **masks: Any) -> Any:
+        """Return the fraction of the labels that are predicted."""
+        return self.loss.accuracy(input, target, **masks)
+
     def _with_weight(self, options: dict[str, Any]) -> dict[str, Any]:
         return options if self.weight is None else {"weight": self.weight, **options}
 

@@ -20,6 +20,7 @@ from spikeloss_xp.classifiers import Latency, MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses import (
+    CrossEntropy,
     SparsityEnforcer,
     SpikeLatency,
     SpikeMax,
@@ -32,6 +33,7 @@ from spikeloss_xp.spike_times import bin_spikes
 __version__ = "0.1.0"
 
 __all__ = [
+    "CrossEntropy",
     "Latency",
     "MovingWindow",
     "Rate",

@@ -152,6 +152,13 @@ def concrete_or_none(values: Any) -> np.ndarray | None:
     return np.asarray(values) if adapter is None else adapter.concrete_or_none(values)
 
 
+def rank(values: Any) -> int:
+    """Return the number of axes of an array or of a nested sequence."""
+    if isinstance(values, list | tuple):
+        return 1 + rank(values[0]) if values else 1
+    return getattr(values, "ndim", 0)
+
+
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return a divisor with 1 in place of 0: its numerator is 0 there, and so is the quotient."""
     return adapter.xp.where(divisor > 0, divisor, 1.0)
@@ -182,6 +189,18 @@ def check_shape(
     if not any(shape == fitting for fitting in expected.values()):
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
         raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
+
+
+def lowest_below(adapter: Adapter, x: Array, limit: float) -> float | None:
+    """Return the lowest entry of `x` if it is below a limit and can be read for free, else None.
+
+    Finding it takes a second look only if `x` has such an entry or NaN.
+    """
+    known = adapter.concrete_or_none(x)
+    if known is None or not known.size or known.min() >= limit:  # a process may have no sample
+        return None
+    below = known[known < limit]
+    return float(below.min()) if below.size else None
 
 
 def check_range(

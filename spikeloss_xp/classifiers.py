@@ -1,13 +1,11 @@
 """Classifiers: the predicted class of spike trains, and the confidence in each class."""
 
-import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Adapter, or_one
-from spikeloss_xp._input.labels import class_labels
+from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
 from spikeloss_xp._typing import (
@@ -19,22 +17,20 @@ from spikeloss_xp._typing import (
     IntegerArray,
 )
 from spikeloss_xp.criteria import EPSILON
+from spikeloss_xp.predictions import Predictor, Scores
 from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
 from spikeloss_xp.readouts.first_spike import latency
 
 MODES = get_args(ConfidenceMode)
 
 
-class Classifier(ABC):
+class Classifier(Predictor):
     """A classifier: it reads each class, and the class with the largest reading wins."""
 
-    num_classes: int | None
     ignore_index: int
     time_axis: int
     _per_step: ClassVar[bool] = False
     """Whether there is a prediction at each step."""
-    _smallest_wins: ClassVar[bool] = False
-    """Whether the class with the smallest reading wins."""
 
     def __post_init__(self) -> None:
         _checks.check_fields(
@@ -59,8 +55,9 @@ class Classifier(ABC):
         A call, and `forward`, return the same. The index has the shape of the readings without
         their class axis. If all entries of a sample or step are masked, the index is 0.
         """
-        prepared, _, score = self._read(spikes, where, lengths)
-        return self._in_layout(prepared, prepared.adapter.xp.argmax(score, axis=CLASS))
+        scores = self._scores(spikes, where, lengths, self._per_step)
+        index = scores.prepared.adapter.xp.squeeze(scores.winner(), axis=CLASS)
+        return scores.in_layout(index)
 
     if TYPE_CHECKING:
         __call__ = forward = predict
@@ -72,86 +69,20 @@ class Classifier(ABC):
 
         forward = __call__
 
-    def accuracy(
-        self,
-        spikes: ArrayT,
-        label: ArrayLike,
-        *,
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
-    ) -> ArrayT:
-        """Return the fraction of the labels that the classifier predicts.
+    def _is_per_step(self, target: Any) -> bool:
+        return self._per_step
 
-        Parameters
-        ----------
-        spikes : array
-            ``[batch, *space, time]``, with the time axis at `time_axis`.
-        label : array or sequence of int
-            Class indices, ``[batch]``; with a moving window also ``[batch, time]``, with the time
-            axis where the spikes have it. Labels equal to `ignore_index` do not count.
-        where, lengths : array or sequence, optional
-            The mask, as for the losses. A label does not count if its class is masked.
-
-        Returns
-        -------
-        array
-            A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument has the wrong shape or dtype, or if a label is no class. Where labels
-            cannot be read for free, such a label makes the accuracy NaN instead.
-        """
-        prepared, reading, score = self._read(spikes, where, lengths)
-        adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
-        classes, per_step = prepared.layout.classes(self.num_classes), self._per_step
-        ignored = self.ignore_index
-        labels = class_labels(
-            prepared, label, classes, per_step=per_step, ignore_index=ignored, argument="label"
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+        prepared = prepare_input(
+            input, where, lengths, time_axis=self.time_axis, smallest_rank=3, argument="spikes"
         )
-        index = xp.reshape(adapter.arange(classes, values), (-1, 1) if per_step else (-1,))
-        predicted = index == xp.argmax(score, axis=CLASS, keepdims=True)
-        right = xp.any(labels.target & predicted, axis=CLASS, keepdims=True)
-        counted = xp.ones_like(right)
-        if reading.mask is not None:
-            counted = xp.any(labels.target & reading.mask, axis=CLASS, keepdims=True)
-        if labels.ignored is not None:
-            counted = counted & ~labels.ignored
-        number = adapter.sum_all(xp.astype(counted, values.dtype))
-        total = adapter.sum_all(xp.astype(right & counted, values.dtype))
-        if prepared.valid_or_nan is not None:
-            total = total * adapter.sum_all(prepared.valid_or_nan) / prepared.layout.batch
-        if labels.valid is not None:
-            total = xp.where(xp.all(labels.valid), total, math.nan)
-        fraction: ArrayT = xp.where(number > 0, total / or_one(adapter, number), math.nan)
-        return fraction
+        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
+        reading = self._reading(prepared)
+        return Scores(prepared, reading.u, reading.mask, per_step)
 
     @abstractmethod
     def _reading(self, prepared: PreparedInput) -> Reading:
-        """Return the readings of the classes."""
-
-    def _read(
-        self, spikes: Array, where: Any, lengths: Any
-    ) -> tuple[PreparedInput, Reading, Array]:
-        """Return the readings, and the scores of the classes, of which the largest wins."""
-        axis, rank = self.time_axis, 3
-        prepared = prepare_input(
-            spikes, where, lengths, time_axis=axis, smallest_rank=rank, argument="spikes"
-        )
-        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
-        reading, xp = self._reading(prepared), prepared.adapter.xp
-        score = -reading.u if self._smallest_wins else reading.u
-        mask = reading.mask
-        if mask is not None and mask.shape[CLASS] > 1:  # masked classes lose, unless all are
-            some = xp.any(mask, axis=CLASS, keepdims=True)
-            score = xp.where(mask | ~some, score, -math.inf)
-        return prepared, reading, score
-
-    def _in_layout(self, prepared: PreparedInput, x: ArrayT) -> ArrayT:
-        if self._per_step:
-            x = prepared.layout.time_as_in_input(prepared.adapter, x)
-        return x
+        """Return the readings of the classes, of which the largest wins."""
 
 
 class _Rates(Classifier):
@@ -187,25 +118,26 @@ class _Rates(Classifier):
             If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
             does not divide the number of neurons, or if a mask has the wrong shape or dtype.
         """
-        prepared, reading, _ = self._read(spikes, where, lengths)
-        rate: ArrayT = self._in_layout(prepared, reading.u)
+        scores = self._scores(spikes, where, lengths, self._per_step)
+        rate: ArrayT = scores.in_layout(scores.values)
         return rate
 
     def confidence(
         self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
     ) -> ArrayT:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
-        prepared, reading, logit = self._read(spikes, where, lengths)
-        xp, rate = prepared.adapter.xp, reading.u
+        scores = self._scores(spikes, where, lengths, self._per_step)
+        xp, rate = scores.prepared.adapter.xp, scores.values
         confidence: ArrayT
         if self.mode == "probability":
             confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
         else:
+            logit = scores.of_classes()
             logit = logit - xp.max(logit, axis=CLASS, keepdims=True)
             total = xp.sum(xp.exp(logit), axis=CLASS, keepdims=True)
             logarithmic = self.mode == "logsoftmax"
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
-        return self._in_layout(prepared, confidence)
+        return scores.in_layout(confidence)
 
     def _reading(self, prepared: PreparedInput) -> Reading:
         first = prepared.layout.time_axis == 0
@@ -223,6 +155,9 @@ class Rate(_Rates):
 
     Parameters
     ----------
+    time_axis : int
+        The axis of the spikes that is time: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
         What `confidence` returns: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
@@ -232,8 +167,6 @@ class Rate(_Rates):
         each neuron is a class.
     ignore_index : int, default -100
         The label that `accuracy` does not count.
-    time_axis : int, default -1
-        The axis of the spikes that is time.
 
     Raises
     ------
@@ -244,16 +177,16 @@ class Rate(_Rates):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.Rate()(np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]]))
+    >>> sx.Rate(time_axis=-1)(np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]]))
     array([0])
     """
 
     _: KW_ONLY
+    time_axis: int
     mode: ConfidenceMode = "probability"
     eps: float = EPSILON
     num_classes: int | None = None
     ignore_index: int = -100
-    time_axis: int = -1
 
     time_window = None
 
@@ -266,6 +199,9 @@ class MovingWindow(_Rates):
     ----------
     time_window : int
         Length of the window, in time steps.
+    time_axis : int
+        The time axis of the spikes and of the results: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
         What `confidence` returns: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
@@ -275,8 +211,6 @@ class MovingWindow(_Rates):
         each neuron is a class.
     ignore_index : int, default -100
         The label that `accuracy` does not count.
-    time_axis : int, default -1
-        The time axis of the spikes, and of the results.
 
     Raises
     ------
@@ -287,7 +221,7 @@ class MovingWindow(_Rates):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.MovingWindow(2)(np.asarray([[[1, 0, 0, 0], [0, 0, 1, 1]]]))
+    >>> sx.MovingWindow(2, time_axis=-1)(np.asarray([[[1, 0, 0, 0], [0, 0, 1, 1]]]))
     array([[0, 0, 1, 1]])
     """
 
@@ -295,9 +229,9 @@ class MovingWindow(_Rates):
     mode: ConfidenceMode = "probability"
     eps: float = EPSILON
     _: KW_ONLY
+    time_axis: int
     num_classes: int | None = None
     ignore_index: int = -100
-    time_axis: int = -1
 
     _per_step: ClassVar[bool] = True
 
@@ -312,11 +246,12 @@ class Latency(Classifier):
 
     Parameters
     ----------
+    time_axis : int
+        The axis of the spikes that is time: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``.
     num_classes : int, optional
         The number of classes. Each class is the mean of a group of neighbouring neurons. By default
         each neuron is a class.
-    time_axis : int, default -1
-        The axis of the spikes that is time.
     ignore_index : int, default -100
         The label that `accuracy` does not count.
 
@@ -330,18 +265,16 @@ class Latency(Classifier):
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[0, 0, 1, 1], [0, 1, 0, 0]]])
-    >>> sx.Latency()(spikes)
+    >>> sx.Latency(time_axis=-1)(spikes)
     array([1])
-    >>> sx.Latency().latency(spikes)
+    >>> sx.Latency(time_axis=-1).latency(spikes)
     array([[2., 1.]])
     """
 
-    num_classes: int | None = None
-    time_axis: int = -1
     _: KW_ONLY
+    time_axis: int
+    num_classes: int | None = None
     ignore_index: int = -100
-
-    _smallest_wins: ClassVar[bool] = True
 
     def latency(
         self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
@@ -368,9 +301,10 @@ class Latency(Classifier):
             entry, if `num_classes` does not divide the number of neurons, or if a mask has the
             wrong shape or dtype.
         """
-        reading: ArrayT = self._read(spikes, where, lengths)[1].u
-        return reading
+        latency: ArrayT = -self._scores(spikes, where, lengths, per_step=False).values
+        return latency
 
     def _reading(self, prepared: PreparedInput) -> Reading:
         arrays = prepared.adapter, prepared.values, prepared.mask
-        return latency(*arrays, self.num_classes, prepared.layout.time_axis)[0]
+        reading, _ = latency(*arrays, self.num_classes, prepared.layout.time_axis)
+        return reading._replace(u=-reading.u)

@@ -109,42 +109,6 @@ def _regular_cross_entropy(
     return xp.log1p(ratio), pullback
 
 
-def smooth_cross_entropy_of_rates(
-    adapter: Adapter,
-    rate: Array,
-    class_weight: Array,
-    half_spike: Any,
-    short: Array,
-    class_mask: Array | None = None,
-) -> ValueAndPullback:
-    """Return ``sum(class_weight_c term_c)``, over the terms of `cross_entropy_of_rates`."""
-    xp = adapter.xp
-    classes, rate = _taking_part(adapter, rate, class_mask, 0.0)
-    if class_mask is not None:  # their rate is read as 0
-        short = short | ~class_mask
-    lack = xp.where(short, half_spike - rate, 0.0)
-    own = rate + lack
-    others = adapter.sum(rate, CLASS, keepdims=True) - rate + (classes - 1) * lack + EPSILON
-    terms = adapter.sum(
-        class_weight * (xp.log1p(others / own) + lack / half_spike), CLASS, keepdims=True
-    )
-
-    def pullback(cotangent: Array) -> Array:
-        of_another = 1 / (own + others)
-        of_own = xp.where(
-            short,
-            (1 - classes) * of_another - 1 / half_spike,
-            -others / own * of_another,
-        )
-        # The part of each term in its own reading is in `of_own`: added here, it would cancel.
-        of_others = class_weight * of_another
-        derivative = adapter.sum(of_others, CLASS, keepdims=True) - of_others
-        derivative = derivative + class_weight * of_own
-        return _of_class_mask(xp, cotangent * derivative, class_mask)
-
-    return terms, pullback
-
-
 def cross_entropy_of_rates_as_published(
     adapter: Adapter, rate: Array, one_hot: Array, class_mask: Array | None = None
 ) -> ValueAndPullback:
@@ -186,24 +150,51 @@ def cross_entropy_of_logits(
     return terms, pullback
 
 
-def smooth_cross_entropy_of_logits(
-    adapter: Adapter, logit: Array, class_weight: Array, class_mask: Array | None = None, /
+def cross_entropy_of_probabilities(
+    adapter: Adapter, logit: Array, q: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``sum(class_weight_c (log(sum(exp(u))) - u_c))``."""
+    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``.
+
+    The first class with the largest `q` has the place of the label in `cross_entropy_of_logits`,
+    so that a row with a single 1 keeps the same digits. `q` is 0 for classes that are masked.
+    """
     xp = adapter.xp
     _, lowered = _taking_part(adapter, logit, class_mask, _lowest(xp, logit))
+    axes = (1, -1, *(1,) * (logit.ndim - 2))
+    index = xp.reshape(adapter.arange(logit.shape[CLASS], logit), axes)
+    label = index == xp.argmax(q, axis=CLASS, keepdims=True)
     highest = xp.max(lowered, axis=CLASS, keepdims=True)  # against overflow; it cancels
     weight = xp.exp(lowered - highest)
-    total = adapter.sum(weight, CLASS, keepdims=True)
+    own = adapter.sum(xp.where(label, weight, 0.0), CLASS, keepdims=True)
+    others = adapter.sum(xp.where(label, 0.0, weight), CLASS, keepdims=True)
+    rest = others + (own - 1)
+    whole = adapter.sum(q, CLASS, keepdims=True)
     _, finite = _taking_part(adapter, logit, class_mask, 0.0)
-    terms = adapter.sum(class_weight * ((highest - finite) + xp.log(total)), CLASS, keepdims=True)
+    terms = adapter.sum(q * (highest - finite), CLASS, keepdims=True) + whole * xp.log1p(rest)
 
     def pullback(cotangent: Array) -> Array:
-        return cotangent * (
-            adapter.sum(class_weight, CLASS, keepdims=True) * (weight / total) - class_weight
-        )
+        # whole p - q = (whole - q) p - q (1 - p), where the label has `others` for 1 - p.
+        total = 1 + rest
+        p, without = weight / total, xp.where(label, others, total - weight) / total
+        return cotangent * ((whole - q) * p - q * without)
 
     return terms, pullback
+
+
+def root(adapter: Adapter, n: Array) -> ValueAndPullback:
+    """Return ``sqrt(n + 3/8)``, the root that a count scatters about by 1/2 [1]_, or NaN.
+
+    It is NaN for a count below -1/4; a smaller difference from 0 is one of finite differences.
+
+    References
+    ----------
+    .. [1] F. J. Anscombe, "The transformation of Poisson, binomial and negative-binomial data",
+       Biometrika 35(3/4), 1948.
+    """
+    xp = adapter.xp
+    # Added, because a selection would have the gradient 0.
+    u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.constant(n, 0.0))
+    return u, lambda cotangent: cotangent / (2 * u)
 
 
 def weighted_binary_cross_entropy(

@@ -97,9 +97,7 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
 
     Examples
     --------
-    >>> from typing import Any
-
-    import numpy as np
+    >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> sx.causal_filter(np.asarray([0.0, 1.0, 0.0, 0.0]), [1.0, 0.5])
     array([0. , 1. , 0.5, 0. ])
@@ -145,9 +143,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
     Examples
     --------
-    >>> from typing import Any
-
-    import numpy as np
+    >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> sx.moving_average(np.asarray([1.0, 0.0, 1.0, 1.0]), window=2)
     array([0.5, 0.5, 0.5, 1. ])

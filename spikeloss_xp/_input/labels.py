@@ -18,7 +18,15 @@ from spikeloss_xp._arrays import (
 )
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, Namespace
+
+INDICES, MULTI_HOT = "class indices", "multi-hot labels"
+NUMBERS = {  # the kinds of targets with a number for each class, and their range
+    MULTI_HOT: (0, 1),
+    "class probabilities": (0, math.inf),
+    "target times": (0, math.inf),
+    "target readings": (-math.inf, math.inf),
+}
 
 
 class Labels(NamedTuple):
@@ -27,11 +35,12 @@ class Labels(NamedTuple):
     Attributes
     ----------
     target : array
-        For class indices, one-hot bools; for multi-hot labels, values from 0 to 1 in the dtype of
-        the spikes. ``[batch, class]`` or ``[batch, class, time]``; time may have length 1.
+        For class indices, one-hot bools; for a number for each class, these in the dtype of the
+        spikes. ``[batch, class]`` or ``[batch, class, time]``; time may have length 1.
     valid : array or None
         False where a class index is neither a class nor ignored; ``[batch, 1]`` or
-        ``[batch, 1, time]``. None if all are known to be valid, and for multi-hot labels.
+        ``[batch, 1, time]``. None if all are known to be valid, and for numbers, which are NaN
+        instead.
     ignored : array or None
         True where a class index is the one to leave out, in the shape of `valid`. None if no index
         is known to be.
@@ -43,6 +52,11 @@ class Labels(NamedTuple):
     valid: Array | None = None
     ignored: Array | None = None
     class_weight: Array | None = None
+
+    def one_hot(self, xp: Namespace) -> bool:
+        """Whether the target was class indices, and is one-hot now."""
+        found: bool = xp.isdtype(self.target.dtype, "bool")
+        return found
 
 
 def desired_trains(prepared: PreparedInput, target: Any) -> Array:
@@ -56,31 +70,51 @@ def desired_trains(prepared: PreparedInput, target: Any) -> Array:
     return adapter.xp.astype(trains, values.dtype, copy=False)
 
 
-def class_labels(
+def class_target(
     prepared: PreparedInput,
     target: Any,
     classes: int,
+    kinds: tuple[str, ...],
     *,
     per_step: bool,
-    ignore_index: int,
-    argument: str = "target",
+    ignore_index: int | None,
 ) -> Labels:
-    """Return the labels of class indices.
+    """Return a target of one of these kinds: `INDICES`, one of `NUMBERS`, or both in this order.
+
+    If both are possible, floats with a class axis are numbers.
+    """
+    adapter = prepared.adapter
+    label = asarray_like(adapter, prepared.values, target, "target")
+    floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
+    if kinds[0] != INDICES or (len(kinds) > 1 and floats):
+        return _class_numbers(prepared, label, target, classes, kinds[-1], per_step)
+    return _class_indices(prepared, label, target, classes, per_step, ignore_index, kinds)
+
+
+def _class_indices(
+    prepared: PreparedInput,
+    label: Array,
+    target: Any,
+    classes: int,
+    per_step: bool,
+    ignore_index: int | None,
+    kinds: tuple[str, ...],
+) -> Labels:
+    """Return the labels of class indices, which `label` holds as an array of the library.
 
     An index that is no class raises if its value is concrete; else it is read as class 0, so that
     the term is finite, and not `valid`.
     """
     adapter, layout, xp = prepared.adapter, prepared.layout, prepared.adapter.xp
-    label = asarray_like(adapter, prepared.values, target, argument)
-    _check_indices(adapter, layout, label, classes, argument)
+    _check_indices(adapter, layout, label, classes, kinds)
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
-    hint = functools.partial(_hint, layout, expected, False, per_step)
-    check_shape(label, argument, "class indices", expected, hint)
+    hint = functools.partial(_hint, layout, expected, kinds, per_step)
+    check_shape(label, "target", INDICES, expected, hint)
     known = concrete_unmasked(prepared, target, classes, class_axis=False)
-    all_classes = check_range(known, 0, classes - 1, argument, ignore_index)
-    may_ignore = not all_classes or 0 <= ignore_index < classes
+    all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
+    may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     if not all_classes:
         label = _narrowed(adapter, label, target)
 
@@ -116,86 +150,83 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 
 
 def _check_indices(
-    adapter: Adapter, layout: Layout, label: Array, classes: int, argument: str
+    adapter: Adapter, layout: Layout, label: Array, classes: int, kinds: tuple[str, ...]
 ) -> None:
     xp = adapter.xp
     if label.dtype not in (xp.int64, xp.int32) and not xp.isdtype(label.dtype, "integral"):
         shape = tuple(label.shape)
-        one_hot = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
-        remedy = " (if it is one-hot, take the argmax over its class axis)" if one_hot else ""
+        for_each = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
+        remedy = f" ({_as_floats(kinds)})" if for_each else ""
         raise TypeError(
-            f"{argument} must hold integers, the index of a class; got {label.dtype} of shape "
+            f"target must hold integers, the index of a class; got {label.dtype} of shape "
             f"{shape}{remedy}"
         )
 
 
-def multi_hot_labels(
-    prepared: PreparedInput, target: Any, classes: int, *, per_step: bool
-) -> Labels:
-    """Return multi-hot labels, with a time axis if `per_step`, of length 1 for one label a sample.
+def _as_floats(kinds: tuple[str, ...]) -> str:
+    """Return a hint at targets that have a class axis."""
+    return f"{kinds[1]} are floats" if len(kinds) > 1 else "CrossEntropy takes class probabilities"
 
-    A label outside 0 to 1 raises if its value is concrete; else it becomes NaN.
+
+def _class_numbers(
+    prepared: PreparedInput, label: Array, target: Any, classes: int, kind: str, per_step: bool
+) -> Labels:
+    """Return a number for each class, which `label` holds as an array of the library.
+
+    With a time axis if `per_step`, of length 1 for one number a sample. A number outside its range
+    raises if its value is concrete; else it becomes NaN.
     """
     adapter, layout, xp = prepared.adapter, prepared.layout, prepared.adapter.xp
-    label = asarray_like(adapter, prepared.values, target, "target")
-    _check_multi_hot(adapter, layout, label, classes)
+    if not xp.isdtype(label.dtype, "real floating"):
+        _check_multi_hot(adapter, layout, label, classes, kind)
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
-        expected["labels at each step"] = layout.with_time(layout.batch, classes)
-    hint = functools.partial(_hint, layout, expected, True, per_step)
-    check_shape(label, "target", "multi-hot labels", expected, hint)
+        expected["a number for each class at each step"] = layout.with_time(layout.batch, classes)
+    hint = functools.partial(_hint, layout, expected, (kind,), per_step)
+    check_shape(label, "target", kind, expected, hint)
     known = concrete_unmasked(prepared, target, classes, class_axis=True)
-    check_range(known, 0, 1, "target")
+    lowest, highest = NUMBERS[kind]
+    if known is not None and known.dtype.kind != "b":
+        if not bool((np.isfinite(known) & (known >= lowest) & (known <= highest)).all()):
+            raise ValueError(
+                f"target must hold {kind}, {_range(lowest, highest)}; got values from "
+                f"{known.min()} to {known.max()}"
+            )
+        check_size(adapter, prepared.values, target, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
 
     label = xp.astype(label, prepared.values.dtype, copy=False)
     if unchecked:
-        label = xp.where((label >= 0) & (label <= 1), label, math.nan)
+        fits = xp.isfinite(label) & (label >= lowest) & (label <= highest)
+        label = xp.where(fits, label, math.nan)
     if label.ndim == 3:
         return Labels(layout.time_last(adapter, label))
     return Labels(label[:, :, None] if per_step else label)
 
 
-def _check_multi_hot(adapter: Adapter, layout: Layout, label: Array, classes: int) -> None:
-    if not adapter.xp.isdtype(label.dtype, ("bool", "real floating")):
-        remedy = "if it is multi-hot, target != 0 makes it bool"
-        if tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
-            remedy = (
-                "if these are class indices, "
-                f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot"
-            )
-        raise TypeError(
-            f"target must be multi-hot, in bool or real floating; got {label.dtype} of shape "
-            f"{tuple(label.shape)} ({remedy})"
+def _range(lowest: float, highest: float) -> str:
+    if highest < math.inf:
+        return f"between {lowest} and {highest}"
+    return f"finite and at least {lowest}" if lowest > -math.inf else "finite"
+
+
+def _check_multi_hot(
+    adapter: Adapter, layout: Layout, label: Array, classes: int, kind: str
+) -> None:
+    """Raise for a target of bools or integers, unless it is multi-hot and of bools."""
+    multi_hot = kind == MULTI_HOT
+    if multi_hot and adapter.xp.isdtype(label.dtype, "bool"):
+        return
+    remedy = " (if it is multi-hot, target != 0 makes it bool)" if multi_hot else ""
+    if multi_hot and tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
+        remedy = (
+            " (if these are class indices, "
+            f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot)"
         )
-
-
-def wanted_times(prepared: PreparedInput, times: Array, target: Any, classes: int) -> Labels:
-    """Return wanted times of spikes, ``[batch, class]``, in the dtype of the values.
-
-    `times` is the target as an array of the library. A time that is negative or not finite raises
-    if its value is concrete; else it is NaN.
-    """
-    xp, layout, values = prepared.adapter.xp, prepared.layout, prepared.values
-    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
-
-    def hint(shape: tuple[int, ...]) -> str:
-        if shape == (classes, layout.batch):
-            return " (its axes are in another order)"
-        return " (class indices are integers of shape [batch])"
-
-    check_shape(times, "target", "wanted times", expected, hint)
-    known = concrete_unmasked(prepared, target, classes, class_axis=True)
-    if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
-        raise ValueError(
-            "target must hold times that are finite and at least 0, in steps; got values from "
-            f"{known.min()} to {known.max()}"
-        )
-    check_size(prepared.adapter, values, target, "target")
-    times = xp.astype(times, values.dtype, copy=False)
-    if known is None:
-        times = xp.where((times >= 0) & (times < math.inf), times, math.nan)
-    return Labels(times)
+    raise TypeError(
+        f"target must hold {kind}, in {'bool or ' if multi_hot else ''}real floating; got "
+        f"{label.dtype} of shape {tuple(label.shape)}{remedy}"
+    )
 
 
 def concrete_unmasked(
@@ -245,20 +276,20 @@ def class_weights(prepared: PreparedInput, weight: Any, classes: int, ndim: int)
 def _hint(
     layout: Layout,
     expected: dict[str, tuple[int, ...]],
-    class_axis: bool,
+    kinds: tuple[str, ...],
     per_step: bool,
     shape: tuple[int, ...],
 ) -> str:
     """Return a hint at the mistake that gives a target this shape, or an empty string."""
-    once = next(iter(expected.values()))
+    once, indices = next(iter(expected.values())), kinds[0] == INDICES
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
     hints = []
-    one_hot = not class_axis and shape == (layout.batch, layout.neurons)
-    if one_hot:
-        hints.append("if it is one-hot, take the argmax over its class axis")
-    time = layout.time_axis_for(shape, class_axis=class_axis)
-    if time is not None and (per_step or not one_hot):
+    for_each = indices and shape == (layout.batch, layout.neurons)
+    if for_each:
+        hints.append(_as_floats(kinds))
+    time = layout.time_axis_for(shape, class_axis=not indices)
+    if time is not None and (per_step or not for_each):
         hints.append(f"it would fit if time were axis {time} of input: see time_axis")
     return f" ({'; '.join(hints)})" if hints else _order(expected, shape)
 

@@ -20,7 +20,14 @@ from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli import _terminal
 from spikeloss_xp.cli._files import check_memory, file_errors, one_hot, open_npz
 from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
-from spikeloss_xp.losses import SparsityEnforcer, SpikeMax, SpikeMoid, SpikeRate, SpikeTime
+from spikeloss_xp.losses import (
+    CrossEntropy,
+    SparsityEnforcer,
+    SpikeMax,
+    SpikeMoid,
+    SpikeRate,
+    SpikeTime,
+)
 from spikeloss_xp.testing import PRECISION, Comparison, Place, compare, reference, select_places
 
 EXAMPLES = """\
@@ -29,7 +36,7 @@ EXAMPLES = """\
   # compare one loss in double precision, on spikes of your own
   spikeloss-xp compare recording.npz --loss SpikeTime --dtype float64"""
 SHIPPED = "grasshopper auditory receptor"
-LOSSES = ("SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+LOSSES = ("CrossEntropy", "SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
 MAX_CALLS, MAX_SECONDS = 50, 0.2  # timing a loss stops at the first of these limits
 HEADINGS = ("library", "device", "value", "value err", "grad err", "time", "verdict")
@@ -186,7 +193,8 @@ def cases(steps: int) -> Iterator[tuple[str, Any, str]]:
         ("SpikeRate", SpikeRate(true_rate=0.2, false_rate=0.03), "classes"),
         ("SpikeMax", SpikeMax(), "classes"),
         ("SpikeMax, softmax", SpikeMax(mode="softmax"), "classes"),
-        ("SpikeMoid", SpikeMoid(), "multi-hot"),
+        ("SpikeMoid", SpikeMoid(theta=0), "multi-hot"),
+        ("CrossEntropy", CrossEntropy(time_axis=-1), "classes"),
     ):
         yield name, loss, kind
         yield f"{name}, window {window}", replace(loss, moving_window=window), kind

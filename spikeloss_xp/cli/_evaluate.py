@@ -9,15 +9,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 
 from spikeloss_xp import losses
-from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._input.prepared import prepare_input
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli import _files, _terminal
 from spikeloss_xp.cli._files import Rows, one_line
@@ -36,7 +34,8 @@ In place of `input`, a file may hold `times`, `neuron` and, for several
 samples, `sample`, with one entry for each spike, sorted by sample. They are
 binned to [sample, neuron, step]. These numbers come before those of the file:"""
 NO_TARGET, TRAINS = (losses.SparsityEnforcer,), (losses.SpikeTime,)
-LABELS = (losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency, losses.SpikeMoid)
+LABELS = (losses.CrossEntropy, losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency)
+LABELS = (*LABELS, losses.SpikeMoid)
 LOSSES: dict[str, Any] = {loss.__name__: loss for loss in (*TRAINS, *LABELS, *NO_TARGET)}
 NAMES = ("input", "target", "label", "lengths")
 ALL_NAMES = (*NAMES, *COLUMNS, *NUMBERS)  # those of spike times too, in place of `input`
@@ -163,6 +162,8 @@ def _build_loss(name: str, options: Sequence[str]) -> Any:
         if key in given:
             raise UsageError(f"--option {key} is given twice")
         given[key] = _parse_value(value)
+    published = {"time_axis": -1} | ({"theta": 0} if "theta" in accepted else {})
+    given = {**published, **given}
     missing = [
         f"--option {key}=..."
         for key, field in accepted.items()
@@ -328,7 +329,7 @@ class Task:
     def evaluate(self, start: int, stop: int) -> tuple[np.ndarray, int, int]:
         """Return the losses of a range of samples, how many labels are predicted and how many are.
 
-        Without class indices there are no labels.
+        Without class indices or multi-hot labels there are no labels.
         """
         with _files.file_errors(self.path):
             spikes, target, lengths = (
@@ -338,8 +339,10 @@ class Task:
         name = f"{self.path}: {type(self.loss).__name__}"
         batch = f"samples {start} to {stop - 1}"
         try:
+            if isinstance(self.loss, losses.SpikeMoid) and target.dtype.kind in "iu":
+                target = _to_multi_hot(self.loss, spikes.shape, target, lengths)
             values = self._losses(spikes, target, lengths)
-            return values, *self._count_labels(spikes, target, lengths, values)
+            return values, *self._count_labels(spikes, target, lengths)
         except (TypeError, ValueError) as error:
             problem = f"refuses {batch}: {one_line(error)}"
         except MemoryError:
@@ -353,47 +356,39 @@ class Task:
     def _losses(self, spikes: Any, target: Any, lengths: Any) -> np.ndarray:
         """Return the loss of each sample of a batch in float64.
 
-        A sum over terms takes one call for the whole batch, with reduction "none". A mean, and
-        `SparsityEnforcer`, which has no such reduction, take one call for each sample.
+        `SparsityEnforcer` has no terms of samples, and takes one call for each.
         """
-        if isinstance(self.loss, losses.SpikeMoid) and target.dtype.kind in "iu":
-            target = _to_multi_hot(self.loss, spikes.shape, target, lengths)
         if isinstance(self.loss, TRAINS):
             target = self._narrow(target)
         arguments = [values for values in (self._narrow(spikes), target) if values is not None]
         library = adapter(self.place.library)
 
-        def terms(loss: Any, samples: slice) -> np.ndarray:
+        def evaluate(function: Any, samples: slice) -> np.ndarray:
             spikes, *target = (values[samples] for values in arguments)
             masks = {} if lengths is None else {"lengths": lengths[samples]}
-            result = loss(self.place.put(spikes, self.dtype), *target, **masks)
+            result = function(self.place.put(spikes, self.dtype), *target, **masks)
             return library.to_host(result).astype(np.float64)
 
         with library.scope(self.dtype), np.errstate(all="ignore"):  # the summary counts overflows
-            if isinstance(self.loss, NO_TARGET) or self.loss.reduction == "mean":
-                return np.stack([terms(self.loss, slice(i, i + 1)) for i in range(len(spikes))])
-            all_terms = terms(replace(self.loss, reduction="none"), slice(None))
-            return np.asarray(all_terms.reshape(len(spikes), -1).sum(axis=1))
+            if isinstance(self.loss, NO_TARGET):
+                return np.stack([evaluate(self.loss, slice(i, i + 1)) for i in range(len(spikes))])
+            return evaluate(self.loss._of_samples, slice(None))
 
-    def _count_labels(
-        self, spikes: Any, label: Any, lengths: Any, values: np.ndarray
-    ) -> tuple[int, int]:
+    def _count_labels(self, spikes: Any, target: Any, lengths: Any) -> tuple[int, int]:
         """Return how many labels of a batch are predicted, and how many there are.
 
-        Labels that are ignored or masked do not count; those of a sample whose loss is NaN count as
-        not predicted.
+        Labels that are ignored or masked do not count, and probabilities are no labels.
         """
-        if not isinstance(self.loss, LABELS) or label.dtype.kind not in "iu" or label.ndim > 2:
+        binary = isinstance(self.loss, losses.SpikeMoid)
+        labels = ((target == 0) | (target == 1)).all() if binary else target.dtype.kind in "iu"
+        if not isinstance(self.loss, LABELS) or not labels:
             return 0, 0
         library = adapter(self.place.library)
+        masks = {} if lengths is None else {"lengths": lengths}
         with library.scope(self.dtype), np.errstate(all="ignore"):
             on_device = self.place.put(self._narrow(spikes), self.dtype)
-            by_step = label.ndim > 1
-            predicted = library.to_host(_predict(self.loss, on_device, lengths, by_step=by_step))
-        counted = (label != getattr(self.loss, "ignore_index", -100)) & _unmasked(label, lengths)
-        right = counted & (predicted == label)
-        right[np.isnan(values)] = False
-        return int(right.sum()), int(counted.sum())
+            counts = library.to_host(self.loss.confusion(on_device, target, **masks))
+        return int(np.trace(counts, axis1=-2, axis2=-1).sum()), int(counts.sum())
 
     def _narrow(self, values: np.ndarray) -> np.ndarray:
         """Return values, cast to the dtype of the task if theirs is wider.
@@ -467,20 +462,6 @@ def _unmasked(label: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
     if lengths is None:
         return np.full(label.shape, True)
     return lengths > 0 if label.ndim == 1 else np.arange(label.shape[1]) < lengths[:, None]
-
-
-def _predict(loss: Any, spikes: Any, lengths: Any, *, by_step: bool) -> Any:
-    """Return the class with the largest reading of a loss; for a latency, with the smallest.
-
-    It is by the moving window of the loss at each step, or over all of time.
-    """
-    if loss.moving_window is not None and not by_step:
-        loss = replace(loss, moving_window=None)
-    prepared = prepare_input(spikes, None, lengths, time_axis=loss.time_axis, smallest_rank=3)
-    adapter, no_labels = prepared.adapter, cast(Any, None)
-    reading, _ = loss._read(adapter, prepared.values, prepared.mask, no_labels)
-    winner = adapter.xp.argmax(-reading.u if loss._reads_latency else reading.u, axis=CLASS)
-    return prepared.layout.time_as_in_input(adapter, winner) if by_step else winner
 
 
 def _evaluate(task: Task, batch: int) -> tuple[np.ndarray, int, int]:

@@ -3,6 +3,7 @@
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.losses.composed import Composed
+from spikeloss_xp.losses.cross_entropy import CrossEntropy
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_latency import SpikeLatency
 from spikeloss_xp.losses.spike_max import SpikeMax
@@ -12,6 +13,7 @@ from spikeloss_xp.losses.spike_time import SpikeTime
 
 __all__ = [
     "Composed",
+    "CrossEntropy",
     "Loss",
     "RateLoss",
     "SparsityEnforcer",

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, or_one
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, or_one, rank
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction, ValueAndPullback
@@ -337,7 +337,7 @@ class Loss(ClosedForm):
         """
         return ()
 
-    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...] | None:
+    def _target_axes(self, layout: Layout, labels: Any, ndim: int) -> tuple[int | None, ...] | None:
         """Return which axis of the input each axis of a target is, or None if that is unknown.
 
         An axis of classes is None.
@@ -520,6 +520,23 @@ class Loss(ClosedForm):
                 "samples, which each segment would count again"
             )
 
+    def _of_samples(self, input: Array, target: Any, **options: Any) -> Array:
+        """Return the loss of each sample as a batch of one, ``[batch]``."""
+        prepared, labels = self._prepare(input, target, options)
+        adapter, xp = prepared.adapter, prepared.adapter.xp
+        values, mask, weight, _ = self._terms(adapter, prepared.values, prepared.mask, labels)
+        axes = tuple(i for i in range(values.ndim) if i != self._batch_axis(prepared))
+
+        def total(x: Array) -> Array:
+            x = xp.broadcast_to(x, values.shape)
+            return xp.sum(x, axis=axes) if axes else x
+
+        if self.reduction != "mean":
+            return total(values)
+        weight = adapter.constant(values, 1.0) if weight is None else weight
+        weight = weight if mask is None else fill_masked(adapter, weight, mask)
+        return total(values) / or_one(adapter, total(weight))
+
     def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split into blocks, or None if it has to be evaluated as a whole.
 
@@ -534,13 +551,13 @@ class Loss(ClosedForm):
         options = {name: arguments[name] for name in NO_OPTIONS}
         prepared, labels = self._prepare(input, target, options)
         layout = prepared.layout
-        target_axes = self._target_axes(layout, _rank(target))
+        target_axes = self._target_axes(layout, labels, rank(target))
         if target_axes is None:
             return None
         axes: dict[str, tuple[int | None, ...]]
         axes = {"input": tuple(range(input.ndim)), "lengths": (layout.batch_axis,)}
         axes["target"] = target_axes
-        axes["where"] = () if where is None else layout.mask_axes(_rank(where))
+        axes["where"] = () if where is None else layout.mask_axes(rank(where))
 
         divisor: Any = None
         if self.reduction != "sum":  # the weight depends on masks and labels, not on the spikes
@@ -578,10 +595,3 @@ class Loss(ClosedForm):
 def divisor_of(adapter: Adapter, weight: Array | int) -> Array | int:
     """Return the number to divide a sum by: its weight, or 1 if nothing counts."""
     return weight if isinstance(weight, int) else or_one(adapter, weight)
-
-
-def _rank(values: Any) -> int:
-    """Return the number of axes of an array or of a nested sequence."""
-    if isinstance(values, list | tuple):
-        return 1 + _rank(values[0])
-    return getattr(values, "ndim", 0)

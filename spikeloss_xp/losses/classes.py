@@ -1,24 +1,34 @@
 """The base class of the losses that read classes: labels, class weights, windows, competition."""
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Adapter, asarray_of_dtype, or_one
-from spikeloss_xp._input.labels import Labels, class_labels, class_weights, multi_hot_labels
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_of_dtype, rank
+from spikeloss_xp._input.labels import INDICES, Labels, class_target, class_weights
 from spikeloss_xp._input.layout import CLASS, Layout
-from spikeloss_xp._input.prepared import PreparedInput, both
-from spikeloss_xp._typing import Array, Numerics, PerClass, ValueAndPullback
+from spikeloss_xp._input.prepared import PreparedInput, both, prepare_input
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    EntropyReadout,
+    Numerics,
+    PerClass,
+    ValueAndPullback,
+)
 from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.predictions import Predictor, Scores
 from spikeloss_xp.readouts import ACROSS_CLASSES, Reading, ReadingAndPullback, read_groups
 from spikeloss_xp.readouts.first_spike import latency
 
 NUMERICS = get_args(Numerics)
 
 
-class RateLoss(Loss):
+class RateLoss(Loss, Predictor):
     """The base class of losses that read a number for each class: its rate, or as `readout` says.
 
     The reading is over the whole duration or, with a moving window, at each step. Readings, labels
@@ -37,7 +47,7 @@ class RateLoss(Loss):
     readout : str
     num_classes : int or None
     ignore_index : int
-        Hyper-parameters, as for `SpikeRate`. Losses of multi-hot labels have no `ignore_index`.
+        Hyper-parameters, as for `SpikeRate`. Losses without class indices have no `ignore_index`.
     reduction : str
     time_axis : int
         Hyper-parameters of every loss.
@@ -47,24 +57,27 @@ class RateLoss(Loss):
     readout: str
     num_classes: int | None
     ignore_index: int
-    numerics: str  # only of losses with published numbers
-    _multi_hot: ClassVar[bool] = False
-    """Whether the target is multi-hot; otherwise it holds class indices."""
-    _criterion_has_weights: ClassVar[bool] = False
-    """Whether the terms of `_criterion` have the class weights already."""
-    _readouts: ClassVar[tuple[str, ...]] = (*readouts.WINDOWED, *readouts.OVER_ALL_TIME)
+    _targets: ClassVar[tuple[str, ...]] = (INDICES,)
+    """The kinds of targets: class indices, a number for each class, or both in this order."""
+    _readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *readouts.OVER_ALL_TIME)
     """The readouts that the loss takes."""
+    _summed: ClassVar[tuple[str, ...]] = ()
+    """The readouts that are the sum over the neurons of a class; the others are their mean."""
 
     @abstractmethod
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        classes, per_step = prepared.layout.classes(self.num_classes), self._has_time
-        if self._multi_hot:
-            return multi_hot_labels(prepared, target, classes, per_step=per_step)
-        ignored = self.ignore_index
-        return class_labels(prepared, target, classes, per_step=per_step, ignore_index=ignored)
+        ignored = getattr(self, "ignore_index", None)
+        return class_target(
+            prepared,
+            target,
+            prepared.layout.classes(self.num_classes),
+            self._targets,
+            per_step=self._has_time,
+            ignore_index=ignored,
+        )
 
     def _weigh(self, prepared: PreparedInput, labels: Labels, weight: Any) -> Labels:
         classes, ndim = prepared.layout.classes(self.num_classes), labels.target.ndim
@@ -102,13 +115,19 @@ class RateLoss(Loss):
         return getattr(self, "readout", None) == "latency"  # a subclass may read by itself
 
     def _read(
-        self, adapter: Adapter, values: Array, mask: Array | None, labels: Labels
+        self, adapter: Adapter, values: Array, mask: Array | None, labels: Any
     ) -> ReadingAndPullback:
         if self._reads_latency:
             return latency(adapter, values, mask, self.num_classes, self.time_axis)
-        proportional = self._reading_is_proportional
-        arrays = adapter, values, mask
-        return read_groups(*arrays, self.num_classes, self._read_trains, proportional=proportional)
+        return read_groups(
+            adapter,
+            values,
+            mask,
+            self.num_classes,
+            self._read_trains,
+            proportional=self._reading_is_proportional,
+            summed=getattr(self, "readout", None) in self._summed,
+        )
 
     @property
     def _reading_is_proportional(self) -> bool:
@@ -127,13 +146,89 @@ class RateLoss(Loss):
         first = self.time_axis == 0
         return windowed(adapter, spikes, self.moving_window, mask, time_first=first)
 
+    # Predictions ---------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        input: ArrayT,
+        *,
+        per_step: bool = False,
+        where: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> Array:
+        """Return the class that the loss would have as the label; of several, the first.
+
+        It reads what the loss reads, over all of time.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, as for a call.
+        per_step : bool, default False
+            Whether to predict at each step, from its moving window.
+        where, lengths : array or sequence, optional
+            The mask, as for a call.
+
+        Returns
+        -------
+        array of int
+            Class indices, ``[batch]``, or ``[batch, time]`` with `per_step`, with the time axis
+            where `input` has it; 0 if all entries of a sample or step are masked. `SpikeMoid`
+            predicts 0 or 1 for each class: ``[batch, class]`` and so on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a call; and if `per_step` is True without a `moving_window`.
+        """
+        scores = self._scores(input, where, lengths, _checks.flag(per_step, "per_step"))
+        return scores.in_layout(self._winner(scores))
+
+    def _winner(self, scores: Scores) -> Array:
+        """Return the predictions, with axes ``[batch]`` or ``[batch, time]``."""
+        return scores.prepared.adapter.xp.squeeze(scores.winner(), axis=CLASS)
+
+    def _is_per_step(self, target: Any) -> bool:
+        with_classes = self._targets[0] != INDICES
+        return self._has_time and rank(target) == 2 + with_classes
+
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+        prepared = prepare_input(
+            input, where, lengths, time_axis=self.time_axis, smallest_rank=self._smallest_rank
+        )
+        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
+        reader = self if per_step == self._has_time else self._with_time(per_step)
+        adapter = prepared.adapter
+        reading, _ = reader._read(adapter, prepared.values, prepared.mask, None)
+        score = self._score(prepared, reading)
+        return Scores(prepared, score, reading.mask, per_step)
+
+    def _with_time(self, per_step: bool) -> "RateLoss":
+        """Return the loss that reads over all of time instead of a moving window."""
+        if per_step:
+            raise ValueError(
+                f"per_step=True needs a {type(self).__name__} with a moving_window: this one reads "
+                "over all of time"
+            )
+        reader = copy.copy(self)  # not checked again: the rates of a step may be potentials
+        object.__setattr__(reader, "moving_window", None)
+        return reader
+
+    def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
+        """Return the scores of the classes, of which the largest wins."""
+        return -reading.u if self._reads_latency else reading.u
+
+    # Labels, weights and layout ------------------------------------------------------------------
+
     def _compete(
         self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Reading, Array | None]:
         mask, class_mask = reading.mask, None
         if self._classes_compete and mask is not None and mask.shape[CLASS] > 1:
             # The term of a sample counts if a neuron with its label does.
-            own = labels.target > 0 if self._multi_hot else labels.target
+            own = (
+                labels.target if labels.one_hot(adapter.xp) else ~(labels.target <= 0)
+            )  # True for NaN
             if labels.valid is not None:
                 own = own | ~labels.valid
             class_mask = mask
@@ -147,7 +242,7 @@ class RateLoss(Loss):
     def _fill_labels(
         self, adapter: Adapter, labels: Labels, mask: Array, class_mask: Array | None
     ) -> Labels:
-        if not self._multi_hot:
+        if labels.one_hot(adapter.xp):
             return labels
         return labels._replace(target=adapter.xp.where(both(mask, class_mask), labels.target, 0.0))
 
@@ -155,22 +250,27 @@ class RateLoss(Loss):
         self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Array | None, Array | None]:
         xp, weight, target = adapter.xp, labels.class_weight, labels.target
-        if weight is not None and xp.isdtype(target.dtype, "bool"):  # that of the label
+        one_hot = labels.one_hot(xp)
+        if one_hot and weight is not None:  # that of the label
             weight = xp.sum(xp.where(target, weight, 0.0), axis=CLASS, keepdims=True)
-        elif self._multi_hot and self._classes_compete:
-            shares = xp.sum(target, axis=CLASS, keepdims=True)
-            each = target if weight is None else target * weight
-            weight = xp.sum(each, axis=CLASS, keepdims=True)
-            if not self._criterion_has_weights:  # the mean of the weights of the labels
-                weight = weight / or_one(adapter, shares)
-        factor = None if self._criterion_has_weights else weight
-        if labels.valid is not None:
-            # A label may be no class if its value could not be checked: then its term is NaN.
+        factor = weight
+        if self._classes_compete and not one_hot:  # the criterion has the class weights
+            share = target if weight is None else target * weight
+            share = xp.where(share == share, share, 0.0)  # the terms are NaN already
+            factor, weight = None, xp.sum(share, axis=CLASS, keepdims=True)
+        known = self._known(adapter, reading, labels)
+        if known is not None:
             if weight is not None:
                 weight = xp.where(labels.valid, weight, 0.0)
-            known = xp.where(labels.valid, adapter.constant(reading.u, 1.0), math.nan)
             factor = known if factor is None else known * factor
         return factor, weight
+
+    @staticmethod
+    def _known(adapter: Adapter, reading: Reading, labels: Labels) -> Array | None:
+        """Return 1, or NaN for a label that is no class, as one may be that could not be read."""
+        if labels.valid is None:
+            return None
+        return adapter.xp.where(labels.valid, adapter.constant(reading.u, 1.0), math.nan)
 
     def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
         adapter = prepared.adapter
@@ -189,14 +289,15 @@ class RateLoss(Loss):
             cotangent = adapter.xp.expand_dims(cotangent, axis=CLASS)
         return cotangent
 
-    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
-        return layout.target_axes(ndim, class_axis=self._multi_hot)
+    def _target_axes(self, layout: Layout, labels: Labels, ndim: int) -> tuple[int | None, ...]:
+        namespace = adapter_of(labels.target, "target").xp
+        return layout.target_axes(ndim, class_axis=not labels.one_hot(namespace))
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
         return (0,) if self._has_time or self._reads_latency else ()
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
-        if not self._multi_hot:
+        if INDICES in self._targets:
             checks = {"ignore_index": _checks.label, **checks}
         super()._check(
             moving_window=_checks.optional_count,
@@ -210,24 +311,10 @@ class RateLoss(Loss):
                 f"moving_window={self.moving_window}"
             )
 
-    def _check_published(self, option: str, without: float) -> None:
-        """Raise if an option that the published loss lacks is given with its numbers."""
-        value = getattr(self, option)
-        if self.numerics == "lava" and value != without:
-            raise ValueError(
-                f"the published loss has no {option}: it needs numerics='stable'; got "
-                f"{option}={value} with numerics='lava'"
-            )
-
     def _check_readout(self, value: Any, argument: str) -> str:
-        if value == "latency" and value not in self._readouts:
-            raise ValueError(
-                f"readout='latency' is in steps, and {type(self).__name__} compares with rates: "
-                "use SpikeLatency, or SpikeMax with mode='softmax'"
-            )
-        if value in ACROSS_CLASSES and not self._classes_compete:
-            raise ValueError(
-                f"readout={value!r} is the vote of competing classes, which have one term: it "
-                f"needs SpikeMax(mode='softmax'); {type(self).__name__} has a term for each class"
-            )
-        return _checks.one_of((*self._readouts, *ACROSS_CLASSES))(value, argument)
+        try:
+            return _checks.one_of(self._readouts)(value, argument)
+        except ValueError as error:
+            if value not in get_args(EntropyReadout):
+                raise
+            raise ValueError(f"{error}: it is a readout of CrossEntropy") from None

@@ -20,7 +20,8 @@ class Composed(RateLoss):
     .. math::
         s \xrightarrow{\ \text{read}\ } u \xrightarrow{\ \text{compare}\ } \text{terms}
 
-    Labels, layouts, masks, weights and reductions work as in the other losses.
+    Labels, layouts, masks, weights and reductions work as in the other losses. `predict` returns
+    the class with the largest reading of `read`.
 
     Parameters
     ----------
@@ -107,6 +108,12 @@ class Composed(RateLoss):
     @property
     def _has_time(self) -> bool:
         return self.per_step
+
+    def _with_time(self, per_step: bool) -> RateLoss:
+        raise ValueError(
+            f"per_step must be that of the loss, per_step={self.per_step}: read decides whether "
+            "there is a reading at each step"
+        )
 
     @property
     def _reading_is_proportional(self) -> bool:

@@ -1,14 +1,13 @@
 """SpikeLatency: the distance of first spikes from target times."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, asarray_like
-from spikeloss_xp._input.labels import Labels, wanted_times
-from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._arrays import Adapter
+from spikeloss_xp._input.labels import INDICES, Labels
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Reduction, ValueAndPullback
+from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
@@ -35,16 +34,17 @@ class SpikeLatency(RateLoss):
         duration of the sample, the latency of a silent neuron.
     tolerance : float, default 0
         The distance :math:`\delta` from the target time, in time steps, up to which a term is 0.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
+    reduction : {"sum", "mean", "batchmean", "none"}, default "mean"
         Return the sum of the terms, their mean, their sum divided by the number of samples, or the
         terms: ``[batch, class]``.
+    time_axis : int
+        The axis of `input` that is time: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``.
     num_classes : int, optional
         The number of classes. Each class is the mean of a group of neighbouring neurons. By default
         each neuron is a class.
     ignore_index : int, default -100
         The class index of samples that have no terms.
-    time_axis : int, default -1
-        The axis of `input` that is time.
 
     Raises
     ------
@@ -71,21 +71,22 @@ class SpikeLatency(RateLoss):
     >>> import numpy as np
     >>> import spikeloss_xp as sx
     >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
-    >>> sx.SpikeLatency(reduction="none")(spikes, [0])  # target times 0 and 4
+    >>> sx.SpikeLatency(reduction="none", time_axis=-1)(spikes, [0])  # target times 0 and 4
     array([[1., 4.]])
     """
 
     true_time: float = 0.0
     false_time: float | None = None
     tolerance: float = 0.0
-    reduction: Reduction = "sum"
+    reduction: Reduction = "mean"
     _: KW_ONLY
+    time_axis: int
     num_classes: int | None = None
     ignore_index: int = -100
-    time_axis: int = -1
 
     moving_window: ClassVar[None] = None  # type: ignore[misc]
     readout: ClassVar[str] = "latency"  # type: ignore[misc]
+    _targets: ClassVar[tuple[str, ...]] = (INDICES, "target times")
 
     def __post_init__(self) -> None:
         Loss._check(
@@ -97,20 +98,9 @@ class SpikeLatency(RateLoss):
             ignore_index=_checks.label,
         )
 
-    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        adapter = prepared.adapter
-        given = asarray_like(adapter, prepared.values, target, "target")
-        classes = prepared.layout.classes(self.num_classes)
-        floating = adapter.xp.isdtype(given.dtype, "real floating")
-        if not floating and tuple(given.shape) == (prepared.layout.batch, classes):
-            raise TypeError(
-                "target must hold class indices, integers of shape [batch], or wanted times, "
-                f"floating numbers of shape [batch, class]; got {given.dtype} of shape "
-                f"{tuple(given.shape)}"
-            )
-        if given.ndim == 1 or not floating:
-            return super()._labels(prepared, target)
-        return wanted_times(prepared, given, target, classes)
+    def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
+        late = self.false_time is not None and self.false_time < self.true_time
+        return reading.u if late else -reading.u
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         xp, wanted = adapter.xp, labels.target
@@ -119,6 +109,3 @@ class SpikeLatency(RateLoss):
             one = adapter.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
             wanted = xp.where(wanted, one * self.true_time, one * silent)
         return criteria.outside(adapter, reading.u - wanted, self.tolerance)
-
-    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int | None, ...]:
-        return layout.target_axes(ndim, class_axis=ndim == 2)

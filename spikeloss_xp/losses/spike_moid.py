@@ -1,13 +1,15 @@
 """SpikeMoid: an independent yes or no for each class (multi-label)."""
 
+import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from spikeloss_xp import _checks, criteria
+from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.labels import MULTI_HOT, Labels
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import (
+    Array,
     Numerics,
     PerClass,
     Readout,
@@ -15,6 +17,7 @@ from spikeloss_xp._typing import (
     ValueAndPullback,
 )
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss
+from spikeloss_xp.predictions import Scores, binary_confusion
 from spikeloss_xp.readouts import Reading
 
 
@@ -40,6 +43,7 @@ class SpikeMoid(RateLoss):
         step; above 0.
     theta : float, default 0
         The reading :math:`\theta`, in the same unit, at which the probability of a class is 1/2.
+        Leaving it out warns if rates or counts are read: they are never below 0.
     readout : {"rate", "count", "max", "last"}, default "rate"
         The reading of a neuron: its rate, its number of spikes, or the largest or the last value
         of a membrane potential.
@@ -84,7 +88,7 @@ class SpikeMoid(RateLoss):
     moving_window: int | None = None
     reduction: Reduction = "sum"
     alpha: float = 1
-    theta: float = 0
+    theta: float | None = None
     _: KW_ONLY
     readout: Readout = "rate"
     pos_weight: PerClass = 1.0
@@ -92,23 +96,52 @@ class SpikeMoid(RateLoss):
     num_classes: int | None = None
     time_axis: int = -1
 
-    _multi_hot: ClassVar[bool] = True
+    _targets: ClassVar[tuple[str, ...]] = (MULTI_HOT,)
 
     def __post_init__(self) -> None:
         self._check(
             alpha=_checks.scale,
-            theta=_checks.number,
+            theta=_checks.optional(_checks.number),
             pos_weight=_checks.one_or_more(_checks.not_negative),
             numerics=_checks.one_of(NUMERICS),
         )
-        self._check_published("pos_weight", 1)
+        if self.theta is None:
+            if self.readout in readouts.WINDOWED:
+                warnings.warn(
+                    "SpikeMoid has theta=0, and no rate is below it: every class is more probable "
+                    "than not, silent ones too, and hardly any network learns. Pass a theta "
+                    "between the rates of silent and of active neurons, such as theta=0.2 with "
+                    "alpha=0.1. An explicit theta=0 does not warn.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            object.__setattr__(self, "theta", 0.0)
+        if self.numerics == "lava" and self.pos_weight != 1:
+            raise ValueError(
+                "the published loss has no pos_weight: it needs numerics='stable'; got "
+                f"pos_weight={self.pos_weight} with numerics='lava'"
+            )
+
+    @property
+    def _threshold(self) -> float:
+        return self.theta or 0.0
+
+    def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
+        return reading.u - self._threshold
+
+    def _winner(self, scores: Scores) -> Array:
+        adapter, score = scores.prepared.adapter, scores.values
+        return adapter.xp.astype(score > 0, adapter.arange(1, score).dtype)
+
+    def _count(self, scores: Scores, labels: Labels) -> Array:
+        return binary_confusion(scores, labels)
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
         self._check_classes(prepared.layout, "pos_weight")
         return super()._labels(prepared, target)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        target, logit = labels.target, (reading.u - self.theta) / self.alpha
+        target, logit = labels.target, (reading.u - self._threshold) / self.alpha
         if self.numerics == "lava":
             terms, to_logit = criteria.binary_cross_entropy_as_published(adapter, logit, target)
         elif self.pos_weight == 1:

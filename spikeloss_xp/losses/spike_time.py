@@ -1,5 +1,6 @@
 """SpikeTime: the distance between filtered spike trains."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -31,8 +32,9 @@ class SpikeTime(Loss):
     ----------
     time_constant : float, default 5
         Time constant :math:`\tau` of the filter, in time steps; above 0.
-    length : int, default 100
-        Length of the filter, in time steps.
+    length : int, optional
+        Length of the filter, in time steps. By default 20 time constants, rounded up: 100 for a
+        time constant of 5. A `kernel` that is a function needs it.
     filter_order : int, default 1
         Order :math:`n`: the filter is the convolution of :math:`n` equal exponentials, so
         :math:`n - 1` convolutions. Order 1 is the exponential itself.
@@ -42,8 +44,8 @@ class SpikeTime(Loss):
     kernel : sequence of float, array or callable, optional
         A filter :math:`h` of your own, instead of `time_constant` and `filter_order`: its taps,
         with that of the present step first, or a function from the lag :math:`k`, a float, to its
-        tap. The constructor calls the function for each lag below `length`. It stores a tuple of
-        taps, and `length` becomes their number. Taps are not normalised.
+        tap. The constructor calls the function for each lag below `length`, and stores a tuple of
+        taps. Taps are not normalised.
     time_axis : int, default -1
         The axis of `input` that is time.
 
@@ -76,7 +78,7 @@ class SpikeTime(Loss):
     """
 
     time_constant: float = 5
-    length: int = 100
+    length: int | None = None
     filter_order: int = 1
     reduction: Reduction = "sum"
     _: KW_ONLY
@@ -88,10 +90,12 @@ class SpikeTime(Loss):
 
     def __post_init__(self) -> None:
         self._check(
-            time_constant=_checks.positive, length=_checks.count, filter_order=_checks.count
+            time_constant=_checks.positive,
+            length=_checks.optional_count,
+            filter_order=_checks.count,
         )
         if self.kernel is None:
-            check_size(Exponential(self.time_constant, self.length, self.filter_order))
+            check_size(self._kernel())
             return
         for name in ("time_constant", "filter_order"):
             if getattr(self, name) != getattr(type(self), name):
@@ -100,17 +104,25 @@ class SpikeTime(Loss):
                     f"{name}={getattr(self, name)}"
                 )
         taps = _taps(self.kernel, self.length)
-        if self.length not in (len(taps), type(self).length):
+        if self.length not in (len(taps), None):
             raise ValueError(
                 f"length must be that of the kernel, {len(taps)}, or left out; got {self.length}"
             )
         object.__setattr__(self, "kernel", taps)
-        object.__setattr__(self, "length", len(taps))
+
+    @property
+    def number_of_taps(self) -> int:
+        """The length of the filter, in time steps."""
+        if isinstance(self.kernel, tuple):
+            return len(self.kernel)
+        if self.length is not None:
+            return self.length
+        return math.ceil(min(20 * self.time_constant, _checks.LONGEST))
 
     @property
     def memory(self) -> int:
         """The number of earlier steps that a term reads: the length of the filter minus 1."""
-        return self.length - 1
+        return self.number_of_taps - 1
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Array:
         return desired_trains(prepared, target)
@@ -135,7 +147,7 @@ class SpikeTime(Loss):
     def _kernel(self) -> Any:
         if self.kernel is not None:
             return self.kernel
-        return Exponential(self.time_constant, self.length, self.filter_order)
+        return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
         return criteria.squared(adapter, reading.u)
@@ -144,7 +156,7 @@ class SpikeTime(Loss):
         axis: int = prepared.layout.batch_axis
         return axis
 
-    def _target_axes(self, layout: Layout, ndim: int) -> tuple[int, ...]:
+    def _target_axes(self, layout: Layout, labels: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
@@ -155,9 +167,11 @@ class SpikeTime(Loss):
         return (batch, *(axis for axis in range(len(prepared.layout.shape)) if axis not in others))
 
 
-def _taps(kernel: Any, length: int) -> tuple[float, ...]:
+def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:
     """Return the taps of a kernel, or of a function of the lag, as Python numbers."""
     if callable(kernel):
+        if length is None:
+            raise ValueError("kernel is a function, which needs a length, its number of taps")
         return tuple(_checks.number(kernel(float(k)), f"kernel({k})") for k in range(length))
     if getattr(kernel, "requires_grad", False):
         raise TypeError("kernel must be constant; got an array that requires a gradient: detach it")

@@ -151,7 +151,8 @@ def last(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingA
     return Reading(u, mask=read), pullback
 
 
-WINDOWED = {"rate": rate, "count": count}  # over all of time, or at each step
+# Over all of time, or at each step. The criterion takes the root of a count.
+WINDOWED = {"rate": rate, "count": count, "sqrt_count": count}
 OVER_ALL_TIME = {"max": highest, "last": last}
 
 
@@ -276,13 +277,15 @@ def read_groups(
     read: Callable[[Adapter, Array, Array | None], ReadingAndPullback],
     *,
     proportional: bool,
+    summed: bool = False,
 ) -> ReadingAndPullback:
     """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
 
     `read` is a readout of trains. If its readings are `proportional` to the trains, it reads the
     sum of the neurons, and the reading is divided by their number: means of three spikes are
     rounded, and would decide ties. Where neurons are masked one by one, their number differs
-    between steps, and the mean of each step is read.
+    between steps, and the mean of each step is read. With `summed` it is times the number of
+    neurons of a class, the sum where none is masked.
     """
     if classes is None:
         return read(adapter, spikes, mask)
@@ -290,17 +293,20 @@ def read_groups(
     divisor, counts = group.divisor, None
     if proportional and isinstance(divisor, int):
         reading, to_total = read(adapter, group.total, group.mask)
+        if summed:
+            return reading, lambda cotangent: group.pullback(to_total(cotangent))
         reading = reading._replace(u=reading.u / divisor, per_spike=reading.per_spike / divisor)
         return reading, lambda cotangent: group.pullback(to_total(cotangent / divisor))
 
-    reading, to_mean = read(adapter, group.total / divisor, group.mask)
+    scale = spikes.shape[CLASS] // classes if summed else 1
+    reading, to_mean = read(adapter, group.total * scale / divisor, group.mask)
     number: Any = divisor
     if not isinstance(divisor, int):  # the largest number of neurons averaged at any step
         number = adapter.xp.max(divisor, axis=-1, keepdims=reading.u.ndim == 3)
     if reading.counts is not None:
         counts = reading.counts * number
     reading = reading._replace(per_spike=reading.per_spike / number, counts=counts)
-    return reading, lambda cotangent: group.pullback(to_mean(cotangent) / divisor)
+    return reading, lambda cotangent: group.pullback(to_mean(cotangent) * scale / divisor)
 
 
 def softmax_sum(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingAndPullback:

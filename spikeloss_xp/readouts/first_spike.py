@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._arrays import Adapter
+from spikeloss_xp._arrays import Adapter, lowest_below
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
@@ -68,15 +68,14 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     libraries differ in the derivative of a minimum at 1; here it is that of the spikes below.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
-    if known is not None and known.size:  # a process of several may have no sample
-        lowest = known.min()
-        if lowest < 0:
-            raise ValueError(
-                "input must have no spike below 0 with a latency: a spike is read as the "
-                f"probability to fire. Got {lowest:g}"
-            )
-        if known.max() <= 1:  # not if any is NaN
-            return spikes, lambda cotangent: cotangent
+    lowest = lowest_below(adapter, spikes, 0)
+    if lowest is not None:
+        raise ValueError(
+            "input must have no spike below 0 with a latency: a spike is read as the "
+            f"probability to fire. Got {lowest:g}"
+        )
+    if known is not None and known.size and known.max() <= 1:  # not if any is NaN
+        return spikes, lambda cotangent: cotangent
     limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
     if known is None:
         limited = xp.where(spikes < 0, math.nan, limited)

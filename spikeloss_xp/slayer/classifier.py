@@ -62,7 +62,7 @@ class Rate(torch.nn.Module):
     @staticmethod
     def rate(spike: torch.Tensor) -> torch.Tensor:
         """Return the mean over time, of shape ``[batch, *space]``."""
-        return classifiers.Rate().rate(spike).reshape(spike.shape[:-1])
+        return classifiers.Rate(time_axis=-1).rate(spike).reshape(spike.shape[:-1])
 
     @staticmethod
     def confidence(
@@ -79,12 +79,12 @@ class Rate(torch.nn.Module):
         eps : float, default 1e-6
             Number added to the sum of rates.
         """
-        return classifiers.Rate(mode=mode, eps=eps).confidence(spike)
+        return classifiers.Rate(mode=mode, eps=eps, time_axis=-1).confidence(spike)
 
     @staticmethod
     def predict(spike: torch.Tensor) -> torch.Tensor:
         """Return the index of the class with the highest rate, of shape ``[batch]``."""
-        return classifiers.Rate().predict(spike)
+        return classifiers.Rate(time_axis=-1).predict(spike)
 
 
 class MovingWindow(torch.nn.Module):
@@ -145,7 +145,7 @@ class MovingWindow(torch.nn.Module):
         return self._classifier(self.mode).predict(spike)
 
     def _classifier(self, mode: ConfidenceMode) -> classifiers.MovingWindow:
-        return classifiers.MovingWindow(self.time_window, mode, self.eps)
+        return classifiers.MovingWindow(self.time_window, mode, self.eps, time_axis=-1)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters, for the representation of the module."""

@@ -1,0 +1,179 @@
+"""CrossEntropy: the cross entropy of the softmax, with spike counts or other readings as logits."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, get_args
+
+from spikeloss_xp import _checks, criteria
+from spikeloss_xp._arrays import Adapter, lowest_below
+from spikeloss_xp._input.labels import INDICES, Labels
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._typing import Array, EntropyReadout, Reduction, ValueAndPullback
+from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp.readouts import Reading
+
+
+@dataclass(frozen=True)
+class CrossEntropy(RateLoss):
+    r"""Cross entropy of the softmax, with the numbers of spikes or other readings as logits.
+
+    .. math::
+        L = \frac{1}{B} \sum_b
+            \Bigl( \log \sum_c e^{u_{b, c} / \rho} - \frac{u_{b, y_b}}{\rho} \Bigr)
+
+    with the reading :math:`u`, by default the number of spikes, the label :math:`y` and the
+    temperature :math:`\rho`. With a moving window there is a term at each step.
+
+    Parameters
+    ----------
+    time_axis : int
+        The axis of `input` that is time: 0 for ``[time, batch, class]``, 1 for
+        ``[batch, time, class]``, and -1 for ``[batch, class, time]``. Targets and terms with a time
+        axis have it there too.
+    readout : str, default "count"
+        The reading of a class:
+
+        - ``"count"``: its number of spikes :math:`n`;
+        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`, which scatters by 1/2 whatever the mean of
+          :math:`n` is, if spikes are random [1]_. The more spikes there are, the less weighs one of
+          them: a silent neuron is pulled eight times as strongly as one with 25 spikes;
+        - ``"rate"``: its number of spikes divided by that of steps;
+        - ``"max"``, ``"last"``: the largest or the last value of a membrane potential;
+        - ``"latency"``: the number of steps before its first spike. The earliest class has the
+          largest probability, and a tenth of the steps is a good first `temperature`;
+        - ``"softmax_sum"``: the sum over time of its probability in a softmax of the potentials at
+          each step [2]_.
+    moving_window : int, optional
+        Length of a moving window, in time steps, for a term at each step; with the first three
+        readouts only. With a window of 1 the logits of a step are the input at that step, as in
+        temporal efficient training [3]_. By default the reading is over the whole duration.
+    temperature : float, default 1
+        The divisor :math:`\rho` of the logits, in the unit of the reading; above 0.
+    label_smoothing : float, default 0
+        The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
+        terms: ``[batch]``, or ``[batch, time]`` with a window.
+    num_classes : int, optional
+        The number of classes. Each class is a group of neighbouring neurons: their sum with the
+        first two readouts, and their mean with the others. By default each neuron is a class.
+    ignore_index : int, default -100
+        The class index of samples or steps that have no terms.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    Notes
+    -----
+    `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. The space axes
+    are flattened to one class axis. `target` holds class indices, integers of shape ``[batch]`` or,
+    with a window, ``[batch, time]``; or class probabilities :math:`q`, floats of shape
+    ``[batch, class]`` or, with a window, also ``[batch, class, time]``. They are finite and at
+    least 0, and need not sum to 1.
+
+    The term of a row of probabilities is :math:`-\sum_c q_c \log p_c`, and a mean divides by the
+    sum of all :math:`q`. So a row with a single 1 counts as a class index does, and a row of zeros
+    does not count. Class weights :math:`w` multiply :math:`q` in both. (PyTorch divides by the number of
+    samples, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
+    :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
+
+    Masked classes take no part. If some neurons of a class are masked, its sum is scaled up to all
+    of them. With ``"sqrt_count"`` a number of spikes below 0 raises an error where values can be
+    read for free; elsewhere it makes the loss NaN.
+
+    The loss of a certain label keeps its digits, and so does the gradient: 25 spikes against none
+    are 1.3888e-11 in float32, where the logarithm of a softmax is 0.
+
+    References
+    ----------
+    .. [1] F. J. Anscombe, "The transformation of Poisson, binomial and negative-binomial data",
+       Biometrika 35(3/4), 1948.
+    .. [2] I. Hammouamri, I. Khalfaoui-Hassani and T. Masquelier, "Learning delays in spiking neural
+       networks using dilated convolutions with learnable spacings", ICLR 2024.
+    .. [3] S. Deng, Y. Li, S. Zhang and S. Gu, "Temporal efficient training of spiking neural
+       network via gradient re-weighting", ICLR 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> loss = sx.CrossEntropy(time_axis=-1)
+    >>> float(loss(spikes, [0]).round(3))  # -log(e^3 / (e^3 + e^1))
+    0.127
+    >>> float(loss(spikes, [[0.9, 0.1]]).round(3))
+    0.327
+    """
+
+    _: KW_ONLY
+    time_axis: int
+    readout: EntropyReadout = "count"
+    moving_window: int | None = None
+    temperature: float = 1.0
+    label_smoothing: float = 0.0
+    reduction: Reduction = "mean"
+    num_classes: int | None = None
+    ignore_index: int = -100
+
+    _classes_compete: ClassVar[bool] = True
+    _targets: ClassVar[tuple[str, ...]] = (INDICES, "class probabilities")
+    _readouts: ClassVar[tuple[str, ...]] = get_args(EntropyReadout)
+    _summed: ClassVar[tuple[str, ...]] = ("count", "sqrt_count")
+
+    def __post_init__(self) -> None:
+        self._check(temperature=_checks.scale, label_smoothing=_checks.fraction)
+
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        logit, to_reading = self._logit(adapter, reading.u)
+        if self._has_one_label(adapter, labels):
+            entropy, q = criteria.cross_entropy_of_logits, labels.target
+        else:
+            entropy = criteria.cross_entropy_of_probabilities
+            q = self._probabilities(adapter, reading, labels)
+        terms, to_logit = entropy(adapter, logit, q, reading.class_mask)
+        return terms, lambda cotangent: to_reading(to_logit(cotangent))
+
+    def _has_one_label(self, adapter: Adapter, labels: Labels) -> bool:
+        """Whether a term is that of its label; otherwise that of each class has a weight."""
+        return self.label_smoothing == 0 and labels.one_hot(adapter.xp)
+
+    def _term_weights(
+        self, adapter: Adapter, reading: Reading, labels: Labels
+    ) -> tuple[Array | None, Array | None]:
+        factor, weight = super()._term_weights(adapter, reading, labels)
+        if not self._has_one_label(adapter, labels):  # `_probabilities` has the class weights
+            factor = self._known(adapter, reading, labels)
+        return factor, weight
+
+    def _logit(self, adapter: Adapter, u: Array) -> ValueAndPullback:
+        """Return the logits, and their pullback to the readings."""
+        # The earliest class is the most probable one.
+        divisor = -self.temperature if self.readout == "latency" else self.temperature
+        if self.readout == "sqrt_count":
+            lowest = lowest_below(adapter, u, -0.25)
+            if lowest is not None:
+                raise ValueError(
+                    "input must have no number of spikes below 0 with readout='sqrt_count'; "
+                    "membrane potentials need readout='max', 'last', 'rate' or 'softmax_sum'. "
+                    f"Got {lowest:g}"
+                )
+            u, to_count = criteria.root(adapter, u)
+            return u / divisor, lambda cotangent: to_count(cotangent / divisor)
+        if divisor == 1:
+            return u, lambda cotangent: cotangent
+        return u / divisor, lambda cotangent: cotangent / divisor
+
+    def _probabilities(self, adapter: Adapter, reading: Reading, labels: Labels) -> Array:
+        """Return the smoothed label times the class weights, 0 for masked classes."""
+        xp, class_mask, epsilon = adapter.xp, reading.class_mask, self.label_smoothing
+        q = xp.astype(labels.target, reading.u.dtype, copy=False)
+        if epsilon:
+            present: Any = q.shape[CLASS]
+            if class_mask is not None:
+                present = xp.sum(xp.astype(class_mask, q.dtype), axis=CLASS, keepdims=True)
+            spread = epsilon / present * xp.sum(q, axis=CLASS, keepdims=True)
+            q = (1 - epsilon) * q + spread
+            if class_mask is not None:
+                q = xp.where(class_mask, q, 0.0)
+        return q if labels.class_weight is None else q * labels.class_weight

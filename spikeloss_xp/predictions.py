@@ -1,0 +1,204 @@
+"""Predictions of classes, and how often they are right: what losses and classifiers share."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+from spikeloss_xp._arrays import adapter_of, or_one
+from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
+from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Namespace
+
+
+class Scores(NamedTuple):
+    """The scores of the classes, of which the largest wins.
+
+    Attributes
+    ----------
+    prepared : PreparedInput
+        The spikes.
+    values : array
+        ``[batch, class]``, or ``[batch, class, time]`` with `per_step`.
+    mask : array or None
+        Which classes were read from any unmasked entry; its class axis may have length 1.
+    per_step : bool
+        Whether there is a prediction at each step.
+    """
+
+    prepared: PreparedInput
+    values: Array
+    mask: Array | None
+    per_step: bool
+
+    def of_classes(self) -> Array:
+        """Return the scores, with that of a masked class below all others, unless all are."""
+        xp, score = self.prepared.adapter.xp, self.values
+        if self.mask is not None and self.mask.shape[CLASS] > 1:
+            some = xp.any(self.mask, axis=CLASS, keepdims=True)
+            score = xp.where(self.mask | ~some, score, -math.inf)
+        return score
+
+    def winner(self) -> Array:
+        """Return the index of the winning class, of several the first, with a class axis."""
+        xp = self.prepared.adapter.xp
+        return xp.argmax(self.of_classes(), axis=CLASS, keepdims=True)
+
+    def in_layout(self, x: Array) -> Array:
+        """Return predictions or readings in the layout of the spikes."""
+        if not self.per_step:
+            return x
+        return self.prepared.layout.time_as_in_input(self.prepared.adapter, x)
+
+
+class Predictor(ABC):
+    """What predicts classes from spikes: the losses that read classes, and the classifiers."""
+
+    num_classes: int | None
+    _targets: ClassVar[tuple[str, ...]] = (INDICES,)
+
+    @abstractmethod
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+        """Return the scores of the classes."""
+
+    @abstractmethod
+    def _is_per_step(self, target: Any) -> bool:
+        """Whether the predictions that a target is compared with are those of the steps."""
+
+    def confusion(
+        self,
+        input: ArrayT,
+        target: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> ArrayT:
+        """Return how often each class was predicted for each label.
+
+        It adds up over any split of the batch. The accuracy and others follow from the sum: with
+        the matrix `m`, ``m.diagonal() / m.sum(1)`` are the fractions that are right of each label.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+        target : array or sequence of int
+            Class indices, ``[batch]``. With a moving window also ``[batch, time]``, with the time
+            axis where the spikes have it, for the predictions of the steps. Labels equal to
+            `ignore_index` do not count. `SpikeMoid` takes bools, or floats that are 0 or 1:
+            ``[batch, class]`` and so on.
+        where, lengths : array or sequence, optional
+            The mask, as for a loss. A label does not count if its class is masked.
+
+        Returns
+        -------
+        array
+            ``[class, class]``, the label by the prediction: whole numbers, in the dtype that the
+            spikes are computed in. ``[class, 2, 2]`` for `SpikeMoid`. A sample with a reading that
+            is NaN or infinite counts as a wrong prediction.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument has the wrong shape or dtype, or if a label is no class. Where labels and
+            lengths cannot be read for free, an impossible one makes all numbers NaN instead.
+        """
+        per_step = self._is_per_step(target)
+        scores = self._scores(input, where, lengths, per_step)
+        prepared = scores.prepared
+        labels = class_target(
+            prepared,
+            target,
+            prepared.layout.classes(self.num_classes),
+            self._targets[:1],
+            per_step=per_step,
+            ignore_index=getattr(self, "ignore_index", None),
+        )
+        counts: ArrayT = self._count(scores, labels)
+        if prepared.valid_or_nan is not None:
+            counts = counts * (
+                prepared.adapter.sum_all(prepared.valid_or_nan) / prepared.layout.batch
+            )
+        return counts
+
+    def accuracy(
+        self,
+        input: ArrayT,
+        target: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> ArrayT:
+        """Return the fraction of the labels that are predicted.
+
+        The arguments and errors are those of `confusion`. To evaluate several batches, add up
+        their `confusion`: a mean of accuracies counts a label of a small batch for more.
+
+        Returns
+        -------
+        array
+            A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
+        """
+        counts = self.confusion(input, target, where=where, lengths=lengths)
+        adapter = adapter_of(counts)
+        xp, index = adapter.xp, adapter.arange(counts.shape[-1], counts)
+        number = adapter.sum_all(counts)
+        right = adapter.sum_all(xp.where(index[:, None] == index, counts, 0.0))
+        fraction: ArrayT = xp.where(number == 0, math.nan, right / or_one(adapter, number))
+        return fraction
+
+    def _count(self, scores: Scores, labels: Labels) -> Array:
+        """Return the confusion matrix."""
+        prepared, readings = scores.prepared, scores.values
+        adapter, xp = prepared.adapter, prepared.adapter.xp
+        classes, dtype = readings.shape[CLASS], prepared.values.dtype
+        axes = (1, -1, *(1,) * (readings.ndim - 2))
+        index = xp.reshape(adapter.arange(classes, readings), axes)
+        broken = xp.any(~(readings < math.inf), axis=CLASS, keepdims=True)
+        # A class that is not the label: the first, or the second if the label is the first.
+        wrong = xp.astype(labels.target[:, :1, ...], index.dtype)
+        predicted = index == xp.where(broken, wrong, xp.astype(scores.winner(), index.dtype))
+        counted = labels.target
+        if scores.mask is not None:
+            counted = counted & scores.mask
+        if labels.ignored is not None:
+            counted = counted & ~labels.ignored
+
+        def by_class(x: Array) -> Array:
+            x = xp.astype(xp.broadcast_to(x, readings.shape), dtype)
+            return xp.reshape(adapter.moveaxis(x, CLASS, 0), (classes, -1))
+
+        counts = by_class(counted) @ by_class(predicted).T
+        return counts if labels.valid is None else _if_all(xp, labels.valid, counts)
+
+
+def binary_confusion(scores: Scores, labels: Labels) -> Array:
+    """Return the confusion matrix ``[class, 2, 2]`` of independent classes.
+
+    A score above 0 predicts 1.
+    """
+    prepared, score = scores.prepared, scores.values
+    adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
+    target = xp.broadcast_to(labels.target, score.shape)
+    binary = (target == 0) | (target == 1)
+    known = adapter.concrete_or_none(binary)
+    if known is not None and not known.all():
+        raise ValueError(f"target must be 0 or 1 for each class, as {MULTI_HOT} are, to be counted")
+    broken = ~((score < math.inf) & (score > -math.inf))
+    predicted = xp.where(broken, target == 0, score > 0)
+    counted = xp.ones_like(predicted) if scores.mask is None else scores.mask
+    axes = tuple(axis for axis in range(score.ndim) if axis != CLASS)
+
+    def number(label: Array, prediction: Array) -> Array:
+        return xp.sum(xp.astype(counted & label & prediction, dtype), axis=axes)
+
+    rows = [
+        xp.stack([number(label, ~predicted), number(label, predicted)], axis=-1)
+        for label in (target == 0, target == 1)
+    ]
+    return _if_all(xp, binary | ~counted, xp.stack(rows, axis=1))
+
+
+def _if_all(xp: Namespace, valid: Array, counts: Array) -> Array:
+    """Return numbers, or NaN if any label is not valid."""
+    return xp.where(xp.all(valid), counts, math.nan)
