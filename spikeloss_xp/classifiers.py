@@ -137,7 +137,8 @@ class _Rates(Classifier):
             total = xp.sum(xp.exp(logit), axis=CLASS, keepdims=True)
             logarithmic = self.mode == "logsoftmax"
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
-        return scores.in_layout(confidence)
+        confidence = scores.in_layout(confidence)
+        return confidence
 
     def _reading(self, prepared: PreparedInput) -> Reading:
         first = prepared.layout.time_axis == 0

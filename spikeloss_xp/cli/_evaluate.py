@@ -34,8 +34,8 @@ In place of `input`, a file may hold `times`, `neuron` and, for several
 samples, `sample`, with one entry for each spike, sorted by sample. They are
 binned to [sample, neuron, step]. These numbers come before those of the file:"""
 NO_TARGET, TRAINS = (losses.SparsityEnforcer,), (losses.SpikeTime,)
-LABELS = (losses.CrossEntropy, losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency)
-LABELS = (*LABELS, losses.SpikeMoid)
+INDICES = (losses.CrossEntropy, losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency)
+LABELS = (*INDICES, losses.SpikeMoid)
 LOSSES: dict[str, Any] = {loss.__name__: loss for loss in (*TRAINS, *LABELS, *NO_TARGET)}
 NAMES = ("input", "target", "label", "lengths")
 ALL_NAMES = (*NAMES, *COLUMNS, *NUMBERS)  # those of spike times too, in place of `input`
@@ -332,7 +332,7 @@ class Task:
         Without class indices or multi-hot labels there are no labels.
         """
         with _files.file_errors(self.path):
-            spikes, target, lengths = (
+            spikes, target, lengths = (  # the target of `NO_TARGET` is None
                 None if rows is None else rows.read(start, stop)
                 for rows in (self.spikes, self.target, self.lengths)
             )

@@ -74,8 +74,8 @@ class CrossEntropy(RateLoss):
 
     The term of a row of probabilities is :math:`-\sum_c q_c \log p_c`, and a mean divides by the
     sum of all :math:`q`. So a row with a single 1 counts as a class index does, and a row of zeros
-    does not count. Class weights :math:`w` multiply :math:`q` in both. (PyTorch divides by the number of
-    samples, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
+    does not count. Class weights :math:`w` multiply :math:`q` in both. (PyTorch divides by the
+    number of samples, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
     :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
     Masked classes take no part. If some neurons of a class are masked, its sum is scaled up to all
