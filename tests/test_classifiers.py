@@ -37,7 +37,7 @@ def check_by_hand(backend, classifier, rates, labels):
 def test_rate_classifier_matches_hand_calculation(backend):
     rates = np.asarray([[0.75, 0.25, 0], [0.25, 0.5, 0.5]])
     # The first of two equal rates is predicted.
-    check_by_hand(backend, sx.Rate(), rates, [0, 1])
+    check_by_hand(backend, sx.Rate(time_axis=-1), rates, [0, 1])
 
 
 def test_moving_window_classifier_matches_hand_calculation(backend):
@@ -47,7 +47,7 @@ def test_moving_window_classifier_matches_hand_calculation(backend):
             [[0, 0.5, 0.5, 0], [0.5, 0.5, 0.5, 0.5], [0, 0.5, 0.5, 0.5]],
         ]
     )
-    check_by_hand(backend, sx.MovingWindow(2), rates, [[0, 0, 0, 0], [1, 0, 0, 1]])
+    check_by_hand(backend, sx.MovingWindow(2, time_axis=-1), rates, [[0, 0, 0, 0], [1, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("window", [None, 3])
@@ -62,7 +62,11 @@ def test_confidence_modes_match_the_formulas(backend, window):
 
     def run(spikes):
         return [
-            (sx.MovingWindow(window, mode) if window else sx.Rate(mode=mode)).confidence(spikes)
+            (
+                sx.MovingWindow(window, mode, time_axis=-1)
+                if window
+                else sx.Rate(mode=mode, time_axis=-1)
+            ).confidence(spikes)
             for mode in expected
         ]
 
@@ -72,21 +76,25 @@ def test_confidence_modes_match_the_formulas(backend, window):
 
 
 def test_confidence_is_zero_at_silence(backend):
-    for classifier in (sx.Rate(), sx.MovingWindow(3), sx.MovingWindow(3, eps=0.5)):
+    for classifier in (
+        sx.Rate(time_axis=-1),
+        sx.MovingWindow(3, time_axis=-1),
+        sx.MovingWindow(3, eps=0.5, time_axis=-1),
+    ):
         for got in results(backend, classifier, 0 * SPIKES, ["confidence", "__call__"]):
             assert not got.any()
-    (softmax,) = results(backend, sx.Rate(mode="softmax"), 0 * SPIKES, ["confidence"])
+    (softmax,) = results(backend, sx.Rate(mode="softmax", time_axis=-1), 0 * SPIKES, ["confidence"])
     close(softmax, np.full((2, 3), 1 / 3), 1e-6)
 
 
 def test_eps_is_added_to_the_sum(backend):
-    confidence = sx.Rate(eps=1).confidence(backend.asarray(TRAINS))
+    confidence = sx.Rate(eps=1, time_axis=-1).confidence(backend.asarray(TRAINS))
     close(backend.numpy(confidence)[0], np.asarray([0.375, 0.125, 0]), backend.rtol)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -2])
 def test_time_axis_may_be_any_axis(backend, axis):
-    for classifier in (sx.Rate(), sx.MovingWindow(3)):
+    for classifier in (sx.Rate(time_axis=-1), sx.MovingWindow(3, time_axis=-1)):
         other = dataclasses.replace(classifier, time_axis=axis)
         found = results(backend, other, np.moveaxis(SPIKES, -1, axis))
         for method, got in zip(METHODS, found, strict=True):
@@ -98,7 +106,7 @@ def test_time_axis_may_be_any_axis(backend, axis):
 
 def test_space_axes_are_flattened_into_classes(backend):
     space = SPIKES.reshape(2, 3, 1, 5)
-    for classifier in (sx.Rate(), sx.MovingWindow(3)):
+    for classifier in (sx.Rate(time_axis=-1), sx.MovingWindow(3, time_axis=-1)):
         (got,) = results(backend, classifier, space, ["rate"])
         close(got, classifier.rate(SPIKES), backend.rtol)
 
@@ -107,7 +115,9 @@ def test_space_axes_are_flattened_into_classes(backend):
 def test_spikes_may_have_any_real_dtype(backend, dtype):
     if not hasattr(backend.xp, dtype):
         pytest.skip(f"{backend.library} has no {dtype}")
-    run = backend.compiled(lambda x: (sx.MovingWindow(4)(x), sx.Rate().rate(x)))
+    run = backend.compiled(
+        lambda x: (sx.MovingWindow(4, time_axis=-1)(x), sx.Rate(time_axis=-1).rate(x))
+    )
     predicted, rates = run(backend.asarray(TRAINS, dtype))
     np.testing.assert_array_equal(backend.numpy(predicted)[:, -1], [0, 1])
     assert backend.xp.isdtype(rates.dtype, "real floating")
@@ -117,16 +127,28 @@ def test_spikes_may_have_any_real_dtype(backend, dtype):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: sx.Rate(mode="any"), ValueError, "mode.*probability, softmax, logsoftmax.*'any'"),
-        (lambda: sx.MovingWindow(3, "any"), ValueError, "mode.*probability, softmax, logsoftmax"),
-        (lambda: sx.MovingWindow(0), ValueError, "time_window.*at least 1.*0"),
-        (lambda: sx.MovingWindow(None), TypeError, "time_window.*integer.*None"),
-        (lambda: sx.Rate(eps=-1), ValueError, "eps.*at least 0.*-1"),
-        (lambda: sx.Rate(eps=float("nan")), ValueError, "eps.*finite.*nan"),
+        (
+            lambda: sx.Rate(mode="any", time_axis=-1),
+            ValueError,
+            "mode.*probability, softmax, logsoftmax.*'any'",
+        ),
+        (
+            lambda: sx.MovingWindow(3, "any", time_axis=-1),
+            ValueError,
+            "mode.*probability, softmax, logsoftmax",
+        ),
+        (lambda: sx.MovingWindow(0, time_axis=-1), ValueError, "time_window.*at least 1.*0"),
+        (lambda: sx.MovingWindow(None, time_axis=-1), TypeError, "time_window.*integer.*None"),
+        (lambda: sx.Rate(eps=-1, time_axis=-1), ValueError, "eps.*at least 0.*-1"),
+        (lambda: sx.Rate(eps=float("nan"), time_axis=-1), ValueError, "eps.*finite.*nan"),
         (lambda: sx.Rate(time_axis=0.5), TypeError, "time_axis.*integer.*0.5"),
-        (lambda: sx.Rate()(np.zeros((2, 5))), ValueError, r"at least 3 axes.*\(2, 5\)"),
-        (lambda: sx.Rate()([[[0, 1]]]), TypeError, "spikes must be an array.*list"),
-        (lambda: sx.Rate()(np.zeros((1, 1, 1), complex)), TypeError, "spikes must be.*complex"),
+        (lambda: sx.Rate(time_axis=-1)(np.zeros((2, 5))), ValueError, r"at least 3 axes.*\(2, 5\)"),
+        (lambda: sx.Rate(time_axis=-1)([[[0, 1]]]), TypeError, "spikes must be an array.*list"),
+        (
+            lambda: sx.Rate(time_axis=-1)(np.zeros((1, 1, 1), complex)),
+            TypeError,
+            "spikes must be.*complex",
+        ),
         (lambda: sx.Rate(time_axis=3)(np.zeros((1, 1, 1))), ValueError, "time_axis=3.*1, 1, 1"),
     ],
 )
@@ -135,7 +157,9 @@ def test_errors_name_the_argument(make, error, message):
         make()
 
 
-@pytest.mark.parametrize("classifier", [sx.Rate(mode="softmax"), sx.MovingWindow(3, eps=0.5)])
+@pytest.mark.parametrize(
+    "classifier", [sx.Rate(mode="softmax", time_axis=-1), sx.MovingWindow(3, eps=0.5, time_axis=-1)]
+)
 def test_classifiers_compare_hash_and_print_by_value(classifier):
     same = dataclasses.replace(classifier)
     assert same == classifier
@@ -149,20 +173,20 @@ def test_num_classes_groups_neurons(backend):
     spikes = np.random.default_rng(3).random((2, 6, 20))
     groups = spikes.reshape(2, 3, 2, 20).mean(axis=2)
     for ungrouped, grouped in (
-        (sx.Rate(), sx.Rate(num_classes=3)),
-        (sx.MovingWindow(4), sx.MovingWindow(4, num_classes=3)),
+        (sx.Rate(time_axis=-1), sx.Rate(num_classes=3, time_axis=-1)),
+        (sx.MovingWindow(4, time_axis=-1), sx.MovingWindow(4, num_classes=3, time_axis=-1)),
     ):
         for method, got in zip(METHODS, results(backend, grouped, spikes), strict=True):
             close(got, getattr(ungrouped, method)(groups), backend.rtol)
     with pytest.raises(ValueError, match="num_classes=4 must divide the number of neurons, 6"):
-        sx.Rate(num_classes=4).predict(backend.asarray(spikes))
+        sx.Rate(num_classes=4, time_axis=-1).predict(backend.asarray(spikes))
 
 
 def test_lengths_equal_cropping(backend):
     spikes = np.random.default_rng(4).random((3, 4, 20))
     lengths = [20, 7, 12]
     padded = np.where(np.arange(20) < np.reshape(lengths, (3, 1, 1)), spikes, np.nan)
-    for classifier in (sx.Rate(), sx.MovingWindow(5)):
+    for classifier in (sx.Rate(time_axis=-1), sx.MovingWindow(5, time_axis=-1)):
         methods = ("confidence", "__call__")
         got, predicted = results(backend, classifier, padded, methods, lengths=lengths)
         for i, length in enumerate(lengths):
@@ -171,7 +195,9 @@ def test_lengths_equal_cropping(backend):
             close(got[(i, slice(None), *steps)], classifier.confidence(cropped)[0], backend.rtol)
             np.testing.assert_array_equal(predicted[(i, *steps)], classifier(cropped)[0])
     where = [False, True, False]
-    (rate,) = results(backend, sx.Rate(), padded, ["rate"], where=where, lengths=lengths)
+    (rate,) = results(
+        backend, sx.Rate(time_axis=-1), padded, ["rate"], where=where, lengths=lengths
+    )
     assert not rate[[0, 2]].any()
 
 
@@ -179,7 +205,10 @@ def test_masked_class_is_never_predicted(backend):
     spikes = np.asarray([[[1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0]]])
     mask = np.ones(spikes.shape, dtype=bool)
     mask[0, 0] = False
-    for classifier in (sx.Rate(mode="softmax"), sx.MovingWindow(1, "softmax")):
+    for classifier in (
+        sx.Rate(mode="softmax", time_axis=-1),
+        sx.MovingWindow(1, "softmax", time_axis=-1),
+    ):
         methods, where = ("__call__", "confidence"), backend.asarray(mask)
         predicted, confidence = results(backend, classifier, spikes, methods, where=where)
         _, all_masked = results(backend, classifier, spikes, methods, where=[False])
@@ -191,13 +220,13 @@ def test_masked_class_is_never_predicted(backend):
 
 # First spikes at 0, 2 and never; 1, 0 and 1.
 def test_latency_classifier_matches_hand_calculation(backend):
-    classifier = sx.Latency()
+    classifier = sx.Latency(time_axis=-1)
     where = np.ones(TRAINS.shape, bool)
     where[:, 0] = where[1, 1] = False
 
     @backend.compiled
     def run(spikes):
-        grouped = sx.Latency(num_classes=1).latency(spikes)
+        grouped = sx.Latency(num_classes=1, time_axis=-1).latency(spikes)
         special = classifier(0 * spikes), classifier(spikes, where=where)
         equal = classifier.predict(spikes), classifier.forward(spikes), classifier(spikes)
         return classifier.latency(spikes), grouped, *special, *equal
@@ -218,10 +247,10 @@ def test_latency_is_the_same_in_every_layout(backend, axis):
 
 
 CLASSIFIERS = {
-    "Rate": sx.Rate(),
-    "Latency": sx.Latency(),
-    "MovingWindow": sx.MovingWindow(2),
-    "groups": sx.Latency(num_classes=1),
+    "Rate": sx.Rate(time_axis=-1),
+    "Latency": sx.Latency(time_axis=-1),
+    "MovingWindow": sx.MovingWindow(2, time_axis=-1),
+    "groups": sx.Latency(num_classes=1, time_axis=-1),
 }
 
 
@@ -276,9 +305,9 @@ def test_accuracy_of_no_label_is_nan(backend, name):
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_accuracy_of_a_wrong_label_raises_or_is_nan(backend, name):
     classifier, spikes = CLASSIFIERS[name], backend.asarray(TRAINS)
-    with pytest.raises(ValueError, match="label must be between 0 and"):
+    with pytest.raises(ValueError, match="target must be between 0 and"):
         classifier.accuracy(spikes, [0, 3])
-    with pytest.raises(TypeError, match="label must hold integers"):
+    with pytest.raises(TypeError, match="target must hold integers"):
         classifier.accuracy(spikes, [0.0, 1.0])
     with pytest.raises(ValueError, match="label must hold class indices of shape"):
         classifier.accuracy(spikes, [0, 1, 1])

@@ -26,13 +26,12 @@ CRITERIA = {
     "logits": (criteria.cross_entropy_of_logits, (ONE_HOT,)),
     "rates-of-some": (criteria.cross_entropy_of_rates, (ONE_HOT, 0.1, U < 0.1, CLASS_MASK)),
     "logits-of-some": (criteria.cross_entropy_of_logits, (ONE_HOT, CLASS_MASK)),
-    "rates-smooth": (criteria.smooth_cross_entropy_of_rates, (TERM_WEIGHT, 0.1, U < 0.1)),
-    "rates-smooth-of-some": (
-        criteria.smooth_cross_entropy_of_rates,
-        (TERM_WEIGHT, 0.1, U < 0.1, CLASS_MASK),
+    "probabilities": (criteria.cross_entropy_of_probabilities, (TERM_WEIGHT,)),
+    "probabilities-of-some": (
+        criteria.cross_entropy_of_probabilities,
+        (TERM_WEIGHT, CLASS_MASK),
     ),
-    "logits-smooth": (criteria.smooth_cross_entropy_of_logits, (TERM_WEIGHT,)),
-    "logits-smooth-of-some": (criteria.smooth_cross_entropy_of_logits, (TERM_WEIGHT, CLASS_MASK)),
+    "root": (criteria.root, ()),
     "binary": (criteria.binary_cross_entropy, (TARGET,)),
     "binary-weighted": (
         criteria.weighted_binary_cross_entropy,
@@ -89,22 +88,20 @@ def test_excess_is_zero_up_to_the_limit(backend):
     np.testing.assert_array_equal(backend.numpy(slope), [0, 0, 0.5])
 
 
-def test_small_softmax_loss_keeps_full_precision(backend):
-    spikes = backend.asarray(np.asarray([[[20.0], [0.0], [1.0]]]))
-    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(mode="softmax")))
-    value, gradient = evaluate(spikes, np.asarray([0]))
-    rest = math.exp(-20) + math.exp(-19)
-    expected = np.asarray([[[-rest], [math.exp(-20)], [math.exp(-19)]]]) / (1 + rest)
-    np.testing.assert_allclose(backend.numpy(value), math.log1p(rest), rtol=backend.rtol)
-    np.testing.assert_allclose(backend.numpy(gradient)[:, 1:], expected[:, 1:], rtol=backend.rtol)
-    if not backend.differentiates:  # autodiff loses digits: it subtracts two numbers near 1
-        np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=backend.rtol)
+def test_small_cross_entropy_keeps_full_precision(backend):
+    spikes = np.asarray([[[25.0], [0.0], [1.0]]])
+    loss = sx.CrossEntropy(time_axis=-1)
 
+    def run(spikes, index, one_hot):
+        return [sx.value_and_grad(loss)(spikes, target) for target in (index, one_hot)]
 
-def test_smoothed_gradient_of_one_class_keeps_full_precision(backend):
-    """With one class the gradient is ``-1e-6 / (r (r + 1e-6))``: a small difference of rates."""
-    spikes = backend.asarray(np.asarray([[[1.0, 0.0, 1.0, 1.0]]]), "float32")
-    evaluate = backend.compiled(sx.value_and_grad(sx.SpikeMax(label_smoothing=0.25)))
-    _, gradient = evaluate(spikes, np.asarray([0]))
-    expected = -1e-6 / (0.75 * (0.75 + 1e-6)) / 4
-    np.testing.assert_allclose(backend.numpy(gradient), np.full((1, 1, 4), expected), rtol=1e-5)
+    arrays = backend.asarray(spikes), np.asarray([0]), np.asarray([[1.0, 0.0, 0.0]])
+    rest = math.exp(-25) + math.exp(-24)
+    expected = np.asarray([[[-rest], [math.exp(-25)], [math.exp(-24)]]]) / (1 + rest)
+    for value, gradient in backend.compiled(run)(*arrays):
+        np.testing.assert_allclose(backend.numpy(value), math.log1p(rest), rtol=backend.rtol)
+        np.testing.assert_allclose(
+            backend.numpy(gradient)[:, 1:], expected[:, 1:], rtol=backend.rtol
+        )
+        if not backend.differentiates:  # autodiff loses digits: it subtracts two numbers near 1
+            np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=backend.rtol)

@@ -105,7 +105,7 @@ def test_softmax_sum_pullback_equals_the_numerical_derivative(backend, masked):
 
 def test_max_readout_ties_share_the_gradient(backend):
     spikes = backend.asarray(np.asarray([[[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]]))
-    loss = sx.SpikeMax(mode="softmax", readout="max")
+    loss = sx.CrossEntropy(readout="max", reduction="sum", time_axis=-1)
     _, gradient = backend.compiled(sx.value_and_grad(loss))(spikes, np.asarray([1]))
     p = 1 / (1 + np.exp(-1.0))
     expected = np.asarray([[[0, p / 2, 0, p / 2], [-p / 4] * 4]])

@@ -15,7 +15,7 @@ FORMS = {
     "SpikeTime": (sx.SpikeTime(), np.roll(SPIKES, 1, axis=-1)),
     "SpikeRate": (sx.SpikeRate(0.2, 0.03, 7, "mean"), [0, 1, 2, 0]),
     "SpikeMax": (sx.SpikeMax(reduction="none"), [0, 1, 2, 0]),
-    "SpikeMoid": (sx.SpikeMoid(5, "none"), SPIKES[:, :, 0]),
+    "SpikeMoid": (sx.SpikeMoid(5, "none", theta=0), SPIKES[:, :, 0]),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
 
@@ -36,7 +36,7 @@ def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, train):
     for loss in (sx.SpikeRate(0.2, 0.03, 5), sx.SpikeMax(5), sx.SpikeMax(5, "softmax")):
         assert_consistent(loss, spikes, label)
     multi_hot = np.zeros(shape[:2])
-    for loss in (sx.SpikeMoid(5), sx.SpikeMoid(5, alpha=0.25, theta=0.5)):
+    for loss in (sx.SpikeMoid(5, theta=0), sx.SpikeMoid(5, alpha=0.25, theta=0.5)):
         assert_consistent(loss, spikes, multi_hot)
     assert_consistent(sx.SpikeTime(), spikes, 0 * spikes)
     assert_consistent(sx.SparsityEnforcer(), spikes)

@@ -33,8 +33,10 @@ def test_tie_between_groups_goes_to_the_first(backend):
         for dtype in sorted({"float32", backend.dtype}):
             arrays.append(backend.asarray(spikes, dtype))
             expected += [counts.sum(axis=-1), *(counts_in_windows(counts, n) for n in (4, 50))]
-    classifiers = [sx.Rate(num_classes=classes)]
-    classifiers += [sx.MovingWindow(window, num_classes=classes) for window in (4, 50)]
+    classifiers = [sx.Rate(num_classes=classes, time_axis=-1)]
+    classifiers += [
+        sx.MovingWindow(window, num_classes=classes, time_axis=-1) for window in (4, 50)
+    ]
     run = backend.compiled(lambda *arrays: [f(x) for x in arrays for f in classifiers])
     for predicted, counts in zip(run(*arrays), expected, strict=True):
         np.testing.assert_array_equal(backend.numpy(predicted), np.argmax(counts, axis=1))
@@ -44,12 +46,11 @@ def test_window_over_a_tie_of_groups_predicts_the_first():
     spikes = np.zeros((1, 6, 20))
     spikes[0, 0, [3, 4, 5, 9, 10, 11]] = 1
     spikes[0, 3:6, 7:9] = 1
-    assert sx.MovingWindow(20, num_classes=2)(spikes)[0, -1] == 0
+    assert sx.MovingWindow(20, num_classes=2, time_axis=-1)(spikes)[0, -1] == 0
 
 
-@pytest.mark.parametrize("readout", ["rate", "count"])
 @pytest.mark.parametrize("group", [1, 3])
-def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout, group):
+def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, group):
     """With exactly `pseudo_count` spikes the slope is ``(p - 1) / r``, whatever rounding does."""
     # In float64 3 / 40 is less than 3 * (1 / 40).
     cases, arrays = [(steps, count) for steps in (20, 25, 40) for count in (1, 2, 3)], []
@@ -61,12 +62,12 @@ def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, readout,
 
     def run(*arrays):
         for spikes, (_, count) in zip(arrays, cases, strict=True):
-            loss = sx.SpikeMax(pseudo_count=count, readout=readout, num_classes=2)
+            loss = sx.SpikeMax(pseudo_count=count, num_classes=2)
             yield sx.value_and_grad(loss)(spikes, [0])[1]
 
     gradients = backend.compiled(lambda *arrays: list(run(*arrays)))(*arrays)
     for gradient, (steps, count) in zip(gradients, cases, strict=True):
-        per_spike = 1 / group if readout == "count" else 1 / steps / group
+        per_spike = 1 / steps / group
         total = (count + 1) * per_spike + 1e-6
         expected = (1 / total - 1 / (count * per_spike)) * per_spike
         np.testing.assert_allclose(backend.numpy(gradient)[0, 0, 0], expected, rtol=1e-5)
@@ -95,10 +96,10 @@ def check_random_classification(backend, seed):
         mask &= options["where"]
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
-        classifier = sx.MovingWindow(window, num_classes=classes)
+        classifier = sx.MovingWindow(window, num_classes=classes, time_axis=-1)
         counts = counts_in_windows(counts, window)
     else:
-        classifier, counts = sx.Rate(num_classes=classes), counts.sum(axis=-1)
+        classifier, counts = sx.Rate(num_classes=classes, time_axis=-1), counts.sum(axis=-1)
     arrays = {name: backend.asarray(value) for name, value in options.items()}
     run = backend.compiled(classifier)
     predicted = backend.numpy(run(backend.asarray(spikes, dtype), **arrays))

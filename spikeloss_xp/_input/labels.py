@@ -152,10 +152,11 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 def _check_indices(
     adapter: Adapter, layout: Layout, label: Array, classes: int, kinds: tuple[str, ...]
 ) -> None:
-    xp = adapter.xp
-    if label.dtype not in (xp.int64, xp.int32) and not xp.isdtype(label.dtype, "integral"):
-        shape = tuple(label.shape)
-        for_each = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
+    xp, shape = adapter.xp, tuple(label.shape)
+    integral = label.dtype in (xp.int64, xp.int32) or xp.isdtype(label.dtype, "integral")
+    for_each = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
+    wrong = for_each and len(kinds) > 1 and shape != layout.with_time(layout.batch)
+    if not integral or wrong:
         remedy = f" ({_as_floats(kinds)})" if for_each else ""
         raise TypeError(
             f"target must hold integers, the index of a class; got {label.dtype} of shape "
@@ -165,7 +166,9 @@ def _check_indices(
 
 def _as_floats(kinds: tuple[str, ...]) -> str:
     """Return a hint at targets that have a class axis."""
-    return f"{kinds[1]} are floats" if len(kinds) > 1 else "CrossEntropy takes class probabilities"
+    if len(kinds) > 1:
+        return f"{kinds[1]} are floats"
+    return "CrossEntropy takes class probabilities, as floats"
 
 
 def _class_numbers(

@@ -223,16 +223,21 @@ class RateLoss(Loss, Predictor):
     def _compete(
         self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Reading, Array | None]:
-        mask, class_mask = reading.mask, None
-        if self._classes_compete and mask is not None and mask.shape[CLASS] > 1:
+        xp, mask, class_mask = adapter.xp, reading.mask, None
+        by_class = mask is not None and mask.shape[CLASS] > 1
+        one_hot = labels.one_hot(xp)
+        # A row of zeros has no weight, but it would be a sample that counts.
+        zeros_count = not one_hot and self.reduction == "batchmean"
+        if self._classes_compete and (by_class or zeros_count):
             # The term of a sample counts if a neuron with its label does.
-            own = (
-                labels.target if labels.one_hot(adapter.xp) else ~(labels.target <= 0)
-            )  # True for NaN
+            # A probability that is NaN is one of a label, so that the term is NaN.
+            own = labels.target if one_hot else ~(labels.target <= 0)
             if labels.valid is not None:
                 own = own | ~labels.valid
-            class_mask = mask
-            mask = adapter.xp.any(own & mask, axis=CLASS, keepdims=True)
+            if by_class:
+                class_mask, own = mask, own & mask
+            own = xp.any(own, axis=CLASS, keepdims=True)
+            mask = own if by_class else both(mask, own)
         if labels.ignored is not None:
             mask = both(mask, ~labels.ignored)
         if class_mask is not None and mask is not None:

@@ -18,6 +18,7 @@ from _support.contract import (
     FORMS,
     LABELS,
     ONE_OF_EACH,
+    PROBABILITIES,
     SIZES,
     STEPS,
     TIMES,
@@ -148,7 +149,7 @@ def agree(
 
 # Example calls -----------------------------------------------------------------------------------
 
-FEW_FORMS = ("SpikeMax-smoothed-count-window", "SpikeTime", "SpikeRate-per-class-max")
+FEW_FORMS = ("CrossEntropy-cold-sqrt_count-window", "SpikeTime", "SpikeRate-per-class-max")
 
 
 def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -> list[Any]:
@@ -221,6 +222,12 @@ def with_everything(form: Form) -> Call:
         label = call.target.copy()
         label.reshape(BATCH, -1)[4, 0] = IGNORED  # only at its first step, if labels are per step
         call = call.replace(target=label)
+    elif form.contract.target is PROBABILITIES:
+        q = call.target.copy()
+        q[4, ..., 0] = 0  # a row of zeros, at the first step if there are several
+        if q.ndim == 2:
+            q[4] = 0
+        call = call.replace(target=q)
     if "weight" in form.contract.call:
         call = call.replace(weight=random.uniform(0.5, 2, size=CLASSES))
     return call
@@ -232,7 +239,7 @@ def with_nan_where_masked(call: Call) -> Call:
     target, name = call.target, type(call.loss).__name__
     if name == "SpikeTime":
         target = np.where(mask, target, np.nan)
-    elif name == "SpikeMoid" or (name == "SpikeLatency" and target.dtype.kind == "f"):
+    elif target is not None and target.dtype.kind == "f":  # a number for each class
         groups = mask.reshape(len(mask), target.shape[1], -1, mask.shape[-1]).any(axis=2)
         target = np.where(groups if target.ndim == 3 else groups.any(axis=2), target, np.nan)
     elif target is not None:
@@ -245,9 +252,9 @@ def arguments_with_time(call: Call) -> set[str]:
     windowed = getattr(call.loss, "moving_window", None) is not None
     ndim_with_time = {  # the number of axes of an argument that has a time axis
         "spikes": call.spikes.ndim,
-        "target": {"SpikeTime": call.spikes.ndim, "SpikeMoid": 3, "SpikeLatency": 3}.get(
-            type(call.loss).__name__, 2
-        ),
+        "target": call.spikes.ndim
+        if type(call.loss).__name__ == "SpikeTime"
+        else 2 + (np.asarray(call.target).dtype.kind not in "iu"),
         "cotangent": np.ndim(call.cotangent) or None,
     }
     names = {name for name, ndim in ndim_with_time.items() if np.ndim(getattr(call, name)) == ndim}

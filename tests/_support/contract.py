@@ -58,10 +58,11 @@ MULTI_HOT = Target(
     "a label for each class, from 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
 )
 
+PROBABILITIES = Target("class probabilities", "floats of at least 0", FLOATS, ("batch", "class"))
+
 READOUTS = ("rate", "count", "max", "last")
-WINDOWED = READOUTS[:2]
-COMPETING = ("softmax_sum",)
-"""Readouts of `SpikeMax` with `mode="softmax"` only."""
+ENTROPY_READOUTS = (*READOUTS, "sqrt_count", "latency", "softmax_sum")
+WINDOWED = ("rate", "count", "sqrt_count")
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
 OPTIONS = {  # of the constructors of the losses, with their permitted values
     "true_rate": "from 0 to 1: a number for all classes, or a sequence of one for each; any "
@@ -71,7 +72,7 @@ OPTIONS = {  # of the constructors of the losses, with their permitted values
     "false_time": "in steps, at least 0, or `None` for the duration of the sample",
     "tolerance": "in steps, at least 0",
     "time_constant": "in steps, above 0",
-    "length": "1 or more steps",
+    "length": "1 or more steps; `None`: 20 time constants",
     "filter_order": "1 or more",
     "kernel": "a sequence of taps, or a function from the lag to its tap; `None`: an exponential",
     "max_rate": "at least 0",
@@ -81,10 +82,10 @@ OPTIONS = {  # of the constructors of the losses, with their permitted values
     "moving_window": "1 or more steps, or `None` for the whole duration",
     "mode": '`"probability"`, `"softmax"`',
     "reduction": ", ".join(f'`"{name}"`' for name in REDUCTIONS),
-    "readout": '`"rate"`, `"count"`; without a window also `"max"`, `"last"`, and in `SpikeMax` '
-    '`"latency"` and `"softmax_sum"`',
-    "temperature": 'at least 1e-6; other than 1 only with `mode="softmax"`',
-    "label_smoothing": 'from 0 to below 1; 0 with `numerics="lava"`',
+    "readout": '`"rate"`, `"count"`, in `CrossEntropy` also `"sqrt_count"`; without a window also '
+    '`"max"`, `"last"`, and in `CrossEntropy` `"latency"` and `"softmax_sum"`',
+    "temperature": "at least 1e-6, in the units of the reading",
+    "label_smoothing": "from 0 to below 1",
     "pseudo_count": "in spikes, at least 1e-6",
     "alpha": "at least 1e-6, in the units of the reading",
     "theta": "a number, in the units of the reading",
@@ -138,8 +139,8 @@ class Contract:
     """The remaining arguments of the constructor: the parameters of the formula."""
     call: tuple[str, ...] = ("where", "lengths")
     """Arguments of the call besides the spikes and the target."""
-    own_readouts: tuple[str, ...] = ()
-    """Readouts besides those of all losses of rates."""
+    readouts: tuple[str, ...] = READOUTS
+    """The readouts, if there is an option."""
     suffix: str = ""
     """Of the name, for a second kind of target."""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
@@ -151,18 +152,13 @@ class Contract:
 
     def forms(self) -> "Iterator[Form]":
         """Yield each variant with each readout, also with a window and with per-step targets."""
-        readouts = (*READOUTS, *self.own_readouts) if "readout" in self.options else ("",)
+        readouts = self.readouts if "readout" in self.options else ("",)
         for suffix, variant in self.variants.items():
             for readout in readouts:
-                softmax = variant.get("mode") == "softmax"
-                if self.loss is sx.SpikeMax and readout not in WINDOWED and not softmax:
-                    continue
-                if readout in COMPETING and not softmax:
-                    continue
                 name = "-".join(filter(None, (self.name, suffix, readout)))
                 chosen = {**variant, **({"readout": readout} if readout else {})}
                 yield Form(name, self, chosen)
-                if readout in WINDOWED:
+                if "moving_window" in self.options and readout in ("", *WINDOWED):
                     windowed = {**chosen, "moving_window": 3}
                     yield Form(f"{name}-window", self, windowed)
                     yield Form(f"{name}-window-per-step", self, windowed, per_step=True)
@@ -201,6 +197,7 @@ class Form:
 
 
 GROUPS = {"num_classes": CLASSES}
+COLD = {"temperature": 0.25, "label_smoothing": 0.125}
 CONTRACTS = (
     Contract(
         sx.SpikeTime,
@@ -236,29 +233,46 @@ CONTRACTS = (
         LABELS,
         terms=("batch",),
         options=(
-            *("moving_window", "reduction", "readout", "num_classes", "ignore_index"),
-            *("mode", "temperature", "label_smoothing", "time_axis"),
+            *("moving_window", "reduction", "num_classes", "ignore_index", "mode", "time_axis"),
         ),
         parameters=("pseudo_count", "numerics"),
-        own_readouts=("latency", *COMPETING),
         call=("where", "lengths", "weight"),
         variants={
             "": {},
-            "smoothed": {"label_smoothing": 0.125},
             "groups": GROUPS,
             "softmax": {"mode": "softmax"},
-            "cold-softmax": {"mode": "softmax", "temperature": 0.25, "label_smoothing": 0.125},
             "groups-softmax": {**GROUPS, "mode": "softmax"},
         },
+    ),
+    *(
+        Contract(
+            sx.CrossEntropy,
+            target,
+            terms=("batch",),
+            required={"time_axis": -1, "reduction": "sum"},
+            options=(
+                *("moving_window", "reduction", "readout", "num_classes", "ignore_index"),
+                *("temperature", "label_smoothing"),
+            ),
+            readouts=ENTROPY_READOUTS,
+            call=("where", "lengths", "weight"),
+            suffix="probabilities" if target is PROBABILITIES else "",
+            variants=variants,
+        )
+        for target, variants in (
+            (LABELS, {"": {}, "groups": GROUPS, "cold": COLD}),
+            (PROBABILITIES, {"": {}, "groups-cold": {**GROUPS, **COLD}}),
+        )
     ),
     *(
         Contract(
             sx.SpikeLatency,
             target,
             terms=("batch", "class"),
+            required={"time_axis": -1, "reduction": "sum"},
             options=(
                 *("true_time", "false_time", "tolerance", "reduction", "num_classes"),
-                *("ignore_index", "time_axis"),
+                *("ignore_index",),
             ),
             call=("where", "lengths", "weight"),
             suffix="times" if target is TIMES else "",
@@ -280,7 +294,7 @@ CONTRACTS = (
         call=("where", "lengths", "weight"),
         variants={
             "": {"alpha": 0.25, "theta": 0.5},
-            "groups": {**GROUPS, "alpha": 0.25},
+            "groups": {**GROUPS, "alpha": 0.25, "theta": 0},
             "pos-weight": {"alpha": 0.25, "theta": 0.5, "pos_weight": (0.25, 1.0, 8.0, 2.5)},
         },
     ),
@@ -302,10 +316,12 @@ LISTED = tuple(contract for contract in CONTRACTS if not contract.suffix)
 FORMS = {form.name: form for contract in CONTRACTS for form in contract.forms()}
 ONE_OF_EACH = (
     *("SpikeTime", "SpikeTime-taps", "SpikeRate-rate-window-per-step", "SpikeRate-per-class-max"),
-    *("SpikeMax-rate", "SpikeMax-softmax-last", "SpikeMax-smoothed-count-window"),
-    *("SpikeMax-softmax-softmax_sum", "SpikeMoid-pos-weight-rate", "SpikeMoid-rate"),
-    *("SpikeMoid-groups-rate-window", "SparsityEnforcer-neuron"),
-    *("SpikeMax-softmax-latency", "SpikeLatency", "SpikeLatency-times-groups"),
+    *("SpikeMax", "SpikeMax-softmax-window", "CrossEntropy-count", "CrossEntropy-last"),
+    *("CrossEntropy-cold-sqrt_count-window", "CrossEntropy-groups-softmax_sum"),
+    *("CrossEntropy-probabilities-count", "CrossEntropy-probabilities-groups-cold-rate-window"),
+    *("SpikeMoid-pos-weight-rate", "SpikeMoid-rate", "SpikeMoid-groups-rate-window"),
+    *("SparsityEnforcer-neuron", "CrossEntropy-latency", "SpikeLatency"),
+    "SpikeLatency-times-groups",
 )
 """A few forms that cover every loss, readout and shape of terms."""
 

@@ -1,5 +1,6 @@
 """Invalid options and arguments, with the error that each of them must raise."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,11 @@ DESIRED = np.ones(SPIKES.shape, dtype=bool)
 NAN = float("nan")
 
 
-LATENCY = sx.SpikeLatency()
-RATE, MAX, MOID, TIME = sx.SpikeRate(0.5, 0), sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeTime()
+_entropy = functools.partial(sx.CrossEntropy, time_axis=-1)
+_latency = functools.partial(sx.SpikeLatency, time_axis=-1)
+ENTROPY = _entropy()
+LATENCY = sx.SpikeLatency(time_axis=-1, reduction="sum")
+RATE, MAX, MOID, TIME = sx.SpikeRate(0.5, 0), sx.SpikeMax(), sx.SpikeMoid(theta=0), sx.SpikeTime()
 
 
 def _rate(true_rate: Any = 1, false_rate: Any = 0, **options: Any) -> sx.SpikeRate:
@@ -86,17 +90,11 @@ OPTION_MISTAKES = (
     ),
     *(
         _made(
-            '`readout="max"`, `"last"` or `"softmax_sum"` with `mode="probability"`', sx.SpikeMax,
-            "readout", f"'{readout}'", "mode", "softmax", readout=readout,
+            "a readout of `CrossEntropy` in `SpikeRate` or `SpikeMoid`", make, "readout",
+            f"'{readout}'", "CrossEntropy", readout=readout,
         )
-        for readout in ("last", "softmax_sum")
-    ),
-    *(
-        _made(
-            '`readout="softmax_sum"` in a loss with a term for each class', make, "readout",
-            "'softmax_sum'", "SpikeMax(mode='softmax')", name, readout="softmax_sum",
-        )
-        for name, make in (("SpikeRate", _rate), ("SpikeMoid", sx.SpikeMoid))
+        for readout in ("softmax_sum", "latency", "sqrt_count")
+        for make in (_rate, sx.SpikeMoid)
     ),
     *(
         _made(
@@ -118,9 +116,10 @@ OPTION_MISTAKES = (
     ),
     *(
         _made(
-            "a tap that is not finite", sx.SpikeTime, "kernel", place, "finite", "nan", kernel=bad
+            "a tap that is not finite", sx.SpikeTime, "kernel", place, "finite", "nan", kernel=bad,
+            length=length,
         )
-        for bad, place in (([1, NAN], "[1]"), (lambda lag: NAN, "(0)"))
+        for bad, place, length in (([1, NAN], "[1]", None), (lambda lag: NAN, "(0)", 3))
     ),
     *(
         _made(
@@ -134,45 +133,36 @@ OPTION_MISTAKES = (
         '`pos_weight` with `numerics="lava"`', sx.SpikeMoid, "pos_weight", "2", "numerics", "lava",
         pos_weight=2, numerics="lava",
     ),
-    _made(
-        '`readout="latency"` with `mode="probability"`', sx.SpikeMax, "readout", "'latency'",
-        "mode", "softmax", readout="latency",
-    ),
     *(
         _made(
-            '`readout="latency"` in `SpikeRate` or `SpikeMoid`', make, "readout", "'latency'",
-            "SpikeLatency", readout="latency",
-        )
-        for make in (_rate, sx.SpikeMoid)
-    ),
-    *(
-        _made(
-            "a time or a tolerance below 0", sx.SpikeLatency, name, "at least 0", "-1",
+            "a time or a tolerance below 0", _latency, name, "at least 0", "-1",
             **{name: -1},
         )
         for name in ("true_time", "false_time", "tolerance")
     ),
-    _made(
-        '`temperature` with `mode="probability"`', sx.SpikeMax, "temperature", "0.5", "mode",
-        "softmax", temperature=0.5,
-    ),
     *(
         _made(
-            "a temperature that is not above 0", sx.SpikeMax, "temperature", str(bad),
-            mode="softmax", temperature=bad,
+            "a temperature that is not above 0", _entropy, "temperature", str(bad),
+            temperature=bad,
         )
         for bad in (0, -1, NAN)
     ),
     *(
         _made(
-            "label smoothing below 0, or 1 and above", sx.SpikeMax, "label_smoothing", str(bad),
+            "label smoothing below 0, or 1 and above", _entropy, "label_smoothing", str(bad),
             label_smoothing=bad,
         )
         for bad in (-0.1, 1, 1.5, NAN)
     ),
+    *(
+        _made(
+            "no `time_axis`, where it has no default", make, "time_axis", error=TypeError
+        )
+        for make in (sx.CrossEntropy, sx.SpikeLatency, sx.Rate, sx.Latency)
+    ),
     _made(
-        '`label_smoothing` with `numerics="lava"`', sx.SpikeMax, "label_smoothing", "0.1",
-        "numerics", "lava", label_smoothing=0.1, numerics="lava",
+        "a kernel that is a function, without a `length`", sx.SpikeTime, "kernel", "length",
+        kernel=lambda lag: 0.5**lag,
     ),
     *(
         _made(
@@ -222,7 +212,7 @@ ARRAY_MISTAKES = (
     ),
     _called(
         "the same with a label for each step, which could also be one-hot", sx.SpikeMax(2),
-        np.zeros((5, 3), int), "target", "(5, 3)", "(5,)", "argmax", "time_axis",
+        np.zeros((5, 3), int), "target", "(5, 3)", "(5,)", "CrossEntropy", "time_axis",
         spikes=TIME_FIRST,
     ),
     _called(
@@ -235,7 +225,26 @@ ARRAY_MISTAKES = (
     ),
     _called(
         "multi-hot labels instead of class indices", MAX, MULTI_HOT, "target", "integers", "bool",
-        error=TypeError,
+        "CrossEntropy", error=TypeError,
+    ),
+    *(
+        _called(
+            "class probabilities that are not floats with a class axis", ENTROPY, target, "target",
+            dtype, *parts, error=error,
+        )
+        for target, error, dtype, *parts in (
+            (MULTI_HOT, TypeError, "bool", "class probabilities are floats"),
+            (MULTI_HOT.astype(int), TypeError, "int", "class probabilities are floats"),
+            ([0.0, 1.0, 2.0], TypeError, "float64", "integers"),
+        )
+    ),
+    _called(
+        "class probabilities of another shape", ENTROPY, np.ones((4, 3)), "target", "(4, 3)",
+        "(3, 4)", "another order",
+    ),
+    _called(
+        "class probabilities for each step, without a window", ENTROPY, np.ones((3, 4, 5)),
+        "target", "(3, 4, 5)", "(3, 4)", "moving_window",
     ),
     _called(
         "`num_classes` that does not divide the number of neurons", sx.SpikeMax(num_classes=3),
@@ -246,7 +255,8 @@ ARRAY_MISTAKES = (
         "true_rate", "3", "4",
     ),
     _called(
-        "`pos_weight` for another number of classes", sx.SpikeMoid(pos_weight=(2, 3)), MULTI_HOT,
+        "`pos_weight` for another number of classes",
+        sx.SpikeMoid(pos_weight=(2, 3), theta=0), MULTI_HOT,
         "pos_weight", "2", "4",
     ),
     _called(
@@ -292,6 +302,18 @@ VALUE_MISTAKES = (
     _value(
         "a multi-hot label outside 0 to 1, or NaN", MOID, "target", "0", "1",
         target=np.where(MULTI_HOT, NAN, 0),
+    ),
+    *(
+        _value(
+            "a class probability below 0, infinite or NaN", ENTROPY, "target",
+            "finite and at least 0", str(bad), target=np.full((3, 4), bad),
+        )
+        for bad in (-0.5, float("inf"), NAN)
+    ),
+    _value(
+        'a number of spikes below 0 with `readout="sqrt_count"`, also beside NaN',
+        _entropy(readout="sqrt_count"), "input", "below 0", "'softmax_sum'", "-1",
+        spikes=np.where(np.arange(4)[:, None] > 2, NAN, -0.2) * np.ones((3, 4, 5)),
     ),
     _value(
         "a target time below 0, infinite or NaN", LATENCY, "target", "at least 0", "-5.5",

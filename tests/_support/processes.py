@@ -38,12 +38,12 @@ def _batch(call: Call) -> Batch:
 def _cases() -> dict[str, Batch]:
     forms = {name: form for name, form in FORMS.items() if form.contract.target is not None}
     batches = {name: _batch(with_everything(form)) for name, form in forms.items()}
-    plain = _batch(example(FORMS["SpikeMax-rate"]))
+    plain = _batch(example(FORMS["SpikeMax"]))
     labels = np.where(np.arange(8) < 4, plain.target, -100)
     batches["no-mask"] = plain
     batches["nothing-counts"] = replace(plain, options={"lengths": np.zeros(8, dtype=int)})
     batches["half-ignored"] = replace(plain, target=labels)
-    options = batches["SpikeMax-rate"].options
+    options = batches["SpikeMax"].options
     options = {name: options[name] for name in ("lengths", "weight")}  # it takes no mask by class
     batches["Composed"] = replace(plain, loss=Composed(count, square), options=options)
     return {
@@ -72,8 +72,8 @@ EACH_LOSS = [
     for name in CASES
     if name.rpartition("-")[0]
     in {
-        *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax-smoothed-count-window"),
-        *("SpikeMax-softmax-latency", "SpikeLatency-times-groups"),
+        *("SpikeTime", "SpikeRate-rate-window-per-step", "CrossEntropy-cold-sqrt_count-window"),
+        *("CrossEntropy-latency", "CrossEntropy-probabilities-count", "SpikeLatency-times-groups"),
         *("SpikeMoid-groups-rate-window", "Composed", "no-mask", "nothing-counts"),
     }
 ]
@@ -88,7 +88,7 @@ SPLIT_MATTERS = [
     name for name in EACH_LOSS if name.endswith("-mean") and not name.startswith("no")
 ]  # fmt: skip
 """Cases in which a mean of the means of parts is not the mean of the whole."""
-HARDEST = "SpikeMax-groups-softmax-count-window-per-step-mean"
+HARDEST = "CrossEntropy-groups-count-window-per-step-mean"
 """Class weights, a mask for each entry, lengths, ignored labels, and two neurons for each class."""
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import spikeloss_xp as sx
 from _support import reference
 from _support.calls import IGNORED, Call, take_samples, with_layout, with_nan_where_masked
-from _support.contract import COMPETING, READOUTS, REDUCTIONS, WINDOWED
+from _support.contract import ENTROPY_READOUTS, READOUTS, REDUCTIONS, WINDOWED
 
 LOSSES = (sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer)
-LOSSES += (sx.SpikeLatency,)
+LOSSES += (sx.SpikeLatency, sx.CrossEntropy)
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
@@ -149,7 +149,7 @@ def _draw(random: np.random.Generator, kind: str) -> Call:
     loss = _loss(random, loss_kind, neurons, steps)
     spikes = _spikes(random, loss, (batch, neurons, steps))
     call = Call(loss, spikes, _target(random, loss, spikes.shape))
-    if hasattr(loss, "readout") and random.random() < 0.5:
+    if hasattr(loss, "num_classes") and random.random() < 0.5:
         weights = random.choice([0, 0.25, 1, 2], size=loss.num_classes or neurons)
         call = call.replace(weight=weights)
     return call
@@ -183,12 +183,9 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         if random.random() < 0.25:
             return kind(kernel=random.integers(-8, 9, size=min(length, 1200)) / 8, **options)
         return kind(one(0.75, 3.0, 20.0, 400.0), length, one(1, 1, 2, 3), **options)
-    is_softmax = kind is sx.SpikeMax and random.random() < 0.5
-    readouts = READOUTS if kind is not sx.SpikeMax or is_softmax else WINDOWED
-    if is_softmax:
-        readouts = (*readouts, "latency", *COMPETING)
-    if steps > 600:  # the differences of maxima become too small
-        readouts = WINDOWED
+    readouts = ENTROPY_READOUTS if kind is sx.CrossEntropy else READOUTS
+    if steps > 600 or kind is sx.SpikeMax:  # the differences of maxima become too small
+        readouts = [readout for readout in readouts if readout in WINDOWED]
     options["readout"] = "latency" if kind is sx.SpikeLatency else one(*readouts)
     if options["readout"] in WINDOWED:
         options["moving_window"] = one(None, 1, around(random, steps), steps, steps + 1, 10 * steps)
@@ -197,19 +194,21 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         options["num_classes"] = neurons // group
     if kind is not sx.SpikeMoid:
         options["ignore_index"] = one(IGNORED, 0, neurons + 5)
-    if is_softmax:
-        options |= {"mode": "softmax", "temperature": one(1.0, 0.25, 3.0)}
+    if kind is sx.CrossEntropy:
+        options |= {"temperature": one(1.0, 0.25, 3.0), "label_smoothing": one(0.0, 0.25)}
+        return kind(time_axis=-1, **options)
     if kind is sx.SpikeLatency:
         del options["readout"]
-        return kind(one(0, 2, 1.5 * steps), one(None, 1), one(0.0, 0.0, 1.25), **options)
+        return kind(
+            one(0, 2, 1.5 * steps), one(None, 1), one(0.0, 0.0, 1.25), time_axis=-1, **options
+        )
     published = "lava" if options["readout"] == "rate" and random.random() < 0.2 else "stable"
     if kind is sx.SpikeMax:
+        del options["readout"]
+        mode = one("probability", "softmax")
+        options["numerics"] = "stable" if mode == "softmax" else published
         # never equal to a count of spikes, which is in eighths
-        pseudo_count = one(0.4375, 0.3125, 1.6875)
-        numerics = "stable" if is_softmax else published
-        smoothing = 0.0 if numerics == "lava" else one(0.0, 0.25)
-        options |= {"label_smoothing": smoothing, "numerics": numerics}
-        return kind(pseudo_count=pseudo_count, **options)
+        return kind(mode=mode, pseudo_count=one(0.4375, 0.3125, 1.6875), **options)
     if kind is sx.SpikeMoid:
         if published == "stable":
             each = tuple(one(0.0, 0.25, 1.0, 8.0) for _ in range(neurons // group))
@@ -232,8 +231,8 @@ def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
     is_probability = isinstance(loss, sx.SpikeMax) and loss.mode == "probability"
     if is_probability and loss.numerics == "lava":  # it is infinite at silence
         return size
-    is_latency = getattr(loss, "readout", "") == "latency"
-    if not binary and not is_probability and not is_latency:
+    counted = getattr(loss, "readout", "") in ("latency", "sqrt_count")
+    if not binary and not is_probability and not counted:
         size *= random.choice([-1, 1], size=shape)
     return size * (random.random(shape) < random.choice([0, 0.1, 0.5, 1], size=(*shape[:2], 1)))
 
@@ -250,6 +249,9 @@ def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
         return random.integers(0, 9, size=(batch, classes, *time)) / 8
     if isinstance(loss, sx.SpikeLatency) and random.random() < 0.5:
         return random.uniform(0, steps, size=(batch, classes))
+    if isinstance(loss, sx.CrossEntropy) and random.random() < 0.5:
+        rows = random.random((batch, 1, *time)) < 0.8  # the others are rows of zeros
+        return rows * random.integers(0, 9, size=(batch, classes, *time)) / 8
     label = random.integers(classes, size=(batch, *time))
     return np.where(random.random(label.shape) < 0.2, loss.ignore_index, label)
 
@@ -266,7 +268,7 @@ def _is_smooth(call: Call) -> bool:
     if isinstance(loss, sx.SpikeTime):
         return True
     reading = reference.read(loss, call.spikes, call.where, call.lengths)
-    if loss.readout == "max":
+    if getattr(loss, "readout", "") == "max":
         trains = np.where(reading.mask, reading.trains, -1e9 * np.arange(reading.mask.shape[-1]))
         values = np.sort(trains, axis=-1)[..., -2:]
         return values.shape[-1] < 2 or not (values[..., 1] - values[..., 0] < MARGIN).any()

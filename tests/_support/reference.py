@@ -23,6 +23,7 @@ DEFAULT_OPTIONS = {  # for losses that lack the option
     "label_smoothing": 0.0,
     "temperature": 1.0,
     "pos_weight": 1.0,
+    "mode": "softmax",
 }
 
 
@@ -80,7 +81,7 @@ def to_input_layout(loss: Any, shape: tuple[int, ...], x: np.ndarray) -> np.ndar
         return np.moveaxis(x.reshape(time_last), -1, o.time_axis)
     if not o.moving_window:
         x = x[..., 0]
-    if name == "SpikeMax":
+    if name in ("SpikeMax", "CrossEntropy"):
         x = x[:, 0]
     return np.moveaxis(x, -1, target_time_axis(shape, o.time_axis)) if o.moving_window else x
 
@@ -109,7 +110,10 @@ def read(loss: Any, spikes: np.ndarray, where: Any = None, lengths: Any = None) 
     x = np.where(mask, to_batch_class_time(spikes, o.time_axis), 0.0)
     if o.readout == "latency":  # several spikes in a step are one; a difference at 1 is not
         x = np.where(x > 1.01, 1.0, x)
+    neurons = x.shape[1] // (o.num_classes or x.shape[1])
     x, mask, groups = group_means(x, mask, o.num_classes or x.shape[1])
+    if type(loss).__name__ == "CrossEntropy" and o.readout in ("count", "sqrt_count"):
+        x = x * neurons  # the sum of a class, as if all of its neurons were unmasked
     return Reading(x, mask, o, groups)
 
 
@@ -236,7 +240,7 @@ class Reading:
             durations = np.maximum(mask.sum(axis=-1, keepdims=True), 1)
         for b, c, t in np.argwhere(self.term_mask):
             total, duration, group = totals[b, c, t], durations[b, c, t], groups[b, c]
-            if o.readout == "count":
+            if o.readout in ("count", "sqrt_count"):
                 self.u[b, c, t], self.duration[b, c, t] = total, duration
                 self.per_spike[b, c, t] = 1 / group
             elif o.readout == "rate":
@@ -260,7 +264,8 @@ class Reading:
 
 
 def spike_time(o: SimpleNamespace, difference: np.ndarray, mask: np.ndarray) -> Terms:
-    length = min(o.length, difference.shape[-1])  # later taps meet no spike
+    length = o.length or math.ceil(20 * o.time_constant)
+    length = min(length, difference.shape[-1])  # later taps meet no spike
     taps = o.kernel or kernel(o.time_constant, length, o.filter_order)
     trace = causal_filter(difference, taps)
     return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
@@ -284,11 +289,31 @@ def spike_max(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.nda
         classes_present = [k for k in range(classes) if r.term_mask[b, k, t]]
         if c != label or label not in classes_present or label == o.ignore_index:
             continue
-        nll = {k: negative_log_likelihood(o, r, classes_present, b, k, t) for k in classes_present}
-        smooth = sum(weight[k] * nll[k] for k in classes_present) / len(classes_present)
-        e = o.label_smoothing
-        term_values[b, 0, t] = (1 - e) * weight[label] * nll[label] + (e * smooth if e else 0)
+        nll = negative_log_likelihood(o, r, classes_present, b, label, t)
+        term_values[b, 0, t] = weight[label] * nll
         term_mask[b, 0, t], term_weight[b, 0, t] = True, weight[label]
+    return Terms(term_values, term_mask, term_weight)
+
+
+def cross_entropy(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+    batch, classes, steps = r.u.shape
+    term_values, term_mask, term_weight = empty_terms((batch, 1, steps))
+    for b, t in np.ndindex(batch, steps):
+        present = [k for k in range(classes) if r.term_mask[b, k, t]]
+        given = target[b, ..., min(t, target.shape[-1] - 1)]
+        if given.ndim == 0 and given == o.ignore_index:
+            continue
+        q = given if given.ndim else np.arange(classes) == int(given)
+        whole = math.fsum(q[k] for k in present)
+        if whole == 0:  # the label is masked, or a row of zeros
+            continue
+        for k in present:
+            share = (1 - o.label_smoothing) * q[k] + o.label_smoothing * whole / len(present)
+            if share:
+                nll = negative_log_likelihood(o, r, present, b, k, t)
+                term_values[b, 0, t] += share * weight[k] * nll
+        term_mask[b, 0, t] = True
+        term_weight[b, 0, t] = math.fsum(q[k] * weight[k] for k in present)
     return Terms(term_values, term_mask, term_weight)
 
 
@@ -298,6 +323,8 @@ def negative_log_likelihood(
     u = {c: float(r.u[b, c, t]) for c in classes_present}
     others = [c for c in classes_present if c != label]
     if o.mode == "softmax":  # -log(exp(u_y) / sum(exp(u)))
+        if o.readout == "sqrt_count":
+            u = {c: math.sqrt(n + 0.375) for c, n in u.items()}
         sign = -1 if o.readout == "latency" else 1
         excess = [sign * (u[c] - u[label]) / o.temperature for c in others]
         top = max(excess, default=0.0)
@@ -373,6 +400,7 @@ FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeRate": spike_rate,
     "SpikeLatency": spike_latency,
     "SpikeMax": spike_max,
+    "CrossEntropy": cross_entropy,
     "SpikeMoid": spike_moid,
 }
 

@@ -1,5 +1,6 @@
 """The losses and arrays that the transforms of PyTorch and JAX are tested on, as NumPy arrays."""
 
+import functools
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -23,8 +24,12 @@ def random_spikes(steps: int = STEPS) -> np.ndarray:
 
 SPIKES = random_spikes()
 DESIRED = np.roll(SPIKES, 1, axis=-1)
+PROBABILITIES = np.asarray([[0.5, 0.25, 0.25], [0, 0, 1], [0, 0, 0], [1, 1, 0.5]])
 TAPS = (0.0, 1.0, 0.75, -0.25, 0.125)
 POS_WEIGHT = (0.5, 2.0, 8.0)
+_entropy = functools.partial(sx.CrossEntropy, time_axis=-1, reduction="sum")
+_latency = functools.partial(sx.SpikeLatency, time_axis=-1, reduction="sum")
+
 LOSSES = {
     "SpikeTime": (sx.SpikeTime(), DESIRED),
     "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
@@ -36,22 +41,27 @@ LOSSES = {
     "SpikeMax, window": (sx.SpikeMax(7), LABELS),
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
-    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS),
-    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", temperature=3), LABELS),
-    "SpikeLatency": (sx.SpikeLatency(2, tolerance=0.75), LABELS),
-    "SpikeLatency, times": (sx.SpikeLatency(), 30 * MULTI_HOT),
+    "CrossEntropy": (_entropy(), LABELS),
+    "CrossEntropy, root": (_entropy(readout="sqrt_count", reduction="mean"), LABELS),
+    "CrossEntropy, root, window": (_entropy(readout="sqrt_count", moving_window=7), LABELS),
+    "CrossEntropy, probabilities": (_entropy(), PROBABILITIES),
+    "CrossEntropy, each step": (_entropy(moving_window=1, label_smoothing=0.1), PROBABILITIES),
+    "CrossEntropy, softmax sum": (_entropy(readout="softmax_sum"), LABELS),
+    "CrossEntropy, latency": (_entropy(readout="latency", temperature=3), LABELS),
+    "SpikeLatency": (_latency(true_time=2, tolerance=0.75), LABELS),
+    "SpikeLatency, times": (_latency(), 30 * MULTI_HOT),
     "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),
-    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT),
-    "SpikeMoid, window": (sx.SpikeMoid(7), MULTI_HOT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT, theta=0), MULTI_HOT),
+    "SpikeMoid, window": (sx.SpikeMoid(7, theta=0), MULTI_HOT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), None),
 }
 ONE_OF_EACH = (
     *("SpikeTime", "SpikeRate, window", "SpikeMax", "SpikeLatency", "SpikeMoid"),
-    "SparsityEnforcer",
+    *("CrossEntropy, root", "SparsityEnforcer"),
 )
 EACH_READOUT = (
-    *(*ONE_OF_EACH, "SpikeTime, taps", "SpikeMax, softmax sum", "SpikeMax, latency"),
-    "SpikeMoid, window",
+    *(*ONE_OF_EACH, "SpikeTime, taps", "CrossEntropy, softmax sum", "CrossEntropy, latency"),
+    *("SpikeMoid, window", "CrossEntropy, each step"),
 )
 """Every readout and criterion once, for what takes long to compile."""
 slow = pytest.mark.slow
@@ -67,7 +77,7 @@ every_loss = every(LOSSES, ONE_OF_EACH)
 every_readout = every(EACH_READOUT, ONE_OF_EACH)
 every_label_loss = every(
     [name for name, (_, target) in LOSSES.items() if target is LABELS],
-    (*ONE_OF_EACH, "SpikeMax, softmax sum"),
+    (*ONE_OF_EACH, "CrossEntropy, softmax sum"),
 )
 
 # Options of a call: a length for each sample, a mask value for each entry, a weight for each class.
@@ -79,23 +89,26 @@ WEIGHT = np.asarray([1.0, 0.5, 0.0])
 LOSSES_WITH_OPTIONS = {
     "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
     "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED, None),
-    "SpikeMax, softmax sum": (sx.SpikeMax(mode="softmax", readout="softmax_sum"), LABELS, WEIGHT),
-    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT), MULTI_HOT, WEIGHT),
+    "CrossEntropy, softmax sum": (_entropy(readout="softmax_sum"), LABELS, WEIGHT),
+    "CrossEntropy, root": (_entropy(readout="sqrt_count", reduction="mean"), IGNORING, WEIGHT),
+    "CrossEntropy, probabilities": (
+        _entropy(label_smoothing=0.1, reduction="mean"), PROBABILITIES, WEIGHT),
+    "CrossEntropy, last": (
+        _entropy(readout="last", temperature=2.0, reduction="batchmean"), LABELS, WEIGHT),
+    "CrossEntropy, latency": (
+        _entropy(readout="latency", label_smoothing=0.1), IGNORING, WEIGHT),
+    "SpikeMoid, pos_weight": (sx.SpikeMoid(pos_weight=POS_WEIGHT, theta=0), MULTI_HOT, WEIGHT),
     "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4), 0, readout="count"), LABELS, WEIGHT),
-    "SpikeMax": (sx.SpikeMax(label_smoothing=0.1, reduction="mean"), LABELS, WEIGHT),
+    "SpikeMax": (sx.SpikeMax(reduction="mean"), LABELS, WEIGHT),
     "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), IGNORING, WEIGHT),
-    "SpikeMax, softmax": (sx.SpikeMax(mode="softmax", readout="last", temperature=2.0,
-        reduction="batchmean"), LABELS, WEIGHT),
-    "SpikeMax, latency": (sx.SpikeMax(mode="softmax", readout="latency", label_smoothing=0.1),
-        IGNORING, WEIGHT),
-    "SpikeLatency": (sx.SpikeLatency(num_classes=1), 15 * MULTI_HOT[:, 2:], WEIGHT[:1]),
-    "SpikeMoid": (sx.SpikeMoid(num_classes=1), MULTI_HOT[:, 2:], WEIGHT[:1]),
+    "SpikeLatency": (_latency(num_classes=1), 15 * MULTI_HOT[:, 2:], WEIGHT[:1]),
+    "SpikeMoid": (sx.SpikeMoid(num_classes=1, theta=0), MULTI_HOT[:, 2:], WEIGHT[:1]),
 }  # fmt: skip
 every_loss_with_options = every(  # in the quick run, every readout and every criterion
     LOSSES_WITH_OPTIONS,
     (
-        *("SpikeTime", "SpikeRate", "SpikeMax, window", "SpikeMax, softmax sum"),
-        *("SpikeMax, latency", "SpikeLatency", "SpikeMoid"),
+        *("SpikeTime", "SpikeRate", "SpikeMax, window", "CrossEntropy, softmax sum"),
+        *("CrossEntropy, latency", "CrossEntropy, probabilities", "SpikeLatency", "SpikeMoid"),
     ),
 )
 

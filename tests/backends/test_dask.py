@@ -53,12 +53,12 @@ def quick(cases, chosen):
 
 
 EACH_CHUNKS = (
-    ("SpikeMax-groups-softmax-latency", "whole", example),
+    ("CrossEntropy-groups-latency", "whole", example),
     ("SpikeMoid-groups-rate-window", "batch", with_everything),
     ("SpikeLatency-times-groups", "batch", with_everything),
     ("SpikeTime", "class", with_everything),
-    ("SpikeMax-groups-softmax-count-window-per-step", "time", with_everything),
-    ("SpikeMax-groups-softmax-rate", "time", with_everything),  # of whole trains
+    ("CrossEntropy-groups-count-window-per-step", "time", with_everything),
+    ("CrossEntropy-probabilities-groups-cold-rate", "time", with_everything),  # of whole trains
     ("SpikeLatency-groups", "time", with_everything),
     ("SparsityEnforcer-min", "time", with_everything),
     ("SpikeRate-groups-rate-window-per-step", "empty", with_everything),
@@ -98,12 +98,24 @@ def test_terms_of_layers_and_classifiers_equal_numpy(no_compute):
     spikes, lazy = SPIKES, da.from_array(SPIKES, chunks=(1, 3, 2))
     sparsity = sx.SparsityEnforcer(0.25)
     close(computed(sparsity([lazy, 2 * lazy]))[0], sparsity([spikes, 2 * spikes]), RTOL)
-    for classifier in (sx.Rate(), sx.MovingWindow(2), sx.Rate(mode="softmax")):
+    for classifier in (
+        sx.Rate(time_axis=-1),
+        sx.MovingWindow(2, time_axis=-1),
+        sx.Rate(mode="softmax", time_axis=-1),
+    ):
         close(computed(classifier.confidence(lazy))[0], classifier.confidence(spikes), RTOL)
         np.testing.assert_array_equal(computed(classifier(lazy))[0], classifier(spikes))
-    for classifier in (sx.Rate(), sx.Latency(), sx.MovingWindow(2)):
+    for classifier in (
+        sx.Rate(time_axis=-1),
+        sx.Latency(time_axis=-1),
+        sx.MovingWindow(2, time_axis=-1),
+    ):
         close(computed(classifier.accuracy(lazy, LABEL))[0], classifier.accuracy(spikes, LABEL), 0)
-    close(computed(sx.Latency().latency(lazy))[0], sx.Latency().latency(spikes), RTOL)
+    close(
+        computed(sx.Latency(time_axis=-1).latency(lazy))[0],
+        sx.Latency(time_axis=-1).latency(spikes),
+        RTOL,
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -146,7 +158,7 @@ def in_chunks(call, time_chunks):
 
 EACH_SETTING = (
     *(("SpikeRate-groups-rate-window-per-step", 0), ("SpikeTime-order2", 0)),
-    *(("SpikeMoid-groups-rate-window-per-step", -1), ("SpikeMax-smoothed-rate-window", 1)),
+    *(("SpikeMoid-groups-rate-window-per-step", -1), ("CrossEntropy-cold-rate-window", 1)),
 )
 
 

@@ -18,8 +18,12 @@ LOSSES = {
     "SpikeTime": (sx.SpikeTime(), (SPIKES.roll(1, -1),), None),
     "SpikeRate": (sx.SpikeRate(0.5, 0.0, reduction="mean"), (LABEL,), WEIGHT),
     "SpikeMax": (sx.SpikeMax(2), (LABEL,), WEIGHT),
-    "SpikeLatency": (sx.SpikeLatency(tolerance=0.5), (LABEL,), WEIGHT),
-    "SpikeMoid": (sx.SpikeMoid(reduction="batchmean"), (torch.eye(2),), WEIGHT),
+    "SpikeLatency": (
+        sx.SpikeLatency(tolerance=0.5, time_axis=-1, reduction="sum"),
+        (LABEL,),
+        WEIGHT,
+    ),
+    "SpikeMoid": (sx.SpikeMoid(reduction="batchmean", theta=0), (torch.eye(2),), WEIGHT),
     "SparsityEnforcer": (sx.SparsityEnforcer(), (), None),
 }
 LENGTHS = [4, 2]

@@ -80,7 +80,7 @@ CASES = {  # name: loss, options of the loss, target in the file
     "SpikeRate, mean by step": (sx.SpikeRate, {**BY_STEP, "reduction": "mean"}, CLASS_BY_STEP),
     "SpikeMax": (sx.SpikeMax, {}, CLASS),
     "SpikeMax, batchmean": (sx.SpikeMax, {"reduction": "batchmean", "moving_window": 9}, CLASS),
-    "SpikeMax, softmax": (
+    "CrossEntropy, root": (
         sx.SpikeMax,
         {"mode": "softmax", "label_smoothing": 0.1, "readout": "count"},
         CLASS,
@@ -239,7 +239,9 @@ def test_jax_does_not_truncate_64_bit_input(capsys, save_npz, dtype):
 def test_label_takes_precedence_over_target(capsys, save_npz):
     path = save_npz(input=SPIKES, target=TRAINS, label=HOT)
     losses, _ = evaluate(capsys, path, "SpikeMoid")
-    np.testing.assert_allclose(losses, per_sample_losses(sx.SpikeMoid(), SPIKES, HOT), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses, per_sample_losses(sx.SpikeMoid(theta=0), SPIKES, HOT), rtol=1e-5
+    )
 
 
 def test_batch_size_does_not_change_losses(capsys, save_npz, tmp_path):
@@ -320,7 +322,7 @@ def test_summary_shows_loss_mean_and_speed(capsys, save_npz, tmp_path):
     mean = np.load(tmp_path / "own.SpikeMax.npy").mean()
     assert rows.pop("mean") == f"loss   {mean:.8g}"
     assert float(rows.pop("speed").removesuffix(" samples/s")) > 0
-    accuracy = sx.Rate().accuracy(SPIKES, CLASS)
+    accuracy = sx.Rate(time_axis=-1).accuracy(SPIKES, CLASS)
     assert rows.pop("accuracy") == f"{accuracy:.4f} of 11 labels"
     assert rows == {
         "samples": "11",
@@ -330,21 +332,33 @@ def test_summary_shows_loss_mean_and_speed(capsys, save_npz, tmp_path):
 
 
 ACCURACY_CASES = {  # name: loss, its options, label, lengths, classifier
-    "SpikeMax": ("SpikeMax", {}, CLASS, None, sx.Rate()),
-    "SpikeRate": ("SpikeRate", {"true_rate": 1, "false_rate": 0}, CLASS, LENGTHS, sx.Rate()),
-    "SpikeMoid": ("SpikeMoid", {}, CLASS, LENGTHS, sx.Rate()),
-    "SpikeLatency": ("SpikeLatency", {}, CLASS, LENGTHS, sx.Latency()),
-    "window, one label": ("SpikeMax", {"moving_window": 5}, CLASS, LENGTHS, sx.Rate()),
+    "SpikeMax": ("SpikeMax", {}, CLASS, None, sx.Rate(time_axis=-1)),
+    "SpikeRate": (
+        "SpikeRate",
+        {"true_rate": 1, "false_rate": 0},
+        CLASS,
+        LENGTHS,
+        sx.Rate(time_axis=-1),
+    ),
+    "SpikeMoid": ("SpikeMoid", {}, CLASS, LENGTHS, sx.Rate(time_axis=-1)),
+    "SpikeLatency": ("SpikeLatency", {}, CLASS, LENGTHS, sx.Latency(time_axis=-1)),
+    "window, one label": ("SpikeMax", {"moving_window": 5}, CLASS, LENGTHS, sx.Rate(time_axis=-1)),
     "window, by step": (
         "SpikeMax",
         {"moving_window": 5, "ignore_index": 1},
         CLASS_BY_STEP,
         LENGTHS,
-        sx.MovingWindow(5, ignore_index=1),
+        sx.MovingWindow(5, ignore_index=1, time_axis=-1),
     ),
-    "ignored": ("SpikeMax", {"ignore_index": 2}, CLASS, None, sx.Rate(ignore_index=2)),
-    "unsigned labels": ("SpikeMax", {}, CLASS.astype(np.uint8), None, sx.Rate()),
-    "mean": ("SpikeMax", {"reduction": "mean"}, CLASS, None, sx.Rate()),
+    "ignored": (
+        "SpikeMax",
+        {"ignore_index": 2},
+        CLASS,
+        None,
+        sx.Rate(ignore_index=2, time_axis=-1),
+    ),
+    "unsigned labels": ("SpikeMax", {}, CLASS.astype(np.uint8), None, sx.Rate(time_axis=-1)),
+    "mean": ("SpikeMax", {"reduction": "mean"}, CLASS, None, sx.Rate(time_axis=-1)),
 }
 
 

@@ -87,7 +87,7 @@ def test_every_loss_and_target(capsys, tmp_path):
         (sx.SpikeTime(), {"target": target}, []),
         (sx.SpikeRate(0.5, 0), {"label": LABEL}, ["true_rate=0.5", "false_rate=0"]),
         (sx.SpikeMax(moving_window=5), {"label": by_step}, ["moving_window=5"]),
-        (sx.SpikeMoid(), {"label": hot}, []),
+        (sx.SpikeMoid(theta=0), {"label": hot}, []),
         (sx.SpikeMax(time_axis=2), {"label": LABEL}, ["time_axis=2"]),
     ]:
         path = save(tmp_path / "own.npz", {**COLUMNS, **NUMBERS, **file, "lengths": lengths})

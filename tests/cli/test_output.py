@@ -198,7 +198,7 @@ def test_two_runs_at_once_leave_one_complete_result(
     else:
         assert_error(result, "out.npy: another program has written it in the meantime")
         hot = LABEL[:, None] == np.arange(3)
-        others = [sx.SpikeMoid()(SPIKES[i : i + 1], hot[i : i + 1]) for i in range(6)]
+        others = [sx.SpikeMoid(theta=0)(SPIKES[i : i + 1], hot[i : i + 1]) for i in range(6)]
         np.testing.assert_allclose(np.load(output), others, rtol=1e-6)
     assert names(tmp_path) == ["out.npy", "own.npz"]
 

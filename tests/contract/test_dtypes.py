@@ -18,7 +18,9 @@ SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last 
 FORM_OF = {
     "SpikeTime": "SpikeTime",
     "SpikeRate": "SpikeRate-rate",
-    "SpikeMax": "SpikeMax-smoothed-rate",
+    "SpikeMax": "SpikeMax",
+    "CrossEntropy": "CrossEntropy-cold-rate",
+    "CrossEntropy-probabilities": "CrossEntropy-probabilities-sqrt_count",
     "SpikeLatency": "SpikeLatency",
     "SpikeLatency-times": "SpikeLatency-times-groups",
     "SpikeMoid": "SpikeMoid-rate",

@@ -24,11 +24,11 @@ def test_array_in_the_constructor_names_the_call(make):
 @pytest.mark.parametrize(
     "loss",
     [
-        sx.SpikeMax(mode=np.str_("softmax"), reduction=np.str_("mean"), readout=np.str_("count")),
+        sx.CrossEntropy(reduction=np.str_("mean"), readout=np.str_("count"), time_axis=-1),
         sx.SpikeMax(numerics=np.str_("lava"), time_axis=np.int64(0), moving_window=np.uint8(3)),
-        sx.SpikeMoid(numerics=np.str_("lava"), alpha=np.float32(0.5)),
+        sx.SpikeMoid(numerics=np.str_("lava"), alpha=np.float32(0.5), theta=0),
         sx.SparsityEnforcer(per=np.str_("neuron")),
-        sx.Rate(mode=np.str_("softmax")),
+        sx.Rate(mode=np.str_("softmax"), time_axis=-1),
     ],
 )
 def test_repr_of_options_of_numpy_evaluates_to_an_equal_object(loss):
@@ -38,7 +38,7 @@ def test_repr_of_options_of_numpy_evaluates_to_an_equal_object(loss):
 
 @pytest.mark.parametrize("length", [2**31, 2**63, 2**70])
 def test_length_that_fits_no_integer_of_a_library_raises(length):
-    for make in (sx.SpikeMax, sx.MovingWindow, lambda n: sx.SpikeTime(length=n)):
+    for make in (sx.SpikeMax, lambda n: sx.SpikeTime(length=n)):
         with pytest.raises(ValueError, match=f"must be at most 2147483647; got {length}"):
             make(length)
 
@@ -54,7 +54,10 @@ def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
     monkeypatch.setattr(Exponential, "taps", counted)
     _kernels.block_matrices.cache_clear()
     longest, spikes = 2**31 - 1, np.random.default_rng(0).uniform(size=(2, 3, 9))
-    windows = [sx.value_and_grad(sx.SpikeMax(n, readout="count")) for n in (9, longest)]
+    windows = [
+        sx.value_and_grad(sx.CrossEntropy(moving_window=n, reduction="sum", time_axis=-1))
+        for n in (9, longest)
+    ]
     for expected, got in zip(*run(backend, each(windows), spikes, [0, 2]), strict=True):
         close(got, expected, backend.rtol)
     kernels = each([sx.SpikeTime(1e6, n, 2) for n in (9, longest)])

@@ -47,9 +47,9 @@ def test_value_mistake_raises(backend, mistake):
 LABEL = np.asarray([1, 0, 3])
 FORMS = {
     "SpikeMax": (sx.SpikeMax(), LABEL),
-    "SpikeMax-last": (sx.SpikeMax(mode="softmax", readout="last"), LABEL),
+    "CrossEntropy-last": (sx.CrossEntropy(readout="last", reduction="sum", time_axis=-1), LABEL),
     "SpikeRate-window": (sx.SpikeRate(0.5, 0.125, 3), LABEL),
-    "SpikeMoid-count": (sx.SpikeMoid(readout="count"), SPIKES[..., 0]),
+    "SpikeMoid-count": (sx.SpikeMoid(readout="count", theta=0), SPIKES[..., 0]),
     "SpikeTime": (sx.SpikeTime(), SPIKES[..., ::-1]),
 }
 
@@ -78,9 +78,13 @@ def test_bad_values_are_nan_where_values_are_not_read(name):
     soft_target = SPIKES[..., 0].copy()
     soft_target[1, 2] = np.nan
     calls = [
-        Call(sx.SpikeMoid(), SPIKES, soft_target),
+        Call(sx.SpikeMoid(theta=0), SPIKES, soft_target),
         Call(sx.SpikeMax(), SPIKES, np.asarray([1, 4, -100])),
-        Call(sx.SpikeMax(label_smoothing=0.125), SPIKES, np.asarray([1, -1, -100])),
+        Call(
+            sx.CrossEntropy(label_smoothing=0.125, reduction="sum", time_axis=-1, readout="rate"),
+            SPIKES,
+            np.asarray([1, -1, -100]),
+        ),
         Call(sx.SpikeRate(0.5, 0), SPIKES, np.asarray([1, 4, 3]), weight=SPIKES[0, :, 0]),
         Call(sx.SpikeMax(num_classes=2), SPIKES, np.asarray([1, 2, 0])),
     ]

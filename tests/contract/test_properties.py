@@ -23,7 +23,7 @@ from _support.calls import (
     with_nan_where_masked,
 )
 from _support.cases import close
-from _support.contract import COMPETING, FLOATS, INTEGERS, WINDOWED
+from _support.contract import FLOATS, INTEGERS, WINDOWED
 from _support.random_calls import MIN_SCALE, is_published, pick, random_call, tolerance
 
 QUICK = {  # the number of seeds
@@ -138,6 +138,9 @@ def take_first_steps(call: Call, last: int) -> Call:
     return call.replace(**cropped)
 
 
+UNSCALED = ("latency", "softmax_sum", "sqrt_count")
+
+
 def scaled(call: Call, factor: float) -> tuple[Call, int] | None:
     """Return a call with scaled spikes and parameters, and which power of the factor its value has.
 
@@ -150,12 +153,12 @@ def scaled(call: Call, factor: float) -> tuple[Call, int] | None:
         loss = dataclasses.replace(
             loss, max_rate=loss.max_rate * factor, min_rate=loss.min_rate * factor
         )
-    elif isinstance(loss, sx.SpikeLatency) or loss.readout in ("latency", *COMPETING):
+    elif isinstance(loss, sx.SpikeLatency) or loss.readout in UNSCALED:
         return None
     elif isinstance(loss, sx.SpikeMoid):
         loss = dataclasses.replace(loss, alpha=loss.alpha * factor, theta=loss.theta * factor)
         power = 0
-    elif isinstance(loss, sx.SpikeMax) and loss.mode == "softmax":
+    elif isinstance(loss, sx.CrossEntropy):
         loss, power = dataclasses.replace(loss, temperature=loss.temperature * factor), 0
     elif isinstance(loss, sx.SpikeRate) and loss.readout not in WINDOWED:
         rates = (np.multiply(rate, factor).tolist() for rate in (loss.true_rate, loss.false_rate))
@@ -193,7 +196,7 @@ def test_silent_input_has_a_known_value(backend, call, random, layout):
     call = call.replace(spikes=np.zeros(call.spikes.shape), weight=None, cotangent=None)
     if not isinstance(loss, sx.SparsityEnforcer):
         call = call.replace(loss=dataclasses.replace(loss, reduction="mean"))
-    if isinstance(loss, sx.SpikeRate | sx.SpikeMax):
+    if isinstance(loss, sx.SpikeRate | sx.SpikeMax | sx.CrossEntropy):
         classes = loss.num_classes or neurons
         # the number of steps in a count; rates are averages
         length = (loss.moving_window or steps) if loss.readout == "count" else 1
@@ -215,7 +218,7 @@ def test_silent_input_has_a_known_value(backend, call, random, layout):
         labels = call.target[call.target != loss.ignore_index]
         terms = [true[label] ** 2 + (false**2).sum() - false[label] ** 2 for label in labels]
         expected = np.mean(terms) / classes
-    elif loss.mode == "softmax":
+    elif isinstance(loss, sx.CrossEntropy) or loss.mode == "softmax":
         expected = math.log(classes)
     else:  # one nat worse than guessing
         divisor = 1 if loss.readout == "count" else loss.moving_window or steps

@@ -75,8 +75,8 @@ def test_label_out_of_range_is_nan_at_its_step(name):
 def test_multi_hot_target_outside_0_to_1_raises(backend, bad):
     label = SOFT.copy()
     label[0, 1] = bad
-    spikes, loss = backend.asarray(SPIKES), sx.SpikeMoid(reduction="none")
-    message = "target must be between 0 and 1; got values from"
+    spikes, loss = backend.asarray(SPIKES), sx.SpikeMoid(reduction="none", theta=0)
+    message = "target must hold multi-hot labels, between 0 and 1; got values from"
     with pytest.raises(ValueError, match=message):
         loss(spikes, label)
     if backend.reads_values:
@@ -112,8 +112,10 @@ BAD_LABEL_LOSSES = {
     "SpikeMax": sx.SpikeMax(),
     "SpikeMax, window": sx.SpikeMax(3),
     "SpikeMax, softmax": sx.SpikeMax(mode="softmax"),
-    "SpikeMax, smoothed": sx.SpikeMax(label_smoothing=0.25),
-    "SpikeMax, last": sx.SpikeMax(mode="softmax", readout="last"),
+    "CrossEntropy, smoothed": sx.CrossEntropy(
+        label_smoothing=0.25, reduction="sum", time_axis=-1, readout="rate"
+    ),
+    "CrossEntropy, last": sx.CrossEntropy(readout="last", reduction="sum", time_axis=-1),
 }
 
 
@@ -156,10 +158,15 @@ def test_wide_label_does_not_wrap_around_to_a_class(bad):
     [
         (sx.SpikeMax(), [0.0, 1.0], TypeError, "integers, the index of a class; got .*float"),
         (sx.SpikeRate(1, 0), [0.0, 1.0], TypeError, "integers, the index of a class; got .*float"),
-        (sx.SpikeMoid(), [[0, 1, 0], [1, 0, 0]], TypeError, "multi-hot.*; got .*int"),
+        (sx.SpikeMoid(theta=0), [[0, 1, 0], [1, 0, 0]], TypeError, "multi-hot.*; got .*int"),
         (sx.SpikeMax(), ["a", "b"], TypeError, "target must hold numbers; got list"),
         (sx.SpikeMax(), None, TypeError, "target must hold numbers; got NoneType"),
-        (sx.SpikeMoid(), [[1.0, 0.0], [1.0]], ValueError, "target is not a rectangular sequence"),
+        (
+            sx.SpikeMoid(theta=0),
+            [[1.0, 0.0], [1.0]],
+            ValueError,
+            "target is not a rectangular sequence",
+        ),
         (sx.SpikeTime(), np.zeros((2, 3, 5), complex), TypeError, "target must"),
     ],
 )
@@ -190,14 +197,14 @@ def test_target_of_wrong_kind_raises(backend, loss, target, error, message):
         ),
         (sx.SpikeMax(3, time_axis=0), (3, 2), ["(3,) ([batch])", "(2, 3) (one label per step)"]),
         *(
-            (sx.SpikeMoid(), shape, ["(2, 3) ([batch, class])"])
+            (sx.SpikeMoid(theta=0), shape, ["(2, 3) ([batch, class])"])
             for shape in ((3, 2), (2,), (6,), (1, 3), (2, 1), (2, 3, 5))
         ),
         *(
-            (sx.SpikeMoid(3), shape, ["(2, 3) ([batch, class])", "(2, 3, 5)"])
+            (sx.SpikeMoid(3, theta=0), shape, ["(2, 3) ([batch, class])", "(2, 3, 5)"])
             for shape in ((3, 2), (2, 5), (2, 5, 3), (3, 2, 5), (2, 3, 1))
         ),
-        (sx.SpikeMoid(3, time_axis=1), (2, 5, 3), ["(2, 5)", "(2, 3, 5)"]),
+        (sx.SpikeMoid(3, time_axis=1, theta=0), (2, 5, 3), ["(2, 5)", "(2, 3, 5)"]),
     ],
 )
 def test_target_of_wrong_shape_raises_with_both_shapes(backend, loss, shape, expected):

@@ -45,7 +45,7 @@ def test_chunks_equal_the_whole(chunk_counts, monkeypatch, form, options, reduct
     # The chunks are added up in another order.
     np.testing.assert_allclose(value, expected[0], rtol=1e-13)
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
-    np.testing.assert_allclose(got[1], expected[1], rtol=1e-13, atol=0)
+    np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=0)  # small ones cancel
     if reduction == "none":
         assert counts == []
     else:
@@ -166,7 +166,7 @@ def test_jax_differentiates_chunks_in_every_argument(monkeypatch):
 
     monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 80)
     monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
-    loss, weight = sx.SpikeMoid(7), np.asarray([0.5, 1, 2, 0.25])
+    loss, weight = sx.SpikeMoid(7, theta=0), np.asarray([0.5, 1, 2, 0.25])
     spikes, hot = np.random.default_rng(0).uniform(size=(2, 8, 4, 5))
     hot = hot[..., 0]
 

@@ -40,12 +40,12 @@ def classes_of_the_page():
     """Return the classes that the page defines, from its own code."""
     names = {"np": np, "sx": sx}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        if "(RateLoss):" in block or "(FocalMax):" in block:
+        if "class Focal" in block:
             exec(block, names)
-    return names["FocalMax"], names["FocalMoid"], names["SoftCrossEntropy"]
+    return names["FocalMax"], names["FocalMoid"]
 
 
-FocalMax, FocalMoid, SoftCrossEntropy = classes_of_the_page()
+FocalMax, FocalMoid = classes_of_the_page()
 LOSSES = {
     "sample": FocalMax(gamma=1.5),
     "sample-window": FocalMax(gamma=1.5, moving_window=WINDOW),
@@ -186,65 +186,7 @@ def test_sum_and_weight_are_differentiated_by_the_library(library, reduction):
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
 
 
-# Several labels a sample, of classes that compete for one term -----------------------------------
-
-SHARES = np.asarray([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
-
-
-class WholeTerms(SoftCrossEntropy):
-    """The same, and the base class applies the class weights to whole terms."""
-
-    _criterion_has_weights = False
-
-    def _criterion(self, adapter, reading, labels):
-        return super()._criterion(adapter, reading, labels._replace(class_weight=None))
-
-
-def soft_terms(shares, mask):
-    """Return for each sample the parts of its term, ``[batch, class]``, by loops, and its mask."""
-    spikes = np.where(mask, SPIKES, 0).sum(axis=2)
-    read = mask.any(axis=2)
-    parts = np.zeros((BATCH, CLASSES))
-    for b, c in zip(*np.nonzero(read), strict=True):
-        total = sum(math.exp(spikes[b, k]) for k in range(CLASSES) if read[b, k])
-        parts[b, c] = -shares[b, c] * math.log(math.exp(spikes[b, c]) / total)
-    return parts, read
-
-
-@pytest.mark.parametrize("mask", ["none", "all", "neurons", "entries", "lengths", "both"])
-@pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
-def test_several_labels_of_competing_classes_have_weights(backend, kind, mask):
-    parts, read = soft_terms(SHARES, full_mask(**MASKS[mask]))
-    for class_weight in (None, WEIGHT):
-        weight = np.ones(CLASSES) if class_weight is None else class_weight
-        weights, terms = (weight * SHARES * read).sum(axis=1), (weight * parts).sum(axis=1)
-        if kind is WholeTerms:  # the mean of the weights of the labels, and 0 without labels
-            weights = weights / np.maximum((SHARES * read).sum(axis=1), 1e-300)
-            terms = parts.sum(axis=1) * weights
-        expected = {"none": terms, "sum": terms.sum(), "mean": terms.sum() / weights.sum()}
-        options = MASKS[mask] if class_weight is None else {**MASKS[mask], "weight": WEIGHT}
-        losses = each([kind(reduction=reduction) for reduction in expected])
-        values = run(backend, losses, SPIKES, SHARES, **options)
-        for got, value in zip(values, expected.values(), strict=True):
-            np.testing.assert_allclose(got, value, rtol=0, atol=100 * backend.rtol)
-
-
-@pytest.mark.slow(but=2)
-@pytest.mark.parametrize("mask", ["none", "entries"])
-@pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
-def test_several_labels_of_competing_classes_have_one_gradient(kind, mask):
-    for reduction in ("none", "mean"):
-        loss = kind(reduction=reduction)
-        sx.testing.assert_consistent(loss, SPIKES, SHARES, weight=WEIGHT, **MASKS[mask])
-
-
-@pytest.mark.parametrize("kind", [SoftCrossEntropy, WholeTerms])
-def test_one_label_of_several_gives_what_its_index_gives(kind):
-    one_hot = (LABEL[:, None] == np.arange(CLASSES)).astype(float)
-    for reduction in ("none", "mean"):
-        of_index = sx.SpikeMax(mode="softmax", readout="count", reduction=reduction)
-        got = kind(reduction=reduction)(SPIKES, one_hot, weight=WEIGHT)
-        np.testing.assert_allclose(got, of_index(SPIKES, LABEL, weight=WEIGHT), rtol=1e-12)
+# Mistakes in weights and reductions ---------------------------------------------------------------
 
 
 def test_factors_that_broadcast_the_terms_raise():
@@ -360,18 +302,9 @@ def test_overridden_prediction_is_that_of_a_call():
         def predict(self, spikes, **masks):
             return super().predict(spikes, **masks) + 100
 
-    for call in (Shifted(), Shifted().forward):
-        np.testing.assert_array_equal(call(SPIKES), sx.Rate()(SPIKES) + 100)
-
-
-def test_default_of_a_subclass_is_checked_against_the_published_loss():
-    @dataclasses.dataclass(frozen=True)
-    class Smooth(sx.SpikeMax):
-        label_smoothing: float = 0.1
-
-    Smooth(numerics="lava", label_smoothing=0)
-    with pytest.raises(ValueError, match="the published loss has no label_smoothing"):
-        Smooth(numerics="lava")
+    shifted = Shifted(time_axis=-1)
+    for call in (shifted, shifted.forward):
+        np.testing.assert_array_equal(call(SPIKES), sx.Rate(time_axis=-1)(SPIKES) + 100)
 
 
 @pytest.mark.parametrize("kind", [Doubled, DoubledValue, DoubledBoth])

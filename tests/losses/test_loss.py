@@ -49,7 +49,7 @@ def test_complex_or_list_input_raises(backend, form):
         (sx.SpikeTime(), (5,), r"2 axes, \[batch, \*space, time\]"),
         (sx.SpikeRate(1, 0), (2, 5), r"3 axes, \[batch, class or \*space, time\]"),
         (sx.SpikeMax(), (5,), r"3 axes, \[batch, class or \*space, time\]"),
-        (sx.SpikeMoid(), (2, 5), r"3 axes, \[batch, class or \*space, time\]"),
+        (sx.SpikeMoid(theta=0), (2, 5), r"3 axes, \[batch, class or \*space, time\]"),
     ],
 )
 def test_input_with_too_few_axes_raises(backend, loss, shape, axes):
@@ -144,7 +144,7 @@ def test_losses_compare_hash_and_print_by_value(loss):
 def test_losses_with_different_hyperparameters_differ():
     window, longer = sx.SpikeMax(3), sx.SpikeMax(4)
     assert window != longer
-    assert window != sx.SpikeMoid(3)
+    assert window != sx.SpikeMoid(3, theta=0)
     assert len({window, longer, reduced(window, "mean"), sx.SpikeMax(3, "softmax")}) == 4
     assert sx.SparsityEnforcer(lam=1) != sx.SparsityEnforcer(lam=2)
 
@@ -157,10 +157,11 @@ def test_hyperparameters_become_python_numbers():
 
 
 def test_defaults_equal_the_published_ones():
-    assert sx.SpikeTime() == sx.SpikeTime(5, 100, 1, "sum", time_axis=-1)
+    assert sx.SpikeTime() == sx.SpikeTime(5, None, 1, "sum", time_axis=-1)
+    assert sx.SpikeTime().number_of_taps == 100
     assert sx.SpikeRate(1, 0) == sx.SpikeRate(1, 0, None, "sum", time_axis=-1)
     assert sx.SpikeMax() == sx.SpikeMax(
         None, "probability", "sum", pseudo_count=0.5, numerics="stable", time_axis=-1
     )
-    assert sx.SpikeMoid() == sx.SpikeMoid(None, "sum", 1, 0, numerics="stable", time_axis=-1)
+    assert sx.SpikeMoid(theta=0) == sx.SpikeMoid(None, "sum", 1, 0, numerics="stable", time_axis=-1)
     assert sx.SparsityEnforcer() == sx.SparsityEnforcer(0.01, 1.0)

@@ -67,7 +67,10 @@ def test_segments_add_up_to_the_train(backend, form, time_axis, ends):
         np.testing.assert_allclose(total / weight, call.value(), rtol=100 * backend.rtol)
 
 
-@pytest.mark.parametrize("form", ["SpikeTime", "SpikeRate-rate-window", "SpikeMax-rate-window"])
+@pytest.mark.parametrize(
+    "form",
+    ["SpikeTime", "SpikeRate-rate-window", "SpikeMax-window", "CrossEntropy-sqrt_count-window"],
+)
 def test_segment_without_its_context_has_other_terms(form):
     call = example(FORMS[form])
     short = dataclasses.replace(call.loss, reduction="sum")
@@ -77,7 +80,7 @@ def test_segment_without_its_context_has_other_terms(form):
 
 
 @pytest.mark.parametrize("library", ["torch", "jax-x64"])
-@pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax-rate-window-per-step"])
+@pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax-window-per-step"])
 def test_gradients_of_segments_add_up(library, form):
     """The gradient of each segment reaches into its context."""
     call = example(FORMS[form])
@@ -102,8 +105,15 @@ def test_memory_is_the_reach_of_a_term():
     assert sx.SpikeTime(kernel=[1, 0.5, 0.25]).memory == 2
     assert sx.SpikeRate(0.5, 0.0, 4).memory == 3
     assert sx.SpikeMax(1).memory == 0
-    readouts = [sx.SpikeMax(mode="softmax", readout=name) for name in ("last", "latency")]
-    for loss in (sx.SpikeMax(), sx.SpikeMoid(), sx.SpikeLatency(), *readouts):
+    readouts = [
+        sx.CrossEntropy(readout=name, reduction="sum", time_axis=-1) for name in ("last", "latency")
+    ]
+    for loss in (
+        sx.SpikeMax(),
+        sx.SpikeMoid(theta=0),
+        sx.SpikeLatency(time_axis=-1, reduction="sum"),
+        *readouts,
+    ):
         assert loss.memory is None
 
 
@@ -131,7 +141,12 @@ def test_context_of_all_steps_has_no_terms():
     ("loss", "context", "error", "message"),
     [
         (sx.SpikeMax(), 1, ValueError, "that of SpikeMax is None: give it a moving_window"),
-        (sx.SpikeLatency(), 1, ValueError, "that of SpikeLatency is None"),
+        (
+            sx.SpikeLatency(time_axis=-1, reduction="sum"),
+            1,
+            ValueError,
+            "that of SpikeLatency is None",
+        ),
         (sx.SpikeMax(2, reduction="batchmean"), 1, ValueError, "needs reduction='sum' or 'mean'"),
         (sx.SpikeMax(2, reduction="none"), 1, ValueError, "reduction='none' has no sum"),
         (sx.SpikeMax(2), -1, ValueError, "context must be at least 0; got -1"),

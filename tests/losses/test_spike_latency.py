@@ -16,7 +16,7 @@ SPIKES = np.asarray(
     [[[1.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]]
 )
 LABEL = [1, 1]
-ORDERLY = sx.SpikeMax(mode="softmax", readout="latency", temperature=2.0)
+ORDERLY = sx.CrossEntropy(readout="latency", temperature=2.0, reduction="sum", time_axis=-1)
 
 
 @pytest.mark.parametrize(
@@ -25,20 +25,20 @@ ORDERLY = sx.SpikeMax(mode="softmax", readout="latency", temperature=2.0)
         # Latencies 0, 2 and 4 are wanted at 4, 1 and 4. The slopes of the latency are -2 at the
         # first spike of the first train, because the next one is at 2; -2, -1 and -2 in the second.
         (
-            sx.SpikeLatency(1),
+            sx.SpikeLatency(1, time_axis=-1, reduction="sum"),
             [1],
             [[16, 1, 0]],
             [[16, 0, 0, 0], [-4, -2, -4, 0], [0, 0, 0, 0]],
         ),
         # Wanted at 3, 3 and 0, with a tolerance of 1/2.
         (
-            sx.SpikeLatency(0, 3, 0.5),
+            sx.SpikeLatency(0, 3, 0.5, time_axis=-1, reduction="sum"),
             [2],
             [[6.25, 0.25, 12.25]],
             [[10, 0, 0, 0], [2, 1, 2, 0], [-28, -21, -14, -7]],
         ),
         (
-            sx.SpikeLatency(tolerance=1),
+            sx.SpikeLatency(tolerance=1, time_axis=-1, reduction="sum"),
             [[1.0, 1.5, 2.0]],
             [[0, 0, 1]],
             [[0, 0, 0, 0], [0, 0, 0, 0], [-8, -6, -4, -2]],
@@ -95,7 +95,7 @@ def brute_force(spikes, mask=None):
     return latencies
 
 
-@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency()])
+@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency(time_axis=-1, reduction="sum")])
 def test_silent_label_is_pushed_to_fire_and_early(backend, loss):
     _, (slope,) = run(backend, sx.value_and_grad(loss), np.zeros((1, 3, 30)), [1])
     assert (slope[1] < 0).all()
@@ -105,7 +105,9 @@ def test_silent_label_is_pushed_to_fire_and_early(backend, loss):
 
 @pytest.mark.parametrize("fill", [0.0, 1.0])
 @pytest.mark.parametrize("steps", [1, 40])
-@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency(tolerance=0.5)])
+@pytest.mark.parametrize(
+    "loss", [ORDERLY, sx.SpikeLatency(tolerance=0.5, time_axis=-1, reduction="sum")]
+)
 def test_silent_and_saturated_trains_are_finite(backend, loss, steps, fill):
     value, gradient = run(backend, sx.value_and_grad(loss), np.full((2, 3, steps), fill), [0, 2])
     assert np.isfinite(value)
@@ -116,7 +118,12 @@ def test_silent_and_saturated_trains_are_finite(backend, loss, steps, fill):
 
 
 def test_nothing_counts(backend):
-    both = each([sx.value_and_grad(loss) for loss in (ORDERLY, sx.SpikeLatency())])
+    both = each(
+        [
+            sx.value_and_grad(loss)
+            for loss in (ORDERLY, sx.SpikeLatency(time_axis=-1, reduction="sum"))
+        ]
+    )
     for value, gradient in run(backend, both, SPIKES, LABEL, lengths=[0, 0]):
         assert value == 0
         assert not gradient.any()
@@ -128,19 +135,24 @@ def test_graded_latency_is_the_expectation_of_independent_steps(backend):
     for train in itertools.product([0.0, 1.0], repeat=8):
         chance = np.prod(np.where(train, graded[0, 0], 1 - graded[0, 0]))
         expected += chance * brute_force(np.asarray([[train]]))[0, 0]
-    got = run(backend, sx.Latency().latency, graded)
+    got = run(backend, sx.Latency(time_axis=-1).latency, graded)
     close(got, np.asarray([[expected]]), backend.rtol)
 
 
 def test_several_spikes_in_a_step_are_one(backend):
     """With no slope above 1, and at 1 that of the spikes below."""
     spikes = np.asarray([[[0, 1.0, 0, 1.0]], [[0, 3.0, 0, 1.0]]])
-    value, gradient = run(backend, sx.value_and_grad(sx.SpikeLatency(0.5)), spikes, [0, 0])
+    value, gradient = run(
+        backend,
+        sx.value_and_grad(sx.SpikeLatency(0.5, time_axis=-1, reduction="sum")),
+        spikes,
+        [0, 0],
+    )
     assert value == 2 * 0.25
     np.testing.assert_array_equal(gradient[:, 0], [[-1, -2, 0, 0], [-1, 0, 0, 0]])
 
 
-@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency()])
+@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency(time_axis=-1, reduction="sum")])
 def test_negative_spike_raises_or_gives_nan(backend, loss):
     spikes = SPIKES.copy()
     spikes[1, 2, 3] = -0.25
@@ -157,7 +169,7 @@ def test_negative_spike_raises_or_gives_nan(backend, loss):
 
 def test_negative_spike_is_nan_in_a_trace():
     jax = pytest.importorskip("jax")
-    loss = reduced(sx.SpikeLatency(), "none")
+    loss = reduced(sx.SpikeLatency(time_axis=-1, reduction="sum"), "none")
     terms, _ = jax.jit(sx.value_and_grad(loss))(
         jax.numpy.asarray(-SPIKES), jax.numpy.asarray(LABEL), cotangent=np.ones((2, 3), "float32")
     )
@@ -167,7 +179,7 @@ def test_negative_spike_is_nan_in_a_trace():
 def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = SPIKES.copy()
     spikes[0, 0, 3] = np.nan
-    got = run(backend, sx.Latency().latency, spikes)
+    got = run(backend, sx.Latency(time_axis=-1).latency, spikes)
     np.testing.assert_array_equal(np.isnan(got), [[True, False, False], [False, False, False]])
 
 
@@ -178,7 +190,7 @@ def test_padding_never_looks_early(backend):
     # Padded with ones, which are masked, a batch has the latencies of its samples.
     padded = np.ones((2, 3, 9))
     padded[0, :, :4], padded[1, :, :3] = SPIKES[0], SPIKES[1, :, :3]
-    read = sx.Latency()
+    read = sx.Latency(time_axis=-1)
 
     def evaluate(spikes, where, padded, lengths):
         masked = read.latency(spikes, where=where), read(spikes, where=where)
@@ -192,7 +204,9 @@ def test_padding_never_looks_early(backend):
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("loss", [ORDERLY, sx.SpikeLatency(3, tolerance=1)])
+@pytest.mark.parametrize(
+    "loss", [ORDERLY, sx.SpikeLatency(3, tolerance=1, time_axis=-1, reduction="sum")]
+)
 def test_large_arrays_equal_their_samples(backend, loss, dtype, axis):
     """Chunks, with time at each axis; a duration whose groups do not fill up at any level."""
     if dtype != backend.dtype:
@@ -220,19 +234,17 @@ def test_earliest_class_is_the_most_probable(backend):
 
 def test_losses_without_latency_say_which_have_it():
     for make in (lambda **o: sx.SpikeRate(1, 0, **o), sx.SpikeMoid):
-        with pytest.raises(ValueError, match=r"readout='latency'.*use SpikeLatency"):
+        with pytest.raises(ValueError, match=r"readout .*'latency'.*CrossEntropy"):
             make(readout="latency")
-    with pytest.raises(ValueError, match=r"readout='latency'.*mode='softmax'"):
-        sx.SpikeMax(readout="latency")
     with pytest.raises(ValueError, match=r"'latency'.*moving_window=3"):
-        sx.SpikeMax(3, "softmax", readout="latency")
+        sx.CrossEntropy(readout="latency", moving_window=3, reduction="sum", time_axis=-1)
 
 
 TIMES = np.asarray([[0.0, 1, 4], [2.5, 4, 0]])
 
 
 def test_wanted_times_accept_floats_and_sequences(backend):
-    loss, spikes = sx.SpikeLatency(), backend.asarray(SPIKES)
+    loss, spikes = sx.SpikeLatency(time_axis=-1, reduction="sum"), backend.asarray(SPIKES)
     expected, targets = reference.value(loss, SPIKES, TIMES), []
     for dtype in ("float16", "float32", "float64"):
         if hasattr(backend.xp, dtype) and not (dtype == "float64" and backend.lacks_64_bits):
@@ -246,23 +258,23 @@ def test_wanted_times_accept_floats_and_sequences(backend):
 @pytest.mark.parametrize(
     ("target", "error", "message"),
     [
-        (TIMES[:, :2], ValueError, r"wanted times of shape \(2, 3\).*got \(2, 2\)"),
+        (TIMES[:, :2], ValueError, r"target times of shape \(2, 3\).*got \(2, 2\)"),
         (TIMES.T, ValueError, r"\(3, 2\) \(its axes are in another order\)"),
         (TIMES - 1, ValueError, "finite and at least 0.*from -1.0 to 3.0"),
-        (TIMES + np.inf, ValueError, "target must hold times that are finite"),
-        (TIMES * np.nan, ValueError, "target must hold times that are finite"),
+        (TIMES + np.inf, ValueError, "target must hold target times, finite"),
+        (TIMES * np.nan, ValueError, "target must hold target times, finite"),
         (TIMES[:, 0], TypeError, "target must hold integers"),
-        (TIMES.astype(int), TypeError, r"wanted times, floating numbers.*got .*int"),
+        (TIMES.astype(int), TypeError, r"got .*int.* \(target times are floats\)"),
     ],
 )
 def test_wrong_times_raise(backend, target, error, message):
     with pytest.raises(error, match=message):
-        sx.SpikeLatency()(backend.asarray(SPIKES), target)
+        sx.SpikeLatency(time_axis=-1, reduction="sum")(backend.asarray(SPIKES), target)
 
 
 def test_time_out_of_range_is_nan_in_a_trace():
     jax = pytest.importorskip("jax")
-    loss = sx.SpikeLatency(reduction="none")
+    loss = sx.SpikeLatency(reduction="none", time_axis=-1)
     terms = jax.jit(loss)(jax.numpy.asarray(SPIKES), jax.numpy.asarray(TIMES - 1))
     np.testing.assert_array_equal(np.isnan(terms), TIMES < 1)
 
@@ -271,10 +283,14 @@ def test_masked_times_may_be_anything(backend):
     where = np.ones(SPIKES.shape, bool)
     where[0, 1] = False
     mask, times = where, np.where(where.any(-1), TIMES, np.nan)
-    evaluate = sx.value_and_grad(sx.SpikeLatency())
+    evaluate = sx.value_and_grad(sx.SpikeLatency(time_axis=-1, reduction="sum"))
     both = each([evaluate, lambda spikes, times, where: evaluate(spikes, times, where=mask)])
     for value, gradient in run(backend, both, SPIKES, times, where=where):
-        close(value, reference.value(sx.SpikeLatency(), SPIKES, times, where), backend.rtol)
+        close(
+            value,
+            reference.value(sx.SpikeLatency(time_axis=-1, reduction="sum"), SPIKES, times, where),
+            backend.rtol,
+        )
         assert np.isfinite(gradient).all()
 
 
@@ -282,7 +298,13 @@ def test_hyper_parameters_are_checked():
     for options in ({"true_time": -1}, {"false_time": -0.5}, {"tolerance": -1}):
         (name,) = options
         with pytest.raises(ValueError, match=f"{name} must be at least 0"):
-            sx.SpikeLatency(**options)
-    assert sx.SpikeLatency(3) == sx.SpikeLatency(3.0, None)
-    assert hash(sx.SpikeLatency(3)) == hash(sx.SpikeLatency(3.0))
-    assert repr(sx.SpikeLatency(3)).startswith("SpikeLatency(true_time=3.0, false_time=None,")
+            sx.SpikeLatency(time_axis=-1, **options)
+    assert sx.SpikeLatency(3, time_axis=-1, reduction="sum") == sx.SpikeLatency(
+        3.0, None, time_axis=-1, reduction="sum"
+    )
+    assert hash(sx.SpikeLatency(3, time_axis=-1, reduction="sum")) == hash(
+        sx.SpikeLatency(3.0, time_axis=-1, reduction="sum")
+    )
+    assert repr(sx.SpikeLatency(3, time_axis=-1, reduction="sum")).startswith(
+        "SpikeLatency(true_time=3.0, false_time=None,"
+    )

@@ -200,7 +200,7 @@ def test_large_potentials_vote_without_overflow(backend):
     where = np.ones((2, 2, 4), bool)
     where[..., 3] = False
     where[1, 1, 0] = False  # the vote of the first step is that of class 0 alone
-    votes = sx.SpikeMax(mode="softmax", readout="softmax_sum", reduction="none")
+    votes = sx.CrossEntropy(readout="softmax_sum", reduction="none", time_axis=-1)
     twice, options = np.repeat(spikes, 2, axis=0), {"where": where, "cotangent": np.ones(2)}
     terms, gradient = run(backend, sx.value_and_grad(votes), twice, [0, 0], **options)
     close(terms, np.full(2, LOG(2)), backend.rtol)  # both classes have 3/2

@@ -24,7 +24,7 @@ def sigmoid(z):
     [
         # The rates 3/4 and 1/4 are the logits; the gradient is (p - y) / 4 steps.
         (
-            sx.SpikeMoid(),
+            sx.SpikeMoid(theta=0),
             [[1.0, 0.0]],
             [[softplus(0.75) - 0.75, softplus(0.25)]],
             [[(sigmoid(0.75) - 1) / 4] * 4, [sigmoid(0.25) / 4] * 4],
@@ -40,7 +40,7 @@ def sigmoid(z):
         # In windows of 2 the rates are [½, ½, ½, 1] and [0, 0, ½, ½]. The gradient at step t is
         # half the sum of p - y at t and t + 1.
         (
-            sx.SpikeMoid(2),
+            sx.SpikeMoid(2, theta=0),
             [[1.0, 0.0]],
             [
                 [
@@ -143,7 +143,7 @@ def test_pos_weight_keeps_value_and_gradient_at_saturation(backend, logit, weigh
 
 
 def test_pos_weight_of_one_class_changes_its_positive_terms_only(backend):
-    losses = [sx.SpikeMoid(reduction="none", pos_weight=weight) for weight in (1, (1, 3))]
+    losses = [sx.SpikeMoid(reduction="none", pos_weight=weight, theta=0) for weight in (1, (1, 3))]
     both = np.concatenate([SPIKES, SPIKES])
     label = [[True, True], [False, False]]
     plain, weighted = run(backend, each(losses), both, label)

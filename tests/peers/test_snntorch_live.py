@@ -53,8 +53,11 @@ def test_migration_table_rows_match(there, here):
 
 
 SAME_LOSS = {
-    "ce_count_loss": (sx.SpikeMax(mode="softmax", readout="count", time_axis=0), trains),
-    "ce_max_membrane_loss": (sx.SpikeMax(mode="softmax", readout="max", time_axis=0), potentials),
+    "ce_count_loss": (sx.CrossEntropy(time_axis=0, reduction="sum"), trains),
+    "ce_max_membrane_loss": (
+        sx.CrossEntropy(readout="max", time_axis=0, reduction="sum"),
+        potentials,
+    ),
     "ce_rate_loss": (sx.SpikeMax(1, "softmax", time_axis=0), trains),
     "mse_count_loss": (sx.SpikeRate(1, 0, readout="count", time_axis=0), trains),
     "mse_membrane_loss": (sx.SpikeRate(1, 0, 1, time_axis=0), potentials),
@@ -117,7 +120,7 @@ def test_population_codes_match(classes, group, reduction):
     population = {"population_code": True, "num_classes": classes, "reduction": reduction}
     common = {"num_classes": classes, "reduction": reduction, "time_axis": 0}
 
-    ours = sx.SpikeMax(mode="softmax", readout="count", temperature=1 / group, **common)
+    ours = sx.CrossEntropy(temperature=1 / group, reduction="sum", **common)
     assert_match(
         with_target(snn.ce_count_loss(**population), label), with_target(ours, label), spikes
     )
@@ -136,9 +139,7 @@ def test_class_weights_of_cross_entropies_match(shape):
     for name, readout in (("ce_count_loss", "count"), ("ce_max_membrane_loss", "max")):
         # The mean of snnTorch is over the samples; it is not PyTorch's weighted mean, see below.
         for reduction, our_reduction in (("mean", "batchmean"), ("none", "none")):
-            ours = sx.SpikeMax(
-                mode="softmax", readout=readout, reduction=our_reduction, time_axis=0
-            )
+            ours = sx.CrossEntropy(readout=readout, reduction=our_reduction, time_axis=0)
             assert_match(
                 with_target(getattr(snn, name)(reduction=reduction, weight=weight), label),
                 with_target(ours, label, weight=weight),
@@ -164,7 +165,7 @@ def test_snntorch_weighted_mean_is_not_divided_by_the_weights():
     expected = torch.nn.functional.cross_entropy(input.sum(0), label, weight)
     theirs = snn.ce_count_loss(weight=weight)(input, label)
     torch.testing.assert_close(theirs * 4 / weight[label].sum(), expected)
-    ours = sx.SpikeMax(mode="softmax", readout="count", reduction="mean", time_axis=0)
+    ours = sx.CrossEntropy(time_axis=0)
     torch.testing.assert_close(ours(input, label, weight=weight), expected)
 
 
@@ -173,7 +174,7 @@ def test_snntorch_weighted_sum_is_not_a_scalar():
     for name in ("ce_count_loss", "ce_rate_loss", "ce_max_membrane_loss"):
         theirs = getattr(snn, name)
         assert theirs(reduction="sum", weight=weight)(input, label).shape == (4,)
-    ours = sx.SpikeMax(mode="softmax", readout="count", time_axis=0)
+    ours = sx.CrossEntropy(time_axis=0, reduction="sum")
     assert ours(input, label, weight=weight).shape == ()
 
 
@@ -255,8 +256,8 @@ def test_population_codes_per_step_match_the_intended_loss(classes, group):
         logits = input.unflatten(-1, (classes, group)).sum(-1)
         return torch.stack([torch.nn.functional.cross_entropy(x, label) for x in logits]).mean()
 
-    ours = sx.SpikeMax(
-        1, "softmax", "mean", num_classes=classes, temperature=1 / group, time_axis=0
+    ours = sx.CrossEntropy(
+        num_classes=classes, temperature=1 / group, time_axis=0, moving_window=1, readout="rate"
     )
     input = potentials((6, 4, classes * group), torch.float64)
     assert_match(intended, with_target(ours, label), input)
@@ -317,7 +318,7 @@ def test_snntorch_maximum_gives_the_gradient_to_one_of_tied_steps():
     gradients = []
     for loss in (
         snn.ce_max_membrane_loss(),
-        sx.SpikeMax(mode="softmax", readout="max", time_axis=0),
+        sx.CrossEntropy(readout="max", time_axis=0, reduction="sum"),
     ):
         potential = torch.ones(4, 1, 2, requires_grad=True)
         loss(potential, label).backward()
@@ -385,7 +386,7 @@ def test_snntorch_silence_is_a_spike_at_the_last_step():
     gradients = []
     for loss in (
         snn.ce_temporal_loss(),
-        sx.SpikeMax(mode="softmax", readout="latency", reduction="mean", time_axis=0),
+        sx.CrossEntropy(readout="latency", time_axis=0),
     ):
         leaf = silent.clone().requires_grad_()
         loss(leaf, torch.tensor([0])).backward()

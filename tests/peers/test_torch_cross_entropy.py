@@ -50,7 +50,9 @@ def test_softmax_mode_matches_cross_entropy(reading, reduction, weight):
     for smoothing, temperature, ignored in ((0, 1, -100), (0.3, 1, 2), (0.3, 0.25, -100)):
         label = targets(reading, ignored)
         options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": ignored}
-        ours = sx.SpikeMax(mode="softmax", temperature=temperature, **arguments, **options)
+        ours = sx.CrossEntropy(
+            temperature=temperature, reduction="sum", readout="rate", **arguments, **options
+        )
         theirs = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
         assert_match(
             lambda x, loss=theirs, t=temperature: loss(read(x) / t),
@@ -82,7 +84,7 @@ def test_mean_without_weight_is_zero_where_pytorch_gives_nan(label, weight):
     label = torch.full((BATCH,), label)
     spikes = trains(SHAPE, torch.float64).requires_grad_()
     assert F.cross_entropy(spikes.sum(-1), label, weight).isnan()
-    ours = sx.SpikeMax(mode="softmax", readout="count", reduction="mean")
+    ours = sx.CrossEntropy(time_axis=-1)
     value = ours(spikes, label, weight=weight)
     value.backward()
     assert value == 0
@@ -93,7 +95,7 @@ def test_small_loss_keeps_full_precision():
     logits, label = torch.tensor([[0.0, -12.0]]), torch.tensor([0])
     exact = F.cross_entropy(logits.double(), label)
     assert abs(F.cross_entropy(logits, label) / exact - 1) > 5e-3
-    ours = sx.SpikeMax(mode="softmax", readout="count")
+    ours = sx.CrossEntropy(reduction="sum", time_axis=-1)
     assert abs(ours(logits[..., None], label) / exact - 1) < 1e-6
 
 
@@ -149,7 +151,7 @@ def test_pos_weight_matches_binary_cross_entropy(reduction, weight, pos_weight):
 def test_softmax_sum_matches_the_loss_of_hammouamri_et_al(reduction, weight):
     """Votes at each step are summed, and the sums are the logits of a cross-entropy."""
     label = labels(CLASSES, (BATCH,))
-    ours = sx.SpikeMax(mode="softmax", readout="softmax_sum", reduction=reduction, time_axis=0)
+    ours = sx.CrossEntropy(readout="softmax_sum", reduction=reduction, time_axis=0)
     assert_match(
         lambda x: F.cross_entropy(F.softmax(x, dim=2).sum(0), label, weight, reduction=reduction),
         lambda x: ours(x, label, weight=weight),
@@ -159,7 +161,7 @@ def test_softmax_sum_matches_the_loss_of_hammouamri_et_al(reduction, weight):
 
 def test_softmax_sum_of_padded_samples_matches_the_samples_alone():
     label, lengths = labels(CLASSES, (BATCH,)), [10, 3, 1, 7, 10, 0]
-    ours = sx.SpikeMax(mode="softmax", readout="softmax_sum", reduction="sum")
+    ours = sx.CrossEntropy(readout="softmax_sum", reduction="sum", time_axis=-1)
 
     def theirs(x):
         votes = [F.softmax(s[:, :n], dim=0).sum(1) for s, n in zip(x, lengths, strict=True)]
@@ -173,7 +175,7 @@ def test_softmax_sum_of_padded_samples_matches_the_samples_alone():
 
 def test_softmax_sum_of_groups_matches_votes_of_their_means():
     label, where = labels(2, (BATCH,)), torch.rand(SHAPE, generator=generator(4)) < 0.7
-    ours = sx.SpikeMax(mode="softmax", readout="softmax_sum", num_classes=2)
+    ours = sx.CrossEntropy(readout="softmax_sum", num_classes=2, reduction="sum", time_axis=-1)
     assert_match(
         lambda x: F.cross_entropy(
             F.softmax(x.reshape(BATCH, 2, 2, STEPS).mean(2), 1).sum(-1), label, reduction="sum"

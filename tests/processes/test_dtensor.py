@@ -34,8 +34,8 @@ def of_terms(name):
 
 
 TIME_FIRST = (
-    *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax-rate", "SpikeMoid-rate"),
-    *("SpikeMax-softmax-latency", "SpikeLatency", "SpikeLatency-times-groups"),
+    *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax", "SpikeMoid-rate"),
+    *("CrossEntropy-latency", "SpikeLatency", "SpikeLatency-times-groups"),
 )
 EQUAL = {  # cases: a batch, the axis that is sharded, and the kind of target and options
     **{f"{name}-batch": (batch, 0, "numpy") for name, batch in UNEVEN.items()},
@@ -57,13 +57,13 @@ TERMS = {name: (of_terms(name), 0, "numpy") for name in EACH_LOSS if name.endswi
 
 
 QUICK = (  # one case of each kind
-    *("SpikeMax-groups-softmax-count-window-per-step-mean-batch", "SparsityEnforcer-min-batch"),
+    *("CrossEntropy-groups-count-window-per-step-mean-batch", "SparsityEnforcer-min-batch"),
     *("SpikeMoid-groups-rate-window-mean-batch-distributed", "SpikeTime-mean-class"),
-    "SpikeMax-smoothed-count-window-mean-whole",
+    "CrossEntropy-cold-sqrt_count-window-mean-whole",
     "SpikeLatency-times-groups-mean-whole-distributed",
     "SpikeRate-rate-window-per-step-mean-one-sample",
     *("SpikeMoid-rate-time-first", "SpikeRate-rate-window-per-step-sum"),
-    *("SpikeMax-smoothed-count-window-mean-time", "SpikeMoid-groups-rate-window-mean-class"),
+    *("CrossEntropy-cold-sqrt_count-window-mean-time", "SpikeMoid-groups-rate-window-mean-class"),
     "SpikeTime-batchmean-class",
 )
 

@@ -26,11 +26,18 @@ LOSSES = (
     sx.SpikeRate(0.5, 0.0),
     sx.SpikeRate([0.5, 0.25], (0.0, 0.125), 3, "mean", readout="count", num_classes=2),
     sx.SpikeRate(1.5, -1, reduction="batchmean", readout="last", ignore_index=-1, time_axis=0),
-    sx.SpikeMax(5, "softmax", "none", temperature=0.5, label_smoothing=0.1),
-    sx.SpikeMax(mode="softmax", readout="latency", temperature=2),
-    sx.SpikeMax(mode="softmax", readout="softmax_sum"),
+    sx.CrossEntropy(
+        temperature=0.5,
+        label_smoothing=0.1,
+        moving_window=5,
+        reduction="none",
+        time_axis=-1,
+        readout="rate",
+    ),
+    sx.CrossEntropy(readout="latency", temperature=2, reduction="sum", time_axis=-1),
+    sx.CrossEntropy(readout="softmax_sum", reduction="sum", time_axis=-1),
     sx.SpikeMax(numerics="lava"),
-    sx.SpikeLatency(0, false_time=4, tolerance=0.5),
+    sx.SpikeLatency(0, false_time=4, tolerance=0.5, time_axis=-1, reduction="sum"),
 )
 TRAINS = (
     sx.SpikeTime(5, 100, 2, "mean"),
@@ -64,19 +71,19 @@ def documented_numpy() -> None:
     assert_type(value, Floats)
     assert_type(gradient.round(3), Floats)
     assert_type(sx.SpikeTime(5)(spikes, spikes), Floats)
-    assert_type(sx.SpikeMoid()(spikes, [[True, False]]), Floats)
+    assert_type(sx.SpikeMoid(theta=0)(spikes, [[True, False]]), Floats)
 
     enforcer = sx.SparsityEnforcer(0.1, 2.0, min_rate=0.01, per="neuron")
     assert_type(enforcer(spikes), Floats)
     enforcer([spikes, spikes])
     enforcer({"layer": spikes}, lengths=[4])
 
-    assert_type(sx.Rate()(spikes), Integers)
-    assert_type(sx.MovingWindow(2, "softmax").predict(spikes, lengths=[4]), Integers)
-    assert_type(sx.Latency().accuracy(spikes, [1]), Floats)
-    assert_type(sx.Latency().latency(spikes), Floats)
-    assert_type(sx.Rate(mode="logsoftmax").confidence(spikes), Floats)
-    assert_type(sx.Rate().rate(spikes), Floats)
+    assert_type(sx.Rate(time_axis=-1)(spikes), Integers)
+    assert_type(sx.MovingWindow(2, "softmax", time_axis=-1).predict(spikes, lengths=[4]), Integers)
+    assert_type(sx.Latency(time_axis=-1).accuracy(spikes, [1]), Floats)
+    assert_type(sx.Latency(time_axis=-1).latency(spikes), Floats)
+    assert_type(sx.Rate(mode="logsoftmax", time_axis=-1).confidence(spikes), Floats)
+    assert_type(sx.Rate(time_axis=-1).rate(spikes), Floats)
 
     taps = sx.exponential_kernel(5, 10)
     assert_type(sx.causal_filter(spikes, taps), Floats)
@@ -108,8 +115,8 @@ def documented_torch() -> None:
     assert_type(sx.value_and_grad(loss)(spikes, label), tuple[torch.Tensor, torch.Tensor])
     assert_type(sx.SparsityEnforcer()([spikes, spikes]), torch.Tensor)
     assert_type(sx.SparsityEnforcer()({"layer": spikes}), torch.Tensor)
-    assert_type(sx.Rate().predict(spikes), torch.Tensor)
-    assert_type(sx.Rate().accuracy(spikes, label), torch.Tensor)
+    assert_type(sx.Rate(time_axis=-1).predict(spikes), torch.Tensor)
+    assert_type(sx.Rate(time_axis=-1).accuracy(spikes, label), torch.Tensor)
     assert_type(sx.causal_filter(spikes, [1.0]), torch.Tensor)
     assert_type(sx.bin_spikes(torch.ones(2), [0, 1], neurons=2, steps=3), torch.Tensor)
     assert_type(sx.distances.van_rossum(spikes[0], time_constant=5), torch.Tensor)
@@ -128,7 +135,7 @@ def documented_jax() -> None:
     assert_type(loss(spikes, label), jax.Array)
     assert_type(sx.value_and_grad(loss)(spikes, label), tuple[jax.Array, jax.Array])
     assert_type(sx.SparsityEnforcer()([spikes]), jax.Array)
-    assert_type(sx.MovingWindow(2).confidence(spikes), jax.Array)
+    assert_type(sx.MovingWindow(2, time_axis=-1).confidence(spikes), jax.Array)
     assert_type(sx.moving_average(spikes, 2), jax.Array)
     assert_type(sx.distances.similarity(spikes[0], time_constant=5), jax.Array)
 
@@ -137,8 +144,8 @@ def mistakes(spikes: torch.Tensor) -> None:
     """Make mistakes: each is an error in both checkers."""
     sx.SpikeRate(0.5, 0.0, reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.SpikeTime(reduction="avg")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.SpikeMoid(reduction=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.SpikeLatency(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeMoid(reduction=None, theta=0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.SpikeLatency(reduction="men", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.SpikeMax(mode="sigmoid")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.SpikeMax(numerics="fast")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.SpikeRate(0.5, 0.0, readout="latency")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -146,7 +153,7 @@ def mistakes(spikes: torch.Tensor) -> None:
     sx.SpikeRate(0.5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     sx.SpikeMax(temprature=2.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     sx.SparsityEnforcer(per="layer")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.Rate(mode="max")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    sx.Rate(mode="max", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     slayer.loss.SpikeMax(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     loss = sx.SpikeMax()
@@ -155,5 +162,5 @@ def mistakes(spikes: torch.Tensor) -> None:
     loss([[[1, 0, 1]]], [0])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     loss(spikes, [0], lenghts=[3])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     loss(spikes, [0], lengths=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.Rate()(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    sx.Rate(time_axis=-1)(spikes, weight=[1.0])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     loss(spikes, [0]).revers()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

@@ -89,7 +89,7 @@ def rows() -> list[Row]:
     products = {"its matrix products": (c.torch_products, 0.0)}
     counts = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
     time_first = dataclasses.replace(spike_time(100), time_axis=0), (1000, 32, 256)
-    latency = sx.SpikeMax(mode="softmax", readout="latency", reduction="mean", time_axis=0)
+    latency = sx.CrossEntropy(readout="latency", time_axis=0)
     once = {"its value and gradient": (c.torch_eager, 1 / 5)}
     numpy_losses = (spike_time(100), *rate_losses(None), *rate_losses(100))
     return [
