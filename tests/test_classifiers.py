@@ -309,7 +309,7 @@ def test_accuracy_of_a_wrong_label_raises_or_is_nan(backend, name):
         classifier.accuracy(spikes, [0, 3])
     with pytest.raises(TypeError, match="target must hold integers"):
         classifier.accuracy(spikes, [0.0, 1.0])
-    with pytest.raises(ValueError, match="label must hold class indices of shape"):
+    with pytest.raises(ValueError, match="target must hold class indices of shape"):
         classifier.accuracy(spikes, [0, 1, 1])
     if not backend.reads_values:
         for label, lengths in (([0, 3], [4, 4]), ([0, 0], [4, 5])):

@@ -110,7 +110,7 @@ def _class_indices(
     expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
     if per_step:
         expected["one label per step"] = layout.with_time(layout.batch)
-    hint = functools.partial(_hint, layout, expected, kinds, per_step)
+    hint = functools.partial(_hint, layout, classes, expected, kinds, per_step)
     check_shape(label, "target", INDICES, expected, hint)
     known = concrete_unmasked(prepared, target, classes, class_axis=False)
     all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
@@ -168,7 +168,7 @@ def _as_floats(kinds: tuple[str, ...]) -> str:
     """Return a hint at targets that have a class axis."""
     if len(kinds) > 1:
         return f"{kinds[1]} are floats"
-    return "CrossEntropy takes class probabilities, as floats"
+    return "only CrossEntropy, when called, takes class probabilities, as floats"
 
 
 def _class_numbers(
@@ -185,7 +185,7 @@ def _class_numbers(
     expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
     if per_step:
         expected["a number for each class at each step"] = layout.with_time(layout.batch, classes)
-    hint = functools.partial(_hint, layout, expected, (kind,), per_step)
+    hint = functools.partial(_hint, layout, classes, expected, (kind,), per_step)
     check_shape(label, "target", kind, expected, hint)
     known = concrete_unmasked(prepared, target, classes, class_axis=True)
     lowest, highest = NUMBERS[kind]
@@ -278,6 +278,7 @@ def class_weights(prepared: PreparedInput, weight: Any, classes: int, ndim: int)
 
 def _hint(
     layout: Layout,
+    classes: int,
     expected: dict[str, tuple[int, ...]],
     kinds: tuple[str, ...],
     per_step: bool,
@@ -288,7 +289,7 @@ def _hint(
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
     hints = []
-    for_each = indices and shape == (layout.batch, layout.neurons)
+    for_each = indices and shape == (layout.batch, classes)
     if for_each:
         hints.append(_as_floats(kinds))
     time = layout.time_axis_for(shape, class_axis=not indices)

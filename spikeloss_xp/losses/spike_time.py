@@ -45,7 +45,7 @@ class SpikeTime(Loss):
         A filter :math:`h` of your own, instead of `time_constant` and `filter_order`: its taps,
         with that of the present step first, or a function from the lag :math:`k`, a float, to its
         tap. The constructor calls the function for each lag below `length`, and stores a tuple of
-        taps. Taps are not normalised.
+        taps, which then is the length too. Taps are not normalised.
     time_axis : int, default -1
         The axis of `input` that is time.
 
@@ -95,7 +95,8 @@ class SpikeTime(Loss):
             filter_order=_checks.count,
         )
         if self.kernel is None:
-            check_size(self._kernel())
+            order = self.filter_order
+            check_size(Exponential(self.time_constant, self.number_of_taps, order))
             return
         for name in ("time_constant", "filter_order"):
             if getattr(self, name) != getattr(type(self), name):
@@ -109,6 +110,7 @@ class SpikeTime(Loss):
                 f"length must be that of the kernel, {len(taps)}, or left out; got {self.length}"
             )
         object.__setattr__(self, "kernel", taps)
+        object.__setattr__(self, "length", None)
 
     @property
     def number_of_taps(self) -> int:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -148,3 +149,13 @@ def test_pos_weight_of_one_class_changes_its_positive_terms_only(backend):
     label = [[True, True], [False, False]]
     plain, weighted = run(backend, each(losses), both, label)
     close(weighted, plain * [[1, 3], [1, 1]], backend.rtol)
+
+
+def test_theta_left_out_warns_where_rates_are_read():
+    for options in ({}, {"readout": "count"}, {"moving_window": 5, "alpha": 0.1}):
+        with pytest.warns(UserWarning, match=r"theta=0.2 with alpha=0.1") as record:
+            loss = sx.SpikeMoid(**options)
+        assert record[0].filename == __file__
+        assert loss == sx.SpikeMoid(theta=0, **options)  # which does not warn
+        assert dataclasses.replace(loss, reduction="mean").theta == 0
+    assert sx.SpikeMoid(readout="max").theta == 0

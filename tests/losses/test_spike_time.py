@@ -83,7 +83,7 @@ def test_kernel_may_be_taps_of_any_kind_or_a_function(backend):
     taps = (0.0, 0.5, 0.25)
     loss = sx.SpikeTime(kernel=taps)
     assert loss.kernel == taps
-    assert loss.length == 3
+    assert loss.number_of_taps == 3
     assert loss.memory == 2
     assert loss.captured_arrays() == ()
     assert eval(repr(loss), vars(sx)) == loss
@@ -106,7 +106,8 @@ def test_kernel_may_be_taps_of_any_kind_or_a_function(backend):
     assert lags == [0.0, 1.0, 2.0]
     assert all(type(lag) is float for lag in lags)
     assert dataclasses.replace(loss, reduction="mean").kernel == taps
-    assert sx.SpikeTime(kernel=half_power).length == 100
+    with pytest.raises(ValueError, match="needs a length"):
+        sx.SpikeTime(kernel=half_power)
     assert sx.SpikeTime(kernel=(0.0, 0.5)) != loss
 
 
@@ -131,3 +132,12 @@ def test_long_kernel_is_cut_to_the_duration(backend, monkeypatch):
     np.testing.assert_array_equal(long, short)
     # PyTorch evaluates small tensors on a CPU as the NumPy arrays that share their memory.
     assert set(filtered) <= {40}
+
+
+def test_length_is_twenty_time_constants():
+    assert sx.SpikeTime().number_of_taps == 100
+    assert sx.SpikeTime(2.53).number_of_taps == 51
+    assert dataclasses.replace(sx.SpikeTime(), time_constant=10).number_of_taps == 200
+    assert sx.SpikeTime(1e12).number_of_taps == 2**31 - 1
+    assert sx.SpikeTime(10, 30).memory == 29
+    assert dataclasses.replace(sx.SpikeTime(kernel=[1, 0.5]), kernel=[1]).number_of_taps == 1
