@@ -32,10 +32,10 @@ def train(loss, epochs=20, seed=0):
             gradient = gradient * slope
             for t in range(18, -1, -1):  # back through time, along the membrane
                 gradient[t] += 0.9 * gradient[t + 1]
-            weights -= np.tensordot(spikes[:, batch], gradient, ([0, 1], [0, 1]))
+            weights -= 0.003 * np.tensordot(spikes[:, batch], gradient, ([0, 1], [0, 1]))
     output, _ = fire(spikes[:, 1437:] @ weights)
     return float(sx.Rate(time_axis=0).accuracy(output, labels[1437:]))
 
 
 if __name__ == "__main__":
-    print(train(sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0)))
+    print(train(sx.CrossEntropy(time_axis=0)))

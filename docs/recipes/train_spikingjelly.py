@@ -34,4 +34,4 @@ def train(loss, epochs=10, seed=0):
 
 
 if __name__ == "__main__":
-    print(train(sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0)))
+    print(train(sx.CrossEntropy(time_axis=0)))
