@@ -1,0 +1,183 @@
+"""The recipes of `docs/recipes.md` against formulas written out in PyTorch."""
+
+import dataclasses
+import importlib.util
+import re
+
+import numpy as np
+import pytest
+
+from _support.pages import DOCS
+from _support.side_by_side import assert_match, labels, potentials, torch, trains
+
+F = torch.nn.functional
+
+STEPS, BATCH, CLASSES = 20, 8, 5
+SHAPE = (STEPS, BATCH, CLASSES)
+LABEL = labels(CLASSES, (BATCH,))
+HAS_JAX = importlib.util.find_spec("jax") is not None
+
+
+@pytest.fixture(scope="module")
+def page():
+    """Return what the code of the page defines, as attributes."""
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    names = {"__name__": "recipes"}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        if HAS_JAX or "import jax" not in block:
+            exec(compile(block, "recipes.md", "exec"), names)
+    return type("Page", (), {name: staticmethod(value) for name, value in names.items()})
+
+
+def both(spikes):
+    """Return the spikes, and real numbers of the same shape, in float64."""
+    return trains(spikes, torch.float64), potentials(spikes, torch.float64)
+
+
+@pytest.mark.parametrize("input", both(SHAPE), ids=["spikes", "potentials"])
+@pytest.mark.parametrize("weight", [0.05, 0.001])
+def test_temporal_efficient_training_equals_the_loop_over_steps(page, input, weight):
+    def formula(x):
+        entropy = sum(F.cross_entropy(step, LABEL) for step in x) / STEPS
+        return (1 - weight) * entropy + weight * F.mse_loss(x, torch.ones_like(x))
+
+    assert_match(formula, lambda x: page.temporal_efficient(x, LABEL, weight), input)
+    expected = sum(step for step in input).argmax(1)
+    assert torch.equal(page.each_step.predict(input), expected)
+
+
+@pytest.mark.parametrize("input", both(SHAPE), ids=["spikes", "potentials"])
+def test_mixed_labels_equal_the_mixed_losses(page, input):
+    order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+    fraction = torch.linspace(0, 1, BATCH, dtype=torch.float64)
+
+    def formula(x):
+        terms = [F.cross_entropy(x.sum(0), y, reduction="none") for y in (LABEL, LABEL[order])]
+        return (fraction * terms[0] + (1 - fraction) * terms[1]).mean()
+
+    probabilities = page.mixed_labels(LABEL, order, fraction, CLASSES)
+    assert_match(formula, lambda x: page.loss(x, probabilities), input)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_inputs_are_mixed_by_the_fractions_of_the_labels(page, name):
+    # The channel of the label is 1 everywhere, so the mean of a channel is the part of its class.
+    channels = F.one_hot(LABEL, CLASSES).double()[None, :, :, None, None]
+    frames = channels.expand(STEPS, BATCH, CLASSES, 12, 9)
+    torch.manual_seed(0)
+    mixed, probabilities = getattr(page, name)(frames, LABEL, CLASSES)
+    assert mixed.shape == frames.shape
+    torch.testing.assert_close(mixed.mean((-2, -1)), probabilities.expand(SHAPE))
+    assert ((probabilities > 0) & (probabilities < 1)).any()
+    if name == "cutmix":
+        assert set(mixed.unique().tolist()) == {0.0, 1.0}
+        box = mixed[0] != frames[0]  # its rows are equal where they are not empty
+        rows = [sample[sample.any(-1)] for sample in box.any(1)]
+        assert any(len(filled) > 1 for filled in rows)
+        assert all((filled == filled[:1]).all() for filled in rows)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distillation_equals_divergence_plus_entropy(page, temperature):
+    teacher = 3 * potentials((BATCH, CLASSES), torch.float64)
+    log_p = F.log_softmax(teacher / temperature, 1)
+    entropy = -(log_p.exp() * log_p).sum(1).mean()
+
+    def formula(x):
+        logits = x.sum(0)
+        log_q = F.log_softmax(logits / temperature, 1)
+        divergence = F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+        part = 0.3 * temperature**2 * (divergence + entropy)
+        return part + 0.7 * F.cross_entropy(logits, LABEL)
+
+    assert_match(
+        formula,
+        lambda x: page.distil(x, teacher, LABEL, temperature, 0.3),
+        trains(SHAPE, torch.float64),
+    )
+
+
+def test_triplet_equals_filtered_trains(page):
+    anchor, positive, negative = torch.tensor([[0, 2, 4, 6], [1, 3, 5, 7], [2, 4, 0, 1]])
+    time_constant, tail = 4.0, 400
+
+    def formula(x):
+        # The filtered trains, beyond their end, and the integral of their squared difference:
+        # that over a step is (1 - exp(-2 / tau)) tau / 2, and 2 / tau makes one spike count 1.
+        decay = torch.exp(torch.tensor(-1 / time_constant, dtype=x.dtype))
+        traces, trace = [], torch.zeros_like(x[0])
+        for step in (*x, *torch.zeros((tail, *x.shape[1:]), dtype=x.dtype)):
+            trace = decay * trace + step
+            traces.append(trace)
+        filtered = torch.stack(traces)
+
+        def distance(i, j):
+            square = ((filtered[:, i] - filtered[:, j]) ** 2).sum((0, 2))
+            return ((1 - decay**2) * square).sqrt()
+
+        return F.relu(distance(anchor, positive) - distance(anchor, negative) + 1).mean()
+
+    def ours(x):
+        return page.triplet(x, anchor, positive, negative, time_constant=time_constant)
+
+    assert_match(formula, ours, trains(SHAPE, torch.float64))
+
+
+def test_weighted_integral_equals_the_sum_over_steps(page):
+    input = potentials(SHAPE, torch.float64)
+
+    def formula(x, divisor=1):
+        integral = sum(np.exp(-t / STEPS) * step for t, step in enumerate(x))
+        return F.cross_entropy(integral / divisor, LABEL)
+
+    assert_match(formula, lambda x: page.integral(page.weighted(x), LABEL), input)
+    mean = dataclasses.replace(page.integral, readout="rate")
+    assert_match(lambda x: formula(x, STEPS), lambda x: mean(page.weighted(x), LABEL), input)
+
+
+def test_dense_labels_equal_cross_entropy_of_maps(page):
+    output = potentials((6, 2, 3, 4, 5), torch.float64)
+    label = labels(3, (2, 4, 5))
+    label[:, 1] = 255
+    assert_match(
+        lambda x: F.cross_entropy(x.sum(0), label, ignore_index=255),
+        lambda x: page.by_pixel(page.pixels(x), label.flatten()),
+        output,
+    )
+    predicted = output.sum(0).argmax(1)
+    found = page.by_pixel.predict(page.pixels(output)).reshape(label.shape)
+    assert torch.equal(found, predicted)
+    confusion = page.by_pixel.confusion(page.pixels(output), label.flatten())
+    for i in range(3):
+        for j in range(3):
+            assert confusion[i, j] == ((label == i) & (predicted == j)).sum()
+
+
+def test_rate_regulariser_equals_the_squared_excess(page):
+    output = trains(SHAPE, torch.float64)
+    # Graded and above 0, where |x| has a derivative. Some neurons are below 0.01, some above 0.1.
+    size = torch.logspace(-3, 0, 30, dtype=torch.float64)
+    hidden = torch.rand((2, STEPS, BATCH, 30), dtype=torch.float64) * size
+
+    def formula(x):
+        rates = [layer.mean((0, 1)) for layer in x]
+        excess = [(F.relu(r - 0.1) ** 2 + F.relu(0.01 - r) ** 2).mean() for r in rates]
+        return F.cross_entropy(output.sum(0), LABEL) + 10 * sum(excess)
+
+    assert_match(formula, lambda x: page.with_activity(output, list(x), LABEL), hidden)
+
+
+def test_soft_to_sharp_equals_the_root_over_the_temperature(page):
+    def stage(temperature):
+        return lambda x: F.cross_entropy((x.sum(0) + 0.375).sqrt() / temperature, LABEL)
+
+    input = trains(SHAPE, torch.float64)
+    assert page.sharper.temperature == 0.25  # that of the last epoch
+    assert_match(stage(0.25), lambda x: page.sharper(x, LABEL), input)
+    if not HAS_JAX:
+        return
+    temperatures = [loss.temperature for loss in page.stages]
+    np.testing.assert_allclose(temperatures, [1, 4 ** (-1 / 3), 4 ** (-2 / 3), 0.25])
+    for loss in page.stages:
+        assert_match(stage(loss.temperature), lambda x, loss=loss: loss(x, LABEL), input)
+    assert page.value_and_gradient._cache_size() == 4  # compiled once for each stage
