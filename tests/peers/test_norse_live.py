@@ -39,8 +39,8 @@ every_usual_loss = pytest.mark.parametrize("name", USUAL)
 
 def outputs(layer):
     """Return the output of a network as a function of the weights between its two layers."""
-    first = torch.nn.Linear(INPUTS, 20, dtype=torch.float64)
-    last = torch.nn.Linear(20, CLASSES, dtype=torch.float64)
+    first = torch.nn.Linear(INPUTS, 20, bias=False, dtype=torch.float64)
+    last = torch.nn.Linear(20, CLASSES, bias=False, dtype=torch.float64)
     with torch.no_grad():
         for module in (first, last):
             weight = torch.randn(module.weight.shape, generator=generator(4), dtype=torch.float64)

@@ -23,7 +23,8 @@ OURS = sx.CrossEntropy(time_axis=1)
 @pytest.fixture
 def network():
     """Return a network, its output as a function of its last weights, and these."""
-    first, last = torch.nn.Linear(INPUTS, 20), torch.nn.Linear(20, CLASSES)
+    first = torch.nn.Linear(INPUTS, 20, bias=False)
+    last = torch.nn.Linear(20, CLASSES, bias=False)
     with torch.no_grad():
         for module in (first, last):
             module.weight.copy_(10 * torch.randn(module.weight.shape, generator=generator(4)))
