@@ -169,7 +169,12 @@ class Predictor(ABC):
             return xp.reshape(adapter.moveaxis(x, CLASS, 0), (classes, -1))
 
         counts = by_class(counted) @ by_class(predicted).T
-        return counts if labels.valid is None else _if_all(xp, labels.valid, counts)
+        if labels.valid is None:
+            return counts
+        valid = labels.valid
+        if scores.mask is not None:  # labels without any class that counts may be anything
+            valid = valid | ~xp.any(scores.mask, axis=CLASS, keepdims=True)
+        return _if_all(xp, valid, counts)
 
 
 def binary_confusion(scores: Scores, labels: Labels) -> Array:

@@ -151,7 +151,7 @@ def test_steps_of_independent_classes_are_counted(backend):
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
-    spikes = np.asarray(SPIKES)
+    spikes = SPIKES.copy()
     spikes[0, LABEL[0], 0] = spikes[1, LABEL[1], 0] = bad
     labelled = spikes.sum(axis=-1).argmax(axis=1) == LABEL
     right = labelled[2:].sum()  # of the samples without it
@@ -180,6 +180,14 @@ def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
                 call(spikes)
         else:
             assert np.isnan(backend.numpy(backend.compiled(call)(spikes))).all()
+
+
+def test_masked_labels_may_be_anything(backend):
+    label, lengths = np.where(LABEL == 2, 77, LABEL), np.where(LABEL == 2, 0, STEPS)
+    loss = ENTROPY()
+    counts = run(backend, lambda x, y, n: loss.confusion(x, y, lengths=n), SPIKES, label, lengths)
+    np.testing.assert_array_equal(counts[:2], loops("count", SPIKES, LABEL)[1][:2])
+    assert not counts[2].any()
 
 
 def test_nothing_that_counts_has_no_accuracy():

@@ -332,10 +332,11 @@ class Task:
         Without class indices or multi-hot labels there are no labels.
         """
         with _files.file_errors(self.path):
-            spikes, target, lengths = (  # the target of `NO_TARGET` is None
+            read: list[Any] = [
                 None if rows is None else rows.read(start, stop)
                 for rows in (self.spikes, self.target, self.lengths)
-            )
+            ]
+        spikes, target, lengths = read
         name = f"{self.path}: {type(self.loss).__name__}"
         batch = f"samples {start} to {stop - 1}"
         try:
@@ -379,9 +380,10 @@ class Task:
 
         Labels that are ignored or masked do not count, and probabilities are no labels.
         """
+        if not isinstance(self.loss, LABELS):
+            return 0, 0
         binary = isinstance(self.loss, losses.SpikeMoid)
-        labels = ((target == 0) | (target == 1)).all() if binary else target.dtype.kind in "iu"
-        if not isinstance(self.loss, LABELS) or not labels:
+        if not (((target == 0) | (target == 1)).all() if binary else target.dtype.kind in "iu"):
             return 0, 0
         library = adapter(self.place.library)
         masks = {} if lengths is None else {"lengths": lengths}

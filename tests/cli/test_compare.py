@@ -218,14 +218,23 @@ def test_examples_of_the_help_run(capsys, monkeypatch, tmp_path, spikes, example
     ("targets", "evaluated"),
     [
         ({"target": "trains"}, {"SpikeTime", "SparsityEnforcer"}),
-        ({"label": "classes"}, {"SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"}),
-        ({"target": "classes"}, {"SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"}),
+        (
+            {"label": "classes"},
+            {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
+        ),
+        (
+            {"target": "classes"},
+            {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
+        ),
         ({"label": "hot"}, {"SpikeMoid", "SparsityEnforcer"}),
         (
             {"target": "trains", "label": "classes"},
-            {"SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"},
+            {"SpikeTime", "SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
         ),
-        ({"label": "per step"}, {"SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"}),
+        (
+            {"label": "per step"},
+            {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
+        ),
         ({"label": "hot per step"}, {"SpikeMoid", "SparsityEnforcer"}),
     ],
 )

@@ -81,13 +81,20 @@ CASES = {  # name: loss, options of the loss, target in the file
     "SpikeMax": (sx.SpikeMax, {}, CLASS),
     "SpikeMax, batchmean": (sx.SpikeMax, {"reduction": "batchmean", "moving_window": 9}, CLASS),
     "CrossEntropy, root": (
-        sx.SpikeMax,
-        {"mode": "softmax", "label_smoothing": 0.1, "readout": "count"},
+        sx.CrossEntropy,
+        {"time_axis": -1, "label_smoothing": 0.1, "readout": "sqrt_count"},
         CLASS,
     ),
+    "CrossEntropy, probabilities": (sx.CrossEntropy, {"time_axis": -1}, HOT + CLASS[:, None]),
+    "CrossEntropy, sum": (sx.CrossEntropy, {"time_axis": -1, "reduction": "sum"}, CLASS),
+    "SpikeLatency": (sx.SpikeLatency, {"time_axis": -1, "tolerance": 0.5}, CLASS),
     "SpikeMoid": (sx.SpikeMoid, {"alpha": 0.25, "theta": 0.5}, HOT),
-    "SpikeMoid, of classes": (sx.SpikeMoid, {}, CLASS),
-    "SpikeMoid, of classes by step": (sx.SpikeMoid, {"moving_window": 5}, CLASS_BY_STEP),
+    "SpikeMoid, of classes": (sx.SpikeMoid, {"theta": 0}, CLASS),
+    "SpikeMoid, of classes by step": (
+        sx.SpikeMoid,
+        {"moving_window": 5, "theta": 0},
+        CLASS_BY_STEP,
+    ),
     "SparsityEnforcer": (sx.SparsityEnforcer, {}, None),
     "SparsityEnforcer, per neuron": (
         sx.SparsityEnforcer,
@@ -340,7 +347,13 @@ ACCURACY_CASES = {  # name: loss, its options, label, lengths, classifier
         LENGTHS,
         sx.Rate(time_axis=-1),
     ),
-    "SpikeMoid": ("SpikeMoid", {}, CLASS, LENGTHS, sx.Rate(time_axis=-1)),
+    "CrossEntropy": (
+        "CrossEntropy",
+        {"readout": "sqrt_count"},
+        CLASS,
+        LENGTHS,
+        sx.Rate(time_axis=-1),
+    ),
     "SpikeLatency": ("SpikeLatency", {}, CLASS, LENGTHS, sx.Latency(time_axis=-1)),
     "window, one label": ("SpikeMax", {"moving_window": 5}, CLASS, LENGTHS, sx.Rate(time_axis=-1)),
     "window, by step": (
@@ -381,11 +394,20 @@ def test_accuracy_equals_that_of_the_classifier(capsys, save_npz, case, library)
     assert summary["labels"] == number.sum()
 
 
+@pytest.mark.parametrize("label", [CLASS, EYE[CLASS]])
+def test_accuracy_of_independent_classes_is_that_of_their_answers(capsys, save_npz, label):
+    path = save_npz(input=SPIKES, label=label, lengths=LENGTHS)
+    _, summary = evaluate(capsys, path, "SpikeMoid", *options(theta=0.45))
+    loss, masks = sx.SpikeMoid(theta=0.45), {"lengths": LENGTHS}
+    assert summary["accuracy"] == pytest.approx(float(loss.accuracy(SPIKES, EYE[CLASS], **masks)))
+    assert summary["labels"] == CLASSES * (LENGTHS > 0).sum()
+
+
 def test_accuracy_follows_the_readout_of_the_loss(capsys, save_npz):
     potentials = RNG.normal(size=SPIKES.shape)
     path = save_npz(input=potentials, label=CLASS)
-    arguments = options(readout="last", mode="softmax")
-    _, summary = evaluate(capsys, path, "SpikeMax", *arguments)
+    arguments = options(readout="last", reduction="sum")
+    _, summary = evaluate(capsys, path, "CrossEntropy", *arguments)
     assert summary["accuracy"] == np.mean(np.argmax(potentials[..., -1], axis=1) == CLASS)
 
 
@@ -411,7 +433,8 @@ def test_sample_whose_loss_is_nan_is_not_predicted(capsys, save_npz):
     ("loss", "arrays"),
     [
         ("SpikeTime", {"target": TRAINS, "label": CLASS}),
-        ("SpikeMoid", {"label": HOT}),
+        ("SpikeMoid", {"label": HOT / 2}),
+        ("CrossEntropy", {"target": HOT}),
         ("SpikeLatency", {"target": 10 * HOT}),
         ("SparsityEnforcer", {"label": CLASS}),
         ("SpikeMax", {"label": CLASS, "lengths": np.zeros(SAMPLES, int)}),
@@ -496,7 +519,7 @@ def test_library_exception_is_reported(capsys, save_npz, monkeypatch, error, mes
     def fail(*arguments, **more):
         raise error
 
-    monkeypatch.setattr(sx.SpikeMax, "__call__", fail)
+    monkeypatch.setattr(sx.SpikeMax, "_of_samples", fail)
     status, _, err = run(capsys, save_npz(input=SPIKES, label=CLASS), "SpikeMax", "--batch", 4)
     assert status == 2
     assert err.count("\n") == 1

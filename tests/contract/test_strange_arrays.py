@@ -171,7 +171,9 @@ def test_single_sample_is_told_to_be_a_batch_of_one():
 
 def test_hints_name_the_likely_mistake_only():
     one_hot = np.eye(4, dtype=int)[LABEL]
-    with pytest.raises(ValueError, match=r"\(only CrossEntropy, when called, takes .*, as floats\)$"):
+    with pytest.raises(
+        ValueError, match=r"\(only CrossEntropy, when called, takes .*, as floats\)$"
+    ):
         LOSS(SPIKES, one_hot)
     with pytest.raises(ValueError, match=r"got \(3,\)$"):  # as long as the batch, which is no hint
         LOSS(SPIKES, LABEL, weight=[1, 1, 1])

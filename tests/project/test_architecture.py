@@ -43,7 +43,7 @@ DIRECTION = (
     {"__main__"},
     {"cli", "slayer", ""},
     {"classifiers", "distances", "losses", "testing"},
-    {"criteria", "filters", "gradients", "readouts"},
+    {"criteria", "filters", "gradients", "predictions", "readouts"},
     {"_input", "spike_times"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},

@@ -266,7 +266,8 @@ def test_members_of_a_loss_are_documented():
         "_abc_impl",
     }
     internal |= {"_check_classes", "_per_class", "_read_trains", "_reading_is_proportional"}
-    internal |= {"_check_published", "_check_readout", "_reads_latency"}
+    internal |= {"_check_readout", "_reads_latency", "_known", "_of_samples", "_with_time"}
+    internal |= {"_count", "_is_per_step", "_scores", "_winner"}  # of predictions
     members = {
         name
         for kind in sx.losses.RateLoss.__mro__[:-2]  # without ABC and object

@@ -14,15 +14,18 @@ import pytest
 import spikeloss_xp as sx
 
 USER = Path(__file__).parents[1] / "typed" / "user.py"
-MADE_WITH: dict[tuple[str, str], dict[str, Any]] = {  # what an option needs beside it
-    ("SpikeMax", readout): {"mode": "softmax"}
-    for readout in ("max", "last", "latency", "softmax_sum")
-}
 CLASSES = (
     *(sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeLatency, sx.SpikeMoid),
-    *(sx.SparsityEnforcer, sx.Rate, sx.MovingWindow),
+    *(sx.CrossEntropy, sx.SparsityEnforcer, sx.Rate, sx.MovingWindow),
 )
-REQUIRED: dict[str, tuple[float, ...]] = {"SpikeRate": (0.5, 0.0), "MovingWindow": (2,)}
+AXIS = {"time_axis": -1}
+REQUIRED: dict[str, dict[str, Any]] = {  # what the constructors need
+    **{
+        "SpikeRate": {"true_rate": 0.5, "false_rate": 0.0},
+        "MovingWindow": {"time_window": 2, **AXIS},
+    },
+    **{"SpikeLatency": AXIS, "CrossEntropy": AXIS, "Rate": AXIS, "SpikeMoid": {"theta": 0}},
+}
 
 
 def options_of(kind: type) -> dict[str, tuple[str, ...]]:
@@ -40,11 +43,11 @@ def test_literal_types_are_the_accepted_strings(kind):
     assert not annotated, "a string option needs a Literal type"
     for option, accepted in options.items():
         for value in accepted:
-            kind(*REQUIRED.get(name, ()), **{option: value}, **MADE_WITH.get((name, value), {}))
+            kind(**REQUIRED.get(name, {}), **{option: value})
         others = {v for known in CLASSES for v in options_of(known).get(option, ())}
         for value in {*others, "men"} - set(accepted):
             with pytest.raises(ValueError, match=f"{option}.*{value}"):
-                kind(*REQUIRED.get(name, ()), **{option: value})
+                kind(**REQUIRED.get(name, {}), **{option: value})
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])

@@ -174,15 +174,22 @@ def test_hessian_is_finite_and_symmetric(name):
 
 BACKENDS = ("inductor", "aot_eager_decomp_partition")
 """PyTorch's compiler, and one that traces and splits the same graphs but writes no C++."""
+WITHOUT_CPP = ("SpikeMoid, window", "CrossEntropy, each step")
+"""Losses whose windows and criteria PyTorch's compiler writes for other losses too."""
 
 
 @pytest.mark.parametrize(
-    ("backend", "name"),
+    ("backend", "name", "size"),
     [
-        *((BACKENDS[1], name) for name in ONE_OF_EACH),
-        *(("inductor", name) if name == "SpikeMax" else pytest.param("inductor", name, marks=slow)
-          for name in EACH_READOUT),
+        *((BACKENDS[1], name, "small") for name in ONE_OF_EACH),
+        ("inductor", "SpikeMax", "small"),
+        *(pytest.param("inductor", name, "small", marks=slow)
+          for name in EACH_READOUT if name not in ("SpikeMax", *WITHOUT_CPP)),
+        # Chunks change the path of filters and windows.
+        *(pytest.param(backend, name, "large", marks=slow)
+          for backend in BACKENDS for name in ("SpikeTime", "SpikeRate, window")),
     ],
+    indirect=["size"],
 )  # fmt: skip
 @pytest.mark.usefixtures("size")
 def test_compiled_loss_and_backward_equal_eager(name, backend, pytestconfig, monkeypatch):
@@ -237,9 +244,15 @@ def test_filter_operator_passes_opcheck(kernel, shape):
         torch.library.opcheck(_torch_filters._filter_operator, (x, *kernel, reverse, axis))
 
 
-@pytest.mark.slow(but=2)  # small and large, without C++
-@pytest.mark.parametrize("axis", [0, -1])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("backend", "axis", "size"),
+    [
+        *((BACKENDS[1], axis, size) for axis, size in ((0, "small"), (-1, "large"))),
+        *(pytest.param("inductor", axis, size, marks=slow)
+          for axis, size in ((-1, "small"), (0, "large"))),
+    ],
+    indirect=["size"],
+)  # fmt: skip
 @pytest.mark.usefixtures("size")
 def test_compiled_filter_accepts_any_memory_layout(axis, backend):
     loss = sx.SpikeTime(3, 20, time_axis=axis, reduction="none")
@@ -253,7 +266,10 @@ def test_compiled_filter_accepts_any_memory_layout(axis, backend):
         torch.testing.assert_close(compiled(x), filter_and_square(x))
 
 
-@every(EACH_READOUT, [name for name in ONE_OF_EACH if name != "SpikeLatency"])  # of six graphs
+@every(  # a latency has six graphs
+    [name for name in EACH_READOUT if name != "CrossEntropy, latency"],
+    [name for name in ONE_OF_EACH if name != "SpikeLatency"],
+)
 def test_compile_count_for_many_durations_is_at_most_three(name):
     case = Case(name)
     graphs = []
