@@ -42,7 +42,7 @@ LOSSES = {
     "SpikeMax, softmax": (sx.SpikeMax(mode="softmax"), LABELS),
     "SpikeMax, softmax, window": (sx.SpikeMax(7, "softmax"), LABELS),
     "CrossEntropy": (_entropy(), LABELS),
-    "CrossEntropy, root": (_entropy(readout="sqrt_count", reduction="mean"), LABELS),
+    "CrossEntropy, root": (_entropy(readout="sqrt_count"), LABELS),
     "CrossEntropy, root, window": (_entropy(readout="sqrt_count", moving_window=7), LABELS),
     "CrossEntropy, probabilities": (_entropy(), PROBABILITIES),
     "CrossEntropy, each step": (_entropy(moving_window=1, label_smoothing=0.1), PROBABILITIES),
