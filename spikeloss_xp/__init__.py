@@ -27,6 +27,7 @@ from spikeloss_xp.losses import (
     SpikeMoid,
     SpikeRate,
     SpikeTime,
+    SquaredError,
 )
 from spikeloss_xp.spike_times import bin_spikes
 
@@ -43,6 +44,7 @@ __all__ = [
     "SpikeMoid",
     "SpikeRate",
     "SpikeTime",
+    "SquaredError",
     "backends",
     "bin_spikes",
     "causal_filter",

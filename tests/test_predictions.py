@@ -209,6 +209,13 @@ def test_targets_that_are_no_labels_raise():
         ENTROPY().predict(SPIKES, per_step=1)
 
 
+def test_losses_of_numbers_predict_no_class():
+    loss = sx.SquaredError(time_axis=-1)
+    for call in (loss.predict, lambda x: loss.accuracy(x, LABEL)):
+        with pytest.raises(TypeError, match="SquaredError predicts no class"):
+            call(SPIKES)
+
+
 def test_composed_predicts_by_its_reading():
     def first_step(xp, spikes, mask):
         return spikes[..., 0], None

@@ -10,6 +10,7 @@ from spikeloss_xp.losses.spike_max import SpikeMax
 from spikeloss_xp.losses.spike_moid import SpikeMoid
 from spikeloss_xp.losses.spike_rate import SpikeRate
 from spikeloss_xp.losses.spike_time import SpikeTime
+from spikeloss_xp.losses.squared_error import SquaredError
 
 __all__ = [
     "Composed",
@@ -22,4 +23,5 @@ __all__ = [
     "SpikeMoid",
     "SpikeRate",
     "SpikeTime",
+    "SquaredError",
 ]

@@ -46,6 +46,9 @@ class SpikeTime(Loss):
         with that of the present step first, or a function from the lag :math:`k`, a float, to its
         tap. The constructor calls the function for each lag below `length`, and stores a tuple of
         taps, which then is the length too. Taps are not normalised.
+    filter_target : bool, default True
+        Whether the target is filtered too. With False it is a signal, which the filtered spikes are
+        compared with as it is.
     time_axis : int, default -1
         The axis of `input` that is time.
 
@@ -56,8 +59,8 @@ class SpikeTime(Loss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, and so has `target`, the desired spike trains. At
-    masked entries the difference of the trains is set to 0 before the filter. The cost of an
+    `input` has shape ``[batch, *space, time]``, and so has `target`, the desired spike trains or the
+    signal. At masked entries the difference of the trains is set to 0 before the filter. The cost of an
     exponential filter does not grow with its length. The cost of a `kernel` grows with the number
     of its taps; taps beyond the duration are left out.
 
@@ -83,6 +86,7 @@ class SpikeTime(Loss):
     reduction: Reduction = "sum"
     _: KW_ONLY
     kernel: Sequence[float] | SupportsArray | Callable[[float], float] | None = None
+    filter_target: bool = True
     time_axis: int = -1
 
     _smallest_rank: ClassVar[int] = 2
@@ -93,6 +97,7 @@ class SpikeTime(Loss):
             time_constant=_checks.positive,
             length=_checks.optional_count,
             filter_order=_checks.count,
+            filter_target=_checks.flag,
         )
         if self.kernel is None:
             order = self.filter_order
@@ -133,7 +138,7 @@ class SpikeTime(Loss):
         self, adapter: Adapter, values: Array, mask: Array | None, labels: Array
     ) -> ReadingAndPullback:
         # The filter is linear, so filtering the difference once replaces filtering both trains.
-        difference = values - labels
+        difference = values - labels if self.filter_target else values
         if mask is not None:
             difference = fill_masked(adapter, difference, mask)
         reading, to_difference = readouts.trace(
@@ -152,7 +157,7 @@ class SpikeTime(Loss):
         return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
-        return criteria.squared(adapter, reading.u)
+        return criteria.squared(adapter, reading.u if self.filter_target else reading.u - labels)
 
     def _batch_axis(self, prepared: PreparedInput) -> int:
         axis: int = prepared.layout.batch_axis

@@ -60,6 +60,8 @@ MULTI_HOT = Target(
 
 PROBABILITIES = Target("class probabilities", "floats of at least 0", FLOATS, ("batch", "class"))
 
+NUMBERS = Target("a number for each reading", "floats", FLOATS, ("batch", "class"))
+
 READOUTS = ("rate", "count", "max", "last")
 ENTROPY_READOUTS = (*READOUTS, "sqrt_count", "latency", "softmax_sum")
 WINDOWED = ("rate", "count", "sqrt_count")
@@ -74,6 +76,7 @@ OPTIONS = {  # of the constructors of the losses, with their permitted values
     "time_constant": "in steps, above 0",
     "length": "1 or more steps; `None`: 20 time constants",
     "filter_order": "1 or more",
+    "filter_target": "`True` or `False`",
     "kernel": "a sequence of taps, or a function from the lag to its tap; `None`: an exponential",
     "max_rate": "at least 0",
     "min_rate": "from 0 to `max_rate`",
@@ -204,11 +207,12 @@ CONTRACTS = (
         TRAINS,
         terms=("batch", "class", "time"),
         required={"time_constant": 2, "length": 4},
-        options=("reduction", "kernel", "time_axis"),
+        options=("reduction", "kernel", "filter_target", "time_axis"),
         parameters=("filter_order",),
         variants={
             "": {},
             "order2": {"filter_order": 2},
+            "signal": {"filter_target": False},
             "taps": {"time_constant": 5, "length": 3, "kernel": (0.5, 1.0, -0.25)},
         },
     ),
@@ -284,6 +288,15 @@ CONTRACTS = (
         for target in (LABELS, TIMES)
     ),
     Contract(
+        sx.SquaredError,
+        NUMBERS,
+        terms=("batch", "class"),
+        required={"time_axis": -1, "reduction": "sum"},
+        options=("moving_window", "reduction", "readout", "num_classes"),
+        call=("where", "lengths", "weight"),
+        variants={"": {}, "groups": GROUPS},
+    ),
+    Contract(
         sx.SpikeMoid,
         MULTI_HOT,
         terms=("batch", "class"),
@@ -322,6 +335,8 @@ ONE_OF_EACH = (
     *("SpikeMoid-pos-weight-rate", "SpikeMoid-rate", "SpikeMoid-groups-rate-window"),
     *("SparsityEnforcer-neuron", "CrossEntropy-latency", "SpikeLatency"),
     "SpikeLatency-times-groups",
+    "SquaredError-groups-rate-window-per-step",
+    "SpikeTime-signal",
 )
 """A few forms that cover every loss, readout and shape of terms."""
 

@@ -239,6 +239,10 @@ ARRAY_MISTAKES = (
         )
     ),
     _called(
+        "class indices for `SquaredError`", sx.SquaredError(time_axis=-1), LABEL, "target",
+        "target readings", "int64", error=TypeError,
+    ),
+    _called(
         "class probabilities of another shape", ENTROPY, np.ones((4, 3)), "target", "(4, 3)",
         "(3, 4)", "another order",
     ),
@@ -314,6 +318,10 @@ VALUE_MISTAKES = (
         'a number of spikes below 0 with `readout="sqrt_count"`, also beside NaN',
         _entropy(readout="sqrt_count"), "input", "below 0", "'softmax_sum'", "-1",
         spikes=np.where(np.arange(4)[:, None] > 2, NAN, -0.2) * np.ones((3, 4, 5)),
+    ),
+    _value(
+        "a target of `SquaredError` that is not finite", sx.SquaredError(time_axis=-1), "target",
+        "target readings, finite", "nan", target=np.full((3, 4), NAN),
     ),
     _value(
         "a target time below 0, infinite or NaN", LATENCY, "target", "at least 0", "-5.5",

@@ -17,7 +17,7 @@ from _support.calls import IGNORED, Call, take_samples, with_layout, with_nan_wh
 from _support.contract import ENTROPY_READOUTS, READOUTS, REDUCTIONS, WINDOWED
 
 LOSSES = (sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer)
-LOSSES += (sx.SpikeLatency, sx.CrossEntropy)
+LOSSES += (sx.SpikeLatency, sx.CrossEntropy, sx.SquaredError)
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
@@ -180,6 +180,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     if kind is sx.SpikeTime:
         length = one(around(random, 1200), steps, max(steps - 1, 1), steps + 1, 10**5)
         length = min(length, LONGEST_KERNEL) if steps == LONG_STEPS else length
+        options["filter_target"] = one(True, True, False)
         if random.random() < 0.25:
             return kind(kernel=random.integers(-8, 9, size=min(length, 1200)) / 8, **options)
         return kind(one(0.75, 3.0, 20.0, 400.0), length, one(1, 1, 2, 3), **options)
@@ -192,6 +193,8 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     group = one(*(n for n in (1, 2, 3) if neurons % n == 0))
     if group > 1 or random.random() < 0.1:
         options["num_classes"] = neurons // group
+    if kind is sx.SquaredError:
+        return kind(time_axis=-1, **options)
     if kind is not sx.SpikeMoid:
         options["ignore_index"] = one(IGNORED, 0, neurons + 5)
     if kind is sx.CrossEntropy:
@@ -245,6 +248,8 @@ def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
         return random.integers(0, 9, size=shape) / 8
     time = (steps,) if loss.moving_window and random.random() < 0.5 else ()
     classes = loss.num_classes or neurons
+    if isinstance(loss, sx.SquaredError):
+        return random.integers(-8, 9, size=(batch, classes, *time)) / 8
     if isinstance(loss, sx.SpikeMoid):
         return random.integers(0, 9, size=(batch, classes, *time)) / 8
     if isinstance(loss, sx.SpikeLatency) and random.random() < 0.5:

@@ -93,9 +93,10 @@ def evaluate(
     o, spikes = options(loss), np.asarray(spikes, dtype=np.float64)
     if type(loss).__name__ == "SpikeTime":
         mask = full_mask(spikes.shape, o.time_axis, where, lengths)
-        difference = spikes - np.asarray(target, dtype=np.float64)
-        difference = to_batch_class_time(difference, o.time_axis)
-        return spike_time(o, np.where(mask, difference, 0.0), mask)
+        target = to_batch_class_time(np.asarray(target, dtype=np.float64), o.time_axis)
+        spikes = to_batch_class_time(spikes, o.time_axis)
+        train, signal = (target, 0.0) if o.filter_target else (0.0, target)
+        return spike_time(o, np.where(mask, spikes - train, 0.0), signal, mask)
     reading = read(loss, spikes, where, lengths)
     classes = reading.u.shape[1]
     weight = np.ones(classes) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -263,11 +264,11 @@ class Reading:
 # Criteria ----------------------------------------------------------------------------------------
 
 
-def spike_time(o: SimpleNamespace, difference: np.ndarray, mask: np.ndarray) -> Terms:
+def spike_time(o: SimpleNamespace, difference: np.ndarray, signal: Any, mask: np.ndarray) -> Terms:
     length = o.length or math.ceil(20 * o.time_constant)
     length = min(length, difference.shape[-1])  # later taps meet no spike
     taps = o.kernel or kernel(o.time_constant, length, o.filter_order)
-    trace = causal_filter(difference, taps)
+    trace = causal_filter(difference, taps) - signal
     return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
 
 
@@ -396,11 +397,21 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
     return [math.fsum(abs(group)) / len(group) for group in groups if len(group)]
 
 
+def squared_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+    term_values, term_mask, term_weight = empty_terms(r.u.shape)
+    for b, c, t in np.argwhere(r.term_mask):
+        wanted = float(target[b, c, min(t, target.shape[-1] - 1)])
+        term_values[b, c, t] = weight[c] * (r.u[b, c, t] - wanted) ** 2
+        term_mask[b, c, t], term_weight[b, c, t] = True, weight[c]
+    return Terms(term_values, term_mask, term_weight)
+
+
 FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeRate": spike_rate,
     "SpikeLatency": spike_latency,
     "SpikeMax": spike_max,
     "CrossEntropy": cross_entropy,
+    "SquaredError": squared_error,
     "SpikeMoid": spike_moid,
 }
 

@@ -48,6 +48,10 @@ LOSSES = {
     "CrossEntropy, each step": (_entropy(moving_window=1, label_smoothing=0.1), PROBABILITIES),
     "CrossEntropy, softmax sum": (_entropy(readout="softmax_sum"), LABELS),
     "CrossEntropy, latency": (_entropy(readout="latency", temperature=3), LABELS),
+    "SquaredError, each step": (
+        sx.SquaredError(time_axis=-1, moving_window=1, reduction="sum"),
+        DESIRED,
+    ),
     "SpikeLatency": (_latency(true_time=2, tolerance=0.75), LABELS),
     "SpikeLatency, times": (_latency(), 30 * MULTI_HOT),
     "SpikeMoid": (sx.SpikeMoid(alpha=0.2, theta=0.1), MULTI_HOT),

@@ -23,6 +23,7 @@ FORM_OF = {
     "CrossEntropy-probabilities": "CrossEntropy-probabilities-sqrt_count",
     "SpikeLatency": "SpikeLatency",
     "SpikeLatency-times": "SpikeLatency-times-groups",
+    "SquaredError": "SquaredError-rate",
     "SpikeMoid": "SpikeMoid-rate",
     "SparsityEnforcer": "SparsityEnforcer-neuron",
 }

@@ -1,0 +1,82 @@
+"""SquaredError: the squared difference between readings and target numbers, for regression."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, NoReturn
+
+from spikeloss_xp import criteria
+from spikeloss_xp._arrays import Adapter
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._typing import Array, Readout, Reduction, ValueAndPullback
+from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp.readouts import Reading
+
+
+@dataclass(frozen=True)
+class SquaredError(RateLoss):
+    r"""Squared difference between the readings of spikes or potentials and target numbers.
+
+    .. math::
+        L = \frac{1}{B C} \sum_{b, c} (u_{b, c} - \hat u_{b, c})^2
+
+    with the reading :math:`u`, by default the rate. With a moving window there is a term at each
+    step, and the target may be a signal.
+
+    Parameters
+    ----------
+    time_axis : int
+        The axis of `input` that is time: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis have it there too.
+    readout : {"rate", "count", "max", "last"}, default "rate"
+        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
+        of a membrane potential.
+    moving_window : int, optional
+        Length of a moving window, in time steps, for rates and counts. A window of 1 compares each
+        step, such as the membrane potentials of a readout layer with a signal. By default the
+        reading is over the whole duration.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
+        terms: ``[batch, class]``, or ``[batch, class, time]`` with a window.
+    num_classes : int, optional
+        The number of readings. Each is the mean of a group of neighbouring neurons. By default each
+        neuron has one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    Notes
+    -----
+    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one axis. `target`
+    holds finite floats of shape ``[batch, class]`` or, with a window, also
+    ``[batch, class, time]``, in the unit of the reading; without a time axis it holds at each step.
+    `weight` has a weight for each reading.
+
+    `SpikeTime` with ``filter_target=False`` compares filtered spikes with a signal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # rates of 0.75 and 0.25
+    >>> float(sx.SquaredError(time_axis=-1)(spikes, [[0.5, 0.25]]))
+    0.03125
+    """
+
+    _: KW_ONLY
+    time_axis: int
+    readout: Readout = "rate"
+    moving_window: int | None = None
+    reduction: Reduction = "mean"
+    num_classes: int | None = None
+
+    _targets: ClassVar[tuple[str, ...]] = ("target readings",)
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        return criteria.squared(adapter, reading.u - labels.target)
+
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> NoReturn:
+        raise TypeError("SquaredError predicts no class: its targets are numbers")
