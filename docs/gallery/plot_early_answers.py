@@ -4,7 +4,7 @@ A network that answers early
 
 A small spiking network learns handwritten digits, and answers as soon as an output neuron fires.
 Three losses are compared, in PyTorch and in JAX: a rate loss, the temporal loss of snnTorch, and
-``SpikeMax`` with ``readout="latency"``. The question is how often the answer is right, and how
+``CrossEntropy`` with ``readout="latency"``. The question is how often the answer is right, and how
 early it comes.
 """
 
@@ -211,10 +211,10 @@ def network(layer, weights, spikes, width):
 # Three losses
 # ------------
 #
-# ``SpikeMax`` is a cross-entropy. Its logits are the rates of the output neurons, or the negative
-# latencies of their first spikes, each divided by a temperature. snnTorch 1.0.0 has a cross-entropy
-# of latencies too, ``ce_temporal_loss``. Here are its formulas in a few lines, so that this script
-# does not need snnTorch, and so that JAX has them as well. They differ from ``SpikeMax`` in the
+# Here the logits of ``CrossEntropy`` are the rates of the output neurons, or the negative latencies
+# of their first spikes, each divided by a temperature. snnTorch 1.0.0 has a cross-entropy of
+# latencies too, ``ce_temporal_loss``. Here are its formulas in a few lines, so that this script
+# does not need snnTorch, and so that JAX has them as well. They differ from ``CrossEntropy`` in the
 # gradient: snnTorch's is -1 at the step of the first spike and 0 at all other steps; a silent
 # neuron counts as one that fires in the last step, and has a gradient at that step only.
 
@@ -255,11 +255,10 @@ def snntorch_loss(at_silence=False, temperature=1.0):
     return loss
 
 
-options = {"mode": "softmax", "reduction": "mean", "time_axis": 0}
 losses = {
-    "rate": sx.SpikeMax(temperature=0.1, **options),
+    "rate": sx.CrossEntropy(time_axis=0, readout="rate", temperature=0.1),
     "snnTorch": snntorch_loss(),
-    "latency": sx.SpikeMax(readout="latency", temperature=2, **options),  # STEPS / 10
+    "latency": sx.CrossEntropy(time_axis=0, readout="latency", temperature=STEPS / 10),
 }
 
 # %%
@@ -468,11 +467,11 @@ describe(
 #
 # A neuron that does not fire should be told at which steps a spike would help. snnTorch's gradient
 # names the last step only, and if the membrane is far from its threshold then, nothing is learnt.
-# The gradient of ``SpikeMax`` is the effect of one added spike: a silent neuron has a gradient at
-# every step, the larger the earlier.
+# The gradient of ``CrossEntropy`` is the effect of one added spike: a silent neuron has a gradient
+# at every step, the larger the earlier.
 #
 # To see whether this is the cause, change nothing else: give snnTorch's gradient a -1 at every step
-# of a silent neuron. Then divide its logits by the same temperature as those of ``SpikeMax``.
+# of a silent neuron. Then divide its logits by the same temperature as those of ``CrossEntropy``.
 
 repaired = {
     "slope at silence": snntorch_loss(at_silence=True),
@@ -483,9 +482,9 @@ table({"snnTorch": in_jax["snnTorch"]} | changed | {"latency": in_jax["latency"]
 
 # %%
 # So the gradient at silence is the main cause: it alone takes the share of right answers from 32 %
-# to 66 %. The temperature makes it 73 %. Three differences are left: ``SpikeMax`` has larger slopes
-# for early spikes of a silent neuron, its slope at a first spike is the distance to the second, and
-# it reads silence as step 20, where snnTorch reads 19.
+# to 66 %. The temperature makes it 73 %. Three differences are left: ``CrossEntropy`` has larger
+# slopes for early spikes of a silent neuron, its slope at a first spike is the distance to the
+# second, and it reads silence as step 20, where snnTorch reads 19.
 #
 # How much this matters depends on the surrogate derivative. With a rectangle three times as wide,
 # more of the silent neurons are within reach of a gradient at the last step.

@@ -273,9 +273,9 @@ describe(
 # fewer, the more so the further they are ahead. On the right the label leads by the margin: there
 # is nothing left to ask for. A loss that counts spikes cannot tell the two samples apart:
 
-counts = sx.SpikeMax(readout="count", reduction="none")
-print("SpikeMax  ", counts(spikes, labels))
-print("early_lead", terms.sum(axis=-1))
+counts = sx.CrossEntropy(time_axis=-1, reduction="none")
+print("CrossEntropy", counts(spikes, labels))
+print("early_lead  ", terms.sum(axis=-1))
 
 # %%
 # A test that all libraries agree

@@ -232,7 +232,7 @@ spike_time = sx.SpikeTime(time_constant=3)
 value, gradient = sx.value_and_grad(spike_time)(spikes, trains)
 terms = sx.SpikeTime(time_constant=3, reduction="none")(spikes, trains)  # [batch, neuron, time]
 
-kernel = sx.exponential_kernel(time_constant=3, length=100)
+kernel = sx.exponential_kernel(time_constant=3, length=60)
 show(
     sx.causal_filter(spikes[0], kernel),
     "filtered, and as wanted (dashed)",
@@ -260,7 +260,7 @@ spike_rate = sx.SpikeRate(true_rate=0.6, false_rate=0.1, moving_window=16)
 value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
 terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none")(spikes, [0])
 
-rate = sx.MovingWindow(16).rate(spikes)
+rate = sx.MovingWindow(16, time_axis=-1).rate(spikes)
 show(
     rate[0],
     "rate in the last 16 steps, and as wanted (dashed)",
@@ -290,7 +290,7 @@ value, gradient = sx.value_and_grad(spike_max)(spikes, labels)
 terms = sx.SpikeMax(moving_window=16, reduction="none")(spikes, labels)  # [batch, time]
 
 show(
-    sx.MovingWindow(16).confidence(spikes)[0],
+    sx.MovingWindow(16, time_axis=-1).confidence(spikes)[0],
     "share of the rates in the last 16 steps",
     terms,
     gradient,
