@@ -1,0 +1,109 @@
+"""The training measurement runs with each loss, and its page has the tables of its record."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+TRAINING = Path(__file__).resolve().parents[2] / "tools" / "training"
+
+
+def _load(name):
+    """Import a file of tools/training under a name that no other tool has."""
+    spec = importlib.util.spec_from_file_location(f"training_{name}", TRAINING / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def measure():
+    sys.path.append(str(TRAINING))  # last: other tools have modules of the same names
+    yield _load("measure")
+    sys.path.remove(str(TRAINING))
+
+
+@pytest.fixture(scope="module")
+def page():
+    return _load("training_page")
+
+
+LOSSES = "count", "sqrt_count", "sqrt_count, soft to sharp", "SpikeMax", "SpikeRate", "SpikeMoid"
+
+
+def _sample(generator):
+    spikes = (torch.rand((6, 24, 64), generator=generator) < 0.5).float()
+    return spikes, torch.arange(24) % 10
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        *((name, "narrow") for name in LOSSES),
+        pytest.param("count", "snnTorch", marks=pytest.mark.slow),
+    ],
+)
+def test_training_runs_with_each_loss(measure, name, cell):
+    if cell == "snnTorch":
+        pytest.importorskip("snntorch")
+    spikes, labels = _sample(torch.Generator().manual_seed(0))
+    before, after = (
+        measure.train(name, cell, 0.0, 0.02, spikes, labels, epochs=epochs, seeds=[0])
+        for epochs in (0, 2)
+    )
+    assert measure.LOSSES.keys() == set(LOSSES)
+    assert after.keys() == {"accuracy", "spikes", "silent", "ties"}
+    assert after != before
+
+
+def test_seeds_train_as_if_alone(measure):
+    spikes, labels = _sample(torch.Generator().manual_seed(0))
+    together, zero, one = (
+        measure.train("count", "wide", 0.0, 0.005, spikes, labels, epochs=2, seeds=seeds)
+        for seeds in ([0, 1], [0], [1])
+    )
+    assert together == {key: zero[key] + one[key] for key in zero}
+
+
+@pytest.mark.parametrize("cell", ["wide", "narrow"])
+def test_backward_pass_of_leaky_neurons_equals_autograd(measure, cell):
+    generator = torch.Generator().manual_seed(0)
+    current, weight = torch.randn((2, 12, 3, 4), dtype=torch.float64, generator=generator)
+    current.requires_grad_()
+    membrane, expected = torch.zeros_like(current[0]), 0.0
+    for now, w in zip(current, weight, strict=True):
+        membrane = 0.9 * membrane + now
+        x = membrane - 1
+        # The second one has the derivative 1 / (1 + 25 |x|)^2.
+        smooth = torch.sigmoid(4 * x) if cell == "wide" else x / (1 + 25 * x.abs())
+        spike = (membrane > 1).double() + smooth - smooth.detach()
+        membrane = membrane - spike
+        expected = expected + (w * spike).sum()
+    found = (weight * measure.neurons(current, cell)).sum()
+    assert found.item() == pytest.approx(expected.item())
+    torch.testing.assert_close(
+        *(torch.autograd.grad(x, current)[0] for x in (found, expected)), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_tie_counts_as_a_guess(measure):
+    spikes = torch.zeros((3, 1, 4, 10))  # [time, seed, sample, class]
+    spikes[0, 0, 0, 3] = 1  # right and alone
+    spikes[0, 0, 1, [3, 4]] = 1  # right, and one of two
+    spikes[0, 0, 2, 4] = 1  # wrong; the last is silent: all ten classes tie
+    assert measure.summary(spikes, torch.full((4,), 3)) == {
+        "accuracy": [pytest.approx((1 + 0.5 + 0 + 0.1) / 4)],
+        "spikes": [1.0],
+        "silent": [0.5],
+        "ties": [0.5],
+    }
+
+
+def test_page_has_the_tables_of_its_record(page):
+    written = page.PAGE.read_text(encoding="utf-8")
+    record = json.loads(page.RECORD.read_text(encoding="utf-8"))
+    assert written == page.text(written, record), "run tools/training/training_page.py"
