@@ -18,18 +18,35 @@ def windowed(input, window):
     return F.pad(input, (window - 1, 0)).unfold(-1, window, 1).mean(-1)
 
 
+def latencies(input):
+    return torch.cumprod(1 - input, -1).sum(-1)
+
+
 READINGS = {
-    "rate": ({}, lambda x: x.mean(-1)),
-    "count": ({"readout": "count"}, lambda x: x.sum(-1)),
+    "count": ({}, lambda x: x.sum(-1)),
+    "root": ({"readout": "sqrt_count"}, lambda x: (x.sum(-1) + 0.375).sqrt()),
+    "rate": ({"readout": "rate"}, lambda x: x.mean(-1)),
     "max": ({"readout": "max"}, lambda x: x.amax(-1)),
     "last": ({"readout": "last"}, lambda x: x[..., -1]),
+    "latency": ({"readout": "latency"}, lambda x: -latencies(x)),
+    "softmax sum": ({"readout": "softmax_sum"}, lambda x: F.softmax(x, 1).sum(-1)),
     "each step": ({"moving_window": 1}, lambda x: x),
-    "window": ({"moving_window": 3}, lambda x: windowed(x, 3)),
-    "count in a window": (
-        {"moving_window": 3, "readout": "count"},
-        lambda x: 3 * windowed(x, 3),
+    "window": ({"moving_window": 3, "readout": "rate"}, lambda x: windowed(x, 3)),
+    "count in a window": ({"moving_window": 3}, lambda x: 3 * windowed(x, 3)),
+    "root in a window": (
+        {"moving_window": 3, "readout": "sqrt_count"},
+        lambda x: (3 * windowed(x, 3) + 0.375).sqrt(),
     ),
 }
+OF_SPIKES = ("root", "latency", "root in a window")
+
+
+def inputs(reading):
+    spikes = trains(SHAPE, torch.float64)
+    if reading in OF_SPIKES:
+        return 0.9 * spikes
+    # The product has many equal entries, of 0, so that the maximum has ties.
+    return potentials(SHAPE, torch.float64) * spikes
 
 
 def targets(reading, ignored):
@@ -43,21 +60,44 @@ def targets(reading, ignored):
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
-def test_softmax_mode_matches_cross_entropy(reading, reduction, weight):
+def test_class_indices_match_cross_entropy(reading, reduction, weight):
     arguments, read = READINGS[reading]
-    # The product has many equal entries, of 0, so that the maximum has ties.
-    input = potentials(SHAPE, torch.float64) * trains(SHAPE, torch.float64)
     for smoothing, temperature, ignored in ((0, 1, -100), (0.3, 1, 2), (0.3, 0.25, -100)):
         label = targets(reading, ignored)
         options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": ignored}
-        ours = sx.CrossEntropy(
-            temperature=temperature, reduction="sum", readout="rate", **arguments, **options
-        )
+        ours = sx.CrossEntropy(temperature=temperature, time_axis=-1, **arguments, **options)
         theirs = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
         assert_match(
             lambda x, loss=theirs, t=temperature: loss(read(x) / t),
             functools.partial(ours, target=label, weight=weight),
-            input,
+            inputs(reading),
+        )
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reduction", ["batchmean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+def test_class_probabilities_match_cross_entropy(reading, reduction, weight):
+    """PyTorch divides a mean by the number of samples, as "batchmean" does for samples."""
+    arguments, read = READINGS[reading]
+    per_step = "moving_window" in arguments
+    if per_step and reduction == "batchmean":
+        reduction = "sum"  # PyTorch divides by the number of steps too
+    shape = (BATCH, CLASSES, STEPS) if per_step else (BATCH, CLASSES)
+    q = torch.rand(shape, generator=generator(3), dtype=torch.float64)
+    theirs = {"reduction": reduction.replace("batchmean", "mean")}
+    for smoothing, temperature in ((0, 1), (0.3, 0.25)):
+        options = {"label_smoothing": smoothing}
+        ours = sx.CrossEntropy(
+            temperature=temperature, time_axis=-1, reduction=reduction, **arguments, **options
+        )
+        # PyTorch spreads the smoothed part over rows that sum to 1.
+        target = q if smoothing == 0 else q / q.sum(1, keepdim=True)
+        line = functools.partial(F.cross_entropy, target=target, weight=weight, **options, **theirs)
+        assert_match(
+            lambda x, loss=line, t=temperature: loss(read(x) / t),
+            functools.partial(ours, target=target, weight=weight),
+            inputs(reading),
         )
 
 
@@ -67,12 +107,37 @@ def test_batchmean_is_the_sum_divided_by_the_unignored_samples(reading, weight):
     arguments, read = READINGS[reading]
     label = targets(reading, -100)
     samples = int((label.reshape(BATCH, -1) != -100).any(1).sum())
-    ours = sx.SpikeMax(mode="softmax", reduction="batchmean", **arguments)
+    ours = sx.CrossEntropy(time_axis=-1, reduction="batchmean", **arguments)
     assert_match(
         lambda x: F.cross_entropy(read(x), label, weight, reduction="sum") / samples,
         lambda x: ours(x, label, weight=weight),
-        potentials(SHAPE, torch.float64),
+        inputs(reading),
     )
+
+
+def test_optax_lines_have_the_same_value_and_gradient():
+    """The usual lines in JAX, with class indices and with class probabilities."""
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    q = torch.rand((BATCH, CLASSES), generator=generator(3), dtype=torch.float64).numpy()
+    q /= q.sum(1, keepdims=True)
+    spikes = trains((STEPS, BATCH, CLASSES), torch.float64).numpy()
+    label = labels(CLASSES, (BATCH,)).numpy()
+    with jax.enable_x64(True):
+        for readout, read in (
+            ("count", lambda x: x.sum(0)),
+            ("sqrt_count", lambda x: (x.sum(0) + 0.375) ** 0.5),
+        ):
+            ours = sx.CrossEntropy(time_axis=0, readout=readout)
+            of_index = optax.softmax_cross_entropy_with_integer_labels
+            for line, target in ((of_index, label), (optax.softmax_cross_entropy, q)):
+                results = [
+                    jax.jit(jax.value_and_grad(loss))(jax.numpy.asarray(spikes), target)
+                    for loss in (ours, lambda x, y, f=line, r=read: f(r(x), y).mean())
+                ]
+                for got, expected in zip(*results, strict=True):
+                    torch.testing.assert_close(
+                        torch.tensor(got), torch.tensor(expected), rtol=1e-12, atol=1e-12
+                    )
 
 
 @pytest.mark.parametrize(
