@@ -149,7 +149,7 @@ def agree(
 
 # Example calls -----------------------------------------------------------------------------------
 
-FEW_FORMS = ("CrossEntropy-cold-sqrt_count-window", "SpikeTime", "SpikeRate-per-class-max")
+FEW_FORMS = ("CrossEntropy-groups-cold-sqrt_count-window", "SpikeTime", "SpikeRate-per-class-max")
 
 
 def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -> list[Any]:

@@ -264,7 +264,7 @@ CONTRACTS = (
             variants=variants,
         )
         for target, variants in (
-            (LABELS, {"": {}, "groups": GROUPS, "cold": COLD}),
+            (LABELS, {"": {}, "groups-cold": {**GROUPS, **COLD}}),
             (PROBABILITIES, {"": {}, "groups-cold": {**GROUPS, **COLD}}),
         )
     ),
@@ -330,7 +330,7 @@ FORMS = {form.name: form for contract in CONTRACTS for form in contract.forms()}
 ONE_OF_EACH = (
     *("SpikeTime", "SpikeTime-taps", "SpikeRate-rate-window-per-step", "SpikeRate-per-class-max"),
     *("SpikeMax", "SpikeMax-softmax-window", "CrossEntropy-count", "CrossEntropy-last"),
-    *("CrossEntropy-cold-sqrt_count-window", "CrossEntropy-groups-softmax_sum"),
+    *("CrossEntropy-groups-cold-sqrt_count-window", "CrossEntropy-groups-cold-softmax_sum"),
     *("CrossEntropy-probabilities-count", "CrossEntropy-probabilities-groups-cold-rate-window"),
     *("SpikeMoid-pos-weight-rate", "SpikeMoid-rate", "SpikeMoid-groups-rate-window"),
     *("SparsityEnforcer-neuron", "CrossEntropy-latency", "SpikeLatency"),

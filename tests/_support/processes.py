@@ -72,7 +72,11 @@ EACH_LOSS = [
     for name in CASES
     if name.rpartition("-")[0]
     in {
-        *("SpikeTime", "SpikeRate-rate-window-per-step", "CrossEntropy-cold-sqrt_count-window"),
+        *(
+            "SpikeTime",
+            "SpikeRate-rate-window-per-step",
+            "CrossEntropy-groups-cold-sqrt_count-window",
+        ),
         *("CrossEntropy-latency", "CrossEntropy-probabilities-count", "SpikeLatency-times-groups"),
         *("SpikeMoid-groups-rate-window", "Composed", "no-mask", "nothing-counts"),
     }
@@ -88,7 +92,7 @@ SPLIT_MATTERS = [
     name for name in EACH_LOSS if name.endswith("-mean") and not name.startswith("no")
 ]  # fmt: skip
 """Cases in which a mean of the means of parts is not the mean of the whole."""
-HARDEST = "CrossEntropy-groups-count-window-per-step-mean"
+HARDEST = "CrossEntropy-groups-cold-count-window-per-step-mean"
 """Class weights, a mask for each entry, lengths, ignored labels, and two neurons for each class."""
 
 

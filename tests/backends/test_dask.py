@@ -53,11 +53,11 @@ def quick(cases, chosen):
 
 
 EACH_CHUNKS = (
-    ("CrossEntropy-groups-latency", "whole", example),
+    ("CrossEntropy-groups-cold-latency", "whole", example),
     ("SpikeMoid-groups-rate-window", "batch", with_everything),
     ("SpikeLatency-times-groups", "batch", with_everything),
     ("SpikeTime", "class", with_everything),
-    ("CrossEntropy-groups-count-window-per-step", "time", with_everything),
+    ("CrossEntropy-groups-cold-count-window-per-step", "time", with_everything),
     ("CrossEntropy-probabilities-groups-cold-rate", "time", with_everything),  # of whole trains
     ("SpikeLatency-groups", "time", with_everything),
     ("SparsityEnforcer-min", "time", with_everything),
@@ -158,7 +158,7 @@ def in_chunks(call, time_chunks):
 
 EACH_SETTING = (
     *(("SpikeRate-groups-rate-window-per-step", 0), ("SpikeTime-order2", 0)),
-    *(("SpikeMoid-groups-rate-window-per-step", -1), ("CrossEntropy-cold-rate-window", 1)),
+    *(("SpikeMoid-groups-rate-window-per-step", -1), ("CrossEntropy-groups-cold-rate-window", 1)),
 )
 
 

@@ -108,7 +108,7 @@ assert type(value) is type(gradient) is toyarrays.Array
 def test_inherited_methods_of_an_adapter_work(elsewhere):
     before = """
 losses = [(sx.SpikeTime(), spikes[::-1]), (sx.SpikeMax(mode="softmax"), [0, 1, 3])]
-losses += [(sx.SpikeMoid(alpha=0.3), np.eye(4)[:3]), (sx.SparsityEnforcer(0.1),)]
+losses += [(sx.SpikeMoid(alpha=0.3, theta=0), np.eye(4)[:3]), (sx.SparsityEnforcer(0.1),)]
 def difference(loss, *target):
     got = sx.value_and_grad(loss)(toyarrays.asarray(spikes), *target)
     expected = sx.value_and_grad(loss)(spikes, *target)

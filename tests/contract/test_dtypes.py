@@ -19,7 +19,7 @@ FORM_OF = {
     "SpikeTime": "SpikeTime",
     "SpikeRate": "SpikeRate-rate",
     "SpikeMax": "SpikeMax",
-    "CrossEntropy": "CrossEntropy-cold-rate",
+    "CrossEntropy": "CrossEntropy-groups-cold-rate",
     "CrossEntropy-probabilities": "CrossEntropy-probabilities-sqrt_count",
     "SpikeLatency": "SpikeLatency",
     "SpikeLatency-times": "SpikeLatency-times-groups",

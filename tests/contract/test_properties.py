@@ -221,7 +221,8 @@ def test_silent_input_has_a_known_value(backend, call, random, layout):
     elif isinstance(loss, sx.SquaredError):
         expected = np.mean(call.target**2)
     elif isinstance(loss, sx.CrossEntropy) or loss.mode == "softmax":
-        expected = math.log(classes)
+        only_zeros = call.target.dtype.kind == "f" and not call.target.any()
+        expected = 0.0 if only_zeros else math.log(classes)
     else:  # one nat worse than guessing
         divisor = 1 if loss.readout == "count" else loss.moving_window or steps
         min_reading = loss.pseudo_count / divisor / (neurons // classes)

@@ -57,13 +57,16 @@ TERMS = {name: (of_terms(name), 0, "numpy") for name in EACH_LOSS if name.endswi
 
 
 QUICK = (  # one case of each kind
-    *("CrossEntropy-groups-count-window-per-step-mean-batch", "SparsityEnforcer-min-batch"),
+    *("CrossEntropy-groups-cold-count-window-per-step-mean-batch", "SparsityEnforcer-min-batch"),
     *("SpikeMoid-groups-rate-window-mean-batch-distributed", "SpikeTime-mean-class"),
-    "CrossEntropy-cold-sqrt_count-window-mean-whole",
+    "CrossEntropy-groups-cold-sqrt_count-window-mean-whole",
     "SpikeLatency-times-groups-mean-whole-distributed",
     "SpikeRate-rate-window-per-step-mean-one-sample",
     *("SpikeMoid-rate-time-first", "SpikeRate-rate-window-per-step-sum"),
-    *("CrossEntropy-cold-sqrt_count-window-mean-time", "SpikeMoid-groups-rate-window-mean-class"),
+    *(
+        "CrossEntropy-groups-cold-sqrt_count-window-mean-time",
+        "SpikeMoid-groups-rate-window-mean-class",
+    ),
     "SpikeTime-batchmean-class",
 )
 
