@@ -122,8 +122,8 @@ def host(values: Any, argument: str) -> np.ndarray:
         held = find_adapter(values[0])
         if held is not None and not isinstance(values[0], np.ndarray | np.generic):
             raise TypeError(
-                f"{argument} is a {type(values).__name__} of {held.library} arrays: "
-                "stack them into one"
+                f"{argument} is a {type(values).__name__} of {held.library} arrays: stack them "
+                "into one, and pass an array to a compiled function, which takes lists apart"
             )
     if isinstance(values, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")

@@ -2,10 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating
 from spikeloss_xp._typing import Array, ValueAndGrad, ValueAndPullback
+
+FIELDS = "__dataclass_fields__"
+OTHER_NAMES = {
+    "weight": "class weights go in the call, loss(input, target, weight=...)",
+    "mask": "a mask goes in the call, loss(input, target, where=...), True for what counts",
+    "tau": "the time constant of SpikeTime is time_constant=..., in steps",
+    "window": "the window is moving_window=..., in steps",
+    "dim": "the axis of time is time_axis=...",
+}
 
 
 class ClosedForm(ABC):
@@ -17,6 +26,19 @@ class ClosedForm(ABC):
 
     # Whether `value_and_pullback` belongs to the function that a call evaluates.
     has_closed_form: ClassVar[bool] = True
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Raise if an option is one of another library's, whose name here is known."""
+        for name in OTHER_NAMES.keys() & options.keys() - vars(cls).get(FIELDS, {}).keys():
+            raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
+        return super().__new__(cls)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            moves = name in ("to", "cuda", "cpu")
+            hint = ". A loss holds no arrays, and follows the device of its input" if moves else ""
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

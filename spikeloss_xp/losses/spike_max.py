@@ -35,6 +35,7 @@ class SpikeMax(RateLoss):
     ----------
     moving_window : int, optional
         Length of the moving window, in time steps. By default the rate is over the whole duration.
+        ``SpikeMax(10)`` has a window of 10 steps; the number of classes is that of the neurons.
     mode : {"probability", "softmax"}, default "probability"
         The probabilities are the normalised rates, or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"

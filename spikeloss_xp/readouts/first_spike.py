@@ -74,8 +74,16 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
             "input must have no spike below 0 with a latency: a spike is read as the "
             f"probability to fire. Got {lowest:g}"
         )
-    if known is not None and known.size and known.max() <= 1:  # not if any is NaN
-        return spikes, lambda cotangent: cotangent
+    if known is not None and known.size:
+        if known.max() <= 1:  # not if any is NaN
+            return spikes, lambda cotangent: cotangent
+        several = known[(known > 1) & (known < math.inf)]
+        fractions = several[several % 1 != 0]
+        if fractions.size:
+            raise ValueError(
+                "input must hold spikes with a latency, and a number of spikes in a step is an "
+                f"integer. Got {fractions[0]:g}: spike times become spikes with bin_spikes"
+            )
     limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
     if known is None:
         limited = xp.where(spikes < 0, math.nan, limited)
