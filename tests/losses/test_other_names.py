@@ -45,6 +45,7 @@ def test_loss_that_is_moved_says_that_it_follows_its_input(loss):
     assert dataclasses.replace(loss) == loss
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_times_in_place_of_spikes_raise(backend):
     times = np.asarray([[[2.5], [7.25]]])
     loss = sx.SpikeLatency(time_axis=-1)

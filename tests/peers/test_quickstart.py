@@ -69,9 +69,10 @@ def test_file_is_short(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_one_epoch_is_better_than_chance(name):
-    # Ten classes, and 360 samples: chance is 10 points, with a standard deviation of 1.6.
-    assert load(name).train(own_loss(name), epochs=1) > 0.2
+def test_two_epochs_are_better_than_chance(name):
+    # Ten classes, and 360 samples: chance is 10 points, with a standard deviation of 1.6. The
+    # outputs of SpikingJelly are silent for most of the first epoch.
+    assert load(name).train(own_loss(name), epochs=2) > 0.2
 
 
 @pytest.mark.slow
