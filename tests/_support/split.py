@@ -26,8 +26,9 @@ class Batch:
 
 
 def mixing(neurons: int) -> np.ndarray:
-    """Return the matrix of the model, with positive entries."""
-    return np.random.default_rng(5).uniform(0.05, 0.3, size=(neurons, neurons)) + np.eye(neurons)
+    """Return the matrix of the model: positive, and its outputs are means, so none is above 1."""
+    matrix = np.random.default_rng(5).uniform(0.05, 0.3, size=(neurons, neurons)) + np.eye(neurons)
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def mixed(matrix: Any, spikes: Any) -> Any:
