@@ -204,11 +204,7 @@ def lowest_below(adapter: Adapter, x: Array, limit: float) -> float | None:
 
 
 def check_range(
-    values: np.ndarray | None,
-    lowest: int,
-    highest: int,
-    argument: str,
-    ignored: int | None = None,
+    values: np.ndarray | None, lowest: int, highest: int, argument: str, ignored: int | None = None
 ) -> bool:
     """Raise if concrete values are out of range, as NaN is; ignored values may be.
 

@@ -123,6 +123,14 @@ def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
     return checked
 
 
+def one_or_two(value: Any, argument: str) -> int:
+    """Return 1 or 2."""
+    result = integer(value, argument)
+    if result not in (1, 2):
+        raise ValueError(f"{argument} must be 1 or 2; got {value!r}")
+    return result
+
+
 def flag(value: Any, argument: str) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):

@@ -41,7 +41,8 @@ EntropyReadout = Literal["count", "sqrt_count", "rate", "max", "last", "latency"
 MaxMode = Literal["probability", "softmax"]
 ConfidenceMode = Literal["probability", "softmax", "logsoftmax"]
 Numerics = Literal["stable", "lava"]
-Per = Literal["array", "neuron"]
+Per = Literal["array", "neuron", "sample", "sample_neuron"]
+Power = Literal[1, 2]
 
 
 class ValueAndGrad(Protocol):

@@ -2,20 +2,13 @@
 
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
-from spikeloss_xp._typing import (
-    Array,
-    ArrayLike,
-    ArrayT,
-    ConfidenceMode,
-    HostArray,
-    IntegerArray,
-)
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.predictions import Predictor, Scores
 from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
@@ -40,27 +33,8 @@ class Classifier(Predictor):
             time_axis=_checks.integer,
         )
 
-    # Overloads, because the index of a class has another dtype than the spikes.
-    @overload
-    def predict(
-        self, spikes: HostArray, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
-    ) -> IntegerArray: ...
-    @overload
-    def predict(
-        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
-    ) -> ArrayT: ...
-    def predict(self, spikes: Array, *, where: Any = None, lengths: Any = None) -> Array:
-        """Return the index of the winning class; of several, the first.
-
-        A call, and `forward`, return the same. The index has the shape of the readings without
-        their class axis. If all entries of a sample or step are masked, the index is 0.
-        """
-        scores = self._scores(spikes, where, lengths, self._per_step)
-        index = scores.prepared.adapter.xp.squeeze(scores.winner(), axis=CLASS)
-        return scores.in_layout(index)
-
     if TYPE_CHECKING:
-        __call__ = forward = predict
+        __call__ = forward = Predictor.predict
     else:  # a subclass may override `predict`
 
         def __call__(self, spikes, **masks):
@@ -77,8 +51,10 @@ class Classifier(Predictor):
             input, where, lengths, time_axis=self.time_axis, smallest_rank=3, argument="spikes"
         )
         prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
+        if per_step and not self._per_step:
+            raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
         reading = self._reading(prepared)
-        return Scores(prepared, reading.u, reading.mask, per_step)
+        return Scores(prepared, reading.u, reading.mask, self._per_step)
 
     @abstractmethod
     def _reading(self, prepared: PreparedInput) -> Reading:

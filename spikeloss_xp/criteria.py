@@ -24,16 +24,18 @@ def squared(adapter: Adapter, u: Array) -> ValueAndPullback:
     return u * u, lambda cotangent: 2 * cotangent * u
 
 
-def excess(adapter: Adapter, u: Array, limit: float) -> ValueAndPullback:
-    """Return ``max(u - limit, 0)²``."""
-    over = adapter.xp.maximum(u - limit, adapter.constant(u, 0.0))
-    return over * over, lambda cotangent: 2 * cotangent * over
-
-
-def shortfall(adapter: Adapter, u: Array, limit: float) -> ValueAndPullback:
-    """Return ``max(limit - u, 0)²``."""
-    under = adapter.xp.maximum(limit - u, adapter.constant(u, 0.0))
-    return under * under, lambda cotangent: -2 * cotangent * under
+def outside_range(
+    adapter: Adapter, u: Array, lowest: float, highest: float, power: int
+) -> ValueAndPullback:
+    """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power``, for a power of 1 or 2."""
+    xp = adapter.xp
+    far = xp.where(u > highest, u - highest, 0 * u)  # signed; 0 u keeps NaN
+    if lowest > 0:  # no rate is below 0
+        far = xp.where(u < lowest, u - lowest, far)
+    if power == 2:
+        return far * far, lambda cotangent: 2 * cotangent * far
+    sign = xp.astype(u > highest, u.dtype) - xp.astype(u < lowest, u.dtype)
+    return far * sign, lambda cotangent: cotangent * sign
 
 
 def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
@@ -85,9 +87,7 @@ def cross_entropy_of_rates(
     def pullback(cotangent: Array) -> Array:
         of_another = 1 / (own + others)
         of_own = xp.where(
-            short,
-            (1 - classes) * of_another - 1 / half_spike,
-            -others / own * of_another,
+            short, (1 - classes) * of_another - 1 / half_spike, -others / own * of_another
         )
         return _of_class_mask(xp, cotangent * xp.where(one_hot, of_own, of_another), class_mask)
 

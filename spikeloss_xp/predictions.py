@@ -2,13 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, overload
 
+from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, or_one
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Namespace
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, Namespace
 
 
 class Scores(NamedTuple):
@@ -64,6 +65,50 @@ class Predictor(ABC):
     @abstractmethod
     def _is_per_step(self, target: Any) -> bool:
         """Whether the predictions that a target is compared with are those of the steps."""
+
+    # Overloads, because the index of a class has another dtype than the spikes.
+    @overload
+    def predict(
+        self, input: HostArray, *, per_step: bool = False, where: Any = None, lengths: Any = None
+    ) -> IntegerArray: ...
+    @overload
+    def predict(
+        self, input: ArrayT, *, per_step: bool = False, where: Any = None, lengths: Any = None
+    ) -> ArrayT: ...
+    def predict(
+        self, input: Array, *, per_step: bool = False, where: Any = None, lengths: Any = None
+    ) -> Array:
+        """Return the predicted class; of several that win, the first.
+
+        That of a loss is the class that it would have as the label. It reads what the loss reads.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+        per_step : bool, default False
+            Whether a loss predicts at each step, from its moving window, and not over all of time.
+        where, lengths : array or sequence, optional
+            The mask, as for a loss.
+
+        Returns
+        -------
+        array of int
+            Class indices, ``[batch]``; with `per_step`, and of `MovingWindow`, ``[batch, time]``,
+            with the time axis where `input` has it. They are 0 if all entries of a sample or step
+            are masked. `SpikeMoid` predicts 0 or 1 for each class: ``[batch, class]`` and so on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a call of a loss; and if `per_step` is True without a `moving_window`.
+        """
+        scores = self._scores(input, where, lengths, _checks.flag(per_step, "per_step"))
+        return scores.in_layout(self._winner(scores))
+
+    def _winner(self, scores: Scores) -> Array:
+        """Return the predictions, with axes ``[batch]`` or ``[batch, time]``."""
+        return scores.prepared.adapter.xp.squeeze(scores.winner(), axis=CLASS)
 
     def confusion(
         self,

@@ -19,8 +19,8 @@ U = np.asarray([[0.05, 0.5, 0.25], [0.75, 1.0, 0.5]])
 TARGET = np.asarray([[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]])
 CRITERIA = {
     "squared": (criteria.squared, ()),
-    "excess": (criteria.excess, (0.3,)),
-    "shortfall": (criteria.shortfall, (0.3,)),
+    "range": (criteria.outside_range, (0.3, 0.6, 2)),
+    "range-linear": (criteria.outside_range, (0.3, 0.6, 1)),
     "rates": (criteria.cross_entropy_of_rates, (ONE_HOT, 0.1, U < 0.1)),
     "rates-as-published": (criteria.cross_entropy_of_rates_as_published, (ONE_HOT,)),
     "logits": (criteria.cross_entropy_of_logits, (ONE_HOT,)),
@@ -58,7 +58,7 @@ def test_pullback_equals_the_numerical_derivative(backend, name):
         terms, pullback = criterion(backend.adapter, u, *rest)
         return terms, pullback(cotangent)
 
-    if name not in ("excess", "shortfall"):  # their limit is a Python number, which is not traced
+    if not name.startswith("range"):  # its limits are Python numbers, which are not traced
         rest = tuple(backend.asarray(x) if isinstance(x, np.ndarray) else x for x in rest)
         run = backend.compiled(run)
     actual_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *rest)
@@ -80,12 +80,16 @@ def test_large_logits_do_not_overflow(backend):
     close(backend.numpy(gradient), np.asarray([[0, 0, 0], [0, -1, 1]]), backend.rtol)
 
 
-def test_excess_is_zero_up_to_the_limit(backend):
-    u = backend.asarray(np.asarray([0.25, 0.5, 0.75]))
-    terms, pullback = criteria.excess(backend.adapter, u, 0.5)
-    np.testing.assert_array_equal(backend.numpy(terms), [0, 0, 0.0625])
-    slope = pullback(backend.asarray(np.ones(3)))
-    np.testing.assert_array_equal(backend.numpy(slope), [0, 0, 0.5])
+@pytest.mark.parametrize(
+    ("power", "expected", "slopes"),
+    [(2, [0.0625, 0, 0, 0.0625], [-0.5, 0, 0, 0.5]), (1, [0.25, 0, 0, 0.25], [-1, 0, 0, 1])],
+)
+def test_distance_from_a_range_is_zero_at_its_limits(backend, power, expected, slopes):
+    u = backend.asarray(np.asarray([0.0, 0.25, 0.5, 0.75]))
+    terms, pullback = criteria.outside_range(backend.adapter, u, 0.25, 0.5, power)
+    np.testing.assert_array_equal(backend.numpy(terms), expected)
+    slope = pullback(backend.asarray(np.ones(4)))
+    np.testing.assert_array_equal(backend.numpy(slope), slopes)
 
 
 def test_small_cross_entropy_keeps_full_precision(backend):

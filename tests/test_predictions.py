@@ -205,6 +205,8 @@ def test_targets_that_are_no_labels_raise():
         ValueError, match=r"per_step=True needs a CrossEntropy with a moving_window"
     ):
         ENTROPY().predict(SPIKES, per_step=True)
+    with pytest.raises(ValueError, match="per_step=True needs a MovingWindow; Rate has none"):
+        sx.Rate(time_axis=-1).predict(SPIKES, per_step=True)
     with pytest.raises(TypeError, match="per_step must be True or False"):
         ENTROPY().predict(SPIKES, per_step=1)
 

@@ -83,43 +83,78 @@ def class_target(
 
     If both are possible, floats with a class axis are numbers.
     """
-    adapter = prepared.adapter
+    adapter, layout = prepared.adapter, prepared.layout
     label = asarray_like(adapter, prepared.values, target, "target")
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
-    if kinds[0] != INDICES or (len(kinds) > 1 and floats):
-        return _class_numbers(prepared, label, target, classes, kinds[-1], per_step)
-    return _class_indices(prepared, label, target, classes, per_step, ignore_index, kinds)
+    numbers = kinds[0] != INDICES or (len(kinds) > 1 and floats)
+    kind = kinds[-1] if numbers else INDICES
+    once: tuple[int, ...] = (layout.batch, classes) if numbers else (layout.batch,)
+    _check_dtype(adapter, layout, label, classes, kind, kinds)
+    expected = {"[batch, class]" if numbers else "[batch]": once}
+    if per_step:
+        expected["one at each step"] = layout.with_time(*once)
+    hint = functools.partial(_hint, layout, classes, expected, kinds if not numbers else (kind,))
+    check_shape(label, "target", kind, expected, functools.partial(hint, per_step))
+    known = concrete_unmasked(prepared, target, classes, class_axis=numbers)
+    if numbers:
+        return _class_numbers(prepared, label, target, known, kind, per_step)
+    return _class_indices(prepared, label, target, known, classes, per_step, ignore_index)
+
+
+def _check_dtype(
+    adapter: Adapter, layout: Layout, label: Array, classes: int, kind: str, kinds: tuple[str, ...]
+) -> None:
+    """Raise if a target has the dtype of another kind of target."""
+    xp, shape = adapter.xp, tuple(label.shape)
+    got = f"got {label.dtype} of shape {shape}"
+    for_each = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
+    if kind == INDICES:
+        integral = label.dtype in (xp.int64, xp.int32) or xp.isdtype(label.dtype, "integral")
+        wrong = for_each and len(kinds) > 1 and shape != layout.with_time(layout.batch)
+        if not integral or wrong:
+            remedy = f" ({_as_floats(kinds)})" if for_each else ""
+            raise TypeError(f"target must hold integers, the index of a class; {got}{remedy}")
+    elif kind != MULTI_HOT:
+        if not xp.isdtype(label.dtype, "real floating"):
+            raise TypeError(f"target must hold {kind}, in real floating; {got}")
+    elif not xp.isdtype(label.dtype, ("bool", "real floating")):
+        remedy = "if it is multi-hot, target != 0 makes it bool"
+        if not for_each:
+            axes = "[:, None]" * (label.ndim - 1)
+            compared = f"target[:, None] == arange({classes}){axes}"
+            remedy = f"if these are class indices, {compared} is multi-hot"
+        raise TypeError(f"target must hold {kind}, in bool or real floating; {got} ({remedy})")
+
+
+def _as_floats(kinds: tuple[str, ...]) -> str:
+    """Return a hint at targets that have a class axis."""
+    if len(kinds) > 1:
+        return f"{kinds[1]} are floats"
+    return "only CrossEntropy, when called, takes class probabilities, as floats"
 
 
 def _class_indices(
     prepared: PreparedInput,
     label: Array,
     target: Any,
+    known: np.ndarray | None,
     classes: int,
     per_step: bool,
     ignore_index: int | None,
-    kinds: tuple[str, ...],
 ) -> Labels:
     """Return the labels of class indices, which `label` holds as an array of the library.
 
-    An index that is no class raises if its value is concrete; else it is read as class 0, so that
+    An index that is no class raises if its value is `known`; else it is read as class 0, so that
     the term is finite, and not `valid`.
     """
-    adapter, layout, xp = prepared.adapter, prepared.layout, prepared.adapter.xp
-    _check_indices(adapter, layout, label, classes, kinds)
-    expected: dict[str, tuple[int, ...]] = {"[batch]": (layout.batch,)}
-    if per_step:
-        expected["one label per step"] = layout.with_time(layout.batch)
-    hint = functools.partial(_hint, layout, classes, expected, kinds, per_step)
-    check_shape(label, "target", INDICES, expected, hint)
-    known = concrete_unmasked(prepared, target, classes, class_axis=False)
+    adapter, xp = prepared.adapter, prepared.adapter.xp
     all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     if not all_classes:
         label = _narrowed(adapter, label, target)
 
     if label.ndim == 2:
-        label = layout.time_last(adapter, label)[:, None, :]
+        label = prepared.layout.time_last(adapter, label)[:, None, :]
     else:
         label = xp.reshape(label, (-1, 1, 1) if per_step else (-1, 1))
     index = adapter.arange(classes, prepared.values)
@@ -149,51 +184,26 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
     return adapter.from_host_like(narrow, label)
 
 
-def _check_indices(
-    adapter: Adapter, layout: Layout, label: Array, classes: int, kinds: tuple[str, ...]
-) -> None:
-    xp, shape = adapter.xp, tuple(label.shape)
-    integral = label.dtype in (xp.int64, xp.int32) or xp.isdtype(label.dtype, "integral")
-    for_each = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
-    wrong = for_each and len(kinds) > 1 and shape != layout.with_time(layout.batch)
-    if not integral or wrong:
-        remedy = f" ({_as_floats(kinds)})" if for_each else ""
-        raise TypeError(
-            f"target must hold integers, the index of a class; got {label.dtype} of shape "
-            f"{shape}{remedy}"
-        )
-
-
-def _as_floats(kinds: tuple[str, ...]) -> str:
-    """Return a hint at targets that have a class axis."""
-    if len(kinds) > 1:
-        return f"{kinds[1]} are floats"
-    return "only CrossEntropy, when called, takes class probabilities, as floats"
-
-
 def _class_numbers(
-    prepared: PreparedInput, label: Array, target: Any, classes: int, kind: str, per_step: bool
+    prepared: PreparedInput,
+    label: Array,
+    target: Any,
+    known: np.ndarray | None,
+    kind: str,
+    per_step: bool,
 ) -> Labels:
     """Return a number for each class, which `label` holds as an array of the library.
 
     With a time axis if `per_step`, of length 1 for one number a sample. A number outside its range
-    raises if its value is concrete; else it becomes NaN.
+    raises if its value is `known`; else it becomes NaN.
     """
-    adapter, layout, xp = prepared.adapter, prepared.layout, prepared.adapter.xp
-    if not xp.isdtype(label.dtype, "real floating"):
-        _check_multi_hot(adapter, layout, label, classes, kind)
-    expected: dict[str, tuple[int, ...]] = {"[batch, class]": (layout.batch, classes)}
-    if per_step:
-        expected["a number for each class at each step"] = layout.with_time(layout.batch, classes)
-    hint = functools.partial(_hint, layout, classes, expected, (kind,), per_step)
-    check_shape(label, "target", kind, expected, hint)
-    known = concrete_unmasked(prepared, target, classes, class_axis=True)
-    lowest, highest = NUMBERS[kind]
+    adapter, xp, (lowest, highest) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
     if known is not None and known.dtype.kind != "b":
         if not bool((np.isfinite(known) & (known >= lowest) & (known <= highest)).all()):
+            rule = f"between {lowest} and {highest}" if highest < math.inf else "finite"
+            rule += " and at least 0" * (lowest == 0 and highest == math.inf)
             raise ValueError(
-                f"target must hold {kind}, {_range(lowest, highest)}; got values from "
-                f"{known.min()} to {known.max()}"
+                f"target must hold {kind}, {rule}; got values from {known.min()} to {known.max()}"
             )
         check_size(adapter, prepared.values, target, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
@@ -203,33 +213,8 @@ def _class_numbers(
         fits = xp.isfinite(label) & (label >= lowest) & (label <= highest)
         label = xp.where(fits, label, math.nan)
     if label.ndim == 3:
-        return Labels(layout.time_last(adapter, label))
+        return Labels(prepared.layout.time_last(adapter, label))
     return Labels(label[:, :, None] if per_step else label)
-
-
-def _range(lowest: float, highest: float) -> str:
-    if highest < math.inf:
-        return f"between {lowest} and {highest}"
-    return f"finite and at least {lowest}" if lowest > -math.inf else "finite"
-
-
-def _check_multi_hot(
-    adapter: Adapter, layout: Layout, label: Array, classes: int, kind: str
-) -> None:
-    """Raise for a target of bools or integers, unless it is multi-hot and of bools."""
-    multi_hot = kind == MULTI_HOT
-    if multi_hot and adapter.xp.isdtype(label.dtype, "bool"):
-        return
-    remedy = " (if it is multi-hot, target != 0 makes it bool)" if multi_hot else ""
-    if multi_hot and tuple(label.shape) in ((layout.batch,), layout.with_time(layout.batch)):
-        remedy = (
-            " (if these are class indices, "
-            f"target[:, None] == arange({classes}){'[:, None]' * (label.ndim - 1)} is multi-hot)"
-        )
-    raise TypeError(
-        f"target must hold {kind}, in {'bool or ' if multi_hot else ''}real floating; got "
-        f"{label.dtype} of shape {tuple(label.shape)}{remedy}"
-    )
 
 
 def concrete_unmasked(

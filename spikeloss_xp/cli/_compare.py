@@ -226,10 +226,7 @@ def _choose(
 
 
 def compare_all(
-    losses: dict[str, tuple[Any, ...]],
-    recording: Recording,
-    where: Sequence[Place],
-    dtype: str,
+    losses: dict[str, tuple[Any, ...]], recording: Recording, where: Sequence[Place], dtype: str
 ) -> Iterator[Comparison]:
     """Yield one row for each loss in each place, ordered by loss."""
     library = adapter(where[0].library)

@@ -11,15 +11,7 @@ from spikeloss_xp._arrays import Adapter, adapter_of, asarray_of_dtype, rank
 from spikeloss_xp._input.labels import INDICES, Labels, class_target, class_weights
 from spikeloss_xp._input.layout import CLASS, Layout
 from spikeloss_xp._input.prepared import PreparedInput, both, prepare_input
-from spikeloss_xp._typing import (
-    Array,
-    ArrayLike,
-    ArrayT,
-    EntropyReadout,
-    Numerics,
-    PerClass,
-    ValueAndPullback,
-)
+from spikeloss_xp._typing import Array, EntropyReadout, Numerics, PerClass, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.predictions import Predictor, Scores
 from spikeloss_xp.readouts import ACROSS_CLASSES, Reading, ReadingAndPullback, read_groups
@@ -147,46 +139,6 @@ class RateLoss(Loss, Predictor):
         return windowed(adapter, spikes, self.moving_window, mask, time_first=first)
 
     # Predictions ---------------------------------------------------------------------------------
-
-    def predict(
-        self,
-        input: ArrayT,
-        *,
-        per_step: bool = False,
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
-    ) -> Array:
-        """Return the class that the loss would have as the label; of several, the first.
-
-        It reads what the loss reads, over all of time.
-
-        Parameters
-        ----------
-        input : array
-            Spikes, as for a call.
-        per_step : bool, default False
-            Whether to predict at each step, from its moving window.
-        where, lengths : array or sequence, optional
-            The mask, as for a call.
-
-        Returns
-        -------
-        array of int
-            Class indices, ``[batch]``, or ``[batch, time]`` with `per_step`, with the time axis
-            where `input` has it; 0 if all entries of a sample or step are masked. `SpikeMoid`
-            predicts 0 or 1 for each class: ``[batch, class]`` and so on.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As a call; and if `per_step` is True without a `moving_window`.
-        """
-        scores = self._scores(input, where, lengths, _checks.flag(per_step, "per_step"))
-        return scores.in_layout(self._winner(scores))
-
-    def _winner(self, scores: Scores) -> Array:
-        """Return the predictions, with axes ``[batch]`` or ``[batch, time]``."""
-        return scores.prepared.adapter.xp.squeeze(scores.winner(), axis=CLASS)
 
     def _is_per_step(self, target: Any) -> bool:
         with_classes = self._targets[0] != INDICES

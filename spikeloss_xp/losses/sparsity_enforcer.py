@@ -3,16 +3,20 @@
 import functools
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import adapter_of, asarray_like, check_shape, floating, or_one
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, check_shape, floating, or_one
 from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Pullback, ValueAndPullback
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
 from spikeloss_xp.gradients import ClosedForm
+from spikeloss_xp.readouts import Reading
+
+# What a rate is a mean over, of axes [batch, neuron, time]; None for all.
+AXES = {"array": None, "neuron": (0, 2), "sample": (1, 2), "sample_neuron": (2,)}
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class SparsityEnforcer(ClosedForm):
         \qquad m_x = \operatorname{mean} |x|
 
     The sum is over arrays :math:`x`, usually one for each layer. A call with an array returns its
-    term. A call with a sequence or mapping of arrays returns the sum of their terms.
+    term. A call with a sequence or mapping of arrays returns the sum of their terms. Rates are in
+    events per neuron and time step.
 
     Parameters
     ----------
@@ -37,10 +42,17 @@ class SparsityEnforcer(ClosedForm):
     min_rate : float, default 0
         The mean event rate :math:`r_\text{min}` below which an array is penalised, in events per
         time step; from 0 to `max_rate`.
-    per : {"array", "neuron"}, default "array"
-        Compare the mean event rate of the whole array, or that of each neuron over batch and time.
-        With ``"neuron"`` the term of an array is the mean over its neurons, so a silent neuron does
-        not cancel one that fires too much.
+    power : {2, 1}, default 2
+        The power of the distance from the range: its square, or itself. With ``max_rate=0`` and a
+        power of 1 the loss is the mean of :math:`|x|`.
+    per : {"array", "neuron", "sample", "sample_neuron"}, default "array"
+        What has a mean event rate of its own: the whole array; each neuron, over batch and time, so
+        that a silent neuron does not cancel one that fires too much; each sample; or each neuron in
+        each sample, as in the upper bound of [2]_. The term of an array is the mean over them.
+    scale : sequence of float, optional
+        A factor for each array, at least 0, such as the number of synapses of a neuron. The scaled
+        events of all arrays are added up and compared once, with limits in scaled events per sample
+        and time step: synaptic operations. For ``per="array"`` and ``"sample"``.
     time_axis : int, default -1
         The axis of an array that is time. With ``per="array"`` and no mask it has no effect.
 
@@ -54,12 +66,17 @@ class SparsityEnforcer(ClosedForm):
     At :math:`x = 0` the derivative of :math:`|x|` is 0 in the excess over `max_rate`, and 1 in the
     shortfall from `min_rate`. So the gradient of a silent neuron is negative.
 
-    The term squares a mean over the batch, so the terms of micro-batches do not add up.
-    `events_and_entries` returns two sums that do.
+    With ``per="array"`` and ``"neuron"`` the term squares a mean over the batch, so the terms of
+    micro-batches do not add up. `events_and_entries` returns two sums that do. With the other two
+    the terms of samples add up: see `sum_and_weight`.
+
+    With a `scale` the derivative of :math:`|x|` at 0 is 1, so that silent neurons are reached.
 
     References
     ----------
     .. [1] The sparsity regularisation of lava-dl's SLAYER 2.0.
+    .. [2] F. Zenke and T. P. Vogels, "The remarkable robustness of surrogate gradient learning for
+       instilling complex function in spiking neural networks", Neural Computation 33(4), 2021.
 
     Examples
     --------
@@ -74,7 +91,9 @@ class SparsityEnforcer(ClosedForm):
     lam: float = 1.0
     _: KW_ONLY
     min_rate: float = 0.0
+    power: Power = 2
     per: Per = "array"
+    scale: Sequence[float] | None = None
     time_axis: int = -1
 
     def __post_init__(self) -> None:
@@ -82,7 +101,13 @@ class SparsityEnforcer(ClosedForm):
             ("max_rate", "lam", "min_rate"), _checks.not_negative
         )
         checks |= {"time_axis": _checks.integer, "per": _checks.one_of(get_args(Per))}
-        _checks.check_fields(self, **checks)
+        checks |= {"scale": _checks.optional(_checks.one_or_more(_checks.not_negative))}
+        _checks.check_fields(self, **checks, power=_checks.one_or_two)
+        if self.scale is not None and self.per.endswith("neuron"):
+            raise ValueError(
+                "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
+                f"per={self.per!r}"
+            )
         if self.min_rate > self.max_rate:
             raise ValueError(
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
@@ -124,17 +149,19 @@ class SparsityEnforcer(ClosedForm):
             matter; or if a mask or `others` has the wrong shape, dtype, library or range.
         """
         events: Any = input
-        if not isinstance(input, Mapping | list | tuple):
-            term: ArrayT = self.value(events, where=where, lengths=lengths, others=others)
+        masks = {"where": where, "lengths": lengths}
+        if self.scale is None and not isinstance(input, Mapping | list | tuple):
+            term: ArrayT = self.value(events, **masks, others=others)
             return term
-        arrays = tuple(events.values() if isinstance(events, Mapping) else events)
-        if not arrays:
-            raise ValueError("input must be an array, or at least one of them; got none")
         if others is not None:
             raise ValueError("others belong to one array: call the loss once for each, and add up")
-        terms: list[Any] = [self.value(x, where=where, lengths=lengths) for x in arrays]
-        total: ArrayT = functools.reduce(operator.add, terms)
-        return total
+        if self.scale is not None:
+            total, number, _ = self._scaled_sum(input, masks)
+            scaled: ArrayT = total * (self.lam / number)
+            return scaled
+        terms: list[Any] = [self.value(x, **masks) for x in _arrays(input)]
+        together: ArrayT = functools.reduce(operator.add, terms)
+        return together
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
         """Return the value of the loss: the same as calling it."""
@@ -148,9 +175,45 @@ class SparsityEnforcer(ClosedForm):
         self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
     ) -> tuple[ArrayT, Pullback]:
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
-        prepared = self._prepare(input, where, lengths)
-        term, to_values = self._term(prepared, others)
-        return term, lambda cotangent: prepared.gradient(to_values(cotangent))
+        if self.scale is not None:
+            raise ValueError("scale belongs to several arrays: call the loss with a list of them")
+        total, number, pullback = self._sum(input, where, lengths, others)
+        factor = self.lam / number
+        return total * factor, lambda cotangent: pullback(cotangent * factor)
+
+    def sum_and_weight(
+        self, input: Events[ArrayT], *, where: Any = None, lengths: Any = None
+    ) -> tuple[ArrayT, ArrayT]:
+        """Return the sum of the terms of samples, and the number that a call divides it by.
+
+        Both add up over any split of the batch, with ``per="sample"`` and ``"sample_neuron"``; the
+        loss of the batch is the quotient of the sums.
+
+        Parameters
+        ----------
+        input : array, or with a `scale` a sequence or mapping of arrays
+            Events, as for a call.
+        where, lengths : array or sequence, optional
+            As for a call.
+
+        Returns
+        -------
+        tuple of array
+            Scalar arrays of one dtype. The sum can be differentiated.
+
+        Raises
+        ------
+        ValueError
+            If `per` is another: a mean over the batch is compared then, see `events_and_entries`.
+        """
+        if not self.per.startswith("sample"):
+            raise ValueError(f"per={self.per!r} has no sum over samples: see events_and_entries")
+        if self.scale is None:
+            total, number, _ = self._sum(input, where, lengths)
+        else:
+            total, number, _ = self._scaled_sum(input, {"where": where, "lengths": lengths})
+        total = self.lam * total
+        return total, 0 * total + number
 
     def events_and_entries(
         self, input: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
@@ -189,8 +252,7 @@ class SparsityEnforcer(ClosedForm):
         """
         prepared = self._prepare(input, where, lengths)
         arrays = prepared.adapter, prepared.values, prepared.mask
-        per_neuron = self.per == "neuron"
-        events, entries, _ = readouts.sum_magnitude(*arrays, per_neuron=per_neuron, rising=False)
+        events, entries, _ = readouts.sum_magnitude(*arrays, axes=AXES[self.per])
         # A mask may be one for all neurons, or there is none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
@@ -199,57 +261,87 @@ class SparsityEnforcer(ClosedForm):
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        if where is None and lengths is None and self.per == "array":  # of any shape
-            values = floating(adapter, input)
+        if where is None and lengths is None and self.per == "array" and self.scale is None:
+            values = floating(adapter, input)  # of any shape
             return PreparedInput(adapter, values, None, None, False, input.dtype)
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
-    def _term(self, prepared: PreparedInput, others: Any) -> ValueAndPullback:
-        """Return the term of prepared events, and its pullback."""
-        adapter, per_neuron = prepared.adapter, self.per == "neuron"
+    def _sum(
+        self, input: Any, where: Any, lengths: Any, others: Any = None
+    ) -> tuple[Array, Any, Pullback]:
+        """Return the sum of the terms of one array, their number, and the pullback of the sum."""
+        prepared = self._prepare(input, where, lengths)
         if others is not None:
-            others = _sums_elsewhere(prepared, others, per_neuron)
-        arrays = adapter, prepared.values, prepared.mask
-        squares, pullbacks, read = [], [], None
-        for distance, limit, rising in (
-            (criteria.excess, self.max_rate, False),
-            (criteria.shortfall, self.min_rate, True),
-        ):
-            if rising and not limit:
-                continue  # no rate is below 0
-            rate, to_x = readouts.mean_magnitude(
-                *arrays, per_neuron=per_neuron, rising=rising, others=others
+            others = _sums_elsewhere(prepared, others, self.per)
+        read = functools.partial(
+            readouts.mean_magnitude,
+            *(prepared.adapter, prepared.values, prepared.mask),
+            axes=AXES[self.per],
+            others=others,
+        )
+        rate, to_x = read()
+        if self.min_rate:  # below it another event shortens the distance
+            rate, to_x = read(rising=rate.u < self.min_rate)
+        total, number, to_rate = self._add_terms(prepared.adapter, rate)
+        return total, number, lambda cotangent: prepared.gradient(to_x(to_rate(cotangent)))
+
+    def _scaled_sum(self, input: Any, masks: dict[str, Any]) -> tuple[Array, Any, Pullback]:
+        """Return the sum of the terms of the scaled events of all arrays, and their number."""
+        arrays, factors = _arrays(input), self.scale if isinstance(self.scale, tuple) else ()
+        if len(arrays) != len(factors):
+            raise ValueError(
+                f"scale must have a number for each array, {len(arrays)}; got {self.scale}"
             )
-            square, to_rate = distance(adapter, rate.u, limit)
-            squares.append(square)
-            pullbacks.append((to_rate, to_x))
-            read = rate.mask
-        terms = functools.reduce(operator.add, squares)
+        rates: list[Any] = []
+        for x, factor in zip(arrays, factors, strict=True):
+            prepared = self._prepare(x, **masks)
+            adapter, values, axes = prepared.adapter, prepared.values, AXES[self.per]
+            events, entries, _ = readouts.sum_magnitude(
+                adapter, values, prepared.mask, axes=axes, rising=True
+            )
+            steps = entries / values.shape[CLASS]  # of all samples
+            counted = None if isinstance(steps, float) else steps > 0
+            rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
+        rate = Reading(functools.reduce(operator.add, rates), mask=counted)
+        return self._add_terms(adapter, rate)
+
+    def _add_terms(self, adapter: Adapter, rate: Reading) -> tuple[Array, Any, Pullback]:
+        """Return the sum of the terms of rates, their number, and the pullback to the rates."""
+        xp, mask = adapter.xp, rate.mask
+        terms, to_rate = criteria.outside_range(
+            adapter, rate.u, self.min_rate, self.max_rate, self.power
+        )
         number: Any = math.prod(terms.shape)
-        if read is not None:  # one for each neuron, or one for all
-            terms = fill_masked(adapter, terms, read)
-            counted = adapter.xp.broadcast_to(read, terms.shape)
-            number = or_one(adapter, adapter.sum_all(adapter.xp.astype(counted, terms.dtype)))
-        factor = self.lam / number
+        if mask is not None:  # one for each rate, or one for all
+            mask = xp.broadcast_to(mask, terms.shape)
+            terms = fill_masked(adapter, terms, mask)
+            number = or_one(adapter, adapter.sum_all(xp.astype(mask, terms.dtype)))
 
         def pullback(cotangent: Array) -> Array:
-            cotangent = adapter.xp.reshape(cotangent * factor, (1,) * terms.ndim)
-            if read is not None:
-                cotangent = fill_masked(adapter, cotangent, read)
-            return functools.reduce(
-                operator.add, [to_x(to_rate(cotangent)) for to_rate, to_x in pullbacks]
-            )
+            cotangent = xp.reshape(cotangent, (1,) * terms.ndim)
+            return to_rate(cotangent if mask is None else fill_masked(adapter, cotangent, mask))
 
-        return adapter.sum_all(terms) * factor, pullback
+        return adapter.sum_all(terms), number, pullback
 
 
-def _sums_elsewhere(prepared: PreparedInput, others: Any, per_neuron: bool) -> list[Array]:
+def _arrays(input: Any) -> tuple[Any, ...]:
+    """Return the arrays of a sequence or mapping."""
+    several = isinstance(input, Mapping | list | tuple)
+    arrays = tuple(input.values() if isinstance(input, Mapping) else input if several else [input])
+    if not arrays:
+        raise ValueError("input must be an array, or at least one of them; got none")
+    return arrays
+
+
+def _sums_elsewhere(prepared: PreparedInput, others: Any, per: str) -> list[Array]:
     """Return the events and entries of the rest of a batch, in the dtype to compute in."""
+    if per.startswith("sample"):
+        raise ValueError(f"others are for a mean over the batch, and per={per!r} has none")
     if len(others) != 2:
         raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
     values, sums = prepared.values, []
-    shape: tuple[int, ...] = (values.shape[CLASS],) if per_neuron else ()
-    expected = {"[neuron]" if per_neuron else "a scalar": shape}
+    shape: tuple[int, ...] = (values.shape[CLASS],) if per == "neuron" else ()
+    expected = {"[neuron]" if per == "neuron" else "a scalar": shape}
     for name, given in zip(("events", "entries"), others, strict=True):
         total = asarray_like(prepared.adapter, values, given, "others")
         check_shape(total, "others", name, expected)

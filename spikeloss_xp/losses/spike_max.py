@@ -6,13 +6,7 @@ from typing import ClassVar, get_args
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, lowest_below
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._typing import (
-    Array,
-    MaxMode,
-    Numerics,
-    Reduction,
-    ValueAndPullback,
-)
+from spikeloss_xp._typing import Array, MaxMode, Numerics, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss
 from spikeloss_xp.readouts import Reading
 

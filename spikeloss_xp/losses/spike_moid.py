@@ -8,14 +8,7 @@ from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import MULTI_HOT, Labels
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import (
-    Array,
-    Numerics,
-    PerClass,
-    Readout,
-    Reduction,
-    ValueAndPullback,
-)
+from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss
 from spikeloss_xp.predictions import Scores, binary_confusion
 from spikeloss_xp.readouts import Reading

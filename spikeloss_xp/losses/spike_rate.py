@@ -99,14 +99,11 @@ class SpikeRate(RateLoss):
 
     def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
         """Return how much larger the loss is where a class is not the label."""
-        adapter = prepared.adapter
-        if isinstance(self.true_rate, float) and isinstance(self.false_rate, float):
-            # The readings themselves, so that rounding decides no tie.
-            sign = (self.true_rate > self.false_rate) - (self.true_rate < self.false_rate)
-            return reading.u * sign
         self._check_classes(prepared.layout, "true_rate", "false_rate")
-        true = self._in_units_of(adapter, reading, self.true_rate)
-        false = self._in_units_of(adapter, reading, self.false_rate)
+        true, false = (
+            self._in_units_of(prepared.adapter, reading, rates)
+            for rates in (self.true_rate, self.false_rate)
+        )
         return (true - false) * (2 * reading.u - true - false)
 
     def _target_reading(self, adapter: Adapter, reading: Reading, labels: Labels) -> Array:

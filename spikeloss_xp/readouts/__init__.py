@@ -176,31 +176,42 @@ def trace(
 
 
 def sum_magnitude(
-    adapter: Adapter, x: Array, mask: Array | None = None, *, per_neuron: bool, rising: bool
-) -> tuple[Array, Array | int, Pullback]:
+    adapter: Adapter,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    axes: tuple[int, ...] | None = None,
+    rising: Any = False,
+) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
 
-    Over an array, or over batch and time of each neuron. The number is an int without a mask.
-    As ``x * sign(x)``, because libraries differ in the derivative of ``abs`` at 0. Here it is 0
-    and, with `rising`, 1: the derivative in the direction of another event.
+    Over some axes or, without them, all. The number is an int without a mask. As ``x * sign(x)``,
+    because libraries differ in the derivative of ``abs`` at 0. Here it is 0 and, where `rising`, 1:
+    the derivative in the direction of another event.
     """
-    xp = adapter.xp
-    positive = x >= 0 if rising else x > 0
-    sign = xp.astype(positive, x.dtype) - xp.astype(x < 0, x.dtype)
+    xp, summed = adapter.xp, axes or tuple(range(x.ndim))
 
     def total(y: Array) -> Array:
-        return xp.sum(xp.sum(y, axis=-1), axis=0) if per_neuron else adapter.sum_all(y)
+        if axes is None:
+            return adapter.sum_all(y)
+        for axis in reversed(axes):
+            y = xp.sum(y, axis=axis)
+        return y
 
-    entries: Any = math.prod(x.shape) // (x.shape[CLASS] if per_neuron else 1)
+    def spread(y: Array) -> Array:
+        for axis in axes or ():
+            y = xp.expand_dims(y, axis=axis)
+        return y
+
+    sign = xp.astype(x > 0, x.dtype) - xp.astype(x < 0, x.dtype)
+    if rising is not False:
+        rises = (x == 0) if rising is True else (x == 0) & spread(rising)
+        sign = sign + xp.astype(rises, x.dtype)
+    entries: Any = math.prod(x.shape[axis] for axis in summed)
     if mask is not None:
-        entries = total(xp.astype(mask, x.dtype))
-        if not per_neuron:
-            entries = entries * (math.prod(x.shape) // math.prod(mask.shape))
-
-    def pullback(cotangent: Array) -> Array:
-        return (cotangent[:, None] if per_neuron else cotangent) * sign
-
-    return total(x * sign), entries, pullback
+        repeated = entries // math.prod(mask.shape[axis] for axis in summed)
+        entries = total(xp.astype(mask, x.dtype)) * repeated
+    return total(x * sign), entries, lambda cotangent: spread(cotangent) * sign
 
 
 def mean_magnitude(
@@ -208,15 +219,15 @@ def mean_magnitude(
     x: Array,
     mask: Array | None = None,
     *,
-    per_neuron: bool,
-    rising: bool,
+    axes: tuple[int, ...] | None,
+    rising: Any = False,
     others: Sequence[Array] | None = None,
 ) -> ReadingAndPullback:
-    """Read the mean of ``|x|`` over an array, or over batch and time of each neuron.
+    """Read the mean of ``|x|``, as `sum_magnitude` adds it up.
 
     With `others`, the sum and the number of entries elsewhere, the mean is over those too.
     """
-    events, entries, to_x = sum_magnitude(adapter, x, mask, per_neuron=per_neuron, rising=rising)
+    events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, rising=rising)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
     known = mask is None and others is None  # else the entries may be none

@@ -17,11 +17,7 @@ from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
 
 
 def latency(
-    adapter: Adapter,
-    spikes: Array,
-    mask: Array | None,
-    num_classes: int | None,
-    time_axis: int,
+    adapter: Adapter, spikes: Array, mask: Array | None, num_classes: int | None, time_axis: int
 ) -> ReadingAndPullback:
     """Read the latency of the first spike of each class, in steps that count.
 

@@ -174,7 +174,8 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return pick(random, *choices)
 
     if kind is sx.SparsityEnforcer:
-        options = {"min_rate": one(0.0, 0.53), "per": one("array", "neuron")}
+        options = {"min_rate": one(0.0, 0.53), "power": one(1, 2)}
+        options["per"] = one("array", "neuron", "sample", "sample_neuron")
         return kind(one(0.53, 0.77), one(1.0, 2.5), **options)
     options = {"reduction": one(*REDUCTIONS)}
     if kind is sx.SpikeTime:

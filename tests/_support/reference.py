@@ -379,8 +379,8 @@ def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.nd
 def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
     brackets = []
     for m in mean_magnitudes(o, x, where, lengths):
-        excess, shortfall = max(m - o.max_rate, 0), max(getattr(o, "min_rate", 0.0) - m, 0)
-        brackets.append(excess**2 + shortfall**2)
+        distance = max(m - o.max_rate, o.min_rate - m, 0)
+        brackets.append(distance**o.power)
     return o.lam * sum(brackets) / len(brackets) if brackets else 0.0
 
 
@@ -391,9 +391,13 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
     else:
         mask = full_mask(x.shape, o.time_axis, where, lengths)
         x = to_batch_class_time(x, o.time_axis)
-        groups = [x[:, n][mask[:, n]] for n in range(x.shape[1])]
-        if getattr(o, "per", "array") == "array":
-            groups = [np.concatenate(groups)]
+        batch, neurons = [slice(None)], range(x.shape[1])
+        samples = range(len(x)) if o.per.startswith("sample") else batch
+        groups = [x[b, n][mask[b, n]] for b in samples for n in neurons]
+        if not o.per.endswith("neuron"):
+            groups = [
+                np.concatenate([x[b, n][mask[b, n]].ravel() for n in neurons]) for b in samples
+            ]
     return [math.fsum(abs(group)) / len(group) for group in groups if len(group)]
 
 

@@ -18,6 +18,8 @@ EVENTS = np.asarray([[1.0, -3.0, 0.0], [0.0, 2.0, 0.0]])
         (sx.SparsityEnforcer(0, 1), 1, 1 / 3),
         (sx.SparsityEnforcer(1.5), 0, 0),  # the mean is below max_rate
         (sx.SparsityEnforcer(0.25, lam=0), 0, 0),
+        (sx.SparsityEnforcer(0.25, power=1), 3 / 4, 1 / 6),
+        (sx.SparsityEnforcer(0, 2, power=1), 2, 1 / 3),  # the mean of |x|, times 2
     ],
 )
 def test_value_and_gradient_match_hand_calculation(backend, loss, value, slope):
@@ -122,3 +124,81 @@ def test_others_of_wrong_shape_raise(options, others, message):
 def test_others_with_several_arrays_raise():
     with pytest.raises(ValueError, match="others belong to one array: call the loss once for"):
         sx.SparsityEnforcer()([LAYER, LAYER], others=(1.0, 2.0))
+
+
+# Rates of samples, and scaled events ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("per", ["sample", "sample_neuron"])
+@pytest.mark.parametrize("power", [1, 2])
+def test_terms_of_samples_add_up_over_any_split(backend, per, power):
+    """The upper bound of Zenke and Vogels, on the mean activity of each neuron or sample."""
+    loss = sx.SparsityEnforcer(0.25, 2.0, min_rate=0.1, per=per, power=power)
+    counts = np.abs(LAYER).sum(axis=2) / 3 if per == "sample_neuron" else np.abs(LAYER).mean((1, 2))
+    terms = np.maximum(counts - 0.25, 0) ** power + np.maximum(0.1 - counts, 0) ** power
+
+    def evaluate(x):
+        parts = [loss.sum_and_weight(x[part, ...]) for part in (slice(0, 1), slice(1, 3))]
+        return sx.value_and_grad(loss)(x), parts
+
+    (value, _), parts = run(backend, evaluate, LAYER)
+    np.testing.assert_allclose(value, 2 * terms.mean(), rtol=4 * backend.rtol)
+    total, number = (sum(numbers) for numbers in zip(*parts, strict=True))
+    np.testing.assert_allclose(total, 2 * terms.sum(), rtol=4 * backend.rtol)
+    assert number == terms.size
+
+
+def test_masked_samples_do_not_count(backend):
+    loss, lengths = sx.SparsityEnforcer(0.25, per="sample"), np.asarray([3, 0, 2])
+    value, (total, number) = run(
+        backend,
+        lambda x, n: (loss(x, lengths=n), loss.sum_and_weight(x, lengths=n)),
+        LAYER,
+        lengths,
+    )
+    expected = (3 / 6 - 0.25) ** 2 + (2 / 4 - 0.25) ** 2
+    np.testing.assert_allclose((value, total, number), (expected / 2, expected, 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("per", ["array", "sample"])
+@pytest.mark.parametrize("power", [1, 2])
+def test_scaled_events_of_all_layers_are_compared_once(backend, per, power):
+    """Synaptic operations: the spikes of each layer times its number of synapses."""
+    first, second = np.abs(LAYER), np.ones((3, 4, 5))
+    loss = sx.SparsityEnforcer(6.0, 0.5, per=per, power=power, scale=(2, 0.5))
+    operations = 2 * first.sum((1, 2)) / 3 + 0.5 * second.sum((1, 2)) / 5  # of a step
+    rates = operations if per == "sample" else operations.mean()
+    expected = 0.5 * np.mean(np.maximum(rates - 6.0, 0) ** power)
+    value = run(backend, lambda x, y: loss([x, y]), first, second)
+    np.testing.assert_allclose(value, expected, rtol=10 * backend.rtol)
+    if per == "sample":
+        total, number = run(backend, lambda x, y: loss.sum_and_weight((x, y)), first, second)
+        np.testing.assert_allclose(total / number, expected, rtol=10 * backend.rtol)
+
+
+def test_scale_reaches_silent_neurons(backend):
+    if not backend.differentiates:
+        pytest.skip("several arrays are differentiated automatically only")
+    loss = sx.SparsityEnforcer(2.0, min_rate=1.0, scale=(3, 1))
+    function = sx.value_and_grad(lambda x, y: loss({"first": x, "second": y}))
+    value, gradient = run(backend, function, np.zeros((2, 2, 4)), np.zeros((2, 3, 4)))
+    np.testing.assert_allclose(value, 1, rtol=1e-6)
+    np.testing.assert_allclose(gradient, -2 * 3 / 8, rtol=1e-6)  # scale / (samples times steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "call", "message"),
+    [
+        ({"per": "neuron", "scale": (1, 2)}, None, "per='array' or 'sample'; got per='neuron'"),
+        ({"scale": (1, 2)}, lambda loss: loss([LAYER]), "a number for each array, 1; got"),
+        ({"scale": (1,)}, lambda loss: loss.value(LAYER), "scale belongs to several arrays"),
+        ({"scale": (-1,)}, None, r"scale\[0\] must be at least 0; got -1"),
+        ({"power": 3}, None, "power must be 1 or 2; got 3"),
+        ({}, lambda loss: loss.sum_and_weight(LAYER), "per='array' has no sum over samples"),
+        ({"per": "sample"}, lambda loss: loss(LAYER, others=(1.0, 2.0)), "per='sample' has none"),
+        ({}, lambda loss: loss([]), "at least one of them; got none"),
+    ],
+)
+def test_mistakes_in_rates_of_samples_and_scales_raise(options, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(sx.SparsityEnforcer(**options))
