@@ -73,6 +73,7 @@ GALLERY = (  # in the order that they are best read in
     "plot_what_a_loss_sees.py",
     "plot_spike_pattern.py",
     "plot_digits.py",
+    "plot_decoded_signal.py",
     "plot_pull_of_a_spike.py",
     "plot_early_answers.py",
     "plot_recorded_neurons.py",
@@ -127,6 +128,7 @@ LINKS = {  # of files that are read where they are, to the pages that the site m
     "](gallery/README.md)": "](auto_gallery/index.rst)",
     "](gallery/plot_distances.py)": "](auto_gallery/plot_distances.rst)",
     "](gallery/plot_pull_of_a_spike.py)": "](auto_gallery/plot_pull_of_a_spike.rst)",
+    "](../gallery/plot_decoded_signal.py)": "](../auto_gallery/plot_decoded_signal.rst)",
     "](../gallery/plot_digits.py)": "](../auto_gallery/plot_digits.rst)",
     "](../CHANGELOG.md)": "](changelog.md)",
 }
