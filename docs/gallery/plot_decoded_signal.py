@@ -225,8 +225,8 @@ for delay in range(0, 9, 2):
     print(f"compared with the path {delay} steps before: {late:.4f}")
 
 # %%
-# For comparison, a linear decoder: the input spikes are filtered with an exponential, and the weights
-# are the least-squares solution for the same number of random paths.
+# For comparison, a linear decoder: the input spikes are filtered with an exponential, and the
+# weights are the least-squares solution for the same number of random paths.
 
 
 def filtered(spikes):
