@@ -176,13 +176,13 @@ class MovingWindow(_Rates):
     ----------
     time_window : int
         Length of the window, in time steps.
-    time_axis : int
-        The time axis of the spikes and of the results: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
         What `confidence` returns: the normalised rates, their softmax, or its logarithm.
     eps : float, default 1e-6
         The number added to the sum of rates, so that the confidence is 0 if all neurons are silent.
+    time_axis : int
+        The time axis of the spikes and of the results: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``.
     num_classes : int, optional
         The number of classes. Each class is the mean of a group of neighbouring neurons. By default
         each neuron is a class.

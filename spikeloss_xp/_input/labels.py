@@ -273,6 +273,8 @@ def _hint(
     once, indices = next(iter(expected.values())), kinds[0] == INDICES
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
+    if not indices and shape in ((layout.batch,), layout.with_time(layout.batch)):
+        return " (it lacks the axis of the classes)"
     hints = []
     for_each = indices and shape == (layout.batch, classes)
     if for_each:

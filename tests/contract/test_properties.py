@@ -150,6 +150,7 @@ def scaled(call: Call, factor: float) -> tuple[Call, int] | None:
     if isinstance(loss, sx.SpikeTime):
         target = target * factor
     elif isinstance(loss, sx.SparsityEnforcer):
+        power = loss.power
         loss = dataclasses.replace(
             loss, max_rate=loss.max_rate * factor, min_rate=loss.min_rate * factor
         )
@@ -201,7 +202,7 @@ def test_silent_input_has_a_known_value(backend, call, random, layout):
         # the number of steps in a count; rates are averages
         length = (loss.moving_window or steps) if loss.readout == "count" else 1
     if isinstance(loss, sx.SparsityEnforcer):
-        expected = loss.lam * loss.min_rate**2
+        expected = loss.lam * loss.min_rate**loss.power
     elif isinstance(loss, sx.SpikeTime):
         call, expected = call.replace(target=call.spikes), 0.0
     elif isinstance(loss, sx.SpikeMoid):

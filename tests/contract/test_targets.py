@@ -191,11 +191,11 @@ def test_target_of_wrong_kind_raises(backend, loss, target, error, message):
             for shape in ((3,), (1,), (), (2, 1), (1, 2), (2, 5), (2, 3))
         ),
         *(
-            (loss, shape, ["(2,) ([batch])", "(2, 5) (one label per step)"])
+            (loss, shape, ["(2,) ([batch])", "(2, 5) (one at each step)"])
             for loss in (sx.SpikeRate(1, 0, 3), sx.SpikeMax(3))
             for shape in ((5,), (5, 2), (2, 1), (1, 5), (10,), (2, 3, 5))
         ),
-        (sx.SpikeMax(3, time_axis=0), (3, 2), ["(3,) ([batch])", "(2, 3) (one label per step)"]),
+        (sx.SpikeMax(3, time_axis=0), (3, 2), ["(3,) ([batch])", "(2, 3) (one at each step)"]),
         *(
             (sx.SpikeMoid(theta=0), shape, ["(2, 3) ([batch, class])"])
             for shape in ((3, 2), (2,), (6,), (1, 3), (2, 1), (2, 3, 5))
