@@ -36,6 +36,7 @@ LOSSES = (
     ),
     sx.CrossEntropy(readout="latency", temperature=2, reduction="sum", time_axis=-1),
     sx.CrossEntropy(readout="softmax_sum", reduction="sum", time_axis=-1),
+    sx.CrossEntropy(readout="sqrt_count", time_axis=0),
     sx.SpikeMax(numerics="lava"),
     sx.SpikeLatency(0, false_time=4, tolerance=0.5, time_axis=-1, reduction="sum"),
 )
@@ -73,6 +74,16 @@ def documented_numpy() -> None:
     assert_type(sx.SpikeTime(5)(spikes, spikes), Floats)
     assert_type(sx.SpikeMoid(theta=0)(spikes, [[True, False]]), Floats)
 
+    entropy = sx.CrossEntropy(time_axis=-1, moving_window=2)
+    assert_type(entropy(spikes, [[0.5, 0.5]]), Floats)
+    assert_type(entropy.predict(spikes, per_step=True, lengths=[4]), Integers)
+    assert_type(entropy.confusion(spikes, label), Floats)
+    assert_type(entropy.accuracy(spikes, label, where=[True]), Floats)
+    assert_type(sx.SquaredError(time_axis=-1, readout="last")(spikes, [[0.5, 0.5]]), Floats)
+    assert_type(sx.SpikeTime(filter_target=False)(spikes, spikes), Floats)
+
+    synapses = sx.SparsityEnforcer(1.0, power=1, per="sample", scale=[2, 3])
+    synapses([spikes, spikes])
     enforcer = sx.SparsityEnforcer(0.1, 2.0, min_rate=0.01, per="neuron")
     assert_type(enforcer(spikes), Floats)
     enforcer([spikes, spikes])
@@ -114,6 +125,8 @@ def documented_torch() -> None:
     assert_type(loss.sum_and_weight(spikes, label), tuple[torch.Tensor, torch.Tensor])
     assert_type(sx.value_and_grad(loss)(spikes, label), tuple[torch.Tensor, torch.Tensor])
     assert_type(sx.SparsityEnforcer()([spikes, spikes]), torch.Tensor)
+    assert_type(sx.CrossEntropy(time_axis=-1).predict(spikes), torch.Tensor)
+    assert_type(sx.CrossEntropy(time_axis=-1).confusion(spikes, [0]), torch.Tensor)
     assert_type(sx.SparsityEnforcer()({"layer": spikes}), torch.Tensor)
     assert_type(sx.Rate(time_axis=-1).predict(spikes), torch.Tensor)
     assert_type(sx.Rate(time_axis=-1).accuracy(spikes, label), torch.Tensor)
