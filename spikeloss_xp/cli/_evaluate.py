@@ -33,10 +33,10 @@ SPIKE_TIMES = """\
 In place of `input`, a file may hold `times`, `neuron` and, for several
 samples, `sample`, with one entry for each spike, sorted by sample. They are
 binned to [sample, neuron, step]. These numbers come before those of the file:"""
-NO_TARGET, TRAINS = (losses.SparsityEnforcer,), (losses.SpikeTime,)
+NO_TARGET, FLOATS = (losses.SparsityEnforcer,), (losses.SpikeTime, losses.SquaredError)
 INDICES = (losses.CrossEntropy, losses.SpikeRate, losses.SpikeMax, losses.SpikeLatency)
 LABELS = (*INDICES, losses.SpikeMoid)
-LOSSES: dict[str, Any] = {loss.__name__: loss for loss in (*TRAINS, *LABELS, *NO_TARGET)}
+LOSSES: dict[str, Any] = {loss.__name__: loss for loss in (*FLOATS, *LABELS, *NO_TARGET)}
 NAMES = ("input", "target", "label", "lengths")
 ALL_NAMES = (*NAMES, *COLUMNS, *NUMBERS)  # those of spike times too, in place of `input`
 SHORTER = "cut the recording into shorter ones, or evaluate it in Python as an array in chunks"
@@ -59,8 +59,8 @@ def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> Non
     file_help = (
         "an .npz file, a folder of .npy files, or a folder of Zarr arrays (which needs zarr). It "
         "holds spikes `input` [batch, *space, time], or spike times as described below; with them "
-        "`target` (spike trains of that shape) or `label` (class indices or multi-hot labels), or "
-        "both; and optionally `lengths` [batch]"
+        "`target` (spike trains of that shape, or numbers for each class) or `label` (class indices or "
+        "multi-hot labels), or both; and optionally `lengths` [batch]"
     )
     add("file", metavar="FILE", help=file_help)
     loss_help = f"the loss to evaluate: {', '.join(LOSSES)}"
@@ -359,7 +359,7 @@ class Task:
 
         `SparsityEnforcer` has no terms of samples, and takes one call for each.
         """
-        if isinstance(self.loss, TRAINS):
+        if isinstance(self.loss, FLOATS):
             target = self._narrow(target)
         arguments = [values for values in (self._narrow(spikes), target) if values is not None]
         library = adapter(self.place.library)

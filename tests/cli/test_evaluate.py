@@ -87,6 +87,7 @@ CASES = {  # name: loss, options of the loss, target in the file
     ),
     "CrossEntropy, probabilities": (sx.CrossEntropy, {"time_axis": -1}, HOT + CLASS[:, None]),
     "CrossEntropy, sum": (sx.CrossEntropy, {"time_axis": -1, "reduction": "sum"}, CLASS),
+    "SquaredError": (sx.SquaredError, {"time_axis": -1, "readout": "count"}, 9 * HOT),
     "SpikeLatency": (sx.SpikeLatency, {"time_axis": -1, "tolerance": 0.5}, CLASS),
     "SpikeMoid": (sx.SpikeMoid, {"alpha": 0.25, "theta": 0.5}, HOT),
     "SpikeMoid, of classes": (sx.SpikeMoid, {"theta": 0}, CLASS),
