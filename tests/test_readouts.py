@@ -117,7 +117,7 @@ def test_max_readout_ties_share_the_gradient(backend):
 )
 def test_mean_magnitude_of_signed_events_matches_hand_calculation(backend, rising, slope):
     x = backend.asarray(np.asarray([[1.0, -3.0], [0.0, 2.0]]))
-    mean, pullback = readouts.mean_magnitude(backend.adapter, x, per_neuron=False, rising=rising)
+    mean, pullback = readouts.mean_magnitude(backend.adapter, x, axes=None, rising=rising)
     assert float(mean.u) == 1.5  # (1 + 3 + 0 + 2) / 4
     pulled_back = pullback(backend.asarray(np.asarray(2.0)))
     np.testing.assert_array_equal(backend.numpy(pulled_back), slope)

@@ -59,8 +59,8 @@ def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> Non
     file_help = (
         "an .npz file, a folder of .npy files, or a folder of Zarr arrays (which needs zarr). It "
         "holds spikes `input` [batch, *space, time], or spike times as described below; with them "
-        "`target` (spike trains of that shape, or numbers for each class) or `label` (class indices or "
-        "multi-hot labels), or both; and optionally `lengths` [batch]"
+        "`target` (spike trains of that shape, or numbers for each class) or `label` (class "
+        "indices or multi-hot labels), or both; and optionally `lengths` [batch]"
     )
     add("file", metavar="FILE", help=file_help)
     loss_help = f"the loss to evaluate: {', '.join(LOSSES)}"
