@@ -25,6 +25,9 @@ from _support.backends import BACKENDS, JAX, MISSING, TESTED, Backend, on, param
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
     parser.addoption(
+        "--only-slow", action="store_true", help="run what a quick run leaves out, and no more"
+    )
+    parser.addoption(
         "--backend", choices=tuple(BACKENDS), help="run only the cases on this array library"
     )
     parser.addoption("--seed", type=int, help="run random calls of this seed only")
@@ -38,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(budget)
+    config.option.slow |= config.option.only_slow
 
 
 def pytest_report_header() -> list[str]:
@@ -47,10 +51,18 @@ def pytest_report_header() -> list[str]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out slow cases, unless the run has `--slow` or consists of slow cases only.
 
+    With `--only-slow`, leave out the others, but for tests that look at the options, which may do
+    more then.
+
     With `--backend`, leave out the cases that do not have its name as a parameter first.
     """
     if name := config.getoption("--backend"):
         _deselect(config, items, {item for item in items if name not in parameters(item)})
+    if config.getoption("--only-slow"):
+        longer = {
+            i for i in items if {"seeds", "pytestconfig"} & set(getattr(i, "fixturenames", ()))
+        }
+        _deselect(config, items, set(items) - _slow_cases(items) - longer)
     if config.getoption("--slow"):
         return
     slow = _slow_cases(items)
