@@ -131,7 +131,7 @@ OPTION_MISTAKES = (
     ),
     _made(
         '`pos_weight` with `numerics="lava"`', sx.SpikeMoid, "pos_weight", "2", "numerics", "lava",
-        pos_weight=2, numerics="lava",
+        pos_weight=2, theta=0, numerics="lava",
     ),
     *(
         _made(
@@ -235,12 +235,12 @@ ARRAY_MISTAKES = (
         for target, error, dtype, *parts in (
             (MULTI_HOT, TypeError, "bool", "class probabilities are floats"),
             (MULTI_HOT.astype(int), TypeError, "int", "class probabilities are floats"),
-            ([0.0, 1.0, 2.0], TypeError, "float64", "integers"),
+            ([0.0, 1.0, 2.0], TypeError, "float", "integers"),
         )
     ),
     _called(
         "class indices for `SquaredError`", sx.SquaredError(time_axis=-1), LABEL, "target",
-        "target readings", "int64", error=TypeError,
+        "target readings", "int", error=TypeError,
     ),
     _called(
         "class probabilities of another shape", ENTROPY, np.ones((4, 3)), "target", "(4, 3)",

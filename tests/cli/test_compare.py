@@ -20,7 +20,7 @@ from spikeloss_xp.cli._compare import load, table
 from spikeloss_xp.testing import Comparison, Place
 
 ROOT = Path(__file__).parents[2]
-LOSSES = 10  # SpikeTime, SparsityEnforcer, and four rate losses with and without a window
+LOSSES = 12  # SpikeTime, SparsityEnforcer, and five of classes with and without a window
 EXAMPLES = {
     "compare": re.findall("^  (spike.*)", _compare.EXAMPLES, flags=re.MULTILINE),
     "evaluate": re.findall("^  (spike.*)", _evaluate.EXAMPLES, flags=re.MULTILINE),

@@ -154,7 +154,7 @@ def test_time_axis_can_be_any_but_the_first(capsys, save_npz, case, axis):
 def test_class_indices_become_multi_hot_for_any_time_axis(capsys, save_npz):
     space = (RNG.random((SAMPLES, STEPS, 2, 3)) < 0.2).astype(np.float32)
     path = save_npz(input=space, label=CLASS_BY_STEP)
-    given = {"moving_window": 5, "num_classes": 3, "time_axis": 1}
+    given = {"moving_window": 5, "num_classes": 3, "time_axis": 1, "theta": 0}
     losses, _ = evaluate(capsys, path, "SpikeMoid", *options(**given), "--dtype", "float64")
     expected = per_sample_losses(sx.SpikeMoid(**given), space, EYE[CLASS_BY_STEP])
     np.testing.assert_allclose(losses, expected, rtol=1e-12)

@@ -132,3 +132,18 @@ def test_count_below_zero_is_nan_where_values_cannot_be_read(backend):
     assert np.isnan(terms).tolist() == [True, False]
     assert np.isnan(gradient[0]).all()
     assert np.isfinite(gradient[1]).all()
+
+
+def test_target_that_cannot_be_read_makes_its_sample_nan(backend):
+    """Also with smoothing; the other samples keep their gradient."""
+    if backend.reads_values:
+        pytest.skip("the values are checked")
+    probabilities = SHARES.copy()
+    probabilities[1, 0] = -0.25
+    for target in (np.asarray([0, 7, 1, 2]), probabilities):
+        for smoothing in (0.0, 0.25):
+            loss = sx.CrossEntropy(time_axis=-1, label_smoothing=smoothing)
+            value, gradient = run(backend, sx.value_and_grad(loss), SPIKES, target)
+            assert np.isnan(value)
+            assert np.isnan(gradient[1]).all()
+            assert np.isfinite(gradient[[0, 2, 3]]).all()

@@ -176,6 +176,23 @@ def test_scaled_events_of_all_layers_are_compared_once(backend, per, power):
         np.testing.assert_allclose(total / number, expected, rtol=10 * backend.rtol)
 
 
+def test_silent_neurons_rise_below_the_range_only():
+    """Above it, |x| has slope 0 at 0, also beside a `min_rate`."""
+    loss = sx.SparsityEnforcer(0.5, min_rate=0.25, per="sample")
+    x = np.asarray([[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    _, gradient = sx.value_and_grad(loss)(x)
+    assert not gradient[0, :, 2].any()
+    assert (gradient[1] < 0).all()
+
+
+def test_scaled_events_of_masked_samples_do_not_count(backend):
+    loss = sx.SparsityEnforcer(1.0, per="sample", scale=(2, 1))
+    lengths, layer = np.asarray([3, 0, 2]), np.abs(LAYER)
+    value = run(backend, lambda x, n: loss([x, x], lengths=n), layer, lengths)
+    rates = 3 * np.asarray([layer[0].sum() / 3, layer[2, :, :2].sum() / 2])
+    np.testing.assert_allclose(value, np.mean((rates - 1) ** 2), rtol=10 * backend.rtol)
+
+
 def test_scale_reaches_silent_neurons(backend):
     if not backend.differentiates:
         pytest.skip("several arrays are differentiated automatically only")
