@@ -47,7 +47,7 @@ class Target:
 
 
 TRAINS = Target(
-    "desired spike trains",
+    "desired spike trains, or a signal with `filter_target=False`",
     "bool, integers or floats",
     ("bool", *INTEGERS, *FLOATS),
     ("batch", "class", "time"),
