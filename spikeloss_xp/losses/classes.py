@@ -213,7 +213,6 @@ class RateLoss(Loss, Predictor):
         factor = weight
         if self._classes_compete and not one_hot:  # the criterion has the class weights
             share = target if weight is None else target * weight
-            share = xp.where(share == share, share, 0.0)  # the terms are NaN already
             factor, weight = None, xp.sum(share, axis=CLASS, keepdims=True)
         known = self._known(adapter, reading, labels)
         if known is not None:

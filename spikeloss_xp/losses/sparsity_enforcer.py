@@ -191,8 +191,8 @@ class SparsityEnforcer(ClosedForm):
 
         Parameters
         ----------
-        input : array, or with a `scale` a sequence or mapping of arrays
-            Events, as for a call.
+        input : array, or sequence or mapping of arrays
+            Events, as for a call: several arrays with a `scale`, else one.
         where, lengths : array or sequence, optional
             As for a call.
 
