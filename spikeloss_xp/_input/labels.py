@@ -55,7 +55,7 @@ class Labels(NamedTuple):
 
     def one_hot(self, xp: Namespace) -> bool:
         """Whether the target was class indices, and is one-hot now."""
-        found: bool = xp.isdtype(self.target.dtype, "bool")
+        found: bool = self.target.dtype == xp.bool  # faster than `isdtype`
         return found
 
 
@@ -106,10 +106,12 @@ def _check_dtype(
 ) -> None:
     """Raise if a target has the dtype of another kind of target."""
     xp, shape = adapter.xp, tuple(label.shape)
+    integral = label.dtype in (xp.int64, xp.int32) or xp.isdtype(label.dtype, "integral")
+    if integral and kind == INDICES and label.ndim == 1:
+        return
     got = f"got {label.dtype} of shape {shape}"
     for_each = shape in ((layout.batch, classes), layout.with_time(layout.batch, classes))
     if kind == INDICES:
-        integral = label.dtype in (xp.int64, xp.int32) or xp.isdtype(label.dtype, "integral")
         wrong = for_each and len(kinds) > 1 and shape != layout.with_time(layout.batch)
         if not integral or wrong:
             remedy = f" ({_as_floats(kinds)})" if for_each else ""

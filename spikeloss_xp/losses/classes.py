@@ -61,14 +61,13 @@ class RateLoss(Loss, Predictor):
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        ignored = getattr(self, "ignore_index", None)
         return class_target(
             prepared,
             target,
             prepared.layout.classes(self.num_classes),
             self._targets,
             per_step=self._has_time,
-            ignore_index=ignored,
+            ignore_index=getattr(self, "ignore_index", None),
         )
 
     def _weigh(self, prepared: PreparedInput, labels: Labels, weight: Any) -> Labels:
