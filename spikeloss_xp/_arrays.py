@@ -191,12 +191,11 @@ def check_shape(
         raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
 
 
-def lowest_below(adapter: Adapter, x: Array, limit: float) -> float | None:
-    """Return the lowest entry of `x` if it is below a limit and can be read for free, else None.
+def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
+    """Return the lowest of concrete values if it is below a limit, else None.
 
-    Finding it takes a second look only if `x` has such an entry or NaN.
+    Finding it takes a second look only if there is such a value or NaN.
     """
-    known = adapter.concrete_or_none(x)
     if known is None or not known.size or known.min() >= limit:  # a process may have no sample
         return None
     below = known[known < limit]

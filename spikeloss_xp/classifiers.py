@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._input.prepared import PreparedInput, prepare_input
+from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.predictions import Predictor, Scores
@@ -22,6 +22,7 @@ class Classifier(Predictor):
 
     ignore_index: int
     time_axis: int
+    _spikes: ClassVar[str] = "spikes"
     _per_step: ClassVar[bool] = False
     """Whether there is a prediction at each step."""
 
@@ -46,11 +47,7 @@ class Classifier(Predictor):
     def _is_per_step(self, target: Any) -> bool:
         return self._per_step
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
-        prepared = prepare_input(
-            input, where, lengths, time_axis=self.time_axis, smallest_rank=3, argument="spikes"
-        )
-        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
+    def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
         if per_step and not self._per_step:
             raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
         reading = self._reading(prepared)

@@ -131,16 +131,11 @@ def cross_entropy_of_logits(
 ) -> ValueAndPullback:
     """Return ``log(sum(exp(u))) - u_y``.
 
-    As ``(max(u) - u_y) + log1p(others + (own - 1))``, with the exponentials of the label and of
-    the other classes after division by the largest one: a small loss keeps its digits.
+    As ``(max(u) - u_y) + log1p(rest)``, with the `rest` of `_softmax`: a small loss keeps its
+    digits.
     """
     xp = adapter.xp
-    _, logit = _taking_part(adapter, logit, class_mask, _lowest(xp, logit))
-    own = adapter.sum(xp.where(one_hot, logit, 0.0), CLASS, keepdims=True)
-    highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
-    weight = xp.exp(logit - highest)
-    others = adapter.sum(xp.where(one_hot, 0.0, weight), CLASS, keepdims=True)
-    rest = others + (xp.exp(own - highest) - 1)
+    own, highest, weight, others, rest = _softmax(adapter, logit, one_hot, class_mask)
     terms = (highest - own) + xp.log1p(rest)
 
     def pullback(cotangent: Array) -> Array:
@@ -159,15 +154,10 @@ def cross_entropy_of_probabilities(
     so that a row with a single 1 keeps the same digits. `q` is 0 for classes that are masked.
     """
     xp = adapter.xp
-    _, lowered = _taking_part(adapter, logit, class_mask, _lowest(xp, logit))
     axes = (1, -1, *(1,) * (logit.ndim - 2))
     index = xp.reshape(adapter.arange(logit.shape[CLASS], logit), axes)
     label = index == xp.argmax(q, axis=CLASS, keepdims=True)
-    highest = xp.max(lowered, axis=CLASS, keepdims=True)  # against overflow; it cancels
-    weight = xp.exp(lowered - highest)
-    own = adapter.sum(xp.where(label, weight, 0.0), CLASS, keepdims=True)
-    others = adapter.sum(xp.where(label, 0.0, weight), CLASS, keepdims=True)
-    rest = others + (own - 1)
+    _, highest, weight, others, rest = _softmax(adapter, logit, label, class_mask)
     whole = adapter.sum(q, CLASS, keepdims=True)
     _, finite = _taking_part(adapter, logit, class_mask, 0.0)
     terms = adapter.sum(q * (highest - finite), CLASS, keepdims=True) + whole * xp.log1p(rest)
@@ -179,6 +169,23 @@ def cross_entropy_of_probabilities(
         return cotangent * ((whole - q) * p - q * without)
 
     return terms, pullback
+
+
+def _softmax(
+    adapter: Adapter, logit: Array, label: Array, class_mask: Array | None
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the logit of the label, the largest one, and exponentials after division by that.
+
+    These are each class's, their sum over the classes beside the label, and the sum over all minus
+    1, the `rest`. It is small, and exact, where the label is certain.
+    """
+    xp = adapter.xp
+    _, logit = _taking_part(adapter, logit, class_mask, _lowest(xp, logit))
+    own = adapter.sum(xp.where(label, logit, 0.0), CLASS, keepdims=True)
+    highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
+    weight = xp.exp(logit - highest)
+    others = adapter.sum(xp.where(label, 0.0, weight), CLASS, keepdims=True)
+    return own, highest, weight, others, others + (xp.exp(own - highest) - 1)
 
 
 def root(adapter: Adapter, n: Array) -> ValueAndPullback:

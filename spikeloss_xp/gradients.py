@@ -29,7 +29,7 @@ class ClosedForm(ABC):
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Raise if an option is one of another library's, whose name here is known."""
-        for name in OTHER_NAMES.keys() & options.keys() - vars(cls).get(FIELDS, {}).keys():
+        for name in OTHER_NAMES.keys() & options.keys() - getattr(cls, FIELDS, {}).keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
         return super().__new__(cls)
 

@@ -8,7 +8,7 @@ from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, or_one
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
 from spikeloss_xp._input.layout import CLASS
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import PreparedInput, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, Namespace
 
 
@@ -56,11 +56,22 @@ class Predictor(ABC):
     """What predicts classes from spikes: the losses that read classes, and the classifiers."""
 
     num_classes: int | None
+    time_axis: int
+    _spikes: ClassVar[str] = "input"
+    """The name of the spikes in messages."""
     _targets: ClassVar[tuple[str, ...]] = (INDICES,)
 
-    @abstractmethod
     def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
         """Return the scores of the classes."""
+        prepared = prepare_input(
+            input, where, lengths, time_axis=self.time_axis, smallest_rank=3, argument=self._spikes
+        )
+        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
+        return self._score_classes(prepared, per_step)
+
+    @abstractmethod
+    def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
+        """Return the scores of the classes in spikes that are prepared."""
 
     @abstractmethod
     def _is_per_step(self, target: Any) -> bool:
@@ -80,7 +91,7 @@ class Predictor(ABC):
     ) -> Array:
         """Return the predicted class; of several that win, the first.
 
-        That of a loss is the class that it would have as the label. It reads what the loss reads.
+        A loss predicts from the readings that it compares with its target.
 
         Parameters
         ----------
@@ -217,7 +228,7 @@ class Predictor(ABC):
         if labels.valid is None:
             return counts
         valid = labels.valid
-        if scores.mask is not None:  # labels without any class that counts may be anything
+        if scores.mask is not None:  # where no class counts, a label may be any number
             valid = valid | ~xp.any(scores.mask, axis=CLASS, keepdims=True)
         return _if_all(xp, valid, counts)
 

@@ -20,7 +20,7 @@ HAS_JAX = importlib.util.find_spec("jax") is not None
 
 @pytest.fixture(scope="module")
 def page():
-    """Return what the code of the page defines, as attributes."""
+    """Return the functions and losses of the page, as attributes."""
     text = (DOCS / "recipes.md").read_text(encoding="utf-8")
     names = {"__name__": "recipes"}
     for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):

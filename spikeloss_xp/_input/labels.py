@@ -21,11 +21,11 @@ from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Namespace
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
-NUMBERS = {  # the kinds of targets with a number for each class, and their range
-    MULTI_HOT: (0, 1),
-    "class probabilities": (0, math.inf),
-    "target times": (0, math.inf),
-    "target readings": (-math.inf, math.inf),
+NUMBERS = {  # the kinds of targets with a number for each class: their range, and in words
+    MULTI_HOT: (0, 1, "between 0 and 1"),
+    "class probabilities": (0, math.inf, "finite and at least 0"),
+    "target times": (0, math.inf, "finite and at least 0"),
+    "target readings": (-math.inf, math.inf, "finite"),
 }
 
 
@@ -93,8 +93,9 @@ def class_target(
     expected = {"[batch, class]" if numbers else "[batch]": once}
     if per_step:
         expected["one at each step"] = layout.with_time(*once)
-    hint = functools.partial(_hint, layout, classes, expected, kinds if not numbers else (kind,))
-    check_shape(label, "target", kind, expected, functools.partial(hint, per_step))
+    taken = (kind,) if numbers else kinds
+    hint = functools.partial(_hint, layout, classes, expected, taken, per_step)
+    check_shape(label, "target", kind, expected, hint)
     known = concrete_unmasked(prepared, target, classes, class_axis=numbers)
     if numbers:
         return _class_numbers(prepared, label, target, known, kind, per_step)
@@ -199,11 +200,9 @@ def _class_numbers(
     With a time axis if `per_step`, of length 1 for one number a sample. A number outside its range
     raises if its value is `known`; else it becomes NaN.
     """
-    adapter, xp, (lowest, highest) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
+    adapter, xp, (lowest, highest, rule) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
     if known is not None and known.dtype.kind != "b":
         if not bool((np.isfinite(known) & (known >= lowest) & (known <= highest)).all()):
-            rule = f"between {lowest} and {highest}" if highest < math.inf else "finite"
-            rule += " and at least 0" * (lowest == 0 and highest == math.inf)
             raise ValueError(
                 f"target must hold {kind}, {rule}; got values from {known.min()} to {known.max()}"
             )

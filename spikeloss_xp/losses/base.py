@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, or_one, rank
-from spikeloss_xp._input.layout import CLASS, Layout
+from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.gradients import ClosedForm
@@ -292,7 +292,7 @@ class Loss(ClosedForm):
         The number of samples with a term that counts, for "batchmean"; else the sum of the weights
         of the terms that count. It is an int if there is neither a mask nor a weight.
         """
-        xp, (values, mask, weight, _) = adapter.xp, terms
+        xp, values, mask = adapter.xp, terms.values, terms.mask
         if self.reduction == "batchmean":
             if mask is None:
                 return int(values.shape[batch_axis])
@@ -300,12 +300,9 @@ class Loss(ClosedForm):
             sample = xp.any(mask, axis=axes) if axes else mask
             return xp.sum(xp.astype(sample, values.dtype))
         _checks.one_of(REDUCTIONS[:2])(self.reduction, "reduction")  # a subclass may not check it
-        if mask is None and weight is None:
-            return math.prod(values.shape)
+        weight = _each_weight(adapter, terms)
         if weight is None:
-            weight = xp.astype(mask, values.dtype)
-        elif mask is not None:
-            weight = fill_masked(adapter, weight, mask)
+            return math.prod(values.shape)
         # A process of several may have no sample.
         repeated = math.prod(values.shape) // max(math.prod(weight.shape), 1)
         return adapter.sum_all(weight) * repeated
@@ -337,7 +334,7 @@ class Loss(ClosedForm):
         """
         return ()
 
-    def _target_axes(self, layout: Layout, labels: Any, ndim: int) -> tuple[int | None, ...] | None:
+    def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> Any:
         """Return which axis of the input each axis of a target is, or None if that is unknown.
 
         An axis of classes is None.
@@ -524,7 +521,8 @@ class Loss(ClosedForm):
         """Return the loss of each sample as a batch of one, ``[batch]``."""
         prepared, labels = self._prepare(input, target, options)
         adapter, xp = prepared.adapter, prepared.adapter.xp
-        values, mask, weight, _ = self._terms(adapter, prepared.values, prepared.mask, labels)
+        terms = self._terms(adapter, prepared.values, prepared.mask, labels)
+        values = terms.values
         axes = tuple(i for i in range(values.ndim) if i != self._batch_axis(prepared))
 
         def total(x: Array) -> Array:
@@ -533,9 +531,9 @@ class Loss(ClosedForm):
 
         if self.reduction != "mean":
             return total(values)
-        weight = adapter.constant(values, 1.0) if weight is None else weight
-        weight = weight if mask is None else fill_masked(adapter, weight, mask)
-        return total(values) / or_one(adapter, total(weight))
+        weight = _each_weight(adapter, terms)
+        number = total(adapter.constant(values, 1.0) if weight is None else weight)
+        return total(values) / or_one(adapter, number)
 
     def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split into blocks, or None if it has to be evaluated as a whole.
@@ -551,7 +549,7 @@ class Loss(ClosedForm):
         options = {name: arguments[name] for name in NO_OPTIONS}
         prepared, labels = self._prepare(input, target, options)
         layout = prepared.layout
-        target_axes = self._target_axes(layout, labels, rank(target))
+        target_axes = self._target_axes(prepared, labels, rank(target))
         if target_axes is None:
             return None
         axes: dict[str, tuple[int | None, ...]]
@@ -590,6 +588,15 @@ class Loss(ClosedForm):
         """Check hyper-parameters, and store the plain value that each check returns."""
         shared = {"time_axis": _checks.integer, "reduction": _checks.one_of(REDUCTIONS)}
         _checks.check_fields(self, **{**checks, **shared})
+
+
+def _each_weight(adapter: Adapter, terms: Terms) -> Array | None:
+    """Return the weight of each term, 0 where it is masked; None if all are 1."""
+    if terms.mask is None:
+        return terms.weight
+    if terms.weight is None:
+        return adapter.xp.astype(terms.mask, terms.values.dtype)
+    return fill_masked(adapter, terms.weight, terms.mask)
 
 
 def divisor_of(adapter: Adapter, weight: Array | int) -> Array | int:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_of_dtype, rank
+from spikeloss_xp._arrays import Adapter, asarray_of_dtype, rank
 from spikeloss_xp._input.labels import INDICES, Labels, class_target, class_weights
 from spikeloss_xp._input.layout import CLASS, Layout
-from spikeloss_xp._input.prepared import PreparedInput, both, prepare_input
+from spikeloss_xp._input.prepared import PreparedInput, both
 from spikeloss_xp._typing import Array, EntropyReadout, Numerics, PerClass, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.predictions import Predictor, Scores
@@ -143,11 +143,7 @@ class RateLoss(Loss, Predictor):
         with_classes = self._targets[0] != INDICES
         return self._has_time and rank(target) == 2 + with_classes
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
-        prepared = prepare_input(
-            input, where, lengths, time_axis=self.time_axis, smallest_rank=self._smallest_rank
-        )
-        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
+    def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
         reader = self if per_step == self._has_time else self._with_time(per_step)
         adapter = prepared.adapter
         reading, _ = reader._read(adapter, prepared.values, prepared.mask, None)
@@ -244,9 +240,8 @@ class RateLoss(Loss, Predictor):
             cotangent = adapter.xp.expand_dims(cotangent, axis=CLASS)
         return cotangent
 
-    def _target_axes(self, layout: Layout, labels: Labels, ndim: int) -> tuple[int | None, ...]:
-        namespace = adapter_of(labels.target, "target").xp
-        return layout.target_axes(ndim, class_axis=not labels.one_hot(namespace))
+    def _target_axes(self, prepared: PreparedInput, labels: Labels, ndim: int) -> Any:
+        return prepared.layout.target_axes(ndim, class_axis=not labels.one_hot(prepared.adapter.xp))
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
         return (0,) if self._has_time or self._reads_latency else ()

@@ -151,7 +151,7 @@ class CrossEntropy(RateLoss):
         # The earliest class is the most probable one.
         divisor = -self.temperature if self.readout == "latency" else self.temperature
         if self.readout == "sqrt_count":
-            lowest = lowest_below(adapter, u, -0.25)
+            lowest = lowest_below(adapter.concrete_or_none(u), -0.25)
             if lowest is not None:
                 raise ValueError(
                     "input must have no number of spikes below 0 with readout='sqrt_count'; "

@@ -114,7 +114,7 @@ class SpikeMax(RateLoss):
         counts: Array = reading.counts
         short = counts < self.pseudo_count
         # A finite difference from silence is no error.
-        lowest = lowest_below(adapter, counts, -0.5)
+        lowest = lowest_below(adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(
                 "input must have no rate below 0 with mode='probability'; membrane potentials need "

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter, find_adapter, host, read
 from spikeloss_xp._input.labels import desired_trains
-from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
@@ -163,7 +162,7 @@ class SpikeTime(Loss):
         axis: int = prepared.layout.batch_axis
         return axis
 
-    def _target_axes(self, layout: Layout, labels: Any, ndim: int) -> tuple[int, ...]:
+    def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:

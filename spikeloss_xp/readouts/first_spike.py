@@ -64,7 +64,7 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     libraries differ in the derivative of a minimum at 1; here it is that of the spikes below.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
-    lowest = lowest_below(adapter, spikes, 0)
+    lowest = lowest_below(known, 0)
     if lowest is not None:
         raise ValueError(
             "input must have no spike below 0 with a latency: a spike is read as the "

@@ -31,7 +31,10 @@ def test_loss_may_have_such_an_option():
     class Windowed(sx.SpikeMax):
         window: int = 3
 
-    assert Windowed(window=5).window == 5
+    class Named(Windowed):
+        """A subclass that is no dataclass of its own."""
+
+    assert Windowed(window=5).window == Named(window=5).window == 5
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)

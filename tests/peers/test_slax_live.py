@@ -1,7 +1,7 @@
 """Compare with the loss that networks of slax 0.0.1 are trained with, if it is installed.
 
-Its training functions take a loss of the output and of what the batch holds as labels. Its examples
-pass `optax.softmax_cross_entropy` and one-hot labels of every step.
+Its training functions call a loss with the output and the labels of the batch. Its examples pass
+`optax.softmax_cross_entropy` and one-hot labels of every step.
 """
 
 import functools

@@ -19,7 +19,7 @@ CLASSES = (
     *(sx.CrossEntropy, sx.SparsityEnforcer, sx.Rate, sx.MovingWindow),
 )
 AXIS = {"time_axis": -1}
-REQUIRED: dict[str, dict[str, Any]] = {  # what the constructors need
+REQUIRED: dict[str, dict[str, Any]] = {  # arguments that the constructors require
     **{
         "SpikeRate": {"true_rate": 0.5, "false_rate": 0.0},
         "MovingWindow": {"time_window": 2, **AXIS},

@@ -214,17 +214,14 @@ def main():
         for network, (cell, bias, lengths) in NETWORKS.items()
         for steps in lengths
     ]
-    trainings = []
-    for training in measure(NETWORKS, rates=RATES, epochs=arguments.epochs, seeds=seeds):
-        trainings.append(training)
-        record = {
-            "epochs": arguments.epochs,
-            "seeds": arguments.seeds,
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-            "untrained": untrained,
-            "trainings": trainings,
-        }
-        training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    record = {
+        "epochs": arguments.epochs,
+        "seeds": arguments.seeds,
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "untrained": untrained,
+        "trainings": list(measure(NETWORKS, rates=RATES, epochs=arguments.epochs, seeds=seeds)),
+    }
+    training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     training_page.write()
 
 
