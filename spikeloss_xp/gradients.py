@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating
 from spikeloss_xp._typing import Array, ValueAndGrad, ValueAndPullback
 
-FIELDS = "__dataclass_fields__"
 OTHER_NAMES = {
     "weight": "class weights go in the call, loss(input, target, weight=...)",
     "mask": "a mask goes in the call, loss(input, target, where=...), True for what counts",
@@ -29,7 +28,8 @@ class ClosedForm(ABC):
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Raise if an option is one of another library's, whose name here is known."""
-        for name in OTHER_NAMES.keys() & options.keys() - getattr(cls, FIELDS, {}).keys():
+        own = getattr(cls, "__dataclass_fields__", {})
+        for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
         return super().__new__(cls)
 

@@ -55,8 +55,7 @@ class Labels(NamedTuple):
 
     def one_hot(self, xp: Namespace) -> bool:
         """Whether the target was class indices, and is one-hot now."""
-        found: bool = self.target.dtype == xp.bool  # faster than `isdtype`
-        return found
+        return bool(self.target.dtype == xp.bool)  # faster than `isdtype`
 
 
 def desired_trains(prepared: PreparedInput, target: Any) -> Array:

@@ -145,10 +145,8 @@ class RateLoss(Loss, Predictor):
 
     def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
         reader = self if per_step == self._has_time else self._with_time(per_step)
-        adapter = prepared.adapter
-        reading, _ = reader._read(adapter, prepared.values, prepared.mask, None)
-        score = self._score(prepared, reading)
-        return Scores(prepared, score, reading.mask, per_step)
+        reading, _ = reader._read(prepared.adapter, prepared.values, prepared.mask, None)
+        return Scores(prepared, self._score(prepared, reading), reading.mask, per_step)
 
     def _with_time(self, per_step: bool) -> "RateLoss":
         """Return the loss that reads over all of time instead of a moving window."""
