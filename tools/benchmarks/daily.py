@@ -1,0 +1,333 @@
+"""Time the losses beside the line that a user would write, at the sizes at which people train.
+
+``python tools/benchmarks/daily.py [PATTERN ...]`` prints a table of ratios: how many times as long
+as the plain line a loss takes, value and gradient, in float32, the median of several processes.
+Rows are named such as ``torch counts [20, 100, 10] first``; each PATTERN must be part of the name.
+With ``--write``, also write docs/benchmarks.md.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contenders import random_spikes
+from timing import measure_seconds, time_ratio
+
+import spikeloss_xp as sx
+
+SIZES = ((20, 100, 10), (100, 256, 20), (250, 64, 35), (100, 256, 200))  # [time, batch, class]
+LAYOUTS = {"first": 0, "last": -1}
+WINDOW, TAU, TAPS = 20, 5.0, 100
+RATES = 0.5, 0.02
+LOSSES: dict[str, Callable[[int], Any]] = {
+    "counts": lambda axis: sx.CrossEntropy(time_axis=axis),
+    "sqrt_count": lambda axis: sx.CrossEntropy(time_axis=axis, readout="sqrt_count"),
+    "each step": lambda axis: sx.CrossEntropy(time_axis=axis, moving_window=1),
+    "window 20": lambda axis: sx.CrossEntropy(time_axis=axis, moving_window=WINDOW),
+    "SpikeRate": lambda axis: sx.SpikeRate(*RATES, reduction="mean", time_axis=axis),
+    "SpikeRate, window 20": lambda axis: sx.SpikeRate(
+        *RATES, WINDOW, reduction="mean", time_axis=axis
+    ),
+    "SpikeTime": lambda axis: sx.SpikeTime(TAU, TAPS, reduction="mean", time_axis=axis),
+    "counts, probabilities": lambda axis: sx.CrossEntropy(time_axis=axis),
+    "each step, probabilities": lambda axis: sx.CrossEntropy(time_axis=axis, moving_window=1),
+}
+LIBRARIES = ("torch", "torch compiled", "jax", "numpy")
+
+
+def arrays(loss: str, shape: tuple[int, int, int], axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return spikes in a layout, and a target."""
+    spikes, (_, batch, classes) = random_spikes(shape), shape
+    label = np.arange(batch) % classes
+    if loss == "SpikeTime":
+        target = random_spikes(shape, 1)
+    elif "probabilities" in loss:
+        target = np.full((batch, classes), 0.1 / classes, np.float32)
+        target[np.arange(batch), label] += 0.9
+    else:
+        target = label
+    if axis == -1:
+        spikes = np.ascontiguousarray(np.moveaxis(spikes, 0, -1))
+        if loss == "SpikeTime":
+            target = np.ascontiguousarray(np.moveaxis(target, 0, -1))
+    return spikes, target
+
+
+def target_rates(label: np.ndarray, classes: int) -> np.ndarray:
+    true, false = RATES
+    return np.where(label[:, None] == np.arange(classes), true, false).astype(np.float32)
+
+
+@functools.cache
+def filter_matrix(steps: int) -> np.ndarray:
+    """Return the matrix that filters all of time."""
+    lag = np.arange(steps)[:, None] - np.arange(steps)
+    taps = np.exp(-np.arange(TAPS) / TAU)
+    return np.where((lag >= 0) & (lag < TAPS), taps[np.clip(lag, 0, TAPS - 1)], 0).astype("f")
+
+
+# The plain lines -----------------------------------------------------------------------------
+
+
+def plain_torch(loss: str, axis: int, steps: int, target: np.ndarray, classes: int) -> Any:
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    y = torch.asarray(target)
+
+    def windows(x: Any) -> Any:
+        total = torch.cumsum(x, axis)
+        ahead = (0, 0, 0, 0, WINDOW, 0) if axis == 0 else (WINDOW, 0)
+        return total - F.pad(total, ahead).narrow(axis, 0, steps)
+
+    def at_each_step(u: Any) -> Any:
+        if axis == 0:
+            return F.cross_entropy(u.flatten(0, 1), y.repeat(steps, *[1] * (y.ndim - 1)))
+        return F.cross_entropy(u, y[..., None].expand(*y.shape, steps))
+
+    if "rate" in loss.lower():
+        rates = torch.asarray(target_rates(target, classes))
+        if "window" in loss:
+            wide = rates if axis == 0 else rates[..., None]
+            return lambda x: F.mse_loss(windows(x) / WINDOW, wide.expand_as(x))
+        return lambda x: F.mse_loss(x.mean(axis), rates)
+    if loss == "SpikeTime":
+        matrix = torch.asarray(filter_matrix(steps))
+        if axis == 0:
+            return lambda x: torch.tensordot(matrix, x - y, 1).square().mean()
+        return lambda x: ((x - y) @ matrix.T).square().mean()
+    if "each step" in loss:
+        return at_each_step
+    if "window" in loss:
+        return lambda x: at_each_step(windows(x))
+    return lambda x: F.cross_entropy(x.sum(axis), y)
+
+
+def plain_jax(loss: str, axis: int, steps: int, target: np.ndarray, classes: int) -> Any:
+    import jax.numpy as jnp
+    import optax
+
+    y = jnp.asarray(target)
+
+    def windows(x: Any) -> Any:
+        total = jnp.cumsum(x, axis)
+        ahead = [(0, 0)] * 3
+        ahead[axis] = (WINDOW, 0)
+        padded = jnp.pad(total, ahead)
+        return total - (padded[:steps] if axis == 0 else padded[..., :steps])
+
+    def entropy(u: Any) -> Any:
+        if "probabilities" in loss:
+            return optax.softmax_cross_entropy(u, jnp.broadcast_to(y, u.shape)).mean()
+        labels = jnp.broadcast_to(y, u.shape[:-1])
+        return optax.softmax_cross_entropy_with_integer_labels(u, labels).mean()
+
+    def at_each_step(u: Any) -> Any:
+        return entropy(u if axis == 0 else jnp.moveaxis(u, -1, 0))
+
+    if "rate" in loss.lower():
+        rates = jnp.asarray(target_rates(target, classes))
+        if "window" in loss:
+            wide = rates if axis == 0 else rates[..., None]
+            return lambda x: jnp.mean((windows(x) / WINDOW - wide) ** 2)
+        return lambda x: jnp.mean((x.mean(axis) - rates) ** 2)
+    if loss == "SpikeTime":
+        matrix = jnp.asarray(filter_matrix(steps))
+        if axis == 0:
+            return lambda x: jnp.mean(jnp.tensordot(matrix, x - y, 1) ** 2)
+        return lambda x: jnp.mean(((x - y) @ matrix.T) ** 2)
+    if "each step" in loss:
+        return at_each_step
+    if "window" in loss:
+        return lambda x: at_each_step(windows(x))
+    return lambda x: entropy(x.sum(axis))
+
+
+def plain_numpy(loss: str, axis: int, steps: int, target: np.ndarray, classes: int) -> Any:
+    """Return value and gradient, written by hand."""
+    last = axis == -1
+    over = (axis,)
+
+    def spread(g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(np.expand_dims(g, axis), shape).copy()
+
+    def entropy(u: np.ndarray) -> tuple[Any, np.ndarray]:
+        axis_of_class = 1 if last or u.ndim == 2 else 2
+        e = np.exp(u - u.max(axis_of_class, keepdims=True))
+        e /= e.sum(axis_of_class, keepdims=True)
+        number = e.size // classes
+        if "probabilities" in loss:
+            q = target if u.ndim == 2 else target[..., None] if last else target
+            value = -(q * np.log(e)).sum() / number
+            e -= q
+        else:
+            shape = (-1, 1) if u.ndim == 2 else (-1, 1, 1) if last else (1, -1, 1)
+            label = target.reshape(shape)
+            if u.ndim == 3:
+                label = np.broadcast_to(label, (len(u), 1, steps) if last else (*u.shape[:2], 1))
+            p = np.take_along_axis(e, label, axis_of_class)
+            value = -np.log(p).sum() / number
+            np.put_along_axis(e, label, p - 1, axis_of_class)
+        e /= number
+        return value, e
+
+    def windows(x: np.ndarray) -> np.ndarray:
+        total = np.cumsum(x, axis)
+        late = (..., slice(WINDOW, None)) if last else slice(WINDOW, None)
+        early = (..., slice(None, -WINDOW)) if last else slice(None, -WINDOW)
+        if steps > WINDOW:
+            total[late] -= total[early].copy()
+        return total
+
+    def back(g: np.ndarray) -> np.ndarray:
+        return np.flip(windows(np.flip(g, axis)), axis)
+
+    def squares(difference: np.ndarray) -> tuple[Any, np.ndarray]:
+        return np.mean(difference**2), 2 / difference.size * difference
+
+    def run(x: np.ndarray) -> tuple[Any, np.ndarray]:
+        if "rate" in loss.lower():
+            rates = target_rates(target, classes)
+            if "window" in loss:
+                value, g = squares(windows(x) / WINDOW - (rates[..., None] if last else rates))
+                return value, back(g / WINDOW)
+            value, g = squares(x.mean(over) - rates)
+            return value, spread(g / steps, x.shape)
+        if loss == "SpikeTime":
+            matrix = filter_matrix(steps)
+            if last:
+                value, g = squares((x - target) @ matrix.T)
+                return value, g @ matrix
+            rows = (x - target).reshape(steps, -1)
+            value, g = squares(matrix @ rows)
+            return value, (matrix.T @ g).reshape(x.shape)
+        if "each step" in loss:
+            return entropy(x)
+        if "window" in loss:
+            value, g = entropy(windows(x))
+            return value, back(g)
+        u = x.sum(axis)
+        value, g = entropy(u)
+        return value, spread(g, x.shape)
+
+    return run
+
+
+# Measuring -----------------------------------------------------------------------------------
+
+
+def setups(library: str, loss: str, shape: tuple[int, int, int], axis: int) -> dict[str, Any]:
+    """Return our run and that of the plain line, each with its value and gradient."""
+    spikes, target = arrays(loss, shape, axis)
+    steps, _, classes = shape
+    given = loss, axis, steps, target, classes
+    ours = LOSSES[loss](axis)
+    if library == "numpy":
+        evaluate, plain = sx.value_and_grad(ours), plain_numpy(*given)
+        return {"ours": lambda: evaluate(spikes, target), "plain": lambda: plain(spikes)}
+    if library == "jax":
+        import jax
+        import jax.numpy as jnp
+
+        x, y = jnp.asarray(spikes), jnp.asarray(target)
+        evaluate = jax.jit(jax.value_and_grad(ours))
+        plain = jax.jit(jax.value_and_grad(plain_jax(*given)))
+        return {
+            "ours": lambda: jax.block_until_ready(evaluate(x, y)),
+            "plain": lambda: jax.block_until_ready(plain(x)),
+        }
+    import torch
+
+    x, y = torch.asarray(spikes).requires_grad_(), torch.asarray(target)
+    plain = plain_torch(*given)
+    if library == "torch compiled":
+        ours, plain = torch.compile(ours, dynamic=False), torch.compile(plain, dynamic=False)
+
+    def backward(value: Any) -> Any:
+        x.grad = None
+        value.backward()
+        return value, x.grad
+
+    return {"ours": lambda: backward(ours(x, y)), "plain": lambda: backward(plain(x))}
+
+
+def numbers(result: Any) -> tuple[float, np.ndarray]:
+    value, gradient = result
+    return float(value), np.asarray(gradient)
+
+
+def check(name: str, runs: dict[str, Any]) -> None:
+    """Raise if the two contenders do not compute the same."""
+    (value, gradient), (other, expected) = (numbers(run()) for run in runs.values())
+    if "sqrt" in name:
+        return  # the plain line has no root
+    size = np.abs(expected).max()
+    if abs(value - other) > 1e-4 * abs(other) or np.abs(gradient - expected).max() > 1e-3 * size:
+        raise ValueError(f"{name}: {value} differs from {other}, or the gradients do")
+
+
+def rows(patterns: list[str]) -> list[tuple[str, str, tuple[int, int, int], str]]:
+    """Return library, loss, shape and layout of each row whose name has all patterns."""
+    return [
+        (library, loss, shape, layout)
+        for library in LIBRARIES
+        for loss in LOSSES
+        for shape in SIZES
+        for layout in LAYOUTS
+        if all(part in row_name(library, loss, shape, layout) for part in patterns)
+    ]
+
+
+def row_name(library: str, loss: str, shape: tuple[int, int, int], layout: str) -> str:
+    return f"{library}: {loss}: {list(shape)} {layout}"
+
+
+def measure(patterns: list[str], seconds: float) -> None:
+    """Print a line of JSON for each row: its name, our milliseconds, and the ratio."""
+    for row in rows(patterns):
+        library, loss, shape, layout = row
+        name = row_name(*row)
+        runs = setups(library, loss, shape, LAYOUTS[layout])
+        check(name, runs)
+        times = measure_seconds(runs, min_seconds=seconds)
+        ours = statistics.median(times["ours"]) * 1e3
+        print(json.dumps([name, ours, time_ratio(times, "ours", "plain")]), flush=True)
+        if library == "torch compiled":
+            import torch
+
+            torch.compiler.reset()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("patterns", nargs="*")
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each row and process")
+    parser.add_argument("--here", action="store_true", help="measure in this process")
+    options = parser.parse_args()
+    if options.here:
+        measure(options.patterns, options.seconds)
+        return
+    found: dict[str, list[tuple[float, float]]] = {}
+    command = [sys.executable, __file__, "--here", f"--seconds={options.seconds}"]
+    for _ in range(options.processes):
+        lines = subprocess.run(
+            [*command, *options.patterns], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout.splitlines()
+        for line in lines:
+            name, milliseconds, ratio = json.loads(line)
+            found.setdefault(name, []).append((milliseconds, ratio))
+    for name, results in found.items():
+        ours, ratio = (statistics.median(column) for column in zip(*results, strict=True))
+        print(f"{name:60} {ours:9.3f} ms  ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
