@@ -76,7 +76,7 @@ class DaskAdapter(ArrayAPIAdapter):
         return value, to_input
 
     def causal_filter(
-        self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
+        self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
         """Filter each block, with all of time in it.
 
@@ -106,7 +106,7 @@ class DaskAdapter(ArrayAPIAdapter):
 
 def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, reverse: bool) -> Array:
     library = ArrayAPIAdapter(array_api_compat.array_namespace(block))
-    return library.causal_filter(block, kernel, axis=axis, reverse=reverse)
+    return library.causal_filter(block, kernel, axis, reverse=reverse)
 
 
 def _without_empty_chunks(x: Any) -> Any:

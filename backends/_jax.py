@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import Accumulate
-from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
+from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
@@ -70,11 +70,28 @@ class JAXAdapter(ArrayAPIAdapter):
     def synchronize(self, x: Array) -> None:
         x.block_until_ready()
 
+    def sums_in_blocks(self, x: Array, steps: Any) -> bool:
+        # Each block is compiled by itself.
+        return isinstance(steps, int) and steps <= _tuning.COMPILED_BLOCKS * _tuning.WINDOW_BLOCK
+
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        wide = axis == 0 and isinstance(x.size, int) and x.size >= _tuning.WIDE_SUM * x.shape[0]
+        if not wide or jax.default_backend() != "cpu" or _is_sharded(x):
+            return jnp.sum(x, axis=axis, keepdims=keepdims)
+        summed = _sum_over_first(x)
+        return summed if keepdims else summed[0]
+
     def sum_all(self, x: Array) -> Array:
         # XLA adds small arrays up on a CPU one entry after the other, and would merge sums of sums.
         while x.ndim:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
         return x
+
+    def cross_entropy(
+        self, logit: Array, index: Array, axis: int, q: Array | None = None
+    ) -> ValueAndPullback:
+        _, derivative = _terms_and_derivative(logit, index, axis, q)
+        return _cross_entropy(logit, index, axis, q), lambda cotangent: cotangent * derivative
 
     def matmul(self, a: Array, b: Array) -> Array:
         # By default, a GPU would round the factors to TF32.
@@ -142,6 +159,65 @@ class JAXAdapter(ArrayAPIAdapter):
         value, pullback = jax.vjp(function, x)
         (gradient,) = pullback(jnp.ones_like(value) if cotangent is None else cotangent)
         return value, gradient
+
+
+def _terms_and_derivative(
+    logit: Array, index: Array, axis: int, q: Array | None
+) -> tuple[Array, Array]:
+    single = tuple(1 if i == axis else n for i, n in enumerate(logit.shape))
+    along = tuple(n if i == axis else 1 for i, n in enumerate(logit.shape))
+    label = index == jax.lax.broadcasted_iota(index.dtype, along, axis)
+    highest = jnp.max(logit, axis=axis, keepdims=True)  # against overflow; it cancels
+    own = jnp.take_along_axis(logit, jnp.broadcast_to(index, single), axis, mode="clip") - highest
+    weight = jnp.exp(jnp.where(label, -jnp.inf, logit - highest))
+    others = jnp.sum(weight, axis=axis, keepdims=True)
+    rest = others + (jnp.exp(own) - 1)
+    scale = 1 / (1 + rest)
+    if q is None:
+        return jnp.log1p(rest) - own, weight * scale - jnp.where(label, others * scale, 0.0)
+    whole = jnp.sum(q, axis=axis, keepdims=True)
+    terms = whole * jnp.log1p(rest) + jnp.sum(q * (highest - logit), axis=axis, keepdims=True)
+    # whole p - q; for the label (whole - q) p - q (1 - p), where `others` is 1 - p.
+    of_label = ((whole - q) * jnp.exp(own) - q * others) * scale
+    return terms, jnp.where(label, of_label, weight * (whole * scale) - q)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _cross_entropy(logit: Array, index: Array, axis: int, q: Array | None) -> Array:
+    """Return the terms, whose derivative is known: that of a maximum takes longer than the rest."""
+    return _terms_and_derivative(logit, index, axis, q)[0]
+
+
+@functools.partial(_cross_entropy.defjvp, symbolic_zeros=True)
+def _derivative_of_terms(axis: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    logit, index, q = primals
+    of_logit, _, of_q = tangents
+    terms, derivative = _terms_and_derivative(logit, index, axis, q)
+    change = jnp.zeros_like(terms)
+    if not isinstance(of_logit, SymbolicZero):
+        change = jnp.sum(derivative * of_logit, axis=axis, keepdims=True)
+    if q is not None and not isinstance(of_q, SymbolicZero):
+        # The terms are linear in the weights, and -log p is the cross entropy of each class.
+        log_p = jax.nn.log_softmax(logit, axis=axis)
+        change = change - jnp.sum(of_q * log_p, axis=axis, keepdims=True)
+    return terms, change
+
+
+@jax.custom_jvp
+def _sum_over_first(x: Array) -> Array:
+    """Sum over a first axis by products, whose sums are over 32 entries at most.
+
+    XLA takes ten times as long on a CPU to sum over a short axis before many entries.
+    """
+    steps, size = x.shape[0], 32
+    blocks = np.arange(steps) // size == np.arange(-(-steps // size))[:, None]
+    products = jnp.matmul(
+        jnp.asarray(blocks, x.dtype), jnp.reshape(x, (steps, -1)), precision="highest"
+    )
+    return jnp.reshape(jnp.sum(products, axis=0), (1, *x.shape[1:]))
+
+
+_sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=True))
 
 
 def _devices() -> dict[str, jax.Device]:

@@ -6,8 +6,8 @@ import array_api_compat.numpy
 import numpy as np
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._block_filter import Accumulate, BlockMatrices
-from spikeloss_xp._kernels import Exponential, block_matrices
+from spikeloss_xp._block_filter import Accumulate
+from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
@@ -54,10 +54,24 @@ class NumPyAdapter(ArrayAPIAdapter):
         # One product of all blocks, where `matmul` computes one for each entry of the batch.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
-    def block_matrices(
-        self, x: Array, kernel: Exponential, axis: int, reverse: bool
-    ) -> BlockMatrices:
-        return block_matrices(kernel, x.shape[axis], x.dtype.name, reverse=reverse)
+    def matrix(self, values: np.ndarray, like: Array) -> Array:
+        return values
+
+    def sums_in_blocks(self, x: Array, steps: Any) -> bool:
+        return True
+
+    def in_place(self, x: Array) -> bool:
+        return True
+
+    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+        along = (self.along(i, x) for i in range(x.ndim))  # `take_along_axis` has more overhead
+        return tuple(index if i == axis else steps for i, steps in enumerate(along))
+
+    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+        return x[entries]
+
+    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+        x[entries] = values
 
     def map_chunks(
         self,
@@ -68,12 +82,15 @@ class NumPyAdapter(ArrayAPIAdapter):
     ) -> tuple[tuple[Any, ...], Pullback | None]:
         return chunks.map_chunks(self, function, arrays, axes, _tuning.CHUNK)
 
-    def causal_filter(
-        self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
+    def exponential_filter(
+        self,
+        x: Array,
+        kernel: Exponential,
+        axis: int,
+        reverse: bool,
+        accumulate: Accumulate | None = None,
     ) -> Array:
-        def run(chunk: Array) -> Array:
-            return self.exponential_filter(chunk, kernel, axis, reverse)
+        def run(chunk: Array, axis: int) -> Array:
+            return super(NumPyAdapter, self).exponential_filter(chunk, kernel, axis, reverse)
 
-        if not isinstance(kernel, Exponential):
-            return super().causal_filter(x, kernel, axis=axis, reverse=reverse)
         return chunks.filter_in_chunks(self, run, x, axis, _tuning.CHUNK)

@@ -8,16 +8,13 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
+from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
 from spikeloss_xp.backends import _torch_state, chunks
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
 
 if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss
-
-Evaluate = Callable[["Loss", torch.Tensor, dict[str, Any]], tuple[torch.Tensor, Pullback]]
-HOST_DTYPES = {torch.float32, torch.float64, torch.bool, torch.int32, torch.int64}
 
 
 class TorchAdapter(TorchFilters):
@@ -74,19 +71,42 @@ class TorchAdapter(TorchFilters):
         return replicated(self.from_host(values, like.device), like)
 
     def constant(self, like: Array, value: float) -> Array:
-        return replicated(super().constant(like, value), like)
+        return replicated(torch.full((), value, dtype=like.dtype, device=like.device), like)
 
     def arange(self, stop: int, like: Array) -> Array:
         return replicated(torch.arange(stop, device=like.device), like)
 
-    def repeat_last(self, x: Array, number: int) -> Array:
-        return x[..., None].expand(*x.shape, number)  # a view, as autograd's own gradient of a sum
+    def spread(self, x: Array, number: int, axis: int) -> Array:
+        # A view, as autograd's own gradient of a sum.
+        return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
         return torch.unbind(x, axis)  # its gradient is one array; that of an index is as large
 
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        return torch.sum(x, axis, keepdims)
+
     def sum_all(self, x: Array) -> Array:
         return torch.sum(x)
+
+    def cross_entropy(
+        self, logit: Array, index: Array, axis: int, q: Array | None = None
+    ) -> ValueAndPullback:
+        terms, pullback = super().cross_entropy(logit, index, axis, q)
+        constant = q is None or not q.requires_grad
+        if constant and torch.compiler.is_compiling() and not _torch_state.is_transforming():
+            apply: Any = _KnownDerivative.apply
+            terms = apply(logit, terms.detach(), pullback(1.0).detach())
+        return terms, pullback
+
+    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+        return index.long().expand(*x.shape[:axis], 1, *x.shape[axis + 1 :])
+
+    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+        return torch.gather(x, axis, entries)
+
+    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+        x.scatter_(axis, entries, values)
 
     def map_chunks(
         self,
@@ -110,19 +130,15 @@ class TorchAdapter(TorchFilters):
                 "reduction='none' has no sum over processes: call the loss with the samples of "
                 "this process, input.to_local(), and their target"
             )
-        evaluate = None
-        if input.requires_grad and torch.is_grad_enabled() and _torch_state.is_plain(input):
-            evaluate = _closed_form_for(input, options)
-        captured = loss.captured_arrays() if evaluate is not None else None
+        alone = input.requires_grad and torch.is_grad_enabled() and _torch_state.is_plain(input)
+        captured = loss.captured_arrays() if alone else None
         if captured is None or _torch_state.has_forward_mode():
-            return loss.value(input, **options)
-        if captured and evaluate is _value_and_pullback_by_numpy:
             return loss.value(input, **options)
         tensors = [x for x in (*options.values(), *captured) if isinstance(x, torch.Tensor)]
         if any(x.requires_grad for x in tensors):
             return loss.value(input, **options)
         apply: Any = _ClosedForm.apply  # some versions of PyTorch do not give its type
-        return apply(evaluate, loss, options, input, *tensors)
+        return apply(loss, options, input, *tensors)
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -134,27 +150,24 @@ class TorchAdapter(TorchFilters):
         return value.detach(), gradient
 
 
-def _closed_form_for(x: torch.Tensor, options: dict[str, Any]) -> "Evaluate | None":
-    """Return the closed form that is faster than autograd for a tensor of this size, or None."""
-    entries = x.numel()
-    if entries >= _tuning.CLOSED_FORM:
-        return _value_and_pullback
-    small = _tuning.BY_HOST
-    if torch.get_num_threads() == 1:
-        small = _tuning.BY_HOST_ONE_THREAD
-    if entries < small and _is_on_host(x) and all(map(_is_on_host, options.values())):
-        return _value_and_pullback_by_numpy
-    return None
-
-
-def _is_on_host(x: Any) -> bool:
-    if isinstance(x, torch.Tensor):
-        return x.is_cpu and x.dtype in HOST_DTYPES and type(x) in _torch_state.PLAIN
-    return x is None or isinstance(x, np.ndarray | list | tuple)
-
-
 def _as_numpy(x: torch.Tensor) -> np.ndarray:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+class _KnownDerivative(torch.autograd.Function):
+    """Terms of logits whose derivative is computed with them, in a compiled function."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logit: torch.Tensor, terms: torch.Tensor, derivative: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(derivative)
+        return terms.view_as(terms)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (derivative,) = ctx.saved_tensors
+        return derivative * cotangent, None, None
 
 
 class _ClosedForm(torch.autograd.Function):
@@ -166,15 +179,10 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        evaluate: Evaluate,
-        loss: "Loss",
-        options: dict[str, Any],
-        x: torch.Tensor,
-        *others: torch.Tensor,
+        ctx: Any, loss: "Loss", options: dict[str, Any], x: torch.Tensor, *others: torch.Tensor
     ) -> torch.Tensor:
-        value, ctx.pullback = evaluate(loss, x, options)
-        ctx.evaluate, ctx.loss, ctx.options = evaluate, loss, options
+        value, ctx.pullback = loss.value_and_pullback(x, **options)
+        ctx.loss, ctx.options = loss, options
         ctx.save_for_backward(x, *others)  # so that autograd detects a change in place
         return value
 
@@ -188,37 +196,6 @@ class _ClosedForm(torch.autograd.Function):
         else:
             pullback, ctx.pullback = ctx.pullback, None
             if pullback is None:
-                _, pullback = ctx.evaluate(ctx.loss, x, ctx.options)
+                _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
             gradient = pullback(cotangent)
-        return None, None, None, gradient, *(None for _ in others)
-
-
-def _value_and_pullback(
-    loss: "Loss", x: torch.Tensor, options: dict[str, Any]
-) -> tuple[torch.Tensor, Pullback]:
-    return loss.value_and_pullback(x, **options)
-
-
-def _value_and_pullback_by_numpy(
-    loss: "Loss", x: torch.Tensor, options: dict[str, Any]
-) -> tuple[torch.Tensor, Pullback]:
-    """Evaluate a loss on the NumPy arrays that share the memory of its tensors.
-
-    An operation of NumPy on a small array takes a third of the time of one of PyTorch. NumPy's
-    warnings of infinities and NaN are off, because PyTorch has none.
-    """
-    arrays = {name: _shared_memory(option) for name, option in options.items()}
-    with np.errstate(all="ignore"):
-        value, to_input = loss.value_and_pullback(_shared_memory(x), **arrays)
-
-    def pullback(cotangent: torch.Tensor) -> torch.Tensor:
-        with np.errstate(all="ignore"):
-            gradient = to_input(_shared_memory(cotangent))
-        return torch.from_numpy(gradient if gradient.flags.writeable else gradient.copy())
-
-    return torch.from_numpy(np.asarray(value)), pullback
-
-
-def _shared_memory(x: Any) -> Any:
-    # A tensor that is negated lazily has no array: it is copied.
-    return x.detach().resolve_neg().numpy() if isinstance(x, torch.Tensor) else x
+        return None, None, gradient, *(None for _ in others)

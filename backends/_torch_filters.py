@@ -24,41 +24,45 @@ AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the ques
 class TorchFilters(ArrayAPIAdapter):
     """The part of the PyTorch adapter that filters."""
 
-    def causal_filter(
-        self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
-    ) -> Array:
-        kind = x.device.type
-        if kind in AUTOCAST and torch.is_autocast_enabled(kind):
-            with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
-                return self._filter(x, kernel, axis, reverse)
-        return self._filter(x, kernel, axis, reverse)
-
-    def moving_sum(self, x: Array, window: int, *, axis: int = -1, reverse: bool = False) -> Array:
-        # On a GPU, doubling needs no matrices from the host.
-        if x.device.type != "cpu" or (
-            window <= _tuning.DOUBLED_WINDOW
-            and not _torch_state.is_compiling()
-            and x.numel() < _tuning.DOUBLED
-        ):
+    def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
+        if x.device.type != "cpu":  # doubling needs no matrices from the host
             moved = x.movedim(axis, -1)
             summed = _block_filter.sum_by_doubling(self.xp, moved, window, reverse=reverse)
             return summed.movedim(-1, axis)
-        return super().moving_sum(x, window, axis=axis, reverse=reverse)
+        return super().moving_sum(x, window, axis, reverse=reverse)
 
-    def _filter(
-        self, x: torch.Tensor, kernel: Array | Exponential, axis: int, reverse: bool
+    def sums_in_blocks(self, x: Array, steps: Any) -> bool:
+        # A compiled function serves any number of steps.
+        return x.device.type == "cpu" and not _torch_state.is_compiling()
+
+    def in_place(self, x: Array) -> bool:
+        recorded = torch.is_grad_enabled() and x.requires_grad
+        return not (recorded or _torch_state.has_forward_mode()) and _torch_state.is_plain(x)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        kind = a.device.type
+        if kind in AUTOCAST and torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
+                return torch.matmul(a, b)
+        return torch.matmul(a, b)
+
+    def causal_filter(
+        self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
         if not isinstance(kernel, Exponential):
-            return super().causal_filter(x, kernel, axis=axis, reverse=reverse)
+            return super().causal_filter(x, kernel, axis, reverse=reverse)
         transformed = _torch_state.is_transforming()  # it needs another kind of function
         if _torch_state.is_compiling():
-            if not (torch.compiler.is_exporting() or transformed or _is_small(x)):
+            traced = torch.compiler.is_exporting() or transformed
+            if not (traced or (_is_small(x) and not _is_short_window(kernel))):
                 return _filter_operator(x, *kernel, reverse, axis)
             made = _constant_matrices(
                 *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse
             )
             moved = made.converted(lambda matrix: matrix.to(x.device))
-            return _block_filter.block_filter(self.xp, x, moved, axis=axis, reverse=reverse)
+            return _block_filter.block_filter(
+                self.xp, x, moved, axis=axis, reverse=reverse, matmul=self.matmul
+            )
         if transformed or _is_small(x):
             return self.exponential_filter(x, kernel, axis, reverse)
         apply: Any = _Filter.apply  # some versions of PyTorch do not give its type
@@ -68,14 +72,20 @@ class TorchFilters(ArrayAPIAdapter):
         self, x: torch.Tensor, kernel: Exponential, axis: int, reverse: bool
     ) -> Array:
         """Filter outside of autograd, a chunk of the trains at a time."""
+        if _is_short_window(kernel):
+            return self.sum_in_blocks(x, min(kernel.length, x.shape[axis]), axis % x.ndim, reverse)
 
-        def run(chunk: torch.Tensor) -> Array:
+        def run(chunk: torch.Tensor, axis: int) -> Array:
             return self.exponential_filter(chunk, kernel, axis, reverse, accumulate="in place")
 
         return chunks.filter_in_chunks(self, run, x, axis, _tuning.AUTOGRAD_CHUNK)
 
 
 FILTERS = TorchFilters(array_api_compat.torch)
+
+
+def _is_short_window(kernel: Exponential) -> bool:
+    return kernel.time_constant == math.inf and kernel.length <= _tuning.SHORT_WINDOW
 
 
 def _is_small(x: torch.Tensor) -> bool:
@@ -137,15 +147,13 @@ class _Filter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        filtered = FILTERS.causal_filter(
-            cotangent, ctx.kernel, axis=ctx.axis, reverse=not ctx.reverse
-        )
+        filtered = FILTERS.causal_filter(cotangent, ctx.kernel, ctx.axis, reverse=not ctx.reverse)
         return filtered, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         filtered: torch.Tensor = FILTERS.causal_filter(
-            tangent, ctx.kernel, axis=ctx.axis, reverse=ctx.reverse
+            tangent, ctx.kernel, ctx.axis, reverse=ctx.reverse
         )
         return filtered
 

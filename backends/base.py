@@ -1,7 +1,6 @@
 """The base adapter: plain array API code, which serves every library without an adapter."""
 
 import contextlib
-import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -12,8 +11,9 @@ import numpy as np
 
 from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import Accumulate, BlockMatrices
-from spikeloss_xp._kernels import Exponential, block_matrices
+from spikeloss_xp._kernels import Exponential, block_matrices, window_band
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
+from spikeloss_xp.backends import _cross_entropy
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
@@ -137,9 +137,9 @@ class ArrayAPIAdapter:
         """Return the integers from 0 to before `stop`, on the device of `like`."""
         return self.xp.arange(stop, device=self.device(like))
 
-    def repeat_last(self, x: Array, number: int) -> Array:
-        """Repeat `x` along a new last axis."""
-        return self.xp.repeat(x[..., None], number, axis=-1)
+    def spread(self, x: Array, number: int, axis: int) -> Array:
+        """Repeat `x` along an axis that has length 1."""
+        return self.xp.repeat(x, number, axis=axis)
 
     def moveaxis(self, x: Array, source: int, destination: int) -> Array:
         """Return `x` with one axis moved, by `permute_dims`: some transforms lack `moveaxis`."""
@@ -166,6 +166,39 @@ class ArrayAPIAdapter:
     def matmul(self, a: Array, b: Array) -> Array:
         """Multiply blocks by a matrix, in the full precision of their dtype."""
         return self.xp.matmul(a, b)
+
+    def cross_entropy(
+        self, logit: Array, index: Array, axis: int, q: Array | None = None
+    ) -> ValueAndPullback:
+        """Return the cross entropy of logits with labels, or with the weights `q` of the classes.
+
+        Labels are class indices, with an axis of length 1; with `q` they are its largest. See
+        `spikeloss_xp.criteria.cross_entropy_of_logits`.
+        """
+        if self.in_place(logit):
+            return _cross_entropy.in_place(self, logit, index, axis, q)
+        return _cross_entropy.by_selection(self, logit, index, axis, q)
+
+    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+        """Return what `gather` and `scatter` take; these are for arrays that are `in_place` only.
+
+        The index has length 1 along the axis, and broadcasts to `x` along the others.
+        """
+        raise NotImplementedError
+
+    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+        """Return one entry along an axis."""
+        raise NotImplementedError
+
+    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+        """Write one entry along an axis."""
+        raise NotImplementedError
+
+    def along(self, axis: int, like: Array) -> Array:
+        """Return the positions along an axis, with the rank of `like`."""
+        positions = self.arange(like.shape[axis], like)
+        axis %= like.ndim
+        return self.xp.reshape(positions, (1,) * axis + (-1,) + (1,) * (like.ndim - 1 - axis))
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss: this is the call of a loss object.
@@ -224,60 +257,51 @@ class ArrayAPIAdapter:
         return function(*arrays)
 
     def causal_filter(
-        self, x: Array, kernel: Array | Exponential, *, axis: int = -1, reverse: bool = False
+        self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
         """Filter along an axis as `spikeloss_xp.causal_filter`; with `reverse`, the adjoint.
 
-        The kernel is an array of taps with the dtype of `x`, or an `Exponential`, for which there
-        is a faster algorithm. The axis is the last, -1; for an `Exponential` also the first, 0.
+        There are zeros before the first step, so the filter has seen fewer steps there; the adjoint
+        has zeros after the last step. The kernel is an array of taps with the dtype of `x`, or an
+        `Exponential`, for which there is a faster algorithm.
         """
         if isinstance(kernel, Exponential):
             return self.exponential_filter(x, kernel, axis, reverse)
-        return _block_filter.toeplitz_filter(
-            self.xp, x, kernel, reverse=reverse, device=self.device(x), matmul=self.matmul
+        filtered = _block_filter.toeplitz_filter(
+            self.xp,
+            self.moveaxis(x, axis, -1),
+            kernel,
+            reverse=reverse,
+            device=self.device(x),
+            matmul=self.matmul,
+        )
+        return self.moveaxis(filtered, -1, axis)
+
+    def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
+        """Sum the last `window` steps along an axis; with `reverse`, the next ones: the adjoint."""
+        if window == 1:
+            return x
+        steps = x.shape[axis]
+        if window > _tuning.SHORT_WINDOW or not self.sums_in_blocks(x, steps):
+            return self.causal_filter(x, Exponential(math.inf, window), axis, reverse=reverse)
+        return self.sum_in_blocks(x, min(window, steps), axis % x.ndim, reverse)
+
+    def sums_in_blocks(self, x: Array, steps: Any) -> bool:
+        """Tell whether a product for each block of steps is fast, and the blocks are known."""
+        return False
+
+    def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
+        """Sum over a short window, a block of steps at a time."""
+        xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
+        band = self.matrix(window_band(window, dtype), x)
+        matmul = xp.matmul if in_place else self.matmul
+        return _block_filter.sum_in_blocks(
+            xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
         )
 
-    def moving_sum(self, x: Array, window: int, *, axis: int = -1, reverse: bool = False) -> Array:
-        """Sum the last `window` steps at each step; with `reverse`, the next: the adjoint.
-
-        The axis is the last, -1, or the first, 0.
-        """
-        return self.causal_filter(x, Exponential(math.inf, window), axis=axis, reverse=reverse)
-
-    def filter_along_axis(
-        self, x: Array, kernel: Array | Exponential, axis: int, *, reverse: bool = False
-    ) -> Array:
-        """Filter along any axis; with `reverse`, the adjoint.
-
-        There are zeros before the first step, so the filter has seen fewer steps there; the adjoint
-        has zeros after the last step.
-        """
-        run = functools.partial(self.causal_filter, kernel=kernel, reverse=reverse)
-        return self._run_along_axis(run, x, axis, first=isinstance(kernel, Exponential))
-
-    def sum_along_axis(self, x: Array, window: int, axis: int, *, reverse: bool = False) -> Array:
-        """Sum the last `window` steps along any axis; with `reverse`, the next ones: the adjoint.
-
-        A window at the boundary covers fewer steps: there are zeros before the first step and, for
-        the adjoint, after the last one.
-        """
-        run = functools.partial(self.moving_sum, window=window, reverse=reverse)
-        return self._run_along_axis(run, x, axis, first=True)
-
-    def _run_along_axis(
-        self, run: Callable[..., Array], x: Array, axis: int, *, first: bool
-    ) -> Array:
-        """Run along any axis a filter of the last axis and, if `first`, of the first axis.
-
-        Time first stays first if there are many trains: most of the work would be the transposed
-        copies. On two CPU cores the losses of a large batch took 0.2 to 0.5 of the time, those of
-        32 trains 0.7 to 1.1, and those of fewer trains as long or longer.
-        """
-        if axis in (-1, x.ndim - 1):
-            return run(x)
-        if first and axis % x.ndim == 0 and math.prod(x.shape[1:]) >= _tuning.MANY_TRAINS:
-            return run(x, axis=0)
-        return self.moveaxis(run(self.moveaxis(x, axis, -1)), -1, axis)
+    def in_place(self, x: Array) -> bool:
+        """Tell whether results may be written into an array: no transform and no graph sees it."""
+        return False
 
     def exponential_filter(
         self,
@@ -298,14 +322,17 @@ class ArrayAPIAdapter:
             accumulate=accumulate or self.accumulate,
         )
 
+    def matrix(self, values: np.ndarray, like: Array) -> Array:
+        """Return a matrix that was made on the host on the device of `like`."""
+        return self.xp.asarray(values, device=self.device(like))
+
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
     ) -> BlockMatrices:
         """Return the matrices of the block filter, made on the host, on the device of `x`."""
-        xp, place = self.xp, self.device(x)
-        dtype = f"float{xp.finfo(x.dtype).bits}"
+        dtype = f"float{self.xp.finfo(x.dtype).bits}"
         matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
-        return matrices.converted(lambda matrix: xp.asarray(matrix, device=place))
+        return matrices.converted(lambda matrix: self.matrix(matrix, x))
 
 
 def library_name(xp: Namespace) -> str:

@@ -64,19 +64,23 @@ def in_chunks(
 
 
 def filter_in_chunks(
-    adapter: "ArrayAPIAdapter", run: Callable[[Array], Array], x: Array, axis: int, entries: int
+    adapter: "ArrayAPIAdapter",
+    run: Callable[[Array, int], Array],
+    x: Array,
+    axis: int,
+    entries: int,
 ) -> Array:
-    """Run a filter along the first or the last axis on chunks of the other axes."""
-    steps = x.shape[axis]
-    trains = math.prod(x.shape) // steps
-    others = 0 if axis == -1 else 1
-    rows = adapter.xp.reshape(x, (trains, steps) if axis == -1 else (steps, trains))
-    chunks = split(rows.shape, (others,), entries)
+    """Run a filter along an axis on chunks of the trains."""
+    shape, axis, others = tuple(x.shape), axis % x.ndim, 0
+    if axis == 0:
+        shape, others = (shape[0], math.prod(shape[1:])), 1
+    elif axis == x.ndim - 1:
+        shape, axis = (math.prod(shape[:-1]), shape[-1]), 1
+    rows, empty = adapter.xp.reshape(x, shape), adapter.xp.empty_like
+    chunks = split(shape, (others,), entries)
     if chunks is None:
-        return run(x)
-    _, filtered = in_chunks(
-        lambda chunk: (None, run(chunk)), (rows,), *chunks, adapter.xp.empty_like
-    )
+        return adapter.xp.reshape(run(rows, axis), x.shape)
+    _, filtered = in_chunks(lambda chunk: (None, run(chunk, axis)), (rows,), *chunks, empty)
     return adapter.xp.reshape(filtered, x.shape)
 
 
@@ -111,21 +115,29 @@ def _add_up(adapter: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
     return adapter.sum_all(adapter.xp.stack(numbers))
 
 
-def scaled_once(adapter: "ArrayAPIAdapter", gradient: Array) -> Pullback:
-    """Return a pullback that scales a gradient in place and hands it over.
-
-    In place, because a product would be another pass over memory. A second call would change the
-    array that the first one handed over, so it raises.
-    """
-    available = [gradient]
+def once(function: Callable[[Array], Array]) -> Pullback:
+    """Return a pullback that writes over what it was made of, and so raises if called again."""
+    available = [function]
 
     def pullback(cotangent: Array) -> Array:
         if not available:
-            raise RuntimeError("a pullback of chunks may be called once: evaluate the loss again")
-        scaled = available.pop()
-        values = adapter.concrete_or_none(cotangent)
-        if values is None or values != 1:  # a sum has no factor
-            scaled *= cotangent
-        return scaled
+            raise RuntimeError("this pullback may be called once: evaluate the loss again")
+        return available.pop()(cotangent)
 
     return pullback
+
+
+def scaled_once(adapter: "ArrayAPIAdapter", gradient: Array) -> Pullback:
+    """Return a pullback that scales a gradient in place and hands it over.
+
+    In place, because a product would be another pass over memory.
+    """
+
+    def scaled(cotangent: Array) -> Array:
+        nonlocal gradient
+        values = adapter.concrete_or_none(cotangent)
+        if values is None or values != 1:  # a sum has no factor
+            gradient *= cotangent
+        return gradient
+
+    return once(scaled)

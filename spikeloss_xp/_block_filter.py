@@ -62,17 +62,17 @@ def block_filter(
     matmul: Matmul | None = None,
     accumulate: Accumulate = "join",
 ) -> Array:
-    """Filter along the last axis, -1, or the first, 0, on two levels.
+    """Filter along an axis on two levels.
 
     Time is split into blocks. Each output block is the sum of matrix products of the same input
     block, of the sums carried from the blocks inside the kernel, and of the blocks `delays` before
     it (after it, with `reverse`) at the far edge of the kernel. The carried sums are a few numbers
     of each block, filtered in the same way with a block for a step, and used one block later.
     """
-    if axis == -1:
-        return _Blocks(xp, axis, reverse, matmul or xp.matmul, accumulate).filter(x, matrices)
-    columns = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
-    blocks = _Blocks(xp, -2, reverse, matmul or xp.matmul, accumulate)
+    axis = axis % x.ndim
+    last = axis == x.ndim - 1
+    columns = x if last else xp.reshape(x, (*x.shape[: axis + 1], math.prod(x.shape[axis + 1 :])))
+    blocks = _Blocks(xp, -1 if last else -2, reverse, matmul or xp.matmul, accumulate)
     return xp.reshape(blocks.filter(columns, matrices), x.shape)
 
 
@@ -218,6 +218,42 @@ def _zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
 def _smaller(a: int, b: int) -> int:
     """Return ``min(a, b)`` by a comparison, which becomes a guard if the sizes are symbols."""
     return a if a <= b else b
+
+
+def sum_in_blocks(
+    xp: Namespace,
+    x: Array,
+    band: Array,
+    window: int,
+    axis: int,
+    *,
+    reverse: bool,
+    matmul: Callable[..., Array],
+    in_place: bool,
+) -> Array:
+    """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis; ``x[t + k]`` reversed.
+
+    Each block of steps is the product of a banded matrix, `band`, with the steps that its windows
+    cover. With `in_place` the products are written to one array.
+    """
+    steps, size = x.shape[axis], band.shape[1]
+    last = axis == x.ndim - 1
+    rows = xp.reshape(x, (-1, steps) if last else (*x.shape[: axis + 1], -1))
+    summed, blocks = xp.empty_like(rows) if in_place else None, []
+    for start in range(0, steps, size):
+        stop = min(start + size, steps)
+        lowest = start if reverse else start - window + 1
+        first, end = max(lowest, 0), min(lowest + stop - start + window - 1, steps)
+        part = band[first - lowest : end - lowest, : stop - start]
+        covered = rows[:, first:end] if last else rows[..., first:end, :]
+        factors = (covered, part) if last else (part.T, covered)
+        if summed is None:
+            blocks.append(matmul(*factors))
+        else:
+            matmul(*factors, out=summed[:, start:stop] if last else summed[..., start:stop, :])
+    if summed is None:
+        summed = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1 if last else -2)
+    return xp.reshape(summed, x.shape)
 
 
 def sum_by_doubling(xp: Namespace, x: Array, window: int, *, reverse: bool = False) -> Array:

@@ -85,6 +85,14 @@ def block_matrices(
     return made
 
 
+@functools.lru_cache(maxsize=16)
+def window_band(window: int, dtype: str) -> np.ndarray:
+    """Return the matrix that sums a moving window in blocks: `_block_filter.sum_in_blocks`."""
+    size = _tuning.WINDOW_BLOCK
+    step, output = np.arange(size + window - 1)[:, None], np.arange(size)
+    return ((step >= output) & (step < output + window)).astype(dtype)
+
+
 def _keep_within_limit(added: int) -> None:
     """Empty the cache if it would hold more than `CACHED_BYTES` with an entry of this size."""
     if sum(_cached) + added > _tuning.CACHED_BYTES:

@@ -20,15 +20,12 @@ PAIRS_CHUNK = 1 << 22
 EDITS_CHUNK = 1 << 16  # of an anti-diagonal of the table of edit costs
 
 # How PyTorch evaluates and filters eagerly.
-CLOSED_FORM = 1 << 20  # entries from which the closed form is faster than autograd
-# Entries below which the closed form is faster still on NumPy arrays, which take one thread for
-# most operations: with several threads of PyTorch, and with one.
-BY_HOST, BY_HOST_ONE_THREAD = 1 << 13, 1 << 18
 CHUNKED_FILTER = 1 << 17  # entries from which a filter in chunks is worth its overhead
-DOUBLED_WINDOW, DOUBLED = 32, 1 << 20  # steps up to, and entries below, which doubling is faster
 
 # The block filter.
-MANY_TRAINS = 32  # trains from which on a filter along the first axis moves no axes
+SHORT_WINDOW, WINDOW_BLOCK = 64, 32  # a window up to which a sum takes products of so many steps
+WIDE_SUM = 1 << 15  # entries after a first axis from which JAX sums over it by a product
+COMPILED_BLOCKS = 10  # products up to which JAX takes them: many more take a second to compile
 ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much
 NEARBY = 256  # the same, where the sums of only a few blocks reach each block
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
@@ -92,7 +91,7 @@ class _Rates(Classifier):
             does not divide the number of neurons, or if a mask has the wrong shape or dtype.
         """
         scores = self._scores(spikes, where, lengths, self._per_step)
-        rate: ArrayT = scores.in_layout(scores.values)
+        rate: ArrayT = scores.result(scores.values)
         return rate
 
     def confidence(
@@ -101,26 +100,27 @@ class _Rates(Classifier):
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
         scores = self._scores(spikes, where, lengths, self._per_step)
         xp, rate = scores.prepared.adapter.xp, scores.values
+        axis = scores.prepared.layout.class_axis
         confidence: ArrayT
         if self.mode == "probability":
-            confidence = rate / (xp.sum(rate, axis=CLASS, keepdims=True) + self.eps)
+            confidence = rate / (xp.sum(rate, axis=axis, keepdims=True) + self.eps)
         else:
             logit = scores.of_classes()
-            logit = logit - xp.max(logit, axis=CLASS, keepdims=True)
-            total = xp.sum(xp.exp(logit), axis=CLASS, keepdims=True)
+            logit = logit - xp.max(logit, axis=axis, keepdims=True)
+            total = xp.sum(xp.exp(logit), axis=axis, keepdims=True)
             logarithmic = self.mode == "logsoftmax"
             confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
-        confidence = scores.in_layout(confidence)
+        confidence = scores.result(confidence)
         return confidence
 
     def _reading(self, prepared: PreparedInput) -> Reading:
-        first = prepared.layout.time_axis == 0
+        axis = prepared.layout.time
 
         def read(adapter: Adapter, trains: Array, mask: Array | None) -> ReadingAndPullback:
-            return readouts.rate(adapter, trains, self.time_window, mask, time_first=first)
+            return readouts.rate(adapter, trains, self.time_window, mask, axis=axis)
 
         arrays = prepared.adapter, prepared.values, prepared.mask
-        return read_groups(*arrays, self.num_classes, read, proportional=True)[0]
+        return read_groups(*arrays, self.num_classes, read, axis=axis, proportional=True)[0]
 
 
 @dataclass(frozen=True)
@@ -275,10 +275,11 @@ class Latency(Classifier):
             entry, if `num_classes` does not divide the number of neurons, or if a mask has the
             wrong shape or dtype.
         """
-        latency: ArrayT = -self._scores(spikes, where, lengths, per_step=False).values
+        scores = self._scores(spikes, where, lengths, per_step=False)
+        latency: ArrayT = scores.result(-scores.values)
         return latency
 
     def _reading(self, prepared: PreparedInput) -> Reading:
         arrays = prepared.adapter, prepared.values, prepared.mask
-        reading, _ = latency(*arrays, self.num_classes, prepared.layout.time_axis)
+        reading, _ = latency(*arrays, self.num_classes, prepared.layout.time)
         return reading._replace(u=-reading.u)

@@ -3,7 +3,8 @@
 A criterion returns ``(terms, pullback)``. The pullback takes the derivative of the loss with
 respect to the terms, or an array that broadcasts to it, to the derivative with respect to the
 readings. A reading enters one term only, so the pullback multiplies by the derivative of that
-term. In a loss whose classes compete for one term, the terms keep the class axis, with length 1.
+term. In a loss whose classes compete for one term, the terms keep the class axis, `axis`, with
+length 1.
 
 `one_hot` is the label as bools, with a class axis. `class_mask` says which classes take part, if
 some are masked; the others are read as 0 or as a logit of -inf, and have no gradient.
@@ -13,7 +14,6 @@ import math
 from typing import Any
 
 from spikeloss_xp._arrays import Adapter, or_one
-from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 
 EPSILON = 1e-6  # the published loss adds this to the sum of rates
@@ -51,6 +51,7 @@ def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
 def cross_entropy_of_rates(
     adapter: Adapter,
     rate: Array,
+    axis: int,
     one_hot: Array,
     half_spike: Any,
     short: Array,
@@ -65,13 +66,13 @@ def cross_entropy_of_rates(
     as ``log1p(others / own) + d / half_spike``, which keeps the digits of a small loss.
     """
     xp = adapter.xp
-    classes, rate = _taking_part(adapter, rate, class_mask, 0.0)
-    own = adapter.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
-    others = adapter.sum(xp.where(one_hot, 0.0, rate), CLASS, keepdims=True) + EPSILON
+    classes, rate = _taking_part(adapter, rate, axis, class_mask, 0.0)
+    own = adapter.sum(xp.where(one_hot, rate, 0.0), axis, keepdims=True)
+    others = adapter.sum(xp.where(one_hot, 0.0, rate), axis, keepdims=True) + EPSILON
     if class_mask is not None:  # half a spike may differ between classes
-        of_label = adapter.sum(xp.astype(one_hot, rate.dtype) * half_spike, CLASS, keepdims=True)
+        of_label = adapter.sum(xp.astype(one_hot, rate.dtype) * half_spike, axis, keepdims=True)
         half_spike = or_one(adapter, of_label)
-    short = xp.any(one_hot & short, axis=CLASS, keepdims=True)
+    short = xp.any(one_hot & short, axis=axis, keepdims=True)
     known = adapter.concrete_or_none(own) if isinstance(half_spike, float) else None
     if known is not None and known.size and known.max() < math.inf:
         lacking = adapter.concrete_or_none(short)
@@ -110,13 +111,13 @@ def _regular_cross_entropy(
 
 
 def cross_entropy_of_rates_as_published(
-    adapter: Adapter, rate: Array, one_hot: Array, class_mask: Array | None = None
+    adapter: Adapter, rate: Array, axis: int, one_hot: Array, class_mask: Array | None = None
 ) -> ValueAndPullback:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite if the labelled neuron is silent."""
     xp = adapter.xp
-    _, rate = _taking_part(adapter, rate, class_mask, 0.0)
-    own = adapter.sum(xp.where(one_hot, rate, 0.0), CLASS, keepdims=True)
-    total = adapter.sum(rate, CLASS, keepdims=True) + EPSILON
+    _, rate = _taking_part(adapter, rate, axis, class_mask, 0.0)
+    own = adapter.sum(xp.where(one_hot, rate, 0.0), axis, keepdims=True)
+    total = adapter.sum(rate, axis, keepdims=True) + EPSILON
     terms = xp.log(total) - xp.log(own)
 
     def pullback(cotangent: Array) -> Array:
@@ -127,65 +128,28 @@ def cross_entropy_of_rates_as_published(
 
 
 def cross_entropy_of_logits(
-    adapter: Adapter, logit: Array, one_hot: Array, class_mask: Array | None = None, /
+    adapter: Adapter, logit: Array, axis: int, index: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``log(sum(exp(u))) - u_y``.
+    """Return ``log(sum(exp(u))) - u_y``, of labels that are class indices.
 
-    As ``(max(u) - u_y) + log1p(rest)``, with the `rest` of `_softmax`: a small loss keeps its
-    digits.
+    As ``(max(u) - u_y) + log1p(rest)``, where the `rest` is the sum of the exponentials after
+    division by the largest, minus 1: a small loss keeps its digits.
     """
-    xp = adapter.xp
-    own, highest, weight, others, rest = _softmax(adapter, logit, one_hot, class_mask)
-    terms = (highest - own) + xp.log1p(rest)
-
-    def pullback(cotangent: Array) -> Array:
-        total = 1 + rest
-        return cotangent * xp.where(one_hot, -others / total, weight / total)
-
-    return terms, pullback
+    _, logit = _taking_part(adapter, logit, axis, class_mask, _lowest(adapter.xp, logit))
+    return adapter.cross_entropy(logit, index, axis)
 
 
 def cross_entropy_of_probabilities(
-    adapter: Adapter, logit: Array, q: Array, class_mask: Array | None = None, /
+    adapter: Adapter, logit: Array, axis: int, q: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
     """Return ``sum(q_c (log(sum(exp(u))) - u_c))``.
 
     The first class with the largest `q` has the place of the label in `cross_entropy_of_logits`,
     so that a row with a single 1 keeps the same digits. `q` is 0 for classes that are masked.
     """
-    xp = adapter.xp
-    axes = (1, -1, *(1,) * (logit.ndim - 2))
-    index = xp.reshape(adapter.arange(logit.shape[CLASS], logit), axes)
-    label = index == xp.argmax(q, axis=CLASS, keepdims=True)
-    _, highest, weight, others, rest = _softmax(adapter, logit, label, class_mask)
-    whole = adapter.sum(q, CLASS, keepdims=True)
-    _, finite = _taking_part(adapter, logit, class_mask, 0.0)
-    terms = adapter.sum(q * (highest - finite), CLASS, keepdims=True) + whole * xp.log1p(rest)
-
-    def pullback(cotangent: Array) -> Array:
-        # whole p - q = (whole - q) p - q (1 - p), where the label has `others` for 1 - p.
-        total = 1 + rest
-        p, without = weight / total, xp.where(label, others, total - weight) / total
-        return cotangent * ((whole - q) * p - q * without)
-
-    return terms, pullback
-
-
-def _softmax(
-    adapter: Adapter, logit: Array, label: Array, class_mask: Array | None
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Return the logit of the label, the largest one, and exponentials after division by that.
-
-    These are each class's, their sum over the classes beside the label, and the sum over all minus
-    1, the `rest`. It is small, and exact, where the label is certain.
-    """
-    xp = adapter.xp
-    _, logit = _taking_part(adapter, logit, class_mask, _lowest(xp, logit))
-    own = adapter.sum(xp.where(label, logit, 0.0), CLASS, keepdims=True)
-    highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
-    weight = xp.exp(logit - highest)
-    others = adapter.sum(xp.where(label, 0.0, weight), CLASS, keepdims=True)
-    return own, highest, weight, others, others + (xp.exp(own - highest) - 1)
+    _, logit = _taking_part(adapter, logit, axis, class_mask, _lowest(adapter.xp, logit))
+    index = adapter.xp.argmax(q, axis=axis, keepdims=True)
+    return adapter.cross_entropy(logit, index, axis, q)
 
 
 def root(adapter: Adapter, n: Array) -> ValueAndPullback:
@@ -277,13 +241,13 @@ def binary_cross_entropy_as_published(
 
 
 def _taking_part(
-    adapter: Adapter, u: Array, class_mask: Array | None, absent: float
+    adapter: Adapter, u: Array, axis: int, class_mask: Array | None, absent: float
 ) -> tuple[Any, Array]:
     """Return the number of classes that take part, and `u` with a value for the other classes."""
     if class_mask is None:
-        return u.shape[CLASS], u
+        return u.shape[axis], u
     xp = adapter.xp
-    number = adapter.sum(xp.astype(class_mask, u.dtype), CLASS, keepdims=True)
+    number = adapter.sum(xp.astype(class_mask, u.dtype), axis, keepdims=True)
     return number, xp.where(class_mask, u, absent)
 
 

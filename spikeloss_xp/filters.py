@@ -107,7 +107,7 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     if taps.ndim != 1 or taps.shape[0] == 0:
         raise ValueError(f"kernel must have shape [length]; got {tuple(taps.shape)}")
 
-    x = adapter.filter_along_axis(x, adapter.xp.astype(taps, x.dtype, copy=False), axis)
+    x = adapter.causal_filter(x, adapter.xp.astype(taps, x.dtype, copy=False), axis)
     return x
 
 
@@ -151,7 +151,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     adapter, x = _checked(x, axis)
     window = _checks.count(window, "window")
 
-    x = adapter.sum_along_axis(x, window, axis) / window
+    x = adapter.moving_sum(x, window, axis) / window
     return x
 
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple, overload
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, or_one
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
-from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, Namespace
 
@@ -20,7 +19,8 @@ class Scores(NamedTuple):
     prepared : PreparedInput
         The spikes.
     values : array
-        ``[batch, class]``, or ``[batch, class, time]`` with `per_step`.
+        With axes batch, class and time in the order of the spikes; time has length 1 unless
+        `per_step`.
     mask : array or None
         Which classes were read from any unmasked entry; its class axis may have length 1.
     per_step : bool
@@ -35,21 +35,23 @@ class Scores(NamedTuple):
     def of_classes(self) -> Array:
         """Return the scores, with that of a masked class below all others, unless all are."""
         xp, score = self.prepared.adapter.xp, self.values
-        if self.mask is not None and self.mask.shape[CLASS] > 1:
-            some = xp.any(self.mask, axis=CLASS, keepdims=True)
+        axis = self.prepared.layout.class_axis
+        if self.mask is not None and self.mask.shape[axis] > 1:
+            some = xp.any(self.mask, axis=axis, keepdims=True)
             score = xp.where(self.mask | ~some, score, -math.inf)
         return score
 
     def winner(self) -> Array:
         """Return the index of the winning class, of several the first, with a class axis."""
         xp = self.prepared.adapter.xp
-        return xp.argmax(self.of_classes(), axis=CLASS, keepdims=True)
+        axis = self.prepared.layout.class_axis
+        return xp.argmax(self.of_classes(), axis=axis, keepdims=True)
 
-    def in_layout(self, x: Array) -> Array:
-        """Return predictions or readings in the layout of the spikes."""
-        if not self.per_step:
+    def result(self, x: Array) -> Array:
+        """Return predictions or readings, without the time axis unless `per_step`."""
+        if self.per_step:
             return x
-        return self.prepared.layout.time_as_in_input(self.prepared.adapter, x)
+        return self.prepared.adapter.xp.squeeze(x, axis=self.prepared.layout.time)
 
 
 class Predictor(ABC):
@@ -115,11 +117,13 @@ class Predictor(ABC):
             As a call of a loss; and if `per_step` is True without a `moving_window`.
         """
         scores = self._scores(input, where, lengths, _checks.flag(per_step, "per_step"))
-        return scores.in_layout(self._winner(scores))
+        return self._winner(scores)
 
     def _winner(self, scores: Scores) -> Array:
         """Return the predictions, with axes ``[batch]`` or ``[batch, time]``."""
-        return scores.prepared.adapter.xp.squeeze(scores.winner(), axis=CLASS)
+        xp, layout = scores.prepared.adapter.xp, scores.prepared.layout
+        axes = (layout.class_axis,) if scores.per_step else (layout.time, layout.class_axis)
+        return xp.squeeze(scores.winner(), axis=axes)
 
     def confusion(
         self,
@@ -207,14 +211,14 @@ class Predictor(ABC):
         """Return the confusion matrix."""
         prepared, readings = scores.prepared, scores.values
         adapter, xp = prepared.adapter, prepared.adapter.xp
-        classes, dtype = readings.shape[CLASS], prepared.values.dtype
-        axes = (1, -1, *(1,) * (readings.ndim - 2))
-        index = xp.reshape(adapter.arange(classes, readings), axes)
-        broken = xp.any(~(readings < math.inf), axis=CLASS, keepdims=True)
+        axis, dtype = prepared.layout.class_axis, prepared.values.dtype
+        classes = readings.shape[axis]
+        broken = xp.any(~(readings < math.inf), axis=axis, keepdims=True)
         # A class that is not the label: the first, or the second if the label is the first.
-        wrong = xp.astype(labels.target[:, :1, ...], index.dtype)
-        predicted = index == xp.where(broken, wrong, xp.astype(scores.winner(), index.dtype))
-        counted = labels.target
+        wrong = xp.astype(labels.index == 0, labels.index.dtype)
+        winner = xp.astype(scores.winner(), labels.index.dtype)
+        position = adapter.along(axis, readings)
+        predicted, counted = position == xp.where(broken, wrong, winner), position == labels.index
         if scores.mask is not None:
             counted = counted & scores.mask
         if labels.ignored is not None:
@@ -222,14 +226,14 @@ class Predictor(ABC):
 
         def by_class(x: Array) -> Array:
             x = xp.astype(xp.broadcast_to(x, readings.shape), dtype)
-            return xp.reshape(adapter.moveaxis(x, CLASS, 0), (classes, -1))
+            return xp.reshape(adapter.moveaxis(x, axis, 0), (classes, -1))
 
         counts = by_class(counted) @ by_class(predicted).T
         if labels.valid is None:
             return counts
         valid = labels.valid
         if scores.mask is not None:  # where no class counts, a label may be any number
-            valid = valid | ~xp.any(scores.mask, axis=CLASS, keepdims=True)
+            valid = valid | ~xp.any(scores.mask, axis=axis, keepdims=True)
         return _if_all(xp, valid, counts)
 
 
@@ -240,7 +244,7 @@ def binary_confusion(scores: Scores, labels: Labels) -> Array:
     """
     prepared, score = scores.prepared, scores.values
     adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
-    target = xp.broadcast_to(labels.target, score.shape)
+    target = xp.broadcast_to(labels.numbers, score.shape)
     binary = (target == 0) | (target == 1)
     known = adapter.concrete_or_none(binary)
     if known is not None and not known.all():
@@ -248,7 +252,7 @@ def binary_confusion(scores: Scores, labels: Labels) -> Array:
     broken = ~((score < math.inf) & (score > -math.inf))
     predicted = xp.where(broken, target == 0, score > 0)
     counted = xp.ones_like(predicted) if scores.mask is None else scores.mask
-    axes = tuple(axis for axis in range(score.ndim) if axis != CLASS)
+    axes = tuple(axis for axis in range(score.ndim) if axis != prepared.layout.class_axis)
 
     def number(label: Array, prediction: Array) -> Array:
         return xp.sum(xp.astype(counted & label & prediction, dtype), axis=axes)

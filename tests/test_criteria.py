@@ -12,24 +12,26 @@ from spikeloss_xp.backends._available import adapter
 
 NUMPY = adapter("numpy")
 
-ONE_HOT = np.asarray([[True, False, False], [False, True, False]])
-CLASS_MASK = np.asarray([[True, True, False], [True, True, True]])
-TERM_WEIGHT = np.asarray([[0.5, 0.25, 0.0], [1.0, 2.0, 0.5]])
-U = np.asarray([[0.05, 0.5, 0.25], [0.75, 1.0, 0.5]])
-TARGET = np.asarray([[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]])
+# Of two samples and three classes, at one step.
+INDEX = np.asarray([0, 1])[None, :, None]
+ONE_HOT = np.asarray([[[True, False, False], [False, True, False]]])
+CLASS_MASK = np.asarray([[[True, True, False], [True, True, True]]])
+TERM_WEIGHT = np.asarray([[[0.5, 0.25, 0.0], [1.0, 2.0, 0.5]]])
+U = np.asarray([[[0.05, 0.5, 0.25], [0.75, 1.0, 0.5]]])
+TARGET = np.asarray([[[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]]])
 CRITERIA = {
     "squared": (criteria.squared, ()),
     "range": (criteria.outside_range, (0.3, 0.6, 2)),
     "range-linear": (criteria.outside_range, (0.3, 0.6, 1)),
-    "rates": (criteria.cross_entropy_of_rates, (ONE_HOT, 0.1, U < 0.1)),
-    "rates-as-published": (criteria.cross_entropy_of_rates_as_published, (ONE_HOT,)),
-    "logits": (criteria.cross_entropy_of_logits, (ONE_HOT,)),
-    "rates-of-some": (criteria.cross_entropy_of_rates, (ONE_HOT, 0.1, U < 0.1, CLASS_MASK)),
-    "logits-of-some": (criteria.cross_entropy_of_logits, (ONE_HOT, CLASS_MASK)),
-    "probabilities": (criteria.cross_entropy_of_probabilities, (TERM_WEIGHT,)),
+    "rates": (criteria.cross_entropy_of_rates, (2, ONE_HOT, 0.1, U < 0.1)),
+    "rates-as-published": (criteria.cross_entropy_of_rates_as_published, (2, ONE_HOT)),
+    "logits": (criteria.cross_entropy_of_logits, (2, INDEX)),
+    "rates-of-some": (criteria.cross_entropy_of_rates, (2, ONE_HOT, 0.1, U < 0.1, CLASS_MASK)),
+    "logits-of-some": (criteria.cross_entropy_of_logits, (2, INDEX, CLASS_MASK)),
+    "probabilities": (criteria.cross_entropy_of_probabilities, (2, TERM_WEIGHT)),
     "probabilities-of-some": (
         criteria.cross_entropy_of_probabilities,
-        (TERM_WEIGHT, CLASS_MASK),
+        (2, TERM_WEIGHT, CLASS_MASK),
     ),
     "root": (criteria.root, ()),
     "binary": (criteria.binary_cross_entropy, (TARGET,)),
@@ -54,30 +56,31 @@ def test_pullback_equals_the_numerical_derivative(backend, name):
         difference = criterion(NUMPY, U + offset, *rest)[0] - criterion(NUMPY, U - offset, *rest)[0]
         expected[i] = np.sum(cotangent * difference) / (2 * step)
 
-    def run(u, cotangent, *rest):
-        terms, pullback = criterion(backend.adapter, u, *rest)
+    def run(u, cotangent, *arrays):
+        arrays = iter(arrays)  # numbers are not traced
+        given = [next(arrays) if isinstance(x, np.ndarray) else x for x in rest]
+        terms, pullback = criterion(backend.adapter, u, *given)
         return terms, pullback(cotangent)
 
-    if not name.startswith("range"):  # its limits are Python numbers, which are not traced
-        rest = tuple(backend.asarray(x) if isinstance(x, np.ndarray) else x for x in rest)
-        run = backend.compiled(run)
-    actual_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *rest)
+    arrays = [backend.asarray(x) for x in rest if isinstance(x, np.ndarray)]
+    run = backend.compiled(run)
+    actual_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *arrays)
     close(backend.numpy(actual_terms), terms, backend.rtol)
     # The error of central differences is step² plus rounding / step, for slopes of up to 20.
     close(backend.numpy(gradient), expected, max(backend.rtol, 1e-8))
 
 
 def test_large_logits_do_not_overflow(backend):
-    logit = backend.asarray(np.asarray([[1e4, 0.0, 0.0], [-1e4, -1e4 + 1, 1e4]]))
+    logit = backend.asarray(np.asarray([[[1e4, 0.0, 0.0], [-1e4, -1e4 + 1, 1e4]]]))
 
     @backend.compiled
-    def run(logit, one_hot, cotangent):
-        terms, pullback = criteria.cross_entropy_of_logits(backend.adapter, logit, one_hot)
+    def run(logit, index, cotangent):
+        terms, pullback = criteria.cross_entropy_of_logits(backend.adapter, logit, 2, index)
         return terms, pullback(cotangent)
 
-    terms, gradient = run(logit, backend.asarray(ONE_HOT), backend.asarray(np.ones((2, 1))))
-    close(backend.numpy(terms), np.asarray([[0], [2e4 - 1]]), backend.rtol)
-    close(backend.numpy(gradient), np.asarray([[0, 0, 0], [0, -1, 1]]), backend.rtol)
+    terms, gradient = run(logit, backend.asarray(INDEX), backend.asarray(np.ones((1, 2, 1))))
+    close(backend.numpy(terms), np.asarray([[[0], [2e4 - 1]]]), backend.rtol)
+    close(backend.numpy(gradient), np.asarray([[[0, 0, 0], [0, -1, 1]]]), backend.rtol)
 
 
 @pytest.mark.parametrize(

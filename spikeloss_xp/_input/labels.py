@@ -16,9 +16,9 @@ from spikeloss_xp._arrays import (
     find_adapter,
     floating,
 )
-from spikeloss_xp._input.layout import CLASS, Layout
+from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
 NUMBERS = {  # the kinds of targets with a number for each class: their range, and in words
@@ -30,43 +30,44 @@ NUMBERS = {  # the kinds of targets with a number for each class: their range, a
 
 
 class Labels(NamedTuple):
-    """The target of each class, in each sample or at each step.
+    """The target of each sample or step, with the axes of the readings; time may have length 1.
 
     Attributes
     ----------
-    target : array
-        For class indices, one-hot bools; for a number for each class, these in the dtype of the
-        spikes. ``[batch, class]`` or ``[batch, class, time]``; time may have length 1.
+    index : array or None
+        The class indices, with a class axis of length 1. None for a number for each class.
+    numbers : array or None
+        A number for each class, in the dtype of the spikes. None for class indices.
     valid : array or None
-        False where a class index is neither a class nor ignored; ``[batch, 1]`` or
-        ``[batch, 1, time]``. None if all are known to be valid, and for numbers, which are NaN
-        instead.
+        False where a class index is neither a class nor ignored. None if all are known to be
+        valid, and for numbers, which are NaN instead.
     ignored : array or None
-        True where a class index is the one to leave out, in the shape of `valid`. None if no index
-        is known to be.
+        True where a class index is the one to leave out. None if no index is known to be.
     class_weight : array or None
-        The class weights, with the axes of `target`. None without class weights.
+        The class weights. None without class weights.
     """
 
-    target: Array
+    index: Array | None = None
+    numbers: Array | None = None
     valid: Array | None = None
     ignored: Array | None = None
     class_weight: Array | None = None
 
-    def one_hot(self, xp: Namespace) -> bool:
-        """Whether the target was class indices, and is one-hot now."""
-        return bool(self.target.dtype == xp.bool)  # faster than `isdtype`
+    def one_hot(self, adapter: Adapter, reading: Any) -> Array:
+        """Return class indices as bools with the classes of a reading, True for the label."""
+        return self.index == adapter.along(reading.class_axis, reading.u)
 
 
 def desired_trains(prepared: PreparedInput, target: Any) -> Array:
-    """Return desired spike trains, of the shape of the input and in the dtype of its values."""
+    """Return desired spike trains, with the axes and in the dtype of the values."""
     adapter, values = prepared.adapter, prepared.values
     trains = asarray_like(adapter, values, target, "target")
     expected = {"the shape of input": prepared.layout.shape}
     check_shape(trains, "target", "spike trains", expected, functools.partial(_order, expected))
     trains = floating(adapter, trains, "target")
     check_size(adapter, values, target, "target")
-    return adapter.xp.astype(trains, values.dtype, copy=False)
+    trains = adapter.xp.astype(trains, values.dtype, copy=False)
+    return prepared.layout.collapsed(adapter, trains)
 
 
 def class_target(
@@ -97,8 +98,8 @@ def class_target(
     check_shape(label, "target", kind, expected, hint)
     known = concrete_unmasked(prepared, target, classes, class_axis=numbers)
     if numbers:
-        return _class_numbers(prepared, label, target, known, kind, per_step)
-    return _class_indices(prepared, label, target, known, classes, per_step, ignore_index)
+        return _class_numbers(prepared, label, target, known, kind)
+    return _class_indices(prepared, label, target, known, classes, ignore_index)
 
 
 def _check_dtype(
@@ -141,7 +142,6 @@ def _class_indices(
     target: Any,
     known: np.ndarray | None,
     classes: int,
-    per_step: bool,
     ignore_index: int | None,
 ) -> Labels:
     """Return the labels of class indices, which `label` holds as an array of the library.
@@ -149,18 +149,18 @@ def _class_indices(
     An index that is no class raises if its value is `known`; else it is read as class 0, so that
     the term is finite, and not `valid`.
     """
-    adapter, xp = prepared.adapter, prepared.adapter.xp
+    adapter, xp, layout = prepared.adapter, prepared.adapter.xp, prepared.layout
     all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     if not all_classes:
         label = _narrowed(adapter, label, target)
 
-    if label.ndim == 2:
-        label = prepared.layout.time_last(adapter, label)[:, None, :]
+    if label.ndim == 1:
+        label = xp.reshape(label, (1, -1, 1) if layout.time == 0 else (-1, 1, 1))
     else:
-        label = xp.reshape(label, (-1, 1, 1) if per_step else (-1, 1))
-    index = adapter.arange(classes, prepared.values)
-    label = xp.astype(label, index.dtype, copy=False)
+        label = xp.expand_dims(label, axis=layout.class_axis)
+    if label.dtype not in (xp.int64, xp.int32):  # a narrow one cannot hold all numbers below
+        label = xp.astype(label, adapter.arange(1, label).dtype)
     ignored = label == ignore_index if may_ignore else None
     if ignored is not None:
         label = xp.where(ignored, 0, label)  # a class, so that the ignored terms are finite
@@ -168,7 +168,7 @@ def _class_indices(
     if known is None or prepared.term_mask is not None:
         valid = (label >= 0) & (label < classes)
         label = xp.where(valid, label, 0)
-    return Labels(label == (index[:, None] if per_step else index), valid, ignored)
+    return Labels(label, None, valid, ignored)
 
 
 def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
@@ -192,12 +192,10 @@ def _class_numbers(
     target: Any,
     known: np.ndarray | None,
     kind: str,
-    per_step: bool,
 ) -> Labels:
     """Return a number for each class, which `label` holds as an array of the library.
 
-    With a time axis if `per_step`, of length 1 for one number a sample. A number outside its range
-    raises if its value is `known`; else it becomes NaN.
+    A number outside its range raises if its value is `known`; else it becomes NaN.
     """
     adapter, xp, (lowest, highest, rule) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
     if known is not None and known.dtype.kind != "b":
@@ -212,9 +210,9 @@ def _class_numbers(
     if unchecked:
         fits = xp.isfinite(label) & (label >= lowest) & (label <= highest)
         label = xp.where(fits, label, math.nan)
-    if label.ndim == 3:
-        return Labels(prepared.layout.time_last(adapter, label))
-    return Labels(label[:, :, None] if per_step else label)
+    if label.ndim == 2:
+        label = xp.expand_dims(label, axis=prepared.layout.time)
+    return Labels(None, label)
 
 
 def concrete_unmasked(
@@ -230,19 +228,20 @@ def concrete_unmasked(
     counts: Any = concrete_or_none(mask)
     if counts is None:
         return None
-    if counts.shape[CLASS] not in (1, classes):  # a class is a group of neurons
-        counts = counts.reshape(layout.batch, classes, -1, layout.steps).any(axis=2)
-    if values.ndim == 2 + class_axis:
-        values = np.moveaxis(values, layout.time_in_target(), -1)
-        counts = counts if class_axis else counts.any(axis=CLASS)
-    else:
-        counts = counts.any(axis=-1) if class_axis else counts.any(axis=(1, 2))
+    axis = layout.class_axis
+    if counts.shape[axis] not in (1, classes):  # a class is a group of neurons
+        before, after = counts.shape[:axis], counts.shape[axis + 1 :]
+        counts = counts.reshape(*before, classes, -1, *after).any(axis=axis + 1)
+    absent = set() if class_axis else {axis}
+    if values.ndim < 2 + class_axis:
+        absent.add(layout.time)
+    counts = counts.any(axis=tuple(absent))
     unmasked: np.ndarray = values[np.broadcast_to(counts, values.shape)]
     return unmasked
 
 
-def class_weights(prepared: PreparedInput, weight: Any, classes: int, ndim: int) -> Array:
-    """Return class weights with `ndim` axes, in the dtype of the values."""
+def class_weights(prepared: PreparedInput, weight: Any, classes: int) -> Array:
+    """Return class weights with the axes of the readings, in the dtype of the values."""
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     weights = asarray_like(adapter, values, weight, "weight")
     if xp.isdtype(weights.dtype, "bool"):
@@ -257,7 +256,7 @@ def class_weights(prepared: PreparedInput, weight: Any, classes: int, ndim: int)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
         raise ValueError(f"weight must be finite and at least 0; got {known.tolist()}")
     check_size(adapter, values, weight, "weight")
-    axes = tuple(classes if axis == CLASS else 1 for axis in range(ndim))
+    axes = (1, classes, 1) if prepared.layout.class_axis == 1 else (1, 1, classes)
     return xp.reshape(xp.astype(weights, values.dtype, copy=False), axes)
 
 

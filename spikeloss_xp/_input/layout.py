@@ -6,15 +6,18 @@ from typing import NamedTuple
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._typing import Array
 
-CLASS = 1  # the class axis of arrays with axes [batch, class, time]
+
+def class_axis(time: int) -> int:
+    """Return the class axis of an array with axes batch, class and time, given that of time."""
+    return 1 if time == 2 else 2
 
 
 class Layout(NamedTuple):
     """The shape of an input and its time axis.
 
     The first of the other axes is the batch; the rest is space, which is collapsed into one class
-    axis. Targets and terms have their time axis where the input has it: before the batch, between
-    batch and class, or last.
+    axis. A loss computes with batch, class and time in the order of the input: time before the
+    batch, between batch and class, or last. So do targets and terms have their time axis.
 
     Attributes
     ----------
@@ -22,6 +25,8 @@ class Layout(NamedTuple):
         The shape of the input.
     time_axis, batch_axis : int
         The axes of time steps and of samples, counted from the first.
+    time, class_axis : int
+        The axes of time and class of arrays with axes batch, class and time.
     batch, neurons, steps : int
         The number of samples, of neurons of a sample, and of time steps.
     """
@@ -29,6 +34,8 @@ class Layout(NamedTuple):
     shape: tuple[int, ...]
     time_axis: int
     batch_axis: int
+    time: int
+    class_axis: int
     batch: int
     neurons: int
     steps: int
@@ -47,11 +54,9 @@ class Layout(NamedTuple):
         """Return the layout of a shape whose time axis is counted from the first."""
         batch_axis = 1 if time_axis == 0 else 0
         batch, steps = shape[batch_axis], shape[time_axis]
-        return cls(shape, time_axis, batch_axis, batch, math.prod(shape) // (batch * steps), steps)
-
-    def time_in_target(self) -> int:
-        """Return the time axis among batch, class and time."""
-        return self.time_axis if self.time_axis < min(2, len(self.shape) - 1) else -1
+        neurons = math.prod(shape) // (batch * steps)
+        time = time_axis if time_axis < min(2, len(shape) - 1) else 2
+        return cls(shape, time_axis, batch_axis, time, class_axis(time), batch, neurons, steps)
 
     def classes(self, number: int | None) -> int:
         """Return the number of classes: of neurons, or of groups of neurons if it is given."""
@@ -64,36 +69,37 @@ class Layout(NamedTuple):
             )
         return number
 
-    def batch_class_time(self, adapter: Adapter, x: Array) -> Array:
-        """Return an input, or a mask of its rank, with axes `[batch, class, time]`."""
-        last = self.time_axis == len(self.shape) - 1
-        moved = x if last else adapter.moveaxis(x, self.time_axis, -1)
-        if moved.ndim == 3:
-            return moved
-        shape = moved.shape
-        return adapter.xp.reshape(moved, (shape[0], math.prod(shape[1:-1]), shape[-1]))
+    def collapsed(self, adapter: Adapter, x: Array) -> Array:
+        """Return an input, or a mask of its rank, with axes batch, class and time."""
+        if x.ndim == 3:
+            return x
+        if self.time == 2:
+            x = adapter.moveaxis(x, self.time_axis, -1)
+            shape = (x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+        else:
+            shape = (*x.shape[:2], math.prod(x.shape[2:]))
+        return adapter.xp.reshape(x, shape)
 
     def input_axes(self, adapter: Adapter, x: Array) -> Array:
-        """Return an array with axes `[batch, class, time]` in the axes of the input."""
-        if x.ndim != len(self.shape):
-            others = (self.batch_axis, self.time_axis)
-            space = [n for axis, n in enumerate(self.shape) if axis not in others]
-            x = adapter.xp.reshape(x, (x.shape[0], *space, x.shape[-1]))
-        return adapter.moveaxis(x, -1, self.time_axis)
+        """Return an array with axes batch, class and time in the axes of the input."""
+        if len(self.shape) == 3:
+            return x
+        if self.time != 2:
+            return adapter.xp.reshape(x, self.shape)
+        space = [n for axis, n in enumerate(self.shape[1:], 1) if axis != self.time_axis]
+        return adapter.moveaxis(
+            adapter.xp.reshape(x, (self.batch, *space, self.steps)), -1, self.time_axis
+        )
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape of a target or of terms that have a time axis too."""
-        before = self.time_in_target()
-        if before == -1:
-            return (*shape, self.steps)
-        return (*shape[:before], self.steps, *shape[before:])
+        return (*shape[: self.time], self.steps, *shape[self.time :])
 
     def target_axes(self, ndim: int, *, class_axis: bool) -> tuple[int | None, ...]:
         """Return which axis of the input each axis of a target is; None for an axis of classes."""
         axes: list[int | None] = [self.batch_axis, None] if class_axis else [self.batch_axis]
         if ndim > len(axes):
-            before = self.time_in_target()
-            axes.insert(len(axes) if before == -1 else before, self.time_axis)
+            axes.insert(self.time, self.time_axis)
         return tuple(axes)
 
     def mask_axes(self, ndim: int) -> tuple[int, ...]:
@@ -130,11 +136,3 @@ class Layout(NamedTuple):
         if tuple(shape) != (self.steps,):
             return ""
         return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"
-
-    def time_last(self, adapter: Adapter, target: Array) -> Array:
-        """Move the time axis of a target, or of terms in the layout of the input, to the end."""
-        return adapter.moveaxis(target, self.time_in_target(), -1)
-
-    def time_as_in_input(self, adapter: Adapter, terms: Array) -> Array:
-        """Move the time axis of terms from the end to its place in the input."""
-        return adapter.moveaxis(terms, -1, self.time_in_target())

@@ -26,15 +26,13 @@ class PreparedInput:
     adapter : Adapter
         The adapter of the library of the input.
     values : array
-        The input, in the dtype to compute in.
+        The input, in the dtype to compute in, with axes batch, class and time in the order of the
+        input, and 0 where it is masked.
     mask : array or None
         Which entries count, in the axes of `values`; axes along which it is constant may have
         length 1. None if all entries count.
     layout : Layout
-        The layout of the input; None for an array of any shape.
-    canonical : bool
-        Whether `values` has axes ``[batch, class, time]``, with masked entries filled with 0.
-        Otherwise it has the axes of the input, and masked entries are as they came.
+        The layout of the input; None for an array of any shape, whose axes stay.
     dtype : dtype
         The dtype of the input.
     valid_or_nan : array or None
@@ -49,7 +47,6 @@ class PreparedInput:
     values: Array
     mask: Array | None
     layout: Any
-    canonical: bool
     dtype: Any
     valid_or_nan: Array | None = None
     after_context: Array | None = None
@@ -65,7 +62,7 @@ class PreparedInput:
         It has the dtype of the input, or of `values` if the input is bool or integer.
         """
         adapter = self.adapter
-        if self.canonical:
+        if self.layout is not None:
             if self.mask is not None:
                 cotangent = fill_masked(adapter, cotangent, self.mask)
             cotangent = self.layout.input_axes(adapter, cotangent)
@@ -84,14 +81,10 @@ def prepare_input(
     *,
     time_axis: int,
     smallest_rank: int,
-    canonical: bool = True,
     argument: str = "input",
     context: int = 0,
 ) -> PreparedInput:
-    """Return an input with its mask, in the axes of the input or in `canonical` ones.
-
-    The first `context` steps have no terms.
-    """
+    """Return an input with its mask. The first `context` steps have no terms."""
     adapter = adapter_of(input, argument)
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
     shape = tuple(input.shape)
@@ -107,20 +100,15 @@ def prepare_input(
         mask, valid_or_nan = mask_of(adapter, layout, values, where, lengths)
     if valid_or_nan is not None:
         values = values * valid_or_nan
-    if canonical:
-        values = layout.batch_class_time(adapter, values)
-        if mask is not None:
-            mask = layout.batch_class_time(adapter, mask)
-            # Durations are sums of the mask over time, so it needs all time steps.
-            mask = adapter.xp.broadcast_to(mask, (*mask.shape[:-1], layout.steps))
-            values = fill_masked(adapter, values, mask)
-    after_context = None
-    if context:
-        axis = values.ndim - 1 if canonical else layout.time_axis
-        after_context = _after(adapter, values, axis, context)
-    return PreparedInput(
-        adapter, values, mask, layout, canonical, input.dtype, valid_or_nan, after_context
-    )
+    values = layout.collapsed(adapter, values)
+    if mask is not None:
+        mask = layout.collapsed(adapter, mask)
+        # Durations are sums of the mask over time, so it needs all time steps.
+        before, after = mask.shape[: layout.time], mask.shape[layout.time + 1 :]
+        mask = adapter.xp.broadcast_to(mask, (*before, layout.steps, *after))
+        values = fill_masked(adapter, values, mask)
+    after_context = _after(adapter, values, layout.time, context) if context else None
+    return PreparedInput(adapter, values, mask, layout, input.dtype, valid_or_nan, after_context)
 
 
 def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:
@@ -128,8 +116,7 @@ def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:
     steps = values.shape[axis]
     if context > steps:
         raise ValueError(f"context must be at most the number of steps, {steps}; got {context}")
-    axes = tuple(steps if i == axis else 1 for i in range(values.ndim))
-    return adapter.xp.reshape(adapter.arange(steps, values) >= context, axes)
+    return adapter.along(axis, values) >= context
 
 
 def mask_of(

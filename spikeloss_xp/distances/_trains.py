@@ -57,15 +57,15 @@ class Trains(NamedTuple):
 
     def steps(self, start: int, stop: int) -> Array:
         """Return some steps of the trains, in the dtype to compute in, 0 where masked."""
-        trains, adapter = self.prepared, self.prepared.adapter
-        chunk = adapter.xp.astype(trains.values[:, :, start:stop], self.dtype, copy=False)
+        trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
+        index = (*(slice(None) for _ in range(axis)), slice(start, stop), ...)
+        chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
         if trains.valid_or_nan is not None:
-            chunk = chunk * trains.layout.batch_class_time(adapter, trains.valid_or_nan)
+            chunk = chunk * trains.layout.collapsed(adapter, trains.valid_or_nan)
         if trains.mask is not None:
-            same = trains.mask.shape[-1] == 1
-            mask = trains.mask if same else trains.mask[..., start:stop]
-            chunk = fill_masked(adapter, chunk, mask)
-        return chunk
+            same = trains.mask.shape[axis] == 1
+            chunk = fill_masked(adapter, chunk, trains.mask if same else trains.mask[index])
+        return adapter.moveaxis(chunk, axis, -1)
 
 
 def prepare_trains(
@@ -83,13 +83,13 @@ def prepare_trains(
         )
     layout = Layout.of(shape, time_axis, name)
 
-    spikes = layout.batch_class_time(adapter, x)
+    spikes = layout.collapsed(adapter, x)
     first = floating(adapter, spikes[:1, :1, :1], name)
     names = (f"{prefix}where", f"{prefix}lengths")
     mask, valid_or_nan = mask_of(adapter, layout, first, where, lengths, names)
     if mask is not None:
-        mask = layout.batch_class_time(adapter, mask)
-    prepared = PreparedInput(adapter, spikes, mask, layout, True, x.dtype, valid_or_nan)
+        mask = layout.collapsed(adapter, mask)
+    prepared = PreparedInput(adapter, spikes, mask, layout, x.dtype, valid_or_nan)
     return Trains(prepared, first.dtype)
 
 
@@ -128,7 +128,8 @@ def inner_products(
         rows = adapter.xp.reshape(others, (others.shape[0], -1))
         pulled = adapter.xp.reshape(adapter.matmul(of_pairs, rows), spikes.shape)
         pulled = pulled + 2 * of_norms[:, None, None] * spikes
-        return x.prepared.gradient(_apply_kernel(adapter, pulled, time_constant, cosine))
+        pulled = _apply_kernel(adapter, pulled, time_constant, cosine)
+        return x.prepared.gradient(adapter.moveaxis(pulled, -1, x.prepared.layout.time))
 
     return Products(sum(norms_x), sum(norms_y), pairs), pullback
 
@@ -141,7 +142,7 @@ def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> 
     for start in range(0, steps, size):
         chunk = trains.steps(start, min(start + size, steps))
         number = chunk.shape[-1]
-        trace = adapter.filter_along_axis(chunk, Exponential(time_constant, number), -1)
+        trace = adapter.causal_filter(chunk, Exponential(time_constant, number), -1)
         if carried is not None:  # the trace of the steps before
             step = adapter.xp.astype(adapter.arange(number, trace) + 1, trace.dtype)
             trace = trace + carried * adapter.xp.exp(-step / time_constant)
@@ -173,16 +174,16 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
     if x.shape[1] > 1 and cosine > 0:
         x = (1 - cosine) * x + cosine * adapter.xp.sum(x, axis=1, keepdims=True)
     kernel = Exponential(time_constant, x.shape[-1])
-    before = adapter.filter_along_axis(x, kernel, -1)
-    after = adapter.filter_along_axis(x, kernel, -1, reverse=True)
+    before = adapter.causal_filter(x, kernel, -1)
+    after = adapter.causal_filter(x, kernel, -1, reverse=True)
     return before + after - x
 
 
 def _chunk_length(x: Trains, y: Trains | None) -> int:
     """Return the number of steps whose traces are computed at a time."""
     steps: int
-    trains, units, steps = x.prepared.values.shape
-    entries = (trains + (0 if y is None else y.prepared.values.shape[0])) * units
+    trains, units, steps = x.prepared.layout[-3:]
+    entries = (trains + (0 if y is None else y.prepared.layout.batch)) * units
     known = isinstance(entries, int)  # sizes may be symbols
     if not known or entries * steps <= _tuning.PAIRS_CHUNK:
         return steps
@@ -290,7 +291,7 @@ class Pairwise(ClosedForm):
             return adapter, *inner_products(trains, None, self.time_constant, self.cosine)
         y = asarray_like(adapter, x, y, "y")
         others = prepare_trains(adapter, y, y_where, y_lengths, self.time_axis, "y_")
-        if others.prepared.values.shape[1:] != trains.prepared.values.shape[1:] or y.ndim != x.ndim:
+        if others.prepared.layout[-2:] != trains.prepared.layout[-2:] or y.ndim != x.ndim:
             raise ValueError(
                 f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} "
                 f"and x of {tuple(x.shape)}"

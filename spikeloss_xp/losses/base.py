@@ -16,7 +16,6 @@ from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, or_one, rank
-from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.gradients import ClosedForm
@@ -60,8 +59,6 @@ class Loss(ClosedForm):
     time_axis: int
     _smallest_rank: ClassVar[int] = 3
     """The number of axes that an input needs."""
-    _canonical_axes: ClassVar[bool] = True
-    """Whether `_read` takes axes ``[batch, class, time]``; otherwise those of the input."""
     _classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term, with a class axis of length 1."""
 
@@ -162,13 +159,14 @@ class Loss(ClosedForm):
         prepared, labels = self._prepare(input, target, options)
         adapter = prepared.adapter
         if self.reduction == "none":
-            terms = self._terms(adapter, prepared.values, prepared.mask, labels)
+            terms = self._terms(prepared, prepared.values, prepared.mask, labels)
+            shape = tuple(terms.values.shape)
 
             def of_terms(cotangent: Array) -> Array:
-                cotangent = self._terms_from_layout(prepared, cotangent)
+                cotangent = self._from_result(prepared, cotangent, shape)
                 return prepared.gradient(terms.pullback(cotangent))
 
-            return self._terms_in_layout(prepared, terms.values), of_terms
+            return self._result(prepared, terms.values), of_terms
 
         total, weight, pullback = self._sum(
             prepared, labels, with_weight=self.reduction != "sum", with_pullback=with_pullback
@@ -194,7 +192,6 @@ class Loss(ClosedForm):
             given["lengths"],
             time_axis=self.time_axis,
             smallest_rank=self._smallest_rank,
-            canonical=self._canonical_axes,
             context=context,
         )
         labels, weight = self._labels(prepared, target), given["weight"]
@@ -210,7 +207,7 @@ class Loss(ClosedForm):
         adapter, batch_axis = prepared.adapter, self._batch_axis(prepared)
 
         def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms = self._terms(adapter, values, mask, labels, prepared.after_context)
+            terms = self._terms(prepared, values, mask, labels)
             weight = self._weight(adapter, terms, batch_axis) if with_weight else None
             results = adapter.sum_all(terms.values), weight
             if not with_pullback:
@@ -225,19 +222,18 @@ class Loss(ClosedForm):
         return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
 
     def _terms(
-        self,
-        adapter: Adapter,
-        values: Array,
-        mask: Array | None,
-        labels: Any,
-        after_context: Array | None = None,
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
     ) -> Terms:
         """Return the terms of a batch or of a chunk of it, at the steps after the context."""
-        reading, to_values = self._read(adapter, values, mask, labels)
-        reading = reading._replace(mask=both(reading.mask, after_context))
+        adapter = prepared.adapter
+        reading, to_values = self._read(prepared, values, mask, labels)
+        reading = reading._replace(
+            mask=both(reading.mask, prepared.after_context),
+            time_axis=prepared.layout.time,
+        )
         reading, mask = self._compete(adapter, reading, labels)
         if mask is not None:
-            self._check_mask(mask, reading.u)
+            self._check_mask(mask, reading)
             # A reading of 1 has finite terms and derivatives in every criterion.
             # A count of infinity lacks no spike.
             counts = reading.counts
@@ -247,11 +243,11 @@ class Loss(ClosedForm):
             reading = reading._replace(u=u, counts=counts)
             labels = self._fill_labels(adapter, labels, mask, reading.class_mask)
         terms, to_reading = self._criterion(adapter, reading, labels)
-        self._check_terms(terms, reading.u)
+        self._check_terms(terms, reading)
         factor, weight = self._term_weights(adapter, reading, labels)
         if factor is not None:
             terms = terms * factor
-            self._check_terms(terms, reading.u)
+            self._check_terms(terms, reading)
         if mask is not None:
             terms = fill_masked(adapter, terms, mask)
 
@@ -263,27 +259,27 @@ class Loss(ClosedForm):
 
         return Terms(terms, mask, weight, pullback)
 
-    def _term_shape(self, u: Array) -> tuple[int, ...]:
-        shape = tuple(u.shape)
-        return (*shape[:CLASS], 1, *shape[CLASS + 1 :]) if self._classes_compete else shape
+    def _term_shape(self, reading: Reading) -> tuple[int, ...]:
+        shape, axis = tuple(reading.u.shape), reading.class_axis
+        return (*shape[:axis], 1, *shape[axis + 1 :]) if self._classes_compete else shape
 
-    def _check_terms(self, terms: Array, u: Array) -> None:
+    def _check_terms(self, terms: Array, reading: Reading) -> None:
         """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
-        if tuple(terms.shape) != (shape := self._term_shape(u)):
+        if tuple(terms.shape) != (shape := self._term_shape(reading)):
             rule = "one for each sample" if self._classes_compete else "one for each reading"
             raise ValueError(
                 f"the criterion of {type(self).__name__} must return terms of shape {shape}, "
                 f"{rule}; got {tuple(terms.shape)}"
             )
 
-    def _check_mask(self, mask: Array, u: Array) -> None:
+    def _check_mask(self, mask: Array, reading: Reading) -> None:
         """Raise if the term mask of a subclass does not fit the terms."""
-        given, shape = tuple(mask.shape), self._term_shape(u)
+        given, shape = tuple(mask.shape), self._term_shape(reading)
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):
             raise ValueError(
                 f"the term mask of {type(self).__name__} has shape {given}, which does not fit the "
-                f"terms of readings of shape {tuple(u.shape)}"
+                f"terms of readings of shape {tuple(reading.u.shape)}"
             )
 
     def _weight(self, adapter: Adapter, terms: Terms, batch_axis: int) -> Array | int:
@@ -319,9 +315,9 @@ class Loss(ClosedForm):
 
     @abstractmethod
     def _read(
-        self, adapter: Adapter, values: Array, mask: Array | None, labels: Any
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
     ) -> ReadingAndPullback:
-        """Return the reading, and its pullback to `values`."""
+        """Return the reading, and its pullback to `values`, which may be a chunk of `prepared`."""
 
     @abstractmethod
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Any) -> ValueAndPullback:
@@ -343,7 +339,8 @@ class Loss(ClosedForm):
 
     def _batch_axis(self, prepared: PreparedInput) -> int:
         """Return the axis of the samples in the terms."""
-        return 0
+        axis: int = prepared.layout.batch_axis
+        return axis
 
     def _compete(
         self, adapter: Adapter, reading: Reading, labels: Any
@@ -363,13 +360,17 @@ class Loss(ClosedForm):
         """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
         return None, None
 
-    def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
-        """Return the terms in the layout of the input."""
-        return terms
+    def _result(self, prepared: PreparedInput, terms: Array) -> Array:
+        """Return the terms as a call does, with ``reduction="none"``: in the axes of the input."""
+        in_axes: Array = prepared.layout.input_axes(prepared.adapter, terms)
+        return in_axes
 
-    def _terms_from_layout(self, prepared: PreparedInput, cotangent: Array) -> Array:
-        """Return a cotangent of `_terms_in_layout` with the axes of the terms."""
-        return cotangent
+    def _from_result(
+        self, prepared: PreparedInput, cotangent: Array, shape: tuple[int, ...]
+    ) -> Array:
+        """Return a cotangent of `_result` with the axes of the terms, which have this shape."""
+        collapsed: Array = prepared.layout.collapsed(prepared.adapter, cotangent)
+        return collapsed
 
     # Parts of a batch, and segments of time ------------------------------------------------------
 
@@ -521,7 +522,7 @@ class Loss(ClosedForm):
         """Return the loss of each sample as a batch of one, ``[batch]``."""
         prepared, labels = self._prepare(input, target, options)
         adapter, xp = prepared.adapter, prepared.adapter.xp
-        terms = self._terms(adapter, prepared.values, prepared.mask, labels)
+        terms = self._terms(prepared, prepared.values, prepared.mask, labels)
         values = terms.values
         axes = tuple(i for i in range(values.ndim) if i != self._batch_axis(prepared))
 
@@ -563,8 +564,8 @@ class Loss(ClosedForm):
             divisor = divisor_of(prepared.adapter, weight)
         summed = dataclasses.replace(self, reduction="sum")  # type: ignore[type-var]
         independent = {layout.batch_axis}
-        if not prepared.canonical:
-            independent.update(summed._chunk_axes(prepared))
+        if target_axes == axes["input"]:  # each neuron has terms of its own
+            independent.update(target_axes)
         if self.memory is not None:
             independent.add(layout.time_axis)
         return Split(summed, layout, axes, independent, prepared.values.dtype, divisor)

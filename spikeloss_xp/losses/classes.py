@@ -1,6 +1,7 @@
 """The base class of the losses that read classes: labels, class weights, windows, competition."""
 
 import copy
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, get_args
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._arrays import Adapter, asarray_of_dtype, rank
 from spikeloss_xp._input.labels import INDICES, Labels, class_target, class_weights
-from spikeloss_xp._input.layout import CLASS, Layout
+from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, both
 from spikeloss_xp._typing import Array, EntropyReadout, Numerics, PerClass, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
@@ -24,7 +25,8 @@ class RateLoss(Loss, Predictor):
     """The base class of losses that read a number for each class: its rate, or as `readout` says.
 
     The reading is over the whole duration or, with a moving window, at each step. Readings, labels
-    and terms have axes ``[batch, class]`` or, with a window, ``[batch, class, time]``.
+    and terms have the axes batch, class and time in the order of the input, the classes at
+    ``reading.class_axis``. Time has length 1 without a window.
 
     A subclass is a frozen dataclass with the fields below and its own hyper-parameters. It defines
     ``_criterion(adapter, reading, labels)``, which returns the terms and their pullback. This class
@@ -71,8 +73,8 @@ class RateLoss(Loss, Predictor):
         )
 
     def _weigh(self, prepared: PreparedInput, labels: Labels, weight: Any) -> Labels:
-        classes, ndim = prepared.layout.classes(self.num_classes), labels.target.ndim
-        return labels._replace(class_weight=class_weights(prepared, weight, classes, ndim))
+        classes = prepared.layout.classes(self.num_classes)
+        return labels._replace(class_weight=class_weights(prepared, weight, classes))
 
     def _check_classes(self, layout: Layout, *names: str) -> None:
         """Raise if a sequence among these hyper-parameters is of another number of classes."""
@@ -86,10 +88,10 @@ class RateLoss(Loss, Predictor):
                 )
 
     @staticmethod
-    def _per_class(adapter: Adapter, u: Array, values: PerClass) -> Array:
+    def _per_class(adapter: Adapter, reading: Reading, values: PerClass) -> Array:
         """Return a hyper-parameter as an array, with a class axis if it has one for each class."""
-        each = asarray_of_dtype(adapter, u, values)
-        return adapter.xp.reshape(each, (1, -1, 1)[: u.ndim]) if each.ndim else each
+        each = asarray_of_dtype(adapter, reading.u, values)
+        return each[:, None] if each.ndim and reading.class_axis == 1 else each
 
     @property
     def memory(self) -> int | None:
@@ -106,16 +108,18 @@ class RateLoss(Loss, Predictor):
         return getattr(self, "readout", None) == "latency"  # a subclass may read by itself
 
     def _read(
-        self, adapter: Adapter, values: Array, mask: Array | None, labels: Any
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
     ) -> ReadingAndPullback:
+        adapter, axis = prepared.adapter, prepared.layout.time
         if self._reads_latency:
-            return latency(adapter, values, mask, self.num_classes, self.time_axis)
+            return latency(adapter, values, mask, self.num_classes, axis)
         return read_groups(
             adapter,
             values,
             mask,
             self.num_classes,
-            self._read_trains,
+            functools.partial(self._read_trains, axis=axis),
+            axis=axis,
             proportional=self._reading_is_proportional,
             summed=getattr(self, "readout", None) in self._summed,
         )
@@ -126,16 +130,14 @@ class RateLoss(Loss, Predictor):
         return self.readout not in ACROSS_CLASSES
 
     def _read_trains(
-        self, adapter: Adapter, spikes: Array, mask: Array | None
+        self, adapter: Adapter, spikes: Array, mask: Array | None, *, axis: int
     ) -> ReadingAndPullback:
-        """Return the reading of each train, and its pullback."""
-        if self.readout in ACROSS_CLASSES:
-            return ACROSS_CLASSES[self.readout](adapter, spikes, mask)
-        if self.readout in readouts.OVER_ALL_TIME:
-            return readouts.OVER_ALL_TIME[self.readout](adapter, spikes, mask)
-        windowed = readouts.WINDOWED[self.readout]
-        first = self.time_axis == 0
-        return windowed(adapter, spikes, self.moving_window, mask, time_first=first)
+        """Return the reading of each train, with time at an axis, and its pullback."""
+        if self.readout in readouts.WINDOWED:
+            windowed = readouts.WINDOWED[self.readout]
+            return windowed(adapter, spikes, self.moving_window, mask, axis=axis)
+        once = readouts.OVER_ALL_TIME if self.readout in readouts.OVER_ALL_TIME else ACROSS_CLASSES
+        return once[self.readout](adapter, spikes, mask, axis=axis)
 
     # Predictions ---------------------------------------------------------------------------------
 
@@ -145,7 +147,8 @@ class RateLoss(Loss, Predictor):
 
     def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
         reader = self if per_step == self._has_time else self._with_time(per_step)
-        reading, _ = reader._read(prepared.adapter, prepared.values, prepared.mask, None)
+        reading, _ = reader._read(prepared, prepared.values, prepared.mask, None)
+        reading = reading._replace(time_axis=prepared.layout.time)
         return Scores(prepared, self._score(prepared, reading), reading.mask, per_step)
 
     def _with_time(self, per_step: bool) -> "RateLoss":
@@ -168,20 +171,22 @@ class RateLoss(Loss, Predictor):
     def _compete(
         self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Reading, Array | None]:
-        xp, mask, class_mask = adapter.xp, reading.mask, None
-        by_class = mask is not None and mask.shape[CLASS] > 1
-        one_hot = labels.one_hot(xp)
+        xp, mask, class_mask, axis = adapter.xp, reading.mask, None, reading.class_axis
+        by_class = mask is not None and mask.shape[axis] > 1
         # A row of zeros has no weight, but it would be a sample that counts.
-        zeros_count = not one_hot and self.reduction == "batchmean"
+        zeros_count = labels.index is None and self.reduction == "batchmean"
         if self._classes_compete and (by_class or zeros_count):
             # The term of a sample counts if a neuron with its label does.
             # A probability that is NaN is one of a label, so that the term is NaN.
-            own = labels.target if one_hot else ~(labels.target <= 0)
+            if labels.index is None:
+                own = ~(labels.numbers <= 0)
+            else:
+                own = labels.one_hot(adapter, reading)
             if labels.valid is not None:
                 own = own | ~labels.valid
             if by_class:
                 class_mask, own = mask, own & mask
-            own = xp.any(own, axis=CLASS, keepdims=True)
+            own = xp.any(own, axis=axis, keepdims=True)
             mask = own if by_class else both(mask, own)
         if labels.ignored is not None:
             mask = both(mask, ~labels.ignored)
@@ -192,21 +197,23 @@ class RateLoss(Loss, Predictor):
     def _fill_labels(
         self, adapter: Adapter, labels: Labels, mask: Array, class_mask: Array | None
     ) -> Labels:
-        if labels.one_hot(adapter.xp):
+        if labels.numbers is None:
             return labels
-        return labels._replace(target=adapter.xp.where(both(mask, class_mask), labels.target, 0.0))
+        known = adapter.xp.where(both(mask, class_mask), labels.numbers, 0.0)
+        return labels._replace(numbers=known)
 
     def _term_weights(
         self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Array | None, Array | None]:
-        xp, weight, target = adapter.xp, labels.class_weight, labels.target
-        one_hot = labels.one_hot(xp)
-        if one_hot and weight is not None:  # that of the label
-            weight = xp.sum(xp.where(target, weight, 0.0), axis=CLASS, keepdims=True)
+        xp, weight, numbers = adapter.xp, labels.class_weight, labels.numbers
+        axis = reading.class_axis
+        if numbers is None and weight is not None:  # that of the label
+            own = labels.one_hot(adapter, reading)
+            weight = xp.sum(xp.where(own, weight, 0.0), axis=axis, keepdims=True)
         factor = weight
-        if self._classes_compete and not one_hot:  # the criterion has the class weights
-            share = target if weight is None else target * weight
-            factor, weight = None, xp.sum(share, axis=CLASS, keepdims=True)
+        if self._classes_compete and numbers is not None:  # the criterion has the class weights
+            share = numbers if weight is None else numbers * weight
+            factor, weight = None, xp.sum(share, axis=axis, keepdims=True)
         known = self._known(adapter, reading, labels)
         if known is not None:
             if weight is not None:
@@ -221,28 +228,23 @@ class RateLoss(Loss, Predictor):
             return None
         return adapter.xp.where(labels.valid, adapter.constant(reading.u, 1.0), math.nan)
 
-    def _terms_in_layout(self, prepared: PreparedInput, terms: Array) -> Array:
-        adapter = prepared.adapter
-        if self._classes_compete:
-            terms = adapter.xp.squeeze(terms, axis=CLASS)
+    def _result(self, prepared: PreparedInput, terms: Array) -> Array:
+        absent = {prepared.layout.class_axis} if self._classes_compete else set()
         if not self._has_time:
-            return terms
-        in_layout: Array = prepared.layout.time_as_in_input(adapter, terms)
-        return in_layout
+            absent.add(prepared.layout.time)
+        shape = tuple(n for axis, n in enumerate(terms.shape) if axis not in absent)
+        return prepared.adapter.xp.reshape(terms, shape)
 
-    def _terms_from_layout(self, prepared: PreparedInput, cotangent: Array) -> Array:
-        adapter = prepared.adapter
-        if self._has_time:
-            cotangent = prepared.layout.time_last(adapter, cotangent)
-        if self._classes_compete:
-            cotangent = adapter.xp.expand_dims(cotangent, axis=CLASS)
-        return cotangent
+    def _from_result(
+        self, prepared: PreparedInput, cotangent: Array, shape: tuple[int, ...]
+    ) -> Array:
+        return prepared.adapter.xp.reshape(cotangent, shape)
 
     def _target_axes(self, prepared: PreparedInput, labels: Labels, ndim: int) -> Any:
-        return prepared.layout.target_axes(ndim, class_axis=not labels.one_hot(prepared.adapter.xp))
+        return prepared.layout.target_axes(ndim, class_axis=labels.index is None)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        return (0,) if self._has_time or self._reads_latency else ()
+        return (self._batch_axis(prepared),) if self._has_time or self._reads_latency else ()
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         if INDICES in self._targets:

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.layout import class_axis
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import RateLoss
@@ -120,28 +120,51 @@ class Composed(RateLoss):
         return False  # nobody knows about `read`
 
     def _read_trains(
-        self, adapter: Adapter, spikes: Array, mask: Array | None
+        self, adapter: Adapter, spikes: Array, mask: Array | None, *, axis: int
     ) -> ReadingAndPullback:
-        if mask is not None and mask.shape[CLASS] > 1:
+        if mask is not None and mask.shape[class_axis(axis)] > 1:
             raise ValueError(
                 "where must be the same for all neurons in a Composed loss: compare is not told "
                 "which of the classes count"
             )
-        u, pullback = self.read(adapter.xp, spikes, mask)
-        shape = tuple(spikes.shape) if self.per_step else tuple(spikes.shape[:-1])
+        moved = None if mask is None else adapter.moveaxis(mask, axis, -1)
+        u, pullback = self.read(adapter.xp, adapter.moveaxis(spikes, axis, -1), moved)
+        steps = (spikes.shape[axis],) if self.per_step else ()
+        shape = (spikes.shape[1 if axis == 0 else 0], spikes.shape[class_axis(axis)], *steps)
         if tuple(u.shape) != shape:
             raise ValueError(f"read must return an array of shape {shape}; got {tuple(u.shape)}")
         if mask is not None and not self.per_step:
-            mask = adapter.xp.any(mask, axis=-1)
-        return Reading(u, mask=mask), pullback
+            mask = adapter.xp.any(mask, axis=axis, keepdims=True)
+
+        def to_spikes(cotangent: Array) -> Array:
+            return adapter.moveaxis(pullback(self._of_user(adapter, cotangent, axis)), -1, axis)
+
+        return Reading(self._of_loss(adapter, u, axis), mask=mask), to_spikes
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return self.compare(adapter.xp, reading.u, labels.target)
+        axis, u = reading.time_axis, reading.u
+        one_hot = self._of_user(adapter, labels.one_hot(adapter, reading), axis)
+        terms, pullback = self.compare(adapter.xp, self._of_user(adapter, u, axis), one_hot)
 
-    def _check_terms(self, terms: Array, u: Array) -> None:
-        each = tuple(u.shape)
+        def to_reading(cotangent: Array) -> Array:
+            return self._of_loss(adapter, pullback(self._of_user(adapter, cotangent, axis)), axis)
+
+        each = (*one_hot.shape[:2], *((u.shape[axis],) if self.per_step else ()))
         one = (each[0], 1, *each[2:])
         if tuple(terms.shape) not in (each, one):
             raise ValueError(
                 f"compare must return terms of shape {each} or {one}; got {tuple(terms.shape)}"
             )
+        return self._of_loss(adapter, terms, axis), to_reading
+
+    def _of_user(self, adapter: Adapter, x: Array, axis: int) -> Array:
+        """Return an array with the axes that the functions take: time last, or none."""
+        x = adapter.moveaxis(x, axis, -1)
+        return x if self.per_step else x[..., 0]
+
+    def _of_loss(self, adapter: Adapter, x: Array, axis: int) -> Array:
+        """Return an array of the functions with the axes of the loss."""
+        return adapter.moveaxis(x if self.per_step else x[..., None], -1, axis)
+
+    def _check_terms(self, terms: Array, reading: Reading) -> None:
+        """Pass: `_criterion` has checked them, which may be one for all classes."""

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, get_args
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, lowest_below
 from spikeloss_xp._input.labels import INDICES, Labels
-from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._typing import Array, EntropyReadout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
@@ -126,23 +125,26 @@ class CrossEntropy(RateLoss):
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         logit, to_reading = self._logit(adapter, reading.u)
-        if self._has_one_label(adapter, labels):
-            entropy, q = criteria.cross_entropy_of_logits, labels.target
+        given = adapter, logit, reading.class_axis
+        if self._has_one_label(labels):
+            terms, to_logit = criteria.cross_entropy_of_logits(
+                *given, labels.index, reading.class_mask
+            )
         else:
-            entropy = criteria.cross_entropy_of_probabilities
-            q = self._probabilities(adapter, reading, labels)
-        terms, to_logit = entropy(adapter, logit, q, reading.class_mask)
+            terms, to_logit = criteria.cross_entropy_of_probabilities(
+                *given, self._probabilities(adapter, reading, labels), reading.class_mask
+            )
         return terms, lambda cotangent: to_reading(to_logit(cotangent))
 
-    def _has_one_label(self, adapter: Adapter, labels: Labels) -> bool:
+    def _has_one_label(self, labels: Labels) -> bool:
         """Whether a term is that of its label; otherwise that of each class has a weight."""
-        return self.label_smoothing == 0 and labels.one_hot(adapter.xp)
+        return self.label_smoothing == 0 and labels.index is not None
 
     def _term_weights(
         self, adapter: Adapter, reading: Reading, labels: Labels
     ) -> tuple[Array | None, Array | None]:
         factor, weight = super()._term_weights(adapter, reading, labels)
-        if not self._has_one_label(adapter, labels):  # `_probabilities` has the class weights
+        if not self._has_one_label(labels):  # `_probabilities` has the class weights
             factor = self._known(adapter, reading, labels)
         return factor, weight
 
@@ -167,12 +169,14 @@ class CrossEntropy(RateLoss):
     def _probabilities(self, adapter: Adapter, reading: Reading, labels: Labels) -> Array:
         """Return the smoothed label times the class weights, 0 for masked classes."""
         xp, class_mask, epsilon = adapter.xp, reading.class_mask, self.label_smoothing
-        q = xp.astype(labels.target, reading.u.dtype, copy=False)
+        axis, q = reading.class_axis, labels.numbers
+        if q is None:
+            q = xp.astype(labels.one_hot(adapter, reading), reading.u.dtype)
         if epsilon:
-            present: Any = q.shape[CLASS]
+            present: Any = q.shape[axis]
             if class_mask is not None:
-                present = xp.sum(xp.astype(class_mask, q.dtype), axis=CLASS, keepdims=True)
-            spread = epsilon / present * xp.sum(q, axis=CLASS, keepdims=True)
+                present = xp.sum(xp.astype(class_mask, q.dtype), axis=axis, keepdims=True)
+            spread = epsilon / present * xp.sum(q, axis=axis, keepdims=True)
             q = (1 - epsilon) * q + spread
             if class_mask is not None:
                 q = xp.where(class_mask, q, 0.0)

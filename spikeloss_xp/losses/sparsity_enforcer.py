@@ -9,14 +9,12 @@ from typing import Any, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, check_shape, floating, or_one
-from spikeloss_xp._input.layout import CLASS
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.readouts import Reading
 
 # What a rate is a mean over, of axes [batch, neuron, time]; None for all.
-AXES = {"array": None, "neuron": (0, 2), "sample": (1, 2), "sample_neuron": (2,)}
 
 
 @dataclass(frozen=True)
@@ -252,7 +250,7 @@ class SparsityEnforcer(ClosedForm):
         """
         prepared = self._prepare(input, where, lengths)
         arrays = prepared.adapter, prepared.values, prepared.mask
-        events, entries, _ = readouts.sum_magnitude(*arrays, axes=AXES[self.per])
+        events, entries, _ = readouts.sum_magnitude(*arrays, axes=self._axes(prepared))
         # A mask may be one for all neurons, or there is none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
@@ -263,8 +261,16 @@ class SparsityEnforcer(ClosedForm):
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
-            return PreparedInput(adapter, values, None, None, False, input.dtype)
+            return PreparedInput(adapter, values, None, None, input.dtype)
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
+
+    def _axes(self, prepared: PreparedInput) -> tuple[int, ...] | None:
+        """Return the axes that a rate is a mean over; None for all."""
+        layout, kept = prepared.layout, self.per.split("_")
+        if kept == ["array"]:
+            return None
+        names = {layout.batch_axis: "sample", layout.class_axis: "neuron", layout.time: "time"}
+        return tuple(axis for axis in range(3) if names[axis] not in kept)
 
     def _sum(
         self, input: Any, where: Any, lengths: Any, others: Any = None
@@ -276,7 +282,7 @@ class SparsityEnforcer(ClosedForm):
         read = functools.partial(
             readouts.mean_magnitude,
             *(prepared.adapter, prepared.values, prepared.mask),
-            axes=AXES[self.per],
+            axes=self._axes(prepared),
             others=others,
         )
         rate, to_x = read()
@@ -295,11 +301,11 @@ class SparsityEnforcer(ClosedForm):
         rates: list[Any] = []
         for x, factor in zip(arrays, factors, strict=True):
             prepared = self._prepare(x, **masks)
-            adapter, values, axes = prepared.adapter, prepared.values, AXES[self.per]
+            adapter, values, axes = prepared.adapter, prepared.values, self._axes(prepared)
             events, entries, _ = readouts.sum_magnitude(
                 adapter, values, prepared.mask, axes=axes, rising=True
             )
-            steps = entries / values.shape[CLASS]  # of all samples
+            steps = entries / prepared.layout.neurons  # of all samples
             counted = None if isinstance(steps, float) else steps > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
         rate = Reading(functools.reduce(operator.add, rates), mask=counted)
@@ -340,7 +346,7 @@ def _sums_elsewhere(prepared: PreparedInput, others: Any, per: str) -> list[Arra
     if len(others) != 2:
         raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
     values, sums = prepared.values, []
-    shape: tuple[int, ...] = (values.shape[CLASS],) if per == "neuron" else ()
+    shape: tuple[int, ...] = (prepared.layout.neurons,) if per == "neuron" else ()
     expected = {"[neuron]" if per == "neuron" else "a scalar": shape}
     for name, given in zip(("events", "entries"), others, strict=True):
         total = asarray_like(prepared.adapter, values, given, "others")

@@ -103,9 +103,10 @@ class SpikeLatency(RateLoss):
         return reading.u if late else -reading.u
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        xp, wanted = adapter.xp, labels.target
-        if xp.isdtype(wanted.dtype, "bool"):
+        wanted = labels.numbers
+        if wanted is None:
             silent = reading.max_reading if self.false_time is None else self.false_time
             one = adapter.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
-            wanted = xp.where(wanted, one * self.true_time, one * silent)
+            own = labels.one_hot(adapter, reading)
+            wanted = adapter.xp.where(own, one * self.true_time, one * silent)
         return criteria.outside(adapter, reading.u - wanted, self.tolerance)

@@ -104,11 +104,12 @@ class SpikeMax(RateLoss):
         )
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        u, one_hot, class_mask = reading.u, labels.target, reading.class_mask
+        given, class_mask = (adapter, reading.u, reading.class_axis), reading.class_mask
         if self.mode == "softmax":
-            return criteria.cross_entropy_of_logits(adapter, u, one_hot, class_mask)
+            return criteria.cross_entropy_of_logits(*given, labels.index, class_mask)
+        one_hot = labels.one_hot(adapter, reading)
         if self.numerics == "lava":
-            return criteria.cross_entropy_of_rates_as_published(adapter, u, one_hot, class_mask)
+            return criteria.cross_entropy_of_rates_as_published(*given, one_hot, class_mask)
         few = self.pseudo_count * reading.per_spike
         # Compared as counts: whether n / T or a / T is larger may depend on rounding if n is a.
         counts: Array = reading.counts
@@ -120,4 +121,4 @@ class SpikeMax(RateLoss):
                 "input must have no rate below 0 with mode='probability'; membrane potentials need "
                 f"CrossEntropy with a readout for them. Got a sum of spikes of {lowest:g}"
             )
-        return criteria.cross_entropy_of_rates(adapter, u, one_hot, few, short, class_mask)
+        return criteria.cross_entropy_of_rates(*given, one_hot, few, short, class_mask)

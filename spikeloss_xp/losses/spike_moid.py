@@ -124,7 +124,7 @@ class SpikeMoid(RateLoss):
 
     def _winner(self, scores: Scores) -> Array:
         adapter, score = scores.prepared.adapter, scores.values
-        return adapter.xp.astype(score > 0, adapter.arange(1, score).dtype)
+        return scores.result(adapter.xp.astype(score > 0, adapter.arange(1, score).dtype))
 
     def _count(self, scores: Scores, labels: Labels) -> Array:
         return binary_confusion(scores, labels)
@@ -134,12 +134,12 @@ class SpikeMoid(RateLoss):
         return super()._labels(prepared, target)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        target, logit = labels.target, (reading.u - self._threshold) / self.alpha
+        target, logit = labels.numbers, (reading.u - self._threshold) / self.alpha
         if self.numerics == "lava":
             terms, to_logit = criteria.binary_cross_entropy_as_published(adapter, logit, target)
         elif self.pos_weight == 1:
             terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target)
         else:
-            weight = self._per_class(adapter, logit, self.pos_weight)
+            weight = self._per_class(adapter, reading, self.pos_weight)
             terms, to_logit = criteria.weighted_binary_cross_entropy(adapter, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha

@@ -110,14 +110,14 @@ class SpikeRate(RateLoss):
         """Return the target reading of each class."""
         true = self._in_units_of(adapter, reading, self.true_rate)
         false = self._in_units_of(adapter, reading, self.false_rate)
-        return adapter.xp.where(labels.target, true, false)
+        return adapter.xp.where(labels.one_hot(adapter, reading), true, false)
 
     def _in_units_of(self, adapter: Adapter, reading: Reading, rates: PerClass) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
         largest = reading.max_reading
         if isinstance(rates, float) and isinstance(largest, float | int):
             return adapter.constant(reading.u, rates * largest)
-        return self._per_class(adapter, reading.u, rates) * largest
+        return self._per_class(adapter, reading, rates) * largest
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         return criteria.squared(adapter, reading.u - self._target_reading(adapter, reading, labels))

@@ -89,7 +89,6 @@ class SpikeTime(Loss):
     time_axis: int = -1
 
     _smallest_rank: ClassVar[int] = 2
-    _canonical_axes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self._check(
@@ -134,21 +133,14 @@ class SpikeTime(Loss):
         return desired_trains(prepared, target)
 
     def _read(
-        self, adapter: Adapter, values: Array, mask: Array | None, labels: Array
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Array
     ) -> ReadingAndPullback:
+        adapter = prepared.adapter
         # The filter is linear, so filtering the difference once replaces filtering both trains.
         difference = values - labels if self.filter_target else values
         if mask is not None:
             difference = fill_masked(adapter, difference, mask)
-        reading, to_difference = readouts.trace(
-            adapter, difference, self._kernel(), self.time_axis, mask
-        )
-
-        def pullback(cotangent: Array) -> Array:
-            cotangent = to_difference(cotangent)
-            return cotangent if mask is None else fill_masked(adapter, cotangent, mask)
-
-        return reading, pullback
+        return readouts.trace(adapter, difference, self._kernel(), prepared.layout.time, mask)
 
     def _kernel(self) -> Any:
         if self.kernel is not None:
@@ -158,10 +150,6 @@ class SpikeTime(Loss):
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
         return criteria.squared(adapter, reading.u if self.filter_target else reading.u - labels)
 
-    def _batch_axis(self, prepared: PreparedInput) -> int:
-        axis: int = prepared.layout.batch_axis
-        return axis
-
     def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
 
@@ -169,8 +157,7 @@ class SpikeTime(Loss):
         batch = self._batch_axis(prepared)
         if self.reduction == "batchmean":  # it counts whole samples
             return (batch,)
-        others = {batch, prepared.layout.time_axis}
-        return (batch, *(axis for axis in range(len(prepared.layout.shape)) if axis not in others))
+        return batch, prepared.layout.class_axis
 
 
 def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:

@@ -77,7 +77,7 @@ class SquaredError(RateLoss):
         self._check()
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return criteria.squared(adapter, reading.u - labels.target)
+        return criteria.squared(adapter, reading.u - labels.numbers)
 
     def _score_classes(self, prepared: PreparedInput, per_step: bool) -> NoReturn:
         raise TypeError("SquaredError predicts no class: its targets are numbers")

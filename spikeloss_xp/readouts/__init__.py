@@ -5,8 +5,9 @@ respect to the reading to the derivative with respect to the spikes. It stands b
 That of a linear readout is its adjoint; the maximum and the mean magnitude are not linear.
 Libraries with automatic differentiation do not run it, unless they evaluate in chunks.
 
-Spikes have axes ``[batch, class, time]`` and are 0 where they are masked. The mask has the same
-axes, the class axis perhaps of length 1, or is None if all entries count.
+Spikes have the axes batch, class and time, in the order of the input, with time at `axis`. They are
+0 where they are masked. The mask has the same axes, the class axis perhaps of length 1, or is None
+if all entries count. Readings keep these axes; without a reading at each step time has length 1.
 """
 
 import math
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from spikeloss_xp._arrays import Adapter, asarray_like, asarray_of_dtype, or_one
-from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.layout import class_axis
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback
 
@@ -25,7 +26,8 @@ class Reading(NamedTuple):
     Attributes
     ----------
     u : array
-        ``[batch, class]``, or ``[batch, class, time]`` with a reading at every step.
+        The readings: batch, class and time in the order of the input, time of length 1 unless there
+        is a reading at each step.
     per_spike : float or array
         The contribution of one spike to `u`.
     max_reading : float or array
@@ -39,6 +41,8 @@ class Reading(NamedTuple):
     class_mask : array or None
         In a loss whose classes compete for one term, which classes take part, with the axes of
         `u`. None if all do.
+    time_axis, class_axis : int
+        The axes of time and of the classes.
     """
 
     u: Array
@@ -47,6 +51,12 @@ class Reading(NamedTuple):
     counts: Array | None = None
     mask: Array | None = None
     class_mask: Array | None = None
+    time_axis: int = 2
+
+    @property
+    def class_axis(self) -> int:
+        """The axis of the classes."""
+        return class_axis(self.time_axis)
 
 
 ReadingAndPullback: TypeAlias = tuple[Reading, Pullback]
@@ -58,41 +68,32 @@ def count(
     moving_window: int | None,
     mask: Array | None = None,
     *,
-    time_first: bool = False,
+    axis: int,
 ) -> ReadingAndPullback:
-    """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``.
-
-    If the spikes are a view of an array with time first, the window moves along that axis.
-    """
+    """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``."""
     if moving_window is not None:
-        return _moving_count(adapter, spikes, moving_window, mask, 0 if time_first else -1)
+        return _moving_count(adapter, spikes, moving_window, mask, axis)
 
-    steps = spikes.shape[-1]
+    steps = spikes.shape[axis]
 
     def pullback(cotangent: Array) -> Array:
-        return adapter.repeat_last(cotangent, steps)  # each step adds 1
+        return adapter.spread(cotangent, steps, axis)  # each step adds 1
 
-    counts = adapter.sum(spikes, -1)
+    counts = adapter.sum(spikes, axis, keepdims=True)
     if mask is None:
-        return Reading(counts, max_reading=steps, counts=counts), pullback
-    duration = adapter.xp.sum(adapter.xp.astype(mask, spikes.dtype), axis=-1)
-    return Reading(counts, max_reading=duration, counts=counts, mask=duration > 0), pullback
+        return Reading(counts, 1.0, steps, counts), pullback
+    duration = adapter.xp.sum(adapter.xp.astype(mask, spikes.dtype), axis=axis, keepdims=True)
+    return Reading(counts, 1.0, duration, counts, duration > 0), pullback
 
 
 def _moving_count(
     adapter: Adapter, spikes: Array, window: int, mask: Array | None, axis: int
 ) -> ReadingAndPullback:
-    def summed(x: Array, *, reverse: bool) -> Array:
-        moved = adapter.moveaxis(x, -1, axis)
-        return adapter.moveaxis(
-            adapter.sum_along_axis(moved, window, axis, reverse=reverse), axis, -1
-        )
-
-    counts = summed(spikes, reverse=False)
-    reading = Reading(counts, max_reading=window, counts=counts, mask=mask)
+    counts = adapter.moving_sum(spikes, window, axis)
+    reading = Reading(counts, 1.0, window, counts, mask)
     # A spike at t counts in the windows at t, ..., t + W - 1. The adjoint sums their cotangents,
     # of fewer windows at the boundary: there is none after the last step.
-    return reading, lambda cotangent: summed(cotangent, reverse=True)
+    return reading, lambda cotangent: adapter.moving_sum(cotangent, window, axis, reverse=True)
 
 
 def rate(
@@ -101,52 +102,56 @@ def rate(
     moving_window: int | None,
     mask: Array | None = None,
     *,
-    time_first: bool = False,
+    axis: int,
 ) -> ReadingAndPullback:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
-    counted, to_spikes = count(adapter, spikes, moving_window, mask, time_first=time_first)
+    counted, to_spikes = count(adapter, spikes, moving_window, mask, axis=axis)
     duration = counted.max_reading
     if mask is not None and moving_window is None:
         duration = or_one(adapter, duration)
+    elif moving_window == 1:
+        return counted, to_spikes
     reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.u, counted.mask)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingAndPullback:
+def highest(
+    adapter: Adapter, spikes: Array, mask: Array | None = None, *, axis: int
+) -> ReadingAndPullback:
     """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
     xp = adapter.xp
     unmasked, read = spikes, None
     if mask is not None:
-        unmasked, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
-    peak = xp.max(unmasked, axis=-1, keepdims=True)
-    u = peak[..., 0]
+        unmasked = xp.where(mask, spikes, -math.inf)
+        read = xp.any(mask, axis=axis, keepdims=True)
+    peak = xp.max(unmasked, axis=axis, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
         one = adapter.constant(unmasked, 1.0)  # a NaN is not equal to any peak
-        sharing = xp.maximum(xp.sum(reached, axis=-1, keepdims=True), one)
-        return cotangent[..., None] * reached / sharing
+        sharing = xp.maximum(xp.sum(reached, axis=axis, keepdims=True), one)
+        return cotangent * reached / sharing
 
-    if read is not None:
-        u = xp.where(read, u, 0.0)
-    return Reading(u, mask=read), pullback
+    return Reading(peak if read is None else xp.where(read, peak, 0.0), mask=read), pullback
 
 
-def last(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingAndPullback:
+def last(
+    adapter: Adapter, spikes: Array, mask: Array | None = None, *, axis: int
+) -> ReadingAndPullback:
     """Read the last unmasked step."""
-    xp = adapter.xp
-    step = adapter.arange(spikes.shape[-1], spikes)
+    xp, steps = adapter.xp, spikes.shape[axis]
+    step = adapter.along(axis, spikes)
     if mask is None:
-        chosen, read = step == spikes.shape[-1] - 1, None
-        u = spikes[..., -1]
+        chosen, read = step == steps - 1, None
+        u = spikes[(*(slice(None) for _ in range(axis)), slice(steps - 1, steps), ...)]
     else:
         step = xp.where(mask, step, -1)
-        chosen = mask & (step == xp.max(step, axis=-1, keepdims=True))
-        read = xp.any(mask, axis=-1)
-        u = xp.sum(xp.where(chosen, spikes, 0.0), axis=-1)
+        chosen = mask & (step == xp.max(step, axis=axis, keepdims=True))
+        read = xp.any(mask, axis=axis, keepdims=True)
+        u = xp.sum(xp.where(chosen, spikes, 0.0), axis=axis, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
-        return xp.where(chosen, cotangent[..., None], adapter.constant(spikes, 0.0))
+        return xp.where(chosen, cotangent, adapter.constant(spikes, 0.0))
 
     return Reading(u, mask=read), pullback
 
@@ -167,12 +172,10 @@ def trace(
     elif not isinstance(kernel, Exponential):
         kernel = asarray_like(adapter, spikes, kernel, "kernel")
         kernel = adapter.xp.astype(kernel, spikes.dtype, copy=False)
-    reading = Reading(adapter.filter_along_axis(spikes, kernel, axis), mask=mask)
+    reading = Reading(adapter.causal_filter(spikes, kernel, axis), mask=mask)
     # A spike at t appears in e[t + k] with weight h[k], so the adjoint filters against time, and
     # sums fewer cotangents at the boundary: there is no e after the last step.
-    return reading, lambda cotangent: adapter.filter_along_axis(
-        cotangent, kernel, axis, reverse=True
-    )
+    return reading, lambda cotangent: adapter.causal_filter(cotangent, kernel, axis, reverse=True)
 
 
 def sum_magnitude(
@@ -240,46 +243,6 @@ def mean_magnitude(
 # Classes -------------------------------------------------------------------------------------
 
 
-class Group(NamedTuple):
-    """The neighbouring neurons of each class as one train.
-
-    Attributes
-    ----------
-    total : array
-        ``[batch, class, time]``: the sum over the neurons of a class that are not masked.
-    divisor : int or array
-        The number of neurons in the sum, at least 1; an array ``[batch, class, time]`` if neurons
-        are masked one by one.
-    mask : array or None
-        The steps at which any neuron of the class is unmasked.
-    pullback : callable
-        From `total` to the neurons.
-    """
-
-    total: Array
-    divisor: Any
-    mask: Array | None
-    pullback: Pullback
-
-
-def group_neurons(adapter: Adapter, spikes: Array, mask: Array | None, classes: int) -> Group:
-    """Add up the neighbouring neurons of each class."""
-    xp = adapter.xp
-    batch, neurons, steps = spikes.shape
-    shape = batch, classes, neurons // classes, steps
-    total = xp.sum(xp.reshape(spikes, shape), axis=2)
-
-    def to_neurons(cotangent: Array) -> Array:  # each neuron has an equal share in the sum
-        share = xp.repeat(cotangent[:, :, None, :], shape[2], axis=2)
-        return xp.reshape(share, (batch, neurons, steps))
-
-    if mask is None or mask.shape[CLASS] == 1:
-        return Group(total, shape[2], mask, to_neurons)
-    members = xp.reshape(mask, shape)
-    unmasked = xp.sum(xp.astype(members, spikes.dtype), axis=2)
-    return Group(total, or_one(adapter, unmasked), xp.any(members, axis=2), to_neurons)
-
-
 def read_groups(
     adapter: Adapter,
     spikes: Array,
@@ -287,57 +250,69 @@ def read_groups(
     classes: int | None,
     read: Callable[[Adapter, Array, Array | None], ReadingAndPullback],
     *,
+    axis: int,
     proportional: bool,
     summed: bool = False,
 ) -> ReadingAndPullback:
     """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
 
-    `read` is a readout of trains. If its readings are `proportional` to the trains, it reads the
-    sum of the neurons, and the reading is divided by their number: means of three spikes are
-    rounded, and would decide ties. Where neurons are masked one by one, their number differs
-    between steps, and the mean of each step is read. With `summed` it is times the number of
-    neurons of a class, the sum where none is masked.
+    `read` is a readout of trains with time at `axis`. If its readings are `proportional` to the
+    trains, it reads the sum of the neurons, and the reading is divided by their number: means of
+    three spikes are rounded, and would decide ties. Where neurons are masked one by one, their
+    number differs between steps, and the mean of each step is read. With `summed` it is times the
+    number of neurons of a class, the sum where none is masked.
     """
     if classes is None:
         return read(adapter, spikes, mask)
-    group = group_neurons(adapter, spikes, mask, classes)
-    divisor, counts = group.divisor, None
-    if proportional and isinstance(divisor, int):
-        reading, to_total = read(adapter, group.total, group.mask)
+    xp, of_class = adapter.xp, class_axis(axis)
+    size = spikes.shape[of_class] // classes
+    shape = (*spikes.shape[:of_class], classes, size, *spikes.shape[of_class + 1 :])
+    total = xp.sum(xp.reshape(spikes, shape), axis=of_class + 1)
+
+    def to_neurons(cotangent: Array) -> Array:  # each neuron has an equal share in the sum
+        return xp.repeat(cotangent, size, axis=of_class)
+
+    divisor: Any = size
+    if mask is not None and mask.shape[of_class] > 1:
+        members = xp.reshape(mask, shape)
+        divisor = or_one(adapter, xp.sum(xp.astype(members, spikes.dtype), axis=of_class + 1))
+        mask = xp.any(members, axis=of_class + 1)
+    elif proportional:
+        reading, to_total = read(adapter, total, mask)
         if summed:
-            return reading, lambda cotangent: group.pullback(to_total(cotangent))
-        reading = reading._replace(u=reading.u / divisor, per_spike=reading.per_spike / divisor)
-        return reading, lambda cotangent: group.pullback(to_total(cotangent / divisor))
+            return reading, lambda cotangent: to_neurons(to_total(cotangent))
+        reading = reading._replace(u=reading.u / size, per_spike=reading.per_spike / size)
+        return reading, lambda cotangent: to_neurons(to_total(cotangent / size))
 
-    scale = spikes.shape[CLASS] // classes if summed else 1
-    reading, to_mean = read(adapter, group.total * scale / divisor, group.mask)
-    number: Any = divisor
+    scale, number = size if summed else 1, divisor
+    reading, to_mean = read(adapter, total * scale / divisor, mask)
     if not isinstance(divisor, int):  # the largest number of neurons averaged at any step
-        number = adapter.xp.max(divisor, axis=-1, keepdims=reading.u.ndim == 3)
-    if reading.counts is not None:
-        counts = reading.counts * number
+        number = xp.max(divisor, axis=axis, keepdims=True)
+    counts = None if reading.counts is None else reading.counts * number
     reading = reading._replace(per_spike=reading.per_spike / number, counts=counts)
-    return reading, lambda cotangent: group.pullback(to_mean(cotangent) * scale / divisor)
+    return reading, lambda cotangent: to_neurons(to_mean(cotangent) * scale / divisor)
 
 
-def softmax_sum(adapter: Adapter, spikes: Array, mask: Array | None = None) -> ReadingAndPullback:
+def softmax_sum(
+    adapter: Adapter, spikes: Array, mask: Array | None = None, *, axis: int
+) -> ReadingAndPullback:
     """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
-    xp = adapter.xp
+    xp, of_class = adapter.xp, class_axis(axis)
     logit, read = spikes, None
     if mask is not None:
-        logit, read = xp.where(mask, spikes, -math.inf), xp.any(mask, axis=-1)
-    highest = xp.max(logit, axis=CLASS, keepdims=True)  # against overflow; it cancels
+        logit = xp.where(mask, spikes, -math.inf)
+        read = xp.any(mask, axis=axis, keepdims=True)
+    highest = xp.max(logit, axis=of_class, keepdims=True)  # against overflow; it cancels
     if mask is not None:
-        highest = xp.where(xp.any(mask, axis=CLASS, keepdims=True), highest, 0.0)
+        highest = xp.where(xp.any(mask, axis=of_class, keepdims=True), highest, 0.0)
     weight = xp.exp(logit - highest)
-    total = adapter.sum(weight, CLASS, keepdims=True)
+    total = adapter.sum(weight, of_class, keepdims=True)
     p = weight / (total if mask is None else or_one(adapter, total))
 
     def pullback(cotangent: Array) -> Array:
-        cotangent = cotangent[..., None]
-        return p * (cotangent - adapter.sum(p * cotangent, CLASS, keepdims=True))
+        return p * (cotangent - adapter.sum(p * cotangent, of_class, keepdims=True))
 
-    return Reading(adapter.sum(p, -1), mask=read), pullback
+    return Reading(adapter.sum(p, axis, keepdims=True), mask=read), pullback
 
 
 ACROSS_CLASSES = {"softmax_sum": softmax_sum}  # a class is read beside the others; not linear

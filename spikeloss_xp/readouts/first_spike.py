@@ -11,50 +11,46 @@ from collections.abc import Callable
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._arrays import Adapter, lowest_below
-from spikeloss_xp._input.layout import CLASS
+from spikeloss_xp._input.layout import class_axis
 from spikeloss_xp._typing import Array, ValueAndPullback
 from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
 
 
 def latency(
-    adapter: Adapter, spikes: Array, mask: Array | None, num_classes: int | None, time_axis: int
+    adapter: Adapter, spikes: Array, mask: Array | None, num_classes: int | None, axis: int
 ) -> ReadingAndPullback:
-    """Read the latency of the first spike of each class, in steps that count.
+    """Read the latency of the first spike of each class, in steps that count; time is at `axis`.
 
     A class is a neuron or, with `num_classes`, the mean of neighbouring ones. A silent one has the
     longest duration of its sample, which is `max_reading`, so that a neuron with fewer unmasked
-    steps is not early. If time is the first or the second axis of the input, which `spikes` is a
-    view of, the operations run along that axis.
+    steps is not early.
     """
     spikes, to_input = probabilities(adapter, spikes)
-    read = functools.partial(latency_of_trains, axis=time_axis if time_axis in (0, 1) else 2)
-    reading, to_spikes = read_groups(adapter, spikes, mask, num_classes, read, proportional=False)
+    read = functools.partial(latency_of_trains, axis=axis)
+    reading, to_spikes = read_groups(
+        adapter, spikes, mask, num_classes, read, axis=axis, proportional=False
+    )
     return reading, lambda cotangent: to_input(to_spikes(cotangent))
 
 
 def latency_of_trains(
     adapter: Adapter, spikes: Array, mask: Array | None, axis: int
 ) -> ReadingAndPullback:
-    """Read the latency of spikes from 0 to 1, by operations with time at an axis."""
+    """Read the latency of spikes from 0 to 1, with time at `axis`."""
     xp = adapter.xp
-    factors = adapter.moveaxis(1 - spikes, -1, axis)
+    factors = 1 - spikes
     if mask is None:
         total, _, to_factors = survival_sum(adapter, factors, None, axis)
-        reading = Reading(total, max_reading=spikes.shape[-1])
-        return reading, lambda cotangent: adapter.moveaxis(to_factors(-cotangent, None), axis, -1)
+        reading = Reading(total, max_reading=spikes.shape[axis])
+        return reading, lambda cotangent: to_factors(-cotangent, None)
 
     weight = xp.astype(mask, spikes.dtype)
-    duration = xp.sum(weight, axis=-1)
-    longest = xp.max(duration, axis=CLASS, keepdims=True)
+    duration = xp.sum(weight, axis=axis, keepdims=True)
+    longest = xp.max(duration, axis=class_axis(axis), keepdims=True)
     lacking = longest - duration
-    steps = adapter.moveaxis(weight, -1, axis)
-    total, silence, to_factors = survival_sum(adapter, factors, steps, axis)
+    total, silence, to_factors = survival_sum(adapter, factors, weight, axis)
     reading = Reading(total + lacking * silence, max_reading=longest, mask=duration > 0)
-
-    def pullback(cotangent: Array) -> Array:
-        return adapter.moveaxis(to_factors(-cotangent, -cotangent * lacking), axis, -1)
-
-    return reading, pullback
+    return reading, lambda cotangent: to_factors(-cotangent, -cotangent * lacking)
 
 
 def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
@@ -98,7 +94,7 @@ def survival_sum(
     ``P = P1 P2`` and ``V = V1 + P1 V2``. Steps are merged in groups of about 8, and so are groups,
     until one is left: the number of operations grows with the logarithm of the duration, and there
     is no division, so that factors of 0 are no special case, in derivatives of any order either.
-    The pullback goes the same way back.
+    The pullback goes the same way back. The axis keeps length 1.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
@@ -107,17 +103,13 @@ def survival_sum(
         pullbacks.append(to_groups)
 
     def pullback(of_total: Array, of_product: Array | None) -> Array:
-        of_total = adapter.xp.expand_dims(of_total, axis=axis)
         if of_product is None:
             of_product = adapter.xp.zeros_like(of_total)
-        else:
-            of_product = adapter.xp.expand_dims(of_product, axis=axis)
         while pullbacks:
             of_product, of_total = pullbacks.pop()(of_product, of_total)
         return to_steps(of_product, of_total)
 
-    index = (*(slice(None) for _ in range(axis)), 0, ...)
-    return total[index], product[index], pullback
+    return total, product, pullback
 
 
 def _merge_steps(

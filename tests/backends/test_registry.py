@@ -53,9 +53,9 @@ from spikeloss_xp.backends import ArrayAPIAdapter
 windows = []
 
 class ToyAdapter(ArrayAPIAdapter):
-    def moving_sum(self, x, window, *, axis=-1, reverse=False):
+    def moving_sum(self, x, window, axis=-1, *, reverse=False):
         windows.append(window)
-        return super().moving_sum(x, window, axis=axis, reverse=reverse)
+        return super().moving_sum(x, window, axis, reverse=reverse)
 """,
     "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
     "toy-1.0.dist-info/entry_points.txt": """

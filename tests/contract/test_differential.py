@@ -27,10 +27,7 @@ QUICK = {  # the number of seeds of each kind
 }
 THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
     "numpy": ("CHUNK",),
-    "torch": (
-        *("BY_HOST", "BY_HOST_ONE_THREAD", "CLOSED_FORM"),
-        *("CHUNKED_FILTER", "AUTOGRAD_CHUNK", "DOUBLED"),
-    ),
+    "torch": ("CHUNKED_FILTER", "AUTOGRAD_CHUNK"),
     "jax": ("COMPILED_LARGE",),
 }
 
@@ -64,17 +61,6 @@ def by_backward(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
     return value, spikes.grad
 
 
-def by_backward_on_one_thread(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # another number of entries is small then
-    try:
-        return by_backward(backend, call, spikes)
-    finally:
-        torch.set_num_threads(threads)
-
-
 def by_jax_vjp(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
     import jax
 
@@ -88,7 +74,7 @@ def by_jax_vjp(backend: Backend, call: Call, spikes: Any) -> tuple[Any, Any]:
 
 
 WAYS: dict[str, tuple[Evaluate, ...]] = {
-    "torch": (by_value_and_grad, by_closed_form, by_backward, by_backward_on_one_thread),
+    "torch": (by_value_and_grad, by_closed_form, by_backward),
     "jax": (by_value_and_grad, by_closed_form, by_jax_vjp),
 }
 

@@ -14,7 +14,6 @@ import spikeloss_xp as sx
 from _support.backends import on
 from _support.calls import each, run
 from _support.cases import close
-from spikeloss_xp import _tuning
 from spikeloss_xp.losses import Loss
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-loss.md"
@@ -210,7 +209,7 @@ class TermPerSample(FocalMoid):
     """A mistake: one term for each sample, without saying so."""
 
     def _criterion(self, adapter, reading, labels):
-        u = adapter.xp.sum(reading.u, axis=1, keepdims=True)
+        u = adapter.xp.sum(reading.u, axis=reading.class_axis, keepdims=True)
         return u, lambda cotangent: cotangent
 
 
@@ -255,8 +254,9 @@ def test_loss_without_class_weights_raises_for_weight():
         def _labels(self, prepared, target):
             return prepared.adapter.xp.zeros_like(prepared.values)
 
-        def _read(self, adapter, values, mask, labels):
-            return sx.readouts.count(adapter, values, None, mask)
+        def _read(self, prepared, values, mask, labels):
+            axis = prepared.layout.time
+            return sx.readouts.count(prepared.adapter, values, None, mask, axis=axis)
 
         def _criterion(self, adapter, reading, labels):
             return reading.u, lambda cotangent: adapter.xp.ones_like(reading.u) * cotangent
@@ -322,9 +322,8 @@ def test_overridden_evaluation_is_the_one_that_is_differentiated(backend, kind):
     close(slope, 2 * gradient, backend.rtol)
 
 
-def test_overridden_evaluation_is_used_by_backward(monkeypatch):
+def test_overridden_evaluation_is_used_by_backward():
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(_tuning, "CLOSED_FORM", 0)
     _, gradient = sx.value_and_grad(sx.SpikeRate(0.5, 0.0))(SPIKES, LABEL)
     for kind in (Doubled, DoubledValue, DoubledBoth):
         spikes = torch.tensor(SPIKES, requires_grad=True)
@@ -347,9 +346,8 @@ def test_wrong_override_on_one_library_is_inconsistent():
         sx.testing.assert_consistent(WrongOnTorch(0.5, 0.0), SPIKES, LABEL, backends=["torch"])
 
 
-def test_arrays_that_a_loss_holds_get_a_gradient(monkeypatch):
+def test_arrays_that_a_loss_holds_get_a_gradient():
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(_tuning, "CLOSED_FORM", 0)
 
     @dataclasses.dataclass(frozen=True, eq=False)
     class Learnt(sx.SpikeRate):

@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,11 +109,10 @@ def plain_torch(loss: str, axis: int, steps: int, target: np.ndarray, classes: i
     return lambda x: F.cross_entropy(x.sum(axis), y)
 
 
-def plain_jax(loss: str, axis: int, steps: int, target: np.ndarray, classes: int) -> Any:
+def plain_jax(loss: str, axis: int, steps: int, classes: int) -> Any:
+    """Return a function of the spikes and the target; of rates, the target is the rates."""
     import jax.numpy as jnp
     import optax
-
-    y = jnp.asarray(target)
 
     def windows(x: Any) -> Any:
         total = jnp.cumsum(x, axis)
@@ -123,31 +121,30 @@ def plain_jax(loss: str, axis: int, steps: int, target: np.ndarray, classes: int
         padded = jnp.pad(total, ahead)
         return total - (padded[:steps] if axis == 0 else padded[..., :steps])
 
-    def entropy(u: Any) -> Any:
+    def entropy(u: Any, y: Any) -> Any:
         if "probabilities" in loss:
             return optax.softmax_cross_entropy(u, jnp.broadcast_to(y, u.shape)).mean()
         labels = jnp.broadcast_to(y, u.shape[:-1])
         return optax.softmax_cross_entropy_with_integer_labels(u, labels).mean()
 
-    def at_each_step(u: Any) -> Any:
-        return entropy(u if axis == 0 else jnp.moveaxis(u, -1, 0))
+    def at_each_step(u: Any, y: Any) -> Any:
+        return entropy(u if axis == 0 else jnp.moveaxis(u, -1, 0), y)
 
+    if "rate" in loss.lower() and "window" in loss:
+        wide = (lambda y: y) if axis == 0 else (lambda y: y[..., None])
+        return lambda x, y: jnp.mean((windows(x) / WINDOW - wide(y)) ** 2)
     if "rate" in loss.lower():
-        rates = jnp.asarray(target_rates(target, classes))
-        if "window" in loss:
-            wide = rates if axis == 0 else rates[..., None]
-            return lambda x: jnp.mean((windows(x) / WINDOW - wide) ** 2)
-        return lambda x: jnp.mean((x.mean(axis) - rates) ** 2)
+        return lambda x, y: jnp.mean((x.mean(axis) - y) ** 2)
     if loss == "SpikeTime":
         matrix = jnp.asarray(filter_matrix(steps))
         if axis == 0:
-            return lambda x: jnp.mean(jnp.tensordot(matrix, x - y, 1) ** 2)
-        return lambda x: jnp.mean(((x - y) @ matrix.T) ** 2)
+            return lambda x, y: jnp.mean(jnp.tensordot(matrix, x - y, 1) ** 2)
+        return lambda x, y: jnp.mean(((x - y) @ matrix.T) ** 2)
     if "each step" in loss:
         return at_each_step
     if "window" in loss:
-        return lambda x: at_each_step(windows(x))
-    return lambda x: entropy(x.sum(axis))
+        return lambda x, y: at_each_step(windows(x), y)
+    return lambda x, y: entropy(x.sum(axis), y)
 
 
 def plain_numpy(loss: str, axis: int, steps: int, target: np.ndarray, classes: int) -> Any:
@@ -238,10 +235,11 @@ def setups(library: str, loss: str, shape: tuple[int, int, int], axis: int) -> d
 
         x, y = jnp.asarray(spikes), jnp.asarray(target)
         evaluate = jax.jit(jax.value_and_grad(ours))
-        plain = jax.jit(jax.value_and_grad(plain_jax(*given)))
+        plain = jax.jit(jax.value_and_grad(plain_jax(loss, axis, steps, classes)))
+        rates = jnp.asarray(target_rates(target, classes)) if "rate" in loss.lower() else y
         return {
             "ours": lambda: jax.block_until_ready(evaluate(x, y)),
-            "plain": lambda: jax.block_until_ready(plain(x)),
+            "plain": lambda: jax.block_until_ready(plain(x, rates)),
         }
     import torch
 
@@ -260,7 +258,7 @@ def setups(library: str, loss: str, shape: tuple[int, int, int], axis: int) -> d
 
 def numbers(result: Any) -> tuple[float, np.ndarray]:
     value, gradient = result
-    return float(value), np.asarray(gradient)
+    return float(value.detach() if hasattr(value, "detach") else value), np.asarray(gradient)
 
 
 def check(name: str, runs: dict[str, Any]) -> None:
