@@ -14,7 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import Accumulate
 from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
-from spikeloss_xp.backends import chunks
+from spikeloss_xp.backends import _cross_entropy, chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 if TYPE_CHECKING:
@@ -75,23 +75,41 @@ class JAXAdapter(ArrayAPIAdapter):
         return isinstance(steps, int) and steps <= _tuning.COMPILED_BLOCKS * _tuning.WINDOW_BLOCK
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
-        wide = axis == 0 and isinstance(x.size, int) and x.size >= _tuning.WIDE_SUM * x.shape[0]
-        if not wide or jax.default_backend() != "cpu" or _is_sharded(x):
+        if axis != 0 or not isinstance(x.size, int):
             return jnp.sum(x, axis=axis, keepdims=keepdims)
-        summed = _sum_over_first(x)
+        wide = x.size >= _tuning.WIDE_SUM * x.shape[0] and jax.default_backend() == "cpu"
+        summed = _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
+        # XLA computes the gradient of a sum again for each of its terms, unless it is that of `take`.
+        order = jnp.arange(x.shape[-1])
+        summed = jnp.take(
+            summed, order, -1, mode="clip", unique_indices=True, indices_are_sorted=True
+        )
         return summed if keepdims else summed[0]
 
     def sum_all(self, x: Array) -> Array:
         # XLA adds small arrays up on a CPU one entry after the other, and would merge sums of sums.
-        while x.ndim:
+        x = jnp.squeeze(x, tuple(axis for axis, n in enumerate(x.shape) if n == 1))
+        while x.ndim > 1:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
-        return x
+        return jnp.sum(x)
 
     def cross_entropy(
         self, logit: Array, index: Array, axis: int, q: Array | None = None
     ) -> ValueAndPullback:
-        _, derivative = _terms_and_derivative(logit, index, axis, q)
-        return _cross_entropy(logit, index, axis, q), lambda cotangent: cotangent * derivative
+        _, pullback = _cross_entropy.by_selection(self, logit, index, axis, q)
+        return _known_terms(self, logit, index, axis, q), pullback
+
+    def shielded(self, u: Array, mask: Array) -> Array:
+        # The terms are selected later, so in a compiled function only the gradient has to be.
+        traced = isinstance(u, jax.core.Tracer)
+        return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask)
+
+    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+        shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+        return jnp.broadcast_to(index, shape)
+
+    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+        return jnp.take_along_axis(x, entries, axis, mode="clip")
 
     def matmul(self, a: Array, b: Array) -> Array:
         # By default, a GPU would round the factors to TF32.
@@ -161,41 +179,34 @@ class JAXAdapter(ArrayAPIAdapter):
         return value, gradient
 
 
-def _terms_and_derivative(
-    logit: Array, index: Array, axis: int, q: Array | None
-) -> tuple[Array, Array]:
-    single = tuple(1 if i == axis else n for i, n in enumerate(logit.shape))
-    along = tuple(n if i == axis else 1 for i, n in enumerate(logit.shape))
-    label = index == jax.lax.broadcasted_iota(index.dtype, along, axis)
-    highest = jnp.max(logit, axis=axis, keepdims=True)  # against overflow; it cancels
-    own = jnp.take_along_axis(logit, jnp.broadcast_to(index, single), axis, mode="clip") - highest
-    weight = jnp.exp(jnp.where(label, -jnp.inf, logit - highest))
-    others = jnp.sum(weight, axis=axis, keepdims=True)
-    rest = others + (jnp.exp(own) - 1)
-    scale = 1 / (1 + rest)
-    if q is None:
-        return jnp.log1p(rest) - own, weight * scale - jnp.where(label, others * scale, 0.0)
-    whole = jnp.sum(q, axis=axis, keepdims=True)
-    terms = whole * jnp.log1p(rest) + jnp.sum(q * (highest - logit), axis=axis, keepdims=True)
-    # whole p - q; for the label (whole - q) p - q (1 - p), where `others` is 1 - p.
-    of_label = ((whole - q) * jnp.exp(own) - q * others) * scale
-    return terms, jnp.where(label, of_label, weight * (whole * scale) - q)
+@jax.custom_jvp
+def _without_masked_gradient(u: Array, mask: Array) -> Array:
+    return u
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _cross_entropy(logit: Array, index: Array, axis: int, q: Array | None) -> Array:
+@_without_masked_gradient.defjvp
+def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
+    return primals[0], jnp.where(primals[1], tangents[0], 0.0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
+def _known_terms(
+    adapter: JAXAdapter, logit: Array, index: Array, axis: int, q: Array | None
+) -> Array:
     """Return the terms, whose derivative is known: that of a maximum takes longer than the rest."""
-    return _terms_and_derivative(logit, index, axis, q)[0]
+    return _cross_entropy.by_selection(adapter, logit, index, axis, q)[0]
 
 
-@functools.partial(_cross_entropy.defjvp, symbolic_zeros=True)
-def _derivative_of_terms(axis: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+@functools.partial(_known_terms.defjvp, symbolic_zeros=True)
+def _derivative_of_terms(
+    adapter: JAXAdapter, axis: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> Any:
     logit, index, q = primals
     of_logit, _, of_q = tangents
-    terms, derivative = _terms_and_derivative(logit, index, axis, q)
+    terms, pullback = _cross_entropy.by_selection(adapter, logit, index, axis, q)
     change = jnp.zeros_like(terms)
     if not isinstance(of_logit, SymbolicZero):
-        change = jnp.sum(derivative * of_logit, axis=axis, keepdims=True)
+        change = jnp.sum(pullback(1.0) * of_logit, axis=axis, keepdims=True)
     if q is not None and not isinstance(of_q, SymbolicZero):
         # The terms are linear in the weights, and -log p is the cross entropy of each class.
         log_p = jax.nn.log_softmax(logit, axis=axis)

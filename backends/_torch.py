@@ -100,7 +100,9 @@ class TorchAdapter(TorchFilters):
         return terms, pullback
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
-        return index.long().expand(*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        index = index if index.dtype == torch.int64 else index.long()
+        shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        return index if index.shape == shape else index.expand(shape)
 
     def gather(self, x: Array, entries: Any, axis: int) -> Array:
         return torch.gather(x, axis, entries)

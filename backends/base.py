@@ -167,6 +167,10 @@ class ArrayAPIAdapter:
         """Multiply blocks by a matrix, in the full precision of their dtype."""
         return self.xp.matmul(a, b)
 
+    def shielded(self, u: Array, mask: Array) -> Array:
+        """Return readings whose masked entries have finite terms and no gradient."""
+        return self.xp.where(mask, u, 1.0)
+
     def cross_entropy(
         self, logit: Array, index: Array, axis: int, q: Array | None = None
     ) -> ValueAndPullback:
@@ -180,18 +184,18 @@ class ArrayAPIAdapter:
         return _cross_entropy.by_selection(self, logit, index, axis, q)
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
-        """Return what `gather` and `scatter` take; these are for arrays that are `in_place` only.
+        """Return what `gather` and `scatter` take for an index.
 
         The index has length 1 along the axis, and broadcasts to `x` along the others.
         """
-        raise NotImplementedError
+        return index == self.along(axis, x)
 
     def gather(self, x: Array, entries: Any, axis: int) -> Array:
         """Return one entry along an axis."""
-        raise NotImplementedError
+        return self.sum(self.xp.where(entries, x, 0.0), axis, keepdims=True)
 
     def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
-        """Write one entry along an axis."""
+        """Write one entry along an axis of an array that is `in_place`."""
         raise NotImplementedError
 
     def along(self, axis: int, like: Array) -> Array:

@@ -212,7 +212,9 @@ def check_range(
     if values is None:
         return False
     unsigned = values.view(f"u{values.itemsize}") if values.dtype.kind == "i" else values
-    if not values.size or (lowest == 0 and unsigned.max() <= highest):  # below 0 they are large
+    if not values.size or (
+        lowest == 0 and np.maximum.reduce(unsigned, axis=None) <= highest
+    ):  # below 0 they are large
         return True
     inside = (values >= lowest) & (values <= highest)
     if ignored is not None:

@@ -215,10 +215,10 @@ class Predictor(ABC):
         classes = readings.shape[axis]
         broken = xp.any(~(readings < math.inf), axis=axis, keepdims=True)
         # A class that is not the label: the first, or the second if the label is the first.
-        wrong = xp.astype(labels.index == 0, labels.index.dtype)
-        winner = xp.astype(scores.winner(), labels.index.dtype)
+        wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
+        winner = xp.astype(scores.winner(), labels.indices.dtype)
         position = adapter.along(axis, readings)
-        predicted, counted = position == xp.where(broken, wrong, winner), position == labels.index
+        predicted, counted = position == xp.where(broken, wrong, winner), position == labels.indices
         if scores.mask is not None:
             counted = counted & scores.mask
         if labels.ignored is not None:

@@ -34,7 +34,7 @@ class Labels(NamedTuple):
 
     Attributes
     ----------
-    index : array or None
+    indices : array or None
         The class indices, with a class axis of length 1. None for a number for each class.
     numbers : array or None
         A number for each class, in the dtype of the spikes. None for class indices.
@@ -47,15 +47,15 @@ class Labels(NamedTuple):
         The class weights. None without class weights.
     """
 
-    index: Array | None = None
-    numbers: Array | None = None
+    indices: Any = None
+    numbers: Any = None
     valid: Array | None = None
     ignored: Array | None = None
     class_weight: Array | None = None
 
     def one_hot(self, adapter: Adapter, reading: Any) -> Array:
         """Return class indices as bools with the classes of a reading, True for the label."""
-        return self.index == adapter.along(reading.class_axis, reading.u)
+        return self.indices == adapter.along(reading.class_axis, reading.u)
 
 
 def desired_trains(prepared: PreparedInput, target: Any) -> Array:
@@ -199,10 +199,10 @@ def _class_numbers(
     """
     adapter, xp, (lowest, highest, rule) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
     if known is not None and known.dtype.kind != "b":
-        if not bool((np.isfinite(known) & (known >= lowest) & (known <= highest)).all()):
-            raise ValueError(
-                f"target must hold {kind}, {rule}; got values from {known.min()} to {known.max()}"
-            )
+        low, high = (known.min(), known.max()) if known.size else (0, 0)
+        # NaN and infinity are in no range.
+        if not (lowest <= low and high <= highest and -math.inf < low and high < math.inf):
+            raise ValueError(f"target must hold {kind}, {rule}; got values from {low} to {high}")
         check_size(adapter, prepared.values, target, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
 

@@ -239,7 +239,7 @@ class Loss(ClosedForm):
             counts = reading.counts
             if counts is not None:
                 counts = fill_masked(adapter, counts, mask, math.inf)
-            u = fill_masked(adapter, reading.u, mask, 1.0)
+            u = adapter.shielded(reading.u, mask)
             reading = reading._replace(u=u, counts=counts)
             labels = self._fill_labels(adapter, labels, mask, reading.class_mask)
         terms, to_reading = self._criterion(adapter, reading, labels)

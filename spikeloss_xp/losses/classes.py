@@ -174,11 +174,11 @@ class RateLoss(Loss, Predictor):
         xp, mask, class_mask, axis = adapter.xp, reading.mask, None, reading.class_axis
         by_class = mask is not None and mask.shape[axis] > 1
         # A row of zeros has no weight, but it would be a sample that counts.
-        zeros_count = labels.index is None and self.reduction == "batchmean"
+        zeros_count = labels.indices is None and self.reduction == "batchmean"
         if self._classes_compete and (by_class or zeros_count):
             # The term of a sample counts if a neuron with its label does.
             # A probability that is NaN is one of a label, so that the term is NaN.
-            if labels.index is None:
+            if labels.indices is None:
                 own = ~(labels.numbers <= 0)
             else:
                 own = labels.one_hot(adapter, reading)
@@ -241,7 +241,7 @@ class RateLoss(Loss, Predictor):
         return prepared.adapter.xp.reshape(cotangent, shape)
 
     def _target_axes(self, prepared: PreparedInput, labels: Labels, ndim: int) -> Any:
-        return prepared.layout.target_axes(ndim, class_axis=labels.index is None)
+        return prepared.layout.target_axes(ndim, class_axis=labels.indices is None)
 
     def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
         return (self._batch_axis(prepared),) if self._has_time or self._reads_latency else ()

@@ -128,7 +128,7 @@ class CrossEntropy(RateLoss):
         given = adapter, logit, reading.class_axis
         if self._has_one_label(labels):
             terms, to_logit = criteria.cross_entropy_of_logits(
-                *given, labels.index, reading.class_mask
+                *given, labels.indices, reading.class_mask
             )
         else:
             terms, to_logit = criteria.cross_entropy_of_probabilities(
@@ -138,7 +138,7 @@ class CrossEntropy(RateLoss):
 
     def _has_one_label(self, labels: Labels) -> bool:
         """Whether a term is that of its label; otherwise that of each class has a weight."""
-        return self.label_smoothing == 0 and labels.index is not None
+        return self.label_smoothing == 0 and labels.indices is not None
 
     def _term_weights(
         self, adapter: Adapter, reading: Reading, labels: Labels

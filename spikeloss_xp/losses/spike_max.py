@@ -106,7 +106,7 @@ class SpikeMax(RateLoss):
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         given, class_mask = (adapter, reading.u, reading.class_axis), reading.class_mask
         if self.mode == "softmax":
-            return criteria.cross_entropy_of_logits(*given, labels.index, class_mask)
+            return criteria.cross_entropy_of_logits(*given, labels.indices, class_mask)
         one_hot = labels.one_hot(adapter, reading)
         if self.numerics == "lava":
             return criteria.cross_entropy_of_rates_as_published(*given, one_hot, class_mask)
