@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,14 @@ from jax.custom_derivatives import SymbolicZero
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import Accumulate
-from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
+from spikeloss_xp._typing import (
+    Array,
+    Axes,
+    ChunkFunction,
+    Namespace,
+    Sums,
+    ValueAndPullback,
+)
 from spikeloss_xp.backends import _cross_entropy, chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
@@ -79,7 +86,7 @@ class JAXAdapter(ArrayAPIAdapter):
             return jnp.sum(x, axis=axis, keepdims=keepdims)
         wide = x.size >= _tuning.WIDE_SUM * x.shape[0] and jax.default_backend() == "cpu"
         summed = _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
-        # XLA computes the gradient of a sum again for each of its terms, unless it is that of `take`.
+        # XLA computes the gradient of a sum again for each of its terms, but not that of `take`.
         order = jnp.arange(x.shape[-1])
         summed = jnp.take(
             summed, order, -1, mode="clip", unique_indices=True, indices_are_sorted=True
@@ -115,13 +122,7 @@ class JAXAdapter(ArrayAPIAdapter):
         # By default, a GPU would round the factors to TF32.
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
-    def map_chunks(
-        self,
-        function: ChunkFunction,
-        arrays: tuple[Any, ...],
-        axes: tuple[int, ...],
-        batch_axis: int,
-    ) -> tuple[tuple[Any, ...], Pullback | None]:
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate several samples at a time, by `jax.lax.map`.
 
         Only for chunks of equal length, since a remainder would be copied. Chunks of single
@@ -134,8 +135,7 @@ class JAXAdapter(ArrayAPIAdapter):
         leaves, structure = jax.tree.flatten(arrays)
         if any(map(_is_sharded, leaves)):
             return function(*arrays)
-        batch = x.shape[0]
-        length = next(n for n in range(chosen[1], 0, -1) if batch % n == 0)
+        length = next(n for n in range(chosen[1], 0, -1) if x.shape[0] % n == 0)
         if length == 1:
             return function(*arrays)
         split = [leaf.shape[0] != 1 for leaf in leaves]
@@ -149,7 +149,7 @@ class JAXAdapter(ArrayAPIAdapter):
             return made, None if pullback is None else pullback(one)
 
         stacked = [
-            jnp.reshape(leaf, (batch // length, length, *leaf.shape[1:]))
+            jnp.reshape(leaf, (x.shape[0] // length, length, *leaf.shape[1:]))
             for leaf in itertools.compress(leaves, split)
         ]
         sums, gradient = jax.lax.map(run, stacked)
@@ -169,7 +169,13 @@ class JAXAdapter(ArrayAPIAdapter):
             return loss.value(input, **options)
         arrays = {name: value for name, value in options.items() if isinstance(value, jax.Array)}
         others = {name: value for name, value in options.items() if name not in arrays}
-        return _closed_form(_Bound(loss, others), input, arrays)
+
+        def value_and_gradient(x: Array, arrays: dict[str, Array]) -> tuple[Array, Array]:
+            value, pullback = loss.value_and_pullback(x, **arrays, **others)
+            return value, pullback(jnp.ones_like(value))
+
+        bound = _Bound(lambda x, arrays: loss.value(x, **arrays, **others), value_and_gradient)
+        return _closed_form(bound, input, arrays)
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -255,18 +261,11 @@ def _is_sharded(x: Array) -> bool:
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
 
 
-class _Bound:
-    """A loss with the arguments that are no arrays of JAX."""
+class _Bound(NamedTuple):
+    """The value of a loss, and value and gradient, with the arguments that are no arrays of JAX."""
 
-    def __init__(self, loss: "Loss", options: dict[str, Any]) -> None:
-        self.loss, self.options = loss, options
-
-    def value(self, x: Array, arrays: dict[str, Array]) -> Array:
-        return self.loss.value(x, **arrays, **self.options)
-
-    def value_and_gradient(self, x: Array, arrays: dict[str, Array]) -> tuple[Array, Array]:
-        value, pullback = self.loss.value_and_pullback(x, **arrays, **self.options)
-        return value, pullback(jnp.ones_like(value))
+    value: Callable[..., Array]
+    value_and_gradient: Callable[..., tuple[Array, Array]]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

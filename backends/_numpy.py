@@ -8,7 +8,7 @@ import numpy as np
 from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import Accumulate
 from spikeloss_xp._kernels import Exponential
-from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback
+from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
@@ -73,13 +73,7 @@ class NumPyAdapter(ArrayAPIAdapter):
     def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
         x[entries] = values
 
-    def map_chunks(
-        self,
-        function: ChunkFunction,
-        arrays: tuple[Any, ...],
-        axes: tuple[int, ...],
-        batch_axis: int,
-    ) -> tuple[tuple[Any, ...], Pullback | None]:
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         return chunks.map_chunks(self, function, arrays, axes, _tuning.CHUNK)
 
     def exponential_filter(

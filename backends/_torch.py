@@ -8,7 +8,14 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
+from spikeloss_xp._typing import (
+    Array,
+    Axes,
+    ChunkFunction,
+    Namespace,
+    Sums,
+    ValueAndPullback,
+)
 from spikeloss_xp.backends import _torch_state, chunks
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
@@ -110,16 +117,10 @@ class TorchAdapter(TorchFilters):
     def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
         x.scatter_(axis, entries, values)
 
-    def map_chunks(
-        self,
-        function: ChunkFunction,
-        arrays: tuple[Any, ...],
-        axes: tuple[int, ...],
-        batch_axis: int,
-    ) -> tuple[tuple[Any, ...], Pullback | None]:
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         x = arrays[0]
         if is_distributed(x):
-            return map_local(function, arrays, (batch_axis, *axes))
+            return map_local(function, arrays, (batch, *axes))
         recorded = torch.is_grad_enabled() and x.requires_grad  # each chunk would add nodes
         if recorded or not x.is_cpu or not _torch_state.is_plain(x):
             return function(*arrays)

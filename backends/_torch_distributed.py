@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from spikeloss_xp._typing import ChunkFunction, Pullback
+from spikeloss_xp._typing import Axes, ChunkFunction, Sums
 from spikeloss_xp.backends import _torch_state
 
 
@@ -23,9 +23,7 @@ def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
     return DTensor.from_local(x, like.device_mesh, everywhere, run_check=False)
 
 
-def map_local(
-    function: ChunkFunction, arrays: tuple[Any, ...], axes: tuple[int, ...]
-) -> tuple[tuple[Any, ...], Pullback | None]:
+def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
     """Evaluate a function of the part of each process, and add up its sums over the processes.
 
     Only the sums are communicated: the gradient of a part is that of its own sum.

@@ -12,7 +12,14 @@ import numpy as np
 from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import Accumulate, BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices, window_band
-from spikeloss_xp._typing import Array, ChunkFunction, Namespace, Pullback, ValueAndPullback
+from spikeloss_xp._typing import (
+    Array,
+    Axes,
+    ChunkFunction,
+    Namespace,
+    Sums,
+    ValueAndPullback,
+)
 from spikeloss_xp.backends import _cross_entropy
 
 if TYPE_CHECKING:
@@ -231,13 +238,7 @@ class ArrayAPIAdapter:
         """
         raise NotImplementedError(f"{self.library} has no automatic differentiation")
 
-    def map_chunks(
-        self,
-        function: ChunkFunction,
-        arrays: tuple[Any, ...],
-        axes: tuple[int, ...],
-        batch_axis: int,
-    ) -> tuple[tuple[Any, ...], Pullback | None]:
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate a function of arrays, in chunks along one of `axes` if that is faster.
 
         Parameters
@@ -250,7 +251,7 @@ class ArrayAPIAdapter:
             Arrays, tuples of arrays, or None. Entries of length 1 along an axis serve all chunks.
         axes : tuple of int
             Axes along which chunks are independent, and may be worth it.
-        batch_axis : int
+        batch : int
             The axis of the samples, which are always independent.
 
         Returns

@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from spikeloss_xp._typing import Array, ChunkFunction, Pullback
+from spikeloss_xp._typing import Array, Axes, ChunkFunction, Pullback, Sums
 
 if TYPE_CHECKING:
     from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
-def split(shape: tuple[int, ...], axes: tuple[int, ...], entries: int) -> tuple[int, int] | None:
+def split(shape: tuple[int, ...], axes: Axes, entries: int) -> tuple[int, int] | None:
     """Return the axis to split and the length of a chunk with about so many entries.
 
     None if splitting is not worth its overhead. Chunks along leading axes are contiguous, so the
@@ -85,12 +85,8 @@ def filter_in_chunks(
 
 
 def map_chunks(
-    adapter: "ArrayAPIAdapter",
-    function: ChunkFunction,
-    arrays: tuple[Any, ...],
-    axes: tuple[int, ...],
-    entries: int,
-) -> tuple[tuple[Any, ...], Pullback | None]:
+    adapter: "ArrayAPIAdapter", function: ChunkFunction, arrays: Any, axes: Axes, entries: int
+) -> Sums:
     """Evaluate in chunks as `ArrayAPIAdapter.map_chunks` says, each of about so many entries.
 
     Each chunk is differentiated before the next one is evaluated, so only its gradient is kept.

@@ -14,7 +14,9 @@ Array = Any
 Namespace = Any
 Pullback = Callable[[Array], Array]
 ValueAndPullback = tuple[Array, Pullback]
-ChunkFunction = Callable[..., tuple[tuple[Any, ...], Pullback | None]]
+Axes = tuple[int, ...]
+Sums = tuple[tuple[Any, ...], Pullback | None]
+ChunkFunction = Callable[..., Sums]
 
 
 class SupportsArray(Protocol):

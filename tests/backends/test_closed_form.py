@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -189,3 +190,56 @@ def test_forward_mode_of_a_leaf_equals_the_gradient():
     spikes = leaf()
     sx.SpikeTime()(spikes, DESIRED).backward()
     torch.testing.assert_close(slope, (tangent * spikes.grad).sum())
+
+
+ENTROPIES = {
+    "counts": sx.CrossEntropy(time_axis=0),
+    "each step": sx.CrossEntropy(time_axis=0, moving_window=1),
+    "window": sx.CrossEntropy(time_axis=-1, moving_window=5),
+    "rates": sx.SpikeRate(0.5, 0.0, 5, time_axis=0),
+}
+
+
+@pytest.mark.parametrize("name", ENTROPIES)
+def test_gradients_of_two_calls_share_no_memory(name):
+    spikes = [torch.rand(6, 4, 3, dtype=torch.float64).requires_grad_() for _ in range(2)]
+    label = torch.zeros(4 if ENTROPIES[name].time_axis == 0 else 6, dtype=torch.int64)
+    values = [ENTROPIES[name](x, label) for x in spikes]
+    first, second = (torch.autograd.grad(v, x)[0] for v, x in zip(values, spikes, strict=True))
+    before = second.clone()
+    first.zero_()
+    torch.testing.assert_close(second, before, rtol=0, atol=0)
+    expected = sx.value_and_grad(ENTROPIES[name])(spikes[1].detach(), label)[1]
+    torch.testing.assert_close(second, expected, rtol=1e-12, atol=1e-15)
+    assert (spikes[1] > 0).any()  # the input is as it was
+
+
+def test_calls_of_several_threads_are_independent():
+    spikes = [torch.rand(20, 8, 5).requires_grad_() for _ in range(16)]
+    label = torch.arange(8) % 5
+    expected = [sx.value_and_grad(ENTROPIES["window"])(x.detach(), label.new_zeros(20))[1]
+                for x in spikes]  # fmt: skip
+
+    def gradient(x):
+        for _ in range(20):
+            (found,) = torch.autograd.grad(ENTROPIES["window"](x, label.new_zeros(20)), x)
+        return found
+
+    with ThreadPoolExecutor(16) as threads:
+        for got, wanted in zip(threads.map(gradient, spikes), expected, strict=True):
+            torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "operations"), [("counts", 40), ("each step", 38), ("rates", 62), ("plain", 20)]
+)
+def test_number_of_operations_of_a_small_batch(name, operations):
+    """A number of operations, and no time: most of the time of a small batch is their overhead."""
+    spikes, label = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10
+    loss = ENTROPIES.get(name, lambda x, y: torch.nn.functional.cross_entropy(x.sum(0), y))
+    loss(spikes, label).backward()
+    with torch.profiler.profile() as profile:
+        loss(spikes, label).backward()
+    names = [event.name for event in profile.events() if event.name.startswith("aten::")]
+    views = ("aten::as_strided", "aten::empty", "aten::to", "aten::_to_copy", "aten::resolve")
+    assert len([name for name in names if not name.startswith(views)]) <= operations

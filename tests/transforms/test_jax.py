@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import export
 
 import spikeloss_xp as sx
+from _support import reference
 from _support.compilers import optimized
 from _support.transforms import (
     CLASSES,
@@ -336,3 +337,32 @@ def test_sharded_batch_stays_sharded():
     command = [sys.executable, "-W", "error", "-c", SHARDING_PROGRAM]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "sharded\n", done.stderr
+
+
+@pytest.mark.parametrize(("time_axis", "shape"), [(0, (20, 30, 10)), (-1, (30, 10, 20))])
+def test_program_of_a_term_at_each_step_has_few_large_arrays(time_axis, shape):
+    """A number of arrays, and no time: what is large is read and written from memory."""
+    loss = sx.CrossEntropy(time_axis=time_axis, moving_window=1)
+    arrays = jnp.zeros(shape), jnp.zeros(30, jnp.int32)
+    program = optimized(jax.value_and_grad(loss)).lower(*arrays).compile().as_text()
+    main = program[program.index("ENTRY") :].splitlines()[1:-2]
+    large = f"f32[{','.join(map(str, shape))}]"
+    made = [line for line in main if f"= {large}" in line and "parameter(" not in line]
+    assert len(made) <= 2, "\n".join(made)  # the exponentials and the gradient
+
+
+@pytest.mark.parametrize("time_axis", [0, -1])
+def test_derivatives_of_the_cross_entropy_equal_central_differences(time_axis):
+    """Of logits and of class probabilities, and the second one: JAX has a rule for them."""
+    random = np.random.default_rng(5)
+    logit, direction = random.normal(size=(2, 2, 3, 4))
+    q = random.uniform(size=logit[0].shape if time_axis == 0 else logit[..., 0].shape)
+    loss = sx.CrossEntropy(time_axis=time_axis, moving_window=1, reduction="sum")
+    with jax.enable_x64(True):
+        run, slope = jax.jit(loss), jax.jit(jax.grad(loss, (0, 1)))
+        of_logit, of_q = slope(logit, q)
+        close(of_logit, reference.differences(lambda x: float(run(x, q)), logit), 1e-8)
+        close(of_q, reference.differences(lambda x: float(run(logit, x)), q), 1e-8)
+        hessian = jax.jit(jax.hessian(loss))(logit, q)
+        along = reference.differences(lambda s: slope(logit + s * direction, q)[0], np.zeros(1))
+        close(np.tensordot(hessian, direction, 3), along[0], 1e-8)

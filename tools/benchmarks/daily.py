@@ -1,18 +1,21 @@
 """Time the losses beside the line that a user would write, at the sizes at which people train.
 
-``python tools/benchmarks/daily.py [PATTERN ...]`` prints a table of ratios: how many times as long
-as the plain line a loss takes, value and gradient, in float32, the median of several processes.
-Rows are named such as ``torch counts [20, 100, 10] first``; each PATTERN must be part of the name.
-With ``--write``, also write docs/benchmarks.md.
+``python tools/benchmarks/daily.py [PATTERN ...]`` prints how many times as long as the plain line a
+loss takes, value and gradient, in float32, the median of several processes. Rows are named such as
+``jax: counts: [20, 100, 10] first``; each PATTERN must be part of the name. With ``--write``, also
+write docs/benchmarks.md. It needs optax.
 """
 
 import argparse
+import dataclasses
 import functools
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,10 @@ from contenders import random_spikes
 from timing import measure_seconds, time_ratio
 
 import spikeloss_xp as sx
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from _support import pages
 
 SIZES = ((20, 100, 10), (100, 256, 20), (250, 64, 35), (100, 256, 200))  # [time, batch, class]
 LAYOUTS = {"first": 0, "last": -1}
@@ -39,6 +46,7 @@ LOSSES: dict[str, Callable[[int], Any]] = {
     "each step, probabilities": lambda axis: sx.CrossEntropy(time_axis=axis, moving_window=1),
 }
 LIBRARIES = ("torch", "torch compiled", "jax", "numpy")
+TITLES = {"torch": "PyTorch", "torch compiled": "PyTorch, compiled", "jax": "JAX", "numpy": "NumPy"}
 
 
 def arrays(loss: str, shape: tuple[int, int, int], axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -271,16 +279,114 @@ def check(name: str, runs: dict[str, Any]) -> None:
         raise ValueError(f"{name}: {value} differs from {other}, or the gradients do")
 
 
-def rows(patterns: list[str]) -> list[tuple[str, str, tuple[int, int, int], str]]:
-    """Return library, loss, shape and layout of each row whose name has all patterns."""
-    return [
-        (library, loss, shape, layout)
-        for library in LIBRARIES
-        for loss in LOSSES
-        for shape in SIZES
-        for layout in LAYOUTS
-        if all(part in row_name(library, loss, shape, layout) for part in patterns)
-    ]
+PRICES = ("counts", "each step", "window 20")  # with and without each of the options
+OPTIONS = ("lengths", "where", "weight", "num_classes")
+
+
+def prices(library: str, loss: str, option: str) -> dict[str, Any]:
+    """Return our run with an option, and without it, for ``[100, 256, 20]``."""
+    shape = steps, batch, classes = SIZES[1]
+    spikes, label = arrays(loss, shape, 0)
+    ours, label = LOSSES[loss](0), label % 5
+    options: dict[str, Any] = {
+        "lengths": {"lengths": 1 + np.arange(batch) % steps},
+        "where": {"where": np.random.default_rng(0).random((steps, batch)) < 0.8},
+        "weight": {"weight": np.linspace(0.5, 1.5, classes, dtype=np.float32)},
+        "num_classes": {},
+    }[option]
+    grouped = dataclasses.replace(ours, num_classes=5) if option == "num_classes" else ours
+    return {
+        "ours": run_of(library, grouped, spikes, label, options),
+        "plain": run_of(library, ours, spikes, label, {}),
+    }
+
+
+def run_of(library: str, loss: Any, spikes: Any, label: Any, options: dict[str, Any]) -> Any:
+    if library == "numpy":
+        evaluate = sx.value_and_grad(loss)
+        return lambda: evaluate(spikes, label, **options)
+    if library == "jax":
+        import jax
+        import jax.numpy as jnp
+
+        evaluate = jax.jit(jax.value_and_grad(loss))
+        given = jax.tree.map(jnp.asarray, (spikes, label, options))
+        return lambda: jax.block_until_ready(evaluate(*given[:2], **given[2]))
+    import torch
+
+    x = torch.asarray(spikes).requires_grad_()
+    options = {name: torch.asarray(value) for name, value in options.items()}
+
+    def run() -> Any:
+        x.grad = None
+        loss(x, torch.asarray(label), **options).backward()
+
+    return run
+
+
+def training_step(loss: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return a run of a training step of two layers, and of the loss of its output alone."""
+    import torch
+
+    steps, batch, classes = shape
+    spikes, target = arrays(loss, shape, 0)
+    output, label = torch.asarray(spikes).requires_grad_(), torch.asarray(target)
+    layers = torch.nn.Sequential(
+        torch.nn.Linear(64, 128), torch.nn.Linear(128, classes)
+    ).requires_grad_()
+    optimiser, x = torch.optim.Adam(layers.parameters()), torch.rand(steps, batch, 64)
+    ours = LOSSES[loss](0)
+
+    def neurons(current: Any) -> Any:
+        potential, fired = torch.zeros_like(current[0]), []
+        for step in current.unbind():
+            potential = 0.9 * potential + step
+            spike = torch.sigmoid(5 * (potential - 1))
+            potential = potential - spike
+            fired.append(spike)
+        return torch.stack(fired)
+
+    def whole() -> None:
+        optimiser.zero_grad()
+        ours(neurons(layers[1](neurons(layers[0](x)))), label).backward()
+        optimiser.step()
+
+    def alone() -> None:
+        output.grad = None
+        ours(output, label).backward()
+
+    return {"ours": alone, "plain": whole}
+
+
+FIRST_CALL = """
+import sys, time, torch, torch.nn.functional as F, spikeloss_xp as sx
+x, y = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10
+loss = sx.CrossEntropy(time_axis=0) if sys.argv[1] == "ours" else None
+start = time.perf_counter()
+(loss(x, y) if loss else F.cross_entropy(x.sum(0), y)).backward()
+print(time.perf_counter() - start)
+"""
+
+
+def first_call(which: str) -> float:
+    """Return the seconds of the first call in a new process, after the imports."""
+    command = [sys.executable, "-c", FIRST_CALL, which]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def rows() -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return the setup of each row by its name."""
+    found: dict[str, Callable[[], dict[str, Any]]] = {}
+    for library, loss, shape, layout in itertools.product(LIBRARIES, LOSSES, SIZES, LAYOUTS):
+        name = row_name(library, loss, shape, layout)
+        found[name] = functools.partial(setups, library, loss, shape, LAYOUTS[layout])
+    for library, loss, option in itertools.product(("torch", "jax", "numpy"), PRICES, OPTIONS):
+        found[f"price: {library}: {loss}: {option}"] = functools.partial(
+            prices, library, loss, option
+        )
+    for loss, shape in itertools.product(("counts", "window 20"), SIZES[:2]):
+        found[f"share: {loss}: {list(shape)}"] = functools.partial(training_step, loss, shape)
+    return found
 
 
 def row_name(library: str, loss: str, shape: tuple[int, int, int], layout: str) -> str:
@@ -289,31 +395,86 @@ def row_name(library: str, loss: str, shape: tuple[int, int, int], layout: str) 
 
 def measure(patterns: list[str], seconds: float) -> None:
     """Print a line of JSON for each row: its name, our milliseconds, and the ratio."""
-    for row in rows(patterns):
-        library, loss, shape, layout = row
-        name = row_name(*row)
-        runs = setups(library, loss, shape, LAYOUTS[layout])
-        check(name, runs)
+    for name, setup in rows().items():
+        if not all(part in name for part in patterns):
+            continue
+        runs = setup()
+        if name.split(":")[0] in LIBRARIES:
+            check(name, runs)
         times = measure_seconds(runs, min_seconds=seconds)
         ours = statistics.median(times["ours"]) * 1e3
         print(json.dumps([name, ours, time_ratio(times, "ours", "plain")]), flush=True)
-        if library == "torch compiled":
+        if name.startswith("torch compiled"):
             import torch
 
             torch.compiler.reset()
+
+
+def write(found: dict[str, tuple[float, float]]) -> None:
+    """Write the tables of the page."""
+
+    def ratio(name: str) -> str:
+        return f"{found[name][1]:.2f}" if name in found else "?"
+
+    sizes = [str(list(shape)) for shape in SIZES]
+    tables = [
+        pages.table(
+            (TITLES[library], *sizes),
+            (
+                (
+                    f"`{loss}`" if loss.startswith("Spike") else loss,
+                    *(
+                        " / ".join(ratio(row_name(library, loss, size, x)) for x in LAYOUTS)
+                        for size in SIZES
+                    ),
+                )
+                for loss in LOSSES
+            ),
+        )
+        for library in LIBRARIES
+    ]
+    tables.append(
+        pages.table(
+            ("with", *(f"{TITLES[x]}: {', '.join(PRICES)}" for x in ("torch", "jax", "numpy"))),
+            (
+                (
+                    f"`{option}`",
+                    *(
+                        ", ".join(ratio(f"price: {x}: {loss}: {option}") for loss in PRICES)
+                        for x in ("torch", "jax", "numpy")
+                    ),
+                )
+                for option in OPTIONS
+            ),
+        )
+    )
+    tables.append(
+        pages.table(
+            ("share of a training step", *sizes[:2]),
+            (
+                (loss, *(f"{100 * found[f'share: {loss}: {size}'][1]:.1f} %" for size in sizes[:2]))
+                for loss in ("counts", "window 20")
+            ),
+        )
+    )
+    page = pages.DOCS / "benchmarks.md"
+    text = page.read_text(encoding="utf-8")
+    text = pages.with_tables(text, {"## Beside the line that you would write": tables})
+    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("patterns", nargs="*")
     parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each row and process")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each row and process")
     parser.add_argument("--here", action="store_true", help="measure in this process")
+    parser.add_argument("--write", action="store_true", help="write the tables of the page")
     options = parser.parse_args()
     if options.here:
         measure(options.patterns, options.seconds)
         return
-    found: dict[str, list[tuple[float, float]]] = {}
+    results: dict[str, list[tuple[float, float]]] = {}
     command = [sys.executable, __file__, "--here", f"--seconds={options.seconds}"]
     for _ in range(options.processes):
         lines = subprocess.run(
@@ -321,10 +482,16 @@ def main() -> None:
         ).stdout.splitlines()
         for line in lines:
             name, milliseconds, ratio = json.loads(line)
-            found.setdefault(name, []).append((milliseconds, ratio))
-    for name, results in found.items():
-        ours, ratio = (statistics.median(column) for column in zip(*results, strict=True))
-        print(f"{name:60} {ours:9.3f} ms  ratio {ratio:.2f}")
+            results.setdefault(name, []).append((milliseconds, ratio))
+    found = {}
+    for name, measured in results.items():
+        found[name] = tuple(statistics.median(column) for column in zip(*measured, strict=True))
+        print(f"{name:60} {found[name][0]:9.3f} ms  ratio {found[name][1]:.2f}", flush=True)
+    if not options.patterns:
+        seconds = {x: statistics.median(first_call(x) for _ in range(5)) for x in ("ours", "plain")}
+        print("first call in a new process, in s:", seconds)
+    if options.write:
+        write(found)
 
 
 if __name__ == "__main__":
