@@ -124,7 +124,7 @@ def text(page: str, machine: str, table: str, others: str) -> str:
     page = pages.with_tables(
         page,
         {
-            "# Benchmarks": [pages.table(("work", "this library is"), highlights)],
+            "## Beside other libraries": [pages.table(("work", "this library is"), highlights)],
             "## What was wanted, and what was missed": [
                 pages.table(("work", "against", "measured", "wanted"), missed)
             ],
