@@ -186,7 +186,7 @@ class ArrayAPIAdapter:
         Labels are class indices, with an axis of length 1; with `q` they are its largest. See
         `spikeloss_xp.criteria.cross_entropy_of_logits`.
         """
-        if self.in_place(logit):
+        if self.in_place(logit) and (q is None or self.in_place(q)):
             return _cross_entropy.in_place(self, logit, index, axis, q)
         return _cross_entropy.by_selection(self, logit, index, axis, q)
 

@@ -149,6 +149,15 @@ def test_target_and_weight_get_gradients():
     torch.testing.assert_close(weight.grad[LABEL], terms.detach())
 
 
+@pytest.mark.parametrize("learnt", [False, True])
+def test_class_probabilities_get_a_gradient(learnt):
+    spikes = SPIKES.clone().requires_grad_(learnt)
+    q = torch.rand(2, 3, dtype=torch.float64).requires_grad_()
+    sx.CrossEntropy(time_axis=-1, reduction="sum")(spikes, q).backward()
+    expected = -torch.log_softmax(SPIKES.sum(-1), 1)
+    torch.testing.assert_close(q.grad, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_learnt_taps_get_a_gradient():
     loss = slayer.loss.SpikeTime(2, 4)
     ((name, taps),) = loss.filter.named_buffers()
