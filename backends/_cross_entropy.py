@@ -1,8 +1,10 @@
 """The cross entropy of logits, in array API operations.
 
-The terms are ``log1p(rest) - (u_y - max(u))``, where the `rest` is the sum of the exponentials of
-``u - max(u)``, minus 1. It is small, and exact, where the label is certain, and so are the terms.
-With weights `q` of the classes the label is the class with the largest.
+With ``others``, the sum of the exponentials of ``u - max(u)`` beside that of the label, the term is
+``log1p(others / exp(u_y - max(u)))``. It keeps the digits of a certain label, and so does its
+derivative, in which the maximum is a constant. A hopeless label has ``log(sum) - (u_y - max(u))``.
+With weights `q` of the classes the label is the class with the largest, and the term is
+``sum(q)`` times that of the label, and ``sum(q_c (u_y - u_c))``.
 """
 
 import math
@@ -21,25 +23,28 @@ def by_selection(
     """Return the terms and their pullback, for libraries that may differentiate them."""
     xp = adapter.xp
     label = index == adapter.along(axis, logit)
-    highest = xp.max(logit, axis=axis, keepdims=True)  # against overflow; it cancels
-    own = adapter.gather(logit, adapter.entries_at(logit, index, axis), axis) - highest
+    highest = adapter.constant_of(xp.max(logit, axis=axis, keepdims=True))  # it cancels
+    own = adapter.gather(logit, adapter.entries_at(logit, index, axis), axis)
+    lack = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = adapter.sum(weight, axis, keepdims=True)
-    rest = others + (xp.exp(own) - 1)
-    if q is None:
-        terms, whole = xp.log1p(rest) - own, 1.0
-    else:
+    # The quotient keeps the digits of the derivative too; that of a hopeless label overflows.
+    hopeless = lack < -60
+    odds = others * xp.exp(-xp.where(hopeless, 0.0, lack))
+    terms = xp.where(hopeless, xp.log(others + xp.exp(lack)) - lack, xp.log1p(odds))
+    rest, whole = others + (xp.exp(lack) - 1), 1.0
+    if q is not None:
         whole = adapter.sum(q, axis, keepdims=True)
         # As a selection, which XLA adds up in a third of the time.
-        product = xp.where(q == 0, 0.0, q * (highest - logit))
-        terms = whole * xp.log1p(rest) + adapter.sum(product, axis, keepdims=True)
+        product = xp.where(q == 0, 0.0, q * (own - logit))
+        terms = whole * terms + adapter.sum(product, axis, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
         scale = cotangent / (1 + rest)
         if q is None:
             return xp.where(label, -others * scale, weight * scale)
         # whole p - q; for the label (whole - q) p - q (1 - p), where `others` is 1 - p.
-        of_label = ((whole - q) * xp.exp(own) - q * others) * scale
+        of_label = ((whole - q) * xp.exp(lack) - q * others) * scale
         return xp.where(label, of_label, weight * (whole * scale) - q * cotangent)
 
     return terms, pullback

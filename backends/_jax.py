@@ -106,6 +106,9 @@ class JAXAdapter(ArrayAPIAdapter):
         _, pullback = _cross_entropy.by_selection(self, logit, index, axis, q)
         return _known_terms(self, logit, index, axis, q), pullback
 
+    def constant_of(self, x: Array) -> Array:
+        return jax.lax.stop_gradient(x)
+
     def shielded(self, u: Array, mask: Array) -> Array:
         # The terms are selected later, so in a compiled function only the gradient has to be.
         traced = isinstance(u, jax.core.Tracer)

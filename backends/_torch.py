@@ -14,7 +14,6 @@ from spikeloss_xp._typing import (
     ChunkFunction,
     Namespace,
     Sums,
-    ValueAndPullback,
 )
 from spikeloss_xp.backends import _torch_state, chunks
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
@@ -96,22 +95,19 @@ class TorchAdapter(TorchFilters):
     def sum_all(self, x: Array) -> Array:
         return torch.sum(x)
 
-    def cross_entropy(
-        self, logit: Array, index: Array, axis: int, q: Array | None = None
-    ) -> ValueAndPullback:
-        terms, pullback = super().cross_entropy(logit, index, axis, q)
-        constant = q is None or not q.requires_grad
-        if constant and torch.compiler.is_compiling() and not _torch_state.is_transforming():
-            apply: Any = _KnownDerivative.apply
-            terms = apply(logit, terms.detach(), pullback(1.0).detach())
-        return terms, pullback
+    def constant_of(self, x: Array) -> Array:
+        return x.detach()
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+        if torch.compiler.is_compiling():  # which merges a selection, and no gradient of `gather`
+            return super().entries_at(x, index, axis)
         index = index if index.dtype == torch.int64 else index.long()
         shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
         return index if index.shape == shape else index.expand(shape)
 
     def gather(self, x: Array, entries: Any, axis: int) -> Array:
+        if entries.dtype == torch.bool:
+            return super().gather(x, entries, axis)
         return torch.gather(x, axis, entries)
 
     def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
@@ -155,22 +151,6 @@ class TorchAdapter(TorchFilters):
 
 def _as_numpy(x: torch.Tensor) -> np.ndarray:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
-
-
-class _KnownDerivative(torch.autograd.Function):
-    """Terms of logits whose derivative is computed with them, in a compiled function."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, logit: torch.Tensor, terms: torch.Tensor, derivative: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(derivative)
-        return terms.view_as(terms)
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (derivative,) = ctx.saved_tensors
-        return derivative * cotangent, None, None
 
 
 class _ClosedForm(torch.autograd.Function):

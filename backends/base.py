@@ -174,6 +174,10 @@ class ArrayAPIAdapter:
         """Multiply blocks by a matrix, in the full precision of their dtype."""
         return self.xp.matmul(a, b)
 
+    def constant_of(self, x: Array) -> Array:
+        """Return `x` as a number that has no derivative."""
+        return x
+
     def shielded(self, u: Array, mask: Array) -> Array:
         """Return readings whose masked entries have finite terms and no gradient."""
         return self.xp.where(mask, u, 1.0)

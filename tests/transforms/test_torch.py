@@ -425,3 +425,23 @@ def test_label_out_of_range_in_trace_gives_nan(name):
     assert leaf.grad[[0, 2, 3]].isfinite().all()
     per_sample = torch.func.vmap(lambda s, y: loss(s[None], y[None]))(SPIKES, labels)
     np.testing.assert_array_equal(per_sample.isnan(), [False, True, False, False])
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_second_derivative_of_a_compiled_cross_entropy_equals_eager(probabilities):
+    loss = sx.CrossEntropy(time_axis=-1, moving_window=2)
+    random = torch.Generator().manual_seed(0)
+    spikes = torch.rand(3, 4, 6, dtype=torch.float64, generator=random)
+    target = torch.tensor([0, 2, 3])
+    if probabilities:
+        target = torch.rand(3, 4, dtype=torch.float64, generator=random)
+
+    def penalty(function):
+        x = spikes.clone().requires_grad_()
+        value = function(x, target)
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+        (value + gradient.square().sum()).backward()
+        return x.grad
+
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(penalty(compiled), penalty(loss), rtol=1e-10, atol=1e-12)
