@@ -70,17 +70,24 @@ def test_pullback_equals_the_numerical_derivative(backend, name):
     close(backend.numpy(gradient), expected, max(backend.rtol, 1e-8))
 
 
-def test_large_logits_do_not_overflow(backend):
-    logit = backend.asarray(np.asarray([[[1e4, 0.0, 0.0], [-1e4, -1e4 + 1, 1e4]]]))
-
+@pytest.mark.parametrize(
+    ("logit", "term", "slope"),
+    [
+        ([1e4, 0.0, 0.0], 0, [0, 0, 0]),
+        ([-1e4, -1e4 + 1, 1e4], 2e4, [-1, 0, 1]),
+        ([-200.0, 200.0, 200.0], 400 + math.log(2), [-1, 0.5, 0.5]),
+    ],
+)
+def test_large_logits_do_not_overflow(backend, logit, term, slope):
     @backend.compiled
     def run(logit, index, cotangent):
         terms, pullback = criteria.cross_entropy_of_logits(backend.adapter, logit, 2, index)
         return terms, pullback(cotangent)
 
-    terms, gradient = run(logit, backend.asarray(INDEX), backend.asarray(np.ones((1, 2, 1))))
-    close(backend.numpy(terms), np.asarray([[[0], [2e4 - 1]]]), backend.rtol)
-    close(backend.numpy(gradient), np.asarray([[[0, 0, 0], [0, -1, 1]]]), backend.rtol)
+    arrays = np.asarray([[logit]]), np.zeros((1, 1, 1), np.int64), np.ones((1, 1, 1))
+    terms, gradient = run(*map(backend.asarray, arrays))
+    close(backend.numpy(terms), np.asarray([[[term]]]), backend.rtol)
+    close(backend.numpy(gradient), np.asarray([[slope]]), backend.rtol)
 
 
 @pytest.mark.parametrize(
