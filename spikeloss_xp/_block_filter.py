@@ -72,7 +72,9 @@ def block_filter(
     axis = axis % x.ndim
     last = axis == x.ndim - 1
     columns = x if last else xp.reshape(x, (*x.shape[: axis + 1], math.prod(x.shape[axis + 1 :])))
-    blocks = _Blocks(xp, -1 if last else -2, reverse, matmul or xp.matmul, accumulate)
+    blocks = _Blocks(
+        xp, -1 if last else -2, reverse, xp.matmul if matmul is None else matmul, accumulate
+    )
     return xp.reshape(blocks.filter(columns, matrices), x.shape)
 
 
