@@ -230,6 +230,7 @@ class Loss(ClosedForm):
         reading = reading._replace(
             mask=both(reading.mask, prepared.after_context),
             time_axis=prepared.layout.time,
+            class_axis=prepared.layout.class_axis,
         )
         reading, mask = self._compete(adapter, reading, labels)
         if mask is not None:

@@ -52,11 +52,7 @@ class Reading(NamedTuple):
     mask: Array | None = None
     class_mask: Array | None = None
     time_axis: int = 2
-
-    @property
-    def class_axis(self) -> int:
-        """The axis of the classes."""
-        return class_axis(self.time_axis)
+    class_axis: int = 1
 
 
 ReadingAndPullback: TypeAlias = tuple[Reading, Pullback]
