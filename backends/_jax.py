@@ -79,7 +79,7 @@ class JAXAdapter(ArrayAPIAdapter):
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         # Each block is compiled by itself.
-        return isinstance(steps, int) and steps <= _tuning.COMPILED_BLOCKS * _tuning.WINDOW_BLOCK
+        return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         if axis != 0 or not isinstance(x.size, int):

@@ -32,8 +32,10 @@ class TorchFilters(ArrayAPIAdapter):
         return super().moving_sum(x, window, axis, reverse=reverse)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        # A compiled function serves any number of steps.
-        return x.device.type == "cpu" and not _torch_state.is_compiling()
+        if x.device.type != "cpu" or _torch_state.is_compiling():  # which serves any duration
+            return False
+        few = steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
+        return bool(few or x.numel() >= _tuning.TRAINS_IN_BLOCKS * steps)
 
     def in_place(self, x: Array) -> bool:
         recorded = torch.is_grad_enabled() and x.requires_grad
@@ -72,7 +74,7 @@ class TorchFilters(ArrayAPIAdapter):
         self, x: torch.Tensor, kernel: Exponential, axis: int, reverse: bool
     ) -> Array:
         """Filter outside of autograd, a chunk of the trains at a time."""
-        if _is_short_window(kernel):
+        if _is_short_window(kernel) and self.sums_in_blocks(x, x.shape[axis]):
             return self.sum_in_blocks(x, min(kernel.length, x.shape[axis]), axis % x.ndim, reverse)
 
         def run(chunk: torch.Tensor, axis: int) -> Array:
