@@ -7,7 +7,6 @@ import numpy as np
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._block_filter import Accumulate
-from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
@@ -76,15 +75,5 @@ class NumPyAdapter(ArrayAPIAdapter):
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         return chunks.map_chunks(self, function, arrays, axes, _tuning.CHUNK)
 
-    def exponential_filter(
-        self,
-        x: Array,
-        kernel: Exponential,
-        axis: int,
-        reverse: bool,
-        accumulate: Accumulate | None = None,
-    ) -> Array:
-        def run(chunk: Array, axis: int) -> Array:
-            return super(NumPyAdapter, self).exponential_filter(chunk, kernel, axis, reverse)
-
-        return chunks.filter_in_chunks(self, run, x, axis, _tuning.CHUNK)
+    def filter_chunk(self) -> int | None:
+        return _tuning.CHUNK

@@ -8,13 +8,7 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import (
-    Array,
-    Axes,
-    ChunkFunction,
-    Namespace,
-    Sums,
-)
+from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends import _torch_state, chunks
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters

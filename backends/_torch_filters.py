@@ -11,7 +11,7 @@ from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array
-from spikeloss_xp.backends import _torch_state, chunks
+from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
@@ -76,11 +76,8 @@ class TorchFilters(ArrayAPIAdapter):
         """Filter outside of autograd, a chunk of the trains at a time."""
         if _is_short_window(kernel) and self.sums_in_blocks(x, x.shape[axis]):
             return self.sum_in_blocks(x, min(kernel.length, x.shape[axis]), axis % x.ndim, reverse)
-
-        def run(chunk: torch.Tensor, axis: int) -> Array:
-            return self.exponential_filter(chunk, kernel, axis, reverse, accumulate="in place")
-
-        return chunks.filter_in_chunks(self, run, x, axis, _tuning.AUTOGRAD_CHUNK)
+        entries = _tuning.AUTOGRAD_CHUNK
+        return self.exponential_filter(x, kernel, axis, reverse, "in place", entries)
 
 
 FILTERS = TorchFilters(array_api_compat.torch)

@@ -20,7 +20,7 @@ from spikeloss_xp._typing import (
     Sums,
     ValueAndPullback,
 )
-from spikeloss_xp.backends import _cross_entropy
+from spikeloss_xp.backends import _cross_entropy, chunks
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
@@ -319,17 +319,32 @@ class ArrayAPIAdapter:
         axis: int,
         reverse: bool,
         accumulate: Accumulate | None = None,
+        entries: int | None = None,
     ) -> Array:
-        """Filter block by block, at a cost that does not grow with the kernel."""
-        return _block_filter.block_filter(
-            self.xp,
-            x,
-            self.block_matrices(x, kernel, axis, reverse),
-            axis=axis,
-            reverse=reverse,
-            matmul=self.matmul,
-            accumulate=accumulate or self.accumulate,
-        )
+        """Filter block by block, at a cost that does not grow with the kernel.
+
+        In chunks of about so many entries, if a number of them is given, here or by `filter_chunk`.
+        """
+
+        def run(chunk: Array, axis: int) -> Array:
+            return _block_filter.block_filter(
+                self.xp,
+                chunk,
+                self.block_matrices(chunk, kernel, axis, reverse),
+                axis=axis,
+                reverse=reverse,
+                matmul=self.matmul,
+                accumulate=accumulate or self.accumulate,
+            )
+
+        entries = entries or self.filter_chunk()
+        if entries is None:
+            return run(x, axis)
+        return chunks.filter_in_chunks(self, run, x, axis, entries)
+
+    def filter_chunk(self) -> int | None:
+        """Return the entries of a chunk of a filter; None to filter everything at once."""
+        return None
 
     def matrix(self, values: np.ndarray, like: Array) -> Array:
         """Return a matrix that was made on the host on the device of `like`."""

@@ -112,7 +112,7 @@ def _add_up(adapter: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
 
 
 def once(function: Callable[[Array], Array]) -> Pullback:
-    """Return a pullback that writes over what it was made of, and so raises if called again."""
+    """Return a pullback that raises if it is called again: it writes over its own arrays."""
     available = [function]
 
     def pullback(cotangent: Array) -> Array:

@@ -203,28 +203,27 @@ def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
 
 
 def check_range(
-    values: np.ndarray | None, lowest: int, highest: int, argument: str, ignored: int | None = None
+    values: np.ndarray | None, highest: int, argument: str, ignored: int | None = None
 ) -> bool:
-    """Raise if concrete values are out of range, as NaN is; ignored values may be.
+    """Raise if concrete integers are below 0 or too large; ignored values may be.
 
     Return whether all values are known to be within the range.
     """
     if values is None:
         return False
+    # Numbers below 0 are large as unsigned ones.
     unsigned = values.view(f"u{values.itemsize}") if values.dtype.kind == "i" else values
-    if not values.size or (
-        lowest == 0 and np.maximum.reduce(unsigned, axis=None) <= highest
-    ):  # below 0 they are large
+    if not values.size or np.maximum.reduce(unsigned, axis=None) <= highest:
         return True
-    inside = (values >= lowest) & (values <= highest)
+    inside = (values >= 0) & (values <= highest)
     if ignored is not None:
         inside |= values == ignored
     if not bool(inside.all()):
         others = values if ignored is None else values[values != ignored]
         left_out = f" (what is to be left out is {ignored})" if ignored is not None else ""
         raise ValueError(
-            f"{argument} must be between {lowest} and {highest}; "
+            f"{argument} must be between 0 and {highest}; "
             f"got values from {others.min()} to {others.max()}"
-            f"{left_out if others.min() < lowest else ''}"
+            f"{left_out if others.min() < 0 else ''}"
         )
     return False

@@ -25,7 +25,7 @@ CHUNKED_FILTER = 1 << 17  # entries from which a filter in chunks is worth its o
 # The block filter.
 SHORT_WINDOW, WINDOW_BLOCK = 64, 32  # a window up to which a sum takes products of so many steps
 WIDE_SUM = 1 << 15  # entries after a first axis from which JAX sums over it by a product
-FEW_BLOCKS = 10  # products up to which JAX takes them: many more take a second to compile
+FEW_BLOCKS = 10  # products up to which JAX and PyTorch take them: JAX compiles many for a second
 # Trains from which PyTorch takes more products: a loss of 200 trains took 1.3 times as long.
 TRAINS_IN_BLOCKS = 512
 ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much

@@ -132,8 +132,7 @@ def cross_entropy_of_logits(
 ) -> ValueAndPullback:
     """Return ``log(sum(exp(u))) - u_y``, of labels that are class indices.
 
-    As ``(max(u) - u_y) + log1p(rest)``, where the `rest` is the sum of the exponentials after
-    division by the largest, minus 1: a small loss keeps its digits.
+    A small loss keeps its digits: `backends._cross_entropy` has the formula.
     """
     _, logit = _taking_part(adapter, logit, axis, class_mask, _lowest(adapter.xp, logit))
     return adapter.cross_entropy(logit, index, axis)

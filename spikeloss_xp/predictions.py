@@ -232,7 +232,7 @@ class Predictor(ABC):
         if labels.valid is None:
             return counts
         valid = labels.valid
-        if scores.mask is not None:  # where no class counts, a label may be any number
+        if scores.mask is not None:  # a label may be any number if all classes are masked
             valid = valid | ~xp.any(scores.mask, axis=axis, keepdims=True)
         return _if_all(xp, valid, counts)
 

@@ -150,7 +150,7 @@ def _class_indices(
     the term is finite, and not `valid`.
     """
     adapter, xp, layout = prepared.adapter, prepared.adapter.xp, prepared.layout
-    all_classes = check_range(known, 0, classes - 1, "target", ignore_index)
+    all_classes = check_range(known, classes - 1, "target", ignore_index)
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     if not all_classes:
         label = _narrowed(adapter, label, target)

@@ -163,7 +163,7 @@ def _mask_of_lengths(
         raise TypeError(f"{name} must hold integers, in time steps; got {number.dtype}")
     check_shape(number, name, "integers", {"[batch]": (layout.batch,)})
     known = concrete_or_none(lengths)
-    check_range(known, 0, layout.steps, name)
+    check_range(known, layout.steps, name)
 
     step = adapter.arange(layout.steps, values)
     axes = tuple(layout.steps if i == layout.time_axis else 1 for i in range(len(layout.shape)))

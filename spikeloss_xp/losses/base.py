@@ -226,12 +226,9 @@ class Loss(ClosedForm):
     ) -> Terms:
         """Return the terms of a batch or of a chunk of it, at the steps after the context."""
         adapter = prepared.adapter
-        reading, to_values = self._read(prepared, values, mask, labels)
-        reading = reading._replace(
-            mask=both(reading.mask, prepared.after_context),
-            time_axis=prepared.layout.time,
-            class_axis=prepared.layout.class_axis,
-        )
+        reading, to_values = self._reading(prepared, values, mask, labels)
+        if prepared.after_context is not None:
+            reading = reading._replace(mask=both(reading.mask, prepared.after_context))
         reading, mask = self._compete(adapter, reading, labels)
         if mask is not None:
             self._check_mask(mask, reading)
@@ -259,6 +256,15 @@ class Loss(ClosedForm):
             return to_values(cotangent)
 
         return Terms(terms, mask, weight, pullback)
+
+    def _reading(
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
+    ) -> ReadingAndPullback:
+        """Return the reading, which knows its axes, and its pullback to `values`."""
+        reading, to_values = self._read(prepared, values, mask, labels)
+        layout = prepared.layout
+        reading = reading._replace(time_axis=layout.time, class_axis=layout.class_axis)
+        return reading, to_values
 
     def _term_shape(self, reading: Reading) -> tuple[int, ...]:
         shape, axis = tuple(reading.u.shape), reading.class_axis

@@ -147,9 +147,7 @@ class RateLoss(Loss, Predictor):
 
     def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
         reader = self if per_step == self._has_time else self._with_time(per_step)
-        reading, _ = reader._read(prepared, prepared.values, prepared.mask, None)
-        axes = {"time_axis": prepared.layout.time, "class_axis": prepared.layout.class_axis}
-        reading = reading._replace(**axes)
+        reading, _ = reader._reading(prepared, prepared.values, prepared.mask, None)
         return Scores(prepared, self._score(prepared, reading), reading.mask, per_step)
 
     def _with_time(self, per_step: bool) -> "RateLoss":

@@ -123,7 +123,7 @@ class Split(NamedTuple):
     def _from_step(self, lengths: Array, start: int, steps: int) -> Array:
         """Return lengths of whole trains as those of so many steps from `start` on."""
         xp = adapter_of(lengths, "lengths").xp
-        check_range(concrete_or_none(lengths), 0, self.layout.steps, "lengths")
+        check_range(concrete_or_none(lengths), self.layout.steps, "lengths")
         lengths = xp.astype(lengths, xp.int64)
         impossible = (lengths < 0) | (lengths > self.layout.steps)
         return xp.where(impossible, -1, xp.clip(lengths - start, 0, steps))

@@ -243,7 +243,7 @@ def test_calls_of_several_threads_are_independent():
     ("name", "operations"), [("counts", 40), ("each step", 38), ("rates", 62), ("plain", 20)]
 )
 def test_number_of_operations_of_a_small_batch(name, operations):
-    """A number of operations, and no time: most of the time of a small batch is their overhead."""
+    """Count operations: a small batch spends most of its time in their overhead."""
     spikes, label = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10
     loss = ENTROPIES.get(name, lambda x, y: torch.nn.functional.cross_entropy(x.sum(0), y))
     loss(spikes, label).backward()

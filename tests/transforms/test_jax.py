@@ -341,7 +341,7 @@ def test_sharded_batch_stays_sharded():
 
 @pytest.mark.parametrize(("time_axis", "shape"), [(0, (20, 30, 10)), (-1, (30, 10, 20))])
 def test_program_of_a_term_at_each_step_has_few_large_arrays(time_axis, shape):
-    """A number of arrays, and no time: what is large is read and written from memory."""
+    """Count the arrays of the size of the input: each is a pass over memory."""
     loss = sx.CrossEntropy(time_axis=time_axis, moving_window=1)
     arrays = jnp.zeros(shape), jnp.zeros(30, jnp.int32)
     program = optimized(jax.value_and_grad(loss)).lower(*arrays).compile().as_text()
