@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from spikeloss_xp import _tuning
+from spikeloss_xp import _survival, _tuning
 from spikeloss_xp._block_filter import Accumulate
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
 from spikeloss_xp.backends import _cross_entropy, chunks
@@ -71,8 +71,7 @@ class JAXAdapter(ArrayAPIAdapter):
         x.block_until_ready()
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        # Each block is compiled by itself.
-        return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
+        return _is_short(steps)  # each block is compiled by itself
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         if axis != 0 or not isinstance(x.size, int):
@@ -101,6 +100,23 @@ class JAXAdapter(ArrayAPIAdapter):
             return to_logit(cotangent)
 
         return _known_terms(self, logit, index, axis, q), pullback
+
+    def survival_sum(
+        self, factors: Array, weight: Array | None, axis: int
+    ) -> _survival.SurvivalSum:
+        # XLA compiles many operations for seconds, and a loop costs nothing on a CPU.
+        short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
+        if not (short and _is_compiling()):
+            return super().survival_sum(factors, weight, axis)
+
+        run = functools.partial(_sum_and_product, weight=weight, axis=axis)
+        (total, product), pullback = jax.vjp(run, factors)
+
+        def to_factors(of_total: Array, of_product: Array | None) -> Array:
+            of_product = jnp.zeros_like(of_total) if of_product is None else of_product
+            return pullback((of_total, of_product))[0]
+
+        return total, product, to_factors
 
     def constant_of(self, x: Array) -> Array:
         return jax.lax.stop_gradient(x)
@@ -184,6 +200,19 @@ class JAXAdapter(ArrayAPIAdapter):
         return value, gradient
 
 
+def _sum_and_product(factors: Array, weight: Array | None, axis: int) -> tuple[Array, Array]:
+    each = jnp.moveaxis(factors, axis, 0)
+    weights = jnp.ones(len(each), each.dtype) if weight is None else jnp.moveaxis(weight, axis, 0)
+    start = jnp.zeros_like(each[0]), jnp.ones_like(each[0])
+    results, _ = jax.lax.scan(_one_step_earlier, start, (each, weights), reverse=True)
+    return jnp.expand_dims(results[0], axis), jnp.expand_dims(results[1], axis)
+
+
+def _one_step_earlier(after: tuple[Array, Array], now: tuple[Array, Array]) -> Any:
+    (total, product), (factor, weight) = after, now
+    return (factor * (weight + total), factor * product), None
+
+
 @jax.custom_jvp
 def _without_masked_gradient(u: Array, mask: Array) -> Array:
     return u
@@ -236,6 +265,11 @@ def _sum_over_first(x: Array) -> Array:
 _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=True))
 
 
+def _is_short(steps: Any) -> bool:
+    """Tell whether a duration is known, and of few blocks."""
+    return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
+
+
 def _devices() -> dict[str, jax.Device]:
     default = jax.devices()
     host = [] if default[0].platform == "cpu" else jax.devices("cpu")
@@ -250,9 +284,12 @@ def _has_chunks(x: Array) -> bool:
     known = isinstance(x.size, int)  # exported sizes may be symbols
     if not known or x.size < _tuning.COMPILED_LARGE:
         return False
-    compiling = isinstance(jnp.zeros(()), jax.core.Tracer)
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return compiling and alone and not _is_sharded(x)
+    return _is_compiling() and alone and not _is_sharded(x)
+
+
+def _is_compiling() -> bool:
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _is_sharded(x: Array) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import array_api_compat
 import numpy as np
 
-from spikeloss_xp import _block_filter, _tuning
+from spikeloss_xp import _block_filter, _survival, _tuning
 from spikeloss_xp._block_filter import Accumulate, BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices, window_band
 from spikeloss_xp._typing import (
@@ -214,6 +214,12 @@ class ArrayAPIAdapter:
         positions = self.arange(like.shape[axis], like)
         axis %= like.ndim
         return self.xp.reshape(positions, (1,) * axis + (-1,) + (1,) * (like.ndim - 1 - axis))
+
+    def survival_sum(
+        self, factors: Array, weight: Array | None, axis: int
+    ) -> _survival.SurvivalSum:
+        """Return the sum of the cumulative products along an axis, the product, their pullback."""
+        return _survival.survival_sum(self, factors, weight, axis)
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss: this is the call of a loss object.

@@ -1,0 +1,127 @@
+"""Sums of cumulative products along time, from which the latency of first spikes follows."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from spikeloss_xp import _tuning
+from spikeloss_xp._typing import Array
+
+if TYPE_CHECKING:
+    from spikeloss_xp.backends.base import ArrayAPIAdapter as Adapter
+
+SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array | None], Array]]
+
+
+def survival_sum(
+    adapter: "Adapter", factors: Array, weight: Array | None, axis: int
+) -> SurvivalSum:
+    """Return the sum of the cumulative products along an axis, the product, and their pullback.
+
+    The sum is weighted; None stands for weights of 1.
+
+    Two neighbouring segments with products P and sums V of cumulative products make one with
+    ``P = P1 P2`` and ``V = V1 + P1 V2``. Steps are merged in groups of about 8, and so are groups,
+    until one is left: the number of operations grows with the logarithm of the duration, and there
+    is no division, so that factors of 0 are no special case, in derivatives of any order either.
+    The pullback goes the same way back. The axis keeps length 1.
+    """
+    product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
+    pullbacks = []
+    while product.shape[axis] > 1:
+        product, total, to_groups = _merge_groups(adapter, product, total, axis)
+        pullbacks.append(to_groups)
+
+    def pullback(of_total: Array, of_product: Array | None) -> Array:
+        if of_product is None:
+            of_product = adapter.xp.zeros_like(of_total)
+        while pullbacks:
+            of_product, of_total = pullbacks.pop()(of_product, of_total)
+        return to_steps(of_product, of_total)
+
+    return total, product, pullback
+
+
+def _merge_steps(
+    adapter: "Adapter", factors: Array, weight: Array | None, axis: int
+) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
+    """Return the product of each group of steps, its sum of cumulative products, the pullback."""
+    steps = factors.shape[axis]
+    # Without weights nothing may count after the last step, so a factor of 0 follows it.
+    each = _groups(adapter, factors, axis, 0.0 if weight is None else 1.0)
+    weights = None if weight is None else _groups(adapter, weight, axis, 0.0)
+    products = [each[0]]
+    total = each[0] if weights is None else each[0] * weights[0]
+    for i in range(1, len(each)):
+        products.append(products[-1] * each[i])
+        total = total + (products[i] if weights is None else products[i] * weights[i])
+
+    def pullback(of_product: Array, of_total: Array) -> Array:
+        slopes = []
+        for i in range(len(each) - 1, 0, -1):
+            of_product = of_product + (of_total if weights is None else of_total * weights[i])
+            slopes.append(of_product * products[i - 1])
+            of_product = of_product * each[i]
+        slopes.append(of_product + (of_total if weights is None else of_total * weights[0]))
+        return _steps(adapter, slopes[::-1], axis, steps)
+
+    return products[-1], total, pullback
+
+
+def _merge_groups(
+    adapter: "Adapter", product: Array, total: Array, axis: int
+) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
+    """Return the products and sums of groups of groups, and the pullback."""
+    number = product.shape[axis]
+    each, sums = _groups(adapter, product, axis, 1.0), _groups(adapter, total, axis, 0.0)
+    products, total = [each[0]], sums[0]
+    for i in range(1, len(each)):
+        total = total + products[-1] * sums[i]
+        products.append(products[-1] * each[i])
+
+    def pullback(of_product: Array, of_total: Array) -> tuple[Array, Array]:
+        of_products, of_sums = [], []
+        for i in range(len(each) - 1, 0, -1):
+            of_products.append(of_product * products[i - 1])
+            of_sums.append(of_total * products[i - 1])
+            of_product = of_product * each[i] + of_total * sums[i]
+        of_products.append(of_product)
+        of_sums.append(of_total)
+        return (
+            _steps(adapter, of_products[::-1], axis, number),
+            _steps(adapter, of_sums[::-1], axis, number),
+        )
+
+    return products[-1], total, pullback
+
+
+def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]:
+    """Return the first, the second, ... of each group of neighbours along an axis."""
+    xp, steps = adapter.xp, x.shape[axis]
+    size = _group_size(steps)
+    lacking = -steps % size
+    if lacking:
+        shape = (*x.shape[:axis], lacking, *x.shape[axis + 1 :])
+        beyond = xp.broadcast_to(adapter.constant(x, fill), shape)
+        x = xp.concat([x, beyond], axis=axis)
+    shape = (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
+    return list(adapter.unstack(xp.reshape(x, shape), axis + 1))
+
+
+def _group_size(steps: int) -> int:
+    if steps <= _tuning.LARGEST_GROUP:
+        return steps
+    for size in _tuning.GROUPS:
+        if steps % size == 0:
+            return size
+    return _tuning.GROUP
+
+
+def _steps(adapter: "Adapter", each: list[Array], axis: int, steps: int) -> Array:
+    """Return the entries of groups in the order of time: the opposite of `_groups`."""
+    xp, first = adapter.xp, each[0]
+    joined = xp.stack(each, axis=axis + 1)
+    number = first.shape[axis] * len(each)
+    joined = xp.reshape(joined, (*first.shape[:axis], number, *first.shape[axis + 1 :]))
+    if number == steps:
+        return joined
+    return joined[(*(slice(None) for _ in range(axis)), slice(0, steps), ...)]
