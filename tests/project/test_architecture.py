@@ -35,7 +35,7 @@ PARTS = {  # of adapters that have several modules
 }
 MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
 MATHEMATICS = {name for name in TREES if name.partition(".")[0] in ("distances", "losses")}
-MATHEMATICS |= {"_block_filter", "classifiers", "criteria", "gradients"}
+MATHEMATICS |= {"_block_filter", "_survival", "classifiers", "criteria", "gradients"}
 MATHEMATICS |= {"readouts", "readouts.first_spike"}
 
 # Modules and folders: each imports only from lines below its own. docs/architecture.md says why.
@@ -48,7 +48,7 @@ DIRECTION = (
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"_kernels"},
-    {"_block_filter"},
+    {"_block_filter", "_survival"},
     {"_checks", "_tuning", "_typing"},
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
@@ -171,7 +171,8 @@ def test_imports_between_folders_go_one_way(name):
 @pytest.mark.parametrize("name", sorted(ADAPTERS | PARTS))
 def test_adapters_import_only_the_base_and_the_filters(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    allowed = {"_kernels", "_block_filter", "_tuning", "_typing", "backends", "backends.base"}
+    allowed = {"_kernels", "_block_filter", "_survival", "_tuning", "_typing"}
+    allowed |= {"backends", "backends.base"}
     library = name.removeprefix("backends._").partition("_")[0]
     own_parts = {part for part in PARTS if part.startswith(f"backends._{library}_")}
     assert needs <= allowed | {"backends.chunks", "backends._cross_entropy"} | own_parts
