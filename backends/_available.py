@@ -34,9 +34,8 @@ def _entry_points(**selected: Any) -> Any:
 
 def adapter(library: str) -> ArrayAPIAdapter:
     """Return the adapter for an array library, given its import name; import it on first use."""
-    if library not in _loaded:
-        return adapter_of_namespace(adapter_class(library).namespace(library))
-    return _loaded[library]
+    known = _loaded.get(library)
+    return known or adapter_of_namespace(adapter_class(library).namespace(library))
 
 
 def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
@@ -119,11 +118,10 @@ def describe(library: str) -> BackendInfo:
         importlib.import_module(library)
         found = adapter(library)
         version = found.version()
-        devices = tuple(found.devices())
+        return BackendInfo(library, version, tuple(found.devices()))
     except Exception as error:  # the report is the error, of any kind
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")
-    return BackendInfo(library, version, devices)
 
 
 def problem_in_words(info: BackendInfo) -> str:

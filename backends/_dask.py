@@ -6,8 +6,9 @@ sums add up.
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss
     from spikeloss_xp.losses.split import Chunk, Split
 
-ARGUMENTS = ("target", "where", "lengths")  # in the order in which a block gets them
-CLASSES, PLACE, WEIGHT = -1, -2, -3  # indices of the axes that the input does not have
+ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which a block gets them
+CLASSES, PLACE = -1, -2  # indices of the axes that the input does not have
 
 
 class DaskAdapter(ArrayAPIAdapter):
@@ -82,13 +83,10 @@ class DaskAdapter(ArrayAPIAdapter):
 
         Filtered as a whole, time would be split into many small blocks, with tasks for each.
         """
-        options: dict[str, Any] = {"axis": axis, "reverse": reverse}
-        run: Callable[..., Array] = _filter_block
-        taps: tuple[Any, ...] = ()
+        run = functools.partial(_filter_block, axis=axis, reverse=reverse)
+        taps: tuple[Any, ...] = (kernel, (x.ndim,))
         if isinstance(kernel, Exponential):
-            run = functools.partial(_filter_block, kernel=kernel)
-        else:
-            taps = (kernel, (x.ndim,))
+            run, taps = functools.partial(run, kernel=kernel), ()
         indices = tuple(range(x.ndim))
         filtered = da.blockwise(
             run,
@@ -99,7 +97,6 @@ class DaskAdapter(ArrayAPIAdapter):
             concatenate=True,  # the taps come as an array, not as a list of blocks
             dtype=x.dtype,
             meta=meta_from_array(x),  # given, so that dask runs nothing to infer it
-            **options,
         )
         return filtered.rechunk(x.chunks)
 
@@ -126,10 +123,10 @@ def _without_empty_chunks(x: Any) -> Any:
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | None":
     """Return a call of a loss in blocks, or None if it has to be evaluated as a whole."""
-    names = ("target", "where", "lengths", "weight")
-    if not hasattr(loss, "split") or "target" not in arguments or not set(arguments) <= set(names):
+    known = "target" in arguments and set(arguments) <= set(ARGUMENTS)
+    if not known or not hasattr(loss, "split"):
         return None
-    split = loss.split(input, {name: arguments.get(name) for name in names})
+    split = loss.split(input, {name: arguments.get(name) for name in ARGUMENTS})
     if split is None:
         return None
     time = split.layout.time_axis
@@ -152,19 +149,20 @@ class Blocks:
     """
 
     def __init__(self, split: "Split", input: da.Array, arguments: dict[str, Any]) -> None:
-        self.split, self.time = split, split.layout.time_axis
+        axes = {**split.axes, "weight": (None,)}
+        self.split, self.time = split._replace(axes=axes), split.layout.time_axis
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))
         if x.numblocks[self.time] > 1:  # a block has to reach into one neighbour only
             longer = ensure_minimum_chunksize(max(self.reach, 1), x.chunks[self.time])
             x = x.rechunk({self.time: longer})
-        self.input, self.arguments = x, arguments
+        self.input, self.arguments = x, {**arguments, "input": x}
 
     def value(self) -> da.Array:
         """Return the value of the loss."""
         one_each = {axis: (1,) * number for axis, number in enumerate(self.input.numblocks)}
-        total = self._blockwise(_sum_of_block, 0, one_each, self.split.dtype).sum()
+        total = self._blockwise(_sum_of_block, one_each, self.split.dtype, ahead=0).sum()
         return total if self.split.divisor is None else total / self.split.divisor
 
     def gradient(self, cotangent: da.Array) -> da.Array:
@@ -173,35 +171,24 @@ class Blocks:
             cotangent = cotangent / self.split.divisor
         dtype = self.input.dtype if self.input.dtype.kind == "f" else self.split.dtype
         own = {self.time: self.input.chunks[self.time]}
-        return self._blockwise(_gradient_of_block, self.reach, own, dtype, cotangent)
+        return self._blockwise(_gradient_of_block, own, dtype, cotangent, (), ahead=self.reach)
 
     def _blockwise(
-        self,
-        function: Any,
-        ahead: int,
-        chunks: dict[int, tuple[int, ...]],
-        dtype: Any,
-        *scalars: da.Array,
+        self, function: Any, chunks: dict[int, tuple[int, ...]], dtype: Any, *more: Any, ahead: int
     ) -> da.Array:
-        """Call a function with each block, the entries that belong to it, and its place.
+        """Call a function with more arguments, the place of each block, and its entries.
 
         A block includes the last steps of the one before, and so many of the one after.
         """
-        x, weight = self.input, self.arguments.get("weight")
-        if isinstance(weight, da.Array):
-            weight = weight.rechunk(-1)
-        elif weight is not None:
-            weight = np.asarray(weight)
-        pairs = [weight, (WEIGHT,) if isinstance(weight, da.Array) else None]
-        pairs += [self._places(), (self.time, PLACE), *self._overlapping("input", x, ahead)]
-        for name in ARGUMENTS:
-            pairs += self._overlapping(name, self._aligned(name), ahead)
-        for scalar in scalars:
-            pairs += [scalar, ()]
+        x, split = self.input, self.split._replace(divisor=None)  # which may be a lazy array
+        entries = (self._entries(name, ahead) for name in ("input", *ARGUMENTS))
         return da.blockwise(
-            functools.partial(function, self.split.without_arrays()),
+            functools.partial(function, split),
             tuple(range(x.ndim)),
-            *pairs,
+            *more,
+            self._places(),
+            (self.time, PLACE),
+            *itertools.chain(*entries),
             adjust_chunks=chunks,
             align_arrays=False,
             concatenate=True,  # a block comes as an array, not as a list of blocks
@@ -209,27 +196,23 @@ class Blocks:
             meta=meta_from_array(x, x.ndim, dtype),  # given, so that dask runs nothing to infer it
         )
 
-    def _aligned(self, name: str) -> da.Array | None:
-        """Return an argument in chunks that are those of the input along their common axes."""
-        value = self.arguments.get(name)
-        if value is None:
-            return None
-        axes = self.split.axes[name]
-        chunks = tuple(-1 if axis is None else self.input.chunks[axis] for axis in axes)
-        if isinstance(value, da.Array):
-            return value.rechunk(chunks)
-        return da.from_array(np.asarray(value), chunks=chunks)
+    def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
+        """Return an argument whose blocks have the entries of those of the input, and its indices.
 
-    def _overlapping(self, name: str, x: da.Array | None, ahead: int) -> list[Any]:
-        """Return an argument whose blocks include steps of their neighbours, and its indices."""
+        Its blocks include steps of their neighbours.
+        """
+        x, axes = self.arguments.get(name), self.split.axes[name]
         if x is None:
-            return [None, None]
-        axes = self.split.axes[name]
-        indices = tuple(CLASSES if axis is None else axis for axis in axes)
+            return None, None
+        chunks = tuple(-1 if axis is None else self.input.chunks[axis] for axis in axes)
+        if isinstance(x, da.Array):
+            x = x.rechunk(chunks)
+        else:
+            x = da.from_array(np.asarray(x), chunks=chunks)
         if self.reach and self.time in axes and x.numblocks[axes.index(self.time)] > 1:
             depth = {axes.index(self.time): (self.reach, ahead)}
             x = overlap(x, depth=depth, boundary="none", allow_rechunk=False)
-        return [x, indices]
+        return x, tuple(CLASSES if axis is None else axis for axis in axes)
 
     def _places(self) -> da.Array:
         """Return the place of each block in time: see `Split.chunks`."""
@@ -247,30 +230,23 @@ def _chunks(split: "Split", block: tuple[Any, ...], **options: Any) -> Iterator[
     return split.chunks(spikes, arguments, entries=entries, **options)
 
 
-def _sum_of_block(split: "Split", weight: Any, place: Array, *block: Any) -> Array:
+def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
     """Return the sum of a block, with an axis of length 1 for each axis of the block."""
     xp = array_api_compat.array_namespace(block[0])
     with np.errstate(all="ignore"):
-        sums = [
-            xp.asarray(split.loss.sum_and_weight(chunk.spikes, **chunk.options, weight=weight)[0])
-            for chunk in _chunks(split, block, place=place[0], ahead=False)
-        ]
+        chunks = _chunks(split, block, place=place[0], ahead=False)
+        sums = [xp.asarray(split.loss.sum_and_weight(x.spikes, **x.options)[0]) for x in chunks]
         return xp.reshape(xp.sum(xp.stack(sums)), (1,) * block[0].ndim)
 
 
-def _gradient_of_block(
-    split: "Split", weight: Any, place: Array, *block_and_cotangent: Any
-) -> Array:
+def _gradient_of_block(split: "Split", cotangent: Array, place: Array, *block: Any) -> Array:
     """Return the gradient with respect to the own steps of a block."""
-    *block, cotangent = block_and_cotangent
     xp = array_api_compat.array_namespace(block[0])
     shape, joined = list(block[0].shape), None
     shape[split.layout.time_axis] = int(place[0, 1])
     with np.errstate(all="ignore"):
-        for chunk in _chunks(split, tuple(block), place=place[0], ahead=True):
-            _, _, pullback = split.loss.sum_weight_and_pullback(
-                chunk.spikes, **chunk.options, weight=weight
-            )
+        for chunk in _chunks(split, block, place=place[0], ahead=True):
+            _, _, pullback = split.loss.sum_weight_and_pullback(chunk.spikes, **chunk.options)
             inside = split.selection("input", slice(None), chunk.inside)
             gradient = pullback(cotangent)[inside]
             if joined is None:

@@ -24,13 +24,6 @@ AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the ques
 class TorchFilters(ArrayAPIAdapter):
     """The part of the PyTorch adapter that filters."""
 
-    def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
-        if x.device.type != "cpu":  # doubling needs no matrices from the host
-            moved = x.movedim(axis, -1)
-            summed = _block_filter.sum_by_doubling(self.xp, moved, window, reverse=reverse)
-            return summed.movedim(-1, axis)
-        return super().moving_sum(x, window, axis, reverse=reverse)
-
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         if x.device.type != "cpu" or _torch_state.is_compiling():  # which serves any duration
             return False

@@ -256,26 +256,3 @@ def sum_in_blocks(
     if summed is None:
         summed = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1 if last else -2)
     return xp.reshape(summed, x.shape)
-
-
-def sum_by_doubling(xp: Namespace, x: Array, window: int, *, reverse: bool = False) -> Array:
-    """Return ``y[t] = sum(x[t - k] for k in range(window))``, with zeros before the first step.
-
-    With `reverse`, the adjoint: ``x[t + k]``, with zeros after the last step. By doubling: a sum
-    over ``m + n`` steps is a sum over ``m`` steps and, ``m`` steps earlier, one over ``n``. Sums
-    of spikes are exact, and nothing is subtracted that was added before.
-    """
-    window = _smaller(window, x.shape[-1])
-
-    def delayed(y: Array, delay: int) -> Array:
-        zeros, left = _zero_steps(xp, y, delay), y.shape[-1] - delay
-        return xp.concat([y[..., delay:], zeros] if reverse else [zeros, y[..., :left]], axis=-1)
-
-    power, span = x, 1  # a sum over `span` steps, a power of two
-    total, covered = (x, 1) if window & 1 else (None, 0)
-    while covered < window:
-        power, span = power + delayed(power, span), 2 * span
-        if window & span:
-            total = power if total is None else total + delayed(power, covered)
-            covered += span
-    return total

@@ -3,27 +3,23 @@
 import math
 import operator
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 LONGEST = (1 << 31) - 1  # what fits the integers of every library
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # the square of the largest is a number in float32 too
+Number = TypeVar("Number", bound=float)  # an integer is one too
 
 
-def number(value: Any, argument: str) -> float:
-    """Return a finite real number as a Python float."""
+def real(value: Any, argument: str) -> float:
+    """Return a real number as a Python float."""
     try:
         if isinstance(value, str | bytes | bool):
             raise TypeError
-        result = float(value)
+        return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{argument} must be a number; got {value!r}") from None
     except OverflowError:
-        result = math.inf
-    if not math.isfinite(result):
-        raise ValueError(f"{argument} must be finite; got {value!r}")
-    if abs(result) > LARGEST:
-        raise ValueError(f"{argument} must be at most {LARGEST:g} in size; got {value!r}")
-    return result
+        return math.inf
 
 
 def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
@@ -54,29 +50,6 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
     return checked
 
 
-def _bounded(
-    holds: Callable[[float], bool], rule: str, check: Callable[[Any, str], float] = number
-) -> Callable[[Any, str], float]:
-    """Return a check of a finite number for which a rule holds."""
-
-    def checked(value: Any, argument: str) -> float:
-        result = check(value, argument)
-        if not holds(result):
-            raise ValueError(f"{argument} must be {rule}; got {value!r}")
-        return result
-
-    return checked
-
-
-positive = _bounded(lambda x: x > 0, "above 0")
-not_negative = _bounded(lambda x: x >= 0, "at least 0")
-fraction = _bounded(lambda x: 0 <= x < 1, "at least 0 and below 1")
-share = _bounded(lambda x: 0 <= x <= 1, "between 0 and 1")
-rate = _bounded(lambda x: 0 <= x <= 1, "between 0 and 1, in spikes per time step")
-# A number to divide by, large enough that float32 can hold the quotient.
-scale = _bounded(lambda x: x >= SMALLEST_SCALE, f"at least {SMALLEST_SCALE:g}", positive)
-
-
 def integer(value: Any, argument: str) -> int:
     """Return an integer."""
     try:
@@ -87,21 +60,34 @@ def integer(value: Any, argument: str) -> int:
         raise TypeError(f"{argument} must be an integer; got {value!r}") from None
 
 
-def label(value: Any, argument: str) -> int:
-    """Return an integer of 32 bits: some libraries have no labels of more."""
-    result = integer(value, argument)
-    if not -LONGEST - 1 <= result <= LONGEST:
-        raise ValueError(f"{argument} must fit 32 bits, as labels do; got {value!r}")
-    return result
+def _bounded(
+    check: Callable[[Any, str], Number], holds: Callable[[Number], bool], rule: str
+) -> Callable[[Any, str], Number]:
+    """Return a check of a number for which a rule holds."""
+
+    def checked(value: Any, argument: str) -> Number:
+        result = check(value, argument)
+        if not holds(result):
+            raise ValueError(f"{argument} must {rule}; got {value!r}")
+        return result
+
+    return checked
 
 
-def count(value: Any, argument: str) -> int:
-    """Return an integer of at least one, and of at most 32 bits."""
-    result = integer(value, argument)
-    if not 1 <= result <= LONGEST:
-        rule = "at least 1" if result < 1 else f"at most {LONGEST}"
-        raise ValueError(f"{argument} must be {rule}; got {value!r}")
-    return result
+finite = _bounded(real, math.isfinite, "be finite")
+number = _bounded(finite, lambda x: abs(x) <= LARGEST, f"be at most {LARGEST:g} in size")
+positive = _bounded(number, lambda x: x > 0, "be above 0")
+not_negative = _bounded(number, lambda x: x >= 0, "be at least 0")
+fraction = _bounded(number, lambda x: 0 <= x < 1, "be at least 0 and below 1")
+share = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1")
+rate = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1, in spikes per time step")
+# A number to divide by, large enough that float32 can hold the quotient.
+scale = _bounded(positive, lambda x: x >= SMALLEST_SCALE, f"be at least {SMALLEST_SCALE:g}")
+# A label has 32 bits: some libraries have no labels of more.
+label = _bounded(integer, lambda x: -LONGEST - 1 <= x <= LONGEST, "fit 32 bits, as labels do")
+at_least_one = _bounded(integer, lambda x: x >= 1, "be at least 1")
+count = _bounded(at_least_one, lambda x: x <= LONGEST, f"be at most {LONGEST}")
+one_or_two = _bounded(integer, lambda x: x in (1, 2), "be 1 or 2")
 
 
 def optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
@@ -123,14 +109,6 @@ def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
     return checked
 
 
-def one_or_two(value: Any, argument: str) -> int:
-    """Return 1 or 2."""
-    result = integer(value, argument)
-    if result not in (1, 2):
-        raise ValueError(f"{argument} must be 1 or 2; got {value!r}")
-    return result
-
-
 def flag(value: Any, argument: str) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
@@ -138,9 +116,8 @@ def flag(value: Any, argument: str) -> bool:
     return value
 
 
-def function(value: Any, argument: str) -> Callable[..., Any]:
+def function(value: Any, argument: str) -> Any:
     """Return a callable."""
     if not callable(value):
         raise TypeError(f"{argument} must be a function; got {value!r}")
-    found: Callable[..., Any] = value
-    return found
+    return value

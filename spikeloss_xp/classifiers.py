@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ConfidenceMode
+from spikeloss_xp._typing import Array, ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.predictions import Predictor, Scores
+from spikeloss_xp.predictions import Mask, Predictor, Scores
 from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
 from spikeloss_xp.readouts.first_spike import latency
 
@@ -19,8 +19,6 @@ MODES = get_args(ConfidenceMode)
 class Classifier(Predictor):
     """A classifier: it reads each class, and the class with the largest reading wins."""
 
-    ignore_index: int
-    time_axis: int
     _spikes: ClassVar[str] = "spikes"
     _per_step: ClassVar[bool] = False
     """Whether there is a prediction at each step."""
@@ -66,9 +64,7 @@ class _Rates(Classifier):
         super().__post_init__()
         _checks.check_fields(self, mode=_checks.one_of(MODES), eps=_checks.not_negative)
 
-    def rate(
-        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
-    ) -> ArrayT:
+    def rate(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the rates, in spikes per time step.
 
         Parameters
@@ -94,23 +90,20 @@ class _Rates(Classifier):
         rate: ArrayT = scores.result(scores.values)
         return rate
 
-    def confidence(
-        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
-    ) -> ArrayT:
+    def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
         scores = self._scores(spikes, where, lengths, self._per_step)
         xp, rate = scores.prepared.adapter.xp, scores.values
         axis = scores.prepared.layout.class_axis
-        confidence: ArrayT
         if self.mode == "probability":
-            confidence = rate / (xp.sum(rate, axis=axis, keepdims=True) + self.eps)
+            share = rate / (xp.sum(rate, axis=axis, keepdims=True) + self.eps)
         else:
             logit = scores.of_classes()
             logit = logit - xp.max(logit, axis=axis, keepdims=True)
             total = xp.sum(xp.exp(logit), axis=axis, keepdims=True)
             logarithmic = self.mode == "logsoftmax"
-            confidence = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
-        confidence = scores.result(confidence)
+            share = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
+        confidence: ArrayT = scores.result(share)
         return confidence
 
     def _reading(self, prepared: PreparedInput) -> Reading:
@@ -250,9 +243,7 @@ class Latency(Classifier):
     num_classes: int | None = None
     ignore_index: int = -100
 
-    def latency(
-        self, spikes: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
-    ) -> ArrayT:
+    def latency(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the latency of the first spike of each class, in time steps.
 
         Parameters

@@ -73,11 +73,6 @@ def cross_entropy_of_rates(
         of_label = adapter.sum(xp.astype(one_hot, rate.dtype) * half_spike, axis, keepdims=True)
         half_spike = or_one(adapter, of_label)
     short = xp.any(one_hot & short, axis=axis, keepdims=True)
-    known = adapter.concrete_or_none(own) if isinstance(half_spike, float) else None
-    if known is not None and known.size and known.max() < math.inf:
-        lacking = adapter.concrete_or_none(short)
-        if lacking is not None and not lacking.any():
-            return _regular_cross_entropy(adapter, own, others, one_hot, class_mask)
     lack = xp.where(short, half_spike - own, 0.0)
     own = own + lack
     others = others + (classes - 1) * lack
@@ -93,21 +88,6 @@ def cross_entropy_of_rates(
         return _of_class_mask(xp, cotangent * xp.where(one_hot, of_own, of_another), class_mask)
 
     return terms, pullback
-
-
-def _regular_cross_entropy(
-    adapter: Adapter, own: Array, others: Array, one_hot: Array, class_mask: Array | None
-) -> ValueAndPullback:
-    """Return ``log1p(others / own)``: the cross entropy if no label lacks any rate."""
-    xp = adapter.xp
-    ratio = others / own
-
-    def pullback(cotangent: Array) -> Array:
-        of_another = cotangent / (own + others)
-        derivative = xp.where(one_hot, -ratio * of_another, of_another)
-        return _of_class_mask(xp, derivative, class_mask)
-
-    return xp.log1p(ratio), pullback
 
 
 def cross_entropy_of_rates_as_published(

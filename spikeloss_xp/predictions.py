@@ -8,7 +8,9 @@ from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, or_one
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray, Namespace
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
+
+Mask = ArrayLike | None  # what `where` and `lengths` take
 
 
 class Scores(NamedTuple):
@@ -44,8 +46,7 @@ class Scores(NamedTuple):
     def winner(self) -> Array:
         """Return the index of the winning class, of several the first, with a class axis."""
         xp = self.prepared.adapter.xp
-        axis = self.prepared.layout.class_axis
-        return xp.argmax(self.of_classes(), axis=axis, keepdims=True)
+        return xp.argmax(self.of_classes(), axis=self.prepared.layout.class_axis, keepdims=True)
 
     def result(self, x: Array) -> Array:
         """Return predictions or readings, without the time axis unless `per_step`."""
@@ -70,6 +71,16 @@ class Predictor(ABC):
         )
         prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
         return self._score_classes(prepared, per_step)
+
+    def _checked_target(
+        self, prepared: PreparedInput, target: Any, kinds: tuple[str, ...], per_step: bool
+    ) -> Labels:
+        """Return a target of one of these kinds."""
+        classes = prepared.layout.classes(self.num_classes)
+        ignored = getattr(self, "ignore_index", None)
+        return class_target(
+            prepared, target, classes, kinds, per_step=per_step, ignore_index=ignored
+        )
 
     @abstractmethod
     def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
@@ -126,12 +137,7 @@ class Predictor(ABC):
         return xp.squeeze(scores.winner(), axis=axes)
 
     def confusion(
-        self,
-        input: ArrayT,
-        target: ArrayLike,
-        *,
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
+        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
         """Return how often each class was predicted for each label.
 
@@ -166,14 +172,7 @@ class Predictor(ABC):
         per_step = self._is_per_step(target)
         scores = self._scores(input, where, lengths, per_step)
         prepared = scores.prepared
-        labels = class_target(
-            prepared,
-            target,
-            prepared.layout.classes(self.num_classes),
-            self._targets[:1],
-            per_step=per_step,
-            ignore_index=getattr(self, "ignore_index", None),
-        )
+        labels = self._checked_target(prepared, target, self._targets[:1], per_step)
         counts: ArrayT = self._count(scores, labels)
         if prepared.valid_or_nan is not None:
             counts = counts * (
@@ -182,12 +181,7 @@ class Predictor(ABC):
         return counts
 
     def accuracy(
-        self,
-        input: ArrayT,
-        target: ArrayLike,
-        *,
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
+        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
         """Return the fraction of the labels that are predicted.
 
@@ -212,7 +206,6 @@ class Predictor(ABC):
         prepared, readings = scores.prepared, scores.values
         adapter, xp = prepared.adapter, prepared.adapter.xp
         axis, dtype = prepared.layout.class_axis, prepared.values.dtype
-        classes = readings.shape[axis]
         broken = xp.any(~(readings < math.inf), axis=axis, keepdims=True)
         # A class that is not the label: the first, or the second if the label is the first.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
@@ -226,7 +219,7 @@ class Predictor(ABC):
 
         def by_class(x: Array) -> Array:
             x = xp.astype(xp.broadcast_to(x, readings.shape), dtype)
-            return xp.reshape(adapter.moveaxis(x, axis, 0), (classes, -1))
+            return xp.reshape(adapter.moveaxis(x, axis, 0), (readings.shape[axis], -1))
 
         counts = by_class(counted) @ by_class(predicted).T
         if labels.valid is None:
@@ -234,7 +227,7 @@ class Predictor(ABC):
         valid = labels.valid
         if scores.mask is not None:  # a label may be any number if all classes are masked
             valid = valid | ~xp.any(scores.mask, axis=axis, keepdims=True)
-        return _if_all(xp, valid, counts)
+        return xp.where(xp.all(valid), counts, math.nan)
 
 
 def binary_confusion(scores: Scores, labels: Labels) -> Array:
@@ -257,13 +250,6 @@ def binary_confusion(scores: Scores, labels: Labels) -> Array:
     def number(label: Array, prediction: Array) -> Array:
         return xp.sum(xp.astype(counted & label & prediction, dtype), axis=axes)
 
-    rows = [
-        xp.stack([number(label, ~predicted), number(label, predicted)], axis=-1)
-        for label in (target == 0, target == 1)
-    ]
-    return _if_all(xp, binary | ~counted, xp.stack(rows, axis=1))
-
-
-def _if_all(xp: Namespace, valid: Array, counts: Array) -> Array:
-    """Return numbers, or NaN if any label is not valid."""
-    return xp.where(xp.all(valid), counts, math.nan)
+    numbers = [number(x, y) for x in (target == 0, target == 1) for y in (~predicted, predicted)]
+    counts = xp.reshape(xp.stack(numbers, axis=-1), (-1, 2, 2))
+    return xp.where(xp.all(binary | ~counted), counts, math.nan)

@@ -90,8 +90,8 @@ def assert_consistent(
     if getattr(loss, "reduction", None) == "none":
         terms = loss(host_input.astype(float), *targets, **options)
         options["cotangent"] = np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)
-    more: dict[str, Any] = {"rtol": rtol, "atol": atol}
-    more["expected"] = reference(loss, host_input, *targets, **options)
+    expected = reference(loss, host_input, *targets, **options)
+    more: dict[str, Any] = {"rtol": rtol, "atol": atol, "expected": expected}
     arrays = host_input, dtype, *targets
     results = [compare(loss, place, *arrays, **more, **options)[0] for place in found]
     complaints = [f"{result.place}: {result.problem}" for result in results if result.problem]
@@ -212,22 +212,19 @@ def compare(
         beside = {name: place.put(option) for name, option in options.items()}
         run = found.compiled(value_and_grad(loss))
         results = run(*arrays, **beside)
-        value, gradient = (found.to_host(result).astype(np.float64) for result in results)
+        value, gradient = on_host = [found.to_host(x).astype(np.float64) for x in results]
 
     def again() -> None:
         with found.scope(dtype):
             for result in run(*arrays, **beside):
                 found.synchronize(result)
 
-    (epsilon, smallest), (stored, underflow) = (PRECISION[_dtype_name(x)] for x in results)
-    allowed = ROUNDINGS * epsilon
-    rounded = allowed + (stored if stored != epsilon else 0.0)
+    epsilon, _ = PRECISION[_dtype_name(results[0])]
     differences, problems = {}, []
-    for name, got, wanted, by, least in (
-        ("value", value, expected[0], allowed, smallest),
-        ("gradient", gradient, expected[1], rounded, underflow),
-    ):
-        tolerances = by if rtol is None else rtol, least if atol is None else atol
+    for name, x, got, wanted in zip(("value", "gradient"), results, on_host, expected, strict=True):
+        stored, smallest = PRECISION[_dtype_name(x)]
+        allowed = ROUNDINGS * epsilon + (stored if stored != epsilon else 0.0)
+        tolerances = allowed if rtol is None else rtol, smallest if atol is None else atol
         differences[f"{name}_difference"], text = _difference(got, wanted, *tolerances)
         problems += [f"the {name} {text}"] if text else []
     numbers = float(value.sum()), float(np.linalg.norm(gradient))

@@ -32,8 +32,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    _compare.add_command(commands)
-    _evaluate.add_command(commands)
+    for name, command in (("compare", _compare), ("evaluate", _evaluate)):
+        texts = {"help": command.HELP, "description": command.DESCRIPTION}
+        added = commands.add_parser(name, **texts, epilog=f"examples:\n{command.EXAMPLES}")
+        added.set_defaults(run=command.run)
+        command.add_options(added)
     options = parser.parse_args(arguments)
     if options.version:
         from importlib import metadata  # imports 50 modules

@@ -7,29 +7,28 @@ import math
 import statistics
 import sys
 import textwrap
-import time
+import timeit
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from spikeloss_xp import losses
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli import _terminal
-from spikeloss_xp.cli._files import check_memory, file_errors, one_hot, open_npz
+from spikeloss_xp.cli._files import check_input, check_memory, file_errors, one_hot, open_npz
 from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
-from spikeloss_xp.losses import (
-    CrossEntropy,
-    SparsityEnforcer,
-    SpikeMax,
-    SpikeMoid,
-    SpikeRate,
-    SpikeTime,
-)
 from spikeloss_xp.testing import PRECISION, Comparison, Place, compare, reference, select_places
 
+HELP = "evaluate the losses on every array library and compare the results"
+DESCRIPTION = """\
+Evaluate the losses and their gradients on every array library of this
+machine, and compare them with NumPy in float64. The exit status is 0 if all
+results agree, 1 if some do not, 2 after an error, and 130 or 143 after an
+interruption."""
 EXAMPLES = """\
   # compare every library on the recording that comes with this one
   spikeloss-xp compare
@@ -40,23 +39,13 @@ LOSSES = ("CrossEntropy", "SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "Sp
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
 MAX_CALLS, MAX_SECONDS = 50, 0.2  # timing a loss stops at the first of these limits
 HEADINGS = ("library", "device", "value", "value err", "grad err", "time", "verdict")
-LEFT = (0, 1, 6)  # these columns hold text, and the others numbers
+ALIGN = "<<>>>><"  # text on the left, numbers on the right
 WIDTH = 80
 RED, GREEN, BOLD, RESET = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
 
 
-def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> None:
-    """Add the command and its options to those of the program."""
-    parser = commands.add_parser(
-        "compare",
-        help="evaluate the losses on every array library and compare the results",
-        description="Evaluate the losses and their gradients on every array library of this\n"
-        "machine, and compare them with NumPy in float64. The exit status is 0 if all\n"
-        "results agree, 1 if some do not, 2 after an error, and 130 or 143 after an\n"
-        "interruption.",
-        epilog=f"examples:\n{EXAMPLES}",
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: _terminal.Parser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
     file_help = (
         "a file with spikes `input` [batch, *space, time], and `target` (spike trains of that "
@@ -71,8 +60,7 @@ def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> Non
     parser.add_shared_options(PRECISION)
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """Spikes, and the targets that a file provides for them.
 
     Attributes
@@ -112,37 +100,25 @@ def run(options: argparse.Namespace) -> int:
         versions = dict.fromkeys(f"{place.library} {place.version}" for place in where)
         reasons = [f"Not used: {name}: {reason}" for name, reason in unused.items()]
         reasons += [f"Left out: {name}: {reason}" for name, reason in skipped.items()]
-        report = "\n".join(
-            (
-                f"{printable(recording.name)}: spikes {list(recording.input.shape)}, "
-                f"{options.dtype}\n{textwrap.fill(', '.join(versions), WIDTH)}\n",
-                f"{table(rows, colour=_terminal.has_colour(sys.stdout))}\n",
-                textwrap.fill(_summary(rows), WIDTH),
-                *(textwrap.fill(reason, WIDTH, subsequent_indent="  ") for reason in reasons),
-            )
-        )
+        spikes = f"spikes {list(recording.input.shape)}, {options.dtype}"
+        libraries = textwrap.fill(", ".join(versions), WIDTH)
+        lines = [f"{printable(recording.name)}: {spikes}", libraries, ""]
+        lines += [table(rows, colour=_terminal.has_colour(sys.stdout)), "", _summary(rows)]
+        lines += [textwrap.fill(reason, WIDTH, subsequent_indent="  ") for reason in reasons]
+        report = "\n".join(lines)
     _terminal.write(report + "\n")
     return 0 if agree else 1
 
 
 def load(path: str | None) -> Recording:
     """Return the recording in an .npz file, or the shipped one if `path` is None."""
-    if path is not None:
-        return _read(Path(path), path)
     shipped = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
-    with resources.as_file(shipped) as file:
-        return _read(file, SHIPPED)
-
-
-def _read(path: Path, name: str) -> Recording:
-    with contextlib.ExitStack() as stack, file_errors(path):
-        opened = open_npz(path, _names, stack)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(resources.as_file(shipped)) if path is None else Path(path)
+        stack.enter_context(file_errors(file))
+        opened = open_npz(file, _names, stack)
         shape = opened["input"].shape
-        if len(shape) < 3 or 0 in shape:
-            raise UsageError(
-                "`input` must have the axes [batch, class or *space, time], and elements; got "
-                f"shape {shape}"
-            )
+        check_input(shape, 3)
         arrays = {}
         for key, rows in opened.items():
             kind = "input" if key == "input" else _kind(key, rows, shape)
@@ -154,51 +130,48 @@ def _read(path: Path, name: str) -> Recording:
                 with usage_errors(f"`{key}`: "):
                     hot = np.moveaxis(one_hot(array, math.prod(shape[1:-1])), -1, 1)
                 arrays.setdefault("multi-hot", hot)
-        return Recording(name, arrays.pop("input"), arrays)
+        return Recording(path or SHIPPED, arrays.pop("input"), arrays)
 
 
 def _names(present: Collection[str]) -> list[str]:
     names = [name for name in ("input", "label", "target") if name in present]
     if "input" not in names or len(names) == 1:
-        raise UsageError(
-            "it must hold an array `input`, and `target` or `label`; it holds "
-            f"{', '.join(map(repr, present)) or 'nothing'}"
-        )
+        held = ", ".join(map(repr, present)) or "nothing"
+        raise UsageError(f"it must hold an array `input`, and `target` or `label`; it holds {held}")
     return names
 
 
 def _kind(key: str, rows: Any, spikes: tuple[int, ...]) -> str:
     """Return which kind of target an array is, by its shape and dtype."""
     batch, classes, steps = spikes[0], math.prod(spikes[1:-1]), spikes[-1]
+    indices, labels = [(batch,), (batch, steps)], [(batch, classes), (batch, classes, steps)]
     integer = rows.dtype.kind in "iu"
     if key == "target" and rows.shape == spikes:
         return "trains"
-    if integer and rows.shape in ((batch,), (batch, steps)):
-        return "classes"
-    if not integer and rows.shape in ((batch, classes), (batch, classes, steps)):
-        return "multi-hot"
+    if rows.shape in (indices if integer else labels):
+        return "classes" if integer else "multi-hot"
     raise UsageError(
         f"`{key}` is {rows.dtype} of shape {rows.shape}, which fits no loss for an `input` of "
         f"shape {spikes}. Expected: spike trains {spikes} (as `target`); integer class indices "
-        f"{(batch,)} or {(batch, steps)}; bool or floating multi-hot labels {(batch, classes)} or "
-        f"{(batch, classes, steps)}"
+        f"{indices[0]} or {indices[1]}; bool or floating multi-hot labels {labels[0]} or "
+        f"{labels[1]}"
     )
 
 
 def cases(steps: int) -> Iterator[tuple[str, Any, str]]:
     """Yield each loss with its name and kind of target. Rate losses also have a moving window."""
     window = min(WINDOW, steps)
-    yield "SpikeTime", SpikeTime(), "trains"
+    yield "SpikeTime", losses.SpikeTime(), "trains"
     for name, loss, kind in (
-        ("SpikeRate", SpikeRate(true_rate=0.2, false_rate=0.03), "classes"),
-        ("SpikeMax", SpikeMax(), "classes"),
-        ("SpikeMax, softmax", SpikeMax(mode="softmax"), "classes"),
-        ("SpikeMoid", SpikeMoid(theta=0), "multi-hot"),
-        ("CrossEntropy", CrossEntropy(time_axis=-1), "classes"),
+        ("SpikeRate", losses.SpikeRate(true_rate=0.2, false_rate=0.03), "classes"),
+        ("SpikeMax", losses.SpikeMax(), "classes"),
+        ("SpikeMax, softmax", losses.SpikeMax(mode="softmax"), "classes"),
+        ("SpikeMoid", losses.SpikeMoid(theta=0), "multi-hot"),
+        ("CrossEntropy", losses.CrossEntropy(time_axis=-1), "classes"),
     ):
         yield name, loss, kind
         yield f"{name}, window {window}", replace(loss, moving_window=window), kind
-    yield "SparsityEnforcer", SparsityEnforcer(), ""
+    yield "SparsityEnforcer", losses.SparsityEnforcer(), ""
 
 
 def _choose(
@@ -211,8 +184,7 @@ def _choose(
         if names is not None and name.partition(",")[0] not in names:
             continue
         target = recording.targets.get(kind)
-        by_step = kind == "classes" and target is not None and target.ndim > 1
-        by_step |= kind == "multi-hot" and target is not None and target.ndim > 2
+        by_step = target is not None and target.ndim == {"classes": 2, "multi-hot": 3}.get(kind)
         if kind and target is None:
             skipped[name] = "the file has no target for this loss"
         elif by_step and loss.moving_window is None:
@@ -226,7 +198,7 @@ def _choose(
 
 
 def compare_all(
-    losses: dict[str, tuple[Any, ...]], recording: Recording, where: Sequence[Place], dtype: str
+    usable: dict[str, tuple[Any, ...]], recording: Recording, where: Sequence[Place], dtype: str
 ) -> Iterator[Comparison]:
     """Yield one row for each loss in each place, ordered by loss."""
     library = adapter(where[0].library)
@@ -236,7 +208,7 @@ def compare_all(
         raise UsageError(
             f"{recording.name}: `input` holds numbers too large for {dtype}: choose another --dtype"
         )
-    for name, (loss, *targets) in losses.items():
+    for name, (loss, *targets) in usable.items():
         with usage_errors(f"{recording.name}: {name} refuses these arrays: "):
             expected = reference(loss, rounded, *targets)
         for place in where:
@@ -252,9 +224,7 @@ def _median_seconds(call: Callable[[], None]) -> float:
     call()  # warm-up; compilation happened in an earlier call
     durations: list[float] = []
     while len(durations) < MAX_CALLS and sum(durations) < MAX_SECONDS:
-        start = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - start)
+        durations.append(timeit.timeit(call, number=1))
     return statistics.median(durations)
 
 
@@ -278,10 +248,8 @@ def _summary(rows: Sequence[Comparison]) -> str:
     found = f"All {count} rows agree with NumPy in float64: they differ by rounding only"
     if disagreeing:
         found = f"{disagreeing} of {count} rows DISAGREE with NumPy in float64"
-    return (
-        f"{found}. The errors are relative to the largest entry of the reference; the time is that "
-        "of value and gradient."
-    )
+    errors = "The errors are relative to the largest entry of the reference"
+    return textwrap.fill(f"{found}. {errors}; the time is that of value and gradient.", WIDTH)
 
 
 def table(rows: Sequence[Comparison], *, colour: bool) -> str:
@@ -309,10 +277,8 @@ def table(rows: Sequence[Comparison], *, colour: bool) -> str:
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (
-        cell.ljust(width) if column in LEFT else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
+    columns = zip(cells, ALIGN, widths, strict=True)
+    padded = (f"{cell:{side}{width}}" for cell, side, width in columns)
     return "  " + "  ".join(padded).rstrip()
 
 
@@ -326,6 +292,4 @@ def _cells(row: Comparison) -> tuple[str, ...]:
 def _duration(seconds: float) -> str:
     if seconds >= 1:
         return f"{seconds:.2f} s"
-    milliseconds = seconds * 1e3
-    digits = 3 if milliseconds < 10 else 1
-    return f"{milliseconds:.{digits}f} ms"
+    return f"{1e3 * seconds:.3f} ms" if seconds < 0.01 else f"{1e3 * seconds:.1f} ms"

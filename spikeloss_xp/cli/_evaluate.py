@@ -9,7 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,11 @@ from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
 from spikeloss_xp.cli._zarr import is_zarr, open_zarr
 from spikeloss_xp.testing import Place, select_places
 
+HELP = "evaluate a loss of each sample of a file"
+DESCRIPTION = """\
+Evaluate a loss of each sample of a file, which may be larger than memory,
+and write the losses beside the file once all of them are done. The exit status
+is 0 if they are written, 2 after an error, 130 or 143 after an interruption."""
 EXAMPLES = """\
   # write the loss of each sample to test.SpikeMax.npy
   spikeloss-xp evaluate test.npz --loss SpikeMax
@@ -44,17 +49,8 @@ ENTRIES = 1 << 22  # the entries of `input` in a batch, unless a batch size is g
 BAR = 24  # the length of the progress bar in characters
 
 
-def add_command(commands: "argparse._SubParsersAction[_terminal.Parser]") -> None:
-    """Add the command and its options to those of the program."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="evaluate a loss of each sample of a file",
-        description="Evaluate a loss of each sample of a file, which may be larger than memory,\n"
-        "and write the losses beside the file once all of them are done. The exit status\n"
-        "is 0 if they are written, 2 after an error, 130 or 143 after an interruption.",
-        epilog=f"examples:\n{EXAMPLES}",
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: _terminal.Parser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
     file_help = (
         "an .npz file, a folder of .npy files, or a folder of Zarr arrays (which needs zarr). It "
@@ -100,10 +96,10 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         with _files.file_errors(path):
             arrays = _open(path, numbers, stack)
-        task = make_task(path, arrays, loss, place, options.dtype)
-        batch = task.batch_size(options.batch)
+            task = Task(path, arrays, loss, place, options.dtype)
+            batch = task.batch_size(options.batch)
         output = _output_path(path, options.loss, options.output)
-        _check_output(output, path, task.spikes.shape[0], overwrite=options.overwrite)
+        _check_output(output, path, task.shape[0], overwrite=options.overwrite)
         started = time.monotonic()
         values, right, labels = _evaluate(task, batch)
     _write(output, values, overwrite=options.overwrite)
@@ -155,22 +151,19 @@ def _build_loss(name: str, options: Sequence[str]) -> Any:
     for option in options:
         key, equals, value = option.partition("=")
         if not equals or key not in accepted:
-            raise UsageError(
-                f"--option {option!r} is not a key=value of {name}. Its options: "
-                f"{', '.join(accepted)}"
-            )
+            form = f"a key=value of {name}. Its options: {', '.join(accepted)}"
+            raise UsageError(f"--option {option!r} is not {form}")
         if key in given:
             raise UsageError(f"--option {key} is given twice")
         given[key] = _parse_value(value)
-    published = {"time_axis": -1} | ({"theta": 0} if "theta" in accepted else {})
-    given = {**published, **given}
-    missing = [
-        f"--option {key}=..."
-        for key, field in accepted.items()
-        if field.default is MISSING and key not in given
-    ]
+    given = {"time_axis": -1, **({"theta": 0} if "theta" in accepted else {}), **given}
+    needed = [key for key, field in accepted.items() if field.default is MISSING]
+    missing = [f"--option {key}=..." for key in needed if key not in given]
     if missing:
         raise UsageError(f"{name} needs {' and '.join(missing)}")
+    if given.get("reduction") == "none":
+        remedy = "choose 'sum' or 'mean' of its terms"
+        raise UsageError(f"reduction='none' gives no loss of a sample: {remedy}")
     with usage_errors(f"{name}: "):
         return LOSSES[name](**given)
 
@@ -185,18 +178,15 @@ def _parse_value(text: str) -> int | float | str | tuple[float, ...]:
 
 def _short_repr(loss: Any) -> str:
     """Return the repr of a loss without the options that have their default value."""
-    options = {field.name: getattr(loss, field.name) for field in fields(loss) if field.repr}
-    defaults = {field.name: field.default for field in fields(loss)}
-    shown = (f"{key}={value!r}" for key, value in options.items() if value != defaults[key])
+    values = ((field, getattr(loss, field.name)) for field in fields(loss) if field.repr)
+    shown = (f"{field.name}={value!r}" for field, value in values if value != field.default)
     return f"{type(loss).__name__}({', '.join(shown)})"
 
 
-def _open(
-    path: Path, numbers: Mapping[str, Any], stack: contextlib.ExitStack
-) -> Mapping[str, Rows]:
+def _open(path: Path, given: Mapping[str, Any], stack: contextlib.ExitStack) -> Mapping[str, Rows]:
     """Return the arrays of an .npz file, of a folder of .npy files, or of a Zarr group.
 
-    Spike times become an array `input`. `numbers` holds the options that say how to bin them.
+    Spike times become an array `input`. `given` holds the options that say how to bin them.
     """
     if not path.is_dir():
         arrays = _files.open_npz(path, _select, stack)
@@ -205,9 +195,9 @@ def _open(
     else:
         arrays = _files.open_folder(path, _select, stack)
     if "input" not in arrays:
-        return binned(arrays, numbers)
-    if numbers:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in numbers)
+        return binned(arrays, given)
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{options}: for spike times only, but the file holds `input`")
     return arrays
 
@@ -226,16 +216,15 @@ def _output_path(path: Path, loss: str, requested: str | None) -> Path:
         stem = path.stem if path.suffix in (".npz", ".zarr") else path.name
         return path.parent / f"{stem}.{loss}.npy"
     if not requested.endswith(".npy"):
-        raise UsageError(
-            f"--output {requested}: the name must end in .npy, which is the format written"
-        )
+        rule = "the name must end in .npy, which is the format written"
+        raise UsageError(f"--output {requested}: {rule}")
     return Path(requested)
 
 
 def _check_output(output: Path, path: Path, samples: int, *, overwrite: bool) -> None:
     """Raise a `UsageError` unless the losses can be written at the end, and harm no input."""
     problem, folder = None, output.parent
-    with usage_errors(f"{output}: cannot be written: ", (OSError,)):
+    with usage_errors(f"{output}: cannot be written: ", OSError):
         inputs = path.rglob("*") if path.is_dir() else [path]
         if not folder.is_dir():
             problem = f"there is no folder {folder}"
@@ -266,7 +255,7 @@ def _exists(output: Path) -> bool:
 
 def _write(output: Path, values: np.ndarray, *, overwrite: bool) -> None:
     """Write the losses in one step: readers find the old file or the complete new one."""
-    cannot = usage_errors(f"{output}: cannot be written: ", (OSError,))
+    cannot = usage_errors(f"{output}: cannot be written: ", OSError)
     with cannot, _temporary_file(output) as (file, partial):
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
         file.write(values.tobytes())
@@ -293,36 +282,54 @@ def _temporary_file(output: Path) -> Iterator[tuple[IO[bytes], Path]]:
         partial.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
 class Task:
-    """A loss and the arrays it reads.
+    """A loss and the arrays it reads: `input`, and if there are any, `target` and `lengths`.
 
-    `make_task` creates it, after the checks that need no array data.
+    Creating it chooses the target, and checks options and shapes.
     """
 
-    path: Path
-    loss: Any
-    place: Place
-    dtype: str
-    spikes: Rows
-    target: Rows | None
-    lengths: Rows | None
+    def __init__(
+        self, path: Path, arrays: Mapping[str, Rows], loss: Any, place: Place, dtype: str
+    ) -> None:
+        self.path, self.loss, self.place, self.dtype = path, loss, place, dtype
+        self.shape = shape = arrays["input"].shape
+        _files.check_input(shape, 2)
+        if loss.time_axis in (0, -len(shape)):
+            raise UsageError(
+                f"time_axis={loss.time_axis} is the first axis of `input`, but the command needs "
+                "the batch there, because it reads sample after sample: choose another axis"
+            )
+        if isinstance(arrays["input"], BinnedRows) and loss.time_axis not in (-1, 2):
+            layout = "spike times are binned to [batch, neuron, time]"
+            raise UsageError(f"{layout}, so time_axis must be -1 or 2; got {loss.time_axis}")
+        names = ["label", "target"] if isinstance(loss, LABELS) else ["target"]
+        names = [] if isinstance(loss, NO_TARGET) else names
+        chosen = [name for name in names if name in arrays][:1]
+        if names and not chosen:
+            needed, held = " or ".join(names), ", ".join(arrays)
+            raise UsageError(f"{type(loss).__name__} needs {needed}; the file holds {held}")
+        self.arrays: dict[str, Rows] = {}
+        for name in ("input", *chosen, *({"lengths"} & arrays.keys())):
+            found = arrays[name].shape
+            fits = found[:1] == shape[:1] and math.prod(found) <= math.prod(shape)
+            if not fits or (name == "lengths" and len(found) > 1):
+                subject = f"`{name}` of shape {found}"
+                raise UsageError(f"{subject} does not fit an `input` of shape {shape}")
+            self.arrays["target" if name in chosen else name] = arrays[name]
 
     def batch_size(self, requested: int | None) -> int:
         """Return the batch size. Raise a `UsageError` if such a batch exceeds the memory.
 
         By default, a batch has some `ENTRIES` entries and consists of complete chunks.
         """
-        entries, chunk = math.prod(self.spikes.shape[1:]), self.spikes.chunk[0]
-        limit = max(ENTRIES // entries, 1)
-        size = requested or (limit - limit % chunk if limit >= chunk else chunk)
-        size = min(size, self.spikes.shape[0])
-        arrays = [rows for rows in (self.spikes, self.target, self.lengths) if rows is not None]
-        largest = max(size * entries, *(math.prod(rows.chunk) for rows in arrays), 0)
+        entries, chunk = math.prod(self.shape[1:]), self.arrays["input"].chunk[0]
+        limit = ENTRIES // entries
+        size = min(requested or max(limit - limit % chunk, chunk), self.shape[0])
+        largest = max(size * entries, *(math.prod(rows.chunk) for rows in self.arrays.values()))
         remedy = SHORTER if size == 1 else "choose a smaller --batch"
         if largest > size * entries:
             remedy = "save it in smaller chunks"
-        subject = f"{self.path}: `input` of shape {self.spikes.shape}, {size} samples at once"
+        subject = f"`input` of shape {self.shape}, {size} samples at once"
         _files.check_memory(f"{subject}, is too large ({remedy})", largest)
         return size
 
@@ -332,18 +339,10 @@ class Task:
         Without class indices or multi-hot labels there are no labels.
         """
         with _files.file_errors(self.path):
-            read: list[Any] = [
-                None if rows is None else rows.read(start, stop)
-                for rows in (self.spikes, self.target, self.lengths)
-            ]
-        spikes, target, lengths = read
-        name = f"{self.path}: {type(self.loss).__name__}"
+            read: dict[str, Any] = {n: rows.read(start, stop) for n, rows in self.arrays.items()}
         batch = f"samples {start} to {stop - 1}"
         try:
-            if isinstance(self.loss, losses.SpikeMoid) and target.dtype.kind in "iu":
-                target = _to_multi_hot(self.loss, spikes.shape, target, lengths)
-            values = self._losses(spikes, target, lengths)
-            return values, *self._count_labels(spikes, target, lengths)
+            return self._of_batch(**read)
         except (TypeError, ValueError) as error:
             problem = f"refuses {batch}: {one_line(error)}"
         except MemoryError:
@@ -352,123 +351,55 @@ class Task:
         except Exception as error:  # a library may raise exceptions of any type
             reason = f"{type(error).__name__}: {one_line(error)}"
             problem = f"failed for {batch} on {self.place}: {reason}"
-        raise UsageError(f"{name} {problem}")
+        raise UsageError(f"{self.path}: {type(self.loss).__name__} {problem}")
 
-    def _losses(self, spikes: Any, target: Any, lengths: Any) -> np.ndarray:
-        """Return the loss of each sample of a batch in float64.
+    def _of_batch(self, input: Any, target: Any = None, **masks: Any) -> tuple[Any, int, int]:
+        """Return what `evaluate` does, for the arrays of a batch.
 
-        `SparsityEnforcer` has no terms of samples, and takes one call for each.
+        `SparsityEnforcer` has no terms of samples, and takes one call for each. Labels that are
+        ignored or masked do not count, and probabilities are no labels.
         """
-        if isinstance(self.loss, FLOATS):
-            target = self._narrow(target)
-        arguments = [values for values in (self._narrow(spikes), target) if values is not None]
-        library = adapter(self.place.library)
-
-        def evaluate(function: Any, samples: slice) -> np.ndarray:
-            spikes, *target = (values[samples] for values in arguments)
-            masks = {} if lengths is None else {"lengths": lengths[samples]}
-            result = function(self.place.put(spikes, self.dtype), *target, **masks)
-            return library.to_host(result).astype(np.float64)
-
+        loss, library = self.loss, adapter(self.place.library)
+        multi_hot = isinstance(loss, losses.SpikeMoid)
+        if multi_hot and target.dtype.kind in "iu" and target.ndim <= 2:
+            target = _to_multi_hot(loss, input.shape, target, **masks)
         with library.scope(self.dtype), np.errstate(all="ignore"):  # the summary counts overflows
-            if isinstance(self.loss, NO_TARGET):
-                return np.stack([evaluate(self.loss, slice(i, i + 1)) for i in range(len(spikes))])
-            return evaluate(self.loss._of_samples, slice(None))
-
-    def _count_labels(self, spikes: Any, target: Any, lengths: Any) -> tuple[int, int]:
-        """Return how many labels of a batch are predicted, and how many there are.
-
-        Labels that are ignored or masked do not count, and probabilities are no labels.
-        """
-        if not isinstance(self.loss, LABELS):
-            return 0, 0
-        binary = isinstance(self.loss, losses.SpikeMoid)
-        if not (((target == 0) | (target == 1)).all() if binary else target.dtype.kind in "iu"):
-            return 0, 0
-        library = adapter(self.place.library)
-        masks = {} if lengths is None else {"lengths": lengths}
-        with library.scope(self.dtype), np.errstate(all="ignore"):
-            on_device = self.place.put(self._narrow(spikes), self.dtype)
-            counts = library.to_host(self.loss.confusion(on_device, target, **masks))
-        return int(np.trace(counts, axis1=-2, axis2=-1).sum()), int(counts.sum())
-
-    def _narrow(self, values: np.ndarray) -> np.ndarray:
-        """Return values, cast to the dtype of the task if theirs is wider.
-
-        JAX would otherwise truncate 64-bit values to 32 bits.
-        """
-        dtype = np.dtype(self.dtype)
-        with np.errstate(over="ignore"):
-            return values.astype(dtype) if values.itemsize > dtype.itemsize else values
+            spikes = self.place.put(_narrow(input, self.dtype), self.dtype)
+            if isinstance(loss, NO_TARGET):
+                parts = [slice(i, i + 1) for i in range(len(input))]
+                each = (loss(spikes[i, ...], **{k: x[i] for k, x in masks.items()}) for i in parts)
+                return np.asarray([library.to_host(x) for x in each], np.float64), 0, 0
+            if isinstance(loss, FLOATS):
+                target = _narrow(target, self.dtype)
+            values = library.to_host(loss._of_samples(spikes, target, **masks)).astype(np.float64)
+            known = np.isin(target, (0, 1)).all() if multi_hot else target.dtype.kind in "iu"
+            if not known or isinstance(loss, FLOATS):
+                return values, 0, 0
+            counts = library.to_host(loss.confusion(spikes, target, **masks))
+        return values, int(np.trace(counts, axis1=-2, axis2=-1).sum()), int(counts.sum())
 
 
-def make_task(path: Path, arrays: Mapping[str, Rows], loss: Any, place: Place, dtype: str) -> Task:
-    """Return the task of a loss: choose its target, and check options and shapes.
-
-    Raise a `UsageError` if the arrays or options do not fit.
-    """
-    spikes, shape = arrays["input"], arrays["input"].shape
-    if len(shape) < 2 or 0 in shape:
-        raise UsageError(
-            f"{path}: `input` must have the axes [batch, class or *space, time], and elements; "
-            f"got shape {shape}"
-        )
-    if loss.time_axis in (0, -len(shape)):
-        raise UsageError(
-            f"{path}: time_axis={loss.time_axis} is the first axis of `input`, but the command "
-            "needs the batch there, because it reads sample after sample: choose another axis"
-        )
-    if isinstance(spikes, BinnedRows) and loss.time_axis not in (-1, 2):
-        raise UsageError(
-            f"{path}: spike times are binned to [batch, neuron, time], so time_axis must be -1 or "
-            f"2; got {loss.time_axis}"
-        )
-    if not isinstance(loss, NO_TARGET) and loss.reduction == "none":
-        raise UsageError(
-            "reduction='none' gives no loss of a sample: choose 'sum' or 'mean' of its terms"
-        )
-    names = ["label", "target"] if isinstance(loss, LABELS) else ["target"]
-    names = [] if isinstance(loss, NO_TARGET) else names
-    chosen = [name for name in names if name in arrays][:1]
-    if names and not chosen:
-        raise UsageError(
-            f"{path}: {type(loss).__name__} needs {' or '.join(names)}; the file holds "
-            f"{', '.join(arrays)}"
-        )
-    for name in (*chosen, *({"lengths"} & arrays.keys())):
-        found = arrays[name].shape
-        fits = found[:1] == shape[:1] and math.prod(found) <= math.prod(shape)
-        if not fits or (name == "lengths" and len(found) > 1):
-            raise UsageError(
-                f"{path}: `{name}` of shape {found} does not fit an `input` of shape {shape}"
-            )
-    target = arrays[chosen[0]] if chosen else None
-    return Task(path, loss, place, dtype, spikes, target, arrays.get("lengths"))
+def _narrow(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return values, cast to a dtype if theirs is wider: JAX would truncate 64 bits to 32."""
+    return values.astype(dtype) if values.itemsize > np.dtype(dtype).itemsize else values
 
 
 def _to_multi_hot(
-    loss: losses.SpikeMoid, shape: tuple[int, ...], labels: np.ndarray, lengths: np.ndarray | None
+    loss: losses.SpikeMoid, shape: tuple[int, ...], labels: np.ndarray, lengths: Any = None
 ) -> np.ndarray:
     """Return class indices, one for each sample or time step, as multi-hot labels."""
-    if labels.ndim > 2:
-        return labels  # the loss rejects them
+    if lengths is not None:  # masked labels may have any value
+        counted = np.arange(labels[0].size) < lengths[:, None]
+        labels = np.where(counted.reshape(labels.shape), labels, 0)
     neurons = math.prod(shape) // (shape[0] * shape[loss.time_axis])
-    classes = loss.num_classes or neurons
-    hot = _files.one_hot(np.where(_unmasked(labels, lengths), labels, 0), classes)
+    hot = _files.one_hot(labels, loss.num_classes or neurons)
     time_first = len(shape) > 2 and loss.time_axis in (1, 1 - len(shape))
     return hot if time_first else np.moveaxis(hot, -1, 1)
 
 
-def _unmasked(label: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
-    """Return which labels, one for each sample or step, are of steps that count."""
-    if lengths is None:
-        return np.full(label.shape, True)
-    return lengths > 0 if label.ndim == 1 else np.arange(label.shape[1]) < lengths[:, None]
-
-
 def _evaluate(task: Task, batch: int) -> tuple[np.ndarray, int, int]:
     """Return the losses of all samples, how many labels are predicted, and how many there are."""
-    samples, right, labels = task.spikes.shape[0], 0, 0
+    samples, right, labels = task.shape[0], 0, 0
     values, started = np.empty(samples), time.monotonic()
     for start in range(0, samples, batch):
         _terminal.show_status(_progress(start, samples, time.monotonic() - started))

@@ -1,7 +1,6 @@
 """Read arrays from .npz files and folders of .npy files, in batches of samples."""
 
 import contextlib
-import io
 import math
 import os
 import textwrap
@@ -9,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,11 +51,9 @@ def file_errors(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
-    except UsageError as error:
-        raise UsageError(f"{path}: {one_line(error)}") from None
     except Exception as error:  # zipfile and NumPy document no complete list of them
-        reason = one_line(error) or type(error).__name__
-        raise UsageError(f"{path}: cannot be read: {reason}") from None
+        subject = path if isinstance(error, UsageError) else f"{path}: cannot be read"
+        raise UsageError(f"{subject}: {one_line(error) or type(error).__name__}") from None
 
 
 def one_line(error: Exception) -> str:
@@ -84,11 +81,9 @@ def open_npz(path: Path, select: Select, stack: contextlib.ExitStack) -> Mapping
     for name in select(members):
         if members[name].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # bzip2 and LZMA can expand a few bytes to gigabytes in a single read.
-            raise UsageError(
-                f"`{name}` is compressed by a method other than deflate: save it by "
-                "numpy.savez_compressed"
-            )
-        stream = cast(io.BufferedIOBase, stack.enter_context(archive.open(members[name])))
+            remedy = "save it by numpy.savez_compressed"
+            raise UsageError(f"`{name}` is compressed by a method other than deflate: {remedy}")
+        stream = stack.enter_context(archive.open(members[name]))
         arrays[name] = NpyRows(stream, name, members[name].file_size)
     return arrays
 
@@ -110,22 +105,31 @@ class NpyRows:
     during the run would kill the process, and the checksum of an archive would not be checked.
     """
 
-    def __init__(self, stream: io.BufferedIOBase, name: str, size: int) -> None:
+    def __init__(self, stream: Any, name: str, size: int) -> None:
+        """Read the header, and check that it implies a stream of `size` bytes."""
         self._stream, self._subject = stream, f"`{name}`"
-        self.shape, self._fortran_order, self.dtype = _read_header(stream, self._subject, size)
-        self.chunk = (1, *self.shape[1:])
+        if np.lib.format.read_magic(stream) != (1, 0):  # later versions serve structured dtypes
+            raise UsageError(f"`{name}` is not an array of real numbers as numpy.savez writes it")
+        shape, fortran_order, self.dtype = np.lib.format.read_array_header_1_0(stream)
+        check_dtype(f"`{name}`", self.dtype)
+        if any(type(length) is not int or length < 0 for length in shape):
+            raise UsageError(f"`{name}` is damaged: its header gives the shape {shape}")
+        needed, present = math.prod(shape) * self.dtype.itemsize, size - stream.tell()
+        if needed != present:
+            claim = f"{self.dtype} of shape {shape} takes {needed} bytes"
+            raise UsageError(f"`{name}` is damaged: {claim}, and the file has {present}")
+        self.shape, self.chunk = shape, (1, *shape[1:])
+        self._fortran_order = fortran_order and len(shape) > 1
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the samples in the half-open range from `start` to `stop`."""
         shape = (stop - start, *self.shape[1:])
-        reordered = self._fortran_order and len(shape) > 1
-        if reordered and shape != self.shape:
+        if self._fortran_order and shape != self.shape:
             raise UsageError(
                 f"{self._subject} is in Fortran order, which spreads each sample over the whole "
                 "file: save numpy.ascontiguousarray of it"
             )
-        sample_bytes = math.prod(shape[1:]) * self.dtype.itemsize
-        values = np.empty((stop - start) * sample_bytes, np.uint8)
+        values = np.empty(math.prod(shape) * self.dtype.itemsize, np.uint8)
         left = values.data
         while len(left):
             count = self._stream.readinto(left[:READ_BYTES])
@@ -134,43 +138,29 @@ class NpyRows:
             left = left[count:]
         if self.dtype == np.bool_ and values.size and (found := values.max()) > 1:
             raise UsageError(f"{self._subject} is damaged: a bool is 0 or 1, and it holds {found}")
-        samples = values.view(self.dtype).reshape(shape, order="F" if reordered else "C")
+        samples = values.view(self.dtype).reshape(shape, order="F" if self._fortran_order else "C")
         return samples.astype(self.dtype.newbyteorder("="), copy=False)  # as some libraries need
-
-
-def _read_header(stream: Any, subject: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return the shape, the Fortran-order flag and the dtype in the header of an .npy stream.
-
-    Raise a `UsageError` unless the header implies a stream of `size` bytes.
-    """
-    if np.lib.format.read_magic(stream) != (1, 0):  # later versions serve structured dtypes
-        raise UsageError(f"{subject} is not an array of real numbers as numpy.savez writes it")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-    check_dtype(subject, dtype)
-    if any(type(length) is not int or length < 0 for length in shape):
-        raise UsageError(f"{subject} is damaged: its header gives the shape {shape}")
-    needed, present = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if needed != present:
-        raise UsageError(
-            f"{subject} is damaged: {dtype} of shape {shape} takes {needed} bytes, and the file "
-            f"has {present}"
-        )
-    return shape, fortran_order, dtype
 
 
 def one_hot(label: np.ndarray, classes: int) -> np.ndarray:
     """Return class indices as multi-hot labels, with a class axis after those of the label."""
-    if label.min() < 0 or label.max() >= classes:
-        raise ValueError(
-            f"labels must be classes, from 0 to {classes - 1}; got values from {label.min()} to "
-            f"{label.max()}"
-        )
+    lowest, highest = label.min(), label.max()
+    if lowest < 0 or highest >= classes:
+        found = f"got values from {lowest} to {highest}"
+        raise ValueError(f"labels must be classes, from 0 to {classes - 1}; {found}")
     return np.asarray(label[..., None] == np.arange(classes))
 
 
-def check_dtype(subject: str, dtype: np.dtype) -> None:
+def check_input(shape: tuple[int, ...], axes: int) -> None:
+    """Raise a `UsageError` unless `input` has so many axes, and elements."""
+    if len(shape) < axes or 0 in shape:
+        required = "the axes [batch, class or *space, time], and elements"
+        raise UsageError(f"`input` must have {required}; got shape {shape}")
+
+
+def check_dtype(subject: str, dtype: Any) -> None:
     """Raise a `UsageError` unless a dtype is real or bool and has at most 64 bits."""
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise UsageError(f"{subject} is not an array of real numbers of up to 64 bits, but {dtype}")
 
 
@@ -183,9 +173,8 @@ def check_bytes(task: str, needed: int) -> None:
     """Raise a `UsageError` if a task that takes so many bytes exceeds the memory."""
     total = _memory()
     if needed > total:
-        raise UsageError(
-            f"{task} takes {needed / 2**30:.1f} GiB, and this machine has {total / 2**30:.1f} GiB"
-        )
+        sizes = f"{needed / 2**30:.1f} GiB, and this machine has {total / 2**30:.1f} GiB"
+        raise UsageError(f"{task} takes {sizes}")
 
 
 def _memory() -> float:

@@ -59,10 +59,9 @@ class BinnedRows:
             self._entry = neuron * steps + self._bins.index(times, epsilon, "`times`", start)
         falls = np.flatnonzero(np.diff(self._sample, prepend=self._last) < 0)
         if falls.size:
-            raise UsageError(
-                f"`sample` must not decrease, and `sample`[{start + falls[0]}] does: sort the "
-                "spikes by numpy.argsort(sample, kind='stable')"
-            )
+            rule = f"must not decrease, and `sample`[{start + falls[0]}] does"
+            remedy = "sort the spikes by numpy.argsort(sample, kind='stable')"
+            raise UsageError(f"`sample` {rule}: {remedy}")
         self._next, self._last = stop, int(self._sample[-1])
 
 
@@ -73,39 +72,30 @@ def binned(arrays: Mapping[str, Rows], options: Mapping[str, Any]) -> dict[str, 
     """
     columns = {name: arrays[name] for name in COLUMNS if name in arrays}
     if "neuron" not in columns:
-        raise UsageError(
-            "beside `times` it must hold an array `neuron` with the neuron of each spike"
-        )
+        missing = "an array `neuron` with the neuron of each spike"
+        raise UsageError(f"beside `times` it must hold {missing}")
     for name, rows in columns.items():
         if len(rows.shape) != 1 or rows.shape != columns["times"].shape:
             shapes = ", ".join(f"`{n}` {list(rows.shape)}" for n, rows in columns.items())
             raise UsageError(f"its spikes must have one axis, the same in each array; got {shapes}")
         check_memory(f"`{name}` is too large (save it in smaller chunks)", rows.chunk[0])
     others = {n: rows for n, rows in arrays.items() if n not in COLUMNS + NUMBERS}
-    numbers: dict[str, Any] = {"time_step": 1.0, "start": 0.0, "samples": _samples(columns, others)}
+    counts = [rows.shape[0] for rows in others.values() if rows.shape]  # one label for each sample
+    counts = counts if "sample" in columns else [1]
+    numbers: dict[str, Any] = {"samples": counts[0]} if counts else {}
     numbers |= {name: _number(arrays[name], name) for name in NUMBERS if name in arrays}
     numbers |= options
     for name in ("neurons", "steps", "samples"):
-        if numbers.get(name) is None:
-            raise UsageError(
-                f"spike times need the number of {name}: save it as `{name}`, or pass --{name}"
-            )
-    if "sample" not in columns and numbers["samples"] != 1:
-        raise UsageError(
-            f"{numbers['samples']} samples need an array `sample` with the sample of each spike"
-        )
+        if name not in numbers:
+            remedy = f"save it as `{name}`, or pass --{name}"
+            raise UsageError(f"spike times need the number of {name}: {remedy}")
+    neurons, samples = numbers.pop("neurons"), numbers.pop("samples")
+    if "sample" not in columns and samples != 1:
+        raise UsageError(f"{samples} samples need an array `sample` with the sample of each spike")
     with usage_errors():
-        bins = Bins(numbers["steps"], numbers["time_step"], numbers["start"])
-        neurons = _checks.count(numbers["neurons"], "neurons")
-        samples = _checks.count(numbers["samples"], "samples")
-    return {"input": BinnedRows(columns, bins, neurons, samples), **others}
-
-
-def _samples(columns: Mapping[str, Rows], others: Mapping[str, Rows]) -> int | None:
-    """Return the number of samples, that of labels and targets, or None if nothing says it."""
-    if "sample" not in columns:
-        return 1
-    return next((rows.shape[0] for rows in others.values() if rows.shape), None)
+        bins = Bins(**numbers)
+        sizes = _checks.count(neurons, "neurons"), _checks.count(samples, "samples")
+    return {"input": BinnedRows(columns, bins, *sizes), **others}
 
 
 def _number(rows: Rows, name: str) -> float:

@@ -16,9 +16,7 @@ class UsageError(Exception):
 
 
 @contextlib.contextmanager
-def usage_errors(
-    subject: str = "", kinds: tuple[type[Exception], ...] = (TypeError, ValueError)
-) -> Iterator[None]:
+def usage_errors(subject: str = "", kinds: Any = (TypeError, ValueError)) -> Iterator[None]:
     """Turn errors of these kinds into a `UsageError`: by default those of the library."""
     try:
         yield
@@ -53,9 +51,8 @@ def _open_closed_streams() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 @contextlib.contextmanager

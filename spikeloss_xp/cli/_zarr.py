@@ -15,9 +15,8 @@ from spikeloss_xp.cli._terminal import UsageError
 
 METADATA = {"zarr.json": 3, ".zarray": 2}  # the version of the format, by the name of the file
 LARGEST_METADATA = 1 << 20  # bytes
-CODECS = (  # none of them runs anything that a file contains
-    *("blosc", "bytes", "crc32c", "gzip", "lz4", "sharding_indexed", "transpose", "zlib", "zstd"),
-)
+# None of these codecs runs anything that a file contains.
+SAFE = ("blosc", "bytes", "crc32c", "gzip", "lz4", "sharding_indexed", "transpose", "zlib", "zstd")
 CHUNK_OVERHEAD = 4096  # bytes that zarr takes for each chunk of a read, about twice those measured
 INDEX_OVERHEAD = 64  # and for each chunk in the index of a shard
 CHUNKS = 1 << 14  # that are read at a time
@@ -49,13 +48,11 @@ class ZarrRows:
         shard = tuple(int(length) for length in array.shards or self.chunk)
         if 0 in self.chunk or 0 in shard:
             raise UsageError(f"{subject} is damaged: its chunks have shape {self.chunk}")
-        self._chunks_of_a_sample = _count_chunks(self.shape[1:], self.chunk[1:])
-        for number, whole, overhead in (
-            (self._chunks_of_a_sample, "sample", CHUNK_OVERHEAD),
-            (_count_chunks(shard, self.chunk), "shard", INDEX_OVERHEAD),
-        ):
-            task = f"{subject} has {number} chunks in a {whole} (save it in larger chunks)"
-            check_bytes(f"{task}: to read them", overhead * number)
+        self._chunks_of_a_sample = each = _count_chunks(self.shape[1:], self.chunk[1:])
+        inside = _count_chunks(shard, self.chunk)
+        remedy = "(save it in larger chunks): to read them"
+        check_bytes(f"{subject} has {each} chunks in a sample {remedy}", CHUNK_OVERHEAD * each)
+        check_bytes(f"{subject} has {inside} chunks in a shard {remedy}", INDEX_OVERHEAD * inside)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the samples in the half-open range from `start` to `stop`.
@@ -100,14 +97,11 @@ def _check_metadata(file: Path, subject: str) -> None:
         codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
     else:
         data_type, key, codecs = metadata["data_type"], "name", metadata["codecs"]
-    if not isinstance(data_type, str):  # a structured dtype, or an extension of the format
-        raise UsageError(
-            f"{subject} is not an array of real numbers of up to 64 bits, but {data_type}"
-        )
-    check_dtype(subject, np.dtype(data_type))
+    # Others are structured dtypes and extensions of the format.
+    check_dtype(subject, np.dtype(data_type) if isinstance(data_type, str) else data_type)
     for name in _codec_names(codecs, key):
-        if name not in CODECS:
-            raise UsageError(f"{subject} is encoded by {name!r}; supported: {', '.join(CODECS)}")
+        if name not in SAFE:
+            raise UsageError(f"{subject} is encoded by {name!r}; supported: {', '.join(SAFE)}")
 
 
 def _codec_names(codecs: Any, key: str) -> Iterator[Any]:

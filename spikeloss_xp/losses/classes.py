@@ -9,7 +9,7 @@ from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
 from spikeloss_xp._arrays import Adapter, asarray_of_dtype, rank
-from spikeloss_xp._input.labels import INDICES, Labels, class_target, class_weights
+from spikeloss_xp._input.labels import INDICES, Labels, class_weights
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, both
 from spikeloss_xp._typing import Array, EntropyReadout, Numerics, PerClass, ValueAndPullback
@@ -63,14 +63,7 @@ class RateLoss(Loss, Predictor):
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        return class_target(
-            prepared,
-            target,
-            prepared.layout.classes(self.num_classes),
-            self._targets,
-            per_step=self._has_time,
-            ignore_index=getattr(self, "ignore_index", None),
-        )
+        return self._checked_target(prepared, target, self._targets, self._has_time)
 
     def _weigh(self, prepared: PreparedInput, labels: Labels, weight: Any) -> Labels:
         classes = prepared.layout.classes(self.num_classes)

@@ -127,10 +127,10 @@ class Composed(RateLoss):
                 "where must be the same for all neurons in a Composed loss: compare is not told "
                 "which of the classes count"
             )
+        trains = adapter.moveaxis(spikes, axis, -1)
         moved = None if mask is None else adapter.moveaxis(mask, axis, -1)
-        u, pullback = self.read(adapter.xp, adapter.moveaxis(spikes, axis, -1), moved)
-        steps = (spikes.shape[axis],) if self.per_step else ()
-        shape = (spikes.shape[1 if axis == 0 else 0], spikes.shape[class_axis(axis)], *steps)
+        u, pullback = self.read(adapter.xp, trains, moved)
+        shape = tuple(trains.shape) if self.per_step else tuple(trains.shape[:2])
         if tuple(u.shape) != shape:
             raise ValueError(f"read must return an array of shape {shape}; got {tuple(u.shape)}")
         if mask is not None and not self.per_step:
@@ -142,15 +142,15 @@ class Composed(RateLoss):
         return Reading(self._of_loss(adapter, u, axis), mask=mask), to_spikes
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        axis, u = reading.time_axis, reading.u
+        axis = reading.time_axis
+        u = self._of_user(adapter, reading.u, axis)
         one_hot = self._of_user(adapter, labels.one_hot(adapter, reading), axis)
-        terms, pullback = self.compare(adapter.xp, self._of_user(adapter, u, axis), one_hot)
+        terms, pullback = self.compare(adapter.xp, u, one_hot)
 
         def to_reading(cotangent: Array) -> Array:
             return self._of_loss(adapter, pullback(self._of_user(adapter, cotangent, axis)), axis)
 
-        each = (*one_hot.shape[:2], *((u.shape[axis],) if self.per_step else ()))
-        one = (each[0], 1, *each[2:])
+        each, one = tuple(u.shape), (u.shape[0], 1, *u.shape[2:])
         if tuple(terms.shape) not in (each, one):
             raise ValueError(
                 f"compare must return terms of shape {each} or {one}; got {tuple(terms.shape)}"

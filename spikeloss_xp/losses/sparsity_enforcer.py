@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
 
@@ -13,8 +13,6 @@ from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_inp
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.readouts import Reading
-
-# What a rate is a mean over, of axes [batch, neuron, time]; None for all.
 
 
 @dataclass(frozen=True)
@@ -95,12 +93,11 @@ class SparsityEnforcer(ClosedForm):
     time_axis: int = -1
 
     def __post_init__(self) -> None:
-        checks: dict[str, Any] = dict.fromkeys(
-            ("max_rate", "lam", "min_rate"), _checks.not_negative
-        )
-        checks |= {"time_axis": _checks.integer, "per": _checks.one_of(get_args(Per))}
-        checks |= {"scale": _checks.optional(_checks.one_or_more(_checks.not_negative))}
-        _checks.check_fields(self, **checks, power=_checks.one_or_two)
+        numbers = dict.fromkeys(("max_rate", "lam", "min_rate"), _checks.not_negative)
+        per = _checks.one_of(get_args(Per))
+        scale = _checks.optional(_checks.one_or_more(_checks.not_negative))
+        _checks.check_fields(self, **numbers, time_axis=_checks.integer, per=per, scale=scale)
+        _checks.check_fields(self, power=_checks.one_or_two)
         if self.scale is not None and self.per.endswith("neuron"):
             raise ValueError(
                 "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
@@ -146,20 +143,17 @@ class SparsityEnforcer(ClosedForm):
             If there is no array; if an array has no elements, or too few axes where batch and time
             matter; or if a mask or `others` has the wrong shape, dtype, library or range.
         """
-        events: Any = input
-        masks = {"where": where, "lengths": lengths}
-        if self.scale is None and not isinstance(input, Mapping | list | tuple):
-            term: ArrayT = self.value(events, **masks, others=others)
-            return term
-        if others is not None:
+        several = self.scale is not None or isinstance(input, Mapping | list | tuple)
+        if several and others is not None:
             raise ValueError("others belong to one array: call the loss once for each, and add up")
-        if self.scale is not None:
-            total, number, _ = self._scaled_sum(input, masks)
-            scaled: ArrayT = total * (self.lam / number)
-            return scaled
-        terms: list[Any] = [self.value(x, **masks) for x in _arrays(input)]
-        together: ArrayT = functools.reduce(operator.add, terms)
-        return together
+        value: ArrayT
+        if self.scale is None:
+            masks = {"where": where, "lengths": lengths, "others": others}
+            value = functools.reduce(operator.add, [self.value(x, **masks) for x in _arrays(input)])
+        else:
+            total, number, _ = self._scaled_sum(input, where, lengths)
+            value = total * (self.lam / number)
+        return value
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
         """Return the value of the loss: the same as calling it."""
@@ -206,10 +200,8 @@ class SparsityEnforcer(ClosedForm):
         """
         if not self.per.startswith("sample"):
             raise ValueError(f"per={self.per!r} has no sum over samples: see events_and_entries")
-        if self.scale is None:
-            total, number, _ = self._sum(input, where, lengths)
-        else:
-            total, number, _ = self._scaled_sum(input, {"where": where, "lengths": lengths})
+        add_up = self._sum if self.scale is None else self._scaled_sum
+        total, number, _ = add_up(input, where, lengths)
         total = self.lam * total
         return total, 0 * total + number
 
@@ -249,8 +241,7 @@ class SparsityEnforcer(ClosedForm):
         (0.0625, 0.0625, True)
         """
         prepared = self._prepare(input, where, lengths)
-        arrays = prepared.adapter, prepared.values, prepared.mask
-        events, entries, _ = readouts.sum_magnitude(*arrays, axes=self._axes(prepared))
+        events, entries, _ = self._read(readouts.sum_magnitude, prepared)
         # A mask may be one for all neurons, or there is none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
@@ -264,13 +255,13 @@ class SparsityEnforcer(ClosedForm):
             return PreparedInput(adapter, values, None, None, input.dtype)
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
-    def _axes(self, prepared: PreparedInput) -> tuple[int, ...] | None:
-        """Return the axes that a rate is a mean over; None for all."""
-        layout, kept = prepared.layout, self.per.split("_")
-        if kept == ["array"]:
-            return None
-        names = {layout.batch_axis: "sample", layout.class_axis: "neuron", layout.time: "time"}
-        return tuple(axis for axis in range(3) if names[axis] not in kept)
+    def _read(self, readout: Callable[..., Any], prepared: PreparedInput, **options: Any) -> Any:
+        """Return what a readout returns for the axes that a rate is a mean over."""
+        layout, kept, axes = prepared.layout, self.per.split("_"), None
+        if kept != ["array"]:
+            names = {layout.batch_axis: "sample", layout.class_axis: "neuron", layout.time: "time"}
+            axes = tuple(axis for axis in range(3) if names[axis] not in kept)
+        return readout(prepared.adapter, prepared.values, prepared.mask, axes=axes, **options)
 
     def _sum(
         self, input: Any, where: Any, lengths: Any, others: Any = None
@@ -279,19 +270,14 @@ class SparsityEnforcer(ClosedForm):
         prepared = self._prepare(input, where, lengths)
         if others is not None:
             others = _sums_elsewhere(prepared, others, self.per)
-        read = functools.partial(
-            readouts.mean_magnitude,
-            *(prepared.adapter, prepared.values, prepared.mask),
-            axes=self._axes(prepared),
-            others=others,
-        )
+        read = functools.partial(self._read, readouts.mean_magnitude, prepared, others=others)
         rate, to_x = read()
         if self.min_rate:  # below it another event shortens the distance
             rate, to_x = read(rising=rate.u < self.min_rate)
         total, number, to_rate = self._add_terms(prepared.adapter, rate)
         return total, number, lambda cotangent: prepared.gradient(to_x(to_rate(cotangent)))
 
-    def _scaled_sum(self, input: Any, masks: dict[str, Any]) -> tuple[Array, Any, Pullback]:
+    def _scaled_sum(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms of the scaled events of all arrays, and their number."""
         arrays, factors = _arrays(input), self.scale if isinstance(self.scale, tuple) else ()
         if len(arrays) != len(factors):
@@ -300,11 +286,9 @@ class SparsityEnforcer(ClosedForm):
             )
         rates: list[Any] = []
         for x, factor in zip(arrays, factors, strict=True):
-            prepared = self._prepare(x, **masks)
-            adapter, values, axes = prepared.adapter, prepared.values, self._axes(prepared)
-            events, entries, _ = readouts.sum_magnitude(
-                adapter, values, prepared.mask, axes=axes, rising=True
-            )
+            prepared = self._prepare(x, where, lengths)
+            adapter = prepared.adapter
+            events, entries, _ = self._read(readouts.sum_magnitude, prepared, rising=True)
             steps = entries / prepared.layout.neurons  # of all samples
             counted = None if isinstance(steps, float) else steps > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
@@ -313,10 +297,8 @@ class SparsityEnforcer(ClosedForm):
 
     def _add_terms(self, adapter: Adapter, rate: Reading) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms of rates, their number, and the pullback to the rates."""
-        xp, mask = adapter.xp, rate.mask
-        terms, to_rate = criteria.outside_range(
-            adapter, rate.u, self.min_rate, self.max_rate, self.power
-        )
+        xp, mask, limits = adapter.xp, rate.mask, (self.min_rate, self.max_rate)
+        terms, to_rate = criteria.outside_range(adapter, rate.u, *limits, self.power)
         number: Any = math.prod(terms.shape)
         if mask is not None:  # one for each rate, or one for all
             mask = xp.broadcast_to(mask, terms.shape)

@@ -59,10 +59,6 @@ class Split(NamedTuple):
     dtype: Any
     divisor: Any
 
-    def without_arrays(self) -> "Split":
-        """Return the split without the divisor, which may be a lazy array."""
-        return self._replace(divisor=None)
-
     def chunks(
         self, block: Array, arguments: dict[str, Any], *, place: Array, entries: int, ahead: bool
     ) -> Iterator[Chunk]:
@@ -100,17 +96,13 @@ class Split(NamedTuple):
                 read_to = min(stop + (reach or 0), steps) if ahead else stop
                 chosen = slice(first, first + samples), slice(read, read_to)
                 taken = {name: x[self.selection(name, *chosen)] for name, x in given.items()}
-                if "lengths" in taken and read_to - read < layout.steps:
+                lengths, taken_steps = taken.get("lengths"), read_to - read
+                if lengths is not None and taken_steps < layout.steps:
                     start_of_chunk = first_step - before + read
-                    lengths = self._from_step(taken["lengths"], start_of_chunk, read_to - read)
-                    taken["lengths"] = lengths
-                yield Chunk(
-                    taken.pop("input"),
-                    {**taken, "context": start - read},
-                    chosen[0],
-                    slice(start - before, stop - before),
-                    slice(start - read, stop - read),
-                )
+                    taken["lengths"] = self._from_step(lengths, start_of_chunk, taken_steps)
+                spikes, options = taken.pop("input"), {**taken, "context": start - read}
+                in_block, inside = (slice(start - n, stop - n) for n in (before, read))
+                yield Chunk(spikes, options, chosen[0], in_block, inside)
 
     def selection(self, name: str, samples: slice, steps: slice) -> tuple[slice, ...]:
         """Return the index of some samples and steps in the input or an argument."""

@@ -203,8 +203,17 @@ class SpikeMax(_RateLoss):
     def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
         value = super().forward(input, label)
-        if self.numerics == "lava":
-            _warn_if_not_finite(value)
+        # What can be read without waiting or tracing.
+        known = concrete_or_none(value) if self.numerics == "lava" else None
+        if known is not None and not np.isfinite(known).all():
+            warnings.warn(
+                "SpikeMax is not finite: with numerics='lava' it is infinite where the labelled "
+                "neuron is silent, as in lava-dl, and its gradient is not usable. Pass "
+                "numerics='stable' for a finite value and gradient. If that is not finite either, "
+                "the spikes hold NaN or infinity.",
+                RuntimeWarning,
+                stacklevel=_level_of_caller(),
+            )
         return value
 
     def loss(self) -> losses.SpikeMax:
@@ -255,9 +264,8 @@ class SpikeMoid(_RateLoss):
         *,
         numerics: Numerics = "lava",
     ) -> None:
-        super().__init__(
-            losses.SpikeMoid(moving_window, reduction, alpha, theta, numerics=numerics)
-        )
+        loss = losses.SpikeMoid(moving_window, reduction, alpha, theta, numerics=numerics)
+        super().__init__(loss)
         self.alpha = alpha
         self.theta = theta
         self.numerics: Numerics = numerics
@@ -314,20 +322,6 @@ class SparsityEnforcer:
     def loss(self) -> Any:
         """The sum of the collected terms times the factor; a zero tensor if there are none."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))
-
-
-def _warn_if_not_finite(value: Any) -> None:
-    """Warn if a value of `SpikeMax` is not finite and can be read without waiting or tracing."""
-    known = concrete_or_none(value)
-    if known is None or np.isfinite(known).all():
-        return
-    warnings.warn(
-        "SpikeMax is not finite: with numerics='lava' it is infinite where the labelled neuron is "
-        "silent, as in lava-dl, and its gradient is not usable. Pass numerics='stable' for a "
-        "finite value and gradient. If that is not finite either, the spikes hold NaN or infinity.",
-        RuntimeWarning,
-        stacklevel=_level_of_caller(),
-    )
 
 
 def _level_of_caller() -> int:
