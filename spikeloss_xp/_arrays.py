@@ -51,10 +51,22 @@ def remedy(x: Any) -> str:
         return ": pass x.filled(0), and where=~numpy.ma.getmaskarray(x)"
     if isinstance(x, np.matrix):
         return ": pass numpy.asarray(x)"
+    if has_unit(x):
+        return ": pass x.magnitude, or the number in the unit of the parameters"
     for method in ("to_numpy", "toarray"):  # of tables and labelled arrays, and of sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
+
+
+def has_unit(x: Any) -> bool:
+    """Tell whether a number or array, or the first of a sequence, has a unit of measurement.
+
+    It has in neo, quantities and Pint, in Brian2 and in Astropy.
+    """
+    while isinstance(x, list | tuple):
+        x = next((each for each in x if not isinstance(each, float | int)), None)
+    return any(hasattr(x, name) for name in ("dimensionality", "dimensions", "unit"))
 
 
 def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, has_unit, read
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 EPSILON = float(np.finfo(np.float64).eps)
+PADDING = -1  # the neuron of an entry that is no spike
 
 
 def bin_spikes(
@@ -22,20 +23,25 @@ def bin_spikes(
     time_step: float = 1.0,
     start: float = 0.0,
     binary: bool = False,
+    outside: Literal["raise", "drop"] = "raise",
 ) -> ArrayT:
     """Return the number of spikes of each neuron in each bin of time.
 
     Bin `k` holds the times from ``start + k * time_step`` to before ``start + (k + 1) *
-    time_step``. A time that differs from an edge only by rounding belongs to the bin that begins
-    there: with bins of 0.1, the time 0.3 is in bin 3, although ``0.3 / 0.1`` is below 3.
+    time_step``. A time that differs from an edge only by rounding, and by at most a tenth of a bin,
+    belongs to the bin that begins there: with bins of 0.1, the time 0.3 is in bin 3, although
+    ``0.3 / 0.1`` is below 3.
 
     Parameters
     ----------
     times : array or sequence of array
-        The times of all spikes, ``[spikes]``, together with `neuron`; or a list or tuple with one
-        array for each neuron. In any order, in the unit of `time_step`.
+        The times of all spikes, ``[spike]``, together with `neuron`; or those of each neuron, as a
+        list or tuple of arrays, or as one array ``[neuron, spike]``. In any order, in the unit of
+        `time_step`. A time that is NaN or infinite is padding, and no spike. Times with a unit, as
+        those of neo, are converted to that of `time_step`, which then needs one too.
     neuron : array or sequence of int, optional
-        The neuron of each spike, ``[spikes]``. Needed if `times` is one array, and only then.
+        The neuron of each spike, ``[spike]``; -1 is padding. Needed if `times` has one axis, and
+        only then.
     neurons, steps : int
         The number of neurons and of bins; at least 1.
     time_step : float, default 1.0
@@ -44,6 +50,8 @@ def bin_spikes(
         The time at which the first bin begins.
     binary : bool, default False
         Whether to return True for bins with a spike, instead of the number of spikes.
+    outside : {"raise", "drop"}, default "raise"
+        What to do with a time outside the bins: raise an error, or leave the spike out.
 
     Returns
     -------
@@ -55,10 +63,11 @@ def bin_spikes(
     Raises
     ------
     ValueError
-        If a time is outside the bins or NaN, if an index is not that of a neuron, if lengths
-        differ, or if the dtype of `times` is too coarse for `time_step`.
+        If a time is outside the bins, an index is not that of a neuron, lengths differ, or the
+        dtype of `times` is too coarse for `time_step`.
     TypeError
-        If an argument is of the wrong type, or has no values, as under ``jit`` and ``vmap``.
+        If an argument is of the wrong type or has no values, as under ``jit`` and ``vmap``, or if
+        only one of `times` and `time_step` has a unit.
 
     Examples
     --------
@@ -69,15 +78,52 @@ def bin_spikes(
            [0., 0., 0., 2., 0.]])
     """
     neurons = _checks.count(neurons, "neurons")
-    bins = Bins(steps, time_step, start)
+    bins, times = _bins_and_times(steps, time_step, start, outside, times)
     binary = _checks.flag(binary, "binary")
-    find = _of_each_neuron if isinstance(times, list | tuple) else _of_all_neurons
+    find = _of_all_neurons if getattr(times, "ndim", 2) == 1 else _of_each_neuron
     adapter, like, row, column = find(times, neuron, neurons, bins)
 
     counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
-    add_spikes(counts.reshape(-1), row * bins.steps + column)
+    spike = (row != PADDING) & (column != PADDING)
+    add_spikes(counts.reshape(-1), row[spike] * bins.steps + column[spike])
     made: ArrayT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
     return made if binary else floating(adapter, made)
+
+
+def _bins_and_times(
+    steps: int, time_step: Any, start: Any, outside: str, times: Any
+) -> tuple["Bins", Any]:
+    """Return the bins and the times, without units."""
+    if has_unit(times) or has_unit(time_step):
+        times = in_unit(times, "times", time_step, "time_step")
+        start = in_unit(start, "start", time_step, "time_step") if has_unit(start) else start
+        time_step = 1.0
+    return Bins(steps, time_step, start, outside), times
+
+
+def in_unit(values: Any, argument: str, unit: Any, name: str) -> Any:
+    """Return numbers with units, or sequences of them, as numbers in a unit.
+
+    Raise a `TypeError` if only one of them has a unit, or if they measure different things.
+    """
+    if isinstance(values, list | tuple):
+        return [in_unit(each, f"{argument}[{i}]", unit, name) for i, each in enumerate(values)]
+    if not (has_unit(values) and has_unit(unit)):
+        with_unit, without = (argument, name) if has_unit(values) else (name, argument)
+        raise TypeError(f"{with_unit} has a unit and {without} has none: give both a unit, or none")
+    if hasattr(values, "magnitude"):  # a train of neo is more than its times
+        values = values.magnitude * values.units
+    ratio = values / unit
+    for simpler in ("simplified", "to_base_units", "decompose"):  # 1 s / ms is 1000
+        if hasattr(ratio, simpler):
+            found = getattr(ratio, simpler)
+            ratio = found() if callable(found) else found
+    try:
+        ratio + 1.0  # which a number with a dimension refuses
+    except Exception as error:  # each library raises one of its own
+        raise TypeError(f"{argument} must be in a unit of {name}, {unit}: {error}") from error
+    numbers = np.asarray(getattr(ratio, "magnitude", ratio), np.float64)
+    return numbers if numbers.ndim else float(numbers)
 
 
 @dataclass(frozen=True)
@@ -87,17 +133,30 @@ class Bins:
     steps: int
     time_step: float = 1.0
     start: float = 0.0
+    outside: str = "raise"
 
     def __post_init__(self) -> None:
         _checks.check_fields(
-            self, steps=_checks.count, time_step=_checks.positive, start=_checks.number
+            self,
+            steps=_checks.count,
+            time_step=_checks.positive,
+            start=_checks.number,
+            outside=_checks.one_of(("raise", "drop")),
         )
 
-    def index(self, times: np.ndarray, epsilon: float, argument: str, first: int = 0) -> np.ndarray:
+    def index(
+        self,
+        times: np.ndarray,
+        epsilon: float,
+        argument: str,
+        first: int = 0,
+        padding: Any = False,
+    ) -> np.ndarray:
         """Return the bin of each time, or raise a `ValueError` that says which has none.
 
         `epsilon` is that of the dtype in which the times were rounded, 0 for integers. `first` is
-        the index of the first of them in error messages.
+        the index of the first of them in error messages. The bin is `PADDING` where a time is
+        `padding`, and where it is outside and to be dropped.
         """
         if times.dtype.kind not in "iuf":
             raise TypeError(f"{argument} must be real floating or integer; got {times.dtype}")
@@ -105,10 +164,27 @@ class Bins:
         with np.errstate(all="ignore"):
             # Two roundings made `times`: of a step and a product, or of a start and a sum. In
             # float64, one more each of `start`, `time_step`, the difference and the quotient.
-            rounding = 2 * (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
-            index: np.ndarray = np.floor((times - self.start + rounding) / self.time_step)
-            outside = ~((index >= 0) & (index < self.steps))  # NaN too
-            coarse = (rounding > self.time_step / 2) & (index >= -1) & (index <= self.steps)
+            rounding = (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
+            coarse = rounding > self.time_step / 2
+            if coarse.any():
+                end = self.start + self.steps * self.time_step
+                coarse &= (times + rounding >= self.start) & (times - rounding <= end)  # no inf
+                self._refuse_coarse(coarse, times, rounding, argument, first)
+            after = times - self.start
+            after += np.minimum(2 * rounding, self.time_step / 10)
+            index: np.ndarray = np.floor(after / self.time_step)
+            outside = ~((index >= 0) & (index < self.steps)) & np.logical_not(padding)  # NaN too
+        if self.outside == "raise":
+            end = self.start + self.steps * self.time_step
+            edges = f"from {self.start:g} to before {end:g}"
+            rule = f"{edges}, in {self.steps} bins of {self.time_step:g}"
+            _refuse(outside, times, argument, rule, first)
+        index[outside | padding] = PADDING
+        return index.astype(np.int64)
+
+    def _refuse_coarse(
+        self, coarse: np.ndarray, times: np.ndarray, rounding: np.ndarray, argument: str, first: int
+    ) -> None:
         if coarse.any():
             at = int(np.argmax(coarse))
             raise ValueError(
@@ -116,10 +192,6 @@ class Bins:
                 f"moved {argument}[{first + at}], {times[at]!s}, by {rounding[at]:.2g}. Keep them "
                 "in float64, or subtract the time of the beginning before they are rounded"
             )
-        end = self.start + self.steps * self.time_step
-        rule = f"from {self.start:g} to before {end:g}, in {self.steps} bins of {self.time_step:g}"
-        _refuse(outside, times, argument, rule, first)
-        return index.astype(np.int64)
 
 
 def add_spikes(counts: np.ndarray, entry: np.ndarray) -> None:
@@ -130,14 +202,16 @@ def add_spikes(counts: np.ndarray, entry: np.ndarray) -> None:
         np.add.at(counts, entry, counts.dtype.type(1))  # 20 times as fast as along two axes
 
 
-def check_indices(index: np.ndarray, count: int, argument: str, first: int = 0) -> np.ndarray:
+def check_indices(
+    index: np.ndarray, count: int, argument: str, first: int = 0, *, padding: Any = False
+) -> np.ndarray:
     """Return indices from 0 to before `count` as int64, or raise an error that says which is none.
 
-    `first` is the index of the first of them in error messages.
+    `first` is the index of the first of them in error messages. `padding` is not checked.
     """
     if index.size and index.dtype.kind not in "iu":
         raise TypeError(f"{argument} must hold integers, indices; got {index.dtype}")
-    outside = (index < 0) | (index >= count)
+    outside = ((index < 0) | (index >= count)) & np.logical_not(padding)
     _refuse(outside, index, argument, f"between 0 and {count - 1}", first)
     return index.astype(np.int64)
 
@@ -162,12 +236,14 @@ def _of_all_neurons(
             "neuron is missing: pass the neuron of each spike, or times as a list of one array for "
             "each neuron"
         )
-    column, row = _column(adapter, times, "times", bins), read(adapter, neuron, "neuron")
-    if row.shape != column.shape:
+    host, row = read(adapter, times, "times"), read(adapter, neuron, "neuron")
+    if row.shape != host.shape:
         raise ValueError(
-            f"times and neuron must have the same length; got shapes {column.shape} and {row.shape}"
+            f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
         )
-    return adapter, times, check_indices(row, neurons, "neuron"), column
+    padding = row == PADDING
+    column = _column(host, _epsilon(adapter, times), "times", bins, padding)
+    return adapter, times, check_indices(row, neurons, "neuron", padding=padding), column
 
 
 def _of_each_neuron(
@@ -176,26 +252,42 @@ def _of_each_neuron(
     """Return the library, an array of it, and row and column of each spike: of many arrays."""
     if neuron is not None:
         raise TypeError(
-            f"times must be one array if neuron is given; got a {type(times).__name__}, which has "
-            "the times of one neuron in each of its arrays"
+            "times must be one array if neuron is given, of shape [spike]; got the times of each "
+            f"neuron in a {type(times).__name__}"
         )
-    if len(times) != neurons:
+    listed = isinstance(times, list | tuple)
+    number = len(times) if listed else times.shape[0]
+    if number != neurons:
         raise ValueError(
-            f"times must have one array for each neuron: {neurons}, of neurons; got {len(times)}"
+            f"times must have one array for each neuron: {neurons}, of neurons; got {number}"
         )
-    like = next((own for own in times if find_adapter(own) is not None), times[0])
-    adapter = adapter_of(like, "times[0]")
-    columns = [_column(adapter, own, f"times[{i}]", bins) for i, own in enumerate(times)]
+    like = times
+    if listed:
+        like = next((own for own in times if find_adapter(own) is not None), times[0])
+    adapter = adapter_of(like, "times[0]" if listed else "times")
+    columns = []
+    for i, own in enumerate(times if listed else read(adapter, times, "times")):
+        host = read(adapter, own, f"times[{i}]") if listed else own
+        epsilon = _epsilon(adapter, own if listed else times)
+        columns.append(_column(host, epsilon, f"times[{i}]", bins, False))
     row = np.repeat(np.arange(neurons), [column.size for column in columns])
     return adapter, like, row, np.concatenate(columns)
 
 
-def _column(adapter: Adapter, times: Any, argument: str, bins: Bins) -> np.ndarray:
+def _epsilon(adapter: Adapter, times: Any) -> float:
+    """Return the epsilon of the dtype that times were rounded in; 0 for integers."""
+    if find_adapter(times) is adapter:  # bfloat16 is float32 on the host
+        floats = adapter.xp.isdtype(times.dtype, "real floating")
+        return float(adapter.xp.finfo(times.dtype).eps) if floats else 0.0
+    host = np.asarray(times)
+    return float(np.finfo(host.dtype).eps) if host.dtype.kind == "f" else 0.0
+
+
+def _column(
+    host: np.ndarray, epsilon: float, argument: str, bins: Bins, padding: Any
+) -> np.ndarray:
     """Return the bin of each time."""
-    host, epsilon = read(adapter, times, argument), 0.0
     if host.ndim != 1:
         raise ValueError(f"{argument} must have one axis, that of spikes; got shape {host.shape}")
-    if host.dtype.kind == "f":
-        own = find_adapter(times) is adapter  # bfloat16 is float32 on the host
-        epsilon = float((adapter.xp.finfo(times.dtype) if own else np.finfo(host.dtype)).eps)
-    return bins.index(host, epsilon, argument)
+    padding = padding | ~np.isfinite(host)
+    return bins.index(host, epsilon, argument, padding=padding)

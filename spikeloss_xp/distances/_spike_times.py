@@ -11,8 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    asarray_like,
+    find_adapter,
+    floating,
+    has_unit,
+    host,
+)
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
+from spikeloss_xp.spike_times import in_unit
 
 if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
     from typing_extensions import TypeVar
@@ -21,7 +30,6 @@ if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` woul
 else:
     TimesT = ArrayT
 Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
-
 UNMATCHED = 3.0  # more than the 2 of deleting a spike and inserting another one
 
 
@@ -46,7 +54,8 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     other : sequence of array, or array, optional
         The spike times of other trains. By default `times` are compared with themselves.
     cost : float
-        The cost :math:`q` of moving a spike by one unit of time: 0, or at least 1e-6.
+        The cost :math:`q` of moving a spike by one unit of time: 0, or at least 1e-6. If the times
+        have a unit, as those of neo, it needs one of 1/time.
 
     Returns
     -------
@@ -79,20 +88,17 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
            [1.25, 0.  , 1.  ],
            [2.  , 1.  , 0.  ]])
     """
-    cost = _checks.not_negative(cost, "cost")
+    unit = 1 / cost if has_unit(cost) else cost
+    adapter, x, y, converted = _both(times, other, unit, "1 / cost")
+    cost = 1.0 if converted else _checks.not_negative(cost, "cost")
     if cost != 0:
         cost = _checks.scale(cost, "cost")
-    adapter, x, y = _both(times, other)
     distance: TimesT
     if cost == 0:
         distance = adapter.xp.abs(x.number[:, None] - y.number[None, :])
         return distance
 
-    def price(a: Array, b: Array) -> Array:
-        return magnitude(adapter, a - b) * cost
-
-    # Two times that fill up cost nothing to match, and are too far from spikes to match them.
-    distance = edit_costs(adapter, x, y, UNMATCHED / cost, price)
+    distance = edit_costs(adapter, x, y, UNMATCHED / cost, lambda a, b: apart(adapter, a, b) * cost)
     return distance
 
 
@@ -106,10 +112,9 @@ def coincidence_factor(
         {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
         \qquad \nu = \frac{N_\text{model}}{T}
 
-    It measures how well the first train, the model, predicts the second, the data, corrected for
-    chance. :math:`N_\text{coinc}` is the largest number of pairs of spikes at most :math:`\Delta`
-    apart, with each spike in at most one pair. The factor is 1 for equal trains, and 0 on average
-    for a Poisson train with the rate of the model. It has no gradient.
+    How well the first train, the model, predicts the second, the data: 1 for equal trains, and 0 on
+    average for a Poisson train with the rate of the model. :math:`N_\text{coinc}` is the largest
+    number of pairs at most :math:`\Delta` apart, each spike in one. There is no gradient.
 
     Parameters
     ----------
@@ -120,7 +125,7 @@ def coincidence_factor(
     precision : float
         The largest distance :math:`\Delta` of two spikes that coincide; above 0.
     duration : float
-        The duration :math:`T` of each train, in the unit of the times; above 0.
+        The duration :math:`T` of each train; above 0. It has a unit if the times have one.
 
     Returns
     -------
@@ -152,16 +157,17 @@ def coincidence_factor(
     >>> sx.distances.coincidence_factor(model, data, precision=2, duration=100).round(3)
     array([[0.621, 1.   ]])
     """
+    adapter, x, y, converted = _both(times, other, precision, "precision")
+    if converted:
+        duration, precision = in_unit(duration, "duration", precision, "precision"), 1.0
     precision = _checks.positive(precision, "precision")
-    duration = _checks.positive(duration, "duration")
-    adapter, x, y = _both(times, other)
-    xp = adapter.xp
-    rounding = 4 * float(xp.finfo(x.times.dtype).eps)
+    duration, xp = _checks.positive(duration, "duration"), adapter.xp
+    rounding = 4 * max(float(xp.finfo(x.times.dtype).eps), _coarsest(times, other))
 
     def price(a: Array, b: Array) -> Array:
-        scale = xp.maximum(magnitude(adapter, a), magnitude(adapter, b))
-        apart = magnitude(adapter, a - b) > precision + rounding * scale
-        return xp.astype(apart, a.dtype) * UNMATCHED
+        scale = xp.maximum(xp.abs(a), xp.abs(b))
+        too_far = apart(adapter, a, b) > precision + rounding * scale
+        return xp.astype(too_far, a.dtype) * UNMATCHED
 
     costs = edit_costs(adapter, x, y, 2 * precision + 1, price)
     model, data = x.number[:, None], y.number[None, :]
@@ -173,12 +179,34 @@ def coincidence_factor(
     return factor
 
 
-def _both(times: Any, other: Any) -> tuple[Adapter, SpikeTimes, SpikeTimes]:
-    """Return the library and the spike times of both arguments; without `other`, the same twice."""
+def _both(
+    times: Any, other: Any, unit: Any, name: str
+) -> tuple[Adapter, SpikeTimes, SpikeTimes, bool]:
+    """Return the library and the spike times of both arguments; without `other`, the same twice.
+
+    Times with a unit are converted. The last result tells whether the parameters need it too.
+    """
+    converted = has_unit(times) or has_unit(other) or has_unit(unit)
+    if converted:
+        times = in_unit(times, "times", unit, name)
+        other = None if other is None else in_unit(other, "other", unit, name)
     padded = _padded(times, "times", None)
     adapter = adapter_of(padded)
-    x = sort_times(adapter, padded)
-    return adapter, x, x if other is None else sort_times(adapter, _padded(other, "other", padded))
+    x = y = sort_times(adapter, padded)
+    if other is not None:
+        y = sort_times(adapter, _padded(other, "other", padded))
+    return adapter, x, y, converted
+
+
+def _coarsest(*given: Any) -> float:
+    """Return the largest epsilon of the floating dtypes of arrays, and of arrays in sequences."""
+    largest = 0.0
+    for values in given:
+        for x in values if isinstance(values, list | tuple) else [values]:
+            adapter = find_adapter(x)
+            if adapter is not None and adapter.xp.isdtype(x.dtype, "real floating"):
+                largest = max(largest, float(adapter.xp.finfo(x.dtype).eps))
+    return largest
 
 
 def _padded(times: Any, argument: str, like: Array | None) -> Array:
@@ -232,21 +260,36 @@ def sort_times(adapter: Adapter, times: Array) -> SpikeTimes:
     return SpikeTimes(xp.sort(xp.where(spike, times, math.inf), axis=-1), number)
 
 
-def magnitude(adapter: Adapter, x: Array) -> Array:
-    """Return ``abs(x)`` with the derivative 0 at 0, where those of libraries differ."""
-    return adapter.xp.where(x == 0, 0.0, adapter.xp.abs(x))
-
-
 def edit_costs(
     adapter: Adapter,
     x: SpikeTimes,
     y: SpikeTimes,
-    apart: float,
+    far: float,
     price: Callable[[Array, Array], Array],
 ) -> Array:
-    """Return the smallest costs of editing trains of `x` into trains of `y`.
+    """Return the smallest costs of editing trains of `x` into trains of `y`, for all pairs.
 
-    `price` is the cost of matching two spike times, and above 2 if they are `apart` or more.
+    `price` is the cost of matching two spike times, and above 2 if they are `far` apart.
+    """
+    xp = adapter.xp
+    times_x, times_y, added = filled(adapter, x, y, x.number[:, None] - y.number[None, :], far)
+    rows = xp.matrix_transpose(times_x)[:, :, None]
+    columns = xp.matrix_transpose(times_y)[:, None, :]
+    size = max(_tuning.EDITS_CHUNK // (columns.shape[2] * rows.shape[0]), 1)
+    excess = []
+    for start in range(0, rows.shape[1], size):
+        stop = min(start + size, rows.shape[1])
+        excess.append(fill_table(adapter, rows[:, start:stop, :], columns, price))
+    return xp.concat(excess, axis=0) + added
+
+
+def filled(
+    adapter: Adapter, x: SpikeTimes, y: SpikeTimes, surplus: Array, far: float
+) -> tuple[Array, Array, Array]:
+    """Return spike times, filled up with a time that no spike matches, for `fill_table`.
+
+    The times that fill up match each other at no cost, and those left over are deleted or inserted.
+    The last result takes that off again. `surplus` is the number of spikes of `x` less that of `y`.
     """
     xp = adapter.xp
     finite_x, finite_y = xp.isfinite(x.times), xp.isfinite(y.times)
@@ -254,52 +297,60 @@ def edit_costs(
         xp.max(xp.where(finite_x, xp.abs(x.times), 0.0)),
         xp.max(xp.where(finite_y, xp.abs(y.times), 0.0)),
     )
-    # Rows are filled up with a time that no spike matches. The times that fill up match each other
-    # at no cost, and those left over are deleted or inserted: that is taken off again.
-    beyond = 2 * latest + apart
-    rows = xp.matrix_transpose(xp.where(finite_x, x.times, beyond))[:, :, None]
-    columns = xp.matrix_transpose(xp.where(finite_y, y.times, beyond))[:, None, :]
-    columns = xp.flip(columns, axis=0)
-    spikes_x, spikes_y = rows.shape[0], columns.shape[0]
-    left_over = xp.abs((spikes_x - x.number)[:, None] - (spikes_y - y.number)[None, :])
-    number = rows.shape[1]
-    size = max(_tuning.EDITS_CHUNK // (columns.shape[2] * spikes_x), 1)
-    blocks = [
-        _fill_table(adapter, rows[:, start : min(start + size, number), :], columns, price)
-        for start in range(0, number, size)
-    ]
-    return xp.concat(blocks, axis=0) - left_over
+    limit = adapter.constant(latest, float(xp.finfo(latest.dtype).max))
+    beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far  # twice, because of rounding
+    longer = x.times.shape[-1] - y.times.shape[-1]
+    added = abs(longer) - xp.abs(longer - surplus)
+    return xp.where(finite_x, x.times, beyond), xp.where(finite_y, y.times, beyond), added
 
 
-def _fill_table(
-    adapter: Adapter, x: Array, y: Array, price: Callable[[Array, Array], Array]
+def apart(adapter: Adapter, a: Array, b: Array) -> Array:
+    """Return ``abs(a - b)``, with the derivative 0 at 0, where those of `abs` differ."""
+    return adapter.xp.maximum(a - b, b - a)
+
+
+def fill_table(
+    adapter: Adapter,
+    x: Array,
+    y: Array,
+    price: Callable[[Array, Array], Array],
+    kept: list[tuple[Array, ...]] | None = None,
 ) -> Array:
-    """Return the last entry of the table of edit costs, for all pairs.
+    """Return the smallest cost of all edits, less the difference of the lengths of `x` and `y`.
 
-    `x` has axes ``[spike, train, 1]``, and `y`, whose spikes are in reverse, ``[spike, 1, train]``.
-    Entry ``(i, j)`` is the cost of the first `i` spikes of one train and `j` of the other. An
-    anti-diagonal has the entries with ``i + j = d``, of which `first` is the smallest `i`.
+    Both have spikes along axis 0, and broadcast along the others. Entry ``(i, j)`` is the cost of
+    the first `i` spikes of one train and `j` of the other, less ``i - j``, or ``j - i`` if `y` is
+    longer. So an edit costs 0 if it is one of the difference, and 2 else, and a small distance
+    keeps its digits beside a long train. An anti-diagonal has the entries with ``i + j = d``, of
+    which `first` is the smallest `i`. What each was the smallest of is `kept`.
     """
     xp = adapter.xp
     n, m = x.shape[0], y.shape[0]
-    shape = (1, x.shape[1], y.shape[2])
+    deletion, insertion = (0, 2) if n >= m else (2, 0)
+    y = xp.flip(y, axis=0)
+    zero = xp.zeros_like(xp.broadcast_arrays(x[:1, ...], y[:1, ...])[0])
 
-    def edge(d: int) -> Array:  # d spikes of one train and none of the other
-        return xp.full(shape, float(d), dtype=x.dtype, device=adapter.device(x))
-
-    before, last = edge(0), xp.concat([edge(1), edge(1)], axis=0)  # for d = 0 and d = 1
+    # The first entries: for d = 0 and d = 1.
+    before, last = zero, xp.concat([zero + insertion, zero + deletion], axis=0)
     first_before, first_last = 0, 0
     for d in range(2, n + m + 1):
         low, high = max(1, d - m), min(n, d - 1)  # entries that are no edge
         inserted = last[low - first_last : high + 1 - first_last, ...]
         deleted = last[low - 1 - first_last : high - first_last, ...]
+        if insertion:
+            inserted = inserted + insertion
+        else:
+            deleted = deleted + deletion
         matched = before[low - 1 - first_before : high - first_before, ...]
         matched = matched + price(x[low - 1 : high, ...], y[m - d + low : m - d + high + 1, ...])
-        entries = [xp.minimum(matched, xp.minimum(inserted, deleted) + 1)]
+        edited = xp.minimum(inserted, deleted)
+        if kept is not None:
+            kept.append((matched, edited, inserted, deleted))
+        entries = [xp.minimum(matched, edited)]
         if d <= m:
-            entries.insert(0, edge(d))
+            entries.insert(0, zero + insertion * d)
         if d <= n:
-            entries.append(edge(d))
+            entries.append(zero + deletion * d)
         before, first_before = last, first_last
         last = entries[0] if len(entries) == 1 else xp.concat(entries, axis=0)
         first_last = max(0, d - m)

@@ -221,3 +221,26 @@ def test_errors_name_the_argument(backend, call, error, message):
     pattern = ".*".join(map(re.escape, message.split(".*")))
     with pytest.raises(error, match=pattern):
         call(backend.asarray(np.asarray([1.0, 2.0, 3.0])))
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_small_distance_keeps_its_digits_beside_a_long_train(longer):
+    """In float32, whose costs of 30,000 spikes have no thousandths."""
+    trains = [[np.float32([1])], [np.float32([1.001])]]
+    trains[longer].append(np.arange(30_000, dtype=np.float32))
+    got = victor_purpura(*trains, cost=1.0)
+    np.testing.assert_allclose(got[0, 0], np.float32(1.001) - 1, rtol=1e-3)
+    np.testing.assert_allclose(got[0, 1] if longer else got[1, 0], 29_999, rtol=1e-6)
+
+
+def test_times_near_the_largest_number():
+    far = [np.float32([2e38]), np.float32([3e38, 2e38]), np.float32([1e38])]
+    got = victor_purpura(far, cost=1e-6)
+    np.testing.assert_array_equal(got, [[0, 1, 2], [1, 0, 3], [2, 3, 0]])
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_times_of_two_dtypes_coincide_by_the_coarser_one(swapped):
+    times = [np.asarray([0.1])], [np.float32([0.3])]
+    got = coincidence_factor(*times[:: -1 if swapped else 1], precision=0.2, duration=10)
+    np.testing.assert_allclose(got, 1.0)

@@ -9,6 +9,7 @@ peer = import_peer("elephant.spike_train_dissimilarity")
 import neo
 import quantities as pq
 
+import spikeloss_xp as sx
 from spikeloss_xp import distances
 
 # NumPy warns about a conversion that elephant asks for.
@@ -74,3 +75,40 @@ def test_binning_error_is_as_documented():
     error = np.abs(got[exact > 0] / exact[exact > 0] - 1)
     assert np.median(error) < 0.003  # bins of 0.05 time constants: docs/distances.md
     assert error.max() < 0.03
+
+
+def test_times_with_units_are_converted():
+    """Bins and distances of trains in seconds and milliseconds are those of plain numbers."""
+    plain = [[100.0, 350.0], [20.0, 340.0]]
+    seconds = neo.SpikeTrain(np.asarray(plain[0]) / 1000 * pq.s, t_stop=1 * pq.s)
+    trains = [seconds, neo.SpikeTrain(plain[1] * pq.ms, t_stop=1000 * pq.ms)]
+    bins = {"neurons": 2, "steps": 8}
+    got = sx.bin_spikes(trains, time_step=0.1 * pq.s, start=-100 * pq.ms, **bins)
+    expected = sx.bin_spikes([*map(np.asarray, plain)], time_step=100, start=-100, **bins)
+    np.testing.assert_array_equal(got, expected)
+    got = distances.victor_purpura(trains, cost=10 / pq.s)
+    assert_close(got, distances.victor_purpura(plain, cost=0.01))
+    assert_close(got, peer.victor_purpura_distance(trains, 10 / pq.s))
+    options = {"precision": 20 * pq.ms, "duration": 1 * pq.s}
+    expected = distances.coincidence_factor(plain, precision=20, duration=1000)
+    assert_close(distances.coincidence_factor(trains, **options), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: sx.bin_spikes(x, neurons=1, steps=9, time_step=1), "time_step has none"),
+        (lambda x: sx.bin_spikes([[1.0]], neurons=1, steps=9, time_step=pq.ms), r"\[0\] has none"),
+        (
+            lambda x: sx.bin_spikes(x, neurons=1, steps=9, time_step=1 * pq.mV),
+            "a unit of time_step",
+        ),
+        (lambda x: distances.victor_purpura(x, cost=1.0), "1 / cost has none"),
+        (lambda x: distances.victor_purpura(x, cost=1 * pq.s), "in a unit of 1 / cost"),
+        (lambda x: distances.coincidence_factor(x, precision=1 * pq.s, duration=9), "duration has"),
+        (lambda x: sx.SpikeMax()(np.ones((2, 3, 4)) * pq.s, [0, 1]), "pass x.magnitude"),
+    ],
+)
+def test_unit_that_only_one_argument_has_raises(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(neo_trains([np.asarray([1.0, 2.0])]))
