@@ -190,11 +190,11 @@ def _both(
     if converted:
         times = in_unit(times, "times", unit, name)
         other = None if other is None else in_unit(other, "other", unit, name)
-    padded = _padded(times, "times", None)
+    padded = padded_times(times, "times", None)
     adapter = adapter_of(padded)
     x = y = sort_times(adapter, padded)
     if other is not None:
-        y = sort_times(adapter, _padded(other, "other", padded))
+        y = sort_times(adapter, padded_times(other, "other", padded))
     return adapter, x, y, converted
 
 
@@ -209,7 +209,7 @@ def _coarsest(*given: Any) -> float:
     return largest
 
 
-def _padded(times: Any, argument: str, like: Array | None) -> Array:
+def padded_times(times: Any, argument: str, like: Array | None) -> Array:
     """Return spike times as one array ``[train, spike]``, in the dtype of `like` if given."""
     if isinstance(times, list | tuple):
         times = _stacked(times, argument, like)

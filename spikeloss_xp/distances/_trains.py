@@ -17,12 +17,14 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, has_unit
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
+from spikeloss_xp.distances._spike_times import apart, padded_times
 from spikeloss_xp.gradients import ClosedForm
+from spikeloss_xp.spike_times import in_unit
 
 ROUNDINGS = 16  # of the norms, by which the squared distance of two equal trains may differ from 0
 
@@ -134,6 +136,79 @@ def inner_products(
     return Products(sum(norms_x), sum(norms_y), pairs), pullback
 
 
+class Spikes(NamedTuple):
+    """Padded spike times, 0 where there is no spike, and where there is one."""
+
+    times: Array
+    spike: Array
+
+    def at(self, *index: Any) -> "Spikes":
+        """Return a selection, with axes of length 1 where the index is None."""
+        return Spikes(self.times[index], self.spike[index])
+
+
+def products_of_times(
+    adapter: Adapter, x: Array, y: Array | None, time_constant: float
+) -> tuple[Products, Callable[[Products], Array]]:
+    """Return the inner products of padded spike times ``[train, spike]``, and the pullback to `x`.
+
+    Each pair of spikes adds ``exp(-|t - u| / tau)``.
+    """
+    xp, every = adapter.xp, slice(None)
+    own, other = (
+        Spikes(xp.where(spike := xp.isfinite(times), times, 0.0), spike)
+        for times in (x, x if y is None else y)
+    )
+    size = max(_tuning.PAIRS_CHUNK // max(x.shape[1] * math.prod(other.times.shape), 1), 1)
+    number = x.shape[0]
+    chunks = [slice(start, min(start + size, number)) for start in range(0, number, size)]
+
+    pairs = []
+    for rows in chunks:
+        each = own.at(rows, every, None, None), other.at(None, None, every, every)
+        pairs.append(xp.sum(_of_pairs(adapter, *each, time_constant), axis=(1, 3)))
+    products = xp.concat(pairs, axis=0)
+    if y is None:  # so that the distance of a train from itself is exactly 0
+        norms_x = norms_y = _completed_diagonal(adapter, products)
+    else:
+        norms_x, norms_y = (_norms(adapter, trains, time_constant) for trains in (own, other))
+
+    def pullback(cotangent: Products) -> Array:
+        of_norms, of_pairs = cotangent.x, cotangent.pairs
+        if y is None:
+            of_norms = of_norms + cotangent.y
+            of_pairs = of_pairs + xp.matrix_transpose(of_pairs)
+        gradient = []
+        for rows in chunks:
+            each = own.at(rows, every, None, None)
+            slope = _slopes(adapter, each, other.at(None, None, every, every), time_constant)
+            total = xp.sum(slope * of_pairs[rows, None, :, None], axis=(2, 3))
+            slope = _slopes(adapter, each, own.at(rows, None, None, every), time_constant)
+            gradient.append(total + 2 * of_norms[rows, None] * xp.sum(slope, axis=(2, 3)))
+        return xp.concat(gradient, axis=0)
+
+    return Products(norms_x, norms_y, products), pullback
+
+
+def _norms(adapter: Adapter, trains: Spikes, time_constant: float) -> Array:
+    """Return the inner product of each train with itself."""
+    every = slice(None)
+    each, same = trains.at(every, every, None), trains.at(every, None, every)
+    return adapter.xp.sum(_of_pairs(adapter, each, same, time_constant), axis=(1, 2))
+
+
+def _of_pairs(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
+    """Return ``exp(-|t - u| / tau)`` of pairs of spikes, 0 where one is no spike."""
+    weight = adapter.xp.exp(-apart(adapter, a.times, b.times) / time_constant)
+    return adapter.xp.where(a.spike & b.spike, weight, 0.0)
+
+
+def _slopes(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
+    """Return the derivatives of `_of_pairs` in the first times; 0 for equal times."""
+    towards = adapter.xp.sign(b.times - a.times) / time_constant
+    return _of_pairs(adapter, a, b, time_constant) * towards
+
+
 def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> Iterator[Array]:
     """Yield the vectors of the trains, ``[train, entries]``, those of some steps at a time."""
     adapter, steps = trains.prepared.adapter, trains.prepared.layout.steps
@@ -238,10 +313,15 @@ class Pairwise(ClosedForm):
     _: KW_ONLY
     cosine: float = 0.0
     time_axis: int = -1
+    times: bool = False
 
     def __post_init__(self) -> None:
         _checks.check_fields(
-            self, time_constant=_checks.scale, cosine=_checks.share, time_axis=_checks.integer
+            self,
+            time_constant=_checks.scale,
+            cosine=_checks.share,
+            time_axis=_checks.integer,
+            times=_checks.flag,
         )
 
     def __call__(self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None) -> ArrayT:
@@ -283,6 +363,15 @@ class Pairwise(ClosedForm):
         y_lengths: Any = None,
     ) -> tuple[Adapter, Products, Callable[[Products], Array]]:
         """Return the inner products of the arguments of a call, and the pullback to `x`."""
+        if self.times:
+            if any(mask is not None for mask in (where, lengths, y_where, y_lengths)):
+                raise ValueError("masks are for trains in bins: pad spike times with NaN")
+            return self._products_of_times(x, y)
+        if isinstance(x, list | tuple):
+            raise TypeError(
+                "x must be one array of trains in bins; for spike times, a list with an array for "
+                "each train, pass times=True"
+            )
         adapter = adapter_of(x, "x")
         trains = prepare_trains(adapter, x, where, lengths, self.time_axis)
         if y is None:
@@ -298,6 +387,16 @@ class Pairwise(ClosedForm):
             )
         others = others._replace(dtype=trains.dtype)
         return adapter, *inner_products(trains, others, self.time_constant, self.cosine)
+
+    def _products_of_times(
+        self, x: Any, y: Any
+    ) -> tuple[Adapter, Products, Callable[[Products], Array]]:
+        padded = padded_times(x, "x", None)
+        adapter, dtype = adapter_of(padded), getattr(x, "dtype", padded.dtype)
+        others = None if y is None else padded_times(y, "y", padded)
+        products, to_times = products_of_times(adapter, padded, others, self.time_constant)
+        prepared = PreparedInput(adapter, padded, None, None, dtype)
+        return adapter, products, lambda cotangent: prepared.gradient(to_times(cotangent))
 
     @abstractmethod
     def _compare(self, adapter: Adapter, products: Products) -> Comparison:
@@ -319,6 +418,8 @@ class VanRossum(Pairwise):
         The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
+    times : bool, default False
+        Whether `x` and `y` are spike times, as for `victor_purpura`.
     squared : bool, default False
         Whether to return the squared distance.
 
@@ -371,6 +472,15 @@ class VanRossum(Pairwise):
         return distance, pullback
 
 
+def _without_units(x: Any, y: Any, time_constant: Any) -> tuple[Any, Any, Any]:
+    """Return spike times and the time constant as plain numbers."""
+    if not (has_unit(x) or has_unit(y) or has_unit(time_constant)):
+        return x, y, time_constant
+    x = in_unit(x, "x", time_constant, "time_constant")
+    y = None if y is None else in_unit(y, "y", time_constant, "time_constant")
+    return x, y, 1.0
+
+
 def van_rossum(
     x: ArrayT,
     y: ArrayLike | None = None,
@@ -379,12 +489,13 @@ def van_rossum(
     cosine: float = 0.0,
     squared: bool = False,
     time_axis: int = -1,
+    times: bool = False,
     where: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     y_where: ArrayLike | None = None,
     y_lengths: ArrayLike | None = None,
 ) -> ArrayT:
-    r"""Return the van Rossum distance between all pairs of binned spike trains.
+    r"""Return the van Rossum distance between all pairs of spike trains.
 
     .. math::
         d(x, y)^2 = \langle x, x \rangle + \langle y, y \rangle - 2 \langle x, y \rangle,
@@ -399,7 +510,7 @@ def van_rossum(
     y : array or sequence, optional
         Other trains, with as many units and steps. By default `x` is compared with itself.
     time_constant : float
-        Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
+        Time constant :math:`\tau`, in time steps or the unit of the times; at least 1e-6.
     cosine : float, default 0
         The cosine :math:`c` of the angle between units: :math:`\langle x, y \rangle` is
         :math:`1 - c` times its sum over the units, and :math:`c` times that of the pooled trains.
@@ -407,10 +518,12 @@ def van_rossum(
         Whether to return the squared distance.
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
+    times : bool, default False
+        Whether `x` and `y` are lists of spike times, or padded ones, as for `victor_purpura`.
     where, lengths : array or sequence, optional
         The mask of `x`, as for the losses. Masked entries are read as silence.
     y_where, y_lengths : array or sequence, optional
-        The mask of `y`.
+        The mask of `y`. Spike times have no masks.
 
     Returns
     -------
@@ -425,9 +538,7 @@ def van_rossum(
 
     Notes
     -----
-    The distance includes the tail of the filtered trains after the last step. If the squared
-    distance of a pair is within its rounding error, the distance and its gradient are 0. In float32
-    the distance of long trains that differ in a few spikes loses digits: use float64 for those.
+    It includes the tail of the filtered trains. Within rounding errors, it and its gradient are 0.
 
     References
     ----------
@@ -439,12 +550,11 @@ def van_rossum(
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.distances.van_rossum(np.eye(3), np.zeros((1, 3)), time_constant=2)
-    array([[1.],
-           [1.],
-           [1.]])
+    >>> sx.distances.van_rossum(np.eye(2), np.zeros((1, 2)), time_constant=2).T
+    array([[1., 1.]])
     """
-    distance = VanRossum(time_constant, cosine=cosine, squared=squared, time_axis=time_axis)
+    x, y, tau = _without_units(x, y, time_constant)
+    distance = VanRossum(tau, cosine=cosine, squared=squared, time_axis=time_axis, times=times)
     return distance(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
 
 
@@ -463,6 +573,8 @@ class Similarity(Pairwise):
         The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
+    times : bool, default False
+        Whether `x` and `y` are spike times, as for `victor_purpura`.
 
     Raises
     ------
@@ -508,6 +620,7 @@ def similarity(
     time_constant: float,
     cosine: float = 0.0,
     time_axis: int = -1,
+    times: bool = False,
     where: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     y_where: ArrayLike | None = None,
@@ -534,10 +647,12 @@ def similarity(
         The cosine of the angle between units, from 0 to 1, as for `van_rossum`.
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
+    times : bool, default False
+        Whether `x` and `y` are lists of spike times, or padded ones, as for `victor_purpura`.
     where, lengths : array or sequence, optional
         The mask of `x`, as for the losses. Masked entries are read as silence.
     y_where, y_lengths : array or sequence, optional
-        The mask of `y`.
+        The mask of `y`. Spike times have no masks.
 
     Returns
     -------
@@ -569,5 +684,6 @@ def similarity(
            [0.85, 1.  , 0.  ],
            [0.  , 0.  , 0.  ]])
     """
-    compare = Similarity(time_constant, cosine=cosine, time_axis=time_axis)
+    x, y, time_constant = _without_units(x, y, time_constant)
+    compare = Similarity(time_constant, cosine=cosine, time_axis=time_axis, times=times)
     return compare(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)

@@ -115,10 +115,11 @@ COMPOSED_OPTIONS = {  # likewise, of `losses.Composed`
     **{name: OPTIONS[name] for name in ("reduction", "num_classes", "ignore_index", "time_axis")},
 }
 DISTANCE_OPTIONS = {  # likewise, of the distances as objects
-    "time_constant": "in steps, at least 1e-6",
+    "time_constant": "in steps or, with `times`, in the unit of the times; at least 1e-6",
     "cosine": "from 0 to 1",
     "squared": "`True` or `False`",
     "time_axis": "an axis of the trains",
+    "times": "`True` or `False`",
 }
 CALL_ARGUMENTS = {  # keyword arguments of the calls, with their permitted values
     "where": "bools: `[batch]`, one for each step, or the shape of `input`",

@@ -7,8 +7,17 @@ import re
 import numpy as np
 import pytest
 
+import spikeloss_xp as sx
+from _support import reference
 from spikeloss_xp import _tuning
-from spikeloss_xp.distances import coincidence_factor, victor_purpura
+from spikeloss_xp.distances import (
+    Similarity,
+    VanRossum,
+    coincidence_factor,
+    similarity,
+    van_rossum,
+    victor_purpura,
+)
 
 
 def compiled(backend, function, *calls, **options):
@@ -244,3 +253,100 @@ def test_times_of_two_dtypes_coincide_by_the_coarser_one(swapped):
     times = [np.asarray([0.1])], [np.float32([0.3])]
     got = coincidence_factor(*times[:: -1 if swapped else 1], precision=0.2, duration=10)
     np.testing.assert_allclose(got, 1.0)
+
+
+def trains_of_times():
+    """Return padded spike times, with a silent train, two equal spikes and a shared one."""
+    x = np.asarray([[3.0, -1.0, 40.0], [np.nan] * 3, [7.0, np.inf, 7.0], [3.5, 40.0, np.nan]])
+    y = np.asarray([[np.inf, 3.0], [12.0, 9.5], [np.nan, np.nan]])
+    return x, y
+
+
+def inner_products(x, y, time_constant):
+    def product(a, b):
+        apart = np.abs(a[np.isfinite(a)][:, None] - b[np.isfinite(b)][None, :])
+        return np.exp(-apart / time_constant).sum()
+
+    return np.asarray([[product(a, b) for b in y] for a in x])
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("chunk", [1, 1 << 22])
+def test_van_rossum_and_similarity_of_times(backend, monkeypatch, alone, chunk):
+    monkeypatch.setattr(_tuning, "PAIRS_CHUNK", chunk)
+    x, y = trains_of_times()
+    y = x if alone else y
+    tau = 6.0
+    norm_x, norm_y = (np.diag(inner_products(a, a, tau)) for a in (x, y))
+    pairs = inner_products(x, y, tau)
+    square = norm_x[:, None] + norm_y[None, :] - 2 * pairs
+    norms = np.sqrt(np.outer(norm_x, norm_y))
+    alike = np.divide(pairs, norms, out=np.zeros_like(pairs), where=norms > 0)
+    options = {"time_constant": tau, "times": True}
+    others = () if alone else (backend.asarray(y),)
+    run = backend.compiled(
+        lambda *arrays: (van_rossum(*arrays, **options), similarity(*arrays, **options))
+    )
+    distance, resembling = map(backend.numpy, run(backend.asarray(x), *others))
+    # The root of a rounding error is not small.
+    np.testing.assert_allclose(distance**2, square, rtol=0, atol=20 * backend.rtol)
+    np.testing.assert_allclose(resembling, alike, rtol=0, atol=20 * backend.rtol)
+    if alone:
+        assert not distance.diagonal().any()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("kind", [VanRossum, Similarity])
+def test_gradients_in_times_equal_central_differences(backend, kind, alone):
+    x, y = trains_of_times()
+    x[3, 1] = 33.0  # a shared time has no derivative
+    y[0, 1] = 3.25
+    options = {"squared": True} if kind is VanRossum else {}
+    compare, others = kind(6.0, times=True, **options), () if alone else (y,)
+    cotangent = np.random.default_rng(2).normal(size=(4, 4 if alone else 3))
+    run = backend.compiled(sx.value_and_grad(compare))
+    arrays = (backend.asarray(x), *map(backend.asarray, others))
+    _, gradient = run(*arrays, cotangent=backend.asarray(cotangent))
+    spike = np.isfinite(x)
+
+    def total(times):
+        moved = np.array(x)
+        moved[spike] = times
+        return float((compare(moved, *others) * cotangent).sum())
+
+    expected = np.zeros_like(x)
+    expected[spike] = reference.differences(total, x[spike], step=1e-4)
+    # Equal times of one train are moved apart: the mean of both directions is that of the closed
+    # form.
+    np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=0, atol=1e-5)
+
+
+def test_lists_of_times_are_padded(backend):
+    x, y = trains_of_times()
+    lists = [[backend.asarray(row[np.isfinite(row)]) for row in each] for each in (x, y)]
+    options = {"time_constant": 6.0, "times": True}
+    got = van_rossum(*lists, **options)
+    expected = van_rossum(backend.asarray(x), backend.asarray(y), **options)
+    np.testing.assert_array_equal(backend.numpy(got), backend.numpy(expected))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: van_rossum(list(x), time_constant=1), TypeError, "pass times=True"),
+        (
+            lambda x: van_rossum(x, time_constant=1, times=True, lengths=[3] * 4),
+            ValueError,
+            "pad spike times with NaN",
+        ),
+        (lambda x: similarity(x[None], time_constant=1, times=True), ValueError, "shape (1, 4, 3)"),
+        (
+            lambda x: similarity(x, time_constant=1, times=1),
+            TypeError,
+            "times must be True or False",
+        ),
+    ],
+)
+def test_bad_spike_times_of_van_rossum_raise(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call(trains_of_times()[0])

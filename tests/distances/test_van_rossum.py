@@ -281,7 +281,7 @@ def test_input_is_not_changed(backend):
         (lambda x: van_rossum(x[:, :4], x, time_constant=1), ValueError, "y must.*(3, 5).*(3, 4)"),
         (lambda x: van_rossum(x[:, :0], time_constant=1), ValueError, "x has no.*(3, 0)"),
         (lambda x: van_rossum(x, time_constant=1, time_axis=2), ValueError, "time_axis=2.*(3, 5)"),
-        (lambda x: van_rossum([[0.0]], time_constant=1), TypeError, "x must be an array.*list"),
+        (lambda x: van_rossum([[0.0]], time_constant=1), TypeError, "pass times=True"),
         (lambda x: van_rossum(x, "y", time_constant=1), TypeError, "y must hold numbers.*str"),
         (lambda x: van_rossum(x, time_constant=1, where=[1, 1, 1]), TypeError, "where.*bool"),
         (lambda x: van_rossum(x, time_constant=1, where=[True]), ValueError, "where.*(1,)"),

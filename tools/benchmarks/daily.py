@@ -368,10 +368,23 @@ print(time.perf_counter() - start)
 """
 
 
-def first_call(which: str) -> float:
-    """Return the seconds of the first call in a new process, after the imports."""
-    command = [sys.executable, "-c", FIRST_CALL, which]
-    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+COMPILE = """
+import time, jax, jax.numpy as jnp, spikeloss_xp as sx
+x, y = jnp.zeros((100, 256, 20)), jnp.zeros(256, int)
+jax.jit(jnp.sin).lower(x).compile()  # what JAX does once
+start = time.perf_counter()
+jax.jit(jax.value_and_grad(sx.SpikeLatency(time_axis=0))).lower(x, y).compile()
+print(time.perf_counter() - start)
+"""
+
+
+def in_new_process(program: str, *arguments: str) -> float:
+    """Return the median of the seconds that a program prints in a new process."""
+    command = [sys.executable, "-c", program, *arguments]
+    return statistics.median(
+        float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        for _ in range(5)
+    )
 
 
 def rows() -> dict[str, Callable[[], dict[str, Any]]]:
@@ -488,8 +501,9 @@ def main() -> None:
         found[name] = tuple(statistics.median(column) for column in zip(*measured, strict=True))
         print(f"{name:60} {found[name][0]:9.3f} ms  ratio {found[name][1]:.2f}", flush=True)
     if not options.patterns:
-        seconds = {x: statistics.median(first_call(x) for _ in range(5)) for x in ("ours", "plain")}
+        seconds = {which: in_new_process(FIRST_CALL, which) for which in ("ours", "plain")}
         print("first call in a new process, in s:", seconds)
+        print("JAX compiles SpikeLatency of 100 steps, in s:", in_new_process(COMPILE))
     if options.write:
         write(found)
 
