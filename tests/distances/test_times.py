@@ -350,3 +350,15 @@ def test_lists_of_times_are_padded(backend):
 def test_bad_spike_times_of_van_rossum_raise(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call(trains_of_times()[0])
+
+
+def test_gradient_at_equal_times_is_zero(backend):
+    """On each library, whatever it takes for the derivative of a magnitude at 0."""
+    if not backend.differentiates:
+        pytest.skip("gradients in spike times are by automatic differentiation only")
+    x, y, one = (backend.asarray(np.asarray(a)) for a in ([[3.0, 8.0]], [[3.0, 9.0]], [[1.0]]))
+
+    def gradient(x):
+        return backend.adapter.value_and_grad(lambda x: victor_purpura(x, y, cost=0.5), x, one)[1]
+
+    assert backend.numpy(backend.compiled(gradient)(x)).tolist() == [[0.0, -0.5]]
