@@ -111,12 +111,7 @@ class JAXAdapter(ArrayAPIAdapter):
 
         run = functools.partial(_sum_and_product, weight=weight, axis=axis)
         (total, product), pullback = jax.vjp(run, factors)
-
-        def to_factors(of_total: Array, of_product: Array | None) -> Array:
-            of_product = jnp.zeros_like(of_total) if of_product is None else of_product
-            return pullback((of_total, of_product))[0]
-
-        return total, product, to_factors
+        return total, product, lambda *cotangents: pullback(cotangents)[0]
 
     def constant_of(self, x: Array) -> Array:
         return jax.lax.stop_gradient(x)

@@ -9,7 +9,7 @@ from spikeloss_xp._typing import Array
 if TYPE_CHECKING:
     from spikeloss_xp.backends.base import ArrayAPIAdapter as Adapter
 
-SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array | None], Array]]
+SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array], Array]]
 
 
 def survival_sum(
@@ -31,9 +31,7 @@ def survival_sum(
         product, total, to_groups = _merge_groups(adapter, product, total, axis)
         pullbacks.append(to_groups)
 
-    def pullback(of_total: Array, of_product: Array | None) -> Array:
-        if of_product is None:
-            of_product = adapter.xp.zeros_like(of_total)
+    def pullback(of_total: Array, of_product: Array) -> Array:
         while pullbacks:
             of_product, of_total = pullbacks.pop()(of_product, of_total)
         return to_steps(of_product, of_total)

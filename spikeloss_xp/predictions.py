@@ -225,7 +225,7 @@ class Predictor(ABC):
         if labels.valid is None:
             return counts
         valid = labels.valid
-        if scores.mask is not None:  # a label may be any number if all classes are masked
+        if scores.mask is not None:  # where all classes are masked, any label is valid
             valid = valid | ~xp.any(scores.mask, axis=axis, keepdims=True)
         return xp.where(xp.all(valid), counts, math.nan)
 

@@ -78,27 +78,30 @@ def bin_spikes(
            [0., 0., 0., 2., 0.]])
     """
     neurons = _checks.count(neurons, "neurons")
-    bins, times = _bins_and_times(steps, time_step, start, outside, times)
+    begin = start if has_unit(start) or start != 0 else None  # 0 is the same in each unit
+    times, begin, unit = without_units(times, begin, time_step, "time_step", ("times", "start"))
+    bins = Bins(steps, unit, 0.0 if begin is None else begin, outside)
     binary = _checks.flag(binary, "binary")
-    find = _of_all_neurons if getattr(times, "ndim", 2) == 1 else _of_each_neuron
-    adapter, like, row, column = find(times, neuron, neurons, bins)
+    adapter, like, row, column = _places(times, neuron, neurons, bins)
 
-    counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
-    spike = (row != PADDING) & (column != PADDING)
+    shape, spike = (neurons, bins.steps), (row != PADDING) & (column != PADDING)
+    counts = np.zeros(shape, bool if binary else np.int32)
     add_spikes(counts.reshape(-1), row[spike] * bins.steps + column[spike])
     made: ArrayT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
     return made if binary else floating(adapter, made)
 
 
-def _bins_and_times(
-    steps: int, time_step: Any, start: Any, outside: str, times: Any
-) -> tuple["Bins", Any]:
-    """Return the bins and the times, without units."""
-    if has_unit(times) or has_unit(time_step):
-        times = in_unit(times, "times", time_step, "time_step")
-        start = in_unit(start, "start", time_step, "time_step") if has_unit(start) else start
-        time_step = 1.0
-    return Bins(steps, time_step, start, outside), times
+def without_units(
+    times: Any, other: Any, unit: Any, name: str, names: tuple[str, str]
+) -> tuple[Any, Any, Any]:
+    """Return two arguments and a unit in plain numbers; the unit is 1 if it was one.
+
+    If one of them or `unit`, the argument `name`, has a unit, all need one. `other` may be None.
+    """
+    if not any(map(has_unit, (times, other, unit))):
+        return times, other, unit
+    times = in_unit(times, names[0], unit, name)
+    return times, None if other is None else in_unit(other, names[1], unit, name), 1.0
 
 
 def in_unit(values: Any, argument: str, unit: Any, name: str) -> Any:
@@ -226,10 +229,12 @@ def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str, f
         )
 
 
-def _of_all_neurons(
-    times: Array, neuron: Any, neurons: int, bins: Bins
+def _places(
+    times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return the library, an array of it, and row and column of each spike: of one array."""
+    """Return the library, an array of it, and row and column of each spike."""
+    if isinstance(times, list | tuple) or getattr(times, "ndim", 1) > 1:
+        return _of_each_neuron(times, neuron, neurons, bins)
     adapter = adapter_of(times, "times")
     if neuron is None:
         raise TypeError(
@@ -242,45 +247,42 @@ def _of_all_neurons(
             f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
         )
     padding = row == PADDING
-    column = _column(host, _epsilon(adapter, times), "times", bins, padding)
+    column = _column(host, epsilon_of(times), "times", bins, padding)
     return adapter, times, check_indices(row, neurons, "neuron", padding=padding), column
 
 
 def _of_each_neuron(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return the library, an array of it, and row and column of each spike: of many arrays."""
+    """Return the same for the times of each neuron, in a sequence or in the rows of an array."""
     if neuron is not None:
         raise TypeError(
             "times must be one array if neuron is given, of shape [spike]; got the times of each "
             f"neuron in a {type(times).__name__}"
         )
-    listed = isinstance(times, list | tuple)
-    number = len(times) if listed else times.shape[0]
-    if number != neurons:
+    if not isinstance(times, list | tuple):
+        times = [times[i, ...] for i in range(times.shape[0])]
+    if len(times) != neurons:
         raise ValueError(
-            f"times must have one array for each neuron: {neurons}, of neurons; got {number}"
+            f"times must have one array for each neuron: {neurons}, of neurons; got {len(times)}"
         )
-    like = times
-    if listed:
-        like = next((own for own in times if find_adapter(own) is not None), times[0])
-    adapter = adapter_of(like, "times[0]" if listed else "times")
+    like = next((own for own in times if find_adapter(own) is not None), times[0])
+    adapter = adapter_of(like, "times[0]")
     columns = []
-    for i, own in enumerate(times if listed else read(adapter, times, "times")):
-        host = read(adapter, own, f"times[{i}]") if listed else own
-        epsilon = _epsilon(adapter, own if listed else times)
-        columns.append(_column(host, epsilon, f"times[{i}]", bins, False))
+    for i, own in enumerate(times):
+        host = read(adapter, own, f"times[{i}]")
+        columns.append(_column(host, epsilon_of(own), f"times[{i}]", bins, False))
     row = np.repeat(np.arange(neurons), [column.size for column in columns])
     return adapter, like, row, np.concatenate(columns)
 
 
-def _epsilon(adapter: Adapter, times: Any) -> float:
-    """Return the epsilon of the dtype that times were rounded in; 0 for integers."""
-    if find_adapter(times) is adapter:  # bfloat16 is float32 on the host
+def epsilon_of(times: Any) -> float:
+    """Return the epsilon of the dtype that numbers were rounded in; 0 for integers."""
+    adapter = find_adapter(times)
+    if adapter is not None:  # bfloat16 is float32 on the host
         floats = adapter.xp.isdtype(times.dtype, "real floating")
         return float(adapter.xp.finfo(times.dtype).eps) if floats else 0.0
-    host = np.asarray(times)
-    return float(np.finfo(host.dtype).eps) if host.dtype.kind == "f" else 0.0
+    return EPSILON if np.asarray(times).dtype.kind == "f" else 0.0
 
 
 def _column(

@@ -6,6 +6,7 @@ spike of the other. The table of costs is filled along its anti-diagonals, becau
 anti-diagonal depends on another one.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -21,7 +22,7 @@ from spikeloss_xp._arrays import (
     host,
 )
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
-from spikeloss_xp.spike_times import in_unit
+from spikeloss_xp.spike_times import epsilon_of, in_unit, without_units
 
 if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
     from typing_extensions import TypeVar
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` woul
 else:
     TimesT = ArrayT
 Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
+NAMES = ("times", "other")
 UNMATCHED = 3.0  # more than the 2 of deleting a spike and inserting another one
 
 
@@ -89,10 +91,11 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
            [2.  , 1.  , 0.  ]])
     """
     unit = 1 / cost if has_unit(cost) else cost
-    adapter, x, y, converted = _both(times, other, unit, "1 / cost")
-    cost = 1.0 if converted else _checks.not_negative(cost, "cost")
+    times, other, cost = without_units(times, other, unit, "1 / cost", NAMES)
+    cost = _checks.not_negative(cost, "cost")
     if cost != 0:
         cost = _checks.scale(cost, "cost")
+    adapter, x, y = _both(times, other)
     distance: TimesT
     if cost == 0:
         distance = adapter.xp.abs(x.number[:, None] - y.number[None, :])
@@ -157,19 +160,17 @@ def coincidence_factor(
     >>> sx.distances.coincidence_factor(model, data, precision=2, duration=100).round(3)
     array([[0.621, 1.   ]])
     """
-    adapter, x, y, converted = _both(times, other, precision, "precision")
-    if converted:
-        duration, precision = in_unit(duration, "duration", precision, "precision"), 1.0
+    if has_unit(duration) or has_unit(precision):
+        duration = in_unit(duration, "duration", precision, "precision")
+    times, other, precision = without_units(times, other, precision, "precision", NAMES)
     precision = _checks.positive(precision, "precision")
-    duration, xp = _checks.positive(duration, "duration"), adapter.xp
-    rounding = 4 * max(float(xp.finfo(x.times.dtype).eps), _coarsest(times, other))
-
-    def price(a: Array, b: Array) -> Array:
-        scale = xp.maximum(xp.abs(a), xp.abs(b))
-        too_far = apart(adapter, a, b) > precision + rounding * scale
-        return xp.astype(too_far, a.dtype) * UNMATCHED
-
-    costs = edit_costs(adapter, x, y, 2 * precision + 1, price)
+    duration = _checks.positive(duration, "duration")
+    adapter, x, y = _both(times, other)
+    xp, coarsest = (
+        adapter.xp,
+        max(float(adapter.xp.finfo(x.times.dtype).eps), _coarsest(times, other)),
+    )
+    costs = _costs_of_coincidence(adapter, x, y, precision, 4 * coarsest)
     model, data = x.number[:, None], y.number[None, :]
     coincidences, mean = (model + data - costs) / 2, (model + data) / 2
     by_chance = 2 * precision / duration * model
@@ -179,34 +180,37 @@ def coincidence_factor(
     return factor
 
 
-def _both(
-    times: Any, other: Any, unit: Any, name: str
-) -> tuple[Adapter, SpikeTimes, SpikeTimes, bool]:
-    """Return the library and the spike times of both arguments; without `other`, the same twice.
+def _costs_of_coincidence(
+    adapter: Adapter, x: SpikeTimes, y: SpikeTimes, precision: float, rounding: float
+) -> Array:
+    """Return the costs of editing where spikes match at no cost if they coincide, and else never.
 
-    Times with a unit are converted. The last result tells whether the parameters need it too.
+    The precision may be exceeded by `rounding`, relative to the times.
     """
-    converted = has_unit(times) or has_unit(other) or has_unit(unit)
-    if converted:
-        times = in_unit(times, "times", unit, name)
-        other = None if other is None else in_unit(other, "other", unit, name)
+    xp = adapter.xp
+
+    def price(a: Array, b: Array) -> Array:
+        scale = xp.maximum(xp.abs(a), xp.abs(b))
+        too_far = apart(adapter, a, b) > precision + rounding * scale
+        return xp.astype(too_far, a.dtype) * UNMATCHED
+
+    return edit_costs(adapter, x, y, 2 * precision + 1, price)
+
+
+def _both(times: Any, other: Any) -> tuple[Adapter, SpikeTimes, SpikeTimes]:
+    """Return the library and the spike times of both arguments; without `other`, the same twice."""
     padded = padded_times(times, "times", None)
     adapter = adapter_of(padded)
     x = y = sort_times(adapter, padded)
     if other is not None:
         y = sort_times(adapter, padded_times(other, "other", padded))
-    return adapter, x, y, converted
+    return adapter, x, y
 
 
 def _coarsest(*given: Any) -> float:
-    """Return the largest epsilon of the floating dtypes of arrays, and of arrays in sequences."""
-    largest = 0.0
-    for values in given:
-        for x in values if isinstance(values, list | tuple) else [values]:
-            adapter = find_adapter(x)
-            if adapter is not None and adapter.xp.isdtype(x.dtype, "real floating"):
-                largest = max(largest, float(adapter.xp.finfo(x.dtype).eps))
-    return largest
+    """Return the largest epsilon of the dtypes of arrays, and of arrays in sequences."""
+    each = (x if isinstance(x, list | tuple) else [x] for x in given if x is not None)
+    return max(map(epsilon_of, itertools.chain(*each)), default=0.0)
 
 
 def padded_times(times: Any, argument: str, like: Array | None) -> Array:
@@ -314,7 +318,6 @@ def fill_table(
     x: Array,
     y: Array,
     price: Callable[[Array, Array], Array],
-    kept: list[tuple[Array, ...]] | None = None,
 ) -> Array:
     """Return the smallest cost of all edits, less the difference of the lengths of `x` and `y`.
 
@@ -322,7 +325,7 @@ def fill_table(
     the first `i` spikes of one train and `j` of the other, less ``i - j``, or ``j - i`` if `y` is
     longer. So an edit costs 0 if it is one of the difference, and 2 else, and a small distance
     keeps its digits beside a long train. An anti-diagonal has the entries with ``i + j = d``, of
-    which `first` is the smallest `i`. What each was the smallest of is `kept`.
+    which `first` is the smallest `i`.
     """
     xp = adapter.xp
     n, m = x.shape[0], y.shape[0]
@@ -343,10 +346,7 @@ def fill_table(
             deleted = deleted + deletion
         matched = before[low - 1 - first_before : high - first_before, ...]
         matched = matched + price(x[low - 1 : high, ...], y[m - d + low : m - d + high + 1, ...])
-        edited = xp.minimum(inserted, deleted)
-        if kept is not None:
-            kept.append((matched, edited, inserted, deleted))
-        entries = [xp.minimum(matched, edited)]
+        entries = [xp.minimum(matched, xp.minimum(inserted, deleted))]
         if d <= m:
             entries.insert(0, zero + insertion * d)
         if d <= n:

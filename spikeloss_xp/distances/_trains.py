@@ -17,14 +17,14 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, has_unit
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 from spikeloss_xp.distances._spike_times import apart, padded_times
 from spikeloss_xp.gradients import ClosedForm
-from spikeloss_xp.spike_times import in_unit
+from spikeloss_xp.spike_times import without_units
 
 ROUNDINGS = 16  # of the norms, by which the squared distance of two equal trains may differ from 0
 
@@ -472,15 +472,6 @@ class VanRossum(Pairwise):
         return distance, pullback
 
 
-def _without_units(x: Any, y: Any, time_constant: Any) -> tuple[Any, Any, Any]:
-    """Return spike times and the time constant as plain numbers."""
-    if not (has_unit(x) or has_unit(y) or has_unit(time_constant)):
-        return x, y, time_constant
-    x = in_unit(x, "x", time_constant, "time_constant")
-    y = None if y is None else in_unit(y, "y", time_constant, "time_constant")
-    return x, y, 1.0
-
-
 def van_rossum(
     x: ArrayT,
     y: ArrayLike | None = None,
@@ -553,7 +544,7 @@ def van_rossum(
     >>> sx.distances.van_rossum(np.eye(2), np.zeros((1, 2)), time_constant=2).T
     array([[1., 1.]])
     """
-    x, y, tau = _without_units(x, y, time_constant)
+    x, y, tau = without_units(x, y, time_constant, "time_constant", ("x", "y"))
     distance = VanRossum(tau, cosine=cosine, squared=squared, time_axis=time_axis, times=times)
     return distance(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
 
@@ -684,6 +675,6 @@ def similarity(
            [0.85, 1.  , 0.  ],
            [0.  , 0.  , 0.  ]])
     """
-    x, y, time_constant = _without_units(x, y, time_constant)
-    compare = Similarity(time_constant, cosine=cosine, time_axis=time_axis, times=times)
+    x, y, tau = without_units(x, y, time_constant, "time_constant", ("x", "y"))
+    compare = Similarity(tau, cosine=cosine, time_axis=time_axis, times=times)
     return compare(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)

@@ -256,7 +256,7 @@ class SparsityEnforcer(ClosedForm):
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
     def _read(self, readout: Callable[..., Any], prepared: PreparedInput, **options: Any) -> Any:
-        """Return what a readout returns for the axes that a rate is a mean over."""
+        """Return what a readout does, over the axes of which a rate is the mean."""
         layout, kept, axes = prepared.layout, self.per.split("_"), None
         if kept != ["array"]:
             names = {layout.batch_axis: "sample", layout.class_axis: "neuron", layout.time: "time"}

@@ -40,7 +40,7 @@ def latency_of_trains(
     if mask is None:
         total, _, to_factors = adapter.survival_sum(factors, None, axis)
         reading = Reading(total, max_reading=spikes.shape[axis])
-        return reading, lambda cotangent: to_factors(-cotangent, None)
+        return reading, lambda cotangent: to_factors(-cotangent, xp.zeros_like(cotangent))
 
     weight = xp.astype(mask, spikes.dtype)
     duration = xp.sum(weight, axis=axis, keepdims=True)

@@ -108,15 +108,20 @@ def test_times_with_units_are_converted():
     assert_close(distances.coincidence_factor(trains, **options), expected)
 
 
+BIN = {"neurons": 1, "steps": 9}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: sx.bin_spikes(x, neurons=1, steps=9, time_step=1), "time_step has none"),
-        (lambda x: sx.bin_spikes([[1.0]], neurons=1, steps=9, time_step=pq.ms), r"\[0\] has none"),
+        (lambda x: sx.bin_spikes(x, **BIN, time_step=1), "time_step has none"),
+        (lambda x: sx.bin_spikes([[1.0]], **BIN, time_step=pq.ms), r"\[0\] has none"),
         (
-            lambda x: sx.bin_spikes(x, neurons=1, steps=9, time_step=1 * pq.mV),
+            lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV),
             "a unit of time_step",
         ),
+        (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start has none"),
+        (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|has none"),
         (lambda x: distances.victor_purpura(x, cost=1.0), "1 / cost has none"),
         (lambda x: distances.victor_purpura(x, cost=1 * pq.s), "in a unit of 1 / cost"),
         (lambda x: distances.coincidence_factor(x, precision=1 * pq.s, duration=9), "duration has"),
