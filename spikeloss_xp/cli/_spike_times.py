@@ -8,7 +8,7 @@ import numpy as np
 from spikeloss_xp import _checks
 from spikeloss_xp.cli._files import Rows, check_memory
 from spikeloss_xp.cli._terminal import UsageError, usage_errors
-from spikeloss_xp.spike_times import Bins, add_spikes, check_indices
+from spikeloss_xp.spike_times import Bins, add_spikes, check_indices, epsilon_of
 
 COLUMNS = ("times", "neuron", "sample")  # one entry for each spike; `sample` may be missing
 NUMBERS = ("neurons", "steps", "samples", "time_step", "start")  # on the command line as well
@@ -52,11 +52,12 @@ class BinnedRows:
         block = {name: rows.read(start, stop) for name, rows in self._columns.items()}
         samples, neurons, steps = self.shape
         times, sample = block["times"], block.get("sample", np.zeros(stop - start, np.int64))
-        epsilon = float(np.finfo(times.dtype).eps) if times.dtype.kind == "f" else 0.0
         with usage_errors():
             neuron = check_indices(block["neuron"], neurons, "`neuron`", start)
             self._sample = check_indices(sample, samples, "`sample`", start)
-            self._entry = neuron * steps + self._bins.index(times, epsilon, "`times`", start)
+            self._entry = neuron * steps + self._bins.index(
+                times, epsilon_of(times), "`times`", start
+            )
         falls = np.flatnonzero(np.diff(self._sample, prepend=self._last) < 0)
         if falls.size:
             rule = f"must not decrease, and `sample`[{start + falls[0]}] does"

@@ -94,10 +94,14 @@ class SparsityEnforcer(ClosedForm):
 
     def __post_init__(self) -> None:
         numbers = dict.fromkeys(("max_rate", "lam", "min_rate"), _checks.not_negative)
-        per = _checks.one_of(get_args(Per))
-        scale = _checks.optional(_checks.one_or_more(_checks.not_negative))
-        _checks.check_fields(self, **numbers, time_axis=_checks.integer, per=per, scale=scale)
-        _checks.check_fields(self, power=_checks.one_or_two)
+        _checks.check_fields(
+            self,
+            **numbers,
+            per=_checks.one_of(get_args(Per)),
+            power=_checks.one_or_two,
+            scale=_checks.optional(_checks.one_or_more(_checks.not_negative)),
+            time_axis=_checks.integer,
+        )
         if self.scale is not None and self.per.endswith("neuron"):
             raise ValueError(
                 "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
@@ -256,7 +260,7 @@ class SparsityEnforcer(ClosedForm):
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
     def _read(self, readout: Callable[..., Any], prepared: PreparedInput, **options: Any) -> Any:
-        """Return what a readout does, over the axes of which a rate is the mean."""
+        """Call a readout with the axes that `per` averages over."""
         layout, kept, axes = prepared.layout, self.per.split("_"), None
         if kept != ["array"]:
             names = {layout.batch_axis: "sample", layout.class_axis: "neuron", layout.time: "time"}
