@@ -25,6 +25,7 @@ class JAXAdapter(ArrayAPIAdapter):
     """Arrays and tracers: differentiated, compiled and placed by JAX."""
 
     differentiates: ClassVar[bool] = True
+    compiles_loops: ClassVar[bool] = True
     accumulate: ClassVar[Accumulate] = "separate"
 
     @classmethod
@@ -100,6 +101,12 @@ class JAXAdapter(ArrayAPIAdapter):
             return to_logit(cotangent)
 
         return _known_terms(self, logit, index, axis, q), pullback
+
+    def scan(
+        self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
+    ) -> tuple[Any, Any]:
+        result: tuple[Any, Any] = jax.lax.scan(step, carry, entries, reverse=reverse)
+        return result
 
     def survival_sum(
         self, factors: Array, weight: Array | None, axis: int

@@ -46,12 +46,15 @@ class ArrayAPIAdapter:
         The same.
     differentiates : bool
         Whether the library has automatic differentiation, by `value_and_grad`.
+    compiles_loops : bool
+        Whether `scan` compiles a step once, for which all steps have arrays of the same shape.
     accumulate : {"join", "separate", "in place"}
         How the block filter adds up products of blocks: as one product of joined blocks, as a sum
         of products, or in place.
     """
 
     differentiates: ClassVar[bool] = False
+    compiles_loops: ClassVar[bool] = False
     accumulate: ClassVar[Accumulate] = "join"
 
     def __init__(self, xp: Namespace) -> None:
@@ -214,6 +217,20 @@ class ArrayAPIAdapter:
         positions = self.arange(like.shape[axis], like)
         axis %= like.ndim
         return self.xp.reshape(positions, (1,) * axis + (-1,) + (1,) * (like.ndim - 1 - axis))
+
+    def scan(
+        self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the last ``carry`` of ``carry, output = step(carry, entry)``, and the outputs.
+
+        The entries are those of an array along its first axis, or outputs of another scan.
+        """
+        entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
+        outputs = []
+        for entry in reversed(entries) if reverse else entries:
+            carry, output = step(carry, entry)
+            outputs.append(output)
+        return carry, outputs
 
     def survival_sum(
         self, factors: Array, weight: Array | None, axis: int

@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
-from spikeloss_xp import backends, distances, testing
+from spikeloss_xp import backends, distances, testing, times
 from spikeloss_xp.classifiers import Latency, MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
@@ -52,5 +52,6 @@ __all__ = [
     "exponential_kernel",
     "moving_average",
     "testing",
+    "times",
     "value_and_grad",
 ]

@@ -66,11 +66,14 @@ class Predictor(ABC):
 
     def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
         """Return the scores of the classes."""
-        prepared = prepare_input(
-            input, where, lengths, time_axis=self.time_axis, smallest_rank=3, argument=self._spikes
-        )
+        prepared = self._prepare_input(input, where, lengths)
         prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
         return self._score_classes(prepared, per_step)
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any) -> PreparedInput:
+        return prepare_input(
+            input, where, lengths, time_axis=self.time_axis, smallest_rank=3, argument=self._spikes
+        )
 
     def _checked_target(
         self, prepared: PreparedInput, target: Any, kinds: tuple[str, ...], per_step: bool

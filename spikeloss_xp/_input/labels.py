@@ -26,6 +26,7 @@ NUMBERS = {  # the kinds of targets with a number for each class: their range, a
     "class probabilities": (0, math.inf, "finite and at least 0"),
     "target times": (0, math.inf, "finite and at least 0"),
     "target readings": (-math.inf, math.inf, "finite"),
+    "spike times": (-math.inf, math.inf, "finite"),
 }
 
 

@@ -29,6 +29,9 @@ class Layout(NamedTuple):
         The axes of time and class of arrays with axes batch, class and time.
     batch, neurons, steps : int
         The number of samples, of neurons of a sample, and of time steps.
+    has_time : bool
+        Whether there is a time axis. Spike times have none: the axis of the spikes, or one that the
+        input lacks, has its place.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +42,7 @@ class Layout(NamedTuple):
     batch: int
     neurons: int
     steps: int
+    has_time: bool = True
 
     @classmethod
     def of(cls, shape: tuple[int, ...], time_axis: int, argument: str) -> "Layout":
@@ -84,7 +88,7 @@ class Layout(NamedTuple):
         """Return an array with axes batch, class and time in the axes of the input."""
         if len(self.shape) == 3:
             return x
-        if self.time != 2:
+        if self.time != 2 or not self.has_time:
             return adapter.xp.reshape(x, self.shape)
         space = [n for axis, n in enumerate(self.shape[1:], 1) if axis != self.time_axis]
         return adapter.moveaxis(
@@ -93,7 +97,8 @@ class Layout(NamedTuple):
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape of a target or of terms that have a time axis too."""
-        return (*shape[: self.time], self.steps, *shape[self.time :])
+        steps = (self.steps,) if self.has_time else ()
+        return (*shape[: self.time], *steps, *shape[self.time :])
 
     def target_axes(self, ndim: int, *, class_axis: bool) -> tuple[int | None, ...]:
         """Return which axis of the input each axis of a target is; None for an axis of classes."""
@@ -124,7 +129,7 @@ class Layout(NamedTuple):
 
     def time_axis_for(self, shape: tuple[int, ...], *, class_axis: bool) -> int | None:
         """Return another time axis with which a target would have this shape, if there is one."""
-        for axis in (0, 1, len(self.shape) - 1):
+        for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of_shape(self.shape, axis)
             once = (other.batch, other.neurons) if class_axis else (other.batch,)
             if axis != self.time_axis and shape in (once, other.with_time(*once)):
@@ -133,6 +138,6 @@ class Layout(NamedTuple):
 
     def hint_at_time(self, shape: tuple[int, ...]) -> str:
         """Return a hint if an array of the classes is as long as time, which may be the classes."""
-        if tuple(shape) != (self.steps,):
+        if not self.has_time or tuple(shape) != (self.steps,):
             return ""
         return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"

@@ -21,7 +21,7 @@ from spikeloss_xp._arrays import (
     has_unit,
     host,
 )
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray, ValueAndPullback
 from spikeloss_xp.spike_times import epsilon_of, in_unit, without_units
 
 if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
@@ -283,14 +283,15 @@ def edit_costs(
     excess = []
     for start in range(0, rows.shape[1], size):
         stop = min(start + size, rows.shape[1])
-        excess.append(fill_table(adapter, rows[:, start:stop, :], columns, price))
+        shorter, longer = sorted((rows[:, start:stop, :], columns), key=lambda x: x.shape[0])
+        excess.append(cheapest_edits(adapter, shorter, longer, price)[0])
     return xp.concat(excess, axis=0) + added
 
 
 def filled(
     adapter: Adapter, x: SpikeTimes, y: SpikeTimes, surplus: Array, far: float
 ) -> tuple[Array, Array, Array]:
-    """Return spike times, filled up with a time that no spike matches, for `fill_table`.
+    """Return spike times, filled up with a time that no spike matches, for `cheapest_edits`.
 
     The times that fill up match each other at no cost, and those left over are deleted or inserted.
     The last result takes that off again. `surplus` is the number of spikes of `x` less that of `y`.
@@ -313,45 +314,131 @@ def apart(adapter: Adapter, a: Array, b: Array) -> Array:
     return adapter.xp.maximum(a - b, b - a)
 
 
-def fill_table(
+def cheapest_edits(
     adapter: Adapter,
     x: Array,
     y: Array,
     price: Callable[[Array, Array], Array],
-) -> Array:
+    slope: Callable[[Array, Array], Array] | None = None,
+) -> ValueAndPullback:
     """Return the smallest cost of all edits, less the difference of the lengths of `x` and `y`.
 
-    Both have spikes along axis 0, and broadcast along the others. Entry ``(i, j)`` is the cost of
-    the first `i` spikes of one train and `j` of the other, less ``i - j``, or ``j - i`` if `y` is
-    longer. So an edit costs 0 if it is one of the difference, and 2 else, and a small distance
-    keeps its digits beside a long train. An anti-diagonal has the entries with ``i + j = d``, of
-    which `first` is the smallest `i`.
+    Both have spikes along axis 0, and broadcast along the others. Entry ``(i, j)`` of the table is
+    the cost of the first `i` spikes of one train and `j` of the other, less ``i - j``, or ``j - i``
+    if `y` is longer. So an edit costs 0 if it is one of the difference, and 2 else, and a small
+    distance keeps its digits beside a long train. A step fills an anti-diagonal, from `last`, the
+    one before it, and `corner`, the entries that are a match away.
+
+    The pullback to `x` needs the derivative `slope` of the price, with which all anti-diagonals are
+    kept. Of several cheapest edits each has an equal share of the gradient.
     """
-    xp = adapter.xp
-    n, m = x.shape[0], y.shape[0]
-    deletion, insertion = (0, 2) if n >= m else (2, 0)
-    y = xp.flip(y, axis=0)
+    xp, insertion, deletion = adapter.xp, *((2, 0) if x.shape[0] >= y.shape[0] else (0, 2))
     zero = xp.zeros_like(xp.broadcast_arrays(x[:1, ...], y[:1, ...])[0])
 
-    # The first entries: for d = 0 and d = 1.
-    before, last = zero, xp.concat([zero + insertion, zero + deletion], axis=0)
-    first_before, first_last = 0, 0
-    for d in range(2, n + m + 1):
-        low, high = max(1, d - m), min(n, d - 1)  # entries that are no edge
-        inserted = last[low - first_last : high + 1 - first_last, ...]
-        deleted = last[low - 1 - first_last : high - first_last, ...]
+    def edits(carry: tuple[Array, Array], place: Place) -> tuple[Array, Array, Array]:
+        corner, last = carry
+        inserted, deleted = last[1:, ...], last[:-1, ...]
         if insertion:
             inserted = inserted + insertion
         else:
             deleted = deleted + deletion
-        matched = before[low - 1 - first_before : high - first_before, ...]
-        matched = matched + price(x[low - 1 : high, ...], y[m - d + low : m - d + high + 1, ...])
-        entries = [xp.minimum(matched, xp.minimum(inserted, deleted))]
-        if d <= m:
-            entries.insert(0, zero + insertion * d)
-        if d <= n:
-            entries.append(zero + deletion * d)
-        before, first_before = last, first_last
-        last = entries[0] if len(entries) == 1 else xp.concat(entries, axis=0)
-        first_last = max(0, d - m)
-    return last[0, ...]
+        return corner + price(place.of(x), place.window), inserted, deleted
+
+    def step(carry: Any, entry: Any) -> Any:
+        place, last = Place.at(entry), carry[1]
+        matched, inserted, deleted = edits(carry, place)
+        parts = [xp.minimum(matched, xp.minimum(inserted, deleted))]
+        if not place.shrinks:
+            parts.insert(0, last[:1, ...] + insertion)
+        if place.grows:
+            parts.append(last[-1:, ...] + deletion)
+        corner = last[int(place.shrinks) : last.shape[0] - (not place.grows), ...]
+        return (corner, xp.concat(parts, axis=0)), None if slope is None else (carry, entry)
+
+    def step_back(carry: Any, kept: tuple[Any, Any]) -> Any:
+        (now, of_corner, gradient), place = carry, Place.at(kept[1])
+        shrinks, grows = place.shrinks, place.grows
+        matched, inserted, deleted = edits(kept[0], place)
+        own = now[int(not shrinks) : now.shape[0] - grows, ...]
+        of_match = own * _share(xp, matched, xp.minimum(inserted, deleted))
+        of_insertion = (own - of_match) * _share(xp, inserted, deleted)
+        head, tail = zero if shrinks else now[:1, ...], now[-1:, ...] if grows else zero
+        of_last = xp.concat([head, of_insertion], axis=0)
+        of_last = of_last + xp.concat([own - of_match - of_insertion, tail], axis=0)
+        of_last = of_last + xp.concat([*[zero] * shrinks, of_corner, *[zero] * (not grows)], axis=0)
+        moved = of_match * slope(place.of(x), place.window)  # type: ignore[misc]
+        return (of_last, of_match, gradient + place.placed(xp, moved, x)), None
+
+    start, entries = _edges(adapter, x, y, zero + insertion, zero + deletion)
+    carry, kept = adapter.scan(step, start, entries)
+
+    def pullback(cotangent: Array) -> Array:
+        corner, last = map(xp.zeros_like, carry)
+        now = xp.concat([last[1:, ...], cotangent[None, ...]], axis=0)
+        of_all = now, corner, xp.zeros_like(x)
+        (_, _, gradient), _ = adapter.scan(step_back, of_all, kept, reverse=True)
+        return gradient
+
+    return carry[1][-1, ...], pullback
+
+
+class Place(NamedTuple):
+    """The spikes that are matched at a step, and how the anti-diagonal changes.
+
+    Attributes
+    ----------
+    window : array
+        The spikes of the other train.
+    first : int
+        The first spike of the train.
+    grows, shrinks : bool
+        Whether the next anti-diagonal has one more entry at its end, one less at its beginning.
+    """
+
+    window: Array
+    first: int = 0
+    grows: bool = False
+    shrinks: bool = False
+
+    @classmethod
+    def at(cls, entry: Any) -> "Place":
+        """Return an entry of `_edges` as a place."""
+        return entry if isinstance(entry, cls) else cls(entry)
+
+    def of(self, x: Array) -> Array:
+        return x[self.first : self.first + self.window.shape[0], ...]
+
+    def placed(self, xp: Any, moved: Array, like: Array) -> Array:
+        """Return an array like another one, 0 but for the spikes of the train."""
+        rest, stop = xp.zeros_like(like), self.first + self.window.shape[0]
+        return xp.concat([rest[: self.first, ...], moved, rest[stop:, ...]], axis=0)
+
+
+def _edges(
+    adapter: Adapter, x: Array, y: Array, insertion: Array, deletion: Array
+) -> tuple[tuple[Array, Array], Any]:
+    """Return the first two anti-diagonals, the first without its last entry, and all places.
+
+    A library that compiles a step once has steps of one shape: entries that do not exist are
+    infinite, or no other one follows from them.
+    """
+    xp, n, m = adapter.xp, x.shape[0], y.shape[0]
+    y = xp.flip(y, axis=0)
+    corner, last = xp.zeros_like(insertion), xp.concat([insertion, deletion], axis=0)
+    if not adapter.compiles_loops:
+        bounds = ((d, max(1, d - m), min(n, d - 1)) for d in range(2, n + m + 1))
+        return (corner, last), [
+            Place(y[m - d + low : m - d + high + 1, ...], low - 1, d <= n, d > m)
+            for d, low, high in bounds
+        ]
+    never, no_spike = [corner + math.inf] * (n - 1), [xp.zeros_like(y[:1, ...])] * (n - 1)
+    y = xp.concat([*no_spike, y, *no_spike], axis=0)
+    first = adapter.arange(n + m - 1, y)
+    windows = xp.take(y, xp.reshape(xp.flip(first)[:, None] + adapter.arange(n, y), (-1,)), axis=0)
+    windows = xp.reshape(windows, (n + m - 1, n, *y.shape[1:]))
+    return (xp.concat([corner, *never], axis=0), xp.concat([last, *never], axis=0)), windows
+
+
+def _share(xp: Any, cost: Array, other: Array) -> Array:
+    """Return the share of an edit in the smaller of two costs."""
+    return (xp.astype(cost < other, cost.dtype) + xp.astype(cost <= other, cost.dtype)) / 2

@@ -142,6 +142,12 @@ class Spikes(NamedTuple):
     times: Array
     spike: Array
 
+    @classmethod
+    def of(cls, adapter: Adapter, padded: Array) -> "Spikes":
+        """Return spike times whose padding is NaN or infinity."""
+        spike = adapter.xp.isfinite(padded)
+        return cls(adapter.xp.where(spike, padded, 0.0), spike)
+
     def at(self, *index: Any) -> "Spikes":
         """Return a selection, with axes of length 1 where the index is None."""
         return Spikes(self.times[index], self.spike[index])
@@ -155,10 +161,7 @@ def products_of_times(
     Each pair of spikes adds ``exp(-|t - u| / tau)``.
     """
     xp, every = adapter.xp, slice(None)
-    own, other = (
-        Spikes(xp.where(spike := xp.isfinite(times), times, 0.0), spike)
-        for times in (x, x if y is None else y)
-    )
+    own, other = (Spikes.of(adapter, times) for times in (x, x if y is None else y))
     size = max(_tuning.PAIRS_CHUNK // max(x.shape[1] * math.prod(other.times.shape), 1), 1)
     number = x.shape[0]
     chunks = [slice(start, min(start + size, number)) for start in range(0, number, size)]
@@ -166,7 +169,7 @@ def products_of_times(
     pairs = []
     for rows in chunks:
         each = own.at(rows, every, None, None), other.at(None, None, every, every)
-        pairs.append(xp.sum(_of_pairs(adapter, *each, time_constant), axis=(1, 3)))
+        pairs.append(xp.sum(kernels(adapter, *each, time_constant), axis=(1, 3)))
     products = xp.concat(pairs, axis=0)
     if y is None:  # so that the distance of a train from itself is exactly 0
         norms_x = norms_y = _completed_diagonal(adapter, products)
@@ -181,9 +184,9 @@ def products_of_times(
         gradient = []
         for rows in chunks:
             each = own.at(rows, every, None, None)
-            slope = _slopes(adapter, each, other.at(None, None, every, every), time_constant)
+            slope = slopes(adapter, each, other.at(None, None, every, every), time_constant)
             total = xp.sum(slope * of_pairs[rows, None, :, None], axis=(2, 3))
-            slope = _slopes(adapter, each, own.at(rows, None, None, every), time_constant)
+            slope = slopes(adapter, each, own.at(rows, None, None, every), time_constant)
             gradient.append(total + 2 * of_norms[rows, None] * xp.sum(slope, axis=(2, 3)))
         return xp.concat(gradient, axis=0)
 
@@ -194,19 +197,19 @@ def _norms(adapter: Adapter, trains: Spikes, time_constant: float) -> Array:
     """Return the inner product of each train with itself."""
     every = slice(None)
     each, same = trains.at(every, every, None), trains.at(every, None, every)
-    return adapter.xp.sum(_of_pairs(adapter, each, same, time_constant), axis=(1, 2))
+    return adapter.xp.sum(kernels(adapter, each, same, time_constant), axis=(1, 2))
 
 
-def _of_pairs(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
+def kernels(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
     """Return ``exp(-|t - u| / tau)`` of pairs of spikes, 0 where one is no spike."""
     weight = adapter.xp.exp(-apart(adapter, a.times, b.times) / time_constant)
     return adapter.xp.where(a.spike & b.spike, weight, 0.0)
 
 
-def _slopes(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
-    """Return the derivatives of `_of_pairs` in the first times; 0 for equal times."""
+def slopes(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
+    """Return the derivatives of `kernels` in the first times; 0 for equal times."""
     towards = adapter.xp.sign(b.times - a.times) / time_constant
-    return _of_pairs(adapter, a, b, time_constant) * towards
+    return kernels(adapter, a, b, time_constant) * towards
 
 
 def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> Iterator[Array]:

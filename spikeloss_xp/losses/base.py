@@ -186,16 +186,22 @@ class Loss(ClosedForm):
             raise TypeError(
                 f"{type(self).__name__} takes the options {', '.join(NO_OPTIONS)}; got {unknown}"
             )
-        prepared = prepare_input(
+        prepared = self._prepare_input(input, given["where"], given["lengths"], context)
+        labels, weight = self._labels(prepared, target), given["weight"]
+        return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
+
+    def _prepare_input(
+        self, input: Array, where: Any, lengths: Any, context: int = 0
+    ) -> PreparedInput:
+        """Return the input with its mask; the first `context` steps have no terms."""
+        return prepare_input(
             input,
-            given["where"],
-            given["lengths"],
+            where,
+            lengths,
             time_axis=self.time_axis,
             smallest_rank=self._smallest_rank,
             context=context,
         )
-        labels, weight = self._labels(prepared, target), given["weight"]
-        return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
 
     def _sum(
         self, prepared: PreparedInput, labels: Any, *, with_weight: bool, with_pullback: bool
@@ -558,7 +564,7 @@ class Loss(ClosedForm):
         prepared, labels = self._prepare(input, target, options)
         layout = prepared.layout
         target_axes = self._target_axes(prepared, labels, rank(target))
-        if target_axes is None:
+        if target_axes is None or layout.time_axis == input.ndim:  # spike times, one a class
             return None
         axes: dict[str, tuple[int | None, ...]]
         axes = {"input": tuple(range(input.ndim)), "lengths": (layout.batch_axis,)}

@@ -1,0 +1,21 @@
+"""Losses on spike times, whose gradients are with respect to the times.
+
+The input is ``[batch, class]`` or ``[batch, class, spike]``: times in any order, and NaN or infinity
+as padding. All parameters are in the unit of the times.
+
+Examples
+--------
+>>> import numpy as np
+>>> import spikeloss_xp as sx
+>>> times = np.asarray([[[3.0, 9.0], [5.0, np.inf]]])  # one sample, two classes
+>>> loss = sx.times.CrossEntropy(temperature=1.0, silent_time=20.0)
+>>> value, gradient = sx.value_and_grad(loss)(times, [0])
+>>> value.round(3), gradient.round(3)  # an earlier first spike of the label lowers the loss
+(np.float64(0.127), array([[[ 0.119,  0.   ],
+        [-0.119, -0.   ]]]))
+"""
+
+from spikeloss_xp.times.first_spike import CrossEntropy, SpikeLatency
+from spikeloss_xp.times.paired import SpikeTime, VictorPurpura
+
+__all__ = ["CrossEntropy", "SpikeLatency", "SpikeTime", "VictorPurpura"]

@@ -1,0 +1,212 @@
+"""Losses on the time of the first spike of each class."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from spikeloss_xp import _checks, losses
+from spikeloss_xp._arrays import or_one
+from spikeloss_xp._input.labels import INDICES
+from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._typing import Array, Reduction
+from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.times.base import TimesLoss, mask_of_trains
+
+
+class FirstSpike(TimesLoss, RateLoss):
+    """The base class of the losses that read the time of the first spike of each class."""
+
+    silent_time: float
+
+    def _read(
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
+    ) -> ReadingAndPullback:
+        adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
+        classes = prepared.layout.classes(self.num_classes)
+        trains = xp.reshape(values, (values.shape[0], classes, -1, values.shape[2]))
+        # By selection, so that padding and silence have the gradient 0.
+        early = xp.isfinite(trains) & (trains < silent)
+        times = xp.where(early, trains, silent)
+        first = xp.min(times, axis=(2, 3), keepdims=True)
+
+        def pullback(cotangent: Array) -> Array:
+            reached = xp.astype(early & (times == first), times.dtype)
+            share = reached / or_one(adapter, xp.sum(reached, axis=(2, 3), keepdims=True))
+            return xp.reshape(cotangent[..., None] * share, values.shape)
+
+        first_of_class = xp.squeeze(first, axis=3)
+        return Reading(first_of_class, max_reading=silent, mask=mask_of_trains(mask)), pullback
+
+
+@dataclass(frozen=True, repr=False)
+class CrossEntropy(FirstSpike, losses.CrossEntropy):
+    r"""Cross entropy of the softmax, with the times of first spikes as logits.
+
+    .. math::
+        L = \frac{1}{B} \sum_b \Bigl( \log \sum_c e^{-t_{b, c} / \rho} + \frac{t_{b, y_b}}{\rho}
+            \Bigr)
+
+    with the time :math:`t` of the first spike of a class, the label :math:`y` and the temperature
+    :math:`\rho`. The earliest class is the most probable one. Minimising the loss makes the label
+    earlier and the other classes later [1]_ [2]_.
+
+    Parameters
+    ----------
+    temperature : float
+        The divisor :math:`\rho` of the times, in their unit; at least 1e-6.
+    silent_time : float
+        The time of a class without a spike, in the unit of the times. Later spikes count as it.
+        Their gradient is 0.
+    label_smoothing : float, default 0
+        The fraction of the label that is spread evenly over all classes; from 0 to below 1.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
+        terms: ``[batch]``.
+    num_classes : int, optional
+        The number of classes. Each class is a group of neighbouring neurons, and its first spike is
+        the earliest of theirs. By default each neuron is a class.
+    ignore_index : int, default -100
+        The class index of samples that have no terms.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    See Also
+    --------
+    spikeloss_xp.CrossEntropy : The same loss on spikes in bins, which has the other notes.
+
+    Notes
+    -----
+    `input` holds spike times, floats or integers of shape ``[batch, class]`` or
+    ``[batch, class, spike]``, in any order; NaN and infinity are padding. `target` holds class
+    indices, ``[batch]``, or class probabilities, floats of shape ``[batch, class]``. A call takes a
+    mask `where` of shape ``[batch]``, and class weights.
+
+    Spikes at the same first time share the gradient equally. A silent class has no gradient:
+    another term has to wake it, such as a penalty on weights that are too small.
+
+    References
+    ----------
+    .. [1] H. Mostafa, "Supervised learning based on temporal coding in spiking neural networks",
+       IEEE Transactions on Neural Networks and Learning Systems 29(7), 2018.
+    .. [2] J. Göltz et al., "Fast and energy-efficient neuromorphic deep learning with first-spike
+       times", Nature Machine Intelligence 3, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> times = np.asarray([[3.0, 5.0]])  # one sample, two classes
+    >>> loss = sx.times.CrossEntropy(temperature=1.0, silent_time=20.0)
+    >>> float(loss(times, [0]).round(3))  # -log(e^-3 / (e^-3 + e^-5))
+    0.127
+    """
+
+    _: KW_ONLY
+    temperature: float
+    silent_time: float
+    label_smoothing: float = 0.0
+    reduction: Reduction = "mean"
+    num_classes: int | None = None
+    ignore_index: int = -100
+
+    time_axis: ClassVar[int] = -1  # type: ignore[misc]
+    moving_window: ClassVar[None] = None  # type: ignore[misc]
+    readout: ClassVar[str] = "latency"  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        self._check(
+            temperature=_checks.scale,
+            silent_time=_checks.number,
+            label_smoothing=_checks.fraction,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class SpikeLatency(FirstSpike, losses.SpikeLatency):
+    r"""Squared difference between the times of first spikes and target times.
+
+    .. math::
+        L = \frac{1}{B C} \sum_{b, c} \max(|t_{b, c} - \hat t_{b, c}| - \delta, 0)^2
+
+    with the time :math:`t` of the first spike of a class.
+
+    Parameters
+    ----------
+    true_time : float
+        The target time of the labelled class, at most `silent_time`.
+    false_time : float, optional
+        The target time of the other classes, at most `silent_time`, which it is by default.
+    silent_time : float
+        The time of a class without a spike. Later spikes count as it. Their gradient is 0.
+    tolerance : float, default 0
+        The distance :math:`\delta` from the target time up to which a term is 0.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
+        terms: ``[batch, class]``.
+    num_classes : int, optional
+        The number of classes. Each class is a group of neighbouring neurons, and its first spike is
+        the earliest of theirs. By default each neuron is a class.
+    ignore_index : int, default -100
+        The class index of samples that have no terms.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    See Also
+    --------
+    spikeloss_xp.SpikeLatency : The same loss on spikes in bins.
+
+    Notes
+    -----
+    All times have one unit. `input` is that of `CrossEntropy`. `target` holds class indices,
+    integers of shape ``[batch]``, or a target time for each class, floats of shape
+    ``[batch, class]``. With class indices the weight of a term is that of the label, and with
+    target times that of its class. A silent class has no gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> times = np.asarray([[3.0, np.inf]])  # one sample, two classes, of which one is silent
+    >>> loss = sx.times.SpikeLatency(true_time=2.0, silent_time=20.0, reduction="none")
+    >>> loss(times, [0])
+    array([[1., 0.]])
+    >>> loss(times, [[2.0, 16.0]])
+    array([[ 1., 16.]])
+    """
+
+    _: KW_ONLY
+    true_time: float
+    false_time: float | None = None
+    silent_time: float
+    tolerance: float = 0.0
+    reduction: Reduction = "mean"
+    num_classes: int | None = None
+    ignore_index: int = -100
+
+    time_axis: ClassVar[int] = -1  # type: ignore[misc]
+    _targets: ClassVar[tuple[str, ...]] = (INDICES, "spike times")
+
+    def __post_init__(self) -> None:
+        Loss._check(
+            self,
+            true_time=_checks.number,
+            false_time=_checks.optional(_checks.number),
+            silent_time=_checks.number,
+            tolerance=_checks.not_negative,
+            num_classes=_checks.optional_count,
+            ignore_index=_checks.label,
+        )
+        for name in ("true_time", "false_time"):
+            wanted = getattr(self, name)
+            if wanted is not None and wanted > self.silent_time:
+                raise ValueError(
+                    f"{name} must be at most silent_time, {self.silent_time}, which is the latest "
+                    f"time of a class; got {wanted}"
+                )

@@ -1,0 +1,231 @@
+"""Losses that compare all spikes of a class with target times of that class."""
+
+import math
+from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, TypeAlias
+
+from spikeloss_xp import _checks, _tuning
+from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating
+from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
+from spikeloss_xp.distances._spike_times import UNMATCHED, apart, cheapest_edits, filled, sort_times
+from spikeloss_xp.distances._trains import Spikes, kernels, slopes
+from spikeloss_xp.losses.split import Split
+from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.times.base import TimesLoss, mask_of_trains
+
+
+class PairedLoss(TimesLoss):
+    """The base class of the losses with a distance of each train from its target train."""
+
+    def _labels(self, prepared: PreparedInput, target: Any) -> Array:
+        adapter, values = prepared.adapter, prepared.values
+        trains = asarray_like(adapter, values, target, "target")
+        shape, pairs = tuple(trains.shape), tuple(values.shape[:2])
+        if shape[:2] != pairs or len(shape) > 3 or 0 in shape:
+            raise ValueError(
+                f"target must hold spike times of shape {pairs}, [batch, class], or {pairs} and "
+                f"the largest number of spikes, padded with NaN or infinity; got {shape}"
+            )
+        if adapter.xp.isdtype(trains.dtype, "bool"):
+            raise TypeError(f"target must hold spike times; got {trains.dtype}")
+        check_size(adapter, values, target, "target")
+        trains = adapter.xp.reshape(trains, (*pairs, -1))
+        return adapter.xp.astype(floating(adapter, trains, "target"), values.dtype, copy=False)
+
+    def _read(
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Array
+    ) -> ReadingAndPullback:
+        adapter, xp, spikes = prepared.adapter, prepared.adapter.xp, values.shape[2]
+        x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, labels))
+        size = max(_tuning.PAIRS_CHUNK // (spikes * (spikes + labels.shape[2])), 1)
+        chunks = [slice(i, min(i + size, x.shape[0])) for i in range(0, x.shape[0], size)]
+        each = [self._compare(adapter, x[rows, ...], y[rows, ...]) for rows in chunks]
+        u = xp.reshape(xp.concat([distance for distance, _ in each]), (*values.shape[:2], 1))
+
+        def pullback(cotangent: Array) -> Array:
+            of_pair = xp.reshape(xp.broadcast_to(cotangent, u.shape), (-1,))
+            parts = [to_x(of_pair[rows]) for rows, (_, to_x) in zip(chunks, each, strict=True)]
+            return xp.reshape(xp.concat(parts), values.shape)
+
+        return Reading(u, mask=mask_of_trains(mask)), pullback
+
+    @abstractmethod
+    def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
+        """Return the distance of each pair of trains, ``[pair, spike]``, and its pullback to `x`."""
+
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
+        return reading.u, lambda cotangent: cotangent
+
+    def _result(self, prepared: PreparedInput, terms: Array) -> Array:
+        return terms[:, :, 0]
+
+    def _from_result(
+        self, prepared: PreparedInput, cotangent: Array, shape: tuple[int, ...]
+    ) -> Array:
+        return prepared.adapter.xp.reshape(cotangent, shape)
+
+    def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> Any:
+        return (0, 1, None)[:ndim]
+
+
+@dataclass(frozen=True, repr=False)
+class SpikeTime(PairedLoss):
+    r"""Squared van Rossum distance of the spikes of a class from target times of that class.
+
+    .. math::
+        d^2(x, y) = \sum_{i, j} k(x_i, x_j) - 2 \sum_{i, j} k(x_i, y_j) + \sum_{i, j} k(y_i, y_j),
+        \qquad k(t, u) = e^{-|t - u| / \tau}
+
+    with the spike times :math:`x` and the target times :math:`y`. One spike against none is 1, and
+    two spikes that are far apart are 2 [1]_.
+
+    Parameters
+    ----------
+    time_constant : float
+        Time constant :math:`\tau`, in the unit of the times; at least 1e-6.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
+        terms: ``[batch, class]``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    See Also
+    --------
+    spikeloss_xp.distances.van_rossum : The distances of all pairs of trains.
+
+    Notes
+    -----
+    `input` holds spike times, floats or integers of shape ``[batch, class]`` or
+    ``[batch, class, spike]``, in any order; NaN and infinity are padding. So does `target`, with a
+    number of spikes of its own. A call takes a mask `where` of shape ``[batch]``. The gradient has
+    jumps where two spikes coincide, and is 0 for two that do. It vanishes for spikes that are many
+    time constants away from all others, and adds no spike.
+
+    References
+    ----------
+    .. [1] M. C. W. van Rossum, "A novel spike distance", Neural Computation 13(4), 2001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> times, wanted = np.asarray([[[3.0, 9.0], [5.0, np.inf]]]), np.asarray([[4.0, np.inf]])
+    >>> sx.times.SpikeTime(time_constant=2.0, reduction="none")(times, wanted).round(3)
+    array([[1.722, 1.   ]])
+    """
+
+    _: KW_ONLY
+    time_constant: float
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        self._check(time_constant=_checks.scale)
+
+    def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
+        xp, tau = adapter.xp, self.time_constant
+        a, b = Spikes.of(adapter, x), Spikes.of(adapter, y)
+        rows, own, other = (
+            a.at(..., None),
+            a.at(..., None, slice(None)),
+            b.at(..., None, slice(None)),
+        )
+        products = [
+            xp.sum(kernels(adapter, *pair, tau), axis=(1, 2))
+            for pair in ((rows, own), (rows, other), (b.at(..., None), other))
+        ]
+
+        def pullback(cotangent: Array) -> Array:
+            slope = xp.sum(slopes(adapter, rows, own, tau), axis=-1)
+            slope = slope - xp.sum(slopes(adapter, rows, other, tau), axis=-1)
+            return 2 * cotangent[:, None] * slope
+
+        return products[0] - 2 * products[1] + products[2], pullback
+
+
+@dataclass(frozen=True, repr=False)
+class VictorPurpura(PairedLoss):
+    r"""Victor-Purpura distance of the spikes of a class from target times of that class.
+
+    The smallest cost of the edits that change one train into the other. Deleting or inserting a
+    spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|` [1]_.
+
+    Parameters
+    ----------
+    cost : float
+        The cost :math:`q` of moving a spike by one unit of time; at least 1e-6.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
+        terms: ``[batch, class]``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    See Also
+    --------
+    spikeloss_xp.distances.victor_purpura : The distances of all pairs of trains.
+
+    Notes
+    -----
+    `input`, `target` and `where` are those of `SpikeTime`. A spike that is moved has the gradient
+    :math:`\pm q`, and one that is deleted has none: two spikes further apart than :math:`2 / q` are
+    never matched. Where several edits are cheapest, as with equal spike times, they share the
+    gradient. The time of a call grows with the sum of the largest numbers of spikes, and its memory
+    with their product.
+
+    References
+    ----------
+    .. [1] J. D. Victor and K. P. Purpura, "Nature and precision of temporal coding in visual
+       cortex: a metric-space analysis", Journal of Neurophysiology 76(2), 1996.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> times, wanted = np.asarray([[[3.0, 9.0], [5.0, np.inf]]]), np.asarray([[4.0, np.inf]])
+    >>> sx.times.VictorPurpura(cost=0.5, reduction="none")(times, wanted)
+    array([[1.5, 1. ]])
+    """
+
+    _: KW_ONLY
+    cost: float
+    reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        self._check(cost=_checks.scale)
+
+    def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
+        """Return how a call may be split: as one of `SpikeTime`, whose terms count alike.
+
+        It needs no sorted times, which a lazy array may not have.
+        """
+        alike = SpikeTime(time_constant=1.0, reduction=self.reduction).split(input, arguments)
+        return None if alike is None else alike._replace(loss=replace(self, reduction="sum"))
+
+    def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
+        xp, cost = adapter.xp, self.cost
+        sorted_x, sorted_y = sort_times(adapter, x), sort_times(adapter, y)
+        surplus = sorted_x.number - sorted_y.number
+        times_x, times_y, added = filled(adapter, sorted_x, sorted_y, surplus, UNMATCHED / cost)
+        columns = xp.matrix_transpose(times_x), xp.matrix_transpose(times_y)
+        excess, to_columns = cheapest_edits(
+            adapter,
+            *columns,
+            lambda a, b: apart(adapter, a, b) * cost,
+            lambda a, b: xp.sign(a - b) * cost,
+        )
+
+        def pullback(cotangent: Array) -> Array:
+            slope = xp.matrix_transpose(to_columns(cotangent))
+            moved = xp.where(xp.isfinite(sorted_x.times), slope, 0.0)
+            place = xp.argsort(xp.argsort(xp.where(xp.isfinite(x), x, math.inf), axis=-1), axis=-1)
+            at = place[..., None] == adapter.arange(x.shape[1], x)
+            return xp.sum(xp.where(at, moved[:, None, :], 0.0), axis=-1)
+
+        return excess + added, pullback
