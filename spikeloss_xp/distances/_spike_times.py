@@ -284,14 +284,14 @@ def edit_costs(
     for start in range(0, rows.shape[1], size):
         stop = min(start + size, rows.shape[1])
         shorter, longer = sorted((rows[:, start:stop, :], columns), key=lambda x: x.shape[0])
-        excess.append(cheapest_edits(adapter, shorter, longer, price)[0])
+        excess.append(EditTable(adapter, shorter, longer, price).cheapest()[0])
     return xp.concat(excess, axis=0) + added
 
 
 def filled(
     adapter: Adapter, x: SpikeTimes, y: SpikeTimes, surplus: Array, far: float
 ) -> tuple[Array, Array, Array]:
-    """Return spike times, filled up with a time that no spike matches, for `cheapest_edits`.
+    """Return spike times, filled up with a time that no spike matches, for an `EditTable`.
 
     The times that fill up match each other at no cost, and those left over are deleted or inserted.
     The last result takes that off again. `surplus` is the number of spikes of `x` less that of `y`.
@@ -314,72 +314,110 @@ def apart(adapter: Adapter, a: Array, b: Array) -> Array:
     return adapter.xp.maximum(a - b, b - a)
 
 
-def cheapest_edits(
-    adapter: Adapter,
-    x: Array,
-    y: Array,
-    price: Callable[[Array, Array], Array],
-    slope: Callable[[Array, Array], Array] | None = None,
-) -> ValueAndPullback:
-    """Return the smallest cost of all edits, less the difference of the lengths of `x` and `y`.
+class EditTable(NamedTuple):
+    """The table of the smallest costs of edits, less the difference of the lengths of two trains.
 
-    Both have spikes along axis 0, and broadcast along the others. Entry ``(i, j)`` of the table is
-    the cost of the first `i` spikes of one train and `j` of the other, less ``i - j``, or ``j - i``
-    if `y` is longer. So an edit costs 0 if it is one of the difference, and 2 else, and a small
-    distance keeps its digits beside a long train. A step fills an anti-diagonal, from `last`, the
-    one before it, and `corner`, the entries that are a match away.
+    Entry ``(i, j)`` is the cost of the first `i` spikes of `x` and `j` of `y`, less ``i - j``, or
+    ``j - i`` if `y` is longer. So an edit costs 0 if it is one of the difference, and 2 else, and a
+    small distance keeps its digits beside a long train. A step fills an anti-diagonal: from `last`,
+    the one before it, and from `corner`, the entries that are a match away.
 
-    The pullback to `x` needs the derivative `slope` of the price, with which all anti-diagonals are
-    kept. Of several cheapest edits each has an equal share of the gradient.
+    Attributes
+    ----------
+    adapter : Adapter
+        That of the library of the times.
+    x, y : array
+        Spike times along axis 0, at least one each; they broadcast along the others.
+    price : callable
+        The cost of matching two spike times.
+    slope : callable, optional
+        Its derivative in the first time. With it all anti-diagonals are kept, for a pullback.
     """
-    xp, insertion, deletion = adapter.xp, *((2, 0) if x.shape[0] >= y.shape[0] else (0, 2))
-    zero = xp.zeros_like(xp.broadcast_arrays(x[:1, ...], y[:1, ...])[0])
 
-    def edits(carry: tuple[Array, Array], place: Place) -> tuple[Array, Array, Array]:
-        corner, last = carry
+    adapter: Adapter
+    x: Array
+    y: Array
+    price: Callable[[Array, Array], Array]
+    slope: Callable[[Array, Array], Array] | None = None
+
+    def cheapest(self) -> ValueAndPullback:
+        """Return the last entry, and the pullback to `x`.
+
+        Of several cheapest edits each has an equal share of the gradient.
+        """
+        adapter, xp = self.adapter, self.adapter.xp
+        carry, kept = adapter.scan(self._step, *self._start_and_places())
+
+        def pullback(cotangent: Array) -> Array:
+            corner, last = map(xp.zeros_like, carry)
+            now = xp.concat([last[1:, ...], cotangent[None, ...]], axis=0)
+            of_all = now, corner, xp.zeros_like(self.x)
+            (_, _, gradient), _ = adapter.scan(self._step_back, of_all, kept, reverse=True)
+            return gradient
+
+        return carry[1][-1, ...], pullback
+
+    @property
+    def _costs(self) -> tuple[int, int]:
+        """The costs of an insertion and of a deletion."""
+        return (2, 0) if self.x.shape[0] >= self.y.shape[0] else (0, 2)
+
+    def _edits(self, carry: tuple[Array, Array], place: "Place") -> tuple[Array, Array, Array]:
+        """Return the costs after matching, inserting and deleting, of entries that are no edge."""
+        (corner, last), (insertion, deletion) = carry, self._costs
         inserted, deleted = last[1:, ...], last[:-1, ...]
         if insertion:
             inserted = inserted + insertion
         else:
             deleted = deleted + deletion
-        return corner + price(place.of(x), place.window), inserted, deleted
+        return corner + self.price(place.of(self.x), place.window), inserted, deleted
 
-    def step(carry: Any, entry: Any) -> Any:
-        place, last = Place.at(entry), carry[1]
-        matched, inserted, deleted = edits(carry, place)
+    def _step(self, carry: Any, entry: Any) -> Any:
+        xp, place, last = self.adapter.xp, Place.at(entry), carry[1]
+        matched, inserted, deleted = self._edits(carry, place)
         parts = [xp.minimum(matched, xp.minimum(inserted, deleted))]
         if not place.shrinks:
-            parts.insert(0, last[:1, ...] + insertion)
+            parts.insert(0, last[:1, ...] + self._costs[0])
         if place.grows:
-            parts.append(last[-1:, ...] + deletion)
+            parts.append(last[-1:, ...] + self._costs[1])
         corner = last[int(place.shrinks) : last.shape[0] - (not place.grows), ...]
-        return (corner, xp.concat(parts, axis=0)), None if slope is None else (carry, entry)
+        return (corner, xp.concat(parts, axis=0)), None if self.slope is None else (carry, entry)
 
-    def step_back(carry: Any, kept: tuple[Any, Any]) -> Any:
-        (now, of_corner, gradient), place = carry, Place.at(kept[1])
-        shrinks, grows = place.shrinks, place.grows
-        matched, inserted, deleted = edits(kept[0], place)
+    def _step_back(self, carry: Any, kept: tuple[Any, Any]) -> Any:
+        xp, (now, of_corner, gradient), place = self.adapter.xp, carry, Place.at(kept[1])
+        shrinks, grows, edge = place.shrinks, place.grows, xp.zeros_like(now[:1, ...])
+        matched, inserted, deleted = self._edits(kept[0], place)
         own = now[int(not shrinks) : now.shape[0] - grows, ...]
         of_match = own * _share(xp, matched, xp.minimum(inserted, deleted))
         of_insertion = (own - of_match) * _share(xp, inserted, deleted)
-        head, tail = zero if shrinks else now[:1, ...], now[-1:, ...] if grows else zero
+        head, tail = edge if shrinks else now[:1, ...], now[-1:, ...] if grows else edge
         of_last = xp.concat([head, of_insertion], axis=0)
         of_last = of_last + xp.concat([own - of_match - of_insertion, tail], axis=0)
-        of_last = of_last + xp.concat([*[zero] * shrinks, of_corner, *[zero] * (not grows)], axis=0)
-        moved = of_match * slope(place.of(x), place.window)  # type: ignore[misc]
-        return (of_last, of_match, gradient + place.placed(xp, moved, x)), None
+        of_last = of_last + xp.concat([*[edge] * shrinks, of_corner, *[edge] * (not grows)], axis=0)
+        moved = of_match * self.slope(place.of(self.x), place.window)  # type: ignore[misc]
+        return (of_last, of_match, gradient + place.placed(xp, moved, self.x)), None
 
-    start, entries = _edges(adapter, x, y, zero + insertion, zero + deletion)
-    carry, kept = adapter.scan(step, start, entries)
+    def _start_and_places(self) -> tuple[tuple[Array, Array], Any]:
+        """Return the first two anti-diagonals, the first without its last entry, and all places.
 
-    def pullback(cotangent: Array) -> Array:
-        corner, last = map(xp.zeros_like, carry)
-        now = xp.concat([last[1:, ...], cotangent[None, ...]], axis=0)
-        of_all = now, corner, xp.zeros_like(x)
-        (_, _, gradient), _ = adapter.scan(step_back, of_all, kept, reverse=True)
-        return gradient
-
-    return carry[1][-1, ...], pullback
+        A library that compiles a step once has steps of one shape: entries that do not exist are
+        infinite, or no other one follows from them.
+        """
+        adapter, xp, n, m = self.adapter, self.adapter.xp, self.x.shape[0], self.y.shape[0]
+        corner = xp.zeros_like(xp.broadcast_arrays(self.x[:1, ...], self.y[:1, ...])[0])
+        last = xp.concat([corner + cost for cost in self._costs], axis=0)
+        y = xp.flip(self.y, axis=0)
+        if not adapter.compiles_loops:
+            bounds = ((d, max(1, d - m), min(n, d - 1)) for d in range(2, n + m + 1))
+            return (corner, last), [
+                Place(y[m - d + low : m - d + high + 1, ...], low - 1, d <= n, d > m)
+                for d, low, high in bounds
+            ]
+        never, no_spike = [corner + math.inf] * (n - 1), [xp.zeros_like(y[:1, ...])] * (n - 1)
+        y, steps = xp.concat([*no_spike, y, *no_spike], axis=0), n + m - 1
+        spike = xp.flip(adapter.arange(steps, y))[:, None] + adapter.arange(n, y)
+        windows = xp.reshape(xp.take(y, xp.reshape(spike, (-1,)), axis=0), (steps, n, *y.shape[1:]))
+        return (xp.concat([corner, *never], axis=0), xp.concat([last, *never], axis=0)), windows
 
 
 class Place(NamedTuple):
@@ -388,9 +426,9 @@ class Place(NamedTuple):
     Attributes
     ----------
     window : array
-        The spikes of the other train.
+        The spikes of `y`.
     first : int
-        The first spike of the train.
+        The first spike of `x`.
     grows, shrinks : bool
         Whether the next anti-diagonal has one more entry at its end, one less at its beginning.
     """
@@ -402,41 +440,16 @@ class Place(NamedTuple):
 
     @classmethod
     def at(cls, entry: Any) -> "Place":
-        """Return an entry of `_edges` as a place."""
+        """Return the place of a step, which may be given by its window."""
         return entry if isinstance(entry, cls) else cls(entry)
 
     def of(self, x: Array) -> Array:
         return x[self.first : self.first + self.window.shape[0], ...]
 
     def placed(self, xp: Any, moved: Array, like: Array) -> Array:
-        """Return an array like another one, 0 but for the spikes of the train."""
+        """Return an array like another one, 0 but for the spikes of `x`."""
         rest, stop = xp.zeros_like(like), self.first + self.window.shape[0]
         return xp.concat([rest[: self.first, ...], moved, rest[stop:, ...]], axis=0)
-
-
-def _edges(
-    adapter: Adapter, x: Array, y: Array, insertion: Array, deletion: Array
-) -> tuple[tuple[Array, Array], Any]:
-    """Return the first two anti-diagonals, the first without its last entry, and all places.
-
-    A library that compiles a step once has steps of one shape: entries that do not exist are
-    infinite, or no other one follows from them.
-    """
-    xp, n, m = adapter.xp, x.shape[0], y.shape[0]
-    y = xp.flip(y, axis=0)
-    corner, last = xp.zeros_like(insertion), xp.concat([insertion, deletion], axis=0)
-    if not adapter.compiles_loops:
-        bounds = ((d, max(1, d - m), min(n, d - 1)) for d in range(2, n + m + 1))
-        return (corner, last), [
-            Place(y[m - d + low : m - d + high + 1, ...], low - 1, d <= n, d > m)
-            for d, low, high in bounds
-        ]
-    never, no_spike = [corner + math.inf] * (n - 1), [xp.zeros_like(y[:1, ...])] * (n - 1)
-    y = xp.concat([*no_spike, y, *no_spike], axis=0)
-    first = adapter.arange(n + m - 1, y)
-    windows = xp.take(y, xp.reshape(xp.flip(first)[:, None] + adapter.arange(n, y), (-1,)), axis=0)
-    windows = xp.reshape(windows, (n + m - 1, n, *y.shape[1:]))
-    return (xp.concat([corner, *never], axis=0), xp.concat([last, *never], axis=0)), windows
 
 
 def _share(xp: Any, cost: Array, other: Array) -> Array:

@@ -1,7 +1,7 @@
 """Losses on spike times, whose gradients are with respect to the times.
 
-The input is ``[batch, class]`` or ``[batch, class, spike]``: times in any order, and NaN or infinity
-as padding. All parameters are in the unit of the times.
+The input is ``[batch, class]`` or ``[batch, class, spike]``: times in any order, with NaN or
+infinity as padding. All parameters are in the unit of the times.
 
 Examples
 --------

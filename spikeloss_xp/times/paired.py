@@ -3,13 +3,13 @@
 import math
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.distances._spike_times import UNMATCHED, apart, cheapest_edits, filled, sort_times
+from spikeloss_xp.distances._spike_times import UNMATCHED, EditTable, apart, filled, sort_times
 from spikeloss_xp.distances._trains import Spikes, kernels, slopes
 from spikeloss_xp.losses.split import Split
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
@@ -53,7 +53,7 @@ class PairedLoss(TimesLoss):
 
     @abstractmethod
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
-        """Return the distance of each pair of trains, ``[pair, spike]``, and its pullback to `x`."""
+        """Return the distances of pairs of trains, ``[pair, spike]``, and the pullback to `x`."""
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
         return reading.u, lambda cotangent: cotangent
@@ -214,12 +214,13 @@ class VictorPurpura(PairedLoss):
         surplus = sorted_x.number - sorted_y.number
         times_x, times_y, added = filled(adapter, sorted_x, sorted_y, surplus, UNMATCHED / cost)
         columns = xp.matrix_transpose(times_x), xp.matrix_transpose(times_y)
-        excess, to_columns = cheapest_edits(
+        table = EditTable(
             adapter,
             *columns,
-            lambda a, b: apart(adapter, a, b) * cost,
-            lambda a, b: xp.sign(a - b) * cost,
+            price=lambda a, b: apart(adapter, a, b) * cost,
+            slope=lambda a, b: xp.sign(a - b) * cost,
         )
+        excess, to_columns = table.cheapest()
 
         def pullback(cotangent: Array) -> Array:
             slope = xp.matrix_transpose(to_columns(cotangent))

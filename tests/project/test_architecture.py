@@ -34,7 +34,7 @@ PARTS = {  # of adapters that have several modules
     "backends._torch_state",
 }
 MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
-MATHEMATICS = {name for name in TREES if name.partition(".")[0] in ("distances", "losses")}
+MATHEMATICS = {name for name in TREES if name.partition(".")[0] in ("distances", "losses", "times")}
 MATHEMATICS |= {"_block_filter", "_survival", "classifiers", "criteria", "gradients"}
 MATHEMATICS |= {"readouts", "readouts.first_spike"}
 
@@ -42,6 +42,7 @@ MATHEMATICS |= {"readouts", "readouts.first_spike"}
 DIRECTION = (
     {"__main__"},
     {"cli", "slayer", ""},
+    {"times"},
     {"classifiers", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "predictions", "readouts"},
     {"_input", "spike_times"},
