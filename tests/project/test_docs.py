@@ -268,7 +268,7 @@ def test_members_of_a_loss_are_documented():
     internal |= {"_check_classes", "_per_class", "_read_trains", "_reading_is_proportional"}
     internal |= {"_check_readout", "_reads_latency", "_known", "_of_samples", "_with_time"}
     internal |= {"_checked_target", "_count", "_is_per_step", "_scores", "_score_classes"}
-    internal |= {"_spikes", "_winner"}
+    internal |= {"_prepare_input", "_spikes", "_winner"}
     members = {
         name
         for kind in sx.losses.RateLoss.__mro__[:-2]  # without ABC and object
