@@ -89,6 +89,7 @@ class _RateLoss(torch.nn.Module):
         super().__init__()
         self.window = MovingWindow(window) if (window := loss.moving_window) else None
         self.reduction = cast(Reduction, loss.reduction)
+        self._kind = type(loss)
 
     @property
     def moving_window(self) -> int | None:
@@ -97,7 +98,11 @@ class _RateLoss(torch.nn.Module):
 
     def loss(self) -> losses.RateLoss:
         """Return the library's loss with the current attributes of the module."""
-        raise NotImplementedError
+        return self._kind(moving_window=self.moving_window, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        given = vars(self)
+        return {name: given[name] for name in self._kind.__dataclass_fields__ if name in given}  # type: ignore[attr-defined]
 
     def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
@@ -105,8 +110,7 @@ class _RateLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters, for the representation of the module."""
-        shown = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
-        return ", ".join(f"{name}={value!r}" for name, value in shown.items() if name != "window")
+        return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
 
 
 class SpikeRate(_RateLoss):
@@ -147,10 +151,6 @@ class SpikeRate(_RateLoss):
         super().__init__(losses.SpikeRate(true_rate, false_rate, moving_window, reduction))
         self.true_rate = true_rate
         self.false_rate = false_rate
-
-    def loss(self) -> losses.SpikeRate:
-        """Return the library's loss with the current attributes of the module."""
-        return losses.SpikeRate(self.true_rate, self.false_rate, self.moving_window, self.reduction)
 
 
 class SpikeMax(_RateLoss):
@@ -216,12 +216,6 @@ class SpikeMax(_RateLoss):
             )
         return value
 
-    def loss(self) -> losses.SpikeMax:
-        """Return the library's loss with the current attributes of the module."""
-        return losses.SpikeMax(
-            self.moving_window, self.mode, self.reduction, numerics=self.numerics
-        )
-
 
 class SpikeMoid(_RateLoss):
     """Binary cross-entropy of the sigmoid of the rates; see `spikeloss_xp.SpikeMoid`.
@@ -269,12 +263,6 @@ class SpikeMoid(_RateLoss):
         self.alpha = alpha
         self.theta = theta
         self.numerics: Numerics = numerics
-
-    def loss(self) -> losses.SpikeMoid:
-        """Return the library's loss with the current attributes of the module."""
-        return losses.SpikeMoid(
-            self.moving_window, self.reduction, self.alpha, self.theta, numerics=self.numerics
-        )
 
 
 class SparsityEnforcer:

@@ -176,8 +176,9 @@ class VictorPurpura(PairedLoss):
     `input`, `target` and `where` are those of `SpikeTime`. A spike that is moved has the gradient
     :math:`\pm q`, and one that is deleted has none: two spikes further apart than :math:`2 / q` are
     never matched. Where several edits are cheapest, as with equal spike times, they share the
-    gradient. The time of a call grows with the sum of the largest numbers of spikes, and its memory
-    with their product.
+    gradient. Time and memory grow with the product of the largest numbers of spikes. PyTorch
+    compiles each step of the table by itself, for minutes with 30 spikes: call the loss outside of
+    a compiled function.
 
     References
     ----------
