@@ -78,6 +78,8 @@ GALLERY = (  # in the order that they are best read in
     "plot_early_answers.py",
     "plot_recorded_neurons.py",
     "plot_distances.py",
+    "plot_model_against_recording.py",
+    "plot_event_based_training.py",
     "plot_large_recording.py",
     "plot_own_loss.py",
 )
@@ -130,6 +132,10 @@ LINKS = {  # of files that are read where they are, to the pages that the site m
     "](gallery/plot_pull_of_a_spike.py)": "](auto_gallery/plot_pull_of_a_spike.rst)",
     "](../gallery/plot_decoded_signal.py)": "](../auto_gallery/plot_decoded_signal.rst)",
     "](../gallery/plot_digits.py)": "](../auto_gallery/plot_digits.rst)",
+    **{
+        f"](../gallery/plot_{name}.py)": f"](../auto_gallery/plot_{name}.rst)"
+        for name in ("event_based_training", "model_against_recording")
+    },
     "](../CHANGELOG.md)": "](changelog.md)",
 }
 

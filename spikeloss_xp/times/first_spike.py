@@ -1,5 +1,6 @@
 """Losses on the time of the first spike of each class."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -26,14 +27,18 @@ class FirstSpike(TimesLoss, RateLoss):
         classes = prepared.layout.classes(self.num_classes)
         trains = xp.reshape(values, (values.shape[0], classes, -1, values.shape[2]))
         # By selection, so that padding and silence have the gradient 0.
-        early = xp.isfinite(trains) & (trains < silent)
-        times = xp.where(early, trains, silent)
-        first = xp.min(times, axis=(2, 3), keepdims=True)
+        early = (trains > -math.inf) & (trains < silent)
+        first = times = xp.where(early, trains, silent)
+        if several := trains.shape[2] * trains.shape[3] > 1:
+            first = xp.min(times, axis=(2, 3), keepdims=True)
 
         def pullback(cotangent: Array) -> Array:
-            reached = xp.astype(early & (times == first), times.dtype)
-            share = reached / or_one(adapter, xp.sum(reached, axis=(2, 3), keepdims=True))
-            return xp.reshape(cotangent[..., None] * share, values.shape)
+            reached = early & (times == first) if several else early
+            slope = xp.where(reached, cotangent[..., None], 0.0)
+            if several:
+                sharing = xp.sum(xp.astype(reached, slope.dtype), axis=(2, 3), keepdims=True)
+                slope = slope / or_one(adapter, sharing)
+            return xp.reshape(slope, values.shape)
 
         first_of_class = xp.squeeze(first, axis=3)
         return Reading(first_of_class, max_reading=silent, mask=mask_of_trains(mask)), pullback

@@ -1,0 +1,378 @@
+"""
+Training on spike times
+=======================
+
+A network of event-based neurons learns the YinYang task. Each neuron has a spike time in closed
+form, so the gradient of the loss with respect to the times reaches the weights. Four losses on
+first spike times are compared: two of this library, one of jaxsnn and one of ml_genn. A fifth run
+shows what happens if nothing wakes silent neurons.
+"""
+
+# %%
+# The task
+# --------
+#
+# A point in a disc belongs to one of three classes: yin, yang or dots [1]_. The four inputs x, y,
+# 1 - x and 1 - y are spike times, from 0.15 to 2 synaptic time constants. A fifth input, the bias,
+# spikes at 0.9. The trial ends at 4.
+
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib import pyplot as plt
+from matplotlib.colors import ListedColormap
+
+import spikeloss_xp as sx
+
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style applies to later figures too.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def describe(fig, text):
+    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    fig.suptitle(text, visible=False).set_in_layout(False)
+
+
+# sphinx_gallery_end_ignore
+
+# From the command line the script takes other numbers of seeds and epochs.
+SEEDS, EPOCHS = map(int, sys.argv[1:3] or (3, 20))
+HIDDEN, BATCH, LEARNING_RATE = 60, 150, 0.01
+TRIAL = 4.0  # all times are in units of the synaptic time constant
+
+
+def classify(points):
+    """Return 0 for yin, 1 for yang and 2 for dots."""
+    x, y = points.T
+    left, right = np.hypot(x - 0.25, y - 0.5), np.hypot(x - 0.75, y - 0.5)
+    yin = (left <= 0.25) | ((y > 0.5) & (right > 0.25))
+    return np.where(np.minimum(left, right) < 0.1, 2, np.where(yin, 0, 1))
+
+
+def draw_samples(rng, size):
+    """Return points in the disc, a third of them of each class, and their labels."""
+    points = rng.random((20 * size, 2))
+    points = points[np.hypot(*(points - 0.5).T) <= 0.5]
+    labels = classify(points)
+    chosen = np.concatenate([np.flatnonzero(labels == c)[: size // 3] for c in range(3)])
+    return points[chosen], labels[chosen]
+
+
+def encode(points):
+    """Return the spike times of the five inputs, ``[sample, input]``."""
+    x, y = points.T
+    times = 0.15 + 1.85 * np.stack([x, y, 1 - x, 1 - y, np.full(len(x), (0.9 - 0.15) / 1.85)])
+    return times.T.astype(np.float32)
+
+
+rng = np.random.default_rng(0)
+(train, train_labels), (test, test_labels) = draw_samples(rng, 3000), draw_samples(rng, 1500)
+train_times, test_times = encode(train), encode(test)
+
+# %%
+# The neurons
+# -----------
+#
+# The neurons are those of Mostafa [2]_: integrate-and-fire without a leak, with exponential
+# synapses. The potential is the sum of w (1 - exp(t_in - t)) over all inputs that have spiked. A
+# neuron spikes once, when its potential reaches 1. With z = exp(t) that time has a closed form:
+#
+# .. math:: z = \frac{\sum_{i \in C} w_i z_i}{\sum_{i \in C} w_i - 1}
+#
+# C is the causal set, the inputs that spike before the neuron does. To find it, sort the inputs and
+# compute z for the first input, for the first two, and so on. The spike time is the first z that
+# lies between the last input of its set and the next input. If there is none, the time is infinite:
+# the neuron is silent.
+
+
+def layer(weights, times):
+    """Return the spike times of neurons, ``[sample, neuron]``, for those of their inputs."""
+    order = jnp.argsort(times, axis=1)
+    times = jnp.take_along_axis(times, order, axis=1)
+    fired = jnp.isfinite(times)
+    weights = jnp.where(fired[:, :, None], weights[order], 0)  # [sample, input, neuron]
+    z = jnp.exp(jnp.where(fired, times, 0))[:, :, None]
+    above, below = jnp.cumsum(weights * z, axis=1), jnp.cumsum(weights, axis=1) - 1
+    positive = below > 1e-6
+    # The values 1 and 1e-6 keep NaN out of the gradient of the entries that are not used.
+    spike = jnp.log(jnp.maximum(jnp.where(positive, above, 1), 1e-6))
+    spike = spike - jnp.log(jnp.where(positive, below, 1))
+    following = jnp.pad(times[:, 1:], ((0, 0), (0, 1)), constant_values=jnp.inf)
+    valid = (spike >= times[:, :, None] - 1e-4) & (spike <= following[:, :, None])
+    return jnp.min(jnp.where(positive & valid, spike, jnp.inf), axis=1)
+
+
+def network(weights, times):
+    """Return the spike times of the hidden and of the output neurons."""
+    hidden = layer(weights[0], times)
+    return hidden, layer(weights[1], hidden)
+
+
+def initial_weights(key):
+    """Return the weights of the two layers, ``[input, neuron]``."""
+    first, second = jax.random.split(key)
+    hidden = 0.6 + 0.8 * jax.random.normal(first, (5, HIDDEN))
+    return [hidden, (3 + 6 * jax.random.normal(second, (HIDDEN, 3))) / HIDDEN]
+
+
+# %%
+# The losses of this library
+# --------------------------
+#
+# ``sx.times.CrossEntropy`` takes the first spike times, divided by a temperature, for the logits of
+# a softmax; the earliest class is the most probable one. A tenth of the range of the input times is
+# a good temperature. Neurons that are silent, or spike after the trial, count as spikes at
+# ``silent_time`` and have no gradient. ``sx.times.SpikeLatency`` compares the times with two target
+# times, one for the label and one for the other classes. jaxsnn's ``mse_loss`` [3]_ does the same,
+# up to a factor.
+
+cross_entropy = sx.times.CrossEntropy(temperature=0.2, silent_time=TRIAL)
+latency = sx.times.SpikeLatency(true_time=1.5, false_time=2.5, silent_time=TRIAL)
+
+
+def by_optax(times, labels):
+    """Return the same cross entropy from optax."""
+    logits = -jnp.minimum(times, TRIAL) / 0.2
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+times, labels = jnp.asarray([[1.5, 1.8, jnp.inf], [2.1, jnp.inf, 1.9]]), jnp.asarray([0, 1])
+for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
+    value, gradient = jax.value_and_grad(loss)(times, labels)
+    print(f"{name:12} {value:.4f}  gradient", *np.round(gradient + 0.0, 3).tolist())
+
+# %%
+# The label of the second sample is class 1, which is silent. Its gradient is 0, and nothing in the
+# cross entropy can make it spike. So training needs a term that wakes silent neurons. Mostafa's
+# term [2]_ is a penalty on the sum of the weights of a neuron: a neuron whose weights add up to
+# more than 1 reaches the threshold at some time after its last input. It may still be after the end
+# of the trial, and so the sum for the output neurons is to be at least 3.
+
+
+def weight_sum_penalty(weights):
+    """Return how much the weights of each neuron lack, summed over all neurons."""
+    hidden, output = (jnp.sum(w, axis=0) for w in weights)
+    return jnp.sum(jnp.maximum(1 - hidden, 0)) + jnp.sum(jnp.maximum(3 - output, 0))
+
+
+# %%
+# The losses of jaxsnn and ml_genn
+# --------------------------------
+#
+# jaxsnn 0.3.0 has ``ttfs_loss``. Written for one sample with label y, and with the times cut at
+# two membrane time constants, it is
+#
+# .. math:: -\log \sum_c e^{(t_y - t_c) / \tau}
+#
+# The cross entropy is the same with a plus. Minimising ``ttfs_loss`` delays the label.
+#
+# ml_genn 2.3.1 [4]_ has no loss in its code but the gradients of one. They are those of the cross
+# entropy, and of a term that makes the label earlier. For a label that spikes in a trial of length
+# T the term is
+#
+# .. math:: \frac{\alpha}{1.01 \, T - t_y}
+#
+# For a silent label the gradient is that of the potential V at the end of the trial, with the slope
+# that the term has there:
+#
+# .. math:: -\frac{\alpha}{(0.01 \, T)^2} V_y(T)
+#
+# So this loss wakes a silent label by itself, and is trained without the penalty. Two things are
+# not ml_genn's: the neurons, and the temperature, which is that of the cross entropy above. In
+# ml_genn the softmax has a fixed temperature of 1 ms, and ``softmax_temperature`` divides the
+# gradient. alpha is T / 300, the ratio of ml_genn's YinYang example, which sets it and trains with
+# another loss.
+
+
+def of_label(x, labels):
+    """Return the entry of the label, ``[sample]``."""
+    return jnp.take_along_axis(x, labels[:, None], axis=1)[:, 0]
+
+
+def ttfs_loss(times, labels, tau=TRIAL / 2):
+    """Return jaxsnn's loss, averaged over the batch."""
+    times = jnp.minimum(jnp.abs(times), 2 * tau)
+    later = of_label(times, labels)[:, None] - times
+    return -jnp.log(jnp.sum(jnp.exp(later / tau), axis=1)).mean()
+
+
+def ml_genn_loss(times, labels, hidden, weights, alpha=TRIAL / 300):
+    """Return the loss whose gradients are those of ml_genn, but for the two changes above."""
+    passed = jnp.where(hidden < TRIAL, 1 - jnp.exp(jnp.minimum(hidden, TRIAL) - TRIAL), 0)
+    potential = of_label(passed @ weights[1], labels)
+    spike = of_label(times, labels)
+    early = 1.01 * TRIAL - jnp.minimum(spike, TRIAL)
+    term = jnp.where(spike < TRIAL, alpha / early, -alpha / (0.01 * TRIAL) ** 2 * potential)
+    return cross_entropy(times, labels) + term.mean()
+
+
+plus = sx.times.CrossEntropy(temperature=TRIAL / 2, silent_time=TRIAL)
+values = [float(loss(times, labels)) for loss in (plus, ttfs_loss)]
+print("cross entropy {:.4f}, ttfs_loss {:.4f}".format(*values))
+
+# %%
+# Training
+# --------
+#
+# Every run uses Adam, a learning rate that falls to 0, and batches of 150 samples. A seed has the
+# same initial weights in every run. The gradient is scaled down to norm 1 if it is larger, because
+# a spike time changes fast where the sum of the weights of the causal set is near 1.
+# ``jax.vmap`` trains all seeds at once. The plotted loss is without the penalty. A test sample
+# belongs to the class that spikes first, and to class 0 if all are silent.
+
+rate = optax.cosine_decay_schedule(LEARNING_RATE, EPOCHS * (len(train) // BATCH))
+optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+inputs, targets, test_inputs = (jnp.asarray(x) for x in (train_times, train_labels, test_times))
+
+
+def objective(name, weights, times, labels):
+    """Return the loss with the penalty, and the loss."""
+    hidden, output = network(weights, times)
+    if name == "ml_genn":
+        value = ml_genn_loss(output, labels, hidden, weights)
+        return value, value
+    loss = {"SpikeLatency": latency, "ttfs_loss": ttfs_loss}.get(name, cross_entropy)
+    value = loss(output, labels)
+    penalty = 0 if name == "no penalty" else weight_sum_penalty(weights)
+    return value + penalty, value
+
+
+def train_one_seed(name, key):
+    """Return the weights, and for each epoch the loss, accuracy and share of silent outputs."""
+
+    def step(state, batch):
+        weights, adam = state
+        gradients = jax.grad(objective, argnums=1, has_aux=True)
+        gradient, value = gradients(name, weights, inputs[batch], targets[batch])
+        updates, adam = optimiser.update(gradient, adam)
+        return (optax.apply_updates(weights, updates), adam), value
+
+    def epoch(state, key):
+        batches = jax.random.permutation(key, len(inputs)).reshape(-1, BATCH)
+        state, values = jax.lax.scan(step, state, batches)
+        times = network(state[0], test_inputs)[1]
+        accuracy = cross_entropy.accuracy(times, test_labels)
+        return state, (values.mean(), accuracy, jnp.mean(times >= TRIAL))
+
+    weights = initial_weights(key)
+    keys = jax.random.split(jax.random.fold_in(key, 1), EPOCHS)
+    state, history = jax.lax.scan(epoch, (weights, optimiser.init(weights)), keys)
+    return state[0], jnp.stack(history)
+
+
+keys = jax.random.split(jax.random.key(0), SEEDS)
+runs, weights = {}, {}
+print("              accuracy, mean and deviation     each seed             silent   seconds")
+for name in ("CrossEntropy", "SpikeLatency", "ttfs_loss", "ml_genn", "no penalty"):
+    begin = time.perf_counter()
+    trained = jax.jit(jax.vmap(lambda key, name=name: train_one_seed(name, key)))(keys)
+    weights[name], runs[name] = trained[0], np.asarray(trained[1])  # [seed, quantity, epoch]
+    final, silent = runs[name][:, 1, -1], runs[name][:, 2, -1].mean()
+    print(
+        f"{name:12}  {final.mean():6.1%} +- {final.std(ddof=1):5.1%}     ",
+        *(f"{x:.1%}" for x in final),
+        f"  {silent:6.1%}  {time.perf_counter() - begin:5.1f}",
+    )
+
+# %%
+# Each line is the mean of the seeds, and the area goes from the lowest to the highest.
+
+titles = {"ttfs_loss": "jaxsnn ttfs_loss", "no penalty": "CrossEntropy,\nno penalty"}
+colors = dict(zip(runs, (BLUE, GREEN, ORANGE, PURPLE, GREY), strict=True))
+fig, axes = figure(2, 5, size=(9, 3.9), sharex=True)
+for column, (name, history) in zip(axes.T, runs.items(), strict=True):
+    for ax, values in zip(column, (history[:, 0], 100 * history[:, 1]), strict=True):
+        epochs = np.arange(1, EPOCHS + 1)
+        ax.fill_between(
+            epochs, values.min(0), values.max(0), color=colors[name], alpha=0.25, linewidth=0
+        )
+        ax.plot(epochs, values.mean(0), color=colors[name], linewidth=1.8)
+    column[0].set_title(titles.get(name, name), fontsize=9.5)
+    column[1].axhline(100 / 3, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
+    column[1].set(ylim=(0, 100), xlabel="epoch")
+    if name != "CrossEntropy":
+        column[1].set_yticklabels([])
+axes[0, 0].set_ylabel("training loss")
+axes[1, 0].set_ylabel("test accuracy (%)")
+axes[1, 0].text(EPOCHS, 30, "chance", ha="right", va="top", color=GREY)
+describe(
+    fig,
+    "Loss and accuracy per epoch. CrossEntropy, SpikeLatency and ml_genn's loss reach more than 90 %. "
+    "With ttfs_loss the loss falls and the accuracy stays at chance. Without the penalty the "
+    "accuracy rises, and then falls to chance",
+)
+
+# %%
+# With ``ttfs_loss`` the loss falls and the accuracy with it: the network learns to spike last, or
+# not at all, at the label. Without the penalty the cross entropy learns until the outputs fall
+# silent, one after the other: it delays the other classes past the end of the trial, where they
+# have no gradient, and the shared hidden neurons take the label along.
+#
+# Decision regions
+# ----------------
+#
+# The class of the earliest output for each point of the disc, with the first of the seeds.
+
+grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 90)] * 2), axis=-1).reshape(-1, 2)
+inside = np.hypot(*(grid - 0.5).T) <= 0.5
+first_weights = {"untrained": initial_weights(keys[0])}
+first_weights |= {name: [w[0] for w in weights[name]] for name in ("CrossEntropy", "SpikeLatency")}
+maps = {"the task": classify(grid)}
+for name, values in first_weights.items():
+    maps[name] = np.asarray(cross_entropy.predict(network(values, jnp.asarray(encode(grid)))[1]))
+
+fig, axes = figure(1, 4, size=(8, 2.4))
+for ax, (name, classes) in zip(axes, maps.items(), strict=True):
+    image = np.where(inside, classes, np.nan).reshape(90, 90)
+    ax.imshow(image, origin="lower", extent=(0, 1, 0, 1), cmap=ListedColormap([PALE, BLUE, INK]))
+    ax.images[0].set_clim(-0.5, 2.5)
+    ax.set(title=name, xticks=(), yticks=())
+    ax.spines[:].set_visible(False)
+describe(
+    fig,
+    "Four discs: the task with its yin, yang and dots, the untrained network without them, and "
+    "the networks trained with CrossEntropy and SpikeLatency, which both draw the shapes",
+)
+
+# %%
+# The guide :doc:`/guides/event-based-training` says how to choose the options.
+#
+# .. [1] L. Kriener, J. Göltz, M. A. Petrovici, "The Yin-Yang dataset", 2021, arXiv 2102.08211.
+# .. [2] H. Mostafa, "Supervised learning based on temporal coding in spiking neural networks", IEEE
+#    Transactions on Neural Networks and Learning Systems 29(7), 2018.
+# .. [3] jaxsnn 0.3.0, ``jaxsnn/event/loss.py``.
+# .. [4] ml_genn 2.3.1, ``ml_genn/compilers/event_prop_compiler.py``.

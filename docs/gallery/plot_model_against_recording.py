@@ -1,0 +1,376 @@
+"""
+A model against a recording
+===========================
+
+A neuron was recorded while the same current was injected in twelve trials. This example reads the
+spike times from an NWB file, compares the trials with each other and with a model, and fits the
+model by gradient descent on the spike times.
+"""
+
+# %%
+# A file in the NWB format
+# ------------------------
+#
+# The recording is simulated here, so that the true parameters are known. The neuron is an
+# integrate-and-fire neuron without a leak: it sums the current, and fires each time that another
+# 3 pC have arrived. The spikes of the recording come 8 ms later. Their times vary from trial to
+# trial with a standard deviation of 2 ms, and 5 % of the spikes are missing.
+
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import neo
+import numpy as np
+import pynwb
+import quantities as pq
+from matplotlib import pyplot as plt
+
+import spikeloss_xp as sx
+
+# sphinx_gallery_start_ignore
+# The functions that draw. They are copies, so that this script runs alone.
+
+INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
+BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+STYLE = {
+    "figure.dpi": 130,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def figure(rows=1, columns=1, *, size=(7, 4), **options):
+    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+
+    The style applies to later figures too.
+    """
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+
+
+def describe(fig, text):
+    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    fig.suptitle(text, visible=False).set_in_layout(False)
+
+
+# sphinx_gallery_end_ignore
+
+DURATION = 1000  # ms, of a trial
+TRUE_CHARGE, TRUE_DELAY = 3.0, 8.0  # pC, ms
+
+
+def simulate(trials=12, jitter=2.0, missing=0.05):
+    """Return a current in pA, ``[time]`` in steps of 1 ms, and the spike times of each trial."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(1, DURATION))
+    noise = sx.causal_filter(noise, sx.exponential_kernel(20, 200))[0]
+    current = np.maximum(60 + 30 * (noise - noise.mean()) / noise.std(), 5)
+    charge = np.cumsum(current) / 1000  # pC
+    levels = np.arange(TRUE_CHARGE, charge[-1], TRUE_CHARGE)
+    times = np.interp(levels, charge, np.arange(1, DURATION + 1)) + TRUE_DELAY
+    recorded = []
+    for _ in range(trials):
+        train = np.sort(times + rng.normal(0, jitter, times.shape))
+        seen = (rng.random(times.shape) > missing) & (train < DURATION)
+        recorded.append(train[seen])
+    return current, recorded
+
+
+def write(path):
+    """Write the simulated recording to an NWB file, whose times are in seconds."""
+    current, recorded = simulate()
+    file = pynwb.NWBFile(
+        session_description="a simulated neuron",
+        identifier="simulated",
+        session_start_time=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    file.add_stimulus_template(
+        pynwb.TimeSeries(
+            name="current", data=current, unit="amperes", conversion=1e-12, rate=1000.0
+        )
+    )
+    starts = 1.5 * np.arange(len(recorded))
+    for start in starts:
+        file.add_trial(start_time=start, stop_time=start + DURATION / 1000)
+    spikes = [start + train / 1000 for start, train in zip(starts, recorded, strict=True)]
+    file.add_unit(spike_times=np.concatenate(spikes))
+    with pynwb.NWBHDF5IO(path, "w") as io:
+        io.write(file)
+
+
+# %%
+# Spike times of trials
+# ---------------------
+#
+# An NWB file has one list of spike times for each unit, in seconds since the session began. The
+# table of trials says when each trial begins and ends. The list is cut into trials, and the times
+# become milliseconds after the start of the trial. That list of arrays is what the distances take.
+
+
+def read(path):
+    """Return the current in pA, ``[time]``, and the spike times of each trial in ms."""
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        file = io.read()
+        series = file.stimulus_template["current"]
+        current = series.data[:] * series.conversion * 1e12
+        spikes = file.units["spike_times"][0]  # of the first unit
+        trials = zip(file.trials["start_time"][:], file.trials["stop_time"][:], strict=True)
+        times = [1000 * (spikes[(spikes >= a) & (spikes < b)] - a) for a, b in trials]
+    return current, times
+
+
+with TemporaryDirectory() as folder:
+    write(Path(folder) / "neuron.nwb")
+    current, trials = read(Path(folder) / "neuron.nwb")
+
+print("spikes of the trials:", *(len(train) for train in trials))
+
+# %%
+# neo reads many other formats. Its trains have a unit, and the distances take them directly. The
+# arguments need a unit too. The trains may be in different units.
+
+trains = [neo.SpikeTrain(train * pq.ms, t_stop=1 * pq.s) for train in trials]
+with_units = sx.distances.victor_purpura(trains, cost=0.1 / pq.ms)
+np.testing.assert_allclose(with_units, sx.distances.victor_purpura(trials, cost=0.1))
+
+# %%
+# A model whose spike times have a derivative
+# -------------------------------------------
+#
+# The model has two parameters: the charge :math:`q` of a spike and the delay :math:`d`. Let
+# :math:`Q(t)` be the charge that has arrived until :math:`t`, and :math:`I(t)` the current. Spike
+# :math:`k` is at the time
+#
+# .. math:: t_k = Q^{-1}(k q) + d, \qquad
+#    \frac{\partial t_k}{\partial q} = \frac{k}{I(t_k - d)}, \qquad
+#    \frac{\partial t_k}{\partial d} = 1 .
+#
+# :math:`Q^{-1}` is an interpolation. After the end of the trial the current keeps its mean, so the
+# model can fire as many spikes as it is told to. Spikes after the end of the trial are used by the
+# fit, and are removed for a comparison with the trials.
+
+EDGES = np.append(np.arange(DURATION + 1.0), 100 * DURATION)  # ms
+CURRENT = np.append(current, current.mean())  # pA, between the edges
+CHARGE = np.append(0, np.cumsum(CURRENT * np.diff(EDGES))) / 1000  # pC, at the edges
+
+
+def model(charge, delay, spikes):
+    """Return the times of the first spikes, and their derivatives ``[parameter, spike]``."""
+    k = np.arange(1, spikes + 1)
+    undelayed = np.interp(k * charge, CHARGE, EDGES)
+    at_spike = CURRENT[np.searchsorted(EDGES, undelayed, side="right") - 1]
+    return undelayed + delay, np.stack([1000 * k / at_spike, np.ones(spikes)])
+
+
+def in_trial(times):
+    """Return the times that are in the trial."""
+    return times[(times >= 0) & (times < DURATION)]
+
+
+START = 4.0, 0.0  # pC, ms
+before = in_trial(model(*START, 50)[0])
+
+fig, (top, ax) = figure(2, size=(7, 4.4), sharex=True, height_ratios=(1, 2.4))
+top.plot(current, color=BLUE, linewidth=1.2)
+top.set(title="injected current", ylabel="pA", ylim=(0, None))
+ax.eventplot([*trials, before], colors=[INK] * 12 + [ORANGE], linelengths=0.75, linewidths=1.4)
+ax.set(title="spike times", xlabel="time in the trial (ms)", xlim=(0, DURATION), ylim=(12.6, -0.6))
+ax.set_yticks([0, 11, 12], ["trial 1", "trial 12", "model"])
+ax.get_yticklabels()[-1].set_color(ORANGE)
+describe(
+    fig,
+    "A fluctuating current, and below it twelve trials whose spikes form columns. The model before "
+    "the fit has 15 spikes, which lie between the columns",
+)
+
+# %%
+# How far the model is from the trials
+# ------------------------------------
+#
+# The distances compare all pairs, here those of the model with the trials, and those of the trials
+# with each other. The Victor-Purpura distance is a number of spikes: with a cost of 0.1 per ms, two
+# spikes match if they are less than 20 ms apart. The coincidence factor is 1 for equal trains and
+# about 0 for chance; here spikes coincide up to 4 ms apart.
+
+SAME = np.eye(len(trials), dtype=bool)  # the pairs of a trial with itself
+
+
+def compare(name, first, pairs):
+    """Print the mean distances and coincidence factor of some trains with the trials."""
+    rossum = sx.distances.van_rossum(first, trials, time_constant=10, times=True)
+    victor = sx.distances.victor_purpura(first, trials, cost=0.1)
+    factor = sx.distances.coincidence_factor(first, trials, precision=4, duration=DURATION)
+    means = [matrix[pairs].mean() for matrix in (rossum, victor, factor)]
+    print(
+        "{:18} van Rossum {:.2f}  Victor-Purpura {:5.2f}  coincidence {:.2f}".format(name, *means)
+    )
+
+
+compare("trials with trials", trials, ~SAME)
+compare("model before fit", [before], np.s_[:])
+
+# %%
+# The fit
+# -------
+#
+# ``sx.times.SpikeTime`` compares each train with its own target: arrays ``[batch, class, spike]``
+# with NaN or infinity as padding. Here each trial is a sample, and there is one class.
+# ``sx.value_and_grad`` returns the gradient with respect to the spike times, and the chain rule
+# turns it into the gradient with respect to the two parameters. In JAX and PyTorch, automatic
+# differentiation does both. The last four trials are not used for the fit.
+
+
+def padded(trains):
+    """Return spike times as an array ``[train, 1, spike]``, padded with NaN."""
+    array = np.full((len(trains), 1, max(map(len, trains))), np.nan)
+    for row, train in zip(array, trains, strict=True):
+        row[0, : len(train)] = train
+    return array
+
+
+TARGET = padded(trials[:8])
+SPIKES = TARGET.shape[-1]  # the largest number of spikes of a trial
+
+
+def value_and_grad(parameters, time_constant, *, keep_late=True):
+    """Return the loss and its gradient with respect to the parameters."""
+    times, slopes = model(*parameters, SPIKES if keep_late else 60)
+    if not keep_late:
+        times = np.where((times >= 0) & (times < DURATION), times, np.inf)  # inf is padding
+    loss = sx.times.SpikeTime(time_constant=time_constant)
+    value, gradient = sx.value_and_grad(loss)(np.tile(times, (len(TARGET), 1, 1)), TARGET)
+    return value, slopes @ gradient.sum(axis=(0, 1))
+
+
+def fit(start, time_constants, steps=600, **options):
+    """Return the parameters after each step of Adam, whose steps shrink in each stage."""
+    path = [np.asarray(start)]
+    each = steps // len(time_constants)
+    for time_constant in time_constants:
+        mean = square = np.zeros(2)
+        for i in range(1, each + 1):
+            _, gradient = value_and_grad(path[-1], time_constant, **options)
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.99 * square + 0.01 * gradient**2
+            step = mean / (1 - 0.9**i) / (np.sqrt(square / (1 - 0.99**i)) + 1e-12)
+            path.append(path[-1] - (1 - i / each) * np.asarray([0.03, 0.5]) * step)
+    return np.stack(path)
+
+
+STAGES = 300, 100, 30, 10, 3  # ms
+path = fit(START, STAGES)
+print("       charge (pC)  delay (ms)")
+for name, values in (("true", (TRUE_CHARGE, TRUE_DELAY)), ("start", START), ("fitted", path[-1])):
+    print("{:6} {:11.3f} {:11.2f}".format(name, *values))
+
+# %%
+# The jitter limits how well the parameters can be known. Over twelve seeds of the random numbers,
+# fits from 2.5 pC had a root mean square error of 0.002 pC and 0.4 ms.
+#
+# Why the time constant begins long
+# ---------------------------------
+#
+# The gradient of a spike depends on the spikes that are less than a few time constants away. At
+# 3 ms, most spikes of a wrong model have no recorded spike so near, and the others move to the
+# nearest recorded spike, which may be the wrong one. The loss is then nearly flat, with many local
+# minima. At 300 ms the loss compares slow changes of the rate, and has one wide minimum. It
+# determines the parameters less precisely: the first stage ends at 3.1 pC. The stages with shorter
+# time constants correct this error.
+
+short = fit(START, [3])
+charges = np.linspace(1.6, 5.0, 400)
+fig, (left, right) = figure(1, 2, size=(7, 3.4), width_ratios=(1.1, 1))
+for time_constant, color in ((300, BLUE), (30, GREEN), (3, ORANGE)):
+    losses = np.asarray([value_and_grad((q, TRUE_DELAY), time_constant)[0] for q in charges])
+    label = f"time constant {time_constant} ms"
+    left.plot(charges, losses / losses.max(), color=color, linewidth=1.3, label=label)
+left.axvline(TRUE_CHARGE, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
+left.set(title="loss at the true delay", xlabel="charge of a spike (pC)", ylim=(0, 1.45))
+left.set(ylabel="loss / largest loss", yticks=[0, 0.5, 1])
+left.legend(loc="upper right")
+right.plot(path[:, 0], color=BLUE, linewidth=1.6, label="300 ms, then shorter")
+right.plot(short[:, 0], color=ORANGE, linewidth=1.6, label="3 ms from the start")
+right.axhline(TRUE_CHARGE, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
+right.set(title="charge during the fit (pC)", xlabel="step", ylim=(2.7, 5.2))
+right.legend(loc="upper right")
+describe(
+    fig,
+    "Left: the loss against the charge is smooth at 300 ms, and at 3 ms it is flat and rough with "
+    "a narrow minimum at the true charge. Right: the fit that begins at 300 ms reaches the true "
+    "charge, and the one at 3 ms stays near the start",
+)
+
+# %%
+# Where it fails
+# --------------
+#
+# The gradient moves spikes; it does not add or remove them. The fit above has two remedies: the
+# model always has as many spikes as the trial with the most spikes, and spikes after the end of the
+# trial stay in the loss. The last columns show the fit without these remedies: spikes after the end
+# are removed, and a model with too few spikes does not get the missing ones back.
+#
+# The number of recorded spikes gives a first guess: the total charge divided by the mean number of
+# spikes. The loss in the table is that at 3 ms, from the spikes in the trial.
+
+guess = float(CHARGE[DURATION] / np.isfinite(TARGET).sum(axis=-1).mean())
+print(f"first guess from the number of spikes: {guess:.2f} pC")
+print()
+print("       300 to 3 ms           3 ms from the start   300 to 3 ms, without the remedies")
+print("start", *["  charge  delay  loss"] * 3)
+for charge in (1.5, guess, 4.0, 5.0):
+    start = charge, 0.0
+    fits = fit(start, STAGES), fit(start, [3]), fit(start, STAGES, keep_late=False)
+    ends = [(*each[-1], value_and_grad(each[-1], 3, keep_late=False)[0]) for each in fits]
+    print(f"{charge:5.2f}", *("{:8.2f} {:6.1f} {:5.1f}".format(*end) for end in ends))
+
+# %%
+# At 3 ms from the start, no fit reaches the true parameters. With long time constants first, all of
+# them do here. That is not certain: with five other seeds of the random numbers, 3 of 20 fits ended
+# in a local minimum, and with 8 % of missing spikes 6 of 20. So **fit from several starts, and keep
+# the fit with the lowest loss**. The local minima in the table have at least 1.6 times the loss of
+# the true minimum.
+#
+# The fitted model and the trials
+# -------------------------------
+#
+# Here is the fitted model, compared with the last four trials, which the fit has not used. It is
+# closer to a trial than another trial is, because the times of the model do not vary at random. A
+# model of a real neuron does not have exactly the form of the neuron, and is then further away. The
+# distances between trials tell how good a model can be expected to be.
+
+fitted = in_trial(model(*path[-1], 50)[0])
+compare("trials with trials", trials, ~SAME)
+compare("model before fit", [before], np.s_[:, 8:])
+compare("model after fit", [fitted], np.s_[:, 8:])
+
+matrix = sx.distances.van_rossum([*trials, before, fitted], time_constant=10, times=True)
+fig, ax = figure(size=(6, 4.2))
+image = ax.imshow(matrix, cmap="Blues", vmin=0)
+fig.colorbar(image, ax=ax, label="van Rossum distance, 10 ms").outline.set_visible(False)
+for edge in (7.5, 11.5):
+    ax.axhline(edge, color=ORANGE, linewidth=1)
+    ax.axvline(edge, color=ORANGE, linewidth=1)
+ax.set_yticks([3.5, 9.5, 12, 13], ["trials\nof the fit", "other trials", "before fit", "after fit"])
+ax.set(xticks=[], title="distances between all trains")
+ax.tick_params(length=0)
+describe(
+    fig,
+    "A matrix of distances. The model before the fit is far from all trials, and the model after "
+    "the fit is as near to them as they are to each other, or nearer",
+)
+
+# sphinx_gallery_thumbnail_number = 2
