@@ -5,7 +5,7 @@ Training on spike times
 A network of event-based neurons learns the YinYang task. Each neuron has a spike time in closed
 form, so the gradient of the loss with respect to the times reaches the weights. Four losses on
 first spike times are compared: two of this library, one of jaxsnn and one of ml_genn. A fifth run
-shows what happens if nothing wakes silent neurons.
+has no term that wakes silent neurons.
 """
 
 # %%
@@ -173,18 +173,19 @@ def by_optax(times, labels):
 times, labels = jnp.asarray([[1.5, 1.8, jnp.inf], [2.1, jnp.inf, 1.9]]), jnp.asarray([0, 1])
 for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
     value, gradient = jax.value_and_grad(loss)(times, labels)
-    print(f"{name:12} {value:.4f}  gradient", *np.round(gradient + 0.0, 3).tolist())
+    rounded = np.asarray(gradient, float).round(3) + 0.0  # without the sign of 0
+    print(f"{name:12}  {value:.4f}  gradient {rounded[0]} {rounded[1]}")
 
 # %%
 # The label of the second sample is class 1, which is silent. Its gradient is 0, and nothing in the
 # cross entropy can make it spike. So training needs a term that wakes silent neurons. Mostafa's
-# term [2]_ is a penalty on the sum of the weights of a neuron: a neuron whose weights add up to
-# more than 1 reaches the threshold at some time after its last input. It may still be after the end
-# of the trial, and so the sum for the output neurons is to be at least 3.
+# term [2]_ is a penalty on small sums of weights. A neuron whose weights add up to more than 1
+# spikes at some time, if all its inputs do. That may be after the end of the trial. So the penalty
+# asks for a sum of at least 1 for hidden neurons and, other than Mostafa's, of 3 for the outputs.
 
 
 def weight_sum_penalty(weights):
-    """Return how much the weights of each neuron lack, summed over all neurons."""
+    """Return by how much the sums of weights are too small, added up over all neurons."""
     hidden, output = (jnp.sum(w, axis=0) for w in weights)
     return jnp.sum(jnp.maximum(1 - hidden, 0)) + jnp.sum(jnp.maximum(3 - output, 0))
 
@@ -215,7 +216,7 @@ def weight_sum_penalty(weights):
 # not ml_genn's: the neurons, and the temperature, which is that of the cross entropy above. In
 # ml_genn the softmax has a fixed temperature of 1 ms, and ``softmax_temperature`` divides the
 # gradient. alpha is T / 300, the ratio of ml_genn's YinYang example, which sets it and trains with
-# another loss.
+# another loss, ``RelativeMeanSquareError``.
 
 
 def of_label(x, labels):
@@ -331,21 +332,24 @@ axes[1, 0].set_ylabel("test accuracy (%)")
 axes[1, 0].text(EPOCHS, 30, "chance", ha="right", va="top", color=GREY)
 describe(
     fig,
-    "Loss and accuracy per epoch. CrossEntropy, SpikeLatency and ml_genn's loss reach more than 90 %. "
-    "With ttfs_loss the loss falls and the accuracy stays at chance. Without the penalty the "
-    "accuracy rises, and then falls to chance",
+    "Loss and accuracy per epoch. CrossEntropy, SpikeLatency and ml_genn's loss reach more than "
+    "90 %. With ttfs_loss the loss falls and the accuracy stays at chance. Without the penalty the "
+    "lowest accuracy is at chance after the third epoch",
 )
 
 # %%
-# With ``ttfs_loss`` the loss falls and the accuracy with it: the network learns to spike last, or
-# not at all, at the label. Without the penalty the cross entropy learns until the outputs fall
-# silent, one after the other: it delays the other classes past the end of the trial, where they
-# have no gradient, and the shared hidden neurons take the label along.
+# ``CrossEntropy`` with the penalty is best, and ``SpikeLatency`` asks for more than the right order
+# of the outputs. ``ttfs_loss`` falls and the network learns nothing: the label spikes last, or not
+# at all. The loss of ml_genn falls below 0 where labels are silent, because of the potential.
+#
+# Without the penalty one seed in three ends with all outputs silent, at the loss log 3, and stays
+# there. The outputs did spike at first. The cross entropy delays the other classes, and a neuron
+# that is delayed past the end of the trial has no gradient that could bring it back.
 #
 # Decision regions
 # ----------------
 #
-# The class of the earliest output for each point of the disc, with the first of the seeds.
+# The pictures show the class that spikes first for each point of the disc, for the first seed.
 
 grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 90)] * 2), axis=-1).reshape(-1, 2)
 inside = np.hypot(*(grid - 0.5).T) <= 0.5
@@ -355,7 +359,7 @@ maps = {"the task": classify(grid)}
 for name, values in first_weights.items():
     maps[name] = np.asarray(cross_entropy.predict(network(values, jnp.asarray(encode(grid)))[1]))
 
-fig, axes = figure(1, 4, size=(8, 2.4))
+fig, axes = figure(1, 4, size=(8, 2.25))
 for ax, (name, classes) in zip(axes, maps.items(), strict=True):
     image = np.where(inside, classes, np.nan).reshape(90, 90)
     ax.imshow(image, origin="lower", extent=(0, 1, 0, 1), cmap=ListedColormap([PALE, BLUE, INK]))
@@ -364,8 +368,9 @@ for ax, (name, classes) in zip(axes, maps.items(), strict=True):
     ax.spines[:].set_visible(False)
 describe(
     fig,
-    "Four discs: the task with its yin, yang and dots, the untrained network without them, and "
-    "the networks trained with CrossEntropy and SpikeLatency, which both draw the shapes",
+    "Four discs: the task, with yin, yang and two dots; the untrained network, which predicts yang "
+    "nearly everywhere; and the networks trained with CrossEntropy and SpikeLatency, which both "
+    "show yin, yang and the dots, with ragged borders",
 )
 
 # %%

@@ -67,7 +67,7 @@ class PairedLoss(TimesLoss):
         return prepared.adapter.xp.reshape(cotangent, shape)
 
     def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> Any:
-        return (0, 1, None)[:ndim]
+        return (0, None, None)[:ndim]
 
 
 @dataclass(frozen=True, repr=False)

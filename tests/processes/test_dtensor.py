@@ -33,6 +33,20 @@ def of_terms(name):
     return dataclasses.replace(batch, loss=loss)
 
 
+def of_times(loss, paired):
+    random = np.random.default_rng(0)
+    times, wanted = random.uniform(0, 9, size=(2, 7, 4, 3))
+    times[random.random(times.shape) < 0.3] = np.nan
+    target = wanted if paired else random.integers(4, size=7)
+    return Batch(loss, times, target, {"where": np.arange(7) != 2})
+
+
+TIMES = {
+    "times-CrossEntropy": of_times(sx.times.CrossEntropy(temperature=2, silent_time=8), False),
+    "times-SpikeLatency": of_times(sx.times.SpikeLatency(true_time=1, silent_time=8), False),
+    "times-SpikeTime": of_times(sx.times.SpikeTime(time_constant=2), True),
+    "times-VictorPurpura": of_times(sx.times.VictorPurpura(cost=0.5), True),
+}
 TIME_FIRST = (
     *("SpikeTime", "SpikeRate-rate-window-per-step", "SpikeMax", "SpikeMoid-rate"),
     *("CrossEntropy-latency", "SpikeLatency", "SpikeLatency-times-groups"),
@@ -45,6 +59,8 @@ EQUAL = {  # cases: a batch, the axis that is sharded, and the kind of target an
     **{f"{name}-one-sample": (CASES[name].part(slice(0, 1)), 0, "numpy") for name in EACH_LOSS},
     **{f"{name}-time-first": (time_first(name), 1, "numpy") for name in TIME_FIRST},
     "SpikeTime-mean-class": (UNEVEN["SpikeTime-mean"], 1, "numpy"),
+    **{name: (batch, 0, "numpy") for name, batch in TIMES.items()},
+    **{f"{name}-whole": (batch, None, "distributed") for name, batch in TIMES.items()},
 }
 REFUSED = {
     **{f"{name}-time": (UNEVEN[name], 2, "numpy") for name in EACH_LOSS},
@@ -67,7 +83,7 @@ QUICK = (  # one case of each kind
         "CrossEntropy-groups-cold-sqrt_count-window-mean-time",
         "SpikeMoid-groups-rate-window-mean-class",
     ),
-    "SpikeTime-batchmean-class",
+    *("SpikeTime-batchmean-class", *TIMES),
 )
 
 

@@ -424,6 +424,16 @@ def test_second_derivatives_agree(name):
     close(second.numpy(), np.asarray(expected), 1e-12)
 
 
+def test_jax_compiles_the_table_of_edits_as_one_loop():
+    jax = pytest.importorskip("jax")
+    sizes = []
+    for spikes in (4, 40):
+        times = np.ones((2, 3, spikes), "float32")
+        traced = jax.make_jaxpr(jax.grad(lambda x, y: VICTOR(x, y)))(times, times)
+        sizes.append(len(str(traced)))
+    assert sizes[1] < 1.5 * sizes[0]  # the shapes have more digits
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["entropy", "entropy-smooth-groups", "latency", "rossum"])
 def test_compiled_by_pytorch(name):
