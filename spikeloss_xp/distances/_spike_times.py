@@ -391,9 +391,8 @@ class EditTable(NamedTuple):
         own = now[int(not shrinks) : now.shape[0] - grows, ...]
         of_match = own * _share(xp, matched, xp.minimum(inserted, deleted))
         of_insertion = (own - of_match) * _share(xp, inserted, deleted)
-        head, tail = edge if shrinks else now[:1, ...], now[-1:, ...] if grows else edge
-        of_last = xp.concat([head, of_insertion], axis=0)
-        of_last = of_last + xp.concat([own - of_match - of_insertion, tail], axis=0)
+        of_last = xp.concat([edge, of_insertion], axis=0)  # the costs of edges are constants
+        of_last = of_last + xp.concat([own - of_match - of_insertion, edge], axis=0)
         of_last = of_last + xp.concat([*[edge] * shrinks, of_corner, *[edge] * (not grows)], axis=0)
         moved = of_match * self.slope(place.of(self.x), place.window)  # type: ignore[misc]
         return (of_last, of_match, gradient + place.placed(xp, moved, self.x)), None

@@ -224,8 +224,7 @@ class VictorPurpura(PairedLoss):
         excess, to_columns = table.cheapest()
 
         def pullback(cotangent: Array) -> Array:
-            slope = xp.matrix_transpose(to_columns(cotangent))
-            moved = xp.where(xp.isfinite(sorted_x.times), slope, 0.0)
+            moved = xp.matrix_transpose(to_columns(cotangent))
             place = xp.argsort(xp.argsort(xp.where(xp.isfinite(x), x, math.inf), axis=-1), axis=-1)
             at = place[..., None] == adapter.arange(x.shape[1], x)
             return xp.sum(xp.where(at, moved[:, None, :], 0.0), axis=-1)
