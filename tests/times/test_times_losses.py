@@ -448,6 +448,7 @@ def test_compiled_by_pytorch(name):
 # Mistakes --------------------------------------------------------------------------------------
 
 TIMES = np.asarray([[[1.0, 2.0], [3.0, math.nan]]])
+TWELVE = np.ones((2, 3, 4))
 
 
 @pytest.mark.parametrize("bad", [0, -1.0, math.nan, math.inf, "1", None])
@@ -499,6 +500,8 @@ def test_the_silent_time_is_finite(bad):
         (lambda: ENTROPY(TIMES, [2]), ValueError, "between 0 and 1"),
         (lambda: ENTROPY(TIMES, [0, 1]), ValueError, r"got \(2,\)$"),
         (lambda: ENTROPY(TIMES, [0], weight=[1.0]), ValueError, r"one for each class; got \(1,\)$"),
+        (lambda: ENTROPY(TWELVE, np.zeros((2, 4), int)), ValueError, r"got \(2, 4\)$"),
+        (lambda: ENTROPY(TWELVE, [0, 0], weight=[1.0] * 4), ValueError, r"got \(4,\)$"),
         (lambda: LATENCY(TIMES, [[1.0, math.nan]]), ValueError, "spike times, finite"),
         (lambda: ENTROPY.sum_and_weight(TIMES, [0], context=1), ValueError, "context"),
         (lambda: ROSSUM(TIMES, [0]), ValueError, r"shape \(1, 2\), \[batch, class\]"),
