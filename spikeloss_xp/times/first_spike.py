@@ -59,9 +59,9 @@ class CrossEntropy(FirstSpike, losses.CrossEntropy):
     Parameters
     ----------
     temperature : float
-        The divisor :math:`\rho` of the times, in their unit; at least 1e-6. Training moves the other
-        classes to several temperatures after the label: a twentieth of the range of the times is a
-        good first value.
+        The divisor :math:`\rho` of the times, in their unit; at least 1e-6. Training moves the
+        other classes to several temperatures after the label: a twentieth of the range of the times
+        is a good first value.
     silent_time : float
         The time of a class without a spike, in the unit of the times. Later spikes count as it.
         Their gradient is 0.

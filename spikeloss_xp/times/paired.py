@@ -10,7 +10,7 @@ from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.distances._spike_times import UNMATCHED, EditTable, apart, filled, sort_times
-from spikeloss_xp.distances._trains import Spikes, kernels, slopes
+from spikeloss_xp.distances._trains import Spikes, kernels
 from spikeloss_xp.losses.split import Split
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
 from spikeloss_xp.times.base import TimesLoss, mask_of_trains
@@ -134,17 +134,16 @@ class SpikeTime(PairedLoss):
             a.at(..., None, slice(None)),
             b.at(..., None, slice(None)),
         )
-        products = [
-            xp.sum(kernels(adapter, *pair, tau), axis=(1, 2))
-            for pair in ((rows, own), (rows, other), (b.at(..., None), other))
-        ]
+        of_x, across = kernels(adapter, rows, own, tau), kernels(adapter, rows, other, tau)
+        of_y = kernels(adapter, b.at(..., None), other, tau)
+        xx, xy, yy = (xp.sum(each, axis=(1, 2)) for each in (of_x, across, of_y))
 
         def pullback(cotangent: Array) -> Array:
-            slope = xp.sum(slopes(adapter, rows, own, tau), axis=-1)
-            slope = slope - xp.sum(slopes(adapter, rows, other, tau), axis=-1)
-            return 2 * cotangent[:, None] * slope
+            slope = xp.sum(of_x * xp.sign(own.times - rows.times), axis=-1)
+            slope = slope - xp.sum(across * xp.sign(other.times - rows.times), axis=-1)
+            return 2 / tau * cotangent[:, None] * slope
 
-        return products[0] - 2 * products[1] + products[2], pullback
+        return xx - 2 * xy + yy, pullback
 
 
 @dataclass(frozen=True, repr=False)
