@@ -10,9 +10,9 @@ Examples
 >>> times = np.asarray([[[3.0, 9.0], [5.0, np.inf]]])  # one sample, two classes
 >>> loss = sx.times.CrossEntropy(temperature=1.0, silent_time=20.0)
 >>> value, gradient = sx.value_and_grad(loss)(times, [0])
->>> value.round(3), gradient.round(3)  # an earlier first spike of the label lowers the loss
-(np.float64(0.127), array([[[ 0.119,  0.   ],
-        [-0.119, -0.   ]]]))
+>>> gradient.round(3)  # an earlier first spike of the label lowers the loss
+array([[[ 0.119,  0.   ],
+        [-0.119,  0.   ]]])
 """
 
 from spikeloss_xp.times.first_spike import CrossEntropy, SpikeLatency
