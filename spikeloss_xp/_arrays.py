@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import array_api_compat
 import numpy as np
 
+from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter_of_namespace
@@ -57,16 +58,6 @@ def remedy(x: Any) -> str:
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
-
-
-def has_unit(x: Any) -> bool:
-    """Tell whether a number or array, or the first of a sequence, has a unit of measurement.
-
-    It has in neo, quantities and Pint, in Brian2 and in Astropy.
-    """
-    while isinstance(x, list | tuple):
-        x = next((each for each in x if not isinstance(each, float | int)), None)
-    return any(hasattr(x, name) for name in ("dimensionality", "dimensions", "unit"))
 
 
 def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
@@ -137,7 +128,7 @@ def host(values: Any, argument: str) -> np.ndarray:
                 f"{argument} is a {type(values).__name__} of {held.library} arrays: stack them "
                 "into one, and pass an array to a compiled function, which takes lists apart"
             )
-    if isinstance(values, np.ma.MaskedArray | np.matrix):
+    if isinstance(values, np.ma.MaskedArray | np.matrix) or has_unit(values):
         raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")
     try:
         array = np.asarray(values)

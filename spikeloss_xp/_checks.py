@@ -10,10 +10,20 @@ SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # the square of the largest is a number in
 Number = TypeVar("Number", bound=float)  # an integer is one too
 
 
+def has_unit(x: Any) -> bool:
+    """Tell whether a number or array, or the first of a sequence, has a unit of measurement.
+
+    It has in neo, quantities and Pint, in Brian2 and in Astropy.
+    """
+    while isinstance(x, list | tuple):
+        x = next((each for each in x if not isinstance(each, float | int)), None)
+    return any(hasattr(x, name) for name in ("dimensionality", "dimensions", "unit"))
+
+
 def real(value: Any, argument: str) -> float:
     """Return a real number as a Python float."""
     try:
-        if isinstance(value, str | bytes | bool):
+        if isinstance(value, str | bytes | bool) or has_unit(value):
             raise TypeError
         return float(value)
     except (TypeError, ValueError):

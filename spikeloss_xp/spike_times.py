@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, has_unit, read
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read
+from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 EPSILON = float(np.finfo(np.float64).eps)

@@ -18,9 +18,9 @@ from spikeloss_xp._arrays import (
     asarray_like,
     find_adapter,
     floating,
-    has_unit,
     host,
 )
+from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray, ValueAndPullback
 from spikeloss_xp.spike_times import epsilon_of, in_unit, without_units
 

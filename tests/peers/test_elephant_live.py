@@ -131,3 +131,15 @@ BIN = {"neurons": 1, "steps": 9}
 def test_unit_that_only_one_argument_has_raises(call, message):
     with pytest.raises(TypeError, match=message):
         call(neo_trains([np.asarray([1.0, 2.0])]))
+
+
+def test_losses_refuse_numbers_with_a_unit():
+    with pytest.raises(TypeError, match=r"cost must be a number; got .* 1/ms"):
+        sx.times.VictorPurpura(cost=0.1 / pq.ms)
+    with pytest.raises(TypeError, match="time_constant must be a number"):
+        sx.SpikeTime(time_constant=5 * pq.ms)
+    loss, times = sx.times.VictorPurpura(cost=0.1), np.ones((1, 1, 2))
+    train = neo.SpikeTrain([1, 2] * pq.ms, t_stop=3 * pq.ms)
+    for target in (times * pq.ms, [[train]]):
+        with pytest.raises(TypeError, match=r"target must be an array; .* pass x\.magnitude"):
+            loss(times, target)
