@@ -62,9 +62,6 @@ class CrossEntropy(FirstSpike, losses.CrossEntropy):
         The divisor :math:`\rho` of the times, in their unit; at least 1e-6. Training moves the
         other classes to several temperatures after the label: a twentieth of the range of the times
         is a good first value.
-    silent_time : float
-        The time of a class without a spike, in the unit of the times. Later spikes count as it.
-        Their gradient is 0.
     label_smoothing : float, default 0
         The fraction of the label that is spread evenly over all classes; from 0 to below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -75,6 +72,9 @@ class CrossEntropy(FirstSpike, losses.CrossEntropy):
         the earliest of theirs. By default each neuron is a class.
     ignore_index : int, default -100
         The class index of samples that have no terms.
+    silent_time : float
+        The time of a class without a spike, in the unit of the times. Later spikes count as it.
+        Their gradient is 0.
 
     Raises
     ------
@@ -114,11 +114,11 @@ class CrossEntropy(FirstSpike, losses.CrossEntropy):
 
     _: KW_ONLY
     temperature: float
-    silent_time: float
     label_smoothing: float = 0.0
     reduction: Reduction = "mean"
     num_classes: int | None = None
     ignore_index: int = -100
+    silent_time: float
 
     time_axis: ClassVar[int] = -1  # type: ignore[misc]
     moving_window: ClassVar[None] = None  # type: ignore[misc]
@@ -147,8 +147,6 @@ class SpikeLatency(FirstSpike, losses.SpikeLatency):
         The target time of the labelled class, at most `silent_time`.
     false_time : float, optional
         The target time of the other classes, at most `silent_time`, which it is by default.
-    silent_time : float
-        The time of a class without a spike. Later spikes count as it. Their gradient is 0.
     tolerance : float, default 0
         The distance :math:`\delta` from the target time up to which a term is 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -159,6 +157,8 @@ class SpikeLatency(FirstSpike, losses.SpikeLatency):
         the earliest of theirs. By default each neuron is a class.
     ignore_index : int, default -100
         The class index of samples that have no terms.
+    silent_time : float
+        The time of a class without a spike. Later spikes count as it. Their gradient is 0.
 
     Raises
     ------
@@ -191,11 +191,11 @@ class SpikeLatency(FirstSpike, losses.SpikeLatency):
     _: KW_ONLY
     true_time: float
     false_time: float | None = None
-    silent_time: float
     tolerance: float = 0.0
     reduction: Reduction = "mean"
     num_classes: int | None = None
     ignore_index: int = -100
+    silent_time: float
 
     time_axis: ClassVar[int] = -1  # type: ignore[misc]
     _targets: ClassVar[tuple[str, ...]] = (INDICES, "spike times")
