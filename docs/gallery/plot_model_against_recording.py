@@ -118,7 +118,7 @@ def write(path):
 #
 # An NWB file has one list of spike times for each unit, in seconds since the session began. The
 # table of trials says when each trial begins and ends. The list is cut into trials, and the times
-# become milliseconds after the start of the trial. That list of arrays is what the distances take.
+# become milliseconds after the start of the trial. The distances take a list of such arrays.
 
 
 def read(path):

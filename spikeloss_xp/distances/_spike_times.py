@@ -280,13 +280,21 @@ def edit_costs(
     times_x, times_y, added = filled(adapter, x, y, x.number[:, None] - y.number[None, :], far)
     rows = xp.matrix_transpose(times_x)[:, :, None]
     columns = xp.matrix_transpose(times_y)[:, None, :]
-    size = max(_tuning.EDITS_CHUNK // (columns.shape[2] * rows.shape[0]), 1)
     excess = []
-    for start in range(0, rows.shape[1], size):
-        stop = min(start + size, rows.shape[1])
-        shorter, longer = sorted((rows[:, start:stop, :], columns), key=lambda x: x.shape[0])
+    entries = columns.shape[2] * rows.shape[0]
+    for chunk in train_chunks(rows.shape[1], entries, _tuning.EDITS_CHUNK):
+        shorter, longer = sorted((rows[:, chunk, :], columns), key=lambda x: x.shape[0])
         excess.append(EditTable(adapter, shorter, longer, price).cheapest()[0])
     return xp.concat(excess, axis=0) + added
+
+
+def train_chunks(trains: int, entries: int, most: int) -> list[slice]:
+    """Return the trains that are compared at a time: so many that they have at most `most` entries.
+
+    Each train has so many `entries`. A chunk has at least one train.
+    """
+    size = max(most // max(entries, 1), 1)
+    return [slice(start, min(start + size, trains)) for start in range(0, trains, size)]
 
 
 def filled(

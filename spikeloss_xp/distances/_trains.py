@@ -22,7 +22,7 @@ from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
-from spikeloss_xp.distances._spike_times import apart, padded_times
+from spikeloss_xp.distances._spike_times import apart, padded_times, train_chunks
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.spike_times import without_units
 
@@ -162,9 +162,8 @@ def products_of_times(
     """
     xp, every = adapter.xp, slice(None)
     own, other = (Spikes.of(adapter, times) for times in (x, x if y is None else y))
-    size = max(_tuning.PAIRS_CHUNK // max(x.shape[1] * math.prod(other.times.shape), 1), 1)
-    number = x.shape[0]
-    chunks = [slice(start, min(start + size, number)) for start in range(0, number, size)]
+    entries = x.shape[1] * math.prod(other.times.shape)
+    chunks = train_chunks(x.shape[0], entries, _tuning.PAIRS_CHUNK)
 
     pairs = []
     for rows in chunks:

@@ -9,7 +9,14 @@ from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.distances._spike_times import UNMATCHED, EditTable, apart, filled, sort_times
+from spikeloss_xp.distances._spike_times import (
+    UNMATCHED,
+    EditTable,
+    apart,
+    filled,
+    sort_times,
+    train_chunks,
+)
 from spikeloss_xp.distances._trains import Spikes, kernels
 from spikeloss_xp.losses.split import Split
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
@@ -39,8 +46,8 @@ class PairedLoss(TimesLoss):
     ) -> ReadingAndPullback:
         adapter, xp, spikes = prepared.adapter, prepared.adapter.xp, values.shape[2]
         x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, labels))
-        size = max(_tuning.PAIRS_CHUNK // (spikes * (spikes + labels.shape[2])), 1)
-        chunks = [slice(i, min(i + size, x.shape[0])) for i in range(0, x.shape[0], size)]
+        entries = spikes * (spikes + labels.shape[2])
+        chunks = train_chunks(x.shape[0], entries, _tuning.PAIRS_CHUNK)
         each = [self._compare(adapter, x[rows, ...], y[rows, ...]) for rows in chunks]
         u = xp.reshape(xp.concat([distance for distance, _ in each]), (*values.shape[:2], 1))
 
@@ -203,7 +210,7 @@ class VictorPurpura(PairedLoss):
     def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split: as one of `SpikeTime`, whose terms count alike.
 
-        It needs no sorted times, which a lazy array may not have.
+        So the table of edits is made for the blocks, and not for the whole lazy array as well.
         """
         alike = SpikeTime(time_constant=1.0, reduction=self.reduction).split(input, arguments)
         return None if alike is None else alike._replace(loss=replace(self, reduction="sum"))
