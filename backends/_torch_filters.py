@@ -12,7 +12,7 @@ from spikeloss_xp._block_filter import BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import _torch_state
-from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 
 AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
     kind
@@ -27,6 +27,8 @@ class TorchFilters(ArrayAPIAdapter):
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         if x.device.type != "cpu" or _torch_state.is_compiling():  # which serves any duration
             return False
+        if _rounds_factors(x):
+            return False
         few = steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
         return bool(few or x.numel() >= _tuning.TRAINS_IN_BLOCKS * steps)
 
@@ -36,6 +38,8 @@ class TorchFilters(ArrayAPIAdapter):
 
     def matmul(self, a: Array, b: Array) -> Array:
         kind = a.device.type
+        if _rounds_factors(a):
+            return torch.matmul(a.double(), b.double()).float()
         if kind in AUTOCAST and torch.is_autocast_enabled(kind):
             with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
                 return torch.matmul(a, b)
@@ -74,6 +78,17 @@ class TorchFilters(ArrayAPIAdapter):
 
 
 FILTERS = TorchFilters(array_api_compat.torch)
+
+
+def _rounds_factors(x: torch.Tensor) -> bool:
+    """Tell whether PyTorch may round the factors of a product to fewer digits than float32 has."""
+    return x.dtype == torch.float32 and not _has_full_products(x.device.type)
+
+
+@untraced  # the compiler starts anew when the precision is changed
+def _has_full_products(kind: str) -> bool:
+    library = torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn
+    return library.matmul.fp32_precision in ("ieee", "none")
 
 
 def _is_short_window(kernel: Exponential) -> bool:
@@ -161,7 +176,7 @@ def _guarded(number: float) -> float | tuple[int, int]:
     return known
 
 
-@_torch_state.assume_constant_result
+@untraced
 def _constant_matrices(
     time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
 ) -> BlockMatrices:

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import array_api_compat
 import numpy as np
@@ -25,6 +25,8 @@ from spikeloss_xp.backends import _cross_entropy, chunks
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
     from spikeloss_xp.losses.base import Loss
+
+ResultT = TypeVar("ResultT")
 
 
 class ArrayAPIAdapter:
@@ -380,6 +382,16 @@ class ArrayAPIAdapter:
         dtype = f"float{self.xp.finfo(x.dtype).bits}"
         matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
         return matrices.converted(lambda matrix: self.matrix(matrix, x))
+
+
+def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
+    """Mark a function that PyTorch's compiler calls, with constants, where it would trace it.
+
+    `torch.compiler.assume_constant_result` does the same, and imports the compiler, which takes
+    longer than any other part of the first call of a loss.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def library_name(xp: Namespace) -> str:

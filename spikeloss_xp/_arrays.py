@@ -13,7 +13,8 @@ import numpy as np
 from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import ArrayAPIAdapter
-from spikeloss_xp.backends._available import adapter_of_namespace
+from spikeloss_xp.backends._available import TRACED, adapter, adapter_of_namespace
+from spikeloss_xp.backends.base import untraced
 
 Adapter: TypeAlias = ArrayAPIAdapter
 
@@ -33,9 +34,17 @@ def find_adapter(x: Any) -> Adapter | None:
     return _adapters[kind]
 
 
+@untraced
+def _look_up_before_a_trace(kind: type) -> None:
+    library = kind.__module__.partition(".")[0]
+    if library in TRACED and kind not in _adapters and hasattr(kind, "__dlpack__"):
+        _adapters[kind] = adapter(library)
+
+
 def adapter_of(x: Array, argument: str = "input") -> Adapter:
     """Return the adapter of an array, or raise if its library has no array API."""
     kind = type(x)
+    _look_up_before_a_trace(kind)
     found = _adapters[kind] if kind in _adapters else find_adapter(x)
     if found is None:
         raise TypeError(

@@ -135,8 +135,16 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
 
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
-    """Return an array of the library on the device of `like`, and any other object as it is."""
-    return adapter.to_device_of(given, like) if find_adapter(given) is adapter else given
+    """Return an array of the library on the device of `like`, and any other object as it is.
+
+    Values on the host, where those of `like` are not, stay: the loss checks and copies them.
+    """
+    if find_adapter(given) is not adapter:
+        return given
+    known = adapter.concrete_or_none(given)
+    if known is not None and adapter.concrete_or_none(like) is None:
+        return known
+    return adapter.to_device_of(given, like)
 
 
 def _check_cotangent(value: Array, cotangent: Array | None) -> None:

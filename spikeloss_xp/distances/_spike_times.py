@@ -423,7 +423,7 @@ class EditTable(NamedTuple):
             ]
         never, no_spike = [corner + math.inf] * (n - 1), [xp.zeros_like(y[:1, ...])] * (n - 1)
         y, steps = xp.concat([*no_spike, y, *no_spike], axis=0), n + m - 1
-        spike = xp.flip(adapter.arange(steps, y))[:, None] + adapter.arange(n, y)
+        spike = xp.flip(adapter.arange(steps, y))[:, None] + adapter.arange(n, y)[None, :]
         windows = xp.reshape(xp.take(y, xp.reshape(spike, (-1,)), axis=0), (steps, n, *y.shape[1:]))
         return (xp.concat([corner, *never], axis=0), xp.concat([last, *never], axis=0)), windows
 

@@ -221,7 +221,7 @@ def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> 
         number = chunk.shape[-1]
         trace = adapter.causal_filter(chunk, Exponential(time_constant, number), -1)
         if carried is not None:  # the trace of the steps before
-            step = adapter.xp.astype(adapter.arange(number, trace) + 1, trace.dtype)
+            step = adapter.xp.astype(adapter.along(-1, trace) + 1, trace.dtype)
             trace = trace + carried * adapter.xp.exp(-step / time_constant)
         carried = trace[..., -1:]
         yield _joined(adapter, trace, scale, cosine)
