@@ -1,6 +1,6 @@
 """Count what value and gradient of each loss do on a GPU, on the stand-ins for CuPy and PyTorch.
 
-``python tests/_support/stand_ins/launches.py [--operations]`` prints a table. With ``cupy`` or
+``python tests/_support/launches.py [--operations]`` prints a table. With ``cupy`` or
 ``torch`` it prints the results on one of them, as lines of JSON.
 
 Each result is compared with NumPy's, and the counts are those of a second call.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,11 @@ def error(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:
 
 
 def library(name: str) -> tuple[Any, list[Any], Callable[..., Any], Callable[..., Any]]:
-    """Return the module that counts, the devices, and how arrays go to one and to the host."""
+    """Return the module that counts, the devices, and how arrays go to one and to the host.
+
+    The stand-ins come onto the path of this process, which is one of its own.
+    """
+    sys.path.insert(0, str(Path(__file__).with_name("stand_ins")))
     if name == "cupy":
         import cupy
 
