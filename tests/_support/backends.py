@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import array_api_compat
@@ -28,6 +30,16 @@ BACKENDS = {  # how the test names it: library, device, the widest floating dtyp
     "jax-cuda": ("jax", "gpu:0", "float64"),
 }
 ON_GPU = ("cupy", "torch-cuda", "jax-cuda")
+STAND_INS = os.environ.get("SPIKELOSS_XP_STAND_INS", "").split()
+"""Those of "cupy" and "torch-cuda" that a stand-in on the CPU takes the place of in this run."""
+
+if STAND_INS:
+    sys.path.insert(0, str(Path(__file__).with_name("stand_ins")))  # `cupy` is there
+if "torch-cuda" in STAND_INS:
+    import torch_device
+
+    torch_device.install()
+    BACKENDS["torch-cuda"] = ("torch", torch_device.DEVICE, "float64")
 JAX = tuple(name for name, (library, _, _) in BACKENDS.items() if library == "jax")
 
 
