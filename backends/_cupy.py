@@ -1,6 +1,6 @@
 """CuPy: gradients by closed forms, on a CUDA GPU."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat.cupy
 import cupy
@@ -12,6 +12,8 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 class CuPyAdapter(ArrayAPIAdapter):
     """Arrays on a GPU: devices have numbers, and work is queued in a stream."""
+
+    has_current_device: ClassVar[bool] = True
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:

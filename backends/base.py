@@ -50,6 +50,9 @@ class ArrayAPIAdapter:
         Whether the library has automatic differentiation, by `value_and_grad`.
     compiles_loops : bool
         Whether `scan` compiles a step once, for which all steps have arrays of the same shape.
+    has_current_device : bool
+        Whether the library makes arrays on a current device, which a call makes that of its input.
+        Then `device` returns a context in which a device is current.
     accumulate : {"join", "separate", "in place"}
         How the block filter adds up products of blocks: as one product of joined blocks, as a sum
         of products, or in place.
@@ -57,6 +60,7 @@ class ArrayAPIAdapter:
 
     differentiates: ClassVar[bool] = False
     compiles_loops: ClassVar[bool] = False
+    has_current_device: ClassVar[bool] = False
     accumulate: ClassVar[Accumulate] = "join"
 
     def __init__(self, xp: Namespace) -> None:

@@ -4,7 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    asarray_like,
+    find_adapter,
+    floating,
+    on_device_of,
+)
 from spikeloss_xp._typing import Array, ValueAndGrad, ValueAndPullback
 
 OTHER_NAMES = {
@@ -100,6 +107,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """
     closed_form = loss if isinstance(loss, ClosedForm) and loss.has_closed_form else None
 
+    @on_device_of("input")
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
     ) -> tuple[Array, Array]:

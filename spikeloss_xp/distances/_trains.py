@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
@@ -326,6 +326,7 @@ class Pairwise(ClosedForm):
             times=_checks.flag,
         )
 
+    @on_device_of("x")
     def __call__(self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None) -> ArrayT:
         """Return the matrix of all pairs; see the function of the same name for the arguments."""
         return self.value(x, y, **masks)

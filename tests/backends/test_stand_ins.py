@@ -62,7 +62,7 @@ COPIES_TODAY = {
     ("torch", "Similarity"): 300,
 }
 WAITS_TODAY = {("cupy", "times.SpikeTime"): 2, ("cupy", "times.VictorPurpura"): 23}
-ON_THE_WRONG_GPU_TODAY = tuple(launches.CASES)
+ON_THE_WRONG_GPU_TODAY = ()
 
 
 def problems(library: str) -> Iterator[str]:
