@@ -258,9 +258,9 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 def _chunk_length(x: Trains, y: Trains | None) -> int:
     """Return the number of steps whose traces are computed at a time."""
-    steps: int
-    trains, units, steps = x.prepared.layout[-3:]
-    entries = (trains + (0 if y is None else y.prepared.layout.batch)) * units
+    layout = x.prepared.layout
+    steps: int = layout.steps
+    entries = (layout.batch + (0 if y is None else y.prepared.layout.batch)) * layout.neurons
     known = isinstance(entries, int)  # sizes may be symbols
     if not known or entries * steps <= _tuning.PAIRS_CHUNK:
         return steps
@@ -383,7 +383,8 @@ class Pairwise(ClosedForm):
             return adapter, *inner_products(trains, None, self.time_constant, self.cosine)
         y = asarray_like(adapter, x, y, "y")
         others = prepare_trains(adapter, y, y_where, y_lengths, self.time_axis, "y_")
-        if others.prepared.layout[-2:] != trains.prepared.layout[-2:] or y.ndim != x.ndim:
+        own, other = trains.prepared.layout, others.prepared.layout
+        if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
             raise ValueError(
                 f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} "
                 f"and x of {tuple(x.shape)}"
