@@ -10,8 +10,9 @@ import torch
 from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import _torch_state
+from spikeloss_xp.backends._copies import Copies
 from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 
 AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
@@ -23,6 +24,19 @@ AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the ques
 
 class TorchFilters(ArrayAPIAdapter):
     """The part of the PyTorch adapter that filters."""
+
+    def __init__(self, xp: Namespace) -> None:
+        super().__init__(xp)
+        self._copies = Copies()
+
+    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+        def copy() -> Array:
+            with torch.inference_mode(False):  # its tensors could not be saved for a gradient
+                return torch.asarray(values, dtype=like.dtype, device=like.device)
+
+        if like.is_cpu or not _torch_state.is_eager():  # a trace may not keep what it makes
+            return copy()
+        return self._copies.get(values, like.dtype, like.device, copy)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         if x.device.type != "cpu" or _torch_state.is_compiling():  # which serves any duration

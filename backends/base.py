@@ -331,7 +331,7 @@ class ArrayAPIAdapter:
     def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
         """Sum over a short window, a block of steps at a time."""
         xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
-        band = self.matrix(window_band(window, dtype), x)
+        band = self.host_constant(window_band(window, dtype), x)
         matmul = xp.matmul if in_place else self.matmul
         return _block_filter.sum_in_blocks(
             xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
@@ -375,9 +375,12 @@ class ArrayAPIAdapter:
         """Return the entries of a chunk of a filter; None to filter everything at once."""
         return None
 
-    def matrix(self, values: np.ndarray, like: Array) -> Array:
-        """Return a matrix that was made on the host on the device of `like`."""
-        return self.xp.asarray(values, device=self.device(like))
+    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+        """Return numbers that do not change as an array with the dtype and device of `like`.
+
+        An adapter may keep the result for later calls, which pass the same object or equal tuples.
+        """
+        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
@@ -385,7 +388,7 @@ class ArrayAPIAdapter:
         """Return the matrices of the block filter, made on the host, on the device of `x`."""
         dtype = f"float{self.xp.finfo(x.dtype).bits}"
         matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
-        return matrices.converted(lambda matrix: self.matrix(matrix, x))
+        return matrices.converted(lambda matrix: self.host_constant(matrix, x))
 
 
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:

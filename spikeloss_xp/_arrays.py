@@ -181,9 +181,9 @@ def host(values: Any, argument: str) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def asarray_of_dtype(adapter: Adapter, like: Array, values: Any) -> Array:
-    """Return Python numbers as an array with the dtype and device of `like`."""
-    return adapter.xp.asarray(values, dtype=like.dtype, device=adapter.device(like))
+def sign(adapter: Adapter, x: Array) -> Array:
+    """Return the sign of numbers, 0 for NaN: `xp.sign` may wait for a GPU to look for NaN."""
+    return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
 
 
 def concrete_or_none(values: Any) -> np.ndarray | None:

@@ -203,7 +203,7 @@ class Predictor(ABC):
         adapter = adapter_of(counts)
         xp, index = adapter.xp, adapter.arange(counts.shape[-1], counts)
         number = adapter.sum_all(counts)
-        right = adapter.sum_all(xp.where(index[:, None] == index, counts, 0.0))
+        right = adapter.sum_all(xp.where(index[:, None] == index[None, :], counts, 0.0))
         fraction: ArrayT = xp.where(number == 0, math.nan, right / or_one(adapter, number))
         return fraction
 

@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
@@ -207,7 +207,7 @@ def kernels(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Arr
 
 def slopes(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
     """Return the derivatives of `kernels` in the first times; 0 for equal times."""
-    towards = adapter.xp.sign(b.times - a.times) / time_constant
+    towards = sign(adapter, b.times - a.times) / time_constant
     return kernels(adapter, a, b, time_constant) * towards
 
 
@@ -295,7 +295,7 @@ def _completed_diagonal(adapter: Adapter, pairs: Array) -> Array:
     for rows in chunks:
         block = pairs[rows, rows]
         number = adapter.arange(block.shape[0], pairs)
-        diagonal.append(xp.sum(xp.where(number[:, None] == number, block, 0.0), axis=1))
+        diagonal.append(xp.sum(xp.where(number[:, None] == number[None, :], block, 0.0), axis=1))
     return xp.concat(diagonal)
 
 
