@@ -27,6 +27,7 @@ class CuPyAdapter(ArrayAPIAdapter):
 
     def devices(self) -> list[str]:
         count = cupy.cuda.runtime.getDeviceCount()  # raises where there is no driver or no GPU
+        cupy.ones(1)  # raises where no kernel can be compiled
         current = cupy.cuda.Device().id
         return [f"cuda:{i}" for i in sorted(range(count), key=lambda i: i != current)]
 

@@ -28,7 +28,9 @@ class TorchAdapter(TorchFilters):
         return array_api_compat.torch
 
     def devices(self) -> list[str]:
-        names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        # The number of devices may be that of a driver with which nothing can be computed.
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        names = ["cpu", *(f"cuda:{i}" for i in range(count))]
         return [*names, "mps"] if torch.backends.mps.is_available() else names
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:

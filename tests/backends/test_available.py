@@ -11,43 +11,15 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.programs import run_python
+from _support.root import ROOT
 from spikeloss_xp.backends import BackendInfo
 from spikeloss_xp.backends._available import BUILT_IN, describe
 
-# A stub of CuPy: only the names that importing the adapter and array_api_compat needs.
-CUPY = {
-    "cupy/__init__.py": """
-from numpy import *
-from numpy import abs, bool_, isdtype, max, min, ndarray, round, unstack, vecdot
-__version__ = "99.1"
-from cupy import cuda
-made_on = []
-def array(values):
-    made_on.append(cuda.device.current)
-    return values.copy()
-""",
-    "cupy/fft.py": "from numpy.fft import *",
-    "cupy/linalg.py": "from numpy.linalg import *",
-    "cupy/cuda/__init__.py": "from cupy.cuda import device, runtime\nDevice = device.Device",
-    "cupy/cuda/device.py": """
-current = 1
-class Device:
-    def __init__(self, id=None):
-        self.id = current if id is None else id
-    def __enter__(self):
-        global current
-        self.before, current = current, self.id
-    def __exit__(self, *error):
-        global current
-        current = self.before
-""",
-    "cupy/cuda/runtime.py": "def getDeviceCount():\n    return 2",
-}
-NO_DRIVER = """
-class CUDARuntimeError(RuntimeError):
-    pass
-def getDeviceCount():
-    raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+STAND_INS = ROOT / "tests" / "_support" / "stand_ins"  # with a CuPy that has two devices
+DESCRIBE = """
+import dataclasses, json
+from spikeloss_xp.backends._available import describe
+print(json.dumps(dataclasses.asdict(describe(library))))
 """
 
 
@@ -56,11 +28,7 @@ def describe_stub(folder: Path, library: str, files: dict[str, str]) -> dict[str
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    program = (
-        "import dataclasses, json; from spikeloss_xp.backends._available import describe\n"
-        f"print(json.dumps(dataclasses.asdict(describe({library!r}))))"
-    )
-    return json.loads(run_python(program, path=folder))
+    return json.loads(run_python(f"library = {library!r}{DESCRIBE}", path=folder))
 
 
 def test_built_in_adapters_are_always_listed():
@@ -115,32 +83,43 @@ def test_library_that_fails_to_import_has_problem(tmp_path, library, raised, pro
     assert info == {"library": library, "version": None, "devices": [], "problem": problem}
 
 
-def test_gpu_library_without_gpu_has_problem(tmp_path):
-    info = describe_stub(tmp_path, "cupy", CUPY | {"cupy/cuda/runtime.py": NO_DRIVER})
-    assert info["version"] == "99.1"
-    assert info["devices"] == []
-    assert info["problem"] == (
-        "CUDARuntimeError: cudaErrorNoDevice: no CUDA-capable device is detected"
-    )
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        ("cuda.runtime.getDeviceCount", "cudaErrorNoDevice"),
+        ("ones", "libnvrtc.so.12 cannot be loaded"),
+    ],
+)
+def test_gpu_library_that_can_compute_nothing_has_problem(broken, problem):
+    program = f"""
+import cupy
+def fail(*args):
+    raise RuntimeError({problem!r})
+cupy.{broken}, library = fail, "cupy"
+{DESCRIBE}"""
+    info = json.loads(run_python(program, path=STAND_INS))
+    assert (info["devices"], info["problem"]) == ([], f"RuntimeError: {problem}")
 
 
-def test_gpus_are_listed_with_current_first(tmp_path):
-    info = describe_stub(tmp_path, "cupy", CUPY)
-    assert info == {
-        "library": "cupy",
-        "version": "99.1",
-        "devices": ["cuda:1", "cuda:0"],
-        "problem": None,
-    }
+def test_gpus_are_listed_with_current_first():
+    program = f"import cupy; library = 'cupy'; cupy.cuda.Device(1).__enter__(){DESCRIBE}"
+    info = json.loads(run_python(program, path=STAND_INS))
+    assert (info["devices"], info["problem"]) == (["cuda:1", "cuda:0"], None)
 
 
-def test_from_host_uses_named_gpu_and_keeps_current(tmp_path):
-    describe_stub(tmp_path, "cupy", CUPY)
-    program = (
-        "import cupy, numpy as np\n"
-        "from spikeloss_xp.backends._available import adapter\n"
-        "for device in 'cuda:0', 'cuda:1', cupy.cuda.Device(0):\n"
-        "    adapter('cupy').from_host(np.ones(2), device)\n"
-        "print(cupy.made_on, cupy.cuda.device.current)"
-    )
-    assert run_python(program, path=tmp_path).strip() == "[0, 1, 0] 1"
+def test_gpu_that_a_driver_counts_and_cannot_use_is_not_listed(monkeypatch):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("the GPU of this machine can be used")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert describe("torch").devices == ("cpu",)
+
+
+def test_from_host_uses_named_gpu_and_keeps_current():
+    program = """
+import cupy, numpy as np
+from spikeloss_xp.backends._available import adapter
+for device in "cuda:0", "cuda:1", cupy.cuda.Device(0):
+    print(adapter("cupy").from_host(np.ones(2), device).device.id, cupy.cuda.Device().id)
+"""
+    assert run_python(program, path=STAND_INS).split() == ["0", "0", "1", "0", "0", "0"]
