@@ -75,11 +75,11 @@ class TorchFilters(ArrayAPIAdapter):
             if not (traced or (_is_small(x) and not _is_short_window(kernel))):
                 return _filter_operator(x, *kernel, reverse, axis)
             made = _constant_matrices(
-                *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse
+                *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
             )
-            moved = made.converted(lambda matrix: matrix.to(x.device))
+            here = made.converted(lambda matrix: matrix.to(x.device))  # as operations of the trace
             return _block_filter.block_filter(
-                self.xp, x, moved, axis=axis, reverse=reverse, matmul=self.matmul
+                self.xp, x, here, axis=axis, reverse=reverse, matmul=self.matmul
             )
         if transformed or _is_small(x):
             return self.exponential_filter(x, kernel, axis, reverse)
@@ -197,14 +197,19 @@ def _guarded(number: float) -> float | tuple[int, int]:
 
 @untraced
 def _constant_matrices(
-    time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
+    time: float | tuple[int, int],
+    length: int,
+    order: int,
+    dtype: str,
+    reverse: bool,
+    device: torch.device,
 ) -> BlockMatrices:
-    """Return matrices that serve any duration, made outside of the compiler's trace."""
+    """Return matrices that serve any duration, made on a device outside of the compiler's trace."""
     time_constant = time[0] / time[1] if isinstance(time, tuple) else time
     kernel = Exponential(time_constant, length, order)
-    return block_matrices(kernel, None, dtype, reverse=reverse).converted(_plain_tensor)
 
+    def plain(values: np.ndarray) -> torch.Tensor:  # one made in a transform may be wrapped
+        made = _torch_state.unwrapped(torch.from_numpy(values))
+        return made if made.device == device else _torch_state.unwrapped(made.to(device))
 
-def _plain_tensor(values: np.ndarray) -> torch.Tensor:
-    """Return a tensor that no transform has wrapped; one made in a trace would be wrapped."""
-    return _torch_state.unwrapped(torch.from_numpy(values))
+    return block_matrices(kernel, None, dtype, reverse=reverse).converted(plain)
