@@ -157,6 +157,9 @@ class ndarray:  # noqa: N801
     def copy(self, order="C"):
         return launch("copy", np.copy, self)
 
+    def clip(self, min=None, max=None, out=None):
+        return FUNCTIONS["clip"](self, min, max, out)
+
     def fill(self, value):
         self[...] = value
 
