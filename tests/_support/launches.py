@@ -147,11 +147,8 @@ def results(name: str) -> None:
             counts.reset_counts()
             got = run()
             line = {kind: sum(count.values()) for kind, count in counts.COUNTS.items()}
-            line |= {
-                "case": case_name,
-                "device": number,
-                "operations": dict(counts.COUNTS["launches"]),
-            }
+            line |= {"case": case_name, "device": number}
+            line["names"] = {kind: dict(+count) for kind, count in counts.COUNTS.items()}
             line["elsewhere"] = [str(x.device) for x in got if str(x.device) != str(device)]
             line["error"] = error([to_host(x) for x in got], expected)
             print(json.dumps(line))
@@ -180,7 +177,7 @@ def main() -> None:
             cell += f", {foreign} on the wrong GPU" * bool(foreign)
             cells.append(f"{LIBRARIES[name]} {cell:32}")
             if "--operations" in sys.argv:
-                cells.append(str(first["operations"]))
+                cells.append(str(first["names"]["launches"]))
         print(f"{case:30}", *cells)
 
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,7 +76,7 @@ def problems(library: str) -> Iterator[str]:
             ("waits", WAITS_TODAY.get(key, 0)),
         ):
             if line[kind] > limit:
-                yield f"{case}: {line[kind]} {kind}, at most {limit}: {line['operations']}"
+                yield f"{case}: {line[kind]} {kind}, at most {limit}: {line['names'][kind]}"
         elsewhere = line.get("foreign") or line["elsewhere"]
         if elsewhere and case not in ON_THE_WRONG_GPU_TODAY:
             yield f"{case}: computes on another device than that of the input"
@@ -87,9 +86,7 @@ def problems(library: str) -> Iterator[str]:
 @pytest.mark.parametrize("library", launches.LIBRARIES)
 def test_losses_equal_numpy_with_few_launches_and_without_waits_and_copies(library):
     if library == "torch":
-        registration = pytest.importorskip("torch.utils.backend_registration")
-        if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
-            pytest.skip("this version of PyTorch has no devices that are written in Python")
+        pytest.importorskip("torch")
     assert not list(problems(library))
 
 
@@ -133,8 +130,8 @@ def test_stand_in_refuses_and_counts_as_cupy_does():
 
 def test_signatures_are_those_of_cupy():
     cupy = pytest.importorskip("cupy")
-    if Path(cupy.__file__).parent == STAND_INS or not cupy.__version__.startswith("14."):
-        pytest.skip("the signatures are those of CuPy 14")
+    if hasattr(cupy, "IS_STAND_IN") or not cupy.__version__.startswith("14.2."):
+        pytest.skip("the signatures are those of CuPy 14.2")
     ufuncs, *functions = SIGNATURES.read_text(encoding="utf-8").splitlines()
     for name in ufuncs.split()[1:]:
         assert isinstance(getattr(cupy, name), cupy.ufunc), name
