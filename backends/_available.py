@@ -20,6 +20,7 @@ INSTALLED_BY = {  # what to install for a library
     "jax": "extra jax",
     "dask": "package dask[array]",
 }
+TRACED = ("torch",)  # their compilers trace the look-up of an adapter, and cannot trace an import
 ENTRY_POINTS = "spikeloss_xp.backends"
 
 _loaded: dict[str, ArrayAPIAdapter] = {}  # by the import name of the library

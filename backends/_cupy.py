@@ -1,17 +1,24 @@
 """CuPy: gradients by closed forms, on a CUDA GPU."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat.cupy
 import cupy
 import numpy as np
 
 from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends._copies import Copies
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class CuPyAdapter(ArrayAPIAdapter):
     """Arrays on a GPU: devices have numbers, and work is queued in a stream."""
+
+    has_current_device: ClassVar[bool] = True
+
+    def __init__(self, xp: Namespace) -> None:
+        super().__init__(xp)
+        self._copies = Copies()
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -27,6 +34,15 @@ class CuPyAdapter(ArrayAPIAdapter):
             device = cupy.cuda.Device(int(device.removeprefix("cuda:")))
         with device:
             return cupy.array(values)
+
+    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+        def copy() -> Array:
+            with like.device:
+                made = cupy.asarray(values, dtype=like.dtype)
+                self.synchronize(made)  # later calls may compute in another stream
+                return made
+
+        return self._copies.get(values, like.dtype, like.device, copy)
 
     def to_host(self, x: Array) -> np.ndarray:
         host: np.ndarray = cupy.asnumpy(x)

@@ -116,8 +116,12 @@ class JAXAdapter(ArrayAPIAdapter):
         if not (short and _is_compiling()):
             return super().survival_sum(factors, weight, axis)
 
+        def merged(factors: Array) -> tuple[Array, Array]:
+            return super(JAXAdapter, self).survival_sum(factors, weight, axis)[:2]
+
         run = functools.partial(_sum_and_product, weight=weight, axis=axis)
-        (total, product), pullback = jax.vjp(run, factors)
+        by_platform = functools.partial(jax.lax.platform_dependent, cpu=run, default=merged)
+        (total, product), pullback = jax.vjp(by_platform, factors)
         return total, product, lambda *cotangents: pullback(cotangents)[0]
 
     def constant_of(self, x: Array) -> Array:
@@ -165,15 +169,16 @@ class JAXAdapter(ArrayAPIAdapter):
             made = tuple(None if n is None else jnp.asarray(n, sums[0].dtype) for n in sums)
             return made, None if pullback is None else pullback(one)
 
-        stacked = [
-            jnp.reshape(leaf, (x.shape[0] // length, length, *leaf.shape[1:]))
-            for leaf in itertools.compress(leaves, split)
-        ]
-        sums, gradient = jax.lax.map(run, stacked)
-        totals = tuple(None if n is None else self.sum_all(n) for n in sums)
-        if gradient is None:
-            return totals, None
-        return totals, chunks.scaled_once(self, jnp.reshape(gradient, x.shape))
+        def in_chunks(arrays: list[Array]) -> tuple[tuple[Array | None, ...], Array | None]:
+            stacked = [jnp.reshape(a, (-1, length, *a.shape[1:])) for a in arrays]
+            sums, gradient = jax.lax.map(run, stacked)
+            totals = tuple(None if n is None else self.sum_all(n) for n in sums)
+            return totals, None if gradient is None else jnp.reshape(gradient, x.shape)
+
+        # What is exported on this CPU may run on another platform.
+        chunked = list(itertools.compress(leaves, split))
+        totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
+        return totals, None if gradient is None else chunks.scaled_once(self, gradient)
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value, of a large array that is chunked with the closed form as gradient."""

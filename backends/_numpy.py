@@ -53,8 +53,8 @@ class NumPyAdapter(ArrayAPIAdapter):
         # One product of all blocks, where `matmul` computes one for each entry of the batch.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
-    def matrix(self, values: np.ndarray, like: Array) -> Array:
-        return values
+    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+        return np.asarray(values, like.dtype)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         return True

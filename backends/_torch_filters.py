@@ -10,9 +10,10 @@ import torch
 from spikeloss_xp import _block_filter, _tuning
 from spikeloss_xp._block_filter import BlockMatrices
 from spikeloss_xp._kernels import Exponential, block_matrices
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import _torch_state
-from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.backends._copies import Copies
+from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 
 AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
     kind
@@ -24,8 +25,23 @@ AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the ques
 class TorchFilters(ArrayAPIAdapter):
     """The part of the PyTorch adapter that filters."""
 
+    def __init__(self, xp: Namespace) -> None:
+        super().__init__(xp)
+        self._copies = Copies()
+
+    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+        def copy() -> Array:
+            with torch.inference_mode(False):  # its tensors could not be saved for a gradient
+                return torch.asarray(values, dtype=like.dtype, device=like.device)
+
+        if like.is_cpu or not _torch_state.is_eager():  # a trace may not keep what it makes
+            return copy()
+        return self._copies.get(values, like.dtype, like.device, copy)
+
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         if x.device.type != "cpu" or _torch_state.is_compiling():  # which serves any duration
+            return False
+        if _rounds_factors(x):
             return False
         few = steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
         return bool(few or x.numel() >= _tuning.TRAINS_IN_BLOCKS * steps)
@@ -36,6 +52,8 @@ class TorchFilters(ArrayAPIAdapter):
 
     def matmul(self, a: Array, b: Array) -> Array:
         kind = a.device.type
+        if _rounds_factors(a):
+            return torch.matmul(a.double(), b.double()).float()
         if kind in AUTOCAST and torch.is_autocast_enabled(kind):
             with torch.autocast(kind, enabled=False):  # it would round the factors to 16 bits
                 return torch.matmul(a, b)
@@ -74,6 +92,17 @@ class TorchFilters(ArrayAPIAdapter):
 
 
 FILTERS = TorchFilters(array_api_compat.torch)
+
+
+def _rounds_factors(x: torch.Tensor) -> bool:
+    """Tell whether PyTorch may round the factors of a product to fewer digits than float32 has."""
+    return x.dtype == torch.float32 and not _has_full_products(x.device.type)
+
+
+@untraced  # the compiler starts anew when the precision is changed
+def _has_full_products(kind: str) -> bool:
+    library = torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn
+    return library.matmul.fp32_precision in ("ieee", "none")
 
 
 def _is_short_window(kernel: Exponential) -> bool:
@@ -161,7 +190,7 @@ def _guarded(number: float) -> float | tuple[int, int]:
     return known
 
 
-@_torch_state.assume_constant_result
+@untraced
 def _constant_matrices(
     time: float | tuple[int, int], length: int, order: int, dtype: str, reverse: bool
 ) -> BlockMatrices:

@@ -1,11 +1,7 @@
 """PyTorch's state: whether a transform or a compiler is active. All private functions are here."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 
-ResultT = TypeVar("ResultT")
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
@@ -44,15 +40,6 @@ def unwrapped(x: torch.Tensor) -> torch.Tensor:
     while torch._C._functorch.is_functorch_wrapped_tensor(x):
         x = torch._C._functorch.get_unwrapped(x)
     return x
-
-
-def assume_constant_result(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
-    """Mark a function as `torch.compiler.assume_constant_result` does, which imports the compiler.
-
-    That import takes longer than any other part of the first call of a loss.
-    """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
 
 
 def is_batched(x: torch.Tensor) -> bool:

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import array_api_compat
 import numpy as np
@@ -25,6 +25,8 @@ from spikeloss_xp.backends import _cross_entropy, chunks
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
     from spikeloss_xp.losses.base import Loss
+
+ResultT = TypeVar("ResultT")
 
 
 class ArrayAPIAdapter:
@@ -48,6 +50,9 @@ class ArrayAPIAdapter:
         Whether the library has automatic differentiation, by `value_and_grad`.
     compiles_loops : bool
         Whether `scan` compiles a step once, for which all steps have arrays of the same shape.
+    has_current_device : bool
+        Whether the library makes arrays on a current device, which a call makes that of its input.
+        Then `device` returns a context in which a device is current.
     accumulate : {"join", "separate", "in place"}
         How the block filter adds up products of blocks: as one product of joined blocks, as a sum
         of products, or in place.
@@ -55,6 +60,7 @@ class ArrayAPIAdapter:
 
     differentiates: ClassVar[bool] = False
     compiles_loops: ClassVar[bool] = False
+    has_current_device: ClassVar[bool] = False
     accumulate: ClassVar[Accumulate] = "join"
 
     def __init__(self, xp: Namespace) -> None:
@@ -325,7 +331,7 @@ class ArrayAPIAdapter:
     def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
         """Sum over a short window, a block of steps at a time."""
         xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
-        band = self.matrix(window_band(window, dtype), x)
+        band = self.host_constant(window_band(window, dtype), x)
         matmul = xp.matmul if in_place else self.matmul
         return _block_filter.sum_in_blocks(
             xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
@@ -369,9 +375,12 @@ class ArrayAPIAdapter:
         """Return the entries of a chunk of a filter; None to filter everything at once."""
         return None
 
-    def matrix(self, values: np.ndarray, like: Array) -> Array:
-        """Return a matrix that was made on the host on the device of `like`."""
-        return self.xp.asarray(values, device=self.device(like))
+    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+        """Return numbers that do not change as an array with the dtype and device of `like`.
+
+        An adapter may keep the result for later calls, which pass the same object or equal tuples.
+        """
+        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
@@ -379,7 +388,17 @@ class ArrayAPIAdapter:
         """Return the matrices of the block filter, made on the host, on the device of `x`."""
         dtype = f"float{self.xp.finfo(x.dtype).bits}"
         matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
-        return matrices.converted(lambda matrix: self.matrix(matrix, x))
+        return matrices.converted(lambda matrix: self.host_constant(matrix, x))
+
+
+def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
+    """Mark a function that PyTorch's compiler calls, with constants, where it would trace it.
+
+    `torch.compiler.assume_constant_result` does the same, and imports the compiler, which takes
+    longer than any other part of the first call of a loss.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def library_name(xp: Namespace) -> str:

@@ -3,9 +3,11 @@
 A public function looks the adapter up once and hands it on. It has the array namespace as `xp`.
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 import array_api_compat
 import numpy as np
@@ -13,11 +15,21 @@ import numpy as np
 from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import ArrayAPIAdapter
-from spikeloss_xp.backends._available import adapter_of_namespace
+from spikeloss_xp.backends._available import TRACED, adapter, adapter_of_namespace
+from spikeloss_xp.backends.base import untraced
 
 Adapter: TypeAlias = ArrayAPIAdapter
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _adapters: dict[type, Adapter | None] = {}  # by the class of the array
+
+
+@untraced
+def _look_up_before_a_trace(kind: type) -> None:
+    if kind not in _adapters and hasattr(kind, "__dlpack__"):
+        library = kind.__module__.partition(".")[0]
+        if library in TRACED:
+            _adapters[kind] = adapter(library)
 
 
 def find_adapter(x: Any) -> Adapter | None:
@@ -35,15 +47,40 @@ def find_adapter(x: Any) -> Adapter | None:
 
 def adapter_of(x: Array, argument: str = "input") -> Adapter:
     """Return the adapter of an array, or raise if its library has no array API."""
-    kind = type(x)
-    found = _adapters[kind] if kind in _adapters else find_adapter(x)
+    _look_up_before_a_trace(type(x))
+    found = find_adapter(x)
     if found is None:
         raise TypeError(
             f"{argument} must be an array of a library that conforms to the array API standard; "
             f"got {type(x).__module__}.{type(x).__qualname__}{remedy(x)}"
         )
-    adapter: Adapter = found
-    return adapter
+    return found
+
+
+def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
+    """Let a function compute on the device of an argument: an array, or several of one device.
+
+    A library may have a current device, on which it computes and makes arrays.
+    """
+
+    def decorate(function: FunctionT) -> FunctionT:
+        position = list(inspect.signature(function).parameters).index(name)
+
+        @functools.wraps(function)
+        def run(*args: Any, **options: Any) -> Any:
+            x = args[position] if len(args) > position else options.get(name)
+            while isinstance(x, list | tuple | dict) and x:
+                x = next(iter(x.values() if isinstance(x, dict) else x))
+            _look_up_before_a_trace(type(x))
+            adapter = find_adapter(x)
+            if adapter is None or not adapter.has_current_device:
+                return function(*args, **options)
+            with adapter.device(x):
+                return function(*args, **options)
+
+        return cast(FunctionT, run)
+
+    return decorate
 
 
 def remedy(x: Any) -> str:
@@ -144,9 +181,9 @@ def host(values: Any, argument: str) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def asarray_of_dtype(adapter: Adapter, like: Array, values: Any) -> Array:
-    """Return Python numbers as an array with the dtype and device of `like`."""
-    return adapter.xp.asarray(values, dtype=like.dtype, device=adapter.device(like))
+def sign(adapter: Adapter, x: Array) -> Array:
+    """Return the sign of numbers, 0 for NaN: `xp.sign` may wait for a GPU to look for NaN."""
+    return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
 
 
 def concrete_or_none(values: Any) -> np.ndarray | None:

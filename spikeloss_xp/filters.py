@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
@@ -63,6 +63,7 @@ def check_size(kernel: Exponential) -> None:
         )
 
 
+@on_device_of("x")
 def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     """Filter causally along one axis.
 
@@ -111,6 +112,7 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     return x
 
 
+@on_device_of("x")
 def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
     """Average over the last `window` steps at each step.
 

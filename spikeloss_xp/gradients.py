@@ -4,7 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    asarray_like,
+    find_adapter,
+    floating,
+    on_device_of,
+)
 from spikeloss_xp._typing import Array, ValueAndGrad, ValueAndPullback
 
 OTHER_NAMES = {
@@ -100,6 +107,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """
     closed_form = loss if isinstance(loss, ClosedForm) and loss.has_closed_form else None
 
+    @on_device_of("input")
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
     ) -> tuple[Array, Array]:
@@ -135,8 +143,16 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
 
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
-    """Return an array of the library on the device of `like`, and any other object as it is."""
-    return adapter.to_device_of(given, like) if find_adapter(given) is adapter else given
+    """Return an array of the library on the device of `like`, and any other object as it is.
+
+    Values on the host, where those of `like` are not, stay: the loss checks and copies them.
+    """
+    if find_adapter(given) is not adapter:
+        return given
+    known = adapter.concrete_or_none(given)
+    if known is not None and adapter.concrete_or_none(like) is None:
+        return known
+    return adapter.to_device_of(given, like)
 
 
 def _check_cotangent(value: Array, cotangent: Array | None) -> None:

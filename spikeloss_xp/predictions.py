@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import adapter_of, or_one
+from spikeloss_xp._arrays import adapter_of, on_device_of, or_one
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
 from spikeloss_xp._input.prepared import PreparedInput, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
@@ -102,6 +102,7 @@ class Predictor(ABC):
     def predict(
         self, input: ArrayT, *, per_step: bool = False, where: Any = None, lengths: Any = None
     ) -> ArrayT: ...
+    @on_device_of("input")
     def predict(
         self, input: Array, *, per_step: bool = False, where: Any = None, lengths: Any = None
     ) -> Array:
@@ -139,6 +140,7 @@ class Predictor(ABC):
         axes = (layout.class_axis,) if scores.per_step else (layout.time, layout.class_axis)
         return xp.squeeze(scores.winner(), axis=axes)
 
+    @on_device_of("input")
     def confusion(
         self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
@@ -183,6 +185,7 @@ class Predictor(ABC):
             )
         return counts
 
+    @on_device_of("input")
     def accuracy(
         self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
@@ -200,7 +203,7 @@ class Predictor(ABC):
         adapter = adapter_of(counts)
         xp, index = adapter.xp, adapter.arange(counts.shape[-1], counts)
         number = adapter.sum_all(counts)
-        right = adapter.sum_all(xp.where(index[:, None] == index, counts, 0.0))
+        right = adapter.sum_all(xp.where(index[:, None] == index[None, :], counts, 0.0))
         fraction: ArrayT = xp.where(number == 0, math.nan, right / or_one(adapter, number))
         return fraction
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, on_device_of, read
 from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
@@ -15,6 +15,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 PADDING = -1  # the neuron of an entry that is no spike
 
 
+@on_device_of("times")
 def bin_spikes(
     times: ArrayT | Sequence[ArrayT],
     neuron: ArrayLike | None = None,

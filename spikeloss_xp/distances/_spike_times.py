@@ -19,6 +19,7 @@ from spikeloss_xp._arrays import (
     find_adapter,
     floating,
     host,
+    on_device_of,
 )
 from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray, ValueAndPullback
@@ -42,6 +43,7 @@ class SpikeTimes(NamedTuple):
     number: Array
 
 
+@on_device_of("times")
 def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
@@ -106,6 +108,7 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     return distance
 
 
+@on_device_of("times")
 def coincidence_factor(
     times: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
 ) -> TimesT:
@@ -423,7 +426,7 @@ class EditTable(NamedTuple):
             ]
         never, no_spike = [corner + math.inf] * (n - 1), [xp.zeros_like(y[:1, ...])] * (n - 1)
         y, steps = xp.concat([*no_spike, y, *no_spike], axis=0), n + m - 1
-        spike = xp.flip(adapter.arange(steps, y))[:, None] + adapter.arange(n, y)
+        spike = xp.flip(adapter.arange(steps, y))[:, None] + adapter.arange(n, y)[None, :]
         windows = xp.reshape(xp.take(y, xp.reshape(spike, (-1,)), axis=0), (steps, n, *y.shape[1:]))
         return (xp.concat([corner, *never], axis=0), xp.concat([last, *never], axis=0)), windows
 

@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
@@ -207,7 +207,7 @@ def kernels(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Arr
 
 def slopes(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
     """Return the derivatives of `kernels` in the first times; 0 for equal times."""
-    towards = adapter.xp.sign(b.times - a.times) / time_constant
+    towards = sign(adapter, b.times - a.times) / time_constant
     return kernels(adapter, a, b, time_constant) * towards
 
 
@@ -221,7 +221,7 @@ def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> 
         number = chunk.shape[-1]
         trace = adapter.causal_filter(chunk, Exponential(time_constant, number), -1)
         if carried is not None:  # the trace of the steps before
-            step = adapter.xp.astype(adapter.arange(number, trace) + 1, trace.dtype)
+            step = adapter.xp.astype(adapter.along(-1, trace) + 1, trace.dtype)
             trace = trace + carried * adapter.xp.exp(-step / time_constant)
         carried = trace[..., -1:]
         yield _joined(adapter, trace, scale, cosine)
@@ -258,9 +258,9 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 def _chunk_length(x: Trains, y: Trains | None) -> int:
     """Return the number of steps whose traces are computed at a time."""
-    steps: int
-    trains, units, steps = x.prepared.layout[-3:]
-    entries = (trains + (0 if y is None else y.prepared.layout.batch)) * units
+    layout = x.prepared.layout
+    steps: int = layout.steps
+    entries = (layout.batch + (0 if y is None else y.prepared.layout.batch)) * layout.neurons
     known = isinstance(entries, int)  # sizes may be symbols
     if not known or entries * steps <= _tuning.PAIRS_CHUNK:
         return steps
@@ -295,7 +295,7 @@ def _completed_diagonal(adapter: Adapter, pairs: Array) -> Array:
     for rows in chunks:
         block = pairs[rows, rows]
         number = adapter.arange(block.shape[0], pairs)
-        diagonal.append(xp.sum(xp.where(number[:, None] == number, block, 0.0), axis=1))
+        diagonal.append(xp.sum(xp.where(number[:, None] == number[None, :], block, 0.0), axis=1))
     return xp.concat(diagonal)
 
 
@@ -326,6 +326,7 @@ class Pairwise(ClosedForm):
             times=_checks.flag,
         )
 
+    @on_device_of("x")
     def __call__(self, x: ArrayT, y: ArrayLike | None = None, **masks: ArrayLike | None) -> ArrayT:
         """Return the matrix of all pairs; see the function of the same name for the arguments."""
         return self.value(x, y, **masks)
@@ -382,7 +383,8 @@ class Pairwise(ClosedForm):
             return adapter, *inner_products(trains, None, self.time_constant, self.cosine)
         y = asarray_like(adapter, x, y, "y")
         others = prepare_trains(adapter, y, y_where, y_lengths, self.time_axis, "y_")
-        if others.prepared.layout[-2:] != trains.prepared.layout[-2:] or y.ndim != x.ndim:
+        own, other = trains.prepared.layout, others.prepared.layout
+        if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
             raise ValueError(
                 f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} "
                 f"and x of {tuple(x.shape)}"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, or_one, rank
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of, or_one, rank
 from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.gradients import ClosedForm
@@ -62,6 +62,7 @@ class Loss(ClosedForm):
     _classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term, with a class axis of length 1."""
 
+    @on_device_of("input")
     def __call__(
         self,
         input: ArrayT,
@@ -387,6 +388,7 @@ class Loss(ClosedForm):
 
     # Parts of a batch, and segments of time ------------------------------------------------------
 
+    @on_device_of("input")
     def sum_and_weight(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT]:
@@ -438,6 +440,7 @@ class Loss(ClosedForm):
         """
         return self._sum_of_part(input, target, context, options, with_pullback=False)[:2]
 
+    @on_device_of("input")
     def sum_weight_and_pullback(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT, Pullback]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Adapter, asarray_of_dtype, rank
+from spikeloss_xp._arrays import Adapter, rank
 from spikeloss_xp._input.labels import INDICES, Labels, class_weights
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import PreparedInput, both
@@ -81,10 +81,12 @@ class RateLoss(Loss, Predictor):
                 )
 
     @staticmethod
-    def _per_class(adapter: Adapter, reading: Reading, values: PerClass) -> Array:
-        """Return a hyper-parameter as an array, with a class axis if it has one for each class."""
-        each = asarray_of_dtype(adapter, reading.u, values)
-        return each[:, None] if each.ndim and reading.class_axis == 1 else each
+    def _per_class(adapter: Adapter, reading: Reading, values: PerClass) -> Any:
+        """Return a number, or an array with the axes of the readings of one for each class."""
+        if not isinstance(values, tuple):
+            return values
+        axes = (1, -1, 1) if reading.class_axis == 1 else (1, 1, -1)
+        return adapter.xp.reshape(adapter.host_constant(values, reading.u), axes)
 
     @property
     def memory(self) -> int | None:

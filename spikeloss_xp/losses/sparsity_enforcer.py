@@ -8,7 +8,15 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, check_shape, floating, or_one
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    asarray_like,
+    check_shape,
+    floating,
+    on_device_of,
+    or_one,
+)
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
 from spikeloss_xp.gradients import ClosedForm
@@ -112,6 +120,7 @@ class SparsityEnforcer(ClosedForm):
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
             )
 
+    @on_device_of("input")
     def __call__(
         self,
         input: Events[ArrayT],
@@ -177,6 +186,7 @@ class SparsityEnforcer(ClosedForm):
         factor = self.lam / number
         return total * factor, lambda cotangent: pullback(cotangent * factor)
 
+    @on_device_of("input")
     def sum_and_weight(
         self, input: Events[ArrayT], *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT]:
@@ -209,6 +219,7 @@ class SparsityEnforcer(ClosedForm):
         total = self.lam * total
         return total, 0 * total + number
 
+    @on_device_of("input")
     def events_and_entries(
         self, input: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
     ) -> tuple[ArrayT, ArrayT]:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from spikeloss_xp._arrays import Adapter, asarray_like, asarray_of_dtype, or_one
+from spikeloss_xp._arrays import Adapter, asarray_like, or_one, sign
 from spikeloss_xp._input.layout import class_axis
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Pullback
@@ -164,7 +164,7 @@ def trace(
     if isinstance(kernel, tuple) and not isinstance(kernel, Exponential):
         steps = spikes.shape[axis]  # later taps meet no spike
         kernel = kernel if len(kernel) <= steps else kernel[:steps]
-        kernel = asarray_of_dtype(adapter, spikes, kernel)
+        kernel = adapter.host_constant(kernel, spikes)
     elif not isinstance(kernel, Exponential):
         kernel = asarray_like(adapter, spikes, kernel, "kernel")
         kernel = adapter.xp.astype(kernel, spikes.dtype, copy=False)
@@ -202,15 +202,15 @@ def sum_magnitude(
             y = xp.expand_dims(y, axis=axis)
         return y
 
-    sign = xp.astype(x > 0, x.dtype) - xp.astype(x < 0, x.dtype)
+    signs = sign(adapter, x)
     if rising is not False:
         rises = (x == 0) if rising is True else (x == 0) & spread(rising)
-        sign = sign + xp.astype(rises, x.dtype)
+        signs = signs + xp.astype(rises, x.dtype)
     entries: Any = math.prod([x.shape[axis] for axis in summed])
     if mask is not None:
         repeated = entries // math.prod([mask.shape[axis] for axis in summed])
         entries = total(xp.astype(mask, x.dtype)) * repeated
-    return total(x * sign), entries, lambda cotangent: spread(cotangent) * sign
+    return total(x * signs), entries, lambda cotangent: spread(cotangent) * signs
 
 
 def mean_magnitude(

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating
+from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.distances._spike_times import (
@@ -146,8 +146,8 @@ class SpikeTime(PairedLoss):
         xx, xy, yy = (xp.sum(each, axis=(1, 2)) for each in (of_x, across, of_y))
 
         def pullback(cotangent: Array) -> Array:
-            slope = xp.sum(of_x * xp.sign(own.times - rows.times), axis=-1)
-            slope = slope - xp.sum(across * xp.sign(other.times - rows.times), axis=-1)
+            slope = xp.sum(of_x * sign(adapter, own.times - rows.times), axis=-1)
+            slope = slope - xp.sum(across * sign(adapter, other.times - rows.times), axis=-1)
             return 2 / tau * cotangent[:, None] * slope
 
         return xx - 2 * xy + yy, pullback
@@ -225,7 +225,7 @@ class VictorPurpura(PairedLoss):
             adapter,
             *columns,
             price=lambda a, b: apart(adapter, a, b) * cost,
-            slope=lambda a, b: xp.sign(a - b) * cost,
+            slope=lambda a, b: sign(adapter, a - b) * cost,
         )
         excess, to_columns = table.cheapest()
 

@@ -139,6 +139,10 @@ def on(name: str) -> Iterator[Backend]:
     library, place, dtype = BACKENDS[name]
     with contextlib.ExitStack() as state:
         state.enter_context(adapter(library).scope(dtype))
+        if library == "jax":
+            import jax
+
+            state.enter_context(jax.numpy_rank_promotion("raise"))
         if library == "array_api_strict":
             import array_api_strict
 

@@ -102,7 +102,17 @@ def call(case: Case, place: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
     found = {name: arrays()[name] for name in (case.input, case.target, *case.options) if name}
     input, *targets = (place(found[name]) for name in (case.input, case.target) if name)
     options = {name: place(found[name]) for name in case.options}
-    return functools.partial(sx.value_and_grad(case.loss), input, *targets, **options)
+    if not hasattr(input, "requires_grad_") or "cotangent" in options:
+        return functools.partial(sx.value_and_grad(case.loss), input, *targets, **options)
+    input.requires_grad_()
+
+    def run() -> Any:  # as in a training step
+        input.grad = None
+        value = case.loss(input, *targets, **options)
+        value.backward()
+        return value, input.grad
+
+    return run
 
 
 def error(got: tuple[Any, Any], expected: tuple[Any, Any]) -> float:

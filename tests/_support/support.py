@@ -123,6 +123,19 @@ PYTORCH = (
         ("autocast_computes_in_float32",),
     ),
     Transform(
+        "`torch.set_float32_matmul_precision`, for filters and distances",
+        "yes; their products keep the digits of float32, in float64 if TF32 is allowed",
+        "CPU, with factors rounded as on an Ampere GPU",
+        (
+            "transforms/test_modes.py::test_tf32_reaches_no_filter_and_no_distance",
+            "transforms/test_modes.py::test_change_of_the_precision_of_products_compiles_anew",
+        ),
+    ),
+    Transform(
+        "compiled or exported, as the first call of a process", "yes", "CPU",
+        ("transforms/test_modes.py::test_first_call_of_a_process_may_be_compiled_or_exported",),
+    ),
+    Transform(
         "`meta` and fake tensors, for shapes", "yes", "",
         ("meta_and_fake_tensors_give_the_shape",),
     ),
@@ -166,6 +179,15 @@ JAX = (
     Transform(
         "`jax.export`, for batches of any size", "yes", "CPU, 32 and 64 bits",
         ("export_with_symbolic_batch_equals_eager",),
+    ),
+    Transform(
+        "`jax.export` on a CPU for CUDA, TPU and ROCm",
+        "yes; without the loops that are for CPUs", "the programs, which did not run",
+        ("export_from_a_cpu_loops_on_cpus_only",),
+    ),
+    Transform(
+        "`jax_numpy_rank_promotion=\"raise\"`", "yes", "CPU, 32 and 64 bits",
+        ("transforms/test_modes.py::test_jax_may_forbid_to_promote_ranks",),
     ),
     Transform(
         "`where`, `lengths`, `weight` and the options, under `jit` of `grad`, `jacfwd` and "

@@ -29,39 +29,15 @@ LAUNCHES = {
 }
 """The most launches of value and gradient."""
 
-# What does not hold yet, with today's numbers. Take out what is reached, and add nothing.
+# Those that are larger, with today's numbers. Take out what is reached, and add nothing.
 LAUNCHES_TODAY = {
     ("CuPy", "SpikeMax"): 52,
     ("CuPy", "CrossEntropy"): 58,
     ("CuPy", "SpikeLatency"): 193,
     ("CuPy", "SpikeMax, window 50"): 66,
-    ("PyTorch", "SpikeMax"): 76,
-    ("PyTorch", "CrossEntropy"): 84,
+    ("PyTorch", "SpikeMax"): 64,
+    ("PyTorch", "CrossEntropy"): 51,
 }
-COPIES_TODAY = {
-    ("CuPy", "SpikeTime"): 6,
-    ("CuPy", "SpikeTime, order 2"): 6,
-    ("CuPy", "SpikeRate, window 50"): 6,
-    ("CuPy", "SpikeRate, lengths"): 2,
-    ("CuPy", "SpikeRate, a rate per class"): 1,
-    ("CuPy", "SpikeMax, window 50"): 6,
-    ("CuPy", "SpikeMoid, pos_weight"): 1,
-    ("CuPy", "times.SpikeTime"): 2,
-    ("CuPy", "times.VictorPurpura"): 23,
-    ("CuPy", "VanRossum"): 306,
-    ("CuPy", "Similarity"): 306,
-    ("PyTorch", "SpikeTime"): 3,
-    ("PyTorch", "SpikeTime, order 2"): 3,
-    ("PyTorch", "SpikeRate, window 50"): 3,
-    ("PyTorch", "SpikeRate, lengths"): 2,
-    ("PyTorch", "SpikeRate, a rate per class"): 1,
-    ("PyTorch", "SpikeMax, window 50"): 3,
-    ("PyTorch", "SpikeMoid, pos_weight"): 1,
-    ("PyTorch", "VanRossum"): 300,
-    ("PyTorch", "Similarity"): 300,
-}
-WAITS_TODAY = {("CuPy", "times.SpikeTime"): 2, ("CuPy", "times.VictorPurpura"): 23}
-ON_THE_WRONG_GPU_TODAY = tuple(launches.CASES)
 
 
 def problems(library: str) -> Iterator[str]:
@@ -72,13 +48,12 @@ def problems(library: str) -> Iterator[str]:
             yield f"{case}: differs from NumPy by {line['error']}"
         for kind, limit in (
             ("launches", LAUNCHES_TODAY.get(key, LAUNCHES.get(key, np.inf))),
-            ("copies", COPIES_TODAY.get(key, 0)),
-            ("waits", WAITS_TODAY.get(key, 0)),
+            ("copies", 0),
+            ("waits", 0),
         ):
             if line[kind] > limit:
                 yield f"{case}: {line[kind]} {kind}, at most {limit}: {line['names'][kind]}"
-        elsewhere = line.get("foreign") or line["elsewhere"]
-        if elsewhere and case not in ON_THE_WRONG_GPU_TODAY:
+        if line.get("foreign") or line["elsewhere"]:
             yield f"{case}: computes on another device than that of the input"
 
 

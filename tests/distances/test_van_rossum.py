@@ -9,6 +9,7 @@ import pytest
 
 import spikeloss_xp as sx
 from spikeloss_xp import _tuning
+from spikeloss_xp.backends._numpy import NumPyAdapter
 from spikeloss_xp.distances import Similarity, VanRossum, similarity, van_rossum
 
 KINDS = {"distance": (VanRossum, {}), "squared": (VanRossum, {"squared": True})}
@@ -248,6 +249,19 @@ def test_blocks_equal_the_whole(backend, kind, alone, limit, monkeypatch):
     close(got, backend.numpy(whole), backend)
 
 
+def test_few_trains_are_filtered_at_once(monkeypatch):
+    lengths = []
+
+    def record(self, x, *rest, **options):
+        lengths.append(x.shape[-1])
+        return exponential_filter(self, x, *rest, **options)
+
+    exponential_filter = NumPyAdapter.exponential_filter
+    monkeypatch.setattr(NumPyAdapter, "exponential_filter", record)
+    van_rossum(trains(4, 2, 30), trains(3, 2, 30), time_constant=5)
+    assert lengths == [30, 30]
+
+
 def test_large_time_constant_compares_counts(backend):
     x = trains(5, 60)
     count = x.sum(-1)
@@ -279,6 +293,11 @@ def test_input_is_not_changed(backend):
         (lambda x: van_rossum(x[0, :], time_constant=1), ValueError, "x must.*(5,).*x[None]"),
         (lambda x: van_rossum(x, x[0, :], time_constant=1), ValueError, "y must.*(5,)"),
         (lambda x: van_rossum(x[:, :4], x, time_constant=1), ValueError, "y must.*(3, 5).*(3, 4)"),
+        (
+            lambda x: van_rossum(x[:, None, :], np.ones((3, 2, 5)), time_constant=1),
+            ValueError,
+            "y must.*(3, 2, 5).*(3, 1, 5)",
+        ),
         (lambda x: van_rossum(x[:, :0], time_constant=1), ValueError, "x has no.*(3, 0)"),
         (lambda x: van_rossum(x, time_constant=1, time_axis=2), ValueError, "time_axis=2.*(3, 5)"),
         (lambda x: van_rossum([[0.0]], time_constant=1), TypeError, "pass times=True"),

@@ -74,12 +74,6 @@ def reset_dynamo():
     torch._dynamo.reset()
 
 
-@pytest.fixture(autouse=True)
-def warm_up():
-    """Evaluate once: the library then has the tensor class cached and compilers skip its lookup."""
-    Case("SpikeTime")(SPIKES)
-
-
 @pytest.fixture(params=["small", pytest.param("large", marks=slow)])
 def size(request, monkeypatch):
     """Run the test on the path of small tensors, and on the chunked path of large ones."""
@@ -393,6 +387,13 @@ def test_meta_and_fake_tensors_give_the_shape(name):
     with torch._subclasses.FakeTensorMode() as mode:
         fake = [mode.from_tensor(array) for array in (SPIKES, *case.targets)]
         assert case.loss(*fake).shape == ()
+
+
+def test_label_out_of_range_on_the_host_raises_for_spikes_on_a_device():
+    loss, spikes, bad = sx.SpikeMax(), torch.ones(2, 3, 8, device="meta"), torch.tensor([0, 7])
+    for evaluate in (loss, sx.value_and_grad(loss)):
+        with pytest.raises(ValueError, match="target must be between 0 and 2"):
+            evaluate(spikes, bad)
 
 
 @every_loss
