@@ -1,5 +1,6 @@
 """CuPy: gradients by closed forms, on a CUDA GPU."""
 
+import functools
 from typing import Any, ClassVar
 
 import array_api_compat.cupy
@@ -43,6 +44,23 @@ class CuPyAdapter(ArrayAPIAdapter):
                 return made
 
         return self._copies.get(values, like.dtype, like.device, copy)
+
+    def constant(self, like: Array, value: float) -> Array:
+        make = functools.partial(super().constant, like, value)
+        return self._copies.get(("full", value), like.dtype, like.device, make)
+
+    def arange(self, stop: int, like: Array) -> Array:
+        make = functools.partial(super().arange, stop, like)
+        return self._copies.get(("arange", stop), None, like.device, make)
+
+    def shielded(self, u: Array, mask: Array, value: float) -> Array:
+        return u  # a closed form selects the terms and their gradient
+
+    def in_place(self, x: Array) -> bool:
+        return True
+
+    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+        cupy.copyto(x, values, where=entries)
 
     def to_host(self, x: Array) -> np.ndarray:
         host: np.ndarray = cupy.asnumpy(x)

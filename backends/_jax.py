@@ -127,10 +127,10 @@ class JAXAdapter(ArrayAPIAdapter):
     def constant_of(self, x: Array) -> Array:
         return jax.lax.stop_gradient(x)
 
-    def shielded(self, u: Array, mask: Array) -> Array:
+    def shielded(self, u: Array, mask: Array, value: float) -> Array:
         # The terms are selected later, so in a compiled function only the gradient has to be.
         traced = isinstance(u, jax.core.Tracer)
-        return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask)
+        return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask, value)
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
         shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))

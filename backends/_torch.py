@@ -1,5 +1,6 @@
 """PyTorch: gradients by its autograd, of a loss in eager mode as one node with the closed form."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -71,10 +72,22 @@ class TorchAdapter(TorchFilters):
         return replicated(self.from_host(values, like.device), like)
 
     def constant(self, like: Array, value: float) -> Array:
-        return replicated(torch.full((), value, dtype=like.dtype, device=like.device), like)
+        def make() -> Array:
+            return torch.full((), value, dtype=like.dtype, device=like.device)
+
+        return self._made_once(make, like, like.dtype, ("full", value))
 
     def arange(self, stop: int, like: Array) -> Array:
-        return replicated(torch.arange(stop, device=like.device), like)
+        make = functools.partial(torch.arange, stop, device=like.device)
+        return self._made_once(make, like, None, ("arange", stop))
+
+    def number(self, like: Array, value: float) -> Any:
+        return value if like.is_cpu else self.constant(like, value)
+
+    def shielded(self, u: Array, mask: Array, value: float) -> Array:
+        # On a CPU counts are compared with what they may be, masked ones too.
+        known = u.is_cpu or not self.in_place(u)
+        return super().shielded(u, mask, value) if known else u
 
     def spread(self, x: Array, number: int, axis: int) -> Array:
         # A view, as autograd's own gradient of a sum.

@@ -1,6 +1,8 @@
 """PyTorch: the two filters, eager, transformed and compiled."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.torch
@@ -13,6 +15,7 @@ from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._copies import Copies
+from spikeloss_xp.backends._torch_distributed import replicated
 from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 
 AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
@@ -30,13 +33,15 @@ class TorchFilters(ArrayAPIAdapter):
         self._copies = Copies()
 
     def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
-        def copy() -> Array:
-            with torch.inference_mode(False):  # its tensors could not be saved for a gradient
-                return torch.asarray(values, dtype=like.dtype, device=like.device)
+        make = functools.partial(torch.asarray, values, dtype=like.dtype, device=like.device)
+        return self._made_once(make, like, like.dtype, values)
 
-        if like.is_cpu or not _torch_state.is_eager():  # a trace may not keep what it makes
-            return copy()
-        return self._copies.get(values, like.dtype, like.device, copy)
+    def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
+        """Return a tensor that is made by the first call, if `like` is on a GPU."""
+        if like.is_cpu or not _torch_state.is_plain(like):  # what a trace makes ends with it
+            return replicated(make(), like)
+        with torch.inference_mode(False):  # its tensors could not be saved for a gradient
+            return self._copies.get(key, dtype, like.device, make)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         if x.device.type != "cpu" or _torch_state.is_compiling():  # which serves any duration

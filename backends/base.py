@@ -145,7 +145,7 @@ class ArrayAPIAdapter:
     # Computing -----------------------------------------------------------------------------------
 
     def constant(self, like: Array, value: float) -> Array:
-        """Return a 0-d array with the dtype and device of `like`."""
+        """Return a 0-d array with the dtype and device of `like`, which must not change."""
         # Unlike `asarray`, `full` does not make a GPU wait for the host.
         return self.xp.full((), value, dtype=like.dtype, device=self.device(like))
 
@@ -187,9 +187,16 @@ class ArrayAPIAdapter:
         """Return `x` as a number that has no derivative."""
         return x
 
-    def shielded(self, u: Array, mask: Array) -> Array:
-        """Return readings whose masked entries have finite terms and no gradient."""
-        return self.xp.where(mask, u, 1.0)
+    def number(self, like: Array, value: float) -> Any:
+        """Return a number as `where` takes it, an array if `where` would make one at each call."""
+        return value
+
+    def shielded(self, u: Array, mask: Array, value: float) -> Array:
+        """Return readings with a value in the masked entries: finite terms, without a gradient.
+
+        The terms are selected later, so an adapter may return `u` if nothing differentiates them.
+        """
+        return self.xp.where(mask, u, value)
 
     def cross_entropy(
         self, logit: Array, index: Array, axis: int, q: Array | None = None

@@ -67,25 +67,27 @@ def cross_entropy_of_rates(
     """
     xp = adapter.xp
     classes, rate = _taking_part(adapter, rate, axis, class_mask, 0.0)
-    own = adapter.sum(xp.where(one_hot, rate, 0.0), axis, keepdims=True)
-    others = adapter.sum(xp.where(one_hot, 0.0, rate), axis, keepdims=True) + EPSILON
+    zero = adapter.number(rate, 0.0)
+    own = adapter.sum(xp.where(one_hot, rate, zero), axis, keepdims=True)
+    others = adapter.sum(xp.where(one_hot, zero, rate), axis, keepdims=True) + EPSILON
     if class_mask is not None:  # half a spike may differ between classes
         of_label = adapter.sum(xp.astype(one_hot, rate.dtype) * half_spike, axis, keepdims=True)
         half_spike = or_one(adapter, of_label)
     short = xp.any(one_hot & short, axis=axis, keepdims=True)
-    lack = xp.where(short, half_spike - own, 0.0)
+    lack = xp.where(short, half_spike - own, zero)
     own = own + lack
     others = others + (classes - 1) * lack
     # The last term is 0, or NaN for an infinite rate, which the quotient would hide. It is added
     # here, because inside `lack` its gradient terms would cancel and lose digits.
-    terms = xp.log1p(others / own) + lack / half_spike + (own - own)
+    odds = others / own
+    terms = xp.log1p(odds) + lack / half_spike + (own - own)
 
     def pullback(cotangent: Array) -> Array:
-        of_another = 1 / (own + others)
-        of_own = xp.where(
-            short, (1 - classes) * of_another - 1 / half_spike, -others / own * of_another
+        of_another = cotangent / (own + others)
+        lowered = xp.where(
+            short, (classes - 1) * of_another + cotangent / half_spike, odds * of_another
         )
-        return _of_class_mask(xp, cotangent * xp.where(one_hot, of_own, of_another), class_mask)
+        return _of_class_mask(xp, xp.where(one_hot, -lowered, of_another), class_mask)
 
     return terms, pullback
 

@@ -107,7 +107,6 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """
     closed_form = loss if isinstance(loss, ClosedForm) and loss.has_closed_form else None
 
-    @on_device_of("input")
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
     ) -> tuple[Array, Array]:
@@ -120,7 +119,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
         if adapter.differentiates:
             function = loss if closed_form is None else closed_form.value
-            # Move the arguments before differentiation starts, which may hide the input's device.
+            # Differentiation may hide the device of the input.
             moved = tuple(_to_device_of(adapter, spikes, target) for target in targets)
             options = {name: _to_device_of(adapter, spikes, x) for name, x in options.items()}
 
@@ -139,7 +138,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
         _check_cotangent(value, cotangent)
         return value, pullback(adapter.constant(value, 1.0) if cotangent is None else cotangent)
 
-    return evaluate
+    return on_device_of("input")(evaluate)
 
 
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:

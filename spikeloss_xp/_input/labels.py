@@ -147,7 +147,7 @@ def _class_indices(
 ) -> Labels:
     """Return the labels of class indices, which `label` holds as an array of the library.
 
-    An index that is no class raises if its value is `known`; else it is read as class 0, so that
+    An index that is no class raises if its value is `known`; else it is read as a class, so that
     the term is finite, and not `valid`.
     """
     adapter, xp, layout = prepared.adapter, prepared.adapter.xp, prepared.layout
@@ -162,13 +162,13 @@ def _class_indices(
         label = xp.expand_dims(label, axis=layout.class_axis)
     if label.dtype not in (xp.int64, xp.int32):  # a narrow one cannot hold all numbers below
         label = xp.astype(label, adapter.arange(1, label).dtype)
-    ignored = label == ignore_index if may_ignore else None
-    if ignored is not None:
-        label = xp.where(ignored, 0, label)  # a class, so that the ignored terms are finite
-    valid = None
-    if known is None or prepared.term_mask is not None:
-        valid = (label >= 0) & (label < classes)
-        label = xp.where(valid, label, 0)
+    ignored, valid = label == ignore_index if may_ignore else None, None
+    unchecked = known is None or prepared.term_mask is not None
+    if unchecked or ignored is not None:
+        given, label = label, label % classes  # a class, so that every term is finite
+        valid = label == given if unchecked else None
+        if valid is not None and ignored is not None:
+            valid = valid | ignored
     return Labels(label, None, valid, ignored)
 
 

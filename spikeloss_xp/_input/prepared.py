@@ -187,4 +187,4 @@ def fill_masked(adapter: Adapter, x: Array, mask: Array, value: float = 0.0) -> 
 
     By selection: multiplying by 0 would keep NaN, in the value and in the gradient.
     """
-    return adapter.xp.where(mask, x, value)
+    return adapter.xp.where(mask, x, adapter.number(x, value))

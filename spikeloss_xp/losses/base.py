@@ -243,8 +243,8 @@ class Loss(ClosedForm):
             # A count of infinity lacks no spike.
             counts = reading.counts
             if counts is not None:
-                counts = fill_masked(adapter, counts, mask, math.inf)
-            u = adapter.shielded(reading.u, mask)
+                counts = adapter.shielded(counts, mask, math.inf)
+            u = adapter.shielded(reading.u, mask, 1.0)
             reading = reading._replace(u=u, counts=counts)
             labels = self._fill_labels(adapter, labels, mask, reading.class_mask)
         terms, to_reading = self._criterion(adapter, reading, labels)
@@ -315,7 +315,8 @@ class Loss(ClosedForm):
             return math.prod(values.shape)
         # A process of several may have no sample.
         repeated = math.prod(values.shape) // max(math.prod(weight.shape), 1)
-        return adapter.sum_all(weight) * repeated
+        total = adapter.sum_all(weight)
+        return total if repeated == 1 else total * repeated
 
     # Members of subclasses -----------------------------------------------------------------------
 
@@ -513,7 +514,7 @@ class Loss(ClosedForm):
             prepared, labels, with_weight=True, with_pullback=with_pullback
         )
         if isinstance(weight, int):
-            weight = prepared.adapter.constant(total, float(weight))
+            weight = prepared.adapter.constant(total, float(weight)) + 0.0  # the caller's own
         return total, weight, pullback
 
     def _check_context(self, context: int) -> None:

@@ -220,7 +220,8 @@ class RateLoss(Loss, Predictor):
         """Return 1, or NaN for a label that is no class, as one may be that could not be read."""
         if labels.valid is None:
             return None
-        return adapter.xp.where(labels.valid, adapter.constant(reading.u, 1.0), math.nan)
+        one = adapter.constant(reading.u, 1.0)
+        return adapter.xp.where(labels.valid, one, adapter.number(reading.u, math.nan))
 
     def _result(self, prepared: PreparedInput, terms: Array) -> Array:
         absent = {prepared.layout.class_axis} if self._classes_compete else set()

@@ -29,14 +29,13 @@ LAUNCHES = {
 }
 """The most launches of value and gradient."""
 
-# Those that are larger, with today's numbers. Take out what is reached, and add nothing.
+# Not reached, with today's numbers. Take out what is reached, and add nothing.
 LAUNCHES_TODAY = {
-    ("CuPy", "SpikeMax"): 52,
-    ("CuPy", "CrossEntropy"): 58,
-    ("CuPy", "SpikeLatency"): 193,
-    ("CuPy", "SpikeMax, window 50"): 66,
-    ("PyTorch", "SpikeMax"): 64,
-    ("PyTorch", "CrossEntropy"): 51,
+    ("CuPy", "SpikeMax"): 44,
+    ("CuPy", "CrossEntropy"): 37,
+    ("CuPy", "SpikeLatency"): 186,
+    ("CuPy", "SpikeMax, window 50"): 58,
+    ("PyTorch", "SpikeMax"): 46,
 }
 
 
@@ -46,11 +45,8 @@ def problems(library: str) -> Iterator[str]:
         case, key = line["case"], (library, line["case"])
         if not line["error"] < RTOL:
             yield f"{case}: differs from NumPy by {line['error']}"
-        for kind, limit in (
-            ("launches", LAUNCHES_TODAY.get(key, LAUNCHES.get(key, np.inf))),
-            ("copies", 0),
-            ("waits", 0),
-        ):
+        most = LAUNCHES_TODAY.get(key, LAUNCHES.get(key, np.inf))
+        for kind, limit in {"launches": most, "copies": 0, "waits": 0}.items():
             if line[kind] > limit:
                 yield f"{case}: {line[kind]} {kind}, at most {limit}: {line['names'][kind]}"
         if line.get("foreign") or line["elsewhere"]:

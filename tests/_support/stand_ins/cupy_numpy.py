@@ -213,6 +213,12 @@ def where(condition, x=None, y=None):
     return launch("where", np.where, condition.astype(bool, copy=False), x, y)
 
 
+def copyto(dst, src, casting="same_kind", where=None):
+    if not isinstance(dst, ndarray):
+        _refuse(dst)
+    launch("copyto", lambda x, *rest: np.copyto(x, rest[0], casting, *rest[1:]), dst, src, where)
+
+
 def matmul(*factors, out=None):
     for x in factors:
         if not isinstance(x, ndarray):
@@ -256,6 +262,7 @@ IMPLEMENTED = {
     "empty": lambda *args, **options: _array(np.empty(*args, **options)),
     "matmul": matmul,
     "where": where,
+    "copyto": copyto,
 }
 IMPLEMENTED |= {name: functools.partial(_joined, name) for name in ("concat", "concatenate")}
 IMPLEMENTED["stack"] = functools.partial(_joined, "stack")
