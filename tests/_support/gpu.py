@@ -14,11 +14,17 @@ from _support.pages import DOCS, ROOT, table
 RECORD, PAGE = ROOT / "tests" / "data" / "gpu.json", DOCS / "gpu.md"
 NOT_YET = "**not yet verified**: no GPU has run it"
 OURS, DIFFERS = "ours", "differs from NumPy"
+COPY, PLAIN, COMPILED = "a copy of the bytes", "the plain line", ", compiled"
+"""Contenders of the benchmark, and how the name of a compiled one ends."""
+LARGE = (256, 100, 1000)
 
-LIBRARIES = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX", "numpy": "NumPy"}
+LIBRARIES = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX"}
 BACKEND = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
-STAND_IN = {"cupy": ("numpy", "numpy"), "torch": ("torch", "torch"), "jax": ("jax", "jax-x64")}
-"""The library and the backend on the CPU that a dry run takes in place of one on a GPU."""
+STAND_IN = {"cupy": ("cupy", "cupy"), "torch": ("torch", "torch"), "jax": ("jax", "jax-x64")}
+"""The library and the backend on the CPU that a dry run takes in place of one on a GPU.
+
+Its CuPy is the stand-in of the tests.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,16 @@ class Claim:
     """The test that verifies it; empty for all the tests that run on the library's backend."""
     package: str = ""
     """The package that has to be installed, if a library has several."""
+    without_gpu: str = ""
+    """How it is checked on a machine without a GPU."""
 
 
+ON_STAND_IN = "checked against a stand-in on every change"
 AUTOCAST = "transforms/test_torch.py::test_autocast_computes_in_float32"
 CLAIMS = (
-    Claim("CuPy", "cupy"),
-    Claim("PyTorch on a GPU", "torch"),
-    Claim("JAX on a GPU", "jax"),
+    Claim("CuPy", "cupy", without_gpu=ON_STAND_IN),
+    Claim("PyTorch on a GPU", "torch", without_gpu=ON_STAND_IN),
+    Claim("JAX on a GPU", "jax", without_gpu="lowered for CUDA, ROCm and TPUs on every change"),
     Claim("CuPy for CUDA 12", "cupy", package="cupy-cuda12x"),
     Claim("CuPy for CUDA 13", "cupy", package="cupy-cuda13x"),
     Claim("autocast on CUDA", "torch", AUTOCAST),
@@ -120,7 +129,7 @@ def cell(what: str, *, version: bool = False, of: Mapping[str, Any] | None = Non
     if found is not None:
         (result,) = (line["result"] for line in found["claims"] if line["what"] == what)
     if found is None or result not in ("verified", "failed"):
-        return NOT_YET
+        return "; ".join(filter(None, (NOT_YET, claim.without_gpu)))
     library = found["libraries"][claim.library]
     if version and result == "verified":
         return str(library["version"])
@@ -155,6 +164,26 @@ def _times(found: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
         for name, ratio in row["ratios"].items():
             yield (*first, name, f"{ratio:.3g}" if ratio >= 1 else f"1 / {1 / ratio:.3g}")
             first = ("", "", "")
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """Return a table for docs/benchmarks.md, of the losses on large spikes."""
+    columns = {
+        "time, as that of a copy of the bytes": (OURS, COPY),
+        "compiled, as that of a copy": (OURS + COMPILED, COPY),
+        "the plain line, as ours": (PLAIN, OURS),
+        "both compiled": (PLAIN + COMPILED, OURS + COMPILED),
+    }
+    lines = []
+    for row in found["benchmarks"]:
+        times = {OURS: 1.0} | row.get("ratios", {})
+        if str(list(LARGE)) in row["work"]:
+            cells = (
+                f"{times[name] / times[other]:.3g}" if name in times and other in times else ""
+                for name, other in columns.values()
+            )
+            lines.append((f"{LIBRARIES[row['library']]}, {row['work']}", *cells))
+    return table(("value and gradient", *columns), lines)
 
 
 def _problems(found: Mapping[str, Any]) -> list[str]:

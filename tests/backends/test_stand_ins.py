@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,22 +20,22 @@ SIGNATURES = ROOT / "tests" / "data" / "cupy_signatures.txt"
 RTOL = 1e-12
 """The results differ by the order of the sums, in float64."""
 LAUNCHES = {
-    ("cupy", "SpikeMax"): 30,
-    ("cupy", "CrossEntropy"): 30,
-    ("cupy", "SpikeLatency"): 60,
-    ("cupy", "SpikeMax, window 50"): 45,
-    ("torch", "SpikeMax"): 40,
-    ("torch", "CrossEntropy"): 40,
+    ("CuPy", "SpikeMax"): 30,
+    ("CuPy", "CrossEntropy"): 30,
+    ("CuPy", "SpikeLatency"): 60,
+    ("CuPy", "SpikeMax, window 50"): 45,
+    ("PyTorch", "SpikeMax"): 40,
+    ("PyTorch", "CrossEntropy"): 40,
 }
 """The most launches of value and gradient."""
 
 # Not reached, with today's numbers. Take out what is reached, and add nothing.
 LAUNCHES_TODAY = {
-    ("cupy", "SpikeMax"): 44,
-    ("cupy", "CrossEntropy"): 37,
-    ("cupy", "SpikeLatency"): 186,
-    ("cupy", "SpikeMax, window 50"): 58,
-    ("torch", "SpikeMax"): 46,
+    ("CuPy", "SpikeMax"): 44,
+    ("CuPy", "CrossEntropy"): 37,
+    ("CuPy", "SpikeLatency"): 186,
+    ("CuPy", "SpikeMax, window 50"): 58,
+    ("PyTorch", "SpikeMax"): 46,
 }
 
 
@@ -49,7 +48,7 @@ def problems(library: str) -> Iterator[str]:
         most = LAUNCHES_TODAY.get(key, LAUNCHES.get(key, np.inf))
         for kind, limit in {"launches": most, "copies": 0, "waits": 0}.items():
             if line[kind] > limit:
-                yield f"{case}: {line[kind]} {kind}, at most {limit}: {line['operations']}"
+                yield f"{case}: {line[kind]} {kind}, at most {limit}: {line['names'][kind]}"
         if line.get("foreign") or line["elsewhere"]:
             yield f"{case}: computes on another device than that of the input"
 
@@ -57,10 +56,8 @@ def problems(library: str) -> Iterator[str]:
 @pytest.mark.compiles
 @pytest.mark.parametrize("library", launches.LIBRARIES)
 def test_losses_equal_numpy_with_few_launches_and_without_waits_and_copies(library):
-    if library == "torch":
-        registration = pytest.importorskip("torch.utils.backend_registration")
-        if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
-            pytest.skip("this version of PyTorch has no devices that are written in Python")
+    if library == "PyTorch":
+        pytest.importorskip("torch")
     assert not list(problems(library))
 
 
@@ -104,8 +101,8 @@ def test_stand_in_refuses_and_counts_as_cupy_does():
 
 def test_signatures_are_those_of_cupy():
     cupy = pytest.importorskip("cupy")
-    if Path(cupy.__file__).parent == STAND_INS or not cupy.__version__.startswith("14."):
-        pytest.skip("the signatures are those of CuPy 14")
+    if hasattr(cupy, "IS_STAND_IN") or not cupy.__version__.startswith("14.2."):
+        pytest.skip("the signatures are those of CuPy 14.2")
     ufuncs, *functions = SIGNATURES.read_text(encoding="utf-8").splitlines()
     for name in ufuncs.split()[1:]:
         assert isinstance(getattr(cupy, name), cupy.ufunc), name

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import verify
 from _support import gpu, pages, support
 
 KIT = Path(verify.__file__)
+STAND_INS = pages.ROOT / "tests" / "_support" / "stand_ins"
 pytestmark = pytest.mark.skipif(
     not (pages.ROOT / "backends").exists(), reason="the kit runs in the source tree"
 )
@@ -45,20 +47,23 @@ def test_dry_run_goes_through_all_steps(tmp_path):
     assert results == {
         claim.what: "not run" if claim.what in packages else "verified" for claim in gpu.CLAIMS
     }
-    assert [row["problems"] for row in record["benchmarks"]] == [{}] * 18
+    assert [row["problems"] for row in record["benchmarks"]] == [{}] * 21
     assert {name for row in record["benchmarks"] for name in row["ratios"]} == {
         "a copy of the bytes", "conv1d", "lax.conv", "correlate1d", "its own means",
-        "time moved last",
+        "time moved last", "the plain line",
     }  # fmt: skip
     tables = (tmp_path / "out" / "gpu.md").read_text(encoding="utf-8")
     assert tables.strip() in ran.stdout
+    assert "| CuPy | 14.2.0 |" in tables  # the stand-in
     assert "A dry run on the CPU" in tables
 
 
 @pytest.mark.slow
 def test_machine_without_gpu_has_nothing_to_run(tmp_path):
-    ran = run_kit(tmp_path)
+    path = os.pathsep.join((str(tmp_path), str(STAND_INS)))
+    ran = run_kit(tmp_path, PYTHONPATH=path, SPIKELOSS_XP_STAND_INS="cupy torch-cuda")
     assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "CuPy 14.2.0: ValueError: cupy is the stand-in of the tests" in ran.stdout
     assert ran.stdout.splitlines()[-1].startswith("NOTHING RAN: no library sees a GPU")
     assert not (tmp_path / "out").exists()
 
@@ -118,7 +123,7 @@ def test_claims_are_verified_by_the_tests_of_their_library():
     assert gpu.cell("CuPy for CUDA 13", version=True, of=record) == "14.2.0"
     assert gpu.cell("CuPy for CUDA 12", version=True, of=record) == gpu.NOT_YET
     assert gpu.cell("PyTorch on a GPU", of=record) == "**failed** on A card, PyTorch 2.11.0"
-    assert gpu.cell("JAX on a GPU", of=record) == gpu.NOT_YET
+    assert gpu.cell("JAX on a GPU", of=record).startswith(f"{gpu.NOT_YET}; lowered")
     status, last = verify.verdict(record)
     assert (status, last.partition(":")[0]) == (1, "FAILED (GPU)")
     assert gpu.AUTOCAST in last
@@ -130,7 +135,7 @@ def test_claims_are_verified_by_the_tests_of_their_library():
 def test_tests_that_did_not_run_verify_nothing(written):
     record = record_of(torch=written)
     assert result(record, "PyTorch on a GPU") == "not finished"
-    assert gpu.cell("PyTorch on a GPU", of=record) == gpu.NOT_YET
+    assert gpu.cell("PyTorch on a GPU", of=record).startswith(f"{gpu.NOT_YET}; checked")
     status, last = verify.verdict(record)
     assert (status, last.partition(":")[0]) == (1, "NOT FINISHED (GPU)")
 
@@ -172,7 +177,7 @@ def test_markdown_has_tables_with_all_results():
 
 
 def test_every_line_that_is_not_yet_verified_has_a_claim():
-    waiting = sum(gpu.cell(claim.what) == gpu.NOT_YET for claim in gpu.CLAIMS)
+    waiting = sum(gpu.NOT_YET in gpu.cell(claim.what) for claim in gpu.CLAIMS)
     assert support.page(pages.DOCS / "support.md").count("not yet verified") == waiting
 
 
@@ -182,6 +187,44 @@ def test_every_claim_about_one_test_names_a_test():
             file, _, function = claim.test.partition("::")
             source = (verify.TESTS / file).read_text(encoding="utf-8")
             assert f"\ndef {function}(" in source
+
+
+def test_slow_nvidia_smi_loses_no_results(monkeypatch):
+    def hang(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert verify.machine.__wrapped__().startswith(platform.system())
+
+
+def test_results_of_the_tests_are_written_before_the_benchmark(monkeypatch, tmp_path):
+    tests = {"cupy": verify.no_results()}
+    verify.count(lines("passed"), tests["cupy"])
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "see", lambda _: SEEN)
+    monkeypatch.setattr(verify, "run_tests", lambda *_: tests)
+    monkeypatch.setattr(verify, "measure", stop)
+    monkeypatch.setattr(sys, "argv", ["verify.py", "--out", str(tmp_path)])
+    with pytest.raises(KeyboardInterrupt):
+        verify.main()
+    record = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert result(record, "CuPy") == "verified"
+    assert record["missing"]["cupy"] == "the benchmark has not run"
+
+
+def test_output_for_the_docs_has_the_cells_and_the_times_of_large_spikes(tmp_path):
+    large = {
+        "work": "CrossEntropy [256, 100, 1000]",
+        "ratios": {gpu.COPY: 0.25, gpu.PLAIN: 1.5, "ours, compiled": 0.5},
+    }
+    record = record_of([ROW, ROW | large], cupy=lines("passed"))
+    text = verify.for_the_docs(record, tmp_path)
+    assert "  CuPy: on A card, CuPy 14.2.0\n" in text
+    assert text.splitlines()[-1] == "| CuPy, CrossEntropy [256, 100, 1000] | 4 | 2 | 1.5 | |"
+    assert "not for the docs" in verify.for_the_docs(record | {"dry_run": True}, tmp_path)
 
 
 def test_record_of_a_dry_run_is_refused(monkeypatch, tmp_path):

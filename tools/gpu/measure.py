@@ -7,7 +7,6 @@ row. Every contender that computes the loss is compared with NumPy before it is 
 import argparse
 import contextlib
 import functools
-import importlib
 import json
 import statistics
 import time
@@ -25,10 +24,9 @@ from contenders import Run
 from timing import Clock, measure_seconds, time_ratio, wall_seconds
 
 import spikeloss_xp as sx
-from _support.gpu import DIFFERS, OURS
+from _support.gpu import COMPILED, COPY, DIFFERS, LARGE, OURS, PLAIN
 from spikeloss_xp.backends._available import adapter
 
-COPY = "a copy of the bytes"
 TOLERANCE = 1e-4
 """Of ours, relative to the value and to the largest gradient: float32 sums of 8e6 terms."""
 TOLERANCE_OF_OTHERS = 5e-3
@@ -74,9 +72,12 @@ def cupy_event_seconds(run: Run, repeats: int) -> float:
 
 def _torch_contenders(loss: Any, shape: tuple[int, ...]) -> dict[str, Callable[..., Run]]:
     others, first = {"its own means": own.torch_own}, loss.time_axis == 0
+    compiled = {OURS + COMPILED: c.torch_compiled} if (loss, shape) in _compiled() else {}
     if isinstance(loss, sx.SpikeTime):
         others = {"time moved last": c.torch_moveaxis} if first else {"conv1d": c.conv1d}
-    compiled = {"ours, compiled": c.torch_compiled} if (loss, shape) in _compiled() else {}
+    if isinstance(loss, sx.CrossEntropy):
+        others = {PLAIN: own.torch_plain}
+        compiled |= {PLAIN + COMPILED: own.torch_plain_compiled} if compiled else {}
     return {OURS: c.torch_eager, COPY: own.torch_copy, **others, **compiled}
 
 
@@ -84,15 +85,18 @@ def _jax_contenders(loss: Any, shape: tuple[int, ...]) -> dict[str, Callable[...
     others, first = {"its own means": own.jax_own}, loss.time_axis == 0
     if isinstance(loss, sx.SpikeTime):
         others = {"time moved last": c.jax_moveaxis} if first else {"lax.conv": c.lax_conv}
+    if isinstance(loss, sx.CrossEntropy):
+        others = {PLAIN: own.jax_plain}
     return {OURS: c.jax_jit, COPY: own.jax_copy, **others}
 
 
-def _array_contenders(xp: Any, loss: Any, shape: tuple[int, ...]) -> dict[str, Callable[..., Run]]:
-    others = {"its own means": own.array_own}
+def _cupy_contenders(loss: Any, shape: tuple[int, ...]) -> dict[str, Callable[..., Run]]:
+    others = {"its own means": own.cupy_own}
     if isinstance(loss, sx.SpikeTime):
-        others = {"correlate1d": own.array_correlate}
-    setups = {OURS: own.array_ours, COPY: own.array_copy, **others}
-    return {name: functools.partial(setup, xp) for name, setup in setups.items()}
+        others = {"correlate1d": own.cupy_correlate}
+    if isinstance(loss, sx.CrossEntropy):
+        others = {PLAIN: own.cupy_plain}
+    return {OURS: own.cupy_ours, COPY: own.cupy_copy, **others}
 
 
 def measured(library: str, *, dry_run: bool) -> Measured:
@@ -106,31 +110,34 @@ def measured(library: str, *, dry_run: bool) -> Measured:
     if library == "jax":
         name = CPU if dry_run else WALL
         return Measured(wall_seconds, name, contextlib.nullcontext(), _jax_contenders)
-    xp = importlib.import_module(library)
-    setups = functools.partial(_array_contenders, xp)
-    clock, name = (wall_seconds, CPU) if library == "numpy" else (cupy_event_seconds, EVENTS)
-    return Measured(clock, name, contextlib.nullcontext(), setups)
+    name = CPU if dry_run else EVENTS  # those of the stand-in are times on the CPU
+    return Measured(cupy_event_seconds, name, contextlib.nullcontext(), _cupy_contenders)
+
+
+ENTROPY = sx.CrossEntropy(time_axis=-1)
+HEADLINE = [(loss, LARGE) for loss in (sx.SpikeMax(), rows.spike_time(100), ENTROPY)]
 
 
 def works() -> list[tuple[Any, tuple[int, ...]]]:
-    """Return each loss and shape of the benchmark page, once, without latencies.
+    """Return the headline, and each loss and shape of the benchmark page, without latencies.
 
     Nothing to compare a latency with is written in the means of every library.
     """
     chosen = [row for row in rows.rows() if getattr(row.loss, "readout", "") != "latency"]
-    return list(dict.fromkeys((row.loss, row.shape) for row in chosen))
+    return list(dict.fromkeys((*HEADLINE, *((row.loss, row.shape) for row in chosen))))
 
 
 @functools.cache
 def _compiled() -> set[tuple[Any, tuple[int, ...]]]:
-    return {(row.loss, row.shape) for row in rows.rows() if row.ours is c.torch_compiled}
+    compiled = {(row.loss, row.shape) for row in rows.rows() if row.ours is c.torch_compiled}
+    return compiled | set(HEADLINE)
 
 
 def small_works() -> list[tuple[Any, tuple[int, ...]]]:
     """Return one small work of each kind, for a dry run."""
     shape, (_, max_window, _) = (2, 5, 300), rows.rate_losses(50)
     time_first = next(work for work in works() if getattr(work[0], "time_axis", -1) == 0)[0]
-    losses = (rows.spike_time(100), max_window, *rows.rate_losses(None))
+    losses = (rows.spike_time(100), max_window, *rows.rate_losses(None), ENTROPY)
     return [*((loss, shape) for loss in losses), (time_first, shape[::-1])]
 
 
@@ -176,7 +183,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("library", choices=("numpy", "cupy", "torch", "jax"))
+    parser.add_argument("library", choices=("cupy", "torch", "jax"))
     parser.add_argument("seconds", type=float, help="no row begins after this time")
     parser.add_argument("out", type=Path)
     parser.add_argument("--dry-run", action="store_true")

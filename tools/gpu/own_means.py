@@ -4,6 +4,7 @@ Each function prepares its arrays and returns a callable to time, as in `contend
 are those of docs/losses.md, for a label per sample and the sum of the terms.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,21 @@ def torch_own(loss: Any, shape: tuple[int, ...]) -> Run:
     return contenders._backward(value, spikes, torch.asarray(_label(loss, shape)))
 
 
+def torch_plain(loss: Any, shape: tuple[int, ...], *, compiled: bool = False) -> Run:
+    """Evaluate the line that a user would write for `CrossEntropy`."""
+    import torch
+
+    def value(spikes: Any, label: Any) -> Any:
+        return torch.nn.functional.cross_entropy(spikes.sum(-1), label)
+
+    spikes, _, label, _ = contenders._torch_arrays(shape)
+    chosen = torch.compile(value, fullgraph=True, dynamic=False) if compiled else value
+    return contenders._backward(chosen, spikes, label)
+
+
+torch_plain_compiled = functools.partial(torch_plain, compiled=True)
+
+
 # JAX ---------------------------------------------------------------------------------------------
 
 
@@ -111,10 +127,21 @@ def jax_own(loss: Any, shape: tuple[int, ...]) -> Run:
     return contenders._jax_run(value, shape, jax.numpy.asarray(_label(loss, shape)))
 
 
-# CuPy, and NumPy in its stead --------------------------------------------------------------------
+def jax_plain(loss: Any, shape: tuple[int, ...]) -> Run:
+    import jax
+
+    def value(spikes: Any, hot: Any) -> Any:
+        return -(jax.nn.log_softmax(spikes.sum(-1)) * hot).sum(-1).mean()
+
+    return contenders._jax_run(value, shape, jax.numpy.asarray(_label(loss, shape)))
 
 
-def array_ours(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
+# CuPy --------------------------------------------------------------------------------------------
+
+
+def cupy_ours(loss: Any, shape: tuple[int, ...]) -> Run:
+    import cupy as xp
+
     import spikeloss_xp as sx
 
     evaluate = sx.value_and_grad(loss)
@@ -122,7 +149,9 @@ def array_ours(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
     return lambda: evaluate(spikes, target)
 
 
-def array_copy(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
+def cupy_copy(loss: Any, shape: tuple[int, ...]) -> Run:
+    import cupy as xp
+
     source = xp.zeros(copied_entries(loss, shape), dtype=xp.float32)
     target = xp.empty_like(source)
 
@@ -132,12 +161,10 @@ def array_copy(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
     return run
 
 
-def array_correlate(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
+def cupy_correlate(loss: Any, shape: tuple[int, ...]) -> Run:
     """Compute `SpikeTime` with a convolution along an axis, and its adjoint."""
-    if xp.__name__ == "cupy":
-        from cupyx.scipy.ndimage import correlate1d
-    else:
-        from scipy.ndimage import correlate1d
+    import cupy as xp
+    from cupyx.scipy.ndimage import correlate1d
 
     spikes, desired = (xp.asarray(x) for x in contenders._numpy_arrays(loss, shape))
     taps, length = xp.asarray(contenders.kernel(loss.length)), loss.length
@@ -151,8 +178,10 @@ def array_correlate(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
     return run
 
 
-def array_own(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
+def cupy_own(loss: Any, shape: tuple[int, ...]) -> Run:
     """Compute a loss of rates and its gradient by hand, with windows as differences of sums."""
+    import cupy as xp
+
     window, steps = loss.moving_window, loss.moving_window or shape[-1]
     spikes, label = xp.asarray(contenders.random_spikes(shape)), xp.asarray(_label(loss, shape))
 
@@ -172,6 +201,24 @@ def array_own(xp: Any, loss: Any, shape: tuple[int, ...]) -> Run:
         if window is None:
             return value, xp.broadcast_to(slope[..., None] / steps, shape).copy()
         return value, moving_mean(slope[..., ::-1])[..., ::-1]
+
+    return run
+
+
+def cupy_plain(loss: Any, shape: tuple[int, ...]) -> Run:
+    """Compute `CrossEntropy` and its gradient by hand."""
+    import cupy as xp
+
+    spikes, label = xp.asarray(contenders.random_spikes(shape)), xp.asarray(_label(loss, shape))
+
+    def run() -> tuple[Any, Any]:
+        z = spikes.sum(-1)
+        z -= z.max(-1, keepdims=True)
+        p = xp.exp(z)
+        total = p.sum(-1, keepdims=True)
+        value = (xp.log(total)[..., 0] - xp.where(label, z, 0.0).sum(-1)).mean()
+        slope = (p / total - label) / shape[0]
+        return value, xp.broadcast_to(slope[..., None], shape).copy()
 
     return run
 

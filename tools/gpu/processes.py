@@ -11,6 +11,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TESTS, BENCHMARKS = ROOT / "tests", ROOT / "tools" / "benchmarks"
+STAND_INS = TESTS / "_support" / "stand_ins"
 
 SECONDS = 560.0
 """The time of a run. A dry run needs a minute, or several on a busy machine."""
@@ -25,11 +26,13 @@ class Kit:
         self.end = time.monotonic() + SECONDS
         package = self._linked_package()
         path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
+        path[:0] = [STAND_INS] * dry_run  # `cupy` is there
         self._environment = dict(os.environ) | {
             "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
             # Several processes share the GPU, so none may take most of its memory at once.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
+        self._environment.pop("SPIKELOSS_XP_STAND_INS", None)
         if dry_run:
             self._environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
         else:  # compile as for users: the tests would ask for few optimizations

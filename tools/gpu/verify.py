@@ -1,16 +1,18 @@
 """Check this machine's GPU: ``python tools/gpu/verify.py [--dry-run] [--out FOLDER]``.
 
 Says which of CuPy, PyTorch and JAX see the GPU, runs their tests on it, and times the benchmark.
-Writes gpu.json and gpu.md to FOLDER, build/gpu by default. The exit status is 0 if every test
-passed, 1 if one failed or did not run in time, and 2 if there was nothing to run.
+Writes gpu.json and gpu.md to FOLDER, build/gpu by default, after the tests and after the benchmark
+of each library. The exit status is 0 if every test passed, 1 if one failed or did not run in time,
+and 2 if there was nothing to run. A dry run has the stand-in of the tests as CuPy.
 """
 
 import argparse
+import contextlib
+import functools
 import importlib.util
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,9 +44,6 @@ def see(kit: Kit) -> dict[str, dict[str, Any]]:
         if status == 0:
             found[name] = json.loads(text[-1])
             if kit.dry_run and found[name]["version"]:
-                stand_in = gpu.LIBRARIES[gpu.STAND_IN[name][0]]
-                if stand_in != gpu.LIBRARIES[name]:
-                    found[name]["version"] = f"{stand_in} {found[name]['version']} in its place"
                 found[name] |= {"card": "the CPU", "problem": None}
         else:
             problem = "no answer" if status is None else text[-1]
@@ -106,38 +105,33 @@ def count(lines: list[dict[str, Any]], ran: dict[str, Any]) -> None:
             ran["failures"].append({"test": test, "message": message})
 
 
-def measure(kit: Kit, libraries: list[str]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Time the benchmark on one library after the other; return the rows, and what is missing."""
-    rows, missing = [], {}
-    for number, library in enumerate(libraries):
-        name = gpu.STAND_IN[library][0] if kit.dry_run else library
-        seconds = max((kit.left - GRACE) / (len(libraries) - number), 1.0)
-        out = kit.scratch / f"measure-{name}.jsonl"
-        options = ["--dry-run"] if kit.dry_run else []
-        process = kit.start(f"measure-{name}", "measure.py", name, seconds, out, *options)
-        status = kit.wait(process, seconds + GRACE)
-        lines = kit.lines(f"measure-{name}")
-        rows += [line | {"library": library} for line in lines if "work" in line]
-        left = [line["left"] for line in lines if "left" in line]
-        if not left:
-            ended = "was ended after the time limit" if status is None else f"ended with {status}"
-            missing[library] = f"the benchmark {ended}, after {len(lines)} rows"
-            print(kit.log(f"measure-{name}")[-4000:])
-        elif left[0]:
-            missing[library] = f"{left[0]} rows of the benchmark were left at the time limit"
-    return rows, missing
+def measure(kit: Kit, library: str, seconds: float) -> tuple[list[dict[str, Any]], str]:
+    """Time the benchmark on one library; return the rows, and what is missing."""
+    name = gpu.STAND_IN[library][0] if kit.dry_run else library
+    out = kit.scratch / f"measure-{name}.jsonl"
+    options = ["--dry-run"] if kit.dry_run else []
+    process = kit.start(f"measure-{name}", "measure.py", name, seconds, out, *options)
+    status = kit.wait(process, seconds + GRACE)
+    lines = kit.lines(f"measure-{name}")
+    rows = [line | {"library": library} for line in lines if "work" in line]
+    left = [line["left"] for line in lines if "left" in line]
+    if not left:
+        print(kit.log(f"measure-{name}")[-4000:])
+        ended = "was ended after the time limit" if status is None else f"ended with {status}"
+        return rows, f"the benchmark {ended}, after {len(lines)} rows"
+    return rows, f"{left[0]} rows of the benchmark were left at the time limit" * bool(left[0])
 
 
+@functools.cache
 def machine() -> str:
     """Return the system, the versions of Python and NumPy, and the driver of the GPU."""
     import numpy as np
 
     text = f"{platform.system()}, Python {platform.python_version()}, NumPy {np.__version__}"
-    if program := shutil.which("nvidia-smi"):
-        query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30)
-        if answer.returncode == 0 and answer.stdout.strip():
-            text += f", NVIDIA driver {answer.stdout.split()[0]}"
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):  # there is none, or it hangs
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        text += "".join(f", NVIDIA driver {version}" for version in answer.stdout.split()[:1])
     return text
 
 
@@ -209,6 +203,28 @@ def verdict(record: dict[str, Any]) -> tuple[int, str]:
     return 0, f"PASSED ({where}): {'; '.join(passed)}; {len(record['benchmarks'])} rows measured"
 
 
+def write(made: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    (folder / "gpu.json").write_text(text, encoding="utf-8")
+    (folder / "gpu.md").write_text(gpu.markdown(made) + "\n", encoding="utf-8")
+
+
+def for_the_docs(made: dict[str, Any], folder: Path) -> str:
+    """Return what to do with the results."""
+    if made["dry_run"]:
+        return f"Written to {folder}: gpu.json, gpu.md. A dry run is not for the docs."
+    cells = [f"  {claim.what}: {gpu.cell(claim.what, of=made)}" for claim in gpu.CLAIMS]
+    lines = [
+        f"For docs/support.md, docs/install.md, docs/gpu.md and the README: copy {folder}/gpu.json",
+        f"to {gpu.RECORD.relative_to(ROOT)} and run `python tools/write_pages.py`. It writes:",
+        *cells,
+        "For docs/benchmarks.md:",
+        gpu.headline(made),
+    ]
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dry-run", action="store_true", help="all steps, small, on the CPU")
@@ -230,14 +246,19 @@ def main() -> int:
         tests = run_tests(kit, seeing)
         for name, ran in tests.items():
             print(f"{gpu.LIBRARIES[name]}: tests: {gpu.Counts(**ran['counts'])}", flush=True)
-        made = record(libraries, tests, *measure(kit, seeing), dry_run=kit.dry_run)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-    (arguments.out / "gpu.json").write_text(text, encoding="utf-8")
-    tables = gpu.markdown(made)
-    (arguments.out / "gpu.md").write_text(tables + "\n", encoding="utf-8")
+        rows: list[dict[str, Any]] = []
+        missing = dict.fromkeys(seeing, "the benchmark has not run")
+        made = record(libraries, tests, rows, missing, dry_run=kit.dry_run)
+        write(made, arguments.out)
+        for number, name in enumerate(seeing):
+            seconds = max((kit.left - GRACE) / (len(seeing) - number), 1.0)
+            found, missing[name] = measure(kit, name, seconds)
+            rows += found
+            left = {name: text for name, text in missing.items() if text}
+            made = record(libraries, tests, rows, left, dry_run=kit.dry_run)
+            write(made, arguments.out)
     status, last = verdict(made)
-    print(f"\n{tables}\n\nWritten to {arguments.out}: gpu.json, gpu.md\n{last}")
+    print(f"\n{gpu.markdown(made)}\n\n{for_the_docs(made, arguments.out)}\n{last}")
     return status
 
 

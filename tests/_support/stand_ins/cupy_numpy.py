@@ -128,27 +128,6 @@ class ndarray:  # noqa: N801
         WAITS["get"] += 1
         return self._values.copy()
 
-    def item(self):
-        return self.get().item()
-
-    def tolist(self):
-        return self.get().tolist()
-
-    def __bool__(self):
-        return bool(self.get())
-
-    def __int__(self):
-        return int(self.get())
-
-    def __index__(self):
-        return self.get().__index__()
-
-    def __float__(self):
-        return float(self.get())
-
-    def __repr__(self):
-        return repr(self.get())
-
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         if not copy and np.dtype(dtype) == self.dtype:
             return self
@@ -156,6 +135,9 @@ class ndarray:  # noqa: N801
 
     def copy(self, order="C"):
         return launch("copy", np.copy, self)
+
+    def clip(self, min=None, max=None, out=None):
+        return FUNCTIONS["clip"](self, min, max, out)
 
     def fill(self, value):
         self[...] = value
@@ -291,6 +273,7 @@ VIEWS = (
 OF_DTYPES = ("can_cast", "isdtype", "issubdtype", "result_type")
 METHODS = ("all", "any", "argmax", "argmin", "cumsum", "max", "mean", "min", "prod", "repeat")
 METHODS += ("sum", "take")
+READS = ("__bool__", "__float__", "__index__", "__int__", "__repr__", "item", "tolist")
 ARITHMETIC = (
     "add", "subtract", "multiply", "true_divide", "floor_divide", "remainder", "power",
     "bitwise_and", "bitwise_or", "bitwise_xor",
@@ -349,8 +332,14 @@ def _operator(function, *, swapped=False, in_place=False):
     return operate
 
 
+def _read(name):
+    return lambda self: getattr(self.get(), name)()
+
+
 def _add_operators(functions):
     """Give arrays their methods and operators."""
+    for name in READS:
+        setattr(ndarray, name, _read(name))
     for name in METHODS:
         setattr(ndarray, name, functions[name])
     for name, function in OPERATORS.items():
