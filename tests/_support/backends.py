@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import array_api_compat
 import numpy as np
 import pytest
 
+from spikeloss_xp._arrays import adapter_of
 from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter, describe
 
@@ -23,6 +23,8 @@ BACKENDS = {  # how the test names it: library, device, the widest floating dtyp
     "jax-x64": ("jax", "cpu:0", "float64"),
     "array-api-strict": ("array_api_strict", "CPU_DEVICE", "float64"),
     "array-api-strict-device1": ("array_api_strict", "device1", "float64"),
+    "dpnp": ("dpnp", "opencl:cpu:0", "float64"),
+    "mlx": ("mlx", "cpu", "float32"),
     "cupy": ("cupy", "cuda:0", "float64"),
     "torch-cuda": ("torch", "cuda:0", "float64"),
     "jax-cuda": ("jax", "gpu:0", "float64"),
@@ -93,7 +95,7 @@ class Backend:
 
     def numpy(self, x: Any) -> np.ndarray:
         """Copy an array of the library to NumPy, after making sure that it is one."""
-        assert array_api_compat.array_namespace(x) is self.xp
+        assert adapter_of(x) is self.adapter
         return self.adapter.to_host(x)
 
 
