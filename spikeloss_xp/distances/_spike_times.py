@@ -320,7 +320,8 @@ def filled(
 
 def apart(adapter: Adapter, a: Array, b: Array) -> Array:
     """Return ``abs(a - b)``, with the derivative 0 at 0, where those of `abs` differ."""
-    return adapter.xp.maximum(a - b, b - a)
+    difference = a - b
+    return difference * adapter.xp.sign(difference)
 
 
 class EditTable(NamedTuple):

@@ -61,10 +61,11 @@ class Backend:
     def on_gpu(self) -> bool:
         return self.name in ON_GPU
 
-    @property
-    def lacks_64_bits(self) -> bool:
-        """Whether the library has no dtypes of 64 bits in the state it is tested in."""
-        return self.library == "jax" and self.dtype == "float32"
+    def has(self, dtype: str) -> bool:
+        """Return whether losses accept a dtype of the library in the state it is tested in."""
+        if self.name == "jax" and dtype.endswith("64"):  # without its 64-bit mode
+            return False
+        return hasattr(self.xp, dtype) and (self.name, dtype) != ("mlx", "float64")
 
     @property
     def rtol(self) -> float:
@@ -80,6 +81,11 @@ class Backend:
     def reads_values(self) -> bool:
         """Whether the values of an array can be read for free."""
         return self.adapter.concrete_or_none(self.asarray([0])) is not None
+
+    @staticmethod
+    def device_of(x: Any) -> Any:
+        """Return the device of an array, or None for arrays of MLX, which have none."""
+        return getattr(x, "device", None)
 
     def compiled(self, function: Any) -> Any:
         """Compile a function as users of the library would; many small ones run sooner for it."""
