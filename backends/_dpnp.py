@@ -25,10 +25,6 @@ class DpnpAdapter(ArrayAPIAdapter):
     def from_host(self, values: np.ndarray, device: Any) -> Array:
         return dpnp.asarray(values, device=device, copy=True)
 
-    def to_host(self, x: Array) -> np.ndarray:
-        host: np.ndarray = dpnp.asnumpy(x)
-        return host
-
     def synchronize(self, x: Array) -> None:
         x.sycl_queue.wait()
 

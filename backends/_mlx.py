@@ -19,14 +19,11 @@ class MLXAdapter(ArrayAPIAdapter):
     differentiates: ClassVar[bool] = True
 
     def __init__(self, xp: Namespace) -> None:
-        names = ("arange", "asarray", "astype", "full", "zeros")
-        functions = {name: _without_options(getattr(xp, name)) for name in names}
-        functions |= {"bool": xp.bool_, "logaddexp": _logaddexp, "where": _where}
-        super().__init__(SimpleNamespace(**(vars(xp) | functions)))
-
-    @classmethod
-    def namespace(cls, library: str) -> Namespace:
-        return mx
+        created = ("arange", "asarray", "astype", "full", "zeros")
+        names = vars(mx) | {name: _without_options(getattr(mx, name)) for name in created}
+        names |= {"bool": mx.bool_, "logaddexp": _logaddexp, "where": _where}
+        del names["float64"]  # see `check_dense`
+        super().__init__(SimpleNamespace(**names))
 
     def devices(self) -> list[str]:
         mx.eval(mx.zeros(1))  # raises where no array can be made
@@ -47,9 +44,6 @@ class MLXAdapter(ArrayAPIAdapter):
 
     def device(self, x: Array) -> Any:
         """Return None: arrays have no device."""
-
-    def to_device_of(self, x: Array, like: Array) -> Array:
-        return x
 
     def synchronize(self, x: Array) -> None:
         mx.eval(x)
