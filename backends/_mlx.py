@@ -88,12 +88,10 @@ def _selected(condition: Array, x: Any) -> Any:
     return _with_selected_gradient(*mx.broadcast_arrays(condition, x)) if numbers else x
 
 
-@mx.custom_function
-def _with_selected_gradient(condition: Array, x: Array) -> Array:
-    return x
-
-
-@_with_selected_gradient.vjp
 def _select_gradient(primals: Any, cotangent: Array, output: Array) -> tuple[Array, Array]:
     condition, _ = primals
     return mx.zeros_like(condition), mx.where(condition, cotangent, 0.0)
+
+
+_with_selected_gradient = mx.custom_function(lambda condition, x: x)
+_with_selected_gradient.vjp(_select_gradient)

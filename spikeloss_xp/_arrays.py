@@ -98,7 +98,7 @@ def read(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
         return host(values, argument)
     try:
         return adapter.to_host(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # what libraries raise for arrays of a trace
+    except (TypeError, ValueError, RuntimeError) as error:  # of libraries, in a trace
         raise TypeError(
             f"{argument} must be an array whose values can be read, which they cannot be while a "
             f"function is compiled or transformed: read it before ({type(error).__name__})"

@@ -88,3 +88,11 @@ def test_options_work_under_transforms(name):
     forward, reverse = second_derivatives(lambda x: batch_loss(x, *given[1:]), given[0])
     assert np.isfinite(forward).all()
     close(reverse, forward)
+
+
+def test_shapeless_compilation_and_export_raise(tmp_path):
+    loss, arrays, _, _ = on_mlx("SpikeMax, window")
+    with pytest.raises(ValueError, match="cannot infer output shapes"):
+        mx.compile(loss, shapeless=True)(*arrays)
+    with pytest.raises(ValueError, match="Unable to serialize primitive CustomTransforms"):
+        mx.export_function(str(tmp_path / "loss.mlxfn"), loss, *arrays)
