@@ -13,12 +13,16 @@ BUILT_IN = {
     "torch": "TorchAdapter",
     "jax": "JAXAdapter",
     "dask": "DaskAdapter",
+    "dpnp": "DpnpAdapter",
+    "mlx": "MLXAdapter",
 }
 INSTALLED_BY = {  # what to install for a library
     "cupy": "extra cuda12 or cuda13",
     "torch": "extra torch",
     "jax": "extra jax",
     "dask": "package dask[array]",
+    "dpnp": "extra dpnp",
+    "mlx": "extra mlx",
 }
 TRACED = ("torch",)  # their compilers trace the look-up of an adapter, and cannot trace an import
 ENTRY_POINTS = "spikeloss_xp.backends"

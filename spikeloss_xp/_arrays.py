@@ -105,7 +105,7 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
     """
     adapter.check_dense(x, argument)
     xp, dtype = adapter.xp, x.dtype
-    if dtype in (xp.float32, xp.float64):
+    if dtype in (xp.float32, getattr(xp, "float64", xp.float32)):  # some lack float64
         return x
     if xp.isdtype(dtype, "real floating"):
         return x if xp.finfo(dtype).bits >= 32 else xp.astype(x, xp.float32)
@@ -135,7 +135,7 @@ def read(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
         return host(values, argument)
     try:
         return adapter.to_host(values)
-    except (TypeError, RuntimeError) as error:  # what libraries raise for arrays of a trace
+    except (TypeError, ValueError, RuntimeError) as error:  # of libraries, in a trace
         raise TypeError(
             f"{argument} must be an array whose values can be read, which they cannot be while a "
             f"function is compiled or transformed: read it before ({type(error).__name__})"

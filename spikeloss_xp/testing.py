@@ -144,8 +144,8 @@ def select_places(
     for name, info in infos.items():
         here: dict[str, Place] = {}
         for place in info.devices:
-            kind = place.partition(":")[0]
-            if device in (None, place, kind):
+            kind = place.rpartition(":")[0] or place  # "cuda" of "cuda:1"
+            if device in (None, place, *kind.split(":")):
                 here.setdefault(kind, Place(name, str(info.version), place))
         if not info.usable:
             unused[name] = problem_in_words(info)

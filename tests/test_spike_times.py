@@ -26,7 +26,7 @@ def wrong_bins(times, **bins):
 def test_counts_and_bools(backend):
     times = backend.asarray(TIMES)
     xp = backend.xp
-    default = xp.__array_namespace_info__().default_dtypes(device=backend.device)["real floating"]
+    default = xp.__array_namespace_info__().default_dtypes()["real floating"]
     for neuron in (NEURON, NEURON.tolist(), NEURON.astype(">u2"), backend.asarray(NEURON)):
         counts = sx.bin_spikes(times, neuron, **BINS)
         assert counts.dtype == default

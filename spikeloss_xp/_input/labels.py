@@ -180,7 +180,7 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
     if find_adapter(target) is adapter:
         return label
     wide, limits = np.asarray(target), adapter.xp.iinfo(label.dtype)
-    if wide.dtype.itemsize * 8 <= limits.bits:
+    if np.iinfo(wide.dtype).max <= limits.max:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
     narrow = np.where(fits, wide, limits.max)  # no input has so many classes

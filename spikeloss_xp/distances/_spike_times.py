@@ -20,6 +20,7 @@ from spikeloss_xp._arrays import (
     floating,
     host,
     on_device_of,
+    sign,
 )
 from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray, ValueAndPullback
@@ -323,7 +324,8 @@ def filled(
 
 def apart(adapter: Adapter, a: Array, b: Array) -> Array:
     """Return ``abs(a - b)``, with the derivative 0 at 0, where those of `abs` differ."""
-    return adapter.xp.maximum(a - b, b - a)
+    difference = a - b
+    return difference * sign(adapter, difference)
 
 
 class EditTable(NamedTuple):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import array_api_compat
 import numpy as np
 import pytest
 
+from spikeloss_xp._arrays import adapter_of
 from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter, describe
 
@@ -25,6 +25,8 @@ BACKENDS = {  # how the test names it: library, device, the widest floating dtyp
     "jax-x64": ("jax", "cpu:0", "float64"),
     "array-api-strict": ("array_api_strict", "CPU_DEVICE", "float64"),
     "array-api-strict-device1": ("array_api_strict", "device1", "float64"),
+    "dpnp": ("dpnp", "opencl:cpu:0", "float64"),
+    "mlx": ("mlx", "cpu", "float32"),
     "cupy": ("cupy", "cuda:0", "float64"),
     "torch-cuda": ("torch", "cuda:0", "float64"),
     "jax-cuda": ("jax", "gpu:0", "float64"),
@@ -71,10 +73,11 @@ class Backend:
     def on_gpu(self) -> bool:
         return self.name in ON_GPU
 
-    @property
-    def lacks_64_bits(self) -> bool:
-        """Whether the library has no dtypes of 64 bits in the state it is tested in."""
-        return self.library == "jax" and self.dtype == "float32"
+    def has(self, dtype: str) -> bool:
+        """Return whether losses accept a dtype of the library in the state it is tested in."""
+        if self.name == "jax" and dtype.endswith("64"):  # without its 64-bit mode
+            return False
+        return hasattr(self.xp, dtype)
 
     @property
     def rtol(self) -> float:
@@ -91,6 +94,11 @@ class Backend:
         """Whether the values of an array can be read for free."""
         return self.adapter.concrete_or_none(self.asarray([0])) is not None
 
+    @staticmethod
+    def device_of(x: Any) -> Any:
+        """Return the device of an array, or None for arrays of MLX, which have none."""
+        return getattr(x, "device", None)
+
     def compiled(self, function: Any) -> Any:
         """Compile a function as users of the library would; many small ones run sooner for it."""
         return self.adapter.compiled(function)
@@ -105,7 +113,7 @@ class Backend:
 
     def numpy(self, x: Any) -> np.ndarray:
         """Copy an array of the library to NumPy, after making sure that it is one."""
-        assert array_api_compat.array_namespace(x) is self.xp
+        assert adapter_of(x) is self.adapter
         return self.adapter.to_host(x)
 
 

@@ -158,13 +158,13 @@ def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -
     JAX takes a third of a second to compile each computation, so "jax-x64" and "jax-cuda" get only
     the forms in `jax`, and "jax" none. Second devices of a library run the same code as its first
     device, so they get `ONE_OF_EACH`. What array-api-strict refuses shows in `ONE_OF_EACH` as well,
-    so the others are slow there.
+    so the others are slow there, as they are on dpnp, which runs the same code.
     """
     limited = dict.fromkeys(("array-api-strict-device1", *ON_GPU), ONE_OF_EACH)
     limited |= {"jax": (), "jax-x64": jax, "jax-cuda": jax}
     return [
         pytest.param(backend, form, marks=pytest.mark.slow)
-        if backend == "array-api-strict" and form not in ONE_OF_EACH
+        if backend in ("array-api-strict", "dpnp") and form not in ONE_OF_EACH
         else (backend, form)
         for backend in TESTED
         for form in forms

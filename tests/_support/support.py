@@ -64,6 +64,13 @@ LIBRARIES = (
         ("array-api-strict", "array-api-strict-device1"),
         f"{EVERY_CHANGE}, at its strictest",
     ),
+    Library(
+        "dpnp, on a CPU",
+        "closed forms",
+        ("dpnp",),
+        f"{EVERY_CHANGE}, on the CPU as an OpenCL device of intel-opencl-rt",
+    ),
+    Library("MLX, on a CPU, 32 bits", "its autodiff", ("mlx",)),
     Library("CuPy", "closed forms", (), gpu.cell("CuPy")),
     Library("PyTorch on a GPU", "as on the CPU", (), gpu.cell("PyTorch on a GPU")),
     Library("JAX on a GPU", "as on the CPU", (), gpu.cell("JAX on a GPU")),
@@ -220,12 +227,48 @@ JAX = (
     ),
 )  # fmt: skip
 
+MLX_PREFIX = "transforms/test_mlx.py::test_"
+MLX = (
+    Transform(
+        "`grad`, `value_and_grad`, `checkpoint`", "yes", "CPU",
+        ("grad_and_value_and_grad_equal_closed_form",),
+    ),
+    Transform(
+        "`compile` of the loss, of `grad` and of `value_and_grad`",
+        "yes, for each shape; not with `shapeless=True`", "CPU",
+        (
+            "grad_and_value_and_grad_equal_closed_form",
+            "shapeless_compilation_and_export_raise",
+        ),
+    ),
+    Transform(
+        "`vmap(value_and_grad)`", "yes", "CPU", ("vmap_of_value_and_grad_equals_loop",)
+    ),
+    Transform(
+        "`jvp`, and second derivatives by `jvp` and `vjp` of `grad`", "yes", "CPU",
+        (
+            "jvp_equals_gradient_times_tangent",
+            "second_derivatives_are_finite_and_symmetric",
+        ),
+    ),
+    Transform(
+        "`where`, `lengths`, `weight` and the options, under `value_and_grad`, `compile` and "
+        "second derivatives",
+        "yes", "CPU",
+        ("options_work_under_transforms",),
+    ),
+    Transform(
+        "`export_function`", "no: MLX cannot save the custom gradient of a selection", "CPU",
+        ("shapeless_compilation_and_export_raise",),
+    ),
+)  # fmt: skip
+
 
 def tests() -> Iterable[str]:
     """Yield each test of the record as FILE::FUNCTION."""
     for library in LIBRARIES:
         yield from (test for test in library.tests if "::" in test)
-    for prefix, transforms in ((TORCH_PREFIX, PYTORCH), (JAX_PREFIX, JAX)):
+    for prefix, transforms in ((TORCH_PREFIX, PYTORCH), (JAX_PREFIX, JAX), (MLX_PREFIX, MLX)):
         for test in (test for transform in transforms for test in transform.tests):
             yield test if "::" in test else prefix + test
 
@@ -245,7 +288,7 @@ def _lowest() -> dict[str, tuple[str, str]]:
     found = {"python": (project["requires-python"].removeprefix(">="), "")}
     extras = project["optional-dependencies"].items()
     for extra, requirements in (("", project["dependencies"]), *extras):
-        for package, lowest in (re.findall(r"^([\w-]+).*>=([\d.]+)$", r)[0] for r in requirements
+        for package, lowest in (re.findall(r"^([\w-]+).*>=([\d.]+)", r)[0] for r in requirements
                                 if ">=" in r):  # fmt: skip
             found.setdefault(package, (lowest, extra))
     return found
@@ -262,7 +305,8 @@ def _newest() -> dict[str, str]:
 VERSIONS = {  # how the table names a package
     "python": "Python", "numpy": "NumPy", "array-api-compat": "array-api-compat",
     "torch": "PyTorch", "jax": "JAX", "cupy-cuda12x": "CuPy for CUDA 12",
-    "cupy-cuda13x": "CuPy for CUDA 13", "dask": "Dask", "array-api-strict": "array-api-strict",
+    "cupy-cuda13x": "CuPy for CUDA 13", "dpnp": "dpnp", "mlx": "MLX", "dask": "Dask",
+    "array-api-strict": "array-api-strict",
     "zarr": "Zarr, for `spikeloss-xp evaluate`",
 }  # fmt: skip
 
@@ -283,6 +327,7 @@ TABLES = {  # of each page, by section
         "## Versions": versions,
         "### PyTorch": lambda: _transforms(PYTORCH),
         "### JAX": lambda: _transforms(JAX),
+        "### MLX": lambda: _transforms(MLX),
     },
     DOCS / "install.md": {"## Versions": versions},
     ROOT / "README.md": {"## What works where": libraries},

@@ -155,6 +155,8 @@ def test_longest_row_has_80_columns():
         ("torch", "not installed; extra torch"),
         ("jax", "not installed; extra jax"),
         ("dask", "not installed; package dask[array]"),
+        ("dpnp", "not installed; extra dpnp"),
+        ("mlx", "not installed; extra mlx"),
         ("no_such_library", "not installed"),
     ],
 )

@@ -43,8 +43,7 @@ PAIRS = [
 
 def supported_dtypes(backend, dtypes):
     """Return the dtypes that the library supports in the state under test."""
-    found = [d for d in dtypes if hasattr(backend.xp, d)]
-    return [d for d in found if not (backend.lacks_64_bits and d.endswith("64"))]
+    return [dtype for dtype in dtypes if backend.has(dtype)]
 
 
 def binary_call(form):

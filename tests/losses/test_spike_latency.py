@@ -247,7 +247,7 @@ def test_wanted_times_accept_floats_and_sequences(backend):
     loss, spikes = sx.SpikeLatency(time_axis=-1, reduction="sum"), backend.asarray(SPIKES)
     expected, targets = reference.value(loss, SPIKES, TIMES), []
     for dtype in ("float16", "float32", "float64"):
-        if hasattr(backend.xp, dtype) and not (dtype == "float64" and backend.lacks_64_bits):
+        if backend.has(dtype):
             targets.append(backend.asarray(TIMES, dtype))
     evaluate = backend.compiled(lambda x, *some: [loss(x, y) for y in (*some, TIMES.tolist())])
     for value in evaluate(spikes, *targets, TIMES):

@@ -27,7 +27,8 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
-ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "numpy", "torch")}
+LIBRARIES = ("cupy", "dask", "dpnp", "jax", "mlx", "numpy", "torch")
+ADAPTERS = {f"backends._{library}" for library in LIBRARIES}
 PARTS = {  # of adapters that have several modules
     "backends._torch_distributed",
     "backends._torch_filters",
@@ -61,7 +62,7 @@ HOST = {
     *("spike_times", "testing"),
 }
 
-FRAMEWORKS = ("cupy", "dask", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")
+FRAMEWORKS = ("cupy", "dask", "dpnp", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")
 FRAMEWORKS += ("api_strict", "torch")
 
 

@@ -14,7 +14,7 @@ from _support.programs import run_python
 from spikeloss_xp import backends
 
 FRAMEWORKS = {
-    "array_api_strict", "chainer", "cupy", "cupyx", "dask", "flax", "jax", "jaxlib", "mlx",
+    "array_api_strict", "chainer", "cupy", "cupyx", "dask", "dpnp", "flax", "jax", "jaxlib", "mlx",
     "ndonnx", "optax", "paddle", "sparse", "tensorflow", "tinygrad", "torch",
 }  # fmt: skip
 

@@ -1,0 +1,34 @@
+"""dpnp: gradients by closed forms, on the device and in the queue of the input."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import dpctl
+import dpnp
+import numpy as np
+
+from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+
+class DpnpAdapter(ArrayAPIAdapter):
+    """Arrays on a SYCL device: names such as ``opencl:cpu:0`` select one."""
+
+    def __init__(self, xp: Namespace) -> None:
+        super().__init__(SimpleNamespace(**(vars(xp) | {"where": _where})))
+
+    def devices(self) -> list[str]:
+        default = dpnp.empty(1).sycl_device.filter_string  # raises where no array can be made
+        names = [device.filter_string for device in dpctl.get_devices()]
+        return sorted(names, key=lambda name: name != default)
+
+    def from_host(self, values: np.ndarray, device: Any) -> Array:
+        return dpnp.asarray(values, device=device, copy=True)
+
+    def synchronize(self, x: Array) -> None:
+        x.sycl_queue.wait()
+
+
+def _where(condition: Array, x: Any, y: Any) -> Array:
+    """Select entries; dpnp 0.20 reads other memory if condition and `x` have negative strides."""
+    return dpnp.where(dpnp.asarray(condition, order="C"), x, y)

@@ -1,0 +1,94 @@
+"""MLX: gradients by its own automatic differentiation, in float32."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import mlx.core as mx
+import numpy as np
+
+from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+BLOCK = 64  # the terms that are added up one after the other
+
+
+class MLXAdapter(ArrayAPIAdapter):
+    """Lazy arrays, which have no device: operations run on the default one of MLX."""
+
+    differentiates: ClassVar[bool] = True
+
+    def __init__(self, xp: Namespace) -> None:
+        created = ("arange", "asarray", "astype", "full", "zeros")
+        names = vars(mx) | {name: _without_options(getattr(mx, name)) for name in created}
+        names |= {"bool": mx.bool_, "logaddexp": _logaddexp, "where": _where}
+        del names["float64"]  # see `check_dense`
+        super().__init__(SimpleNamespace(**names))
+
+    def devices(self) -> list[str]:
+        mx.eval(mx.zeros(1))  # raises where no array can be made
+        return [mx.default_device().type.name]
+
+    def from_host(self, values: np.ndarray, device: Any) -> Array:
+        return mx.array(values.copy())  # the copy has no negative strides
+
+    def to_host(self, x: Array) -> np.ndarray:
+        return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
+
+    def check_dense(self, x: Array, argument: str) -> None:
+        if x.dtype == mx.float64:
+            raise TypeError(
+                f"{argument} must not be float64, in which the exponential function of MLX is only "
+                "as accurate as in float32: pass x.astype(mlx.core.float32)"
+            )
+
+    def device(self, x: Array) -> Any:
+        """Return None: arrays have no device."""
+
+    def synchronize(self, x: Array) -> None:
+        mx.eval(x)
+
+    def sum_all(self, x: Array) -> Array:
+        # MLX adds all terms of a sum up one after the other.
+        x = mx.reshape(x, (-1,))
+        while x.size > BLOCK:
+            x = mx.sum(mx.reshape(mx.pad(x, (0, -x.size % BLOCK)), (-1, BLOCK)), axis=1)
+        return mx.sum(x)
+
+    def value_and_grad(
+        self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        cotangents = [mx.ones(()) if cotangent is None else cotangent]
+        (value,), (gradient,) = mx.vjp(function, [x], cotangents)
+        return value, gradient
+
+
+def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
+    """Return a function that ignores the standard's options `device` and `copy`."""
+    return lambda *args, device=None, copy=None, **options: function(*args, **options)
+
+
+def _logaddexp(x: Array, y: Array) -> Array:
+    """Return ``log(exp(x) + exp(y))``: the gradient of MLX's own in `y` is 1 less that in `x`."""
+    is_larger = x > y
+    larger, smaller = mx.where(is_larger, x, y), mx.where(is_larger, y, x)
+    return larger + mx.log1p(mx.exp(smaller - larger))
+
+
+def _where(condition: Array, x: Any, y: Any) -> Array:
+    """Select entries: MLX's own multiplies the gradient of the others, perhaps NaN, by 0."""
+    return mx.where(condition, _selected(condition, x), _selected(~condition, y))
+
+
+def _selected(condition: Array, x: Any) -> Any:
+    numbers = isinstance(x, mx.array) and mx.issubdtype(x.dtype, mx.floating)
+    return _with_selected_gradient(*mx.broadcast_arrays(condition, x)) if numbers else x
+
+
+def _select_gradient(primals: Any, cotangent: Array, output: Array) -> tuple[Array, Array]:
+    condition, _ = primals
+    return mx.zeros_like(condition), mx.where(condition, cotangent, 0.0)
+
+
+_with_selected_gradient = mx.custom_function(lambda condition, x: x)
+_with_selected_gradient.vjp(_select_gradient)
