@@ -13,12 +13,14 @@ BUILT_IN = {
     "torch": "TorchAdapter",
     "jax": "JAXAdapter",
     "dask": "DaskAdapter",
+    "ndonnx": "NdonnxAdapter",
 }
 INSTALLED_BY = {  # what to install for a library
     "cupy": "extra cuda12 or cuda13",
     "torch": "extra torch",
     "jax": "extra jax",
     "dask": "package dask[array]",
+    "ndonnx": "package ndonnx",
 }
 ENTRY_POINTS = "spikeloss_xp.backends"
 

@@ -196,8 +196,10 @@ def toeplitz_filter(
     lag = first[:, None] - second[None, :] if reverse else second[None, :] - first[:, None]
     lag = xp.reshape(lag + (size - 1), (-1,))
     taps_by_lag = xp.concat([zeros(size - 1), kernel[:taps], zeros((reach + 1) * size - taps)])
-    beyond, filling = _zero_steps(xp, x, reach * size), _zero_steps(xp, x, blocks * size - steps)
-    padded = [x, filling, beyond] if reverse else [beyond, x, filling]
+    # Some libraries cannot concatenate an array of length 0.
+    lacking = reach * size, blocks * size - steps
+    beyond, filling = ([_zero_steps(xp, x, n)] if n else [] for n in lacking)
+    padded = [x, *filling, *beyond] if reverse else [*beyond, x, *filling]
     split = xp.reshape(xp.concat(padded, axis=-1), (*x.shape[:-1], reach + blocks, size))
 
     def contribution(m: int) -> Array:

@@ -99,7 +99,8 @@ def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]
     lacking = -steps % size
     if lacking:
         shape = (*x.shape[:axis], lacking, *x.shape[axis + 1 :])
-        beyond = xp.broadcast_to(adapter.constant(x, fill), shape)
+        first = x[(*(slice(None) for _ in range(axis)), slice(0, 1), ...)]
+        beyond = xp.broadcast_to(xp.full_like(first, fill), shape)
         x = xp.concat([x, beyond], axis=axis)
     shape = (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
     return list(adapter.unstack(xp.reshape(x, shape), axis + 1))

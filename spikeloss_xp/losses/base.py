@@ -301,7 +301,10 @@ class Loss(ClosedForm):
         The number of samples with a term that counts, for "batchmean"; else the sum of the weights
         of the terms that count. It is an int if there is neither a mask nor a weight.
         """
-        xp, values, mask = adapter.xp, terms.values, terms.mask
+        xp, values = adapter.xp, terms.values
+        if None in values.shape:  # a number that is not known yet is counted
+            terms = terms._replace(mask=both(terms.mask, xp.ones_like(values, dtype=xp.bool)))
+        mask = terms.mask
         if self.reduction == "batchmean":
             if mask is None:
                 return int(values.shape[batch_axis])
@@ -312,8 +315,7 @@ class Loss(ClosedForm):
         weight = _each_weight(adapter, terms)
         if weight is None:
             return math.prod(values.shape)
-        # A process of several may have no sample.
-        repeated = math.prod(values.shape) // max(math.prod(weight.shape), 1)
+        repeated = math.prod(n for n, m in zip(values.shape, weight.shape, strict=True) if n != m)
         return adapter.sum_all(weight) * repeated
 
     # Members of subclasses -----------------------------------------------------------------------

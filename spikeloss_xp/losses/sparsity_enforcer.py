@@ -254,6 +254,8 @@ class SparsityEnforcer(ClosedForm):
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
+        if where is None and None in input.shape:  # a number that is not known yet is counted
+            where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
             return PreparedInput(adapter, values, None, None, input.dtype)
