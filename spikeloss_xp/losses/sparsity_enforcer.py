@@ -305,8 +305,9 @@ class SparsityEnforcer(ClosedForm):
         """Return the sum of the terms of rates, their number, and the pullback to the rates."""
         xp, mask, limits = adapter.xp, rate.mask, (self.min_rate, self.max_rate)
         terms, to_rate = criteria.outside_range(adapter, rate.u, *limits, self.power)
-        number: Any = math.prod(terms.shape)
-        if mask is not None:  # one for each rate, or one for all
+        if mask is None:
+            number: Any = math.prod(terms.shape)
+        else:  # one for each rate, or one for all
             mask = xp.broadcast_to(mask, terms.shape)
             terms = fill_masked(adapter, terms, mask)
             number = or_one(adapter, adapter.sum_all(xp.astype(mask, terms.dtype)))
