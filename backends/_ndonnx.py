@@ -1,7 +1,6 @@
-"""ndonnx: arrays of a graph for an ONNX file, in which the length of the batch may be unknown."""
+"""ndonnx: arrays without values, for an ONNX file, in which the size of the batch may be unknown."""
 
-import types
-from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import ndonnx
@@ -11,53 +10,45 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class NdonnxAdapter(ArrayAPIAdapter):
-    """Arrays without values: an unknown length is None in a shape, as in the standard."""
+    """Arrays of a graph. A size that is not known is None, as in the standard."""
 
     def __init__(self, xp: Namespace) -> None:
-        super().__init__(types.SimpleNamespace(**{**vars(xp), **OPERATIONS}))
+        super().__init__(SimpleNamespace(**{**vars(xp), **OPERATIONS}))
 
     def spread(self, x: Array, number: int, axis: int) -> Array:
-        return _broadcast_to(x, (*x.shape[:axis], number, *x.shape[axis:][1:]))
+        return _broadcast_to(x, (*x.shape[:axis], number, *x.shape[axis:][1:]))  # of fewer nodes
+
+
+def _reshape(x: Array, shape: Any) -> Array:
+    return ndonnx.reshape(x, tuple(-1 if n is None else n for n in shape))
 
 
 def _broadcast_to(x: Array, shape: Any) -> Array:
-    # An unknown length is that of `x`.
+    """Broadcast; a size that is not known is that of `x`, which ONNX keeps if 1 is wanted."""
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 
 
 def _logaddexp(a: Array, b: Array) -> Array:
-    return ndonnx.maximum(a, b) + ndonnx.log1p(ndonnx.exp(-abs(a - b)))  # theirs overflows
+    """Return the logarithm without the overflow of that of ndonnx."""
+    return ndonnx.maximum(a, b) + ndonnx.log1p(ndonnx.exp(-abs(a - b)))
 
 
-def _reshape(x: Array, shape: Any) -> Array:
-    if tuple(x.shape) == tuple(shape):
-        return x
-    return ndonnx.reshape(x, tuple(-1 if n is None else n for n in shape))
+def _shaped(name: str, shape: Any) -> Any:
+    """Return an operation that knows the shape of its result, of which ndonnx knows the rank."""
+    return lambda *arrays, **options: _reshape(
+        getattr(ndonnx, name)(*arrays, **options), shape(*arrays, **options)
+    )
 
 
-def _reduced(x: Array, *, axis: Any = None, keepdims: bool = False) -> list[Any]:
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    removed = {axis % x.ndim for axis in axes}
-    return [1 if i in removed else n for i, n in enumerate(x.shape) if keepdims or i not in removed]
+def _of_sum(x: Array, **options: Any) -> Any:
+    return ndonnx.sum(ndonnx.astype(x, ndonnx.float32), **options).shape  # the sum is not used
 
 
-def _shaped(name: str, shape: Callable[..., Any]) -> Callable[..., Array]:
-    """Return an operation whose result has a shape, of which ndonnx forgets the known lengths."""
-
-    def call(*arrays: Array, **options: Any) -> Array:
-        return _reshape(getattr(ndonnx, name)(*arrays, **options), shape(*arrays, **options))
-
-    return call
+def _of_product(a: Array, b: Array) -> Any:
+    return (*(a if a.ndim > 2 else b).shape[:-2], a.shape[-2], b.shape[-1])
 
 
-OPERATIONS = {
-    "broadcast_to": _broadcast_to,
-    "logaddexp": _logaddexp,
-    "reshape": _reshape,
-    "matmul": _shaped("matmul", lambda a, b: (*(a if a.ndim > 2 else b).shape[:-2], a.shape[-2], b.shape[-1])),
-    **{name: _shaped(name, _reduced) for name in ("all", "any", "max", "min")},
-    **{
-        name: _shaped(name, lambda x, *_, **__: x.shape)
-        for name in ("argsort", "full_like", "ones_like", "sort", "zeros_like")
-    },
-}
+OPERATIONS = {"reshape": _reshape, "broadcast_to": _broadcast_to, "logaddexp": _logaddexp}
+OPERATIONS["matmul"] = _shaped("matmul", _of_product)
+OPERATIONS |= {name: _shaped(name, _of_sum) for name in ("all", "any", "max", "min")}
+OPERATIONS |= {name: _shaped(name, lambda x, **_: x.shape) for name in ("ones_like", "zeros_like")}

@@ -94,7 +94,7 @@ class _Blocks(NamedTuple):
         blocks = -(-steps // size)
 
         missing = blocks * size - steps
-        split = _joined(xp, [x, _zero_steps(xp, x, missing, axis)], axis) if missing else x
+        split = xp.concat([x, zero_steps(xp, x, missing, axis)], axis=axis) if missing else x
         split = xp.reshape(split, (*batch, blocks, size, *rest))
         near = [(split, 0)]
         if matrices.to_sums is not None and matrices.carried is not None:
@@ -125,7 +125,7 @@ class _Blocks(NamedTuple):
         blocks = []
         for x, delay in terms[:joined]:
             blocks.append(self._later(x, delay))
-        first = blocks[0] if joined == 1 else _joined(self.xp, blocks, self.axis)
+        first = blocks[0] if joined == 1 else self.xp.concat(blocks, axis=self.axis)
         end = first.shape[self.axis]
         total = self._product(first, matrices.weights[:end, :])
         for x, delay in terms[joined:]:
@@ -148,8 +148,8 @@ class _Blocks(NamedTuple):
         delay = _smaller(delay, blocks)
         zeros = self.xp.zeros_like(x[_index(axis, 0, delay)])
         if self.reverse:
-            return _joined(self.xp, [x[_index(axis, delay, blocks)], zeros], axis)
-        return _joined(self.xp, [zeros, x[_index(axis, 0, blocks - delay)]], axis)
+            return self.xp.concat([x[_index(axis, delay, blocks)], zeros], axis=axis)
+        return self.xp.concat([zeros, x[_index(axis, 0, blocks - delay)]], axis=axis)
 
     def _add_later(self, total: Array, x: Array, delay: int) -> None:
         """Add blocks moved by a delay in place; blocks moved past the end are dropped."""
@@ -196,11 +196,10 @@ def toeplitz_filter(
     lag = first[:, None] - second[None, :] if reverse else second[None, :] - first[:, None]
     lag = xp.reshape(lag + (size - 1), (-1,))
     taps_by_lag = xp.concat([zeros(size - 1), kernel[:taps], zeros((reach + 1) * size - taps)])
-    # Not every library can broadcast to a length of 0.
     lacking = reach * size, blocks * size - steps
-    beyond, filling = ([_zero_steps(xp, x, n)] if n else [] for n in lacking)
+    beyond, filling = ([zero_steps(xp, x, n)] if n else [] for n in lacking)
     padded = [x, *filling, *beyond] if reverse else [*beyond, x, *filling]
-    split = xp.reshape(_joined(xp, padded, -1), (*x.shape[:-1], reach + blocks, size))
+    split = xp.reshape(xp.concat(padded, axis=-1), (*x.shape[:-1], reach + blocks, size))
 
     def contribution(m: int) -> Array:
         toeplitz = xp.reshape(xp.take(taps_by_lag, lag + m * size), (size, size))
@@ -213,15 +212,10 @@ def toeplitz_filter(
     return xp.reshape(filtered, (*x.shape[:-1], blocks * size))[..., :steps]
 
 
-def _zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
+def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
     """Return zeros for this number of steps, on the device and with the sharding of `x`."""
     shape = (*x.shape[:axis], steps, *x.shape[axis:][1:])
     return xp.broadcast_to(xp.zeros_like(x[_index(axis, 0, 1)]), shape)
-
-
-def _joined(xp: Namespace, parts: list[Array], axis: int) -> Array:
-    """Concatenate along an axis counted from the last, which not every library counts right."""
-    return xp.concat(parts, axis=axis + parts[0].ndim)
 
 
 def _smaller(a: int, b: int) -> int:
@@ -261,5 +255,5 @@ def sum_in_blocks(
         else:
             matmul(*factors, out=summed[:, start:stop] if last else summed[..., start:stop, :])
     if summed is None:
-        summed = blocks[0] if len(blocks) == 1 else _joined(xp, blocks, -1 if last else -2)
+        summed = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1 if last else -2)
     return xp.reshape(summed, x.shape)

@@ -288,14 +288,11 @@ def edit_costs(
     return xp.concat(excess, axis=0) + added
 
 
-def train_chunks(trains: int | None, entries: int, most: int) -> list[slice]:
+def train_chunks(trains: int, entries: int, most: int) -> list[slice]:
     """Return the trains that are compared at a time: so many that they have at most `most` entries.
 
-    Each train has so many `entries`. A chunk has at least one train. Without a known number of
-    trains, all are compared at a time.
+    Each train has so many `entries`. A chunk has at least one train.
     """
-    if trains is None:
-        return [slice(None)]
     size = max(most // max(entries, 1), 1)
     return [slice(start, min(start + size, trains)) for start in range(0, trains, size)]
 

@@ -301,10 +301,9 @@ class Loss(ClosedForm):
         The number of samples with a term that counts, for "batchmean"; else the sum of the weights
         of the terms that count. It is an int if there is neither a mask nor a weight.
         """
-        xp, values = adapter.xp, terms.values
-        if None in values.shape:  # a number that is not known yet is counted
-            terms = terms._replace(mask=both(terms.mask, xp.ones_like(values, dtype=xp.bool)))
-        mask = terms.mask
+        xp, values, mask = adapter.xp, terms.values, terms.mask
+        if None in values.shape:  # a number that is not known is counted
+            mask = both(mask, xp.ones_like(values, dtype=xp.bool))
         if self.reduction == "batchmean":
             if mask is None:
                 return int(values.shape[batch_axis])
@@ -312,7 +311,7 @@ class Loss(ClosedForm):
             sample = xp.any(mask, axis=axes) if axes else mask
             return xp.sum(xp.astype(sample, values.dtype))
         _checks.one_of(REDUCTIONS[:2])(self.reduction, "reduction")  # a subclass may not check it
-        weight = _each_weight(adapter, terms)
+        weight = _each_weight(adapter, terms._replace(mask=mask))
         if weight is None:
             return math.prod(values.shape)
         repeated = math.prod(n for n, m in zip(values.shape, weight.shape, strict=True) if n != m)

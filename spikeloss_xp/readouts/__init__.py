@@ -206,13 +206,10 @@ def sum_magnitude(
     if rising is not False:
         rises = (x == 0) if rising is True else (x == 0) & spread(rising)
         sign = sign + xp.astype(rises, x.dtype)
-    lengths = [x.shape[axis] for axis in summed]
-    if mask is None:
-        entries: Any = math.prod(lengths)
-    else:
-        of_mask = (mask.shape[axis] for axis in summed)
-        repeated = math.prod(n for n, m in zip(lengths, of_mask, strict=True) if n != m)
-        entries = total(xp.astype(mask, x.dtype)) * repeated
+    lacking = [i for i in summed if mask is None or mask.shape[i] != x.shape[i]]
+    entries: Any = math.prod([x.shape[axis] for axis in lacking])
+    if mask is not None:
+        entries = total(xp.astype(mask, x.dtype)) * entries
     return total(x * sign), entries, lambda cotangent: spread(cotangent) * sign
 
 

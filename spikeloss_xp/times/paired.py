@@ -38,7 +38,7 @@ class PairedLoss(TimesLoss):
         if adapter.xp.isdtype(trains.dtype, "bool"):
             raise TypeError(f"target must hold spike times; got {trains.dtype}")
         check_size(adapter, values, target, "target")
-        trains = adapter.xp.reshape(trains, (*shape, 1)[:3])
+        trains = adapter.xp.reshape(trains, (*pairs, -1))
         return adapter.xp.astype(floating(adapter, trains, "target"), values.dtype, copy=False)
 
     def _read(
@@ -52,7 +52,7 @@ class PairedLoss(TimesLoss):
         u = xp.reshape(xp.concat([distance for distance, _ in each]), (*values.shape[:2], 1))
 
         def pullback(cotangent: Array) -> Array:
-            of_pair = xp.reshape(cotangent + xp.zeros_like(u), (-1,))
+            of_pair = xp.reshape(xp.broadcast_to(cotangent, u.shape), (-1,))
             parts = [to_x(of_pair[rows]) for rows, (_, to_x) in zip(chunks, each, strict=True)]
             return xp.reshape(xp.concat(parts), values.shape)
 
