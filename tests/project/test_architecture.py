@@ -27,7 +27,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
-ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "numpy", "torch")}
+ADAPTERS = {f"backends._{library}" for library in ("cupy", "dask", "jax", "ndonnx", "numpy", "torch")}
 PARTS = {  # of adapters that have several modules
     "backends._torch_distributed",
     "backends._torch_filters",
