@@ -1,4 +1,4 @@
-"""ndonnx: arrays without values, for an ONNX file, in which the size of the batch may be unknown."""
+"""ndonnx: arrays without values, for an ONNX file. The size of the batch may be unknown."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +10,13 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class NdonnxAdapter(ArrayAPIAdapter):
-    """Arrays of a graph. A size that is not known is None, as in the standard."""
+    """Arrays of a graph. A size that is not known is None, as the standard says."""
 
     def __init__(self, xp: Namespace) -> None:
         super().__init__(SimpleNamespace(**{**vars(xp), **OPERATIONS}))
+
+    def to_host(self, x: Array) -> Any:
+        return x.unwrap_numpy().copy()  # of an array with values
 
     def spread(self, x: Array, number: int, axis: int) -> Array:
         return _broadcast_to(x, (*x.shape[:axis], number, *x.shape[axis:][1:]))  # of fewer nodes
@@ -49,6 +52,6 @@ def _of_product(a: Array, b: Array) -> Any:
 
 
 OPERATIONS = {"reshape": _reshape, "broadcast_to": _broadcast_to, "logaddexp": _logaddexp}
-OPERATIONS["matmul"] = _shaped("matmul", _of_product)
+OPERATIONS |= {"matmul": _shaped("matmul", _of_product)}
 OPERATIONS |= {name: _shaped(name, _of_sum) for name in ("all", "any", "max", "min")}
 OPERATIONS |= {name: _shaped(name, lambda x, **_: x.shape) for name in ("ones_like", "zeros_like")}

@@ -314,8 +314,8 @@ class Loss(ClosedForm):
         weight = _each_weight(adapter, terms._replace(mask=mask))
         if weight is None:
             return math.prod(values.shape)
-        repeated = math.prod(n for n, m in zip(values.shape, weight.shape, strict=True) if n != m)
-        return adapter.sum_all(weight) * repeated
+        sizes = zip(values.shape, weight.shape, strict=True)
+        return adapter.sum_all(weight) * math.prod([n for n, m in sizes if n != m])
 
     # Members of subclasses -----------------------------------------------------------------------
 
