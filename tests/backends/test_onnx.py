@@ -93,8 +93,9 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("batch", [None, "batch"])
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize(
+    ("name", "batch"), [*((name, "batch") for name in LONG), ("window", None), ("saturated", None)]
+)
 def test_long_trains_and_saturated_logits_equal_numpy(name, batch):
     loss, target = LONG[name]
     samples = [{"spikes": TRAINS, "target": target}]
