@@ -15,6 +15,7 @@ BUILT_IN = {
     "dask": "DaskAdapter",
     "dpnp": "DpnpAdapter",
     "mlx": "MLXAdapter",
+    "ndonnx": "NdonnxAdapter",
 }
 INSTALLED_BY = {  # what to install for a library
     "cupy": "extra cuda12 or cuda13",
@@ -23,6 +24,7 @@ INSTALLED_BY = {  # what to install for a library
     "dask": "package dask[array]",
     "dpnp": "extra dpnp",
     "mlx": "extra mlx",
+    "ndonnx": "package ndonnx",
 }
 TRACED = ("torch",)  # their compilers trace the look-up of an adapter, and cannot trace an import
 ENTRY_POINTS = "spikeloss_xp.backends"

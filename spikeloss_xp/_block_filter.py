@@ -94,7 +94,7 @@ class _Blocks(NamedTuple):
         blocks = -(-steps // size)
 
         missing = blocks * size - steps
-        split = xp.concat([x, _zero_steps(xp, x, missing, axis)], axis=axis) if missing else x
+        split = xp.concat([x, zero_steps(xp, x, missing, axis)], axis=axis) if missing else x
         split = xp.reshape(split, (*batch, blocks, size, *rest))
         near = [(split, 0)]
         if matrices.to_sums is not None and matrices.carried is not None:
@@ -196,8 +196,9 @@ def toeplitz_filter(
     lag = first[:, None] - second[None, :] if reverse else second[None, :] - first[:, None]
     lag = xp.reshape(lag + (size - 1), (-1,))
     taps_by_lag = xp.concat([zeros(size - 1), kernel[:taps], zeros((reach + 1) * size - taps)])
-    beyond, filling = _zero_steps(xp, x, reach * size), _zero_steps(xp, x, blocks * size - steps)
-    padded = [x, filling, beyond] if reverse else [beyond, x, filling]
+    lacking = reach * size, blocks * size - steps
+    beyond, filling = ([zero_steps(xp, x, n)] if n else [] for n in lacking)
+    padded = [x, *filling, *beyond] if reverse else [*beyond, x, *filling]
     split = xp.reshape(xp.concat(padded, axis=-1), (*x.shape[:-1], reach + blocks, size))
 
     def contribution(m: int) -> Array:
@@ -211,7 +212,7 @@ def toeplitz_filter(
     return xp.reshape(filtered, (*x.shape[:-1], blocks * size))[..., :steps]
 
 
-def _zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
+def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
     """Return zeros for this number of steps, on the device and with the sharding of `x`."""
     shape = (*x.shape[:axis], steps, *x.shape[axis:][1:])
     return xp.broadcast_to(xp.zeros_like(x[_index(axis, 0, 1)]), shape)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from spikeloss_xp import _tuning
+from spikeloss_xp._block_filter import zero_steps
 from spikeloss_xp._typing import Array
 
 if TYPE_CHECKING:
@@ -98,9 +99,7 @@ def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]
     size = _group_size(steps)
     lacking = -steps % size
     if lacking:
-        shape = (*x.shape[:axis], lacking, *x.shape[axis + 1 :])
-        beyond = xp.broadcast_to(adapter.constant(x, fill), shape)
-        x = xp.concat([x, beyond], axis=axis)
+        x = xp.concat([x, zero_steps(xp, x, lacking, axis - x.ndim) + fill], axis=axis)
     shape = (*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
     return list(adapter.unstack(xp.reshape(x, shape), axis + 1))
 

@@ -180,9 +180,7 @@ class Predictor(ABC):
         labels = self._checked_target(prepared, target, self._targets[:1], per_step)
         counts: ArrayT = self._count(scores, labels)
         if prepared.valid_or_nan is not None:
-            counts = counts * (
-                prepared.adapter.sum_all(prepared.valid_or_nan) / prepared.layout.batch
-            )
+            counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)
         return counts
 
     @on_device_of("input")
@@ -227,7 +225,7 @@ class Predictor(ABC):
             x = xp.astype(xp.broadcast_to(x, readings.shape), dtype)
             return xp.reshape(adapter.moveaxis(x, axis, 0), (readings.shape[axis], -1))
 
-        counts = by_class(counted) @ by_class(predicted).T
+        counts = xp.matmul(by_class(counted), by_class(predicted).T)
         if labels.valid is None:
             return counts
         valid = labels.valid

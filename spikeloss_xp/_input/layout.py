@@ -58,7 +58,7 @@ class Layout(NamedTuple):
         """Return the layout of a shape whose time axis is counted from the first."""
         batch_axis = 1 if time_axis == 0 else 0
         batch, steps = shape[batch_axis], shape[time_axis]
-        neurons = math.prod(shape) // (batch * steps)
+        neurons = math.prod(shape[1:time_axis] + shape[max(time_axis, 1) + 1 :])
         time = time_axis if time_axis < min(2, len(shape) - 1) else 2
         return cls(shape, time_axis, batch_axis, time, class_axis(time), batch, neurons, steps)
 

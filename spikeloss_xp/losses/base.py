@@ -303,6 +303,8 @@ class Loss(ClosedForm):
         of the terms that count. It is an int if there is neither a mask nor a weight.
         """
         xp, values, mask = adapter.xp, terms.values, terms.mask
+        if None in values.shape:  # a number that is not known is counted
+            mask = both(mask, xp.ones_like(values, dtype=xp.bool))
         if self.reduction == "batchmean":
             if mask is None:
                 return int(values.shape[batch_axis])
@@ -310,11 +312,11 @@ class Loss(ClosedForm):
             sample = xp.any(mask, axis=axes) if axes else mask
             return xp.sum(xp.astype(sample, values.dtype))
         _checks.one_of(REDUCTIONS[:2])(self.reduction, "reduction")  # a subclass may not check it
-        weight = _each_weight(adapter, terms)
+        weight = _each_weight(adapter, terms._replace(mask=mask))
         if weight is None:
             return math.prod(values.shape)
-        # A process of several may have no sample.
-        repeated = math.prod(values.shape) // max(math.prod(weight.shape), 1)
+        sizes = zip(values.shape, weight.shape, strict=True)
+        repeated = math.prod([n for n, m in sizes if n != m])
         total = adapter.sum_all(weight)
         return total if repeated == 1 else total * repeated
 

@@ -265,6 +265,8 @@ class SparsityEnforcer(ClosedForm):
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
+        if where is None and None in input.shape:  # a number that is not known is counted
+            where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
             return PreparedInput(adapter, values, None, None, input.dtype)
@@ -314,7 +316,7 @@ class SparsityEnforcer(ClosedForm):
         """Return the sum of the terms of rates, their number, and the pullback to the rates."""
         xp, mask, limits = adapter.xp, rate.mask, (self.min_rate, self.max_rate)
         terms, to_rate = criteria.outside_range(adapter, rate.u, *limits, self.power)
-        number: Any = math.prod(terms.shape)
+        number: Any = math.prod(terms.shape) if mask is None else None
         if mask is not None:  # one for each rate, or one for all
             mask = xp.broadcast_to(mask, terms.shape)
             terms = fill_masked(adapter, terms, mask)

@@ -206,10 +206,10 @@ def sum_magnitude(
     if rising is not False:
         rises = (x == 0) if rising is True else (x == 0) & spread(rising)
         signs = signs + xp.astype(rises, x.dtype)
-    entries: Any = math.prod([x.shape[axis] for axis in summed])
+    lacking = [i for i in summed if mask is None or mask.shape[i] != x.shape[i]]
+    entries: Any = math.prod([x.shape[axis] for axis in lacking])
     if mask is not None:
-        repeated = entries // math.prod([mask.shape[axis] for axis in summed])
-        entries = total(xp.astype(mask, x.dtype)) * repeated
+        entries = total(xp.astype(mask, x.dtype)) * entries
     return total(x * signs), entries, lambda cotangent: spread(cotangent) * signs
 
 

@@ -25,7 +25,8 @@ class FirstSpike(TimesLoss, RateLoss):
     ) -> ReadingAndPullback:
         adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
         classes = prepared.layout.classes(self.num_classes)
-        trains = xp.reshape(values, (values.shape[0], classes, -1, values.shape[2]))
+        size = prepared.layout.neurons // classes
+        trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
         # By selection, so that padding and silence have the gradient 0.
         early = (trains > -math.inf) & (trains < silent)
         first = times = xp.where(early, trains, silent)

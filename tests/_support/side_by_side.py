@@ -1,28 +1,16 @@
 """Helpers for the comparisons with other libraries."""
 
-import importlib
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from _support.peers import import_peer as import_peer
+
 torch = pytest.importorskip("torch")
-
-REQUIRED = set(os.environ.get("SPIKELOSS_XP_REQUIRED_PEERS", "").split())
-"""Libraries whose tests must not be skipped: if one of them is missing, the run fails."""
-
-
-def import_peer(module: str) -> ModuleType:
-    """Import a module of another library, or skip the tests if it is not installed."""
-    library = module.partition(".")[0]
-    if library in REQUIRED:
-        return importlib.import_module(module)
-    return pytest.importorskip(module, reason=f"{library} is not installed")
 
 
 def table_rows(library: str) -> list[Any]:

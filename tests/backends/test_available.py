@@ -36,7 +36,7 @@ def test_built_in_adapters_are_always_listed():
     assert (
         tuple(infos)[: len(BUILT_IN)]
         == tuple(BUILT_IN)
-        == ("numpy", "cupy", "torch", "jax", "dask", "dpnp", "mlx")
+        == ("numpy", "cupy", "torch", "jax", "dask", "dpnp", "mlx", "ndonnx")
     )
     assert all(info == describe(name) and info.library == name for name, info in infos.items())
     assert infos["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)

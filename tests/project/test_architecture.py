@@ -27,7 +27,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}
-LIBRARIES = ("cupy", "dask", "dpnp", "jax", "mlx", "numpy", "torch")
+LIBRARIES = ("cupy", "dask", "dpnp", "jax", "mlx", "ndonnx", "numpy", "torch")
 ADAPTERS = {f"backends._{library}" for library in LIBRARIES}
 PARTS = {  # of adapters that have several modules
     "backends._torch_distributed",
@@ -50,7 +50,8 @@ DIRECTION = (
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"_kernels"},
-    {"_block_filter", "_survival"},
+    {"_survival"},
+    {"_block_filter"},
     {"_checks", "_tuning", "_typing"},
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}

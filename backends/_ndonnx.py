@@ -1,0 +1,57 @@
+"""ndonnx: arrays without values, for an ONNX file. The size of the batch may be unknown."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import ndonnx
+
+from spikeloss_xp._typing import Array, Namespace
+from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+
+class NdonnxAdapter(ArrayAPIAdapter):
+    """Arrays of a graph. A size that is not known is None, as the standard says."""
+
+    def __init__(self, xp: Namespace) -> None:
+        super().__init__(SimpleNamespace(**{**vars(xp), **OPERATIONS}))
+
+    def to_host(self, x: Array) -> Any:
+        return x.unwrap_numpy().copy()  # of an array with values
+
+    def spread(self, x: Array, number: int, axis: int) -> Array:
+        return _broadcast_to(x, (*x.shape[:axis], number, *x.shape[axis:][1:]))  # of fewer nodes
+
+
+def _reshape(x: Array, shape: Any) -> Array:
+    return ndonnx.reshape(x, tuple(-1 if n is None else n for n in shape))
+
+
+def _broadcast_to(x: Array, shape: Any) -> Array:
+    """Broadcast; a size that is not known is that of `x`, which ONNX keeps if 1 is wanted."""
+    return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
+
+
+def _logaddexp(a: Array, b: Array) -> Array:
+    """Return the logarithm without the overflow of that of ndonnx."""
+    return ndonnx.maximum(a, b) + ndonnx.log1p(ndonnx.exp(-abs(a - b)))
+
+
+def _shaped(name: str, shape: Any) -> Any:
+    """Return an operation that knows the shape of its result, of which ndonnx knows the rank."""
+    return lambda *arrays, **options: _reshape(
+        getattr(ndonnx, name)(*arrays, **options), shape(*arrays, **options)
+    )
+
+
+def _of_sum(x: Array, **options: Any) -> Any:
+    return ndonnx.sum(ndonnx.astype(x, ndonnx.float32), **options).shape  # the sum is not used
+
+
+def _of_product(a: Array, b: Array) -> Any:
+    return (*(a if a.ndim > 2 else b).shape[:-2], a.shape[-2], b.shape[-1])
+
+
+OPERATIONS = {"reshape": _reshape, "broadcast_to": _broadcast_to, "logaddexp": _logaddexp}
+OPERATIONS |= {"matmul": _shaped("matmul", _of_product)}
+OPERATIONS |= {name: _shaped(name, _of_sum) for name in ("all", "any", "max", "min")}
+OPERATIONS |= {name: _shaped(name, lambda x, **_: x.shape) for name in ("ones_like", "zeros_like")}

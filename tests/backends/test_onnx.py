@@ -1,0 +1,158 @@
+"""ONNX files of losses, written with ndonnx: ONNX Runtime computes the numbers of NumPy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from _support.calls import example, take_samples, with_everything
+from _support.cases import close
+from _support.contract import FORMS, ONE_OF_EACH, REDUCTIONS
+from _support.peers import import_peer
+
+ndx = import_peer("ndonnx")
+ort = import_peer("onnxruntime")
+
+RTOL = {"float32": 1e-5, "float64": 1e-12}
+
+
+def session(function, arrays, batch):
+    """Write a function of arrays as one file, whose first axes have a size or a name; open it."""
+    given = {}
+    for name, x in arrays.items():
+        shape = x.shape if name == "weight" or not x.ndim else (batch or len(x), *x.shape[1:])
+        given[name] = ndx.argument(shape=shape, dtype=getattr(ndx, x.dtype.name))
+    results = dict(zip(("value", "gradient", "prediction"), function(**given), strict=False))
+    return ort.InferenceSession(ndx.build(given, results).SerializeToString())
+
+
+def compare(function, samples, batch="batch"):
+    """Compare a file with NumPy, on batches of several sizes, the first of which is traced."""
+    opened = session(function, samples[0], batch)
+    read = {given.name for given in opened.get_inputs()}
+    for arrays in samples:
+        got = opened.run(None, {name: x for name, x in arrays.items() if name in read})
+        with np.errstate(all="ignore"):
+            expected = function(**arrays)
+        for of_file, of_numpy in zip(got, expected, strict=True):
+            assert of_file.shape == of_numpy.shape
+            assert of_file.dtype == of_numpy.dtype
+            close(of_file, of_numpy, RTOL[arrays["spikes"].dtype.name])
+
+
+def outputs(loss):
+    """Return a function of the arguments of a loss: its value, its gradient, its prediction."""
+
+    def function(spikes, target=None, **options):
+        targets = () if target is None else (target,)
+        results = sx.value_and_grad(loss)(spikes, *targets, **options)
+        if target is None or isinstance(loss, sx.SpikeTime | sx.SquaredError):
+            return results
+        masks = {name: options[name] for name in ("where", "lengths") if name in options}
+        return *results, loss.predict(spikes, **masks)
+
+    return function
+
+
+def arguments(call, dtype):
+    given = {"spikes": call.spikes, "target": call.target, "cotangent": call.cotangent}
+    arrays = {k: np.asarray(x) for k, x in {**given, **call.options}.items() if x is not None}
+    return {k: x.astype(dtype) if x.dtype.kind == "f" else x for k, x in arrays.items()}
+
+
+CASES = [
+    (form, make, ("float32", "float64")[(i + j) % 2], REDUCTIONS[(i + 2 * j) % 4])
+    for i, form in enumerate(ONE_OF_EACH)
+    for j, make in enumerate((example, with_everything))
+]
+
+
+@pytest.mark.parametrize(("form", "make", "dtype", "reduction"), CASES)
+def test_value_gradient_and_prediction_of_any_batch_equal_numpy(form, make, dtype, reduction):
+    call = make(FORMS[form])
+    if call.target is not None:
+        call = call.with_loss_options(reduction=reduction)
+    whole, part = (arguments(c, dtype) for c in (call, take_samples(call, [3, 0])))
+    compare(outputs(call.loss), (whole, part))
+
+
+RANDOM = np.random.default_rng(0)
+TRAINS = (RANDOM.random((5, 6, 301)) < 0.2).astype(np.float32)
+LABELS = np.asarray([3, 0, 5, 1, 1])
+LONG = {
+    "SpikeTime": (sx.SpikeTime(5, reduction="mean"), TRAINS[::-1].copy()),
+    "taps": (sx.SpikeTime(kernel=[0.5] * 100), TRAINS[::-1].copy()),
+    "window": (sx.SpikeMax(20, reduction="batchmean"), LABELS),
+    "latency": (sx.SpikeLatency(time_axis=-1), LABELS),
+    "saturated": (sx.SpikeMoid(alpha=1e-3, theta=0.1), np.eye(6, dtype=bool)[LABELS]),
+    "saturated, weighted": (
+        sx.SpikeMoid(alpha=1e-3, theta=0.1, pos_weight=3.0),
+        np.eye(6, dtype=bool)[LABELS],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"), [*((name, "batch") for name in LONG), ("window", None), ("saturated", None)]
+)
+def test_long_trains_and_saturated_logits_equal_numpy(name, batch):
+    loss, target = LONG[name]
+    samples = [{"spikes": TRAINS, "target": target}]
+    if batch:
+        samples += [{"spikes": TRAINS[n:], "target": target[n:]} for n in (4, 2)]
+    compare(outputs(loss), samples, batch)
+
+
+def test_each_layout_equals_numpy():
+    loss = sx.SpikeMax(3, reduction="mean")
+    trains = TRAINS[:, :, :40]
+    space = {"spikes": trains.reshape(5, 2, 3, 40), "target": LABELS}
+    compare(outputs(loss), [space, {name: x[1:3] for name, x in space.items()}])
+    middle = {"spikes": np.swapaxes(trains, 1, 2).copy(), "target": LABELS}
+    compare(outputs(dataclasses.replace(loss, time_axis=1)), [middle])
+
+
+@pytest.mark.parametrize("per", ["array", "neuron", "sample", "sample_neuron"])
+def test_sparsity_of_any_batch_equals_numpy(per):
+    evaluate = sx.value_and_grad(sx.SparsityEnforcer(0.1, min_rate=0.05, per=per))
+    compare(lambda spikes: evaluate(spikes), [{"spikes": TRAINS[:n]} for n in (5, 2)])
+
+
+def test_confusion_and_accuracy_of_any_batch_equal_numpy():
+    def function(spikes, target, lengths):
+        masks = {"lengths": lengths}
+        loss = sx.SpikeMax()
+        return loss.confusion(spikes, target, **masks), loss.accuracy(spikes, target)
+
+    whole = {"spikes": TRAINS, "target": LABELS, "lengths": np.asarray([301, 20, 5, 1, 0])}
+    compare(function, [whole, {name: x[:2] for name, x in whole.items()}])
+
+
+def test_label_out_of_range_makes_its_term_nan():
+    loss = sx.SpikeMax(reduction="none")
+    arrays = {"spikes": TRAINS, "target": LABELS}
+    opened = session(lambda spikes, target: (loss(spikes, target),), arrays, "batch")
+    (terms,) = opened.run(None, {**arrays, "target": np.asarray([3, 0, 6, 1, -1])})
+    np.testing.assert_array_equal(np.isnan(terms), [False, False, True, False, True])
+
+
+TIMES = RANDOM.random((5, 6, 4)).astype(np.float32) * 50
+TIMES[0, 0, 2:] = np.inf
+TIMES[1, 1] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "batch"),
+    [
+        (sx.times.CrossEntropy(temperature=2.0, silent_time=60.0), LABELS, "batch"),
+        (sx.times.SpikeLatency(true_time=2.0, silent_time=60.0), LABELS, "batch"),
+        (sx.times.SpikeTime(time_constant=2.0), TIMES[::-1, :, :3].copy(), None),
+    ],
+)
+def test_losses_on_spike_times_equal_numpy(loss, target, batch):
+    evaluate = sx.value_and_grad(loss)
+    samples = [{"spikes": TIMES, "target": target}]
+    if batch:
+        samples.append({name: x[1:3] for name, x in samples[0].items()})
+    compare(lambda spikes, target: evaluate(spikes, target), samples, batch)
