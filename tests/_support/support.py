@@ -71,6 +71,11 @@ LIBRARIES = (
         f"{EVERY_CHANGE}, on the CPU as an OpenCL device of intel-opencl-rt",
     ),
     Library("MLX, on a CPU, 32 bits", "its autodiff", ("mlx",)),
+    Library(
+        "ndonnx, for ONNX files",
+        "closed forms",
+        ("backends/test_onnx.py::test_value_gradient_and_prediction_of_any_batch_equal_numpy",),
+    ),
     Library("CuPy", "closed forms", (), gpu.cell("CuPy")),
     Library("PyTorch on a GPU", "as on the CPU", (), gpu.cell("PyTorch on a GPU")),
     Library("JAX on a GPU", "as on the CPU", (), gpu.cell("JAX on a GPU")),

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+import spikeloss_xp as sx
 from _support import launches
 from _support.root import ROOT
+from spikeloss_xp.backends import _copies
 
 STAND_INS = ROOT / "tests" / "_support" / "stand_ins"
 SIGNATURES = ROOT / "tests" / "data" / "cupy_signatures.txt"
@@ -59,6 +61,27 @@ def test_losses_equal_numpy_with_few_launches_and_without_waits_and_copies(libra
     if library == "PyTorch":
         pytest.importorskip("torch")
     assert not list(problems(library))
+
+
+def test_copies_that_are_not_asked_for_are_dropped():
+    made, kept = _copies.Copies(), np.zeros(2)
+    first = made.get((0.5,), "float32", "gpu 1", object)
+    of_array = made.get(kept, "float32", "gpu 0", object)
+    assert made.get((0.5,), "float32", "gpu 1", object) is first
+    assert made.get((0.5,), "float64", "gpu 1", object) is not first
+    for _ in range(3 * _copies.USES):
+        assert made.get(kept, "float32", "gpu 0", object) is of_array
+    assert made.get((0.5,), "float32", "gpu 1", object) is not first
+
+
+def test_copies_made_in_inference_mode_serve_a_gradient():
+    torch = pytest.importorskip("torch")
+    loss, spikes = sx.SpikeTime(7.25, 20), torch.ones(1, 2, 80, device="meta")
+    with torch.inference_mode():
+        loss(spikes, spikes)
+    leaf = spikes.clone().requires_grad_()
+    loss.value(leaf, spikes).backward()
+    assert leaf.grad.shape == spikes.shape
 
 
 REFUSED = """

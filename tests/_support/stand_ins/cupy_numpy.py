@@ -226,26 +226,6 @@ def matmul(*factors, out=None):
     return launch("matmul", np.matmul, *factors, out=out)
 
 
-def fuse(*args, **options):
-    """Return a function of elementwise operations as one launch."""
-    if not args:
-        return lambda function: fuse(function, **options)
-
-    @functools.wraps(args[0])
-    def fused(*arguments):
-        before = LAUNCHES.copy()
-        result = args[0](*arguments)
-        for name in LAUNCHES - before:
-            if name not in ("where", "astype") and not isinstance(FUNCTIONS.get(name), ufunc):
-                raise TypeError(f"not an elementwise operation: {name}")
-        LAUNCHES.clear()
-        LAUNCHES.update(before)
-        LAUNCHES["fused"] += 1
-        return result
-
-    return fused
-
-
 def _joined(name, tup, **options):
     LAUNCHES[name] += 1
     return _array(getattr(np, name)([_values(x, name) for x in tup], **options))
@@ -359,7 +339,7 @@ def namespace():
     _add_operators(functions)
     same = {name: getattr(np, name) for name in SAME.split()}
     classes = {"Device": Device, "ndarray": ndarray, "ufunc": ufunc, "bool": np.bool_}
-    return functions | same | classes | {"fuse": fuse}
+    return functions | same | classes
 
 
 FUNCTIONS = namespace()
