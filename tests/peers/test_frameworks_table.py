@@ -13,8 +13,8 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.pages import DOCS
+from _support.peers import REQUIRED
 from _support.side_by_side import (
-    REQUIRED,
     assert_match,
     import_peer,
     labels,

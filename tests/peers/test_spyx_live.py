@@ -10,7 +10,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from _support.side_by_side import REQUIRED, evaluate_line, import_peer, table_rows
+from _support.peers import REQUIRED
+from _support.side_by_side import evaluate_line, import_peer, table_rows
 
 jax = pytest.importorskip("jax")
 import_peer("optax")
