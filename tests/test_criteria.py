@@ -37,7 +37,7 @@ CRITERIA = {
     "binary": (criteria.binary_cross_entropy, (TARGET,)),
     "binary-weighted": (
         criteria.weighted_binary_cross_entropy,
-        (TARGET, np.asarray([[0.25, 1.0, 5.0]])),
+        (TARGET, np.asarray([[[0.25, 1.0, 5.0]]])),
     ),
     "binary-as-published": (criteria.binary_cross_entropy_as_published, (TARGET,)),
 }
