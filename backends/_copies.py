@@ -6,7 +6,7 @@ from typing import Any
 from spikeloss_xp._typing import Array
 
 USES = 500
-"""After so many look-ups, copies that none of them asked for are dropped at the next such time."""
+"""The number of look-ups in a row. A copy that a whole row of them does not use is dropped."""
 
 
 class Copies:

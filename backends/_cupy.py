@@ -1,6 +1,7 @@
 """CuPy: gradients by closed forms, on a CUDA GPU."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import array_api_compat.cupy
@@ -38,21 +39,27 @@ class CuPyAdapter(ArrayAPIAdapter):
             return cupy.array(values)
 
     def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
-        def copy() -> Array:
-            with like.device:
-                made = cupy.asarray(values, dtype=like.dtype)
-                self.synchronize(made)  # later calls may compute in another stream
-                return made
-
-        return self._copies.get(values, like.dtype, like.device, copy)
+        make = functools.partial(cupy.asarray, values, dtype=like.dtype)
+        return self._made_once(make, like, like.dtype, values)
 
     def constant(self, like: Array, value: float) -> Array:
         make = functools.partial(super().constant, like, value)
-        return self._copies.get(("full", value), like.dtype, like.device, make)
+        return self._made_once(make, like, like.dtype, ("full", value))
 
     def arange(self, stop: int, like: Array) -> Array:
         make = functools.partial(super().arange, stop, like)
-        return self._copies.get(("arange", stop), None, like.device, make)
+        return self._made_once(make, like, None, ("arange", stop))
+
+    def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
+        """Return an array that is made by the first call, on the device of `like`."""
+
+        def make_and_wait() -> Array:
+            with like.device:
+                made = make()
+            self.synchronize(made)  # later calls may compute in another stream
+            return made
+
+        return self._copies.get(key, dtype, like.device, make_and_wait)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         return u  # a closed form selects the terms and their gradient

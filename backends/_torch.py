@@ -87,7 +87,7 @@ class TorchAdapter(TorchFilters):
         return value if like.is_cpu else self.constant(like, value)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
-        # On a CPU counts are compared with what they may be, masked ones too.
+        # On a CPU the losses check all counts, so masked ones need a value that is allowed.
         known = u.is_cpu or not self.in_place(u)
         return super().shielded(u, mask, value) if known else u
 

@@ -38,10 +38,16 @@ class TorchFilters(ArrayAPIAdapter):
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
         """Return a tensor that is made by the first call, if `like` is on a GPU."""
-        if like.is_cpu or not _torch_state.is_plain(like):  # what a trace makes ends with it
+        if like.is_cpu or not _torch_state.is_plain(like):  # a trace may not keep its tensors
             return replicated(make(), like)
-        with torch.inference_mode(False):  # its tensors could not be saved for a gradient
-            return self._copies.get(key, dtype, like.device, make)
+
+        def make_and_wait() -> Array:
+            with torch.inference_mode(False):  # its tensors could not be saved for a gradient
+                made = make()
+            self.synchronize(made)  # later calls may compute in another stream
+            return made
+
+        return self._copies.get(key, dtype, like.device, make_and_wait)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         if x.device.type != "cpu" or _torch_state.is_compiling():  # which serves any duration

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+STAND_INS = ROOT / "tests" / "_support" / "stand_ins"
+"""The folder from which a process imports the stand-in for CuPy, which has two devices."""
 REMEDY = "Install this checkout first: python -m pip install -e '.[all,test]'"
 
 

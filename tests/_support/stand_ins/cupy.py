@@ -1,4 +1,4 @@
-"""A stand-in for CuPy: NumPy's arrays on two devices, and counts of what a GPU would do.
+"""A stand-in for CuPy: NumPy's arrays on two devices, with counts of launches, copies and waits.
 
 Only a process with this folder on its path finds it: ``PYTHONPATH=tests/_support/stand_ins``. It
 has the names and keywords of CuPy that the array API needs, those in
