@@ -11,11 +11,10 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.programs import run_python
-from _support.root import ROOT
+from _support.root import STAND_INS
 from spikeloss_xp.backends import BackendInfo
 from spikeloss_xp.backends._available import BUILT_IN, describe
 
-STAND_INS = ROOT / "tests" / "_support" / "stand_ins"  # with a CuPy that has two devices
 DESCRIBE = """
 import dataclasses, json
 from spikeloss_xp.backends._available import describe

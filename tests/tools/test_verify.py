@@ -11,9 +11,9 @@ import pytest
 import verify
 
 from _support import gpu, pages, support
+from _support.root import STAND_INS
 
 KIT = Path(verify.__file__)
-STAND_INS = pages.ROOT / "tests" / "_support" / "stand_ins"
 pytestmark = pytest.mark.skipif(
     not (pages.ROOT / "backends").exists(), reason="the kit runs in the source tree"
 )

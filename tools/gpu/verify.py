@@ -106,7 +106,7 @@ def count(lines: list[dict[str, Any]], ran: dict[str, Any]) -> None:
 
 
 def measure(kit: Kit, library: str, seconds: float) -> tuple[list[dict[str, Any]], str]:
-    """Time the benchmark on one library; return the rows, and what is missing."""
+    """Time the benchmark on one library; return its rows, and a sentence on those left out."""
     name = gpu.STAND_IN[library][0] if kit.dry_run else library
     out = kit.scratch / f"measure-{name}.jsonl"
     options = ["--dry-run"] if kit.dry_run else []
