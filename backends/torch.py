@@ -23,7 +23,7 @@ class LossModule(torch.nn.Module):
     loss : callable
         A loss of this library, or any callable with the same arguments.
     weight : array or sequence of float, optional
-        The class weights of each call: ``[class]``.
+        The class weights of each call that passes none: ``[class]``.
 
     Attributes
     ----------
@@ -76,7 +76,8 @@ class LossModule(torch.nn.Module):
         return self.loss.accuracy(input, target, **masks)
 
     def _with_weight(self, options: dict[str, Any]) -> dict[str, Any]:
-        return options if self.weight is None else {"weight": self.weight, **options}
+        given = options.get("weight") is not None or self.weight is None
+        return options if given else {**options, "weight": self.weight}
 
     def extra_repr(self) -> str:
         """Return the loss and the number of class weights, for the representation."""

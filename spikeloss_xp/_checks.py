@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 LONGEST = (1 << 31) - 1  # what fits the integers of every library
@@ -51,7 +51,8 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
     """Return a check of one number, or of a sequence with one for each class."""
 
     def checked(value: Any, argument: str) -> float | tuple[float, ...]:
-        if isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1:
+        several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        if several or getattr(value, "ndim", 0) == 1:
             if len(value) == 0:
                 raise ValueError(f"{argument} must be a number, or one for each class; got none")
             return tuple(check(entry, f"{argument}[{i}]") for i, entry in enumerate(value))

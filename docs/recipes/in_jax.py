@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 def divisor(loss, weight):
     """Return the number that the loss divides its sum by, given the weight of the whole batch."""
-    return 1 if loss.reduction == "sum" else weight + (weight == 0)  # 1 if nothing counts
+    if loss.reduction == "sum":
+        return 1
+    return jnp.where(weight > 0, weight, jnp.inf)  # the loss is 0 if nothing counts
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

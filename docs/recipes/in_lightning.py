@@ -22,7 +22,8 @@ class Classifier(lightning.LightningModule):
         if self.hparams.loss.reduction == "sum":
             return total * self.trainer.world_size
         weight = self.trainer.strategy.reduce(weight, reduce_op="sum")
-        return total * self.trainer.world_size / (weight + (weight == 0))
+        weight = torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if nothing counts
+        return total * self.trainer.world_size / weight
 
     def configure_optimizers(self):
         """Return the optimizer."""

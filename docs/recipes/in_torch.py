@@ -8,7 +8,9 @@ import torch.distributed as dist
 
 def divisor(loss, weight):
     """Return the number that the loss divides its sum by, given the weight of the whole batch."""
-    return 1 if loss.reduction == "sum" else weight + (weight == 0)  # 1 if nothing counts
+    if loss.reduction == "sum":
+        return 1
+    return torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if nothing counts
 
 
 def accumulate(loss, model, micro_batches):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of, or_one, rank
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of, rank
 from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction, ValueAndPullback
 from spikeloss_xp.gradients import ClosedForm
@@ -147,7 +147,7 @@ class Loss(ClosedForm):
         tuple
             The value, and the pullback: a function that takes an array of the shape of the value,
             the derivative with respect to it, and returns the gradient with respect to `input`.
-            Call it once at most.
+            Call it once at most, before you change an array of the call.
         """
         return self._evaluate(input, target, options, with_pullback=True)
 
@@ -553,7 +553,7 @@ class Loss(ClosedForm):
             return total(values)
         weight = _each_weight(adapter, terms)
         number = total(adapter.constant(values, 1.0) if weight is None else weight)
-        return total(values) / or_one(adapter, number)
+        return total(values) / divisor_of(adapter, number)
 
     def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split into blocks, or None if it has to be evaluated as a whole.
@@ -620,5 +620,10 @@ def _each_weight(adapter: Adapter, terms: Terms) -> Array | None:
 
 
 def divisor_of(adapter: Adapter, weight: Array | int) -> Array | int:
-    """Return the number to divide a sum by: its weight, or 1 if nothing counts."""
-    return weight if isinstance(weight, int) else or_one(adapter, weight)
+    """Return the number to divide a sum by: its weight, or infinity if nothing counts.
+
+    The loss is 0 then. With smoothed labels the sum need not be.
+    """
+    if isinstance(weight, int):
+        return weight
+    return adapter.xp.where(weight > 0, weight, adapter.number(weight, math.inf))

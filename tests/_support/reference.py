@@ -158,8 +158,7 @@ def group_means(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Average each group of adjacent neurons over its unmasked neurons, step by step.
 
-    Return the averages, their mask, and for each sample and class the largest number of unmasked
-    neurons at any step.
+    Return the averages, their mask, and the number of neurons averaged, at least 1.
     """
     batch, neurons, steps = x.shape
     size = neurons // classes
@@ -170,7 +169,7 @@ def group_means(
             total[:, c] += np.where(mask[:, n], x[:, n], 0)
             members[:, c] += mask[:, n]
     at_least_one = np.maximum(members, 1)
-    return total / at_least_one, members > 0, at_least_one.max(axis=-1)
+    return total / at_least_one, members > 0, at_least_one
 
 
 def target_with_time_axis(target: np.ndarray, shape: tuple[int, ...], time_axis: int) -> np.ndarray:
@@ -239,8 +238,9 @@ class Reading:
             totals = np.where(mask, x, 0).sum(axis=-1, keepdims=True)
             longest = mask.sum(axis=-1).max(axis=-1)
             durations = np.maximum(mask.sum(axis=-1, keepdims=True), 1)
+            groups = groups.max(axis=-1, keepdims=True)
         for b, c, t in np.argwhere(self.term_mask):
-            total, duration, group = totals[b, c, t], durations[b, c, t], groups[b, c]
+            total, duration, group = totals[b, c, t], durations[b, c, t], groups[b, c, t]
             if o.readout in ("count", "sqrt_count"):
                 self.u[b, c, t], self.duration[b, c, t] = total, duration
                 self.per_spike[b, c, t] = 1 / group

@@ -252,3 +252,18 @@ def test_number_of_operations_of_a_small_batch(name, operations):
     names = [event.name for event in profile.events() if event.name.startswith("aten::")]
     views = ("aten::as_strided", "aten::empty", "aten::to", "aten::_to_copy", "aten::resolve")
     assert len([name for name in names if not name.startswith(views)]) <= operations
+
+
+@pytest.mark.parametrize("form", LOSSES)
+def test_buffers_of_numpy_may_be_used_again_before_backward(form):
+    """A loader that fills the same buffers with the next batch does not change this gradient."""
+    call, gradients = with_everything(FORMS[form]), []
+    for used_again in (False, True):
+        spikes = torch.tensor(call.spikes, requires_grad=True)
+        given = {name: x.copy() for name, x in {"target": call.target, **call.options}.items()}
+        value = call.loss(spikes, **given)
+        for buffer in given.values() if used_again else ():
+            buffer[...] = 0
+        value.backward()
+        gradients.append(spikes.grad)
+    assert torch.equal(*gradients)

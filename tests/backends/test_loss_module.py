@@ -44,8 +44,9 @@ def test_module_equals_the_loss_with_its_weight(name):
 
 def test_weight_of_a_call_comes_first():
     loss = sx.SpikeMax(2)
-    got = LossModule(loss, weight=WEIGHT)(SPIKES, LABEL, weight=[2.0, 1.0])
-    assert got == loss(SPIKES, LABEL, weight=[2.0, 1.0])
+    module = LossModule(loss, weight=WEIGHT)
+    assert module(SPIKES, LABEL, weight=[2.0, 1.0]) == loss(SPIKES, LABEL, weight=[2.0, 1.0])
+    assert module(SPIKES, LABEL, weight=None) == module(SPIKES, LABEL)  # what a wrapper may pass
 
 
 @every_loss

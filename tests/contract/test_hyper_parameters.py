@@ -1,11 +1,15 @@
 """Hyper-parameters: what constructors accept, and that no option costs more than the data."""
 
+import collections
+import dataclasses
+
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import each, run
+from _support.calls import each, example, run
 from _support.cases import close
+from _support.contract import FORMS
 from spikeloss_xp import _kernels, _tuning
 from spikeloss_xp._kernels import Exponential
 
@@ -34,6 +38,21 @@ def test_array_in_the_constructor_names_the_call(make):
 def test_repr_of_options_of_numpy_evaluates_to_an_equal_object(loss):
     assert eval(repr(loss), vars(sx)) == loss
     assert "np." not in repr(loss)
+
+
+def test_dataclasses_copy_and_store_a_loss():
+    losses = [example(form).loss for form in FORMS.values()]
+    for loss in (*losses, sx.SpikeTime(kernel=[1, 0.5]), sx.times.VictorPurpura(cost=0.5)):
+        assert type(loss)(**dataclasses.asdict(loss)) == dataclasses.replace(loss) == loss
+
+
+@pytest.mark.parametrize("make", [range, np.arange, lambda n: collections.deque(range(n))])
+def test_any_sequence_gives_a_number_for_each_class(make):
+    """A list of Hydra or OmegaConf is a sequence too, and no list."""
+    numbers = make(2)
+    assert sx.SpikeRate(numbers, 0.0).true_rate == (0.0, 1.0)
+    assert sx.SpikeMoid(theta=0, pos_weight=numbers).pos_weight == (0.0, 1.0)
+    assert sx.SpikeTime(kernel=numbers).kernel == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("length", [2**31, 2**63, 2**70])

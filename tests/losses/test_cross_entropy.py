@@ -105,6 +105,17 @@ def test_one_hot_row_gives_what_its_index_gives(smoothing, mask):
         np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
+def test_mean_without_weight_is_zero_with_its_gradient(backend):
+    """Smoothing leaves terms of the other classes, where PyTorch's quotient is NaN."""
+    loss = sx.CrossEntropy(time_axis=-1, label_smoothing=0.25)
+    only_label_0 = np.zeros(BATCH, dtype=int)
+    value, gradient = run(
+        backend, sx.value_and_grad(loss), SPIKES, only_label_0, weight=[0.0, 1.0, 1.0]
+    )
+    assert value == 0
+    assert not gradient.any()
+
+
 def test_probabilities_hold_at_each_step_of_a_window(backend):
     loss = sx.CrossEntropy(time_axis=0, moving_window=2, reduction="none")
     spikes = np.moveaxis(SPIKES, -1, 0)

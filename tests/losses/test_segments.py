@@ -19,10 +19,6 @@ from _support.calls import (
 )
 from _support.contract import FORMS, LAYOUTS, STEPS
 
-# Where neurons are masked one by one, a class of several is read relative to its largest number
-# of unmasked neurons at any step, so what is read depends on the segment.
-ONE_NEURON = [name for name in PER_STEP if "groups" not in name]
-
 
 def taken(call, time_axis, steps):
     """Return the call with some of the steps; `call` has time as its last axis."""
@@ -57,11 +53,8 @@ def sums_of_segments(backend, call, time_axis, ends):
 @pytest.mark.parametrize("time_axis", LAYOUTS)
 @pytest.mark.parametrize("form", PER_STEP)
 def test_segments_add_up_to_the_train(backend, form, time_axis, ends):
-    calls = [example(FORMS[form])]
-    if form in ONE_NEURON:
-        everything = with_everything(FORMS[form])
-        calls += [everything, with_nan_where_masked(everything)]
-    for call in calls:
+    everything = with_everything(FORMS[form])
+    for call in (example(FORMS[form]), everything, with_nan_where_masked(everything)):
         call = call.replace(loss=dataclasses.replace(call.loss, reduction="mean"))
         total, weight = sums_of_segments(backend, call, time_axis, ends)
         np.testing.assert_allclose(total / weight, call.value(), rtol=100 * backend.rtol)
