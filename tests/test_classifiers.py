@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ TRAINS = np.asarray(
 )
 
 
+RATE_OF_3 = functools.partial(sx.MovingWindow, time_window=3)
 METHODS = ("rate", "confidence", "predict")
 
 
@@ -24,30 +26,27 @@ def results(backend, classifier, spikes, methods=METHODS, **options):
     return [backend.numpy(got) for got in run(backend.asarray(spikes))]
 
 
-def check_by_hand(backend, classifier, rates, labels):
-    """Compare the rates, confidences and labels of `TRAINS`."""
+BY_HAND = {
+    sx.Rate(time_axis=-1): ([[0.75, 0.25, 0], [0.25, 0.5, 0.5]], [0, 1]),  # the first of ties
+    sx.MovingWindow(2, time_axis=-1): (
+        [
+            [[0.5, 0.5, 0.5, 1], [0, 0, 0.5, 0.5], [0, 0, 0, 0]],
+            [[0, 0.5, 0.5, 0], [0.5, 0.5, 0.5, 0.5], [0, 0.5, 0.5, 0.5]],
+        ],
+        [[0, 0, 0, 0], [1, 0, 0, 1]],
+    ),
+}
+
+
+@pytest.mark.parametrize("classifier", BY_HAND)
+def test_classifier_matches_hand_calculation(backend, classifier):
+    rates, labels = map(np.asarray, BY_HAND[classifier])
     methods = (*METHODS, "forward", "__call__")
     rate, confidence, *predicted = results(backend, classifier, TRAINS, methods)
     close(rate, rates, backend.rtol)
     close(confidence, rates / (rates.sum(axis=1, keepdims=True) + 1e-6), backend.rtol)
     for got in predicted:
         np.testing.assert_array_equal(got, labels)
-
-
-def test_rate_classifier_matches_hand_calculation(backend):
-    rates = np.asarray([[0.75, 0.25, 0], [0.25, 0.5, 0.5]])
-    # The first of two equal rates is predicted.
-    check_by_hand(backend, sx.Rate(time_axis=-1), rates, [0, 1])
-
-
-def test_moving_window_classifier_matches_hand_calculation(backend):
-    rates = np.asarray(
-        [
-            [[0.5, 0.5, 0.5, 1], [0, 0, 0.5, 0.5], [0, 0, 0, 0]],
-            [[0, 0.5, 0.5, 0], [0.5, 0.5, 0.5, 0.5], [0, 0.5, 0.5, 0.5]],
-        ]
-    )
-    check_by_hand(backend, sx.MovingWindow(2, time_axis=-1), rates, [[0, 0, 0, 0], [1, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("window", [None, 3])
@@ -61,21 +60,15 @@ def test_confidence_modes_match_the_formulas(backend, window):
     }
 
     def run(spikes):
-        return [
-            (
-                sx.MovingWindow(window, mode, time_axis=-1)
-                if window
-                else sx.Rate(mode=mode, time_axis=-1)
-            ).confidence(spikes)
-            for mode in expected
-        ]
+        make = functools.partial(sx.MovingWindow, window) if window else sx.Rate
+        return [make(mode=mode, time_axis=-1).confidence(spikes) for mode in expected]
 
     found = backend.compiled(run)(backend.asarray(SPIKES))
     for mode, got in zip(expected, found, strict=True):
         close(backend.numpy(got).reshape(rates.shape), expected[mode], backend.rtol)
 
 
-def test_confidence_is_zero_at_silence(backend):
+def test_eps_is_added_to_the_sum_so_that_silence_has_confidence_zero(backend):
     for classifier in (
         sx.Rate(time_axis=-1),
         sx.MovingWindow(3, time_axis=-1),
@@ -85,11 +78,8 @@ def test_confidence_is_zero_at_silence(backend):
             assert not got.any()
     (softmax,) = results(backend, sx.Rate(mode="softmax", time_axis=-1), 0 * SPIKES, ["confidence"])
     close(softmax, np.full((2, 3), 1 / 3), 1e-6)
-
-
-def test_eps_is_added_to_the_sum(backend):
-    confidence = sx.Rate(eps=1, time_axis=-1).confidence(backend.asarray(TRAINS))
-    close(backend.numpy(confidence)[0], np.asarray([0.375, 0.125, 0]), backend.rtol)
+    (larger,) = results(backend, sx.Rate(eps=1, time_axis=-1), TRAINS, ["confidence"])
+    close(larger[0], np.asarray([0.375, 0.125, 0]), backend.rtol)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -2])
@@ -125,36 +115,34 @@ def test_spikes_may_have_any_real_dtype(backend, dtype):
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("kind", "options", "error", "message"),
     [
-        (
-            lambda: sx.Rate(mode="any", time_axis=-1),
-            ValueError,
-            "mode.*probability, softmax, logsoftmax.*'any'",
-        ),
-        (
-            lambda: sx.MovingWindow(3, "any", time_axis=-1),
-            ValueError,
-            "mode.*probability, softmax, logsoftmax",
-        ),
-        (lambda: sx.MovingWindow(0, time_axis=-1), ValueError, "time_window.*at least 1.*0"),
-        (lambda: sx.MovingWindow(None, time_axis=-1), TypeError, "time_window.*integer.*None"),
-        (lambda: sx.Rate(eps=-1, time_axis=-1), ValueError, "eps.*at least 0.*-1"),
-        (lambda: sx.Rate(eps=float("nan"), time_axis=-1), ValueError, "eps.*finite.*nan"),
-        (lambda: sx.Rate(time_axis=0.5), TypeError, "time_axis.*integer.*0.5"),
-        (lambda: sx.Rate(time_axis=-1)(np.zeros((2, 5))), ValueError, r"at least 3 axes.*\(2, 5\)"),
-        (lambda: sx.Rate(time_axis=-1)([[[0, 1]]]), TypeError, "spikes must be an array.*list"),
-        (
-            lambda: sx.Rate(time_axis=-1)(np.zeros((1, 1, 1), complex)),
-            TypeError,
-            "spikes must be.*complex",
-        ),
-        (lambda: sx.Rate(time_axis=3)(np.zeros((1, 1, 1))), ValueError, "time_axis=3.*1, 1, 1"),
+        (sx.Rate, {"mode": "any"}, ValueError, "mode.*probability, softmax, logsoftmax.*'any'"),
+        (RATE_OF_3, {"mode": "any"}, ValueError, "mode.*probability, softmax, logsoftmax"),
+        (RATE_OF_3, {"time_window": 0}, ValueError, "time_window.*at least 1.*0"),
+        (RATE_OF_3, {"time_window": None}, TypeError, "time_window.*integer.*None"),
+        (sx.Rate, {"eps": -1}, ValueError, "eps.*at least 0.*-1"),
+        (sx.Rate, {"eps": float("nan")}, ValueError, "eps.*finite.*nan"),
+        (sx.Rate, {"time_axis": 0.5}, TypeError, "time_axis.*integer.*0.5"),
     ],
 )
-def test_errors_name_the_argument(make, error, message):
+def test_wrong_options_raise(kind, options, error, message):
     with pytest.raises(error, match=message):
-        make()
+        kind(**{"time_axis": -1, **options})
+
+
+@pytest.mark.parametrize(
+    ("spikes", "axis", "error", "message"),
+    [
+        (np.zeros((2, 5)), -1, ValueError, r"at least 3 axes.*\(2, 5\)"),
+        ([[[0, 1]]], -1, TypeError, "spikes must be an array.*list"),
+        (np.zeros((1, 1, 1), complex), -1, TypeError, "spikes must be.*complex"),
+        (np.zeros((1, 1, 1)), 3, ValueError, "time_axis=3.*1, 1, 1"),
+    ],
+)
+def test_wrong_spikes_raise(spikes, axis, error, message):
+    with pytest.raises(error, match=message):
+        sx.Rate(time_axis=axis)(spikes)
 
 
 @pytest.mark.parametrize(
@@ -244,78 +232,3 @@ def test_latency_is_the_same_in_every_layout(backend, axis):
     classifier, moved = sx.Latency(time_axis=axis), np.moveaxis(TRAINS, -1, axis)
     (got,) = results(backend, classifier, moved, ["latency"], lengths=[3, 1])
     np.testing.assert_array_equal(got, [[0, 2, 3], [1, 0, 1]])
-
-
-CLASSIFIERS = {
-    "Rate": sx.Rate(time_axis=-1),
-    "Latency": sx.Latency(time_axis=-1),
-    "MovingWindow": sx.MovingWindow(2, time_axis=-1),
-    "groups": sx.Latency(num_classes=1, time_axis=-1),
-}
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-@pytest.mark.parametrize("axis", [0, -1])
-def test_accuracy_is_the_fraction_of_predicted_labels(backend, name, axis):
-    classifier = dataclasses.replace(CLASSIFIERS[name], time_axis=axis)
-    random, ignored = np.random.default_rng(2), classifier.ignore_index
-    classes = classifier.num_classes or 3
-    trains = (random.random((40, 3, 6)) < 0.3).astype(float)
-    shape = (40, 6) if name == "MovingWindow" else (40,)
-    label = random.integers(classes, size=shape)
-    label[random.random(shape) < 0.2] = ignored
-    where = random.random(trains.shape) < 0.6
-    where[3], where[4, 1] = False, False
-    lengths = random.integers(7, size=40)
-    arrays = [backend.asarray(np.moveaxis(x, -1, axis)) for x in (trains, label)]
-    expected, masks = [], {"where": where, "lengths": lengths}
-    every_options = {}, {"lengths": lengths}, {"where": where}, masks
-    for options in every_options:
-        last = dataclasses.replace(classifier, time_axis=-1)
-        predicted = last(trains, **options)
-        mask = reference.full_mask(trains.shape, -1, **{"where": None, "lengths": None, **options})
-        mask = mask.reshape(40, classes, -1, 6).any(axis=2)
-        mask = mask if name == "MovingWindow" else mask.any(axis=-1)
-        own = np.take_along_axis(mask, np.where(label == ignored, 0, label)[:, None], 1)[:, 0]
-        counted = own & (label != ignored)
-        assert 0 < counted.sum() < label.size
-        expected.append((predicted == label)[counted].mean())
-    calls = [
-        {n: backend.asarray(np.moveaxis(x, -1, axis) if x.ndim == 3 else x) for n, x in o.items()}
-        for o in every_options
-    ]
-    run = backend.compiled(lambda *xs: [classifier.accuracy(*xs[:2], **masks) for masks in xs[2]])
-    close([*map(backend.numpy, run(*arrays, calls))], expected, backend.rtol)
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_accuracy_of_no_label_is_nan(backend, name):
-    classifier = CLASSIFIERS[name]
-    ignoring = dataclasses.replace(classifier, ignore_index=0)
-
-    @backend.compiled
-    def run(spikes):
-        empty = classifier.accuracy(spikes, [0, 0], lengths=[0, 0])
-        return empty, classifier.accuracy(spikes, [-100, -100]), ignoring.accuracy(spikes, [0, 0])
-
-    for got in run(backend.asarray(TRAINS)):
-        assert np.isnan(backend.numpy(got))
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_accuracy_of_a_wrong_label_raises_or_is_nan(backend, name):
-    classifier, spikes = CLASSIFIERS[name], backend.asarray(TRAINS)
-    with pytest.raises(ValueError, match="target must be between 0 and"):
-        classifier.accuracy(spikes, [0, 3])
-    with pytest.raises(TypeError, match="target must hold integers"):
-        classifier.accuracy(spikes, [0.0, 1.0])
-    with pytest.raises(ValueError, match="target must hold class indices of shape"):
-        classifier.accuracy(spikes, [0, 1, 1])
-    if not backend.reads_values:
-        for label, lengths in (([0, 3], [4, 4]), ([0, 0], [4, 5])):
-            got = classifier.accuracy(
-                spikes,
-                backend.asarray(np.asarray(label)),
-                lengths=backend.asarray(np.asarray(lengths)),
-            )
-            assert np.isnan(backend.numpy(got))

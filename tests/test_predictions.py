@@ -1,6 +1,6 @@
 """What losses and classifiers predict, and how they count it, against loops in NumPy."""
 
-import functools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ BATCH, CLASSES, STEPS = 6, 3, 5
 random = np.random.default_rng(3)
 SPIKES = (random.random((BATCH, CLASSES, STEPS)) < 0.4).astype(float)
 LABEL = np.asarray([0, 2, 1, -100, 2, 0])
-ENTROPY = functools.partial(sx.CrossEntropy, time_axis=-1)
+ENTROPY = partial(sx.CrossEntropy, time_axis=-1)
 LOSSES = {
     **{readout: ENTROPY(readout=readout, temperature=3.0) for readout in ENTROPY_READOUTS},
     "SpikeMax": sx.SpikeMax(),
@@ -103,6 +103,8 @@ def test_windows_predict_over_all_time_or_at_each_step(backend, axis):
             lambda x, y, z: window.predict(x, per_step=True),
             lambda x, y, z: window.confusion(x, y),
             lambda x, y, z: window.confusion(x, z),
+            lambda x, y, z: sx.MovingWindow(2, time_axis=axis).confusion(x, z),
+            lambda x, y, z: sx.MovingWindow(2, time_axis=axis).accuracy(x, z),
         ]),
         by_step, LABEL, placed,
     )  # fmt: skip
@@ -115,6 +117,8 @@ def test_windows_predict_over_all_time_or_at_each_step(backend, axis):
     counted = labels != -100
     np.add.at(matrix, (labels[counted], steps[counted]), 1)
     np.testing.assert_array_equal(got[3], matrix)
+    np.testing.assert_array_equal(got[4], matrix)
+    np.testing.assert_allclose(got[5], np.trace(matrix) / matrix.sum(), rtol=1e-6)
 
 
 def test_independent_classes_have_a_matrix_each(backend):
@@ -166,20 +170,20 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
 
 
 def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
-    loss, lengths = ENTROPY(), np.asarray([5, 6, 5, 5, 5, 5])
-    moid = sx.SpikeMoid(theta=0)
-    spikes = backend.asarray(SPIKES)
-    for call, message in (
-        (lambda x: loss.confusion(x, backend.asarray(LABEL + 1)), "target must be between 0 and 2"),
-        (lambda x: loss.confusion(x, backend.asarray(LABEL), lengths=backend.asarray(lengths)),
-         "lengths must be between 0 and 5"),
-        (lambda x: moid.confusion(x, backend.asarray(np.full((6, 3), 0.5))), "must be 0 or 1"),
-    ):  # fmt: skip
-        if backend.reads_values:
+    label, late = backend.asarray(LABEL + 1), backend.asarray(np.asarray([5, 6, 5, 5, 5, 5]))
+    half = backend.asarray(np.full((6, 3), 0.5))
+    calls = [(sx.SpikeMoid(theta=0).confusion, half, {}, "must be 0 or 1")]
+    for one in (ENTROPY(), LOSSES["Rate"], LOSSES["Latency"]):
+        calls.append((one.confusion, label, {}, "target must be between 0 and 2"))
+        calls.append((one.accuracy, LABEL, {"lengths": late}, "lengths must be between 0 and 5"))
+    if backend.reads_values:
+        for call, target, masks, message in calls:
             with pytest.raises(ValueError, match=message):
-                call(spikes)
-        else:
-            assert np.isnan(backend.numpy(backend.compiled(call)(spikes))).all()
+                call(backend.asarray(SPIKES), target, **masks)
+        return
+    every = backend.compiled(lambda x: [call(x, y, **masks) for call, y, masks, _ in calls])
+    for got in every(backend.asarray(SPIKES)):
+        assert np.isnan(backend.numpy(got)).all()
 
 
 def test_masked_labels_may_be_anything(backend):
@@ -190,17 +194,27 @@ def test_masked_labels_may_be_anything(backend):
     assert not counts[2].any()
 
 
-def test_nothing_that_counts_has_no_accuracy():
-    assert np.isnan(ENTROPY().accuracy(SPIKES, np.full(BATCH, -100)))
-    assert ENTROPY().confusion(SPIKES, np.full(BATCH, -100)).sum() == 0
+@pytest.mark.parametrize(
+    "kind", [ENTROPY, *(partial(k, time_axis=-1) for k in (sx.Rate, sx.Latency))]
+)
+def test_nothing_that_counts_has_no_accuracy(kind):
+    for one, label, masks in (
+        (kind(), -100, {}), (kind(ignore_index=1), 1, {}), (kind(), 1, {"lengths": [0] * BATCH}),
+    ):  # fmt: skip
+        label = np.full(BATCH, label)
+        assert np.isnan(one.accuracy(SPIKES, label, **masks))
+        assert one.confusion(SPIKES, label, **masks).sum() == 0
 
 
 def test_targets_that_are_no_labels_raise():
     q = np.full((BATCH, CLASSES), 1 / 3)
     with pytest.raises(TypeError, match="target must hold integers"):
         ENTROPY().confusion(SPIKES, q)
-    with pytest.raises(TypeError, match="target must hold integers"):
-        sx.SpikeLatency(time_axis=-1).accuracy(SPIKES, q)
+    for one in (sx.SpikeLatency(time_axis=-1), LOSSES["Rate"], LOSSES["Latency"]):
+        with pytest.raises(TypeError, match="target must hold integers"):
+            one.accuracy(SPIKES, q)
+    with pytest.raises(ValueError, match="target must hold class indices of shape"):
+        LOSSES["Rate"].accuracy(SPIKES, LABEL[:3])
     with pytest.raises(
         ValueError, match=r"per_step=True needs a CrossEntropy with a moving_window"
     ):

@@ -282,8 +282,7 @@ def read_groups(
 
     scale, number = size if summed else 1, divisor
     reading, to_mean = read(adapter, total * scale / divisor, mask)
-    if not isinstance(divisor, int) and reading.u.shape[axis] == 1:
-        # over all of time: the largest number of neurons averaged at any step
+    if not isinstance(divisor, int) and reading.u.shape[axis] == 1:  # the largest of any step
         number = xp.max(divisor, axis=axis, keepdims=True)
     counts = None if reading.counts is None else reading.counts * number
     reading = reading._replace(per_spike=reading.per_spike / number, counts=counts)
