@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support import reference
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends._numpy import NumPyAdapter
 from spikeloss_xp.distances import Similarity, VanRossum, similarity, van_rossum
@@ -144,16 +145,7 @@ def test_masked_steps_are_silent(backend, kind):
 
 
 def difference_quotients(compare, x, others, cotangent, step=1e-5):
-    """Return central difference quotients of ``sum(cotangent * compare(x, *others))``."""
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        values = []
-        for sign in (1, -1):
-            moved = x.copy()
-            moved[index] += sign * step
-            values.append(np.sum(cotangent * compare(moved, *others)))
-        gradient[index] = (values[0] - values[1]) / (2 * step)
-    return gradient
+    return reference.differences(lambda x: np.sum(cotangent * compare(x, *others)), x, step=step)
 
 
 @every_kind
