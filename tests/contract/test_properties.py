@@ -4,7 +4,6 @@ The calls have seeds, as those of `test_differential.py`.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,19 +11,26 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support import reference
 from _support.backends import TESTED, on
 from _support.calls import (
     Call,
     agree,
-    arguments_with_time,
     take_samples,
+    take_steps,
     with_layout,
     with_nan_where_masked,
 )
 from _support.cases import close
 from _support.contract import FLOATS, INTEGERS, WINDOWED
-from _support.random_calls import MIN_SCALE, is_published, pick, random_call, tolerance
+from _support.random_calls import (
+    MIN_SCALE,
+    RandomCall,
+    check_and_shrink,
+    is_published,
+    pick,
+    random_call,
+    tolerance,
+)
 
 QUICK = {  # the number of seeds
     **{"numpy": 60, "torch": 30, "array-api-strict": 15, "array-api-strict-device1": 2},
@@ -34,31 +40,34 @@ SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last 
 
 
 def for_all(
-    *, masked: bool = True, accept: Callable[[Call], bool] = lambda call: True
+    *,
+    kinds: tuple[str, ...] = ("small",),
+    masked: bool = True,
+    accept: Callable[[Call], bool] = lambda call: True,
 ) -> Callable[[Callable[..., None]], Any]:
     """Check a property of the accepted calls on every backend, but for the published numerics.
 
     `check` gets a backend, a random call, a random generator, and a layout of the call.
     """
 
+    def accepted(call: Call) -> bool:
+        return not is_published(call) and accept(call)
+
     def decorate(check: Callable[..., None]) -> Any:
         def test(name: str, seeds: Any) -> None:
             with on(name) as backend:
                 for seed in seeds(QUICK.get(name, 1), slow=8):
-                    drawn = random_call(
-                        seed,
-                        "small",
-                        masked=masked,
-                        accept=lambda call: not is_published(call) and accept(call),
-                    )
-                    random = np.random.default_rng([seed, 2])
-                    try:
-                        check(backend, drawn.call, random, (drawn.space, drawn.time_axis))
-                    except Exception as error:
-                        raise AssertionError(
-                            f"{drawn}. To run it again: python -m pytest 'tests/contract/"
-                            f"test_properties.py::{check.__name__}[{name}]' --seed {seed}"
-                        ) from error
+                    kind = kinds[seed % len(kinds)]
+                    drawn = random_call(seed, kind, masked=masked, accept=accepted)
+
+                    def run(drawn: RandomCall, seed: int = seed) -> None:
+                        random = np.random.default_rng([seed, 2])
+                        if accepted(drawn.call):
+                            check(backend, drawn.call, random, drawn.layout)
+
+                    file = "tests/contract/test_properties.py"
+                    repeat = f"'{file}::{check.__name__}[{name}]' --seed {seed}"
+                    check_and_shrink(run, drawn, repeat)
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
         return pytest.mark.parametrize("name", TESTED)(test)
@@ -118,23 +127,17 @@ def test_mask_equals_cropping(backend, call, random, layout):
     else:
         masked = call.replace(where=mask[:, 0, 0], lengths=np.full(batch, last))
         masked = with_nan_where_masked(masked)
-    cropped = take_first_steps(take_samples(call, samples), last)
+    cropped = take_steps(take_samples(call, samples), 0, last)
     value, gradient = masked.on(backend)
     expected, expected_gradient = cropped.on(backend)
     if np.ndim(value):  # crop the terms as a cotangent, which has the same layout
         remaining = take_samples(call.replace(cotangent=value), samples)
-        remaining = take_first_steps(remaining, last).cotangent
+        remaining = take_steps(remaining, 0, last).cotangent
         assert np.count_nonzero(value) == np.count_nonzero(remaining)
         value = remaining
     close(value, expected, backend.rtol)
     close(gradient[samples, :, :last], expected_gradient, backend.rtol)
     assert not gradient[~mask].any()
-
-
-def take_first_steps(call: Call, last: int) -> Call:
-    """Return the same call with the first steps only."""
-    cropped = {name: getattr(call, name)[..., :last] for name in arguments_with_time(call)}
-    return call.replace(**cropped)
 
 
 UNSCALED = ("latency", "softmax_sum", "sqrt_count")
@@ -179,54 +182,3 @@ def test_scaling_spikes_equals_scaling_parameters(backend, call, random, layout)
     got, scaled_gradient = scaled_call.on(backend)
     close(got, value * factor**power, backend.rtol)
     close(scaled_gradient, gradient * factor ** (power - 1), backend.rtol)
-
-
-def has_a_label(call: Call) -> bool:
-    return not hasattr(call.loss, "ignore_index") or bool(
-        (call.target != call.loss.ignore_index).any()
-    )
-
-
-@for_all(
-    masked=False,
-    accept=lambda call: not isinstance(call.loss, sx.SpikeLatency) and has_a_label(call),
-)
-def test_silent_input_has_a_known_value(backend, call, random, layout):
-    loss, (_, neurons, steps) = call.loss, call.spikes.shape
-    call = call.replace(spikes=np.zeros(call.spikes.shape), weight=None, cotangent=None)
-    if not isinstance(loss, sx.SparsityEnforcer):
-        call = call.replace(loss=dataclasses.replace(loss, reduction="mean"))
-    if isinstance(loss, sx.SpikeRate | sx.SpikeMax | sx.CrossEntropy):
-        classes = loss.num_classes or neurons
-        # the number of steps in a count; rates are averages
-        length = (loss.moving_window or steps) if loss.readout == "count" else 1
-    if isinstance(loss, sx.SparsityEnforcer):
-        expected = loss.lam * loss.min_rate**loss.power
-    elif isinstance(loss, sx.SpikeTime):
-        call, expected = call.replace(target=call.spikes), 0.0
-    elif isinstance(loss, sx.SpikeMoid):
-        z = -loss.theta / loss.alpha
-        positive = np.broadcast_to(loss.pos_weight, call.target.shape[1]) * np.moveaxis(
-            call.target, 1, -1
-        )
-        expected = positive.mean() * math.log1p(math.exp(-z))
-        expected += (1 - call.target.mean()) * math.log1p(math.exp(z))
-    elif isinstance(loss, sx.SpikeRate):
-        true, false = (
-            np.broadcast_to(r, classes) * length for r in (loss.true_rate, loss.false_rate)
-        )
-        labels = call.target[call.target != loss.ignore_index]
-        terms = [true[label] ** 2 + (false**2).sum() - false[label] ** 2 for label in labels]
-        expected = np.mean(terms) / classes
-    elif isinstance(loss, sx.SquaredError):
-        expected = np.mean(call.target**2)
-    elif isinstance(loss, sx.CrossEntropy) or loss.mode == "softmax":
-        only_zeros = call.target.dtype.kind == "f" and not call.target.any()
-        expected = 0.0 if only_zeros else math.log(classes)
-    else:  # one nat worse than guessing
-        divisor = 1 if loss.readout == "count" else loss.moving_window or steps
-        min_reading = loss.pseudo_count / divisor / (neurons // classes)
-        expected = 1 + math.log(classes + reference.EPSILON / min_reading)
-    value, gradient = call.on(backend)
-    close(value, np.asarray(expected), backend.rtol)
-    assert np.isfinite(gradient).all()
