@@ -130,13 +130,12 @@ def check_and_shrink(check: Callable[[RandomCall], None], drawn: RandomCall, rep
     try:
         check(drawn)
     except Exception as error:
-        small: RandomCall | None = drawn
-        while small:
-            drawn = small
-            small = next((d for d in _smaller(drawn) if _fails(check, d, type(error))), None)
+        small, smaller = drawn, iter([drawn])
+        while found := next((d for d in smaller if _fails(check, d, type(error))), None):
+            small, smaller = found, _smaller(found)
         raise AssertionError(
             f"{drawn}. To run it again: python -m pytest {repeat}\nThe smallest call found that "
-            f"raises {type(error).__name__} too:\n{as_code(drawn.in_full())}"
+            f"raises {type(error).__name__} too:\n{as_code(small.in_full())}"
         ) from error
 
 
@@ -159,8 +158,8 @@ def _smaller(drawn: RandomCall) -> Iterator[RandomCall]:
     changes = [functools.partial(take_samples, call, half) for half in halves]
     changes += [functools.partial(take_steps, call, *part) for part in parts]
     changes += [functools.partial(call.replace, **{n: None}) for n in (*call.options, "cotangent")]
-    defaults = {field.name: field.default for field in dataclasses.fields(call.loss)}
-    changes += [functools.partial(call.with_loss_options, **{n: x}) for n, x in defaults.items()]
+    fields = [f for f in dataclasses.fields(call.loss) if f.default != getattr(call.loss, f.name)]
+    changes += [functools.partial(call.with_loss_options, **{f.name: f.default}) for f in fields]
     changes += [lambda: call.replace(spikes=np.ceil(np.nan_to_num(call.spikes)))]
     for change in changes:
         with contextlib.suppress(Exception):  # not every change makes a valid call

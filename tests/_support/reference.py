@@ -508,7 +508,7 @@ def clamped_log(p: float) -> float:
 
 
 def scores(
-    loss: Any, spikes: np.ndarray, where: Any, lengths: Any, *, per_step: bool
+    loss: Any, spikes: np.ndarray, where: Any, lengths: Any, per_step: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the scores of the classes, of which the largest wins, and which of them count."""
     o = options(loss)

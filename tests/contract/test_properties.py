@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support import reference
 from _support.backends import TESTED, on
 from _support.calls import (
     Call,
     agree,
+    run,
     take_samples,
     take_steps,
     with_layout,
@@ -60,14 +62,14 @@ def for_all(
                     kind = kinds[seed % len(kinds)]
                     drawn = random_call(seed, kind, masked=masked, accept=accepted)
 
-                    def run(drawn: RandomCall, seed: int = seed) -> None:
+                    def check_drawn(drawn: RandomCall, seed: int = seed) -> None:
                         random = np.random.default_rng([seed, 2])
                         if accepted(drawn.call):
                             check(backend, drawn.call, random, drawn.layout)
 
                     file = "tests/contract/test_properties.py"
                     repeat = f"'{file}::{check.__name__}[{name}]' --seed {seed}"
-                    check_and_shrink(run, drawn, repeat)
+                    check_and_shrink(check_drawn, drawn, repeat)
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
         return pytest.mark.parametrize("name", TESTED)(test)
@@ -105,13 +107,47 @@ def test_sample_order_does_not_change_the_result(backend, call, random, layout):
     close(permuted_gradient, gradient[order], backend.rtol)
 
 
-@for_all(accept=lambda call: not isinstance(call.loss, sx.SparsityEnforcer))
-def test_sum_over_a_batch_equals_sum_over_its_samples(backend, call, random, layout):
-    call = call.with_loss_options(reduction="sum").replace(cotangent=None)
-    value, gradient = call.on(backend)
-    per_sample = [take_samples(call, [b]).on(backend) for b in range(len(call.spikes))]
-    np.testing.assert_allclose(value, sum(v for v, _ in per_sample), rtol=backend.rtol)
-    close(gradient, np.concatenate([g for _, g in per_sample]), backend.rtol)
+def in_segments(call: Call) -> bool:
+    """Tell whether sums of segments of time add up: docs/segments.md names the one exception."""
+    loss = call.loss
+    some_neurons = loss.num_classes and np.ndim(call.where) == 3 if hasattr(loss, "mode") else False
+    return loss.memory is not None and loss.reduction != "batchmean" and not some_neurons
+
+
+@for_all(
+    kinds=("small", "small", "times"),
+    accept=lambda call: getattr(call.loss, "reduction", "none") != "none",
+)
+def test_sums_of_parts_add_up(backend, call, random, layout):
+    """Of two micro-batches or, with a term at each step, of two segments of time."""
+    segments = random.random() < 0.7 and in_segments(call)
+    memory, size = (call.loss.memory, call.spikes.shape[-1]) if segments else (0, len(call.spikes))
+    cut, total, weight, pullbacks = random.integers(size + 1), 0.0, 0.0, []
+    for start, stop in ((0, cut), (cut, size)) if 0 < cut < size else ((0, size),):
+        first = max(start - memory, 0)
+        part = (take_steps if segments else take_some)(call, first, stop)
+        part = with_layout(part, *layout) if layout else part
+        target, options = part.arguments(backend)
+        context = {"context": int(start - first)} if segments else {}
+        spikes = backend.asarray(part.spikes)
+        given = part.loss.sum_weight_and_pullback(spikes, *target, **context, **options)
+        total, weight = total + backend.numpy(given[0]), weight + backend.numpy(given[1])
+        pullbacks.append((given[2], first, stop))
+    divisor = 1.0 if call.loss.reduction == "sum" else weight or 1.0
+    value, expected = call.replace(cotangent=None).on(backend)
+    np.testing.assert_allclose(total / divisor, value, rtol=backend.rtol, atol=1e-13)
+    gradient = np.zeros(call.spikes.shape)
+    for pullback, first, stop in pullbacks:
+        slope = backend.numpy(pullback(backend.asarray(np.asarray(1.0 / divisor))))
+        at = (..., slice(first, stop)) if segments else slice(first, stop)
+        slope = np.moveaxis(slope, layout[1], -1) if layout else slope
+        gradient[at] += slope.reshape(gradient[at].shape)
+    close(gradient, expected, backend.rtol)
+
+
+def take_some(call: Call, first: int, stop: int) -> Call:
+    """Return the same call with some of the samples."""
+    return take_samples(call, range(first, stop))
 
 
 @for_all(masked=False)
@@ -182,3 +218,52 @@ def test_scaling_spikes_equals_scaling_parameters(backend, call, random, layout)
     got, scaled_gradient = scaled_call.on(backend)
     close(got, value * factor**power, backend.rtol)
     close(scaled_gradient, gradient * factor ** (power - 1), backend.rtol)
+
+
+def is_decided(call: Call) -> bool:
+    """Tell whether a loss predicts, and no prediction depends on the rounding of a reading."""
+    loss = call.loss
+    if not hasattr(loss, "num_classes") or isinstance(loss, sx.SquaredError):
+        return False
+    readout = getattr(loss, "readout", "latency")
+    counts = readout not in ("latency", "softmax_sum") and not isinstance(loss, sx.SpikeRate)
+    if counts and not (loss.num_classes and np.ndim(call.where) == 3):
+        return True
+    ordered = []
+    for per_step in (False, True):
+        score, mask = reference.scores(call.loss, call.spikes, call.where, call.lengths, per_step)
+        ordered.append(np.sort(np.where(mask, score, np.nan), axis=1))
+    if isinstance(loss, sx.SpikeMoid):
+        return not any((abs(score) < 1e-9).any() for score in ordered)
+    return not any((abs(np.diff(score, axis=1)) < 1e-9).any() for score in ordered)
+
+
+@for_all(kinds=("small", "small", "times"), accept=is_decided)
+def test_predictions_and_their_counts_match_the_reference(backend, call, random, layout):
+    loss, options, independent = call.loss, call.options, isinstance(call.loss, sx.SpikeMoid)
+    options.pop("weight", None)
+    per_step = bool(random.random() < 0.7 and getattr(loss, "moving_window", None))
+    score, mask = reference.scores(loss, call.spikes, call.where, call.lengths, per_step)
+    predicted = reference.predictions(score, mask, independent=independent)
+    label = random.integers(2 if independent else score.shape[1], size=predicted.shape)
+    ignored = None if independent else loss.ignore_index
+    label = (
+        label == 1 if independent else np.where(random.random(label.shape) < 0.2, ignored, label)
+    )
+    counts = reference.confusion(predicted, mask, label, ignored)
+    shown = [x if independent else x[:, 0] for x in (label, predicted)]
+    shown = [x if per_step else x[..., 0] for x in shown]
+    placed = call.replace(target=shown[0], cotangent=shown[1] if per_step else None)
+    placed = with_layout(placed, *layout) if layout else placed
+    masks = {name: x for name, x in placed.options.items() if name != "weight"}
+    steps = {"per_step": True} if per_step else {}
+
+    def evaluate(x: Any, y: Any, **masks: Any) -> Any:
+        counted = [f(x, y, **masks) for f in (placed.loss.confusion, placed.loss.accuracy)]
+        return [placed.loss.predict(x, **steps, **masks), *counted]
+
+    got = run(backend, evaluate, placed.spikes, placed.target, **masks)
+    np.testing.assert_array_equal(got[0], placed.cotangent if per_step else shown[1])
+    np.testing.assert_array_equal(got[1], counts)
+    right = np.trace(counts, axis1=-2, axis2=-1).sum()
+    np.testing.assert_allclose(got[2], right / counts.sum() if counts.any() else np.nan, rtol=1e-6)
