@@ -45,8 +45,10 @@ class Scores(NamedTuple):
 
     def winner(self) -> Array:
         """Return the index of the winning class, of several the first, with a class axis."""
-        xp = self.prepared.adapter.xp
-        return xp.argmax(self.of_classes(), axis=self.prepared.layout.class_axis, keepdims=True)
+        xp, score = self.prepared.adapter.xp, self.values
+        if self.mask is not None:  # without any class, the first wins
+            score = xp.where(self.mask, score, -math.inf)
+        return xp.argmax(score, axis=self.prepared.layout.class_axis, keepdims=True)
 
     def result(self, x: Array) -> Array:
         """Return predictions or readings, without the time axis unless `per_step`."""

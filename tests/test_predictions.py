@@ -56,7 +56,7 @@ def loops(name, spikes, label, **masks):
     u, mask = scores(name, spikes, **masks)
     counts, predictions = np.zeros((CLASSES, CLASSES)), []
     for b in range(len(spikes)):
-        present = np.flatnonzero(mask[b]) if mask[b].any() else range(CLASSES)
+        present = np.flatnonzero(mask[b]) if mask[b].any() else [0]
         predictions.append(min(present, key=lambda c: (-round(u[b, c], 9), c)))
         if label[b] != -100 and mask[b, label[b]]:
             counts[label[b], predictions[-1]] += 1

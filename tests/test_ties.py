@@ -3,6 +3,8 @@
 Random classifications have seeds, as the random calls of `contract/test_differential.py`.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,17 @@ def test_window_over_a_tie_of_groups_predicts_the_first():
     spikes[0, 0, [3, 4, 5, 9, 10, 11]] = 1
     spikes[0, 3:6, 7:9] = 1
     assert sx.MovingWindow(20, num_classes=2, time_axis=-1)(spikes)[0, -1] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("window", [None, 30])
+def test_rate_equal_to_theta_is_not_above_it(window, dtype):
+    for group, steps in itertools.product(GROUPS, (3, 5, 7)):
+        for number in range(1, group * steps + 1):
+            spikes = (np.arange(group * steps) < number).astype(dtype).reshape(1, group, steps)
+            theta = number / (group * (window or steps))
+            loss = sx.SpikeMoid(window, theta=theta, num_classes=1)
+            assert not loss.predict(spikes, per_step=bool(window)).any(), (theta, group, steps)
 
 
 @pytest.mark.parametrize("group", [1, 3])
@@ -97,7 +110,7 @@ def check_random_classification(backend, seed):
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
         classifier = sx.MovingWindow(window, num_classes=classes, time_axis=-1)
-        counts = counts_in_windows(counts, window)
+        counts = counts_in_windows(counts, window) * mask[:, None]  # a masked step predicts 0
     else:
         classifier, counts = sx.Rate(num_classes=classes, time_axis=-1), counts.sum(axis=-1)
     arrays = {name: backend.asarray(value) for name, value in options.items()}

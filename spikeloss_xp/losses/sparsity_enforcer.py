@@ -20,6 +20,7 @@ from spikeloss_xp._arrays import (
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
 from spikeloss_xp.gradients import ClosedForm
+from spikeloss_xp.losses.base import divisor_of
 from spikeloss_xp.readouts import Reading
 
 
@@ -165,7 +166,7 @@ class SparsityEnforcer(ClosedForm):
             value = functools.reduce(operator.add, [self.value(x, **masks) for x in _arrays(input)])
         else:
             total, number, _ = self._scaled_sum(input, where, lengths)
-            value = total * (self.lam / number)
+            value = total * (self.lam / divisor_of(adapter_of(total), number))
         return value
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
@@ -183,7 +184,7 @@ class SparsityEnforcer(ClosedForm):
         if self.scale is not None:
             raise ValueError("scale belongs to several arrays: call the loss with a list of them")
         total, number, pullback = self._sum(input, where, lengths, others)
-        factor = self.lam / number
+        factor = self.lam / divisor_of(adapter_of(total), number)
         return total * factor, lambda cotangent: pullback(cotangent * factor)
 
     @on_device_of("input")
@@ -193,7 +194,7 @@ class SparsityEnforcer(ClosedForm):
         """Return the sum of the terms of samples, and the number that a call divides it by.
 
         Both add up over any split of the batch, with ``per="sample"`` and ``"sample_neuron"``; the
-        loss of the batch is the quotient of the sums.
+        loss of the batch is the quotient of the sums, or 0 if that of the weights is 0.
 
         Parameters
         ----------
@@ -307,7 +308,7 @@ class SparsityEnforcer(ClosedForm):
             adapter = prepared.adapter
             events, entries, _ = self._read(readouts.sum_magnitude, prepared, rising=True)
             steps = entries / prepared.layout.neurons  # of all samples
-            counted = None if isinstance(steps, float) else steps > 0
+            counted = None if isinstance(entries, int) else entries > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
         rate = Reading(functools.reduce(operator.add, rates), mask=counted)
         return self._add_terms(adapter, rate)
@@ -320,7 +321,7 @@ class SparsityEnforcer(ClosedForm):
         if mask is not None:  # one for each rate, or one for all
             mask = xp.broadcast_to(mask, terms.shape)
             terms = fill_masked(adapter, terms, mask)
-            number = or_one(adapter, adapter.sum_all(xp.astype(mask, terms.dtype)))
+            number = adapter.sum_all(xp.astype(mask, terms.dtype))
 
         def pullback(cotangent: Array) -> Array:
             cotangent = xp.reshape(cotangent, (1,) * terms.ndim)

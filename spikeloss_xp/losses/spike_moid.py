@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import MULTI_HOT, Labels
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import PreparedInput, both
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss
 from spikeloss_xp.predictions import Scores, binary_confusion
@@ -124,7 +124,8 @@ class SpikeMoid(RateLoss):
 
     def _winner(self, scores: Scores) -> Array:
         adapter, score = scores.prepared.adapter, scores.values
-        return scores.result(adapter.xp.astype(score > 0, adapter.arange(1, score).dtype))
+        predicted = both(scores.mask, score > 0)
+        return scores.result(adapter.xp.astype(predicted, adapter.arange(1, score).dtype))
 
     def _count(self, scores: Scores, labels: Labels) -> Array:
         return binary_confusion(scores, labels)

@@ -28,8 +28,8 @@ class Reading(NamedTuple):
     u : array
         The readings: batch, class and time in the order of the input, time of length 1 unless there
         is a reading at each step.
-    per_spike : float or array
-        The contribution of one spike to `u`.
+    divisor : float or array
+        The number of spikes that adds 1 to `u`, by which `counts` is divided.
     max_reading : float or array
         The reading of a neuron that fires at every step.
     counts : array or None
@@ -46,7 +46,7 @@ class Reading(NamedTuple):
     """
 
     u: Array
-    per_spike: Any = 1.0
+    divisor: Any = 1.0
     max_reading: Any = 1.0
     counts: Array | None = None
     mask: Array | None = None
@@ -107,7 +107,7 @@ def rate(
         duration = or_one(adapter, duration)
     elif moving_window == 1:
         return counted, to_spikes
-    reading = Reading(counted.u / duration, 1 / duration, 1.0, counted.u, counted.mask)
+    reading = Reading(counted.u / duration, duration, 1.0, counted.u, counted.mask)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
@@ -277,7 +277,11 @@ def read_groups(
         reading, to_total = read(adapter, total, mask)
         if summed:
             return reading, lambda cotangent: to_neurons(to_total(cotangent))
-        reading = reading._replace(u=reading.u / size, per_spike=reading.per_spike / size)
+        if reading.counts is None:
+            reading = reading._replace(u=reading.u / size)
+        else:  # divided once, so that rounding does not move it across a threshold
+            divisor = reading.divisor * size
+            reading = reading._replace(u=reading.counts / divisor, divisor=divisor)
         return reading, lambda cotangent: to_neurons(to_total(cotangent / size))
 
     scale, number = size if summed else 1, divisor
@@ -285,7 +289,7 @@ def read_groups(
     if not isinstance(divisor, int) and reading.u.shape[axis] == 1:  # the largest of any step
         number = xp.max(divisor, axis=axis, keepdims=True)
     counts = None if reading.counts is None else reading.counts * number
-    reading = reading._replace(per_spike=reading.per_spike / number, counts=counts)
+    reading = reading._replace(divisor=reading.divisor * number, counts=counts)
     return reading, lambda cotangent: to_neurons(to_mean(cotangent) * scale / divisor)
 
 

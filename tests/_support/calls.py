@@ -305,3 +305,11 @@ def take_samples(call: Call, samples: Any) -> Call:
     fields = ("spikes", "target", "where", "lengths", "cotangent")
     taken = {f: take(getattr(call, f)) for f in fields if getattr(call, f) is not None}
     return call.replace(**taken)
+
+
+def take_steps(call: Call, first: int, stop: int) -> Call:
+    """Return the same call with some of the steps, which are the last axis."""
+    taken = {name: getattr(call, name)[..., first:stop] for name in arguments_with_time(call)}
+    if call.lengths is not None:
+        taken["lengths"] = np.clip(call.lengths - first, 0, stop - first)
+    return call.replace(**taken)

@@ -4,20 +4,31 @@ Spikes are multiples of 1/8, which every dtype holds exactly, and losses are dra
 are not differentiable nearby, because the reference differentiates by differences.
 """
 
+import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.calls import IGNORED, Call, take_samples, with_layout, with_nan_where_masked
+from _support.calls import (
+    IGNORED,
+    Call,
+    take_samples,
+    take_steps,
+    with_layout,
+    with_nan_where_masked,
+)
 from _support.contract import ENTROPY_READOUTS, READOUTS, REDUCTIONS, WINDOWED
 
 LOSSES = (sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer)
 LOSSES += (sx.SpikeLatency, sx.CrossEntropy, sx.SquaredError)
+ON_TIMES = (sx.times.CrossEntropy, sx.times.SpikeLatency, sx.times.SpikeTime)
+ON_TIMES += (sx.times.VictorPurpura,)
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
@@ -26,7 +37,12 @@ in `_kernels.py` and `_block_filter.py`, `SHORT` of the adapters, and multiples 
 LONG_STEPS = 33_000
 """A duration of more than 512 blocks, whose carried sums are filtered in blocks as well."""
 LONGEST_KERNEL = 300  # in a train of so many steps, because the reference sums tap by tap
-LONG_CASES = {"small": 0.0, "long": 0.05, "large": 0.1}  # the share of calls with so many steps
+LONG_CASES = {
+    "small": 0.0,
+    "times": 0.0,
+    "long": 0.05,
+    "large": 0.1,
+}  # the share of calls with so many steps
 MIN_SCALE = 0.01
 """Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
 MARGIN = 0.05
@@ -43,12 +59,13 @@ class RandomCall:
 
     call: Call
     samples: np.ndarray
-    space: tuple[int, ...]
-    time_axis: int
+    layout: tuple[tuple[int, ...], int] | None
+    """The class axes and the time axis; None for spike times."""
 
     def in_full(self) -> Call:
         """Return the call with repeated samples, and with its class axes and time axis."""
-        return with_layout(take_samples(self.call, self.samples), self.space, self.time_axis)
+        call = take_samples(self.call, self.samples)
+        return with_layout(call, *self.layout) if self.layout else call
 
     def __str__(self) -> str:
         call = self.in_full()
@@ -70,15 +87,16 @@ def random_call(
 ) -> RandomCall:
     """Draw a call of one of these kinds.
 
-    "small": all options and layouts, with up to 12 steps. "long": durations, windows and kernels
-    around `STEP_THRESHOLDS`. "large": a batch of repeated samples, whose number of entries is
-    around one of `thresholds`. Calls are drawn until `accept` returns True for one of them.
+    "small": all options and layouts, with up to 12 steps. "times": spike times. "long": durations,
+    windows and kernels around `STEP_THRESHOLDS`. "large": a batch of repeated samples, whose number
+    of entries is around one of `thresholds`. Calls are drawn until `accept` returns True
+    for one of them.
     """
     random = np.random.default_rng([seed, *kind.encode()])
     while True:
         call = _draw(random, kind)
         if masked and not is_published(call):
-            call = _masked(random, call)
+            call = _masked(random, call) if kind != "times" else _with_masked_samples(random, call)
         if _is_smooth(call) and accept(call):
             break
     call = call.with_loss_options()
@@ -98,11 +116,65 @@ def random_call(
             samples = random.permutation(np.repeat(np.arange(batch), -(-number // batch)))
     elif isinstance(call.loss, sx.SparsityEnforcer):
         samples = random.permutation(batch)
+    if kind == "times":
+        return RandomCall(call, samples, None)
     spaces: tuple[tuple[int, ...], ...] = SPACES.get(neurons, ((neurons,),))
     if isinstance(call.loss, sx.SpikeTime) and neurons == 1:
         spaces = ((1,), ())
     space = pick(random, *spaces)
-    return RandomCall(call, samples, space, pick(random, -1, *range(2 + len(space))))
+    return RandomCall(call, samples, (space, pick(random, -1, *range(2 + len(space)))))
+
+
+def check_and_shrink(check: Callable[[RandomCall], None], drawn: RandomCall, repeat: str) -> None:
+    """Check a call; if that fails, raise an error with the smallest call found that fails too."""
+    try:
+        check(drawn)
+    except Exception as error:
+        small, smaller = drawn, iter([drawn])
+        while found := next((d for d in smaller if _fails(check, d, type(error))), None):
+            small, smaller = found, _smaller(found)
+        raise AssertionError(
+            f"{drawn}. To run it again: python -m pytest {repeat}\nThe smallest call found that "
+            f"raises {type(error).__name__} too:\n{as_code(small.in_full())}"
+        ) from error
+
+
+def _fails(check: Callable[[RandomCall], None], drawn: RandomCall, kind: type) -> bool:
+    try:
+        check(drawn)
+    except Exception as error:
+        return type(error) is kind
+    return False
+
+
+def _smaller(drawn: RandomCall) -> Iterator[RandomCall]:
+    """Yield the calls with less in them: one layout, half of the samples, one option."""
+    call, plain = drawn.call, ((drawn.call.spikes.shape[1],), -1)
+    if drawn.layout not in (None, plain):
+        yield dataclasses.replace(drawn, layout=plain)
+    batch, steps = len(call.spikes), call.spikes.shape[2] if drawn.layout else 0
+    halves = (range(batch // 2), range(batch // 2, batch))
+    parts = ((0, steps // 2), (steps // 2, steps), (0, steps - 1), (1, steps))
+    changes = [functools.partial(take_samples, call, half) for half in halves]
+    changes += [functools.partial(take_steps, call, *part) for part in parts]
+    changes += [functools.partial(call.replace, **{n: None}) for n in (*call.options, "cotangent")]
+    fields = [f for f in dataclasses.fields(call.loss) if f.default != getattr(call.loss, f.name)]
+    changes += [functools.partial(call.with_loss_options, **{f.name: f.default}) for f in fields]
+    changes += [lambda: call.replace(spikes=np.ceil(np.nan_to_num(call.spikes)))]
+    for change in changes:
+        with contextlib.suppress(Exception):  # not every change makes a valid call
+            smaller = change()
+            if as_code(smaller) != as_code(call) and smaller.spikes.size and _is_smooth(smaller):
+                yield RandomCall(smaller, np.arange(len(smaller.spikes)), drawn.layout)
+
+
+def as_code(call: Call) -> str:
+    """Return lines of Python that evaluate a call."""
+    arrays = {name: x for name, x in vars(call).items() if name != "loss" and x is not None}
+    lines = ["import numpy as np", "import spikeloss_xp as sx", "from numpy import inf, nan"]
+    lines += [f"{name} = np.asarray({np.asarray(x).tolist()})" for name, x in arrays.items()]
+    given = [name if name in ("spikes", "target") else f"{name}={name}" for name in arrays]
+    return "\n".join([*lines, f"sx.value_and_grad(sx.{call.loss})({', '.join(given)})"])
 
 
 def is_published(call: Call) -> bool:
@@ -136,7 +208,7 @@ def around(random: np.random.Generator, most: int) -> int:
 
 
 def _draw(random: np.random.Generator, kind: str) -> Call:
-    loss_kind = pick(random, *LOSSES)
+    loss_kind = pick(random, *(ON_TIMES if kind == "times" else LOSSES))
     batch, neurons = pick(random, 1, 2, 3, 4), pick(random, 1, 2, 3, 4, 6, 8, 9)
     steps = pick(random, *range(1, 13))
     if kind == "long":
@@ -146,8 +218,12 @@ def _draw(random: np.random.Generator, kind: str) -> Call:
         batch, steps = 4, around(random, 130)
     if random.random() < LONG_CASES[kind]:
         loss_kind, batch, neurons, steps = sx.SpikeTime, 1, pick(random, 1, 2), LONG_STEPS
-    loss = _loss(random, loss_kind, neurons, steps)
-    spikes = _spikes(random, loss, (batch, neurons, steps))
+    if kind == "times":
+        loss = _loss_on_times(random, loss_kind, neurons)
+        spikes = _times(random, (batch, neurons, pick(random, 1, 2, 3, 4)))
+    else:
+        loss = _loss(random, loss_kind, neurons, steps)
+        spikes = _spikes(random, loss, (batch, neurons, steps))
     call = Call(loss, spikes, _target(random, loss, spikes.shape))
     if hasattr(loss, "num_classes") and random.random() < 0.5:
         weights = random.choice([0, 0.25, 1, 2], size=loss.num_classes or neurons)
@@ -165,6 +241,39 @@ def _masked(random: np.random.Generator, call: Call) -> Call:
     if random.random() < 0.5:
         call = call.replace(lengths=random.integers(0, steps + 1, size=batch))
     return with_nan_where_masked(call) if random.random() < 0.5 else call
+
+
+def _with_masked_samples(random: np.random.Generator, call: Call) -> Call:
+    """Return a call on spike times with a mask or without one."""
+    where = random.random(len(call.spikes)) < 0.7
+    has_labels = call.target.dtype.kind == "i"
+    target = np.where(where, call.target, 77) if has_labels else call.target
+    return pick(random, call, call.replace(where=where, target=target))
+
+
+def _loss_on_times(random: np.random.Generator, kind: Any, neurons: int) -> Any:
+    options = {"reduction": pick(random, *REDUCTIONS)}
+    if kind is sx.times.SpikeTime:
+        return kind(time_constant=pick(random, 0.75, 3.0, 40.0), **options)
+    if kind is sx.times.VictorPurpura:
+        return kind(cost=pick(random, 0.3125, 1.5, 0.02), **options)
+    group = pick(random, *(n for n in (1, 2, 3) if neurons % n == 0))
+    options |= {"num_classes": neurons // group, "silent_time": pick(random, 9.6875, 21.4375)}
+    options["ignore_index"] = pick(random, IGNORED, 0, neurons + 5)
+    if kind is sx.times.CrossEntropy:
+        options |= {"temperature": pick(random, 1.0, 0.25, 3.0)}
+        return kind(label_smoothing=pick(random, 0.0, 0.25), **options)
+    false_time = pick(random, None, 2.0)
+    return kind(true_time=pick(random, 0.0, 8.5), false_time=false_time,
+                tolerance=pick(random, 0.0, 1.25), **options)  # fmt: skip
+
+
+def _times(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw spike times that differ by an eighth at least, and padding."""
+    places = np.stack([random.permutation(math.prod(shape[1:])) for _ in range(shape[0])])
+    times = places.reshape(shape) / 4 + random.integers(1 << 8, size=shape) / (1 << 11)
+    padding = random.choice([math.nan, math.inf, -math.inf], size=shape)
+    return np.where(random.random(shape) < pick(random, 0.1, 0.6), padding, times)
 
 
 def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> Any:
@@ -247,7 +356,9 @@ def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
         return None
     if isinstance(loss, sx.SpikeTime):
         return random.integers(0, 9, size=shape) / 8
-    time = (steps,) if loss.moving_window and random.random() < 0.5 else ()
+    if isinstance(loss, ON_TIMES[2:]):  # between the spike times
+        return np.floor(4 * _times(random, (batch, neurons, pick(random, 1, 2, 3)))) / 4 + 3 / 16
+    time = (steps,) if getattr(loss, "moving_window", None) and random.random() < 0.5 else ()
     classes = loss.num_classes or neurons
     if isinstance(loss, sx.SquaredError):
         return random.integers(-8, 9, size=(batch, classes, *time)) / 8
@@ -271,8 +382,12 @@ def _is_smooth(call: Call) -> bool:
             reference.options(loss), call.spikes, call.where, call.lengths
         )
         return all(abs(mean - kink) > MARGIN / 5 for mean in means for kink in kinks)
-    if isinstance(loss, sx.SpikeTime):
+    if isinstance(loss, sx.SpikeTime | sx.times.SpikeTime):
         return True
+    if isinstance(loss, sx.times.VictorPurpura):  # linear, but where the cheapest edits change
+        step = 1e-3 * np.random.default_rng(3).normal(size=call.spikes.shape)
+        near = [np.sum(call.value(call.spikes + sign * step)) for sign in (-1, 0, 1)]
+        return bool(abs(near[0] - 2 * near[1] + near[2]) < 1e-9)
     reading = reference.read(loss, call.spikes, call.where, call.lengths)
     if getattr(loss, "readout", "") == "max":
         trains = np.where(reading.mask, reading.trains, -1e9 * np.arange(reading.mask.shape[-1]))

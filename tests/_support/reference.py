@@ -1,8 +1,9 @@
 """Reference implementation of the losses: float64 loops that follow the formulas line by line.
 
-It is independent of the library: it reads only the class name and the options of a loss.
+It is independent of the library: it reads only the name and the options of a loss.
 Internally, spikes and all intermediates are `[batch, class, time]`, and a reduced class or time
-axis keeps length 1. Public functions return arrays in the layout of the input.
+axis keeps length 1. Public functions return arrays in the layout of the input. Spike times are
+`[batch, class, spike]`.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ DEFAULT_OPTIONS = {  # for losses that lack the option
     "temperature": 1.0,
     "pos_weight": 1.0,
     "mode": "softmax",
+    "false_time": None,
 }
 
 
@@ -38,12 +40,17 @@ class Terms:
     """The weight of each term in the divisor of a mean."""
 
 
+def name_of(loss: Any) -> str:
+    """Return the name of the class of a loss; of one on spike times it begins with "times."."""
+    return repr(loss).partition("(")[0]
+
+
 def value(
     loss: Any, spikes: Any, target: Any = None, where: Any = None, lengths: Any = None,
     weight: Any = None,
 ) -> Any:  # fmt: skip
     """Return the value of a loss, with its reduction applied."""
-    if type(loss).__name__ == "SparsityEnforcer":
+    if name_of(loss) == "SparsityEnforcer":
         return terms(loss, spikes, target, where, lengths)
     if loss.reduction == "none":
         return terms(loss, spikes, target, where, lengths, weight)
@@ -67,7 +74,7 @@ def terms(
 ) -> Any:  # fmt: skip
     """Return the terms of a loss in the shape that ``reduction="none"`` returns."""
     spikes = np.asarray(spikes, dtype=np.float64)
-    if type(loss).__name__ == "SparsityEnforcer":
+    if name_of(loss) == "SparsityEnforcer":
         return sparsity_enforcer(options(loss), spikes, where, lengths)
     evaluated = evaluate(loss, spikes, target, where, lengths, weight)
     return to_input_layout(loss, spikes.shape, evaluated.terms)
@@ -75,13 +82,13 @@ def terms(
 
 def to_input_layout(loss: Any, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
     """Convert an internal array with one entry per term to the layout of the input."""
-    name, o = type(loss).__name__, options(loss)
+    name, o = name_of(loss), options(loss)
     if name == "SpikeTime":  # its terms have the shape of the input, with all spatial axes
         time_last = np.moveaxis(np.empty(shape), o.time_axis, -1).shape
         return np.moveaxis(x.reshape(time_last), -1, o.time_axis)
     if not o.moving_window:
         x = x[..., 0]
-    if name in ("SpikeMax", "CrossEntropy"):
+    if name in ("SpikeMax", "CrossEntropy", "times.CrossEntropy"):
         x = x[:, 0]
     return np.moveaxis(x, -1, target_time_axis(shape, o.time_axis)) if o.moving_window else x
 
@@ -90,8 +97,10 @@ def evaluate(
     loss: Any, spikes: Any, target: Any, where: Any = None, lengths: Any = None, weight: Any = None
 ) -> Terms:
     """Evaluate the terms of a loss in the internal layout, without reduction."""
-    o, spikes = options(loss), np.asarray(spikes, dtype=np.float64)
-    if type(loss).__name__ == "SpikeTime":
+    name, o, spikes = name_of(loss), options(loss), np.asarray(spikes, dtype=np.float64)
+    if name in DISTANCES:
+        return paired_trains(DISTANCES[name], o, spikes, target, where)
+    if name == "SpikeTime":
         mask = full_mask(spikes.shape, o.time_axis, where, lengths)
         target = to_batch_class_time(np.asarray(target, dtype=np.float64), o.time_axis)
         spikes = to_batch_class_time(spikes, o.time_axis)
@@ -101,19 +110,24 @@ def evaluate(
     classes = reading.u.shape[1]
     weight = np.ones(classes) if weight is None else np.asarray(weight, dtype=np.float64)
     target = target_with_time_axis(np.asarray(target), spikes.shape, o.time_axis)
-    return FORMULAS[type(loss).__name__](o, reading, target, weight)
+    return FORMULAS[name](o, reading, target, weight)
 
 
-def read(loss: Any, spikes: np.ndarray, where: Any = None, lengths: Any = None) -> "Reading":
-    """Return the readings of the classes of a loss."""
+def read(
+    loss: Any, spikes: np.ndarray, where: Any = None, lengths: Any = None, **others: Any
+) -> Any:
+    """Return the readings of the classes of a loss, with other options if there are any."""
     o = options(loss)
+    vars(o).update(others)
     mask = full_mask(spikes.shape, o.time_axis, where, lengths)
+    if name_of(loss).startswith("times."):
+        return first_spikes(o, spikes, mask)
     x = np.where(mask, to_batch_class_time(spikes, o.time_axis), 0.0)
     if o.readout == "latency":  # several spikes in a step are one; a difference at 1 is not
         x = np.where(x > 1.01, 1.0, x)
     neurons = x.shape[1] // (o.num_classes or x.shape[1])
     x, mask, groups = group_means(x, mask, o.num_classes or x.shape[1])
-    if type(loss).__name__ == "CrossEntropy" and o.readout in ("count", "sqrt_count"):
+    if name_of(loss) == "CrossEntropy" and o.readout in ("count", "sqrt_count"):
         x = x * neurons  # the sum of a class, as if all of its neurons were unmasked
     return Reading(x, mask, o, groups)
 
@@ -259,6 +273,17 @@ class Reading:
             else:
                 values = x[b, c][mask[b, c]]
                 self.u[b, c, t] = {"max": max(values), "last": values[-1]}[o.readout]
+
+
+def first_spikes(o: SimpleNamespace, times: np.ndarray, mask: np.ndarray) -> SimpleNamespace:
+    """Return the time of the first spike of each class, with the attributes of a `Reading`."""
+    classes = o.num_classes or times.shape[1]
+    u = np.full((len(times), classes, 1), float(o.silent_time))
+    for b, n, k in np.argwhere(np.isfinite(times)):
+        c = n * classes // times.shape[1]
+        u[b, c, 0] = min(u[b, c, 0], times[b, n, k])
+    silent, term_mask = np.full(u.shape, o.silent_time), mask[:, :classes, :1]
+    return SimpleNamespace(u=u, duration=silent, term_mask=term_mask)
 
 
 # Criteria ----------------------------------------------------------------------------------------
@@ -410,6 +435,32 @@ def squared_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np
     return Terms(term_values, term_mask, term_weight)
 
 
+def van_rossum(o: SimpleNamespace, x: list[float], y: list[float]) -> float:
+    def product(a: list[float], b: list[float]) -> float:
+        return math.fsum(math.exp(-abs(t - u) / o.time_constant) for t in a for u in b)
+
+    return product(x, x) - 2 * product(x, y) + product(y, y)
+
+
+def victor_purpura(o: SimpleNamespace, x: list[float], y: list[float]) -> float:
+    edits = np.add.outer(np.arange(len(x) + 1.0), np.arange(len(y) + 1.0))
+    for i, j in np.ndindex(len(x), len(y)):
+        matched = edits[i, j] + o.cost * abs(x[i] - y[j])
+        edits[i + 1, j + 1] = min(edits[i, j + 1] + 1, edits[i + 1, j] + 1, matched)
+    return float(edits[-1, -1])
+
+
+def paired_trains(
+    distance: Callable[..., float], o: SimpleNamespace, times: np.ndarray, target: Any, where: Any
+) -> Terms:
+    term_values, term_mask, term_weight = empty_terms((*times.shape[:2], 1))
+    for b, c in np.ndindex(times.shape[:2]):
+        if where is None or where[b]:
+            pair = (sorted(t[np.isfinite(t)]) for t in (times[b, c], target[b, c]))
+            term_values[b, c], term_mask[b, c], term_weight[b, c] = distance(o, *pair), True, 1
+    return Terms(term_values, term_mask, term_weight)
+
+
 FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeRate": spike_rate,
     "SpikeLatency": spike_latency,
@@ -417,13 +468,17 @@ FORMULAS: dict[str, Callable[..., Terms]] = {
     "CrossEntropy": cross_entropy,
     "SquaredError": squared_error,
     "SpikeMoid": spike_moid,
+    "times.CrossEntropy": cross_entropy,
+    "times.SpikeLatency": spike_latency,
 }
+DISTANCES = {"times.SpikeTime": van_rossum, "times.VictorPurpura": victor_purpura}
 
 
 def options(loss: Any) -> SimpleNamespace:
     """Return the options of a loss, with defaults for those that it lacks."""
     fields = [f.name for f in dataclasses.fields(loss) if f.init]
-    own = {"readout": "latency"} if type(loss).__name__ == "SpikeLatency" else {}
+    reads_latency = name_of(loss) == "SpikeLatency" or hasattr(loss, "silent_time")
+    own = {"readout": "latency"} if reads_latency else {}
     given = {name: getattr(loss, name) for name in fields}
     return SimpleNamespace(**DEFAULT_OPTIONS | own | given)
 
@@ -447,6 +502,49 @@ def per_class(rate: Any, r: Reading) -> list[float]:
 def clamped_log(p: float) -> float:
     """Return log(p), but at least -100, as lava-dl computes it."""
     return max(math.log(p), -100.0) if p > 0 else -100.0
+
+
+# Predictions -------------------------------------------------------------------------------------
+
+
+def scores(
+    loss: Any, spikes: np.ndarray, where: Any, lengths: Any, per_step: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of the classes, of which the largest wins, and which of them count."""
+    o = options(loss)
+    r = read(loss, spikes, where, lengths, moving_window=o.moving_window if per_step else None)
+    if name_of(loss) == "SpikeMoid":
+        return r.u - o.theta, r.term_mask
+    if name_of(loss) == "SpikeRate":
+        true, false = (
+            np.asarray(per_class(rate, r))[:, None] * r.duration
+            for rate in (o.true_rate, o.false_rate)
+        )
+        return (r.u - false) ** 2 - (r.u - true) ** 2, r.term_mask
+    late = o.false_time is not None and o.false_time < o.true_time
+    return -r.u if o.readout == "latency" and not late else r.u, r.term_mask
+
+
+def predictions(score: np.ndarray, mask: np.ndarray, *, independent: bool) -> np.ndarray:
+    """Return the class of the largest score, `[batch, 1, time or 1]`, or the bools of classes."""
+    if independent:
+        return mask & (score > 1e-9)
+    score = np.where(mask, score, -math.inf)
+    return np.argmax(score > score.max(axis=1, keepdims=True) - 1e-9, axis=1)[:, None]
+
+
+def confusion(
+    predicted: np.ndarray, mask: np.ndarray, label: np.ndarray, ignored: int | None
+) -> np.ndarray:
+    """Return how often each class was predicted for each label; `label` is as `predicted` is."""
+    classes, independent = mask.shape[1], label.dtype == bool
+    counts = np.zeros((classes, 2, 2) if independent else (classes, classes))
+    for b, c, t in np.argwhere(mask):
+        if independent:
+            counts[c, int(label[b, c, t]), int(predicted[b, c, t])] += 1
+        elif label[b, 0, t] == c != ignored:
+            counts[c, predicted[b, 0, t]] += 1
+    return counts
 
 
 # Gradients ---------------------------------------------------------------------------------------

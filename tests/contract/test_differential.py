@@ -17,11 +17,20 @@ import spikeloss_xp as sx
 from _support import reference
 from _support.backends import TESTED, Backend, on
 from _support.calls import Call, agree, take_samples, with_layout
-from _support.random_calls import MIN_SCALE, RandomCall, is_published, pick, random_call, tolerance
+from _support.random_calls import (
+    MIN_SCALE,
+    RandomCall,
+    check_and_shrink,
+    is_published,
+    pick,
+    random_call,
+    tolerance,
+)
 from spikeloss_xp import _tuning
 
 QUICK = {  # the number of seeds of each kind
     "small": {"numpy": 60, "torch": 40, "array-api-strict": 30, "jax-x64": 2},
+    "times": {"numpy": 20, "torch": 15, "array-api-strict": 10, "jax-x64": 2},
     "long": {"numpy": 12, "torch": 10, "array-api-strict": 4, "jax-x64": 1},
     "large": {"numpy": 4, "torch": 6, "array-api-strict": 1, "jax-x64": 1},
 }
@@ -93,8 +102,9 @@ def check(backend: Backend, seed: int, kind: str) -> None:
     if kind == "large" and backend.library == "jax":
         ways = (by_jax_vjp,)  # the only one that evaluates in chunks
     way = pick(random, *ways)
-    call = drawn.in_full()
-    try:
+
+    def run(drawn: RandomCall) -> None:
+        call = drawn.in_full()
         with np.errstate(all="ignore"):
             value, gradient = way(backend, call, backend.asarray(call.spikes, dtype))
         got = backend.numpy(value), backend.numpy(gradient).astype(np.float64)
@@ -105,12 +115,10 @@ def check(backend: Backend, seed: int, kind: str) -> None:
             agree_with_samples(drawn, got, rtol, roundings)
         else:
             agree(call, got, rtol, min_scale=MIN_SCALE, roundings=roundings)
-    except Exception as error:
-        raise AssertionError(
-            f"{way.__name__} in {dtype}, {drawn}. To run it again: python -m pytest "
-            f"'tests/contract/test_differential.py::test_random_calls_agree_with_the_reference"
-            f"[{backend.name}-{kind}]' --seed {seed}"
-        ) from error
+
+    test = "test_differential.py::test_random_calls_agree_with_the_reference"
+    repeat = f"'tests/contract/{test}[{backend.name}-{kind}]' --seed {seed}"
+    check_and_shrink(run, drawn, f"{repeat} ({way.__name__} in {dtype})")
 
 
 def thresholds(backend: Backend) -> list[int]:
@@ -143,10 +151,10 @@ def agree_with_samples(
     elif loss.reduction != "none":
         value, divisor = of_repeated_samples(call, samples)
     terms = with_layout(
-        take_samples(call.replace(cotangent=value), samples), drawn.space, drawn.time_axis
+        take_samples(call.replace(cotangent=value), samples), *drawn.layout
     ).cotangent
     expected = gradient[samples]
-    moved = np.moveaxis(got[1], drawn.time_axis, -1).reshape(expected.shape)
+    moved = np.moveaxis(got[1], drawn.layout[1], -1).reshape(expected.shape)
     pairs = ((got[0], terms, roundings / divisor), (moved * divisor, expected, 0.0))
     for ours, theirs, error in pairs:
         scale = max(MIN_SCALE, float(np.max(np.abs(theirs))))

@@ -4,7 +4,6 @@ The calls have seeds, as those of `test_differential.py`.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +16,23 @@ from _support.backends import TESTED, on
 from _support.calls import (
     Call,
     agree,
-    arguments_with_time,
+    run,
     take_samples,
+    take_steps,
     with_layout,
     with_nan_where_masked,
 )
 from _support.cases import close
 from _support.contract import FLOATS, INTEGERS, WINDOWED
-from _support.random_calls import MIN_SCALE, is_published, pick, random_call, tolerance
+from _support.random_calls import (
+    MIN_SCALE,
+    RandomCall,
+    check_and_shrink,
+    is_published,
+    pick,
+    random_call,
+    tolerance,
+)
 
 QUICK = {  # the number of seeds
     **{"numpy": 60, "torch": 30, "array-api-strict": 15, "array-api-strict-device1": 2},
@@ -34,31 +42,34 @@ SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last 
 
 
 def for_all(
-    *, masked: bool = True, accept: Callable[[Call], bool] = lambda call: True
+    *,
+    kinds: tuple[str, ...] = ("small",),
+    masked: bool = True,
+    accept: Callable[[Call], bool] = lambda call: True,
 ) -> Callable[[Callable[..., None]], Any]:
     """Check a property of the accepted calls on every backend, but for the published numerics.
 
     `check` gets a backend, a random call, a random generator, and a layout of the call.
     """
 
+    def accepted(call: Call) -> bool:
+        return not is_published(call) and accept(call)
+
     def decorate(check: Callable[..., None]) -> Any:
         def test(name: str, seeds: Any) -> None:
             with on(name) as backend:
                 for seed in seeds(QUICK.get(name, 1), slow=8):
-                    drawn = random_call(
-                        seed,
-                        "small",
-                        masked=masked,
-                        accept=lambda call: not is_published(call) and accept(call),
-                    )
-                    random = np.random.default_rng([seed, 2])
-                    try:
-                        check(backend, drawn.call, random, (drawn.space, drawn.time_axis))
-                    except Exception as error:
-                        raise AssertionError(
-                            f"{drawn}. To run it again: python -m pytest 'tests/contract/"
-                            f"test_properties.py::{check.__name__}[{name}]' --seed {seed}"
-                        ) from error
+                    kind = kinds[seed % len(kinds)]
+                    drawn = random_call(seed, kind, masked=masked, accept=accepted)
+
+                    def check_drawn(drawn: RandomCall, seed: int = seed) -> None:
+                        random = np.random.default_rng([seed, 2])
+                        if accepted(drawn.call):
+                            check(backend, drawn.call, random, drawn.layout)
+
+                    file = "tests/contract/test_properties.py"
+                    repeat = f"'{file}::{check.__name__}[{name}]' --seed {seed}"
+                    check_and_shrink(check_drawn, drawn, repeat)
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
         return pytest.mark.parametrize("name", TESTED)(test)
@@ -96,13 +107,47 @@ def test_sample_order_does_not_change_the_result(backend, call, random, layout):
     close(permuted_gradient, gradient[order], backend.rtol)
 
 
-@for_all(accept=lambda call: not isinstance(call.loss, sx.SparsityEnforcer))
-def test_sum_over_a_batch_equals_sum_over_its_samples(backend, call, random, layout):
-    call = call.with_loss_options(reduction="sum").replace(cotangent=None)
-    value, gradient = call.on(backend)
-    per_sample = [take_samples(call, [b]).on(backend) for b in range(len(call.spikes))]
-    np.testing.assert_allclose(value, sum(v for v, _ in per_sample), rtol=backend.rtol)
-    close(gradient, np.concatenate([g for _, g in per_sample]), backend.rtol)
+def in_segments(call: Call) -> bool:
+    """Tell whether sums of segments of time add up: docs/segments.md names the one exception."""
+    loss = call.loss
+    some_neurons = loss.num_classes and np.ndim(call.where) == 3 if hasattr(loss, "mode") else False
+    return loss.memory is not None and loss.reduction != "batchmean" and not some_neurons
+
+
+@for_all(
+    kinds=("small", "small", "times"),
+    accept=lambda call: getattr(call.loss, "reduction", "none") != "none",
+)
+def test_sums_of_parts_add_up(backend, call, random, layout):
+    """Of two micro-batches or, with a term at each step, of two segments of time."""
+    segments = random.random() < 0.7 and in_segments(call)
+    memory, size = (call.loss.memory, call.spikes.shape[-1]) if segments else (0, len(call.spikes))
+    cut, total, weight, pullbacks = random.integers(size + 1), 0.0, 0.0, []
+    for start, stop in ((0, cut), (cut, size)) if 0 < cut < size else ((0, size),):
+        first = max(start - memory, 0)
+        part = (take_steps if segments else take_some)(call, first, stop)
+        part = with_layout(part, *layout) if layout else part
+        target, options = part.arguments(backend)
+        context = {"context": int(start - first)} if segments else {}
+        spikes = backend.asarray(part.spikes)
+        given = part.loss.sum_weight_and_pullback(spikes, *target, **context, **options)
+        total, weight = total + backend.numpy(given[0]), weight + backend.numpy(given[1])
+        pullbacks.append((given[2], first, stop))
+    divisor = 1.0 if call.loss.reduction == "sum" else weight or 1.0
+    value, expected = call.replace(cotangent=None).on(backend)
+    np.testing.assert_allclose(total / divisor, value, rtol=backend.rtol, atol=1e-13)
+    gradient = np.zeros(call.spikes.shape)
+    for pullback, first, stop in pullbacks:
+        slope = backend.numpy(pullback(backend.asarray(np.asarray(1.0 / divisor))))
+        at = (..., slice(first, stop)) if segments else slice(first, stop)
+        slope = np.moveaxis(slope, layout[1], -1) if layout else slope
+        gradient[at] += slope.reshape(gradient[at].shape)
+    close(gradient, expected, backend.rtol)
+
+
+def take_some(call: Call, first: int, stop: int) -> Call:
+    """Return the same call with some of the samples."""
+    return take_samples(call, range(first, stop))
 
 
 @for_all(masked=False)
@@ -118,23 +163,17 @@ def test_mask_equals_cropping(backend, call, random, layout):
     else:
         masked = call.replace(where=mask[:, 0, 0], lengths=np.full(batch, last))
         masked = with_nan_where_masked(masked)
-    cropped = take_first_steps(take_samples(call, samples), last)
+    cropped = take_steps(take_samples(call, samples), 0, last)
     value, gradient = masked.on(backend)
     expected, expected_gradient = cropped.on(backend)
     if np.ndim(value):  # crop the terms as a cotangent, which has the same layout
         remaining = take_samples(call.replace(cotangent=value), samples)
-        remaining = take_first_steps(remaining, last).cotangent
+        remaining = take_steps(remaining, 0, last).cotangent
         assert np.count_nonzero(value) == np.count_nonzero(remaining)
         value = remaining
     close(value, expected, backend.rtol)
     close(gradient[samples, :, :last], expected_gradient, backend.rtol)
     assert not gradient[~mask].any()
-
-
-def take_first_steps(call: Call, last: int) -> Call:
-    """Return the same call with the first steps only."""
-    cropped = {name: getattr(call, name)[..., :last] for name in arguments_with_time(call)}
-    return call.replace(**cropped)
 
 
 UNSCALED = ("latency", "softmax_sum", "sqrt_count")
@@ -181,52 +220,50 @@ def test_scaling_spikes_equals_scaling_parameters(backend, call, random, layout)
     close(scaled_gradient, gradient * factor ** (power - 1), backend.rtol)
 
 
-def has_a_label(call: Call) -> bool:
-    return not hasattr(call.loss, "ignore_index") or bool(
-        (call.target != call.loss.ignore_index).any()
+def is_decided(call: Call) -> bool:
+    """Tell whether a loss predicts, and no prediction depends on the rounding of a reading."""
+    loss = call.loss
+    if not hasattr(loss, "num_classes") or isinstance(loss, sx.SquaredError):
+        return False
+    readout = getattr(loss, "readout", "latency")
+    counts = readout not in ("latency", "softmax_sum") and not isinstance(loss, sx.SpikeRate)
+    if counts and not (loss.num_classes and np.ndim(call.where) == 3):
+        return True
+    ordered = []
+    for per_step in (False, True):
+        score, mask = reference.scores(call.loss, call.spikes, call.where, call.lengths, per_step)
+        ordered.append(np.sort(np.where(mask, score, np.nan), axis=1))
+    if isinstance(loss, sx.SpikeMoid):
+        return not any((abs(score) < 1e-9).any() for score in ordered)
+    return not any((abs(np.diff(score, axis=1)) < 1e-9).any() for score in ordered)
+
+
+@for_all(kinds=("small", "small", "times"), accept=is_decided)
+def test_predictions_and_their_counts_match_the_reference(backend, call, random, layout):
+    loss, options, independent = call.loss, call.options, isinstance(call.loss, sx.SpikeMoid)
+    options.pop("weight", None)
+    per_step = bool(random.random() < 0.7 and getattr(loss, "moving_window", None))
+    score, mask = reference.scores(loss, call.spikes, call.where, call.lengths, per_step)
+    predicted = reference.predictions(score, mask, independent=independent)
+    label = random.integers(2 if independent else score.shape[1], size=predicted.shape)
+    ignored = None if independent else loss.ignore_index
+    label = (
+        label == 1 if independent else np.where(random.random(label.shape) < 0.2, ignored, label)
     )
+    counts = reference.confusion(predicted, mask, label, ignored)
+    shown = [x if independent else x[:, 0] for x in (label, predicted)]
+    shown = [x if per_step else x[..., 0] for x in shown]
+    placed = call.replace(target=shown[0], cotangent=shown[1] if per_step else None)
+    placed = with_layout(placed, *layout) if layout else placed
+    masks = {name: x for name, x in placed.options.items() if name != "weight"}
+    steps = {"per_step": True} if per_step else {}
 
+    def evaluate(x: Any, y: Any, **masks: Any) -> Any:
+        counted = [f(x, y, **masks) for f in (placed.loss.confusion, placed.loss.accuracy)]
+        return [placed.loss.predict(x, **steps, **masks), *counted]
 
-@for_all(
-    masked=False,
-    accept=lambda call: not isinstance(call.loss, sx.SpikeLatency) and has_a_label(call),
-)
-def test_silent_input_has_a_known_value(backend, call, random, layout):
-    loss, (_, neurons, steps) = call.loss, call.spikes.shape
-    call = call.replace(spikes=np.zeros(call.spikes.shape), weight=None, cotangent=None)
-    if not isinstance(loss, sx.SparsityEnforcer):
-        call = call.replace(loss=dataclasses.replace(loss, reduction="mean"))
-    if isinstance(loss, sx.SpikeRate | sx.SpikeMax | sx.CrossEntropy):
-        classes = loss.num_classes or neurons
-        # the number of steps in a count; rates are averages
-        length = (loss.moving_window or steps) if loss.readout == "count" else 1
-    if isinstance(loss, sx.SparsityEnforcer):
-        expected = loss.lam * loss.min_rate**loss.power
-    elif isinstance(loss, sx.SpikeTime):
-        call, expected = call.replace(target=call.spikes), 0.0
-    elif isinstance(loss, sx.SpikeMoid):
-        z = -loss.theta / loss.alpha
-        positive = np.broadcast_to(loss.pos_weight, call.target.shape[1]) * np.moveaxis(
-            call.target, 1, -1
-        )
-        expected = positive.mean() * math.log1p(math.exp(-z))
-        expected += (1 - call.target.mean()) * math.log1p(math.exp(z))
-    elif isinstance(loss, sx.SpikeRate):
-        true, false = (
-            np.broadcast_to(r, classes) * length for r in (loss.true_rate, loss.false_rate)
-        )
-        labels = call.target[call.target != loss.ignore_index]
-        terms = [true[label] ** 2 + (false**2).sum() - false[label] ** 2 for label in labels]
-        expected = np.mean(terms) / classes
-    elif isinstance(loss, sx.SquaredError):
-        expected = np.mean(call.target**2)
-    elif isinstance(loss, sx.CrossEntropy) or loss.mode == "softmax":
-        only_zeros = call.target.dtype.kind == "f" and not call.target.any()
-        expected = 0.0 if only_zeros else math.log(classes)
-    else:  # one nat worse than guessing
-        divisor = 1 if loss.readout == "count" else loss.moving_window or steps
-        min_reading = loss.pseudo_count / divisor / (neurons // classes)
-        expected = 1 + math.log(classes + reference.EPSILON / min_reading)
-    value, gradient = call.on(backend)
-    close(value, np.asarray(expected), backend.rtol)
-    assert np.isfinite(gradient).all()
+    got = run(backend, evaluate, placed.spikes, placed.target, **masks)
+    np.testing.assert_array_equal(got[0], placed.cotangent if per_step else shown[1])
+    np.testing.assert_array_equal(got[1], counts)
+    right = np.trace(counts, axis1=-2, axis2=-1).sum()
+    np.testing.assert_allclose(got[2], right / counts.sum() if counts.any() else np.nan, rtol=1e-6)

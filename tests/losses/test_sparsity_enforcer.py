@@ -193,6 +193,19 @@ def test_scaled_events_of_masked_samples_do_not_count(backend):
     np.testing.assert_allclose(value, np.mean((rates - 1) ** 2), rtol=10 * backend.rtol)
 
 
+@pytest.mark.parametrize("scale", [None, (2,)])
+@pytest.mark.parametrize("per", ["array", "sample"])
+def test_arrays_of_masked_entries_only_have_no_value_and_no_weight(backend, per, scale):
+    loss = sx.SparsityEnforcer(0.25, per=per, scale=scale)
+    functions = [loss, loss.sum_and_weight][: 1 + (per == "sample")]
+
+    def evaluate(x, lengths):
+        return [f([x] if scale else x, lengths=lengths) for f in functions]
+
+    got = run(backend, evaluate, LAYER, [0, 0, 0])
+    assert got == [0, [0, 0]][: len(functions)]
+
+
 def test_scale_reaches_silent_neurons(backend):
     if not backend.differentiates:
         pytest.skip("several arrays are differentiated automatically only")
