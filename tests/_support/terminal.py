@@ -65,18 +65,13 @@ def error_of(result: tuple[int, str, str], path: Any = "") -> str | None:
     return err
 
 
-def run_on_terminal(
-    command: list[Any], *, status: int, only_errors: bool = False, **options: Any
-) -> bytes:
-    """Run a command on a pseudo-terminal and return its output there.
-
-    The terminal receives standard error, and standard output too unless `only_errors` is true.
-    """
+def run_on_terminal(command: list[Any], *, status: int, **options: Any) -> bytes:
+    """Run a command on a pseudo-terminal and return what it writes there: by default, all."""
     import pty  # not available on Windows
 
     parent_end, child_end = pty.openpty()
-    output = subprocess.DEVNULL if only_errors else child_end
-    process = subprocess.Popen(command, stdout=output, stderr=child_end, **options)
+    streams = {"stdout": child_end, "stderr": child_end, **options}
+    process = subprocess.Popen(command, **streams)
     os.close(child_end)
     parts = []
     try:
