@@ -99,10 +99,10 @@ def bomb(first, size):
     )
 
 
-def mutants(data, count):
-    """Yield truncated copies of data, and `count` copies with random damage."""
+def mutants(data, count, cuts=150):
+    """Yield about `cuts` truncated copies of data, and `count` copies with random damage."""
     rng = np.random.default_rng(1)
-    for end in range(0, len(data), len(data) // 150):
+    for end in range(0, len(data), max(len(data) // cuts, 1)):
         yield data[:end]
     structure = [i for i in range(len(data)) if i < 180 or i > len(data) - 260]
     for i in range(count):

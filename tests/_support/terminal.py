@@ -46,25 +46,6 @@ class Command:
         return losses, summary
 
 
-def run(capsys: Any, *arguments: Any) -> tuple[int, str, str]:
-    """Run the command and return exit status, standard output and standard error."""
-    status = main([str(argument) for argument in arguments])
-    return status, *capsys.readouterr()
-
-
-def error_of(result: tuple[int, str, str], path: Any = "") -> str | None:
-    """Return the error of a run of the command, which must be one short line, or None."""
-    status, out, err = result
-    if status == 0:
-        assert err == ""
-        return None
-    assert (status, out) == (2, "")
-    assert re.fullmatch(r"spikeloss-xp: error: .*\n", err), err  # one line
-    assert len(err) < len(str(path)) + 600
-    assert not err.endswith(": \n")  # some exceptions have no message
-    return err
-
-
 def run_on_terminal(command: list[Any], *, status: int, **options: Any) -> bytes:
     """Run a command on a pseudo-terminal and return what it writes there: by default, all."""
     import pty  # not available on Windows
