@@ -102,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         _check_output(output, path, task.shape[0], overwrite=options.overwrite)
         started = time.monotonic()
         values, right, labels = _evaluate(task, batch)
+        with _files.file_errors(path):
+            stack.close()
     _write(output, values, overwrite=options.overwrite)
     seconds = time.monotonic() - started
     finite, nan = values[np.isfinite(values)], int(np.isnan(values).sum())
@@ -191,7 +193,7 @@ def _open(path: Path, given: Mapping[str, Any], stack: contextlib.ExitStack) -> 
     if not path.is_dir():
         arrays = _files.open_npz(path, _select, stack)
     elif is_zarr(path):
-        arrays = open_zarr(path, _select)
+        arrays = open_zarr(path, _select, stack)
     else:
         arrays = _files.open_folder(path, _select, stack)
     if "input" not in arrays:

@@ -56,6 +56,25 @@ def file_errors(path: Path) -> Iterator[None]:
         raise UsageError(f"{subject}: {one_line(error) or type(error).__name__}") from None
 
 
+@contextlib.contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Raise a `UsageError` at the end if a file, or a file in a folder, is not as at the start.
+
+    What was read may be a mixture of two versions then.
+    """
+    before = _version(path)
+    yield
+    if _version(path) != before:
+        raise UsageError(f"{path.name} has changed while it was read: run the command again")
+
+
+def _version(path: Path) -> int:
+    """Return a number that changes when a file, or a file in a folder, is written or replaced."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    found = ((str(file), file.stat()) for file in files if file.exists())
+    return sum(hash((name, s.st_mtime_ns, s.st_size, s.st_ino)) for name, s in found)
+
+
 def one_line(error: Exception) -> str:
     """Return the message of an exception as one line of at most 300 characters."""
     return textwrap.shorten(str(error), 300, placeholder=" ...")
@@ -65,6 +84,7 @@ def open_npz(path: Path, select: Select, stack: contextlib.ExitStack) -> Mapping
     """Return arrays of an .npz file, which the stack closes."""
     if not path.is_file():  # opening a named pipe would block
         raise UsageError("not a file" if path.exists() else "no such file")
+    stack.enter_context(unchanged(path))
     file = stack.enter_context(path.open("rb"))
     if not zipfile.is_zipfile(file):
         raise UsageError(f"not an .npz file, as numpy.savez writes them: {REMEDY}")
@@ -93,6 +113,7 @@ def open_folder(folder: Path, select: Select, stack: contextlib.ExitStack) -> Ma
     files = {file.stem: file for file in folder.glob("*.npy") if file.is_file()}
     arrays = {}
     for name in select(files):
+        stack.enter_context(unchanged(files[name]))
         file = stack.enter_context(files[name].open("rb"))
         arrays[name] = NpyRows(file, name, files[name].stat().st_size)
     return arrays

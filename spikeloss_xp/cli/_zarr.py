@@ -1,5 +1,6 @@
 """Zarr arrays that are read in batches of samples."""
 
+import contextlib
 import importlib
 import itertools
 import json
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp.cli._files import Rows, Select, check_bytes, check_dtype
+from spikeloss_xp.cli._files import Rows, Select, check_bytes, check_dtype, unchanged
 from spikeloss_xp.cli._terminal import UsageError
 
 METADATA = {"zarr.json": 3, ".zarray": 2}  # the version of the format, by the name of the file
@@ -27,11 +28,14 @@ def is_zarr(folder: Path) -> bool:
     return folder.suffix == ".zarr" or any((folder / m).is_file() for m in ("zarr.json", ".zgroup"))
 
 
-def open_zarr(folder: Path, select: Select) -> Mapping[str, Rows]:
-    """Return arrays of a Zarr group."""
+def open_zarr(folder: Path, select: Select, stack: contextlib.ExitStack) -> Mapping[str, Rows]:
+    """Return arrays of a Zarr group, whose files must not change before the stack is closed."""
     _import_zarr()  # first, so that a missing zarr is reported even if the folder is empty
     present = {p.parent.name for m in METADATA for p in folder.glob(f"*/{m}") if p.is_file()}
-    return {name: ZarrRows(folder / name, name) for name in select(present)}
+    names = select(present)
+    for name in names:
+        stack.enter_context(unchanged(folder / name))
+    return {name: ZarrRows(folder / name, name) for name in names}
 
 
 class ZarrRows:

@@ -1,54 +1,65 @@
 """Run the command in this process, and commands on a pseudo-terminal."""
 
+import itertools
+import json
 import os
 import re
 import subprocess
 from typing import Any
 
+import numpy as np
+
 from spikeloss_xp.cli import main
 
 
-def run(capsys: Any, *arguments: Any) -> tuple[int, str, str]:
-    """Run the command and return exit status, standard output and standard error."""
-    status = main([str(argument) for argument in arguments])
-    return status, *capsys.readouterr()
+class Command:
+    """The command, run in this process. Its arguments are words, or texts of several words."""
+
+    def __init__(self, capsys: Any) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: Any) -> tuple[int, str, str]:
+        """Run the command and return exit status, standard output and standard error."""
+        parts = (x.split() if isinstance(x, str) else [str(x)] for x in arguments)
+        return main(list(itertools.chain(*parts))), *self._capsys.readouterr()
+
+    def error(self, *arguments: Any) -> str | None:
+        """Return the error of the command, which must be one short line, or None."""
+        status, out, err = self(*arguments)
+        if status == 0:
+            assert err == ""
+            return None
+        assert (status, out) == (2, "")
+        assert re.fullmatch(r"spikeloss-xp: error: .*\n", err), err  # one line
+        assert len(err) < sum(len(str(x)) for x in arguments) + 600
+        assert not err.endswith(": \n")  # some exceptions have no message
+        return err
+
+    def losses(self, *arguments: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Run ``evaluate``; return the losses that it wrote, and the summary of ``--json``."""
+        status, out, err = self("evaluate --json --overwrite", *arguments)
+        assert (status, err) == (0, "")
+        summary = json.loads(out)
+        losses = np.load(summary["output"])
+        assert losses.dtype == np.float64
+        assert summary["samples"] == len(losses)
+        return losses, summary
 
 
-def error_of(result: tuple[int, str, str], path: Any = "") -> str | None:
-    """Return the error of a run of the command, which must be one short line, or None."""
-    status, out, err = result
-    if status == 0:
-        assert err == ""
-        return None
-    assert (status, out) == (2, "")
-    assert re.fullmatch(r"spikeloss-xp: error: .*\n", err), err  # one line
-    assert len(err) < len(str(path)) + 600
-    assert not err.endswith(": \n")  # some exceptions have no message
-    return err
-
-
-def run_on_terminal(
-    command: list[Any], *, status: int, only_errors: bool = False, **options: Any
-) -> bytes:
-    """Run a command on a pseudo-terminal and return its output there.
-
-    The terminal receives standard error, and standard output too unless `only_errors` is true.
-    """
+def run_on_terminal(command: list[Any], *, status: int, **options: Any) -> bytes:
+    """Run a command on a pseudo-terminal and return what it writes there: by default, all."""
     import pty  # not available on Windows
 
     parent_end, child_end = pty.openpty()
-    output = subprocess.DEVNULL if only_errors else child_end
-    process = subprocess.Popen(command, stdout=output, stderr=child_end, **options)
+    streams = {"stdout": child_end, "stderr": child_end, **options}
+    process = subprocess.Popen(command, **streams)
     os.close(child_end)
     parts = []
-    while True:
-        try:
-            part = os.read(parent_end, 4096)
-        except OSError:  # Linux raises it once the other end is closed
-            break
-        if not part:
-            break
-        parts.append(part)
+    try:
+        while part := os.read(parent_end, 4096):
+            parts.append(part)
+    except OSError:  # Linux raises it once the other end is closed
+        pass
     os.close(parent_end)
     assert process.wait() == status
     return b"".join(parts)

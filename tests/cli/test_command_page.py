@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from spikeloss_xp.cli import main
-
 PAGE = (Path(__file__).parents[2] / "docs" / "command.md").read_text(encoding="utf-8")
 
 
@@ -24,21 +22,21 @@ def without_measures(text):
     return re.sub(r" +|-{2,}", " ", text).strip()
 
 
-def shell_arguments(start):
+def check_output(command, start, number, *more):
+    """Run the line of the page that begins so, and compare its output with a block of the page."""
     (line,) = (b for b in blocks("bash") if b.startswith(start) and "--backend" not in b)
-    return line.split()[1:]
+    status, out, _ = command(line.removeprefix("spikeloss-xp"), *more)
+    assert status == 0
+    assert without_measures(blocks("text")[number]) == without_measures(out)
 
 
-def test_output_of_compare_is_the_documented_one(capsys):
+def test_output_of_compare_is_the_documented_one(command):
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    libraries = [word for name in ("numpy", "torch", "jax") for word in ("--backend", name)]
-    assert main([*shell_arguments("spikeloss-xp compare --loss"), *libraries]) == 0
-    assert without_measures(blocks("text")[0]) == without_measures(capsys.readouterr().out)
+    libraries = "--backend numpy --backend torch --backend jax"
+    check_output(command, "spikeloss-xp compare --loss", 0, libraries)
 
 
-def test_output_of_evaluate_is_the_documented_one(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_output_of_evaluate_is_the_documented_one(command):
     exec(compile(blocks("py")[0], "docs/command.md", "exec"), {})
-    assert main(shell_arguments("spikeloss-xp evaluate")) == 0
-    assert without_measures(blocks("text")[1]) == without_measures(capsys.readouterr().out)
+    check_output(command, "spikeloss-xp evaluate", 1)

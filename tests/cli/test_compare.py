@@ -7,15 +7,17 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
 from _support import terminal
+from _support.damage import LABEL, SPIKES, save
 from spikeloss_xp.backends import BackendInfo, available
 from spikeloss_xp.backends._available import INSTALLED_BY
-from spikeloss_xp.cli import _compare, _evaluate, main
+from spikeloss_xp.cli import _compare, _evaluate, _terminal, main
 from spikeloss_xp.cli._compare import load, table
 from spikeloss_xp.testing import Comparison, Place
 
@@ -28,33 +30,10 @@ EXAMPLES = {
 USABLE = [name for name, info in available().items() if info.usable]
 
 
-def run(capsys, *arguments):
-    """Return exit status, standard output and standard error."""
-    return terminal.run(capsys, "compare", *arguments)
-
-
-@pytest.fixture
-def save_npz(tmp_path):
-    """Return a function that writes arrays to an .npz file and returns its path."""
-
-    def write(**arrays):
-        path = tmp_path / "own.npz"
-        np.savez(path, **arrays)
-        return path
-
-    return write
-
-
-@pytest.fixture
-def spikes():
-    return (np.random.default_rng(0).random((4, 3, 40)) < 0.2).astype(np.float32)
-
-
 @pytest.mark.slow
-def test_shipped_recording_agrees_on_all_backends(capsys):
-    status, out, err = run(capsys)
-    assert status == 0
-    assert err == ""
+def test_shipped_recording_agrees_on_all_backends(command):
+    status, out, err = command("compare")
+    assert (status, err) == (0, "")
     heading, rows = out.split("\n\n")[:2]
     assert "[10, 2, 1000], float32" in heading
     rows = rows.splitlines()
@@ -67,13 +46,12 @@ def test_shipped_recording_agrees_on_all_backends(capsys):
     assert "\033" not in out  # only a terminal gets colour
 
 
-def test_row_equals_library_results(capsys):
-    _, out, _ = run(capsys, "--loss", "SpikeTime", "--backend", "numpy", "--json")
+def test_row_equals_library_results(command):
+    _, out, _ = command("compare --loss SpikeTime --backend numpy --json")
     (row,) = json.loads(out)["rows"]
     recording = load(None)
-    value, gradient = sx.value_and_grad(sx.SpikeTime())(
-        recording.input.astype(np.float32), recording.targets["trains"]
-    )
+    spikes, trains = recording.input.astype(np.float32), recording.targets["trains"]
+    value, gradient = sx.value_and_grad(sx.SpikeTime())(spikes, trains)
     assert row["value"] == pytest.approx(float(value))
     assert row["gradient_norm"] == pytest.approx(np.linalg.norm(gradient))
     assert 0 < row["gradient_difference"] < 1e-6  # float32 rounds
@@ -82,8 +60,8 @@ def test_row_equals_library_results(capsys):
 
 @pytest.mark.slow(but=1)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
-def test_dtype_agrees_or_is_reported_as_missing(capsys, dtype):
-    status, out, err = run(capsys, "--dtype", dtype, "--loss", "SpikeTime")
+def test_dtype_agrees_or_is_reported_as_missing(command, dtype):
+    status, out, err = command(f"compare --dtype {dtype} --loss SpikeTime")
     if dtype == "bfloat16" and not {"torch", "jax"} & set(USABLE):
         assert status == 2
         assert "numpy: it has no bfloat16" in err
@@ -93,13 +71,7 @@ def test_dtype_agrees_or_is_reported_as_missing(capsys, dtype):
     assert dtype in out + err
 
 
-def test_unusable_backend_beside_a_usable_one_fails(capsys):
-    status, out, err = run(capsys, "--backend", "numpy", "--backend", "no_such_library")
-    assert (status, out) == (2, "")
-    assert "no_such_library: not installed" in err
-
-
-def test_disagreeing_backend_is_marked(capsys, monkeypatch):
+def test_disagreeing_backend_is_marked(command, monkeypatch):
     reference = _compare.reference
 
     def perturbed_reference(*arguments):
@@ -108,76 +80,59 @@ def test_disagreeing_backend_is_marked(capsys, monkeypatch):
         return value, gradient
 
     monkeypatch.setattr(_compare, "reference", perturbed_reference)
-    status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy")
+    status, out, _ = command("compare --loss SpikeRate --backend numpy")
     assert status == 1
     assert len(re.findall(r" DISAGREES\n    the gradient is .* at \[0, 1, 7\]\s+where", out)) == 2
     assert "2 of 2 rows DISAGREE" in out
-    status, out, _ = run(capsys, "--loss", "SpikeRate", "--backend", "numpy", "--json")
-    assert status == 1
-    assert json.loads(out)["agree"] is False
+    status, out, _ = command("compare --loss SpikeRate --backend numpy --json")
+    assert (status, json.loads(out)["agree"]) == (1, False)
 
 
-def test_failing_backend_becomes_a_row(capsys, monkeypatch):
+def test_failing_backend_becomes_a_row(command, monkeypatch):
     def fail(*arguments, **more):
         raise MemoryError("no room")
 
     monkeypatch.setattr(_compare, "compare", fail)
-    status, out, _ = run(capsys, "--loss", "SparsityEnforcer", "--backend", "numpy")
+    status, out, _ = command("compare --loss SparsityEnforcer --backend numpy")
     assert status == 1
     assert " FAILED\n    MemoryError: no room\n" in out
 
 
 def test_longest_row_has_80_columns():
     place = Place("array_api_strict", "2.4.1", "cuda:0")
-    problem = "the gradient is " + "1.2345678 " * 30
+    name, problem = "SpikeMax, softmax, window 50", "the gradient is " + "1.2345678 " * 30
     rows = [
-        Comparison(
-            "SpikeMax, softmax, window 50", place, 1.23456789e-5, 1.0, 1e-7, 1e-7, 1.23e-5, problem
-        ),
+        Comparison(name, place, 1.23456789e-5, 1.0, 1e-7, 1e-7, 1.23e-5, problem),
         Comparison("SpikeTime", place, 123456789.0, 1.0, 1e-7, 1e-7, 12.345),
         Comparison("SpikeTime", place, problem="MemoryError: no room"),
     ]
     lines = table(rows, colour=False).splitlines()
     assert max(map(len, lines)) == 80
-    assert [line.split()[-1] for line in lines if line.startswith("  array")] == [
-        "DISAGREES",
-        "agrees",
-        "FAILED",
-    ]
-    bare = re.sub(r"\033\[\d+m", "", table(rows, colour=True))
-    assert bare.splitlines() == lines
+    verdicts = [line.split()[-1] for line in lines if line.startswith("  array")]
+    assert verdicts == ["DISAGREES", "agrees", "FAILED"]
+    assert re.sub(r"\033\[\d+m", "", table(rows, colour=True)).splitlines() == lines
+
+
+BROKEN = "ImportError: libcuda.so.1: cannot open shared object file"
 
 
 @pytest.mark.parametrize(
-    ("library", "words"),
+    ("library", "problem", "words"),
     [
-        ("cupy", "not installed; extra cuda12 or cuda13"),
-        ("torch", "not installed; extra torch"),
-        ("jax", "not installed; extra jax"),
-        ("dask", "not installed; package dask[array]"),
-        ("dpnp", "not installed; extra dpnp"),
-        ("mlx", "not installed; extra mlx"),
-        ("no_such_library", "not installed"),
+        ("cupy", None, "not installed; extra cuda12 or cuda13"),
+        *((name, None, f"not installed; extra {name}") for name in ("torch", "jax", "dpnp", "mlx")),
+        ("dask", None, "not installed; package dask[array]"),
+        ("no_such_library", None, "not installed"),
+        ("cupy", BROKEN, BROKEN),
     ],
 )
-def test_missing_library_is_reported_in_words(capsys, monkeypatch, library, words):
+def test_unusable_library_is_reported_in_words(command, monkeypatch, library, problem, words):
     monkeypatch.setitem(sys.modules, library, None)  # an import of it fails
     missing = f"ModuleNotFoundError: No module named {library!r}"
-    monkeypatch.setattr(
-        "spikeloss_xp.testing.describe", lambda name: BackendInfo(name, problem=missing)
-    )
-    assert run(capsys, "--backend", library)[::2] == (
-        2,
-        f"spikeloss-xp: error: no result for {library}: {words}\n",
-    )
-
-
-def test_broken_library_is_reported_by_its_own_error(capsys, monkeypatch):
-    problem = "ImportError: libcuda.so.1: cannot open shared object file"
-    monkeypatch.setattr(
-        "spikeloss_xp.testing.describe", lambda name: BackendInfo(name, problem=problem)
-    )
-    assert f"cupy: {problem}" in run(capsys, "--backend", "cupy")[2]
+    info = BackendInfo(library, problem=problem or missing)
+    monkeypatch.setattr("spikeloss_xp.testing.describe", lambda name: info)
+    message = command.error("compare --backend", library)
+    assert message == f"spikeloss-xp: error: no result for {library}: {words}\n"
 
 
 def test_extras_of_missing_libraries_exist():
@@ -185,143 +140,122 @@ def test_extras_of_missing_libraries_exist():
     extras = pyproject["project"]["optional-dependencies"]
     for library, words in INSTALLED_BY.items():
         kind, _, names = words.partition(" ")
-        for name in names.split(" or "):
-            if kind == "extra":
-                assert any(requirement.startswith(library) for requirement in extras[name])
+        for name in names.split(" or ") if kind == "extra" else ():
+            assert any(requirement.startswith(library) for requirement in extras[name])
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["evaluate"]])
-def test_help_shows_its_examples_in_80_columns(capsys, monkeypatch, command):
+@pytest.mark.parametrize("name", ["", "compare", "evaluate"])
+def test_help_shows_its_examples_in_80_columns(capsys, monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")  # Python 3.14 colours the help
-    with pytest.raises(SystemExit) as exit_info:
-        main([*command, "--help"])
-    assert exit_info.value.code == 0
+    with pytest.raises(SystemExit, match="0"):
+        main([*name.split(), "--help"])
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    for name in command or EXAMPLES:
-        for example in EXAMPLES[name]:
-            assert f"  {example}\n" in out
+    for example in EXAMPLES[name] if name else EXAMPLES["compare"] + EXAMPLES["evaluate"]:
+        assert f"  {example}\n" in out
 
 
-@pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for line in lines])
-def test_examples_of_the_help_run(capsys, monkeypatch, tmp_path, spikes, example):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("example", EXAMPLES["compare"] + EXAMPLES["evaluate"])
+def test_examples_of_the_help_run(command, example):
     for name in ("recording.npz", "test.npz"):
-        np.savez(name, input=spikes, target=spikes[::-1], label=[0, 2, 1, 0])
-    program, *arguments = example.split()
-    assert program == "spikeloss-xp"
-    if arguments == ["compare"]:
-        arguments += ["--backend", "numpy"]  # another test compares every library
-    assert main(arguments) == 0
+        save(name, {"input": SPIKES, "target": SPIKES[::-1], "label": LABEL})
+    arguments = example.removeprefix("spikeloss-xp ")
+    if arguments == "compare":
+        arguments += " --backend numpy"  # another test compares every library
+    assert command(arguments)[0] == 0
+
+
+RATES = {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"}
+TARGETS = {
+    "trains": SPIKES[::-1],
+    "classes": LABEL.astype(np.int32),
+    "per step": np.ones((4, 40), np.int64),
+    "hot": np.eye(3)[[0, 1, 2, 2]],
+    "hot per step": SPIKES > 0,
+}
 
 
 @pytest.mark.parametrize(
     ("targets", "evaluated"),
     [
         ({"target": "trains"}, {"SpikeTime", "SparsityEnforcer"}),
-        (
-            {"label": "classes"},
-            {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
-        ),
-        (
-            {"target": "classes"},
-            {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
-        ),
+        ({"label": "classes"}, RATES),
+        ({"target": "classes"}, RATES),
         ({"label": "hot"}, {"SpikeMoid", "SparsityEnforcer"}),
-        (
-            {"target": "trains", "label": "classes"},
-            {"SpikeTime", "SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
-        ),
-        (
-            {"label": "per step"},
-            {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"},
-        ),
+        ({"target": "trains", "label": "classes"}, {"SpikeTime", *RATES}),
+        ({"label": "per step"}, RATES),
         ({"label": "hot per step"}, {"SpikeMoid", "SparsityEnforcer"}),
     ],
 )
-def test_targets_in_file_select_the_losses(capsys, save_npz, spikes, targets, evaluated):
-    kinds = {
-        "trains": spikes[::-1],
-        "classes": np.asarray([0, 2, 1, 0], np.int32),
-        "per step": np.ones((4, 40), np.int64),
-        "hot": np.eye(3)[[0, 1, 2, 2]],
-        "hot per step": spikes > 0,
-    }
-    path = save_npz(input=spikes, **{key: kinds[kind] for key, kind in targets.items()})
-    status, out, err = run(capsys, path, "--backend", "numpy", "--json")
+def test_targets_in_file_select_the_losses(command, targets, evaluated):
+    save("own.npz", {"input": SPIKES, **{key: TARGETS[kind] for key, kind in targets.items()}})
+    status, out, err = command("compare own.npz --backend numpy --json")
     assert (status, err) == (0, "")
     result = json.loads(out)
     assert {row["loss"].partition(",")[0] for row in result["rows"]} == evaluated
     assert result["shape"] == [4, 3, 40]
     per_step = any("step" in kind for kind in targets.values())
     global_rate = {row["loss"] for row in result["rows"]} & {"SpikeRate", "SpikeMax", "SpikeMoid"}
-    assert bool(global_rate) == (not per_step and evaluated != {"SpikeTime", "SparsityEnforcer"})
+    assert bool(global_rate) == (not per_step and "SpikeMoid" in evaluated)
 
 
-def test_skipped_losses_are_reported(capsys, save_npz, spikes):
-    path = save_npz(input=spikes, target=spikes)
-    _, out, _ = run(capsys, path, "--backend", "numpy")
+def test_skipped_losses_are_reported(command):
+    save("own.npz", {"input": SPIKES, "target": SPIKES})
+    _, out, _ = command("compare own.npz --backend numpy")
     assert "Left out: SpikeMax: the file has no target for this loss" in out
-    status, _, err = run(capsys, path, "--backend", "numpy", "--loss", "SpikeMax")
-    assert status == 2
-    assert "nothing to evaluate" in err
+    assert "nothing to evaluate" in command.error("compare own.npz --backend numpy --loss SpikeMax")
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("arrays", "message"),
     [
-        ({"input": None}, "must hold an array `input`"),
-        ({"label": None}, "`target` or `label`; it holds 'input'"),
-        ({"input": np.zeros((3, 40))}, "got shape (3, 40)"),
-        ({"label": np.zeros(3, int)}, "(3,)"),
-        ({"label": None, "target": np.zeros((4, 40, 3))}, "(4, 40, 3)"),
+        ({"label": LABEL}, "must hold an array `input`"),
+        ({"input": SPIKES}, "`target` or `label`; it holds 'input'"),
+        ({"input": SPIKES[0], "label": LABEL}, "got shape (3, 40)"),
+        ({"input": SPIKES, "label": LABEL[:3]}, "(3,)"),
+        ({"input": SPIKES, "target": np.swapaxes(SPIKES, 1, 2)}, "(4, 40, 3)"),
         (
-            {"label": np.full(4, 3)},
-            "`label`: labels must be classes, from 0 to 2; got values from 3",
+            {"input": SPIKES, "label": LABEL + 3},
+            "`label`: labels must be classes, from 0 to 2; got",
         ),
     ],
 )
-def test_arrays_that_do_not_fit_fail(capsys, save_npz, spikes, changes, message):
-    arrays = {"input": spikes, "label": np.zeros(4, int), **changes}
-    path = save_npz(**{name: array for name, array in arrays.items() if array is not None})
-    assert message in terminal.error_of(run(capsys, path))
+def test_arrays_that_do_not_fit_fail(command, arrays, message):
+    save("own.npz", arrays)
+    assert message in command.error("compare own.npz")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--backend", "nosuchlibrary"], "no result for nosuchlibrary: not installed"),
-        (["--device", "toaster"], "numpy: it has no device 'toaster'; its devices: cpu"),
-        (["--backend", "numpy", "--dtype", "bfloat16"], "numpy: it has no bfloat16"),
+        ("--backend nosuchlibrary", "no result for nosuchlibrary: not installed"),
+        ("--backend numpy --backend nosuchlibrary", "nosuchlibrary: not installed"),
+        ("--device toaster", "numpy: it has no device 'toaster'; its devices: cpu"),
+        ("--backend numpy --dtype bfloat16", "numpy: it has no bfloat16"),
     ],
 )
-def test_unavailable_backend_device_or_dtype_fails(capsys, arguments, message):
-    status, out, err = run(capsys, *arguments)
-    assert (status, out) == (2, "")
-    assert message in err
+def test_unavailable_backend_device_or_dtype_fails(command, arguments, message):
+    assert message in command.error("compare", arguments)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([], ["x"], ["compare", "--loss", "Spike"], ["compare", "--dtype", "int8"]),
-        *(["evaluate", "own.npz"], ["evaluate", "--loss", "SpikeMax"]),
-        ["evaluate", "own.npz", "--loss", "Spike"],
-        ["evaluate", "own.npz", "--loss", "SpikeMax", "--dtype", "float16"],
-        ["evaluate", "own.npz", "--loss", "SpikeMax", "--batch", "0"],
-        ["evaluate", "own.npz", "--loss", "SpikeMax", "--batch", "many"],
+        *("", "x", "compare --loss Spike", "compare --dtype int8"),
+        *("evaluate own.npz", "evaluate --loss SpikeMax", "evaluate own.npz --loss Spike"),
+        "evaluate own.npz --loss SpikeMax --dtype float16",
+        *(f"evaluate own.npz --loss SpikeMax --batch {batch}" for batch in ("0", "many")),
     ],
 )
 def test_unknown_argument_prints_usage(capsys, arguments):
-    with pytest.raises(SystemExit) as exit_info:
-        main(arguments)
-    assert exit_info.value.code == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments.split())
     assert "usage" in capsys.readouterr().err
 
 
-def test_device_can_be_selected_by_kind(capsys):
-    status, out, _ = run(capsys, "--device", "cpu", "--loss", "SparsityEnforcer", "--json")
+def test_device_can_be_selected_by_kind(command):
+    status, out, _ = command("compare --device cpu --loss SparsityEnforcer --json")
     assert status == 0
     rows = json.loads(out)["rows"]
     assert [row["backend"] for row in rows] == [name for name in USABLE if name != "cupy"]
@@ -330,26 +264,43 @@ def test_device_can_be_selected_by_kind(capsys):
 def test_command_runs_as_module_and_as_script():
     script = Path(sys.executable).with_name("spikeloss-xp")
     arguments = ["compare", "--loss", "SparsityEnforcer", "--backend", "numpy"]
-    for command in ([sys.executable, "-m", "spikeloss_xp"], [script]):
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
+    for program in ([sys.executable, "-m", "spikeloss_xp"], [script]):
+        done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=True)
         assert "All 1 rows agree" in done.stdout
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"spikeloss-xp {sx.__version__}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
-@pytest.mark.parametrize("no_colour", [None, "", "1"])  # https://no-color.org: empty is not set
-def test_terminal_shows_colour_and_progress(no_colour):
+def test_terminal_shows_colour_and_progress():
     program = (
         "import sys, spikeloss_xp.cli as cli, spikeloss_xp.cli._compare as compare\n"
         "compare.reference = lambda *a, r=compare.reference: (2 * r(*a)[0], r(*a)[1])\n"
-        "sys.exit(cli.main(['compare', '--backend', 'numpy', '--loss', 'SparsityEnforcer']))\n"
+        "sys.exit(cli.main('compare --backend numpy --loss SparsityEnforcer'.split()))\n"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-    environment["TERM"] = "xterm"
-    if no_colour is not None:
-        environment["NO_COLOR"] = no_colour
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": ""}
     output = terminal.run_on_terminal([sys.executable, "-c", program], status=1, env=environment)
     assert b"1 of 1: SparsityEnforcer on numpy" in output
-    assert (b"\033[31mDISAGREES\033[0m" in output) != bool(no_colour)
-    assert (b"\033[1mSparsityEnforcer" in output) != bool(no_colour)
+    assert b"\033[31mDISAGREES\033[0m" in output
+    assert b"\033[1mSparsityEnforcer" in output
+
+
+@pytest.mark.parametrize(
+    ("no_colour", "term", "is_terminal", "expected"),
+    [
+        (None, "xterm", True, True),
+        ("", "xterm", True, True),  # https://no-color.org: empty is not set
+        ("1", "xterm", True, False),
+        (None, "dumb", True, False),
+        (None, "xterm", False, False),
+    ],
+)
+def test_only_a_terminal_that_shows_colours_gets_them(
+    monkeypatch, no_colour, term, is_terminal, expected
+):
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_colour is not None:
+        monkeypatch.setenv("NO_COLOR", no_colour)
+    stream = SimpleNamespace(isatty=lambda: is_terminal)
+    assert _terminal.has_colour(stream) == expected

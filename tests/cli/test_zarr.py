@@ -2,197 +2,156 @@
 
 import json
 import pickle
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("hypothesis")
-zarr = pytest.importorskip("zarr")
+pytest.importorskip("zarr")
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from _support import terminal
-from _support.damage import SPIKES, TouchWhenUnpickled
-from spikeloss_xp.cli import _zarr, main
+from _support.damage import SPIKES, TouchWhenUnpickled, mutants, save
+from spikeloss_xp.cli import _zarr
 
 EXPECTED = np.asarray([max(abs(sample).mean() - 0.01, 0) ** 2 for sample in SPIKES])
-
-
-def save_zarr(parent, spikes=SPIKES, chunks=(2, 3, 40), zarr_format=3, **options):
-    path = parent / "own.zarr"
-    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
-    group.create_array("input", data=spikes, chunks=chunks, **options)
-    return path
+EVALUATE = "evaluate own.zarr --loss SparsityEnforcer --batch 3 --overwrite"
+METADATA = Path("own.zarr/input/zarr.json")
 
 
 @pytest.fixture
-def evaluate(capsys):
-    """Return a function that returns losses, or the error message, which must be one short line."""
+def error_with(command):
+    """Return a function that changes the metadata of `input`, and returns the error."""
+    save("own.zarr", {"input": SPIKES}, chunks=(2, 3, 40))
+    fields = json.loads(METADATA.read_text())
 
-    def run(path):
-        output = path.parent / "losses.npy"
-        given = ["--loss", "SparsityEnforcer", "--batch", "3", "--overwrite", "--output", output]
-        result = terminal.run(capsys, "evaluate", path, *given)
-        return terminal.error_of(result, path) or np.load(output)
+    def run(**changes):
+        METADATA.write_text(json.dumps({**fields, **changes}))
+        return command.error(EVALUATE)
 
     return run
 
 
-def test_damage_fails(evaluate, tmp_path):
-    path = save_zarr(tmp_path)
-    np.testing.assert_allclose(evaluate(path), EXPECTED, rtol=1e-6)
-    chunk, metadata = path / "input" / "c" / "0" / "0" / "0", path / "input" / "zarr.json"
-    compressed, text = chunk.read_bytes(), metadata.read_text()
+BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+UNKNOWN = {"name": "numcodecs.pickle", "id": "zstd"}
+
+
+def grid(*chunk):
+    return {"name": "regular", "configuration": {"chunk_shape": chunk}}
+
+
+def shards(codecs, index=(BYTES,), chunk=(1, 3, 40)):
+    configuration = {"chunk_shape": chunk, "codecs": codecs, "index_codecs": index}
+    return [{"name": "sharding_indexed", "configuration": configuration}]
+
+
+READ, NO_NUMBERS = "cannot be read", "not an array of real numbers"
+ENCODED = "`input` is encoded by 'numcodecs.pickle'; supported: blosc, bytes, crc32c"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [4, 3]}, READ),
+        ({"shape": [-4, 3, 40]}, READ),
+        ({"shape": []}, READ),
+        ({"data_type": "complex64"}, NO_NUMBERS),
+        ({"data_type": "string"}, READ),
+        ({"data_type": {"name": "struct", "configuration": {}}}, NO_NUMBERS),
+        ({"data_type": "float99"}, READ),
+        ({"codecs": []}, READ),
+        ({"codecs": [7]}, READ),
+        ({"zarr_format": 9}, READ),
+        ({"node_type": "group"}, READ),
+        ({"chunk_grid": {"name": "other"}}, READ),
+        ({"chunk_grid": grid(1, 3, 40), "codecs": [BYTES]}, READ),  # chunks of the wrong size
+        ({"chunk_grid": grid(1, 1, 10**14)}, "is too large (save it in smaller chunks): to eval"),
+        (
+            {"shape": [4, 10**9, 10**9]},
+            "chunks in a sample (save it in larger chunks): to read them takes",
+        ),
+        # Most chunks of this shape were never written, so reading them gives zeros.
+        ({"shape": [10**15, 3, 40]}, "to hold the losses of 1000000000000000 samples takes 74505"),
+        (
+            {"chunk_grid": grid(1, 1, 1), "shape": [4, 10**4, 10**6]},
+            "10000000000 chunks in a sample (save",
+        ),
+        (
+            {"chunk_grid": grid(4, 10**5, 10**6), "codecs": shards([BYTES], chunk=(1, 1, 1))},
+            "400000000000 chunks in a shard (save it in",
+        ),
+        ({"codecs": [BYTES, UNKNOWN]}, ENCODED),
+        ({"codecs": shards([BYTES, UNKNOWN])}, ENCODED),
+        ({"codecs": shards(shards([BYTES, UNKNOWN]))}, ENCODED),
+        ({"codecs": shards([BYTES], [BYTES, "unknown"])}, "`input` is encoded by 'unknown'; supp"),
+        ({"codecs": shards(["x"], ())}, "by 'x'"),
+    ],
+)
+def test_wrong_metadata_fail(error_with, changes, message):
+    assert message in error_with(**changes)
+
+
+def test_damaged_chunk_or_text_fails(command, error_with):
+    assert error_with() is None
+    np.testing.assert_allclose(np.load("own.SparsityEnforcer.npy"), EXPECTED, rtol=1e-6)
+    chunk = Path("own.zarr/input/c/0/0/0")
+    compressed, text = chunk.read_bytes(), METADATA.read_bytes()
     for damaged in (compressed[:-3], compressed[:4], b"", b"spikes"):
         chunk.write_bytes(damaged)
-        assert "cannot be read" in evaluate(path)
-    chunk.write_bytes(compressed)
-    valid_fields = json.loads(text)
-    for change, message in [
-        ({"shape": [4, 3]}, "cannot be read"),
-        ({"shape": [-4, 3, 40]}, "cannot be read"),
-        ({"shape": []}, "cannot be read"),
-        ({"data_type": "complex64"}, "not an array of real numbers"),
-        ({"data_type": "string"}, "cannot be read"),
-        ({"data_type": {"name": "struct", "configuration": {}}}, "not an array of real numbers"),
-        ({"data_type": "float99"}, "cannot be read"),
-        ({"codecs": []}, "cannot be read"),
-        ({"codecs": [{"name": "numcodecs.pickle"}]}, "encoded by 'numcodecs.pickle'"),
-        ({"codecs": [{"name": "sharding_indexed", "configuration": {"codecs": ["x"]}}]}, "by 'x'"),
-        ({"codecs": [7]}, "cannot be read"),
-        ({"zarr_format": 9}, "cannot be read"),
-        ({"node_type": "group"}, "cannot be read"),
-        ({"chunk_grid": {"name": "other"}}, "cannot be read"),
-    ]:
-        metadata.write_text(json.dumps({**valid_fields, **change}))
-        assert message in evaluate(path), change
-    for broken in (text[:-5], "", "[]", "[" * 10**5, "\0"):
-        metadata.write_text(broken)
-        assert "cannot be read" in evaluate(path)
-    metadata.write_text(" " * (1 << 20) + text)
-    assert "`input` is damaged" in evaluate(path)
-    metadata.unlink()
-    assert "it must hold an array `input` or `times`; it holds nothing" in evaluate(path)
+        assert READ in command.error(EVALUATE)
+    for broken in (text[:-5], b"", b"[]", b"[" * 10**5, b"\0"):
+        METADATA.write_bytes(broken)
+        assert READ in command.error(EVALUATE)
+    METADATA.write_bytes(b" " * (1 << 20) + text)
+    assert "`input` is damaged" in command.error(EVALUATE)
+    METADATA.unlink()
+    message = "it must hold an array `input` or `times`; it holds nothing"
+    assert message in command.error(EVALUATE)
 
 
-def test_metadata_with_wrong_size_fails(evaluate, tmp_path):
-    path = save_zarr(tmp_path, compressors=None)
-    metadata = path / "input" / "zarr.json"
-    metadata_fields = json.loads(metadata.read_text())
-    grid = {"name": "regular", "configuration": {"chunk_shape": [1, 3, 40]}}
-    metadata.write_text(json.dumps({**metadata_fields, "chunk_grid": grid}))
-    assert "cannot be read" in evaluate(path)
-    grid["configuration"]["chunk_shape"] = [1, 1, 10**14]
-    metadata.write_text(json.dumps({**metadata_fields, "chunk_grid": grid}))
-    assert "is too large (save it in smaller chunks): to evaluate" in evaluate(path)
-    metadata.write_text(json.dumps({**metadata_fields, "shape": [4, 10**9, 10**9]}))
-    message = "chunks in a sample (save it in larger chunks): to read them takes"
-    assert message in evaluate(path)
-    # Most chunks of this shape were never written, so reading them gives zeros.
-    metadata.write_text(json.dumps({**metadata_fields, "shape": [10**15, 3, 40]}))
-    assert "to hold the losses of 1000000000000000 samples takes 7450580.6 GiB" in evaluate(path)
+@pytest.mark.parametrize("made", [{"zarr_format": 2}, {"zarr_format": 3}, {"shards": (4, 3, 40)}])
+def test_random_damage_never_crashes(command, made):
+    save("own.zarr", {"input": SPIKES}, **{"chunks": (2, 3, 40), **made})
+    errors = set()
+    for file in sorted(p for p in Path("own.zarr").rglob("*") if p.is_file()):
+        whole = file.read_bytes()
+        for damaged in mutants(whole, 20, cuts=10):
+            file.write_bytes(damaged)
+            errors.add(command.error(EVALUATE))
+        file.write_bytes(whole)
+    assert len(errors) > 5
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_random_damage_never_crashes(data):
-    with tempfile.TemporaryDirectory() as folder:
-        kind = data.draw(st.sampled_from(["version 2", "version 3", "shards"]))
-        shards = {"shards": (4, 3, 40)} if kind == "shards" else {}
-        path = save_zarr(Path(folder), zarr_format=2 if kind == "version 2" else 3, **shards)
-        file = data.draw(st.sampled_from(sorted(p for p in path.rglob("*") if p.is_file())))
-        changed = bytearray(file.read_bytes())
-        for at, value in data.draw(st.lists(st.tuples(st.integers(0), st.integers(0, 255)))):
-            changed[at % len(changed)] = value
-        # A share, because the size of a file may differ from run to run.
-        file.write_bytes(changed[: round(len(changed) * data.draw(st.floats(0, 1)))])
-        arguments = ["--loss", "SparsityEnforcer", "--output", f"{folder}/losses.npy"]
-        assert main(["evaluate", str(path), *arguments]) in (0, 2)
-
-
-def test_pickles_are_never_loaded(evaluate, tmp_path):
-    mark = tmp_path / "mark"
-    path = save_zarr(tmp_path, zarr_format=2, compressors=None)
-    metadata = path / "input" / ".zarray"
-    for chunk in path.glob("input/0.*"):
-        chunk.write_bytes(pickle.dumps(TouchWhenUnpickled(mark)))
+def test_pickles_are_never_loaded(command):
+    payload = TouchWhenUnpickled(Path("mark").absolute())
+    save("own.zarr", {"input": SPIKES}, zarr_format=2, compressors=None)
+    for chunk in Path("own.zarr/input").glob("0.*"):
+        chunk.write_bytes(pickle.dumps(payload))
+    metadata = Path("own.zarr/input/.zarray")
     fields = json.loads(metadata.read_text())
     codec = {"id": "pickle", "name": "zstd", "protocol": 5}
     for change in ({"filters": [codec]}, {"compressor": codec}, {"dtype": "|O"}):
         metadata.write_text(json.dumps({**fields, **change}))
-        message = evaluate(path)
+        message = command.error(EVALUATE)
         assert "encoded by 'pickle'" in message or "but object" in message
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize("place", ["codecs", "in shard", "in shard of shard", "index"])
-def test_codecs_are_those_of_a_list(evaluate, tmp_path, place):
-    path = save_zarr(tmp_path)
-    metadata = path / "input" / "zarr.json"
-    fields = json.loads(metadata.read_text())
-    little = {"name": "bytes", "configuration": {"endian": "little"}}
-
-    def sharding(codecs, index=(little,)):
-        configuration = {"chunk_shape": [1, 3, 40], "codecs": codecs, "index_codecs": list(index)}
-        return {"name": "sharding_indexed", "configuration": configuration}
-
-    unknown = {"name": "numcodecs.pickle", "id": "zstd"}
-    codecs = {
-        "codecs": [little, unknown],
-        "in shard": [sharding([little, unknown])],
-        "in shard of shard": [sharding([sharding([little, unknown])])],
-        "index": [sharding([little], [little, "unknown"])],
-    }[place]
-    metadata.write_text(json.dumps({**fields, "codecs": codecs}))
-    name = "unknown" if place == "index" else "numcodecs.pickle"
-    assert f"`input` is encoded by '{name}'; supported: blosc, bytes, crc32c" in evaluate(path)
+    assert not Path("mark").exists()
 
 
 # The second array combines these codecs on purpose. The command ignores the warning, too.
 @pytest.mark.filterwarnings("ignore:Combining a `sharding_indexed` codec")
-def test_chunk_is_smallest_readable_block(tmp_path):
-    array = zarr.create_array(
-        tmp_path / "input", data=SPIKES, chunks=(1, 3, 20), shards=(4, 3, 40), overwrite=True
-    )
-    assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == (1, 3, 20)
-    metadata = tmp_path / "input" / "zarr.json"
-    metadata_fields = json.loads(metadata.read_text())
+def test_chunk_is_smallest_readable_block(command):
+    save("own.zarr", {"input": SPIKES}, chunks=(1, 3, 20), shards=(4, 3, 40))
+    assert _zarr.ZarrRows(METADATA.parent, "input").chunk == (1, 3, 20)
+    fields = json.loads(METADATA.read_text())
     # The checksum covers the whole shard, so the shard must be read at once.
-    metadata_fields["codecs"].append({"name": "crc32c"})
-    metadata.write_text(json.dumps(metadata_fields))
-    assert _zarr.ZarrRows(tmp_path / "input", "input").chunk == array.shards == (4, 3, 40)
+    fields["codecs"].append({"name": "crc32c"})
+    METADATA.write_text(json.dumps(fields))
+    assert _zarr.ZarrRows(METADATA.parent, "input").chunk == (4, 3, 40)
 
 
-def test_too_many_chunks_fail(evaluate, tmp_path):
-    path = save_zarr(tmp_path)
-    metadata = path / "input" / "zarr.json"
-    fields = json.loads(metadata.read_text())
-    tiny = {"name": "regular", "configuration": {"chunk_shape": [1, 1, 1]}}
-    large = {"name": "regular", "configuration": {"chunk_shape": [4, 10**5, 10**6]}}
-    configuration = {
-        "chunk_shape": [1, 1, 1],
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
-        "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
-    }
-    shards = [{"name": "sharding_indexed", "configuration": configuration}]
-    for change, message in [
-        ({"chunk_grid": tiny, "shape": [4, 10**4, 10**6]}, "10000000000 chunks in a sample (save"),
-        ({"chunk_grid": large, "codecs": shards}, "400000000000 chunks in a shard (save it in"),
-    ]:
-        metadata.write_text(json.dumps({**fields, **change}))
-        assert message in evaluate(path)
-
-
-@pytest.mark.parametrize("options", [{"zarr_format": 2}, {"shards": (4, 6, 20)}])
-def test_samples_of_many_chunks_are_read_in_parts(monkeypatch, tmp_path, options):
+@pytest.mark.parametrize("made", [{"zarr_format": 2}, {"shards": (4, 6, 20)}])
+def test_samples_of_many_chunks_are_read_in_parts(command, monkeypatch, made):
     values = np.arange(7 * 6 * 20, dtype=">i4").reshape(7, 6, 20)
-    options = {"shape": values.shape, "dtype": values.dtype, "chunks": (2, 3, 10), **options}
-    # zarr 3.1.0 loses chunks of a shard that `create_array` writes with `data=`
-    zarr.create_array(tmp_path / "input", **options)[:] = values
-    rows = _zarr.ZarrRows(tmp_path / "input", "input")
+    save("own.zarr", {"input": values}, chunks=(2, 3, 10), **made)
+    rows = _zarr.ZarrRows(METADATA.parent, "input")
     for chunks in (1, 8, 10**4):
         monkeypatch.setattr(_zarr, "CHUNKS", chunks)
         for start, stop in ((0, 7), (1, 6), (3, 4), (5, 7)):
