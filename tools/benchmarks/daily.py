@@ -21,7 +21,7 @@ import contenders
 import numpy as np
 import plain
 from contenders import Run
-from plain import LAYOUTS, LOSSES
+from plain import LAYOUTS, LINE, LOSSES
 from timing import in_new_process, times
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
@@ -60,7 +60,8 @@ def checked(library: str, loss: str, size: tuple[int, int, int], layout: str) ->
         value, gradient = run()
         return float(value.detach() if hasattr(value, "detach") else value), np.asarray(gradient)
 
-    runs = plain.runs(library, loss, size, layout)
+    setups = plain.setups(library, loss, size, layout)
+    runs = {name: setup() for name, setup in setups.items()}
     (value, gradient), (wanted, expected) = map(numbers, runs.values())
     same = np.isclose(value, wanted, rtol=1e-4, atol=0)
     same &= np.abs(gradient - expected).max() <= 1e-3 * np.abs(expected).max()
@@ -83,7 +84,7 @@ def prices(library: str, name: str, option: str) -> dict[str, Run]:
     }[option]
     return {
         "ours": contenders.with_gradient(library, changed, spikes, label % 5, **options),
-        "plain": contenders.with_gradient(library, loss, spikes, label % 5),
+        LINE: contenders.with_gradient(library, loss, spikes, label % 5),
     }
 
 
@@ -111,7 +112,7 @@ def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
         loss(neurons(layers[1](neurons(layers[0](x)))), torch.asarray(target)).backward()
         optimiser.step()
 
-    return {"ours": contenders.with_gradient("PyTorch", loss, spikes, target), "plain": whole}
+    return {"ours": contenders.with_gradient("PyTorch", loss, spikes, target), LINE: whole}
 
 
 def rows() -> dict[str, Callable[[], dict[str, Run]]]:
@@ -134,7 +135,7 @@ def measure(patterns: list[str], seconds: float) -> None:
     for name, setup in rows().items():
         if all(part in name for part in patterns):
             found = times(setup(), min_seconds=seconds)
-            print(json.dumps([name, found["milliseconds"], 1 / found["ratios"]["plain"]]))
+            print(json.dumps([name, found["milliseconds"], 1 / found["ratios"][LINE]]))
             if "compiled" in name:
                 import torch
 

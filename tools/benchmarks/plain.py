@@ -16,11 +16,12 @@ LAYOUTS = {"first": 0, "last": -1}
 """The time axis: spikes are [time, batch, class] or [batch, class, time]."""
 WINDOW, TAU, TAPS = 20, 5.0, 100
 RATES = 0.5, 0.02
+LINE = "the plain line"
 
 
 @dataclass(frozen=True)
 class Work:
-    """A loss of time-first spikes, what its plain line reads, and whether targets are probabilities."""
+    """A time-first loss, what its plain line reads, and whether targets are probabilities."""
 
     loss: Any
     reads: str
@@ -200,18 +201,24 @@ def line_by_hand(work: Work, axis: int, shape: tuple[int, ...], xp: Any) -> Call
     return run
 
 
-def runs(
+def setups(
     library: str, name: str, size: tuple[int, int, int], layout: str
-) -> dict[str, contenders.Run]:
-    """Return our run and that of the plain line, each with its value and gradient."""
+) -> dict[str, Callable[[], contenders.Run]]:
+    """Return what prepares our run and that of the plain line, with value and gradient."""
     work, axis, steps = LOSSES[name], LAYOUTS[layout], size[0]
     spikes, target, plain_target = arrays(name, size, axis)
-    ours = dataclasses.replace(work.loss, time_axis=axis)
-    if library in ("NumPy", "CuPy"):
-        by_hand = line_by_hand(work, axis, spikes.shape, importlib.import_module(library.lower()))
-        plain = contenders.called(library, by_hand, spikes, plain_target)
-    else:
+
+    def ours() -> contenders.Run:
+        loss = dataclasses.replace(work.loss, time_axis=axis)
+        return contenders.with_gradient(library, loss, spikes, target)
+
+    def plain() -> contenders.Run:
+        if library in ("NumPy", "CuPy"):
+            xp = importlib.import_module(library.lower())
+            by_hand = line_by_hand(work, axis, spikes.shape, xp)
+            return contenders.called(library, by_hand, spikes, plain_target)
         operations = jax_operations if library == "JAX" else torch_operations
         plain_line = line(work, axis, steps, operations(axis, steps))
-        plain = contenders.with_gradient(library, plain_line, spikes, plain_target)
-    return {"ours": contenders.with_gradient(library, ours, spikes, target), "plain": plain}
+        return contenders.with_gradient(library, plain_line, spikes, plain_target)
+
+    return {"ours": ours, LINE: plain}
