@@ -70,24 +70,19 @@ def test_seeds_train_as_if_alone(measure):
 
 
 @pytest.mark.parametrize("cell", ["wide", "narrow"])
-def test_backward_pass_of_leaky_neurons_equals_autograd(measure, cell):
-    generator = torch.Generator().manual_seed(0)
-    current, weight = torch.randn((2, 12, 3, 4), dtype=torch.float64, generator=generator)
-    current.requires_grad_()
-    membrane, expected = torch.zeros_like(current[0]), 0.0
-    for now, w in zip(current, weight, strict=True):
-        membrane = 0.9 * membrane + now
-        x = membrane - 1
-        # The second one has the derivative 1 / (1 + 25 |x|)^2.
-        smooth = torch.sigmoid(4 * x) if cell == "wide" else x / (1 + 25 * x.abs())
-        spike = (membrane > 1).double() + smooth - smooth.detach()
-        membrane = membrane - spike
-        expected = expected + (w * spike).sum()
-    found = (weight * measure.neurons(current, cell)).sum()
-    assert found.item() == pytest.approx(expected.item())
-    torch.testing.assert_close(
-        *(torch.autograd.grad(x, current)[0] for x in (found, expected)), rtol=1e-12, atol=1e-12
-    )
+def test_spikes_have_the_derivative_of_their_surrogate(measure, cell):
+    x = torch.linspace(-1, 1, 100, dtype=torch.float64, requires_grad=True)
+    spikes, smooth = measure.Spike.apply(x, cell), torch.sigmoid(4 * x)
+    if cell == "narrow":
+        smooth = x / (1 + 25 * x.abs())
+    assert spikes.tolist() == [0] * 50 + [1] * 50
+    found, expected = (torch.autograd.grad(y.sum(), x)[0] for y in (spikes, smooth))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_leaky_neurons_fire_above_1_and_lose_1(measure):
+    current = torch.tensor([0.8, 0.8, 0.8, 0.0])[:, None]  # membranes 0.8, 1.52, 1.268, 0.2412
+    assert measure.neurons(current, "wide").flatten().tolist() == [0, 1, 1, 0]
 
 
 def test_tie_counts_as_a_guess(measure):
