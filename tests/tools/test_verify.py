@@ -57,6 +57,7 @@ def test_dry_run_goes_through_all_steps(tmp_path):
             assert row["ratios"].keys() == {COPY, PLAIN}
     tables = (tmp_path / "out" / "gpu.md").read_text(encoding="utf-8")
     assert tables.strip() in ran.stdout
+    assert "A dry run is not for the docs." in ran.stdout
     assert "| CuPy | 14.2.0 |" in tables  # the stand-in
     assert "A dry run on the CPU" in tables
 
@@ -217,12 +218,6 @@ def test_results_of_the_tests_are_written_before_the_benchmark(monkeypatch, tmp_
     record = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert results(record)["CuPy"] == "verified"
     assert record["missing"]["cupy"] == "the benchmark has not run"
-
-
-def test_output_for_the_docs_has_the_cells(tmp_path):
-    record = record_of(cupy=lines("passed"))
-    assert "  CuPy: on A card, CuPy 14.2.0\n" in verify.for_the_docs(record, tmp_path)
-    assert "not for the docs" in verify.for_the_docs(record | {"dry_run": True}, tmp_path)
 
 
 def test_record_of_a_dry_run_is_refused(monkeypatch, tmp_path):

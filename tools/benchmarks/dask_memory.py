@@ -5,6 +5,7 @@ one thread.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,40 +22,29 @@ LIMIT = "3GB"
 TIMEOUT = 300  # seconds; a worker whose memory is full may stop for ever
 
 
-def trains(entries: int, seed: int = 0) -> da.Array:
-    """Return spikes of trials, in chunks of so many entries: millions of them."""
-    trials = entries // 1_000_000
-    return random_spikes((CHUNKS * trials, 50, 20_000), (trials, -1, -1), seed)
-
-
-def trains_in_time(entries: int, seed: int = 0) -> da.Array:
-    """Return spikes of one trial whose time is cut, in chunks of so many entries."""
-    steps = entries // 200
-    return random_spikes((1, 200, CHUNKS * steps), (-1, -1, steps), seed)
-
-
-def random_spikes(shape: tuple[int, ...], chunks: tuple[int, ...], seed: int) -> da.Array:
+def trains(entries: int, seed: int = 0, *, cut_in_time: bool = False) -> da.Array:
+    """Return spikes of many trials, or of one, in chunks of so many entries: millions of them."""
+    shape, chunks = (CHUNKS * entries // 1_000_000, 50, 20_000), (entries // 1_000_000, -1, -1)
+    if cut_in_time:
+        shape, chunks = (1, 200, CHUNKS * entries // 200), (-1, -1, entries // 200)
     random = da.random.default_rng(seed)
     return random.integers(50, size=shape, chunks=chunks, dtype=np.uint8) == 0
 
 
-def with_labels(entries: int) -> tuple[da.Array, Any]:
-    spikes = trains(entries)
-    return spikes, np.arange(len(spikes)) % spikes.shape[1]
+def labels(entries: int) -> np.ndarray:
+    return np.arange(CHUNKS * entries // 1_000_000) % 50
 
 
 SPIKE_TIME = sx.SpikeTime(5, 100)
+in_time = functools.partial(trains, cut_in_time=True)
 WORK: dict[str, tuple[Any, Callable[[int], tuple[da.Array, Any]]]] = {
-    "`SpikeMax()`": (sx.SpikeMax(reduction="mean"), with_labels),
-    "`SpikeMax(20)`": (sx.SpikeMax(20, reduction="mean"), with_labels),
+    "`SpikeMax()`": (sx.SpikeMax(reduction="mean"), lambda n: (trains(n), labels(n))),
+    "`SpikeMax(20)`": (sx.SpikeMax(20, reduction="mean"), lambda n: (trains(n), labels(n))),
     "`SpikeTime(5, 100)`": (SPIKE_TIME, lambda n: (trains(n), trains(n, 1))),
-    "the same, its target from NumPy": (
-        SPIKE_TIME, lambda n: (trains(n), trains(n, 1).compute())
-    ),
-    "the same, time in chunks": (
-        SPIKE_TIME, lambda n: (trains_in_time(n), trains_in_time(n, 1))
-    ),
-}  # fmt: skip
+    "the same, its target from NumPy": (SPIKE_TIME, lambda n: (trains(n), trains(n, 1).compute())),
+    "the same, time in chunks": (SPIKE_TIME, lambda n: (in_time(n), in_time(n, 1))),
+}
+"""A loss, and its spikes and target in chunks of so many entries."""
 
 
 @contextlib.contextmanager
@@ -70,19 +60,17 @@ def two_workers(memory_limit: str) -> Iterator[Client]:
         yield client
 
 
-def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float] | None]:
-    """Compute an array. Return it, and a worker's memory before and at most, None if unknown."""
+def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float]]:
+    """Compute an array. Return it, and a worker's memory in MB, before and at most."""
 
     def reset() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
-    def peak() -> float:  # in MB; after a reset, that of the memory in use
+    def peak() -> float:  # after a reset, that of the memory in use
         lines = Path("/proc/self/status").read_text().splitlines()
         (size,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
         return int(size) * 1024 / 1e6
 
-    if not Path("/proc/self/clear_refs").exists():
-        return client.compute(lazy).result(timeout=TIMEOUT), None
     client.run(reset)
     base = client.run(peak)
     computed = client.compute(lazy).result(timeout=TIMEOUT)

@@ -13,7 +13,7 @@ from typing import Any
 
 import contenders
 from rows import spike_time
-from timing import measure_seconds, median_milliseconds
+from timing import times
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -162,8 +162,8 @@ def draw_speedup(record: dict[str, Any], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(9, 3.9), layout="constrained")
     for place, (_, ratio, other) in enumerate(bars):
         axis.barh(place, math.log10(ratio), 0.62, color=FASTER_COLOR if ratio > 1 else SLOWER_COLOR)
-        times = f"{ratio:.3g} times faster" if ratio > 1 else f"{1 / ratio:.3g} times slower"
-        label = f"{times} than {other.strip('`')}"
+        factor = f"{ratio:.3g} times faster" if ratio > 1 else f"{1 / ratio:.3g} times slower"
+        label = f"{factor} than {other.strip('`')}"
         axis.text(max(math.log10(ratio), 0) + 0.04, place, label, va="center", fontsize=9)
     axis.axvline(0, color="#22272e", lw=1)
     axis.set_yticks(range(len(bars)), [work.replace("`", "") for work, _, _ in bars], fontsize=9)
@@ -185,22 +185,22 @@ def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
         1, 3, figsize=(11, 3.9), sharey=True, layout="constrained", width_ratios=(1.42, 1, 1)
     )
     for axis, (name, curves) in zip(axes, scaling.items(), strict=True):
-        for label, times in curves["milliseconds"].items():
+        for label, milliseconds in curves["milliseconds"].items():
             *_, color, marker, _ = CURVES[label]
             width = 2.6 if label.startswith("spikeloss_xp") else 1.2
             style = "--" if label == "no filter" else "-"
-            sizes = curves["sizes"][: len(times)]
-            axis.loglog(sizes, times, ms=5, color=color, marker=marker, lw=width, ls=style)
+            sizes = curves["sizes"][: len(milliseconds)]
+            axis.loglog(sizes, milliseconds, ms=5, color=color, marker=marker, lw=width, ls=style)
         axis.set_xlabel(name)
         axis.set_title(SWEEPS[name][0], loc="left", fontweight="bold", fontsize=11)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("milliseconds")
     first = next(iter(scaling.values()))
-    for label, times in first["milliseconds"].items():
+    for label, milliseconds in first["milliseconds"].items():
         *_, color, _, shift = CURVES[label]
         axes[0].annotate(
-            label, (first["sizes"][len(times) - 1], times[-1]), (7, shift),
+            label, (first["sizes"][len(milliseconds) - 1], milliseconds[-1]), (7, shift),
             textcoords="offset points", va="center", fontsize=9, color=color,
             fontweight="bold" if label.startswith("spikeloss_xp") else "normal",
         )  # fmt: skip
@@ -221,31 +221,26 @@ def _pyplot():
 
 
 def measure_scaling() -> dict[str, dict]:
-    """Return the milliseconds of each contender against each size, with two digits."""
-    found = {}
+    """Return the milliseconds of each contender against each size."""
+    found: dict[str, dict] = {}
     for name, (_, sizes, shape_and_length) in SWEEPS.items():
-        found[name] = {"sizes": sizes, "milliseconds": sweep(sizes, shape_and_length)}
+        settings = [shape_and_length(size) for size in sizes]
+        curves = {label: curve(*CURVES[label][:2], settings) for label in CURVES}
+        found[name] = {"sizes": sizes, "milliseconds": {k: v for k, v in curves.items() if v}}
     return found
 
 
-def sweep(sizes: list[int], shape_and_length: Callable) -> dict[str, list[float]]:
-    """Return each contender's milliseconds per size, up to its first size above two seconds."""
-    milliseconds: dict[str, list[float]] = {label: [] for label in CURVES}
-    left = set(CURVES)
-    for size in sizes:
-        shape, length = shape_and_length(size)
-        runs = {}
-        for label in [label for label in CURVES if label in left]:
-            setup, library, *_ = CURVES[label]
+def curve(setup: Callable[..., contenders.Run], library: str, settings: list) -> list[float]:
+    """Return the milliseconds, with two digits, up to the first above two seconds."""
+    found: list[float] = []
+    for shape, length in settings:
+        if not found or found[-1] <= 2000:
             try:
-                runs[label] = setup(library, spike_time(length), shape)
+                run = setup(library, spike_time(length), shape)
             except ModuleNotFoundError:
-                left.discard(label)
-        for label, seconds in measure_seconds(runs).items():
-            milliseconds[label].append(float(f"{median_milliseconds(seconds):.2g}"))
-            if milliseconds[label][-1] > 2000:
-                left.discard(label)
-    return {label: times for label, times in milliseconds.items() if times}
+                return []
+            found.append(float(f"{times({'ours': run})['milliseconds']:.2g}"))
+    return found
 
 
 if __name__ == "__main__":

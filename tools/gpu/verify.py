@@ -94,7 +94,7 @@ def count(lines: list[dict[str, Any]], ran: Ran) -> None:
 def measure(kit: Kit, library: str, seconds: float) -> tuple[list[dict[str, Any]], str]:
     """Time the benchmark on one library; return its rows, and a sentence on those left out."""
     name, options = f"measure-{library}", {"library": library, "dry_run": kit.dry_run}
-    ended = kit.wait(kit.start(name, "measure.py", seconds=seconds, **options), seconds + GRACE)
+    ended = kit.wait(kit.start(name, "benchmark.py", seconds=seconds, **options), seconds + GRACE)
     rows = kit.lines(name)
     left = rows.pop()["left"] if rows and "left" in rows[-1] else None
     if left is None:
@@ -170,18 +170,6 @@ def write(made: dict[str, Any], folder: Path) -> None:
     (folder / "gpu.md").write_text(gpu.markdown(made) + "\n", encoding="utf-8")
 
 
-def for_the_docs(made: dict[str, Any], folder: Path) -> str:
-    """Return what to do with the results."""
-    if made["dry_run"]:
-        return f"Written to {folder}: gpu.json, gpu.md. A dry run is not for the docs."
-    lines = [
-        f"For docs/support.md, docs/install.md, docs/gpu.md and the README: copy {folder}/gpu.json",
-        f"to {gpu.RECORD.relative_to(ROOT)} and run `python tools/write_pages.py`. It writes:",
-        *(f"  {claim.what}: {gpu.cell(claim.what, of=made)}" for claim in gpu.CLAIMS),
-    ]
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dry-run", action="store_true", help="all steps, small, on the CPU")
@@ -214,7 +202,10 @@ def main() -> int:
             made = record(libraries, tests, rows, missing, dry_run=kit.dry_run)
             write(made, arguments.out)
     status, last = verdict(made)
-    print(f"\n{gpu.markdown(made)}\n\n{for_the_docs(made, arguments.out)}\n{last}")
+    todo = "A dry run is not for the docs."
+    if not kit.dry_run:
+        todo = f"Copy gpu.json to {gpu.RECORD} and run `python tools/write_pages.py`."
+    print(f"\n{gpu.markdown(made)}\n\nWritten to {arguments.out}: gpu.json, gpu.md. {todo}\n{last}")
     return status
 
 
