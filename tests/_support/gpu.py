@@ -5,26 +5,18 @@ on docs/gpu.md from it, and the cells of docs/support.md that wait for a GPU.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from _support.pages import DOCS, ROOT, table
+from _support.pages import DOCS, ROOT, ratio, table
 
 RECORD, PAGE = ROOT / "tests" / "data" / "gpu.json", DOCS / "gpu.md"
 NOT_YET = "**not yet verified**: no GPU has run it"
 OURS, DIFFERS = "ours", "differs from NumPy"
-COPY, PLAIN, COMPILED = "a copy of the bytes", "the plain line", ", compiled"
-"""Contenders of the benchmark, and how the name of a compiled one ends."""
-LARGE = (256, 100, 1000)
 
 LIBRARIES = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX"}
-BACKEND = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
-STAND_IN = {"cupy": ("cupy", "cupy"), "torch": ("torch", "torch"), "jax": ("jax", "jax-x64")}
-"""The library and the backend on the CPU that a dry run takes in place of one on a GPU.
-
-Its CuPy is the stand-in of the tests.
-"""
 
 
 @dataclass(frozen=True)
@@ -54,57 +46,58 @@ CLAIMS = (
 
 
 @dataclass
-class Counts:
-    """How many tests were selected, and what came of them."""
+class Ran:
+    """What came of the tests of a library: how many were selected, and outcomes and messages."""
 
-    selected: int = 0
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
+    selected: int
+    outcomes: dict[str, tuple[str, str]]
 
-    @property
-    def left(self) -> int:
-        return max(self.selected - self.passed - self.failed - self.skipped, 0)
+    def of(self, test: str) -> "Ran":
+        """Return what came of the cases of one test; those that are left may be among them."""
+        chosen = {name: x for name, x in self.outcomes.items() if name.startswith(f"{test}[")}
+        return Ran(self.selected - len(self.outcomes) + len(chosen), chosen)
+
+    def counts(self) -> Counter[str]:
+        found = Counter(outcome for outcome, _ in self.outcomes.values())
+        return found + Counter(left=self.selected - len(self.outcomes))
 
     @property
     def result(self) -> str:
-        if self.failed:
+        counts = self.counts()
+        if counts["failed"]:
             return "failed"
-        return "verified" if self.passed and not self.left else "not finished"
+        return "verified" if counts["passed"] and not counts["left"] else "not finished"
 
     def __str__(self) -> str:
-        parts = ("passed", "failed", "skipped", "left")
-        numbers = [f"{number} {part}" for part in parts if (number := getattr(self, part))]
-        return ", ".join(numbers) or "none ran"
+        counts, kinds = self.counts(), ("passed", "failed", "skipped", "left")
+        return ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind]) or "none ran"
 
 
-def wrong(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row of the benchmark found a number of ours that is wrong."""
-    return any(
-        name.startswith(OURS) and text.startswith(DIFFERS) for name, text in row["problems"].items()
-    )
+def is_failure(contender: str, problem: str) -> bool:
+    """Tell whether a problem of a contender of the benchmark is a failure of this library."""
+    return contender == OURS or (contender.startswith(OURS) and problem.startswith(DIFFERS))
 
 
 def claims(
-    tests: Mapping[str, Any], libraries: Mapping[str, Any], wrong: Collection[str] = ()
+    tests: Mapping[str, Ran], libraries: Mapping[str, Any], benchmarks: list[dict[str, Any]]
 ) -> list[dict[str, str]]:
-    """Return the result of each claim, given the tests and what is known of the libraries.
-
-    `wrong` has the libraries whose numbers were wrong in the benchmark. A claim about one test has
-    as many cases selected as ran, unless the time limit ended the run.
-    """
+    """Return the result of each claim, given the tests, the libraries and the benchmark."""
+    wrong = {
+        row["library"]
+        for row in benchmarks
+        for name, problem in row["problems"].items()
+        if is_failure(name, problem) and problem.startswith(DIFFERS)
+    }
     found = []
     for claim in CLAIMS:
         packages = libraries.get(claim.library, {}).get("packages", [])
-        counts, result = None, "not run"
+        result, counts = "not run", ""
         if claim.library in tests and (not claim.package or claim.package in packages):
             ran = tests[claim.library]
-            counts = Counts(**ran["counts"])
-            if claim.test:
-                one = ran["functions"].get(claim.test, {})
-                counts = Counts(sum(one.values()) + counts.left, **one)
-            result = "failed" if claim.library in wrong and not claim.test else counts.result
-        found.append({"what": claim.what, "result": result, "tests": str(counts or "")})
+            ran = ran.of(claim.test) if claim.test else ran
+            result = "failed" if claim.library in wrong and not claim.test else ran.result
+            counts = str(ran)
+        found.append({"what": claim.what, "result": result, "tests": counts})
     return found
 
 
@@ -125,9 +118,8 @@ def cell(what: str, *, version: bool = False, of: Mapping[str, Any] | None = Non
     """Return what docs/support.md says of a claim: where it was verified, or its `version`."""
     found = record() if of is None else of
     (claim,) = (claim for claim in CLAIMS if claim.what == what)
-    result = "not run"
-    if found is not None:
-        (result,) = (line["result"] for line in found["claims"] if line["what"] == what)
+    results = {} if found is None else {line["what"]: line["result"] for line in found["claims"]}
+    result = results.get(what, "not run")
     if found is None or result not in ("verified", "failed"):
         return "; ".join(filter(None, (NOT_YET, claim.without_gpu)))
     library = found["libraries"][claim.library]
@@ -145,57 +137,32 @@ def _text(message: str) -> str:
     return "`" + message.replace("|", "/").replace("`", "'") + "`" if message else ""
 
 
-def _libraries(found: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+def _libraries(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, seen in found["libraries"].items():
-        version = seen["version"] or "not installed"
-        yield (
-            LIBRARIES[name],
-            version,
-            seen.get("cuda", ""),
-            seen.get("card") or _text(seen["problem"]),
-        )
+        version, card = seen["version"] or "not installed", seen.get("card")
+        yield LIBRARIES[name], version, seen.get("cuda", ""), card or _text(seen["problem"])
 
 
-def _times(found: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+def _times(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for row in found["benchmarks"]:
-        if "milliseconds" not in row:
-            continue
-        first = (row["work"], LIBRARIES[row["library"]], f"{row['milliseconds']:.3g} ms")
-        for name, ratio in row["ratios"].items():
-            yield (*first, name, f"{ratio:.3g}" if ratio >= 1 else f"1 / {1 / ratio:.3g}")
-            first = ("", "", "")
+        if "milliseconds" in row:
+            first = (row["work"], LIBRARIES[row["library"]], f"{row['milliseconds']:.3g} ms")
+            for name, times_ours in row["ratios"].items():
+                yield (*first, name, ratio(times_ours))
+                first = ("", "", "")
 
 
-def headline(found: Mapping[str, Any]) -> str:
-    """Return a table for docs/benchmarks.md, of the losses on large spikes."""
-    columns = {
-        "time, as that of a copy of the bytes": (OURS, COPY),
-        "compiled, as that of a copy": (OURS + COMPILED, COPY),
-        "the plain line, as ours": (PLAIN, OURS),
-        "both compiled": (PLAIN + COMPILED, OURS + COMPILED),
-    }
-    lines = []
+def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield what failed or did not run, and whether it is a failure of this library."""
+    for name, failures in found["failures"].items():
+        for test, message in failures.items():
+            yield f"{LIBRARIES[name]}, `{test}`: {_text(message)}", True
     for row in found["benchmarks"]:
-        times = {OURS: 1.0} | row.get("ratios", {})
-        if str(list(LARGE)) in row["work"]:
-            cells = (
-                f"{times[name] / times[other]:.3g}" if name in times and other in times else ""
-                for name, other in columns.values()
-            )
-            lines.append((f"{LIBRARIES[row['library']]}, {row['work']}", *cells))
-    return table(("value and gradient", *columns), lines)
-
-
-def _problems(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"- {LIBRARIES[name]}, `{failure['test']}`: {_text(failure['message'])}"
-        for name, ran in found["tests"].items()
-        for failure in ran["failures"]
-    ]
-    for row in found["benchmarks"]:
-        work = f"{LIBRARIES[row['library']]}, {row['work']}"
-        lines += [f"- {work}, {name}: {_text(text)}" for name, text in row["problems"].items()]
-    return lines + [f"- {LIBRARIES[name]}: {text}" for name, text in found["missing"].items()]
+        for name, text in row["problems"].items():
+            work = f"{LIBRARIES[row['library']]}, {row['work']}, {name}"
+            yield f"{work}: {_text(text)}", is_failure(name, text)
+    for name, text in found["missing"].items():
+        yield f"{LIBRARIES[name]}: {text}", False
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -216,18 +183,15 @@ def markdown(found: Mapping[str, Any]) -> str:
             _times(found),
         ),
     ]
-    if problems := _problems(found):
-        parts += ["What failed or did not run:", "\n".join(problems)]
+    if lines := [f"- {line}" for line, _ in problems(found)]:
+        parts += ["What failed or did not run:", "\n".join(lines)]
     return "\n\n".join(parts)
 
 
 def page(text: str) -> str:
     """Return the text of docs/gpu.md with the record at its end replaced."""
-    found = record()
+    found, heading = record(), "\n## Record\n\n"
     none = (
         "No GPU has run the command yet, so the lines that need one are marked as not yet verified."
     )
-    heading = "\n## Record\n\n"
-    return (
-        text.partition(heading)[0] + heading + (none if found is None else markdown(found)) + "\n"
-    )
+    return text.partition(heading)[0] + heading + (markdown(found) if found else none) + "\n"

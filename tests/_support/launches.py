@@ -180,18 +180,13 @@ def main() -> None:
         os._exit(0)  # the threads of a device in PyTorch 2.10 may abort a process that ends
     kinds = ("launches", "copies", "waits")
     print(f"value and gradient at {list(SHAPE)}, the second call: {' / '.join(kinds)}")
-    found = {name: of_library(name) for name in LIBRARIES}  # that of PyTorch is eager
-    for case in CASES:
-        cells = []
-        for name, lines in found.items():
-            first, *others = (line for line in lines if line["case"] == case)
-            cell = " / ".join(str(first[kind]) for kind in kinds)
-            foreign = sum(line["foreign"] for line in others)
-            cell += f", {foreign} on the wrong GPU" * bool(foreign)
-            cells.append(f"{name} {cell:34}")
-            if "--operations" in sys.argv:
-                cells.append(str(first["names"]["launches"]))
-        print(f"{case:30}", *cells)
+    for name in LIBRARIES:  # PyTorch is eager
+        for line in of_library(name):
+            cell = " / ".join(str(line[kind]) for kind in kinds)
+            if line.get("foreign"):
+                cell += f", {line['foreign']} on the wrong GPU"
+            operations = line["names"]["launches"] if "--operations" in sys.argv else ""
+            print(f"{name} {line['device']}  {line['case']:30} {cell}", operations)
 
 
 if __name__ == "__main__":

@@ -34,3 +34,22 @@ def with_tables(text: str, sections: Mapping[str, Iterable[str]]) -> str:
             raise ValueError(f"the section {heading!r} has {len(rest)} tables too few")
         text = text.replace(section, new)
     return text
+
+
+def with_figures(text: str, figures: Mapping[str, str]) -> str:
+    """Return a page with what each pattern matches replaced; each has to match once."""
+    for pattern, new in figures.items():
+        text, number = re.subn(pattern, lambda _, new=new: new, text, flags=re.M)
+        if number != 1:
+            raise ValueError(f"the page has {number} places for {pattern}")
+    return text
+
+
+def ratio(number: float) -> str:
+    """Return a ratio with three digits, as 1 / x if it is below 1."""
+    return f"{number:.3g}" if number >= 1 else f"1 / {1 / number:.3g}"
+
+
+def write(page: Path, sections: Mapping[str, Iterable[str]]) -> None:
+    """Replace the tables of some sections of a page."""
+    page.write_text(with_tables(page.read_text(encoding="utf-8"), sections), encoding="utf-8")

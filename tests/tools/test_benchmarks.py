@@ -1,33 +1,82 @@
-"""Run every contender of the benchmark once; ``--benchmark-enable`` times them."""
+"""Every contender of the benchmark runs, and the page has the figures of its record.
 
+``--benchmark-enable`` times the contenders.
+"""
+
+import dataclasses
+import json
+
+import page
+import plain
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("jax")
-
-from rows import rows
+from daily import checked
+from rows import ROWS
 
 # PyTorch warns about code that it loads itself on the first compilation.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 
-CONTENDERS = [
-    (row, contender, setup)
-    for row in rows()
-    for contender, setup in {"ours": row.ours, **{k: v[0] for k, v in row.others.items()}}.items()
-]
-
 
 @pytest.mark.slow(but=20)
 @pytest.mark.parametrize(
-    ("row", "contender", "setup"),
-    CONTENDERS,
-    ids=[f"{row.work} / {contender}" for row, contender, _ in CONTENDERS],
+    ("row", "contender"),
+    [pytest.param(row, x, id=f"{row.work} / {x}") for row in ROWS for x in row.contenders()],
 )
-def test_contender_runs(benchmark, row, contender, setup):
+def test_contender_runs(benchmark, row, contender):
+    pytest.importorskip("torch")
+    pytest.importorskip("jax")
     small = tuple(min(size, limit) for size, limit in zip(row.shape, (2, 16, 300), strict=True))
     shape = small if benchmark.disabled else row.shape
     try:
-        run = setup(row.loss, shape)
+        run = dataclasses.replace(row, shape=shape).contenders()[contender]()
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
     benchmark(run)
+
+
+@pytest.mark.parametrize("library", ["PyTorch", "NumPy"])
+def test_plain_lines_compute_the_loss(library):
+    pytest.importorskip("torch")
+    for loss in plain.LOSSES:
+        for layout in plain.LAYOUTS:
+            checked(library, loss, (30, 4, 5), layout)
+
+
+def record():
+    return json.loads(page.RECORD.read_text(encoding="utf-8"))
+
+
+def test_page_is_written_from_its_record():
+    written = page.PAGE.read_text(encoding="utf-8")
+    assert written == page.text(written, record()), "run tools/benchmarks/page.py"
+
+
+@pytest.mark.parametrize("figure", ["164", "56 have", "1.35 times", "Measured on: "])
+def test_changed_figure_of_the_page_is_replaced(figure):
+    written = page.PAGE.read_text(encoding="utf-8")
+    changed = written.replace(
+        figure, figure + "7" if figure.endswith(" ") else "99" + figure[2:], 1
+    )
+    assert changed != written
+    assert page.text(changed, record()) == written
+
+
+def test_row_of_the_table_has_its_ratios_and_what_it_missed():
+    row = {
+        "work": "A",
+        "milliseconds": 2.449,
+        "ratios": {"x": 71.88, "y": 0.25, "z": 0.2},
+        "wanted": {"x": 60, "y": 0.5},
+    }
+    assert list(page.cells(row)) == [
+        ("A", "2.45 ms", "x", "71.9", "60"),
+        ("", "", "y", "1 / 4", "1 / 2 **missed**"),
+        ("", "", "z", "1 / 5", ""),
+    ]
+    assert list(page.cells(row | {"ratios": {}})) == [("A", "2.45 ms", "", "", "")]
+
+
+def test_pictures_can_be_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    page.draw_speedup(record(), tmp_path / "a.png")
+    page.draw_scaling(json.loads(page.SCALING.read_text()), tmp_path / "b.png")
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("a.png", "b.png"))

@@ -1,36 +1,13 @@
 """The training measurement runs with each loss, and its page has the tables of its record."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
+import training_page
 
 torch = pytest.importorskip("torch")
 
-TRAINING = Path(__file__).resolve().parents[2] / "tools" / "training"
-
-
-def _load(name):
-    """Import a file of tools/training under a name that no other tool has."""
-    spec = importlib.util.spec_from_file_location(f"training_{name}", TRAINING / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def measure():
-    sys.path.append(str(TRAINING))  # last: other tools have modules of the same names
-    yield _load("measure")
-    sys.path.remove(str(TRAINING))
-
-
-@pytest.fixture(scope="module")
-def page():
-    return _load("training_page")
-
+import measure
 
 LOSSES = "count", "sqrt_count", "sqrt_count, soft to sharp", "SpikeMax", "SpikeRate", "SpikeMoid"
 
@@ -47,7 +24,7 @@ def _sample(generator):
         pytest.param("count", "snnTorch", marks=pytest.mark.slow),
     ],
 )
-def test_training_runs_with_each_loss(measure, name, cell):
+def test_training_runs_with_each_loss(name, cell):
     if cell == "snnTorch":
         pytest.importorskip("snntorch")
     spikes, labels = _sample(torch.Generator().manual_seed(0))
@@ -60,7 +37,7 @@ def test_training_runs_with_each_loss(measure, name, cell):
     assert after != before
 
 
-def test_seeds_train_as_if_alone(measure):
+def test_seeds_train_as_if_alone():
     spikes, labels = _sample(torch.Generator().manual_seed(0))
     together, zero, one = (
         measure.train("count", "wide", 0.0, 0.005, spikes, labels, epochs=2, seeds=seeds)
@@ -70,27 +47,22 @@ def test_seeds_train_as_if_alone(measure):
 
 
 @pytest.mark.parametrize("cell", ["wide", "narrow"])
-def test_backward_pass_of_leaky_neurons_equals_autograd(measure, cell):
-    generator = torch.Generator().manual_seed(0)
-    current, weight = torch.randn((2, 12, 3, 4), dtype=torch.float64, generator=generator)
-    current.requires_grad_()
-    membrane, expected = torch.zeros_like(current[0]), 0.0
-    for now, w in zip(current, weight, strict=True):
-        membrane = 0.9 * membrane + now
-        x = membrane - 1
-        # The second one has the derivative 1 / (1 + 25 |x|)^2.
-        smooth = torch.sigmoid(4 * x) if cell == "wide" else x / (1 + 25 * x.abs())
-        spike = (membrane > 1).double() + smooth - smooth.detach()
-        membrane = membrane - spike
-        expected = expected + (w * spike).sum()
-    found = (weight * measure.neurons(current, cell)).sum()
-    assert found.item() == pytest.approx(expected.item())
-    torch.testing.assert_close(
-        *(torch.autograd.grad(x, current)[0] for x in (found, expected)), rtol=1e-12, atol=1e-12
-    )
+def test_spikes_have_the_derivative_of_their_surrogate(cell):
+    x = torch.linspace(-1, 1, 100, dtype=torch.float64, requires_grad=True)
+    spikes, smooth = measure.Spike.apply(x, cell), torch.sigmoid(4 * x)
+    if cell == "narrow":
+        smooth = x / (1 + 25 * x.abs())
+    assert spikes.tolist() == [0] * 50 + [1] * 50
+    found, expected = (torch.autograd.grad(y.sum(), x)[0] for y in (spikes, smooth))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_tie_counts_as_a_guess(measure):
+def test_leaky_neurons_fire_above_1_and_lose_1():
+    current = torch.tensor([0.8, 0.8, 0.8, 0.0])[:, None]  # membranes 0.8, 1.52, 1.268, 0.2412
+    assert measure.neurons(current, "wide").flatten().tolist() == [0, 1, 1, 0]
+
+
+def test_tie_counts_as_a_guess():
     spikes = torch.zeros((3, 1, 4, 10))  # [time, seed, sample, class]
     spikes[0, 0, 0, 3] = 1  # right and alone
     spikes[0, 0, 1, [3, 4]] = 1  # right, and one of two
@@ -103,7 +75,7 @@ def test_tie_counts_as_a_guess(measure):
     }
 
 
-def test_page_has_the_tables_of_its_record(page):
-    written = page.PAGE.read_text(encoding="utf-8")
-    record = json.loads(page.RECORD.read_text(encoding="utf-8"))
-    assert written == page.text(written, record), "run tools/training/training_page.py"
+def test_page_has_the_tables_of_its_record():
+    written = training_page.PAGE.read_text(encoding="utf-8")
+    record = json.loads(training_page.RECORD.read_text(encoding="utf-8"))
+    assert written == training_page.text(written, record), "run tools/training/training_page.py"

@@ -1,12 +1,13 @@
-"""The implementations to time. Each function prepares its arrays and returns a callable to time.
+"""What is timed: functions of spikes and a target, with their gradient in the spikes.
 
-It imports the library that it needs. Spikes are float32, and a neuron spikes in one step of ten.
-Arrays are on the default device of the library, so `with torch.device("cuda"):` prepares a run on a
-GPU. Unless it is for the value only, the callable computes value and gradient and returns them.
+Each contender is a function of the name of a library, a loss and a shape. It prepares arrays and
+returns a callable to time. Spikes are float32, and a neuron spikes in one step of ten. Arrays are
+on the default device of the library, so `with torch.device("cuda"):` prepares a run on a GPU.
 """
 
 import dataclasses
 import functools
+import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,51 +20,77 @@ Run = Callable[[], Any]
 TIME_CONSTANT = 5
 
 
+@functools.lru_cache(maxsize=4)
 def random_spikes(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random(shape, np.float32) < 0.1).astype(np.float32)
 
 
-def kernel(length: int) -> np.ndarray:
-    return sx.exponential_kernel(TIME_CONSTANT, length).astype(np.float32)
+def arrays(loss: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return spikes, and desired spikes, labels or multi-hot labels, as the loss takes them."""
+    batch, classes = shape[1:] if loss.time_axis == 0 else shape[:2]
+    label = np.arange(batch) % classes
+    if isinstance(loss, sx.SpikeTime):
+        return random_spikes(shape), random_spikes(shape, 1)
+    multi_hot = isinstance(loss, sx.SpikeMoid)
+    return random_spikes(shape), np.eye(classes, dtype="f")[label] if multi_hot else label
 
 
-@functools.cache
-def _torch_arrays(shape: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
+def called(library: str, function: Callable[..., Any], *given: np.ndarray) -> Run:
+    """Return a call of a function with arrays of NumPy or CuPy."""
+    xp = importlib.import_module(library.lower())
+    placed = [xp.asarray(x) for x in given]
+    return lambda: function(*placed)
+
+
+def with_gradient(
+    library: str, function: Callable[..., Any], *given: np.ndarray, **options: np.ndarray
+) -> Run:
+    """Return a call of a function with arrays of a library, for its value and its gradient.
+
+    The library has the name that a page has for it, such as "PyTorch, compiled".
+    """
+    if library == "NumPy, value":
+        return called("NumPy", function, *given)
+    if library in ("NumPy", "CuPy"):
+        return called(library, functools.partial(sx.value_and_grad(function), **options), *given)
+    if library.startswith("JAX"):
+        import jax
+
+        evaluate = jax.jit(jax.value_and_grad(function))
+        placed, options = jax.tree.map(jax.numpy.asarray, (given, options))
+        return lambda: jax.block_until_ready(evaluate(*placed, **options))
+
     import torch
 
-    label = torch.arange(shape[0]) % shape[1]
-    multi_hot = torch.nn.functional.one_hot(label, shape[1]).float()
-    spikes = torch.asarray(random_spikes(shape)).requires_grad_()
-    return spikes, torch.asarray(random_spikes(shape, 1)), label, multi_hot
+    spikes, *target = (torch.asarray(x) for x in given)
+    options = {name: torch.asarray(x) for name, x in options.items()}
+    spikes.requires_grad_()
+    if library == "PyTorch, compiled":
+        function(spikes, *target, **options)  # caches the look-up of the array class
+        function = torch.compile(function, fullgraph=True, dynamic=False)
 
-
-def _backward(loss: Callable[..., Any], spikes: Any, target: Any) -> Run:
     def run() -> tuple[Any, Any]:
         spikes.grad = None
-        value = loss(spikes, target)
+        value = function(spikes, *target, **options)
         value.backward()
         return value, spikes.grad
 
     return run
 
 
-def _target(loss: Any, shape: tuple[int, ...]) -> Any:
-    _, desired, label, multi_hot = _torch_arrays(shape)
-    if loss.time_axis == 0:  # the shape is [time, batch, class]
-        label = label.new_tensor(range(shape[1])) % shape[2]
-    return {"SpikeTime": desired, "SpikeMoid": multi_hot}.get(type(loss).__name__, label)
+def ours(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
+    if library == "PyTorch, double backward":
+        return differentiated_twice(loss, shape)
+    return with_gradient(library, loss, *arrays(loss, shape))
 
 
-def torch_eager(loss: Any, shape: tuple[int, ...]) -> Run:
-    return _backward(loss, _torch_arrays(shape)[0], _target(loss, shape))
-
-
-def torch_double_backward(loss: Any, shape: tuple[int, ...]) -> Run:
+def differentiated_twice(loss: Any, shape: tuple[int, ...]) -> Run:
     """Differentiate the gradient once more, after value and gradient."""
     import torch
 
-    spikes, direction, _, _ = _torch_arrays(shape)
-    target = _target(loss, shape)
+    spikes, target = map(torch.asarray, arrays(loss, shape))
+    spikes.requires_grad_()
+    direction = torch.asarray(random_spikes(shape, 1))
 
     def run() -> tuple[Any, Any]:
         spikes.grad = None
@@ -75,30 +102,32 @@ def torch_double_backward(loss: Any, shape: tuple[int, ...]) -> Run:
     return run
 
 
-def torch_moveaxis(loss: Any, shape: tuple[int, ...]) -> Run:
+def as_in(library: str) -> Callable[..., Run]:
+    """Return the contender that evaluates the loss of a row in a way of its own."""
+    return lambda _, loss, shape: ours(library, loss, shape)
+
+
+def kernel(length: int) -> np.ndarray:
+    return sx.exponential_kernel(TIME_CONSTANT, length).astype(np.float32)
+
+
+def floor(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
+    """Evaluate `SpikeTime` without its filter: the floor of its time."""
+    eager = library.removesuffix(", compiled")
+    return with_gradient(eager, lambda s, d: ((s - d) ** 2).sum(), *arrays(loss, shape))
+
+
+def time_moved_last(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     """Move the time axis of time-first spikes to the end, then evaluate the loss."""
     time_last = dataclasses.replace(loss, time_axis=-1)
 
-    def value(spikes: Any, desired: Any) -> Any:
-        return time_last(*(x.movedim(loss.time_axis, -1).contiguous() for x in (spikes, desired)))
+    def moved(x: Any) -> Any:
+        return x.movedim(0, -1).contiguous() if library == "PyTorch" else x.transpose(1, 2, 0)
 
-    return _backward(value, *_torch_arrays(shape)[:2])
-
-
-def torch_compiled(loss: Any, shape: tuple[int, ...]) -> Run:
-    import torch
-
-    loss(*_torch_arrays(shape)[:1], _target(loss, shape))  # caches the lookup of the array class
-    compiled = torch.compile(loss, fullgraph=True, dynamic=False)
-    return _backward(compiled, _torch_arrays(shape)[0], _target(loss, shape))
+    return with_gradient(library, lambda *x: time_last(*map(moved, x)), *arrays(loss, shape))
 
 
-def torch_floor(loss: Any, shape: tuple[int, ...]) -> Run:
-    """Evaluate `SpikeTime` without its filter: the floor of its time."""
-    return _backward(lambda s, d: ((s - d) ** 2).sum(), *_torch_arrays(shape)[:2])
-
-
-def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
+def matrix_products(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     """Run only the matrix products of the block filter of `SpikeTime`, forward and backward.
 
     They have the chunk size of the loss, and their operands are allocated before the run.
@@ -121,7 +150,7 @@ def torch_products(loss: Any, shape: tuple[int, ...]) -> Run:
     return run
 
 
-def lava(loss: Any, shape: tuple[int, ...]) -> Run:
+def lava(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     from lava.lib.dl import slayer
 
     options = {
@@ -130,23 +159,34 @@ def lava(loss: Any, shape: tuple[int, ...]) -> Run:
         "SpikeMax": ("moving_window", "mode"),
         "SpikeMoid": ("moving_window", "alpha", "theta"),
     }[type(loss).__name__]
-    lava_class = getattr(slayer.loss, type(loss).__name__)
-    return _backward(
-        lava_class(**{name: getattr(loss, name) for name in options}),
-        _torch_arrays(shape)[0],
-        # With a moving window, lava-dl expects a label for each step.
-        _target_per_step(loss, shape),
-    )
+    theirs = getattr(slayer.loss, type(loss).__name__)
+    spikes, target = arrays(loss, shape)
+    if getattr(loss, "moving_window", None):  # then lava-dl expects a label for each step
+        target = np.repeat(target[..., None], shape[-1], axis=-1)
+    given = {name: getattr(loss, name) for name in options}
+    return with_gradient(library, theirs(**given), spikes, target)
 
 
-def _target_per_step(loss: Any, shape: tuple[int, ...]) -> Any:
-    target = _target(loss, shape)
-    if getattr(loss, "moving_window", None) is None:
-        return target
-    return target[..., None].repeat(*(1 for _ in target.shape), shape[-1])
+def snntorch_count(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
+    """Evaluate snnTorch's closest count loss, on the time-first spikes that it expects."""
+    from snntorch import functional
+
+    theirs = functional.ce_count_loss()
+    if isinstance(loss, sx.SpikeRate):
+        theirs = functional.mse_count_loss(loss.true_rate, loss.false_rate)
+    spikes, label = arrays(loss, shape)
+    return with_gradient(library, theirs, np.moveaxis(spikes, -1, 0).copy(), label)
 
 
-def conv1d(loss: Any, shape: tuple[int, ...]) -> Run:
+def snntorch_temporal(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
+    """Evaluate snnTorch's cross-entropy of latencies; the spikes have time first."""
+    from snntorch import functional
+
+    theirs = functional.ce_temporal_loss(reduction=loss.reduction)
+    return with_gradient(library, theirs, *arrays(loss, shape))
+
+
+def conv1d(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     """Compute `SpikeTime` with a library convolution of each spike train."""
     import torch
 
@@ -157,80 +197,10 @@ def conv1d(loss: Any, shape: tuple[int, ...]) -> Run:
         padded = torch.nn.functional.pad(difference, (loss.length - 1, 0))
         return (torch.nn.functional.conv1d(padded, taps) ** 2).sum()
 
-    return _backward(value, *_torch_arrays(shape)[:2])
+    return with_gradient(library, value, *arrays(loss, shape))
 
 
-def snntorch_count(loss: Any, shape: tuple[int, ...]) -> Run:
-    """Evaluate snnTorch's closest count loss, on the time-first spikes that it expects."""
-    import snntorch.functional
-
-    snntorch_loss = {
-        "SpikeRate": lambda: snntorch.functional.mse_count_loss(loss.true_rate, loss.false_rate),
-        "SpikeMax": lambda: snntorch.functional.ce_count_loss(),
-    }[type(loss).__name__]()
-    spikes, _, label, _ = _torch_arrays(shape)
-    time_first = spikes.detach().permute(2, 0, 1).contiguous().requires_grad_()
-    return _backward(snntorch_loss, time_first, label)
-
-
-def snntorch_temporal(loss: Any, shape: tuple[int, ...]) -> Run:
-    """Evaluate snnTorch's cross-entropy of latencies; the spikes have time first."""
-    import snntorch.functional
-
-    theirs = snntorch.functional.ce_temporal_loss(reduction=loss.reduction)
-    spikes = _torch_arrays(shape)[0]
-    return _backward(theirs, spikes, _target(loss, shape))
-
-
-@functools.cache
-def _jax_arrays(shape: tuple[int, ...]) -> tuple[Any, Any]:
-    import jax.numpy as jnp
-
-    return jnp.asarray(random_spikes(shape)), jnp.asarray(random_spikes(shape, 1))
-
-
-def _jax_run(loss: Callable[..., Any], shape: tuple[int, ...], target: Any = None) -> Run:
-    import jax
-
-    compiled = jax.jit(jax.value_and_grad(loss))
-    spikes, desired = _jax_arrays(shape)
-    target = desired if target is None else target
-    return lambda: jax.block_until_ready(compiled(spikes, target))
-
-
-def _jax_target(loss: Any, shape: tuple[int, ...]) -> Any:
-    """Return the labels of a loss; None for `SpikeTime`, which has desired spikes."""
-    import jax
-
-    name, label = type(loss).__name__, np.arange(shape[0]) % shape[1]
-    if name == "SpikeTime":
-        return None
-    multi_hot = np.eye(shape[1], dtype=np.float32)[label]
-    return jax.numpy.asarray(multi_hot if name == "SpikeMoid" else label)
-
-
-def jax_jit(loss: Any, shape: tuple[int, ...]) -> Run:
-    return _jax_run(loss, shape, _jax_target(loss, shape))
-
-
-def jax_floor(loss: Any, shape: tuple[int, ...]) -> Run:
-    return _jax_run(lambda s, d: ((s - d) ** 2).sum(), shape)
-
-
-def jax_moveaxis(loss: Any, shape: tuple[int, ...]) -> Run:
-    """Move the time axis of time-first spikes to the end, then evaluate the loss."""
-    import jax.numpy as jnp
-
-    time_last = dataclasses.replace(loss, time_axis=-1)
-
-    def value(*arrays: Any) -> Any:
-        return time_last(*(jnp.moveaxis(x, loss.time_axis, -1) for x in arrays))
-
-    return _jax_run(value, shape)
-
-
-def lax_conv(loss: Any, shape: tuple[int, ...]) -> Run:
-    """Compute `SpikeTime` with a library convolution of each spike train."""
+def lax_conv(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     import jax
 
     taps = kernel(loss.length)[::-1][None, None].copy()
@@ -240,50 +210,28 @@ def lax_conv(loss: Any, shape: tuple[int, ...]) -> Run:
         filtered = jax.lax.conv_general_dilated(difference, taps, (1,), [(loss.length - 1, 0)])
         return (filtered**2).sum()
 
-    return _jax_run(value, shape)
+    return with_gradient(library, value, *arrays(loss, shape))
 
 
-def _numpy_arrays(loss: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    label = np.arange(shape[0]) % shape[1]
-    targets = {
-        "SpikeTime": lambda: random_spikes(shape, 1),
-        "SpikeMoid": lambda: np.eye(shape[1])[label],
-    }
-    return random_spikes(shape), targets.get(type(loss).__name__, lambda: label)()
-
-
-def numpy_value(loss: Any, shape: tuple[int, ...]) -> Run:
-    arrays = _numpy_arrays(loss, shape)
-    return lambda: loss(*arrays)
-
-
-def numpy_gradient(loss: Any, shape: tuple[int, ...]) -> Run:
-    evaluate, arrays = sx.value_and_grad(loss), _numpy_arrays(loss, shape)
-    return lambda: evaluate(*arrays)
-
-
-def numpy_floor(loss: Any, shape: tuple[int, ...]) -> Run:
-    spikes, desired = _numpy_arrays(loss, shape)
-    return lambda: np.sum((spikes - desired) ** 2)
-
-
-def fftconvolve(loss: Any, shape: tuple[int, ...]) -> Run:
+def fftconvolve(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     import scipy.signal
 
-    spikes, desired = _numpy_arrays(loss, shape)
     taps = kernel(loss.length)[None, None]
 
-    def run() -> Any:
+    def value(spikes: Any, desired: Any) -> Any:
         filtered = scipy.signal.fftconvolve(spikes - desired, taps, axes=-1)[..., : shape[-1]]
         return np.sum(filtered**2)
 
-    return run
+    return with_gradient(library, value, *arrays(loss, shape))
 
 
-def lfilter(loss: Any, shape: tuple[int, ...]) -> Run:
+def lfilter(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     """Compute `SpikeTime` with an IIR filter: its impulse response is the kernel, not truncated."""
     import scipy.signal
 
-    spikes, desired = _numpy_arrays(loss, shape)
     b, a = np.float32([1]), np.float32([1, -math.exp(-1 / TIME_CONSTANT)])
-    return lambda: np.sum(scipy.signal.lfilter(b, a, spikes - desired) ** 2)
+
+    def value(spikes: Any, desired: Any) -> Any:
+        return np.sum(scipy.signal.lfilter(b, a, spikes - desired) ** 2)
+
+    return with_gradient(library, value, *arrays(loss, shape))

@@ -5,9 +5,10 @@ one thread.
 """
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import dask.array as da
@@ -21,39 +22,29 @@ LIMIT = "3GB"
 TIMEOUT = 300  # seconds; a worker whose memory is full may stop for ever
 
 
-class Work(NamedTuple):
-    """A loss, how its spikes are cut, and the library of its target if that is spike trains."""
-
-    loss: Any
-    axis: str
-    target: str | None = None
-
-    def arguments(self, entries: int) -> tuple[da.Array, Any]:
-        """Return spikes and target, in chunks of so many entries: millions of them."""
-        if self.axis == "time":
-            shape, chunks = (1, 200, CHUNKS * entries // 200), (-1, -1, entries // 200)
-        else:
-            trials = entries // 1_000_000
-            shape, chunks = (CHUNKS * trials, 50, 20_000), (trials, -1, -1)
-        spikes = random_spikes(shape, chunks, seed=0)
-        if self.target is None:
-            return spikes, np.arange(shape[0]) % shape[1]
-        trains = random_spikes(shape, chunks, seed=1)
-        return spikes, trains.compute() if self.target == "NumPy" else trains
-
-
-WORK = {
-    "`SpikeMax()`": Work(sx.SpikeMax(reduction="mean"), "batch"),
-    "`SpikeMax(20)`": Work(sx.SpikeMax(20, reduction="mean"), "batch"),
-    "`SpikeTime(5, 100)`": Work(sx.SpikeTime(5, 100), "batch", "Dask"),
-    "the same, its target from NumPy": Work(sx.SpikeTime(5, 100), "batch", "NumPy"),
-    "the same, time in chunks": Work(sx.SpikeTime(5, 100), "time", "Dask"),
-}
-
-
-def random_spikes(shape: tuple[int, ...], chunks: tuple[int, ...], seed: int) -> da.Array:
+def trains(entries: int, seed: int = 0, *, cut_in_time: bool = False) -> da.Array:
+    """Return spikes of many trials, or of one, in chunks of so many entries: millions of them."""
+    shape, chunks = (CHUNKS * entries // 1_000_000, 50, 20_000), (entries // 1_000_000, -1, -1)
+    if cut_in_time:
+        shape, chunks = (1, 200, CHUNKS * entries // 200), (-1, -1, entries // 200)
     random = da.random.default_rng(seed)
     return random.integers(50, size=shape, chunks=chunks, dtype=np.uint8) == 0
+
+
+def labels(entries: int) -> np.ndarray:
+    return np.arange(CHUNKS * entries // 1_000_000) % 50
+
+
+SPIKE_TIME = sx.SpikeTime(5, 100)
+in_time = functools.partial(trains, cut_in_time=True)
+WORK: dict[str, tuple[Any, Callable[[int], tuple[da.Array, Any]]]] = {
+    "`SpikeMax()`": (sx.SpikeMax(reduction="mean"), lambda n: (trains(n), labels(n))),
+    "`SpikeMax(20)`": (sx.SpikeMax(20, reduction="mean"), lambda n: (trains(n), labels(n))),
+    "`SpikeTime(5, 100)`": (SPIKE_TIME, lambda n: (trains(n), trains(n, 1))),
+    "the same, its target from NumPy": (SPIKE_TIME, lambda n: (trains(n), trains(n, 1).compute())),
+    "the same, time in chunks": (SPIKE_TIME, lambda n: (in_time(n), in_time(n, 1))),
+}
+"""A loss, and its spikes and target in chunks of so many entries."""
 
 
 @contextlib.contextmanager
@@ -69,19 +60,17 @@ def two_workers(memory_limit: str) -> Iterator[Client]:
         yield client
 
 
-def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float] | None]:
-    """Compute an array. Return it, and a worker's memory before and at most, None if unknown."""
+def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float]]:
+    """Compute an array. Return it, and a worker's memory in MB, before and at most."""
 
     def reset() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
-    def peak() -> float:  # in MB; after a reset, that of the memory in use
+    def peak() -> float:  # after a reset, that of the memory in use
         lines = Path("/proc/self/status").read_text().splitlines()
         (size,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
         return int(size) * 1024 / 1e6
 
-    if not Path("/proc/self/clear_refs").exists():
-        return client.compute(lazy).result(timeout=TIMEOUT), None
     client.run(reset)
     base = client.run(peak)
     computed = client.compute(lazy).result(timeout=TIMEOUT)
@@ -91,25 +80,20 @@ def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float] | 
     return computed, (base[worker], peaks[worker])
 
 
-def main(entries: int) -> None:
-    print(f"Chunks of {entries // 1_000_000} MB, {entries * 8 // 1_000_000} MB in float64\n")
+def main(entries: int = 20_000_000) -> None:
     print("| loss | value | gradient |\n| --- | --- | --- |")
-    with two_workers(LIMIT) as client:
-        for name, work in WORK.items():
-            spikes, target = work.arguments(entries)
-            value, gradient = sx.value_and_grad(work.loss)(spikes, target)
-            # The gradient is added up, because collecting it takes memory for all of it.
-            cells = []
-            for lazy in (value, gradient.sum(axis=1)):
-                try:
-                    _, memory = compute(client, lazy)
-                    cells.append("{1:.0f} MB, {0:.0f} of them before".format(*memory))
-                except KilledWorker:
-                    cells.append(f"killed at {LIMIT}")
-                    client.wait_for_workers(2, timeout=TIMEOUT)  # Dask starts it again
-                    client.run(lambda: __import__("spikeloss_xp"))
-            print("|", " | ".join([name, *cells]), "|", flush=True)
+    for name, (loss, arguments) in WORK.items():
+        cells = []
+        for number in range(2):
+            with two_workers(LIMIT) as client:  # new ones, because a worker may be killed
+                lazy = sx.value_and_grad(loss)(*arguments(entries))[number]
+                # The gradient is added up, because collecting it takes memory for all of it.
+                with contextlib.suppress(KilledWorker):
+                    _, memory = compute(client, lazy.sum(axis=1) if number else lazy)
+                    cells.append("{:.0f} → {:.0f}".format(*memory))
+            cells += [f"killed at {LIMIT}"] * (len(cells) == number)
+        print("|", " | ".join([name, *cells]), "|", flush=True)
 
 
 if __name__ == "__main__":
-    main(20_000_000)
+    main()

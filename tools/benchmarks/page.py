@@ -1,28 +1,27 @@
 """Write the figures of the benchmark page of the documentation, and its pictures.
 
-``python tools/benchmarks/page.py`` writes them again, from the figures of the last measurement: the
-tables of the page, and tests/data/scaling.json. The text of the page is written by hand.
+``python tools/benchmarks/page.py`` writes them again, from the records of the last measurement:
+tests/data/benchmarks.json and tests/data/scaling.json. The text of the page is written by hand.
 """
 
 import json
 import math
-import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import contenders
-import numpy as np
 from rows import spike_time
-from timing import measure_seconds
+from timing import times
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from _support import pages
 
-DOCS, SCALING = ROOT / "docs", ROOT / "tests" / "data" / "scaling.json"
-PAGE = DOCS / "benchmarks.md"
+DATA, PAGE, IMAGES = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md", pages.DOCS / "images"
+RECORD, SCALING = DATA / "benchmarks.json", DATA / "scaling.json"
 
 HIGHLIGHTS = {  # (row, contender): the work in words
     ("SpikeTime [2, 64, 10000], L 1000: PyTorch", "lava-dl"): (
@@ -48,147 +47,132 @@ SLOWER = {
     ("SpikeRate [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeRate` of a small batch",
     ("SpikeMax [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeMax` of a small batch",
 }
-CONTENDERS = {
+FULL_NAMES = {
     "conv1d": "`torch.conv1d`",
     "lax.conv": "`jax.lax.conv`",
     "fftconvolve": "`scipy.signal.fftconvolve`",
 }
 
 # Okabe and Ito's colours, which differ for colour-blind readers too; markers differ as well.
-STYLES = {
-    "spikeloss_xp": {"color": "#0072B2", "marker": "o", "lw": 2.6},
-    "spikeloss_xp, JAX": {"color": "#56B4E9", "marker": "s", "lw": 2.6},
-    "no filter": {"color": "#7f7f7f", "marker": "x", "ls": "--", "lw": 1.2},
-    "lava-dl": {"color": "#D55E00", "marker": "v", "lw": 1.2},
-    "conv1d": {"color": "#009E73", "marker": "D", "lw": 1.2},
-    "lax.conv": {"color": "#CC79A7", "marker": "^", "lw": 1.2},
+CURVES = {  # contender, library, colour, marker, and the shift of the label in points
+    "spikeloss_xp": (contenders.ours, "PyTorch", "#0072B2", "o", -3),
+    "spikeloss_xp, JAX": (contenders.ours, "JAX", "#56B4E9", "s", 5),
+    "no filter": (contenders.floor, "PyTorch", "#7f7f7f", "x", -5),
+    "lava-dl": (contenders.lava, "PyTorch", "#D55E00", "v", 0),
+    "conv1d": (contenders.conv1d, "PyTorch", "#009E73", "D", 0),
+    "lax.conv": (contenders.lax_conv, "JAX", "#CC79A7", "^", 0),
 }
-# In points, so that labels do not overlap.
-LABEL_SHIFTS = {"spikeloss_xp, JAX": 5, "spikeloss_xp": -3, "no filter": -5}
 FASTER_COLOR, SLOWER_COLOR = "#0072B2", "#D55E00"
+SWEEPS: dict[str, tuple[str, list[int], Callable[[int], tuple[tuple[int, ...], int]]]] = {
+    "steps": ("Longer recordings", [100, 1000, 10_000, 100_000], lambda n: ((1, 64, n), 100)),
+    "length of the filter": (
+        "Longer filters", [10, 32, 100, 316, 1000, 3162], lambda n: ((2, 64, 10_000), n),
+    ),
+    "neurons": ("More neurons", [1, 10, 100, 1000, 10_000], lambda n: ((1, n, 1000), 100)),
+}  # fmt: skip
 
 
-class Figure(NamedTuple):
-    """A ratio of times, its cell of the table, the wanted ratio, and whether it is missed."""
-
-    ratio: float
-    cell: str
-    target: str
-    missed: bool
-
-
-def figures(table: str) -> dict[tuple[str, str], Figure]:
-    """Return the figures of a table by row and contender."""
-    found, work = {}, ""
-    for line in table.splitlines()[2:]:
-        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
-        cells += [""] * (5 - len(cells))
-        if line.startswith("|  |"):
-            cells = [cell.strip() for cell in line[1:-1].split("|")]
-        name, _, other, ratio, target = cells[:5]
-        work = name or work
-        if other:
-            missed = "**missed**" in target
-            target = target.replace("**missed**", "").strip()
-            found[work, other] = Figure(_number(ratio), ratio, target, missed)
-    return found
+def cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the lines of a row of the large table, one for each other contender."""
+    first = row["work"], f"{row['milliseconds']:.3g} ms"
+    for name, ratio in row["ratios"].items():
+        wanted = row["wanted"].get(name, 0)
+        mark = " **missed**" * (ratio < wanted)
+        yield (*first, name, pages.ratio(ratio), f"{pages.ratio(wanted) if wanted else ''}{mark}")
+        first = "", ""
+    if not row["ratios"]:
+        yield (*first, "", "", "")
 
 
-def _name(contender: str) -> str:
-    return CONTENDERS.get(contender, contender)
+def missed(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the work, the contender, its ratio and the wanted one, where that is not reached."""
+    return [
+        (row["work"], name, pages.ratio(row["ratios"][name]), pages.ratio(wanted))
+        for row in rows
+        for name, wanted in row["wanted"].items()
+        if row["ratios"][name] < wanted
+    ]
 
 
-def _number(text: str) -> float:
-    """Return a number that may be written as 1 / number."""
-    one, slash, divisor = text.partition("/")
-    return 1 / float(divisor) if slash else float(one)
+def limits(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            "peak memory of value and gradient on top of two trains, in sizes of these: SpikeTime "
+            "[32, 256, 4000], L 100, PyTorch", f"{record['memory']:.3g}", "3",
+        ),
+        (
+            "time per step, longest over shortest, 1024 to 1048576 steps, 4194304 entries: "
+            "SpikeTime, L 100, PyTorch", f"{record['flatness']:.3g}", "1.5",
+        ),
+    ]  # fmt: skip
 
 
-def text(page: str, machine: str, table: str, others: str) -> str:
+def ratios_in_words(record: dict[str, Any], works: dict) -> list[tuple[str, float, str]]:
+    """Return the work in words, the ratio and the name of the other contender."""
+    found = {row["work"]: row["ratios"] for row in record["rows"]}
+    return [
+        (words, found[work][other], FULL_NAMES.get(other, other))
+        for (work, other), words in works.items()
+    ]
+
+
+def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables, and its sentences with figures, replaced."""
-    found = figures(table)
-    highlights = [
-        (work, f"**{found[key].ratio:.3g} times faster** than {_name(key[1])}")
-        for key, work in HIGHLIGHTS.items()
-    ]
+    faster, rows = ratios_in_words(record, HIGHLIGHTS), record["rows"]
     slower = [
-        f"{work} takes {1 / found[key].ratio:.3g} times as long as that of {key[1]}"
-        for key, work in SLOWER.items()
+        f"{work} takes {1 / ratio:.3g} times as long as that of {other}"
+        for work, ratio, other in ratios_in_words(record, SLOWER)
     ]
-    wanted = sum(bool(figure.target) for figure in found.values())
-    missed = [
-        (work, other, figure.cell, figure.target)
-        for (work, other), figure in found.items()
-        if figure.missed
-    ]
-    page = pages.with_tables(
-        page,
-        {
-            "## Beside other libraries": [pages.table(("work", "this library is"), highlights)],
-            "## What was wanted, and what was missed": [
-                pages.table(("work", "against", "measured", "wanted"), missed)
-            ],
-            "## All rows": [table, others],
-        },
-    )
-    most = next(found[key].ratio for key in HIGHLIGHTS)
-    for figure, new in {
-        r"(?<=others take, from )\S+(?= times for SpikeTime)": f"{most:.3g}",
+    highlights = [(work, f"**{x:.3g} times faster** than {other}") for work, x, other in faster]
+    targets, misses = sum(len(row["wanted"]) for row in rows), missed(rows)
+    header = ("work, value and gradient", "time", "against", "times as long as ours", "wanted")
+    tables = {
+        "## Beside other libraries": [pages.table(("work", "this library is"), highlights)],
+        "## What was wanted, and what was missed": [
+            pages.table(("work", "against", "measured", "wanted"), misses)
+        ],
+        "## All rows": [
+            pages.table(header, (line for row in rows for line in cells(row))),
+            pages.table(("", "measured", "at most"), limits(record)),
+        ],
+    }
+    figures = {
+        r"(?<=others take, from )\S+(?= times for SpikeTime)": f"{faster[0][1]:.3g}",
         r"(?<=a window are not faster: ).*(?=\.$)": ", and ".join(slower),
         r"(?<=Of the ratios below, )\d+ have a target, and \d+": (
-            f"{wanted} have a target, and {len(missed)}"
+            f"{targets} have a target, and {len(misses)}"
         ),
-        r"(?<=^Measured on: ).*(?=\.$)": machine,
-    }.items():
-        page, number = re.subn(figure, lambda _, new=new: new, page, flags=re.MULTILINE)
-        if number != 1:
-            raise ValueError(f"docs/benchmarks.md has {number} places for {figure}")
-    return page
+        r"(?<=^Measured on: ).*(?=\.$)": record["machine"],
+    }
+    return pages.with_figures(pages.with_tables(page, tables), figures)
 
 
-def last_figures() -> tuple[str, str, str]:
-    """Return the machine and the two tables of the page as it is."""
-    page = PAGE.read_text(encoding="utf-8")
-    (machine,) = re.findall(r"^Measured on: (.*)\.$", page, re.MULTILINE)
-    table, others = (
-        re.search(rf"^{re.escape(heading)}.*\n(?:\|.*\n)+", page, re.MULTILINE)[0].rstrip("\n")
-        for heading in ("| work, value and gradient", "| | measured")
-    )
-    return machine, table, others
+def write() -> None:
+    """Write the page and its pictures from the records."""
+    record, scaling = (json.loads(path.read_text(encoding="utf-8")) for path in (RECORD, SCALING))
+    PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
+    draw_speedup(record, IMAGES / "speedup.png")
+    draw_scaling(scaling, IMAGES / "scaling.png")
 
 
-def write(machine: str, table: str, others: str, *, measure: bool) -> None:
-    """Write the page and its pictures; measure the curves, or take those of the record."""
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(text(page, machine, table, others), encoding="utf-8")
-    if measure:
-        SCALING.write_text(json.dumps(measure_scaling()) + "\n", encoding="utf-8")
-    draw_speedup(figures(table), DOCS / "images" / "speedup.png")
-    draw_scaling(json.loads(SCALING.read_text(encoding="utf-8")), DOCS / "images" / "scaling.png")
-
-
-def draw_speedup(found: dict[tuple[str, str], Figure], path: Path) -> None:
+def draw_speedup(record: dict[str, Any], path: Path) -> None:
     """Draw the ratios of the first table as bars, and those of the slower rows."""
     plt = _pyplot()
-    works = {key: work.replace("`", "") for key, work in {**HIGHLIGHTS, **SLOWER}.items()}
-    ratios = [found[key].ratio for key in works]
+    bars = ratios_in_words(record, HIGHLIGHTS | SLOWER)
     figure, axis = plt.subplots(figsize=(9, 3.9), layout="constrained")
-    colors = [FASTER_COLOR if ratio > 1 else SLOWER_COLOR for ratio in ratios]
-    axis.barh(range(len(works)), np.log10(ratios), color=colors, height=0.62)
-    axis.axvline(0, color="#22272e", lw=1)
-    for place, (key, ratio) in enumerate(zip(works, ratios, strict=True)):
-        other = _name(key[1]).strip("`")
-        times = f"{ratio:.3g} times faster" if ratio > 1 else f"{1 / ratio:.3g} times slower"
-        label = f"{times} than {other}"
+    for place, (_, ratio, other) in enumerate(bars):
+        axis.barh(place, math.log10(ratio), 0.62, color=FASTER_COLOR if ratio > 1 else SLOWER_COLOR)
+        factor = f"{ratio:.3g} times faster" if ratio > 1 else f"{1 / ratio:.3g} times slower"
+        label = f"{factor} than {other.strip('`')}"
         axis.text(max(math.log10(ratio), 0) + 0.04, place, label, va="center", fontsize=9)
-    axis.set_yticks(range(len(works)), works.values(), fontsize=9)
+    axis.axvline(0, color="#22272e", lw=1)
+    axis.set_yticks(range(len(bars)), [work.replace("`", "") for work, _, _ in bars], fontsize=9)
     axis.invert_yaxis()
     axis.set_xticks(range(3), ["1", "10", "100"], fontsize=9)
     axis.set_xlim(-0.45, 4.3)
     axis.set_xlabel("time of the others, as a multiple of ours", fontsize=9)
     axis.set_title("Speed of this library, compared with others", loc="left", fontweight="bold")
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
+    axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     figure.savefig(path, dpi=200)
     plt.close(figure)
@@ -197,30 +181,28 @@ def draw_speedup(found: dict[tuple[str, str], Figure], path: Path) -> None:
 def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
     """Draw the time against the number of steps, the filter length and the number of neurons."""
     plt = _pyplot()
-    titles = {
-        "steps": "Longer recordings",
-        "length of the filter": "Longer filters",
-        "neurons": "More neurons",
-    }
     figure, axes = plt.subplots(
         1, 3, figsize=(11, 3.9), sharey=True, layout="constrained", width_ratios=(1.42, 1, 1)
     )
     for axis, (name, curves) in zip(axes, scaling.items(), strict=True):
-        for label, times in curves["milliseconds"].items():
-            axis.loglog(curves["sizes"][: len(times)], times, ms=5, label=label, **STYLES[label])
+        for label, milliseconds in curves["milliseconds"].items():
+            *_, color, marker, _ = CURVES[label]
+            width = 2.6 if label.startswith("spikeloss_xp") else 1.2
+            style = "--" if label == "no filter" else "-"
+            sizes = curves["sizes"][: len(milliseconds)]
+            axis.loglog(sizes, milliseconds, ms=5, color=color, marker=marker, lw=width, ls=style)
         axis.set_xlabel(name)
-        axis.set_title(titles[name], loc="left", fontweight="bold", fontsize=11)
+        axis.set_title(SWEEPS[name][0], loc="left", fontweight="bold", fontsize=11)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("milliseconds")
     first = next(iter(scaling.values()))
-    for label, times in first["milliseconds"].items():
-        end = first["sizes"][len(times) - 1], times[-1]
+    for label, milliseconds in first["milliseconds"].items():
+        *_, color, _, shift = CURVES[label]
         axes[0].annotate(
-            label, end, (7, LABEL_SHIFTS.get(label, 0)), textcoords="offset points",
-            va="center", fontsize=9,
+            label, (first["sizes"][len(milliseconds) - 1], milliseconds[-1]), (7, shift),
+            textcoords="offset points", va="center", fontsize=9, color=color,
             fontweight="bold" if label.startswith("spikeloss_xp") else "normal",
-            color=STYLES[label]["color"],
         )  # fmt: skip
     axes[0].set_xlim(right=first["sizes"][-1] * 45)
     axes[0].set_xticks(first["sizes"])
@@ -239,45 +221,27 @@ def _pyplot():
 
 
 def measure_scaling() -> dict[str, dict]:
-    """Return the milliseconds of each contender against each size, with two digits."""
-    sweeps = {
-        "steps": ([100, 1000, 10_000, 100_000], lambda n: ((1, 64, n), 100)),
-        "length of the filter": ([10, 32, 100, 316, 1000, 3162], lambda n: ((2, 64, 10_000), n)),
-        "neurons": ([1, 10, 100, 1000, 10_000], lambda n: ((1, n, 1000), 100)),
-    }
-    return {
-        name: {"sizes": sizes, "milliseconds": sweep(sizes, shape_and_length)}
-        for name, (sizes, shape_and_length) in sweeps.items()
-    }
+    """Return the milliseconds of each contender against each size."""
+    found: dict[str, dict] = {}
+    for name, (_, sizes, shape_and_length) in SWEEPS.items():
+        settings = [shape_and_length(size) for size in sizes]
+        curves = {label: curve(*CURVES[label][:2], settings) for label in CURVES}
+        found[name] = {"sizes": sizes, "milliseconds": {k: v for k, v in curves.items() if v}}
+    return found
 
 
-def sweep(sizes: list[int], shape_and_length) -> dict[str, list[float]]:
-    """Return each contender's milliseconds per size, up to its first size above two seconds."""
-    setups = {
-        "spikeloss_xp": contenders.torch_eager,
-        "spikeloss_xp, JAX": contenders.jax_jit,
-        "no filter": contenders.torch_floor,
-        "lava-dl": contenders.lava,
-        "conv1d": contenders.conv1d,
-        "lax.conv": contenders.lax_conv,
-    }
-    milliseconds: dict[str, list[float]] = {label: [] for label in setups}
-    skipped: set[str] = set()
-    for size in sizes:
-        shape, length = shape_and_length(size)
-        runs = {}
-        for label, setup in setups.items():
-            if label not in skipped:
-                try:
-                    runs[label] = setup(spike_time(length), shape)
-                except ModuleNotFoundError:
-                    skipped.add(label)
-        for label, seconds in measure_seconds(runs).items():
-            milliseconds[label].append(float(f"{1e3 * np.median(seconds):.2g}"))
-            if milliseconds[label][-1] > 2000:
-                skipped.add(label)
-    return {label: times for label, times in milliseconds.items() if times}
+def curve(setup: Callable[..., contenders.Run], library: str, settings: list) -> list[float]:
+    """Return the milliseconds, with two digits, up to the first above two seconds."""
+    found: list[float] = []
+    for shape, length in settings:
+        if not found or found[-1] <= 2000:
+            try:
+                run = setup(library, spike_time(length), shape)
+            except ModuleNotFoundError:
+                return []
+            found.append(float(f"{times({'ours': run})['milliseconds']:.2g}"))
+    return found
 
 
 if __name__ == "__main__":
-    write(*last_figures(), measure=False)
+    write()

@@ -5,39 +5,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import contenders
-from contenders import Run
+import contenders as c
 
 import spikeloss_xp as sx
 
-Setup = Callable[[Any, tuple[int, ...]], Run]
+Others = dict[str, tuple[Callable[..., c.Run], float]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A loss on spikes of one shape, and the implementations to compare.
+    """A loss of this library on spikes of one shape, and the implementations to compare.
 
-    Attributes
-    ----------
-    loss, shape
-        The loss, and the shape of its spikes.
-    ours
-        The setup of this library's implementation.
-    others
-        Other implementations by name: the setup, and the target ratio of its time to ours, or 0
-        for no target. The ratio is below 1 for a floor, which does only part of the work.
-    memory_kept
-        Whether the allocator keeps all freed memory.
-    one_thread
-        Whether PyTorch has one thread; otherwise it has as many as there are cores.
+    `others` has other implementations by name, each with the target ratio of its time to ours, or 0
+    for no target. The ratio is below 1 for a floor, which does only part of the work.
     """
 
     loss: Any
     shape: tuple[int, ...]
-    ours: Setup
-    others: dict[str, tuple[Setup, float]] = field(default_factory=dict)
+    library: str
+    others: Others = field(default_factory=dict)
     memory_kept: bool = False
+    """Whether the allocator keeps all freed memory."""
     one_thread: bool = False
+    """Whether PyTorch has one thread; otherwise it has as many as there are cores."""
 
     @property
     def work(self) -> str:
@@ -50,20 +40,21 @@ class Row:
         elif loss.moving_window:
             extra = f", W {loss.moving_window}"
         extra += ", time first" * (loss.time_axis == 0)
-        implementation = {
-            contenders.torch_eager: "PyTorch",
-            contenders.torch_double_backward: "PyTorch, double backward",
-            contenders.torch_compiled: "PyTorch, compiled",
-            contenders.jax_jit: "JAX, jit",
-            contenders.numpy_value: "NumPy, value",
-            contenders.numpy_gradient: "NumPy",
-        }[self.ours]
-        implementation += ", memory kept" * self.memory_kept + ", one thread" * self.one_thread
-        return f"{type(loss).__name__} {list(self.shape)}{extra}: {implementation}"
+        library = self.library + ", memory kept" * self.memory_kept
+        library += ", one thread" * self.one_thread
+        return f"{type(loss).__name__} {list(self.shape)}{extra}: {library}"
+
+    def contenders(self) -> dict[str, Callable[[], c.Run]]:
+        """Return what prepares a run of each contender, ours first."""
+        setups = {"ours": c.ours} | {name: setup for name, (setup, _) in self.others.items()}
+        return {
+            name: lambda setup=setup: setup(self.library, self.loss, self.shape)
+            for name, setup in setups.items()
+        }
 
 
 def spike_time(length: int) -> sx.SpikeTime:
-    return sx.SpikeTime(contenders.TIME_CONSTANT, length)
+    return sx.SpikeTime(c.TIME_CONSTANT, length)
 
 
 def rate_losses(window: int | None) -> tuple[Any, ...]:
@@ -74,77 +65,64 @@ def rate_losses(window: int | None) -> tuple[Any, ...]:
     )
 
 
-def rows() -> list[Row]:
-    """Return all rows of the benchmark."""
-    c = contenders
-    small, wide, long = (1, 200, 2000), (32, 256, 1000), (2, 64, 10_000)
-    conv1d = {"conv1d": (c.conv1d, 1.0)}
+def lava(ratio: float) -> Others:
+    return {"lava-dl": (c.lava, ratio)}
 
-    def lava(ratio: float) -> dict[str, tuple[Setup, float]]:
-        return {"lava-dl": (c.lava, ratio)}
 
-    def floor(setup: Setup, multiple: float | None = None) -> dict[str, tuple[Setup, float]]:
-        return {"the floor": (setup, 0 if multiple is None else 1 / multiple)}
+def floor(multiple: float | None = None) -> Others:
+    return {"the floor": (c.floor, 1 / multiple if multiple else 0)}
 
-    products = {"its matrix products": (c.torch_products, 0.0)}
-    counts = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
-    time_first = dataclasses.replace(spike_time(100), time_axis=0), (1000, 32, 256)
-    latency = sx.CrossEntropy(readout="latency", time_axis=0)
-    once = {"its value and gradient": (c.torch_eager, 1 / 5)}
-    numpy_losses = (spike_time(100), *rate_losses(None), *rate_losses(100))
-    return [
-        Row(spike_time(100), small, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor)),
-        Row(spike_time(100), (32, 10, 300), c.torch_eager, lava(4) | conv1d | floor(c.torch_floor)),
-        Row(spike_time(100), wide, c.torch_eager, lava(10) | conv1d | floor(c.torch_floor, 2.5)),
-        Row(spike_time(100), wide, c.torch_compiled, floor(c.torch_floor, 2)),
-        Row(spike_time(1000), long, c.torch_eager, lava(60) | conv1d | floor(c.torch_floor, 3)),
-        *(
-            Row(loss, shape, setup, floor(c.torch_floor, multiple) | products, memory_kept=True)
-            for loss, shape, setup, multiple in (
-                (spike_time(100), wide, c.torch_eager, 2.5),
-                (spike_time(100), wide, c.torch_compiled, 2),
-                (spike_time(1000), long, c.torch_eager, 3),
-            )
-        ),
-        Row(*time_first, c.torch_eager, {"time moved last": (c.torch_moveaxis, 1)}),
-        Row(*time_first, c.jax_jit, {"time moved last": (c.jax_moveaxis, 1)}),
-        *(Row(loss, small, c.torch_eager, lava(12)) for loss in rate_losses(50)),
-        *(Row(loss, wide, c.torch_eager, lava(4)) for loss in rate_losses(100)),
-        *(
-            Row(loss, shape, c.torch_eager, lava(target) | ({} if i == 2 else counts))
-            for shape, target in ((wide, 1 / 1.1), ((256, 10, 100), 1))
-            for i, loss in enumerate(rate_losses(None))
-        ),
-        *(
-            Row(loss, shape, c.torch_eager, lava(target), one_thread=True)
-            for shape, target in (((256, 10, 100), 1), ((1, 10, 100), 1 / 2))
-            for loss in rate_losses(None)
-        ),
-        *(
-            Row(latency, shape, setup, others, one_thread=True)
-            for shape, target in (((100, 128, 10), 8), ((1000, 32, 256), 1))
-            for setup, others in (
-                (c.torch_eager, {"snnTorch": (c.snntorch_temporal, target)}),
-                (c.torch_double_backward, once),
-            )
-        ),
-        Row(
-            spike_time(100), wide, c.jax_jit, {"lax.conv": (c.lax_conv, 20)} | floor(c.jax_floor, 3)
-        ),
-        Row(
-            spike_time(100),
-            wide,
-            c.numpy_value,
-            {"fftconvolve": (c.fftconvolve, 1.5), "lfilter": (c.lfilter, 1.5)}
-            | floor(c.numpy_floor),
-        ),
-        *(
-            Row(loss, wide, c.numpy_gradient, {"its value": (c.numpy_value, 1 / 2.5)})
-            for loss in numpy_losses
-        ),
-        *(
-            Row(loss, (1, 10, 100), setup, lava(target) if setup is c.torch_eager else {})
-            for loss, target in ((spike_time(100), 0), *((x, 1 / 2) for x in rate_losses(None)))
-            for setup in (c.torch_eager, c.numpy_gradient)
-        ),
-    ]
+
+SMALL, WIDE, LONG = (1, 200, 2000), (32, 256, 1000), (2, 64, 10_000)
+TIME_FIRST = dataclasses.replace(spike_time(100), time_axis=0), (1000, 32, 256)
+MOVED = {"time moved last": (c.time_moved_last, 1)}
+CONV1D, LAX_CONV = {"conv1d": (c.conv1d, 1.0)}, {"lax.conv": (c.lax_conv, 20)}
+SCIPY = {"fftconvolve": (c.fftconvolve, 1.5), "lfilter": (c.lfilter, 1.5)}
+PRODUCTS = {"its matrix products": (c.matrix_products, 0)}
+COUNTS = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
+LATENCY = sx.CrossEntropy(readout="latency", time_axis=0)
+ONCE = {"its value and gradient": (c.as_in("PyTorch"), 1 / 5)}
+VALUE = {"its value": (c.as_in("NumPy, value"), 1 / 2.5)}
+ROWS = [
+    Row(spike_time(100), SMALL, "PyTorch", lava(60) | CONV1D | floor()),
+    Row(spike_time(100), (32, 10, 300), "PyTorch", lava(4) | CONV1D | floor()),
+    Row(spike_time(100), WIDE, "PyTorch", lava(10) | CONV1D | floor(2.5)),
+    Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2)),
+    Row(spike_time(1000), LONG, "PyTorch", lava(60) | CONV1D | floor(3)),
+    Row(spike_time(100), WIDE, "PyTorch", floor(2.5) | PRODUCTS, memory_kept=True),
+    Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2) | PRODUCTS, memory_kept=True),
+    Row(spike_time(1000), LONG, "PyTorch", floor(3) | PRODUCTS, memory_kept=True),
+    Row(*TIME_FIRST, "PyTorch", MOVED),
+    Row(*TIME_FIRST, "JAX, jit", MOVED),
+    *(Row(loss, SMALL, "PyTorch", lava(12)) for loss in rate_losses(50)),
+    *(Row(loss, WIDE, "PyTorch", lava(4)) for loss in rate_losses(100)),
+    *(
+        Row(loss, shape, "PyTorch", lava(target) | counts)
+        for shape, target in ((WIDE, 1 / 1.1), ((256, 10, 100), 1))
+        for loss, counts in zip(rate_losses(None), (COUNTS, COUNTS, {}), strict=True)
+    ),
+    *(
+        Row(loss, shape, "PyTorch", lava(target), one_thread=True)
+        for shape, target in (((256, 10, 100), 1), ((1, 10, 100), 1 / 2))
+        for loss in rate_losses(None)
+    ),
+    *(
+        Row(LATENCY, shape, library, others, one_thread=True)
+        for shape, target in (((100, 128, 10), 8), ((1000, 32, 256), 1))
+        for library, others in (
+            ("PyTorch", {"snnTorch": (c.snntorch_temporal, target)}),
+            ("PyTorch, double backward", ONCE),
+        )
+    ),
+    Row(spike_time(100), WIDE, "JAX, jit", LAX_CONV | floor(3)),
+    Row(spike_time(100), WIDE, "NumPy, value", SCIPY | floor()),
+    *(
+        Row(loss, WIDE, "NumPy", VALUE)
+        for loss in (spike_time(100), *rate_losses(None), *rate_losses(100))
+    ),
+    *(
+        Row(loss, (1, 10, 100), library, lava(target) if library == "PyTorch" else {})
+        for loss, target in ((spike_time(100), 0), *((x, 1 / 2) for x in rate_losses(None)))
+        for library in ("PyTorch", "NumPy")
+    ),
+]

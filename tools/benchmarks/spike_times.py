@@ -1,17 +1,15 @@
-"""Print the tables of docs/benchmarks.md on spike times; with ``--write``, write them there too.
+"""Print the tables of spike times and of distances, one thread: beside elephant and plain code.
 
-``OMP_NUM_THREADS=1 python tools/benchmarks/spike_times.py`` times the losses that compare trains in
-pairs beside elephant, PySpike and the loop that a user would write, and the cross entropy of first
-spikes beside the plain line. It needs elephant, pyspike and optax.
+``OMP_NUM_THREADS=1 python tools/benchmarks/spike_times.py [--write]`` times the losses that compare
+trains in pairs beside elephant, PySpike and the loop that a user would write, the cross entropy of
+first spikes beside the plain line, and the distances beside elephant. With ``--write``, it also
+writes docs/benchmarks.md and docs/distances.md. It needs elephant, pyspike and optax.
 """
 
-import functools
-import statistics
 import sys
 import warnings
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import neo
 import numpy as np
@@ -20,19 +18,33 @@ import pyspike
 import quantities as pq
 import torch
 import torch.nn.functional as F  # noqa: N812
+from contenders import called, with_gradient
 from elephant.spike_train_dissimilarity import van_rossum_distance, victor_purpura_distance
-from timing import measure_seconds, time_ratio
+from timing import measure_seconds, median_milliseconds, time_ratio, times
 
 import spikeloss_xp as sx
+from spikeloss_xp import distances
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from _support import pages
 
-TAU, COST, DURATION = 20.0, 0.1, 1000.0  # ms
-PAIRS, SPIKES = (32, 10), 30
+TAU, COST = 20.0, 0.1  # ms, and for each ms
+PAIRS, SPIKES, DURATION = (32, 10), 30, 1000.0
 SIZES = ((100, 10), (256, 10, 5), (256, 20, 30), (1000, 100))  # [batch, class, spike]
 TEMPERATURE, SILENT = 2.0, 20.0
+
+
+def neo_trains(trains, duration):
+    return [neo.SpikeTrain(train * pq.ms, t_stop=duration * pq.ms) for train in trains]
+
+
+def elephant_van_rossum(trains):
+    return van_rossum_distance(trains, TAU * pq.ms)
+
+
+def elephant_victor_purpura(trains):
+    return victor_purpura_distance(trains, COST / pq.ms)
 
 
 # Trains in pairs -----------------------------------------------------------------------------
@@ -57,124 +69,145 @@ def loop_victor_purpura(x, y):
 
 def contenders(loss, elephant, plain):
     """Return a run for each program: the sum over all pairs; ours also with the gradient."""
-    random = np.random.default_rng(0)
-    x, y = np.sort(random.uniform(0, DURATION, (2, *PAIRS, SPIKES)))
+    x, y = np.sort(np.random.default_rng(0).uniform(0, DURATION, (2, *PAIRS, SPIKES)))
     pairs = list(zip(x.reshape(-1, SPIKES), y.reshape(-1, SPIKES), strict=True))
-    trains = [[neo.SpikeTrain(t * pq.ms, t_stop=DURATION * pq.ms) for t in pair] for pair in pairs]
+    trains = [neo_trains(pair, DURATION) for pair in pairs]
     others = [[pyspike.SpikeTrain(t, (0, DURATION)) for t in pair] for pair in pairs]
-    leaf, wanted = torch.tensor(x, requires_grad=True), torch.tensor(y)
-    compiled = jax.jit(jax.value_and_grad(loss))
-    arrays = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-
-    def backward():
-        leaf.grad = None
-        loss(leaf, wanted).backward()
-
-    expected = loss(x, y)
     for got in (sum(map(elephant, trains)), sum(plain(*pair) for pair in pairs)):
-        np.testing.assert_allclose(got, expected, rtol=1e-9)
+        np.testing.assert_allclose(got, loss(x, y), rtol=1e-9)
     return {
         "elephant": lambda: [elephant(pair) for pair in trains],
         "PySpike, SPIKE distance": lambda: [pyspike.spike_distance(*pair) for pair in others],
         "a loop in Python": lambda: [plain(*pair) for pair in pairs],
-        "NumPy": lambda: loss(x, y),
-        "NumPy, gradient": lambda: sx.value_and_grad(loss)(x, y),
-        "PyTorch, gradient": backward,
-        "JAX, gradient, float32": lambda: jax.block_until_ready(compiled(*arrays)),
+        "NumPy": called("NumPy", loss, x, y),
+        "NumPy, gradient": with_gradient("NumPy", loss, x, y),
+        "PyTorch, gradient": with_gradient("PyTorch", loss, x, y),
+        "JAX, gradient, float32": with_gradient("JAX", loss, x.astype("f"), y.astype("f")),
     }
 
 
 def paired_table():
     """Return how long each program takes, and how many times as long as NumPy here."""
+    van_rossum = sx.times.SpikeTime(time_constant=TAU, reduction="sum")
+    victor_purpura = sx.times.VictorPurpura(cost=COST, reduction="sum")
     columns = {
         "van Rossum": contenders(
-            sx.times.SpikeTime(time_constant=TAU, reduction="sum"),
-            lambda pair: van_rossum_distance(pair, TAU * pq.ms)[0, 1] ** 2,
-            loop_van_rossum,
+            van_rossum, lambda pair: elephant_van_rossum(pair)[0, 1] ** 2, loop_van_rossum
         ),
         "Victor-Purpura": contenders(
-            sx.times.VictorPurpura(cost=COST, reduction="sum"),
-            lambda pair: victor_purpura_distance(pair, COST / pq.ms)[0, 1],
-            loop_victor_purpura,
+            victor_purpura, lambda pair: elephant_victor_purpura(pair)[0, 1], loop_victor_purpura
         ),
     }
-    seconds = {name: measure_seconds(runs) for name, runs in columns.items()}
-    cells = [
-        (
-            program,
-            *(
-                f"{statistics.median(seconds[name][program]) * 1e3:.3g} ms, "
-                f"{time_ratio(seconds[name], program, 'NumPy'):.3g}"
-                for name in columns
-            ),
-        )
-        for program in columns["van Rossum"]
-    ]
+    seconds = [measure_seconds(runs) for runs in columns.values()]
+
+    def cell(found, program):
+        ratio = time_ratio(found, program, "NumPy")
+        return f"{median_milliseconds(found[program]):.3g} ms, {ratio:.3g}"
+
+    cells = [(program, *(cell(found, program) for found in seconds)) for program in seconds[0]]
     return pages.table((f"{PAIRS[0] * PAIRS[1]} pairs of {SPIKES} spikes", *columns), cells)
 
 
 # The cross entropy of first spikes -----------------------------------------------------------
 
 
+def jax_line(x, y):
+    first = jnp.minimum(x if x.ndim == 2 else x.min(-1), SILENT)
+    return optax.softmax_cross_entropy_with_integer_labels(-first / TEMPERATURE, y).mean()
+
+
+def torch_line(x, y):
+    first = (x if x.ndim == 2 else x.amin(-1)).clamp(max=SILENT)
+    return F.cross_entropy(-first / TEMPERATURE, y)
+
+
 def first_spikes(library, shape):
-    """Return our run and that of the plain line, value and gradient, in float32."""
+    """Return the ratio of our time to that of the plain line, value and gradient, in float32."""
     loss = sx.times.CrossEntropy(temperature=TEMPERATURE, silent_time=SILENT)
-    x = np.random.default_rng(0).uniform(0, SILENT, shape).astype("f")
-    label = np.arange(shape[0]) % shape[1]
-    if library == "JAX":
-
-        def plain(x, y):
-            first = jnp.minimum(x if x.ndim == 2 else x.min(-1), SILENT)
-            logit = -first / TEMPERATURE
-            return optax.softmax_cross_entropy_with_integer_labels(logit, y).mean()
-
-        arrays = jnp.asarray(x), jnp.asarray(label)
-        runs = {n: jax.jit(jax.value_and_grad(f)) for n, f in (("ours", loss), ("plain", plain))}
-        np.testing.assert_allclose(runs["ours"](*arrays)[1], runs["plain"](*arrays)[1], atol=1e-6)
-        return {
-            name: functools.partial(lambda f: jax.block_until_ready(f(*arrays)), run)
-            for name, run in runs.items()
-        }
-
-    leaf, y = torch.tensor(x, requires_grad=True), torch.tensor(label)
-
-    def line(x, y):
-        first = (x if x.ndim == 2 else x.amin(-1)).clamp(max=SILENT)
-        return F.cross_entropy(-first / TEMPERATURE, y)
-
-    ours, plain = loss, line
-    if library == "PyTorch, compiled":
-        ours, plain = (torch.compile(f, dynamic=False) for f in (ours, plain))
-
-    def backward(function):
-        leaf.grad = None
-        function(leaf, y).backward()
-        return leaf.grad
-
-    np.testing.assert_allclose(backward(ours), backward(plain), atol=1e-6)
-    return {
-        "ours": lambda: backward(ours),
-        "plain": lambda: backward(plain),
-    }
+    given = np.random.default_rng(0).uniform(0, SILENT, shape).astype("f"), np.arange(shape[0])
+    line, label = (jax_line if library == "JAX" else torch_line), given[1] % shape[1]
+    ours = with_gradient(library, loss, given[0], label)
+    plain = with_gradient(library, line, given[0], label)
+    np.testing.assert_allclose(ours()[1], plain()[1], atol=1e-6)
+    return 1 / times({"ours": ours, "plain": plain})["ratios"]["plain"]
 
 
 def entropy_table():
-    rows = []
-    for library in ("PyTorch", "PyTorch, compiled", "JAX"):
-        runs = [measure_seconds(first_spikes(library, shape)) for shape in SIZES]
-        rows.append((library, *(f"{time_ratio(run, 'ours', 'plain'):.2f}" for run in runs)))
+    rows = [
+        (library, *(f"{first_spikes(library, shape):.2f}" for shape in SIZES))
+        for library in ("PyTorch", "PyTorch, compiled", "JAX")
+    ]
     return pages.table(("", *(str(list(shape)) for shape in SIZES)), rows)
+
+
+# Distances between all trains ----------------------------------------------------------------
+
+
+def random_times(trains, duration, rate):
+    """Return the spike times of Poisson trains, in ms; the duration is in ms, the rate in Hz."""
+    random = np.random.default_rng(0)
+    counts = random.poisson(rate * duration / 1000, size=trains)
+    return [np.sort(random.uniform(0, duration, size=count)) for count in counts]
+
+
+def counts(trains, duration, bin_size=1.0):
+    """Return the number of spikes in each bin."""
+    edges = np.linspace(0, duration, round(duration / bin_size) + 1)
+    return np.stack([np.histogram(train, edges)[0] for train in trains]).astype(float)
+
+
+def binning_table():
+    """Return the relative errors of a distance for several sizes of the bins."""
+    trains = random_times(100, 1000, 20)
+    exact = elephant_van_rossum(neo_trains(trains, 1000))
+    different, rows = ~np.eye(len(trains), dtype=bool), []
+    for ratio in (0.5, 0.2, 0.1, 0.05, 0.01):
+        binned = counts(trains, 1000, ratio * TAU)
+        got = distances.van_rossum(binned, time_constant=1 / ratio)
+        error = np.abs(got[different] / exact[different] - 1)
+        rows.append((f"{ratio:g}", f"{np.median(error):.2g}", f"{error.max():.2g}"))
+    return pages.table(("bin / time constant", "median error", "largest error"), rows)
+
+
+def speedups():
+    """Yield each work, and how many times as long as each library elephant takes."""
+    libraries = {"NumPy": np.asarray, "PyTorch": torch.asarray}
+    for number, duration, rate in ((200, 1000, 20), (300, 60000, 5)):
+        trains = random_times(number, duration, rate)
+        binned, theirs = counts(trains, duration), neo_trains(trains, duration)
+        runs = {"ours": lambda x=theirs: elephant_van_rossum(x)}
+        for name, place in libraries.items():
+            for dtype in ("float32", "float64"):
+                x = place(binned.astype(dtype))
+                runs[f"{name}, {dtype}"] = lambda x=x: distances.van_rossum(x, time_constant=TAU)
+        name = f"{number} trains of {duration / 1000:g} s at {rate} Hz"
+        yield f"van Rossum, {name}, bins of 1 ms", times(runs)["ratios"]
+    trains = random_times(60, 1000, 20)
+    theirs, runs = neo_trains(trains, 1000), {}
+    for name, place in libraries.items():
+        x = [place(train) for train in trains]
+        runs[f"{name}, float64"] = lambda x=x: distances.victor_purpura(x, cost=COST)
+    runs["ours"] = lambda: elephant_victor_purpura(theirs)
+    yield "Victor-Purpura, 60 trains of 1 s at 20 Hz", times(runs)["ratios"]
+
+
+def distances_table():
+    columns = [f"{x}, float{bits}" for x in ("NumPy", "PyTorch") for bits in (32, 64)]
+    rows = [
+        (work, *(f"{1 / ratios[x]:.3g}" if x in ratios else "" for x in columns))
+        for work, ratios in speedups()
+    ]
+    return pages.table(("work", *columns), rows)
 
 
 def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    tables = [paired_table(), entropy_table()]
-    print("\n\n".join(tables))
+    of_times, of_distances = [paired_table(), entropy_table()], [binning_table(), distances_table()]
+    print("\n\n".join([*of_times, *of_distances]))
     if "--write" in sys.argv:
-        page = pages.DOCS / "benchmarks.md"
-        text = pages.with_tables(page.read_text(encoding="utf-8"), {"## Spike times": tables})
-        page.write_text(text, encoding="utf-8")
+        pages.write(pages.DOCS / "benchmarks.md", {"## Spike times": of_times})
+        pages.write(pages.DOCS / "distances.md", {"## Next to elephant": of_distances})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from rows import Row, rows
-from timing import measure_seconds, time_ratio
+from rows import ROWS, Row
+from timing import times
 
 from spikeloss_xp import _kernels, _tuning
 
@@ -18,24 +18,19 @@ from spikeloss_xp import _kernels, _tuning
 def with_value(row: Row, name: str, value: Any) -> Callable[[], Any]:
     """Return the run of a row that has a value of its own for a tuned number."""
 
-    def use() -> None:
+    def run_with_value() -> Any:
         if getattr(_tuning, name) != value:
             setattr(_tuning, name, value)
             _kernels.block_matrices.cache_clear()  # they depend on the numbers of the block filter
-
-    use()
-    run = row.ours(row.loss, row.shape)  # its first call compiles, with this value
-
-    def run_with_value() -> Any:
-        use()
         return run()
 
-    run_with_value()
+    setattr(_tuning, name, value)
+    run = row.contenders()["ours"]()
+    run_with_value()  # compiles, with this value
     return run_with_value
 
 
 def main() -> None:
-    """Measure, and print a line for each row."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", help="the number, such as CHUNK")
     parser.add_argument("values", nargs="+", type=int, help="other values to try")
@@ -43,12 +38,10 @@ def main() -> None:
     arguments = parser.parse_args()
     present = getattr(_tuning, arguments.name)
     print(f"{arguments.name} = {present}: times as long as with this value")
-    for row in rows():
-        if arguments.rows not in row.work:
-            continue
-        values = (present, *arguments.values)
-        seconds = measure_seconds({str(x): with_value(row, arguments.name, x) for x in values})
-        ratios = (f"{x}: {time_ratio(seconds, str(x), str(present)):.2f}" for x in values[1:])
+    for row in (row for row in ROWS if arguments.rows in row.work):
+        runs = {str(x): with_value(row, arguments.name, x) for x in arguments.values}
+        found = times({"ours": with_value(row, arguments.name, present), **runs})
+        ratios = (f"{value}: {ratio:.2f}" for value, ratio in found["ratios"].items())
         print(f"{row.work:60} {', '.join(ratios)}", flush=True)
 
 

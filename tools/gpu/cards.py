@@ -31,29 +31,24 @@ def card(library: str) -> tuple[str, str]:
     return name.decode(), f"{number // 1000}.{number % 1000 // 10}"
 
 
-def packages(library: str) -> list[str]:
-    """Return the installed packages of a library: CuPy has one for each version of CUDA."""
+def main(library: str) -> None:
+    """Print the version, the packages, and the GPU of a library, or why it sees none."""
+    warnings.filterwarnings("ignore")
+    # CuPy has a package for each version of CUDA.
     names = ("cupy-cuda12x", "cupy-cuda13x", "cupy") if library == "cupy" else (library,)
-    installed = {found.name.lower() for found in metadata.distributions() if found.name}
-    return [name for name in names if name in installed]
-
-
-def report(library: str) -> dict[str, object]:
-    """Return the version, the packages, and the GPU of a library, or why it sees none."""
+    installed = {package.name.lower() for package in metadata.distributions() if package.name}
     found = describe(library)
-    seen: dict[str, object] = {"version": found.version, "packages": packages(library)}
-    if not found.usable:
-        return seen | {"problem": found.problem}
-    on_gpu = [name for name in found.devices if name.startswith(("cuda", "gpu"))]
-    if not on_gpu:
-        return seen | {"problem": f"no GPU: {', '.join(found.devices)} only"}
-    try:
-        name, cuda = card(library)
-    except Exception as error:  # the report is the error, of any kind
-        return seen | {"problem": f"{type(error).__name__}: {error}".partition("\n")[0]}
-    return seen | {"card": name, "cuda": cuda, "problem": None}
+    packages = [name for name in names if name in installed]
+    seen = {"version": found.version, "packages": packages, "problem": found.problem}
+    if found.usable and not any(name.startswith(("cuda", "gpu")) for name in found.devices):
+        seen["problem"] = f"no GPU: {', '.join(found.devices)} only"
+    elif found.usable:
+        try:
+            seen["card"], seen["cuda"] = card(library)
+        except Exception as error:  # the report is the error, of any kind
+            seen["problem"] = f"{type(error).__name__}: {error}".partition("\n")[0]
+    print(json.dumps(seen))
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore")
-    print(json.dumps(report(sys.argv[1])))
+    main(**json.loads(sys.argv[1]))

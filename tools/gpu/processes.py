@@ -1,4 +1,4 @@
-"""Processes of the kit, with the package on their path, and what they wrote."""
+"""Processes of the kit, with the package on their path, and what they printed."""
 
 import json
 import os
@@ -52,33 +52,28 @@ class Kit:
     def left(self) -> float:
         return max(self.end - time.monotonic(), 1.0)
 
-    def start(self, name: str, *arguments: object, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, program: str, **arguments: Any) -> subprocess.Popen[bytes]:
         """Start a program of this folder; what it prints goes to a file of that name."""
-        program, *rest = map(str, arguments)
-        with (self.scratch / f"{name}.log").open("wb") as log:
+        command = [sys.executable, str(HERE / program), json.dumps(arguments)]
+        with (self.scratch / name).open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, str(HERE / program), *rest], stdout=log, stderr=subprocess.STDOUT,
-                env=self._environment | environment, cwd=self.scratch,
-            )  # fmt: skip
+                command, stdout=log, stderr=log, env=self._environment, cwd=self.scratch
+            )
 
-    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> int | None:
-        """Wait for a process; return its status, or None if it had to be ended."""
+    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> str:
+        """Wait for a process; return "" if it came to its end, or a sentence on how it ended."""
         try:
-            return process.wait(timeout=seconds)
+            status = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            return None
+            return "was ended after the time limit"
+        return "" if status in (0, 1, 2, 5) else f"ended with status {status}"  # as those of pytest
 
     def log(self, name: str) -> str:
-        return (self.scratch / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        return (self.scratch / name).read_text(encoding="utf-8", errors="replace")
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """Return the lines of JSON that a program wrote, the last of which may be cut."""
-        found, path = [], self.scratch / f"{name}.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return found
+        """Return the lines of JSON that a program printed, the last of which may be cut."""
+        lines = [line for line in self.log(name).splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in lines if line.endswith("}")]

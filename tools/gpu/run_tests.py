@@ -1,58 +1,26 @@
-"""Run the tests of one backend within a time limit; write a line of JSON for each test.
+"""Run the tests of one backend within a time limit; print a line of JSON for each test.
 
 ``python tools/gpu/verify.py`` runs this in processes of their own, so that a crash or a test that
 hangs loses no result but its own. It needs pytest and none of its plugins.
 """
 
-import argparse
 import json
+import os
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from processes import ROOT, TESTS
+
+STDOUT = os.dup(1)  # pytest redirects 1 while a test runs
 
 
-class Results:
-    """A plugin that writes what came of each test, and ends the run after a time limit."""
-
-    def __init__(self, out: Path, seconds: float, part: int, parts: int) -> None:
-        self._lines = out.open("w", encoding="utf-8")
-        self._deadline = time.monotonic() + seconds
-        self._part, self._parts = part, parts
-
-    def _write(self, **fields: object) -> None:
-        self._lines.write(json.dumps(fields) + "\n")
-        self._lines.flush()
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list) -> None:
-        items[:] = items[self._part :: self._parts]
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._write(selected=len(session.items))
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self._write(test=report.nodeid, outcome="failed", message=_message(report))
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            # An error after the test is a line of its own: the test is then counted as failed.
-            message = _message(report) if report.failed else ""
-            self._write(test=report.nodeid, outcome=report.outcome, message=message)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item):
-        result = yield
-        if time.monotonic() > self._deadline:
-            item.session.shouldstop = "the time limit"
-        return result
+def write(**fields: object) -> None:
+    os.write(STDOUT, f"\n{json.dumps(fields)}\n".encode())
 
 
-def _message(report: pytest.TestReport | pytest.CollectReport) -> str:
+def message(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Return the first lines of the message of the error."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(report.longrepr)
@@ -60,30 +28,45 @@ def _message(report: pytest.TestReport | pytest.CollectReport) -> str:
     return "; ".join(lines[:4])[:300]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("backend")
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("part", type=int)
-    parser.add_argument("parts", type=int)
-    parser.add_argument("paths", nargs="+", help="relative to tests/")
-    chosen = parser.parse_args()
-    results = Results(chosen.out, chosen.seconds, chosen.part, chosen.parts)
+class Results:
+    """A plugin that writes what came of each test, and ends the run after a time limit."""
+
+    def __init__(self, seconds: float, part: int, parts: int) -> None:
+        self.deadline, self.share = time.monotonic() + seconds, slice(part, None, parts)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items[:] = items[self.share]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        write(selected=len(session.items))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            write(test=report.nodeid, outcome="failed", message=message(report))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            # An error after the test is a line of its own: the test is then counted as failed.
+            text = message(report) if report.failed else ""
+            write(test=report.nodeid, outcome=report.outcome, message=text)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item):
+        result = yield
+        if time.monotonic() > self.deadline:
+            item.session.shouldstop = "the time limit"
+        return result
+
+
+def main(backend: str, paths: list[str], **limits: float) -> int:
+    os.environ["SPIKELOSS_XP_REQUIRED_BACKENDS"] = backend
     # Not the options of pyproject.toml, one of which needs pytest-benchmark.
-    options = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(ROOT),
-        "-o",
-        "addopts=--strict-markers",
-    ]
-    options += ["-c", str(ROOT / "pyproject.toml"), "--continue-on-collection-errors"]
-    paths = [str(ROOT / "tests" / path) for path in chosen.paths]
-    return int(pytest.main([*options, "--backend", chosen.backend, *paths], plugins=[results]))
+    options = f"-q -p no:cacheprovider --continue-on-collection-errors --backend {backend}".split()
+    options += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    options += ["-o", "addopts=--strict-markers", *(str(TESTS / path) for path in paths)]
+    return int(pytest.main(options, plugins=[Results(**limits)]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(**json.loads(sys.argv[1])))

@@ -9,8 +9,6 @@ import dataclasses
 import importlib.metadata
 import itertools
 import json
-import math
-import time
 
 import torch
 import training_page
@@ -41,68 +39,55 @@ NETWORKS = {  # surrogate derivative, bias of the outputs, numbers of steps
 RATES = (0.001, 0.005, 0.02)
 
 
-class Leaky(torch.autograd.Function):
-    """The spikes of leaky neurons with given currents, ``[time, ...]``.
-
-    A membrane keeps 0.9 of itself at each step and adds its current. Above 1 the neuron fires, and
-    the membrane loses 1. The derivative of a spike is replaced by the surrogate. The backward pass
-    is written out, which takes a third of the time of automatic differentiation.
-    """
+class Spike(torch.autograd.Function):
+    """Whether a membrane is above its threshold, with the derivative of a surrogate."""
 
     @staticmethod
-    def forward(ctx, current, surrogate):
-        membranes, spikes = torch.empty_like(current), torch.empty_like(current)
-        membrane = torch.zeros_like(current[0])
-        for step, now in enumerate(current):
-            torch.add(now, membrane, alpha=DECAY, out=membranes[step])
-            torch.gt(membranes[step], 1, out=spikes[step])
-            torch.sub(membranes[step], spikes[step], out=membrane)
-        ctx.save_for_backward(membranes)
+    def forward(ctx, above, surrogate):
+        ctx.save_for_backward(above)
         ctx.surrogate = surrogate
-        return spikes
+        return (above > 0).to(above.dtype)
 
     @staticmethod
     def backward(ctx, cotangent):
-        x = ctx.saved_tensors[0] - 1
+        (above,) = ctx.saved_tensors
         if ctx.surrogate == "wide":
-            probability = torch.sigmoid(4 * x)
-            slope = 4 * probability * (1 - probability)
-        else:
-            slope = (1 + 25 * x.abs()).square().reciprocal()
-        to_current = cotangent * slope
-        kept = 1 - slope  # of the membrane, after it lost what the spike takes
-        after = torch.zeros_like(x[0])
-        for step in reversed(range(len(x))):
-            torch.addcmul(to_current[step], kept[step], after, out=to_current[step])
-            torch.mul(to_current[step], DECAY, out=after)
-        return to_current, None
+            probability = torch.sigmoid(4 * above)
+            return cotangent * 4 * probability * (1 - probability), None
+        return cotangent / (1 + 25 * above.abs()).square(), None
 
 
 def neurons(current, cell):
-    """Return the spikes of neurons with these currents, ``[time, ...]``."""
-    if cell != "snnTorch":
-        return Leaky.apply(current, cell)
-    import snntorch
+    """Return the spikes of leaky neurons with these currents, ``[time, ...]``.
 
-    leaky, spikes = snntorch.Leaky(beta=DECAY), []
-    membrane = leaky.init_leaky()
+    A membrane keeps 0.9 of itself at each step and adds its current. Above 1 the neuron fires, and
+    the membrane loses 1.
+    """
+    membrane, spikes = torch.zeros_like(current[0]), []
+    if cell == "snnTorch":
+        import snntorch
+
+        leaky = snntorch.Leaky(beta=DECAY)
+        membrane = leaky.init_leaky()
     for now in current:
-        spike, membrane = leaky(now, membrane)
+        if cell == "snnTorch":
+            spike, membrane = leaky(now, membrane)
+        else:
+            membrane = DECAY * membrane + now
+            spike = Spike.apply(membrane - 1, cell)
+            membrane = membrane - spike
         spikes.append(spike)
     return torch.stack(spikes)
 
 
 def initial_weights(seeds, bias):
     """Return weights and biases as those of `torch.nn.Linear`, with an axis for the seeds."""
-    weights = []
+    shapes, weights = ((64, HIDDEN), (1, HIDDEN), (HIDDEN, CLASSES), (1, CLASSES)), []
+    bounds = (64**-0.5, 64**-0.5, HIDDEN**-0.5, HIDDEN**-0.5)
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
-        shapes = (64, HIDDEN), (1, HIDDEN), (HIDDEN, CLASSES), (1, CLASSES)
-        bounds = (64**-0.5, 64**-0.5, HIDDEN**-0.5, HIDDEN**-0.5)
-        weights.append([
-            bound * (2 * torch.rand(shape, generator=generator) - 1)
-            for shape, bound in zip(shapes, bounds, strict=True)
-        ])  # fmt: skip
+        uniform = [2 * torch.rand(shape, generator=generator) - 1 for shape in shapes]
+        weights.append([bound * x for bound, x in zip(bounds, uniform, strict=True)])
     stacked = [torch.stack(same) for same in zip(*weights, strict=True)]
     stacked[-1] += bias
     return [weight.requires_grad_() for weight in stacked]
@@ -128,14 +113,6 @@ def digits(steps):
     return (chance < grey).float(), torch.tensor(labels)
 
 
-def at_progress(name, progress):
-    """Return a loss at a fraction of the training, from 0 to 1."""
-    loss = LOSSES[name]
-    if name == SOFT_TO_SHARP:
-        return dataclasses.replace(loss, temperature=4**-progress)
-    return loss
-
-
 def train(name, cell, bias, rate, spikes, labels, *, epochs, seeds):
     """Train a network for each seed, all at once; return their figures for the test."""
     training_images = min(TRAINING_IMAGES, len(labels) - 1)
@@ -143,7 +120,9 @@ def train(name, cell, bias, rate, spikes, labels, *, epochs, seeds):
     optimiser = torch.optim.Adam(weights, lr=rate)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     for epoch in range(epochs):
-        loss = at_progress(name, epoch / max(epochs - 1, 1))
+        loss = LOSSES[name]
+        if name == SOFT_TO_SHARP:
+            loss = dataclasses.replace(loss, temperature=4 ** -(epoch / max(epochs - 1, 1)))
         orders = torch.stack([torch.randperm(training_images, generator=g) for g in generators])
         for chosen in orders.split(BATCH, dim=1):
             spikes_out = output(weights, spikes[:, chosen], cell)
@@ -182,21 +161,17 @@ def summary(spikes, labels):
     }
 
 
-def measure(networks, *, rates, epochs, seeds):
+def measure(*, epochs, seeds):
     """Yield the figures of each network, number of steps, learning rate and loss."""
-    settings = [(network, steps) for network in networks for steps in NETWORKS[network][2]]
-    trainings = list(itertools.product(settings, rates, LOSSES))
+    settings = [(network, steps) for network in NETWORKS for steps in NETWORKS[network][2]]
     data = {steps: digits(steps) for _, steps in settings}
-    start = time.monotonic()
-    for number, ((network, steps), rate, name) in enumerate(trainings, 1):
+    for number, (network, steps) in enumerate(settings, 1):
         cell, bias, _ = NETWORKS[network]
-        figures = train(name, cell, bias, rate, *data[steps], epochs=epochs, seeds=seeds)
-        accuracy = math.fsum(figures["accuracy"]) / len(seeds)
-        print(
-            f"{number} of {len(trainings)}, {time.monotonic() - start:.0f} s: {network}, {steps} "
-            f"steps, rate {rate:g}, {name}: {accuracy:.1%}", flush=True,
-        )  # fmt: skip
-        yield {"network": network, "steps": steps, "rate": rate, "loss": name, **figures}
+        for rate, name in itertools.product(RATES, LOSSES):
+            figures = train(name, cell, bias, rate, *data[steps], epochs=epochs, seeds=seeds)
+            setting = {"network": network, "steps": steps, "rate": rate, "loss": name}
+            print(f"{number} of {len(settings)}: {setting}", flush=True)
+            yield setting | figures
 
 
 def main():
@@ -219,7 +194,7 @@ def main():
         "seeds": arguments.seeds,
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "untrained": untrained,
-        "trainings": list(measure(NETWORKS, rates=RATES, epochs=arguments.epochs, seeds=seeds)),
+        "trainings": list(measure(epochs=arguments.epochs, seeds=seeds)),
     }
     training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     training_page.write()

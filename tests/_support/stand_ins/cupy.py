@@ -35,12 +35,6 @@ class _Event:
         cupy_numpy.WAITS["synchronize"] += 1
 
 
-def _correlate1d(input, weights, **options):
-    from scipy import ndimage
-
-    return cupy_numpy.launch("correlate1d", ndimage.correlate1d, input, weights, **options)
-
-
 def _module(name, **content):
     module = sys.modules[name] = types.ModuleType(name)
     module.__dict__.update(content, __path__=[])
@@ -64,6 +58,3 @@ cuda = _module(
 _module("cupy.cuda.device", Device=Device)
 fft, random = _module("cupy.fft", __all__=[]), _module("cupy.random")
 linalg = _module("cupy.linalg", __all__=[], lstsq=None)
-for _name in ("cupyx", "cupyx.scipy"):
-    _module(_name)
-_module("cupyx.scipy.ndimage", correlate1d=_correlate1d)

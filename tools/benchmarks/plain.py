@@ -1,0 +1,224 @@
+"""The losses of a training, each beside the plain line that a user would write in its place."""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import contenders
+import numpy as np
+
+import spikeloss_xp as sx
+
+LAYOUTS = {"first": 0, "last": -1}
+"""The time axis: spikes are [time, batch, class] or [batch, class, time]."""
+WINDOW, TAU, TAPS = 20, 5.0, 100
+RATES = 0.5, 0.02
+LINE = "the plain line"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A time-first loss, what its plain line reads, and whether targets are probabilities."""
+
+    loss: Any
+    reads: str
+    probabilities: bool = False
+
+
+COUNTS = sx.CrossEntropy(time_axis=0)
+EACH_STEP = sx.CrossEntropy(time_axis=0, moving_window=1)
+MEAN = {"reduction": "mean", "time_axis": 0}
+LOSSES = {
+    "counts": Work(COUNTS, "sum"),
+    "sqrt_count": Work(sx.CrossEntropy(time_axis=0, readout="sqrt_count"), "sum"),
+    "each step": Work(EACH_STEP, "steps"),
+    "window 20": Work(sx.CrossEntropy(time_axis=0, moving_window=WINDOW), "windows"),
+    "SpikeRate": Work(sx.SpikeRate(*RATES, **MEAN), "mean"),
+    "SpikeRate, window 20": Work(sx.SpikeRate(*RATES, WINDOW, **MEAN), "window means"),
+    "SpikeTime": Work(sx.SpikeTime(TAU, TAPS, **MEAN), "filtered"),
+    "counts, probabilities": Work(COUNTS, "sum", probabilities=True),
+    "each step, probabilities": Work(EACH_STEP, "steps", probabilities=True),
+}
+
+
+def arrays(name: str, size: tuple[int, int, int], axis: int) -> list[np.ndarray]:
+    """Return spikes of a size ``[time, batch, class]`` in a layout, our target and the line's."""
+    classes, work = size[2], LOSSES[name]
+    spikes, target = contenders.arrays(work.loss, size)
+    if work.probabilities:
+        target = (0.1 / classes + 0.9 * np.eye(classes)[target]).astype("f")
+    if axis == -1:
+        spikes = np.moveaxis(spikes, 0, -1).copy()
+        target = np.moveaxis(target, 0, -1).copy() if target.ndim == 3 else target
+    if isinstance(work.loss, sx.SpikeRate):
+        rates = np.where(target[:, None] == np.arange(classes), *RATES).astype("f")
+        return [spikes, target, rates]
+    return [spikes, target, target]
+
+
+def beside(u: Any, y: Any, axis: int) -> Any:
+    """Return a target of each sample with a time axis, if `u` has one that is last."""
+    return y[..., None] if axis == -1 and u.ndim == 3 else y
+
+
+@functools.cache
+def filter_matrix(steps: int) -> np.ndarray:
+    """Return the matrix that filters all of time."""
+    lag = np.arange(steps)[:, None] - np.arange(steps)
+    taps = np.exp(-np.arange(TAPS) / TAU)
+    return np.where((lag >= 0) & (lag < TAPS), taps[np.clip(lag, 0, TAPS - 1)], 0).astype("f")
+
+
+def torch_operations(axis: int, steps: int) -> tuple[Any, ...]:
+    """Return the library, moving sums, the cross entropy and the mean of squares."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    def windows(x: Any) -> Any:
+        total = torch.cumsum(x, axis)
+        ahead = (0, 0, 0, 0, WINDOW, 0) if axis == 0 else (WINDOW, 0)
+        return total - F.pad(total, ahead).narrow(axis, 0, steps)
+
+    def cross_entropy(u: Any, y: Any) -> Any:
+        if u.ndim == 2:
+            return F.cross_entropy(u, y)
+        if axis == 0:
+            return F.cross_entropy(u.flatten(0, 1), y.repeat(steps, *[1] * (y.ndim - 1)))
+        return F.cross_entropy(u, y[..., None].expand(*y.shape, steps))
+
+    def squares(u: Any, y: Any) -> Any:
+        return F.mse_loss(u, y if u.ndim == 2 else beside(u, y, axis).expand_as(u))
+
+    return torch, windows, cross_entropy, squares
+
+
+def jax_operations(axis: int, steps: int) -> tuple[Any, ...]:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def windows(x: Any) -> Any:
+        total, ahead = jnp.cumsum(x, axis), [(0, 0)] * 3
+        ahead[axis] = (WINDOW, 0)
+        return total - jax.lax.slice_in_dim(jnp.pad(total, ahead), 0, steps, axis=axis)
+
+    def cross_entropy(u: Any, y: Any) -> Any:
+        u = jnp.moveaxis(u, -1, 0) if u.ndim == 3 and axis == -1 else u
+        if y.ndim == 2:
+            return optax.softmax_cross_entropy(u, jnp.broadcast_to(y, u.shape)).mean()
+        labels = jnp.broadcast_to(y, u.shape[:-1])
+        return optax.softmax_cross_entropy_with_integer_labels(u, labels).mean()
+
+    return jnp, windows, cross_entropy, lambda u, y: ((u - beside(u, y, axis)) ** 2).mean()
+
+
+def line(work: Work, axis: int, steps: int, operations: tuple[Any, ...]) -> Callable[..., Any]:
+    """Return the plain line in a library that differentiates it."""
+    xp, windows, cross_entropy, squares = operations
+    matrix = xp.asarray(filter_matrix(steps))
+    if work.reads == "filtered" and axis == 0:
+        return lambda x, y: (xp.tensordot(matrix, x - y, 1) ** 2).mean()
+    if work.reads == "filtered":
+        return lambda x, y: (((x - y) @ matrix.T) ** 2).mean()
+    read = {
+        "sum": lambda x: x.sum(axis),
+        "mean": lambda x: x.mean(axis),
+        "steps": lambda x: x,
+        "windows": windows,
+        "window means": lambda x: windows(x) / WINDOW,
+    }[work.reads]
+    compare = squares if isinstance(work.loss, sx.SpikeRate) else cross_entropy
+    return lambda x, y: compare(read(x), y)
+
+
+def line_by_hand(work: Work, axis: int, shape: tuple[int, ...], xp: Any) -> Callable[..., Any]:
+    """Return the value and gradient of the line, for arrays of NumPy or CuPy."""
+    steps, matrix = shape[axis], xp.asarray(filter_matrix(shape[axis]))
+
+    def windows(x: Any) -> Any:
+        total = xp.cumsum(x, axis=axis)
+        late, early = slice(WINDOW, None), slice(None, -WINDOW)
+        if steps > WINDOW and axis == 0:
+            total[late] -= total[early].copy()
+        elif steps > WINDOW:
+            total[..., late] -= total[..., early].copy()
+        return total
+
+    def windows_back(g: Any) -> Any:
+        return xp.flip(windows(xp.flip(g, axis)), axis)
+
+    def spread(g: Any) -> Any:
+        return xp.broadcast_to(xp.expand_dims(g, axis), shape).copy()
+
+    def squares(difference: Any) -> tuple[Any, Any]:
+        return (difference**2).mean(), 2 / difference.size * difference
+
+    def cross_entropy(u: Any, y: Any) -> tuple[Any, Any]:
+        time_last = u.ndim == 3 and axis == -1
+        class_axis = 1 if time_last else -1
+        e = xp.exp(u - u.max(class_axis, keepdims=True))
+        e /= e.sum(class_axis, keepdims=True)
+        number = e.size // e.shape[class_axis]
+        if y.ndim == 2:
+            y = beside(u, y, axis)
+            value = -(y * xp.log(e)).sum() / number
+            e -= y
+        else:
+            labelled = xp.arange(len(y)), y
+            labelled = labelled if time_last else (..., *labelled)
+            p = e[labelled]
+            value = -xp.log(p).sum() / number
+            e[labelled] = p - 1
+        e /= number
+        return value, e
+
+    read, back = {
+        "sum": (lambda x: x.sum(axis), spread),
+        "mean": (lambda x: x.mean(axis), lambda g: spread(g / steps)),
+        "steps": (lambda x: x, lambda g: g),
+        "windows": (windows, windows_back),
+        "window means": (lambda x: windows(x) / WINDOW, lambda g: windows_back(g / WINDOW)),
+        "filtered": (
+            (lambda d: xp.tensordot(matrix, d, 1), lambda g: xp.tensordot(matrix.T, g, 1))
+            if axis == 0
+            else (lambda d: d @ matrix.T, lambda g: g @ matrix)
+        ),
+    }[work.reads]
+
+    def run(x: Any, y: Any) -> tuple[Any, Any]:
+        if work.reads == "filtered":
+            value, g = squares(read(x - y))
+        elif isinstance(work.loss, sx.SpikeRate):
+            u = read(x)
+            value, g = squares(u - beside(u, y, axis))
+        else:
+            value, g = cross_entropy(read(x), y)
+        return value, back(g)
+
+    return run
+
+
+def setups(
+    library: str, name: str, size: tuple[int, int, int], layout: str
+) -> dict[str, Callable[[], contenders.Run]]:
+    """Return what prepares our run and that of the plain line, with value and gradient."""
+    work, axis, steps = LOSSES[name], LAYOUTS[layout], size[0]
+    spikes, target, plain_target = arrays(name, size, axis)
+
+    def ours() -> contenders.Run:
+        loss = dataclasses.replace(work.loss, time_axis=axis)
+        return contenders.with_gradient(library, loss, spikes, target)
+
+    def plain() -> contenders.Run:
+        if library in ("NumPy", "CuPy"):
+            xp = importlib.import_module(library.lower())
+            by_hand = line_by_hand(work, axis, spikes.shape, xp)
+            return contenders.called(library, by_hand, spikes, plain_target)
+        operations = jax_operations if library == "JAX" else torch_operations
+        plain_line = line(work, axis, steps, operations(axis, steps))
+        return contenders.with_gradient(library, plain_line, spikes, plain_target)
+
+    return {"ours": ours, LINE: plain}

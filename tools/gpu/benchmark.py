@@ -1,0 +1,148 @@
+"""Time the losses of a training on one library's GPU, beside the plain line and a copy.
+
+``python tools/gpu/verify.py`` runs this in a process of its own, which prints a line of JSON per
+row. The results of this library are compared with those of NumPy before they are timed.
+"""
+
+import contextlib
+import functools
+import importlib
+import itertools
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import plain
+from contenders import Run
+from timing import Clock, times, wall_seconds
+
+from _support.gpu import DIFFERS, LIBRARIES, OURS
+from spikeloss_xp.backends._available import adapter
+
+TOLERANCE = 1e-4
+"""Of ours, relative to the value and to the largest gradient: float32 sums of 3e7 terms."""
+COPY, COMPILED = "a copy of the bytes", ", compiled"
+LARGE, SMALL, DRY = (1000, 256, 100), (100, 256, 20), (30, 4, 5)  # [time, batch, class]
+COMPILED_WORKS = [("counts", LARGE, "first"), ("SpikeTime", LARGE, "first")]
+
+
+def works(*, dry_run: bool) -> list[tuple[str, tuple[int, int, int], str]]:
+    """Return each loss, size and layout, the large ones first."""
+    if dry_run:
+        return list(itertools.product(plain.LOSSES, [DRY], ["first"]))
+    large = itertools.product(plain.LOSSES, [LARGE], plain.LAYOUTS)
+    return [*large, *itertools.product(plain.LOSSES, [SMALL], ["first"])]
+
+
+def clock(library: str, *, dry_run: bool) -> tuple[Clock, str]:
+    """Return how a library is timed, and what that is called."""
+    name = "`time.perf_counter` on the CPU" if dry_run else "CUDA events"
+    if library == "jax":
+        return wall_seconds, name if dry_run else "wall time, with `block_until_ready`"
+    if library == "torch" and dry_run:
+        return wall_seconds, name
+    if library == "torch":
+        import torch
+
+        event = functools.partial(torch.cuda.Event, enable_timing=True)
+        milliseconds = torch.cuda.Event.elapsed_time
+    else:
+        import cupy
+
+        event, milliseconds = cupy.cuda.Event, cupy.cuda.get_elapsed_time
+
+    def event_seconds(run: Run, repeats: int) -> float:
+        start, end = event(), event()
+        start.record()
+        for _ in range(repeats):
+            run()
+        end.record()
+        end.synchronize()
+        return float(milliseconds(start, end)) / 1e3 / repeats
+
+    return event_seconds, name
+
+
+def copy(library: str, entries: int) -> Run:
+    if library == "jax":
+        import jax
+
+        source, copied = jax.numpy.zeros(entries), jax.jit(jax.numpy.copy)
+        return lambda: jax.block_until_ready(copied(source))
+    xp = importlib.import_module(library)
+    source, target = (xp.zeros(entries, dtype=xp.float32) for _ in range(2))
+
+    def run() -> None:
+        target[...] = source
+
+    return run
+
+
+def contenders(library: str, *work: Any) -> dict[str, Callable[[], Run]]:
+    """Return what prepares a run of each contender, ours first.
+
+    Value and gradient read the spikes, `SpikeTime` the desired spikes too, and write the gradient.
+    A copy reads and writes each of its entries, so it has half as many.
+    """
+    loss, size, _ = work
+    found = plain.setups(LIBRARIES[library], *work)
+    arrays = 3 if loss == "SpikeTime" else 2
+    found[COPY] = lambda: copy(library, arrays * math.prod(size) // 2)
+    if library == "torch" and work in COMPILED_WORKS:
+        compiled = plain.setups(LIBRARIES[library] + COMPILED, *work)
+        found |= {name + COMPILED: setup for name, setup in compiled.items()}
+    return found
+
+
+def error(library: str, got: Any, expected: tuple[Any, np.ndarray]) -> float:
+    """Return the larger of the errors of value and gradient, relative to NumPy's; NaN if one is."""
+    pairs = zip((adapter(library).to_host(x) for x in got), expected, strict=True)
+    return float(np.max([np.max(np.abs(x - y)) / np.max(np.abs(y)) for x, y in pairs]))
+
+
+def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
+    """Check and time the contenders for one loss, size and layout."""
+    loss, size, layout = work
+    expected = plain.setups("NumPy", *work)[OURS]()()
+    place: Any = contextlib.nullcontext()
+    if library == "torch":
+        import torch
+
+        place = torch.device("cpu" if dry_run else "cuda:0")
+    runs: dict[str, Run] = {}
+    problems: dict[str, str] = {}
+    for name, setup in contenders(library, *work).items():
+        try:
+            with place:  # only here: the context slows every operation down
+                run = setup()
+            result = run()
+            wrong = error(library, result, expected) if name.startswith(OURS) else 0.0
+        except Exception as failure:  # out of memory, no compiler, or any other
+            problems[name] = f"{type(failure).__name__}: {failure}".partition("\n")[0]
+            continue
+        if wrong <= TOLERANCE:
+            runs[name] = run
+        else:
+            problems[name] = f"{DIFFERS} by {wrong:.1e}"
+    used, clock_name = clock(library, dry_run=dry_run)
+    rounds = {"min_rounds": 3, "min_seconds": 0.05} if dry_run else {"min_seconds": 0.3}
+    timed = times(runs, clock=used, **rounds) if OURS in runs else {}
+    text = f"{loss} {list(size)}, time {layout}"
+    return {"library": library, "work": text, "problems": problems, "clock": clock_name} | timed
+
+
+def main(library: str, seconds: float, *, dry_run: bool) -> None:
+    warnings.filterwarnings("ignore")
+    deadline, chosen = time.monotonic() + seconds, works(dry_run=dry_run)
+    while chosen and time.monotonic() < deadline:
+        print(json.dumps(measure(library, *chosen.pop(0), dry_run=dry_run)), flush=True)
+    print(json.dumps({"left": len(chosen)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
