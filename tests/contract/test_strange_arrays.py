@@ -167,17 +167,3 @@ def test_single_sample_is_told_to_be_a_batch_of_one():
         jax.vmap(LOSS)(spikes, label)
     with pytest.raises(ValueError, match="a batch of one"):
         LOSS(SPIKES[0], LABEL[0])
-
-
-def test_hints_name_the_likely_mistake_only():
-    one_hot = np.eye(4, dtype=int)[LABEL]
-    with pytest.raises(
-        ValueError, match=r"\(only CrossEntropy, when called, takes .*, as floats\)$"
-    ):
-        LOSS(SPIKES, one_hot)
-    with pytest.raises(ValueError, match=r"got \(3,\)$"):  # as long as the batch, which is no hint
-        LOSS(SPIKES, LABEL, weight=[1, 1, 1])
-    with pytest.raises(
-        ValueError, match=r"as long as axis 2 of input, which is time: see time_axis"
-    ):
-        LOSS(SPIKES, LABEL, weight=[1, 1, 1, 1, 1])

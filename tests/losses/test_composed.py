@@ -196,23 +196,6 @@ def test_wrong_mask_and_output_shapes_raise():
         flat(SPIKES, LABELS)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "error"),
-    [
-        ("read", "rate", TypeError),
-        ("compare", None, TypeError),
-        ("per_step", 1, TypeError),
-        ("reduction", "average", ValueError),
-        ("num_classes", 0, ValueError),
-        ("time_axis", 0.5, TypeError),
-        ("ignore_index", "none", TypeError),
-    ],
-)
-def test_hyperparameters_are_checked(option, value, error):
-    with pytest.raises(error, match=option):
-        dataclasses.replace(Composed(rate, softmax), **{option: value})
-
-
 def test_composed_losses_are_equal_if_their_functions_are():
     assert Composed(rate, softmax) == Composed(rate, softmax)
     assert Composed(rate, softmax) != Composed(rate, SQUARED)

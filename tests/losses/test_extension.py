@@ -197,11 +197,6 @@ def test_factors_that_broadcast_the_terms_raise():
         Wide()(SPIKES, LABEL)
 
 
-def test_sum_and_weight_without_a_sum_raises():
-    with pytest.raises(ValueError, match="reduction='none' has no sum"):
-        sx.SpikeMax(reduction="none").sum_and_weight(SPIKES, LABEL)
-
-
 # Mistakes of a subclass --------------------------------------------------------------------------
 
 
@@ -288,13 +283,6 @@ class DoubledBoth(DoubledValue):
     def value_and_pullback(self, *arrays, **options):
         value, pullback = super().value_and_pullback(*arrays, **options)
         return 2 * value, lambda cotangent: pullback(2 * cotangent)
-
-
-@pytest.mark.parametrize("call", ["value", "value_and_pullback", "sum_and_weight", "__call__"])
-def test_unknown_options_raise(call):
-    for option in ("lenghts", "context") if call != "sum_and_weight" else ("lenghts",):
-        with pytest.raises(TypeError, match=option):
-            getattr(sx.SpikeMax(1), call)(SPIKES, LABEL, **{option: 2})
 
 
 def test_overridden_prediction_is_that_of_a_call():
