@@ -328,3 +328,10 @@ SpikeMax()(spikes, label, lengths=asarray([1, {-1|6}, 5])) -> ValueError: length
 # a weight below 0, infinite or NaN
 SpikeMax()(spikes, label, weight=asarray([1, {-0.5|inf|nan}, 1, 1.0])) -> ValueError: weight; {}
 """)
+
+MORE_VALUE_MISTAKES = _mistakes("""
+{rate|SpikeMax}()(spikes, asarray([4, 0, -1])) -> \
+ValueError: target must be between 0 and 3; got values from -1 to 4
+SpikeMax(2)(spikes, asarray([{-1|120}, 0, 0])) -> ValueError: target must be between 0 and 3; {}
+{rate|SpikeMax}()(spikes, [4, 0, 0]) -> ValueError: target must be between 0 and 3; from 0 to 4
+""")
