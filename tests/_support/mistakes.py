@@ -276,7 +276,8 @@ latency()(spikes, full((3, 4), {inf|nan})) -> ValueError: target must hold targe
 SpikeTime()(asarray(zeros(5)), zeros(5)) -> \
 ValueError: input must have at least 2 axes, [batch, *space, time]; (5,)
 {rate|SpikeMax|moid}()(asarray(zeros((2, 5))), zeros((2, 5))) -> \
-ValueError: input must have at least 3 axes, [batch, class or *space, time]; (2, 5); batch of one
+ValueError: input must have at least 3 axes, [batch, class or *space, time]; (2, 5); \
+a batch of one: loss(input[None], target[None])
 rate()(asarray(zeros({(2, 3, 0)|(0, 3, 5)|(2, 0, 5)})), [0]) -> ValueError: no elements; {}
 rate(time_axis={3|-4})(spikes, label) -> ValueError: time_axis={}; (3, 4, 5)
 SparsityEnforcer()(asarray(zeros((2, 0)))) -> ValueError: no elements: got shape (2, 0)

@@ -144,26 +144,3 @@ def test_nan_shows_in_the_terms_of_its_neuron_only(name, form):
             assert np.isnan(terms[1, 0]).any()
             close(terms[1, 1:], expected[1, 1:], backend.rtol)
         close(terms[[0, 2]], expected[[0, 2]], backend.rtol)
-
-
-@pytest.mark.parametrize("window", [2, None])
-def test_negative_rate_as_a_probability_raises(backend, window):
-    spikes = SPIKES.copy()
-    spikes[1, 2] = -1.0
-    loss = sx.SpikeMax(window)
-    if not backend.reads_values:
-        pytest.skip("the values cannot be read")
-    with pytest.raises(
-        ValueError, match=r"no rate below 0 with mode='probability'; .*CrossEntropy"
-    ):
-        loss(backend.asarray(spikes), LABEL)
-    run(backend, sx.SpikeMax(window, "softmax"), spikes, LABEL)
-
-
-def test_single_sample_is_told_to_be_a_batch_of_one():
-    jax = pytest.importorskip("jax")
-    spikes, label = jax.numpy.asarray(SPIKES), jax.numpy.asarray(LABEL)
-    with pytest.raises(ValueError, match=r"a batch of one: loss\(input\[None\], target\[None\]\)"):
-        jax.vmap(LOSS)(spikes, label)
-    with pytest.raises(ValueError, match="a batch of one"):
-        LOSS(SPIKES[0], LABEL[0])
