@@ -9,7 +9,7 @@ docs/contract.md.
 
 import builtins
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,7 @@ class Mistake:
 
 
 def _mistakes(text: str) -> tuple[Mistake, ...]:
-    return tuple(_each(text))
-
-
-def _each(text: str) -> Iterator[Mistake]:
-    description = ""
+    description, found = "", []
     for line in text.strip().splitlines():
         if line.startswith("# "):
             description = line[2:]
@@ -79,7 +75,9 @@ def _each(text: str) -> Iterator[Mistake]:
         for chosen in choice.split("|"):
             code, raised = line.replace(f"{{{choice}}}", chosen).split(" -> ")
             error, parts = raised.replace("{}", chosen).split(": ", 1)
-            yield Mistake(description, code, getattr(builtins, error), tuple(parts.split("; ")))
+            parts = tuple(parts.split("; "))
+            found.append(Mistake(description, code, getattr(builtins, error), parts))
+    return tuple(found)
 
 
 OPTION_MISTAKES = _mistakes("""
