@@ -132,25 +132,37 @@ CALL_ARGUMENTS = {  # keyword arguments of the calls, with their permitted value
 
 @dataclass(frozen=True)
 class Contract:
-    """The target, terms, options and call arguments of one loss."""
+    """One loss with one kind of target. Its signatures tell its options and call arguments."""
 
     loss: type
     target: Target | None
-    terms: tuple[str, ...] = ()
     required: Mapping[str, Any] = field(default_factory=dict)
     """Options that the examples set: at least those without a default."""
-    options: tuple[str, ...] = ()
-    """Other options that are listed in `OPTIONS`."""
-    parameters: tuple[str, ...] = ()
-    """The remaining arguments of the constructor: the parameters of the formula."""
-    call: tuple[str, ...] = ("where", "lengths")
-    """Arguments of the call besides the spikes and the target."""
-    readouts: tuple[str, ...] = READOUTS
-    """The readouts, if there is an option."""
     suffix: str = ""
     """Of the name, for a second kind of target."""
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
     """Sets of options that change the criterion or group the neurons, by name."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.loss).parameters)
+
+    @property
+    def call(self) -> tuple[str, ...]:
+        """The arguments of the call besides the spikes and the target."""
+        without = ("self", "input", "target", *(("weight",) if self.target is TRAINS else ()))
+        return tuple(
+            x for x in inspect.signature(self.loss.__call__).parameters if x not in without
+        )
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The axes of the terms, without a window."""
+        if self.target is None:
+            return ()
+        if self.loss in (sx.SpikeMax, sx.CrossEntropy):  # whose classes share a term
+            return ("batch",)
+        return ("batch", "class", "time") if self.target is TRAINS else ("batch", "class")
 
     @property
     def name(self) -> str:
@@ -158,7 +170,8 @@ class Contract:
 
     def forms(self) -> "Iterator[Form]":
         """Yield each variant with each readout, also with a window and with per-step targets."""
-        readouts = self.readouts if "readout" in self.options else ("",)
+        readouts = ENTROPY_READOUTS if self.loss is sx.CrossEntropy else READOUTS
+        readouts = readouts if "readout" in self.options else ("",)
         for suffix, variant in self.variants.items():
             for readout in readouts:
                 name = "-".join(filter(None, (self.name, suffix, readout)))
@@ -204,14 +217,12 @@ class Form:
 
 GROUPS = {"num_classes": CLASSES}
 COLD = {"temperature": 0.25, "label_smoothing": 0.125}
+SUMMED = {"time_axis": -1, "reduction": "sum"}
 CONTRACTS = (
     Contract(
         sx.SpikeTime,
         TRAINS,
-        terms=("batch", "class", "time"),
         required={"time_constant": 2, "length": 4},
-        options=("reduction", "kernel", "filter_target", "time_axis"),
-        parameters=("filter_order",),
         variants={
             "": {},
             "order2": {"filter_order": 2},
@@ -222,13 +233,7 @@ CONTRACTS = (
     Contract(
         sx.SpikeRate,
         LABELS,
-        terms=("batch", "class"),
         required={"true_rate": 0.6875, "false_rate": 0.0625},
-        options=(
-            *("moving_window", "reduction", "readout", "num_classes", "ignore_index"),
-            "time_axis",
-        ),
-        call=("where", "lengths", "weight"),
         variants={
             "": {},
             "per-class": {"true_rate": (0.9375, 0.8125, 0.6875, 0.5625), "false_rate": 0.0625},
@@ -238,12 +243,6 @@ CONTRACTS = (
     Contract(
         sx.SpikeMax,
         LABELS,
-        terms=("batch",),
-        options=(
-            *("moving_window", "reduction", "num_classes", "ignore_index", "mode", "time_axis"),
-        ),
-        parameters=("pseudo_count", "numerics"),
-        call=("where", "lengths", "weight"),
         variants={
             "": {},
             "groups": GROUPS,
@@ -252,62 +251,26 @@ CONTRACTS = (
         },
     ),
     *(
-        Contract(
-            sx.CrossEntropy,
-            target,
-            terms=("batch",),
-            required={"time_axis": -1, "reduction": "sum"},
-            options=(
-                *("moving_window", "reduction", "readout", "num_classes", "ignore_index"),
-                *("temperature", "label_smoothing"),
-            ),
-            readouts=ENTROPY_READOUTS,
-            call=("where", "lengths", "weight"),
-            suffix="probabilities" if target is PROBABILITIES else "",
-            variants=variants,
-        )
-        for target, variants in (
-            (LABELS, {"": {}, "groups-cold": {**GROUPS, **COLD}}),
-            (PROBABILITIES, {"": {}, "groups-cold": {**GROUPS, **COLD}}),
-        )
+        Contract(sx.CrossEntropy, target, SUMMED, suffix, {"": {}, "groups-cold": GROUPS | COLD})
+        for target, suffix in ((LABELS, ""), (PROBABILITIES, "probabilities"))
     ),
     *(
         Contract(
             sx.SpikeLatency,
             target,
-            terms=("batch", "class"),
-            required={"time_axis": -1, "reduction": "sum"},
-            options=(
-                *("true_time", "false_time", "tolerance", "reduction", "num_classes"),
-                *("ignore_index",),
-            ),
-            call=("where", "lengths", "weight"),
-            suffix="times" if target is TIMES else "",
-            variants={
+            SUMMED,
+            suffix,
+            {
                 "": {"true_time": 1.25},
                 "groups": {**GROUPS, "tolerance": 0.375, "false_time": 5.0},
             },
         )
-        for target in (LABELS, TIMES)
+        for target, suffix in ((LABELS, ""), (TIMES, "times"))
     ),
-    Contract(
-        sx.SquaredError,
-        NUMBERS,
-        terms=("batch", "class"),
-        required={"time_axis": -1, "reduction": "sum"},
-        options=("moving_window", "reduction", "readout", "num_classes"),
-        call=("where", "lengths", "weight"),
-        variants={"": {}, "groups": GROUPS},
-    ),
+    Contract(sx.SquaredError, NUMBERS, SUMMED, variants={"": {}, "groups": GROUPS}),
     Contract(
         sx.SpikeMoid,
         MULTI_HOT,
-        terms=("batch", "class"),
-        options=(
-            *("moving_window", "reduction", "readout", "num_classes", "pos_weight", "time_axis"),
-        ),
-        parameters=("alpha", "theta", "numerics"),
-        call=("where", "lengths", "weight"),
         variants={
             "": {"alpha": 0.25, "theta": 0.5},
             "groups": {**GROUPS, "alpha": 0.25, "theta": 0},
@@ -318,9 +281,6 @@ CONTRACTS = (
         sx.SparsityEnforcer,
         None,
         required={"max_rate": 0.4375},
-        options=("min_rate", "per", "power", "scale", "time_axis"),
-        parameters=("lam",),
-        call=("where", "lengths", "others"),
         variants={
             "": {},
             "neuron": {"per": "neuron", "lam": 2.0},
@@ -349,19 +309,20 @@ ONE_OF_EACH = (
 # The page ----------------------------------------------------------------------------------------
 
 
+OPTION_TABLES = (
+    (OPTIONS, [c.loss for c in LISTED]),
+    (CLASSIFIER_OPTIONS, [sx.Rate, sx.MovingWindow, sx.Latency]),
+    (COMPOSED_OPTIONS, [sx.losses.Composed]),
+    (DISTANCE_OPTIONS, [sx.distances.VanRossum, sx.distances.Similarity]),
+)
+
+
 def page(text: str) -> str:
     """Return the text of docs/contract.md with its tables replaced."""
-    classifiers, distances = (sx.Rate, sx.MovingWindow, sx.Latency), sx.distances
-    options = (
-        (OPTIONS, [c.loss for c in LISTED]),
-        (CLASSIFIER_OPTIONS, classifiers),
-        (COMPOSED_OPTIONS, [sx.losses.Composed]),
-        (DISTANCE_OPTIONS, [distances.VanRossum, distances.Similarity]),
-    )
     mistakes = (OPTION_MISTAKES, ARRAY_MISTAKES, VALUE_MISTAKES)
     sections = {
-        "## Options": [_default_table(*each) for each in options],
-        "## Arguments of a call": [_option_table(CALL_ARGUMENTS)],
+        "## Options": [_default_table(*each) for each in OPTION_TABLES],
+        "## Arguments of a call": [_call_table()],
         "## Layouts": [_layout_table()],
         "## Targets and terms": [_target_table()],
         "## Dtypes and devices": [_dtype_table()],
@@ -374,14 +335,10 @@ def _shape(axes: Iterable[str]) -> str:
     return f"`[{', '.join(axes)}]`"
 
 
-def _option_table(options: Mapping[str, str]) -> str:
+def _call_table() -> str:
     rows = [
-        (
-            f"`{option}`",
-            allowed,
-            *("yes" if option in (*c.required, *c.options, *c.call) else "" for c in LISTED),
-        )
-        for option, allowed in options.items()
+        (f"`{argument}`", allowed, *("yes" if argument in c.call else "" for c in LISTED))
+        for argument, allowed in CALL_ARGUMENTS.items()
     ]
     return table(("argument", "may be", *(f"`{c.name}`" for c in LISTED)), rows)
 
@@ -390,11 +347,7 @@ def _default_table(options: Mapping[str, str], classes: Iterable[type]) -> str:
     """Return a table of the default of each option in each class, from the signatures."""
     signatures = {kind.__name__: inspect.signature(kind).parameters for kind in classes}
     rows = [
-        (
-            f"`{option}`",
-            allowed,
-            *(_default(parameters.get(option)) for parameters in signatures.values()),
-        )
+        (f"`{option}`", allowed, *(_default(s.get(option)) for s in signatures.values()))
         for option, allowed in options.items()
     ]
     return table(("option", "may be", *(f"`{name}`" for name in signatures)), rows)

@@ -1,6 +1,14 @@
-"""Invalid options and arguments, with the error that each of them must raise."""
+"""Invalid options and arguments, with the error that each of them must raise.
 
-import functools
+Each line of a text below is code and its error: the kind, and parts of the message. ``{a|b}`` makes
+a mistake of each of these, and ``{}`` in the message is what it was replaced by. A part that ends
+with ``$`` is the end of the message. The code has the names of the library and those of `NAMES`;
+``asarray`` makes an array of the library under test, as ``spikes`` is. The headings are the rows of
+docs/contract.md.
+"""
+
+import builtins
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +17,35 @@ import numpy as np
 
 import spikeloss_xp as sx
 
-MakeArray = Callable[..., Any]  # converts a NumPy array or a sequence to an array under test
+SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
+TIME_FIRST = np.moveaxis(SPIKES, -1, 0)
+MULTI_HOT = np.asarray([[True, False, True, False], [False, False, False, False], [True] * 4])
+LABEL = [1, 0, 3]
+
+
+def rate(true_rate: Any = 1, false_rate: Any = 0, **options: Any) -> sx.SpikeRate:
+    return sx.SpikeRate(true_rate, false_rate, **options)
+
+
+def entropy(**options: Any) -> sx.CrossEntropy:
+    return sx.CrossEntropy(time_axis=-1, **options)
+
+
+def latency(**options: Any) -> sx.SpikeLatency:
+    return sx.SpikeLatency(time_axis=-1, **options)
+
+
+def moid(*options: Any, **others: Any) -> sx.SpikeMoid:
+    return sx.SpikeMoid(*options, theta=0, **others)
+
+
+NAMES = {
+    **vars(sx),
+    **{f.__name__: f for f in (rate, entropy, latency, moid, np.full, np.ones, np.zeros, np.where)},
+    **{"np": np, "nan": np.nan, "inf": np.inf, "label": LABEL, "multi_hot": MULTI_HOT},
+    "numbers": sx.SquaredError(time_axis=-1),
+    "composed": lambda **options: sx.losses.Composed(**{"read": min, "compare": max, **options}),
+}
 
 
 @dataclass(frozen=True)
@@ -17,335 +53,284 @@ class Mistake:
     """A mistake and the error that it raises."""
 
     description: str
+    """The heading, or an empty string if the page does not list the mistake."""
+    code: str
     error: type[Exception]
-    make: Callable[[MakeArray], object]
-    """Makes the mistake. Its argument converts arrays; mistakes in options ignore it."""
     message_parts: tuple[str, ...]
     """Substrings of the message: the argument, the value that arrived, and the expected one."""
 
-
-SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
-LABEL = [1, 0, 3]
-MULTI_HOT = np.asarray([[True, False, True, False], [False, False, False, False], [True] * 4])
-DESIRED = np.ones(SPIKES.shape, dtype=bool)
-NAN = float("nan")
+    def make(self, asarray: Callable[..., Any]) -> object:
+        """Make the mistake, given a function that converts arrays."""
+        arrays = {"spikes": asarray(SPIKES), "time_first": asarray(TIME_FIRST), "asarray": asarray}
+        return eval(self.code, {**NAMES, **arrays})
 
 
-_entropy = functools.partial(sx.CrossEntropy, time_axis=-1)
-_latency = functools.partial(sx.SpikeLatency, time_axis=-1)
-ENTROPY = _entropy()
-LATENCY = sx.SpikeLatency(time_axis=-1, reduction="sum")
-RATE, MAX, MOID, TIME = sx.SpikeRate(0.5, 0), sx.SpikeMax(), sx.SpikeMoid(theta=0), sx.SpikeTime()
+def _mistakes(text: str) -> tuple[Mistake, ...]:
+    description, found = "", []
+    for line in text.strip().splitlines():
+        if line.startswith("# "):
+            description = line[2:]
+            continue
+        (choice,) = re.findall(r"\{(.+?)\}", line) or ["{}"]
+        for chosen in choice.split("|"):
+            code, raised = line.replace(f"{{{choice}}}", chosen).split(" -> ")
+            error, parts = raised.replace("{}", chosen).split(": ", 1)
+            parts = tuple(parts.split("; "))
+            found.append(Mistake(description, code, getattr(builtins, error), parts))
+    return tuple(found)
 
 
-def _rate(true_rate: Any = 1, false_rate: Any = 0, **options: Any) -> sx.SpikeRate:
-    return sx.SpikeRate(true_rate, false_rate, **options)
+OPTION_MISTAKES = _mistakes("""
+# an unknown reduction
+{SpikeMax|SpikeTime|rate|SpikeMoid}(reduction="average") -> ValueError: reduction; sum, mean, \
+batchmean, none; 'average'
+{SpikeMax|SpikeTime|rate|SpikeMoid}(reduction=None) -> ValueError: reduction; None
+# an unknown readout
+rate(readout="first") -> ValueError: readout; rate, count, max, last; 'first'
+# an `ignore_index` of more than 32 bits
+SpikeMax(ignore_index={2147483648}) -> ValueError: ignore_index; 32 bits; {}
+# a window with a readout that has none
+rate(moving_window=3, readout="max") -> ValueError: readout; 'max'; moving_window; 3
+entropy(moving_window=3, readout="latency") -> ValueError: readout; 'latency'; moving_window; 3
+# a readout of `CrossEntropy` in `SpikeRate` or `SpikeMoid`
+rate(readout={'softmax_sum'|'latency'|'sqrt_count'}) -> ValueError: readout; {}; CrossEntropy
+SpikeMoid(readout={'softmax_sum'|'latency'|'sqrt_count'}) -> ValueError: readout; {}; CrossEntropy
+# `kernel` together with `time_constant` or `filter_order`
+SpikeTime(kernel=[1, 0.5], {time_constant|filter_order}=3) -> ValueError: kernel; {}; 3
+# a `length` that differs from the number of taps
+SpikeTime(kernel=[1, 0.5], length=3) -> ValueError: length; kernel; 2; 3
+# a kernel that is neither a function nor a sequence of taps
+SpikeTime(kernel=2.0) -> ValueError: kernel; function of the lag; [length]; ()
+SpikeTime(kernel=[]) -> ValueError: kernel; function of the lag; [length]; (0,)
+SpikeTime(kernel=[[1, 0.5]]) -> ValueError: kernel; function of the lag; [length]; (1, 2)
+# a tap that is not finite
+SpikeTime(kernel=[1, nan]) -> ValueError: kernel; [1]; finite; nan
+SpikeTime(kernel=lambda lag: nan, length=3) -> ValueError: kernel; (0); finite; nan
+# a `pos_weight` below 0, infinite or NaN
+SpikeMoid(pos_weight={-0.5|inf|nan}) -> ValueError: pos_weight; {}
+SpikeMoid(pos_weight=[1, {-0.5|inf|nan}]) -> ValueError: pos_weight; [1]; {}
+# `pos_weight` with `numerics="lava"`
+moid(pos_weight=2, numerics="lava") -> ValueError: pos_weight; 2; numerics; lava
+# a time or a tolerance below 0
+latency(true_time={-1|-0.5}) -> ValueError: true_time; at least 0; {}
+latency(false_time={-1|-0.5}) -> ValueError: false_time; at least 0; {}
+latency(tolerance={-1|-0.5}) -> ValueError: tolerance; at least 0; {}
+# a temperature that is not above 0
+entropy(temperature={0|-1|nan}) -> ValueError: temperature; {}
+# label smoothing below 0, or 1 and above
+entropy(label_smoothing={-0.1|1|1.5|nan}) -> ValueError: label_smoothing; {}
+# no `time_axis`, where it has no default
+{CrossEntropy|SpikeLatency|Rate|Latency}() -> TypeError: time_axis
+# a kernel that is a function, without a `length`
+SpikeTime(kernel=lambda lag: 0.5**lag) -> ValueError: kernel; needs a length
+# a number of classes below 1
+{rate|SpikeMax|SpikeMoid|composed}(num_classes=0) -> ValueError: num_classes; at least 1; 0
+# a number of classes that is not an integer
+SpikeMax(num_classes=2.5) -> TypeError: num_classes; integer; 2.5
+# an ignored index that is not an integer
+{SpikeMax|composed}(ignore_index=1.5) -> TypeError: ignore_index; integer; 1.5
+# a target rate outside 0 to 1, if rates or counts of several steps are read
+rate(true_rate=1.5, readout={'rate'|'count'}) -> ValueError: true_rate; 1.5
+rate(true_rate=(0.5, 1.5), readout={'rate'|'count'}) -> ValueError: true_rate; [1]; 1.5
+# a target potential that is not finite
+rate(false_rate=nan, readout="max") -> ValueError: false_rate; nan
+# a `min_rate` below 0
+SparsityEnforcer(min_rate=-0.5) -> ValueError: min_rate; -0.5
+# a `min_rate` above `max_rate`
+SparsityEnforcer(max_rate=0.25, min_rate=0.5) -> ValueError: min_rate; max_rate; 0.5; 0.25
+# an unknown `per`
+SparsityEnforcer(per="layer") -> ValueError: per; array, neuron; 'layer'
+""")
 
+MORE_OPTION_MISTAKES = _mistakes("""
+SpikeMax(mode="any") -> ValueError: mode; probability, softmax; 'any'
+{SpikeMax|SpikeMoid}(numerics="new") -> ValueError: numerics; stable, lava; 'new'
+SpikeTime(filter_order=0) -> ValueError: filter_order; at least 1; 0
+SpikeTime(filter_order=1.5) -> TypeError: filter_order; integer; 1.5
+SpikeTime(length=0) -> ValueError: length; at least 1; 0
+SpikeTime(length={2147483648|9223372036854775808|1180591620717411303424}) -> \
+ValueError: length; at most 2147483647; got {}
+SpikeMax({2147483648|9223372036854775808|1180591620717411303424}) -> \
+ValueError: moving_window; at most 2147483647; got {}
+SpikeTime(time_constant={0|-1|nan|inf}) -> ValueError: time_constant; {}
+SpikeTime(time_constant={'5ms'|None}) -> TypeError: time_constant; must be a number; got {}
+SpikeTime(time_axis='last') -> TypeError: time_axis; integer; 'last'
+{SpikeMax|SpikeMoid|rate}(moving_window=0) -> ValueError: moving_window; at least 1; 0
+{SpikeMax|SpikeMoid|rate}(moving_window=-3) -> ValueError: moving_window; at least 1; -3
+SpikeMax(moving_window={True|2.0}) -> TypeError: moving_window; integer; {}
+SpikeMax(pseudo_count={0|-1}) -> ValueError: pseudo_count; above 0; {}
+SpikeMoid(alpha={0|-1}) -> ValueError: alpha; above 0; {}
+SpikeMoid(theta=nan) -> ValueError: theta; finite; nan
+rate(true_rate={-0.5|1.5|nan}) -> ValueError: true_rate; {}
+rate(false_rate={-0.5|1.5|nan}) -> ValueError: false_rate; {}
+SparsityEnforcer(max_rate=-1) -> ValueError: max_rate; at least 0; -1
+SparsityEnforcer(lam=-1) -> ValueError: lam; at least 0; -1
+SparsityEnforcer(lam=nan) -> ValueError: lam; finite; nan
+SparsityEnforcer(scale=(-1,)) -> ValueError: scale[0] must be at least 0; got -1
+SparsityEnforcer(power=3) -> ValueError: power must be 1 or 2; got 3
+SparsityEnforcer(per="neuron", scale=(1, 2)) -> ValueError: per='array' or 'sample'; per='neuron'
+composed({read|compare}=None) -> TypeError: {} must be a function; None
+composed(per_step=1) -> TypeError: per_step; 1
+composed(reduction="average") -> ValueError: reduction; 'average'
+composed(time_axis=0.5) -> TypeError: time_axis; 0.5
+{SpikeTime|SpikeMax|SpikeMoid|SparsityEnforcer}(zeros((2, 3, 5))) -> \
+TypeError: got an array of shape (2, 3, 5): make it first
+rate(1, zeros((2, 3, 5))) -> TypeError: got an array of shape (2, 3, 5): make it first
+CrossEntropy(weight=2) -> TypeError: CrossEntropy has no option weight; in the call, \
+loss(input, target, weight=...)
+SpikeMax(mask=2) -> TypeError: SpikeMax has no option mask; where=...
+SpikeTime(tau=2) -> TypeError: SpikeTime has no option tau; time_constant=..., in steps
+SpikeRate(window=2) -> TypeError: SpikeRate has no option window; moving_window=..., in steps
+SparsityEnforcer(dim=2) -> TypeError: SparsityEnforcer has no option dim; time_axis=...
+""")
 
-def _made(
-    what: str,
-    make: Callable[..., Any],
-    *parts: str,
-    error: type[Exception] = ValueError,
-    **wrong: Any,
-) -> Mistake:
-    """Return a mistake in the options of a constructor."""
-    return Mistake(what, error, lambda _: make(**wrong), parts)
+ARRAY_MISTAKES = _mistakes("""
+# one label for each class or step instead of each sample
+SpikeMax()(spikes, [0, 1, 2, 3]) -> ValueError: target; (3,); (4,)
+# input with time first, without `time_axis=0`
+SpikeMax()(time_first, label) -> ValueError: target; (5,); (3,); time_axis
+# the same with a label for each step, which could also be one-hot
+SpikeMax(2)(time_first, zeros((5, 3), int)) -> ValueError: target; (5, 3); (5,); CrossEntropy; \
+time_axis
+# one label for each step, without a window
+SpikeMax()(spikes, zeros((3, 5), int)) -> ValueError: target; (3, 5); (3,); moving_window
+# class indices instead of multi-hot labels
+moid()(spikes, label) -> TypeError: target; multi-hot; int; class indices
+# multi-hot labels instead of class indices
+SpikeMax()(spikes, multi_hot) -> TypeError: target; integers; bool; CrossEntropy
+# class probabilities that are not floats with a class axis
+entropy()(spikes, multi_hot) -> TypeError: target; bool; class probabilities are floats
+entropy()(spikes, multi_hot.astype(int)) -> TypeError: target; int; class probabilities are floats
+entropy()(spikes, [0.0, 1.0, 2.0]) -> TypeError: target; float; integers
+# class indices for `SquaredError`
+numbers(spikes, label) -> TypeError: target; target readings; int
+# class probabilities of another shape
+entropy()(spikes, ones((4, 3))) -> ValueError: target; (4, 3); (3, 4); another order
+# class probabilities for each step, without a window
+entropy()(spikes, ones((3, 4, 5))) -> ValueError: target; (3, 4, 5); (3, 4); moving_window
+# `num_classes` that does not divide the number of neurons
+SpikeMax(num_classes=3)(spikes, [0, 1, 2]) -> ValueError: num_classes; 3; 4
+# target rates for another number of classes
+rate((0.5, 0.5, 0.5))(spikes, label) -> ValueError: true_rate; 3; 4
+# `pos_weight` for another number of classes
+moid(pos_weight=(2, 3))(spikes, multi_hot) -> ValueError: pos_weight; 2; 4
+# target times of another shape
+latency()(spikes, ones((3, 5))) -> ValueError: target; target times of shape (3, 4); (3, 5)
+# a mask of another shape
+SpikeMax()(spikes, label, where=ones({(5, 3)|(4,)|()|(1,)|(1, 5)|(3, 4)|(3, 1, 5)|(5, 4, 3)}, \
+bool)) -> ValueError: where; {}; (3,); (3, 5); (3, 4, 5)
+# a mask that is not bool
+SpikeMax()(spikes, label, where=[1, 1, 0]) -> TypeError: where; bool; int
+# lengths of another shape
+SpikeMax()(spikes, label, lengths=[5, 5]) -> ValueError: lengths; (2,); (3,)
+# one length for all samples
+SpikeMax()(spikes, label, lengths=5) -> ValueError: lengths; (); (3,)
+# lengths that are not integers
+SpikeMax()(spikes, label, lengths=[5.0, 4.0, 3.0]) -> TypeError: lengths; integers; float
+# one weight for each sample instead of each class
+SpikeMax()(spikes, label, weight=[1.0, 2.0, 3.0]) -> ValueError: weight; (3,); (4,)
+# a single weight
+moid()(spikes, multi_hot, weight=2.0) -> ValueError: weight; (); (4,)
+# weights that are not numbers
+rate()(spikes, label, weight=[True, False, True, True]) -> TypeError: weight; bool
+# class weights for `SpikeTime`
+SpikeTime()(spikes, ones((3, 4, 5), bool), weight=ones(4)) -> TypeError: weight; SpikeTime
+""")
 
+MORE_ARRAY_MISTAKES = _mistakes("""
+{rate|SpikeMax}()(spikes, [0.0, 1.0, 2.0]) -> TypeError: integers, the index of a class; got; float
+moid()(spikes, multi_hot.astype(int)) -> TypeError: multi-hot; if it is multi-hot, target != 0; int
+SpikeMax()(spikes, ["a", "b", "c"]) -> TypeError: target must hold numbers; got list
+SpikeMax()(spikes, None) -> TypeError: target must hold numbers; got NoneType
+moid()(spikes, [[1.0, 0.0], [1.0]]) -> ValueError: target is not a rectangular sequence
+SpikeTime()(spikes, zeros((3, 4, 5), complex)) -> TypeError: target must; complex
+SpikeTime()(spikes, asarray(zeros({(4, 3, 5)|(3, 5, 4)|(5, 4, 3)|(60,)|(1, 4, 5)|(4, 5)}))) -> \
+ValueError: target must; (3, 4, 5); got {}
+SpikeTime(time_axis=0)(spikes, zeros((4, 5, 3))) -> ValueError: (3, 4, 5); got (4, 5, 3)
+rate()(spikes, asarray(zeros({(4,)|(1,)|(3, 1)|(1, 3)|(3, 5)|(3, 4)}, int))) -> \
+ValueError: (3,) ([batch]); got {}
+SpikeMax()(spikes, asarray(zeros({(4,)|(1,)|()|(3, 1)|(1, 3)|(3, 5)|(3, 4)}, int))) -> \
+ValueError: (3,) ([batch]); got {}
+rate(moving_window=3)(spikes, asarray(zeros({(5,)|(5, 3)|(3, 1)|(1, 5)|(15,)|(3, 4, 5)}, int))) -> \
+ValueError: (3,) ([batch]) or (3, 5) (one at each step); got {}
+SpikeMax(3)(spikes, asarray(zeros({(5,)|(5, 3)|(3, 1)|(1, 5)|(15,)|(3, 4, 5)}, int))) -> \
+ValueError: (3,) ([batch]) or (3, 5) (one at each step); got {}
+SpikeMax(3, time_axis=0)(spikes, asarray(zeros((4, 3), int))) -> \
+ValueError: (4,) ([batch]) or (3, 4) (one at each step); got (4, 3)
+moid()(spikes, asarray(zeros({(4, 3)|(3,)|(12,)|(1, 4)|(3, 1)|(3, 4, 5)}))) -> \
+ValueError: (3, 4) ([batch, class]); got {}
+moid(3)(spikes, asarray(zeros({(4, 3)|(3, 5)|(3, 5, 4)|(4, 3, 5)|(3, 4, 1)}))) -> \
+ValueError: (3, 4) ([batch, class]) or (3, 4, 5); got {}
+moid(3, time_axis=1)(spikes, asarray(zeros((3, 5, 4)))) -> ValueError: (3, 5); (3, 4, 5); got
+SpikeMax()(spikes, multi_hot.astype(int)) -> \
+ValueError: (only CrossEntropy, when called, takes class probabilities, as floats)$
+SpikeMax()(spikes, label, weight=ones(3)) -> ValueError: weight; got (3,)$
+SpikeMax()(spikes, label, weight=ones(5)) -> \
+ValueError: as long as axis 2 of input, which is time: see time_axis
+latency()(spikes, ones((4, 3))) -> ValueError: (4, 3) (its axes are in another order)
+latency()(spikes, ones(3)) -> TypeError: target must hold integers
+latency()(spikes, ones((3, 4), int)) -> TypeError: got; int; (target times are floats)
+latency()(spikes, full((3, 4), {inf|nan})) -> ValueError: target must hold target times, finite
+SpikeTime()(asarray(zeros(5)), zeros(5)) -> \
+ValueError: input must have at least 2 axes, [batch, *space, time]; (5,)
+{rate|SpikeMax|moid}()(asarray(zeros((2, 5))), zeros((2, 5))) -> \
+ValueError: input must have at least 3 axes, [batch, class or *space, time]; (2, 5); \
+a batch of one: loss(input[None], target[None])
+rate()(asarray(zeros({(2, 3, 0)|(0, 3, 5)|(2, 0, 5)})), [0]) -> ValueError: no elements; {}
+rate(time_axis={3|-4})(spikes, label) -> ValueError: time_axis={}; (3, 4, 5)
+SparsityEnforcer()(asarray(zeros((2, 0)))) -> ValueError: no elements: got shape (2, 0)
+SparsityEnforcer()([]) -> ValueError: at least one of them; got none
+SparsityEnforcer()([spikes, spikes], others=(1.0, 2.0)) -> \
+ValueError: others belong to one array: call the loss once for
+SparsityEnforcer()(spikes, others=(1.0, 2.0, 3.0)) -> \
+ValueError: others must be a pair, events and entries; got 3
+SparsityEnforcer()(spikes, others=([1.0, 2.0], 3.0)) -> \
+ValueError: others must hold events of shape () (a scalar); got (2,)
+SparsityEnforcer(per="neuron")(spikes, others=(ones(4), [3.0])) -> \
+ValueError: entries of shape (4,) ([neuron]); got
+SparsityEnforcer(per="sample")(spikes, others=(1.0, 2.0)) -> ValueError: per='sample' has none
+SparsityEnforcer().sum_and_weight(spikes) -> ValueError: per='array' has no sum over samples
+SparsityEnforcer(scale=(1, 2))([spikes]) -> ValueError: a number for each array, 1; got
+SparsityEnforcer(scale=(1,)).value(spikes) -> ValueError: scale belongs to several arrays
+SpikeMax(reduction="none").sum_and_weight(spikes, label) -> ValueError: reduction='none' has no sum
+SpikeMax(1).{value|value_and_pullback|sum_and_weight|__call__}(spikes, label, lenghts=2) -> \
+TypeError: lenghts
+SpikeMax(1).{value|value_and_pullback|__call__}(spikes, label, context=2) -> TypeError: context
+""")
 
-def _called(
-    what: str, loss: Any, target: Any, *parts: str, error: type[Exception] = ValueError,
-    spikes: Any = SPIKES, **options: Any,
-) -> Mistake:  # fmt: skip
-    """Return a mistake in the arrays of a call."""
-    return Mistake(what, error, lambda asarray: loss(asarray(spikes), target, **options), parts)
+VALUE_MISTAKES = _mistakes("""
+# a label that is neither a class nor `ignore_index`
+SpikeMax()(spikes, asarray([0, 4, 1])) -> ValueError: target; 3; 4
+# a multi-hot label outside 0 to 1, or NaN
+moid()(spikes, asarray(where(multi_hot, {nan|1.5|-0.25}, 0))) -> \
+ValueError: target; must hold multi-hot labels, between 0 and 1; {}
+# a class probability below 0, infinite or NaN
+entropy()(spikes, asarray(full((3, 4), {-0.5|inf|nan}))) -> ValueError: target; \
+finite and at least 0; {}
+# a number of spikes below 0 with `readout="sqrt_count"`, also beside NaN
+entropy(readout="sqrt_count")(asarray(where(np.arange(20).reshape(4, 5) > 14, nan, -0.2) * \
+ones((3, 1, 1))), asarray(label)) -> ValueError: input; below 0; 'softmax_sum'; -1
+# a target of `SquaredError` that is not finite
+numbers(spikes, asarray(full((3, 4), nan))) -> ValueError: target; target readings, finite; nan
+# a target time below 0, infinite or NaN
+latency()(spikes, asarray(full((3, 4), -5.5))) -> ValueError: target; at least 0; -5.5
+# a spike below 0, if latencies are read
+latency()(-asarray(where(np.arange(60).reshape(3, 4, 5) == 7, 0.25, 0)), asarray(label)) -> \
+ValueError: input; below 0; -0.25
+# a sum of spikes below 0 in `SpikeMax` with `mode="probability"`
+SpikeMax()(asarray(full((3, 4, 5), -0.3)), asarray(label)) -> ValueError: input; below 0; \
+mode='probability'; CrossEntropy
+SpikeMax(2)(asarray(full((3, 4, 5), -0.3)), asarray(label)) -> ValueError: input; below 0; \
+mode='probability'
+# a length below 0 or above the number of steps
+SpikeMax()(spikes, label, lengths=asarray([1, {-1|6}, 5])) -> ValueError: lengths; 0; 5; {}
+# a weight below 0, infinite or NaN
+SpikeMax()(spikes, label, weight=asarray([1, {-0.5|inf|nan}, 1, 1.0])) -> ValueError: weight; {}
+""")
 
-
-def _value(what: str, loss: Any, *parts: str, spikes: Any = SPIKES, **arrays: Any) -> Mistake:
-    """Return a mistake in the values of an array of a call."""
-
-    def call(asarray: MakeArray) -> object:
-        given = {name: asarray(values) for name, values in arrays.items()}
-        return loss(asarray(spikes), **{"target": LABEL, **given})
-
-    return Mistake(what, ValueError, call, parts)
-
-
-OPTION_MISTAKES = (
-    _made(
-        "an unknown reduction", sx.SpikeMax, "reduction", "sum", "mean", "batchmean", "none",
-        "'average'", reduction="average",
-    ),
-    _made(
-        "an unknown readout", _rate, "readout", "rate", "count", "max", "last", "'first'",
-        readout="first",
-    ),
-    _made(
-        "an `ignore_index` of more than 32 bits", sx.SpikeMax, "ignore_index", "32 bits",
-        "2147483648", ignore_index=2**31,
-    ),
-    _made(
-        "a window with a readout that has none", _rate, "readout", "'max'", "moving_window", "3",
-        moving_window=3, readout="max",
-    ),
-    *(
-        _made(
-            "a readout of `CrossEntropy` in `SpikeRate` or `SpikeMoid`", make, "readout",
-            f"'{readout}'", "CrossEntropy", readout=readout,
-        )
-        for readout in ("softmax_sum", "latency", "sqrt_count")
-        for make in (_rate, sx.SpikeMoid)
-    ),
-    *(
-        _made(
-            "`kernel` together with `time_constant` or `filter_order`", sx.SpikeTime, "kernel",
-            name, "3", kernel=[1, 0.5], **{name: 3},
-        )
-        for name in ("time_constant", "filter_order")
-    ),
-    _made(
-        "a `length` that differs from the number of taps", sx.SpikeTime, "length", "kernel", "2",
-        "3", length=3, kernel=[1, 0.5],
-    ),
-    *(
-        _made(
-            "a kernel that is neither a function nor a sequence of taps", sx.SpikeTime, "kernel",
-            "function of the lag", "[length]", shape, kernel=bad,
-        )
-        for bad, shape in ((2.0, "()"), ([], "(0,)"), ([[1, 0.5]], "(1, 2)"))
-    ),
-    *(
-        _made(
-            "a tap that is not finite", sx.SpikeTime, "kernel", place, "finite", "nan", kernel=bad,
-            length=length,
-        )
-        for bad, place, length in (([1, NAN], "[1]", None), (lambda lag: NAN, "(0)", 3))
-    ),
-    *(
-        _made(
-            "a `pos_weight` below 0, infinite or NaN", sx.SpikeMoid, "pos_weight", str(bad),
-            pos_weight=given,
-        )
-        for bad in (-0.5, float("inf"), NAN)
-        for given in (bad, [1, bad])
-    ),
-    _made(
-        '`pos_weight` with `numerics="lava"`', sx.SpikeMoid, "pos_weight", "2", "numerics", "lava",
-        pos_weight=2, theta=0, numerics="lava",
-    ),
-    *(
-        _made(
-            "a time or a tolerance below 0", _latency, name, "at least 0", "-1",
-            **{name: -1},
-        )
-        for name in ("true_time", "false_time", "tolerance")
-    ),
-    *(
-        _made(
-            "a temperature that is not above 0", _entropy, "temperature", str(bad),
-            temperature=bad,
-        )
-        for bad in (0, -1, NAN)
-    ),
-    *(
-        _made(
-            "label smoothing below 0, or 1 and above", _entropy, "label_smoothing", str(bad),
-            label_smoothing=bad,
-        )
-        for bad in (-0.1, 1, 1.5, NAN)
-    ),
-    *(
-        _made(
-            "no `time_axis`, where it has no default", make, "time_axis", error=TypeError
-        )
-        for make in (sx.CrossEntropy, sx.SpikeLatency, sx.Rate, sx.Latency)
-    ),
-    _made(
-        "a kernel that is a function, without a `length`", sx.SpikeTime, "kernel", "length",
-        kernel=lambda lag: 0.5**lag,
-    ),
-    *(
-        _made(
-            "a number of classes below 1", make, "num_classes", "at least 1", "0", num_classes=0
-        )
-        for make in (_rate, sx.SpikeMax, sx.SpikeMoid)
-    ),
-    _made(
-        "a number of classes that is not an integer", sx.SpikeMax, "num_classes", "integer", "2.5",
-        error=TypeError, num_classes=2.5,
-    ),
-    _made(
-        "an ignored index that is not an integer", sx.SpikeMax, "ignore_index", "integer", "1.5",
-        error=TypeError, ignore_index=1.5,
-    ),
-    *(
-        _made(
-            "a target rate outside 0 to 1, if rates or counts of several steps are read", _rate,
-            "true_rate", "1.5", true_rate=rates, readout=readout,
-        )
-        for rates in (1.5, (0.5, 1.5))
-        for readout in ("rate", "count")
-    ),
-    _made(
-        "a target potential that is not finite", _rate, "false_rate", "nan", false_rate=NAN,
-        readout="max",
-    ),
-    _made("a `min_rate` below 0", sx.SparsityEnforcer, "min_rate", "-0.5", min_rate=-0.5),
-    _made(
-        "a `min_rate` above `max_rate`", sx.SparsityEnforcer, "min_rate", "max_rate", "0.5",
-        "0.25", max_rate=0.25, min_rate=0.5,
-    ),
-    _made(
-        "an unknown `per`", sx.SparsityEnforcer, "per", "array", "neuron", "'layer'", per="layer"
-    ),
-)  # fmt: skip
-
-TIME_FIRST = np.moveaxis(SPIKES, -1, 0)
-ARRAY_MISTAKES = (
-    _called(
-        "one label for each class or step instead of each sample", MAX, [0, 1, 2, 3], "target",
-        "(3,)", "(4,)",
-    ),
-    _called(
-        "input with time first, without `time_axis=0`", MAX, LABEL, "target", "(5,)", "(3,)",
-        "time_axis", spikes=TIME_FIRST,
-    ),
-    _called(
-        "the same with a label for each step, which could also be one-hot", sx.SpikeMax(2),
-        np.zeros((5, 3), int), "target", "(5, 3)", "(5,)", "CrossEntropy", "time_axis",
-        spikes=TIME_FIRST,
-    ),
-    _called(
-        "one label for each step, without a window", MAX, np.zeros((3, 5), int), "target",
-        "(3, 5)", "(3,)", "moving_window",
-    ),
-    _called(
-        "class indices instead of multi-hot labels", MOID, LABEL, "target", "multi-hot", "int",
-        "class indices", error=TypeError,
-    ),
-    _called(
-        "multi-hot labels instead of class indices", MAX, MULTI_HOT, "target", "integers", "bool",
-        "CrossEntropy", error=TypeError,
-    ),
-    *(
-        _called(
-            "class probabilities that are not floats with a class axis", ENTROPY, target, "target",
-            dtype, *parts, error=error,
-        )
-        for target, error, dtype, *parts in (
-            (MULTI_HOT, TypeError, "bool", "class probabilities are floats"),
-            (MULTI_HOT.astype(int), TypeError, "int", "class probabilities are floats"),
-            ([0.0, 1.0, 2.0], TypeError, "float", "integers"),
-        )
-    ),
-    _called(
-        "class indices for `SquaredError`", sx.SquaredError(time_axis=-1), LABEL, "target",
-        "target readings", "int", error=TypeError,
-    ),
-    _called(
-        "class probabilities of another shape", ENTROPY, np.ones((4, 3)), "target", "(4, 3)",
-        "(3, 4)", "another order",
-    ),
-    _called(
-        "class probabilities for each step, without a window", ENTROPY, np.ones((3, 4, 5)),
-        "target", "(3, 4, 5)", "(3, 4)", "moving_window",
-    ),
-    _called(
-        "`num_classes` that does not divide the number of neurons", sx.SpikeMax(num_classes=3),
-        [0, 1, 2], "num_classes", "3", "4",
-    ),
-    _called(
-        "target rates for another number of classes", sx.SpikeRate((0.5, 0.5, 0.5), 0), LABEL,
-        "true_rate", "3", "4",
-    ),
-    _called(
-        "`pos_weight` for another number of classes",
-        sx.SpikeMoid(pos_weight=(2, 3), theta=0), MULTI_HOT,
-        "pos_weight", "2", "4",
-    ),
-    _called(
-        "target times of another shape", LATENCY, np.ones((3, 5)), "target", "(3, 4)", "(3, 5)"
-    ),
-    *(
-        _called(
-            "a mask of another shape", MAX, LABEL, "where", str(shape), "(3,)", "(3, 5)",
-            "(3, 4, 5)", where=np.ones(shape, dtype=bool),
-        )
-        for shape in ((5, 3), (4,), (), (1,), (1, 5), (3, 4), (3, 1, 5), (5, 4, 3))
-    ),
-    _called(
-        "a mask that is not bool", MAX, LABEL, "where", "bool", "int", error=TypeError,
-        where=[1, 1, 0],
-    ),
-    _called("lengths of another shape", MAX, LABEL, "lengths", "(2,)", "(3,)", lengths=[5, 5]),
-    _called("one length for all samples", MAX, LABEL, "lengths", "()", "(3,)", lengths=5),
-    _called(
-        "lengths that are not integers", MAX, LABEL, "lengths", "integers", "float",
-        error=TypeError, lengths=[5.0, 4.0, 3.0],
-    ),
-    _called(
-        "one weight for each sample instead of each class", MAX, LABEL, "weight", "(3,)", "(4,)",
-        weight=[1.0, 2.0, 3.0],
-    ),
-    _called("a single weight", MOID, MULTI_HOT, "weight", "()", "(4,)", weight=2.0),
-    _called(
-        "weights that are not numbers", RATE, LABEL, "weight", "bool", error=TypeError,
-        weight=[True, False, True, True],
-    ),
-    _called(
-        "class weights for `SpikeTime`", TIME, DESIRED, "weight", "SpikeTime", error=TypeError,
-        weight=[1.0, 1.0, 1.0, 1.0],
-    ),
-)  # fmt: skip
-
-VALUE_MISTAKES = (
-    _value(
-        "a label that is neither a class nor `ignore_index`", MAX, "target", "3", "4",
-        target=[0, 4, 1],
-    ),
-    _value(
-        "a multi-hot label outside 0 to 1, or NaN", MOID, "target", "0", "1",
-        target=np.where(MULTI_HOT, NAN, 0),
-    ),
-    *(
-        _value(
-            "a class probability below 0, infinite or NaN", ENTROPY, "target",
-            "finite and at least 0", str(bad), target=np.full((3, 4), bad),
-        )
-        for bad in (-0.5, float("inf"), NAN)
-    ),
-    _value(
-        'a number of spikes below 0 with `readout="sqrt_count"`, also beside NaN',
-        _entropy(readout="sqrt_count"), "input", "below 0", "'softmax_sum'", "-1",
-        spikes=np.where(np.arange(4)[:, None] > 2, NAN, -0.2) * np.ones((3, 4, 5)),
-    ),
-    _value(
-        "a target of `SquaredError` that is not finite", sx.SquaredError(time_axis=-1), "target",
-        "target readings, finite", "nan", target=np.full((3, 4), NAN),
-    ),
-    _value(
-        "a target time below 0, infinite or NaN", LATENCY, "target", "at least 0", "-5.5",
-        target=np.full((3, 4), -5.5),
-    ),
-    _value(
-        "a spike below 0, if latencies are read", LATENCY, "input", "below 0", "-0.99",
-        spikes=-SPIKES,
-    ),
-    _value(
-        'a sum of spikes below 0 in `SpikeMax` with `mode="probability"`', MAX, "input", "below 0",
-        "mode='probability'", spikes=-SPIKES,
-    ),
-    *(
-        _value(
-            "a length below 0 or above the number of steps", MAX, "lengths", "0", "5", str(bad),
-            lengths=[1, bad, 5],
-        )
-        for bad in (-1, 6)
-    ),
-    *(
-        _value(
-            "a weight below 0, infinite or NaN", MAX, "weight", str(bad), weight=[1, bad, 1, 1.0]
-        )
-        for bad in (-0.5, float("inf"), NAN)
-    ),
-)  # fmt: skip
+MORE_VALUE_MISTAKES = _mistakes("""
+{rate|SpikeMax}()(spikes, asarray([4, 0, -1])) -> \
+ValueError: target must be between 0 and 3; got values from -1 to 4
+SpikeMax(2)(spikes, asarray([{-1|120}, 0, 0])) -> ValueError: target must be between 0 and 3; {}
+{rate|SpikeMax}()(spikes, [4, 0, 0]) -> ValueError: target must be between 0 and 3; from 0 to 4
+""")

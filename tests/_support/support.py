@@ -45,6 +45,13 @@ class Transform:
         return (self.what, self.works, self.where)
 
 
+CALL_OPTIONS = "`where`, `lengths`, `weight` and the options"
+
+
+def _row(what: str, *tests: str, works: str = "yes", where: str = "CPU") -> Transform:
+    return Transform(what, works, where, tests)
+
+
 LIBRARIES = (
     Library("NumPy", "closed forms", ("numpy",)),
     Library("PyTorch, CPU", "its autograd", ("torch",)),
@@ -89,184 +96,151 @@ LIBRARIES = (
 
 TORCH_PREFIX = "transforms/test_torch.py::test_"
 PYTORCH = (
-    Transform(
-        "`backward`, `gradcheck`, `gradgradcheck`", "yes", "CPU",
-        ("gradcheck_passes", "gradgradcheck_passes"),
-    ),
-    Transform(
+    _row("`backward`, `gradcheck`, `gradgradcheck`", "gradcheck_passes", "gradgradcheck_passes"),
+    _row(
         "`torch.func.grad`, `vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
-        "yes", "CPU",
-        (
-            "grad_equals_closed_form",
-            "vmap_equals_loop",
-            "vmap_of_grad_equals_closed_form",
-            "jvp_equals_gradient_times_tangent",
-            "jacobian_equals_closed_form",
-            "hessian_is_finite_and_symmetric",
-        ),
+        *("grad_equals_closed_form", "vmap_equals_loop", "vmap_of_grad_equals_closed_form"),
+        *("jvp_equals_gradient_times_tangent", "jacobian_equals_closed_form"),
+        "hessian_is_finite_and_symmetric",
     ),
-    Transform(
-        "`torch.compile(loss, fullgraph=True)` and its backward, by inductor", "yes", "CPU",
-        ("compiled_loss_and_backward_equal_eager",),
+    _row(
+        "`torch.compile(loss, fullgraph=True)` and its backward, by inductor",
+        "compiled_loss_and_backward_equal_eager",
     ),
-    Transform(
+    _row(
         "the same for durations that change",
-        "yes; at most three compilations, or with a latency one for each duration", "CPU",
-        ("compile_count_for_many_durations_is_at_most_three",),
+        "compile_count_for_many_durations_is_at_most_three",
+        works="yes; at most three compilations, or with a latency one for each duration",
     ),
-    Transform(
-        "`torch.func.grad` and `jvp` inside `torch.compile`", "yes", "CPU",
-        ("compiled_grad_and_jvp_equal_eager",),
+    _row("`torch.func.grad` and `jvp` inside `torch.compile`", "compiled_grad_and_jvp_equal_eager"),
+    _row("`torch.utils.checkpoint`", "checkpoint_gradient_equals_closed_form"),
+    _row(
+        "`torch.export`, for a fixed size and for batches of any size",
+        "export_equals_eager_without_custom_operators",
+        "export_with_dynamic_batch_equals_eager",
     ),
-    Transform(
-        "`torch.utils.checkpoint`", "yes", "CPU",
-        ("checkpoint_gradient_equals_closed_form",),
+    _row(
+        "autocast with bfloat16 and float16",
+        "autocast_computes_in_float32",
+        works="yes; computed and returned in float32",
+        where=f"CPU; CUDA {gpu.cell('autocast on CUDA')}",
     ),
-    Transform(
-        "`torch.export`, for a fixed size and for batches of any size", "yes", "CPU",
-        (
-            "export_equals_eager_without_custom_operators",
-            "export_with_dynamic_batch_equals_eager",
-        ),
-    ),
-    Transform(
-        "autocast with bfloat16 and float16", "yes; computed and returned in float32",
-        f"CPU; CUDA {gpu.cell('autocast on CUDA')}",
-        ("autocast_computes_in_float32",),
-    ),
-    Transform(
+    _row(
         "`torch.set_float32_matmul_precision`, for filters and distances",
-        "yes; their products keep the digits of float32, in float64 if TF32 is allowed",
-        "CPU, with factors rounded as on an Ampere GPU",
-        (
-            "transforms/test_modes.py::test_tf32_reaches_no_filter_and_no_distance",
-            "transforms/test_modes.py::test_change_of_the_precision_of_products_compiles_anew",
-        ),
+        "transforms/test_modes.py::test_tf32_reaches_no_filter_and_no_distance",
+        "transforms/test_modes.py::test_change_of_the_precision_of_products_compiles_anew",
+        works="yes; their products keep the digits of float32, in float64 if TF32 is allowed",
+        where="CPU, with factors rounded as on an Ampere GPU",
     ),
-    Transform(
-        "compiled or exported, as the first call of a process", "yes", "CPU",
-        ("transforms/test_modes.py::test_first_call_of_a_process_may_be_compiled_or_exported",),
+    _row(
+        "compiled or exported, as the first call of a process",
+        "transforms/test_modes.py::test_first_call_of_a_process_may_be_compiled_or_exported",
     ),
-    Transform(
-        "`meta` and fake tensors, for shapes", "yes", "",
-        ("meta_and_fake_tensors_give_the_shape",),
-    ),
-    Transform(
+    _row("`meta` and fake tensors, for shapes", "meta_and_fake_tensors_give_the_shape", where=""),
+    _row(
         "`DTensor`, replicated or sharded by sample, over 2 processes",
-        "yes; only the sum and the weight are communicated", "CPU, gloo",
-        ("processes/test_dtensor.py::test_distributed_tensor_equals_one_process",),
+        "processes/test_dtensor.py::test_distributed_tensor_equals_one_process",
+        works="yes; only the sum and the weight are communicated",
+        where="CPU, gloo",
     ),
-    Transform(
-        "tensors that require grad, in `value_and_grad`", "yes; their `grad` is not changed", "CPU",
-        ("value_and_grad_leaves_tensors_that_require_grad_unchanged",),
+    _row(
+        "tensors that require grad, in `value_and_grad`",
+        "value_and_grad_leaves_tensors_that_require_grad_unchanged",
+        works="yes; their `grad` is not changed",
     ),
-    Transform(
-        "`where`, `lengths`, `weight` and the options, under `grad`, `vmap(grad)`, `jacfwd`, "
-        "`hessian` and `torch.compile(fullgraph=True)`",
-        "yes", "CPU",
-        ("options_work_under_transforms",),
+    _row(
+        f"{CALL_OPTIONS}, under `grad`, `vmap(grad)`, `jacfwd`, `hessian` and "
+        "`torch.compile(fullgraph=True)`",
+        "options_work_under_transforms",
     ),
-)  # fmt: skip
+)
 
 JAX_PREFIX = "transforms/test_jax.py::test_"
+BITS, DEVICES = "CPU, 32 and 64 bits", "virtual CPU devices"
 JAX = (
-    Transform(
-        "`jit` of the loss itself, and with the loss as a static argument", "yes",
-        "CPU, 32 and 64 bits",
-        ("jit_of_loss_and_gradient_equals_eager", "jit_with_static_loss_traces_once"),
+    _row(
+        "`jit` of the loss itself, and with the loss as a static argument",
+        *("jit_of_loss_and_gradient_equals_eager", "jit_with_static_loss_traces_once"),
+        where=BITS,
     ),
-    Transform(
-        "`grad`, `vmap(grad)`, `jvp`, `linearize`, `hessian`", "yes", "CPU, 32 and 64 bits",
-        (
-            "grad_equals_closed_form",
-            "vmap_of_grad_equals_closed_form",
-            "jvp_and_linearize_equal_gradient_times_tangent",
-            "hessian_is_finite_and_symmetric",
-        ),
+    _row(
+        "`grad`, `vmap(grad)`, `jvp`, `linearize`, `hessian`",
+        *("grad_equals_closed_form", "vmap_of_grad_equals_closed_form"),
+        *("jvp_and_linearize_equal_gradient_times_tangent", "hessian_is_finite_and_symmetric"),
+        where=BITS,
     ),
-    Transform(
-        "`checkpoint`", "yes", "CPU, 32 and 64 bits",
-        ("checkpoint_gradient_equals_closed_form",),
+    _row("`checkpoint`", "checkpoint_gradient_equals_closed_form", where=BITS),
+    _row(
+        "`jax.export`, for batches of any size",
+        "export_with_symbolic_batch_equals_eager",
+        where=BITS,
     ),
-    Transform(
-        "`jax.export`, for batches of any size", "yes", "CPU, 32 and 64 bits",
-        ("export_with_symbolic_batch_equals_eager",),
-    ),
-    Transform(
+    _row(
         "`jax.export` on a CPU for CUDA, TPU and ROCm",
-        "yes; without the loops that are for CPUs", "the programs, which did not run",
-        ("export_from_a_cpu_loops_on_cpus_only",),
+        "export_from_a_cpu_loops_on_cpus_only",
+        works="yes; without the loops that are for CPUs",
+        where="the programs, which did not run",
     ),
-    Transform(
-        "`jax_numpy_rank_promotion=\"raise\"`", "yes", "CPU, 32 and 64 bits",
-        ("transforms/test_modes.py::test_jax_may_forbid_to_promote_ranks",),
+    _row(
+        '`jax_numpy_rank_promotion="raise"`',
+        "transforms/test_modes.py::test_jax_may_forbid_to_promote_ranks",
+        where=BITS,
     ),
-    Transform(
-        "`where`, `lengths`, `weight` and the options, under `jit` of `grad`, `jacfwd` and "
-        "`hessian`",
-        "yes", "CPU, 32 and 64 bits",
-        ("options_work_under_transforms",),
+    _row(
+        f"{CALL_OPTIONS}, under `jit` of `grad`, `jacfwd` and `hessian`",
+        "options_work_under_transforms",
+        where=BITS,
     ),
-    Transform(
-        "`jit` with spikes or labels on a mesh of one device, with explicit axes", "yes", "CPU",
-        ("mesh_of_one_device_equals_no_mesh",),
+    _row(
+        "`jit` with spikes or labels on a mesh of one device, with explicit axes",
+        "mesh_of_one_device_equals_no_mesh",
     ),
-    Transform(
-        "`jit` with the batch sharded over 2 and 4 devices, axes automatic or explicit",
-        "yes; one scalar sum crosses devices, and no spikes", "virtual CPU devices",
-        ("sharded_batch_stays_sharded",),
+    *(
+        _row(what, "sharded_batch_stays_sharded", works=works, where=where)
+        for what, works, where in (
+            (
+                "`jit` with the batch sharded over 2 and 4 devices, axes automatic or explicit",
+                "yes; one scalar sum crosses devices, and no spikes",
+                DEVICES,
+            ),
+            (
+                "the same with `where`, `lengths` and `weight`",
+                "yes; only sums cross devices",
+                f"4 {DEVICES}",
+            ),
+            ("`shard_map` over the batch", "yes", DEVICES),
+            (
+                "labels on another device than the spikes",
+                "yes; moved to the device or mesh of the spikes",
+                DEVICES,
+            ),
+        )
     ),
-    Transform(
-        "the same with `where`, `lengths` and `weight`", "yes; only sums cross devices",
-        "4 virtual CPU devices",
-        ("sharded_batch_stays_sharded",),
-    ),
-    Transform(
-        "`shard_map` over the batch", "yes", "virtual CPU devices",
-        ("sharded_batch_stays_sharded",),
-    ),
-    Transform(
-        "labels on another device than the spikes",
-        "yes; moved to the device or mesh of the spikes", "virtual CPU devices",
-        ("sharded_batch_stays_sharded",),
-    ),
-)  # fmt: skip
+)
 
 MLX_PREFIX = "transforms/test_mlx.py::test_"
 MLX = (
-    Transform(
-        "`grad`, `value_and_grad`, `checkpoint`", "yes", "CPU",
-        ("grad_and_value_and_grad_equal_closed_form",),
-    ),
-    Transform(
+    _row("`grad`, `value_and_grad`, `checkpoint`", "grad_and_value_and_grad_equal_closed_form"),
+    _row(
         "`compile` of the loss, of `grad` and of `value_and_grad`",
-        "yes, for each shape; not with `shapeless=True`", "CPU",
-        (
-            "grad_and_value_and_grad_equal_closed_form",
-            "shapeless_compilation_and_export_raise",
-        ),
+        *("grad_and_value_and_grad_equal_closed_form", "shapeless_compilation_and_export_raise"),
+        works="yes, for each shape; not with `shapeless=True`",
     ),
-    Transform(
-        "`vmap(value_and_grad)`", "yes", "CPU", ("vmap_of_value_and_grad_equals_loop",)
+    _row("`vmap(value_and_grad)`", "vmap_of_value_and_grad_equals_loop"),
+    _row(
+        "`jvp`, and second derivatives by `jvp` and `vjp` of `grad`",
+        *("jvp_equals_gradient_times_tangent", "second_derivatives_are_finite_and_symmetric"),
     ),
-    Transform(
-        "`jvp`, and second derivatives by `jvp` and `vjp` of `grad`", "yes", "CPU",
-        (
-            "jvp_equals_gradient_times_tangent",
-            "second_derivatives_are_finite_and_symmetric",
-        ),
+    _row(
+        f"{CALL_OPTIONS}, under `value_and_grad`, `compile` and second derivatives",
+        "options_work_under_transforms",
     ),
-    Transform(
-        "`where`, `lengths`, `weight` and the options, under `value_and_grad`, `compile` and "
-        "second derivatives",
-        "yes", "CPU",
-        ("options_work_under_transforms",),
+    _row(
+        "`export_function`",
+        "shapeless_compilation_and_export_raise",
+        works="no: MLX cannot save the custom gradient of a selection",
     ),
-    Transform(
-        "`export_function`", "no: MLX cannot save the custom gradient of a selection", "CPU",
-        ("shapeless_compilation_and_export_raise",),
-    ),
-)  # fmt: skip
+)
 
 
 def tests() -> Iterable[str]:

@@ -13,17 +13,6 @@ from _support.contract import FORMS
 from spikeloss_xp import _kernels, _tuning
 from spikeloss_xp._kernels import Exponential
 
-ARRAY = np.zeros((2, 3, 5))
-
-
-@pytest.mark.parametrize(
-    "make", [sx.SpikeTime, lambda x: sx.SpikeRate(x, ARRAY), sx.SpikeMax, sx.SpikeMoid,
-             sx.SparsityEnforcer],
-)  # fmt: skip
-def test_array_in_the_constructor_names_the_call(make):
-    with pytest.raises(TypeError, match=r"got an array of shape \(2, 3, 5\): make it first"):
-        make(ARRAY)
-
 
 @pytest.mark.parametrize(
     "loss",
@@ -53,13 +42,6 @@ def test_any_sequence_gives_a_number_for_each_class(make):
     assert sx.SpikeRate(numbers, 0.0).true_rate == (0.0, 1.0)
     assert sx.SpikeMoid(theta=0, pos_weight=numbers).pos_weight == (0.0, 1.0)
     assert sx.SpikeTime(kernel=numbers).kernel == (0.0, 1.0)
-
-
-@pytest.mark.parametrize("length", [2**31, 2**63, 2**70])
-def test_length_that_fits_no_integer_of_a_library_raises(length):
-    for make in (sx.SpikeMax, lambda n: sx.SpikeTime(length=n)):
-        with pytest.raises(ValueError, match=f"must be at most 2147483647; got {length}"):
-            make(length)
 
 
 def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):

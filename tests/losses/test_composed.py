@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.backends import on
 from _support.calls import run
 from _support.cases import close
 from spikeloss_xp.losses import Composed
@@ -148,24 +149,12 @@ def test_wrong_pullback_fails_assert_consistent():
         assert_consistent(Composed(rate, wrong), SPIKES, LABELS)
 
 
-def test_label_out_of_range_raises_or_gives_nan(backend):
-    composed, _, label = PAIRS["rate"]
-    bad = backend.asarray(np.where(np.arange(4) == 1, 6, label))
-    none = dataclasses.replace(composed, reduction="none")
-    if backend.reads_values:
-        with pytest.raises(ValueError, match="target must be between 0 and 5"):
-            composed(backend.asarray(SPIKES), bad)
-    if backend.reads_values and not backend.differentiates:
-        return
-    if backend.library == "torch":
-        import torch
-
-        terms = torch.func.vmap(lambda x, y: none(x[None], y[None])[0])(
-            backend.asarray(SPIKES), bad
-        )
-    else:
-        terms = backend.compiled(none)(backend.asarray(SPIKES), bad)
-    assert np.isnan(backend.numpy(terms)).any(axis=1).tolist() == [False, True, False, False]
+@pytest.mark.parametrize("name", ["array-api-strict", "jax-x64"])
+def test_label_out_of_range_that_cannot_be_read_gives_nan(name):
+    loss = dataclasses.replace(PAIRS["rate"][0], reduction="none")
+    with on(name) as backend:
+        terms = run(backend, loss, SPIKES, np.where(np.arange(4) == 1, 6, LABELS))
+    assert np.isnan(terms).any(axis=1).tolist() == [False, True, False, False]
 
 
 def test_captured_tensor_gets_a_gradient():
@@ -194,23 +183,6 @@ def test_wrong_mask_and_output_shapes_raise():
     flat = Composed(rate, lambda xp, u, label: (u[:, 0], lambda g: g))
     with pytest.raises(ValueError, match=r"terms of shape \(4, 6\) or \(4, 1\); got \(4,\)"):
         flat(SPIKES, LABELS)
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "error"),
-    [
-        ("read", "rate", TypeError),
-        ("compare", None, TypeError),
-        ("per_step", 1, TypeError),
-        ("reduction", "average", ValueError),
-        ("num_classes", 0, ValueError),
-        ("time_axis", 0.5, TypeError),
-        ("ignore_index", "none", TypeError),
-    ],
-)
-def test_hyperparameters_are_checked(option, value, error):
-    with pytest.raises(error, match=option):
-        dataclasses.replace(Composed(rate, softmax), **{option: value})
 
 
 def test_composed_losses_are_equal_if_their_functions_are():

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
-import math
 import re
 from pathlib import Path
 
@@ -11,9 +9,11 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support import reference
 from _support.backends import on
 from _support.calls import each, run
 from _support.cases import close
+from _support.contract import REDUCTIONS
 from spikeloss_xp.losses import Loss
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-loss.md"
@@ -53,44 +53,25 @@ LOSSES = {
 }
 
 
-def full_mask(where=None, lengths=None):
-    mask = np.ones((BATCH, CLASSES, STEPS), bool)
-    if where is not None:
-        shape = {1: (BATCH, 1, 1), 2: (BATCH, 1, STEPS), 3: where.shape}[where.ndim]
-        mask &= where.reshape(shape)
-    if lengths is not None:
-        mask &= np.arange(STEPS) < lengths[:, None, None]
-    return mask
-
-
-def expected_terms(loss, label, mask):
-    """Return the terms and the term mask by loops over samples and steps, straight from the page.
+def expected_terms(loss, label, weight, **masks):
+    """Return the terms of the reference for the entropy of the same labels, in focus.
 
     Axes are ``[batch, class or 1, step or 1]``.
     """
-    windowed = loss.moving_window is not None
-    steps = STEPS if windowed else 1
-    terms = np.zeros((BATCH, CLASSES, steps))
-    counts = np.zeros((BATCH, CLASSES, steps), bool)
-    spikes = np.where(mask, SPIKES, 0)
-    for b, t in itertools.product(range(BATCH), range(steps)):
-        span = slice(max(t - WINDOW + 1, 0), t + 1) if windowed else slice(None)
-        read = mask[b, :, t] if windowed else mask[b].any(axis=1)
-        u = spikes[b, :, span].sum(axis=1)
-        if label[b] == loss.ignore_index:
-            continue
-        if isinstance(loss, FocalMoid):
-            for c in range(CLASSES):
-                margin = (u[c] - loss.theta) * (1 if c == label[b] else -1)
-                p = 1 / (1 + math.exp(-margin))
-                terms[b, c, t] = -((1 - p) ** loss.gamma) * math.log(p)
-                counts[b, c, t] = read[c]
-        elif read[label[b]]:  # otherwise the class of the label is masked
-            p = math.exp(u[label[b]]) / sum(math.exp(u[c]) for c in range(CLASSES) if read[c])
-            terms[b, 0, t] = -((1 - p) ** loss.gamma) * math.log(p)
-            counts[b, 0, t] = True
-    axes = slice(None) if isinstance(loss, FocalMoid) else slice(0, 1)
-    return np.where(counts, terms, 0)[:, axes], counts[:, axes]
+    options = {"time_axis": -1, "moving_window": loss.moving_window, "readout": "count"}
+    if isinstance(loss, FocalMoid):
+        plain, target = (
+            sx.SpikeMoid(theta=loss.theta, **options),
+            label[:, None] == np.arange(CLASSES),
+        )
+    else:
+        plain, target = sx.CrossEntropy(**options), label
+    found = reference.evaluate(plain, SPIKES, target, **masks)
+    counts = found.term_mask & (label != loss.ignore_index)[:, None, None]
+    of_label = np.ones(BATCH) if weight is None else weight[label * (label >= 0)]
+    of_terms = of_label[:, None, None] * counts
+    focus = (1 - np.exp(-found.terms)) ** loss.gamma
+    return reference.Terms(of_terms * focus * found.terms, counts, of_terms)
 
 
 @pytest.mark.slow(but=12)
@@ -103,18 +84,12 @@ def expected_terms(loss, label, mask):
 @pytest.mark.parametrize("name", LOSSES)
 def test_documented_loss_equals_its_formula(backend, name, mask, label, weight):
     loss, options = LOSSES[name], dict(MASKS[mask])
-    terms, counts = expected_terms(loss, label, full_mask(**options))
-    of_label = np.ones(BATCH) if weight is None else weight[label * (label >= 0)]
-    of_terms = np.broadcast_to(of_label[:, None, None], terms.shape)
-    terms, weights = terms * of_terms, of_terms * counts
-    samples = counts.any(axis=(1, 2)).sum()
+    found = expected_terms(loss, label, weight, **options)
+    terms, total = found.terms, found.terms.sum()
     in_layout = terms if isinstance(loss, FocalMoid) else terms[:, 0]
-    expected = {
-        "none": in_layout if loss.moving_window else in_layout[..., 0],
-        "sum": terms.sum(),
-        "mean": terms.sum() / max(weights.sum(), 1e-300),
-        "batchmean": terms.sum() / max(samples, 1),
-    }
+    expected = {"none": in_layout if loss.moving_window else in_layout[..., 0]}
+    expected |= {name: total / reference.divisor(name, found) for name in REDUCTIONS[:-1]}
+    numbers = found.term_weight.sum(), found.term_weight.sum(), found.term_mask.any((1, 2)).sum()
     if weight is not None:
         options["weight"] = weight
     none, *others = [dataclasses.replace(loss, reduction=reduction) for reduction in expected]
@@ -123,10 +98,10 @@ def test_documented_loss_equals_its_formula(backend, name, mask, label, weight):
     for got, value in zip(values, expected.values(), strict=True):
         assert got.shape == np.shape(value)
         np.testing.assert_allclose(got, value, rtol=0, atol=100 * backend.rtol)
-    for (total, number), divisor in zip(sums, (weights.sum(), weights.sum(), samples), strict=True):
-        np.testing.assert_allclose(total, terms.sum(), rtol=0, atol=100 * backend.rtol)
-        np.testing.assert_allclose(number, divisor, rtol=backend.rtol)
-        assert total.dtype == number.dtype
+    for (added, number), expected_number in zip(sums, numbers, strict=True):
+        np.testing.assert_allclose(added, total, rtol=0, atol=100 * backend.rtol)
+        np.testing.assert_allclose(number, expected_number, rtol=backend.rtol)
+        assert added.dtype == number.dtype
 
 
 @pytest.mark.slow(but=6)
@@ -195,11 +170,6 @@ def test_factors_that_broadcast_the_terms_raise():
 
     with pytest.raises(ValueError, match="criterion of Wide must return terms of shape"):
         Wide()(SPIKES, LABEL)
-
-
-def test_sum_and_weight_without_a_sum_raises():
-    with pytest.raises(ValueError, match="reduction='none' has no sum"):
-        sx.SpikeMax(reduction="none").sum_and_weight(SPIKES, LABEL)
 
 
 # Mistakes of a subclass --------------------------------------------------------------------------
@@ -288,13 +258,6 @@ class DoubledBoth(DoubledValue):
     def value_and_pullback(self, *arrays, **options):
         value, pullback = super().value_and_pullback(*arrays, **options)
         return 2 * value, lambda cotangent: pullback(2 * cotangent)
-
-
-@pytest.mark.parametrize("call", ["value", "value_and_pullback", "sum_and_weight", "__call__"])
-def test_unknown_options_raise(call):
-    for option in ("lenghts", "context") if call != "sum_and_weight" else ("lenghts",):
-        with pytest.raises(TypeError, match=option):
-            getattr(sx.SpikeMax(1), call)(SPIKES, LABEL, **{option: 2})
 
 
 def test_overridden_prediction_is_that_of_a_call():

@@ -11,21 +11,6 @@ import spikeloss_xp as sx
 LOSSES = (sx.SpikeTime(), sx.CrossEntropy(time_axis=0), sx.SparsityEnforcer())
 
 
-@pytest.mark.parametrize(
-    ("kind", "option", "answer"),
-    [
-        (sx.CrossEntropy, "weight", r"in the call, loss\(input, target, weight=...\)"),
-        (sx.SpikeMax, "mask", "where=..."),
-        (sx.SpikeTime, "tau", "time_constant=..., in steps"),
-        (sx.SpikeRate, "window", "moving_window=..., in steps"),
-        (sx.SparsityEnforcer, "dim", "time_axis=..."),
-    ],
-)
-def test_option_of_another_library_is_answered(kind, option, answer):
-    with pytest.raises(TypeError, match=f"{kind.__name__} has no option {option}: .*{answer}"):
-        kind(**{option: 2})
-
-
 def test_loss_may_have_such_an_option():
     @dataclasses.dataclass(frozen=True)
     class Windowed(sx.SpikeMax):
