@@ -1,26 +1,47 @@
 """Helpers for the comparisons with other libraries."""
 
+import importlib.metadata
+import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from _support.peers import REQUIRED
 from _support.peers import import_peer as import_peer
 
 torch = pytest.importorskip("torch")
 
+DOCS = Path(__file__).parents[2] / "docs"
 
-def table_rows(library: str) -> list[Any]:
+
+def table_rows(library: str) -> list[tuple[str, str]]:
     """Return the rows of a migration table: code of the other library, and its equivalent here."""
-    page = Path(__file__).parents[2] / "docs" / "migrating.md"
+    page = DOCS / "migrating.md"
     _, section = page.read_text(encoding="utf-8").split(f"\n## {library}\n")
     _, table = section.split("\n## ")[0].split("\n| there | here |\n|---|---|\n")
-    table = table.split("\n\n")[0].splitlines()
-    rows = [re.match(r"\| `([^`]+)` \| `([^`]+)`", line) for line in table]
-    return [pytest.param(*row.groups(), id=row[1]) for row in rows]
+    return re.findall(r"^\| `([^`]+)` \| `([^`]+)`", table.split("\n\n")[0], re.M)
+
+
+def losses_of_spyx() -> ModuleType:
+    """Load the module of the losses of Spyx without the package, which needs much more."""
+    try:
+        files = importlib.metadata.files("spyx") or ()
+    except importlib.metadata.PackageNotFoundError:
+        if "spyx" in REQUIRED:
+            raise
+        pytest.skip("spyx is not installed", allow_module_level=True)
+    (file,) = (found for found in files if found.parts == ("spyx", "fn.py"))
+    spec = importlib.util.spec_from_file_location("spyx_fn", file.locate())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def evaluate_line(line: str, names: dict[str, Any]) -> Any:
@@ -46,26 +67,40 @@ def labels(classes: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randint(classes, shape, generator=generator(2))
 
 
+def value_and_gradient(loss: Callable[[Any], Any], input: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return value and gradient, for a cotangent that is not 1, in PyTorch or in JAX."""
+    xp = torch if isinstance(input, torch.Tensor) else importlib.import_module("jax.numpy")
+
+    def weighted(x: Any) -> Any:
+        value = loss(x)
+        terms = value.reshape(-1)
+        return terms @ (1.5 - 0.7 * xp.arange(len(terms), dtype=terms.dtype)), value
+
+    if xp is not torch:
+        jax = importlib.import_module("jax")
+        gradient, value = jax.jit(jax.grad(weighted, has_aux=True))(input)
+        return np.asarray(value), np.asarray(gradient)
+    leaf = input.clone().requires_grad_()
+    total, value = weighted(leaf)
+    total.backward()
+    return value.detach().numpy(), leaf.grad.numpy()
+
+
 def assert_match(
-    theirs: Callable[[torch.Tensor], torch.Tensor],
-    ours: Callable[[torch.Tensor], torch.Tensor],
-    input: torch.Tensor,
+    theirs: Callable[[Any], Any],
+    ours: Callable[[Any], Any],
+    input: Any,
     rtol: float | None = None,
 ) -> None:
-    """Assert that both losses have the same value and gradient, for a cotangent that is not 1."""
+    """Assert that both losses have the same value and gradient, on a tensor or an array of JAX."""
+    value, gradient = value_and_gradient(theirs, input)
+    our_value, our_gradient = value_and_gradient(ours, input)
     if rtol is None:  # a few hundred roundings: the sums have no more terms than that
-        rtol = {torch.float32: 2e-5, torch.float64: 1e-12}[input.dtype]
-    results = []
-    for loss in (theirs, ours):
-        leaf = input.clone().requires_grad_()
-        value = loss(leaf)
-        terms = value.reshape(-1)
-        (terms @ (1.5 - 0.7 * torch.arange(len(terms), dtype=terms.dtype))).backward()
-        results.append((value.detach(), leaf.grad))
-    (value, gradient), (our_value, our_gradient) = results
-    assert our_value.shape == (value.shape if value.numel() > 1 else our_value.shape)
+        rtol = {"float32": 2e-5, "float64": 1e-12}[gradient.dtype.name]
+    assert our_value.shape == (value.shape if value.size > 1 else our_value.shape)
     # The other library takes the logarithm of a sum near 1, so its small losses have lost digits.
-    eps = torch.finfo(input.dtype).eps
+    eps = np.finfo(gradient.dtype).eps
     np.testing.assert_allclose(our_value.flatten(), value.flatten(), rtol=rtol, atol=eps)
-    assert gradient.abs().max() > 0
-    np.testing.assert_allclose(our_gradient, gradient, atol=rtol * gradient.abs().max().item())
+    largest = np.abs(gradient).max()
+    assert largest > 0
+    np.testing.assert_allclose(our_gradient, gradient, atol=rtol * largest)
