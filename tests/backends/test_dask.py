@@ -27,6 +27,7 @@ CHUNKS = {  # of batch, neurons and time
 RTOL = 1e-12
 SPIKES = (np.random.default_rng(0).random((2, 3, 5)) < 0.4).astype(float)
 LABEL = np.asarray([2, 0])
+LATENCY = sx.Latency(time_axis=-1)
 
 
 @pytest.fixture
@@ -44,6 +45,11 @@ def computed(*lazy):
     # In this thread, because `np.errstate` does not apply to the threads of a pool.
     with np.errstate(all="ignore"):
         return dask.compute(*lazy, scheduler="synchronous")
+
+
+def compare(lazy, expected, rtol=RTOL):
+    for of_dask, of_numpy in zip(computed(*lazy), expected, strict=True):
+        close(of_dask, of_numpy, rtol)
 
 
 def quick(cases, chosen):
@@ -88,46 +94,35 @@ def test_value_and_gradient_equal_numpy(form, chunks, make, reduction, no_comput
     as_lists, as_arrays = [x.tolist() for x in targets], [da.asarray(x) for x in targets]
     for given, options in ((as_lists, call.options), (as_arrays, lazily)):
         value, gradient = evaluate(lazy, *given, cotangent=call.cotangent, **options)
-        for got, expected in zip(computed(value, gradient), on_numpy, strict=True):
-            close(got, expected, RTOL)
+        compare((value, gradient), on_numpy)
         assert value.dtype == gradient.dtype == call.spikes.dtype
         assert gradient.chunks == lazy.chunks
 
 
 def test_terms_of_layers_and_classifiers_equal_numpy(no_compute):
-    spikes, lazy = SPIKES, da.from_array(SPIKES, chunks=(1, 3, 2))
-    sparsity = sx.SparsityEnforcer(0.25)
-    close(computed(sparsity([lazy, 2 * lazy]))[0], sparsity([spikes, 2 * spikes]), RTOL)
-    for classifier in (
-        sx.Rate(time_axis=-1),
-        sx.MovingWindow(2, time_axis=-1),
-        sx.Rate(mode="softmax", time_axis=-1),
-    ):
-        close(computed(classifier.confidence(lazy))[0], classifier.confidence(spikes), RTOL)
-        np.testing.assert_array_equal(computed(classifier(lazy))[0], classifier(spikes))
-    for classifier in (
-        sx.Rate(time_axis=-1),
-        sx.Latency(time_axis=-1),
-        sx.MovingWindow(2, time_axis=-1),
-    ):
-        close(computed(classifier.accuracy(lazy, LABEL))[0], classifier.accuracy(spikes, LABEL), 0)
-    close(
-        computed(sx.Latency(time_axis=-1).latency(lazy))[0],
-        sx.Latency(time_axis=-1).latency(spikes),
-        RTOL,
-    )
+    rate, window = sx.Rate(time_axis=-1), sx.MovingWindow(2, time_axis=-1)
+    confident = rate, window, sx.Rate(mode="softmax", time_axis=-1)
+
+    def outputs(spikes):
+        yield sx.SparsityEnforcer(0.25)([spikes, 2 * spikes])
+        yield from (classifier.confidence(spikes) for classifier in confident)
+        yield from (classifier(spikes) for classifier in confident)
+        yield from (classifier.accuracy(spikes, LABEL) for classifier in (rate, window, LATENCY))
+        yield LATENCY.latency(spikes)
+
+    compare(outputs(da.from_array(SPIKES, chunks=(1, 3, 2))), outputs(SPIKES))
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_filters_keep_chunks(axis, no_compute):
     x = np.random.default_rng(3).normal(size=(7, 130, 3))
     lazy = da.from_array(x, chunks=(3, 50, 2))
-    for filtered, expected in (
-        (sx.causal_filter(lazy, [1, 0.5, 0.25], axis), sx.causal_filter(x, [1, 0.5, 0.25], axis)),
-        (sx.moving_average(lazy, 40, axis), sx.moving_average(x, 40, axis)),
+    for run in (
+        lambda x: sx.causal_filter(x, [1, 0.5, 0.25], axis),
+        lambda x: sx.moving_average(x, 40, axis),
     ):
-        assert filtered.chunks == lazy.chunks
-        close(computed(filtered)[0], expected, RTOL)
+        assert run(lazy).chunks == lazy.chunks
+        compare([run(lazy)], [run(x)])
 
 
 # Blocks ------------------------------------------------------------------------------------------
@@ -148,11 +143,9 @@ def in_chunks(call, time_chunks):
     """Return the arguments of a call as dask arrays, with time in chunks."""
     lazy = {}
     for name in ("spikes", "target", "where", "lengths", "weight"):
-        x = getattr(call, name)
-        if x is not None:
-            x = np.asarray(x)
-            chunks = [time_chunks if n == STEPS else -1 for n in x.shape]
-            lazy[name] = da.from_array(x, chunks=chunks)
+        if (x := getattr(call, name)) is not None:
+            chunks = [time_chunks if n == STEPS else -1 for n in np.shape(x)]
+            lazy[name] = da.from_array(np.asarray(x), chunks=chunks)
     return lazy
 
 
@@ -180,10 +173,8 @@ def test_chunks_of_time_equal_numpy(
         spikes, target = lazy.pop("spikes"), lazy.pop("target")
         for given_target, options in ((target, lazy), (call.target, call.options)):
             value, gradient = sx.value_and_grad(loss)(spikes, given_target, **options)
-            got = computed(value, gradient, loss(spikes, given_target, **options))
-            np.testing.assert_allclose(got[0], expected[0], rtol=RTOL)
-            close(got[1], expected[1], RTOL)
-            np.testing.assert_allclose(got[2], expected[0], rtol=RTOL)
+            called = loss(spikes, given_target, **options)
+            compare((value, called, gradient), (expected[0], *expected))
             assert gradient.chunks == spikes.chunks
 
 
@@ -195,9 +186,7 @@ def test_pieces_of_samples_equal_numpy(form, monkeypatch, no_compute):
     targets = () if call.target is None else (call.target,)
     expected = sx.value_and_grad(call.loss)(call.spikes, *targets, **call.options)
     lazy = da.from_array(call.spikes, chunks=(3, -1, -1))
-    got = computed(*sx.value_and_grad(call.loss)(lazy, *targets, **call.options))
-    for of_dask, of_numpy in zip(got, expected, strict=True):
-        close(of_dask, of_numpy, RTOL)
+    compare(sx.value_and_grad(call.loss)(lazy, *targets, **call.options), expected)
 
 
 @pytest.mark.parametrize(
@@ -276,23 +265,17 @@ def test_chunks_of_unknown_size_raise():
     for arguments in ((unknown, LABEL), (spikes, da.asarray(LABEL)[da.asarray(LABEL) >= 0])):
         with pytest.raises(ValueError, match=r"unknown size: call its compute_chunk_sizes\(\)"):
             sx.SpikeMax()(*arguments)
-    close(
-        computed(sx.SpikeMax()(unknown.compute_chunk_sizes(), LABEL)),
-        sx.SpikeMax()(SPIKES, LABEL),
-        RTOL,
-    )
+    known = unknown.compute_chunk_sizes()
+    compare([sx.SpikeMax()(known, LABEL)], [sx.SpikeMax()(SPIKES, LABEL)])
 
 
 def test_from_host_and_to_host_copy():
-    values = np.zeros(3)
-    dask_adapter = adapter("dask")
-    lazy = dask_adapter.from_host(values, "cpu")
-    values[:] = 1
-    assert dask_adapter.concrete_or_none(lazy) is None
-    host = dask_adapter.to_host(lazy)
-    np.testing.assert_array_equal(host, np.zeros(3))
-    host[:] = 2
-    np.testing.assert_array_equal(dask_adapter.to_host(lazy), np.zeros(3))
+    values, functions = np.zeros(3), adapter("dask")
+    lazy = functions.from_host(values, "cpu")
+    assert functions.concrete_or_none(lazy) is None
+    for changed in (values, functions.to_host(lazy)):
+        changed[:] = 1
+        np.testing.assert_array_equal(functions.to_host(lazy), np.zeros(3))
 
 
 def test_dask_is_available_and_consistent():

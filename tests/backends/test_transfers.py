@@ -35,14 +35,22 @@ def test_device_unreadable_by_numpy_is_not_read(form):
         evaluate(backend, form)
 
 
-@pytest.mark.parametrize("form", WITH_TARGET)
-def test_meta_tensors_give_shapes(form):
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+@pytest.mark.parametrize("form", FORMS)
+def test_meta_and_fake_tensors_give_the_shape(form, kind):
     torch = pytest.importorskip("torch")
     call = with_everything(FORMS[form])
-    arrays = [torch.asarray(x, device="meta") for x in (call.spikes, call.target)]
-    options = {name: torch.asarray(x, device="meta") for name, x in call.options.items()}
-    value, gradient = sx.value_and_grad(call.loss)(*arrays, **options)
-    assert value.shape == ()
+    mode = torch._subclasses.FakeTensorMode() if kind == "fake" else contextlib.nullcontext()
+
+    def place(x):
+        tensor = torch.asarray(x)
+        return mode.from_tensor(tensor) if kind == "fake" else tensor.to("meta")
+
+    targets = [] if call.target is None else [place(call.target)]
+    options = {name: place(x) for name, x in call.options.items()}
+    with mode:
+        value, gradient = sx.value_and_grad(call.loss)(place(call.spikes), *targets, **options)
+        assert value.shape == call.loss(place(call.spikes), *targets, **options).shape == ()
     assert gradient.shape == call.spikes.shape
 
 

@@ -153,13 +153,13 @@ def test_small_loss_keeps_full_precision():
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("pos_weight", [None, (0.5, 2.0, 1.0, 12.5), 3.0])
+@pytest.mark.parametrize("pos_weight", [1.0, (0.5, 2.0, 1.0, 12.5), 3.0])
 @every_weight
 def test_spike_moid_matches_binary_cross_entropy(reduction, weight, pos_weight):
     if reduction == "mean" and weight is not None:
         reduction = "sum"  # PyTorch does not divide a mean by the weights
     soft_label = torch.rand((BATCH, CLASSES), generator=generator(3), dtype=torch.float64)
-    every_class = torch.tensor(pos_weight or 1.0, dtype=torch.float64).expand(CLASSES)
+    every_class = torch.tensor(pos_weight, dtype=torch.float64).expand(CLASSES)
     theirs = torch.nn.BCEWithLogitsLoss(weight, reduction=reduction, pos_weight=every_class)
     ours = sx.SpikeMoid(reduction=reduction, alpha=0.25, theta=0.5, pos_weight=pos_weight)
     assert_match(

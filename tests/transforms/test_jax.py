@@ -7,6 +7,7 @@ long. The tests of the losses evaluate them without `jit`.
 import dataclasses
 import functools
 import os
+import re
 import subprocess
 import sys
 
@@ -20,7 +21,12 @@ from jax import export
 
 import spikeloss_xp as sx
 from _support import reference
+from _support.backends import on
+from _support.calls import with_everything
+from _support.cases import close
 from _support.compilers import optimized
+from _support.contract import FORMS
+from _support.contract import ONE_OF_EACH as ONE_FORM_OF_EACH
 from _support.transforms import (
     CLASSES,
     LOSSES,
@@ -50,10 +56,9 @@ class Case:
     def __init__(self, name, rtol):
         self.loss, target = LOSSES[name]
         self.rtol = rtol
-        self.spikes = jnp.asarray(SPIKES)
-        self.targets = () if target is None else (jnp.asarray(target),)
-        numpy_targets = () if target is None else (target,)
-        _, self.gradient = sx.value_and_grad(self.loss)(SPIKES, *numpy_targets)
+        arrays = [SPIKES] if target is None else [SPIKES, target]
+        _, self.gradient = sx.value_and_grad(self.loss)(*arrays)
+        self.spikes, *self.targets = self.arrays = [jnp.asarray(x) for x in arrays]
 
     def __call__(self, spikes):
         return self.loss(spikes, *self.targets)
@@ -61,10 +66,6 @@ class Case:
     def check(self, gradient):
         """Compare a gradient with the closed form on NumPy in float64."""
         close(gradient, self.gradient, self.rtol)
-
-
-def close(got, expected, rtol):
-    np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * np.abs(expected).max())
 
 
 @pytest.fixture
@@ -96,8 +97,8 @@ sizes_and_dtypes = pytest.mark.parametrize(("size", "case"), SIZES_AND_DTYPES, i
 @sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_jit_of_loss_and_gradient_equals_eager(case):
-    close(jax.jit(case.loss)(case.spikes, *case.targets), case(case.spikes), case.rtol)
-    value, gradient = optimized(sx.value_and_grad(case.loss))(case.spikes, *case.targets)
+    close(jax.jit(case.loss)(*case.arrays), case(case.spikes), case.rtol)
+    value, gradient = optimized(sx.value_and_grad(case.loss))(*case.arrays)
     close(value, case(case.spikes), case.rtol)
     case.check(gradient)
 
@@ -112,7 +113,7 @@ def test_jit_with_static_loss_traces_once(case):
         return loss(*arrays)
 
     for loss in (case.loss, dataclasses.replace(case.loss)):
-        close(evaluate(loss, case.spikes, *case.targets), case(case.spikes), case.rtol)
+        close(evaluate(loss, *case.arrays), case(case.spikes), case.rtol)
     assert len(traced) == 1
 
 
@@ -120,7 +121,9 @@ def test_jit_with_static_loss_traces_once(case):
 @sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_grad_equals_closed_form(case):
-    case.check(jax.jit(jax.grad(case.loss))(case.spikes, *case.targets))
+    functions = case, jax.checkpoint(case)
+    for gradient in jax.jit(lambda x: [jax.grad(f)(x) for f in functions])(case.spikes):
+        case.check(gradient)
 
 
 @every_loss
@@ -128,7 +131,7 @@ def test_vmap_of_grad_equals_closed_form(case):
     def sample_loss(sample, *target):
         return case.loss(sample[None], *(t[None] for t in target))
 
-    per_sample = jax.jit(jax.vmap(jax.grad(sample_loss)))(case.spikes, *case.targets)
+    per_sample = jax.jit(jax.vmap(jax.grad(sample_loss)))(*case.arrays)
     if isinstance(case.loss, sx.SparsityEnforcer):  # not a sum over samples: it averages the batch
         sample_gradient = jax.jit(jax.grad(sample_loss))
         looped = jnp.stack([sample_gradient(sample) for sample in case.spikes])
@@ -142,14 +145,18 @@ def test_vmap_of_grad_equals_closed_form(case):
 @pytest.mark.usefixtures("size")
 def test_jvp_and_linearize_equal_gradient_times_tangent(case):
     tangent = jnp.asarray(np.random.default_rng(1).normal(size=SPIKES.shape))
-    value, derivative = jax.jit(lambda s, t: jax.jvp(case, (s,), (t,)))(case.spikes, tangent)
+
+    @jax.jit
+    def derivatives(spikes, tangent):
+        value, by_jvp = jax.jvp(case, (spikes,), (tangent,))
+        return value, by_jvp, jax.linearize(case, spikes)[1](tangent)
+
+    value, *found = derivatives(case.spikes, tangent)
     close(value, case(case.spikes), case.rtol)
     # The terms of the sum may cancel, so the tolerance scales with the sum of their magnitudes.
-    expected = np.sum(case.gradient * tangent)
-    scale = np.sum(np.abs(case.gradient * tangent))
-    assert abs(derivative - expected) <= case.rtol * scale
-    derivative = jax.jit(lambda s, t: jax.linearize(case, s)[1](t))(case.spikes, tangent)
-    assert abs(derivative - expected) <= case.rtol * scale
+    products = case.gradient * tangent
+    for derivative in found:
+        assert abs(derivative - products.sum()) <= case.rtol * abs(products).sum()
 
 
 @every_readout
@@ -165,13 +172,6 @@ def test_hessian_is_finite_and_symmetric(case):
     close(hessian, reverse_over_reverse, case.rtol)
 
 
-@every_readout
-@sizes_and_dtypes
-@pytest.mark.usefixtures("size")
-def test_checkpoint_gradient_equals_closed_form(case):
-    case.check(jax.jit(jax.grad(jax.checkpoint(case)))(case.spikes))
-
-
 @pytest.mark.parametrize("sharded", [(0, 1), pytest.param((1,), marks=slow)])
 @every_readout
 @both_sizes
@@ -181,7 +181,7 @@ def test_mesh_of_one_device_equals_no_mesh(name, sharded):
     sharding = jax.NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
     arrays = [
         jax.device_put(array, sharding) if i in sharded else array
-        for i, array in enumerate((case.spikes, *case.targets))
+        for i, array in enumerate(case.arrays)
     ]
     value, gradient = jax.jit(jax.value_and_grad(case.loss))(*arrays)
     close(value, case(case.spikes), case.rtol)
@@ -191,26 +191,60 @@ def test_mesh_of_one_device_equals_no_mesh(name, sharded):
 @every_loss
 def test_export_with_symbolic_batch_equals_eager(case):
     (batch,) = export.symbolic_shape("batch")
-    shapes = [
-        jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype)
-        for array in (case.spikes, *case.targets)
-    ]
+    shapes = [jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype) for array in case.arrays]
     exported = export.export(jax.jit(case.loss))(*shapes)
     for samples in (slice(0, 3), slice(1, 2)):
-        arrays = [array[samples] for array in (case.spikes, *case.targets)]
+        arrays = [array[samples] for array in case.arrays]
         close(exported.call(*arrays), case.loss(*arrays), case.rtol)
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu", "rocm", "cpu"])
-@pytest.mark.parametrize("name", ["SpikeMax, window", "SpikeLatency"])
-def test_export_from_a_cpu_loops_on_cpus_only(name, platform, monkeypatch):
-    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
-    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", SPIKES.size // 2)
-    loss, target = LOSSES[name]
-    arrays = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in map(jnp.asarray, (SPIKES, target))]
-    for function in (loss, jax.value_and_grad(loss)):
-        program = export.export(jax.jit(function), platforms=[platform])(*arrays).mlir_module()
-        assert ("stablehlo.while" in program) == (platform == "cpu")
+GPUS = ("cuda", "tpu", "rocm")
+
+
+def lowered(function, *arguments, platforms=GPUS):
+    """Return the module that `jax.export` makes of a function, for all platforms at once.
+
+    JAX raises an error if the function calls back to the host. By default a GPU may round the
+    factors of a product to 10 bits, and a TPU to 8.
+    """
+    module = export.export(jax.jit(function), platforms=platforms)(*arguments).mlir_module()
+    for line in re.findall(r"stablehlo\.dot_general.*", module):
+        assert "precision = [HIGHEST, HIGHEST]" in line, line
+    return module
+
+
+@pytest.mark.parametrize(
+    "form", [f if f in ONE_FORM_OF_EACH else pytest.param(f, marks=slow) for f in FORMS]
+)
+def test_export_for_gpus_has_exact_products_and_no_callbacks(form):
+    with on("jax") as backend:
+        call = with_everything(FORMS[form])
+        target, options = call.arguments(backend)
+        evaluate = sx.value_and_grad(call.loss)
+        lowered(lambda *x: evaluate(*x, **options), backend.asarray(call.spikes), *target)
+
+
+LARGE = jax.ShapeDtypeStruct((8, 500, 1000), np.float32)
+SHORT = jax.ShapeDtypeStruct(SPIKES.shape, np.float32)
+EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
+    "SpikeMax": (sx.SpikeMax(100), [LARGE, jax.ShapeDtypeStruct((8,), np.int32)], True),
+    "SpikeTime": (sx.SpikeTime(30.0, 500), [LARGE, LARGE], True),
+    "SpikeLatency": (
+        LOSSES["SpikeLatency"][0],
+        [SHORT, jax.ShapeDtypeStruct((4,), np.int32)],
+        True,
+    ),
+    "causal_filter": (lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100))), [LARGE], False),
+    "VanRossum": (lambda x: jnp.sum(sx.distances.VanRossum(20.0)(x[0, :9, :50])), [LARGE], False),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_export_from_a_cpu_loops_on_cpus_only(name):
+    function, arrays, loops = EXPORTED[name]
+    for derived in (function, jax.value_and_grad(function)):
+        assert "stablehlo.while" not in lowered(derived, *arrays)
+        assert ("stablehlo.while" in lowered(derived, *arrays, platforms=["cpu"])) == loops
 
 
 @every_label_loss
@@ -260,67 +294,55 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import spikeloss_xp as sx
+from _support.cases import close
 from _support.transforms import EACH_READOUT, LOSSES, LOSSES_WITH_OPTIONS, SPIKES, arguments
-from test_jax import close
 
 COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
+BATCH = PartitionSpec("batch")
 
 def make_mesh(count, axis_type):
     devices = jax.devices()[:count]
     return jax.make_mesh((count,), ("batch",), axis_types=(axis_type,), devices=devices)
 
-for count in (2, 4):  # two devices with explicit axes only
-    for axis_type in (AxisType.Auto, AxisType.Explicit)[int(count == 2):]:
-        mesh = make_mesh(count, axis_type)
-        sharding = NamedSharding(mesh, PartitionSpec("batch"))
-        for name, (loss, target) in ((name, LOSSES[name]) for name in EACH_READOUT):
-            arrays = [SPIKES] if target is None else [SPIKES, target]
-            value, gradient = sx.value_and_grad(loss)(*arrays)
-            arrays = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in arrays]
-            with jax.set_mesh(mesh):
-                sharded = [jax.device_put(array, sharding) for array in arrays]
-                compiled = jax.jit(jax.value_and_grad(loss)).lower(*sharded).compile()
-                got_value, got_gradient = compiled(*sharded)
-            close(got_value, value, 1e-5)
-            close(np.asarray(got_gradient), gradient, 1e-5)
-            assert got_gradient.sharding.is_equivalent_to(sharding, 3), (name, axis_type)
-            program = compiled.as_text()
-            found = set(re.findall(COLLECTIVES, program))
-            assert found <= {"all-reduce"}, (name, axis_type, found)
-            shapes = re.findall(r"= (\\S+) all-reduce\\(", program)
-            scalar = [bool(re.fullmatch(r"f32\\[\\].*", shape)) for shape in shapes]
-            assert all(scalar), (name, axis_type, shapes)
+def narrow(x):
+    return x.astype(np.float32) if x.dtype.kind == "f" else x
 
-    if count == 2:
-        continue
-    mesh = make_mesh(count, AxisType.Auto)
-    for name, (loss, target) in LOSSES.items():
-        if target is None:
-            continue  # its value is not the sum of the values of the shards
-        arrays = [SPIKES.astype(np.float32), target]
-        expected, _ = sx.value_and_grad(loss)(SPIKES, target)
-        spec = PartitionSpec("batch")
-        total = jax.jit(jax.shard_map(
-            lambda *shards: jax.lax.psum(loss(*shards), "batch"),
-            mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec(),
-        ))
-        close(total(*arrays), expected, 1e-5)
-    for name in LOSSES_WITH_OPTIONS:
-        loss, target, options = arguments(name)
-        expected, gradient = sx.value_and_grad(loss)(SPIKES, target, **options)
-        weights = {k: options.pop(k).astype(np.float32) for k in ("weight",) if k in options}
-        sharding = NamedSharding(mesh, PartitionSpec("batch"))
-        sharded = jax.device_put((SPIKES.astype(np.float32), target, options), sharding)
+def check(mesh, name, loss, target, options):
+    targets = [] if target is None else [target]
+    value, gradient = sx.value_and_grad(loss)(SPIKES, *targets, **options)
+    sharding = NamedSharding(mesh, BATCH)
+    weights = {k: narrow(x) for k, x in options.items() if k == "weight"}
+    options = {k: x for k, x in options.items() if k != "weight"}
+    with jax.set_mesh(mesh):
+        arrays = jax.device_put((*map(narrow, [SPIKES, *targets]), options), sharding)
+        evaluate = lambda *x: sx.value_and_grad(loss)(*x[:-1], **x[-1], **weights)
+        compiled = jax.jit(evaluate).lower(*arrays).compile()
+        got_value, got_gradient = compiled(*arrays)
+    close(got_value, value, 1e-5)
+    close(np.asarray(got_gradient), gradient, 1e-5)
+    assert got_gradient.sharding.is_equivalent_to(sharding, 3), (name, mesh)
+    program = compiled.as_text()
+    found = set(re.findall(COLLECTIVES, program))
+    assert found <= {"all-reduce"}, (name, mesh, found)
+    shapes = re.findall(r"= (\\S+) all-reduce\\(", program)
+    if not options:
+        assert all(re.fullmatch(r"f32\\[\\].*", shape) for shape in shapes), (name, mesh, shapes)
 
-        def evaluate(spikes, target, options):
-            return sx.value_and_grad(loss)(spikes, target, **options, **weights)
-
-        compiled = jax.jit(evaluate).lower(*sharded).compile()
-        got_value, got_gradient = compiled(*sharded)
-        close(got_value, expected, 1e-5)
-        close(np.asarray(got_gradient), gradient, 1e-5)
-        found = set(re.findall(COLLECTIVES, compiled.as_text()))
-        assert found <= {"all-reduce"}, (name, found)
+for count, axis_type in ((2, AxisType.Explicit), (4, AxisType.Auto), (4, AxisType.Explicit)):
+    for name in EACH_READOUT:
+        check(make_mesh(count, axis_type), name, *LOSSES[name], {})
+mesh = make_mesh(4, AxisType.Auto)
+for name in LOSSES_WITH_OPTIONS:
+    check(mesh, name, *arguments(name))
+for name, (loss, target) in LOSSES.items():
+    if target is None:
+        continue  # its value is not the sum of the values of the shards
+    expected, _ = sx.value_and_grad(loss)(SPIKES, target)
+    total = jax.jit(jax.shard_map(
+        lambda *shards: jax.lax.psum(loss(*shards), "batch"),
+        mesh=mesh, in_specs=(BATCH, BATCH), out_specs=PartitionSpec(),
+    ))
+    close(total(narrow(SPIKES), target), expected, 1e-5)
 
 # The loss moves labels from another device to the device of the spikes, or to all of its mesh.
 first, second = jax.devices()[:2]
@@ -328,8 +350,8 @@ mesh = make_mesh(2, AxisType.Auto)
 for name in ("SpikeTime", "SpikeMax", "SpikeMoid, window"):
     loss, target = LOSSES[name]
     expected, _ = sx.value_and_grad(loss)(SPIKES, target)
-    for destination in (second, NamedSharding(mesh, PartitionSpec("batch"))):
-        spikes = jax.device_put(SPIKES.astype(np.float32), destination)
+    for destination in (second, NamedSharding(mesh, BATCH)):
+        spikes = jax.device_put(narrow(SPIKES), destination)
         value, gradient = sx.value_and_grad(loss)(spikes, jax.device_put(target, first))
         close(value, expected, 1e-5)
         assert value.devices() == gradient.devices() == spikes.devices()

@@ -5,7 +5,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.programs import run_python
-from spikeloss_xp.distances import Similarity, VanRossum, victor_purpura
+from spikeloss_xp.distances import Similarity, VanRossum
 
 RNG = np.random.default_rng(0)
 TRAINS = (RNG.random((8, 5, 300)) < 0.1).astype(np.float32)
@@ -130,19 +130,3 @@ assert traced(spikes, target) == traced(spikes, target) == loss(spikes, target)
 assert len(graphs) <= 1, "compiled again"
 """
     run_python(program)
-
-
-@pytest.fixture
-def raises_on_promotion():
-    jax = pytest.importorskip("jax")
-    with jax.numpy_rank_promotion("raise"):
-        yield jax
-
-
-def test_jax_may_forbid_to_promote_ranks(raises_on_promotion, monkeypatch):
-    """The contract tests of the losses run with it: see `_support.backends`."""
-    array = raises_on_promotion.numpy.asarray
-    times = [array([1.0, 3.0]), array([2.0, 5.0, 6.0])]
-    victor_purpura(times, cost=0.5)
-    for compare in (VanRossum(20.0), Similarity(20.0)):
-        compare(array(TRAINS[:, 0, :50]), array(OTHERS[:, 0, :50]))
