@@ -123,10 +123,7 @@ PYTORCH = (
     ),
     Transform(
         "`torch.export`, for a fixed size and for batches of any size", "yes", "CPU",
-        (
-            "export_equals_eager_without_custom_operators",
-            "export_with_dynamic_batch_equals_eager",
-        ),
+        ("export_of_any_batch_equals_eager_without_custom_operators",),
     ),
     Transform(
         "autocast with bfloat16 and float16", "yes; computed and returned in float32",

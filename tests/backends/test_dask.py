@@ -52,33 +52,17 @@ def compare(lazy, expected, rtol=RTOL):
         close(of_dask, of_numpy, rtol)
 
 
-def quick(cases, chosen):
-    """Mark the cases as slow, but for some that are chosen by their first parameters."""
-    number = len(chosen[0])
-    return [c if c[:number] in chosen else pytest.param(*c, marks=pytest.mark.slow) for c in cases]
-
-
-EACH_CHUNKS = (
-    ("CrossEntropy-groups-cold-latency", "whole", example),
-    ("SpikeMoid-groups-rate-window", "batch", with_everything),
-    ("SpikeLatency-times-groups", "batch", with_everything),
-    ("SpikeTime", "class", with_everything),
-    ("CrossEntropy-groups-cold-count-window-per-step", "time", with_everything),
-    ("CrossEntropy-probabilities-groups-cold-rate", "time", with_everything),  # of whole trains
-    ("SpikeLatency-groups", "time", with_everything),
-    ("SparsityEnforcer-min", "time", with_everything),
-    ("SpikeRate-groups-rate-window-per-step", "empty", with_everything),
-)
 EVALUATIONS = [  # each form with each chunks, with masks or without and the reductions in turn
     (form, chunks, make, REDUCTIONS[(i + j) % len(REDUCTIONS)])
     for i, form in enumerate(FORMS)
     for j, chunks in enumerate(CHUNKS)
     for k, make in enumerate((example, with_everything))
-    if (i // len(REDUCTIONS) + j + k) % 2 or (form, chunks, make) in EACH_CHUNKS
+    if (i // len(REDUCTIONS) + j + k) % 2
 ]
 
 
-@pytest.mark.parametrize(("form", "chunks", "make", "reduction"), quick(EVALUATIONS, EACH_CHUNKS))
+@pytest.mark.slow(but=11)  # each of the chunks twice
+@pytest.mark.parametrize(("form", "chunks", "make", "reduction"), EVALUATIONS)
 def test_value_and_gradient_equal_numpy(form, chunks, make, reduction, no_compute):
     call = make(FORMS[form])
     if call.target is not None:
@@ -91,8 +75,8 @@ def test_value_and_gradient_equal_numpy(form, chunks, make, reduction, no_comput
         name: da.from_array(x, chunks=((0, len(x)), *x.shape[1:]))
         for name, x in call.options.items()
     }
-    as_lists, as_arrays = [x.tolist() for x in targets], [da.asarray(x) for x in targets]
-    for given, options in ((as_lists, call.options), (as_arrays, lazily)):
+    for read, options in ((np.ndarray.tolist, call.options), (da.asarray, lazily)):
+        given = [read(x) for x in targets]
         value, gradient = evaluate(lazy, *given, cotangent=call.cotangent, **options)
         compare((value, gradient), on_numpy)
         assert value.dtype == gradient.dtype == call.spikes.dtype
@@ -149,15 +133,8 @@ def in_chunks(call, time_chunks):
     return lazy
 
 
-EACH_SETTING = (
-    *(("SpikeRate-groups-rate-window-per-step", 0), ("SpikeTime-order2", 0)),
-    *(("SpikeMoid-groups-rate-window-per-step", -1), ("CrossEntropy-groups-cold-rate-window", 1)),
-)
-
-
-@pytest.mark.parametrize(
-    ("form", "time_axis", "reduction", "time_chunks", "entries"), quick(CALLS, EACH_SETTING)
-)
+@pytest.mark.slow(but=5)
+@pytest.mark.parametrize(("form", "time_axis", "reduction", "time_chunks", "entries"), CALLS)
 def test_chunks_of_time_equal_numpy(
     form, time_axis, reduction, time_chunks, entries, monkeypatch, no_compute
 ):

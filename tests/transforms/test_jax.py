@@ -68,6 +68,12 @@ class Case:
         close(gradient, self.gradient, self.rtol)
 
 
+def check_symmetric(hessian, rtol):
+    hessian = np.reshape(hessian, (SPIKES.size, -1))
+    assert np.isfinite(hessian).all()
+    close(hessian, hessian.T, rtol)
+
+
 @pytest.fixture
 def size(request, monkeypatch):
     """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
@@ -131,11 +137,10 @@ def test_vmap_of_grad_equals_closed_form(case):
     def sample_loss(sample, *target):
         return case.loss(sample[None], *(t[None] for t in target))
 
-    per_sample = jax.jit(jax.vmap(jax.grad(sample_loss)))(*case.arrays)
+    gradient = jax.grad(sample_loss)
+    per_sample = jax.jit(jax.vmap(gradient))(*case.arrays)
     if isinstance(case.loss, sx.SparsityEnforcer):  # not a sum over samples: it averages the batch
-        sample_gradient = jax.jit(jax.grad(sample_loss))
-        looped = jnp.stack([sample_gradient(sample) for sample in case.spikes])
-        close(per_sample, looped, case.rtol)
+        close(per_sample, np.stack([*map(jax.jit(gradient), case.spikes)]), case.rtol)
     else:
         case.check(per_sample)
 
@@ -163,13 +168,10 @@ def test_jvp_and_linearize_equal_gradient_times_tangent(case):
 @sizes_and_dtypes
 @pytest.mark.usefixtures("size")
 def test_hessian_is_finite_and_symmetric(case):
-    hessian, reverse_over_reverse = (
-        np.asarray(jax.jit(transform(case))(case.spikes)).reshape(SPIKES.size, -1)
-        for transform in (jax.hessian, lambda function: jax.jacrev(jax.grad(function)))
-    )
-    assert np.isfinite(hessian).all()
-    close(hessian, hessian.T, case.rtol)
-    close(hessian, reverse_over_reverse, case.rtol)
+    transforms = jax.hessian, lambda function: jax.jacrev(jax.grad(function))
+    hessian, other = (np.asarray(jax.jit(t(case))(case.spikes)) for t in transforms)
+    check_symmetric(hessian, case.rtol)
+    close(other, hessian, case.rtol)
 
 
 @pytest.mark.parametrize("sharded", [(0, 1), pytest.param((1,), marks=slow)])
@@ -179,11 +181,9 @@ def test_hessian_is_finite_and_symmetric(case):
 def test_mesh_of_one_device_equals_no_mesh(name, sharded):
     case = Case(name, rtol=1e-5)
     sharding = jax.NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
-    arrays = [
-        jax.device_put(array, sharding) if i in sharded else array
-        for i, array in enumerate(case.arrays)
-    ]
-    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*arrays)
+    for i in sharded[: len(case.arrays)]:
+        case.arrays[i] = jax.device_put(case.arrays[i], sharding)
+    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*case.arrays)
     close(value, case(case.spikes), case.rtol)
     case.check(gradient)
 
@@ -251,8 +251,7 @@ def test_export_from_a_cpu_loops_on_cpus_only(name):
 @both_sizes
 @pytest.mark.usefixtures("size")
 def test_label_out_of_range_in_trace_gives_nan(name):
-    loss, _ = LOSSES[name]
-    spikes = jnp.asarray(SPIKES)
+    (loss, _), spikes = LOSSES[name], jnp.asarray(SPIKES)
     labels = jnp.asarray([0, CLASSES, 1, 2])  # the second is out of range
     with pytest.raises(ValueError, match="between 0 and 2; got values from 0 to 3"):
         loss(spikes, labels)
@@ -270,20 +269,16 @@ def test_options_work_under_transforms(name, x64):
     _, expected = sx.value_and_grad(loss)(SPIKES, target, **options)
 
     def derivatives(spikes, target, options):
-        def f(spikes):
-            return loss(spikes, target, **options)
-
-        return jax.grad(f)(spikes), jax.jacfwd(f)(spikes), jax.hessian(f)(spikes)
+        f = functools.partial(loss, target=target, **options)
+        return [transform(f)(spikes) for transform in (jax.grad, jax.jacfwd, jax.hessian)]
 
     with jax.enable_x64(x64):
         arrays = jax.tree.map(jnp.asarray, (SPIKES, target, options))
-        reverse_mode, forward_mode, hessian = map(np.asarray, jax.jit(derivatives)(*arrays))
+        *gradients, hessian = jax.jit(derivatives)(*arrays)
     rtol = 1e-12 if x64 else 1e-5
-    close(reverse_mode, expected, rtol)
-    close(forward_mode, expected, rtol)
-    hessian = hessian.reshape(SPIKES.size, -1)
-    assert np.isfinite(hessian).all()
-    close(hessian, hessian.T, rtol)
+    for gradient in gradients:
+        close(gradient, expected, rtol)
+    check_symmetric(hessian, rtol)
 
 
 SHARDING_PROGRAM = """

@@ -34,6 +34,7 @@ pytestmark = [pytest.mark.compiles, pytest.mark.filterwarnings("ignore:`torch.ji
 SPIKES, DESIRED, LABELS = (
     torch.asarray(x) for x in (transforms.SPIKES, transforms.DESIRED, transforms.LABELS)
 )
+TANGENT = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
 
 
 class Case:
@@ -65,6 +66,12 @@ class Case:
 @pytest.fixture
 def case(name):
     return Case(name)
+
+
+def check_symmetric(hessian):
+    hessian = hessian.reshape(SPIKES.numel(), -1).numpy()
+    assert np.isfinite(hessian).all()
+    close(hessian, hessian.T, 1e-12)
 
 
 def gradient_of(function):
@@ -131,10 +138,10 @@ def test_vmap_of_grad_equals_closed_form(case):
     def sample_loss(sample, *target):
         return case.loss(sample[None], *(t[None] for t in target))
 
-    per_sample = torch.func.vmap(torch.func.grad(sample_loss))(SPIKES, *case.targets)
+    gradient = torch.func.grad(sample_loss)
+    per_sample = torch.func.vmap(gradient)(SPIKES, *case.targets)
     if isinstance(case.loss, sx.SparsityEnforcer):  # not a sum over samples: it averages the batch
-        looped = torch.stack([torch.func.grad(sample_loss)(sample) for sample in SPIKES])
-        torch.testing.assert_close(per_sample, looped)
+        torch.testing.assert_close(per_sample, torch.stack([*map(gradient, SPIKES)]))
     else:
         case.check(per_sample)
 
@@ -149,22 +156,18 @@ def test_vmap_equals_loop(case):
 @every_loss
 @pytest.mark.usefixtures("size")
 def test_jvp_equals_gradient_times_tangent(case):
-    tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
-    value, derivative = torch.func.jvp(case, (SPIKES,), (tangent,))
+    value, derivative = torch.func.jvp(case, (SPIKES,), (TANGENT,))
     torch.testing.assert_close(value, case(SPIKES))
-    torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * tangent))
+    torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * TANGENT))
 
 
 @every_loss
 @pytest.mark.usefixtures("size")
 def test_hessian_is_finite_and_symmetric(case):
-    hessian, reverse_over_reverse = (
-        transform(case)(SPIKES).detach().numpy().reshape(SPIKES.numel(), -1)
-        for transform in (torch.func.hessian, lambda f: torch.func.jacrev(torch.func.grad(f)))
-    )
-    assert np.isfinite(hessian).all()
-    close(hessian, hessian.T, 1e-12)
-    close(hessian, reverse_over_reverse, 1e-12)
+    hessian = torch.func.hessian(case)(SPIKES)
+    check_symmetric(hessian)
+    reverse_over_reverse = torch.func.jacrev(torch.func.grad(case))(SPIKES)
+    close(reverse_over_reverse.numpy(), hessian.numpy(), 1e-12)
 
 
 BACKENDS = ("inductor", "aot_eager_decomp_partition")
@@ -210,16 +213,15 @@ def test_compiled_loss_and_backward_equal_eager(case, backend, pytestconfig, mon
 )  # fmt: skip
 @pytest.mark.usefixtures("size")
 def test_compiled_grad_and_jvp_equal_eager(case, backend):
-    tangent = torch.randn(SPIKES.shape, dtype=torch.float64, generator=torch.manual_seed(1))
 
     @functools.partial(torch.compile, fullgraph=True, backend=backend)
     def grad_and_jvp(spikes, tangent):
         _, derivative = torch.func.jvp(case, (spikes,), (tangent,))
         return torch.func.grad(case)(spikes), derivative
 
-    gradient, derivative = grad_and_jvp(SPIKES, tangent)
+    gradient, derivative = grad_and_jvp(SPIKES, TANGENT)
     case.check(gradient)
-    torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * tangent))
+    torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * TANGENT))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of tensors that PyTorch makes
@@ -268,9 +270,8 @@ def test_compile_count_for_many_durations_is_at_most_three(case, name):
     compiled = torch.compile(case.loss, fullgraph=True, backend=backend)
     for steps in (130, 150, 170, 200, 333, 501):
         spikes = torch.asarray(transforms.random_spikes(steps))
-        targets = (
-            (spikes.roll(1, -1),) if case.targets and case.targets[0].ndim == 3 else case.targets
-        )
+        trains = case.targets and case.targets[0].ndim == 3
+        targets = (spikes.roll(1, -1),) if trains else case.targets
         torch.testing.assert_close(compiled(spikes, *targets), case.loss(spikes, *targets))
     # One graph for the first duration, one with a symbolic duration and, for filters, one for
     # durations that are a multiple of the block length. A latency merges groups of steps, whose
@@ -296,19 +297,15 @@ class AsModule(torch.nn.Module):
 
 @every_loss
 @pytest.mark.usefixtures("size")
-def test_export_equals_eager_without_custom_operators(case):
-    exported = torch.export.export(AsModule(case), (SPIKES,))
-    torch.testing.assert_close(exported.module()(SPIKES), case(SPIKES))
-    assert "spikeloss_xp" not in exported.graph_module.code  # runs without this library
-
-
-@every_loss
-def test_export_with_dynamic_batch_equals_eager(case):
+def test_export_of_any_batch_equals_eager_without_custom_operators(case):
     arrays = (SPIKES, *case.targets)
-    sizes = ({0: torch.export.Dim("batch", min=1)},) * len(arrays)
-    exported = torch.export.export(AsModule(case.loss), arrays, dynamic_shapes={"arrays": sizes})
-    for batch in (arrays, [x.repeat(2000, *(1 for _ in x.shape[1:])) for x in arrays]):
-        torch.testing.assert_close(exported.module()(*batch), case.loss(*batch))
+    any_size = {"arrays": ({0: torch.export.Dim("batch", min=1)},) * len(arrays)}
+    many = [x.repeat(2000, *(1 for _ in x.shape[1:])) for x in arrays]
+    for sizes, batches in ((None, [arrays]), (any_size, [arrays, many])):
+        exported = torch.export.export(AsModule(case.loss), arrays, dynamic_shapes=sizes)
+        for batch in batches:
+            torch.testing.assert_close(exported.module()(*batch), case.loss(*batch))
+        assert "spikeloss_xp" not in exported.graph_module.code  # runs without this library
 
 
 @every_loss_with_options
@@ -324,9 +321,7 @@ def test_options_work_under_transforms(name):
     compiled = torch.compile(batch_loss, fullgraph=True, backend="aot_eager")
     gradients = [torch.func.grad(batch_loss)(SPIKES), torch.func.jacfwd(batch_loss)(SPIKES)]
     gradients.append(gradient_of(compiled))
-    hessian = torch.func.hessian(batch_loss)(SPIKES).reshape(SPIKES.numel(), -1)
-    assert hessian.isfinite().all()
-    torch.testing.assert_close(hessian, hessian.T)
+    check_symmetric(torch.func.hessian(batch_loss)(SPIKES))
     if loss.reduction == "sum":
 
         def sample_loss(sample, y, length, mask):
