@@ -101,7 +101,7 @@ PYTORCH = (
             "vmap_equals_loop",
             "vmap_of_grad_equals_closed_form",
             "jvp_equals_gradient_times_tangent",
-            "hessian_is_finite_and_symmetric",
+            "contract/test_gradients.py::test_hessian_matches_differences_of_the_gradient",
         ),
     ),
     Transform(
@@ -215,11 +215,11 @@ JAX = (
     Transform(
         "the same with `where`, `lengths` and `weight`", "yes; only sums cross devices",
         "4 virtual CPU devices",
-        ("sharded_batch_stays_sharded",),
+        ("processes/test_jax_devices.py::test_devices_equal_one_process",),
     ),
     Transform(
         "`shard_map` over the batch", "yes", "virtual CPU devices",
-        ("sharded_batch_stays_sharded",),
+        ("processes/test_jax_devices.py::test_devices_equal_one_process",),
     ),
     Transform(
         "labels on another device than the spikes",

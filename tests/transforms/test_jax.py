@@ -290,63 +290,41 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import spikeloss_xp as sx
 from _support.cases import close
-from _support.transforms import EACH_READOUT, LOSSES, LOSSES_WITH_OPTIONS, SPIKES, arguments
+from _support.transforms import EACH_READOUT, LOSSES, SPIKES
 
 COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
-BATCH = PartitionSpec("batch")
+NARROW = SPIKES.astype(np.float32)
 
-def make_mesh(count, axis_type):
+def mesh(count, axis_type):
     devices = jax.devices()[:count]
     return jax.make_mesh((count,), ("batch",), axis_types=(axis_type,), devices=devices)
 
-def narrow(x):
-    return x.astype(np.float32) if x.dtype.kind == "f" else x
-
-def check(mesh, name, loss, target, options):
-    targets = [] if target is None else [target]
-    value, gradient = sx.value_and_grad(loss)(SPIKES, *targets, **options)
-    sharding = NamedSharding(mesh, BATCH)
-    weights = {k: narrow(x) for k, x in options.items() if k == "weight"}
-    options = {k: x for k, x in options.items() if k != "weight"}
-    with jax.set_mesh(mesh):
-        arrays = jax.device_put((*map(narrow, [SPIKES, *targets]), options), sharding)
-        evaluate = lambda *x: sx.value_and_grad(loss)(*x[:-1], **x[-1], **weights)
-        compiled = jax.jit(evaluate).lower(*arrays).compile()
+meshes = mesh(2, AxisType.Explicit), mesh(4, AxisType.Auto), mesh(4, AxisType.Explicit)
+for case in ((name, mesh) for name in EACH_READOUT for mesh in meshes):
+    (loss, target), sharding = LOSSES[case[0]], NamedSharding(case[1], PartitionSpec("batch"))
+    targets = [] if target is None else [target.astype("f4" if target.dtype.kind == "f" else "i4")]
+    value, gradient = sx.value_and_grad(loss)(SPIKES, *targets)
+    with jax.set_mesh(case[1]):
+        arrays = jax.device_put([NARROW, *targets], sharding)
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(*arrays).compile()
         got_value, got_gradient = compiled(*arrays)
     close(got_value, value, 1e-5)
     close(np.asarray(got_gradient), gradient, 1e-5)
-    assert got_gradient.sharding.is_equivalent_to(sharding, 3), (name, mesh)
+    assert got_gradient.sharding.is_equivalent_to(sharding, 3), case
     program = compiled.as_text()
     found = set(re.findall(COLLECTIVES, program))
-    assert found <= {"all-reduce"}, (name, mesh, found)
+    assert found <= {"all-reduce"}, (case, found)
     shapes = re.findall(r"= (\\S+) all-reduce\\(", program)
-    if not options:
-        assert all(re.fullmatch(r"f32\\[\\].*", shape) for shape in shapes), (name, mesh, shapes)
-
-for count, axis_type in ((2, AxisType.Explicit), (4, AxisType.Auto), (4, AxisType.Explicit)):
-    for name in EACH_READOUT:
-        check(make_mesh(count, axis_type), name, *LOSSES[name], {})
-mesh = make_mesh(4, AxisType.Auto)
-for name in LOSSES_WITH_OPTIONS:
-    check(mesh, name, *arguments(name))
-for name, (loss, target) in LOSSES.items():
-    if target is None:
-        continue  # its value is not the sum of the values of the shards
-    expected, _ = sx.value_and_grad(loss)(SPIKES, target)
-    total = jax.jit(jax.shard_map(
-        lambda *shards: jax.lax.psum(loss(*shards), "batch"),
-        mesh=mesh, in_specs=(BATCH, BATCH), out_specs=PartitionSpec(),
-    ))
-    close(total(narrow(SPIKES), target), expected, 1e-5)
+    assert all(re.fullmatch(r"f32\\[\\].*", shape) for shape in shapes), (case, shapes)
 
 # The loss moves labels from another device to the device of the spikes, or to all of its mesh.
 first, second = jax.devices()[:2]
-mesh = make_mesh(2, AxisType.Auto)
+of_two = NamedSharding(mesh(2, AxisType.Auto), PartitionSpec("batch"))
 for name in ("SpikeTime", "SpikeMax", "SpikeMoid, window"):
     loss, target = LOSSES[name]
     expected, _ = sx.value_and_grad(loss)(SPIKES, target)
-    for destination in (second, NamedSharding(mesh, BATCH)):
-        spikes = jax.device_put(narrow(SPIKES), destination)
+    for destination in (second, of_two):
+        spikes = jax.device_put(NARROW, destination)
         value, gradient = sx.value_and_grad(loss)(spikes, jax.device_put(target, first))
         close(value, expected, 1e-5)
         assert value.devices() == gradient.devices() == spikes.devices()
@@ -356,7 +334,10 @@ print("sharded")
 
 @slow
 def test_sharded_batch_stays_sharded():
-    """Run in a subprocess, because JAX reads the number of virtual devices when it starts."""
+    """Run in a subprocess, because JAX reads the number of virtual devices when it starts.
+
+    Options and `shard_map` are tested in tests/processes/test_jax_devices.py.
+    """
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",

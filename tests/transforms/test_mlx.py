@@ -6,6 +6,7 @@ import pytest
 mx = pytest.importorskip("mlx.core")
 
 import spikeloss_xp as sx
+from _support import cases
 from _support.transforms import LOSSES, LOSSES_WITH_OPTIONS, SPIKES, arguments
 
 RTOL = 1e-5  # a few hundred roundings of float32
@@ -13,8 +14,7 @@ every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 def close(got, expected):
-    expected = np.asarray(expected)
-    np.testing.assert_allclose(np.asarray(got), expected, rtol=0, atol=RTOL * abs(expected).max())
+    cases.close(np.asarray(got), np.asarray(expected), RTOL)
 
 
 def on_mlx(name):
@@ -25,13 +25,17 @@ def on_mlx(name):
     return loss, [mx.array(x) for x in arrays], value, gradient
 
 
-def second_derivatives(function, spikes):
-    """Return the products of the Hessian and of its transpose with a tangent."""
-    tangent = mx.array(np.random.default_rng(1).normal(size=SPIKES.shape))
+TANGENT = np.random.default_rng(1).normal(size=SPIKES.shape)
+
+
+def check_second_derivatives(function, spikes):
+    """Compare the products of the Hessian and of its transpose with a tangent."""
     (forward,), (reverse,) = (
-        transform(mx.grad(function), [spikes], [tangent])[1] for transform in (mx.jvp, mx.vjp)
+        transform(mx.grad(function), [spikes], [mx.array(TANGENT)])[1]
+        for transform in (mx.jvp, mx.vjp)
     )
-    return np.asarray(forward), np.asarray(reverse)
+    assert np.isfinite(np.asarray(forward)).all()
+    close(reverse, forward)
 
 
 @every_loss
@@ -57,19 +61,16 @@ def test_vmap_of_value_and_grad_equals_loop(name):
 @every_loss
 def test_jvp_equals_gradient_times_tangent(name):
     loss, (spikes, *target), _, gradient = on_mlx(name)
-    tangent = np.random.default_rng(1).normal(size=SPIKES.shape)
-    _, (derivative,) = mx.jvp(lambda x: loss(x, *target), [spikes], [mx.array(tangent)])
+    _, (derivative,) = mx.jvp(lambda x: loss(x, *target), [spikes], [mx.array(TANGENT)])
     # The terms of the sum may cancel, so the tolerance scales with the sum of their magnitudes.
-    product = gradient * tangent
+    product = gradient * TANGENT
     assert abs(derivative.item() - product.sum()) <= RTOL * abs(product).sum()
 
 
 @every_loss
 def test_second_derivatives_are_finite_and_symmetric(name):
     loss, (spikes, *target), _, _ = on_mlx(name)
-    forward, reverse = second_derivatives(lambda x: loss(x, *target), spikes)
-    assert np.isfinite(forward).all()
-    close(reverse, forward)
+    check_second_derivatives(lambda x: loss(x, *target), spikes)
 
 
 @pytest.mark.parametrize("name", LOSSES_WITH_OPTIONS)
@@ -85,9 +86,7 @@ def test_options_work_under_transforms(name):
         got, got_gradient = transform(mx.value_and_grad(batch_loss))(*given)
         close(got, value)
         close(got_gradient, gradient)
-    forward, reverse = second_derivatives(lambda x: batch_loss(x, *given[1:]), given[0])
-    assert np.isfinite(forward).all()
-    close(reverse, forward)
+    check_second_derivatives(lambda x: batch_loss(x, *given[1:]), given[0])
 
 
 def test_shapeless_compilation_and_export_raise(tmp_path):

@@ -68,12 +68,6 @@ def case(name):
     return Case(name)
 
 
-def check_symmetric(hessian):
-    hessian = hessian.reshape(SPIKES.numel(), -1).numpy()
-    assert np.isfinite(hessian).all()
-    close(hessian, hessian.T, 1e-12)
-
-
 def gradient_of(function):
     leaf = SPIKES.clone().requires_grad_()
     function(leaf).backward()
@@ -159,15 +153,6 @@ def test_jvp_equals_gradient_times_tangent(case):
     value, derivative = torch.func.jvp(case, (SPIKES,), (TANGENT,))
     torch.testing.assert_close(value, case(SPIKES))
     torch.testing.assert_close(derivative, torch.sum(gradient_of(case) * TANGENT))
-
-
-@every_loss
-@pytest.mark.usefixtures("size")
-def test_hessian_is_finite_and_symmetric(case):
-    hessian = torch.func.hessian(case)(SPIKES)
-    check_symmetric(hessian)
-    reverse_over_reverse = torch.func.jacrev(torch.func.grad(case))(SPIKES)
-    close(reverse_over_reverse.numpy(), hessian.numpy(), 1e-12)
 
 
 BACKENDS = ("inductor", "aot_eager_decomp_partition")
@@ -321,7 +306,9 @@ def test_options_work_under_transforms(name):
     compiled = torch.compile(batch_loss, fullgraph=True, backend="aot_eager")
     gradients = [torch.func.grad(batch_loss)(SPIKES), torch.func.jacfwd(batch_loss)(SPIKES)]
     gradients.append(gradient_of(compiled))
-    check_symmetric(torch.func.hessian(batch_loss)(SPIKES))
+    hessian = torch.func.hessian(batch_loss)(SPIKES).reshape(SPIKES.numel(), -1)
+    assert hessian.isfinite().all()
+    torch.testing.assert_close(hessian, hessian.T)
     if loss.reduction == "sum":
 
         def sample_loss(sample, y, length, mask):
