@@ -54,7 +54,6 @@ LIBRARIES = (
         "closed forms",
         (
             "backends/test_dask.py::test_value_and_gradient_equal_numpy",
-            "backends/test_dask.py::test_chunks_of_time_equal_numpy",
             "tools/test_dask_memory.py::test_workers_need_memory_for_a_few_chunks",
         ),
     ),

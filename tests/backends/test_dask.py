@@ -1,13 +1,12 @@
 """Dask: losses and filters are lazy, and the gradient has the chunks of the spikes."""
 
-import dataclasses
 import tracemalloc
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import PER_STEP, WITH_TARGET, example, moved, with_everything
+from _support.calls import WITH_TARGET, example, moved, with_everything
 from _support.cases import close
 from _support.contract import CLASSES, FORMS, LABELS, LAYOUTS, ONE_OF_EACH, REDUCTIONS, STEPS
 from spikeloss_xp import _tuning
@@ -17,13 +16,17 @@ from spikeloss_xp.losses import Loss
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 
-CHUNKS = {  # of batch, neurons and time
+CHUNKS = {  # of batch, neurons and time; the memory of the losses is 2 or 3 steps
     "whole": (-1, -1, -1),
     "batch": (1, -1, -1),
     "class": (-1, 3, -1),
-    "time": (2, 3, 4),
     "empty": ((2, 0, 3), -1, (2, 0, 4)),
+    "time": (2, 3, 4),
+    "long and short": (-1, -1, (1, 2, 3)),
+    "steps": (3, -1, (1,) * STEPS),
 }
+PIECES = (1, 10, 1 << 18)
+"""The entries of a piece: one step, a few, and a whole block."""
 RTOL = 1e-12
 SPIKES = (np.random.default_rng(0).random((2, 3, 5)) < 0.4).astype(float)
 LABEL = np.asarray([2, 0])
@@ -52,35 +55,47 @@ def compare(lazy, expected, rtol=RTOL):
         close(of_dask, of_numpy, rtol)
 
 
-EVALUATIONS = [  # each form with each chunks, with masks or without and the reductions in turn
-    (form, chunks, make, REDUCTIONS[(i + j) % len(REDUCTIONS)])
+def in_chunks(x, time):
+    """Return an array with its time axis in chunks, and empty chunks, as a selection leaves one."""
+    x = np.asarray(x)
+    return da.from_array(x, chunks=[time if n == STEPS else (0, n) for n in x.shape])
+
+
+EVALUATIONS = [  # each form with each chunks, and all else in turn
+    (form, chunks, REDUCTIONS[(i + j) % 4], [*LAYOUTS][(i + j // 2) % 3], PIECES[(i // 3 + j) % 3])
     for i, form in enumerate(FORMS)
     for j, chunks in enumerate(CHUNKS)
-    for k, make in enumerate((example, with_everything))
-    if (i // len(REDUCTIONS) + j + k) % 2
 ]
 
 
-@pytest.mark.slow(but=11)  # each of the chunks twice
-@pytest.mark.parametrize(("form", "chunks", "make", "reduction"), EVALUATIONS)
-def test_value_and_gradient_equal_numpy(form, chunks, make, reduction, no_compute):
-    call = make(FORMS[form])
-    if call.target is not None:
-        call = call.with_loss_options(reduction=reduction)
-    targets = () if call.target is None else (call.target,)
-    evaluate = sx.value_and_grad(call.loss)
-    on_numpy = evaluate(call.spikes, *targets, cotangent=call.cotangent, **call.options)
-    lazy = da.from_array(call.spikes, chunks=CHUNKS[chunks])
-    lazily = {  # with an empty chunk, as a selection leaves one
-        name: da.from_array(x, chunks=((0, len(x)), *x.shape[1:]))
-        for name, x in call.options.items()
-    }
-    for read, options in ((np.ndarray.tolist, call.options), (da.asarray, lazily)):
-        given = [read(x) for x in targets]
-        value, gradient = evaluate(lazy, *given, cotangent=call.cotangent, **options)
-        compare((value, gradient), on_numpy)
-        assert value.dtype == gradient.dtype == call.spikes.dtype
-        assert gradient.chunks == lazy.chunks
+@pytest.mark.slow(but=14)  # each of the chunks twice
+@pytest.mark.parametrize(("form", "chunks", "reduction", "time_axis", "entries"), EVALUATIONS)
+def test_value_and_gradient_equal_numpy(
+    form, chunks, reduction, time_axis, entries, monkeypatch, no_compute
+):
+    batch, neurons, time = CHUNKS[chunks]
+    for make in (example, with_everything):
+        # What is read of masked groups depends on the segment: see tests/losses/test_segments.py.
+        whole = make is with_everything and "groups" in form and "SpikeMax" in form
+        monkeypatch.setattr(_tuning, "CHUNK", PIECES[-1] if whole else entries)
+        call = make(FORMS[form])
+        if call.target is not None:
+            call = call.with_loss_options(reduction=reduction)
+        call = moved(call, time_axis)
+        targets = () if call.target is None else (call.target,)
+        evaluate = sx.value_and_grad(call.loss)
+        expected = evaluate(call.spikes, *targets, cotangent=call.cotangent, **call.options)
+        sizes = [batch, neurons]
+        sizes.insert(time_axis % 3, time)
+        spikes = da.from_array(call.spikes, chunks=tuple(sizes))
+        lazily = {name: in_chunks(x, time) for name, x in call.options.items()}
+        as_lists, as_arrays = [x.tolist() for x in targets], [in_chunks(x, time) for x in targets]
+        for given, options in ((as_lists, call.options), (as_arrays, lazily)):
+            value, gradient = evaluate(spikes, *given, cotangent=call.cotangent, **options)
+            called = call.loss(spikes, *given, **options)
+            compare((value, gradient, called), (*expected, expected[0]))
+            assert value.dtype == gradient.dtype == call.spikes.dtype
+            assert gradient.chunks == spikes.chunks
 
 
 def test_terms_of_layers_and_classifiers_equal_numpy(no_compute):
@@ -107,52 +122,6 @@ def test_filters_keep_chunks(axis, no_compute):
     ):
         assert run(lazy).chunks == lazy.chunks
         compare([run(lazy)], [run(x)])
-
-
-# Blocks ------------------------------------------------------------------------------------------
-
-SETTINGS = (  # a reduction, chunks of time, and entries of a piece; the memory is 2 or 3 steps
-    ("sum", (1, 2, 3), 1),
-    ("mean", (3, 3), 10),
-    ("batchmean", (1,) * STEPS, 1 << 18),
-)
-CALLS = [  # each form in each layout, with the settings in turn
-    (form, time_axis, *SETTINGS[(i + j) % len(SETTINGS)])
-    for i, form in enumerate(PER_STEP)
-    for j, time_axis in enumerate(LAYOUTS)
-]
-
-
-def in_chunks(call, time_chunks):
-    """Return the arguments of a call as dask arrays, with time in chunks."""
-    lazy = {}
-    for name in ("spikes", "target", "where", "lengths", "weight"):
-        if (x := getattr(call, name)) is not None:
-            chunks = [time_chunks if n == STEPS else -1 for n in np.shape(x)]
-            lazy[name] = da.from_array(np.asarray(x), chunks=chunks)
-    return lazy
-
-
-@pytest.mark.slow(but=5)
-@pytest.mark.parametrize(("form", "time_axis", "reduction", "time_chunks", "entries"), CALLS)
-def test_chunks_of_time_equal_numpy(
-    form, time_axis, reduction, time_chunks, entries, monkeypatch, no_compute
-):
-    """With masks, lengths and weights; with pieces of one step, of a few, and of whole blocks."""
-    monkeypatch.setattr(_tuning, "CHUNK", entries)
-    for of_form in (example, with_everything):
-        if of_form is with_everything and "groups" in form and "SpikeMax" in form:
-            continue  # what is read depends on the segment: see tests/losses/test_segments.py
-        call = moved(of_form(FORMS[form]), time_axis)
-        loss = dataclasses.replace(call.loss, reduction=reduction)
-        expected = sx.value_and_grad(loss)(call.spikes, call.target, **call.options)
-        lazy = in_chunks(call, time_chunks)
-        spikes, target = lazy.pop("spikes"), lazy.pop("target")
-        for given_target, options in ((target, lazy), (call.target, call.options)):
-            value, gradient = sx.value_and_grad(loss)(spikes, given_target, **options)
-            called = loss(spikes, given_target, **options)
-            compare((value, called, gradient), (expected[0], *expected))
-            assert gradient.chunks == spikes.chunks
 
 
 @pytest.mark.slow(but=3)

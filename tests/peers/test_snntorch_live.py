@@ -112,12 +112,14 @@ def test_snntorch_weighted_mean_is_not_divided_by_the_weights():
     torch.testing.assert_close(ours(input, LABEL, weight=WEIGHT), expected)
 
 
-def test_snntorch_weighted_sum_is_not_a_scalar():
+def test_snntorch_value_may_have_an_axis():
     for name in ("ce_count_loss", "ce_rate_loss", "ce_max_membrane_loss"):
         theirs = getattr(snn, name)(reduction="sum", weight=WEIGHT)
         assert theirs(SPIKES, LABEL).shape == (4,)
-    ours = sx.CrossEntropy(time_axis=0, reduction="sum")
-    assert ours(SPIKES, LABEL, weight=WEIGHT).shape == ()
+    for theirs in (snn.ce_rate_loss(), snn.mse_membrane_loss()):
+        assert theirs(SPIKES, LABEL).shape == (1,)
+    for reduction in ("sum", "mean"):
+        assert step_entropy(reduction=reduction)(SPIKES, LABEL, weight=WEIGHT).shape == ()
 
 
 @pytest.mark.parametrize("name", ["mse_count_loss", "mse_membrane_loss"])
@@ -180,10 +182,9 @@ def test_snntorch_ce_rate_loss_does_not_support_population_codes():
 
 def test_snntorch_negative_off_target_is_ignored():
     theirs = snn.mse_membrane_loss(on_target=1, off_target=-1, reduction="none")
-    at_rest = torch.zeros(4, 1, 3)
-    terms = theirs(at_rest, torch.tensor([0]))
+    terms = theirs(0 * SPIKES[:, :1], torch.tensor([0]))
     assert terms.tolist() == [[1, 0, 0]]  # the targets are (1, 0, 0) instead of (1, -1, -1)
-    assert sx.SpikeRate(1, -1, 1, "mean", time_axis=0)(at_rest, [0]) == 1
+    assert sx.SpikeRate(1, -1, 1, "mean", time_axis=0)(0 * SPIKES[:, :1], [0]) == 1
 
 
 def test_snntorch_labels_per_step_are_shared_by_all_samples():
@@ -219,12 +220,6 @@ def test_snntorch_mean_of_no_samples_is_nan():
         snn.mse_count_loss()(SPIKES, ignored)
     for ours in (step_entropy(reduction="mean"), sx.SpikeRate(1, 0, reduction="mean", time_axis=0)):
         assert ours(SPIKES, ignored) == 0
-
-
-def test_snntorch_value_may_have_an_axis():
-    assert snn.ce_rate_loss()(SPIKES, LABEL).shape == (1,)
-    assert snn.mse_membrane_loss()(SPIKES, LABEL).shape == (1,)
-    assert step_entropy(reduction="mean")(SPIKES, LABEL).shape == ()
 
 
 def gradients(losses, input):

@@ -78,16 +78,13 @@ def check(layout, there, here, **known):
     if module in ("fn", "optax"):
         array = pytest.importorskip("jax").numpy.asarray
         names = {name: array(tensor.numpy()) for name, tensor in names.items()}
-    names |= {"sx": sx, "T": STEPS, "C": CLASSES, "G": GROUP} | known
-    if module not in names:
-        names[module] = losses_of_spyx() if module == "fn" else import_peer(MODULES[module])
-    if "F." in there:
-        names["F"] = torch.nn.functional
-    x = names["x"]
+    load = losses_of_spyx if module == "fn" else lambda: import_peer(MODULES[module])
+    names |= {"F": torch.nn.functional, "sx": sx, "T": STEPS, "C": CLASSES, "G": GROUP}
+    names |= known if module in known else {module: load()}
     theirs, ours = (
         lambda x, line=line: evaluate_line(line, names | {"x": x}) for line in (there, here)
     )
-    assert_match(theirs, ours, x)
+    assert_match(theirs, ours, names["x"])
 
 
 @pytest.mark.parametrize(("layout", "there", "here"), rows_of_frameworks())
@@ -102,3 +99,16 @@ def test_lines_of_the_frameworks_match(layout, there, here):
 def test_migration_table_rows_match(library, there, here):
     ours = {"slayer": slayer} if library == "lava-dl" else {}  # its names are kept
     check(LAYOUTS[library], there, here, **ours)
+
+
+@pytest.mark.parametrize("shape", [(20, 4, 3), (8, 1, 10), (1, 5, 5), (6, 2, 3, 4, 5)])
+def test_temporal_efficient_training_of_spikingjelly_matches(shape):
+    """SpikingJelly takes space as the last axes, and this library each location as a sample."""
+    theirs = import_peer(MODULES["functional"]).temporal_efficient_training_cross_entropy
+    label = labels(shape[2], (shape[1], *shape[3:]))
+    ours = sx.CrossEntropy(time_axis=0, moving_window=1)
+    assert_match(
+        lambda x: theirs(x, label),
+        lambda x: ours(x.movedim(2, -1).flatten(1, -2), label.flatten()),
+        potentials(shape, torch.float64),
+    )

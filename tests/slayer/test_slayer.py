@@ -174,6 +174,7 @@ def test_finite_values_and_stable_numerics_do_not_warn(spikes):
         assert stable(SILENT + torch.nan, label).isnan()  # the advice would not help
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize(
     "transform",
     [
