@@ -1,8 +1,8 @@
 """Helpers for the comparisons with other libraries."""
 
-import importlib.metadata
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from _support.peers import REQUIRED
 from _support.peers import import_peer as import_peer
 
 torch = pytest.importorskip("torch")
@@ -28,20 +27,12 @@ def table_rows(library: str) -> list[tuple[str, str]]:
 
 
 def losses_of_spyx() -> ModuleType:
-    """Load the module of the losses of Spyx without the package, which needs much more."""
-    try:
-        files = importlib.metadata.files("spyx") or ()
-    except importlib.metadata.PackageNotFoundError:
-        if "spyx" in REQUIRED:
-            raise
-        pytest.skip("spyx is not installed", allow_module_level=True)
-    (file,) = (found for found in files if found.parts == ("spyx", "fn.py"))
-    spec = importlib.util.spec_from_file_location("spyx_fn", file.locate())
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Import the module of the losses of Spyx without the package, which needs much more."""
+    if (spec := importlib.util.find_spec("spyx")) is None:
+        return import_peer("spyx")
+    package = sys.modules.setdefault("spyx", ModuleType("spyx"))
+    package.__path__ = spec.submodule_search_locations
+    return importlib.import_module("spyx.fn")
 
 
 def evaluate_line(line: str, names: dict[str, Any]) -> Any:
@@ -86,17 +77,12 @@ def value_and_gradient(loss: Callable[[Any], Any], input: Any) -> tuple[np.ndarr
     return value.detach().numpy(), leaf.grad.numpy()
 
 
-def assert_match(
-    theirs: Callable[[Any], Any],
-    ours: Callable[[Any], Any],
-    input: Any,
-    rtol: float | None = None,
-) -> None:
+def assert_match(theirs: Callable[[Any], Any], ours: Callable[[Any], Any], input: Any) -> None:
     """Assert that both losses have the same value and gradient, on a tensor or an array of JAX."""
     value, gradient = value_and_gradient(theirs, input)
     our_value, our_gradient = value_and_gradient(ours, input)
-    if rtol is None:  # a few hundred roundings: the sums have no more terms than that
-        rtol = {"float32": 2e-5, "float64": 1e-12}[gradient.dtype.name]
+    # A few hundred roundings: the sums have no more terms than that.
+    rtol = {"float32": 2e-5, "float64": 1e-12}[gradient.dtype.name]
     assert our_value.shape == (value.shape if value.size > 1 else our_value.shape)
     # The other library takes the logarithm of a sum near 1, so its small losses have lost digits.
     eps = np.finfo(gradient.dtype).eps

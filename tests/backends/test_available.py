@@ -45,17 +45,13 @@ def test_library_has_version_and_devices_or_problem(library):
     elif info.usable:
         assert info.problem is None
         assert info.version
+        if library in ("jax", "numpy", "torch"):  # the distributions of CuPy have other names
+            distributed = importlib.metadata.version(library).partition("+")[0]
+            assert info.version.partition("+")[0] == distributed
         assert len(info.devices) == len(set(info.devices)) >= 1
     else:
         assert info.devices == ()
         assert ": " in info.problem
-
-
-@pytest.mark.parametrize("library", ["jax", "numpy", "torch"])
-def test_version_equals_distribution_version(library):
-    pytest.importorskip(library)
-    version = describe(library).version
-    assert version.partition("+")[0] == importlib.metadata.version(library).partition("+")[0]
 
 
 def test_library_not_installed_has_problem():

@@ -14,20 +14,18 @@ from spikeloss_xp.backends.torch import LossModule
 SPIKES = torch.tensor([[[1.0, 0, 1, 1], [0, 0, 1, 0]], [[0, 0, 0, 1], [1, 1, 0, 1]]])
 LABEL = torch.tensor([0, 1])
 WEIGHT = [1.0, 3.0]
-LOSSES = {
-    "SpikeTime": (sx.SpikeTime(), (SPIKES.roll(1, -1),), None),
-    "SpikeRate": (sx.SpikeRate(0.5, 0.0, reduction="mean"), (LABEL,), WEIGHT),
-    "SpikeMax": (sx.SpikeMax(2), (LABEL,), WEIGHT),
-    "SpikeLatency": (sx.SpikeLatency(tolerance=0.5, time_axis=-1), (LABEL,), WEIGHT),
-    "SpikeMoid": (sx.SpikeMoid(reduction="batchmean", theta=0), (torch.eye(2),), WEIGHT),
-    "SparsityEnforcer": (sx.SparsityEnforcer(), (), None),
-}
+LOSSES = (
+    (sx.SpikeTime(), (SPIKES.roll(1, -1),), None),
+    (sx.SpikeRate(0.5, 0.0, reduction="mean"), (LABEL,), WEIGHT),
+    (sx.SpikeLatency(tolerance=0.5, time_axis=-1), (LABEL,), WEIGHT),
+    (sx.SpikeMoid(reduction="batchmean", theta=0), (torch.eye(2),), WEIGHT),
+    (sx.SparsityEnforcer(), (), None),
+)
 LENGTHS = {"lengths": [4, 2]}
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_module_and_its_copies_equal_the_loss_with_its_weight(name):
-    loss, target, weight = LOSSES[name]
+@pytest.mark.parametrize(("loss", "target", "weight"), LOSSES)
+def test_module_and_its_copies_equal_the_loss_with_its_weight(loss, target, weight):
     module = LossModule(loss, weight=weight)
     options = LENGTHS if weight is None else {**LENGTHS, "weight": weight}
     for made in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):

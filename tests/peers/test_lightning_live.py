@@ -10,8 +10,16 @@ import lightning
 import torch
 
 import spikeloss_xp as sx
-from _support.processes import CASES, EACH_LOSS, RTOL, error
-from _support.processes import free_port, launch, one_process, recipes
+from _support.processes import (
+    CASES,
+    EACH_LOSS,
+    RTOL,
+    error,
+    free_port,
+    launch,
+    one_process,
+    recipes,
+)
 
 NAMES = [name for name in EACH_LOSS if not name.startswith("no")]
 

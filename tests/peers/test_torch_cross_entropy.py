@@ -18,21 +18,15 @@ def windowed(input, window):
     return F.pad(input, (window - 1, 0)).unfold(-1, window, 1).mean(-1)
 
 
-def latencies(input):
-    return torch.cumprod(1 - input, -1).sum(-1)
-
-
 READINGS = {
     "count": ({}, lambda x: x.sum(-1)),
     "root": ({"readout": "sqrt_count"}, lambda x: (x.sum(-1) + 0.375).sqrt()),
     "rate": ({"readout": "rate"}, lambda x: x.mean(-1)),
     "max": ({"readout": "max"}, lambda x: x.amax(-1)),
-    "last": ({"readout": "last"}, lambda x: x[..., -1]),
-    "latency": ({"readout": "latency"}, lambda x: -latencies(x)),
+    "latency": ({"readout": "latency"}, lambda x: -torch.cumprod(1 - x, -1).sum(-1)),
     "softmax sum": ({"readout": "softmax_sum"}, lambda x: F.softmax(x, 1).sum(-1)),
     "each step": ({"moving_window": 1}, lambda x: x),
     "window": ({"moving_window": 3, "readout": "rate"}, lambda x: windowed(x, 3)),
-    "count in a window": ({"moving_window": 3}, lambda x: 3 * windowed(x, 3)),
     "root in a window": (
         {"moving_window": 3, "readout": "sqrt_count"},
         lambda x: (3 * windowed(x, 3) + 0.375).sqrt(),

@@ -6,10 +6,7 @@ long. The tests of the losses evaluate them without `jit`.
 
 import dataclasses
 import functools
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -27,6 +24,8 @@ from _support.cases import close
 from _support.compilers import optimized
 from _support.contract import FORMS
 from _support.contract import ONE_OF_EACH as ONE_FORM_OF_EACH
+from _support.programs import run_python
+from _support.root import ROOT
 from _support.transforms import (
     CLASSES,
     LOSSES,
@@ -196,16 +195,12 @@ def test_export_for_gpus_has_exact_products_and_no_callbacks(form):
         lowered(lambda *x: evaluate(*x, **options), backend.asarray(call.spikes), *target)
 
 
-LARGE = jax.ShapeDtypeStruct((8, 500, 1000), np.float32)
-SHORT = jax.ShapeDtypeStruct(SPIKES.shape, np.float32)
+LARGE, SHORT = (jax.ShapeDtypeStruct(n, np.float32) for n in ((8, 500, 1000), SPIKES.shape))
+LABELS = [jax.ShapeDtypeStruct((samples,), np.int32) for samples in (8, len(SPIKES))]
 EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
-    "SpikeMax": (sx.SpikeMax(100), [LARGE, jax.ShapeDtypeStruct((8,), np.int32)], True),
+    "SpikeMax": (sx.SpikeMax(100), [LARGE, LABELS[0]], True),
     "SpikeTime": (sx.SpikeTime(30.0, 500), [LARGE, LARGE], True),
-    "SpikeLatency": (
-        LOSSES["SpikeLatency"][0],
-        [SHORT, jax.ShapeDtypeStruct((4,), np.int32)],
-        True,
-    ),
+    "SpikeLatency": (LOSSES["SpikeLatency"][0], [SHORT, LABELS[1]], True),
     "causal_filter": (lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100))), [LARGE], False),
     "VanRossum": (lambda x: jnp.sum(sx.distances.VanRossum(20.0)(x[0, :9, :50])), [LARGE], False),
 }
@@ -254,8 +249,11 @@ def test_options_work_under_transforms(name, x64):
 
 
 SHARDING_PROGRAM = """
+import os
 import re
 
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -300,25 +298,13 @@ for name in ("SpikeTime", "SpikeMax", "SpikeMoid, window"):
         value, gradient = sx.value_and_grad(loss)(spikes, jax.device_put(target, first))
         close(value, expected, 1e-5)
         assert value.devices() == gradient.devices() == spikes.devices()
-print("sharded")
 """
 
 
 @slow
 def test_sharded_batch_stays_sharded():
-    """Run in a subprocess, because JAX reads the number of virtual devices when it starts.
-
-    Options and `shard_map` are tested in tests/processes/test_jax_devices.py.
-    """
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    command = [sys.executable, "-W", "error", "-c", SHARDING_PROGRAM]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "sharded\n", done.stderr
+    """Options and `shard_map` are tested in tests/processes/test_jax_devices.py."""
+    run_python(SHARDING_PROGRAM, path=ROOT / "tests")
 
 
 @pytest.mark.parametrize(("time_axis", "shape"), [(0, (20, 30, 10)), (-1, (30, 10, 20))])
