@@ -1,6 +1,7 @@
 """A loss reads no values from a device and does not synchronize with it."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -84,3 +85,21 @@ def test_jax_copies_nothing_to_the_host(backend, form):
     import jax
 
     evaluate(backend, form, lambda: jax.transfer_guard_device_to_host("disallow"))
+
+
+@pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax", "SpikeMoid-rate"])
+def test_results_are_in_the_queue_of_the_input(form):
+    """A CPU is several devices of dpnp, one for each core, with queues of their own."""
+    dpctl = pytest.importorskip("dpctl")
+    call = with_everything(FORMS[form])
+    with on("dpnp") as backend:
+        device = dpctl.SyclDevice(backend.place)
+        expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
+        given, options = call.arguments(backend)  # in the default queue
+        for place in (device, *device.create_sub_devices(partition=[1, 1])):
+            queue = dpctl.SyclQueue(place)
+            spikes = dataclasses.replace(backend, place=queue).asarray(call.spikes)
+            got = sx.value_and_grad(call.loss)(spikes, *given, **options)
+            for ours, wanted in zip(got, expected, strict=True):
+                assert ours.sycl_queue == queue
+                close(backend.numpy(ours), wanted, backend.rtol)

@@ -57,35 +57,28 @@ SAME_LOSS = {
 
 @every_shape
 @every_reduction
-@pytest.mark.parametrize("name", SAME_LOSS)
-def test_loss_matches(name, shape, reduction):
+@pytest.mark.parametrize(
+    ("name", "group"),  # population codes, with several neurons for each class, are of counts
+    [*((name, 1) for name in SAME_LOSS), ("ce_count_loss", 4), ("mse_count_loss", 4)],
+)
+def test_loss_matches(name, shape, reduction, group):
     loss, input = SAME_LOSS[name]
-    ours = dataclasses.replace(loss, reduction=reduction)
-    theirs = getattr(snn, name)(reduction=reduction, **(RATES if name == "mse_count_loss" else {}))
-    steps, label = shape[0], labels(shape[2], shape[1:2])
+    steps, batch, classes = shape
+    options = {"reduction": reduction} | (RATES if name == "mse_count_loss" else {})
+    options |= {"population_code": True, "num_classes": classes} if group > 1 else {}
+    ours = dataclasses.replace(loss, reduction=reduction, num_classes=classes)
+    label = labels(classes, (batch,))
 
     def in_their_unit(x):
         value = ours(x, label)
-        if name == "mse_count_loss" or (loss.moving_window and reduction == "sum"):
+        if name == "mse_count_loss":  # of a sum over the neurons of a class, here of their mean
+            return value * group**2 / steps
+        if loss.moving_window and reduction == "sum":
             return value / steps
         return value.mean(0) if loss.moving_window and reduction == "none" else value
 
-    assert_match(with_target(theirs, label), in_their_unit, input(shape))
-
-
-@pytest.mark.parametrize(("classes", "group"), [(3, 4), (2, 8), (5, 1)])
-@every_reduction
-def test_population_codes_match(classes, group, reduction):
-    # snnTorch sums the G neurons of a class. Counts do so too; SpikeRate averages them.
-    steps, label = 20, labels(classes, (4,))
-    spikes = trains((steps, 4, classes * group))
-    population = {"population_code": True, "num_classes": classes, "reduction": reduction}
-    common = {"num_classes": classes, "reduction": reduction, "time_axis": 0}
-    theirs = with_target(snn.ce_count_loss(**population), label)
-    assert_match(theirs, with_target(sx.CrossEntropy(**common), label), spikes)
-    theirs = with_target(snn.mse_count_loss(**RATES, **population), label)
-    ours = sx.SpikeRate(0.75, 0.25, readout="count", **common)
-    assert_match(theirs, lambda spikes: group**2 * ours(spikes, label) / steps, spikes)
+    theirs = getattr(snn, name)(**options)
+    assert_match(with_target(theirs, label), in_their_unit, input((steps, batch, classes * group)))
 
 
 @every_shape

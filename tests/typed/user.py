@@ -100,7 +100,7 @@ def documented_numpy() -> None:
 
 
 def documented_torch() -> None:
-    """Call everything that has a type of its own with tensors."""
+    """Call a function of each kind with tensors, and what is for PyTorch only."""
     spikes, label = torch.ones(1, 2, 4, requires_grad=True), torch.tensor([0])
     loss = sx.SpikeMax(mode="softmax", reduction="mean")
     assert_type(loss(spikes, label, lengths=torch.tensor([3]), weight=[1.0, 2.0]), torch.Tensor)
@@ -109,27 +109,23 @@ def documented_torch() -> None:
     assert_type(loss.predict(spikes), torch.Tensor)
     assert_type(loss.confusion(spikes, [0]), torch.Tensor)
     assert_type(sx.SparsityEnforcer()({"layer": spikes}), torch.Tensor)
-    assert_type(sx.Rate(time_axis=-1).accuracy(spikes, label), torch.Tensor)
     assert_type(sx.causal_filter(spikes, [1.0]), torch.Tensor)
     assert_type(sx.bin_spikes(torch.ones(2), [0, 1], neurons=2, steps=3), torch.Tensor)
     assert_type(sx.distances.van_rossum(spikes[0], time_constant=5), torch.Tensor)
     assert_type(sx.distances.victor_purpura([torch.ones(2)], cost=1), torch.Tensor)
-
     LossModule(loss, weight=[1.0, 2.0])
     slayer.loss.SpikeMax(reduction="mean", numerics="stable")
-    slayer.loss.SpikeTime(time_constant=2, reduction="sum")
     assert_type(slayer.classifier.Rate.predict(spikes), torch.Tensor)
 
 
 def documented_jax() -> None:
-    """Call one function of each kind with JAX arrays."""
+    """Call a function of each kind with JAX arrays."""
     spikes, label = jnp.ones((1, 2, 4)), jnp.asarray([0])
     loss = sx.SpikeRate(0.5, 0.0, moving_window=2)
     assert_type(loss(spikes, label), jax.Array)
     assert_type(sx.value_and_grad(loss)(spikes, label), tuple[jax.Array, jax.Array])
     assert_type(sx.SparsityEnforcer()([spikes]), jax.Array)
     assert_type(sx.MovingWindow(2, time_axis=-1).confidence(spikes), jax.Array)
-    assert_type(sx.moving_average(spikes, 2), jax.Array)
     assert_type(sx.distances.similarity(spikes[0], time_constant=5), jax.Array)
 
 
