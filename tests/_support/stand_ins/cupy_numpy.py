@@ -81,9 +81,6 @@ def _array(values, device=None):
     return made
 
 
-ATTRIBUTES = ("shape", "ndim", "size", "dtype", "nbytes")
-
-
 def _attribute(name):
     return property(lambda self: getattr(self._values, name))
 
@@ -91,7 +88,7 @@ def _attribute(name):
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     """An array on a device, whose operators call elementwise operations."""
 
-    shape, ndim, size, dtype, nbytes = map(_attribute, ATTRIBUTES)
+    shape, ndim, size, dtype = map(_attribute, ("shape", "ndim", "size", "dtype"))
 
     def __array__(self, *_, **__):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -110,8 +107,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
             elif isinstance(part, ndarray) and part.dtype == bool:
                 WAITS["index of bools"] += 1  # the size of the result
         gathers = any(isinstance(part, ndarray | np.ndarray | list) for part in keys)
-        keys = tuple(_values(k, "index") if isinstance(k, ndarray) else k for k in keys)
-        return keys if isinstance(key, tuple) else keys[0], gathers
+        return tuple(_values(k, "index") if isinstance(k, ndarray) else k for k in keys), gathers
 
     def __getitem__(self, key):
         index, gathers = self._index(key)
@@ -128,9 +124,6 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     def __len__(self):
         return len(self._values)
 
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
-
     def get(self, stream=None, order="C", out=None, blocking=True):
         WAITS["get"] += 1
         return self._values.copy()
@@ -140,14 +133,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
             return self
         return launch("astype", lambda x: x.astype(dtype), self)
 
-    def copy(self, order="C"):
-        return launch("copy", np.copy, self)
-
     def reshape(self, *shape):
         return _view("reshape", self, shape[0] if len(shape) == 1 else shape)
 
     T = property(lambda self: _view("transpose", self))
-    mT = property(lambda self: _view("swapaxes", self, -1, -2))  # noqa: N815
 
 
 def _read(name):
