@@ -1,8 +1,11 @@
 """Helpers for the comparisons with other libraries."""
 
+import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,15 +15,24 @@ from _support.peers import import_peer as import_peer
 
 torch = pytest.importorskip("torch")
 
+DOCS = Path(__file__).parents[2] / "docs"
 
-def table_rows(library: str) -> list[Any]:
+
+def table_rows(library: str) -> list[tuple[str, str]]:
     """Return the rows of a migration table: code of the other library, and its equivalent here."""
-    page = Path(__file__).parents[2] / "docs" / "migrating.md"
+    page = DOCS / "migrating.md"
     _, section = page.read_text(encoding="utf-8").split(f"\n## {library}\n")
     _, table = section.split("\n## ")[0].split("\n| there | here |\n|---|---|\n")
-    table = table.split("\n\n")[0].splitlines()
-    rows = [re.match(r"\| `([^`]+)` \| `([^`]+)`", line) for line in table]
-    return [pytest.param(*row.groups(), id=row[1]) for row in rows]
+    return re.findall(r"^\| `([^`]+)` \| `([^`]+)`", table.split("\n\n")[0], re.M)
+
+
+def losses_of_spyx() -> ModuleType:
+    """Import the module of the losses of Spyx without the package, which needs much more."""
+    if (spec := importlib.util.find_spec("spyx")) is None:
+        return import_peer("spyx")
+    package = sys.modules.setdefault("spyx", ModuleType("spyx"))
+    package.__path__ = spec.submodule_search_locations
+    return importlib.import_module("spyx.fn")
 
 
 def evaluate_line(line: str, names: dict[str, Any]) -> Any:
@@ -46,26 +58,35 @@ def labels(classes: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randint(classes, shape, generator=generator(2))
 
 
-def assert_match(
-    theirs: Callable[[torch.Tensor], torch.Tensor],
-    ours: Callable[[torch.Tensor], torch.Tensor],
-    input: torch.Tensor,
-    rtol: float | None = None,
-) -> None:
-    """Assert that both losses have the same value and gradient, for a cotangent that is not 1."""
-    if rtol is None:  # a few hundred roundings: the sums have no more terms than that
-        rtol = {torch.float32: 2e-5, torch.float64: 1e-12}[input.dtype]
-    results = []
-    for loss in (theirs, ours):
-        leaf = input.clone().requires_grad_()
-        value = loss(leaf)
+def value_and_gradient(loss: Callable[[Any], Any], input: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return value and gradient, for a cotangent that is not 1, in PyTorch or in JAX."""
+    xp = torch if isinstance(input, torch.Tensor) else importlib.import_module("jax.numpy")
+
+    def weighted(x: Any) -> Any:
+        value = loss(x)
         terms = value.reshape(-1)
-        (terms @ (1.5 - 0.7 * torch.arange(len(terms), dtype=terms.dtype))).backward()
-        results.append((value.detach(), leaf.grad))
-    (value, gradient), (our_value, our_gradient) = results
-    assert our_value.shape == (value.shape if value.numel() > 1 else our_value.shape)
+        return terms @ (1.5 - 0.7 * xp.arange(len(terms), dtype=terms.dtype)), value
+
+    if xp is not torch:
+        jax = importlib.import_module("jax")
+        gradient, value = jax.jit(jax.grad(weighted, has_aux=True))(input)
+        return np.asarray(value), np.asarray(gradient)
+    leaf = input.clone().requires_grad_()
+    total, value = weighted(leaf)
+    total.backward()
+    return value.detach().numpy(), leaf.grad.numpy()
+
+
+def assert_match(theirs: Callable[[Any], Any], ours: Callable[[Any], Any], input: Any) -> None:
+    """Assert that both losses have the same value and gradient, on a tensor or an array of JAX."""
+    value, gradient = value_and_gradient(theirs, input)
+    our_value, our_gradient = value_and_gradient(ours, input)
+    # A few hundred roundings: the sums have no more terms than that.
+    rtol = {"float32": 2e-5, "float64": 1e-12}[gradient.dtype.name]
+    assert our_value.shape == (value.shape if value.size > 1 else our_value.shape)
     # The other library takes the logarithm of a sum near 1, so its small losses have lost digits.
-    eps = torch.finfo(input.dtype).eps
+    eps = np.finfo(gradient.dtype).eps
     np.testing.assert_allclose(our_value.flatten(), value.flatten(), rtol=rtol, atol=eps)
-    assert gradient.abs().max() > 0
-    np.testing.assert_allclose(our_gradient, gradient, atol=rtol * gradient.abs().max().item())
+    largest = np.abs(gradient).max()
+    assert largest > 0
+    np.testing.assert_allclose(our_gradient, gradient, atol=rtol * largest)

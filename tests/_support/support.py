@@ -61,7 +61,6 @@ LIBRARIES = (
         "closed forms",
         (
             "backends/test_dask.py::test_value_and_gradient_equal_numpy",
-            "backends/test_dask.py::test_chunks_of_time_equal_numpy",
             "tools/test_dask_memory.py::test_workers_need_memory_for_a_few_chunks",
         ),
     ),
@@ -99,9 +98,9 @@ PYTORCH = (
     _row("`backward`, `gradcheck`, `gradgradcheck`", "gradcheck_passes", "gradgradcheck_passes"),
     _row(
         "`torch.func.grad`, `vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
-        *("grad_equals_closed_form", "vmap_equals_loop", "vmap_of_grad_equals_closed_form"),
-        *("jvp_equals_gradient_times_tangent", "jacobian_equals_closed_form"),
-        "hessian_is_finite_and_symmetric",
+        *("gradient_of_transform_equals_closed_form", "vmap_equals_loop"),
+        *("vmap_of_grad_equals_closed_form", "jvp_equals_gradient_times_tangent"),
+        "contract/test_gradients.py::test_hessian_matches_differences_of_the_gradient",
     ),
     _row(
         "`torch.compile(loss, fullgraph=True)` and its backward, by inductor",
@@ -113,11 +112,10 @@ PYTORCH = (
         works="yes; at most three compilations, or with a latency one for each duration",
     ),
     _row("`torch.func.grad` and `jvp` inside `torch.compile`", "compiled_grad_and_jvp_equal_eager"),
-    _row("`torch.utils.checkpoint`", "checkpoint_gradient_equals_closed_form"),
+    _row("`torch.utils.checkpoint`", "gradient_of_transform_equals_closed_form"),
     _row(
         "`torch.export`, for a fixed size and for batches of any size",
-        "export_equals_eager_without_custom_operators",
-        "export_with_dynamic_batch_equals_eager",
+        "export_of_any_batch_equals_eager_without_custom_operators",
     ),
     _row(
         "autocast with bfloat16 and float16",
@@ -136,7 +134,11 @@ PYTORCH = (
         "compiled or exported, as the first call of a process",
         "transforms/test_modes.py::test_first_call_of_a_process_may_be_compiled_or_exported",
     ),
-    _row("`meta` and fake tensors, for shapes", "meta_and_fake_tensors_give_the_shape", where=""),
+    _row(
+        "`meta` and fake tensors, for shapes",
+        "backends/test_transfers.py::test_meta_and_fake_tensors_give_the_shape",
+        where="",
+    ),
     _row(
         "`DTensor`, replicated or sharded by sample, over 2 processes",
         "processes/test_dtensor.py::test_distributed_tensor_equals_one_process",
@@ -157,6 +159,8 @@ PYTORCH = (
 
 JAX_PREFIX = "transforms/test_jax.py::test_"
 BITS, DEVICES = "CPU, 32 and 64 bits", "virtual CPU devices"
+SHARDED = "sharded_batch_stays_sharded"
+ON_DEVICES = "processes/test_jax_devices.py::test_devices_equal_one_process"
 JAX = (
     _row(
         "`jit` of the loss itself, and with the loss as a static argument",
@@ -169,7 +173,7 @@ JAX = (
         *("jvp_and_linearize_equal_gradient_times_tangent", "hessian_is_finite_and_symmetric"),
         where=BITS,
     ),
-    _row("`checkpoint`", "checkpoint_gradient_equals_closed_form", where=BITS),
+    _row("`checkpoint`", "grad_equals_closed_form", where=BITS),
     _row(
         "`jax.export`, for batches of any size",
         "export_with_symbolic_batch_equals_eager",
@@ -183,7 +187,7 @@ JAX = (
     ),
     _row(
         '`jax_numpy_rank_promotion="raise"`',
-        "transforms/test_modes.py::test_jax_may_forbid_to_promote_ranks",
+        "contract/test_contract.py::test_loss_matches_the_reference",  # see `backends.on`
         where=BITS,
     ),
     _row(
@@ -196,21 +200,24 @@ JAX = (
         "mesh_of_one_device_equals_no_mesh",
     ),
     *(
-        _row(what, "sharded_batch_stays_sharded", works=works, where=where)
-        for what, works, where in (
+        _row(what, test, works=works, where=where)
+        for what, test, works, where in (
             (
                 "`jit` with the batch sharded over 2 and 4 devices, axes automatic or explicit",
+                SHARDED,
                 "yes; one scalar sum crosses devices, and no spikes",
                 DEVICES,
             ),
             (
                 "the same with `where`, `lengths` and `weight`",
+                ON_DEVICES,
                 "yes; only sums cross devices",
                 f"4 {DEVICES}",
             ),
-            ("`shard_map` over the batch", "yes", DEVICES),
+            ("`shard_map` over the batch", ON_DEVICES, "yes", DEVICES),
             (
                 "labels on another device than the spikes",
+                SHARDED,
                 "yes; moved to the device or mesh of the spikes",
                 DEVICES,
             ),

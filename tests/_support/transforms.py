@@ -1,13 +1,14 @@
 """The losses and arrays that the transforms of PyTorch and JAX are tested on, as NumPy arrays."""
 
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.cases import close
 
 BATCH, CLASSES, STEPS = 4, 3, 30
 LABELS = np.asarray([0, 2, 1, 2])
@@ -69,6 +70,42 @@ EACH_READOUT = (
 )
 """Every readout and criterion once, for what takes long to compile."""
 slow = pytest.mark.slow
+
+
+class Case:
+    """A loss with its arrays, which a library makes of NumPy's, and what NumPy computes of them."""
+
+    def __init__(self, name: str, asarray: Callable[[np.ndarray], Any], rtol: float) -> None:
+        self.loss, target = LOSSES[name]
+        self.rtol = rtol
+        arrays = [SPIKES] if target is None else [SPIKES, target]
+        self.value, self.gradient = sx.value_and_grad(self.loss)(*arrays)
+        self.spikes, *self.targets = self.arrays = [asarray(x) for x in arrays]
+
+    def __call__(self, spikes: Any) -> Any:
+        return self.loss(spikes, *self.targets)
+
+    def of_sample(self, sample: Any, *target: Any) -> Any:
+        return self.loss(sample[None], *(t[None] for t in target))
+
+    def check(self, gradient: Any) -> None:
+        """Compare a gradient with the closed form."""
+        close(np.asarray(gradient), self.gradient, self.rtol)
+
+    def check_jvp(self, derivative: Any, tangent: np.ndarray) -> None:
+        # The terms of the sum may cancel, so the tolerance scales with the sum of their magnitudes.
+        products = self.gradient * tangent
+        assert abs(derivative - products.sum()) <= self.rtol * abs(products).sum()
+
+
+TANGENT = np.random.default_rng(1).normal(size=SPIKES.shape)
+
+
+def check_symmetric(hessian: Any, rtol: float) -> None:
+    """Assert that the Hessian of a loss is finite and symmetric."""
+    hessian = np.asarray(hessian).reshape(SPIKES.size, -1)
+    assert np.isfinite(hessian).all()
+    close(hessian, hessian.T, rtol)
 
 
 def every(names: Iterable[str], quick: Collection[str]) -> pytest.MarkDecorator:

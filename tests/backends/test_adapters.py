@@ -1,6 +1,8 @@
 """The functions of the adapters, on every array library."""
 
-import importlib
+import contextlib
+import operator
+import sys
 import threading
 import warnings
 
@@ -10,41 +12,14 @@ import pytest
 import spikeloss_xp as sx
 from spikeloss_xp.backends._available import adapter
 
-VALUES = {
-    "bool": [True, False, True],
-    "uint8": [0, 1, 255],
-    "int32": [-(2**31), -1, 2**31 - 1],
-    "int64": [-5, 0, 7],
-    "float16": [-1.5, 0.0, 65504.0],
-    "float32": [-1.5, 2.0**-126, 3e38],
-    "float64": [-1.5, 0.1, 3e38],
-}
-
-
-@pytest.mark.parametrize("dtype", VALUES)
-def test_from_host_and_to_host_keep_values(backend, dtype):
-    if not hasattr(backend.xp, dtype):
-        pytest.skip(f"{backend.library} has no {dtype}")
-    functions = adapter(backend.library)
-    values = np.asarray(VALUES[dtype], dtype)
-    x = functions.from_host(values, backend.device)
-    back = functions.to_host(x)
-    assert type(back) is np.ndarray
-    narrowed = dtype.endswith("64") and not backend.has(dtype)
-    assert back.dtype == (values.dtype.name.replace("64", "32") if narrowed else dtype)
-    np.testing.assert_array_equal(back, values.astype(back.dtype))
-
-
-def test_bfloat16_to_host_becomes_float32(backend):
-    if not hasattr(backend.xp, "bfloat16"):
-        pytest.skip(f"{backend.library} has no bfloat16")
-    x = backend.xp.astype(backend.asarray([1.5, -(2.0**-100), 0.0], "float32"), backend.xp.bfloat16)
-    back = adapter(backend.library).to_host(x)
-    assert back.dtype == np.float32
-    np.testing.assert_array_equal(back, [1.5, -(2.0**-100), 0.0])
-
-
 ARRAYS = {
+    "bool": np.asarray([True, False, True]),
+    "uint8": np.asarray([0, 1, 255], np.uint8),
+    "int32": np.asarray([-(2**31), -1, 2**31 - 1], np.int32),
+    "int64": np.asarray([-5, 0, 7], np.int64),
+    "float16": np.asarray([-1.5, 0.0, 65504.0], np.float16),
+    "float32": np.asarray([-1.5, 2.0**-126, 3e38], np.float32),
+    "float64": np.asarray([-1.5, 0.1, 3e38]),
     "empty": np.zeros((0, 3)),
     "scalar": np.asarray(2.5),
     "reversed": np.arange(6.0).reshape(2, 3)[:, ::-1],
@@ -55,26 +30,39 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_from_host_accepts_any_memory_layout(backend, name):
-    functions = adapter(backend.library)
-    x = functions.from_host(ARRAYS[name], backend.device)
-    assert tuple(x.shape) == ARRAYS[name].shape
-    np.testing.assert_array_equal(functions.to_host(x), ARRAYS[name])
+def test_from_host_and_to_host_keep_values(backend, name):
+    values, dtype = ARRAYS[name], ARRAYS[name].dtype.name
+    if name == dtype and not hasattr(backend.xp, dtype):
+        pytest.skip(f"{backend.library} has no {dtype}")
+    x = backend.adapter.from_host(values, backend.device)
+    assert tuple(x.shape) == values.shape
+    back = backend.numpy(x)
+    assert type(back) is np.ndarray
+    narrowed = dtype.endswith("64") and not backend.has(dtype)
+    assert back.dtype == (dtype.replace("64", "32") if narrowed else dtype)
+    np.testing.assert_array_equal(back, values.astype(back.dtype))
+
+
+def test_bfloat16_to_host_becomes_float32(backend):
+    if not hasattr(backend.xp, "bfloat16"):
+        pytest.skip(f"{backend.library} has no bfloat16")
+    back = backend.numpy(backend.asarray([1.5, -(2.0**-100), 0.0], "bfloat16"))
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(back, [1.5, -(2.0**-100), 0.0])
 
 
 @pytest.mark.parametrize("size", [3, 4096])  # some libraries share only large, aligned memory
 def test_from_host_and_to_host_copy(backend, size):
-    functions = adapter(backend.library)
     raw = np.zeros(size * 4 + 64, np.uint8)
     start = -raw.ctypes.data % 64
     values = raw[start : start + size * 4].view(np.float32)
-    x = functions.from_host(values, backend.device)
-    functions.synchronize(x)
+    x = backend.adapter.from_host(values, backend.device)
+    backend.adapter.synchronize(x)
     values[:] = 7
-    back = functions.to_host(x)
+    back = backend.numpy(x)
     np.testing.assert_array_equal(back, np.zeros(size))
     back[:] = 8
-    np.testing.assert_array_equal(functions.to_host(x), np.zeros(size))
+    np.testing.assert_array_equal(backend.numpy(x), np.zeros(size))
 
 
 def test_to_host_detaches_torch_tensors():
@@ -84,57 +72,42 @@ def test_to_host_detaches_torch_tensors():
 
 
 def test_device_of_input_is_device_of_new_arrays(backend):
-    functions = adapter(backend.library)
-    x = backend.asarray([1.0, 2.0])
-    for made in (
-        backend.xp.zeros(3, device=functions.device(x)),
-        functions.from_host(np.ones(3), functions.device(x)),
-    ):
+    functions, x = backend.adapter, backend.asarray([0.0, 0.0])
+    place = functions.device(x)
+    for made in (backend.xp.zeros(3, device=place), functions.from_host(np.ones(3), place)):
         assert backend.device_of(made) == backend.device_of(x)
-    assert functions.device(backend.xp.exp(x)) == functions.device(x)
+    computed = backend.xp.exp(x)
+    assert functions.device(computed) == place
+    assert functions.synchronize(computed) is None
+    np.testing.assert_array_equal(backend.numpy(computed), [1.0, 1.0])
 
 
 def test_devices_are_names_with_default_first(backend):
-    functions = adapter(backend.library)
-    names = functions.devices()
+    names = backend.adapter.devices()
     assert all(isinstance(name, str) for name in names)
-    placed = [functions.from_host(np.ones(3), name) for name in names]
-    assert backend.device_of(placed[0]) == backend.device_of(backend.xp.asarray([1.0]))
-    assert len({str(backend.device_of(x)) for x in placed}) == len(names)
-
-
-def test_synchronize_keeps_values(backend):
-    x = backend.xp.exp(backend.asarray([0.0]))
-    assert adapter(backend.library).synchronize(x) is None
-    np.testing.assert_array_equal(backend.numpy(x), [1.0])
+    placed = [backend.device_of(backend.adapter.from_host(np.ones(3), name)) for name in names]
+    assert placed[0] == backend.device_of(backend.xp.asarray([1.0]))
+    assert len(set(map(str, placed))) == len(names)
 
 
 def test_scope_enables_its_dtype(backend):
-    functions = adapter(backend.library)
     if not hasattr(backend.xp, "float64"):
         pytest.skip(f"{backend.library} has no float64")
 
     def dtype_of_float64_values() -> str:
         with warnings.catch_warnings():  # JAX warns if it narrows a dtype that is not enabled
             warnings.simplefilter("ignore")
-            x = functions.from_host(np.ones(1, np.float64), backend.device)
+            x = backend.adapter.from_host(np.ones(1, np.float64), backend.device)
         return str(x.dtype).rpartition(".")[2]
 
-    before = dtype_of_float64_values()
-    with functions.scope("float64"):
+    outside = "float32" if backend.name == "jax" else "float64"
+    assert dtype_of_float64_values() == outside
+    with contextlib.suppress(KeyError), backend.adapter.scope("float64"):
         assert dtype_of_float64_values() == "float64"
-        with functions.scope("float32"):
+        with backend.adapter.scope("float32"):
             assert dtype_of_float64_values() == "float64"  # an inner scope disables no dtype
-    after = dtype_of_float64_values()
-    assert after == before == ("float32" if backend.name == "jax" else "float64")
-
-
-def test_scope_ends_after_an_error(backend):
-    functions = adapter(backend.library)
-    before = functions.from_host(np.ones(1), backend.device).dtype
-    with pytest.raises(KeyError), functions.scope("float64"):
         raise KeyError
-    assert functions.from_host(np.ones(1), backend.device).dtype == before
+    assert dtype_of_float64_values() == outside
 
 
 def test_scope_applies_to_one_thread():
@@ -149,49 +122,47 @@ def test_scope_applies_to_one_thread():
 
 
 def test_values_are_read_only_where_reading_is_free(backend):
-    values = adapter(backend.library).concrete_or_none(backend.asarray([3, 4]))
+    values = backend.adapter.concrete_or_none(backend.asarray([3, 4]))
     if backend.library in ("array_api_strict", "dpnp", "mlx") or backend.on_gpu:
         assert values is None
     else:
         np.testing.assert_array_equal(values, [3, 4])
 
 
-@pytest.mark.parametrize("transform", ["jit", "grad", "vmap"])
-def test_values_are_not_read_in_jax_transforms(transform):
-    jax = pytest.importorskip("jax")
+def jvp(function):
+    torch = pytest.importorskip("torch")
+    return lambda x: torch.func.jvp(function, (x,), (x,))
+
+
+@pytest.mark.compiles
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # from torch's jvp
+@pytest.mark.parametrize("closed_over", [False, True])
+@pytest.mark.parametrize(
+    ("library", "transform"),
+    [
+        *(("jax", name) for name in ("jit", "grad", "vmap")),
+        *(("torch", name) for name in ("func.grad", "func.vmap", "jvp")),
+    ],
+)
+def test_values_are_not_read_in_transforms(library, transform, closed_over):
+    module, functions = pytest.importorskip(library), adapter(library)
+    x, outside = (functions.from_host(np.ones(n, np.float32), None) for n in ((2, 3), 3))
     values = []
 
     def read_values(x):
-        values.append(adapter("jax").concrete_or_none(x))
+        values.append(functions.concrete_or_none(outside if closed_over else x))
         return x.sum()
 
-    getattr(jax, transform)(read_values)(jax.numpy.ones((2, 3)))
-    assert values == [None]
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # from torch's jvp
-@pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])
-@pytest.mark.parametrize("closed_over", [False, True])
-def test_values_are_not_read_in_torch_transforms(transform, closed_over):
-    torch = pytest.importorskip("torch")
-    values, outside = [], torch.ones(3)
-
-    def read_values(x):
-        values.append(adapter("torch").concrete_or_none(outside if closed_over else x))
-        return x.sum()
-
-    x = torch.ones((2, 3))
-    if transform == "jvp":
-        torch.func.jvp(read_values, (x,), (x,))
-    else:
-        getattr(torch.func, transform)(read_values)(x)
+    transformed = jvp if transform == "jvp" else operator.attrgetter(transform)(module)
+    transformed(read_values)(x)
     # Reading a tensor that the transform has not wrapped is allowed but not required.
     assert values[0] is None or (closed_over and values[0].tolist() == [1, 1, 1])
-    assert adapter("torch").concrete_or_none(x) is not None
+    assert functions.concrete_or_none(x) is not None
 
 
+@pytest.mark.compiles
 @pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::DeprecationWarning")
-def test_values_are_not_read_under_torch_compile():
+def test_values_of_a_subclass_or_under_torch_compile_are_not_read():
     torch = pytest.importorskip("torch")
     peek = adapter("torch").concrete_or_none
 
@@ -200,59 +171,25 @@ def test_values_are_not_read_under_torch_compile():
 
     assert read_values(torch.zeros(1)) == 2
     assert torch.compile(read_values, backend="eager", fullgraph=True)(torch.zeros(1)) == 1
+    assert peek(torch.nn.Parameter(torch.ones(2))) is None
 
 
-def test_values_of_tensor_subclass_are_not_read():
-    torch = pytest.importorskip("torch")
-    assert adapter("torch").concrete_or_none(torch.nn.Parameter(torch.ones(2))) is None
-
-
-def matrix_products(jaxpr):
-    """Yield the `dot_general` equations of a jaxpr and of its nested jaxprs."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            yield equation
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from matrix_products(inner)
-
-
-def test_jax_filter_uses_highest_precision():
-    jax = pytest.importorskip("jax")
-    loss = sx.SpikeTime(length=100)
-    x = jax.numpy.ones((2, 3, 300))
-    highest = (jax.lax.Precision.HIGHEST,) * 2
-    for program in (loss, sx.value_and_grad(loss)):
-        products = list(matrix_products(jax.make_jaxpr(program)(x, x).jaxpr))
-        assert products
-        assert [product.params["precision"] for product in products] == [highest] * len(products)
+TORCH_SETTINGS = (
+    *("get_float32_matmul_precision", "are_deterministic_algorithms_enabled", "get_default_dtype"),
+    *("get_num_threads", "is_grad_enabled", "is_inference_mode_enabled", "get_rng_state"),
+    *("backends.cuda.matmul.allow_tf32", "backends.cudnn.allow_tf32", "backends.cudnn.benchmark"),
+)
 
 
 def global_settings() -> dict[str, object]:
-    """Return the global settings of the installed libraries that a loss might change."""
-    settings: dict[str, object] = {"numpy": (np.geterr(), np.get_printoptions()["precision"])}
-    settings["warnings"] = list(warnings.filters)
-    for library in ("jax", "torch"):
-        try:
-            module = importlib.import_module(library)
-        except ImportError:
-            continue
-        if library == "jax":
-            settings["jax"] = dict(module.config.values), module.config.jax_enable_x64
-        else:
-            settings["torch"] = (
-                module.get_float32_matmul_precision(),
-                module.backends.cuda.matmul.allow_tf32,
-                module.backends.cudnn.allow_tf32,
-                module.backends.cudnn.benchmark,
-                module.are_deterministic_algorithms_enabled(),
-                module.get_default_dtype(),
-                module.get_num_threads(),
-                module.is_grad_enabled(),
-                module.is_inference_mode_enabled(),
-                module.get_rng_state().tolist(),
-            )
+    """Return the global settings of the imported libraries that a loss might change."""
+    settings = {"numpy": (np.geterr(), np.get_printoptions()), "warnings": list(warnings.filters)}
+    if jax := sys.modules.get("jax"):
+        settings["jax"] = dict(jax.config.values), jax.config.jax_enable_x64
+    if torch := sys.modules.get("torch"):
+        found = {name: operator.attrgetter(name)(torch) for name in TORCH_SETTINGS}
+        settings |= {name: x() if callable(x) else x for name, x in found.items()}
+        settings["get_rng_state"] = settings["get_rng_state"].tolist()
     return settings
 
 
@@ -260,8 +197,9 @@ def test_global_settings_are_unchanged(backend):
     before = global_settings()
     spikes = backend.asarray(np.random.default_rng(2).integers(0, 2, (2, 3, 40)) * 1.0)
     label = np.asarray([0, 2])
-    cases = [(sx.SpikeTime(), spikes), (sx.SpikeRate(0.5, 0.0, moving_window=5), label)]
-    cases += [
+    cases = [
+        (sx.SpikeTime(), spikes),
+        (sx.SpikeRate(0.5, 0.0, moving_window=5), label),
         (sx.SpikeMax(), label),
         (sx.SpikeMoid(theta=0), np.eye(3)[label]),
         (sx.SparsityEnforcer(),),

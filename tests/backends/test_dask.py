@@ -1,13 +1,12 @@
 """Dask: losses and filters are lazy, and the gradient has the chunks of the spikes."""
 
-import dataclasses
 import tracemalloc
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import PER_STEP, WITH_TARGET, example, moved, with_everything
+from _support.calls import WITH_TARGET, example, moved, with_everything
 from _support.cases import close
 from _support.contract import CLASSES, FORMS, LABELS, LAYOUTS, ONE_OF_EACH, REDUCTIONS, STEPS
 from spikeloss_xp import _tuning
@@ -17,16 +16,21 @@ from spikeloss_xp.losses import Loss
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 
-CHUNKS = {  # of batch, neurons and time
+CHUNKS = {  # of batch, neurons and time; the memory of the losses is 2 or 3 steps
     "whole": (-1, -1, -1),
     "batch": (1, -1, -1),
     "class": (-1, 3, -1),
-    "time": (2, 3, 4),
     "empty": ((2, 0, 3), -1, (2, 0, 4)),
+    "time": (2, 3, 4),
+    "long and short": (-1, -1, (1, 2, 3)),
+    "steps": (3, -1, (1,) * STEPS),
 }
+PIECES = (1, 10, 1 << 18)
+"""The entries of a piece: one step, a few, and a whole block."""
 RTOL = 1e-12
 SPIKES = (np.random.default_rng(0).random((2, 3, 5)) < 0.4).astype(float)
 LABEL = np.asarray([2, 0])
+LATENCY = sx.Latency(time_axis=-1)
 
 
 @pytest.fixture
@@ -46,145 +50,78 @@ def computed(*lazy):
         return dask.compute(*lazy, scheduler="synchronous")
 
 
-def quick(cases, chosen):
-    """Mark the cases as slow, but for some that are chosen by their first parameters."""
-    number = len(chosen[0])
-    return [c if c[:number] in chosen else pytest.param(*c, marks=pytest.mark.slow) for c in cases]
+def compare(lazy, expected, rtol=RTOL):
+    for of_dask, of_numpy in zip(computed(*lazy), expected, strict=True):
+        close(of_dask, of_numpy, rtol)
 
 
-EACH_CHUNKS = (
-    ("CrossEntropy-groups-cold-latency", "whole", example),
-    ("SpikeMoid-groups-rate-window", "batch", with_everything),
-    ("SpikeLatency-times-groups", "batch", with_everything),
-    ("SpikeTime", "class", with_everything),
-    ("CrossEntropy-groups-cold-count-window-per-step", "time", with_everything),
-    ("CrossEntropy-probabilities-groups-cold-rate", "time", with_everything),  # of whole trains
-    ("SpikeLatency-groups", "time", with_everything),
-    ("SparsityEnforcer-min", "time", with_everything),
-    ("SpikeRate-groups-rate-window-per-step", "empty", with_everything),
-)
-EVALUATIONS = [  # each form with each chunks, with masks or without and the reductions in turn
-    (form, chunks, make, REDUCTIONS[(i + j) % len(REDUCTIONS)])
+def in_chunks(x, time):
+    """Return an array with its time axis in chunks, and empty chunks, as a selection leaves one."""
+    x = np.asarray(x)
+    return da.from_array(x, chunks=[time if n == STEPS else (0, n) for n in x.shape])
+
+
+EVALUATIONS = [  # each form with each chunks, and all else in turn
+    (form, chunks, REDUCTIONS[(i + j) % 4], [*LAYOUTS][(i + j // 2) % 3], PIECES[(i // 3 + j) % 3])
     for i, form in enumerate(FORMS)
     for j, chunks in enumerate(CHUNKS)
-    for k, make in enumerate((example, with_everything))
-    if (i // len(REDUCTIONS) + j + k) % 2 or (form, chunks, make) in EACH_CHUNKS
 ]
 
 
-@pytest.mark.parametrize(("form", "chunks", "make", "reduction"), quick(EVALUATIONS, EACH_CHUNKS))
-def test_value_and_gradient_equal_numpy(form, chunks, make, reduction, no_compute):
-    call = make(FORMS[form])
-    if call.target is not None:
-        call = call.with_loss_options(reduction=reduction)
-    targets = () if call.target is None else (call.target,)
-    evaluate = sx.value_and_grad(call.loss)
-    on_numpy = evaluate(call.spikes, *targets, cotangent=call.cotangent, **call.options)
-    lazy = da.from_array(call.spikes, chunks=CHUNKS[chunks])
-    lazily = {  # with an empty chunk, as a selection leaves one
-        name: da.from_array(x, chunks=((0, len(x)), *x.shape[1:]))
-        for name, x in call.options.items()
-    }
-    as_lists, as_arrays = [x.tolist() for x in targets], [da.asarray(x) for x in targets]
-    for given, options in ((as_lists, call.options), (as_arrays, lazily)):
-        value, gradient = evaluate(lazy, *given, cotangent=call.cotangent, **options)
-        for got, expected in zip(computed(value, gradient), on_numpy, strict=True):
-            close(got, expected, RTOL)
-        assert value.dtype == gradient.dtype == call.spikes.dtype
-        assert gradient.chunks == lazy.chunks
+@pytest.mark.slow(but=14)  # each of the chunks twice
+@pytest.mark.parametrize(("form", "chunks", "reduction", "time_axis", "entries"), EVALUATIONS)
+def test_value_and_gradient_equal_numpy(
+    form, chunks, reduction, time_axis, entries, monkeypatch, no_compute
+):
+    batch, neurons, time = CHUNKS[chunks]
+    for make in (example, with_everything):
+        # What is read of masked groups depends on the segment: see tests/losses/test_segments.py.
+        whole = make is with_everything and "groups" in form and "SpikeMax" in form
+        monkeypatch.setattr(_tuning, "CHUNK", PIECES[-1] if whole else entries)
+        call = make(FORMS[form])
+        if call.target is not None:
+            call = call.with_loss_options(reduction=reduction)
+        call = moved(call, time_axis)
+        targets = () if call.target is None else (call.target,)
+        evaluate = sx.value_and_grad(call.loss)
+        expected = evaluate(call.spikes, *targets, cotangent=call.cotangent, **call.options)
+        sizes = [batch, neurons]
+        sizes.insert(time_axis % 3, time)
+        spikes = da.from_array(call.spikes, chunks=tuple(sizes))
+        lazily = {name: in_chunks(x, time) for name, x in call.options.items()}
+        as_lists, as_arrays = [x.tolist() for x in targets], [in_chunks(x, time) for x in targets]
+        for given, options in ((as_lists, call.options), (as_arrays, lazily)):
+            value, gradient = evaluate(spikes, *given, cotangent=call.cotangent, **options)
+            called = call.loss(spikes, *given, **options)
+            compare((value, gradient, called), (*expected, expected[0]))
+            assert value.dtype == gradient.dtype == call.spikes.dtype
+            assert gradient.chunks == spikes.chunks
 
 
 def test_terms_of_layers_and_classifiers_equal_numpy(no_compute):
-    spikes, lazy = SPIKES, da.from_array(SPIKES, chunks=(1, 3, 2))
-    sparsity = sx.SparsityEnforcer(0.25)
-    close(computed(sparsity([lazy, 2 * lazy]))[0], sparsity([spikes, 2 * spikes]), RTOL)
-    for classifier in (
-        sx.Rate(time_axis=-1),
-        sx.MovingWindow(2, time_axis=-1),
-        sx.Rate(mode="softmax", time_axis=-1),
-    ):
-        close(computed(classifier.confidence(lazy))[0], classifier.confidence(spikes), RTOL)
-        np.testing.assert_array_equal(computed(classifier(lazy))[0], classifier(spikes))
-    for classifier in (
-        sx.Rate(time_axis=-1),
-        sx.Latency(time_axis=-1),
-        sx.MovingWindow(2, time_axis=-1),
-    ):
-        close(computed(classifier.accuracy(lazy, LABEL))[0], classifier.accuracy(spikes, LABEL), 0)
-    close(
-        computed(sx.Latency(time_axis=-1).latency(lazy))[0],
-        sx.Latency(time_axis=-1).latency(spikes),
-        RTOL,
-    )
+    rate, window = sx.Rate(time_axis=-1), sx.MovingWindow(2, time_axis=-1)
+    confident = rate, window, sx.Rate(mode="softmax", time_axis=-1)
+
+    def outputs(spikes):
+        yield sx.SparsityEnforcer(0.25)([spikes, 2 * spikes])
+        yield from (classifier.confidence(spikes) for classifier in confident)
+        yield from (classifier(spikes) for classifier in confident)
+        yield from (classifier.accuracy(spikes, LABEL) for classifier in (rate, window, LATENCY))
+        yield LATENCY.latency(spikes)
+
+    compare(outputs(da.from_array(SPIKES, chunks=(1, 3, 2))), outputs(SPIKES))
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_filters_keep_chunks(axis, no_compute):
     x = np.random.default_rng(3).normal(size=(7, 130, 3))
     lazy = da.from_array(x, chunks=(3, 50, 2))
-    for filtered, expected in (
-        (sx.causal_filter(lazy, [1, 0.5, 0.25], axis), sx.causal_filter(x, [1, 0.5, 0.25], axis)),
-        (sx.moving_average(lazy, 40, axis), sx.moving_average(x, 40, axis)),
+    for run in (
+        lambda x: sx.causal_filter(x, [1, 0.5, 0.25], axis),
+        lambda x: sx.moving_average(x, 40, axis),
     ):
-        assert filtered.chunks == lazy.chunks
-        close(computed(filtered)[0], expected, RTOL)
-
-
-# Blocks ------------------------------------------------------------------------------------------
-
-SETTINGS = (  # a reduction, chunks of time, and entries of a piece; the memory is 2 or 3 steps
-    ("sum", (1, 2, 3), 1),
-    ("mean", (3, 3), 10),
-    ("batchmean", (1,) * STEPS, 1 << 18),
-)
-CALLS = [  # each form in each layout, with the settings in turn
-    (form, time_axis, *SETTINGS[(i + j) % len(SETTINGS)])
-    for i, form in enumerate(PER_STEP)
-    for j, time_axis in enumerate(LAYOUTS)
-]
-
-
-def in_chunks(call, time_chunks):
-    """Return the arguments of a call as dask arrays, with time in chunks."""
-    lazy = {}
-    for name in ("spikes", "target", "where", "lengths", "weight"):
-        x = getattr(call, name)
-        if x is not None:
-            x = np.asarray(x)
-            chunks = [time_chunks if n == STEPS else -1 for n in x.shape]
-            lazy[name] = da.from_array(x, chunks=chunks)
-    return lazy
-
-
-EACH_SETTING = (
-    *(("SpikeRate-groups-rate-window-per-step", 0), ("SpikeTime-order2", 0)),
-    *(("SpikeMoid-groups-rate-window-per-step", -1), ("CrossEntropy-groups-cold-rate-window", 1)),
-)
-
-
-@pytest.mark.parametrize(
-    ("form", "time_axis", "reduction", "time_chunks", "entries"), quick(CALLS, EACH_SETTING)
-)
-def test_chunks_of_time_equal_numpy(
-    form, time_axis, reduction, time_chunks, entries, monkeypatch, no_compute
-):
-    """With masks, lengths and weights; with pieces of one step, of a few, and of whole blocks."""
-    monkeypatch.setattr(_tuning, "CHUNK", entries)
-    for of_form in (example, with_everything):
-        if of_form is with_everything and "groups" in form and "SpikeMax" in form:
-            continue  # what is read depends on the segment: see tests/losses/test_segments.py
-        call = moved(of_form(FORMS[form]), time_axis)
-        loss = dataclasses.replace(call.loss, reduction=reduction)
-        expected = sx.value_and_grad(loss)(call.spikes, call.target, **call.options)
-        lazy = in_chunks(call, time_chunks)
-        spikes, target = lazy.pop("spikes"), lazy.pop("target")
-        for given_target, options in ((target, lazy), (call.target, call.options)):
-            value, gradient = sx.value_and_grad(loss)(spikes, given_target, **options)
-            got = computed(value, gradient, loss(spikes, given_target, **options))
-            np.testing.assert_allclose(got[0], expected[0], rtol=RTOL)
-            close(got[1], expected[1], RTOL)
-            np.testing.assert_allclose(got[2], expected[0], rtol=RTOL)
-            assert gradient.chunks == spikes.chunks
+        assert run(lazy).chunks == lazy.chunks
+        compare([run(lazy)], [run(x)])
 
 
 @pytest.mark.slow(but=3)
@@ -195,9 +132,7 @@ def test_pieces_of_samples_equal_numpy(form, monkeypatch, no_compute):
     targets = () if call.target is None else (call.target,)
     expected = sx.value_and_grad(call.loss)(call.spikes, *targets, **call.options)
     lazy = da.from_array(call.spikes, chunks=(3, -1, -1))
-    got = computed(*sx.value_and_grad(call.loss)(lazy, *targets, **call.options))
-    for of_dask, of_numpy in zip(got, expected, strict=True):
-        close(of_dask, of_numpy, RTOL)
+    compare(sx.value_and_grad(call.loss)(lazy, *targets, **call.options), expected)
 
 
 @pytest.mark.parametrize(
@@ -276,23 +211,17 @@ def test_chunks_of_unknown_size_raise():
     for arguments in ((unknown, LABEL), (spikes, da.asarray(LABEL)[da.asarray(LABEL) >= 0])):
         with pytest.raises(ValueError, match=r"unknown size: call its compute_chunk_sizes\(\)"):
             sx.SpikeMax()(*arguments)
-    close(
-        computed(sx.SpikeMax()(unknown.compute_chunk_sizes(), LABEL)),
-        sx.SpikeMax()(SPIKES, LABEL),
-        RTOL,
-    )
+    known = unknown.compute_chunk_sizes()
+    compare([sx.SpikeMax()(known, LABEL)], [sx.SpikeMax()(SPIKES, LABEL)])
 
 
 def test_from_host_and_to_host_copy():
-    values = np.zeros(3)
-    dask_adapter = adapter("dask")
-    lazy = dask_adapter.from_host(values, "cpu")
-    values[:] = 1
-    assert dask_adapter.concrete_or_none(lazy) is None
-    host = dask_adapter.to_host(lazy)
-    np.testing.assert_array_equal(host, np.zeros(3))
-    host[:] = 2
-    np.testing.assert_array_equal(dask_adapter.to_host(lazy), np.zeros(3))
+    values, functions = np.zeros(3), adapter("dask")
+    lazy = functions.from_host(values, "cpu")
+    assert functions.concrete_or_none(lazy) is None
+    for changed in (values, functions.to_host(lazy)):
+        changed[:] = 1
+        np.testing.assert_array_equal(functions.to_host(lazy), np.zeros(3))
 
 
 def test_dask_is_available_and_consistent():

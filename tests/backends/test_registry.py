@@ -1,52 +1,18 @@
 """Adapters of third parties are found by an entry point of their distribution."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import spikeloss_xp as sx
 from _support.programs import run_python
 from spikeloss_xp.backends import ArrayAPIAdapter, _numpy
-from spikeloss_xp.backends._available import BUILT_IN, adapter
+from spikeloss_xp.backends._available import BUILT_IN, adapter, describe
 
-DISTRIBUTION = {
-    # A toy array library: NumPy behind a class and a namespace of its own.
-    "toyarrays.py": """
-import sys
-import numpy as np
-
-__version__ = "7.1"
-
-class Array:
-    def __init__(self, values):
-        self.values = np.asarray(values)
-    def __array_namespace__(self, api_version=None):
-        return sys.modules[__name__]
-    def __getattr__(self, name):  # shape, dtype, device, ...
-        return getattr(self.values, name)
-
-def bare(x):
-    if isinstance(x, tuple | list):
-        return type(x)(map(bare, x))
-    return x.values if isinstance(x, Array) else x
-
-def wrapped(function):
-    def run(*args, **kwargs):
-        result = function(*bare(args), **{name: bare(x) for name, x in kwargs.items()})
-        return Array(result) if isinstance(result, np.ndarray | np.generic) else result
-    return run
-
-operators = "add radd sub rsub mul rmul truediv rtruediv neg eq lt le gt ge and invert getitem"
-for name in operators.split():
-    setattr(Array, f"__{name}__", wrapped(getattr(np.ndarray, f"__{name}__")))
-
-def __getattr__(name):
-    found = getattr(np, name)
-    return found if isinstance(found, type) else wrapped(found)
-""",
+DISTRIBUTION = {  # an adapter for array-api-strict
     "toyadapter.py": """
 from spikeloss_xp.backends import ArrayAPIAdapter
 
@@ -60,7 +26,7 @@ class ToyAdapter(ArrayAPIAdapter):
     "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
     "toy-1.0.dist-info/entry_points.txt": """
 [spikeloss_xp.backends]
-toyarrays = toyadapter:ToyAdapter
+array_api_strict = toyadapter:ToyAdapter
 json = no_such_adapter:Adapter
 decimal = toyadapter
 numpy = toyadapter:ToyAdapter
@@ -68,7 +34,7 @@ numpy = toyadapter:ToyAdapter
 }
 
 PREAMBLE = """
-import dataclasses, json, numpy as np, spikeloss_xp as sx, toyarrays
+import dataclasses, json, array_api_strict as xp, numpy as np, spikeloss_xp as sx, toyadapter
 from spikeloss_xp.backends._available import adapter
 spikes = np.random.default_rng(1).integers(0, 2, (3, 4, 20)).astype("float64")
 """
@@ -88,65 +54,36 @@ def elsewhere(tmp_path: Path) -> Any:
     return run
 
 
-def test_registered_adapter_is_used(elsewhere):
+def test_registered_adapter_is_used_and_cannot_replace_a_built_in_one(elsewhere):
     before = """
-loss = sx.SpikeRate(0.5, 0.0, moving_window=5)
-value, gradient = sx.value_and_grad(loss)(toyarrays.asarray(spikes), [0, 1, 3])
-expected = sx.value_and_grad(loss)(spikes, [0, 1, 3])
-import toyadapter
-assert type(value) is type(gradient) is toyarrays.Array
-"""
-    value, expected = "[float(value.values), gradient.tolist()]", "[float(e) for e in expected[:1]]"
-    got = elsewhere(f"[toyadapter.windows, {value}, {expected} + [expected[1].tolist()]]", before)
-    windows, (value, gradient), (wanted, slope) = got
-    assert windows == [5, 5]  # forwards, and backwards for the gradient
-    # Matrix products of batches and of all in one add up in orders of their own.
-    assert value == pytest.approx(wanted, rel=1e-14)
-    np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-14)
-
-
-def test_inherited_methods_of_an_adapter_work(elsewhere):
-    before = """
-losses = [(sx.SpikeTime(), spikes[::-1]), (sx.SpikeMax(mode="softmax"), [0, 1, 3])]
+losses = [(sx.SpikeRate(0.5, 0.0, moving_window=5), [0, 1, 3])]
+losses += [(sx.SpikeTime(), spikes[::-1]), (sx.SpikeMax(mode="softmax"), [0, 1, 3])]
 losses += [(sx.SpikeMoid(alpha=0.3, theta=0), np.eye(4)[:3]), (sx.SparsityEnforcer(0.1),)]
 def difference(loss, *target):
-    got = sx.value_and_grad(loss)(toyarrays.asarray(spikes), *target)
+    got = sx.value_and_grad(loss)(xp.asarray(spikes), *target)
     expected = sx.value_and_grad(loss)(spikes, *target)
-    host = adapter("toyarrays").to_host
+    assert {type(x) for x in got} == {type(xp.asarray(spikes))}
+    host = adapter("array_api_strict").to_host
     return max(float(np.max(abs(host(g) - e))) for g, e in zip(got, expected))
 """
-    assert elsewhere("[difference(*case) for case in losses]", before) == pytest.approx(
-        [0.0] * 4, abs=1e-12
-    )
+    results = "[difference(*case) for case in losses], toyadapter.windows, repr(adapter('numpy'))"
+    differences, windows, of_numpy = elsewhere(results, before)
+    assert differences == pytest.approx([0.0] * 5, abs=1e-12)
+    assert windows == [5, 5]  # forwards, and backwards for the gradient
+    assert "NumPyAdapter" in of_numpy
 
 
 @pytest.mark.slow
-def test_available_lists_registered_libraries_after_built_in_ones(elsewhere):
-    before = "found = sx.backends.available()"
-    assert elsewhere("list(found)", before)[len(BUILT_IN) :] == ["decimal", "json", "toyarrays"]
-    assert elsewhere("dataclasses.asdict(found['toyarrays'])", before) == {
-        "library": "toyarrays",
-        "version": "7.1",
-        "devices": ["cpu"],
-        "problem": None,
-    }
-
-
-@pytest.mark.slow
-def test_available_reports_an_adapter_that_cannot_be_imported(elsewhere):
-    problem = elsewhere("sx.backends.available()['json'].problem")
-    assert problem == "ModuleNotFoundError: No module named 'no_such_adapter'"
-
-
-@pytest.mark.slow
-def test_available_reports_an_entry_point_that_is_no_adapter_class(elsewhere):
-    problem = elsewhere("sx.backends.available()['decimal'].problem")
+def test_available_lists_registered_libraries_and_problems_after_built_in_ones(elsewhere):
+    found = elsewhere("{k: dataclasses.asdict(x) for k, x in sx.backends.available().items()}")
+    assert list(found)[len(BUILT_IN) :] == ["array_api_strict", "decimal", "json"]
+    known = dataclasses.asdict(describe("array_api_strict"))
+    assert found["array_api_strict"] == known | {"devices": list(known["devices"])}
+    problem = "ModuleNotFoundError: No module named 'no_such_adapter'"
+    assert found["json"]["problem"] == problem
+    problem = found["decimal"]["problem"]
     assert problem.startswith("TypeError: entry point 'toyadapter' of group spikeloss_xp.backends")
     assert "must be a subclass of spikeloss_xp.backends.ArrayAPIAdapter" in problem
-
-
-def test_built_in_adapter_cannot_be_replaced(elsewhere):
-    assert elsewhere("type(adapter('numpy')).__name__") == _numpy.NumPyAdapter.__name__
 
 
 def test_adapter_is_loaded_once():

@@ -1,6 +1,7 @@
 """A loss reads no values from a device and does not synchronize with it."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pytest
@@ -35,14 +36,22 @@ def test_device_unreadable_by_numpy_is_not_read(form):
         evaluate(backend, form)
 
 
-@pytest.mark.parametrize("form", WITH_TARGET)
-def test_meta_tensors_give_shapes(form):
+@pytest.mark.parametrize("kind", ["meta", "fake"])
+@pytest.mark.parametrize("form", FORMS)
+def test_meta_and_fake_tensors_give_the_shape(form, kind):
     torch = pytest.importorskip("torch")
     call = with_everything(FORMS[form])
-    arrays = [torch.asarray(x, device="meta") for x in (call.spikes, call.target)]
-    options = {name: torch.asarray(x, device="meta") for name, x in call.options.items()}
-    value, gradient = sx.value_and_grad(call.loss)(*arrays, **options)
-    assert value.shape == ()
+    mode = torch._subclasses.FakeTensorMode() if kind == "fake" else contextlib.nullcontext()
+
+    def place(x):
+        tensor = torch.asarray(x)
+        return mode.from_tensor(tensor) if kind == "fake" else tensor.to("meta")
+
+    targets = [] if call.target is None else [place(call.target)]
+    options = {name: place(x) for name, x in call.options.items()}
+    with mode:
+        value, gradient = sx.value_and_grad(call.loss)(place(call.spikes), *targets, **options)
+        assert value.shape == call.loss(place(call.spikes), *targets, **options).shape == ()
     assert gradient.shape == call.spikes.shape
 
 
@@ -76,3 +85,21 @@ def test_jax_copies_nothing_to_the_host(backend, form):
     import jax
 
     evaluate(backend, form, lambda: jax.transfer_guard_device_to_host("disallow"))
+
+
+@pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax", "SpikeMoid-rate"])
+def test_results_are_in_the_queue_of_the_input(form):
+    """A CPU is several devices of dpnp, one for each core, with queues of their own."""
+    dpctl = pytest.importorskip("dpctl")
+    call = with_everything(FORMS[form])
+    with on("dpnp") as backend:
+        device = dpctl.SyclDevice(backend.place)
+        expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
+        given, options = call.arguments(backend)  # in the default queue
+        for place in (device, *device.create_sub_devices(partition=[1, 1])):
+            queue = dpctl.SyclQueue(place)
+            spikes = dataclasses.replace(backend, place=queue).asarray(call.spikes)
+            got = sx.value_and_grad(call.loss)(spikes, *given, **options)
+            for ours, wanted in zip(got, expected, strict=True):
+                assert ours.sycl_queue == queue
+                close(backend.numpy(ours), wanted, backend.rtol)

@@ -53,12 +53,7 @@ def test_checkpoint_restores_loss_and_class_weights(tmp_path):
     trained = module(torch.nn.Linear(5, 5), loss, class_weights=[1.0, 2.0, 3.0])
     trainer.fit(trained, torch.utils.data.DataLoader([batch], batch_size=None))
     trainer.save_checkpoint(tmp_path / "checkpoint")
-    loaded = module.load_from_checkpoint(
-        tmp_path / "checkpoint",
-        network=torch.nn.Linear(5, 5),
-        class_weights=torch.zeros(3),
-        weights_only=False,
-    )
-    assert loaded.hparams.loss == loss
-    assert loaded.loss.loss == loss
+    new = {"network": torch.nn.Linear(5, 5), "class_weights": torch.zeros(3)}
+    loaded = module.load_from_checkpoint(tmp_path / "checkpoint", **new, weights_only=False)
+    assert loaded.hparams.loss == loaded.loss.loss == loss
     assert loaded.loss.weight.tolist() == [1, 2, 3]

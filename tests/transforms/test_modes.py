@@ -1,11 +1,15 @@
-"""Modes of a framework that change its results, such as TF32 and autocast, do not change ours."""
+"""Modes of PyTorch that change its results, such as TF32 and autocast, do not change ours."""
 
 import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch")
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
 import spikeloss_xp as sx
 from _support.programs import run_python
-from spikeloss_xp.distances import Similarity, VanRossum, victor_purpura
+from spikeloss_xp.distances import Similarity, VanRossum
 
 RNG = np.random.default_rng(0)
 TRAINS = (RNG.random((8, 5, 300)) < 0.1).astype(np.float32)
@@ -21,14 +25,15 @@ WITH_PRODUCTS = {
 
 
 @pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
+def allowed_rounding():
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
 
 
 @pytest.fixture
-def rounded_products(torch):
+def rounded_products(allowed_rounding):
     """PyTorch on an Ampere GPU: it rounds float32 factors to 10 bits, if it is allowed to."""
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     def rounded(x):
         bits = x.contiguous().view(torch.int32)
@@ -42,11 +47,9 @@ def rounded_products(torch):
             return function(*args, **(kwargs or {}))
 
     a = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
-    torch.set_float32_matmul_precision("high")
     with TF32():
         assert ((a @ a).double() - a.double() @ a.double()).abs().max() > 1e-4
         yield
-    torch.set_float32_matmul_precision("highest")
 
 
 def error(got, expected):
@@ -55,7 +58,7 @@ def error(got, expected):
 
 @pytest.mark.parametrize("name", WITH_PRODUCTS)
 @pytest.mark.parametrize("large", [False, True])
-def test_tf32_reaches_no_filter_and_no_distance(torch, rounded_products, name, large, monkeypatch):
+def test_tf32_reaches_no_filter_and_no_distance(rounded_products, name, large, monkeypatch):
     if large:
         monkeypatch.setattr("spikeloss_xp._tuning.CHUNKED_FILTER", 0)
         monkeypatch.setattr("spikeloss_xp._tuning.TRAINS_IN_BLOCKS", 0)
@@ -70,7 +73,7 @@ def test_tf32_reaches_no_filter_and_no_distance(torch, rounded_products, name, l
 
 
 @pytest.mark.compiles
-def test_change_of_the_precision_of_products_compiles_anew(torch):
+def test_change_of_the_precision_of_products_compiles_anew(allowed_rounding):
     function, x, y = WITH_PRODUCTS["SpikeTime"]
     x, y = torch.tensor(x), torch.tensor(y)
     products = []
@@ -80,20 +83,17 @@ def test_change_of_the_precision_of_products_compiles_anew(torch):
         return graph
 
     compiled = torch.compile(function, fullgraph=True, backend=record)
-    try:
-        for precision in ("highest", "high", "highest", "high"):
-            torch.set_float32_matmul_precision(precision)
-            compiled(x, y)
-    finally:
-        torch.set_float32_matmul_precision("highest")
+    for precision in ("highest", "high", "highest", "high"):
+        torch.set_float32_matmul_precision(precision)
+        compiled(x, y)
     assert products == [False, True]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_distances_under_autocast_are_in_float32(torch, dtype):
+def test_distances_under_autocast_are_in_float32(dtype):
     trains = torch.tensor(TRAINS[:, 0])
     for compare in (VanRossum(20.0), Similarity(20.0)):
-        with torch.autocast("cpu", getattr(torch, dtype)):
+        with torch.autocast("cpu", getattr(dtype)):
             got = compare(trains)
         assert got.dtype == torch.float32
         # A distance is the root of a difference of squares, which has half of their digits.
@@ -111,7 +111,7 @@ CALLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["compile", "export"])
 @pytest.mark.parametrize("call", CALLS)
-def test_first_call_of_a_process_may_be_compiled_or_exported(torch, call, how):
+def test_first_call_of_a_process_may_be_compiled_or_exported(call, how):
     program = f"""
 import torch, spikeloss_xp as sx
 loss, target = {CALLS[call]}
@@ -130,19 +130,3 @@ assert traced(spikes, target) == traced(spikes, target) == loss(spikes, target)
 assert len(graphs) <= 1, "compiled again"
 """
     run_python(program)
-
-
-@pytest.fixture
-def raises_on_promotion():
-    jax = pytest.importorskip("jax")
-    with jax.numpy_rank_promotion("raise"):
-        yield jax
-
-
-def test_jax_may_forbid_to_promote_ranks(raises_on_promotion, monkeypatch):
-    """The contract tests of the losses run with it: see `_support.backends`."""
-    array = raises_on_promotion.numpy.asarray
-    times = [array([1.0, 3.0]), array([2.0, 5.0, 6.0])]
-    victor_purpura(times, cost=0.5)
-    for compare in (VanRossum(20.0), Similarity(20.0)):
-        compare(array(TRAINS[:, 0, :50]), array(OTHERS[:, 0, :50]))

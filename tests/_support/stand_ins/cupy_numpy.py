@@ -60,6 +60,12 @@ def _refuse(x):
     raise TypeError(f"Unsupported type {type(x)}")
 
 
+def _check_arrays(*operands):
+    for x in operands:
+        if not isinstance(x, ndarray):
+            _refuse(x)
+
+
 def _values(x, name):
     """Return the values of an operand: an array or a number, but no array of NumPy."""
     if isinstance(x, ndarray):
@@ -79,12 +85,10 @@ def _attribute(name):
     return property(lambda self: getattr(self._values, name))
 
 
-class ndarray:  # noqa: N801
-    """An array on a device."""
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
+    """An array on a device, whose operators call elementwise operations."""
 
-    __hash__ = None
     shape, ndim, size, dtype = map(_attribute, ("shape", "ndim", "size", "dtype"))
-    itemsize, nbytes, strides, flags = map(_attribute, ("itemsize", "nbytes", "strides", "flags"))
 
     def __array__(self, *_, **__):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -103,8 +107,7 @@ class ndarray:  # noqa: N801
             elif isinstance(part, ndarray) and part.dtype == bool:
                 WAITS["index of bools"] += 1  # the size of the result
         gathers = any(isinstance(part, ndarray | np.ndarray | list) for part in keys)
-        keys = tuple(_values(k, "index") if isinstance(k, ndarray) else k for k in keys)
-        return keys if isinstance(key, tuple) else keys[0], gathers
+        return tuple(_values(k, "index") if isinstance(k, ndarray) else k for k in keys), gathers
 
     def __getitem__(self, key):
         index, gathers = self._index(key)
@@ -121,9 +124,6 @@ class ndarray:  # noqa: N801
     def __len__(self):
         return len(self._values)
 
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
-
     def get(self, stream=None, order="C", out=None, blocking=True):
         WAITS["get"] += 1
         return self._values.copy()
@@ -133,26 +133,18 @@ class ndarray:  # noqa: N801
             return self
         return launch("astype", lambda x: x.astype(dtype), self)
 
-    def copy(self, order="C"):
-        return launch("copy", np.copy, self)
-
-    def clip(self, min=None, max=None, out=None):
-        return FUNCTIONS["clip"](self, min, max, out)
-
-    def fill(self, value):
-        self[...] = value
-
-    def reshape(self, *shape, order="C", copy=None):
+    def reshape(self, *shape):
         return _view("reshape", self, shape[0] if len(shape) == 1 else shape)
 
-    def transpose(self, *axes):
-        return _view("transpose", self, axes[0] if len(axes) == 1 else axes or None)
+    T = property(lambda self: _view("transpose", self))
 
-    def squeeze(self, axis=None):
-        return _view("squeeze", self, axis)
 
-    T = property(transpose)
-    mT = property(lambda self: _view("swapaxes", self, -1, -2))  # noqa: N815
+def _read(name):
+    return lambda self: getattr(self.get(), name)()
+
+
+for _name in ("__bool__", "__float__", "__index__", "__int__", "__repr__", "item", "tolist"):
+    setattr(ndarray, _name, _read(_name))
 
 
 def launch(name, function, *args, out=None, **options):
@@ -168,8 +160,7 @@ def launch(name, function, *args, out=None, **options):
 
 def _view(name, x, *args, **options):
     """Return a view on the device of an array, or a copy where NumPy needs one too."""
-    if not isinstance(x, ndarray):
-        _refuse(x)
+    _check_arrays(x)
     found = getattr(np, name)(x._values, *args, **options)
     if found.size and not np.may_share_memory(found, x._values):
         LAUNCHES[f"copy for {name}"] += 1
@@ -208,21 +199,17 @@ def array(obj, dtype=None, copy=True):
 
 
 def where(condition, x=None, y=None):
-    if not isinstance(condition, ndarray):
-        _refuse(condition)
+    _check_arrays(condition)
     return launch("where", np.where, condition.astype(bool, copy=False), x, y)
 
 
 def copyto(dst, src, casting="same_kind", where=None):
-    if not isinstance(dst, ndarray):
-        _refuse(dst)
+    _check_arrays(dst)
     launch("copyto", lambda x, *rest: np.copyto(x, rest[0], casting, *rest[1:]), dst, src, where)
 
 
 def matmul(*factors, out=None):
-    for x in factors:
-        if not isinstance(x, ndarray):
-            _refuse(x)
+    _check_arrays(*factors)
     return launch("matmul", np.matmul, *factors, out=out)
 
 
@@ -247,23 +234,11 @@ IMPLEMENTED = {
 IMPLEMENTED |= {name: functools.partial(_joined, name) for name in ("concat", "concatenate")}
 IMPLEMENTED["stack"] = functools.partial(_joined, "stack")
 VIEWS = (
-    "broadcast_to", "expand_dims", "flip", "matrix_transpose", "moveaxis", "permute_dims",
-    "reshape", "squeeze", "swapaxes", "transpose",
-)  # fmt: skip
+    *("broadcast_to", "expand_dims", "flip", "matrix_transpose", "moveaxis", "permute_dims"),
+    *("reshape", "squeeze", "swapaxes", "transpose"),
+)
 OF_DTYPES = ("can_cast", "isdtype", "issubdtype", "result_type")
-METHODS = ("all", "any", "argmax", "argmin", "cumsum", "max", "mean", "min", "prod", "repeat")
-METHODS += ("sum", "take")
-READS = ("__bool__", "__float__", "__index__", "__int__", "__repr__", "item", "tolist")
-ARITHMETIC = (
-    "add", "subtract", "multiply", "true_divide", "floor_divide", "remainder", "power",
-    "bitwise_and", "bitwise_or", "bitwise_xor",
-)  # fmt: skip
-OPERATORS = dict(
-    zip(("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"),
-        ARITHMETIC, strict=True),
-    lt="less", le="less_equal", gt="greater", ge="greater_equal", eq="equal", ne="not_equal",
-    matmul="matmul",
-)  # fmt: skip
+METHODS = ("all", "any", "argmax", "max", "mean", "min", "sum")
 SAME = (
     "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 intp float16 float32 float64 "
     "complex64 complex128 dtype finfo iinfo number integer signedinteger unsignedinteger floating "
@@ -297,46 +272,13 @@ def _function(signature):
     return function
 
 
-def _unary(function):
-    return lambda self: function(self)
-
-
-def _operator(function, *, swapped=False, in_place=False):
-    def operate(self, other):
-        if not isinstance(other, ndarray | np.ndarray | bool | int | float | complex | np.generic):
-            return NotImplemented
-        if in_place:
-            return function(self, other, out=self)
-        return function(other, self) if swapped else function(self, other)
-
-    return operate
-
-
-def _read(name):
-    return lambda self: getattr(self.get(), name)()
-
-
-def _add_operators(functions):
-    """Give arrays their methods and operators."""
-    for name in READS:
-        setattr(ndarray, name, _read(name))
-    for name in METHODS:
-        setattr(ndarray, name, functions[name])
-    for name, function in OPERATORS.items():
-        setattr(ndarray, f"__{name}__", _operator(functions[function]))
-        if function in ARITHMETIC:
-            setattr(ndarray, f"__r{name}__", _operator(functions[function], swapped=True))
-            setattr(ndarray, f"__i{name}__", _operator(functions[function], in_place=True))
-    for name, function in {"neg": "negative", "abs": "absolute", "invert": "invert"}.items():
-        setattr(ndarray, f"__{name}__", _unary(functions[function]))
-
-
 def namespace():
     """Return the functions, dtypes and constants of CuPy, by name."""
     ufuncs, *signatures = SIGNATURES.read_text(encoding="utf-8").splitlines()
     functions = {name: ufunc(name) for name in ufuncs.split()[1:]}
     functions |= {line.partition("(")[0]: _function(line) for line in signatures}
-    _add_operators(functions)
+    for name in METHODS:
+        setattr(ndarray, name, functions[name])
     same = {name: getattr(np, name) for name in SAME.split()}
     classes = {"Device": Device, "ndarray": ndarray, "ufunc": ufunc, "bool": np.bool_}
     return functions | same | classes

@@ -1,0 +1,114 @@
+"""The lines of the tables of docs/frameworks.md and docs/migrating.md are equal, on random numbers.
+
+Other files of this folder have more of these losses, and networks of some of the frameworks. The
+rows of jaxsnn and the recordings are not compared here.
+"""
+
+import re
+
+import pytest
+
+import spikeloss_xp as sx
+from _support.side_by_side import (
+    DOCS,
+    assert_match,
+    evaluate_line,
+    generator,
+    import_peer,
+    labels,
+    losses_of_spyx,
+    potentials,
+    table_rows,
+    torch,
+    trains,
+)
+from spikeloss_xp import slayer
+
+MODULES = {  # by the names that the lines have for them
+    "F": "torch.nn.functional",
+    "SF": "snntorch.functional",
+    "functional": "spikingjelly.activation_based.functional",
+    "optax": "optax",
+    "fn": "spyx",
+    "slayer": "lava.lib.dl.slayer",
+}
+SIZES = {"time": 100, "batch": 16, "class": 5}
+STEPS, BATCH, CLASSES = SIZES.values()
+GROUP = 2
+LAYOUTS = {
+    "snnTorch": "[time, batch, class]",
+    "SpikingJelly": "[time, batch, class]",
+    "Spyx": "[batch, time, class]",
+    "lava-dl": "[batch, class, time]",
+}
+LABEL = labels(CLASSES, (BATCH,))
+
+
+def rows_of_frameworks():
+    """Return the layout and both lines of the rows whose line there begins with a known module."""
+    text = (DOCS / "frameworks.md").read_text(encoding="utf-8")
+    first, rest = text.split("\nThese give recordings")
+    rows = [line.strip("|").split(" | ") for line in first.splitlines() if line.startswith("| [")]
+    rockpool = rest.split("\n## Rockpool\n")[1].split("\n## ")[0]
+    lines = [(layout, there, here) for _, layout, _, there, here, *_ in rows]
+    lines += [
+        ("[batch, time, class]", *row)
+        for row in re.findall(r"^\| (`.*`) \| (`.*`) \|$", rockpool, re.M)
+    ]
+    plain = [(layout, there.strip(" `"), here.strip(" `")) for layout, there, here in lines]
+    return [row for row in plain if row[1].partition(".")[0] in MODULES]
+
+
+def check(layout, there, here, **known):
+    """Compare two lines on an output of the network, in the layout of the table."""
+    shape = [SIZES[axis] for axis in re.search(r"\[(.*)\]", layout)[1].split(", ")]
+    names = {
+        "x": potentials(shape) if "potentials" in layout or "membrane" in there else trains(shape),
+        "y": LABEL,
+        "w": torch.linspace(0.5, 3, CLASSES),
+        "hot": torch.rand((BATCH, CLASSES), generator=generator(3)) < 0.5,
+        "desired": (torch.rand(shape, generator=generator(4)) < 0.3).float(),
+        "one_hot": torch.nn.functional.one_hot(LABEL, CLASSES).float().expand(STEPS, -1, -1),
+    }
+    if "num_classes" in here:
+        names["x"] = trains((STEPS, BATCH, CLASSES * GROUP))
+    module = there.partition(".")[0]
+    if module == "fn":  # the gradients at 0 differ: see test_spyx_live.py
+        names["x"] = torch.clamp(names["x"], min=0.125)
+    if module in ("fn", "optax"):
+        array = pytest.importorskip("jax").numpy.asarray
+        names = {name: array(tensor.numpy()) for name, tensor in names.items()}
+    load = losses_of_spyx if module == "fn" else lambda: import_peer(MODULES[module])
+    names |= {"F": torch.nn.functional, "sx": sx, "T": STEPS, "C": CLASSES, "G": GROUP}
+    names |= known if module in known else {module: load()}
+    theirs, ours = (
+        lambda x, line=line: evaluate_line(line, names | {"x": x}) for line in (there, here)
+    )
+    assert_match(theirs, ours, names["x"])
+
+
+@pytest.mark.parametrize(("layout", "there", "here"), rows_of_frameworks())
+def test_lines_of_the_frameworks_match(layout, there, here):
+    check(layout, there, here)
+
+
+@pytest.mark.parametrize(
+    ("library", "there", "here"),
+    [(library, *row) for library in LAYOUTS for row in table_rows(library)],
+)
+def test_migration_table_rows_match(library, there, here):
+    ours = {"slayer": slayer} if library == "lava-dl" else {}  # its names are kept
+    check(LAYOUTS[library], there, here, **ours)
+
+
+@pytest.mark.parametrize("shape", [(20, 4, 3), (8, 1, 10), (1, 5, 5), (6, 2, 3, 4, 5)])
+def test_temporal_efficient_training_of_spikingjelly_matches(shape):
+    """SpikingJelly takes space as the last axes, and this library each location as a sample."""
+    theirs = import_peer(MODULES["functional"]).temporal_efficient_training_cross_entropy
+    label = labels(shape[2], (shape[1], *shape[3:]))
+    ours = sx.CrossEntropy(time_axis=0, moving_window=1)
+    assert_match(
+        lambda x: theirs(x, label),
+        lambda x: ours(x.movedim(2, -1).flatten(1, -2), label.flatten()),
+        potentials(shape, torch.float64),
+    )
