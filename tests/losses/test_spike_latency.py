@@ -179,8 +179,10 @@ def test_negative_spike_is_nan_in_a_trace():
 def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = SPIKES.copy()
     spikes[0, 0, 3] = np.nan
+    spikes[1, 1, 3] = 2.0  # still one, beside the NaN
     got = run(backend, sx.Latency(time_axis=-1).latency, spikes)
     np.testing.assert_array_equal(np.isnan(got), [[True, False, False], [False, False, False]])
+    assert got[1].tolist() == [1, 3, 0]
 
 
 def test_padding_never_looks_early(backend):
