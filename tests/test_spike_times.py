@@ -205,6 +205,10 @@ def test_dtype_too_coarse_for_the_bins_raises():
         sx.bin_spikes(times, [0, 0], **options)
     spikes = sx.bin_spikes(times.astype(np.float64), [0, 0], **options)
     assert np.flatnonzero(spikes).tolist() == [500, 5_000_500]
+    # Outside of the bins by less than rounding: they may belong there.
+    for start in (5000.5001, 5000.5 - 6000.0001):
+        with pytest.raises(ValueError, match="too coarse"):
+            sx.bin_spikes(times[1:], [0], **options, start=start, outside="drop")
 
 
 def test_array_of_another_library_raises():

@@ -1,7 +1,10 @@
 """Hyper-parameters: what constructors accept, and that no option costs more than the data."""
 
+import ast
 import collections
 import dataclasses
+import inspect
+import re
 
 import numpy as np
 import pytest
@@ -89,3 +92,14 @@ def test_cache_of_matrices_is_bounded_in_bytes(monkeypatch):
         assert again is made[-1]
     _kernels.block_matrices.cache_clear()
     _kernels._cached.clear()
+
+
+@pytest.mark.parametrize("module", [sx, sx.losses, sx.times, sx.distances, sx.testing])
+def test_defaults_are_those_of_the_docstring(module):
+    for thing in filter(callable, map(vars(module).get, module.__all__)):
+        parameters = inspect.signature(thing).parameters
+        documented = re.findall(r"^(\w[\w, ]*) : .*, default (\S+)$", inspect.getdoc(thing), re.M)
+        for names, default in documented:
+            for name in names.split(", "):  # None: the constructor sets the default
+                wanted = (None, ast.literal_eval(default))
+                assert parameters[name].default in wanted, (thing, name)

@@ -163,9 +163,9 @@ def test_gradient_in_spike_times_equals_difference_quotients(backend):
     np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=0, atol=1e-5)
 
 
-def test_coincidence_factor_equals_brute_force(backend):
-    x, y = times(6, 6), times(5, 5, seed=1)
-    precision, duration = 1.25, 40.0
+@pytest.mark.parametrize(("late", "precision", "duration"), [(20, 1.25, 40.0), (0.5, 3.0, 400.0)])
+def test_coincidence_factor_equals_brute_force(backend, late, precision, duration):
+    x, y = times(6, 6, late=late), times(5, 5, seed=1, late=late)
     expected = np.zeros((6, 5))
     for i, model in enumerate(x):
         for j, data in enumerate(y):
@@ -203,9 +203,10 @@ def test_coincidence_factor_of_poisson_models_is_zero_on_average():
 
 
 def test_precision_that_chance_fills_gives_nan():
-    x = [[1.0, 2.0, 3.0], [1.0]]
+    x = [[1.0, 2.0, 3.0], [1.0], []]
     got = coincidence_factor(x, precision=2, duration=10)
-    np.testing.assert_array_equal(np.isnan(got), [[True, True], [False, False]])
+    nan = [[True, True, False], [False] * 3, [False] * 3]  # not for a silent train
+    np.testing.assert_array_equal(np.isnan(got), nan)
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,14 @@ def test_context_of_a_composed_loss_raises():
     loss = sx.losses.Composed(lambda xp, s, m: (s, lambda g: g), lambda *a: None, per_step=True)
     with pytest.raises(ValueError, match="that of Composed is None"):
         loss.sum_and_weight(np.ones((1, 2, 4)), [0], context=1)
+
+
+def test_impossible_length_is_impossible_in_each_segment():
+    xp = pytest.importorskip("array_api_strict")  # whose values are not read
+    spikes, lengths = xp.ones((2, 3, 8)), xp.asarray([9, 6])
+    arguments = {"target": 0 * spikes, "where": None, "lengths": lengths, "weight": None}
+    split = sx.SpikeTime(kernel=[1.0], time_axis=-1).split(spikes, arguments)
+    place = np.asarray([0, 8, 0])
+    chunks = list(split.chunks(spikes, arguments, place=place, entries=3, ahead=False))
+    found = [int(chunk.options["lengths"][0]) for chunk in chunks]
+    assert found == [-1] * 8 + [1] * 6 + [0] * 2

@@ -1,0 +1,284 @@
+"""Change the library in one place at a time, and list the changes that no test notices.
+
+``python tests/mutate.py`` runs a sample and writes docs/mutants.md, where people add why the others
+survive. A run goes on where one was stopped, and runs survivors without a reason again; delete
+build/mutants to begin anew. ``--only spikeloss_xp/filters.py:67`` runs all mutants of a line.
+
+A mutant runs in a copy of the checkout: on NumPy (an adapter on its own library) with the tests of
+its file, then on NumPy and array-api-strict with those of its folder, then, unless the page has a
+reason for it, with all quick tests. It is found as soon as one of them fails.
+
+mutmut 3.8 names a mutant by the path of its file, which is not the module in backends/, leaves out
+decorated functions, and calls each function through another one, which compilers trace. cosmic-ray
+8.7 imports PyTorch and JAX for each mutant, has no stages, and drops no masks and no copies.
+"""
+
+import argparse
+import ast
+import hashlib
+import importlib.util
+import json
+import math
+import multiprocessing
+import os
+import queue
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, chain, permutations, repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "build" / "mutants"
+RESULTS = WORK / "results.jsonl"
+PAGE = ROOT / "docs" / "mutants.md"
+SEED, SAMPLE = 0, 300
+UNKNOWN = "gap: not known"
+SECONDS = 3600  # of a stage; an endless loop is stopped then
+# The command; numbers of speed; types; libraries that need another environment.
+LEFT_OUT = re.compile("spikeloss_xp/(cli/|__main__|_t)|backends/_(cupy|dpnp|mlx|ndonnx)")
+ON_HOST = "not (torch or jax or strict or cupy or compiles)"
+FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}  # else ON_HOST
+CORE = ["tests/test_golden.py", "tests/losses", "tests/contract"]
+
+OPERATORS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, BitAnd BitOr"
+NAMES = "min max, minimum maximum, argmin argmax, any all, floor ceil, zeros ones"
+PAIRS = [pair.split() for pair in f"{OPERATORS}, {NAMES}".split(", ")]
+OTHER = {a: b for pair in PAIRS for a, b in permutations(pair)}
+OTHER |= {"FloorDiv": "Mult", "Mod": "Mult", "Pow": "Mult"}
+DROPPED = {"abs", "astype", "ascontiguousarray", "clip", "copy", "detach"}
+MASKS = {"lengths", "mask", "term_mask", "valid", "where", "weight"}
+
+
+class Mutant(NamedTuple):
+    """A change of one expression in a file; its `key` stays the same if other lines change."""
+
+    file: str
+    line: int
+    key: str
+    start: int
+    stop: int
+    new: str
+
+
+def changed(node: Any, **fields: Any) -> Any:
+    """Return a copy of a node with other fields."""
+    return type(node)(**(dict(ast.iter_fields(node)) | fields))
+
+
+def variants(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield pairs of an expression in a node and what a mutant has in its place."""
+    match node:
+        case ast.Compare(ops=[op, *others]):
+            yield node, changed(node, ops=[getattr(ast, OTHER[type(op).__name__])(), *others])
+        case ast.BoolOp(op=op) | ast.BinOp(op=op) | ast.AugAssign(op=op):
+            if other := OTHER.get(type(op).__name__):
+                yield node, changed(node, op=getattr(ast, other)())
+        case ast.UnaryOp():
+            yield node, node.operand
+        case ast.Constant(value=bool() | int() | float() as value):
+            yield node, ast.Constant(not value if isinstance(value, bool) else value + 1)
+        case ast.IfExp():
+            yield from ((node, node.body), (node, node.orelse))
+        case ast.If():
+            yield from ((node.test, ast.Constant(value)) for value in (False, True))
+        case ast.Expr(value=ast.Call() as call):
+            yield call, ast.Constant(None)
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(args=args, func=func)):
+            if name in {getattr(x, "id", "") for x in (*args, getattr(func, "value", None))}:
+                yield node.value, ast.Name(name)  # a step is left out
+        case ast.Call(args=args, func=ast.Name(id=name) | ast.Attribute(attr=name) as func):
+            given = [each.value for each in node.keywords if each.arg in MASKS]
+            given += [each for each in args if getattr(each, "id", "") in MASKS]
+            yield from ((each, ast.Constant(None)) for each in given)
+            if name in OTHER:
+                field = "id" if isinstance(func, ast.Name) else "attr"
+                yield node, changed(node, func=changed(func, **{field: OTHER[name]}))
+            if name in DROPPED and (args or isinstance(func, ast.Attribute)):
+                yield node, args[0] if args else func.value
+            if name == "where" and len(args) == 3:
+                yield node, changed(node, args=[args[0], args[2], args[1]])
+
+
+def judged(node: Any, function: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the nodes that run, with the function around them; not those of types and messages."""
+    if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert | ast.arg):
+        return
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        function = f"{function}.{node.name}".removeprefix(".")
+    yield function, node
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "bases", "decorator_list", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and ast.unparse(child)[:16] != "if TYPE_CHECKING":
+                yield from judged(child, function)
+
+
+def mutants(file: str) -> Iterator[Mutant]:
+    """Yield all mutants of a file."""
+    source = (ROOT / file).read_bytes()
+    lines = list(accumulate(map(len, source.splitlines(True)), initial=0))
+    seen: Counter[str] = Counter()
+    for function, around in judged(ast.parse(source)):
+        for old, made in variants(around):
+            key = f"{file} {function}: {ast.unparse(old)} -> {ast.unparse(made)}"
+            text = isinstance(old, ast.BinOp) and "'" in key
+            if text or (not function and "|" in key) or ast.dump(old) == ast.dump(made):
+                continue  # a message, a type, or no change
+            seen[key] += 1
+            key += f" ({seen[key]})" * (seen[key] > 1)
+            new = ast.unparse(made) if isinstance(made, ast.stmt) else f"({ast.unparse(made)})"
+            start, stop = lines[old.lineno - 1], lines[old.end_lineno - 1]
+            start, stop = start + old.col_offset, stop + old.end_col_offset
+            yield Mutant(file, old.lineno, key, start, stop, new)
+
+
+def sample() -> tuple[list[Mutant], list[Mutant]]:
+    """Return the drawn mutants, the same share of those of each file, and all of them."""
+    paths = [*ROOT.glob("spikeloss_xp/**/*.py"), *ROOT.glob("backends/*.py")]
+    files = sorted(str(path.relative_to(ROOT)) for path in paths)
+    found = [list(mutants(file)) for file in files if not LEFT_OUT.match(file)]
+    share, drawn = SAMPLE / sum(map(len, found)), []
+    for each in found:  # a change of other lines draws the same ones
+        each.sort(key=lambda mutant: hashlib.sha256(f"{SEED} {mutant.key}".encode()).digest())
+        drawn += each[: math.ceil(share * len(each))]
+    return drawn, list(chain(*found))
+
+
+def stages(file: str) -> list[list[str]]:
+    """Return the arguments of the runs of tests that a mutant of a file has to pass."""
+    stem, folder = Path(file).stem, Path(file).parent.name
+    first = FIRST.get(folder) or FIRST.get(stem[:6]) or ON_HOST
+    strict = "numpy or (strict and not device1)" if first == ON_HOST else first
+    if (ROOT / "tests" / folder).exists():
+        begin, own = [f"tests/{folder}"], [f"tests/{folder}", "tests/transforms"]
+    else:
+        named = sorted(ROOT.glob(f"tests/test_{stem.strip('_')}*.py"))
+        begin, own = [f"tests/{path.name}" for path in named] or CORE[:2], CORE
+    every = ["tests", "--ignore=tests/project", "--ignore=tests/tools"]
+    return [["-k", first, *begin], ["-k", strict, *own], every]
+
+
+def run_tests(copy: Path, arguments: list[str]) -> None:
+    """Run tests of a copy in this process, which has imported the array libraries only."""
+    import pytest
+
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)
+    sys.path.insert(0, str(copy))
+    sys.stdout = sys.stderr = open("log", "w", encoding="utf-8")
+    status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments])
+    sys.stdout.flush()
+    os._exit(status)  # whatever threads a library has left
+
+
+def failing(copy: Path, arguments: list[str]) -> str:
+    """Return which test of a copy fails, or an empty string if all pass or none is chosen."""
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=run_tests, args=(copy, arguments))
+    process.start()
+    process.join(SECONDS)
+    process.kill()
+    process.join()
+    log = (copy / "log").read_text(encoding="utf-8", errors="replace")
+    failed = re.findall(r"^(?:FAILED|ERROR) (.*)", log, re.M) or [f"exit {process.exitcode}"]
+    return "" if process.exitcode in (0, 5) else failed[0]
+
+
+def judge(mutant: Mutant, stage: int, copies: "queue.Queue[Path]") -> dict[str, Any]:
+    """Run the tests of a stage on a mutant, append the result and return it."""
+    copy = copies.get()
+    path = copy / mutant.file
+    source, compiled = path.read_bytes(), Path(importlib.util.cache_from_source(path))
+    try:
+        path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.stop :])
+        compiled.unlink(missing_ok=True)  # it may have the time and the size of the mutant
+        found = failing(copy, stages(mutant.file)[stage])
+    finally:
+        path.write_bytes(source)
+        compiled.unlink(missing_ok=True)
+        copies.put(copy)
+    print("found by" if found else "survives", stage, mutant.line, mutant.key, flush=True)
+    result = {"key": mutant.key, "stage": stage, "found": found}
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
+    return result
+
+
+def run(drawn: list[Mutant], known: dict[str, Any], believed: set[str], workers: int) -> None:
+    """Run the stages of each mutant until it is found; not the last one of the believed."""
+    from _support.compilers import configure
+
+    os.environ |= {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(WORK / "cache")}
+    configure()  # programs of mutants are compiled to a folder of their own
+    libraries = ["numpy", "torch", "jax", "dask.array", "array_api_strict", "hypothesis", "pytest"]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(libraries)
+    copies: queue.Queue[Path] = queue.Queue()
+    for number in range(workers):
+        copy = WORK / f"copy{number}"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build"))
+        (copy / "spikeloss_xp" / "backends").symlink_to("../backends")  # as if it were installed
+        copies.put(copy)
+    drawn = sorted(drawn, key=lambda mutant: mutant.file, reverse=True)  # adapters are slow
+    for stage in range(3):
+        last = {m: known.get(m.key, {"found": "", "stage": -1}) for m in drawn}
+        todo = [m for m in drawn if not last[m]["found"] and last[m]["stage"] < stage]
+        todo = [m for m in todo if stage < 2 or m.key not in believed]
+        with ThreadPoolExecutor(workers) as pool:
+            for result in pool.map(judge, todo, repeat(stage), repeat(copies)):
+                known[result["key"]] = result
+
+
+def read_reasons() -> dict[str, str]:
+    """Return the reasons of the page, by the keys of their mutants."""
+    rows = re.findall(r"^\| `(.+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.M)
+    return {key.replace("\\|", "|"): reason for key, reason in rows if reason != UNKNOWN}
+
+
+def write_page(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, str]) -> None:
+    """Write the counts of each folder, and the survivors with the reasons that the page has."""
+    counts: dict[str, Counter[str]] = {}
+    survivors = ["| mutant | why no test fails |", "|---|---|"]
+    for mutant in sorted(drawn, key=lambda mutant: (mutant.file, mutant.start)):
+        reason = "found" if known[mutant.key]["found"] else reasons.get(mutant.key, UNKNOWN)
+        if reason != "found":
+            survivors.append("| `{}` | {} |".format(mutant.key.replace("|", "\\|"), reason))
+        for folder in (str(Path(mutant.file).parent), "all"):
+            counts.setdefault(folder, Counter())[reason.partition(":")[0]] += 1
+    folders = ["| folder | found | equivalent | speed | gap |", "|---|---|---|---|---|"]
+    for folder in sorted(counts, key=lambda name: (name == "all", name)):
+        numbers = (counts[folder][kind] for kind in ("found", "equivalent", "speed", "gap"))
+        folders.append(f"| {folder} | {' | '.join(map(str, numbers))} |")
+    text = PAGE.read_text(encoding="utf-8")
+    for table in (folders, survivors):
+        before, _, rest = text.partition(table[0])
+        text = before + "\n".join(table) + "\n" + rest[(rest + "\n\n").index("\n\n") + 1 :]
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", help="run the mutants of a line, drawn or not")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    drawn, every = sample()
+    if options.only:
+        drawn = [m for m in every if f"{m.file}:{m.line}" == options.only]
+        return run(drawn, {}, set(), options.workers)
+    RESULTS.touch()
+    reasons, lines = read_reasons(), RESULTS.read_text(encoding="utf-8").splitlines()
+    known = {result["key"]: result for result in map(json.loads, lines)}
+    known = {k: x for k, x in known.items() if x["found"] or x["stage"] < 2 or k in reasons}
+    run(drawn, known, set(reasons), options.workers)
+    write_page(drawn, known, reasons)
+
+
+if __name__ == "__main__":
+    main()
