@@ -24,6 +24,7 @@ class Kit:
     def __init__(self, scratch: Path, *, dry_run: bool) -> None:
         self.scratch, self.dry_run = scratch, dry_run
         self.end = time.monotonic() + SECONDS
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         package = self._linked_package()
         path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
         path[:0] = [STAND_INS] * dry_run  # `cupy` is there
@@ -52,28 +53,32 @@ class Kit:
     def left(self) -> float:
         return max(self.end - time.monotonic(), 1.0)
 
-    def start(self, name: str, program: str, **arguments: Any) -> subprocess.Popen[bytes]:
+    def start(self, name: str, program: str, **arguments: Any) -> None:
         """Start a program of this folder; what it prints goes to a file of that name."""
         command = [sys.executable, str(HERE / program), json.dumps(arguments)]
         with (self.scratch / name).open("wb") as log:
-            return subprocess.Popen(
+            self._processes[name] = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self._environment, cwd=self.scratch
             )
 
-    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> str:
-        """Wait for a process; return "" if it came to its end, or a sentence on how it ended."""
+    def finish(self, name: str, seconds: float) -> tuple[list[dict[str, Any]], str]:
+        """Return the lines of JSON that a program printed, and how it failed if it did.
+
+        It is killed if it takes longer, so that the last line may be cut.
+        """
+        process = self._processes[name]
         try:
-            status = process.wait(timeout=seconds)
+            status = process.wait(timeout=max(seconds, 0.1))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            return "was ended after the time limit"
-        return "" if status in (0, 1, 2, 5) else f"ended with status {status}"  # as those of pytest
-
-    def log(self, name: str) -> str:
-        return (self.scratch / name).read_text(encoding="utf-8", errors="replace")
-
-    def lines(self, name: str) -> list[dict[str, Any]]:
-        """Return the lines of JSON that a program printed, the last of which may be cut."""
-        lines = [line for line in self.log(name).splitlines() if line.startswith("{")]
-        return [json.loads(line) for line in lines if line.endswith("}")]
+            status = None
+        text = (self.scratch / name).read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in text.splitlines() if line]
+        found = [json.loads(line) for line in lines if line[0] == "{" and line[-1] == "}"]
+        if status == 0:
+            return found, ""
+        print(text[-4000:])
+        if status is None:
+            return found, "was ended after the time limit"
+        return found, f"ended with status {status}: {lines[-1] if lines else ''}"
