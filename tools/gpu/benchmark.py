@@ -136,13 +136,14 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
     return {"library": library, "work": text, "problems": problems, "clock": clock_name} | timed
 
 
-def main(library: str, seconds: float, *, dry_run: bool) -> None:
+def main(library: str, seconds: str, *options: str) -> None:
     warnings.filterwarnings("ignore")
-    deadline, chosen = time.monotonic() + seconds, works(dry_run=dry_run)
+    dry_run = "--dry-run" in options
+    deadline, chosen = time.monotonic() + float(seconds), works(dry_run=dry_run)
     while chosen and time.monotonic() < deadline:
-        print(json.dumps(measure(library, *chosen.pop(0), dry_run=dry_run)), flush=True)
-    print(json.dumps({"left": len(chosen)}), flush=True)
+        print(json.dumps(measure(library, *chosen.pop(0), dry_run=dry_run)))
+    print(json.dumps({"left": len(chosen)}))
 
 
 if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))
+    main(*sys.argv[1:])

@@ -16,6 +16,7 @@ STAND_INS = TESTS / "_support" / "stand_ins"
 SECONDS = 560.0
 """The time of a run. A dry run needs a minute, or several on a busy machine."""
 GRACE = 20.0  # seconds after a time limit until a process is ended
+TOO_SLOW = "was ended after the time limit"
 
 
 class Kit:
@@ -32,6 +33,8 @@ class Kit:
             "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
             # Several processes share the GPU, so none may take most of its memory at once.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "PYTHONUNBUFFERED": "1",  # a process that is killed has printed what it had to say
+            "COLUMNS": "300",
         }
         self._environment.pop("SPIKELOSS_XP_STAND_INS", None)
         if dry_run:
@@ -53,19 +56,16 @@ class Kit:
     def left(self) -> float:
         return max(self.end - time.monotonic(), 1.0)
 
-    def start(self, name: str, program: str, **arguments: Any) -> None:
-        """Start a program of this folder; what it prints goes to a file of that name."""
-        command = [sys.executable, str(HERE / program), json.dumps(arguments)]
+    def start(self, name: str, *command: str, **environment: str) -> None:
+        """Start Python with these arguments; what it prints goes to a file of that name."""
         with (self.scratch / name).open("wb") as log:
             self._processes[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, env=self._environment, cwd=self.scratch
-            )
+                [sys.executable, *command], stdout=log, stderr=log,
+                env=self._environment | environment, cwd=self.scratch,
+            )  # fmt: skip
 
-    def finish(self, name: str, seconds: float) -> tuple[list[dict[str, Any]], str]:
-        """Return the lines of JSON that a program printed, and how it failed if it did.
-
-        It is killed if it takes longer, so that the last line may be cut.
-        """
+    def finish(self, name: str, seconds: float) -> tuple[str, str]:
+        """Return what a process printed, and how it failed if it did; kill it if it is too slow."""
         process = self._processes[name]
         try:
             status = process.wait(timeout=max(seconds, 0.1))
@@ -73,12 +73,14 @@ class Kit:
             process.kill()
             process.wait()
             status = None
-        text = (self.scratch / name).read_text(encoding="utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if line]
-        found = [json.loads(line) for line in lines if line[0] == "{" and line[-1] == "}"]
+        text = (self.scratch / name).read_text(encoding="utf-8", errors="replace").strip()
         if status == 0:
-            return found, ""
-        print(text[-4000:])
-        if status is None:
-            return found, "was ended after the time limit"
-        return found, f"ended with status {status}: {lines[-1] if lines else ''}"
+            return text, ""
+        last = text.rpartition("\n")[2]
+        return text, TOO_SLOW if status is None else f"ended with status {status}: {last}"
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Return the lines of JSON that a process printed, the last of which may be cut."""
+    lines = (line for line in text.splitlines() if line.startswith("{") and line.endswith("}"))
+    return [json.loads(line) for line in lines]

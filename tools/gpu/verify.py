@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from processes import GRACE, ROOT, TESTS, Kit
+from processes import GRACE, HERE, ROOT, TESTS, TOO_SLOW, Kit, json_lines
 
 sys.path.insert(0, str(TESTS))
 
@@ -32,8 +32,15 @@ BACKENDS = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
 ON_CPU = {"cupy": "cupy", "torch": "torch", "jax": "jax-x64"}
 """The backends of a dry run, whose CuPy is the stand-in of the tests."""
 TESTS_SHARE = 0.55  # of the time; the benchmark has the rest
-PATHS = ("backends", "cli", "contract", "losses", "transforms")
+FOLDERS = ("backends", "cli", "contract", "losses", "transforms")
 DRY_RUN_PATHS = ("test_classifiers.py", "test_golden.py", "transforms/test_torch.py")
+# Without the options of pyproject.toml, one of which needs pytest-benchmark.
+PYTEST = (
+    *("-P", "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--rootdir", str(ROOT)),
+    *("-c", str(ROOT / "pyproject.toml"), "-o", "addopts=--strict-markers"),
+    "--continue-on-collection-errors",
+)
+TEST = r"\S*tests/(\S+\.py(?:::.*?)?)"
 NEEDED = ("numpy", "array_api_compat", "pytest")
 Record = dict[str, Any]
 
@@ -41,12 +48,12 @@ Record = dict[str, Any]
 def see(kit: Kit) -> dict[str, Record]:
     """Return what each library sees."""
     for library in LIBRARIES:
-        kit.start(f"cards-{library}", "cards.py", library=library)
+        kit.start(f"cards-{library}", str(HERE / "cards.py"), library)
     found = {}
     for library in LIBRARIES:
-        lines, problem = kit.finish(f"cards-{library}", 90)
-        seen = {"version": None, "packages": [], "problem": problem}
-        found[library] = seen | (lines[-1] if lines else {})
+        text, problem = kit.finish(f"cards-{library}", 90)
+        lines = [{"version": None, "packages": [], "problem": problem}, *json_lines(text)]
+        found[library] = lines[-1]
         if kit.dry_run and found[library]["version"]:
             found[library] |= {"card": "the CPU", "problem": None}
     return found
@@ -55,42 +62,50 @@ def see(kit: Kit) -> dict[str, Record]:
 def run_tests(kit: Kit, libraries: list[str]) -> dict[str, Ran]:
     """Run the tests of each library, side by side, and return what came of them."""
     seconds = TESTS_SHARE * kit.left
-    paths = [*PATHS, *sorted(path.name for path in TESTS.glob("test_*.py"))]
-    options = {"seconds": seconds, "paths": DRY_RUN_PATHS if kit.dry_run else paths}
+    paths = [*(f"{folder}/test_*.py" for folder in FOLDERS), "test_*.py"]
+    paths = DRY_RUN_PATHS if kit.dry_run else paths
+    files = [str(path) for pattern in paths for path in sorted(TESTS.glob(pattern))]
     # JAX compiles each case, in one thread.
-    parts = {library: range(1) for library in libraries}
-    parts |= {"jax": range(min(4, max((os.cpu_count() or 1) // 4, 1)))} if "jax" in parts else {}
-    processes = {f"tests-{x}-{part}": (x, part) for x in libraries for part in parts[x]}
+    several = min(4, max((os.cpu_count() or 1) // 4, 1))
+    parts = {library: several if library == "jax" else 1 for library in libraries}
+    processes = {f"tests-{x}-{part}": (x, part) for x in libraries for part in range(parts[x])}
     for name, (library, part) in processes.items():
-        options["backend"] = (ON_CPU if kit.dry_run else BACKENDS)[library]
-        kit.start(name, "run_tests.py", part=part, parts=len(parts[library]), **options)
-    end = time.monotonic() + seconds + GRACE
+        backend = (ON_CPU if kit.dry_run else BACKENDS)[library]
+        options = [*PYTEST, "--backend", backend, *files[part :: parts[library]]]
+        kit.start(name, *options, SPIKELOSS_XP_REQUIRED_BACKENDS=backend)
+    end = time.monotonic() + seconds
     found = {library: Ran(0, {}) for library in libraries}
     for name, (library, _) in processes.items():
-        lines, problem = kit.finish(name, end - time.monotonic())
-        if problem:
-            lines.append({"test": name, "outcome": "failed", "message": problem})
-        count(lines, found[library])
+        text, problem = kit.finish(name, end - time.monotonic())
+        count(text, found[library])
+        if problem and not re.search(r"status [125]:", problem):  # a run that came to its end
+            print(text[-4000:])
+            if problem != TOO_SLOW:
+                found[library].outcomes[name] = "failed", problem
     return found
 
 
-def count(lines: list[Record], ran: Ran) -> None:
-    """Add the results of a process to those of its library."""
-    for line in lines:
-        ran.selected += line.get("selected", 0)
-        if "test" in line:
-            test = line["test"].removeprefix("tests/")
-            if ran.outcomes.get(test, ("",))[0] != "failed":
-                ran.outcomes[test] = line["outcome"], line["message"]
+def count(text: str, ran: Ran) -> None:
+    """Add the outcomes that pytest printed to those of a library."""
+    if collected := re.search(r"collected (\d+) items?(?:.* (\d+) selected)?", text):
+        ran.selected += int(collected[2] or collected[1])
+    for test, word in re.findall(rf"^{TEST} (PASSED|SKIPPED|XFAIL|FAILED|ERROR)\b", text, re.M):
+        outcome = {"PASSED": "passed", "FAILED": "failed", "ERROR": "failed"}.get(word, "skipped")
+        if ran.outcomes.get(test, ("",))[0] != "failed":  # a test may have an error after it
+            ran.outcomes[test] = outcome, ""
+    for test, message in re.findall(rf"^(?:FAILED|ERROR) {TEST} - (.*)", text, re.M):
+        ran.outcomes[test] = "failed", message
 
 
 def measure(kit: Kit, library: str, seconds: float) -> tuple[list[Record], str]:
     """Time the benchmark on one library; return its rows, and a sentence on those left out."""
-    arguments = {"library": library, "dry_run": kit.dry_run, "seconds": seconds}
-    kit.start(f"benchmark-{library}", "benchmark.py", **arguments)
-    rows, problem = kit.finish(f"benchmark-{library}", seconds + GRACE)
+    options = ["--dry-run"] if kit.dry_run else []
+    kit.start(f"benchmark-{library}", str(HERE / "benchmark.py"), library, str(seconds), *options)
+    text, problem = kit.finish(f"benchmark-{library}", seconds + GRACE)
+    rows = json_lines(text)
     left = rows.pop()["left"] if rows and "left" in rows[-1] else 0
     if problem:
+        print(text[-4000:])
         return rows, f"the benchmark {problem}, after {len(rows)} rows"
     return rows, f"{left} rows of the benchmark were left at the time limit" * bool(left)
 
