@@ -82,7 +82,6 @@ SEEN = {
 ROW = {
     "library": "cupy",
     "work": "counts [1, 2, 3]",
-    "clock": "CUDA events",
     "problems": {},
     "milliseconds": 2.0,
     "ratios": {COPY: 0.25, PLAIN: 3.0},
