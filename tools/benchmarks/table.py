@@ -1,7 +1,7 @@
 """Print the table of the benchmark: ``python tools/benchmarks/table.py [--write] [PATTERN]``.
 
 With ``--write``, also write tests/data/benchmarks.json, tests/data/scaling.json, docs/benchmarks.md
-and its pictures. The other implementations use lava-dl, SciPy and snnTorch; those that are not
+and its picture. The other implementations use lava-dl, SciPy and snnTorch; those that are not
 installed are skipped with a message.
 
 ``python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]`` prints how many times as
