@@ -1,9 +1,9 @@
 """Numbers that change how fast the library is, and no result. Each was measured on two CPU cores.
 
-The comment of a number says what was seen. This command measures it again, with the values that it
-names side by side::
+The comment of a number says what was seen. This command measures it again, on the rows of the
+benchmark that have PATTERN in their names, with the values that it names side by side::
 
-    python tools/benchmarks/tune.py NAME VALUE [VALUE ...]
+    python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]
 """
 
 # Chunks: entries that are evaluated at a time, so that intermediates stay in a cache.

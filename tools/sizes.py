@@ -40,10 +40,8 @@ def lines_of_code(path: Path) -> int:
 
 def place(path: Path) -> str:
     """Return the module or folder directly below the package that a file belongs to."""
-    if path.parent.name == "backends":
-        return "backends"
-    first = path.relative_to(ROOT / "spikeloss_xp").parts[0]
-    return first.removesuffix(".py")
+    folder, first, *_ = path.relative_to(ROOT).parts
+    return "backends" if folder == "backends" else first.removesuffix(".py")
 
 
 def longest_chain(paths: list[Path]) -> list[str]:

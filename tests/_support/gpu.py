@@ -167,7 +167,6 @@ def problems(found: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """Return the record of a run as tables."""
-    clocks = {LIBRARIES[row["library"]]: row["clock"] for row in found["benchmarks"]}
     code = f"version {found['version']}" + f", commit {found['commit']}" * bool(found["commit"])
     parts = [
         f"{found['date']}, {code}; {found['machine']}."
@@ -177,7 +176,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             ("line of What works where", "result", "its tests"),
             ((line["what"], line["result"], line["tests"]) for line in found["claims"]),
         ),
-        "Times are medians: " + "; ".join(f"{k}, {v}" for k, v in clocks.items()) + ".",
+        "Times are medians of wall times, until the device has finished.",
         table(
             ("work, value and gradient", "library", "time", "against", "times as long as ours"),
             _times(found),

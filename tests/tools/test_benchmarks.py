@@ -75,8 +75,7 @@ def test_row_of_the_table_has_its_ratios_and_what_it_missed():
     assert list(page.cells(row | {"ratios": {}})) == [("A", "2.45 ms", "", "", "")]
 
 
-def test_pictures_can_be_drawn(tmp_path):
+def test_picture_can_be_drawn(tmp_path):
     pytest.importorskip("matplotlib")
-    page.draw_speedup(record(), tmp_path / "a.png")
-    page.draw_scaling(json.loads(page.SCALING.read_text()), tmp_path / "b.png")
-    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("a.png", "b.png"))
+    page.draw_scaling(json.loads(page.SCALING.read_text()), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000

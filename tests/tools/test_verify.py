@@ -82,33 +82,32 @@ SEEN = {
 ROW = {
     "library": "cupy",
     "work": "counts [1, 2, 3]",
-    "clock": "CUDA events",
     "problems": {},
     "milliseconds": 2.0,
     "ratios": {COPY: 0.25, PLAIN: 3.0},
 }
 
 
-def lines(*outcomes, selected=None):
-    """Return what a process writes for tests with these outcomes, each a case of autocast."""
-    test = f"tests/{gpu.AUTOCAST}"
-    found = [{"selected": len(outcomes) if selected is None else selected}]
-    return found + [
-        {"test": f"{test}[{number}]", "outcome": outcome, "message": "assert a | b"}
-        for number, outcome in enumerate(outcomes)
-    ]
+def printed(*outcomes, selected=None):
+    """Return what pytest prints for tests with these outcomes, each a case of autocast."""
+    cases = [f"tests/{gpu.AUTOCAST}[a {x}]" for x in range(len(outcomes))]
+    lines = [f"collected {len(cases) if selected is None else selected} items"]
+    lines += [f"{case} {x.upper()}   [ 10%]" for case, x in zip(cases, outcomes, strict=True)]
+    pairs = zip(cases, outcomes, strict=True)
+    lines += [f"FAILED {case} - assert a | b" for case, x in pairs if x == "failed"]
+    return "\n".join(lines)
 
 
-def ran(written):
-    """Return the results of a process that wrote some lines."""
+def ran(text):
+    """Return the results of a process that printed a text."""
     found = gpu.Ran(0, {})
-    verify.count(written, found)
+    verify.count(text, found)
     return found
 
 
 def record_of(rows=(ROW,), missing=None, **processes):
-    """Return the record of a run in which a process of each library wrote some lines."""
-    tests = {library: ran(written) for library, written in processes.items()}
+    """Return the record of a run in which pytest printed a text for each library."""
+    tests = {library: ran(text) for library, text in processes.items()}
     return verify.record(SEEN, tests, list(rows), missing or {}, dry_run=False)
 
 
@@ -117,7 +116,7 @@ def results(record):
 
 
 def test_claims_are_verified_by_the_tests_of_their_library():
-    record = record_of(cupy=lines("passed", "skipped"), torch=lines("passed", "failed"))
+    record = record_of(cupy=printed("passed", "skipped"), torch=printed("passed", "failed"))
     assert results(record) == {
         "CuPy": "verified",
         "PyTorch on a GPU": "failed",
@@ -137,7 +136,9 @@ def test_claims_are_verified_by_the_tests_of_their_library():
 
 
 @pytest.mark.parametrize(
-    "written", [lines("passed", selected=2), lines(), lines("skipped")], ids=["cut", "none", "skip"]
+    "written",
+    [printed("passed", selected=2), printed(), printed("skipped")],
+    ids=["cut", "none", "skip"],
 )
 def test_tests_that_did_not_run_verify_nothing(written):
     record = record_of(torch=written)
@@ -147,10 +148,17 @@ def test_tests_that_did_not_run_verify_nothing(written):
     assert (status, last.partition(":")[0]) == (1, "NOT FINISHED (GPU)")
 
 
-def test_error_after_a_test_is_a_failure_of_that_test():
-    test = {"test": "tests/a.py::test_b[c]", "message": ""}
-    found = ran([{"selected": 1}, *({**test, "outcome": o} for o in ("passed", "failed"))])
-    assert found.counts() == {"failed": 1}
+def test_output_of_pytest_is_counted():
+    found = ran(
+        "collecting ... collected 9 items / 1 error / 4 deselected / 5 selected\n\n"
+        "../tests/a/tests/b.py::test_c[d e] PASSED     [ 10%]\n"
+        "../tests/a/tests/b.py::test_c[d e] ERROR      [ 10%]\n"
+        "../tests/a/tests/b.py::test_f SKIPPED (why)   [ 20%]\n"
+        "../tests/a/tests/b.py::test_g "
+    )
+    assert found.counts() == {"failed": 1, "skipped": 1, "left": 3}
+    assert found.outcomes.keys() == {"b.py::test_c[d e]", "b.py::test_f"}
+    assert ran("ERROR tests/b.py - No module").outcomes == {"b.py": ("failed", "No module")}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +171,7 @@ def test_error_after_a_test_is_a_failure_of_that_test():
 )
 def test_problem_of_the_benchmark_is_a_failure_if_it_is_ours(contender, problem, status, result):
     row = {**ROW, "problems": {contender: problem}}
-    record = record_of([row], cupy=lines("passed"), torch=lines("passed"))
+    record = record_of([row], cupy=printed("passed"), torch=printed("passed"))
     assert results(record)["CuPy"] == result
     assert results(record)["PyTorch on a GPU"] == "verified"
     assert verify.verdict(record)[0] == status
@@ -171,12 +179,12 @@ def test_problem_of_the_benchmark_is_a_failure_if_it_is_ours(contender, problem,
 
 
 def test_rows_that_are_missing_are_reported():
-    record = record_of(missing={"cupy": "5 rows were left"}, cupy=lines("passed"))
+    record = record_of(missing={"cupy": "5 rows were left"}, cupy=printed("passed"))
     assert verify.verdict(record) == (1, "NOT FINISHED (GPU): CuPy: 5 rows were left")
 
 
 def test_markdown_has_tables_with_all_results():
-    record = record_of(cupy=lines("passed"), torch=lines("failed"))
+    record = record_of(cupy=printed("passed"), torch=printed("failed"))
     text = gpu.markdown(record)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(row.split(" | ")) for row in rows} == {3, 4, 5}  # no cell has a bar in it
@@ -210,7 +218,7 @@ def test_results_of_the_tests_are_written_before_the_benchmark(monkeypatch, tmp_
         raise KeyboardInterrupt
 
     monkeypatch.setattr(verify, "see", lambda _: SEEN)
-    monkeypatch.setattr(verify, "run_tests", lambda *_: {"cupy": ran(lines("passed"))})
+    monkeypatch.setattr(verify, "run_tests", lambda *_: {"cupy": ran(printed("passed"))})
     monkeypatch.setattr(verify, "measure", stop)
     monkeypatch.setattr(sys, "argv", ["verify.py", "--out", str(tmp_path)])
     with pytest.raises(KeyboardInterrupt):

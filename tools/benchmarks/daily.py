@@ -35,22 +35,20 @@ PRICES = ("counts", "each step", "window 20")  # with and without each of the op
 OPTIONS = ("lengths", "where", "weight", "num_classes")
 SHARES = ("counts", "window 20")
 
-FIRST_CALL = """
-import sys, time, torch, torch.nn.functional as F, spikeloss_xp as sx
-x, y = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10
-loss = sx.CrossEntropy(time_axis=0) if sys.argv[1] == "ours" else None
-start = time.perf_counter()
-(loss(x, y) if loss else F.cross_entropy(x.sum(0), y)).backward()
-print(time.perf_counter() - start)
-"""
-COMPILE = """
-import time, jax, jax.numpy as jnp, spikeloss_xp as sx
+TORCH = """
+import torch, torch.nn.functional as F, spikeloss_xp as sx
+x, y = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10"""
+JAX = """
+import jax, jax.numpy as jnp, spikeloss_xp as sx
 x, y = jnp.zeros((100, 256, 20)), jnp.zeros(256, int)
 jax.jit(jnp.sin).lower(x).compile()  # what JAX does once
-start = time.perf_counter()
-jax.jit(jax.value_and_grad(sx.SpikeLatency(time_axis=0))).lower(x, y).compile()
-print(time.perf_counter() - start)
-"""
+function = jax.jit(jax.value_and_grad(sx.SpikeLatency(time_axis=0)))"""
+FIRST_CALLS = {  # what comes before, and what is timed in a new process
+    "our first call": (TORCH, "sx.CrossEntropy(time_axis=0)(x, y).backward()"),
+    "the first call of the plain line": (TORCH, "F.cross_entropy(x.sum(0), y).backward()"),
+    "JAX compiles SpikeLatency of 100 steps": (JAX, "function.lower(x, y).compile()"),
+}
+TIMED = "import sys, timeit; print(timeit.timeit(sys.argv[2], sys.argv[1], number=1))"
 
 
 def checked(library: str, loss: str, size: tuple[int, int, int], layout: str) -> dict[str, Run]:
@@ -191,13 +189,9 @@ def main() -> None:
         milliseconds, ratios[name] = map(statistics.median, zip(*numbers, strict=True))
         print(f"{name:60} {milliseconds:9.3f} ms  ratio {ratios[name]:.2f}", flush=True)
     if not options.patterns:
-        for what, *program in (
-            ("our first call in a new process", FIRST_CALL, "ours"),
-            ("that of the plain line", FIRST_CALL, "plain"),
-            ("JAX compiles SpikeLatency of 100 steps", COMPILE),
-        ):
-            seconds = statistics.median(in_new_process("-c", *program)[0] for _ in range(5))
-            print(f"{what}: {seconds:.3g} s")
+        for what, program in FIRST_CALLS.items():
+            runs = [in_new_process("-c", TIMED, *program)[0] for _ in range(5)]
+            print(f"{what}: {statistics.median(runs):.3g} s")
     if options.write:
         heading = "## Beside the line that you would write"
         pages.write(pages.DOCS / "benchmarks.md", {heading: tables(ratios)})

@@ -1,11 +1,10 @@
-"""Write the figures of the benchmark page of the documentation, and its pictures.
+"""Write the figures of the benchmark page of the documentation, and its picture.
 
 ``python tools/benchmarks/page.py`` writes them again, from the records of the last measurement:
 tests/data/benchmarks.json and tests/data/scaling.json. The text of the page is written by hand.
 """
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +19,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from _support import pages
 
-DATA, PAGE, IMAGES = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md", pages.DOCS / "images"
+DATA, PAGE = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md"
 RECORD, SCALING = DATA / "benchmarks.json", DATA / "scaling.json"
+PICTURE = pages.DOCS / "images" / "scaling.png"
 
 HIGHLIGHTS = {  # (row, contender): the work in words
     ("SpikeTime [2, 64, 10000], L 1000: PyTorch", "lava-dl"): (
@@ -62,7 +62,6 @@ CURVES = {  # contender, library, colour, marker, and the shift of the label in 
     "conv1d": (contenders.conv1d, "PyTorch", "#009E73", "D", 0),
     "lax.conv": (contenders.lax_conv, "JAX", "#CC79A7", "^", 0),
 }
-FASTER_COLOR, SLOWER_COLOR = "#0072B2", "#D55E00"
 SWEEPS: dict[str, tuple[str, list[int], Callable[[int], tuple[tuple[int, ...], int]]]] = {
     "steps": ("Longer recordings", [100, 1000, 10_000, 100_000], lambda n: ((1, 64, n), 100)),
     "length of the filter": (
@@ -137,7 +136,6 @@ def text(page: str, record: dict[str, Any]) -> str:
         ],
     }
     figures = {
-        r"(?<=others take, from )\S+(?= times for SpikeTime)": f"{faster[0][1]:.3g}",
         r"(?<=a window are not faster: ).*(?=\.$)": ", and ".join(slower),
         r"(?<=Of the ratios below, )\d+ have a target, and \d+": (
             f"{targets} have a target, and {len(misses)}"
@@ -148,39 +146,19 @@ def text(page: str, record: dict[str, Any]) -> str:
 
 
 def write() -> None:
-    """Write the page and its pictures from the records."""
+    """Write the page and its picture from the records."""
     record, scaling = (json.loads(path.read_text(encoding="utf-8")) for path in (RECORD, SCALING))
     PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
-    draw_speedup(record, IMAGES / "speedup.png")
-    draw_scaling(scaling, IMAGES / "scaling.png")
-
-
-def draw_speedup(record: dict[str, Any], path: Path) -> None:
-    """Draw the ratios of the first table as bars, and those of the slower rows."""
-    plt = _pyplot()
-    bars = ratios_in_words(record, HIGHLIGHTS | SLOWER)
-    figure, axis = plt.subplots(figsize=(9, 3.9), layout="constrained")
-    for place, (_, ratio, other) in enumerate(bars):
-        axis.barh(place, math.log10(ratio), 0.62, color=FASTER_COLOR if ratio > 1 else SLOWER_COLOR)
-        factor = f"{ratio:.3g} times faster" if ratio > 1 else f"{1 / ratio:.3g} times slower"
-        label = f"{factor} than {other.strip('`')}"
-        axis.text(max(math.log10(ratio), 0) + 0.04, place, label, va="center", fontsize=9)
-    axis.axvline(0, color="#22272e", lw=1)
-    axis.set_yticks(range(len(bars)), [work.replace("`", "") for work, _, _ in bars], fontsize=9)
-    axis.invert_yaxis()
-    axis.set_xticks(range(3), ["1", "10", "100"], fontsize=9)
-    axis.set_xlim(-0.45, 4.3)
-    axis.set_xlabel("time of the others, as a multiple of ours", fontsize=9)
-    axis.set_title("Speed of this library, compared with others", loc="left", fontweight="bold")
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.tick_params(axis="y", length=0)
-    figure.savefig(path, dpi=200)
-    plt.close(figure)
+    draw_scaling(scaling, PICTURE)
 
 
 def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
     """Draw the time against the number of steps, the filter length and the number of neurons."""
-    plt = _pyplot()
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(
         1, 3, figsize=(11, 3.9), sharey=True, layout="constrained", width_ratios=(1.42, 1, 1)
     )
@@ -209,15 +187,6 @@ def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
     axes[0].minorticks_off()
     figure.savefig(path, dpi=200)
     plt.close(figure)
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    return plt
 
 
 def measure_scaling() -> dict[str, dict]:

@@ -1,8 +1,11 @@
 """Print the table of the benchmark: ``python tools/benchmarks/table.py [--write] [PATTERN]``.
 
 With ``--write``, also write tests/data/benchmarks.json, tests/data/scaling.json, docs/benchmarks.md
-and its pictures. The other implementations use lava-dl, SciPy and snnTorch; those that are not
+and its picture. The other implementations use lava-dl, SciPy and snnTorch; those that are not
 installed are skipped with a message.
+
+``python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]`` prints how many times as
+long each row takes with other values of a number in `spikeloss_xp/_tuning.py`, which take turns.
 """
 
 import argparse
@@ -20,6 +23,8 @@ import numpy as np
 import page
 from rows import ROWS, Row, spike_time
 from timing import in_new_process, measure_seconds, median_milliseconds, times
+
+from spikeloss_xp import _kernels, _tuning
 
 LIBRARIES = ("numpy", "torch", "jax", "scipy", "lava-dl", "snntorch")
 
@@ -87,22 +92,37 @@ LIMITS = {"memory": peak_memory, "flatness": flatness}
 
 def machine() -> str:
     """Return a description of the processor, the system and the library versions."""
-    versions = []
-    for library in LIBRARIES:
-        try:
-            versions.append(f"{library} {importlib.metadata.version(library)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    cpu = platform.processor() or platform.machine()
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        cpu = next(line.partition(": ")[2] for line in text.splitlines() if "model name" in line)
-    except (OSError, StopIteration):
-        pass
-    return (
-        f"{cpu}, {os.cpu_count()} cores; {platform.system()}, Python "
-        f"{platform.python_version()}, {', '.join(versions)}"
-    )
+    installed = {x.name.lower(): x.version for x in importlib.metadata.distributions() if x.name}
+    versions = ", ".join(f"{name} {installed[name]}" for name in LIBRARIES if name in installed)
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cpu = next(line.partition(": ")[2] for line in lines if "model name" in line)
+    system, python = platform.system(), platform.python_version()
+    return f"{cpu}, {os.cpu_count()} cores; {system}, Python {python}, {versions}"
+
+
+def tuned(row: Row, name: str, value: Any) -> contenders.Run:
+    """Return the run of a row that has a value of its own for a tuned number."""
+
+    def run_with_value() -> Any:
+        if getattr(_tuning, name) != value:
+            setattr(_tuning, name, value)
+            _kernels.block_matrices.cache_clear()  # they depend on the numbers of the block filter
+        return run()
+
+    setattr(_tuning, name, value)
+    run = row.contenders()["ours"]()
+    run_with_value()  # compiles, with this value
+    return run_with_value
+
+
+def tune(rows: list[Row], name: str, *values: str) -> None:
+    present = getattr(_tuning, name)
+    print(f"{name} = {present}: times as long as with this value")
+    for row in rows:
+        runs = {value: tuned(row, name, int(value)) for value in values}
+        ratios = times({"ours": tuned(row, name, present), **runs})["ratios"]
+        cells = (f"{value}: {ratio:.2f}" for value, ratio in ratios.items())
+        print(f"{row.work:60} {', '.join(cells)}", flush=True)
 
 
 def main() -> int:
@@ -110,21 +130,24 @@ def main() -> int:
     parser.add_argument("pattern", nargs="?", default="", help="only rows whose name has this")
     parser.add_argument("--write", action="store_true", help="write the page and the plot too")
     parser.add_argument("--here", action="store_true", help="measure one row in this process")
+    parser.add_argument("--tune", nargs="+", metavar=("NAME", "VALUE"), help="try other values")
     arguments = parser.parse_args()
+    rows = [row for row in ROWS if arguments.pattern in row.work]
+    if arguments.tune:
+        tune(rows, *arguments.tune)
+        return 0
     if arguments.here:
         warnings.filterwarnings("ignore")
-        (row,) = (row for row in ROWS if row.work == arguments.pattern)
-        print(json.dumps(measure(row)))
+        print(json.dumps(measure(next(row for row in rows if row.work == arguments.pattern))))
         return 0
     if arguments.pattern in LIMITS:
         print(json.dumps(LIMITS[arguments.pattern]()))
         return 0
     found = []
-    for row in ROWS:
-        if arguments.pattern in row.work:
-            found.append(measure_in_new_process(row))
-            for line in page.cells(found[-1]):
-                print("|", " | ".join(line), "|", flush=True)
+    for row in rows:
+        found.append(measure_in_new_process(row))
+        for line in page.cells(found[-1]):
+            print("|", " | ".join(line), "|", flush=True)
     if not arguments.pattern:
         record = {"machine": machine(), "rows": found}
         record |= {name: in_new_process(__file__, name)[0] for name in LIMITS}

@@ -16,25 +16,28 @@ from typing import Any
 
 MIN_ROUNDS, MIN_SECONDS, MAX_ROUNDS = 7, 2.0, 200
 MIN_SAMPLE_SECONDS = 2e-3  # shorter runs are repeated until a sample takes about this long
-Clock = Callable[[Callable[[], Any], int], float]
-
-
-def wall_seconds(run: Callable[[], Any], repeats: int) -> float:
-    """Return the seconds of one run, as the mean over `repeats` runs."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        run()
-    return (time.perf_counter() - start) / repeats
 
 
 def measure_seconds(
     runs: dict[str, Callable[[], Any]],
-    clock: Clock = wall_seconds,
     *,
     min_rounds: int = MIN_ROUNDS,
     min_seconds: float = MIN_SECONDS,
+    wait: Callable[[], Any] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Return the seconds of one run, for each contender and round."""
+    """Return the seconds of one run, for each contender and round.
+
+    `wait` returns when the device of the runs has finished them.
+    """
+
+    def clock(run: Callable[[], Any], repeats: int) -> float:
+        wait()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        wait()
+        return (time.perf_counter() - start) / repeats
+
     repeats = {}
     for name, run in runs.items():
         run()  # compiles, fills caches

@@ -5,7 +5,6 @@ row. The results of this library are compared with those of NumPy before they ar
 """
 
 import contextlib
-import functools
 import importlib
 import itertools
 import json
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import plain
 from contenders import Run
-from timing import Clock, times, wall_seconds
+from timing import times
 
 from _support.gpu import DIFFERS, LIBRARIES, OURS
 from spikeloss_xp.backends._available import adapter
@@ -37,35 +36,6 @@ def works(*, dry_run: bool) -> list[tuple[str, tuple[int, int, int], str]]:
         return list(itertools.product(plain.LOSSES, [DRY], ["first"]))
     large = itertools.product(plain.LOSSES, [LARGE], plain.LAYOUTS)
     return [*large, *itertools.product(plain.LOSSES, [SMALL], ["first"])]
-
-
-def clock(library: str, *, dry_run: bool) -> tuple[Clock, str]:
-    """Return how a library is timed, and what that is called."""
-    name = "`time.perf_counter` on the CPU" if dry_run else "CUDA events"
-    if library == "jax":
-        return wall_seconds, name if dry_run else "wall time, with `block_until_ready`"
-    if library == "torch" and dry_run:
-        return wall_seconds, name
-    if library == "torch":
-        import torch
-
-        event = functools.partial(torch.cuda.Event, enable_timing=True)
-        milliseconds = torch.cuda.Event.elapsed_time
-    else:
-        import cupy
-
-        event, milliseconds = cupy.cuda.Event, cupy.cuda.get_elapsed_time
-
-    def event_seconds(run: Run, repeats: int) -> float:
-        start, end = event(), event()
-        start.record()
-        for _ in range(repeats):
-            run()
-        end.record()
-        end.synchronize()
-        return float(milliseconds(start, end)) / 1e3 / repeats
-
-    return event_seconds, name
 
 
 def copy(library: str, entries: int) -> Run:
@@ -109,11 +79,15 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
     """Check and time the contenders for one loss, size and layout."""
     loss, size, layout = work
     expected = plain.setups("NumPy", *work)[OURS]()()
-    place: Any = contextlib.nullcontext()
-    if library == "torch":
+    place, options = contextlib.nullcontext(), {"min_seconds": 0.3}  # JAX waits in each run
+    if dry_run:
+        options = {"min_rounds": 3, "min_seconds": 0.05}
+    elif library == "torch":
         import torch
 
-        place = torch.device("cpu" if dry_run else "cuda:0")
+        place, options["wait"] = torch.device("cuda:0"), torch.cuda.synchronize
+    elif library == "cupy":
+        options["wait"] = importlib.import_module("cupy").cuda.Device().synchronize
     runs: dict[str, Run] = {}
     problems: dict[str, str] = {}
     for name, setup in contenders(library, *work).items():
@@ -129,20 +103,19 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
             runs[name] = run
         else:
             problems[name] = f"{DIFFERS} by {wrong:.1e}"
-    used, clock_name = clock(library, dry_run=dry_run)
-    rounds = {"min_rounds": 3, "min_seconds": 0.05} if dry_run else {"min_seconds": 0.3}
-    timed = times(runs, clock=used, **rounds) if OURS in runs else {}
+    timed = times(runs, **options) if OURS in runs else {}
     text = f"{loss} {list(size)}, time {layout}"
-    return {"library": library, "work": text, "problems": problems, "clock": clock_name} | timed
+    return {"library": library, "work": text, "problems": problems} | timed
 
 
-def main(library: str, seconds: float, *, dry_run: bool) -> None:
+def main(library: str, seconds: str, *options: str) -> None:
     warnings.filterwarnings("ignore")
-    deadline, chosen = time.monotonic() + seconds, works(dry_run=dry_run)
+    dry_run = "--dry-run" in options
+    deadline, chosen = time.monotonic() + float(seconds), works(dry_run=dry_run)
     while chosen and time.monotonic() < deadline:
-        print(json.dumps(measure(library, *chosen.pop(0), dry_run=dry_run)), flush=True)
-    print(json.dumps({"left": len(chosen)}), flush=True)
+        print(json.dumps(measure(library, *chosen.pop(0), dry_run=dry_run)))
+    print(json.dumps({"left": len(chosen)}))
 
 
 if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))
+    main(*sys.argv[1:])

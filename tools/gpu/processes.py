@@ -16,6 +16,7 @@ STAND_INS = TESTS / "_support" / "stand_ins"
 SECONDS = 560.0
 """The time of a run. A dry run needs a minute, or several on a busy machine."""
 GRACE = 20.0  # seconds after a time limit until a process is ended
+TOO_SLOW = "was ended after the time limit"
 
 
 class Kit:
@@ -24,6 +25,7 @@ class Kit:
     def __init__(self, scratch: Path, *, dry_run: bool) -> None:
         self.scratch, self.dry_run = scratch, dry_run
         self.end = time.monotonic() + SECONDS
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         package = self._linked_package()
         path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
         path[:0] = [STAND_INS] * dry_run  # `cupy` is there
@@ -31,6 +33,8 @@ class Kit:
             "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
             # Several processes share the GPU, so none may take most of its memory at once.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "PYTHONUNBUFFERED": "1",  # a process that is killed has printed what it had to say
+            "COLUMNS": "300",
         }
         self._environment.pop("SPIKELOSS_XP_STAND_INS", None)
         if dry_run:
@@ -52,28 +56,31 @@ class Kit:
     def left(self) -> float:
         return max(self.end - time.monotonic(), 1.0)
 
-    def start(self, name: str, program: str, **arguments: Any) -> subprocess.Popen[bytes]:
-        """Start a program of this folder; what it prints goes to a file of that name."""
-        command = [sys.executable, str(HERE / program), json.dumps(arguments)]
+    def start(self, name: str, *command: str, **environment: str) -> None:
+        """Start Python with these arguments; what it prints goes to a file of that name."""
         with (self.scratch / name).open("wb") as log:
-            return subprocess.Popen(
-                command, stdout=log, stderr=log, env=self._environment, cwd=self.scratch
-            )
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, *command], stdout=log, stderr=log,
+                env=self._environment | environment, cwd=self.scratch,
+            )  # fmt: skip
 
-    def wait(self, process: subprocess.Popen[bytes], seconds: float) -> str:
-        """Wait for a process; return "" if it came to its end, or a sentence on how it ended."""
+    def finish(self, name: str, seconds: float) -> tuple[str, str]:
+        """Return what a process printed, and how it failed if it did; kill it if it is too slow."""
+        process = self._processes[name]
         try:
-            status = process.wait(timeout=seconds)
+            status = process.wait(timeout=max(seconds, 0.1))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            return "was ended after the time limit"
-        return "" if status in (0, 1, 2, 5) else f"ended with status {status}"  # as those of pytest
+            status = None
+        text = (self.scratch / name).read_text(encoding="utf-8", errors="replace").strip()
+        if status == 0:
+            return text, ""
+        last = text.rpartition("\n")[2]
+        return text, TOO_SLOW if status is None else f"ended with status {status}: {last}"
 
-    def log(self, name: str) -> str:
-        return (self.scratch / name).read_text(encoding="utf-8", errors="replace")
 
-    def lines(self, name: str) -> list[dict[str, Any]]:
-        """Return the lines of JSON that a program printed, the last of which may be cut."""
-        lines = [line for line in self.log(name).splitlines() if line.startswith("{")]
-        return [json.loads(line) for line in lines if line.endswith("}")]
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Return the lines of JSON that a process printed, the last of which may be cut."""
+    lines = (line for line in text.splitlines() if line.startswith("{") and line.endswith("}"))
+    return [json.loads(line) for line in lines]

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from processes import GRACE, ROOT, TESTS, Kit
+from processes import GRACE, HERE, ROOT, TESTS, TOO_SLOW, Kit, json_lines
 
 sys.path.insert(0, str(TESTS))
 
@@ -32,74 +32,81 @@ BACKENDS = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
 ON_CPU = {"cupy": "cupy", "torch": "torch", "jax": "jax-x64"}
 """The backends of a dry run, whose CuPy is the stand-in of the tests."""
 TESTS_SHARE = 0.55  # of the time; the benchmark has the rest
-PATHS = ("backends", "cli", "contract", "losses", "transforms")
+FOLDERS = ("backends", "cli", "contract", "losses", "transforms")
 DRY_RUN_PATHS = ("test_classifiers.py", "test_golden.py", "transforms/test_torch.py")
+# Without the options of pyproject.toml, one of which needs pytest-benchmark.
+PYTEST = (
+    *("-P", "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--rootdir", str(ROOT)),
+    *("-c", str(ROOT / "pyproject.toml"), "-o", "addopts=--strict-markers"),
+    "--continue-on-collection-errors",
+)
+TEST = r"\S*tests/(\S+\.py(?:::.*?)?)"
 NEEDED = ("numpy", "array_api_compat", "pytest")
+Record = dict[str, Any]
 
 
-def see(kit: Kit) -> dict[str, dict[str, Any]]:
+def see(kit: Kit) -> dict[str, Record]:
     """Return what each library sees."""
-    started = {x: kit.start(f"cards-{x}", "cards.py", library=x) for x in LIBRARIES}
+    for library in LIBRARIES:
+        kit.start(f"cards-{library}", str(HERE / "cards.py"), library)
     found = {}
-    for name, process in started.items():
-        ended = kit.wait(process, 90)
-        last = kit.log(f"cards-{name}").strip().rpartition("\n")[2]
-        lines = kit.lines(f"cards-{name}") or [{"version": None, "packages": []}]
-        found[name] = {"problem": ended or last} | lines[-1]
-        if kit.dry_run and found[name]["version"]:
-            found[name] |= {"card": "the CPU", "problem": None}
+    for library in LIBRARIES:
+        text, problem = kit.finish(f"cards-{library}", 90)
+        lines = [{"version": None, "packages": [], "problem": problem}, *json_lines(text)]
+        found[library] = lines[-1]
+        if kit.dry_run and found[library]["version"]:
+            found[library] |= {"card": "the CPU", "problem": None}
     return found
 
 
 def run_tests(kit: Kit, libraries: list[str]) -> dict[str, Ran]:
     """Run the tests of each library, side by side, and return what came of them."""
     seconds = TESTS_SHARE * kit.left
-    paths = [*PATHS, *sorted(path.name for path in TESTS.glob("test_*.py"))]
-    started = []
-    for library in libraries:
-        # JAX compiles each case, in one thread.
-        parts = min(4, max((os.cpu_count() or 1) // 4, 1)) if library == "jax" else 1
-        for part in range(parts):
-            process = kit.start(
-                f"tests-{library}-{part}", "run_tests.py",
-                backend=(ON_CPU if kit.dry_run else BACKENDS)[library],
-                paths=DRY_RUN_PATHS if kit.dry_run else paths,
-                seconds=seconds, part=part, parts=parts,
-            )  # fmt: skip
-            started.append((library, f"tests-{library}-{part}", process))
-    end = time.monotonic() + seconds + GRACE
+    paths = [*(f"{folder}/test_*.py" for folder in FOLDERS), "test_*.py"]
+    paths = DRY_RUN_PATHS if kit.dry_run else paths
+    files = [str(path) for pattern in paths for path in sorted(TESTS.glob(pattern))]
+    # JAX compiles each case, in one thread.
+    several = min(4, max((os.cpu_count() or 1) // 4, 1))
+    parts = {library: several if library == "jax" else 1 for library in libraries}
+    processes = {f"tests-{x}-{part}": (x, part) for x in libraries for part in range(parts[x])}
+    for name, (library, part) in processes.items():
+        backend = (ON_CPU if kit.dry_run else BACKENDS)[library]
+        options = [*PYTEST, "--backend", backend, *files[part :: parts[library]]]
+        kit.start(name, *options, SPIKELOSS_XP_REQUIRED_BACKENDS=backend)
+    end = time.monotonic() + seconds
     found = {library: Ran(0, {}) for library in libraries}
-    for library, name, process in started:
-        ended = kit.wait(process, max(end - time.monotonic(), 0.1))
-        count(kit.lines(name), found[library])
-        if ended:
-            last = kit.log(name).strip().rpartition("\n")[2]
-            count(
-                [{"test": name, "outcome": "failed", "message": f"{ended}: {last}"}], found[library]
-            )
-            print(kit.log(name)[-4000:])
+    for name, (library, _) in processes.items():
+        text, problem = kit.finish(name, end - time.monotonic())
+        count(text, found[library])
+        if problem and not re.search(r"status [125]:", problem):  # a run that came to its end
+            print(text[-4000:])
+            if problem != TOO_SLOW:
+                found[library].outcomes[name] = "failed", problem
     return found
 
 
-def count(lines: list[dict[str, Any]], ran: Ran) -> None:
-    """Add the results of a process to those of its library."""
-    for line in lines:
-        ran.selected += line.get("selected", 0)
-        if "test" in line:
-            test = line["test"].removeprefix("tests/")
-            if ran.outcomes.get(test, ("",))[0] != "failed":
-                ran.outcomes[test] = line["outcome"], line["message"]
+def count(text: str, ran: Ran) -> None:
+    """Add the outcomes that pytest printed to those of a library."""
+    if collected := re.search(r"collected (\d+) items?(?:.* (\d+) selected)?", text):
+        ran.selected += int(collected[2] or collected[1])
+    for test, word in re.findall(rf"^{TEST} (PASSED|SKIPPED|XFAIL|FAILED|ERROR)\b", text, re.M):
+        outcome = {"PASSED": "passed", "FAILED": "failed", "ERROR": "failed"}.get(word, "skipped")
+        if ran.outcomes.get(test, ("",))[0] != "failed":  # a test may have an error after it
+            ran.outcomes[test] = outcome, ""
+    for test, message in re.findall(rf"^(?:FAILED|ERROR) {TEST} - (.*)", text, re.M):
+        ran.outcomes[test] = "failed", message
 
 
-def measure(kit: Kit, library: str, seconds: float) -> tuple[list[dict[str, Any]], str]:
+def measure(kit: Kit, library: str, seconds: float) -> tuple[list[Record], str]:
     """Time the benchmark on one library; return its rows, and a sentence on those left out."""
-    name, options = f"measure-{library}", {"library": library, "dry_run": kit.dry_run}
-    ended = kit.wait(kit.start(name, "benchmark.py", seconds=seconds, **options), seconds + GRACE)
-    rows = kit.lines(name)
-    left = rows.pop()["left"] if rows and "left" in rows[-1] else None
-    if left is None:
-        print(kit.log(name)[-4000:])
-        return rows, f"the benchmark {ended or 'failed'}, after {len(rows)} rows"
+    options = ["--dry-run"] if kit.dry_run else []
+    kit.start(f"benchmark-{library}", str(HERE / "benchmark.py"), library, str(seconds), *options)
+    text, problem = kit.finish(f"benchmark-{library}", seconds + GRACE)
+    rows = json_lines(text)
+    left = rows.pop()["left"] if rows and "left" in rows[-1] else 0
+    if problem:
+        print(text[-4000:])
+        return rows, f"the benchmark {problem}, after {len(rows)} rows"
     return rows, f"{left} rows of the benchmark were left at the time limit" * bool(left)
 
 
@@ -121,13 +128,8 @@ def output(*command: str) -> str:
 
 
 def record(
-    libraries: dict[str, dict[str, Any]],
-    tests: dict[str, Ran],
-    benchmarks: list[dict[str, Any]],
-    missing: dict[str, str],
-    *,
-    dry_run: bool,
-) -> dict[str, Any]:
+    libraries: Record, tests: dict[str, Ran], benchmarks: list, missing: Record, *, dry_run: bool
+) -> Record:
     """Return what is written to gpu.json."""
     source = (ROOT / "spikeloss_xp" / "__init__.py").read_text(encoding="utf-8")
     unfinished = {name: str(ran) for name, ran in tests.items() if ran.result == "not finished"}
@@ -151,7 +153,7 @@ def record(
     }
 
 
-def verdict(record: dict[str, Any]) -> tuple[int, str]:
+def verdict(record: Record) -> tuple[int, str]:
     """Return the exit status and the last line."""
     where = "dry run on the CPU" if record["dry_run"] else "GPU"
     failed = [line for line, is_failure in gpu.problems(record) if is_failure]
@@ -163,7 +165,7 @@ def verdict(record: dict[str, Any]) -> tuple[int, str]:
     return 0, f"PASSED ({where}): {passed}; {len(record['benchmarks'])} rows measured"
 
 
-def write(made: dict[str, Any], folder: Path) -> None:
+def write(made: Record, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
     (folder / "gpu.json").write_text(text, encoding="utf-8")
@@ -191,7 +193,7 @@ def main() -> int:
         tests = run_tests(kit, seeing)
         for name, ran in tests.items():
             print(f"{LIBRARIES[name]}: tests: {ran}", flush=True)
-        rows: list[dict[str, Any]] = []
+        rows: list[Record] = []
         missing = dict.fromkeys(seeing, "the benchmark has not run")
         made = record(libraries, tests, rows, missing, dry_run=kit.dry_run)
         write(made, arguments.out)

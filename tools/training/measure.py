@@ -161,17 +161,16 @@ def summary(spikes, labels):
     }
 
 
-def measure(*, epochs, seeds):
+def measure(rates, losses, *, epochs, seeds):
     """Yield the figures of each network, number of steps, learning rate and loss."""
-    settings = [(network, steps) for network in NETWORKS for steps in NETWORKS[network][2]]
-    data = {steps: digits(steps) for _, steps in settings}
-    for number, (network, steps) in enumerate(settings, 1):
-        cell, bias, _ = NETWORKS[network]
-        for rate, name in itertools.product(RATES, LOSSES):
-            figures = train(name, cell, bias, rate, *data[steps], epochs=epochs, seeds=seeds)
-            setting = {"network": network, "steps": steps, "rate": rate, "loss": name}
-            print(f"{number} of {len(settings)}: {setting}", flush=True)
-            yield setting | figures
+    for network, (cell, bias, lengths) in NETWORKS.items():
+        for steps in lengths:
+            data = digits(steps)
+            for rate, name in itertools.product(rates, losses):
+                figures = train(name, cell, bias, rate, *data, epochs=epochs, seeds=seeds)
+                setting = {"network": network, "steps": steps, "rate": rate, "loss": name}
+                print(setting, flush=True)
+                yield setting | figures
 
 
 def main():
@@ -183,18 +182,12 @@ def main():
         parser.error("the page has the scatter between seeds: --seeds must be at least 2")
     torch.set_num_threads(1)
     seeds = range(arguments.seeds)
-    untrained = [
-        {"network": network, "steps": steps}
-        | train("count", cell, bias, 0.0, *digits(steps), epochs=0, seeds=seeds)
-        for network, (cell, bias, lengths) in NETWORKS.items()
-        for steps in lengths
-    ]
     record = {
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "untrained": untrained,
-        "trainings": list(measure(epochs=arguments.epochs, seeds=seeds)),
+        "untrained": list(measure([0.0], ["count"], epochs=0, seeds=seeds)),
+        "trainings": list(measure(RATES, LOSSES, epochs=arguments.epochs, seeds=seeds)),
     }
     training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     training_page.write()

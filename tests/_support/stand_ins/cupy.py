@@ -7,7 +7,6 @@ implicit conversions to NumPy. It says nothing about the kernels of CuPy and the
 """
 
 import sys
-import time
 import types
 
 import cupy_numpy
@@ -21,16 +20,6 @@ NUMBER_OF_DEVICES = 2
 
 
 class _Stream:
-    def synchronize(self):
-        cupy_numpy.WAITS["synchronize"] += 1
-
-
-class _Event:
-    """A time on the clock of the host."""
-
-    def record(self):
-        self.seconds = time.perf_counter()
-
     def synchronize(self):
         cupy_numpy.WAITS["synchronize"] += 1
 
@@ -49,10 +38,8 @@ _runtime = types.SimpleNamespace(
 cuda = _module(
     "cupy.cuda",
     Device=Device,
-    Event=_Event,
     Stream=_Stream,
     get_current_stream=_Stream,
-    get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),
     runtime=_runtime,
 )
 _module("cupy.cuda.device", Device=Device)
