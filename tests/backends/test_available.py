@@ -1,5 +1,9 @@
-"""Reports on array libraries: version and devices, or the error why one cannot be used."""
+"""The registry of adapters, and reports on array libraries: version and devices, or an error.
 
+Adapters of third parties are found by an entry point of their distribution.
+"""
+
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -12,20 +16,23 @@ import pytest
 import spikeloss_xp as sx
 from _support.programs import run_python
 from _support.root import STAND_INS
-from spikeloss_xp.backends import BackendInfo
-from spikeloss_xp.backends._available import BUILT_IN, describe
+from spikeloss_xp.backends import ArrayAPIAdapter, BackendInfo, _numpy
+from spikeloss_xp.backends._available import BUILT_IN, adapter, describe
 
 
-def described(before: str, library: str, path: Path) -> dict[str, Any]:
-    """Return the `BackendInfo` of a library, as a dict, in a process that runs a program before."""
-    return json.loads(
-        run_python(
-            f"{before}\nimport dataclasses, json\n"
-            "from spikeloss_xp.backends._available import describe\n"
-            f"print(json.dumps(dataclasses.asdict(describe({library!r}))))",
-            path=path,
-        )
+def evaluated(expression: str, before: str, path: Path) -> Any:
+    """Evaluate an expression in a process that runs a program before; the result is JSON."""
+    imports = (
+        "import dataclasses, json\nfrom spikeloss_xp.backends._available import adapter, describe"
     )
+    return json.loads(
+        run_python(f"{imports}\n{before}\nprint(json.dumps({expression}))", path=path)
+    )
+
+
+def described(before: str, path: Path) -> dict[str, Any]:
+    """Return the `BackendInfo` of CuPy, as a dict, in a process that runs a program before."""
+    return evaluated("dataclasses.asdict(describe('cupy'))", before, path)
 
 
 def test_built_in_adapters_are_always_listed():
@@ -70,7 +77,7 @@ def test_library_not_installed_has_problem():
 def test_library_that_fails_to_import_has_problem(tmp_path, raised, problem):
     (tmp_path / "cupy").mkdir()
     (tmp_path / "cupy" / "__init__.py").write_text(f"raise {raised}", encoding="utf-8")
-    info = described("", "cupy", tmp_path)
+    info = described("", tmp_path)
     assert info == {"library": "cupy", "version": None, "devices": [], "problem": problem}
 
 
@@ -83,12 +90,12 @@ def test_library_that_fails_to_import_has_problem(tmp_path, raised, problem):
 )
 def test_gpu_library_that_can_compute_nothing_has_problem(broken, problem):
     program = f"import cupy\ndef fail(*_): raise RuntimeError({problem!r})\ncupy.{broken} = fail"
-    info = described(program, "cupy", STAND_INS)
+    info = described(program, STAND_INS)
     assert (info["devices"], info["problem"]) == ([], f"RuntimeError: {problem}")
 
 
 def test_gpus_are_listed_with_current_first():
-    info = described("import cupy; cupy.cuda.Device(1).__enter__()", "cupy", STAND_INS)
+    info = described("import cupy; cupy.cuda.Device(1).__enter__()", STAND_INS)
     assert (info["devices"], info["problem"]) == (["cuda:1", "cuda:0"], None)
 
 
@@ -108,3 +115,82 @@ for device in "cuda:0", "cuda:1", cupy.cuda.Device(0):
     print(adapter("cupy").from_host(np.ones(2), device).device.id, cupy.cuda.Device().id)
 """
     assert run_python(program, path=STAND_INS).split() == ["0", "0", "1", "0", "0", "0"]
+
+
+# Adapters of third parties -----------------------------------------------------------------------
+
+DISTRIBUTION = {  # an adapter for array-api-strict
+    "toyadapter.py": """
+from spikeloss_xp.backends import ArrayAPIAdapter
+
+windows = []
+
+class ToyAdapter(ArrayAPIAdapter):
+    def moving_sum(self, x, window, axis=-1, *, reverse=False):
+        windows.append(window)
+        return super().moving_sum(x, window, axis, reverse=reverse)
+""",
+    "toy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
+    "toy-1.0.dist-info/entry_points.txt": """
+[spikeloss_xp.backends]
+array_api_strict = toyadapter:ToyAdapter
+json = no_such_adapter:Adapter
+decimal = toyadapter
+numpy = toyadapter:ToyAdapter
+""",
+}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """Return a folder in which the third party's distribution is installed."""
+    for name, text in DISTRIBUTION.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_registered_adapter_is_used_and_cannot_replace_a_built_in_one(elsewhere):
+    before = """
+import array_api_strict as xp, numpy as np, spikeloss_xp as sx, toyadapter
+spikes = np.random.default_rng(1).integers(0, 2, (3, 4, 20)).astype("float64")
+losses = [(sx.SpikeRate(0.5, 0.0, moving_window=5), [0, 1, 3])]
+losses += [(sx.SpikeTime(), spikes[::-1]), (sx.SpikeMax(mode="softmax"), [0, 1, 3])]
+losses += [(sx.SpikeMoid(alpha=0.3, theta=0), np.eye(4)[:3]), (sx.SparsityEnforcer(0.1),)]
+def difference(loss, *target):
+    got = sx.value_and_grad(loss)(xp.asarray(spikes), *target)
+    expected = sx.value_and_grad(loss)(spikes, *target)
+    assert {type(x) for x in got} == {type(xp.asarray(spikes))}
+    host = adapter("array_api_strict").to_host
+    return max(float(np.max(abs(host(g) - e))) for g, e in zip(got, expected))
+"""
+    results = "[difference(*case) for case in losses], toyadapter.windows, repr(adapter('numpy'))"
+    differences, windows, of_numpy = evaluated(results, before, elsewhere)
+    assert differences == pytest.approx([0.0] * 5, abs=1e-12)
+    assert windows == [5, 5]  # forwards, and backwards for the gradient
+    assert "NumPyAdapter" in of_numpy
+
+
+@pytest.mark.slow
+def test_available_lists_registered_libraries_and_problems_after_built_in_ones(elsewhere):
+    infos = "{k: dataclasses.asdict(x) for k, x in available().items()}"
+    found = evaluated(infos, "from spikeloss_xp.backends import available", elsewhere)
+    assert list(found)[len(BUILT_IN) :] == ["array_api_strict", "decimal", "json"]
+    known = dataclasses.asdict(describe("array_api_strict"))
+    assert found["array_api_strict"] == known | {"devices": list(known["devices"])}
+    problem = "ModuleNotFoundError: No module named 'no_such_adapter'"
+    assert found["json"]["problem"] == problem
+    problem = found["decimal"]["problem"]
+    assert problem.startswith("TypeError: entry point 'toyadapter' of group spikeloss_xp.backends")
+    assert "must be a subclass of spikeloss_xp.backends.ArrayAPIAdapter" in problem
+
+
+def test_adapter_is_loaded_once():
+    assert adapter("numpy") is adapter("numpy")
+    assert type(adapter("numpy")) is _numpy.NumPyAdapter
+
+
+def test_library_without_an_adapter_gets_the_base_class():
+    pytest.importorskip("array_api_strict")
+    assert type(adapter("array_api_strict")) is ArrayAPIAdapter
+    assert "array_api_strict" not in sx.backends.available()

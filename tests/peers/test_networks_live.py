@@ -97,17 +97,13 @@ def test_step_of_the_training_of_slax_matches():
     network = slax.connect([dense(HIDDEN), neurons(), dense(CLASSES), neurons()])
     optimizer = optax.sgd(0.1)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def train(loss, target):
         """Return the output, the loss and the gradient of one step of slax' training."""
+        variables = network.init(jax.random.key(0), spikes[0])
+        state = optimizer.init(variables["params"])
         step = slax.train_offline(network, loss, optimizer)
-
-        @jax.jit
-        def run(spikes, label):
-            variables = network.init(jax.random.key(0), spikes[0])
-            state = optimizer.init(variables["params"])
-            return step(variables, (spikes, label), state, return_grad=True, unroll=1)[2:]
-
-        return run(spikes, target)
+        return step(variables, (spikes, target), state, return_grad=True, unroll=1)[2:]
 
     with jax.enable_x64(True):
         _, value, gradient = train(optax.softmax_cross_entropy, one_hot)

@@ -81,19 +81,6 @@ def test_loss_matches(name, shape, reduction, group):
     assert_match(with_target(theirs, label), in_their_unit, input((steps, batch, classes * group)))
 
 
-@every_shape
-@pytest.mark.parametrize("readout", ["count", "max"])
-def test_terms_with_class_weights_match(shape, readout):
-    label, weight = labels(shape[2], shape[1:2]), torch.linspace(0.5, 2, shape[2])
-    theirs = {"count": snn.ce_count_loss, "max": snn.ce_max_membrane_loss}[readout]
-    ours = sx.CrossEntropy(readout=readout, reduction="none", time_axis=0)
-    assert_match(
-        with_target(theirs(reduction="none", weight=weight), label),
-        with_target(ours, label, weight=weight),
-        potentials(shape),
-    )
-
-
 # Defects of snnTorch 1.0.0, and the results of this library instead.
 
 

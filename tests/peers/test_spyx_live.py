@@ -37,13 +37,6 @@ def test_losses_with_smoothed_labels_match(shape, smoothing):
     assert_match(lambda x: theirs(x, label), lambda x: rate(x, label), spikes)
 
 
-def test_sparsity_reg_of_squares_matches():
-    # Spyx sums one term per sample, and ours one per array, so each sample becomes an array.
-    ours = sx.SparsityEnforcer(0.1)
-    theirs = fn.sparsity_reg(0.1, norm=jax.numpy.square)
-    assert_match(theirs, lambda x: ours(list(x[:, None])), arrays((16, 100, 2))[0])
-
-
 # Defects and differences of Spyx 1.0.0, and the results of this library instead.
 
 

@@ -14,10 +14,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME, DEVICE = "gpux", "gpux:0"
 VIEWS = (
-    "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "empty", "empty_like",
-    "empty_strided", "expand", "permute", "select", "slice", "split", "squeeze", "t", "transpose",
-    "unbind", "unsqueeze", "view",
-)  # fmt: skip
+    *("_unsafe_view", "alias", "as_strided", "detach", "diagonal", "empty", "empty_like"),
+    *("empty_strided", "expand", "permute", "select", "slice", "split", "squeeze", "t"),
+    *("transpose", "unbind", "unsqueeze", "view"),
+)
 """Operations that run nothing on a GPU."""
 READS = ("_local_scalar_dense", "equal", "is_nonzero", "item", "nonzero")
 
@@ -41,10 +41,9 @@ class GpuTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, values):
-        made = torch.Tensor._make_wrapper_subclass(
-            cls, values.size(), strides=values.stride(), storage_offset=values.storage_offset(),
-            dtype=values.dtype, device=torch.device(DEVICE),
-        )  # fmt: skip
+        options = {"strides": values.stride(), "storage_offset": values.storage_offset()}
+        options |= {"dtype": values.dtype, "device": torch.device(DEVICE)}
+        made = torch.Tensor._make_wrapper_subclass(cls, values.size(), **options)
         made.values_on_cpu = values
         return made
 
