@@ -1,10 +1,10 @@
 """Copies, pickles, forks and threads, as training has them, change no bit of a loss or gradient."""
 
 import copy
-import itertools
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,57 +12,52 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import spikeloss_xp as sx
-from _support.calls import with_everything
-from _support.contract import FORMS, ONE_OF_EACH
+from _support.processes import CASES, EACH_LOSS, SPARSITY
 from _support.programs import run_python
+from _support.split import bits
 
-CALLS = [with_everything(FORMS[name]) for name in ONE_OF_EACH]
-
-
-def bits(call, library):
-    """Return the value and the gradient of a call as bytes. Those of PyTorch are of autograd."""
-    target = () if call.target is None else (call.target,)
-    if library == "numpy":
-        results = sx.value_and_grad(call.loss)(call.spikes, *target, **call.options)
-    else:
-        spikes = torch.tensor(call.spikes, requires_grad=True)
-        value = call.loss(spikes, *target, **call.options)
-        results = value.detach(), *torch.autograd.grad(value, spikes)
-    return [np.asarray(x).tobytes() for x in results]
+BATCHES = [*(CASES[name] for name in EACH_LOSS), *SPARSITY.values()]
+COPIES = (copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)))
 
 
-def bits_of_all(first=0, number=45):
-    """Return those of some calls of both libraries in turn, from the first on."""
-    calls = itertools.cycle(itertools.product(CALLS, ("numpy", "torch")))
-    return [bits(*one) for one in itertools.islice(calls, first, first + number)]
+@pytest.mark.parametrize("asarray", [np.array, torch.tensor])
+def test_copies_and_pickles_keep_every_bit(asarray):
+    for batch in BATCHES:
+        expected = bits(batch, asarray)
+        for made in [make(batch.loss) for make in COPIES]:
+            assert made == batch.loss
+            assert bits(replace(batch, loss=made), asarray) == expected, made
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-def test_copies_and_pickles_keep_every_bit(library):
-    for name, form in FORMS.items():
-        call = with_everything(form)
-        for made in (copy.deepcopy(call.loss), pickle.loads(pickle.dumps(call.loss))):
-            assert made == call.loss
-            assert bits(call.replace(loss=made), library) == bits(call, library), name
+@pytest.mark.compiles  # operations of PyTorch have threads of their own, which wait for each other
+@pytest.mark.parametrize("asarray", [np.array, torch.tensor])
+def test_720_calls_by_16_threads_keep_every_bit(asarray):
+    def work(first):  # each thread begins with another batch
+        return [bits(BATCHES[(first + i) % len(BATCHES)], asarray) for i in range(45)]
 
-
-def test_720_calls_by_16_threads_keep_every_bit():
     with ThreadPoolExecutor(16) as threads:
-        found = list(threads.map(bits_of_all, range(16)))
-    assert found == [bits_of_all(first) for first in range(16)]
+        found = list(threads.map(work, range(16)))
+    expected = work(0)
+    for first, results in enumerate(found):
+        assert results == [expected[(first + i) % len(BATCHES)] for i in range(45)]
 
 
 FORK = """
-import multiprocessing
-from test_training_faults import bits_of_all
-before = bits_of_all()  # so that what is kept for later calls is there before the fork
-with multiprocessing.get_context("fork").Pool(2) as pool:
-    assert pool.map(bits_of_all, [0, 0]) == [before, before]
+import pickle, numpy, torch
+from _support.split import bits
+batches = pickle.load(open("batches", "rb"))
+libraries = numpy.array, torch.tensor
+work = lambda: [bits(batch, asarray) for batch in batches for asarray in libraries]
+before = work()  # which fills what is kept for later calls
+options = {"batch_size": None, "num_workers": 2, "multiprocessing_context": "fork"}
+loader = torch.utils.data.DataLoader(range(2), collate_fn=lambda i: work() == before, **options)
+assert list(loader) == [True, True]
 """
 
 
+@pytest.mark.compiles
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork on Windows")
-def test_forked_processes_keep_every_bit():
-    here = Path(__file__).parent
-    run_python(FORK, "-W", "ignore", path=f"{here}{os.pathsep}{here.parent}")
+def test_forked_workers_of_a_loader_keep_every_bit(tmp_path, monkeypatch):
+    (tmp_path / "batches").write_bytes(pickle.dumps(BATCHES))
+    monkeypatch.chdir(tmp_path)
+    run_python(FORK, "-W", "ignore", path=Path(__file__).parents[1])
