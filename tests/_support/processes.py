@@ -38,14 +38,14 @@ def _batch(call: Call) -> Batch:
 def _cases() -> dict[str, Batch]:
     forms = {name: form for name, form in FORMS.items() if form.contract.target is not None}
     batches = {name: _batch(with_everything(form)) for name, form in forms.items()}
-    plain = _batch(example(FORMS["SpikeMax"]))
-    labels = np.where(np.arange(8) < 4, plain.target, -100)
-    batches["no-mask"] = plain
-    batches["nothing-counts"] = replace(plain, options={"lengths": np.zeros(8, dtype=int)})
-    batches["half-ignored"] = replace(plain, target=labels)
-    options = batches["SpikeMax"].options
+    plain, options = _batch(example(FORMS["SpikeMax"])), batches["SpikeMax"].options
     options = {name: options[name] for name in ("lengths", "weight")}  # it takes no mask by class
-    batches["Composed"] = replace(plain, loss=Composed(count, square), options=options)
+    batches |= {
+        "no-mask": plain,
+        "nothing-counts": replace(plain, options={"lengths": np.zeros(8, dtype=int)}),
+        "half-ignored": replace(plain, target=np.where(np.arange(8) < 4, plain.target, -100)),
+        "Composed": replace(plain, loss=Composed(count, square), options=options),
+    }
     return {
         f"{name}-{reduction}": replace(batch, loss=replace(batch.loss, reduction=reduction))
         for name, batch in batches.items()
@@ -68,27 +68,18 @@ def _sparsity_cases() -> dict[str, Batch]:
 
 CASES = _cases()
 SPARSITY = _sparsity_cases()
-EACH_LOSS = [
-    name
-    for name in CASES
-    if name.rpartition("-")[0]
-    in {
-        *("SpikeTime", "SpikeRate-rate-window-per-step"),
-        *("CrossEntropy-groups-cold-sqrt_count-window", "CrossEntropy-latency"),
-        *("CrossEntropy-probabilities-count", "SpikeLatency-times-groups"),
-        *("SpikeMoid-groups-rate-window", "Composed", "no-mask", "nothing-counts"),
-    }
-]
+FEW = (
+    *("SpikeTime", "SpikeRate-rate-window-per-step", "CrossEntropy-latency", "Composed"),
+    *("CrossEntropy-groups-cold-sqrt_count-window", "CrossEntropy-probabilities-count"),
+    *("SpikeLatency-times-groups", "SpikeMoid-groups-rate-window", "no-mask", "nothing-counts"),
+)
+EACH_LOSS = [name for name in CASES if name.rpartition("-")[0] in FEW]
 """One form of each loss, in each reduction: what takes long is tested on these."""
 COMPILED = [
-    name
-    for name in CASES
-    if name in EACH_LOSS or name.rpartition("-")[0] in (*ONE_OF_EACH, "half-ignored")
+    name for name in CASES if name.rpartition("-")[0] in (*FEW, *ONE_OF_EACH, "half-ignored")
 ]
 """What is tested where each case is compiled: every loss, readout and shape of terms."""
-SPLIT_MATTERS = [
-    name for name in EACH_LOSS if name.endswith("-mean") and not name.startswith("no")
-]  # fmt: skip
+SPLIT_MATTERS = [f"{name}-mean" for name in FEW if not name.startswith("no")]
 """Cases in which a mean of the means of parts is not the mean of the whole."""
 HARDEST = "CrossEntropy-groups-cold-count-window-per-step-mean"
 """Class weights, a mask for each entry, lengths, ignored labels, and two neurons for each class."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+import spikeloss_xp as sx
+
 PARTS = (slice(0, 5), slice(5, 8))
 """The samples of each of two processes: not as many in one as in the other."""
 
@@ -23,6 +25,19 @@ class Batch:
         target = None if self.target is None else self.target[samples]
         options = {k: x if k == "weight" else x[samples] for k, x in self.options.items()}
         return Batch(self.loss, self.spikes[samples], target, options)
+
+
+def bits(batch: Batch, asarray: Any) -> list[bytes]:
+    """Return the value and the gradient as bytes. Those of tensors are from a backward pass."""
+    spikes, options = asarray(batch.spikes), {k: asarray(x) for k, x in batch.options.items()}
+    target = () if batch.target is None else (asarray(batch.target),)
+    if isinstance(spikes, np.ndarray):
+        results = sx.value_and_grad(batch.loss)(spikes, *target, **options)
+    else:
+        value = batch.loss(spikes.requires_grad_(), *target, **options)
+        value.backward()
+        results = value.detach(), spikes.grad
+    return [np.asarray(x).tobytes() for x in results]
 
 
 def mixing(neurons: int) -> np.ndarray:

@@ -33,17 +33,24 @@ def taken(call, time_axis, steps):
     return moved(call.replace(**changes), time_axis)
 
 
+def segments(call, time_axis, ends):
+    """Yield the call on each segment that ends at `ends`, with its steps and its context."""
+    start = 0
+    for stop in ends:
+        context = min(start, call.loss.memory)
+        steps = slice(start - context, stop)
+        yield taken(call, time_axis, steps), steps, context
+        start = stop
+
+
 def sums_of_segments(backend, call, time_axis, ends):
     """Return the sum and the weight of all segments that end at `ends`."""
-    totals, start, memory = np.zeros(2), 0, call.loss.memory
-    for stop in ends:
-        context = min(start, memory)
-        segment = taken(call, time_axis, slice(start - context, stop))
+    totals = np.zeros(2)
+    for segment, _, context in segments(call, time_axis, ends):
         add_up = functools.partial(segment.loss.sum_and_weight, context=context)
         sums = run(backend, add_up, segment.spikes, segment.target, **segment.options)
         assert [x.shape for x in sums] == [(), ()]
         totals += sums
-        start = stop
     return totals
 
 
@@ -77,14 +84,10 @@ def test_segment_without_its_context_has_other_terms(form):
 def test_gradients_of_segments_add_up(library, form):
     """The gradient of each segment reaches into its context."""
     call = example(FORMS[form])
-    memory, cut = call.loss.memory, 4
     with on(library) as backend:
         expected = sx.value_and_grad(call.loss)(call.spikes, call.target)[1]
         got = np.zeros_like(expected)
-        for start, stop in ((0, cut), (cut, STEPS)):
-            context = min(start, memory)
-            steps = slice(start - context, stop)
-            part = taken(call, -1, steps)
+        for part, steps, context in segments(call, -1, (4, STEPS)):
 
             def total(x, part=part, context=context):
                 return part.loss.sum_and_weight(x, part.target, context=context)[0]
@@ -93,21 +96,24 @@ def test_gradients_of_segments_add_up(library, form):
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
-def test_memory_is_the_reach_of_a_term():
-    assert sx.SpikeTime(length=7).memory == 6
-    assert sx.SpikeTime(kernel=[1, 0.5, 0.25]).memory == 2
-    assert sx.SpikeRate(0.5, 0.0, 4).memory == 3
-    assert sx.SpikeMax(1).memory == 0
-    readouts = [
-        sx.CrossEntropy(readout=name, reduction="sum", time_axis=-1) for name in ("last", "latency")
-    ]
-    for loss in (
-        sx.SpikeMax(),
-        sx.SpikeMoid(theta=0),
-        sx.SpikeLatency(time_axis=-1, reduction="sum"),
-        *readouts,
-    ):
-        assert loss.memory is None
+LATENCY = sx.SpikeLatency(time_axis=-1, reduction="sum")
+COMPOSED = sx.losses.Composed(lambda xp, s, m: (s, lambda g: g), lambda *a: None, per_step=True)
+
+
+@pytest.mark.parametrize(
+    ("loss", "memory"),
+    [
+        (sx.SpikeTime(length=7), 6),
+        (sx.SpikeTime(kernel=[1, 0.5, 0.25]), 2),
+        (sx.SpikeRate(0.5, 0.0, 4), 3),
+        (sx.SpikeMax(1), 0),
+        *((loss, None) for loss in (sx.SpikeMax(), sx.SpikeMoid(theta=0), LATENCY, COMPOSED)),
+        *((sx.CrossEntropy(readout=name, time_axis=-1), None) for name in ("last", "latency")),
+    ],
+    ids=repr,
+)
+def test_memory_is_the_reach_of_a_term(loss, memory):
+    assert loss.memory == memory
 
 
 @one_jax
@@ -134,12 +140,8 @@ def test_context_of_all_steps_has_no_terms():
     ("loss", "context", "error", "message"),
     [
         (sx.SpikeMax(), 1, ValueError, "that of SpikeMax is None: give it a moving_window"),
-        (
-            sx.SpikeLatency(time_axis=-1, reduction="sum"),
-            1,
-            ValueError,
-            "that of SpikeLatency is None",
-        ),
+        (LATENCY, 1, ValueError, "that of SpikeLatency is None"),
+        (COMPOSED, 1, ValueError, "that of Composed is None"),
         (sx.SpikeMax(2, reduction="batchmean"), 1, ValueError, "needs reduction='sum' or 'mean'"),
         (sx.SpikeMax(2, reduction="none"), 1, ValueError, "reduction='none' has no sum"),
         (sx.SpikeMax(2), -1, ValueError, "context must be at least 0; got -1"),
@@ -151,12 +153,6 @@ def test_context_of_all_steps_has_no_terms():
 def test_wrong_context_raises(loss, context, error, message):
     with pytest.raises(error, match=message):
         loss.sum_and_weight(np.ones((1, 2, 4)), [0], context=context)
-
-
-def test_context_of_a_composed_loss_raises():
-    loss = sx.losses.Composed(lambda xp, s, m: (s, lambda g: g), lambda *a: None, per_step=True)
-    with pytest.raises(ValueError, match="that of Composed is None"):
-        loss.sum_and_weight(np.ones((1, 2, 4)), [0], context=1)
 
 
 def test_impossible_length_is_impossible_in_each_segment():

@@ -1,6 +1,7 @@
-"""Evaluate the PyTorch recipes in two processes: ``run_torch.py FOLDER``.
+"""Evaluate the PyTorch recipes and distributed tensors in two processes: ``run_torch.py FOLDER``.
 
-Each process writes its losses and gradients: the loss of the whole is the mean of the losses.
+With a recipe, each process writes its losses and gradients: the loss of the whole is the mean of
+the losses.
 """
 
 import pickle
@@ -13,8 +14,11 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
+import spikeloss_xp as sx
 from _support.split import PARTS, mixed, mixing
 
 
@@ -36,27 +40,50 @@ def tensors(part):
     return torch.asarray(part.spikes), *target, options
 
 
-def evaluate(model, part, recipe):
+def evaluate(model, part, micro_batches):
     """Return value and gradient of one process, after its backward pass."""
     model.zero_grad()
-    spikes, *target, options = tensors(part)
-    value = recipe(part.loss, model(spikes), *target, **options)
-    value.backward()
-    return found(value, model)
-
-
-def accumulated(model, parts):
-    """Return value and gradient of one process, after those of its micro-batches."""
-    model.zero_grad()
-    micro_batches = [tensors(part) for part in parts]
-    return found(in_torch.accumulate_distributed(parts[0].loss, model, micro_batches), model)
-
-
-def found(value, model):
-    """Return a value and the gradient in the parameters, as arrays."""
+    if micro_batches:
+        parts = [tensors(part.part(samples)) for samples in (slice(0, 1), slice(1, None))]
+        value = in_torch.accumulate_distributed(part.loss, model, parts)
+    else:
+        spikes, *target, options = tensors(part)
+        recipe = in_torch.distributed if target else in_torch.distributed_sparsity
+        value = recipe(part.loss, model(spikes), *target, **options)
+        value.backward()
     (gradient,) = (p.grad for p in model.parameters())
     whole = getattr(gradient, "full_tensor", lambda: gradient)()
     return value.detach().numpy(), whole.numpy(force=True).copy()
+
+
+def of_distributed(batch, mesh, axis, kind):
+    """Return value, gradient, the gradient of `value_and_grad`, and the numbers of collectives.
+
+    The spikes are sharded along an axis, or the same in each process if it is None.
+    """
+
+    def distributed(values, axis):
+        placement = Replicate() if axis is None else Shard(axis)
+        return distribute_tensor(torch.asarray(values), mesh, [placement])
+
+    x = distributed(batch.spikes, axis).requires_grad_()
+    target, options = () if batch.target is None else (batch.target,), batch.options
+    if kind == "distributed":
+        target = tuple(distributed(y, axis) for y in target)
+        options = {name: distributed(value, None) for name, value in options.items()}
+    with CommDebugMode() as forward:
+        value = batch.loss(x, *target, **options)
+    with CommDebugMode() as backward:
+        value.sum().backward()
+    assert isinstance(value, DTensor)
+    cotangent = {"cotangent": torch.ones(value.shape)} if value.ndim else {}
+    _, native = sx.value_and_grad(batch.loss)(x.detach(), *target, **options, **cotangent)
+    whole = [tensor.detach().full_tensor().numpy() for tensor in (value, x.grad, native)]
+    counts = [
+        {str(kind).rpartition(".")[2]: number for kind, number in mode.get_comm_counts().items()}
+        for mode in (forward, backward)
+    ]
+    return (*whole, *counts)
 
 
 def main(rank: int, folder: Path) -> None:
@@ -69,18 +96,15 @@ def main(rank: int, folder: Path) -> None:
     }
     models["accumulated"] = models["ddp"]
     results = {}
-    for kind, batches in pickle.loads((folder / "batches.pickle").read_bytes()).items():
-        for name, batch in batches.items():
-            recipe = (
-                in_torch.distributed if batch.target is not None else in_torch.distributed_sparsity
-            )
-            model = models[kind][batch.spikes.shape[1]]
-            part = batch.part(PARTS[rank])
-            if kind == "accumulated":
-                parts = [part.part(slice(0, 1)), part.part(slice(1, None))]
-                results[kind, name] = accumulated(model, parts)
-            else:
-                results[kind, name] = evaluate(model, part, recipe)
+    for (kind, name), (batch, *how) in pickle.loads((folder / "batches.pickle").read_bytes()):
+        if kind == "tensor":
+            try:
+                results[kind, name] = of_distributed(batch, mesh, *how)
+            except ValueError as error:
+                results[kind, name] = str(error)
+        else:
+            model, part = models[kind][batch.spikes.shape[1]], batch.part(PARTS[rank])
+            results[kind, name] = evaluate(model, part, micro_batches=kind == "accumulated")
     (folder / f"results-{rank}.pickle").write_bytes(pickle.dumps(results))
     dist.barrier()
     dist.destroy_process_group()
