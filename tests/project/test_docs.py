@@ -9,7 +9,7 @@ import importlib.util
 import io
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,35 +109,25 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     ]
 
 
-@dataclass
-class PageRun:
-    """The state of a page whose code blocks run once each, in order, in one namespace."""
+def run_page(page: Path) -> None:
+    """Run the code blocks of a page, in order, in one namespace; skip those of missing libraries.
 
-    page: Path
-    namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
-    done: int = 0
-    skipped: dict[int, str] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)
-    """Names that only a skipped block defines, each with the missing library."""
-
-    def run(self, through: int) -> None:
-        """Run the blocks up to the one of index `through`; skip the test if that one cannot run."""
-        found = blocks(self.page, "python", "pycon")
-        for i in range(self.done, through + 1):
-            block, self.done = found[i], i + 1
-            missing = sorted(block.imports & MISSING)
-            missing += [self.unknown[name] for name in block.uses & self.unknown.keys()]
-            if missing:
-                self.skipped[i] = f"needs {missing[0]}"
-                self.unknown |= dict.fromkeys(block.defines, missing[0])
-            else:
-                _run(self.page, block, self.namespace)
-                for name in block.defines:
-                    self.unknown.pop(name, None)
-        if self.done == len(found):
-            self.namespace.clear()  # which holds arrays and compiled programs
-        if through in self.skipped:
-            pytest.skip(self.skipped[through])
+    A block also needs what only a skipped block defines.
+    """
+    namespace: dict[str, Any] = {"__name__": "page"}
+    unknown: dict[str, str] = {}  # names, each with the missing library
+    skipped: list[str] = []
+    for block in blocks(page, "python", "pycon"):
+        missing = sorted(block.imports & MISSING)
+        missing += [unknown[name] for name in block.uses & unknown.keys()]
+        if missing:
+            skipped.append(f"line {block.line} needs {missing[0]}")
+            unknown |= dict.fromkeys(block.defines, missing[0])
+        else:
+            _run(page, block, namespace)
+            unknown = {name: x for name, x in unknown.items() if name not in block.defines}
+    if skipped:
+        pytest.skip(f"the rest of the page ran; {', '.join(skipped)}")
 
 
 def _run(page: Path, block: Block, namespace: dict[str, Any]) -> None:
@@ -176,9 +166,6 @@ def _check(test: doctest.DocTest, *, clear: bool = True) -> None:
     assert not runner.failures, "".join(report)
 
 
-page_run = functools.cache(PageRun)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _threads_of_torch():
     """Set the number of threads of PyTorch, which some pages change, back after all pages."""
@@ -194,15 +181,10 @@ def _threads_of_torch():
 
 @pytest.mark.compiles
 @pytest.mark.parametrize(
-    ("page", "i"),
-    [
-        pytest.param(page, i, id=f"{page.name}:{block.line}")
-        for page in PAGES
-        for i, block in enumerate(blocks(page, "python", "pycon"))
-    ],
+    "page", [page for page in PAGES if blocks(page, "python", "pycon")], ids=lambda page: page.name
 )
-def test_code_of_a_page_runs(page, i):
-    page_run(page).run(through=i)
+def test_code_of_a_page_runs(page):
+    run_page(page)
 
 
 def test_site_begins_with_the_loop_of_the_readme():
@@ -256,20 +238,14 @@ def test_adapter_members_are_documented():
 
 
 def test_members_of_a_loss_are_documented():
-    # Those that only the base classes call.
-    internal = {"_check", "_evaluate", "_prepare", "_sum", "_sum_of_part", "_terms", "_weight"}
-    internal |= {
-        "_check_terms",
-        "_check_mask",
-        "_term_shape",
-        "_check_context",
-        "_has_time",
-        "_abc_impl",
+    internal = {  # those that only the base classes call
+        *("_abc_impl", "_check", "_check_classes", "_check_context", "_check_mask"),
+        *("_check_readout", "_check_terms", "_checked_target", "_count", "_evaluate", "_has_time"),
+        *("_is_per_step", "_known", "_of_samples", "_per_class", "_prepare", "_prepare_input"),
+        *("_read_trains", "_reading_is_proportional", "_reads_latency", "_score_classes"),
+        *("_scores", "_spikes", "_sum", "_sum_of_part", "_term_shape", "_terms", "_weight"),
+        *("_winner", "_with_time"),
     }
-    internal |= {"_check_classes", "_per_class", "_read_trains", "_reading_is_proportional"}
-    internal |= {"_check_readout", "_reads_latency", "_known", "_of_samples", "_with_time"}
-    internal |= {"_checked_target", "_count", "_is_per_step", "_scores", "_score_classes"}
-    internal |= {"_prepare_input", "_spikes", "_winner"}
     members = {
         name
         for kind in sx.losses.RateLoss.__mro__[:-2]  # without ABC and object
