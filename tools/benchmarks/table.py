@@ -9,6 +9,7 @@ long each row takes with other values of a number in `spikeloss_xp/_tuning.py`, 
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -138,18 +139,20 @@ def main() -> int:
         return 0
     if arguments.here:
         warnings.filterwarnings("ignore")
-        print(json.dumps(measure(next(row for row in rows if row.work == arguments.pattern))))
+        with contextlib.redirect_stdout(sys.stderr):  # lava-dl prints when it is imported
+            found = measure(next(row for row in rows if row.work == arguments.pattern))
+        print(json.dumps(found))
         return 0
     if arguments.pattern in LIMITS:
         print(json.dumps(LIMITS[arguments.pattern]()))
         return 0
-    found = []
+    measured = []
     for row in rows:
-        found.append(measure_in_new_process(row))
-        for line in page.cells(found[-1]):
+        measured.append(measure_in_new_process(row))
+        for line in page.cells(measured[-1]):
             print("|", " | ".join(line), "|", flush=True)
     if not arguments.pattern:
-        record = {"machine": machine(), "rows": found}
+        record = {"machine": machine(), "rows": measured}
         record |= {name: in_new_process(__file__, name)[0] for name in LIMITS}
         for line in page.limits(record):
             print("|", " | ".join(line), "|")
@@ -157,7 +160,7 @@ def main() -> int:
             page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
             page.SCALING.write_text(json.dumps(page.measure_scaling()) + "\n", encoding="utf-8")
             page.write()
-    return bool(page.missed(found))
+    return bool(page.missed(measured))
 
 
 if __name__ == "__main__":
