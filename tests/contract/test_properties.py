@@ -13,23 +13,10 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from _support.backends import TESTED, on
-from _support.calls import (
-    Call,
-    run,
-    take_samples,
-    take_steps,
-    with_layout,
-    with_nan_where_masked,
-)
+from _support.calls import Call, run, take_samples, take_steps, with_layout, with_nan_where_masked
 from _support.cases import close
 from _support.contract import FLOATS
-from _support.random_calls import (
-    RandomCall,
-    check_and_shrink,
-    is_published,
-    pick,
-    random_call,
-)
+from _support.random_calls import RandomCall, check_and_shrink, is_published, pick, random_call
 
 QUICK = {  # the number of seeds
     **{"numpy": 60, "torch": 30, "array-api-strict": 15, "array-api-strict-device1": 2},
@@ -139,7 +126,7 @@ def test_sums_of_parts_add_up(backend, call, random, layout):
 
     value, slopes = backend.compiled(evaluate)(parts)
     expected, whole = call.replace(cotangent=None).on(backend)
-    np.testing.assert_allclose(backend.numpy(value), expected, rtol=backend.rtol, atol=1e-13)
+    close(backend.numpy(value), expected, backend.rtol)
     gradient = np.zeros(call.spikes.shape)
     for slope, (at, _) in zip(map(backend.numpy, slopes), places, strict=True):
         slope = np.moveaxis(slope, layout[1], -1) if layout else slope
@@ -191,16 +178,14 @@ def is_decided(call: Call) -> bool:
 
 @for_all(kinds=("small", "small", "times"), accept=is_decided)
 def test_predictions_and_their_counts_match_the_reference(backend, call, random, layout):
-    loss, options, independent = call.loss, call.options, isinstance(call.loss, sx.SpikeMoid)
-    options.pop("weight", None)
+    loss, independent = call.loss, isinstance(call.loss, sx.SpikeMoid)
     per_step = bool(random.random() < 0.7 and getattr(loss, "moving_window", None))
     score, mask = reference.scores(loss, call.spikes, call.where, call.lengths, per_step)
     predicted = reference.predictions(score, mask, independent=independent)
     label = random.integers(2 if independent else score.shape[1], size=predicted.shape)
     ignored = None if independent else loss.ignore_index
-    label = (
-        label == 1 if independent else np.where(random.random(label.shape) < 0.2, ignored, label)
-    )
+    omitted = random.random(label.shape) < 0.2
+    label = label == 1 if independent else np.where(omitted, ignored, label)
     counts = reference.confusion(predicted, mask, label, ignored)
     shown = [x if independent else x[:, 0] for x in (label, predicted)]
     shown = [x if per_step else x[..., 0] for x in shown]
