@@ -277,11 +277,7 @@ def read_groups(
         reading, to_total = read(adapter, total, mask)
         if summed:
             return reading, lambda cotangent: to_neurons(to_total(cotangent))
-        if reading.counts is None:
-            reading = reading._replace(u=reading.u / size)
-        else:  # divided once, so that rounding does not move it across a threshold
-            divisor = reading.divisor * size
-            reading = reading._replace(u=reading.counts / divisor, divisor=divisor)
+        reading = _mean_of_neurons(reading, size)
         return reading, lambda cotangent: to_neurons(to_total(cotangent / size))
 
     scale, number = size if summed else 1, divisor
@@ -291,6 +287,16 @@ def read_groups(
     counts = None if reading.counts is None else reading.counts * number
     reading = reading._replace(divisor=reading.divisor * number, counts=counts)
     return reading, lambda cotangent: to_neurons(to_mean(cotangent) * scale / divisor)
+
+
+def _mean_of_neurons(reading: Reading, size: int) -> Reading:
+    """Return the reading of a sum of neurons as that of their mean.
+
+    Counts are divided once: a second rounding would move rates across a threshold.
+    """
+    divisor = reading.divisor * size
+    u = reading.u / size if reading.counts is None else reading.counts / divisor
+    return reading._replace(u=u, divisor=divisor)
 
 
 def softmax_sum(

@@ -8,7 +8,7 @@ axis keeps length 1. Public functions return arrays in the layout of the input. 
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -297,28 +297,31 @@ def spike_time(o: SimpleNamespace, difference: np.ndarray, signal: Any, mask: np
     return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
 
 
-def spike_rate(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+def each_reading(
+    o: SimpleNamespace,
+    r: Any,
+    target: np.ndarray,
+    weight: np.ndarray,
+    term: Callable[[Any, int, Any], float],
+) -> Terms:
+    """Return a term for each reading, from its index, its class and the label or target number."""
     term_values, term_mask, term_weight = empty_terms(r.u.shape)
+    for b, c, t in np.argwhere(r.term_mask):
+        given = target[b, ..., min(t, target.shape[-1] - 1)]
+        if given.ndim or given != o.ignore_index:
+            wanted, own = (float(given[c]), c) if given.ndim else (int(given), int(given))
+            term_values[b, c, t] = weight[own] * term((b, c, t), c, wanted)
+            term_mask[b, c, t], term_weight[b, c, t] = True, weight[own]
+    return Terms(term_values, term_mask, term_weight)
+
+
+def spike_rate(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
     true, false = per_class(o.true_rate, r), per_class(o.false_rate, r)
-    for b, c, t, label in readings_with_labels(r, target):
-        if r.term_mask[b, c, t] and label != o.ignore_index:
-            desired = (true[c] if c == label else false[c]) * r.duration[b, c, t]
-            term_mask[b, c, t], term_weight[b, c, t] = True, weight[label]
-            term_values[b, c, t] = weight[label] * (r.u[b, c, t] - desired) ** 2
-    return Terms(term_values, term_mask, term_weight)
 
+    def term(at: Any, c: int, label: int) -> float:
+        return (r.u[at] - (true[c] if c == label else false[c]) * r.duration[at]) ** 2
 
-def spike_max(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    batch, classes, steps = r.u.shape
-    term_values, term_mask, term_weight = empty_terms((batch, 1, steps))
-    for b, c, t, label in readings_with_labels(r, target):
-        classes_present = [k for k in range(classes) if r.term_mask[b, k, t]]
-        if c != label or label not in classes_present or label == o.ignore_index:
-            continue
-        nll = negative_log_likelihood(o, r, classes_present, b, label, t)
-        term_values[b, 0, t] = weight[label] * nll
-        term_mask[b, 0, t], term_weight[b, 0, t] = True, weight[label]
-    return Terms(term_values, term_mask, term_weight)
+    return each_reading(o, r, target, weight, term)
 
 
 def cross_entropy(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
@@ -366,39 +369,32 @@ def negative_log_likelihood(
     return math.log1p(other_sum / u[label]) if u[label] > 0 else math.inf  # -log(u_y / sum(u))
 
 
-def spike_latency(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    term_values, term_mask, term_weight = empty_terms(r.u.shape)
-    for b, c, t in np.ndindex(r.u.shape):
-        times = target.dtype.kind == "f"
-        if times:
-            wanted, of_class = target[b, c, 0], c
-        else:
-            of_class = int(target[b, 0])
-            wanted = o.false_time if o.false_time is not None else r.duration[b, c, t]
-            wanted = o.true_time if c == of_class else wanted
-        if r.term_mask[b, c, t] and (times or of_class != o.ignore_index):
-            outside = max(abs(r.u[b, c, t] - wanted) - o.tolerance, 0)
-            term_values[b, c, t] = weight[of_class] * outside**2
-            term_mask[b, c, t], term_weight[b, c, t] = True, weight[of_class]
-    return Terms(term_values, term_mask, term_weight)
+def spike_latency(o: SimpleNamespace, r: Any, target: np.ndarray, weight: np.ndarray) -> Terms:
+    def term(at: Any, c: int, wanted: Any) -> float:
+        if target.dtype.kind != "f":
+            false_time = r.duration[at] if o.false_time is None else o.false_time
+            wanted = o.true_time if c == wanted else false_time
+        return max(abs(r.u[at] - wanted) - o.tolerance, 0) ** 2
+
+    return each_reading(o, r, target, weight, term)
 
 
 def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    term_values, term_mask, term_weight = empty_terms(r.u.shape)
     pos_weight = per_class(o.pos_weight, r)
-    for b, c, t in np.ndindex(r.u.shape):
-        if not r.term_mask[b, c, t]:
-            continue
-        y, z = float(target[b, c, min(t, target.shape[-1] - 1)]), (r.u[b, c, t] - o.theta) / o.alpha
+
+    def term(at: Any, c: int, y: float) -> float:
+        z = (r.u[at] - o.theta) / o.alpha
         if o.numerics == "stable":
             softplus = math.log1p(math.exp(-abs(z)))
-            term = pos_weight[c] * y * (softplus + max(-z, 0)) + (1 - y) * (softplus + max(z, 0))
-        else:
-            p = 1 / (1 + math.exp(-z))
-            term = -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)
-        term_values[b, c, t] = weight[c] * term
-        term_mask[b, c, t], term_weight[b, c, t] = True, weight[c]
-    return Terms(term_values, term_mask, term_weight)
+            return pos_weight[c] * y * (softplus + max(-z, 0)) + (1 - y) * (softplus + max(z, 0))
+        p = 1 / (1 + math.exp(-z))
+        return -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)
+
+    return each_reading(o, r, target, weight, term)
+
+
+def squared_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+    return each_reading(o, r, target, weight, lambda at, c, wanted: (r.u[at] - wanted) ** 2)
 
 
 def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
@@ -424,15 +420,6 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
                 np.concatenate([x[b, n][mask[b, n]].ravel() for n in neurons]) for b in samples
             ]
     return [math.fsum(abs(group)) / len(group) for group in groups if len(group)]
-
-
-def squared_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    term_values, term_mask, term_weight = empty_terms(r.u.shape)
-    for b, c, t in np.argwhere(r.term_mask):
-        wanted = float(target[b, c, min(t, target.shape[-1] - 1)])
-        term_values[b, c, t] = weight[c] * (r.u[b, c, t] - wanted) ** 2
-        term_mask[b, c, t], term_weight[b, c, t] = True, weight[c]
-    return Terms(term_values, term_mask, term_weight)
 
 
 def van_rossum(o: SimpleNamespace, x: list[float], y: list[float]) -> float:
@@ -464,7 +451,7 @@ def paired_trains(
 FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeRate": spike_rate,
     "SpikeLatency": spike_latency,
-    "SpikeMax": spike_max,
+    "SpikeMax": cross_entropy,
     "CrossEntropy": cross_entropy,
     "SquaredError": squared_error,
     "SpikeMoid": spike_moid,
@@ -486,12 +473,6 @@ def options(loss: Any) -> SimpleNamespace:
 def empty_terms(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return terms, a term mask and term weights that are all zero."""
     return np.zeros(shape), np.zeros(shape, dtype=bool), np.zeros(shape)
-
-
-def readings_with_labels(r: Reading, target: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the index of each reading and the label of its sample or step."""
-    for b, c, t in np.ndindex(r.u.shape):
-        yield b, c, t, int(target[b, min(t, target.shape[-1] - 1)])
 
 
 def per_class(rate: Any, r: Reading) -> list[float]:
