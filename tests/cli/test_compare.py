@@ -23,10 +23,8 @@ from spikeloss_xp.testing import Comparison, Place
 
 ROOT = Path(__file__).parents[2]
 LOSSES = 12  # SpikeTime, SparsityEnforcer, and five of classes with and without a window
-EXAMPLES = {
-    "compare": re.findall("^  (spike.*)", _compare.EXAMPLES, flags=re.MULTILINE),
-    "evaluate": re.findall("^  (spike.*)", _evaluate.EXAMPLES, flags=re.MULTILINE),
-}
+TEXTS = {"compare": _compare.EXAMPLES, "evaluate": _evaluate.EXAMPLES}
+EXAMPLES = {name: re.findall("^  (spike.*)", text, re.MULTILINE) for name, text in TEXTS.items()}
 USABLE = [name for name, info in available().items() if info.usable]
 
 
@@ -204,39 +202,31 @@ def test_skipped_losses_are_reported(command):
     save("own.npz", {"input": SPIKES, "target": SPIKES})
     _, out, _ = command("compare own.npz --backend numpy")
     assert "Left out: SpikeMax: the file has no target for this loss" in out
-    assert "nothing to evaluate" in command.error("compare own.npz --backend numpy --loss SpikeMax")
 
 
 @pytest.mark.parametrize(
-    ("arrays", "message"),
+    ("arguments", "arrays", "message"),
     [
-        ({"label": LABEL}, "must hold an array `input`"),
-        ({"input": SPIKES}, "`target` or `label`; it holds 'input'"),
-        ({"input": SPIKES[0], "label": LABEL}, "got shape (3, 40)"),
-        ({"input": SPIKES, "label": LABEL[:3]}, "(3,)"),
-        ({"input": SPIKES, "target": np.swapaxes(SPIKES, 1, 2)}, "(4, 40, 3)"),
-        (
-            {"input": SPIKES, "label": LABEL + 3},
-            "`label`: labels must be classes, from 0 to 2; got",
-        ),
+        ("", {"input": None}, "must hold an array `input`"),
+        ("", {"label": None}, "`target` or `label`; it holds 'input'"),
+        ("", {"input": SPIKES[0]}, "got shape (3, 40)"),
+        ("", {"label": LABEL[:3]}, "(3,)"),
+        ("", {"label": None, "target": np.swapaxes(SPIKES, 1, 2)}, "(4, 40, 3)"),
+        ("", {"label": LABEL + 3}, "`label`: labels must be classes, from 0 to 2; got values from"),
+        ("--loss SpikeMax", {"label": None, "target": SPIKES}, "nothing to evaluate"),
+        ("--backend nosuchlibrary", {}, "no result for nosuchlibrary: not installed"),
+        ("--backend numpy --backend nosuchlibrary", {}, "nosuchlibrary: not installed"),
+        ("--device toaster", {}, "numpy: it has no device 'toaster'; its devices: cpu"),
+        ("--backend numpy --dtype bfloat16", {}, "numpy: it has no bfloat16"),
     ],
 )
-def test_arrays_that_do_not_fit_fail(command, arrays, message):
-    save("own.npz", arrays)
-    assert message in command.error("compare own.npz")
+def test_wrong_arrays_or_options_fail(command, arguments, arrays, message):
+    file = {"input": SPIKES, "label": LABEL, **arrays}
+    save("own.npz", {name: array for name, array in file.items() if array is not None})
+    assert message in command.error("compare own.npz", arguments)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--backend nosuchlibrary", "no result for nosuchlibrary: not installed"),
-        ("--backend numpy --backend nosuchlibrary", "nosuchlibrary: not installed"),
-        ("--device toaster", "numpy: it has no device 'toaster'; its devices: cpu"),
-        ("--backend numpy --dtype bfloat16", "numpy: it has no bfloat16"),
-    ],
-)
-def test_unavailable_backend_device_or_dtype_fails(command, arguments, message):
-    assert message in command.error("compare", arguments)
+EVALUATE = "evaluate own.npz --loss SpikeMax"
 
 
 @pytest.mark.parametrize(
@@ -244,14 +234,17 @@ def test_unavailable_backend_device_or_dtype_fails(command, arguments, message):
     [
         *("", "x", "compare --loss Spike", "compare --dtype int8"),
         *("evaluate own.npz", "evaluate --loss SpikeMax", "evaluate own.npz --loss Spike"),
-        "evaluate own.npz --loss SpikeMax --dtype float16",
-        *(f"evaluate own.npz --loss SpikeMax --batch {batch}" for batch in ("0", "many")),
+        *(f"{EVALUATE} --dtype float16", f"{EVALUATE} --batch 0", f"{EVALUATE} --batch many"),
+        *(f"{EVALUATE} --neurons 0", f"{EVALUATE} --steps 1.5", f"{EVALUATE} --start x"),
     ],
 )
 def test_unknown_argument_prints_usage(capsys, arguments):
     with pytest.raises(SystemExit, match="2"):
         main(arguments.split())
-    assert "usage" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "usage" in err
+    if arguments.startswith(EVALUATE):
+        assert f"argument {arguments.split()[-2]}: " in err
 
 
 def test_device_can_be_selected_by_kind(command):

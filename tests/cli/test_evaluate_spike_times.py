@@ -10,7 +10,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.damage import mutants, npy, save
-from spikeloss_xp.cli import _files, _spike_times, main
+from spikeloss_xp.cli import _files, _spike_times
 from spikeloss_xp.spike_times import Bins
 
 SAMPLES, NEURONS, STEPS, STEP, START = 5, 3, 40, 0.1, 0.2
@@ -191,13 +191,6 @@ def test_bad_spike_times_fail(command, monkeypatch, name, changes, message):
 def test_bad_options_fail(command, arguments, message):
     save("own", FILE)
     assert message in command.error("evaluate own --loss SpikeMax", arguments)
-
-
-@pytest.mark.parametrize("argument", ["--neurons 0", "--steps 1.5", "--start x"])
-def test_option_that_is_no_number_prints_usage(capsys, argument):
-    with pytest.raises(SystemExit):
-        main(f"evaluate own.npz --loss SpikeMax {argument}".split())
-    assert f"argument {argument.split()[0]}: " in capsys.readouterr().err
 
 
 @pytest.mark.slow(but=1)

@@ -18,16 +18,12 @@ from _support.split import PARTS, mixed, mixing
 UNEVEN = (slice(0, 5), slice(5, 6), slice(6, 8))
 EQUAL = (slice(0, 4), slice(4, 8))
 QUARTERS = tuple(slice(i, i + 2) for i in range(0, 8, 2))
-LOSSES = dict.fromkeys(type(batch.loss).__name__ for batch in CASES.values())
+BATCHES = {**CASES, **SPARSITY}
+LOSSES = dict.fromkeys(type(batch.loss).__name__ for batch in BATCHES.values())
 QUICK = [f"SpikeMoid-groups-rate-window-{reduction}" for reduction in ("sum", "mean", "batchmean")]
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
-def accumulated(torch, recipe, batch):
+def accumulated(torch, batch):
     """Return the loss and the gradient that a recipe of PyTorch accumulates."""
 
     class Model(torch.nn.Module):
@@ -44,22 +40,17 @@ def accumulated(torch, recipe, batch):
         target = () if part.target is None else (torch.asarray(part.target),)
         return torch.asarray(part.spikes), *target, options
 
-    model = Model()
+    model, recipe = Model(), "accumulate_sparsity" if batch.target is None else "accumulate"
     micro_batches = [of_part(batch.part(samples)) for samples in UNEVEN]
     value = getattr(recipes("in_torch"), recipe)(batch.loss, model, micro_batches)
     return value.numpy(), model.matrix.grad.numpy()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_torch_gradients_equal_the_whole(torch, loss):
-    cases = {name: batch for name, batch in CASES.items() if type(batch.loss).__name__ == loss}
-    found = {name: accumulated(torch, "accumulate", batch) for name, batch in cases.items()}
-    assert_equal_one_process(found)
-
-
-def test_torch_sparsity_equals_the_whole(torch):
-    found = {n: accumulated(torch, "accumulate_sparsity", batch) for n, batch in SPARSITY.items()}
-    assert_equal_one_process(found)
+def test_torch_gradients_equal_the_whole(loss):
+    torch = pytest.importorskip("torch")
+    cases = {name: batch for name, batch in BATCHES.items() if type(batch.loss).__name__ == loss}
+    assert_equal_one_process({name: accumulated(torch, batch) for name, batch in cases.items()})
 
 
 @pytest.mark.compiles
@@ -79,7 +70,7 @@ def test_jax_gradients_equal_the_whole(pytestconfig):
 @pytest.mark.parametrize("name", [*SPLIT_MATTERS, *SPARSITY])
 def test_mean_of_means_is_another(name, split):
     """The cases tell a right recipe from a wrong one, in each split that they are tested with."""
-    batch = {**CASES, **SPARSITY}[name]
+    batch = BATCHES[name]
     parts = [one_process(batch.part(samples)) for samples in split]
     means = [np.mean(results, axis=0) for results in zip(*parts, strict=True)]
     assert error(means, one_process(batch)) > 1e-3
