@@ -33,7 +33,7 @@ def chunk_counts(monkeypatch):
 @pytest.mark.parametrize("time_axis", LAYOUTS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("options", [example, with_everything])
-@pytest.mark.parametrize("form", PER_STEP)
+@pytest.mark.parametrize("form", [*PER_STEP, *(form for form in FORMS if "atency" in form)])
 def test_chunks_equal_the_whole(chunk_counts, monkeypatch, form, options, reduction, time_axis):
     call = moved(options(FORMS[form]), time_axis)
     loss = dataclasses.replace(call.loss, reduction=reduction)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import example
+from _support.calls import example, with_everything
 from _support.cases import reduced
 from _support.contract import FORMS, ONE_OF_EACH
 
@@ -18,10 +18,14 @@ def arguments(form):
 
 @pytest.mark.parametrize("form", ONE_OF_EACH)
 def test_forward_equals_call(backend, form):
-    loss, spikes, target = arguments(form)
-    spikes = backend.asarray(spikes)
-    run = backend.compiled(lambda *arrays: (loss(*arrays), loss.forward(*arrays)))
-    called, forward = run(spikes, *map(backend.asarray, target))
+    call = with_everything(FORMS[form])
+    loss, spikes, (target, options) = (
+        call.loss,
+        backend.asarray(call.spikes),
+        call.arguments(backend),
+    )
+    run = backend.compiled(lambda *x, **options: (loss(*x, **options), loss.forward(*x, **options)))
+    called, forward = run(spikes, *target, **options)
     assert backend.numpy(called) == backend.numpy(forward)
     assert backend.device_of(called) == backend.device_of(spikes)
     assert called.dtype == spikes.dtype
