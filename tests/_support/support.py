@@ -134,13 +134,13 @@ PYTORCH = (
         "yes; their products keep the digits of float32, in float64 if TF32 is allowed",
         "CPU, with factors rounded as on an Ampere GPU",
         (
-            "transforms/test_modes.py::test_tf32_reaches_no_filter_and_no_distance",
-            "transforms/test_modes.py::test_change_of_the_precision_of_products_compiles_anew",
+            "tf32_reaches_no_filter_and_no_distance",
+            "change_of_the_precision_of_products_compiles_anew",
         ),
     ),
     Transform(
         "compiled or exported, as the first call of a process", "yes", "CPU",
-        ("transforms/test_modes.py::test_first_call_of_a_process_may_be_compiled_or_exported",),
+        ("first_call_of_a_process_may_be_compiled_or_exported",),
     ),
     Transform(
         "`meta` and fake tensors, for shapes", "yes", "",
