@@ -463,7 +463,7 @@ def test_change_of_the_precision_of_products_compiles_anew(allowed_rounding):
 def test_distances_under_autocast_are_in_float32(dtype):
     trains = torch.tensor(TRAINS[:, 0])
     for compare in (VanRossum(20.0), Similarity(20.0)):
-        with torch.autocast("cpu", getattr(dtype)):
+        with torch.autocast("cpu", getattr(torch, dtype)):
             got = compare(trains)
         assert got.dtype == torch.float32
         # A distance is the root of a difference of squares, which has half of their digits.
