@@ -125,14 +125,14 @@ PYTORCH = (
     ),
     _row(
         "`torch.set_float32_matmul_precision`, for filters and distances",
-        "transforms/test_modes.py::test_tf32_reaches_no_filter_and_no_distance",
-        "transforms/test_modes.py::test_change_of_the_precision_of_products_compiles_anew",
+        "tf32_reaches_no_filter_and_no_distance",
+        "change_of_the_precision_of_products_compiles_anew",
         works="yes; their products keep the digits of float32, in float64 if TF32 is allowed",
         where="CPU, with factors rounded as on an Ampere GPU",
     ),
     _row(
         "compiled or exported, as the first call of a process",
-        "transforms/test_modes.py::test_first_call_of_a_process_may_be_compiled_or_exported",
+        "first_call_of_a_process_may_be_compiled_or_exported",
     ),
     _row(
         "`meta` and fake tensors, for shapes",

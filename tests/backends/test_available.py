@@ -164,7 +164,7 @@ def difference(loss, *target):
     host = adapter("array_api_strict").to_host
     return max(float(np.max(abs(host(g) - e))) for g, e in zip(got, expected))
 """
-    results = "[difference(*case) for case in losses], toyadapter.windows, repr(adapter('numpy'))"
+    results = "[[difference(*x) for x in losses], toyadapter.windows, repr(adapter('numpy'))]"
     differences, windows, of_numpy = evaluated(results, before, elsewhere)
     assert differences == pytest.approx([0.0] * 5, abs=1e-12)
     assert windows == [5, 5]  # forwards, and backwards for the gradient

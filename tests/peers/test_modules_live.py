@@ -1,14 +1,24 @@
-"""A loss as an attribute of modules of Equinox and Flax, if they are installed."""
+"""A loss as an attribute of modules of Equinox, Flax and Lightning, if they are installed."""
 
 import numpy as np
 import pytest
 
-from _support.side_by_side import import_peer
+import spikeloss_xp as sx
+from _support.processes import (
+    CASES,
+    EACH_LOSS,
+    RTOL,
+    SPLIT_MATTERS,
+    error,
+    free_port,
+    launch,
+    one_process,
+    recipes,
+)
+from _support.side_by_side import import_peer, torch
+from _support.split import mixing
 
 jax = pytest.importorskip("jax")
-
-from _support.processes import CASES, RTOL, SPLIT_MATTERS, error, one_process, recipes
-from _support.split import mixing
 
 
 def in_linen(batch, matrix):
@@ -76,3 +86,44 @@ def test_loss_of_a_module_equals_numpy(evaluate, name):
     with jax.enable_x64(True):
         found = evaluate(batch, jax.numpy.asarray(mixing(batch.spikes.shape[1])))
     assert error(found, one_process(batch)) < RTOL
+
+
+# Lightning, in two processes, with hyper-parameters and checkpoints
+
+NAMES = [name for name in EACH_LOSS if not name.startswith("no")]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Run one training step for each case, in one group of processes."""
+    import_peer("lightning")
+    environment = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    environment |= {"NODE_RANK": "0", "OMP_NUM_THREADS": "1"}
+    folder = tmp_path_factory.mktemp("lightning")
+    batches = {name: CASES[name] for name in NAMES}
+    return launch("run_lightning.py", folder, batches, number=2, **environment)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_step_equals_one_process(results, name):
+    values, (first, second) = zip(*(found[name] for found in results), strict=True)
+    assert np.array_equal(first, second)
+    assert error((np.mean(values), first), one_process(CASES[name])) < RTOL
+
+
+# Lightning itself calls what a newer PyTorch deprecates.
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_checkpoint_restores_loss_and_class_weights(tmp_path):
+    lightning, module = import_peer("lightning"), recipes("in_lightning").Classifier
+    loss = sx.SpikeMax(3, mode="softmax", reduction="mean")  # of any output, negative too
+    torch.manual_seed(0)
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(**options, max_steps=1, enable_checkpointing=False)
+    batch = torch.ones(2, 3, 5), torch.tensor([0, 2]), {"lengths": torch.tensor([5, 3])}
+    trained = module(torch.nn.Linear(5, 5), loss, class_weights=[1.0, 2.0, 3.0])
+    trainer.fit(trained, torch.utils.data.DataLoader([batch], batch_size=None))
+    trainer.save_checkpoint(tmp_path / "checkpoint")
+    new = {"network": torch.nn.Linear(5, 5), "class_weights": torch.zeros(3)}
+    loaded = module.load_from_checkpoint(tmp_path / "checkpoint", **new, weights_only=False)
+    assert loaded.hparams.loss == loaded.loss.loss == loss
+    assert loaded.loss.weight.tolist() == [1, 2, 3]
