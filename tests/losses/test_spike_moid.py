@@ -98,7 +98,7 @@ def test_large_logits_do_not_overflow(backend):
         close(gradient, np.asarray(expected), backend.rtol)
 
 
-@pytest.mark.parametrize("logit", [40, 200, 1e4, -200, -1e4])
+@pytest.mark.parametrize("logit", [40, 200, 1e4, -100.5, -200, -1e4])
 def test_lava_numerics_clamp_the_logarithm_at_saturation(backend, logit):
     """Where p or 1 - p rounds to 0, the wrong answer's term is 100 and its gradient 0."""
     spikes, loss = spikes_and_loss_at(
