@@ -34,7 +34,7 @@ RESULTS = WORK / "results.jsonl"
 PAGE = ROOT / "docs" / "mutants.md"
 SEED, SAMPLE = 0, 300
 UNKNOWN = "gap: not known"
-SECONDS = 3600  # of a stage; an endless loop is stopped then
+SECONDS = 1200  # of a stage; an endless loop is stopped then
 # The command; numbers of speed; types; libraries that need another environment.
 LEFT_OUT = re.compile("spikeloss_xp/(cli/|__main__|_t)|backends/_(cupy|dpnp|mlx|ndonnx)")
 QUICK = "not (torch or jax or device1 or cupy or compiles)"

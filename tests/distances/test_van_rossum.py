@@ -143,7 +143,9 @@ def test_masked_steps_are_silent(backend, kind):
     np.testing.assert_allclose(gradient[~masked], clean[~masked], rtol=0, atol=100 * backend.rtol)
 
 
-@pytest.mark.parametrize("mask", [{"where": [True, True, False, True]}, {"lengths": [20, 7, 0, 13]}])
+@pytest.mark.parametrize(
+    "mask", [{"where": [True, True, False, True]}, {"lengths": [20, 7, 0, 13]}]
+)
 def test_chunks_of_steps_have_their_part_of_the_mask(mask, monkeypatch):
     x, masks = trains(4, 2, 20), {name: np.asarray(value) for name, value in mask.items()}
     whole = van_rossum(x, time_constant=3, **masks)
