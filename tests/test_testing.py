@@ -88,6 +88,21 @@ def test_wrong_gradient_is_reported_with_its_location():
     assert "the value" not in message
 
 
+class AveragedCotangent(sx.SpikeRate):
+    """A loss whose closed-form gradient is wrong if the cotangents of its terms differ."""
+
+    def value_and_pullback(self, *arguments, **options):
+        terms, pullback = super().value_and_pullback(*arguments, **options)
+        return terms, lambda cotangent: pullback(np.full_like(cotangent, cotangent.mean()))
+
+
+def test_terms_have_different_cotangents():
+    pytest.importorskip("torch")
+    loss = AveragedCotangent(0.2, 0.03, reduction="none")
+    with pytest.raises(AssertionError, match="the gradient is"):
+        assert_consistent(loss, SPIKES.astype(np.float64), [0, 1, 2, 0], backends=["torch"])
+
+
 def test_equal_infinities_and_nans_are_no_difference():
     expected = np.asarray([np.inf, -np.inf, np.nan, 2.0])
     assert _difference(expected.copy(), expected, 0, 0) == (0, None)

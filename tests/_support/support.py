@@ -141,7 +141,7 @@ PYTORCH = (
     ),
     _row(
         "`DTensor`, replicated or sharded by sample, over 2 processes",
-        "processes/test_dtensor.py::test_distributed_tensor_equals_one_process",
+        "processes/test_torch_processes.py::test_distributed_tensor_equals_one_process",
         works="yes; only the sum and the weight are communicated",
         where="CPU, gloo",
     ),

@@ -144,6 +144,17 @@ def test_masked_steps_are_silent(backend, kind):
     np.testing.assert_allclose(gradient[~masked], clean[~masked], rtol=0, atol=100 * backend.rtol)
 
 
+@pytest.mark.parametrize(
+    "mask", [{"where": [True, True, False, True]}, {"lengths": [20, 7, 0, 13]}]
+)
+def test_chunks_of_steps_have_their_part_of_the_mask(mask, monkeypatch):
+    x, masks = trains(4, 2, 20), {name: np.asarray(value) for name, value in mask.items()}
+    whole = van_rossum(x, time_constant=3, **masks)
+    monkeypatch.setattr(_tuning, "PAIRS_CHUNK", 50)  # 6 steps
+    chunked = van_rossum(x, time_constant=3, **masks)
+    np.testing.assert_allclose(chunked, whole, rtol=1e-12, atol=1e-12)  # of sums in another order
+
+
 def difference_quotients(compare, x, others, cotangent, step=1e-5):
     return reference.differences(lambda x: np.sum(cotangent * compare(x, *others)), x, step=step)
 

@@ -40,7 +40,7 @@ def test_saturated_logits_keep_value_and_gradient(backend, logit, weight):
     np.testing.assert_allclose(slope, [no[1], -weight * yes[1]], rtol=rtol, atol=smallest)
 
 
-@pytest.mark.parametrize("logit", [40, 200, 1e4, -200, -1e4])
+@pytest.mark.parametrize("logit", [40, 200, 1e4, -100.5, -200, -1e4])
 def test_lava_numerics_clamp_the_logarithm_at_saturation(backend, logit):
     """Where p or 1 - p rounds to 0, the wrong answer's term is 100 and its gradient 0."""
     terms, gradient = evaluate_at(backend, logit, numerics="lava")
