@@ -203,8 +203,8 @@ def judge(mutant: Mutant, stage: int, copies: "queue.Queue[Path]") -> dict[str, 
     return result
 
 
-def run(drawn: list[Mutant], known: dict[str, Any], believed: set[str], workers: int) -> None:
-    """Run the stages of each mutant until it is found; not the last one of the believed."""
+def run(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, str], workers: int) -> None:
+    """Run the stages of each mutant until it is found; with a reason, not the last one."""
     from _support.compilers import configure
 
     os.environ |= {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(WORK / "cache")}
@@ -222,16 +222,10 @@ def run(drawn: list[Mutant], known: dict[str, Any], believed: set[str], workers:
     for stage in range(3):
         last = {m: known.get(m.key, {"found": "", "stage": -1}) for m in drawn}
         todo = [m for m in drawn if not last[m]["found"] and last[m]["stage"] < stage]
-        todo = [m for m in todo if stage < 2 or m.key not in believed]
+        todo = [m for m in todo if stage < 2 or m.key not in reasons]
         with ThreadPoolExecutor(workers) as pool:
             for result in pool.map(judge, todo, repeat(stage), repeat(copies)):
                 known[result["key"]] = result
-
-
-def read_reasons() -> dict[str, str]:
-    """Return the reasons of the page, by the keys of their mutants."""
-    rows = re.findall(r"^\| `(.+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.M)
-    return {key.replace("\\|", "|"): reason for key, reason in rows if reason != UNKNOWN}
 
 
 def write_page(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, str]) -> None:
@@ -264,12 +258,14 @@ def main() -> None:
     drawn, every = sample()
     if options.only:
         drawn = [m for m in every if f"{m.file}:{m.line}" == options.only]
-        return run(drawn, {}, set(), options.workers)
+        return run(drawn, {}, {}, options.workers)
     RESULTS.touch()
-    reasons, lines = read_reasons(), RESULTS.read_text(encoding="utf-8").splitlines()
+    rows = re.findall(r"^\| `(.+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.M)
+    reasons = {key.replace("\\|", "|"): reason for key, reason in rows if reason != UNKNOWN}
+    lines = RESULTS.read_text(encoding="utf-8").splitlines()
     known = {result["key"]: result for result in map(json.loads, lines)}
     known = {k: x for k, x in known.items() if x["found"] or x["stage"] < 2 or k in reasons}
-    run(drawn, known, set(reasons), options.workers)
+    run(drawn, known, reasons, options.workers)
     write_page(drawn, known, reasons)
 
 
