@@ -121,9 +121,9 @@ def check_and_shrink(check: Callable[[RandomCall], None], drawn: RandomCall, rep
     try:
         check(drawn)
     except Exception as error:
-        small, smaller = drawn, iter([drawn])
+        small, smaller, seen = drawn, iter([drawn]), set[str]()
         while found := next((d for d in smaller if _fails(check, d, type(error))), None):
-            small, smaller = found, _smaller(found)
+            small, smaller = found, _smaller(found, seen)
         raise AssertionError(
             f"To run it again: python -m pytest {repeat}\nThe smallest call found that raises "
             f"{type(error).__name__} too:\n{as_code(small.in_full())}"
@@ -138,9 +138,10 @@ def _fails(check: Callable[[RandomCall], None], drawn: RandomCall, kind: type) -
     return False
 
 
-def _smaller(drawn: RandomCall) -> Iterator[RandomCall]:
+def _smaller(drawn: RandomCall, seen: set[str]) -> Iterator[RandomCall]:
     """Yield the calls with less in them: one layout, half of the samples, one option."""
     call, plain = drawn.call, ((drawn.call.spikes.shape[1],), -1)
+    seen.add(as_code(call))
     if drawn.layout not in (None, plain):
         yield dataclasses.replace(drawn, layout=plain)
     batch, steps = len(call.spikes), call.spikes.shape[2] if drawn.layout else 0
@@ -155,7 +156,8 @@ def _smaller(drawn: RandomCall) -> Iterator[RandomCall]:
     for change in changes:
         with contextlib.suppress(Exception):  # not every change makes a valid call
             smaller = change()
-            if as_code(smaller) != as_code(call) and smaller.spikes.size and _is_smooth(smaller):
+            if as_code(smaller) not in seen and smaller.spikes.size and _is_smooth(smaller):
+                seen.add(as_code(smaller))
                 yield RandomCall(smaller, np.arange(len(smaller.spikes)), drawn.layout)
 
 
