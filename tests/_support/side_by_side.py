@@ -30,8 +30,7 @@ def losses_of_spyx() -> ModuleType:
     """Import the module of the losses of Spyx without the package, which needs much more."""
     if (spec := importlib.util.find_spec("spyx")) is None:
         return import_peer("spyx")
-    package = sys.modules.setdefault("spyx", ModuleType("spyx"))
-    package.__path__ = spec.submodule_search_locations
+    sys.modules.setdefault("spyx", importlib.util.module_from_spec(spec))  # its code does not run
     return importlib.import_module("spyx.fn")
 
 
