@@ -154,7 +154,7 @@ PYTORCH = (
     Transform(
         "`DTensor`, replicated or sharded by sample, over 2 processes",
         "yes; only the sum and the weight are communicated", "CPU, gloo",
-        ("processes/test_dtensor.py::test_distributed_tensor_equals_one_process",),
+        ("processes/test_torch_processes.py::test_distributed_tensor_equals_one_process",),
     ),
     Transform(
         "tensors that require grad, in `value_and_grad`", "yes; their `grad` is not changed", "CPU",
