@@ -268,7 +268,10 @@ def test_input_that_changes_while_it_is_read_fails(command, in_batch, path, chan
     os.utime(path, (0, 0))  # clocks of file systems are coarse
     in_batch(lambda: CHANGES[change](Path(path), other))
     message = command.error(f"evaluate {folder} {OPTIONS} --output out.npy")
-    assert re.search("changed while it was read|cannot be read|ends before its last", message)
+    if (path, change) == ("own/input.npy", "cut"):
+        assert "`input` ends before its last sample" in message
+    else:
+        assert re.search("has changed while it was read|cannot be read", message)
     assert not OUTPUT.exists()
 
 
