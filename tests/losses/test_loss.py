@@ -43,7 +43,8 @@ def test_complex_or_list_input_raises(backend, form):
 
 def test_hyperparameters_at_their_bounds_are_accepted():
     sx.SpikeTime(1e-3, 1, 1)
-    sx.SpikeRate(0, 1, 1)
+    sx.SpikeRate(0, 1)
+    sx.SpikeRate(1.5, -2, 1)  # potentials, in a window of one step
     sx.SpikeMoid(theta=-2)
     sx.SparsityEnforcer(0, 0)
 
