@@ -125,8 +125,9 @@ def run(options: argparse.Namespace) -> int:
         "samples_per_second": values.size / seconds,
     }
     heading = f"{printable(str(path))}: {_short_repr(loss)} by {place}, {options.dtype}\n\n"
-    text = json.dumps(report, indent=2) + "\n" if options.json else heading + _text(report)
-    _terminal.write(text)
+    _terminal.write(
+        json.dumps(report, indent=2) + "\n" if options.json else heading + _text(report)
+    )
     return 0
 
 

@@ -72,7 +72,7 @@ def _version(path: Path) -> int:
     """Return a number that changes when a file, or a file in a folder, is written or replaced."""
     files = path.rglob("*") if path.is_dir() else [path]
     found = ((str(file), file.stat()) for file in files if file.exists())
-    return sum(hash((name, s.st_mtime_ns, s.st_size, s.st_ino)) for name, s in found)
+    return sum(hash((name, s.st_mtime_ns, s.st_size)) for name, s in found)
 
 
 def one_line(error: Exception) -> str:

@@ -110,7 +110,6 @@ COMPOSED = sx.losses.Composed(lambda xp, s, m: (s, lambda g: g), lambda *a: None
         *((loss, None) for loss in (sx.SpikeMax(), sx.SpikeMoid(theta=0), LATENCY, COMPOSED)),
         *((sx.CrossEntropy(readout=name, time_axis=-1), None) for name in ("last", "latency")),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_memory_is_the_reach_of_a_term(loss, memory):
     assert loss.memory == memory
