@@ -92,10 +92,9 @@ def run(options: argparse.Namespace) -> int:
     with usage_errors():
         (place, *_), _ = select_places([options.backend], options.dtype, options.device)
     path = Path(options.file)
-    numbers = {name: value for name in NUMBERS if (value := getattr(options, name)) is not None}
     with contextlib.ExitStack() as stack:
         with _files.file_errors(path):
-            arrays = _open(path, numbers, stack)
+            arrays = _open(path, options, stack)
             task = Task(path, arrays, loss, place, options.dtype)
             batch = task.batch_size(options.batch)
         output = _output_path(path, options.loss, options.output)
@@ -125,9 +124,8 @@ def run(options: argparse.Namespace) -> int:
         "samples_per_second": values.size / seconds,
     }
     heading = f"{printable(str(path))}: {_short_repr(loss)} by {place}, {options.dtype}\n\n"
-    _terminal.write(
-        json.dumps(report, indent=2) + "\n" if options.json else heading + _text(report)
-    )
+    text = json.dumps(report, indent=2) + "\n" if options.json else heading + _text(report)
+    _terminal.write(text)
     return 0
 
 
@@ -186,10 +184,12 @@ def _short_repr(loss: Any) -> str:
     return f"{type(loss).__name__}({', '.join(shown)})"
 
 
-def _open(path: Path, given: Mapping[str, Any], stack: contextlib.ExitStack) -> Mapping[str, Rows]:
+def _open(
+    path: Path, options: argparse.Namespace, stack: contextlib.ExitStack
+) -> Mapping[str, Rows]:
     """Return the arrays of an .npz file, of a folder of .npy files, or of a Zarr group.
 
-    Spike times become an array `input`. `given` holds the options that say how to bin them.
+    Spike times become an array `input`.
     """
     if not path.is_dir():
         arrays = _files.open_npz(path, _select, stack)
@@ -198,6 +198,7 @@ def _open(path: Path, given: Mapping[str, Any], stack: contextlib.ExitStack) -> 
     else:
         arrays = _files.open_folder(path, _select, stack)
     if "input" not in arrays:
+        given = {name: value for name in NUMBERS if (value := getattr(options, name)) is not None}
         return binned(arrays, given)
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
