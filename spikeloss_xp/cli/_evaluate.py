@@ -197,12 +197,12 @@ def _open(
         arrays = open_zarr(path, _select, stack)
     else:
         arrays = _files.open_folder(path, _select, stack)
+    given = {name: value for name in NUMBERS if (value := getattr(options, name)) is not None}
     if "input" not in arrays:
-        given = {name: value for name in NUMBERS if (value := getattr(options, name)) is not None}
         return binned(arrays, given)
     if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UsageError(f"{options}: for spike times only, but the file holds `input`")
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{named}: for spike times only, but the file holds `input`")
     return arrays
 
 
