@@ -332,21 +332,16 @@ def test_lists_of_times_are_padded(backend):
     np.testing.assert_array_equal(backend.numpy(got), backend.numpy(expected))
 
 
+TIMES = {"time_constant": 1, "times": True}
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda x: van_rossum(list(x), time_constant=1), TypeError, "pass times=True"),
-        (
-            lambda x: van_rossum(x, time_constant=1, times=True, lengths=[3] * 4),
-            ValueError,
-            "pad spike times with NaN",
-        ),
-        (lambda x: similarity(x[None], time_constant=1, times=True), ValueError, "shape (1, 4, 3)"),
-        (
-            lambda x: similarity(x, time_constant=1, times=1),
-            TypeError,
-            "times must be True or False",
-        ),
+        (lambda x: van_rossum(x, **TIMES, lengths=[3] * 4), ValueError, "pad spike times with NaN"),
+        (lambda x: similarity(x[None], **TIMES), ValueError, "shape (1, 4, 3)"),
+        (lambda x: similarity(x, time_constant=1, times=1), TypeError, "times must be True or"),
     ],
 )
 def test_bad_spike_times_of_van_rossum_raise(call, error, message):
