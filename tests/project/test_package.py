@@ -1,7 +1,4 @@
-"""The wheel and the sdist contain every file that they should, and no others.
-
-`.ci/run` tests the wheel itself, without the source.
-"""
+"""The wheel and the sdist contain exactly what they should; `.ci/run` tests the wheel itself."""
 
 import email
 import email.message
