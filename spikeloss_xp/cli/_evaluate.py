@@ -100,9 +100,7 @@ def run(options: argparse.Namespace) -> int:
         output = _output_path(path, options.loss, options.output)
         _check_output(output, path, task.shape[0], overwrite=options.overwrite)
         started = time.monotonic()
-        values, right, labels = _evaluate(task, batch)
-        with _files.file_errors(path):
-            stack.close()
+        values, right, labels = _evaluate(task, batch, stack)
     _write(output, values, overwrite=options.overwrite)
     seconds = time.monotonic() - started
     finite, nan = values[np.isfinite(values)], int(np.isnan(values).sum())
@@ -401,8 +399,11 @@ def _to_multi_hot(
     return hot if time_first else np.moveaxis(hot, -1, 1)
 
 
-def _evaluate(task: Task, batch: int) -> tuple[np.ndarray, int, int]:
-    """Return the losses of all samples, how many labels are predicted, and how many there are."""
+def _evaluate(task: Task, batch: int, stack: contextlib.ExitStack) -> tuple[np.ndarray, int, int]:
+    """Return the losses of all samples, how many labels are predicted, and how many there are.
+
+    Closing the stack closes the files, and raises an error if they have changed.
+    """
     samples, right, labels = task.shape[0], 0, 0
     values, started = np.empty(samples), time.monotonic()
     for start in range(0, samples, batch):
@@ -410,6 +411,8 @@ def _evaluate(task: Task, batch: int) -> tuple[np.ndarray, int, int]:
         stop = min(start + batch, samples)
         values[start:stop], *counts = task.evaluate(start, stop)
         right, labels = right + counts[0], labels + counts[1]
+    with _files.file_errors(task.path):
+        stack.close()
     return values, right, labels
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import spikeloss_xp as sx
 from _support.damage import mutants, npy, save
 from spikeloss_xp.cli import _files, _spike_times
 from spikeloss_xp.spike_times import Bins
@@ -30,24 +29,17 @@ FILE = {**COLUMNS, **NUMBERS, "label": LABEL}
 OPTIONS = "--neurons 3 --steps 40 --time-step 0.1 --start 0.2"
 FAST = "--loss SparsityEnforcer --option max_rate=0 --dtype float64"
 MAX = "--loss SpikeMax --dtype float64"
-ENFORCER = sx.SparsityEnforcer(max_rate=0)
-
-
-def binned(loss, *target, spikes=SPIKES, **options):
-    """Return the loss of each sample of the spikes that were binned by hand."""
-    taken = [slice(i, i + 1) for i in range(len(spikes))]
-    return [
-        float(loss(spikes[i], *(t[i] for t in target), **{k: v[i] for k, v in options.items()}))
-        for i in taken
-    ]
 
 
 @pytest.fixture
 def check(command):
-    """Return a function that saves a file, evaluates it, and compares its losses."""
+    """Return a function that compares the losses of a file with those of spikes binned by hand."""
 
-    def run(file, arguments, expected, path="own.npz", **made):
-        losses, _ = command.losses(save(path, file, **made), arguments)
+    def run(file, loss, numbers="", spikes=SPIKES, path="own.npz", **made):
+        losses, _ = command.losses(save(path, file, **made), loss, numbers)
+        targets = {name: file[name] for name in ("label", "target", "lengths") if name in file}
+        save("binned.npz", {"input": spikes, **targets})
+        expected, _ = command.losses("binned.npz", loss)
         np.testing.assert_allclose(losses, expected, rtol=1e-12)
 
     return run
@@ -63,58 +55,44 @@ def check(command):
 @pytest.mark.parametrize(("batch", "block"), [(1, 1), (2, 7), (3, 64), (5, 1 << 17)])
 def test_losses_equal_those_of_binned_spikes(check, monkeypatch, name, made, batch, block):
     monkeypatch.setattr(_spike_times, "READ_SPIKES", block)
-    check(FILE, f"{MAX} --batch {batch}", binned(sx.SpikeMax(), LABEL), name, **made)
+    check(FILE, MAX, f"--batch {batch}", path=name, **made)
 
 
-LENGTHS = np.asarray([40, 7, 0, 39, 25])
+SPARSE = {**COLUMNS, **NUMBERS}
+MASKED = {**SPARSE, "lengths": np.asarray([40, 7, 0, 39, 25])}
 TRAINS = (RNG.random(SPIKES.shape) < 0.2).astype(np.uint8)
+HOT = RNG.random((SAMPLES, NEURONS))
 BY_STEP = RNG.integers(NEURONS, size=(SAMPLES, STEPS))
+FIRST = {"times": TIMES[SAMPLE == 0], "neuron": NEURON[SAMPLE == 0], **NUMBERS}
+DEFAULTS = {"times": STEP_OF_SPIKE[SAMPLE == 0], "neuron": FIRST["neuron"]}  # steps of 1, from 0
+RATES = "--loss SpikeRate --option true_rate=1 --option false_rate=0"
 
 
 @pytest.mark.parametrize(
-    ("loss", "file", "options"),
+    ("file", "loss", "numbers", "spikes"),
     [
-        (sx.SpikeTime(), {"target": TRAINS}, ""),
-        (sx.SpikeRate(1, 0), {"label": LABEL}, "--option true_rate=1 --option false_rate=0"),
-        (sx.SpikeMax(moving_window=5), {"label": BY_STEP}, "--option moving_window=5"),
-        (sx.SpikeMoid(theta=0), {"label": RNG.random((SAMPLES, NEURONS))}, ""),
-        (sx.SpikeMax(time_axis=2), {"label": LABEL}, "--option time_axis=2"),
+        ({**MASKED, "target": TRAINS}, "--loss SpikeTime --dtype float64", "", SPIKES),
+        ({**MASKED, "label": LABEL}, f"{RATES} --dtype float64", "", SPIKES),
+        ({**MASKED, "label": BY_STEP}, f"{MAX} --option moving_window=5", "", SPIKES),
+        ({**MASKED, "label": HOT}, "--loss SpikeMoid --dtype float64", "", SPIKES),
+        ({**MASKED, "label": LABEL}, f"{MAX} --option time_axis=2", "", SPIKES),
+        ({**COLUMNS, "label": LABEL}, MAX, OPTIONS, SPIKES),
+        ({**FILE, "steps": [77], "start": 0, "time_step": 5}, MAX, OPTIONS, SPIKES),
+        (FILE, MAX, "--time-step 0.2 --steps 20", SPIKES.reshape(5, 3, 20, 2).sum(-1)),
+        (FIRST, FAST, "", SPIKES[:1]),  # which need no `sample`
+        (DEFAULTS, FAST, "--neurons 3 --steps 40", SPIKES[:1]),
+        (SPARSE, FAST, "--samples 5", SPIKES),
+        ({**SPARSE, "samples": 7}, FAST, "", np.concatenate([SPIKES, np.zeros((2, 3, 40))])),
+        ({"input": SPIKES, "label": LABEL, "times": ["a"], "start": [1, 2]}, MAX, "", SPIKES),
     ],
 )
-def test_every_loss_and_target(check, loss, file, options):
-    expected = binned(loss, *file.values(), lengths=LENGTHS)
-    arguments = f"--loss {type(loss).__name__} --dtype float64 {options}"
-    check({**COLUMNS, **NUMBERS, **file, "lengths": LENGTHS}, arguments, expected)
+def test_file_and_options_equal_binned_spikes(check, file, loss, numbers, spikes):
+    check(file, loss, numbers, spikes)
 
 
-def test_numbers_of_the_command_line_come_before_those_of_the_file(check):
-    expected = binned(sx.SpikeMax(), LABEL)
-    check({**COLUMNS, "label": LABEL}, f"{MAX} {OPTIONS}", expected)
-    check({**FILE, "steps": [77], "start": 0, "time_step": 5}, f"{MAX} {OPTIONS}", expected)
-    halved = SPIKES.reshape(SAMPLES, NEURONS, 20, 2).sum(-1)  # bins of twice the length
-    expected = binned(sx.SpikeMax(), LABEL, spikes=halved)
-    check(FILE, f"{MAX} --time-step 0.2 --steps 20", expected)
-
-
-def test_one_recording_needs_no_sample(check):
-    first = SAMPLE == 0
-    expected = binned(ENFORCER, spikes=SPIKES[:1])
-    check({"times": TIMES[first], "neuron": NEURON[first], **NUMBERS}, FAST, expected)
-    # The default step is 1, and the default start 0.
-    file = {"times": STEP_OF_SPIKE[first], "neuron": NEURON[first], "neurons": 3, "steps": 40}
-    check(file, FAST, expected)
-
-
-def test_number_of_samples_without_targets(check):
-    expected = binned(ENFORCER)
-    check({**COLUMNS, **NUMBERS}, f"{FAST} --samples 5", expected)
-    check({**COLUMNS, **NUMBERS, "samples": 7}, FAST, [*expected, 0, 0])
-
-
-def test_input_comes_before_spike_times(check, command):
-    file = {"input": SPIKES, "label": LABEL, "times": np.asarray(["a"]), "start": [1, 2]}
-    check(file, MAX, binned(sx.SpikeMax(), LABEL))
+def test_options_of_spike_times_fail_with_an_input(command):
     message = "--steps, --time-step: for spike times only, but the file holds `input`"
+    save("own.npz", {"input": SPIKES, "label": LABEL})
     assert message in command.error("evaluate own.npz", MAX, "--steps 3 --time-step 2")
 
 

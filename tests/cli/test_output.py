@@ -311,19 +311,11 @@ def test_long_option_can_be_repeated(command):
         assert command(f"evaluate own.npz --loss SpikeTime --option {kernel} {overwrite}")[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("loop", "no such file"),
-        ("loop/own.npz", "no such file"),
-        (f"{'a' * 300}.npz", "cannot be read: "),
-        (f"{'a' * 300}/own.npz", "cannot be read: "),
-    ],
-)
-def test_unusual_input_fails(command, path, message):
+@pytest.mark.parametrize("path", ["loop", "loop/own.npz", f"{'a' * 300}.npz", f"{'a' * 300}/a.npz"])
+def test_unusual_input_fails(command, path):
     os.symlink("loop", "loop")
     for words in (f"evaluate {path} {OPTIONS}", f"compare {path}"):
-        assert message in command.error(words)
+        assert ("no such file" if "loop" in path else "cannot be read: ") in command.error(words)
 
 
 def test_root_as_input_fails(command):  # whose default output has no name to begin with
