@@ -232,7 +232,7 @@ class VictorPurpura(PairedLoss):
         def pullback(cotangent: Array) -> Array:
             moved = xp.matrix_transpose(to_columns(cotangent))
             place = xp.argsort(xp.argsort(xp.where(xp.isfinite(x), x, math.inf), axis=-1), axis=-1)
-            at = place[..., None] == adapter.arange(x.shape[1], x)
+            at = place[..., None] == adapter.arange(x.shape[1], x)[None, None, :]
             return xp.sum(xp.where(at, moved[:, None, :], 0.0), axis=-1)
 
         return excess + added, pullback

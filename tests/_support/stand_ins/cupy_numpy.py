@@ -133,6 +133,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
             return self
         return launch("astype", lambda x: x.astype(dtype), self)
 
+    def copy(self):
+        return launch("copy", np.copy, self)
+
     def reshape(self, *shape):
         return _view("reshape", self, shape[0] if len(shape) == 1 else shape)
 
