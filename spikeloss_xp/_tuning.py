@@ -1,7 +1,7 @@
 """Numbers that change how fast the library is, and no result. Each was measured on two CPU cores.
 
-The comment of a number says what was seen. This command measures it again, on the rows of the
-benchmark that have PATTERN in their names, with the values that it names side by side::
+Each number has a comment with the measurement that it comes from. To measure it again, with several
+values side by side, on the rows of the benchmark whose names contain PATTERN::
 
     python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]
 """

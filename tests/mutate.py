@@ -67,7 +67,7 @@ def changed(node: Any, **fields: Any) -> Any:
 
 
 def variants(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield pairs of an expression in a node and what a mutant has in its place."""
+    """Yield pairs of an expression in a node and its replacement in a mutant."""
     match node:
         case ast.Compare(ops=[op, *others]):
             yield node, changed(node, ops=[getattr(ast, OTHER[type(op).__name__])(), *others])

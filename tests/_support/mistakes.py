@@ -1,10 +1,10 @@
 """Invalid options and arguments, with the error that each of them must raise.
 
-Each line of a text below is code and its error: the kind, and parts of the message. ``{a|b}`` makes
-a mistake of each of these, and ``{}`` in the message is what it was replaced by. A part that ends
-with ``$`` is the end of the message. The code has the names of the library and those of `NAMES`;
-``asarray`` makes an array of the library under test, as ``spikes`` is. The headings are the rows of
-docs/contract.md.
+Each line of the texts below has the code of a mistake, and its error: the kind and parts of the
+message. ``{a|b}`` in the code stands for two mistakes, one with ``a`` and one with ``b``; ``{}`` in
+the message stands for the same one of them. A part with ``$`` at its end is the end of the message.
+The code uses the names of the library and those of `NAMES`; ``asarray`` makes an array of the
+library under test, and ``spikes`` is one. The headings are the rows of docs/contract.md.
 """
 
 import builtins

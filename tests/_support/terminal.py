@@ -47,7 +47,7 @@ class Command:
 
 
 def run_on_terminal(command: list[Any], *, status: int, **options: Any) -> bytes:
-    """Run a command on a pseudo-terminal and return what it writes there: by default, all."""
+    """Run a command on a pseudo-terminal and return its output, but for redirected streams."""
     import pty  # not available on Windows
 
     parent_end, child_end = pty.openpty()

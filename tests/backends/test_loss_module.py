@@ -40,7 +40,7 @@ def test_weight_of_a_call_comes_first():
     loss = sx.SpikeMax(2)
     module = LossModule(loss, weight=WEIGHT)
     assert module(SPIKES, LABEL, weight=[2.0, 1.0]) == loss(SPIKES, LABEL, weight=[2.0, 1.0])
-    assert module(SPIKES, LABEL, weight=None) == module(SPIKES, LABEL)  # what a wrapper may pass
+    assert module(SPIKES, LABEL, weight=None) == module(SPIKES, LABEL)  # as wrappers do
 
 
 def test_weight_is_a_buffer_and_the_loss_has_no_parameters():

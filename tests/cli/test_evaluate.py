@@ -85,7 +85,7 @@ def test_losses_equal_single_sample_calls(backend, command, case, lengths):
     loss, given, target, *spikes = CASES[case]
     (spikes,) = spikes or (SPIKES,)
     arrays = {"input": spikes, "target": target, "lengths": lengths}
-    if lengths is not None and spikes is SPIKES:  # what is masked may have any value
+    if lengths is not None and spikes is SPIKES:  # masked entries may have any value
         arrays["input"] = np.where(COUNTED[:, None], SPIKES, np.nan)
         arrays["target"] = np.where(COUNTED, target, -7) if target is CLASS_BY_STEP else target
     save("own.npz", {name: array for name, array in arrays.items() if array is not None})

@@ -65,7 +65,7 @@ def assert_written(path=OUTPUT):
 NO_FOLDER, NO_FILE = "there is no folder", "out.npy: it is not a file: name another --output"
 IS_INPUT, WOULD_BE = "it is a file of the input", "it would be the input"
 PARTS = {"own.npz": "own.npz", "own": "own/label.npy", "own.zarr": "own.zarr/input/c/0/0/0"}
-REFUSED = [  # the input, the output, what is there before, and the error
+REFUSED = [  # the input, the output, what lies at the output before the run, and the error
     *(("own.npz", "out.npy", kind, NO_FILE) for kind in ("folder", "pipe", "link to out.npy")),
     *(("own.npz", "out.npy", f"link to {name}", NO_FILE) for name in (".", "nowhere.npy")),
     *((path, "out.npy", f"link to {part}", IS_INPUT) for path, part in PARTS.items()),

@@ -111,7 +111,7 @@ def test_training_step_equals_one_process(results, name):
     assert error((np.mean(values), first), one_process(CASES[name])) < RTOL
 
 
-# Lightning itself calls what a newer PyTorch deprecates.
+# Lightning calls functions that newer versions of PyTorch deprecate.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_checkpoint_restores_loss_and_class_weights(tmp_path):
     lightning, module = import_peer("lightning"), recipes("in_lightning").Classifier

@@ -74,12 +74,12 @@ def test_class_indices_match_cross_entropy(reading, reduction, weight):
         label = targets(reading, ignored)
         options = {"label_smoothing": smoothing, "ignore_index": ignored}
         theirs = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
-        samples = int((label.reshape(BATCH, -1) != ignored).any(1).sum())
-        line = functools.partial(theirs, reduction=reduction)
+        name, divisor = reduction, 1
         if reduction == "batchmean":
-            line = lambda u, f=theirs, n=samples: f(u, reduction="sum") / n  # noqa: E731
+            name, divisor = "sum", int((label.reshape(BATCH, -1) != ignored).any(1).sum())
+        line = functools.partial(theirs, reduction=name)
         options |= {"temperature": temperature, "reduction": reduction}
-        check(reading, label, weight, line, **options)
+        check(reading, label, weight, lambda u, f=line, n=divisor: f(u) / n, **options)
 
 
 @every_reading

@@ -48,7 +48,7 @@ from _support.split import bits
 batches = pickle.load(open("batches", "rb"))
 libraries = numpy.array, torch.tensor
 work = lambda: [bits(batch, asarray) for batch in batches for asarray in libraries]
-before = work()  # which fills what is kept for later calls
+before = work()  # it also fills the caches, which the workers then share
 options = {"batch_size": None, "num_workers": 2, "multiprocessing_context": "fork"}
 loader = torch.utils.data.DataLoader(range(2), collate_fn=lambda i: work() == before, **options)
 assert list(loader) == [True, True]

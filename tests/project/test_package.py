@@ -1,4 +1,4 @@
-"""The wheel and the sdist contain exactly what they should; `.ci/run` tests the wheel itself."""
+"""The wheel and the sdist have exactly the right files. `.ci/run` runs the tests on the wheel."""
 
 import email
 import email.message

@@ -100,7 +100,7 @@ def documented_numpy() -> None:
 
 
 def documented_torch() -> None:
-    """Call a function of each kind with tensors, and what is for PyTorch only."""
+    """Call functions of each kind with tensors, and those that are for PyTorch only."""
     spikes, label = torch.ones(1, 2, 4, requires_grad=True), torch.tensor([0])
     loss = sx.SpikeMax(mode="softmax", reduction="mean")
     assert_type(loss(spikes, label, lengths=torch.tensor([3]), weight=[1.0, 2.0]), torch.Tensor)

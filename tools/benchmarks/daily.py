@@ -43,7 +43,7 @@ import jax, jax.numpy as jnp, spikeloss_xp as sx
 x, y = jnp.zeros((100, 256, 20)), jnp.zeros(256, int)
 jax.jit(jnp.sin).lower(x).compile()  # what JAX does once
 function = jax.jit(jax.value_and_grad(sx.SpikeLatency(time_axis=0)))"""
-FIRST_CALLS = {  # what comes before, and what is timed in a new process
+FIRST_CALLS = {  # code that runs in a new process, and the code that is timed after it
     "our first call": (TORCH, "sx.CrossEntropy(time_axis=0)(x, y).backward()"),
     "the first call of the plain line": (TORCH, "F.cross_entropy(x.sum(0), y).backward()"),
     "JAX compiles SpikeLatency of 100 steps": (JAX, "function.lower(x, y).compile()"),

@@ -85,7 +85,7 @@ def _attribute(name):
     return property(lambda self: getattr(self._values, name))
 
 
-class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801, which is CuPy's name
     """An array on a device, whose operators call elementwise operations."""
 
     shape, ndim, size, dtype = map(_attribute, ("shape", "ndim", "size", "dtype"))
@@ -173,7 +173,7 @@ def _view(name, x, *args, **options):
 # Functions ---------------------------------------------------------------------------------------
 
 
-class ufunc:  # noqa: N801
+class ufunc:  # noqa: N801, which is CuPy's name
     """An elementwise operation. NumPy's promotes dtypes, as CuPy's does since version 14."""
 
     def __init__(self, name):
