@@ -40,6 +40,7 @@ LAYOUTS = {
     "SpikingJelly": "[time, batch, class]",
     "Spyx": "[batch, time, class]",
     "lava-dl": "[batch, class, time]",
+    "Squared errors of numbers": "[time, batch, class]",
 }
 LABEL = labels(CLASSES, (BATCH,))
 
@@ -64,6 +65,7 @@ def check(layout, there, here, **known):
         "y": LABEL,
         "w": torch.linspace(0.5, 3, CLASSES),
         "number": torch.rand((BATCH, CLASSES), generator=generator(5)),
+        "signal": torch.rand(shape, generator=generator(6)),
         "hot": torch.rand((BATCH, CLASSES), generator=generator(3)) < 0.5,
         "desired": (torch.rand(shape, generator=generator(4)) < 0.3).float(),
         "one_hot": torch.nn.functional.one_hot(LABEL, CLASSES).float().expand(STEPS, -1, -1),
