@@ -18,7 +18,7 @@ def rate(xp, spikes, mask):
 
 
 def pseudo_huber(xp, u, label, scale):
-    """Return ``scale² (sqrt(1 + (d / scale)²) - 1)``, d from 0.5 for the label, from 0 for others."""
+    """Return ``scale² (sqrt(1 + (d / scale)²) - 1)``, d from 0.5 for the label, 0 for others."""
     d = u - xp.where(label, xp.full_like(u, 0.5), 0.0)
     root = xp.sqrt(1 + (d / scale) ** 2)
     # d² / (1 + root) is equal, and keeps its digits near 0.
