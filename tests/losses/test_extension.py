@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +12,9 @@ from _support.backends import on
 from _support.calls import each, run
 from _support.cases import close
 from _support.contract import REDUCTIONS
+from _support.processes import recipes
 from spikeloss_xp.losses import Loss
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "adding-a-loss.md"
 BATCH, CLASSES, STEPS, WINDOW = 4, 3, 6, 2
 LABEL = np.asarray([0, 2, 1, 2])
 WEIGHT = np.asarray([0.5, 1.0, 3.0])
@@ -35,16 +33,8 @@ MASKS = {
 }
 
 
-def classes_of_the_page():
-    """Return the classes that the page defines, from its own code."""
-    names = {"np": np, "sx": sx}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        if "class Focal" in block:
-            exec(block, names)
-    return names["FocalMax"], names["FocalMoid"]
-
-
-FocalMax, FocalMoid = classes_of_the_page()
+own_loss = recipes("own_loss")
+FocalMax, FocalMoid = own_loss.FocalMax, own_loss.FocalMoid
 LOSSES = {
     "sample": FocalMax(gamma=1.5),
     "sample-window": FocalMax(gamma=1.5, moving_window=WINDOW),
@@ -72,6 +62,14 @@ def expected_terms(loss, label, weight, **masks):
     of_terms = of_label[:, None, None] * counts
     focus = (1 - np.exp(-found.terms)) ** loss.gamma
     return reference.Terms(of_terms * focus * found.terms, counts, of_terms)
+
+
+@pytest.mark.compiles
+def test_documented_checks_pass():
+    recipes("composed_loss")
+    own_loss.check()
+    pytest.importorskip("torch")
+    own_loss.check_second_derivative()
 
 
 @pytest.mark.slow(but=12)

@@ -15,7 +15,7 @@ from _support.root import ROOT
 from _support.side_by_side import evaluate_line, import_peer
 
 PAGE = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
-ROW = r"^\| `(train_\w+)` \| ([\d.]+) \| [\d.]+ s \|(?: `([^`]+)`)? \|(?: ([\d.]+))? \|$"
+ROW = r"^\| `(train_\w+)` \| ([\d.]+) \|(?: `([^`]+)`)? \|(?: ([\d.]+))? \|$"
 ROWS = re.findall(ROW, PAGE, flags=re.M)
 FILES = sorted(path.stem for path in RECIPES.glob("train_*.py"))
 

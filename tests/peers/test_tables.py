@@ -1,4 +1,4 @@
-"""The lines of the tables of docs/frameworks.md and docs/migrating.md are equal, on random numbers.
+"""The lines in the tables of the README and two pages of docs are equal, on random numbers.
 
 Other files of this folder have more of these losses, and networks of some of the frameworks. The
 rows of jaxsnn and the recordings are not compared here.
@@ -40,32 +40,32 @@ LAYOUTS = {
     "SpikingJelly": "[time, batch, class]",
     "Spyx": "[batch, time, class]",
     "lava-dl": "[batch, class, time]",
+    "Squared errors of numbers": "[time, batch, class]",
 }
 LABEL = labels(CLASSES, (BATCH,))
 
 
-def rows_of_frameworks():
-    """Return the layout and both lines of the rows whose line there begins with a known module."""
-    text = (DOCS / "frameworks.md").read_text(encoding="utf-8")
-    first, rest = text.split("\nThese give recordings")
-    rows = [line.strip("|").split(" | ") for line in first.splitlines() if line.startswith("| [")]
-    rockpool = rest.split("\n## Rockpool\n")[1].split("\n## ")[0]
-    lines = [(layout, there, here) for _, layout, _, there, here, *_ in rows]
-    lines += [
-        ("[batch, time, class]", *row)
-        for row in re.findall(r"^\| (`.*`) \| (`.*`) \|$", rockpool, re.M)
-    ]
-    plain = [(layout, there.strip(" `"), here.strip(" `")) for layout, there, here in lines]
-    return [row for row in plain if row[1].partition(".")[0] in MODULES]
+def rows_of_the_lines():
+    """Return the layout and both lines of docs/frameworks.md and the README, of known modules."""
+    page = (DOCS / "frameworks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[.* \| (.*) \| `(.*)` \| `(.*)` \|$", page, re.M)
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    for there, here in re.findall(r"^\| [\w, -]+ \| `(.*)` \| `(.*)` \|$", readme, re.M):
+        order = {"0": "time, batch, class", "1": "batch, time, class"}
+        axis = re.search(r"time_axis=(\d)", here)
+        rows.append((f"[{order[axis[1]] if axis else 'batch, class, time'}]", there, here))
+    return [row for row in rows if row[1].partition(".")[0] in MODULES]
 
 
 def check(layout, there, here, **known):
     """Compare two lines on an output of the network, in the layout of the table."""
     shape = [SIZES[axis] for axis in re.search(r"\[(.*)\]", layout)[1].split(", ")]
     names = {
-        "x": potentials(shape) if "potentials" in layout or "membrane" in there else trains(shape),
+        "x": (potentials if re.search(r"membrane|x\.max\(", there) else trains)(shape),
         "y": LABEL,
         "w": torch.linspace(0.5, 3, CLASSES),
+        "number": torch.rand((BATCH, CLASSES), generator=generator(5)),
+        "signal": torch.rand(shape, generator=generator(6)),
         "hot": torch.rand((BATCH, CLASSES), generator=generator(3)) < 0.5,
         "desired": (torch.rand(shape, generator=generator(4)) < 0.3).float(),
         "one_hot": torch.nn.functional.one_hot(LABEL, CLASSES).float().expand(STEPS, -1, -1),
@@ -87,8 +87,8 @@ def check(layout, there, here, **known):
     assert_match(theirs, ours, names["x"])
 
 
-@pytest.mark.parametrize(("layout", "there", "here"), rows_of_frameworks())
-def test_lines_of_the_frameworks_match(layout, there, here):
+@pytest.mark.parametrize(("layout", "there", "here"), rows_of_the_lines())
+def test_lines_match(layout, there, here):
     check(layout, there, here)
 
 

@@ -187,10 +187,9 @@ def test_code_of_a_page_runs(page):
     run_page(page)
 
 
-def test_site_begins_with_the_loop_of_the_readme():
-    readme, index = (blocks(ROOT / name, "python")[0] for name in ("README.md", "docs/index.md"))
-    assert (index.text, index.output) == (readme.text, readme.output)
-    assert readme.output
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
+def test_first_example_has_its_output(name):
+    assert blocks(ROOT / name, "python")[0].output
 
 
 @pytest.mark.slow
