@@ -1,7 +1,7 @@
 """What a GPU has verified: the lines of docs/support.md that need one, and the record of a run.
 
-``python tools/gpu/verify.py`` makes the record. ``python tools/write_pages.py`` writes it to the end
-of docs/support.md, and the cells that wait for a GPU there and in docs/install.md.
+``python tools/gpu/verify.py`` makes the record. ``python tools/write_pages.py`` writes it to
+docs/support.md, and the cells that wait for a GPU there and in docs/install.md.
 """
 
 import json
