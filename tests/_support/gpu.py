@@ -21,7 +21,7 @@ LIBRARIES = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX"}
 
 @dataclass(frozen=True)
 class Claim:
-    """A line of the tables of support that only a GPU can verify."""
+    """A line of docs/support.md or docs/install.md that only a GPU can verify."""
 
     what: str
     library: str

@@ -101,6 +101,7 @@ def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
     """Yield the tables of the losses beside the plain lines, from what daily.py measured."""
 
     def line(title: str, names: list[str]) -> tuple[str, ...]:
+        title = f"`{title}`" if title.startswith("Spike") else title
         return (title, *(f"{ratios[f'{x} first']:.2f} / {ratios[f'{x} last']:.2f}" for x in names))
 
     lines = (line(loss, [f"PyTorch: {loss}: {size}" for size in SIZES]) for loss in LOSSES)
