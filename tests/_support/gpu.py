@@ -1,7 +1,7 @@
 """What a GPU has verified: the lines of docs/support.md that need one, and the record of a run.
 
-``python tools/gpu/verify.py`` makes the record. ``python tools/write_pages.py`` writes the record
-on docs/gpu.md from it, and the cells of docs/support.md that wait for a GPU.
+``python tools/gpu/verify.py`` makes the record. ``python tools/write_pages.py`` writes it to
+docs/support.md, and the cells that wait for a GPU there and in docs/install.md.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 
 from _support.pages import DOCS, ROOT, ratio, table
 
-RECORD, PAGE = ROOT / "tests" / "data" / "gpu.json", DOCS / "gpu.md"
-NOT_YET = "**not yet verified**: no GPU has run it"
+RECORD, PAGE = ROOT / "tests" / "data" / "gpu.json", DOCS / "support.md"
+NOT_YET = "**not yet verified**"
 OURS, DIFFERS = "ours", "differs from NumPy"
 
 LIBRARIES = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX"}
@@ -21,7 +21,7 @@ LIBRARIES = {"cupy": "CuPy", "torch": "PyTorch", "jax": "JAX"}
 
 @dataclass(frozen=True)
 class Claim:
-    """A line of docs/support.md that only a GPU can verify."""
+    """A line of docs/support.md or docs/install.md that only a GPU can verify."""
 
     what: str
     library: str
@@ -33,12 +33,12 @@ class Claim:
     """How it is checked on a machine without a GPU."""
 
 
-ON_STAND_IN = "checked against a stand-in on every change"
+ON_STAND_IN = "checked against a stand-in"
 AUTOCAST = "transforms/test_torch.py::test_autocast_computes_in_float32"
 CLAIMS = (
     Claim("CuPy", "cupy", without_gpu=ON_STAND_IN),
     Claim("PyTorch on a GPU", "torch", without_gpu=ON_STAND_IN),
-    Claim("JAX on a GPU", "jax", without_gpu="lowered for CUDA, ROCm and TPUs on every change"),
+    Claim("JAX on a GPU", "jax", without_gpu="lowered for CUDA, ROCm and TPUs"),
     Claim("CuPy for CUDA 12", "cupy", package="cupy-cuda12x"),
     Claim("CuPy for CUDA 13", "cupy", package="cupy-cuda13x"),
     Claim("autocast on CUDA", "torch", AUTOCAST),
@@ -188,9 +188,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def page(text: str) -> str:
-    """Return the text of docs/gpu.md with the record at its end replaced."""
-    found, heading = record(), "\n## Record\n\n"
-    none = (
-        "No GPU has run the command yet, so the lines that need one are marked as not yet verified."
-    )
+    """Return the text of docs/support.md with the record at its end replaced."""
+    found, heading = record(), "\n### Record\n\n"
+    none = "No GPU has run the command yet, so the lines that need one are not yet verified."
     return text.partition(heading)[0] + heading + (markdown(found) if found else none) + "\n"

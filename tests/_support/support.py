@@ -1,7 +1,7 @@
 """The record of supported libraries and transforms, each with the tests that verify it.
 
-``python tools/write_pages.py`` writes the tables of docs/support.md, docs/install.md and the README
-from it. The tests run on the versions of pyproject.toml and of .ci/constraints.txt.
+``python tools/write_pages.py`` writes the tables of docs/support.md and docs/install.md from it.
+The tests run on the versions of pyproject.toml and of .ci/constraints.txt.
 """
 
 import re
@@ -13,8 +13,6 @@ from pathlib import Path
 from _support import gpu
 from _support.pages import DOCS, ROOT, table, with_tables
 
-EVERY_CHANGE = "on every change"
-
 
 @dataclass(frozen=True)
 class Library:
@@ -24,11 +22,11 @@ class Library:
     gradient: str
     tests: tuple[str, ...]
     """Its names in `_support.backends.BACKENDS`, or its tests; empty if it needs a GPU."""
-    tested: str = EVERY_CHANGE
+    tested: str = "yes"
 
     @property
     def row(self) -> tuple[str, ...]:
-        return (self.what, "yes", self.gradient, self.tested)
+        return (self.what, self.gradient, self.tested)
 
 
 @dataclass(frozen=True)
@@ -37,19 +35,11 @@ class Transform:
 
     what: str
     works: str
-    where: str
     tests: tuple[str, ...]
 
-    @property
-    def row(self) -> tuple[str, ...]:
-        return (self.what, self.works, self.where)
 
-
-CALL_OPTIONS = "`where`, `lengths`, `weight` and the options"
-
-
-def _row(what: str, *tests: str, works: str = "yes", where: str = "CPU") -> Transform:
-    return Transform(what, works, where, tests)
+def _row(what: str, *tests: str, works: str = "yes") -> Transform:
+    return Transform(what, works, tests)
 
 
 LIBRARIES = (
@@ -68,13 +58,13 @@ LIBRARIES = (
         "array-api-strict",
         "closed forms",
         ("array-api-strict", "array-api-strict-device1"),
-        f"{EVERY_CHANGE}, at its strictest",
+        "yes, at its strictest",
     ),
     Library(
         "dpnp, on a CPU",
         "closed forms",
         ("dpnp",),
-        f"{EVERY_CHANGE}, on the CPU as an OpenCL device of intel-opencl-rt",
+        "yes, as an OpenCL device of intel-opencl-rt",
     ),
     Library("MLX, on a CPU, 32 bits", "its autodiff", ("mlx",)),
     Library(
@@ -89,158 +79,108 @@ LIBRARIES = (
         "any other library that conforms to the standard",
         "closed forms",
         ("array-api-strict",),
-        "array-api-strict stands in for it",
+        "array-api-strict is one",
     ),
 )
 
 TORCH_PREFIX = "transforms/test_torch.py::test_"
 PYTORCH = (
-    _row("`backward`, `gradcheck`, `gradgradcheck`", "gradcheck_passes", "gradgradcheck_passes"),
     _row(
-        "`torch.func.grad`, `vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
-        *("gradient_of_transform_equals_closed_form", "vmap_equals_loop"),
-        *("vmap_of_grad_equals_closed_form", "jvp_equals_gradient_times_tangent"),
+        "`backward`, `gradcheck`, `gradgradcheck`, `torch.utils.checkpoint`, `torch.func.grad`, "
+        "`vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
+        *("gradcheck_passes", "gradgradcheck_passes", "gradient_of_transform_equals_closed_form"),
+        *("vmap_equals_loop", "vmap_of_grad_equals_closed_form"),
+        *("jvp_equals_gradient_times_tangent", "options_work_under_transforms"),
         "contract/test_gradients.py::test_hessian_matches_differences_of_the_gradient",
     ),
     _row(
-        "`torch.compile(loss, fullgraph=True)` and its backward, by inductor",
+        "`torch.compile(fullgraph=True)` of the loss, its backward, `torch.func.grad` and `jvp`",
         "compiled_loss_and_backward_equal_eager",
-    ),
-    _row(
-        "the same for durations that change",
         "compile_count_for_many_durations_is_at_most_three",
-        works="yes; at most three compilations, or with a latency one for each duration",
+        "compiled_grad_and_jvp_equal_eager",
+        "first_call_of_a_process_may_be_compiled_or_exported",
+        works="yes; durations that change compile three times at most, with a latency each time",
     ),
-    _row("`torch.func.grad` and `jvp` inside `torch.compile`", "compiled_grad_and_jvp_equal_eager"),
-    _row("`torch.utils.checkpoint`", "gradient_of_transform_equals_closed_form"),
     _row(
-        "`torch.export`, for a fixed size and for batches of any size",
+        "`torch.export`, also for batches of any size",
         "export_of_any_batch_equals_eager_without_custom_operators",
+        works="yes, without custom operators",
     ),
     _row(
         "autocast with bfloat16 and float16",
         "autocast_computes_in_float32",
-        works="yes; computed and returned in float32",
-        where=f"CPU; CUDA {gpu.cell('autocast on CUDA')}",
+        works=f"yes, in float32; on CUDA {gpu.cell('autocast on CUDA')}",
     ),
     _row(
-        "`torch.set_float32_matmul_precision`, for filters and distances",
+        "`torch.set_float32_matmul_precision`",
         "tf32_reaches_no_filter_and_no_distance",
         "change_of_the_precision_of_products_compiles_anew",
-        works="yes; their products keep the digits of float32, in float64 if TF32 is allowed",
-        where="CPU, with factors rounded as on an Ampere GPU",
+        works="filters and distances keep the digits of float32",
     ),
     _row(
-        "compiled or exported, as the first call of a process",
-        "first_call_of_a_process_may_be_compiled_or_exported",
-    ),
-    _row(
-        "`meta` and fake tensors, for shapes",
+        "`meta` and fake tensors",
         "backends/test_transfers.py::test_meta_and_fake_tensors_give_the_shape",
-        where="",
+        works="yes, for shapes",
     ),
     _row(
-        "`DTensor`, replicated or sharded by sample, over 2 processes",
+        "`DTensor`, replicated or sharded by sample",
         "processes/test_torch_processes.py::test_distributed_tensor_equals_one_process",
         works="yes; only the sum and the weight are communicated",
-        where="CPU, gloo",
     ),
     _row(
         "tensors that require grad, in `value_and_grad`",
         "value_and_grad_leaves_tensors_that_require_grad_unchanged",
         works="yes; their `grad` is not changed",
     ),
-    _row(
-        f"{CALL_OPTIONS}, under `grad`, `vmap(grad)`, `jacfwd`, `hessian` and "
-        "`torch.compile(fullgraph=True)`",
-        "options_work_under_transforms",
-    ),
 )
 
 JAX_PREFIX = "transforms/test_jax.py::test_"
-BITS, DEVICES = "CPU, 32 and 64 bits", "virtual CPU devices"
 SHARDED = "sharded_batch_stays_sharded"
 ON_DEVICES = "processes/test_jax_devices.py::test_devices_equal_one_process"
 JAX = (
     _row(
-        "`jit` of the loss itself, and with the loss as a static argument",
+        "`jit`, also with the loss as a static argument, `grad`, `vmap(grad)`, `jvp`, `linearize`, "
+        "`hessian`, `checkpoint`",
         *("jit_of_loss_and_gradient_equals_eager", "jit_with_static_loss_traces_once"),
-        where=BITS,
-    ),
-    _row(
-        "`grad`, `vmap(grad)`, `jvp`, `linearize`, `hessian`",
         *("grad_equals_closed_form", "vmap_of_grad_equals_closed_form"),
         *("jvp_and_linearize_equal_gradient_times_tangent", "hessian_is_finite_and_symmetric"),
-        where=BITS,
-    ),
-    _row("`checkpoint`", "grad_equals_closed_form", where=BITS),
-    _row(
-        "`jax.export`, for batches of any size",
-        "export_with_symbolic_batch_equals_eager",
-        where=BITS,
+        "options_work_under_transforms",
     ),
     _row(
-        "`jax.export` on a CPU for CUDA, TPU and ROCm",
-        "export_from_a_cpu_loops_on_cpus_only",
-        works="yes; without the loops that are for CPUs",
-        where="the programs, which did not run",
+        "`jax.export`, for batches of any size, and for CUDA, TPU and ROCm",
+        *("export_with_symbolic_batch_equals_eager", "export_from_a_cpu_loops_on_cpus_only"),
+        works="yes; programs for other devices did not run",
     ),
     _row(
         '`jax_numpy_rank_promotion="raise"`',
         "contract/test_contract.py::test_loss_matches_the_reference",  # see `backends.on`
-        where=BITS,
     ),
     _row(
-        f"{CALL_OPTIONS}, under `jit` of `grad`, `jacfwd` and `hessian`",
-        "options_work_under_transforms",
-        where=BITS,
+        "a batch sharded over devices, under `jit` on a mesh with automatic or explicit axes, or "
+        "under `shard_map`",
+        *("mesh_of_one_device_equals_no_mesh", SHARDED, ON_DEVICES),
+        works="yes; only sums cross devices, and no spikes",
     ),
     _row(
-        "`jit` with spikes or labels on a mesh of one device, with explicit axes",
-        "mesh_of_one_device_equals_no_mesh",
-    ),
-    *(
-        _row(what, test, works=works, where=where)
-        for what, test, works, where in (
-            (
-                "`jit` with the batch sharded over 2 and 4 devices, axes automatic or explicit",
-                SHARDED,
-                "yes; one scalar sum crosses devices, and no spikes",
-                DEVICES,
-            ),
-            (
-                "the same with `where`, `lengths` and `weight`",
-                ON_DEVICES,
-                "yes; only sums cross devices",
-                f"4 {DEVICES}",
-            ),
-            ("`shard_map` over the batch", ON_DEVICES, "yes", DEVICES),
-            (
-                "labels on another device than the spikes",
-                SHARDED,
-                "yes; moved to the device or mesh of the spikes",
-                DEVICES,
-            ),
-        )
+        "labels on another device than the spikes",
+        SHARDED,
+        works="yes; moved to the device or mesh of the spikes",
     ),
 )
 
 MLX_PREFIX = "transforms/test_mlx.py::test_"
 MLX = (
-    _row("`grad`, `value_and_grad`, `checkpoint`", "grad_and_value_and_grad_equal_closed_form"),
+    _row(
+        "`grad`, `value_and_grad`, `checkpoint`, `vmap(value_and_grad)`, `jvp`, and second "
+        "derivatives by `jvp` and `vjp` of `grad`",
+        *("grad_and_value_and_grad_equal_closed_form", "vmap_of_value_and_grad_equals_loop"),
+        *("jvp_equals_gradient_times_tangent", "second_derivatives_are_finite_and_symmetric"),
+        "options_work_under_transforms",
+    ),
     _row(
         "`compile` of the loss, of `grad` and of `value_and_grad`",
         *("grad_and_value_and_grad_equal_closed_form", "shapeless_compilation_and_export_raise"),
         works="yes, for each shape; not with `shapeless=True`",
-    ),
-    _row("`vmap(value_and_grad)`", "vmap_of_value_and_grad_equals_loop"),
-    _row(
-        "`jvp`, and second derivatives by `jvp` and `vjp` of `grad`",
-        *("jvp_equals_gradient_times_tangent", "second_derivatives_are_finite_and_symmetric"),
-    ),
-    _row(
-        f"{CALL_OPTIONS}, under `value_and_grad`, `compile` and second derivatives",
-        "options_work_under_transforms",
     ),
     _row(
         "`export_function`",
@@ -260,12 +200,12 @@ def tests() -> Iterable[str]:
 
 
 def libraries() -> str:
-    header = ("array library", "value", "gradient", "tested")
+    header = ("array library", "gradient", "tested on every change")
     return table(header, (library.row for library in LIBRARIES))
 
 
 def _transforms(transforms: Iterable[Transform]) -> str:
-    return table(("transform", "works", "tested on"), (t.row for t in transforms))
+    return table(("transform", "works"), ((t.what, t.works) for t in transforms))
 
 
 def _lowest() -> dict[str, tuple[str, str]]:
@@ -310,13 +250,11 @@ def versions() -> str:
 TABLES = {  # of each page, by section
     DOCS / "support.md": {
         "## Array libraries": libraries,
-        "## Versions": versions,
         "### PyTorch": lambda: _transforms(PYTORCH),
         "### JAX": lambda: _transforms(JAX),
         "### MLX": lambda: _transforms(MLX),
     },
     DOCS / "install.md": {"## Versions": versions},
-    ROOT / "README.md": {"## What works where": libraries},
 }
 
 

@@ -3,7 +3,7 @@
 ``python tools/benchmarks/daily.py [PATTERN ...]`` prints how many times as long as the plain line a
 loss takes, value and gradient, in float32, the median of several processes. Rows are named such as
 ``JAX: counts: [20, 100, 10] first``; each PATTERN must be part of the name. With ``--write``, also
-write docs/benchmarks.md. It needs optax.
+write tests/data/daily.json and docs/benchmarks.md. It needs optax.
 """
 
 import argparse
@@ -12,21 +12,16 @@ import functools
 import itertools
 import json
 import statistics
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import contenders
 import numpy as np
+import page
 import plain
 from contenders import Run
 from plain import LAYOUTS, LINE, LOSSES
 from timing import in_new_process, times
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-
-from _support import pages
 
 SIZES = ((20, 100, 10), (100, 256, 20), (250, 64, 35), (100, 256, 200))  # [time, batch, class]
 LIBRARIES = ("PyTorch", "PyTorch, compiled", "JAX", "NumPy")
@@ -140,41 +135,13 @@ def measure(patterns: list[str], seconds: float) -> None:
                 torch.compiler.reset()
 
 
-def tables(ratios: dict[str, float]) -> list[str]:
-    """Return the tables of the page."""
-    sizes = [str(list(size)) for size in SIZES]
-
-    def cell(*names: str, separator: str) -> str:
-        return separator.join(f"{ratios[name]:.2f}" for name in names)
-
-    found = []
-    for library in LIBRARIES:
-        lines = []
-        for loss in LOSSES:
-            each = [[f"{library}: {loss}: {size} {x}" for x in LAYOUTS] for size in sizes]
-            title = f"`{loss}`" if loss.startswith("Spike") else loss
-            lines.append((title, *(cell(*names, separator=" / ") for names in each)))
-        found.append(pages.table((library, *sizes), lines))
-    lines = []
-    for option in OPTIONS:
-        each = [[f"price: {library}: {x}: {option}" for x in PRICES] for library in PRICED]
-        lines.append((f"`{option}`", *(cell(*names, separator=", ") for names in each)))
-    header = (f"{library}: {', '.join(PRICES)}" for library in PRICED)
-    found.append(pages.table(("with", *header), lines))
-    shares = [
-        (loss, *(f"{100 * ratios[f'share: {loss}: {size}']:.1f} %" for size in sizes[:2]))
-        for loss in SHARES
-    ]
-    return [*found, pages.table(("share of a training step", *sizes[:2]), shares)]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("patterns", nargs="*")
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each row and process")
     parser.add_argument("--here", action="store_true", help="measure in this process")
-    parser.add_argument("--write", action="store_true", help="write the tables of the page")
+    parser.add_argument("--write", action="store_true", help="write the record and the page too")
     options = parser.parse_args()
     if options.here:
         measure(options.patterns, options.seconds)
@@ -193,8 +160,8 @@ def main() -> None:
             runs = [in_new_process("-c", TIMED, *program)[0] for _ in range(5)]
             print(f"{what}: {statistics.median(runs):.3g} s")
     if options.write:
-        heading = "## Beside the line that you would write"
-        pages.write(pages.DOCS / "benchmarks.md", {heading: tables(ratios)})
+        page.DAILY.write_text(json.dumps(page.records()[1] | ratios) + "\n", encoding="utf-8")
+        page.write()
 
 
 if __name__ == "__main__":

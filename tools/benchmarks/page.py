@@ -1,7 +1,7 @@
 """Write the figures of the benchmark page of the documentation, and its picture.
 
 ``python tools/benchmarks/page.py`` writes them again, from the records of the last measurement:
-tests/data/benchmarks.json and tests/data/scaling.json. The text of the page is written by hand.
+benchmarks.json, daily.json and scaling.json in tests/data. The text of the page is written by hand.
 """
 
 import json
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from _support import pages
 
 DATA, PAGE = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md"
-RECORD, SCALING = DATA / "benchmarks.json", DATA / "scaling.json"
+RECORD, SCALING, DAILY = (DATA / f"{name}.json" for name in ("benchmarks", "scaling", "daily"))
 PICTURE = pages.DOCS / "images" / "scaling.png"
 
 HIGHLIGHTS = {  # (row, contender): the work in words
@@ -43,6 +43,10 @@ HIGHLIGHTS = {  # (row, contender): the work in words
         "`SpikeTime` of a large batch in NumPy, the value alone"
     ),
 }
+# The rows of daily.py that the page has.
+LOSSES = ("counts", "sqrt_count", "each step", "window 20", "SpikeRate", "SpikeTime")
+LOSSES += ("counts, probabilities", "each step, probabilities")
+SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
 SLOWER = {
     ("SpikeRate [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeRate` of a small batch",
     ("SpikeMax [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeMax` of a small batch",
@@ -93,6 +97,31 @@ def missed(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
+def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
+    """Yield the tables of the losses beside the plain lines, from what daily.py measured."""
+
+    def line(title: str, names: list[str]) -> tuple[str, ...]:
+        title = f"`{title}`" if title.startswith("Spike") else title
+        return (title, *(f"{ratios[f'{x} first']:.2f} / {ratios[f'{x} last']:.2f}" for x in names))
+
+    lines = (line(loss, [f"PyTorch: {loss}: {size}" for size in SIZES]) for loss in LOSSES)
+    yield pages.table(("PyTorch", *SIZES), lines)
+    libraries = ("PyTorch, compiled", "JAX", "NumPy")
+    lines = (line(loss, [f"{x}: {loss}: {SIZES[1]}" for x in libraries]) for loss in LOSSES)
+    yield pages.table((SIZES[1], *libraries), lines)
+    rows = []
+    for option in ("lengths", "where", "weight", "num_classes"):
+        names = [[f"price: {x}: {loss}: {option}" for loss in ("counts", "each step")]
+                 for x in ("PyTorch", "JAX", "NumPy")]  # fmt: skip
+        rows.append((f"`{option}`", *(f"{ratios[a]:.2f} / {ratios[b]:.2f}" for a, b in names)))
+    yield pages.table(("with", "PyTorch", "JAX", "NumPy"), rows)
+    yield pages.table(
+        ("share of a training step", *SIZES[:2]),
+        ((loss, *(f"{100 * ratios[f'share: {loss}: {size}']:.1f} %" for size in SIZES[:2]))
+         for loss in ("counts", "window 20")),
+    )  # fmt: skip
+
+
 def limits(record: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
@@ -115,7 +144,7 @@ def ratios_in_words(record: dict[str, Any], works: dict) -> list[tuple[str, floa
     ]
 
 
-def text(page: str, record: dict[str, Any]) -> str:
+def text(page: str, record: dict[str, Any], daily: dict[str, float]) -> str:
     """Return the page with its tables, and its sentences with figures, replaced."""
     faster, rows = ratios_in_words(record, HIGHLIGHTS), record["rows"]
     slower = [
@@ -123,33 +152,30 @@ def text(page: str, record: dict[str, Any]) -> str:
         for work, ratio, other in ratios_in_words(record, SLOWER)
     ]
     highlights = [(work, f"**{x:.3g} times faster** than {other}") for work, x, other in faster]
-    targets, misses = sum(len(row["wanted"]) for row in rows), missed(rows)
-    header = ("work, value and gradient", "time", "against", "times as long as ours", "wanted")
     tables = {
-        "## Beside other libraries": [pages.table(("work", "this library is"), highlights)],
-        "## What was wanted, and what was missed": [
-            pages.table(("work", "against", "measured", "wanted"), misses)
-        ],
-        "## All rows": [
-            pages.table(header, (line for row in rows for line in cells(row))),
-            pages.table(("", "measured", "at most"), limits(record)),
-        ],
+        "## Beside the line that you would write": daily_tables(daily),
+        "## Long filters and windows": [pages.table(("work", "this library is"), highlights)],
     }
     figures = {
         r"(?<=a window are not faster: ).*(?=\.$)": ", and ".join(slower),
-        r"(?<=Of the ratios below, )\d+ have a target, and \d+": (
-            f"{targets} have a target, and {len(misses)}"
+        r"(?<=^Of the ratios in the second, )\d+ have a target, and \d+": (
+            f"{sum(len(row['wanted']) for row in rows)} have a target, and {len(missed(rows))}"
         ),
+        r"[\d.]+(?= times the memory of both trains,)": f"{record['memory']:.3g}",
+        r"[\d.]+(?= times the shortest)": f"{record['flatness']:.3g}",
         r"(?<=^Measured on: ).*(?=\.$)": record["machine"],
     }
     return pages.with_figures(pages.with_tables(page, tables), figures)
 
 
+def records() -> tuple[dict[str, Any], dict[str, float]]:
+    """Return the records of table.py and of daily.py."""
+    return tuple(json.loads(path.read_text(encoding="utf-8")) for path in (RECORD, DAILY))
+
+
 def write() -> None:
-    """Write the page and its picture from the records."""
-    record, scaling = (json.loads(path.read_text(encoding="utf-8")) for path in (RECORD, SCALING))
-    PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
-    draw_scaling(scaling, PICTURE)
+    """Write the page from the records."""
+    PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), *records()), encoding="utf-8")
 
 
 def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
@@ -214,3 +240,4 @@ def curve(setup: Callable[..., contenders.Run], library: str, settings: list) ->
 
 if __name__ == "__main__":
     write()
+    draw_scaling(json.loads(SCALING.read_text(encoding="utf-8")), PICTURE)

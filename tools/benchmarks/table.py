@@ -158,8 +158,10 @@ def main() -> int:
             print("|", " | ".join(line), "|")
         if arguments.write:
             page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
-            page.SCALING.write_text(json.dumps(page.measure_scaling()) + "\n", encoding="utf-8")
+            scaling = page.measure_scaling()
+            page.SCALING.write_text(json.dumps(scaling) + "\n", encoding="utf-8")
             page.write()
+            page.draw_scaling(scaling, page.PICTURE)
     return bool(page.missed(measured))
 
 

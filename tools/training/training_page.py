@@ -28,7 +28,7 @@ NAMES = {  # of the losses in the record: in words, and as code
         '`SpikeMoid(theta=0.2, alpha=0.1, reduction="mean", time_axis=0)`',
     ),
 }
-TITLES = {"steps": "{} steps", "rate": "rate {:g}"}
+RATES = (0.001, 0.005, 0.02)
 
 
 def of_snntorch(training: dict) -> bool:
@@ -40,19 +40,11 @@ def text(page: str, record: dict) -> str:
     trainings = sorted(record["trainings"], key=of_snntorch)
     framework = [one for one in trainings if of_snntorch(one)]
     plain = trainings[: -len(framework)]
-    words = [words for words, _ in NAMES.values()]
     tables = {
         "# Which loss trains": [pages.table(("in the tables", "loss"), NAMES.values())],
-        "## Plain networks": [accuracies(plain, "rate")],
-        "## Networks of snnTorch": [accuracies(framework, "steps", "rate")],
-        "## Spikes, silent labels and ties": [
-            activity(plain, "plain networks"),
-            activity(framework, "snnTorch"),
-        ],
-        "## Every setting": [
-            pages.table(("network", "steps", "rate", *words), every_setting(trainings))
-        ],
-        "## How it was measured": [untrained(sorted(record["untrained"], key=of_snntorch))],
+        "## Plain networks": [accuracies(plain, [{}])],
+        "## Networks of snnTorch": [accuracies(framework, [{"steps": 25}, {"steps": 100}])],
+        "## Spikes and silent labels": [activity(plain)],
     }
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     measured = f"{record['epochs']} epochs, {record['seeds']} seeds; {versions}"
@@ -75,63 +67,34 @@ def with_best(figures: list[float], best: list[float]) -> list[str]:
     return [f"**{cell}**" if cell == most else cell for cell, most in shown]
 
 
-def accuracies(trainings: list[dict], *keys: str) -> str:
-    """Return a table with a row for each loss and a column for each value of some settings.
+def accuracies(trainings: list[dict], lengths: list[dict]) -> str:
+    """Return a table with a row for each loss and a column for each learning rate.
 
-    The largest figure of a column is bold.
+    A cell has a figure for each of some settings, and the largest figures of a column are bold.
     """
-    columns: list[dict] = []
-    for one in trainings:
-        column = {key: one[key] for key in keys}
-        columns += [column] if column not in columns else []
-    titles = [", ".join(TITLES[key].format(x) for key, x in column.items()) for column in columns]
     rows = []
-    for loss, (words, _) in NAMES.items():
+    for loss in NAMES:
         of_loss = [one for one in trainings if one["loss"] == loss]
-        figures = [mean(of_loss, "accuracy", **column) for column in columns]
-        worst = min(statistics.fmean(one["accuracy"]) for one in of_loss)
-        scatter = statistics.fmean(statistics.stdev(one["accuracy"]) for one in of_loss)
-        figures += [mean(of_loss, "accuracy"), worst]
-        rows.append((words, figures, f"{100 * scatter:.1f}"))
-    best = [max(column) for column in zip(*(figures for _, figures, _ in rows), strict=True)]
-    lines = [(words, *with_best(figures, best), scatter) for words, figures, scatter in rows]
-    return pages.table(("", *titles, "mean", "lowest setting", "scatter of seeds"), lines)
+        figures = [mean(of_loss, "accuracy", rate=x, **where) for x in RATES for where in lengths]
+        rows.append([*figures, min(statistics.fmean(one["accuracy"]) for one in of_loss)])
+    best, each = [max(column) for column in zip(*rows, strict=True)], len(lengths)
+    lines = []
+    for (words, _), figures in zip(NAMES.values(), rows, strict=True):
+        shown = with_best(figures, best)
+        cells = [", ".join(shown[i : i + each]) for i in range(0, len(figures), each)]
+        lines.append((words, *cells))
+    return pages.table(("", *(f"rate {rate:g}" for rate in RATES), "lowest setting"), lines)
 
 
-def activity(trainings: list[dict], title: str) -> str:
-    """Return a table of output spikes, silent labels and ties for each loss and learning rate."""
-    rates = list(dict.fromkeys(one["rate"] for one in trainings))
-    lengths = list(dict.fromkeys(one["steps"] for one in trainings))
-    rows = []
+def activity(trainings: list[dict]) -> str:
+    """Return a table of output spikes of the longest trains, and of silent labels, by rate."""
+    steps, rows = max(one["steps"] for one in trainings), []
     for loss, (words, _) in NAMES.items():
-        for rate in rates:
-            where = {"loss": loss, "rate": rate}
-            spikes = [f"{mean(trainings, 'spikes', steps=n, **where):.0f}" for n in lengths]
-            shares = [f"{mean(trainings, key, **where):.0%}" for key in ("silent", "ties")]
-            rows.append((words if rate == rates[0] else "", f"{rate:g}", *spikes, *shares))
-    spikes = (f"spikes, {steps} steps" for steps in lengths)
-    return pages.table((title, "rate", *spikes, "silent labels", "ties"), rows)
-
-
-def every_setting(trainings: list[dict]) -> list[tuple[str, ...]]:
-    """Return the accuracies of each network, number of steps and learning rate."""
-    settings = dict.fromkeys((one["network"], one["steps"], one["rate"]) for one in trainings)
-    rows = []
-    for network, steps, rate in settings:
-        where = {"network": network, "steps": steps, "rate": rate}
-        figures = [mean(trainings, "accuracy", loss=loss, **where) for loss in NAMES]
-        cells = with_best(figures, [max(figures)] * len(figures))
-        rows.append((network, str(steps), f"{rate:g}", *cells))
-    return rows
-
-
-def untrained(networks: list[dict]) -> str:
-    """Return a table of output spikes and silent labels before training."""
-    rows = []
-    for one in networks:
-        spikes, silent = mean([one], "spikes"), mean([one], "silent")
-        rows.append((one["network"], str(one["steps"]), f"{spikes:.1f}", f"{silent:.0%}"))
-    return pages.table(("before training", "steps", "output spikes", "silent labels"), rows)
+        by_rate = [{"loss": loss, "rate": rate} for rate in RATES]
+        spikes = (f"{mean(trainings, 'spikes', steps=steps, **where):.0f}" for where in by_rate)
+        silent = (f"{mean(trainings, 'silent', **where):.0%}" for where in by_rate)
+        rows.append((words, ", ".join(spikes), ", ".join(silent)))
+    return pages.table(("", f"spikes, {steps} steps", "silent labels"), rows)
 
 
 def write() -> None:
