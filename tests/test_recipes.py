@@ -1,13 +1,11 @@
 """The recipes of `docs/recipes.md` against formulas written out in PyTorch."""
 
 import dataclasses
-import importlib.util
-import re
 
 import numpy as np
 import pytest
 
-from _support.pages import DOCS
+from _support.processes import recipes
 from _support.side_by_side import assert_match, labels, potentials, torch, trains
 
 F = torch.nn.functional
@@ -15,18 +13,12 @@ F = torch.nn.functional
 STEPS, BATCH, CLASSES = 20, 8, 5
 SHAPE = (STEPS, BATCH, CLASSES)
 LABEL = labels(CLASSES, (BATCH,))
-HAS_JAX = importlib.util.find_spec("jax") is not None
 
 
 @pytest.fixture(scope="module")
 def page():
-    """Return the functions and losses of the page, as attributes."""
-    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
-    names = {"__name__": "recipes"}
-    for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
-        if HAS_JAX or "import jax" not in block:
-            exec(compile(block, "recipes.md", "exec"), names)
-    return type("Page", (), {name: staticmethod(value) for name, value in names.items()})
+    """Return the file of recipes that the page shows."""
+    return recipes("losses_torch")
 
 
 def both(spikes):
@@ -151,6 +143,9 @@ def test_dense_labels_equal_cross_entropy_of_maps(page):
     for i in range(3):
         for j in range(3):
             assert confusion[i, j] == ((label == i) & (predicted == j)).sum()
+    shares = [confusion[i, i] / (confusion[i].sum() + confusion[:, i].sum() - confusion[i, i])
+              for i in range(3)]  # fmt: skip
+    assert page.intersection_over_union(output, label) == pytest.approx(sum(shares) / 3)
 
 
 def test_rate_regulariser_equals_the_squared_excess(page):
@@ -172,12 +167,8 @@ def test_soft_to_sharp_equals_the_root_over_the_temperature(page):
         return lambda x: F.cross_entropy((x.sum(0) + 0.375).sqrt() / temperature, LABEL)
 
     input = trains(SHAPE, torch.float64)
-    assert page.sharper.temperature == 0.25  # that of the last epoch
-    assert_match(stage(0.25), lambda x: page.sharper(x, LABEL), input)
-    if not HAS_JAX:
-        return
-    temperatures = [loss.temperature for loss in page.stages]
+    losses = [page.sharper(epoch, 4) for epoch in range(4)]
+    temperatures = [loss.temperature for loss in losses]
     np.testing.assert_allclose(temperatures, [1, 4 ** (-1 / 3), 4 ** (-2 / 3), 0.25])
-    for loss in page.stages:
+    for loss in losses:
         assert_match(stage(loss.temperature), lambda x, loss=loss: loss(x, LABEL), input)
-    assert page.value_and_gradient._cache_size() == 4  # compiled once for each stage

@@ -1,0 +1,113 @@
+"""Losses of a few lines in PyTorch; the page docs/recipes.md shows them.
+
+Outputs are ``[time, batch, class]``.
+"""
+
+import dataclasses
+
+import torch
+
+import spikeloss_xp as sx
+
+F = torch.nn.functional
+
+loss = sx.CrossEntropy(time_axis=0)
+
+each_step = sx.CrossEntropy(time_axis=0, moving_window=1)
+squared_error = sx.SquaredError(time_axis=0, moving_window=1)
+
+
+def temporal_efficient(output, labels, weight=0.05):
+    """Return the loss of temporal efficient training, with its regulariser."""
+    distance = squared_error(output, torch.ones_like(output))
+    return (1 - weight) * each_step(output, labels) + weight * distance
+
+
+def fractions(like, alpha):
+    """Draw a fraction for each sample."""
+    return torch.distributions.Beta(alpha, alpha).sample((like.shape[1],)).to(like)
+
+
+def mixed_labels(labels, order, fraction, classes):
+    """Mix the labels with those in another order; return class probabilities [batch, class]."""
+    one_hot = F.one_hot(labels, classes).to(fraction)
+    return fraction[:, None] * one_hot + (1 - fraction[:, None]) * one_hot[order]
+
+
+def mixup(inputs, labels, classes, alpha=0.2):
+    """Mix inputs [time, batch, ...]; return them and class probabilities [batch, class]."""
+    order, fraction = torch.randperm(len(labels)), fractions(inputs, alpha)
+    part = fraction.reshape(-1, *[1] * (inputs.ndim - 2))
+    mixed = part * inputs + (1 - part) * inputs[:, order]
+    return mixed, mixed_labels(labels, order, fraction, classes)
+
+
+def cutmix(frames, labels, classes, alpha=1.0):
+    """Paste a box of another sample into frames [time, batch, channel, y, x]."""
+    order, fraction = torch.randperm(len(labels)), fractions(frames, alpha)
+    side = (1 - fraction[:, None]).sqrt()  # of the box, as a fraction of that of the frame
+
+    def interval(size):
+        centre = size * torch.rand(len(labels), 1).to(side)
+        return (torch.arange(size).to(side) + 0.5 - centre).abs() < size * side / 2
+
+    height, width = frames.shape[-2:]
+    inside = interval(height)[:, None, :, None] & interval(width)[:, None, None, :]
+    fraction = 1 - inside.to(frames).mean((1, 2, 3))  # the border may cut off part of a box
+    mixed = torch.where(inside, frames[:, order], frames)
+    return mixed, mixed_labels(labels, order, fraction, classes)
+
+
+def distil(student, teacher, labels, temperature=4.0, weight=0.5):
+    """Take the student's output [time, batch, class] and the teacher's logits [batch, class]."""
+    soft = dataclasses.replace(loss, temperature=temperature)
+    probabilities = torch.softmax(teacher.detach() / temperature, dim=1)
+    part = weight * temperature**2 * soft(student, probabilities)
+    return part + (1 - weight) * loss(student, labels)
+
+
+def triplet(responses, anchor, positive, negative, margin=1.0, time_constant=10):
+    """Take responses [time, sample, neuron], and the indices of the three samples of a triplet."""
+    trains = responses.permute(1, 2, 0)  # [sample, neuron, time]
+    distance = sx.distances.van_rossum(trains[anchor], trains, time_constant=time_constant)
+    row = torch.arange(len(anchor))
+    return F.relu(distance[row, positive] - distance[row, negative] + margin).mean()
+
+
+integral = sx.CrossEntropy(time_axis=0, readout="count")
+
+
+def weighted(potentials):
+    """Return the potentials [time, batch, class], the later the smaller."""
+    steps = potentials.shape[0]
+    decay = torch.exp(-torch.arange(steps, dtype=potentials.dtype) / steps)
+    return potentials * decay[:, None, None]
+
+
+by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
+
+
+def pixels(output):
+    """Return outputs [time, batch, class, y, x] as [time, batch * y * x, class]."""
+    return output.permute(0, 1, 3, 4, 2).flatten(1, 3)
+
+
+def intersection_over_union(output, label):
+    """Return its mean over the classes; `label` is [batch, y, x]."""
+    confusion = by_pixel.confusion(pixels(output), label.flatten())
+    both = confusion.diagonal()
+    return (both / (confusion.sum(0) + confusion.sum(1) - both)).mean()
+
+
+activity = sx.SparsityEnforcer(0.1, lam=10.0, min_rate=0.01, per="neuron", time_axis=0)
+
+
+def with_activity(output, hidden, labels):
+    """Return the loss; `hidden` is a list with the spikes of each hidden layer."""
+    return loss(output, labels) + activity(hidden)
+
+
+def sharper(epoch, epochs):
+    """Return a loss whose temperature falls from 1 in the first epoch to 1/4 in the last one."""
+    roots = sx.CrossEntropy(time_axis=0, readout="sqrt_count")
+    return dataclasses.replace(roots, temperature=4.0 ** (-epoch / (epochs - 1)))
