@@ -6,6 +6,7 @@ import inspect
 import re
 import textwrap
 import warnings
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from docutils import nodes
@@ -14,12 +15,14 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
 from sphinx_gallery.sorting import FunctionSortKey
 
 import spikeloss_xp
 
 HERE = Path(__file__).parent
+ET.register_namespace("", "http://www.w3.org/1998/Math/MathML")
 
 project = "spikeloss_xp"
 author = "the developers of spikeloss_xp"
@@ -46,6 +49,7 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"  # numpydoc's sections have them
 autosummary_generate = True
 numpydoc_show_class_members = False  # the template lists them
+toc_object_entries_show_parents = "hide"  # whole names are too long for the sidebar
 numpydoc_validation_checks = {"all", "ES01", "EX01", "PR01", "RT01", "SA01"}  # but these
 numpydoc_xref_param_type = True
 numpydoc_xref_aliases = {
@@ -120,30 +124,81 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {page: [] for page in ("index", "quickstart", "changelog")}
+html_sidebars = {page: [] for page in ("index", "quickstart")}
 
 copybutton_exclude = ".linenos, .gp, .go"  # copies neither prompts nor printed output
 
 html_math_renderer = "mathml"  # which browsers draw themselves: nothing is fetched from elsewhere
 
 LINKS = {  # of files that are read where they are, to the pages that the site makes of them
-    "](gallery/README.md)": "](auto_gallery/index.rst)",
-    "](gallery/plot_distances.py)": "](auto_gallery/plot_distances.rst)",
-    "](gallery/plot_pull_of_a_spike.py)": "](auto_gallery/plot_pull_of_a_spike.rst)",
-    "](../gallery/plot_decoded_signal.py)": "](../auto_gallery/plot_decoded_signal.rst)",
-    "](../gallery/plot_digits.py)": "](../auto_gallery/plot_digits.rst)",
-    **{
-        f"](../gallery/plot_{name}.py)": f"](../auto_gallery/plot_{name}.rst)"
-        for name in ("event_based_training", "model_against_recording")
-    },
-    "](../CHANGELOG.md)": "](changelog.md)",
+    r"\]\(((?:\.\./)*)gallery/README\.md\)": r"](\1auto_gallery/index.rst)",
+    r"\]\(((?:\.\./)*)gallery/(plot_\w+)\.py\)": r"](\1auto_gallery/\2.rst)",
+    r"\]\(((?:\.\./)*)\.\./CHANGELOG\.md\)": r"](\1changelog.md)",
 }
 
 
 def to_pages(app, name, source):
     """Link to pages of the site what the files link to."""
     for link, page in LINKS.items():
-        source[0] = source[0].replace(link, page)
+        source[0] = re.sub(link, page, source[0])
+
+
+def signature_of_class(app, what, name, kind, options, signature, returned):
+    """Show the options of a class, which its base takes as any arguments."""
+    if what == "class" and "*args" in (signature or ""):
+        shown = stringify_signature(inspect.signature(kind), show_annotation=False)
+        return "" if "*args" in shown else shown, returned
+    return None
+
+
+ROWS = ("math", "mrow", "mstyle", "msqrt", "mtd")  # MathML with its parts in a row
+HATS = tuple("\u02c6\u02c9\u02dc")
+APPLY = "\u2061"  # the invisible operator between a function and its argument
+APART = {  # neighbours with a thin space between them
+    *((kind, "function") for kind in ("operand", "fraction", "close", "group", "function")),
+    *(("function", kind) for kind in ("operand", "fraction", "bar")),
+    ("fraction", "fraction"),
+}
+
+
+def local(node):
+    """Return the name of an element of MathML."""
+    return node.tag.rpartition("}")[2]
+
+
+def kind_of(node):
+    """Return what an element is for the space around it."""
+    name = node
+    while local(name) in ("munder", "msub", "msup"):
+        name = name[0]
+    text = (name.text or "").strip()
+    if local(name) in ("mi", "mo") and len(text) > 1 and text.isalpha():
+        if local(name) == "mo":  # max and min, which browsers take for relations
+            name.attrib |= {"lspace": "0", "rspace": "0"}
+        return "function"
+    if local(name) == "mrow" and len(name) and (name[0].text or "").strip() in tuple("([{"):
+        return "group"
+    symbols = {**dict.fromkeys("([{", "open"), **dict.fromkeys(")]}", "close")}
+    others = {"mo": symbols.get(text, "operator"), "mspace": "space", "mfrac": "fraction"}
+    return others.get(local(name), "operand")
+
+
+def space_row(row):
+    """Give a row of MathML the spaces of TeX, some of which browsers add or leave out."""
+    before, in_bars = "", False
+    for node in list(row):
+        symbol, kind = (node.text or "").strip(), kind_of(node)
+        if symbol == APPLY:
+            continue
+        if symbol == "|":
+            kind = "close" if in_bars else "bar"
+            in_bars = not in_bars
+        if symbol and symbol in "|{}/":
+            form = {"close": "postfix", "operator": "infix"}.get(kind, "prefix")
+            node.attrib |= {"form": form, "lspace": "0", "rspace": "0"}
+        if (before, kind) in APART:
+            row.insert(list(row).index(node), ET.Element("mspace", width="0.1667em"))
+        before = kind
 
 
 def formula(node, *, as_block):
@@ -152,10 +207,15 @@ def formula(node, *, as_block):
         mathml = tex2mathml(node.astext(), as_block=as_block)
     except MathError as error:
         raise ExtensionError(f"{error}: {node.astext()}") from None
-    # Browsers leave no room after a function without parentheses.
-    return re.sub(
-        r"(<mo>&ApplyFunction;</mo>)(?!\s*<mo[^>]*>\()", r'\1<mspace width="0.17em"/>', mathml
-    )
+    root = ET.fromstring(mathml.replace("&ApplyFunction;", APPLY))
+    for node in list(root.iter()):
+        if local(node) in ("munderover", "msubsup") and node[2].text in HATS:  # an index of it
+            name, index, hat = node
+            node.tag, node[:] = "msub", [ET.Element("mover", accent="true"), index]
+            node[0][:] = [name, hat]
+        if local(node) in ROWS:
+            space_row(node)
+    return ET.tostring(root, encoding="unicode")
 
 
 def inline_math(writer, node):
@@ -195,10 +255,10 @@ def describe_page(app, page, template, context, doctree):
 
 
 def every_public_name(app, env):
-    """Fail if a public name is not in the reference."""
+    """Fail if a public name is on no page."""
     described = env.get_domain("py").objects
     seen = set()
-    modules = ("", ".backends", ".backends.torch", ".testing", ".losses")
+    modules = ("", ".backends", ".backends.torch", ".testing", ".losses", ".times")
     for module in (*modules, ".slayer.loss", ".slayer.classifier"):
         module = importlib.import_module(f"spikeloss_xp{module}")
         for name in module.__all__:
@@ -206,7 +266,7 @@ def every_public_name(app, env):
             if not inspect.ismodule(found) and id(found) not in seen:
                 seen.add(id(found))
                 if f"{module.__name__}.{name}" not in described:
-                    raise ExtensionError(f"docs/reference.md lacks {module.__name__}.{name}")
+                    raise ExtensionError(f"no page describes {module.__name__}.{name}")
 
 
 class LinkPublicNames(SphinxPostTransform):
@@ -251,8 +311,8 @@ class LinkPublicNames(SphinxPostTransform):
             for k in range(len(parts) - member):
                 found.setdefault(".".join(parts[k:]), (full, target))
             owner = parts[-2] if member else None
-            if owner == "Loss":
-                found[f"loss.{parts[-1]}"] = full, target
+            if owner in ("Loss", "RateLoss"):
+                found.setdefault(f"loss.{parts[-1]}", (full, target))
             if parts[-1] in self.BARE_MEMBERS and owner in ("Loss", "SparsityEnforcer"):
                 found[parts[-1]] = full, target
             if owner == "ArrayAPIAdapter" and self.env.docname == self.ADAPTER_PAGE:
@@ -269,6 +329,7 @@ class LinkPublicNames(SphinxPostTransform):
 def setup(app):
     """Add all of that."""
     app.connect("source-read", to_pages)
+    app.connect("autodoc-process-signature", signature_of_class)
     app.connect("env-check-consistency", every_public_name)
     app.add_post_transform(LinkPublicNames)
     app.connect("html-page-context", describe_page)

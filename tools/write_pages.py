@@ -7,7 +7,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from _support import contract, gpu, support
 
-for page, of in ((contract.PAGE, contract), (gpu.PAGE, gpu)):
-    page.write_text(of.page(page.read_text(encoding="utf-8")), encoding="utf-8")
+for page, text in contract.pages().items():
+    page.write_text(text, encoding="utf-8")
+gpu.PAGE.write_text(gpu.page(gpu.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 for page in support.TABLES:
     page.write_text(support.page(page), encoding="utf-8")

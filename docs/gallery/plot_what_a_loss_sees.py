@@ -304,10 +304,10 @@ published = sx.SpikeMax(moving_window=16, numerics="lava")(torch.asarray(spikes)
 print(f"loss as it was published: {published:.1f}")
 
 # %%
-# The share of a silent neuron is 0, and the logarithm of that is infinite. Below half a spike this
-# loss goes on along a tangent instead, so that it is finite, and asks for spikes the more strongly
-# the fewer there are. The classes that are not the label all have the same gradient: a share does
-# not depend on whose the other spikes are.
+# The share of a silent neuron is 0, and the logarithm of 0 is infinite. Below half a spike a
+# tangent replaces the logarithm, so value and gradient are finite. The fewer spikes the labelled
+# neuron has, the larger is its gradient. All other classes have the same gradient: the share of the
+# label does not depend on which of them fires.
 #
 # SpikeMoid: several labels at once
 # ---------------------------------

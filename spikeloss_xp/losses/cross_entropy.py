@@ -32,9 +32,9 @@ class CrossEntropy(RateLoss):
         The reading of a class:
 
         - ``"count"``: its number of spikes :math:`n`;
-        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`, which scatters by 1/2 whatever the mean of
-          :math:`n` is, if spikes are random [1]_. The more spikes there are, the less weighs one of
-          them: a silent neuron is pulled eight times as strongly as one with 25 spikes;
+        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`. If spikes are random, its standard deviation is
+          near 1/2 for any mean of :math:`n` [1]_. Its derivative is 0.82 at silence, and 0.10 at
+          25 spikes;
         - ``"rate"``: its number of spikes divided by that of steps;
         - ``"max"``, ``"last"``: the largest or the last value of a membrane potential;
         - ``"latency"``: the number of steps before its first spike. The earliest class has the

@@ -1,16 +1,16 @@
 """The arguments, options and terms of each loss, as data for the tests and the documentation.
 
-``python tools/write_pages.py`` writes the tables of docs/contract.md from it. Shapes are given as
-names of axes.
+``python tools/write_pages.py`` writes the options of docs/losses/ and the dtypes of
+docs/contract.md from it. Shapes are given as names of axes.
 """
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import spikeloss_xp as sx
-from _support.mistakes import ARRAY_MISTAKES, OPTION_MISTAKES, VALUE_MISTAKES, Mistake
 from _support.pages import DOCS, table, with_tables
 
 PAGE = DOCS / "contract.md"
@@ -39,94 +39,48 @@ LAYOUTS = {
 class Target:
     """The target of a loss."""
 
-    description: str
-    kind: str
-    """The dtypes, in words for the page."""
     dtypes: tuple[str, ...]
     axes: tuple[str, ...]
 
 
-TRAINS = Target(
-    "desired spike trains, or a signal with `filter_target=False`",
-    "bool, integers or floats",
-    ("bool", *INTEGERS, *FLOATS),
-    ("batch", "class", "time"),
-)
-LABELS = Target("class indices", "any integers", INTEGERS, ("batch",))
-TIMES = Target("a target time for each class, in steps", "floats", FLOATS, ("batch", "class"))
-MULTI_HOT = Target(
-    "a label for each class, from 0 to 1", "bool or floats", ("bool", *FLOATS), ("batch", "class")
-)
-
-PROBABILITIES = Target("class probabilities", "floats of at least 0", FLOATS, ("batch", "class"))
-
-NUMBERS = Target("a number for each reading", "floats", FLOATS, ("batch", "class"))
+# Objects of their own: tests tell targets apart by identity.
+TRAINS = Target(("bool", *INTEGERS, *FLOATS), ("batch", "class", "time"))
+LABELS = Target(INTEGERS, ("batch",))
+MULTI_HOT = Target(("bool", *FLOATS), ("batch", "class"))
+TIMES, PROBABILITIES, NUMBERS = (Target(FLOATS, ("batch", "class")) for _ in range(3))
 
 READOUTS = ("rate", "count", "max", "last")
 ENTROPY_READOUTS = (*READOUTS, "sqrt_count", "latency", "softmax_sum")
 WINDOWED = ("rate", "count", "sqrt_count")
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
-OPTIONS = {  # of the constructors of the losses, with their permitted values
-    "true_rate": "from 0 to 1: a number for all classes, or a sequence of one for each; any "
-    'numbers with `readout="max"` and `"last"` and with a window of 1',
-    "false_rate": "as `true_rate`, for the classes that are not the label",
-    "true_time": "in steps, at least 0",
-    "false_time": "in steps, at least 0, or `None` for the duration of the sample",
-    "tolerance": "in steps, at least 0",
-    "time_constant": "in steps, above 0",
-    "length": "1 or more steps; `None`: 20 time constants",
+SHARED = ("reduction", "num_classes", "ignore_index", "time_axis")  # the options on PAGE
+OPTIONS = {  # the others, with their permitted values
+    "true_rate": "a number or one for each class; from 0 to 1 for spikes",
+    "false_rate": "as `true_rate`",
+    "true_time": "at least 0",
+    "false_time": "at least 0; `None`: the duration",
+    "tolerance": "at least 0",
+    "time_constant": "above 0",
+    "length": "1 or more; `None`: 20 time constants",
     "filter_order": "1 or more",
-    "filter_target": "`True` or `False`",
-    "kernel": "a sequence of taps, or a function from the lag to its tap; `None`: an exponential",
+    "filter_target": "`True`, `False`",
+    "kernel": "taps, or a function of the lag; `None`: an exponential",
     "max_rate": "at least 0",
-    "min_rate": "from 0 to `max_rate`",
+    "min_rate": "0 to `max_rate`",
     "lam": "at least 0",
     "per": '`"array"`, `"neuron"`, `"sample"`, `"sample_neuron"`',
-    "power": "2 or 1",
-    "scale": 'numbers of at least 0, one for each array; with `per="array"` and `"sample"`',
-    "moving_window": "1 or more steps, or `None` for the whole duration",
+    "power": "2; 1: without the squares",
+    "scale": "numbers of at least 0",
+    "moving_window": "1 or more; `None`: all time",
     "mode": '`"probability"`, `"softmax"`',
-    "reduction": ", ".join(f'`"{name}"`' for name in REDUCTIONS),
-    "readout": '`"rate"`, `"count"`, in `CrossEntropy` also `"sqrt_count"`; without a window also '
-    '`"max"`, `"last"`, and in `CrossEntropy` `"latency"` and `"softmax_sum"`',
-    "temperature": "at least 1e-6, in the units of the reading",
-    "label_smoothing": "from 0 to below 1",
-    "pseudo_count": "in spikes, at least 1e-6",
-    "alpha": "at least 1e-6, in the units of the reading",
-    "theta": "a number, in the units of the reading",
-    "pos_weight": "at least 0: a number for all classes, or a sequence of one for each; 1 with "
-    '`numerics="lava"`',
+    "readout": "a [readout](../losses.md#readouts)",
+    "temperature": "at least 1e-6",
+    "label_smoothing": "0 to below 1",
+    "pseudo_count": "at least 1e-6",
+    "alpha": "at least 1e-6",
+    "theta": "a number; `None`: 0",
+    "pos_weight": "a number or one for each class; at least 0",
     "numerics": '`"stable"`, `"lava"`',
-    "num_classes": "a divisor of the number of neurons; `None`: each neuron is a class",
-    "ignore_index": "an integer of 32 bits",
-    "time_axis": "an axis of `input`",
-}
-CLASSIFIER_OPTIONS = {  # likewise, of the classifiers
-    "time_window": "1 or more steps",
-    "mode": '`"probability"`, `"softmax"`, `"logsoftmax"`: what `confidence` returns',
-    "eps": "at least 0; it is added to the sum of rates",
-    **{name: OPTIONS[name] for name in ("num_classes", "ignore_index")},
-    "time_axis": "an axis of the spikes",
-}
-COMPOSED_OPTIONS = {  # likewise, of `losses.Composed`
-    "read": "a function: `read(xp, spikes, mask)`",
-    "compare": "a function: `compare(xp, u, label)`",
-    "per_step": "`True` or `False`: whether `read` returns a reading for each step",
-    **{name: OPTIONS[name] for name in ("reduction", "num_classes", "ignore_index", "time_axis")},
-}
-DISTANCE_OPTIONS = {  # likewise, of the distances as objects
-    "time_constant": "in steps or, with `times`, in the unit of the times; at least 1e-6",
-    "cosine": "from 0 to 1",
-    "squared": "`True` or `False`",
-    "time_axis": "an axis of the trains",
-    "times": "`True` or `False`",
-}
-CALL_ARGUMENTS = {  # keyword arguments of the calls, with their permitted values
-    "where": "bools: `[batch]`, one for each step, or the shape of `input`",
-    "lengths": "integers from 0 to the number of steps: `[batch]`",
-    "weight": "finite numbers of at least 0: `[class]`",
-    "others": "the `events_and_entries` of the rest of the batch: two scalar arrays, or with "
-    '`per="neuron"` two arrays `[neuron]`',
 }
 
 
@@ -309,53 +263,28 @@ ONE_OF_EACH = (
 # The page ----------------------------------------------------------------------------------------
 
 
-OPTION_TABLES = (
-    (OPTIONS, [c.loss for c in LISTED]),
-    (CLASSIFIER_OPTIONS, [sx.Rate, sx.MovingWindow, sx.Latency]),
-    (COMPOSED_OPTIONS, [sx.losses.Composed]),
-    (DISTANCE_OPTIONS, [sx.distances.VanRossum, sx.distances.Similarity]),
-)
+PAGES = {DOCS / "losses" / f"{contract.loss.__name__}.md": contract.loss for contract in LISTED}
 
 
-def page(text: str) -> str:
-    """Return the text of docs/contract.md with its tables replaced."""
-    mistakes = (OPTION_MISTAKES, ARRAY_MISTAKES, VALUE_MISTAKES)
-    sections = {
-        "## Options": [_default_table(*each) for each in OPTION_TABLES],
-        "## Arguments of a call": [_call_table()],
-        "## Layouts": [_layout_table()],
-        "## Targets and terms": [_target_table()],
-        "## Dtypes and devices": [_dtype_table()],
-        "## Mistakes": [_mistake_table(each) for each in mistakes],
-    }
-    return with_tables(text, sections)
+def pages() -> dict[Path, str]:
+    """Return the text of each page with its table replaced."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (PAGE, *PAGES)}
+    tables = {path: {f"# {loss.__name__}": [_options(loss)]} for path, loss in PAGES.items()}
+    tables[PAGE] = {"## Dtypes and devices": [_dtype_table()]}
+    return {path: with_tables(text, tables[path]) for path, text in texts.items()}
 
 
-def _shape(axes: Iterable[str]) -> str:
-    return f"`[{', '.join(axes)}]`"
-
-
-def _call_table() -> str:
+def _options(loss: type) -> str:
+    """Return a table of the options of a loss, with the defaults of its signature."""
     rows = [
-        (f"`{argument}`", allowed, *("yes" if argument in c.call else "" for c in LISTED))
-        for argument, allowed in CALL_ARGUMENTS.items()
+        (f"`{name}`", OPTIONS[name], _default(parameter))
+        for name, parameter in inspect.signature(loss).parameters.items()
+        if name not in SHARED
     ]
-    return table(("argument", "may be", *(f"`{c.name}`" for c in LISTED)), rows)
+    return table(("option", "may be", "default"), rows)
 
 
-def _default_table(options: Mapping[str, str], classes: Iterable[type]) -> str:
-    """Return a table of the default of each option in each class, from the signatures."""
-    signatures = {kind.__name__: inspect.signature(kind).parameters for kind in classes}
-    rows = [
-        (f"`{option}`", allowed, *(_default(s.get(option)) for s in signatures.values()))
-        for option, allowed in options.items()
-    ]
-    return table(("option", "may be", *(f"`{name}`" for name in signatures)), rows)
-
-
-def _default(parameter: inspect.Parameter | None) -> str:
-    if parameter is None:
-        return ""
+def _default(parameter: inspect.Parameter) -> str:
     if parameter.default is parameter.empty:
         return "required"
     return "`" + repr(parameter.default).replace("'", '"') + "`"
@@ -366,38 +295,6 @@ def in_layout(axes: Iterable[str], time_axis: int) -> tuple[str, ...]:
     return tuple(sorted(axes, key=LAYOUTS[time_axis].index))
 
 
-def _layout_table() -> str:
-    full_axes = ("batch", "class", "time")
-    rows = [
-        (
-            f"`{axis}`",
-            *(_shape(in_layout(axes, axis)) for axes in (full_axes, ("batch", "time"), full_axes)),
-        )
-        for axis in LAYOUTS
-    ]
-    description = (
-        "`input`",
-        "class indices or a mask for each step",
-        "multi-hot labels for each step",
-    )
-    return table(("`time_axis`", *description), rows)
-
-
-def _target_table() -> str:
-    rows = []
-    for c in CONTRACTS:
-        if c.target is not None:
-            description = f"{c.target.description}: {c.target.kind}"
-            shapes = [_shape(axes) for axes in (c.target.axes, c.terms)]
-            if c.target is TRAINS:
-                shapes = ["the shape of `input`"] * 2
-            if "moving_window" in c.options:
-                shapes[0] += f", or with a window {_shape((*c.target.axes, 'time'))}"
-                shapes[1] += f", with a window {_shape((*c.terms, 'time'))}"
-            rows.append((f"`{c.loss.__name__}`", description, *shapes))
-    return table(("loss", "`target`", "shape of the target", "shape of the terms"), rows)
-
-
 def _dtype_table() -> str:
     rows = []
     for dtypes, (value, gradient) in COMPUTED_IN.items():
@@ -406,10 +303,3 @@ def _dtype_table() -> str:
             spikes.append("any integers")
         rows.append((", ".join(spikes), value, gradient))
     return table(("spikes", "computation and value", "gradient"), rows)
-
-
-def _mistake_table(mistakes: Iterable[Mistake]) -> str:
-    rows = dict.fromkeys(
-        (m.description, f"`{m.error.__name__}`", f"`{m.message_parts[0]}`") for m in mistakes
-    )
-    return table(("mistake", "error", "the message names"), rows)

@@ -4,7 +4,7 @@ Each line of the texts below has the code of a mistake, and its error: the kind 
 message. ``{a|b}`` in the code stands for two mistakes, one with ``a`` and one with ``b``; ``{}`` in
 the message stands for the same one of them. A part with ``$`` at its end is the end of the message.
 The code uses the names of the library and those of `NAMES`; ``asarray`` makes an array of the
-library under test, and ``spikes`` is one. The headings are the rows of docs/contract.md.
+library under test, and ``spikes`` is one.
 """
 
 import builtins
