@@ -1,6 +1,6 @@
 """Change the library in one place at a time, and list the changes that no test notices.
 
-``python tests/mutate.py`` runs a sample and writes docs/mutants.md, where people add why the others
+``python tests/mutate.py`` runs a sample and writes tests/mutants.md, where people add why the others
 survive. A run goes on where one was stopped, and runs survivors without a reason again; delete
 build/mutants to begin anew. ``--only spikeloss_xp/filters.py:67`` runs all mutants of a line.
 
@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutants"
 RESULTS = WORK / "results.jsonl"
-PAGE = ROOT / "docs" / "mutants.md"
+PAGE = ROOT / "tests" / "mutants.md"
 SEED, SAMPLE = 0, 300
 UNKNOWN = "gap: not known"
 SECONDS = 1200  # of a stage; an endless loop is stopped then
