@@ -39,7 +39,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["build", "inventories", "gallery"]
+exclude_patterns = ["build", "inventories", "gallery", "notebooks"]
 templates_path = ["_templates"]
 nitpicky = True
 
@@ -87,10 +87,11 @@ GALLERY = (  # in the order that they are best read in
     "plot_large_recording.py",
     "plot_own_loss.py",
 )
+NOTEBOOKS = ("plot_train_in_pytorch.py", "plot_train_in_jax.py", "plot_recording_to_distances.py")
 sphinx_gallery_conf = {
-    "within_subsection_order": FunctionSortKey(GALLERY.index, "GALLERY"),
-    "examples_dirs": "gallery",
-    "gallery_dirs": "auto_gallery",
+    "within_subsection_order": FunctionSortKey((GALLERY + NOTEBOOKS).index, "GALLERY"),
+    "examples_dirs": ["gallery", "notebooks"],
+    "gallery_dirs": ["auto_gallery", "auto_notebooks"],
     "filename_pattern": r"plot_",
     "ignore_pattern": r"(pictures|glance)\.py",
     "notebook_extensions": set(),  # a notebook would lack the hidden blocks, and fail
@@ -132,7 +133,7 @@ html_math_renderer = "mathml"  # which browsers draw themselves: nothing is fetc
 
 LINKS = {  # of files that are read where they are, to the pages that the site makes of them
     r"\]\(((?:\.\./)*)gallery/README\.md\)": r"](\1auto_gallery/index.rst)",
-    r"\]\(((?:\.\./)*)gallery/(plot_\w+)\.py\)": r"](\1auto_gallery/\2.rst)",
+    r"\]\(((?:\.\./)*)(gallery|notebooks)/(plot_\w+)\.py\)": r"](\1auto_\2/\3.rst)",
     r"\]\(((?:\.\./)*)\.\./CHANGELOG\.md\)": r"](\1changelog.md)",
 }
 

@@ -27,10 +27,15 @@ def test_shared_options_and_call_arguments_are_on_the_page():
         assert f"\n| `{name}` | " in text
 
 
-@pytest.mark.parametrize("loss", contract.PAGES.values(), ids=lambda loss: loss.__name__)
-def test_defaults_of_shared_options_are_those_of_the_page(loss):
-    new = loss in (sx.CrossEntropy, sx.SquaredError, sx.SpikeLatency)
-    parameters = inspect.signature(loss).parameters
+CLASSIFIERS = (sx.Rate, sx.MovingWindow, sx.Latency)
+
+
+@pytest.mark.parametrize(
+    "kind", [*contract.PAGES.values(), sx.losses.Composed, *CLASSIFIERS], ids=lambda x: x.__name__
+)
+def test_defaults_of_shared_options_are_those_of_the_page(kind):
+    new = kind in (sx.CrossEntropy, sx.SquaredError, sx.SpikeLatency, *CLASSIFIERS)
+    parameters = inspect.signature(kind).parameters
     defaults = {name: parameters[name].default for name in contract.SHARED if name in parameters}
     expected = {"reduction": "mean" if new else "sum", "num_classes": None, "ignore_index": -100}
     expected["time_axis"] = inspect.Parameter.empty if new else -1

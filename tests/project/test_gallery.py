@@ -12,6 +12,7 @@ import pytest
 
 GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 EXAMPLES = sorted(GALLERY.glob("plot_*.py"))
+NOTEBOOKS = sorted((GALLERY.parent / "notebooks").glob("plot_*.py"))
 PICTURES = GALLERY / "pictures.py"
 BESIDE = {path.stem for path in GALLERY.glob("*.py")}
 SECONDS = 300
@@ -59,7 +60,7 @@ def test_pictures_have_an_alternative_text(path: Path) -> None:
 
 
 @pytest.mark.slow
-@each_example
+@pytest.mark.parametrize("path", EXAMPLES + NOTEBOOKS, ids=lambda path: path.stem)
 def test_example_runs_alone_in_an_empty_folder(path: Path, tmp_path: Path) -> None:
     packages = _imports(path) - BESIDE
     missing = {name for name in packages if importlib.util.find_spec(name) is None}

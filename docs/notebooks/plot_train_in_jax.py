@@ -1,0 +1,104 @@
+"""
+Train in JAX
+============
+
+A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. It needs
+``pip install ".[jax]" optax scikit-learn matplotlib``.
+"""
+
+# %%
+# The data
+# --------
+#
+# A pixel is the probability of a spike in each of 20 time steps.
+
+import jax
+import numpy as np
+import optax
+from jax import numpy as jnp
+from matplotlib import pyplot as plt
+from sklearn.datasets import load_digits
+
+import spikeloss_xp as sx
+
+pixels, labels = load_digits(return_X_y=True)
+rng = np.random.default_rng(0)
+inputs = (rng.random((20, *pixels.shape)) < pixels / 16).astype(np.float32)  # [time, sample, pixel]
+print(f"inputs {inputs.shape}, {inputs.sum(0).mean():.1f} spikes of each pixel")
+
+# %%
+# The network
+# -----------
+#
+# A membrane potential decays, and a spike lowers it by 1. The derivative of a spike is replaced by
+# that of a sigmoid, the surrogate gradient.
+
+
+def fire(membrane, current):
+    """Return the next membrane potentials and the spikes."""
+    membrane = 0.9 * membrane + current
+    smooth = jax.nn.sigmoid(4 * (membrane - 1))
+    spike = (membrane > 1) + (smooth - jax.lax.stop_gradient(smooth))
+    return membrane - spike, spike
+
+
+def run(weights, spikes):
+    """Return the output spikes, ``[time, sample, class]``."""
+    for weight in weights:
+        currents = spikes @ weight
+        _, spikes = jax.lax.scan(fire, jnp.zeros_like(currents[0]), currents)
+    return spikes
+
+
+weights = [rng.normal(size=(64, 100)) / 8, rng.normal(size=(100, 10)) / 10]
+weights = [jnp.asarray(weight, jnp.float32) for weight in weights]
+
+# %%
+# The loss
+# --------
+#
+# The loss is a function of arrays, so ``jax.jit`` and ``jax.value_and_grad`` transform it. It reads
+# the number of spikes of each output neuron. Try ``readout="sqrt_count"``, or ``moving_window=10``.
+
+loss = sx.CrossEntropy(time_axis=0)
+optimizer = optax.adam(0.005)
+
+
+@jax.jit
+def step(weights, state, spikes, labels):
+    """Return the weights and the optimizer's state after a batch, and the loss before it."""
+    value, gradient = jax.value_and_grad(lambda w: loss(run(w, spikes), labels))(weights)
+    updates, state = optimizer.update(gradient, state)
+    return optax.apply_updates(weights, updates), state, value
+
+
+state, values, accuracies = optimizer.init(weights), [], []
+for _ in range(10):
+    for batch in rng.permutation(1437)[:1400].reshape(14, 100):
+        weights, state, value = step(weights, state, inputs[:, batch], labels[batch])
+        values.append(float(value))
+    output = run(weights, inputs[:, 1437:])
+    accuracies.append(float(loss.accuracy(output, labels[1437:])))
+print(f"accuracy for the 360 digits of the test: {accuracies[-1]:.0%}")
+
+# %%
+# What it learned
+# ---------------
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+left.plot(values)
+left.set(title="loss of each batch", xlabel="step", yscale="log")
+right.plot(range(1, 11), accuracies, marker="o")
+right.set(title="accuracy of the test", xlabel="epoch", ylim=(0, 1))
+plt.show()
+
+# %%
+# The same loss in another library
+# --------------------------------
+#
+# ``assert_consistent`` computes the value and the gradient of these spikes with each array library
+# that is installed, and compares them with NumPy.
+
+sx.testing.assert_consistent(loss, np.asarray(output), labels[1437:])
+usable = [name for name, info in sx.backends.available().items() if info.usable]
+print(f"equal in {', '.join(usable)}")

@@ -1,0 +1,94 @@
+"""
+Train in PyTorch
+================
+
+A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. It needs
+``pip install ".[torch]" scikit-learn matplotlib``.
+"""
+
+# %%
+# The data
+# --------
+#
+# A pixel is the probability of a spike in each of 20 time steps.
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from sklearn.datasets import load_digits
+
+import spikeloss_xp as sx
+
+pixels, labels = load_digits(return_X_y=True)
+chance = np.random.default_rng(0).random((20, *pixels.shape))
+inputs = torch.tensor(chance < pixels / 16, dtype=torch.float32)  # [time, sample, pixel]
+labels = torch.tensor(labels)
+train, test = slice(0, 1437), slice(1437, None)
+print(f"inputs {list(inputs.shape)}, {inputs.sum(0).mean():.1f} spikes of each pixel")
+
+# %%
+# The network
+# -----------
+#
+# A membrane potential decays, and a spike lowers it by 1. The derivative of a spike is replaced by
+# that of a sigmoid, the surrogate gradient.
+
+
+def fire(currents):
+    """Return the spikes of leaky integrate-and-fire neurons, ``[time, sample, neuron]``."""
+    membrane, output = 0, []
+    for current in currents:
+        membrane = 0.9 * membrane + current
+        smooth = torch.sigmoid(4 * (membrane - 1))
+        output.append((membrane > 1).float() + (smooth - smooth.detach()))
+        membrane = membrane - output[-1]
+    return torch.stack(output)
+
+
+torch.manual_seed(0)
+hidden, last = torch.nn.Linear(64, 100), torch.nn.Linear(100, 10)
+optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=0.005)
+
+# %%
+# The loss
+# --------
+#
+# The loss reads the number of spikes of each output neuron. Try ``readout="sqrt_count"``, or a
+# window: ``moving_window=10``.
+
+loss = sx.CrossEntropy(time_axis=0)
+values, accuracies = [], []
+for _ in range(10):
+    for batch in torch.randperm(1437).split(100):
+        value = loss(fire(last(fire(hidden(inputs[:, batch])))), labels[batch])
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    with torch.no_grad():
+        output = fire(last(fire(hidden(inputs[:, test]))))
+    accuracies.append(float(loss.accuracy(output, labels[test])))
+print(f"accuracy for the 360 digits of the test: {accuracies[-1]:.0%}")
+
+# %%
+# What it learned
+# ---------------
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+left.plot(values)
+left.set(title="loss of each batch", xlabel="step", yscale="log")
+right.plot(range(1, 11), accuracies, marker="o")
+right.set(title="accuracy of the test", xlabel="epoch", ylim=(0, 1))
+plt.show()
+
+# %%
+# The predictions of a loss come from what it reads, here the counts. Rows are the true digits.
+
+confusion = loss.confusion(output, labels[test])
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+left.imshow(confusion, cmap="Blues")
+left.set(title="confusion", xlabel="predicted", ylabel="true", xticks=range(10), yticks=range(10))
+right.eventplot([np.flatnonzero(train) for train in output[:, 0].T.numpy()], linelengths=0.7)
+right.set(title=f"output spikes for a {labels[test][0]}", xlabel="time step", ylabel="class")
+right.set(yticks=range(10), xlim=(-1, 20))
+plt.show()
