@@ -2,8 +2,8 @@
 Train in JAX
 ============
 
-A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. It needs
-``pip install ".[jax]" optax scikit-learn matplotlib``.
+A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. It
+needs ``pip install ".[jax]" optax scikit-learn matplotlib``.
 """
 
 # %%

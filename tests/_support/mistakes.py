@@ -89,6 +89,7 @@ batchmean, none; 'average'
 rate(readout="first") -> ValueError: readout; rate, count, max, last; 'first'
 # an `ignore_index` of more than 32 bits
 SpikeMax(ignore_index={2147483648}) -> ValueError: ignore_index; 32 bits; {}
+SpikeMax(ignore_index={-2147483649}) -> ValueError: ignore_index; 32 bits; {}
 # a window with a readout that has none
 rate(moving_window=3, readout="max") -> ValueError: readout; 'max'; moving_window; 3
 entropy(moving_window=3, readout="latency") -> ValueError: readout; 'latency'; moving_window; 3

@@ -250,6 +250,16 @@ def test_times_near_the_largest_number():
     np.testing.assert_array_equal(got, [[0, 1, 2], [1, 0, 3], [2, 3, 0]])
 
 
+def test_times_that_fill_up_match_no_spike():
+    trains = [np.zeros(1, np.float32), np.asarray([0, 1], np.float32)]
+    for late in range(1, 8):
+        other = [np.asarray([0.5, late])]
+        alone = [victor_purpura([train], other, cost=1.0) for train in trains]
+        found = victor_purpura(trains, other, cost=1.0)
+        np.testing.assert_array_equal(found, np.concatenate(alone), strict=True)
+        assert found.dtype == np.float32  # that of the first
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_times_of_two_dtypes_coincide_by_the_coarser_one(swapped):
     times = [np.asarray([0.1])], [np.float32([0.3])]
