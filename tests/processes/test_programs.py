@@ -1,0 +1,46 @@
+"""The programs of docs/recipes that train on several devices, or in segments of time."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from _support.processes import RECIPES, recipes
+from _support.root import ROOT
+
+DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
+PROOF = (ROOT / "docs" / "segments-proof.md").read_text(encoding="utf-8")
+PROGRAMS = ("truncated_torch", "truncated_jax", "segment_errors", "segment_identities", "online")
+
+
+def printed(name, number):
+    """Return what a program prints on so many devices or processes, in float64."""
+    path, environment = str(RECIPES / f"{name}.py"), {"OMP_NUM_THREADS": "1", "JAX_ENABLE_X64": "1"}
+    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={number}"
+    command = [path]
+    if name == "ddp_torch":
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}"]
+        code = f"{DOUBLE}({path!r}, run_name='__main__')"
+        command += ["--no-python", sys.executable, "-c", code]
+    command, environment = [sys.executable, *command], os.environ | environment
+    return subprocess.check_output(command, env=environment, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", ["devices_jax", "ddp_torch"])
+def test_loss_and_accuracy_are_those_of_one_device(name):
+    pytest.importorskip(name.rpartition("_")[-1])
+    expected = printed(name, 1)
+    assert float(expected.split()[-1].rstrip("%")) > 90
+    assert printed(name, 2) == expected
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_segments_are_compared_with_the_whole_train(name, capsys):
+    """Each program raises an error if they differ. What it prints is on the page."""
+    pytest.importorskip("jax" if name == "truncated_jax" else "torch")
+    recipes(name).main()
+    assert capsys.readouterr().out in PROOF
