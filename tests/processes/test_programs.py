@@ -1,6 +1,7 @@
 """The programs of docs/recipes that train on several devices, or in segments of time."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from _support.root import ROOT
 
 DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
 PROOF = (ROOT / "docs" / "segments-proof.md").read_text(encoding="utf-8")
-PROGRAMS = ("truncated_torch", "truncated_jax", "segment_errors", "segment_identities", "online")
+SEGMENTS = ("truncated_torch", "truncated_jax", "segment_errors", "segment_identities", "online")
 
 
 def printed(name, number):
@@ -38,9 +39,10 @@ def test_loss_and_accuracy_are_those_of_one_device(name):
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [*SEGMENTS, "one_step_jax"])
 def test_segments_are_compared_with_the_whole_train(name, capsys):
     """Each program raises an error if they differ. What it prints is on the page."""
-    pytest.importorskip("jax" if name == "truncated_jax" else "torch")
+    for library in re.findall("^import (\\w+)", (RECIPES / f"{name}.py").read_text(), flags=re.M):
+        pytest.importorskip(library)
     recipes(name).main()
     assert capsys.readouterr().out in PROOF
