@@ -55,8 +55,8 @@ def gradient_outside(loss, apply, mesh, params, spikes, target, options):
     return function(params, spikes, target, options)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def gradient_inside(loss, apply, mesh, params, spikes, target, options):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
+def gradient_inside(loss, apply, mesh, params, spikes, target, options, check_vma=True):
     """Return the loss and its gradient, differentiated inside of `shard_map`."""
 
     def local(params, spikes, target, options):
@@ -65,10 +65,13 @@ def gradient_inside(loss, apply, mesh, params, spikes, target, options):
             return total / divisor(loss, jax.lax.psum(weight, "batch"))
 
         value, gradient = jax.value_and_grad(share)(params)
-        return jax.lax.psum(value, "batch"), gradient  # JAX has summed the gradient
+        if not check_vma:  # with the check, JAX has summed the gradient
+            gradient = jax.lax.psum(gradient, "batch")
+        return jax.lax.psum(value, "batch"), gradient
 
-    in_specs = (jax.P(), jax.P("batch"), jax.P("batch"), specs(options))
-    function = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=(jax.P(), jax.P()))
+    in_specs, out_specs = (jax.P(), jax.P("batch"), jax.P("batch"), specs(options)), jax.P()
+    options_of_map = {"mesh": mesh, "in_specs": in_specs, "out_specs": out_specs}
+    function = jax.shard_map(local, check_vma=check_vma, **options_of_map)
     return function(params, spikes, target, options)
 
 

@@ -1,7 +1,6 @@
-"""Evaluate the JAX recipes on a mesh: ``run_jax.py FOLDER RANK [COORDINATOR]``.
+"""Evaluate the JAX recipes on four devices of a process: ``run_jax.py FOLDER RANK [COORDINATOR]``.
 
-On four virtual devices of one process or, with the address of a coordinator, on one device of each
-of two processes. Besides losses and gradients it writes which collectives the programs have.
+With the address of a coordinator, it is on one device of each of two processes.
 """
 
 import pickle
@@ -18,22 +17,6 @@ KINDS = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
 COLLECTIVE = rf"= (.*?) ({KINDS})(?:-start)?\("  # the shapes of its results, and its kind
 
 
-def unchecked(loss, apply, mesh, params, spikes, target, options):
-    """Return the loss and its gradient, differentiated inside of an unchecked `shard_map`."""
-
-    def local(params, spikes, target, options):
-        def share(params):
-            total, weight = loss.sum_and_weight(apply(params, spikes), target, **options)
-            return total / in_jax.divisor(loss, jax.lax.psum(weight, "batch"))
-
-        return jax.lax.psum(jax.value_and_grad(share)(params), "batch")
-
-    specs = (jax.P(), jax.P("batch"), jax.P("batch"), in_jax.specs(options))
-    out_specs = (jax.P(), jax.P())
-    function = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False)
-    return function(params, spikes, target, options)
-
-
 def evaluate(compiled, *arguments):
     """Return the loss and its gradient, and the collectives of the compiled program."""
     program = compiled.lower(*arguments).compile()
@@ -46,13 +29,6 @@ def on_devices(batches):
     """Yield the results of four devices."""
     mesh = jax.make_mesh((4,), ("batch",))
     by_sample, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("batch"), jax.P()))
-    functions = {
-        "sharded": in_jax.whole,
-        "outside": in_jax.gradient_outside,
-        "inside": in_jax.gradient_inside,
-        "unchecked": jax.jit(unchecked, static_argnums=(0, 1, 2)),
-        "sparsity": in_jax.sparsity_over_devices,
-    }
     for recipe, name, batch in batches:
         params = jax.device_put(mixing(batch.spikes.shape[1]), whole)
         spikes, target = jax.device_put((batch.spikes, batch.target), by_sample)
@@ -61,8 +37,10 @@ def on_devices(batches):
             for name, x in batch.options.items()
         }
         arrays = [params, spikes, *([] if target is None else [target]), options]
-        static = [batch.loss, mixed, *([] if recipe == "sharded" else [mesh])]
-        yield recipe, name, evaluate(functions[recipe], *static, *arrays)
+        static = [batch.loss, mixed, *([] if recipe == "whole" else [mesh])]
+        function, _, unchecked = recipe.partition("-")
+        arrays += [False] if unchecked else []
+        yield recipe, name, evaluate(getattr(in_jax, function), *static, *arrays)
 
 
 def over_processes(batches, rank):

@@ -1,8 +1,4 @@
-"""Evaluate the PyTorch recipes and distributed tensors in two processes: ``run_torch.py FOLDER``.
-
-With a recipe, each process writes its losses and gradients: the loss of the whole is the mean of
-the losses.
-"""
+"""Evaluate the PyTorch recipes and `DTensor` in two processes: ``run_torch.py FOLDER``."""
 
 import pickle
 import sys

@@ -1,7 +1,4 @@
-"""A batch that is sharded over devices or processes of JAX has the loss and gradient of the whole.
-
-Each case is compiled by itself.
-"""
+"""A batch over devices or processes of JAX has the loss and the gradient of the whole."""
 
 import re
 
@@ -26,32 +23,26 @@ ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 VIRTUAL = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 UNCHECKED = "CrossEntropy-groups-cold-sqrt_count-window-mean"
 MEANS = [name for name in EACH_LOSS if name.endswith("-mean")]
-# "outside" runs every form in every reduction, so these recipes need other forms in one only.
+# One recipe runs every form in every reduction, so the others need other forms in one only.
 ONCE = [name for name in COMPILED if name in EACH_LOSS or name.endswith("-mean")]
-DEVICES = {
-    "outside": [HARDEST, *COMPILED],
-    "inside": ONCE,
-    "sharded": ONCE,
-    "unchecked": [UNCHECKED],
-    "sparsity": list(SPARSITY),
-}
-QUICK = {
-    "outside": [HARDEST],
-    "inside": ["SpikeMoid-groups-rate-window-mean"],
-    "sharded": ["SpikeRate-rate-window-per-step-mean"],
-    "unchecked": [UNCHECKED],
-    "sparsity": ["SparsityEnforcer-min"],
+DEVICES = {  # all cases of a recipe, and that of the quick run
+    "gradient_outside": ([HARDEST, *COMPILED], HARDEST),
+    "gradient_inside": (ONCE, "SpikeMoid-groups-rate-window-mean"),
+    "whole": (ONCE, "SpikeRate-rate-window-per-step-mean"),
+    "gradient_inside-unchecked": ([UNCHECKED], UNCHECKED),
+    "sparsity_over_devices": (list(SPARSITY), "SparsityEnforcer-min"),
 }
 
 
 def test_devices_equal_one_process(pytestconfig, tmp_path):
     """Four virtual devices, of which only sums cross: no spikes."""
-    chosen = DEVICES if pytestconfig.getoption("--slow") else QUICK
-    batches = [(r, n, {**CASES, **SPARSITY}[n]) for r, names in chosen.items() for n in names]
+    slow = pytestconfig.getoption("--slow")
+    chosen = ((r, n) for r, (names, quick) in DEVICES.items() for n in (names if slow else [quick]))
+    batches = [(r, n, {**CASES, **SPARSITY}[n]) for r, n in chosen]
     (results,) = launch("run_jax.py", tmp_path, batches, **{**ENVIRONMENT, **VIRTUAL})
     assert_equal_one_process({key: got for key, (got, _) in results.items()})
     for (recipe, name), (_, collectives) in results.items():
-        if recipe in ("unchecked", "sparsity"):
+        if recipe in ("gradient_inside-unchecked", "sparsity_over_devices"):
             continue
         neurons = CASES[name].spikes.shape[1]
         for collective in collectives:  # the sum, the weight and the gradient of the parameters

@@ -1,5 +1,7 @@
 """Gradients accumulated over micro-batches are those of the whole batch."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -26,21 +28,15 @@ QUICK = [f"SpikeMoid-groups-rate-window-{reduction}" for reduction in ("sum", "m
 def accumulated(torch, batch):
     """Return the loss and the gradient that a recipe of PyTorch accumulates."""
 
-    class Model(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.matrix = torch.nn.Parameter(torch.asarray(mixing(batch.spikes.shape[1])))
-            self.unused = torch.nn.Parameter(torch.zeros(()))
-
-        def forward(self, spikes):
-            return mixed(self.matrix, spikes)
-
     def of_part(part):
         options = {name: torch.asarray(x) for name, x in part.options.items()}
         target = () if part.target is None else (torch.asarray(part.target),)
         return torch.asarray(part.spikes), *target, options
 
-    model, recipe = Model(), "accumulate_sparsity" if batch.target is None else "accumulate"
+    model, parameter = torch.nn.Module(), torch.nn.Parameter
+    model.matrix = parameter(torch.asarray(mixing(batch.spikes.shape[1])))
+    model.unused, model.forward = parameter(torch.zeros(())), partial(mixed, model.matrix)
+    recipe = "accumulate_sparsity" if batch.target is None else "accumulate"
     micro_batches = [of_part(batch.part(samples)) for samples in UNEVEN]
     value = getattr(recipes("in_torch"), recipe)(batch.loss, model, micro_batches)
     return value.numpy(), model.matrix.grad.numpy()

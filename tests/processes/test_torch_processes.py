@@ -1,7 +1,4 @@
-"""A batch over two processes of PyTorch has the loss and the gradient of the whole.
-
-It is split with the recipes, or it is a distributed tensor.
-"""
+"""A batch over two processes, split with recipes or a `DTensor`, has the results of the whole."""
 
 import dataclasses
 from importlib import metadata
@@ -28,15 +25,10 @@ from _support.split import Batch
 
 pytestmark = pytest.mark.compiles
 
-RECIPES = {
-    "ddp": [*CASES, *SPARSITY],
-    "fsdp": EACH_LOSS,
-    "accumulated": EACH_LOSS,
-}
-QUICK_RECIPES = {
-    "ddp": [HARDEST, "SparsityEnforcer-min"],
-    "fsdp": ["SpikeMoid-groups-rate-window-mean"],
-    "accumulated": ["SpikeLatency-times-groups-mean"],
+RECIPES = {  # all cases, and those of the quick run
+    "ddp": ([*CASES, *SPARSITY], [HARDEST, "SparsityEnforcer-min"]),
+    "fsdp": (EACH_LOSS, ["SpikeMoid-groups-rate-window-mean"]),
+    "accumulated": (EACH_LOSS, ["SpikeLatency-times-groups-mean"]),
 }
 
 VERSION = tuple(map(int, metadata.version("torch").split(".")[:2]))
@@ -107,9 +99,9 @@ QUICK = (  # one case of each kind
 def results(pytestconfig, tmp_path_factory):
     """Run all cases in one group of processes; return what each process found."""
     slow, batches = pytestconfig.getoption("--slow"), {**CASES, **SPARSITY}
-    recipes, tensors = (RECIPES, {**EQUAL, **REFUSED}) if slow else (QUICK_RECIPES, QUICK)
-    cases = [((kind, n), (batches[n],)) for kind, names in recipes.items() for n in names]
-    cases += [(("tensor", name), {**EQUAL, **REFUSED}[name]) for name in tensors]
+    cases = [((kind, n), (batches[n],)) for kind in RECIPES for n in RECIPES[kind][not slow]]
+    tensors = {**EQUAL, **REFUSED}
+    cases += [(("tensor", name), tensors[name]) for name in (tensors if slow else QUICK)]
     return launch("run_torch.py", tmp_path_factory.mktemp("torch"), cases, OMP_NUM_THREADS="1")
 
 

@@ -1,0 +1,61 @@
+"""Train a spiking network with DistributedDataParallel; the page docs/processes.md shows it."""
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+import spikeloss_xp as sx
+
+
+class Network(torch.nn.Linear):
+    """A layer of leaky integrate-and-fire neurons."""
+
+    def forward(self, inputs):
+        """Return the spikes, ``[sample, time, class]``."""
+        membrane, spikes = 0, []
+        for current in super().forward(inputs).unbind(1):
+            membrane = 0.9 * membrane + current
+            smooth = torch.atan(3 * (membrane - 1)) / 3  # its derivative is the surrogate gradient
+            spikes.append((membrane > 1).float() + (smooth - smooth.detach()))
+            membrane = membrane - spikes[-1]
+        return torch.stack(spikes, 1)
+
+
+def main(rank, processes):
+    """Train, and print the loss and the accuracy of the test samples."""
+    torch.manual_seed(0)
+    rates = 0.3 * torch.rand(10, 50)  # firing rates of 50 inputs, for each of 10 classes
+    labels, lengths = torch.randint(10, (800,)), torch.randint(5, 21, (800,))
+    inputs = torch.bernoulli(rates[labels, None].expand(-1, 20, -1))  # [sample, time, neuron]
+    train = TensorDataset(inputs[:600], labels[:600], lengths[:600])
+    loader = DataLoader(train, 100 // processes, sampler=DistributedSampler(train))
+    own = slice(600 + rank, None, processes)  # the test samples of this process
+
+    model = DistributedDataParallel(Network(50, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    loss = sx.CrossEntropy(time_axis=1, moving_window=5)  # a mean over the steps before padding
+    for epoch in range(5):
+        loader.sampler.set_epoch(epoch)
+        for x, y, length in loader:
+            total, weight = loss.sum_and_weight(model(x), y, lengths=length)
+            dist.all_reduce(weight)  # now that of the whole batch
+            optimizer.zero_grad()
+            (total * processes / weight).backward()  # processes average their gradients
+            optimizer.step()
+
+        with torch.no_grad():
+            output = model(inputs[own])
+            total, weight = loss.sum_and_weight(output, labels[own], lengths=lengths[own])
+            matrix = loss.confusion(output, labels[own], lengths=lengths[own])
+        for tensor in (total, weight, matrix):
+            dist.all_reduce(tensor)
+        if rank == 0:
+            accuracy = matrix.trace() / matrix.sum()
+            print(f"test loss {total / weight:.4f}, accuracy {accuracy:.1%}")
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")  # "nccl" on GPUs
+    main(dist.get_rank(), dist.get_world_size())
+    dist.destroy_process_group()

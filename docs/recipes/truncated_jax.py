@@ -1,0 +1,95 @@
+"""Back-propagation through segments of time in JAX; the page docs/segments.md shows it.
+
+As a program it compares the gradients with those of the whole train, and prints what truncation
+drops of them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+import spikeloss_xp as sx
+
+
+@jax.custom_jvp
+def spike(v):
+    """Return 1 where the potential is above 0."""
+    return 1.0 * (v > 0)
+
+
+@spike.defjvp
+def _(primals, tangents):
+    (v,), (tangent,) = primals, tangents
+    return spike(v), tangent / (1 + 5 * abs(v)) ** 2
+
+
+def network(params, state, x):
+    """Return the state after a recurrent layer, and its spikes, ``[time, batch, neuron]``."""
+
+    def step(state, x):
+        u, s = state
+        u = 0.9 * u * (1 - s) + x @ params["input"] + s @ params["recurrent"]
+        s = spike(u - 1)
+        return (u, s), s
+
+    return jax.lax.scan(step, state, x)
+
+
+def in_segments(loss, params, initial, x, label, where, length, cut=jax.lax.stop_gradient):
+    """Return the loss; `cut` of the carry between segments truncates the gradient."""
+
+    def segment(carry, piece):
+        state, before = cut(carry)
+        x, label, where = piece
+        state, train = network(params, state, x)
+        here = train, label, where
+        seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), before, here)
+        sums = loss.sum_and_weight(*seen[:2], where=seen[2], context=loss.memory)
+        return (state, jax.tree.map(lambda a: a[len(a) - loss.memory :], seen)), sums
+
+    like = jnp.broadcast_to(initial[1], (len(x), *initial[1].shape)), label, where
+    before = jax.tree.map(lambda a: jnp.zeros((loss.memory, *a.shape[1:]), a.dtype), like)
+    pieces = jax.tree.map(lambda a: a.reshape(-1, length, *a.shape[1:]), (x, label, where))
+    totals, weights = jax.lax.scan(segment, (initial, before), pieces)[1]
+    return totals.sum() / weights.sum()
+
+
+@jax.enable_x64(True)
+def main():
+    """Compare segments of 50 steps with the whole train."""
+    loss = sx.SpikeMax(moving_window=20, reduction="mean", time_axis=0)
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {
+        "input": 0.3 * jax.random.normal(keys[0], (20, 5)),
+        "recurrent": 0.3 * jax.random.normal(keys[1], (5, 5)),
+    }
+    x = 1.0 * (jax.random.uniform(keys[2], (200, 4, 20)) < 0.3)
+    label = jax.random.randint(keys[3], (200, 4), 0, 5)  # one for each step
+    where = jnp.arange(200)[:, None] < jnp.asarray([200, 200, 170, 90])
+    initial = jnp.zeros((2, 4, 5))
+
+    def whole(params):
+        return loss(network(params, (*initial,), x)[1], label, where=where)
+
+    value, gradient = jax.jit(jax.value_and_grad(whole))(params)
+    gradient = ravel_pytree(gradient)[0]
+    cuts = {
+        "nothing": lambda carry: carry,
+        "the state": lambda carry: (jax.lax.stop_gradient(carry[0]), carry[1]),
+        "state and context": jax.lax.stop_gradient,
+    }
+    for name, cut in cuts.items():
+
+        def split(params, cut=cut):
+            return in_segments(loss, params, (*initial,), x, label, where, 50, cut)
+
+        found, got = jax.jit(jax.value_and_grad(split))(params)
+        assert jnp.allclose(found, value, rtol=1e-12)
+        got = ravel_pytree(got)[0]
+        off = jnp.linalg.norm(got - gradient) / jnp.linalg.norm(gradient)
+        print(f"{name:18}{off:4.0%}")
+        assert name != "nothing" or off < 1e-12
+
+
+if __name__ == "__main__":
+    main()

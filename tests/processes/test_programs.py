@@ -1,0 +1,47 @@
+"""The programs of docs/recipes that train on several devices, or in segments of time."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from _support.processes import RECIPES, recipes
+from _support.root import ROOT
+
+TORCHRUN = "-m torch.distributed.run --standalone --no-python --nproc-per-node"
+DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
+PROOF = (ROOT / "docs" / "segments-proof.md").read_text(encoding="utf-8")
+SEGMENTS = ("truncated_torch", "truncated_jax", "segment_errors", "segment_identities", "online")
+
+
+def printed(name, number):
+    """Return what a program prints on so many devices or processes, in float64."""
+    path, command = str(RECIPES / f"{name}.py"), [sys.executable]
+    if name == "ddp_torch":
+        command += [*TORCHRUN.split(), str(number), *command, "-c"]
+        path = f"{DOUBLE}({path!r}, run_name='__main__')"
+    devices = f"--xla_force_host_platform_device_count={number}"
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "JAX_ENABLE_X64": "1", "XLA_FLAGS": devices}
+    return subprocess.check_output([*command, path], env=variables, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", ["devices_jax", "ddp_torch"])
+def test_loss_and_accuracy_are_those_of_one_device(name):
+    pytest.importorskip(name.rpartition("_")[-1])
+    expected = printed(name, 1)
+    assert float(expected.split()[-1].rstrip("%")) > 90
+    assert printed(name, 2) == expected
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("name", [*SEGMENTS, "one_step_jax"])
+def test_segments_equal_the_whole_train(name, capsys):
+    """Each program raises an error if they differ. What it prints is on the page."""
+    for library in re.findall(r"^import (\w+)", (RECIPES / f"{name}.py").read_text(), flags=re.M):
+        pytest.importorskip(library)
+    recipes(name).main()
+    assert capsys.readouterr().out in PROOF
