@@ -92,7 +92,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_gallery",
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"(pictures|glance)\.py",
+    "ignore_pattern": r"(pictures|glance|losses)\.py",
     "notebook_extensions": set(),  # a notebook would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
