@@ -15,6 +15,11 @@ potentials of the output layer.
 # Paths are random and smooth. An input neuron fires with a probability that decreases with the
 # distance between its place and the point. The arrays of spikes are ``[time, sample, neuron]``, and
 # the targets are ``[time, sample, coordinate]``. The test path has the shape of an eight.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :start-at: import numpy
 
 import numpy as np
 import torch
@@ -23,7 +28,7 @@ from matplotlib import pyplot as plt
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

@@ -18,6 +18,11 @@ similar sounds. The same distances then sort the responses into clusters.
 # to 800 Hz in the second one. nitime has the spike times in microseconds and the amplitude in steps
 # of 50 microseconds. The spikes are counted in bins of 1 ms, and the amplitude becomes a level in
 # decibels, averaged over each bin.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :start-at: import numpy
 
 from importlib import resources
 
@@ -29,7 +34,7 @@ from scipy.spatial.distance import squareform
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

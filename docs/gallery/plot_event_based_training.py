@@ -15,6 +15,11 @@ has no term that wakes silent neurons.
 # A point in a disc belongs to one of three classes: yin, yang or dots [1]_. The four inputs x, y,
 # 1 - x and 1 - y are spike times, from 0.15 to 2 synaptic time constants. A fifth input, the bias,
 # spikes at 0.9. The trial ends at 4.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :start-at: import numpy
 
 import sys
 import time
@@ -29,7 +34,7 @@ from matplotlib.colors import ListedColormap
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

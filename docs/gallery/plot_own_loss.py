@@ -27,6 +27,11 @@ them, the loss has a gradient in NumPy and CuPy too, and one line tests that all
 # that result to the derivative with respect to what it was computed from. ``xp`` is the namespace
 # of the array library. With functions of the array API standard only, this is written once for
 # all.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :start-at: import numpy
 
 import functools
 
@@ -38,7 +43,7 @@ from matplotlib.ticker import MaxNLocator
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

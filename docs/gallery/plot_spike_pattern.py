@@ -15,6 +15,11 @@ spikes until the word is there.
 # The target is a word in dots: each dot is four neurons high, and the dots of a row are five steps
 # apart. The input is 100 neurons that fire at random, in 5 % of all steps. It is drawn once and
 # stays the same. Arrays are ``[time, batch, neuron]``, here with a batch of one.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :start-at: import numpy
 
 import numpy as np
 import torch
@@ -23,7 +28,7 @@ from matplotlib import pyplot as plt
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
