@@ -96,6 +96,7 @@ sphinx_gallery_conf = {
     "notebook_extensions": set(),  # a notebook would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
+    "thumbnail_size": (840, 480),
     "download_all_examples": False,
     "show_signature": False,
     "remove_config_comments": True,

@@ -2,10 +2,11 @@
 A signal decoded from spikes
 ============================
 
-A point moves in a plane, and each of 100 neurons fires while the point is near the neuron's own
-place. A small spiking network learns to decode the two coordinates of the point at every step. This
-is regression: the targets are numbers, and ``SquaredError`` compares them with the membrane
-potentials of the output layer.
+A small spiking network learns to decode the two coordinates of a moving point at every step.
+
+Each of 100 input neurons fires while the point is near the neuron's own place. This is regression:
+the targets are numbers, and ``SquaredError`` compares them with the membrane potentials of the
+output layer.
 """
 
 # %%

@@ -2,10 +2,11 @@
 One training run in two frameworks
 ==================================
 
-A small spiking network learns handwritten digits, with three losses: ``CrossEntropy``,
-``SpikeRate`` and ``SpikeMoid``. Each training is run in PyTorch and again in JAX, with the same
-loss object, from the same weights and with the images in the same order. The two loss curves are
-one curve.
+A small spiking network learns handwritten digits in PyTorch and again in JAX.
+
+There are three losses: ``CrossEntropy``, ``SpikeRate`` and ``SpikeMoid``. Both frameworks have the
+same loss object, the same weights and the images in the same order. The two loss curves are one
+curve.
 """
 
 # %%

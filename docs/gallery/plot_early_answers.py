@@ -3,6 +3,7 @@ A network that answers early
 ============================
 
 A small spiking network learns handwritten digits, and answers as soon as an output neuron fires.
+
 Three losses are compared, in PyTorch and in JAX: a rate loss, the temporal loss of snnTorch, and
 ``CrossEntropy`` with ``readout="latency"``. The question is how often the answer is right, and how
 early it comes.

@@ -2,10 +2,11 @@
 Training on spike times
 =======================
 
-A network of event-based neurons learns the YinYang task. Each neuron has a spike time in closed
-form, so the gradient of the loss with respect to the times reaches the weights. Four losses on
-first spike times are compared: two of this library, one of jaxsnn and one of ml_genn. A fifth run
-has no term that wakes silent neurons.
+A network of event-based neurons learns the YinYang task with four losses on first spike times.
+
+Each neuron has a spike time in closed form, so the gradient of the loss with respect to the times
+reaches the weights. Two of the losses are of this library, one of jaxsnn and one of ml_genn. A
+fifth run has no term that wakes silent neurons.
 """
 
 # %%
@@ -75,7 +76,7 @@ def describe(fig, text):
 # sphinx_gallery_end_ignore
 
 # From the command line the script takes other numbers of seeds and epochs.
-SEEDS, EPOCHS = map(int, sys.argv[1:3] or (3, 20))
+SEEDS, EPOCHS = [int(word) for word in sys.argv[1:3] if word.isdigit()] or (3, 20)
 HIDDEN, BATCH, LEARNING_RATE = 60, 150, 0.01
 TRIAL = 4.0  # all times are in units of the synaptic time constant
 

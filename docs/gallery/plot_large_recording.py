@@ -1,11 +1,12 @@
 """
-A recording that is larger than it should be in memory
-======================================================
+A large recording
+=================
 
-Ten minutes of 64 neurons are compared with what a model predicts of them, second by second and
-neuron by neuron. The same line does it in NumPy, in CuPy where there is a GPU, and in dask, a few
-seconds of the recording at a time. The distances find a neuron that falls silent, and one that
-fires late, which a count of spikes does not see.
+Ten minutes of 64 neurons are compared with the prediction of a model, in pieces that fit in memory.
+
+The same line does it in NumPy, in CuPy where there is a GPU, and in dask, a few seconds of the
+recording at a time. The distances find a neuron that falls silent, and one that fires late, which a
+count of spikes does not see.
 """
 
 # %%

@@ -2,9 +2,10 @@
 A model against a recording
 ===========================
 
-A neuron was recorded while the same current was injected in twelve trials. This example reads the
-spike times from an NWB file, compares the trials with each other and with a model, and fits the
-model by gradient descent on the spike times.
+Spike times from an NWB file are compared with a model, which is then fitted to them.
+
+A neuron was recorded while the same current was injected in twelve trials. The trials are compared
+with each other too. The fit is gradient descent on the spike times.
 """
 
 # %%

@@ -3,8 +3,10 @@ A loss of your own
 ==================
 
 A loss is a readout, which reads something from the spikes, and a criterion, which compares that
-with the target. Here both are new: the label should lead, and early. With their derivatives beside
-them, the loss has a gradient in NumPy and CuPy too, and one line tests that all libraries agree.
+with the target.
+
+Here both are new: the label should lead, and early. With their derivatives beside them, the loss
+has a gradient in NumPy and CuPy too, and one line tests that all libraries agree.
 """
 
 # %%
@@ -253,7 +255,7 @@ value, gradient = sx.value_and_grad(loss)(spikes, labels)
 terms = early_lead(time_constant=20, reduction="none")(spikes, labels)  # [batch, class]
 counted = np.cumsum(spikes * np.exp(-np.arange(60) / 20), axis=-1)  # up to each step
 
-fig, axes = figure(3, 2, size=(7, 5), sharex=True, sharey="row")
+fig, axes = figure(3, 2, size=(7, 4.4), sharex=True, sharey="row")
 largest = np.abs(gradient).max()
 for sample, (above, read, below) in enumerate(axes.T):
     raster(above, spikes[sample])

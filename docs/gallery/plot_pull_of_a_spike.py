@@ -3,7 +3,9 @@ How strongly a loss pulls
 =========================
 
 ``CrossEntropy`` takes the number of spikes of a class as its logit, or the root of that number.
-``SpikeMax`` takes the logarithm. The three differ in how much one more spike changes the logit, and
+``SpikeMax`` takes the logarithm.
+
+The three differ in how much one more spike changes the logit, and
 in how certain they are of an answer that is due to chance.
 """
 

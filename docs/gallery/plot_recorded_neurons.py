@@ -2,10 +2,11 @@
 Distances between recorded spike trains
 =======================================
 
-``SpikeTime`` is a distance between spike trains, that of van Rossum in discrete time, and so it can
-compare recordings too. Here it is for all pairs of 20 seconds of a grasshopper's auditory receptor
-at once, with three time constants: what the distance sees goes from coincident spikes to numbers of
-spikes.
+``SpikeTime`` is a distance between spike trains, so it can compare recordings too.
+
+It is the distance of van Rossum in discrete time. Here it is for all pairs of 20 seconds of a
+grasshopper's auditory receptor at once, with three time constants: what the distance sees goes from
+coincident spikes to numbers of spikes.
 """
 
 # %%
@@ -302,3 +303,5 @@ describe(
 # .. [1] A. Rokem, S. Watzl, T. Gollisch, M. Stemmler, A. V. M. Herz and I. Samengo, "Spike-timing
 #    precision underlies the coding efficiency of auditory receptor neurons", Journal of
 #    Neurophysiology 95, 2541-2552, 2006. The spike times are those that nitime distributes.
+
+# sphinx_gallery_thumbnail_number = 3

@@ -2,8 +2,9 @@
 Learning where every spike belongs
 ==================================
 
-A small spiking network is given random input spikes and is to answer them with a word, drawn in
-the spikes of 28 output neurons: every spike has a neuron and a time step of its own.
+A small spiking network learns to write a word with the spikes of 28 output neurons.
+
+It is given random input spikes, and every output spike has a neuron and a time step of its own.
 ``SpikeTime`` measures how far the output is from that, and its gradient moves, adds and removes
 spikes until the word is there.
 """
@@ -278,4 +279,4 @@ describe(
     "the letters, and at the end with a black dot in each circle",
 )
 
-# sphinx_gallery_thumbnail_number = 3
+# sphinx_gallery_thumbnail_number = 1

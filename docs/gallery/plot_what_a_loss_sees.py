@@ -3,7 +3,9 @@ What a loss sees
 ================
 
 A loss of this library reads something from the spikes, compares that with what is wanted, and
-adds up the differences. Here are four losses on one small sample, with a silent neuron, a busy one
+adds up the differences.
+
+Here are four losses on one small sample, with a silent neuron, a busy one
 and three in between: the spikes on top, below them what the loss reads, and at the bottom the
 gradient.
 """
@@ -12,7 +14,7 @@ gradient.
 # A sample of five neurons
 # ------------------------
 #
-# The arrays are ``[batch, neuron, time]``. One neuron never fires, and one fires at every third step.
+# The arrays are ``[batch, neuron, time]``. One neuron never fires, and one at every third step.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -196,7 +198,7 @@ def show(reading, what, terms, gradient, seen, *, wanted=None, trains=None, labe
     """Draw spikes, reading, loss and gradient, and shade labels; `seen` describes the picture."""
     together = terms.ndim == 2  # all classes have one term at each step, not one each
     heights = (1, 1, 0.22, 1) if together else (1, 1, 1)
-    fig, axes = figure(len(heights), size=(7, 5.6), sharex=True, height_ratios=heights)
+    fig, axes = figure(len(heights), size=(7, 4.8), sharex=True, height_ratios=heights)
     above, read, *term, below = axes
     raster(above, spikes[0], wanted=trains)
     trace(read, reading, wanted=wanted)
