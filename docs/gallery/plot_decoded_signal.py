@@ -20,6 +20,7 @@ output layer.
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 import numpy as np

@@ -23,6 +23,7 @@ should come from similar sounds. The same distances then sort the responses into
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 from importlib import resources

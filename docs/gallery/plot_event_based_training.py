@@ -20,6 +20,7 @@ fifth run has no term that wakes silent neurons.
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 import sys

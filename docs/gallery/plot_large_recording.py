@@ -20,6 +20,7 @@ count of spikes does not see.
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 import tempfile

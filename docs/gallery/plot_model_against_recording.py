@@ -20,6 +20,7 @@ with each other too. The fit is gradient descent on the spike times.
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 from datetime import UTC, datetime

@@ -33,6 +33,7 @@ has a gradient in NumPy and CuPy too, and one line tests that all libraries agre
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 import functools

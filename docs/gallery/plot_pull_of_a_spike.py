@@ -21,6 +21,7 @@ in how certain they are of an answer that is due to chance.
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 import numpy as np

@@ -21,6 +21,7 @@ coincident spikes to numbers of spikes.
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 from importlib import resources

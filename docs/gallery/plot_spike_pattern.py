@@ -20,6 +20,7 @@ spikes until the word is there.
 # .. dropdown:: Copy these drawing functions first
 #
 #    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
 #       :start-at: import numpy
 
 import numpy as np
