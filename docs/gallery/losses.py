@@ -78,7 +78,8 @@ def bars(ax, x, wanted):
     rows, largest = np.arange(len(x)), max(np.max(x), np.max(wanted, initial=0))
     ax.barh(rows, x, height=0.5, color="#d1e1ee", edgecolor=pictures.BLUE)
     for row, number in enumerate(x):
-        ax.text(number + 0.04 * largest, row, f"{number:.3g}", va="center")
+        box = {"color": "white", "pad": 0.5}  # over the dashed lines
+        ax.text(number + 0.04 * largest, row, f"{number:.3g}", va="center", bbox=box)
     for aim in wanted:
         ax.vlines(aim, rows - 0.42, rows + 0.42, color=pictures.INK, linestyles=(0, (3, 2)))
     ax.set(xlim=(0, 1.3 * largest), xticks=[], ylim=(len(x) - 0.5, -0.5))
