@@ -93,10 +93,11 @@ sphinx_gallery_conf = {
     "examples_dirs": ["gallery", "notebooks"],
     "gallery_dirs": ["auto_gallery", "auto_notebooks"],
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"(pictures|glance)\.py",
+    "ignore_pattern": r"(pictures|glance|losses)\.py",
     "notebook_extensions": set(),  # a notebook would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
+    "thumbnail_size": (840, 480),
     "download_all_examples": False,
     "show_signature": False,
     "remove_config_comments": True,

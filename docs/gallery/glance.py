@@ -96,13 +96,13 @@ def add_up(ax, terms, value):
     ax.text(0.8, len(each) + 0.05, f"{value:.2f}", ha="right", va="center", fontweight="bold")
 
 
-def arrow(figure, left, right):
+def arrow(figure, left, right, height=0.947):
     """Draw an arrow from one title to the next."""
     start, stop = left.get_position().x1, right.get_position().x0
     figure.add_artist(
         FancyArrowPatch(
-            (start + 0.006, 0.947),
-            (stop - 0.006, 0.947),
+            (start + 0.006, height),
+            (stop - 0.006, height),
             arrowstyle="-|>",
             mutation_scale=11,
             color=pictures.GREY,

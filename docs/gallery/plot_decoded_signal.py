@@ -2,10 +2,11 @@
 A signal decoded from spikes
 ============================
 
-A point moves in a plane, and each of 100 neurons fires while the point is near the neuron's own
-place. A small spiking network learns to decode the two coordinates of the point at every step. This
-is regression: the targets are numbers, and ``SquaredError`` compares them with the membrane
-potentials of the output layer.
+A small spiking network learns to decode the two coordinates of a moving point at every step.
+
+Each of 100 input neurons fires while the point is near the neuron's own place. This is regression:
+the targets are numbers, and ``SquaredError`` compares them with the membrane potentials of the
+output layer.
 """
 
 # %%
@@ -15,6 +16,12 @@ potentials of the output layer.
 # Paths are random and smooth. An input neuron fires with a probability that decreases with the
 # distance between its place and the point. The arrays of spikes are ``[time, sample, neuron]``, and
 # the targets are ``[time, sample, coordinate]``. The test path has the shape of an eight.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import numpy as np
 import torch
@@ -23,7 +30,7 @@ from matplotlib import pyplot as plt
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

@@ -3,6 +3,7 @@ A network that answers early
 ============================
 
 A small spiking network learns handwritten digits, and answers as soon as an output neuron fires.
+
 Three losses are compared, in PyTorch and in JAX: a rate loss, the temporal loss of snnTorch, and
 ``CrossEntropy`` with ``readout="latency"``. The question is how often the answer is right, and how
 early it comes.
@@ -15,6 +16,12 @@ early it comes.
 # The images are those of scikit-learn, 8 by 8 pixels; a fifth is kept for the test. Each pixel is
 # an input neuron that fires once: in the first step if it is black, in the last of 20 steps if it
 # is nearly white, and not at all if it is white.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import functools
 from typing import NamedTuple
@@ -32,7 +39,7 @@ from sklearn.model_selection import train_test_split
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

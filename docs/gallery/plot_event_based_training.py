@@ -2,10 +2,11 @@
 Training on spike times
 =======================
 
-A network of event-based neurons learns the YinYang task. Each neuron has a spike time in closed
-form, so the gradient of the loss with respect to the times reaches the weights. Four losses on
-first spike times are compared: two of this library, one of jaxsnn and one of ml_genn. A fifth run
-has no term that wakes silent neurons.
+A network of event-based neurons learns the YinYang task with four losses on first spike times.
+
+Each neuron has a spike time in closed form, so the gradient of the loss with respect to the times
+reaches the weights. Two of the losses are of this library, one of jaxsnn and one of ml_genn. A
+fifth run has no term that wakes silent neurons.
 """
 
 # %%
@@ -15,6 +16,12 @@ has no term that wakes silent neurons.
 # A point in a disc belongs to one of three classes: yin, yang or dots [1]_. The four inputs x, y,
 # 1 - x and 1 - y are spike times, from 0.15 to 2 synaptic time constants. A fifth input, the bias,
 # spikes at 0.9. The trial ends at 4.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import sys
 import time
@@ -29,7 +36,7 @@ from matplotlib.colors import ListedColormap
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
@@ -70,7 +77,7 @@ def describe(fig, text):
 # sphinx_gallery_end_ignore
 
 # From the command line the script takes other numbers of seeds and epochs.
-SEEDS, EPOCHS = map(int, sys.argv[1:3] or (3, 20))
+SEEDS, EPOCHS = [int(word) for word in sys.argv[1:3] if word.isdigit()] or (3, 20)
 HIDDEN, BATCH, LEARNING_RATE = 60, 150, 0.01
 TRIAL = 4.0  # all times are in units of the synaptic time constant
 

@@ -1,11 +1,12 @@
 """
-A recording that is larger than it should be in memory
-======================================================
+A large recording
+=================
 
-Ten minutes of 64 neurons are compared with what a model predicts of them, second by second and
-neuron by neuron. The same line does it in NumPy, in CuPy where there is a GPU, and in dask, a few
-seconds of the recording at a time. The distances find a neuron that falls silent, and one that
-fires late, which a count of spikes does not see.
+Ten minutes of 64 neurons are compared with the prediction of a model, in pieces that fit in memory.
+
+The same line does it in NumPy, in CuPy where there is a GPU, and in dask, a few seconds of the
+recording at a time. The distances find a neuron that falls silent, and one that fires late, which a
+count of spikes does not see.
 """
 
 # %%
@@ -15,6 +16,12 @@ fires late, which a count of spikes does not see.
 # There is a window for each second, and a step for each millisecond: ``[window, neuron, time]``.
 # The recording is made up: it has the model's spikes up to 2 ms early or late, one in twenty is
 # lost, and two neurons go wrong. Both are written to files, one byte for each entry.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import tempfile
 import tracemalloc
@@ -30,7 +37,7 @@ from matplotlib.ticker import MaxNLocator
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

@@ -2,9 +2,10 @@
 A model against a recording
 ===========================
 
-A neuron was recorded while the same current was injected in twelve trials. This example reads the
-spike times from an NWB file, compares the trials with each other and with a model, and fits the
-model by gradient descent on the spike times.
+Spike times from an NWB file are compared with a model, which is then fitted to them.
+
+A neuron was recorded while the same current was injected in twelve trials. The trials are compared
+with each other too. The fit is gradient descent on the spike times.
 """
 
 # %%
@@ -15,6 +16,12 @@ model by gradient descent on the spike times.
 # integrate-and-fire neuron without a leak: it sums the current, and fires each time that another
 # 3 pC have arrived. The spikes of the recording come 8 ms later. Their times vary from trial to
 # trial with a standard deviation of 2 ms, and 5 % of the spikes are missing.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +36,7 @@ from matplotlib import pyplot as plt
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

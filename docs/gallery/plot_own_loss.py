@@ -3,8 +3,10 @@ A loss of your own
 ==================
 
 A loss is a readout, which reads something from the spikes, and a criterion, which compares that
-with the target. Here both are new: the label should lead, and early. With their derivatives beside
-them, the loss has a gradient in NumPy and CuPy too, and one line tests that all libraries agree.
+with the target.
+
+Here both are new: the label should lead, and early. With their derivatives beside them, the loss
+has a gradient in NumPy and CuPy too, and one line tests that all libraries agree.
 """
 
 # %%
@@ -27,6 +29,12 @@ them, the loss has a gradient in NumPy and CuPy too, and one line tests that all
 # that result to the derivative with respect to what it was computed from. ``xp`` is the namespace
 # of the array library. With functions of the array API standard only, this is written once for
 # all.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import functools
 
@@ -38,7 +46,7 @@ from matplotlib.ticker import MaxNLocator
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
@@ -248,7 +256,7 @@ value, gradient = sx.value_and_grad(loss)(spikes, labels)
 terms = early_lead(time_constant=20, reduction="none")(spikes, labels)  # [batch, class]
 counted = np.cumsum(spikes * np.exp(-np.arange(60) / 20), axis=-1)  # up to each step
 
-fig, axes = figure(3, 2, size=(7, 5), sharex=True, sharey="row")
+fig, axes = figure(3, 2, size=(7, 4.4), sharex=True, sharey="row")
 largest = np.abs(gradient).max()
 for sample, (above, read, below) in enumerate(axes.T):
     raster(above, spikes[sample])

@@ -3,7 +3,9 @@ How strongly a loss pulls
 =========================
 
 ``CrossEntropy`` takes the number of spikes of a class as its logit, or the root of that number.
-``SpikeMax`` takes the logarithm. The three differ in how much one more spike changes the logit, and
+``SpikeMax`` takes the logarithm.
+
+The three differ in how much one more spike changes the logit, and
 in how certain they are of an answer that is due to chance.
 """
 
@@ -15,6 +17,12 @@ in how certain they are of an answer that is due to chance.
 # factors: the probability that the label lacks, 1 - p, and the slope of the logit at its number of
 # spikes n. So the slope is the gradient divided by that factor. Here it is from the library: the
 # label has n spikes, and another class has 3.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -22,7 +30,7 @@ from matplotlib import pyplot as plt
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"

@@ -2,8 +2,9 @@
 Learning where every spike belongs
 ==================================
 
-A small spiking network is given random input spikes and is to answer them with a word, drawn in
-the spikes of 28 output neurons: every spike has a neuron and a time step of its own.
+A small spiking network learns to write a word with the spikes of 28 output neurons.
+
+It is given random input spikes, and every output spike has a neuron and a time step of its own.
 ``SpikeTime`` measures how far the output is from that, and its gradient moves, adds and removes
 spikes until the word is there.
 """
@@ -15,6 +16,12 @@ spikes until the word is there.
 # The target is a word in dots: each dot is four neurons high, and the dots of a row are five steps
 # apart. The input is 100 neurons that fire at random, in 5 % of all steps. It is drawn once and
 # stays the same. Arrays are ``[time, batch, neuron]``, here with a batch of one.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import numpy as np
 import torch
@@ -23,7 +30,7 @@ from matplotlib import pyplot as plt
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
@@ -273,4 +280,4 @@ describe(
     "the letters, and at the end with a black dot in each circle",
 )
 
-# sphinx_gallery_thumbnail_number = 3
+# sphinx_gallery_thumbnail_number = 1

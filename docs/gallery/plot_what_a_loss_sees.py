@@ -3,8 +3,10 @@ What a loss sees
 ================
 
 A loss of this library reads something from the spikes, compares that with what is wanted, and
-adds up the differences. Here are four losses on one small sample, with a silent neuron, a saturated
-one and three in between: the spikes on top, below them what the loss reads, and at the bottom the
+adds up the differences.
+
+Here are four losses on one small sample, with a silent neuron, a busy one
+and three in between: the spikes on top, below them what the loss reads, and at the bottom the
 gradient.
 """
 
@@ -12,7 +14,13 @@ gradient.
 # A sample of five neurons
 # ------------------------
 #
-# The arrays are ``[batch, neuron, time]``. One neuron never fires, and one fires at every step.
+# The arrays are ``[batch, neuron, time]``. One neuron never fires, and one at every third step.
+#
+# .. dropdown:: Copy these drawing functions first
+#
+#    .. literalinclude:: /gallery/pictures.py
+#       :language: Python
+#       :start-at: import numpy
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +32,7 @@ from matplotlib.ticker import MaxNLocator
 import spikeloss_xp as sx
 
 # sphinx_gallery_start_ignore
-# The functions that draw. They are copies, so that this script runs alone.
+# Copies, so that this script runs alone.
 
 INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
 BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
@@ -177,11 +185,11 @@ def _rows(ax, neurons, steps):
 
 # sphinx_gallery_end_ignore
 
-NEURONS = ["silent", "saturated", "regular", "sparse", "bursts"]
+NEURONS = ["silent", "busy", "regular", "sparse", "bursts"]
 STEPS = 80
 
 spikes = np.zeros((1, 5, STEPS), dtype=np.float32)
-spikes[0, 1] = 1
+spikes[0, 1, ::3] = 1
 spikes[0, 2, 7:75:12] = 1
 spikes[0, 3, [14, 34, 54, 74]] = 1
 spikes[0, 4, [20, 22, 24, 26, 58, 60, 62, 64]] = 1
@@ -191,7 +199,7 @@ def show(reading, what, terms, gradient, seen, *, wanted=None, trains=None, labe
     """Draw spikes, reading, loss and gradient, and shade labels; `seen` describes the picture."""
     together = terms.ndim == 2  # all classes have one term at each step, not one each
     heights = (1, 1, 0.22, 1) if together else (1, 1, 1)
-    fig, axes = figure(len(heights), size=(7, 5.6), sharex=True, height_ratios=heights)
+    fig, axes = figure(len(heights), size=(7, 4.8), sharex=True, height_ratios=heights)
     above, read, *term, below = axes
     raster(above, spikes[0], wanted=trains)
     trace(read, reading, wanted=wanted)
@@ -239,14 +247,14 @@ show(
     terms,
     gradient,
     "Gradient: blue around each spike that the silent neuron lacks, orange everywhere for the "
-    "saturated one, white for the regular one, and blue before orange at each late spike",
+    "busy one, white for the regular one, and blue before orange at each late spike",
     wanted=sx.causal_filter(trains[0], kernel),
     trains=trains[0],
 )
 print(f"loss {value:.1f}")
 
 # %%
-# The silent neuron is asked for spikes around each circle, and the saturated one for fewer
+# The silent neuron is asked for spikes around each circle, and the busy one for fewer
 # everywhere. The regular one is as wanted, so its gradient is 0. The sparse one fires four steps
 # late: it is asked for spikes before its own, in place of them.
 #
@@ -266,7 +274,7 @@ show(
     "rate in the last 16 steps, and as wanted (dashed)",
     terms,
     gradient,
-    "Gradient: dark blue for the silent labelled neuron, dark orange for the saturated one, and "
+    "Gradient: dark blue for the silent labelled neuron, dark orange for the busy one, and "
     "blue between bursts but orange around them; all rows fade at the end",
     wanted=[0.6, 0.1, 0.1, 0.1, 0.1],
     labels=[(0, 0, STEPS)],
@@ -326,13 +334,13 @@ show(
     terms,
     gradient,
     "Gradient: dark blue for both labelled neurons, the silent and the regular one; orange for the "
-    "others, darkest for the saturated one and around the bursts",
+    "others, darkest for the busy one and around the bursts",
     labels=[(0, 0, STEPS), (2, 0, STEPS)],
 )
 print(f"loss {value:.1f}")
 
 # %%
-# The saturated neuron is as far from its label as a rate can be, and has a gradient still.
+# The silent neuron is as far from its label as a rate can be, and has a gradient still.
 #
 # Does the gradient point the right way?
 # --------------------------------------
