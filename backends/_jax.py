@@ -58,8 +58,7 @@ class JAXAdapter(ArrayAPIAdapter):
         if x.devices() == like.devices():
             return x
         if isinstance(like.sharding, jax.sharding.NamedSharding):  # on each device of the mesh
-            whole = jax.sharding.PartitionSpec()  # type: ignore[no-untyped-call]
-            return jax.device_put(x, jax.sharding.NamedSharding(like.sharding.mesh, whole))
+            return jax.device_put(x, _replicated(like.sharding.mesh))
         return jax.device_put(x, like.sharding)
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
@@ -141,7 +140,10 @@ class JAXAdapter(ArrayAPIAdapter):
 
     def matmul(self, a: Array, b: Array) -> Array:
         # By default, a GPU would round the factors to TF32.
-        return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+        options: dict[str, Any] = {}
+        if _is_sharded(a) and _is_sharded(b):  # by explicit axes: a sum over them has to be placed
+            options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
+        return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate several samples at a time, by `jax.lax.map`.
@@ -297,6 +299,12 @@ def _has_chunks(x: Array) -> bool:
 
 def _is_compiling() -> bool:
     return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def _replicated(mesh: Any) -> Any:
+    """Return the sharding of an array that is whole on each device of a mesh."""
+    whole = jax.sharding.PartitionSpec()  # type: ignore[no-untyped-call]
+    return jax.sharding.NamedSharding(mesh, whole)
 
 
 def _is_sharded(x: Array) -> bool:

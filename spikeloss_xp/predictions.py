@@ -227,7 +227,7 @@ class Predictor(ABC):
             x = xp.astype(xp.broadcast_to(x, readings.shape), dtype)
             return xp.reshape(adapter.moveaxis(x, axis, 0), (readings.shape[axis], -1))
 
-        counts = xp.matmul(by_class(counted), by_class(predicted).T)
+        counts = adapter.matmul(by_class(counted), by_class(predicted).T)
         if labels.valid is None:
             return counts
         valid = labels.valid
