@@ -17,6 +17,8 @@ from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
+from sphinx_gallery.notebook import jupyter_notebook, save_notebook
+from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 from sphinx_gallery.sorting import FunctionSortKey
 
 import spikeloss_xp
@@ -94,7 +96,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": ["auto_gallery", "auto_notebooks"],
     "filename_pattern": r"plot_",
     "ignore_pattern": r"(pictures|glance|losses)\.py",
-    "notebook_extensions": set(),  # a notebook would lack the hidden blocks, and fail
+    "notebook_extensions": set(),  # one of the gallery would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
     "thumbnail_size": (840, 480),
@@ -328,8 +330,17 @@ class LinkPublicNames(SphinxPostTransform):
             yield node
 
 
+def write_notebooks(app):
+    """Write the notebooks, which have no hidden blocks, beside their pages."""
+    for name in NOTEBOOKS:
+        _, blocks = split_code_and_text_blocks(str(HERE / "notebooks" / name))
+        notebook = jupyter_notebook(blocks, app.config.sphinx_gallery_conf, str(HERE / "notebooks"))
+        save_notebook(notebook, HERE / "auto_notebooks" / Path(name).with_suffix(".ipynb"))
+
+
 def setup(app):
     """Add all of that."""
+    app.connect("builder-inited", write_notebooks, priority=900)  # after the pages of the gallery
     app.connect("source-read", to_pages)
     app.connect("autodoc-process-signature", signature_of_class)
     app.connect("env-check-consistency", every_public_name)

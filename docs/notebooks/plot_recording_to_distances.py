@@ -26,7 +26,7 @@ import spikeloss_xp as sx
 
 rng = np.random.default_rng(0)
 path = Path(tempfile.mkdtemp()) / "recording.nwb"
-file = pynwb.NWBFile("two stimuli", "recording", datetime.datetime.now(datetime.timezone.utc))
+file = pynwb.NWBFile("two stimuli", "recording", datetime.datetime.now(datetime.UTC))
 file.add_trial_column("stimulus", "which of the two was shown")
 times = []
 for trial in range(20):
