@@ -49,6 +49,7 @@ def test_weight_is_a_buffer_and_the_loss_has_no_parameters():
     assert list(module.parameters()) == []
     assert module.to(torch.float64).weight.dtype == torch.float64
     assert given.dtype == torch.float32
+    assert LossModule(sx.SpikeMax(), weight=given.double()).weight.dtype == torch.float64
     assert module.to("meta").weight.device.type == "meta"
     assert LossModule(sx.SpikeMax()).state_dict() == {}
 

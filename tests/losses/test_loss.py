@@ -16,6 +16,15 @@ def arguments(form):
     return call.loss, call.spikes, [] if call.target is None else [call.target]
 
 
+def test_row_of_zero_probabilities_is_no_sample():
+    spikes, rows = (
+        np.eye(3)[None].repeat(3, axis=0),
+        np.asarray([[1.0, 0, 0], [0, 0, 0], [0, 0, 1]]),
+    )
+    loss = sx.CrossEntropy(time_axis=-1, reduction="batchmean")
+    assert loss(spikes, rows) == loss(spikes[::2], rows[::2])
+
+
 @pytest.mark.parametrize("form", ONE_OF_EACH)
 def test_forward_equals_call(backend, form):
     call = with_everything(FORMS[form])
