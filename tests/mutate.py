@@ -1,6 +1,6 @@
 """Change the library in one place at a time, and list the changes that no test notices.
 
-``python tests/mutate.py`` runs a sample and writes tests/mutants.md, where people add why the others
+``python tests/mutate.py`` runs a sample and writes tests/mutants.md, where people add why others
 survive. A run goes on where one was stopped, and runs survivors without a reason again; delete
 build/mutants to begin anew. ``--only spikeloss_xp/filters.py:67`` runs all mutants of a line.
 
