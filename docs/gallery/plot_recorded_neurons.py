@@ -228,8 +228,7 @@ describe(
 # ----------------------
 #
 # The first second of each stimulus stands out, and with a longer time constant little else does:
-# the neuron fired most then. How many spikes two trains have, in sum or in difference, tells most
-# of their distance.
+# the neuron fired most then. A distance depends mostly on how many spikes the two trains have.
 
 others = ~np.eye(len(trains), dtype=bool)  # a train is at no distance from itself
 total = counts[:, None] + counts[None, :]
