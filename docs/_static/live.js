@@ -74,8 +74,8 @@ their values and gradients with those of the library. */
   };
 
   // What is drawn: a row for each neuron, with its spikes, its trace and its gradient.
-  const WIDTH = 760, LEFT = 8, ROW = 150, STEP = (WIDTH - 2 * LEFT) / STEPS;
-  const SPIKES_AT = 44, TRACE_AT = 112, TRACE_HEIGHT = 44, STRIP_AT = 118;
+  const WIDTH = 760, LEFT = 8, ROW = 166, STEP = (WIDTH - 2 * LEFT) / STEPS;
+  const NUMBERS_AT = 34, SPIKES_AT = 60, TRACE_AT = 128, TRACE_HEIGHT = 44, STRIP_AT = 134;
   const x = (t) => LEFT + (t + 0.5) * STEP;
   const element = (parent, name, attributes = {}, text = "") => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -90,7 +90,7 @@ their values and gradients with those of the library. */
   const rows = NAMES.map((name, c) => {
     const g = element(svg, "g", { transform: `translate(0 ${c * ROW})` });
     element(g, "text", { x: LEFT, y: 14, class: "live-name" }, name);
-    const hit = element(g, "rect", { x: LEFT, y: 22, width: WIDTH - 2 * LEFT, height: 40, class: "live-row" });
+    const hit = element(g, "rect", { x: LEFT, y: SPIKES_AT - 22, width: WIDTH - 2 * LEFT, height: 40, class: "live-row" });
     hit.addEventListener("click", (event) => add(c, "spikes", stepAt(event)));
     return {
       g,
@@ -115,8 +115,10 @@ their values and gradients with those of the library. */
       "aria-valuemin": 0, "aria-valuemax": STEPS - 1,
       "aria-label": `${kind === "spikes" ? "spike" : "desired spike"} of ${NAMES[c]}` });
     element(g, "rect", { x: -9, y: SPIKES_AT - 22, width: 18, height: 44, class: "live-grip" });
-    if (kind === "spikes") element(g, "line", { y1: SPIKES_AT - 16, y2: SPIKES_AT + 16 });
-    else element(g, "circle", { cy: SPIKES_AT, r: 7 });
+    if (kind === "spikes") {
+      element(g, "line", { y1: SPIKES_AT - 16, y2: SPIKES_AT + 16 });
+      element(g, "text", { y: NUMBERS_AT, "text-anchor": "middle", class: "live-number" });
+    } else element(g, "circle", { cy: SPIKES_AT, r: 7 });
     const mark = { c, kind, t, g };
     g.addEventListener("pointerdown", () => { dragged = mark; g.focus(); });
     g.addEventListener("dblclick", () => remove(mark));
@@ -170,9 +172,9 @@ their values and gradients with those of the library. */
       g.setAttribute("transform", `translate(${x(t).toFixed(2)} 0)`);
       g.setAttribute("visibility", kind === "spikes" || loss.hasDesired ? "visible" : "hidden");
       g.setAttribute("aria-valuenow", t);
-      const slope = gradient[c][t];
-      g.setAttribute("aria-valuetext", kind === "spikes"
-        ? `step ${t}, ${slope < 0 ? "lowers" : "raises"} the loss: gradient ${slope.toPrecision(3)}` : `step ${t}`);
+      const slope = gradient[c][t].toPrecision(2);
+      g.setAttribute("aria-valuetext", kind === "spikes" ? `step ${t}, gradient ${slope}` : `step ${t}`);
+      if (kind === "spikes") g.querySelector("text").textContent = slope;
     }
     find("setting").textContent = `${setting} ${loss.control.unit}`;
     find("value").textContent = value.toPrecision(5);
