@@ -10,9 +10,7 @@ stimulus from trials with another. It needs ``pip install ".[all]" pynwb matplot
 # The recording
 # -------------
 #
-# An NWB file has an array of spike times for each unit, and a table of trials, in seconds. Here the
-# file is written first, with a neuron whose firing rate follows one of two stimuli. With a file of
-# your own, begin at the next cell.
+# An NWB file has an array of spike times for each unit, and a table of trials, in seconds.
 
 import datetime
 import tempfile
@@ -24,49 +22,61 @@ from matplotlib import pyplot as plt
 
 import spikeloss_xp as sx
 
-rng = np.random.default_rng(0)
+# %%
+# This cell writes a file, with two units whose firing rates follow one of two stimuli. With a file
+# of your own, set ``path`` to it instead. Its trials need a column ``stimulus``, or another one.
+
 path = Path(tempfile.mkdtemp()) / "recording.nwb"
+rng = np.random.default_rng(0)
 file = pynwb.NWBFile("two stimuli", "recording", datetime.datetime.now(datetime.UTC))
 file.add_trial_column("stimulus", "which of the two was shown")
-times = []
+times = np.arange(0, 1, 0.001)
+spikes = [[], []]
 for trial in range(20):
-    begin, stimulus = 1.5 * trial, trial % 2
-    every_ms = np.arange(0, 1, 0.001)
-    rate = 40 * (1 + np.sin(2 * np.pi * (3 + 2 * stimulus) * every_ms))  # in spikes per second
-    times.extend(begin + every_ms[rng.random(1000) < rate / 1000])
-    file.add_trial(start_time=begin, stop_time=begin + 1, stimulus=str(stimulus))
-file.add_unit(spike_times=times)
+    stimulus = "AB"[trial % 2]
+    file.add_trial(start_time=1.5 * trial, stop_time=1.5 * trial + 1, stimulus=stimulus)
+    for unit, phase in enumerate((0, np.pi)):
+        frequency = {"A": 3, "B": 5}[stimulus]
+        rate = 40 * (1 + np.sin(2 * np.pi * frequency * times + phase))  # in spikes per second
+        spikes[unit].extend(1.5 * trial + times[rng.random(1000) < rate / 1000])
+for train in spikes:
+    file.add_unit(spike_times=train)
 with pynwb.NWBHDF5IO(path, "w") as io:
     io.write(file)
 
 # %%
 # Trials
 # ------
+#
+# The trials are sorted by stimulus, and the times of a trial begin at 0.
 
 with pynwb.NWBHDF5IO(path, "r") as io:
     file = io.read()
-    spikes = file.units["spike_times"][0]  # of the first unit
-    limits = list(zip(file.trials["start_time"][:], file.trials["stop_time"][:], strict=True))
+    units = [np.asarray(unit) for unit in file.units["spike_times"]]
+    limits = np.stack([file.trials["start_time"][:], file.trials["stop_time"][:]], axis=1)
     stimulus = np.asarray(file.trials["stimulus"][:])
 order = np.argsort(stimulus, kind="stable")
-trials = [spikes[(spikes >= a) & (spikes < b)] - a for a, b in (limits[i] for i in order)]
-print(f"{len(trials)} trials with {min(map(len, trials))} to {max(map(len, trials))} spikes")
+limits, stimulus = limits[order], stimulus[order]
+trials = [[unit[(unit >= a) & (unit < b)] - a for a, b in limits] for unit in units]
+first = trials[0]  # of the first unit
+print(f"{len(first)} trials with {min(map(len, first))} to {max(map(len, first))} spikes")
 
+_, colour = np.unique(stimulus, return_inverse=True)
 figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
-axes.eventplot(trials, colors=[f"C{s}" for s in stimulus[order]], linelengths=0.8)
-axes.set(title="spike times of each trial, coloured by stimulus", xlabel="s", ylabel="trial")
+axes.eventplot(first, colors=[f"C{number}" for number in colour], linelengths=0.8)
+axes.set(title="spike times of the first unit, coloured by stimulus", xlabel="s", ylabel="trial")
 plt.show()
 
 # %%
-# Distances
-# ---------
+# Distances of one unit
+# ---------------------
 #
 # The distance of van Rossum compares the trains at one time scale, and that of Victor and Purpura
-# counts spikes that are added, removed and moved. The first ten trials have one stimulus.
+# counts spikes that are added, removed and moved. Time constants and costs are for seconds here.
 
 distances = {
-    "van Rossum, 50 ms": sx.distances.van_rossum(trials, time_constant=0.05, times=True),
-    "Victor-Purpura, 20 per s": sx.distances.victor_purpura(trials, cost=20),
+    "van Rossum, 50 ms": sx.distances.van_rossum(first, time_constant=0.05, times=True),
+    "Victor-Purpura, 20 per s": sx.distances.victor_purpura(first, cost=20),
 }
 figure, places = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for axes, (name, matrix) in zip(places, distances.items(), strict=True):
@@ -75,14 +85,35 @@ for axes, (name, matrix) in zip(places, distances.items(), strict=True):
 plt.show()
 
 # %%
-# Which stimulus was it?
+# Which stimulus was it? Each trial is given the stimulus of its nearest other trial.
+
+same = stimulus[:, None] == stimulus
+for ms in (1, 5, 20, 50, 200, 1000):
+    matrix = sx.distances.van_rossum(first, time_constant=ms / 1000, times=True)
+    nearest = np.argmin(matrix + np.where(np.eye(len(first)), np.inf, 0), axis=1)
+    right = same[np.arange(len(first)), nearest].mean()
+    print(f"time constant {ms:4} ms: {right:.0%} right")
+
+# %%
+# All units, and a model
 # ----------------------
 #
-# Each trial is given the stimulus of its nearest other trial, for several time constants.
+# Trains of several units are in bins, ``[trial, unit, time]``, here of 1 ms. The time constant is
+# now in bins. ``lengths`` has the number of bins of each trial, which may differ.
 
-same = stimulus[order][:, None] == stimulus[order]
-for ms in (1, 5, 20, 50, 200, 1000):
-    matrix = sx.distances.van_rossum(trials, time_constant=ms / 1000, times=True)
-    nearest = np.argmin(matrix + np.where(np.eye(len(trials)), np.inf, 0), axis=1)
-    right = same[np.arange(len(trials)), nearest].mean()
-    print(f"time constant {ms:4} ms: {right:.0%} right")
+lengths = np.round((limits[:, 1] - limits[:, 0]) * 1000).astype(int)
+bins = {"steps": int(lengths.max()), "time_step": 0.001, "outside": "drop"}
+trains = np.stack(
+    [sx.bin_spikes(list(both), neurons=len(units), **bins) for both in zip(*trials, strict=True)]
+)
+matrix = sx.distances.van_rossum(trains, time_constant=50, lengths=lengths)
+print(f"same stimulus {matrix[same].mean():.2f}, different {matrix[~same].mean():.2f}")
+
+# %%
+# ``SpikeTime`` is the loss of a model against the recording, with the filter of that distance. Here
+# the model is another trial with the same stimulus, or with the other one.
+
+loss = sx.SpikeTime(time_constant=50, reduction="batchmean", time_axis=-1)
+for name, shift in (("same", 1), ("other", 10)):
+    value = loss(np.roll(trains, shift, axis=0), trains, lengths=lengths)
+    print(f"a trial with the {name} stimulus as the model: {value:.0f} for each trial")
