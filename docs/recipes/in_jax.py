@@ -36,7 +36,7 @@ def whole(loss, apply, params, spikes, target, options):
 
 
 def specs(options):
-    """Return how the arrays of a call are sharded: all by sample, but for the class weights."""
+    """Return how options are sharded: along the batch, their first axis, but for class weights."""
     return {name: jax.P() if name == "weight" else jax.P("batch") for name in options}
 
 
