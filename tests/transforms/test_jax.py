@@ -6,6 +6,7 @@ long. The tests of the losses evaluate them without `jit`.
 
 import dataclasses
 import functools
+import math
 import re
 
 import numpy as np
@@ -320,6 +321,18 @@ def test_program_of_a_term_at_each_step_has_few_large_arrays(time_axis, shape):
     large = f"f32[{','.join(map(str, shape))}]"
     made = [line for line in main if f"= {large}" in line and "parameter(" not in line]
     assert len(made) <= 2, "\n".join(made)  # the exponentials and the gradient
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_counts_with_time_first_equal_numpy(wide, monkeypatch):
+    """With fewer classes than samples, and by both ways to sum over a first axis on a CPU."""
+    monkeypatch.setattr(_tuning, "WIDE_SUM", 1 if wide else math.inf)
+    spikes, labels = (np.random.default_rng(0).random((20, 6, 3)) < 0.3).astype("f4"), [0, 1, 2] * 2
+    loss = sx.CrossEntropy(time_axis=0)
+    value, gradient = sx.value_and_grad(loss)(spikes, labels)
+    got_value, got_gradient = jax.jit(jax.value_and_grad(loss))(spikes, jnp.asarray(labels))
+    close(got_value, value, 1e-5)
+    close(got_gradient, gradient, 1e-5)
 
 
 def test_program_of_a_latency_does_not_grow_with_its_steps():
