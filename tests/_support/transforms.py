@@ -32,7 +32,7 @@ _entropy = functools.partial(sx.CrossEntropy, time_axis=-1, reduction="sum")
 _latency = functools.partial(sx.SpikeLatency, time_axis=-1, reduction="sum")
 
 LOSSES = {
-    "SpikeTime": (sx.SpikeTime(), DESIRED),
+    "SpikeTime": (sx.SpikeTime(4.5), DESIRED),
     "SpikeTime, order 2": (sx.SpikeTime(3, 20, 2), DESIRED),
     "SpikeTime, order 3": (sx.SpikeTime(3, 20, 3), DESIRED),
     "SpikeTime, taps": (sx.SpikeTime(kernel=TAPS), DESIRED),
