@@ -87,6 +87,7 @@ def test_jax_copies_nothing_to_the_host(backend, form):
     evaluate(backend, form, lambda: jax.transfer_guard_device_to_host("disallow"))
 
 
+@pytest.mark.compiles  # OpenCL, with the first kernels of a process
 @pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax", "SpikeMoid-rate"])
 def test_results_are_in_the_queue_of_the_input(form):
     """A CPU is several devices of dpnp, one for each core, with queues of their own."""
