@@ -35,7 +35,7 @@ WINDOW = sx.MovingWindow(10, time_axis=-1).rate(SPIKES)[0]
 LATENCIES = sx.Latency(time_axis=-1).latency(SPIKES)[0]
 FILTERED = [sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS)) for x in (SPIKES, WANTED)]
 OPTIONS = {"reduction": "sum", "time_axis": -1}
-CASES = {  # the loss, its target, what is read, the reading, and what is wanted of it
+CASES = {  # the loss, its target, the title and values of its reading, and their target values
     "CrossEntropy": (sx.CrossEntropy(time_axis=-1), LABEL, "spike counts", COUNTS),
     "SquaredError": (
         sx.SquaredError(moving_window=10, **OPTIONS), SIGNAL[None], "moving rates", WINDOW, SIGNAL

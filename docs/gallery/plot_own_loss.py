@@ -277,9 +277,9 @@ describe(
 )
 
 # %%
-# On the left the label is asked for spikes, the earlier the better, and the other classes for
-# fewer, the more so the further they are ahead. On the right the label leads by the margin: there
-# is nothing left to ask for. A loss that counts spikes cannot tell the two samples apart:
+# On the left a spike of the label lowers the loss, an early one most. A spike of another class
+# raises it, most for the class that is furthest ahead. On the right the label leads by the margin,
+# so the gradient is 0. A loss that counts spikes cannot tell the two samples apart:
 
 counts = sx.CrossEntropy(time_axis=-1, reduction="none")
 print("CrossEntropy", counts(spikes, labels))

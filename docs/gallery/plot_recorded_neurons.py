@@ -5,8 +5,8 @@ Distances between recorded spike trains
 ``SpikeTime`` is a distance between spike trains, so it can compare recordings too.
 
 It is the distance of van Rossum in discrete time. Here it is for all pairs of 20 seconds of a
-grasshopper's auditory receptor at once, with three time constants: what the distance sees goes from
-coincident spikes to numbers of spikes.
+grasshopper's auditory receptor at once, with three time constants. A short one compares coincident
+spikes, and a long one the numbers of spikes.
 """
 
 # %%

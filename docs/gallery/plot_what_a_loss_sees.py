@@ -6,8 +6,8 @@ A loss of this library reads something from the spikes, compares that with what 
 adds up the differences.
 
 Here are four losses on one small sample, with a silent neuron, a busy one
-and three in between: the spikes on top, below them what the loss reads, and at the bottom the
-gradient.
+and three in between: the spikes on top, the reading of the loss below them, and its gradient
+at the bottom.
 """
 
 # %%
@@ -254,9 +254,9 @@ show(
 print(f"loss {value:.1f}")
 
 # %%
-# The silent neuron is asked for spikes around each circle, and the busy one for fewer
-# everywhere. The regular one is as wanted, so its gradient is 0. The sparse one fires four steps
-# late: it is asked for spikes before its own, in place of them.
+# The gradient of the silent neuron is negative around each circle: a spike there lowers the loss.
+# That of the busy one is positive everywhere. The regular one has its target spikes, so its
+# gradient is 0. The sparse one fires four steps late, and spikes before its own lower the loss.
 #
 # SpikeRate: how often a neuron should fire
 # -----------------------------------------
