@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat.cupy
 import cupy
@@ -11,6 +11,9 @@ import numpy as np
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends._copies import Copies
 from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+if TYPE_CHECKING:
+    from spikeloss_xp.losses.base import Loss
 
 
 class CuPyAdapter(ArrayAPIAdapter):
@@ -66,6 +69,10 @@ class CuPyAdapter(ArrayAPIAdapter):
 
     def in_place(self, x: Array) -> bool:
         return True
+
+    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+        with input.device:
+            return super().evaluate(loss, input, options)
 
     def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
         cupy.copyto(x, values, where=entries)

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
 import array_api_compat.dask.array
@@ -25,8 +25,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
-    from spikeloss_xp.losses.base import Loss
-    from spikeloss_xp.losses.split import Chunk, Split
+    from spikeloss_xp.losses.base import Loss, Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which a block gets them
 CLASSES, PLACE = -1, -2  # indices of the axes that the input does not have
@@ -215,19 +214,102 @@ class Blocks:
         return x, tuple(CLASSES if axis is None else axis for axis in axes)
 
     def _places(self) -> da.Array:
-        """Return the place of each block in time: see `Split.chunks`."""
+        """Return the place of each block in time: see `_chunks`."""
         own = np.asarray(self.input.chunks[self.time])
         first = np.cumsum(own) - own
         places = np.stack([np.minimum(first, self.reach), own, first], axis=1)
         return da.from_array(places, chunks=(1, 3))
 
 
-def _chunks(split: "Split", block: tuple[Any, ...], **options: Any) -> Iterator["Chunk"]:
-    spikes, *others = block
-    on_host = isinstance(spikes, np.ndarray)
-    entries = _tuning.CHUNK if on_host else spikes.size  # a GPU takes all at once
-    arguments = dict(zip(ARGUMENTS, others, strict=True))
-    return split.chunks(spikes, arguments, entries=entries, **options)
+class Chunk(NamedTuple):
+    """Some samples and steps of a block, which are evaluated at a time and stay in a cache.
+
+    Attributes
+    ----------
+    spikes : array
+        The spikes, with steps before and after those of the chunk.
+    options : dict
+        The other arguments of `Loss.sum_and_weight`.
+    samples, own : slice
+        The samples of the chunk, and its steps, counted from the first own one of the block.
+    inside : slice
+        Its steps among those of `spikes`.
+    """
+
+    spikes: Array
+    options: dict[str, Any]
+    samples: slice
+    own: slice
+    inside: slice
+
+
+def _chunks(
+    split: "Split", block: tuple[Any, ...], *, place: Array, ahead: bool
+) -> Iterator[Chunk]:
+    """Yield the chunks of a block.
+
+    A sample that is much larger than a chunk is cut into segments of time, if the loss has a term
+    at each step.
+
+    Parameters
+    ----------
+    split : Split
+        The loss, and how its call may be split.
+    block : tuple of array
+        The spikes, with steps of its neighbours in time. Then target, masks and lengths, with the
+        samples and steps of the block, and class weights; None for none.
+    place : array
+        The number of steps that belong to the block before, the number of its own steps, and which
+        step of the train the first own one is.
+    ahead : bool
+        Whether a chunk includes the later steps that its own steps reach, which a gradient needs,
+        and a sum does not.
+    """
+    layout, reach, spikes = split.layout, split.loss.memory, block[0]
+    entries = _tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size  # a GPU takes all
+    before, own, first_step = map(int, place)
+    batch, steps = spikes.shape[layout.batch_axis], spikes.shape[layout.time_axis]
+    samples, length = max(entries * batch // spikes.size, 1), own
+    if reach is not None and spikes.size // batch > 4 * entries:
+        length = max(entries * batch * steps // spikes.size, 8 * reach, 1)
+    names = ("input", *ARGUMENTS)
+    given = {name: x for name, x in zip(names, block, strict=True) if x is not None}
+    for first, start in itertools.product(
+        range(0, batch, samples), range(before, before + own, length)
+    ):
+        stop = min(start + length, before + own)
+        read = max(start - (reach or 0), 0)
+        read_to = min(stop + (reach or 0), steps) if ahead else stop
+        chosen = slice(first, first + samples), slice(read, read_to)
+        taken = {name: x[_selection(split, name, *chosen)] for name, x in given.items()}
+        lengths, taken_steps = taken.get("lengths"), read_to - read
+        if lengths is not None and taken_steps < layout.steps:
+            start_of_chunk = first_step - before + read
+            taken["lengths"] = _from_step(lengths, layout.steps, start_of_chunk, taken_steps)
+        chunk, options = taken.pop("input"), {**taken, "context": start - read}
+        in_block, inside = (slice(start - n, stop - n) for n in (before, read))
+        yield Chunk(chunk, options, chosen[0], in_block, inside)
+
+
+def _selection(split: "Split", name: str, samples: slice, steps: slice) -> tuple[slice, ...]:
+    """Return the index of some samples and steps in the input or an argument."""
+    chosen = {split.layout.batch_axis: samples, split.layout.time_axis: steps}
+    return tuple(
+        slice(None) if axis is None else chosen.get(axis, slice(None)) for axis in split.axes[name]
+    )
+
+
+def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
+    """Return lengths of whole trains as those of so many steps from `start` on."""
+    xp = array_api_compat.array_namespace(lengths)
+    lengths = xp.astype(lengths, xp.int64)
+    impossible = (lengths < 0) | (lengths > longest)
+    if isinstance(lengths, np.ndarray) and impossible.any():
+        raise ValueError(
+            f"lengths must be between 0 and {longest}; got values from {lengths.min()} to "
+            f"{lengths.max()}"
+        )
+    return xp.where(impossible, -1, xp.clip(lengths - start, 0, steps))
 
 
 def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
@@ -247,9 +329,9 @@ def _gradient_of_block(split: "Split", cotangent: Array, place: Array, *block: A
     with np.errstate(all="ignore"):
         for chunk in _chunks(split, block, place=place[0], ahead=True):
             _, _, pullback = split.loss.sum_weight_and_pullback(chunk.spikes, **chunk.options)
-            inside = split.selection("input", slice(None), chunk.inside)
+            inside = _selection(split, "input", slice(None), chunk.inside)
             gradient = pullback(cotangent)[inside]
             if joined is None:
                 joined = xp.empty(tuple(shape), dtype=gradient.dtype)
-            joined[split.selection("input", chunk.samples, chunk.own)] = gradient
+            joined[_selection(split, "input", chunk.samples, chunk.own)] = gradient
     return joined

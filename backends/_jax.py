@@ -14,7 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from spikeloss_xp import _survival, _tuning
 from spikeloss_xp._block_filter import Accumulate
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
-from spikeloss_xp.backends import _cross_entropy, chunks
+from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ class JAXAdapter(ArrayAPIAdapter):
         return jnp.sum(x)
 
     def cross_entropy(
-        self, logit: Array, index: Array, axis: int, q: Array | None = None
+        self, known: Callable[..., Any], logit: Array, index: Array, axis: int, q: Array | None
     ) -> ValueAndPullback:
         def pullback(cotangent: Array) -> Array:
-            _, to_logit = _cross_entropy.by_selection(self, logit, index, axis, q)
+            _, to_logit = known(self, logit, index, axis, q)
             return to_logit(cotangent)
 
-        return _known_terms(self, logit, index, axis, q), pullback
+        return _known_terms(known, self, logit, index, axis, q), pullback
 
     def scan(
         self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
@@ -162,7 +162,7 @@ class JAXAdapter(ArrayAPIAdapter):
         if length == 1:
             return function(*arrays)
         split = [leaf.shape[0] != 1 for leaf in leaves]
-        one = self.constant(x, 1.0)
+        one = jnp.ones((1,) * x.ndim, x.dtype)
 
         def run(chunk: list[Array]) -> tuple[tuple[Array | None, ...], Array | None]:
             parts = iter(chunk)
@@ -186,7 +186,7 @@ class JAXAdapter(ArrayAPIAdapter):
         """Return the value, of a large array that is chunked with the closed form as gradient."""
         # A gradient in 16 bits would be rounded before a loss is scaled up.
         chunked = _has_chunks(input) and input.dtype in (jnp.float32, jnp.float64)
-        if not chunked or loss.reduction == "none":
+        if not chunked or loss.reduction == "none" or not loss.has_closed_form:
             return loss.value(input, **options)
         captured = loss.captured_arrays()
         if captured is None or any(isinstance(x, jax.Array) for x in captured):
@@ -232,21 +232,21 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
     return primals[0], jnp.where(primals[1], tangents[0], 0.0)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 4))
 def _known_terms(
-    adapter: JAXAdapter, logit: Array, index: Array, axis: int, q: Array | None
+    known: Any, adapter: JAXAdapter, logit: Array, index: Array, axis: int, q: Array | None
 ) -> Array:
     """Return the terms, with the derivative of the closed form, which XLA merges better."""
-    return _cross_entropy.by_selection(adapter, logit, index, axis, q)[0]
+    return known(adapter, logit, index, axis, q)[0]
 
 
 @functools.partial(_known_terms.defjvp, symbolic_zeros=True)
 def _derivative_of_terms(
-    adapter: JAXAdapter, axis: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+    known: Any, adapter: JAXAdapter, axis: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> Any:
     logit, index, q = primals
     of_logit, _, of_q = tangents
-    terms, pullback = _cross_entropy.by_selection(adapter, logit, index, axis, q)
+    terms, pullback = known(adapter, logit, index, axis, q)
     change = jnp.zeros_like(terms)
     if not isinstance(of_logit, SymbolicZero):
         change = jnp.sum(pullback(1.0) * of_logit, axis=axis, keepdims=True)

@@ -33,6 +33,11 @@ class NumPyAdapter(ArrayAPIAdapter):
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return np.asarray(x)
 
+    def are_below(self, x: Array, stop: int) -> bool:
+        # Numbers below 0 are large as unsigned ones.
+        unsigned = x.view(f"u{x.itemsize}") if x.dtype.kind == "i" else x
+        return bool(np.maximum.reduce(unsigned, axis=None) < stop)
+
     def constant(self, like: Array, value: float) -> Array:
         return like.dtype.type(value)
 

@@ -123,13 +123,12 @@ class TorchAdapter(TorchFilters):
         x.scatter_(axis, entries, values)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        x = arrays[0]
-        if is_distributed(x):
+        if is_distributed(arrays[0]):
             return map_local(function, arrays, (batch, *axes))
-        recorded = torch.is_grad_enabled() and x.requires_grad  # each chunk would add nodes
-        if recorded or not x.is_cpu or not _torch_state.is_plain(x):
-            return function(*arrays)
-        return chunks.map_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
+        return function(*arrays)  # each chunk would add nodes to the graph
+
+    def of_call(self, x: Array) -> "TorchAdapter":
+        return self if torch.is_grad_enabled() or not _torch_state.is_alone(x) else PLAIN
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
@@ -138,15 +137,21 @@ class TorchAdapter(TorchFilters):
                 "reduction='none' has no sum over processes: call the loss with the samples of "
                 "this process, input.to_local(), and their target"
             )
-        alone = input.requires_grad and torch.is_grad_enabled() and _torch_state.is_plain(input)
+        alone = loss.has_closed_form and _torch_state.is_alone(input)
         captured = loss.captured_arrays() if alone else None
-        if captured is None or _torch_state.has_forward_mode():
+        if captured is None:
             return loss.value(input, **options)
-        tensors = [x for x in (*options.values(), *captured) if isinstance(x, torch.Tensor)]
-        if any(x.requires_grad for x in tensors):
+        recorded, tensors = torch.is_grad_enabled(), []
+        for x in (*options.values(), *captured):
+            if isinstance(x, torch.Tensor):
+                if recorded and x.requires_grad:
+                    return loss.value(input, **options)
+                tensors.append(x)
+        if recorded and input.requires_grad:
+            apply: Any = _ClosedForm.apply  # some versions of PyTorch do not give its type
+            return apply(loss, options, input, *tensors)
+        with torch.no_grad():
             return loss.value(input, **options)
-        apply: Any = _ClosedForm.apply  # some versions of PyTorch do not give its type
-        return apply(loss, options, input, *tensors)
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -190,4 +195,37 @@ class _ClosedForm(torch.autograd.Function):
             if pullback is None:
                 _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
             gradient = pullback(cotangent)
-        return None, None, gradient, *(None for _ in others)
+        return None, None, gradient, *[None] * len(others)
+
+
+class PlainTorchAdapter(TorchAdapter):
+    """Plain tensors that no compiler, transform or graph sees: it is known, and not asked again."""
+
+    def of_call(self, x: Array) -> TorchAdapter:
+        return self
+
+    def in_place(self, x: Array) -> bool:
+        return True
+
+    def _keeps(self, like: torch.Tensor) -> bool:
+        return True
+
+    def concrete_or_none(self, x: Array) -> np.ndarray | None:
+        return _as_numpy(x) if type(x) is torch.Tensor and x.is_cpu else None
+
+    def are_below(self, x: Array, stop: int) -> bool:
+        if type(x) is not torch.Tensor or not x.is_cpu or x.dtype not in (torch.int64, torch.int32):
+            return False
+        low, high = torch.aminmax(x)  # faster than NumPy's
+        return low.item() >= 0 and high.item() < stop
+
+    def to_device_of(self, x: Array, like: Array) -> Array:
+        return x if x.device == like.device else x.to(like.device)
+
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
+        if not axes or not arrays[0].is_cpu:
+            return function(*arrays)
+        return chunks.map_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
+
+
+PLAIN = PlainTorchAdapter(array_api_compat.torch)

@@ -36,9 +36,12 @@ class TorchFilters(ArrayAPIAdapter):
         make = functools.partial(torch.asarray, values, dtype=like.dtype, device=like.device)
         return self._made_once(make, like, like.dtype, values)
 
+    def _keeps(self, like: torch.Tensor) -> bool:
+        return not like.is_cpu and _torch_state.is_plain(like)  # a trace may not keep its tensors
+
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return a tensor that is made by the first call, if `like` is on a GPU."""
-        if like.is_cpu or not _torch_state.is_plain(like):  # a trace may not keep its tensors
+        """Return a tensor that is made by the first call, if it is kept for later ones."""
+        if not self._keeps(like):
             return replicated(make(), like)
 
         def make_and_wait() -> Array:

@@ -30,6 +30,11 @@ def is_plain(x: torch.Tensor) -> bool:
     return type(x) in PLAIN and is_eager()
 
 
+def is_alone(x: torch.Tensor) -> bool:
+    """Tell whether only autograd may see the operations on a plain tensor."""
+    return type(x) in PLAIN and torch.autograd.forward_ad._current_level < 0 and is_eager()
+
+
 def has_forward_mode() -> bool:
     """Tell whether a level of forward-mode differentiation is active."""
     return torch.autograd.forward_ad._current_level >= 0

@@ -20,7 +20,7 @@ from spikeloss_xp._typing import (
     Sums,
     ValueAndPullback,
 )
-from spikeloss_xp.backends import _cross_entropy, chunks
+from spikeloss_xp.backends import chunks
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
@@ -139,6 +139,14 @@ class ArrayAPIAdapter:
         """
         return None
 
+    def are_below(self, x: Array, stop: int) -> bool:
+        """Tell whether integers are known, for free, to be from 0 to below a number."""
+        return False
+
+    def of_call(self, x: Array) -> "ArrayAPIAdapter":
+        """Return the adapter of a call: it need not ask again what transforms and graphs see."""
+        return self
+
     def synchronize(self, x: Array) -> None:
         """Wait until `x` has been computed. The standard has no such operation."""
 
@@ -199,16 +207,13 @@ class ArrayAPIAdapter:
         return self.xp.where(mask, u, value)
 
     def cross_entropy(
-        self, logit: Array, index: Array, axis: int, q: Array | None = None
+        self, known: Callable[..., Any], logit: Array, index: Array, axis: int, q: Array | None
     ) -> ValueAndPullback:
-        """Return the cross entropy of logits with labels, or with the weights `q` of the classes.
+        """Return a cross entropy as it is `known`, or by operations that a compiler merges better.
 
-        Labels are class indices, with an axis of length 1; with `q` they are its largest. See
-        `spikeloss_xp.criteria.cross_entropy_of_logits`.
+        See `spikeloss_xp.criteria.cross_entropy_of_logits`.
         """
-        if self.in_place(logit) and (q is None or self.in_place(q)):
-            return _cross_entropy.in_place(self, logit, index, axis, q)
-        return _cross_entropy.by_selection(self, logit, index, axis, q)
+        return known(self, logit, index, axis, q)  # type: ignore[no-any-return]
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
         """Return what `gather` and `scatter` take for an index.

@@ -1,27 +1,33 @@
 """Classifiers: the predicted class of spike trains, and the confidence in each class."""
 
-from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from spikeloss_xp import _checks, readouts
-from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, ArrayT, ConfidenceMode
+from spikeloss_xp import _checks, predictions
+from spikeloss_xp._input.labels import INDICES
+from spikeloss_xp._input.prepared import prepare_input
+from spikeloss_xp._typing import ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.predictions import Mask, Predictor, Scores
-from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
-from spikeloss_xp.readouts.first_spike import latency
+from spikeloss_xp.predictions import Mask, Scores
+from spikeloss_xp.readouts import read_classes
 
 MODES = get_args(ConfidenceMode)
 
 
-class Classifier(Predictor):
-    """A classifier: it reads each class, and the class with the largest reading wins."""
+class Classifier:
+    """A classifier: it reads the rate of each class, and the class with the largest one wins."""
 
-    _spikes: ClassVar[str] = "spikes"
-    _per_step: ClassVar[bool] = False
-    """Whether there is a prediction at each step."""
+    time_window: int | None
+    mode: str
+    eps: float
+    num_classes: int | None
+    ignore_index: int
+    time_axis: int
+    _targets: ClassVar[tuple[str, ...]] = (INDICES,)
+
+    predict = predictions.predict
+    confusion = predictions.confusion
+    accuracy = predictions.accuracy
 
     def __post_init__(self) -> None:
         _checks.check_fields(
@@ -29,10 +35,12 @@ class Classifier(Predictor):
             num_classes=_checks.optional_count,
             ignore_index=_checks.label,
             time_axis=_checks.integer,
+            mode=_checks.one_of(MODES),
+            eps=_checks.not_negative,
         )
 
     if TYPE_CHECKING:
-        __call__ = forward = Predictor.predict
+        __call__ = forward = predictions.predict
     else:  # a subclass may override `predict`
 
         def __call__(self, spikes, **masks):
@@ -42,27 +50,19 @@ class Classifier(Predictor):
         forward = __call__
 
     def _is_per_step(self, target: Any) -> bool:
-        return self._per_step
+        return self.time_window is not None
 
-    def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
-        if per_step and not self._per_step:
+    def _scores(self, input: Any, where: Any, lengths: Any, per_step: bool) -> Scores:
+        """Return the rates of the classes, at each step if there is a window."""
+        axes: Any = {"time_axis": self.time_axis, "num_classes": self.num_classes}
+        prepared = prepare_input(input, where, lengths, argument="spikes", **axes)
+        window, axis = self.time_window, prepared.layout.time
+        if per_step and window is None:
             raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
-        reading = self._reading(prepared)
-        return Scores(prepared, reading.u, reading.mask, self._per_step)
-
-    @abstractmethod
-    def _reading(self, prepared: PreparedInput) -> Reading:
-        """Return the readings of the classes, of which the largest wins."""
-
-
-class _Rates(Classifier):
-    time_window: int | None
-    mode: str
-    eps: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checks.check_fields(self, mode=_checks.one_of(MODES), eps=_checks.not_negative)
+        kind: Any = {"window": window, "classes": self.num_classes}
+        arrays = prepared.adapter, prepared.values, prepared.mask
+        reading, _ = read_classes(*arrays, axis, "rate", **kind)
+        return Scores(prepared, reading.u, reading.mask, window is not None)
 
     def rate(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the rates, in spikes per time step.
@@ -86,13 +86,13 @@ class _Rates(Classifier):
             If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
             does not divide the number of neurons, or if a mask has the wrong shape or dtype.
         """
-        scores = self._scores(spikes, where, lengths, self._per_step)
+        scores = self._scores(spikes, where, lengths, False)
         rate: ArrayT = scores.result(scores.values)
         return rate
 
     def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
-        scores = self._scores(spikes, where, lengths, self._per_step)
+        scores = self._scores(spikes, where, lengths, False)
         xp, rate = scores.prepared.adapter.xp, scores.values
         axis = scores.prepared.layout.class_axis
         if self.mode == "probability":
@@ -106,18 +106,9 @@ class _Rates(Classifier):
         confidence: ArrayT = scores.result(share)
         return confidence
 
-    def _reading(self, prepared: PreparedInput) -> Reading:
-        axis = prepared.layout.time
-
-        def read(adapter: Adapter, trains: Array, mask: Array | None) -> ReadingAndPullback:
-            return readouts.rate(adapter, trains, self.time_window, mask, axis=axis)
-
-        arrays = prepared.adapter, prepared.values, prepared.mask
-        return read_groups(*arrays, self.num_classes, read, axis=axis, proportional=True)[0]
-
 
 @dataclass(frozen=True)
-class Rate(_Rates):
+class Rate(Classifier):
     """Classify by the rates over the whole duration.
 
     Parameters
@@ -159,7 +150,7 @@ class Rate(_Rates):
 
 
 @dataclass(frozen=True)
-class MovingWindow(_Rates):
+class MovingWindow(Classifier):
     """Classify at each time step by the rates in a moving window.
 
     Parameters
@@ -200,77 +191,6 @@ class MovingWindow(_Rates):
     num_classes: int | None = None
     ignore_index: int = -100
 
-    _per_step: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.check_fields(self, time_window=_checks.count)
-
-
-@dataclass(frozen=True)
-class Latency(Classifier):
-    """Classify by latency: the class that fires first wins.
-
-    Parameters
-    ----------
-    time_axis : int
-        The axis of the spikes that is time: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``.
-    num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
-    ignore_index : int, default -100
-        The label that `accuracy` does not count.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[0, 0, 1, 1], [0, 1, 0, 0]]])
-    >>> sx.Latency(time_axis=-1)(spikes)
-    array([1])
-    >>> sx.Latency(time_axis=-1).latency(spikes)
-    array([[2., 1.]])
-    """
-
-    _: KW_ONLY
-    time_axis: int
-    num_classes: int | None = None
-    ignore_index: int = -100
-
-    def latency(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
-        """Return the latency of the first spike of each class, in time steps.
-
-        Parameters
-        ----------
-        spikes : array
-            ``[batch, *space, time]``, with the time axis at `time_axis`; between 0 and 1. A larger
-            spike is read as 1, and graded spikes give an expected latency, as in `SpikeLatency`.
-        where, lengths : array or sequence, optional
-            The mask, as for the losses. Masked steps are not counted.
-
-        Returns
-        -------
-        array
-            ``[batch, class]``. The latency of a silent class is the longest duration of its sample.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `spikes` is not an array of real numbers with at least three axes or has a negative
-            entry, if `num_classes` does not divide the number of neurons, or if a mask has the
-            wrong shape or dtype.
-        """
-        scores = self._scores(spikes, where, lengths, per_step=False)
-        latency: ArrayT = scores.result(-scores.values)
-        return latency
-
-    def _reading(self, prepared: PreparedInput) -> Reading:
-        arrays = prepared.adapter, prepared.values, prepared.mask
-        reading, _ = latency(*arrays, self.num_classes, prepared.layout.time)
-        return reading._replace(u=-reading.u)

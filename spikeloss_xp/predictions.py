@@ -1,13 +1,18 @@
-"""Predictions of classes, and how often they are right: what losses and classifiers share."""
+"""Predictions of classes, and how often they are right.
+
+The functions `predict`, `confusion` and `accuracy` are methods of the losses that read classes and
+of the classifiers. Such a class defines ``_scores(input, where, lengths, per_step)``, which returns
+the `Scores`, and ``_is_per_step(target)``, which tells whether a target is compared with the
+predictions of the steps.
+"""
 
 import math
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import adapter_of, on_device_of, or_one
+from spikeloss_xp._arrays import adapter_of, on_device_of, or_one, rank
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
-from spikeloss_xp._input.prepared import PreparedInput, prepare_input
+from spikeloss_xp._input.prepared import PreparedInput, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
 
 Mask = ArrayLike | None  # what `where` and `lengths` take
@@ -56,170 +61,25 @@ class Scores(NamedTuple):
             return x
         return self.prepared.adapter.xp.squeeze(x, axis=self.prepared.layout.time)
 
+    def predicted(self) -> Array:
+        """Return the winning classes, with axes ``[batch]`` or ``[batch, time]``."""
+        layout = self.prepared.layout
+        axes = (layout.class_axis,) if self.per_step else (layout.time, layout.class_axis)
+        return self.prepared.adapter.xp.squeeze(self.winner(), axis=axes)
 
-class Predictor(ABC):
-    """What predicts classes from spikes: the losses that read classes, and the classifiers."""
-
-    num_classes: int | None
-    time_axis: int
-    _spikes: ClassVar[str] = "input"
-    """The name of the spikes in messages."""
-    _targets: ClassVar[tuple[str, ...]] = (INDICES,)
-
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
-        """Return the scores of the classes."""
-        prepared = self._prepare_input(input, where, lengths)
-        prepared.layout.classes(self.num_classes)  # raises if it does not divide the neurons
-        return self._score_classes(prepared, per_step)
-
-    def _prepare_input(self, input: Array, where: Any, lengths: Any) -> PreparedInput:
-        return prepare_input(
-            input, where, lengths, time_axis=self.time_axis, smallest_rank=3, argument=self._spikes
-        )
-
-    def _checked_target(
-        self, prepared: PreparedInput, target: Any, kinds: tuple[str, ...], per_step: bool
-    ) -> Labels:
-        """Return a target of one of these kinds."""
-        classes = prepared.layout.classes(self.num_classes)
-        ignored = getattr(self, "ignore_index", None)
-        return class_target(
-            prepared, target, classes, kinds, per_step=per_step, ignore_index=ignored
-        )
-
-    @abstractmethod
-    def _score_classes(self, prepared: PreparedInput, per_step: bool) -> Scores:
-        """Return the scores of the classes in spikes that are prepared."""
-
-    @abstractmethod
-    def _is_per_step(self, target: Any) -> bool:
-        """Whether the predictions that a target is compared with are those of the steps."""
-
-    # Overloads, because the index of a class has another dtype than the spikes.
-    @overload
-    def predict(
-        self, input: HostArray, *, per_step: bool = False, where: Any = None, lengths: Any = None
-    ) -> IntegerArray: ...
-    @overload
-    def predict(
-        self, input: ArrayT, *, per_step: bool = False, where: Any = None, lengths: Any = None
-    ) -> ArrayT: ...
-    @on_device_of("input")
-    def predict(
-        self, input: Array, *, per_step: bool = False, where: Any = None, lengths: Any = None
-    ) -> Array:
-        """Return the predicted class; of several that win, the first.
-
-        A loss predicts from the readings that it compares with its target.
-
-        Parameters
-        ----------
-        input : array
-            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
-        per_step : bool, default False
-            Whether a loss predicts at each step, from its moving window, and not over all of time.
-        where, lengths : array or sequence, optional
-            The mask, as for a loss.
-
-        Returns
-        -------
-        array of int
-            Class indices, ``[batch]``; with `per_step`, and of `MovingWindow`, ``[batch, time]``,
-            with the time axis where `input` has it. They are 0 if all entries of a sample or step
-            are masked. `SpikeMoid` predicts 0 or 1 for each class: ``[batch, class]`` and so on.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As a call of a loss; and if `per_step` is True without a `moving_window`.
-        """
-        scores = self._scores(input, where, lengths, _checks.flag(per_step, "per_step"))
-        return self._winner(scores)
-
-    def _winner(self, scores: Scores) -> Array:
-        """Return the predictions, with axes ``[batch]`` or ``[batch, time]``."""
-        xp, layout = scores.prepared.adapter.xp, scores.prepared.layout
-        axes = (layout.class_axis,) if scores.per_step else (layout.time, layout.class_axis)
-        return xp.squeeze(scores.winner(), axis=axes)
-
-    @on_device_of("input")
-    def confusion(
-        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
-    ) -> ArrayT:
-        """Return how often each class was predicted for each label.
-
-        It adds up over any split of the batch. The accuracy and others follow from the sum: with
-        the matrix `m`, ``m.diagonal() / m.sum(1)`` are the fractions that are right of each label.
-
-        Parameters
-        ----------
-        input : array
-            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
-        target : array or sequence of int
-            Class indices, ``[batch]``. With a moving window also ``[batch, time]``, with the time
-            axis where the spikes have it, for the predictions of the steps. Labels equal to
-            `ignore_index` do not count. `SpikeMoid` takes bools, or floats that are 0 or 1:
-            ``[batch, class]`` and so on.
-        where, lengths : array or sequence, optional
-            The mask, as for a loss. A label does not count if its class is masked.
-
-        Returns
-        -------
-        array
-            ``[class, class]``, the label by the prediction: whole numbers, in the dtype that the
-            spikes are computed in. ``[class, 2, 2]`` for `SpikeMoid`. A sample with a reading that
-            is NaN or infinite counts as a wrong prediction.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument has the wrong shape or dtype, or if a label is no class. Where labels and
-            lengths cannot be read for free, an impossible one makes all numbers NaN instead.
-        """
-        per_step = self._is_per_step(target)
-        scores = self._scores(input, where, lengths, per_step)
-        prepared = scores.prepared
-        labels = self._checked_target(prepared, target, self._targets[:1], per_step)
-        counts: ArrayT = self._count(scores, labels)
-        if prepared.valid_or_nan is not None:
-            counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)
-        return counts
-
-    @on_device_of("input")
-    def accuracy(
-        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
-    ) -> ArrayT:
-        """Return the fraction of the labels that are predicted.
-
-        The arguments and errors are those of `confusion`. To evaluate several batches, add up
-        their `confusion`: a mean of accuracies counts a label of a small batch for more.
-
-        Returns
-        -------
-        array
-            A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
-        """
-        counts = self.confusion(input, target, where=where, lengths=lengths)
-        adapter = adapter_of(counts)
-        xp, index = adapter.xp, adapter.arange(counts.shape[-1], counts)
-        number = adapter.sum_all(counts)
-        right = adapter.sum_all(xp.where(index[:, None] == index[None, :], counts, 0.0))
-        fraction: ArrayT = xp.where(number == 0, math.nan, right / or_one(adapter, number))
-        return fraction
-
-    def _count(self, scores: Scores, labels: Labels) -> Array:
-        """Return the confusion matrix."""
-        prepared, readings = scores.prepared, scores.values
+    def confusion(self, labels: Labels) -> Array:
+        """Return the confusion matrix of these labels."""
+        prepared, readings = self.prepared, self.values
         adapter, xp = prepared.adapter, prepared.adapter.xp
         axis, dtype = prepared.layout.class_axis, prepared.values.dtype
         broken = xp.any(~(readings < math.inf), axis=axis, keepdims=True)
         # A class that is not the label: the first, or the second if the label is the first.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
-        winner = xp.astype(scores.winner(), labels.indices.dtype)
+        winner = xp.astype(self.winner(), labels.indices.dtype)
         position = adapter.along(axis, readings)
         predicted, counted = position == xp.where(broken, wrong, winner), position == labels.indices
-        if scores.mask is not None:
-            counted = counted & scores.mask
+        if self.mask is not None:
+            counted = counted & self.mask
         if labels.ignored is not None:
             counted = counted & ~labels.ignored
 
@@ -231,31 +91,153 @@ class Predictor(ABC):
         if labels.valid is None:
             return counts
         valid = labels.valid
-        if scores.mask is not None:  # where all classes are masked, any label is valid
-            valid = valid | ~xp.any(scores.mask, axis=axis, keepdims=True)
+        if self.mask is not None:  # where all classes are masked, any label is valid
+            valid = valid | ~xp.any(self.mask, axis=axis, keepdims=True)
         return xp.where(xp.all(valid), counts, math.nan)
 
 
-def binary_confusion(scores: Scores, labels: Labels) -> Array:
-    """Return the confusion matrix ``[class, 2, 2]`` of independent classes.
+class BinaryScores(Scores):
+    """The scores of independent classes, each of which is predicted if its score is above 0."""
 
-    A score above 0 predicts 1.
+    def predicted(self) -> Array:
+        """Return 0 or 1 for each class."""
+        adapter, score = self.prepared.adapter, self.values
+        predicted = both(self.mask, score > 0)
+        return self.result(adapter.xp.astype(predicted, adapter.arange(1, score).dtype))
+
+    def confusion(self, labels: Labels) -> Array:
+        """Return the confusion matrix ``[class, 2, 2]``."""
+        prepared, score = self.prepared, self.values
+        adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
+        target = xp.broadcast_to(labels.numbers, score.shape)
+        binary = (target == 0) | (target == 1)
+        known = adapter.concrete_or_none(binary)
+        if known is not None and not known.all():
+            raise ValueError(f"target must be 0 or 1 for each class, as {MULTI_HOT} are, to be counted")
+        broken = ~((score < math.inf) & (score > -math.inf))
+        predicted = xp.where(broken, target == 0, score > 0)
+        counted = xp.ones_like(predicted) if self.mask is None else self.mask
+        axes = tuple(axis for axis in range(score.ndim) if axis != prepared.layout.class_axis)
+
+        def number(label: Array, prediction: Array) -> Array:
+            return xp.sum(xp.astype(counted & label & prediction, dtype), axis=axes)
+
+        numbers = [number(x, y) for x in (target == 0, target == 1) for y in (~predicted, predicted)]
+        counts = xp.reshape(xp.stack(numbers, axis=-1), (-1, 2, 2))
+        return xp.where(xp.all(binary | ~counted), counts, math.nan)
+
+
+def steps_have_labels(self: Any, target: Any) -> bool:
+    """Whether a target of a loss has labels for each step, in addition to those of samples."""
+    with_classes = self._targets[0] != INDICES
+    return self._has_time and rank(target) == 2 + with_classes
+
+
+# Methods of losses and classifiers -----------------------------------------------------------
+
+# Overloads, because the index of a class has another dtype than the spikes.
+@overload
+def predict(
+    self: Any, input: HostArray, *, per_step: bool = False, where: Any = None, lengths: Any = None
+) -> IntegerArray: ...
+@overload
+def predict(
+    self: Any, input: ArrayT, *, per_step: bool = False, where: Any = None, lengths: Any = None
+) -> ArrayT: ...
+@on_device_of("input")
+def predict(
+    self: Any, input: Array, *, per_step: bool = False, where: Any = None, lengths: Any = None
+) -> Array:
+    """Return the predicted class; of several that win, the first.
+
+    A loss predicts from the readings that it compares with its target.
+
+    Parameters
+    ----------
+    input : array
+        Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+    per_step : bool, default False
+        Whether a loss predicts at each step, from its moving window, and not over all of time.
+    where, lengths : array or sequence, optional
+        The mask, as for a loss.
+
+    Returns
+    -------
+    array of int
+        Class indices, ``[batch]``; with `per_step`, and of `MovingWindow`, ``[batch, time]``,
+        with the time axis where `input` has it. They are 0 if all entries of a sample or step
+        are masked. `SpikeMoid` predicts 0 or 1 for each class: ``[batch, class]`` and so on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As a call of a loss; and if `per_step` is True without a `moving_window`.
     """
-    prepared, score = scores.prepared, scores.values
-    adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
-    target = xp.broadcast_to(labels.numbers, score.shape)
-    binary = (target == 0) | (target == 1)
-    known = adapter.concrete_or_none(binary)
-    if known is not None and not known.all():
-        raise ValueError(f"target must be 0 or 1 for each class, as {MULTI_HOT} are, to be counted")
-    broken = ~((score < math.inf) & (score > -math.inf))
-    predicted = xp.where(broken, target == 0, score > 0)
-    counted = xp.ones_like(predicted) if scores.mask is None else scores.mask
-    axes = tuple(axis for axis in range(score.ndim) if axis != prepared.layout.class_axis)
+    return self._scores(input, where, lengths, _checks.flag(per_step, "per_step")).predicted()
 
-    def number(label: Array, prediction: Array) -> Array:
-        return xp.sum(xp.astype(counted & label & prediction, dtype), axis=axes)
 
-    numbers = [number(x, y) for x in (target == 0, target == 1) for y in (~predicted, predicted)]
-    counts = xp.reshape(xp.stack(numbers, axis=-1), (-1, 2, 2))
-    return xp.where(xp.all(binary | ~counted), counts, math.nan)
+@on_device_of("input")
+def confusion(
+    self: Any, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
+) -> ArrayT:
+    """Return how often each class was predicted for each label.
+
+    It adds up over any split of the batch. The accuracy and others follow from the sum: with
+    the matrix `m`, ``m.diagonal() / m.sum(1)`` are the fractions that are right of each label.
+
+    Parameters
+    ----------
+    input : array
+        Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+    target : array or sequence of int
+        Class indices, ``[batch]``. With a moving window also ``[batch, time]``, with the time
+        axis where the spikes have it, for the predictions of the steps. Labels equal to
+        `ignore_index` do not count. `SpikeMoid` takes bools, or floats that are 0 or 1:
+        ``[batch, class]`` and so on.
+    where, lengths : array or sequence, optional
+        The mask, as for a loss. A label does not count if its class is masked.
+
+    Returns
+    -------
+    array
+        ``[class, class]``, the label by the prediction: whole numbers, in the dtype that the
+        spikes are computed in. ``[class, 2, 2]`` for `SpikeMoid`. A sample with a reading that
+        is NaN or infinite counts as a wrong prediction.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape or dtype, or if a label is no class. Where labels and
+        lengths cannot be read for free, an impossible one makes all numbers NaN instead.
+    """
+    per_step = self._is_per_step(target)
+    scores = self._scores(input, where, lengths, per_step)
+    prepared, ignored = scores.prepared, getattr(self, "ignore_index", None)
+    labels = class_target(prepared, target, self._targets[:1], per_step, ignored)
+    counts: ArrayT = scores.confusion(labels)
+    if prepared.valid_or_nan is not None:
+        counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)
+    return counts
+
+
+@on_device_of("input")
+def accuracy(
+    self: Any, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
+) -> ArrayT:
+    """Return the fraction of the labels that are predicted.
+
+    The arguments and errors are those of `confusion`. To evaluate several batches, add up
+    their `confusion`: a mean of accuracies counts a label of a small batch for more.
+
+    Returns
+    -------
+    array
+        A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
+    """
+    counts = self.confusion(input, target, where=where, lengths=lengths)
+    adapter = adapter_of(counts)
+    xp, index = adapter.xp, adapter.arange(counts.shape[-1], counts)
+    number = adapter.sum_all(counts)
+    right = adapter.sum_all(xp.where(index[:, None] == index[None, :], counts, 0.0))
+    fraction: ArrayT = xp.where(number == 0, math.nan, right / or_one(adapter, number))
+    return fraction

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from spikeloss_xp import readouts
+from spikeloss_xp.losses import sparsity_enforcer
 
 
 def test_max_readout_ties_share_the_gradient(backend):
@@ -21,7 +21,7 @@ def test_max_readout_ties_share_the_gradient(backend):
 )
 def test_mean_magnitude_of_signed_events_matches_hand_calculation(backend, rising, slope):
     x = backend.asarray(np.asarray([[1.0, -3.0], [0.0, 2.0]]))
-    mean, pullback = readouts.mean_magnitude(backend.adapter, x, axes=None, rising=rising)
+    mean, pullback = sparsity_enforcer.mean_magnitude(backend.adapter, x, axes=None, rising=rising)
     assert float(mean.u) == 1.5  # (1 + 3 + 0 + 2) / 4
     pulled_back = pullback(backend.asarray(np.asarray(2.0)))
     np.testing.assert_array_equal(backend.numpy(pulled_back), slope)

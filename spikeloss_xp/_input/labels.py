@@ -16,8 +16,8 @@ from spikeloss_xp._arrays import (
     find_adapter,
     floating,
 )
-from spikeloss_xp._input.layout import Layout
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import Layout
+from spikeloss_xp._input.prepared import PreparedInput, both
 from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
@@ -38,7 +38,8 @@ class Labels(NamedTuple):
     indices : array or None
         The class indices, with a class axis of length 1. None for a number for each class.
     numbers : array or None
-        A number for each class, in the dtype of the spikes. None for class indices.
+        A number for each class, in the dtype of the spikes. None for class indices, unless the
+        loss compares with a number for each class.
     valid : array or None
         False where a class index is neither a class nor ignored. None if all are known to be
         valid, and for numbers, which are NaN instead.
@@ -58,6 +59,71 @@ class Labels(NamedTuple):
         """Return class indices as bools with the classes of a reading, True for the label."""
         return self.indices == adapter.along(reading.class_axis, reading.u)
 
+    def as_numbers(self, adapter: Adapter, reading: Any) -> "Labels":
+        """Return class indices as numbers too: 1 for the label, and 0 for the other classes."""
+        if self.numbers is not None:
+            return self
+        one_hot = adapter.xp.astype(self.one_hot(adapter, reading), reading.u.dtype)
+        return self._replace(numbers=one_hot)
+
+    def count_alike(self, compete: bool) -> bool:
+        """Tell whether all terms are known to count, and to have the weight 1, without a mask."""
+        weighted = self.class_weight is not None or (compete and self.numbers is not None)
+        return not weighted and self.valid is None and self.ignored is None
+
+    def masks(
+        self, adapter: Adapter, reading: Any, mask: Array | None, compete: bool, reduction: str
+    ) -> tuple[Any, Array | None]:
+        """Return the reading with the mask of the classes that share a term, and the term mask."""
+        xp, class_mask, axis = adapter.xp, None, reading.class_axis
+        by_class = mask is not None and mask.shape[axis] > 1
+        # A row of zeros has no weight, but it would be a sample that counts.
+        zeros_count = reduction == "batchmean" and self.indices is None
+        if compete and (by_class or zeros_count):
+            # The term of a sample counts if a neuron with its label does.
+            # A probability that is NaN is one of a label, so that the term is NaN.
+            if self.indices is None:
+                own = ~(self.numbers <= 0)
+            else:
+                own = self.one_hot(adapter, reading)
+            if self.valid is not None:
+                own = own | ~self.valid
+            if by_class:
+                class_mask, own = mask, own & mask
+            own = xp.any(own, axis=axis, keepdims=True)
+            mask = own if by_class else both(mask, own)
+        if self.ignored is not None:
+            mask = both(mask, ~self.ignored)
+        if class_mask is not None and mask is not None:
+            class_mask = class_mask | ~mask  # masked terms have to be finite as well
+        return reading._replace(class_mask=class_mask), mask
+
+    def filled(self, adapter: Adapter, mask: Array, class_mask: Array | None) -> "Labels":
+        """Return labels with finite numbers where they are masked."""
+        if self.numbers is None:
+            return self
+        return self._replace(numbers=adapter.xp.where(both(mask, class_mask), self.numbers, 0.0))
+
+    def weights(
+        self, adapter: Adapter, reading: Any, compete: bool
+    ) -> tuple[Array | None, Array | None]:
+        """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
+        xp, weight, numbers, axis = adapter.xp, self.class_weight, self.numbers, reading.class_axis
+        if numbers is None and weight is not None:  # that of the label
+            own = self.one_hot(adapter, reading)
+            weight = xp.sum(xp.where(own, weight, 0.0), axis=axis, keepdims=True)
+        factor = weight
+        if compete and numbers is not None:  # the criterion has the class weights
+            share = numbers if weight is None else numbers * weight
+            factor, weight = None, xp.sum(share, axis=axis, keepdims=True)
+        if self.valid is not None:  # NaN for a label that is no class, and could not be read
+            one = adapter.constant(reading.u, 1.0)
+            known = xp.where(self.valid, one, adapter.number(reading.u, math.nan))
+            factor = known if factor is None else known * factor
+            if weight is not None:
+                weight = xp.where(self.valid, weight, 0.0)
+        return factor, weight
+
 
 def desired_trains(prepared: PreparedInput, target: Any) -> Array:
     """Return desired spike trains, with the axes and in the dtype of the values."""
@@ -74,9 +140,7 @@ def desired_trains(prepared: PreparedInput, target: Any) -> Array:
 def class_target(
     prepared: PreparedInput,
     target: Any,
-    classes: int,
     kinds: tuple[str, ...],
-    *,
     per_step: bool,
     ignore_index: int | None,
 ) -> Labels:
@@ -84,8 +148,30 @@ def class_target(
 
     If both are possible, floats with a class axis are numbers.
     """
-    adapter, layout = prepared.adapter, prepared.layout
+    adapter, xp = prepared.adapter, prepared.adapter.xp
     label = asarray_like(adapter, prepared.values, target, "target")
+    plain = label.dtype in (xp.int64, xp.int32) and tuple(label.shape) == (prepared.layout.batch,)
+    numbers = not (plain and kinds[0] == INDICES) and _check_kind(prepared, label, kinds, per_step)
+    unmasked = prepared.mask is None and prepared.after_context is None
+    if not numbers and unmasked and adapter.are_below(label, prepared.classes):
+        return _class_indices(prepared, label, ignore_index, all_classes=True, checked=True)
+    known = adapter.concrete_or_none(target) if label is target else concrete_or_none(target)
+    if known is not None and not unmasked:
+        known = _unmasked(prepared, known, class_axis=numbers)
+    if numbers:
+        return _class_numbers(prepared, label, target, known, kinds[-1])
+    all_classes = check_range(known, prepared.classes - 1, "target", ignore_index)
+    if not all_classes:
+        label = _narrowed(adapter, label, target)
+    checked = known is not None and unmasked
+    return _class_indices(prepared, label, ignore_index, all_classes=all_classes, checked=checked)
+
+
+def _check_kind(
+    prepared: PreparedInput, label: Array, kinds: tuple[str, ...], per_step: bool
+) -> bool:
+    """Raise if dtype and shape are of no kind of target; return whether it holds numbers."""
+    adapter, layout, classes = prepared.adapter, prepared.layout, prepared.classes
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
     numbers = kinds[0] != INDICES or (len(kinds) > 1 and floats)
     kind = kinds[-1] if numbers else INDICES
@@ -97,10 +183,7 @@ def class_target(
     taken = (kind,) if numbers else kinds
     hint = functools.partial(_hint, layout, classes, expected, taken, per_step)
     check_shape(label, "target", kind, expected, hint)
-    known = concrete_unmasked(prepared, target, classes, class_axis=numbers)
-    if numbers:
-        return _class_numbers(prepared, label, target, known, kind)
-    return _class_indices(prepared, label, target, known, classes, ignore_index)
+    return numbers
 
 
 def _check_dtype(
@@ -140,22 +223,18 @@ def _as_floats(kinds: tuple[str, ...]) -> str:
 def _class_indices(
     prepared: PreparedInput,
     label: Array,
-    target: Any,
-    known: np.ndarray | None,
-    classes: int,
     ignore_index: int | None,
+    *,
+    all_classes: bool,
+    checked: bool,
 ) -> Labels:
-    """Return the labels of class indices, which `label` holds as an array of the library.
+    """Return the labels of class indices, which are ignored unless they are `all_classes`.
 
-    An index that is no class raises if its value is `known`; else it is read as a class, so that
-    the term is finite, and not `valid`.
+    An index that is not `checked` is read as a class, so that the term is finite, and not `valid`.
     """
     adapter, xp, layout = prepared.adapter, prepared.adapter.xp, prepared.layout
-    all_classes = check_range(known, classes - 1, "target", ignore_index)
+    classes = prepared.classes
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
-    if not all_classes:
-        label = _narrowed(adapter, label, target)
-
     if label.ndim == 1:
         label = xp.reshape(label, (1, -1, 1) if layout.time == 0 else (-1, 1, 1))
     else:
@@ -163,10 +242,9 @@ def _class_indices(
     if label.dtype not in (xp.int64, xp.int32):  # a narrow one cannot hold all numbers below
         label = xp.astype(label, adapter.arange(1, label).dtype)
     ignored, valid = label == ignore_index if may_ignore else None, None
-    unchecked = known is None or prepared.term_mask is not None
-    if unchecked or ignored is not None:
+    if not checked or ignored is not None:
         given, label = label, label % classes  # a class, so that every term is finite
-        valid = label == given if unchecked else None
+        valid = None if checked else label == given
         if valid is not None and ignored is not None:
             valid = valid | ignored
     return Labels(label, None, valid, ignored)
@@ -177,7 +255,7 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 
     A library without 64-bit integers would otherwise take the label 2**32 for class 0.
     """
-    if find_adapter(target) is adapter:
+    if find_adapter(target) is find_adapter(label):
         return label
     wide, limits = np.asarray(target), adapter.xp.iinfo(label.dtype)
     if np.iinfo(wide.dtype).max <= limits.max:
@@ -216,17 +294,13 @@ def _class_numbers(
     return Labels(None, label)
 
 
-def concrete_unmasked(
-    prepared: PreparedInput, target: Any, classes: int, *, class_axis: bool
-) -> np.ndarray | None:
-    """Return the labels of samples and steps with terms if labels and mask are concrete, else None.
+def _unmasked(prepared: PreparedInput, values: np.ndarray, *, class_axis: bool) -> Any:
+    """Return the labels of samples and steps with terms, or None if the mask is not concrete.
 
     Masked labels may have any value. Labels have a class axis or none, and a time axis or none.
     """
-    values, layout, mask = concrete_or_none(target), prepared.layout, prepared.term_mask
-    if values is None or mask is None:
-        return values
-    counts: Any = concrete_or_none(mask)
+    layout, classes = prepared.layout, prepared.classes
+    counts: Any = concrete_or_none(both(prepared.mask, prepared.after_context))
     if counts is None:
         return None
     axis = layout.class_axis
@@ -237,13 +311,13 @@ def concrete_unmasked(
     if values.ndim < 2 + class_axis:
         absent.add(layout.time)
     counts = counts.any(axis=tuple(absent))
-    unmasked: np.ndarray = values[np.broadcast_to(counts, values.shape)]
-    return unmasked
+    return values[np.broadcast_to(counts, values.shape)]
 
 
-def class_weights(prepared: PreparedInput, weight: Any, classes: int) -> Array:
+def class_weights(prepared: PreparedInput, weight: Any) -> Array:
     """Return class weights with the axes of the readings, in the dtype of the values."""
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
+    classes = prepared.classes
     weights = asarray_like(adapter, values, weight, "weight")
     if xp.isdtype(weights.dtype, "bool"):
         raise TypeError("weight must hold numbers, one for each class; got bool")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
-from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.prepared import Layout
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
 from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback

@@ -1,14 +1,19 @@
-"""The base class of the losses: from a call to the terms, and from the terms to the value.
+"""The base class of the losses: what a call is, and its numbers.
 
     spikes --readout--> u --criterion(u, target)--> terms --reduction--> loss
 
-A loss is a frozen dataclass whose methods are the readout and the criterion. Each step returns its
-result and its pullback: the value is the last result, and the gradient is the composition of the
-pullbacks. A reduced loss is ``sum / weight``. Both add up over chunks that stay in a cache,
-micro-batches, processes, devices, and, for losses with a term at each step, segments of time.
+A call has two steps. `_prepare` finds out what kind of call it is: the library, the axes, the mask
+and the labels. `_sum` computes its numbers: read, compare, add up. Each stage returns its result
+and its pullback, so the gradient is the composition of the pullbacks. A reduced loss is
+``sum / weight``. Both add up over chunks that stay in a cache, micro-batches, processes, devices,
+and, for losses with a term at each step, segments of time.
+
+A private member of a loss is either abstract, so that a subclass defines it, or final. What else
+differs between losses is a class attribute.
 """
 
 import dataclasses
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -16,15 +21,37 @@ from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of, rank
-from spikeloss_xp._input.prepared import PreparedInput, both, fill_masked, prepare_input
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback, Reduction, ValueAndPullback
+from spikeloss_xp._input.labels import Labels, class_weights
+from spikeloss_xp._input.prepared import (
+    Layout,
+    PreparedInput,
+    both,
+    fill_masked,
+    prepare_input,
+    prepare_times,
+)
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    EntropyReadout,
+    Pullback,
+    Reduction,
+    ValueAndPullback,
+)
 from spikeloss_xp.gradients import ClosedForm
-from spikeloss_xp.losses.split import Split
-from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.readouts import WINDOWED, Reading, ReadingAndPullback
 
 REDUCTIONS = get_args(Reduction)
-NO_OPTIONS = {"where": None, "lengths": None, "weight": None}
+OPTIONS = ("where", "lengths", "weight")
 PLAIN_VALUES = (int, float, str, bool, type(None))
+SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # of the options that several losses have
+    "moving_window": _checks.optional_count,
+    "num_classes": _checks.optional_count,
+    "ignore_index": _checks.label,
+    "time_axis": _checks.integer,
+    "reduction": _checks.one_of(REDUCTIONS),
+}
 
 
 class Terms(NamedTuple):
@@ -48,6 +75,33 @@ class Terms(NamedTuple):
     pullback: Pullback
 
 
+class Split(NamedTuple):
+    """How a call of a loss may be split into blocks that add up.
+
+    Attributes
+    ----------
+    loss : Loss
+        The loss, with the reduction "sum".
+    layout : Layout
+        The layout of the input.
+    axes : dict
+        For the input and each argument, which axis of the input each axis is; None for classes.
+    independent : set of int
+        The axes of the input along which blocks add up; along time if they overlap.
+    dtype : dtype
+        The dtype to compute in.
+    divisor : array, int or None
+        The number that the reduction divides the sum by; None for 1.
+    """
+
+    loss: "Loss"
+    layout: Layout
+    axes: dict[str, tuple[int | None, ...]]
+    independent: set[int]
+    dtype: Any
+    divisor: Any
+
+
 class Loss(ClosedForm):
     """A loss on spike trains: a function of spikes and a target.
 
@@ -57,12 +111,22 @@ class Loss(ClosedForm):
 
     reduction: str
     time_axis: int
+    readout: str
+    _readouts: ClassVar[tuple[str, ...]] = ()
+    """The readouts that the loss takes."""
+    _reads_times: ClassVar[bool] = False
+    """Whether the input holds spike times instead of spikes in bins."""
     _smallest_rank: ClassVar[int] = 3
     """The number of axes that an input needs."""
-    _classes_compete: ClassVar[bool] = False
-    """Whether the classes of a sample share one term, with a class axis of length 1."""
+    _has_time: bool | None = None
+    """Whether terms have a time axis; None if they have the axes of the input."""
+    _has_trains: ClassVar[bool] = False
+    """Whether the target is a train for each neuron, so that each neuron has terms of its own."""
+    _classes_compete: ClassVar[bool | None] = False
+    """Whether the classes of a sample share one term; None if the criterion decides."""
+    _compares_numbers: bool = False
+    """Whether the criterion takes class indices as a number for each class."""
 
-    @on_device_of("input")
     def __call__(
         self,
         input: ArrayT,
@@ -107,12 +171,7 @@ class Loss(ClosedForm):
         """
         options: dict[str, Any] = {"target": target, "where": where}
         options |= {"lengths": lengths, "weight": weight}
-        adapter = adapter_of(input)
-        value: ArrayT
-        if self.has_closed_form:
-            value = adapter.evaluate(self, input, options)
-        else:
-            value = self.value(input, **options)
+        value: ArrayT = adapter_of(input).evaluate(self, input, options)
         return value
 
     def forward(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
@@ -125,7 +184,7 @@ class Loss(ClosedForm):
         A call returns the same value, and may register the closed form as its gradient. The
         arguments are those of a call.
         """
-        value: ArrayT = self._evaluate(input, target, options, with_pullback=False)[0]
+        value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
 
     def value_and_pullback(
@@ -149,110 +208,125 @@ class Loss(ClosedForm):
             the derivative with respect to it, and returns the gradient with respect to `input`.
             Call it once at most, before you change an array of the call.
         """
-        return self._evaluate(input, target, options, with_pullback=True)
+        return self._compute(input, target, options, with_pullback=True)
 
-    # From a call to the terms --------------------------------------------------------------------
-
-    def _evaluate(
-        self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
-    ) -> ValueAndPullback:
-        """Return the value and, if it is wanted, the pullback from it to `input`."""
-        prepared, labels = self._prepare(input, target, options)
-        adapter = prepared.adapter
-        if self.reduction == "none":
-            terms = self._terms(prepared, prepared.values, prepared.mask, labels)
-            shape = tuple(terms.values.shape)
-
-            def of_terms(cotangent: Array) -> Array:
-                cotangent = self._from_result(prepared, cotangent, shape)
-                return prepared.gradient(terms.pullback(cotangent))
-
-            return self._result(prepared, terms.values), of_terms
-
-        total, weight, pullback = self._sum(
-            prepared, labels, with_weight=self.reduction != "sum", with_pullback=with_pullback
-        )
-        if weight is None:
-            return total, pullback
-        divisor = divisor_of(adapter, weight)
-        return total / divisor, lambda cotangent: pullback(cotangent / divisor)
+    # First what kind of call it is: library, axes, mask and labels -------------------------------
 
     def _prepare(
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[PreparedInput, Any]:
-        """Return the prepared input and the labels."""
-        given = {**NO_OPTIONS, **options}
-        if len(given) > len(NO_OPTIONS):
-            unknown = ", ".join(sorted(given.keys() - NO_OPTIONS.keys()))
+        """Return the prepared input and the labels; the first `context` steps have no terms."""
+        if unknown := options.keys() - OPTIONS:
             raise TypeError(
-                f"{type(self).__name__} takes the options {', '.join(NO_OPTIONS)}; got {unknown}"
+                f"{type(self).__name__} takes the options {', '.join(OPTIONS)}; got "
+                f"{', '.join(sorted(unknown))}"
             )
-        prepared = self._prepare_input(input, given["where"], given["lengths"], context)
-        labels, weight = self._labels(prepared, target), given["weight"]
-        return prepared, labels if weight is None else self._weigh(prepared, labels, weight)
+        where, lengths, weight = map(options.get, OPTIONS)
+        prepared = self._prepare_input(input, where, lengths, context)
+        labels = self._labels(prepared, target)
+        if weight is not None:
+            if not isinstance(labels, Labels):
+                raise TypeError(f"{type(self).__name__} takes no weight: it has no classes")
+            labels = labels._replace(class_weight=class_weights(prepared, weight))
+        return prepared, labels
 
     def _prepare_input(
         self, input: Array, where: Any, lengths: Any, context: int = 0
     ) -> PreparedInput:
         """Return the input with its mask; the first `context` steps have no terms."""
+        num_classes = None if self._has_trains else getattr(self, "num_classes", None)
+        if self._reads_times:
+            return prepare_times(input, where, lengths, num_classes)
+        axes: Any = {"time_axis": self.time_axis, "smallest_rank": self._smallest_rank}
         return prepare_input(
-            input,
-            where,
-            lengths,
-            time_axis=self.time_axis,
-            smallest_rank=self._smallest_rank,
-            context=context,
+            input, where, lengths, **axes, num_classes=num_classes, context=context
         )
 
+    def _chunk_axes(self, layout: Layout) -> tuple[int, ...]:
+        """Return the axes of values and terms along which chunks may be evaluated by themselves.
+
+        Empty if readings are much smaller than the input: then chunks are not worth their overhead.
+        """
+        if self._has_trains and not self._reads_times:
+            batch_only = self.reduction == "batchmean"  # which counts whole samples
+            return (layout.batch_axis,) if batch_only else (layout.batch_axis, layout.class_axis)
+        latency = getattr(self, "readout", None) == "latency"
+        return (layout.batch_axis,) if self._has_time or latency else ()
+
+    # Then its numbers: read, compare, add up -----------------------------------------------------
+
+    def _compute(
+        self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
+    ) -> ValueAndPullback:
+        """Return the value and, if it is wanted, the pullback from it to `input`."""
+        prepared, labels = self._prepare(input, target, options)
+        if self.reduction == "none":
+            terms = self._terms(prepared, prepared.values, prepared.mask, labels)
+            value, to_terms = self._result(prepared, terms.values)
+            return value, lambda cotangent: prepared.gradient(terms.pullback(to_terms(cotangent)))
+
+        with_weight = self.reduction != "sum"
+        total, weight, pullback = self._sum(prepared, labels, with_weight, with_pullback)
+        if weight is None:
+            return total, pullback
+        divisor = weight if isinstance(weight, int) else divisor_of(prepared.adapter, weight)
+        return total / divisor, lambda cotangent: pullback(cotangent / divisor)
+
     def _sum(
-        self, prepared: PreparedInput, labels: Any, *, with_weight: bool, with_pullback: bool
+        self, prepared: PreparedInput, labels: Any, with_weight: bool, with_pullback: bool
     ) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms, their weight, and the pullback from the sum to the input.
 
         The weight is None if it is not wanted. All are evaluated in chunks where that is faster.
         """
-        adapter, batch_axis = prepared.adapter, self._batch_axis(prepared)
+        adapter, batch_axis = prepared.adapter, prepared.layout.batch_axis
 
         def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
             terms = self._terms(prepared, values, mask, labels)
             weight = self._weight(adapter, terms, batch_axis) if with_weight else None
             results = adapter.sum_all(terms.values), weight
-            if not with_pullback:
-                return results, None
-            # All terms have the same cotangent; it broadcasts.
-            shape, pullback = (1,) * terms.values.ndim, terms.pullback
-            return results, lambda cotangent: pullback(adapter.xp.reshape(cotangent, shape))
+            return results, terms.pullback if with_pullback else None
 
+        arrays, axes = (prepared.values, prepared.mask, labels), self._chunk_axes(prepared.layout)
         to_values: Any
-        arrays, axes = (prepared.values, prepared.mask, labels), self._chunk_axes(prepared)
         (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch_axis)
-        return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
+
+        def pullback(cotangent: Array) -> Array:
+            # All terms have the same cotangent; it broadcasts.
+            return prepared.gradient(to_values(adapter.xp.reshape(cotangent, (1, 1, 1))))
+
+        return total, weight, pullback
 
     def _terms(
         self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
     ) -> Terms:
         """Return the terms of a batch or of a chunk of it, at the steps after the context."""
-        adapter = prepared.adapter
-        reading, to_values = self._reading(prepared, values, mask, labels)
+        adapter, layout = prepared.adapter, prepared.layout
+        reading, to_values = self._read(prepared, values, mask, labels)
+        if reading.time_axis != layout.time:
+            reading = reading._replace(time_axis=layout.time, class_axis=layout.class_axis)
+        mask, classes = reading.mask, isinstance(labels, Labels)
         if prepared.after_context is not None:
-            reading = reading._replace(mask=both(reading.mask, prepared.after_context))
-        reading, mask = self._compete(adapter, reading, labels)
+            mask = both(mask, prepared.after_context)
+        if self._compares_numbers:
+            labels = labels.as_numbers(adapter, reading)
+        compete = bool(self._classes_compete)
+        if mask is None and (not classes or labels.count_alike(compete)):  # a plain call
+            terms, to_reading = self._criterion(adapter, reading, labels)
+            self._check_terms(terms, reading)
+            return Terms(terms, None, None, lambda cotangent: to_values(to_reading(cotangent)))
+
+        if classes:
+            reading, mask = labels.masks(adapter, reading, mask, compete, self.reduction)
         if mask is not None:
             self._check_mask(mask, reading)
-            # A reading of 1 has finite terms and derivatives in every criterion.
-            # A count of infinity lacks no spike.
-            counts = reading.counts
-            if counts is not None:
-                counts = adapter.shielded(counts, mask, math.inf)
-            u = adapter.shielded(reading.u, mask, 1.0)
-            reading = reading._replace(u=u, counts=counts)
-            labels = self._fill_labels(adapter, labels, mask, reading.class_mask)
+            reading = reading.shielded(adapter, mask)
+            labels = labels.filled(adapter, mask, reading.class_mask) if classes else labels
         terms, to_reading = self._criterion(adapter, reading, labels)
         self._check_terms(terms, reading)
-        factor, weight = self._term_weights(adapter, reading, labels)
+        factor, weight = labels.weights(adapter, reading, compete) if classes else (None, None)
         if factor is not None:
             terms = terms * factor
-            self._check_terms(terms, reading)
         if mask is not None:
             terms = fill_masked(adapter, terms, mask)
 
@@ -264,36 +338,26 @@ class Loss(ClosedForm):
 
         return Terms(terms, mask, weight, pullback)
 
-    def _reading(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
-    ) -> ReadingAndPullback:
-        """Return the reading, which knows its axes, and its pullback to `values`."""
-        reading, to_values = self._read(prepared, values, mask, labels)
-        layout = prepared.layout
-        reading = reading._replace(time_axis=layout.time, class_axis=layout.class_axis)
-        return reading, to_values
-
-    def _term_shape(self, reading: Reading) -> tuple[int, ...]:
-        shape, axis = tuple(reading.u.shape), reading.class_axis
-        return (*shape[:axis], 1, *shape[axis + 1 :]) if self._classes_compete else shape
-
     def _check_terms(self, terms: Array, reading: Reading) -> None:
         """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
-        if tuple(terms.shape) != (shape := self._term_shape(reading)):
-            rule = "one for each sample" if self._classes_compete else "one for each reading"
+        shape, axis, compete = tuple(reading.u.shape), reading.class_axis, self._classes_compete
+        shared = shape if compete is False else (*shape[:axis], 1, *shape[axis + 1 :])
+        given = tuple(terms.shape)
+        if given != shared and (compete is not None or given != shape):
+            rule = "one for each sample" if compete else "one for each reading"
             raise ValueError(
-                f"the criterion of {type(self).__name__} must return terms of shape {shape}, "
-                f"{rule}; got {tuple(terms.shape)}"
+                f"the criterion of {type(self).__name__} must return terms of shape {shared}, "
+                f"{rule}; got {given}"
             )
 
     def _check_mask(self, mask: Array, reading: Reading) -> None:
-        """Raise if the term mask of a subclass does not fit the terms."""
-        given, shape = tuple(mask.shape), self._term_shape(reading)
+        """Raise if the mask of a subclass's reading does not fit the reading."""
+        given, shape = tuple(mask.shape), tuple(reading.u.shape)
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):
             raise ValueError(
                 f"the term mask of {type(self).__name__} has shape {given}, which does not fit the "
-                f"terms of readings of shape {tuple(reading.u.shape)}"
+                f"terms of readings of shape {shape}"
             )
 
     def _weight(self, adapter: Adapter, terms: Terms, batch_axis: int) -> Array | int:
@@ -302,33 +366,45 @@ class Loss(ClosedForm):
         The number of samples with a term that counts, for "batchmean"; else the sum of the weights
         of the terms that count. It is an int if there is neither a mask nor a weight.
         """
-        xp, values, mask = adapter.xp, terms.values, terms.mask
+        xp, values, mask, weight = adapter.xp, terms.values, terms.mask, terms.weight
         if None in values.shape:  # a number that is not known is counted
             mask = both(mask, xp.ones_like(values, dtype=xp.bool))
         if self.reduction == "batchmean":
             if mask is None:
                 return int(values.shape[batch_axis])
             axes = tuple(axis for axis in range(mask.ndim) if axis != batch_axis)
-            sample = xp.any(mask, axis=axes) if axes else mask
-            return xp.sum(xp.astype(sample, values.dtype))
-        _checks.one_of(REDUCTIONS[:2])(self.reduction, "reduction")  # a subclass may not check it
-        weight = _each_weight(adapter, terms._replace(mask=mask))
-        if weight is None:
+            return xp.sum(xp.astype(xp.any(mask, axis=axes), values.dtype))
+        if self.reduction not in REDUCTIONS:  # a subclass may not check it
+            SHARED_CHECKS["reduction"](self.reduction, "reduction")
+        if mask is None and weight is None:
             return math.prod(values.shape)
+        if weight is None:
+            weight = xp.astype(mask, values.dtype)
+        elif mask is not None:
+            weight = fill_masked(adapter, weight, mask)
         sizes = zip(values.shape, weight.shape, strict=True)
         repeated = math.prod([n for n, m in sizes if n != m])
         total = adapter.sum_all(weight)
         return total if repeated == 1 else total * repeated
 
+    def _result(self, prepared: PreparedInput, terms: Array) -> ValueAndPullback:
+        """Return the terms as a call with ``reduction="none"`` does, and back."""
+        adapter, layout = prepared.adapter, prepared.layout
+        if self._has_time is None:
+            collapse = functools.partial(layout.collapsed, adapter)
+            return layout.input_axes(adapter, terms), collapse
+        absent = {layout.class_axis} if self._classes_compete else set()
+        if not self._has_time:
+            absent.add(layout.time)
+        shape = tuple(n for axis, n in enumerate(terms.shape) if axis not in absent)
+        reshape = adapter.xp.reshape
+        return reshape(terms, shape), lambda cotangent: reshape(cotangent, terms.shape)
+
     # Members of subclasses -----------------------------------------------------------------------
 
     @abstractmethod
     def _labels(self, prepared: PreparedInput, target: Any) -> Any:
-        """Return the checked target: an array, or a tuple of arrays and None."""
-
-    def _weigh(self, prepared: PreparedInput, labels: Any, weight: Any) -> Any:
-        """Return the labels with class weights."""
-        raise TypeError(f"{type(self).__name__} takes no weight: it has no classes")
+        """Return the checked target: `Labels`, an array, or a tuple of arrays and None."""
 
     @abstractmethod
     def _read(
@@ -339,55 +415,6 @@ class Loss(ClosedForm):
     @abstractmethod
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Any) -> ValueAndPullback:
         """Return the terms, without class weights, and their pullback to ``reading.u``."""
-
-    def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        """Return the axes of values and terms along which chunks may be evaluated by themselves.
-
-        Empty if readings are much smaller than the input: then chunks are not worth their overhead.
-        """
-        return ()
-
-    def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> Any:
-        """Return which axis of the input each axis of a target is, or None if that is unknown.
-
-        An axis of classes is None.
-        """
-        return None
-
-    def _batch_axis(self, prepared: PreparedInput) -> int:
-        """Return the axis of the samples in the terms."""
-        axis: int = prepared.layout.batch_axis
-        return axis
-
-    def _compete(
-        self, adapter: Adapter, reading: Reading, labels: Any
-    ) -> tuple[Reading, Array | None]:
-        """Return the reading with its class mask, and the term mask."""
-        return reading, reading.mask
-
-    def _fill_labels(
-        self, adapter: Adapter, labels: Any, mask: Array, class_mask: Array | None
-    ) -> Any:
-        """Return the labels with finite values where they are masked."""
-        return labels
-
-    def _term_weights(
-        self, adapter: Adapter, reading: Reading, labels: Any
-    ) -> tuple[Array | None, Array | None]:
-        """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
-        return None, None
-
-    def _result(self, prepared: PreparedInput, terms: Array) -> Array:
-        """Return the terms as a call does, with ``reduction="none"``: in the axes of the input."""
-        in_axes: Array = prepared.layout.input_axes(prepared.adapter, terms)
-        return in_axes
-
-    def _from_result(
-        self, prepared: PreparedInput, cotangent: Array, shape: tuple[int, ...]
-    ) -> Array:
-        """Return a cotangent of `_result` with the axes of the terms, which have this shape."""
-        collapsed: Array = prepared.layout.collapsed(prepared.adapter, cotangent)
-        return collapsed
 
     # Parts of a batch, and segments of time ------------------------------------------------------
 
@@ -512,9 +539,7 @@ class Loss(ClosedForm):
         """Return sum and weight of a micro-batch or segment, and the pullback if it is wanted."""
         self._check_context(context)
         prepared, labels = self._prepare(input, target, options, context)
-        total, weight, pullback = self._sum(
-            prepared, labels, with_weight=True, with_pullback=with_pullback
-        )
+        total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
         if isinstance(weight, int):
             weight = prepared.adapter.constant(total, float(weight)) + 0.0  # the caller's own
         return total, weight, pullback
@@ -537,24 +562,6 @@ class Loss(ClosedForm):
                 "samples, which each segment would count again"
             )
 
-    def _of_samples(self, input: Array, target: Any, **options: Any) -> Array:
-        """Return the loss of each sample as a batch of one, ``[batch]``."""
-        prepared, labels = self._prepare(input, target, options)
-        adapter, xp = prepared.adapter, prepared.adapter.xp
-        terms = self._terms(prepared, prepared.values, prepared.mask, labels)
-        values = terms.values
-        axes = tuple(i for i in range(values.ndim) if i != self._batch_axis(prepared))
-
-        def total(x: Array) -> Array:
-            x = xp.broadcast_to(x, values.shape)
-            return xp.sum(x, axis=axes) if axes else x
-
-        if self.reduction != "mean":
-            return total(values)
-        weight = _each_weight(adapter, terms)
-        number = total(adapter.constant(values, 1.0) if weight is None else weight)
-        return total(values) / divisor_of(adapter, number)
-
     def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split into blocks, or None if it has to be evaluated as a whole.
 
@@ -566,25 +573,31 @@ class Loss(ClosedForm):
         if not own or self.reduction == "none" or self.captured_arrays() != ():
             return None
         target, where = arguments["target"], arguments["where"]
-        options = {name: arguments[name] for name in NO_OPTIONS}
-        prepared, labels = self._prepare(input, target, options)
-        layout = prepared.layout
-        target_axes = self._target_axes(prepared, labels, rank(target))
-        if target_axes is None or layout.time_axis == input.ndim:  # spike times, one a class
+        prepared, labels = self._prepare(input, target, {name: arguments[name] for name in OPTIONS})
+        layout, axes = prepared.layout, {"input": tuple(range(input.ndim))}
+        known = isinstance(labels, Labels) or self._has_trains
+        if not known or layout.time_axis == input.ndim:  # spike times, one a class
             return None
-        axes: dict[str, tuple[int | None, ...]]
-        axes = {"input": tuple(range(input.ndim)), "lengths": (layout.batch_axis,)}
-        axes["target"] = target_axes
+        axes["lengths"] = (layout.batch_axis,)
         axes["where"] = () if where is None else layout.mask_axes(rank(where))
+        if isinstance(labels, Labels):
+            axes["target"] = layout.target_axes(rank(target), class_axis=labels.indices is None)
+        else:
+            axes["target"] = (0, None, None)[: rank(target)] if self._reads_times else axes["input"]
 
         divisor: Any = None
         if self.reduction != "sum":  # the weight depends on masks and labels, not on the spikes
-            _, weight, _ = self._sum(prepared, labels, with_weight=True, with_pullback=False)
+            if self._has_trains:  # a term for each neuron, and for each of its steps
+                terms = prepared.values[:, :, :1] if self._reads_times else prepared.values
+                alike = Terms(terms, prepared.mask, None, lambda cotangent: cotangent)
+                weight = self._weight(prepared.adapter, alike, layout.batch_axis)
+            else:
+                _, weight, _ = self._sum(prepared, labels, True, False)
             divisor = divisor_of(prepared.adapter, weight)
         summed = dataclasses.replace(self, reduction="sum")  # type: ignore[type-var]
         independent = {layout.batch_axis}
-        if target_axes == axes["input"]:  # each neuron has terms of its own
-            independent.update(target_axes)
+        if axes["target"] == axes["input"]:  # each neuron has terms of its own
+            independent.update(axes["input"])
         if self.memory is not None:
             independent.add(layout.time_axis)
         return Split(summed, layout, axes, independent, prepared.values.dtype, divisor)
@@ -606,17 +619,26 @@ class Loss(ClosedForm):
 
     def _check(self, **checks: Callable[[Any, str], Any]) -> None:
         """Check hyper-parameters, and store the plain value that each check returns."""
-        shared = {"time_axis": _checks.integer, "reduction": _checks.one_of(REDUCTIONS)}
-        _checks.check_fields(self, **{**checks, **shared})
+        fields = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        shared = {name: check for name, check in SHARED_CHECKS.items() if name in fields}
+        if "readout" in fields:
+            shared["readout"] = functools.partial(_check_readout, self._readouts)
+        _checks.check_fields(self, **{**shared, **checks})
+        window = vars(self).get("moving_window")
+        if window is not None and "readout" in fields and self.readout not in WINDOWED:
+            raise ValueError(
+                f"readout={self.readout!r} is over all of time and has no moving_window; got "
+                f"moving_window={window}"
+            )
 
 
-def _each_weight(adapter: Adapter, terms: Terms) -> Array | None:
-    """Return the weight of each term, 0 where it is masked; None if all are 1."""
-    if terms.mask is None:
-        return terms.weight
-    if terms.weight is None:
-        return adapter.xp.astype(terms.mask, terms.values.dtype)
-    return fill_masked(adapter, terms.weight, terms.mask)
+def _check_readout(readouts: tuple[str, ...], value: Any, argument: str) -> str:
+    try:
+        return _checks.one_of(readouts)(value, argument)
+    except ValueError as error:
+        if value not in get_args(EntropyReadout):
+            raise
+        raise ValueError(f"{error}: it is a readout of CrossEntropy") from None
 
 
 def divisor_of(adapter: Adapter, weight: Array | int) -> Array | int:

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
-from spikeloss_xp import _checks
+from spikeloss_xp import _checks, predictions
 from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.layout import class_axis
+from spikeloss_xp._input.labels import INDICES, Labels, class_target
+from spikeloss_xp._input.prepared import PreparedInput, class_axis
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.classes import RateLoss
-from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.predictions import Scores
+from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
 
 
 @dataclass(frozen=True)
-class Composed(RateLoss):
+class Composed(Loss):
     r"""A loss on class labels, made from a readout and a criterion.
 
     .. math::
@@ -90,37 +91,34 @@ class Composed(RateLoss):
     ignore_index: int = -100
     time_axis: int = -1
 
+    _targets: ClassVar[tuple[str, ...]] = (INDICES,)
+    _classes_compete: ClassVar[None] = None
+
+    predict = predictions.predict
+    confusion = predictions.confusion
+    accuracy = predictions.accuracy
+    _is_per_step = predictions.steps_have_labels
+
     def __post_init__(self) -> None:
-        Loss._check(
-            self,
-            read=_checks.function,
-            compare=_checks.function,
-            per_step=_checks.flag,
-            num_classes=_checks.optional_count,
-            ignore_index=_checks.label,
-        )
+        self._check(read=_checks.function, compare=_checks.function, per_step=_checks.flag)
 
     @property
-    def memory(self) -> None:
-        """None: the number of steps that `read` reads is unknown."""
-        return
-
-    @property
-    def _has_time(self) -> bool:
+    def _has_time(self) -> bool:  # type: ignore[override]
         return self.per_step
 
-    def _with_time(self, per_step: bool) -> RateLoss:
-        raise ValueError(
-            f"per_step must be that of the loss, per_step={self.per_step}: read decides whether "
-            "there is a reading at each step"
+    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+        return class_target(prepared, target, self._targets, self.per_step, self.ignore_index)
+
+    def _read(
+        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
+    ) -> ReadingAndPullback:
+        axis = prepared.layout.time
+        return read_groups(
+            prepared.adapter, values, mask, axis, self.num_classes, self._read_trains
         )
 
-    @property
-    def _reading_is_proportional(self) -> bool:
-        return False  # nobody knows about `read`
-
     def _read_trains(
-        self, adapter: Adapter, spikes: Array, mask: Array | None, *, axis: int
+        self, adapter: Adapter, spikes: Array, mask: Array | None, axis: int
     ) -> ReadingAndPullback:
         if mask is not None and mask.shape[class_axis(axis)] > 1:
             raise ValueError(
@@ -140,6 +138,16 @@ class Composed(RateLoss):
             return adapter.moveaxis(pullback(self._of_user(adapter, cotangent, axis)), -1, axis)
 
         return Reading(self._of_loss(adapter, u, axis), mask=mask), to_spikes
+
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+        prepared = self._prepare_input(input, where, lengths)
+        if per_step != self.per_step:
+            raise ValueError(
+                f"per_step must be that of the loss, per_step={self.per_step}: read decides "
+                "whether there is a reading at each step"
+            )
+        reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
+        return Scores(prepared, reading.u, reading.mask, per_step)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         axis = reading.time_axis
@@ -165,6 +173,3 @@ class Composed(RateLoss):
     def _of_loss(self, adapter: Adapter, x: Array, axis: int) -> Array:
         """Return an array of the functions with the axes of the loss."""
         return adapter.moveaxis(x if self.per_step else x[..., None], -1, axis)
-
-    def _check_terms(self, terms: Array, reading: Reading) -> None:
-        """Pass: `_criterion` has checked them, which may be one for all classes."""

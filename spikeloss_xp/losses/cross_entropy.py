@@ -123,61 +123,70 @@ class CrossEntropy(RateLoss):
     def __post_init__(self) -> None:
         self._check(temperature=_checks.scale, label_smoothing=_checks.fraction)
 
+    @property
+    def _compares_numbers(self) -> bool:  # type: ignore[override]
+        return self.label_smoothing > 0
+
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        logit, to_reading = self._logit(adapter, reading.u)
-        given = adapter, logit, reading.class_axis
-        if self._has_one_label(labels):
-            terms, to_logit = criteria.cross_entropy_of_logits(
-                *given, labels.indices, reading.class_mask
-            )
-        else:
-            terms, to_logit = criteria.cross_entropy_of_probabilities(
-                *given, self._probabilities(adapter, reading, labels), reading.class_mask
-            )
-        return terms, lambda cotangent: to_reading(to_logit(cotangent))
-
-    def _has_one_label(self, labels: Labels) -> bool:
-        """Whether a term is that of its label; otherwise that of each class has a weight."""
-        return self.label_smoothing == 0 and labels.indices is not None
-
-    def _term_weights(
-        self, adapter: Adapter, reading: Reading, labels: Labels
-    ) -> tuple[Array | None, Array | None]:
-        factor, weight = super()._term_weights(adapter, reading, labels)
-        if not self._has_one_label(labels):  # `_probabilities` has the class weights
-            factor = self._known(adapter, reading, labels)
-        return factor, weight
-
-    def _logit(self, adapter: Adapter, u: Array) -> ValueAndPullback:
-        """Return the logits, and their pullback to the readings."""
+        u, to_reading = reading.u, None
+        if self.readout == "sqrt_count":
+            u, to_reading = _root(adapter, u)
         # The earliest class is the most probable one.
         divisor = -self.temperature if self.readout == "latency" else self.temperature
-        if self.readout == "sqrt_count":
-            lowest = lowest_below(adapter.concrete_or_none(u), -0.25)
-            if lowest is not None:
-                raise ValueError(
-                    "input must have no number of spikes below 0 with readout='sqrt_count'; "
-                    "membrane potentials need readout='max', 'last', 'rate' or 'softmax_sum'. "
-                    f"Got {lowest:g}"
-                )
-            u, to_count = criteria.root(adapter, u)
-            return u / divisor, lambda cotangent: to_count(cotangent / divisor)
-        if divisor == 1:
-            return u, lambda cotangent: cotangent
-        return u / divisor, lambda cotangent: cotangent / divisor
+        terms, to_u = compare_logits(adapter, u, reading, labels, divisor, self.label_smoothing)
+        if to_reading is None:
+            return terms, to_u
+        return terms, lambda cotangent: to_reading(to_u(cotangent))
 
-    def _probabilities(self, adapter: Adapter, reading: Reading, labels: Labels) -> Array:
-        """Return the smoothed label times the class weights, 0 for masked classes."""
-        xp, class_mask, epsilon = adapter.xp, reading.class_mask, self.label_smoothing
-        axis, q = reading.class_axis, labels.numbers
-        if q is None:
-            q = xp.astype(labels.one_hot(adapter, reading), reading.u.dtype)
-        if epsilon:
-            present: Any = q.shape[axis]
-            if class_mask is not None:
-                present = xp.sum(xp.astype(class_mask, q.dtype), axis=axis, keepdims=True)
-            spread = epsilon / present * xp.sum(q, axis=axis, keepdims=True)
-            q = (1 - epsilon) * q + spread
-            if class_mask is not None:
-                q = xp.where(class_mask, q, 0.0)
-        return q if labels.class_weight is None else q * labels.class_weight
+
+def compare_logits(
+    adapter: Adapter,
+    u: Array,
+    reading: Reading,
+    labels: Labels,
+    divisor: float,
+    label_smoothing: float,
+) -> ValueAndPullback:
+    """Return the cross entropy of the softmax of ``u / divisor``, and its pullback to `u`."""
+    logit = u if divisor == 1 else u / divisor
+    axis, class_mask = reading.class_axis, reading.class_mask
+    if labels.numbers is None:
+        terms, to_logit = criteria.cross_entropy_of_logits(
+            adapter, logit, axis, labels.indices, class_mask
+        )
+    else:
+        q = _probabilities(adapter, reading, labels, label_smoothing)
+        terms, to_logit = criteria.cross_entropy_of_probabilities(
+            adapter, logit, axis, q, class_mask
+        )
+    if divisor == 1:
+        return terms, to_logit
+    return terms, lambda cotangent: to_logit(cotangent) / divisor
+
+
+def _root(adapter: Adapter, n: Array) -> ValueAndPullback:
+    """Return the roots of numbers of spikes, and their pullback."""
+    lowest = lowest_below(adapter.concrete_or_none(n), -0.25)
+    if lowest is not None:
+        raise ValueError(
+            "input must have no number of spikes below 0 with readout='sqrt_count'; membrane "
+            "potentials need readout='max', 'last', 'rate' or 'softmax_sum'. "
+            f"Got {lowest:g}"
+        )
+    return criteria.root(adapter, n)
+
+
+def _probabilities(
+    adapter: Adapter, reading: Reading, labels: Labels, label_smoothing: float
+) -> Array:
+    """Return the smoothed label times the class weights, 0 for masked classes."""
+    xp, class_mask, axis, q = adapter.xp, reading.class_mask, reading.class_axis, labels.numbers
+    if label_smoothing:
+        present: Any = q.shape[axis]
+        if class_mask is not None:
+            present = xp.sum(xp.astype(class_mask, q.dtype), axis=axis, keepdims=True)
+        spread = label_smoothing / present * xp.sum(q, axis=axis, keepdims=True)
+        q = (1 - label_smoothing) * q + spread
+        if class_mask is not None:
+            q = xp.where(class_mask, q, 0.0)
+    return q if labels.class_weight is None else q * labels.class_weight

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
 
-from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
@@ -16,12 +16,13 @@ from spikeloss_xp._arrays import (
     floating,
     on_device_of,
     or_one,
+    sign,
 )
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.losses.base import divisor_of
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import Reading, ReadingAndPullback
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ class SparsityEnforcer(ClosedForm):
         (0.0625, 0.0625, True)
         """
         prepared = self._prepare(input, where, lengths)
-        events, entries, _ = self._read(readouts.sum_magnitude, prepared)
+        events, entries, _ = self._read(sum_magnitude, prepared)
         # A mask may be one for all neurons, or there is none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
@@ -288,7 +289,7 @@ class SparsityEnforcer(ClosedForm):
         prepared = self._prepare(input, where, lengths)
         if others is not None:
             others = _sums_elsewhere(prepared, others, self.per)
-        read = functools.partial(self._read, readouts.mean_magnitude, prepared, others=others)
+        read = functools.partial(self._read, mean_magnitude, prepared, others=others)
         rate, to_x = read()
         if self.min_rate:  # below it another event shortens the distance
             rate, to_x = read(rising=rate.u < self.min_rate)
@@ -306,7 +307,7 @@ class SparsityEnforcer(ClosedForm):
         for x, factor in zip(arrays, factors, strict=True):
             prepared = self._prepare(x, where, lengths)
             adapter = prepared.adapter
-            events, entries, _ = self._read(readouts.sum_magnitude, prepared, rising=True)
+            events, entries, _ = self._read(sum_magnitude, prepared, rising=True)
             steps = entries / prepared.layout.neurons  # of all samples
             counted = None if isinstance(entries, int) else entries > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
@@ -353,3 +354,65 @@ def _sums_elsewhere(prepared: PreparedInput, others: Any, per: str) -> list[Arra
         check_shape(total, "others", name, expected)
         sums.append(prepared.adapter.xp.astype(total, values.dtype, copy=False))
     return sums
+
+
+def sum_magnitude(
+    adapter: Adapter,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    axes: tuple[int, ...] | None = None,
+    rising: Any = False,
+) -> tuple[Array, Any, Pullback]:
+    """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
+
+    Over some axes or, without them, all. The number is an int without a mask. As ``x * sign(x)``,
+    because libraries differ in the derivative of ``abs`` at 0. Here it is 0 and, where `rising`, 1:
+    the derivative in the direction of another event.
+    """
+    xp, summed = adapter.xp, axes or tuple(range(x.ndim))
+
+    def total(y: Array) -> Array:
+        if axes is None:
+            return adapter.sum_all(y)
+        for axis in reversed(axes):
+            y = xp.sum(y, axis=axis)
+        return y
+
+    def spread(y: Array) -> Array:
+        for axis in axes or ():
+            y = xp.expand_dims(y, axis=axis)
+        return y
+
+    signs = sign(adapter, x)
+    if rising is not False:
+        rises = (x == 0) if rising is True else (x == 0) & spread(rising)
+        signs = signs + xp.astype(rises, x.dtype)
+    lacking = [i for i in summed if mask is None or mask.shape[i] != x.shape[i]]
+    entries: Any = math.prod([x.shape[axis] for axis in lacking])
+    if mask is not None:
+        entries = total(xp.astype(mask, x.dtype)) * entries
+    return total(x * signs), entries, lambda cotangent: spread(cotangent) * signs
+
+
+def mean_magnitude(
+    adapter: Adapter,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    axes: tuple[int, ...] | None,
+    rising: Any = False,
+    others: Sequence[Array] | None = None,
+) -> ReadingAndPullback:
+    """Read the mean of ``|x|``, as `sum_magnitude` adds it up.
+
+    With `others`, the sum and the number of entries elsewhere, the mean is over those too.
+    """
+    events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, rising=rising)
+    if others is not None:
+        events, entries = events + others[0], others[1] + entries
+    known = mask is None and others is None  # else the entries may be none
+    number = entries if known else or_one(adapter, entries)
+    # Each entry has an equal share in the mean.
+    reading = Reading(events / number, mask=None if known else entries > 0)
+    return reading, lambda cotangent: to_x(cotangent / number)

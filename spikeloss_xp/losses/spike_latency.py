@@ -8,7 +8,6 @@ from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import INDICES, Labels
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
 
@@ -89,24 +88,40 @@ class SpikeLatency(RateLoss):
     _targets: ClassVar[tuple[str, ...]] = (INDICES, "target times")
 
     def __post_init__(self) -> None:
-        Loss._check(
-            self,
+        self._check(
             true_time=_checks.not_negative,
             false_time=_checks.optional(_checks.not_negative),
             tolerance=_checks.not_negative,
-            num_classes=_checks.optional_count,
-            ignore_index=_checks.label,
         )
 
     def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
-        late = self.false_time is not None and self.false_time < self.true_time
-        return reading.u if late else -reading.u
+        return score_of_times(reading, self.true_time, self.false_time)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        wanted = labels.numbers
-        if wanted is None:
-            silent = reading.max_reading if self.false_time is None else self.false_time
-            one = adapter.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
-            own = labels.one_hot(adapter, reading)
-            wanted = adapter.xp.where(own, one * self.true_time, one * silent)
-        return criteria.outside(adapter, reading.u - wanted, self.tolerance)
+        return compare_times(
+            adapter, reading, labels, self.true_time, self.false_time, self.tolerance
+        )
+
+
+def score_of_times(reading: Reading, true_time: float, false_time: float | None) -> Array:
+    """Return scores that are larger the earlier a class is, or the later if labels are to be."""
+    late = false_time is not None and false_time < true_time
+    return reading.u if late else -reading.u
+
+
+def compare_times(
+    adapter: Adapter,
+    reading: Reading,
+    labels: Labels,
+    true_time: float,
+    false_time: float | None,
+    tolerance: float,
+) -> ValueAndPullback:
+    """Return the terms of times and of the target times of labels, and their pullback."""
+    target = labels.numbers
+    if target is None:
+        silent = reading.max_reading if false_time is None else false_time
+        one = adapter.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
+        own = labels.one_hot(adapter, reading)
+        target = adapter.xp.where(own, one * true_time, one * silent)
+    return criteria.outside(adapter, reading.u - target, tolerance)

@@ -2,15 +2,15 @@
 
 import warnings
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import MULTI_HOT, Labels
-from spikeloss_xp._input.prepared import PreparedInput, both
+from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import NUMERICS, RateLoss
-from spikeloss_xp.predictions import Scores, binary_confusion
+from spikeloss_xp.losses.classes import NUMERICS, RateLoss, per_class
+from spikeloss_xp.predictions import BinaryScores, Scores
 from spikeloss_xp.readouts import Reading
 
 
@@ -90,6 +90,8 @@ class SpikeMoid(RateLoss):
     time_axis: int = -1
 
     _targets: ClassVar[tuple[str, ...]] = (MULTI_HOT,)
+    _scores_of: ClassVar[type[Scores]] = BinaryScores
+    _by_class: ClassVar[tuple[str, ...]] = ("pos_weight",)
 
     def __post_init__(self) -> None:
         self._check(
@@ -122,18 +124,6 @@ class SpikeMoid(RateLoss):
     def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
         return reading.u - self._threshold
 
-    def _winner(self, scores: Scores) -> Array:
-        adapter, score = scores.prepared.adapter, scores.values
-        predicted = both(scores.mask, score > 0)
-        return scores.result(adapter.xp.astype(predicted, adapter.arange(1, score).dtype))
-
-    def _count(self, scores: Scores, labels: Labels) -> Array:
-        return binary_confusion(scores, labels)
-
-    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        self._check_classes(prepared.layout, "pos_weight")
-        return super()._labels(prepared, target)
-
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         target, logit = labels.numbers, (reading.u - self._threshold) / self.alpha
         if self.numerics == "lava":
@@ -141,6 +131,6 @@ class SpikeMoid(RateLoss):
         elif self.pos_weight == 1:
             terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target)
         else:
-            weight = self._per_class(adapter, reading, self.pos_weight)
+            weight = per_class(adapter, reading, self.pos_weight)
             terms, to_logit = criteria.weighted_binary_cross_entropy(adapter, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha

@@ -1,14 +1,14 @@
 """SpikeRate: the distance from target firing rates."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp.losses.classes import RateLoss, per_class
 from spikeloss_xp.readouts import Reading
 
 
@@ -87,37 +87,30 @@ class SpikeRate(RateLoss):
     ignore_index: int = -100
     time_axis: int = -1
 
+    _by_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")
+
     def __post_init__(self) -> None:
         # A single step, the largest and the last may be membrane potentials.
         potentials = self.readout in readouts.OVER_ALL_TIME or self.moving_window == 1
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
         self._check(true_rate=rates, false_rate=rates)
 
-    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
-        self._check_classes(prepared.layout, "true_rate", "false_rate")
-        return super()._labels(prepared, target)
-
     def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
         """Return how much larger the loss is where a class is not the label."""
-        self._check_classes(prepared.layout, "true_rate", "false_rate")
-        true, false = (
-            self._in_units_of(prepared.adapter, reading, rates)
-            for rates in (self.true_rate, self.false_rate)
-        )
+        self._check_classes(prepared)
+        true = self._in_units_of(prepared.adapter, reading, self.true_rate)
+        false = self._in_units_of(prepared.adapter, reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)
-
-    def _target_reading(self, adapter: Adapter, reading: Reading, labels: Labels) -> Array:
-        """Return the target reading of each class."""
-        true = self._in_units_of(adapter, reading, self.true_rate)
-        false = self._in_units_of(adapter, reading, self.false_rate)
-        return adapter.xp.where(labels.one_hot(adapter, reading), true, false)
 
     def _in_units_of(self, adapter: Adapter, reading: Reading, rates: PerClass) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
         largest = reading.max_reading
         if isinstance(rates, float) and isinstance(largest, float | int):
             return adapter.constant(reading.u, rates * largest)
-        return self._per_class(adapter, reading, rates) * largest
+        return per_class(adapter, reading, rates) * largest
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return criteria.squared(adapter, reading.u - self._target_reading(adapter, reading, labels))
+        true = self._in_units_of(adapter, reading, self.true_rate)
+        false = self._in_units_of(adapter, reading, self.false_rate)
+        wanted = adapter.xp.where(labels.one_hot(adapter, reading), true, false)
+        return criteria.squared(adapter, reading.u - wanted)

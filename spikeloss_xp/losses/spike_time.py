@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from spikeloss_xp import _checks, criteria, readouts
+from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, find_adapter, host, read
 from spikeloss_xp._input.labels import desired_trains
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked
@@ -89,6 +89,7 @@ class SpikeTime(Loss):
     time_axis: int = -1
 
     _smallest_rank: ClassVar[int] = 2
+    _has_trains: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._check(
@@ -140,24 +141,21 @@ class SpikeTime(Loss):
         difference = values - labels if self.filter_target else values
         if mask is not None:
             difference = fill_masked(adapter, difference, mask)
-        return readouts.trace(adapter, difference, self._kernel(), prepared.layout.time, mask)
-
-    def _kernel(self) -> Any:
-        if self.kernel is not None:
-            return self.kernel
-        return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+        kernel: Any = Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+        steps, axis = prepared.layout.steps, prepared.layout.time
+        if isinstance(self.kernel, tuple):  # taps beyond the duration meet no spike
+            taps = self.kernel if len(self.kernel) <= steps else self.kernel[:steps]
+            kernel = adapter.host_constant(taps, values)
+        reading = Reading(adapter.causal_filter(difference, kernel, axis), mask=mask)
+        # A spike at t appears in the trace at t + k with weight h[k], so the adjoint filters
+        # against time, and sums fewer cotangents at the boundary: there is no trace after the last
+        # step.
+        return reading, lambda cotangent: adapter.causal_filter(
+            cotangent, kernel, axis, reverse=True
+        )
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
         return criteria.squared(adapter, reading.u if self.filter_target else reading.u - labels)
-
-    def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> tuple[int, ...]:
-        return tuple(range(ndim))
-
-    def _chunk_axes(self, prepared: PreparedInput) -> tuple[int, ...]:
-        batch = self._batch_axis(prepared)
-        if self.reduction == "batchmean":  # it counts whole samples
-            return (batch,)
-        return batch, prepared.layout.class_axis
 
 
 def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:

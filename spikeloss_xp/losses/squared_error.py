@@ -1,12 +1,11 @@
 """SquaredError: the squared difference between readings and target numbers, for regression."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 from spikeloss_xp import criteria
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._typing import Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
@@ -78,6 +77,3 @@ class SquaredError(RateLoss):
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         return criteria.squared(adapter, reading.u - labels.numbers)
-
-    def _score_classes(self, prepared: PreparedInput, per_step: bool) -> NoReturn:
-        raise TypeError("SquaredError predicts no class: its targets are numbers")

@@ -1,30 +1,56 @@
-"""Losses on the time of the first spike of each class."""
+"""Losses on spike times, and those of the first spike of each class."""
 
+import dataclasses
 import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from spikeloss_xp import _checks, losses
-from spikeloss_xp._arrays import or_one
-from spikeloss_xp._input.labels import INDICES
+from spikeloss_xp import _checks, predictions
+from spikeloss_xp._arrays import Adapter, or_one
+from spikeloss_xp._input.labels import INDICES, Labels, class_target
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Reduction
+from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp.losses.cross_entropy import compare_logits
+from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
+from spikeloss_xp.predictions import Scores
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
-from spikeloss_xp.times.base import TimesLoss, mask_of_trains
 
 
-class FirstSpike(TimesLoss, RateLoss):
+class TimesLoss(Loss):
+    """The base class of the losses on spike times."""
+
+    time_axis: ClassVar[int] = -1  # type: ignore[misc]
+    _reads_times: ClassVar[bool] = True
+    _has_time = False
+
+    def __repr__(self) -> str:
+        fields = (field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields)
+        return f"times.{type(self).__name__}({given})"
+
+
+class FirstSpike(TimesLoss):
     """The base class of the losses that read the time of the first spike of each class."""
 
     silent_time: float
+    num_classes: int | None
+    ignore_index: int
+    _targets: ClassVar[tuple[str, ...]]
+
+    predict = predictions.predict
+    confusion = predictions.confusion
+    accuracy = predictions.accuracy
+    _is_per_step = predictions.steps_have_labels
+
+    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+        return class_target(prepared, target, self._targets, False, self.ignore_index)
 
     def _read(
         self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
     ) -> ReadingAndPullback:
         adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
-        classes = prepared.layout.classes(self.num_classes)
+        classes = prepared.classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
         # By selection, so that padding and silence have the gradient 0.
@@ -41,12 +67,23 @@ class FirstSpike(TimesLoss, RateLoss):
                 slope = slope / or_one(adapter, sharing)
             return xp.reshape(slope, values.shape)
 
-        first_of_class = xp.squeeze(first, axis=3)
-        return Reading(first_of_class, max_reading=silent, mask=mask_of_trains(mask)), pullback
+        return Reading(xp.squeeze(first, axis=3), max_reading=silent, mask=mask), pullback
+
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+        prepared = self._prepare_input(input, where, lengths)
+        if per_step:
+            raise ValueError(
+                f"per_step=True needs a {type(self).__name__} with a moving_window: this one reads "
+                "over all of time"
+            )
+        reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
+        target_times = (vars(self).get(name) for name in ("true_time", "false_time"))
+        score = score_of_times(reading, *target_times)
+        return Scores(prepared, score, reading.mask, per_step)
 
 
 @dataclass(frozen=True, repr=False)
-class CrossEntropy(FirstSpike, losses.CrossEntropy):
+class CrossEntropy(FirstSpike):
     r"""Cross entropy of the softmax, with the times of first spikes as logits.
 
     .. math::
@@ -121,9 +158,8 @@ class CrossEntropy(FirstSpike, losses.CrossEntropy):
     ignore_index: int = -100
     silent_time: float
 
-    time_axis: ClassVar[int] = -1  # type: ignore[misc]
-    moving_window: ClassVar[None] = None  # type: ignore[misc]
-    readout: ClassVar[str] = "latency"  # type: ignore[misc]
+    _targets: ClassVar[tuple[str, ...]] = (INDICES, "class probabilities")
+    _classes_compete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._check(
@@ -132,9 +168,17 @@ class CrossEntropy(FirstSpike, losses.CrossEntropy):
             label_smoothing=_checks.fraction,
         )
 
+    @property
+    def _compares_numbers(self) -> bool:  # type: ignore[override]
+        return self.label_smoothing > 0
+
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        divisor = -self.temperature  # the earliest class is the most probable one
+        return compare_logits(adapter, reading.u, reading, labels, divisor, self.label_smoothing)
+
 
 @dataclass(frozen=True, repr=False)
-class SpikeLatency(FirstSpike, losses.SpikeLatency):
+class SpikeLatency(FirstSpike):
     r"""Squared difference between the times of first spikes and target times.
 
     .. math::
@@ -198,18 +242,14 @@ class SpikeLatency(FirstSpike, losses.SpikeLatency):
     ignore_index: int = -100
     silent_time: float
 
-    time_axis: ClassVar[int] = -1  # type: ignore[misc]
     _targets: ClassVar[tuple[str, ...]] = (INDICES, "spike times")
 
     def __post_init__(self) -> None:
-        Loss._check(
-            self,
+        self._check(
             true_time=_checks.number,
             false_time=_checks.optional(_checks.number),
             silent_time=_checks.number,
             tolerance=_checks.not_negative,
-            num_classes=_checks.optional_count,
-            ignore_index=_checks.label,
         )
         for name in ("true_time", "false_time"):
             wanted = getattr(self, name)
@@ -218,3 +258,8 @@ class SpikeLatency(FirstSpike, losses.SpikeLatency):
                     f"{name} must be at most silent_time, {self.silent_time}, which is the latest "
                     f"time of a class; got {wanted}"
                 )
+
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        return compare_times(
+            adapter, reading, labels, self.true_time, self.false_time, self.tolerance
+        )

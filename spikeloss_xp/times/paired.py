@@ -2,8 +2,8 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
@@ -18,13 +18,14 @@ from spikeloss_xp.distances._spike_times import (
     train_chunks,
 )
 from spikeloss_xp.distances._trains import Spikes, kernels
-from spikeloss_xp.losses.split import Split
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
-from spikeloss_xp.times.base import TimesLoss, mask_of_trains
+from spikeloss_xp.times.first_spike import TimesLoss
 
 
 class PairedLoss(TimesLoss):
     """The base class of the losses with a distance of each train from its target train."""
+
+    _has_trains: ClassVar[bool] = True
 
     def _labels(self, prepared: PreparedInput, target: Any) -> Array:
         adapter, values = prepared.adapter, prepared.values
@@ -56,7 +57,7 @@ class PairedLoss(TimesLoss):
             parts = [to_x(of_pair[rows]) for rows, (_, to_x) in zip(chunks, each, strict=True)]
             return xp.reshape(xp.concat(parts), values.shape)
 
-        return Reading(u, mask=mask_of_trains(mask)), pullback
+        return Reading(u, mask=mask), pullback
 
     @abstractmethod
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
@@ -64,17 +65,6 @@ class PairedLoss(TimesLoss):
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
         return reading.u, lambda cotangent: cotangent
-
-    def _result(self, prepared: PreparedInput, terms: Array) -> Array:
-        return terms[:, :, 0]
-
-    def _from_result(
-        self, prepared: PreparedInput, cotangent: Array, shape: tuple[int, ...]
-    ) -> Array:
-        return prepared.adapter.xp.reshape(cotangent, shape)
-
-    def _target_axes(self, prepared: PreparedInput, labels: Any, ndim: int) -> Any:
-        return (0, None, None)[:ndim]
 
 
 @dataclass(frozen=True, repr=False)
@@ -206,14 +196,6 @@ class VictorPurpura(PairedLoss):
 
     def __post_init__(self) -> None:
         self._check(cost=_checks.scale)
-
-    def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
-        """Return how a call may be split: as one of `SpikeTime`, whose terms count alike.
-
-        So the table of edits is made for the blocks, and not for the whole lazy array as well.
-        """
-        alike = SpikeTime(time_constant=1.0, reduction=self.reduction).split(input, arguments)
-        return None if alike is None else alike._replace(loss=replace(self, reduction="sum"))
 
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, cost = adapter.xp, self.cost

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.prepared import Layout
 
 
 @pytest.mark.parametrize(

@@ -158,18 +158,6 @@ def test_sum_and_weight_are_differentiated_by_the_library(library, reduction):
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
 
 
-# Mistakes in weights and reductions ---------------------------------------------------------------
-
-
-def test_factors_that_broadcast_the_terms_raise():
-    class Wide(FocalMax):
-        def _term_weights(self, adapter, reading, labels):
-            return np.ones((1, CLASSES)), None
-
-    with pytest.raises(ValueError, match="criterion of Wide must return terms of shape"):
-        Wide()(SPIKES, LABEL)
-
-
 # Mistakes of a subclass --------------------------------------------------------------------------
 
 
@@ -196,15 +184,6 @@ class TermPerClass(FocalMax):
 def test_terms_of_the_wrong_shape_raise(kind, rule, options, window):
     with pytest.raises(ValueError, match=rf"criterion of {kind.__name__} must return .*{rule}"):
         kind(moving_window=window)(SPIKES, LABEL, **options)
-
-
-def test_mask_that_does_not_fit_the_terms_raises():
-    class OneReading(FocalMoid):
-        def _compete(self, adapter, reading, labels):
-            return reading, np.ones((BATCH, 2), bool)
-
-    with pytest.raises(ValueError, match=r"term mask of OneReading has shape \(4, 2\)"):
-        OneReading()(SPIKES, LABEL)
 
 
 def test_subclass_without_all_members_cannot_be_made():

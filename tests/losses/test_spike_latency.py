@@ -5,7 +5,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import run
-from spikeloss_xp.readouts.first_spike import latency
+from spikeloss_xp import readouts
 
 
 @pytest.mark.parametrize("masked", [None, "steps", "entries"])

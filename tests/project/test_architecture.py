@@ -178,7 +178,7 @@ def test_adapters_import_only_the_base_and_the_filters(name):
     allowed |= {"backends", "backends.base"}
     library = name.removeprefix("backends._").partition("_")[0]
     own_parts = {part for part in PARTS if part.startswith(f"backends._{library}_")}
-    shared = {"backends.chunks", "backends._copies", "backends._cross_entropy"}
+    shared = {"backends.chunks", "backends._copies"}
     assert needs <= allowed | shared | own_parts
 
 
