@@ -6,7 +6,8 @@ import array_api_compat.numpy
 import numpy as np
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._block_filter import Accumulate
+from spikeloss_xp._block_filter import Accumulate, BlockMatrices
+from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
@@ -78,7 +79,14 @@ class NumPyAdapter(ArrayAPIAdapter):
         x[entries] = values
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
+        if not axes or arrays[0].size < 2 * _tuning.CHUNK:
+            return function(*arrays)
         return chunks.map_chunks(self, function, arrays, axes, _tuning.CHUNK)
+
+    def block_matrices(
+        self, x: Array, kernel: Exponential, axis: int, reverse: bool
+    ) -> BlockMatrices:
+        return block_matrices(kernel, x.shape[axis], x.dtype.name, reverse=reverse)
 
     def filter_chunk(self) -> int | None:
         return _tuning.CHUNK

@@ -210,6 +210,9 @@ class PlainTorchAdapter(TorchAdapter):
     def _keeps(self, like: torch.Tensor) -> bool:
         return True
 
+    def number(self, like: Array, value: float) -> Array:
+        return self.constant(like, value)  # PyTorch makes one of a number at each call
+
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return _as_numpy(x) if type(x) is torch.Tensor and x.is_cpu else None
 
@@ -223,7 +226,8 @@ class PlainTorchAdapter(TorchAdapter):
         return x if x.device == like.device else x.to(like.device)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        if not axes or not arrays[0].is_cpu:
+        x = arrays[0]
+        if not axes or not x.is_cpu or x.numel() < 2 * _tuning.AUTOGRAD_CHUNK:
             return function(*arrays)
         return chunks.map_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
 

@@ -379,7 +379,7 @@ class ArrayAPIAdapter:
             )
 
         entries = entries or self.filter_chunk()
-        if entries is None:
+        if entries is None or math.prod(x.shape) < 2 * entries:
             return run(x, axis)
         return chunks.filter_in_chunks(self, run, x, axis, entries)
 

@@ -230,7 +230,7 @@ def check_shape(
 ) -> None:
     """Raise if the shape of an argument is none of the expected ones; hint at the mistake."""
     shape = tuple(given.shape)
-    if not any(shape == fitting for fitting in expected.values()):
+    if shape not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
         raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
 

@@ -36,6 +36,7 @@ class FirstSpike(TimesLoss):
     silent_time: float
     num_classes: int | None
     ignore_index: int
+    readout: ClassVar[str] = "latency"  # type: ignore[misc]
     _targets: ClassVar[tuple[str, ...]]
 
     predict = predictions.predict

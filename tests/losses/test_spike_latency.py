@@ -22,7 +22,9 @@ def test_derivative_is_the_effect_of_a_toggle(backend, steps, masked):
     ones = backend.asarray(np.ones((2, 3)))
 
     def evaluate(spikes, *mask):
-        reading, pullback = latency(backend.adapter, spikes, *(mask or (None,)), None, 2)
+        reading, pullback = readouts.read_classes(
+            backend.adapter, spikes, *(mask or (None,)), 2, "latency"
+        )
         return reading.u[..., 0], pullback(ones[..., None])
 
     value, slope = map(backend.numpy, backend.compiled(evaluate)(backend.asarray(spikes), *masks))
