@@ -9,8 +9,7 @@ import cupy
 import numpy as np
 
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends._copies import Copies
-from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.backends.base import ArrayAPIAdapter, Copies
 
 if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss

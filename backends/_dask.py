@@ -19,9 +19,9 @@ from dask.array.overlap import ensure_minimum_chunksize, overlap
 from dask.array.utils import meta_from_array
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.primitives.kernels import Exponential
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm

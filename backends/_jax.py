@@ -2,23 +2,19 @@
 
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from spikeloss_xp import _survival, _tuning
-from spikeloss_xp._block_filter import Accumulate
-from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
-from spikeloss_xp.backends import chunks
+from spikeloss_xp import _tuning
+from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import ArrayAPIAdapter
-
-if TYPE_CHECKING:
-    from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.primitives import survival
+from spikeloss_xp.primitives.block_filter import Accumulate
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -107,9 +103,7 @@ class JAXAdapter(ArrayAPIAdapter):
         result: tuple[Any, Any] = jax.lax.scan(step, carry, entries, reverse=reverse)
         return result
 
-    def survival_sum(
-        self, factors: Array, weight: Array | None, axis: int
-    ) -> _survival.SurvivalSum:
+    def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
         # XLA compiles many operations for seconds, and a loop costs nothing on a CPU.
         short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
         if not (short and _is_compiling()):
@@ -144,62 +138,6 @@ class JAXAdapter(ArrayAPIAdapter):
         if _is_sharded(a) and _is_sharded(b):  # by explicit axes: a sum over them has to be placed
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
-
-    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate several samples at a time, by `jax.lax.map`.
-
-        Only for chunks of equal length, since a remainder would be copied. Chunks of single
-        samples took as long as the whole, or longer.
-        """
-        x = arrays[0]
-        chosen = chunks.split(x.shape, axes, _tuning.COMPILED_CHUNK) if _has_chunks(x) else None
-        if chosen is None or chosen[0] != 0:
-            return function(*arrays)
-        leaves, structure = jax.tree.flatten(arrays)
-        if any(map(_is_sharded, leaves)):
-            return function(*arrays)
-        length = next(n for n in range(chosen[1], 0, -1) if x.shape[0] % n == 0)
-        if length == 1:
-            return function(*arrays)
-        split = [leaf.shape[0] != 1 for leaf in leaves]
-        one = jnp.ones((1,) * x.ndim, x.dtype)
-
-        def run(chunk: list[Array]) -> tuple[tuple[Array | None, ...], Array | None]:
-            parts = iter(chunk)
-            all_leaves = [next(parts) if s else leaf for leaf, s in zip(leaves, split, strict=True)]
-            sums, pullback = function(*jax.tree.unflatten(structure, all_leaves))
-            made = tuple(None if n is None else jnp.asarray(n, sums[0].dtype) for n in sums)
-            return made, None if pullback is None else pullback(one)
-
-        def in_chunks(arrays: list[Array]) -> tuple[tuple[Array | None, ...], Array | None]:
-            stacked = [jnp.reshape(a, (-1, length, *a.shape[1:])) for a in arrays]
-            sums, gradient = jax.lax.map(run, stacked)
-            totals = tuple(None if n is None else self.sum_all(n) for n in sums)
-            return totals, None if gradient is None else jnp.reshape(gradient, x.shape)
-
-        # What is exported on this CPU may run on another platform.
-        chunked = list(itertools.compress(leaves, split))
-        totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
-        return totals, None if gradient is None else chunks.scaled_once(self, gradient)
-
-    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
-        """Return the value, of a large array that is chunked with the closed form as gradient."""
-        # A gradient in 16 bits would be rounded before a loss is scaled up.
-        chunked = _has_chunks(input) and input.dtype in (jnp.float32, jnp.float64)
-        if not chunked or loss.reduction == "none" or not loss.has_closed_form:
-            return loss.value(input, **options)
-        captured = loss.captured_arrays()
-        if captured is None or any(isinstance(x, jax.Array) for x in captured):
-            return loss.value(input, **options)
-        arrays = {name: value for name, value in options.items() if isinstance(value, jax.Array)}
-        others = {name: value for name, value in options.items() if name not in arrays}
-
-        def value_and_gradient(x: Array, arrays: dict[str, Array]) -> tuple[Array, Array]:
-            value, pullback = loss.value_and_pullback(x, **arrays, **others)
-            return value, pullback(jnp.ones_like(value))
-
-        bound = _Bound(lambda x, arrays: loss.value(x, **arrays, **others), value_and_gradient)
-        return _closed_form(bound, input, arrays)
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
@@ -285,18 +223,6 @@ def _devices() -> dict[str, jax.Device]:
     return {f"{d.platform}:{d.id}": d for d in (*default, *host)}
 
 
-def _has_chunks(x: Array) -> bool:
-    """Tell whether chunks are worth their overhead: in functions that are compiled for one CPU.
-
-    Outside of a compiled function, each map would be compiled by itself.
-    """
-    known = isinstance(x.size, int)  # exported sizes may be symbols
-    if not known or x.size < _tuning.COMPILED_LARGE:
-        return False
-    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return _is_compiling() and alone and not _is_sharded(x)
-
-
 def _is_compiling() -> bool:
     return isinstance(jnp.zeros(()), jax.core.Tracer)
 
@@ -310,47 +236,3 @@ def _replicated(mesh: Any) -> Any:
 def _is_sharded(x: Array) -> bool:
     """Tell whether the type of an array has an axis on a mesh, even a mesh of one device."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)
-
-
-class _Bound(NamedTuple):
-    """The value of a loss, and value and gradient, with the arguments that are no arrays of JAX."""
-
-    value: Callable[..., Array]
-    value_and_gradient: Callable[..., tuple[Array, Array]]
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _closed_form(bound: _Bound, x: Array, arrays: dict[str, Array]) -> Array:
-    """Evaluate a loss of a large array, whose gradient is the closed form.
-
-    The gradient of a chunk is computed with its value; JAX would save residuals of every chunk and
-    start again. On two CPU cores value and gradient took 0.4 to 0.6 of the time of the evaluation
-    as a whole. All other derivatives, second ones too, are JAX's own.
-    """
-    return bound.value(x, arrays)
-
-
-@functools.partial(_closed_form.defjvp, symbolic_zeros=True)
-def _first_derivative(bound: _Bound, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-    differentiated = [not isinstance(t, SymbolicZero) for t in jax.tree.leaves(tangents)]
-    if differentiated[0] and not any(differentiated[1:]):
-        value, gradient = _value_and_gradient(bound, *primals)
-        return value, jnp.sum(gradient * tangents[0])
-    return jax.jvp(bound.value, primals, jax.tree.map(_zeros, tangents))
-
-
-def _zeros(tangent: Any) -> Any:
-    if not isinstance(tangent, SymbolicZero):
-        return tangent
-    of = np if tangent.dtype == jax.dtypes.float0 else jnp
-    return of.zeros(tangent.shape, tangent.dtype)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _value_and_gradient(bound: _Bound, x: Array, arrays: dict[str, Array]) -> tuple[Array, Array]:
-    return bound.value_and_gradient(x, arrays)
-
-
-@_value_and_gradient.defjvp
-def _second_derivative(bound: _Bound, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-    return jax.jvp(jax.value_and_grad(bound.value), primals, tangents)

@@ -6,11 +6,11 @@ import array_api_compat.numpy
 import numpy as np
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._block_filter import Accumulate, BlockMatrices
-from spikeloss_xp._kernels import Exponential, block_matrices
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
+from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
 
 class NumPyAdapter(ArrayAPIAdapter):

@@ -9,14 +9,14 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from spikeloss_xp import _block_filter, _tuning
-from spikeloss_xp._block_filter import BlockMatrices
-from spikeloss_xp._kernels import Exponential, block_matrices
+from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import _torch_state
-from spikeloss_xp.backends._copies import Copies
 from spikeloss_xp.backends._torch_distributed import replicated
-from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
+from spikeloss_xp.backends.base import ArrayAPIAdapter, Copies, untraced
+from spikeloss_xp.primitives import block_filter
+from spikeloss_xp.primitives.block_filter import BlockMatrices
+from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
 AUTOCAST = [  # found once: before PyTorch 2.11 a compiler cannot trace the question
     kind
@@ -87,7 +87,7 @@ class TorchFilters(ArrayAPIAdapter):
                 *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
             )
             here = made.converted(lambda matrix: matrix.to(x.device))  # as operations of the trace
-            return _block_filter.block_filter(
+            return block_filter.block_filter(
                 self.xp, x, here, axis=axis, reverse=reverse, matmul=self.matmul
             )
         if transformed or _is_small(x):

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import array_api_compat
 import numpy as np
 
-from spikeloss_xp import _block_filter, _survival, _tuning
-from spikeloss_xp._block_filter import Accumulate, BlockMatrices
-from spikeloss_xp._kernels import Exponential, block_matrices, window_band
+from spikeloss_xp import _tuning
 from spikeloss_xp._typing import (
     Array,
     Axes,
@@ -21,6 +19,9 @@ from spikeloss_xp._typing import (
     ValueAndPullback,
 )
 from spikeloss_xp.backends import chunks
+from spikeloss_xp.primitives import block_filter, survival
+from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
+from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
@@ -250,11 +251,9 @@ class ArrayAPIAdapter:
             outputs.append(output)
         return carry, outputs
 
-    def survival_sum(
-        self, factors: Array, weight: Array | None, axis: int
-    ) -> _survival.SurvivalSum:
+    def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
         """Return the sum of the cumulative products along an axis, the product, their pullback."""
-        return _survival.survival_sum(self, factors, weight, axis)
+        return survival.survival_sum(self, factors, weight, axis)
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss: this is the call of a loss object.
@@ -317,7 +316,7 @@ class ArrayAPIAdapter:
         """
         if isinstance(kernel, Exponential):
             return self.exponential_filter(x, kernel, axis, reverse)
-        filtered = _block_filter.toeplitz_filter(
+        filtered = block_filter.toeplitz_filter(
             self.xp,
             self.moveaxis(x, axis, -1),
             kernel,
@@ -345,7 +344,7 @@ class ArrayAPIAdapter:
         xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
         band = self.host_constant(window_band(window, dtype), x)
         matmul = xp.matmul if in_place else self.matmul
-        return _block_filter.sum_in_blocks(
+        return block_filter.sum_in_blocks(
             xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
         )
 
@@ -368,7 +367,7 @@ class ArrayAPIAdapter:
         """
 
         def run(chunk: Array, axis: int) -> Array:
-            return _block_filter.block_filter(
+            return block_filter.block_filter(
                 self.xp,
                 chunk,
                 self.block_matrices(chunk, kernel, axis, reverse),
@@ -401,6 +400,29 @@ class ArrayAPIAdapter:
         dtype = f"float{self.xp.finfo(x.dtype).bits}"
         matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
         return matrices.converted(lambda matrix: self.host_constant(matrix, x))
+
+
+USES = 500
+"""The number of look-ups in a row. A copy that a whole row of them does not use is dropped."""
+
+
+class Copies:
+    """A cache of copies on devices, which drops those that are not used any more."""
+
+    def __init__(self) -> None:
+        self._uses = 0
+        self._recent: dict[Any, Any] = {}
+        self._older: dict[Any, Any] = {}
+
+    def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
+        """Return the copy of an array or tuple, which must not change, on a device."""
+        self._uses += 1
+        if self._uses % USES == 0:
+            self._older, self._recent = self._recent, {}
+        key = values if isinstance(values, tuple) else id(values), dtype, device
+        found = self._recent.get(key) or self._older.get(key) or (values, copy())
+        self._recent[key] = found  # with the array, so that no other one gets its identity
+        return found[1]
 
 
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:

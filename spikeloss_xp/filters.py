@@ -6,8 +6,8 @@ import numpy as np
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of
-from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
+from spikeloss_xp.primitives.kernels import Exponential
 
 
 def exponential_kernel(

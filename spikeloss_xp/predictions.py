@@ -113,7 +113,9 @@ class BinaryScores(Scores):
         binary = (target == 0) | (target == 1)
         known = adapter.concrete_or_none(binary)
         if known is not None and not known.all():
-            raise ValueError(f"target must be 0 or 1 for each class, as {MULTI_HOT} are, to be counted")
+            raise ValueError(
+                f"target must be 0 or 1 for each class, as {MULTI_HOT} are, to be counted"
+            )
         broken = ~((score < math.inf) & (score > -math.inf))
         predicted = xp.where(broken, target == 0, score > 0)
         counted = xp.ones_like(predicted) if self.mask is None else self.mask
@@ -122,7 +124,9 @@ class BinaryScores(Scores):
         def number(label: Array, prediction: Array) -> Array:
             return xp.sum(xp.astype(counted & label & prediction, dtype), axis=axes)
 
-        numbers = [number(x, y) for x in (target == 0, target == 1) for y in (~predicted, predicted)]
+        numbers = [
+            number(x, y) for x in (target == 0, target == 1) for y in (~predicted, predicted)
+        ]
         counts = xp.reshape(xp.stack(numbers, axis=-1), (-1, 2, 2))
         return xp.where(xp.all(binary | ~counted), counts, math.nan)
 
@@ -130,10 +134,11 @@ class BinaryScores(Scores):
 def steps_have_labels(self: Any, target: Any) -> bool:
     """Whether a target of a loss has labels for each step, in addition to those of samples."""
     with_classes = self._targets[0] != INDICES
-    return self._has_time and rank(target) == 2 + with_classes
+    return bool(self._has_time) and rank(target) == 2 + with_classes
 
 
 # Methods of losses and classifiers -----------------------------------------------------------
+
 
 # Overloads, because the index of a class has another dtype than the spikes.
 @overload

@@ -101,9 +101,7 @@ def rate(
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(
-    adapter: Adapter, spikes: Array, mask: Array | None, axis: int
-) -> ReadingAndPullback:
+def highest(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> ReadingAndPullback:
     """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
     xp = adapter.xp
     unmasked, read = spikes, None
@@ -257,9 +255,7 @@ def softmax_sum(
 # linear in each single spike, so its derivative is the effect of adding or removing that spike.
 
 
-def latency(
-    adapter: Adapter, spikes: Array, mask: Array | None, axis: int
-) -> ReadingAndPullback:
+def latency(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> ReadingAndPullback:
     """Read the latency of the first spike, in steps that count, of spikes from 0 to 1.
 
     A silent neuron has the longest duration of its sample, which is `max_reading`, so that a neuron

@@ -9,10 +9,10 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from spikeloss_xp import _kernels
-from spikeloss_xp._kernels import Exponential
 from spikeloss_xp.backends import ArrayAPIAdapter, chunks
 from spikeloss_xp.backends._available import adapter
+from spikeloss_xp.primitives import kernels
+from spikeloss_xp.primitives.kernels import Exponential
 
 NUMPY = adapter("numpy")
 PLAIN = ArrayAPIAdapter(np)
@@ -185,9 +185,9 @@ def test_chunked_filter_equals_the_unchunked_filter():
 
 def test_block_matrices_are_cached_within_bounds():
     NUMPY.causal_filter(np.zeros((1, 300)), Exponential(3.25, 77), -1)
-    before = _kernels.block_matrices.cache_info()
+    before = kernels.block_matrices.cache_info()
     NUMPY.causal_filter(np.zeros((4, 300)), Exponential(3.25, 77), -1)
-    after = _kernels.block_matrices.cache_info()
+    after = kernels.block_matrices.cache_info()
     assert (after.hits, after.misses) == (before.hits + 1, before.misses)
     assert after.maxsize is not None
 

@@ -16,8 +16,7 @@ from spikeloss_xp._arrays import (
     find_adapter,
     floating,
 )
-from spikeloss_xp._input.prepared import Layout
-from spikeloss_xp._input.prepared import PreparedInput, both
+from spikeloss_xp._input.prepared import Layout, PreparedInput, both
 from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"

@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
-from spikeloss_xp._input.prepared import Layout
-from spikeloss_xp._input.prepared import PreparedInput, fill_masked, mask_of
-from spikeloss_xp._kernels import Exponential
+from spikeloss_xp._input.prepared import Layout, PreparedInput, fill_masked, mask_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 from spikeloss_xp.distances._spike_times import apart, padded_times, train_chunks
 from spikeloss_xp.gradients import ClosedForm
+from spikeloss_xp.primitives.kernels import Exponential
 from spikeloss_xp.spike_times import without_units
 
 ROUNDINGS = 16  # of the norms, by which the squared distance of two equal trains may differ from 0

@@ -574,16 +574,17 @@ class Loss(ClosedForm):
             return None
         target, where = arguments["target"], arguments["where"]
         prepared, labels = self._prepare(input, target, {name: arguments[name] for name in OPTIONS})
-        layout, axes = prepared.layout, {"input": tuple(range(input.ndim))}
+        layout, every = prepared.layout, tuple(range(input.ndim))
         known = isinstance(labels, Labels) or self._has_trains
         if not known or layout.time_axis == input.ndim:  # spike times, one a class
             return None
-        axes["lengths"] = (layout.batch_axis,)
+        axes: dict[str, tuple[int | None, ...]]
+        axes = {"input": every, "lengths": (layout.batch_axis,)}
         axes["where"] = () if where is None else layout.mask_axes(rank(where))
         if isinstance(labels, Labels):
             axes["target"] = layout.target_axes(rank(target), class_axis=labels.indices is None)
         else:
-            axes["target"] = (0, None, None)[: rank(target)] if self._reads_times else axes["input"]
+            axes["target"] = (0, None, None)[: rank(target)] if self._reads_times else every
 
         divisor: Any = None
         if self.reduction != "sum":  # the weight depends on masks and labels, not on the spikes
@@ -596,8 +597,8 @@ class Loss(ClosedForm):
             divisor = divisor_of(prepared.adapter, weight, prepared.values)
         summed = dataclasses.replace(self, reduction="sum")  # type: ignore[type-var]
         independent = {layout.batch_axis}
-        if axes["target"] == axes["input"]:  # each neuron has terms of its own
-            independent.update(axes["input"])
+        if axes["target"] == every:  # each neuron has terms of its own
+            independent.update(every)
         if self.memory is not None:
             independent.add(layout.time_axis)
         return Split(summed, layout, axes, independent, prepared.values.dtype, divisor)

@@ -9,10 +9,10 @@ from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, find_adapter, host, read
 from spikeloss_xp._input.labels import desired_trains
 from spikeloss_xp._input.prepared import PreparedInput, fill_masked
-from spikeloss_xp._kernels import Exponential
 from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
 from spikeloss_xp.filters import check_size
 from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.primitives.kernels import Exponential
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
 
 

@@ -78,8 +78,8 @@ class FirstSpike(TimesLoss):
                 "over all of time"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
-        target_times = (vars(self).get(name) for name in ("true_time", "false_time"))
-        score = score_of_times(reading, *target_times)
+        own = vars(self)
+        score = score_of_times(reading, own.get("true_time", 0.0), own.get("false_time"))
         return Scores(prepared, score, reading.mask, per_step)
 
 

@@ -33,7 +33,7 @@ SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
 """Durations, windows and kernels at which the filters and sums choose another algorithm: the limits
-in `_kernels.py` and `_block_filter.py`, `SHORT` of the adapters, and multiples of block sizes."""
+in `kernels.py` and `block_filter.py`, `SHORT` of the adapters, and multiples of block sizes."""
 LONG_STEPS = 33_000
 """A duration of more than 512 blocks, whose carried sums are filtered in blocks as well."""
 LONGEST_KERNEL = 300  # in a train of so many steps, because the reference sums tap by tap

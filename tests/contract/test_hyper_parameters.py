@@ -13,8 +13,9 @@ import spikeloss_xp as sx
 from _support.calls import each, example, run
 from _support.cases import close
 from _support.contract import FORMS
-from spikeloss_xp import _kernels, _tuning
-from spikeloss_xp._kernels import Exponential
+from spikeloss_xp import _tuning
+from spikeloss_xp.primitives import kernels as kernels_module
+from spikeloss_xp.primitives.kernels import Exponential
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_long_window_and_kernel_are_cut_to_the_duration(backend, monkeypatch):
         return taps(self)
 
     monkeypatch.setattr(Exponential, "taps", counted)
-    _kernels.block_matrices.cache_clear()
+    kernels_module.block_matrices.cache_clear()
     longest, spikes = 2**31 - 1, np.random.default_rng(0).uniform(size=(2, 3, 9))
     windows = [
         sx.value_and_grad(sx.CrossEntropy(moving_window=n, reduction="sum", time_axis=-1))
@@ -80,18 +81,18 @@ def test_largest_tap_is_the_maximum_of_the_taps(order, time_constant, length):
 def test_cache_of_matrices_is_bounded_in_bytes(monkeypatch):
     made = []
     monkeypatch.setattr(_tuning, "CACHED_BYTES", 1 << 20)
-    _kernels.block_matrices.cache_clear()
-    _kernels._cached.clear()
+    kernels_module.block_matrices.cache_clear()
+    kernels_module._cached.clear()
     for order in (2, 3, 4, 5, 6, 2, 3):
         kernel = Exponential(3000.0, 40_000, order)
-        made.append(_kernels.block_matrices(kernel, 50_000, "float64", reverse=False))
-        cached = _kernels.block_matrices.cache_info().currsize
-        sizes = [_kernels._bytes(matrices) for matrices in made]
+        made.append(kernels_module.block_matrices(kernel, 50_000, "float64", reverse=False))
+        cached = kernels_module.block_matrices.cache_info().currsize
+        sizes = [kernels_module._bytes(matrices) for matrices in made]
         assert sum(sizes[-cached:]) <= 1 << 20 or cached == 1
-        again = _kernels.block_matrices(kernel, 50_000, "float64", reverse=False)
+        again = kernels_module.block_matrices(kernel, 50_000, "float64", reverse=False)
         assert again is made[-1]
-    _kernels.block_matrices.cache_clear()
-    _kernels._cached.clear()
+    kernels_module.block_matrices.cache_clear()
+    kernels_module._cached.clear()
 
 
 @pytest.mark.parametrize("module", [sx, sx.losses, sx.times, sx.distances, sx.testing])

@@ -36,8 +36,8 @@ PARTS = {  # of adapters that have several modules
 }
 MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
 MATHEMATICS = {name for name in TREES if name.partition(".")[0] in ("distances", "losses", "times")}
-MATHEMATICS |= {"_block_filter", "_survival", "classifiers", "criteria", "gradients"}
-MATHEMATICS |= {"readouts", "readouts.first_spike"}
+MATHEMATICS |= {"classifiers", "criteria", "gradients", "readouts"}
+MATHEMATICS |= {"primitives.block_filter", "primitives.survival"}
 
 # Modules and folders: each imports only from lines below its own. docs/architecture.md says why.
 DIRECTION = (
@@ -49,9 +49,7 @@ DIRECTION = (
     {"_input", "spike_times"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
-    {"_kernels"},
-    {"_survival"},
-    {"_block_filter"},
+    {"primitives"},
     {"_checks", "_tuning", "_typing"},
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
@@ -59,7 +57,7 @@ RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 # Modules that handle host values: kernels, labels that come as NumPy arrays or sequences, and the
 # subclasses of NumPy arrays that are refused.
 HOST = {
-    *("_arrays", "_input.labels", "_kernels", "_typing", "filters", "slayer.loss"),
+    *("_arrays", "_input.labels", "_typing", "filters", "primitives.kernels", "slayer.loss"),
     *("spike_times", "testing"),
 }
 
@@ -174,12 +172,11 @@ def test_imports_between_folders_go_one_way(name):
 @pytest.mark.parametrize("name", sorted(ADAPTERS | PARTS))
 def test_adapters_import_only_the_base_and_the_filters(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    allowed = {"_kernels", "_block_filter", "_survival", "_tuning", "_typing"}
-    allowed |= {"backends", "backends.base"}
+    allowed = {found for found in TREES if found.startswith("primitives")}
+    allowed |= {"_tuning", "_typing", "backends", "backends.base"}
     library = name.removeprefix("backends._").partition("_")[0]
     own_parts = {part for part in PARTS if part.startswith(f"backends._{library}_")}
-    shared = {"backends.chunks", "backends._copies"}
-    assert needs <= allowed | shared | own_parts
+    assert needs <= allowed | {"backends.chunks"} | own_parts
 
 
 @core
@@ -237,12 +234,14 @@ def test_module_state_is_only_caches(name):
     kept = {variable for variable in state if not variable.isupper()} | state & written(TREES[name])
     caches = {
         "_arrays": {"_adapters"},
-        "_kernels": {"_cached"},  # the bytes of what is cached
+        "primitives.kernels": {"_cached"},  # the bytes of what is cached
         "backends._available": {"_loaded"},
     }
     assert kept == caches.get(name, set())
     caches = {w for w in words(TREES[name]) if w in ("cache", "lru_cache", "cached_property")}
-    assert caches == ({"lru_cache"} if name == "_kernels" else set())  # bounded, of host arrays
+    assert caches == (
+        {"lru_cache"} if name == "primitives.kernels" else set()
+    )  # bounded, of host arrays
     assert not any(isinstance(node, ast.Global) for node in ast.walk(TREES[name]))
 
 

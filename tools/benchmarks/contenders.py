@@ -135,7 +135,7 @@ def matrix_products(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     import torch
 
     from spikeloss_xp import _tuning
-    from spikeloss_xp._kernels import block_matrices
+    from spikeloss_xp.primitives.kernels import block_matrices
 
     filter_blocks = block_matrices(loss._kernel(), shape[-1], "float32", reverse=False)
     matrix = torch.from_numpy(filter_blocks.weights)

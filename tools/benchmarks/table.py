@@ -25,7 +25,8 @@ import page
 from rows import ROWS, Row, spike_time
 from timing import in_new_process, measure_seconds, median_milliseconds, times
 
-from spikeloss_xp import _kernels, _tuning
+from spikeloss_xp import _tuning
+from spikeloss_xp.primitives import kernels
 
 LIBRARIES = ("numpy", "torch", "jax", "scipy", "lava-dl", "snntorch")
 
@@ -107,7 +108,7 @@ def tuned(row: Row, name: str, value: Any) -> contenders.Run:
     def run_with_value() -> Any:
         if getattr(_tuning, name) != value:
             setattr(_tuning, name, value)
-            _kernels.block_matrices.cache_clear()  # they depend on the numbers of the block filter
+            kernels.block_matrices.cache_clear()  # they depend on the numbers of the block filter
         return run()
 
     setattr(_tuning, name, value)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._block_filter import BlockMatrices
+from spikeloss_xp.primitives.block_filter import BlockMatrices
 
 _cached: list[int] = []  # the bytes of each entry since the cache was last empty
 
@@ -87,7 +87,7 @@ def block_matrices(
 
 @functools.lru_cache(maxsize=16)
 def window_band(window: int, dtype: str) -> np.ndarray:
-    """Return the matrix that sums a moving window in blocks: `_block_filter.sum_in_blocks`."""
+    """Return the matrix that sums a moving window in blocks: `block_filter.sum_in_blocks`."""
     size = _tuning.WINDOW_BLOCK
     step, output = np.arange(size + window - 1)[:, None], np.arange(size)
     return ((step >= output) & (step < output + window)).astype(dtype)

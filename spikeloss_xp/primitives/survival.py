@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._block_filter import zero_steps
 from spikeloss_xp._typing import Array
+from spikeloss_xp.primitives.block_filter import zero_steps
 
 if TYPE_CHECKING:
     from spikeloss_xp.backends.base import ArrayAPIAdapter as Adapter
