@@ -81,10 +81,8 @@ class Labels(NamedTuple):
         if compete and (by_class or zeros_count):
             # The term of a sample counts if a neuron with its label does.
             # A probability that is NaN is one of a label, so that the term is NaN.
-            if self.indices is None:
-                own = ~(self.numbers <= 0)
-            else:
-                own = self.one_hot(adapter, reading)
+            numbers = self.indices is None
+            own = ~(self.numbers <= 0) if numbers else self.one_hot(adapter, reading)
             if self.valid is not None:
                 own = own | ~self.valid
             if by_class:
