@@ -537,24 +537,6 @@ class Loss(ClosedForm):
                 "samples, which each segment would count again"
             )
 
-    def _of_samples(self, input: Array, target: Any, **options: Any) -> Array:
-        """Return the loss of each sample as a batch of one, ``[batch]``."""
-        prepared, labels = self._prepare(input, target, options)
-        adapter, xp = prepared.adapter, prepared.adapter.xp
-        terms = self._terms(prepared, prepared.values, prepared.mask, labels)
-        values = terms.values
-        axes = tuple(i for i in range(values.ndim) if i != self._batch_axis(prepared))
-
-        def total(x: Array) -> Array:
-            x = xp.broadcast_to(x, values.shape)
-            return xp.sum(x, axis=axes) if axes else x
-
-        if self.reduction != "mean":
-            return total(values)
-        weight = _each_weight(adapter, terms)
-        number = total(adapter.constant(values, 1.0) if weight is None else weight)
-        return total(values) / divisor_of(adapter, number)
-
     def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split into blocks, or None if it has to be evaluated as a whole.
 

@@ -240,7 +240,7 @@ def test_members_of_a_loss_are_documented():
     internal = {  # those that only the base classes call
         *("_abc_impl", "_check", "_check_classes", "_check_context", "_check_mask"),
         *("_check_readout", "_check_terms", "_checked_target", "_count", "_evaluate", "_has_time"),
-        *("_is_per_step", "_known", "_of_samples", "_per_class", "_prepare", "_prepare_input"),
+        *("_is_per_step", "_known", "_per_class", "_prepare", "_prepare_input"),
         *("_read_trains", "_reading_is_proportional", "_reads_latency", "_score_classes"),
         *("_scores", "_spikes", "_sum", "_sum_of_part", "_term_shape", "_terms", "_weight"),
         *("_winner", "_with_time"),
