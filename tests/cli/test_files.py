@@ -101,11 +101,11 @@ HEADERS = ("[" * 4000, "-" * 9000 + "1", "9" * 9000, "1+" * 4000 + "1", "'''", "
         ),
         (
             member(header(shape="(0, 4611686018427387904, 8)"), b""),
-            "cannot reshape array of size 0",
+            "cannot be read: ",
         ),
         (
             member(header(shape="(4, 4611686018427387904, 0)"), b""),
-            "cannot reshape array of size 0",
+            "cannot be read: ",
         ),
         (member(header("|b1"), bytes([7]) * 480), "a bool is 0 or 1, and it holds 7"),
         (member(header(shape=str((1,) * 99)), b"1234"), "own"),
@@ -180,7 +180,10 @@ def test_pickles_are_never_loaded(error_of):
     payload = TouchWhenUnpickled(Path("mark").absolute())
     stream = io.BytesIO()
     np.save(stream, np.asarray([payload]), allow_pickle=True)
-    for data in (stream.getvalue(), pickle.dumps(payload)):
+    pickled = pickle.dumps(payload)
+    padded = pickled + bytes(-len(pickled) % 8)  # as many bytes as the header says
+    of_that_size = member(header("|O", f"({len(padded) // 8},)"), padded)
+    for data in (stream.getvalue(), pickled, of_that_size):
         assert error_of(archive(data)) is not None
         assert error_of(data) is not None
     assert not Path("mark").exists()
