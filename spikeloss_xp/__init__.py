@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from spikeloss_xp import backends, distances, testing, times
-from spikeloss_xp.classifiers import Latency, MovingWindow, Rate
+from spikeloss_xp.classifiers import MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses import (
@@ -35,7 +35,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CrossEntropy",
-    "Latency",
     "MovingWindow",
     "Rate",
     "SparsityEnforcer",

@@ -11,7 +11,6 @@ from spikeloss_xp._typing import Array, ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.predictions import Mask, Predictor, Scores
 from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
-from spikeloss_xp.readouts.first_spike import latency
 
 MODES = get_args(ConfidenceMode)
 
@@ -205,72 +204,3 @@ class MovingWindow(_Rates):
     def __post_init__(self) -> None:
         super().__post_init__()
         _checks.check_fields(self, time_window=_checks.count)
-
-
-@dataclass(frozen=True)
-class Latency(Classifier):
-    """Classify by latency: the class that fires first wins.
-
-    Parameters
-    ----------
-    time_axis : int
-        The axis of the spikes that is time: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``.
-    num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
-    ignore_index : int, default -100
-        The label that `accuracy` does not count.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[0, 0, 1, 1], [0, 1, 0, 0]]])
-    >>> sx.Latency(time_axis=-1)(spikes)
-    array([1])
-    >>> sx.Latency(time_axis=-1).latency(spikes)
-    array([[2., 1.]])
-    """
-
-    _: KW_ONLY
-    time_axis: int
-    num_classes: int | None = None
-    ignore_index: int = -100
-
-    def latency(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
-        """Return the latency of the first spike of each class, in time steps.
-
-        Parameters
-        ----------
-        spikes : array
-            ``[batch, *space, time]``, with the time axis at `time_axis`; between 0 and 1. A larger
-            spike is read as 1, and graded spikes give an expected latency, as in `SpikeLatency`.
-        where, lengths : array or sequence, optional
-            The mask, as for the losses. Masked steps are not counted.
-
-        Returns
-        -------
-        array
-            ``[batch, class]``. The latency of a silent class is the longest duration of its sample.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If `spikes` is not an array of real numbers with at least three axes or has a negative
-            entry, if `num_classes` does not divide the number of neurons, or if a mask has the
-            wrong shape or dtype.
-        """
-        scores = self._scores(spikes, where, lengths, per_step=False)
-        latency: ArrayT = scores.result(-scores.values)
-        return latency
-
-    def _reading(self, prepared: PreparedInput) -> Reading:
-        arrays = prepared.adapter, prepared.values, prepared.mask
-        reading, _ = latency(*arrays, self.num_classes, prepared.layout.time)
-        return reading._replace(u=-reading.u)
