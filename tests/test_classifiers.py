@@ -204,31 +204,3 @@ def test_masked_class_is_never_predicted(backend):
         close(confidence[:, 1:], classifier.confidence(spikes[:, 1:]), backend.rtol)
         assert not confidence[:, 0].any()
         close(all_masked, np.full(all_masked.shape, 1 / 3), backend.rtol)
-
-
-# First spikes at 0, 2 and never; 1, 0 and 1.
-def test_latency_classifier_matches_hand_calculation(backend):
-    classifier = sx.Latency(time_axis=-1)
-    where = np.ones(TRAINS.shape, bool)
-    where[:, 0] = where[1, 1] = False
-
-    @backend.compiled
-    def run(spikes):
-        grouped = sx.Latency(num_classes=1, time_axis=-1).latency(spikes)
-        special = classifier(0 * spikes), classifier(spikes, where=where)
-        equal = classifier.predict(spikes), classifier.forward(spikes), classifier(spikes)
-        return classifier.latency(spikes), grouped, *special, *equal
-
-    latency, grouped, *predicted = map(backend.numpy, run(backend.asarray(TRAINS)))
-    np.testing.assert_array_equal(latency, [[0, 2, 4], [1, 0, 1]])
-    # Of equal latencies the first class wins, of silent ones too; masked classes do not take part.
-    np.testing.assert_array_equal(predicted, [[0, 0], [1, 2], [0, 1], [0, 1], [0, 1]])
-    mean = TRAINS.mean(axis=1, keepdims=True)  # a group has the expectation of a mean of 3
-    close(grouped, np.cumprod(1 - mean, -1).sum(-1), backend.rtol)
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_latency_is_the_same_in_every_layout(backend, axis):
-    classifier, moved = sx.Latency(time_axis=axis), np.moveaxis(TRAINS, -1, axis)
-    (got,) = results(backend, classifier, moved, ["latency"], lengths=[3, 1])
-    np.testing.assert_array_equal(got, [[0, 2, 3], [1, 0, 1]])

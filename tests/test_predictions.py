@@ -24,7 +24,6 @@ LOSSES = {
     "SpikeLatency": sx.SpikeLatency(time_axis=-1),
     "SpikeLatency, reversed": sx.SpikeLatency(4, 0, time_axis=-1),
     "Rate": sx.Rate(time_axis=-1),
-    "Latency": sx.Latency(time_axis=-1),
 }
 MASKS = {
     "all": {},
@@ -38,10 +37,10 @@ def scores(name, spikes, **masks):
     """Return the score of each class and its mask; of a loss, minus the loss with that label."""
     loss = LOSSES[name]
     mask = reference.full_mask(spikes.shape, -1, masks.get("where"), masks.get("lengths"))
-    if name in ("Rate", "Latency"):
-        loss = ENTROPY(readout=name.lower())
+    if name == "Rate":
+        loss = ENTROPY(readout="rate")
     u = reference.read(loss, spikes, **masks).u[..., 0]
-    if name in ("latency", "Latency") or name.startswith("SpikeLatency"):
+    if name == "latency" or name.startswith("SpikeLatency"):
         u = -u if "reversed" not in name else u
     if name == "SpikeRate, reversed":
         u = -u
@@ -173,7 +172,7 @@ def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
     label, late = backend.asarray(LABEL + 1), backend.asarray(np.asarray([5, 6, 5, 5, 5, 5]))
     half = backend.asarray(np.full((6, 3), 0.5))
     calls = [(sx.SpikeMoid(theta=0).confusion, half, {}, "must be 0 or 1")]
-    for one in (ENTROPY(), LOSSES["Rate"], LOSSES["Latency"]):
+    for one in (ENTROPY(), ENTROPY(readout="latency"), LOSSES["Rate"]):
         calls.append((one.confusion, label, {}, "target must be between 0 and 2"))
         calls.append((one.accuracy, LABEL, {"lengths": late}, "lengths must be between 0 and 5"))
     if backend.reads_values:
@@ -194,9 +193,7 @@ def test_masked_labels_may_be_anything(backend):
     assert not counts[2].any()
 
 
-@pytest.mark.parametrize(
-    "kind", [ENTROPY, *(partial(k, time_axis=-1) for k in (sx.Rate, sx.Latency))]
-)
+@pytest.mark.parametrize("kind", [ENTROPY, partial(sx.Rate, time_axis=-1)])
 def test_nothing_that_counts_has_no_accuracy(kind):
     for one, label, masks in (
         (kind(), -100, {}), (kind(ignore_index=1), 1, {}), (kind(), 1, {"lengths": [0] * BATCH}),
@@ -210,7 +207,7 @@ def test_targets_that_are_no_labels_raise():
     q = np.full((BATCH, CLASSES), 1 / 3)
     with pytest.raises(TypeError, match="target must hold integers"):
         ENTROPY().confusion(SPIKES, q)
-    for one in (sx.SpikeLatency(time_axis=-1), LOSSES["Rate"], LOSSES["Latency"]):
+    for one in (sx.SpikeLatency(time_axis=-1), LOSSES["Rate"]):
         with pytest.raises(TypeError, match="target must hold integers"):
             one.accuracy(SPIKES, q)
     with pytest.raises(ValueError, match="target must hold class indices of shape"):

@@ -32,7 +32,7 @@ WANTED = trains([5, 17, 30], [5, 25], [3, 27], [12, 28])
 COUNTS = SPIKES[0].sum(axis=-1)
 RATES = COUNTS / STEPS
 WINDOW = sx.MovingWindow(10, time_axis=-1).rate(SPIKES)[0]
-LATENCIES = sx.Latency(time_axis=-1).latency(SPIKES)[0]
+LATENCIES = np.where(SPIKES.any(axis=-1), SPIKES.argmax(axis=-1), STEPS)[0]
 FILTERED = [sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS)) for x in (SPIKES, WANTED)]
 OPTIONS = {"reduction": "sum", "time_axis": -1}
 CASES = {  # the loss, its target, the title and values of its reading, and their target values

@@ -371,14 +371,15 @@ for name in losses:
 # answer is the class with the most spikes, and somebody has to decide after how many steps. An
 # image without an output spike has no answer, which counts as wrong.
 
-first, most = sx.Latency(time_axis=0), sx.Rate(time_axis=0)
+first, most = sx.CrossEntropy(time_axis=0, readout="latency"), sx.Rate(time_axis=0)
 
 
 def first_spikes(run):
     """Return the step of each answer, ``[network, sample]``, and whether it is right."""
     networks = run.spikes.swapaxes(0, 1)
-    step = np.stack([first.latency(spikes).min(axis=1) for spikes in networks])
-    right = np.stack([first(spikes) == test_labels for spikes in networks])
+    fired = networks.any(axis=3)  # [network, time, sample]
+    step = np.where(fired.any(axis=1), fired.argmax(axis=1), STEPS)
+    right = np.stack([first.predict(spikes) == test_labels for spikes in networks])
     return step, right & (step < STEPS)
 
 

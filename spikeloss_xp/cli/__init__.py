@@ -4,6 +4,7 @@ Everything is imported inside of functions, so that an interruption of the impor
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,30 +24,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    from spikeloss_xp.cli import _compare, _evaluate, _terminal
+    from spikeloss_xp import __version__
+    from spikeloss_xp.cli import _compare, _terminal
 
-    parser = _terminal.Parser(
-        prog="spikeloss-xp",
-        description="Evaluate spike-train losses on files, and compare array libraries.",
-        epilog=f"examples:\n{_compare.EXAMPLES}\n{_evaluate.EXAMPLES}",
-    )
+    texts: dict[str, Any] = {"description": _compare.DESCRIPTION, "epilog": _compare.EXAMPLES}
+    parser = _terminal.Parser(prog="spikeloss-xp", **texts)
     parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(metavar="COMMAND")
-    for name, command in (("compare", _compare), ("evaluate", _evaluate)):
-        texts = {"help": command.HELP, "description": command.DESCRIPTION}
-        added = commands.add_parser(name, **texts, epilog=f"examples:\n{command.EXAMPLES}")
-        added.set_defaults(run=command.run)
-        command.add_options(added)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    _compare.add_options(commands.add_parser("compare", help=_compare.HELP, **texts))
     options = parser.parse_args(arguments)
     if options.version:
-        from importlib import metadata  # imports 50 modules
-
-        _terminal.write(f"spikeloss-xp {metadata.version('spikeloss-xp')}\n")
+        _terminal.write(f"spikeloss-xp {__version__}\n")
         return 0
-    if "run" not in options:
-        parser.error("name a COMMAND: compare or evaluate")
+    if options.command is None:
+        parser.error("name a COMMAND: compare")
     try:
-        return int(options.run(options))
+        return _compare.run(options)
     except MemoryError:
         name = options.file or _compare.SHIPPED
         message = f"{name}: there is not enough memory to evaluate the losses"

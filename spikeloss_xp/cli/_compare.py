@@ -1,7 +1,6 @@
 """The command ``compare``: evaluate losses on several backends and compare the results."""
 
 import argparse
-import contextlib
 import json
 import math
 import statistics
@@ -11,7 +10,6 @@ import timeit
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ import numpy as np
 from spikeloss_xp import losses
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli import _terminal
-from spikeloss_xp.cli._files import check_input, check_memory, file_errors, one_hot, open_npz
+from spikeloss_xp.cli._files import file_errors, read_npz
 from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
 from spikeloss_xp.testing import PRECISION, Comparison, Place, compare, reference, select_places
 
@@ -30,6 +28,7 @@ machine, and compare them with NumPy in float64. The exit status is 0 if all
 results agree, 1 if some do not, 2 after an error, and 130 or 143 after an
 interruption."""
 EXAMPLES = """\
+examples:
   # compare every library on the recording that comes with this one
   spikeloss-xp compare
   # compare one loss in double precision, on spikes of your own
@@ -57,7 +56,11 @@ def add_options(parser: _terminal.Parser) -> None:
     add("--loss", action="append", choices=LOSSES, metavar="LOSS", help=loss_help)
     library_help = "use only this array library, by its import name; may be repeated"
     add("--backend", action="append", metavar="NAME", help=library_help)
-    parser.add_shared_options(PRECISION)
+    device_help = "a device of this name or kind, such as cpu, cuda or cuda:1"
+    add("--device", metavar="NAME", help=device_help)
+    dtype_help = "the dtype of the spikes (default: %(default)s)"
+    add("--dtype", choices=PRECISION, default="float32", help=dtype_help)
+    add("--json", action="store_true", help="print JSON instead of text")
 
 
 class Recording(NamedTuple):
@@ -112,46 +115,52 @@ def run(options: argparse.Namespace) -> int:
 
 def load(path: str | None) -> Recording:
     """Return the recording in an .npz file, or the shipped one if `path` is None."""
-    shipped = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(resources.as_file(shipped)) if path is None else Path(path)
-        stack.enter_context(file_errors(file))
-        opened = open_npz(file, _names, stack)
-        shape = opened["input"].shape
-        check_input(shape, 3)
-        arrays = {}
-        for key, rows in opened.items():
-            kind = "input" if key == "input" else _kind(key, rows, shape)
-            check_memory(f"`{key}` of shape {rows.shape} is too large", math.prod(rows.shape))
-            arrays[kind] = array = rows.read(0, shape[0])
-            if not np.isfinite(array).all():
-                raise UsageError(f"`{key}` holds NaN or infinity")
-            if kind == "classes":
-                with usage_errors(f"`{key}`: "):
-                    hot = np.moveaxis(one_hot(array, math.prod(shape[1:-1])), -1, 1)
-                arrays.setdefault("multi-hot", hot)
-        return Recording(path or SHIPPED, arrays.pop("input"), arrays)
+    data = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
+    with resources.as_file(data) as own, file_errors(own if path is None else path) as file:
+        return _recording(path or SHIPPED, read_npz(file, _names))
+
+
+def _recording(name: str, arrays: dict[str, np.ndarray]) -> Recording:
+    spikes, targets = arrays.pop("input"), {}
+    if spikes.ndim < 3 or not spikes.size:
+        required = "the axes [batch, class or *space, time], and elements"
+        raise UsageError(f"`input` must have {required}; got shape {spikes.shape}")
+    for key, array in {"input": spikes, **arrays}.items():
+        if not np.isfinite(array).all():
+            raise UsageError(f"`{key}` holds NaN or infinity")
+    for key, array in arrays.items():
+        kind = _kind(key, array, spikes.shape)
+        targets[kind] = array
+        if kind == "classes":
+            classes, lowest, highest = math.prod(spikes.shape[1:-1]), array.min(), array.max()
+            if lowest < 0 or highest >= classes:
+                found = f"from 0 to {classes - 1}; got values from {lowest} to {highest}"
+                raise UsageError(f"`{key}`: labels must be classes, {found}")
+            hot = array[..., None] == np.arange(classes)
+            targets.setdefault("multi-hot", np.moveaxis(hot, -1, 1))
+    return Recording(name, spikes, targets)
 
 
 def _names(present: Collection[str]) -> list[str]:
     names = [name for name in ("input", "label", "target") if name in present]
     if "input" not in names or len(names) == 1:
         held = ", ".join(map(repr, present)) or "nothing"
-        raise UsageError(f"it must hold an array `input`, and `target` or `label`; it holds {held}")
+        needed = "it must hold an array `input`, and `target` or `label`"
+        raise UsageError(f"{needed}; it holds {held}: save its arrays by numpy.savez")
     return names
 
 
-def _kind(key: str, rows: Any, spikes: tuple[int, ...]) -> str:
+def _kind(key: str, array: np.ndarray, spikes: tuple[int, ...]) -> str:
     """Return which kind of target an array is, by its shape and dtype."""
     batch, classes, steps = spikes[0], math.prod(spikes[1:-1]), spikes[-1]
     indices, labels = [(batch,), (batch, steps)], [(batch, classes), (batch, classes, steps)]
-    integer = rows.dtype.kind in "iu"
-    if key == "target" and rows.shape == spikes:
+    integer = array.dtype.kind in "iu"
+    if key == "target" and array.shape == spikes:
         return "trains"
-    if rows.shape in (indices if integer else labels):
+    if array.shape in (indices if integer else labels):
         return "classes" if integer else "multi-hot"
     raise UsageError(
-        f"`{key}` is {rows.dtype} of shape {rows.shape}, which fits no loss for an `input` of "
+        f"`{key}` is {array.dtype} of shape {array.shape}, which fits no loss for an `input` of "
         f"shape {spikes}. Expected: spike trains {spikes} (as `target`); integer class indices "
         f"{indices[0]} or {indices[1]}; bool or floating multi-hot labels {labels[0]} or "
         f"{labels[1]}"

@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO
 
 
@@ -16,11 +15,11 @@ class UsageError(Exception):
 
 
 @contextlib.contextmanager
-def usage_errors(subject: str = "", kinds: Any = (TypeError, ValueError)) -> Iterator[None]:
-    """Turn errors of these kinds into a `UsageError`: by default those of the library."""
+def usage_errors(subject: str = "") -> Iterator[None]:
+    """Turn the errors of the library into a `UsageError`."""
     try:
         yield
-    except kinds as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{subject}{error}") from None
 
 
@@ -63,14 +62,14 @@ def _interruptions(*, process_ends: bool) -> Iterator[None]:
     ends afterwards, a signal then ends it at once, without the traceback that Python prints.
     """
 
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    def interrupt(number: int, frame: Any) -> NoReturn:
         for each in before:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt(number)
 
     main = threading.current_thread() is threading.main_thread()  # only it may handle signals
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {n: h for n, h in handlers.items() if main and h not in (signal.SIG_IGN, None)}
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM) if main}
+    before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
     try:
         for number in before:
             signal.signal(number, interrupt)
@@ -137,11 +136,3 @@ class Parser(argparse.ArgumentParser):
     def print_help(self, file: Any = None) -> None:
         """Print the help to standard output."""
         write(self.format_help())
-
-    def add_shared_options(self, dtypes: Collection[str]) -> None:
-        """Add the options that both commands have, beside `--backend`."""
-        device_help = "a device of this name or kind, such as cpu, cuda or cuda:1"
-        self.add_argument("--device", metavar="NAME", help=device_help)
-        dtype_help = "the dtype of the spikes (default: %(default)s)"
-        self.add_argument("--dtype", choices=dtypes, default="float32", help=dtype_help)
-        self.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -1,4 +1,4 @@
-"""Valid, damaged and malicious input files for the command."""
+"""Valid, damaged and malicious .npz files for the command."""
 
 import io
 import struct
@@ -7,7 +7,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 SPIKES = (np.random.default_rng(0).random((4, 3, 40)) < 0.2).astype(np.float32)
 LABEL = np.asarray([0, 2, 1, 0])
@@ -18,33 +17,6 @@ def npy(array, version=None):
     stream = io.BytesIO()
     np.lib.format.write_array(stream, np.asarray(array), version)
     return stream.getvalue()
-
-
-def save(path, arrays, **options):
-    """Write arrays to an .npz file, a Zarr group or a folder of .npy files, by the name.
-
-    compressed.npz is compressed. A folder may have files of bytes. The options are those of Zarr.
-    """
-    path = Path(path)
-    if path.suffix == ".npz":
-        (np.savez_compressed if path.stem == "compressed" else np.savez)(path, **arrays)
-    elif path.suffix == ".zarr" or options:
-        zarr = pytest.importorskip("zarr")
-        group = zarr.open_group(path, mode="w", zarr_format=options.pop("zarr_format", 3))
-        for name, values in arrays.items():
-            values = np.asarray(values)
-            few = min(3 if values.ndim > 1 else 64, values.size)
-            array = group.create_array(
-                name, shape=values.shape, dtype=values.dtype,
-                **{"chunks": (few, *values.shape[1:])[: values.ndim], **options},
-            )  # fmt: skip
-            array[...] = values  # zarr 3.1.0 loses chunks of a shard that `data=` writes
-    else:
-        path.mkdir(exist_ok=True)
-        for name, values in arrays.items():
-            data = values if isinstance(values, bytes) else npy(values)
-            (path / f"{name}.npy").write_bytes(data)
-    return path
 
 
 def member(header, data=None):

@@ -121,7 +121,7 @@ entropy(temperature={0|-1|nan}) -> ValueError: temperature; {}
 # label smoothing below 0, or 1 and above
 entropy(label_smoothing={-0.1|1|1.5|nan}) -> ValueError: label_smoothing; {}
 # no `time_axis`, where it has no default
-{CrossEntropy|SpikeLatency|Rate|Latency}() -> TypeError: time_axis
+{CrossEntropy|SpikeLatency|Rate}() -> TypeError: time_axis
 # a kernel that is a function, without a `length`
 SpikeTime(kernel=lambda lag: 0.5**lag) -> ValueError: kernel; needs a length
 # a number of classes below 1

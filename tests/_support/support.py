@@ -233,7 +233,7 @@ VERSIONS = {  # how the table names a package
     "torch": "PyTorch", "jax": "JAX", "cupy-cuda12x": "CuPy for CUDA 12",
     "cupy-cuda13x": "CuPy for CUDA 13", "dpnp": "dpnp", "mlx": "MLX", "dask": "Dask",
     "array-api-strict": "array-api-strict",
-    "zarr": "Zarr, for `spikeloss-xp evaluate`",
+    "zarr": "Zarr",
 }  # fmt: skip
 
 

@@ -1,13 +1,10 @@
 """Run the command in this process, and commands on a pseudo-terminal."""
 
 import itertools
-import json
 import os
 import re
 import subprocess
 from typing import Any
-
-import numpy as np
 
 from spikeloss_xp.cli import main
 
@@ -34,16 +31,6 @@ class Command:
         assert len(err) < sum(len(str(x)) for x in arguments) + 600
         assert not err.endswith(": \n")  # some exceptions have no message
         return err
-
-    def losses(self, *arguments: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        """Run ``evaluate``; return the losses that it wrote, and the summary of ``--json``."""
-        status, out, err = self("evaluate --json --overwrite", *arguments)
-        assert (status, err) == (0, "")
-        summary = json.loads(out)
-        losses = np.load(summary["output"])
-        assert losses.dtype == np.float64
-        assert summary["samples"] == len(losses)
-        return losses, summary
 
 
 def run_on_terminal(command: list[Any], *, status: int, **options: Any) -> bytes:

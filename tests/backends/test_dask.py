@@ -30,7 +30,7 @@ PIECES = (1, 10, 1 << 18)
 RTOL = 1e-12
 SPIKES = (np.random.default_rng(0).random((2, 3, 5)) < 0.4).astype(float)
 LABEL = np.asarray([2, 0])
-LATENCY = sx.Latency(time_axis=-1)
+LATENCY = sx.CrossEntropy(readout="latency", time_axis=-1)
 
 
 @pytest.fixture
@@ -107,7 +107,6 @@ def test_terms_of_layers_and_classifiers_equal_numpy(no_compute):
         yield from (classifier.confidence(spikes) for classifier in confident)
         yield from (classifier(spikes) for classifier in confident)
         yield from (classifier.accuracy(spikes, LABEL) for classifier in (rate, window, LATENCY))
-        yield LATENCY.latency(spikes)
 
     compare(outputs(da.from_array(SPIKES, chunks=(1, 3, 2))), outputs(SPIKES))
 

@@ -27,7 +27,7 @@ def test_shared_options_and_call_arguments_are_on_the_page():
         assert f"\n| `{name}` | " in text
 
 
-CLASSIFIERS = (sx.Rate, sx.MovingWindow, sx.Latency)
+CLASSIFIERS = (sx.Rate, sx.MovingWindow)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import run
+from _support.cases import close
+from _support.root import ROOT
 from spikeloss_xp import readouts
 
 
@@ -73,5 +75,49 @@ def test_several_spikes_in_a_step_are_one(backend):
 def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = np.asarray([[[1.0, 0, 1, np.nan], [0, 0, 1, 0], [0, 0, 0, 0]]] * 2)
     spikes[1, 0] = [0, 2, 0, 0]  # two spikes are one, also beside the NaN
-    got = run(backend, sx.Latency(time_axis=-1).latency, spikes)
+    got = run(backend, lambda x: latency(backend.adapter, x, None, None, 2)[0].u[..., 0], spikes)
     np.testing.assert_array_equal(got, [[np.nan, 2, 4], [1, 2, 4]])
+
+
+LINES = {  # of docs/migrating.md, by the name of what they return
+    "class": 'sx.CrossEntropy(time_axis=0, readout="latency").predict(x)',
+    "latency": 'sx.SpikeLatency(0, 0, time_axis=0, reduction="none")(x, y) ** 0.5',
+}
+# First spikes at 0, 2 and never; 1, 0 and 1.
+TRAINS = np.asarray(
+    [[[1.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]]]
+)
+
+
+def test_documented_lines_return_first_class_and_latencies(backend):
+    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    assert all(f"`{line}`" in page for line in LINES.values())
+    x, y = np.moveaxis(TRAINS, -1, 0), np.asarray([2, 1])
+
+    def documented(x, y):
+        return [eval(line, {"sx": sx, "x": x, "y": y}) for line in LINES.values()]
+
+    first, latencies = run(backend, documented, x, y)
+    np.testing.assert_array_equal(first, [0, 1])
+    np.testing.assert_array_equal(latencies, [[0, 2, 4], [1, 0, 1]])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_latencies_of_lengths_and_groups_are_the_same_in_every_layout(backend, axis):
+    options = {"time_axis": axis, "reduction": "none"}
+
+    def evaluate(x):
+        each = sx.SpikeLatency(0, 0, **options)(x, [0, 0], lengths=[3, 1]) ** 0.5
+        return each, sx.SpikeLatency(0, 0, num_classes=1, **options)(x, [0, 0]) ** 0.5
+
+    each, grouped = run(backend, evaluate, np.moveaxis(TRAINS, -1, axis))
+    np.testing.assert_array_equal(each, [[0, 2, 3], [1, 0, 1]])
+    mean = TRAINS.mean(axis=1, keepdims=True)  # a group has the expectation of a mean of 3
+    close(grouped, np.cumprod(1 - mean, -1).sum(-1), backend.rtol)
+
+
+def test_first_class_wins_ties_and_masked_classes_take_no_part(backend):
+    loss, where = sx.CrossEntropy(time_axis=-1, readout="latency"), np.ones(TRAINS.shape, bool)
+    where[:, 0] = where[1, 1] = False
+    predicted = run(backend, lambda x: (loss.predict(0 * x), loss.predict(x, where=where)), TRAINS)
+    np.testing.assert_array_equal(predicted, [[0, 0], [1, 2]])

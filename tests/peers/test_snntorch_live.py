@@ -267,8 +267,14 @@ def test_temporal_losses_have_the_same_value_if_all_fire(shape, reduction):
         torch.testing.assert_close(ours, theirs.float())
 
 
+def latency(spikes):
+    """Return the latencies, by the line of docs/migrating.md."""
+    label = torch.zeros(spikes.shape[1], dtype=torch.int64)
+    return sx.SpikeLatency(0, 0, time_axis=0, reduction="none")(spikes, label) ** 0.5
+
+
 def test_snntorch_silence_is_a_spike_at_the_last_step():
-    steps, latency = 6, sx.Latency(time_axis=0).latency
+    steps = 6
     silent = torch.zeros(steps, 1, 2)
     last = silent.clone()
     last[-1] = 1
@@ -289,7 +295,7 @@ def test_snntorch_temporal_losses_misread_targets_and_graded_spikes():
     graded = torch.full((6, 1, 1), 0.5)
     assert snn.SpikeTime().first_spike_fn(graded, "cpu").tolist() == [[-0.5]]
     expected = sum(0.5**k for k in range(1, 7))
-    assert sx.Latency(time_axis=0).latency(graded).tolist() == [[expected]]
+    assert latency(graded).tolist() == [[expected]]
 
 
 def loss_of_the_example(**libraries):

@@ -238,11 +238,9 @@ def test_adapter_members_are_documented():
 
 def test_members_of_a_loss_are_documented():
     internal = {  # those that only the base classes call
-        *("_abc_impl", "_check", "_check_classes", "_check_context", "_check_readout"),
-        *("_check_terms", "_chunk_axes", "_count", "_evaluate", "_is_per_step", "_of_samples"),
-        *("_per_class", "_prepare", "_prepare_input", "_reading", "_result", "_score_classes"),
-        *("_scores", "_spikes", "_sum", "_sum_of_part", "_terms", "_weight"),
-        *("_winner", "_with_time"),
+        *("_abc_impl", "_check", "_check_classes", "_check_context", "_check_mask"),
+        *("_check_terms", "_chunk_axes", "_compute", "_is_per_step", "_prepare", "_prepare_input"),
+        *("_read_steps", "_result", "_scores", "_sum", "_sum_of_part", "_terms", "_weight"),
     }
     members = {
         name

@@ -107,7 +107,7 @@ def test_metadata_states_name_version_license_and_requirements(metadata):
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "BSD-3-Clause"
     extras = set(metadata.get_all("Provides-Extra"))
-    assert extras >= {"all", "cli", "cuda12", "cuda13", "docs", "jax", "test", "torch"}
+    assert extras >= {"all", "cuda12", "cuda13", "docs", "jax", "test", "torch"}
     requirements = metadata.get_all("Requires-Dist")
     required = {re.match(r"[\w.-]+", r).group() for r in requirements if "extra ==" not in r}
     assert required == {"array-api-compat", "numpy"}

@@ -75,8 +75,7 @@ def documented_numpy() -> None:
 
     assert_type(sx.Rate(time_axis=-1)(spikes), Integers)
     assert_type(sx.MovingWindow(2, "softmax", time_axis=-1).predict(spikes, lengths=[4]), Integers)
-    assert_type(sx.Latency(time_axis=-1).accuracy(spikes, [1]), Floats)
-    assert_type(sx.Latency(time_axis=-1).latency(spikes), Floats)
+    assert_type(sx.Rate(time_axis=-1).accuracy(spikes, [1]), Floats)
     assert_type(sx.Rate(mode="logsoftmax", time_axis=-1).confidence(spikes), Floats)
     assert_type(sx.Rate(time_axis=-1).rate(spikes), Floats)
 

@@ -1,0 +1,87 @@
+"""Signals, and standard streams that are closed or cannot be written."""
+
+import contextlib
+import os
+import signal
+import sys
+
+import pytest
+
+from _support.forks import run_in_forks
+from spikeloss_xp.cli import _compare
+
+COMPARE = "compare --backend numpy --loss SparsityEnforcer"
+UNIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals, no forks")
+
+
+@contextlib.contextmanager
+def sigint(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def interrupted_by(monkeypatch):
+    """Return a function that has the process get these signals while a loss is evaluated."""
+
+    def patch(*numbers):
+        reference = _compare.reference
+
+        def interrupt(*arguments):
+            try:
+                os.kill(os.getpid(), numbers[0])
+            finally:  # more signals while the command ends
+                for number in numbers[1:]:
+                    os.kill(os.getpid(), number)
+            return reference(*arguments)
+
+        monkeypatch.setattr(_compare, "reference", interrupt)
+
+    return patch
+
+
+@UNIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_run_once(command, interrupted_by, number):
+    interrupted_by(number, signal.SIGTERM, signal.SIGINT)
+    with sigint(signal.default_int_handler):
+        result = command(COMPARE)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert result == (128 + number, "", "spikeloss-xp: interrupted\n")
+
+
+@UNIX
+def test_ignored_signal_stays_ignored(command, interrupted_by):
+    interrupted_by(signal.SIGINT)
+    with sigint(signal.SIG_IGN):  # as shells start jobs in the background
+        assert command(COMPARE)[0] == 0
+
+
+@UNIX
+def test_streams_that_cannot_be_written_never_print_a_traceback(tmp_path):
+    prints = (COMPARE, "--help", "--version", "compare --help")
+    statuses = {COMPARE: 0, "compare --loss x": 2, "compare nowhere.npz": 2}
+    broken = {"pipe without a reader": "[Errno 32] Broken pipe"}
+    if os.path.exists("/dev/full"):
+        broken["/dev/full"] = "[Errno 28] No space left"
+    cases = [(words, {1: where}, 2, broken[where]) for words in prints for where in broken]
+    cases += [(words, {1: "closed"}, 0, "") for words in prints]
+    for where in (*broken, "closed"):
+        cases += [(words, {2: where}, status, "") for words, status in statuses.items()]
+    cases.append((COMPARE, dict.fromkeys(range(3), "closed"), 0, ""))
+    given = [{"arguments": words, "streams": streams} for words, streams, *_ in cases]
+    for case, (status, _, err) in zip(cases, run_in_forks(tmp_path, given), strict=True):
+        *_, expected, message = case
+        assert status == expected, (case, err)
+        assert (f"standard output cannot be written: {message}" if message else "") in err
+        assert err.count("\n") == bool(message)
+
+
+@UNIX
+def test_interruption_of_the_imports_prints_no_traceback(tmp_path):
+    cases = [{"arguments": COMPARE, "interrupted_at_import": 2**i} for i in range(8)]
+    for status, out, err in run_in_forks(tmp_path, cases):
+        assert (status, out) == (130, "")
+        assert err in ("", "spikeloss-xp: interrupted\n")
