@@ -75,7 +75,11 @@ def test_several_spikes_in_a_step_are_one(backend):
 def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = np.asarray([[[1.0, 0, 1, np.nan], [0, 0, 1, 0], [0, 0, 0, 0]]] * 2)
     spikes[1, 0] = [0, 2, 0, 0]  # two spikes are one, also beside the NaN
-    got = run(backend, lambda x: latency(backend.adapter, x, None, None, 2)[0].u[..., 0], spikes)
+
+    def latency(x):
+        return readouts.read_classes(backend.adapter, x, None, 2, "latency")[0].u[..., 0]
+
+    got = run(backend, latency, spikes)
     np.testing.assert_array_equal(got, [[np.nan, 2, 4], [1, 2, 4]])
 
 
