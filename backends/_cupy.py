@@ -40,12 +40,12 @@ class CuPyAdapter(ArrayAPIAdapter):
         with device:
             return cupy.array(values)
 
-    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+    def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
         make = functools.partial(cupy.asarray, values, dtype=like.dtype)
         return self._made_once(make, like, like.dtype, values)
 
-    def constant(self, like: Array, value: float) -> Array:
-        make = functools.partial(super().constant, like, value)
+    def scalar(self, like: Array, value: float) -> Array:
+        make = functools.partial(super().scalar, like, value)
         return self._made_once(make, like, like.dtype, ("full", value))
 
     def arange(self, stop: int, like: Array) -> Array:

@@ -117,7 +117,7 @@ class JAXAdapter(ArrayAPIAdapter):
         (total, product), pullback = jax.vjp(by_platform, factors)
         return total, product, lambda *cotangents: pullback(cotangents)[0]
 
-    def constant_of(self, x: Array) -> Array:
+    def stop_gradient(self, x: Array) -> Array:
         return jax.lax.stop_gradient(x)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:

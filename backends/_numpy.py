@@ -39,7 +39,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         unsigned = x.view(f"u{x.itemsize}") if x.dtype.kind == "i" else x
         return bool(np.maximum.reduce(unsigned, axis=None) < stop)
 
-    def constant(self, like: Array, value: float) -> Array:
+    def scalar(self, like: Array, value: float) -> Array:
         return like.dtype.type(value)
 
     def arange(self, stop: int, like: Array) -> Array:
@@ -59,7 +59,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         # One product of all blocks, where `matmul` computes one for each entry of the batch.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
-    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+    def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
         return np.asarray(values, like.dtype)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:

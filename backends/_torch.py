@@ -73,7 +73,7 @@ class TorchAdapter(TorchFilters):
     def from_host_like(self, values: np.ndarray, like: Array) -> Array:
         return replicated(self.from_host(values, like.device), like)
 
-    def constant(self, like: Array, value: float) -> Array:
+    def scalar(self, like: Array, value: float) -> Array:
         def make() -> Array:
             return torch.full((), value, dtype=like.dtype, device=like.device)
 
@@ -83,8 +83,8 @@ class TorchAdapter(TorchFilters):
         make = functools.partial(torch.arange, stop, device=like.device)
         return self._made_once(make, like, None, ("arange", stop))
 
-    def number(self, like: Array, value: float) -> Any:
-        return value if like.is_cpu else self.constant(like, value)
+    def operand(self, like: Array, value: float) -> Any:
+        return value if like.is_cpu else self.scalar(like, value)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         # On a CPU the losses check all counts, so masked ones need a value that is allowed.
@@ -104,7 +104,7 @@ class TorchAdapter(TorchFilters):
     def sum_all(self, x: Array) -> Array:
         return torch.sum(x)
 
-    def constant_of(self, x: Array) -> Array:
+    def stop_gradient(self, x: Array) -> Array:
         return x.detach()
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
@@ -210,8 +210,8 @@ class PlainTorchAdapter(TorchAdapter):
     def _keeps(self, like: torch.Tensor) -> bool:
         return True
 
-    def number(self, like: Array, value: float) -> Array:
-        return self.constant(like, value)  # PyTorch makes one of a number at each call
+    def operand(self, like: Array, value: float) -> Array:
+        return self.scalar(like, value)  # PyTorch makes one of a number at each call
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return _as_numpy(x) if type(x) is torch.Tensor and x.is_cpu else None

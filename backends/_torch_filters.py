@@ -32,7 +32,7 @@ class TorchFilters(ArrayAPIAdapter):
         super().__init__(xp)
         self._copies = Copies()
 
-    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+    def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
         make = functools.partial(torch.asarray, values, dtype=like.dtype, device=like.device)
         return self._made_once(make, like, like.dtype, values)
 

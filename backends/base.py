@@ -67,7 +67,7 @@ class ArrayAPIAdapter:
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
 
-    # The library ---------------------------------------------------------------------------------
+    # What a library answers: its names, devices and states ----------------------------------------
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -104,7 +104,7 @@ class ArrayAPIAdapter:
         """Return the function compiled as users of the library would compile it."""
         return function
 
-    # Moving and reading arrays -------------------------------------------------------------------
+    # What a library answers: moving and reading arrays --------------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
         """Copy a NumPy array to a device: a name from `devices`, or a result of `device`."""
@@ -140,20 +140,22 @@ class ArrayAPIAdapter:
         """
         return None
 
-    def are_below(self, x: Array, stop: int) -> bool:
-        """Tell whether integers are known, for free, to be from 0 to below a number."""
-        return False
-
-    def of_call(self, x: Array) -> "ArrayAPIAdapter":
-        """Return the adapter of a call: it need not ask again what transforms and graphs see."""
-        return self
-
     def synchronize(self, x: Array) -> None:
         """Wait until `x` has been computed. The standard has no such operation."""
 
-    # Computing -----------------------------------------------------------------------------------
+    # What a library answers: computing ------------------------------------------------------------
 
-    def constant(self, like: Array, value: float) -> Array:
+    def value_and_grad(
+        self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
+    ) -> tuple[Array, Array]:
+        """Return ``function(x)`` and its gradient, by automatic differentiation.
+
+        Called only if `differentiates`, with a cotangent of the shape of the value, or None for a
+        scalar value. The value is detached from any graph, and `x` is not changed.
+        """
+        raise NotImplementedError(f"{self.library} has no automatic differentiation")
+
+    def scalar(self, like: Array, value: float) -> Array:
         """Return a 0-d array with the dtype and device of `like`, which must not change."""
         # Unlike `asarray`, `full` does not make a GPU wait for the host.
         return self.xp.full((), value, dtype=like.dtype, device=self.device(like))
@@ -162,9 +164,11 @@ class ArrayAPIAdapter:
         """Return the integers from 0 to before `stop`, on the device of `like`."""
         return self.xp.arange(stop, device=self.device(like))
 
-    def spread(self, x: Array, number: int, axis: int) -> Array:
-        """Repeat `x` along an axis that has length 1."""
-        return self.xp.repeat(x, number, axis=axis)
+    def along(self, axis: int, like: Array) -> Array:
+        """Return the positions along an axis, with the rank of `like`."""
+        positions = self.arange(like.shape[axis], like)
+        axis %= like.ndim
+        return self.xp.reshape(positions, (1,) * axis + (-1,) + (1,) * (like.ndim - 1 - axis))
 
     def moveaxis(self, x: Array, source: int, destination: int) -> Array:
         """Return `x` with one axis moved, by `permute_dims`: some transforms lack `moveaxis`."""
@@ -180,10 +184,6 @@ class ArrayAPIAdapter:
         entries: Sequence[Array] = self.xp.unstack(x, axis=axis)
         return entries
 
-    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
-        """Sum over one axis."""
-        return self.xp.sum(x, axis=axis, keepdims=keepdims)
-
     def sum_all(self, x: Array) -> Array:
         """Sum all entries, in an order in which rounding errors do not accumulate."""
         return self.xp.sum(x)
@@ -192,13 +192,9 @@ class ArrayAPIAdapter:
         """Multiply blocks by a matrix, in the full precision of their dtype."""
         return self.xp.matmul(a, b)
 
-    def constant_of(self, x: Array) -> Array:
+    def stop_gradient(self, x: Array) -> Array:
         """Return `x` as a number that has no derivative."""
         return x
-
-    def number(self, like: Array, value: float) -> Any:
-        """Return a number as `where` takes it, an array if `where` would make one at each call."""
-        return value
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         """Return readings with a value in the masked entries: finite terms, without a gradient.
@@ -207,53 +203,7 @@ class ArrayAPIAdapter:
         """
         return self.xp.where(mask, u, value)
 
-    def cross_entropy(
-        self, known: Callable[..., Any], logit: Array, index: Array, axis: int, q: Array | None
-    ) -> ValueAndPullback:
-        """Return a cross entropy as it is `known`, or by operations that a compiler merges better.
-
-        See `spikeloss_xp.criteria.cross_entropy_of_logits`.
-        """
-        return known(self, logit, index, axis, q)  # type: ignore[no-any-return]
-
-    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
-        """Return what `gather` and `scatter` take for an index.
-
-        The index has length 1 along the axis, and broadcasts to `x` along the others.
-        """
-        return index == self.along(axis, x)
-
-    def gather(self, x: Array, entries: Any, axis: int) -> Array:
-        """Return one entry along an axis."""
-        return self.sum(self.xp.where(entries, x, 0.0), axis, keepdims=True)
-
-    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
-        """Write one entry along an axis of an array that is `in_place`."""
-        raise NotImplementedError
-
-    def along(self, axis: int, like: Array) -> Array:
-        """Return the positions along an axis, with the rank of `like`."""
-        positions = self.arange(like.shape[axis], like)
-        axis %= like.ndim
-        return self.xp.reshape(positions, (1,) * axis + (-1,) + (1,) * (like.ndim - 1 - axis))
-
-    def scan(
-        self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
-    ) -> tuple[Any, Any]:
-        """Return the last ``carry`` of ``carry, output = step(carry, entry)``, and the outputs.
-
-        The entries are those of an array along its first axis, or outputs of another scan.
-        """
-        entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
-        outputs = []
-        for entry in reversed(entries) if reverse else entries:
-            carry, output = step(carry, entry)
-            outputs.append(output)
-        return carry, outputs
-
-    def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return the sum of the cumulative products along an axis, the product, their pullback."""
-        return survival.survival_sum(self, factors, weight, axis)
+    # What only makes a library faster: calls and chunks -------------------------------------------
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss: this is the call of a loss object.
@@ -272,15 +222,9 @@ class ArrayAPIAdapter:
         """
         return loss.value_and_pullback(input, *targets, **options)
 
-    def value_and_grad(
-        self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
-    ) -> tuple[Array, Array]:
-        """Return ``function(x)`` and its gradient, by automatic differentiation.
-
-        Called only if `differentiates`, with a cotangent of the shape of the value, or None for a
-        scalar value. The value is detached from any graph, and `x` is not changed.
-        """
-        raise NotImplementedError(f"{self.library} has no automatic differentiation")
+    def of_call(self, x: Array) -> "ArrayAPIAdapter":
+        """Return the adapter of a call: it need not ask again what transforms and graphs see."""
+        return self
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate a function of arrays, in chunks along one of `axes` if that is faster.
@@ -305,6 +249,79 @@ class ArrayAPIAdapter:
         """
         return function(*arrays)
 
+    def are_below(self, x: Array, stop: int) -> bool:
+        """Tell whether integers are known, for free, to be from 0 to below a number."""
+        return False
+
+    def operand(self, like: Array, value: float) -> Any:
+        """Return a number as `where` takes it, an array if `where` would make one at each call."""
+        return value
+
+    def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
+        """Return numbers that do not change as an array with the dtype and device of `like`.
+
+        An adapter may keep the result for later calls, which pass the same object or equal tuples.
+        """
+        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
+
+    # What only makes a library faster: sums and entries -------------------------------------------
+
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        """Sum over one axis."""
+        return self.xp.sum(x, axis=axis, keepdims=keepdims)
+
+    def spread(self, x: Array, number: int, axis: int) -> Array:
+        """Repeat `x` along an axis that has length 1."""
+        return self.xp.repeat(x, number, axis=axis)
+
+    def in_place(self, x: Array) -> bool:
+        """Tell whether results may be written into an array: no transform and no graph sees it."""
+        return False
+
+    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+        """Return what `gather` and `scatter` take for an index.
+
+        The index has length 1 along the axis, and broadcasts to `x` along the others.
+        """
+        return index == self.along(axis, x)
+
+    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+        """Return one entry along an axis."""
+        return self.sum(self.xp.where(entries, x, 0.0), axis, keepdims=True)
+
+    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+        """Write one entry along an axis of an array that is `in_place`."""
+        raise NotImplementedError
+
+    def cross_entropy(
+        self, known: Callable[..., Any], logit: Array, index: Array, axis: int, q: Array | None
+    ) -> ValueAndPullback:
+        """Return a cross entropy as it is `known`, or by operations that a compiler merges better.
+
+        See `spikeloss_xp.criteria.cross_entropy_of_logits`.
+        """
+        return known(self, logit, index, axis, q)  # type: ignore[no-any-return]
+
+    def scan(
+        self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the last ``carry`` of ``carry, output = step(carry, entry)``, and the outputs.
+
+        The entries are those of an array along its first axis, or outputs of another scan.
+        """
+        entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
+        outputs = []
+        for entry in reversed(entries) if reverse else entries:
+            carry, output = step(carry, entry)
+            outputs.append(output)
+        return carry, outputs
+
+    def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
+        """Return the sum of the cumulative products along an axis, the product, their pullback."""
+        return survival.survival_sum(self, factors, weight, axis)
+
+    # What only makes a library faster: filters ----------------------------------------------------
+
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
@@ -325,32 +342,6 @@ class ArrayAPIAdapter:
             matmul=self.matmul,
         )
         return self.moveaxis(filtered, -1, axis)
-
-    def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
-        """Sum the last `window` steps along an axis; with `reverse`, the next ones: the adjoint."""
-        if window == 1:
-            return x
-        steps = x.shape[axis]
-        if window > _tuning.SHORT_WINDOW or not self.sums_in_blocks(x, steps):
-            return self.causal_filter(x, Exponential(math.inf, window), axis, reverse=reverse)
-        return self.sum_in_blocks(x, min(window, steps), axis % x.ndim, reverse)
-
-    def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        """Tell whether a product for each block of steps is fast, and the blocks are known."""
-        return False
-
-    def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
-        """Sum over a short window, a block of steps at a time."""
-        xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
-        band = self.host_constant(window_band(window, dtype), x)
-        matmul = xp.matmul if in_place else self.matmul
-        return block_filter.sum_in_blocks(
-            xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
-        )
-
-    def in_place(self, x: Array) -> bool:
-        """Tell whether results may be written into an array: no transform and no graph sees it."""
-        return False
 
     def exponential_filter(
         self,
@@ -386,20 +377,35 @@ class ArrayAPIAdapter:
         """Return the entries of a chunk of a filter; None to filter everything at once."""
         return None
 
-    def host_constant(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
-        """Return numbers that do not change as an array with the dtype and device of `like`.
-
-        An adapter may keep the result for later calls, which pass the same object or equal tuples.
-        """
-        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
-
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
     ) -> BlockMatrices:
         """Return the matrices of the block filter, made on the host, on the device of `x`."""
         dtype = f"float{self.xp.finfo(x.dtype).bits}"
         matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
-        return matrices.converted(lambda matrix: self.host_constant(matrix, x))
+        return matrices.converted(lambda matrix: self.constants(matrix, x))
+
+    def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
+        """Sum the last `window` steps along an axis; with `reverse`, the next ones: the adjoint."""
+        if window == 1:
+            return x
+        steps = x.shape[axis]
+        if window > _tuning.SHORT_WINDOW or not self.sums_in_blocks(x, steps):
+            return self.causal_filter(x, Exponential(math.inf, window), axis, reverse=reverse)
+        return self.sum_in_blocks(x, min(window, steps), axis % x.ndim, reverse)
+
+    def sums_in_blocks(self, x: Array, steps: Any) -> bool:
+        """Tell whether a product for each block of steps is fast, and the blocks are known."""
+        return False
+
+    def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
+        """Sum over a short window, a block of steps at a time."""
+        xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
+        band = self.constants(window_band(window, dtype), x)
+        matmul = xp.matmul if in_place else self.matmul
+        return block_filter.sum_in_blocks(
+            xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
+        )
 
 
 USES = 500

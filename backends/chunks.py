@@ -94,7 +94,7 @@ def map_chunks(
     chunks = split(arrays[0].shape, axes, entries)
     if chunks is None:
         return function(*arrays)
-    one = adapter.xp.reshape(adapter.constant(arrays[0], 1.0), (1,) * arrays[0].ndim)
+    one = adapter.xp.reshape(adapter.scalar(arrays[0], 1.0), (1,) * arrays[0].ndim)
 
     def differentiated(*chunk: Any) -> tuple[Any, Array]:
         sums, pullback = function(*chunk)

@@ -205,7 +205,7 @@ def rank(values: Any) -> int:
 
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return a divisor with 1 in place of 0: its numerator is 0 there, and so is the quotient."""
-    return adapter.xp.where(divisor > 0, divisor, adapter.number(divisor, 1.0))
+    return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))
 
 
 def check_size(adapter: Adapter, values: Array, given: Any, argument: str) -> None:

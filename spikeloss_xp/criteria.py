@@ -67,7 +67,7 @@ def cross_entropy_of_rates(
     """
     xp = adapter.xp
     classes, rate = _taking_part(adapter, rate, axis, class_mask, 0.0)
-    zero = adapter.number(rate, 0.0)
+    zero = adapter.operand(rate, 0.0)
     own = adapter.sum(xp.where(one_hot, rate, zero), axis, keepdims=True)
     others = adapter.sum(xp.where(one_hot, zero, rate), axis, keepdims=True) + EPSILON
     if class_mask is not None:  # half a spike may differ between classes
@@ -140,7 +140,7 @@ def _by_selection(
     """Return the terms and their pullback, for libraries that may differentiate them."""
     xp = adapter.xp
     label = index == adapter.along(axis, logit)
-    highest = adapter.constant_of(xp.max(logit, axis=axis, keepdims=True))  # it cancels
+    highest = adapter.stop_gradient(xp.max(logit, axis=axis, keepdims=True))  # it cancels
     own = adapter.gather(logit, adapter.entries_at(logit, index, axis), axis)
     lack = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
@@ -231,7 +231,7 @@ def root(adapter: Adapter, n: Array) -> ValueAndPullback:
     """
     xp = adapter.xp
     # Added, because a selection would have the gradient 0.
-    u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.constant(n, 0.0))
+    u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.scalar(n, 0.0))
     return u, lambda cotangent: cotangent / (2 * u)
 
 
@@ -243,11 +243,11 @@ def weighted_binary_cross_entropy(
     Both logarithms are computed from `z` and have one sign, so no digits cancel.
     """
     xp, other, positive = adapter.xp, 1 - target, pos_weight * target
-    zero = adapter.constant(logit, 0.0)
+    zero = adapter.scalar(logit, 0.0)
     terms = positive * xp.logaddexp(zero, -logit) + other * xp.logaddexp(zero, logit)
 
     def pullback(cotangent: Array) -> Array:
-        lowest = adapter.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
+        lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
         odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
         p = 1 / (1 + odds)
         derivative = other * p - positive * (odds * p)  # 1 - p is `odds` times p
@@ -267,7 +267,7 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
     terms = xp.logaddexp(-target * logit, other * logit)
 
     def pullback(cotangent: Array) -> Array:
-        lowest = adapter.constant(logit, 2 - math.log(xp.finfo(logit.dtype).max))
+        lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
         odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
         # p - y = (1 - y) p - y (1 - p), where 1 - p is `odds` times p.
         derivative = (other - target * odds) / (1 + odds)
@@ -287,10 +287,10 @@ def binary_cross_entropy_as_published(
     computed from `z`.
     """
     xp = adapter.xp
-    zero, clamped = (adapter.constant(logit, value) for value in (0.0, -100.0))
+    zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
     lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
     hopeless = logit < lowest
-    odds = xp.exp(-xp.maximum(logit, adapter.constant(logit, lowest + 1)))  # no overflow
+    odds = xp.exp(-xp.maximum(logit, adapter.scalar(logit, lowest + 1)))  # no overflow
     p = 1 / (1 + odds)
     sure = p == 1
     log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))

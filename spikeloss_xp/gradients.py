@@ -136,7 +136,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
             )
         value, pullback = adapter.value_and_pullback(closed_form, input, *targets, **options)
         _check_cotangent(value, cotangent)
-        return value, pullback(adapter.constant(value, 1.0) if cotangent is None else cotangent)
+        return value, pullback(adapter.scalar(value, 1.0) if cotangent is None else cotangent)
 
     return on_device_of("input")(evaluate)
 

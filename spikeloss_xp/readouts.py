@@ -28,9 +28,9 @@ class Reading(NamedTuple):
     u : array
         The readings: batch, class and time in the order of the input, time of length 1 unless there
         is a reading at each step.
-    divisor : float or array
+    per_unit : float or array
         The number of spikes that adds 1 to `u`, by which `counts` is divided.
-    max_reading : float or array
+    saturated : float or array
         The reading of a neuron that fires at every step.
     counts : array or None
         The sums of spikes that `u` is computed from, with its axes, for comparisons that rounding
@@ -46,8 +46,8 @@ class Reading(NamedTuple):
     """
 
     u: Array
-    divisor: Any = 1.0
-    max_reading: Any = 1.0
+    per_unit: Any = 1.0
+    saturated: Any = 1.0
     counts: Array | None = None
     mask: Array | None = None
     class_mask: Array | None = None
@@ -91,7 +91,7 @@ def rate(
 ) -> ReadingAndPullback:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
     counted, to_spikes = count(adapter, spikes, mask, axis, window)
-    duration = counted.max_reading
+    duration = counted.saturated
     if mask is not None and window is None:
         duration = or_one(adapter, duration)
     elif window == 1:
@@ -112,7 +112,7 @@ def highest(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> R
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        one = adapter.constant(unmasked, 1.0)  # a NaN is not equal to any peak
+        one = adapter.scalar(unmasked, 1.0)  # a NaN is not equal to any peak
         sharing = xp.maximum(xp.sum(reached, axis=axis, keepdims=True), one)
         return cotangent * reached / sharing
 
@@ -133,7 +133,7 @@ def last(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read
         u = xp.sum(xp.where(chosen, spikes, 0.0), axis=axis, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
-        return xp.where(chosen, cotangent, adapter.constant(spikes, 0.0))
+        return xp.where(chosen, cotangent, adapter.scalar(spikes, 0.0))
 
     return Reading(u, mask=read), pullback
 
@@ -212,7 +212,7 @@ def read_groups(
     if not isinstance(divisor, int) and reading.u.shape[axis] == 1:  # the largest of any step
         number = xp.max(divisor, axis=axis, keepdims=True)
     counts = None if reading.counts is None else reading.counts * number
-    reading = reading._replace(divisor=reading.divisor * number, counts=counts)
+    reading = reading._replace(per_unit=reading.per_unit * number, counts=counts)
     return reading, lambda cotangent: to_neurons(to_mean(cotangent) * scale / divisor)
 
 
@@ -221,9 +221,9 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
 
     Counts are divided once: a second rounding would move rates across a threshold.
     """
-    divisor = reading.divisor * size
+    divisor = reading.per_unit * size
     u = reading.u / size if reading.counts is None else reading.counts / divisor
-    return reading._replace(u=u, divisor=divisor)
+    return reading._replace(u=u, per_unit=divisor)
 
 
 def softmax_sum(
@@ -258,14 +258,14 @@ def softmax_sum(
 def latency(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> ReadingAndPullback:
     """Read the latency of the first spike, in steps that count, of spikes from 0 to 1.
 
-    A silent neuron has the longest duration of its sample, which is `max_reading`, so that a neuron
+    A silent neuron has the longest duration of its sample, which is `saturated`, so that a neuron
     with fewer unmasked steps is not early.
     """
     xp = adapter.xp
     factors = 1 - spikes
     if mask is None:
         total, _, to_factors = adapter.survival_sum(factors, None, axis)
-        reading = Reading(total, max_reading=spikes.shape[axis])
+        reading = Reading(total, saturated=spikes.shape[axis])
         return reading, lambda cotangent: to_factors(-cotangent, xp.zeros_like(cotangent))
 
     weight = xp.astype(mask, spikes.dtype)
@@ -273,7 +273,7 @@ def latency(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> R
     longest = xp.max(duration, axis=class_axis(axis), keepdims=True)
     lacking = longest - duration
     total, silence, to_factors = adapter.survival_sum(factors, weight, axis)
-    reading = Reading(total + lacking * silence, max_reading=longest, mask=duration > 0)
+    reading = Reading(total + lacking * silence, saturated=longest, mask=duration > 0)
     return reading, lambda cotangent: to_factors(-cotangent, -cotangent * lacking)
 
 

@@ -5,9 +5,13 @@ Run ``python tools/sizes.py`` in an environment with this checkout installed.
 
 import ast
 import functools
+import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType, FunctionType
+from typing import Any
 
 import numpy as np
 
@@ -70,17 +74,68 @@ def longest_chain(paths: list[Path]) -> list[str]:
     return max(map(chain_from, sorted(places)), key=len)
 
 
-def files_of_a_call() -> int:
-    """Return how many files of the library ``SpikeMax(20)(spikes, label)`` runs code of."""
-    spikes, label = np.zeros((4, 10, 100), np.float32), np.arange(4)
-    sx.SpikeMax(20)(spikes, label)
-    folders = {str(Path(module.__file__).parent) for module in (sx, sx.backends)}
-    files: set[str] = set()
+def way_of(call: Callable[[], object]) -> str:
+    """Return how many functions of the library a call enters, and in how many files.
 
-    sys.setprofile(lambda frame, *_: files.add(frame.f_code.co_filename))
-    sx.SpikeMax(20)(spikes, label)
+    Counted at the third call, when everything that is kept has been made, on Python 3.11, where a
+    comprehension is a call.
+    """
+    folders = tuple(str(Path(module.__file__).parent) for module in (sx, sx.backends))
+    entered: list[str] = []
+
+    def enter(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(folders):
+            entered.append(frame.f_code.co_filename)
+
+    call()
+    call()
+    sys.setprofile(enter)
+    call()
     sys.setprofile(None)
-    return len([name for name in files if name.startswith(tuple(folders))])
+    return f"{len(entered)} calls, {len(set(entered))} files"
+
+
+def ways() -> dict[str, str]:
+    """Return the way of some calls."""
+    spikes, label, trains = np.zeros((4, 10, 50), np.float32), np.arange(4), np.ones((4, 10, 50))
+    spike_max, spike_time = sx.SpikeMax(20), sx.value_and_grad(sx.SpikeTime())
+    found = {
+        "SpikeMax(20), NumPy": way_of(lambda: spike_max(spikes, label)),
+        "SpikeTime(), NumPy, gradient": way_of(lambda: spike_time(spikes, trains)),
+    }
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        entropy = sx.CrossEntropy(time_axis=0)
+        x, y = torch.zeros(20, 100, 10, requires_grad=True), torch.arange(100) % 10
+        found["CrossEntropy, PyTorch, backward"] = way_of(lambda: entropy(x, y).backward())
+    return found
+
+
+def overridden() -> list[str]:
+    """Return the private methods with code that a loss of the library replaces by its own."""
+
+    def descendants(kind: type) -> Iterator[type]:
+        for child in kind.__subclasses__():
+            yield child
+            yield from descendants(child)
+
+    def methods(kind: type) -> dict[str, Any]:
+        kinds = (FunctionType, property, staticmethod, classmethod)
+        return {name: x for name, x in vars(kind).items() if isinstance(x, kinds)}
+
+    found = set()
+    for kind in descendants(sx.losses.Loss):
+        if kind.__module__.startswith("spikeloss_xp"):
+            above = [
+                base for base in kind.__mro__[1:] if base.__module__.startswith("spikeloss_xp")
+            ]
+            for name in methods(kind):
+                first = next((methods(base)[name] for base in above if name in methods(base)), None)
+                concrete = first and not getattr(first, "__isabstractmethod__", False)
+                if concrete and name.startswith("_") and not name.startswith("__"):
+                    found.add(name)
+    return sorted(found)
 
 
 def main() -> None:
@@ -93,7 +148,9 @@ def main() -> None:
     print(f"modules              {len(package)}")
     print(f"longest import chain {len(chain)}: {' -> '.join(chain)}")
     print(f"bases of a loss      {len(bases)}: {', '.join(kind.__name__ for kind in bases)}")
-    print(f"files of a call      {files_of_a_call()}")
+    print(f"overridden members   {len(found := overridden())}: {', '.join(found)}")
+    for name, way in ways().items():
+        print(f"way of a call        {way}: {name}")
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in tests)
     print(f"lines of tests       {lines}, with their tools")
 

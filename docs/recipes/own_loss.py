@@ -79,7 +79,7 @@ class FocalMoid(FocalMax):
     def _criterion(self, adapter, reading, labels):
         xp, margin = adapter.xp, reading.u - self.theta
         sign = xp.where(labels.one_hot(adapter, reading), xp.ones_like(margin), -1.0)
-        log_p = -xp.logaddexp(adapter.constant(margin, 0.0), -sign * margin)
+        log_p = -xp.logaddexp(adapter.scalar(margin, 0.0), -sign * margin)
         terms, derivative = focal(xp, log_p, self.gamma)
         rest = -xp.expm1(log_p)
         return terms, lambda cotangent: cotangent * derivative * sign * rest

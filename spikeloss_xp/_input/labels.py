@@ -114,8 +114,8 @@ class Labels(NamedTuple):
             share = numbers if weight is None else numbers * weight
             factor, weight = None, xp.sum(share, axis=axis, keepdims=True)
         if self.valid is not None:  # NaN for a label that is no class, and could not be read
-            one = adapter.constant(reading.u, 1.0)
-            known = xp.where(self.valid, one, adapter.number(reading.u, math.nan))
+            one = adapter.scalar(reading.u, 1.0)
+            known = xp.where(self.valid, one, adapter.operand(reading.u, math.nan))
             factor = known if factor is None else known * factor
             if weight is not None:
                 weight = xp.where(self.valid, weight, 0.0)

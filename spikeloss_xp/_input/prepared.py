@@ -334,7 +334,7 @@ def _mask_of_lengths(
     if known is not None:
         return mask, None
     possible = (number >= 0) & (number <= layout.steps)
-    return mask | ~possible, xp.where(possible, adapter.constant(values, 1.0), math.nan)
+    return mask | ~possible, xp.where(possible, adapter.scalar(values, 1.0), math.nan)
 
 
 def both(mask: Array | None, other: Array | None) -> Array | None:
@@ -349,4 +349,4 @@ def fill_masked(adapter: Adapter, x: Array, mask: Array, value: float = 0.0) -> 
 
     By selection: multiplying by 0 would keep NaN, in the value and in the gradient.
     """
-    return adapter.xp.where(mask, x, adapter.number(x, value))
+    return adapter.xp.where(mask, x, adapter.operand(x, value))

@@ -315,7 +315,7 @@ def filled(
         xp.max(xp.where(finite_x, xp.abs(x.times), 0.0)),
         xp.max(xp.where(finite_y, xp.abs(y.times), 0.0)),
     )
-    limit = adapter.constant(latest, float(xp.finfo(latest.dtype).max))
+    limit = adapter.scalar(latest, float(xp.finfo(latest.dtype).max))
     beyond = 2 * xp.minimum(latest, (limit - far) / 2) + far  # twice, because of rounding
     longer = x.times.shape[-1] - y.times.shape[-1]
     added = abs(longer) - xp.abs(longer - surplus)

@@ -541,7 +541,7 @@ class Loss(ClosedForm):
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
         if isinstance(weight, int):
-            weight = prepared.adapter.constant(total, float(weight)) + 0.0  # the caller's own
+            weight = prepared.adapter.scalar(total, float(weight)) + 0.0  # the caller's own
         return total, weight, pullback
 
     def _check_context(self, context: int) -> None:
@@ -648,5 +648,5 @@ def divisor_of(adapter: Adapter, weight: Array | int, total: Array) -> Any:
     The loss is 0 then. With smoothed labels the sum need not be.
     """
     if isinstance(weight, int):
-        return adapter.number(total, weight)
-    return adapter.xp.where(weight > 0, weight, adapter.number(weight, math.inf))
+        return adapter.operand(total, weight)
+    return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))

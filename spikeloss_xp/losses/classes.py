@@ -123,4 +123,4 @@ def per_class(adapter: Adapter, reading: Reading, values: PerClass) -> Any:
     if not isinstance(values, tuple):
         return values
     axes = (1, -1, 1) if reading.class_axis == 1 else (1, 1, -1)
-    return adapter.xp.reshape(adapter.host_constant(values, reading.u), axes)
+    return adapter.xp.reshape(adapter.constants(values, reading.u), axes)

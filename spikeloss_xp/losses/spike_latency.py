@@ -120,8 +120,8 @@ def compare_times(
     """Return the terms of times and of the target times of labels, and their pullback."""
     target = labels.numbers
     if target is None:
-        silent = reading.max_reading if false_time is None else false_time
-        one = adapter.constant(reading.u, 1.0)  # a duration may be an int, or a symbol of one
+        silent = reading.saturated if false_time is None else false_time
+        one = adapter.scalar(reading.u, 1.0)  # a duration may be an int, or a symbol of one
         own = labels.one_hot(adapter, reading)
         target = adapter.xp.where(own, one * true_time, one * silent)
     return criteria.outside(adapter, reading.u - target, tolerance)

@@ -110,7 +110,7 @@ class SpikeMax(RateLoss):
         one_hot = labels.one_hot(adapter, reading)
         if self.numerics == "lava":
             return criteria.cross_entropy_of_rates_as_published(*given, one_hot, class_mask)
-        few = self.pseudo_count / reading.divisor
+        few = self.pseudo_count / reading.per_unit
         # Compared as counts: whether n / T or a / T is larger may depend on rounding if n is a.
         counts: Array = reading.counts
         short = counts < self.pseudo_count

@@ -104,9 +104,9 @@ class SpikeRate(RateLoss):
 
     def _in_units_of(self, adapter: Adapter, reading: Reading, rates: PerClass) -> Array:
         """Return rates in the units of the reading, with a class axis if they differ."""
-        largest = reading.max_reading
+        largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):
-            return adapter.constant(reading.u, rates * largest)
+            return adapter.scalar(reading.u, rates * largest)
         return per_class(adapter, reading, rates) * largest
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:

@@ -145,7 +145,7 @@ class SpikeTime(Loss):
         steps, axis = prepared.layout.steps, prepared.layout.time
         if isinstance(self.kernel, tuple):  # taps beyond the duration meet no spike
             taps = self.kernel if len(self.kernel) <= steps else self.kernel[:steps]
-            kernel = adapter.host_constant(taps, values)
+            kernel = adapter.constants(taps, values)
         reading = Reading(adapter.causal_filter(difference, kernel, axis), mask=mask)
         # A spike at t appears in the trace at t + k with weight h[k], so the adjoint filters
         # against time, and sums fewer cotangents at the boundary: there is no trace after the last

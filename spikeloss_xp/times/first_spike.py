@@ -68,7 +68,7 @@ class FirstSpike(TimesLoss):
                 slope = slope / or_one(adapter, sharing)
             return xp.reshape(slope, values.shape)
 
-        return Reading(xp.squeeze(first, axis=3), max_reading=silent, mask=mask), pullback
+        return Reading(xp.squeeze(first, axis=3), saturated=silent, mask=mask), pullback
 
     def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
         prepared = self._prepare_input(input, where, lengths)

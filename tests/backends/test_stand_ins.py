@@ -72,7 +72,7 @@ like = cupy.ones(3)
 for make in (
     lambda: adapter("cupy").constant(like, 2.0),
     lambda: adapter("cupy").arange(3, like),
-    lambda: adapter("cupy").host_constant((1.0, 2.0), like),
+    lambda: adapter("cupy").constants((1.0, 2.0), like),
 ):
     for waits in (1, 0):
         cupy.reset_counts()
