@@ -74,13 +74,13 @@ def cross_entropy_of_rates(
         of_label = adapter.sum(xp.astype(one_hot, rate.dtype) * half_spike, axis, keepdims=True)
         half_spike = or_one(adapter, of_label)
     short = xp.any(one_hot & short, axis=axis, keepdims=True)
-    lack = xp.where(short, half_spike - own, zero)
-    own = own + lack
-    others = others + (classes - 1) * lack
+    missing = xp.where(short, half_spike - own, zero)
+    own = own + missing
+    others = others + (classes - 1) * missing
     # The last term is 0, or NaN for an infinite rate, which the quotient would hide. It is added
-    # here, because inside `lack` its gradient terms would cancel and lose digits.
+    # here, because inside `missing` its gradient terms would cancel and lose digits.
     odds = others / own
-    terms = xp.log1p(odds) + lack / half_spike + (own - own)
+    terms = xp.log1p(odds) + missing / half_spike + (own - own)
 
     def pullback(cotangent: Array) -> Array:
         of_another = cotangent / (own + others)
@@ -142,27 +142,27 @@ def _by_selection(
     label = index == adapter.along(axis, logit)
     highest = adapter.stop_gradient(xp.max(logit, axis=axis, keepdims=True))  # it cancels
     own = adapter.gather(logit, adapter.entries_at(logit, index, axis), axis)
-    lack = own - highest
+    own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = adapter.sum(weight, axis, keepdims=True)
     # The quotient keeps the digits of the derivative too; that of a hopeless label overflows.
-    hopeless = lack < -60
-    odds = others * xp.exp(-xp.where(hopeless, 0.0, lack))
-    terms = xp.where(hopeless, xp.log(others + xp.exp(lack)) - lack, xp.log1p(odds))
-    rest, whole = others + (xp.exp(lack) - 1), 1.0
+    hopeless = own_below < -60
+    odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
+    terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
+    excess, q_sum = others + (xp.exp(own_below) - 1), 1.0  # of the sum of exponentials above 1
     if q is not None:
-        whole = adapter.sum(q, axis, keepdims=True)
+        q_sum = adapter.sum(q, axis, keepdims=True)
         # As a selection, which XLA adds up in a third of the time.
         product = xp.where(q == 0, 0.0, q * (own - logit))
-        terms = whole * terms + adapter.sum(product, axis, keepdims=True)
+        terms = q_sum * terms + adapter.sum(product, axis, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
-        scale = cotangent / (1 + rest)
+        scale = cotangent / (1 + excess)
         if q is None:
             return xp.where(label, -others * scale, weight * scale)
-        # whole p - q; for the label (whole - q) p - q (1 - p), where `others` is 1 - p.
-        of_label = ((whole - q) * xp.exp(lack) - q * others) * scale
-        return xp.where(label, of_label, weight * (whole * scale) - q * cotangent)
+        # q_sum p - q; for the label (q_sum - q) p - q (1 - p), where `others` is 1 - p.
+        of_label = ((q_sum - q) * xp.exp(own_below) - q * others) * scale
+        return xp.where(label, of_label, weight * (q_sum * scale) - q * cotangent)
 
     return terms, pullback
 
@@ -179,28 +179,28 @@ def _in_place(
     xp.exp(weight, out=weight)
     adapter.scatter(weight, label, 0.0, axis)
     others = adapter.sum(weight, axis, keepdims=True)
-    rest = xp.expm1(own)
-    rest += others
-    terms, whole = xp.log1p(rest), 1.0
+    excess = xp.expm1(own)
+    excess += others
+    terms, q_sum = xp.log1p(excess), 1.0
     if q is None:
         terms -= own
     else:
-        whole = adapter.sum(q, axis, keepdims=True)
-        terms = whole * terms - product
+        q_sum = adapter.sum(q, axis, keepdims=True)
+        terms = q_sum * terms - product
 
     def pullback(cotangent: Array) -> Array:
-        nonlocal rest, weight
-        if rest is None:
+        nonlocal excess, weight
+        if excess is None:
             raise RuntimeError("this pullback may be called once: evaluate the loss again")
-        scale, rest = cotangent / (rest + 1), None
+        scale, excess = cotangent / (excess + 1), None
         if q is None:
             adapter.scatter(weight, label, -others, axis)
             weight *= scale
             return weight
         q_of_label = adapter.gather(xp.broadcast_to(q, weight.shape), label, axis)
-        weight *= whole * scale
+        weight *= q_sum * scale
         weight -= q * cotangent
-        of_label = ((whole - q_of_label) * xp.exp(own) - q_of_label * others) * scale
+        of_label = ((q_sum - q_of_label) * xp.exp(own) - q_of_label * others) * scale
         adapter.scatter(weight, label, of_label, axis)
         return weight
 
