@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sizes
 
 import spikeloss_xp
 from spikeloss_xp import backends
@@ -243,6 +244,10 @@ def test_module_state_is_only_caches(name):
         {"lru_cache"} if name == "primitives.kernels" else set()
     )  # bounded, of host arrays
     assert not any(isinstance(node, ast.Global) for node in ast.walk(TREES[name]))
+
+
+def test_private_methods_of_a_loss_are_abstract_or_final():
+    assert sizes.overridden() == ["_score"]
 
 
 BASE = {
