@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import _checks
+from spikeloss_xp.binning import Bins, add_spikes, check_indices, epsilon_of
 from spikeloss_xp.cli._files import Rows, check_memory
 from spikeloss_xp.cli._terminal import UsageError, usage_errors
-from spikeloss_xp.spike_times import Bins, add_spikes, check_indices, epsilon_of
 
 COLUMNS = ("times", "neuron", "sample")  # one entry for each spike; `sample` may be missing
 NUMBERS = ("neurons", "steps", "samples", "time_step", "start")  # on the command line as well

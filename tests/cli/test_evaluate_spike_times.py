@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from _support.damage import mutants, npy, save
+from spikeloss_xp.binning import Bins
 from spikeloss_xp.cli import _files, _spike_times
-from spikeloss_xp.spike_times import Bins
 
 SAMPLES, NEURONS, STEPS, STEP, START = 5, 3, 40, 0.1, 0.2
 RNG = np.random.default_rng(7)

@@ -36,7 +36,14 @@ PARTS = {  # of adapters that have several modules
 }
 MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
 MATHEMATICS = {name for name in TREES if name.partition(".")[0] in ("distances", "losses", "times")}
-MATHEMATICS |= {"_block_filter", "_survival", "classifiers", "criteria", "gradients"}
+MATHEMATICS |= {
+    "_block_filter",
+    "_spike_pairs",
+    "_survival",
+    "classifiers",
+    "criteria",
+    "gradients",
+}
 MATHEMATICS |= {"readouts", "readouts.first_spike"}
 
 # Modules and folders: each imports only from lines below its own. docs/architecture.md says why.
@@ -46,7 +53,7 @@ DIRECTION = (
     {"times"},
     {"classifiers", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "predictions", "readouts"},
-    {"_input", "spike_times"},
+    {"_input", "_spike_pairs", "binning"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"_kernels"},
@@ -60,7 +67,7 @@ RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 # subclasses of NumPy arrays that are refused.
 HOST = {
     *("_arrays", "_input.labels", "_kernels", "_typing", "filters", "slayer.loss"),
-    *("spike_times", "testing"),
+    *("binning", "testing"),
 }
 
 FRAMEWORKS = ("cupy", "dask", "dpnp", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")

@@ -80,9 +80,8 @@ def bin_spikes(
            [0., 0., 0., 2., 0.]])
     """
     neurons = _checks.count(neurons, "neurons")
-    begin = start if has_unit(start) or start != 0 else None  # 0 is the same in each unit
-    times, begin, unit = without_units(times, begin, time_step, "time_step", ("times", "start"))
-    bins = Bins(steps, unit, 0.0 if begin is None else begin, outside)
+    times, start, time_step = _without_units(times, start, time_step)
+    bins = Bins(steps, time_step, start, outside)
     binary = _checks.flag(binary, "binary")
     adapter, like, row, column = _places(times, neuron, neurons, bins)
 
@@ -93,32 +92,29 @@ def bin_spikes(
     return made if binary else floating(adapter, made)
 
 
-def without_units(
-    times: Any, other: Any, unit: Any, name: str, names: tuple[str, str]
-) -> tuple[Any, Any, Any]:
-    """Return two arguments and a unit in plain numbers; the unit is 1 if it was one.
-
-    If one of them or `unit`, the argument `name`, has a unit, all need one. `other` may be None.
-    """
-    if not any(map(has_unit, (times, other, unit))):
-        return times, other, unit
-    times = in_unit(times, names[0], unit, name)
-    return times, None if other is None else in_unit(other, names[1], unit, name), 1.0
+def _without_units(times: Any, start: Any, time_step: Any) -> tuple[Any, Any, Any]:
+    """Return the arguments as plain numbers, if any has a unit as multiples of `time_step`."""
+    if not any(map(has_unit, (times, start, time_step))):
+        return times, start, time_step
+    times = _in_steps(times, "times", time_step)
+    if has_unit(start) or start != 0:  # 0 is the same in each unit
+        start = _in_steps(start, "start", time_step)
+    return times, start, 1.0
 
 
-def in_unit(values: Any, argument: str, unit: Any, name: str) -> Any:
-    """Return numbers with units, or sequences of them, as numbers in a unit.
+def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
+    """Return times with units, or sequences of them, as multiples of `time_step`.
 
     Raise a `TypeError` if only one of them has a unit, or if they measure different things.
     """
     if isinstance(values, list | tuple):
-        return [in_unit(each, f"{argument}[{i}]", unit, name) for i, each in enumerate(values)]
-    if not (has_unit(values) and has_unit(unit)):
-        with_unit, without = (argument, name) if has_unit(values) else (name, argument)
-        raise TypeError(f"{with_unit} has a unit and {without} has none: give both a unit, or none")
+        return [_in_steps(each, f"{argument}[{i}]", time_step) for i, each in enumerate(values)]
+    if not (has_unit(values) and has_unit(time_step)):
+        names = (argument, "time_step") if has_unit(values) else ("time_step", argument)
+        raise TypeError(f"{names[0]} has a unit and {names[1]} has none: give both a unit, or none")
     if hasattr(values, "magnitude"):  # a train of neo is more than its times
         values = values.magnitude * values.units
-    ratio = values / unit
+    ratio = values / time_step
     for simpler in ("simplified", "to_base_units", "decompose"):  # 1 s / ms is 1000
         if hasattr(ratio, simpler):
             found = getattr(ratio, simpler)
@@ -126,7 +122,9 @@ def in_unit(values: Any, argument: str, unit: Any, name: str) -> Any:
     try:
         ratio + 1.0  # which a number with a dimension refuses
     except Exception as error:  # each library raises one of its own
-        raise TypeError(f"{argument} must be in a unit of {name}, {unit}: {error}") from error
+        raise TypeError(
+            f"{argument} must be in a unit of time_step, {time_step}: {error}"
+        ) from error
     numbers = np.asarray(getattr(ratio, "magnitude", ratio), np.float64)
     return numbers if numbers.ndim else float(numbers)
 
