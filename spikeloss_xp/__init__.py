@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from spikeloss_xp import backends, distances, testing, times
+from spikeloss_xp.binning import bin_spikes
 from spikeloss_xp.classifiers import MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
@@ -29,7 +30,6 @@ from spikeloss_xp.losses import (
     SpikeTime,
     SquaredError,
 )
-from spikeloss_xp.spike_times import bin_spikes
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import array_api_compat
 import numpy as np
 
-from spikeloss_xp._checks import has_unit
+from spikeloss_xp._checks import WITHOUT_UNIT, has_unit
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import TRACED, adapter, adapter_of_namespace
@@ -94,7 +94,7 @@ def remedy(x: Any) -> str:
     if isinstance(x, np.matrix):
         return ": pass numpy.asarray(x)"
     if has_unit(x):
-        return ": pass x.magnitude, or the number in the unit of the parameters"
+        return WITHOUT_UNIT
     for method in ("to_numpy", "toarray"):  # of tables and labelled arrays, and of sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
@@ -201,6 +201,12 @@ def rank(values: Any) -> int:
     if isinstance(values, list | tuple):
         return 1 + rank(values[0]) if values else 1
     return getattr(values, "ndim", 0)
+
+
+def slices(length: int, size: int) -> list[slice]:
+    """Return slices of `size` entries, and at least one, that together have all of an axis."""
+    size = max(size, 1)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def or_one(adapter: Adapter, divisor: Array) -> Array:

@@ -7,17 +7,22 @@ from typing import Any, TypeVar
 
 LONGEST = (1 << 31) - 1  # what fits the integers of every library
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # the square of the largest is a number in float32 too
+WITHOUT_UNIT = ": pass x.magnitude, or the number in the unit of the parameters"
 Number = TypeVar("Number", bound=float)  # an integer is one too
 
 
 def has_unit(x: Any) -> bool:
-    """Tell whether a number or array, or the first of a sequence, has a unit of measurement.
+    """Return whether a number, an array or an entry of a sequence has a unit of measurement.
 
-    It has in neo, quantities and Pint, in Brian2 and in Astropy.
+    Those of neo, quantities, Pint, Brian2 and Astropy have.
     """
-    while isinstance(x, list | tuple):
-        x = next((each for each in x if not isinstance(each, float | int)), None)
-    return any(hasattr(x, name) for name in ("dimensionality", "dimensions", "unit"))
+    if type(x) in (float, int):
+        return False
+    if isinstance(x, list | tuple):
+        if not (x and isinstance(x[0], list | tuple)):  # numbers: one of each type is enough
+            x = list({type(each): each for each in x}.values())
+        return any(map(has_unit, x))
+    return hasattr(x, "dimensionality") or hasattr(x, "dimensions") or hasattr(x, "unit")
 
 
 def real(value: Any, argument: str) -> float:
@@ -27,7 +32,8 @@ def real(value: Any, argument: str) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{argument} must be a number; got {value!r}") from None
+        hint = WITHOUT_UNIT if has_unit(value) else ""
+        raise TypeError(f"{argument} must be a number; got {value!r}{hint}") from None
     except OverflowError:
         return math.inf
 

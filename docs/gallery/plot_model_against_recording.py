@@ -147,12 +147,13 @@ with TemporaryDirectory() as folder:
 print("spikes of the trials:", *(len(train) for train in trials))
 
 # %%
-# neo reads many other formats. Its trains have a unit, and the distances take them directly. The
-# arguments need a unit too. The trains may be in different units.
+# neo reads many other formats. Its trains have a unit, so they are converted first: the distances
+# take plain numbers, in the unit of their arguments.
 
-trains = [neo.SpikeTrain(train * pq.ms, t_stop=1 * pq.s) for train in trials]
-with_units = sx.distances.victor_purpura(trains, cost=0.1 / pq.ms)
-np.testing.assert_allclose(with_units, sx.distances.victor_purpura(trials, cost=0.1))
+trains = [neo.SpikeTrain(train / 1000 * pq.s, t_stop=1 * pq.s) for train in trials]
+converted = [train.rescale("ms").magnitude for train in trains]
+distances = sx.distances.victor_purpura(converted, cost=0.1)
+np.testing.assert_allclose(distances, sx.distances.victor_purpura(trials, cost=0.1))
 
 # %%
 # A model whose spike times have a derivative

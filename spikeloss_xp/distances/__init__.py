@@ -15,8 +15,8 @@ array([[0.   , 1.   , 1.   ],
        [1.   , 0.436, 0.   ]])
 """
 
-from spikeloss_xp.distances._spike_times import coincidence_factor, victor_purpura
-from spikeloss_xp.distances._trains import Similarity, VanRossum, similarity, van_rossum
+from spikeloss_xp.distances._edit_distances import coincidence_factor, victor_purpura
+from spikeloss_xp.distances._inner_products import Similarity, VanRossum, similarity, van_rossum
 
 __all__ = [
     "Similarity",

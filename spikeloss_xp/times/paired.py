@@ -6,18 +6,18 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
+from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign, slices
 from spikeloss_xp._input.prepared import PreparedInput
-from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.distances._spike_times import (
+from spikeloss_xp._spike_pairs import (
     UNMATCHED,
     EditTable,
-    apart,
-    filled,
-    sort_times,
-    train_chunks,
+    SortedTimes,
+    absolute_difference,
+    kernels,
+    pad_unmatched,
+    replace_padding,
 )
-from spikeloss_xp.distances._trains import Spikes, kernels
+from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
 from spikeloss_xp.times.first_spike import TimesLoss
 
@@ -48,7 +48,7 @@ class PairedLoss(TimesLoss):
         adapter, xp, spikes = prepared.adapter, prepared.adapter.xp, values.shape[2]
         x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, labels))
         entries = spikes * (spikes + labels.shape[2])
-        chunks = train_chunks(x.shape[0], entries, _tuning.PAIRS_CHUNK)
+        chunks = slices(x.shape[0], _tuning.PAIRS_CHUNK // entries)
         each = [self._compare(adapter, x[rows, ...], y[rows, ...]) for rows in chunks]
         u = xp.reshape(xp.concat([distance for distance, _ in each]), (*values.shape[:2], 1))
 
@@ -125,19 +125,17 @@ class SpikeTime(PairedLoss):
 
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, tau = adapter.xp, self.time_constant
-        a, b = Spikes.of(adapter, x), Spikes.of(adapter, y)
-        rows, own, other = (
-            a.at(..., None),
-            a.at(..., None, slice(None)),
-            b.at(..., None, slice(None)),
-        )
+        rows, columns = replace_padding(adapter, x, math.inf), replace_padding(adapter, y, math.inf)
+        rows, columns = rows[..., None], columns[..., None]
+        own = replace_padding(adapter, x, -math.inf)[:, None, :]
+        other = replace_padding(adapter, y, -math.inf)[:, None, :]
         of_x, across = kernels(adapter, rows, own, tau), kernels(adapter, rows, other, tau)
-        of_y = kernels(adapter, b.at(..., None), other, tau)
+        of_y = kernels(adapter, columns, other, tau)
         xx, xy, yy = (xp.sum(each, axis=(1, 2)) for each in (of_x, across, of_y))
 
         def pullback(cotangent: Array) -> Array:
-            slope = xp.sum(of_x * sign(adapter, own.times - rows.times), axis=-1)
-            slope = slope - xp.sum(across * sign(adapter, other.times - rows.times), axis=-1)
+            slope = xp.sum(of_x * sign(adapter, own - rows), axis=-1)
+            slope = slope - xp.sum(across * sign(adapter, other - rows), axis=-1)
             return 2 / tau * cotangent[:, None] * slope
 
         return xx - 2 * xy + yy, pullback
@@ -199,14 +197,15 @@ class VictorPurpura(PairedLoss):
 
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, cost = adapter.xp, self.cost
-        sorted_x, sorted_y = sort_times(adapter, x), sort_times(adapter, y)
+        sorted_x, sorted_y = SortedTimes.of(adapter, x), SortedTimes.of(adapter, y)
         surplus = sorted_x.number - sorted_y.number
-        times_x, times_y, added = filled(adapter, sorted_x, sorted_y, surplus, UNMATCHED / cost)
+        far = UNMATCHED / cost
+        times_x, times_y, added = pad_unmatched(adapter, sorted_x, sorted_y, surplus, far)
         columns = xp.matrix_transpose(times_x), xp.matrix_transpose(times_y)
         table = EditTable(
             adapter,
             *columns,
-            price=lambda a, b: apart(adapter, a, b) * cost,
+            price=lambda a, b: absolute_difference(adapter, a, b) * cost,
             slope=lambda a, b: sign(adapter, a - b) * cost,
         )
         excess, to_columns = table.cheapest()

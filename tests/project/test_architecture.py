@@ -37,7 +37,7 @@ PARTS = {  # of adapters that have several modules
 }
 MODULES = {"backends.torch"}  # modules of PyTorch for users, which no array needs
 MATHEMATICS = {name for name in TREES if name.partition(".")[0] in ("distances", "losses", "times")}
-MATHEMATICS |= {"classifiers", "criteria", "gradients", "readouts"}
+MATHEMATICS |= {"_spike_pairs", "classifiers", "criteria", "gradients", "readouts"}
 MATHEMATICS |= {"primitives.block_filter", "primitives.survival"}
 
 # Modules and folders: each imports only from lines below its own. docs/architecture.md says why.
@@ -47,7 +47,7 @@ DIRECTION = (
     {"times"},
     {"classifiers", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "predictions", "readouts"},
-    {"_input", "spike_times"},
+    {"_input", "_spike_pairs", "binning"},
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"primitives"},
@@ -59,7 +59,7 @@ RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 # subclasses of NumPy arrays that are refused.
 HOST = {
     *("_arrays", "_input.labels", "_typing", "filters", "primitives.kernels", "slayer.loss"),
-    *("spike_times", "testing"),
+    *("binning", "testing"),
 }
 
 FRAMEWORKS = ("cupy", "dask", "dpnp", "jax", "keras", "mlx", "ndonnx", "paddle", "tensorflow")

@@ -17,13 +17,21 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    asarray_like,
+    floating,
+    on_device_of,
+    sign,
+    slices,
+)
 from spikeloss_xp._input.prepared import Layout, PreparedInput, fill_masked, mask_of
+from spikeloss_xp._spike_pairs import kernels, replace_padding
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
-from spikeloss_xp.distances._spike_times import apart, padded_times, train_chunks
+from spikeloss_xp.distances._edit_distances import padded_times
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.primitives.kernels import Exponential
-from spikeloss_xp.spike_times import without_units
 
 ROUNDINGS = 16  # of the norms, by which the squared distance of two equal trains may differ from 0
 
@@ -45,6 +53,8 @@ class Products(NamedTuple):
 
 
 Comparison = tuple[Array, Callable[[Array], Products]]  # of all pairs, and its pullback
+# The adapter, the products, and the pullback to `x` from its norms and from the pairs.
+ProductsAndPullback = tuple[Adapter, Products, Callable[[Array, Array], Array]]
 
 
 class Trains(NamedTuple):
@@ -56,10 +66,10 @@ class Trains(NamedTuple):
     prepared: PreparedInput
     dtype: Any
 
-    def steps(self, start: int, stop: int) -> Array:
+    def steps(self, steps: slice) -> Array:
         """Return some steps of the trains, in the dtype to compute in, 0 where masked."""
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
-        index = (*(slice(None) for _ in range(axis)), slice(start, stop), ...)
+        index = (*[slice(None)] * axis, steps, ...)
         chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
         if trains.valid_or_nan is not None:
             chunk = chunk * trains.layout.collapsed(adapter, trains.valid_or_nan)
@@ -94,131 +104,93 @@ def prepare_trains(
     return Trains(prepared, first.dtype)
 
 
-def inner_products(
+def products_of_bins(
     x: Trains, y: Trains | None, time_constant: float, cosine: float
-) -> tuple[Products, Callable[[Products], Array]]:
-    """Return the inner products, and the pullback from them to `x`.
+) -> ProductsAndPullback:
+    """Return the inner products of trains in bins, and the pullback from them to `x`.
 
     Without `y`, the trains of `x` are compared with each other.
     """
-    adapter, steps = x.prepared.adapter, x.prepared.layout.steps
-    size = _chunk_length(x, y)
-    vectors = _vectors(x, time_constant, cosine, size)
-    parts: Iterator[tuple[Array, Array]] = ((part, part) for part in vectors)
-    if y is not None:
-        parts = zip(vectors, _vectors(y, time_constant, cosine, size), strict=True)
-    norms_x: list[Array] = []
-    norms_y: list[Array] = []
-    pairs = None
-    for part, other in parts:
+    adapter, layout, sets = x.prepared.adapter, x.prepared.layout, [x] if y is None else [x, y]
+    entries = sum(trains.prepared.layout.batch for trains in sets) * layout.neurons
+    known = isinstance(entries, int)  # sizes may be symbols
+    steps = slices(layout.steps, _tuning.PAIRS_CHUNK // entries if known else layout.steps)
+    vectors = [_vectors(trains, time_constant, cosine, steps) for trains in sets]
+    chunks = _row_slices(adapter, layout.batch, sets[-1].prepared.layout.batch)
+    norms, pairs = [0.0, 0.0], None
+    for part in vectors[0]:
+        parts = [part, *map(next, vectors[1:])]  # `zip` would keep the first ones in memory
         if y is not None:
-            norms_x.append(adapter.sum(part * part, -1))
-            norms_y.append(adapter.sum(other * other, -1))
-        pairs = _plus_product(adapter, pairs, part, other)
-    if y is None:  # so that the distance of a train from itself is exactly 0
-        norms_x = norms_y = [_completed_diagonal(adapter, pairs)]
+            squares = [adapter.sum(part * part, -1) for part in parts]
+            norms = [norm + square for norm, square in zip(norms, squares, strict=True)]
+        pairs = _plus_product(adapter, pairs, parts[0], parts[-1], chunks)
+    products = _of_one_set(adapter, pairs) if y is None else Products(norms[0], norms[1], pairs)
 
-    def pullback(cotangent: Products) -> Array:
+    def pullback(of_norms: Array, of_pairs: Array) -> Array:
         # <x, y> is bilinear: its derivative in x is the kernel applied to y.
-        of_norms, of_pairs = cotangent.x, cotangent.pairs
-        if y is None:
-            of_norms = of_norms + cotangent.y
-            of_pairs = of_pairs + adapter.xp.matrix_transpose(of_pairs)
-        spikes = x.steps(0, steps)
-        others = spikes if y is None else y.steps(0, steps)
+        spikes = x.steps(slice(None))
+        others = spikes if y is None else y.steps(slice(None))
         rows = adapter.xp.reshape(others, (others.shape[0], -1))
         pulled = adapter.xp.reshape(adapter.matmul(of_pairs, rows), spikes.shape)
         pulled = pulled + 2 * of_norms[:, None, None] * spikes
         pulled = _apply_kernel(adapter, pulled, time_constant, cosine)
-        return x.prepared.gradient(adapter.moveaxis(pulled, -1, x.prepared.layout.time))
+        return x.prepared.gradient(adapter.moveaxis(pulled, -1, layout.time))
 
-    return Products(sum(norms_x), sum(norms_y), pairs), pullback
-
-
-class Spikes(NamedTuple):
-    """Padded spike times, 0 where there is no spike, and where there is one."""
-
-    times: Array
-    spike: Array
-
-    @classmethod
-    def of(cls, adapter: Adapter, padded: Array) -> "Spikes":
-        """Return spike times whose padding is NaN or infinity."""
-        spike = adapter.xp.isfinite(padded)
-        return cls(adapter.xp.where(spike, padded, 0.0), spike)
-
-    def at(self, *index: Any) -> "Spikes":
-        """Return a selection, with axes of length 1 where the index is None."""
-        return Spikes(self.times[index], self.spike[index])
+    return adapter, products, pullback
 
 
-def products_of_times(
-    adapter: Adapter, x: Array, y: Array | None, time_constant: float
-) -> tuple[Products, Callable[[Products], Array]]:
-    """Return the inner products of padded spike times ``[train, spike]``, and the pullback to `x`.
-
-    Each pair of spikes adds ``exp(-|t - u| / tau)``.
-    """
-    xp, every = adapter.xp, slice(None)
-    own, other = (Spikes.of(adapter, times) for times in (x, x if y is None else y))
-    entries = x.shape[1] * math.prod(other.times.shape)
-    chunks = train_chunks(x.shape[0], entries, _tuning.PAIRS_CHUNK)
-
-    pairs = []
-    for rows in chunks:
-        each = own.at(rows, every, None, None), other.at(None, None, every, every)
-        pairs.append(xp.sum(kernels(adapter, *each, time_constant), axis=(1, 3)))
-    products = xp.concat(pairs, axis=0)
-    if y is None:  # so that the distance of a train from itself is exactly 0
-        norms_x = norms_y = _completed_diagonal(adapter, products)
+def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullback:
+    """Return the same for spike times. Each pair of spikes adds ``exp(-|t - u| / tau)``."""
+    times = padded_times(x, "x", None)
+    others = times if y is None else padded_times(y, "y", times)
+    adapter = adapter_of(times)
+    prepared = PreparedInput(adapter, times, None, None, getattr(x, "dtype", times.dtype))
+    xp, tau = adapter.xp, time_constant
+    rows = replace_padding(adapter, times, math.inf)[:, :, None, None]
+    own = replace_padding(adapter, times, -math.inf)[:, None, None, :]
+    columns = replace_padding(adapter, others, -math.inf)[None, None, :, :]
+    entries = times.shape[1] * math.prod(others.shape)
+    chunks = slices(times.shape[0], _tuning.PAIRS_CHUNK // max(entries, 1))
+    parts = []
+    for some in chunks:
+        parts.append(xp.sum(kernels(adapter, rows[some, ...], columns, tau), axis=(1, 3)))
+    pairs = xp.concat(parts, axis=0)
+    if y is None:
+        products = _of_one_set(adapter, pairs)
     else:
-        norms_x, norms_y = (_norms(adapter, trains, time_constant) for trains in (own, other))
+        products = Products(_norms(adapter, times, tau), _norms(adapter, others, tau), pairs)
 
-    def pullback(cotangent: Products) -> Array:
-        of_norms, of_pairs = cotangent.x, cotangent.pairs
-        if y is None:
-            of_norms = of_norms + cotangent.y
-            of_pairs = of_pairs + xp.matrix_transpose(of_pairs)
+    def slopes(a: Array, b: Array) -> Array:
+        return kernels(adapter, a, b, tau) * (sign(adapter, b - a) / tau)  # 0 for equal times
+
+    def pullback(of_norms: Array, of_pairs: Array) -> Array:
         gradient = []
-        for rows in chunks:
-            each = own.at(rows, every, None, None)
-            slope = slopes(adapter, each, other.at(None, None, every, every), time_constant)
-            total = xp.sum(slope * of_pairs[rows, None, :, None], axis=(2, 3))
-            slope = slopes(adapter, each, own.at(rows, None, None, every), time_constant)
-            gradient.append(total + 2 * of_norms[rows, None] * xp.sum(slope, axis=(2, 3)))
-        return xp.concat(gradient, axis=0)
+        for some in chunks:
+            each = rows[some, ...]
+            total = xp.sum(slopes(each, columns) * of_pairs[some, None, :, None], axis=(2, 3))
+            norms = xp.sum(slopes(each, own[some, ...]), axis=(2, 3))
+            gradient.append(total + 2 * of_norms[some, None] * norms)
+        return prepared.gradient(xp.concat(gradient, axis=0))
 
-    return Products(norms_x, norms_y, products), pullback
-
-
-def _norms(adapter: Adapter, trains: Spikes, time_constant: float) -> Array:
-    """Return the inner product of each train with itself."""
-    every = slice(None)
-    each, same = trains.at(every, every, None), trains.at(every, None, every)
-    return adapter.xp.sum(kernels(adapter, each, same, time_constant), axis=(1, 2))
+    return adapter, products, pullback
 
 
-def kernels(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
-    """Return ``exp(-|t - u| / tau)`` of pairs of spikes, 0 where one is no spike."""
-    weight = adapter.xp.exp(-apart(adapter, a.times, b.times) / time_constant)
-    return adapter.xp.where(a.spike & b.spike, weight, 0.0)
+def _norms(adapter: Adapter, times: Array, time_constant: float) -> Array:
+    """Return the inner product of each train of spike times with itself."""
+    rows, columns = (replace_padding(adapter, times, value) for value in (math.inf, -math.inf))
+    pairs = kernels(adapter, rows[:, :, None], columns[:, None, :], time_constant)
+    return adapter.xp.sum(pairs, axis=(1, 2))
 
 
-def slopes(adapter: Adapter, a: Spikes, b: Spikes, time_constant: float) -> Array:
-    """Return the derivatives of `kernels` in the first times; 0 for equal times."""
-    towards = sign(adapter, b.times - a.times) / time_constant
-    return kernels(adapter, a, b, time_constant) * towards
-
-
-def _vectors(trains: Trains, time_constant: float, cosine: float, size: int) -> Iterator[Array]:
+def _vectors(
+    trains: Trains, time_constant: float, cosine: float, steps: list[slice]
+) -> Iterator[Array]:
     """Yield the vectors of the trains, ``[train, entries]``, those of some steps at a time."""
-    adapter, steps = trains.prepared.adapter, trains.prepared.layout.steps
+    adapter, carried = trains.prepared.adapter, None
     scale = math.sqrt(-math.expm1(-2 / time_constant))
-    carried = None
-    for start in range(0, steps, size):
-        chunk = trains.steps(start, min(start + size, steps))
-        number = chunk.shape[-1]
-        trace = adapter.causal_filter(chunk, Exponential(time_constant, number), -1)
+    for some in steps:
+        chunk = trains.steps(some)
+        trace = adapter.causal_filter(chunk, Exponential(time_constant, chunk.shape[-1]), -1)
         if carried is not None:  # the trace of the steps before
             step = adapter.xp.astype(adapter.along(-1, trace) + 1, trace.dtype)
             trace = trace + carried * adapter.xp.exp(-step / time_constant)
@@ -255,20 +227,18 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
     return before + after - x
 
 
-def _chunk_length(x: Trains, y: Trains | None) -> int:
-    """Return the number of steps whose traces are computed at a time."""
-    layout = x.prepared.layout
-    steps: int = layout.steps
-    entries = (layout.batch + (0 if y is None else y.prepared.layout.batch)) * layout.neurons
-    known = isinstance(entries, int)  # sizes may be symbols
-    if not known or entries * steps <= _tuning.PAIRS_CHUNK:
-        return steps
-    return max(_tuning.PAIRS_CHUNK // int(entries), 1)
+def _row_slices(adapter: Adapter, rows: int, columns: int) -> list[slice]:
+    """Return the rows of pairs that are computed at a time: if several, in place to save memory."""
+    if adapter.accumulate != "in place":
+        return [slice(None)]
+    return slices(rows, _tuning.PAIRS_CHUNK // columns)
 
 
-def _plus_product(adapter: Adapter, total: Array | None, x: Array, y: Array) -> Array:
+def _plus_product(
+    adapter: Adapter, total: Array | None, x: Array, y: Array, chunks: list[slice]
+) -> Array:
     """Add ``x @ y.T``; of a set with itself, if in chunks, only on and above the diagonal."""
-    xp, chunks = adapter.xp, row_chunks(adapter, x.shape[0], y.shape[0])
+    xp = adapter.xp
     if len(chunks) == 1:
         product = adapter.matmul(x, xp.matrix_transpose(y))
         return product if total is None else total + product
@@ -281,13 +251,14 @@ def _plus_product(adapter: Adapter, total: Array | None, x: Array, y: Array) -> 
     return total
 
 
-def _completed_diagonal(adapter: Adapter, pairs: Array) -> Array:
-    """Copy the blocks above the diagonal to those below it, and return a copy of the diagonal.
+def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
+    """Return the products of a set with itself, given the blocks on and above the diagonal.
 
+    The norms are a copy of the diagonal, so that the distance of a train from itself is exactly 0.
     Not by ``linalg.diagonal``: its gradient, of a matrix product and compiled by PyTorch 2.15, is
     read from memory that nothing has written.
     """
-    xp, chunks = adapter.xp, row_chunks(adapter, *pairs.shape)
+    xp, chunks = adapter.xp, _row_slices(adapter, *pairs.shape)
     for rows in chunks[:-1]:
         pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
     diagonal = []
@@ -295,15 +266,8 @@ def _completed_diagonal(adapter: Adapter, pairs: Array) -> Array:
         block = pairs[rows, rows]
         number = adapter.arange(block.shape[0], pairs)
         diagonal.append(xp.sum(xp.where(number[:, None] == number[None, :], block, 0.0), axis=1))
-    return xp.concat(diagonal)
-
-
-def row_chunks(adapter: Adapter, rows: int, columns: int) -> list[slice]:
-    """Return the rows of pairs that are computed at a time: if several, in place to save memory."""
-    if adapter.accumulate != "in place" or rows * columns <= _tuning.PAIRS_CHUNK:
-        return [slice(None)]
-    number = max(_tuning.PAIRS_CHUNK // columns, 1)
-    return [slice(start, start + number) for start in range(0, rows, number)]
+    norms = xp.concat(diagonal)
+    return Products(norms, norms, pairs)
 
 
 @dataclass(frozen=True)
@@ -336,7 +300,7 @@ class Pairwise(ClosedForm):
         """Return the matrix of all pairs, with operations that the library can differentiate."""
         adapter, products, _ = self._products(x, y, **masks)
         pairs: ArrayT = products.pairs
-        chunks = row_chunks(adapter, *pairs.shape)
+        chunks = _row_slices(adapter, *pairs.shape)
         if len(chunks) == 1:
             pairs, _ = self._compare(adapter, products)
             return pairs
@@ -353,7 +317,14 @@ class Pairwise(ClosedForm):
         """Return the matrix of all pairs, and the pullback from it to `x`, in closed form."""
         adapter, products, to_trains = self._products(x, y, **masks)
         value, to_products = self._compare(adapter, products)
-        return value, lambda cotangent: to_trains(to_products(cotangent))
+
+        def pullback(cotangent: Array) -> Array:
+            of_x, of_y, of_pairs = to_products(cotangent)
+            if y is None:  # each train is in a row and in a column
+                of_x, of_pairs = of_x + of_y, of_pairs + adapter.xp.matrix_transpose(of_pairs)
+            return to_trains(of_x, of_pairs)
+
+        return value, pullback
 
     def _products(
         self,
@@ -363,43 +334,32 @@ class Pairwise(ClosedForm):
         lengths: Any = None,
         y_where: Any = None,
         y_lengths: Any = None,
-    ) -> tuple[Adapter, Products, Callable[[Products], Array]]:
+    ) -> ProductsAndPullback:
         """Return the inner products of the arguments of a call, and the pullback to `x`."""
         if self.times:
             if any(mask is not None for mask in (where, lengths, y_where, y_lengths)):
                 raise ValueError("masks are for trains in bins: pad spike times with NaN")
-            return self._products_of_times(x, y)
+            return products_of_times(x, y, self.time_constant)
         if isinstance(x, list | tuple):
             raise TypeError(
                 "x must be one array of trains in bins; for spike times, a list with an array for "
                 "each train, pass times=True"
             )
         adapter = adapter_of(x, "x")
-        trains = prepare_trains(adapter, x, where, lengths, self.time_axis)
-        if y is None:
-            if y_where is not None or y_lengths is not None:
-                raise ValueError("y_where and y_lengths are masks of y: pass y too")
-            return adapter, *inner_products(trains, None, self.time_constant, self.cosine)
-        y = asarray_like(adapter, x, y, "y")
-        others = prepare_trains(adapter, y, y_where, y_lengths, self.time_axis, "y_")
-        own, other = trains.prepared.layout, others.prepared.layout
-        if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
-            raise ValueError(
-                f"y must have the shape of x, but for the number of trains; got {tuple(y.shape)} "
-                f"and x of {tuple(x.shape)}"
-            )
-        others = others._replace(dtype=trains.dtype)
-        return adapter, *inner_products(trains, others, self.time_constant, self.cosine)
-
-    def _products_of_times(
-        self, x: Any, y: Any
-    ) -> tuple[Adapter, Products, Callable[[Products], Array]]:
-        padded = padded_times(x, "x", None)
-        adapter, dtype = adapter_of(padded), getattr(x, "dtype", padded.dtype)
-        others = None if y is None else padded_times(y, "y", padded)
-        products, to_times = products_of_times(adapter, padded, others, self.time_constant)
-        prepared = PreparedInput(adapter, padded, None, None, dtype)
-        return adapter, products, lambda cotangent: prepared.gradient(to_times(cotangent))
+        trains, others = prepare_trains(adapter, x, where, lengths, self.time_axis), None
+        if y is not None:
+            y = asarray_like(adapter, x, y, "y")
+            others = prepare_trains(adapter, y, y_where, y_lengths, self.time_axis, "y_")
+            own, other = trains.prepared.layout, others.prepared.layout
+            if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
+                raise ValueError(
+                    f"y must have the shape of x, but for the number of trains; got "
+                    f"{tuple(y.shape)} and x of {tuple(x.shape)}"
+                )
+            others = others._replace(dtype=trains.dtype)
+        elif y_where is not None or y_lengths is not None:
+            raise ValueError("y_where and y_lengths are masks of y: pass y too")
+        return products_of_bins(trains, others, self.time_constant, self.cosine)
 
     @abstractmethod
     def _compare(self, adapter: Adapter, products: Products) -> Comparison:
@@ -408,32 +368,15 @@ class Pairwise(ClosedForm):
 
 @dataclass(frozen=True, kw_only=True)
 class VanRossum(Pairwise):
-    r"""The van Rossum distance of all pairs of trains, as an object with a gradient.
+    """The van Rossum distance of all pairs of trains, as an object with a gradient.
 
     ``VanRossum(time_constant, ...)(x, y)`` is ``van_rossum(x, y, time_constant=time_constant,
-    ...)``. `value_and_grad` of the object has the gradient with respect to `x` on every library.
-
-    Parameters
-    ----------
-    time_constant : float
-        Time constant of the exponential, in time steps; at least 1e-6.
-    cosine : float, default 0
-        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
-    time_axis : int, default -1
-        The axis of `x` and `y` that is time.
-    times : bool, default False
-        Whether `x` and `y` are spike times, as for `victor_purpura`.
-    squared : bool, default False
-        Whether to return the squared distance.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter is outside its range or of the wrong type.
+    ...)``. Parameters, arguments of a call and errors are those of `van_rossum`. `value_and_grad`
+    of the object has the gradient with respect to `x` on every library.
 
     See Also
     --------
-    van_rossum : The function, with the formula and the arguments of a call.
+    van_rossum : The function, with the formula and the parameters.
 
     Examples
     --------
@@ -514,10 +457,9 @@ def van_rossum(
         The axis of `x` and `y` that is time.
     times : bool, default False
         Whether `x` and `y` are lists of spike times, or padded ones, as for `victor_purpura`.
-    where, lengths : array or sequence, optional
-        The mask of `x`, as for the losses. Masked entries are read as silence.
-    y_where, y_lengths : array or sequence, optional
-        The mask of `y`. Spike times have no masks.
+    where, lengths, y_where, y_lengths : array or sequence, optional
+        The masks of `x` and of `y`, as for the losses. Masked entries are read as silence. Spike
+        times have no masks.
 
     Returns
     -------
@@ -547,9 +489,10 @@ def van_rossum(
     >>> sx.distances.van_rossum(np.eye(2), np.zeros((1, 2)), time_constant=2).T
     array([[1., 1.]])
     """
-    x, y, tau = without_units(x, y, time_constant, "time_constant", ("x", "y"))
-    distance = VanRossum(tau, cosine=cosine, squared=squared, time_axis=time_axis, times=times)
-    return distance(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
+    compare = VanRossum(
+        time_constant, cosine=cosine, squared=squared, time_axis=time_axis, times=times
+    )
+    return compare(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)
 
 
 @dataclass(frozen=True)
@@ -557,27 +500,12 @@ class Similarity(Pairwise):
     """The similarity of all pairs of trains, as an object with a gradient.
 
     ``Similarity(time_constant, ...)(x, y)`` is ``similarity(x, y, time_constant=time_constant,
-    ...)``. `value_and_grad` of the object has the gradient with respect to `x` on every library.
-
-    Parameters
-    ----------
-    time_constant : float
-        Time constant of the exponential, in time steps; at least 1e-6.
-    cosine : float, default 0
-        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units).
-    time_axis : int, default -1
-        The axis of `x` and `y` that is time.
-    times : bool, default False
-        Whether `x` and `y` are spike times, as for `victor_purpura`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter is outside its range or of the wrong type.
+    ...)``. Parameters, arguments of a call and errors are those of `similarity`. `value_and_grad`
+    of the object has the gradient with respect to `x` on every library.
 
     See Also
     --------
-    similarity : The function, with the formula and the arguments of a call.
+    similarity : The function, with the formula and the parameters.
 
     Examples
     --------
@@ -638,15 +566,15 @@ def similarity(
     time_constant : float
         Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
     cosine : float, default 0
-        The cosine of the angle between units, from 0 to 1, as for `van_rossum`.
+        The cosine of the angle between units, from 0 (separate units) to 1 (pooled units), as for
+        `van_rossum`.
     time_axis : int, default -1
         The axis of `x` and `y` that is time.
     times : bool, default False
         Whether `x` and `y` are lists of spike times, or padded ones, as for `victor_purpura`.
-    where, lengths : array or sequence, optional
-        The mask of `x`, as for the losses. Masked entries are read as silence.
-    y_where, y_lengths : array or sequence, optional
-        The mask of `y`. Spike times have no masks.
+    where, lengths, y_where, y_lengths : array or sequence, optional
+        The masks of `x` and of `y`, as for the losses. Masked entries are read as silence. Spike
+        times have no masks.
 
     Returns
     -------
@@ -678,6 +606,5 @@ def similarity(
            [0.85, 1.  , 0.  ],
            [0.  , 0.  , 0.  ]])
     """
-    x, y, tau = without_units(x, y, time_constant, "time_constant", ("x", "y"))
-    compare = Similarity(tau, cosine=cosine, time_axis=time_axis, times=times)
+    compare = Similarity(time_constant, cosine=cosine, time_axis=time_axis, times=times)
     return compare(x, y, where=where, lengths=lengths, y_where=y_where, y_lengths=y_lengths)

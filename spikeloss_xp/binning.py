@@ -80,45 +80,41 @@ def bin_spikes(
            [0., 0., 0., 2., 0.]])
     """
     neurons = _checks.count(neurons, "neurons")
-    begin = start if has_unit(start) or start != 0 else None  # 0 is the same in each unit
-    times, begin, unit = without_units(times, begin, time_step, "time_step", ("times", "start"))
-    bins = Bins(steps, unit, 0.0 if begin is None else begin, outside)
+    times, start, time_step = _without_units(times, start, time_step)
+    bins = Bins(steps, time_step, start, outside)
     binary = _checks.flag(binary, "binary")
     adapter, like, row, column = _places(times, neuron, neurons, bins)
 
-    shape, spike = (neurons, bins.steps), (row != PADDING) & (column != PADDING)
-    counts = np.zeros(shape, bool if binary else np.int32)
-    add_spikes(counts.reshape(-1), row[spike] * bins.steps + column[spike])
+    counts, spike = np.zeros((neurons, bins.steps), bool if binary else np.int32), row != PADDING
+    entry = (row * bins.steps + column)[spike & (column != PADDING)]
+    np.add.at(counts.reshape(-1), entry, counts.dtype.type(1))  # 20 times as fast as on two axes
     made: ArrayT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
     return made if binary else floating(adapter, made)
 
 
-def without_units(
-    times: Any, other: Any, unit: Any, name: str, names: tuple[str, str]
-) -> tuple[Any, Any, Any]:
-    """Return two arguments and a unit in plain numbers; the unit is 1 if it was one.
-
-    If one of them or `unit`, the argument `name`, has a unit, all need one. `other` may be None.
-    """
-    if not any(map(has_unit, (times, other, unit))):
-        return times, other, unit
-    times = in_unit(times, names[0], unit, name)
-    return times, None if other is None else in_unit(other, names[1], unit, name), 1.0
+def _without_units(times: Any, start: Any, time_step: Any) -> tuple[Any, Any, Any]:
+    """Return the arguments as plain numbers, if any has a unit as multiples of `time_step`."""
+    if not any(map(has_unit, (times, start, time_step))):
+        return times, start, time_step
+    times = _in_steps(times, "times", time_step)
+    if has_unit(start) or start != 0:  # 0 is the same in each unit
+        start = _in_steps(start, "start", time_step)
+    return times, start, 1.0
 
 
-def in_unit(values: Any, argument: str, unit: Any, name: str) -> Any:
-    """Return numbers with units, or sequences of them, as numbers in a unit.
+def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
+    """Return times with units, or sequences of them, as multiples of `time_step`.
 
     Raise a `TypeError` if only one of them has a unit, or if they measure different things.
     """
     if isinstance(values, list | tuple):
-        return [in_unit(each, f"{argument}[{i}]", unit, name) for i, each in enumerate(values)]
-    if not (has_unit(values) and has_unit(unit)):
-        with_unit, without = (argument, name) if has_unit(values) else (name, argument)
-        raise TypeError(f"{with_unit} has a unit and {without} has none: give both a unit, or none")
+        return [_in_steps(each, f"{argument}[{i}]", time_step) for i, each in enumerate(values)]
+    if not (has_unit(values) and has_unit(time_step)):
+        names = (argument, "time_step") if has_unit(values) else ("time_step", argument)
+        raise TypeError(f"{names[0]} has a unit and {names[1]} has none: give both a unit, or none")
     if hasattr(values, "magnitude"):  # a train of neo is more than its times
         values = values.magnitude * values.units
-    ratio = values / unit
+    ratio = values / time_step
     for simpler in ("simplified", "to_base_units", "decompose"):  # 1 s / ms is 1000
         if hasattr(ratio, simpler):
             found = getattr(ratio, simpler)
@@ -126,7 +122,9 @@ def in_unit(values: Any, argument: str, unit: Any, name: str) -> Any:
     try:
         ratio + 1.0  # which a number with a dimension refuses
     except Exception as error:  # each library raises one of its own
-        raise TypeError(f"{argument} must be in a unit of {name}, {unit}: {error}") from error
+        raise TypeError(
+            f"{argument} must be in a unit of time_step, {time_step}: {error}"
+        ) from error
     numbers = np.asarray(getattr(ratio, "magnitude", ratio), np.float64)
     return numbers if numbers.ndim else float(numbers)
 
@@ -150,83 +148,58 @@ class Bins:
         )
 
     def index(
-        self,
-        times: np.ndarray,
-        epsilon: float,
-        argument: str,
-        first: int = 0,
-        padding: Any = False,
+        self, times: np.ndarray, epsilon: float, argument: str, padding: Any = False
     ) -> np.ndarray:
         """Return the bin of each time, or raise a `ValueError` that says which has none.
 
-        `epsilon` is that of the dtype in which the times were rounded, 0 for integers. `first` is
-        the index of the first of them in error messages. The bin is `PADDING` where a time is
-        `padding`, and where it is outside and to be dropped.
+        `epsilon` is that of the dtype in which the times were rounded, 0 for integers. The bin is
+        `PADDING` where a time is `padding` or not finite, and where it is outside and to be
+        dropped.
         """
+        shape, padding = times.shape, padding | ~np.isfinite(times)
+        if len(shape) != 1:
+            raise ValueError(f"{argument} must have one axis, that of spikes; got shape {shape}")
         if times.dtype.kind not in "iuf":
             raise TypeError(f"{argument} must be real floating or integer; got {times.dtype}")
         times = times.astype(np.float64)
+        end = self.start + self.steps * self.time_step
         with np.errstate(all="ignore"):
             # Two roundings made `times`: of a step and a product, or of a start and a sum. In
             # float64, one more each of `start`, `time_step`, the difference and the quotient.
             rounding = (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
             coarse = rounding > self.time_step / 2
             if coarse.any():
-                end = self.start + self.steps * self.time_step
                 coarse &= (times + rounding >= self.start) & (times - rounding <= end)  # no inf
-                self._refuse_coarse(coarse, times, rounding, argument, first)
+                self._refuse_coarse(coarse, times, rounding, argument)
             after = times - self.start
             after += np.minimum(2 * rounding, self.time_step / 10)
             index: np.ndarray = np.floor(after / self.time_step)
-            outside = ~((index >= 0) & (index < self.steps)) & np.logical_not(padding)  # NaN too
+            outside = ~((index >= 0) & (index < self.steps)) & ~padding
         if self.outside == "raise":
-            end = self.start + self.steps * self.time_step
             edges = f"from {self.start:g} to before {end:g}"
             rule = f"{edges}, in {self.steps} bins of {self.time_step:g}"
-            _refuse(outside, times, argument, rule, first)
+            _refuse(outside, times, argument, rule)
         index[outside | padding] = PADDING
         return index.astype(np.int64)
 
     def _refuse_coarse(
-        self, coarse: np.ndarray, times: np.ndarray, rounding: np.ndarray, argument: str, first: int
+        self, coarse: np.ndarray, times: np.ndarray, rounding: np.ndarray, argument: str
     ) -> None:
         if coarse.any():
             at = int(np.argmax(coarse))
             raise ValueError(
                 f"{argument} are too coarse for bins of {self.time_step:g}: rounding may have "
-                f"moved {argument}[{first + at}], {times[at]!s}, by {rounding[at]:.2g}. Keep them "
-                "in float64, or subtract the time of the beginning before they are rounded"
+                f"moved {argument}[{at}], {times[at]!s}, by {rounding[at]:.2g}. Keep them in "
+                "float64, or subtract the time of the beginning before they are rounded"
             )
 
 
-def add_spikes(counts: np.ndarray, entry: np.ndarray) -> None:
-    """Add spikes to counts of one axis, in place; in bools, set them."""
-    if counts.dtype == np.bool_:
-        counts[entry] = True
-    else:
-        np.add.at(counts, entry, counts.dtype.type(1))  # 20 times as fast as along two axes
-
-
-def check_indices(
-    index: np.ndarray, count: int, argument: str, first: int = 0, *, padding: Any = False
-) -> np.ndarray:
-    """Return indices from 0 to before `count` as int64, or raise an error that says which is none.
-
-    `first` is the index of the first of them in error messages. `padding` is not checked.
-    """
-    if index.size and index.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must hold integers, indices; got {index.dtype}")
-    outside = ((index < 0) | (index >= count)) & np.logical_not(padding)
-    _refuse(outside, index, argument, f"between 0 and {count - 1}", first)
-    return index.astype(np.int64)
-
-
-def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str, first: int) -> None:
+def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:
     """Raise an error that names the first of the values that are outside, if any is."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
-            f"{argument} must be {rule}; {argument}[{first + at}] is {values[at]!s}, and "
+            f"{argument} must be {rule}; {argument}[{at}] is {values[at]!s}, and "
             f"{int(outside.sum())} of {outside.size} are outside"
         )
 
@@ -249,8 +222,12 @@ def _places(
             f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
         )
     padding = row == PADDING
-    column = _column(host, epsilon_of(times), "times", bins, padding)
-    return adapter, times, check_indices(row, neurons, "neuron", padding=padding), column
+    column = bins.index(host, epsilon_of(times), "times", padding)
+    if row.size and row.dtype.kind not in "iu":
+        raise TypeError(f"neuron must hold integers, indices; got {row.dtype}")
+    outside = ((row < 0) | (row >= neurons)) & ~padding
+    _refuse(outside, row, "neuron", f"between 0 and {neurons - 1}")
+    return adapter, times, row.astype(np.int64), column
 
 
 def _of_each_neuron(
@@ -273,7 +250,7 @@ def _of_each_neuron(
     columns = []
     for i, own in enumerate(times):
         host = read(adapter, own, f"times[{i}]")
-        columns.append(_column(host, epsilon_of(own), f"times[{i}]", bins, False))
+        columns.append(bins.index(host, epsilon_of(own), f"times[{i}]"))
     row = np.repeat(np.arange(neurons), [column.size for column in columns])
     return adapter, like, row, np.concatenate(columns)
 
@@ -285,13 +262,3 @@ def epsilon_of(times: Any) -> float:
         floats = adapter.xp.isdtype(times.dtype, "real floating")
         return float(adapter.xp.finfo(times.dtype).eps) if floats else 0.0
     return EPSILON if np.asarray(times).dtype.kind == "f" else 0.0
-
-
-def _column(
-    host: np.ndarray, epsilon: float, argument: str, bins: Bins, padding: Any
-) -> np.ndarray:
-    """Return the bin of each time."""
-    if host.ndim != 1:
-        raise ValueError(f"{argument} must have one axis, that of spikes; got shape {host.shape}")
-    padding = padding | ~np.isfinite(host)
-    return bins.index(host, epsilon, argument, padding=padding)

@@ -1,0 +1,260 @@
+"""Comparisons of spike times: the Victor-Purpura distance and the coincidence factor.
+
+Both follow from the smallest cost of editing one train into the other, for all pairs at once. To
+delete or to insert a spike costs 1; each has its own price of matching a spike of one train with a
+spike of the other. The table of costs is filled along its anti-diagonals, because no entry of an
+anti-diagonal depends on another one.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from spikeloss_xp import _checks, _tuning
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    asarray_like,
+    find_adapter,
+    floating,
+    host,
+    on_device_of,
+    slices,
+)
+from spikeloss_xp._spike_pairs import (
+    UNMATCHED,
+    EditTable,
+    SortedTimes,
+    absolute_difference,
+    pad_unmatched,
+)
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
+from spikeloss_xp.binning import epsilon_of
+
+if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
+    from typing_extensions import TypeVar
+
+    TimesT = TypeVar("TimesT", bound=SupportsArray, default=Any)
+else:
+    TimesT = ArrayT
+Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
+
+
+@on_device_of("times")
+def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
+    r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
+
+    The distance is the smallest cost of the edits that change one train into the other. Deleting or
+    inserting a spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|`.
+
+    Parameters
+    ----------
+    times : sequence of array, or array
+        The spike times of each train, in any order: a sequence of arrays ``[spike]``, or one
+        array ``[train, spike]``, padded with NaN or infinity.
+    other : sequence of array, or array, optional
+        The spike times of other trains. By default `times` are compared with themselves.
+    cost : float
+        The cost :math:`q` of moving a spike by one unit of time: 0, or at least 1e-6.
+
+    Returns
+    -------
+    array
+        ``[train, other train]``, of the library and in the dtype of `times`; for integers in the
+        library's default floating dtype, and for float16 and bfloat16 in float32.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, dtype, library or range.
+
+    Notes
+    -----
+    Libraries with automatic differentiation can differentiate it with respect to the spike times,
+    except for pairs with several cheapest edits. Memory grows with the number of pairs, not with
+    the number of spikes. Time grows with the product of the largest numbers of spikes. Outside of
+    `jax.jit`, JAX traces the table of costs at each call. PyTorch compiles each of its steps by
+    itself, for minutes with 30 spikes: call it outside of a compiled function.
+
+    References
+    ----------
+    .. [1] J. D. Victor and K. P. Purpura, "Nature and precision of temporal coding in visual
+       cortex: a metric-space analysis", Journal of Neurophysiology 76(2), 1996.
+
+    Examples
+    --------
+    >>> import spikeloss_xp as sx
+    >>> sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5)
+    array([[0.  , 1.25, 2.  ],
+           [1.25, 0.  , 1.  ],
+           [2.  , 1.  , 0.  ]])
+    """
+    cost = _checks.not_negative(cost, "cost")
+    if cost != 0:
+        _checks.scale(cost, "cost")
+    adapter, x, y = _both(times, other)
+
+    def price(a: Array, b: Array) -> Array:
+        return absolute_difference(adapter, a, b) * cost
+
+    distance: TimesT
+    if cost == 0:
+        distance = adapter.xp.abs(x.number[:, None] - y.number[None, :])
+    else:
+        distance = _edit_costs(adapter, x, y, UNMATCHED / cost, price)
+    return distance
+
+
+@on_device_of("times")
+def coincidence_factor(
+    times: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
+) -> TimesT:
+    r"""Return the coincidence factor of all pairs of lists of spike times.
+
+    .. math::
+        \Gamma = \frac{N_\text{coinc} - 2 \nu \Delta N_\text{data}}
+        {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
+        \qquad \nu = \frac{N_\text{model}}{T}
+
+    How well the first train, the model, predicts the second, the data: 1 for equal trains, and 0 on
+    average for a Poisson train with the rate of the model. :math:`N_\text{coinc}` is the largest
+    number of pairs at most :math:`\Delta` apart, each spike in one. There is no gradient.
+
+    Parameters
+    ----------
+    times : sequence of array, or array
+        The spike times of the model, as for `victor_purpura`.
+    other : sequence of array, or array, optional
+        The spike times of the data. By default `times` are compared with themselves.
+    precision : float
+        The largest distance :math:`\Delta` of two spikes that coincide; above 0.
+    duration : float
+        The duration :math:`T` of each train; above 0.
+
+    Returns
+    -------
+    array
+        ``[train, other train]``, of the library of `times`. It is 0 if a train is silent, and NaN
+        if :math:`2 \nu \Delta \ge 1`, because then all spikes would coincide by chance.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, dtype, library or range.
+
+    Notes
+    -----
+    A pair of spikes whose distance exceeds the precision only by rounding is a coincidence.
+
+    References
+    ----------
+    .. [1] W. M. Kistler, W. Gerstner and J. L. van Hemmen, "Reduction of the Hodgkin-Huxley
+       equations to a single-variable threshold model", Neural Computation 9(5), 1997.
+    .. [2] R. Jolivet, A. Rauch, H.-R. Luescher and W. Gerstner, "Predicting spike timing of
+       neocortical pyramidal neurons by simple threshold models", Journal of Computational
+       Neuroscience 21(1), 2006.
+
+    Examples
+    --------
+    >>> import spikeloss_xp as sx
+    >>> model, data = [[10.0, 20.0, 30.0]], [[11.0, 20.5, 50.0], [10.0, 20.0, 30.0]]
+    >>> sx.distances.coincidence_factor(model, data, precision=2, duration=100).round(3)
+    array([[0.621, 1.   ]])
+    """
+    precision = _checks.positive(precision, "precision")
+    duration = _checks.positive(duration, "duration")
+    adapter, x, y = _both(times, other)
+    xp = adapter.xp
+    epsilon = max(float(xp.finfo(x.times.dtype).eps), _largest_epsilon(times, other))
+
+    def price(a: Array, b: Array) -> Array:  # none for a coincidence, and the last UNMATCHED
+        rounding = 4 * epsilon * xp.maximum(xp.abs(a), xp.abs(b))
+        too_far = absolute_difference(adapter, a, b) > precision + rounding
+        return xp.astype(too_far, a.dtype) * UNMATCHED
+
+    costs = _edit_costs(adapter, x, y, 2 * precision + 1, price)
+    model, data = x.number[:, None], y.number[None, :]
+    coincidences, mean = (model + data - costs) / 2, (model + data) / 2
+    by_chance = 2 * precision / duration * model
+    rest = xp.where(by_chance < 1, 1 - by_chance, math.nan)
+    factor: TimesT = (coincidences - by_chance * data) / (xp.where(mean > 0, mean, 1.0) * rest)
+    factor = xp.where((model > 0) & (data > 0), factor, 0.0)
+    return factor
+
+
+def _both(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
+    """Return the library and the spike times of both arguments; without `other`, the same twice."""
+    padded = padded_times(times, "times", None)
+    adapter = adapter_of(padded)
+    x = y = SortedTimes.of(adapter, padded)
+    if other is not None:
+        y = SortedTimes.of(adapter, padded_times(other, "other", padded))
+    return adapter, x, y
+
+
+def _largest_epsilon(*given: Any) -> float:
+    """Return the largest epsilon of the dtypes of arrays, and of arrays in sequences."""
+    each = (x if isinstance(x, list | tuple) else [x] for x in given if x is not None)
+    return max(map(epsilon_of, itertools.chain(*each)), default=0.0)
+
+
+def padded_times(times: Any, argument: str, like: Array | None) -> Array:
+    """Return spike times as one array ``[train, spike]``, in the dtype of `like` if given."""
+    if isinstance(times, list | tuple):
+        times = _stacked(times, argument, like)
+    elif like is not None:
+        times = asarray_like(adapter_of(like), like, times, argument)
+    adapter = adapter_of(times, argument)
+    array = floating(adapter, times, argument)
+    if array.ndim != 2 or array.shape[0] == 0:
+        raise ValueError(
+            f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
+            f"got shape {tuple(array.shape)}"
+        )
+    dtype = array.dtype if like is None else like.dtype
+    return adapter.xp.astype(array, dtype, copy=False)
+
+
+def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
+    """Return the spike times of each train as a row, filled up with infinity."""
+    if not trains:
+        raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
+    if like is None:  # an array of the library of the given arrays, if any was given
+        like = next((train for train in trains if find_adapter(train) is not None), None)
+    if like is None:
+        like = host(trains[0], f"{argument}[0]")
+    adapter, given = adapter_of(like, argument), []
+    for i, train in enumerate(trains):
+        array = asarray_like(adapter, like, train, f"{argument}[{i}]")
+        if array.ndim != 1:
+            raise ValueError(f"{argument}[{i}] must have shape [spike]; got {tuple(array.shape)}")
+        given.append(floating(adapter, array, f"{argument}[{i}]"))
+
+    xp = adapter.xp
+    dtype, longest = xp.result_type(*given), max(array.shape[0] for array in given)
+    rest = xp.full((longest,), math.inf, dtype=dtype, device=adapter.device(like))
+    rows = [xp.concat([xp.astype(a, dtype, copy=False), rest[a.shape[0] :]]) for a in given]
+    return xp.stack(rows)
+
+
+def _edit_costs(
+    adapter: Adapter,
+    x: SortedTimes,
+    y: SortedTimes,
+    far: float,
+    price: Callable[[Array, Array], Array],
+) -> Array:
+    """Return the smallest costs of editing trains of `x` into trains of `y`, for all pairs.
+
+    `price` is the cost of matching two spike times, and above 2 if they are `far` apart.
+    """
+    xp, surplus = adapter.xp, x.number[:, None] - y.number[None, :]
+    times_x, times_y, added = pad_unmatched(adapter, x, y, surplus, far)
+    rows = xp.matrix_transpose(times_x)[:, :, None]
+    columns = xp.matrix_transpose(times_y)[:, None, :]
+    excess, entries = [], columns.shape[2] * rows.shape[0]
+    for chunk in slices(rows.shape[1], _tuning.EDITS_CHUNK // entries):
+        shorter, longer = sorted((rows[:, chunk, :], columns), key=lambda x: x.shape[0])
+        excess.append(EditTable(adapter, shorter, longer, price).cheapest()[0])
+    return xp.concat(excess, axis=0) + added
