@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,14 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
+from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
+from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import survival
 from spikeloss_xp.primitives.block_filter import Accumulate
+
+if TYPE_CHECKING:
+    from spikeloss_xp.losses.base import Loss
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -139,6 +144,70 @@ class JAXAdapter(ArrayAPIAdapter):
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
 
+    def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
+        """Evaluate several samples at a time, by `jax.lax.map`.
+
+        Only for chunks of equal length, since a remainder would be copied. Chunks of single
+        samples took as long as the whole, or longer.
+        """
+        x = arrays[0]
+        chosen = chunks.split(x.shape, axes, _tuning.COMPILED_CHUNK) if _has_chunks(x) else None
+        leaves, structure = jax.tree.flatten(arrays)
+        if chosen is None or chosen[0] != 0 or any(map(_is_sharded, leaves)):
+            return function(*arrays)
+        length = next(n for n in range(chosen[1], 0, -1) if x.shape[0] % n == 0)
+        if length == 1:
+            return function(*arrays)
+        split = [leaf.shape[0] != 1 for leaf in leaves]
+
+        def run(chunk: list[Array]) -> tuple[list[Array | None], Array | None]:
+            parts = iter(chunk)
+            own = [next(parts) if s else leaf for leaf, s in zip(leaves, split, strict=True)]
+            sums, pullback = function(*jax.tree.unflatten(structure, own))
+            made = [None if n is None else jnp.asarray(n, sums[0].dtype) for n in sums]
+            return made, None if pullback is None else pullback(jnp.ones((), x.dtype))
+
+        def in_chunks(arrays: list[Array]) -> tuple[list[Array | None], Array | None]:
+            stacked = [jnp.reshape(a, (-1, length, *a.shape[1:])) for a in arrays]
+            sums, gradient = jax.lax.map(run, stacked)
+            totals = [None if n is None else self.sum_all(n) for n in sums]
+            return totals, None if gradient is None else jnp.reshape(gradient, x.shape)
+
+        # What is exported on this CPU may run on another platform.
+        chunked = list(itertools.compress(leaves, split))
+        totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
+        return totals, None if gradient is None else lambda cotangent: gradient * cotangent
+
+    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+        """Return the value, of a large array that is chunked with the closed form as gradient.
+
+        The gradient of a chunk is computed with its value; JAX would save residuals of every chunk
+        and start again. On two CPU cores value and gradient took 0.4 to 0.6 of the time of the
+        evaluation as a whole.
+        """
+        # A gradient in 16 bits would be rounded before a loss is scaled up.
+        chunked = _has_chunks(input) and input.dtype in (jnp.float32, jnp.float64)
+        captured = loss.captured_arrays() if chunked and loss.has_closed_form else None
+        if loss.reduction == "none" or captured is None or any(map(_is_array, captured)):
+            return loss.value(input, **options)
+        arrays = {name: value for name, value in options.items() if _is_array(value)}
+        others = {name: value for name, value in options.items() if name not in arrays}
+
+        def native(x: Array, arrays: dict[str, Array]) -> Array:
+            return loss.value(x, **arrays, **others)
+
+        value = jax.custom_jvp(native)
+
+        @functools.partial(value.defjvp, symbolic_zeros=True)
+        def derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+            known = [isinstance(t, SymbolicZero) for t in jax.tree.leaves(tangents)]
+            if known[0] or not all(known[1:]):
+                return jax.jvp(native, primals, jax.tree.map(_zeros, tangents))
+            found, pullback = loss.value_and_pullback(primals[0], **primals[1], **others)
+            return found, jnp.sum(pullback(jnp.ones_like(found)) * tangents[0])
+
+        return value(input, arrays)
+
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
     ) -> tuple[Array, Array]:
@@ -221,6 +290,29 @@ def _devices() -> dict[str, jax.Device]:
     default = jax.devices()
     host = [] if default[0].platform == "cpu" else jax.devices("cpu")
     return {f"{d.platform}:{d.id}": d for d in (*default, *host)}
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, jax.Array)
+
+
+def _zeros(tangent: Any) -> Any:
+    if not isinstance(tangent, SymbolicZero):
+        return tangent
+    of = np if tangent.dtype == jax.dtypes.float0 else jnp
+    return of.zeros(tangent.shape, tangent.dtype)
+
+
+def _has_chunks(x: Array) -> bool:
+    """Tell whether chunks are worth their overhead: in functions that are compiled for one CPU.
+
+    Outside of a compiled function, each map would be compiled by itself.
+    """
+    known = isinstance(x.size, int)  # exported sizes may be symbols
+    if not known or x.size < _tuning.COMPILED_LARGE:
+        return False
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return _is_compiling() and alone and not _is_sharded(x)
 
 
 def _is_compiling() -> bool:

@@ -12,6 +12,8 @@ values side by side, on the rows of the benchmark whose names contain PATTERN::
 CHUNK = 1 << 18
 # Of a filter and of a loss on PyTorch: 1.03 to 1.17 times as long with half, 1.5 to 1.7 with twice.
 AUTOGRAD_CHUNK = 1 << 19
+COMPILED_CHUNK = 1 << 20  # of a loss that JAX compiles
+COMPILED_LARGE = 3 << 20  # chunks took 1.3 times as long at 2.6e6 entries, and 0.4 times at 3.2e6
 # Of the traces and the products of distances: those of 8,000 trains need 1.3 times the memory of
 # the result, and those of 4,000 trains 2.2 times.
 PAIRS_CHUNK = 1 << 22
