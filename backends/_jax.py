@@ -13,9 +13,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
-from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
-from spikeloss_xp.primitives import survival
+from spikeloss_xp.primitives import chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate
 
 if TYPE_CHECKING:

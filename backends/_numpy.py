@@ -7,8 +7,8 @@ import numpy as np
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
-from spikeloss_xp.backends import chunks
 from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.primitives import chunks
 from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
@@ -17,6 +17,7 @@ class NumPyAdapter(ArrayAPIAdapter):
     """Host arrays: labels are checked, and large arrays are evaluated in chunks."""
 
     accumulate: ClassVar[Accumulate] = "in place"
+    on_host = True
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -34,10 +35,11 @@ class NumPyAdapter(ArrayAPIAdapter):
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return np.asarray(x)
 
-    def are_below(self, x: Array, stop: int) -> bool:
-        # Numbers below 0 are large as unsigned ones.
-        unsigned = x.view(f"u{x.itemsize}") if x.dtype.kind == "i" else x
-        return bool(np.maximum.reduce(unsigned, axis=None) < stop)
+    def are_below(self, x: Array, stop: float) -> bool:
+        # Integers below 0 are large as unsigned ones.
+        y = x.view(f"u{x.itemsize}") if x.dtype.kind == "i" else x
+        below = np.maximum.reduce(y, axis=None) < stop
+        return bool(below and (x.dtype.kind != "f" or np.minimum.reduce(x, axis=None) >= 0))
 
     def scalar(self, like: Array, value: float) -> Array:
         return like.dtype.type(value)

@@ -10,9 +10,10 @@ import torch
 
 from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
-from spikeloss_xp.backends import _torch_state, chunks
+from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
+from spikeloss_xp.primitives import chunks
 
 if TYPE_CHECKING:
     from spikeloss_xp.losses.base import Loss
@@ -128,7 +129,9 @@ class TorchAdapter(TorchFilters):
         return function(*arrays)  # each chunk would add nodes to the graph
 
     def of_call(self, x: Array) -> "TorchAdapter":
-        return self if torch.is_grad_enabled() or not _torch_state.is_alone(x) else PLAIN
+        if torch.is_grad_enabled() or not _torch_state.is_alone(x):
+            return self
+        return PLAIN if x.is_cpu else PLAIN_ON_DEVICE
 
     def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
@@ -210,14 +213,11 @@ class PlainTorchAdapter(TorchAdapter):
     def _keeps(self, like: torch.Tensor) -> bool:
         return True
 
-    def operand(self, like: Array, value: float) -> Array:
-        return self.scalar(like, value)  # PyTorch makes one of a number at each call
-
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return _as_numpy(x) if type(x) is torch.Tensor and x.is_cpu else None
 
-    def are_below(self, x: Array, stop: int) -> bool:
-        if type(x) is not torch.Tensor or not x.is_cpu or x.dtype not in (torch.int64, torch.int32):
+    def are_below(self, x: Array, stop: float) -> bool:
+        if type(x) is not torch.Tensor or not x.is_cpu or x.dtype not in ORDERED:
             return False
         low, high = torch.aminmax(x)  # faster than NumPy's
         return low.item() >= 0 and high.item() < stop
@@ -232,4 +232,7 @@ class PlainTorchAdapter(TorchAdapter):
         return chunks.map_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
 
 
+ORDERED = (torch.int64, torch.int32, torch.float32, torch.float64)
 PLAIN = PlainTorchAdapter(array_api_compat.torch)
+PLAIN.on_host = True
+PLAIN_ON_DEVICE = PlainTorchAdapter(array_api_compat.torch)

@@ -18,8 +18,7 @@ from spikeloss_xp._typing import (
     Sums,
     ValueAndPullback,
 )
-from spikeloss_xp.backends import chunks
-from spikeloss_xp.primitives import block_filter, survival
+from spikeloss_xp.primitives import block_filter, chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band
 
@@ -51,6 +50,8 @@ class ArrayAPIAdapter:
         Whether the library has automatic differentiation, by `value_and_grad`.
     compiles_loops : bool
         Whether `scan` compiles a step once, for which all steps have arrays of the same shape.
+    on_host : bool
+        Whether the values of the arrays that are computed in a call can be read for free.
     has_current_device : bool
         Whether the library makes arrays on a current device, which a call makes that of its input.
         Then `device` returns a context in which a device is current.
@@ -62,6 +63,7 @@ class ArrayAPIAdapter:
     differentiates: ClassVar[bool] = False
     compiles_loops: ClassVar[bool] = False
     has_current_device: ClassVar[bool] = False
+    on_host: bool = False
     accumulate: ClassVar[Accumulate] = "join"
 
     def __init__(self, xp: Namespace) -> None:
@@ -249,8 +251,8 @@ class ArrayAPIAdapter:
         """
         return function(*arrays)
 
-    def are_below(self, x: Array, stop: int) -> bool:
-        """Tell whether integers are known, for free, to be from 0 to below a number."""
+    def are_below(self, x: Array, stop: float) -> bool:
+        """Tell whether numbers are known, for free, to be from 0 to below another one."""
         return False
 
     def operand(self, like: Array, value: float) -> Any:

@@ -203,12 +203,6 @@ def rank(values: Any) -> int:
     return getattr(values, "ndim", 0)
 
 
-def slices(length: int, size: int) -> list[slice]:
-    """Return slices of `size` entries, and at least one, that together have all of an axis."""
-    size = max(size, 1)
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
-
-
 def or_one(adapter: Adapter, divisor: Array) -> Array:
     """Return a divisor with 1 in place of 0: its numerator is 0 there, and so is the quotient."""
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))

@@ -15,8 +15,10 @@ from typing import Any
 
 from spikeloss_xp._arrays import Adapter, or_one
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
+from spikeloss_xp.primitives.chunks import once
 
 EPSILON = 1e-6  # the published loss adds this to the sum of rates
+LARGEST_ODDS = 1e30  # that float32 holds, and whose derivative it holds
 
 
 def squared(adapter: Adapter, u: Array) -> ValueAndPullback:
@@ -110,34 +112,99 @@ def cross_entropy_of_rates_as_published(
 
 
 def cross_entropy_of_logits(
-    adapter: Adapter,
-    logit: Array,
-    axis: int,
-    index: Array,
-    class_mask: Array | None = None,
-    q: Array | None = None,
-    /,
+    adapter: Adapter, logit: Array, axis: int, index: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
     """Return ``log(sum(exp(u))) - u_y``, of labels that are class indices.
 
-    With ``others``, the sum of the exponentials of ``u - max(u)`` beside that of the label, the
-    term is ``log1p(others / exp(u_y - max(u)))``. It keeps the digits of a certain label, and so
-    does its derivative, in which the maximum is a constant. A hopeless label has
-    ``log(sum) - (u_y - max(u))``. With weights `q` of the classes the label is the class with the
-    largest, and the term is ``sum(q)`` times that of the label, and ``sum(q_c (u_y - u_c))``.
+    With the odds against the label, the sum of ``exp(u_c - u_y)`` over the other classes, the term
+    is ``log1p(odds)``. It keeps the digits of a certain label, and so does its derivative. Odds
+    that may overflow are computed from ``u - max(u)`` instead.
     """
-    if class_mask is not None:
-        lowest = float(adapter.xp.finfo(logit.dtype).min) / 2  # its exponential is 0
-        logit = adapter.xp.where(class_mask, logit, lowest)
-    if adapter.in_place(logit) and (q is None or adapter.in_place(q)):
-        return _in_place(adapter, logit, index, axis, q)
-    return adapter.cross_entropy(_by_selection, logit, index, axis, q)
+    logit = _without_masked(adapter, logit, class_mask)
+    if not adapter.in_place(logit):
+        return adapter.cross_entropy(_by_selection, logit, index, axis, None)
+    xp, label = adapter.xp, adapter.entries_at(logit, index, axis)
+    if not adapter.on_host:  # where the odds cannot be looked at
+        return _of_highest(adapter, logit, label, axis)
+    own = adapter.gather(logit, label, axis)
+    each = logit - own
+    xp.exp(each, out=each)
+    adapter.scatter(each, label, own - own, axis)  # 0, or NaN for an infinite logit
+    odds = adapter.sum(each, axis, keepdims=True)
+    if not adapter.are_below(odds, LARGEST_ODDS):
+        return _of_highest(adapter, logit, label, axis)
+
+    def pullback(cotangent: Array) -> Array:
+        nonlocal each
+        adapter.scatter(each, label, -odds, axis)
+        each *= cotangent / (odds + 1)
+        return each
+
+    return xp.log1p(odds), once(pullback)
+
+
+def _of_highest(adapter: Adapter, logit: Array, label: Any, axis: int) -> ValueAndPullback:
+    """Return the same from ``u - max(u)``, which cannot overflow."""
+    xp = adapter.xp
+    each = logit - xp.max(logit, axis=axis, keepdims=True)
+    own = adapter.gather(each, label, axis)
+    xp.exp(each, out=each)
+    adapter.scatter(each, label, 0.0, axis)
+    others = adapter.sum(each, axis, keepdims=True)
+    excess = xp.expm1(own) + others  # of the sum of exponentials above 1
+
+    def pullback(cotangent: Array) -> Array:
+        nonlocal each
+        adapter.scatter(each, label, -others, axis)
+        each *= cotangent / (excess + 1)
+        return each
+
+    return xp.log1p(excess) - own, once(pullback)
+
+
+def cross_entropy_of_probabilities(
+    adapter: Adapter, logit: Array, axis: int, q: Array, class_mask: Array | None = None, /
+) -> ValueAndPullback:
+    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` is 0 for classes that are masked.
+
+    The exponential of the largest logit is 1 in ``log1p(others)``, the logarithm of the sum of
+    ``exp(u - max(u))``, so that a row with a single 1 keeps the digits of a certain label.
+    """
+    xp, logit = adapter.xp, _without_masked(adapter, logit, class_mask)
+    if not (adapter.in_place(logit) and adapter.in_place(q)):
+        index = xp.argmax(q, axis=axis, keepdims=True)  # has the place of the label
+        return adapter.cross_entropy(_by_selection, logit, index, axis, q)
+    top = adapter.entries_at(logit, xp.argmax(logit, axis=axis, keepdims=True), axis)
+    highest = adapter.gather(logit, top, axis)
+    each = logit - highest
+    product = adapter.sum(each * q, axis, keepdims=True)
+    xp.exp(each, out=each)
+    adapter.scatter(each, top, highest - highest, axis)  # 0, or NaN for an infinite logit
+    others = adapter.sum(each, axis, keepdims=True)
+    q_sum = adapter.sum(q, axis, keepdims=True)
+
+    def pullback(cotangent: Array) -> Array:
+        # q_sum p - q; for the top (q_sum - q) p - q (1 - p), where 1 - p is `others` times p.
+        nonlocal each
+        q_of_top = adapter.gather(xp.broadcast_to(q, each.shape), top, axis)
+        scale = cotangent / (others + 1)
+        each *= q_sum * scale
+        each -= q * cotangent
+        adapter.scatter(each, top, (q_sum - q_of_top - q_of_top * others) * scale, axis)
+        return each
+
+    return q_sum * xp.log1p(others) - product, once(pullback)
 
 
 def _by_selection(
     adapter: Adapter, logit: Array, index: Array, axis: int, q: Array | None
 ) -> ValueAndPullback:
-    """Return the terms and their pullback, for libraries that may differentiate them."""
+    """Return the terms of labels or of probabilities, for libraries that may differentiate them.
+
+    In array API operations, in which the maximum is a constant. A hopeless label has the term
+    ``log(sum) - (u_y - max(u))``. With probabilities, the term is ``sum(q)`` times that of the
+    label, and ``sum(q_c (u_y - u_c))``.
+    """
     xp = adapter.xp
     label = index == adapter.along(axis, logit)
     highest = adapter.stop_gradient(xp.max(logit, axis=axis, keepdims=True))  # it cancels
@@ -165,58 +232,6 @@ def _by_selection(
         return xp.where(label, of_label, weight * (q_sum * scale) - q * cotangent)
 
     return terms, pullback
-
-
-def _in_place(
-    adapter: Adapter, logit: Array, index: Array, axis: int, q: Array | None
-) -> ValueAndPullback:
-    """Return the same, in one array of the size of the logits, which the pullback hands over."""
-    xp = adapter.xp
-    weight = logit - xp.max(logit, axis=axis, keepdims=True)
-    label = adapter.entries_at(weight, index, axis)
-    own = adapter.gather(weight, label, axis)
-    product = None if q is None else xp.sum(weight * q, axis=axis, keepdims=True)
-    xp.exp(weight, out=weight)
-    adapter.scatter(weight, label, 0.0, axis)
-    others = adapter.sum(weight, axis, keepdims=True)
-    excess = xp.expm1(own)
-    excess += others
-    terms, q_sum = xp.log1p(excess), 1.0
-    if q is None:
-        terms -= own
-    else:
-        q_sum = adapter.sum(q, axis, keepdims=True)
-        terms = q_sum * terms - product
-
-    def pullback(cotangent: Array) -> Array:
-        nonlocal excess, weight
-        if excess is None:
-            raise RuntimeError("this pullback may be called once: evaluate the loss again")
-        scale, excess = cotangent / (excess + 1), None
-        if q is None:
-            adapter.scatter(weight, label, -others, axis)
-            weight *= scale
-            return weight
-        q_of_label = adapter.gather(xp.broadcast_to(q, weight.shape), label, axis)
-        weight *= q_sum * scale
-        weight -= q * cotangent
-        of_label = ((q_sum - q_of_label) * xp.exp(own) - q_of_label * others) * scale
-        adapter.scatter(weight, label, of_label, axis)
-        return weight
-
-    return terms, pullback
-
-
-def cross_entropy_of_probabilities(
-    adapter: Adapter, logit: Array, axis: int, q: Array, class_mask: Array | None = None, /
-) -> ValueAndPullback:
-    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``.
-
-    The first class with the largest `q` has the place of the label in `cross_entropy_of_logits`,
-    so that a row with a single 1 keeps the same digits. `q` is 0 for classes that are masked.
-    """
-    index = adapter.xp.argmax(q, axis=axis, keepdims=True)
-    return cross_entropy_of_logits(adapter, logit, axis, index, class_mask, q)
 
 
 def root(adapter: Adapter, n: Array) -> ValueAndPullback:
@@ -321,3 +336,10 @@ def _taking_part(
 def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
     """Return derivatives, 0 for the classes that do not take part."""
     return derivative if class_mask is None else xp.where(class_mask, derivative, 0.0)
+
+
+def _without_masked(adapter: Adapter, logit: Array, class_mask: Array | None) -> Array:
+    """Return logits whose exponential is 0 for the classes that do not take part."""
+    if class_mask is None:
+        return logit
+    return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)

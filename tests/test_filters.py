@@ -9,9 +9,9 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from spikeloss_xp.backends import ArrayAPIAdapter, chunks
+from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.primitives import kernels
+from spikeloss_xp.primitives import chunks, kernels
 from spikeloss_xp.primitives.kernels import Exponential
 
 NUMPY = adapter("numpy")

@@ -150,7 +150,11 @@ def class_target(
     plain = label.dtype in (xp.int64, xp.int32) and tuple(label.shape) == (prepared.layout.batch,)
     numbers = not (plain and kinds[0] == INDICES) and _check_kind(prepared, label, kinds, per_step)
     unmasked = prepared.mask is None and prepared.after_context is None
-    if not numbers and unmasked and adapter.are_below(label, prepared.classes):
+    stop = math.nextafter(NUMBERS[kinds[-1]][1], math.inf) if numbers else prepared.classes
+    fits = unmasked and (not numbers or label.dtype == prepared.values.dtype)
+    if fits and adapter.are_below(label, stop):
+        if numbers:
+            return _with_time_axis(prepared, label)
         return _class_indices(prepared, label, ignore_index, all_classes=True, checked=True)
     known = adapter.concrete_or_none(target) if label is target else concrete_or_none(target)
     if known is not None and not unmasked:
@@ -286,8 +290,13 @@ def _class_numbers(
     if unchecked:
         fits = xp.isfinite(label) & (label >= lowest) & (label <= highest)
         label = xp.where(fits, label, math.nan)
+    return _with_time_axis(prepared, label)
+
+
+def _with_time_axis(prepared: PreparedInput, label: Array) -> Labels:
+    """Return numbers with the axes of the readings."""
     if label.ndim == 2:
-        label = xp.expand_dims(label, axis=prepared.layout.time)
+        label = prepared.adapter.xp.expand_dims(label, axis=prepared.layout.time)
     return Labels(None, label)
 
 

@@ -20,7 +20,6 @@ from spikeloss_xp._arrays import (
     floating,
     host,
     on_device_of,
-    slices,
 )
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
@@ -31,6 +30,7 @@ from spikeloss_xp._spike_pairs import (
 )
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
 from spikeloss_xp.binning import epsilon_of
+from spikeloss_xp.primitives.chunks import slices
 
 if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
     from typing_extensions import TypeVar

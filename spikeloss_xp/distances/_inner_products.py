@@ -24,13 +24,13 @@ from spikeloss_xp._arrays import (
     floating,
     on_device_of,
     sign,
-    slices,
 )
 from spikeloss_xp._input.prepared import Layout, PreparedInput, fill_masked, mask_of
 from spikeloss_xp._spike_pairs import kernels, replace_padding
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 from spikeloss_xp.distances._edit_distances import padded_times
 from spikeloss_xp.gradients import ClosedForm
+from spikeloss_xp.primitives.chunks import slices
 from spikeloss_xp.primitives.kernels import Exponential
 
 ROUNDINGS = 16  # of the norms, by which the squared distance of two equal trains may differ from 0

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign, slices
+from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
 from spikeloss_xp._input.prepared import PreparedInput
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
@@ -18,6 +18,7 @@ from spikeloss_xp._spike_pairs import (
     replace_padding,
 )
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
+from spikeloss_xp.primitives.chunks import slices
 from spikeloss_xp.readouts import Reading, ReadingAndPullback
 from spikeloss_xp.times.first_spike import TimesLoss
 

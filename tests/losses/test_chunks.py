@@ -10,7 +10,7 @@ import spikeloss_xp as sx
 from _support.calls import PER_STEP, example, moved, with_everything
 from _support.contract import BATCH, FORMS, LAYOUTS, REDUCTIONS
 from spikeloss_xp import _tuning
-from spikeloss_xp.backends import chunks
+from spikeloss_xp.primitives import chunks
 
 
 @pytest.fixture

@@ -177,13 +177,13 @@ def test_adapters_import_only_the_base_and_the_filters(name):
     allowed |= {"_tuning", "_typing", "backends", "backends.base"}
     library = name.removeprefix("backends._").partition("_")[0]
     own_parts = {part for part in PARTS if part.startswith(f"backends._{library}_")}
-    assert needs <= allowed | {"backends.chunks"} | own_parts
+    assert needs <= allowed | own_parts
 
 
 @core
 def test_adapters_are_reached_through_the_registry_only(name):
     needs = {own(found) for found in imports(TREES[name])} - {None}
-    assert needs & (ADAPTERS | PARTS | MODULES | {"backends.chunks"}) == set()
+    assert needs & (ADAPTERS | PARTS | MODULES) == set()
 
 
 @every

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
+def slices(length: int, size: int) -> list[slice]:
+    """Return slices of `size` entries, and at least one, that together have all of an axis."""
+    size = max(size, 1)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
 def split(shape: tuple[int, ...], axes: Axes, entries: int) -> tuple[int, int] | None:
     """Return the axis to split and the length of a chunk with about so many entries.
 
