@@ -35,11 +35,12 @@ class NumPyAdapter(ArrayAPIAdapter):
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return np.asarray(x)
 
-    def are_below(self, x: Array, stop: float) -> bool:
-        # Integers below 0 are large as unsigned ones.
-        y = x.view(f"u{x.itemsize}") if x.dtype.kind == "i" else x
-        below = np.maximum.reduce(y, axis=None) < stop
-        return bool(below and (x.dtype.kind != "f" or np.minimum.reduce(x, axis=None) >= 0))
+    def are_within(self, x: Array, lowest: float, stop: float) -> bool:
+        if lowest == 0 and x.dtype.kind == "i":  # those below 0 are large as unsigned ones
+            return bool(np.maximum.reduce(x.view(f"u{x.itemsize}"), axis=None) < stop)
+        return bool(
+            lowest <= np.minimum.reduce(x, axis=None) <= np.maximum.reduce(x, axis=None) < stop
+        )
 
     def scalar(self, like: Array, value: float) -> Array:
         return like.dtype.type(value)

@@ -216,11 +216,11 @@ class PlainTorchAdapter(TorchAdapter):
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         return _as_numpy(x) if type(x) is torch.Tensor and x.is_cpu else None
 
-    def are_below(self, x: Array, stop: float) -> bool:
+    def are_within(self, x: Array, lowest: float, stop: float) -> bool:
         if type(x) is not torch.Tensor or not x.is_cpu or x.dtype not in ORDERED:
             return False
         low, high = torch.aminmax(x)  # faster than NumPy's
-        return low.item() >= 0 and high.item() < stop
+        return lowest <= low.item() and high.item() < stop
 
     def to_device_of(self, x: Array, like: Array) -> Array:
         return x if x.device == like.device else x.to(like.device)

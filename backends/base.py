@@ -251,8 +251,8 @@ class ArrayAPIAdapter:
         """
         return function(*arrays)
 
-    def are_below(self, x: Array, stop: float) -> bool:
-        """Tell whether numbers are known, for free, to be from 0 to below another one."""
+    def are_within(self, x: Array, lowest: float, stop: float) -> bool:
+        """Tell whether numbers are known, for free, to be from `lowest` to below `stop`."""
         return False
 
     def operand(self, like: Array, value: float) -> Any:

@@ -59,9 +59,8 @@ class Classifier:
         window, axis = self.time_window, prepared.layout.time
         if per_step and window is None:
             raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
-        kind: Any = {"window": window, "classes": self.num_classes}
         arrays = prepared.adapter, prepared.values, prepared.mask
-        reading, _ = read_classes(*arrays, axis, "rate", **kind)
+        reading, _ = read_classes(*arrays, axis, "rate", window, self.num_classes)
         return Scores(prepared, reading.u, reading.mask, window is not None)
 
     def rate(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:

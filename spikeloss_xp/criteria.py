@@ -18,7 +18,7 @@ from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.primitives.chunks import once
 
 EPSILON = 1e-6  # the published loss adds this to the sum of rates
-LARGEST_ODDS = 1e30  # that float32 holds, and whose derivative it holds
+ODDS = 1e-30, 1e30  # between these float32 holds odds and their derivative
 
 
 def squared(adapter: Adapter, u: Array) -> ValueAndPullback:
@@ -126,12 +126,11 @@ def cross_entropy_of_logits(
     xp, label = adapter.xp, adapter.entries_at(logit, index, axis)
     if not adapter.on_host:  # where the odds cannot be looked at
         return _of_highest(adapter, logit, label, axis)
-    own = adapter.gather(logit, label, axis)
-    each = logit - own
+    each = logit - adapter.gather(logit, label, axis)
     xp.exp(each, out=each)
-    adapter.scatter(each, label, own - own, axis)  # 0, or NaN for an infinite logit
+    adapter.scatter(each, label, 0.0, axis)
     odds = adapter.sum(each, axis, keepdims=True)
-    if not adapter.are_below(odds, LARGEST_ODDS):
+    if not adapter.are_within(odds, *ODDS):  # 0 may come from an infinite logit
         return _of_highest(adapter, logit, label, axis)
 
     def pullback(cotangent: Array) -> Array:
@@ -167,33 +166,34 @@ def cross_entropy_of_probabilities(
 ) -> ValueAndPullback:
     """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` is 0 for classes that are masked.
 
-    The exponential of the largest logit is 1 in ``log1p(others)``, the logarithm of the sum of
-    ``exp(u - max(u))``, so that a row with a single 1 keeps the digits of a certain label.
+    The first class with the largest `q` has the place of the label, so that a row with a single 1
+    keeps the digits of a certain label.
     """
     xp, logit = adapter.xp, _without_masked(adapter, logit, class_mask)
+    index = xp.argmax(q, axis=axis, keepdims=True)
     if not (adapter.in_place(logit) and adapter.in_place(q)):
-        index = xp.argmax(q, axis=axis, keepdims=True)  # has the place of the label
         return adapter.cross_entropy(_by_selection, logit, index, axis, q)
-    top = adapter.entries_at(logit, xp.argmax(logit, axis=axis, keepdims=True), axis)
-    highest = adapter.gather(logit, top, axis)
-    each = logit - highest
+    label = adapter.entries_at(logit, index, axis)
+    each = logit - xp.max(logit, axis=axis, keepdims=True)
+    own = adapter.gather(each, label, axis)
     product = adapter.sum(each * q, axis, keepdims=True)
     xp.exp(each, out=each)
-    adapter.scatter(each, top, highest - highest, axis)  # 0, or NaN for an infinite logit
+    adapter.scatter(each, label, 0.0, axis)
     others = adapter.sum(each, axis, keepdims=True)
-    q_sum = adapter.sum(q, axis, keepdims=True)
+    q_sum, excess = adapter.sum(q, axis, keepdims=True), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
-        # q_sum p - q; for the top (q_sum - q) p - q (1 - p), where 1 - p is `others` times p.
+        # q_sum p - q; for the label (q_sum - q) p - q (1 - p), where `others` is 1 - p.
         nonlocal each
-        q_of_top = adapter.gather(xp.broadcast_to(q, each.shape), top, axis)
-        scale = cotangent / (others + 1)
+        q_of_label = adapter.gather(xp.broadcast_to(q, each.shape), label, axis)
+        scale = cotangent / (excess + 1)
         each *= q_sum * scale
         each -= q * cotangent
-        adapter.scatter(each, top, (q_sum - q_of_top - q_of_top * others) * scale, axis)
+        of_label = (q_sum - q_of_label) * xp.exp(own) - q_of_label * others
+        adapter.scatter(each, label, of_label * scale, axis)
         return each
 
-    return q_sum * xp.log1p(others) - product, once(pullback)
+    return q_sum * xp.log1p(excess) - product, once(pullback)
 
 
 def _by_selection(

@@ -147,22 +147,23 @@ def read_classes(
     mask: Array | None,
     axis: int,
     readout: str,
-    *,
     window: int | None = None,
     classes: int | None = None,
-    summed: bool = False,
+    summed: tuple[str, ...] = (),
 ) -> ReadingAndPullback:
-    """Read each class by a readout: a neuron or, with `classes`, neighbouring neurons."""
+    """Read each class by a readout: a neuron or, with `classes`, a group of neighbouring neurons.
+
+    A group is the sum of its neurons if the readout is one of those in `summed`, else their mean.
+    """
+    if classes is None and readout in WINDOWED:
+        each: ReadingAndPullback = WINDOWED[readout](adapter, spikes, mask, axis, window)
+        return each
     if readout == "latency":
         spikes, to_input = probabilities(adapter, spikes)
         reading, to_spikes = read_groups(adapter, spikes, mask, axis, classes, latency)
         return reading, lambda cotangent: to_input(to_spikes(cotangent))
-    if classes is None and readout in WINDOWED:
-        each: ReadingAndPullback = WINDOWED[readout](adapter, spikes, mask, axis, window)
-        return each
     read = partial(WINDOWED[readout], window=window) if readout in WINDOWED else WHOLE[readout]
-    proportional = readout != "softmax_sum"  # which reads a class beside the others
-    options = {"proportional": proportional, "summed": summed}
+    options = {"proportional": readout != "softmax_sum", "summed": readout in summed}
     return read_groups(adapter, spikes, mask, axis, classes, read, **options)
 
 

@@ -78,6 +78,8 @@ class Labels(NamedTuple):
         by_class = mask is not None and mask.shape[axis] > 1
         # A row of zeros has no weight, but it would be a sample that counts.
         zeros_count = reduction == "batchmean" and self.indices is None
+        if mask is None and self.ignored is None and not zeros_count:
+            return reading, None
         if compete and (by_class or zeros_count):
             # The term of a sample counts if a neuron with its label does.
             # A probability that is NaN is one of a label, so that the term is NaN.
@@ -152,7 +154,7 @@ def class_target(
     unmasked = prepared.mask is None and prepared.after_context is None
     stop = math.nextafter(NUMBERS[kinds[-1]][1], math.inf) if numbers else prepared.classes
     fits = unmasked and (not numbers or label.dtype == prepared.values.dtype)
-    if fits and adapter.are_below(label, stop):
+    if fits and adapter.are_within(label, 0, stop):
         if numbers:
             return _with_time_axis(prepared, label)
         return _class_indices(prepared, label, ignore_index, all_classes=True, checked=True)

@@ -213,12 +213,11 @@ def prepare_input(
     input: Array,
     where: Any,
     lengths: Any,
-    *,
     time_axis: int,
     smallest_rank: int = 3,
-    argument: str = "input",
-    context: int = 0,
     num_classes: int | None = None,
+    context: int = 0,
+    argument: str = "input",
 ) -> PreparedInput:
     """Return an input with its mask. The first `context` steps have no terms."""
     adapter = adapter_of(input, argument).of_call(input)

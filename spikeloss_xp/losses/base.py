@@ -237,10 +237,8 @@ class Loss(ClosedForm):
         num_classes = None if self._has_trains else getattr(self, "num_classes", None)
         if self._reads_times:
             return prepare_times(input, where, lengths, num_classes)
-        axes: Any = {"time_axis": self.time_axis, "smallest_rank": self._smallest_rank}
-        return prepare_input(
-            input, where, lengths, **axes, num_classes=num_classes, context=context
-        )
+        axes = self.time_axis, self._smallest_rank, num_classes
+        return prepare_input(input, where, lengths, *axes, context)
 
     def _chunk_axes(self, layout: Layout) -> tuple[int, ...]:
         """Return the axes of values and terms along which chunks may be evaluated by themselves.
@@ -291,11 +289,8 @@ class Loss(ClosedForm):
         to_values: Any
         (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch_axis)
 
-        def pullback(cotangent: Array) -> Array:
-            # All terms have the same cotangent; it broadcasts.
-            return prepared.gradient(to_values(adapter.xp.reshape(cotangent, (1, 1, 1))))
-
-        return total, weight, pullback
+        # All terms have the same cotangent, a scalar, which broadcasts.
+        return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
 
     def _terms(
         self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any

@@ -77,15 +77,8 @@ class RateLoss(Loss):
     def _read(
         self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
     ) -> ReadingAndPullback:
-        return self._read_steps(prepared, values, mask, self.moving_window)
-
-    def _read_steps(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, window: int | None
-    ) -> ReadingAndPullback:
-        """Return the reading at each step, in a window, or over all of time without one."""
-        name, axis = self.readout, prepared.layout.time
-        kind: Any = {"classes": self.num_classes, "summed": name in self._summed}
-        return read_classes(prepared.adapter, values, mask, axis, name, window=window, **kind)
+        kind = self.readout, self.moving_window, self.num_classes, self._summed
+        return read_classes(prepared.adapter, values, mask, prepared.layout.time, *kind)
 
     def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
         """Return the scores of the classes, at each step or over all of time."""
@@ -99,7 +92,9 @@ class RateLoss(Loss):
                 "time"
             )
         window = self.moving_window if per_step else None
-        reading, _ = self._read_steps(prepared, prepared.values, prepared.mask, window)
+        arrays = prepared.adapter, prepared.values, prepared.mask, prepared.layout.time
+        kind = self.readout, window, self.num_classes, self._summed
+        reading, _ = read_classes(*arrays, *kind)
         reading = reading._replace(class_axis=prepared.layout.class_axis)
         return self._scores_of(prepared, self._score(prepared, reading), reading.mask, per_step)
 

@@ -167,6 +167,8 @@ class Composed(Loss):
 
     def _of_user(self, adapter: Adapter, x: Array, axis: int) -> Array:
         """Return an array with the axes that the functions take: time last, or none."""
+        if x.ndim == 0:  # the cotangent of a sum
+            x = adapter.xp.reshape(x, (1, 1, 1))
         x = adapter.moveaxis(x, axis, -1)
         return x if self.per_step else x[..., 0]
 
