@@ -90,10 +90,11 @@ class TorchFilters(ArrayAPIAdapter):
             return block_filter.block_filter(
                 self.xp, x, here, axis=axis, reverse=reverse, matmul=self.matmul
             )
-        if transformed or _is_small(x):
+        if transformed or _is_small(x) or _torch_state.has_forward_mode():
             return self.exponential_filter(x, kernel, axis, reverse)
-        apply: Any = _Filter.apply  # some versions of PyTorch do not give its type
-        return apply(x, kernel, reverse, axis)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return _filter_operator(x, *kernel, reverse, axis)
+        return self.filter_in_chunks(x, kernel, axis, reverse)
 
     def filter_in_chunks(
         self, x: torch.Tensor, kernel: Exponential, axis: int, reverse: bool
@@ -135,9 +136,11 @@ def _is_small(x: torch.Tensor) -> bool:
 def _filter_operator(
     x: torch.Tensor, time_constant: float, length: int, order: int, reverse: bool, axis: int
 ) -> torch.Tensor:
-    """Filter large tensors of a compiled function as eager ones: the compiler calls this operator.
+    """Filter large tensors a chunk of the trains at a time, as one node of a graph.
 
-    The code that inductor generates for the blocks took three times as long, on two CPU cores.
+    In eager mode autograd would allocate each intermediate in full: value and gradient of
+    `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on 8e6. In a compiled
+    function, the code that inductor generates for the blocks took three times as long.
     """
     kernel = Exponential(time_constant, length, order)
     filtered: torch.Tensor = FILTERS.filter_in_chunks(x, kernel, axis, reverse)
@@ -161,36 +164,6 @@ def _adjoint(
 
 
 _filter_operator.register_autograd(_adjoint, setup_context=_save_options)
-
-
-class _Filter(torch.autograd.Function):
-    """The filter of large tensors in eager mode, a chunk of the trains at a time.
-
-    Chunks stay in a cache, where autograd would allocate each intermediate in full. Value and
-    gradient of `SpikeTime` took 0.6 of the time on 4e5 entries, on two CPU cores, and 0.4 on 8e6;
-    on 1e5 they took as long. The derivative of a linear operation is the operation itself, and its
-    gradient the adjoint.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, kernel: Exponential, reverse: bool, axis: int
-    ) -> torch.Tensor:
-        ctx.kernel, ctx.reverse, ctx.axis = kernel, reverse, axis
-        filtered: torch.Tensor = FILTERS.filter_in_chunks(x, kernel, axis, reverse)
-        return filtered
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        filtered = FILTERS.causal_filter(cotangent, ctx.kernel, ctx.axis, reverse=not ctx.reverse)
-        return filtered, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
-        filtered: torch.Tensor = FILTERS.causal_filter(
-            tangent, ctx.kernel, ctx.axis, reverse=ctx.reverse
-        )
-        return filtered
 
 
 def _guarded(number: float) -> float | tuple[int, int]:

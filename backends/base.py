@@ -10,14 +10,7 @@ import array_api_compat
 import numpy as np
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import (
-    Array,
-    Axes,
-    ChunkFunction,
-    Namespace,
-    Sums,
-    ValueAndPullback,
-)
+from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
 from spikeloss_xp.primitives import block_filter, chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band

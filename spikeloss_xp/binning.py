@@ -1,8 +1,7 @@
 """Spike times as spike trains: counts in bins of time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -81,7 +80,12 @@ def bin_spikes(
     """
     neurons = _checks.count(neurons, "neurons")
     times, start, time_step = _without_units(times, start, time_step)
-    bins = Bins(steps, time_step, start, outside)
+    bins = Bins(
+        _checks.count(steps, "steps"),
+        _checks.positive(time_step, "time_step"),
+        _checks.number(start, "start"),
+        _checks.one_of(("raise", "drop"))(outside, "outside"),
+    )
     binary = _checks.flag(binary, "binary")
     adapter, like, row, column = _places(times, neuron, neurons, bins)
 
@@ -129,23 +133,13 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
     return numbers if numbers.ndim else float(numbers)
 
 
-@dataclass(frozen=True)
-class Bins:
+class Bins(NamedTuple):
     """Bins of time: `steps` of them, each `time_step` long, from `start` onwards."""
 
     steps: int
-    time_step: float = 1.0
-    start: float = 0.0
-    outside: str = "raise"
-
-    def __post_init__(self) -> None:
-        _checks.check_fields(
-            self,
-            steps=_checks.count,
-            time_step=_checks.positive,
-            start=_checks.number,
-            outside=_checks.one_of(("raise", "drop")),
-        )
+    time_step: float
+    start: float
+    outside: str
 
     def index(
         self, times: np.ndarray, epsilon: float, argument: str, padding: Any = False
@@ -168,23 +162,11 @@ class Bins:
             # float64, one more each of `start`, `time_step`, the difference and the quotient.
             rounding = (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
             coarse = rounding > self.time_step / 2
-            if coarse.any():
-                coarse &= (times + rounding >= self.start) & (times - rounding <= end)  # no inf
-                self._refuse_coarse(coarse, times, rounding, argument)
+            coarse &= (times + rounding >= self.start) & (times - rounding <= end)  # no infinity
             after = times - self.start
             after += np.minimum(2 * rounding, self.time_step / 10)
             index: np.ndarray = np.floor(after / self.time_step)
             outside = ~((index >= 0) & (index < self.steps)) & ~padding
-        if self.outside == "raise":
-            edges = f"from {self.start:g} to before {end:g}"
-            rule = f"{edges}, in {self.steps} bins of {self.time_step:g}"
-            _refuse(outside, times, argument, rule)
-        index[outside | padding] = PADDING
-        return index.astype(np.int64)
-
-    def _refuse_coarse(
-        self, coarse: np.ndarray, times: np.ndarray, rounding: np.ndarray, argument: str
-    ) -> None:
         if coarse.any():
             at = int(np.argmax(coarse))
             raise ValueError(
@@ -192,6 +174,12 @@ class Bins:
                 f"moved {argument}[{at}], {times[at]!s}, by {rounding[at]:.2g}. Keep them in "
                 "float64, or subtract the time of the beginning before they are rounded"
             )
+        if self.outside == "raise":
+            edges = f"from {self.start:g} to before {end:g}"
+            rule = f"{edges}, in {self.steps} bins of {self.time_step:g}"
+            _refuse(outside, times, argument, rule)
+        index[outside | padding] = PADDING
+        return index.astype(np.int64)
 
 
 def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:

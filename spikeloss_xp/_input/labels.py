@@ -269,11 +269,7 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 
 
 def _class_numbers(
-    prepared: PreparedInput,
-    label: Array,
-    target: Any,
-    known: np.ndarray | None,
-    kind: str,
+    prepared: PreparedInput, label: Array, target: Any, known: np.ndarray | None, kind: str
 ) -> Labels:
     """Return a number for each class, which `label` holds as an array of the library.
 

@@ -17,14 +17,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import (
-    Adapter,
-    adapter_of,
-    asarray_like,
-    floating,
-    on_device_of,
-    sign,
-)
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
 from spikeloss_xp._input.prepared import Layout, PreparedInput, fill_masked, mask_of
 from spikeloss_xp._spike_pairs import kernels, replace_padding
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback

@@ -141,11 +141,16 @@ class SpikeTime(Loss):
         difference = values - labels if self.filter_target else values
         if mask is not None:
             difference = fill_masked(adapter, difference, mask)
-        kernel: Any = Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+        kernel: Any = self.kernel
         steps, axis = prepared.layout.steps, prepared.layout.time
-        if isinstance(self.kernel, tuple):  # taps beyond the duration meet no spike
-            taps = self.kernel if len(self.kernel) <= steps else self.kernel[:steps]
-            kernel = adapter.constants(taps, values)
+        if kernel is None:
+            kernel = Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+        elif isinstance(kernel, tuple):  # taps beyond the duration meet no spike
+            kernel = adapter.constants(kernel if len(kernel) <= steps else kernel[:steps], values)
+        else:
+            kernel = adapter.xp.astype(
+                adapter.to_device_of(kernel, values), values.dtype, copy=False
+            )
         reading = Reading(adapter.causal_filter(difference, kernel, axis), mask=mask)
         # A spike at t appears in the trace at t + k with weight h[k], so the adjoint filters
         # against time, and sums fewer cotangents at the boundary: there is no trace after the last

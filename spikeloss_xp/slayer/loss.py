@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -22,12 +22,10 @@ OWN = ("spikeloss_xp", "torch")
 
 @dataclass(frozen=True)
 class _SpikeTimeWithTaps(losses.SpikeTime):
-    """`SpikeTime` with given filter taps instead of an exponential kernel."""
+    """`SpikeTime` whose kernel is a tensor, which may require a gradient."""
 
-    taps: Any = field(default=None, kw_only=True)
-
-    def _kernel(self) -> Any:
-        return self.taps
+    def __post_init__(self) -> None:
+        """Keep the kernel as it is."""
 
 
 class SpikeTime(torch.nn.Module):
@@ -75,7 +73,7 @@ class SpikeTime(torch.nn.Module):
     def forward(self, input: torch.Tensor, desired: torch.Tensor) -> torch.Tensor:
         """Return the loss of spikes ``[batch, *space, time]`` and desired spikes of that shape."""
         taps = self.filter.filter
-        return _SpikeTimeWithTaps(length=1, reduction=self.reduction, taps=taps)(input, desired)
+        return _SpikeTimeWithTaps(kernel=taps, reduction=self.reduction)(input, desired)
 
     def extra_repr(self) -> str:
         """Return the hyper-parameters, for the representation of the module."""

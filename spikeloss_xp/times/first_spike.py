@@ -164,9 +164,7 @@ class CrossEntropy(FirstSpike):
 
     def __post_init__(self) -> None:
         self._check(
-            temperature=_checks.scale,
-            silent_time=_checks.number,
-            label_smoothing=_checks.fraction,
+            temperature=_checks.scale, silent_time=_checks.number, label_smoothing=_checks.fraction
         )
 
     @property
