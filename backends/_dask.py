@@ -244,9 +244,9 @@ class Chunk(NamedTuple):
 
 
 def _chunks(
-    split: "Split", block: tuple[Any, ...], *, place: Array, ahead: bool
+    split: "Split", block: tuple[Any, ...], *, place: Array, ahead: bool, entries: int = 0
 ) -> Iterator[Chunk]:
-    """Yield the chunks of a block.
+    """Yield the chunks of a block, of about so many entries: by default of those of a cache.
 
     A sample that is much larger than a chunk is cut into segments of time, if the loss has a term
     at each step.
@@ -264,9 +264,12 @@ def _chunks(
     ahead : bool
         Whether a chunk includes the later steps that its own steps reach, which a gradient needs,
         and a sum does not.
+    entries : int
+        The number of entries of a chunk.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
-    entries = _tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size  # a GPU takes all
+    # A GPU takes all at once.
+    entries = entries or (_tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size)
     before, own, first_step = map(int, place)
     batch, steps = spikes.shape[layout.batch_axis], spikes.shape[layout.time_axis]
     samples, length = max(entries * batch // spikes.size, 1), own

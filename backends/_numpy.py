@@ -81,6 +81,10 @@ class NumPyAdapter(ArrayAPIAdapter):
     def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
         x[entries] = values
 
+    def exp_of_difference(self, x: Array, y: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return super().exp_of_difference(x, y)
+
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         if not axes or arrays[0].size < 2 * _tuning.CHUNK:
             return function(*arrays)

@@ -288,6 +288,11 @@ class ArrayAPIAdapter:
         """Write one entry along an axis of an array that is `in_place`."""
         raise NotImplementedError
 
+    def exp_of_difference(self, x: Array, y: Array) -> Array:
+        """Return ``exp(x - y)``, which may overflow, in an array that may be written into."""
+        difference = x - y
+        return self.xp.exp(difference, out=difference)
+
     def cross_entropy(
         self, known: Callable[..., Any], logit: Array, index: Array, axis: int, q: Array | None
     ) -> ValueAndPullback:

@@ -126,8 +126,7 @@ def cross_entropy_of_logits(
     xp, label = adapter.xp, adapter.entries_at(logit, index, axis)
     if not adapter.on_host:  # where the odds cannot be looked at
         return _of_highest(adapter, logit, label, axis)
-    each = logit - adapter.gather(logit, label, axis)
-    xp.exp(each, out=each)
+    each = adapter.exp_of_difference(logit, adapter.gather(logit, label, axis))
     adapter.scatter(each, label, 0.0, axis)
     odds = adapter.sum(each, axis, keepdims=True)
     if not adapter.are_within(odds, *ODDS):  # 0 may come from an infinite logit

@@ -265,8 +265,9 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
             "are padding"
         )
     times = input if len(shape) == 3 else adapter.xp.expand_dims(input, axis=-1)
-    prepared = prepare_input(times, where, None, time_axis=-1, num_classes=num_classes)
+    prepared = prepare_input(times, where, None, time_axis=-1)
     prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
+    prepared.classes = prepared.layout.classes(num_classes)
     if prepared.mask is not None:  # along classes and spikes it is constant
         prepared.mask = prepared.mask[:, :1, :1]
     return prepared

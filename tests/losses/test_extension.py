@@ -202,8 +202,7 @@ def test_loss_without_class_weights_raises_for_weight():
             return prepared.adapter.xp.zeros_like(prepared.values)
 
         def _read(self, prepared, values, mask, labels):
-            axis = prepared.layout.time
-            return sx.readouts.count(prepared.adapter, values, None, mask, axis=axis)
+            return sx.readouts.count(prepared.adapter, values, mask, prepared.layout.time)
 
         def _criterion(self, adapter, reading, labels):
             return reading.u, lambda cotangent: adapter.xp.ones_like(reading.u) * cotangent

@@ -155,11 +155,15 @@ def test_wrong_context_raises(loss, context, error, message):
 
 
 def test_impossible_length_is_impossible_in_each_segment():
+    pytest.importorskip("dask")
+    from spikeloss_xp.backends._dask import _chunks
+
     xp = pytest.importorskip("array_api_strict")  # whose values are not read
     spikes, lengths = xp.ones((2, 3, 8)), xp.asarray([9, 6])
     arguments = {"target": 0 * spikes, "where": None, "lengths": lengths, "weight": None}
     split = sx.SpikeTime(kernel=[1.0], time_axis=-1).split(spikes, arguments)
-    place = np.asarray([0, 8, 0])
-    chunks = list(split.chunks(spikes, arguments, place=place, entries=3, ahead=False))
+    split = split._replace(axes=split.axes | {"weight": (None,)})
+    block, place = (spikes, 0 * spikes, None, lengths, None), np.asarray([0, 8, 0])
+    chunks = list(_chunks(split, block, place=place, ahead=False, entries=3))
     found = [int(chunk.options["lengths"][0]) for chunk in chunks]
     assert found == [-1] * 8 + [1] * 6 + [0] * 2
