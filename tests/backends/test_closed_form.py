@@ -184,10 +184,13 @@ def test_calls_of_several_threads_are_independent():
 
 
 @pytest.mark.parametrize(
-    ("name", "operations"), [("counts", 40), ("each step", 38), ("rates", 62), ("plain", 20)]
+    ("name", "operations"), [("counts", 41), ("each step", 39), ("rates", 62), ("plain", 20)]
 )
 def test_number_of_operations_of_a_small_batch(name, operations):
-    """Count operations: a small batch spends most of its time in their overhead."""
+    """Count operations: a small batch spends most of its time in their overhead.
+
+    Two looks at ranges are 14 of them: PyTorch counts the parts of `aminmax` and of `item`.
+    """
     spikes, label = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10
     loss = ENTROPIES.get(name, lambda x, y: torch.nn.functional.cross_entropy(x.sum(0), y))
     loss(spikes, label).backward()
