@@ -78,19 +78,15 @@ def bin_spikes(
     array([[1., 0., 0., 0., 0.],
            [0., 0., 0., 2., 0.]])
     """
-    neurons = _checks.count(neurons, "neurons")
+    neurons, binary = _checks.count(neurons, "neurons"), _checks.flag(binary, "binary")
     times, start, time_step = _without_units(times, start, time_step)
-    bins = Bins(
-        _checks.count(steps, "steps"),
-        _checks.positive(time_step, "time_step"),
-        _checks.number(start, "start"),
-        _checks.one_of(("raise", "drop"))(outside, "outside"),
-    )
-    binary = _checks.flag(binary, "binary")
+    time_step, start = _checks.positive(time_step, "time_step"), _checks.number(start, "start")
+    rule = _checks.one_of(("raise", "drop"))(outside, "outside")
+    bins = Bins(_checks.count(steps, "steps"), time_step, start, rule)
     adapter, like, row, column = _places(times, neuron, neurons, bins)
 
-    counts, spike = np.zeros((neurons, bins.steps), bool if binary else np.int32), row != PADDING
-    entry = (row * bins.steps + column)[spike & (column != PADDING)]
+    counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
+    entry = (row * bins.steps + column)[(row != PADDING) & (column != PADDING)]
     np.add.at(counts.reshape(-1), entry, counts.dtype.type(1))  # 20 times as fast as on two axes
     made: ArrayT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
     return made if binary else floating(adapter, made)

@@ -70,7 +70,7 @@ import cupy
 from spikeloss_xp.backends._available import adapter
 like = cupy.ones(3)
 for make in (
-    lambda: adapter("cupy").constant(like, 2.0),
+    lambda: adapter("cupy").scalar(like, 2.0),
     lambda: adapter("cupy").arange(3, like),
     lambda: adapter("cupy").constants((1.0, 2.0), like),
 ):
