@@ -137,7 +137,7 @@ class Bins(NamedTuple):
     start: float
     outside: str
 
-    def index(
+    def of(
         self, times: np.ndarray, epsilon: float, argument: str, padding: Any = False
     ) -> np.ndarray:
         """Return the bin of each time, or raise a `ValueError` that says which has none.
@@ -206,7 +206,7 @@ def _places(
             f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
         )
     padding = row == PADDING
-    column = bins.index(host, epsilon_of(times), "times", padding)
+    column = bins.of(host, epsilon_of(times), "times", padding)
     if row.size and row.dtype.kind not in "iu":
         raise TypeError(f"neuron must hold integers, indices; got {row.dtype}")
     outside = ((row < 0) | (row >= neurons)) & ~padding
@@ -234,7 +234,7 @@ def _of_each_neuron(
     columns = []
     for i, own in enumerate(times):
         host = read(adapter, own, f"times[{i}]")
-        columns.append(bins.index(host, epsilon_of(own), f"times[{i}]"))
+        columns.append(bins.of(host, epsilon_of(own), f"times[{i}]"))
     row = np.repeat(np.arange(neurons), [column.size for column in columns])
     return adapter, like, row, np.concatenate(columns)
 
