@@ -225,6 +225,9 @@ class PlainTorchAdapter(TorchAdapter):
     def to_device_of(self, x: Array, like: Array) -> Array:
         return x if x.device == like.device else x.to(like.device)
 
+    def exp_of_difference(self, x: Array, y: Array) -> Array:
+        return (x - y).exp_()
+
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         x = arrays[0]
         if not axes or not x.is_cpu or x.numel() < 2 * _tuning.AUTOGRAD_CHUNK:

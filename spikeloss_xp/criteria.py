@@ -120,7 +120,8 @@ def cross_entropy_of_logits(
     is ``log1p(odds)``. It keeps the digits of a certain label, and so does its derivative. Odds
     that may overflow are computed from ``u - max(u)`` instead.
     """
-    logit = _without_masked(adapter, logit, class_mask)
+    if class_mask is not None:
+        logit = _without_masked(adapter, logit, class_mask)
     if not adapter.in_place(logit):
         return adapter.cross_entropy(_by_selection, logit, index, axis, None)
     xp, label = adapter.xp, adapter.entries_at(logit, index, axis)
@@ -168,7 +169,9 @@ def cross_entropy_of_probabilities(
     The first class with the largest `q` has the place of the label, so that a row with a single 1
     keeps the digits of a certain label.
     """
-    xp, logit = adapter.xp, _without_masked(adapter, logit, class_mask)
+    xp = adapter.xp
+    if class_mask is not None:
+        logit = _without_masked(adapter, logit, class_mask)
     index = xp.argmax(q, axis=axis, keepdims=True)
     if not (adapter.in_place(logit) and adapter.in_place(q)):
         return adapter.cross_entropy(_by_selection, logit, index, axis, q)
@@ -337,8 +340,6 @@ def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -
     return derivative if class_mask is None else xp.where(class_mask, derivative, 0.0)
 
 
-def _without_masked(adapter: Adapter, logit: Array, class_mask: Array | None) -> Array:
+def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
     """Return logits whose exponential is 0 for the classes that do not take part."""
-    if class_mask is None:
-        return logit
     return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)

@@ -267,7 +267,7 @@ class Loss(ClosedForm):
         total, weight, pullback = self._sum(prepared, labels, with_weight, with_pullback)
         if weight is None:
             return total, pullback
-        divisor = divisor_of(prepared.adapter, weight, total)
+        divisor = weight if isinstance(weight, int) else divisor_of(prepared.adapter, weight)
         return total / divisor, lambda cotangent: pullback(cotangent / divisor)
 
     def _sum(
@@ -589,7 +589,7 @@ class Loss(ClosedForm):
                 weight = self._weight(prepared.adapter, alike, layout.batch_axis)
             else:
                 _, weight, _ = self._sum(prepared, labels, True, False)
-            divisor = divisor_of(prepared.adapter, weight, prepared.values)
+            divisor = divisor_of(prepared.adapter, weight)
         summed = dataclasses.replace(self, reduction="sum")  # type: ignore[type-var]
         independent = {layout.batch_axis}
         if axes["target"] == every:  # each neuron has terms of its own
@@ -637,11 +637,11 @@ def _check_readout(readouts: tuple[str, ...], value: Any, argument: str) -> str:
         raise ValueError(f"{error}: it is a readout of CrossEntropy") from None
 
 
-def divisor_of(adapter: Adapter, weight: Array | int, total: Array) -> Any:
+def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
     """Return the number to divide a sum by: its weight, or infinity if nothing counts.
 
     The loss is 0 then. With smoothed labels the sum need not be.
     """
     if isinstance(weight, int):
-        return adapter.operand(total, weight)
+        return weight
     return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))

@@ -167,7 +167,7 @@ class SparsityEnforcer(ClosedForm):
             value = functools.reduce(operator.add, [self.value(x, **masks) for x in _arrays(input)])
         else:
             total, number, _ = self._scaled_sum(input, where, lengths)
-            value = total * (self.lam / divisor_of(adapter_of(total), number, total))
+            value = total * (self.lam / divisor_of(adapter_of(total), number))
         return value
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
@@ -185,7 +185,7 @@ class SparsityEnforcer(ClosedForm):
         if self.scale is not None:
             raise ValueError("scale belongs to several arrays: call the loss with a list of them")
         total, number, pullback = self._sum(input, where, lengths, others)
-        factor = self.lam / divisor_of(adapter_of(total), number, total)
+        factor = self.lam / divisor_of(adapter_of(total), number)
         return total * factor, lambda cotangent: pullback(cotangent * factor)
 
     @on_device_of("input")
