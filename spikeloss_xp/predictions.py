@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, overload
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, on_device_of, or_one, rank
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
-from spikeloss_xp._input.prepared import PreparedInput, both
+from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
 
 Mask = ArrayLike | None  # what `where` and `lengths` take
@@ -23,7 +23,7 @@ class Scores(NamedTuple):
 
     Attributes
     ----------
-    prepared : PreparedInput
+    prepared : Prepared
         The spikes.
     values : array
         With axes batch, class and time in the order of the spikes; time has length 1 unless
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
         Whether there is a prediction at each step.
     """
 
-    prepared: PreparedInput
+    prepared: Prepared
     values: Array
     mask: Array | None
     per_step: bool

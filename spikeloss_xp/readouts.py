@@ -63,12 +63,12 @@ class Reading(NamedTuple):
         return self._replace(u=adapter.shielded(self.u, mask, 1.0), counts=counts)
 
 
-ReadingAndPullback: TypeAlias = tuple[Reading, Pullback]
+Read: TypeAlias = tuple[Reading, Pullback]  # what a readout returns
 
 
 def count(
     adapter: Adapter, spikes: Array, mask: Array | None, axis: int, window: int | None = None
-) -> ReadingAndPullback:
+) -> Read:
     """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``."""
     if window is not None:
         counts = adapter.moving_sum(spikes, window, axis)
@@ -88,7 +88,7 @@ def count(
 
 def rate(
     adapter: Adapter, spikes: Array, mask: Array | None, axis: int, window: int | None = None
-) -> ReadingAndPullback:
+) -> Read:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
     counted, to_spikes = count(adapter, spikes, mask, axis, window)
     duration = counted.saturated
@@ -101,7 +101,7 @@ def rate(
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> ReadingAndPullback:
+def highest(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
     """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
     xp = adapter.xp
     unmasked, read = spikes, None
@@ -119,7 +119,7 @@ def highest(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> R
     return Reading(peak if read is None else xp.where(read, peak, 0.0), mask=read), pullback
 
 
-def last(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> ReadingAndPullback:
+def last(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
     """Read the last unmasked step."""
     xp, steps = adapter.xp, spikes.shape[axis]
     step = adapter.along(axis, spikes)
@@ -150,13 +150,13 @@ def read_classes(
     window: int | None = None,
     classes: int | None = None,
     summed: tuple[str, ...] = (),
-) -> ReadingAndPullback:
+) -> Read:
     """Read each class by a readout: a neuron or, with `classes`, a group of neighbouring neurons.
 
     A group is the sum of its neurons if the readout is one of those in `summed`, else their mean.
     """
     if classes is None and readout in WINDOWED:
-        each: ReadingAndPullback = WINDOWED[readout](adapter, spikes, mask, axis, window)
+        each: Read = WINDOWED[readout](adapter, spikes, mask, axis, window)
         return each
     if readout == "latency":
         spikes, to_input = probabilities(adapter, spikes)
@@ -173,11 +173,11 @@ def read_groups(
     mask: Array | None,
     axis: int,
     classes: int | None,
-    read: Callable[[Adapter, Array, Array | None, int], ReadingAndPullback],
+    read: Callable[[Adapter, Array, Array | None, int], Read],
     *,
     proportional: bool = False,
     summed: bool = False,
-) -> ReadingAndPullback:
+) -> Read:
     """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
 
     If the readings of `read` are `proportional` to the trains, it reads the sum of the neurons, and
@@ -227,9 +227,7 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
     return reading._replace(u=u, per_unit=divisor)
 
 
-def softmax_sum(
-    adapter: Adapter, spikes: Array, mask: Array | None, axis: int
-) -> ReadingAndPullback:
+def softmax_sum(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
     """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
     xp, of_class = adapter.xp, class_axis(axis)
     logit, read = spikes, None
@@ -256,7 +254,7 @@ def softmax_sum(
 # linear in each single spike, so its derivative is the effect of adding or removing that spike.
 
 
-def latency(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> ReadingAndPullback:
+def latency(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
     """Read the latency of the first spike, in steps that count, of spikes from 0 to 1.
 
     A silent neuron has the longest duration of its sample, which is `saturated`, so that a neuron

@@ -16,7 +16,7 @@ from spikeloss_xp._arrays import (
     find_adapter,
     floating,
 )
-from spikeloss_xp._input.prepared import Layout, PreparedInput, both
+from spikeloss_xp._input.prepared import Layout, Prepared, both
 from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
@@ -124,7 +124,7 @@ class Labels(NamedTuple):
         return factor, weight
 
 
-def desired_trains(prepared: PreparedInput, target: Any) -> Array:
+def desired_trains(prepared: Prepared, target: Any) -> Array:
     """Return desired spike trains, with the axes and in the dtype of the values."""
     adapter, values = prepared.adapter, prepared.values
     trains = asarray_like(adapter, values, target, "target")
@@ -137,7 +137,7 @@ def desired_trains(prepared: PreparedInput, target: Any) -> Array:
 
 
 def class_target(
-    prepared: PreparedInput,
+    prepared: Prepared,
     target: Any,
     kinds: tuple[str, ...],
     per_step: bool,
@@ -170,9 +170,7 @@ def class_target(
     return _class_indices(prepared, label, ignore_index, all_classes=all_classes, checked=checked)
 
 
-def _check_kind(
-    prepared: PreparedInput, label: Array, kinds: tuple[str, ...], per_step: bool
-) -> bool:
+def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_step: bool) -> bool:
     """Raise if dtype and shape are of no kind of target; return whether it holds numbers."""
     adapter, layout, classes = prepared.adapter, prepared.layout, prepared.classes
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
@@ -224,12 +222,7 @@ def _as_floats(kinds: tuple[str, ...]) -> str:
 
 
 def _class_indices(
-    prepared: PreparedInput,
-    label: Array,
-    ignore_index: int | None,
-    *,
-    all_classes: bool,
-    checked: bool,
+    prepared: Prepared, label: Array, ignore_index: int | None, *, all_classes: bool, checked: bool
 ) -> Labels:
     """Return the labels of class indices, which are ignored unless they are `all_classes`.
 
@@ -269,7 +262,7 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 
 
 def _class_numbers(
-    prepared: PreparedInput, label: Array, target: Any, known: np.ndarray | None, kind: str
+    prepared: Prepared, label: Array, target: Any, known: np.ndarray | None, kind: str
 ) -> Labels:
     """Return a number for each class, which `label` holds as an array of the library.
 
@@ -291,14 +284,14 @@ def _class_numbers(
     return _with_time_axis(prepared, label)
 
 
-def _with_time_axis(prepared: PreparedInput, label: Array) -> Labels:
+def _with_time_axis(prepared: Prepared, label: Array) -> Labels:
     """Return numbers with the axes of the readings."""
     if label.ndim == 2:
         label = prepared.adapter.xp.expand_dims(label, axis=prepared.layout.time)
     return Labels(None, label)
 
 
-def _unmasked(prepared: PreparedInput, values: np.ndarray, *, class_axis: bool) -> Any:
+def _unmasked(prepared: Prepared, values: np.ndarray, *, class_axis: bool) -> Any:
     """Return the labels of samples and steps with terms, or None if the mask is not concrete.
 
     Masked labels may have any value. Labels have a class axis or none, and a time axis or none.
@@ -318,7 +311,7 @@ def _unmasked(prepared: PreparedInput, values: np.ndarray, *, class_axis: bool) 
     return values[np.broadcast_to(counts, values.shape)]
 
 
-def class_weights(prepared: PreparedInput, weight: Any) -> Array:
+def class_weights(prepared: Prepared, weight: Any) -> Array:
     """Return class weights with the axes of the readings, in the dtype of the values."""
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.classes

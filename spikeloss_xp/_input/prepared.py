@@ -155,7 +155,7 @@ class Layout(NamedTuple):
 
 
 @dataclass(slots=True)
-class PreparedInput:
+class Prepared:
     """An input in the dtype and axes to compute in, which knows its own gradient.
 
     Attributes
@@ -218,7 +218,7 @@ def prepare_input(
     num_classes: int | None = None,
     context: int = 0,
     argument: str = "input",
-) -> PreparedInput:
+) -> Prepared:
     """Return an input with its mask. The first `context` steps have no terms."""
     adapter = adapter_of(input, argument).of_call(input)
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
@@ -246,10 +246,10 @@ def prepare_input(
     after_context = _after(adapter, values, layout.time, context) if context else None
     classes = layout.neurons if num_classes is None else layout.classes(num_classes)
     masks = valid_or_nan, after_context
-    return PreparedInput(adapter, values, mask, layout, input.dtype, *masks, classes)
+    return Prepared(adapter, values, mask, layout, input.dtype, *masks, classes)
 
 
-def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> PreparedInput:
+def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Prepared:
     """Return spike times with the mask of their samples, in the axes of spikes in bins."""
     adapter, shape = adapter_of(input), tuple(input.shape)
     if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):

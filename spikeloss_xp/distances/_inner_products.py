@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
-from spikeloss_xp._input.prepared import Layout, PreparedInput, fill_masked, mask_of
+from spikeloss_xp._input.prepared import Layout, Prepared, fill_masked, mask_of
 from spikeloss_xp._spike_pairs import kernels, replace_padding
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 from spikeloss_xp.distances._edit_distances import padded_times
@@ -56,7 +56,7 @@ class Trains(NamedTuple):
     A chunk at a time is converted.
     """
 
-    prepared: PreparedInput
+    prepared: Prepared
     dtype: Any
 
     def steps(self, steps: slice) -> Array:
@@ -93,7 +93,7 @@ def prepare_trains(
     mask, valid_or_nan = mask_of(adapter, layout, first, where, lengths, names)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-    prepared = PreparedInput(adapter, spikes, mask, layout, x.dtype, valid_or_nan)
+    prepared = Prepared(adapter, spikes, mask, layout, x.dtype, valid_or_nan)
     return Trains(prepared, first.dtype)
 
 
@@ -137,7 +137,7 @@ def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullba
     times = padded_times(x, "x", None)
     others = times if y is None else padded_times(y, "y", times)
     adapter = adapter_of(times)
-    prepared = PreparedInput(adapter, times, None, None, getattr(x, "dtype", times.dtype))
+    prepared = Prepared(adapter, times, None, None, getattr(x, "dtype", times.dtype))
     xp, tau = adapter.xp, time_constant
     rows = replace_padding(adapter, times, math.inf)[:, :, None, None]
     own = replace_padding(adapter, times, -math.inf)[:, None, None, :]

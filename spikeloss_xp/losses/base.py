@@ -24,7 +24,7 @@ from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import (
     Layout,
-    PreparedInput,
+    Prepared,
     both,
     fill_masked,
     prepare_input,
@@ -40,7 +40,7 @@ from spikeloss_xp._typing import (
     ValueAndPullback,
 )
 from spikeloss_xp.gradients import ClosedForm
-from spikeloss_xp.readouts import WINDOWED, Reading, ReadingAndPullback
+from spikeloss_xp.readouts import WINDOWED, Read, Reading
 
 REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
@@ -214,7 +214,7 @@ class Loss(ClosedForm):
 
     def _prepare(
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
-    ) -> tuple[PreparedInput, Any]:
+    ) -> tuple[Prepared, Any]:
         """Return the prepared input and the labels; the first `context` steps have no terms."""
         if unknown := options.keys() - OPTIONS:
             raise TypeError(
@@ -230,9 +230,7 @@ class Loss(ClosedForm):
             labels = labels._replace(class_weight=class_weights(prepared, weight))
         return prepared, labels
 
-    def _prepare_input(
-        self, input: Array, where: Any, lengths: Any, context: int = 0
-    ) -> PreparedInput:
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         """Return the input with its mask; the first `context` steps have no terms."""
         num_classes = None if self._has_trains else getattr(self, "num_classes", None)
         if self._reads_times:
@@ -271,7 +269,7 @@ class Loss(ClosedForm):
         return total / divisor, lambda cotangent: pullback(cotangent / divisor)
 
     def _sum(
-        self, prepared: PreparedInput, labels: Any, with_weight: bool, with_pullback: bool
+        self, prepared: Prepared, labels: Any, with_weight: bool, with_pullback: bool
     ) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms, their weight, and the pullback from the sum to the input.
 
@@ -292,9 +290,7 @@ class Loss(ClosedForm):
         # All terms have the same cotangent, a scalar, which broadcasts.
         return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
 
-    def _terms(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
-    ) -> Terms:
+    def _terms(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Terms:
         """Return the terms of a batch or of a chunk of it, at the steps after the context."""
         adapter, layout = prepared.adapter, prepared.layout
         reading, to_values = self._read(prepared, values, mask, labels)
@@ -382,7 +378,7 @@ class Loss(ClosedForm):
         total = adapter.sum_all(weight)
         return total if repeated == 1 else total * repeated
 
-    def _result(self, prepared: PreparedInput, terms: Array) -> ValueAndPullback:
+    def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
         """Return the terms as a call with ``reduction="none"`` does, and back."""
         adapter, layout = prepared.adapter, prepared.layout
         if self._has_time is None:
@@ -398,13 +394,11 @@ class Loss(ClosedForm):
     # Members of subclasses -----------------------------------------------------------------------
 
     @abstractmethod
-    def _labels(self, prepared: PreparedInput, target: Any) -> Any:
+    def _labels(self, prepared: Prepared, target: Any) -> Any:
         """Return the checked target: `Labels`, an array, or a tuple of arrays and None."""
 
     @abstractmethod
-    def _read(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
-    ) -> ReadingAndPullback:
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         """Return the reading, and its pullback to `values`, which may be a chunk of `prepared`."""
 
     @abstractmethod

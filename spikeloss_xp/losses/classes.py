@@ -5,11 +5,11 @@ from typing import Any, ClassVar, get_args
 from spikeloss_xp import predictions, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Numerics, PerClass
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.predictions import Scores
-from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_classes
+from spikeloss_xp.readouts import Read, Reading, read_classes
 
 NUMERICS = get_args(Numerics)
 
@@ -68,15 +68,13 @@ class RateLoss(Loss):
         """Whether readings, labels and terms have a time axis."""
         return self.moving_window is not None
 
-    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
         if self._by_class:
             self._check_classes(prepared)
         ignored = getattr(self, "ignore_index", None)
         return class_target(prepared, target, self._targets, self._has_time, ignored)
 
-    def _read(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
-    ) -> ReadingAndPullback:
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         kind = self.readout, self.moving_window, self.num_classes, self._summed
         return read_classes(prepared.adapter, values, mask, prepared.layout.time, *kind)
 
@@ -98,11 +96,11 @@ class RateLoss(Loss):
         reading = reading._replace(class_axis=prepared.layout.class_axis)
         return self._scores_of(prepared, self._score(prepared, reading), reading.mask, per_step)
 
-    def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
+    def _score(self, prepared: Prepared, reading: Reading) -> Array:
         """Return the scores of the classes, of which the largest wins."""
         return -reading.u if self.readout == "latency" else reading.u
 
-    def _check_classes(self, prepared: PreparedInput) -> None:
+    def _check_classes(self, prepared: Prepared) -> None:
         """Raise if a sequence among the hyper-parameters is of another number of classes."""
         for name in self._by_class:
             values = getattr(self, name)

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, predictions
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import INDICES, Labels, class_target
-from spikeloss_xp._input.prepared import PreparedInput, class_axis
+from spikeloss_xp._input.prepared import Prepared, class_axis
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.predictions import Scores
-from spikeloss_xp.readouts import Reading, ReadingAndPullback, read_groups
+from spikeloss_xp.readouts import Read, Reading, read_groups
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,16 @@ class Composed(Loss):
     def _has_time(self) -> bool:  # type: ignore[override]
         return self.per_step
 
-    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
         return class_target(prepared, target, self._targets, self.per_step, self.ignore_index)
 
-    def _read(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
-    ) -> ReadingAndPullback:
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         axis = prepared.layout.time
         return read_groups(
             prepared.adapter, values, mask, axis, self.num_classes, self._read_trains
         )
 
-    def _read_trains(
-        self, adapter: Adapter, spikes: Array, mask: Array | None, axis: int
-    ) -> ReadingAndPullback:
+    def _read_trains(self, adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
         if mask is not None and mask.shape[class_axis(axis)] > 1:
             raise ValueError(
                 "where must be the same for all neurons in a Composed loss: compare is not told "

@@ -18,11 +18,11 @@ from spikeloss_xp._arrays import (
     or_one,
     sign,
 )
-from spikeloss_xp._input.prepared import PreparedInput, fill_masked, prepare_input
+from spikeloss_xp._input.prepared import Prepared, fill_masked, prepare_input
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.losses.base import divisor_of
-from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.readouts import Read, Reading
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ class SparsityEnforcer(ClosedForm):
         # A mask may be one for all neurons, or there is none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
-    def _prepare(self, input: Array, where: Any, lengths: Any) -> PreparedInput:
+    def _prepare(self, input: Array, where: Any, lengths: Any) -> Prepared:
         adapter = adapter_of(input)
         adapter.check_dense(input, "input")
         if 0 in input.shape:
@@ -271,10 +271,10 @@ class SparsityEnforcer(ClosedForm):
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
-            return PreparedInput(adapter, values, None, None, input.dtype)
+            return Prepared(adapter, values, None, None, input.dtype)
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
-    def _read(self, readout: Callable[..., Any], prepared: PreparedInput, **options: Any) -> Any:
+    def _read(self, readout: Callable[..., Any], prepared: Prepared, **options: Any) -> Any:
         """Call a readout with the axes that `per` averages over."""
         layout, kept, axes = prepared.layout, self.per.split("_"), None
         if kept != ["array"]:
@@ -340,7 +340,7 @@ def _arrays(input: Any) -> tuple[Any, ...]:
     return arrays
 
 
-def _sums_elsewhere(prepared: PreparedInput, others: Any, per: str) -> list[Array]:
+def _sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
     """Return the events and entries of the rest of a batch, in the dtype to compute in."""
     if per.startswith("sample"):
         raise ValueError(f"others are for a mean over the batch, and per={per!r} has none")
@@ -403,7 +403,7 @@ def mean_magnitude(
     axes: tuple[int, ...] | None,
     rising: Any = False,
     others: Sequence[Array] | None = None,
-) -> ReadingAndPullback:
+) -> Read:
     """Read the mean of ``|x|``, as `sum_magnitude` adds it up.
 
     With `others`, the sum and the number of entries elsewhere, the mean is over those too.

@@ -7,7 +7,7 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import MULTI_HOT, Labels
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss, per_class
 from spikeloss_xp.predictions import BinaryScores, Scores
@@ -121,7 +121,7 @@ class SpikeMoid(RateLoss):
     def _threshold(self) -> float:
         return self.theta or 0.0
 
-    def _score(self, prepared: PreparedInput, reading: Reading) -> Array:
+    def _score(self, prepared: Prepared, reading: Reading) -> Array:
         return reading.u - self._threshold
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, find_adapter, host, read
 from spikeloss_xp._input.labels import desired_trains
-from spikeloss_xp._input.prepared import PreparedInput, fill_masked
+from spikeloss_xp._input.prepared import Prepared, fill_masked
 from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
 from spikeloss_xp.filters import check_size
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.primitives.kernels import Exponential
-from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.readouts import Read, Reading
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,10 @@ class SpikeTime(Loss):
         """The number of earlier steps that a term reads: the length of the filter minus 1."""
         return self.number_of_taps - 1
 
-    def _labels(self, prepared: PreparedInput, target: Any) -> Array:
+    def _labels(self, prepared: Prepared, target: Any) -> Array:
         return desired_trains(prepared, target)
 
-    def _read(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Array
-    ) -> ReadingAndPullback:
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Array) -> Read:
         adapter = prepared.adapter
         # The filter is linear, so filtering the difference once replaces filtering both trains.
         difference = values - labels if self.filter_target else values

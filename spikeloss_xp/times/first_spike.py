@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 from spikeloss_xp import _checks, predictions
 from spikeloss_xp._arrays import Adapter, or_one
 from spikeloss_xp._input.labels import INDICES, Labels, class_target
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.cross_entropy import compare_logits
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.predictions import Scores
-from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.readouts import Read, Reading
 
 
 class TimesLoss(Loss):
@@ -44,12 +44,10 @@ class FirstSpike(TimesLoss):
     accuracy = predictions.accuracy
     _is_per_step = predictions.steps_have_labels
 
-    def _labels(self, prepared: PreparedInput, target: Any) -> Labels:
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
         return class_target(prepared, target, self._targets, False, self.ignore_index)
 
-    def _read(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Any
-    ) -> ReadingAndPullback:
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
         classes = prepared.classes
         size = prepared.layout.neurons // classes

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
-from spikeloss_xp._input.prepared import PreparedInput
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
     EditTable,
@@ -19,7 +19,7 @@ from spikeloss_xp._spike_pairs import (
 )
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.primitives.chunks import slices
-from spikeloss_xp.readouts import Reading, ReadingAndPullback
+from spikeloss_xp.readouts import Read, Reading
 from spikeloss_xp.times.first_spike import TimesLoss
 
 
@@ -28,7 +28,7 @@ class PairedLoss(TimesLoss):
 
     _has_trains: ClassVar[bool] = True
 
-    def _labels(self, prepared: PreparedInput, target: Any) -> Array:
+    def _labels(self, prepared: Prepared, target: Any) -> Array:
         adapter, values = prepared.adapter, prepared.values
         trains = asarray_like(adapter, values, target, "target")
         shape, pairs = tuple(trains.shape), tuple(values.shape[:2])
@@ -43,9 +43,7 @@ class PairedLoss(TimesLoss):
         trains = adapter.xp.reshape(trains, (*pairs, -1))
         return adapter.xp.astype(floating(adapter, trains, "target"), values.dtype, copy=False)
 
-    def _read(
-        self, prepared: PreparedInput, values: Array, mask: Array | None, labels: Array
-    ) -> ReadingAndPullback:
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Array) -> Read:
         adapter, xp, spikes = prepared.adapter, prepared.adapter.xp, values.shape[2]
         x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, labels))
         entries = spikes * (spikes + labels.shape[2])
