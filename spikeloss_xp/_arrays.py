@@ -47,10 +47,8 @@ def find_adapter(x: Any) -> Adapter | None:
 
 def adapter_of(x: Array, argument: str = "input") -> Adapter:
     """Return the adapter of an array, or raise if its library has no array API."""
-    found = _adapters.get(type(x))
-    if found is None:
-        _look_up_before_a_trace(type(x))
-        found = find_adapter(x)
+    _look_up_before_a_trace(type(x))
+    found = _adapters.get(type(x)) or find_adapter(x)
     if found is None:
         raise TypeError(
             f"{argument} must be an array of a library that conforms to the array API standard; "
@@ -73,10 +71,8 @@ def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
             x = args[position] if len(args) > position else options.get(name)
             while isinstance(x, list | tuple | dict) and x:
                 x = next(iter(x.values() if isinstance(x, dict) else x))
-            adapter = _adapters.get(type(x))
-            if adapter is None:
-                _look_up_before_a_trace(type(x))
-                adapter = find_adapter(x)
+            _look_up_before_a_trace(type(x))
+            adapter = find_adapter(x)
             if adapter is None or not adapter.has_current_device:
                 return function(*args, **options)
             with adapter.device(x):

@@ -135,9 +135,10 @@ def matrix_products(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     import torch
 
     from spikeloss_xp import _tuning
-    from spikeloss_xp.primitives.kernels import block_matrices
+    from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
-    filter_blocks = block_matrices(loss._kernel(), shape[-1], "float32", reverse=False)
+    kernel = Exponential(loss.time_constant, loss.number_of_taps, loss.filter_order)
+    filter_blocks = block_matrices(kernel, shape[-1], "float32", reverse=False)
     matrix = torch.from_numpy(filter_blocks.weights)
     chunks = -(-math.prod(shape) // _tuning.AUTOGRAD_CHUNK)
     operand = torch.rand(math.prod(shape) // matrix.shape[1] // chunks, matrix.shape[0])
