@@ -84,6 +84,11 @@ class TorchAdapter(TorchFilters):
         make = functools.partial(torch.arange, stop, device=like.device)
         return self._made_once(make, like, None, ("arange", stop))
 
+    def along(self, axis: int, like: Array) -> Array:
+        make = functools.partial(super().along, axis, like)
+        key = "along", like.shape[axis], axis % like.ndim, like.ndim
+        return self._made_once(make, like, None, key)
+
     def operand(self, like: Array, value: float) -> Any:
         return value if like.is_cpu else self.scalar(like, value)
 

@@ -45,6 +45,7 @@ from spikeloss_xp.readouts import WINDOWED, Read, Reading
 REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 PLAIN_VALUES = (int, float, str, bool, type(None))
+PLAIN_TYPES = frozenset(PLAIN_VALUES)
 SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # of the options that several losses have
     "moving_window": _checks.optional_count,
     "num_classes": _checks.optional_count,
@@ -598,7 +599,8 @@ class Loss(ClosedForm):
         A function among the hyper-parameters may hold arrays that nobody knows.
         """
         held: list[Any] = []
-        for value in vars(self).values():
+        values = vars(self).values()
+        for value in () if PLAIN_TYPES.issuperset(map(type, values)) else values:
             if isinstance(value, PLAIN_VALUES):
                 continue
             if find_adapter(value) is not None:
