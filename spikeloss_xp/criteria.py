@@ -7,7 +7,7 @@ term. In a loss whose classes compete for one term, the terms keep the class axi
 length 1.
 
 `one_hot` is the label as bools, with a class axis. `class_mask` says which classes take part, if
-some are masked; the others are read as 0 or as a logit of -inf, and have no gradient.
+some are masked; the others are read as 0, or as a logit far below all others, and have no gradient.
 """
 
 import math

@@ -344,9 +344,9 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
     return mask & other
 
 
-def fill_masked(adapter: Adapter, x: Array, mask: Array, value: float = 0.0) -> Array:
-    """Return `x` with a value in the masked entries.
+def fill_masked(adapter: Adapter, x: Array, mask: Array) -> Array:
+    """Return `x` with 0 in the masked entries.
 
     By selection: multiplying by 0 would keep NaN, in the value and in the gradient.
     """
-    return adapter.xp.where(mask, x, adapter.operand(x, value))
+    return adapter.xp.where(mask, x, adapter.operand(x, 0.0))

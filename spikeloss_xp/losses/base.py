@@ -297,26 +297,26 @@ class Loss(ClosedForm):
         reading, to_values = self._read(prepared, values, mask, labels)
         if reading.time_axis != layout.time:
             reading = reading._replace(time_axis=layout.time, class_axis=layout.class_axis)
-        mask, classes = reading.mask, isinstance(labels, Labels)
+        mask, has_labels = reading.mask, isinstance(labels, Labels)
         if prepared.after_context is not None:
             mask = both(mask, prepared.after_context)
         if self._compares_numbers:
             labels = labels.as_numbers(adapter, reading)
         compete = bool(self._classes_compete)
-        if mask is None and (not classes or labels.count_alike(compete)):  # a plain call
+        if mask is None and (not has_labels or labels.count_alike(compete)):  # a plain call
             terms, to_reading = self._criterion(adapter, reading, labels)
             self._check_terms(terms, reading)
             return Terms(terms, None, None, lambda cotangent: to_values(to_reading(cotangent)))
 
-        if classes:
+        if has_labels:
             reading, mask = labels.masks(adapter, reading, mask, compete, self.reduction)
         if mask is not None:
             self._check_mask(mask, reading)
             reading = reading.shielded(adapter, mask)
-            labels = labels.filled(adapter, mask, reading.class_mask) if classes else labels
+            labels = labels.filled(adapter, mask, reading.class_mask) if has_labels else labels
         terms, to_reading = self._criterion(adapter, reading, labels)
         self._check_terms(terms, reading)
-        factor, weight = labels.weights(adapter, reading, compete) if classes else (None, None)
+        factor, weight = labels.weights(adapter, reading, compete) if has_labels else (None, None)
         if factor is not None:
             terms = terms * factor
         if mask is not None:
