@@ -95,7 +95,7 @@ class CrossEntropy(FirstSpike):
 
     Parameters
     ----------
-    temperature : float
+    temperature : float, default 1
         The divisor :math:`\rho` of the times, in their unit; at least 1e-6. Training moves the
         other classes to several temperatures after the label: a twentieth of the range of the times
         is a good first value.
@@ -150,7 +150,7 @@ class CrossEntropy(FirstSpike):
     """
 
     _: KW_ONLY
-    temperature: float
+    temperature: float = 1.0
     label_smoothing: float = 0.0
     reduction: Reduction = "mean"
     num_classes: int | None = None
@@ -185,7 +185,7 @@ class SpikeLatency(FirstSpike):
 
     Parameters
     ----------
-    true_time : float
+    true_time : float, default 0
         The target time of the labelled class, at most `silent_time`.
     false_time : float, optional
         The target time of the other classes, at most `silent_time`, which it is by default.
@@ -231,7 +231,7 @@ class SpikeLatency(FirstSpike):
     """
 
     _: KW_ONLY
-    true_time: float
+    true_time: float = 0.0
     false_time: float | None = None
     tolerance: float = 0.0
     reduction: Reduction = "mean"

@@ -222,6 +222,11 @@ def test_all_libraries_agree_at_ties_and_at_padding(name):
     sx.testing.assert_consistent(reduced(LOSSES[name], "none"), times, target)
 
 
+def test_only_the_silent_time_must_be_given():
+    assert sx.times.CrossEntropy(silent_time=20.0).temperature == 1
+    assert sx.times.SpikeLatency(silent_time=20.0).true_time == 0
+
+
 def test_equal_first_spikes_share_the_gradient(backend):
     times = np.asarray([[[3.0, 3.0, 5.0], [3.0, 4.0, 3.0]], [[7.0, 9.0, 9.0], [8.0, 8.0, 8.0]]])
     loss = sx.times.SpikeLatency(true_time=1.0, silent_time=20.0, reduction="sum", num_classes=1)
