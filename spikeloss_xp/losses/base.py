@@ -217,7 +217,7 @@ class Loss(ClosedForm):
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[Prepared, Any]:
         """Return the prepared input and the labels; the first `context` steps have no terms."""
-        if unknown := options.keys() - OPTIONS:
+        if unknown := [name for name in options if name not in OPTIONS]:
             raise TypeError(
                 f"{type(self).__name__} takes the options {', '.join(OPTIONS)}; got "
                 f"{', '.join(sorted(unknown))}"
