@@ -76,9 +76,11 @@ class FirstSpike(TimesLoss):
                 "over all of time"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
-        own = vars(self)
-        score = score_of_times(reading, own.get("true_time", 0.0), own.get("false_time"))
-        return Scores(prepared, score, reading.mask, per_step)
+        return Scores(prepared, self._score(prepared, reading), reading.mask, per_step)
+
+    def _score(self, prepared: Prepared, reading: Reading) -> Array:
+        """Return the scores of the classes, of which the largest wins."""
+        return -reading.u
 
 
 @dataclass(frozen=True, repr=False)
@@ -255,6 +257,9 @@ class SpikeLatency(FirstSpike):
                     f"{name} must be at most silent_time, {self.silent_time}, which is the latest "
                     f"time of a class; got {wanted}"
                 )
+
+    def _score(self, prepared: Prepared, reading: Reading) -> Array:
+        return score_of_times(reading, self.true_time, self.false_time)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         return compare_times(
