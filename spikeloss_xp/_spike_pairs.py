@@ -55,8 +55,9 @@ def pad_unmatched(
 ) -> tuple[Array, Array, Array]:
     """Return the times padded with a time that no spike matches, for an `EditTable`.
 
-    The padding of both matches at no cost, and what is left over is deleted or inserted. The last
-    result takes that cost off again. `surplus` is the number of spikes of `x` less that of `y`.
+    Padding matches padding at no cost. If a train has more of it, the table deletes or inserts the
+    rest; the last result, added to the costs of the table, takes that off again. `surplus` is the
+    number of spikes of `x` less that of `y`.
     """
     xp = adapter.xp
     finite_x, finite_y = xp.isfinite(x.times), xp.isfinite(y.times)

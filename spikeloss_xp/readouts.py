@@ -63,7 +63,7 @@ class Reading(NamedTuple):
         return self._replace(u=adapter.shielded(self.u, mask, 1.0), counts=counts)
 
 
-Read: TypeAlias = tuple[Reading, Pullback]  # what a readout returns
+Read: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
 
 
 def count(

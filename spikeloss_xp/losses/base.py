@@ -1,4 +1,4 @@
-"""The base class of the losses: what a call is, and its numbers.
+"""The base class of the losses, in which a call is prepared and computed.
 
     spikes --readout--> u --criterion(u, target)--> terms --reduction--> loss
 

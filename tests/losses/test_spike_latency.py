@@ -83,7 +83,7 @@ def test_nan_spike_shows_after_the_first_spike(backend):
     np.testing.assert_array_equal(got, [[np.nan, 2, 4], [1, 2, 4]])
 
 
-LINES = {  # of docs/migrating.md, by the name of what they return
+LINES = {  # the lines of docs/migrating.md, by their results
     "class": 'sx.CrossEntropy(time_axis=0, readout="latency").predict(x)',
     "latency": 'sx.SpikeLatency(0, 0, time_axis=0, reduction="none")(x, y) ** 0.5',
 }

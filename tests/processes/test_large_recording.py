@@ -40,7 +40,7 @@ def save(folder, kind):
 @pytest.mark.parametrize("kind", ["npy", "zarr"])
 def test_batches_equal_the_whole_recording(backend, tmp_path, monkeypatch, capsys, kind):
     if backend.library == "array_api_strict" or (backend.name == "torch-cuda" and STAND_INS):
-        pytest.skip("its arrays, or those of the stand-in, have no `tolist`")
+        pytest.skip("the program calls `tolist`, which these arrays, or the stand-in, lack")
     program, folder = recipes("large_recording"), tmp_path / "recording"
     monkeypatch.setattr(program, "BATCH", 4)
     monkeypatch.setattr(program, "to_device", backend.asarray)
@@ -57,7 +57,7 @@ def test_batches_equal_the_whole_recording(backend, tmp_path, monkeypatch, capsy
 
 
 def run(folder, *code):
-    """Run the program in a process of its own after this code, and return what it prints."""
+    """Run this code and then the program in a new process, and return what it prints."""
     program = str(RECIPES / "large_recording.py")
     main = f"import runpy, sys; runpy.run_path({program!r}, run_name='__main__')"
     command = [sys.executable, "-c", "\n".join([*code, main]), str(folder)]

@@ -235,7 +235,7 @@ def test_module_state_is_only_caches(name):
     kept = {variable for variable in state if not variable.isupper()} | state & written(TREES[name])
     caches = {
         "_arrays": {"_adapters"},
-        "primitives.kernels": {"_cached"},  # the bytes of what is cached
+        "primitives.kernels": {"_cached"},  # the sizes of the cached matrices
         "backends._available": {"_loaded"},
     }
     assert kept == caches.get(name, set())
