@@ -9,6 +9,7 @@ import spikeloss_xp as sx
 from _support import cases
 from _support.transforms import LOSSES, LOSSES_WITH_OPTIONS, SPIKES, TANGENT, Case, arguments
 
+pytestmark = pytest.mark.compiles  # on a CPU, MLX starts the compiler of the machine
 RTOL = 1e-5  # a few hundred roundings of float32
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
