@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,12 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.backends import ON_GPU, TESTED
+from _support.backends import TESTED
 from _support.contract import (
     BATCH,
     CLASSES,
     FORMS,
     LABELS,
-    ONE_OF_EACH,
     PROBABILITIES,
     SIZES,
     STEPS,
@@ -148,29 +146,6 @@ def agree(
 
 
 # Example calls -----------------------------------------------------------------------------------
-
-FEW_FORMS = ("CrossEntropy-groups-cold-sqrt_count-window", "SpikeTime", "SpikeRate-per-class-max")
-
-
-def pairs(*, jax: Collection[str] = (), forms: Collection[str] = tuple(FORMS)) -> list[Any]:
-    """List (backend, form) pairs: of `forms`, all that add coverage for their time.
-
-    JAX takes a third of a second to compile each computation, so "jax-x64" and "jax-cuda" get only
-    the forms in `jax`, and "jax" none. Second devices of a library run the same code as its first
-    device, so they get `ONE_OF_EACH`. What array-api-strict refuses shows in `ONE_OF_EACH` as well,
-    so the others are slow there, as they are on dpnp, which runs the same code.
-    """
-    limited = dict.fromkeys(("array-api-strict-device1", *ON_GPU), ONE_OF_EACH)
-    limited |= {"jax": (), "jax-x64": jax, "jax-cuda": jax}
-    return [
-        pytest.param(backend, form, marks=pytest.mark.slow)
-        if backend in ("array-api-strict", "dpnp") and form not in ONE_OF_EACH
-        else (backend, form)
-        for backend in TESTED
-        for form in forms
-        if form in limited.get(backend, FORMS)
-    ]
-
 
 PER_STEP = tuple(name for name in FORMS if "window" in name or "SpikeTime" in name)
 WITH_TARGET = tuple(name for name, form in FORMS.items() if form.contract.target is not None)

@@ -23,10 +23,9 @@ from _support.calls import (
     with_layout,
     with_nan_where_masked,
 )
-from _support.contract import ENTROPY_READOUTS, READOUTS, REDUCTIONS, WINDOWED
+from _support.contract import ENTROPY_READOUTS, LISTED, READOUTS, REDUCTIONS, WINDOWED
 
-LOSSES = (sx.SpikeTime, sx.SpikeRate, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer)
-LOSSES += (sx.SpikeLatency, sx.CrossEntropy, sx.SquaredError)
+LOSSES = tuple(contract.loss for contract in LISTED)
 PAIRED = (sx.times.SpikeTime, sx.times.VictorPurpura)
 ON_TIMES = (sx.times.CrossEntropy, sx.times.SpikeLatency, *PAIRED)
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
@@ -323,6 +322,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
             each = tuple(one(0.0, 0.25, 1.0, 8.0) for _ in range(neurons // group))
             options["pos_weight"] = one(1.0, 2.5, each)
         return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), numerics=published, **options)
+    assert kind is sx.SpikeRate, f"{kind.__name__} has no random options"
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
     per_class = tuple(one(*targets) for _ in range(neurons // group))
     return kind(one(one(*targets), per_class), one(*targets), **options)

@@ -1,5 +1,8 @@
 """Random calls of every loss and option agree with the float64 reference on every backend.
 
+Values and gradients, in every dtype, layout and reduction, with masks, weights and ignored labels.
+A new option of a loss belongs in `_loss` of random_calls.py, and its formula in reference.py.
+
 Each call is drawn from a seed. The quick run has a few seeds and the slow run more, and two runs
 have the same ones. ``--new-seeds SECONDS`` draws new ones. A failure names its seed, and ``--seed``
 runs that one alone.
@@ -17,9 +20,10 @@ import spikeloss_xp as sx
 from _support import reference
 from _support.backends import TESTED, Backend, on
 from _support.calls import Call, agree, take_samples, with_layout
-from _support.contract import FLOATS, INTEGERS
+from _support.contract import COMPUTED_IN, FLOATS, INTEGERS
 from _support.random_calls import (
     MIN_SCALE,
+    ON_TIMES,
     RandomCall,
     check_and_shrink,
     in_other_memory,
@@ -31,9 +35,9 @@ from _support.random_calls import (
 from spikeloss_xp import _tuning
 
 QUICK = {  # the number of seeds of each kind
-    "small": {"numpy": 100, "torch": 60, "array-api-strict": 40, "jax-x64": 2},
-    "times": {"numpy": 20, "torch": 15, "array-api-strict": 10, "jax-x64": 2},
-    "long": {"numpy": 12, "torch": 10, "array-api-strict": 4, "jax-x64": 1},
+    "small": {"numpy": 400, "torch": 120, "array-api-strict": 120, "jax-x64": 10},
+    "times": {"numpy": 60, "torch": 30, "array-api-strict": 20, "jax-x64": 2},
+    "long": {"numpy": 40, "torch": 10, "array-api-strict": 4, "jax-x64": 1},
     "large": {"numpy": 4, "torch": 6, "array-api-strict": 1, "jax-x64": 1},
 }
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last place
@@ -116,8 +120,11 @@ def check(backend: Backend, seed: int, kind: str) -> None:
         spikes = backend.asarray(call.spikes, dtype)
         if backend.library == "numpy":
             spikes = in_other_memory(np.random.default_rng([seed, 2]), spikes)
+        before = backend.numpy(spikes).tobytes()
         with np.errstate(all="ignore"):
             value, gradient = way(backend, call, spikes)
+        check_dtypes(backend, dtype, value, gradient)
+        assert backend.numpy(spikes).tobytes() == before
         got = backend.numpy(value), backend.numpy(gradient).astype(np.float64)
         computed_in = str(got[0].dtype)
         rtol = tolerance(computed_in, drawn.call) + SPACING.get(dtype, 0)
@@ -127,10 +134,35 @@ def check(backend: Backend, seed: int, kind: str) -> None:
             agree_with_samples(drawn, got, rtol, roundings)
         else:
             agree(call, got, rtol, min_scale=MIN_SCALE, roundings=roundings)
+            check_masked_entries(call, *got)
 
     test = "test_differential.py::test_random_calls_agree_with_the_reference"
     repeat = f"'tests/contract/{test}[{backend.name}-{kind}]' --seed {seed}"
     check_and_shrink(run, drawn, f"{repeat} ({way.__name__} in {dtype})")
+
+
+def check_dtypes(backend: Backend, dtype: str, value: Any, gradient: Any) -> None:
+    """Assert that value and gradient have the dtypes of the page."""
+    value_dtype = next(found for dtypes, (found, _) in COMPUTED_IN.items() if dtype in dtypes)
+    if dtype in FLOATS:
+        assert gradient.dtype == getattr(backend.xp, dtype)
+        assert value.dtype == getattr(backend.xp, value_dtype)
+    else:
+        default = backend.xp.__array_namespace_info__().default_dtypes()["real floating"]
+        assert value.dtype == gradient.dtype == default
+
+
+def check_masked_entries(call: Call, value: np.ndarray, gradient: np.ndarray) -> None:
+    """Assert that masked entries, and terms that do not count, are exactly 0."""
+    loss, shape = call.loss, call.spikes.shape
+    if isinstance(loss, ON_TIMES):
+        return
+    axis = loss.time_axis
+    mask = reference.full_mask(shape, axis, call.where, call.lengths)
+    assert not reference.to_batch_class_time(gradient, axis)[~mask].any()
+    if value.ndim:
+        evaluated = reference.evaluate(loss, call.spikes, call.target, **call.options)
+        assert not value[~reference.to_input_layout(loss, shape, evaluated.term_mask)].any()
 
 
 def thresholds(backend: Backend) -> list[int]:

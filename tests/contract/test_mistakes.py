@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 
-from _support import contract
-from _support.backends import on
-from _support.calls import FEW_FORMS, example, pairs
 from _support.mistakes import (
     ARRAY_MISTAKES,
     MORE_ARRAY_MISTAKES,
@@ -46,17 +43,3 @@ def test_value_mistake_raises(backend, mistake):
     assert_raises_with_message(mistake, keep_all_but_spikes_on_host)
     if backend.reads_values:
         assert_raises_with_message(mistake, backend.asarray)
-
-
-@pytest.mark.parametrize(("name", "form"), pairs(jax=FEW_FORMS))
-def test_nonfinite_unmasked_entry_makes_the_value_nonfinite(name, form):
-    call = example(contract.FORMS[form]).replace(lengths=np.asarray([6, 5, 6, 6, 6]))
-    # NumPy warns of inf - inf
-    with on(name) as backend, np.errstate(invalid="ignore"):
-        evaluate, (target, options) = backend.compiled(call.loss), call.arguments(backend)
-        for neuron in range(call.spikes.shape[1]):
-            for bad in (np.nan, np.inf):
-                spikes = call.spikes.copy()
-                spikes[1, neuron, 4] = bad  # the last unmasked step
-                value = backend.numpy(evaluate(backend.asarray(spikes), *target, **options))
-                assert not np.isfinite(value), (neuron, bad)

@@ -163,6 +163,22 @@ def test_mask_equals_cropping(backend, call, random, layout):
     assert not gradient[~mask].any()
 
 
+@for_all(kinds=("small", "small", "times"), masked=False)
+def test_fully_masked_loss_is_zero(backend, call, random, layout):
+    shape = call.spikes.shape
+    times = layout is None
+    axes = pick(random, 1, *(() if times else (2, 3)))
+    where = np.zeros((shape[:1], shape[::2], shape)[axes - 1], dtype=bool)
+    masked = call.replace(where=where)
+    if not times and random.random() < 0.3:
+        masked = call.replace(lengths=np.zeros(shape[0], dtype=int))
+    elif call.target is not None and call.target.dtype.kind == "i" and random.random() < 0.4:
+        masked = call.replace(target=np.full_like(call.target, call.loss.ignore_index))
+    value, gradient = masked.on(backend)
+    assert not value.any()
+    assert not gradient.any()
+
+
 def is_decided(call: Call) -> bool:
     """Tell whether a loss predicts, and no prediction depends on the rounding of a reading."""
     loss, arguments = call.loss, (call.spikes, call.where, call.lengths)
