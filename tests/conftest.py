@@ -110,7 +110,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield found
 
 
-SLOW_SEEDS = 10
+SLOW_SEEDS = 4
 """How many times as many seeds the slow run has as the quick run."""
 
 

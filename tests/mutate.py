@@ -4,9 +4,10 @@
 survive. A run goes on where one was stopped, and runs survivors without a reason again; delete
 build/mutants to begin anew. ``--only spikeloss_xp/filters.py:67`` runs all mutants of a line.
 
-A mutant runs in a copy of the checkout: on NumPy (an adapter on its own library) with the tests of
-its file, then on NumPy and array-api-strict with those of its folder, then, unless the page has a
-reason for it, with all quick tests. It is found as soon as one of them fails.
+A mutant runs in a copy of the checkout: on NumPy (an adapter on its own library) with random calls,
+the record of mistakes and the tests of its file, then on NumPy and array-api-strict with those of
+its folder, then, unless the page has a reason for it, with all quick tests. It is found as soon as
+one of them fails.
 """
 
 import argparse
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutants"
 RESULTS = WORK / "results.jsonl"
 PAGE = ROOT / "tests" / "mutants.md"
-SEED, SAMPLE = 0, 300
+SEED, SAMPLE = 1, 300
 UNKNOWN = "gap: not known"
 SECONDS = 1200  # of a stage; an endless loop is stopped then
 # The command; numbers of speed; types; libraries that need another environment.
@@ -40,6 +41,7 @@ LEFT_OUT = re.compile("spikeloss_xp/(cli/|__main__|_t)|backends/_(cupy|dpnp|mlx|
 QUICK = "not (torch or jax or device1 or cupy or compiles)"
 FIRST = {"_jax": "jax", "_torch": "torch", "torch": "torch", "slayer": "not jax"}  # else numpy
 EVERY = ["tests", "--ignore=tests/project", "--ignore=tests/tools"]
+FEW = ["tests/contract/test_differential.py", "tests/contract/test_mistakes.py"]  # find most
 CORE = ["tests/test_golden.py", "tests/losses", "tests/contract"]
 
 OPERATORS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, BitAnd BitOr"
@@ -149,9 +151,9 @@ def stages(file: str) -> list[list[str]]:
     stem, folder = Path(file).stem, Path(file).parent.name
     first = FIRST.get(folder) or FIRST.get(stem[:6]) or "numpy"
     named = sorted(ROOT.glob(f"tests/test_{stem.strip('_')}*.py"))
-    begin, own = [f"tests/{path.name}" for path in named] or CORE[:2], CORE
+    begin, own = [*FEW, *(f"tests/{path.name}" for path in named)], CORE
     if (ROOT / "tests" / folder).exists():
-        begin, own = [f"tests/{folder}"], [f"tests/{folder}", "tests/transforms"]
+        begin, own = [*FEW, f"tests/{folder}"], [f"tests/{folder}", "tests/transforms"]
     more = ["-k", QUICK if first == "numpy" else first, *own]
     return [["-k", first, *begin], more, EVERY]
 
