@@ -35,10 +35,10 @@ from _support.random_calls import (
 from spikeloss_xp import _tuning
 
 QUICK = {  # the number of seeds of each kind
-    "small": {"numpy": 400, "torch": 120, "array-api-strict": 120, "jax-x64": 10},
+    "small": {"numpy": 300, "torch": 100, "array-api-strict": 100, "jax-x64": 8},
     "times": {"numpy": 60, "torch": 30, "array-api-strict": 20, "jax-x64": 2},
     "long": {"numpy": 40, "torch": 10, "array-api-strict": 4, "jax-x64": 1},
-    "large": {"numpy": 4, "torch": 6, "array-api-strict": 1, "jax-x64": 1},
+    "large": {"numpy": 4, "torch": 4, "array-api-strict": 1, "jax-x64": 1},
 }
 SPACING = {"float16": 2.0**-11, "bfloat16": 2.0**-8}  # half a unit in the last place
 THRESHOLDS = {  # the constants of the adapters from which a number of entries is large
