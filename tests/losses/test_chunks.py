@@ -8,7 +8,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import PER_STEP, example, moved, with_everything
-from _support.contract import BATCH, FORMS, LAYOUTS, REDUCTIONS
+from _support.contract import BATCH, FORMS, LAYOUTS
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends._numpy import NumPyAdapter
 from spikeloss_xp.primitives import chunks
@@ -34,28 +34,37 @@ def chunk_counts(monkeypatch):
     return numbers
 
 
-@pytest.mark.slow(but=300)
-@pytest.mark.parametrize("time_axis", LAYOUTS)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("options", [example, with_everything])
-@pytest.mark.parametrize("form", [*PER_STEP, *(form for form in FORMS if "atency" in form)])
-def test_chunks_equal_the_whole(chunk_counts, monkeypatch, form, options, reduction, time_axis):
+SETTINGS = ("sum", example), ("mean", with_everything), ("batchmean", with_everything)
+CHUNKED = [*PER_STEP, *(form for form in FORMS if "atency" in form)]
+
+
+@pytest.mark.slow(but=80)
+@pytest.mark.parametrize(
+    ("form", "reduction", "options", "time_axis"),
+    [
+        (form, *setting, tuple(LAYOUTS)[(i + j) % 3])
+        for i, form in enumerate(CHUNKED)
+        for j, setting in enumerate(SETTINGS)
+    ],
+)
+def test_chunks_equal_the_whole(chunk_counts, monkeypatch, form, reduction, options, time_axis):
     call = moved(options(FORMS[form]), time_axis)
     loss = dataclasses.replace(call.loss, reduction=reduction)
-    given = {} if reduction != "none" else {"cotangent": np.asarray(loss(call.spikes, call.target))}
     value = loss(call.spikes, call.target, **call.options)
-    got = sx.value_and_grad(loss)(call.spikes, call.target, **call.options, **given)
-    counts = chunk_counts.copy()
+    got = sx.value_and_grad(loss)(call.spikes, call.target, **call.options)
+    assert chunk_counts == [BATCH, BATCH]
     monkeypatch.undo()
-    expected = sx.value_and_grad(loss)(call.spikes, call.target, **call.options, **given)
+    expected = sx.value_and_grad(loss)(call.spikes, call.target, **call.options)
     # The chunks are added up in another order.
     np.testing.assert_allclose(value, expected[0], rtol=1e-13)
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
     np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=0)  # small ones cancel
-    if reduction == "none":
-        assert counts == []
-    else:
-        assert counts == [BATCH, BATCH]
+
+
+def test_terms_are_not_evaluated_in_chunks(chunk_counts):
+    call = example(FORMS["SpikeTime"])
+    dataclasses.replace(call.loss, reduction="none")(call.spikes, call.target)
+    assert chunk_counts == []
 
 
 @pytest.mark.parametrize(
@@ -100,13 +109,15 @@ def test_arrays_of_the_caller_are_not_changed(chunk_counts):
     assert chunk_counts == [BATCH]
 
 
-SETTINGS = ("sum", example), ("mean", with_everything), ("batchmean", with_everything)
-
-
-@pytest.mark.slow(but=2)
-@pytest.mark.parametrize(  # each form, with the settings in turn
+@pytest.mark.slow(but=1)
+@pytest.mark.parametrize(
     ("form", "reduction", "options"),
-    [(form, *SETTINGS[i % len(SETTINGS)]) for i, form in enumerate(PER_STEP)],
+    [
+        ("SpikeTime-signal", *SETTINGS[0]),
+        ("SpikeMax-window-per-step", *SETTINGS[2]),
+        ("CrossEntropy-probabilities-groups-cold-rate-window", *SETTINGS[1]),
+        ("SpikeMoid-groups-rate-window-per-step", *SETTINGS[1]),
+    ],
 )
 def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reduction):
     jax = pytest.importorskip("jax")
