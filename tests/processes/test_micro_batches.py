@@ -7,7 +7,7 @@ import pytest
 
 from _support.processes import (
     CASES,
-    COMPILED,
+    EACH_LOSS,
     SPARSITY,
     SPLIT_MATTERS,
     assert_equal_one_process,
@@ -21,7 +21,6 @@ UNEVEN = (slice(0, 5), slice(5, 6), slice(6, 8))
 EQUAL = (slice(0, 4), slice(4, 8))
 QUARTERS = tuple(slice(i, i + 2) for i in range(0, 8, 2))
 BATCHES = {**CASES, **SPARSITY}
-LOSSES = dict.fromkeys(type(batch.loss).__name__ for batch in BATCHES.values())
 QUICK = [f"SpikeMoid-groups-rate-window-{reduction}" for reduction in ("sum", "mean", "batchmean")]
 
 
@@ -42,11 +41,10 @@ def accumulated(torch, batch):
     return value.numpy(), model.matrix.grad.numpy()
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_torch_gradients_equal_the_whole(loss):
+def test_torch_gradients_equal_the_whole():
     torch = pytest.importorskip("torch")
-    cases = {name: batch for name, batch in BATCHES.items() if type(batch.loss).__name__ == loss}
-    assert_equal_one_process({name: accumulated(torch, batch) for name, batch in cases.items()})
+    names = [*EACH_LOSS, *SPARSITY]
+    assert_equal_one_process({name: accumulated(torch, BATCHES[name]) for name in names})
 
 
 @pytest.mark.compiles
@@ -54,7 +52,7 @@ def test_jax_gradients_equal_the_whole(pytestconfig):
     jax, accumulate, found = pytest.importorskip("jax"), recipes("in_jax").accumulate, {}
     slow = pytestconfig.getoption("--slow")
     with jax.enable_x64(True):
-        for name in COMPILED if slow else [*QUICK, "nothing-counts-mean"]:
+        for name in EACH_LOSS if slow else [*QUICK, "nothing-counts-mean"]:
             parts = [CASES[name].part(samples) for samples in EQUAL]  # of one size: compiled once
             micro_batches = [(part.spikes, part.target, part.options) for part in parts]
             params = jax.numpy.asarray(mixing(parts[0].spikes.shape[1]))
@@ -62,11 +60,10 @@ def test_jax_gradients_equal_the_whole(pytestconfig):
     assert_equal_one_process(found)
 
 
-@pytest.mark.parametrize("split", [UNEVEN, PARTS, QUARTERS])
-@pytest.mark.parametrize("name", [*SPLIT_MATTERS, *SPARSITY])
-def test_mean_of_means_is_another(name, split):
+def test_mean_of_means_is_another():
     """The cases tell a right recipe from a wrong one, in each split that they are tested with."""
-    batch = BATCHES[name]
-    parts = [one_process(batch.part(samples)) for samples in split]
-    means = [np.mean(results, axis=0) for results in zip(*parts, strict=True)]
-    assert error(means, one_process(batch)) > 1e-3
+    for batch in (BATCHES[name] for name in (*SPLIT_MATTERS, *SPARSITY)):
+        for split in (UNEVEN, PARTS, QUARTERS):
+            parts = [one_process(batch.part(samples)) for samples in split]
+            means = [np.mean(results, axis=0) for results in zip(*parts, strict=True)]
+            assert error(means, one_process(batch)) > 1e-3, (batch.loss, split)

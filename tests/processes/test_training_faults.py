@@ -12,34 +12,29 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from _support.processes import CASES, EACH_LOSS, SPARSITY
+from _support.processes import CASES, SPARSITY, SPLIT_MATTERS
 from _support.programs import run_python
 from _support.split import bits
 
-BATCHES = [*(CASES[name] for name in EACH_LOSS), *SPARSITY.values()]
+BATCHES = [*(CASES[name] for name in SPLIT_MATTERS), *SPARSITY.values()]
 COPIES = (copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)))
 
+pytestmark = pytest.mark.compiles  # threads of PyTorch wait for each other, and a program starts
+
 
 @pytest.mark.parametrize("asarray", [np.array, torch.tensor])
-def test_copies_and_pickles_keep_every_bit(asarray):
-    for batch in BATCHES:
-        expected = bits(batch, asarray)
-        for made in [make(batch.loss) for make in COPIES]:
-            assert made == batch.loss
-            assert bits(replace(batch, loss=made), asarray) == expected, made
+def test_copies_in_16_threads_keep_every_bit(asarray):
+    expected = [bits(batch, asarray) for batch in BATCHES]
 
-
-@pytest.mark.compiles  # operations of PyTorch have threads of their own, which wait for each other
-@pytest.mark.parametrize("asarray", [np.array, torch.tensor])
-def test_720_calls_by_16_threads_keep_every_bit(asarray):
-    def work(first):  # each thread begins with another batch
-        return [bits(BATCHES[(first + i) % len(BATCHES)], asarray) for i in range(45)]
+    def work(thread):
+        for i in range(thread, thread + 2 * len(BATCHES)):  # each begins with another batch
+            at = i % len(BATCHES)
+            loss = COPIES[thread % 2](BATCHES[at].loss)
+            assert loss == BATCHES[at].loss
+            assert bits(replace(BATCHES[at], loss=loss), asarray) == expected[at], loss
 
     with ThreadPoolExecutor(16) as threads:
-        found = list(threads.map(work, range(16)))
-    expected = work(0)
-    for first, results in enumerate(found):
-        assert results == [expected[(first + i) % len(BATCHES)] for i in range(45)]
+        list(threads.map(work, range(16)))
 
 
 FORK = """
@@ -55,7 +50,6 @@ assert list(loader) == [True, True]
 """
 
 
-@pytest.mark.compiles
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork on Windows")
 def test_forked_workers_of_a_loader_keep_every_bit(tmp_path, monkeypatch):
     (tmp_path / "batches").write_bytes(pickle.dumps(BATCHES))
