@@ -1,7 +1,9 @@
-"""`sum_and_weight` with a context: the sums of segments of time add up to those of the trains."""
+"""`sum_and_weight` with a context: the sums of segments of time add up to those of the trains.
+
+`tests/contract/test_properties.py` cuts random calls into segments, on all array libraries.
+"""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
@@ -9,62 +11,54 @@ import pytest
 import spikeloss_xp as sx
 from _support.backends import on
 from _support.calls import (
-    PER_STEP,
     example,
-    moved,
     one_jax,
     run,
+    take_steps,
     with_everything,
     with_nan_where_masked,
 )
-from _support.contract import FORMS, LAYOUTS, STEPS
+from _support.contract import FORMS, STEPS
 
 
-def taken(call, time_axis, steps):
-    """Return the call with some of the steps; `call` has time as its last axis."""
-    changes = {"spikes": call.spikes[..., steps]}
-    for name in ("where", "target"):
-        x = getattr(call, name)
-        if np.shape(x)[-1:] == (STEPS,):
-            changes[name] = x[..., steps]
-    if call.lengths is not None:
-        start, stop, _ = steps.indices(STEPS)
-        changes["lengths"] = np.clip(call.lengths - start, 0, stop - start)
-    return moved(call.replace(**changes), time_axis)
-
-
-def segments(call, time_axis, ends):
-    """Yield the call on each segment that ends at `ends`, with its steps and its context."""
+def segments(call, ends):
+    """Yield each segment of the call that ends at `ends`, with its steps and its context."""
     start = 0
     for stop in ends:
         context = min(start, call.loss.memory)
         steps = slice(start - context, stop)
-        yield taken(call, time_axis, steps), steps, context
+        yield take_steps(call, steps.start, stop), steps, context
         start = stop
 
 
-def sums_of_segments(backend, call, time_axis, ends):
-    """Return the sum and the weight of all segments that end at `ends`."""
-    totals = np.zeros(2)
-    for segment, _, context in segments(call, time_axis, ends):
-        add_up = functools.partial(segment.loss.sum_and_weight, context=context)
-        sums = run(backend, add_up, segment.spikes, segment.target, **segment.options)
-        assert [x.shape for x in sums] == [(), ()]
-        totals += sums
-    return totals
+@pytest.mark.parametrize("library", ["numpy", "torch", "array-api-strict", "jax-x64"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("SpikeTime", "SpikeMax-window-per-step", "SpikeMoid-groups-rate-window"),
+        "CrossEntropy-probabilities-groups-cold-sqrt_count-window-per-step",
+    ],
+)
+def test_mean_and_gradient_of_segments_are_those_of_the_train(library, form):
+    """With NaN where entries are masked. The gradient of a segment reaches into its context."""
+    call = with_nan_where_masked(with_everything(FORMS[form]))
+    call = call.replace(loss=dataclasses.replace(call.loss, reduction="mean"))
+    expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
 
+    def mean(spikes):
+        total = weight = 0
+        for part, steps, context in segments(call, (2, 5, STEPS)):
+            sums = part.loss.sum_and_weight(
+                spikes[..., steps], part.target, context=context, **part.options
+            )
+            assert [x.shape for x in sums] == [(), ()]
+            total, weight = total + sums[0], weight + sums[1]
+        return total / weight
 
-@one_jax
-@pytest.mark.slow(but=12)
-@pytest.mark.parametrize("ends", [(3, STEPS), (1, 2, 5, STEPS)])
-@pytest.mark.parametrize("time_axis", LAYOUTS)
-@pytest.mark.parametrize("form", PER_STEP)
-def test_segments_add_up_to_the_train(backend, form, time_axis, ends):
-    everything = with_everything(FORMS[form])
-    for call in (example(FORMS[form]), everything, with_nan_where_masked(everything)):
-        call = call.replace(loss=dataclasses.replace(call.loss, reduction="mean"))
-        total, weight = sums_of_segments(backend, call, time_axis, ends)
-        np.testing.assert_allclose(total / weight, call.value(), rtol=100 * backend.rtol)
+    with on(library) as backend:
+        evaluate = sx.value_and_grad(mean) if backend.differentiates else lambda x: [mean(x)]
+        for got, wanted in zip(run(backend, evaluate, call.spikes), expected, strict=False):
+            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -74,26 +68,9 @@ def test_segments_add_up_to_the_train(backend, form, time_axis, ends):
 def test_segment_without_its_context_has_other_terms(form):
     call = example(FORMS[form])
     short = dataclasses.replace(call.loss, reduction="sum")
-    parts = [taken(call, -1, steps) for steps in (slice(0, 3), slice(3, STEPS))]
+    parts = [take_steps(call, *steps) for steps in ((0, 3), (3, STEPS))]
     apart = sum(short.sum_and_weight(p.spikes, p.target)[0] for p in parts)
     assert abs(apart - short(call.spikes, call.target)) > 1e-3
-
-
-@pytest.mark.parametrize("library", ["torch", "jax-x64"])
-@pytest.mark.parametrize("form", ["SpikeTime", "SpikeMax-window-per-step"])
-def test_gradients_of_segments_add_up(library, form):
-    """The gradient of each segment reaches into its context."""
-    call = example(FORMS[form])
-    with on(library) as backend:
-        expected = sx.value_and_grad(call.loss)(call.spikes, call.target)[1]
-        got = np.zeros_like(expected)
-        for part, steps, context in segments(call, -1, (4, STEPS)):
-
-            def total(x, part=part, context=context):
-                return part.loss.sum_and_weight(x, part.target, context=context)[0]
-
-            got[..., steps] += run(backend, sx.value_and_grad(total), part.spikes)[1]
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
 LATENCY = sx.SpikeLatency(time_axis=-1, reduction="sum")

@@ -5,13 +5,17 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import run
-from _support.cases import close
 from _support.root import ROOT
 from spikeloss_xp import readouts
 
 
-@pytest.mark.parametrize("masked", [None, "steps", "entries"])
-@pytest.mark.parametrize("steps", [1, 2, 8, 16, 17, 37, 200, 1013])
+@pytest.mark.parametrize(  # one group of steps, several, and a last one that is not full
+    ("steps", "masked"),
+    [
+        *((1, "entries"), (16, None), (17, None), (17, "entries"), (37, "steps")),
+        *((200, "entries"), (1013, None), (1013, "steps")),
+    ],
+)
 def test_derivative_is_the_effect_of_a_toggle(backend, steps, masked):
     """For binary trains exactly, in the closed form and by automatic differentiation."""
     random = np.random.default_rng(steps)
@@ -104,24 +108,3 @@ def test_documented_lines_return_first_class_and_latencies(backend):
     first, latencies = run(backend, documented, x, y)
     np.testing.assert_array_equal(first, [0, 1])
     np.testing.assert_array_equal(latencies, [[0, 2, 4], [1, 0, 1]])
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_latencies_of_lengths_and_groups_are_the_same_in_every_layout(backend, axis):
-    options = {"time_axis": axis, "reduction": "none"}
-
-    def evaluate(x):
-        each = sx.SpikeLatency(0, 0, **options)(x, [0, 0], lengths=[3, 1]) ** 0.5
-        return each, sx.SpikeLatency(0, 0, num_classes=1, **options)(x, [0, 0]) ** 0.5
-
-    each, grouped = run(backend, evaluate, np.moveaxis(TRAINS, -1, axis))
-    np.testing.assert_array_equal(each, [[0, 2, 3], [1, 0, 1]])
-    mean = TRAINS.mean(axis=1, keepdims=True)  # a group has the expectation of a mean of 3
-    close(grouped, np.cumprod(1 - mean, -1).sum(-1), backend.rtol)
-
-
-def test_first_class_wins_ties_and_masked_classes_take_no_part(backend):
-    loss, where = sx.CrossEntropy(time_axis=-1, readout="latency"), np.ones(TRAINS.shape, bool)
-    where[:, 0] = where[1, 1] = False
-    predicted = run(backend, lambda x: (loss.predict(0 * x), loss.predict(x, where=where)), TRAINS)
-    np.testing.assert_array_equal(predicted, [[0, 0], [1, 2]])

@@ -22,7 +22,7 @@ def evaluate_at(backend, logit, **options):
 
 
 @pytest.mark.parametrize("logit", [17, 80, 1e4, -17, -80, -1e4])
-@pytest.mark.parametrize("weight", [None, 1e-3, 50.0, 1e6])
+@pytest.mark.parametrize("weight", [None, 1e6])
 def test_saturated_logits_keep_value_and_gradient(backend, logit, weight):
     """The terms of the targets 0 and 1 are ``log(1 + exp(z))`` and ``w log(1 + exp(-z))``."""
     options = {} if weight is None else {"pos_weight": (1.0, weight)}
@@ -40,7 +40,7 @@ def test_saturated_logits_keep_value_and_gradient(backend, logit, weight):
     np.testing.assert_allclose(slope, [no[1], -weight * yes[1]], rtol=rtol, atol=smallest)
 
 
-@pytest.mark.parametrize("logit", [40, 200, 1e4, -100.5, -200, -1e4])
+@pytest.mark.parametrize("logit", [40, 1e4, -100.5, -1e4])
 def test_lava_numerics_clamp_the_logarithm_at_saturation(backend, logit):
     """Where p or 1 - p rounds to 0, the wrong answer's term is 100 and its gradient 0."""
     terms, gradient = evaluate_at(backend, logit, numerics="lava")
