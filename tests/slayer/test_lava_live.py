@@ -27,9 +27,7 @@ LOSSES = [
         )
     ),
 ]
-every_shape = pytest.mark.parametrize(
-    "shape", [(2, 5, 60), (4, 10, 128), (1, 3, 250), (2, 2, 3, 90)]
-)
+every_shape = pytest.mark.parametrize("shape", [(4, 10, 128), (2, 2, 3, 90)])
 
 
 def trains(shape, seed=0):
