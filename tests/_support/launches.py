@@ -36,20 +36,17 @@ class Case:
 
 MASKED = ("where", "lengths", "weight")
 RATES, LATE = tuple(0.05 + 0.01 * c for c in range(CLASSES)), {"true_time": 20.0, "time_axis": -1}
-READOUTS = ("rate", "max", "last", "sqrt_count", "latency", "softmax_sum")
+READOUTS = ("max", "last", "sqrt_count", "latency", "softmax_sum")
 SILENT, LOGITS = {"silent_time": 300.0}, {"alpha": 0.1, "theta": 0.2}
-COUNTS = sx.SpikeRate(0.1, 0.02, readout="count")
 NEURON = sx.SparsityEnforcer(0.05, min_rate=0.04, per="neuron")
 CASES = {
     "SpikeTime": Case(sx.SpikeTime(20.0, 100), "trains"),
     "SpikeTime, order 2": Case(sx.SpikeTime(20.0, 100, 2), "trains"),
     "SpikeRate": Case(sx.SpikeRate(0.1, 0.02)),
     "SpikeRate, window 50": Case(sx.SpikeRate(0.1, 0.02, 50)),
-    "SpikeRate, lengths": Case(COUNTS, "label", ("lengths",)),
     "SpikeRate, a rate per class": Case(sx.SpikeRate(RATES, 0.02)),
     "SpikeMax": Case(sx.SpikeMax()),
     "SpikeMax, window 50": Case(sx.SpikeMax(50)),
-    "SpikeMax, softmax": Case(sx.SpikeMax(mode="softmax")),
     "SpikeMax, masked": Case(sx.SpikeMax(), options=MASKED),
     "SpikeMoid": Case(sx.SpikeMoid(**LOGITS), "multi-hot"),
     "SpikeMoid, pos_weight": Case(sx.SpikeMoid(**LOGITS, pos_weight=RATES), "multi-hot"),
@@ -65,7 +62,6 @@ CASES = {
     "SpikeLatency": Case(sx.SpikeLatency(**LATE)),
     "SpikeLatency, target times": Case(sx.SpikeLatency(time_axis=-1), "multi-hot"),
     "SpikeLatency, masked": Case(sx.SpikeLatency(**LATE), options=MASKED),
-    "SparsityEnforcer": Case(sx.SparsityEnforcer(0.01), ""),
     "SparsityEnforcer, neurons": Case(NEURON, ""),
     "times.CrossEntropy": Case(sx.times.CrossEntropy(temperature=5.0, **SILENT), input="times"),
     "times.SpikeLatency": Case(sx.times.SpikeLatency(true_time=20.0, **SILENT), input="times"),

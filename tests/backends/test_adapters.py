@@ -196,19 +196,10 @@ def global_settings() -> dict[str, object]:
 def test_global_settings_are_unchanged(backend):
     before = global_settings()
     spikes = backend.asarray(np.random.default_rng(2).integers(0, 2, (2, 3, 40)) * 1.0)
-    label = np.asarray([0, 2])
-    cases = [
-        (sx.SpikeTime(), spikes),
-        (sx.SpikeRate(0.5, 0.0, moving_window=5), label),
-        (sx.SpikeMax(), label),
-        (sx.SpikeMoid(theta=0), np.eye(3)[label]),
-        (sx.SparsityEnforcer(),),
-    ]
+    cases = ((sx.SpikeTime(), spikes), (sx.SpikeMax(5), np.asarray([0, 2])))
 
     def run(spikes):
-        values = [loss(spikes, *target) for loss, *target in cases]
-        gradients = [sx.value_and_grad(loss)(spikes, *target) for loss, *target in cases]
-        return values, gradients, sx.MovingWindow(5, time_axis=-1).confidence(spikes)
+        return [sx.value_and_grad(loss)(spikes, target) for loss, target in cases]
 
     backend.compiled(run)(spikes)
     assert global_settings() == before

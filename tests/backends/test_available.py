@@ -66,32 +66,21 @@ def test_library_not_installed_has_problem():
     assert describe("no_such_library") == BackendInfo("no_such_library", problem=problem)
 
 
-@pytest.mark.parametrize(
-    ("raised", "problem"),
-    {
-        "ImportError('libfoo.so.1 not found')": "ImportError: libfoo.so.1 not found",
-        "OSError(22, 'no such driver')": "OSError: [Errno 22] no such driver",
-        "RuntimeError()": "RuntimeError: RuntimeError()",
-    }.items(),
-)
-def test_library_that_fails_to_import_has_problem(tmp_path, raised, problem):
+def test_library_that_fails_to_import_has_problem(tmp_path):
     (tmp_path / "cupy").mkdir()
-    (tmp_path / "cupy" / "__init__.py").write_text(f"raise {raised}", encoding="utf-8")
-    info = described("", tmp_path)
-    assert info == {"library": "cupy", "version": None, "devices": [], "problem": problem}
+    (tmp_path / "cupy" / "__init__.py").write_text("raise OSError(22, 'no driver')")
+    (tmp_path / "dpnp.py").write_text("raise RuntimeError")
+    both = evaluated("[dataclasses.asdict(describe(x)) for x in ('cupy', 'dpnp')]", "", tmp_path)
+    problems = {"cupy": "OSError: [Errno 22] no driver", "dpnp": "RuntimeError: RuntimeError()"}
+    none = {"version": None, "devices": []}
+    assert both == [{"library": x, **none, "problem": why} for x, why in problems.items()]
 
 
-@pytest.mark.parametrize(
-    ("broken", "problem"),
-    [
-        ("cuda.runtime.getDeviceCount", "cudaErrorNoDevice"),
-        ("ones", "libnvrtc.so.12 cannot be loaded"),
-    ],
-)
-def test_gpu_library_that_can_compute_nothing_has_problem(broken, problem):
-    program = f"import cupy\ndef fail(*_): raise RuntimeError({problem!r})\ncupy.{broken} = fail"
+@pytest.mark.parametrize("broken", ["cuda.runtime.getDeviceCount", "ones"])
+def test_gpu_library_that_can_compute_nothing_has_problem(broken):
+    program = f"import cupy\ndef fail(*_): raise RuntimeError('no device')\ncupy.{broken} = fail"
     info = described(program, STAND_INS)
-    assert (info["devices"], info["problem"]) == ([], f"RuntimeError: {problem}")
+    assert (info["devices"], info["problem"]) == ([], "RuntimeError: no device")
 
 
 def test_gpus_are_listed_with_current_first():
@@ -154,19 +143,15 @@ def test_registered_adapter_is_used_and_cannot_replace_a_built_in_one(elsewhere)
     before = """
 import array_api_strict as xp, numpy as np, spikeloss_xp as sx, toyadapter
 spikes = np.random.default_rng(1).integers(0, 2, (3, 4, 20)).astype("float64")
-losses = [(sx.SpikeRate(0.5, 0.0, moving_window=5), [0, 1, 3])]
-losses += [(sx.SpikeTime(), spikes[::-1]), (sx.SpikeMax(mode="softmax"), [0, 1, 3])]
-losses += [(sx.SpikeMoid(alpha=0.3, theta=0), np.eye(4)[:3]), (sx.SparsityEnforcer(0.1),)]
-def difference(loss, *target):
-    got = sx.value_and_grad(loss)(xp.asarray(spikes), *target)
-    expected = sx.value_and_grad(loss)(spikes, *target)
-    assert {type(x) for x in got} == {type(xp.asarray(spikes))}
-    host = adapter("array_api_strict").to_host
-    return max(float(np.max(abs(host(g) - e))) for g, e in zip(got, expected))
+evaluate = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, moving_window=5))
+got, expected = evaluate(xp.asarray(spikes), [0, 1, 3]), evaluate(spikes, [0, 1, 3])
+assert {type(x) for x in got} == {type(xp.asarray(spikes))}
+host = adapter("array_api_strict").to_host
+differences = [float(np.max(abs(host(g) - e))) for g, e in zip(got, expected)]
 """
-    results = "[[difference(*x) for x in losses], toyadapter.windows, repr(adapter('numpy'))]"
+    results = "[differences, toyadapter.windows, repr(adapter('numpy'))]"
     differences, windows, of_numpy = evaluated(results, before, elsewhere)
-    assert differences == pytest.approx([0.0] * 5, abs=1e-12)
+    assert differences == pytest.approx([0.0, 0.0], abs=1e-12)
     assert windows == [5, 5]  # forwards, and backwards for the gradient
     assert "NumPyAdapter" in of_numpy
 

@@ -62,11 +62,10 @@ def saved_and_loaded(what):
 
 
 def test_checkpoint_with_plain_tensors_restores_the_weight():
-    losses = torch.nn.ModuleDict({"max": LossModule(sx.SpikeMax(), weight=WEIGHT)})
-    state = saved_and_loaded(losses.state_dict())
-    losses = torch.nn.ModuleDict({"max": LossModule(sx.SpikeMax(), weight=[0.0, 0.0])})
-    losses.load_state_dict(state)
-    assert losses["max"].weight.tolist() == WEIGHT
+    state = saved_and_loaded(LossModule(sx.SpikeMax(), weight=WEIGHT).state_dict())
+    module = LossModule(sx.SpikeMax(), weight=[0.0, 0.0])
+    module.load_state_dict(state)
+    assert module.weight.tolist() == WEIGHT
 
 
 def test_loss_object_in_a_checkpoint_can_be_allowed():

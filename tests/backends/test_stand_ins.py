@@ -98,17 +98,11 @@ x = cupy.ones((2, 3))
 for refused, error in (
     (lambda: np.asarray(x), TypeError),
     (lambda: x + np.ones(3), TypeError),
-    (lambda: cupy.where(x > 0, x, np.ones(3)), TypeError),
     (lambda: cupy.matmul(x, np.ones((3, 2))), TypeError),
-    (lambda: cupy.sum(np.ones(3)), TypeError),
     (lambda: cupy.sum([1.0]), TypeError),
     (lambda: cupy.sum(x, where=x > 0), TypeError),
-    (lambda: cupy.asarray(x, device=0), TypeError),
-    (lambda: cupy.asarray(["text"]), ValueError),
     (lambda: cupy.ldexp, AttributeError),
-    (lambda: x.max(initial=0), TypeError),
 ):
-    cupy.reset_counts()
     try:
         refused()
     except error:

@@ -1,7 +1,7 @@
-"""Every loss under each JAX transform.
+"""Losses under each JAX transform.
 
 The transforms run inside `jax.jit`, because compiling one operation at a time takes five times as
-long. The tests of the losses evaluate them without `jit`.
+long, and results are compared with those of NumPy.
 """
 
 import dataclasses
@@ -28,68 +28,57 @@ from _support.contract import ONE_OF_EACH as ONE_FORM_OF_EACH
 from _support.programs import run_python
 from _support.root import ROOT
 from _support.transforms import (
-    CLASSES,
     LOSSES,
+    LOSSES_WITH_OPTIONS,
+    QUICK,
+    QUICK_OPTIONS,
     SPIKES,
     TANGENT,
     Case,
     arguments,
     check_symmetric,
-    every_label_loss,
-    every_loss,
-    every_loss_with_options,
-    every_readout,
+    quick_losses,
     slow,
 )
 from spikeloss_xp import _tuning
 
 pytestmark = pytest.mark.compiles
+VARIANTS = ("small-x64", "small-x32", "large-x64")
 
 
-@pytest.fixture(params=[True, pytest.param(False, marks=slow)], ids=["x64", "x32"])
-def case(request, name):
-    """A loss on JAX arrays, once with 64-bit types enabled and once without."""
-    with jax.enable_x64(request.param):
-        yield Case(name, jnp.asarray, rtol=1e-12 if request.param else 1e-5)
+def each_variant(names, quick):
+    """Run a test on each loss, and on the quick ones with 32 bits and in chunks too."""
+    chosen = [(v, n) for v in VARIANTS for n in names if v == VARIANTS[0] or n in quick]
+    is_quick = lambda variant, name: variant == VARIANTS[0] and name in quick  # noqa: E731
+    cases = [pytest.param(*c, marks=[] if is_quick(*c) else slow) for c in chosen]
+    return pytest.mark.parametrize(("variant", "name"), cases, indirect=["variant"])
 
 
 @pytest.fixture
-def size(request, monkeypatch):
-    """Run the test on the path of small arrays, and in chunks of two samples as large ones do."""
-    if request.param == "small":
-        yield
-        return
-    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", SPIKES.size // 2)
-    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
-    jax.clear_caches()  # an equal loss would reuse the program of the other size
-    yield
-    jax.clear_caches()
+def variant(request, monkeypatch):
+    """Run a test with 32 or 64 bits, and with chunks of two samples, as large arrays have."""
+    large = "large" in request.param
+    if large:
+        monkeypatch.setattr(_tuning, "COMPILED_CHUNK", SPIKES.size // 2)
+        monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
+        jax.clear_caches()  # an equal loss would reuse the program of the other size
+    with jax.enable_x64("x64" in request.param):
+        yield request.param
+    if large:
+        jax.clear_caches()
 
 
-both_sizes = pytest.mark.parametrize(
-    "size", ["small", pytest.param("large", marks=slow)], indirect=True
-)
-# Chunks do not depend on the dtype, so that large arrays need no case of 32 bits.
-SIZES_AND_DTYPES = [
-    pytest.param("small", True, id="small-x64"),
-    pytest.param("small", False, id="small-x32", marks=slow),
-    pytest.param("large", True, id="large-x64", marks=slow),
-]
-sizes_and_dtypes = pytest.mark.parametrize(("size", "case"), SIZES_AND_DTYPES, indirect=True)
+@pytest.fixture
+def case(variant, name):
+    return Case(name, jnp.asarray, rtol_of(variant))
 
 
-@every_loss
-@sizes_and_dtypes
-@pytest.mark.usefixtures("size")
-def test_jit_of_loss_and_gradient_equals_eager(case):
-    close(jax.jit(case.loss)(*case.arrays), case(case.spikes), case.rtol)
-    value, gradient = optimized(sx.value_and_grad(case.loss))(*case.arrays)
-    close(value, case(case.spikes), case.rtol)
-    case.check(gradient)
+def rtol_of(variant):
+    return 1e-12 if "x64" in variant else 1e-5
 
 
-@every_loss
-def test_jit_with_static_loss_traces_once(case):
+@each_variant(LOSSES, ("SpikeTime", "SpikeMax"))
+def test_jit_with_static_loss_traces_once_and_equals_numpy(case):
     traced = []
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -98,76 +87,79 @@ def test_jit_with_static_loss_traces_once(case):
         return loss(*arrays)
 
     for loss in (case.loss, dataclasses.replace(case.loss)):
-        close(evaluate(loss, *case.arrays), case(case.spikes), case.rtol)
+        case.check_value(evaluate(loss, *case.arrays))
     assert len(traced) == 1
-
-
-@every_loss
-@sizes_and_dtypes
-@pytest.mark.usefixtures("size")
-def test_grad_equals_closed_form(case):
-    functions = case, jax.checkpoint(case)
-    for gradient in jax.jit(lambda x: [jax.grad(f)(x) for f in functions])(case.spikes):
-        case.check(gradient)
-
-
-@every_loss
-def test_vmap_of_grad_equals_closed_form(case):
-    gradient = jax.grad(case.of_sample)
-    per_sample = jax.jit(jax.vmap(gradient))(*case.arrays)
-    if isinstance(case.loss, sx.SparsityEnforcer):  # not a sum over samples: it averages the batch
-        close(per_sample, np.stack([*map(jax.jit(gradient), case.spikes)]), case.rtol)
-    else:
-        case.check(per_sample)
-
-
-@every_readout
-@sizes_and_dtypes
-@pytest.mark.usefixtures("size")
-def test_jvp_and_linearize_equal_gradient_times_tangent(case):
-    @jax.jit
-    def derivatives(spikes, tangent):
-        value, by_jvp = jax.jvp(case, (spikes,), (tangent,))
-        return value, by_jvp, jax.linearize(case, spikes)[1](tangent)
-
-    value, *found = derivatives(case.spikes, jnp.asarray(TANGENT))
-    close(value, case(case.spikes), case.rtol)
-    for derivative in found:
-        case.check_jvp(derivative, TANGENT)
-
-
-@every_readout
-@sizes_and_dtypes
-@pytest.mark.usefixtures("size")
-def test_hessian_is_finite_and_symmetric(case):
-    transforms = jax.hessian, lambda function: jax.jacrev(jax.grad(function))
-    hessian, other = (np.asarray(jax.jit(t(case))(case.spikes)) for t in transforms)
-    check_symmetric(hessian, case.rtol)
-    close(other, hessian, case.rtol)
-
-
-@pytest.mark.parametrize("sharded", [(0, 1), pytest.param((1,), marks=slow)])
-@every_readout
-@both_sizes
-@pytest.mark.usefixtures("size")
-def test_mesh_of_one_device_equals_no_mesh(name, sharded):
-    case = Case(name, jnp.asarray, rtol=1e-5)
-    sharding = jax.NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
-    for i in {*sharded} & {*range(len(case.arrays))}:
-        case.arrays[i] = jax.device_put(case.arrays[i], sharding)
-    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*case.arrays)
-    close(value, case(case.spikes), case.rtol)
+    value, gradient = optimized(sx.value_and_grad(case.loss))(*case.arrays)
+    case.check_value(value)
     case.check(gradient)
 
 
-@every_loss
-def test_export_with_symbolic_batch_equals_eager(case):
+@each_variant(LOSSES, QUICK)
+def test_grad_equals_closed_form(case):
+    """Also of a checkpoint, of each sample by itself, and along a tangent."""
+
+    @jax.jit
+    def derivatives(spikes, tangent):
+        value, by_jvp = jax.jvp(case, (spikes,), (tangent,))
+        along_tangent = by_jvp, jax.linearize(case, spikes)[1](tangent)
+        gradients = [jax.grad(f)(spikes) for f in (case, jax.checkpoint(case))]
+        of_samples = jax.vmap(jax.value_and_grad(case.of_sample))(spikes, *case.targets)
+        return value, gradients, along_tangent, of_samples
+
+    value, gradients, along_tangent, of_samples = derivatives(case.spikes, jnp.asarray(TANGENT))
+    case.check_value(value)
+    for gradient in gradients:
+        case.check(gradient)
+    for derivative in along_tangent:
+        case.check_jvp(derivative)
+    case.check_each(*of_samples)
+
+
+@each_variant(LOSSES_WITH_OPTIONS, QUICK_OPTIONS)
+def test_options_work_under_transforms(variant, name):
+    loss, target, options = arguments(name)
+    _, expected = sx.value_and_grad(loss)(SPIKES, target, **options)
+
+    def derivatives(spikes, target, options):
+        f = functools.partial(loss, target=target, **options)
+        hessians = jax.hessian(f)(spikes), jax.jacrev(jax.grad(f))(spikes)
+        return [jax.grad(f)(spikes), jax.jacfwd(f)(spikes)], hessians
+
+    arrays = jax.tree.map(jnp.asarray, (SPIKES, target, options))
+    gradients, (hessian, by_reverse) = jax.jit(derivatives)(*arrays)
+    for gradient in gradients:
+        close(gradient, expected, rtol_of(variant))
+    check_symmetric(hessian, rtol_of(variant))
+    close(by_reverse, np.asarray(hessian), rtol_of(variant))
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "sharded"),
+    [
+        ("large-x64", "SpikeMax", (0, 1)),
+        *(pytest.param("large-x64", *others, marks=slow)
+          for others in (("SpikeMax", (1,)), ("SpikeTime", (0, 1)), ("SpikeTime", (1,)))),
+    ],
+    indirect=["variant"],
+)  # fmt: skip
+def test_mesh_of_one_device_equals_no_mesh(case, sharded):
+    sharding = jax.NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
+    for i in sharded:
+        case.arrays[i] = jax.device_put(case.arrays[i], sharding)
+    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*case.arrays)
+    case.check_value(value)
+    case.check(gradient)
+
+
+@quick_losses
+@pytest.mark.parametrize("variant", VARIANTS[:1], indirect=True)
+def test_export_with_symbolic_batch_equals_numpy(case):
     (batch,) = export.symbolic_shape("batch")
     shapes = [jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype) for array in case.arrays]
     exported = export.export(jax.jit(case.loss))(*shapes)
     for samples in (slice(0, 3), slice(1, 2)):
         arrays = [array[samples] for array in case.arrays]
-        close(exported.call(*arrays), case.loss(*arrays), case.rtol)
+        close(exported.call(*arrays), case.loss(*map(np.asarray, arrays)), case.rtol)
 
 
 GPUS = ("cuda", "tpu", "rocm")
@@ -185,8 +177,12 @@ def lowered(function, *arguments, platforms=GPUS):
     return module
 
 
+FORMS_WITH_PRODUCTS = ("SpikeTime", "SpikeTime-taps", "SpikeRate-rate-window-per-step")
+
+
 @pytest.mark.parametrize(
-    "form", [f if f in ONE_FORM_OF_EACH else pytest.param(f, marks=slow) for f in FORMS]
+    "form",
+    [f if f in FORMS_WITH_PRODUCTS else pytest.param(f, marks=slow) for f in ONE_FORM_OF_EACH],
 )
 def test_export_for_gpus_has_exact_products_and_no_callbacks(form):
     with on("jax") as backend:
@@ -215,40 +211,6 @@ def test_export_from_a_cpu_loops_on_cpus_only(name):
         assert ("stablehlo.while" in lowered(derived, *arrays, platforms=["cpu"])) == loops
 
 
-@every_label_loss
-@both_sizes
-@pytest.mark.usefixtures("size")
-def test_label_out_of_range_in_trace_gives_nan(name):
-    (loss, _), spikes = LOSSES[name], jnp.asarray(SPIKES)
-    labels = jnp.asarray([0, CLASSES, 1, 2])  # the second is out of range
-    with pytest.raises(ValueError, match="between 0 and 2; got values from 0 to 3"):
-        loss(spikes, labels)
-    value, gradient = jax.jit(jax.value_and_grad(loss))(spikes, labels)
-    assert np.isnan(value)
-    assert np.isnan(gradient[1]).all()
-    assert np.isfinite(gradient[jnp.asarray([0, 2, 3])]).all()
-
-
-@every_loss_with_options
-@pytest.mark.parametrize(("size", "x64"), SIZES_AND_DTYPES, indirect=["size"])
-@pytest.mark.usefixtures("size")
-def test_options_work_under_transforms(name, x64):
-    loss, target, options = arguments(name)
-    _, expected = sx.value_and_grad(loss)(SPIKES, target, **options)
-
-    def derivatives(spikes, target, options):
-        f = functools.partial(loss, target=target, **options)
-        return [transform(f)(spikes) for transform in (jax.grad, jax.jacfwd, jax.hessian)]
-
-    with jax.enable_x64(x64):
-        arrays = jax.tree.map(jnp.asarray, (SPIKES, target, options))
-        *gradients, hessian = jax.jit(derivatives)(*arrays)
-    rtol = 1e-12 if x64 else 1e-5
-    for gradient in gradients:
-        close(gradient, expected, rtol)
-    check_symmetric(hessian, rtol)
-
-
 SHARDING_PROGRAM = """
 import os
 import re
@@ -261,7 +223,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import spikeloss_xp as sx
 from _support.cases import close
-from _support.transforms import EACH_READOUT, LOSSES, SPIKES
+from _support.transforms import LOSSES, SPIKES
 
 COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
 NARROW = SPIKES.astype(np.float32)
@@ -270,8 +232,8 @@ def mesh(count, axis_type):
     devices = jax.devices()[:count]
     return jax.make_mesh((count,), ("batch",), axis_types=(axis_type,), devices=devices)
 
-meshes = mesh(2, AxisType.Explicit), mesh(4, AxisType.Auto), mesh(4, AxisType.Explicit)
-for case in ((name, mesh) for name in EACH_READOUT for mesh in meshes):
+meshes = mesh(4, AxisType.Auto), mesh(4, AxisType.Explicit)
+for case in ((name, mesh) for name in LOSSES for mesh in meshes):
     (loss, target), sharding = LOSSES[case[0]], NamedSharding(case[1], PartitionSpec("batch"))
     targets = [] if target is None else [target.astype("f4" if target.dtype.kind == "f" else "i4")]
     value, gradient = sx.value_and_grad(loss)(SPIKES, *targets)

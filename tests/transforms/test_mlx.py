@@ -1,4 +1,4 @@
-"""Every loss under each MLX transform."""
+"""Losses under each MLX transform."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,10 @@ mx = pytest.importorskip("mlx.core")
 
 import spikeloss_xp as sx
 from _support import cases
-from _support.transforms import LOSSES, LOSSES_WITH_OPTIONS, SPIKES, TANGENT, Case, arguments
+from _support.transforms import LOSSES_WITH_OPTIONS, SPIKES, TANGENT, Case, arguments, every_loss
 
 pytestmark = pytest.mark.compiles  # on a CPU, MLX starts the compiler of the machine
 RTOL = 1e-5  # a few hundred roundings of float32
-every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 def close(got, expected):
@@ -36,29 +35,18 @@ def check_second_derivatives(function, spikes):
 @every_loss
 @pytest.mark.parametrize("transform", [lambda f: f, mx.compile, mx.checkpoint])
 def test_grad_and_value_and_grad_equal_closed_form(case, transform):
-    close(transform(case.loss)(*case.arrays), case.value)
+    case.check_value(transform(case.loss)(*case.arrays))
     case.check(mx.grad(transform(case.loss))(*case.arrays))
     value, gradient = transform(mx.value_and_grad(case.loss))(*case.arrays)
-    close(value, case.value)
+    case.check_value(value)
     case.check(gradient)
 
 
 @every_loss
-def test_vmap_of_value_and_grad_equals_loop(case):
-    of_sample = mx.value_and_grad(case.of_sample)
-    looped = zip(*(of_sample(*x) for x in zip(*case.arrays, strict=True)), strict=True)
-    for got, expected in zip(mx.vmap(of_sample)(*case.arrays), looped, strict=True):
-        close(got, mx.stack(expected))
-
-
-@every_loss
-def test_jvp_equals_gradient_times_tangent(case):
+def test_derivatives_along_a_tangent_and_of_each_sample_equal_closed_form(case):
+    case.check_each(*mx.vmap(mx.value_and_grad(case.of_sample))(*case.arrays))
     _, (derivative,) = mx.jvp(case, [case.spikes], [mx.array(TANGENT)])
-    case.check_jvp(derivative.item(), TANGENT)
-
-
-@every_loss
-def test_second_derivatives_are_finite_and_symmetric(case):
+    case.check_jvp(derivative.item())
     check_second_derivatives(case, case.spikes)
 
 
