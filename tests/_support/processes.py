@@ -18,7 +18,7 @@ import numpy as np
 
 import spikeloss_xp as sx
 from _support.calls import Call, example, with_everything
-from _support.contract import FORMS, ONE_OF_EACH
+from _support.contract import FORMS
 from _support.split import Batch, count, mixed, mixing, square
 from spikeloss_xp.losses import Composed
 
@@ -75,10 +75,6 @@ FEW = (
 )
 EACH_LOSS = [name for name in CASES if name.rpartition("-")[0] in FEW]
 """One form of each loss, in each reduction: what takes long is tested on these."""
-COMPILED = [
-    name for name in CASES if name.rpartition("-")[0] in (*FEW, *ONE_OF_EACH, "half-ignored")
-]
-"""What is tested where each case is compiled: every loss, readout and shape of terms."""
 SPLIT_MATTERS = [f"{name}-mean" for name in FEW if not name.startswith("no")]
 """Cases in which a mean of the means of parts is not the mean of the whole."""
 HARDEST = "CrossEntropy-groups-cold-count-window-per-step-mean"

@@ -8,7 +8,6 @@ pytest.importorskip("jax")
 
 from _support.processes import (
     CASES,
-    COMPILED,
     EACH_LOSS,
     HARDEST,
     SPARSITY,
@@ -23,12 +22,11 @@ ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 VIRTUAL = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 UNCHECKED = "CrossEntropy-groups-cold-sqrt_count-window-mean"
 MEANS = [name for name in EACH_LOSS if name.endswith("-mean")]
-# One recipe runs every form in every reduction, so the others need other forms in one only.
-ONCE = [name for name in COMPILED if name in EACH_LOSS or name.endswith("-mean")]
+OTHER_REDUCTIONS = [f"SpikeMoid-groups-rate-window-{name}" for name in ("sum", "batchmean")]
 DEVICES = {  # all cases of a recipe, and that of the quick run
-    "gradient_outside": ([HARDEST, *COMPILED], HARDEST),
-    "gradient_inside": (ONCE, "SpikeMoid-groups-rate-window-mean"),
-    "whole": (ONCE, "SpikeRate-rate-window-per-step-mean"),
+    "gradient_outside": ([HARDEST, *MEANS, *OTHER_REDUCTIONS], HARDEST),
+    "gradient_inside": (MEANS, "SpikeMoid-groups-rate-window-mean"),
+    "whole": (MEANS, "SpikeRate-rate-window-per-step-mean"),
     "gradient_inside-unchecked": ([UNCHECKED], UNCHECKED),
     "sparsity_over_devices": (list(SPARSITY), "SparsityEnforcer-min"),
 }
@@ -51,8 +49,9 @@ def test_devices_equal_one_process(pytestconfig, tmp_path):
             assert set(shapes) <= {"", f"{neurons},{neurons}"}, (recipe, name, collective)
 
 
-def test_processes_equal_one_process(pytestconfig, tmp_path):
-    names = MEANS if pytestconfig.getoption("--slow") else ["SpikeLatency-times-groups-mean"]
-    batches, address = [("processes", n, CASES[n]) for n in names], f"localhost:{free_port()}"
+@pytest.mark.slow
+def test_processes_equal_one_process(tmp_path):
+    batches = [("processes", name, CASES[name]) for name in MEANS]
+    address = f"localhost:{free_port()}"
     for results in launch("run_jax.py", tmp_path, batches, address, number=2, **ENVIRONMENT):
         assert_equal_one_process({key: got for key, (got, *_) in results.items()})

@@ -52,7 +52,7 @@ def test_jax_gradients_equal_the_whole(pytestconfig):
     jax, accumulate, found = pytest.importorskip("jax"), recipes("in_jax").accumulate, {}
     slow = pytestconfig.getoption("--slow")
     with jax.enable_x64(True):
-        for name in EACH_LOSS if slow else [*QUICK, "nothing-counts-mean"]:
+        for name in [*QUICK, "nothing-counts-mean", *(SPLIT_MATTERS if slow else ())]:
             parts = [CASES[name].part(samples) for samples in EQUAL]  # of one size: compiled once
             micro_batches = [(part.spikes, part.target, part.options) for part in parts]
             params = jax.numpy.asarray(mixing(parts[0].spikes.shape[1]))

@@ -13,7 +13,11 @@ from _support.root import ROOT
 TORCHRUN = "-m torch.distributed.run --standalone --no-python --nproc-per-node"
 DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
 PROOF = (ROOT / "docs" / "segments-proof.md").read_text(encoding="utf-8")
-SEGMENTS = ("truncated_torch", "truncated_jax", "segment_errors", "segment_identities", "online")
+QUICK = ("truncated_torch", "segment_identities", "online", "one_step_jax")
+SEGMENTS = (
+    *QUICK,
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("truncated_jax", "segment_errors")),
+)
 
 
 def printed(name, number):
@@ -38,7 +42,7 @@ def test_loss_and_accuracy_are_those_of_one_device(name):
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("name", [*SEGMENTS, "one_step_jax"])
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_segments_equal_the_whole_train(name, capsys):
     """Each program raises an error if they differ. What it prints is on the page."""
     for library in re.findall(r"^import (\w+)", (RECIPES / f"{name}.py").read_text(), flags=re.M):
