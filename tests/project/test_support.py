@@ -3,8 +3,6 @@
 import ast
 import re
 
-import pytest
-
 from _support import backends, gpu, pages, support
 
 
@@ -14,15 +12,6 @@ def test_pages_match_the_record():
         assert path.read_text(encoding="utf-8") == support.page(path), hint
     text = gpu.PAGE.read_text(encoding="utf-8")
     assert text == gpu.page(text), hint
-
-
-def test_table_that_is_missing_from_a_page_raises():
-    page = "# Page\n\n## A\n\n| x |\n| --- |\n| 1 |\n\nText.\n\n## B\n\n| x |\n"
-    assert pages.with_tables(page, {"## A": ["| y |"]}) == page.replace(
-        "| x |\n| --- |\n| 1 |", "| y |"
-    )
-    with pytest.raises(ValueError, match="'## A' has 1 tables too few"):
-        pages.with_tables(page, {"## A": ["| y |", "| z |"]})
 
 
 def test_table_rows_each_have_a_test():
