@@ -41,7 +41,7 @@ def assert_close(got, expected):
     np.testing.assert_allclose(got, expected, rtol=RTOL, atol=RTOL * expected.max())
 
 
-@pytest.mark.parametrize("time_constant", [0.5, 1, 10, 100, 1e4])
+@pytest.mark.parametrize("time_constant", [0.5, 10, 1e4])
 def test_van_rossum_distance_matches(time_constant):
     x = trains()
     expected = peer.van_rossum_distance(neo_trains(spike_times(x)), time_constant * pq.ms)
@@ -54,7 +54,7 @@ def test_van_rossum_distance_matches(time_constant):
     assert expected[equal].max() < 1e-5
 
 
-@pytest.mark.parametrize("cost", [0, 0.01, 0.1, 1, 10])
+@pytest.mark.parametrize("cost", [0, 0.1, 10])
 def test_victor_purpura_distance_matches(cost):
     times = spike_times(trains())
     for jitter in (0, 0.3):

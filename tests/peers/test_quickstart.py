@@ -64,11 +64,6 @@ def test_table_and_tabs_have_every_file():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_file_is_short(name):
-    assert len([line for line in source(name).splitlines() if line]) <= 40
-
-
-@pytest.mark.parametrize("name", FILES)
 def test_two_epochs_are_better_than_chance(name):
     # Ten classes, and 360 samples: chance is 10 points, with a standard deviation of 1.6. The
     # outputs of SpikingJelly are silent for most of the first epoch.

@@ -46,14 +46,6 @@ def test_spyx_target_rate_is_compared_with_a_count():
     assert sx.SpikeRate(1, 0, reduction="mean", time_axis=1)(saturated, label) == 0
 
 
-def test_spyx_silence_reg_counts_each_step_as_a_neuron():
-    saturated = ones((4, 20, 3))  # [batch, time, neuron]
-    # Each neuron fires 20 times, but Spyx sees one spike in each of 20 * 3 neurons.
-    assert fn.silence_reg(2)(saturated) == 20 * 3 * (2 - 1) ** 2
-    assert fn.silence_reg(2)(saturated.sum(1)) == 0
-    assert sx.SparsityEnforcer(1.0, min_rate=0.1, per="neuron", time_axis=1)(saturated) == 0
-
-
 def test_spyx_sparsity_reg_has_a_gradient_at_silence():
     spikes = jax.numpy.asarray([[1.0, 0.0]])
     gradient = jax.grad(fn.sparsity_reg(0.25))(spikes)

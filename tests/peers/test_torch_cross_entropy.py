@@ -1,6 +1,7 @@
 """Compare with the losses of PyTorch, called with readings of spike trains as logits."""
 
 import functools
+import itertools
 
 import pytest
 
@@ -51,8 +52,11 @@ def targets(reading, ignored):
     return label
 
 
-every_reading = pytest.mark.parametrize("reading", READINGS)
-every_weight = pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+def in_turn(*reductions):
+    """Parametrize a test over the readings, with one of the reductions for each."""
+    return pytest.mark.parametrize(
+        ("reading", "reduction"), list(zip(READINGS, itertools.cycle(reductions)))
+    )
 
 
 def check(reading, target, weight, line, **options):
@@ -66,41 +70,44 @@ def check(reading, target, weight, line, **options):
     )
 
 
-@every_reading
-@every_weight
-@pytest.mark.parametrize("reduction", ["mean", "batchmean", "sum", "none"])
-def test_class_indices_match_cross_entropy(reading, reduction, weight):
-    for smoothing, temperature, ignored in ((0, 1, -100), (0.3, 1, 2), (0.3, 0.25, -100)):
-        label = targets(reading, ignored)
-        options = {"label_smoothing": smoothing, "ignore_index": ignored}
-        theirs = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
-        name, divisor = reduction, 1
-        if reduction == "batchmean":
-            name, divisor = "sum", int((label.reshape(BATCH, -1) != ignored).any(1).sum())
-        line = functools.partial(theirs, reduction=name)
-        options |= {"temperature": temperature, "reduction": reduction}
-        check(reading, label, weight, lambda u, f=line, n=divisor: f(u) / n, **options)
+@in_turn("mean", "batchmean", "sum", "none")
+@pytest.mark.parametrize(
+    ("smoothing", "temperature", "ignored", "weight"),
+    [(0, 1, -100, None), (0.3, 1, 2, None), (0.3, 0.25, -100, WEIGHT)],
+)
+def test_class_indices_match_cross_entropy(
+    reading, reduction, smoothing, temperature, ignored, weight
+):
+    label = targets(reading, ignored)
+    options = {"label_smoothing": smoothing, "ignore_index": ignored}
+    theirs = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
+    name, divisor = reduction, 1
+    if reduction == "batchmean":
+        name, divisor = "sum", int((label.reshape(BATCH, -1) != ignored).any(1).sum())
+    options |= {"temperature": temperature, "reduction": reduction}
+    check(reading, label, weight, lambda u: theirs(u, reduction=name) / divisor, **options)
 
 
-@every_reading
-@every_weight
-@pytest.mark.parametrize("reduction", ["batchmean", "sum", "none"])
-def test_class_probabilities_match_cross_entropy(reading, reduction, weight):
+@in_turn("batchmean", "sum")
+@pytest.mark.parametrize(
+    ("smoothing", "temperature", "weight"), [(0, 1, None), (0.3, 0.25, WEIGHT)]
+)
+def test_class_probabilities_match_cross_entropy(
+    reading, reduction, smoothing, temperature, weight
+):
     """PyTorch divides a mean by the number of samples, as "batchmean" does for samples."""
     per_step = "moving_window" in READINGS[reading][0]
     if per_step and reduction == "batchmean":
         reduction = "sum"  # PyTorch divides by the number of steps too
     shape = (BATCH, CLASSES, STEPS) if per_step else (BATCH, CLASSES)
-    q = torch.rand(shape, generator=generator(3), dtype=torch.float64)
-    theirs = functools.partial(
-        F.cross_entropy, weight=weight, reduction=reduction.replace("batchmean", "mean")
-    )
-    for smoothing, temperature in ((0, 1), (0.3, 0.25)):
-        # PyTorch spreads the smoothed part over rows that sum to 1.
-        target = q if smoothing == 0 else q / q.sum(1, keepdim=True)
-        line = functools.partial(theirs, target=target, label_smoothing=smoothing)
-        options = {"label_smoothing": smoothing, "temperature": temperature}
-        check(reading, target, weight, line, reduction=reduction, **options)
+    target = torch.rand(shape, generator=generator(3), dtype=torch.float64)
+    if smoothing:  # PyTorch spreads the smoothed part over rows that sum to 1
+        target = target / target.sum(1, keepdim=True)
+    options = {"weight": weight, "label_smoothing": smoothing}
+    name = reduction.replace("batchmean", "mean")
+    line = functools.partial(F.cross_entropy, target=target, reduction=name, **options)
+    options = {"label_smoothing": smoothing, "temperature": temperature, "reduction": reduction}
+    check(reading, target, weight, line, **options)
 
 
 @pytest.mark.parametrize("readout", ["count", "sqrt_count"])
@@ -146,12 +153,11 @@ def test_small_loss_keeps_full_precision():
     assert abs(ours(logits[..., None], label) / exact - 1) < 1e-6
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("pos_weight", [1.0, (0.5, 2.0, 1.0, 12.5), 3.0])
-@every_weight
+@pytest.mark.parametrize(
+    ("reduction", "weight", "pos_weight"),  # PyTorch does not divide a mean by the weights
+    [("mean", None, 3.0), ("sum", WEIGHT, (0.5, 2.0, 1.0, 12.5)), ("none", WEIGHT, 1.0)],
+)
 def test_spike_moid_matches_binary_cross_entropy(reduction, weight, pos_weight):
-    if reduction == "mean" and weight is not None:
-        reduction = "sum"  # PyTorch does not divide a mean by the weights
     soft_label = torch.rand((BATCH, CLASSES), generator=generator(3), dtype=torch.float64)
     every_class = torch.tensor(pos_weight, dtype=torch.float64).expand(CLASSES)
     theirs = torch.nn.BCEWithLogitsLoss(weight, reduction=reduction, pos_weight=every_class)
@@ -163,12 +169,10 @@ def test_spike_moid_matches_binary_cross_entropy(reduction, weight, pos_weight):
     )
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_spike_rate_matches_mse_loss(reduction):
+def test_spike_rate_matches_mse_loss():
     label = labels(CLASSES, (BATCH,))
-    ours = sx.SpikeRate(1, 0, reduction=reduction)
     assert_match(
-        lambda x: F.mse_loss(x.mean(-1), F.one_hot(label, CLASSES) * 1.0, reduction=reduction),
-        lambda x: ours(x, label),
+        lambda x: F.mse_loss(x.mean(-1), F.one_hot(label, CLASSES) * 1.0),
+        lambda x: sx.SpikeRate(1, 0, reduction="mean")(x, label),
         trains(SHAPE, torch.float64),
     )
