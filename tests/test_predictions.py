@@ -1,4 +1,8 @@
-"""What losses and classifiers predict, and how they count it, against loops in NumPy."""
+"""Counts of predictions where the random calls do not reach.
+
+`contract/test_properties.py` compares what the losses predict, and how they count it, with plain
+loops; `test_ties.py` compares the predictions of the classifiers.
+"""
 
 from functools import partial
 
@@ -6,149 +10,44 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support import reference
-from _support.calls import each, one_jax, run
-from _support.contract import ENTROPY_READOUTS
+from _support.calls import each, run
 
 BATCH, CLASSES, STEPS = 6, 3, 5
 random = np.random.default_rng(3)
 SPIKES = (random.random((BATCH, CLASSES, STEPS)) < 0.4).astype(float)
 LABEL = np.asarray([0, 2, 1, -100, 2, 0])
 ENTROPY = partial(sx.CrossEntropy, time_axis=-1)
-LOSSES = {
-    **{readout: ENTROPY(readout=readout, temperature=3.0) for readout in ENTROPY_READOUTS},
-    "SpikeMax": sx.SpikeMax(),
-    "SpikeRate": sx.SpikeRate(0.5, 0.1),
-    "SpikeRate, reversed": sx.SpikeRate(0.1, 0.5),
-    "SpikeRate, per class": sx.SpikeRate((0.9, 0.2, 0.5), (0.1, 0.6, 0.0)),
-    "SpikeLatency": sx.SpikeLatency(time_axis=-1),
-    "SpikeLatency, reversed": sx.SpikeLatency(4, 0, time_axis=-1),
-    "Rate": sx.Rate(time_axis=-1),
-}
-MASKS = {
-    "all": {},
-    "lengths": {"lengths": np.asarray([5, 0, 3, 5, 2, 4])},
-    "entries": {"where": random.random(SPIKES.shape) < 0.7},
-    "neurons": {"where": np.repeat(random.random((BATCH, CLASSES, 1)) < 0.6, STEPS, axis=2)},
-}
+RATE = sx.Rate(time_axis=-1)
+NUMBERS = sx.SquaredError(time_axis=-1)
+OF_SAMPLES = SPIKES.sum(axis=-1).argmax(axis=1)  # the predictions of counts
 
 
-def scores(name, spikes, **masks):
-    """Return the score of each class and its mask; of a loss, minus the loss with that label."""
-    loss = LOSSES[name]
-    mask = reference.full_mask(spikes.shape, -1, masks.get("where"), masks.get("lengths"))
-    if name == "Rate":
-        loss = ENTROPY(readout="rate")
-    u = reference.read(loss, spikes, **masks).u[..., 0]
-    if name == "latency" or name.startswith("SpikeLatency"):
-        u = -u if "reversed" not in name else u
-    if name == "SpikeRate, reversed":
-        u = -u
-    if name == "SpikeRate, per class":
-        true, false = np.asarray(loss.true_rate), np.asarray(loss.false_rate)
-        u = (u - false) ** 2 - (u - true) ** 2
-    return u, mask.any(axis=-1)
-
-
-def loops(name, spikes, label, **masks):
-    """Return predictions and the confusion matrix, sample by sample; the first of ties wins."""
-    u, mask = scores(name, spikes, **masks)
-    counts, predictions = np.zeros((CLASSES, CLASSES)), []
-    for b in range(len(spikes)):
-        present = np.flatnonzero(mask[b]) if mask[b].any() else [0]
-        predictions.append(min(present, key=lambda c: (-round(u[b, c], 9), c)))
-        if label[b] != -100 and mask[b, label[b]]:
-            counts[label[b], predictions[-1]] += 1
-    return np.asarray(predictions), counts
-
-
-@one_jax
-@pytest.mark.parametrize("mask", MASKS)
-def test_predictions_equal_loops(backend, mask):
-    options = MASKS[mask]
-
-    def evaluate(spikes, label, **options):
-        return [
-            (one.predict(spikes, **options), one.confusion(spikes, label, **options),
-             one.accuracy(spikes, label, **options))
-            for one in LOSSES.values()
-        ]  # fmt: skip
-
-    found = run(backend, evaluate, SPIKES, LABEL, **options)
-    for name, (predicted, counts, accuracy) in zip(LOSSES, found, strict=True):
-        expected, matrix = loops(name, SPIKES, LABEL, **options)
-        np.testing.assert_array_equal(predicted, expected, name)
-        np.testing.assert_array_equal(counts, matrix, name)
-        np.testing.assert_allclose(accuracy, np.trace(matrix) / matrix.sum(), 1e-6, 0, err_msg=name)
-
-
-@pytest.mark.parametrize("name", ["count", "SpikeMax", "SpikeRate", "Rate"])
-def test_confusion_adds_up_over_any_split(name):
-    parts = [LOSSES[name].confusion(SPIKES[s], LABEL[s]) for s in (slice(0, 1), slice(1, 6))]
-    np.testing.assert_array_equal(sum(parts), LOSSES[name].confusion(SPIKES, LABEL))
+def confusion(labels, predicted):
+    """Return how often each class is predicted for each label, without ignored labels."""
+    matrix, counted = np.zeros((CLASSES, CLASSES)), labels != -100
+    np.add.at(matrix, (labels[counted], predicted[counted]), 1)
+    return matrix
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
-def test_windows_predict_over_all_time_or_at_each_step(backend, axis):
-    by_step = np.moveaxis(SPIKES, -1, axis)
-    window = ENTROPY(moving_window=2, time_axis=axis, readout="sqrt_count")
+def test_classifiers_count_samples_or_steps(backend, axis):
     labels = random.integers(CLASSES, size=(BATCH, STEPS))
     labels[2, 1:3] = -100
-    placed = np.moveaxis(labels, -1, axis if axis in (0, 1) else -1)
+    window, rate = sx.MovingWindow(2, time_axis=axis), sx.Rate(time_axis=axis)
     got = run(
         backend,
-        each([
-            lambda x, y, z: window.predict(x),
-            lambda x, y, z: window.predict(x, per_step=True),
-            lambda x, y, z: window.confusion(x, y),
-            lambda x, y, z: window.confusion(x, z),
-            lambda x, y, z: sx.MovingWindow(2, time_axis=axis).confusion(x, z),
-            lambda x, y, z: sx.MovingWindow(2, time_axis=axis).accuracy(x, z),
-        ]),
-        by_step, LABEL, placed,
+        lambda x, y, z: [
+            *(count(x, z) for count in (window.confusion, window.accuracy)),
+            *(count(x, y) for count in (rate.confusion, rate.accuracy)),
+        ],
+        np.moveaxis(SPIKES, -1, axis), LABEL, np.moveaxis(labels, -1, axis),
     )  # fmt: skip
     counts = SPIKES + np.pad(SPIKES, ((0, 0), (0, 0), (1, 0)))[..., :-1]
-    steps = counts.argmax(axis=1)
-    np.testing.assert_array_equal(got[0], SPIKES.sum(axis=-1).argmax(axis=1))
-    np.testing.assert_array_equal(got[1], np.moveaxis(steps, -1, axis if axis in (0, 1) else -1))
-    np.testing.assert_array_equal(got[2], loops("count", SPIKES, LABEL)[1])
-    matrix = np.zeros((CLASSES, CLASSES))
-    counted = labels != -100
-    np.add.at(matrix, (labels[counted], steps[counted]), 1)
-    np.testing.assert_array_equal(got[3], matrix)
-    np.testing.assert_array_equal(got[4], matrix)
-    np.testing.assert_allclose(got[5], np.trace(matrix) / matrix.sum(), rtol=1e-6)
-
-
-def test_independent_classes_have_a_matrix_each(backend):
-    loss = sx.SpikeMoid(theta=0.4, alpha=0.1)
-    answers = random.random((BATCH, CLASSES)) < 0.5
-    where = MASKS["neurons"]["where"]
-    functions = each([
-        lambda x, y, w: loss.predict(x),
-        lambda x, y, w: loss.confusion(x, y, where=w),
-        lambda x, y, w: loss.accuracy(x, y, where=w),
-    ])  # fmt: skip
-    predicted, counts, accuracy = run(backend, functions, SPIKES, answers, where)
-    above = SPIKES.mean(axis=-1) > 0.4 + 1e-9  # a rate of theta is no yes
-    np.testing.assert_array_equal(predicted, above)
-    expected = np.zeros((CLASSES, 2, 2))
-    for b, c in zip(*np.nonzero(where[..., 0]), strict=True):
-        expected[c, int(answers[b, c]), int(above[b, c])] += 1
-    np.testing.assert_array_equal(counts, expected)
-    right = (above == answers)[where[..., 0]]
-    np.testing.assert_allclose(accuracy, right.mean(), rtol=1e-6)
-
-
-def test_steps_of_independent_classes_are_counted(backend):
-    loss = sx.SpikeMoid(1, theta=0.5, time_axis=1)
-    answers = random.random((BATCH, STEPS, CLASSES)) < 0.5
-    spikes = np.moveaxis(SPIKES, -1, 1)
-    counts = run(backend, loss.confusion, spikes, answers)
-    for c in range(CLASSES):
-        for i in (0, 1):
-            chosen = spikes[..., c][answers[..., c] == i]
-            np.testing.assert_array_equal(counts[c, i], [(chosen == 0).sum(), (chosen == 1).sum()])
+    of_steps = confusion(labels, counts.argmax(axis=1))
+    of_samples = confusion(LABEL, OF_SAMPLES)
+    for i, matrix in ((0, of_steps), (2, of_samples)):
+        np.testing.assert_array_equal(got[i], matrix)
+        np.testing.assert_allclose(got[i + 1], np.trace(matrix) / matrix.sum(), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -158,7 +57,7 @@ def test_reading_that_is_not_finite_counts_as_wrong(backend, bad):
     spikes[0, LABEL[0], 0] = spikes[1, LABEL[1], 0] = bad
     labelled = spikes.sum(axis=-1).argmax(axis=1) == LABEL
     right = labelled[2:].sum()  # of the samples without it
-    got = run(backend, each([ENTROPY().confusion, sx.Rate(time_axis=-1).confusion]), spikes, LABEL)
+    got = run(backend, each([ENTROPY().confusion, RATE.confusion]), spikes, LABEL)
     for counts in got:
         assert np.trace(counts) == right
         assert counts.sum() == 5
@@ -172,7 +71,7 @@ def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
     label, late = backend.asarray(LABEL + 1), backend.asarray(np.asarray([5, 6, 5, 5, 5, 5]))
     half = backend.asarray(np.full((6, 3), 0.5))
     calls = [(sx.SpikeMoid(theta=0).confusion, half, {}, "must be 0 or 1")]
-    for one in (ENTROPY(), ENTROPY(readout="latency"), LOSSES["Rate"]):
+    for one in (ENTROPY(), ENTROPY(readout="latency"), RATE):
         calls.append((one.confusion, label, {}, "target must be between 0 and 2"))
         calls.append((one.accuracy, LABEL, {"lengths": late}, "lengths must be between 0 and 5"))
     if backend.reads_values:
@@ -189,7 +88,7 @@ def test_masked_labels_may_be_anything(backend):
     label, lengths = np.where(LABEL == 2, 77, LABEL), np.where(LABEL == 2, 0, STEPS)
     loss = ENTROPY()
     counts = run(backend, lambda x, y, n: loss.confusion(x, y, lengths=n), SPIKES, label, lengths)
-    np.testing.assert_array_equal(counts[:2], loops("count", SPIKES, LABEL)[1][:2])
+    np.testing.assert_array_equal(counts[:2], confusion(LABEL, OF_SAMPLES)[:2])
     assert not counts[2].any()
 
 
@@ -203,30 +102,38 @@ def test_nothing_that_counts_has_no_accuracy(kind):
         assert one.confusion(SPIKES, label, **masks).sum() == 0
 
 
-def test_targets_that_are_no_labels_raise():
-    q = np.full((BATCH, CLASSES), 1 / 3)
-    with pytest.raises(TypeError, match="target must hold integers"):
-        ENTROPY().confusion(SPIKES, q)
-    for one in (sx.SpikeLatency(time_axis=-1), LOSSES["Rate"]):
-        with pytest.raises(TypeError, match="target must hold integers"):
-            one.accuracy(SPIKES, q)
-    with pytest.raises(ValueError, match="target must hold class indices of shape"):
-        LOSSES["Rate"].accuracy(SPIKES, LABEL[:3])
-    with pytest.raises(
-        ValueError, match=r"per_step=True needs a CrossEntropy with a moving_window"
-    ):
-        ENTROPY().predict(SPIKES, per_step=True)
-    with pytest.raises(ValueError, match="per_step=True needs a MovingWindow; Rate has none"):
-        sx.Rate(time_axis=-1).predict(SPIKES, per_step=True)
-    with pytest.raises(TypeError, match="per_step must be True or False"):
-        ENTROPY().predict(SPIKES, per_step=1)
+Q = np.full((BATCH, CLASSES), 1 / 3)
 
 
-def test_losses_of_numbers_predict_no_class():
-    loss = sx.SquaredError(time_axis=-1)
-    for call in (loss.predict, lambda x: loss.accuracy(x, LABEL)):
-        with pytest.raises(TypeError, match="SquaredError predicts no class"):
-            call(SPIKES)
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: ENTROPY().confusion(x, Q), TypeError, "target must hold integers"),
+        (lambda x: RATE.accuracy(x, Q), TypeError, "target must hold integers"),
+        (lambda x: RATE.accuracy(x, LABEL[:3]), ValueError, "class indices of shape"),
+        (
+            lambda x: sx.SpikeLatency(time_axis=-1).accuracy(x, Q),
+            TypeError,
+            "target must hold integers",
+        ),
+        (
+            lambda x: ENTROPY().predict(x, per_step=True),
+            ValueError,
+            "per_step=True needs a CrossEntropy with a moving_window",
+        ),
+        (
+            lambda x: RATE.predict(x, per_step=True),
+            ValueError,
+            "per_step=True needs a MovingWindow; Rate has none",
+        ),
+        (lambda x: ENTROPY().predict(x, per_step=1), TypeError, "per_step must be True or False"),
+        (NUMBERS.predict, TypeError, "SquaredError predicts no class"),
+        (lambda x: NUMBERS.accuracy(x, LABEL), TypeError, "SquaredError predicts no class"),
+    ],
+)
+def test_call_that_cannot_be_counted_raises(call, error, message):
+    with pytest.raises(error, match=message):
+        call(SPIKES)
 
 
 def test_composed_predicts_by_its_reading():
