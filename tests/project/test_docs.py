@@ -3,15 +3,13 @@
 import ast
 import contextlib
 import doctest
-import functools
 import importlib
 import importlib.util
 import io
 import re
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -33,68 +31,24 @@ PUBLIC = sorted(
 )
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A fenced code block of a Markdown file."""
 
     language: str
     line: int
     """The index of the line that the code starts on, counted from 0."""
     text: str
-    output: str = ""
+    output: str
     """The printed output that the page shows: a block of text after one in Python."""
 
-    @functools.cached_property
-    def tree(self) -> ast.Module:
-        """The parsed code, without the printed output of examples."""
-        if self.language == "python":
-            return ast.parse(self.text)
+    def bound(self) -> set[str]:
+        """Return the names that the code binds."""
         examples = doctest.DocTestParser().get_examples(self.text)
-        return ast.parse("".join(example.source for example in examples))
-
-    @property
-    def imports(self) -> set[str]:
-        """The top-level packages that the code imports."""
-        return {library for node in ast.walk(self.tree) for library, _ in _imported(node)}
-
-    @property
-    def defines(self) -> set[str]:
-        """The names that the code binds, without imports of installed libraries."""
-        return {name for node in ast.walk(self.tree) for name in _bound(node)}
-
-    @property
-    def uses(self) -> set[str]:
-        """The names that the code reads, but for those that an earlier statement binds."""
-        bound: set[str] = set()
-        found: set[str] = set()
-        for statement in self.tree.body:
-            nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-            found |= {node.id for node in nodes if isinstance(node.ctx, ast.Load)} - bound
-            bound |= {name for node in ast.walk(statement) for name in _bound(node)}
-        return found
-
-
-def _imported(node: ast.AST) -> list[tuple[str, str]]:
-    """Return the imported package and the name it is bound to, for each import of a statement."""
-    if not isinstance(node, ast.Import | ast.ImportFrom):
-        return []
-    return [
-        ((getattr(node, "module", None) or alias.name).partition(".")[0],
-         (alias.asname or alias.name).partition(".")[0])
-        for alias in node.names
-    ]  # fmt: skip
-
-
-def _bound(node: ast.AST) -> list[str]:
-    """Return the names that a statement binds, of imports only those of missing libraries."""
-    match node:
-        case ast.Import() | ast.ImportFrom():
-            return [name for library, name in _imported(node) if library in MISSING]
-        case ast.FunctionDef() | ast.ClassDef():
-            return [node.name]
-        case ast.Name(ctx=ast.Store()):
-            return [node.id]
-    return []
+        source = "".join(x.source for x in examples) if self.language == "pycon" else self.text
+        nodes = list(ast.walk(ast.parse(source)))
+        found = {x.id for x in nodes if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
+        found |= {x.name for x in nodes if isinstance(x, ast.FunctionDef | ast.ClassDef)}
+        return found | {x.asname or x.name for x in nodes if isinstance(x, ast.alias)}
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
@@ -110,22 +64,24 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def run_page(page: Path) -> None:
-    """Run the code blocks of a page, in order, in one namespace; skip those of missing libraries.
+    """Run the code blocks of a page, in order, in one namespace.
 
-    A block also needs what only a skipped block defines.
+    Skip those that import a missing library, and those that need a name of a skipped block.
     """
     namespace: dict[str, Any] = {"__name__": "page"}
-    unknown: dict[str, str] = {}  # names, each with the missing library
+    lacking: set[str] = set()
     skipped: list[str] = []
     for block in blocks(page, "python", "pycon"):
-        missing = sorted(block.imports & MISSING)
-        missing += [unknown[name] for name in block.uses & unknown.keys()]
-        if missing:
-            skipped.append(f"line {block.line} needs {missing[0]}")
-            unknown |= dict.fromkeys(block.defines, missing[0])
-        else:
+        try:
             _run(page, block, namespace)
-            unknown = {name: x for name, x in unknown.items() if name not in block.defines}
+            lacking -= block.bound()
+        except (ModuleNotFoundError, NameError) as error:
+            if error.name not in MISSING | lacking:
+                raise
+            skipped.append(f"line {block.line} needs {error.name}")
+            lacking |= block.bound()
+            for name in lacking & namespace.keys():
+                del namespace[name]
     if skipped:
         pytest.skip(f"the rest of the page ran; {', '.join(skipped)}")
 
@@ -133,17 +89,14 @@ def run_page(page: Path) -> None:
 def _run(page: Path, block: Block, namespace: dict[str, Any]) -> None:
     if block.language == "python":
         code = compile("\n" * block.line + block.text, str(page), "exec")
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, namespace)
         if block.output:
             _check_output(block.output, printed.getvalue())
         return
-    test = doctest.DocTestParser().get_doctest(
-        block.text, namespace, page.name, str(page), block.line
-    )
-    _check(test, clear=False)
-    namespace.update(test.globs)
+    parser = doctest.DocTestParser()
+    test = parser.get_doctest(block.text, namespace, page.name, str(page), block.line)
+    _check(test, namespace)
 
 
 def _check_output(shown: str, printed: str) -> None:
@@ -159,11 +112,16 @@ def _check_output(shown: str, printed: str) -> None:
     assert found == pytest.approx(expected, rel=0.05, abs=0.05)
 
 
-def _check(test: doctest.DocTest, *, clear: bool = True) -> None:
-    report: list[str] = []
-    runner = doctest.DocTestRunner(verbose=False)
-    runner.run(test, out=report.append, clear_globs=clear)
-    assert not runner.failures, "".join(report)
+def _check(test: doctest.DocTest, namespace: dict[str, Any] | None = None) -> None:
+    """Run examples, and leave what they bind in a namespace."""
+    try:
+        doctest.DebugRunner(verbose=False).run(test, clear_globs=False)
+    except doctest.UnexpectedException as error:
+        raise error.exc_info[1] from None
+    except doctest.DocTestFailure as error:
+        pytest.fail(f"{error}: got {error.got!r}, and the page has {error.example.want!r}")
+    if namespace is not None:
+        namespace.update(test.globs)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -179,17 +137,18 @@ def _threads_of_torch():
     torch.set_num_threads(threads)
 
 
+WITH_CODE = [page for page in PAGES if blocks(page, "python", "pycon")]
+TRAINS = ROOT / "docs" / "guides" / "sparsity.md"  # for longer than all other pages
+
+
 @pytest.mark.compiles
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "python", "pycon")], ids=lambda page: page.name
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page == TRAINS)) for page in WITH_CODE],
+    ids=lambda page: page.name,
 )
 def test_code_of_a_page_runs(page):
     run_page(page)
-
-
-@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
-def test_first_example_has_its_output(name):
-    assert blocks(ROOT / name, "python")[0].output
 
 
 @pytest.mark.slow
@@ -237,20 +196,9 @@ def test_adapter_members_are_documented():
 
 
 def test_members_of_a_loss_are_documented():
-    internal = {  # those that only the base classes call
-        *("_abc_impl", "_check", "_check_classes", "_check_context", "_check_mask"),
-        *("_check_terms", "_chunk_axes", "_compute", "_is_per_step", "_prepare", "_prepare_input"),
-        *("_read_steps", "_result", "_scores", "_sum", "_sum_of_part", "_terms", "_weight"),
-    }
-    members = {
-        name
-        for kind in sx.losses.RateLoss.__mro__[:-2]  # without ABC and object
-        for name in vars(kind)
-        if name.startswith("_") and not name.startswith("__")
-    }
-    documented = table_members("adding-a-loss.md")
-    assert documented == members - internal
-    assert sx.losses.Loss.__abstractmethods__ | sx.losses.RateLoss.__abstractmethods__ <= documented
+    members = {name for kind in sx.losses.RateLoss.__mro__ for name in vars(kind)}
+    abstract = sx.losses.Loss.__abstractmethods__ | sx.losses.RateLoss.__abstractmethods__
+    assert abstract <= table_members("adding-a-loss.md") <= members
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -307,6 +255,13 @@ def test_docstring_examples_pass(module):
         _check(test)
 
 
-@pytest.mark.parametrize("name", sorted(set(sx.__all__) - {"backends", "testing"}))
-def test_public_objects_have_a_docstring_example(name):
-    assert ">>> " in getattr(sx, name).__doc__
+def test_public_objects_have_a_docstring_example():
+    for name in set(sx.__all__) - {"backends", "testing"}:
+        assert ">>> " in getattr(sx, name).__doc__, name
+
+
+def test_programs_that_pages_name_exist():
+    for page in {*DOCS, *ROOT.glob("*.md")} - {ROOT / "CHANGELOG.md"}:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"\b(?:tests|tools|docs|spikeloss_xp)/[\w/.-]+\.py\b", text):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
