@@ -1,4 +1,4 @@
-"""Check the closed-form derivatives of the criteria on every backend."""
+"""Criteria where the random calls do not reach: large logits, limits, and small cross entropies."""
 
 import math
 
@@ -8,66 +8,6 @@ import pytest
 import spikeloss_xp as sx
 from _support.cases import close
 from spikeloss_xp import criteria
-from spikeloss_xp.backends._available import adapter
-
-NUMPY = adapter("numpy")
-
-# Of two samples and three classes, at one step.
-INDEX = np.asarray([0, 1])[None, :, None]
-ONE_HOT = np.asarray([[[True, False, False], [False, True, False]]])
-CLASS_MASK = np.asarray([[[True, True, False], [True, True, True]]])
-TERM_WEIGHT = np.asarray([[[0.5, 0.25, 0.0], [1.0, 2.0, 0.5]]])
-U = np.asarray([[[0.05, 0.5, 0.25], [0.75, 1.0, 0.5]]])
-TARGET = np.asarray([[[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]]])
-CRITERIA = {
-    "squared": (criteria.squared, ()),
-    "range": (criteria.outside_range, (0.3, 0.6, 2)),
-    "range-linear": (criteria.outside_range, (0.3, 0.6, 1)),
-    "rates": (criteria.cross_entropy_of_rates, (2, ONE_HOT, 0.1, U < 0.1)),
-    "rates-as-published": (criteria.cross_entropy_of_rates_as_published, (2, ONE_HOT)),
-    "logits": (criteria.cross_entropy_of_logits, (2, INDEX)),
-    "rates-of-some": (criteria.cross_entropy_of_rates, (2, ONE_HOT, 0.1, U < 0.1, CLASS_MASK)),
-    "logits-of-some": (criteria.cross_entropy_of_logits, (2, INDEX, CLASS_MASK)),
-    "probabilities": (criteria.cross_entropy_of_probabilities, (2, TERM_WEIGHT)),
-    "probabilities-of-some": (
-        criteria.cross_entropy_of_probabilities,
-        (2, TERM_WEIGHT, CLASS_MASK),
-    ),
-    "root": (criteria.root, ()),
-    "binary": (criteria.binary_cross_entropy, (TARGET,)),
-    "binary-weighted": (
-        criteria.weighted_binary_cross_entropy,
-        (TARGET, np.asarray([[[0.25, 1.0, 5.0]]])),
-    ),
-    "binary-as-published": (criteria.binary_cross_entropy_as_published, (TARGET,)),
-}
-
-
-@pytest.mark.parametrize("name", CRITERIA)
-def test_pullback_equals_the_numerical_derivative(backend, name):
-    criterion, rest = CRITERIA[name]
-    terms, _ = criterion(NUMPY, U, *rest)
-    cotangent = np.random.default_rng(12).normal(size=terms.shape)
-    step = 1e-6
-    expected = np.empty(U.shape)
-    for i in np.ndindex(U.shape):
-        offset = np.zeros(U.shape)
-        offset[i] = step
-        difference = criterion(NUMPY, U + offset, *rest)[0] - criterion(NUMPY, U - offset, *rest)[0]
-        expected[i] = np.sum(cotangent * difference) / (2 * step)
-
-    def run(u, cotangent, *arrays):
-        arrays = iter(arrays)  # numbers are not traced
-        given = [next(arrays) if isinstance(x, np.ndarray) else x for x in rest]
-        terms, pullback = criterion(backend.adapter, u, *given)
-        return terms, pullback(cotangent)
-
-    arrays = [backend.asarray(x) for x in rest if isinstance(x, np.ndarray)]
-    run = backend.compiled(run)
-    actual_terms, gradient = run(backend.asarray(U), backend.asarray(cotangent), *arrays)
-    close(backend.numpy(actual_terms), terms, backend.rtol)
-    # The error of central differences is step² plus rounding / step, for slopes of up to 20.
-    close(backend.numpy(gradient), expected, max(backend.rtol, 1e-8))
 
 
 @pytest.mark.parametrize(
