@@ -52,8 +52,6 @@ NAMES = {
 class Mistake:
     """A mistake and the error that it raises."""
 
-    description: str
-    """The heading, or an empty string if the page does not list the mistake."""
     code: str
     error: type[Exception]
     message_parts: tuple[str, ...]
@@ -66,84 +64,54 @@ class Mistake:
 
 
 def _mistakes(text: str) -> tuple[Mistake, ...]:
-    description, found = "", []
+    found = []
     for line in text.strip().splitlines():
-        if line.startswith("# "):
-            description = line[2:]
-            continue
         (choice,) = re.findall(r"\{(.+?)\}", line) or ["{}"]
         for chosen in choice.split("|"):
             code, raised = line.replace(f"{{{choice}}}", chosen).split(" -> ")
             error, parts = raised.replace("{}", chosen).split(": ", 1)
             parts = tuple(parts.split("; "))
-            found.append(Mistake(description, code, getattr(builtins, error), parts))
+            found.append(Mistake(code, getattr(builtins, error), parts))
     return tuple(found)
 
 
 OPTION_MISTAKES = _mistakes("""
-# an unknown reduction
 {SpikeMax|SpikeTime|rate|SpikeMoid}(reduction="average") -> ValueError: reduction; sum, mean, \
 batchmean, none; 'average'
 {SpikeMax|SpikeTime|rate|SpikeMoid}(reduction=None) -> ValueError: reduction; None
-# an unknown readout
 rate(readout="first") -> ValueError: readout; rate, count, max, last; 'first'
-# an `ignore_index` of more than 32 bits
 SpikeMax(ignore_index={2147483648}) -> ValueError: ignore_index; 32 bits; {}
 SpikeMax(ignore_index={-2147483649}) -> ValueError: ignore_index; 32 bits; {}
-# a window with a readout that has none
 rate(moving_window=3, readout="max") -> ValueError: readout; 'max'; moving_window; 3
 entropy(moving_window=3, readout="latency") -> ValueError: readout; 'latency'; moving_window; 3
-# a readout of `CrossEntropy` in `SpikeRate` or `SpikeMoid`
 rate(readout={'softmax_sum'|'latency'|'sqrt_count'}) -> ValueError: readout; {}; CrossEntropy
 SpikeMoid(readout={'softmax_sum'|'latency'|'sqrt_count'}) -> ValueError: readout; {}; CrossEntropy
-# `kernel` together with `time_constant` or `filter_order`
 SpikeTime(kernel=[1, 0.5], {time_constant|filter_order}=3) -> ValueError: kernel; {}; 3
-# a `length` that differs from the number of taps
 SpikeTime(kernel=[1, 0.5], length=3) -> ValueError: length; kernel; 2; 3
-# a kernel that is neither a function nor a sequence of taps
 SpikeTime(kernel=2.0) -> ValueError: kernel; function of the lag; [length]; ()
 SpikeTime(kernel=[]) -> ValueError: kernel; function of the lag; [length]; (0,)
 SpikeTime(kernel=[[1, 0.5]]) -> ValueError: kernel; function of the lag; [length]; (1, 2)
-# a tap that is not finite
 SpikeTime(kernel=[1, nan]) -> ValueError: kernel; [1]; finite; nan
 SpikeTime(kernel=lambda lag: nan, length=3) -> ValueError: kernel; (0); finite; nan
-# a `pos_weight` below 0, infinite or NaN
 SpikeMoid(pos_weight={-0.5|inf|nan}) -> ValueError: pos_weight; {}
 SpikeMoid(pos_weight=[1, {-0.5|inf|nan}]) -> ValueError: pos_weight; [1]; {}
-# `pos_weight` with `numerics="lava"`
 moid(pos_weight=2, numerics="lava") -> ValueError: pos_weight; 2; numerics; lava
-# a time or a tolerance below 0
 latency(true_time={-1|-0.5}) -> ValueError: true_time; at least 0; {}
 latency(false_time={-1|-0.5}) -> ValueError: false_time; at least 0; {}
 latency(tolerance={-1|-0.5}) -> ValueError: tolerance; at least 0; {}
-# a temperature that is not above 0
 entropy(temperature={0|-1|nan}) -> ValueError: temperature; {}
-# label smoothing below 0, or 1 and above
 entropy(label_smoothing={-0.1|1|1.5|nan}) -> ValueError: label_smoothing; {}
-# no `time_axis`, where it has no default
 {CrossEntropy|SpikeLatency|Rate}() -> TypeError: time_axis
-# a kernel that is a function, without a `length`
 SpikeTime(kernel=lambda lag: 0.5**lag) -> ValueError: kernel; needs a length
-# a number of classes below 1
 {rate|SpikeMax|SpikeMoid|composed}(num_classes=0) -> ValueError: num_classes; at least 1; 0
-# a number of classes that is not an integer
 SpikeMax(num_classes=2.5) -> TypeError: num_classes; integer; 2.5
-# an ignored index that is not an integer
 {SpikeMax|composed}(ignore_index=1.5) -> TypeError: ignore_index; integer; 1.5
-# a target rate outside 0 to 1, if rates or counts of several steps are read
 rate(true_rate=1.5, readout={'rate'|'count'}) -> ValueError: true_rate; 1.5
 rate(true_rate=(0.5, 1.5), readout={'rate'|'count'}) -> ValueError: true_rate; [1]; 1.5
-# a target potential that is not finite
 rate(false_rate=nan, readout="max") -> ValueError: false_rate; nan
-# a `min_rate` below 0
 SparsityEnforcer(min_rate=-0.5) -> ValueError: min_rate; -0.5
-# a `min_rate` above `max_rate`
 SparsityEnforcer(max_rate=0.25, min_rate=0.5) -> ValueError: min_rate; max_rate; 0.5; 0.25
-# an unknown `per`
 SparsityEnforcer(per="layer") -> ValueError: per; array, neuron; 'layer'
-""")
-
-MORE_OPTION_MISTAKES = _mistakes("""
 SpikeMax(mode="any") -> ValueError: mode; probability, softmax; 'any'
 {SpikeMax|SpikeMoid}(numerics="new") -> ValueError: numerics; stable, lava; 'new'
 SpikeTime(filter_order=0) -> ValueError: filter_order; at least 1; 0
@@ -186,59 +154,33 @@ SparsityEnforcer(dim=2) -> TypeError: SparsityEnforcer has no option dim; time_a
 """)
 
 ARRAY_MISTAKES = _mistakes("""
-# one label for each class or step instead of each sample
 SpikeMax()(spikes, [0, 1, 2, 3]) -> ValueError: target; (3,); (4,)
-# input with time first, without `time_axis=0`
 SpikeMax()(time_first, label) -> ValueError: target; (5,); (3,); time_axis
-# the same with a label for each step, which could also be one-hot
 SpikeMax(2)(time_first, zeros((5, 3), int)) -> ValueError: target; (5, 3); (5,); CrossEntropy; \
 time_axis
-# one label for each step, without a window
 SpikeMax()(spikes, zeros((3, 5), int)) -> ValueError: target; (3, 5); (3,); moving_window
-# class indices instead of multi-hot labels
 moid()(spikes, label) -> TypeError: target; multi-hot; int; class indices
-# multi-hot labels instead of class indices
 SpikeMax()(spikes, multi_hot) -> TypeError: target; integers; bool; CrossEntropy
-# class probabilities that are not floats with a class axis
 entropy()(spikes, multi_hot) -> TypeError: target; bool; class probabilities are floats
 entropy()(spikes, multi_hot.astype(int)) -> TypeError: target; int; class probabilities are floats
 entropy()(spikes, [0.0, 1.0, 2.0]) -> TypeError: target; float; integers
-# class indices for `SquaredError`
 numbers(spikes, label) -> TypeError: target; target readings; int
-# class probabilities of another shape
 entropy()(spikes, ones((4, 3))) -> ValueError: target; (4, 3); (3, 4); another order
-# class probabilities for each step, without a window
 entropy()(spikes, ones((3, 4, 5))) -> ValueError: target; (3, 4, 5); (3, 4); moving_window
-# `num_classes` that does not divide the number of neurons
 SpikeMax(num_classes=3)(spikes, [0, 1, 2]) -> ValueError: num_classes; 3; 4
-# target rates for another number of classes
 rate((0.5, 0.5, 0.5))(spikes, label) -> ValueError: true_rate; 3; 4
-# `pos_weight` for another number of classes
 moid(pos_weight=(2, 3))(spikes, multi_hot) -> ValueError: pos_weight; 2; 4
-# target times of another shape
 latency()(spikes, ones((3, 5))) -> ValueError: target; target times of shape (3, 4); (3, 5)
-# a mask of another shape
 SpikeMax()(spikes, label, where=ones({(5, 3)|(4,)|()|(1,)|(1, 5)|(3, 4)|(3, 1, 5)|(5, 4, 3)}, \
 bool)) -> ValueError: where; {}; (3,); (3, 5); (3, 4, 5)
-# a mask that is not bool
 SpikeMax()(spikes, label, where=[1, 1, 0]) -> TypeError: where; bool; int
-# lengths of another shape
 SpikeMax()(spikes, label, lengths=[5, 5]) -> ValueError: lengths; (2,); (3,)
-# one length for all samples
 SpikeMax()(spikes, label, lengths=5) -> ValueError: lengths; (); (3,)
-# lengths that are not integers
 SpikeMax()(spikes, label, lengths=[5.0, 4.0, 3.0]) -> TypeError: lengths; integers; float
-# one weight for each sample instead of each class
 SpikeMax()(spikes, label, weight=[1.0, 2.0, 3.0]) -> ValueError: weight; (3,); (4,)
-# a single weight
 moid()(spikes, multi_hot, weight=2.0) -> ValueError: weight; (); (4,)
-# weights that are not numbers
 rate()(spikes, label, weight=[True, False, True, True]) -> TypeError: weight; bool
-# class weights for `SpikeTime`
 SpikeTime()(spikes, ones((3, 4, 5), bool), weight=ones(4)) -> TypeError: weight; SpikeTime
-""")
-
-MORE_ARRAY_MISTAKES = _mistakes("""
 {rate|SpikeMax}()(spikes, [0.0, 1.0, 2.0]) -> TypeError: integers, the index of a class; got; float
 moid()(spikes, multi_hot.astype(int)) -> TypeError: multi-hot; if it is multi-hot, target != 0; int
 SpikeMax()(spikes, ["a", "b", "c"]) -> TypeError: target must hold numbers; got list
@@ -300,36 +242,23 @@ SpikeMax(1).{value|value_and_pullback|__call__}(spikes, label, context=2) -> Typ
 """)
 
 VALUE_MISTAKES = _mistakes("""
-# a label that is neither a class nor `ignore_index`
 SpikeMax()(spikes, asarray([0, 4, 1])) -> ValueError: target; 3; 4
-# a multi-hot label outside 0 to 1, or NaN
 moid()(spikes, asarray(where(multi_hot, {nan|1.5|-0.25}, 0))) -> \
 ValueError: target; must hold multi-hot labels, between 0 and 1; {}
-# a class probability below 0, infinite or NaN
 entropy()(spikes, asarray(full((3, 4), {-0.5|inf|nan}))) -> ValueError: target; \
 finite and at least 0; {}
-# a number of spikes below 0 with `readout="sqrt_count"`, also beside NaN
 entropy(readout="sqrt_count")(asarray(where(np.arange(20).reshape(4, 5) > 14, nan, -0.2) * \
 ones((3, 1, 1))), asarray(label)) -> ValueError: input; below 0; 'softmax_sum'; -1
-# a target of `SquaredError` that is not finite
 numbers(spikes, asarray(full((3, 4), nan))) -> ValueError: target; target readings, finite; nan
-# a target time below 0, infinite or NaN
 latency()(spikes, asarray(full((3, 4), -5.5))) -> ValueError: target; at least 0; -5.5
-# a spike below 0, if latencies are read
 latency()(-asarray(where(np.arange(60).reshape(3, 4, 5) == 7, 0.25, 0)), asarray(label)) -> \
 ValueError: input; below 0; -0.25
-# a sum of spikes below 0 in `SpikeMax` with `mode="probability"`
 SpikeMax()(asarray(full((3, 4, 5), -0.3)), asarray(label)) -> ValueError: input; below 0; \
 mode='probability'; CrossEntropy
 SpikeMax(2)(asarray(full((3, 4, 5), -0.3)), asarray(label)) -> ValueError: input; below 0; \
 mode='probability'
-# a length below 0 or above the number of steps
 SpikeMax()(spikes, label, lengths=asarray([1, {-1|6}, 5])) -> ValueError: lengths; 0; 5; {}
-# a weight below 0, infinite or NaN
 SpikeMax()(spikes, label, weight=asarray([1, {-0.5|inf|nan}, 1, 1.0])) -> ValueError: weight; {}
-""")
-
-MORE_VALUE_MISTAKES = _mistakes("""
 {rate|SpikeMax}()(spikes, asarray([4, 0, -1])) -> \
 ValueError: target must be between 0 and 3; got values from -1 to 4
 SpikeMax(2)(spikes, asarray([{-1|120}, 0, 0])) -> ValueError: target must be between 0 and 3; {}
