@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 
 import page
 import plain
@@ -45,34 +44,8 @@ def test_plain_lines_compute_the_loss(library):
 def test_page_is_written_from_its_records():
     written = page.PAGE.read_text(encoding="utf-8")
     assert written == page.text(written, *page.records()), "run tools/benchmarks/page.py"
-
-
-@pytest.mark.parametrize("figure", ["164", "56 have", "1.35 times", "| counts | ", "Measured on: "])
-def test_changed_figure_of_the_page_is_replaced(figure):
-    written = page.PAGE.read_text(encoding="utf-8")
-    changed = written.replace(
-        figure, figure + "7" if figure.endswith(" ") else "99" + figure[2:], 1
-    )
-    assert changed != written
-    assert page.text(changed, *page.records()) == written
-
-
-def test_row_of_the_table_has_its_ratios_and_what_it_missed():
-    row = {
-        "work": "A",
-        "milliseconds": 2.449,
-        "ratios": {"x": 71.88, "y": 0.25, "z": 0.2},
-        "wanted": {"x": 60, "y": 0.5},
-    }
-    assert list(page.cells(row)) == [
-        ("A", "2.45 ms", "x", "71.9", "60"),
-        ("", "", "y", "1 / 4", "1 / 2 **missed**"),
-        ("", "", "z", "1 / 5", ""),
-    ]
-    assert list(page.cells(row | {"ratios": {}})) == [("A", "2.45 ms", "", "", "")]
-
-
-def test_picture_can_be_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
-    page.draw_scaling(json.loads(page.SCALING.read_text()), tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000
+    for figure in ("164", "56 have", "1.35 times", "| counts | ", "Measured on: "):
+        new = figure + "7" if figure.endswith(" ") else "99" + figure[2:]
+        changed = written.replace(figure, new, 1)
+        assert changed != written
+        assert page.text(changed, *page.records()) == written

@@ -55,11 +55,7 @@ def test_dry_run_goes_through_all_steps(tmp_path):
         else:
             assert row["problems"] == {}
             assert row["ratios"].keys() == {COPY, PLAIN}
-    tables = (tmp_path / "out" / "gpu.md").read_text(encoding="utf-8")
-    assert tables.strip() in ran.stdout
     assert "A dry run is not for the docs." in ran.stdout
-    assert "| CuPy | 14.2.0 |" in tables  # the stand-in
-    assert "A dry run on the CPU" in tables
 
 
 @pytest.mark.slow
@@ -67,7 +63,6 @@ def test_machine_without_gpu_has_nothing_to_run(tmp_path):
     path = os.pathsep.join((str(tmp_path), str(STAND_INS)))
     ran = run_kit(tmp_path, PYTHONPATH=path, SPIKELOSS_XP_STAND_INS="cupy torch-cuda")
     assert ran.returncode == 2, ran.stdout + ran.stderr
-    assert "CuPy 14.2.0: ValueError: cupy is the stand-in of the tests" in ran.stdout
     assert ran.stdout.splitlines()[-1].startswith("NOTHING RAN: no library sees a GPU")
     assert not (tmp_path / "out").exists()
 
@@ -127,7 +122,6 @@ def test_claims_are_verified_by_the_tests_of_their_library():
     }
     assert gpu.cell("CuPy", of=record) == "on A card, CuPy 14.2.0"
     assert gpu.cell("CuPy for CUDA 13", version=True, of=record) == "14.2.0"
-    assert gpu.cell("CuPy for CUDA 12", version=True, of=record) == gpu.NOT_YET
     assert gpu.cell("PyTorch on a GPU", of=record) == "**failed** on A card, PyTorch 2.11.0"
     assert gpu.cell("JAX on a GPU", of=record).startswith(f"{gpu.NOT_YET}; lowered")
     status, last = verify.verdict(record)
@@ -165,8 +159,8 @@ def test_output_of_pytest_is_counted():
     ("contender", "problem", "status", "result"),
     [
         (gpu.OURS, f"{gpu.DIFFERS} by 1.0e-01", 1, "failed"),
-        (gpu.OURS, "OutOfMemoryError: no memory", 1, "verified"),
-        (PLAIN, "OutOfMemoryError: no memory", 0, "verified"),
+        (gpu.OURS, "OutOfMemoryError: no | memory", 1, "verified"),
+        (PLAIN, "OutOfMemoryError: no | memory", 0, "verified"),
     ],
 )
 def test_problem_of_the_benchmark_is_a_failure_if_it_is_ours(contender, problem, status, result):
@@ -175,7 +169,7 @@ def test_problem_of_the_benchmark_is_a_failure_if_it_is_ours(contender, problem,
     assert results(record)["CuPy"] == result
     assert results(record)["PyTorch on a GPU"] == "verified"
     assert verify.verdict(record)[0] == status
-    assert problem in gpu.markdown(record)
+    assert problem.replace("|", "/") in gpu.markdown(record)
 
 
 def test_rows_that_are_missing_are_reported():
@@ -183,26 +177,11 @@ def test_rows_that_are_missing_are_reported():
     assert verify.verdict(record) == (1, "NOT FINISHED (GPU): CuPy: 5 rows were left")
 
 
-def test_markdown_has_tables_with_all_results():
-    record = record_of(cupy=printed("passed"), torch=printed("failed"))
-    text = gpu.markdown(record)
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {len(row.split(" | ")) for row in rows} == {3, 4, 5}  # no cell has a bar in it
-    for part in ("A card", "2 ms", "1 / 4", "3", "1 passed", "assert a / b", "no / jax"):
-        assert part in text
-
-
-def test_every_line_that_is_not_yet_verified_has_a_claim():
+def test_every_claim_waits_or_names_its_test():
     waiting = sum(gpu.NOT_YET in gpu.cell(claim.what) for claim in gpu.CLAIMS)
     assert sum(support.page(path).count(gpu.NOT_YET) for path in support.TABLES) == waiting
-
-
-def test_every_claim_about_one_test_names_a_test():
-    for claim in gpu.CLAIMS:
-        if claim.test:
-            file, _, function = claim.test.partition("::")
-            source = (verify.TESTS / file).read_text(encoding="utf-8")
-            assert f"\ndef {function}(" in source
+    for file, _, function in (claim.test.partition("::") for claim in gpu.CLAIMS if claim.test):
+        assert f"\ndef {function}(" in (verify.TESTS / file).read_text(encoding="utf-8")
 
 
 def test_slow_nvidia_smi_loses_no_results(monkeypatch):
@@ -226,11 +205,3 @@ def test_results_of_the_tests_are_written_before_the_benchmark(monkeypatch, tmp_
     record = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert results(record)["CuPy"] == "verified"
     assert record["missing"]["cupy"] == "the benchmark has not run"
-
-
-def test_record_of_a_dry_run_is_refused(monkeypatch, tmp_path):
-    path = tmp_path / "gpu.json"
-    path.write_text(json.dumps({"dry_run": True}), encoding="utf-8")
-    monkeypatch.setattr(gpu, "RECORD", path)
-    with pytest.raises(ValueError, match="dry run"):
-        gpu.record()
