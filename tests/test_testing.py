@@ -11,50 +11,48 @@ from spikeloss_xp.testing import _difference, assert_consistent
 
 SPIKES = np.random.default_rng(0).random((4, 3, 40)) < 0.2
 USABLE = [name for name, info in available().items() if info.usable]
-FORMS = {
-    "SpikeTime": (sx.SpikeTime(), np.roll(SPIKES, 1, axis=-1)),
-    "SpikeRate": (sx.SpikeRate(0.2, 0.03, 7, "mean"), [0, 1, 2, 0]),
-    "SpikeMax": (sx.SpikeMax(reduction="none"), [0, 1, 2, 0]),
-    "SpikeMoid": (sx.SpikeMoid(5, "none", theta=0), SPIKES[:, :, 0]),
-    "SparsityEnforcer": (sx.SparsityEnforcer(), None),
-}
+LABEL = [0, 1, 2, 0]
 
 
-@pytest.mark.slow(but=7)
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bool", "uint8"])
-@pytest.mark.parametrize("form", FORMS)
-def test_every_loss_passes_assert_consistent(form, dtype):
-    loss, target = FORMS[form]
-    assert_consistent(loss, SPIKES.astype(dtype), target)
+def test_losses_pass_on_all_libraries_at_once():
+    assert_consistent(sx.SpikeMax(reduction="none"), SPIKES.astype("float16"), LABEL)
+    assert_consistent(sx.SparsityEnforcer(), SPIKES)
 
 
-@pytest.mark.slow(but=1)
 @pytest.mark.parametrize("train", [np.zeros, np.ones])
-@pytest.mark.parametrize("shape", [(4, 10, 95), (2, 20, 99), (1, 1, 4000)])
-def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, train):
+@pytest.mark.parametrize(
+    ("shape", "backends"),
+    [
+        ((2, 20, 99), [name for name in USABLE if name != "jax"]),  # it compiles each loss
+        pytest.param((1, 1, 4000), None, marks=pytest.mark.slow),
+    ],
+)
+def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, train, backends):
     spikes, label = train(shape, np.float32), np.zeros(shape[0], np.int64)
-    for loss in (sx.SpikeRate(0.2, 0.03, 5), sx.SpikeMax(5), sx.SpikeMax(5, "softmax")):
-        assert_consistent(loss, spikes, label)
-    multi_hot = np.zeros(shape[:2])
-    for loss in (sx.SpikeMoid(5, theta=0), sx.SpikeMoid(5, alpha=0.25, theta=0.5)):
-        assert_consistent(loss, spikes, multi_hot)
-    assert_consistent(sx.SpikeTime(), spikes, 0 * spikes)
-    assert_consistent(sx.SparsityEnforcer(), spikes)
+    for loss, target in (
+        (sx.SpikeRate(0.2, 0.03, 5), label),
+        (sx.SpikeMax(5), label),
+        (sx.SpikeMax(5, "softmax"), label),
+        (sx.SpikeMoid(5, alpha=0.25, theta=0.5), np.zeros(shape[:2])),
+        (sx.SpikeTime(), 0 * spikes),
+        (sx.SparsityEnforcer(), None),
+    ):
+        assert_consistent(loss, spikes, target, backends=backends)
 
 
 def test_arrays_of_any_library_are_accepted(backend):
     spikes = backend.asarray(SPIKES, "float32")
     assert_consistent(sx.SpikeTime(), spikes, spikes, backends=["numpy", backend.library])
-    label = backend.asarray([0, 1, 2, 0])
+    label = backend.asarray(LABEL)
     assert_consistent(sx.SpikeMax(), spikes, label, backends=[backend.library])
 
 
 def test_bfloat16_is_compared_on_libraries_that_have_it():
     torch = pytest.importorskip("torch")
     spikes = torch.tensor(SPIKES).bfloat16()
-    assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0])
+    assert_consistent(sx.SpikeMax(), spikes, LABEL)
     with pytest.raises(ValueError, match="no result for numpy: it has no bfloat16"):
-        assert_consistent(sx.SpikeMax(), spikes, [0, 1, 2, 0], backends=["numpy"])
+        assert_consistent(sx.SpikeMax(), spikes, LABEL, backends=["numpy"])
 
 
 class WrongGradient(sx.SpikeRate):
@@ -77,7 +75,7 @@ def test_wrong_gradient_is_reported_with_its_location():
     if not others:
         pytest.skip("there is no library with automatic differentiation to disagree with")
     with pytest.raises(AssertionError) as raised:
-        assert_consistent(loss, SPIKES.astype(np.float64), [0, 1, 2, 0], backends=others)
+        assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=others)
     message = str(raised.value)
     assert repr(loss) in message
     assert "float64 spikes of shape (4, 3, 40)" in message
@@ -100,7 +98,7 @@ def test_terms_have_different_cotangents():
     pytest.importorskip("torch")
     loss = AveragedCotangent(0.2, 0.03, reduction="none")
     with pytest.raises(AssertionError, match="the gradient is"):
-        assert_consistent(loss, SPIKES.astype(np.float64), [0, 1, 2, 0], backends=["torch"])
+        assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=["torch"])
 
 
 def test_equal_infinities_and_nans_are_no_difference():
@@ -133,6 +131,6 @@ def test_tolerances_can_be_set():
     ],
 )
 def test_invalid_arguments_raise(arguments, error, message):
-    arguments = {"input": SPIKES, "target": [0, 1, 2, 0], **arguments}
+    arguments = {"input": SPIKES, "target": LABEL, **arguments}
     with pytest.raises(error, match=message):
         assert_consistent(sx.SpikeMax(), **arguments)
