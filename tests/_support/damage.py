@@ -71,7 +71,7 @@ def bomb(first, size):
     )
 
 
-def mutants(data, count, cuts=150):
+def mutants(data, count, cuts=75):
     """Yield about `cuts` truncated copies of data, and `count` copies with random damage."""
     rng = np.random.default_rng(1)
     for end in range(0, len(data), max(len(data) // cuts, 1)):

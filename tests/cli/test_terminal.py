@@ -11,6 +11,7 @@ from _support.forks import run_in_forks
 from spikeloss_xp.cli import _compare
 
 COMPARE = "compare --backend numpy --loss SparsityEnforcer"
+HELP = ("--version", "compare --help")
 UNIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals, no forks")
 
 
@@ -61,15 +62,15 @@ def test_ignored_signal_stays_ignored(command, interrupted_by):
 
 @UNIX
 def test_streams_that_cannot_be_written_never_print_a_traceback(tmp_path):
-    prints = (COMPARE, "--help", "--version", "compare --help")
-    statuses = {COMPARE: 0, "compare --loss x": 2, "compare nowhere.npz": 2}
     broken = {"pipe without a reader": "[Errno 32] Broken pipe"}
     if os.path.exists("/dev/full"):
         broken["/dev/full"] = "[Errno 28] No space left"
-    cases = [(words, {1: where}, 2, broken[where]) for words in prints for where in broken]
-    cases += [(words, {1: "closed"}, 0, "") for words in prints]
+    cases = [(COMPARE, {1: where}, 2, broken[where]) for where in broken]
+    cases += [(words, {1: where}, 2, broken[where]) for words in HELP for where in broken]
+    cases += [(words, {1: "closed"}, 0, "") for words in HELP]
     for where in (*broken, "closed"):
-        cases += [(words, {2: where}, status, "") for words, status in statuses.items()]
+        cases += [("compare --loss x", {2: where}, 2, ""), ("compare x.npz", {2: where}, 2, "")]
+    cases.append((COMPARE, {2: "closed"}, 0, ""))
     cases.append((COMPARE, dict.fromkeys(range(3), "closed"), 0, ""))
     given = [{"arguments": words, "streams": streams} for words, streams, *_ in cases]
     for case, (status, _, err) in zip(cases, run_in_forks(tmp_path, given), strict=True):
@@ -81,7 +82,7 @@ def test_streams_that_cannot_be_written_never_print_a_traceback(tmp_path):
 
 @UNIX
 def test_interruption_of_the_imports_prints_no_traceback(tmp_path):
-    cases = [{"arguments": COMPARE, "interrupted_at_import": 2**i} for i in range(8)]
+    cases = [{"arguments": COMPARE, "interrupted_at_import": 4**i} for i in range(4)]
     for status, out, err in run_in_forks(tmp_path, cases):
         assert (status, out) == (130, "")
         assert err in ("", "spikeloss-xp: interrupted\n")
