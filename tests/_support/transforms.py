@@ -1,18 +1,20 @@
 """The losses and arrays that the transforms of PyTorch, JAX and MLX are tested on, of NumPy."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.calls import Call, take_samples, with_everything
 from _support.cases import close
+from _support.contract import FORMS
 
 BATCH, CLASSES, STEPS = 4, 3, 30
 LABELS = np.asarray([0, 2, 1, 2])
-IGNORING = np.asarray([0, 2, -100, 2])
 MULTI_HOT = np.asarray([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
 PROBABILITIES = np.asarray([[0.5, 0.25, 0.25], [0, 0, 1], [0, 0, 0], [1, 1, 0.5]])
 
@@ -52,10 +54,16 @@ QUICK = ("SpikeTime", "SpikeRate, window", "SpikeMax", "SparsityEnforcer")
 """One loss for each path of the code: a filter, a window, a term of all classes, and the loss whose
 terms are not those of samples. The quick run has those where a transform takes long."""
 slow = pytest.mark.slow
-every_loss = pytest.mark.parametrize("name", LOSSES)
-quick_losses = pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=slow) for name in LOSSES]
-)
+
+
+def every(name: str, values: Iterable[str], quick: Collection[str]) -> pytest.MarkDecorator:
+    """Run a test with each of these values, of which some are in the quick run."""
+    cases = [x if x in quick else pytest.param(x, marks=slow) for x in values]
+    return pytest.mark.parametrize(name, cases)
+
+
+every_loss = every("name", LOSSES, LOSSES)
+quick_losses = every("name", LOSSES, QUICK)
 
 
 class Case:
@@ -98,35 +106,22 @@ class Case:
 
 def check_symmetric(hessian: Any, rtol: float) -> None:
     """Assert that the Hessian of a loss is finite and symmetric."""
-    hessian = np.asarray(hessian).reshape(SPIKES.size, -1)
+    hessian = np.asarray(hessian)
+    hessian = hessian.reshape(math.isqrt(hessian.size), -1)
     assert np.isfinite(hessian).all()
     close(hessian, hessian.T, rtol)
 
 
-# Options of a call: a length for each sample, a mask value for each entry, a weight for each class.
-OPTIONS = {
-    "lengths": np.asarray([STEPS, 0, 17, 30]),
-    "where": np.random.default_rng(2).random(SPIKES.shape) < 0.8,
-}
-WEIGHT = np.asarray([1.0, 0.5, 0.0])
-LOSSES_WITH_OPTIONS = {
-    "SpikeTime": (sx.SpikeTime(3, 20, reduction="mean"), DESIRED, None),
-    "SpikeRate": (sx.SpikeRate((0.2, 0.3, 0.4), 0, readout="count"), LABELS, WEIGHT),
-    "SpikeMax, window": (sx.SpikeMax(7, pseudo_count=1.5), IGNORING, WEIGHT),
-    "CrossEntropy, root": (_entropy(readout="sqrt_count", reduction="mean"), IGNORING, WEIGHT),
-    "CrossEntropy, softmax sum": (_entropy(readout="softmax_sum"), LABELS, WEIGHT),
-    "CrossEntropy, probabilities": (
-        _entropy(label_smoothing=0.1, reduction="batchmean"), PROBABILITIES, WEIGHT),
-    "CrossEntropy, latency": (
-        _entropy(readout="latency", label_smoothing=0.1), IGNORING, WEIGHT),
-    "SpikeLatency": (_latency(num_classes=1), 15 * MULTI_HOT[:, 2:], WEIGHT[:1]),
-    "SpikeMoid": (
-        sx.SpikeMoid(num_classes=1, pos_weight=2.0, theta=0), MULTI_HOT[:, 2:], WEIGHT[:1]),
-}  # fmt: skip
-QUICK_OPTIONS = ("SpikeMax, window", "CrossEntropy, probabilities")
+WITH_OPTIONS = (  # forms of the contract
+    *("SpikeTime-order2", "SpikeRate-per-class-count", "SpikeMax-window"),
+    *("CrossEntropy-groups-cold-sqrt_count", "CrossEntropy-groups-cold-softmax_sum"),
+    *("CrossEntropy-probabilities-groups-cold-rate", "CrossEntropy-latency"),
+    *("SpikeLatency-times-groups", "SpikeMoid-groups-rate-window"),
+)
+QUICK_OPTIONS = ("SpikeMax-window", "CrossEntropy-probabilities-groups-cold-rate")
+with_options = every("form", WITH_OPTIONS, QUICK_OPTIONS)
 
 
-def arguments(name: str) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:
-    """Return a loss of `LOSSES_WITH_OPTIONS`, its target, and the options of its call."""
-    loss, target, weight = LOSSES_WITH_OPTIONS[name]
-    return loss, target, OPTIONS | ({} if weight is None else {"weight": weight})
+def call_with_options(form: str) -> Call:
+    """Return a call with masks, lengths and weights, of twelve samples."""
+    return take_samples(with_everything(FORMS[form]), [*range(5), *range(5), 0, 2])

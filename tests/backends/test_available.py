@@ -16,7 +16,7 @@ import pytest
 import spikeloss_xp as sx
 from _support.programs import run_python
 from _support.root import STAND_INS
-from spikeloss_xp.backends import ArrayAPIAdapter, BackendInfo, _numpy
+from spikeloss_xp.backends import ArrayAPIAdapter, BackendInfo
 from spikeloss_xp.backends._available import BUILT_IN, adapter, describe
 
 
@@ -43,7 +43,7 @@ def test_built_in_adapters_are_always_listed():
     assert infos["numpy"] == BackendInfo("numpy", np.__version__, ("cpu",), None)
 
 
-@pytest.mark.parametrize("library", [*BUILT_IN, "array_api_strict"])
+@pytest.mark.parametrize("library", [*BUILT_IN, "array_api_strict", "no_such_library"])
 def test_library_has_version_and_devices_or_problem(library):
     info = describe(library)
     if importlib.util.find_spec(library) is None:
@@ -59,11 +59,6 @@ def test_library_has_version_and_devices_or_problem(library):
     else:
         assert info.devices == ()
         assert ": " in info.problem
-
-
-def test_library_not_installed_has_problem():
-    problem = "ModuleNotFoundError: No module named 'no_such_library'"
-    assert describe("no_such_library") == BackendInfo("no_such_library", problem=problem)
 
 
 def test_library_that_fails_to_import_has_problem(tmp_path):
@@ -172,7 +167,6 @@ def test_available_lists_registered_libraries_and_problems_after_built_in_ones(e
 
 def test_adapter_is_loaded_once():
     assert adapter("numpy") is adapter("numpy")
-    assert type(adapter("numpy")) is _numpy.NumPyAdapter
 
 
 def test_library_without_an_adapter_gets_the_base_class():

@@ -29,14 +29,15 @@ from _support.programs import run_python
 from _support.root import ROOT
 from _support.transforms import (
     LOSSES,
-    LOSSES_WITH_OPTIONS,
     QUICK,
     QUICK_OPTIONS,
     SPIKES,
     TANGENT,
+    WITH_OPTIONS,
     Case,
-    arguments,
+    call_with_options,
     check_symmetric,
+    every,
     quick_losses,
     slow,
 )
@@ -56,10 +57,10 @@ def each_variant(names, quick):
 
 @pytest.fixture
 def variant(request, monkeypatch):
-    """Run a test with 32 or 64 bits, and with chunks of two samples, as large arrays have."""
+    """Run a test with 32 or 64 bits, and in chunks of a few samples, as large arrays are."""
     large = "large" in request.param
     if large:
-        monkeypatch.setattr(_tuning, "COMPILED_CHUNK", SPIKES.size // 2)
+        monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 2 * SPIKES[0].size)
         monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
         jax.clear_caches()  # an equal loss would reuse the program of the other size
     with jax.enable_x64("x64" in request.param):
@@ -115,17 +116,17 @@ def test_grad_equals_closed_form(case):
     case.check_each(*of_samples)
 
 
-@each_variant(LOSSES_WITH_OPTIONS, QUICK_OPTIONS)
+@each_variant(WITH_OPTIONS, QUICK_OPTIONS)
 def test_options_work_under_transforms(variant, name):
-    loss, target, options = arguments(name)
-    _, expected = sx.value_and_grad(loss)(SPIKES, target, **options)
+    call = call_with_options(name)
+    _, expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
 
     def derivatives(spikes, target, options):
-        f = functools.partial(loss, target=target, **options)
+        f = functools.partial(call.loss, target=target, **options)
         hessians = jax.hessian(f)(spikes), jax.jacrev(jax.grad(f))(spikes)
         return [jax.grad(f)(spikes), jax.jacfwd(f)(spikes)], hessians
 
-    arrays = jax.tree.map(jnp.asarray, (SPIKES, target, options))
+    arrays = jax.tree.map(jnp.asarray, (call.spikes, call.target, call.options))
     gradients, (hessian, by_reverse) = jax.jit(derivatives)(*arrays)
     for gradient in gradients:
         close(gradient, expected, rtol_of(variant))
@@ -180,10 +181,7 @@ def lowered(function, *arguments, platforms=GPUS):
 FORMS_WITH_PRODUCTS = ("SpikeTime", "SpikeTime-taps", "SpikeRate-rate-window-per-step")
 
 
-@pytest.mark.parametrize(
-    "form",
-    [f if f in FORMS_WITH_PRODUCTS else pytest.param(f, marks=slow) for f in ONE_FORM_OF_EACH],
-)
+@every("form", ONE_FORM_OF_EACH, FORMS_WITH_PRODUCTS)
 def test_export_for_gpus_has_exact_products_and_no_callbacks(form):
     with on("jax") as backend:
         call = with_everything(FORMS[form])
@@ -240,14 +238,13 @@ for case in ((name, mesh) for name in LOSSES for mesh in meshes):
     with jax.set_mesh(case[1]):
         arrays = jax.device_put([NARROW, *targets], sharding)
         compiled = jax.jit(jax.value_and_grad(loss)).lower(*arrays).compile()
-        got_value, got_gradient = compiled(*arrays)
+        program, (got_value, got_gradient) = compiled.as_text(), compiled(*arrays)
         if case[0] == "SpikeMax":
             counts = jax.jit(loss.confusion)(*arrays)
             np.testing.assert_array_equal(counts, loss.confusion(NARROW, *targets))
     close(got_value, value, 1e-5)
     close(np.asarray(got_gradient), gradient, 1e-5)
     assert got_gradient.sharding.is_equivalent_to(sharding, 3), case
-    program = compiled.as_text()
     found = set(re.findall(COLLECTIVES, program))
     assert found <= {"all-reduce"}, (case, found)
     shapes = re.findall(r"= (\\S+) all-reduce\\(", program)

@@ -7,7 +7,7 @@ mx = pytest.importorskip("mlx.core")
 
 import spikeloss_xp as sx
 from _support import cases
-from _support.transforms import LOSSES_WITH_OPTIONS, SPIKES, TANGENT, Case, arguments, every_loss
+from _support.transforms import TANGENT, Case, call_with_options, every_loss, with_options
 
 pytestmark = pytest.mark.compiles  # on a CPU, MLX starts the compiler of the machine
 RTOL = 1e-5  # a few hundred roundings of float32
@@ -24,9 +24,9 @@ def case(name):
 
 def check_second_derivatives(function, spikes):
     """Compare the products of the Hessian and of its transpose with a tangent."""
+    tangent = mx.array(np.random.default_rng(1).normal(size=spikes.shape))
     (forward,), (reverse,) = (
-        transform(mx.grad(function), [spikes], [mx.array(TANGENT)])[1]
-        for transform in (mx.jvp, mx.vjp)
+        transform(mx.grad(function), [spikes], [tangent])[1] for transform in (mx.jvp, mx.vjp)
     )
     assert np.isfinite(np.asarray(forward)).all()
     close(reverse, forward)
@@ -50,14 +50,15 @@ def test_derivatives_along_a_tangent_and_of_each_sample_equal_closed_form(case):
     check_second_derivatives(case, case.spikes)
 
 
-@pytest.mark.parametrize("name", LOSSES_WITH_OPTIONS)
-def test_options_work_under_transforms(name):
-    loss, target, options = arguments(name)
-    value, gradient = sx.value_and_grad(loss)(SPIKES, target, **options)
-    names, given = list(options), [mx.array(x) for x in (SPIKES, target, *options.values())]
+@with_options
+def test_options_work_under_transforms(form):
+    call = call_with_options(form)
+    value, gradient = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
+    names = list(call.options)
+    given = [mx.array(x) for x in (call.spikes, call.target, *call.options.values())]
 
     def batch_loss(spikes, target, *values):
-        return loss(spikes, target, **dict(zip(names, values, strict=True)))
+        return call.loss(spikes, target, **dict(zip(names, values, strict=True)))
 
     for transform in (lambda f: f, mx.compile):
         got, got_gradient = transform(mx.value_and_grad(batch_loss))(*given)

@@ -17,13 +17,14 @@ from _support.programs import run_python
 from _support.transforms import (
     CLASSES,
     LOSSES,
-    LOSSES_WITH_OPTIONS,
     QUICK,
-    QUICK_OPTIONS,
     Case,
-    arguments,
+    call_with_options,
+    check_symmetric,
+    every,
     every_loss,
     slow,
+    with_options,
 )
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends import _torch_filters
@@ -43,8 +44,8 @@ def case(name):
     return Case(name, torch.asarray, 1e-12)
 
 
-def gradient_of(function):
-    leaf = SPIKES.clone().requires_grad_()
+def gradient_of(function, spikes=SPIKES):
+    leaf = spikes.clone().requires_grad_()
     function(leaf).backward()
     return leaf.grad
 
@@ -122,45 +123,26 @@ def test_vmap_of_loss_and_grad_equals_closed_form(case):
     torch.testing.assert_close(two, torch.stack([case(SPIKES), case(1 - SPIKES)]))
 
 
-AOT = "aot_eager_decomp_partition"
-"""It traces and splits the graphs of PyTorch's compiler, "inductor", but writes no C++."""
+@pytest.fixture
+def compiler(pytestconfig):
+    """Return PyTorch's compiler, or one that splits the same graphs but writes no C++."""
+    return "inductor" if pytestconfig.getoption("--slow") else "aot_eager_decomp_partition"
 
 
-COMPILED = [
-    *((AOT, "small", name) for name in ("SpikeRate, window", "SparsityEnforcer")),
-    (AOT, "large", "SpikeTime"),  # its filter is an operator of the graph
-]
-BY_INDUCTOR = [
-    *(("small", name) for name in LOSSES if name != "SpikeMoid, window"),
-    *(("large", name) for name in ("SpikeTime", "SpikeRate, window")),
-]
-
-
-@pytest.mark.parametrize(
-    ("backend", "size", "name"),
-    [*COMPILED, *(pytest.param("inductor", *case, marks=slow) for case in BY_INDUCTOR)],
-    indirect=["size"],
-)
+@each_size(("SpikeRate, window", "SparsityEnforcer"))
 @pytest.mark.usefixtures("size")
-def test_compiled_loss_and_backward_equal_eager(case, backend):
-    compiled = torch.compile(case.loss, fullgraph=True, backend=backend)
+def test_compiled_loss_and_backward_equal_eager(case, compiler):
+    compiled = torch.compile(case.loss, fullgraph=True, backend=compiler)
     # Inductor adds in another order, so its results differ by rounding.
     case.check(gradient_of(lambda spikes: compiled(spikes, *case.targets)))
     case.check_value(compiled(SPIKES, *case.targets))
 
 
-@pytest.mark.parametrize(
-    ("backend", "name"),
-    [
-        (AOT, "SpikeTime"),
-        # The code of inductor depends on the strides.
-        pytest.param("inductor", "SpikeTime", marks=slow),
-        pytest.param("inductor", "SpikeMax, window", marks=slow),
-    ],
-)
-def test_compiled_grad_and_jvp_equal_eager(case, backend):
+@pytest.mark.parametrize("name", ["SpikeTime", pytest.param("SpikeMax, window", marks=slow)])
+def test_compiled_grad_and_jvp_equal_eager(case, compiler):
+    """The code of inductor depends on the strides, which differ in a transform."""
 
-    @functools.partial(torch.compile, fullgraph=True, backend=backend)
+    @functools.partial(torch.compile, fullgraph=True, backend=compiler)
     def grad_and_jvp(spikes, tangent):
         _, derivative = torch.func.jvp(case, (spikes,), (tangent,))
         return torch.func.grad(case)(spikes), derivative
@@ -236,10 +218,7 @@ class AsModule(torch.nn.Module):
         self.forward = lambda *arrays: function(*arrays)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n if n in ("SpikeTime", "SpikeMax") else pytest.param(n, marks=slow) for n in LOSSES],
-)
+@every("name", LOSSES, ("SpikeTime", "SpikeMax"))
 def test_export_of_any_batch_equals_eager_without_custom_operators(case):
     few = (SPIKES, *case.targets)
     any_size = {"arrays": ({0: torch.export.Dim("batch", min=1)},) * len(few)}
@@ -251,32 +230,31 @@ def test_export_of_any_batch_equals_eager_without_custom_operators(case):
         assert "spikeloss_xp" not in exported.graph_module.code  # runs without this library
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n if n in QUICK_OPTIONS else pytest.param(n, marks=slow) for n in LOSSES_WITH_OPTIONS],
-)
-def test_options_work_under_transforms(name):
-    loss, target, options = arguments(name)
-    _, expected = sx.value_and_grad(loss)(SPIKES.numpy(), target, **options)
-    target, options = torch.asarray(target), {k: torch.asarray(x) for k, x in options.items()}
-    weights = {k: options.pop(k) for k in ("weight",) if k in options}
+@with_options
+def test_options_work_under_transforms(form):
+    call = call_with_options(form)
+    _, expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
+    spikes, target = torch.asarray(call.spikes), torch.asarray(call.target)
+    options = {name: torch.asarray(x) for name, x in call.options.items()}
+    weight = options.pop("weight", None)
+    given = {} if weight is None else {"weight": weight}
 
     def batch_loss(spikes):
-        return loss(spikes, target, **options, **weights)
+        return call.loss(spikes, target, **options, **given)
+
+    def sample_loss(sample, y, options):
+        options = {name: x[None] for name, x in options.items()}
+        return call.loss(sample[None], y[None], **options, **given)
 
     compiled = torch.compile(batch_loss, fullgraph=True, backend="aot_eager")
-    gradients = [torch.func.grad(batch_loss)(SPIKES), torch.func.jacfwd(batch_loss)(SPIKES)]
-    gradients.append(gradient_of(compiled))
-    transforms.check_symmetric(torch.func.hessian(batch_loss)(SPIKES), 1e-12)
-    if loss.reduction == "sum":
-
-        def sample_loss(sample, y, length, mask):
-            return loss(sample[None], y[None], lengths=length[None], where=mask[None], **weights)
-
-        per_sample = torch.func.vmap(torch.func.grad(sample_loss))
-        gradients.append(per_sample(SPIKES, target, *options.values()))
-    for gradient in gradients:
-        close(gradient.detach().numpy(), expected, 1e-12)
+    for gradient in (
+        torch.func.grad(batch_loss)(spikes),
+        torch.func.jacfwd(batch_loss)(spikes),
+        torch.func.vmap(torch.func.grad(sample_loss))(spikes, target, options),
+        gradient_of(compiled, spikes),
+    ):
+        close(gradient.numpy(), expected, 1e-12)
+    check_symmetric(torch.func.hessian(batch_loss)(spikes), 1e-12)
 
 
 @every_loss
@@ -335,24 +313,19 @@ def test_label_out_of_range_in_trace_gives_nan(name):
     np.testing.assert_array_equal(per_sample.isnan(), [False, True, False, False])
 
 
-@pytest.mark.parametrize("probabilities", [pytest.param(False, marks=slow), True])
-def test_second_derivative_of_a_compiled_cross_entropy_equals_eager(probabilities):
-    loss = sx.CrossEntropy(time_axis=-1, moving_window=2)
-    random = torch.Generator().manual_seed(0)
-    spikes = torch.rand(3, 4, 6, dtype=torch.float64, generator=random)
-    target = torch.tensor([0, 2, 3])
-    if probabilities:
-        target = torch.rand(3, 4, dtype=torch.float64, generator=random)
-
+@pytest.mark.parametrize(
+    "name", ["CrossEntropy, each step", pytest.param("CrossEntropy, root", marks=slow)]
+)
+def test_second_derivative_of_a_compiled_loss_equals_eager(case):
     def penalty(function):
-        x = spikes.clone().requires_grad_()
-        value = function(x, target)
+        x = (SPIKES + 0.25).requires_grad_()
+        value = function(x, *case.targets)
         (gradient,) = torch.autograd.grad(value, x, create_graph=True)
         (value + gradient.square().sum()).backward()
         return x.grad
 
-    compiled = torch.compile(loss, backend="eager", fullgraph=True)
-    torch.testing.assert_close(penalty(compiled), penalty(loss), rtol=1e-10, atol=1e-12)
+    compiled = torch.compile(case.loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(penalty(compiled), penalty(case.loss), rtol=1e-10, atol=1e-12)
 
 
 # Modes of PyTorch that change its results, such as TF32 and autocast, do not change ours ----------
@@ -377,21 +350,26 @@ def allowed_rounding():
     torch.set_float32_matmul_precision("highest")
 
 
-@pytest.fixture
-def rounded_products(allowed_rounding):
-    """PyTorch on an Ampere GPU: it rounds float32 factors to 10 bits, if it is allowed to."""
+class TF32(TorchDispatchMode):
+    """An Ampere GPU: it rounds the factors of float32 to 10 bits, if it is allowed to."""
 
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if str(function).startswith(("aten.mm", "aten.bmm", "aten.baddbmm", "aten.addmm")):
+            args = [self.rounded(x) if is_float32(x) else x for x in args]
+        return function(*args, **(kwargs or {}))
+
+    @staticmethod
     def rounded(x):
         bits = x.contiguous().view(torch.int32)
         return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
-    class TF32(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            if str(function).startswith(("aten.mm", "aten.bmm", "aten.baddbmm", "aten.addmm")):
-                is_float = [getattr(x, "dtype", None) == torch.float32 for x in args]
-                args = [rounded(x) if is_float[i] else x for i, x in enumerate(args)]
-            return function(*args, **(kwargs or {}))
 
+def is_float32(x):
+    return getattr(x, "dtype", None) == torch.float32
+
+
+@pytest.fixture
+def rounded_products(allowed_rounding):
     a = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
     with TF32():
         assert ((a @ a).double() - a.double() @ a.double()).abs().max() > 1e-4
