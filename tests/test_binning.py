@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.backends import MISSING
 
 BINS = {"neurons": 3, "steps": 8, "time_step": 0.5, "start": -1.0}
 TIMES = np.asarray([2.99, -1.0, 0.25, 0.499, 0.5, 0.26])
@@ -15,12 +14,6 @@ COUNTS = np.zeros((3, 8))
 COUNTS[[2, 0, 0, 0, 2], [7, 0, 2, 3, 2]] = [1, 1, 2, 1, 1]
 OF_EACH = [TIMES[neuron == NEURON] for neuron in range(3)]  # neuron 1 has none
 EDGES = 100_000
-
-
-def wrong_bins(times, **bins):
-    """Return how many times, of which the one of index k is the edge of bin k, are elsewhere."""
-    trains = sx.bin_spikes(times, [0] * times.size, neurons=1, steps=times.size, **bins)
-    return int((trains != 1).sum())
 
 
 def test_counts_and_bools(backend):
@@ -40,18 +33,24 @@ def test_counts_and_bools(backend):
 
 def test_sequence_has_the_times_of_one_neuron_in_each_array(backend):
     arrays = [backend.asarray(times) for times in OF_EACH]
-    for times in (
-        arrays,
-        tuple(arrays),
-        [arrays[0], [], OF_EACH[2]],
-        [OF_EACH[0].tolist(), *arrays[1:]],
-    ):
+    lists = OF_EACH[0].tolist()
+    for times in (tuple(arrays), [arrays[0], [], OF_EACH[2]], [lists, *arrays[1:]]):
         np.testing.assert_array_equal(backend.numpy(sx.bin_spikes(times, **BINS)), COUNTS)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("start", [0.0, 0.2, -0.3, 123.4])
-@pytest.mark.parametrize("step", [0.1, 0.001, 0.7, 0.025, 1 / 3, 2.5])
+@pytest.mark.parametrize(
+    ("step", "start"),
+    [
+        (0.1, 0.0),
+        (0.1, -0.3),
+        (0.001, 123.4),
+        (0.7, 0.2),
+        (0.025, -0.3),
+        (1 / 3, 0.2),
+        (2.5, 123.4),
+    ],
+)
 def test_time_on_an_edge_goes_to_the_bin_that_begins_there(step, start, dtype):
     k = np.arange(EDGES)
     step_there, start_there = np.asarray([step, start], dtype)
@@ -62,14 +61,15 @@ def test_time_on_an_edge_goes_to_the_bin_that_begins_there(step, start, dtype):
         np.round((start + k * step).astype(dtype), 3) if step != 1 / 3 else exact,
         np.linspace(start, start + EDGES * step, EDGES, endpoint=False, dtype=dtype),
     ):
-        assert wrong_bins(times, time_step=step, start=start) == 0
+        bins = {"steps": EDGES, "time_step": step, "start": start}
+        assert (sx.bin_spikes(times, [0] * EDGES, neurons=1, **bins) == 1).all()
 
 
-@pytest.mark.parametrize("dtype", [">f8", ">f4", "f2", "g"])
+@pytest.mark.parametrize("dtype", [">f8", "f2", "g", "i4", "u1"])
 def test_times_in_other_dtypes_of_numpy(dtype):
-    times = np.asarray([0.25, 0.5, 1.0, 1.25]).astype(dtype)
-    spikes = sx.bin_spikes(times, [0] * 4, neurons=1, steps=6, time_step=0.25)
-    assert spikes.tolist() == [[0, 1, 1, 0, 1, 1]]
+    times = np.asarray([0, 29, 30, 59, 60, 149]).astype(dtype)
+    spikes = sx.bin_spikes(times, [0] * 6, neurons=1, steps=5, time_step=30)
+    assert spikes.tolist() == [[2, 2, 1, 0, 1]]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -85,31 +85,25 @@ def test_time_between_edges_stays_in_its_bin(dtype):
         np.testing.assert_array_equal(bins, expected)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "uint8", "int16"])
-def test_integer_times(backend, dtype):
-    times = backend.asarray(np.asarray([0, 29, 30, 59, 60, 149]), dtype)
+def test_integer_times(backend):
+    times = backend.asarray(np.asarray([0, 29, 30, 59, 60, 149]), "int32")
     spikes = sx.bin_spikes(times, [0] * 6, neurons=1, steps=5, time_step=30)
     assert backend.numpy(spikes).tolist() == [[2, 2, 1, 0, 1]]
 
 
-@pytest.mark.parametrize("library", ["torch", "jax"])
-def test_bfloat16_times_have_the_rounding_of_bfloat16(library):
-    if library in MISSING:
-        pytest.skip(MISSING[library])
-    xp = pytest.importorskip({"jax": "jax.numpy"}.get(library, library))
-    times = xp.asarray([float(k) for k in range(1, 8)], dtype=xp.bfloat16) * 0.1
-    assert times.dtype == xp.bfloat16
+def test_bfloat16_times_have_the_rounding_of_bfloat16(backend):
+    if not hasattr(backend.xp, "bfloat16"):
+        pytest.skip(f"{backend.name} has no bfloat16")
+    times = backend.asarray(np.arange(1.0, 8.0), "bfloat16") * 0.1
     spikes = sx.bin_spikes(times, [0] * 7, neurons=1, steps=8, time_step=0.1)
-    assert np.asarray(spikes).tolist() == [[0] + [1] * 7]
+    assert backend.numpy(spikes).tolist() == [[0] + [1] * 7]
 
 
 def test_no_spikes(backend):
-    for nothing in ([], np.asarray([])):
-        spikes = sx.bin_spikes(backend.asarray(np.asarray([])), nothing, neurons=2, steps=3)
-        assert not backend.numpy(spikes).any()
-    spikes = sx.bin_spikes([backend.asarray(np.asarray([]))] * 2, neurons=2, steps=3)
-    assert spikes.shape == (2, 3)
-    assert not backend.numpy(spikes).any()
+    nothing = backend.asarray(np.asarray([]))
+    for given in ((nothing, []), (nothing, np.asarray([])), ([nothing] * 2,)):
+        spikes = sx.bin_spikes(*given, neurons=2, steps=3)
+        np.testing.assert_array_equal(backend.numpy(spikes), np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(("first", "last", "start"), [(998, 1000, 0.0), (1000, 1001, 1000.0)])
@@ -140,22 +134,15 @@ def test_padding_is_no_spike(backend):
     np.testing.assert_array_equal(backend.numpy(spikes), COUNTS)
 
 
-def test_spikes_outside_may_be_dropped(backend):
+def test_spikes_outside_may_be_dropped():
     times, neuron = np.append(TIMES, [3.0, -1.01, 1e30]), np.append(NEURON, [0, 0, 0])
-    spikes = sx.bin_spikes(backend.asarray(times), neuron, **BINS, outside="drop")
-    np.testing.assert_array_equal(backend.numpy(spikes), COUNTS)
+    spikes = sx.bin_spikes(times, neuron, **BINS, outside="drop")
+    np.testing.assert_array_equal(spikes, COUNTS)
 
 
 def make(**changes):
-    """Return a function that bins `TIMES` on a backend, with changes to the arguments."""
-
-    def call(backend):
-        arguments = {"times": TIMES, "neuron": NEURON, **BINS, **changes}
-        times = arguments.pop("times")
-        made = times if isinstance(times, list) else backend.asarray(times)
-        return sx.bin_spikes(made, **arguments)
-
-    return call
+    """Return a function that bins `TIMES`, with changes to the arguments."""
+    return lambda: sx.bin_spikes(**{"times": TIMES, "neuron": NEURON, **BINS, **changes})
 
 
 def changed(values, at, value):
@@ -193,9 +180,9 @@ def changed(values, at, value):
     ],
     ids=lambda value: value[:28] if isinstance(value, str) else "",
 )  # fmt: skip
-def test_bad_input_raises(backend, call, error, message):
+def test_bad_input_raises(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        call(backend)
+        call()
 
 
 def test_dtype_too_coarse_for_the_bins_raises():
@@ -224,15 +211,14 @@ def test_traced_times_raise(transform):
     def total(times):
         return sx.bin_spikes(times, NEURON, **BINS).sum()
 
-    times = jax.numpy.asarray(TIMES)
-    argument = times[None] if transform == "vmap" else times
-    with pytest.raises(TypeError, match="times must be an array whose values can be read"):
-        getattr(jax, transform)(total)(argument)
-    torch = pytest.importorskip("torch")
+    times = TIMES[None] if transform == "vmap" else TIMES
+    traced = [(getattr(jax, transform), jax.numpy.asarray(times))]
     if transform != "jit":
-        argument = torch.asarray(np.array(argument))
+        torch = pytest.importorskip("torch")
+        traced.append((getattr(torch.func, transform), torch.asarray(times)))
+    for transformed, argument in traced:
         with pytest.raises(TypeError, match="times must be an array whose values can be read"):
-            getattr(torch.func, transform)(total)(argument)
+            transformed(total)(argument)
 
 
 def test_constant_times_may_be_binned_in_a_compiled_function():
