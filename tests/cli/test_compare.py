@@ -1,7 +1,6 @@
 """The command ``compare``, run from its command line."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support import terminal
 from _support.damage import LABEL, SPIKES
 from spikeloss_xp.backends import BackendInfo, available
 from spikeloss_xp.backends._available import INSTALLED_BY
@@ -259,18 +257,18 @@ def test_command_runs_as_module_and_as_script():
     assert printed == f"spikeloss-xp {sx.__version__}\n"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
-def test_terminal_shows_colour_and_progress():
-    program = (
-        "import sys, spikeloss_xp.cli as cli, spikeloss_xp.cli._compare as compare\n"
-        "compare.reference = lambda *a, r=compare.reference: (2 * r(*a)[0], r(*a)[1])\n"
-        "sys.exit(cli.main('compare --backend numpy --loss SparsityEnforcer'.split()))\n"
-    )
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": ""}
-    output = terminal.run_on_terminal([sys.executable, "-c", program], status=1, env=environment)
-    assert b"1 of 1: SparsityEnforcer on numpy" in output
-    assert b"\033[31mDISAGREES\033[0m" in output
-    assert b"\033[1mSparsityEnforcer" in output
+def test_terminal_shows_colour_and_progress(command, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    right = _compare.reference
+    monkeypatch.setattr(_compare, "reference", lambda *a: (2 * right(*a)[0], right(*a)[1]))
+    status, out, err = command("compare --backend numpy --loss SparsityEnforcer")
+    assert status == 1
+    assert "1 of 1: SparsityEnforcer on numpy" in err
+    assert "\033[31mDISAGREES\033[0m" in out
+    assert "\033[1mSparsityEnforcer" in out
 
 
 @pytest.mark.parametrize(

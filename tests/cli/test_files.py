@@ -85,47 +85,29 @@ def test_damaged_npy_header_never_crashes(error_of):
         error_of(archive(member(text)))
 
 
-PICKLE = b"\x80\x04]\x94K\x01a."
-HEADERS = ("[" * 4000, "-" * 9000 + "1", "9" * 9000, "1+" * 4000 + "1", "'''", "{[]: 1}", "{1: 1}")
-
-
 @pytest.mark.parametrize(
     ("input", "message"),
     [
         (member(header(shape="(1000000, 1000, 1000)")), "takes 4000000000000 bytes, and the file"),
-        (member(header(shape="(4294967296, 4294967296, 2)")), "`input` is damaged"),
         (member(header(shape=f"(1{'0' * 400}, 3, 40)")), "`input` is damaged"),
         *(
             (member(header(shape=shape)), f"its header gives the shape {shape}")
-            for shape in ("(-4, 3, 40)", "(-4, -3, 40)", "(-1, -5, 96)", "(True, 12, 40)")
+            for shape in ("(-4, 3, 40)", "(-4, -3, 40)", "(True, 12, 40)")
         ),
-        (
-            member(header(shape="(0, 4611686018427387904, 8)"), b""),
-            "cannot be read: ",
-        ),
-        (
-            member(header(shape="(4, 4611686018427387904, 0)"), b""),
-            "cannot be read: ",
-        ),
+        (member(header(shape="(0, 4611686018427387904, 8)"), b""), "cannot be read: "),
         (member(header("|b1"), bytes([7]) * 480), "a bool is 0 or 1, and it holds 7"),
         (member(header(shape=str((1,) * 99)), b"1234"), "own"),
-        (member(header(shape="(4.0, 3, 40)")), "shape is not valid"),
-        (member(header("<f8")), "takes 3840 bytes, and the file has 1920"),
         (member(header("|u1")), "takes 480 bytes, and the file has 1920"),
         (npy(SPIKES)[:-1], "takes 1920 bytes, and the file has 1919"),
         (npy(SPIKES) + b"1", "takes 1920 bytes, and the file has 1921"),
-        *((data, "cannot be read") for data in (npy(SPIKES)[:100], b"", b"spikes", PICKLE)),
-        *((member(text), "cannot be read") for text in HEADERS),
-        (member("{" + " " * 60000 + "}"), "cannot be read: Header info length"),
+        *((member(text), "cannot be read") for text in ("-" * 9000 + "1", "9" * 9000, "{[]: 1}")),
         *((npy(SPIKES, (major, 0)), "as numpy.savez writes it") for major in (2, 3)),
         (npy(np.float32(1)), "got shape ()"),
         (npy(SPIKES[:, 0, 0]), "got shape (4,)"),
         (npy(SPIKES[..., :0]), "got shape (4, 3, 0)"),
-        (npy(SPIKES[:0]), "got shape (0, 3, 40)"),
-        (member(header("|V2000000000")), "not an array of real numbers"),
         *(
             (npy(np.zeros((4, 3, 40), dtype)), "of real numbers of up to 64 bits, but ")
-            for dtype in ("S8", "U8", "M8[s]", "m8[s]", "c8", "V4", "f4,f4", LONG)
+            for dtype in ("S8", "M8[s]", "c8", "f4,f4", LONG)
         ),
     ],
     ids=short_id,
@@ -143,7 +125,6 @@ def test_values_that_cannot_be_compared_fail(error_of):
 
 
 TWICE = archive_of({"input": npy(SPIKES), "other": npy(SPIKES), "label": npy(LABEL)})
-END = DEFLATED.index(b"PK\x05\x06")
 METHOD = "compressed by a method other than deflate: save it by numpy.savez_compressed"
 
 
@@ -151,19 +132,12 @@ METHOD = "compressed by a method other than deflate: save it by numpy.savez_comp
     ("data", "message"),
     [
         (patched(DEFLATED, [(6, "<H", 1)], [(8, "<H", 1)]), "is encrypted"),
-        (patched(DEFLATED, [(6, "<H", 0x20)], [(8, "<H", 0x20)]), "cannot be read"),
         (patched(DEFLATED, [(8, "<H", 99)], [(10, "<H", 99)]), METHOD),
         *((archive(npy(SPIKES), way), METHOD) for way in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)),
-        (patched(DEFLATED, central=[(6, "<H", 255)]), "zip file version"),
         (patched(DEFLATED, central=[(16, "<I", 1)]), "Bad CRC-32"),
         (patched(DEFLATED, central=[(24, "<I", 4000000000)]), "`input` is damaged"),
-        (patched(DEFLATED, central=[(24, "<I", 300)]), "Bad CRC-32"),
-        (patched(DEFLATED, central=[(42, "<I", 4000000000)]), "cannot be read"),
-        (patched(DEFLATED, [(END + 12, "<I", 4000000000)]), "cannot be read"),
-        (patched(DEFLATED, [(END + 16, "<I", 4000000000)]), "cannot be read"),
         (patched(DEFLATED, [(6, "<H", 2048), (30, "B", 255)]), "cannot be read"),
         (DEFLATED.replace(b"input", b"in\nut"), "it holds 'in\\nut', 'label'"),
-        (DEFLATED.replace(b"input", b"INPUT"), "it holds 'INPUT', 'label'"),
         (DEFLATED.replace(b"input.npy", b"\x1b[31m.npy"), "it holds '\\x1b[31m', 'label'"),
         (archive_of({f"{i}" * 30: b"" for i in range(1000)}), " ..."),
         (TWICE.replace(b"other", b"input"), "it holds two arrays `input`"),
@@ -235,10 +209,9 @@ def test_unusual_archives_are_read(error_of):
     assert error_of(stream.getvalue() + b"more") is None
 
 
-@pytest.mark.parametrize("path", ["own.npy", "own.h5", "own.pt"])
-def test_file_of_another_format_is_told_how_to_convert(error_of, path):
-    data = archive_of({"data": b"data"}) if path == "own.pt" else npy(SPIKES)
-    assert "save its arrays by numpy.savez" in error_of(data, path=path)
+def test_file_of_another_format_is_told_how_to_convert(error_of):
+    for path, data in {"own.npy": npy(SPIKES), "own.pt": archive_of({"data": b"data"})}.items():
+        assert "save its arrays by numpy.savez" in error_of(data, path=path)
 
 
 def test_overflow_disagrees_without_a_warning(command):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -172,24 +171,11 @@ def test_problem_of_the_benchmark_is_a_failure_if_it_is_ours(contender, problem,
     assert problem.replace("|", "/") in gpu.markdown(record)
 
 
-def test_rows_that_are_missing_are_reported():
-    record = record_of(missing={"cupy": "5 rows were left"}, cupy=printed("passed"))
-    assert verify.verdict(record) == (1, "NOT FINISHED (GPU): CuPy: 5 rows were left")
-
-
 def test_every_claim_waits_or_names_its_test():
     waiting = sum(gpu.NOT_YET in gpu.cell(claim.what) for claim in gpu.CLAIMS)
     assert sum(support.page(path).count(gpu.NOT_YET) for path in support.TABLES) == waiting
     for file, _, function in (claim.test.partition("::") for claim in gpu.CLAIMS if claim.test):
         assert f"\ndef {function}(" in (verify.TESTS / file).read_text(encoding="utf-8")
-
-
-def test_slow_nvidia_smi_loses_no_results(monkeypatch):
-    def hang(command, timeout, **_):
-        raise subprocess.TimeoutExpired(command, timeout)
-
-    monkeypatch.setattr(subprocess, "run", hang)
-    assert verify.machine().startswith(platform.system())
 
 
 def test_results_of_the_tests_are_written_before_the_benchmark(monkeypatch, tmp_path):
@@ -204,4 +190,6 @@ def test_results_of_the_tests_are_written_before_the_benchmark(monkeypatch, tmp_
         verify.main()
     record = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert results(record)["CuPy"] == "verified"
-    assert record["missing"]["cupy"] == "the benchmark has not run"
+    status, last = verify.verdict(record)
+    assert status == 1
+    assert last.startswith("NOT FINISHED (GPU): CuPy: the benchmark has not run")
