@@ -151,33 +151,6 @@ def test_jax_map_of_chunks_equals_the_whole(monkeypatch, form, options, reductio
         np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=atol)
 
 
-@pytest.mark.slow
-def test_jax_map_is_used_for_large_arrays_in_equal_chunks(monkeypatch):
-    jax = pytest.importorskip("jax")
-
-    def is_mapped(batch, time_axis=-1):
-        loss = sx.SpikeTime(time_axis=time_axis)
-        shape = (batch, 5, 7) if time_axis else (7, batch, 5)
-        jax.clear_caches()  # equal functions are traced once
-        program = jax.make_jaxpr(loss)(*[jax.numpy.zeros(shape)] * 2)
-        return "scan" in str(program)
-
-    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 4 * 35)
-    assert not is_mapped(8)  # small arrays stay in a cache as they are
-    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
-    assert [batch for batch in range(1, 20) if is_mapped(batch)] == [8, 9, 10, 12, 14, 15, 16, 18]
-    assert not is_mapped(8, time_axis=0)  # chunks would not be contiguous
-    monkeypatch.setattr(jax, "device_count", lambda: 2)
-    assert not is_mapped(8)  # the batch may be spread over the devices
-    monkeypatch.undo()
-    assert not is_mapped(8)
-
-    monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 4 * 35)
-    monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
-    monkeypatch.setattr(jax.lax, "map", None)
-    jax.grad(sx.SpikeTime())(*[jax.numpy.zeros((8, 5, 7))] * 2)  # not compiled as a whole
-
-
 def test_jax_differentiates_chunks_in_every_argument(monkeypatch):
     jax = pytest.importorskip("jax")
 

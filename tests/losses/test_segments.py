@@ -11,7 +11,6 @@ import pytest
 import spikeloss_xp as sx
 from _support.backends import on
 from _support.calls import (
-    example,
     one_jax,
     run,
     take_steps,
@@ -59,18 +58,6 @@ def test_mean_and_gradient_of_segments_are_those_of_the_train(library, form):
         evaluate = sx.value_and_grad(mean) if backend.differentiates else lambda x: [mean(x)]
         for got, wanted in zip(run(backend, evaluate, call.spikes), expected, strict=False):
             np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "form",
-    ["SpikeTime", "SpikeRate-rate-window", "SpikeMax-window", "CrossEntropy-sqrt_count-window"],
-)
-def test_segment_without_its_context_has_other_terms(form):
-    call = example(FORMS[form])
-    short = dataclasses.replace(call.loss, reduction="sum")
-    parts = [take_steps(call, *steps) for steps in ((0, 3), (3, STEPS))]
-    apart = sum(short.sum_and_weight(p.spikes, p.target)[0] for p in parts)
-    assert abs(apart - short(call.spikes, call.target)) > 1e-3
 
 
 LATENCY = sx.SpikeLatency(time_axis=-1, reduction="sum")

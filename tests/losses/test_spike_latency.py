@@ -5,7 +5,6 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import run
-from _support.root import ROOT
 from spikeloss_xp import readouts
 
 
@@ -85,26 +84,3 @@ def test_nan_spike_shows_after_the_first_spike(backend):
 
     got = run(backend, latency, spikes)
     np.testing.assert_array_equal(got, [[np.nan, 2, 4], [1, 2, 4]])
-
-
-LINES = {  # the lines of docs/migrating.md, by their results
-    "class": 'sx.CrossEntropy(time_axis=0, readout="latency").predict(x)',
-    "latency": 'sx.SpikeLatency(0, 0, time_axis=0, reduction="none")(x, y) ** 0.5',
-}
-# First spikes at 0, 2 and never; 1, 0 and 1.
-TRAINS = np.asarray(
-    [[[1.0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]]]
-)
-
-
-def test_documented_lines_return_first_class_and_latencies(backend):
-    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
-    assert all(f"`{line}`" in page for line in LINES.values())
-    x, y = np.moveaxis(TRAINS, -1, 0), np.asarray([2, 1])
-
-    def documented(x, y):
-        return [eval(line, {"sx": sx, "x": x, "y": y}) for line in LINES.values()]
-
-    first, latencies = run(backend, documented, x, y)
-    np.testing.assert_array_equal(first, [0, 1])
-    np.testing.assert_array_equal(latencies, [[0, 2, 4], [1, 0, 1]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import each, run
+from _support.calls import run
 
 SPIKES = np.random.default_rng(4).integers(0, 2, size=(2, 3, 40)).astype(float)
 
@@ -53,22 +53,6 @@ def test_kernel_that_requires_a_gradient_raises():
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match=r"kernel must be constant.*detach"):
         sx.SpikeTime(kernel=torch.ones(3, requires_grad=True))
-
-
-def test_long_kernel_is_cut_to_the_duration(backend, monkeypatch):
-    filtered = []
-    run_filter = type(backend.adapter).causal_filter
-
-    def recorded(self, x, kernel, axis, **options):
-        filtered.append(kernel.shape[0])
-        return run_filter(self, x, kernel, axis, **options)
-
-    monkeypatch.setattr(type(backend.adapter), "causal_filter", recorded)
-    taps = np.random.default_rng(5).normal(size=3000)
-    both = each([sx.SpikeTime(kernel=kernel) for kernel in (taps, taps[:40])])
-    long, short = run(backend, both, SPIKES, 0 * SPIKES)
-    np.testing.assert_array_equal(long, short)
-    assert set(filtered) == {40}
 
 
 def test_length_is_twenty_time_constants():

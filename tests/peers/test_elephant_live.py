@@ -112,11 +112,6 @@ BIN = {"neurons": 1, "steps": 9}
         (lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV), "a unit of time_step"),
         (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start has none"),
         (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|has none"),
-        (lambda x: distances.victor_purpura(x, cost=1.0), r"times\[0\] must.* pass x.magnitude"),
-        (lambda x: distances.victor_purpura([[1.0]], x, cost=1.0), r"other\[0\] must"),
-        (lambda x: distances.victor_purpura(x[0], cost=1.0), "times must.* pass x.magnitude"),
-        (lambda x: distances.victor_purpura([[1.0]], cost=1 / pq.s), "cost must.* x.magnitude"),
-        (lambda x: distances.van_rossum(x[0][None], time_constant=1), "x must.* pass x.magnitude"),
         (lambda x: sx.SpikeMax()(np.ones((2, 3, 4)) * pq.s, [0, 1]), "pass x.magnitude"),
     ],
 )

@@ -73,7 +73,7 @@ def check(layout, there, here, **known):
     if "num_classes" in here:
         names["x"] = trains((STEPS, BATCH, CLASSES * GROUP))
     module = there.partition(".")[0]
-    if module == "fn":  # the gradients at 0 differ: see test_spyx_live.py
+    if module == "fn":  # the gradients at 0 differ: see below
         names["x"] = torch.clamp(names["x"], min=0.125)
     if module in ("fn", "optax"):
         array = pytest.importorskip("jax").numpy.asarray
@@ -112,3 +112,17 @@ def test_temporal_efficient_training_of_spikingjelly_matches(shape):
         lambda x: ours(x.movedim(2, -1).flatten(1, -2), label.flatten()),
         potentials(shape, torch.float64),
     )
+
+
+def test_spyx_differs_as_the_page_says():
+    """In the target of a rate, and in the gradient at silence."""
+    jax = pytest.importorskip("jax")
+    import_peer("optax")
+    fn, spikes, label = losses_of_spyx(), jax.numpy.ones((1, 8, 1)), jax.numpy.asarray([0])
+    assert fn.mse_spikerate(sparsity=1.0)(spikes, label) == (1 - 8) ** 2
+    assert sx.SpikeRate(1, 0, reduction="mean", time_axis=1)(spikes, label) == 0
+    spikes = jax.numpy.asarray([[1.0, 0.0]])
+    gradient = jax.grad(fn.sparsity_reg(0.25))(spikes)
+    assert gradient.tolist() == [[0.125, 0.125]]  # the mean is of the input, not of its magnitude
+    gradient = jax.grad(sx.SparsityEnforcer(0.25, lam=0.5))(spikes)
+    assert gradient.tolist() == [[0.125, 0]]

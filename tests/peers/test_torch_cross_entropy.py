@@ -110,41 +110,6 @@ def test_class_probabilities_match_cross_entropy(
     check(reading, target, weight, line, **options)
 
 
-@pytest.mark.parametrize("readout", ["count", "sqrt_count"])
-def test_lines_of_optax_match(readout):
-    """With class indices, and with class probabilities, for which JAX has a rule of its own."""
-    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
-    q = torch.softmax(potentials((BATCH, CLASSES), torch.float64), 1).numpy()
-    ours = sx.CrossEntropy(time_axis=0, readout=readout)
-    of_index, of_q = optax.softmax_cross_entropy_with_integer_labels, optax.softmax_cross_entropy
-    with jax.enable_x64(True):
-        spikes = jax.numpy.asarray(trains((STEPS, BATCH, CLASSES), torch.float64).numpy())
-        for line, target in ((of_index, labels(CLASSES, (BATCH,)).numpy()), (of_q, q)):
-
-            def theirs(x, line=line, target=target):
-                counts = x.sum(0)
-                return line(
-                    counts if readout == "count" else (counts + 0.375) ** 0.5, target
-                ).mean()
-
-            assert_match(theirs, lambda x, target=target: ours(x, target), spikes)
-
-
-@pytest.mark.parametrize(
-    ("label", "weight"),
-    [(-100, None), (-100, WEIGHT), (0, 0 * WEIGHT)],
-    ids=["ignored", "ignored-weighted", "without-weight"],
-)
-def test_mean_without_weight_is_zero_where_pytorch_gives_nan(label, weight):
-    label = torch.full((BATCH,), label)
-    spikes = trains(SHAPE, torch.float64).requires_grad_()
-    assert F.cross_entropy(spikes.sum(-1), label, weight).isnan()
-    value = sx.CrossEntropy(time_axis=-1)(spikes, label, weight=weight)
-    value.backward()
-    assert value == 0
-    assert not spikes.grad.any()
-
-
 def test_small_loss_keeps_full_precision():
     logits, label = torch.tensor([[0.0, -12.0]]), torch.tensor([0])
     exact = F.cross_entropy(logits.double(), label)

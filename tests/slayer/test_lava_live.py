@@ -91,35 +91,6 @@ def test_sparsity_and_classifiers_match(shape):
             torch.testing.assert_close(ours, theirs)
 
 
-def test_losses_assigned_to_lava_serve_a_script(monkeypatch):
-    monkeypatch.setattr(lava, "loss", slayer.loss)  # undone after the test
-    monkeypatch.setattr(lava, "classifier", slayer.classifier)
-    import lava.lib.dl.slayer as script
-
-    parameters = {"threshold": 1.25, "current_decay": 0.25, "voltage_decay": 0.03}
-    block = script.block.cuba.Dense(parameters, 6, 3)
-    spikes = block(trains((2, 6, 20)))
-    error = script.loss.SpikeRate(true_rate=0.2, false_rate=0.03)
-    error(spikes, torch.tensor([0, 2])).backward()
-    assert isinstance(error, slayer.loss.SpikeRate)
-    assert block.synapse.weight.grad.isfinite().all()
-    assert script.classifier.Rate.predict(spikes).shape == (2,)
-
-
-def test_infinite_and_clamped_values_match():
-    spikes = trains((2, 3, 40))
-    spikes[:, 1] = 0
-    label = torch.tensor([1, 0])
-    for library in (lava, slayer):
-        assert library.loss.SpikeMax()(spikes, label) == torch.inf
-        # At a logit of 20 the probability rounds to 1 in float32.
-        moid = library.loss.SpikeMoid(alpha=1 / 20)
-        assert moid(torch.ones(1, 1, 5), torch.zeros(1, 1)) == 100
-        # At a logit of -95 it rounds to 0.
-        moid = library.loss.SpikeMoid(alpha=1 / 95)
-        assert moid(-torch.ones(1, 1, 5), torch.ones(1, 1)) == 100
-
-
 def test_lava_dl_tests_pass_with_one_import_changed():
     files = importlib.metadata.files("lava-dl") or ()
     (path,) = (file for file in files if file.parts[-2:] == ("slayer", "test_loss.py"))
