@@ -1,3 +1,5 @@
+"""Rates and confidences of the classifiers; `test_ties.py` compares what they predict."""
+
 import dataclasses
 import functools
 
@@ -6,9 +8,26 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import reference
+from _support.calls import run
 from _support.cases import close
 
-SPIKES = np.random.default_rng(0).uniform(0.1, 1, (2, 3, 5))
+SPIKES = np.random.default_rng(0).uniform(0.1, 1, (3, 6, 5))
+CLASSIFIERS = (
+    sx.Rate(time_axis=-1),
+    sx.Rate(mode="softmax", num_classes=3, time_axis=-1),
+    sx.MovingWindow(3, eps=0.5, num_classes=3, time_axis=-1),
+    sx.MovingWindow(2, "logsoftmax", time_axis=-1),
+)
+MASKS = {
+    "all": {},
+    "lengths": {"lengths": np.asarray([5, 2, 3])},
+    "classes": {
+        "where": np.repeat(np.arange(6)[:, None] > 1, 5, axis=1) & np.ones((3, 1, 1), bool)
+    },
+    "samples": {"where": np.asarray([True, False, True])},
+}
+RATE_OF_3 = functools.partial(sx.MovingWindow, time_window=3)
+METHODS = ("rate", "confidence", "predict", "forward", "__call__")
 
 # The rates are 3/4, 1/4 and 0 in the first sample, and 1/4, 1/2 and 1/2 in the second.
 TRAINS = np.asarray(
@@ -16,14 +35,55 @@ TRAINS = np.asarray(
 )
 
 
-RATE_OF_3 = functools.partial(sx.MovingWindow, time_window=3)
-METHODS = ("rate", "confidence", "predict")
+def evaluate(backend, classifiers, spikes, methods=METHODS, **options):
+    """Return the results of some methods of each classifier, by one compiled function."""
+
+    def every(x, **options):
+        return [[getattr(one, m)(x, **options) for m in methods] for one in classifiers]
+
+    return run(backend, every, spikes, **options)
 
 
-def results(backend, classifier, spikes, methods=METHODS, **options):
-    """Return the results of some methods of a classifier, by one compiled function."""
-    run = backend.compiled(lambda x: [getattr(classifier, m)(x, **options) for m in methods])
-    return [backend.numpy(got) for got in run(backend.asarray(spikes))]
+def expected(classifier, masks):
+    """Return the rates and confidences of the classes, ``[batch, class, time]``, and their mask."""
+    options = {"moving_window": classifier.time_window, "num_classes": classifier.num_classes}
+    reading = reference.read(
+        sx.CrossEntropy(readout="rate", time_axis=-1, **options), SPIKES, **masks
+    )
+    mask = reading.term_mask
+    if classifier.mode == "probability":
+        return reading.u, reading.u / (reading.u.sum(axis=1, keepdims=True) + classifier.eps), mask
+    without_any = ~mask.any(axis=1, keepdims=True)
+    share = np.exp(reading.u) * (mask | without_any)
+    share /= share.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        return reading.u, np.log(share) if classifier.mode == "logsoftmax" else share, mask
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("name", MASKS)
+def test_rate_and_confidence_equal_the_formulas(backend, name, axis):
+    """On two axes of space, with NaN in all steps that lengths mask."""
+    masks = MASKS[name]
+    spikes = np.where(
+        reference.full_mask(SPIKES.shape, -1, None, masks.get("lengths")), SPIKES, np.nan
+    )
+    spikes = np.moveaxis(spikes.reshape(3, 2, 3, 5), -1, axis)
+    placed = {
+        key: np.moveaxis(mask.reshape(3, 2, 3, 5), -1, axis) if mask.ndim == 3 else mask
+        for key, mask in masks.items()
+    }
+    moved = [dataclasses.replace(one, time_axis=axis) for one in CLASSIFIERS]
+    found = evaluate(backend, moved, spikes, ("rate", "confidence"), **placed)
+    for classifier, results in zip(CLASSIFIERS, found, strict=True):
+        *formulas, mask = expected(classifier, masks)
+        counted = mask.any(axis=1) if classifier.time_window else np.ones((3, 1), bool)
+        for got, wanted in zip(results, formulas, strict=True):
+            if classifier.time_window:
+                got = np.moveaxis(got, axis, -1)
+            got = np.moveaxis(got.reshape(wanted.shape), 1, -1)[counted]
+            wanted = np.moveaxis(wanted, 1, -1)[counted]
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=backend.rtol, err_msg=classifier)
 
 
 BY_HAND = {
@@ -38,67 +98,23 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("classifier", BY_HAND)
-def test_classifier_matches_hand_calculation(backend, classifier):
-    rates, labels = map(np.asarray, BY_HAND[classifier])
-    methods = (*METHODS, "forward", "__call__")
-    rate, confidence, *predicted = results(backend, classifier, TRAINS, methods)
-    close(rate, rates, backend.rtol)
-    close(confidence, rates / (rates.sum(axis=1, keepdims=True) + 1e-6), backend.rtol)
-    for got in predicted:
-        np.testing.assert_array_equal(got, labels)
-
-
-@pytest.mark.parametrize("window", [None, 3])
-def test_confidence_modes_match_the_formulas(backend, window):
-    rates = reference.rates(SPIKES, window)
-    softmax = np.exp(rates) / np.exp(rates).sum(axis=1, keepdims=True)
-    expected = {
-        "probability": rates / (rates.sum(axis=1, keepdims=True) + 1e-6),
-        "softmax": softmax,
-        "logsoftmax": np.log(softmax),
-    }
-
-    def run(spikes):
-        make = functools.partial(sx.MovingWindow, window) if window else sx.Rate
-        return [make(mode=mode, time_axis=-1).confidence(spikes) for mode in expected]
-
-    found = backend.compiled(run)(backend.asarray(SPIKES))
-    for mode, got in zip(expected, found, strict=True):
-        close(backend.numpy(got).reshape(rates.shape), expected[mode], backend.rtol)
-
-
-def test_eps_is_added_to_the_sum_so_that_silence_has_confidence_zero(backend):
-    for classifier in (
-        sx.Rate(time_axis=-1),
-        sx.MovingWindow(3, time_axis=-1),
-        sx.MovingWindow(3, eps=0.5, time_axis=-1),
+def test_classifiers_match_hand_calculation(backend):
+    for found, (rates, labels) in zip(
+        evaluate(backend, BY_HAND, TRAINS), BY_HAND.values(), strict=True
     ):
-        for got in results(backend, classifier, 0 * SPIKES, ["confidence", "__call__"]):
-            assert not got.any()
-    (softmax,) = results(backend, sx.Rate(mode="softmax", time_axis=-1), 0 * SPIKES, ["confidence"])
-    close(softmax, np.full((2, 3), 1 / 3), 1e-6)
-    (larger,) = results(backend, sx.Rate(eps=1, time_axis=-1), TRAINS, ["confidence"])
-    close(larger[0], np.asarray([0.375, 0.125, 0]), backend.rtol)
+        rate, confidence, *predicted = found
+        close(rate, rates, backend.rtol)
+        close(confidence, rates / (np.sum(rates, axis=1, keepdims=True) + 1e-6), backend.rtol)
+        for got in predicted:
+            np.testing.assert_array_equal(got, labels)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -2])
-def test_time_axis_may_be_any_axis(backend, axis):
-    for classifier in (sx.Rate(time_axis=-1), sx.MovingWindow(3, time_axis=-1)):
-        other = dataclasses.replace(classifier, time_axis=axis)
-        found = results(backend, other, np.moveaxis(SPIKES, -1, axis))
-        for method, got in zip(METHODS, found, strict=True):
-            expected = getattr(classifier, method)(SPIKES)
-            if isinstance(classifier, sx.MovingWindow):
-                expected = np.moveaxis(expected, -1, min(axis % 3, expected.ndim - 1))
-            close(got, expected, backend.rtol)
-
-
-def test_space_axes_are_flattened_into_classes(backend):
-    space = SPIKES.reshape(2, 3, 1, 5)
-    for classifier in (sx.Rate(time_axis=-1), sx.MovingWindow(3, time_axis=-1)):
-        (got,) = results(backend, classifier, space, ["rate"])
-        close(got, classifier.rate(SPIKES), backend.rtol)
+def test_masked_class_is_never_predicted(backend):
+    spikes = np.asarray([[[1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0]]])
+    where = np.ones(spikes.shape, dtype=bool)
+    where[0, 0] = False
+    for (predicted,) in evaluate(backend, BY_HAND, spikes, ["predict"], where=where):
+        assert (predicted == 1).all()
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
@@ -145,6 +161,11 @@ def test_wrong_spikes_raise(spikes, axis, error, message):
         sx.Rate(time_axis=axis)(spikes)
 
 
+def test_number_of_classes_must_divide_that_of_neurons():
+    with pytest.raises(ValueError, match="num_classes=4 must divide the number of neurons, 6"):
+        sx.Rate(num_classes=4, time_axis=-1).predict(SPIKES)
+
+
 @pytest.mark.parametrize(
     "classifier", [sx.Rate(mode="softmax", time_axis=-1), sx.MovingWindow(3, eps=0.5, time_axis=-1)]
 )
@@ -155,52 +176,3 @@ def test_classifiers_compare_hash_and_print_by_value(classifier):
     assert eval(repr(classifier), vars(sx)) == classifier
     with pytest.raises(dataclasses.FrozenInstanceError):
         classifier.mode = "probability"
-
-
-def test_num_classes_groups_neurons(backend):
-    spikes = np.random.default_rng(3).random((2, 6, 20))
-    groups = spikes.reshape(2, 3, 2, 20).mean(axis=2)
-    for ungrouped, grouped in (
-        (sx.Rate(time_axis=-1), sx.Rate(num_classes=3, time_axis=-1)),
-        (sx.MovingWindow(4, time_axis=-1), sx.MovingWindow(4, num_classes=3, time_axis=-1)),
-    ):
-        for method, got in zip(METHODS, results(backend, grouped, spikes), strict=True):
-            close(got, getattr(ungrouped, method)(groups), backend.rtol)
-    with pytest.raises(ValueError, match="num_classes=4 must divide the number of neurons, 6"):
-        sx.Rate(num_classes=4, time_axis=-1).predict(backend.asarray(spikes))
-
-
-def test_lengths_equal_cropping(backend):
-    spikes = np.random.default_rng(4).random((3, 4, 20))
-    lengths = [20, 7, 12]
-    padded = np.where(np.arange(20) < np.reshape(lengths, (3, 1, 1)), spikes, np.nan)
-    for classifier in (sx.Rate(time_axis=-1), sx.MovingWindow(5, time_axis=-1)):
-        methods = ("confidence", "__call__")
-        got, predicted = results(backend, classifier, padded, methods, lengths=lengths)
-        for i, length in enumerate(lengths):
-            cropped = spikes[i : i + 1, :, :length]
-            steps = (slice(length),) if got.ndim == 3 else ()
-            close(got[(i, slice(None), *steps)], classifier.confidence(cropped)[0], backend.rtol)
-            np.testing.assert_array_equal(predicted[(i, *steps)], classifier(cropped)[0])
-    where = [False, True, False]
-    (rate,) = results(
-        backend, sx.Rate(time_axis=-1), padded, ["rate"], where=where, lengths=lengths
-    )
-    assert not rate[[0, 2]].any()
-
-
-def test_masked_class_is_never_predicted(backend):
-    spikes = np.asarray([[[1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0]]])
-    mask = np.ones(spikes.shape, dtype=bool)
-    mask[0, 0] = False
-    for classifier in (
-        sx.Rate(mode="softmax", time_axis=-1),
-        sx.MovingWindow(1, "softmax", time_axis=-1),
-    ):
-        methods, where = ("__call__", "confidence"), backend.asarray(mask)
-        predicted, confidence = results(backend, classifier, spikes, methods, where=where)
-        _, all_masked = results(backend, classifier, spikes, methods, where=[False])
-        assert (predicted == 1).all()
-        close(confidence[:, 1:], classifier.confidence(spikes[:, 1:]), backend.rtol)
-        assert not confidence[:, 0].any()
-        close(all_masked, np.full(all_masked.shape, 1 / 3), backend.rtol)
