@@ -8,6 +8,7 @@ on the default device of the library, so `with torch.device("cuda"):` prepares a
 import dataclasses
 import functools
 import importlib
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -111,10 +112,20 @@ def kernel(length: int) -> np.ndarray:
     return sx.exponential_kernel(TIME_CONSTANT, length).astype(np.float32)
 
 
+def filtered(
+    library: str, causal_filter: Callable[[Any], Any], loss: Any, shape: tuple[int, ...]
+) -> Run:
+    """Compute `SpikeTime` with a filter of another library."""
+
+    def value(spikes: Any, desired: Any) -> Any:
+        return (causal_filter(spikes - desired) ** 2).sum()
+
+    return with_gradient(library, value, *arrays(loss, shape))
+
+
 def floor(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     """Evaluate `SpikeTime` without its filter: the floor of its time."""
-    eager = library.removesuffix(", compiled")
-    return with_gradient(eager, lambda s, d: ((s - d) ** 2).sum(), *arrays(loss, shape))
+    return filtered(library.removesuffix(", compiled"), lambda x: x, loss, shape)
 
 
 def time_moved_last(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
@@ -127,40 +138,11 @@ def time_moved_last(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     return with_gradient(library, lambda *x: time_last(*map(moved, x)), *arrays(loss, shape))
 
 
-def matrix_products(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Run only the matrix products of the block filter of `SpikeTime`, forward and backward.
-
-    They have the chunk size of the loss, and their operands are allocated before the run.
-    """
-    import torch
-
-    from spikeloss_xp import _tuning
-    from spikeloss_xp.primitives.kernels import Exponential, block_matrices
-
-    kernel = Exponential(loss.time_constant, loss.number_of_taps, loss.filter_order)
-    filter_blocks = block_matrices(kernel, shape[-1], "float32", reverse=False)
-    matrix = torch.from_numpy(filter_blocks.weights)
-    chunks = -(-math.prod(shape) // _tuning.AUTOGRAD_CHUNK)
-    operand = torch.rand(math.prod(shape) // matrix.shape[1] // chunks, matrix.shape[0])
-    product = operand @ matrix
-
-    def run() -> None:
-        for _ in range(2 * chunks):
-            torch.mm(operand, matrix, out=product)
-
-    return run
-
-
 def lava(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     from lava.lib.dl import slayer
 
-    options = {
-        "SpikeTime": ("time_constant", "length", "filter_order"),
-        "SpikeRate": ("true_rate", "false_rate", "moving_window"),
-        "SpikeMax": ("moving_window", "mode"),
-        "SpikeMoid": ("moving_window", "alpha", "theta"),
-    }[type(loss).__name__]
     theirs = getattr(slayer.loss, type(loss).__name__)
+    options = [name for name in inspect.signature(theirs).parameters if hasattr(loss, name)]
     spikes, target = arrays(loss, shape)
     if getattr(loss, "moving_window", None):  # then lava-dl expects a label for each step
         target = np.repeat(target[..., None], shape[-1], axis=-1)
@@ -168,50 +150,40 @@ def lava(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     return with_gradient(library, theirs(**given), spikes, target)
 
 
-def snntorch_count(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Evaluate snnTorch's closest count loss, on the time-first spikes that it expects."""
+def snntorch(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
+    """Evaluate snnTorch's closest loss, on the time-first spikes that it expects."""
     from snntorch import functional
 
     theirs = functional.ce_count_loss()
     if isinstance(loss, sx.SpikeRate):
         theirs = functional.mse_count_loss(loss.true_rate, loss.false_rate)
+    elif loss.readout == "latency":
+        theirs = functional.ce_temporal_loss(reduction=loss.reduction)
     spikes, label = arrays(loss, shape)
-    return with_gradient(library, theirs, np.moveaxis(spikes, -1, 0).copy(), label)
-
-
-def snntorch_temporal(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Evaluate snnTorch's cross-entropy of latencies; the spikes have time first."""
-    from snntorch import functional
-
-    theirs = functional.ce_temporal_loss(reduction=loss.reduction)
-    return with_gradient(library, theirs, *arrays(loss, shape))
+    return with_gradient(library, theirs, np.moveaxis(spikes, loss.time_axis, 0).copy(), label)
 
 
 def conv1d(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Compute `SpikeTime` with a library convolution of each spike train."""
     import torch
+    import torch.nn.functional as F  # noqa: N812
 
     taps = torch.asarray(kernel(loss.length)[::-1].copy())[None, None]
 
-    def value(spikes: Any, desired: Any) -> Any:
-        difference = (spikes - desired).reshape(-1, 1, shape[-1])
-        padded = torch.nn.functional.pad(difference, (loss.length - 1, 0))
-        return (torch.nn.functional.conv1d(padded, taps) ** 2).sum()
+    def convolved(x: Any) -> Any:
+        return F.conv1d(F.pad(x.reshape(-1, 1, shape[-1]), (loss.length - 1, 0)), taps)
 
-    return with_gradient(library, value, *arrays(loss, shape))
+    return filtered(library, convolved, loss, shape)
 
 
 def lax_conv(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     import jax
 
-    taps = kernel(loss.length)[::-1][None, None].copy()
+    taps, before = kernel(loss.length)[::-1][None, None].copy(), [(loss.length - 1, 0)]
 
-    def value(spikes: Any, desired: Any) -> Any:
-        difference = (spikes - desired).reshape(-1, 1, shape[-1])
-        filtered = jax.lax.conv_general_dilated(difference, taps, (1,), [(loss.length - 1, 0)])
-        return (filtered**2).sum()
+    def convolved(x: Any) -> Any:
+        return jax.lax.conv_general_dilated(x.reshape(-1, 1, shape[-1]), taps, (1,), before)
 
-    return with_gradient(library, value, *arrays(loss, shape))
+    return filtered(library, convolved, loss, shape)
 
 
 def fftconvolve(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
@@ -219,11 +191,10 @@ def fftconvolve(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
 
     taps = kernel(loss.length)[None, None]
 
-    def value(spikes: Any, desired: Any) -> Any:
-        filtered = scipy.signal.fftconvolve(spikes - desired, taps, axes=-1)[..., : shape[-1]]
-        return np.sum(filtered**2)
+    def convolved(x: Any) -> Any:
+        return scipy.signal.fftconvolve(x, taps, axes=-1)[..., : shape[-1]]
 
-    return with_gradient(library, value, *arrays(loss, shape))
+    return filtered(library, convolved, loss, shape)
 
 
 def lfilter(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
@@ -231,8 +202,4 @@ def lfilter(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     import scipy.signal
 
     b, a = np.float32([1]), np.float32([1, -math.exp(-1 / TIME_CONSTANT)])
-
-    def value(spikes: Any, desired: Any) -> Any:
-        return np.sum(scipy.signal.lfilter(b, a, spikes - desired) ** 2)
-
-    return with_gradient(library, value, *arrays(loss, shape))
+    return filtered(library, lambda x: scipy.signal.lfilter(b, a, x), loss, shape)

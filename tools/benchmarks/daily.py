@@ -12,7 +12,7 @@ import functools
 import itertools
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import contenders
@@ -30,20 +30,14 @@ PRICES = ("counts", "each step", "window 20")  # with and without each of the op
 OPTIONS = ("lengths", "where", "weight", "num_classes")
 SHARES = ("counts", "window 20")
 
-TORCH = """
-import torch, torch.nn.functional as F, spikeloss_xp as sx
-x, y = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10"""
-JAX = """
-import jax, jax.numpy as jnp, spikeloss_xp as sx
-x, y = jnp.zeros((100, 256, 20)), jnp.zeros(256, int)
-jax.jit(jnp.sin).lower(x).compile()  # what JAX does once
-function = jax.jit(jax.value_and_grad(sx.SpikeLatency(time_axis=0)))"""
-FIRST_CALLS = {  # code that runs in a new process, and the code that is timed after it
-    "our first call": (TORCH, "sx.CrossEntropy(time_axis=0)(x, y).backward()"),
-    "the first call of the plain line": (TORCH, "F.cross_entropy(x.sum(0), y).backward()"),
-    "JAX compiles SpikeLatency of 100 steps": (JAX, "function.lower(x, y).compile()"),
+FIRST_CALLS = {  # code that is timed in a new process
+    "our first call": "sx.CrossEntropy(time_axis=0)(x, y).backward()",
+    "the first call of the plain line": "F.cross_entropy(x.sum(0), y).backward()",
 }
-TIMED = "import sys, timeit; print(timeit.timeit(sys.argv[2], sys.argv[1], number=1))"
+TIMED = """
+import sys, timeit, torch, torch.nn.functional as F, spikeloss_xp as sx
+x, y = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10
+print(timeit.timeit(sys.argv[1], number=1, globals=globals()))"""
 
 
 def checked(library: str, loss: str, size: tuple[int, int, int], layout: str) -> dict[str, Run]:
@@ -65,18 +59,17 @@ def checked(library: str, loss: str, size: tuple[int, int, int], layout: str) ->
 
 def prices(library: str, name: str, option: str) -> dict[str, Run]:
     """Return our run with an option, and without it, for ``[100, 256, 20]``."""
-    loss, size = LOSSES[name].loss, SIZES[1]
-    steps, batch, classes = size
-    spikes, label = contenders.arrays(loss, size)
+    loss, (steps, batch, classes) = LOSSES[name], SIZES[1]
+    spikes, label = contenders.arrays(loss, SIZES[1])
     changed = dataclasses.replace(loss, num_classes=5) if option == "num_classes" else loss
     options = {
-        "lengths": {"lengths": 1 + np.arange(batch) % steps},
-        "where": {"where": np.random.default_rng(0).random((steps, batch)) < 0.8},
-        "weight": {"weight": np.linspace(0.5, 1.5, classes, dtype=np.float32)},
-        "num_classes": {},
-    }[option]
+        "lengths": 1 + np.arange(batch) % steps,
+        "where": np.random.default_rng(0).random((steps, batch)) < 0.8,
+        "weight": np.linspace(0.5, 1.5, classes, dtype=np.float32),
+    }
+    given = {name: x for name, x in options.items() if name == option}
     return {
-        "ours": contenders.with_gradient(library, changed, spikes, label % 5, **options),
+        "ours": contenders.with_gradient(library, changed, spikes, label % 5, **given),
         LINE: contenders.with_gradient(library, loss, spikes, label % 5),
     }
 
@@ -86,7 +79,7 @@ def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
     import torch
 
     steps, batch, classes = size
-    loss = LOSSES[name].loss
+    loss = LOSSES[name]
     spikes, target = contenders.arrays(loss, size)
     layers = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Linear(128, classes))
     optimiser, x = torch.optim.Adam(layers.parameters()), torch.rand(steps, batch, 64)
@@ -108,24 +101,20 @@ def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
     return {"ours": contenders.with_gradient("PyTorch", loss, spikes, target), LINE: whole}
 
 
-def rows() -> dict[str, Callable[[], dict[str, Run]]]:
-    """Return what prepares the runs of each row, by its name."""
-    found: dict[str, Callable[[], dict[str, Run]]] = {}
+def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
+    """Yield the name of each row, and what prepares its runs."""
     for library, loss, size, layout in itertools.product(LIBRARIES, LOSSES, SIZES, LAYOUTS):
         setup = functools.partial(checked, library, loss, size, layout)
-        found[f"{library}: {loss}: {list(size)} {layout}"] = setup
-    for library, loss, option in itertools.product(PRICED, PRICES, OPTIONS):
-        found[f"price: {library}: {loss}: {option}"] = functools.partial(
-            prices, library, loss, option
-        )
+        yield f"{library}: {loss}: {list(size)} {layout}", setup
+    for names in itertools.product(PRICED, PRICES, OPTIONS):
+        yield f"price: {': '.join(names)}", functools.partial(prices, *names)
     for loss, size in itertools.product(SHARES, SIZES[:2]):
-        found[f"share: {loss}: {list(size)}"] = functools.partial(training_step, loss, size)
-    return found
+        yield f"share: {loss}: {list(size)}", functools.partial(training_step, loss, size)
 
 
 def measure(patterns: list[str], seconds: float) -> None:
     """Print a line of JSON for each row: its name, our milliseconds, and the ratio."""
-    for name, setup in rows().items():
+    for name, setup in rows():
         if all(part in name for part in patterns):
             found = times(setup(), min_seconds=seconds)
             print(json.dumps([name, found["milliseconds"], 1 / found["ratios"][LINE]]))
@@ -156,8 +145,8 @@ def main() -> None:
         milliseconds, ratios[name] = map(statistics.median, zip(*numbers, strict=True))
         print(f"{name:60} {milliseconds:9.3f} ms  ratio {ratios[name]:.2f}", flush=True)
     if not options.patterns:
-        for what, program in FIRST_CALLS.items():
-            runs = [in_new_process("-c", TIMED, *program)[0] for _ in range(5)]
+        for what, call in FIRST_CALLS.items():
+            runs = [in_new_process("-c", TIMED, call)[0] for _ in range(5)]
             print(f"{what}: {statistics.median(runs):.3g} s")
     if options.write:
         page.DAILY.write_text(json.dumps(page.records()[1] | ratios) + "\n", encoding="utf-8")

@@ -49,11 +49,10 @@ WORK: dict[str, tuple[Any, Callable[[int], tuple[da.Array, Any]]]] = {
 
 @contextlib.contextmanager
 def two_workers(memory_limit: str) -> Iterator[Client]:
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit=memory_limit, dashboard_address=":0"
-        ) as cluster,
+        LocalCluster(memory_limit=memory_limit, **options) as cluster,
         Client(cluster) as client,
     ):
         client.run(lambda: __import__("spikeloss_xp"))

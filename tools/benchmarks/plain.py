@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import contenders
@@ -19,41 +18,30 @@ RATES = 0.5, 0.02
 LINE = "the plain line"
 
 
-@dataclass(frozen=True)
-class Work:
-    """A time-first loss, what its plain line reads, and whether targets are probabilities."""
-
-    loss: Any
-    reads: str
-    probabilities: bool = False
-
-
-COUNTS = sx.CrossEntropy(time_axis=0)
-EACH_STEP = sx.CrossEntropy(time_axis=0, moving_window=1)
 MEAN = {"reduction": "mean", "time_axis": 0}
 LOSSES = {
-    "counts": Work(COUNTS, "sum"),
-    "sqrt_count": Work(sx.CrossEntropy(time_axis=0, readout="sqrt_count"), "sum"),
-    "each step": Work(EACH_STEP, "steps"),
-    "window 20": Work(sx.CrossEntropy(time_axis=0, moving_window=WINDOW), "windows"),
-    "SpikeRate": Work(sx.SpikeRate(*RATES, **MEAN), "mean"),
-    "SpikeRate, window 20": Work(sx.SpikeRate(*RATES, WINDOW, **MEAN), "window means"),
-    "SpikeTime": Work(sx.SpikeTime(TAU, TAPS, **MEAN), "filtered"),
-    "counts, probabilities": Work(COUNTS, "sum", probabilities=True),
-    "each step, probabilities": Work(EACH_STEP, "steps", probabilities=True),
+    "counts": sx.CrossEntropy(time_axis=0),
+    "sqrt_count": sx.CrossEntropy(time_axis=0, readout="sqrt_count"),
+    "each step": sx.CrossEntropy(time_axis=0, moving_window=1),
+    "window 20": sx.CrossEntropy(time_axis=0, moving_window=WINDOW),
+    "SpikeRate": sx.SpikeRate(*RATES, **MEAN),
+    "SpikeRate, window 20": sx.SpikeRate(*RATES, WINDOW, **MEAN),
+    "SpikeTime": sx.SpikeTime(TAU, TAPS, **MEAN),
+    "counts, probabilities": sx.CrossEntropy(time_axis=0),
+    "each step, probabilities": sx.CrossEntropy(time_axis=0, moving_window=1),
 }
 
 
 def arrays(name: str, size: tuple[int, int, int], axis: int) -> list[np.ndarray]:
     """Return spikes of a size ``[time, batch, class]`` in a layout, our target and the line's."""
-    classes, work = size[2], LOSSES[name]
-    spikes, target = contenders.arrays(work.loss, size)
-    if work.probabilities:
+    classes, loss = size[2], LOSSES[name]
+    spikes, target = contenders.arrays(loss, size)
+    if name.endswith("probabilities"):
         target = (0.1 / classes + 0.9 * np.eye(classes)[target]).astype("f")
     if axis == -1:
         spikes = np.moveaxis(spikes, 0, -1).copy()
         target = np.moveaxis(target, 0, -1).copy() if target.ndim == 3 else target
-    if isinstance(work.loss, sx.SpikeRate):
+    if isinstance(loss, sx.SpikeRate):
         rates = np.where(target[:, None] == np.arange(classes), *RATES).astype("f")
         return [spikes, target, rates]
     return [spikes, target, target]
@@ -115,36 +103,31 @@ def jax_operations(axis: int, steps: int) -> tuple[Any, ...]:
     return jnp, windows, cross_entropy, lambda u, y: ((u - beside(u, y, axis)) ** 2).mean()
 
 
-def line(work: Work, axis: int, steps: int, operations: tuple[Any, ...]) -> Callable[..., Any]:
+def line(loss: Any, axis: int, steps: int, operations: tuple[Any, ...]) -> Callable[..., Any]:
     """Return the plain line in a library that differentiates it."""
     xp, windows, cross_entropy, squares = operations
-    matrix = xp.asarray(filter_matrix(steps))
-    if work.reads == "filtered" and axis == 0:
-        return lambda x, y: (xp.tensordot(matrix, x - y, 1) ** 2).mean()
-    if work.reads == "filtered":
+    if isinstance(loss, sx.SpikeTime):
+        matrix = xp.asarray(filter_matrix(steps))
+        if axis == 0:
+            return lambda x, y: (xp.tensordot(matrix, x - y, 1) ** 2).mean()
         return lambda x, y: (((x - y) @ matrix.T) ** 2).mean()
-    read = {
-        "sum": lambda x: x.sum(axis),
-        "mean": lambda x: x.mean(axis),
-        "steps": lambda x: x,
-        "windows": windows,
-        "window means": lambda x: windows(x) / WINDOW,
-    }[work.reads]
-    compare = squares if isinstance(work.loss, sx.SpikeRate) else cross_entropy
-    return lambda x, y: compare(read(x), y)
+    if isinstance(loss, sx.SpikeRate):
+        if loss.moving_window:
+            return lambda x, y: squares(windows(x) / WINDOW, y)
+        return lambda x, y: squares(x.mean(axis), y)
+    read = {None: lambda x: x.sum(axis), 1: lambda x: x, WINDOW: windows}[loss.moving_window]
+    return lambda x, y: cross_entropy(read(x), y)
 
 
-def line_by_hand(work: Work, axis: int, shape: tuple[int, ...], xp: Any) -> Callable[..., Any]:
+def line_by_hand(loss: Any, axis: int, shape: tuple[int, ...], xp: Any) -> Callable[..., Any]:
     """Return the value and gradient of the line, for arrays of NumPy or CuPy."""
     steps, matrix = shape[axis], xp.asarray(filter_matrix(shape[axis]))
 
     def windows(x: Any) -> Any:
-        total = xp.cumsum(x, axis=axis)
-        late, early = slice(WINDOW, None), slice(None, -WINDOW)
-        if steps > WINDOW and axis == 0:
+        total, other_axes = xp.cumsum(x, axis=axis), (slice(None),) * (axis % 3)
+        late, early = (*other_axes, slice(WINDOW, None)), (*other_axes, slice(None, -WINDOW))
+        if steps > WINDOW:
             total[late] -= total[early].copy()
-        elif steps > WINDOW:
-            total[..., late] -= total[..., early].copy()
         return total
 
     def windows_back(g: Any) -> Any:
@@ -175,27 +158,27 @@ def line_by_hand(work: Work, axis: int, shape: tuple[int, ...], xp: Any) -> Call
         e /= number
         return value, e
 
-    read, back = {
-        "sum": (lambda x: x.sum(axis), spread),
-        "mean": (lambda x: x.mean(axis), lambda g: spread(g / steps)),
-        "steps": (lambda x: x, lambda g: g),
-        "windows": (windows, windows_back),
-        "window means": (lambda x: windows(x) / WINDOW, lambda g: windows_back(g / WINDOW)),
-        "filtered": (
-            (lambda d: xp.tensordot(matrix, d, 1), lambda g: xp.tensordot(matrix.T, g, 1))
-            if axis == 0
-            else (lambda d: d @ matrix.T, lambda g: g @ matrix)
-        ),
-    }[work.reads]
+    def filtered(x: Any, y: Any) -> tuple[Any, Any]:
+        if axis == 0:
+            value, g = squares(xp.tensordot(matrix, x - y, 1))
+            return value, xp.tensordot(matrix.T, g, 1)
+        value, g = squares((x - y) @ matrix.T)
+        return value, g @ matrix
+
+    if isinstance(loss, sx.SpikeTime):
+        return filtered
+    read, back, taps = {
+        None: (lambda x: x.sum(axis), spread, steps),
+        1: (lambda x: x, lambda g: g, 1),
+        WINDOW: (windows, windows_back, WINDOW),
+    }[loss.moving_window]
 
     def run(x: Any, y: Any) -> tuple[Any, Any]:
-        if work.reads == "filtered":
-            value, g = squares(read(x - y))
-        elif isinstance(work.loss, sx.SpikeRate):
-            u = read(x)
+        if isinstance(loss, sx.SpikeRate):
+            u = read(x) / taps
             value, g = squares(u - beside(u, y, axis))
-        else:
-            value, g = cross_entropy(read(x), y)
+            return value, back(g / taps)
+        value, g = cross_entropy(read(x), y)
         return value, back(g)
 
     return run
@@ -205,20 +188,17 @@ def setups(
     library: str, name: str, size: tuple[int, int, int], layout: str
 ) -> dict[str, Callable[[], contenders.Run]]:
     """Return what prepares our run and that of the plain line, with value and gradient."""
-    work, axis, steps = LOSSES[name], LAYOUTS[layout], size[0]
+    axis = LAYOUTS[layout]
+    loss = dataclasses.replace(LOSSES[name], time_axis=axis)
     spikes, target, plain_target = arrays(name, size, axis)
-
-    def ours() -> contenders.Run:
-        loss = dataclasses.replace(work.loss, time_axis=axis)
-        return contenders.with_gradient(library, loss, spikes, target)
 
     def plain() -> contenders.Run:
         if library in ("NumPy", "CuPy"):
             xp = importlib.import_module(library.lower())
-            by_hand = line_by_hand(work, axis, spikes.shape, xp)
+            by_hand = line_by_hand(loss, axis, spikes.shape, xp)
             return contenders.called(library, by_hand, spikes, plain_target)
         operations = jax_operations if library == "JAX" else torch_operations
-        plain_line = line(work, axis, steps, operations(axis, steps))
+        plain_line = line(loss, axis, size[0], operations(axis, size[0]))
         return contenders.with_gradient(library, plain_line, spikes, plain_target)
 
-    return {"ours": ours, LINE: plain}
+    return {"ours": lambda: contenders.with_gradient(library, loss, spikes, target), LINE: plain}

@@ -78,8 +78,7 @@ TIME_FIRST = dataclasses.replace(spike_time(100), time_axis=0), (1000, 32, 256)
 MOVED = {"time moved last": (c.time_moved_last, 1)}
 CONV1D, LAX_CONV = {"conv1d": (c.conv1d, 1.0)}, {"lax.conv": (c.lax_conv, 20)}
 SCIPY = {"fftconvolve": (c.fftconvolve, 1.5), "lfilter": (c.lfilter, 1.5)}
-PRODUCTS = {"its matrix products": (c.matrix_products, 0)}
-COUNTS = {"snnTorch": (c.snntorch_count, 1 / 1.1)}
+COUNTS = {"snnTorch": (c.snntorch, 1 / 1.1)}
 LATENCY = sx.CrossEntropy(readout="latency", time_axis=0)
 ONCE = {"its value and gradient": (c.as_in("PyTorch"), 1 / 5)}
 VALUE = {"its value": (c.as_in("NumPy, value"), 1 / 2.5)}
@@ -89,9 +88,9 @@ ROWS = [
     Row(spike_time(100), WIDE, "PyTorch", lava(10) | CONV1D | floor(2.5)),
     Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2)),
     Row(spike_time(1000), LONG, "PyTorch", lava(60) | CONV1D | floor(3)),
-    Row(spike_time(100), WIDE, "PyTorch", floor(2.5) | PRODUCTS, memory_kept=True),
-    Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2) | PRODUCTS, memory_kept=True),
-    Row(spike_time(1000), LONG, "PyTorch", floor(3) | PRODUCTS, memory_kept=True),
+    Row(spike_time(100), WIDE, "PyTorch", floor(2.5), memory_kept=True),
+    Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2), memory_kept=True),
+    Row(spike_time(1000), LONG, "PyTorch", floor(3), memory_kept=True),
     Row(*TIME_FIRST, "PyTorch", MOVED),
     Row(*TIME_FIRST, "JAX, jit", MOVED),
     *(Row(loss, SMALL, "PyTorch", lava(12)) for loss in rate_losses(50)),
@@ -110,7 +109,7 @@ ROWS = [
         Row(LATENCY, shape, library, others, one_thread=True)
         for shape, target in (((100, 128, 10), 8), ((1000, 32, 256), 1))
         for library, others in (
-            ("PyTorch", {"snnTorch": (c.snntorch_temporal, target)}),
+            ("PyTorch", {"snnTorch": (c.snntorch, target)}),
             ("PyTorch, double backward", ONCE),
         )
     ),

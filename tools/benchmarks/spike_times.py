@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from contenders import called, with_gradient
 from elephant.spike_train_dissimilarity import van_rossum_distance, victor_purpura_distance
-from timing import measure_seconds, median_milliseconds, time_ratio, times
+from timing import medians, times
 
 import spikeloss_xp as sx
 from spikeloss_xp import distances
@@ -98,14 +98,12 @@ def paired_table():
             victor_purpura, lambda pair: elephant_victor_purpura(pair)[0, 1], loop_victor_purpura
         ),
     }
-    seconds = [measure_seconds(runs) for runs in columns.values()]
-
-    def cell(found, program):
-        ratio = time_ratio(found, program, "NumPy")
-        return f"{median_milliseconds(found[program]):.3g} ms, {ratio:.3g}"
-
-    cells = [(program, *(cell(found, program) for found in seconds)) for program in seconds[0]]
-    return pages.table((f"{PAIRS[0] * PAIRS[1]} pairs of {SPIKES} spikes", *columns), cells)
+    found = [medians(runs, "NumPy") for runs in columns.values()]
+    rows = [
+        (program, *("{:.3g} ms, {:.3g}".format(*column[program]) for column in found))
+        for program in found[0]
+    ]
+    return pages.table((f"{PAIRS[0] * PAIRS[1]} pairs of {SPIKES} spikes", *columns), rows)
 
 
 # The cross entropy of first spikes -----------------------------------------------------------

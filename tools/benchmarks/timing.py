@@ -6,7 +6,6 @@ contender depends on how much freed memory the other has left to it.
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -14,20 +13,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MIN_ROUNDS, MIN_SECONDS, MAX_ROUNDS = 7, 2.0, 200
+import numpy as np
+
+MAX_ROUNDS = 200
 MIN_SAMPLE_SECONDS = 2e-3  # shorter runs are repeated until a sample takes about this long
 
 
-def measure_seconds(
+def medians(
     runs: dict[str, Callable[[], Any]],
+    reference: str = "ours",
     *,
-    min_rounds: int = MIN_ROUNDS,
-    min_seconds: float = MIN_SECONDS,
+    min_rounds: int = 7,
+    min_seconds: float = 2.0,
     wait: Callable[[], Any] = lambda: None,
-) -> dict[str, list[float]]:
-    """Return the seconds of one run, for each contender and round.
+) -> dict[str, tuple[float, float]]:
+    """Return the milliseconds of each contender, and their ratio to those of the reference.
 
-    `wait` returns when the device of the runs has finished them.
+    Both are medians over the rounds. `wait` returns when the device of the runs has finished them.
     """
 
     def clock(run: Callable[[], Any], repeats: int) -> float:
@@ -50,24 +52,17 @@ def measure_seconds(
             seconds[name].append(clock(run, repeats[name]))
         if number >= min_rounds and time.perf_counter() - start > min_seconds:
             break
-    return seconds
-
-
-def median_milliseconds(seconds: list[float]) -> float:
-    return 1e3 * statistics.median(seconds)
-
-
-def time_ratio(seconds: dict[str, list[float]], name: str, reference: str) -> float:
-    """Return the median over the rounds of the time of `name` divided by that of `reference`."""
-    pairs = zip(seconds[name], seconds[reference], strict=True)
-    return statistics.median(numerator / denominator for numerator, denominator in pairs)
+    return {
+        name: (1e3 * float(np.median(own)), float(np.median(np.divide(own, seconds[reference]))))
+        for name, own in seconds.items()
+    }
 
 
 def times(runs: dict[str, Callable[[], Any]], **options: Any) -> dict[str, Any]:
     """Return the milliseconds of the contender "ours", and the ratios of the others to it."""
-    seconds = measure_seconds(runs, **options)
-    ratios = {name: time_ratio(seconds, name, "ours") for name in runs if name != "ours"}
-    return {"milliseconds": median_milliseconds(seconds["ours"]), "ratios": ratios}
+    found = medians(runs, **options)
+    milliseconds, _ = found.pop("ours")
+    return {"milliseconds": milliseconds, "ratios": {name: x for name, (_, x) in found.items()}}
 
 
 def in_new_process(*command: str, **environment: str) -> list[Any]:
