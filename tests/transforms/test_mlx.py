@@ -7,7 +7,7 @@ mx = pytest.importorskip("mlx.core")
 
 import spikeloss_xp as sx
 from _support import cases
-from _support.transforms import TANGENT, Case, call_with_options, every_loss, with_options
+from _support.transforms import TANGENT, WITH_OPTIONS, Case, call_with_options, every_loss
 
 pytestmark = pytest.mark.compiles  # on a CPU, MLX starts the compiler of the machine
 RTOL = 1e-5  # a few hundred roundings of float32
@@ -50,7 +50,7 @@ def test_derivatives_along_a_tangent_and_of_each_sample_equal_closed_form(case):
     check_second_derivatives(case, case.spikes)
 
 
-@with_options
+@pytest.mark.parametrize("form", WITH_OPTIONS)
 def test_options_work_under_transforms(form):
     call = call_with_options(form)
     value, gradient = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
