@@ -12,6 +12,7 @@ import json
 
 import torch
 import training_page
+from training_page import RATES
 
 import spikeloss_xp as sx
 
@@ -20,14 +21,13 @@ TRAINING_IMAGES, HIDDEN, CLASSES, BATCH = 1437, 100, 10, 100
 DECAY = 0.9  # of the membrane, per step
 
 SOFT_TO_SHARP = "sqrt_count, soft to sharp"
-OPTIONS = {"reduction": "mean", "time_axis": 0}
-LOSSES = {
+LOSSES = {  # as the page names them
     "count": sx.CrossEntropy(time_axis=0),
     "sqrt_count": sx.CrossEntropy(time_axis=0, readout="sqrt_count"),
     SOFT_TO_SHARP: sx.CrossEntropy(time_axis=0, readout="sqrt_count"),
-    "SpikeMax": sx.SpikeMax(**OPTIONS),
-    "SpikeRate": sx.SpikeRate(0.5, 0.02, **OPTIONS),
-    "SpikeMoid": sx.SpikeMoid(theta=0.2, alpha=0.1, **OPTIONS),
+    "SpikeMax": sx.SpikeMax(reduction="mean", time_axis=0),
+    "SpikeRate": sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0),
+    "SpikeMoid": sx.SpikeMoid(theta=0.2, alpha=0.1, reduction="mean", time_axis=0),
 }
 NETWORKS = {  # surrogate derivative, bias of the outputs, numbers of steps
     "narrow": ("narrow", 0.0, (20, 60)),
@@ -36,7 +36,6 @@ NETWORKS = {  # surrogate derivative, bias of the outputs, numbers of steps
     "wide": ("wide", 0.0, (20, 60)),
     "wide, silent at first": ("wide", -1.0, (20, 60)),
 }
-RATES = (0.001, 0.005, 0.02)
 
 
 class Spike(torch.autograd.Function):
@@ -83,11 +82,11 @@ def neurons(current, cell):
 def initial_weights(seeds, bias):
     """Return weights and biases as those of `torch.nn.Linear`, with an axis for the seeds."""
     shapes, weights = ((64, HIDDEN), (1, HIDDEN), (HIDDEN, CLASSES), (1, CLASSES)), []
-    bounds = (64**-0.5, 64**-0.5, HIDDEN**-0.5, HIDDEN**-0.5)
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         uniform = [2 * torch.rand(shape, generator=generator) - 1 for shape in shapes]
-        weights.append([bound * x for bound, x in zip(bounds, uniform, strict=True)])
+        inputs = (64, 64, HIDDEN, HIDDEN)
+        weights.append([x * number**-0.5 for x, number in zip(uniform, inputs, strict=True)])
     stacked = [torch.stack(same) for same in zip(*weights, strict=True)]
     stacked[-1] += bias
     return [weight.requires_grad_() for weight in stacked]

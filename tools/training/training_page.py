@@ -17,29 +17,24 @@ from _support import pages
 RECORD = ROOT / "tests" / "data" / "training.json"
 PAGE = ROOT / "docs" / "which-loss-trains.md"
 
+MEAN = 'reduction="mean", time_axis=0'
 NAMES = {  # of the losses in the record: in words, and as code
     "count": ("counts", "`CrossEntropy(time_axis=0)`"),
     "sqrt_count": ("root", '`CrossEntropy(time_axis=0, readout="sqrt_count")`'),
     "sqrt_count, soft to sharp": ("root, soft to sharp", "the same, `temperature` from 1 to 1/4"),
-    "SpikeMax": ("`SpikeMax`", '`SpikeMax(reduction="mean", time_axis=0)`'),
-    "SpikeRate": ("`SpikeRate`", '`SpikeRate(0.5, 0.02, reduction="mean", time_axis=0)`'),
-    "SpikeMoid": (
-        "`SpikeMoid`",
-        '`SpikeMoid(theta=0.2, alpha=0.1, reduction="mean", time_axis=0)`',
-    ),
+    "SpikeMax": ("`SpikeMax`", f"`SpikeMax({MEAN})`"),
+    "SpikeRate": ("`SpikeRate`", f"`SpikeRate(0.5, 0.02, {MEAN})`"),
+    "SpikeMoid": ("`SpikeMoid`", f"`SpikeMoid(theta=0.2, alpha=0.1, {MEAN})`"),
 }
 RATES = (0.001, 0.005, 0.02)
 
 
-def of_snntorch(training: dict) -> bool:
-    return training["network"] == "snnTorch"
-
-
 def text(page: str, record: dict) -> str:
     """Return the page with its tables replaced by those of the record."""
-    trainings = sorted(record["trainings"], key=of_snntorch)
-    framework = [one for one in trainings if of_snntorch(one)]
-    plain = trainings[: -len(framework)]
+    plain, framework = (
+        [one for one in record["trainings"] if (one["network"] == "snnTorch") == of_snntorch]
+        for of_snntorch in (False, True)
+    )
     tables = {
         "# Which loss trains": [pages.table(("in the tables", "loss"), NAMES.values())],
         "## Plain networks": [accuracies(plain, [{}])],
@@ -58,15 +53,6 @@ def mean(trainings: list[dict], key: str, **where: object) -> float:
     return statistics.fmean(map(statistics.fmean, chosen))
 
 
-def with_best(figures: list[float], best: list[float]) -> list[str]:
-    """Return percentages, bold where they round to the best one."""
-    shown = [
-        (f"{100 * figure:.1f}", f"{100 * most:.1f}")
-        for figure, most in zip(figures, best, strict=True)
-    ]
-    return [f"**{cell}**" if cell == most else cell for cell, most in shown]
-
-
 def accuracies(trainings: list[dict], lengths: list[dict]) -> str:
     """Return a table with a row for each loss and a column for each learning rate.
 
@@ -76,11 +62,13 @@ def accuracies(trainings: list[dict], lengths: list[dict]) -> str:
     for loss in NAMES:
         of_loss = [one for one in trainings if one["loss"] == loss]
         figures = [mean(of_loss, "accuracy", rate=x, **where) for x in RATES for where in lengths]
-        rows.append([*figures, min(statistics.fmean(one["accuracy"]) for one in of_loss)])
-    best, each = [max(column) for column in zip(*rows, strict=True)], len(lengths)
+        figures.append(min(statistics.fmean(one["accuracy"]) for one in of_loss))
+        rows.append([f"{100 * figure:.1f}" for figure in figures])
+    best, each = [max(column, key=float) for column in zip(*rows, strict=True)], len(lengths)
     lines = []
     for (words, _), figures in zip(NAMES.values(), rows, strict=True):
-        shown = with_best(figures, best)
+        pairs = zip(figures, best, strict=True)
+        shown = [f"**{figure}**" if figure == most else figure for figure, most in pairs]
         cells = [", ".join(shown[i : i + each]) for i in range(0, len(figures), each)]
         lines.append((words, *cells))
     return pages.table(("", *(f"rate {rate:g}" for rate in RATES), "lowest setting"), lines)
