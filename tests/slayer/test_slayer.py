@@ -257,15 +257,7 @@ def test_classifiers_match_the_formulas(spikes):
     assert (window.mode, window.eps, window.time_window) == ("probability", 1e-6, 10)
 
 
-def test_inputs_that_lava_mishandles_work_or_raise(spikes):
-    windowed = slayer.loss.SpikeRate(0.2, 0.03, 5)
-    per_step = LABEL[:, None].expand(2, 40)
-    assert torch.equal(windowed(spikes, LABEL), windowed(spikes, per_step))
-    for dtype in (torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64):
-        assert windowed(spikes.to(dtype), LABEL).isfinite()
-    spikes[0, 1] = 0  # a silent neuron without the label
-    slayer.loss.SpikeMax()(spikes.requires_grad_(), LABEL).backward()
-    assert spikes.grad.isfinite().all()
+def test_unknown_mode_raises(spikes):
     for call in (
         lambda: slayer.loss.SpikeMax(mode="anything"),
         lambda: slayer.classifier.Rate.confidence(spikes, mode="anything"),
@@ -274,5 +266,3 @@ def test_inputs_that_lava_mishandles_work_or_raise(spikes):
     ):
         with pytest.raises(ValueError, match="mode"):
             call()
-    with pytest.raises(ValueError, match=r"\(2, 3, 40\).*\(2, 40, 3\)"):
-        slayer.loss.SpikeTime()(spikes, spikes.mT)
