@@ -13,6 +13,11 @@ F = torch.nn.functional
 STEPS, BATCH, CLASSES = 20, 8, 5
 SHAPE = (STEPS, BATCH, CLASSES)
 LABEL = labels(CLASSES, (BATCH,))
+both = pytest.mark.parametrize(
+    "input",
+    [made(SHAPE, torch.float64) for made in (trains, potentials)],
+    ids=["spikes", "numbers"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,24 +26,18 @@ def page():
     return recipes("losses_torch")
 
 
-def both(spikes):
-    """Return the spikes, and real numbers of the same shape, in float64."""
-    return trains(spikes, torch.float64), potentials(spikes, torch.float64)
-
-
-@pytest.mark.parametrize("input", both(SHAPE), ids=["spikes", "potentials"])
-@pytest.mark.parametrize("weight", [0.05, 0.001])
-def test_temporal_efficient_training_equals_the_loop_over_steps(page, input, weight):
+@both
+def test_temporal_efficient_training_equals_the_loop_over_steps(page, input):
     def formula(x):
         entropy = sum(F.cross_entropy(step, LABEL) for step in x) / STEPS
-        return (1 - weight) * entropy + weight * F.mse_loss(x, torch.ones_like(x))
+        return 0.95 * entropy + 0.05 * F.mse_loss(x, torch.ones_like(x))
 
-    assert_match(formula, lambda x: page.temporal_efficient(x, LABEL, weight), input)
+    assert_match(formula, lambda x: page.temporal_efficient(x, LABEL, 0.05), input)
     expected = sum(step for step in input).argmax(1)
     assert torch.equal(page.each_step.predict(input), expected)
 
 
-@pytest.mark.parametrize("input", both(SHAPE), ids=["spikes", "potentials"])
+@both
 def test_mixed_labels_equal_the_mixed_losses(page, input):
     order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
     fraction = torch.linspace(0, 1, BATCH, dtype=torch.float64)
@@ -140,9 +139,8 @@ def test_dense_labels_equal_cross_entropy_of_maps(page):
     found = page.by_pixel.predict(page.pixels(output)).reshape(label.shape)
     assert torch.equal(found, predicted)
     confusion = page.by_pixel.confusion(page.pixels(output), label.flatten())
-    for i in range(3):
-        for j in range(3):
-            assert confusion[i, j] == ((label == i) & (predicted == j)).sum()
+    for i, j in np.ndindex(3, 3):
+        assert confusion[i, j] == ((label == i) & (predicted == j)).sum()
     shares = [confusion[i, i] / (confusion[i].sum() + confusion[:, i].sum() - confusion[i, i])
               for i in range(3)]  # fmt: skip
     assert page.intersection_over_union(output, label) == pytest.approx(sum(shares) / 3)

