@@ -6,9 +6,10 @@ Run ``python tools/sizes.py`` in an environment with this checkout installed.
 import ast
 import functools
 import importlib.util
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, FunctionType
 from typing import Any
@@ -37,9 +38,7 @@ def lines_of_code(path: Path) -> int:
             statement = node.body[0]
             documentation.update(range(statement.lineno, (statement.end_lineno or 0) + 1))
     lines = enumerate((line.strip() for line in source.splitlines()), 1)
-    return sum(
-        1 for i, line in lines if line and not line.startswith("#") and i not in documentation
-    )
+    return sum(i not in documentation for i, line in lines if line and not line.startswith("#"))
 
 
 def place(path: Path) -> str:
@@ -112,30 +111,26 @@ def ways() -> dict[str, str]:
     return found
 
 
+def own_bases(kind: type) -> list[type]:
+    return [base for base in kind.__mro__[1:] if base.__module__.startswith("spikeloss_xp")]
+
+
 def overridden() -> list[str]:
     """Return the private methods with code that a loss of the library replaces by its own."""
-
-    def descendants(kind: type) -> Iterator[type]:
-        for child in kind.__subclasses__():
-            yield child
-            yield from descendants(child)
 
     def methods(kind: type) -> dict[str, Any]:
         kinds = (FunctionType, property, staticmethod, classmethod)
         return {name: x for name, x in vars(kind).items() if isinstance(x, kinds)}
 
-    found = set()
-    for kind in descendants(sx.losses.Loss):
-        if kind.__module__.startswith("spikeloss_xp"):
-            above = [
-                base for base in kind.__mro__[1:] if base.__module__.startswith("spikeloss_xp")
-            ]
-            for name in methods(kind):
-                first = next((methods(base)[name] for base in above if name in methods(base)), None)
-                concrete = first and not getattr(first, "__isabstractmethod__", False)
-                if concrete and name.startswith("_") and not name.startswith("__"):
-                    found.add(name)
-    return sorted(found)
+    found, losses = set(), [sx.losses.Loss]
+    for kind in losses:  # it grows
+        losses += kind.__subclasses__()
+        above = [methods(base) for base in own_bases(kind)]
+        for name in methods(kind) if kind.__module__.startswith("spikeloss_xp") else ():
+            first = next((of[name] for of in above if name in of), None)
+            if first and not getattr(first, "__isabstractmethod__", False):
+                found.add(name)
+    return sorted(name for name in found if re.match("_[^_]", name))
 
 
 def main() -> None:
@@ -143,7 +138,7 @@ def main() -> None:
     package = tracked("spikeloss_xp/*.py", "backends/*.py")
     tests = tracked("tests/*.py", "tools/*.py")
     chain = longest_chain(package)
-    bases = [kind for kind in sx.SpikeMax.__mro__[1:] if kind.__module__.startswith("spikeloss_xp")]
+    bases = own_bases(sx.SpikeMax)
     print(f"lines of code        {sum(map(lines_of_code, package))}")
     print(f"modules              {len(package)}")
     print(f"longest import chain {len(chain)}: {' -> '.join(chain)}")
