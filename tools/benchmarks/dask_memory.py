@@ -7,13 +7,13 @@ one thread.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
 from dask.distributed import Client, KilledWorker, LocalCluster
+from timing import forget_peak, peak_bytes
 
 import spikeloss_xp as sx
 
@@ -61,22 +61,13 @@ def two_workers(memory_limit: str) -> Iterator[Client]:
 
 def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float]]:
     """Compute an array. Return it, and a worker's memory in MB, before and at most."""
-
-    def reset() -> None:
-        Path("/proc/self/clear_refs").write_text("5")
-
-    def peak() -> float:  # after a reset, that of the memory in use
-        lines = Path("/proc/self/status").read_text().splitlines()
-        (size,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-        return int(size) * 1024 / 1e6
-
-    client.run(reset)
-    base = client.run(peak)
+    client.run(forget_peak)
+    base = client.run(peak_bytes)
     computed = client.compute(lazy).result(timeout=TIMEOUT)
-    peaks = client.run(peak)
+    peaks = client.run(peak_bytes)
     assert peaks.keys() == base.keys(), "a worker was killed"
     worker = max(peaks, key=lambda worker: peaks[worker] - base[worker])
-    return computed, (base[worker], peaks[worker])
+    return computed, (base[worker] / 1e6, peaks[worker] / 1e6)
 
 
 def main(entries: int = 20_000_000) -> None:

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import sys
@@ -23,7 +24,7 @@ import contenders
 import numpy as np
 import page
 from rows import ROWS, Row, spike_time
-from timing import in_new_process, medians, times
+from timing import forget_peak, in_new_process, medians, peak_bytes, times
 
 from spikeloss_xp import _tuning
 from spikeloss_xp.primitives import kernels
@@ -61,20 +62,15 @@ def measure_in_new_process(row: Row) -> dict[str, Any]:
 def peak_memory() -> float:
     """Return the peak memory of value and gradient, as a multiple of the two input arrays.
 
-    The inputs themselves do not count. The numbers come from Linux's /proc/self/status.
+    The inputs themselves do not count.
     """
-
-    def kilobytes(field: str) -> int:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith(field)))
-
     shape = (32, 256, 4000)
     run = contenders.ours("PyTorch", spike_time(100), shape)
     contenders.ours("PyTorch", spike_time(100), (2, 2, 200))()  # imports and small buffers
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
-    before = kilobytes("VmRSS")
+    forget_peak()
+    before = peak_bytes()
     run()
-    return (kilobytes("VmHWM") - before) * 1024 / (2 * 4 * np.prod(shape))
+    return (peak_bytes() - before) / (2 * 4 * math.prod(shape))
 
 
 def flatness() -> float:

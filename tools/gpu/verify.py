@@ -143,9 +143,7 @@ def record(
         "claims": gpu.claims(tests, libraries, benchmarks),
         "tests": {name: str(ran) for name, ran in tests.items()},
         "failures": {
-            name: {
-                test: text for test, (outcome, text) in ran.outcomes.items() if outcome == "failed"
-            }
+            name: {test: text for test, (word, text) in ran.outcomes.items() if word == "failed"}
             for name, ran in tests.items()
         },
         "benchmarks": benchmarks,
