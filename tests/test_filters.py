@@ -58,7 +58,7 @@ def random_filter(random):
             return sx.moving_average(x, length, axis)
 
     else:
-        taps, reverse = random.normal(size=length).astype(np.float32), False
+        taps, reverse = random.random(length).astype(np.float32), False
 
         def apply(library, x, axis):
             return sx.causal_filter(x, taps, axis)

@@ -74,10 +74,9 @@ def random_times(random, number, *, apart):
 
 
 def random_comparison(random):
-    """Return a comparison, trains as the reference takes them, those of a call, and its options.
+    """Return a comparison, one or two sets of trains, those of the call, and its masks.
 
-    `y` is None, or the other trains. The trains of the call have another layout, and NaN where
-    they are masked; the reference reads silence there.
+    The trains of the call have another layout, and NaN where they are masked, which is silence.
     """
     kind = pick(random, VanRossum, Similarity)
     options = {"time_constant": pick(random, 0.5, 3.0, 20.0), "times": random.random() < 0.3}
