@@ -257,7 +257,7 @@ def test_classifiers_match_the_formulas(spikes):
     assert (window.mode, window.eps, window.time_window) == ("probability", 1e-6, 10)
 
 
-def test_unknown_mode_raises(spikes):
+def test_unknown_mode_or_negative_factor_raises(spikes):
     for call in (
         lambda: slayer.loss.SpikeMax(mode="anything"),
         lambda: slayer.classifier.Rate.confidence(spikes, mode="anything"),
@@ -266,3 +266,5 @@ def test_unknown_mode_raises(spikes):
     ):
         with pytest.raises(ValueError, match="mode"):
             call()
+    with pytest.raises(ValueError, match="lam must be at least 0"):
+        slayer.loss.SparsityEnforcer(lam=-1)
