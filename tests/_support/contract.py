@@ -5,7 +5,7 @@ docs/contract.md from it. Shapes are given as names of axes.
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -288,11 +288,6 @@ def _default(parameter: inspect.Parameter) -> str:
     if parameter.default is parameter.empty:
         return "required"
     return "`" + repr(parameter.default).replace("'", '"') + "`"
-
-
-def in_layout(axes: Iterable[str], time_axis: int) -> tuple[str, ...]:
-    """Return axes in the order that `time_axis` gives them."""
-    return tuple(sorted(axes, key=LAYOUTS[time_axis].index))
 
 
 def _dtype_table() -> str:
