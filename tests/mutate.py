@@ -150,7 +150,8 @@ def stages(file: str) -> list[list[str]]:
     """Return the arguments of the runs of tests that a mutant of a file has to pass."""
     stem, folder = Path(file).stem, Path(file).parent.name
     first = FIRST.get(folder) or FIRST.get(stem[:6]) or "numpy"
-    XX
+    paths = sorted(ROOT.glob(f"tests/test_{stem.strip('_')}*.py"))
+    named = [f"tests/{path.name}" for path in paths]
     begin, own = [*FEW, *named], [*named, *CORE]
     if (ROOT / "tests" / folder).exists():
         begin, own = [*FEW, f"tests/{folder}"], [f"tests/{folder}", "tests/transforms"]
