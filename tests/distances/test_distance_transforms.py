@@ -40,13 +40,11 @@ def assert_close_to_closed_form(compare, values, gradients):
 
 
 @pytest.mark.parametrize("name", COMPARE)
-def test_gradcheck_passes(torch, name):
-    compare = COMPARE[name]
+def test_second_derivatives_of_torch_equal_differences_of_first_ones(torch, name):
     x = torch.tensor(X[0, :2, :, :4], requires_grad=True)
     y = torch.tensor(Y[:2, :, :4], requires_grad=True)
-    torch.autograd.gradcheck(compare, (x, y))
-    torch.autograd.gradgradcheck(compare, (x, y))
-    torch.autograd.gradgradcheck(compare, (x,))
+    for trains in ((x, y), (x,)):
+        torch.autograd.gradgradcheck(COMPARE[name], trains, fast_mode=True)
 
 
 def test_torch_transforms_equal_closed_form(torch):
@@ -54,21 +52,21 @@ def test_torch_transforms_equal_closed_form(torch):
     x, y, cotangent = map(torch.tensor, (X, Y, COTANGENT))
 
     def loss(x):
-        return torch.sum(compare(x, y) * cotangent)
+        value = compare(x, y)
+        return torch.sum(value * cotangent), value
 
-    values = torch.func.vmap(compare, in_dims=(0, None))(x, y)
-    gradients = torch.func.vmap(torch.func.grad(loss))(x)
+    gradients, values = torch.func.vmap(torch.func.grad(loss, has_aux=True))(x)
     assert_close_to_closed_form(compare, values, gradients)
     tangent = torch.cos(x[0])
-    _, slope = torch.func.jvp(loss, (x[0],), (tangent,))
+    _, slope, _ = torch.func.jvp(loss, (x[0],), (tangent,), has_aux=True)
     np.testing.assert_allclose(slope, torch.sum(gradients[0] * tangent), **TOLERANCE)
 
 
-# The first backend traces and splits the same graphs as PyTorch's compiler, but writes no C++.
+# The first backend only traces: PyTorch runs its graph as it is.
 @pytest.mark.parametrize(
     ("name", "alone", "backend"),
     [
-        ("distance", True, "aot_eager_decomp_partition"),
+        ("distance", True, "eager"),
         pytest.param("distance", True, "inductor", marks=pytest.mark.slow),
         pytest.param("similarity", False, "inductor", marks=pytest.mark.slow),
     ],
@@ -93,24 +91,25 @@ def test_jax_transforms_equal_closed_form(jax):
     x, y = jnp.asarray(X), jnp.asarray(Y)
 
     def loss(x):
-        return jnp.sum(compare(x, y) * COTANGENT)
+        value = compare(x, y)
+        return jnp.sum(value * COTANGENT), value
 
-    values = jax.jit(jax.vmap(compare, in_axes=(0, None)))(x, y)
-    gradients = jax.jit(jax.vmap(jax.grad(loss)))(x)
+    gradients, values = jax.jit(jax.vmap(jax.grad(loss, has_aux=True)))(x)
     assert_close_to_closed_form(compare, values, gradients)
-    hessian = jax.jit(jax.hessian(loss))(x[0]).reshape(96, 96)
-    assert np.isfinite(hessian).all()
-    np.testing.assert_allclose(hessian, hessian.T, **TOLERANCE)
 
 
-def test_second_derivatives_are_finite_at_coincident_and_silent_trains(jax):
-    x = np.zeros((3, 8))
-    x[1:, 3] = 1
+def test_second_derivatives_of_jax_are_symmetric_and_finite(jax):
+    """Also at coincident and at silent trains."""
+    special = np.zeros((3, 8))
+    special[1:, 3] = 1
 
     def loss(x):
-        return sum(jax.numpy.sum(compare(x, x[1:])) for compare in COMPARE.values())
+        return sum(jax.numpy.sum(compare(x, x[1:]) ** 3) for compare in COMPARE.values())
 
-    assert np.isfinite(jax.jit(jax.hessian(loss))(jax.numpy.asarray(x))).all()
+    hessian = jax.jit(jax.hessian(loss))
+    assert np.isfinite(hessian(jax.numpy.asarray(special))).all()
+    matrix = hessian(jax.numpy.asarray(X[0, :3, 0, :8])).reshape(24, 24)
+    np.testing.assert_allclose(matrix, matrix.T, **TOLERANCE)
 
 
 def test_length_out_of_range_gives_nan_in_a_trace(jax):
@@ -122,12 +121,7 @@ def test_length_out_of_range_gives_nan_in_a_trace(jax):
 
 @pytest.mark.parametrize(
     ("name", "chunks", "alone"),
-    [
-        ("distance", (1, 1, 5), True),
-        ("similarity", (2, 2, 12), False),
-        pytest.param("distance", (4, 2, 12), False, marks=pytest.mark.slow),
-        pytest.param("similarity", (1, 1, 5), True, marks=pytest.mark.slow),
-    ],
+    [("distance", (1, 1, 5), True), ("similarity", (2, 2, 12), False)],
 )
 def test_dask_equals_numpy_and_stays_lazy(name, chunks, alone):
     dask = pytest.importorskip("dask")
@@ -138,7 +132,7 @@ def test_dask_equals_numpy_and_stays_lazy(name, chunks, alone):
     expected = sx.value_and_grad(compare)(X[0], *others, cotangent=cotangent)
 
     def refuse(*_, **__):
-        raise AssertionError("computed before it was asked for")
+        pytest.fail("computed before it was asked for")
 
     with dask.config.set(scheduler=refuse):
         got = sx.value_and_grad(compare)(x, *others, cotangent=cotangent)
