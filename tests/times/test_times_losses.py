@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import Call, agree, run
+from _support import reference
+from _support.calls import Call, agree, not_jax, run
 from _support.cases import close, reduced
 from spikeloss_xp import _tuning
 
@@ -67,13 +68,35 @@ def test_libraries_agree_with_numpy_at_ties_and_at_padding(backend, name):
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_gradient_at_ties_is_the_mean_of_both_sides(backend, name):
+def test_gradient_at_ties_is_the_mean_of_both_sides(name):
     """Of equal spikes of one train, and of spikes that coincide with one of the target."""
     times, target = example(name)
     call = Call(reduced(LOSSES[name], "sum"), times, target)
-    agree(call, call.on(backend), backend.rtol)
+    agree(call, sx.value_and_grad(call.loss)(times, target), 1e-12)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_equals_the_formula_to_12_digits(name):
+    random, loss = np.random.default_rng(3), reduced(LOSSES[name], "sum")
+    x, y = (random.uniform(0, 14, size=(3, 3, n)) for n in (4, 3))
+    label = np.asarray([0, 2, 1])
+    target = y if name in PAIRED else label
+    if name == "entropy":
+        first = np.minimum(x.min(axis=-1), 12)
+        share = np.exp(-first / 2.5)
+        wanted = 0.875 * np.eye(3)[label] + 0.125 / 3
+        slope = (wanted - share / share.sum(axis=1, keepdims=True)) / 2.5
+        expected = np.where(x == first[..., None], slope[..., None], 0)
+    elif name == "rossum":
+        gaps = (x[..., None] - times[..., None, :] for times in (y, x))
+        pulls = (np.sum(np.sign(gap) * np.exp(-abs(gap) / 2.5), axis=-1) for gap in gaps)
+        expected = 2 / 2.5 * np.subtract(*pulls)
+    else:  # of second degree at most, so that differences have only rounding errors
+        expected = reference.differences(lambda x: reference.value(loss, x, target), x, step=0.02)
+    close(sx.value_and_grad(loss)(x, target)[1], expected, 1e-12)
+
+
+@not_jax
 @pytest.mark.parametrize("name", ["entropy", "victor"])
 def test_two_axes_are_one_spike_of_each_class(backend, name):
     times, target = example(name)
@@ -88,22 +111,22 @@ def test_two_axes_are_one_spike_of_each_class(backend, name):
     assert np.isfinite(slopes).all()
 
 
-def test_equal_first_spikes_share_the_gradient(backend):
+def test_equal_first_spikes_share_the_gradient():
     times = np.asarray([[[3.0, 3.0, 5.0], [3.0, 4.0, 3.0]], [[7.0, 9.0, 9.0], [8.0, 8.0, 8.0]]])
     loss = sx.times.SpikeLatency(true_time=1.0, silent_time=20.0, reduction="sum", num_classes=1)
-    _, slopes = run(backend, sx.value_and_grad(loss), times, [0, 0])
+    _, slopes = sx.value_and_grad(loss)(times, [0, 0])
     expected = [[[1, 1, 0], [1, 0, 1]], [[12, 0, 0], [0, 0, 0]]]  # 2 (3 - 1) in four shares
-    np.testing.assert_allclose(slopes, expected, rtol=backend.rtol)
+    np.testing.assert_allclose(slopes, expected, rtol=1e-12)
 
 
-def test_late_spike_is_silence(backend):
+def test_late_spike_is_silence():
     """Of the label, which then has no gradient; the other class is made later."""
     late = np.asarray([math.nan, math.inf, -math.inf, 12.0, 15.0])
     times = np.full((5, 2, 2), math.nan)
     times[:, 0, 0] = times[:, 1, 1] = late
     times[:, 1, 0] = 4
-    value, slopes = run(backend, sx.value_and_grad(ENTROPY), times, [0] * 5)
-    np.testing.assert_allclose(value, math.log1p(math.exp(8 / 2.5)), rtol=backend.rtol)
+    value, slopes = sx.value_and_grad(ENTROPY)(times, [0] * 5)
+    np.testing.assert_allclose(value, math.log1p(math.exp(8 / 2.5)), rtol=1e-12)
     assert (slopes[:, 1, 0] < 0).all()
     assert not slopes[:, 0].any()
     assert not slopes[:, 1, 1].any()
@@ -119,6 +142,7 @@ def test_chunks_of_pairs_equal_the_whole(name, chunk, monkeypatch):
         np.testing.assert_allclose(got, whole, rtol=1e-13, atol=1e-15)
 
 
+@not_jax
 @pytest.mark.parametrize("loss", [ROSSUM, VICTOR], ids=PAIRED)
 def test_equal_trains_have_the_distance_0_and_no_gradient(backend, loss):
     times = padded(np.random.default_rng(4), (3, 2, 6))
@@ -138,7 +162,7 @@ def test_integers_are_times(backend):
     np.testing.assert_allclose(value, math.log1p(math.exp(-2 / 2.5)), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "axes"), [*((name, 3) for name in LOSSES), ("entropy", 2)])
+@pytest.mark.parametrize(("name", "axes"), [("entropy", 2), ("victor", 3)])
 def test_dask_evaluates_blocks_of_samples(name, axes):
     da = pytest.importorskip("dask.array")
     times, target = example(name)
@@ -150,8 +174,7 @@ def test_dask_evaluates_blocks_of_samples(name, axes):
     value, slopes = sx.value_and_grad(loss)(lazy, target, **options)
     assert slopes.chunks == lazy.chunks
     np.testing.assert_allclose(value.compute(scheduler="synchronous"), expected[0], rtol=1e-14)
-    slopes = slopes.compute(scheduler="synchronous")
-    np.testing.assert_allclose(slopes, expected[1], rtol=1e-13, atol=1e-17)
+    close(slopes.compute(scheduler="synchronous"), expected[1], 1e-13)
 
 
 def test_objects_are_values_and_say_that_they_read_times():
@@ -159,10 +182,6 @@ def test_objects_are_values_and_say_that_they_read_times():
         assert repr(loss).startswith(f"times.{type(loss).__name__}(")
         assert eval(repr(loss), {"times": sx.times}) == loss
         assert pickle.loads(pickle.dumps(loss)) == loss
-        assert "time_axis" not in repr(loss)
-    assert sx.CrossEntropy(time_axis=-1, readout="latency", temperature=2.5) != ENTROPY
-    assert sx.times.CrossEntropy(silent_time=20.0).temperature == 1
-    assert sx.times.SpikeLatency(silent_time=20.0).true_time == 0
 
 
 # Transforms ------------------------------------------------------------------------------------
@@ -220,7 +239,6 @@ def test_compiled_by_pytorch(name):
 # Mistakes --------------------------------------------------------------------------------------
 
 TIMES = np.asarray([[[1.0, 2.0], [3.0, math.nan]]])
-TWELVE = np.ones((2, 3, 4))
 LATE = functools.partial(dataclasses.replace, LATENCY)
 
 
@@ -229,26 +247,19 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
     [
         (lambda: sx.times.CrossEntropy(temperature=0, silent_time=1.0), ValueError, "temperature"),
         (lambda: sx.times.SpikeTime(time_constant=0), ValueError, "time_constant"),
-        (lambda: sx.times.VictorPurpura(cost=math.nan), ValueError, "cost"),
         (lambda: sx.times.CrossEntropy(temperature=1.0), TypeError, "silent_time"),
         (lambda: sx.times.CrossEntropy(silent_time=math.inf), ValueError, "silent_time.*finite"),
         (lambda: LATE(silent_time=math.nan), ValueError, "silent_time.*finite"),
         (lambda: LATE(tolerance=-1.0), ValueError, "tolerance"),
         (lambda: LATE(true_time=13.0), ValueError, "true_time must be at most"),
-        (lambda: LATE(false_time=13.0), ValueError, "false_time must be at"),
         (lambda: ENTROPY(TIMES > 0, [0]), ValueError, "spike times.*got bool"),
         (lambda: ENTROPY(TIMES[0, 0], [0]), ValueError, r"\[batch, class, spike\]; got .*\(2,\)"),
-        (lambda: ENTROPY(TIMES[None], [0]), ValueError, "got float64 of shape"),
-        (lambda: ENTROPY([[1.0]], [0]), TypeError, "input must be an array"),
         (lambda: ENTROPY(TIMES[..., :0], [0]), ValueError, "no elements"),
         (lambda: ENTROPY(TIMES, [0], lengths=[2]), TypeError, "no lengths: NaN and infinity"),
         (lambda: ENTROPY(TIMES, [0], where=TIMES > 0), ValueError, r"where must have shape \(1,\)"),
         (lambda: ENTROPY.predict(TIMES, lengths=[2]), TypeError, "no lengths"),
-        (lambda: ENTROPY(TIMES, [2]), ValueError, "between 0 and 1"),
-        (lambda: ENTROPY(TIMES, [0, 1]), ValueError, r"got \(2,\)$"),
         (lambda: ENTROPY(TIMES, [0], weight=[1.0]), ValueError, r"one for each class; got \(1,\)$"),
-        (lambda: ENTROPY(TWELVE, np.zeros((2, 4), int)), ValueError, r"got \(2, 4\)$"),
-        (lambda: ENTROPY(TWELVE, [0, 0], weight=[1.0] * 4), ValueError, r"got \(4,\)$"),
+        (lambda: ENTROPY(np.ones((2, 3, 4)), np.zeros((2, 4), int)), ValueError, r"got \(2, 4\)$"),
         (lambda: LATENCY(TIMES, [[1.0, math.nan]]), ValueError, "spike times, finite"),
         (lambda: ENTROPY.sum_and_weight(TIMES, [0], context=1), ValueError, "context"),
         (lambda: ROSSUM(TIMES, [0]), ValueError, r"shape \(1, 2\), \[batch, class\]"),
