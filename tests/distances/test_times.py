@@ -5,6 +5,7 @@ Random calls have seeds, as those of `contract/test_differential.py`.
 
 import math
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,17 +13,13 @@ import pytest
 
 from _support import reference
 from _support.backends import TESTED, on
+from _support.calls import each, not_jax, run
 from _support.random_calls import pick
 from spikeloss_xp import _tuning
 from spikeloss_xp.distances import coincidence_factor, similarity, van_rossum, victor_purpura
 
-SEEDS = {"numpy": 40, "torch": 15, "array-api-strict": 10}
-
-
-def compiled(backend, function, *calls, **options):
-    """Make all calls in one compiled function: JAX would compile each anti-diagonal by itself."""
-    run = backend.compiled(lambda *calls: [function(*times, **options) for times in calls])
-    return map(backend.numpy, run(*calls))
+SEEDS = {"numpy": 40, "torch": 15, "array-api-strict": 6}
+TIMES = {"time_constant": 1, "times": True}  # options of the van Rossum distance
 
 
 def all_pairs(function, x, y):
@@ -88,14 +85,14 @@ def check_random_lists(backend, seed):
     a, b = in_some_form(random, backend, x), in_some_form(random, backend, y)
 
     @backend.compiled
-    def run(a, b):
+    def evaluate(a, b):
         arrays = (a,) if y is x else (a, b)
         return (
             victor_purpura(*arrays, cost=cost),
             coincidence_factor(*arrays, precision=precision, duration=duration),
         )
 
-    got = map(backend.numpy, run(a, b))
+    got = map(backend.numpy, evaluate(a, b))
     expected = distances(x, y, cost), factors(x, y, precision, duration)
     for value, loops, atol in zip(got, expected, (cost * rounding, 0), strict=True):
         message = f"{x}, {y}, {cost=}, {precision=}, {duration=}, seed {seed}"
@@ -112,16 +109,11 @@ def test_random_lists_equal_loops(name, seeds, monkeypatch):
             check_random_lists(backend, seed)
 
 
-def test_times_of_one_argument_are_converted_to_those_of_the_first(backend):
+def test_lists_are_converted_to_arrays_like_the_first(backend):
     x, y = [[1.0, 5.0], [2.0], []], [[1.5, 4.0]]
-    expected = distances(x, y, 0.3)
-    arrays = [backend.asarray(np.asarray(train)) for train in x]
-    # A compiled function is not passed lists of numbers.
-    run = backend.compiled(
-        lambda *arrays: [victor_purpura(list(arrays), z, cost=0.3) for z in (y, padded(y, 0.0))]
-    )
-    for got in run(*arrays):
-        np.testing.assert_allclose(backend.numpy(got), expected, rtol=0, atol=20 * backend.rtol)
+    calls = [lambda *x, y=y: victor_purpura(list(x), y, cost=0.3) for y in (y, padded(y, 0.0))]
+    for got in run(backend, each(calls), *map(np.asarray, x)):
+        np.testing.assert_allclose(got, distances(x, y, 0.3), rtol=0, atol=20 * backend.rtol)
 
 
 def test_python_lists_and_integers():
@@ -132,12 +124,14 @@ def test_python_lists_and_integers():
 
 
 def test_silent_trains_only(backend):
-    nothing, spike = backend.asarray(np.zeros((2, 0))), backend.asarray(np.asarray([[1.0]]))
-    distance, inserted = compiled(backend, victor_purpura, (nothing,), (nothing, spike), cost=1)
-    np.testing.assert_array_equal(distance, np.zeros((2, 2)))
+    def every(x, y):
+        factor = coincidence_factor(x, precision=1, duration=9)
+        return victor_purpura(x, cost=1), factor, victor_purpura(x, y, cost=1)
+
+    distance, factor, inserted = run(backend, every, np.zeros((2, 0)), np.ones((1, 1)))
+    assert not distance.any()
+    assert not factor.any()
     np.testing.assert_array_equal(inserted, [[1], [1]])
-    (factor,) = compiled(backend, coincidence_factor, (nothing,), precision=1, duration=9)
-    np.testing.assert_array_equal(factor, np.zeros((2, 2)))
 
 
 def test_gradient_in_spike_times_is_the_cost_of_moves(backend):
@@ -156,24 +150,15 @@ def test_gradient_in_spike_times_is_the_cost_of_moves(backend):
     np.testing.assert_allclose(got, expected, rtol=backend.rtol)
 
 
+@not_jax
 def test_spikes_exactly_the_precision_apart_coincide(backend):
-    # 0.4 - 0.3 is more than 0.1 by rounding. Not compiled, so that JAX runs each operation alone.
+    # 0.4 - 0.3 is more than 0.1 by rounding.
     for late in (0.0, 100.0):
-        x, y = (*(backend.asarray(np.asarray([[late + t]])) for t in (0.3, 0.4)),)
-        got = backend.numpy(coincidence_factor(x, y, precision=0.1, duration=1000))
-        np.testing.assert_allclose(got, 1, rtol=1e-3)
-        got = backend.numpy(coincidence_factor(x, y, precision=0.0999, duration=1000))
-        assert got < 0
-
-
-def test_coincidence_factor_of_poisson_models_is_zero_on_average():
-    # The chance that it subtracts is that of a coincidence of each spike with any other. With few
-    # spikes per window, two that coincide with the same spike are rare: that bias is below 0.02.
-    random = np.random.default_rng(5)
-    data = [np.arange(10.0, 1000.0, 25.0)]
-    models = [np.sort(random.uniform(0, 1000, random.poisson(40))) for _ in range(2000)]
-    got = coincidence_factor(models, data, precision=2, duration=1000)
-    assert abs(got.mean()) < 0.02
+        x, y = np.asarray([[late + 0.3]]), np.asarray([[late + 0.4]])
+        for precision, coincide in ((0.1, True), (0.0999, False)):
+            options = {"precision": precision, "duration": 1000}
+            factor = run(backend, partial(coincidence_factor, **options), x, y)
+            assert factor > 0.999 if coincide else factor < 0
 
 
 def test_precision_that_chance_fills_gives_nan():
@@ -186,17 +171,19 @@ def test_precision_that_chance_fills_gives_nan():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: victor_purpura([x], cost=-1), ValueError, "cost.*-1"),
         (lambda x: victor_purpura([x], cost=1e-9), ValueError, "cost.*1e-06"),
         (lambda x: victor_purpura([], cost=1), ValueError, "times has no trains.*list"),
         (lambda x: victor_purpura(x, cost=1), ValueError, "times must be a sequence.*(3,)"),
         (lambda x: victor_purpura([x[None, :]], cost=1), ValueError, "times[0] must.*(1, 3)"),
         (lambda x: victor_purpura([x, ["a"]], cost=1), TypeError, "times[1] must hold numbers"),
         (lambda x: victor_purpura([x], [x, 2.0], cost=1), ValueError, "other[1] must.*()"),
-        (lambda x: victor_purpura("abc", cost=1), TypeError, "times must be an array.*str"),
         (lambda x: victor_purpura([x], "abc", cost=1), TypeError, "other must hold numbers.*str"),
         (lambda x: coincidence_factor([x], precision=0, duration=1), ValueError, "precision.*0"),
         (lambda x: coincidence_factor([x], precision=1, duration=0), ValueError, "duration.*0"),
+        (lambda x: van_rossum([x], time_constant=1), TypeError, "pass times=True"),
+        (lambda x: van_rossum(x[None], **TIMES, lengths=[3]), ValueError, "pad spike times with"),
+        (lambda x: similarity(x[None, None], **TIMES), ValueError, "shape (1, 1, 3)"),
+        (lambda x: van_rossum([x], time_constant=1, times=1), TypeError, "times must be True or"),
     ],
 )
 def test_errors_name_the_argument(call, error, message):
@@ -239,26 +226,8 @@ def test_times_of_two_dtypes_coincide_by_the_coarser_one(swapped):
     np.testing.assert_allclose(got, 1.0)
 
 
-TIMES = {"time_constant": 1, "times": True}
-
-
 def test_lists_of_times_are_padded_for_van_rossum(backend):
     x, y = np.asarray([[3.0, -1.0], [7.0, math.nan]]), np.asarray([[4.0, math.inf]])
-    arrays = [backend.asarray(row[np.isfinite(row)]) for row in (*x, *y)]
-    run = backend.compiled(lambda *z: van_rossum(list(z[:2]), list(z[2:]), **TIMES))
-    expected = van_rossum(x, y, **TIMES)
-    np.testing.assert_allclose(backend.numpy(run(*arrays)), expected, rtol=20 * backend.rtol)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda x: van_rossum(list(x), time_constant=1), TypeError, "pass times=True"),
-        (lambda x: van_rossum(x, **TIMES, lengths=[3] * 4), ValueError, "pad spike times with NaN"),
-        (lambda x: similarity(x[None], **TIMES), ValueError, "shape (1, 4, 3)"),
-        (lambda x: similarity(x, time_constant=1, times=1), TypeError, "times must be True or"),
-    ],
-)
-def test_bad_spike_times_of_van_rossum_raise(call, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        call(np.ones((4, 3)))
+    rows = [row[np.isfinite(row)] for row in (*x, *y)]
+    got = run(backend, lambda *z: van_rossum(list(z[:2]), list(z[2:]), **TIMES), *rows)
+    np.testing.assert_allclose(got, van_rossum(x, y, **TIMES), rtol=20 * backend.rtol)

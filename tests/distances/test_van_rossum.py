@@ -13,12 +13,12 @@ import pytest
 import spikeloss_xp as sx
 from _support import reference
 from _support.backends import TESTED, on
-from _support.calls import DIFFERENCE_RTOL
+from _support.calls import DIFFERENCE_RTOL, each, not_jax, run
 from _support.random_calls import around, pick
 from spikeloss_xp import _tuning
 from spikeloss_xp.distances import Similarity, VanRossum, similarity, van_rossum
 
-SEEDS = {"numpy": 60, "torch": 25, "array-api-strict": 15, "array-api-strict-device1": 2}
+SEEDS = {"numpy": 40, "torch": 15, "array-api-strict": 10}
 KINDS = {"distance": VanRossum(3), "squared": VanRossum(3, squared=True)}
 KINDS |= {"similarity": Similarity(3)}
 
@@ -122,13 +122,13 @@ def check_random_comparison(backend, seed):
         cotangent[expected == 0] = 0  # a root and a quotient have no derivative there
 
     @backend.compiled
-    def run(cotangent, masks, *trains):
+    def evaluate(cotangent, masks, *trains):
         both = sx.value_and_grad(compare)(*trains, cotangent=cotangent, **masks)
         return compare(*trains, **masks), *both
 
     arrays = [backend.asarray(trains) for trains in given]
     placed = {name: backend.asarray(mask) for name, mask in masks.items()}
-    *values, gradient = map(backend.numpy, run(backend.asarray(cotangent), placed, *arrays))
+    *values, gradient = map(backend.numpy, evaluate(backend.asarray(cotangent), placed, *arrays))
     message = f"{compare}, trains of {x.shape}, masked by {list(masks)}, seed {seed}"
     for value in values:
         # Rounding errors of norms; a root magnifies those of a small difference.
@@ -169,41 +169,31 @@ def test_random_comparisons_equal_sums_over_all_pairs(name, seeds, monkeypatch):
             check_random_comparison(backend, seed)
 
 
-def evaluate(backend, compare, *arrays, **options):
-    """Return the value and the gradient, by one compiled function."""
-    run = backend.compiled(functools.partial(sx.value_and_grad(compare), **options))
-    return run(*map(backend.asarray, arrays))
-
-
 def test_spike_at_the_last_step_keeps_its_tail(backend):
-    run = backend.compiled(lambda *x: [van_rossum(*x, time_constant=t) for t in (0.5, 20, 1e6)])
-    for got in run(backend.asarray(np.eye(7)), backend.asarray(np.zeros((1, 7)))):
-        rtol = 100 * backend.rtol
-        np.testing.assert_allclose(backend.numpy(got), np.ones((7, 1)), rtol=rtol)
+    distances = each([VanRossum(time_constant) for time_constant in (0.5, 20, 1e6)])
+    for got in run(backend, distances, np.eye(7), np.zeros((1, 7))):
+        np.testing.assert_allclose(got, np.ones((7, 1)), rtol=100 * backend.rtol)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("alone", [True, False])
-def test_gradient_is_finite_at_coincident_and_silent_trains(backend, kind, alone):
+def test_gradient_is_finite_at_coincident_and_silent_trains(backend):
     x = np.concatenate([np.zeros((1, 30)), np.eye(30)[[3, 9, 9, 20]]])
-    others = () if alone else (x[:4],)
-    cotangent = 1.0 + np.arange(5.0 * (5 if alone else 4)).reshape(5, -1)
-    gradient = backend.numpy(evaluate(backend, KINDS[kind], x, *others, cotangent=cotangent)[1])
-    assert np.isfinite(gradient).all()
-    if kind == "similarity":
-        assert not gradient[0].any()
+    cotangent = 1.0 + np.arange(25.0).reshape(5, 5)
+    evaluate = [sx.value_and_grad(compare) for compare in KINDS.values()]
+    results = run(backend, lambda x, c: [one(x, cotangent=c)[1] for one in evaluate], x, cotangent)
+    assert np.isfinite(results).all()
+    assert not results[-1][0].any()  # of the similarity
 
 
-@pytest.mark.parametrize("squared", [False, True])
-def test_pair_closer_than_rounding_has_distance_and_gradient_zero(backend, squared):
-    distance = VanRossum(3, squared=squared)
+@not_jax
+def test_pair_closer_than_rounding_has_distance_and_gradient_zero(backend):
     x = np.random.default_rng(6).random((1, 30))
     y = np.concatenate([x, x * (1 + 0.1 * backend.rtol)])
-    for result in evaluate(backend, distance, x, y, cotangent=[[1e9, 1e9]]):
-        assert not backend.numpy(result).any()
+    calls = each([sx.value_and_grad(KINDS[name]) for name in ("distance", "squared")])
+    for results in run(backend, calls, x, y, cotangent=np.full((1, 2), 1e9)):
+        assert not any(result.any() for result in results)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int32", "float16", "float32"])
+@pytest.mark.parametrize("dtype", ["bool", "float16", "float32"])
 def test_dtypes(backend, dtype):
     if not hasattr(backend.xp, dtype):
         pytest.skip(f"{backend.name} has no {dtype}")
@@ -211,10 +201,10 @@ def test_dtypes(backend, dtype):
     given = backend.asarray(x.astype(dtype), dtype)
     distance = VanRossum(3)
 
-    def run(x, y):
+    def both(x, y):
         return distance(x, y), sx.value_and_grad(distance)(x, cotangent=np.ones((4, 4)))[1]
 
-    got, gradient = backend.compiled(run)(given, backend.asarray(x * 1.0))
+    got, gradient = backend.compiled(both)(given, backend.asarray(x * 1.0))
     default = backend.xp.__array_namespace_info__().default_dtypes()["real floating"]
     assert got.dtype == (backend.xp.float32 if "float" in dtype else default)
     np.testing.assert_allclose(backend.numpy(got), distance(x * 1.0), rtol=0, atol=1e-5)
@@ -224,35 +214,25 @@ def test_dtypes(backend, dtype):
 def test_nan_reaches_its_pairs_only(backend):
     x = np.eye(50)[:4]
     x[3, 20] = np.nan
-    run = backend.compiled(lambda x: [compare(x) for compare in KINDS.values()])
-    for result in run(backend.asarray(x)):
-        got = np.isnan(backend.numpy(result))
-        assert got[3].all()
-        assert not got[:3, :3].any()
+    got = np.isnan(run(backend, each(KINDS.values()), x))
+    assert got[:, 3].all()
+    assert not got[:, :3, :3].any()
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda x: van_rossum(x, time_constant=0), ValueError, "time_constant.*0"),
-        (lambda x: van_rossum(x, time_constant=x), TypeError, "time_constant of VanRossum.*array"),
         (lambda x: similarity(x, time_constant=1, cosine=1.5), ValueError, "cosine.*1.5"),
         (lambda x: van_rossum(x, time_constant=1, squared=1), TypeError, "squared.*1"),
         (lambda x: van_rossum(x[0, :], time_constant=1), ValueError, "x must.*(5,).*x[None]"),
-        (lambda x: van_rossum(x, x[0, :], time_constant=1), ValueError, "y must.*(5,)"),
         (lambda x: van_rossum(x[:, :4], x, time_constant=1), ValueError, "y must.*(3, 5).*(3, 4)"),
-        (
-            lambda x: van_rossum(x[:, None, :], np.ones((3, 2, 5)), time_constant=1),
-            ValueError,
-            "y must.*(3, 2, 5).*(3, 1, 5)",
-        ),
         (lambda x: van_rossum(x[:, :0], time_constant=1), ValueError, "x has no.*(3, 0)"),
         (lambda x: van_rossum(x, time_constant=1, time_axis=2), ValueError, "time_axis=2.*(3, 5)"),
         (lambda x: van_rossum([[0.0]], time_constant=1), TypeError, "pass times=True"),
         (lambda x: van_rossum(x, "y", time_constant=1), TypeError, "y must hold numbers.*str"),
         (lambda x: van_rossum(x, time_constant=1, where=[1, 1, 1]), TypeError, "where.*bool"),
         (lambda x: van_rossum(x, time_constant=1, lengths=[6, 1, 1]), ValueError, "lengths.*6"),
-        (lambda x: van_rossum(x, x, time_constant=1, y_where=[1] * 3), TypeError, "y_where.*bool"),
         (lambda x: van_rossum(x, x, time_constant=1, y_lengths=[6] * 3), ValueError, "y_lengths"),
         (lambda x: van_rossum(x, time_constant=1, y_lengths=[1] * 3), ValueError, "pass y too"),
     ],
