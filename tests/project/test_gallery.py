@@ -8,14 +8,6 @@ import pytest
 GALLERY = Path(__file__).parents[2] / "docs" / "gallery"
 EXAMPLES = sorted(GALLERY.glob("plot_*.py"))
 NOTEBOOKS = sorted((GALLERY.parent / "notebooks").glob("plot_*.py"))
-START, END = "# sphinx_gallery_start_ignore\n", "# sphinx_gallery_end_ignore\n"
-
-
-def _statements(text: str) -> list[str]:
-    """Return the source of the statements at the top level, without imports and docstring."""
-    skipped = ast.Import | ast.ImportFrom | ast.Expr
-    nodes = [node for node in ast.parse(text).body if not isinstance(node, skipped)]
-    return [str(ast.get_source_segment(text, node)) for node in nodes]
 
 
 @pytest.mark.parametrize("path", EXAMPLES + NOTEBOOKS, ids=lambda path: path.stem)
@@ -25,12 +17,6 @@ def test_example_needs_no_file_beside_it(path: Path) -> None:
         names = [x.name for x in node.names] if isinstance(node, ast.Import) else []
         names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
         assert not {x.partition(".")[0] for x in names} & {x.stem for x in GALLERY.glob("*.py")}
-    if path in EXAMPLES:
-        copies = _statements(text.partition(START)[2].partition(END)[0])
-        pictures = (GALLERY / "pictures.py").read_text(encoding="utf-8")
-        assert copies
-        assert set(copies) <= set(_statements(pictures))
-        assert "literalinclude:: /gallery/pictures.py" in text  # for who copies the page's cells
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -1,7 +1,11 @@
-"""The wheel and the sdist have exactly the right files. `.ci/run` runs the tests on the wheel."""
+"""The wheel and the sdist have exactly the right files, and a run of the tests has a budget.
+
+`.ci/run` runs the tests on the wheel, and depends on the budget.
+"""
 
 import email
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -86,3 +90,14 @@ def test_citation_has_the_version():
     if not citation.exists():
         pytest.skip("the tests do not lie in the source tree")
     assert f"\nversion: {sx.__version__}\n" in citation.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("budget", "status"), [("900 90", 0), ("0.1 90", 1), ("900 0.1", 1)])
+def test_run_over_the_budget_fails(budget, status):
+    """The budget is in seconds of processor time and in GB of a process."""
+    outside = {name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_readouts.py", "--backend", "numpy"]
+    environment = outside | {"SPIKELOSS_XP_TEST_BUDGET": budget}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert ("over the budget" in done.stdout) == bool(status)

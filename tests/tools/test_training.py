@@ -23,28 +23,11 @@ def test_training_runs_with_each_loss():
         assert after != before, name
 
 
-@pytest.mark.slow
-def test_training_runs_with_cells_of_snntorch():
-    pytest.importorskip("snntorch")
-    assert _train("count", "snnTorch", epochs=2, seeds=[0])["accuracy"]
-
-
 def test_seeds_train_as_if_alone():
     together, zero, one = (
         _train("count", "wide", epochs=2, seeds=seeds) for seeds in ([0, 1], [0], [1])
     )
     assert together == {key: zero[key] + one[key] for key in zero}
-
-
-@pytest.mark.parametrize("cell", ["wide", "narrow"])
-def test_spikes_have_the_derivative_of_their_surrogate(cell):
-    x = torch.linspace(-1, 1, 100, dtype=torch.float64, requires_grad=True)
-    spikes, smooth = measure.Spike.apply(x, cell), torch.sigmoid(4 * x)
-    if cell == "narrow":
-        smooth = x / (1 + 25 * x.abs())
-    assert spikes.tolist() == [0] * 50 + [1] * 50
-    found, expected = (torch.autograd.grad(y.sum(), x)[0] for y in (spikes, smooth))
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_tie_counts_as_a_guess():
