@@ -88,6 +88,7 @@ def test_bins_of_times_with_units_equal_those_of_numbers():
 
 
 BIN = {"neurons": 1, "steps": 9}
+VICTOR, TIMES = sx.times.VictorPurpura(cost=0.1), np.ones((1, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -99,20 +100,12 @@ BIN = {"neurons": 1, "steps": 9}
         (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start has none"),
         (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|has none"),
         (lambda x: sx.SpikeMax()(np.ones((2, 3, 4)) * pq.s, [0, 1]), "pass x.magnitude"),
+        (lambda x: sx.SpikeTime(time_constant=5 * pq.ms), "time_constant must be a number"),
+        (lambda x: sx.times.VictorPurpura(cost=1 / pq.ms), r"cost must be a number; got .* 1/ms"),
+        (lambda x: VICTOR(TIMES, TIMES * pq.ms), r"target must be an array; .* pass x\.magnitude"),
+        (lambda x: VICTOR(TIMES, [x]), r"target must be an array; .* pass x\.magnitude"),
     ],
 )
 def test_unit_raises_where_none_is_expected(call, message):
     with pytest.raises(TypeError, match=message):
         call(neo_trains([np.asarray([1.0, 2.0])]))
-
-
-def test_losses_refuse_numbers_with_a_unit():
-    with pytest.raises(TypeError, match=r"cost must be a number; got .* 1/ms"):
-        sx.times.VictorPurpura(cost=0.1 / pq.ms)
-    with pytest.raises(TypeError, match="time_constant must be a number"):
-        sx.SpikeTime(time_constant=5 * pq.ms)
-    loss, times = sx.times.VictorPurpura(cost=0.1), np.ones((1, 1, 2))
-    train = neo.SpikeTrain([1, 2] * pq.ms, t_stop=3 * pq.ms)
-    for target in (times * pq.ms, [[train]]):
-        with pytest.raises(TypeError, match=r"target must be an array; .* pass x\.magnitude"):
-            loss(times, target)
