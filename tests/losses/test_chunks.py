@@ -76,15 +76,6 @@ def test_chunks_of_neurons_equal_the_whole(chunk_counts, monkeypatch, reduction,
     np.testing.assert_allclose(gradient, its_gradient, rtol=1e-13)
 
 
-def test_large_arrays_are_split():
-    entries = _tuning.CHUNK
-    assert chunks.split((8, 128, 1000), (0,), entries) == (0, 2)
-    assert chunks.split((8, 32, 1000), (0,), entries) is None
-    assert chunks.split((8, 128, 1000), (), entries) is None
-    assert chunks.split((1, 128, 10_000), (0,), entries) is None
-    assert chunks.split((1, 128, 10_000), (0, 1), entries) == (1, 26)
-
-
 def test_pullback_of_chunks_may_be_called_once(chunk_counts):
     spikes = np.random.default_rng(0).uniform(size=(5, 4, 6))
     value, pullback = sx.SpikeTime(reduction="mean").value_and_pullback(spikes, 0 * spikes)

@@ -59,18 +59,6 @@ def test_documented_loss_equals_the_entropy_in_focus(kind, window):
         np.testing.assert_allclose(got.reshape(np.shape(expected)), expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.slow(but=1)
-@pytest.mark.parametrize(
-    ("loss", "mask"),
-    [
-        (FocalMax(1.5, reduction="none"), {"where": MASK}),
-        (FocalMoid(1.5, WINDOW, "batchmean"), {"lengths": np.asarray([6, 0, 3, 1])}),
-    ],
-)
-def test_documented_loss_has_one_gradient_on_all_backends(loss, mask):
-    sx.testing.assert_consistent(loss, SPIKES, IGNORING, weight=WEIGHT, **mask)
-
-
 # Mistakes of a subclass --------------------------------------------------------------------------
 
 

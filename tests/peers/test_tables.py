@@ -101,19 +101,6 @@ def test_migration_table_rows_match(library, there, here):
     check(LAYOUTS[library], there, here, **ours)
 
 
-def test_temporal_efficient_training_of_spikingjelly_matches():
-    """SpikingJelly takes space as the last axes, and this library each location as a sample."""
-    shape = 6, 2, 3, 4, 5
-    theirs = import_peer(MODULES["functional"]).temporal_efficient_training_cross_entropy
-    label = labels(shape[2], (shape[1], *shape[3:]))
-    ours = sx.CrossEntropy(time_axis=0, moving_window=1)
-    assert_match(
-        lambda x: theirs(x, label),
-        lambda x: ours(x.movedim(2, -1).flatten(1, -2), label.flatten()),
-        potentials(shape, torch.float64),
-    )
-
-
 def test_spyx_differs_as_the_page_says():
     """In the target of a rate, and in the gradient at silence."""
     jax = pytest.importorskip("jax")
