@@ -168,10 +168,9 @@ def test_array_larger_than_memory_fails_before_it_is_read(error_of, monkeypatch)
     assert "`input` of shape (4, 3, 40) is too large" in error_of(DEFLATED)
 
 
-def test_memory_size_is_plausible_or_infinite(monkeypatch):
-    if sys.platform != "win32":
-        assert 2**28 < _files._memory() < 2**50
-    monkeypatch.delattr(os, "sysconf", raising=False)
+def test_memory_is_plausible_or_infinite(monkeypatch):
+    assert _files._memory() > 2**28
+    monkeypatch.delattr(os, "sysconf", raising=False)  # as on Windows
     assert _files._memory() == math.inf
 
 

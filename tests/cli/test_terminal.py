@@ -118,17 +118,15 @@ def test_terminal_shows_colour_and_progress(command, monkeypatch):
     assert "\033[1mSparsityEnforcer" in out
 
 
-@pytest.mark.parametrize(
-    ("variables", "is_terminal", "expected"),
-    [
-        ({"NO_COLOR": ""}, True, True),  # https://no-color.org: empty is not set
-        ({"NO_COLOR": "1"}, True, False),
-        ({"TERM": "dumb"}, True, False),
-        ({}, False, False),
-    ],
-)
-def test_colour_is_for_terminals_that_show_it(monkeypatch, variables, is_terminal, expected):
+def test_colour_is_for_terminals_that_show_it(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
-    for name, value in {"TERM": "xterm", **variables}.items():
+    for name, value, shown in (
+        ("TERM", "dumb", False),
+        ("TERM", "xterm", True),
+        ("NO_COLOR", "", True),  # https://no-color.org: empty is not set
+        ("NO_COLOR", "1", False),
+    ):
         monkeypatch.setenv(name, value)
-    assert _terminal.has_colour(SimpleNamespace(isatty=lambda: is_terminal)) == expected
+        assert _terminal.has_colour(SimpleNamespace(isatty=lambda: True)) == shown, (name, value)
+    monkeypatch.delenv("NO_COLOR")
+    assert not _terminal.has_colour(SimpleNamespace(isatty=lambda: False))

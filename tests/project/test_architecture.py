@@ -1,9 +1,6 @@
 """The structure of the code, read from its source, so that every adapter is checked."""
 
 import ast
-import contextlib
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,26 +83,6 @@ def test_imports_between_folders_go_one_way():
                 need = inside if inside in TREES else inside.rpartition(".")[0]
                 need = need.partition(".")[0]
                 assert need == folder or RANK[need] > RANK[folder], (name, found)
-
-
-def test_module_state_is_only_caches():
-    """A table of constants is in capitals."""
-    for name in TREES:
-        with contextlib.suppress(ModuleNotFoundError):  # of a library that is not installed
-            importlib.import_module(f"spikeloss_xp.{name}".removesuffix("."))
-    state = {
-        f"{name}.{variable}"
-        for name, module in sys.modules.items()
-        if name.startswith("spikeloss_xp")
-        for variable, value in vars(module).items()
-        if isinstance(value, dict | list | set) and not variable.startswith("__")
-        if not variable.isupper()
-    }
-    assert state == {
-        "spikeloss_xp._arrays._adapters",
-        "spikeloss_xp.backends._available._loaded",
-        "spikeloss_xp.primitives.kernels._cached",  # the sizes of the cached matrices
-    }
 
 
 def test_function_fits_on_a_screen():

@@ -44,8 +44,3 @@ def test_plain_lines_compute_the_loss(library):
 def test_page_is_written_from_its_records():
     written = page.PAGE.read_text(encoding="utf-8")
     assert written == page.text(written, *page.records()), "run tools/benchmarks/page.py"
-    for figure in ("164", "56 have", "1.35 times", "| counts | ", "Measured on: "):
-        new = figure + "7" if figure.endswith(" ") else "99" + figure[2:]
-        changed = written.replace(figure, new, 1)
-        assert changed != written
-        assert page.text(changed, *page.records()) == written

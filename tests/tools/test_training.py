@@ -23,13 +23,6 @@ def test_training_runs_with_each_loss():
         assert after != before, name
 
 
-def test_seeds_train_as_if_alone():
-    together, zero, one = (
-        _train("count", "wide", epochs=2, seeds=seeds) for seeds in ([0, 1], [0], [1])
-    )
-    assert together == {key: zero[key] + one[key] for key in zero}
-
-
 def test_tie_counts_as_a_guess():
     spikes = torch.zeros((3, 1, 4, 10))  # [time, seed, sample, class]
     spikes[0, 0, 0, 3] = 1  # right and alone

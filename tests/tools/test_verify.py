@@ -82,10 +82,10 @@ def ran(text):
     return found
 
 
-def record_of(rows=(ROW,), missing=None, **processes):
+def record_of(rows=(ROW,), **processes):
     """Return the record of a run in which pytest printed a text for each library."""
     tests = {library: ran(text) for library, text in processes.items()}
-    return verify.record(SEEN, tests, list(rows), missing or {}, dry_run=False)
+    return verify.record(SEEN, tests, list(rows), {}, dry_run=False)
 
 
 def results(record):

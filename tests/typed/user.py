@@ -69,7 +69,6 @@ def documented_numpy() -> None:
     rate = sx.Rate(mode="logsoftmax", time_axis=-1)
     assert_type(rate(spikes), Integers)
     assert_type(rate.confidence(spikes), Floats)
-    assert_type(rate.rate(spikes), Floats)
 
     taps = sx.exponential_kernel(5, 10)
     assert_type(sx.causal_filter(spikes, taps), Floats)
@@ -96,9 +95,7 @@ def documented_torch() -> None:
     loss = sx.SpikeMax(mode="softmax", reduction="mean")
     assert_type(loss(spikes, label, lengths=torch.tensor([3]), weight=[1.0, 2.0]), torch.Tensor)
     assert_type(sx.value_and_grad(loss)(spikes, label), tuple[torch.Tensor, torch.Tensor])
-    assert_type(loss.predict(spikes), torch.Tensor)
     assert_type(sx.SparsityEnforcer()({"layer": spikes}), torch.Tensor)
-    assert_type(sx.causal_filter(spikes, [1.0]), torch.Tensor)
     assert_type(sx.bin_spikes(torch.ones(2), [0, 1], neurons=2, steps=3), torch.Tensor)
     assert_type(sx.distances.van_rossum(spikes[0], time_constant=5), torch.Tensor)
     assert_type(sx.distances.victor_purpura([torch.ones(2)], cost=1), torch.Tensor)
@@ -119,12 +116,7 @@ def documented_jax() -> None:
 def mistakes(spikes: torch.Tensor) -> None:
     """Make mistakes: each is an error in both checkers."""
     sx.SpikeRate(0.5, 0.0, reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.SpikeMoid(reduction=None, theta=0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.SpikeMax(mode="sigmoid")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.SpikeRate(0.5, 0.0, readout="latency")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.SpikeRate("0.5", 0.0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    sx.SpikeMax(temprature=2.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    sx.SparsityEnforcer(per="layer")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     sx.Rate(mode="max", time_axis=-1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     slayer.loss.SpikeMax(reduction="men")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
