@@ -1,14 +1,13 @@
 """Rates and confidences of the classifiers; `test_ties.py` compares what they predict."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.calls import run
+from _support.calls import each, run
 
 SPIKES = np.random.default_rng(0).uniform(0.1, 1, (3, 6, 5))
 CLASSIFIERS = (
@@ -25,16 +24,6 @@ MASKS = {
     },
     "samples": {"where": np.asarray([True, False, True])},
 }
-RATE_OF_3 = functools.partial(sx.MovingWindow, time_window=3)
-
-
-def evaluate(backend, classifiers, spikes, methods, **options):
-    """Return the results of some methods of each classifier, by one compiled function."""
-
-    def every(x, **options):
-        return [[getattr(one, m)(x, **options) for m in methods] for one in classifiers]
-
-    return run(backend, every, spikes, **options)
 
 
 def expected(classifier, masks):
@@ -53,8 +42,9 @@ def expected(classifier, masks):
         return reading.u, np.log(share) if classifier.mode == "logsoftmax" else share, mask
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1])
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize(
+    ("name", "axis"), [("all", 0), ("lengths", 1), ("classes", -1), ("classes", 0), ("samples", 1)]
+)
 def test_rate_and_confidence_equal_the_formulas(backend, name, axis):
     """On two axes of space, with NaN in all steps that lengths mask."""
     masks = MASKS[name]
@@ -67,7 +57,8 @@ def test_rate_and_confidence_equal_the_formulas(backend, name, axis):
         for key, mask in masks.items()
     }
     moved = [dataclasses.replace(one, time_axis=axis) for one in CLASSIFIERS]
-    found = evaluate(backend, moved, spikes, ("rate", "confidence"), **placed)
+    evaluate = each([each([one.rate, one.confidence]) for one in moved])
+    found = run(backend, evaluate, spikes, **placed)
     for classifier, results in zip(CLASSIFIERS, found, strict=True):
         *formulas, mask = expected(classifier, masks)
         counted = mask.any(axis=1) if classifier.time_window else np.ones((3, 1), bool)
@@ -85,10 +76,10 @@ def test_call_and_forward_predict_and_never_a_masked_class(backend):
     spikes = np.asarray([[[1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0]]])
     where = np.ones(spikes.shape, dtype=bool)
     where[0, 0] = False
-    one = sx.Rate(mode="softmax", time_axis=-1), sx.MovingWindow(1, "softmax", time_axis=-1)
-    methods = ("predict", "forward", "__call__")
-    for results in evaluate(backend, one, spikes, methods, where=where):
-        assert all((predicted == 1).all() for predicted in results)
+    both = sx.Rate(mode="softmax", time_axis=-1), sx.MovingWindow(1, "softmax", time_axis=-1)
+    for one in both:
+        methods = each([one.predict, one.forward, one])
+        assert all((found == 1).all() for found in run(backend, methods, spikes, where=where))
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
@@ -110,12 +101,9 @@ def test_spikes_may_have_any_real_dtype(backend, dtype):
     ("kind", "options", "error", "message"),
     [
         (sx.Rate, {"mode": "any"}, ValueError, "mode.*probability, softmax, logsoftmax.*'any'"),
-        (RATE_OF_3, {"mode": "any"}, ValueError, "mode.*probability, softmax, logsoftmax"),
-        (RATE_OF_3, {"time_window": 0}, ValueError, "time_window.*at least 1.*0"),
-        (RATE_OF_3, {"time_window": None}, TypeError, "time_window.*integer.*None"),
+        (sx.MovingWindow, {"time_window": 0}, ValueError, "time_window.*at least 1.*0"),
+        (sx.MovingWindow, {"time_window": None}, TypeError, "time_window.*integer.*None"),
         (sx.Rate, {"eps": -1}, ValueError, "eps.*at least 0.*-1"),
-        (sx.Rate, {"eps": float("nan")}, ValueError, "eps.*finite.*nan"),
-        (sx.Rate, {"time_axis": 0.5}, TypeError, "time_axis.*integer.*0.5"),
     ],
 )
 def test_wrong_options_raise(kind, options, error, message):
@@ -123,18 +111,14 @@ def test_wrong_options_raise(kind, options, error, message):
         kind(**{"time_axis": -1, **options})
 
 
-@pytest.mark.parametrize(
-    ("spikes", "axis", "error", "message"),
-    [
-        (np.zeros((2, 5)), -1, ValueError, r"at least 3 axes.*\(2, 5\)"),
-        ([[[0, 1]]], -1, TypeError, "spikes must be an array.*list"),
-        (np.zeros((1, 1, 1), complex), -1, TypeError, "spikes must be.*complex"),
-        (np.zeros((1, 1, 1)), 3, ValueError, "time_axis=3.*1, 1, 1"),
-    ],
-)
-def test_wrong_spikes_raise(spikes, axis, error, message):
-    with pytest.raises(error, match=message):
-        sx.Rate(time_axis=axis)(spikes)
+def test_wrong_spikes_raise():
+    for spikes, error, message in (
+        (np.zeros((2, 5)), ValueError, r"at least 3 axes.*\(2, 5\)"),
+        ([[[0, 1]]], TypeError, "spikes must be an array.*list"),
+        (np.zeros((1, 1, 1), complex), TypeError, "spikes must be.*complex"),
+    ):
+        with pytest.raises(error, match=message):
+            sx.Rate(time_axis=-1)(spikes)
 
 
 def test_number_of_classes_must_divide_that_of_neurons():
@@ -142,13 +126,9 @@ def test_number_of_classes_must_divide_that_of_neurons():
         sx.Rate(num_classes=4, time_axis=-1).predict(SPIKES)
 
 
-@pytest.mark.parametrize(
-    "classifier", [sx.Rate(mode="softmax", time_axis=-1), sx.MovingWindow(3, eps=0.5, time_axis=-1)]
-)
+@pytest.mark.parametrize("classifier", CLASSIFIERS[1:3])
 def test_classifiers_compare_hash_and_print_by_value(classifier):
     same = dataclasses.replace(classifier)
     assert same == classifier
     assert hash(same) == hash(classifier)
     assert eval(repr(classifier), vars(sx)) == classifier
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        classifier.mode = "probability"

@@ -4,6 +4,7 @@
 loops; `test_ties.py` compares the predictions of the classifiers.
 """
 
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -29,19 +30,18 @@ def confusion(labels, predicted):
     return matrix
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("axis", [0, -1])
 def test_classifiers_count_samples_or_steps(backend, axis):
     labels = random.integers(CLASSES, size=(BATCH, STEPS))
     labels[2, 1:3] = -100
     window, rate = sx.MovingWindow(2, time_axis=axis), sx.Rate(time_axis=axis)
-    got = run(
-        backend,
-        lambda x, y, z: [
-            *(count(x, z) for count in (window.confusion, window.accuracy)),
-            *(count(x, y) for count in (rate.confusion, rate.accuracy)),
-        ],
-        np.moveaxis(SPIKES, -1, axis), LABEL, np.moveaxis(labels, -1, axis),
-    )  # fmt: skip
+
+    def count(x, y, z):
+        of_steps = window.confusion(x, z), window.accuracy(x, z)
+        return *of_steps, rate.confusion(x, y), rate.accuracy(x, y)
+
+    moved = (np.moveaxis(x, -1, axis) for x in (SPIKES, labels))
+    got = run(backend, lambda x, z, y: count(x, y, z), *moved, LABEL)
     counts = SPIKES + np.pad(SPIKES, ((0, 0), (0, 0), (1, 0)))[..., :-1]
     of_steps = confusion(labels, counts.argmax(axis=1))
     of_samples = confusion(LABEL, OF_SAMPLES)
@@ -92,11 +92,12 @@ def test_masked_labels_may_be_anything(backend):
     assert not counts[2].any()
 
 
-@pytest.mark.parametrize("kind", [ENTROPY, partial(sx.Rate, time_axis=-1)])
-def test_nothing_that_counts_has_no_accuracy(kind):
+def test_nothing_that_counts_has_no_accuracy():
     for one, label, masks in (
-        (kind(), -100, {}), (kind(ignore_index=1), 1, {}), (kind(), 1, {"lengths": [0] * BATCH}),
-    ):  # fmt: skip
+        (ENTROPY(), -100, {}),
+        (dataclasses.replace(RATE, ignore_index=1), 1, {}),
+        (RATE, 1, {"lengths": [0] * BATCH}),
+    ):
         label = np.full(BATCH, label)
         assert np.isnan(one.accuracy(SPIKES, label, **masks))
         assert one.confusion(SPIKES, label, **masks).sum() == 0
@@ -111,21 +112,8 @@ Q = np.full((BATCH, CLASSES), 1 / 3)
         (lambda x: ENTROPY().confusion(x, Q), TypeError, "target must hold integers"),
         (lambda x: RATE.accuracy(x, Q), TypeError, "target must hold integers"),
         (lambda x: RATE.accuracy(x, LABEL[:3]), ValueError, "class indices of shape"),
-        (
-            lambda x: sx.SpikeLatency(time_axis=-1).accuracy(x, Q),
-            TypeError,
-            "target must hold integers",
-        ),
-        (
-            lambda x: ENTROPY().predict(x, per_step=True),
-            ValueError,
-            "per_step=True needs a CrossEntropy with a moving_window",
-        ),
-        (
-            lambda x: RATE.predict(x, per_step=True),
-            ValueError,
-            "per_step=True needs a MovingWindow; Rate has none",
-        ),
+        (lambda x: ENTROPY().predict(x, per_step=True), ValueError, "a CrossEntropy with a moving"),
+        (lambda x: RATE.predict(x, per_step=True), ValueError, "needs a MovingWindow; Rate has"),
         (lambda x: ENTROPY().predict(x, per_step=1), TypeError, "per_step must be True or False"),
         (NUMBERS.predict, TypeError, "SquaredError predicts no class"),
         (lambda x: NUMBERS.accuracy(x, LABEL), TypeError, "SquaredError predicts no class"),

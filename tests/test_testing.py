@@ -14,12 +14,10 @@ USABLE = [name for name, info in available().items() if info.usable]
 LABEL = [0, 1, 2, 0]
 
 
-def test_losses_pass_on_all_libraries_at_once():
+def test_loss_passes_on_all_libraries_at_once():
     assert_consistent(sx.SpikeMax(reduction="none"), SPIKES.astype("float16"), LABEL)
-    assert_consistent(sx.SparsityEnforcer(), SPIKES)
 
 
-@pytest.mark.parametrize("train", [np.zeros, np.ones])
 @pytest.mark.parametrize(
     ("shape", "backends"),
     [
@@ -27,15 +25,13 @@ def test_losses_pass_on_all_libraries_at_once():
         pytest.param((1, 1, 4000), None, marks=pytest.mark.slow),
     ],
 )
-def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, train, backends):
-    spikes, label = train(shape, np.float32), np.zeros(shape[0], np.int64)
+def test_rounding_errors_of_identical_terms_stay_within_tolerance(shape, backends):
+    spikes, label = np.ones(shape, np.float32), np.zeros(shape[0], np.int64)
     for loss, target in (
         (sx.SpikeRate(0.2, 0.03, 5), label),
-        (sx.SpikeMax(5), label),
         (sx.SpikeMax(5, "softmax"), label),
         (sx.SpikeMoid(5, alpha=0.25, theta=0.5), np.zeros(shape[:2])),
         (sx.SpikeTime(), 0 * spikes),
-        (sx.SparsityEnforcer(), None),
     ):
         assert_consistent(loss, spikes, target, backends=backends)
 
