@@ -75,8 +75,7 @@ FEW = (
 )
 EACH_LOSS = [name for name in CASES if name.rpartition("-")[0] in FEW]
 """One form of each loss, in each reduction: what takes long is tested on these."""
-SPLIT_MATTERS = [f"{name}-mean" for name in FEW if not name.startswith("no")]
-"""Cases in which a mean of the means of parts is not the mean of the whole."""
+MEANS = [name for name in EACH_LOSS if name.endswith("-mean")]
 HARDEST = "CrossEntropy-groups-cold-count-window-per-step-mean"
 """Class weights, a mask for each entry, lengths, ignored labels, and two neurons for each class."""
 

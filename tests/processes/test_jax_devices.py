@@ -8,8 +8,8 @@ pytest.importorskip("jax")
 
 from _support.processes import (
     CASES,
-    EACH_LOSS,
     HARDEST,
+    MEANS,
     SPARSITY,
     assert_equal_one_process,
     free_port,
@@ -21,10 +21,8 @@ pytestmark = pytest.mark.compiles
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 VIRTUAL = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 UNCHECKED = "CrossEntropy-groups-cold-sqrt_count-window-mean"
-MEANS = [name for name in EACH_LOSS if name.endswith("-mean")]
-OTHER_REDUCTIONS = [f"SpikeMoid-groups-rate-window-{name}" for name in ("sum", "batchmean")]
 DEVICES = {  # all cases of a recipe, and that of the quick run
-    "gradient_outside": ([HARDEST, *MEANS, *OTHER_REDUCTIONS], HARDEST),
+    "gradient_outside": ([HARDEST, *MEANS], HARDEST),
     "gradient_inside": (MEANS, "SpikeMoid-groups-rate-window-mean"),
     "whole": (MEANS, "SpikeRate-rate-window-per-step-mean"),
     "gradient_inside-unchecked": ([UNCHECKED], UNCHECKED),

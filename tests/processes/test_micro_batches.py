@@ -2,25 +2,13 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 
-from _support.processes import (
-    CASES,
-    EACH_LOSS,
-    SPARSITY,
-    SPLIT_MATTERS,
-    assert_equal_one_process,
-    error,
-    one_process,
-    recipes,
-)
-from _support.split import PARTS, mixed, mixing
+from _support.processes import CASES, EACH_LOSS, MEANS, SPARSITY, assert_equal_one_process, recipes
+from _support.split import mixed, mixing
 
 UNEVEN = (slice(0, 5), slice(5, 6), slice(6, 8))
 EQUAL = (slice(0, 4), slice(4, 8))
-QUARTERS = tuple(slice(i, i + 2) for i in range(0, 8, 2))
-BATCHES = {**CASES, **SPARSITY}
 QUICK = [f"SpikeMoid-groups-rate-window-{reduction}" for reduction in ("sum", "mean", "batchmean")]
 
 
@@ -43,8 +31,8 @@ def accumulated(torch, batch):
 
 def test_torch_gradients_equal_the_whole():
     torch = pytest.importorskip("torch")
-    names = [*EACH_LOSS, *SPARSITY]
-    assert_equal_one_process({name: accumulated(torch, BATCHES[name]) for name in names})
+    batches = {name: CASES[name] for name in EACH_LOSS} | SPARSITY
+    assert_equal_one_process({name: accumulated(torch, batches[name]) for name in batches})
 
 
 @pytest.mark.compiles
@@ -52,18 +40,9 @@ def test_jax_gradients_equal_the_whole(pytestconfig):
     jax, accumulate, found = pytest.importorskip("jax"), recipes("in_jax").accumulate, {}
     slow = pytestconfig.getoption("--slow")
     with jax.enable_x64(True):
-        for name in [*QUICK, "nothing-counts-mean", *(SPLIT_MATTERS if slow else ())]:
+        for name in [*QUICK, "nothing-counts-mean", *(MEANS if slow else ())]:
             parts = [CASES[name].part(samples) for samples in EQUAL]  # of one size: compiled once
             micro_batches = [(part.spikes, part.target, part.options) for part in parts]
             params = jax.numpy.asarray(mixing(parts[0].spikes.shape[1]))
             found[name] = accumulate(parts[0].loss, mixed, params, micro_batches)
     assert_equal_one_process(found)
-
-
-def test_mean_of_means_is_another():
-    """The cases tell a right recipe from a wrong one, in each split that they are tested with."""
-    for batch in (BATCHES[name] for name in (*SPLIT_MATTERS, *SPARSITY)):
-        for split in (UNEVEN, PARTS, QUARTERS):
-            parts = [one_process(batch.part(samples)) for samples in split]
-            means = [np.mean(results, axis=0) for results in zip(*parts, strict=True)]
-            assert error(means, one_process(batch)) > 1e-3, (batch.loss, split)

@@ -124,19 +124,6 @@ def test_tests_that_did_not_run_verify_nothing(written):
     assert (status, last.partition(":")[0]) == (1, "NOT FINISHED (GPU)")
 
 
-def test_output_of_pytest_is_counted():
-    found = ran(
-        "collecting ... collected 9 items / 1 error / 4 deselected / 5 selected\n\n"
-        "../tests/a/tests/b.py::test_c[d e] PASSED     [ 10%]\n"
-        "../tests/a/tests/b.py::test_c[d e] ERROR      [ 10%]\n"
-        "../tests/a/tests/b.py::test_f SKIPPED (why)   [ 20%]\n"
-        "../tests/a/tests/b.py::test_g "
-    )
-    assert found.counts() == {"failed": 1, "skipped": 1, "left": 3}
-    assert found.outcomes.keys() == {"b.py::test_c[d e]", "b.py::test_f"}
-    assert ran("ERROR tests/b.py - No module").outcomes == {"b.py": ("failed", "No module")}
-
-
 @pytest.mark.parametrize(
     ("contender", "problem", "status", "result"),
     [
