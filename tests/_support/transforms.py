@@ -118,7 +118,7 @@ WITH_OPTIONS = (  # forms of the contract
     *("CrossEntropy-probabilities-groups-cold-rate", "CrossEntropy-latency"),
     *("SpikeLatency-times-groups", "SpikeMoid-groups-rate-window"),
 )
-QUICK_OPTIONS = ("SpikeMax-window", "CrossEntropy-probabilities-groups-cold-rate")
+QUICK_OPTIONS = ("CrossEntropy-probabilities-groups-cold-rate",)
 with_options = every("form", WITH_OPTIONS, QUICK_OPTIONS)
 
 

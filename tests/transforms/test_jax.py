@@ -38,7 +38,6 @@ from _support.transforms import (
     call_with_options,
     check_symmetric,
     every,
-    quick_losses,
     slow,
 )
 from spikeloss_xp import _tuning
@@ -78,7 +77,7 @@ def rtol_of(variant):
     return 1e-12 if "x64" in variant else 1e-5
 
 
-@each_variant(LOSSES, ("SpikeTime", "SpikeMax"))
+@each_variant(("SpikeTime", "SpikeMax"), ("SpikeTime",))
 def test_jit_with_static_loss_traces_once_and_equals_numpy(case):
     traced = []
 
@@ -134,25 +133,17 @@ def test_options_work_under_transforms(variant, name):
     close(by_reverse, np.asarray(hessian), rtol_of(variant))
 
 
-@pytest.mark.parametrize(
-    ("variant", "name", "sharded"),
-    [
-        ("large-x64", "SpikeMax", (0, 1)),
-        *(pytest.param("large-x64", *others, marks=slow)
-          for others in (("SpikeMax", (1,)), ("SpikeTime", (0, 1)), ("SpikeTime", (1,)))),
-    ],
-    indirect=["variant"],
-)  # fmt: skip
-def test_mesh_of_one_device_equals_no_mesh(case, sharded):
+@pytest.mark.parametrize("name", ["SpikeMax", pytest.param("SpikeTime", marks=slow)])
+@pytest.mark.parametrize("variant", ["large-x64"], indirect=True)
+def test_mesh_of_one_device_equals_no_mesh(case):
     sharding = jax.NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
-    for i in sharded:
-        case.arrays[i] = jax.device_put(case.arrays[i], sharding)
-    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*case.arrays)
+    arrays = jax.device_put(case.arrays, sharding)
+    value, gradient = jax.jit(jax.value_and_grad(case.loss))(*arrays)
     case.check_value(value)
     case.check(gradient)
 
 
-@quick_losses
+@pytest.mark.parametrize("name", ["SpikeTime", "SpikeRate, window"])
 @pytest.mark.parametrize("variant", VARIANTS[:1], indirect=True)
 def test_export_with_symbolic_batch_equals_numpy(case):
     (batch,) = export.symbolic_shape("batch")
@@ -221,7 +212,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import spikeloss_xp as sx
 from _support.cases import close
-from _support.transforms import LOSSES, SPIKES
+from _support.transforms import LOSSES, QUICK, SPIKES
 
 COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter"
 NARROW = SPIKES.astype(np.float32)
@@ -231,7 +222,7 @@ def mesh(count, axis_type):
     return jax.make_mesh((count,), ("batch",), axis_types=(axis_type,), devices=devices)
 
 meshes = mesh(4, AxisType.Auto), mesh(4, AxisType.Explicit)
-for case in ((name, mesh) for name in LOSSES for mesh in meshes):
+for case in ((name, mesh) for name in QUICK for mesh in meshes):
     (loss, target), sharding = LOSSES[case[0]], NamedSharding(case[1], PartitionSpec("batch"))
     targets = [] if target is None else [target.astype("f4" if target.dtype.kind == "f" else "i4")]
     value, gradient = sx.value_and_grad(loss)(SPIKES, *targets)
@@ -270,7 +261,9 @@ def test_sharded_batch_stays_sharded():
     run_python(SHARDING_PROGRAM, path=ROOT / "tests")
 
 
-@pytest.mark.parametrize(("time_axis", "shape"), [(0, (20, 30, 10)), (-1, (30, 10, 20))])
+@pytest.mark.parametrize(
+    ("time_axis", "shape"), [(0, (20, 30, 10)), pytest.param(-1, (30, 10, 20), marks=slow)]
+)
 def test_program_of_a_term_at_each_step_has_few_large_arrays(time_axis, shape):
     """Count the arrays of the size of the input: each is a pass over memory."""
     loss = sx.CrossEntropy(time_axis=time_axis, moving_window=1)
@@ -305,7 +298,7 @@ def test_program_of_a_latency_does_not_grow_with_its_steps():
     assert long < 1.1 * short  # the loops' constants differ
 
 
-@pytest.mark.parametrize("time_axis", [0, -1])
+@pytest.mark.parametrize("time_axis", [pytest.param(0, marks=slow), -1])
 def test_derivatives_of_the_cross_entropy_equal_central_differences(time_axis):
     """Of logits and of class probabilities, and the second one: JAX has a rule for them."""
     random = np.random.default_rng(5)
