@@ -66,19 +66,16 @@ class WrongGradient(sx.SpikeRate):
 
 
 def test_wrong_gradient_is_reported_with_its_location():
+    pytest.importorskip("torch")
     loss = WrongGradient(0.2, 0.03)
-    others = [name for name in ("torch", "jax") if name in USABLE]
-    if not others:
-        pytest.skip("there is no library with automatic differentiation to disagree with")
     with pytest.raises(AssertionError) as raised:
-        assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=others)
+        assert_consistent(loss, SPIKES.astype(np.float64), LABEL, backends=["torch"])
     message = str(raised.value)
     assert repr(loss) in message
     assert "float64 spikes of shape (4, 3, 40)" in message
-    for name in others:
-        found = re.search(rf"{name} \S+ on \S+: the gradient is (\S+) at \[1, 2, 3\]", message)
-        assert found, message
-        assert float(found[1]) == pytest.approx(2 * (SPIKES[1, 2].mean() - 0.03) / 40)
+    found = re.search(r"torch \S+ on \S+: the gradient is (\S+) at \[1, 2, 3\]", message)
+    assert found, message
+    assert float(found[1]) == pytest.approx(2 * (SPIKES[1, 2].mean() - 0.03) / 40)
     assert "the value" not in message
 
 
