@@ -57,6 +57,8 @@ def test_documented_loss_equals_the_entropy_in_focus(kind, window):
         reduced = dataclasses.replace(loss, reduction=reduction)
         got = reduced(*arguments, where=MASK, weight=WEIGHT)
         np.testing.assert_allclose(got.reshape(np.shape(expected)), expected, rtol=0, atol=1e-10)
+    sums = loss.sum_and_weight(*arguments, where=MASK, weight=WEIGHT)
+    np.testing.assert_allclose(sums, (terms.sum(), of_terms.sum()), rtol=0, atol=1e-10)
 
 
 # Mistakes of a subclass --------------------------------------------------------------------------

@@ -60,12 +60,6 @@ def test_temporal_losses_have_the_same_value_if_all_fire():
         torch.testing.assert_close(ours, theirs.float())
 
 
-def latency(spikes):
-    """Return the latencies, by the line of docs/migrating.md."""
-    label = torch.zeros(spikes.shape[1], dtype=torch.int64)
-    return sx.SpikeLatency(0, 0, time_axis=0, reduction="none")(spikes, label) ** 0.5
-
-
 def test_snntorch_silence_is_a_spike_at_the_last_step():
     steps = 6
     silent = torch.zeros(steps, 1, 2)
@@ -73,8 +67,9 @@ def test_snntorch_silence_is_a_spike_at_the_last_step():
     last[-1] = 1
     first_spike = snn.SpikeTime().first_spike_fn
     assert (first_spike(silent, "cpu") == first_spike(last, "cpu")).all()
-    assert latency(last).tolist() == [[steps - 1] * 2]
-    assert latency(silent).tolist() == [[steps] * 2]
+    squares = sx.SpikeLatency(0, 0, time_axis=0, reduction="none")
+    assert squares(last, [0]).tolist() == [[(steps - 1) ** 2] * 2]
+    assert squares(silent, [0]).tolist() == [[steps**2] * 2]
     gradients = []
     for loss in (snn.ce_temporal_loss(), sx.CrossEntropy(readout="latency", time_axis=0)):
         leaf = silent.clone().requires_grad_()

@@ -63,7 +63,8 @@ def test_arguments_have_the_names_order_and_defaults_of_lava(made):
     assert ", ".join(map(str, positional)) == SIGNATURES[made]
 
 
-@pytest.mark.parametrize("i", range(CASES))  # test_golden.py has not those of the modules
+@pytest.mark.slow(but=70)
+@pytest.mark.parametrize("i", range(CASES))
 def test_values_and_gradients_equal_the_published_ones(i):
     spec = json.loads(str(REFERENCE[f"case/{i}/spec"]))
     loss = getattr(slayer.loss, spec["loss"])(**spec["kwargs"])
