@@ -5,7 +5,6 @@ tests/contract/test_differential.py compares its gradient with the reference, fo
 
 import gc
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -141,21 +140,6 @@ def test_gradients_of_two_calls_share_no_memory(name):
     expected = sx.value_and_grad(ENTROPIES[name])(spikes[1].detach(), label)[1]
     close(second, expected, rtol=1e-12, atol=1e-15)
     assert (spikes[1] > 0).any()  # the input is as it was
-
-
-def test_calls_of_several_threads_are_independent():
-    spikes, label = torch.rand(16, 20, 8, 5), torch.zeros(20, dtype=torch.int64)
-    expected = [sx.value_and_grad(ENTROPIES["window"])(x, label)[1] for x in spikes]
-
-    def gradient(x):
-        for _ in range(20):
-            x = x.detach().requires_grad_()
-            (found,) = torch.autograd.grad(ENTROPIES["window"](x, label), x)
-        return found
-
-    with ThreadPoolExecutor(16) as threads:
-        for got, wanted in zip(threads.map(gradient, spikes), expected, strict=True):
-            close(got, wanted, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(("name", "operations"), [("counts", 41), ("each step", 39), ("rates", 62)])
