@@ -130,7 +130,7 @@ def test_damaged_archive_fails_or_is_read_correctly(error_of):
 
 
 def test_path_that_cannot_be_read_fails(error_of, monkeypatch):
-    assert "no such file" in error_of(path="nowhere.npz")
+    assert "error: nowhere.npz: no such file" in error_of(path="nowhere.npz")
     Path("folder").mkdir()
     assert "not a file" in error_of(path="folder")
     if hasattr(os, "mkfifo"):

@@ -98,7 +98,8 @@ CLOSED_PIPE = "standard output cannot be written: [Errno 32] Broken pipe\n"
 )
 def test_stream_that_cannot_be_written_prints_no_traceback(arguments, status, message):
     command = ["bash", "-c", f"set -o pipefail; {sys.executable} -m spikeloss_xp {arguments}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    buffered = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, capture_output=True, text=True, env=buffered)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr == (message and f"spikeloss-xp: error: {message}")
 
