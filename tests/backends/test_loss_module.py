@@ -54,23 +54,17 @@ def test_weight_is_a_buffer_and_the_loss_has_no_parameters():
     assert LossModule(sx.SpikeMax()).state_dict() == {}
 
 
-def saved_and_loaded(what):
-    file = io.BytesIO()
-    torch.save(what, file)
+def test_weight_and_loss_are_restored_from_a_checkpoint():
+    """Plain tensors of the state, and a loss object that the reader allows."""
+    file, module = io.BytesIO(), LossModule(sx.SpikeMax(), weight=[0.0, 0.0])
+    state = LossModule(sx.SpikeMax(), weight=WEIGHT).state_dict()
+    torch.save({"state": state, "loss": sx.SpikeMax(3)}, file)
     file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-def test_checkpoint_with_plain_tensors_restores_the_weight():
-    state = saved_and_loaded(LossModule(sx.SpikeMax(), weight=WEIGHT).state_dict())
-    module = LossModule(sx.SpikeMax(), weight=[0.0, 0.0])
-    module.load_state_dict(state)
-    assert module.weight.tolist() == WEIGHT
-
-
-def test_loss_object_in_a_checkpoint_can_be_allowed():
     with torch.serialization.safe_globals([sx.SpikeMax]):
-        assert saved_and_loaded({"loss": sx.SpikeMax(3)}) == {"loss": sx.SpikeMax(3)}
+        found = torch.load(file, weights_only=True)
+    module.load_state_dict(found["state"])
+    assert module.weight.tolist() == WEIGHT
+    assert found["loss"] == sx.SpikeMax(3)
 
 
 def test_sequential_prints_the_loss_and_calls_one_without_a_target():
