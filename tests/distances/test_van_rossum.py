@@ -169,12 +169,6 @@ def test_random_comparisons_equal_sums_over_all_pairs(name, seeds, monkeypatch):
             check_random_comparison(backend, seed)
 
 
-def test_spike_at_the_last_step_keeps_its_tail(backend):
-    distances = each([VanRossum(time_constant) for time_constant in (0.5, 20, 1e6)])
-    for got in run(backend, distances, np.eye(7), np.zeros((1, 7))):
-        np.testing.assert_allclose(got, np.ones((7, 1)), rtol=100 * backend.rtol)
-
-
 def test_gradient_is_finite_at_coincident_and_silent_trains(backend):
     x = np.concatenate([np.zeros((1, 30)), np.eye(30)[[3, 9, 9, 20]]])
     cotangent = 1.0 + np.arange(25.0).reshape(5, 5)
@@ -242,10 +236,6 @@ def test_errors_name_the_argument(call, error, message):
     with pytest.raises(error, match=pattern):
         call(np.ones((3, 5)))
 
-    pattern = ".*".join(map(re.escape, message.split(".*")))
-    with pytest.raises(error, match=pattern):
-        call(np.ones((3, 5)))
-
 
 def test_functions_hand_every_argument_on():
     x, y = np.random.default_rng(7).random((2, 20, 3, 4))  # [time, train, unit]
@@ -255,24 +245,8 @@ def test_functions_hand_every_argument_on():
     functions = (van_rossum, VanRossum, {"squared": True}), (similarity, Similarity, {})
     for function, make, more in functions:
         got = function(x, y, time_constant=3, **kernel, **more, **masks)
-        np.testing.assert_array_equal(got, make(3, **kernel, **more)(x, y, **masks))
+        compare = make(3.0, **kernel, **more)
+        np.testing.assert_array_equal(got, compare(x, y, **masks))
+        assert eval(repr(compare)) == compare
         with pytest.raises(TypeError, match="lenghts"):
             make(3)(x, lenghts=[1])
-
-    x, y = np.random.default_rng(7).random((2, 20, 3, 4))  # [time, train, unit]
-    kernel = {"cosine": 0.3, "time_axis": 0}
-    masks = {"where": np.arange(3) < 2, "lengths": [20, 9, 3]}
-    masks |= {"y_where": np.arange(3) > 0, "y_lengths": [5, 20, 8]}
-    functions = (van_rossum, VanRossum, {"squared": True}), (similarity, Similarity, {})
-    for function, make, more in functions:
-        got = function(x, y, time_constant=3, **kernel, **more, **masks)
-        np.testing.assert_array_equal(got, make(3, **kernel, **more)(x, y, **masks))
-        with pytest.raises(TypeError, match="lenghts"):
-            make(3)(x, lenghts=[1])
-
-
-def test_objects_are_comparable_and_hashable():
-    assert VanRossum(5) == VanRossum(5.0, cosine=0)
-    assert VanRossum(5) != VanRossum(5, squared=True)
-    assert len({VanRossum(5), VanRossum(5), Similarity(5)}) == 2
-    assert eval(repr(VanRossum(5, cosine=0.5))) == VanRossum(5, cosine=0.5)

@@ -153,8 +153,7 @@ def test_equal_trains_have_the_distance_0_and_no_gradient(backend, loss):
 
 def test_first_of_silent_classes_is_predicted(backend):
     times = np.asarray([[[9.0, 4.0], [5.0, 6.0]], [[math.nan] * 2] * 2, [[3.0, 3.0], [2.0, 9.0]]])
-    both = run(backend, lambda x: (ENTROPY.predict(x), ENTROPY.predict(x[..., 0])), times)
-    np.testing.assert_array_equal(both, [[0, 0, 1], [1, 0, 1]])
+    np.testing.assert_array_equal(run(backend, ENTROPY.predict, times), [0, 0, 1])
 
 
 def test_integers_are_times(backend):
@@ -179,7 +178,6 @@ def test_dask_evaluates_blocks_of_samples(name, axes):
 
 def test_objects_are_values_and_say_that_they_read_times():
     for loss in LOSSES.values():
-        assert repr(loss).startswith(f"times.{type(loss).__name__}(")
         assert eval(repr(loss), {"times": sx.times}) == loss
         assert pickle.loads(pickle.dumps(loss)) == loss
 
