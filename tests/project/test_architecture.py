@@ -1,6 +1,9 @@
 """The structure of the code, read from its source, so that every adapter is checked."""
 
 import ast
+import contextlib
+import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +46,13 @@ DIRECTION = (
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 
+# Modules that handle host values: kernels, labels that come as NumPy arrays or sequences, and the
+# subclasses of NumPy arrays that are refused. Any other that imports NumPy could copy spikes there.
+HOST = {
+    *("_arrays", "_input.labels", "_typing", "filters", "primitives.kernels", "slayer.loss"),
+    *("binning", "testing"),
+}
+
 
 def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
     """Yield the full names of imported objects; those of functions too, if `deep`."""
@@ -73,6 +83,13 @@ def test_framework_is_imported_by_its_adapter_only():
         assert top_level_packages(name) & FRAMEWORKS <= allowed, name
 
 
+def test_numpy_and_namespaces_are_imported_by_listed_modules_only():
+    for package, users in {"numpy": HOST, "array_api_compat": {"_arrays"}}.items():
+        found = {name for name in TREES if package in top_level_packages(name)}
+        # The command reads files, so all of it is on the host.
+        assert {x for x in found if x.partition(".")[0] not in ("backends", "cli")} == users
+
+
 def test_imports_between_folders_go_one_way():
     for name, tree in TREES.items():
         folder = name.partition(".")[0]
@@ -83,6 +100,26 @@ def test_imports_between_folders_go_one_way():
                 need = inside if inside in TREES else inside.rpartition(".")[0]
                 need = need.partition(".")[0]
                 assert need == folder or RANK[need] > RANK[folder], (name, found)
+
+
+def test_module_state_is_only_caches():
+    """A table of constants is in capitals."""
+    for name in TREES:
+        with contextlib.suppress(ModuleNotFoundError):  # of a library that is not installed
+            importlib.import_module(f"spikeloss_xp.{name}".removesuffix("."))
+    state = {
+        f"{name}.{variable}"
+        for name, module in sys.modules.items()
+        if name.startswith("spikeloss_xp")
+        for variable, value in vars(module).items()
+        if isinstance(value, dict | list | set) and not variable.startswith("__")
+        if not variable.isupper()
+    }
+    assert state == {
+        "spikeloss_xp._arrays._adapters",
+        "spikeloss_xp.backends._available._loaded",
+        "spikeloss_xp.primitives.kernels._cached",  # the sizes of the cached matrices
+    }
 
 
 def test_function_fits_on_a_screen():
