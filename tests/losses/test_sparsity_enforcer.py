@@ -116,12 +116,15 @@ def test_events_and_entries_match_hand_calculation():
 def test_terms_of_samples_add_up_over_any_split(backend, per, power):
     loss = sx.SparsityEnforcer(0.25, 2.0, min_rate=0.1, per=per, power=power)
 
-    def evaluate(x, n):
-        parts = [slice(0, 1), slice(1, 3)]
-        sums = [loss.sum_and_weight(x[part, ...], lengths=n[part]) for part in parts]
-        return loss(x, lengths=n), sums
+    def evaluate(x, n, where):
+        sums = [
+            loss.sum_and_weight(x[part, ...], lengths=n[part], where=where[part])
+            for part in (slice(0, 1), slice(1, 3))
+        ]
+        return loss(x, lengths=n, where=where), sums
 
-    value, parts = run(backend, evaluate, LAYER, np.asarray([3, 0, 2]))
+    masks = np.asarray([3, 3, 2]), np.asarray([True, False, True])
+    value, parts = run(backend, evaluate, LAYER, *masks)
     total, number = (sum(numbers) for numbers in zip(*parts, strict=True))
     np.testing.assert_allclose(value, total / number, rtol=4 * backend.rtol)
     assert number == (4 if per == "sample_neuron" else 2)  # sample 1 is masked
