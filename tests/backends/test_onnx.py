@@ -87,7 +87,6 @@ LONG = {
     "window": (sx.SpikeMax(20, reduction="batchmean"), LABELS),
     "latency": (sx.SpikeLatency(time_axis=-1), LABELS),
     "saturated": (sx.SpikeMoid(alpha=1e-3, theta=0.1), MULTI_HOT),
-    "saturated, weighted": (sx.SpikeMoid(alpha=1e-3, theta=0.1, pos_weight=3.0), MULTI_HOT),
 }
 
 
@@ -111,10 +110,9 @@ def test_each_layout_equals_numpy():
     compare(outputs(dataclasses.replace(loss, time_axis=1)), [middle])
 
 
-def test_confusion_and_accuracy_of_any_batch_equal_numpy():
+def test_confusion_of_any_batch_equals_numpy():
     def function(spikes, target, lengths):
-        loss = sx.SpikeMax()
-        return loss.confusion(spikes, target, lengths=lengths), loss.accuracy(spikes, target)
+        return (sx.SpikeMax().confusion(spikes, target, lengths=lengths),)
 
     whole = {"spikes": TRAINS, "target": LABELS, "lengths": np.asarray([301, 20, 5, 1, 0])}
     compare(function, [whole, {name: x[:2] for name, x in whole.items()}])
@@ -137,7 +135,6 @@ TIMES[1, 1] = np.nan
     ("loss", "target", "batch"),
     [
         (sx.times.CrossEntropy(temperature=2.0, silent_time=60.0), LABELS, "batch"),
-        (sx.times.SpikeLatency(true_time=2.0, silent_time=60.0), LABELS, "batch"),
         (sx.times.SpikeTime(time_constant=2.0), TIMES[::-1, :, :3].copy(), None),
     ],
 )
