@@ -78,7 +78,7 @@ PYTORCH = (
         "`backward`, `gradcheck`, `gradgradcheck`, `torch.utils.checkpoint`, `torch.func.grad`, "
         "`vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
         *("gradgradcheck_passes", "gradient_of_transform_equals_closed_form"),
-        *("vmap_of_loss_and_grad_equals_closed_form", "options_work_under_transforms"),
+        "options_work_under_transforms",
         "contract/test_gradients.py::test_hessian_matches_differences_of_the_gradient",
     ),
     _row(
