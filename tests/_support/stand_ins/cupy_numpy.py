@@ -96,6 +96,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801, which is CuPy
     def __array_ufunc__(self, function, method, *args, **options):
         return FUNCTIONS[function.__name__](*args, **options)
 
+    def __array_function__(self, function, types, args, options):
+        return FUNCTIONS[function.__name__](*args, **options)
+
     def _index(self, key):
         keys = key if isinstance(key, tuple) else (key,)
         for part in keys:
@@ -111,6 +114,13 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801, which is CuPy
         LAUNCHES["take"] += gathers
         return _array(self._values[index], self.device)
 
+    def __setitem__(self, key, value):
+        index, scatters = self._index(key)
+        if scatters and not isinstance(value, ndarray):
+            COPIES["number"] += 1
+        LAUNCHES["setitem"] += 1
+        self._values[index] = _values(value, "setitem")
+
     def __len__(self):
         return len(self._values)
 
@@ -122,6 +132,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801, which is CuPy
         if not copy and np.dtype(dtype) == self.dtype:
             return self
         return launch("astype", lambda x: x.astype(dtype), self)
+
+    def copy(self):
+        return launch("copy", np.copy, self)
+
+    def reshape(self, *shape):
+        return _view("reshape", self, shape[0] if len(shape) == 1 else shape)
 
     T = property(lambda self: _view("transpose", self))
 
@@ -176,6 +192,8 @@ def array(obj, dtype=None, copy=True):
             return obj.astype(dtype or obj.dtype, copy=copy)
         LAUNCHES["copy between devices"] += 1
         return _array(obj._values.astype(dtype or obj.dtype))
+    if isinstance(obj, list | tuple) and any(isinstance(x, ndarray) for x in obj):
+        return _joined("stack", obj).astype(dtype or obj[0].dtype, copy=False)
     values = np.array(obj, dtype=dtype)
     if values.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {values.dtype}")
