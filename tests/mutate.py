@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutants"
 RESULTS = WORK / "results.jsonl"
 PAGE = ROOT / "tests" / "mutants.md"
-SEED, SAMPLE = 1, 300
+SEED = 1
 UNKNOWN = "gap: not known"
 SECONDS = 1200  # of a stage; an endless loop is stopped then
 # The command; numbers of speed; types; libraries that need another environment.
@@ -134,12 +134,12 @@ def mutants(file: str) -> Iterator[Mutant]:
             yield Mutant(file, old.lineno, key, start, stop, new)
 
 
-def sample() -> tuple[list[Mutant], list[Mutant]]:
+def sample(number: int) -> tuple[list[Mutant], list[Mutant]]:
     """Return the drawn mutants, the same share of those of each file, and all of them."""
     paths = chain(ROOT.glob("spikeloss_xp/**/*.py"), ROOT.glob("backends/*.py"))
     files = sorted(str(path.relative_to(ROOT)) for path in paths)
     found = [list(mutants(file)) for file in files if not LEFT_OUT.match(file)]
-    share, drawn = SAMPLE / sum(map(len, found)), []
+    share, drawn = number / sum(map(len, found)), []
     for each in found:  # a change of other lines draws the same ones
         each.sort(key=lambda mutant: hashlib.sha256(f"{SEED} {mutant.key}".encode()).digest())
         drawn += each[: math.ceil(share * len(each))]
@@ -255,10 +255,11 @@ def write_page(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", help="run the mutants of a line, drawn or not")
+    parser.add_argument("--sample", type=int, default=300, help="how many are drawn, about")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    drawn, every = sample()
+    drawn, every = sample(options.sample)
     if options.only:
         drawn = [m for m in every if f"{m.file}:{m.line}" == options.only]
         return run(drawn, {}, {}, options.workers)
