@@ -154,7 +154,7 @@ def stages(file: str) -> list[list[str]]:
     named = [f"tests/{path.name}" for path in paths]
     begin, own = [*FEW, *named], [*named, *CORE]
     if (ROOT / "tests" / folder).exists():
-        begin, own = [*FEW, f"tests/{folder}"], [f"tests/{folder}", "tests/transforms"]
+        begin, own = [*FEW, f"tests/{folder}"], [f"tests/{folder}", *CORE[2:], "tests/transforms"]
     more = ["-k", QUICK if first == "numpy" else first, *own]
     return [["-k", first, *begin], more, EVERY]
 

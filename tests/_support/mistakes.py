@@ -141,6 +141,7 @@ SparsityEnforcer(per="neuron", scale=(1, 2)) -> ValueError: per='array' or 'samp
 composed({read|compare}=None) -> TypeError: {} must be a function; None
 composed(per_step=1) -> TypeError: per_step; 1
 composed(reduction="average") -> ValueError: reduction; 'average'
+SquaredError(time_axis=-1, reduction="average") -> ValueError: reduction; 'average'
 composed(time_axis=0.5) -> TypeError: time_axis; 0.5
 {SpikeTime|SpikeMax|SpikeMoid|SparsityEnforcer}(zeros((2, 3, 5))) -> \
 TypeError: got an array of shape (2, 3, 5): make it first
