@@ -17,6 +17,8 @@ from _support.programs import run_python
 from spikeloss_xp import losses
 
 ROOT = Path(__file__).parents[2]
+INSTALLED = Path(sx.__file__).parents[1]
+"""The folder with the package: the checkout, or where a wheel was installed."""
 DOCS = sorted(ROOT.glob("docs/**/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 # Libraries that may not be installed: code blocks that import them are then skipped.
@@ -234,4 +236,5 @@ def test_programs_that_pages_name_exist():
     for page in {*DOCS, *ROOT.glob("*.md")} - {ROOT / "CHANGELOG.md"}:
         text = page.read_text(encoding="utf-8")
         for name in re.findall(r"\b(?:tests|tools|docs|spikeloss_xp)/[\w/.-]+\.py\b", text):
-            assert (ROOT / name).exists(), f"{page.name} names {name}"
+            root = INSTALLED if name.startswith("spikeloss_xp/") else ROOT
+            assert (root / name).exists(), f"{page.name} names {name}"
