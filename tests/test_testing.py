@@ -7,7 +7,7 @@ import pytest
 
 import spikeloss_xp as sx
 from spikeloss_xp.backends import available
-from spikeloss_xp.testing import _difference, assert_consistent
+from spikeloss_xp.testing import PRECISION, _difference, assert_consistent
 
 SPIKES = np.random.default_rng(0).random((4, 3, 40)) < 0.2
 USABLE = [name for name, info in available().items() if info.usable]
@@ -127,3 +127,9 @@ def test_invalid_arguments_raise(arguments, error, message):
     arguments = {"input": SPIKES, "target": LABEL, **arguments}
     with pytest.raises(error, match=message):
         assert_consistent(sx.SpikeMax(), **arguments)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_precision_is_that_of_the_dtype(dtype):
+    numbers = np.finfo(dtype)
+    assert PRECISION[dtype] == (numbers.eps, numbers.smallest_subnormal)

@@ -214,3 +214,11 @@ def test_dask_is_available_and_consistent():
     values[:] = 1
     np.testing.assert_array_equal(functions.to_host(lazy), np.zeros(3))
     sx.testing.assert_consistent(sx.SpikeMax(2), SPIKES, LABEL, backends=["dask"])
+
+
+def test_mask_of_steps_equals_numpy_with_time_last():
+    spikes, label = np.random.default_rng(0).random((4, 3, 40)), np.asarray([0, 2, 1, 0])
+    where = np.random.default_rng(1).random((4, 40)) < 0.5
+    loss = sx.SpikeMax(5, reduction="mean")
+    got = loss(da.from_array(spikes, chunks=(2, 3, 10)), label, where=where)
+    close(np.asarray(got), loss(spikes, label, where=where), 1e-12)
