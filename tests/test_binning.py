@@ -115,7 +115,7 @@ def test_times_in_other_dtypes(dtype):
 
 def test_bfloat16_times_have_the_rounding_of_bfloat16(backend):
     if not hasattr(backend.xp, "bfloat16"):
-        pytest.skip(f"{backend.name} has no bfloat16")
+        pytest.skip(f"{backend.name} has no bfloat16, so it has no such times")
     times = backend.asarray(np.arange(1.0, 8.0), "bfloat16") * 0.1
     spikes = sx.bin_spikes(times, [0] * 7, neurons=1, steps=8, time_step=0.1)
     assert backend.numpy(spikes).tolist() == [[0] + [1] * 7]

@@ -1,4 +1,4 @@
-"""Rates and confidences of the classifiers; `test_ties.py` compares what they predict."""
+"""Rates and confidences of the classifiers; `test_ties.py` tests their predictions."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
 """Counts of predictions where the random calls do not reach.
 
-`contract/test_properties.py` compares what the losses predict, and how they count it, with plain
-loops; `test_ties.py` compares the predictions of the classifiers.
+`contract/test_properties.py` compares the predictions and confusion matrices of the losses with
+plain loops; `test_ties.py` tests the predictions of the classifiers.
 """
 
 import dataclasses

@@ -16,6 +16,7 @@ from _support.contract import (
     CLASSES,
     FORMS,
     LABELS,
+    ONE_OF_EACH,
     PROBABILITIES,
     SIZES,
     STEPS,
@@ -148,7 +149,7 @@ def agree(
 # Example calls -----------------------------------------------------------------------------------
 
 PER_STEP = tuple(name for name in FORMS if "window" in name or "SpikeTime" in name)
-WITH_TARGET = tuple(name for name, form in FORMS.items() if form.contract.target is not None)
+WITH_TARGET = tuple(name for name in ONE_OF_EACH if FORMS[name].contract.target is not None)
 NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)
 one_jax = pytest.mark.parametrize(

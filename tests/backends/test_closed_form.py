@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 import spikeloss_xp as sx
 from _support.calls import WITH_TARGET, with_everything
-from _support.contract import FORMS, ONE_OF_EACH
+from _support.contract import FORMS
 from spikeloss_xp import _tuning, slayer
 
 SPIKES = torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -154,7 +154,7 @@ def test_number_of_operations_of_a_small_batch(name, operations):
     assert len([name for name in names if not name.startswith(views)]) <= operations
 
 
-@pytest.mark.parametrize("form", [form for form in ONE_OF_EACH if form in WITH_TARGET])
+@pytest.mark.parametrize("form", WITH_TARGET)
 def test_buffers_of_numpy_may_be_used_again_before_backward(form):
     """A loader that fills the same buffers with the next batch does not change this gradient."""
     call, gradients = with_everything(FORMS[form]), []

@@ -38,7 +38,7 @@ def no_compute():
     """Raise an error if anything is computed with the default scheduler."""
 
     def refuse(*_, **__):
-        raise AssertionError("computed before it was asked for")
+        raise AssertionError("Dask computed something before `compute` was called")
 
     with dask.config.set(scheduler=refuse):
         yield

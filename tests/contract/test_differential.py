@@ -160,7 +160,7 @@ def check_dtypes(backend: Backend, dtype: str, value: Any, gradient: Any) -> Non
 def check_masked_entries(call: Call, value: np.ndarray, gradient: np.ndarray) -> None:
     """Assert that masked entries, and terms that do not count, are exactly 0."""
     loss, shape = call.loss, call.spikes.shape
-    if isinstance(loss, ON_TIMES):
+    if isinstance(loss, ON_TIMES):  # in which a mask is of samples, and the last axis of spikes
         return
     axis = loss.time_axis
     mask = reference.full_mask(shape, axis, call.where, call.lengths)

@@ -165,11 +165,9 @@ def test_mask_equals_cropping(backend, call, random, layout):
 
 @for_all(kinds=("small", "small", "times"), masked=False)
 def test_fully_masked_loss_is_zero(backend, call, random, layout):
-    shape = call.spikes.shape
-    times = layout is None
-    axes = pick(random, 1, *(() if times else (2, 3)))
-    where = np.zeros((shape[:1], shape[::2], shape)[axes - 1], dtype=bool)
-    masked = call.replace(where=where)
+    shape, times = call.spikes.shape, layout is None
+    shapes = [shape[:1]] if times else [shape[:1], shape[::2], shape]
+    masked = call.replace(where=np.zeros(pick(random, *shapes), dtype=bool))
     if not times and random.random() < 0.3:
         masked = call.replace(lengths=np.zeros(shape[0], dtype=int))
     elif call.target is not None and call.target.dtype.kind == "i" and random.random() < 0.4:

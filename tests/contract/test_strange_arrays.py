@@ -7,9 +7,9 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import on
-from _support.calls import example, run
+from _support.calls import WITH_TARGET, example, run
 from _support.cases import close
-from _support.contract import FORMS, ONE_OF_EACH
+from _support.contract import FORMS
 
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
 LABEL = np.asarray([0, 3, 1])
@@ -128,7 +128,7 @@ def test_infinite_spike_gives_nan_in_value_and_gradient(backend, label, spike):
     assert np.isnan(gradient[1, 2]).all() == (label != 0.5)
 
 
-@pytest.mark.parametrize("form", [form for form in ONE_OF_EACH if "Sparsity" not in form])
+@pytest.mark.parametrize("form", WITH_TARGET)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["numpy", "torch", "jax-x64"])
 @pytest.mark.filterwarnings("ignore:invalid value")  # NumPy warns of inf - inf

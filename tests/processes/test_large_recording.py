@@ -39,7 +39,7 @@ def save(folder, kind):
 
 def test_batches_equal_the_whole_recording(backend, tmp_path, monkeypatch, capsys):
     if backend.library == "array_api_strict" or (backend.name == "torch-cuda" and STAND_INS):
-        pytest.skip("the program calls `tolist`, which these arrays, or the stand-in, lack")
+        pytest.skip("the program prints by `tolist`, which arrays of this library do not have")
     program, folder = recipes("large_recording"), tmp_path / "recording"
     monkeypatch.setattr(program, "BATCH", 4)
     monkeypatch.setattr(program, "to_device", backend.asarray)

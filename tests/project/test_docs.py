@@ -100,7 +100,7 @@ def _check_output(shown: str, printed: str) -> None:
 
 
 def _check(test: doctest.DocTest, namespace: dict[str, Any] | None = None) -> None:
-    """Run examples, and leave what they bind in a namespace."""
+    """Run examples, and add the names that they define to a namespace."""
     try:
         doctest.DebugRunner(verbose=False).run(test, clear_globs=False)
     except doctest.UnexpectedException as error:

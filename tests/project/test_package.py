@@ -36,9 +36,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the sdist, and the wheel from the sdist, which shows that the sdist is complete."""
     # The build runs without isolation, and so without a network: setuptools must be installed.
     pytest.importorskip("build")
-    if int(importlib.metadata.version("setuptools").partition(".")[0]) < 77:
+    if int(importlib.metadata.version("setuptools").partition(".")[0]) < 77:  # as pyproject.toml
         pytest.skip("setuptools>=77 is not installed")
-    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:  # git lists the files below
         pytest.skip("the tests do not lie in a git checkout of the source")
     # Files under version control: a file that was not added to git then fails the tests.
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]

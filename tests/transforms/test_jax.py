@@ -48,9 +48,9 @@ VARIANTS = ("small-x64", "small-x32", "large-x64")
 
 def each_variant(names, quick):
     """Run a test on each loss, and on the quick ones with 32 bits and in chunks too."""
-    chosen = [(v, n) for v in VARIANTS for n in names if v == VARIANTS[0] or n in quick]
-    is_quick = lambda variant, name: variant == VARIANTS[0] and name in quick  # noqa: E731
-    cases = [pytest.param(*c, marks=[] if is_quick(*c) else slow) for c in chosen]
+    first, *others = VARIANTS
+    cases = [pytest.param(first, name, marks=[] if name in quick else slow) for name in names]
+    cases += [pytest.param(v, n, marks=slow) for v in others for n in names if n in quick]
     return pytest.mark.parametrize(("variant", "name"), cases, indirect=["variant"])
 
 

@@ -66,7 +66,7 @@ def times(runs: dict[str, Callable[[], Any]], **options: Any) -> dict[str, Any]:
 
 
 def forget_peak() -> None:
-    """Let the peak of this process's memory begin at what it holds now; Linux only."""
+    """Reset the peak of this process's memory to its present use. Works on Linux only."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
