@@ -5,7 +5,6 @@ Random calls have seeds, as those of `contract/test_differential.py`.
 
 import functools
 import math
-import re
 
 import numpy as np
 import pytest
@@ -211,30 +210,6 @@ def test_nan_reaches_its_pairs_only(backend):
     got = np.isnan(run(backend, each(KINDS.values()), x))
     assert got[:, 3].all()
     assert not got[:, :3, :3].any()
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda x: van_rossum(x, time_constant=0), ValueError, "time_constant.*0"),
-        (lambda x: similarity(x, time_constant=1, cosine=1.5), ValueError, "cosine.*1.5"),
-        (lambda x: van_rossum(x, time_constant=1, squared=1), TypeError, "squared.*1"),
-        (lambda x: van_rossum(x[0, :], time_constant=1), ValueError, "x must.*(5,).*x[None]"),
-        (lambda x: van_rossum(x[:, :4], x, time_constant=1), ValueError, "y must.*(3, 5).*(3, 4)"),
-        (lambda x: van_rossum(x[:, :0], time_constant=1), ValueError, "x has no.*(3, 0)"),
-        (lambda x: van_rossum(x, time_constant=1, time_axis=2), ValueError, "time_axis=2.*(3, 5)"),
-        (lambda x: van_rossum([[0.0]], time_constant=1), TypeError, "pass times=True"),
-        (lambda x: van_rossum(x, "y", time_constant=1), TypeError, "y must hold numbers.*str"),
-        (lambda x: van_rossum(x, time_constant=1, where=[1, 1, 1]), TypeError, "where.*bool"),
-        (lambda x: van_rossum(x, time_constant=1, lengths=[6, 1, 1]), ValueError, "lengths.*6"),
-        (lambda x: van_rossum(x, x, time_constant=1, y_lengths=[6] * 3), ValueError, "y_lengths"),
-        (lambda x: van_rossum(x, time_constant=1, y_lengths=[1] * 3), ValueError, "pass y too"),
-    ],
-)
-def test_errors_name_the_argument(call, error, message):
-    pattern = ".*".join(map(re.escape, message.split(".*")))
-    with pytest.raises(error, match=pattern):
-        call(np.ones((3, 5)))
 
 
 def test_functions_hand_every_argument_on():
