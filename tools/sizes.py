@@ -4,7 +4,6 @@ Run ``python tools/sizes.py`` in an environment with this checkout installed.
 """
 
 import ast
-import functools
 import importlib.util
 import re
 import subprocess
@@ -39,38 +38,6 @@ def lines_of_code(path: Path) -> int:
             documentation.update(range(statement.lineno, (statement.end_lineno or 0) + 1))
     lines = enumerate((line.strip() for line in source.splitlines()), 1)
     return sum(i not in documentation for i, line in lines if line and not line.startswith("#"))
-
-
-def place(path: Path) -> str:
-    """Return the module or folder directly below the package that a file belongs to."""
-    folder, first, *_ = path.relative_to(ROOT).parts
-    return "backends" if folder == "backends" else first.removesuffix(".py")
-
-
-def longest_chain(paths: list[Path]) -> list[str]:
-    """Return the longest chain of imports between the modules and folders of the package.
-
-    The adapters are left out: the registry imports one when the first array of its library arrives.
-    """
-    places = {place(path) for path in paths} - {"backends"}
-    needs: dict[str, set[str]] = {name: set() for name in places}
-    for path in paths:
-        importer = place(path)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:  # what an import runs
-            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-            for alias in getattr(node, "names", ()):
-                package, _, inside = f"{module}{alias.name}".partition(".")
-                found = inside.partition(".")[0]
-                found = found if found in (*places, "backends") else "__init__"
-                if package == "spikeloss_xp" and "backends" not in (importer, found):
-                    needs[importer].add(found)
-        needs.get(importer, set()).discard(importer)
-
-    @functools.cache
-    def chain_from(name: str) -> list[str]:
-        return [name, *max(map(chain_from, sorted(needs[name])), key=len, default=[])]
-
-    return max(map(chain_from, sorted(places)), key=len)
 
 
 def way_of(call: Callable[[], object]) -> str:
@@ -137,11 +104,9 @@ def main() -> None:
     """Print the sizes."""
     package = tracked("spikeloss_xp/*.py", "backends/*.py")
     tests = tracked("tests/*.py", "tools/*.py")
-    chain = longest_chain(package)
     bases = own_bases(sx.SpikeMax)
     print(f"lines of code        {sum(map(lines_of_code, package))}")
     print(f"modules              {len(package)}")
-    print(f"longest import chain {len(chain)}: {' -> '.join(chain)}")
     print(f"bases of a loss      {len(bases)}: {', '.join(kind.__name__ for kind in bases)}")
     print(f"overridden members   {len(found := overridden())}: {', '.join(found)}")
     for name, way in ways().items():

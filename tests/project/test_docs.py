@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import pytest
 
 import spikeloss_xp as sx
-from _support.programs import run_python
 from spikeloss_xp import losses
 
 ROOT = Path(__file__).parents[2]
@@ -135,29 +134,14 @@ def test_code_of_a_page_runs(page):
     run_page(page)
 
 
-@pytest.mark.slow
-def test_documented_adapter_is_found_by_its_entry_point(tmp_path):
-    pytest.importorskip("array_api_strict")
+def test_documented_entry_point_names_the_adapter_of_its_page():
     page = ROOT / "docs" / "adding-a-backend.md"
     (project,) = (tomllib.loads(block.text) for block in blocks(page, "toml"))
-    (module,) = project["tool"]["setuptools"]["py-modules"]
+    ((_, adapter),) = project["project"]["entry-points"]["spikeloss_xp.backends"].items()
+    module, name = adapter.split(":")
+    assert project["tool"]["setuptools"]["py-modules"] == [module]
     (source,) = (b.text for b in blocks(page, "python") if b.text.startswith(f"# {module}.py\n"))
-    (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
-    dist_info = tmp_path / f"{module}-0.1.0.dist-info"
-    dist_info.mkdir()
-    (dist_info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 0.1.0\n")
-    ((group, entries),) = project["project"]["entry-points"].items()
-    lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-    (dist_info / "entry_points.txt").write_text("\n".join(lines))
-
-    program = """
-import array_api_strict as xp
-import spikeloss_xp as sx
-assert sx.backends.available()["array_api_strict"].usable
-value, _ = sx.value_and_grad(sx.SpikeRate(0.5, 0.0, 3))(xp.ones((1, 2, 5)), xp.asarray([1]))
-assert value > 0
-"""
-    run_python(program, path=tmp_path)
+    assert f"\nclass {name}(" in source
 
 
 def table_members(page: str) -> set[str]:

@@ -92,12 +92,11 @@ def test_citation_has_the_version():
     assert f"\nversion: {sx.__version__}\n" in citation.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("budget", "status"), [("900 90", 0), ("0.1 90", 1), ("900 0.1", 1)])
-def test_run_over_the_budget_fails(budget, status):
+@pytest.mark.parametrize("budget", ["0.1 90", "900 0.1"])
+def test_run_over_the_budget_fails(budget):
     """The budget is in seconds of processor time and in GB of a process."""
     outside = {name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "tests/test_readouts.py", "--backend", "numpy"]
     environment = outside | {"SPIKELOSS_XP_TEST_BUDGET": budget}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert ("over the budget" in done.stdout) == bool(status)
+    assert (done.returncode, "over the budget" in done.stdout) == (1, True), done.stdout
