@@ -49,6 +49,15 @@ def test_gradient_at_the_pseudo_count_is_that_of_the_logarithm(backend, group):
     np.testing.assert_allclose(gradient[0, 0, 0], expected, rtol=1e-5)
 
 
+def test_max_readout_ties_share_the_gradient(backend):
+    spikes = backend.asarray(np.asarray([[[0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]]))
+    loss = sx.CrossEntropy(readout="max", reduction="sum", time_axis=-1)
+    _, gradient = backend.compiled(sx.value_and_grad(loss))(spikes, np.asarray([1]))
+    p = 1 / (1 + np.exp(-1.0))
+    expected = np.asarray([[[0, p / 2, 0, p / 2], [-p / 4] * 4]])
+    np.testing.assert_allclose(backend.numpy(gradient), expected, rtol=0, atol=backend.rtol)
+
+
 def check_random_classification(backend, seed):
     """Compare the predictions of a random classifier with the first of the largest counts.
 

@@ -88,28 +88,27 @@ def test_pullback_of_chunks_may_be_called_once(chunk_counts):
 
 def test_jax_differentiates_chunks_in_every_argument(monkeypatch):
     jax = pytest.importorskip("jax")
-
     monkeypatch.setattr(_tuning, "COMPILED_CHUNK", 80)
     monkeypatch.setattr(_tuning, "COMPILED_LARGE", 0)
-    loss, weight = sx.SpikeMoid(7, theta=0), np.asarray([0.5, 1, 2, 0.25])
+    loss = sx.SpikeMoid(7, theta=0)
     spikes, hot = np.random.default_rng(0).uniform(size=(2, 8, 4, 5))
-    hot = hot[..., 0]
+    arrays = spikes, hot[..., 0], np.asarray([0.5, 1, 2, 0.25])
 
-    def native(*arrays):
-        return loss.value(*arrays[:2], weight=arrays[2])
+    def native(x, y, weight):
+        return loss.value(x, y, weight=weight)
 
-    def in_chunks(*arrays):
-        return loss(*arrays[:2], weight=arrays[2])
+    def in_chunks(x, y, weight):
+        return loss(x, y, weight=weight)
 
-    arguments = (0,), (1,), (2,), (0, 1, 2)
-
+    @jax.jit
     def gradients(*arrays):
-        found = [jax.grad(in_chunks, argnums=numbers)(*arrays) for numbers in arguments]
-        return found, jax.grad(native, argnums=(0, 1, 2))(*arrays)
+        alone = [jax.grad(in_chunks, argnums=number)(*arrays) for number in range(3)]
+        together, expected = (jax.grad(f, argnums=(0, 1, 2))(*arrays) for f in (in_chunks, native))
+        return alone, together, expected
 
     with jax.enable_x64(True):
-        assert "scan[" in str(jax.make_jaxpr(in_chunks)(spikes, hot, weight))
-        found, expected = jax.jit(gradients)(spikes, hot, weight)
-    for numbers, got in zip(arguments, found, strict=True):
-        for number, some in zip(numbers, got, strict=True):
-            np.testing.assert_allclose(some, expected[number], rtol=1e-12)
+        assert "scan[" in str(jax.make_jaxpr(in_chunks)(*arrays))
+        *found, expected = gradients(*arrays)
+    for got in found:
+        for gradient, wanted in zip(got, expected, strict=True):
+            np.testing.assert_allclose(gradient, wanted, rtol=1e-12)

@@ -1,48 +1,14 @@
 """`sum_and_weight` with a context: the sums of segments of time add up to those of the trains.
 
-`tests/contract/test_properties.py` cuts random calls into segments, on all array libraries.
+`tests/contract/test_properties.py` cuts random calls into segments, on all array libraries, and
+docs/recipes/truncated_torch.py differentiates such sums.
 """
-
-import dataclasses
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.backends import on
-from _support.calls import (
-    one_jax,
-    run,
-    take_steps,
-    with_everything,
-    with_nan_where_masked,
-)
-from _support.contract import FORMS, STEPS
-
-
-@pytest.mark.parametrize("library", ["numpy", "torch", "jax-x64"])
-def test_mean_and_gradient_of_segments_are_those_of_the_train(library):
-    """With NaN where entries are masked. The gradient of a segment reaches into its context."""
-    call = with_nan_where_masked(with_everything(FORMS["SpikeMoid-groups-rate-window"]))
-    call = call.replace(loss=dataclasses.replace(call.loss, reduction="mean"))
-    expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
-
-    def mean(spikes):
-        total = weight = 0
-        for start, stop in ((0, 2), (2, 5), (5, STEPS)):
-            context = min(start, call.loss.memory)
-            part = take_steps(call, start - context, stop)
-            sums = part.loss.sum_and_weight(
-                spikes[..., start - context : stop], part.target, context=context, **part.options
-            )
-            total, weight = total + sums[0], weight + sums[1]
-        return total / weight
-
-    with on(library) as backend:
-        evaluate = sx.value_and_grad(mean) if backend.differentiates else lambda x: [mean(x)]
-        for got, wanted in zip(run(backend, evaluate, call.spikes), expected, strict=False):
-            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
-
+from _support.calls import one_jax, run
 
 LATENCY = sx.SpikeLatency(time_axis=-1, reduction="sum")
 COMPOSED = sx.losses.Composed(lambda xp, s, m: (s, lambda g: g), lambda *a: None, per_step=True)

@@ -101,13 +101,6 @@ def test_term_with_others_is_that_of_the_whole(backend, per, lengths, limits):
     np.testing.assert_allclose(together, gradient, rtol=0, atol=atol)
 
 
-def test_events_and_entries_match_hand_calculation():
-    events, entries = sx.SparsityEnforcer().events_and_entries(LAYER)
-    assert (float(events), float(entries)) == (7.5, 18)
-    sums = sx.SparsityEnforcer(per="neuron").events_and_entries(LAYER, lengths=[3, 0, 2])
-    assert [x.tolist() for x in sums] == [[5, 0], [5, 5]]
-
-
 # Rates of samples, and scaled events ---------------------------------------------------------
 
 
