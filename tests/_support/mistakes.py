@@ -9,6 +9,7 @@ library under test, and ``spikes`` is one.
 
 import builtins
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,10 +40,19 @@ def moid(*options: Any, **others: Any) -> sx.SpikeMoid:
     return sx.SpikeMoid(*options, theta=0, **others)
 
 
+def matrix(values: Any) -> np.matrix:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        return np.matrix(values)
+
+
 NAMES = {
     **vars(sx),
     **{f.__name__: f for f in (rate, entropy, latency, moid, np.full, np.ones, np.zeros, np.where)},
     **{"np": np, "nan": np.nan, "inf": np.inf, "label": LABEL, "multi_hot": MULTI_HOT},
+    "SPIKES": SPIKES,
+    "masked": np.ma.masked_array,
+    "matrix": matrix,
     "numbers": sx.SquaredError(time_axis=-1),
     "composed": lambda **options: sx.losses.Composed(**{"read": min, "compare": max, **options}),
 }
@@ -171,6 +181,21 @@ entropy()(spikes, ones((3, 4, 5))) -> ValueError: target; (3, 4, 5); (3, 4); mov
 SpikeMax(num_classes=3)(spikes, [0, 1, 2]) -> ValueError: num_classes; 3; 4
 rate((0.5, 0.5, 0.5))(spikes, label) -> ValueError: true_rate; 3; 4
 moid(pos_weight=(2, 3))(spikes, multi_hot) -> ValueError: pos_weight; 2; 4
+value_and_grad(rate(reduction="none"))(spikes, label) -> ValueError: (3, 4); got none
+value_and_grad(rate(reduction="none"))(spikes, label, cotangent=asarray(ones((4, 3)))) -> \
+ValueError: (3, 4); (4, 3)
+value_and_grad(rate())(spikes, label, cotangent=asarray(ones((3, 4)))) -> ValueError: (); (3, 4)
+SpikeMax()(asarray(SPIKES, "float32"), label, weight=full(4, 1e300)) -> \
+ValueError: weight has a number of size 1e+300
+SpikeTime()(asarray(SPIKES, "float32"), full((3, 4, 5), -1e300)) -> \
+ValueError: target has a number of size 1e+300
+SpikeMax()(spikes, {masked|matrix}(label)) -> TypeError: target must be an array; : pass
+SpikeMax()(spikes, label, where={masked|matrix}([True, True, False])) -> \
+TypeError: where must be an array; : pass
+SpikeMax()(spikes, label, lengths={masked|matrix}([5, 3, 1])) -> \
+TypeError: lengths must be an array; : pass
+SpikeMax()(spikes, label, weight={masked|matrix}([1.0, 2, 3, 4])) -> \
+TypeError: weight must be an array; : pass
 latency()(spikes, ones((3, 5))) -> ValueError: target; target times of shape (3, 4); (3, 5)
 SpikeMax()(spikes, label, where=ones({(5, 3)|(4,)|()|(1,)|(1, 5)|(3, 4)|(3, 1, 5)|(5, 4, 3)}, \
 bool)) -> ValueError: where; {}; (3,); (3, 5); (3, 4, 5)

@@ -85,7 +85,7 @@ def random_call(
     random = np.random.default_rng([seed, *kind.encode()])
     while True:
         call = _draw(random, kind)
-        if masked and not is_published(call):
+        if masked:
             call = _masked(random, call)
         if _is_smooth(call) and accept(call):
             break
@@ -310,7 +310,7 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return kind(
             one(0, 2, 1.5 * steps), one(None, 1), one(0.0, 0.0, 1.25), time_axis=-1, **options
         )
-    published = "lava" if options["readout"] == "rate" and random.random() < 0.2 else "stable"
+    published = "lava" if options["readout"] == "rate" and random.random() < 0.4 else "stable"
     if kind is sx.SpikeMax:
         del options["readout"]
         mode = one("probability", "softmax")

@@ -7,7 +7,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import BACKENDS, on
-from _support.calls import NOT_JAX, agree, example, not_jax, one_jax, run
+from _support.calls import NOT_JAX, example, one_jax, run
 from _support.cases import close
 from _support.contract import FORMS
 
@@ -67,45 +67,6 @@ def test_arguments_of_another_library_raise(backend, other, argument):
         names = re.escape(backend.library) + ".*" + re.escape(other_backend.library)
         with pytest.raises(TypeError, match=f"{argument} .*{names}"):
             call.loss(backend.asarray(call.spikes), **given)
-
-
-@pytest.mark.parametrize(
-    ("argument", "dtype"),
-    [
-        *(("lengths", d) for d in ("int8", "int16", "int32", "uint8", "uint16", "uint64")),
-        *(("weight", d) for d in ("float16", "bfloat16", "float32", "float64", "int32", "uint8")),
-    ],
-)
-@one_jax
-def test_lengths_and_weights_accept_every_dtype(backend, argument, dtype):
-    if not hasattr(backend.xp, dtype) or ("64" in dtype and backend.dtype == "float32"):
-        pytest.skip(f"{backend.name} has no {dtype}")
-    call = example(FORMS["SpikeRate-count"])
-    values = np.asarray([6, 5, 0, 3, 6] if argument == "lengths" else [1, 2, 0, 4])
-    expected = call.replace(**{argument: values})
-    argument_array = backend.asarray(values, dtype)
-    evaluate = backend.compiled(call.loss)
-    value = evaluate(backend.asarray(call.spikes), call.target, **{argument: argument_array})
-    assert value.dtype == backend.asarray(call.spikes).dtype
-    close(backend.numpy(value), expected.value(), backend.rtol)
-
-
-@not_jax
-def test_lava_numerics_with_masks_match_the_reference(backend):
-    call = example(FORMS["SpikeMoid-rate"])
-    lengths, label = np.asarray([6, 4, 1, 3, 5]), np.asarray([0, 1, 3, 2, -100])
-    losses = [
-        (sx.SpikeMax(numerics="lava", reduction="mean"), label),
-        (sx.SpikeMax(3, numerics="lava", reduction="mean"), label),
-        (sx.SpikeMoid(alpha=0.25, numerics="lava", reduction="mean", theta=0), call.target),
-    ]
-    for loss, target in losses:
-        masked = call.replace(loss=loss, target=target, lengths=lengths)
-        agree(masked, masked.on(backend), backend.rtol)
-        where = np.ones(call.spikes.shape, dtype=bool)
-        where[:, 3] = False
-        masked = masked.replace(where=where)
-        agree(masked, masked.on(backend), backend.rtol)
 
 
 def test_impossible_length_gives_a_nan_gradient_of_a_linear_loss(backend):

@@ -71,25 +71,6 @@ def test_library_agrees_with_numpy_in_float64(backend, call, random, layout):
         )
 
 
-@for_all()
-def test_layout_does_not_change_the_result(backend, call, random, layout):
-    value, gradient = call.on(backend)
-    got, moved_gradient = with_layout(call, *layout).on(backend)
-    # the cotangent has the layout of the terms, so the terms are moved in its place
-    close(got, with_layout(call.replace(cotangent=value), *layout).cotangent, backend.rtol)
-    moved = np.moveaxis(moved_gradient, layout[1], -1).reshape(gradient.shape)
-    close(moved, gradient, backend.rtol)
-
-
-@for_all()
-def test_sample_order_does_not_change_the_result(backend, call, random, layout):
-    order = random.permutation(len(call.spikes))
-    value, gradient = call.on(backend)
-    permuted_value, permuted_gradient = take_samples(call, order).on(backend)
-    close(permuted_value, value[order] if np.ndim(value) else value, backend.rtol)
-    close(permuted_gradient, gradient[order], backend.rtol)
-
-
 def in_segments(call: Call) -> bool:
     """Tell whether sums of segments of time add up: docs/segments.md names the one exception."""
     loss = call.loss

@@ -1,7 +1,5 @@
 """Arrays that hold more than numbers are understood, or refused with what to do."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from _support.backends import on
 from _support.calls import WITH_TARGET, example, run
 from _support.cases import close
 from _support.contract import FORMS
+from _support.mistakes import matrix
 
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
 LABEL = np.asarray([0, 3, 1])
@@ -40,12 +39,6 @@ class Sparse:
         return SPIKES
 
 
-def matrix(values):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PendingDeprecationWarning)
-        return np.matrix(values)
-
-
 @pytest.mark.parametrize(
     ("spikes", "remedy"),
     [
@@ -62,16 +55,6 @@ def test_input_that_is_no_plain_array_raises_with_a_remedy(spikes, remedy):
     ):  # fmt: skip
         with pytest.raises(TypeError, match=rf"(input|spikes) must be an array .*{remedy}"):
             call(spikes, *target)
-
-
-@pytest.mark.parametrize("argument", ["target", "where", "lengths", "weight"])
-@pytest.mark.parametrize("kind", [np.ma.masked_array, matrix])
-def test_argument_that_is_a_masked_array_or_a_matrix_raises(backend, argument, kind):
-    values = {"target": LABEL, "where": [True, True, False], "lengths": [5, 3, 1],
-              "weight": [1.0, 2, 3, 4]}  # fmt: skip
-    arguments = {"target": LABEL, argument: kind(values[argument])}
-    with pytest.raises(TypeError, match=f"{argument} must be an array; got .*: pass"):
-        LOSS(backend.asarray(SPIKES), arguments.pop("target"), **arguments)
 
 
 def test_labels_of_a_table_are_read(backend):
@@ -101,18 +84,6 @@ def test_torch_tensors_that_are_not_dense_raise_with_a_remedy():
         LOSS(dense, LABEL, where=mask)
     with pytest.raises(TypeError, match="input must be a dense tensor; got one that is masked"):
         sx.SparsityEnforcer()(masked_tensor(dense, dense > 0.5))
-
-
-@pytest.mark.parametrize("argument", ["weight", "target"])
-def test_number_that_overflows_the_dtype_raises(backend, argument):
-    spikes = backend.asarray(SPIKES, "float32")
-    big = np.full(4, 1e300) if argument == "weight" else np.full(SPIKES.shape, -1e300)
-    calls = {
-        "weight": lambda: LOSS(spikes, LABEL, weight=big),
-        "target": lambda: sx.SpikeTime()(spikes, big),
-    }
-    with pytest.raises(ValueError, match=f"{argument} has a number of size 1e\\+300"):
-        calls[argument]()
 
 
 @pytest.mark.parametrize("label", [0.0, 0.5, 1.0])
