@@ -4,7 +4,6 @@ import copy
 import gc
 import inspect
 import io
-import json
 import pickle
 import warnings
 import weakref
@@ -16,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 import spikeloss_xp as sx
 from spikeloss_xp import slayer
-from test_golden import CASES, REFERENCE, RTOL
+from test_golden import CASES, RTOL, load_case
 
 SIGNATURES = {  # of lava-dl 0.6.0
     slayer.loss.SpikeTime: "time_constant=5, length=100, filter_order=1, reduction='sum'",
@@ -66,19 +65,17 @@ def test_arguments_have_the_names_order_and_defaults_of_lava(made):
 @pytest.mark.slow(but=70)
 @pytest.mark.parametrize("i", range(CASES))
 def test_values_and_gradients_equal_the_published_ones(i):
-    spec = json.loads(str(REFERENCE[f"case/{i}/spec"]))
-    loss = getattr(slayer.loss, spec["loss"])(**spec["kwargs"])
-    spikes = torch.tensor(REFERENCE[f"case/{i}/input"], requires_grad=True)
-    if spec["loss"] == "SparsityEnforcer":
-        for factor in spec["append"]:
+    loss, append, input, label, expected, gradient = load_case(i, slayer.loss)
+    spikes = torch.tensor(input, requires_grad=True)
+    if append:
+        for factor in append:
             loss.append(spikes * factor)
         value = loss.loss
     else:
-        value = loss(spikes, torch.tensor(REFERENCE[f"case/{i}/target"]))
+        value = loss(spikes, torch.tensor(label))
     value.backward()
-    np.testing.assert_allclose(value.detach(), REFERENCE[f"case/{i}/loss"], rtol=RTOL)
-    expected = REFERENCE[f"case/{i}/grad"]
-    np.testing.assert_allclose(spikes.grad, expected, atol=RTOL * abs(expected).max())
+    np.testing.assert_allclose(value.detach(), expected, rtol=RTOL)
+    np.testing.assert_allclose(spikes.grad, gradient, atol=RTOL * abs(gradient).max())
 
 
 @pytest.mark.parametrize("module", MODULES, ids=repr)
