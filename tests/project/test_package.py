@@ -96,7 +96,7 @@ def test_citation_has_the_version():
 def test_run_over_the_budget_fails(budget):
     """The budget is in seconds of processor time and in GB of a process."""
     outside = {name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_readouts.py", "--backend", "numpy"]
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_golden.py", "--backend", "numpy"]
     environment = outside | {"SPIKELOSS_XP_TEST_BUDGET": budget}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert (done.returncode, "over the budget" in done.stdout) == (1, True), done.stdout

@@ -49,93 +49,55 @@ def test_dry_run_goes_through_all_steps(tmp_path):
     assert "A dry run is not for the docs." in ran.stdout
 
 
-# What is made of the results ---------------------------------------------------------------------
-
 SEEN = {
     "cupy": {"version": "14.2.0", "packages": ["cupy-cuda13x"], "card": "A card", "problem": None},
     "torch": {"version": "2.11.0", "packages": ["torch"], "card": "A card", "problem": None},
     "jax": {"version": None, "packages": [], "problem": "ModuleNotFoundError: no | jax"},
 }
-ROW = {
-    "library": "cupy",
-    "work": "counts [1, 2, 3]",
-    "problems": {},
-    "milliseconds": 2.0,
-    "ratios": {COPY: 0.25, PLAIN: 3.0},
-}
-
-
-def printed(*outcomes, selected=None):
-    """Return what pytest prints for tests with these outcomes, each a case of autocast."""
-    cases = [f"tests/{gpu.AUTOCAST}[a {x}]" for x in range(len(outcomes))]
-    lines = [f"collected {len(cases) if selected is None else selected} items"]
-    lines += [f"{case} {x.upper()}   [ 10%]" for case, x in zip(cases, outcomes, strict=True)]
-    pairs = zip(cases, outcomes, strict=True)
-    lines += [f"FAILED {case} - assert a | b" for case, x in pairs if x == "failed"]
-    return "\n".join(lines)
-
-
-def ran(text):
-    """Return the results of a process that printed a text."""
-    found = gpu.Ran(0, {})
-    verify.count(text, found)
-    return found
-
-
-def record_of(rows=(ROW,), **processes):
-    """Return the record of a run in which pytest printed a text for each library."""
-    tests = {library: ran(text) for library, text in processes.items()}
-    return verify.record(SEEN, tests, list(rows), {}, dry_run=False)
-
-
-def results(record):
-    return {claim["what"]: claim["result"] for claim in record["claims"]}
-
-
-def test_claims_are_verified_by_the_tests_of_their_library():
-    record = record_of(cupy=printed("passed", "skipped"), torch=printed("passed", "failed"))
-    assert results(record) == {
-        "CuPy": "verified",
-        "PyTorch on a GPU": "failed",
-        "JAX on a GPU": "not run",
-        "CuPy for CUDA 12": "not run",
-        "CuPy for CUDA 13": "verified",
-        "autocast on CUDA": "failed",
-    }
-    assert gpu.cell("CuPy", of=record) == "on A card, CuPy 14.2.0"
-    assert gpu.cell("CuPy for CUDA 13", version=True, of=record) == "14.2.0"
-    assert gpu.cell("PyTorch on a GPU", of=record) == "**failed** on A card, PyTorch 2.11.0"
-    assert gpu.cell("JAX on a GPU", of=record).startswith(f"{gpu.NOT_YET}; lowered")
-    status, last = verify.verdict(record)
-    assert (status, last.partition(":")[0]) == (1, "FAILED (GPU)")
-    assert gpu.AUTOCAST in last
-
-
-@pytest.mark.parametrize(
-    "written",
-    [printed("passed", selected=2), printed(), printed("skipped")],
-    ids=["cut", "none", "skip"],
+CASE = f"tests/{gpu.AUTOCAST}[a b]"
+PASSED, SKIPPED = (f"collected 1 items\n{CASE} {x}   [ 50%]\n" for x in ("PASSED", "SKIPPED"))
+FAILED = (
+    PASSED.replace("collected 1", "collected 2")
+    + f"{CASE} FAILED   [100%]\nFAILED {CASE} - assert a | b"
 )
-def test_tests_that_did_not_run_verify_nothing(written):
-    record = record_of(torch=written)
-    assert results(record)["PyTorch on a GPU"] == "not finished"
-    assert gpu.cell("PyTorch on a GPU", of=record).startswith(f"{gpu.NOT_YET}; checked")
-    status, last = verify.verdict(record)
-    assert (status, last.partition(":")[0]) == (1, "NOT FINISHED (GPU)")
+WRONG, NO_MEMORY = f"{gpu.DIFFERS} by 1.0e-01", "OutOfMemoryError: no | memory"
 
 
 @pytest.mark.parametrize(
-    ("contender", "problem", "status", "result"),
+    ("printed", "problems", "verdict", "cupy", "torch"),
     [
-        (gpu.OURS, f"{gpu.DIFFERS} by 1.0e-01", 1, "failed"),
-        (gpu.OURS, "OutOfMemoryError: no | memory", 1, "verified"),
-        (PLAIN, "OutOfMemoryError: no | memory", 0, "verified"),
+        (PASSED, {}, "PASSED", "verified", "verified"),
+        (FAILED, {}, "FAILED", "verified", "failed"),
+        (
+            PASSED.replace("collected 1", "collected 2"),
+            {},
+            "NOT FINISHED",
+            "verified",
+            "not finished",
+        ),
+        (SKIPPED, {}, "NOT FINISHED", "verified", "not finished"),
+        ("collected 0 items", {}, "NOT FINISHED", "verified", "not finished"),
+        (PASSED, {gpu.OURS: WRONG}, "FAILED", "failed", "verified"),
+        (PASSED, {gpu.OURS: NO_MEMORY}, "FAILED", "verified", "verified"),
+        (PASSED, {PLAIN: NO_MEMORY}, "PASSED", "verified", "verified"),
     ],
 )
-def test_problem_of_the_benchmark_is_a_failure_if_it_is_ours(contender, problem, status, result):
-    row = {**ROW, "problems": {contender: problem}}
-    record = record_of([row], cupy=printed("passed"), torch=printed("passed"))
-    assert results(record)["CuPy"] == result
-    assert results(record)["PyTorch on a GPU"] == "verified"
-    assert verify.verdict(record)[0] == status
-    assert problem.replace("|", "/") in gpu.markdown(record)
+def test_only_tests_that_passed_and_right_results_verify(printed, problems, verdict, cupy, torch):
+    """Given what PyTorch's tests printed and the problems of CuPy's benchmark."""
+    tests = {"cupy": gpu.Ran(0, {}), "torch": gpu.Ran(0, {})}
+    verify.count(PASSED, tests["cupy"])
+    verify.count(printed, tests["torch"])
+    row = {"library": "cupy", "work": "counts [1, 2, 3]", "problems": problems}
+    record = verify.record(SEEN, tests, [row], {}, dry_run=False)
+    assert {claim["what"]: claim["result"] for claim in record["claims"]} == {
+        **{"CuPy": cupy, "CuPy for CUDA 12": "not run", "CuPy for CUDA 13": cupy},
+        **{"PyTorch on a GPU": torch, "autocast on CUDA": torch, "JAX on a GPU": "not run"},
+    }
+    status, last = verify.verdict(record)
+    assert (status, last.partition(" (GPU): ")[0]) == (int(verdict != "PASSED"), verdict)
+    assert all(problem.replace("|", "/") in gpu.markdown(record) for problem in problems.values())
+    place = "on A card, PyTorch 2.11.0"
+    shown = {"verified": place, "failed": f"**failed** {place}"}.get(torch, gpu.NOT_YET)
+    assert gpu.cell("PyTorch on a GPU", of=record).startswith(shown)
+    if cupy == "verified":
+        assert gpu.cell("CuPy for CUDA 13", version=True, of=record) == "14.2.0"

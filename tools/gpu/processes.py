@@ -1,5 +1,6 @@
 """Processes of the kit, with the package on their path, and what they printed."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -25,7 +26,6 @@ class Kit:
     def __init__(self, scratch: Path, *, dry_run: bool) -> None:
         self.scratch, self.dry_run = scratch, dry_run
         self.end = time.monotonic() + SECONDS
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         package = self._linked_package()
         path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
         path[:0] = [STAND_INS] * dry_run  # `cupy` is there
@@ -56,28 +56,21 @@ class Kit:
     def left(self) -> float:
         return max(self.end - time.monotonic(), 1.0)
 
-    def start(self, name: str, *command: str, **environment: str) -> None:
-        """Start Python with these arguments; what it prints goes to a file of that name."""
-        with (self.scratch / name).open("wb") as log:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, *command], stdout=log, stderr=log,
+    def run(self, name: str, seconds: float, *command: str, **environment: str) -> tuple[str, str]:
+        """Run Python with these arguments; return what it printed, and how it failed if it did.
+
+        It prints to a file of that name, which also keeps what a process printed that was killed.
+        """
+        file, problem = self.scratch / name, TOO_SLOW
+        with file.open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(
+                [sys.executable, *command], stdout=log, stderr=log, timeout=max(seconds, 0.1),
                 env=self._environment | environment, cwd=self.scratch,
             )  # fmt: skip
-
-    def finish(self, name: str, seconds: float) -> tuple[str, str]:
-        """Return what a process printed, and how it failed if it did; kill it if it is too slow."""
-        process = self._processes[name]
-        try:
-            status = process.wait(timeout=max(seconds, 0.1))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            status = None
-        text = (self.scratch / name).read_text(encoding="utf-8", errors="replace").strip()
-        if status == 0:
-            return text, ""
+            problem = f"ended with status {done.returncode}: " if done.returncode else ""
+        text = file.read_text(encoding="utf-8", errors="replace").strip()
         last = text.rpartition("\n")[2]
-        return text, TOO_SLOW if status is None else f"ended with status {status}: {last}"
+        return text, problem + last * problem.endswith(": ")
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:

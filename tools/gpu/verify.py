@@ -1,7 +1,7 @@
 """Check this machine's GPU: ``python tools/gpu/verify.py [--dry-run] [--out FOLDER]``.
 
 Says which of CuPy, PyTorch and JAX see the GPU, runs their tests on it, and times the benchmark.
-Writes gpu.json and gpu.md to FOLDER, build/gpu by default, after the tests and after the benchmark
+Writes gpu.json to FOLDER, build/gpu by default, after the tests and after the benchmark
 of each library. The exit status is 0 if every test passed, 1 if one failed or did not run in time,
 and 2 if there was nothing to run. A dry run has the stand-in of the tests as CuPy.
 """
@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,22 +41,22 @@ PYTEST = (
     "--continue-on-collection-errors",
 )
 TEST = r"\S*tests/(\S+\.py(?:::.*?)?)"
+REQUIRED = "SPIKELOSS_XP_REQUIRED_BACKENDS"
 NEEDED = ("numpy", "array_api_compat", "pytest")
 Record = dict[str, Any]
 
 
 def see(kit: Kit) -> dict[str, Record]:
     """Return what each library sees."""
-    for library in LIBRARIES:
-        kit.start(f"cards-{library}", str(HERE / "cards.py"), library)
-    found = {}
-    for library in LIBRARIES:
-        text, problem = kit.finish(f"cards-{library}", 90)
-        lines = [{"version": None, "packages": [], "problem": problem}, *json_lines(text)]
-        found[library] = lines[-1]
-        if kit.dry_run and found[library]["version"]:
-            found[library] |= {"card": "the CPU", "problem": None}
-    return found
+
+    def seen(library: str) -> Record:
+        text, problem = kit.run(f"cards-{library}", 90, str(HERE / "cards.py"), library)
+        found = [{"version": None, "packages": [], "problem": problem}, *json_lines(text)][-1]
+        on_cpu = {"card": "the CPU", "problem": None} if kit.dry_run and found["version"] else {}
+        return found | on_cpu
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(LIBRARIES, pool.map(seen, LIBRARIES), strict=True))
 
 
 def run_tests(kit: Kit, libraries: list[str]) -> dict[str, Ran]:
@@ -68,15 +68,16 @@ def run_tests(kit: Kit, libraries: list[str]) -> dict[str, Ran]:
     # JAX compiles each case, in one thread.
     several = min(4, max((os.cpu_count() or 1) // 4, 1))
     parts = {library: several if library == "jax" else 1 for library in libraries}
-    processes = {f"tests-{x}-{part}": (x, part) for x in libraries for part in range(parts[x])}
-    for name, (library, part) in processes.items():
-        backend = (ON_CPU if kit.dry_run else BACKENDS)[library]
-        options = [*PYTEST, "--backend", backend, *files[part :: parts[library]]]
-        kit.start(name, *options, SPIKELOSS_XP_REQUIRED_BACKENDS=backend)
-    end = time.monotonic() + seconds
+    started = {}
+    with ThreadPoolExecutor() as pool:
+        for library, part in ((x, part) for x in libraries for part in range(parts[x])):
+            backend = (ON_CPU if kit.dry_run else BACKENDS)[library]
+            options = [*PYTEST, "--backend", backend, *files[part :: parts[library]]]
+            name, required = f"tests-{library}-{part}", {REQUIRED: backend}
+            started[library, name] = pool.submit(kit.run, name, seconds, *options, **required)
     found = {library: Ran(0, {}) for library in libraries}
-    for name, (library, _) in processes.items():
-        text, problem = kit.finish(name, end - time.monotonic())
+    for (library, name), process in started.items():
+        text, problem = process.result()
         count(text, found[library])
         if problem and not re.search(r"status [125]:", problem):  # a run that came to its end
             print(text[-4000:])
@@ -100,8 +101,8 @@ def count(text: str, ran: Ran) -> None:
 def measure(kit: Kit, library: str, seconds: float) -> tuple[list[Record], str]:
     """Time the benchmark on one library; return its rows, and a sentence on those left out."""
     options = ["--dry-run"] if kit.dry_run else []
-    kit.start(f"benchmark-{library}", str(HERE / "benchmark.py"), library, str(seconds), *options)
-    text, problem = kit.finish(f"benchmark-{library}", seconds + GRACE)
+    command = [str(HERE / "benchmark.py"), library, str(seconds), *options]
+    text, problem = kit.run(f"benchmark-{library}", seconds + GRACE, *command)
     rows = json_lines(text)
     left = rows.pop()["left"] if rows and "left" in rows[-1] else 0
     if problem:
@@ -167,7 +168,6 @@ def write(made: Record, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
     (folder / "gpu.json").write_text(text, encoding="utf-8")
-    (folder / "gpu.md").write_text(gpu.markdown(made) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -205,7 +205,7 @@ def main() -> int:
     todo = "A dry run is not for the docs."
     if not kit.dry_run:
         todo = f"Copy gpu.json to {gpu.RECORD} and run `python tools/write_pages.py`."
-    print(f"\n{gpu.markdown(made)}\n\nWritten to {arguments.out}: gpu.json, gpu.md. {todo}\n{last}")
+    print(f"\n{gpu.markdown(made)}\n\nWritten to {arguments.out}: gpu.json. {todo}\n{last}")
     return status
 
 
