@@ -98,37 +98,19 @@ def test_spikes_may_have_any_real_dtype(backend, dtype):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "error", "message"),
+    ("spikes", "options", "error", "message"),
     [
-        (sx.Rate, {"mode": "any"}, ValueError, "mode.*probability, softmax, logsoftmax.*'any'"),
-        (sx.MovingWindow, {"time_window": 0}, ValueError, "time_window.*at least 1.*0"),
-        (sx.MovingWindow, {"time_window": None}, TypeError, "time_window.*integer.*None"),
-        (sx.Rate, {"eps": -1}, ValueError, "eps.*at least 0.*-1"),
+        (SPIKES, {"mode": "any"}, ValueError, "mode.*probability, softmax, logsoftmax.*'any'"),
+        (SPIKES, {"time_window": 0}, ValueError, "time_window.*at least 1.*0"),
+        (SPIKES, {"time_window": None}, TypeError, "time_window.*integer.*None"),
+        (SPIKES, {"eps": -1}, ValueError, "eps.*at least 0.*-1"),
+        (SPIKES, {"num_classes": 4}, ValueError, "4 must divide the number of neurons, 6"),
+        (SPIKES[0], {}, ValueError, r"at least 3 axes.*\(6, 5\)"),
+        ([[[0, 1]]], {}, TypeError, "spikes must be an array.*list"),
+        (SPIKES * 1j, {}, TypeError, "spikes must be.*complex"),
     ],
 )
-def test_wrong_options_raise(kind, options, error, message):
+def test_wrong_options_and_spikes_raise(spikes, options, error, message):
+    kind = sx.MovingWindow if "time_window" in options else sx.Rate
     with pytest.raises(error, match=message):
-        kind(**{"time_axis": -1, **options})
-
-
-def test_wrong_spikes_raise():
-    for spikes, error, message in (
-        (np.zeros((2, 5)), ValueError, r"at least 3 axes.*\(2, 5\)"),
-        ([[[0, 1]]], TypeError, "spikes must be an array.*list"),
-        (np.zeros((1, 1, 1), complex), TypeError, "spikes must be.*complex"),
-    ):
-        with pytest.raises(error, match=message):
-            sx.Rate(time_axis=-1)(spikes)
-
-
-def test_number_of_classes_must_divide_that_of_neurons():
-    with pytest.raises(ValueError, match="num_classes=4 must divide the number of neurons, 6"):
-        sx.Rate(num_classes=4, time_axis=-1).predict(SPIKES)
-
-
-@pytest.mark.parametrize("classifier", CLASSIFIERS[1:3])
-def test_classifiers_compare_hash_and_print_by_value(classifier):
-    same = dataclasses.replace(classifier)
-    assert same == classifier
-    assert hash(same) == hash(classifier)
-    assert eval(repr(classifier), vars(sx)) == classifier
+        kind(time_axis=-1, **options).predict(spikes)

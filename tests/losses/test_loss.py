@@ -42,14 +42,22 @@ def test_hyperparameters_at_their_bounds_are_accepted():
     sx.SparsityEnforcer(0, 0)
 
 
-@pytest.mark.parametrize("form", ONE_OF_EACH)
-def test_losses_compare_hash_and_print_by_value(form):
-    loss = FORMS[form].loss()
+OBJECTS = (
+    *(FORMS[form].loss() for form in ONE_OF_EACH),
+    *(sx.Rate(mode="softmax", num_classes=3, time_axis=-1), sx.MovingWindow(3, time_axis=0)),
+    *(sx.times.CrossEntropy(silent_time=12.0), sx.times.SpikeLatency(silent_time=12.0)),
+    *(sx.times.SpikeTime(time_constant=2.5), sx.times.VictorPurpura(cost=0.35)),
+)
+
+
+@pytest.mark.parametrize("loss", OBJECTS, ids=repr)
+def test_losses_and_classifiers_compare_hash_print_and_are_stored_by_value(loss):
     same = dataclasses.replace(loss)
     assert same is not loss
     assert same == loss
     assert hash(same) == hash(loss)
     assert eval(repr(loss), vars(sx)) == loss
+    assert pickle.loads(pickle.dumps(loss)) == loss
     with pytest.raises(dataclasses.FrozenInstanceError):
         loss.reduction = "mean"
     assert all(f"{f.name}=" in repr(loss) for f in dataclasses.fields(loss) if f.init)
@@ -76,8 +84,6 @@ def test_loss_that_is_moved_says_that_it_follows_its_input(loss):
             getattr(loss, name)
     with pytest.raises(AttributeError, match=r"no attribute 'shape'$"):
         _ = loss.shape
-    assert pickle.loads(pickle.dumps(loss)) == loss
-    assert dataclasses.replace(loss) == loss
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
