@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,17 @@ def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with on(request.param) as found:
         yield found
+
+
+@pytest.fixture
+def no_compute() -> Iterator[None]:
+    """Fail the test if Dask computes anything with its default scheduler."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("Dask computed something before `compute` was called")
+
+    with pytest.importorskip("dask").config.set(scheduler=refuse):
+        yield
 
 
 SLOW_SEEDS = 4

@@ -25,22 +25,12 @@ def test_built_in_adapters_are_always_listed():
     assert adapter("numpy") is adapter("numpy")
 
 
-@pytest.mark.parametrize("library", [*BUILT_IN, "array_api_strict", "no_such_library"])
-def test_library_has_version_and_devices_or_problem(library):
-    info = describe(library)
-    if importlib.util.find_spec(library) is None:
-        problem = f"ModuleNotFoundError: No module named {library!r}"
-        assert info == BackendInfo(library, problem=problem)
-    elif info.usable:
-        assert info.problem is None
-        assert info.version
-        if library in ("jax", "numpy", "torch"):  # the distributions of CuPy have other names
-            distributed = importlib.metadata.version(library).partition("+")[0]
-            assert info.version.partition("+")[0] == distributed
-        assert len(info.devices) == len(set(info.devices)) >= 1
-    else:
-        assert info.devices == ()
-        assert ": " in info.problem
+def test_library_has_its_version_or_a_problem():
+    """`test_devices_are_names_with_default_first` of test_adapters.py has the devices."""
+    for library in filter(importlib.util.find_spec, ("torch", "jax")):
+        assert describe(library).version.startswith(importlib.metadata.version(library))
+    problem = "ModuleNotFoundError: No module named 'no_such_library'"
+    assert describe("no_such_library") == BackendInfo("no_such_library", problem=problem)
 
 
 ON_TWO_GPUS = """
