@@ -15,6 +15,8 @@ NEURON = np.asarray([2, 0, 0, 0, 0, 2])
 COUNTS = np.zeros((3, 8))
 COUNTS[[2, 0, 0, 0, 2], [7, 0, 2, 3, 2]] = [1, 1, 2, 1, 1]
 OF_EACH = [TIMES[neuron == NEURON] for neuron in range(3)]  # neuron 1 has none
+AT_4 = np.arange(6) == 4
+NO_NEURON = {"neuron": None}
 EDGES = 100_000
 
 
@@ -136,41 +138,29 @@ def test_coarse_time_a_tenth_of_a_bin_from_the_edges_stays_in_its_bin(first, las
     np.testing.assert_array_equal(spikes[0], expected)
 
 
-def make(**changes):
-    """Return a function that bins `TIMES`, with changes to the arguments."""
-    return lambda: sx.bin_spikes(**{"times": TIMES, "neuron": NEURON, **BINS, **changes})
-
-
-def changed(values, at, value):
-    made = np.array(values, dtype=float if isinstance(value, float) else None)
-    made[at] = value
-    return made
-
-
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("changes", "error", "message"),
     [
-        (make(times=changed(TIMES, 4, 3.0)), ValueError, "times[4] is 3.0, and 1 of 6 are outside"),
-        (make(neuron=changed(NEURON, 5, 3)), ValueError, "neuron[5] is 3, and 1 of 6"),
-        (make(neuron=changed(NEURON, 1, -2)), ValueError, "between 0 and 2; neuron[1] is -2"),
-        (make(neuron=NEURON[:5]), ValueError, "same length; got shapes (6,) and (5,)"),
-        (make(neuron=NEURON * 1.0), TypeError, "neuron must hold integers, indices; got float64"),
-        (make(neuron=None), TypeError, "neuron is missing"),
-        (make(times=TIMES[None], neuron=None), ValueError, "each neuron: 3, of neurons; got 1"),
-        (make(times=[TIMES[None]] * 3, neuron=None), ValueError, "times[0] must have one axis"),
-        (make(outside="clip"), ValueError, "outside must be one of raise, drop; got"),
-        (make(times=TIMES > 0), TypeError, "times must be real floating or integer; got bool"),
-        (make(times=TIMES.tolist()), TypeError, "times must be one array if neuron is given"),
-        (make(times=[*OF_EACH[:2], [9.0]], neuron=None), ValueError, "times[2][0] is 9.0"),
-        (make(times=[[0.0]] * 3, neuron=None), TypeError, "times[0] must be an array of a library"),
-        (make(time_step=0), ValueError, "time_step must be above 0; got 0"),
-        (make(binary=1), TypeError, "binary must be True or False; got 1"),
+        ({"times": TIMES + AT_4 * 2.5}, ValueError, "times[4] is 3.0, and 1 of 6 are outside"),
+        ({"neuron": NEURON + AT_4 * 3}, ValueError, "neuron[4] is 3, and 1 of 6"),
+        ({"neuron": NEURON - AT_4 * 2}, ValueError, "between 0 and 2; neuron[4] is -2"),
+        ({"neuron": NEURON[:5]}, ValueError, "same length; got shapes (6,) and (5,)"),
+        ({"neuron": NEURON * 1.0}, TypeError, "neuron must hold integers, indices; got float64"),
+        ({"neuron": None}, TypeError, "neuron is missing"),
+        ({"times": TIMES[None], **NO_NEURON}, ValueError, "each neuron: 3, of neurons; got 1"),
+        ({"times": [TIMES[None]] * 3, **NO_NEURON}, ValueError, "times[0] must have one axis"),
+        ({"outside": "clip"}, ValueError, "outside must be one of raise, drop; got"),
+        ({"times": TIMES > 0}, TypeError, "times must be real floating or integer; got bool"),
+        ({"times": TIMES.tolist()}, TypeError, "times must be one array if neuron is given"),
+        ({"times": [*OF_EACH[:2], [9.0]], **NO_NEURON}, ValueError, "times[2][0] is 9.0"),
+        ({"times": [[0.0]] * 3, **NO_NEURON}, TypeError, "times[0] must be an array of a library"),
+        ({"time_step": 0}, ValueError, "time_step must be above 0; got 0"),
+        ({"binary": 1}, TypeError, "binary must be True or False; got 1"),
     ],
-    ids=lambda value: value[:28] if isinstance(value, str) else "",
-)  # fmt: skip
-def test_bad_input_raises(call, error, message):
+)
+def test_bad_input_raises(changes, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        call()
+        sx.bin_spikes(**{"times": TIMES, "neuron": NEURON, **BINS, **changes})
 
 
 def test_dtype_too_coarse_for_the_bins_raises():
