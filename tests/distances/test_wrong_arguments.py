@@ -8,6 +8,17 @@ import pytest
 
 from spikeloss_xp.distances import coincidence_factor, similarity, van_rossum, victor_purpura
 
+
+class Quantity(np.ndarray):
+    """Numbers with a unit of measurement, as those of neo."""
+
+    dimensionality = "ms"
+
+
+def quantity(values):
+    return np.asarray(values, dtype=float).view(Quantity)
+
+
 rossum = partial(van_rossum, time_constant=1)
 purpura = partial(victor_purpura, cost=1)
 factor = partial(coincidence_factor, precision=1, duration=1)
@@ -42,6 +53,13 @@ factor = partial(coincidence_factor, precision=1, duration=1)
         (lambda t, x: rossum(x, lengths=[6, 1, 1]), ValueError, "lengths.*6"),
         (lambda t, x: rossum(x, x, y_lengths=[6] * 3), ValueError, "y_lengths"),
         (lambda t, x: rossum(x, y_lengths=[1] * 3), ValueError, "pass y too"),
+        (lambda t, x: purpura([t], cost=quantity(1.0)), TypeError, "cost must be a number.*magn"),
+        (lambda t, x: factor([t], precision=[quantity(1)]), TypeError, "precision must be a.*magn"),
+        (lambda t, x: factor([t], duration=quantity(1.0)), TypeError, "duration must be a.*magn"),
+        (lambda t, x: rossum(x, time_constant=quantity(1)), TypeError, "time_constant must.*magn"),
+        (lambda t, x: rossum(quantity(x)), TypeError, "x must be.*: pass x.magnitude"),
+        (lambda t, x: rossum(x, quantity(x)), TypeError, "y must be.*: pass x.magnitude"),
+        (lambda t, x: rossum(x, [[0.0, quantity(1)]]), TypeError, "y.*must be.*: pass x.magnitude"),
     ],
 )
 def test_errors_name_the_argument(call, error, message):
@@ -51,62 +69,26 @@ def test_errors_name_the_argument(call, error, message):
         call(np.asarray([1.0, 2.0, 3.0]), np.ones((3, 5)))
 
 
-# Units of measurement ------------------------------------------------------------------------
-
-
-class Quantity(np.ndarray):
-    """Numbers with a unit, as those of neo."""
-
-    dimensionality = "ms"
-
-
-def quantity(values):
-    return np.asarray(values, dtype=float).view(Quantity)
-
-
-PLAIN = [[1.0, 2.0], [3.0]]
-# A whole train, an entry of a list, and one after entries without a unit.
-LISTS = (
-    [quantity([1.0, 2.0])],
-    [[1.0], quantity([2.0])],
-    [[quantity(1.0)]],
-    [[1.0, np.float32(2.0), quantity(3.0)]],
-    (np.asarray([1.0]), (2.0, quantity(3.0))),
+@pytest.mark.parametrize(
+    ("first", "second", "function"),
+    [
+        ("times", "other", purpura),
+        ("times", "other", factor),
+        ("x", "y", partial(rossum, times=True)),
+        ("x", "y", partial(similarity, time_constant=1, times=True)),
+    ],
 )
-OPTIONS = {
-    victor_purpura: {"cost": 1.0},
-    coincidence_factor: {"precision": 1.0, "duration": 9.0},
-    van_rossum: {"time_constant": 1.0, "times": True},
-    similarity: {"time_constant": 1.0, "times": True},
-}
-
-
-def refuses(argument):
-    return pytest.raises(TypeError, match=rf"^{argument}(\[\d\])? must be .*: pass x\.magnitude")
-
-
-@pytest.mark.parametrize("function", OPTIONS)
-def test_unit_of_spike_times_raises(function):
-    first, second = ("x", "y") if "times" in OPTIONS[function] else ("times", "other")
-    for given in (*LISTS, quantity([[1.0, 2.0]])):
-        with refuses(first):
-            function(given, **OPTIONS[function])
-        with refuses(second):
-            function(PLAIN, given, **OPTIONS[function])
-
-
-def test_unit_of_trains_in_bins_raises():
-    trains = np.eye(2)
-    with refuses("x"):
-        van_rossum(quantity(trains), time_constant=1.0)
-    for y in (quantity(trains), [[0.0, 1.0], [0.0, quantity(1)]]):
-        with refuses("y"):
-            van_rossum(trains, y, time_constant=1.0)
-
-
-@pytest.mark.parametrize("function", [victor_purpura, coincidence_factor, van_rossum])
-def test_unit_of_a_number_raises(function):
-    for name in OPTIONS[function].keys() - {"times"}:
-        for given in (quantity(1.0), [quantity(1.0)]):
-            with pytest.raises(TypeError, match=rf"^{name} must be a number.*x\.magnitude"):
-                function(PLAIN, **{**OPTIONS[function], name: given})
+def test_unit_of_spike_times_raises(first, second, function):
+    """Of a whole train, of an entry of a list, and of one after entries without a unit."""
+    for given in (
+        quantity([[1.0, 2.0]]),
+        [quantity([1.0, 2.0])],
+        [[1.0], quantity([2.0])],
+        [[quantity(1.0)]],
+        [[1.0, np.float32(2.0), quantity(3.0)]],
+        (np.asarray([1.0]), (2.0, quantity(3.0))),
+    ):
+        for argument, trains in ((first, [given]), (second, [[[1.0, 2.0], [3.0]], given])):
+            message = rf"^{argument}(\[\d\])? must be .*: pass x\.magnitude"
+            with pytest.raises(TypeError, match=message):
+                function(*trains)
