@@ -162,24 +162,6 @@ def test_output_is_exactly_zero_outside_the_kernel(backend, length, order):
     assert (averaged[averaged != 0] == averaged[0, 170]).all()
 
 
-def test_moving_average_of_graded_spikes_is_never_negative(backend):
-    x = np.random.default_rng(5).random((1, 300)) * (np.arange(300) < 150)
-    got = backend.numpy(sx.moving_average(backend.asarray(x, "float32"), 31))
-    assert (got[:, :180] > 0).all()
-    assert not got[:, 180:].any()
-
-
-@pytest.mark.parametrize("order", [1, 3])
-def test_exponential_kernel_equals_repeated_convolution(order):
-    exponential = np.exp(-np.arange(50) / 7.5)
-    expected = functools.reduce(np.convolve, [exponential] * order)[:50]
-    kernel = sx.exponential_kernel(7.5, 50, order)
-    assert kernel.dtype == np.float64
-    # Each entry is a sum of up to 50^order terms.
-    np.testing.assert_allclose(kernel, expected, rtol=1e-13)
-    assert kernel[0] == 1
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

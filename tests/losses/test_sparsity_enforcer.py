@@ -123,31 +123,22 @@ def test_terms_of_samples_add_up_over_any_split(backend, per, power):
     assert number == (4 if per == "sample_neuron" else 2)  # sample 1 is masked
 
 
-@one_jax
-def test_scaled_events_of_all_layers_are_compared_once(backend):
-    """Synaptic operations: the spikes of each layer times its number of synapses."""
-    first, second = np.abs(LAYER), np.ones((3, 4, 5))
-    loss = sx.SparsityEnforcer(2.0, 0.5, power=1, scale=(2, 0.5))
-    operations = 2 * first.sum((1, 2)) / 3 + 0.5 * second.sum((1, 2)) / 5  # of a step
-    value = run(backend, lambda x, y: loss([x, y]), first, second)
-    np.testing.assert_allclose(value, 0.5 * (operations.mean() - 2.0), rtol=10 * backend.rtol)
-
-
 @not_jax
 @pytest.mark.parametrize("lengths", [[3, 0, 2], [0, 0, 0]])
-def test_scaled_events_of_masked_samples_do_not_count(backend, lengths):
-    loss = sx.SparsityEnforcer(1.0, per="sample", scale=(2, 1))
-    layer = np.abs(LAYER)
+def test_scaled_events_of_all_layers_are_compared_once(backend, lengths):
+    """Synaptic operations: the spikes of each layer times its number of synapses, in a step."""
+    loss = sx.SparsityEnforcer(1.0, 0.5, power=1, per="sample", scale=(2, 0.5))
+    first, second = np.abs(LAYER), np.ones((3, 4, 3))
 
-    def evaluate(x, n):
-        return [f([x, x], lengths=n) for f in (loss, loss.sum_and_weight)]
+    def evaluate(x, y, n):
+        return [f([x, y], lengths=n) for f in (loss, loss.sum_and_weight)]
 
-    value, (total, number) = run(backend, evaluate, layer, lengths)
-    rates = [3 * layer[i, :, :n].sum() / n for i, n in enumerate(lengths) if n]
-    excess = (np.asarray(rates) - 1) ** 2
-    np.testing.assert_allclose(total, excess.sum(), rtol=10 * backend.rtol)
-    assert number == len(rates)
-    np.testing.assert_allclose(value, total / max(len(rates), 1), rtol=10 * backend.rtol)
+    value, (total, number) = run(backend, evaluate, first, second, lengths)
+    operations = (2 * first[i, :, :n].sum() / n + 0.5 * 4 for i, n in enumerate(lengths) if n)
+    excess = [0.5 * (each - 1) for each in operations]
+    np.testing.assert_allclose(total, sum(excess), rtol=10 * backend.rtol)
+    assert number == len(excess)  # masked samples do not count
+    np.testing.assert_allclose(value, total / max(len(excess), 1), rtol=10 * backend.rtol)
 
 
 def test_scale_reaches_silent_neurons(backend):

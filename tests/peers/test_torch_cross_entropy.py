@@ -3,53 +3,41 @@
 test_tables.py compares the losses with their defaults.
 """
 
-import functools
-
 import pytest
 
 import spikeloss_xp as sx
 from _support.side_by_side import assert_match, generator, labels, potentials, torch, trains
 
-F = torch.nn.functional
-
 BATCH, CLASSES, STEPS = 6, 4, 10
 SHAPE = (BATCH, CLASSES, STEPS)
 WEIGHT = torch.tensor([0.5, 2.0, 1.0, 3.25], dtype=torch.float64)
+LABEL = labels(CLASSES, (BATCH,))
+LABEL[1::3] = -100  # which is ignored
+MASSES = torch.rand(SHAPE[:2], generator=generator(3), dtype=torch.float64)
+PROBABILITIES = MASSES / MASSES.sum(1, keepdim=True)
 
 
-def check(target, weight, line, temperature=1.0, **options):
-    """Compare a loss of the counts with a line of PyTorch, a function of the logits."""
-    ours = sx.CrossEntropy(time_axis=-1, temperature=temperature, **options)
+@pytest.mark.parametrize(
+    ("target", "reduction", "smoothing", "temperature", "weight"),
+    [
+        (LABEL, "mean", 0.3, 1, None),
+        (LABEL, "none", 0.3, 0.25, WEIGHT),
+        (LABEL, "mean", 0, 1, WEIGHT),
+        (MASSES, "mean", 0, 1, None),
+        (PROBABILITIES, "mean", 0.3, 0.25, WEIGHT),  # PyTorch smooths rows that sum to 1
+    ],
+)
+def test_counts_match_cross_entropy(target, reduction, smoothing, temperature, weight):
+    """Of probabilities, PyTorch divides a mean by the number of samples, as "batchmean" does."""
+    ours = "batchmean" if reduction == "mean" and target is not LABEL else reduction
+    options = {"temperature": temperature, "label_smoothing": smoothing, "reduction": ours}
+    loss = sx.CrossEntropy(time_axis=-1, **options)
+    theirs = torch.nn.CrossEntropyLoss(weight, reduction=reduction, label_smoothing=smoothing)
     assert_match(
-        lambda x: line(x.sum(-1) / temperature),
-        lambda x: ours(x, target, weight=weight),
+        lambda x: theirs(x.sum(-1) / temperature, target),
+        lambda x: loss(x, target, weight=weight),
         potentials(SHAPE, torch.float64),
     )
-
-
-@pytest.mark.parametrize(
-    ("reduction", "smoothing", "temperature", "ignored", "weight"),
-    [("mean", 0.3, 1, 2, None), ("none", 0.3, 0.25, -100, WEIGHT), ("mean", 0, 1, 2, WEIGHT)],
-)
-def test_class_indices_match_cross_entropy(reduction, smoothing, temperature, ignored, weight):
-    label = labels(CLASSES, (BATCH,))
-    label[1::3] = ignored
-    options = {"label_smoothing": smoothing, "ignore_index": ignored, "reduction": reduction}
-    line = functools.partial(F.cross_entropy, target=label, weight=weight, **options)
-    check(label, weight, line, temperature, **options)
-
-
-@pytest.mark.parametrize(
-    ("smoothing", "temperature", "weight"), [(0, 1, None), (0.3, 0.25, WEIGHT)]
-)
-def test_class_probabilities_match_cross_entropy(smoothing, temperature, weight):
-    """PyTorch divides a mean by the number of samples, as "batchmean" does."""
-    target = torch.rand(SHAPE[:2], generator=generator(3), dtype=torch.float64)
-    if smoothing:  # PyTorch spreads the smoothed part over rows that sum to 1
-        target = target / target.sum(1, keepdim=True)
-    options = {"label_smoothing": smoothing}
-    line = functools.partial(F.cross_entropy, target=target, weight=weight, **options)
-    check(target, weight, line, temperature, reduction="batchmean", **options)
 
 
 @pytest.mark.parametrize(
