@@ -1,7 +1,7 @@
 """Count what value and gradient of each loss do on a GPU, on the stand-ins for CuPy and PyTorch.
 
-``python tests/_support/launches.py [--operations]`` prints a table. With ``CuPy`` or
-``PyTorch`` it prints the results on one of them, as lines of JSON.
+``python tests/_support/launches.py`` prints a table. With ``CuPy`` or ``PyTorch`` it prints the
+results on one of them, as lines of JSON.
 
 Each result is compared with NumPy's, and the counts are those of a second call.
 """
@@ -178,8 +178,7 @@ def main() -> None:
             cell = " / ".join(str(line[kind]) for kind in kinds)
             if line.get("foreign"):
                 cell += f", {line['foreign']} on the wrong GPU"
-            operations = line["names"]["launches"] if "--operations" in sys.argv else ""
-            print(f"{name} {line['device']}  {line['case']:30} {cell}", operations)
+            print(f"{name} {line['device']}  {line['case']:30} {cell}")
 
 
 if __name__ == "__main__":

@@ -46,13 +46,6 @@ DIRECTION = (
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 
-# Modules that handle host values: kernels, labels that come as NumPy arrays or sequences, and the
-# subclasses of NumPy arrays that are refused. Any other that imports NumPy could copy spikes there.
-HOST = {
-    *("_arrays", "_input.labels", "_typing", "filters", "primitives.kernels", "slayer.loss"),
-    *("binning", "testing"),
-}
-
 
 def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
     """Yield the full names of imported objects; those of functions too, if `deep`."""
@@ -68,26 +61,15 @@ def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
             yield from imports(node, deep=deep)
 
 
-def top_level_packages(name: str) -> set[str]:
-    """Return the packages that a module imports anywhere in it."""
-    return {found.partition(".")[0] for found in imports(TREES[name])}
-
-
 def test_framework_is_imported_by_its_adapter_only():
-    for name in TREES:
+    for name, tree in TREES.items():
         folder, _, module = name.partition(".")
         allowed = {"torch"} if folder == "slayer" else set()
         if folder == "backends":
             adapter = module.removeprefix("_").partition("_")[0]  # _torch_filters is a part of one
             allowed = {adapter, "dpctl"} if adapter == "dpnp" else {adapter}
-        assert top_level_packages(name) & FRAMEWORKS <= allowed, name
-
-
-def test_numpy_and_namespaces_are_imported_by_listed_modules_only():
-    for package, users in {"numpy": HOST, "array_api_compat": {"_arrays"}}.items():
-        found = {name for name in TREES if package in top_level_packages(name)}
-        # The command reads files, so all of it is on the host.
-        assert {x for x in found if x.partition(".")[0] not in ("backends", "cli")} == users
+        imported = {found.partition(".")[0] for found in imports(tree)}
+        assert imported & FRAMEWORKS <= allowed, name
 
 
 def test_imports_between_folders_go_one_way():

@@ -1,11 +1,13 @@
 """Documentation code runs, its links resolve, and it documents every public name."""
 
+import ast
 import contextlib
 import doctest
 import importlib
 import importlib.util
 import io
 import re
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,3 +224,28 @@ def test_programs_that_pages_name_exist():
         for name in re.findall(r"\b(?:tests|tools|docs|spikeloss_xp)/[\w/.-]+\.py\b", text):
             root = INSTALLED if name.startswith("spikeloss_xp/") else ROOT
             assert (root / name).exists(), f"{page.name} names {name}"
+
+
+def test_example_needs_no_file_beside_it():
+    """A reader downloads it alone. The build of the site runs the examples."""
+    beside = {path.stem for path in (ROOT / "docs" / "gallery").glob("*.py")}
+    for path in [*ROOT.glob("docs/gallery/plot_*.py"), *ROOT.glob("docs/notebooks/plot_*.py")]:
+        text = path.read_text(encoding="utf-8")
+        imported = re.findall(r"^\s*(?:import|from) (\w+)", text, flags=re.M)
+        assert beside.isdisjoint(imported), path.name
+
+
+def test_pictures_of_examples_have_an_alternative_text():
+    for path in ROOT.glob("docs/gallery/plot_*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [ast.unparse(x.func) for x in ast.walk(tree) if isinstance(x, ast.Call)]
+        assert calls.count("describe") == calls.count("figure") > 0, path.name
+
+
+def test_documented_calls_of_the_typed_script_run():
+    """`.ci/types` checks the script with mypy and pyright."""
+    for needed in ("jax", "torch"):  # the script imports both
+        pytest.importorskip(needed)
+    script = runpy.run_path(str(ROOT / "tests" / "typed" / "user.py"))
+    script["documented_numpy"]()
+    script["documented_torch"]()

@@ -81,9 +81,8 @@ def test_moving_page_equals_numpy(tmp_path):
 
     states = json.loads(html.unescape(found[1]))
     assert [state["loss"] for state in states[::10]] == list(LOSSES)
-    assert (
-        len({str(state["spikes"]) for state in states[:10]}) == 7
-    )  # each action changes something
+    distinct = {str(state["spikes"]) for state in states[:10]}
+    assert len(distinct) == 7  # each action changes something
     for state in states:
         spikes, desired = np.zeros((2, 1, 3, 60))
         for train, times in ((spikes, state["spikes"]), (desired, state["desired"])):

@@ -6,9 +6,7 @@
 import dataclasses
 
 import page
-import plain
 import pytest
-from daily import checked
 from rows import ROWS
 
 # PyTorch warns about code that it loads itself on the first compilation.
@@ -30,15 +28,6 @@ def test_contender_runs(benchmark, row, contender):
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
     benchmark(run)
-
-
-@pytest.mark.parametrize("library", ["PyTorch", "NumPy"])
-def test_plain_lines_compute_the_loss(library):
-    if library == "PyTorch":
-        pytest.importorskip("torch")
-    for loss in plain.LOSSES:
-        for layout in plain.LAYOUTS:
-            checked(library, loss, (30, 4, 5), layout)
 
 
 def test_page_is_written_from_its_records():

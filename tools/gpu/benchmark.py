@@ -25,9 +25,8 @@ from spikeloss_xp.backends._available import adapter
 
 TOLERANCE = 1e-4
 """Of ours, relative to the value and to the largest gradient: float32 sums of 3e7 terms."""
-COPY, COMPILED = "a copy of the bytes", ", compiled"
+COPY = "a copy of the bytes"
 LARGE, SMALL, DRY = (1000, 256, 100), (100, 256, 20), (30, 4, 5)  # [time, batch, class]
-COMPILED_WORKS = [("counts", LARGE, "first"), ("SpikeTime", LARGE, "first")]
 
 
 def works(*, dry_run: bool) -> list[tuple[str, tuple[int, int, int], str]]:
@@ -63,9 +62,6 @@ def contenders(library: str, *work: Any) -> dict[str, Callable[[], Run]]:
     found = plain.setups(LIBRARIES[library], *work)
     arrays = 3 if loss == "SpikeTime" else 2
     found[COPY] = lambda: copy(library, arrays * math.prod(size) // 2)
-    if library == "torch" and work in COMPILED_WORKS:
-        compiled = plain.setups(LIBRARIES[library] + COMPILED, *work)
-        found |= {name + COMPILED: setup for name, setup in compiled.items()}
     return found
 
 
@@ -95,7 +91,7 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
             with place:  # only here: the context slows every operation down
                 run = setup()
             result = run()
-            wrong = error(library, result, expected) if name.startswith(OURS) else 0.0
+            wrong = error(library, result, expected) if name == OURS else 0.0
         except Exception as failure:  # out of memory, no compiler, or any other
             problems[name] = f"{type(failure).__name__}: {failure}".partition("\n")[0]
             continue

@@ -16,13 +16,17 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from processes import GRACE, HERE, ROOT, TESTS, TOO_SLOW, Kit, json_lines
-
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+TESTS, BENCHMARKS = ROOT / "tests", ROOT / "tools" / "benchmarks"
+STAND_INS = TESTS / "_support" / "stand_ins"
 sys.path.insert(0, str(TESTS))
 
 from _support import gpu
@@ -31,6 +35,10 @@ from _support.gpu import LIBRARIES, Ran
 BACKENDS = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
 ON_CPU = {"cupy": "cupy", "torch": "torch", "jax": "jax-x64"}
 """The backends of a dry run, whose CuPy is the stand-in of the tests."""
+SECONDS = 560.0
+"""The time of a run. A dry run needs a minute, or several on a busy machine."""
+GRACE = 20.0  # seconds after a time limit until a process is ended
+TOO_SLOW = "was ended after the time limit"
 TESTS_SHARE = 0.55  # of the time; the benchmark has the rest
 FOLDERS = ("backends", "cli", "contract", "losses", "transforms")
 DRY_RUN_PATHS = ("test_classifiers.py", "test_golden.py", "transforms/test_torch.py")
@@ -46,14 +54,90 @@ NEEDED = ("numpy", "array_api_compat", "pytest")
 Record = dict[str, Any]
 
 
+SEE = """
+import json, sys
+from spikeloss_xp.backends._available import describe
+print(json.dumps(vars(describe(sys.argv[1]))))
+"""
+
+
+class Kit:
+    """A run: its scratch folder, its processes, and the time that is left."""
+
+    def __init__(self, scratch: Path, *, dry_run: bool) -> None:
+        self.scratch, self.dry_run = scratch, dry_run
+        self.end = time.monotonic() + SECONDS
+        package = self._linked_package()
+        path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
+        path[:0] = [STAND_INS] * dry_run  # `cupy` is there
+        self._environment = dict(os.environ) | {
+            "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
+            # Several processes share the GPU, so none may take most of its memory at once.
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "PYTHONUNBUFFERED": "1",  # a process that is killed has printed what it had to say
+            "COLUMNS": "300",
+        }
+        self._environment.pop("SPIKELOSS_XP_STAND_INS", None)
+        if dry_run:
+            self._environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        else:  # compile as for users: the tests would ask for few optimizations
+            self._environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+
+    def _linked_package(self) -> Path:
+        """Join the two folders of the package by links, so that it need not be installed."""
+        package = self.scratch / "package" / "spikeloss_xp"
+        package.mkdir(parents=True)
+        for entry in (ROOT / "spikeloss_xp").iterdir():
+            if entry.name != "__pycache__":
+                (package / entry.name).symlink_to(entry)
+        (package / "backends").symlink_to(ROOT / "backends")
+        return package.parent
+
+    @property
+    def left(self) -> float:
+        return max(self.end - time.monotonic(), 1.0)
+
+    def run(self, name: str, seconds: float, *command: str, **environment: str) -> tuple[str, str]:
+        """Run Python with these arguments; return what it printed, and how it failed if it did.
+
+        It prints to a file of that name, which also keeps what a process printed that was killed.
+        """
+        file, problem = self.scratch / name, TOO_SLOW
+        with file.open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(
+                [sys.executable, *command], stdout=log, stderr=log, timeout=max(seconds, 0.1),
+                env=self._environment | environment, cwd=self.scratch,
+            )  # fmt: skip
+            problem = f"ended with status {done.returncode}: " if done.returncode else ""
+        text = file.read_text(encoding="utf-8", errors="replace").strip()
+        last = text.rpartition("\n")[2]
+        return text, problem + last * problem.endswith(": ")
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """Return the lines of JSON that a process printed, the last of which may be cut."""
+    lines = (line for line in text.splitlines() if line.startswith("{") and line.endswith("}"))
+    return [json.loads(line) for line in lines]
+
+
 def see(kit: Kit) -> dict[str, Record]:
-    """Return what each library sees."""
+    """Return what each library sees: its version, packages, and GPU, or why it sees none."""
+    installed = sorted({x.name.lower() for x in metadata.distributions() if x.name})
+    card, _ = card_and_driver()
 
     def seen(library: str) -> Record:
-        text, problem = kit.run(f"cards-{library}", 90, str(HERE / "cards.py"), library)
-        found = [{"version": None, "packages": [], "problem": problem}, *json_lines(text)][-1]
-        on_cpu = {"card": "the CPU", "problem": None} if kit.dry_run and found["version"] else {}
-        return found | on_cpu
+        text, problem = kit.run(f"see-{library}", 90, "-c", SEE, library)
+        found = {"version": None, "devices": (), "problem": problem}
+        for line in json_lines(text):
+            found |= line
+        devices, problem = found["devices"], found["problem"]
+        if not problem and not any(name.startswith(("cuda", "gpu")) for name in devices):
+            problem = f"no GPU: {', '.join(devices)} only"
+        if kit.dry_run and found["version"]:
+            problem = None
+        packages = [name for name in installed if name.startswith(library)]
+        place = {} if problem else {"card": "the CPU" if kit.dry_run else card or "a GPU"}
+        return {"version": found["version"], "packages": packages, "problem": problem} | place
 
     with ThreadPoolExecutor() as pool:
         return dict(zip(LIBRARIES, pool.map(seen, LIBRARIES), strict=True))
@@ -116,8 +200,15 @@ def machine() -> str:
     import numpy as np
 
     text = f"{platform.system()}, Python {platform.python_version()}, NumPy {np.__version__}"
-    driver = output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    return text + "".join(f", NVIDIA driver {version}" for version in driver.split()[:1])
+    _, driver = card_and_driver()
+    return text + f", NVIDIA driver {driver}" * bool(driver)
+
+
+def card_and_driver() -> tuple[str, str]:
+    """Return the name of the first GPU and the version of its driver; empty without them."""
+    listed = output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    card, _, driver = listed.partition("\n")[0].partition(", ")
+    return card, driver
 
 
 def output(*command: str) -> str:
