@@ -29,6 +29,7 @@ PRICED = ("PyTorch", "JAX", "NumPy")
 PRICES = ("counts", "each step", "window 20")  # with and without each of the options
 OPTIONS = ("lengths", "where", "weight", "num_classes")
 SHARES = ("counts", "window 20")
+PROCESSES, SECONDS = 3, 0.3  # and of each row in each process
 
 FIRST_CALLS = {  # code that is timed in a new process
     "our first call": "sx.CrossEntropy(time_axis=0)(x, y).backward()",
@@ -112,11 +113,11 @@ def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
         yield f"share: {loss}: {list(size)}", functools.partial(training_step, loss, size)
 
 
-def measure(patterns: list[str], seconds: float) -> None:
+def measure(patterns: list[str]) -> None:
     """Print a line of JSON for each row: its name, our milliseconds, and the ratio."""
     for name, setup in rows():
         if all(part in name for part in patterns):
-            found = times(setup(), min_seconds=seconds)
+            found = times(setup(), min_seconds=SECONDS)
             print(json.dumps([name, found["milliseconds"], 1 / found["ratios"][LINE]]))
             if "compiled" in name:
                 import torch
@@ -127,18 +128,15 @@ def measure(patterns: list[str], seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("patterns", nargs="*")
-    parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each row and process")
     parser.add_argument("--here", action="store_true", help="measure in this process")
     parser.add_argument("--write", action="store_true", help="write the record and the page too")
     options = parser.parse_args()
     if options.here:
-        measure(options.patterns, options.seconds)
+        measure(options.patterns)
         return
     found: dict[str, list[tuple[float, float]]] = {}
-    command = (__file__, "--here", f"--seconds={options.seconds}", *options.patterns)
-    for _ in range(options.processes):
-        for name, *numbers in in_new_process(*command):
+    for _ in range(PROCESSES):
+        for name, *numbers in in_new_process(__file__, "--here", *options.patterns):
             found.setdefault(name, []).append(numbers)
     ratios = {}
     for name, numbers in found.items():

@@ -25,7 +25,6 @@ LOSSES = {
     "each step": sx.CrossEntropy(time_axis=0, moving_window=1),
     "window 20": sx.CrossEntropy(time_axis=0, moving_window=WINDOW),
     "SpikeRate": sx.SpikeRate(*RATES, **MEAN),
-    "SpikeRate, window 20": sx.SpikeRate(*RATES, WINDOW, **MEAN),
     "SpikeTime": sx.SpikeTime(TAU, TAPS, **MEAN),
     "counts, probabilities": sx.CrossEntropy(time_axis=0),
     "each step, probabilities": sx.CrossEntropy(time_axis=0, moving_window=1),
@@ -45,11 +44,6 @@ def arrays(name: str, size: tuple[int, int, int], axis: int) -> list[np.ndarray]
         rates = np.where(target[:, None] == np.arange(classes), *RATES).astype("f")
         return [spikes, target, rates]
     return [spikes, target, target]
-
-
-def beside(u: Any, y: Any, axis: int) -> Any:
-    """Return a target of each sample with a time axis, if `u` has one that is last."""
-    return y[..., None] if axis == -1 and u.ndim == 3 else y
 
 
 @functools.cache
@@ -77,10 +71,7 @@ def torch_operations(axis: int, steps: int) -> tuple[Any, ...]:
             return F.cross_entropy(u.flatten(0, 1), y.repeat(steps, *[1] * (y.ndim - 1)))
         return F.cross_entropy(u, y[..., None].expand(*y.shape, steps))
 
-    def squares(u: Any, y: Any) -> Any:
-        return F.mse_loss(u, y if u.ndim == 2 else beside(u, y, axis).expand_as(u))
-
-    return torch, windows, cross_entropy, squares
+    return torch, windows, cross_entropy, F.mse_loss
 
 
 def jax_operations(axis: int, steps: int) -> tuple[Any, ...]:
@@ -100,7 +91,7 @@ def jax_operations(axis: int, steps: int) -> tuple[Any, ...]:
         labels = jnp.broadcast_to(y, u.shape[:-1])
         return optax.softmax_cross_entropy_with_integer_labels(u, labels).mean()
 
-    return jnp, windows, cross_entropy, lambda u, y: ((u - beside(u, y, axis)) ** 2).mean()
+    return jnp, windows, cross_entropy, lambda u, y: ((u - y) ** 2).mean()
 
 
 def line(loss: Any, axis: int, steps: int, operations: tuple[Any, ...]) -> Callable[..., Any]:
@@ -112,8 +103,6 @@ def line(loss: Any, axis: int, steps: int, operations: tuple[Any, ...]) -> Calla
             return lambda x, y: (xp.tensordot(matrix, x - y, 1) ** 2).mean()
         return lambda x, y: (((x - y) @ matrix.T) ** 2).mean()
     if isinstance(loss, sx.SpikeRate):
-        if loss.moving_window:
-            return lambda x, y: squares(windows(x) / WINDOW, y)
         return lambda x, y: squares(x.mean(axis), y)
     read = {None: lambda x: x.sum(axis), 1: lambda x: x, WINDOW: windows}[loss.moving_window]
     return lambda x, y: cross_entropy(read(x), y)
@@ -146,7 +135,7 @@ def line_by_hand(loss: Any, axis: int, shape: tuple[int, ...], xp: Any) -> Calla
         e /= e.sum(class_axis, keepdims=True)
         number = e.size // e.shape[class_axis]
         if y.ndim == 2:
-            y = beside(u, y, axis)
+            y = y[..., None] if time_last else y
             value = -(y * xp.log(e)).sum() / number
             e -= y
         else:
@@ -165,23 +154,21 @@ def line_by_hand(loss: Any, axis: int, shape: tuple[int, ...], xp: Any) -> Calla
         value, g = squares((x - y) @ matrix.T)
         return value, g @ matrix
 
-    if isinstance(loss, sx.SpikeTime):
-        return filtered
-    read, back, taps = {
-        None: (lambda x: x.sum(axis), spread, steps),
-        1: (lambda x: x, lambda g: g, 1),
-        WINDOW: (windows, windows_back, WINDOW),
-    }[loss.moving_window]
+    def rates(x: Any, y: Any) -> tuple[Any, Any]:
+        value, g = squares(x.mean(axis) - y)
+        return value, spread(g / steps)
 
-    def run(x: Any, y: Any) -> tuple[Any, Any]:
-        if isinstance(loss, sx.SpikeRate):
-            u = read(x) / taps
-            value, g = squares(u - beside(u, y, axis))
-            return value, back(g / taps)
+    read, back = {
+        None: (lambda x: x.sum(axis), spread),
+        1: (lambda x: x, lambda g: g),
+        WINDOW: (windows, windows_back),
+    }[getattr(loss, "moving_window", None)]
+
+    def entropy(x: Any, y: Any) -> tuple[Any, Any]:
         value, g = cross_entropy(read(x), y)
         return value, back(g)
 
-    return run
+    return {sx.SpikeTime: filtered, sx.SpikeRate: rates}.get(type(loss), entropy)
 
 
 def setups(

@@ -8,6 +8,7 @@ writes docs/benchmarks.md and docs/distances.md. It needs elephant, pyspike and 
 
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from contenders import called, with_gradient
 from elephant.spike_train_dissimilarity import van_rossum_distance, victor_purpura_distance
-from timing import medians, times
+from timing import medians
 
 import spikeloss_xp as sx
 from spikeloss_xp import distances
@@ -122,12 +123,12 @@ def torch_line(x, y):
 def first_spikes(library, shape):
     """Return the ratio of our time to that of the plain line, value and gradient, in float32."""
     loss = sx.times.CrossEntropy(temperature=TEMPERATURE, silent_time=SILENT)
-    given = np.random.default_rng(0).uniform(0, SILENT, shape).astype("f"), np.arange(shape[0])
-    line, label = (jax_line if library == "JAX" else torch_line), given[1] % shape[1]
-    ours = with_gradient(library, loss, given[0], label)
-    plain = with_gradient(library, line, given[0], label)
-    np.testing.assert_allclose(ours()[1], plain()[1], atol=1e-6)
-    return 1 / times({"ours": ours, "plain": plain})["ratios"]["plain"]
+    given = np.random.default_rng(0).uniform(0, SILENT, shape), np.arange(shape[0]) % shape[1]
+    lines = {"ours": loss, "plain": jax_line if library == "JAX" else torch_line}
+    runs = {n: with_gradient(library, x, given[0].astype("f"), given[1]) for n, x in lines.items()}
+    np.testing.assert_allclose(runs["ours"]()[1], runs["plain"]()[1], atol=1e-6)
+    _, ratio = medians(runs, "plain")["ours"]
+    return ratio
 
 
 def entropy_table():
@@ -162,34 +163,30 @@ def binning_table():
     return pages.table(("bin / time constant", "median error", "largest error"), rows)
 
 
-def speedups():
-    """Yield each work, and how many times as long as each library elephant takes."""
+def distances_table():
+    """Return how many times as long elephant takes as the distances of each library."""
     libraries = {"NumPy": np.asarray, "PyTorch": torch.asarray}
+    columns = [f"{name}, {dtype}" for name in libraries for dtype in ("float32", "float64")]
+    works = {}
     for number, duration, rate in ((200, 1000, 20), (300, 60000, 5)):
         trains = random_times(number, duration, rate)
         binned = sx.bin_spikes(trains, neurons=number, steps=duration)
-        theirs = neo_trains(trains, duration)
-        runs = {"ours": lambda x=theirs: elephant_van_rossum(x)}
-        for name, place in libraries.items():
-            for dtype in ("float32", "float64"):
-                x = place(binned.astype(dtype))
-                runs[f"{name}, {dtype}"] = lambda x=x: distances.van_rossum(x, time_constant=TAU)
-        name = f"{number} trains of {duration / 1000:g} s at {rate} Hz"
-        yield f"van Rossum, {name}, bins of 1 ms", times(runs)["ratios"]
+        runs = {"elephant": partial(elephant_van_rossum, neo_trains(trains, duration))}
+        for column in columns:
+            name, dtype = column.split(", ")
+            x = libraries[name](binned.astype(dtype))
+            runs[column] = partial(distances.van_rossum, x, time_constant=TAU)
+        work = f"{number} trains of {duration / 1000:g} s at {rate} Hz"
+        works[f"van Rossum, {work}, bins of 1 ms"] = medians(runs, "elephant")
     trains = random_times(60, 1000, 20)
-    theirs, runs = neo_trains(trains, 1000), {}
+    runs = {"elephant": partial(elephant_victor_purpura, neo_trains(trains, 1000))}
     for name, place in libraries.items():
         x = [place(train) for train in trains]
-        runs[f"{name}, float64"] = lambda x=x: distances.victor_purpura(x, cost=COST)
-    runs["ours"] = lambda: elephant_victor_purpura(theirs)
-    yield "Victor-Purpura, 60 trains of 1 s at 20 Hz", times(runs)["ratios"]
-
-
-def distances_table():
-    columns = [f"{x}, float{bits}" for x in ("NumPy", "PyTorch") for bits in (32, 64)]
+        runs[f"{name}, float64"] = partial(distances.victor_purpura, x, cost=COST)
+    works["Victor-Purpura, 60 trains of 1 s at 20 Hz"] = medians(runs, "elephant")
     rows = [
-        (work, *(f"{1 / ratios[x]:.3g}" if x in ratios else "" for x in columns))
-        for work, ratios in speedups()
+        (work, *(f"{1 / found[x][1]:.3g}" if x in found else "" for x in columns))
+        for work, found in works.items()
     ]
     return pages.table(("work", *columns), rows)
 
