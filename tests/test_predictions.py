@@ -1,7 +1,7 @@
 """Counts of predictions where the random calls do not reach.
 
 `contract/test_properties.py` compares the predictions and confusion matrices of the losses with
-plain loops; `test_ties.py` tests the predictions of the classifiers.
+plain loops, and `test_ties.py` those of the classifiers.
 """
 
 import dataclasses
@@ -20,34 +20,6 @@ LABEL = np.asarray([0, 2, 1, -100, 2, 0])
 ENTROPY = partial(sx.CrossEntropy, time_axis=-1)
 RATE = sx.Rate(time_axis=-1)
 NUMBERS = sx.SquaredError(time_axis=-1)
-OF_SAMPLES = SPIKES.sum(axis=-1).argmax(axis=1)  # the predictions of counts
-
-
-def confusion(labels, predicted):
-    """Return how often each class is predicted for each label, without ignored labels."""
-    matrix, counted = np.zeros((CLASSES, CLASSES)), labels != -100
-    np.add.at(matrix, (labels[counted], predicted[counted]), 1)
-    return matrix
-
-
-@pytest.mark.parametrize("axis", [0, -1])
-def test_classifiers_count_samples_or_steps(backend, axis):
-    labels = random.integers(CLASSES, size=(BATCH, STEPS))
-    labels[2, 1:3] = -100
-    window, rate = sx.MovingWindow(2, time_axis=axis), sx.Rate(time_axis=axis)
-
-    def count(x, y, z):
-        of_steps = window.confusion(x, z), window.accuracy(x, z)
-        return *of_steps, rate.confusion(x, y), rate.accuracy(x, y)
-
-    moved = (np.moveaxis(x, -1, axis) for x in (SPIKES, labels))
-    got = run(backend, lambda x, z, y: count(x, y, z), *moved, LABEL)
-    counts = SPIKES + np.pad(SPIKES, ((0, 0), (0, 0), (1, 0)))[..., :-1]
-    of_steps = confusion(labels, counts.argmax(axis=1))
-    of_samples = confusion(LABEL, OF_SAMPLES)
-    for i, matrix in ((0, of_steps), (2, of_samples)):
-        np.testing.assert_array_equal(got[i], matrix)
-        np.testing.assert_allclose(got[i + 1], np.trace(matrix) / matrix.sum(), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -88,7 +60,7 @@ def test_masked_labels_may_be_anything(backend):
     label, lengths = np.where(LABEL == 2, 77, LABEL), np.where(LABEL == 2, 0, STEPS)
     loss = ENTROPY()
     counts = run(backend, lambda x, y, n: loss.confusion(x, y, lengths=n), SPIKES, label, lengths)
-    np.testing.assert_array_equal(counts[:2], confusion(LABEL, OF_SAMPLES)[:2])
+    np.testing.assert_array_equal(counts[:2], loss.confusion(SPIKES, LABEL)[:2])
     assert not counts[2].any()
 
 

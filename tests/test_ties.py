@@ -16,13 +16,6 @@ from _support.random_calls import STEP_THRESHOLDS, around, pick
 GROUPS = (3, 5, 6, 7, 9)
 
 
-def counts_in_windows(counts, window):
-    """Return the sums of the last counts at each step."""
-    sums = np.cumsum(counts, axis=-1)
-    sums[..., window:] -= sums[..., :-window].copy()
-    return sums
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("window", [None, 30])
 def test_rate_equal_to_theta_is_not_above_it(window, dtype):
@@ -59,7 +52,7 @@ def test_max_readout_ties_share_the_gradient(backend):
 
 
 def check_random_classification(backend, seed):
-    """Compare the predictions of a random classifier with the first of the largest counts.
+    """Compare predictions of a random classifier, and their counts, with the largest spike counts.
 
     Samples, steps or both are masked, which changes the durations of all classes alike.
     """
@@ -82,18 +75,35 @@ def check_random_classification(backend, seed):
     counts = spikes.reshape(batch, classes, group, steps).sum(axis=2) * mask[:, None]
     if windowed:
         classifier = sx.MovingWindow(window, num_classes=classes, time_axis=-1)
-        counts = counts_in_windows(counts, window) * mask[:, None]  # a masked step predicts 0
+        sums = np.cumsum(counts, axis=-1)
+        counts = sums - np.pad(sums, ((0, 0), (0, 0), (window, 0)))[..., :steps]
+        counts *= mask[:, None]  # a masked step predicts 0
     else:
         classifier, counts = sx.Rate(num_classes=classes, time_axis=-1), counts.sum(axis=-1)
+    expected, mask = np.argmax(counts, axis=1), mask if windowed else mask.any(axis=-1)
+    ignored = random.random(mask.shape) < 0.2
+    label = np.where(ignored, -100, random.integers(classes, size=mask.shape))
+    counted, matrix = mask & ~ignored, np.zeros((classes, classes))
+    np.add.at(matrix, (label[counted], expected[counted]), 1)
+
+    @backend.compiled
+    def evaluate(x, y, masks):
+        return classifier(x, **masks), *(
+            count(x, y, **masks) for count in (classifier.confusion, classifier.accuracy)
+        )
+
     arrays = {name: backend.asarray(value) for name, value in options.items()}
-    predict = backend.compiled(classifier)
-    predicted = backend.numpy(predict(backend.asarray(spikes, dtype), **arrays))
+    results = evaluate(backend.asarray(spikes, dtype), backend.asarray(label), arrays)
+    predicted, confusion, accuracy = map(backend.numpy, results)
     message = f"{classifier} of {group} neurons a class, {spikes.shape}, {dtype}, seed {seed}"
-    np.testing.assert_array_equal(predicted, np.argmax(counts, axis=1), message)
+    np.testing.assert_array_equal(predicted, expected, message)
+    np.testing.assert_array_equal(confusion, matrix, message)
+    right = np.trace(matrix) / matrix.sum() if counted.any() else np.nan
+    np.testing.assert_allclose(accuracy, right, rtol=1e-6, err_msg=message)
 
 
 @pytest.mark.parametrize("name", TESTED)
-def test_random_ties_go_to_the_first(name, seeds):
+def test_random_ties_go_to_the_first_and_are_counted(name, seeds):
     with on(name) as backend:
         for seed in seeds({"numpy": 60, "torch": 20}.get(name, 2), slow=3):
             check_random_classification(backend, seed)
