@@ -1,82 +1,64 @@
 """A loss that is evaluated in chunks has the value and the gradient of the whole."""
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import PER_STEP, example, moved, with_everything
-from _support.contract import BATCH, FORMS, LAYOUTS
+from _support.calls import PER_STEP, moved, with_everything
+from _support.contract import FORMS, LAYOUTS
 from spikeloss_xp import _tuning
-from spikeloss_xp.backends._numpy import NumPyAdapter
-from spikeloss_xp.primitives import chunks
-
-
-@pytest.fixture
-def chunk_counts(monkeypatch):
-    """Let NumPy take half of a sample at a time; yield the number of chunks of each evaluation."""
-    numbers, split = [], chunks.split
-
-    def into_half_samples(shape, axes, entries):
-        if sys._getframe(1).f_code is chunks.filter_in_chunks.__code__:
-            return split(shape, axes, entries)
-        chosen = split(shape, axes, int(np.prod(shape)) // (2 * BATCH))
-        numbers.append(1 if chosen is None else -(-shape[chosen[0]] // chosen[1]))
-        return chosen
-
-    def always(adapter, function, arrays, axes, batch):  # of small arrays too
-        return chunks.map_chunks(adapter, function, arrays, axes, _tuning.CHUNK)
-
-    monkeypatch.setattr(chunks, "split", into_half_samples)
-    monkeypatch.setattr(NumPyAdapter, "map_chunks", always)
-    return numbers
-
 
 CHUNKED = [*PER_STEP, *(form for form in FORMS if "atency" in form)]
+
+
+def assert_equal(got, expected):
+    """Assert that value and gradient are equal but for the order in which chunks are added up."""
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
+    np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=0)  # small ones cancel
 
 
 @pytest.mark.parametrize(
     ("form", "reduction", "time_axis"),
     [(form, ("mean", "batchmean")[i % 2], tuple(LAYOUTS)[i % 3]) for i, form in enumerate(CHUNKED)],
 )
-def test_chunks_equal_the_whole(chunk_counts, monkeypatch, form, reduction, time_axis):
+def test_chunks_equal_the_whole(monkeypatch, form, reduction, time_axis):
     call = moved(with_everything(FORMS[form]), time_axis)
     loss = dataclasses.replace(call.loss, reduction=reduction)
+    evaluate = sx.value_and_grad(loss)
+    expected = evaluate(call.spikes, call.target, **call.options)
+    monkeypatch.setattr(_tuning, "CHUNK", 12)  # half of a sample
+    assert_equal(evaluate(call.spikes, call.target, **call.options), expected)
     value = loss(call.spikes, call.target, **call.options)
-    got = sx.value_and_grad(loss)(call.spikes, call.target, **call.options)
-    assert chunk_counts == [BATCH, BATCH]
-    monkeypatch.undo()
-    expected = sx.value_and_grad(loss)(call.spikes, call.target, **call.options)
-    # The chunks are added up in another order.
     np.testing.assert_allclose(value, expected[0], rtol=1e-13)
-    np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
-    np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=0)  # small ones cancel
-
-
-def test_terms_are_not_evaluated_in_chunks(chunk_counts):
-    call = example(FORMS["SpikeTime"])
-    dataclasses.replace(call.loss, reduction="none")(call.spikes, call.target)
-    assert chunk_counts == []
 
 
 @pytest.mark.parametrize(
-    ("reduction", "number"), [("sum", 10), ("mean", 10), ("batchmean", 2)]
-)  # "batchmean" counts whole samples
-def test_chunks_of_neurons_equal_the_whole(chunk_counts, monkeypatch, reduction, number):
+    ("reduction", "number"), [("sum", 10), ("mean", 10), ("batchmean", 2), ("none", 1)]
+)
+def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number):
+    """Of samples for "batchmean", which counts them, and of all for the terms."""
     spikes, desired = np.random.default_rng(0).uniform(size=(2, 2, 50, 3))
-    where = spikes < 0.9
-    evaluate = sx.value_and_grad(sx.SpikeTime(reduction=reduction))
-    value, gradient = evaluate(spikes, desired, where=where)
-    assert chunk_counts == [number]
-    monkeypatch.undo()
-    whole, its_gradient = evaluate(spikes, desired, where=where)
-    np.testing.assert_allclose(value, whole, rtol=1e-13)
-    np.testing.assert_allclose(gradient, its_gradient, rtol=1e-13)
+    calls, compare = [], sx.SpikeTime._criterion
+
+    def noted(*arguments):
+        calls.append(arguments)
+        return compare(*arguments)
+
+    evaluate, arrays = sx.value_and_grad(sx.SpikeTime(reduction=reduction)), (spikes, desired)
+    options = {"where": spikes < 0.9}
+    if reduction == "none":
+        options["cotangent"] = np.ones(spikes.shape)
+    expected = evaluate(*arrays, **options)
+    monkeypatch.setattr(_tuning, "CHUNK", 30)
+    monkeypatch.setattr(sx.SpikeTime, "_criterion", noted)
+    assert_equal(evaluate(*arrays, **options), expected)
+    assert len(calls) == number
 
 
-def test_pullback_of_chunks_may_be_called_once(chunk_counts):
+def test_pullback_of_chunks_may_be_called_once(monkeypatch):
+    monkeypatch.setattr(_tuning, "CHUNK", 12)
     spikes = np.random.default_rng(0).uniform(size=(5, 4, 6))
     value, pullback = sx.SpikeTime(reduction="mean").value_and_pullback(spikes, 0 * spikes)
     gradient = pullback(np.ones_like(value))

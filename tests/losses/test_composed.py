@@ -109,20 +109,6 @@ def test_prediction_reads_unmasked_steps_only():
     np.testing.assert_array_equal(composed.predict(SPIKES, lengths=[30, 12, 3, 7]), expected)
 
 
-def test_captured_tensor_gets_a_gradient():
-    torch = pytest.importorskip("torch")
-    margin = torch.tensor(0.5, requires_grad=True)
-
-    def squared_with_margin(xp, u, label):
-        error = u - xp.where(label, margin, xp.zeros_like(u))
-        return error * error, lambda g: 2 * g * error
-
-    spikes = torch.rand(4, 3, 20, generator=torch.manual_seed(0), requires_grad=True)
-    Composed(rate, squared_with_margin)(spikes, torch.zeros(4, dtype=torch.int64)).backward()
-    expected = 2 * (margin - spikes.mean(-1)[:, 0]).sum()
-    torch.testing.assert_close(margin.grad, expected.detach())
-
-
 def test_wrong_mask_and_output_shapes_raise():
     loss = Composed(rate, softmax)
     masks = np.ones(SPIKES.shape, bool)
