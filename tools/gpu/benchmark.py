@@ -1,4 +1,4 @@
-"""Time the losses of a training on one library's GPU, beside the plain line and a copy.
+"""Time the losses of a training on one library's GPU, beside the plain line.
 
 ``python tools/gpu/verify.py`` runs this in a process of its own, which prints a line of JSON per
 row. The results of this library are compared with those of NumPy before they are timed.
@@ -8,11 +8,9 @@ import contextlib
 import importlib
 import itertools
 import json
-import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,6 @@ from spikeloss_xp.backends._available import adapter
 
 TOLERANCE = 1e-4
 """Of ours, relative to the value and to the largest gradient: float32 sums of 3e7 terms."""
-COPY = "a copy of the bytes"
 LARGE, SMALL, DRY = (1000, 256, 100), (100, 256, 20), (30, 4, 5)  # [time, batch, class]
 
 
@@ -35,34 +32,6 @@ def works(*, dry_run: bool) -> list[tuple[str, tuple[int, int, int], str]]:
         return list(itertools.product(plain.LOSSES, [DRY], ["first"]))
     large = itertools.product(plain.LOSSES, [LARGE], plain.LAYOUTS)
     return [*large, *itertools.product(plain.LOSSES, [SMALL], ["first"])]
-
-
-def copy(library: str, entries: int) -> Run:
-    if library == "jax":
-        import jax
-
-        source, copied = jax.numpy.zeros(entries), jax.jit(jax.numpy.copy)
-        return lambda: jax.block_until_ready(copied(source))
-    xp = importlib.import_module(library)
-    source, target = (xp.zeros(entries, dtype=xp.float32) for _ in range(2))
-
-    def run() -> None:
-        target[...] = source
-
-    return run
-
-
-def contenders(library: str, *work: Any) -> dict[str, Callable[[], Run]]:
-    """Return what prepares a run of each contender, ours first.
-
-    Value and gradient read the spikes, `SpikeTime` the desired spikes too, and write the gradient.
-    A copy reads and writes each of its entries, so it has half as many.
-    """
-    loss, size, _ = work
-    found = plain.setups(LIBRARIES[library], *work)
-    arrays = 3 if loss == "SpikeTime" else 2
-    found[COPY] = lambda: copy(library, arrays * math.prod(size) // 2)
-    return found
 
 
 def error(library: str, got: Any, expected: tuple[Any, np.ndarray]) -> float:
@@ -86,7 +55,7 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
         options["wait"] = importlib.import_module("cupy").cuda.Device().synchronize
     runs: dict[str, Run] = {}
     problems: dict[str, str] = {}
-    for name, setup in contenders(library, *work).items():
+    for name, setup in plain.setups(LIBRARIES[library], *work).items():
         try:
             with place:  # only here: the context slows every operation down
                 run = setup()
