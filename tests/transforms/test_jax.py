@@ -19,12 +19,8 @@ from jax import export
 
 import spikeloss_xp as sx
 from _support import reference
-from _support.backends import on
-from _support.calls import with_everything
 from _support.cases import close
 from _support.compilers import optimized
-from _support.contract import FORMS
-from _support.contract import ONE_OF_EACH as ONE_FORM_OF_EACH
 from _support.programs import run_python
 from _support.root import ROOT
 from _support.transforms import (
@@ -37,7 +33,6 @@ from _support.transforms import (
     Case,
     call_with_options,
     check_symmetric,
-    every,
     slow,
 )
 from spikeloss_xp import _tuning
@@ -169,23 +164,15 @@ def lowered(function, *arguments, platforms=GPUS):
     return module
 
 
-FORMS_WITH_PRODUCTS = ("SpikeTime", "SpikeTime-taps", "SpikeRate-rate-window-per-step")
-
-
-@every("form", ONE_FORM_OF_EACH, FORMS_WITH_PRODUCTS)
-def test_export_for_gpus_has_exact_products_and_no_callbacks(form):
-    with on("jax") as backend:
-        call = with_everything(FORMS[form])
-        target, options = call.arguments(backend)
-        evaluate = sx.value_and_grad(call.loss)
-        lowered(lambda *x: evaluate(*x, **options), backend.asarray(call.spikes), *target)
-
-
 LARGE, SHORT = (jax.ShapeDtypeStruct(n, np.float32) for n in ((8, 500, 1000), SPIKES.shape))
 LABELS = [jax.ShapeDtypeStruct((samples,), np.int32) for samples in (8, len(SPIKES))]
+MULTI_HOT = jax.ShapeDtypeStruct(SPIKES.shape[:2], np.float32)
 EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
     "SpikeMax": (sx.SpikeMax(100), [LARGE, LABELS[0]], True),
     "SpikeTime": (sx.SpikeTime(30.0, 500), [LARGE, LARGE], True),
+    "SpikeTime, short": (sx.SpikeTime(3, 20, 2), [SHORT, SHORT], False),
+    "SpikeTime, taps": (LOSSES["SpikeTime, taps"][0], [SHORT, SHORT], False),
+    "SpikeMoid, window": (LOSSES["SpikeMoid, window"][0], [SHORT, MULTI_HOT], False),
     "SpikeLatency": (LOSSES["SpikeLatency"][0], [SHORT, LABELS[1]], True),
     "causal_filter": (lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100))), [LARGE], False),
     "VanRossum": (lambda x: jnp.sum(sx.distances.VanRossum(20.0)(x[0, :9, :50])), [LARGE], False),
@@ -194,6 +181,7 @@ EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_export_from_a_cpu_loops_on_cpus_only(name):
+    """Nor does a program of any platform round the factors of products, or call back."""
     function, arrays, loops = EXPORTED[name]
     for derived in (function, jax.value_and_grad(function)):
         assert "stablehlo.while" not in lowered(derived, *arrays)
@@ -210,8 +198,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import spikeloss_xp as sx
-from _support.cases import close
-from _support.transforms import LOSSES, QUICK, SPIKES
+from _support.transforms import QUICK, SPIKES, Case
 
 NARROW = SPIKES.astype(np.float32)
 
@@ -222,28 +209,26 @@ def sharded(count, axis_type):
 
 for sharding in sharded(4, AxisType.Auto), sharded(4, AxisType.Explicit):
     for name in QUICK:
-        loss, target = LOSSES[name]
-        targets = [] if target is None else [target]
-        expected = sx.value_and_grad(loss)(SPIKES, *targets)
+        case = Case(name, np.asarray, 1e-5)
         with jax.set_mesh(sharding.mesh):
-            arrays = jax.device_put([NARROW, *targets], sharding)
-            value, gradient = jax.jit(jax.value_and_grad(loss))(*arrays)
+            arrays = jax.device_put([NARROW, *case.targets], sharding)
+            value, gradient = jax.jit(jax.value_and_grad(case.loss))(*arrays)
             if name == "SpikeMax":
-                counts = jax.jit(loss.confusion)(*arrays)
-                np.testing.assert_array_equal(counts, loss.confusion(NARROW, *targets))
-        close(value, expected[0], 1e-5)
-        close(np.asarray(gradient), expected[1], 1e-5)
+                counts = jax.jit(case.loss.confusion)(*arrays)
+                np.testing.assert_array_equal(counts, case.loss.confusion(*case.arrays))
+        case.check_value(value)
+        case.check(gradient)
         assert gradient.sharding.is_equivalent_to(sharding, 3), (name, sharding)
 
 # The loss moves labels from another device to the device of the spikes, or to all of its mesh.
 first, second = jax.devices()[:2]
 for name in ("SpikeTime", "SpikeMax", "SpikeMoid, window"):
-    loss, target = LOSSES[name]
-    expected, _ = sx.value_and_grad(loss)(SPIKES, target)
+    case = Case(name, np.asarray, 1e-5)
     for destination in (second, sharded(2, AxisType.Auto)):
         spikes = jax.device_put(NARROW, destination)
-        value, gradient = sx.value_and_grad(loss)(spikes, jax.device_put(target, first))
-        close(value, expected, 1e-5)
+        target = jax.device_put(case.targets[0], first)
+        value, gradient = sx.value_and_grad(case.loss)(spikes, target)
+        case.check_value(value)
         assert value.devices() == gradient.devices() == spikes.devices()
 """
 
