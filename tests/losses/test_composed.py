@@ -24,11 +24,8 @@ def power(xp, spikes, mask):
 
 def rate(xp, spikes, mask):
     """Return the mean over the unmasked steps, and its pullback."""
-    if mask is None:
-        steps = xp.full_like(spikes[..., 0], spikes.shape[-1])
-    else:
-        steps = xp.sum(xp.astype(mask, spikes.dtype), axis=-1)
-        steps = xp.where(steps > 0, steps, xp.ones_like(steps))
+    steps = xp.sum(xp.ones_like(spikes) if mask is None else xp.astype(mask, spikes.dtype), axis=-1)
+    steps = xp.where(steps > 0, steps, 1.0)
     r = xp.sum(spikes, axis=-1) / steps
     return r, lambda g: xp.broadcast_to((g / steps)[..., None], spikes.shape)
 

@@ -26,6 +26,12 @@ SATURATED[0, 2] = [1, 0, -1, 0]  # a rate of 1/4 over both samples: the sign doe
             2 * (1 / 4 + 1 / 64) / 3,
             [1 / 12, -1 / 48, 0],
         ),
+        # at both limits there is no distance, whose slope has a jump there without the square
+        (
+            sx.SparsityEnforcer(1, 1, min_rate=1 / 4, per="neuron", power=1),
+            (1 / 4) / 3,
+            [0, -1 / 24, 0],
+        ),
     ],
 )
 def test_sparsity_matches_hand_computed_values(backend, loss, value, neuron_gradient):
