@@ -30,11 +30,7 @@ def save(folder, kind):
             np.save(folder / f"{name}.npy", array)
         else:
             zarr = pytest.importorskip("zarr")
-            chunks = (3, *array.shape[1:])
-            stored = zarr.create_array(
-                folder / name, shape=array.shape, dtype=array.dtype, chunks=chunks
-            )
-            stored[...] = array
+            zarr.create_array(folder / name, data=array, chunks=(3, *array.shape[1:]))
 
 
 def test_batches_equal_the_whole_recording(backend, tmp_path, monkeypatch, capsys):
