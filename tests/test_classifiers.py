@@ -82,21 +82,6 @@ def test_call_and_forward_predict_and_never_a_masked_class(backend):
         assert all((found == 1).all() for found in run(backend, methods, spikes, where=where))
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
-def test_spikes_may_have_any_real_dtype(backend, dtype):
-    if not hasattr(backend.xp, dtype):
-        pytest.skip(f"{backend.library} has no {dtype}")
-    spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]], [[0, 1, 0, 0], [1, 0, 1, 0]]])
-    run = backend.compiled(
-        lambda x: (sx.MovingWindow(4, time_axis=-1)(x), sx.Rate(time_axis=-1).rate(x))
-    )
-    predicted, rates = run(backend.asarray(spikes, dtype))
-    np.testing.assert_array_equal(backend.numpy(predicted)[:, -1], [0, 1])
-    np.testing.assert_array_equal(backend.numpy(rates), [[0.75, 0.25], [0.25, 0.5]])
-    assert backend.xp.isdtype(rates.dtype, "real floating")
-    assert backend.xp.finfo(rates.dtype).bits >= 32
-
-
 @pytest.mark.parametrize(
     ("spikes", "options", "error", "message"),
     [

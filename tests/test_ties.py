@@ -59,7 +59,8 @@ def check_random_classification(backend, seed):
     random = np.random.default_rng([seed, 2])
     batch, classes, group = random.integers([1, 2, 1], [9, 7, 13])
     steps = around(random, 300)
-    dtype, windowed = pick(random, "float32", backend.dtype), random.random() < 0.6
+    dtypes = filter(backend.has, ("bool", "uint8", "float16", "float32", backend.dtype))
+    dtype, windowed = pick(random, *dtypes), random.random() < 0.6
     window = pick(random, 1, around(random, steps), steps, 3 * steps, *STEP_THRESHOLDS)
     # few spikes, and trains that are shuffled copies of each other, so that many classes tie
     train = random.random((batch, 1, group * steps)) < pick(random, 0.02, 0.15, 0.6)
@@ -96,6 +97,7 @@ def check_random_classification(backend, seed):
     results = evaluate(backend.asarray(spikes, dtype), backend.asarray(label), arrays)
     predicted, confusion, accuracy = map(backend.numpy, results)
     message = f"{classifier} of {group} neurons a class, {spikes.shape}, {dtype}, seed {seed}"
+    assert confusion.dtype in ("float32", "float64"), message
     np.testing.assert_array_equal(predicted, expected, message)
     np.testing.assert_array_equal(confusion, matrix, message)
     right = np.trace(matrix) / matrix.sum() if counted.any() else np.nan

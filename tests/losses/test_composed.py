@@ -30,10 +30,8 @@ def rate(xp, spikes, mask):
     return r, lambda g: xp.broadcast_to((g / steps)[..., None], spikes.shape)
 
 
-def moving_rate(xp, spikes, mask, window):
-    def average(x):
-        return sx.moving_average(x, window)
-
+def moving_rate(xp, spikes, mask):
+    average = functools.partial(sx.moving_average, window=7)
     return average(spikes), lambda g: xp.flip(average(xp.flip(g, axis=-1)), axis=-1)
 
 
@@ -53,11 +51,10 @@ def softmax(xp, u, label):
 
 
 SQUARED = functools.partial(squared, true=0.5, false=0.05)
-IN_WINDOW = functools.partial(moving_rate, window=7)
 RATE = Composed(rate, SQUARED), sx.SpikeRate(0.5, 0.05)
-MOVING_RATE = Composed(IN_WINDOW, SQUARED, per_step=True), sx.SpikeRate(0.5, 0.05, 7)
+MOVING_RATE = Composed(moving_rate, SQUARED, per_step=True), sx.SpikeRate(0.5, 0.05, 7)
 SOFTMAX = Composed(rate, softmax), sx.SpikeMax(mode="softmax")
-MOVING_SOFTMAX = Composed(IN_WINDOW, softmax, per_step=True), sx.SpikeMax(7, "softmax")
+MOVING_SOFTMAX = Composed(moving_rate, softmax, per_step=True), sx.SpikeMax(7, "softmax")
 CASES = {  # both losses, their options, their labels, and other arrays of the call
     "none": (SOFTMAX, {"reduction": "none"}, LABELS, {"where": [True, False, True, True]}),
     "batchmean": (RATE, {"reduction": "batchmean"}, LABELS, {"lengths": [30, 12, 0, 7]}),
