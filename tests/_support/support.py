@@ -102,7 +102,7 @@ PYTORCH = (
     _row(
         "`torch.set_float32_matmul_precision`",
         "tf32_reaches_no_filter_and_no_distance",
-        "change_of_the_precision_of_products_compiles_anew",
+        "other_precision_or_options_compile_anew",
         works="filters and distances keep the digits of float32",
     ),
     _row(

@@ -62,10 +62,6 @@ def every(name: str, values: Iterable[str], quick: Collection[str]) -> pytest.Ma
     return pytest.mark.parametrize(name, cases)
 
 
-every_loss = every("name", LOSSES, LOSSES)
-quick_losses = every("name", LOSSES, QUICK)
-
-
 class Case:
     """A loss with its arrays, which a library makes of NumPy's, and what NumPy computes of them."""
 
@@ -119,7 +115,6 @@ WITH_OPTIONS = (  # forms of the contract
     *("SpikeLatency-times-groups", "SpikeMoid-groups-rate-window"),
 )
 QUICK_OPTIONS = ("CrossEntropy-probabilities-groups-cold-rate",)
-with_options = every("form", WITH_OPTIONS, QUICK_OPTIONS)
 
 
 def call_with_options(form: str) -> Call:

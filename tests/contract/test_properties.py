@@ -16,7 +16,6 @@ from _support import reference
 from _support.backends import TESTED, on
 from _support.calls import Call, run, take_samples, take_steps, with_layout, with_nan_where_masked
 from _support.cases import close
-from _support.contract import FLOATS
 from _support.random_calls import RandomCall, check_and_shrink, is_published, pick, random_call
 
 QUICK = {  # the number of seeds
@@ -59,16 +58,6 @@ def for_all(
         return pytest.mark.parametrize("name", TESTED)(test)
 
     return decorate
-
-
-@for_all(kinds=("small", "times"))
-def test_library_agrees_with_numpy_in_float64(backend, call, random, layout):
-    call, dtype = with_layout(call, *layout) if layout else call, pick(random, *FLOATS[2:])
-    spikes, library = call.spikes.astype(dtype), [backend.library]
-    if backend.has(dtype):
-        sx.testing.assert_consistent(
-            call.loss, spikes, call.target, backends=library, **call.options
-        )
 
 
 def in_segments(call: Call) -> bool:

@@ -7,8 +7,9 @@ mx = pytest.importorskip("mlx.core")
 
 import spikeloss_xp as sx
 from _support import cases
-from _support.transforms import TANGENT, WITH_OPTIONS, Case, call_with_options, every_loss
+from _support.transforms import LOSSES, TANGENT, WITH_OPTIONS, Case, call_with_options
 
+every_loss = pytest.mark.parametrize("name", LOSSES)
 pytestmark = pytest.mark.compiles  # on a CPU, MLX starts the compiler of the machine
 RTOL = 1e-5  # a few hundred roundings of float32
 

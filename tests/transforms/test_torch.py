@@ -17,13 +17,14 @@ from _support.programs import run_python
 from _support.transforms import (
     CLASSES,
     LOSSES,
+    QUICK,
+    QUICK_OPTIONS,
+    WITH_OPTIONS,
     Case,
     call_with_options,
     check_symmetric,
     every,
-    quick_losses,
     slow,
-    with_options,
 )
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends import _torch_filters
@@ -100,16 +101,10 @@ def test_gradient_of_transform_equals_closed_form(case):
     per_sample = torch.func.vmap(torch.func.grad_and_value(case.of_sample))
     gradients, values = per_sample(SPIKES, *case.targets)
     case.check_each(values, gradients)
+    factor = torch.tensor(2.0, dtype=torch.float64)
+    case.check_value(torch.func.grad(lambda factor: factor * case(SPIKES))(factor))
     two = torch.func.vmap(case)(torch.stack([SPIKES, 1 - SPIKES]))
     torch.testing.assert_close(two, torch.stack([case(SPIKES), case(1 - SPIKES)]))
-
-
-@pytest.mark.parametrize("name", ["SpikeTime", "SpikeMax, window"])
-@pytest.mark.parametrize("size", ["small", "large"], indirect=True)
-@pytest.mark.usefixtures("size")
-def test_grad_of_factor_with_constant_spikes_equals_loss(case):
-    derivative = torch.func.grad(lambda factor: factor * case(SPIKES))(torch.tensor(2.0).double())
-    case.check_value(derivative)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +190,6 @@ def test_compile_count_for_many_durations_is_at_most_three(case):
     assert len(graphs) <= 3
 
 
-def test_compiled_losses_with_other_hyperparameters_equal_eager():
-    for tau, length in ((5, 20), (2.5, 40)):
-        loss = sx.SpikeTime(tau, length)
-        compiled = torch.compile(loss, fullgraph=True, backend="eager")
-        torch.testing.assert_close(compiled(SPIKES, DESIRED), loss(SPIKES, DESIRED))
-
-
 class AsModule(torch.nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -220,7 +208,7 @@ def test_export_of_any_batch_equals_eager_without_custom_operators(case):
         assert "spikeloss_xp" not in exported.graph_module.code  # runs without this library
 
 
-@with_options
+@every("form", WITH_OPTIONS, QUICK_OPTIONS)
 def test_options_work_under_transforms(form):
     call = call_with_options(form)
     _, expected = sx.value_and_grad(call.loss)(call.spikes, call.target, **call.options)
@@ -247,7 +235,7 @@ def test_options_work_under_transforms(form):
     check_symmetric(torch.func.hessian(batch_loss)(spikes), 1e-12)
 
 
-@quick_losses
+@every("name", LOSSES, QUICK)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backend", ["torch", "torch-cuda"], indirect=True)
 def test_autocast_computes_in_float32(name, dtype, backend):
@@ -382,7 +370,7 @@ def test_tf32_reaches_no_filter_and_no_distance(rounded_products, name, large, m
     assert error(leaf.grad, gradient) < MODE_RTOL
 
 
-def test_change_of_the_precision_of_products_compiles_anew(allowed_rounding):
+def test_other_precision_or_options_compile_anew(allowed_rounding):
     function, x, y = WITH_PRODUCTS["SpikeTime"]
     x, y = torch.tensor(x), torch.tensor(y)
     products = []
@@ -395,7 +383,10 @@ def test_change_of_the_precision_of_products_compiles_anew(allowed_rounding):
     for precision in ("highest", "high", "highest", "high"):
         torch.set_float32_matmul_precision(precision)
         compiled(x, y)
-    assert products == [False, True]
+    other = sx.SpikeTime(2.5, 40)
+    compiled = torch.compile(other, fullgraph=True, backend=record)
+    torch.testing.assert_close(compiled(x, y), other(x, y))
+    assert products == [False, True, True]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
