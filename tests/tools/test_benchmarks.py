@@ -1,7 +1,4 @@
-"""Every contender of the benchmark runs, and the page has the figures of its record.
-
-``--benchmark-enable`` times the contenders.
-"""
+"""Every contender of the benchmark runs, and the page has the figures of its record."""
 
 import dataclasses
 
@@ -18,16 +15,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
     ("row", "contender"),
     [pytest.param(row, x, id=f"{row.work} / {x}") for row in ROWS for x in row.contenders()],
 )
-def test_contender_runs(benchmark, row, contender):
+def test_contender_runs(row, contender):
     pytest.importorskip("torch")
     pytest.importorskip("jax")
-    small = tuple(min(size, limit) for size, limit in zip(row.shape, (2, 16, 300), strict=True))
-    shape = small if benchmark.disabled else row.shape
+    shape = tuple(min(size, limit) for size, limit in zip(row.shape, (2, 16, 300), strict=True))
     try:
         run = dataclasses.replace(row, shape=shape).contenders()[contender]()
     except ModuleNotFoundError as error:
         pytest.skip(f"{error.name} is not installed")
-    benchmark(run)
+    run()
 
 
 def test_page_is_written_from_its_records():
