@@ -22,14 +22,13 @@ EDGES = 100_000
 
 def test_counts_and_bools(backend):
     times = backend.asarray(TIMES)
-    xp = backend.xp
-    default = xp.__array_namespace_info__().default_dtypes()["real floating"]
+    default = backend.xp.__array_namespace_info__().default_dtypes()["real floating"]
     for neuron in (NEURON.tolist(), NEURON.astype(">u2"), backend.asarray(NEURON)):
         counts = sx.bin_spikes(times, neuron, **BINS)
         assert counts.dtype == default
         np.testing.assert_array_equal(backend.numpy(counts), COUNTS)
     spikes = sx.bin_spikes(times, NEURON, **BINS, binary=True)
-    assert spikes.dtype == xp.bool
+    assert spikes.dtype == backend.xp.bool
     np.testing.assert_array_equal(backend.numpy(spikes), COUNTS > 0)
     assert backend.adapter.device(spikes) == backend.adapter.device(times)
     np.testing.assert_array_equal(backend.numpy(times), TIMES.astype(backend.dtype))

@@ -12,15 +12,10 @@ STEPS, BATCH, CLASSES = 20, 8, 5
 SHAPE = (STEPS, BATCH, CLASSES)
 LABEL = labels(CLASSES, (BATCH,))
 SPIKES, NUMBERS = (made(SHAPE, torch.float64) for made in (trains, potentials))
+page = recipes("losses_torch")
 
 
-@pytest.fixture(scope="module")
-def page():
-    """Return the file of recipes that the page shows."""
-    return recipes("losses_torch")
-
-
-def test_temporal_efficient_training_equals_the_loop_over_steps(page):
+def test_temporal_efficient_training_equals_the_loop_over_steps():
     def formula(x):
         entropy = sum(F.cross_entropy(step, LABEL) for step in x) / STEPS
         return 0.95 * entropy + 0.05 * F.mse_loss(x, torch.ones_like(x))
@@ -29,7 +24,7 @@ def test_temporal_efficient_training_equals_the_loop_over_steps(page):
     assert torch.equal(page.each_step.predict(NUMBERS), NUMBERS.sum(0).argmax(1))
 
 
-def test_mixed_labels_equal_the_mixed_losses(page):
+def test_mixed_labels_equal_the_mixed_losses():
     order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
     fraction = torch.linspace(0, 1, BATCH, dtype=torch.float64)
 
@@ -42,7 +37,7 @@ def test_mixed_labels_equal_the_mixed_losses(page):
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_inputs_are_mixed_by_the_fractions_of_the_labels(page, name):
+def test_inputs_are_mixed_by_the_fractions_of_the_labels(name):
     # The channel of the label is 1 everywhere, so the mean of a channel is the part of its class.
     channels = F.one_hot(LABEL, CLASSES).double()[None, :, :, None, None]
     frames = channels.expand(STEPS, BATCH, CLASSES, 12, 9)
@@ -59,7 +54,7 @@ def test_inputs_are_mixed_by_the_fractions_of_the_labels(page, name):
         assert all((filled == filled[:1]).all() for filled in rows)
 
 
-def test_distillation_equals_divergence_plus_entropy(page):
+def test_distillation_equals_divergence_plus_entropy():
     teacher, temperature = 3 * potentials((BATCH, CLASSES), torch.float64), 4.0
     log_p = F.log_softmax(teacher / temperature, 1)
     entropy = -(log_p.exp() * log_p).sum(1).mean()
@@ -74,7 +69,7 @@ def test_distillation_equals_divergence_plus_entropy(page):
     assert_match(formula, lambda x: page.distil(x, teacher, LABEL, temperature, 0.3), SPIKES)
 
 
-def test_triplet_equals_filtered_trains(page):
+def test_triplet_equals_filtered_trains():
     anchor, positive, negative = torch.tensor([[0, 2, 4, 6], [1, 3, 5, 7], [2, 4, 0, 1]])
     time_constant, tail = 4.0, 400
 
@@ -100,14 +95,14 @@ def test_triplet_equals_filtered_trains(page):
     assert_match(formula, ours, SPIKES)
 
 
-def test_weighted_integral_equals_the_sum_over_steps(page):
+def test_weighted_integral_equals_the_sum_over_steps():
     def formula(x):
         return F.cross_entropy(sum(np.exp(-t / STEPS) * x[t] for t in range(STEPS)), LABEL)
 
     assert_match(formula, lambda x: page.integral(page.weighted(x), LABEL), NUMBERS)
 
 
-def test_dense_labels_equal_cross_entropy_of_maps(page):
+def test_dense_labels_equal_cross_entropy_of_maps():
     output = potentials((6, 2, 3, 4, 5), torch.float64)
     label = labels(3, (2, 4, 5))
     label[:, 1] = 255
@@ -126,7 +121,7 @@ def test_dense_labels_equal_cross_entropy_of_maps(page):
     assert page.intersection_over_union(output, label) == pytest.approx(sum(shares) / 3)
 
 
-def test_rate_regulariser_equals_the_squared_excess(page):
+def test_rate_regulariser_equals_the_squared_excess():
     # Graded and above 0, where |x| has a derivative. Some neurons are below 0.01, some above 0.1.
     size = torch.logspace(-3, 0, 30, dtype=torch.float64)
     hidden = torch.rand((2, STEPS, BATCH, 30), dtype=torch.float64) * size
@@ -139,7 +134,7 @@ def test_rate_regulariser_equals_the_squared_excess(page):
     assert_match(formula, lambda x: page.with_activity(SPIKES, list(x), LABEL), hidden)
 
 
-def test_soft_to_sharp_equals_the_root_over_the_temperature(page):
+def test_soft_to_sharp_equals_the_root_over_the_temperature():
     def stage(temperature):
         return lambda x: F.cross_entropy((x.sum(0) + 0.375).sqrt() / temperature, LABEL)
 
