@@ -67,6 +67,17 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
     return checked
 
 
+def bounds(value: Any, argument: str) -> tuple[float, float]:
+    """Return two rates, the larger one first."""
+    rates = one_or_more(rate)(value, argument)
+    if not isinstance(rates, tuple) or len(rates) != 2 or not rates[0] > rates[1]:
+        raise ValueError(
+            f"{argument} must be two rates: the lowest of the label, and a lower one, the highest "
+            f"of the other classes; got {value!r}"
+        )
+    return rates
+
+
 def integer(value: Any, argument: str) -> int:
     """Return an integer."""
     try:

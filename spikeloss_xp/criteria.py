@@ -236,10 +236,11 @@ def _by_selection(
     return terms, pullback
 
 
-def root(adapter: Adapter, n: Array) -> ValueAndPullback:
+def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     """Return ``sqrt(n + 3/8)``, the root that a count scatters about by 1/2 [1]_, or NaN.
 
-    It is NaN for a count below -1/4; a smaller difference from 0 is one of finite differences.
+    It is NaN for a count below -1/4; a smaller difference from 0 is one of finite differences. If
+    the counts are `checked`, there is none.
 
     References
     ----------
@@ -247,9 +248,51 @@ def root(adapter: Adapter, n: Array) -> ValueAndPullback:
        Biometrika 35(3/4), 1948.
     """
     xp = adapter.xp
-    # Added, because a selection would have the gradient 0.
-    u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.scalar(n, 0.0))
+    if checked:
+        u = xp.sqrt(n + 0.375)
+    else:  # added, because a selection would have the gradient 0
+        u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.scalar(n, 0.0))
     return u, lambda cotangent: cotangent / (2 * u)
+
+
+def outside_rates(
+    adapter: Adapter,
+    n: Array,
+    u: Array,
+    axis: int,
+    label: Array,
+    lowest: Array,
+    highest: Array,
+    class_mask: Array | None = None,
+) -> ValueAndPullback:
+    """Return the squared distance of counts from their bounds, in roots, and its pullback to `n`.
+
+    With the roots `u` of `n` it is ``max(root(lowest) - u, 0)²`` of the label, and the sum of
+    ``max(u - root(highest), 0)²`` over the other classes. If `label` has the share of each class in
+    the label instead of bools, a class is the label by that share, and another class by the rest.
+    """
+    xp = adapter.xp
+
+    def beyond(bound: Array, sign: Any) -> Array:
+        """Return how far `u` is from its bound, 0 inside: above it where the sign is 1."""
+        # The difference of the roots, which is 0 at equality and keeps its digits near it.
+        distance = (n - bound) / (u + xp.sqrt(bound + 0.375))
+        inside = sign * distance >= 0
+        if class_mask is not None:
+            inside = inside | ~class_mask
+        return xp.where(inside, adapter.operand(n, 0.0), distance)  # NaN is not inside
+
+    if xp.isdtype(label.dtype, "bool"):
+        sign = xp.where(label, adapter.scalar(n, 1.0), adapter.scalar(n, -1.0))
+        far = beyond(xp.where(label, lowest, highest), sign)
+        terms = adapter.sum(far * far, axis, keepdims=True)
+        return terms, lambda cotangent: cotangent * far / u
+
+    missing, excess, other = beyond(lowest, 1), beyond(highest, -1), 1 - label
+    each = label * missing * missing + other * excess * excess
+    return adapter.sum(
+        each, axis, keepdims=True
+    ), lambda cotangent: cotangent * (label * missing + other * excess) / u
 
 
 def weighted_binary_cross_entropy(

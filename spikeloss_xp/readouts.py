@@ -35,6 +35,8 @@ class Reading(NamedTuple):
     counts : array or None
         The sums of spikes that `u` is computed from, with its axes, for comparisons that rounding
         must not decide. None if `u` is no count and no rate.
+    duration : float or array
+        The number of steps that a count or rate is read from, added up over the neurons of a class.
     mask : array or None
         Which entries of `u` were read from any unmasked entry; its class axis may have length 1.
         None if all were.
@@ -49,6 +51,7 @@ class Reading(NamedTuple):
     per_unit: Any = 1.0
     saturated: Any = 1.0
     counts: Array | None = None
+    duration: Any = 1.0
     mask: Array | None = None
     class_mask: Array | None = None
     time_axis: int = 2
@@ -72,7 +75,7 @@ def count(
     """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``."""
     if window is not None:
         counts = adapter.moving_sum(spikes, window, axis)
-        reading = Reading(counts, 1.0, window, counts, mask)
+        reading = Reading(counts, 1.0, window, counts, window, mask)
         # A spike at t counts in the windows at t, ..., t + W - 1. The adjoint sums their
         # cotangents, of fewer windows at the boundary: there is none after the last step.
         return reading, lambda cotangent: adapter.moving_sum(cotangent, window, axis, reverse=True)
@@ -82,7 +85,8 @@ def count(
     if mask is not None:
         duration = xp.sum(xp.astype(mask, spikes.dtype), axis=axis, keepdims=True)
         read = duration > 0
-    reading = Reading(counts, 1.0, duration, counts, read, None, axis, 1 if axis == 2 else 2)
+    units = 1.0, duration, counts, duration
+    reading = Reading(counts, *units, read, None, axis, 1 if axis == 2 else 2)
     return reading, lambda cotangent: adapter.spread(cotangent, steps, axis)  # each step adds 1
 
 
@@ -96,8 +100,7 @@ def rate(
         duration = or_one(adapter, duration)
     elif window == 1:
         return counted, to_spikes
-    u, counts = counted.u / duration, counted.u
-    reading = Reading(u, duration, 1.0, counts, counted.mask, None, *counted[-2:])
+    reading = Reading(counted.u / duration, duration, 1.0, *counted[3:])
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
@@ -203,6 +206,7 @@ def read_groups(
         mask = xp.any(members, axis=of_class + 1)
     elif proportional:
         reading, to_total = read(adapter, total, mask, axis)
+        reading = reading._replace(duration=reading.duration * size)
         if summed:
             return reading, lambda cotangent: to_neurons(to_total(cotangent))
         reading = _mean_of_neurons(reading, size)
@@ -213,7 +217,8 @@ def read_groups(
     if not isinstance(divisor, int) and reading.u.shape[axis] == 1:  # the largest of any step
         number = xp.max(divisor, axis=axis, keepdims=True)
     counts = None if reading.counts is None else reading.counts * number
-    reading = reading._replace(per_unit=reading.per_unit * number, counts=counts)
+    units = {"per_unit": reading.per_unit * number, "duration": reading.duration * size}
+    reading = reading._replace(counts=counts, **units)
     return reading, lambda cotangent: to_neurons(to_mean(cotangent) * scale / divisor)
 
 

@@ -1,14 +1,17 @@
 """CrossEntropy: the cross entropy of the softmax, with spike counts or other readings as logits."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, lowest_below
+from spikeloss_xp._arrays import Adapter, lowest_below, or_one
 from spikeloss_xp._input.labels import INDICES, Labels
 from spikeloss_xp._typing import Array, EntropyReadout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import RateLoss
-from spikeloss_xp.readouts import Reading
+from spikeloss_xp.readouts import WINDOWED, Reading
+
+COUNTED = tuple(WINDOWED)  # the readouts of numbers of spikes
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class CrossEntropy(RateLoss):
         first two readouts, and their mean with the others. By default each neuron is a class.
     ignore_index : int, default -100
         The class index of samples or steps that have no terms.
+    rates : tuple of float, optional
+        Bounds on the rates of the neurons, in spikes per time step, for the first three readouts:
+        the lowest rate of the label and the highest of the other classes, as ``(0.5, 0.02)``. A
+        neuron beyond its bound is pulled back to it, a silent one too. By default there is none.
+    rate_weight : float, default 0.1
+        The weight of the bounds beside the cross entropy, at least 0.
 
     Raises
     ------
@@ -77,6 +86,20 @@ class CrossEntropy(RateLoss):
     number of samples, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
     :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
+    With `rates`, :math:`(r, r')`, the term of a sample has in addition [4]_
+
+    .. math::
+        \lambda \Bigl( \max\bigl(R(r T) - R(n_{y}), 0\bigr)^2
+            + \sum_{c \ne y} \max\bigl(R(n_c) - R(r' T), 0\bigr)^2 \Bigr),
+        \qquad R(n) = \sqrt{n + 3/8}
+
+    with the `rate_weight` :math:`\lambda`, the numbers of spikes :math:`n`, and the number of steps
+    that count, :math:`T`; with a window it is the window's length. A class of several neurons has
+    the sum of their spikes and as many times the steps. Of class probabilities each class is the
+    label by its share :math:`q_c / \sum q`, and another class by the rest, and a row is multiplied
+    by :math:`\sum_c w_c q_c`. Temperature and smoothing do not change the bounds, and `predict`
+    does not know them.
+
     Masked classes take no part. If some neurons of a class are masked, its sum is scaled up to all
     of them. With ``"sqrt_count"`` a number of spikes below 0 raises an error where values can be
     read for free; elsewhere it makes the loss NaN.
@@ -92,6 +115,8 @@ class CrossEntropy(RateLoss):
        networks using dilated convolutions with learnable spacings", ICLR 2024.
     .. [3] S. Deng, Y. Li, S. Zhang and S. Gu, "Temporal efficient training of spiking neural
        network via gradient re-weighting", ICLR 2022.
+    .. [4] We know of no publication that has this sum; :doc:`/which-loss-trains` has where its
+       parts come from, and what was measured.
 
     Examples
     --------
@@ -103,6 +128,12 @@ class CrossEntropy(RateLoss):
     0.127
     >>> float(loss(spikes, [[0.9, 0.1]]).round(3))
     0.327
+
+    Bounds on the rates pull a silent label, and stop when its neuron fires at half the steps:
+
+    >>> bounded = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
+    >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))
+    0.149
     """
 
     _: KW_ONLY
@@ -114,6 +145,8 @@ class CrossEntropy(RateLoss):
     reduction: Reduction = "mean"
     num_classes: int | None = None
     ignore_index: int = -100
+    rates: tuple[float, float] | None = None
+    rate_weight: float = 0.1
 
     _classes_compete: ClassVar[bool] = True
     _targets: ClassVar[tuple[str, ...]] = (INDICES, "class probabilities")
@@ -121,22 +154,64 @@ class CrossEntropy(RateLoss):
     _summed: ClassVar[tuple[str, ...]] = ("count", "sqrt_count")
 
     def __post_init__(self) -> None:
-        self._check(temperature=_checks.scale, label_smoothing=_checks.fraction)
+        numbers = {"temperature": _checks.scale, "label_smoothing": _checks.fraction}
+        bounds = {"rates": _checks.optional(_checks.bounds), "rate_weight": _checks.not_negative}
+        self._check(**numbers, **bounds)
+        if self.rates is not None and self.readout not in COUNTED:
+            raise ValueError(
+                f"rates bounds numbers of spikes, which {', '.join(COUNTED)} read; got "
+                f"readout={self.readout!r}"
+            )
 
     @property
     def _compares_numbers(self) -> bool:  # type: ignore[override]
         return self.label_smoothing > 0
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        u, to_reading = reading.u, None
+        u, root, to_count = reading.u, None, None
         if self.readout == "sqrt_count":
-            u, to_reading = _root(adapter, u)
+            root, to_count = _root(adapter, u, "readout='sqrt_count'")
+            u = root
         # The earliest class is the most probable one.
         divisor = -self.temperature if self.readout == "latency" else self.temperature
         terms, to_u = compare_logits(adapter, u, reading, labels, divisor, self.label_smoothing)
-        if to_reading is None:
-            return terms, to_u
-        return terms, lambda cotangent: to_reading(to_u(cotangent))
+        to_reading = to_u if to_count is None else lambda cotangent: to_count(to_u(cotangent))
+        if self.rates is None:
+            return terms, to_reading
+        outside, outside_to_reading = self._outside(self.rates, adapter, reading, labels, root)
+        return (
+            terms + outside,
+            lambda cotangent: to_reading(cotangent) + outside_to_reading(cotangent),
+        )
+
+    def _outside(
+        self,
+        rates: tuple[float, float],
+        adapter: Adapter,
+        reading: Reading,
+        labels: Labels,
+        root: Array | None,
+    ) -> ValueAndPullback:
+        """Return what the bounds on the rates add to the terms, and its pullback."""
+        axis, label, n = reading.class_axis, labels.numbers, reading.u
+        factor: Any = self.rate_weight
+        if self.readout == "rate":
+            n = n * reading.duration
+        if root is None:
+            root, _ = _root(adapter, n, "rates")
+        if label is None:
+            label = labels.one_hot(adapter, reading)
+        else:  # the class weights are in the terms
+            label = label / or_one(adapter, adapter.sum(label, axis, keepdims=True))
+            factor = factor * labels.weights(adapter, reading, compete=True)[1]
+        lowest, highest = (rate * reading.duration for rate in rates)
+        if isinstance(lowest, float):
+            lowest, highest = adapter.scalar(n, lowest), adapter.scalar(n, highest)
+        bounds = lowest, highest, reading.class_mask
+        terms, to_n = criteria.outside_rates(adapter, n, root, axis, label, *bounds)
+        if self.readout == "rate":
+            return factor * terms, lambda cotangent: to_n(factor * cotangent) * reading.duration
+        return factor * terms, lambda cotangent: to_n(factor * cotangent)
 
 
 def compare_logits(
@@ -164,16 +239,17 @@ def compare_logits(
     return terms, lambda cotangent: to_logit(cotangent) / divisor
 
 
-def _root(adapter: Adapter, n: Array) -> ValueAndPullback:
-    """Return the roots of numbers of spikes, and their pullback."""
-    lowest = lowest_below(adapter.concrete_or_none(n), -0.25)
+def _root(adapter: Adapter, n: Array, option: str) -> ValueAndPullback:
+    """Return the roots of numbers of spikes, which an option asks for, and their pullback."""
+    checked = adapter.are_within(n, -0.25, math.inf)
+    lowest = None if checked else lowest_below(adapter.concrete_or_none(n), -0.25)
     if lowest is not None:
         raise ValueError(
-            "input must have no number of spikes below 0 with readout='sqrt_count'; membrane "
-            "potentials need readout='max', 'last', 'rate' or 'softmax_sum'. "
+            f"input must have no number of spikes below 0 with {option}; membrane "
+            "potentials need readout='max', 'last', 'rate' or 'softmax_sum', without rates. "
             f"Got {lowest:g}"
         )
-    return criteria.root(adapter, n)
+    return criteria.root(adapter, n, checked=checked)
 
 
 def _probabilities(
