@@ -167,7 +167,11 @@ def read_classes(
         return reading, lambda cotangent: to_input(to_spikes(cotangent))
     read = partial(WINDOWED[readout], window=window) if readout in WINDOWED else WHOLE[readout]
     options = {"proportional": readout != "softmax_sum", "summed": readout in summed}
-    return read_groups(adapter, spikes, mask, axis, classes, read, **options)
+    reading, pullback = read_groups(adapter, spikes, mask, axis, classes, read, **options)
+    if classes is not None:
+        duration = reading.duration * (spikes.shape[class_axis(axis)] // classes)
+        reading = reading._replace(duration=duration)
+    return reading, pullback
 
 
 def read_groups(
@@ -206,7 +210,6 @@ def read_groups(
         mask = xp.any(members, axis=of_class + 1)
     elif proportional:
         reading, to_total = read(adapter, total, mask, axis)
-        reading = reading._replace(duration=reading.duration * size)
         if summed:
             return reading, lambda cotangent: to_neurons(to_total(cotangent))
         reading = _mean_of_neurons(reading, size)
@@ -217,8 +220,7 @@ def read_groups(
     if not isinstance(divisor, int) and reading.u.shape[axis] == 1:  # the largest of any step
         number = xp.max(divisor, axis=axis, keepdims=True)
     counts = None if reading.counts is None else reading.counts * number
-    units = {"per_unit": reading.per_unit * number, "duration": reading.duration * size}
-    reading = reading._replace(counts=counts, **units)
+    reading = reading._replace(per_unit=reading.per_unit * number, counts=counts)
     return reading, lambda cotangent: to_neurons(to_mean(cotangent) * scale / divisor)
 
 

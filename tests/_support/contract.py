@@ -76,6 +76,8 @@ OPTIONS = {  # the others, with their permitted values
     "readout": "a [readout](../losses.md#readouts)",
     "temperature": "at least 1e-6",
     "label_smoothing": "0 to below 1",
+    "rates": "two rates from 0 to 1, the larger one first; `None`: no bounds",
+    "rate_weight": "at least 0",
     "pseudo_count": "at least 1e-6",
     "alpha": "at least 1e-6",
     "theta": "a number; `None`: 0",
@@ -127,7 +129,7 @@ class Contract:
         readouts = ENTROPY_READOUTS if self.loss is sx.CrossEntropy else READOUTS
         readouts = readouts if "readout" in self.options else ("",)
         for suffix, variant in self.variants.items():
-            for readout in readouts:
+            for readout in WINDOWED if "rates" in variant else readouts:
                 name = "-".join(filter(None, (self.name, suffix, readout)))
                 chosen = {**variant, **({"readout": readout} if readout else {})}
                 yield Form(name, self, chosen)
@@ -171,6 +173,7 @@ class Form:
 
 GROUPS = {"num_classes": CLASSES}
 COLD = {"temperature": 0.25, "label_smoothing": 0.125}
+BOUNDS = {"rates": (0.75, 0.0625), "rate_weight": 0.5}
 SUMMED = {"time_axis": -1, "reduction": "sum"}
 CONTRACTS = (
     Contract(
@@ -205,7 +208,13 @@ CONTRACTS = (
         },
     ),
     *(
-        Contract(sx.CrossEntropy, target, SUMMED, suffix, {"": {}, "groups-cold": GROUPS | COLD})
+        Contract(
+            sx.CrossEntropy,
+            target,
+            SUMMED,
+            suffix,
+            {"": {}, "groups-cold": GROUPS | COLD, "bounds": BOUNDS},
+        )
         for target, suffix in ((LABELS, ""), (PROBABILITIES, "probabilities"))
     ),
     *(
@@ -253,6 +262,8 @@ ONE_OF_EACH = (
     *("CrossEntropy-probabilities-count", "CrossEntropy-probabilities-groups-cold-rate-window"),
     *("SpikeMoid-pos-weight-rate", "SpikeMoid-rate", "SpikeMoid-groups-rate-window"),
     *("SparsityEnforcer-neuron", "CrossEntropy-latency", "SpikeLatency"),
+    "CrossEntropy-bounds-count",
+    "CrossEntropy-probabilities-bounds-rate-window",
     "SpikeLatency-times-groups",
     "SquaredError-groups-rate-window-per-step",
     "SpikeTime-signal",

@@ -111,6 +111,11 @@ latency(false_time={-1|-0.5}) -> ValueError: false_time; at least 0; {}
 latency(tolerance={-1|-0.5}) -> ValueError: tolerance; at least 0; {}
 entropy(temperature={0|-1|nan}) -> ValueError: temperature; {}
 entropy(label_smoothing={-0.1|1|1.5|nan}) -> ValueError: label_smoothing; {}
+entropy(rates={0.5|(0.5,)|(0.02, 0.5)|(0.5, 0.5)|(0.5, 0.2, 0.1)}) -> ValueError: rates; two; {}
+entropy(rates=(0.5, {-0.1|nan})) -> ValueError: rates[1]; {}
+entropy(rates=(0.5, 0), readout={'max'|'last'|'latency'|'softmax_sum'}) -> ValueError: rates; \
+count, sqrt_count; {}
+entropy(rate_weight={-1|inf}) -> ValueError: rate_weight; {}
 {CrossEntropy|SpikeLatency|Rate}() -> TypeError: time_axis
 SpikeTime(kernel=lambda lag: 0.5**lag) -> ValueError: kernel; needs a length
 {rate|SpikeMax|SpikeMoid|composed}(num_classes=0) -> ValueError: num_classes; at least 1; 0

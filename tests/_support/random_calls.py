@@ -93,7 +93,7 @@ def random_call(
     if getattr(call.loss, "reduction", "") in ("mean", "batchmean"):
         # then the gradient has the size of that of a sum, however many terms there are
         evaluated = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
-        divisor = reference.divisor(call.loss.reduction, evaluated)
+        divisor = reference.divisor(call.loss.reduction, evaluated) or 1
         call = call.replace(cotangent=call.cotangent * divisor)
     batch, neurons, steps = call.spikes.shape
     samples = random.integers(batch, size=batch)
@@ -304,6 +304,9 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         options["ignore_index"] = one(IGNORED, 0, neurons + 5)
     if kind is sx.CrossEntropy:
         options |= {"temperature": one(1.0, 0.25, 3.0), "label_smoothing": one(0.0, 0.25)}
+        if options["readout"] in WINDOWED:
+            options["rates"] = one(None, (0.53, 0.07), (0.97, 0.03))
+            options["rate_weight"] = one(0.1, 2.0)
         return kind(time_axis=-1, **options)
     if kind is sx.SpikeLatency:
         del options["readout"]
@@ -341,6 +344,7 @@ def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
     if is_probability and loss.numerics == "lava":  # it is infinite at silence
         return size
     counted = getattr(loss, "readout", "") in ("latency", "sqrt_count")
+    counted = counted or getattr(loss, "rates", None) is not None
     if not binary and not is_probability and not counted:
         size *= random.choice([-1, 1], size=shape)
     return size * (random.random(shape) < random.choice([0, 0.1, 0.5, 1], size=(*shape[:2], 1)))
@@ -392,6 +396,10 @@ def _is_smooth(call: Call) -> bool:
     if isinstance(loss, sx.SpikeMax) and loss.mode == "probability":
         counts = reading.u / reading.per_spike
         return not (abs(counts - loss.pseudo_count)[reading.term_mask] < MARGIN).any()
+    if isinstance(loss, sx.CrossEntropy) and loss.rates:  # the curvature changes at the bounds
+        n = reading.u * reading.most if loss.readout == "rate" else reading.u
+        edge = [abs(n - rate * reading.most)[reading.term_mask] for rate in loss.rates]
+        return not (np.asarray(edge) < MARGIN).any()
     if isinstance(loss, sx.SpikeLatency):  # the curvature changes where the tolerance ends
         times = (loss.true_time, loss.false_time, None)
         wanted = np.asarray(

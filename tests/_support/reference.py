@@ -22,6 +22,7 @@ DEFAULT_OPTIONS = {  # for losses that lack the option
     "num_classes": None,
     "ignore_index": None,
     "label_smoothing": 0.0,
+    "rates": None,
     "temperature": 1.0,
     "pos_weight": 1.0,
     "mode": "softmax",
@@ -55,7 +56,8 @@ def value(
     if loss.reduction == "none":
         return terms(loss, spikes, target, where, lengths, weight)
     evaluated = evaluate(loss, spikes, target, where, lengths, weight)
-    return math.fsum(evaluated.terms[evaluated.term_mask]) / divisor(loss.reduction, evaluated)
+    weight = divisor(loss.reduction, evaluated) or math.inf  # nothing counts
+    return math.fsum(evaluated.terms[evaluated.term_mask]) / weight
 
 
 def divisor(reduction: str, evaluated: Terms) -> float:
@@ -63,7 +65,7 @@ def divisor(reduction: str, evaluated: Terms) -> float:
     if reduction == "sum" or not evaluated.term_mask.any():
         return 1
     if reduction == "mean":
-        return math.fsum(evaluated.term_weight[evaluated.term_mask]) or 1
+        return math.fsum(evaluated.term_weight[evaluated.term_mask])
     assert reduction == "batchmean"
     return sum(sample.any() for sample in evaluated.term_mask)
 
@@ -129,7 +131,7 @@ def read(
     x, mask, groups = group_means(x, mask, o.num_classes or x.shape[1])
     if name_of(loss) == "CrossEntropy" and o.readout in ("count", "sqrt_count"):
         x = x * neurons  # the sum of a class, as if all of its neurons were unmasked
-    return Reading(x, mask, o, groups)
+    return Reading(x, mask, o, groups, neurons)
 
 
 # Layout ------------------------------------------------------------------------------------------
@@ -235,11 +237,14 @@ class Reading:
     """The readings `u` of each class: one per step with a window, one per sample without.
 
     `term_mask` is True where a reading exists. Rates are multiplied by `duration` to compare them
-    with the reading. `per_spike` is the amount that one spike of one neuron adds to it. `trains`
-    are the trains of the classes, and `mask` says which of their steps count.
+    with the reading. `per_spike` is the amount that one spike of one neuron adds to it. `most` is
+    the number of spikes of a class whose neurons fire at every step. `trains` are the trains of the
+    classes, and `mask` says which of their steps count.
     """
 
-    def __init__(self, x: np.ndarray, mask: np.ndarray, o: SimpleNamespace, groups: Any) -> None:
+    def __init__(
+        self, x: np.ndarray, mask: np.ndarray, o: SimpleNamespace, groups: Any, neurons: int
+    ) -> None:
         self.trains, self.mask, window = x, mask, o.moving_window
         shape = x.shape if window else (*x.shape[:2], 1)
         self.u, self.duration, self.per_spike = np.zeros(shape), np.ones(shape), np.ones(shape)
@@ -253,6 +258,7 @@ class Reading:
             longest = mask.sum(axis=-1).max(axis=-1)
             durations = np.maximum(mask.sum(axis=-1, keepdims=True), 1)
             groups = groups.max(axis=-1, keepdims=True)
+        self.most = durations * neurons
         for b, c, t in np.argwhere(self.term_mask):
             total, duration, group = totals[b, c, t], durations[b, c, t], groups[b, c, t]
             if o.readout in ("count", "sqrt_count"):
@@ -343,7 +349,17 @@ def cross_entropy(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np
                 term_values[b, 0, t] += share * weight[k] * nll
         term_mask[b, 0, t] = True
         term_weight[b, 0, t] = math.fsum(q[k] * weight[k] for k in present)
+        for k in present if o.rates else ():
+            outside = outside_rates(o, r, (b, k, t), q[k] / whole)
+            term_values[b, 0, t] += term_weight[b, 0, t] * o.rate_weight * outside
     return Terms(term_values, term_mask, term_weight)
+
+
+def outside_rates(o: SimpleNamespace, r: Reading, at: Any, share: float) -> float:
+    """Return the squared distance of a class from its bounds, by its share in the label."""
+    n = r.u[at] * r.most[at] if o.readout == "rate" else r.u[at]
+    root, lowest, highest = (math.sqrt(x + 0.375) for x in (n, *(x * r.most[at] for x in o.rates)))
+    return share * max(lowest - root, 0) ** 2 + (1 - share) * max(root - highest, 0) ** 2
 
 
 def negative_log_likelihood(

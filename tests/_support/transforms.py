@@ -41,7 +41,7 @@ LOSSES = {  # every filter, readout and criterion
     "SpikeRate, window": (sx.SpikeRate(0.2, 0.03, 7), LABELS),
     "SpikeMax": (sx.SpikeMax(), LABELS),
     "SpikeMax, window": (sx.SpikeMax(7), LABELS),
-    "CrossEntropy, root": (_entropy(readout="sqrt_count"), LABELS),
+    "CrossEntropy, root": (_entropy(readout="sqrt_count", rates=(0.5, 0.02)), LABELS),
     "CrossEntropy, each step": (_entropy(moving_window=1, label_smoothing=0.1), PROBABILITIES),
     "CrossEntropy, softmax sum": (_entropy(readout="softmax_sum"), LABELS),
     "CrossEntropy, latency": (_entropy(readout="latency", temperature=3), LABELS),

@@ -214,7 +214,7 @@ def of_repeated_samples(call: Call, samples: np.ndarray) -> tuple[float, float]:
     """Return the value of the repeated samples, and what the reduction divides their sum by."""
     evaluated = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
     repeated = reference.Terms(*(vars(evaluated)[name][samples] for name in vars(evaluated)))
-    divisor = reference.divisor(call.loss.reduction, repeated)
+    divisor = reference.divisor(call.loss.reduction, repeated) or 1  # if nothing counts
     return math.fsum(repeated.terms[repeated.term_mask]) / divisor, divisor
 
 

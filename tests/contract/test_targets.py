@@ -63,6 +63,7 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
         )
     ),
     (entropy(readout="sqrt_count"), LABEL, {"spikes": with_entry(SPIKES, -9.0, 1, 0)}),
+    (entropy(rates=(0.5, 0.02)), LABEL, {"spikes": with_entry(SPIKES, -9.0, 1, 0)}),
     (latency(), LABEL, {"spikes": with_entry(SPIKES, -0.25, 1, 0)}),
     *(
         (loss, target, {"lengths": np.asarray([bad, 5])})

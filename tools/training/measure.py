@@ -1,192 +1,194 @@
 """Train small networks with several losses: ``python tools/training/measure.py``.
 
-It needs PyTorch, scikit-learn and snnTorch, and takes less than half an hour on one core. The
-results go to tests/data/training.json, and from there to the tables of docs/which-loss-trains.md.
+It takes about 90 minutes on two cores and needs the packages that docs/which-loss-trains.md names.
+The trainings are kept in build/trainings.jsonl, and a run goes on where one was stopped. At the end
+they go to tests/data/training.json, and from there to the tables of the page.
 """
 
 import argparse
-import dataclasses
 import importlib.metadata
-import itertools
 import json
+import math
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
+import training_data as data
+import training_networks as networks
 import training_page
-from training_page import RATES
+from training_page import ROOT
 
 import spikeloss_xp as sx
 
-LIBRARIES = ("numpy", "torch", "scikit-learn", "snntorch")
-TRAINING_IMAGES, HIDDEN, CLASSES, BATCH = 1437, 100, 10, 100
-DECAY = 0.9  # of the membrane, per step
+PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
+RATES = (0.001, 0.005, 0.02)
+BATCH, CLASSES = 100, 10
+TRAININGS = ROOT / "build" / "trainings.jsonl"
 
-SOFT_TO_SHARP = "sqrt_count, soft to sharp"
-LOSSES = {  # as the page names them
-    "count": sx.CrossEntropy(time_axis=0),
-    "sqrt_count": sx.CrossEntropy(time_axis=0, readout="sqrt_count"),
-    SOFT_TO_SHARP: sx.CrossEntropy(time_axis=0, readout="sqrt_count"),
-    "SpikeMax": sx.SpikeMax(reduction="mean", time_axis=0),
+
+class Network(NamedTuple):
+    """A network and what it learns: its data, cells and layers, and what is added to the bias."""
+
+    data: str
+    cell: str
+    layers: str = "one hidden"
+    bias: float = 0.0
+    usual: str = ""
+
+
+# The weight and the rates of the bounds are chosen on these networks, and the others are reported.
+CHOICE = {
+    "digits, 20 steps": Network("digits 20", "fast sigmoid"),
+    "digits, 20 steps, silent at first": Network("digits 20", "fast sigmoid", bias=-1.0),
+    "randman": Network("randman", "triangular"),
+    "digits, 40 steps, snnTorch": Network("digits 40", "snnTorch"),
+}
+REPORTED = {
+    "sigmoid": Network("digits 60", "sigmoid"),
+    "sigmoid, silent at first": Network("digits 60", "sigmoid", bias=-1.0),
+    "fast sigmoid": Network("digits 60", "fast sigmoid"),
+    "fast sigmoid, silent at first": Network("digits 60", "fast sigmoid", bias=-1.0),
+    "recurrent": Network("mnist1d", "sigmoid", "recurrent"),
+    "convolution": Network("mnist1d image", "sigmoid", "convolution"),
+    "triangular": Network("mnist1d", "triangular", "two hidden"),
+    "snnTorch": Network("mnist1d", "snnTorch", "two hidden", usual="mse_count_loss"),
+    "SpikingJelly": Network("mnist1d", "SpikingJelly", "two hidden", usual="mse of rates"),
+    "Norse": Network("digits 20", "Norse", usual="max over time"),
+    "Spyx": Network("digits 20", "Spyx", usual="integral_crossentropy"),
+}
+
+
+def entropy(readout: str = "count", **options: Any) -> sx.CrossEntropy:
+    return sx.CrossEntropy(time_axis=0, readout=readout, **options)
+
+
+def bounded_rates(readout: str) -> Callable[..., Any]:
+    """Return a cross entropy with bounds in the unit of rates instead of roots."""
+    plain = entropy(readout)
+
+    def loss(spikes: Any, label: Any) -> Any:
+        rate, one_hot = spikes.mean(0), torch.nn.functional.one_hot(label, CLASSES).bool()
+        outside = torch.where(one_hot, (0.5 - rate).clamp(min=0), (rate - 0.02).clamp(min=0))
+        return plain(spikes, label) + 20 * outside.square().sum(1).mean()
+
+    return loss
+
+
+BOUNDS = {f"weight {x:g}": {"rates": (0.5, 0.02), "rate_weight": x} for x in (0.02, 0.1, 0.5, 3)}
+BOUNDS |= {
+    f"rates {a:g}, {b:g}": {"rates": (a, b)} for a, b in ((0.3, 0.02), (0.8, 0.02), (0.5, 0.1))
+}
+CHOICES: dict[str, Any] = {
+    f"{readout}, {name}": entropy(readout, **options)
+    for readout in ("count", "sqrt_count")
+    for name, options in BOUNDS.items()
+}
+CHOICES |= {f"{x}, in rates": bounded_rates(x) for x in ("count", "sqrt_count")}
+LOSSES: dict[str, Any] = {
+    "count": entropy(),
+    "sqrt_count": entropy("sqrt_count"),
     "SpikeRate": sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0),
-    "SpikeMoid": sx.SpikeMoid(theta=0.2, alpha=0.1, reduction="mean", time_axis=0),
-}
-NETWORKS = {  # surrogate derivative, bias of the outputs, numbers of steps
-    "narrow": ("narrow", 0.0, (20, 60)),
-    "narrow, silent at first": ("narrow", -1.0, (20, 60)),
-    "snnTorch": ("snnTorch", 0.0, (25, 100)),
-    "wide": ("wide", 0.0, (20, 60)),
-    "wide, silent at first": ("wide", -1.0, (20, 60)),
+    "SpikeMax": sx.SpikeMax(reduction="mean", time_axis=0),
+    "count, bounds": entropy(rates=(0.5, 0.02)),
+    "sqrt_count, bounds": entropy("sqrt_count", rates=(0.5, 0.02)),
 }
 
 
-class Spike(torch.autograd.Function):
-    """Whether a membrane is above its threshold, with the derivative of a surrogate."""
+class Setting(NamedTuple):
+    """One training: a network, a loss and a learning rate."""
 
-    @staticmethod
-    def forward(ctx, above, surrogate):
-        ctx.save_for_backward(above)
-        ctx.surrogate = surrogate
-        return (above > 0).to(above.dtype)
-
-    @staticmethod
-    def backward(ctx, cotangent):
-        (above,) = ctx.saved_tensors
-        if ctx.surrogate == "wide":
-            probability = torch.sigmoid(4 * above)
-            return cotangent * 4 * probability * (1 - probability), None
-        return cotangent / (1 + 25 * above.abs()).square(), None
+    network: str
+    loss: str
+    rate: float
 
 
-def neurons(current, cell):
-    """Return the spikes of leaky neurons with these currents, ``[time, ...]``.
-
-    A membrane keeps 0.9 of itself at each step and adds its current. Above 1 the neuron fires, and
-    the membrane loses 1.
-    """
-    membrane, spikes = torch.zeros_like(current[0]), []
-    if cell == "snnTorch":
-        import snntorch
-
-        leaky = snntorch.Leaky(beta=DECAY)
-        membrane = leaky.init_leaky()
-    for now in current:
-        if cell == "snnTorch":
-            spike, membrane = leaky(now, membrane)
-        else:
-            membrane = DECAY * membrane + now
-            spike = Spike.apply(membrane - 1, cell)
-            membrane = membrane - spike
-        spikes.append(spike)
-    return torch.stack(spikes)
+def settings() -> Iterator[Setting]:
+    """Yield all trainings, those of the choice first."""
+    for named, losses in ((CHOICE, CHOICES), (REPORTED, LOSSES)):
+        for name, network in named.items():
+            usual = [network.usual] if network.usual else []
+            for rate in RATES:
+                yield from (Setting(name, loss, rate) for loss in (*losses, *usual))
 
 
-def initial_weights(seeds, bias):
-    """Return weights and biases as those of `torch.nn.Linear`, with an axis for the seeds."""
-    shapes, weights = ((64, HIDDEN), (1, HIDDEN), (HIDDEN, CLASSES), (1, CLASSES)), []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        uniform = [2 * torch.rand(shape, generator=generator) - 1 for shape in shapes]
-        inputs = (64, 64, HIDDEN, HIDDEN)
-        weights.append([x * number**-0.5 for x, number in zip(uniform, inputs, strict=True)])
-    stacked = [torch.stack(same) for same in zip(*weights, strict=True)]
-    stacked[-1] += bias
-    return [weight.requires_grad_() for weight in stacked]
-
-
-def output(weights, spikes, cell):
-    """Return the output spikes ``[time, seed, batch, class]`` of input spikes of that layout."""
-    to_hidden, hidden_bias, to_output, output_bias = weights
-    hidden = neurons(spikes @ to_hidden + hidden_bias, cell)
-    return neurons(hidden @ to_output + output_bias, cell)
-
-
-def digits(steps):
-    """Return spikes ``[time, sample, pixel]`` and labels: at each step a pixel fires by chance.
-
-    The probability is its grey level, from 0 to 1.
-    """
-    from sklearn.datasets import load_digits
-
-    grey, labels = load_digits(return_X_y=True)
-    grey = torch.tensor(grey / 16, dtype=torch.float32)
-    chance = torch.rand((steps, *grey.shape), generator=torch.Generator().manual_seed(0))
-    return (chance < grey).float(), torch.tensor(labels)
-
-
-def train(name, cell, bias, rate, spikes, labels, *, epochs, seeds):
+def train(setting: Setting, epochs: int, seeds: int) -> dict[str, Any]:
     """Train a network for each seed, all at once; return their figures for the test."""
-    training_images = min(TRAINING_IMAGES, len(labels) - 1)
-    weights = initial_weights(seeds, bias)
-    optimiser = torch.optim.Adam(weights, lr=rate)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    network = (CHOICE | REPORTED)[setting.network]
+    loss = (CHOICES | LOSSES).get(setting.loss) or networks.usual_loss(setting.loss)
+    (spikes, label), test = data.load(network.data)
+    kind = networks.JAXNetworks if network.cell == "Spyx" else networks.TorchNetworks
+    weights = networks.initial(seeds, network.layers, spikes.shape[2], network.bias)
+    trained = kind(network.cell, network.layers, weights, setting.rate)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    third: list[float] = []
     for epoch in range(epochs):
-        loss = LOSSES[name]
-        if name == SOFT_TO_SHARP:
-            loss = dataclasses.replace(loss, temperature=4 ** -(epoch / max(epochs - 1, 1)))
-        orders = torch.stack([torch.randperm(training_images, generator=g) for g in generators])
+        orders = torch.stack([torch.randperm(len(label), generator=each) for each in generators])
         for chosen in orders.split(BATCH, dim=1):
-            spikes_out = output(weights, spikes[:, chosen], cell)
-            label = labels[chosen].flatten()
-            if name == "SpikeMoid":
-                label = torch.nn.functional.one_hot(label, CLASSES).float()
-            # The mean over the samples of all seeds, times the number of seeds, has for each
-            # network the gradient of its own mean.
-            value = len(seeds) * loss(spikes_out.flatten(1, 2), label)
-            optimiser.zero_grad()
-            value.backward()
-            optimiser.step()
-    with torch.no_grad():
-        test = spikes[:, training_images:, None].transpose(1, 2).expand(-1, len(seeds), -1, -1)
-        return summary(output(weights, test, cell), labels[training_images:])
+            trained.step(loss, spikes[:, chosen], label[chosen])
+        if epoch + 1 == math.ceil(epochs / 3):
+            third = summary(trained.counts(test[0]), test[1])["accuracy"]
+    figures = summary(trained.counts(test[0]), test[1])
+    seconds = trained.loss_seconds
+    milliseconds = round(1000 * statistics.median(seconds), 3) if seconds else None
+    return setting._asdict() | figures | {"third": third, "loss_ms": milliseconds}
 
 
-def summary(spikes, labels):
-    """Return the four figures of each network, from output spikes and labels of the test.
+def summary(counts: torch.Tensor, label: torch.Tensor) -> dict[str, list[float]]:
+    """Return the figures of each network, from its output spikes ``[seed, sample, class]``.
 
     A network answers with the class of most spikes. If k classes have as many, a right answer
     counts 1 / k, which is what a guess among them would have on average.
     """
-    counts = spikes.sum(0)  # [seed, sample, class]
     most = counts.amax(-1)
     tied = (counts == most[..., None]).sum(-1)
-    own = counts[:, torch.arange(len(labels)), labels]
-    figures = {
-        "accuracy": (own == most) / tied,
-        "spikes": counts.sum(-1),
-        "silent": own == 0,
-        "ties": tied > 1,
-    }
+    own = counts[:, torch.arange(len(label)), label]
+    figures = {"accuracy": (own == most) / tied, "spikes": counts.sum(-1), "silent": own == 0}
     return {
-        key: [round(x, 5) for x in per.double().mean(1).tolist()] for key, per in figures.items()
+        key: [round(x, 5) for x in each.double().mean(1).tolist()] for key, each in figures.items()
     }
 
 
-def measure(rates, losses, *, epochs, seeds):
-    """Yield the figures of each network, number of steps, learning rate and loss."""
-    for network, (cell, bias, lengths) in NETWORKS.items():
-        for steps in lengths:
-            data = digits(steps)
-            for rate, name in itertools.product(rates, losses):
-                figures = train(name, cell, bias, rate, *data, epochs=epochs, seeds=seeds)
-                setting = {"network": network, "steps": steps, "rate": rate, "loss": name}
-                print(setting, flush=True)
-                yield setting | figures
+def _train(arguments: tuple[Setting, int, int]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return train(*arguments)
 
 
-def main():
+def main() -> None:
+    from tqdm import tqdm
+
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3, help="at least 2")
+    parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("the page has the scatter between seeds: --seeds must be at least 2")
-    torch.set_num_threads(1)
-    seeds = range(arguments.seeds)
+    TRAININGS.parent.mkdir(exist_ok=True)
+    TRAININGS.touch()
+    done = [json.loads(line) for line in TRAININGS.read_text(encoding="utf-8").splitlines()]
+    known = {Setting(*(each[key] for key in Setting._fields)) for each in done}
+    left = [each for each in settings() if each not in known]
+    jobs = [(each, arguments.epochs, arguments.seeds) for each in left]
+    started = time.perf_counter()
+    with (
+        multiprocessing.get_context("spawn").Pool(arguments.workers) as pool,
+        TRAININGS.open("a", encoding="utf-8") as file,
+    ):
+        for figures in tqdm(pool.imap_unordered(_train, jobs), total=len(jobs)):
+            print(json.dumps(figures), file=file, flush=True)
+            done.append(figures)
+    print(f"{time.perf_counter() - started:.0f} s")
     record = {
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "untrained": list(measure([0.0], ["count"], epochs=0, seeds=seeds)),
-        "trainings": list(measure(RATES, LOSSES, epochs=arguments.epochs, seeds=seeds)),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES.split()},
+        "trainings": sorted(
+            done,
+            key=lambda each: list(settings()).index(Setting(*(each[k] for k in Setting._fields))),
+        ),
     }
     training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     training_page.write()

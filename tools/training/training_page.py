@@ -1,13 +1,15 @@
 """Write the tables of docs/which-loss-trains.md: ``python tools/training/training_page.py``.
 
 The figures are those of the last measurement, in tests/data/training.json. The text of the page is
-written by hand.
+written by hand. With ``--picture`` the picture of the home page is drawn too.
 """
 
 import json
 import statistics
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -16,30 +18,31 @@ from _support import pages
 
 RECORD = ROOT / "tests" / "data" / "training.json"
 PAGE = ROOT / "docs" / "which-loss-trains.md"
-
+RATES = (0.001, 0.005, 0.02)
 MEAN = 'reduction="mean", time_axis=0'
 NAMES = {  # of the losses in the record: in words, and as code
     "count": ("counts", "`CrossEntropy(time_axis=0)`"),
+    "count, bounds": ("counts, bounds", "`CrossEntropy(time_axis=0, rates=(0.5, 0.02))`"),
     "sqrt_count": ("root", '`CrossEntropy(time_axis=0, readout="sqrt_count")`'),
-    "sqrt_count, soft to sharp": ("root, soft to sharp", "the same, `temperature` from 1 to 1/4"),
-    "SpikeMax": ("`SpikeMax`", f"`SpikeMax({MEAN})`"),
+    "sqrt_count, bounds": ("root, bounds", "the same with `rates=(0.5, 0.02)`"),
     "SpikeRate": ("`SpikeRate`", f"`SpikeRate(0.5, 0.02, {MEAN})`"),
-    "SpikeMoid": ("`SpikeMoid`", f"`SpikeMoid(theta=0.2, alpha=0.1, {MEAN})`"),
+    "SpikeMax": ("`SpikeMax`", f"`SpikeMax({MEAN})`"),
 }
-RATES = (0.001, 0.005, 0.02)
+Trainings = list[dict[str, Any]]
 
 
-def text(page: str, record: dict) -> str:
+def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by those of the record."""
-    plain, framework = (
-        [one for one in record["trainings"] if (one["network"] == "snnTorch") == of_snntorch]
-        for of_snntorch in (False, True)
-    )
+    trainings = record["trainings"]
+    chosen = [one for one in trainings if one["loss"].partition(", ")[2] not in ("", "bounds")]
+    reported = [one for one in trainings if one["loss"] in NAMES]
+    usual = [one for one in trainings if one not in chosen and one not in reported]
     tables = {
         "# Which loss trains": [pages.table(("in the tables", "loss"), NAMES.values())],
-        "## Plain networks": [accuracies(plain, [{}])],
-        "## Networks of snnTorch": [accuracies(framework, [{"steps": 25}, {"steps": 100}])],
-        "## Spikes and silent labels": [activity(plain)],
+        "## All settings": [against_the_best(reported, NAMES)],
+        "## Each network": [each_network(reported, usual)],
+        "## Spikes, silent labels and time": [activity(reported)],
+        "## How the bounds were chosen": [choice(chosen)],
     }
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     measured = f"{record['epochs']} epochs, {record['seeds']} seeds; {versions}"
@@ -47,42 +50,85 @@ def text(page: str, record: dict) -> str:
     return pages.with_figures(pages.with_tables(page, tables), figures)
 
 
-def mean(trainings: list[dict], key: str, **where: object) -> float:
-    """Return the mean of a figure over the seeds of the trainings that have some settings."""
-    chosen = [one[key] for one in trainings if where.items() <= one.items()]
-    return statistics.fmean(map(statistics.fmean, chosen))
+def settings(trainings: Trainings) -> dict[tuple[str, float], dict[str, list[float]]]:
+    """Return the accuracies of the seeds in percent, for each network and rate and each loss."""
+    found: dict[tuple[str, float], dict[str, list[float]]] = {}
+    for one in trainings:
+        accuracies = [100 * x for x in one["accuracy"]]
+        found.setdefault((one["network"], one["rate"]), {})[one["loss"]] = accuracies
+    return found
 
 
-def accuracies(trainings: list[dict], lengths: list[dict]) -> str:
-    """Return a table with a row for each loss and a column for each learning rate.
+def of_loss(trainings: Trainings, loss: str, seed: int) -> dict[str, float]:
+    """Return the statistics of a loss over all settings, for one seed."""
+    everywhere = settings(trainings)
+    own = {setting: of[loss][seed] for setting, of in everywhere.items()}
+    best = {setting: max(x[seed] for x in of.values()) for setting, of in everywhere.items()}
+    lost = sorted(best[setting] - own[setting] for setting in everywhere)
+    networks = {network for network, _ in everywhere}
+    at_best = (max(own[network, rate] for rate in RATES) for network in networks)
+    return {
+        "mean": statistics.fmean(own.values()),
+        "at the best rate": statistics.fmean(at_best),
+        "points lost: median": statistics.median(lost),
+        "90 %": statistics.quantiles(lost, n=10, method="inclusive")[-1],
+        "largest": lost[-1],
+        "collapsed": sum(own[each] < best[each] / 2 for each in everywhere),
+    }
 
-    A cell has a figure for each of some settings, and the largest figures of a column are bold.
-    """
+
+def against_the_best(trainings: Trainings, losses: Iterable[str]) -> str:
+    """Return a table of the statistics of losses: the mean over the seeds, and their range."""
     rows = []
-    for loss in NAMES:
-        of_loss = [one for one in trainings if one["loss"] == loss]
-        figures = [mean(of_loss, "accuracy", rate=x, **where) for x in RATES for where in lengths]
-        figures.append(min(statistics.fmean(one["accuracy"]) for one in of_loss))
-        rows.append([f"{100 * figure:.1f}" for figure in figures])
-    best, each = [max(column, key=float) for column in zip(*rows, strict=True)], len(lengths)
-    lines = []
-    for (words, _), figures in zip(NAMES.values(), rows, strict=True):
-        pairs = zip(figures, best, strict=True)
-        shown = [f"**{figure}**" if figure == most else figure for figure, most in pairs]
-        cells = [", ".join(shown[i : i + each]) for i in range(0, len(figures), each)]
-        lines.append((words, *cells))
-    return pages.table(("", *(f"rate {rate:g}" for rate in RATES), "lowest setting"), lines)
+    for loss in losses:
+        seeds = range(len(trainings[0]["accuracy"]))
+        each = [of_loss(trainings, loss, seed) for seed in seeds]
+        cells = []
+        for name in each[0]:
+            values = [one[name] for one in each]
+            cells.append(f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
+        rows.append((NAMES.get(loss, (loss,))[0], *cells))
+    return pages.table(("", *each[0]), rows)
 
 
-def activity(trainings: list[dict]) -> str:
-    """Return a table of output spikes of the longest trains, and of silent labels, by rate."""
-    steps, rows = max(one["steps"] for one in trainings), []
+def each_network(trainings: Trainings, usual: Trainings) -> str:
+    """Return a table with the accuracy at the three rates for each network and loss."""
+    everywhere, usual_losses = settings(trainings + usual), {one["loss"] for one in usual}
+    rows = []
+    for network in dict.fromkeys(one["network"] for one in trainings):
+        means = {
+            loss: " ".join(f"{statistics.fmean(everywhere[network, x][loss]):.0f}" for x in RATES)
+            for loss in everywhere[network, RATES[0]]
+        }
+        others = [f"{means[loss]} (`{loss}`)" for loss in usual_losses & means.keys()]
+        rows.append((network, *(means[loss] for loss in NAMES), *(others or [""])))
+    return pages.table(("", *(words for words, _ in NAMES.values()), "usual there"), rows)
+
+
+def activity(trainings: Trainings) -> str:
+    """Return a table of spikes, silent labels, accuracy at a third and milliseconds of a loss."""
+    rows = []
     for loss, (words, _) in NAMES.items():
-        by_rate = [{"loss": loss, "rate": rate} for rate in RATES]
-        spikes = (f"{mean(trainings, 'spikes', steps=steps, **where):.0f}" for where in by_rate)
-        silent = (f"{mean(trainings, 'silent', **where):.0%}" for where in by_rate)
-        rows.append((words, ", ".join(spikes), ", ".join(silent)))
-    return pages.table(("", f"spikes, {steps} steps", "silent labels"), rows)
+        own = [one for one in trainings if one["loss"] == loss]
+
+        def mean(key: str, chosen: Trainings) -> float:
+            return statistics.fmean(statistics.fmean(one[key]) for one in chosen)
+
+        by_rate = [[one for one in own if one["rate"] == rate] for rate in RATES]
+        spikes = ", ".join(f"{mean('spikes', chosen):.0f}" for chosen in by_rate)
+        silent = ", ".join(f"{mean('silent', chosen):.0%}" for chosen in by_rate)
+        milliseconds = statistics.median(one["loss_ms"] for one in own if one["loss_ms"])
+        rows.append(
+            (words, spikes, silent, f"{100 * mean('third', own):.1f}", f"{milliseconds:.2f}")
+        )
+    header = ("", "output spikes", "silent labels", "accuracy at a third", "ms of the loss")
+    return pages.table(header, rows)
+
+
+def choice(trainings: Trainings) -> str:
+    """Return a table of the weights, rates and units among which the bounds were chosen."""
+    losses = dict.fromkeys(one["loss"] for one in trainings)
+    return against_the_best(trainings, losses)
 
 
 def write() -> None:

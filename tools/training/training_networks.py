@@ -1,0 +1,199 @@
+"""The spiking networks that measure.py trains, one for each seed, all at once."""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+CLASSES = 10
+DECAY = 0.9  # of a membrane, per step
+KERNEL, STRIDE = 5, 2  # of a convolution
+HIDDEN = {"one hidden": (100,), "two hidden": (100, 100), "recurrent": (100,)}
+# Inputs and outputs of the layers: 8 and 16 channels at 18 and 7 places of a signal of 40.
+CONVOLUTION = ((KERNEL, 8), (8 * KERNEL, 16), (16 * 7, CLASSES))
+
+
+class Spike(torch.autograd.Function):
+    """Whether a membrane is above its threshold, with the derivative of a surrogate."""
+
+    @staticmethod
+    def forward(ctx, above, surrogate):
+        ctx.save_for_backward(above)
+        ctx.surrogate = surrogate
+        return (above > 0).to(above.dtype)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        (above,) = ctx.saved_tensors
+        if ctx.surrogate == "sigmoid":
+            probability = torch.sigmoid(4 * above)
+            return cotangent * 4 * probability * (1 - probability), None
+        if ctx.surrogate == "triangular":
+            return cotangent * (1 - above.abs()).clamp(min=0), None
+        return cotangent / (1 + 25 * above.abs()).square(), None  # the fast sigmoid
+
+
+def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Tensor:
+    """Return the spikes of leaky neurons with these currents, ``[time, seed, batch, neuron]``.
+
+    In a plain cell a membrane keeps 0.9 of itself at each step and adds its current. Above 1 the
+    neuron fires, and the membrane loses 1.
+    """
+    if cell == "SpikingJelly":
+        from spikingjelly.activation_based import neuron, surrogate
+
+        return neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m")(current)
+    if cell == "Norse":
+        from norse.torch import LIFCell
+
+        step, state, spikes = LIFCell(), None, []
+        for now in current:
+            spike, state = step(now, state)
+            spikes.append(spike)
+        return torch.stack(spikes)
+    membrane, spikes = torch.zeros_like(current[0]), []
+    if cell == "snnTorch":
+        import snntorch
+
+        leaky = snntorch.Leaky(beta=DECAY)
+    for now in current:
+        if cell == "snnTorch":
+            spike, membrane = leaky(now, membrane)
+        else:
+            if recurrent is not None and spikes:
+                now = now + spikes[-1] @ recurrent
+            membrane = DECAY * membrane + now
+            spike = Spike.apply(membrane - 1, cell)
+            membrane = membrane - spike.detach()
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+def initial(seeds: int, layers: str, inputs: int, bias: float) -> list[np.ndarray]:
+    """Return weights and biases as those of `torch.nn.Linear`, with an axis for the seeds.
+
+    The bias of the outputs has a number added. Recurrent weights come last.
+    """
+    sizes = itertools.pairwise((inputs, *HIDDEN.get(layers, ()), CLASSES))
+    shapes = CONVOLUTION if layers == "convolution" else tuple(sizes)
+    weights = []
+    for seed in range(seeds):
+        random, each = np.random.default_rng(seed), []
+        for fan_in, size in (*shapes, (100, 100)) if layers == "recurrent" else shapes:
+            drawn = random.uniform(-(fan_in**-0.5), fan_in**-0.5, (fan_in + 1, size))
+            each += [drawn[1:], drawn[:1]]
+        each[2 * len(shapes) - 1] += bias
+        weights.append(each)
+    return [np.stack(same).astype(np.float32) for same in zip(*weights, strict=True)]
+
+
+class TorchNetworks:
+    """Networks of plain cells, or those of a framework, in PyTorch."""
+
+    def __init__(self, cell: str, layers: str, weights: list[np.ndarray], rate: float) -> None:
+        self.cell, self.layers, self.seeds = cell, layers, len(weights[0])
+        self.weights = [torch.tensor(each, requires_grad=True) for each in weights]
+        self.optimiser = torch.optim.Adam(self.weights, lr=rate)
+        self.loss_seconds: list[float] = []
+
+    def output(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output spikes ``[time, seed, batch, class]`` of such an input."""
+        pairs = list(zip(self.weights[::2], self.weights[1::2], strict=True))
+        recurrent = pairs.pop()[0] if self.layers == "recurrent" else None
+        if self.layers == "convolution":
+            x = x[..., None, :]  # one channel
+        for layer, (weight, bias) in enumerate(pairs):
+            hidden = layer + 1 < len(pairs)
+            if self.layers == "convolution" and hidden:
+                x = convolved(x, weight, bias, self.cell)
+                continue
+            current = (x if x.ndim == 4 else x.flatten(3)) @ weight + bias
+            x = neurons(current, self.cell, recurrent if hidden else None)
+        return x
+
+    def step(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> None:
+        """Make a training step with a batch for each seed."""
+        spikes = self.output(x)
+        leaf = spikes.detach().requires_grad_()
+        started = time.perf_counter()
+        # The mean over the samples of all seeds, times the number of seeds, has for each network
+        # the gradient of its own mean.
+        (self.seeds * loss(leaf.flatten(1, 2), label.flatten())).backward()
+        self.loss_seconds.append(time.perf_counter() - started)
+        self.optimiser.zero_grad()
+        spikes.backward(leaf.grad)
+        self.optimiser.step()
+
+    def counts(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output spikes of samples ``[time, sample, input]``, added up over time."""
+        with torch.no_grad():
+            return self.output(x[:, None].expand(-1, self.seeds, -1, -1)).sum(0)
+
+
+def convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, cell: str) -> torch.Tensor:
+    """Return the spikes of a convolution, of an input ``[time, seed, batch, channel, place]``."""
+    patches = x.unfold(-1, KERNEL, STRIDE).transpose(3, 4).flatten(4)  # [..., place, entry]
+    time, seeds, batch, places, _ = patches.shape
+    spikes = neurons(patches.flatten(2, 3) @ weight + bias, cell)
+    return spikes.reshape(time, seeds, batch, places, -1).transpose(3, 4)
+
+
+class JAXNetworks:
+    """Networks of the cells of Spyx, in JAX."""
+
+    def __init__(self, cell: str, layers: str, weights: list[np.ndarray], rate: float) -> None:
+        import jax
+        import optax
+        import spyx.nn
+        from flax import nnx
+
+        self.weights, self.seeds = [jax.numpy.asarray(each) for each in weights], len(weights[0])
+        optimiser = optax.adam(rate)
+        self.state, self.loss_seconds, self.jax = optimiser.init(self.weights), [], jax
+        leaky = spyx.nn.LIF((), DECAY, rngs=nnx.Rngs(0))
+
+        def output(weights: Any, x: Any) -> Any:
+            for weight, bias in zip(weights[::2], weights[1::2], strict=True):
+                current = x @ weight + bias
+                start = jax.numpy.zeros_like(current[0])
+                # A step of Spyx returns the spikes and the membrane, and a scan takes the reverse.
+                _, x = jax.lax.scan(lambda v, now: leaky(now, v)[::-1], start, current)
+            return x
+
+        def step(loss: Any, weights: Any, state: Any, x: Any, label: Any) -> Any:
+            def value(weights: Any) -> Any:
+                spikes = output(weights, x)
+                merged = spikes.reshape(len(x), -1, CLASSES)
+                return self.seeds * loss(merged, label.reshape(-1))
+
+            updates, state = optimiser.update(jax.grad(value)(weights), state)
+            return optax.apply_updates(weights, updates), state
+
+        self._step, self._output = jax.jit(step, static_argnums=0), jax.jit(output)
+
+    def step(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> None:
+        arrays = x.numpy(), label.numpy()
+        self.weights, self.state = self._step(loss, self.weights, self.state, *arrays)
+
+    def counts(self, x: torch.Tensor) -> torch.Tensor:
+        spikes = self._output(self.weights, x[:, None].expand(-1, self.seeds, -1, -1).numpy())
+        return torch.tensor(np.asarray(spikes)).sum(0)
+
+
+def usual_loss(name: str) -> Callable[..., Any]:
+    """Return a loss that the tutorials of a framework use."""
+    if name == "mse_count_loss":
+        from snntorch import functional
+
+        loss: Callable[..., Any] = functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
+        return loss
+    if name == "integral_crossentropy":
+        import spyx.fn
+
+        loss = spyx.fn.integral_crossentropy(smoothing=0.3, time_axis=0)
+        return loss
+    one_hot, mse = torch.nn.functional.one_hot, torch.nn.functional.mse_loss
+    return lambda spikes, label: mse(spikes.mean(0), one_hot(label, CLASSES).to(spikes.dtype))
