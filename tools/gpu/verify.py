@@ -42,7 +42,7 @@ TOO_SLOW = "was ended after the time limit"
 TESTS_SHARE = 0.55  # of the time; the benchmark has the rest
 FOLDERS = ("backends", "cli", "contract", "losses", "transforms")
 DRY_RUN_PATHS = ("test_classifiers.py", "test_golden.py", "transforms/test_torch.py")
-# Without the options of pyproject.toml, one of which needs pytest-benchmark.
+# Without the summary of skipped tests, which pyproject.toml asks for.
 PYTEST = (
     *("-P", "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--rootdir", str(ROOT)),
     *("-c", str(ROOT / "pyproject.toml"), "-o", "addopts=--strict-markers"),
