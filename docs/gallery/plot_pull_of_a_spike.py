@@ -24,6 +24,8 @@ in how certain they are of an answer that is due to chance.
 #       :language: Python
 #       :start-at: import numpy
 
+import dataclasses
+
 import numpy as np
 from matplotlib import pyplot as plt
 
@@ -184,6 +186,40 @@ for mean in (1, 10, 100):
 # stays undecided while the classes differ by chance only. This is a likely reason why training with
 # ``readout="sqrt_count"`` works at high learning rates and with long samples, where training with
 # counts may fail. The page "Which loss trains" has the measurement.
+#
+# Bounds pull until a rate is reached
+# -----------------------------------
+#
+# With ``rates=(0.5, 0.02)`` the labelled neuron is pulled up to a spike in every second step, and
+# the others down to one in fifty, whatever the softmax says. Here a sample has 100 steps. The label
+# has n spikes and the other class 40, or the label has 10 and the other class n.
+
+steps, n = 100, np.arange(100)
+fig, (left, right) = figure(1, 2, size=(7, 2.9), sharex=True)
+for name, colour in [("n", BLUE), ("root of n + 3/8", ORANGE)]:
+    for rates, line in [(None, ":"), ((0.5, 0.02), "-")]:
+        loss = dataclasses.replace(losses[name], rates=rates)
+        for axes, label, counts in [
+            (left, 0, np.stack([n, np.full_like(n, 40)], axis=1)),
+            (right, 1, np.stack([n, np.full_like(n, 10)], axis=1)),
+        ]:
+            spikes = np.arange(steps) < counts[..., None]  # [sample, class, step]
+            _, pull = sx.value_and_grad(loss)(
+                spikes, np.full(steps, label), cotangent=np.ones(steps)
+            )
+            text = name if rates is None else f"{name}, bounds"
+            axes.plot(n, -pull[:, 0, 0], line, color=colour, linewidth=2, label=text)
+            if rates and label == 0:
+                print(f"pull of a silent label, {text}: {-pull[0, 0, 0]:.2f}")
+left.set(title="pull on the label", xlabel="its number of spikes n")
+right.set(title="pull on another class", xlabel="its number of spikes n")
+left.legend()
+describe(
+    fig,
+    "The pull of the cross entropy on the label, at most 1, and on another class, at least -1. With "
+    "bounds it is larger for a silent label and ends at 50 spikes, and another class is pulled down "
+    "from 2 spikes on",
+)
 
 # sphinx_gallery_start_ignore
 # The numbers of the text.

@@ -77,7 +77,9 @@ def bounded_rates(readout: str) -> Callable[..., Any]:
     return loss
 
 
-BOUNDS = {f"weight {x:g}": {"rates": (0.5, 0.02), "rate_weight": x} for x in (0.02, 0.1, 0.5, 3)}
+BOUNDS = {
+    f"weight {x:g}": {"rates": (0.5, 0.02), "rate_weight": x} for x in (0.02, 0.1, 0.5, 1, 3, 10)
+}
 BOUNDS |= {
     f"rates {a:g}, {b:g}": {"rates": (a, b)} for a, b in ((0.3, 0.02), (0.8, 0.02), (0.5, 0.1))
 }
@@ -92,8 +94,8 @@ LOSSES: dict[str, Any] = {
     "sqrt_count": entropy("sqrt_count"),
     "SpikeRate": sx.SpikeRate(0.5, 0.02, reduction="mean", time_axis=0),
     "SpikeMax": sx.SpikeMax(reduction="mean", time_axis=0),
-    "count, bounds": entropy(rates=(0.5, 0.02)),
-    "sqrt_count, bounds": entropy("sqrt_count", rates=(0.5, 0.02)),
+    "count, bounds": entropy(rates=(0.5, 0.02), rate_weight=3.0),
+    "sqrt_count, bounds": entropy("sqrt_count", rates=(0.5, 0.02), rate_weight=1.0),
 }
 
 
@@ -112,6 +114,11 @@ def settings() -> Iterator[Setting]:
             usual = [network.usual] if network.usual else []
             for rate in RATES:
                 yield from (Setting(name, loss, rate) for loss in (*losses, *usual))
+
+
+def setting_of(figures: dict[str, Any]) -> Setting:
+    """Return the setting of the figures of a training."""
+    return Setting(*(figures[key] for key in Setting._fields))
 
 
 def train(setting: Setting, epochs: int, seeds: int) -> dict[str, Any]:
@@ -163,14 +170,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3, help="at least 2")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--choice", action="store_true", help="only what the bounds are chosen on")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("the page has the scatter between seeds: --seeds must be at least 2")
     TRAININGS.parent.mkdir(exist_ok=True)
     TRAININGS.touch()
     done = [json.loads(line) for line in TRAININGS.read_text(encoding="utf-8").splitlines()]
-    known = {Setting(*(each[key] for key in Setting._fields)) for each in done}
-    left = [each for each in settings() if each not in known]
+    known, order = set(map(setting_of, done)), list(settings())
+    left = [each for each in order if each not in known]
+    if arguments.choice:
+        left = [each for each in left if each.network in CHOICE]
     jobs = [(each, arguments.epochs, arguments.seeds) for each in left]
     started = time.perf_counter()
     with (
@@ -181,14 +191,14 @@ def main() -> None:
             print(json.dumps(figures), file=file, flush=True)
             done.append(figures)
     print(f"{time.perf_counter() - started:.0f} s")
+    if arguments.choice:
+        print(training_page.choice(done))
+        return
     record = {
         "epochs": arguments.epochs,
         "seeds": arguments.seeds,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES.split()},
-        "trainings": sorted(
-            done,
-            key=lambda each: list(settings()).index(Setting(*(each[k] for k in Setting._fields))),
-        ),
+        "trainings": sorted(done, key=lambda figures: order.index(setting_of(figures))),
     }
     training_page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     training_page.write()
