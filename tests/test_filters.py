@@ -52,10 +52,12 @@ def random_filter(random):
             return sx.moving_average(x, length, axis)
 
     else:
-        taps, reverse = random.random(length).astype(np.float32), False
+        taps = random.random(length).astype(np.float32)
 
         def apply(library, x, axis):
-            return sx.causal_filter(x, taps, axis)
+            if not reverse:
+                return sx.causal_filter(x, taps, axis)
+            return library.causal_filter(x, library.constants(taps, x), axis, reverse=True)
 
     return apply, taps, reverse
 

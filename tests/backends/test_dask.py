@@ -61,6 +61,14 @@ EVALUATIONS = [  # each of these forms with each of the chunks, and all else in 
 ]
 
 
+def test_losses_of_spike_times_have_the_chunks_of_the_samples(no_compute):
+    times, target = np.random.default_rng(1).uniform(0, 20, size=(2, 4, 3, 2))
+    evaluate = sx.value_and_grad(sx.times.SpikeTime(time_constant=3.0))
+    lazy = evaluate(da.from_array(times, chunks=(2, -1, -1)), target)
+    assert lazy[1].chunks == ((2, 2), (3,), (2,))
+    compare(lazy, evaluate(times, target))
+
+
 @pytest.mark.slow(but=8)  # each of the chunks
 @pytest.mark.parametrize(("form", "chunks", "reduction", "time_axis", "entries"), EVALUATIONS)
 def test_value_and_gradient_equal_numpy(
