@@ -289,10 +289,12 @@ def outside_rates(
         return terms, lambda cotangent: cotangent * far / u
 
     missing, excess, other = beyond(lowest, 1), beyond(highest, -1), 1 - label
-    each = label * missing * missing + other * excess * excess
-    return adapter.sum(
-        each, axis, keepdims=True
-    ), lambda cotangent: cotangent * (label * missing + other * excess) / u
+    squares = label * missing * missing + other * excess * excess
+
+    def pullback(cotangent: Array) -> Array:
+        return cotangent * (label * missing + other * excess) / u
+
+    return adapter.sum(squares, axis, keepdims=True), pullback
 
 
 def weighted_binary_cross_entropy(

@@ -179,10 +179,11 @@ class CrossEntropy(RateLoss):
         if self.rates is None:
             return terms, to_reading
         outside, outside_to_reading = self._outside(self.rates, adapter, reading, labels, root)
-        return (
-            terms + outside,
-            lambda cotangent: to_reading(cotangent) + outside_to_reading(cotangent),
-        )
+
+        def pullback(cotangent: Array) -> Array:
+            return to_reading(cotangent) + outside_to_reading(cotangent)
+
+        return terms + outside, pullback
 
     def _outside(
         self,
