@@ -261,40 +261,43 @@ def outside_rates(
     u: Array,
     axis: int,
     label: Array,
-    lowest: Array,
-    highest: Array,
+    lowest: Any,
+    highest: Any,
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
     """Return the squared distance of counts from their bounds, in roots, and its pullback to `n`.
 
     With the roots `u` of `n` it is ``max(root(lowest) - u, 0)²`` of the label, and the sum of
-    ``max(u - root(highest), 0)²`` over the other classes. If `label` has the share of each class in
-    the label instead of bools, a class is the label by that share, and another class by the rest.
+    ``max(u - root(highest), 0)²`` over the other classes. The label is a class index, or floats:
+    the share of each class in the label. Then each class is the label by its share, and another
+    class by the rest.
     """
     xp = adapter.xp
 
-    def beyond(bound: Array, sign: Any) -> Array:
-        """Return how far `u` is from its bound, 0 inside: above it where the sign is 1."""
+    def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
+        """Return how far roots are above a bound, or how far below, as a negative number."""
+        at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # The difference of the roots, which is 0 at equality and keeps its digits near it.
-        distance = (n - bound) / (u + xp.sqrt(bound + 0.375))
-        inside = sign * distance >= 0
+        distance = (n - bound) / (u + at_bound)
+        inside = distance <= 0 if above else distance >= 0
         if class_mask is not None:
             inside = inside | ~class_mask
         return xp.where(inside, adapter.operand(n, 0.0), distance)  # NaN is not inside
 
-    if xp.isdtype(label.dtype, "bool"):
-        sign = xp.where(label, adapter.scalar(n, 1.0), adapter.scalar(n, -1.0))
-        far = beyond(xp.where(label, lowest, highest), sign)
-        terms = adapter.sum(far * far, axis, keepdims=True)
-        return terms, lambda cotangent: cotangent * far / u
-
-    missing, excess, other = beyond(lowest, 1), beyond(highest, -1), 1 - label
-    squares = label * missing * missing + other * excess * excess
-
-    def pullback(cotangent: Array) -> Array:
-        return cotangent * (label * missing + other * excess) / u
-
-    return adapter.sum(squares, axis, keepdims=True), pullback
+    excess = beyond(n, u, highest, above=True)
+    if xp.isdtype(label.dtype, "real floating"):
+        missing, other = beyond(n, u, lowest, above=False), 1 - label
+        squares, far = label * missing**2 + other * excess**2, label * missing + other * excess
+    elif isinstance(lowest, float) and adapter.in_place(n):
+        entries, far = adapter.entries_at(n, label, axis), excess
+        own = (adapter.gather(x, entries, axis) for x in (n, u))
+        adapter.scatter(far, entries, beyond(*own, lowest, above=False), axis)
+        squares = far * far
+    else:
+        of_label = label == adapter.along(axis, n)
+        far = xp.where(of_label, beyond(n, u, lowest, above=False), excess)
+        squares = far * far
+    return adapter.sum(squares, axis, keepdims=True), lambda cotangent: cotangent * far / u
 
 
 def weighted_binary_cross_entropy(

@@ -194,22 +194,20 @@ class CrossEntropy(RateLoss):
         root: Array | None,
     ) -> ValueAndPullback:
         """Return what the bounds on the rates add to the terms, and its pullback."""
-        axis, label, n = reading.class_axis, labels.numbers, reading.u
+        axis, label, n = reading.class_axis, labels.indices, reading.u
         factor: Any = self.rate_weight
         if self.readout == "rate":
             n = n * reading.duration
         if root is None:
             root, _ = _root(adapter, n, "rates")
-        if label is None:
-            label = labels.one_hot(adapter, reading)
-        else:  # the class weights are in the terms
+        if labels.numbers is not None:  # the class weights are in the terms
+            label = labels.numbers
             label = label / or_one(adapter, adapter.sum(label, axis, keepdims=True))
             factor = factor * labels.weights(adapter, reading, compete=True)[1]
-        lowest, highest = (rate * reading.duration for rate in rates)
-        if isinstance(lowest, float):
-            lowest, highest = adapter.scalar(n, lowest), adapter.scalar(n, highest)
-        bounds = lowest, highest, reading.class_mask
-        terms, to_n = criteria.outside_rates(adapter, n, root, axis, label, *bounds)
+        bounds = (rate * reading.duration for rate in rates)
+        terms, to_n = criteria.outside_rates(
+            adapter, n, root, axis, label, *bounds, reading.class_mask
+        )
         if self.readout == "rate":
             return factor * terms, lambda cotangent: to_n(factor * cotangent) * reading.duration
         return factor * terms, lambda cotangent: to_n(factor * cotangent)

@@ -27,7 +27,8 @@ SIZES = ((20, 100, 10), (100, 256, 20), (250, 64, 35), (100, 256, 200))  # [time
 LIBRARIES = ("PyTorch", "PyTorch, compiled", "JAX", "NumPy")
 PRICED = ("PyTorch", "JAX", "NumPy")
 PRICES = ("counts", "each step", "window 20")  # with and without each of the options
-OPTIONS = ("lengths", "where", "weight", "num_classes")
+OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
+CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # options of a loss
 SHARES = ("counts", "window 20")
 PROCESSES, SECONDS = 3, 0.3  # and of each row in each process
 
@@ -62,7 +63,7 @@ def prices(library: str, name: str, option: str) -> dict[str, Run]:
     """Return our run with an option, and without it, for ``[100, 256, 20]``."""
     loss, (steps, batch, classes) = LOSSES[name], SIZES[1]
     spikes, label = contenders.arrays(loss, SIZES[1])
-    changed = dataclasses.replace(loss, num_classes=5) if option == "num_classes" else loss
+    changed = dataclasses.replace(loss, **CHANGED.get(option, {}))
     options = {
         "lengths": 1 + np.arange(batch) % steps,
         "where": np.random.default_rng(0).random((steps, batch)) < 0.8,
