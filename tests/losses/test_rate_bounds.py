@@ -89,5 +89,5 @@ def test_start_of_a_window_has_the_bounds_of_a_whole_window():
     loss = sx.CrossEntropy(time_axis=-1, rates=RATES, moving_window=50, reduction="none")
     plain = sx.CrossEntropy(time_axis=-1, moving_window=50, reduction="none")
     difference = loss(spikes, label) - plain(spikes, label)
-    expected = [0.1 * outside([t + 1.0, 0.0], 0, 50)[0] for t in range(8)]
+    expected = [3.0 * outside([t + 1.0, 0.0], 0, 50)[0] for t in range(8)]
     np.testing.assert_allclose(difference[0], expected, rtol=1e-12)

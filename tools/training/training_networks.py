@@ -1,5 +1,6 @@
 """The spiking networks that measure.py trains, one for each seed, all at once."""
 
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -36,6 +37,14 @@ class Spike(torch.autograd.Function):
         return cotangent / (1 + 25 * above.abs()).square(), None  # the fast sigmoid
 
 
+@functools.cache
+def leaky() -> Any:
+    """Return the cell of snnTorch, made once: snnTorch keeps every cell, with its last state."""
+    import snntorch
+
+    return snntorch.Leaky(beta=DECAY)
+
+
 def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Tensor:
     """Return the spikes of leaky neurons with these currents, ``[time, seed, batch, neuron]``.
 
@@ -55,13 +64,9 @@ def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Te
             spikes.append(spike)
         return torch.stack(spikes)
     membrane, spikes = torch.zeros_like(current[0]), []
-    if cell == "snnTorch":
-        import snntorch
-
-        leaky = snntorch.Leaky(beta=DECAY)
     for now in current:
         if cell == "snnTorch":
-            spike, membrane = leaky(now, membrane)
+            spike, membrane = leaky()(now, membrane)
         else:
             if recurrent is not None and spikes:
                 now = now + spikes[-1] @ recurrent
