@@ -288,7 +288,7 @@ def outside_rates(
     if xp.isdtype(label.dtype, "real floating"):
         missing, other = beyond(n, u, lowest, above=False), 1 - label
         squares, far = label * missing**2 + other * excess**2, label * missing + other * excess
-    elif isinstance(lowest, float) and adapter.in_place(n):
+    elif class_mask is None and isinstance(lowest, float) and adapter.in_place(n):
         entries, far = adapter.entries_at(n, label, axis), excess
         own = (adapter.gather(x, entries, axis) for x in (n, u))
         adapter.scatter(far, entries, beyond(*own, lowest, above=False), axis)

@@ -134,7 +134,7 @@ class CrossEntropy(RateLoss):
 
     >>> bounded = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
     >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))
-    4.464
+    4.462
     """
 
     _: KW_ONLY
