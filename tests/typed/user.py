@@ -26,6 +26,7 @@ LOSSES = (
     sx.SpikeRate([0.5, 0.25], (0.0, 0.125), 3, "mean", readout="count", num_classes=2),
     sx.SpikeRate(1.5, -1, reduction="batchmean", readout="last", ignore_index=-1, time_axis=0),
     sx.CrossEntropy(temperature=0.5, label_smoothing=0.1, moving_window=5, time_axis=-1),
+    sx.CrossEntropy(rates=(0.5, 0.02), rate_weight=1, time_axis=-1),
     sx.CrossEntropy(readout="softmax_sum", reduction="none", time_axis=0),
     sx.SpikeMax(numerics="lava"),
     sx.SpikeLatency(0, false_time=4, tolerance=0.5, time_axis=-1, reduction="sum"),
