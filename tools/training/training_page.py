@@ -24,7 +24,7 @@ NAMES = {  # of the losses in the record: in words, and as code
     "count": ("counts", "`CrossEntropy(time_axis=0)`"),
     "count, bounds": ("counts, bounds", "`CrossEntropy(time_axis=0, rates=(0.5, 0.02))`"),
     "sqrt_count": ("root", '`CrossEntropy(time_axis=0, readout="sqrt_count")`'),
-    "sqrt_count, bounds": ("root, bounds", "the same with `rates=(0.5, 0.02)`"),
+    "sqrt_count, bounds": ("root, bounds", "the same with `rates=(0.5, 0.02), rate_weight=1`"),
     "SpikeRate": ("`SpikeRate`", f"`SpikeRate(0.5, 0.02, {MEAN})`"),
     "SpikeMax": ("`SpikeMax`", f"`SpikeMax({MEAN})`"),
 }
