@@ -217,8 +217,8 @@ right.set(title="pull on another class", xlabel="its number of spikes n")
 left.legend()
 describe(
     fig,
-    "The pull of the cross entropy on the label, at most 1, and on another class, at least -1. With "
-    "bounds it is many times larger for a silent label and ends at 50 spikes, and another class is "
+    "The cross entropy pulls the label by at most 1, and another class by at least -1. With bounds "
+    "the pull on a silent label is many times larger and ends at 50 spikes, and another class is "
     "pulled down from 2 spikes on",
 )
 

@@ -1,4 +1,4 @@
-"""Draw how learning rates change the accuracy, for the home page: ``python docs/gallery/training.py``.
+"""Draw the accuracy over learning rates, for the home page: ``python docs/gallery/training.py``.
 
 The figures are those of the page "Which loss trains", in tests/data/training.json.
 """
@@ -59,7 +59,9 @@ def draw(trainings):
     for place, name in enumerate(names):
         ends = statistics.fmean(plain[name]), statistics.fmean(bounded[name])
         right.plot(ends, (place, place), color=pictures.GREY, linewidth=1, zorder=0)
-    left.set(xscale="log", xlabel="learning rate", ylim=(0, 100), title="mean of the networks, in %")
+    left.set(
+        xscale="log", xlabel="learning rate", ylim=(0, 100), title="mean of the networks, in %"
+    )
     left.set_xticks(rates, [f"{rate:g}" for rate in rates])
     left.minorticks_off()
     right.set_yticks(range(len(names)), names)
