@@ -290,8 +290,8 @@ def outside_rates(
         squares, far = label * missing**2 + other * excess**2, label * missing + other * excess
     elif class_mask is None and isinstance(lowest, float) and adapter.in_place(n):
         entries, far = adapter.entries_at(n, label, axis), excess
-        own = (adapter.gather(x, entries, axis) for x in (n, u))
-        adapter.scatter(far, entries, beyond(*own, lowest, above=False), axis)
+        own_n, own_u = (adapter.gather(x, entries, axis) for x in (n, u))
+        adapter.scatter(far, entries, beyond(own_n, own_u, lowest, above=False), axis)
         squares = far * far
     else:
         of_label = label == adapter.along(axis, n)

@@ -65,8 +65,8 @@ class CrossEntropy(RateLoss):
         the lowest rate of the label and the highest of the other classes, as ``(0.5, 0.02)``. A
         neuron beyond its bound is pulled back to it, a silent one too. By default there is none.
     rate_weight : float, default 3
-        The weight of the bounds beside the cross entropy, at least 0. With ``"sqrt_count"`` 1 was the
-        best of those that were measured.
+        The weight of the bounds beside the cross entropy, at least 0. With ``"sqrt_count"`` 1 was
+        the best of those that were measured.
 
     Raises
     ------
@@ -205,9 +205,9 @@ class CrossEntropy(RateLoss):
             label = labels.numbers
             label = label / or_one(adapter, adapter.sum(label, axis, keepdims=True))
             factor = factor * labels.weights(adapter, reading, compete=True)[1]
-        bounds = (rate * reading.duration for rate in rates)
+        lowest, highest = (rate * reading.duration for rate in rates)
         terms, to_n = criteria.outside_rates(
-            adapter, n, root, axis, label, *bounds, reading.class_mask
+            adapter, n, root, axis, label, lowest, highest, reading.class_mask
         )
         if self.readout == "rate":
             return factor * terms, lambda cotangent: to_n(factor * cotangent) * reading.duration
