@@ -26,6 +26,9 @@ LIMIT = "300MB"  # a worker without any data takes 90 MB
 @pytest.fixture(scope="module")
 def client():
     with dask_memory.two_workers(LIMIT) as client:
+        loss, arguments = dask_memory.WORK["`SpikeMax()`"]
+        small, _ = sx.value_and_grad(loss)(*arguments(1_000_000))
+        dask_memory.compute(client, small)  # imports what takes memory in a first computation
         yield client
 
 
