@@ -45,7 +45,8 @@ def largest_process(*, of_children: bool = True) -> float:
 
 
 def _has_compiler(item: pytest.Item) -> bool:
-    by_backend = not parameters(item).isdisjoint((*JAX, *ON_GPU))
+    # dpnp compiles a kernel when it is used first.
+    by_backend = not parameters(item).isdisjoint((*JAX, *ON_GPU, "dpnp"))
     return by_backend or item.get_closest_marker("compiles") is not None
 
 

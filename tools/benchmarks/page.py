@@ -101,7 +101,7 @@ def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
     yield pages.table((SIZES[1], *libraries), (line(x, libraries, SIZES[1:2]) for x in LOSSES))
     libraries = ("PyTorch", "JAX", "NumPy")
     rows = []
-    for option in ("lengths", "where", "weight", "num_classes"):
+    for option in ("lengths", "where", "weight", "num_classes", "rates"):
         names = [f"price: {library}: %s: {option}" for library in libraries]
         rows.append((f"`{option}`", *(pair(x % "counts", x % "each step") for x in names)))
     yield pages.table(("with", *libraries), rows)
