@@ -11,8 +11,6 @@ from spikeloss_xp._typing import Array, EntropyReadout, Reduction, ValueAndPullb
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import WINDOWED, Reading
 
-COUNTED = tuple(WINDOWED)  # the readouts of numbers of spikes
-
 
 @dataclass(frozen=True)
 class CrossEntropy(RateLoss):
@@ -116,8 +114,8 @@ class CrossEntropy(RateLoss):
        networks using dilated convolutions with learnable spacings", ICLR 2024.
     .. [3] S. Deng, Y. Li, S. Zhang and S. Gu, "Temporal efficient training of spiking neural
        network via gradient re-weighting", ICLR 2022.
-    .. [4] We know of no publication that has this sum; :doc:`/which-loss-trains` has where its
-       parts come from, and what was measured.
+    .. [4] We know of no publication that has this sum. :doc:`/which-loss-trains` names the sources
+       of its parts, and has the measurement.
 
     Examples
     --------
@@ -158,9 +156,9 @@ class CrossEntropy(RateLoss):
         numbers = {"temperature": _checks.scale, "label_smoothing": _checks.fraction}
         bounds = {"rates": _checks.optional(_checks.bounds), "rate_weight": _checks.not_negative}
         self._check(**numbers, **bounds)
-        if self.rates is not None and self.readout not in COUNTED:
+        if self.rates is not None and self.readout not in WINDOWED:
             raise ValueError(
-                f"rates bounds numbers of spikes, which {', '.join(COUNTED)} read; got "
+                f"rates bounds numbers of spikes, which {', '.join(WINDOWED)} read; got "
                 f"readout={self.readout!r}"
             )
 
@@ -194,7 +192,7 @@ class CrossEntropy(RateLoss):
         labels: Labels,
         root: Array | None,
     ) -> ValueAndPullback:
-        """Return what the bounds on the rates add to the terms, and its pullback."""
+        """Return the terms of the bounds on the rates, and their pullback."""
         axis, label, n = reading.class_axis, labels.indices, reading.u
         factor: Any = self.rate_weight
         if self.readout == "rate":

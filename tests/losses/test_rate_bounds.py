@@ -48,7 +48,8 @@ def test_bounds_keep_their_digits(backend, n):
     # Beside the cross entropy, whose digits are those of its own size.
     np.testing.assert_allclose(bounded, value + plain, rtol=backend.rtol)
     expected = np.asarray(slopes) + of_plain[0, :, 0]
-    np.testing.assert_allclose(gradient[0, :, 0], expected, rtol=10 * backend.rtol, atol=1e-37)
+    # Some libraries have no numbers below 1e-37 in float32.
+    np.testing.assert_allclose(gradient[0, :, 0], expected, rtol=backend.rtol, atol=1e-37)
 
 
 def test_nothing_pulls_within_the_bounds_and_at_them(backend):
@@ -74,7 +75,7 @@ def test_second_derivative_is_that_of_the_cross_entropy_at_the_bounds():
         )
         for loss in (BOUNDED, PLAIN)
     ]
-    torch.testing.assert_close(*hessians, rtol=0, atol=1e-15)
+    torch.testing.assert_close(*hessians, rtol=0, atol=1e-15)  # a rounding of numbers near 1
 
 
 def test_one_class_has_a_lower_bound_only(backend):

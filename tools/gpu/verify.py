@@ -74,7 +74,7 @@ class Kit:
             "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
             # Several processes share the GPU, so none may take most of its memory at once.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "PYTHONUNBUFFERED": "1",  # a process that is killed has printed what it had to say
+            "PYTHONUNBUFFERED": "1",  # else a killed process loses its last lines
             "COLUMNS": "300",
         }
         self._environment.pop("SPIKELOSS_XP_STAND_INS", None)
@@ -98,9 +98,9 @@ class Kit:
         return max(self.end - time.monotonic(), 1.0)
 
     def run(self, name: str, seconds: float, *command: str, **environment: str) -> tuple[str, str]:
-        """Run Python with these arguments; return what it printed, and how it failed if it did.
+        """Run Python with these arguments; return its output, and the reason if it failed.
 
-        It prints to a file of that name, which also keeps what a process printed that was killed.
+        The output goes to a file of that name, so that of a killed process is kept too.
         """
         file, problem = self.scratch / name, TOO_SLOW
         with file.open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,8 +1,8 @@
 """Train small networks with several losses: ``python tools/training/measure.py``.
 
 It takes about 90 minutes on two cores and needs the packages that docs/which-loss-trains.md names.
-The trainings are kept in build/trainings.jsonl, and a run goes on where one was stopped. At the end
-they go to tests/data/training.json, and from there to the tables of the page.
+The trainings are kept in build/, and a run goes on where one was stopped. At the end they go to
+tests/data/training.json, and from there to the tables of the page.
 """
 
 import argparse
@@ -19,18 +19,17 @@ import torch
 import training_data as data
 import training_networks as networks
 import training_page
-from training_page import ROOT
+from training_networks import CLASSES
+from training_page import RATES, ROOT
 
 import spikeloss_xp as sx
 
 PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
-RATES = (0.001, 0.005, 0.02)
-BATCH, CLASSES = 100, 10
-TRAININGS = ROOT / "build" / "trainings.jsonl"
+BATCH = 100
 
 
 class Network(NamedTuple):
-    """A network and what it learns: its data, cells and layers, and what is added to the bias."""
+    """The data, cells, layers and output bias of a network, and the usual loss of its framework."""
 
     data: str
     cell: str
@@ -81,7 +80,8 @@ BOUNDS = {
     f"weight {x:g}": {"rates": (0.5, 0.02), "rate_weight": x} for x in (0.02, 0.1, 0.5, 1, 3, 10)
 }
 BOUNDS |= {
-    f"rates {a:g}, {b:g}": {"rates": (a, b)} for a, b in ((0.3, 0.02), (0.8, 0.02), (0.5, 0.1))
+    f"rates {a:g}, {b:g}": {"rates": (a, b), "rate_weight": 0.1}
+    for a, b in ((0.3, 0.02), (0.8, 0.02), (0.5, 0.1))
 }
 CHOICES: dict[str, Any] = {
     f"{readout}, {name}": entropy(readout, **options)
@@ -170,13 +170,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3, help="at least 2")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--choice", action="store_true", help="only what the bounds are chosen on")
+    parser.add_argument(
+        "--choice",
+        action="store_true",
+        help="train only the networks on which the bounds are chosen",
+    )
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("the page has the scatter between seeds: --seeds must be at least 2")
-    TRAININGS.parent.mkdir(exist_ok=True)
-    TRAININGS.touch()
-    done = [json.loads(line) for line in TRAININGS.read_text(encoding="utf-8").splitlines()]
+    kept = ROOT / "build" / f"trainings-{arguments.epochs}-epochs-{arguments.seeds}-seeds.jsonl"
+    kept.parent.mkdir(exist_ok=True)
+    kept.touch()
+    done = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     known, order = set(map(setting_of, done)), list(settings())
     left = [each for each in order if each not in known]
     if arguments.choice:
@@ -185,7 +190,7 @@ def main() -> None:
     started = time.perf_counter()
     with (
         multiprocessing.get_context("spawn").Pool(arguments.workers) as pool,
-        TRAININGS.open("a", encoding="utf-8") as file,
+        kept.open("a", encoding="utf-8") as file,
     ):
         for figures in tqdm(pool.imap_unordered(_train, jobs), total=len(jobs)):
             print(json.dumps(figures), file=file, flush=True)

@@ -59,7 +59,7 @@ def mnist1d(window: int | None) -> tuple[Part, Part]:
 
 
 def parts(inputs: np.ndarray, labels: np.ndarray, training: int) -> tuple[Part, Part]:
-    """Return what is learned, and the test."""
+    """Return the training part and the test part."""
     x, y = torch.tensor(inputs.astype(np.float32)), torch.tensor(labels.astype(np.int64))
     return (x[:, :training], y[:training]), (x[:, training:], y[training:])
 

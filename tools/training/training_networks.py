@@ -157,7 +157,7 @@ class JAXNetworks:
 
         self.weights, self.seeds = [jax.numpy.asarray(each) for each in weights], len(weights[0])
         optimiser = optax.adam(rate)
-        self.state, self.loss_seconds, self.jax = optimiser.init(self.weights), [], jax
+        self.state, self.loss_seconds = optimiser.init(self.weights), []
         leaky = spyx.nn.LIF((), DECAY, rngs=nnx.Rngs(0))
 
         def output(weights: Any, x: Any) -> Any:
