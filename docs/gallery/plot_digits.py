@@ -120,7 +120,7 @@ train, test, train_labels, test_labels = train_test_split(
 )
 
 
-def encode(ink, steps=32):
+def encode(ink, steps=20):
     """Return evenly spaced spikes, ``[time, sample, pixel]``."""
     fired = np.floor(np.arange(steps + 1)[:, None, None] * ink)
     return np.diff(fired, axis=0)
@@ -217,7 +217,7 @@ def network(layer, weights, spikes, slope):
 # Both start from these weights and take these batches, which come from NumPy. Both use Adam, each
 # framework its own.
 
-EPOCHS, BATCH, RATE = 8, 32, 0.003
+EPOCHS, BATCH, RATE = 8, 64, 0.01
 classify = sx.Rate(time_axis=0)  # by the highest rate
 
 
@@ -326,7 +326,7 @@ def difference(one, other):
 
 
 def smoothed(x):
-    """Return the mean of every eleven steps, of which there are 352."""
+    """Return the mean of every eleven steps, of which there are 176."""
     return np.mean(np.reshape(x, (-1, 11)), axis=1)
 
 
@@ -380,7 +380,7 @@ print(f"A linear classifier of the pixels: {linear:.1%}. One digit is 0.3%.")
 #
 # These are the spikes for the digit above; the row of its class is shaded. CrossEntropy compares
 # the numbers of spikes, so other neurons may fire if the labelled one fires more. SpikeRate asks
-# the labelled neuron for 16 spikes. SpikeMoid has no such number: its loss falls with each further
+# the labelled neuron for 10 spikes. SpikeMoid has no such number: its loss falls with each further
 # spike of the labelled neuron, and rises with each spike of the others.
 
 panels = {"untrained": in_torch["SpikeRate"].before}
@@ -394,7 +394,7 @@ for ax, (name, spikes) in zip(axes, panels.items(), strict=True):
 describe(
     fig,
     "Untrained, other neurons fire and the labelled one is silent. Trained, the labelled one fires "
-    "most. With CrossEntropy four others fire too, with SpikeRate three fire a few times, and with "
+    "most. With CrossEntropy two others fire too, with SpikeRate four fire a few times, and with "
     "SpikeMoid none",
 )
 
