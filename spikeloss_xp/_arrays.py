@@ -192,6 +192,11 @@ def concrete_or_none(values: Any) -> np.ndarray | None:
     return np.asarray(values) if adapter is None else adapter.concrete_or_none(values)
 
 
+def shape_of(values: Any) -> tuple[int, ...]:
+    """Return the shape of an array or of a nested sequence; that of None is empty."""
+    return tuple(values.shape if hasattr(values, "shape") else np.shape(values))
+
+
 def rank(values: Any) -> int:
     """Return the number of axes of an array or of a nested sequence."""
     if isinstance(values, list | tuple):

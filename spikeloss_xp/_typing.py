@@ -31,7 +31,7 @@ class SupportsArray(Protocol):
 
 
 ArrayT = TypeVar("ArrayT", bound=SupportsArray)
-Events: TypeAlias = ArrayT | Sequence[ArrayT] | Mapping[Any, ArrayT]
+Events: TypeAlias = ArrayT | Sequence["Events[ArrayT]"] | Mapping[Any, "Events[ArrayT]"]
 ArrayLike = SupportsArray | Sequence[Any]
 HostArray = np.ndarray[Any, np.dtype[Any]]
 IntegerArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
@@ -45,6 +45,7 @@ ConfidenceMode = Literal["probability", "softmax", "logsoftmax"]
 Numerics = Literal["stable", "lava"]
 Per = Literal["array", "neuron", "sample", "sample_neuron"]
 Power = Literal[1, 2]
+Total = Literal["mean", "sum"]
 
 
 class ValueAndGrad(Protocol):

@@ -12,7 +12,7 @@ from spikeloss_xp._arrays import (
     check_shape,
     concrete_or_none,
     floating,
-    rank,
+    shape_of,
 )
 from spikeloss_xp._typing import Array
 
@@ -118,23 +118,17 @@ class Layout(NamedTuple):
             axes.insert(self.time, self.time_axis)
         return tuple(axes)
 
-    def mask_axes(self, ndim: int) -> tuple[int, ...]:
+    def mask_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return which axis of the input each axis of a mask is."""
-        if ndim == len(self.shape):
-            return tuple(range(ndim))
-        axes = (self.batch_axis,) if ndim == 1 else (self.batch_axis, self.time_axis)
-        return tuple(sorted(axes))
+        if len(shape) == len(self.shape):
+            return tuple(range(len(shape)))
+        if len(shape) == 1:  # of two equal sizes it is the batch
+            return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
+        return tuple(sorted((self.batch_axis, self.time_axis)))
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
-        """Give an array of the batch, or of batch and time, the axes of the input.
-
-        The other axes have length 1.
-        """
-        if x.ndim == len(self.shape):
-            return x
-        lengths = {self.batch_axis: self.batch}
-        if x.ndim == 2:
-            lengths[self.time_axis] = self.steps
+        """Give a mask the axes of the input; those that it lacks have length 1."""
+        lengths = dict(zip(self.mask_axes(tuple(x.shape)), x.shape, strict=True))
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
         return adapter.xp.reshape(x, shape)
 
@@ -259,7 +253,7 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
         )
     if lengths is not None:
         raise TypeError("spike times take no lengths: NaN and infinity are padding")
-    if rank(where) > 1:
+    if where is not None and shape_of(where) != shape[:1]:
         raise ValueError(
             f"where must have shape {shape[:1]}, [batch], with spike times: NaN and infinity "
             "are padding"
@@ -309,7 +303,9 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
         raise TypeError(f"{name} must be bool, True for what counts; got {mask.dtype}")
     expected = {
         "[batch]": (layout.batch,),
+        "[time], the steps of all samples": (layout.steps,),
         "[batch, time], in the order of input": layout.with_time(layout.batch),
+        "the same of all samples": layout.with_time(1),
         "the shape of input": layout.shape,
     }
     check_shape(mask, name, "bools", expected)

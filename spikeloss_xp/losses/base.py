@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of, rank
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of, rank, shape_of
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import (
     Layout,
@@ -146,9 +146,10 @@ class Loss(ClosedForm):
         target : array or sequence
             The target, as the class describes it.
         where : array or sequence of bool, optional
-            The mask, True for entries that count. Its shape is ``[batch]``, that of batch and time
-            in the order of `input`, or that of `input`. A masked entry is read as silence and has
-            gradient 0. A masked term is 0, and the divisor of a mean does not count it.
+            The mask, True for entries that count. Its shape is ``[batch]``, ``[time]`` if that is
+            of another size, that of batch and time in the order of `input`, where batch may be 1,
+            or that of `input`. A masked entry is read as silence and has gradient 0. A masked term
+            is 0, and the divisor of a mean does not count it.
         lengths : array or sequence of int, optional
             The number of steps of each sample that count: ``[batch]``, from 0 to the number of
             steps. Later steps are masked.
@@ -570,7 +571,9 @@ class Loss(ClosedForm):
             return None
         axes: dict[str, tuple[int | None, ...]]
         axes = {"input": every, "lengths": (layout.batch_axis,)}
-        axes["where"] = () if where is None else layout.mask_axes(rank(where))
+        mask = shape_of(where)
+        sizes = zip(layout.mask_axes(mask), mask, strict=True) if mask else ()
+        axes["where"] = tuple(axis if n == layout.shape[axis] else None for axis, n in sizes)
         if isinstance(labels, Labels):
             axes["target"] = layout.target_axes(rank(target), class_axis=labels.indices is None)
         else:

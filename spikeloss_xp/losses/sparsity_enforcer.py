@@ -16,12 +16,22 @@ from spikeloss_xp._arrays import (
     floating,
     on_device_of,
     or_one,
-    sign,
 )
 from spikeloss_xp._input.prepared import Prepared, fill_masked, prepare_input
-from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Events, Per, Power, Pullback
+from spikeloss_xp._typing import (
+    Array,
+    ArrayLike,
+    ArrayT,
+    Events,
+    Numerics,
+    Per,
+    Power,
+    Pullback,
+    Total,
+)
 from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.losses.base import divisor_of
+from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.readouts import Read, Reading
 
 
@@ -35,8 +45,8 @@ class SparsityEnforcer(ClosedForm):
         \qquad m_x = \operatorname{mean} |x|
 
     The sum is over arrays :math:`x`, usually one for each layer. A call with an array returns its
-    term. A call with a sequence or mapping of arrays returns the sum of their terms. Rates are in
-    events per neuron and time step.
+    term. A call with several, in nested sequences and mappings, returns the sum of their terms.
+    Rates are in events per neuron and time step.
 
     Parameters
     ----------
@@ -54,11 +64,23 @@ class SparsityEnforcer(ClosedForm):
     per : {"array", "neuron", "sample", "sample_neuron"}, default "array"
         What has a mean event rate of its own: the whole array; each neuron, over batch and time, so
         that a silent neuron does not cancel one that fires too much; each sample; or each neuron in
-        each sample, as in the upper bound of [2]_. The term of an array is the mean over them.
+        each sample, as in the upper bound of [2]_.
+    reduction : {"mean", "sum"}, default "mean"
+        Whether the term of an array is the mean or the sum over its neurons or samples. The terms
+        of several arrays are always added.
     scale : sequence of float, optional
         A factor for each array, at least 0, such as the number of synapses of a neuron. The scaled
         events of all arrays are added up and compared once, with limits in scaled events per sample
-        and time step: synaptic operations. For ``per="array"`` and ``"sample"``.
+        and time step: synaptic operations. For ``per="array"`` and ``"sample"``. Arrays of a
+        mapping are in the order of its sorted keys, as in JAX.
+    layer_axis : int, optional
+        The axis of `input` that is no axis of a layer: each slice along it is an array of its own.
+        By default there is none.
+    numerics : {"stable", "lava"}, default "stable"
+        The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"`` it is 1, that of
+        a count of spikes. With ``"lava"``, as in lava-dl [1]_, it is 0 in the excess over
+        `max_rate`, so that silent steps have no gradient; and 1 in the shortfall from `min_rate`
+        and with a `scale`.
     time_axis : int, default -1
         The axis of an array that is time. With ``per="array"`` and no mask it has no effect.
 
@@ -69,14 +91,13 @@ class SparsityEnforcer(ClosedForm):
 
     Notes
     -----
-    At :math:`x = 0` the derivative of :math:`|x|` is 0 in the excess over `max_rate`, and 1 in the
-    shortfall from `min_rate`. So the gradient of a silent neuron is negative.
+    The gradient at a step reaches the membrane potential by the surrogate gradient of the neuron.
+    At a silent step it lowers potentials that are near the threshold. Graded or signed events are
+    not counts: for them use ``numerics="lava"``.
 
     With ``per="array"`` and ``"neuron"`` the term squares a mean over the batch, so the terms of
     micro-batches do not add up. `events_and_entries` returns two sums that do. With the other two
     the terms of samples add up: see `sum_and_weight`.
-
-    With a `scale` the derivative of :math:`|x|` at 0 is 1, so that silent neurons are reached.
 
     References
     ----------
@@ -99,7 +120,10 @@ class SparsityEnforcer(ClosedForm):
     min_rate: float = 0.0
     power: Power = 2
     per: Per = "array"
+    reduction: Total = "mean"
     scale: Sequence[float] | None = None
+    layer_axis: int | None = None
+    numerics: Numerics = "stable"
     time_axis: int = -1
 
     def __post_init__(self) -> None:
@@ -109,7 +133,10 @@ class SparsityEnforcer(ClosedForm):
             **numbers,
             per=_checks.one_of(get_args(Per)),
             power=_checks.one_or_two,
+            reduction=_checks.one_of(get_args(Total)),
             scale=_checks.optional(_checks.one_or_more(_checks.not_negative)),
+            layer_axis=_checks.optional(_checks.integer),
+            numerics=_checks.one_of(NUMERICS),
             time_axis=_checks.integer,
         )
         if self.scale is not None and self.per.endswith("neuron"):
@@ -121,6 +148,16 @@ class SparsityEnforcer(ClosedForm):
             raise ValueError(
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
             )
+
+    @property
+    def _counts(self) -> bool:
+        return self.numerics == "stable"
+
+    def _checked_layer_axis(self, x: Array) -> int:
+        axis, rank = self.layer_axis or 0, x.ndim
+        if not -rank <= axis < rank:
+            raise ValueError(f"layer_axis={axis} is not an axis of input of shape {tuple(x.shape)}")
+        return axis % rank
 
     @on_device_of("input")
     def __call__(
@@ -135,7 +172,7 @@ class SparsityEnforcer(ClosedForm):
 
         Parameters
         ----------
-        input : array, or sequence or mapping of arrays
+        input : array, or nested sequences and mappings of arrays
             Events: spikes, or graded and signed values. With ``per="array"`` and no mask, of any
             shape; else ``[batch, *space, time]``, with the time axis at `time_axis`.
         where : array or sequence of bool, optional
@@ -158,16 +195,21 @@ class SparsityEnforcer(ClosedForm):
             If there is no array; if an array has no elements, or too few axes where batch and time
             matter; or if a mask or `others` has the wrong shape, dtype, library or range.
         """
-        several = self.scale is not None or isinstance(input, Mapping | list | tuple)
-        if several and others is not None:
-            raise ValueError("others belong to one array: call the loss once for each, and add up")
+        arrays = _leaves(input)
+        if others is not None:
+            if len(arrays) > 1 or self.scale is not None:
+                raise ValueError(
+                    "others belong to one array: call the loss once for each, and add up"
+                )
+            return self.value(arrays[0], where=where, lengths=lengths, others=others)
         value: ArrayT
         if self.scale is None:
-            masks = {"where": where, "lengths": lengths, "others": others}
-            value = functools.reduce(operator.add, [self.value(x, **masks) for x in _arrays(input)])
+            masks = {"where": where, "lengths": lengths}
+            terms = [adapter_of(x).evaluate(self, x, masks) for x in arrays]
+            value = functools.reduce(operator.add, terms)
         else:
             total, number, _ = self._scaled_sum(input, where, lengths)
-            value = total * (self.lam / divisor_of(adapter_of(total), number))
+            value = total * self._factor(total, number)
         return value
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
@@ -184,9 +226,37 @@ class SparsityEnforcer(ClosedForm):
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
         if self.scale is not None:
             raise ValueError("scale belongs to several arrays: call the loss with a list of them")
-        total, number, pullback = self._sum(input, where, lengths, others)
-        factor = self.lam / divisor_of(adapter_of(total), number)
+        slices = self._slices(input, plain=where is None and lengths is None)
+        pairs = [self._term(x, where, lengths, others) for x in slices]
+        if len(pairs) == 1:
+            return pairs[0]
+        values, pullbacks = zip(*pairs, strict=True)
+        xp, axis = adapter_of(input).xp, self.layer_axis
+
+        def pullback(cotangent: Array) -> Array:
+            return xp.stack([to_slice(cotangent) for to_slice in pullbacks], axis=axis)
+
+        return functools.reduce(operator.add, values), pullback
+
+    def captured_arrays(self) -> tuple[Any, ...]:
+        """Return the arrays that the loss holds as hyper-parameters: none."""
+        return ()
+
+    def _term(self, x: Array, where: Any, lengths: Any, others: Any) -> tuple[Array, Pullback]:
+        """Return the term of one array, and its pullback."""
+        total, number, pullback = self._sum(x, where, lengths, others)
+        factor = self._factor(total, number)
         return total * factor, lambda cotangent: pullback(cotangent * factor)
+
+    def _factor(self, total: Array, number: Any) -> Any:
+        return self.lam / (1 if self.reduction == "sum" else divisor_of(adapter_of(total), number))
+
+    def _slices(self, x: Array, *, plain: bool) -> Sequence[Array]:
+        """Return the layers of an array; `_read` takes all at once if they have no axes."""
+        axis = self.layer_axis
+        if axis is None or (plain and self.per == "array" and self.scale is None):
+            return [x]
+        return adapter_of(x).unstack(x, self._checked_layer_axis(x))
 
     @on_device_of("input")
     def sum_and_weight(
@@ -216,6 +286,7 @@ class SparsityEnforcer(ClosedForm):
         """
         if not self.per.startswith("sample"):
             raise ValueError(f"per={self.per!r} has no sum over samples: see events_and_entries")
+        self._check_one_array("sum_and_weight")
         add_up = self._sum if self.scale is None else self._scaled_sum
         total, number, _ = add_up(input, where, lengths)
         total = self.lam * total
@@ -257,13 +328,20 @@ class SparsityEnforcer(ClosedForm):
         >>> float(value), float(whole), bool((gradient == whole_gradient[:1]).all())
         (0.0625, 0.0625, True)
         """
+        self._check_one_array("events_and_entries")
         prepared = self._prepare(input, where, lengths)
         events, entries, _ = self._read(sum_magnitude, prepared)
         # A mask may be one for all neurons, or there is none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
+    def _check_one_array(self, method: str) -> None:
+        if self.layer_axis is not None:
+            raise ValueError(
+                f"{method} is for one array: call it for each layer, without layer_axis"
+            )
+
     def _prepare(self, input: Array, where: Any, lengths: Any) -> Prepared:
-        adapter = adapter_of(input)
+        adapter = adapter_of(input).of_call(input)
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
@@ -277,7 +355,10 @@ class SparsityEnforcer(ClosedForm):
     def _read(self, readout: Callable[..., Any], prepared: Prepared, **options: Any) -> Any:
         """Call a readout with the axes that `per` averages over."""
         layout, kept, axes = prepared.layout, self.per.split("_"), None
-        if kept != ["array"]:
+        if layout is None and self.layer_axis is not None:  # one rate for each layer
+            layer, rank = self._checked_layer_axis(prepared.values), prepared.values.ndim
+            axes = tuple(axis for axis in range(rank) if axis != layer)
+        elif kept != ["array"]:
             names = {layout.batch_axis: "sample", layout.class_axis: "neuron", layout.time: "time"}
             axes = tuple(axis for axis in range(3) if names[axis] not in kept)
         return readout(prepared.adapter, prepared.values, prepared.mask, axes=axes, **options)
@@ -290,15 +371,18 @@ class SparsityEnforcer(ClosedForm):
         if others is not None:
             others = _sums_elsewhere(prepared, others, self.per)
         read = functools.partial(self._read, mean_magnitude, prepared, others=others)
-        rate, to_x = read()
-        if self.min_rate:  # below it another event shortens the distance
-            rate, to_x = read(rising=rate.u < self.min_rate)
+        rate, to_x = read(at_silence=self._counts)
+        if not self._counts and self.min_rate:  # below it another event shortens the distance
+            rate, to_x = read(at_silence=rate.u < self.min_rate)
         total, number, to_rate = self._add_terms(prepared.adapter, rate)
+        if prepared.layout is None and self.layer_axis is not None:
+            number = 1  # each rate is the term of an array
         return total, number, lambda cotangent: prepared.gradient(to_x(to_rate(cotangent)))
 
     def _scaled_sum(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms of the scaled events of all arrays, and their number."""
-        arrays, factors = _arrays(input), self.scale if isinstance(self.scale, tuple) else ()
+        arrays = [layer for x in _leaves(input) for layer in self._slices(x, plain=False)]
+        factors = self.scale if isinstance(self.scale, tuple) else ()
         if len(arrays) != len(factors):
             raise ValueError(
                 f"scale must have a number for each array, {len(arrays)}; got {self.scale}"
@@ -307,7 +391,7 @@ class SparsityEnforcer(ClosedForm):
         for x, factor in zip(arrays, factors, strict=True):
             prepared = self._prepare(x, where, lengths)
             adapter = prepared.adapter
-            events, entries, _ = self._read(sum_magnitude, prepared, rising=True)
+            events, entries, _ = self._read(sum_magnitude, prepared, at_silence=True)
             steps = entries / prepared.layout.neurons  # of all samples
             counted = None if isinstance(entries, int) else entries > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
@@ -331,13 +415,16 @@ class SparsityEnforcer(ClosedForm):
         return adapter.sum_all(terms), number, pullback
 
 
-def _arrays(input: Any) -> tuple[Any, ...]:
-    """Return the arrays of a sequence or mapping."""
-    several = isinstance(input, Mapping | list | tuple)
-    arrays = tuple(input.values() if isinstance(input, Mapping) else input if several else [input])
-    if not arrays:
+def _leaves(input: Any) -> list[Any]:
+    """Return the arrays in nested sequences and mappings; those of a mapping by sorted keys."""
+    if isinstance(input, Mapping):
+        input = [input[key] for key in sorted(input)]  # as JAX does, which may do it in a trace
+    elif not isinstance(input, list | tuple):
+        return [input]
+    leaves = [leaf for each in input for leaf in _leaves(each)]
+    if not leaves:
         raise ValueError("input must be an array, or at least one of them; got none")
-    return arrays
+    return leaves
 
 
 def _sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
@@ -362,13 +449,12 @@ def sum_magnitude(
     mask: Array | None = None,
     *,
     axes: tuple[int, ...] | None = None,
-    rising: Any = False,
+    at_silence: Any = True,
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
 
-    Over some axes or, without them, all. The number is an int without a mask. As ``x * sign(x)``,
-    because libraries differ in the derivative of ``abs`` at 0. Here it is 0 and, where `rising`, 1:
-    the derivative in the direction of another event.
+    Over some axes or, without them, all. The number is an int without a mask. The derivative of
+    ``|x|`` at 0 is 1 where `at_silence` is True, and 0 elsewhere.
     """
     xp, summed = adapter.xp, axes or tuple(range(x.ndim))
 
@@ -384,15 +470,27 @@ def sum_magnitude(
             y = xp.expand_dims(y, axis=axis)
         return y
 
-    signs = sign(adapter, x)
-    if rising is not False:
-        rises = (x == 0) if rising is True else (x == 0) & spread(rising)
-        signs = signs + xp.astype(rises, x.dtype)
+    plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is below 0
+
+    def times_sign(y: Array) -> Array:
+        if plain:
+            y = xp.reshape(y, (1,) * x.ndim) if axes is None else y
+            for axis in summed:
+                y = adapter.spread(y, x.shape[axis], axis)
+            return y
+        other = y
+        if at_silence is not True:
+            slope = 0.0 if at_silence is False else spread(xp.astype(at_silence, x.dtype))
+            other = xp.where(x > 0, y, y * slope)
+        return xp.where(x < 0, -y, other)
+
     lacking = [i for i in summed if mask is None or mask.shape[i] != x.shape[i]]
     entries: Any = math.prod([x.shape[axis] for axis in lacking])
     if mask is not None:
         entries = total(xp.astype(mask, x.dtype)) * entries
-    return total(x * signs), entries, lambda cotangent: spread(cotangent) * signs
+    # Libraries differ in the derivative of `abs` at 0.
+    size = x if plain else abs(x) if adapter.in_place(x) else times_sign(x)
+    return total(size), entries, lambda cotangent: times_sign(spread(cotangent))
 
 
 def mean_magnitude(
@@ -401,14 +499,14 @@ def mean_magnitude(
     mask: Array | None = None,
     *,
     axes: tuple[int, ...] | None,
-    rising: Any = False,
+    at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> Read:
     """Read the mean of ``|x|``, as `sum_magnitude` adds it up.
 
     With `others`, the sum and the number of entries elsewhere, the mean is over those too.
     """
-    events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, rising=rising)
+    events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
     known = mask is None and others is None  # else the entries may be none

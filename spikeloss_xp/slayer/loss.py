@@ -298,7 +298,7 @@ class SparsityEnforcer:
 
     def append(self, x: torch.Tensor) -> None:
         """Append the term of one tensor to `loss_list`."""
-        self.loss_list.append(losses.SparsityEnforcer(self.max_rate)(x))
+        self.loss_list.append(losses.SparsityEnforcer(self.max_rate, numerics="lava")(x))
 
     def clear(self) -> None:
         """Remove all collected terms."""

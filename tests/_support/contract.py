@@ -71,6 +71,8 @@ OPTIONS = {  # the others, with their permitted values
     "per": '`"array"`, `"neuron"`, `"sample"`, `"sample_neuron"`',
     "power": "2; 1: without the squares",
     "scale": "numbers of at least 0",
+    "reduction": '`"mean"`, `"sum"`',
+    "layer_axis": "an axis of `input`; `None`: an array is one layer",
     "moving_window": "1 or more; `None`: all time",
     "mode": '`"probability"`, `"softmax"`',
     "readout": "a [readout](../losses.md#readouts)",
@@ -250,6 +252,7 @@ CONTRACTS = (
             "min": {"max_rate": 0.75, "min_rate": 0.6875, "per": "neuron"},
             "sample": {"per": "sample", "min_rate": 0.4, "power": 1},
             "sample-neuron": {"per": "sample_neuron", "max_rate": 0.75, "min_rate": 0.4},
+            "sum-lava": {"per": "sample", "reduction": "sum", "numerics": "lava"},
         },
     ),
 )
@@ -290,7 +293,7 @@ def _options(loss: type) -> str:
     rows = [
         (f"`{name}`", OPTIONS[name], _default(parameter))
         for name, parameter in inspect.signature(loss).parameters.items()
-        if name not in SHARED
+        if name not in SHARED or (loss is sx.SparsityEnforcer and name == "reduction")
     ]
     return table(("option", "may be", "default"), rows)
 

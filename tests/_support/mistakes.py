@@ -202,7 +202,7 @@ TypeError: lengths must be an array; : pass
 SpikeMax()(spikes, label, weight={masked|matrix}([1.0, 2, 3, 4])) -> \
 TypeError: weight must be an array; : pass
 latency()(spikes, ones((3, 5))) -> ValueError: target; target times of shape (3, 4); (3, 5)
-SpikeMax()(spikes, label, where=ones({(5, 3)|(4,)|()|(1,)|(1, 5)|(3, 4)|(3, 1, 5)|(5, 4, 3)}, \
+SpikeMax()(spikes, label, where=ones({(5, 3)|(4,)|()|(1,)|(3, 4)|(3, 1, 5)|(5, 4, 3)}, \
 bool)) -> ValueError: where; {}; (3,); (3, 5); (3, 4, 5)
 SpikeMax()(spikes, label, where=[1, 1, 0]) -> TypeError: where; bool; int
 SpikeMax()(spikes, label, lengths=[5, 5]) -> ValueError: lengths; (2,); (3,)

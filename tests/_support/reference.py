@@ -160,8 +160,10 @@ def full_mask(shape: tuple[int, ...], time_axis: int, where: Any, lengths: Any) 
         where = np.asarray(where)
         if where.shape == shape:
             mask &= to_batch_class_time(where, time_axis)
-        elif where.ndim == 1:
+        elif where.ndim == 1 and len(where) == len(mask):
             mask &= where[:, None, None]
+        elif where.ndim == 1:
+            mask &= where
         else:
             mask &= np.moveaxis(where, target_time_axis(shape, time_axis), -1)[:, None, :]
     if lengths is not None:
@@ -416,9 +418,10 @@ def squared_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np
 def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
     brackets = []
     for m in mean_magnitudes(o, x, where, lengths):
-        distance = max(m - o.max_rate, o.min_rate - m, 0)
+        distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
         brackets.append(distance**o.power)
-    return o.lam * sum(brackets) / len(brackets) if brackets else 0.0
+    divisor = 1 if o.reduction == "sum" else len(brackets) or 1
+    return o.lam * sum(brackets) / divisor
 
 
 def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:
@@ -435,7 +438,9 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
             groups = [
                 np.concatenate([x[b, n][mask[b, n]].ravel() for n in neurons]) for b in samples
             ]
-    return [math.fsum(abs(group)) / len(group) for group in groups if len(group)]
+    # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
+    sizes = (np.where(group > -1 / 16, group, -group) for group in groups if len(group))
+    return [math.fsum(size) / len(size) for size in sizes]
 
 
 def van_rossum(o: SimpleNamespace, x: list[float], y: list[float]) -> float:

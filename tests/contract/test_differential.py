@@ -189,14 +189,17 @@ def agree_with_samples(
     """
     call, samples, loss = drawn.call, drawn.samples, drawn.call.loss
     reduced = loss
-    if hasattr(loss, "reduction") and loss.reduction != "none":
+    sparsity = isinstance(loss, sx.SparsityEnforcer)
+    if not sparsity and loss.reduction != "none":
         reduced = dataclasses.replace(loss, reduction="sum")
     with on("numpy") as numpy:
         value, gradient = call.replace(loss=reduced).on(numpy)
     agree(call.replace(loss=reduced), (value, gradient), 1e-12, min_scale=MIN_SCALE)
     divisor = 1.0
-    if isinstance(loss, sx.SparsityEnforcer):  # all samples are repeated equally often
+    if sparsity:  # all samples are repeated equally often
         divisor = len(samples) / len(call.spikes)
+        if loss.reduction == "sum" and loss.per.startswith("sample"):
+            value, divisor = value * divisor, 1.0
     elif loss.reduction != "none":
         value, divisor = of_repeated_samples(call, samples)
     terms = with_layout(

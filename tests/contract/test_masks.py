@@ -1,5 +1,6 @@
 """Masks, lengths and weights: which arrays they may be, and what no random call draws."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -106,3 +107,41 @@ def test_mean_without_weight_is_zero_with_its_gradient(backend):
     value, gradient = run(backend, evaluate, np.ones((2, 3, 5)), label, weight=[0.0, 1.0, 1.0])
     assert value == 0
     assert not gradient.any()
+
+
+@one_jax
+@pytest.mark.parametrize("time_axis", [0, 1, -1])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        sx.CrossEntropy(time_axis=-1),
+        sx.SpikeRate(0.5, 0.0, moving_window=2),
+        sx.SpikeLatency(time_axis=-1),
+        sx.SpikeTime(),
+        sx.SparsityEnforcer(0.1, per="neuron"),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_mask_of_time_is_that_of_each_sample(backend, loss, time_axis):
+    """Its first steps are left out; if batch and time are equal, a mask of one axis is of samples."""
+    spikes = np.moveaxis((np.arange(40) % 3 == 0).reshape(4, 2, 5) * 1.0, -1, time_axis)
+    target = spikes[::-1].copy() if isinstance(loss, sx.SpikeTime) else np.asarray([0, 1, 1, 0])
+    targets = [] if isinstance(loss, sx.SparsityEnforcer) else [target]
+    evaluate = sx.value_and_grad(dataclasses.replace(loss, time_axis=time_axis))
+    burn_in = np.arange(5) > 1
+    one = burn_in[:, None] if time_axis == 0 else burn_in[None]
+    every = np.broadcast_to(one, (5, 4) if time_axis == 0 else (4, 5))
+    value, gradient = run(backend, evaluate, spikes, *targets, where=every)
+    for mask in (burn_in, one):
+        got = run(backend, evaluate, spikes, *targets, where=mask)
+        assert got[0] == value
+        np.testing.assert_array_equal(got[1], gradient)
+
+
+def test_mask_of_one_axis_is_of_samples_where_there_are_as_many_steps():
+    where, loss = (
+        np.asarray([True, False, True, True]),
+        sx.CrossEntropy(time_axis=0, reduction="none"),
+    )
+    terms = loss(np.ones((4, 4, 2)), [0, 0, 0, 0], where=where)
+    assert (terms != 0).tolist() == where.tolist()

@@ -1,5 +1,7 @@
 """SparsityEnforcer: values at silence, parts of a batch, rates of samples and scaled events."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ SATURATED[0, 2] = [1, 0, -1, 0]  # a rate of 1/4 over both samples: the sign doe
     ("loss", "value", "neuron_gradient"),
     [
         # rates 1, 0 and 1/4; their mean is 5/12
-        (sx.SparsityEnforcer(1 / 4), (1 / 6) ** 2, [1 / 72, 0, 1 / 72]),
+        (sx.SparsityEnforcer(1 / 4), (1 / 6) ** 2, [1 / 72, 1 / 72, 1 / 72]),
         (sx.SparsityEnforcer(1, min_rate=0.75), (1 / 3) ** 2, [-1 / 36, -1 / 36, -1 / 36]),
         # per neuron: 1/2 above 1/2, 1/8 below 1/8; mean over 3 neurons with 8 entries each
         (
@@ -35,31 +37,53 @@ SATURATED[0, 2] = [1, 0, -1, 0]  # a rate of 1/4 over both samples: the sign doe
     ],
 )
 def test_sparsity_matches_hand_computed_values(backend, loss, value, neuron_gradient):
-    """Below `min_rate` the gradient at a silent entry is negative; above `max_rate` it is 0."""
-    got, gradient = Call(loss, SATURATED).on(backend)
-    close(got, value, backend.rtol)
-    # below the minimum rate, the derivative of |x| at 0 is taken as 1
-    sign = np.sign(SATURATED)
+    """The slope of ``|x|`` at a silent entry is 1; that of lava-dl is 0 above `max_rate`."""
     neuron_gradient = np.asarray(neuron_gradient)[:, None]
-    sign = np.where((SATURATED == 0) & (neuron_gradient < 0), 1, sign)
-    close(gradient, neuron_gradient * sign, backend.rtol)
+    for numerics in ("stable", "lava"):
+        got, gradient = Call(dataclasses.replace(loss, numerics=numerics), SATURATED).on(backend)
+        close(got, value, backend.rtol)
+        silent = (SATURATED == 0) & ((numerics == "stable") | (neuron_gradient < 0))
+        close(gradient, neuron_gradient * np.where(silent, 1, np.sign(SATURATED)), backend.rtol)
 
 
-def test_sparsity_of_several_layers_is_their_sum():
+def test_arrays_may_be_nested_and_keys_are_sorted():
+    """A compiled function of JAX gets dicts with sorted keys, so that scales follow them too."""
     loss = sx.SparsityEnforcer(0.25, min_rate=0.125, per="neuron")
-    layers = [SATURATED, 2 * SATURATED, SATURATED[:, :2]]
+    x, y, z = layers = [SATURATED, 2 * SATURATED, SATURATED[:, :2]]
     expected = sum(reference.value(loss, x) for x in layers)
-    for several in (layers, tuple(layers), dict(enumerate(layers))):
+    for several in (layers, dict(enumerate(layers)), {"b": {"c": (x, [y])}, "a": z}):
         close(loss(several), expected, 1e-12)
+    scaled = sx.SparsityEnforcer(0.25, scale=(1, 2, 3))
+    assert scaled({"b": {"d": y, "c": x}, "a": z}) == scaled([z, x, y]) != scaled([x, y, z])
+    others = loss.events_and_entries(x)
+    assert loss({"a": [x]}, others=others) == loss(x, others=others)
 
 
-def test_gradient_is_zero_at_silence_and_at_max_rate(backend):
-    """Of an array of any shape: without a mask, there are no axes to tell apart."""
-    evaluate = sx.value_and_grad(sx.SparsityEnforcer(0.25))
-    for x in ([1.0, 0.0, 0.0, 0.0], np.zeros(4)):
+@pytest.mark.parametrize("per", ["array", "neuron", "sample"])
+def test_layers_along_an_axis_are_arrays_of_their_own(backend, per):
+    layers, burn_in = np.stack([SATURATED, 0.5 * SATURATED], axis=1), np.arange(4) > 0
+    loss = sx.SparsityEnforcer(0.25, 3.0, per=per, reduction="sum", layer_axis=1)
+    alone = dataclasses.replace(loss, layer_axis=None)
+    for masks in ({}, {"where": burn_in}):
+        value, gradient = run(backend, sx.value_and_grad(loss), layers, **masks)
+        parts = [run(backend, sx.value_and_grad(alone), layers[:, i], **masks) for i in range(2)]
+        close(value, sum(part[0] for part in parts), backend.rtol)
+        close(gradient, np.stack([part[1] for part in parts], axis=1), backend.rtol)
+    assert loss(list(layers)) == loss(layers[0]) + loss(layers[1])  # each has two layers
+
+
+def test_scaled_layers_along_an_axis_have_a_scale_each():
+    layers, scaled = np.stack([SATURATED, 2 * SATURATED]), sx.SparsityEnforcer(0.5, scale=(1, 3))
+    assert dataclasses.replace(scaled, layer_axis=-4)(layers) == scaled(list(layers)) > 0
+
+
+def test_a_plain_line_has_the_gradient_of_a_mean(backend):
+    """Also at ``max_rate``, where the square has no slope, and in an array of any shape."""
+    evaluate = sx.value_and_grad(sx.SparsityEnforcer(0.25, 2.0))
+    for x, slope in (([1.0, 0.0, 0.0, 0.0], 0.0), ([1.0, 0.0, -1.0, -0.0], 2 * 2 * 0.25 / 4)):
         value, gradient = run(backend, evaluate, x)
-        assert value == 0
-        assert not gradient.any()
+        assert value == 2 * (np.mean(np.abs(x)) - 0.25) ** 2
+        close(gradient, slope * np.asarray([1, 1, np.sign(x[2]) or 1, 1]), backend.rtol)
 
 
 # The sums of parts of a batch ----------------------------------------------------------------
