@@ -12,7 +12,7 @@ from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.base import ArrayAPIAdapter, Copies
 
 if TYPE_CHECKING:
-    from spikeloss_xp.losses.base import Loss
+    from spikeloss_xp.gradients import ClosedForm
 
 
 class CuPyAdapter(ArrayAPIAdapter):
@@ -69,7 +69,7 @@ class CuPyAdapter(ArrayAPIAdapter):
     def in_place(self, x: Array) -> bool:
         return True
 
-    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
         with input.device:
             return super().evaluate(loss, input, options)
 

@@ -25,7 +25,7 @@ from spikeloss_xp.primitives.kernels import Exponential
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
-    from spikeloss_xp.losses.base import Loss, Split
+    from spikeloss_xp.losses.base import Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which a block gets them
 CLASSES, PLACE = -1, -2  # indices of the axes that the input does not have
@@ -50,7 +50,7 @@ class DaskAdapter(ArrayAPIAdapter):
                 f"{argument} has chunks of unknown size: call its compute_chunk_sizes() first"
             )
 
-    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, block by block if the blocks add up."""
         x = _without_empty_chunks(input)
         options = {name: _without_empty_chunks(value) for name, value in options.items()}

@@ -18,7 +18,7 @@ from spikeloss_xp.primitives import chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate
 
 if TYPE_CHECKING:
-    from spikeloss_xp.losses.base import Loss
+    from spikeloss_xp.gradients import ClosedForm
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -177,7 +177,7 @@ class JAXAdapter(ArrayAPIAdapter):
         totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
         return totals, None if gradient is None else lambda cotangent: gradient * cotangent
 
-    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
         """Return the value, of a large array that is chunked with the closed form as gradient.
 
         The gradient of a chunk is computed with its value; JAX would save residuals of every chunk

@@ -16,7 +16,7 @@ from spikeloss_xp.backends._torch_filters import TorchFilters
 from spikeloss_xp.primitives import chunks
 
 if TYPE_CHECKING:
-    from spikeloss_xp.losses.base import Loss
+    from spikeloss_xp.gradients import ClosedForm
 
 
 class TorchAdapter(TorchFilters):
@@ -138,7 +138,7 @@ class TorchAdapter(TorchFilters):
             return self
         return PLAIN if x.is_cpu else PLAIN_ON_DEVICE
 
-    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
         if loss.reduction == "none" and is_distributed(input):
             raise ValueError(
@@ -184,8 +184,13 @@ class _ClosedForm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, loss: "Loss", options: dict[str, Any], x: torch.Tensor, *others: torch.Tensor
+        ctx: Any,
+        loss: "ClosedForm",
+        options: dict[str, Any],
+        x: torch.Tensor,
+        *others: torch.Tensor,
     ) -> torch.Tensor:
+        value: torch.Tensor
         value, ctx.pullback = loss.value_and_pullback(x, **options)
         ctx.loss, ctx.options = loss, options
         ctx.save_for_backward(x, *others)  # so that autograd detects a change in place

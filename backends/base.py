@@ -17,7 +17,6 @@ from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_
 
 if TYPE_CHECKING:
     from spikeloss_xp.gradients import ClosedForm
-    from spikeloss_xp.losses.base import Loss
 
 ResultT = TypeVar("ResultT")
 
@@ -200,7 +199,7 @@ class ArrayAPIAdapter:
 
     # What only makes a library faster: calls and chunks -------------------------------------------
 
-    def evaluate(self, loss: "Loss", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss: this is the call of a loss object.
 
         A library with automatic differentiation may register ``loss.value_and_pullback`` as the

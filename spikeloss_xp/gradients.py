@@ -30,6 +30,7 @@ class ClosedForm(ABC):
     form: it is treated like any other function of arrays.
     """
 
+    reduction: str
     # Whether `value_and_pullback` belongs to the function that a call evaluates.
     has_closed_form: ClassVar[bool] = True
 
@@ -62,6 +63,10 @@ class ClosedForm(ABC):
     @abstractmethod
     def value_and_pullback(self, input: Array, *targets: Any, **options: Any) -> ValueAndPullback:
         """Return the value, and the pullback from it to `input`."""
+
+    def captured_arrays(self) -> tuple[Any, ...] | None:
+        """Return the arrays that the loss holds as hyper-parameters, or None if unknown."""
+        return ()
 
 
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:

@@ -154,7 +154,7 @@ class SparsityEnforcer(ClosedForm):
         return self.numerics == "stable"
 
     def _checked_layer_axis(self, x: Array) -> int:
-        axis, rank = self.layer_axis or 0, x.ndim
+        axis, rank = self.layer_axis or 0, len(x.shape)
         if not -rank <= axis < rank:
             raise ValueError(f"layer_axis={axis} is not an axis of input of shape {tuple(x.shape)}")
         return axis % rank
@@ -201,9 +201,8 @@ class SparsityEnforcer(ClosedForm):
                 raise ValueError(
                     "others belong to one array: call the loss once for each, and add up"
                 )
-            return self.value(arrays[0], where=where, lengths=lengths, others=others)
-        value: ArrayT
-        if self.scale is None:
+            value: ArrayT = self.value(arrays[0], where=where, lengths=lengths, others=others)
+        elif self.scale is None:
             masks = {"where": where, "lengths": lengths}
             terms = [adapter_of(x).evaluate(self, x, masks) for x in arrays]
             value = functools.reduce(operator.add, terms)
@@ -237,10 +236,6 @@ class SparsityEnforcer(ClosedForm):
             return xp.stack([to_slice(cotangent) for to_slice in pullbacks], axis=axis)
 
         return functools.reduce(operator.add, values), pullback
-
-    def captured_arrays(self) -> tuple[Any, ...]:
-        """Return the arrays that the loss holds as hyper-parameters: none."""
-        return ()
 
     def _term(self, x: Array, where: Any, lengths: Any, others: Any) -> tuple[Array, Pullback]:
         """Return the term of one array, and its pullback."""
@@ -336,9 +331,7 @@ class SparsityEnforcer(ClosedForm):
 
     def _check_one_array(self, method: str) -> None:
         if self.layer_axis is not None:
-            raise ValueError(
-                f"{method} is for one array: call it for each layer, without layer_axis"
-            )
+            raise ValueError(f"{method} takes one layer: call it for each, without a layer_axis")
 
     def _prepare(self, input: Array, where: Any, lengths: Any) -> Prepared:
         adapter = adapter_of(input).of_call(input)
@@ -354,14 +347,15 @@ class SparsityEnforcer(ClosedForm):
 
     def _read(self, readout: Callable[..., Any], prepared: Prepared, **options: Any) -> Any:
         """Call a readout with the axes that `per` averages over."""
-        layout, kept, axes = prepared.layout, self.per.split("_"), None
-        if layout is None and self.layer_axis is not None:  # one rate for each layer
-            layer, rank = self._checked_layer_axis(prepared.values), prepared.values.ndim
-            axes = tuple(axis for axis in range(rank) if axis != layer)
-        elif kept != ["array"]:
-            names = {layout.batch_axis: "sample", layout.class_axis: "neuron", layout.time: "time"}
-            axes = tuple(axis for axis in range(3) if names[axis] not in kept)
-        return readout(prepared.adapter, prepared.values, prepared.mask, axes=axes, **options)
+        layout, axes = prepared.layout, set(range(prepared.values.ndim))
+        if self.per == "array":
+            if layout is None and self.layer_axis is not None:  # one rate for each layer
+                axes.remove(self._checked_layer_axis(prepared.values))
+        else:
+            kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
+            axes -= {kept[name] for name in self.per.split("_")}
+        arrays = prepared.adapter, prepared.values, prepared.mask
+        return readout(*arrays, axes=tuple(sorted(axes)), **options)
 
     def _sum(
         self, input: Any, where: Any, lengths: Any, others: Any = None
@@ -417,11 +411,11 @@ class SparsityEnforcer(ClosedForm):
 
 def _leaves(input: Any) -> list[Any]:
     """Return the arrays in nested sequences and mappings; those of a mapping by sorted keys."""
-    if isinstance(input, Mapping):
-        input = [input[key] for key in sorted(input)]  # as JAX does, which may do it in a trace
-    elif not isinstance(input, list | tuple):
+    if not isinstance(input, Mapping | list | tuple):
         return [input]
-    leaves = [leaf for each in input for leaf in _leaves(each)]
+    # JAX sorts keys too, before a function that it compiles sees them.
+    entries = map(input.get, sorted(input)) if isinstance(input, Mapping) else input
+    leaves = [leaf for each in entries for leaf in _leaves(each)]
     if not leaves:
         raise ValueError("input must be an array, or at least one of them; got none")
     return leaves
@@ -448,34 +442,31 @@ def sum_magnitude(
     x: Array,
     mask: Array | None = None,
     *,
-    axes: tuple[int, ...] | None = None,
+    axes: tuple[int, ...],
     at_silence: Any = True,
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
 
-    Over some axes or, without them, all. The number is an int without a mask. The derivative of
+    The number is an int without a mask. The derivative of
     ``|x|`` at 0 is 1 where `at_silence` is True, and 0 elsewhere.
     """
-    xp, summed = adapter.xp, axes or tuple(range(x.ndim))
+    xp = adapter.xp
 
     def total(y: Array) -> Array:
-        if axes is None:
+        if len(axes) == y.ndim:
             return adapter.sum_all(y)
         for axis in reversed(axes):
             y = xp.sum(y, axis=axis)
         return y
 
     def spread(y: Array) -> Array:
-        for axis in axes or ():
+        for axis in axes:
             y = xp.expand_dims(y, axis=axis)
         return y
 
-    plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is below 0
-
     def times_sign(y: Array) -> Array:
         if plain:
-            y = xp.reshape(y, (1,) * x.ndim) if axes is None else y
-            for axis in summed:
+            for axis in axes:
                 y = adapter.spread(y, x.shape[axis], axis)
             return y
         other = y
@@ -484,7 +475,8 @@ def sum_magnitude(
             other = xp.where(x > 0, y, y * slope)
         return xp.where(x < 0, -y, other)
 
-    lacking = [i for i in summed if mask is None or mask.shape[i] != x.shape[i]]
+    plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is below 0
+    lacking = [i for i in axes if mask is None or mask.shape[i] != x.shape[i]]
     entries: Any = math.prod([x.shape[axis] for axis in lacking])
     if mask is not None:
         entries = total(xp.astype(mask, x.dtype)) * entries
@@ -498,7 +490,7 @@ def mean_magnitude(
     x: Array,
     mask: Array | None = None,
     *,
-    axes: tuple[int, ...] | None,
+    axes: tuple[int, ...],
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> Read:
