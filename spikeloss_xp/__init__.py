@@ -21,7 +21,9 @@ from spikeloss_xp.classifiers import MovingWindow, Rate
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses import (
+    AbsoluteError,
     CrossEntropy,
+    HuberError,
     SparsityEnforcer,
     SpikeLatency,
     SpikeMax,
@@ -34,7 +36,9 @@ from spikeloss_xp.losses import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbsoluteError",
     "CrossEntropy",
+    "HuberError",
     "MovingWindow",
     "Rate",
     "SparsityEnforcer",

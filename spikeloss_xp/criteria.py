@@ -13,7 +13,7 @@ some are masked; the others are read as 0, or as a logit far below all others, a
 import math
 from typing import Any
 
-from spikeloss_xp._arrays import Adapter, or_one
+from spikeloss_xp._arrays import Adapter, or_one, sign
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.primitives.chunks import once
 
@@ -24,6 +24,20 @@ ODDS = 1e-30, 1e30  # between these float32 holds odds and their derivative
 def squared(adapter: Adapter, u: Array) -> ValueAndPullback:
     """Return ``u²``."""
     return u * u, lambda cotangent: 2 * cotangent * u
+
+
+def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
+    """Return ``|u|``, with the derivative 0 at 0, in which libraries differ for `abs`."""
+    slope = sign(adapter, u)
+    return u * slope, lambda cotangent: cotangent * slope
+
+
+def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
+    """Return ``u² / 2`` up to a distance of `delta` from 0, and its tangent beyond."""
+    xp = adapter.xp
+    high, low = (adapter.operand(u, limit) for limit in (delta, -delta))
+    slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # NaN stays
+    return slope * (u - slope / 2), lambda cotangent: cotangent * slope
 
 
 def outside_range(

@@ -342,6 +342,12 @@ def _hint(
 ) -> str:
     """Return a hint at the mistake that gives a target this shape, or an empty string."""
     once, indices = next(iter(expected.values())), kinds[0] == INDICES
+    for whole in expected.values() if layout.batch == 1 else ():
+        axis = 1 if layout.time == 0 and len(whole) > len(once) else 0
+        if shape == (*whole[:axis], *whole[axis + 1 :]):
+            return f" (it lacks the axis of the batch: target[{':, ' * axis}None])"
+    if not shape and not indices:
+        return f" (one number for all is an array too, such as numpy.full({once}, x))"
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
     if not indices and shape in ((layout.batch,), layout.with_time(layout.batch)):

@@ -4,17 +4,19 @@ from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.losses.composed import Composed
 from spikeloss_xp.losses.cross_entropy import CrossEntropy
+from spikeloss_xp.losses.regression import AbsoluteError, HuberError, SquaredError
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_latency import SpikeLatency
 from spikeloss_xp.losses.spike_max import SpikeMax
 from spikeloss_xp.losses.spike_moid import SpikeMoid
 from spikeloss_xp.losses.spike_rate import SpikeRate
 from spikeloss_xp.losses.spike_time import SpikeTime
-from spikeloss_xp.losses.squared_error import SquaredError
 
 __all__ = [
+    "AbsoluteError",
     "Composed",
     "CrossEntropy",
+    "HuberError",
     "Loss",
     "RateLoss",
     "SparsityEnforcer",

@@ -452,13 +452,6 @@ def sum_magnitude(
     """
     xp = adapter.xp
 
-    def total(y: Array) -> Array:
-        if len(axes) == y.ndim:
-            return adapter.sum_all(y)
-        for axis in reversed(axes):
-            y = xp.sum(y, axis=axis)
-        return y
-
     def spread(y: Array) -> Array:
         for axis in axes:
             y = xp.expand_dims(y, axis=axis)
@@ -479,10 +472,19 @@ def sum_magnitude(
     lacking = [i for i in axes if mask is None or mask.shape[i] != x.shape[i]]
     entries: Any = math.prod([x.shape[axis] for axis in lacking])
     if mask is not None:
-        entries = total(xp.astype(mask, x.dtype)) * entries
+        entries = _total(adapter, xp.astype(mask, x.dtype), axes) * entries
     # Libraries differ in the derivative of `abs` at 0.
     size = x if plain else abs(x) if adapter.in_place(x) else times_sign(x)
-    return total(size), entries, lambda cotangent: times_sign(spread(cotangent))
+    return _total(adapter, size, axes), entries, lambda cotangent: times_sign(spread(cotangent))
+
+
+def _total(adapter: Adapter, x: Array, axes: tuple[int, ...]) -> Array:
+    """Return the sum over some axes, or over all."""
+    if len(axes) == x.ndim:
+        return adapter.sum_all(x)
+    for axis in reversed(axes):
+        x = adapter.xp.sum(x, axis=axis)
+    return x
 
 
 def mean_magnitude(

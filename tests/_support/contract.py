@@ -70,6 +70,7 @@ OPTIONS = {  # the others, with their permitted values
     "lam": "at least 0",
     "per": '`"array"`, `"neuron"`, `"sample"`, `"sample_neuron"`',
     "power": "2; 1: without the squares",
+    "delta": "at least 1e-6",
     "scale": "numbers of at least 0",
     "reduction": '`"mean"`, `"sum"`',
     "layer_axis": "an axis of `input`; `None`: an array is one layer",
@@ -233,6 +234,8 @@ CONTRACTS = (
         for target, suffix in ((LABELS, ""), (TIMES, "times"))
     ),
     Contract(sx.SquaredError, NUMBERS, SUMMED, variants={"": {}, "groups": GROUPS}),
+    Contract(sx.AbsoluteError, NUMBERS, SUMMED),
+    Contract(sx.HuberError, NUMBERS, SUMMED, variants={"": {"delta": 0.2}}),
     Contract(
         sx.SpikeMoid,
         MULTI_HOT,
@@ -269,6 +272,8 @@ ONE_OF_EACH = (
     "CrossEntropy-probabilities-bounds-rate-window",
     "SpikeLatency-times-groups",
     "SquaredError-groups-rate-window-per-step",
+    "AbsoluteError-count",
+    "HuberError-rate",
     "SpikeTime-signal",
 )
 """A few forms that cover every loss, readout and shape of terms."""

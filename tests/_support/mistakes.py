@@ -156,6 +156,7 @@ SparsityEnforcer(per="neuron", scale=(1, 2)) -> ValueError: per='array' or 'samp
 composed({read|compare}=None) -> TypeError: {} must be a function; None
 composed(per_step=1) -> TypeError: per_step; 1
 composed(reduction="average") -> ValueError: reduction; 'average'
+HuberError(delta=0, time_axis=0) -> ValueError: delta must be above 0; got 0
 SquaredError(time_axis=-1, reduction="average") -> ValueError: reduction; 'average'
 composed(time_axis=0.5) -> TypeError: time_axis; 0.5
 {SpikeTime|SpikeMax|SpikeMoid|SparsityEnforcer}(zeros((2, 3, 5))) -> \
@@ -280,6 +281,10 @@ entropy()(spikes, asarray(full((3, 4), {-0.5|inf|nan}))) -> ValueError: target; 
 finite and at least 0; {}
 entropy(readout="sqrt_count")(asarray(where(np.arange(20).reshape(4, 5) > 14, nan, -0.2) * \
 ones((3, 1, 1))), asarray(label)) -> ValueError: input; below 0; 'softmax_sum'; -1
+numbers(spikes, 0.5) -> ValueError: target; one number for all; numpy.full((3, 4), x)
+numbers(spikes[:1, ...], asarray(zeros(4))) -> ValueError: lacks the axis of the batch: target[None]
+SquaredError(time_axis=0, moving_window=1)(spikes[:, :1, :], asarray(zeros((3, 5)))) -> \
+ValueError: lacks the axis of the batch: target[:, None]
 numbers(spikes, asarray(full((3, 4), nan))) -> ValueError: target; target readings, finite; nan
 latency()(spikes, asarray(full((3, 4), -5.5))) -> ValueError: target; at least 0; -5.5
 latency()(-asarray(where(np.arange(60).reshape(3, 4, 5) == 7, 0.25, 0)), asarray(label)) -> \

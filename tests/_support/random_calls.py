@@ -301,7 +301,9 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
     group = one(*(n for n in (1, 2, 3) if neurons % n == 0))
     if group > 1 or random.random() < 0.1:
         options["num_classes"] = neurons // group
-    if kind is sx.SquaredError:
+    if kind is sx.HuberError:
+        options["delta"] = one(0.3, 1.1)
+    if issubclass(kind, sx.SquaredError):
         return kind(time_axis=-1, **options)
     if kind is not sx.SpikeMoid:
         options["ignore_index"] = one(IGNORED, 0, neurons + 5)
@@ -403,6 +405,9 @@ def _is_smooth(call: Call) -> bool:
         n = reading.u * reading.most if loss.readout == "rate" else reading.u
         edge = [abs(n - rate * reading.most)[reading.term_mask] for rate in loss.rates]
         return not (np.asarray(edge) < MARGIN).any()
+    if isinstance(loss, sx.AbsoluteError | sx.HuberError):  # the slope or its slope has a jump
+        wanted = call.target if call.target.ndim == 3 else call.target[:, :, None]
+        return bool((abs(abs(reading.u - wanted) - getattr(loss, "delta", 0)) > MARGIN).all())
     if isinstance(loss, sx.SpikeLatency):  # the curvature changes where the tolerance ends
         times = (loss.true_time, loss.false_time, None)
         wanted = np.asarray(

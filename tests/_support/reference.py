@@ -415,6 +415,18 @@ def squared_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np
     return each_reading(o, r, target, weight, lambda at, c, wanted: (r.u[at] - wanted) ** 2)
 
 
+def absolute_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+    return each_reading(o, r, target, weight, lambda at, c, wanted: abs(r.u[at] - wanted))
+
+
+def huber_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+    def term(at: tuple[int, ...], c: int, wanted: float) -> float:
+        far = abs(r.u[at] - wanted)
+        return far**2 / 2 if far <= o.delta else o.delta * (far - o.delta / 2)
+
+    return each_reading(o, r, target, weight, term)
+
+
 def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
     brackets = []
     for m in mean_magnitudes(o, x, where, lengths):
@@ -475,6 +487,8 @@ FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeMax": cross_entropy,
     "CrossEntropy": cross_entropy,
     "SquaredError": squared_error,
+    "AbsoluteError": absolute_error,
+    "HuberError": huber_error,
     "SpikeMoid": spike_moid,
     "times.CrossEntropy": cross_entropy,
     "times.SpikeLatency": spike_latency,

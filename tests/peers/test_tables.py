@@ -40,7 +40,7 @@ LAYOUTS = {
     "SpikingJelly": "[time, batch, class]",
     "Spyx": "[batch, time, class]",
     "lava-dl": "[batch, class, time]",
-    "Squared errors of numbers": "[time, batch, class]",
+    "Errors of numbers": "[time, batch, class]",
 }
 LABEL = labels(CLASSES, (BATCH,))
 

@@ -1,9 +1,9 @@
-"""SquaredError: the squared difference between readings and target numbers, for regression."""
+"""Errors of numbers: of the difference between readings and targets, for regression."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
-from spikeloss_xp import criteria
+from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Readout, Reduction, ValueAndPullback
@@ -77,3 +77,90 @@ class SquaredError(RateLoss):
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         return criteria.squared(adapter, reading.u - labels.numbers)
+
+
+@dataclass(frozen=True)
+class AbsoluteError(SquaredError):
+    r"""Absolute difference between the readings of spikes or potentials and target numbers.
+
+    .. math::
+        L = \frac{1}{B C} \sum_{b, c} |u_{b, c} - \hat u_{b, c}|
+
+    A large difference counts less than in `SquaredError`, and is lessened as fast as a small one.
+
+    Parameters
+    ----------
+    time_axis, readout, moving_window, reduction, num_classes
+        As for `SquaredError`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    Notes
+    -----
+    Input, target and weights are those of `SquaredError`. The derivative at a difference of 0 is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # rates of 0.75 and 0.25
+    >>> float(sx.AbsoluteError(time_axis=-1)(spikes, [[0.5, 0.25]]))
+    0.125
+    """
+
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        return criteria.absolute(adapter, reading.u - labels.numbers)
+
+
+@dataclass(frozen=True)
+class HuberError(SquaredError):
+    r"""Half the squared difference between readings and target numbers; far off it is linear.
+
+    .. math::
+        L = \frac{1}{B C} \sum_{b, c} h(u_{b, c} - \hat u_{b, c}), \qquad
+        h(d) = \begin{cases} d^2 / 2 & |d| \le \delta \\
+            \delta (|d| - \delta / 2) & |d| > \delta \end{cases}
+
+    Parameters
+    ----------
+    delta : float, default 1
+        The difference :math:`\delta` beyond which a term is linear, in the unit of the reading;
+        above 0.
+    time_axis, readout, moving_window, reduction, num_classes
+        As for `SquaredError`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is outside its range or of the wrong type.
+
+    Notes
+    -----
+    Input, target and weights are those of `SquaredError`. The function is that of [1]_.
+
+    References
+    ----------
+    .. [1] P. J. Huber, "Robust estimation of a location parameter", The Annals of Mathematical
+       Statistics 35(1), 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # counts of 3 and 1
+    >>> loss = sx.HuberError(readout="count", reduction="none", time_axis=-1)
+    >>> loss(spikes, [[0.0, 0.5]])
+    array([[2.5  , 0.125]])
+    """
+
+    _: KW_ONLY
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._check(delta=_checks.scale)
+
+    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+        return criteria.huber(adapter, reading.u - labels.numbers, self.delta)
