@@ -67,6 +67,10 @@ class LossModule(torch.nn.Module):
         """Return the predicted classes; the arguments are those of the loss."""
         return self.loss.predict(input, **options)
 
+    def scores(self, input: torch.Tensor, **options: Any) -> Any:
+        """Return the scores of the classes; the arguments are those of the loss."""
+        return self.loss.scores(input, **options)
+
     def confusion(self, input: torch.Tensor, target: Any, **masks: Any) -> Any:
         """Return how often each class was predicted for each label."""
         return self.loss.confusion(input, target, **masks)

@@ -7,6 +7,10 @@ from typing import Any, TypeVar
 
 LONGEST = (1 << 31) - 1  # what fits the integers of every library
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # the square of the largest is a number in float32 too
+LEARNED = (
+    ": the gradient of an array would be lost. What is learned goes in the call, as in "
+    "loss(input / temperature, target)"
+)
 WITHOUT_UNIT = ": pass x.magnitude, or the number in the unit of the parameters"
 Number = TypeVar("Number", bound=float)  # an integer is one too
 
@@ -28,11 +32,12 @@ def has_unit(x: Any) -> bool:
 def real(value: Any, argument: str) -> float:
     """Return a real number as a Python float."""
     try:
-        if isinstance(value, str | bytes | bool) or has_unit(value):
+        learned = getattr(value, "requires_grad", False)
+        if isinstance(value, str | bytes | bool) or learned or has_unit(value):
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        hint = WITHOUT_UNIT if has_unit(value) else ""
+        hint = WITHOUT_UNIT if has_unit(value) else LEARNED if hasattr(value, "dtype") else ""
         raise TypeError(f"{argument} must be a number; got {value!r}{hint}") from None
     except OverflowError:
         return math.inf

@@ -8,7 +8,7 @@ from spikeloss_xp._input.labels import INDICES
 from spikeloss_xp._input.prepared import prepare_input
 from spikeloss_xp._typing import ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.predictions import Mask, Scores
+from spikeloss_xp.predictions import ClassScores, Mask
 from spikeloss_xp.readouts import read_classes
 
 MODES = get_args(ConfidenceMode)
@@ -52,7 +52,7 @@ class Classifier:
     def _is_per_step(self, target: Any) -> bool:
         return self.time_window is not None
 
-    def _scores(self, input: Any, where: Any, lengths: Any, per_step: bool) -> Scores:
+    def _scores(self, input: Any, where: Any, lengths: Any, per_step: bool) -> ClassScores:
         """Return the rates of the classes, at each step if there is a window."""
         axes: Any = {"time_axis": self.time_axis, "num_classes": self.num_classes}
         prepared = prepare_input(input, where, lengths, argument="spikes", **axes)
@@ -61,7 +61,7 @@ class Classifier:
             raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
         arrays = prepared.adapter, prepared.values, prepared.mask
         reading, _ = read_classes(*arrays, axis, "rate", window, self.num_classes)
-        return Scores(prepared, reading.u, reading.mask, window is not None)
+        return ClassScores(prepared, reading.u, reading.mask, window is not None)
 
     def rate(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the rates, in spikes per time step.

@@ -1,24 +1,33 @@
 """Predictions of classes, and how often they are right.
 
 The functions `predict`, `confusion` and `accuracy` are methods of the losses that read classes and
-of the classifiers. Such a class defines ``_scores(input, where, lengths, per_step)``, which returns
-the `Scores`, and ``_is_per_step(target)``, which tells whether a target is compared with the
-predictions of the steps.
+of the classifiers, and `scores` of the losses. Such a class defines
+``_scores(input, where, lengths, per_step)``, which returns the `ClassScores`, and
+``_is_per_step(target)``, which tells whether a target is compared with the predictions of the
+steps.
 """
 
 import math
 from typing import Any, NamedTuple, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import adapter_of, on_device_of, or_one, rank
-from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    find_adapter,
+    host,
+    on_device_of,
+    or_one,
+    rank,
+)
+from spikeloss_xp._input.labels import INDICES, MULTI_HOT, PROBABILITIES, Labels, class_target
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
 
 Mask = ArrayLike | None  # what `where` and `lengths` take
 
 
-class Scores(NamedTuple):
+class ClassScores(NamedTuple):
     """The scores of the classes, of which the largest wins.
 
     Attributes
@@ -72,6 +81,8 @@ class Scores(NamedTuple):
         prepared, readings = self.prepared, self.values
         adapter, xp = prepared.adapter, prepared.adapter.xp
         axis, dtype = prepared.layout.class_axis, prepared.values.dtype
+        if labels.indices is None:
+            labels = most_probable(adapter, labels.numbers, axis)
         broken = xp.any(~(readings < math.inf), axis=axis, keepdims=True)
         # A class that is not the label: the first, or the second if the label is the first.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
@@ -96,7 +107,7 @@ class Scores(NamedTuple):
         return xp.where(xp.all(valid), counts, math.nan)
 
 
-class BinaryScores(Scores):
+class BinaryScores(ClassScores):
     """The scores of independent classes, each of which is predicted if its score is above 0."""
 
     def predicted(self) -> Array:
@@ -131,10 +142,26 @@ class BinaryScores(Scores):
         return xp.where(xp.all(binary | ~counted), counts, math.nan)
 
 
+def most_probable(adapter: Adapter, q: Array, axis: int) -> Labels:
+    """Return the classes of the largest probabilities as labels; rows of zeros do not count."""
+    xp = adapter.xp
+    indices = xp.argmax(q, axis=axis, keepdims=True)
+    ignored = ~xp.any(~(q <= 0), axis=axis, keepdims=True)
+    return Labels(indices, None, ~xp.any(q != q, axis=axis, keepdims=True), ignored)
+
+
 def steps_have_labels(self: Any, target: Any) -> bool:
     """Whether a target of a loss has labels for each step, in addition to those of samples."""
+    number = rank(target)
     with_classes = self._targets[0] != INDICES
-    return bool(self._has_time) and rank(target) == 2 + with_classes
+    if PROBABILITIES in self._targets and number > 1:
+        adapter = find_adapter(target)
+        with_classes = (
+            host(target, "target").dtype.kind == "f"
+            if adapter is None
+            else adapter.xp.isdtype(target.dtype, "real floating")
+        )
+    return bool(self._has_time) and number == 2 + with_classes
 
 
 # Methods of losses and classifiers -----------------------------------------------------------
@@ -182,6 +209,50 @@ def predict(
 
 
 @on_device_of("input")
+def scores(
+    self: Any, input: ArrayT, *, per_step: bool = False, where: Mask = None, lengths: Mask = None
+) -> ArrayT:
+    """Return the scores of the classes, of which the largest is predicted.
+
+    They can be differentiated, and serve any function of logits. Those of `CrossEntropy` are the
+    logits, after root and temperature: their softmax has the probabilities that are trained. Those
+    of `SpikeMoid` are the logits of the single classes, above 0 for yes. The others are what
+    `predict` compares.
+
+    Parameters
+    ----------
+    input : array
+        Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+    per_step : bool, default False
+        Whether there are scores at each step, from a moving window, and not over all of time.
+    where, lengths : array or sequence, optional
+        The mask, as for a call.
+
+    Returns
+    -------
+    array
+        ``[batch, class]``; with `per_step` ``[batch, class, time]``, with the time axis where
+        `input` has it. Masked classes have minus infinity, unless all of a sample are masked.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `predict`; and if the targets of the loss are numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])
+    >>> sx.CrossEntropy(time_axis=-1, temperature=2.0).scores(spikes)
+    array([[1.5, 0.5]])
+    """
+    found = self._scores(input, where, lengths, _checks.flag(per_step, "per_step"))
+    result: ArrayT = found.result(found.of_classes())
+    return result
+
+
+@on_device_of("input")
 def confusion(
     self: Any, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
 ) -> ArrayT:
@@ -194,11 +265,12 @@ def confusion(
     ----------
     input : array
         Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
-    target : array or sequence of int
+    target : array or sequence
         Class indices, ``[batch]``. With a moving window also ``[batch, time]``, with the time
         axis where the spikes have it, for the predictions of the steps. Labels equal to
-        `ignore_index` do not count. `SpikeMoid` takes bools, or floats that are 0 or 1:
-        ``[batch, class]`` and so on.
+        `ignore_index` do not count. `CrossEntropy` takes class probabilities too: the label is the
+        most probable class, the first of several, and a row of zeros does not count. `SpikeMoid`
+        takes bools, or floats that are 0 or 1: ``[batch, class]`` and so on.
     where, lengths : array or sequence, optional
         The mask, as for a loss. A label does not count if its class is masked.
 
@@ -218,7 +290,8 @@ def confusion(
     per_step = self._is_per_step(target)
     scores = self._scores(input, where, lengths, per_step)
     prepared, ignored = scores.prepared, getattr(self, "ignore_index", None)
-    labels = class_target(prepared, target, self._targets[:1], per_step, ignored)
+    kinds = self._targets if PROBABILITIES in self._targets else self._targets[:1]
+    labels = class_target(prepared, target, kinds, per_step, ignored)
     counts: ArrayT = scores.confusion(labels)
     if prepared.valid_or_nan is not None:
         counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)

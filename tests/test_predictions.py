@@ -76,17 +76,68 @@ def test_nothing_that_counts_has_no_accuracy():
 
 
 Q = np.full((BATCH, CLASSES), 1 / 3)
+ROWS = [[0.2, 0.7, 0.1], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    "loss", [ENTROPY(), ENTROPY(moving_window=2), sx.times.CrossEntropy(silent_time=2.0)]
+)
+def test_probabilities_count_as_their_most_probable_class(backend, loss):
+    """Of several the first; a row of zeros does not count, nor one whose class is masked."""
+    steps = (STEPS,) if getattr(loss, "moving_window", None) else ()
+    q = np.moveaxis(np.asarray(ROWS)[random.integers(len(ROWS), size=(BATCH, *steps))], -1, 1)
+    label = np.where(q.any(axis=1), q.argmax(axis=1), -100)
+    for masks in ({}, {"where": np.arange(BATCH) != 2}):
+        got, listed = (
+            run(backend, lambda x, y, **masks: loss.confusion(x, y, **masks), SPIKES, y, **masks)
+            for y in (q, label)
+        )
+        np.testing.assert_array_equal(got, listed)
+        assert got.sum() > 0
+    assert loss.accuracy(SPIKES, q.tolist()) == loss.accuracy(SPIKES, label)
+
+
+LOGITS = [
+    *(ENTROPY(readout=readout) for readout in ("sqrt_count", "latency", "softmax_sum")),
+    ENTROPY(temperature=0.5),
+    ENTROPY(moving_window=2, temperature=2.0),
+    sx.times.CrossEntropy(silent_time=3.0, temperature=0.5),
+]
+
+
+@pytest.mark.parametrize("loss", LOGITS, ids=repr)
+def test_cross_entropy_of_scores_is_the_loss(loss):
+    """Its gradient too, so that any function of logits can be trained."""
+    torch = pytest.importorskip("torch")
+    window = getattr(loss, "moving_window", None) is not None
+    x = torch.tensor(SPIKES, requires_grad=True)
+    label = torch.tensor(LABEL)
+    label = label[:, None].expand(-1, STEPS) if window else label
+    theirs = torch.nn.functional.cross_entropy(loss.scores(x, per_step=window), label)
+    for value in (theirs, loss(x, label)):
+        torch.testing.assert_close(value, loss(x, label))
+        (gradient,) = torch.autograd.grad(value, x)
+        torch.testing.assert_close(gradient, torch.autograd.grad(loss(x, label), x)[0])
+
+
+def test_scores_of_masked_classes_are_minus_infinity(backend):
+    where = np.ones(SPIKES.shape, bool)
+    where[0, 1], where[1] = False, False
+    for loss in (ENTROPY(), sx.SpikeRate(0.5, 0.1), sx.SpikeMoid(theta=0.1), sx.SpikeMax()):
+        got = run(backend, loss.scores, SPIKES, where=where)
+        assert got[0, 1] == -np.inf
+        assert np.isfinite(got).sum() == got.size - 1
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: ENTROPY().confusion(x, Q), TypeError, "target must hold integers"),
         (lambda x: RATE.accuracy(x, Q), TypeError, "target must hold integers"),
         (lambda x: RATE.accuracy(x, LABEL[:3]), ValueError, "class indices of shape"),
         (lambda x: ENTROPY().predict(x, per_step=True), ValueError, "a CrossEntropy with a moving"),
         (lambda x: RATE.predict(x, per_step=True), ValueError, "needs a MovingWindow; Rate has"),
         (lambda x: ENTROPY().predict(x, per_step=1), TypeError, "per_step must be True or False"),
+        (NUMBERS.scores, TypeError, "SquaredError predicts no class"),
         (NUMBERS.predict, TypeError, "SquaredError predicts no class"),
         (lambda x: NUMBERS.accuracy(x, LABEL), TypeError, "SquaredError predicts no class"),
     ],

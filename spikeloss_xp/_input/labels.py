@@ -20,9 +20,10 @@ from spikeloss_xp._input.prepared import Layout, Prepared, both
 from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
+PROBABILITIES = "class probabilities"
 NUMBERS = {  # the kinds of targets with a number for each class: their range, and in words
     MULTI_HOT: (0, 1, "between 0 and 1"),
-    "class probabilities": (0, math.inf, "finite and at least 0"),
+    PROBABILITIES: (0, math.inf, "finite and at least 0"),
     "target times": (0, math.inf, "finite and at least 0"),
     "target readings": (-math.inf, math.inf, "finite"),
     "spike times": (-math.inf, math.inf, "finite"),
@@ -200,8 +201,9 @@ def _check_dtype(
     if kind == INDICES:
         wrong = for_each and len(kinds) > 1 and shape != layout.with_time(layout.batch)
         if not integral or wrong:
+            rule = "one index of a class for each" if wrong else "integers, the index of a class"
             remedy = f" ({_as_floats(kinds)})" if for_each else ""
-            raise TypeError(f"target must hold integers, the index of a class; {got}{remedy}")
+            raise TypeError(f"target must hold {rule}; {got}{remedy}")
     elif kind != MULTI_HOT:
         if not xp.isdtype(label.dtype, "real floating"):
             raise TypeError(f"target must hold {kind}, in real floating; {got}")
@@ -210,6 +212,8 @@ def _check_dtype(
         if not for_each:
             axes = "[:, None]" * (label.ndim - 1)
             compared = f"target[:, None] == arange({classes}){axes}"
+            if classes == 1:  # of class 0 or 1
+                compared = "target[:, None] != 0"
             remedy = f"if these are class indices, {compared} is multi-hot"
         raise TypeError(f"target must hold {kind}, in bool or real floating; {got} ({remedy})")
 
@@ -320,9 +324,12 @@ def class_weights(prepared: Prepared, weight: Any) -> Array:
         raise TypeError("weight must hold numbers, one for each class; got bool")
     weights = floating(adapter, weights, "weight")
     if tuple(weights.shape) != (classes,):
+        hint = prepared.layout.hint_at_time(weights.shape)
+        if tuple(weights.shape) == (prepared.layout.batch,):
+            hint = " (to weigh samples, multiply the terms that reduction='none' returns)"
         raise ValueError(
             f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
-            f"{prepared.layout.hint_at_time(weights.shape)}"
+            f"{hint}"
         )
     known = concrete_or_none(weight)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):

@@ -8,7 +8,7 @@ from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Numerics, PerClass
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.predictions import Scores
+from spikeloss_xp.predictions import ClassScores
 from spikeloss_xp.readouts import Read, Reading, read_classes
 
 NUMERICS = get_args(Numerics)
@@ -50,10 +50,11 @@ class RateLoss(Loss):
     """The readouts that are the sum over the neurons of a class; the others are their mean."""
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be a number for each class."""
-    _scores_of: ClassVar[type[Scores]] = Scores
+    _scores_of: ClassVar[type[ClassScores]] = ClassScores
     """How the scores of the classes become predictions."""
 
     predict = predictions.predict
+    scores = predictions.scores
     confusion = predictions.confusion
     accuracy = predictions.accuracy
     _is_per_step = predictions.steps_have_labels
@@ -78,7 +79,7 @@ class RateLoss(Loss):
         kind = self.readout, self.moving_window, self.num_classes, self._summed
         return read_classes(prepared.adapter, values, mask, prepared.layout.time, *kind)
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
         """Return the scores of the classes, at each step or over all of time."""
         name = type(self).__name__
         prepared = self._prepare_input(input, where, lengths)
@@ -89,16 +90,17 @@ class RateLoss(Loss):
                 f"per_step=True needs a {name} with a moving_window: this one reads over all of "
                 "time"
             )
-        window = self.moving_window if per_step else None
-        arrays = prepared.adapter, prepared.values, prepared.mask, prepared.layout.time
+        self._check_classes(prepared)
+        window, adapter = self.moving_window if per_step else None, prepared.adapter
         kind = self.readout, window, self.num_classes, self._summed
-        reading, _ = read_classes(*arrays, *kind)
+        axis = prepared.layout.time
+        reading, _ = read_classes(adapter, prepared.values, prepared.mask, axis, *kind)
         reading = reading._replace(class_axis=prepared.layout.class_axis)
-        return self._scores_of(prepared, self._score(prepared, reading), reading.mask, per_step)
+        return self._scores_of(prepared, self._score(adapter, reading), reading.mask, per_step)
 
-    def _score(self, prepared: Prepared, reading: Reading) -> Array:
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
         """Return the scores of the classes, of which the largest wins."""
-        return -reading.u if self.readout == "latency" else reading.u
+        return reading.u
 
     def _check_classes(self, prepared: Prepared) -> None:
         """Raise if a sequence among the hyper-parameters is of another number of classes."""

@@ -10,7 +10,7 @@ from spikeloss_xp._input.labels import INDICES, Labels, class_target
 from spikeloss_xp._input.prepared import Prepared, class_axis
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.predictions import Scores
+from spikeloss_xp.predictions import ClassScores
 from spikeloss_xp.readouts import Read, Reading, read_groups
 
 
@@ -95,6 +95,7 @@ class Composed(Loss):
     _classes_compete: ClassVar[None] = None
 
     predict = predictions.predict
+    scores = predictions.scores
     confusion = predictions.confusion
     accuracy = predictions.accuracy
     _is_per_step = predictions.steps_have_labels
@@ -135,7 +136,7 @@ class Composed(Loss):
 
         return Reading(self._of_loss(adapter, u, axis), mask=mask), to_spikes
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
         prepared = self._prepare_input(input, where, lengths)
         if per_step != self.per_step:
             raise ValueError(
@@ -143,7 +144,7 @@ class Composed(Loss):
                 "whether there is a reading at each step"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
-        return Scores(prepared, reading.u, reading.mask, per_step)
+        return ClassScores(prepared, reading.u, reading.mask, per_step)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         axis = reading.time_axis

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, lowest_below, or_one
-from spikeloss_xp._input.labels import INDICES, Labels
+from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
 from spikeloss_xp._typing import Array, EntropyReadout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import WINDOWED, Reading
@@ -148,7 +148,7 @@ class CrossEntropy(RateLoss):
     rate_weight: float = 3.0
 
     _classes_compete: ClassVar[bool] = True
-    _targets: ClassVar[tuple[str, ...]] = (INDICES, "class probabilities")
+    _targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
     _readouts: ClassVar[tuple[str, ...]] = get_args(EntropyReadout)
     _summed: ClassVar[tuple[str, ...]] = ("count", "sqrt_count")
 
@@ -166,14 +166,24 @@ class CrossEntropy(RateLoss):
     def _compares_numbers(self) -> bool:  # type: ignore[override]
         return self.label_smoothing > 0
 
+    @property
+    def _divisor(self) -> float:
+        """The divisor of the readings; the earliest class is the most probable one."""
+        return -self.temperature if self.readout == "latency" else self.temperature
+
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
+        u = reading.u
+        if self.readout == "sqrt_count":
+            u, _ = _root(adapter, u, "readout='sqrt_count'")
+        return u if self._divisor == 1 else u / self._divisor
+
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         u, root, to_count = reading.u, None, None
         if self.readout == "sqrt_count":
             root, to_count = _root(adapter, u, "readout='sqrt_count'")
             u = root
-        # The earliest class is the most probable one.
-        divisor = -self.temperature if self.readout == "latency" else self.temperature
-        terms, to_u = compare_logits(adapter, u, reading, labels, divisor, self.label_smoothing)
+        logits = u, reading, labels, self._divisor, self.label_smoothing
+        terms, to_u = compare_logits(adapter, *logits)
         to_reading = to_u if to_count is None else lambda cotangent: to_count(to_u(cotangent))
         if self.rates is None:
             return terms, to_reading

@@ -6,7 +6,6 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import INDICES, Labels
-from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import RateLoss
 from spikeloss_xp.readouts import Reading
@@ -94,7 +93,7 @@ class SpikeLatency(RateLoss):
             tolerance=_checks.not_negative,
         )
 
-    def _score(self, prepared: Prepared, reading: Reading) -> Array:
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
         return score_of_times(reading, self.true_time, self.false_time)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:

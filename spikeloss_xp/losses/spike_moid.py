@@ -7,10 +7,9 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import MULTI_HOT, Labels
-from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, RateLoss, per_class
-from spikeloss_xp.predictions import BinaryScores, Scores
+from spikeloss_xp.predictions import BinaryScores, ClassScores
 from spikeloss_xp.readouts import Reading
 
 
@@ -90,7 +89,7 @@ class SpikeMoid(RateLoss):
     time_axis: int = -1
 
     _targets: ClassVar[tuple[str, ...]] = (MULTI_HOT,)
-    _scores_of: ClassVar[type[Scores]] = BinaryScores
+    _scores_of: ClassVar[type[ClassScores]] = BinaryScores
     _by_class: ClassVar[tuple[str, ...]] = ("pos_weight",)
 
     def __post_init__(self) -> None:
@@ -117,15 +116,11 @@ class SpikeMoid(RateLoss):
                 f"pos_weight={self.pos_weight} with numerics='lava'"
             )
 
-    @property
-    def _threshold(self) -> float:
-        return self.theta or 0.0
-
-    def _score(self, prepared: Prepared, reading: Reading) -> Array:
-        return reading.u - self._threshold
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
+        return (reading.u - (self.theta or 0.0)) / self.alpha
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        target, logit = labels.numbers, (reading.u - self._threshold) / self.alpha
+        target, logit = labels.numbers, self._score(adapter, reading)
         if self.numerics == "lava":
             terms, to_logit = criteria.binary_cross_entropy_as_published(adapter, logit, target)
         elif self.pos_weight == 1:

@@ -6,7 +6,6 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import RateLoss, per_class
 from spikeloss_xp.readouts import Reading
@@ -95,11 +94,10 @@ class SpikeRate(RateLoss):
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
         self._check(true_rate=rates, false_rate=rates)
 
-    def _score(self, prepared: Prepared, reading: Reading) -> Array:
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
         """Return how much larger the loss is where a class is not the label."""
-        self._check_classes(prepared)
-        true = self._in_units_of(prepared.adapter, reading, self.true_rate)
-        false = self._in_units_of(prepared.adapter, reading, self.false_rate)
+        true = self._in_units_of(adapter, reading, self.true_rate)
+        false = self._in_units_of(adapter, reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)
 
     def _in_units_of(self, adapter: Adapter, reading: Reading, rates: PerClass) -> Array:

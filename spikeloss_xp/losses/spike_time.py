@@ -168,7 +168,10 @@ def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:
             raise ValueError("kernel is a function, which needs a length, its number of taps")
         return tuple(_checks.number(kernel(float(k)), f"kernel({k})") for k in range(length))
     if getattr(kernel, "requires_grad", False):
-        raise TypeError("kernel must be constant; got an array that requires a gradient: detach it")
+        raise TypeError(
+            "kernel must be constant; got an array that requires a gradient: detach it, or compare "
+            "trains that causal_filter has filtered with it"
+        )
     adapter = find_adapter(kernel)
     taps = host(kernel, "kernel") if adapter is None else read(adapter, kernel, "kernel")
     if taps.ndim != 1 or len(taps) == 0:

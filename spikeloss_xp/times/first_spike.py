@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, predictions
 from spikeloss_xp._arrays import Adapter, or_one
-from spikeloss_xp._input.labels import INDICES, Labels, class_target
+from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels, class_target
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.cross_entropy import compare_logits
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
-from spikeloss_xp.predictions import Scores
+from spikeloss_xp.predictions import ClassScores
 from spikeloss_xp.readouts import Read, Reading
 
 
@@ -40,6 +40,7 @@ class FirstSpike(TimesLoss):
     _targets: ClassVar[tuple[str, ...]]
 
     predict = predictions.predict
+    scores = predictions.scores
     confusion = predictions.confusion
     accuracy = predictions.accuracy
     _is_per_step = predictions.steps_have_labels
@@ -68,7 +69,7 @@ class FirstSpike(TimesLoss):
 
         return Reading(xp.squeeze(first, axis=3), saturated=silent, mask=mask), pullback
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> Scores:
+    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
         prepared = self._prepare_input(input, where, lengths)
         if per_step:
             raise ValueError(
@@ -76,9 +77,9 @@ class FirstSpike(TimesLoss):
                 "over all of time"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
-        return Scores(prepared, self._score(prepared, reading), reading.mask, per_step)
+        return ClassScores(prepared, self._score(prepared.adapter, reading), reading.mask, per_step)
 
-    def _score(self, prepared: Prepared, reading: Reading) -> Array:
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
         """Return the scores of the classes, of which the largest wins."""
         return -reading.u
 
@@ -159,7 +160,7 @@ class CrossEntropy(FirstSpike):
     ignore_index: int = -100
     silent_time: float
 
-    _targets: ClassVar[tuple[str, ...]] = (INDICES, "class probabilities")
+    _targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
     _classes_compete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -171,8 +172,11 @@ class CrossEntropy(FirstSpike):
     def _compares_numbers(self) -> bool:  # type: ignore[override]
         return self.label_smoothing > 0
 
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
+        return reading.u / -self.temperature  # the earliest class is the most probable one
+
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        divisor = -self.temperature  # the earliest class is the most probable one
+        divisor = -self.temperature
         return compare_logits(adapter, reading.u, reading, labels, divisor, self.label_smoothing)
 
 
@@ -258,7 +262,7 @@ class SpikeLatency(FirstSpike):
                     f"time of a class; got {wanted}"
                 )
 
-    def _score(self, prepared: Prepared, reading: Reading) -> Array:
+    def _score(self, adapter: Adapter, reading: Reading) -> Array:
         return score_of_times(reading, self.true_time, self.false_time)
 
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:

@@ -40,6 +40,12 @@ def moid(*options: Any, **others: Any) -> sx.SpikeMoid:
     return sx.SpikeMoid(*options, theta=0, **others)
 
 
+class Learned(float):
+    """A number with a gradient, as that of a tensor of PyTorch."""
+
+    requires_grad, dtype = True, float
+
+
 def matrix(values: Any) -> np.matrix:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)
@@ -52,6 +58,7 @@ NAMES = {
     **{"np": np, "nan": np.nan, "inf": np.inf, "label": LABEL, "multi_hot": MULTI_HOT},
     "SPIKES": SPIKES,
     "masked": np.ma.masked_array,
+    "learned": Learned(2.0),
     "matrix": matrix,
     "numbers": sx.SquaredError(time_axis=-1),
     "composed": lambda **options: sx.losses.Composed(**{"read": min, "compare": max, **options}),
@@ -147,6 +154,11 @@ SpikeMoid(alpha={0|-1}) -> ValueError: alpha; above 0; {}
 SpikeMoid(theta=nan) -> ValueError: theta; finite; nan
 rate(true_rate={-0.5|1.5|nan}) -> ValueError: true_rate; {}
 rate(false_rate={-0.5|1.5|nan}) -> ValueError: false_rate; {}
+entropy(temperature=learned) -> TypeError: temperature must be a number; loss(input / temp
+rate(true_rate=[learned, 0.5]) -> TypeError: true_rate[0] must be a number; the gradient
+moid(alpha=learned) -> TypeError: alpha must be a number; the gradient
+SparsityEnforcer(learned) -> TypeError: max_rate must be a number; the gradient
+SpikeTime(learned) -> TypeError: time_constant must be a number; the gradient
 SparsityEnforcer(max_rate=-1) -> ValueError: max_rate; at least 0; -1
 SparsityEnforcer(lam=-1) -> ValueError: lam; at least 0; -1
 SparsityEnforcer(lam=nan) -> ValueError: lam; finite; nan
@@ -239,7 +251,11 @@ ValueError: (3, 4) ([batch, class]) or (3, 4, 5); got {}
 moid(3, time_axis=1)(spikes, asarray(zeros((3, 5, 4)))) -> ValueError: (3, 5); (3, 4, 5); got
 SpikeMax()(spikes, multi_hot.astype(int)) -> \
 ValueError: (only CrossEntropy, when called, takes class probabilities, as floats)$
-SpikeMax()(spikes, label, weight=ones(3)) -> ValueError: weight; got (3,)$
+SpikeMax()(spikes, label, weight=ones(3)) -> ValueError: weight; got (3,) (to weigh samples; 'none'
+SpikeMax()(spikes, label, weight=ones(2)) -> ValueError: weight; got (2,)$
+entropy()(spikes, asarray(ones((3, 4), int))) -> TypeError: one index of a class; are floats
+moid()(spikes[:, :1, :], asarray(zeros(3, int))) -> TypeError: target[:, None] != 0 is multi-hot
+entropy()((spikes, spikes), label) -> TypeError: builtins.tuple: if a network; output[0]
 SpikeMax()(spikes, label, weight=ones(5)) -> \
 ValueError: as long as axis 2 of input, which is time: see time_axis
 latency()(spikes, ones((4, 3))) -> ValueError: (4, 3) (its axes are in another order)

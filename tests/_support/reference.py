@@ -530,7 +530,10 @@ def scores(
     o = options(loss)
     r = read(loss, spikes, where, lengths, moving_window=o.moving_window if per_step else None)
     if name_of(loss) == "SpikeMoid":
-        return r.u - o.theta, r.term_mask
+        return (r.u - o.theta) / o.alpha, r.term_mask
+    if type(loss).__name__ == "CrossEntropy":
+        u = np.sqrt(r.u + 0.375) if o.readout == "sqrt_count" else r.u
+        return (-u if o.readout == "latency" else u) / o.temperature, r.term_mask
     if name_of(loss) == "SpikeRate":
         true, false = (
             np.asarray(per_class(rate, r))[:, None] * r.duration

@@ -183,10 +183,20 @@ def test_predictions_and_their_counts_match_the_reference(backend, call, random,
 
     def evaluate(x: Any, y: Any, **masks: Any) -> Any:
         counted = [f(x, y, **masks) for f in (placed.loss.confusion, placed.loss.accuracy)]
-        return [placed.loss.predict(x, **steps, **masks), *counted]
+        scores = placed.loss.scores(x, **steps, **masks)
+        return [placed.loss.predict(x, **steps, **masks), *counted, scores]
 
     got = run(backend, evaluate, placed.spikes, placed.target, **masks)
     np.testing.assert_array_equal(got[0], placed.cotangent if per_step else shown[1])
     np.testing.assert_array_equal(got[1], counts)
     right = np.trace(counts, axis1=-2, axis2=-1).sum()
     np.testing.assert_allclose(got[2], right / counts.sum() if counts.any() else np.nan, rtol=1e-6)
+    some = np.broadcast_to(mask.any(axis=1, keepdims=True), score.shape)
+    expected, compared = np.where(mask, score, -np.inf), got[3]
+    if not per_step:
+        some, expected = some[..., 0], expected[..., 0]
+    elif layout:  # classes have one axis, and time has its place
+        axis = min(layout[1] % placed.spikes.ndim, 2)
+        some, expected = (np.moveaxis(x, -1, axis) for x in (some, expected))
+    rtol = 100 * backend.rtol
+    np.testing.assert_allclose(compared[some], expected[some], rtol=rtol, atol=rtol)

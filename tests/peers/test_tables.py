@@ -4,8 +4,10 @@ Other files of this folder have more of these losses, and networks of some of th
 rows of jaxsnn and the recordings are not compared here.
 """
 
+import importlib
 import re
 
+import numpy as np
 import pytest
 
 import spikeloss_xp as sx
@@ -61,6 +63,12 @@ def penalties():
     """Return the rows of the table of penalties: where from, and both lines."""
     page = (DOCS / "guides" / "sparsity.md").read_text(encoding="utf-8")
     return re.findall(r"^\| ([^`|]+?) \| `(.*)` \| `(.*\(.*s.*\).*)` \|$", page, re.M)
+
+
+def scores():
+    """Return the rows of the page of scores: what for, and the line."""
+    page = (DOCS / "guides" / "scores.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\| ([^`|]+?) \| `(.*)` \|$", page, re.M))
 
 
 def check(layout, there, here, **known):
@@ -124,6 +132,21 @@ def test_penalties_match_at_silent_steps_too(source, there, here):
         return eval(last, scope)
 
     assert_match(lambda s: line(there, s), lambda s: line(here, s), spikes)
+
+
+@pytest.mark.parametrize("row", scores())
+def test_lines_of_scores_are_those_of_plain_counts(row):
+    x, y = trains((50, 16, 10)), torch.arange(16) % 10
+    loss, each = (sx.CrossEntropy(time_axis=0, moving_window=n) for n in (None, 5))
+    names = {"x": x, "y": y, "each": each, "F": torch.nn.functional, "torch": torch}
+    names |= {"words": y[:, None].expand(-1, 2) % 9 + 1, "teacher": torch.randn((16, 10))}
+    if row == "AUC":
+        names["sklearn"] = import_peer("sklearn.metrics") and importlib.import_module("sklearn")
+    by_loss, by_hand = (
+        float(eval(scores()[row], names | {"s": s})) for s in (loss.scores(x), x.sum(0))
+    )
+    assert by_loss == by_hand
+    assert np.isfinite(by_loss)
 
 
 def test_spyx_differs_as_the_page_says():
