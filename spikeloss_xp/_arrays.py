@@ -85,14 +85,14 @@ def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
 
 def remedy(x: Any) -> str:
     """Return how to make an array of an object that holds one and more, or an empty string."""
-    if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
-        return ": if a network returned spikes and states, pass the spikes, such as output[0]"
     if isinstance(x, np.ma.MaskedArray):
         return ": pass x.filled(0), and where=~numpy.ma.getmaskarray(x)"
     if isinstance(x, np.matrix):
         return ": pass numpy.asarray(x)"
     if has_unit(x):
         return WITHOUT_UNIT
+    if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
+        return ": if a network returned spikes and states, pass the spikes, such as output[0]"
     for method in ("to_numpy", "toarray"):  # of tables and labelled arrays, and of sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"

@@ -14,13 +14,18 @@ from spikeloss_xp import _checks
 from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
-    find_adapter,
-    host,
     on_device_of,
     or_one,
     rank,
 )
-from spikeloss_xp._input.labels import INDICES, MULTI_HOT, PROBABILITIES, Labels, class_target
+from spikeloss_xp._input.labels import (
+    INDICES,
+    MULTI_HOT,
+    PROBABILITIES,
+    Labels,
+    class_target,
+    holds_numbers,
+)
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
 
@@ -64,17 +69,17 @@ class ClassScores(NamedTuple):
             score = xp.where(self.mask, score, -math.inf)
         return xp.argmax(score, axis=self.prepared.layout.class_axis, keepdims=True)
 
-    def result(self, x: Array) -> Array:
+    def result(self, x: Array, *, with_class: bool = True) -> Array:
         """Return predictions or readings, without the time axis unless `per_step`."""
-        if self.per_step:
-            return x
-        return self.prepared.adapter.xp.squeeze(x, axis=self.prepared.layout.time)
+        adapter, layout, pixels = self.prepared.adapter, self.prepared.layout, self.prepared.pixels
+        absent = () if self.per_step else (layout.time,)
+        axes = absent if with_class else (*absent, layout.class_axis)
+        x = adapter.xp.squeeze(x, axis=axes) if axes else x
+        return x if pixels is None else pixels.of_user(adapter, x, with_class=with_class)
 
     def predicted(self) -> Array:
         """Return the winning classes, with axes ``[batch]`` or ``[batch, time]``."""
-        layout = self.prepared.layout
-        axes = (layout.class_axis,) if self.per_step else (layout.time, layout.class_axis)
-        return self.prepared.adapter.xp.squeeze(self.winner(), axis=axes)
+        return self.result(self.winner(), with_class=False)
 
     def confusion(self, labels: Labels) -> Array:
         """Return the confusion matrix of these labels."""
@@ -152,34 +157,42 @@ def most_probable(adapter: Adapter, q: Array, axis: int) -> Labels:
 
 def steps_have_labels(self: Any, target: Any) -> bool:
     """Whether a target of a loss has labels for each step, in addition to those of samples."""
-    number = rank(target)
-    with_classes = self._targets[0] != INDICES
-    if PROBABILITIES in self._targets and number > 1:
-        adapter = find_adapter(target)
-        with_classes = (
-            host(target, "target").dtype.kind == "f"
-            if adapter is None
-            else adapter.xp.isdtype(target.dtype, "real floating")
-        )
-    return bool(self._has_time) and number == 2 + with_classes
+    with_classes = self._targets[0] != INDICES or holds_numbers(self._targets, target)
+    return bool(self._has_time) and rank(target) == 2 + with_classes
 
 
 # Methods of losses and classifiers -----------------------------------------------------------
 
 
+def _scores(
+    self: Any, input: Array, where: Any, lengths: Any, per_step: Any, per_pixel: Any
+) -> ClassScores:
+    """Return scores at each step or for each pixel, if the loss has them."""
+    options = {"per_pixel": True} if _checks.flag(per_pixel, "per_pixel") else {}
+    if options and not hasattr(self, "_checked_labels"):
+        raise TypeError(f"{type(self).__name__} has no labels of pixels")
+    found: ClassScores = self._scores(
+        input, where, lengths, _checks.flag(per_step, "per_step"), **options
+    )
+    return found
+
+
 # Overloads, because the index of a class has another dtype than the spikes.
 @overload
 def predict(
-    self: Any, input: HostArray, *, per_step: bool = False, where: Any = None, lengths: Any = None
-) -> IntegerArray: ...
+    self: Any, input: HostArray, *, per_step: bool = False, per_pixel: bool = False,
+    where: Any = None, lengths: Any = None,
+) -> IntegerArray: ...  # fmt: skip
 @overload
 def predict(
-    self: Any, input: ArrayT, *, per_step: bool = False, where: Any = None, lengths: Any = None
-) -> ArrayT: ...
+    self: Any, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
+    where: Any = None, lengths: Any = None,
+) -> ArrayT: ...  # fmt: skip
 @on_device_of("input")
 def predict(
-    self: Any, input: Array, *, per_step: bool = False, where: Any = None, lengths: Any = None
-) -> Array:
+    self: Any, input: Array, *, per_step: bool = False, per_pixel: bool = False,
+    where: Any = None, lengths: Any = None,
+) -> Array:  # fmt: skip
     """Return the predicted class; of several that win, the first.
 
     A loss predicts from the readings that it compares with its target.
@@ -190,6 +203,8 @@ def predict(
         Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
     per_step : bool, default False
         Whether a loss predicts at each step, from its moving window, and not over all of time.
+    per_pixel : bool, default False
+        Whether the classes are the first axis of space alone, with a prediction for each pixel.
     where, lengths : array or sequence, optional
         The mask, as for a loss.
 
@@ -198,20 +213,22 @@ def predict(
     array of int
         Class indices, ``[batch]``; with `per_step`, and of `MovingWindow`, ``[batch, time]``,
         with the time axis where `input` has it. They are 0 if all entries of a sample or step
-        are masked. `SpikeMoid` predicts 0 or 1 for each class: ``[batch, class]`` and so on.
+        are masked. With `per_pixel` ``[batch, *pixels]``. `SpikeMoid` predicts 0 or 1 for each
+        class: ``[batch, class]`` and so on.
 
     Raises
     ------
     ValueError, TypeError
         As a call of a loss; and if `per_step` is True without a `moving_window`.
     """
-    return self._scores(input, where, lengths, _checks.flag(per_step, "per_step")).predicted()
+    return _scores(self, input, where, lengths, per_step, per_pixel).predicted()
 
 
 @on_device_of("input")
 def scores(
-    self: Any, input: ArrayT, *, per_step: bool = False, where: Mask = None, lengths: Mask = None
-) -> ArrayT:
+    self: Any, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
+    where: Mask = None, lengths: Mask = None,
+) -> ArrayT:  # fmt: skip
     """Return the scores of the classes, of which the largest is predicted.
 
     They can be differentiated, and serve any function of logits. Those of `CrossEntropy` are the
@@ -225,6 +242,8 @@ def scores(
         Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
     per_step : bool, default False
         Whether there are scores at each step, from a moving window, and not over all of time.
+    per_pixel : bool, default False
+        Whether the classes are the first axis of space alone, with scores for each pixel.
     where, lengths : array or sequence, optional
         The mask, as for a call.
 
@@ -232,7 +251,8 @@ def scores(
     -------
     array
         ``[batch, class]``; with `per_step` ``[batch, class, time]``, with the time axis where
-        `input` has it. Masked classes have minus infinity, unless all of a sample are masked.
+        `input` has it; with `per_pixel` ``[batch, class, *pixels]``. Masked classes have minus
+        infinity, unless all of a sample are masked.
 
     Raises
     ------
@@ -247,7 +267,7 @@ def scores(
     >>> sx.CrossEntropy(time_axis=-1, temperature=2.0).scores(spikes)
     array([[1.5, 0.5]])
     """
-    found = self._scores(input, where, lengths, _checks.flag(per_step, "per_step"))
+    found = _scores(self, input, where, lengths, per_step, per_pixel)
     result: ArrayT = found.result(found.of_classes())
     return result
 
@@ -287,11 +307,15 @@ def confusion(
         If an argument has the wrong shape or dtype, or if a label is no class. Where labels and
         lengths cannot be read for free, an impossible one makes all numbers NaN instead.
     """
-    per_step = self._is_per_step(target)
-    scores = self._scores(input, where, lengths, per_step)
-    prepared, ignored = scores.prepared, getattr(self, "ignore_index", None)
     kinds = self._targets if PROBABILITIES in self._targets else self._targets[:1]
-    labels = class_target(prepared, target, kinds, per_step, ignored)
+    if hasattr(self, "_checked_labels"):
+        scores = self._scores(input, where, lengths, self._is_per_step(target), target=target)
+        labels = self._checked_labels(scores.prepared, target, kinds, scores.per_step)
+    else:
+        scores = self._scores(input, where, lengths, self._is_per_step(target))
+        ignored = getattr(self, "ignore_index", None)
+        labels = class_target(scores.prepared, target, kinds, scores.per_step, ignored)
+    prepared = scores.prepared
     counts: ArrayT = scores.confusion(labels)
     if prepared.valid_or_nan is not None:
         counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)

@@ -15,6 +15,8 @@ from spikeloss_xp._arrays import (
     concrete_or_none,
     find_adapter,
     floating,
+    host,
+    rank,
 )
 from spikeloss_xp._input.prepared import Layout, Prepared, both
 from spikeloss_xp._typing import Array
@@ -123,6 +125,16 @@ class Labels(NamedTuple):
             if weight is not None:
                 weight = xp.where(self.valid, weight, 0.0)
         return factor, weight
+
+
+def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
+    """Whether a target has a number for each class, where class indices are possible too."""
+    if len(kinds) == 1 or rank(target) < 2:
+        return False
+    adapter = find_adapter(target)
+    if adapter is None:
+        return host(target, "target").dtype.kind == "f"
+    return bool(adapter.xp.isdtype(target.dtype, "real floating"))
 
 
 def desired_trains(prepared: Prepared, target: Any) -> Array:

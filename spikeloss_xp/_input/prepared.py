@@ -73,6 +73,17 @@ class Layout(NamedTuple):
         of_class = 1 if time == 2 else 2
         return cls(shape, time_axis, batch_axis, time, of_class, batch, neurons, steps)
 
+    @property
+    def space_axes(self) -> tuple[int, ...]:
+        """The axes of the input besides batch and time, of which the first may be the classes."""
+        absent = (self.batch_axis, self.time_axis)
+        return tuple(axis for axis in range(len(self.shape)) if axis not in absent)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The lengths of `space_axes`."""
+        return tuple(self.shape[axis] for axis in self.space_axes)
+
     def classes(self, number: int | None) -> int:
         """Return the number of classes: of neurons, or of groups of neurons if it is given."""
         if number is None:
@@ -124,7 +135,9 @@ class Layout(NamedTuple):
             return tuple(range(len(shape)))
         if len(shape) == 1:  # of two equal sizes it is the batch
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
-        return tuple(sorted((self.batch_axis, self.time_axis)))
+        if shape in (self.with_time(self.batch), self.with_time(1)):
+            return tuple(sorted((self.batch_axis, self.time_axis)))
+        return (self.batch_axis, *self.space_axes[1:])  # of pixels
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
         """Give a mask the axes of the input; those that it lacks have length 1."""
@@ -174,6 +187,8 @@ class Prepared:
         the context of a segment. None if all steps have.
     classes : int
         The number of classes: of neurons, or of groups of neurons.
+    pixels : Pixels or None
+        With labels for each pixel, the axes of the input; `layout` is that of the pixels then.
     """
 
     adapter: Adapter
@@ -184,13 +199,14 @@ class Prepared:
     valid_or_nan: Array | None = None
     after_context: Array | None = None
     classes: int = 0
+    pixels: Any = None
 
     def gradient(self, cotangent: Array) -> Array:
         """Return the gradient with respect to the input, given that with respect to `values`.
 
         It has the dtype of the input, or of `values` if the input is bool or integer.
         """
-        adapter, layout = self.adapter, self.layout
+        adapter, layout = self.adapter, self.layout if self.pixels is None else self.pixels.source
         if layout is not None and self.mask is not None:
             cotangent = fill_masked(adapter, cotangent, self.mask)
         if layout is not None and len(layout.shape) != 3:
@@ -306,10 +322,16 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
         "[time], the steps of all samples": (layout.steps,),
         "[batch, time], in the order of input": layout.with_time(layout.batch),
         "the same of all samples": layout.with_time(1),
+        "[batch, *space] without the classes": (layout.batch, *layout.space[1:]),
         "the shape of input": layout.shape,
     }
     check_shape(mask, name, "bools", expected)
-    return layout.broadcastable(adapter, mask)
+    mask = layout.broadcastable(adapter, mask)
+    if len(layout.space) > 1 and any(mask.shape[axis] > 1 for axis in layout.space_axes):
+        space = layout.space_axes  # a mask of pixels lacks the classes
+        full = [n if i in space else mask.shape[i] for i, n in enumerate(layout.shape)]
+        mask = adapter.xp.broadcast_to(mask, tuple(full))
+    return mask
 
 
 def _mask_of_lengths(

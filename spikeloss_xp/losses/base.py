@@ -278,16 +278,20 @@ class Loss(ClosedForm):
         The weight is None if it is not wanted. All are evaluated in chunks where that is faster.
         """
         adapter, batch_axis = prepared.adapter, prepared.layout.batch_axis
+        pixels = 1 if prepared.pixels is None else prepared.pixels.number
 
         def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
             terms = self._terms(prepared, values, mask, labels)
-            weight = self._weight(adapter, terms, batch_axis) if with_weight else None
+            weight = self._weight(adapter, terms, batch_axis, pixels) if with_weight else None
             results = adapter.sum_all(terms.values), weight
             return results, terms.pullback if with_pullback else None
 
         arrays, axes = (prepared.values, prepared.mask, labels), self._chunk_axes(prepared.layout)
         to_values: Any
-        (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch_axis)
+        if prepared.pixels is None:
+            (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch_axis)
+        else:  # labels have other axes than the input
+            (total, weight), to_values = sums(*arrays)
 
         # All terms have the same cotangent, a scalar, which broadcasts.
         return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
@@ -353,7 +357,9 @@ class Loss(ClosedForm):
                 f"terms of readings of shape {shape}"
             )
 
-    def _weight(self, adapter: Adapter, terms: Terms, batch_axis: int) -> Array | int:
+    def _weight(
+        self, adapter: Adapter, terms: Terms, batch_axis: int, pixels: int = 1
+    ) -> Array | int:
         """Return the number that the reduction divides the sum of these terms by.
 
         The number of samples with a term that counts, for "batchmean"; else the sum of the weights
@@ -364,9 +370,12 @@ class Loss(ClosedForm):
             mask = both(mask, xp.ones_like(values, dtype=xp.bool))
         if self.reduction == "batchmean":
             if mask is None:
-                return int(values.shape[batch_axis])
+                return int(values.shape[batch_axis]) // pixels
             axes = tuple(axis for axis in range(mask.ndim) if axis != batch_axis)
-            return xp.sum(xp.astype(xp.any(mask, axis=axes), values.dtype))
+            counted = xp.any(mask, axis=axes)
+            if pixels > 1:
+                counted = xp.any(xp.reshape(counted, (-1, pixels)), axis=1)
+            return xp.sum(xp.astype(counted, values.dtype))
         if self.reduction not in REDUCTIONS:  # a subclass may not check it
             SHARED_CHECKS["reduction"](self.reduction, "reduction")
         if mask is None and weight is None:
@@ -382,7 +391,7 @@ class Loss(ClosedForm):
 
     def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
         """Return the terms as a call with ``reduction="none"`` does, and back."""
-        adapter, layout = prepared.adapter, prepared.layout
+        adapter, layout, pixels = prepared.adapter, prepared.layout, prepared.pixels
         if self._has_time is None:
             collapse = functools.partial(layout.collapsed, adapter)
             return layout.input_axes(adapter, terms), collapse
@@ -390,8 +399,13 @@ class Loss(ClosedForm):
         if not self._has_time:
             absent.add(layout.time)
         shape = tuple(n for axis, n in enumerate(terms.shape) if axis not in absent)
-        reshape = adapter.xp.reshape
-        return reshape(terms, shape), lambda cotangent: reshape(cotangent, terms.shape)
+        reshape, with_class = adapter.xp.reshape, not self._classes_compete
+        if pixels is None:
+            return reshape(terms, shape), lambda cotangent: reshape(cotangent, terms.shape)
+        images = pixels.of_user(adapter, reshape(terms, shape), with_class=with_class)
+        return images, lambda cotangent: reshape(
+            pixels.labels(cotangent, with_class=with_class), terms.shape
+        )
 
     # Members of subclasses -----------------------------------------------------------------------
 
@@ -567,7 +581,9 @@ class Loss(ClosedForm):
         prepared, labels = self._prepare(input, target, {name: arguments[name] for name in OPTIONS})
         layout, every = prepared.layout, tuple(range(input.ndim))
         known = isinstance(labels, Labels) or self._has_trains
-        if not known or layout.time_axis == input.ndim:  # spike times, one a class
+        if (
+            not known or prepared.pixels is not None or layout.time_axis == input.ndim
+        ):  # spike times, one a class
             return None
         axes: dict[str, tuple[int | None, ...]]
         axes = {"input": every, "lengths": (layout.batch_axis,)}

@@ -1,10 +1,18 @@
 """The base class of the losses that read classes: labels, readouts, windows, predictions."""
 
+import dataclasses
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import predictions, readouts
 from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels, class_target
+from spikeloss_xp._input.labels import (
+    INDICES,
+    MULTI_HOT,
+    Labels,
+    class_target,
+    holds_numbers,
+)
+from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Numerics, PerClass
 from spikeloss_xp.losses.base import Loss
@@ -70,31 +78,73 @@ class RateLoss(Loss):
         return self.moving_window is not None
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
+        if labels_of_pixels(self, prepared, target) is not None:
+            read_pixels(prepared)
         if self._by_class:
             self._check_classes(prepared)
-        ignored = getattr(self, "ignore_index", None)
-        return class_target(prepared, target, self._targets, self._has_time, ignored)
+        return self._checked_labels(prepared, target, self._targets, self._has_time)
+
+    def _checked_labels(
+        self, prepared: Prepared, target: Any, kinds: tuple[str, ...], per_step: bool
+    ) -> Labels:
+        """Return the labels of samples or, if those are read, of pixels."""
+        if prepared.pixels is not None:
+            with_class = holds_numbers(self._targets, target)
+            target = prepared.pixels.labels(target, with_class=with_class)
+            mask = prepared.pixels.samples(prepared.adapter, prepared.mask)
+            prepared = dataclasses.replace(prepared, mask=mask)
+        return class_target(prepared, target, kinds, per_step, getattr(self, "ignore_index", None))
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
-        kind = self.readout, self.moving_window, self.num_classes, self._summed
-        return read_classes(prepared.adapter, values, mask, prepared.layout.time, *kind)
+        return self._read_window(prepared, values, mask, self.moving_window)
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
+    def _read_window(
+        self, prepared: Prepared, values: Array, mask: Array | None, window: int | None
+    ) -> Read:
+        """Return the reading in a window or over all of time, and its pullback to `values`."""
+        adapter, pixels = prepared.adapter, prepared.pixels
+        kind = self.readout, window, self.num_classes, self._summed
+        if pixels is None:
+            return read_classes(adapter, values, mask, prepared.layout.time, *kind)
+        # Neurons are read before they are rearranged, unless a reading is of several.
+        sampled = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
+        axis = pixels.source.time
+        if sampled:
+            values, mask = (pixels.samples(adapter, x) for x in (values, mask))
+            axis = 2
+        reading, to_values = read_classes(adapter, values, mask, axis, *kind)
+        if sampled:
+            return reading, lambda cotangent: pixels.of_samples(adapter, to_values(cotangent))
+        reading = Reading(*(pixels.samples(adapter, x) for x in reading[:6]))
+        return reading, lambda cotangent: to_values(pixels.of_samples(adapter, cotangent))
+
+    def _scores(
+        self,
+        input: Array,
+        where: Any,
+        lengths: Any,
+        per_step: bool,
+        per_pixel: bool = False,
+        target: Any = None,
+    ) -> ClassScores:
         """Return the scores of the classes, at each step or over all of time."""
         name = type(self).__name__
         prepared = self._prepare_input(input, where, lengths)
         if self._targets[0] not in (INDICES, MULTI_HOT):
             raise TypeError(f"{name} predicts no class: its targets are numbers")
+        timed = None if target is None else labels_of_pixels(self, prepared, target)
+        if timed is not None:
+            per_step, per_pixel = timed, True
         if per_step and not self._has_time:
             raise ValueError(
                 f"per_step=True needs a {name} with a moving_window: this one reads over all of "
                 "time"
             )
+        if per_pixel:
+            read_pixels(prepared)
         self._check_classes(prepared)
         window, adapter = self.moving_window if per_step else None, prepared.adapter
-        kind = self.readout, window, self.num_classes, self._summed
-        axis = prepared.layout.time
-        reading, _ = read_classes(adapter, prepared.values, prepared.mask, axis, *kind)
+        reading, _ = self._read_window(prepared, prepared.values, prepared.mask, window)
         reading = reading._replace(class_axis=prepared.layout.class_axis)
         return self._scores_of(prepared, self._score(adapter, reading), reading.mask, per_step)
 
