@@ -3,18 +3,18 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from spikeloss_xp import _checks, predictions
+from spikeloss_xp import _checks
 from spikeloss_xp._input.labels import INDICES
-from spikeloss_xp._input.prepared import prepare_input
+from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._typing import ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
-from spikeloss_xp.predictions import ClassScores, Mask
+from spikeloss_xp.predictions import ClassScores, Mask, Predictor
 from spikeloss_xp.readouts import read_classes
 
 MODES = get_args(ConfidenceMode)
 
 
-class Classifier:
+class Classifier(Predictor):
     """A classifier: it reads the rate of each class, and the class with the largest one wins."""
 
     time_window: int | None
@@ -24,10 +24,6 @@ class Classifier:
     ignore_index: int
     time_axis: int
     _targets: ClassVar[tuple[str, ...]] = (INDICES,)
-
-    predict = predictions.predict
-    confusion = predictions.confusion
-    accuracy = predictions.accuracy
 
     def __post_init__(self) -> None:
         _checks.check_fields(
@@ -40,7 +36,7 @@ class Classifier:
         )
 
     if TYPE_CHECKING:
-        __call__ = forward = predictions.predict
+        __call__ = forward = Predictor.predict
     else:  # a subclass may override `predict`
 
         def __call__(self, spikes, **masks):
@@ -52,10 +48,12 @@ class Classifier:
     def _is_per_step(self, target: Any) -> bool:
         return self.time_window is not None
 
-    def _scores(self, input: Any, where: Any, lengths: Any, per_step: bool) -> ClassScores:
-        """Return the rates of the classes, at each step if there is a window."""
+    def _prepare_input(self, input: Any, where: Any, lengths: Any) -> Prepared:
         axes: Any = {"time_axis": self.time_axis, "num_classes": self.num_classes}
-        prepared = prepare_input(input, where, lengths, argument="spikes", **axes)
+        return prepare_input(input, where, lengths, argument="spikes", **axes)
+
+    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
+        """Return the rates of the classes, at each step if there is a window."""
         window, axis = self.time_window, prepared.layout.time
         if per_step and window is None:
             raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
@@ -85,13 +83,13 @@ class Classifier:
             If `spikes` is not an array of real numbers with at least three axes, if `num_classes`
             does not divide the number of neurons, or if a mask has the wrong shape or dtype.
         """
-        scores = self._scores(spikes, where, lengths, False)
+        scores = self._read_scores(spikes, where, lengths, False)
         rate: ArrayT = scores.result(scores.values)
         return rate
 
     def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
-        scores = self._scores(spikes, where, lengths, False)
+        scores = self._read_scores(spikes, where, lengths, False)
         xp, rate = scores.prepared.adapter.xp, scores.values
         axis = scores.prepared.layout.class_axis
         if self.mode == "probability":

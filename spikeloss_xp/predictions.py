@@ -1,14 +1,12 @@
 """Predictions of classes, and how often they are right.
 
-The functions `predict`, `confusion` and `accuracy` are methods of the losses that read classes and
-of the classifiers, and `scores` of the losses. Such a class defines
-``_scores(input, where, lengths, per_step)``, which returns the `ClassScores`, and
-``_is_per_step(target)``, which tells whether a target is compared with the predictions of the
-steps.
+A loss that reads classes and a classifier are a `Predictor`.
 """
 
+import dataclasses
 import math
-from typing import Any, NamedTuple, overload
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple, overload
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import (
@@ -26,6 +24,7 @@ from spikeloss_xp._input.labels import (
     class_target,
     holds_numbers,
 )
+from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
 
@@ -155,191 +154,216 @@ def most_probable(adapter: Adapter, q: Array, axis: int) -> Labels:
     return Labels(indices, None, ~xp.any(q != q, axis=axis, keepdims=True), ignored)
 
 
-def steps_have_labels(self: Any, target: Any) -> bool:
-    """Whether a target of a loss has labels for each step, in addition to those of samples."""
-    with_classes = self._targets[0] != INDICES or holds_numbers(self._targets, target)
-    return bool(self._has_time) and rank(target) == 2 + with_classes
+class Predictor(ABC):
+    """What a loss or a classifier predicts, and how often that is right.
 
-
-# Methods of losses and classifiers -----------------------------------------------------------
-
-
-def _scores(
-    self: Any, input: Array, where: Any, lengths: Any, per_step: Any, per_pixel: Any
-) -> ClassScores:
-    """Return scores at each step or for each pixel, if the loss has them."""
-    options = {"per_pixel": True} if _checks.flag(per_pixel, "per_pixel") else {}
-    if options and not hasattr(self, "_checked_labels"):
-        raise TypeError(f"{type(self).__name__} has no labels of pixels")
-    found: ClassScores = self._scores(
-        input, where, lengths, _checks.flag(per_step, "per_step"), **options
-    )
-    return found
-
-
-# Overloads, because the index of a class has another dtype than the spikes.
-@overload
-def predict(
-    self: Any, input: HostArray, *, per_step: bool = False, per_pixel: bool = False,
-    where: Any = None, lengths: Any = None,
-) -> IntegerArray: ...  # fmt: skip
-@overload
-def predict(
-    self: Any, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
-    where: Any = None, lengths: Any = None,
-) -> ArrayT: ...  # fmt: skip
-@on_device_of("input")
-def predict(
-    self: Any, input: Array, *, per_step: bool = False, per_pixel: bool = False,
-    where: Any = None, lengths: Any = None,
-) -> Array:  # fmt: skip
-    """Return the predicted class; of several that win, the first.
-
-    A loss predicts from the readings that it compares with its target.
-
-    Parameters
-    ----------
-    input : array
-        Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
-    per_step : bool, default False
-        Whether a loss predicts at each step, from its moving window, and not over all of time.
-    per_pixel : bool, default False
-        Whether the classes are the first axis of space alone, with a prediction for each pixel.
-    where, lengths : array or sequence, optional
-        The mask, as for a loss.
-
-    Returns
-    -------
-    array of int
-        Class indices, ``[batch]``; with `per_step`, and of `MovingWindow`, ``[batch, time]``,
-        with the time axis where `input` has it. They are 0 if all entries of a sample or step
-        are masked. With `per_pixel` ``[batch, *pixels]``. `SpikeMoid` predicts 0 or 1 for each
-        class: ``[batch, class]`` and so on.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As a call of a loss; and if `per_step` is True without a `moving_window`.
+    A subclass prepares an input, and returns the scores of its classes, at each step or over all of
+    time.
     """
-    return _scores(self, input, where, lengths, per_step, per_pixel).predicted()
 
+    _targets: ClassVar[tuple[str, ...]]
+    _takes_pixels: ClassVar[bool] = False
+    """Whether there may be a label for each pixel."""
 
-@on_device_of("input")
-def scores(
-    self: Any, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
-    where: Mask = None, lengths: Mask = None,
-) -> ArrayT:  # fmt: skip
-    """Return the scores of the classes, of which the largest is predicted.
+    @abstractmethod
+    def _prepare_input(self, input: Array, where: Any, lengths: Any) -> Prepared:
+        """Return the input with its mask."""
 
-    They can be differentiated, and serve any function of logits. Those of `CrossEntropy` are the
-    logits, after root and temperature: their softmax has the probabilities that are trained. Those
-    of `SpikeMoid` are the logits of the single classes, above 0 for yes. The others are what
-    `predict` compares.
+    @abstractmethod
+    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
+        """Return the scores of the classes."""
 
-    Parameters
-    ----------
-    input : array
-        Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
-    per_step : bool, default False
-        Whether there are scores at each step, from a moving window, and not over all of time.
-    per_pixel : bool, default False
-        Whether the classes are the first axis of space alone, with scores for each pixel.
-    where, lengths : array or sequence, optional
-        The mask, as for a call.
+    def _is_per_step(self, target: Any) -> bool:
+        """Whether a target has labels for each step, in addition to those of samples."""
+        with_classes = self._targets[0] != INDICES or holds_numbers(self._targets, target)
+        return bool(getattr(self, "_has_time", False)) and rank(target) == 2 + with_classes
 
-    Returns
-    -------
-    array
-        ``[batch, class]``; with `per_step` ``[batch, class, time]``, with the time axis where
-        `input` has it; with `per_pixel` ``[batch, class, *pixels]``. Masked classes have minus
-        infinity, unless all of a sample are masked.
+    def _checked_labels(
+        self, prepared: Prepared, target: Any, kinds: tuple[str, ...], per_step: bool
+    ) -> Labels:
+        """Return the labels of samples or, if those are read, of pixels."""
+        if prepared.pixels is not None:
+            with_class = holds_numbers(self._targets, target)
+            target = prepared.pixels.labels(target, with_class=with_class)
+            mask = prepared.pixels.samples(prepared.adapter, prepared.mask)
+            prepared = dataclasses.replace(prepared, mask=mask)
+        return class_target(prepared, target, kinds, per_step, getattr(self, "ignore_index", None))
 
-    Raises
-    ------
-    ValueError, TypeError
-        As `predict`; and if the targets of the loss are numbers.
+    def _read_scores(
+        self,
+        input: Array,
+        where: Any,
+        lengths: Any,
+        per_step: bool,
+        per_pixel: bool = False,
+        target: Any = None,
+    ) -> ClassScores:
+        """Return the scores of samples or pixels, as the target has them if there is one."""
+        _checks.flag(per_step, "per_step")
+        prepared = self._prepare_input(input, where, lengths)
+        timed = None if target is None else labels_of_pixels(self, prepared, target)
+        if _checks.flag(per_pixel, "per_pixel") or timed is not None:
+            if not self._takes_pixels:
+                raise TypeError(f"{type(self).__name__} has no labels of pixels")
+            read_pixels(prepared)
+        return self._scores(prepared, per_step if timed is None else timed)
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])
-    >>> sx.CrossEntropy(time_axis=-1, temperature=2.0).scores(spikes)
-    array([[1.5, 0.5]])
-    """
-    found = _scores(self, input, where, lengths, per_step, per_pixel)
-    result: ArrayT = found.result(found.of_classes())
-    return result
+    # Overloads, because the index of a class has another dtype than the spikes.
+    @overload
+    def predict(
+        self, input: HostArray, *, per_step: bool = False, per_pixel: bool = False,
+        where: Any = None, lengths: Any = None,
+    ) -> IntegerArray: ...  # fmt: skip
+    @overload
+    def predict(
+        self, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
+        where: Any = None, lengths: Any = None,
+    ) -> ArrayT: ...  # fmt: skip
+    @on_device_of("input")
+    def predict(
+        self, input: Array, *, per_step: bool = False, per_pixel: bool = False,
+        where: Any = None, lengths: Any = None,
+    ) -> Array:  # fmt: skip
+        """Return the predicted class; of several that win, the first.
 
+        A loss predicts from the readings that it compares with its target.
 
-@on_device_of("input")
-def confusion(
-    self: Any, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
-) -> ArrayT:
-    """Return how often each class was predicted for each label.
+        Parameters
+        ----------
+        input : array
+            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+        per_step : bool, default False
+            Whether a loss predicts at each step, from its moving window, and not over all of time.
+        per_pixel : bool, default False
+            Whether the classes are the first axis of space alone, with a prediction for each pixel.
+        where, lengths : array or sequence, optional
+            The mask, as for a loss.
 
-    It adds up over any split of the batch. The accuracy and others follow from the sum: with
-    the matrix `m`, ``m.diagonal() / m.sum(1)`` are the fractions that are right of each label.
+        Returns
+        -------
+        array of int
+            Class indices, ``[batch]``; with `per_step`, and of `MovingWindow`, ``[batch, time]``,
+            with the time axis where `input` has it. They are 0 if all entries of a sample or step
+            are masked. With `per_pixel` ``[batch, *pixels]``. `SpikeMoid` predicts 0 or 1 for each
+            class: ``[batch, class]`` and so on.
 
-    Parameters
-    ----------
-    input : array
-        Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
-    target : array or sequence
-        Class indices, ``[batch]``. With a moving window also ``[batch, time]``, with the time
-        axis where the spikes have it, for the predictions of the steps. Labels equal to
-        `ignore_index` do not count. `CrossEntropy` takes class probabilities too: the label is the
-        most probable class, the first of several, and a row of zeros does not count. `SpikeMoid`
-        takes bools, or floats that are 0 or 1: ``[batch, class]`` and so on.
-    where, lengths : array or sequence, optional
-        The mask, as for a loss. A label does not count if its class is masked.
+        Raises
+        ------
+        ValueError, TypeError
+            As a call of a loss; and if `per_step` is True without a `moving_window`.
+        """
+        return self._read_scores(input, where, lengths, per_step, per_pixel).predicted()
 
-    Returns
-    -------
-    array
-        ``[class, class]``, the label by the prediction: whole numbers, in the dtype that the
-        spikes are computed in. ``[class, 2, 2]`` for `SpikeMoid`. A sample with a reading that
-        is NaN or infinite counts as a wrong prediction.
+    @on_device_of("input")
+    def scores(
+        self, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
+        where: Mask = None, lengths: Mask = None,
+    ) -> ArrayT:  # fmt: skip
+        """Return the scores of the classes, of which the largest is predicted.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument has the wrong shape or dtype, or if a label is no class. Where labels and
-        lengths cannot be read for free, an impossible one makes all numbers NaN instead.
-    """
-    kinds = self._targets if PROBABILITIES in self._targets else self._targets[:1]
-    if hasattr(self, "_checked_labels"):
-        scores = self._scores(input, where, lengths, self._is_per_step(target), target=target)
+        They can be differentiated, and serve any function of logits. Those of `CrossEntropy` are
+        the logits, after root and temperature: their softmax has the probabilities that are
+        trained. Those of `SpikeMoid` are the logits of the single classes, above 0 for yes. The
+        others are what `predict` compares.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+        per_step : bool, default False
+            Whether there are scores at each step, from a moving window, and not over all of time.
+        per_pixel : bool, default False
+            Whether the classes are the first axis of space alone, with scores for each pixel.
+        where, lengths : array or sequence, optional
+            The mask, as for a call.
+
+        Returns
+        -------
+        array
+            ``[batch, class]``; with `per_step` ``[batch, class, time]``, with the time axis where
+            `input` has it; with `per_pixel` ``[batch, class, *pixels]``. Masked classes have minus
+            infinity, unless all of a sample are masked.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `predict`; and if the targets of the loss are numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])
+        >>> sx.CrossEntropy(time_axis=-1, temperature=2.0).scores(spikes)
+        array([[1.5, 0.5]])
+        """
+        found = self._read_scores(input, where, lengths, per_step, per_pixel)
+        result: ArrayT = found.result(found.of_classes())
+        return result
+
+    @on_device_of("input")
+    def confusion(
+        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
+    ) -> ArrayT:
+        """Return how often each class was predicted for each label.
+
+        It adds up over any split of the batch. The accuracy and others follow from the sum: with
+        the matrix `m`, ``m.diagonal() / m.sum(1)`` are the fractions that are right of each label.
+
+        Parameters
+        ----------
+        input : array
+            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+        target : array or sequence
+            Class indices, ``[batch]``. With a moving window also ``[batch, time]``, with the time
+            axis where the spikes have it, for the predictions of the steps. Labels equal to
+            `ignore_index` do not count. `CrossEntropy` takes class probabilities too: the label is
+            the most probable class, the first of several, and a row of zeros does not count.
+            `SpikeMoid` takes bools, or floats that are 0 or 1: ``[batch, class]`` and so on.
+        where, lengths : array or sequence, optional
+            The mask, as for a loss. A label does not count if its class is masked.
+
+        Returns
+        -------
+        array
+            ``[class, class]``, the label by the prediction: whole numbers, in the dtype that the
+            spikes are computed in. ``[class, 2, 2]`` for `SpikeMoid`. A sample with a reading that
+            is NaN or infinite counts as a wrong prediction.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument has the wrong shape or dtype, or if a label is no class. Where labels and
+            lengths cannot be read for free, an impossible one makes all numbers NaN instead.
+        """
+        per_step = self._is_per_step(target)
+        scores = self._read_scores(input, where, lengths, per_step, target=target)
+        kinds = self._targets if PROBABILITIES in self._targets else self._targets[:1]
         labels = self._checked_labels(scores.prepared, target, kinds, scores.per_step)
-    else:
-        scores = self._scores(input, where, lengths, self._is_per_step(target))
-        ignored = getattr(self, "ignore_index", None)
-        labels = class_target(scores.prepared, target, kinds, scores.per_step, ignored)
-    prepared = scores.prepared
-    counts: ArrayT = scores.confusion(labels)
-    if prepared.valid_or_nan is not None:
-        counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)
-    return counts
+        prepared = scores.prepared
+        counts: ArrayT = scores.confusion(labels)
+        if prepared.valid_or_nan is not None:
+            counts = counts + 0 * prepared.adapter.sum_all(prepared.valid_or_nan)
+        return counts
 
+    @on_device_of("input")
+    def accuracy(
+        self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
+    ) -> ArrayT:
+        """Return the fraction of the labels that are predicted.
 
-@on_device_of("input")
-def accuracy(
-    self: Any, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
-) -> ArrayT:
-    """Return the fraction of the labels that are predicted.
+        The arguments and errors are those of `confusion`. To evaluate several batches, add up
+        their `confusion`: a mean of accuracies counts a label of a small batch for more.
 
-    The arguments and errors are those of `confusion`. To evaluate several batches, add up
-    their `confusion`: a mean of accuracies counts a label of a small batch for more.
-
-    Returns
-    -------
-    array
-        A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
-    """
-    counts = self.confusion(input, target, where=where, lengths=lengths)
-    adapter = adapter_of(counts)
-    xp, index = adapter.xp, adapter.arange(counts.shape[-1], counts)
-    number = adapter.sum_all(counts)
-    right = adapter.sum_all(xp.where(index[:, None] == index[None, :], counts, 0.0))
-    fraction: ArrayT = xp.where(number == 0, math.nan, right / or_one(adapter, number))
-    return fraction
+        Returns
+        -------
+        array
+            A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
+        """
+        counts = self.confusion(input, target, where=where, lengths=lengths)
+        adapter = adapter_of(counts)
+        xp, index = adapter.xp, adapter.arange(counts.shape[-1], counts)
+        number = adapter.sum_all(counts)
+        right = adapter.sum_all(xp.where(index[:, None] == index[None, :], counts, 0.0))
+        fraction: ArrayT = xp.where(number == 0, math.nan, right / or_one(adapter, number))
+        return fraction

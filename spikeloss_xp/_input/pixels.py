@@ -94,9 +94,10 @@ def labels_of_pixels(loss: Any, prepared: Prepared, target: Any) -> bool | None:
 
     Labels of samples and of their steps come first.
     """
-    layout, has_time = prepared.layout, bool(loss._has_time)
-    if loss._targets[0] != INDICES or len(layout.space) < 2:
+    layout = prepared.layout
+    if not loss._takes_pixels or loss._targets[0] != INDICES or len(layout.space) < 2:
         return None
+    has_time = bool(loss._has_time)
     with_class, shape = holds_numbers(loss._targets, target), shape_of(target)
     plain = (layout.batch, prepared.classes)[: 1 + with_class]
     if shape == plain or (has_time and shape == layout.with_time(*plain)):

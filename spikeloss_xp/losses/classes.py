@@ -1,28 +1,25 @@
 """The base class of the losses that read classes: labels, readouts, windows, predictions."""
 
-import dataclasses
 from typing import Any, ClassVar, get_args
 
-from spikeloss_xp import predictions, readouts
+from spikeloss_xp import readouts
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import (
     INDICES,
     MULTI_HOT,
     Labels,
-    class_target,
-    holds_numbers,
 )
 from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Numerics, PerClass
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.predictions import ClassScores
+from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Read, Reading, read_classes
 
 NUMERICS = get_args(Numerics)
 
 
-class RateLoss(Loss):
+class RateLoss(Loss, Predictor):
     """The base class of losses that read a number for each class: its rate, or as `readout` says.
 
     The reading is over the whole duration or, with a moving window, at each step. Readings, labels
@@ -51,6 +48,7 @@ class RateLoss(Loss):
     moving_window: int | None
     num_classes: int | None
     ignore_index: int
+    _takes_pixels: ClassVar[bool] = True
     _targets: ClassVar[tuple[str, ...]] = (INDICES,)
     """The kinds of targets: class indices, a number for each class, or both in this order."""
     _readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *readouts.OVER_ALL_TIME)
@@ -60,12 +58,6 @@ class RateLoss(Loss):
     """The hyper-parameters that may be a number for each class."""
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
     """How the scores of the classes become predictions."""
-
-    predict = predictions.predict
-    scores = predictions.scores
-    confusion = predictions.confusion
-    accuracy = predictions.accuracy
-    _is_per_step = predictions.steps_have_labels
 
     @property
     def memory(self) -> int | None:
@@ -83,17 +75,6 @@ class RateLoss(Loss):
         if self._by_class:
             self._check_classes(prepared)
         return self._checked_labels(prepared, target, self._targets, self._has_time)
-
-    def _checked_labels(
-        self, prepared: Prepared, target: Any, kinds: tuple[str, ...], per_step: bool
-    ) -> Labels:
-        """Return the labels of samples or, if those are read, of pixels."""
-        if prepared.pixels is not None:
-            with_class = holds_numbers(self._targets, target)
-            target = prepared.pixels.labels(target, with_class=with_class)
-            mask = prepared.pixels.samples(prepared.adapter, prepared.mask)
-            prepared = dataclasses.replace(prepared, mask=mask)
-        return class_target(prepared, target, kinds, per_step, getattr(self, "ignore_index", None))
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         return self._read_window(prepared, values, mask, self.moving_window)
@@ -118,30 +99,15 @@ class RateLoss(Loss):
         reading = Reading(*(pixels.samples(adapter, x) for x in reading[:6]))
         return reading, lambda cotangent: to_values(pixels.of_samples(adapter, cotangent))
 
-    def _scores(
-        self,
-        input: Array,
-        where: Any,
-        lengths: Any,
-        per_step: bool,
-        per_pixel: bool = False,
-        target: Any = None,
-    ) -> ClassScores:
-        """Return the scores of the classes, at each step or over all of time."""
+    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         name = type(self).__name__
-        prepared = self._prepare_input(input, where, lengths)
         if self._targets[0] not in (INDICES, MULTI_HOT):
             raise TypeError(f"{name} predicts no class: its targets are numbers")
-        timed = None if target is None else labels_of_pixels(self, prepared, target)
-        if timed is not None:
-            per_step, per_pixel = timed, True
         if per_step and not self._has_time:
             raise ValueError(
                 f"per_step=True needs a {name} with a moving_window: this one reads over all of "
                 "time"
             )
-        if per_pixel:
-            read_pixels(prepared)
         self._check_classes(prepared)
         window, adapter = self.moving_window if per_step else None, prepared.adapter
         reading, _ = self._read_window(prepared, prepared.values, prepared.mask, window)

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from spikeloss_xp import _checks, predictions
+from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._input.labels import INDICES, Labels, class_target
+from spikeloss_xp._input.labels import INDICES, Labels
 from spikeloss_xp._input.prepared import Prepared, class_axis
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.predictions import ClassScores
+from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Read, Reading, read_groups
 
 
 @dataclass(frozen=True)
-class Composed(Loss):
+class Composed(Loss, Predictor):
     r"""A loss on class labels, made from a readout and a criterion.
 
     .. math::
@@ -94,12 +94,6 @@ class Composed(Loss):
     _targets: ClassVar[tuple[str, ...]] = (INDICES,)
     _classes_compete: ClassVar[None] = None
 
-    predict = predictions.predict
-    scores = predictions.scores
-    confusion = predictions.confusion
-    accuracy = predictions.accuracy
-    _is_per_step = predictions.steps_have_labels
-
     def __post_init__(self) -> None:
         self._check(read=_checks.function, compare=_checks.function, per_step=_checks.flag)
 
@@ -108,7 +102,7 @@ class Composed(Loss):
         return self.per_step
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        return class_target(prepared, target, self._targets, self.per_step, self.ignore_index)
+        return self._checked_labels(prepared, target, self._targets, self.per_step)
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         axis = prepared.layout.time
@@ -136,8 +130,7 @@ class Composed(Loss):
 
         return Reading(self._of_loss(adapter, u, axis), mask=mask), to_spikes
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
-        prepared = self._prepare_input(input, where, lengths)
+    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         if per_step != self.per_step:
             raise ValueError(
                 f"per_step must be that of the loss, per_step={self.per_step}: read decides "

@@ -5,15 +5,15 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from spikeloss_xp import _checks, predictions
+from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, or_one
-from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels, class_target
+from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.cross_entropy import compare_logits
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
-from spikeloss_xp.predictions import ClassScores
+from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Read, Reading
 
 
@@ -30,7 +30,7 @@ class TimesLoss(Loss):
         return f"times.{type(self).__name__}({given})"
 
 
-class FirstSpike(TimesLoss):
+class FirstSpike(TimesLoss, Predictor):
     """The base class of the losses that read the time of the first spike of each class."""
 
     silent_time: float
@@ -39,14 +39,8 @@ class FirstSpike(TimesLoss):
     readout: ClassVar[str] = "latency"  # type: ignore[misc]
     _targets: ClassVar[tuple[str, ...]]
 
-    predict = predictions.predict
-    scores = predictions.scores
-    confusion = predictions.confusion
-    accuracy = predictions.accuracy
-    _is_per_step = predictions.steps_have_labels
-
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        return class_target(prepared, target, self._targets, False, self.ignore_index)
+        return self._checked_labels(prepared, target, self._targets, per_step=False)
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
@@ -69,8 +63,7 @@ class FirstSpike(TimesLoss):
 
         return Reading(xp.squeeze(first, axis=3), saturated=silent, mask=mask), pullback
 
-    def _scores(self, input: Array, where: Any, lengths: Any, per_step: bool) -> ClassScores:
-        prepared = self._prepare_input(input, where, lengths)
+    def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         if per_step:
             raise ValueError(
                 f"per_step=True needs a {type(self).__name__} with a moving_window: this one reads "
