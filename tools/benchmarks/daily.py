@@ -30,6 +30,8 @@ PRICES = ("counts", "each step", "window 20")  # with and without each of the op
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
 CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # options of a loss
 SHARES = ("counts", "window 20")
+BESIDE = ((20, 100, 100), (100, 256, 200))  # the sizes of the hidden layers of penalties
+IMAGES = (10, 4, 21, 48, 48)  # [time, batch, class, pixel, pixel]
 PROCESSES, SECONDS = 3, 0.3  # and of each row in each process
 
 FIRST_CALLS = {  # code that is timed in a new process
@@ -76,6 +78,33 @@ def prices(library: str, name: str, option: str) -> dict[str, Run]:
     }
 
 
+def penalties(library: str, name: str, size: tuple[int, int, int]) -> dict[str, Run]:
+    """Return our run of a penalty on hidden spikes, and that of the plain line."""
+    spikes = (np.random.default_rng(0).random(size) < 0.1).astype("f")
+    ours, line = plain.PENALTIES[name]
+    runs = {"ours": ours, LINE: line}
+    return {key: contenders.with_gradient(library, run, spikes) for key, run in runs.items()}
+
+
+def pixels(library: str) -> dict[str, Run]:
+    """Return our run of labels of pixels, and that of the plain line, of counts."""
+    spikes = (np.random.default_rng(0).random(IMAGES) < 0.1).astype("f")
+    label = np.random.default_rng(1).integers(IMAGES[2], size=(IMAGES[1], *IMAGES[3:]))
+
+    def line(x: Any, y: Any) -> Any:
+        if library == "PyTorch":
+            import torch
+
+            return torch.nn.functional.cross_entropy(x.sum(0), y)
+        import optax
+
+        counts = x.sum(0).transpose(0, 2, 3, 1)
+        return optax.softmax_cross_entropy_with_integer_labels(counts, y).mean()
+
+    runs = {"ours": LOSSES["counts"], LINE: line}
+    return {key: contenders.with_gradient(library, run, spikes, label) for key, run in runs.items()}
+
+
 def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
     """Return a run of a training step of two layers, and of the loss of its output alone."""
     import torch
@@ -110,6 +139,11 @@ def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
         yield f"{library}: {loss}: {list(size)} {layout}", setup
     for names in itertools.product(PRICED, PRICES, OPTIONS):
         yield f"price: {': '.join(names)}", functools.partial(prices, *names)
+    for library, name, size in itertools.product(PRICED[:2], plain.PENALTIES, BESIDE):
+        setup = functools.partial(penalties, library, name, size)
+        yield f"penalty: {library}: {name}: {list(size)}", setup
+    for library in PRICED[:2]:
+        yield f"pixels: {library}", functools.partial(pixels, library)
     for loss, size in itertools.product(SHARES, SIZES[:2]):
         yield f"share: {loss}: {list(size)}", functools.partial(training_step, loss, size)
 

@@ -105,6 +105,15 @@ def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
         names = [f"price: {library}: %s: {option}" for library in libraries]
         rows.append((f"`{option}`", *(pair(x % "counts", x % "each step") for x in names)))
     yield pages.table(("with", *libraries), rows)
+    names = [
+        (name, [f"penalty: {{}}: {name}: {size}" for size in ("[20, 100, 100]", "[100, 256, 200]")])
+        for name in ("a cap", "a cap per neuron", "L1")
+    ]
+    rows = [
+        (name, *(pair(*(x.format(y) for x in both)) for y in libraries[:2])) for name, both in names
+    ]
+    rows.append(("labels of pixels", *(f"{ratios[f'pixels: {x}']:.2f}" for x in libraries[:2])))
+    yield pages.table(("beside the plain line", *libraries[:2]), rows)
     rows = [
         (loss, *(f"{100 * ratios[f'share: {loss}: {size}']:.1f} %" for size in SIZES[:2]))
         for loss in ("counts", "window 20")

@@ -31,6 +31,19 @@ LOSSES = {
 }
 
 
+PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # ours and the plain line
+    "a cap": (
+        sx.SparsityEnforcer(0.05, 100, time_axis=0),
+        lambda x: 100 * (x.mean() - 0.05).clip(0) ** 2,
+    ),
+    "a cap per neuron": (
+        sx.SparsityEnforcer(0.05, 100, per="neuron", time_axis=0),
+        lambda x: 100 * ((x.mean((0, 1)) - 0.05).clip(0) ** 2).mean(),
+    ),
+    "L1": (sx.SparsityEnforcer(0, power=1, time_axis=0), lambda x: x.mean()),
+}
+
+
 def arrays(name: str, size: tuple[int, int, int], axis: int) -> list[np.ndarray]:
     """Return spikes of a size ``[time, batch, class]`` in a layout, our target and the line's."""
     classes, loss = size[2], LOSSES[name]
