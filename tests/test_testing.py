@@ -49,6 +49,8 @@ def test_bfloat16_is_compared_on_libraries_that_have_it():
     assert_consistent(sx.SpikeMax(), spikes, LABEL)
     with pytest.raises(ValueError, match="no result for numpy: it has no bfloat16"):
         assert_consistent(sx.SpikeMax(), spikes, LABEL, backends=["numpy"])
+    numbers = torch.finfo(torch.bfloat16)
+    assert PRECISION["bfloat16"] == (numbers.eps, numbers.smallest_normal * numbers.eps)
 
 
 class WrongGradient(sx.SpikeRate):

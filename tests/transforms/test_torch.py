@@ -428,3 +428,13 @@ assert traced(spikes, target) == traced(spikes, target) == loss(spikes, target)
 assert len(graphs) <= 1, "compiled again"
 """
     run_python(program)
+
+
+@pytest.mark.parametrize("time_axis", [0, -1])
+def test_window_of_several_blocks_has_its_gradient_in_a_transform(time_axis):
+    """The blocks are joined there, and are written to one array elsewhere."""
+    shape = (100, 3, 2) if time_axis == 0 else (3, 2, 100)
+    spikes = torch.rand(shape, generator=torch.Generator().manual_seed(0)).double()
+    loss = sx.SpikeRate(0.5, 0.1, 5, time_axis=time_axis)
+    _, expected = sx.value_and_grad(loss)(spikes.numpy(), [0, 1, 1])
+    close(torch.func.grad(loss)(spikes, [0, 1, 1]).numpy(), expected, 1e-12)
