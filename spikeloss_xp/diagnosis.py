@@ -1,0 +1,365 @@
+"""Diagnosis: what outputs, labels and gradients tell about a network that does not learn."""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from html import escape
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spikeloss_xp import losses
+from spikeloss_xp._arrays import adapter_of, find_adapter, host, read
+from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES, Labels
+from spikeloss_xp._typing import Array, ArrayLike
+from spikeloss_xp.gradients import value_and_grad
+
+Seen = Iterator[tuple[str, str]]  # codes, with what was seen
+SOME, MOST, ENOUGH = 0.5, 0.9, 8
+COUNTED = ("rate", "count", "sqrt_count", "latency")
+
+
+class Finding(NamedTuple):
+    """Something that `diagnose` found.
+
+    Attributes
+    ----------
+    code : str
+        Its name, which is stable, and the anchor of its section in the documentation.
+    severity : {"problem", "note"}
+        Whether it keeps a network from learning, or may be as it should be.
+    seen, why, remedy : str
+        What was seen, why it matters, and what to do.
+    """
+
+    code: str
+    severity: str
+    seen: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.code}: {self.seen}\n    {self.why}\n    {self.remedy}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `diagnose` returns: numbers, findings, and a table of both as its string.
+
+    Attributes
+    ----------
+    numbers : dict
+        The numbers by their names, in words.
+    findings : tuple of Finding
+        Problems before notes, and causes before their consequences.
+    """
+
+    numbers: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.numbers))
+        lines = [f"{name:{width}}  {_in_words(x)}" for name, x in self.numbers.items()]
+        return "\n".join([*lines, "", *map(str, self.findings or ("nothing found",))])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def diagnose(
+    loss: Any, spikes: Any, target: ArrayLike | None = None, *, hidden: Any = None,
+    where: ArrayLike | None = None, lengths: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+) -> Report:  # fmt: skip
+    """Look at one batch, and say what keeps a network from learning.
+
+    Values are read on the host, which waits for a device. Nothing is changed, and no graph or
+    gradient of the caller is touched.
+
+    Parameters
+    ----------
+    loss : loss
+        A loss of this library.
+    spikes : array
+        The input of the loss: the outputs of the network.
+    target : array or sequence, optional
+        The target; none for `SparsityEnforcer`.
+    hidden : array, or nested sequences and mappings of arrays, optional
+        Spikes of hidden layers, in the layout of `spikes`.
+    where, lengths, weight : array or sequence, optional
+        The other arguments of the call.
+
+    Returns
+    -------
+    Report
+        Its string is a table. `findings` is empty if nothing is wrong.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape or type, as a call. Values that the loss does not take
+        are a finding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> report = sx.diagnose(sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3)), [0, 1, 2, 0])
+    >>> [finding.code for finding in report.findings]
+    ['silent-output']
+    """
+    given = {"where": where, "lengths": lengths, "weight": weight}
+    masks = {name: _read(x, name) for name, x in given.items() if x is not None}
+    loss = dataclasses.replace(loss, reduction="mean")
+    sparsity = isinstance(loss, losses.SparsityEnforcer)
+    inputs = dict(_named(spikes, "input")) if sparsity else {"input": _read(spikes, "input")}
+    x: Any = list(inputs.values()) if sparsity else inputs["input"]
+    targets: Any = () if target is None else (_read(target, "target"),)
+    value, gradient, refused = _evaluated(loss, x, targets, masks)
+    found = [("refused", refused)] if refused else [*_of_options(loss, inputs)]
+    numbers: dict[str, Any] = {"mean loss": value}
+    if not (sparsity or refused):
+        batch = Batch(loss, x, targets[0], masks, gradient)
+        numbers |= batch.numbers()
+        found += batch.findings(value)
+    for name, layer in ((inputs if sparsity else {}) | dict(_named(hidden, "hidden"))).items():
+        train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
+        more, wrong = _layer(name, train.reshape(len(train), -1, train.shape[-1]))
+        numbers, found = numbers | more, found + wrong
+    path = resources.files("spikeloss_xp") / "data" / "findings.toml"
+    texts = tomllib.loads(path.read_text(encoding="utf-8"))  # problems first, in causal order
+    found.sort(key=lambda each: list(texts).index(each[0]))
+    return Report(numbers, tuple(Finding(code, seen=seen, **texts[code]) for code, seen in found))
+
+
+def _read(x: Any, name: str) -> np.ndarray:
+    """Return an argument as an array of NumPy, whose narrow floats become float32."""
+    found = host(x, name) if find_adapter(x) is None else read(adapter_of(x, name), x, name)
+    narrow = found.dtype.kind not in "biuf" or found.dtype == np.float16
+    return found.astype(np.float32) if narrow else found
+
+
+def _named(x: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays in nested sequences and mappings, with the way to each as its name."""
+    if isinstance(x, Mapping | list | tuple):
+        for key, each in sorted(x.items()) if isinstance(x, Mapping) else enumerate(x):
+            yield from _named(each, f"{name}[{key!r}]")
+    elif x is not None:
+        yield name, _read(x, name)
+
+
+def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, str]:
+    """Return the value, the gradient, and what the loss refuses for its values."""
+    try:
+        with np.errstate(all="ignore"):
+            if not targets:
+                return float(loss(x, **masks)), None, ""
+            value, gradient = value_and_grad(loss)(x, *targets, **masks)
+            return float(value), gradient, ""
+    except (ValueError, TypeError) as error:
+        silent = [0 * each for each in x] if isinstance(x, list) else np.zeros_like(x)
+        zeros = {name: np.zeros_like(y) for name, y in masks.items()}
+        loss(silent, *map(np.zeros_like, targets), **zeros)  # a wrong shape or type raises here
+        return None, None, str(error)
+
+
+class Batch:
+    """A batch ``[sample, neuron, step]`` as a loss reads it, and its labels."""
+
+    def __init__(self, loss: Any, x: Array, target: Any, masks: Any, gradient: Any) -> None:
+        where = {name: masks.get(name) for name in ("where", "lengths")}
+        prepared = loss._prepare_input(x, *where.values())
+        labels, mask = loss._labels(prepared, target), prepared.mask
+        self.loss, self.masks, self.layout = loss, masks, prepared.layout
+        self.x = self._arranged(prepared, x).astype(float)
+        full = np.broadcast_to(True if mask is None else mask, prepared.values.shape)
+        self.counts = self._arranged(prepared, full)
+        self.classes = prepared.classes if isinstance(labels, Labels) else self.x.shape[1]
+        self.size = np.abs(self._of_classes(self._arranged(prepared, gradient))).max(axis=-1)
+        times, silent = loss._reads_times, getattr(loss, "silent_time", math.inf)
+        fires = self.x < silent if times else self.x != 0
+        self.layer = ({}, []) if times else _layer("output", self.x, self.counts)
+        self.fires = self._of_classes(fires & self.counts).any(axis=-1)
+        self.hot: Any = self._hot(labels)
+        self.accuracy, self.ties = math.nan, 0.0
+        if self.hot is not None:
+            self.accuracy = float(loss.accuracy(x, target, **where))
+            self.confusion = np.asarray(loss.confusion(x, target, **where)).tolist()
+            if loss._targets[0] != MULTI_HOT and prepared.pixels is None:
+                scores = np.asarray(loss.scores(x, **where))
+                best = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1)
+                self.ties = _share(best > 1, self.hot.any(axis=1))
+
+    def _arranged(self, prepared: Any, y: Any) -> Any:
+        """Return an array with the axes of the input as ``[sample, neuron, step]``."""
+        y = self.layout.collapsed(prepared.adapter, y) if self.layout.has_time else y
+        y = np.reshape(y, prepared.values.shape)
+        if prepared.pixels is not None:
+            return prepared.pixels.samples(prepared.adapter, y)
+        return np.moveaxis(y, self.layout.time, -1)
+
+    def _of_classes(self, y: Any) -> Any:
+        """Return an array ``[sample, neuron, step]`` as ``[sample, class, neuron and step]``."""
+        return y.reshape(len(y), self.classes, -1)
+
+    def _hot(self, labels: Any) -> Any:
+        """Return which classes are labels of a sample at any step, or None for other targets."""
+        time, kind = self.layout.time, getattr(self.loss, "_targets", ("",))[-1]
+        if isinstance(labels, Labels) and labels.indices is not None:
+            hot = np.moveaxis(labels.indices, time, -1) == np.arange(self.classes)[:, None]
+            if labels.ignored is not None:
+                hot &= ~np.moveaxis(labels.ignored, time, -1)
+        elif kind in (MULTI_HOT, PROBABILITIES):
+            q = np.moveaxis(labels.numbers, time, -1)
+            hot = (q == q.max(axis=1, keepdims=True)) & (q > 0)
+        else:
+            return None
+        return hot.any(axis=-1) & self.counts.any(axis=(1, 2))[:, None]
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the batch by their names."""
+        time = "time" if self.layout.has_time else "spike"
+        axes = {self.layout.batch_axis: "batch", self.layout.time_axis: time}
+        names = ", ".join(axes.get(i, "class") for i in range(len(self.layout.shape)))
+        found: dict[str, Any] = {
+            "input, as it is read": f"[{names}] = {self.layout.shape}",
+            "classes, neurons of a class": (self.classes, self.x.shape[1] // self.classes),
+            "classes that never fire": int((~self.fires.any(axis=0)).sum()),
+            "share that is masked": float(1 - self.counts.mean()),
+            "largest gradient of each class": self.size.max(axis=0).tolist(),
+        }
+        if hasattr(self.loss, "temperature"):
+            found["loss of equal scores"] = math.log(self.classes)
+        if self.hot is not None:
+            found["samples of each class"] = self.hot.sum(axis=0).tolist()
+            found["accuracy"], found["share of ties"] = self.accuracy, self.ties
+            found["confusion, labels by answers"] = self.confusion
+            found["share of labels without a gradient"] = _share(self.size == 0, self.hot)
+        return found | self.layer[0]
+
+    def findings(self, value: float) -> Seen:
+        """Yield what is wrong with the batch."""
+        yield from self._of_times() if self.loss._reads_times else self._of_values()
+        yield from [*self.layer[1], *self._of_masks()]
+        learned, share, equal = not value, 0.0, math.log(self.classes)
+        if self.hot is not None:
+            yield from self._of_labels()
+            learned, share = self.accuracy >= MOST, _share(self.size == 0, self.hot)
+        plain = hasattr(self.loss, "temperature") and not getattr(self.loss, "rates", None)
+        if plain and self.accuracy < SOME and value > 4 * equal > 0:
+            yield "certain-and-wrong", f"the loss is {value:.3g}, of equal scores {equal:.3g}"
+        if not learned and (share >= MOST or not self.size.any()):
+            yield "zero-gradient", "the gradient is 0 " + ("at labels" if share else "everywhere")
+        if self.fires.any() and self.ties >= SOME:
+            yield "ties", f"in {self.ties:.0%} of the samples several classes have the best score"
+
+    def _of_times(self) -> Seen:
+        silent, x = getattr(self.loss, "silent_time", math.inf), self.x[self.counts]
+        known = x[np.isfinite(x)]
+        padding = max(np.mean(self.x == -1), np.mean((self.x == 0).sum(axis=2) > 1))
+        if len(known) and np.isin(known, (0, 1)).all() and self.x.shape[2] > 2:
+            yield "times-are-trains", f"all {len(known)} times are 0 or 1"
+        elif len(x) and not (known < silent).any():
+            yield "times-out-of-range", f"no time is below silent_time={silent:g}"
+        elif padding or (known == 0).sum() > len(x) * SOME:
+            yield "times-out-of-range", "many times are 0 or -1, as padding often is"
+
+    def _of_values(self) -> Seen:
+        x, shape, loss = self.x[self.counts], self.layout.shape, self.loss
+        readout, window = getattr(loss, "readout", ""), getattr(loss, "moving_window", None)
+        numbers = isinstance(loss, losses.SquaredError) or readout not in COUNTED or window == 1
+        if readout == "rate" and getattr(loss, "rates", True) is None:  # the mean of potentials
+            numbers = True
+        if not numbers and (odd := _odd(x)):
+            bounds = f"from {np.nanmin(x):.3g} to {np.nanmax(x):.3g}"
+            yield "not-spikes", f"{odd:.0%} of the values are fractions or below 0, {bounds}"
+        if max(shape.count(shape[i]) for i in (self.layout.batch_axis, self.layout.time_axis)) > 1:
+            yield "ambiguous-layout", f"several axes of {shape} have one size"
+
+    def _of_masks(self) -> Seen:
+        steps, lengths = self.x.shape[2], self.masks.get("lengths")
+        masked = 1 - self.counts.mean()
+        if self.counts.any() and self.x.any() and not self.x[self.counts].any():
+            yield "inverted-mask", "all spikes are masked"
+        if lengths is not None and steps >= 20 and lengths.max() * 10 <= steps:
+            yield "short-lengths", f"lengths are at most {lengths.max()} of {steps} steps"
+        if masked > SOME:
+            yield "mostly-masked", f"{masked:.0%} of the entries are masked"
+
+    def _of_labels(self) -> Seen:
+        labelled, occurs = self.hot.any(axis=1), self.hot.any(axis=0)
+        silent = _share(~(self.fires & self.hot).any(axis=1), labelled)
+        if self.fires.any() and silent >= MOST:
+            yield "silent-labels", f"the label is silent in {silent:.0%} of the samples"
+        number, absent = int(labelled.sum()), np.flatnonzero(~occurs)
+        last = self.classes - len(absent)  # the number of classes, if the last ones are absent
+        if self.loss._targets[0] == MULTI_HOT or not len(absent):
+            return
+        if last == 1 and number >= ENOUGH:
+            yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
+        elif occurs[:last].all() and number * len(absent) >= 4 * self.classes:
+            yield "labels-too-low", f"the largest label is {last - 1}, of {self.classes} classes"
+        elif number >= 4 * self.classes:
+            yield "absent-class", f"no sample has label {absent.tolist()}"
+
+
+def _share(what: Array, which: Array) -> float:
+    """Return the share of the entries in `which` that are True."""
+    return float(what[which].mean()) if which.any() else 0.0
+
+
+def _odd(x: Array) -> float:
+    """Return the share of values that are no number of spikes, or 0 if they have few levels."""
+    odd = x[np.isfinite(x) & ((x < 0) | (x != np.round(x)))]
+    levels = len(np.unique(odd))  # graded spikes, or means of several neurons, have few
+    return len(odd) / x.size if levels > min(16, x.size // 4) else 0.0
+
+
+def _of_options(loss: Any, inputs: dict[str, Any]) -> Seen:
+    """Yield what is wrong with the options of a loss."""
+    true, false = (np.asarray(getattr(loss, name, 0.0)) for name in ("true_rate", "false_rate"))
+    if (true < false).any():
+        yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
+    graded = any((x > 1).any() for x in inputs.values())
+    if getattr(loss, "max_rate", 0) >= 1 and not (graded or loss.scale or loss.min_rate):
+        yield "impossible-rate", f"max_rate={loss.max_rate:g}"
+    if isinstance(loss, losses.SpikeTime) and loss.kernel is None and loss.time_constant < 1:
+        yield "time-constant", f"time_constant={loss.time_constant:g} steps"
+    if hasattr(loss, "temperature") and loss.readout in COUNTED:
+        steps = getattr(loss, "moving_window", None) or inputs["input"].shape[loss.time_axis]
+        steps = getattr(loss, "silent_time", steps)
+        most = {"rate": 1, "sqrt_count": math.sqrt(steps)}.get(loss.readout, steps)
+        if not 0.1 < most / loss.temperature < 30 * steps:
+            seen = f"logits differ by {most / loss.temperature:.3g} at most, in {steps:g} steps"
+            yield "temperature", seen
+
+
+def _layer(name: str, x: np.ndarray, counts: Any = True) -> tuple[dict[str, Any], list[Any]]:
+    """Return the numbers of a layer ``[sample, neuron, step]``, and what is wrong with it."""
+    counts, finite = np.broadcast_to(counts, x.shape), np.isfinite(x)
+    fires, enough = counts & finite & (x != 0), counts.sum(axis=(0, 2)) >= ENOUGH
+    silent, always = ~fires.any(axis=(0, 2)), (fires | ~counts).all(axis=(0, 2)) & enough
+    numbers = {
+        f"{name}: share of steps with a spike": _share(fires, counts),
+        f"{name}: share of neurons that are silent": float(silent.mean()),
+        f"{name}: share of neurons that fire at every step": float(always.mean()),
+        f"{name}: share of samples that are silent": float((~fires.any(axis=(1, 2))).mean()),
+    }
+    if bad := int((counts & ~finite).sum()):
+        return numbers, [("not-finite", f"{name} has {bad} entries that are NaN or infinite")]
+    if silent.all() and counts.any():
+        code = "silent-output" if name == "output" else "silent-hidden"
+        return numbers, [(code, f"{name} is silent in all {len(x)} samples")]
+    if always.mean() > SOME and not _odd(x):
+        return numbers, [("saturated", f"{always.mean():.0%} of {name} fire at every step")]
+    return numbers, []
+
+
+def _in_words(x: Any) -> str:
+    """Return a number, or several, with three digits."""
+    if isinstance(x, list | tuple):
+        inside = ", ".join(map(_in_words, x))
+        return f"[{inside}]" if isinstance(x, list) else f"({inside})"
+    return f"{x:.3g}" if isinstance(x, float) else str(x)
