@@ -33,6 +33,7 @@ CrossEntropy(time_axis=-1, readout="last"), potentials, label
 CrossEntropy(time_axis=-1, readout="softmax_sum"), potentials, label
 CrossEntropy(time_axis=-1, moving_window=1), potentials, label
 CrossEntropy(time_axis=-1, moving_window=5), fresh, label_of_steps
+CrossEntropy(time_axis=-1, moving_window=5), fresh, where(arange(20) < 10, -100, label_of_steps)
 CrossEntropy(time_axis=-1, rates=(0.5, 0.02)), fresh, label
 CrossEntropy(time_axis=-1, rates=(0.5, 0.02)), trained, label
 CrossEntropy(time_axis=-1, readout="sqrt_count", rates=(0.5, 0.02)), fresh, label
@@ -59,12 +60,14 @@ SpikeLatency(time_axis=-1), trained, label
 SpikeLatency(0.0, 15.0, 2.0, time_axis=-1), fresh, label
 SpikeTime(5, time_axis=-1), trained, exact
 SpikeTime(5, time_axis=0), fresh_first, trained_first
+SpikeTime(5, time_axis=-1), fresh[:, 0], trained[:, 0]
 SquaredError(time_axis=-1, readout="last"), potentials, potentials[..., 0]
 SquaredError(time_axis=-1, moving_window=1), potentials, 2 * potentials
 SquaredError(time_axis=-1), fresh, trained.mean(axis=-1)
 AbsoluteError(time_axis=-1), trained, exact.mean(axis=-1)
 HuberError(time_axis=-1), fresh, trained.mean(axis=-1)
 SparsityEnforcer(0.05), wide
+SparsityEnforcer(0.05), [wide, fresh], lengths=lengths
 SparsityEnforcer(0.05, min_rate=0.01, per="neuron"), {"first": wide, "next": [fresh, trained]}
 SparsityEnforcer(2.0, scale=(1.0, 2.0)), [wide, trained]
 SparsityEnforcer(2.0), 4 * wide
@@ -86,6 +89,7 @@ refused: CrossEntropy(time_axis=-1), fresh, label + 1
 refused: SpikeRate(0.5, 0.02, time_axis=-1), fresh, label - 1
 refused: CrossEntropy(time_axis=-1, readout="sqrt_count"), potentials, label
 refused: CrossEntropy(time_axis=-1), fresh, label, lengths=lengths + 20
+refused: SparsityEnforcer(0.05), [wide, fresh], lengths=lengths + 20
 refused: CrossEntropy(time_axis=-1), fresh, -probabilities
 not-finite: CrossEntropy(time_axis=-1), with_nan, label
 not-finite: SpikeMax(time_axis=-1), where(with_nan > 0, inf, 0), label
@@ -134,6 +138,8 @@ silent-labels: times.CrossEntropy(silent_time=20.0, temperature=10.0), only_labe
 zero-gradient: CrossEntropy(time_axis=-1), fresh, 0 * label - 100
 zero-gradient: SpikeLatency(tolerance=20.0, time_axis=-1), trained, (label + 1) % 4
 zero-gradient: CrossEntropy(time_axis=-1), fresh, label, weight=[0, 0, 0, 0]
+zero-gradient: CrossEntropy(time_axis=-1), fresh, label, where=arange(24) < 0
+zero-gradient: SpikeMoid(alpha=0.001, theta=0.5, numerics="lava", time_axis=-1), fresh, multi_hot
 ambiguous-layout: CrossEntropy(time_axis=1), fresh_first[:, :20], label[:20]
 ambiguous-layout: CrossEntropy(time_axis=0), fresh_between[:20], label[:20]
 ambiguous-layout: SpikeRate(0.5, 0.02, time_axis=-1), trained[..., :4], label
@@ -211,6 +217,8 @@ def lif(current: Any, torch: Any) -> tuple[Any, Any]:
 def network(updates: int) -> dict[str, Any]:
     """Return outputs of a network of PyTorch with two layers, after updates by Adam."""
     torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several wait for each other in matrices as small as these
     generator = torch.Generator().manual_seed(0)
     label = torch.arange(32) % CLASSES
     rates = 0.1 + 0.5 * torch.rand((CLASSES, 30), generator=generator)
@@ -232,6 +240,7 @@ def network(updates: int) -> dict[str, Any]:
         for w, (m, v) in zip(weights, moments, strict=True):
             mean, square = m / (1 - 0.9 ** (i + 1)), v / (1 - 0.999 ** (i + 1))
             w.data -= 0.01 * mean / (square.sqrt() + 1e-8)
+    torch.set_num_threads(threads)
     return {"spikes": spikes, "potentials": potentials, "hidden": hidden, "label": label}
 
 
