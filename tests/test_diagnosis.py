@@ -139,17 +139,32 @@ def test_string_has_every_number_and_finding():
     assert "&lt;a&gt;" in html
 
 
+@pytest.mark.parametrize(
+    ("spikes", "label", "options", "seen"),
+    [
+        (np.linspace(-1, 1, FRESH.size).reshape(FRESH.shape), LABEL, {},
+         "100% of the values are fractions or below 0, from -1 to 1"),
+        (FRESH, 0 * LABEL + 2, {}, "all 24 labels are 2"),
+        (FRESH, LABEL, {"lengths": np.maximum(1, LABEL % 3)}, "lengths are at most 2 of 20 steps"),
+        (FRESH, LABEL % 2, {}, "the largest label is 1, of 4 classes"),
+        (FRESH, LABEL % 2 * 2, {}, "no sample has label [1, 3]"),
+    ],
+)  # fmt: skip
+def test_finding_says_what_was_seen(spikes, label, options, seen):
+    assert sx.diagnose(LOSS, spikes, label, **options).findings[0].seen == seen
+
+
 def test_string_without_a_finding_says_so():
     assert str(sx.diagnose(LOSS, FRESH, LABEL)).endswith("\n\nnothing found")
 
 
 def test_numbers_are_those_by_hand():
     """Two samples, two classes and four steps; the last step of the second does not count."""
-    spikes = np.asarray([[[1, 1, 0, 1], [0, 0, 0, 1]], [[1, 0, 0, 0], [1, 0, 0, 1.0]]])
+    spikes = np.asarray([[[1, 1, 0, 1], [0, 0, 0, 0]], [[1, 0, 0, 0], [1, 0, 0, 1.0]]])
     report = sx.diagnose(
         LOSS, spikes, [0, 1], lengths=[4, 3], hidden=[np.asarray([[[0, 1]], [[0, 0]]])]
     )
-    p = 1 / (1 + np.exp(2))  # of the wrong class, with 3 spikes against 1; 1 against 1 is a tie
+    p = 1 / (1 + np.exp(3))  # of the wrong class, with 3 spikes against 0; 1 against 1 is a tie
     expected = {
         "mean loss": (-np.log(1 - p) + np.log(2)) / 2,
         "input, as it is read": "[batch, class, time] = (2, 2, 4)",
@@ -163,7 +178,7 @@ def test_numbers_are_those_by_hand():
         "share of ties": 0.5,
         "confusion, labels by answers": [[1, 0], [1, 0]],
         "share of labels without a gradient": 0,
-        "output: share of steps with a spike": 6 / 14,
+        "output: share of steps with a spike": 5 / 14,
         "output: share of neurons that are silent": 0,
         "output: share of neurons that fire at every step": 0,
         "output: share of samples that are silent": 0,

@@ -47,7 +47,11 @@ CrossEntropy(time_axis=-1), trained, label, lengths=lengths
 CrossEntropy(time_axis=-1), trained, label, where=arange(24) < 20
 CrossEntropy(time_axis=-1), with_nan, label, where=isfinite(with_nan)
 CrossEntropy(time_axis=-1), trained[:1, :, :4], label[:1]
+CrossEntropy(time_axis=-1), ones_like(fresh[:1, :, :4]), label[:1]
 CrossEntropy(time_axis=-1), trained > 0, label, hidden=wide > 0
+CrossEntropy(time_axis=-1), 2 * exact, where(arange(24) < 10, (label + 1) % 4, label)
+CrossEntropy(time_axis=-1), trained, label, lengths=where(arange(24) < 2, 1, lengths)
+SpikeRate(0.5, 0.05, time_axis=-1), where(arange(4)[:, None] < 2, 1, fresh), label
 SpikeRate(0.5, 0.05, time_axis=-1), fresh, label
 SpikeRate(0.5, 0.0, time_axis=-1), exact, label
 SpikeRate((0.5, 0.4, 0.5, 0.6), 0.05, 5, time_axis=0), trained_first, label
@@ -64,6 +68,7 @@ SpikeTime(5, time_axis=-1), fresh[:, 0], trained[:, 0]
 SquaredError(time_axis=-1, readout="last"), potentials, potentials[..., 0]
 SquaredError(time_axis=-1, moving_window=1), potentials, 2 * potentials
 SquaredError(time_axis=-1), fresh, trained.mean(axis=-1)
+SquaredError(time_axis=-1), fresh, fresh.mean(axis=-1)
 AbsoluteError(time_axis=-1), trained, exact.mean(axis=-1)
 HuberError(time_axis=-1), fresh, trained.mean(axis=-1)
 SparsityEnforcer(0.05), wide
@@ -73,6 +78,7 @@ SparsityEnforcer(2.0, scale=(1.0, 2.0)), [wide, trained]
 SparsityEnforcer(2.0), 4 * wide
 times.CrossEntropy(silent_time=20.0, temperature=2.0), first, label
 times.CrossEntropy(silent_time=20.0, temperature=2.0), several, label
+times.CrossEntropy(silent_time=20.0), where(arange(5) == 0, 0, several), label
 times.SpikeLatency(silent_time=20.0), first, label
 times.SpikeLatency(false_time=15.0, silent_time=20.0), several, label
 times.SpikeTime(time_constant=5.0), several, several[::-1]
@@ -98,6 +104,7 @@ times-are-trains: times.CrossEntropy(silent_time=20.0), trained, label
 times-are-trains: times.SpikeTime(time_constant=5.0), trained, several
 times-out-of-range: times.SpikeLatency(silent_time=20.0), where(isnan(several), -1, several), label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), nan_to_num(several), label
+times-out-of-range: times.SpikeLatency(silent_time=20.0), where(arange(4) < 3, 0, first), label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), 1000 * first + 20, label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), full_like(first, nan), label
 not-spikes: CrossEntropy(time_axis=-1), potentials, label
@@ -119,11 +126,14 @@ inverted-mask: CrossEntropy(time_axis=-1), padded, label, where=arange(20) >= 10
 inverted-mask: SpikeMax(time_axis=0), padded_first, label, where=arange(20) >= 10
 short-lengths: CrossEntropy(time_axis=-1), trained, label, lengths=lengths // 10
 one-class: CrossEntropy(time_axis=-1), fresh, 0 * label
+one-class: CrossEntropy(time_axis=-1), fresh, 0 * probabilities + [0.7, 0.1, 0.1, 0.1]
+one-class: CrossEntropy(time_axis=-1), fresh, (arange(24) < 9)[:, None] * [0.7, 0.1, 0.1, 0.1]
 one-class: SpikeRate(0.5, 0.02, time_axis=-1), fresh, 0 * label + 3
 silent-hidden: CrossEntropy(time_axis=-1), fresh, label, hidden={"first": wide, "next": 0 * wide}
 silent-hidden: CrossEntropy(time_axis=-1), 0 * fresh, label, hidden=[wide, 0 * wide]
 silent-hidden: SparsityEnforcer(0.1), [wide, 0 * wide]
 silent-output: CrossEntropy(time_axis=-1), 0 * fresh, label
+silent-output: CrossEntropy(time_axis=-1), 0 * fresh, label, lengths=lengths
 silent-output: SpikeMax(time_axis=-1), 0 * fresh, label
 silent-output: SpikeTime(5, time_axis=-1), 0 * fresh, trained
 silent-output: SpikeMoid(theta=0.2, time_axis=-1), 0 * fresh, multi_hot
@@ -133,12 +143,14 @@ saturated: CrossEntropy(time_axis=-1), fresh, label, hidden=ones_like(wide)
 certain-and-wrong: CrossEntropy(time_axis=-1), trained, (label + 1) % 4
 certain-and-wrong: CrossEntropy(time_axis=-1, readout="max"), 30 * potentials, (label + 1) % 4
 silent-labels: CrossEntropy(time_axis=-1, temperature=3), exact, (label + 1) % 4
+silent-labels: CrossEntropy(time_axis=-1, moving_window=5), exact, late_label
 silent-labels: SpikeLatency(time_axis=-1), exact, (label + 1) % 4
 silent-labels: times.CrossEntropy(silent_time=20.0, temperature=10.0), only_label, (label + 1) % 4
 zero-gradient: CrossEntropy(time_axis=-1), fresh, 0 * label - 100
 zero-gradient: SpikeLatency(tolerance=20.0, time_axis=-1), trained, (label + 1) % 4
 zero-gradient: CrossEntropy(time_axis=-1), fresh, label, weight=[0, 0, 0, 0]
 zero-gradient: CrossEntropy(time_axis=-1), fresh, label, where=arange(24) < 0
+zero-gradient: times.VictorPurpura(cost=1000.0), several, several + 100
 zero-gradient: SpikeMoid(alpha=0.001, theta=0.5, numerics="lava", time_axis=-1), fresh, multi_hot
 ambiguous-layout: CrossEntropy(time_axis=1), fresh_first[:, :20], label[:20]
 ambiguous-layout: CrossEntropy(time_axis=0), fresh_between[:20], label[:20]
@@ -147,6 +159,7 @@ labels-too-low: CrossEntropy(time_axis=-1), fresh, label // 2
 labels-too-low: CrossEntropy(time_axis=-1), fresh_between, label
 absent-class: CrossEntropy(time_axis=-1), fresh, label % 2 * 3
 mostly-masked: CrossEntropy(time_axis=-1), trained, label, lengths=lengths // 3
+ties: CrossEntropy(time_axis=-1), where(arange(4)[:, None] < 2, repeated, 0), label
 ties: CrossEntropy(time_axis=-1), repeated, label
 """
 
@@ -175,6 +188,7 @@ def arrays() -> dict[str, Any]:
     made = {
         "label": label,
         "label_of_steps": np.repeat(label[:, None], STEPS, axis=1),
+        "late_label": np.where(np.arange(STEPS) < 10, -100, (label[:, None] + 1) % CLASSES),
         "label_of_pixels": random.integers(CLASSES, size=(3, 2, 5)),
         "probabilities": softmax(random.normal(size=(BATCH, CLASSES)) + 3 * hot[..., 0]),
         "multi_hot": hot[..., 0] | (random.random((BATCH, CLASSES)) < 0.2),
