@@ -131,7 +131,7 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
         return None  # a loss of whole trains sums them chunk by chunk
-    return Blocks(split, input, arguments)
+    return Blocks(split, input, {**arguments, "where": split.where})
 
 
 class Blocks:

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 from spikeloss_xp import backends, distances, testing, times
 from spikeloss_xp.binning import bin_spikes
 from spikeloss_xp.classifiers import MovingWindow, Rate
+from spikeloss_xp.diagnosis import diagnose
 from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_average
 from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses import (
@@ -51,6 +52,7 @@ __all__ = [
     "backends",
     "bin_spikes",
     "causal_filter",
+    "diagnose",
     "distances",
     "exponential_kernel",
     "moving_average",

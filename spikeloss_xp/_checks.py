@@ -37,7 +37,9 @@ def real(value: Any, argument: str) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        hint = WITHOUT_UNIT if has_unit(value) else LEARNED if hasattr(value, "dtype") else ""
+        # A single number that cannot be read is one that is traced.
+        learned = learned or getattr(value, "shape", None) == ()
+        hint = WITHOUT_UNIT if has_unit(value) else LEARNED if learned else ""
         raise TypeError(f"{argument} must be a number; got {value!r}{hint}") from None
     except OverflowError:
         return math.inf

@@ -43,14 +43,18 @@ def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
 def outside_range(
     adapter: Adapter, u: Array, lowest: float, highest: float, power: int
 ) -> ValueAndPullback:
-    """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power``, for a power of 1 or 2."""
+    """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power``, for a power of 1 or 2.
+
+    With a power of 1 the slope at `highest` is 0, and 1 if that is 0, below which nothing is.
+    """
     xp = adapter.xp
-    far = xp.where(u > highest, u - highest, 0 * u)  # signed; 0 u keeps NaN
+    above = u > highest if highest > 0 else u >= highest
+    far = xp.where(above, u - highest, 0 * u)  # signed; 0 u keeps NaN
     if lowest > 0:  # no rate is below 0
         far = xp.where(u < lowest, u - lowest, far)
     if power == 2:
         return far * far, lambda cotangent: 2 * cotangent * far
-    sign = xp.astype(u > highest, u.dtype) - xp.astype(u < lowest, u.dtype)
+    sign = xp.astype(above, u.dtype) - xp.astype(u < lowest, u.dtype)
     return far * sign, lambda cotangent: cotangent * sign
 
 

@@ -205,7 +205,7 @@ class Predictor(ABC):
         if _checks.flag(per_pixel, "per_pixel") or timed is not None:
             if not self._takes_pixels:
                 raise TypeError(f"{type(self).__name__} has no labels of pixels")
-            read_pixels(prepared)
+            read_pixels(prepared, getattr(self, "num_classes", None))
         return self._scores(prepared, per_step if timed is None else timed)
 
     # Overloads, because the index of a class has another dtype than the spikes.

@@ -25,8 +25,8 @@ class Pixels(NamedTuple):
 
     def samples(self, adapter: Adapter, x: Any) -> Any:
         """Return an array with the axes batch, class and time as one of pixels, time last."""
-        if getattr(x, "ndim", 0) != 3:
-            return x
+        if x is None:
+            return None
         xp, batch, pixels = adapter.xp, self.source.batch, self.number
         x = adapter.moveaxis(x, self.source.time, -1)
         neurons, steps = x.shape[1:]
@@ -73,11 +73,11 @@ class Pixels(NamedTuple):
         return self.source.time_axis - (not first and not with_class)
 
 
-def read_pixels(prepared: Prepared) -> None:
+def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
     """Let the readings of an input be those of pixels, with the first axis of space as classes."""
     source = prepared.layout
     channels = source.space[0] if source.space else 1
-    classes = channels if prepared.classes == source.neurons else prepared.classes
+    classes = num_classes or channels
     if len(source.space) < 2 or channels % classes:
         raise ValueError(
             f"labels of pixels need an axis of classes, divisible by {classes}, and one of pixels "

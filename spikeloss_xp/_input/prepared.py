@@ -145,6 +145,20 @@ class Layout(NamedTuple):
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
         return adapter.xp.reshape(x, shape)
 
+    def mask_of_blocks(self, adapter: Adapter, x: Array) -> Array:
+        """Return a mask of the samples, of samples and steps, or of all entries.
+
+        A block of it has one meaning, even with as many samples as steps, or steps as pixels.
+        """
+        x = self.broadcastable(adapter, x)
+        if any(x.shape[axis] > 1 for axis in self.space_axes):
+            return adapter.xp.broadcast_to(x, self.shape)
+        shape = list(x.shape)
+        shape[self.batch_axis] = self.batch
+        timed = shape[self.time_axis] > 1
+        x = adapter.xp.broadcast_to(x, tuple(shape))
+        return adapter.xp.reshape(x, self.with_time(self.batch) if timed else (self.batch,))
+
     def time_axis_for(self, shape: tuple[int, ...], *, class_axis: bool) -> int | None:
         """Return another time axis with which a target would have this shape, if there is one."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
@@ -249,9 +263,10 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # Durations are sums of the mask over time, so it needs all time steps.
-        before, after = mask.shape[: layout.time], mask.shape[layout.time + 1 :]
-        mask = adapter.xp.broadcast_to(mask, (*before, layout.steps, *after))
+        # Durations are sums of the mask over time, and samples with a term are counted.
+        full = list(mask.shape)
+        full[layout.time], full[int(layout.time == 0)] = layout.steps, layout.batch
+        mask = adapter.xp.broadcast_to(mask, tuple(full))
         values = fill_masked(adapter, values, mask)
     after_context = _after(adapter, values, layout.time, context) if context else None
     classes = layout.neurons if num_classes is None else layout.classes(num_classes)

@@ -20,7 +20,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, on_device_of, rank, shape_of
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    find_adapter,
+    host,
+    on_device_of,
+    rank,
+    shape_of,
+)
 from spikeloss_xp._input.labels import Labels, class_weights
 from spikeloss_xp._input.prepared import (
     Layout,
@@ -93,6 +101,8 @@ class Split(NamedTuple):
         The dtype to compute in.
     divisor : array, int or None
         The number that the reduction divides the sum by; None for 1.
+    where : array or None
+        The mask, in a shape that blocks of it keep.
     """
 
     loss: "Loss"
@@ -101,6 +111,7 @@ class Split(NamedTuple):
     independent: set[int]
     dtype: Any
     divisor: Any
+    where: Any
 
 
 class Loss(ClosedForm):
@@ -587,9 +598,10 @@ class Loss(ClosedForm):
             return None
         axes: dict[str, tuple[int | None, ...]]
         axes = {"input": every, "lengths": (layout.batch_axis,)}
-        mask = shape_of(where)
-        sizes = zip(layout.mask_axes(mask), mask, strict=True) if mask else ()
-        axes["where"] = tuple(axis if n == layout.shape[axis] else None for axis, n in sizes)
+        if where is not None:
+            where = where if find_adapter(where) else host(where, "where")
+            where = layout.mask_of_blocks(adapter_of(where), where)
+        axes["where"] = () if where is None else layout.mask_axes(shape_of(where))
         if isinstance(labels, Labels):
             axes["target"] = layout.target_axes(rank(target), class_axis=labels.indices is None)
         else:
@@ -610,7 +622,7 @@ class Loss(ClosedForm):
             independent.update(every)
         if self.memory is not None:
             independent.add(layout.time_axis)
-        return Split(summed, layout, axes, independent, prepared.values.dtype, divisor)
+        return Split(summed, layout, axes, independent, prepared.values.dtype, divisor, where)
 
     def captured_arrays(self) -> tuple[Any, ...] | None:
         """Return the arrays that the loss holds as hyper-parameters, or None if unknown.

@@ -71,7 +71,7 @@ class RateLoss(Loss, Predictor):
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         if labels_of_pixels(self, prepared, target) is not None:
-            read_pixels(prepared)
+            read_pixels(prepared, self.num_classes)
         if self._by_class:
             self._check_classes(prepared)
         return self._checked_labels(prepared, target, self._targets, self._has_time)
@@ -96,7 +96,15 @@ class RateLoss(Loss, Predictor):
         reading, to_values = read_classes(adapter, values, mask, axis, *kind)
         if sampled:
             return reading, lambda cotangent: pixels.of_samples(adapter, to_values(cotangent))
-        reading = Reading(*(pixels.samples(adapter, x) for x in reading[:6]))
+
+        def of_pixels(x: Any) -> Any:  # without a mask, units are the same numbers for all
+            same = mask is None or isinstance(x, int | float)
+            return x if same else pixels.samples(adapter, x)
+
+        u, counts = (pixels.samples(adapter, x) for x in (reading.u, reading.counts))
+        units = of_pixels(reading.per_unit), of_pixels(reading.saturated)
+        others = of_pixels(reading.duration), pixels.samples(adapter, reading.mask)
+        reading = Reading(u, *units, counts, *others)
         return reading, lambda cotangent: to_values(pixels.of_samples(adapter, cotangent))
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:

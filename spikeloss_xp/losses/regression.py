@@ -90,7 +90,11 @@ class AbsoluteError(SquaredError):
 
     Parameters
     ----------
-    time_axis, readout, moving_window, reduction, num_classes
+    time_axis : int
+    readout : {"rate", "count", "max", "last"}, default "rate"
+    moving_window : int, optional
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+    num_classes : int, optional
         As for `SquaredError`.
 
     Raises
@@ -126,11 +130,15 @@ class HuberError(SquaredError):
 
     Parameters
     ----------
+    time_axis : int
+    readout : {"rate", "count", "max", "last"}, default "rate"
+    moving_window : int, optional
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+    num_classes : int, optional
+        As for `SquaredError`.
     delta : float, default 1
         The difference :math:`\delta` beyond which a term is linear, in the unit of the reading;
         above 0.
-    time_axis, readout, moving_window, reduction, num_classes
-        As for `SquaredError`.
 
     Raises
     ------

@@ -172,9 +172,10 @@ class SparsityEnforcer(ClosedForm):
 
         Parameters
         ----------
-        input : array, or nested sequences and mappings of arrays
-            Events: spikes, or graded and signed values. With ``per="array"`` and no mask, of any
-            shape; else ``[batch, *space, time]``, with the time axis at `time_axis`.
+        input : array, or sequence or mapping of arrays
+            Events: spikes, or graded and signed values. Sequences and mappings may be nested. With
+            ``per="array"`` and no mask an array has any shape; else ``[batch, *space, time]``, with
+            the time axis at `time_axis`.
         where : array or sequence of bool, optional
             The mask, True for entries that count, as for the other losses, for every array.
         lengths : array or sequence of int, optional
@@ -225,10 +226,12 @@ class SparsityEnforcer(ClosedForm):
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
         if self.scale is not None:
             raise ValueError("scale belongs to several arrays: call the loss with a list of them")
+        if others is not None and self.layer_axis is not None:
+            raise ValueError("others belong to one layer: call the loss for each, and add up")
         slices = self._slices(input, plain=where is None and lengths is None)
+        if slices is None:
+            return self._term(input, where, lengths, others)
         pairs = [self._term(x, where, lengths, others) for x in slices]
-        if len(pairs) == 1:
-            return pairs[0]
         values, pullbacks = zip(*pairs, strict=True)
         xp, axis = adapter_of(input).xp, self.layer_axis
 
@@ -246,11 +249,11 @@ class SparsityEnforcer(ClosedForm):
     def _factor(self, total: Array, number: Any) -> Any:
         return self.lam / (1 if self.reduction == "sum" else divisor_of(adapter_of(total), number))
 
-    def _slices(self, x: Array, *, plain: bool) -> Sequence[Array]:
-        """Return the layers of an array; `_read` takes all at once if they have no axes."""
+    def _slices(self, x: Array, *, plain: bool) -> Sequence[Array] | None:
+        """Return the layers of an array, or None if `_read` takes it at once."""
         axis = self.layer_axis
         if axis is None or (plain and self.per == "array" and self.scale is None):
-            return [x]
+            return None
         return adapter_of(x).unstack(x, self._checked_layer_axis(x))
 
     @on_device_of("input")
@@ -324,6 +327,8 @@ class SparsityEnforcer(ClosedForm):
         (0.0625, 0.0625, True)
         """
         self._check_one_array("events_and_entries")
+        if self.scale is not None:
+            raise ValueError("events_and_entries takes one array, without a scale")
         prepared = self._prepare(input, where, lengths)
         events, entries, _ = self._read(sum_magnitude, prepared)
         # A mask may be one for all neurons, or there is none.
@@ -375,7 +380,7 @@ class SparsityEnforcer(ClosedForm):
 
     def _scaled_sum(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms of the scaled events of all arrays, and their number."""
-        arrays = [layer for x in _leaves(input) for layer in self._slices(x, plain=False)]
+        arrays = [layer for x in _leaves(input) for layer in self._slices(x, plain=False) or [x]]
         factors = self.scale if isinstance(self.scale, tuple) else ()
         if len(arrays) != len(factors):
             raise ValueError(

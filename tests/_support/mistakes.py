@@ -155,6 +155,7 @@ SpikeMoid(theta=nan) -> ValueError: theta; finite; nan
 rate(true_rate={-0.5|1.5|nan}) -> ValueError: true_rate; {}
 rate(false_rate={-0.5|1.5|nan}) -> ValueError: false_rate; {}
 entropy(temperature=learned) -> TypeError: temperature must be a number; loss(input / temp
+entropy(temperature=ones(2)) -> TypeError: temperature must be a number; got array([1., 1.])$
 rate(true_rate=[learned, 0.5]) -> TypeError: true_rate[0] must be a number; the gradient
 moid(alpha=learned) -> TypeError: alpha must be a number; the gradient
 SparsityEnforcer(learned) -> TypeError: max_rate must be a number; the gradient
@@ -282,6 +283,7 @@ ValueError: entries of shape (4,) ([neuron]); got
 SparsityEnforcer(per="sample")(spikes, others=(1.0, 2.0)) -> ValueError: per='sample' has none
 SparsityEnforcer().sum_and_weight(spikes) -> ValueError: per='array' has no sum over samples
 SparsityEnforcer(scale=(1, 2))([spikes]) -> ValueError: a number for each array, 1; got
+SparsityEnforcer(scale=(1,)).events_and_entries(spikes) -> ValueError: without a scale
 SparsityEnforcer(scale=(1,)).value(spikes) -> ValueError: scale belongs to several arrays
 SpikeMax(reduction="none").sum_and_weight(spikes, label) -> ValueError: reduction='none' has no sum
 SpikeMax(1).{value|value_and_pullback|sum_and_weight|__call__}(spikes, label, lenghts=2) -> \

@@ -112,6 +112,22 @@ def test_layers_masks_of_steps_and_classifiers_equal_numpy(no_compute):
     compare(outputs(da.from_array(SPIKES, chunks=(1, 3, 2))), outputs(SPIKES))
 
 
+@pytest.mark.parametrize("window", [None, 2])
+def test_mask_has_one_meaning_in_each_block(window):
+    """Of steps in a block of as many samples, and of pixels in one of as many steps."""
+    spikes = (
+        np.random.default_rng(0).random((8, 4, 3, 2)) < 0.5
+    ) * 1.0  # batch, time, class, space
+    loss, label = sx.CrossEntropy(time_axis=1, moving_window=window), np.arange(8) % 6
+    pixels = np.random.default_rng(1).random((8, 2)) < 0.5
+    burn_in = np.asarray([True, False, False, True])
+    for where in (burn_in, burn_in[None], burn_in.tolist(), pixels, da.from_array(pixels)):
+        expected = loss(spikes, label, where=np.asarray(where))
+        for chunks in ((4, 4, 3, 2), (8, 2, 3, 2)):
+            value = loss(da.from_array(spikes, chunks=chunks), label, where=where)
+            close(computed(value)[0], expected, RTOL)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_filters_keep_chunks(axis, no_compute):
     x = np.random.default_rng(3).normal(size=(7, 130, 3))

@@ -115,6 +115,7 @@ def test_mean_without_weight_is_zero_with_its_gradient(backend):
     "loss",
     [
         sx.CrossEntropy(time_axis=-1),
+        sx.SpikeMoid(theta=0.1, reduction="batchmean"),  # counts samples by the mask
         sx.SpikeRate(0.5, 0.0, moving_window=2),
         sx.SpikeLatency(time_axis=-1),
         sx.SpikeTime(),
@@ -127,6 +128,7 @@ def test_mask_of_time_is_that_of_each_sample(backend, loss, time_axis):
     spikes = np.moveaxis((np.arange(40) % 3 == 0).reshape(4, 2, 5) * 1.0, -1, time_axis)
     target = spikes[::-1].copy() if isinstance(loss, sx.SpikeTime) else np.asarray([0, 1, 1, 0])
     targets = [] if isinstance(loss, sx.SparsityEnforcer) else [target]
+    targets = [np.eye(2, dtype=bool)[target]] if isinstance(loss, sx.SpikeMoid) else targets
     evaluate = sx.value_and_grad(dataclasses.replace(loss, time_axis=time_axis))
     burn_in = np.arange(5) > 1
     one = burn_in[:, None] if time_axis == 0 else burn_in[None]

@@ -174,6 +174,12 @@ def test_mistakes_with_pixels_raise():
         loss.predict(spikes[..., 0, 0], per_pixel=True)
     with pytest.raises(ValueError, match="divisible by 8"):
         sx.CrossEntropy(time_axis=0, num_classes=8).scores(spikes, per_pixel=True)
+    with pytest.raises(ValueError, match="divisible by 12"):
+        sx.CrossEntropy(time_axis=0, num_classes=12)(
+            spikes[:, :, :3, :, :4], np.zeros((3, 2, 4), int)
+        )
+    with pytest.raises(ValueError, match=r"pixels would be \[batch, \*pixels\], \(3, 2, 5\)"):
+        loss(spikes, np.zeros((3, 5, 2), int))
     with pytest.raises(TypeError, match="Rate has no labels of pixels"):
         sx.Rate(time_axis=0).predict(spikes, per_pixel=True)
     with pytest.raises(ValueError, match=r"got \(3, 2\)"):

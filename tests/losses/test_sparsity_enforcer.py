@@ -72,6 +72,28 @@ def test_layers_along_an_axis_are_arrays_of_their_own(backend, per):
     assert loss(list(layers)) == loss(layers[0]) + loss(layers[1])  # each has two layers
 
 
+def test_layer_axis_of_a_single_layer_stays_in_the_gradient():
+    loss = sx.SparsityEnforcer(0.25, per="neuron", layer_axis=0)
+    _, gradient = sx.value_and_grad(loss)(SATURATED[None])
+    assert gradient.shape == (1, *SATURATED.shape)
+    with pytest.raises(ValueError, match="layer_axis=4 is not an axis of input"):
+        dataclasses.replace(loss, layer_axis=4)(SATURATED[None])
+    with pytest.raises(ValueError, match="others belong to one layer"):
+        loss(SATURATED[None], others=([0.0] * 3, [8.0] * 3))
+    for method in (loss.events_and_entries, dataclasses.replace(loss, per="sample").sum_and_weight):
+        with pytest.raises(ValueError, match="takes one layer: call it for each, without a layer"):
+            method(SATURATED[None])
+
+
+def test_mean_of_a_silent_array_has_its_slope(backend):
+    """Without a limit and a square the loss is the mean, which lava-dl has not at silence."""
+    for numerics, slope in (("stable", 1 / 12), ("lava", 0)):
+        loss = sx.SparsityEnforcer(0, power=1, numerics=numerics)
+        value, gradient = run(backend, sx.value_and_grad(loss), np.zeros((3, 4)))
+        assert value == 0
+        close(gradient, np.full((3, 4), slope), backend.rtol)
+
+
 def test_scaled_layers_along_an_axis_have_a_scale_each():
     layers, scaled = np.stack([SATURATED, 2 * SATURATED]), sx.SparsityEnforcer(0.5, scale=(1, 3))
     assert dataclasses.replace(scaled, layer_axis=-4)(layers) == scaled(list(layers)) > 0

@@ -35,7 +35,7 @@ FRAMEWORKS = {
 DIRECTION = (
     {"__main__"},
     {"cli", "slayer", ""},
-    {"times"},
+    {"diagnosis", "times"},
     {"classifiers", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "predictions", "readouts"},
     {"_input", "_spike_pairs", "binning"},

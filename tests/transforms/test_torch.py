@@ -438,3 +438,14 @@ def test_window_of_several_blocks_has_its_gradient_in_a_transform(time_axis):
     loss = sx.SpikeRate(0.5, 0.1, 5, time_axis=time_axis)
     _, expected = sx.value_and_grad(loss)(spikes.numpy(), [0, 1, 1])
     close(torch.func.grad(loss)(spikes, [0, 1, 1]).numpy(), expected, 1e-12)
+
+
+@pytest.mark.compiles
+def test_pixels_compile_for_any_duration():
+    loss, spikes = sx.CrossEntropy(time_axis=0), torch.rand(5, 2, 3, 4)
+    label, compiled = (
+        torch.tensor([[0, 2, 1, 0], [1, 1, 0, 2]]),
+        torch.compile(loss, fullgraph=True, backend="aot_eager"),
+    )
+    for steps in (3, 4, 5):
+        torch.testing.assert_close(compiled(spikes[:steps], label), loss(spikes[:steps], label))
