@@ -2,11 +2,9 @@
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Iterator, Mapping
-from html import escape
-from importlib import resources
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +19,8 @@ SOME, MOST, ENOUGH = 0.5, 0.9, 8
 COUNTED = ("rate", "count", "sqrt_count", "latency")
 
 
-class Finding(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Finding:
     """Something that `diagnose` found.
 
     Attributes
@@ -65,7 +64,8 @@ class Report:
         return "\n".join([*lines, "", *map(str, self.findings or ("nothing found",))])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        text = str(self).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return f"<pre>{text}</pre>"
 
 
 def diagnose(
@@ -80,20 +80,20 @@ def diagnose(
 
     Parameters
     ----------
-    loss : loss
+    loss : callable
         A loss of this library.
     spikes : array
         The input of the loss: the outputs of the network.
     target : array or sequence, optional
         The target; none for `SparsityEnforcer`.
-    hidden : array, or nested sequences and mappings of arrays, optional
-        Spikes of hidden layers, in the layout of `spikes`.
+    hidden : array, or sequence or mapping of arrays, optional
+        Spikes of hidden layers, in the layout of `spikes`; sequences and mappings may be nested.
     where, lengths, weight : array or sequence, optional
         The other arguments of the call.
 
     Returns
     -------
-    Report
+    diagnosis.Report
         Its string is a table. `findings` is empty if nothing is wrong.
 
     Raises
@@ -128,7 +128,9 @@ def diagnose(
         train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
         more, wrong = _layer(name, train.reshape(len(train), -1, train.shape[-1]))
         numbers, found = numbers | more, found + wrong
-    path = resources.files("spikeloss_xp") / "data" / "findings.toml"
+    import tomllib  # here, because few calls of the library need it
+
+    path = Path(__file__).parent / "data" / "findings.toml"
     texts = tomllib.loads(path.read_text(encoding="utf-8"))  # problems first, in causal order
     found.sort(key=lambda each: list(texts).index(each[0]))
     return Report(numbers, tuple(Finding(code, seen=seen, **texts[code]) for code, seen in found))

@@ -91,11 +91,15 @@ class AbsoluteError(SquaredError):
     Parameters
     ----------
     time_axis : int
+        As for `SquaredError`, as the options below.
     readout : {"rate", "count", "max", "last"}, default "rate"
+        The reading.
     moving_window : int, optional
+        The length of a moving window.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        What becomes of the terms.
     num_classes : int, optional
-        As for `SquaredError`.
+        The number of readings.
 
     Raises
     ------
@@ -131,11 +135,15 @@ class HuberError(SquaredError):
     Parameters
     ----------
     time_axis : int
+        As for `SquaredError`, as the options below.
     readout : {"rate", "count", "max", "last"}, default "rate"
+        The reading.
     moving_window : int, optional
+        The length of a moving window.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        What becomes of the terms.
     num_classes : int, optional
-        As for `SquaredError`.
+        The number of readings.
     delta : float, default 1
         The difference :math:`\delta` beyond which a term is linear, in the unit of the reading;
         above 0.

@@ -218,20 +218,29 @@ class SparsityEnforcer(ClosedForm):
 
     def value(self, input: ArrayT, **options: Any) -> ArrayT:
         """Return the term of one array, with operations that the library can differentiate."""
-        return self.value_and_pullback(input, **options)[0]
+        return self._value_and_pullback(input, closed=False, **options)[0]
 
-    def value_and_pullback(
-        self, input: ArrayT, *, where: Any = None, lengths: Any = None, others: Any = None
-    ) -> tuple[ArrayT, Pullback]:
+    def value_and_pullback(self, input: ArrayT, **options: Any) -> tuple[ArrayT, Pullback]:
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
+        return self._value_and_pullback(input, closed=True, **options)
+
+    def _value_and_pullback(
+        self,
+        input: ArrayT,
+        *,
+        closed: bool,
+        where: Any = None,
+        lengths: Any = None,
+        others: Any = None,
+    ) -> tuple[ArrayT, Pullback]:
         if self.scale is not None:
             raise ValueError("scale belongs to several arrays: call the loss with a list of them")
         if others is not None and self.layer_axis is not None:
             raise ValueError("others belong to one layer: call the loss for each, and add up")
         slices = self._slices(input, plain=where is None and lengths is None)
         if slices is None:
-            return self._term(input, where, lengths, others)
-        pairs = [self._term(x, where, lengths, others) for x in slices]
+            return self._term(input, where, lengths, others, closed)
+        pairs = [self._term(x, where, lengths, others, closed) for x in slices]
         values, pullbacks = zip(*pairs, strict=True)
         xp, axis = adapter_of(input).xp, self.layer_axis
 
@@ -240,9 +249,11 @@ class SparsityEnforcer(ClosedForm):
 
         return functools.reduce(operator.add, values), pullback
 
-    def _term(self, x: Array, where: Any, lengths: Any, others: Any) -> tuple[Array, Pullback]:
-        """Return the term of one array, and its pullback."""
-        total, number, pullback = self._sum(x, where, lengths, others)
+    def _term(
+        self, x: Array, where: Any, lengths: Any, others: Any, closed: bool
+    ) -> tuple[Array, Pullback]:
+        """Return the term of one array, which is not differentiated if it is `closed`."""
+        total, number, pullback = self._sum(x, where, lengths, others, closed)
         factor = self._factor(total, number)
         return total * factor, lambda cotangent: pullback(cotangent * factor)
 
@@ -363,13 +374,14 @@ class SparsityEnforcer(ClosedForm):
         return readout(*arrays, axes=tuple(sorted(axes)), **options)
 
     def _sum(
-        self, input: Any, where: Any, lengths: Any, others: Any = None
+        self, input: Any, where: Any, lengths: Any, others: Any = None, closed: bool = False
     ) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms of one array, their number, and the pullback of the sum."""
         prepared = self._prepare(input, where, lengths)
         if others is not None:
             others = _sums_elsewhere(prepared, others, self.per)
-        read = functools.partial(self._read, mean_magnitude, prepared, others=others)
+        options = {"others": others, "closed": closed}
+        read = functools.partial(self._read, mean_magnitude, prepared, **options)
         rate, to_x = read(at_silence=self._counts)
         if not self._counts and self.min_rate:  # below it another event shortens the distance
             rate, to_x = read(at_silence=rate.u < self.min_rate)
@@ -449,11 +461,13 @@ def sum_magnitude(
     *,
     axes: tuple[int, ...],
     at_silence: Any = True,
+    closed: bool = False,
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
 
     The number is an int without a mask. The derivative of
-    ``|x|`` at 0 is 1 where `at_silence` is True, and 0 elsewhere.
+    ``|x|`` at 0 is 1 where `at_silence` is True, and 0 elsewhere. If it is `closed`, the library
+    does not differentiate the sum.
     """
     xp = adapter.xp
 
@@ -479,7 +493,7 @@ def sum_magnitude(
     if mask is not None:
         entries = _total(adapter, xp.astype(mask, x.dtype), axes) * entries
     # Libraries differ in the derivative of `abs` at 0.
-    size = x if plain else abs(x) if adapter.in_place(x) else times_sign(x)
+    size = x if plain else abs(x) if closed else times_sign(x)
     return _total(adapter, size, axes), entries, lambda cotangent: times_sign(spread(cotangent))
 
 
@@ -499,13 +513,15 @@ def mean_magnitude(
     *,
     axes: tuple[int, ...],
     at_silence: Any = True,
+    closed: bool = False,
     others: Sequence[Array] | None = None,
 ) -> Read:
     """Read the mean of ``|x|``, as `sum_magnitude` adds it up.
 
     With `others`, the sum and the number of entries elsewhere, the mean is over those too.
     """
-    events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
+    options = {"axes": axes, "at_silence": at_silence, "closed": closed}
+    events, entries, to_x = sum_magnitude(adapter, x, mask, **options)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
     known = mask is None and others is None  # else the entries may be none
