@@ -12,7 +12,7 @@ from spikeloss_xp import losses
 from spikeloss_xp._arrays import adapter_of, find_adapter, host, read
 from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES, Labels
 from spikeloss_xp._typing import Array, ArrayLike
-from spikeloss_xp.gradients import value_and_grad
+from spikeloss_xp.gradients import ClosedForm, value_and_grad
 
 Seen = Iterator[tuple[str, str]]  # codes, with what was seen
 SOME, MOST, ENOUGH = 0.5, 0.9, 8
@@ -64,8 +64,7 @@ class Report:
         return "\n".join([*lines, "", *map(str, self.findings or ("nothing found",))])
 
     def _repr_html_(self) -> str:
-        text = str(self).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        return f"<pre>{text}</pre>"
+        return "<pre>" + str(self).translate({38: "&amp;", 60: "&lt;", 62: "&gt;"}) + "</pre>"
 
 
 def diagnose(
@@ -112,7 +111,9 @@ def diagnose(
     """
     given = {"where": where, "lengths": lengths, "weight": weight}
     masks = {name: _read(x, name) for name, x in given.items() if x is not None}
-    loss = dataclasses.replace(loss, reduction="mean")
+    if not isinstance(loss, ClosedForm):
+        raise TypeError(f"loss must be a loss of this library, such as SpikeMax(); got {loss!r}")
+    loss = dataclasses.replace(loss, reduction="mean")  # type: ignore[type-var]
     sparsity = isinstance(loss, losses.SparsityEnforcer)
     inputs = dict(_named(spikes, "input")) if sparsity else {"input": _read(spikes, "input")}
     x: Any = list(inputs.values()) if sparsity else inputs["input"]
@@ -120,6 +121,8 @@ def diagnose(
     value, gradient, refused = _evaluated(loss, x, targets, masks)
     found = [("refused", refused)] if refused else [*_of_options(loss, inputs)]
     numbers: dict[str, Any] = {"mean loss": value}
+    if value is not None and not math.isfinite(value):
+        found += [("not-finite", f"the loss is {value}")]
     if not (sparsity or refused):
         batch = Batch(loss, x, targets[0], masks, gradient)
         numbers |= batch.numbers()
@@ -185,7 +188,7 @@ class Batch:
         self.layer = ({}, []) if times else _layer("output", self.x, self.counts)
         self.fires = self._of_classes(fires & self.counts).any(axis=-1)
         self.hot: Any = self._hot(labels)
-        self.accuracy, self.ties = math.nan, 0.0
+        self.accuracy, self.ties, self.confusion = math.nan, 0.0, [[0.0]]
         if self.hot is not None:
             self.accuracy = float(loss.accuracy(x, target, **where))
             self.confusion = np.asarray(loss.confusion(x, target, **where)).tolist()
@@ -254,6 +257,9 @@ class Batch:
             yield "certain-and-wrong", f"the loss is {value:.3g}, of equal scores {equal:.3g}"
         if not learned and (share >= MOST or not self.size.any()):
             yield "zero-gradient", "the gradient is 0 " + ("at labels" if share else "everywhere")
+        answers = np.sum(self.confusion, axis=0) if self.ties < SOME else np.zeros(1)
+        if answers.ndim == 1 and answers.sum() >= ENOUGH and np.count_nonzero(answers) == 1:
+            yield "one-answer", f"class {answers.argmax()} is the answer to all samples"
         if self.fires.any() and self.ties >= SOME:
             yield "ties", f"in {self.ties:.0%} of the samples several classes have the best score"
 

@@ -56,6 +56,7 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
     severities = [text["severity"] for text in TEXTS.values()]
     assert severities == sorted(severities, reverse=True)
     notes = {"ambiguous-layout", "absent-class", "labels-too-low", "ties", "mostly-masked"}
+    notes |= {"certain-and-wrong", "one-answer"}
     assert {code for code, text in TEXTS.items() if text["severity"] == "note"} == notes
 
 

@@ -141,6 +141,9 @@ saturated: CrossEntropy(time_axis=-1), ones_like(fresh), label
 saturated: SpikeRate(0.5, 0.02, time_axis=0), ones_like(fresh_first), label
 saturated: CrossEntropy(time_axis=-1), fresh, label, hidden=ones_like(wide)
 certain-and-wrong: CrossEntropy(time_axis=-1), trained, (label + 1) % 4
+one-answer: SpikeRate(0.5, 0.05, time_axis=-1), where(arange(4)[:, None] == 1, 1, fresh), label
+not-finite: SpikeTime(5, time_axis=-1), fresh, fresh * nan
+not-finite: SpikeMax(numerics="lava", time_axis=-1), where(arange(4)[:, None] < 2, 0, fresh), label
 certain-and-wrong: CrossEntropy(time_axis=-1, readout="max"), 30 * potentials, (label + 1) % 4
 silent-labels: CrossEntropy(time_axis=-1, temperature=3), exact, (label + 1) % 4
 silent-labels: CrossEntropy(time_axis=-1, moving_window=5), exact, late_label
