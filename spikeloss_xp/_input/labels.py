@@ -372,9 +372,9 @@ def _hint(
     if not indices and shape in ((layout.batch,), layout.with_time(layout.batch)):
         return " (it lacks the axis of the classes)"
     hints = []
-    if len(layout.space) > 1 and len(shape) > 1:
+    if len(layout.space()) > 1 and len(shape) > 1:
         hints.append(
-            f"labels of pixels would be [batch, *pixels], {(layout.batch, *layout.space[1:])}"
+            f"labels of pixels would be [batch, *pixels], {(layout.batch, *layout.space()[1:])}"
         )
     for_each = indices and shape == (layout.batch, classes)
     if for_each:

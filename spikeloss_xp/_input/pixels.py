@@ -45,7 +45,7 @@ class Pixels(NamedTuple):
 
     def shape(self, *, with_class: bool, timed: bool, classes: int) -> tuple[int, ...]:
         """Return the shape of labels or terms, with the time axis where the input has it."""
-        once = [self.source.batch, *(classes,)[:with_class], *self.source.space[1:]]
+        once = [self.source.batch, *(classes,)[:with_class], *self.source.space()[1:]]
         if timed:
             once.insert(self._time(with_class), self.source.steps)
         return tuple(once)
@@ -54,16 +54,16 @@ class Pixels(NamedTuple):
         """Return labels of pixels as those of samples, with time last."""
         target = target if find_adapter(target) else host(target, "target")
         adapter: Any = find_adapter(target)
-        if target.ndim > len(self.source.space) + with_class:
+        if target.ndim > len(self.source.space()) + with_class:
             target = adapter.moveaxis(target, self._time(with_class), -1)
         if with_class:
-            target = adapter.moveaxis(target, 1, len(self.source.space))
-        return adapter.xp.reshape(target, (-1, *target.shape[len(self.source.space) :]))
+            target = adapter.moveaxis(target, 1, len(self.source.space()))
+        return adapter.xp.reshape(target, (-1, *target.shape[len(self.source.space()) :]))
 
     def of_user(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
         """Return what each pixel has as an image: the inverse of `labels`."""
-        rank = len(self.source.space)
-        x = adapter.xp.reshape(x, (self.source.batch, *self.source.space[1:], *x.shape[1:]))
+        rank = len(self.source.space())
+        x = adapter.xp.reshape(x, (self.source.batch, *self.source.space()[1:], *x.shape[1:]))
         if with_class:
             x = adapter.moveaxis(x, rank, 1)
         return adapter.moveaxis(x, -1, self._time(with_class)) if x.ndim > rank + with_class else x
@@ -76,9 +76,9 @@ class Pixels(NamedTuple):
 def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
     """Let the readings of an input be those of pixels, with the first axis of space as classes."""
     source = prepared.layout
-    channels = source.space[0] if source.space else 1
+    channels = source.space()[0] if source.space() else 1
     classes = num_classes or channels
-    if len(source.space) < 2 or channels % classes:
+    if len(source.space()) < 2 or channels % classes:
         raise ValueError(
             f"labels of pixels need an axis of classes, divisible by {classes}, and one of pixels "
             f"in input; got shape {source.shape} with time axis {source.time_axis}"
@@ -95,15 +95,15 @@ def labels_of_pixels(loss: Any, prepared: Prepared, target: Any) -> bool | None:
     Labels of samples and of their steps come first.
     """
     layout = prepared.layout
-    if not loss._takes_pixels or loss._targets[0] != INDICES or len(layout.space) < 2:
+    if not loss._takes_pixels or loss._targets[0] != INDICES or len(layout.space()) < 2:
         return None
     has_time = bool(loss._has_time)
     with_class, shape = holds_numbers(loss._targets, target), shape_of(target)
     plain = (layout.batch, prepared.classes)[: 1 + with_class]
     if shape == plain or (has_time and shape == layout.with_time(*plain)):
         return None
-    pixels, classes = Pixels(layout, math.prod(layout.space[1:])), loss.num_classes
-    options = {"with_class": with_class, "classes": classes or layout.space[0]}
+    pixels, classes = Pixels(layout, math.prod(layout.space()[1:])), loss.num_classes
+    options = {"with_class": with_class, "classes": classes or layout.space()[0]}
     if shape == pixels.shape(timed=False, **options):
         return False
     return True if has_time and shape == pixels.shape(timed=True, **options) else None

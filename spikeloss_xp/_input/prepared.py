@@ -73,16 +73,14 @@ class Layout(NamedTuple):
         of_class = 1 if time == 2 else 2
         return cls(shape, time_axis, batch_axis, time, of_class, batch, neurons, steps)
 
-    @property
     def space_axes(self) -> tuple[int, ...]:
         """The axes of the input besides batch and time, of which the first may be the classes."""
         absent = (self.batch_axis, self.time_axis)
         return tuple(axis for axis in range(len(self.shape)) if axis not in absent)
 
-    @property
     def space(self) -> tuple[int, ...]:
         """The lengths of `space_axes`."""
-        return tuple(self.shape[axis] for axis in self.space_axes)
+        return tuple(self.shape[axis] for axis in self.space_axes())
 
     def classes(self, number: int | None) -> int:
         """Return the number of classes: of neurons, or of groups of neurons if it is given."""
@@ -137,7 +135,7 @@ class Layout(NamedTuple):
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
         if shape in (self.with_time(self.batch), self.with_time(1)):
             return tuple(sorted((self.batch_axis, self.time_axis)))
-        return (self.batch_axis, *self.space_axes[1:])  # of pixels
+        return (self.batch_axis, *self.space_axes()[1:])  # of pixels
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
         """Give a mask the axes of the input; those that it lacks have length 1."""
@@ -151,7 +149,7 @@ class Layout(NamedTuple):
         A block of it has one meaning, even with as many samples as steps, or steps as pixels.
         """
         x = self.broadcastable(adapter, x)
-        if any(x.shape[axis] > 1 for axis in self.space_axes):
+        if any(x.shape[axis] > 1 for axis in self.space_axes()):
             return adapter.xp.broadcast_to(x, self.shape)
         shape = list(x.shape)
         shape[self.batch_axis] = self.batch
@@ -337,13 +335,13 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
         "[time], the steps of all samples": (layout.steps,),
         "[batch, time], in the order of input": layout.with_time(layout.batch),
         "the same of all samples": layout.with_time(1),
-        "[batch, *space] without the classes": (layout.batch, *layout.space[1:]),
+        "[batch, *space] without the classes": (layout.batch, *layout.space()[1:]),
         "the shape of input": layout.shape,
     }
     check_shape(mask, name, "bools", expected)
     mask = layout.broadcastable(adapter, mask)
-    if len(layout.space) > 1 and any(mask.shape[axis] > 1 for axis in layout.space_axes):
-        space = layout.space_axes  # a mask of pixels lacks the classes
+    if len(layout.space()) > 1 and any(mask.shape[axis] > 1 for axis in layout.space_axes()):
+        space = layout.space_axes()  # a mask of pixels lacks the classes
         full = [n if i in space else mask.shape[i] for i, n in enumerate(layout.shape)]
         mask = adapter.xp.broadcast_to(mask, tuple(full))
     return mask
