@@ -74,12 +74,12 @@ class Layout(NamedTuple):
         return cls(shape, time_axis, batch_axis, time, of_class, batch, neurons, steps)
 
     def space_axes(self) -> tuple[int, ...]:
-        """The axes of the input besides batch and time, of which the first may be the classes."""
+        """Return the axes besides batch and time, of which the first may be that of the classes."""
         absent = (self.batch_axis, self.time_axis)
         return tuple(axis for axis in range(len(self.shape)) if axis not in absent)
 
     def space(self) -> tuple[int, ...]:
-        """The lengths of `space_axes`."""
+        """Return the lengths of `space_axes`."""
         return tuple(self.shape[axis] for axis in self.space_axes())
 
     def classes(self, number: int | None) -> int:
