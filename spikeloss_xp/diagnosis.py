@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,9 +130,10 @@ def diagnose(
         train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
         more, wrong = _layer(name, train.reshape(len(train), -1, train.shape[-1]))
         numbers, found = numbers | more, found + wrong
-    import tomllib  # here, because few calls of the library need it
+    import tomllib  # here, because few calls of the library need them
+    from importlib.resources import files
 
-    path = Path(__file__).parent / "data" / "findings.toml"
+    path = files("spikeloss_xp") / "data" / "findings.toml"
     texts = tomllib.loads(path.read_text(encoding="utf-8"))  # problems first, in causal order
     found.sort(key=lambda each: list(texts).index(each[0]))
     return Report(numbers, tuple(Finding(code, seen=seen, **texts[code]) for code, seen in found))
