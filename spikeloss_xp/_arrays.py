@@ -144,6 +144,12 @@ def read(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
         ) from error
 
 
+def on_host(values: Any, argument: str) -> np.ndarray:
+    """Return the values of an array of any library, of a Python sequence or of a number."""
+    found = find_adapter(values)
+    return host(values, argument) if found is None else read(found, values, argument)
+
+
 def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
     """Return whether an argument is an array of a library, and raise if it is of another one."""
     theirs = find_adapter(values)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import losses
-from spikeloss_xp._arrays import adapter_of, find_adapter, host, read
+from spikeloss_xp._arrays import on_host
 from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES, Labels
 from spikeloss_xp._typing import Array, ArrayLike
 from spikeloss_xp.gradients import ClosedForm, value_and_grad
@@ -141,7 +141,7 @@ def diagnose(
 
 def _read(x: Any, name: str) -> np.ndarray:
     """Return an argument as an array of NumPy, whose narrow floats become float32."""
-    found = host(x, name) if find_adapter(x) is None else read(adapter_of(x, name), x, name)
+    found = on_host(x, name)
     narrow = found.dtype.kind not in "biuf" or found.dtype == np.float16
     return found.astype(np.float32) if narrow else found
 
@@ -156,7 +156,7 @@ def _named(x: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, str]:
-    """Return the value, the gradient, and what the loss refuses for its values."""
+    """Return value and gradient, or the error that the loss raises for the values."""
     try:
         with np.errstate(all="ignore"):
             if not targets:
@@ -190,8 +190,9 @@ class Batch:
         self.hot: Any = self._hot(labels)
         self.accuracy, self.ties, self.confusion = math.nan, 0.0, [[0.0]]
         if self.hot is not None:
-            self.accuracy = float(loss.accuracy(x, target, **where))
-            self.confusion = np.asarray(loss.confusion(x, target, **where)).tolist()
+            matrix = np.asarray(loss.confusion(x, target, **where))
+            self.confusion, right = matrix.tolist(), np.trace(matrix, axis1=-2, axis2=-1).sum()
+            self.accuracy = float(right / matrix.sum()) if matrix.any() else math.nan
             if loss._targets[0] != MULTI_HOT and prepared.pixels is None:
                 scores = np.asarray(loss.scores(x, **where))
                 best = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1)
@@ -245,7 +246,7 @@ class Batch:
         return found | self.layer[0]
 
     def findings(self, value: float) -> Seen:
-        """Yield what is wrong with the batch."""
+        """Yield the findings of the batch."""
         yield from self._of_times() if self.loss._reads_times else self._of_values()
         yield from [*self.layer[1], *self._of_masks()]
         learned, share, equal = not value, 0.0, math.log(self.classes)
@@ -326,7 +327,7 @@ def _odd(x: Array) -> float:
 
 
 def _of_options(loss: Any, inputs: dict[str, Any]) -> Seen:
-    """Yield what is wrong with the options of a loss."""
+    """Yield the findings of the options of a loss."""
     true, false = (np.asarray(getattr(loss, name, 0.0)) for name in ("true_rate", "false_rate"))
     if (true < false).any():
         yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
@@ -345,7 +346,7 @@ def _of_options(loss: Any, inputs: dict[str, Any]) -> Seen:
 
 
 def _layer(name: str, x: np.ndarray, counts: Any = True) -> tuple[dict[str, Any], list[Any]]:
-    """Return the numbers of a layer ``[sample, neuron, step]``, and what is wrong with it."""
+    """Return the numbers of a layer ``[sample, neuron, step]``, and its findings."""
     counts, finite = np.broadcast_to(counts, x.shape), np.isfinite(x)
     fires, enough = counts & finite & (x != 0), counts.sum(axis=(0, 2)) >= ENOUGH
     silent, always = ~fires.any(axis=(0, 2)), (fires | ~counts).all(axis=(0, 2)) & enough

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._arrays import adapter_of, find_adapter, host
+from spikeloss_xp._arrays import adapter_of, on_host
 from spikeloss_xp._typing import Array, ArrayLike, SupportsArray
 from spikeloss_xp.backends._available import adapter, available, describe, problem_in_words
 from spikeloss_xp.gradients import value_and_grad
@@ -82,11 +82,11 @@ def assert_consistent(
     adapter_of(input)  # raises if it is no array
     if backends is not None and (isinstance(backends, str) or not backends):
         raise ValueError(f"backends must be a sequence of names, at least one; got {backends!r}")
-    host_input, dtype = _on_host(input, "input"), _dtype_name(input)
-    targets = () if target is None else (_on_host(target, "target"),)
+    host_input, dtype = on_host(input, "input"), _dtype_name(input)
+    targets = () if target is None else (on_host(target, "target"),)
     found, _ = select_places(backends, dtype)
     given = {"where": where, "lengths": lengths, "weight": weight}
-    options: dict[str, Any] = {k: _on_host(x, k) for k, x in given.items() if x is not None}
+    options: dict[str, Any] = {k: on_host(x, k) for k, x in given.items() if x is not None}
     if getattr(loss, "reduction", None) == "none":
         terms = loss(host_input.astype(float), *targets, **options)
         options["cotangent"] = np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)
@@ -100,11 +100,6 @@ def assert_consistent(
             f"{loss!r} on {dtype} spikes of shape {host_input.shape} differs from the float64 "
             "evaluation by NumPy\n  " + "\n  ".join(complaints)
         )
-
-
-def _on_host(values: Any, argument: str) -> np.ndarray:
-    found = find_adapter(values)
-    return host(values, argument) if found is None else found.to_host(values)
 
 
 def _dtype_name(x: Any) -> str:
@@ -212,7 +207,7 @@ def compare(
         beside = {name: place.put(option) for name, option in options.items()}
         run = found.compiled(value_and_grad(loss))
         results = run(*arrays, **beside)
-        value, gradient = on_host = [found.to_host(x).astype(np.float64) for x in results]
+        value, gradient = arrived = [found.to_host(x).astype(np.float64) for x in results]
 
     def again() -> None:
         with found.scope(dtype):
@@ -221,7 +216,7 @@ def compare(
 
     epsilon, _ = PRECISION[_dtype_name(results[0])]
     differences, problems = {}, []
-    for name, x, got, wanted in zip(("value", "gradient"), results, on_host, expected, strict=True):
+    for name, x, got, wanted in zip(("value", "gradient"), results, arrived, expected, strict=True):
         stored, smallest = PRECISION[_dtype_name(x)]
         allowed = ROUNDINGS * epsilon + (stored if stored != epsilon else 0.0)
         tolerances = allowed if rtol is None else rtol, smallest if atol is None else atol

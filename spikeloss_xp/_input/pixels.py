@@ -1,4 +1,4 @@
-"""Labels for each pixel: what is read becomes a batch with a sample for each pixel."""
+"""Labels for each pixel: the readings become a batch in which each pixel is a sample."""
 
 import math
 from typing import Any, NamedTuple
@@ -95,7 +95,7 @@ def labels_of_pixels(loss: Any, prepared: Prepared, target: Any) -> bool | None:
     Labels of samples and of their steps come first.
     """
     layout = prepared.layout
-    if not loss._takes_pixels or loss._targets[0] != INDICES or len(layout.space()) < 2:
+    if len(layout.shape) < 4 or not loss._takes_pixels or loss._targets[0] != INDICES:
         return None
     has_time = bool(loss._has_time)
     with_class, shape = holds_numbers(loss._targets, target), shape_of(target)

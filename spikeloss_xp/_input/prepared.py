@@ -110,10 +110,8 @@ class Layout(NamedTuple):
             return x
         if self.time != 2 or not self.has_time:
             return adapter.xp.reshape(x, self.shape)
-        space = [n for axis, n in enumerate(self.shape[1:], 1) if axis != self.time_axis]
-        return adapter.moveaxis(
-            adapter.xp.reshape(x, (self.batch, *space, self.steps)), -1, self.time_axis
-        )
+        x = adapter.xp.reshape(x, (self.batch, *self.space(), self.steps))
+        return adapter.moveaxis(x, -1, self.time_axis)
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
         """Return the shape of a target or of terms that have a time axis too."""

@@ -465,9 +465,8 @@ def sum_magnitude(
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
 
-    The number is an int without a mask. The derivative of
-    ``|x|`` at 0 is 1 where `at_silence` is True, and 0 elsewhere. If it is `closed`, the library
-    does not differentiate the sum.
+    The number is an int without a mask. The derivative of ``|x|`` at 0 is 1 where `at_silence` is
+    True, and 0 elsewhere. If it is `closed`, the library does not differentiate the sum.
     """
     xp = adapter.xp
 
