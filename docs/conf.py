@@ -273,6 +273,17 @@ def every_public_name(app, env):
                     raise ExtensionError(f"no page describes {module.__name__}.{name}")
 
 
+def number_citations(app, doctree):
+    """Show the number of a citation, as ``[1]``, in place of numpydoc's label.
+
+    numpydoc does so itself, but not in a docstring on a page in Markdown: docutils does not note on
+    such a page which references a citation has.
+    """
+    for node in doctree.findall(addnodes.pending_xref):
+        if node["refdomain"] == "citation":
+            node[:] = [nodes.inline("", re.sub(r"\[R[0-9a-f]{12}-", "[", node.astext()))]
+
+
 class LinkPublicNames(SphinxPostTransform):
     """Link inline code to the reference if it is a public name or a call of one.
 
@@ -285,7 +296,7 @@ class LinkPublicNames(SphinxPostTransform):
     NOT_IN = (nodes.title, nodes.reference, addnodes.pending_xref, addnodes.desc_signature)
     NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*\))?", re.DOTALL)
     BARE_MEMBERS = ("sum_and_weight", "sum_weight_and_pullback", "events_and_entries")
-    ADAPTER_PAGE = "adding-a-backend"  # where a method has the name of a public function
+    ADAPTER_PAGE = "contributing/adding-a-backend"  # where a method has the name of a public function
 
     def run(self, **options):
         """Replace the code by links."""
@@ -343,6 +354,7 @@ def setup(app):
     app.connect("builder-inited", write_notebooks, priority=900)  # after the pages of the gallery
     app.connect("source-read", to_pages)
     app.connect("autodoc-process-signature", signature_of_class)
+    app.connect("doctree-read", number_citations)
     app.connect("env-check-consistency", every_public_name)
     app.add_post_transform(LinkPublicNames)
     app.connect("html-page-context", describe_page)

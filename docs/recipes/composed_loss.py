@@ -1,4 +1,4 @@
-"""A loss of your own, made of two functions; docs/adding-a-loss.md shows it."""
+"""A loss of your own, made of two functions; docs/contributing/adding-a-loss.md shows it."""
 
 import functools
 

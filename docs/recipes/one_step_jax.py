@@ -1,4 +1,4 @@
-"""Compare the loss of one step with optax, and with forward mode; see docs/segments-proof.md."""
+"""Compare the loss of one step with optax, and with forward mode; see docs/contributing/segments-proof.md."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Losses of your own, for class indices; docs/adding-a-loss.md shows them."""
+"""Losses of your own, for class indices; docs/contributing/adding-a-loss.md shows them."""
 
 import math
 from dataclasses import KW_ONLY, dataclass

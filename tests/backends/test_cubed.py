@@ -17,7 +17,7 @@ from spikeloss_xp.backends import _available
 cubed = import_peer("cubed")
 xp = import_peer("cubed.array_api")
 
-PAGE = Path(__file__).parents[2] / "docs" / "adding-a-backend.md"
+PAGE = Path(__file__).parents[2] / "docs" / "contributing" / "adding-a-backend.md"
 TRAINS = (np.random.default_rng(0).random((5, 6, 301)) < 0.2).astype(float)
 LABELS = np.asarray([3, 0, 5, 1, 1])
 WHOLE = ("SpikeRate-rate", "SpikeMax", "SpikeMoid-groups-rate", "CrossEntropy-groups-cold-last")

@@ -1,4 +1,4 @@
-"""Losses of a user: those of docs/adding-a-loss.md, and subclasses that override the evaluation."""
+"""Losses of a user: those of docs/contributing/adding-a-loss.md, and subclasses that override the evaluation."""
 
 import dataclasses
 

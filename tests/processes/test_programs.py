@@ -12,7 +12,7 @@ from _support.root import ROOT
 
 TORCHRUN = "-m torch.distributed.run --standalone --no-python --nproc-per-node"
 DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
-PROOF = (ROOT / "docs" / "segments-proof.md").read_text(encoding="utf-8")
+PROOF = (ROOT / "docs" / "contributing" / "segments-proof.md").read_text(encoding="utf-8")
 QUICK = ("truncated_torch", "segment_identities", "online", "one_step_jax")
 SEGMENTS = (
     *QUICK,

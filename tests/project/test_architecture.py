@@ -31,7 +31,7 @@ FRAMEWORKS = {
     *("ndonnx", "paddle", "tensorflow", "torch"),
 }
 
-# Modules and folders: each imports only from lines below its own. docs/architecture.md says why.
+# Modules and folders: each imports only from lines below its own. docs/contributing/architecture.md says why.
 DIRECTION = (
     {"__main__"},
     {"cli", "slayer", ""},

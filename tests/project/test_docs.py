@@ -137,7 +137,7 @@ def test_code_of_a_page_runs(page):
 
 
 def test_documented_entry_point_names_the_adapter_of_its_page():
-    page = ROOT / "docs" / "adding-a-backend.md"
+    page = ROOT / "docs" / "contributing" / "adding-a-backend.md"
     (project,) = (tomllib.loads(block.text) for block in blocks(page, "toml"))
     ((_, adapter),) = project["project"]["entry-points"]["spikeloss_xp.backends"].items()
     module, name = adapter.split(":")
@@ -155,13 +155,13 @@ def table_members(page: str) -> set[str]:
 
 def test_adapter_members_are_documented():
     members = {name for name in vars(sx.backends.ArrayAPIAdapter) if not name.startswith("_")}
-    assert table_members("adding-a-backend.md") == members
+    assert table_members("contributing/adding-a-backend.md") == members
 
 
 def test_members_of_a_loss_are_documented():
     members = {name for kind in sx.losses.RateLoss.__mro__ for name in vars(kind)}
     abstract = sx.losses.Loss.__abstractmethods__ | sx.losses.RateLoss.__abstractmethods__
-    assert abstract <= table_members("adding-a-loss.md") <= members
+    assert abstract <= table_members("contributing/adding-a-loss.md") <= members
 
 
 @pytest.mark.parametrize("name", PUBLIC)
