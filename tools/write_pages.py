@@ -7,8 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from _support import contract, gpu, support
 
-for page, text in contract.pages().items():
-    page.write_text(text, encoding="utf-8")
+contract.PAGE.write_text(contract.page(), encoding="utf-8")
 gpu.PAGE.write_text(gpu.page(gpu.PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 for page in support.TABLES:
     page.write_text(support.page(page), encoding="utf-8")

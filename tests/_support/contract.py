@@ -1,13 +1,12 @@
 """The arguments, options and terms of each loss, as data for the tests and the documentation.
 
-``python tools/write_pages.py`` writes the options of docs/losses/ and the dtypes of
-docs/contract.md from it. Shapes are given as names of axes.
+``python tools/write_pages.py`` writes the dtypes of docs/contract.md from it. Shapes are given as
+names of axes.
 """
 
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import spikeloss_xp as sx
@@ -53,40 +52,7 @@ READOUTS = ("rate", "count", "max", "last")
 ENTROPY_READOUTS = (*READOUTS, "sqrt_count", "latency", "softmax_sum")
 WINDOWED = ("rate", "count", "sqrt_count")
 REDUCTIONS = ("sum", "mean", "batchmean", "none")
-SHARED = ("reduction", "num_classes", "ignore_index", "time_axis")  # the options on PAGE
-OPTIONS = {  # the others, with their permitted values
-    "true_rate": "a number or one for each class; from 0 to 1 for spikes",
-    "false_rate": "as `true_rate`",
-    "true_time": "at least 0",
-    "false_time": "at least 0; `None`: the duration",
-    "tolerance": "at least 0",
-    "time_constant": "above 0",
-    "length": "1 or more; `None`: 20 time constants",
-    "filter_order": "1 or more",
-    "filter_target": "`True`, `False`",
-    "kernel": "taps, or a function of the lag; `None`: an exponential",
-    "max_rate": "at least 0",
-    "min_rate": "0 to `max_rate`",
-    "lam": "at least 0",
-    "per": '`"array"`, `"neuron"`, `"sample"`, `"sample_neuron"`',
-    "power": "2; 1: without the squares",
-    "delta": "at least 1e-6",
-    "scale": "numbers of at least 0",
-    "reduction": '`"mean"`, `"sum"`',
-    "layer_axis": "an axis of `input`; `None`: an array is one layer",
-    "moving_window": "1 or more; `None`: all time",
-    "mode": '`"probability"`, `"softmax"`',
-    "readout": "a [readout](../losses.md#readouts)",
-    "temperature": "at least 1e-6",
-    "label_smoothing": "0 to below 1",
-    "rates": "two rates from 0 to 1, the larger one first; `None`: no bounds",
-    "rate_weight": "at least 0",
-    "pseudo_count": "at least 1e-6",
-    "alpha": "at least 1e-6",
-    "theta": "a number; `None`: 0",
-    "pos_weight": "a number or one for each class; at least 0",
-    "numerics": '`"stable"`, `"lava"`',
-}
+SHARED = ("reduction", "num_classes", "ignore_index", "time_axis")  # the options on the page
 
 
 @dataclass(frozen=True)
@@ -282,31 +248,10 @@ ONE_OF_EACH = (
 # The page ----------------------------------------------------------------------------------------
 
 
-PAGES = {DOCS / "losses" / f"{contract.loss.__name__}.md": contract.loss for contract in LISTED}
-
-
-def pages() -> dict[Path, str]:
-    """Return the text of each page with its table replaced."""
-    texts = {path: path.read_text(encoding="utf-8") for path in (PAGE, *PAGES)}
-    tables = {path: {f"# {loss.__name__}": [_options(loss)]} for path, loss in PAGES.items()}
-    tables[PAGE] = {"## Dtypes and devices": [_dtype_table()]}
-    return {path: with_tables(text, tables[path]) for path, text in texts.items()}
-
-
-def _options(loss: type) -> str:
-    """Return a table of the options of a loss, with the defaults of its signature."""
-    rows = [
-        (f"`{name}`", OPTIONS[name], _default(parameter))
-        for name, parameter in inspect.signature(loss).parameters.items()
-        if name not in SHARED or (loss is sx.SparsityEnforcer and name == "reduction")
-    ]
-    return table(("option", "may be", "default"), rows)
-
-
-def _default(parameter: inspect.Parameter) -> str:
-    if parameter.default is parameter.empty:
-        return "required"
-    return "`" + repr(parameter.default).replace("'", '"') + "`"
+def page() -> str:
+    """Return the text of the page with its table of dtypes replaced."""
+    tables = {"## Dtypes and devices": [_dtype_table()]}
+    return with_tables(PAGE.read_text(encoding="utf-8"), tables)
 
 
 def _dtype_table() -> str:

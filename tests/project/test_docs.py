@@ -168,7 +168,7 @@ def test_members_of_a_loss_are_documented():
 def test_public_names_are_documented(name):
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"`(\w+\.)*{name}`", changelog), f"the changelog does not name {name}"
-    names = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
+    names = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     assert re.search(rf"^   (\w+\.)*{name}$|`sx\.{name}`", names, flags=re.M), name
 
 
