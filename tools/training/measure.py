@@ -1,8 +1,12 @@
 """Train small networks with several losses: ``python tools/training/measure.py``.
 
-It takes about 90 minutes on two cores and needs the packages that docs/which-loss-trains.md names.
-The trainings are kept in build/, and a run goes on where one was stopped. At the end they go to
-tests/data/training.json, and from there to the tables of the page.
+It takes about 90 minutes on two cores. The trainings are kept in build/, and a run goes on where
+one was stopped. At the end they go to tests/data/training.json, and from there to the tables of
+docs/which-loss-trains.md. Before, install the packages of the measurement::
+
+    python -m pip install -e ".[torch,jax]" scikit-learn mnist1d==0.0.2.post1 tqdm flax optax \\
+        grain loguru nirtorch pbr
+    python -m pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 spyx==1.0.0
 """
 
 import argparse

@@ -1,13 +1,12 @@
 """Write the tables of docs/which-loss-trains.md: ``python tools/training/training_page.py``.
 
 The figures are those of the last measurement, in tests/data/training.json. The text of the page is
-written by hand. With ``--picture`` the picture of the home page is drawn too.
+written by hand.
 """
 
 import json
 import statistics
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,13 @@ from _support import pages
 RECORD = ROOT / "tests" / "data" / "training.json"
 PAGE = ROOT / "docs" / "which-loss-trains.md"
 RATES = (0.001, 0.005, 0.02)
-MEAN = 'reduction="mean", time_axis=0'
-NAMES = {  # of the losses in the record: in words, and as code
-    "count": ("counts", "`CrossEntropy(time_axis=0)`"),
-    "count, bounds": ("counts, bounds", "`CrossEntropy(time_axis=0, rates=(0.5, 0.02))`"),
-    "sqrt_count": ("root", '`CrossEntropy(time_axis=0, readout="sqrt_count")`'),
-    "sqrt_count, bounds": ("root, bounds", "the same with `rates=(0.5, 0.02), rate_weight=1`"),
-    "SpikeRate": ("`SpikeRate`", f"`SpikeRate(0.5, 0.02, {MEAN})`"),
-    "SpikeMax": ("`SpikeMax`", f"`SpikeMax({MEAN})`"),
+NAMES = {  # in the tables, of the losses in the record
+    "count": "counts",
+    "count, bounds": "counts, bounds",
+    "sqrt_count": "root",
+    "sqrt_count, bounds": "root, bounds",
+    "SpikeRate": "`SpikeRate`",
+    "SpikeMax": "`SpikeMax`",
 }
 Trainings = list[dict[str, Any]]
 
@@ -34,15 +32,12 @@ Trainings = list[dict[str, Any]]
 def text(page: str, record: dict[str, Any]) -> str:
     """Return the page with its tables replaced by those of the record."""
     trainings = record["trainings"]
-    chosen = [one for one in trainings if one["loss"].partition(", ")[2] not in ("", "bounds")]
     reported = [one for one in trainings if one["loss"] in NAMES]
-    usual = [one for one in trainings if one not in chosen and one not in reported]
+    networks = {one["network"] for one in reported}
+    usual = [one for one in trainings if one["network"] in networks and one not in reported]
     tables = {
-        "# Which loss trains": [pages.table(("in the tables", "loss"), NAMES.values())],
-        "## All settings": [against_the_best(reported, NAMES)],
+        "## All settings": [overview(reported)],
         "## Each network": [each_network(reported, usual)],
-        "## Spikes, silent labels and time": [activity(reported)],
-        "## How the bounds were chosen": [choice(chosen)],
     }
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     measured = f"{record['epochs']} epochs, {record['seeds']} seeds; {versions}"
@@ -77,18 +72,36 @@ def of_loss(trainings: Trainings, loss: str, seed: int) -> dict[str, float]:
     }
 
 
-def against_the_best(trainings: Trainings, losses: Iterable[str]) -> str:
-    """Return a table of the statistics of losses: the mean over the seeds, and their range."""
+def statistics_of_seeds(trainings: Trainings, loss: str) -> dict[str, list[float]]:
+    """Return the statistics of a loss over all settings, each with a number for every seed."""
+    each = [of_loss(trainings, loss, seed) for seed in range(len(trainings[0]["accuracy"]))]
+    return {name: [one[name] for one in each] for name in each[0]}
+
+
+def with_range(values: list[float]) -> str:
+    """Return the mean of the seeds, and their range."""
+    return f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def overview(trainings: Trainings) -> str:
+    """Return a table of all that is said of a loss over all settings."""
     rows = []
-    for loss in losses:
-        seeds = range(len(trainings[0]["accuracy"]))
-        each = [of_loss(trainings, loss, seed) for seed in seeds]
-        cells = []
-        for name in each[0]:
-            values = [one[name] for one in each]
-            cells.append(f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
-        rows.append((NAMES.get(loss, (loss,))[0], *cells))
-    return pages.table(("", *each[0]), rows)
+    for loss, words in NAMES.items():
+        found = statistics_of_seeds(trainings, loss)
+        del found["largest"]
+        mean, *others = found.values()
+        own = [one for one in trainings if one["loss"] == loss]
+        by_rate = [[one for one in own if one["rate"] == rate] for rate in RATES]
+        spikes, silent = (
+            "/".join(
+                f"{factor * statistics.fmean(statistics.fmean(one[key]) for one in chosen):.0f}"
+                for chosen in by_rate
+            )
+            for key, factor in (("spikes", 1), ("silent", 100))
+        )
+        cells = [with_range(mean), *(f"{statistics.fmean(each):.1f}" for each in others)]
+        rows.append((words, *cells, spikes, silent))
+    return pages.table(("", *found, "output spikes", "silent labels, %"), rows)
 
 
 def each_network(trainings: Trainings, usual: Trainings) -> str:
@@ -97,38 +110,20 @@ def each_network(trainings: Trainings, usual: Trainings) -> str:
     rows = []
     for network in dict.fromkeys(one["network"] for one in trainings):
         means = {
-            loss: " ".join(f"{statistics.fmean(everywhere[network, x][loss]):.0f}" for x in RATES)
+            loss: "/".join(f"{statistics.fmean(everywhere[network, x][loss]):.0f}" for x in RATES)
             for loss in everywhere[network, RATES[0]]
         }
         others = [f"{means[loss]} (`{loss}`)" for loss in usual_losses & means.keys()]
         rows.append((network, *(means[loss] for loss in NAMES), *(others or [""])))
-    return pages.table(("", *(words for words, _ in NAMES.values()), "usual there"), rows)
-
-
-def activity(trainings: Trainings) -> str:
-    """Return a table of spikes, silent labels, accuracy at a third and milliseconds of a loss."""
-    rows = []
-    for loss, (words, _) in NAMES.items():
-        own = [one for one in trainings if one["loss"] == loss]
-
-        def mean(key: str, chosen: Trainings) -> float:
-            return statistics.fmean(statistics.fmean(one[key]) for one in chosen)
-
-        by_rate = [[one for one in own if one["rate"] == rate] for rate in RATES]
-        spikes = ", ".join(f"{mean('spikes', chosen):.0f}" for chosen in by_rate)
-        silent = ", ".join(f"{mean('silent', chosen):.0%}" for chosen in by_rate)
-        milliseconds = statistics.median(one["loss_ms"] for one in own if one["loss_ms"])
-        rows.append(
-            (words, spikes, silent, f"{100 * mean('third', own):.1f}", f"{milliseconds:.2f}")
-        )
-    header = ("", "output spikes", "silent labels", "accuracy at a third", "ms of the loss")
-    return pages.table(header, rows)
+    return pages.table(("", *NAMES.values(), "usual there"), rows)
 
 
 def choice(trainings: Trainings) -> str:
     """Return a table of the weights, rates and units among which the bounds were chosen."""
     losses = dict.fromkeys(one["loss"] for one in trainings)
-    return against_the_best(trainings, losses)
+    found = {loss: statistics_of_seeds(trainings, loss) for loss in losses}
+    header = ("", *next(iter(found.values())))
+    return pages.table(header, [(loss, *map(with_range, x.values())) for loss, x in found.items()])
 
 
 def write() -> None:
