@@ -1,4 +1,4 @@
-"""Outputs of networks of Norse 1.1.0, Sinabs 3.1.3 and slax 0.0.1, as docs/frameworks.md has them.
+"""Outputs of networks of Norse 1.1.0, Sinabs 3.1.3 and slax 0.0.1, as docs/migrating.md has them.
 
 test_tables.py compares their usual losses with ours.
 """

@@ -37,6 +37,10 @@ def test_snntorch_differs_as_the_page_says():
         assert STEP_ENTROPY(*arrays) == STEP_ENTROPY(SPIKES, LABEL)
 
 
+def test_accuracy_is_that_of_snntorch():
+    assert sx.CrossEntropy(time_axis=0).accuracy(SPIKES, LABEL) == snn.accuracy_rate(SPIKES, LABEL)
+
+
 def test_temporal_losses_have_the_same_value_if_all_fire():
     """Some neurons fire at the last step only."""
     spikes, steps = SPIKES.clone(), len(SPIKES)
