@@ -108,12 +108,11 @@ def test_dense_labels_equal_cross_entropy_of_maps():
     label[:, 1] = 255
     assert_match(
         lambda x: F.cross_entropy(x.sum(0), label, ignore_index=255),
-        lambda x: page.by_pixel(page.pixels(x), label.flatten()),
+        lambda x: page.by_pixel(x, label),
         output,
     )
     predicted = output.sum(0).argmax(1)
-    found = page.by_pixel.predict(page.pixels(output)).reshape(label.shape)
-    assert torch.equal(found, predicted)
+    assert torch.equal(page.by_pixel.predict(output, per_pixel=True), predicted)
     shares = []
     for i in range(3):
         true, found = label == i, (predicted == i) & (label != 255)

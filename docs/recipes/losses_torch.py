@@ -87,14 +87,9 @@ def weighted(potentials):
 by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
 
 
-def pixels(output):
-    """Return outputs [time, batch, class, y, x] as [time, batch * y * x, class]."""
-    return output.permute(0, 1, 3, 4, 2).flatten(1, 3)
-
-
 def intersection_over_union(output, label):
-    """Return its mean over the classes; `label` is [batch, y, x]."""
-    confusion = by_pixel.confusion(pixels(output), label.flatten())
+    """Take outputs [time, batch, class, y, x] and labels [batch, y, x]; return the classes' mean."""
+    confusion = by_pixel.confusion(output, label)
     both = confusion.diagonal()
     return (both / (confusion.sum(0) + confusion.sum(1) - both)).mean()
 
