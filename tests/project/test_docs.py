@@ -24,7 +24,7 @@ DOCS = sorted(ROOT.glob("docs/**/*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 # Libraries that may not be installed: code blocks that import them are then skipped.
 OPTIONAL = ("array_api_strict", "cupy", "dask", "distributed", "dpctl", "dpnp", "jax", "lava")
-OPTIONAL += ("mlx", "optax", "torch", "cubed", "ndonnx", "onnxruntime")
+OPTIONAL += ("mlx", "optax", "torch", "cubed", "ndonnx", "onnxruntime", "scipy")
 MISSING = {library for library in OPTIONAL if importlib.util.find_spec(library) is None}
 PUBLIC = sorted(
     # Without the module `losses`.

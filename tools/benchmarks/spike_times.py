@@ -154,7 +154,7 @@ def binning_table():
     trains = random_times(100, 1000, 20)
     exact = elephant_van_rossum(neo_trains(trains, 1000))
     different, rows = ~np.eye(len(trains), dtype=bool), []
-    for ratio in (0.5, 0.2, 0.1, 0.05, 0.01):
+    for ratio in (0.5, 0.1, 0.05, 0.01):
         width = ratio * TAU
         binned = sx.bin_spikes(trains, neurons=100, steps=round(1000 / width), time_step=width)
         got = distances.van_rossum(binned, time_constant=1 / ratio)
