@@ -138,6 +138,7 @@ LINKS = {  # of files that are read where they are, to the pages that the site m
     r"\]\(((?:\.\./)*)gallery/README\.md\)": r"](\1auto_gallery/index.rst)",
     r"\]\(((?:\.\./)*)(gallery|notebooks)/(plot_\w+)\.py\)": r"](\1auto_\2/\3.rst)",
     r"\]\(((?:\.\./)*)\.\./CHANGELOG\.md\)": r"](\1changelog.md)",
+    r"\]\(((?:\.\./)*)\.\./CONTRIBUTING\.md(#[\w-]+)?\)": r"](\1contributing.md\2)",
 }
 
 

@@ -88,7 +88,7 @@ by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
 
 
 def intersection_over_union(output, label):
-    """Take outputs [time, batch, class, y, x] and labels [batch, y, x]; return the classes' mean."""
+    """Return its mean over the classes, of outputs [time, batch, class, y, x]."""
     confusion = by_pixel.confusion(output, label)
     both = confusion.diagonal()
     return (both / (confusion.sum(0) + confusion.sum(1) - both)).mean()

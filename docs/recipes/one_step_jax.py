@@ -1,4 +1,4 @@
-"""Compare the loss of one step with optax, and with forward mode; see docs/contributing/segments-proof.md."""
+"""Compare the loss of one step with optax, and with forward mode, as segments-proof.md says."""
 
 import jax
 import numpy as np

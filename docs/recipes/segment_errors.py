@@ -1,4 +1,4 @@
-"""Print the errors of segments without context; the page docs/contributing/segments-proof.md shows them."""
+"""Print the errors of segments without context; docs/contributing/segments-proof.md shows them."""
 
 import numpy as np
 import torch

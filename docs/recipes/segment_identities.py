@@ -1,4 +1,4 @@
-"""Check the identities of the page docs/contributing/segments-proof.md, and raise an error if one fails."""
+"""Check the identities of docs/contributing/segments-proof.md, and raise an error if one fails."""
 
 import numpy as np
 import torch
