@@ -297,7 +297,7 @@ class LinkPublicNames(SphinxPostTransform):
     NOT_IN = (nodes.title, nodes.reference, addnodes.pending_xref, addnodes.desc_signature)
     NAME = re.compile(r"(?:(?:sx|spikeloss_xp)\.)?([\w.]+)(?:\(.*\))?", re.DOTALL)
     BARE_MEMBERS = ("sum_and_weight", "sum_weight_and_pullback", "events_and_entries")
-    ADAPTER_PAGE = "contributing/adding-a-backend"  # where a method has the name of a public function
+    ADAPTER_PAGE = "contributing/adding-a-backend"  # where methods have names of functions
 
     def run(self, **options):
         """Replace the code by links."""
