@@ -1,4 +1,4 @@
-"""Losses of your own, for class indices; docs/contributing/adding-a-loss.md shows them."""
+"""Three losses of your own, with their test; docs/contributing/adding-a-loss.md shows them."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -8,19 +8,39 @@ import numpy as np
 
 import spikeloss_xp as sx
 from spikeloss_xp import _checks
-from spikeloss_xp.losses import RateLoss
+from spikeloss_xp._input.labels import desired_trains
+from spikeloss_xp.losses import Loss, RateLoss
+from spikeloss_xp.readouts import Reading
 
 
-def focal(xp, log_p, gamma):
-    """Return ``-(1 - p)**gamma * log(p)``, and its derivative with respect to ``log(p)``."""
-    rest = -xp.expm1(log_p)  # 1 - p, with all its digits
-    derivative = rest ** (gamma - 1) * (gamma * (1 - rest) * log_p - rest)
-    return -(rest**gamma) * log_p, derivative
+@dataclass(frozen=True)
+class QuantileError(sx.SquaredError):
+    """Pinball loss: trains a reading to a quantile of the target numbers.
+
+    Parameters
+    ----------
+    time_axis, readout, moving_window, reduction, num_classes
+        As for `SquaredError`.
+    quantile : float, default 0.5
+        The share of target numbers below the reading; from 0 to 1.
+    """
+
+    _: KW_ONLY
+    quantile: float = 0.5
+
+    def __post_init__(self):
+        self._check(quantile=_checks.rate)
+
+    def _criterion(self, adapter, reading, labels):
+        xp, missing = adapter.xp, labels.numbers - reading.u
+        share = xp.full_like(missing, self.quantile)
+        slope = xp.where(missing > 0, share, share - 1)
+        return slope * missing, lambda cotangent: -slope * cotangent
 
 
 @dataclass(frozen=True)
 class FocalMax(RateLoss):
-    """Focal loss of the label, with class probabilities by the softmax: one term for each sample.
+    """Focal loss, with class probabilities by the softmax: one term for each sample.
 
     Parameters
     ----------
@@ -55,60 +75,85 @@ class FocalMax(RateLoss):
         total = xp.sum(weight, axis=axis, keepdims=True)
         label = labels.one_hot(adapter, reading)
         own = xp.sum(xp.where(label, logit, 0.0), axis=axis, keepdims=True)
-        terms, derivative = focal(xp, own - highest - xp.log(total), self.gamma)
+        log_p = own - highest - xp.log(total)
+        rest = -xp.expm1(log_p)  # 1 - p, with all its digits
+        slope = rest ** (self.gamma - 1) * (self.gamma * (1 - rest) * log_p - rest)
 
         def pullback(cotangent):
             one_hot = xp.astype(label, weight.dtype)
-            return cotangent * derivative * (one_hot - weight / total)
+            return cotangent * slope * (one_hot - weight / total)
 
-        return terms, pullback
+        return -(rest**self.gamma) * log_p, pullback
 
 
 @dataclass(frozen=True)
-class FocalMoid(FocalMax):
-    """Focal loss of each class, by a sigmoid of its reading: one term for each class."""
+class PoissonTrains(Loss):
+    """Negative log-likelihood of target trains; the logarithms of their rates are potentials.
 
-    theta: float = 0.5
+    Parameters
+    ----------
+    reduction, time_axis
+        As for `SpikeTime`.
+    """
 
-    _classes_compete: ClassVar[bool] = False
+    reduction: str = "mean"
+    _: KW_ONLY
+    time_axis: int = -1
+
+    _has_trains: ClassVar[bool] = True
+    _smallest_rank: ClassVar[int] = 2  # [batch, time]
+    memory = 0  # a term reads its own step only
 
     def __post_init__(self):
-        super().__post_init__()
-        self._check(theta=_checks.number)
+        self._check()
+
+    def _labels(self, prepared, target):
+        return desired_trains(prepared, target)
+
+    def _read(self, prepared, values, mask, labels):
+        return Reading(values, mask=mask), lambda cotangent: cotangent
 
     def _criterion(self, adapter, reading, labels):
-        xp, margin = adapter.xp, reading.u - self.theta
-        sign = xp.where(labels.one_hot(adapter, reading), xp.ones_like(margin), -1.0)
-        log_p = -xp.logaddexp(adapter.scalar(margin, 0.0), -sign * margin)
-        terms, derivative = focal(xp, log_p, self.gamma)
-        rest = -xp.expm1(log_p)
-        return terms, lambda cotangent: cotangent * derivative * sign * rest
+        rate = adapter.xp.exp(reading.u)
+        return rate - labels * reading.u, lambda cotangent: cotangent * (rate - labels)
 
 
-def check():
-    """Compare with a value worked out by hand, with central differences, and on all libraries."""
-    spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 1]]], dtype=np.float64)
-    p = 1 / (1 + math.exp(-1))  # the counts are 3 and 2
+def check(loss, input, target, **options):
+    """Compare the gradient with central differences, and all array libraries with NumPy."""
+    _, gradient = sx.value_and_grad(loss)(input, target, **options)
+    steps = 1e-6 * np.eye(input.size).reshape(-1, *input.shape)
+    higher, lower = ([loss(input + h, target, **options) for h in s] for s in (steps, -steps))
+    slopes = np.subtract(higher, lower) / 2e-6
+    np.testing.assert_allclose(gradient.ravel(), slopes, rtol=1e-5, atol=1e-8)
+    for dtype in (np.float32, np.float64):
+        sx.testing.assert_consistent(loss, input.astype(dtype), target, **options)
+
+
+def test_own_losses():
+    """Check each with padding, where no neuron fires, and where all do."""
+    rng = np.random.default_rng(0)
+    spikes, labels = 1.0 * (rng.random((3, 3, 10)) < 0.3), [0, 2, 1]
+    options = {"lengths": [10, 7, 0]}
+    for x in (spikes, 0 * spikes, 0 * spikes + 1):
+        check(QuantileError(time_axis=-1, quantile=0.9), x, rng.random((3, 3)), **options)
+        check(FocalMax(moving_window=5), x, labels, weight=[1, 2, 3], **options)
+        check(PoissonTrains(), x - 2, spikes, **options)
+
+
+def test_values():
+    """Compare with values worked out by hand: the rates are 0.75 and 0.25, the counts 3 and 1."""
+    spikes = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
+    error = QuantileError(time_axis=-1, quantile=0.9)(spikes, [[0.5, 0.5]])
+    np.testing.assert_allclose(error, (0.1 * 0.25 + 0.9 * 0.25) / 2)
+    p = 1 / (1 + math.exp(1 - 3))
     np.testing.assert_allclose(FocalMax()(spikes, [0]), -((1 - p) ** 2) * math.log(p))
-
-    terms = FocalMoid(reduction="none")
-    cotangent = np.asarray([[0.7, -1.3]])  # not all ones
-    _, gradient = sx.value_and_grad(terms)(spikes, [0], cotangent=cotangent)
-    step = 1e-6 * np.eye(spikes.size).reshape(-1, *spikes.shape)
-    slope = [
-        np.sum(cotangent * (terms(spikes + h, [0]) - terms(spikes - h, [0]))) / 2e-6 for h in step
-    ]
-    np.testing.assert_allclose(gradient.ravel(), slope, rtol=1e-7)
-
-    for train in (np.zeros((2, 3, 50)), np.ones((2, 3, 50))):  # silent, and saturated
-        for dtype in (np.float32, np.float64):
-            sx.testing.assert_consistent(FocalMax(moving_window=5), train.astype(dtype), [0, 2])
+    np.testing.assert_allclose(PoissonTrains()(spikes, 0 * spikes), (4 * math.e + 4) / 8)
 
 
-def check_second_derivative():
-    """Compare the second derivative with differences of the first, in PyTorch."""
+def test_second_derivative():
+    """Compare it with differences of the gradient, in PyTorch."""
     import torch
 
-    train = torch.rand((1, 2, 4), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: FocalMax()(x, [0]), train)
-    assert torch.autograd.gradgradcheck(lambda x: FocalMax()(x, [0]), train)
+    x = torch.rand((2, 3, 4), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: FocalMax()(x, [0, 2]), x)
+    assert torch.autograd.gradgradcheck(lambda x: PoissonTrains()(x, (x > 0.5).double()), x)

@@ -1,4 +1,4 @@
-"""Losses of a user: those of docs/contributing/adding-a-loss.md, and subclasses that override the evaluation."""
+"""Losses of a user: those of recipes/own_loss.py, and subclasses that override the evaluation."""
 
 import dataclasses
 
@@ -19,32 +19,27 @@ SPIKES = np.random.default_rng(0).uniform(size=(BATCH, CLASSES, STEPS))
 MASK = np.random.default_rng(1).random(SPIKES.shape) < 0.5
 
 own_loss = recipes("own_loss")
-FocalMax, FocalMoid = own_loss.FocalMax, own_loss.FocalMoid
+FocalMax = own_loss.FocalMax
 
 
 @pytest.mark.slow
 @pytest.mark.compiles
 def test_documented_checks_pass():
     recipes("composed_loss")
-    own_loss.check()
+    own_loss.test_own_losses()
 
 
-def test_documented_check_of_the_second_derivative_passes():
+def test_documented_values_and_second_derivatives_pass():
     pytest.importorskip("torch")
-    own_loss.check_second_derivative()
+    own_loss.test_values()
+    own_loss.test_second_derivative()
 
 
 @pytest.mark.parametrize("window", [None, WINDOW])
-@pytest.mark.parametrize("kind", [FocalMax, FocalMoid])
-def test_documented_loss_equals_the_entropy_in_focus(kind, window):
+def test_documented_loss_equals_the_entropy_in_focus(window):
     """With a mask, ignored labels and class weights."""
-    loss = kind(1.5, window)
-    options = {"moving_window": window, "time_axis": -1, "readout": "count"}
-    plain, target = sx.CrossEntropy(**options), IGNORING
-    if kind is FocalMoid:
-        plain = sx.SpikeMoid(theta=loss.theta, **options)
-        target = IGNORING[:, None] == np.arange(CLASSES)
-    found = reference.evaluate(plain, SPIKES, target, where=MASK)
+    loss, plain = FocalMax(1.5, window), sx.CrossEntropy(time_axis=-1, moving_window=window)
+    found = reference.evaluate(plain, SPIKES, IGNORING, where=MASK)
     counts = found.term_mask & (IGNORING >= 0)[:, None, None]
     of_terms = WEIGHT[np.maximum(IGNORING, 0)][:, None, None] * counts
     terms = of_terms * (1 - np.exp(-found.terms)) ** loss.gamma * found.terms
@@ -58,8 +53,10 @@ def test_documented_loss_equals_the_entropy_in_focus(kind, window):
 # Mistakes of a subclass --------------------------------------------------------------------------
 
 
-class TermPerSample(FocalMoid):
+class TermPerSample(FocalMax):
     """A mistake: one term for each sample, without saying so."""
+
+    _classes_compete = False
 
     def _criterion(self, adapter, reading, labels):
         u = adapter.xp.sum(reading.u, axis=reading.class_axis, keepdims=True)
