@@ -196,7 +196,8 @@ def cross_entropy_of_probabilities(
     label = adapter.entries_at(logit, index, axis)
     each = logit - xp.max(logit, axis=axis, keepdims=True)
     own = adapter.gather(each, label, axis)
-    product = adapter.sum(each * q, axis, keepdims=True)
+    # A logit of minus infinity is the probability 0, of which 0 is wanted in most samples.
+    product = adapter.sum(xp.where(q == 0, 0.0, each) * q, axis, keepdims=True)
     xp.exp(each, out=each)
     adapter.scatter(each, label, 0.0, axis)
     others = adapter.sum(each, axis, keepdims=True)
@@ -239,8 +240,10 @@ def _by_selection(
     excess, q_sum = others + (xp.exp(own_below) - 1), 1.0  # of the sum of exponentials above 1
     if q is not None:
         q_sum = adapter.sum(q, axis, keepdims=True)
-        # As a selection, which XLA adds up in a third of the time.
-        product = xp.where(q == 0, 0.0, q * (own - logit))
+        # Without the label, whose gradient would be a small difference of large numbers. A logit of
+        # minus infinity has no derivative for the probability 0.
+        excluded = label | ((q == 0) & (logit == -math.inf))
+        product = q * xp.where(excluded, 0.0, own - logit)
         terms = q_sum * terms + adapter.sum(product, axis, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
