@@ -32,7 +32,7 @@ from _support import pages
 
 TAU, COST = 20.0, 0.1  # ms, and for each ms
 PAIRS, SPIKES, DURATION = (32, 10), 30, 1000.0
-SIZES = ((100, 10), (256, 10, 5), (256, 20, 30), (1000, 100))  # [batch, class, spike]
+SIZES = ((100, 10), (256, 20, 30))  # [batch, class, spike]
 TEMPERATURE, SILENT = 2.0, 20.0
 
 
