@@ -123,15 +123,10 @@ def _threads_of_torch():
 
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python", "pycon")]
-TRAINS = ROOT / "docs" / "guides" / "sparsity.md"  # for longer than all other pages
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, marks=[pytest.mark.slow] * (page == TRAINS)) for page in WITH_CODE],
-    ids=lambda page: page.name,
-)
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_code_of_a_page_runs(page):
     run_page(page)
 
