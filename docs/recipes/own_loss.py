@@ -124,7 +124,7 @@ def check(loss, input, target, **options):
     steps = 1e-6 * np.eye(input.size).reshape(-1, *input.shape)
     higher, lower = ([loss(input + h, target, **options) for h in s] for s in (steps, -steps))
     slopes = np.subtract(higher, lower) / 2e-6
-    np.testing.assert_allclose(gradient.ravel(), slopes, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(gradient.ravel(), slopes, rtol=1e-5, atol=1e-6)
     for dtype in (np.float32, np.float64):
         sx.testing.assert_consistent(loss, input.astype(dtype), target, **options)
 
