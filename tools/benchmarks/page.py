@@ -34,7 +34,7 @@ HIGHLIGHTS = {  # (row, contender): the work in words
     (f"SpikeRate {LARGE}, W 100: PyTorch", "lava-dl"): "`SpikeRate`, a window of 100",
 }
 # The rows of daily.py that the page has.
-LOSSES = ("counts", "each step", "window 20", "SpikeRate", "SpikeTime")
+LOSSES = ("counts", "each step", "window 20", "SpikeTime")
 SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
 SLOWER = {
     ("SpikeRate [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeRate`",
@@ -147,7 +147,6 @@ def text(page: str, record: dict[str, Any], daily: dict[str, float]) -> str:
             f"{sum(len(row['wanted']) for row in rows)} have a target, and {missed(rows)}"
         ),
         r"[\d.]+(?= times the memory of both trains,)": f"{record['memory']:.3g}",
-        r"[\d.]+(?= times the shortest)": f"{record['flatness']:.3g}",
         r"(?<=^Measured on: ).*(?=\.$)": record["machine"],
     }
     return pages.with_figures(pages.with_tables(page, tables), figures)
