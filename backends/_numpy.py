@@ -36,7 +36,8 @@ class NumPyAdapter(ArrayAPIAdapter):
         return np.asarray(x)
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        if lowest == 0 and x.dtype.kind == "i":  # those below 0 are large as unsigned ones
+        if lowest == 0 and x.dtype.kind == "i" and x.dtype.isnative:
+            # Those below 0 are large as unsigned ones.
             return bool(np.maximum.reduce(x.view(f"u{x.itemsize}"), axis=None) < stop)
         return bool(
             lowest <= np.minimum.reduce(x, axis=None) <= np.maximum.reduce(x, axis=None) < stop

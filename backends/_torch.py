@@ -192,7 +192,9 @@ class _ClosedForm(torch.autograd.Function):
     ) -> torch.Tensor:
         value: torch.Tensor
         value, ctx.pullback = loss.value_and_pullback(x, **options)
-        ctx.loss, ctx.options = loss, options
+        # A caller may change an array of NumPy before it is read again; of tensors autograd knows.
+        held = {k: np.array(v) if isinstance(v, HOST) else v for k, v in options.items()}
+        ctx.loss, ctx.options = loss, held
         ctx.save_for_backward(x, *others)  # so that autograd detects a change in place
         return value
 
@@ -245,6 +247,7 @@ class PlainTorchAdapter(TorchAdapter):
         return chunks.map_chunks(self, function, arrays, axes, _tuning.AUTOGRAD_CHUNK)
 
 
+HOST = (np.ndarray, list, tuple)
 ORDERED = (torch.int64, torch.int32, torch.float32, torch.float64)
 PLAIN = PlainTorchAdapter(array_api_compat.torch)
 PLAIN.on_host = True

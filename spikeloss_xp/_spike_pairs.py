@@ -32,6 +32,11 @@ def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array
     return adapter.xp.exp(-absolute_difference(adapter, a, b) / time_constant)
 
 
+def symmetric(adapter: Adapter, pairs: Array) -> Array:
+    """Return the mean of a matrix and its transpose: sums in another order differ by rounding."""
+    return (pairs + adapter.xp.matrix_transpose(pairs)) / 2
+
+
 class SortedTimes(NamedTuple):
     """Sorted spike times ``[train, spike]``, infinite after the last one, and their numbers."""
 

@@ -164,9 +164,11 @@ def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, s
             value, gradient = value_and_grad(loss)(x, *targets, **masks)
             return float(value), gradient, ""
     except (ValueError, TypeError) as error:
-        silent = [0 * each for each in x] if isinstance(x, list) else np.zeros_like(x)
+        of_times = 2 * getattr(loss, "_reads_times", False)  # times of 0 would be refused as trains
+        silent = [0 * each for each in x] if isinstance(x, list) else np.full_like(x, of_times)
+        plain = [np.full_like(y, of_times if y.dtype.kind == "f" else 0) for y in targets]
         zeros = {name: np.zeros_like(y) for name, y in masks.items()}
-        loss(silent, *map(np.zeros_like, targets), **zeros)  # a wrong shape or type raises here
+        loss(silent, *plain, **zeros)  # a wrong shape or type raises here
         return None, None, str(error)
 
 
@@ -268,9 +270,7 @@ class Batch:
         silent, x = getattr(self.loss, "silent_time", math.inf), self.x[self.counts]
         known = x[np.isfinite(x)]
         padding = max(np.mean(self.x == -1), np.mean((self.x == 0).sum(axis=2) > 1))
-        if len(known) and np.isin(known, (0, 1)).all() and self.x.shape[2] > 2:
-            yield "times-are-trains", f"all {len(known)} times are 0 or 1"
-        elif len(x) and not (known < silent).any():
+        if len(x) and not (known < silent).any():
             yield "times-out-of-range", f"no time is below silent_time={silent:g}"
         elif padding or (known == 0).sum() > len(x) * SOME:
             yield "times-out-of-range", "many times are 0 or -1, as padding often is"

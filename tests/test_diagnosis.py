@@ -42,6 +42,7 @@ def test_healthy_batch_has_no_problem(case):
     assert not [each for each in report.findings if each.severity == "problem"], str(report)
 
 
+@pytest.mark.filterwarnings("ignore:no time of the batch is below")
 @pytest.mark.parametrize(("code", "case"), diagnoses.faulty())
 def test_mistake_is_the_first_finding(code, case):
     report = report_of(case)

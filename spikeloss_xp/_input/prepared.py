@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
@@ -285,6 +287,7 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
             f"where must have shape {shape[:1]}, [batch], with spike times: NaN and infinity "
             "are padding"
         )
+    check_not_trains(adapter, input, "input")
     times = input if len(shape) == 3 else adapter.xp.expand_dims(input, axis=-1)
     prepared = prepare_input(times, where, None, time_axis=-1)
     prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
@@ -292,6 +295,22 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
     if prepared.mask is not None:  # along classes and spikes it is constant
         prepared.mask = prepared.mask[:, :1, :1]
     return prepared
+
+
+def check_not_trains(adapter: Adapter, times: Array, argument: str) -> None:
+    """Raise if all spike times are 0 or 1, and three of one train are equal: spikes in bins."""
+    known = adapter.concrete_or_none(times)
+    if known is None or known.ndim < 3 or not _only_0_and_1(known[:1]) or not _only_0_and_1(known):
+        return
+    if max((known == value).sum(axis=-1).max(initial=0) for value in (0, 1)) > 2:
+        raise ValueError(
+            f"{argument} must hold spike times; got only 0 and 1 of shape {known.shape}, as spikes "
+            "in bins are: use the loss of the same name without sx.times, or convert them to times"
+        )
+
+
+def _only_0_and_1(known: np.ndarray) -> bool:
+    return bool(((known == 0) | (known == 1) | ~np.isfinite(known)).all())
 
 
 def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:

@@ -3,8 +3,11 @@
 Everything is imported inside of functions, so that an interruption of the imports is handled too.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
+
+from spikeloss_xp._interruption import INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return _terminal.guarded(lambda: _run(arguments), process_ends=arguments is None)
     except KeyboardInterrupt:
+        sys.stderr.write(INTERRUPTED)
         return 130
 
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO
 
+from spikeloss_xp._interruption import INTERRUPTED
+
 
 class UsageError(Exception):
     """An error in the arguments or files; the message is printed for the user."""
@@ -34,7 +36,7 @@ def guarded(run: Callable[[], int], *, process_ends: bool) -> int:
             message, status = f"spikeloss-xp: error: {printable(str(error))}\n", 2
         except KeyboardInterrupt as interruption:
             number, *_ = interruption.args or (signal.SIGINT,)
-            message, status = "spikeloss-xp: interrupted\n", 128 + number  # as shells report it
+            message, status = INTERRUPTED, 128 + number  # as shells report it
         finally:
             show_status("")
             _write_to(sys.stderr, message)

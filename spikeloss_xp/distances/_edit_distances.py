@@ -27,6 +27,7 @@ from spikeloss_xp._spike_pairs import (
     SortedTimes,
     absolute_difference,
     pad_unmatched,
+    symmetric,
 )
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
 from spikeloss_xp.binning import epsilon_of
@@ -103,7 +104,7 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
         distance = adapter.xp.abs(x.number[:, None] - y.number[None, :])
     else:
         distance = _edit_costs(adapter, x, y, UNMATCHED / cost, price)
-    return distance
+    return symmetric(adapter, distance) if other is None else distance
 
 
 @on_device_of("times")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, floating, on_device_of, sign
 from spikeloss_xp._input.prepared import Layout, Prepared, fill_masked, mask_of
-from spikeloss_xp._spike_pairs import kernels, replace_padding
+from spikeloss_xp._spike_pairs import kernels, replace_padding, symmetric
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 from spikeloss_xp.distances._edit_distances import padded_times
 from spikeloss_xp.gradients import ClosedForm
@@ -252,11 +252,14 @@ def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
     read from memory that nothing has written.
     """
     xp, chunks = adapter.xp, _row_slices(adapter, *pairs.shape)
-    for rows in chunks[:-1]:
-        pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
+    if len(chunks) == 1:
+        pairs = symmetric(adapter, pairs)
     diagonal = []
     for rows in chunks:
         block = pairs[rows, rows]
+        if len(chunks) > 1:  # in place
+            block[...] = symmetric(adapter, block)
+            pairs[rows.stop :, rows] = pairs[rows, rows.stop :].T
         number = adapter.arange(block.shape[0], pairs)
         diagonal.append(xp.sum(xp.where(number[:, None] == number[None, :], block, 0.0), axis=1))
     norms = xp.concat(diagonal)

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, or_one
+from spikeloss_xp._arrays import Adapter, concrete_or_none, or_one
 from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
@@ -40,7 +43,23 @@ class FirstSpike(TimesLoss, Predictor):
     _targets: ClassVar[tuple[str, ...]]
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
+        self._warn_if_silent(prepared)
         return self._checked_labels(prepared, target, self._targets, per_step=False)
+
+    def _warn_if_silent(self, prepared: Prepared) -> None:
+        """Warn if no class of the batch has a spike, where values can be read for free."""
+        times = concrete_or_none(prepared.values)
+        mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
+        if times is None or mask is None or not np.any(mask):
+            return
+        if not (mask & (times > -math.inf) & (times < self.silent_time)).any():
+            warnings.warn(
+                f"no time of the batch is below silent_time={self.silent_time:g}: all classes are "
+                "silent, and the gradient is 0. Check that silent_time has the unit of the times, "
+                "and that the network spikes.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time

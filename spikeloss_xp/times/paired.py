@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Prepared, check_not_trains
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
     EditTable,
@@ -39,6 +39,7 @@ class PairedLoss(TimesLoss):
             )
         if adapter.xp.isdtype(trains.dtype, "bool"):
             raise TypeError(f"target must hold spike times; got {trains.dtype}")
+        check_not_trains(adapter, trains, "target")
         check_size(adapter, values, target, "target")
         trains = adapter.xp.reshape(trains, (*pairs, -1))
         return adapter.xp.astype(floating(adapter, trains, "target"), values.dtype, copy=False)

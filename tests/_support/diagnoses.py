@@ -100,8 +100,8 @@ refused: CrossEntropy(time_axis=-1), fresh, -probabilities
 not-finite: CrossEntropy(time_axis=-1), with_nan, label
 not-finite: SpikeMax(time_axis=-1), where(with_nan > 0, inf, 0), label
 not-finite: CrossEntropy(time_axis=-1), fresh, label, hidden=[wide, with_nan]
-times-are-trains: times.CrossEntropy(silent_time=20.0), trained, label
-times-are-trains: times.SpikeTime(time_constant=5.0), trained, several
+refused: times.CrossEntropy(silent_time=20.0), trained, label
+refused: times.SpikeTime(time_constant=5.0), trained, several
 times-out-of-range: times.SpikeLatency(silent_time=20.0), where(isnan(several), -1, several), label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), nan_to_num(several), label
 times-out-of-range: times.SpikeLatency(silent_time=20.0), where(arange(4) < 3, 0, first), label

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from spikeloss_xp._interruption import show_in_one_line
 from spikeloss_xp.cli import _compare, _terminal, main
 
 COMPARE = "compare --backend numpy --loss SparsityEnforcer"
@@ -69,7 +70,36 @@ def test_interruption_of_the_imports_or_the_exit_prints_no_traceback(monkeypatch
     monkeypatch.setitem(sys.modules, "spikeloss_xp.cli._terminal", Interrupted())
     monkeypatch.delattr("spikeloss_xp.cli._terminal")
     assert main(["--version"]) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "spikeloss-xp: interrupted\n"
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("command", ["-m spikeloss_xp", "spikeloss-xp", "spikeloss-xp.exe", "-c"])
+def test_interruption_while_the_package_is_imported_is_one_line(tmp_path, command):
+    (tmp_path / "array_api_compat.py").write_text("raise KeyboardInterrupt")  # as Ctrl-C does
+    program = "import spikeloss_xp"
+    if command.startswith("spikeloss"):
+        (tmp_path / command).write_text(f"from spikeloss_xp.cli import main\n{program}")
+        command = str(tmp_path / command)
+    arguments = [*command.split(" "), program if command == "-c" else "compare"]
+    done = subprocess.run(
+        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    if command == "-c":  # a program that imports the library keeps the traceback of Python
+        assert done.stderr.startswith("Traceback")
+    else:
+        assert done.stderr == "spikeloss-xp: interrupted\n"
+
+
+def test_importing_the_library_installs_no_handler(monkeypatch):
+    hook = sys.excepthook
+    for arguments in (["program.py"], ["-m"], [""], []):
+        monkeypatch.setattr(sys, "argv", arguments)
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "pytest"])
+        show_in_one_line()
+        assert sys.excepthook is hook
 
 
 class Interrupted:

@@ -158,3 +158,17 @@ def test_labels_accept_any_byte_order(backend, dtype):
     label, loss = np.asarray([2, 0]), sx.SpikeMax()
     got, expected = run(backend, lambda x: [loss(x, label.astype(dtype)), loss(x, label)], SPIKES)
     assert got == expected
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">i4", ">i8"])
+def test_integer_out_of_range_raises_in_any_byte_order(backend, dtype):
+    """256 and 0 have the same bytes as 1 and 0 in the other order."""
+    wrong, spikes = np.asarray([256, 0]).astype(dtype), backend.asarray(SPIKES)
+    for loss in (sx.CrossEntropy(time_axis=-1), sx.SpikeMax(), sx.SpikeRate(0.5, 0.1)):
+        for call in (loss, loss.confusion):
+            with pytest.raises(ValueError, match=r"target must be .*; got .* 256"):
+                call(spikes, wrong)
+            with pytest.raises(ValueError, match=r"lengths must be .*; got .* 256"):
+                call(spikes, [2, 0], lengths=wrong)
+    with pytest.raises(ValueError, match=r"lengths must be .*; got .* 256"):
+        sx.distances.van_rossum(spikes, time_constant=3.0, lengths=wrong)

@@ -7,6 +7,7 @@ losses, with padding, masks and weights, with plain loops.
 import dataclasses
 import functools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -199,6 +200,7 @@ def test_compiled_by_pytorch(name):
 
 # Mistakes --------------------------------------------------------------------------------------
 
+ONES = np.ones((2, 3, 4))
 TIMES = np.asarray([[[1.0, 2.0], [3.0, math.nan]]])
 LATE = functools.partial(dataclasses.replace, LATENCY)
 
@@ -218,7 +220,13 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
         (lambda: ENTROPY(TIMES, [0], lengths=[2]), TypeError, "no lengths: NaN and infinity"),
         (lambda: ENTROPY(TIMES, [0], where=TIMES > 0), ValueError, r"where must have shape \(1,\)"),
         (lambda: ENTROPY.predict(TIMES, lengths=[2]), TypeError, "no lengths"),
-        (lambda: ENTROPY(np.ones((2, 3, 4)), np.zeros((2, 4), int)), ValueError, r"got \(2, 4\)$"),
+        (
+            lambda: ENTROPY(2 * ONES, np.zeros((2, 4), int)),
+            ValueError,
+            r"got \(2, 4\)$",
+        ),
+        (lambda: ENTROPY(ONES, [0, 1]), ValueError, "only 0 and 1 of shape .*without sx.times"),
+        (lambda: VICTOR(2 * ONES, ONES), ValueError, "target must hold spike times; got only 0"),
         (lambda: LATENCY(TIMES, [[1.0, math.nan]]), ValueError, "spike times, finite"),
         (lambda: ROSSUM(TIMES, [0]), ValueError, r"shape \(1, 2\), .* largest number of spikes"),
         (lambda: ROSSUM(TIMES, TIMES[..., :0]), ValueError, r"got \(1, 2, 0\)"),
@@ -230,3 +238,37 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
 def test_mistakes_raise(mistake, error, words):
     with pytest.raises(error, match=words):
         mistake()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [[[0.0, 1.0, 1.0], [0.0, math.nan, math.inf]]],  # two equal ones of a train
+        [[[1.0, 1.0, 1.0], [0.0, 0.5, 0.0]]],
+        [[1.0, 1.0]],
+        [[[math.nan] * 4, [math.inf] * 4]],
+        [[[2.0, 0.0], [1.0, 1.0]]],
+    ],
+)
+def test_times_that_may_be_spikes_are_read(backend, times):
+    loss = sx.times.SpikeTime(time_constant=2.5)
+    assert np.isfinite(float(loss(backend.asarray(times), np.asarray(times))))
+
+
+@pytest.mark.parametrize("loss", [ENTROPY, LATENCY])
+def test_batch_without_a_spike_warns_once(backend, loss):
+    late = backend.asarray(np.full((2, 3), 12.5))
+    early = backend.asarray(np.asarray([[13.0, math.nan, math.inf], [13.0, 11.0, 13.0]]))
+    reads = backend.adapter.concrete_or_none(late) is not None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            loss(early, [0, 1])
+            loss(late, [0, 1], where=[False, False])
+        assert not caught
+        for _ in range(2):
+            loss(late, [0, 1])
+            loss(early, [0, 1], where=[True, False])
+    messages = [str(each.message) for each in caught]
+    assert len(messages) == reads, messages
+    assert not reads or "no time of the batch is below silent_time=12" in messages[0]
