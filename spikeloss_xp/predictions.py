@@ -309,6 +309,8 @@ class Predictor(ABC):
 
         It adds up over any split of the batch. The accuracy and others follow from the sum: with
         the matrix `m`, ``m.diagonal() / m.sum(1)`` are the fractions that are right of each label.
+        In float32 it is exact for up to 2**24 labels. For more, add up the matrices of batches in
+        float64 or integers, as by ``np.asarray(loss.confusion(x, y), dtype=int)``.
 
         Parameters
         ----------
