@@ -107,6 +107,7 @@ def overview(trainings: Trainings) -> str:
 def each_network(trainings: Trainings, usual: Trainings) -> str:
     """Return a table with the accuracy at the three rates for each network and loss."""
     everywhere, usual_losses = settings(trainings + usual), {one["loss"] for one in usual}
+    shown = {loss: words for loss, words in NAMES.items() if loss != "SpikeMax"}
     rows = []
     for network in dict.fromkeys(one["network"] for one in trainings):
         means = {
@@ -114,8 +115,8 @@ def each_network(trainings: Trainings, usual: Trainings) -> str:
             for loss in everywhere[network, RATES[0]]
         }
         others = [f"{means[loss]} (`{loss}`)" for loss in usual_losses & means.keys()]
-        rows.append((network, *(means[loss] for loss in NAMES), *(others or [""])))
-    return pages.table(("", *NAMES.values(), "usual there"), rows)
+        rows.append((network, *(means[loss] for loss in shown), *(others or [""])))
+    return pages.table(("", *shown.values(), "usual there"), rows)
 
 
 def choice(trainings: Trainings) -> str:
