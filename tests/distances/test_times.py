@@ -202,3 +202,24 @@ def test_lists_of_times_are_padded_for_van_rossum(backend):
     rows = [row[np.isfinite(row)] for row in (*x, *y)]
     got = run(backend, lambda *z: van_rossum(list(z[:2]), list(z[2:]), **TIMES), *rows)
     np.testing.assert_allclose(got, van_rossum(x, y, **TIMES), rtol=20 * backend.rtol)
+
+
+@pytest.mark.parametrize("chunk", [_tuning.PAIRS_CHUNK, 400])
+def test_matrix_of_one_set_is_symmetric_with_0_on_its_diagonal(backend, monkeypatch, chunk):
+    """To the last bit, as SciPy's `squareform` checks. The smaller chunk splits the pairs."""
+    monkeypatch.setattr(_tuning, "PAIRS_CHUNK", chunk)
+    random = np.random.default_rng(0)
+    times = random.uniform(0, 100, size=(40, 30))
+    times[random.random(times.shape) < 0.25] = math.nan
+    bins = random.random((41, 2, 60)) * (random.random((41, 2, 60)) < 0.25)
+    matrices = [
+        partial(van_rossum, time_constant=3.0, times=True),
+        partial(victor_purpura, cost=0.37),
+    ]
+    found = [run(backend, each, times) for each in matrices]
+    for cosine in (0.0, 0.3):
+        found.append(run(backend, partial(van_rossum, time_constant=3.0, cosine=cosine), bins))
+    for matrix in found:
+        np.testing.assert_array_equal(matrix, matrix.T)
+        assert not matrix.diagonal().any()
+        assert matrix.max() > 1
