@@ -131,14 +131,3 @@ def test_rate_regulariser_equals_the_squared_excess():
         return F.cross_entropy(SPIKES.sum(0), LABEL) + 10 * sum(excess)
 
     assert_match(formula, lambda x: page.with_activity(SPIKES, list(x), LABEL), hidden)
-
-
-def test_soft_to_sharp_equals_the_root_over_the_temperature():
-    def stage(temperature):
-        return lambda x: F.cross_entropy((x.sum(0) + 0.375).sqrt() / temperature, LABEL)
-
-    losses = [page.sharper(epoch, 4) for epoch in range(4)]
-    temperatures = [loss.temperature for loss in losses]
-    np.testing.assert_allclose(temperatures, [1, 4 ** (-1 / 3), 4 ** (-2 / 3), 0.25])
-    for loss in losses:
-        assert_match(stage(loss.temperature), lambda x, loss=loss: loss(x, LABEL), SPIKES)

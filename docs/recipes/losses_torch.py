@@ -100,9 +100,3 @@ activity = sx.SparsityEnforcer(0.1, lam=10.0, min_rate=0.01, per="neuron", time_
 def with_activity(output, hidden, labels):
     """Return the loss; `hidden` is a list with the spikes of each hidden layer."""
     return loss(output, labels) + activity(hidden)
-
-
-def sharper(epoch, epochs):
-    """Return a loss whose temperature falls from 1 in the first epoch to 1/4 in the last one."""
-    roots = sx.CrossEntropy(time_axis=0, readout="sqrt_count")
-    return dataclasses.replace(roots, temperature=4.0 ** (-epoch / (epochs - 1)))

@@ -1,4 +1,4 @@
-"""Print the table of docs/dask.md: the memory of the workers of a Dask cluster, on Linux.
+"""Print the memory of the workers of a Dask cluster, on Linux; docs/dask.md has one row.
 
 ``python tools/benchmarks/dask_memory.py`` takes some minutes. Each of the two workers has
 one thread.
