@@ -31,7 +31,7 @@ FRAMEWORKS = {
     *("ndonnx", "paddle", "tensorflow", "torch"),
 }
 
-# Modules and folders: each imports only from lines below its own. docs/contributing/architecture.md says why.
+# Modules and folders: each imports only from lines below its own.
 DIRECTION = (
     {"__main__"},
     {"cli", "slayer", ""},
@@ -42,7 +42,7 @@ DIRECTION = (
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"primitives"},
-    {"_checks", "_tuning", "_typing"},
+    {"_checks", "_interruption", "_tuning", "_typing"},
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 

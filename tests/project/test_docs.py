@@ -244,3 +244,11 @@ def test_documented_calls_of_the_typed_script_run():
     script = runpy.run_path(str(ROOT / "tests" / "typed" / "user.py"))
     script["documented_numpy"]()
     script["documented_torch"]()
+
+
+@pytest.mark.parametrize("page", ["trust.md", "contributing/mutants.md"])
+def test_share_of_mutants_is_the_record(page):
+    record = (ROOT / "tests" / "mutants.md").read_text(encoding="utf-8")
+    ((found, gaps),) = re.findall(r"^\| total \| (\d+) \|.* (\d+) \|$", record, flags=re.M)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert f"found {found} of {int(found) + int(gaps)}" in " ".join(text.split())
