@@ -196,7 +196,7 @@ def cross_entropy_of_probabilities(
     label = adapter.entries_at(logit, index, axis)
     each = logit - xp.max(logit, axis=axis, keepdims=True)
     own = adapter.gather(each, label, axis)
-    # A logit of minus infinity is the probability 0, of which 0 is wanted in most samples.
+    # By selection: 0 times a logit of minus infinity would be NaN.
     product = adapter.sum(xp.where(q == 0, 0.0, each) * q, axis, keepdims=True)
     xp.exp(each, out=each)
     adapter.scatter(each, label, 0.0, axis)

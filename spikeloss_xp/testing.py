@@ -216,11 +216,11 @@ def compare(
 
     epsilon, _ = PRECISION[_dtype_name(results[0])]
     differences, problems = {}, []
-    for name, x, got, wanted in zip(("value", "gradient"), results, arrived, expected, strict=True):
+    for name, x, got, right in zip(("value", "gradient"), results, arrived, expected, strict=True):
         stored, smallest = PRECISION[_dtype_name(x)]
         allowed = ROUNDINGS * epsilon + (stored if stored != epsilon else 0.0)
         tolerances = allowed if rtol is None else rtol, smallest if atol is None else atol
-        differences[f"{name}_difference"], text = _difference(got, wanted, *tolerances)
+        differences[f"{name}_difference"], text = _difference(got, right, *tolerances)
         problems += [f"the {name} {text}"] if text else []
     numbers = float(value.sum()), float(np.linalg.norm(gradient))
     problem = "; ".join(problems) or None

@@ -137,8 +137,8 @@ def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
     return bool(adapter.xp.isdtype(target.dtype, "real floating"))
 
 
-def desired_trains(prepared: Prepared, target: Any) -> Array:
-    """Return desired spike trains, with the axes and in the dtype of the values."""
+def target_trains(prepared: Prepared, target: Any) -> Array:
+    """Return target trains, with the axes and in the dtype of the values."""
     adapter, values = prepared.adapter, prepared.values
     trains = asarray_like(adapter, values, target, "target")
     expected = {"the shape of input": prepared.layout.shape}

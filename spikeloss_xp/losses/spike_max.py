@@ -64,10 +64,11 @@ class SpikeMax(RateLoss):
     the rate :math:`r_0 = a / T` its tangent is used instead. With `C` classes and the missing rate
     :math:`d = r_0 - r_y` the term is
     :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
-    With a window :math:`r_0 = a / W`, and with `num_classes` it is divided by the number of neurons
-    of a class. With the default `pseudo_count` only a silent
-    labelled neuron is below :math:`r_0`, if trains are binary, so all other values are the
-    published ones. The gradient is finite everywhere, and negative at a silent labelled neuron.
+    With a window :math:`r_0 = a / W`. With `num_classes` it is divided by the number of neurons of
+    the class that are not masked: at the step with a window, else the largest of all steps. With
+    the default `pseudo_count` only a silent labelled neuron is below :math:`r_0`, if trains are
+    binary, so all other values are the published ones. The gradient is finite everywhere, and
+    negative at a silent labelled neuron.
 
     References
     ----------

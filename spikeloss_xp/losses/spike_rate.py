@@ -110,5 +110,5 @@ class SpikeRate(RateLoss):
     def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
         true = self._in_units_of(adapter, reading, self.true_rate)
         false = self._in_units_of(adapter, reading, self.false_rate)
-        wanted = adapter.xp.where(labels.one_hot(adapter, reading), true, false)
-        return criteria.squared(adapter, reading.u - wanted)
+        target = adapter.xp.where(labels.one_hot(adapter, reading), true, false)
+        return criteria.squared(adapter, reading.u - target)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import Adapter, find_adapter, host, read
-from spikeloss_xp._input.labels import desired_trains
+from spikeloss_xp._input.labels import target_trains
 from spikeloss_xp._input.prepared import Prepared, fill_masked
 from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
 from spikeloss_xp.filters import check_size
@@ -18,7 +18,7 @@ from spikeloss_xp.readouts import Read, Reading
 
 @dataclass(frozen=True)
 class SpikeTime(Loss):
-    r"""Squared difference between causally filtered spike trains and filtered desired trains.
+    r"""Squared difference between causally filtered spike trains and filtered target trains.
 
     .. math::
         L = \sum_{b, c, t} \Bigl( \sum_{k < L} h_k \, (s - \hat s)_{b, c, t - k} \Bigr)^2,
@@ -58,8 +58,7 @@ class SpikeTime(Loss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, and so has `target`, the desired spike trains or
-    the signal. At masked entries the difference of the trains is set to 0 before the filter. The
+    `input` has shape ``[batch, *space, time]``, and so has `target`, the trains or the signal. At masked entries the difference of the trains is set to 0 before the filter. The
     cost of an exponential filter does not grow with its length. The cost of a `kernel` grows with
     the number of its taps; taps beyond the duration are left out.
 
@@ -73,9 +72,9 @@ class SpikeTime(Loss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes, desired = np.zeros((2, 1, 1, 4))
-    >>> spikes[0, 0, 1] = 1  # a spike where none is wanted
-    >>> float(sx.SpikeTime(time_constant=5)(spikes, desired).round(3))
+    >>> spikes, target = np.zeros((2, 1, 1, 4))
+    >>> spikes[0, 0, 1] = 1  # a spike where the target has none
+    >>> float(sx.SpikeTime(time_constant=5)(spikes, target).round(3))
     2.12
     """
 
@@ -131,7 +130,7 @@ class SpikeTime(Loss):
         return self.number_of_taps - 1
 
     def _labels(self, prepared: Prepared, target: Any) -> Array:
-        return desired_trains(prepared, target)
+        return target_trains(prepared, target)
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Array) -> Read:
         adapter = prepared.adapter

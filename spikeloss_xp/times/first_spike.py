@@ -267,11 +267,11 @@ class SpikeLatency(FirstSpike):
             tolerance=_checks.not_negative,
         )
         for name in ("true_time", "false_time"):
-            wanted = getattr(self, name)
-            if wanted is not None and wanted > self.silent_time:
+            given = getattr(self, name)
+            if given is not None and given > self.silent_time:
                 raise ValueError(
                     f"{name} must be at most silent_time, {self.silent_time}, which is the latest "
-                    f"time of a class; got {wanted}"
+                    f"time of a class; got {given}"
                 )
 
     def _score(self, adapter: Adapter, reading: Reading) -> Array:
