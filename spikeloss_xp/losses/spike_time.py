@@ -58,9 +58,10 @@ class SpikeTime(Loss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, and so has `target`, the trains or the signal. At masked entries the difference of the trains is set to 0 before the filter. The
-    cost of an exponential filter does not grow with its length. The cost of a `kernel` grows with
-    the number of its taps; taps beyond the duration are left out.
+    `input` has shape ``[batch, *space, time]``, and so has `target`, the trains or the signal. At
+    masked entries the difference of the trains is set to 0 before the filter. The cost of an
+    exponential filter does not grow with its length. The cost of a `kernel` grows with the number
+    of its taps; taps beyond the duration are left out.
 
     References
     ----------
