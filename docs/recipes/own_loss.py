@@ -8,7 +8,7 @@ import numpy as np
 
 import spikeloss_xp as sx
 from spikeloss_xp import _checks
-from spikeloss_xp._input.labels import desired_trains
+from spikeloss_xp._input.labels import target_trains
 from spikeloss_xp.losses import Loss, RateLoss
 from spikeloss_xp.readouts import Reading
 
@@ -108,7 +108,7 @@ class PoissonTrains(Loss):
         self._check()
 
     def _labels(self, prepared, target):
-        return desired_trains(prepared, target)
+        return target_trains(prepared, target)
 
     def _read(self, prepared, values, mask, labels):
         return Reading(values, mask=mask), lambda cotangent: cotangent

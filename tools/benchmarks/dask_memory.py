@@ -1,4 +1,4 @@
-"""Print the memory of the workers of a Dask cluster, on Linux; docs/dask.md has one row.
+"""Print the memory of the workers of a Dask cluster, on Linux; docs/dask.md has a number of it.
 
 ``python tools/benchmarks/dask_memory.py`` takes some minutes. Each of the two workers has
 one thread.
