@@ -1,4 +1,4 @@
-"""Compare the loss of one step with optax, and with forward mode, as segments-proof.md says."""
+"""Compare the loss of one step with optax, and with forward mode."""
 
 import jax
 import numpy as np
