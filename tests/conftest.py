@@ -122,7 +122,7 @@ def no_compute() -> Iterator[None]:
         yield
 
 
-SLOW_SEEDS = 4
+SLOW_SEEDS = 2
 """How many times as many seeds the slow run has as the quick run."""
 
 

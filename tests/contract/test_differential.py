@@ -34,6 +34,9 @@ from _support.random_calls import (
 )
 from spikeloss_xp import _tuning
 
+# A drawn batch may have no spike at all.
+pytestmark = pytest.mark.filterwarnings("ignore:no time of the batch is below")
+
 QUICK = {  # the number of seeds of each kind
     "small": {"numpy": 300, "torch": 100, "array-api-strict": 100, "jax-x64": 8},
     "times": {"numpy": 60, "torch": 30, "array-api-strict": 20, "jax-x64": 2},
@@ -225,6 +228,6 @@ def of_repeated_samples(call: Call, samples: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("name", TESTED)
 def test_random_calls_agree_with_the_reference(name, kind, seeds):
     with on(name) as backend:
-        fewer = {"slow": 8} if backend.library == "jax" else {}  # each seed is compiled
+        fewer = {"slow": 4} if backend.library == "jax" else {}  # each seed is compiled
         for seed in seeds(QUICK[kind].get(name, 1), **fewer):
             check(backend, seed, kind)

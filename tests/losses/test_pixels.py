@@ -89,7 +89,7 @@ def arguments(loss, seed, axis):
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_of_pixels_is_that_of_samples(backend, name, axis, seeds):
-    number = seeds(2, slow=6) if backend.name == "numpy" else range(1)  # JAX compiles each
+    number = seeds(2, slow=3) if backend.name == "numpy" else range(1)  # JAX compiles each
     for seed in number:
         (image, target, given), (x, y, flat) = arguments(LOSSES[name], [seed, axis + 1], axis)
         for reduction in ("mean", "none"):

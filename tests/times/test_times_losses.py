@@ -256,19 +256,28 @@ def test_times_that_may_be_spikes_are_read(backend, times):
 
 
 @pytest.mark.parametrize("loss", [ENTROPY, LATENCY])
-def test_batch_without_a_spike_warns_once(backend, loss):
-    late = backend.asarray(np.full((2, 3), 12.5))
-    early = backend.asarray(np.asarray([[13.0, math.nan, math.inf], [13.0, 11.0, 13.0]]))
-    reads = backend.adapter.concrete_or_none(late) is not None
+def test_batch_without_a_spike_warns_where_times_can_be_read(backend, loss):
+    late = [[12.0, math.nan, math.inf], [13.0, -math.inf, 13.0]]
+    early = [late[0], [13.0, 11.0, 13.0]]
+    read = backend.adapter.concrete_or_none(backend.asarray(late)) is not None
+
+    def warned(times, **masks):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loss(backend.asarray(times), [0, 1], **masks)
+        return [str(each.message) for each in caught]
+
+    assert not warned(early)
+    assert not warned(early, where=[False, True])
+    assert not warned(late, where=[False, False])
+    for messages in (warned(late), warned(early, where=[True, False])):
+        assert len(messages) == read
+        assert not read or "no time of the batch is below silent_time=12" in messages[0]
+
+
+def test_batches_without_a_spike_warn_once():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        for _ in range(2):
-            loss(early, [0, 1])
-            loss(late, [0, 1], where=[False, False])
-        assert not caught
-        for _ in range(2):
-            loss(late, [0, 1])
-            loss(early, [0, 1], where=[True, False])
-    messages = [str(each.message) for each in caught]
-    assert len(messages) == reads, messages
-    assert not reads or "no time of the batch is below silent_time=12" in messages[0]
+        for _ in range(3):
+            LATENCY(np.full((2, 3), 12.5), [0, 1])
+    assert len(caught) == 1

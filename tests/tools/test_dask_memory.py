@@ -32,9 +32,7 @@ def client():
         yield client
 
 
-@pytest.mark.parametrize(
-    "name", ["`SpikeMax(20)`", "the same, its target from NumPy", "the same, time in chunks"]
-)
+@pytest.mark.parametrize("name", ["the same, its target from NumPy", "the same, time in chunks"])
 def test_workers_need_memory_for_a_few_chunks(client, name):
     loss, arguments = dask_memory.WORK[name]
     value, gradient = sx.value_and_grad(loss)(*arguments(ENTRIES))
