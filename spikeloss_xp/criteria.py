@@ -19,6 +19,7 @@ from spikeloss_xp.primitives.chunks import once
 
 EPSILON = 1e-6  # the published loss adds this to the sum of rates
 ODDS = 1e-30, 1e30  # between these float32 holds odds and their derivative
+FINITE = -1e38  # below this, a logit may be minus infinity
 
 
 def squared(adapter: Adapter, u: Array) -> ValueAndPullback:
@@ -196,8 +197,10 @@ def cross_entropy_of_probabilities(
     label = adapter.entries_at(logit, index, axis)
     each = logit - xp.max(logit, axis=axis, keepdims=True)
     own = adapter.gather(each, label, axis)
-    # By selection: 0 times a logit of minus infinity would be NaN.
-    product = adapter.sum(xp.where(q == 0, 0.0, each) * q, axis, keepdims=True)
+    factor = each
+    if not (adapter.on_host and adapter.are_within(each, FINITE, math.inf)):
+        factor = xp.where(q == 0, 0.0, each)  # 0 times a logit of minus infinity would be NaN
+    product = adapter.sum(factor * q, axis, keepdims=True)
     xp.exp(each, out=each)
     adapter.scatter(each, label, 0.0, axis)
     others = adapter.sum(each, axis, keepdims=True)
@@ -240,10 +243,10 @@ def _by_selection(
     excess, q_sum = others + (xp.exp(own_below) - 1), 1.0  # of the sum of exponentials above 1
     if q is not None:
         q_sum = adapter.sum(q, axis, keepdims=True)
-        # Without the label, whose gradient would be a small difference of large numbers. A logit of
-        # minus infinity has no derivative for the probability 0.
+        # Not that of the label, whose gradient would be a small difference of large numbers, nor
+        # minus infinity times 0. XLA adds up a selection in half the time.
         excluded = label | ((q == 0) & (logit == -math.inf))
-        product = q * xp.where(excluded, 0.0, own - logit)
+        product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + adapter.sum(product, axis, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
