@@ -42,6 +42,11 @@ def test_healthy_batch_has_no_problem(case):
     assert not [each for each in report.findings if each.severity == "problem"], str(report)
 
 
+@pytest.mark.parametrize("case", diagnoses.without_finding())
+def test_batch_at_a_threshold_has_no_note(case):
+    assert codes(report_of(case)) == []
+
+
 @pytest.mark.filterwarnings("ignore:no time of the batch is below")
 @pytest.mark.parametrize(("code", "case"), diagnoses.faulty())
 def test_mistake_is_the_first_finding(code, case):

@@ -102,11 +102,13 @@ not-finite: SpikeMax(time_axis=-1), where(with_nan > 0, inf, 0), label
 not-finite: CrossEntropy(time_axis=-1), fresh, label, hidden=[wide, with_nan]
 refused: times.CrossEntropy(silent_time=20.0), trained, label
 refused: times.SpikeTime(time_constant=5.0), trained, several
+refused: times.CrossEntropy(silent_time=20.0, num_classes=2), first, label // 2 + 1
 times-out-of-range: times.SpikeLatency(silent_time=20.0), where(isnan(several), -1, several), label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), nan_to_num(several), label
 times-out-of-range: times.SpikeLatency(silent_time=20.0), where(arange(4) < 3, 0, first), label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), 1000 * first + 20, label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), full_like(first, nan), label
+times-out-of-range: times.CrossEntropy(silent_time=20.0), full_like(first, 20), label
 not-spikes: CrossEntropy(time_axis=-1), potentials, label
 not-spikes: CrossEntropy(time_axis=0), softmax(potentials_first), label
 not-spikes: CrossEntropy(time_axis=-1), log(softmax(potentials)), label
@@ -144,8 +146,10 @@ certain-and-wrong: CrossEntropy(time_axis=-1), trained, (label + 1) % 4
 one-answer: SpikeRate(0.5, 0.05, time_axis=-1), where(arange(4)[:, None] == 1, 1, fresh), label
 not-finite: SpikeTime(5, time_axis=-1), fresh, fresh * nan
 not-finite: SpikeMax(numerics="lava", time_axis=-1), where(arange(4)[:, None] < 2, 0, fresh), label
+one-answer: SpikeMax(time_axis=-1), where(arange(4)[:, None] == 1, 1, fresh)[:8], label[:8]
 certain-and-wrong: CrossEntropy(time_axis=-1, readout="max"), 30 * potentials, (label + 1) % 4
 silent-labels: CrossEntropy(time_axis=-1, temperature=3), exact, (label + 1) % 4
+silent-labels: SpikeMax(time_axis=-1), exact[:20], where(arange(20) < 2, label[:20], label[1:21])
 silent-labels: CrossEntropy(time_axis=-1, moving_window=5), exact, late_label
 silent-labels: SpikeLatency(time_axis=-1), exact, (label + 1) % 4
 silent-labels: times.CrossEntropy(silent_time=20.0, temperature=10.0), only_label, (label + 1) % 4
@@ -164,6 +168,14 @@ absent-class: CrossEntropy(time_axis=-1), fresh, label % 2 * 3
 mostly-masked: CrossEntropy(time_axis=-1), trained, label, lengths=lengths // 3
 ties: CrossEntropy(time_axis=-1), where(arange(4)[:, None] < 2, repeated, 0), label
 ties: CrossEntropy(time_axis=-1), repeated, label
+"""
+
+NO_FINDING = """
+CrossEntropy(time_axis=-1), trained, label, lengths=0 * lengths + 10
+CrossEntropy(time_axis=-1), 2 * exact, where(arange(24) < 12, label, (label + 1) % 4)
+CrossEntropy(time_axis=-1, num_classes=2), one_of_each_group, label // 2
+SparsityEnforcer(2.0), [4 * wide, wide]
+times.SpikeTime(time_constant=5.0), several, several[::-1]
 """
 
 
@@ -199,6 +211,7 @@ def arrays() -> dict[str, Any]:
         "fresh": drawn(0.2),
         "trained": trained,
         "exact": hot * (np.arange(STEPS) % 2.0),
+        "one_of_each_group": hot[label // 2 * 2] * (np.arange(STEPS) % 2.0),
         "padded": np.where(np.arange(STEPS) < 10, trained, 0),
         "repeated": np.repeat(drawn(0.3, (BATCH, 1, STEPS)), CLASSES, axis=1),
         "votes": drawn(0.3, (*shape, 10)).mean(axis=-1),
@@ -273,6 +286,11 @@ NAMES = {
 def healthy() -> list[str]:
     """Return the cases that have no problem."""
     return HEALTHY.strip().splitlines()
+
+
+def without_finding() -> list[str]:
+    """Return the cases that have no note either, some of them at a threshold."""
+    return NO_FINDING.strip().splitlines()
 
 
 def faulty() -> list[tuple[str, str]]:

@@ -74,20 +74,22 @@ def test_interruption_of_the_imports_or_the_exit_prints_no_traceback(monkeypatch
 
 
 @pytest.mark.compiles
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "ValueError"])  # the first is Ctrl-C
 @pytest.mark.parametrize("command", ["-m spikeloss_xp", "spikeloss-xp", "spikeloss-xp.exe", "-c"])
-def test_interruption_while_the_package_is_imported_is_one_line(tmp_path, command):
-    (tmp_path / "array_api_compat.py").write_text("raise KeyboardInterrupt")  # as Ctrl-C does
+def test_interruption_while_the_package_is_imported_is_one_line(tmp_path, command, error):
+    (tmp_path / "array_api_compat.py").write_text(f"raise {error}")
     program = "import spikeloss_xp"
     if command.startswith("spikeloss"):
         (tmp_path / command).write_text(f"from spikeloss_xp.cli import main\n{program}")
         command = str(tmp_path / command)
     arguments = [*command.split(" "), program if command == "-c" else "compare"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": path},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode != 0
-    if command == "-c":  # a program that imports the library keeps the traceback of Python
+    if command == "-c" or error == "ValueError":  # a program that imports the library, or a bug
         assert done.stderr.startswith("Traceback")
     else:
         assert done.stderr == "spikeloss-xp: interrupted\n"
