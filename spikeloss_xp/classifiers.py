@@ -1,5 +1,6 @@
 """Classifiers: the predicted class of spike trains, and the confidence in each class."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
@@ -93,6 +94,7 @@ class Classifier(Predictor):
         xp, rate = scores.prepared.adapter.xp, scores.values
         axis = scores.prepared.layout.class_axis
         if self.mode == "probability":
+            rate = xp.where(scores.of_classes() == -math.inf, 0.0, rate)  # masked classes
             share = rate / (xp.sum(rate, axis=axis, keepdims=True) + self.eps)
         else:
             logit = scores.of_classes()

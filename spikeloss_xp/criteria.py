@@ -233,6 +233,11 @@ def _by_selection(
     label = index == adapter.along(axis, logit)
     highest = adapter.stop_gradient(xp.max(logit, axis=axis, keepdims=True))  # it cancels
     own = adapter.gather(logit, adapter.entries_at(logit, index, axis), axis)
+    q_sum: Any = 1.0
+    if q is not None:
+        q_sum = adapter.sum(q, axis, keepdims=True)
+        # Without any probability, a logit of minus infinity is not multiplied by 0.
+        own = xp.where((q_sum == 0) & (own == -math.inf), highest, own)
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = adapter.sum(weight, axis, keepdims=True)
@@ -240,9 +245,8 @@ def _by_selection(
     hopeless = own_below < -60
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
-    excess, q_sum = others + (xp.exp(own_below) - 1), 1.0  # of the sum of exponentials above 1
+    excess = others + (xp.exp(own_below) - 1)  # of the sum of exponentials above 1
     if q is not None:
-        q_sum = adapter.sum(q, axis, keepdims=True)
         # Not that of the label, whose gradient would be a small difference of large numbers, nor
         # minus infinity times 0. XLA adds up a selection in half the time.
         excluded = label | ((q == 0) & (logit == -math.inf))

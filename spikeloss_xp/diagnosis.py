@@ -11,7 +11,7 @@ from spikeloss_xp import losses
 from spikeloss_xp._arrays import on_host
 from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES, Labels
 from spikeloss_xp._typing import Array, ArrayLike
-from spikeloss_xp.gradients import ClosedForm, value_and_grad
+from spikeloss_xp.gradients import value_and_grad
 
 Seen = Iterator[tuple[str, str]]  # codes, with what was seen
 SOME, MOST, ENOUGH = 0.5, 0.9, 8
@@ -110,7 +110,7 @@ def diagnose(
     """
     given = {"where": where, "lengths": lengths, "weight": weight}
     masks = {name: _read(x, name) for name, x in given.items() if x is not None}
-    if not isinstance(loss, ClosedForm):
+    if not isinstance(loss, losses.Loss | losses.SparsityEnforcer):
         raise TypeError(f"loss must be a loss of this library, such as SpikeMax(); got {loss!r}")
     loss = dataclasses.replace(loss, reduction="mean")  # type: ignore[type-var]
     sparsity = isinstance(loss, losses.SparsityEnforcer)
@@ -128,6 +128,10 @@ def diagnose(
         found += batch.findings(value)
     for name, layer in ((inputs if sparsity else {}) | dict(_named(hidden, "hidden"))).items():
         train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
+        if getattr(loss, "_reads_times", False):
+            if not np.isfinite(layer).any():
+                found += [("silent-hidden", f"{name} is silent in all {len(layer)} samples")]
+            continue
         more, wrong = _layer(name, train.reshape(len(train), -1, train.shape[-1]))
         numbers, found = numbers | more, found + wrong
     import tomllib  # here, because few calls of the library need them
@@ -221,6 +225,8 @@ class Batch:
                 hot &= ~np.moveaxis(labels.ignored, time, -1)
         elif kind in (MULTI_HOT, PROBABILITIES):
             q = np.moveaxis(labels.numbers, time, -1)
+            if kind == MULTI_HOT and not np.isin(q, (0, 1)).all():  # the loss does not count them
+                return None
             hot = (q == q.max(axis=1, keepdims=True)) & (q > 0)
         else:
             return None
@@ -261,7 +267,8 @@ class Batch:
         if not learned and (share >= MOST or not self.size.any()):
             yield "zero-gradient", "the gradient is 0 " + ("at labels" if share else "everywhere")
         answers = np.sum(self.confusion, axis=0) if self.ties < SOME else np.zeros(1)
-        if answers.ndim == 1 and answers.sum() >= ENOUGH and np.count_nonzero(answers) == 1:
+        several = answers.ndim == 1 < len(answers) and answers.sum() >= ENOUGH
+        if several and np.count_nonzero(answers) == 1:
             yield "one-answer", f"class {answers.argmax()} is the answer to all samples"
         if self.fires.any() and self.ties >= SOME:
             yield "ties", f"in {self.ties:.0%} of the samples several classes have the best score"
@@ -270,8 +277,10 @@ class Batch:
         silent, x = getattr(self.loss, "silent_time", math.inf), self.x[self.counts]
         known = x[np.isfinite(x)]
         padding = max(np.mean(self.x == -1), np.mean((self.x == 0).sum(axis=2) > 1))
-        if len(x) and not (known < silent).any():
-            yield "times-out-of-range", f"no time is below silent_time={silent:g}"
+        if len(x) and not len(known):
+            yield "silent-output", f"output is silent in all {len(self.x)} samples"
+        elif len(known) and (early := np.mean(known < silent)) < 1 - MOST:
+            yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
         elif padding or (known == 0).sum() > len(x) * SOME:
             yield "times-out-of-range", "many times are 0 or -1, as padding often is"
 
@@ -290,7 +299,8 @@ class Batch:
     def _of_masks(self) -> Seen:
         steps, lengths = self.x.shape[2], self.masks.get("lengths")
         masked = 1 - self.counts.mean()
-        if self.counts.any() and self.x.any() and not self.x[self.counts].any():
+        masked_by_user = "where" in self.masks and self.counts.any()
+        if masked_by_user and self.x.any() and not self.x[self.counts].any():
             yield "inverted-mask", "all spikes are masked"
         if lengths is not None and steps >= 20 and lengths.max() * 10 <= steps:
             yield "short-lengths", f"lengths are at most {lengths.max()} of {steps} steps"

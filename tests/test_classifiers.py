@@ -99,3 +99,14 @@ def test_wrong_options_and_spikes_raise(spikes, options, error, message):
     kind = sx.MovingWindow if "time_window" in options else sx.Rate
     with pytest.raises(error, match=message):
         kind(time_axis=-1, **options).predict(spikes)
+
+
+def test_confidence_leaves_out_masked_classes(backend):
+    spikes, where = np.asarray([[[1.0, 1, 0], [0, 0, 1]]]), np.ones((1, 2, 3), bool)
+    where[0, 0, 2] = False
+    for mode, share in (("probability", 1 / (1 + 3e-6)), ("softmax", 1.0), ("logsoftmax", 0.0)):
+        classify = sx.MovingWindow(3, mode=mode, time_axis=-1)
+        confidence = run(backend, classify.confidence, spikes, where=where)[0, :, 2]
+        masked = -np.inf if mode == "logsoftmax" else 0
+        np.testing.assert_allclose(confidence, [masked, share], rtol=backend.rtol)
+        assert run(backend, classify.predict, spikes, where=where)[0, 2] == 1

@@ -73,6 +73,15 @@ def test_logit_of_minus_infinity_is_the_probability_0(backend, samples):
     np.testing.assert_allclose(gradient[-1, :, 0], p - q[-1], atol=10 * backend.rtol)
 
 
+def test_logit_of_minus_infinity_of_a_label_with_weight_0_does_not_count(backend):
+    spikes = np.asarray([[[-np.inf], [0.0]], [[1.0], [0.0]]])
+    loss = sx.CrossEntropy(time_axis=-1, readout="last")
+    evaluate = sx.value_and_grad(loss)
+    value, gradient = run(backend, evaluate, spikes, np.eye(2), weight=np.asarray([0.0, 1.0]))
+    close(value, np.asarray(math.log1p(math.e)), backend.rtol)
+    assert not gradient[0].any()
+
+
 def test_gradient_of_a_probability_of_0_is_that_of_others():
     torch = pytest.importorskip("torch")
     logit = torch.tensor([[[3.0, 1.0, 2.0]]])

@@ -107,7 +107,7 @@ times-out-of-range: times.SpikeLatency(silent_time=20.0), where(isnan(several), 
 times-out-of-range: times.CrossEntropy(silent_time=20.0), nan_to_num(several), label
 times-out-of-range: times.SpikeLatency(silent_time=20.0), where(arange(4) < 3, 0, first), label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), 1000 * first + 20, label
-times-out-of-range: times.CrossEntropy(silent_time=20.0), full_like(first, nan), label
+times-out-of-range: times.CrossEntropy(silent_time=0.5), late, label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), full_like(first, 20), label
 not-spikes: CrossEntropy(time_axis=-1), potentials, label
 not-spikes: CrossEntropy(time_axis=0), softmax(potentials_first), label
@@ -127,6 +127,7 @@ temperature: times.CrossEntropy(silent_time=0.02), first / 1000, label
 inverted-mask: CrossEntropy(time_axis=-1), padded, label, where=arange(20) >= 10
 inverted-mask: SpikeMax(time_axis=0), padded_first, label, where=arange(20) >= 10
 short-lengths: CrossEntropy(time_axis=-1), trained, label, lengths=lengths // 10
+short-lengths: CrossEntropy(time_axis=-1), (arange(20) > 0) * fresh, label, lengths=label // 4 + 1
 one-class: CrossEntropy(time_axis=-1), fresh, 0 * label
 one-class: CrossEntropy(time_axis=-1), fresh, 0 * probabilities + [0.7, 0.1, 0.1, 0.1]
 one-class: CrossEntropy(time_axis=-1), fresh, (arange(24) < 9)[:, None] * [0.7, 0.1, 0.1, 0.1]
@@ -135,6 +136,8 @@ silent-hidden: CrossEntropy(time_axis=-1), fresh, label, hidden={"first": wide, 
 silent-hidden: CrossEntropy(time_axis=-1), 0 * fresh, label, hidden=[wide, 0 * wide]
 silent-hidden: SparsityEnforcer(0.1), [wide, 0 * wide]
 silent-output: CrossEntropy(time_axis=-1), 0 * fresh, label
+silent-output: times.CrossEntropy(silent_time=20.0), full_like(first, nan), label
+silent-hidden: times.CrossEntropy(silent_time=20.0), nan * first, label, hidden=[nan * first]
 silent-output: CrossEntropy(time_axis=-1), 0 * fresh, label, lengths=lengths
 silent-output: SpikeMax(time_axis=-1), 0 * fresh, label
 silent-output: SpikeTime(5, time_axis=-1), 0 * fresh, trained
@@ -176,6 +179,9 @@ CrossEntropy(time_axis=-1), 2 * exact, where(arange(24) < 12, label, (label + 1)
 CrossEntropy(time_axis=-1, num_classes=2), one_of_each_group, label // 2
 SparsityEnforcer(2.0), [4 * wide, wide]
 times.SpikeTime(time_constant=5.0), several, several[::-1]
+times.CrossEntropy(silent_time=20.0, temperature=2.0), first, label, hidden=[several]
+SpikeMoid(theta=0.2, time_axis=-1), trained, 0.25 + 0.5 * multi_hot
+CrossEntropy(time_axis=-1), exact[:, :1], 0 * label
 """
 
 
@@ -212,6 +218,7 @@ def arrays() -> dict[str, Any]:
         "trained": trained,
         "exact": hot * (np.arange(STEPS) % 2.0),
         "one_of_each_group": hot[label // 2 * 2] * (np.arange(STEPS) % 2.0),
+        "late": np.where(np.arange(BATCH)[:, None] == 0, 0.25, first + 1),  # in 23 of 24 samples
         "padded": np.where(np.arange(STEPS) < 10, trained, 0),
         "repeated": np.repeat(drawn(0.3, (BATCH, 1, STEPS)), CLASSES, axis=1),
         "votes": drawn(0.3, (*shape, 10)).mean(axis=-1),
