@@ -330,7 +330,7 @@ class Predictor(ABC):
         array
             ``[class, class]``, the label by the prediction: whole numbers, in the dtype that the
             spikes are computed in. ``[class, 2, 2]`` for `SpikeMoid`. A sample with a reading that
-            is NaN or infinite counts as a wrong prediction.
+            is NaN or plus infinity counts as a wrong prediction, if there is another class.
 
         Raises
         ------

@@ -299,7 +299,7 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     if known is not None and known.size:
         if known.max() <= 1:  # not if any is NaN
             return spikes, lambda cotangent: cotangent
-        several = known[(known > 1) & (known < math.inf)]
+        several = known[(known > 1.0001) & (known < math.inf)]  # a probability may be rounded
         fractions = several[several % 1 != 0]
         if fractions.size:
             raise ValueError(

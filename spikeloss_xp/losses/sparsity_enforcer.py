@@ -71,8 +71,9 @@ class SparsityEnforcer(ClosedForm):
     scale : sequence of float, optional
         A factor for each array, at least 0, such as the number of synapses of a neuron. The scaled
         events of all arrays are added up and compared once, with limits in scaled events per sample
-        and time step: synaptic operations. For ``per="array"`` and ``"sample"``. Arrays of a
-        mapping are in the order of its sorted keys, as in JAX.
+        and time step: synaptic operations. If neurons are masked, those of the others are scaled up
+        to all. For ``per="array"`` and ``"sample"``. Arrays of a mapping are in the order of its
+        sorted keys, as in JAX.
     layer_axis : int, optional
         The axis of `input` that is no axis of a layer: each slice along it is an array of its own.
         By default there is none.
@@ -274,7 +275,8 @@ class SparsityEnforcer(ClosedForm):
         """Return the sum of the terms of samples, and the number that a call divides it by.
 
         Both add up over any split of the batch, with ``per="sample"`` and ``"sample_neuron"``; the
-        loss of the batch is the quotient of the sums, or 0 if that of the weights is 0.
+        loss of the batch is the quotient of the sums, or 0 if that of the weights is 0; with
+        ``reduction="sum"`` it is the sum of the sums.
 
         Parameters
         ----------

@@ -59,8 +59,9 @@ class SpikeLatency(RateLoss):
     of the label, and with target times that of its class.
 
     Spikes are between 0 and 1. A graded spike is the probability to fire, and the latency is then
-    an expectation. A spike above 1, such as a count of several events, is read as 1. A negative
-    spike raises an error, or makes the loss NaN where values cannot be read.
+    an expectation. An integer above 1, the number of several events, is read as 1, with gradient 0.
+    A negative spike or a fraction above 1 raises an error; where values cannot be read, a negative
+    one makes the loss NaN.
 
     Masked steps are not counted. A silent neuron has the longest duration of its sample.
 

@@ -95,6 +95,7 @@ def test_times_in_place_of_spikes_raise(backend):
     with pytest.raises(ValueError, match=r"Got 2.5: spike times become spikes with bin_spikes"):
         loss(backend.asarray(times), [0])
     loss(backend.asarray(np.asarray([[[2.0, np.nan, np.inf], [0.5, 1.0, 3.0]]])), [0])
+    loss(backend.asarray(np.asarray([[[np.nextafter(1, 2), 0.5], [0.5, 1.0]]])), [0])  # rounded
 
 
 def test_list_of_labels_in_a_compiled_function_says_to_pass_an_array():
