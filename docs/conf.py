@@ -95,7 +95,7 @@ sphinx_gallery_conf = {
     "examples_dirs": ["gallery", "notebooks"],
     "gallery_dirs": ["auto_gallery", "auto_notebooks"],
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"(^|[/\\])(pictures|glance|losses|training)\.py",
+    "ignore_pattern": r"(^|[/\\])(pictures|copies|glance|losses|training)\.py",
     "notebook_extensions": set(),  # one of the gallery would lack the hidden blocks, and fail
     "matplotlib_animations": False,
     "image_srcset": ["2x"],
@@ -146,6 +146,38 @@ def to_pages(app, name, source):
     """Link to pages of the site what the files link to."""
     for link, page in LINKS.items():
         source[0] = re.sub(link, page, source[0])
+
+
+CELL = re.compile(r"^(?=\.\. GENERATED FROM PYTHON SOURCE LINES)", re.MULTILINE)
+CODE = re.compile(r"^\.\. code-block:: Python\n(?:(?: {4}.*)?\n)*", re.MULTILINE)
+PICTURE = re.compile(r"^\.\. image-sg:: .*\n(?: {3}:.*\n)*", re.MULTILINE)
+END = re.compile(r"^\.\. (?:rst-class:: sphx-glr-timing|_sphx_glr_download_)", re.MULTILINE)
+NOTE = re.compile(r"^\.\. only:: html\n\n {4}\.\. note::\n(?:(?: {8}.*)?\n)*", re.MULTILINE)
+MAIN = re.compile(r"^# sphinx_gallery_thumbnail_number = (\d+)$", re.MULTILINE)
+
+
+def pictures_first(app, page, source):
+    """Show the pictures of an example before the code that draws, which is folded.
+
+    The picture of the gallery's index comes first on the page, in place of a note on downloads.
+    """
+    if not page.startswith("auto_gallery/plot_"):
+        return
+    script = (HERE / "gallery" / Path(page).with_suffix(".py").name).read_text(encoding="utf-8")
+    end = END.search(source[0]).start()
+    head, *cells = CELL.split(NOTE.sub("", source[0][:end]))
+    pictures = [picture[0] for cell in cells for picture in PICTURE.finditer(cell)]
+    number = int(MAIN.search(script)[1]) if MAIN.search(script) else 1
+    for place, cell in enumerate(cells):
+        code = CODE.search(cell)
+        if code and (PICTURE.search(cell) or "= figure(" in code[0]):
+            shown, title = cell.replace(code[0], ""), "Code of the picture"
+            if number == 1 and pictures and pictures[0] in shown:  # rather than twice in a row
+                shown, title = shown.replace(pictures[0], ""), "Code of the first picture"
+            folded = textwrap.indent(code[0], "   ")
+            cells[place] = f"{shown}\n.. dropdown:: {title}\n\n{folded}\n"
+    main = pictures[number - 1] if pictures else ""
+    source[0] = "".join([head, main, "\n", *cells, source[0][end:]])
 
 
 def signature_of_class(app, what, name, kind, options, signature, returned):
@@ -354,6 +386,7 @@ def setup(app):
     """Add all of that."""
     app.connect("builder-inited", write_notebooks, priority=900)  # after the pages of the gallery
     app.connect("source-read", to_pages)
+    app.connect("source-read", pictures_first)
     app.connect("autodoc-process-signature", signature_of_class)
     app.connect("doctree-read", number_citations)
     app.connect("env-check-consistency", every_public_name)

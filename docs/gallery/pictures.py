@@ -1,10 +1,11 @@
 """The pictures that the examples share: rasters, traces and gradients of ``[neuron, time]``.
 
-Each example holds copies of the functions that it uses, in a block that its page does not show, so
-that it runs alone where it is downloaded. A test compares them with these.
+One rule of colours for all pictures of the documents: spikes are black, their target is green, what
+the loss reads from the spikes is purple, and the gradient is blue where one more spike lowers the
+loss and orange where it raises it. The moving page has the same values in ``_static/live.css``.
 
-Neuron 0 is on top, as when the array is printed, and the axes of one example line up in time. Blue
-is where a spike is wanted, or would lower the loss; orange is where it would raise it.
+Each example has copies of the functions that it uses, in a block that its page does not show, so
+that it runs alone where it is downloaded: ``python docs/gallery/copies.py`` writes them.
 """
 
 import numpy as np
@@ -12,11 +13,14 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import FuncNorm, LinearSegmentedColormap, Normalize
 from matplotlib.ticker import MaxNLocator
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
-LESS_MORE = LinearSegmentedColormap.from_list(
-    "less_more",
-    ["#0b3c6f", BLUE, "#8fc1e8", "white", "#f9b98a", ORANGE, "#8a3003"],
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+LOWERS, RAISES = "#1f75c4", "#d4590f"  # the gradient: blue below 0, and orange above
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
+GRADIENT = LinearSegmentedColormap.from_list(
+    "gradient",
+    ["#0b3c6f", LOWERS, "#8fc1e8", "white", "#f9b98a", RAISES, "#8a3003"],
     N=257,  # odd, so that 0 is white
 )
 STYLE = {
@@ -31,7 +35,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -53,16 +57,16 @@ def describe(fig, text):
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
-def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
-    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
+    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
     `color` is one for all neurons, or a list with one for each.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
-    if wanted is not None:
-        neuron, step = np.nonzero(wanted)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    if target is not None:
+        neuron, step = np.nonzero(target)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -70,18 +74,18 @@ def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
     _rows(ax, neurons, steps)
 
 
-def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line at its `wanted` value.
+def trace(ax, x, *, color=FILTERED, target=None, highest=None):
+    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
 
-    `wanted` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest there is. Where something is negative the lines run from the middle of
-    their rows, else from the bottom.
+    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
+    default the largest value. With negative values the lines start in the middle of their rows,
+    else at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
-    aim = x[:0] if wanted is None else np.asarray(wanted)
-    aim = np.broadcast_to(aim[:, None], x.shape) if aim.ndim == 1 else aim
-    both = np.concatenate([x, aim])
+    target = x[:0] if target is None else np.asarray(target)
+    target = np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    both = np.concatenate([x, target])
     highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
     bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
     time = np.arange(steps)
@@ -91,14 +95,14 @@ def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
         ax.axhline(zero, color=LIGHT, linewidth=1)
         ax.fill_between(time, zero, curve, color=color, alpha=0.2, linewidth=0)
         ax.plot(time, curve, color=color, linewidth=1.4)
-    for neuron, line in enumerate(aim):
+    for neuron, line in enumerate(target):
         curve = neuron + bottom - height * line / highest
-        ax.plot(time, curve, color=INK, linewidth=1.1, linestyle=(0, (3, 2)))
+        ax.plot(time, curve, color=TARGET, linewidth=1.3, linestyle=(0, (3, 2)))
     _rows(ax, neurons, steps)
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw signed numbers: white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient: white at 0, blue below and orange above, with a small colour bar.
 
     With `root` the colours follow the root of the size, so that small numbers are seen beside
     large ones.
@@ -107,7 +111,7 @@ def heat(ax, x, label="gradient", *, largest=None, root=False):
     neurons, steps = x.shape
     largest = max(float(np.abs(x).max()), 1e-300) if largest is None else largest
     norm = FuncNorm((_root, _square), -largest, largest) if root else Normalize(-largest, largest)
-    image = ax.imshow(x, cmap=LESS_MORE, norm=norm, aspect="auto", interpolation="nearest")
+    image = ax.imshow(x, cmap=GRADIENT, norm=norm, aspect="auto", interpolation="nearest")
     ax.hlines(np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1)
     _rows(ax, neurons, steps)
     ticks = largest * np.asarray([-1, -0.1, 0, 0.1, 1] if root else [-1, 0, 1])

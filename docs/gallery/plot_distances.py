@@ -38,8 +38,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -52,7 +54,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -94,10 +96,12 @@ recordings = [read(1), read(2)]
 for name, (spikes, _) in zip(NAMES, recordings, strict=True):
     print(f"{name}: {spikes.sum():.0f} spikes")
 
+# %%
+
 fig, axes = figure(2, size=(7, 4.2), sharex=True, sharey=True)
 for ax, name, (spikes, level) in zip(axes, NAMES, recordings, strict=True):
-    ax.plot(level[1000:1300], color=BLUE, linewidth=1.2)
-    ax.vlines(np.nonzero(spikes[1000:1300])[0], 19, 24, color=INK, linewidth=1.4)
+    ax.plot(level[1000:1300], color=TEAL, linewidth=1.2)
+    ax.vlines(np.nonzero(spikes[1000:1300])[0], 19, 24, color=SPIKES, linewidth=1.4)
     ax.set(title=f"{name}: spikes (top) and sound level", ylabel="level (dB)")
 axes[-1].set_xlabel("time (ms)")
 describe(fig, "The sound level goes up and down, and most of its peaks are followed by a spike")
@@ -160,9 +164,11 @@ matrices = [
     for responses, _, _ in windows
 ]
 
+# %%
+
 fig, ax = figure(size=(7, 3.4))
 for name, color, matrix, (_, sounds, seconds) in zip(
-    NAMES, (BLUE, ORANGE), matrices, windows, strict=True
+    NAMES, (TEAL, PINK), matrices, windows, strict=True
 ):
     scores = [explained(sounds, decode(matrix[tau], sounds, seconds)) for tau in TIME_CONSTANTS]
     best = int(np.argmax(scores))
@@ -238,14 +244,16 @@ responses, sounds, seconds = (np.concatenate(both) for both in zip(*pieces, stri
 noise = np.repeat([0, 1], [len(piece[0]) for piece in pieces])  # an index into NAMES
 
 distances = sx.distances.van_rossum(responses, time_constant=TIME_CONSTANT)
-tree = linkage(squareform(distances, checks=False), "ward")
+tree = linkage(squareform(distances), "ward")
 cluster = fcluster(tree, CLUSTERS, "maxclust") - 1
 sizes = np.bincount(cluster)
 order = np.lexsort((responses.argmax(axis=1), cluster))  # by first spike in each cluster
 
+# %%
+
 fig, (left, right) = figure(1, 2, size=(7, 3.6), width_ratios=(1, 1.25))
 row, step = np.nonzero(responses[order])
-color = np.where(cluster[order][row] % 2, BLUE, INK)
+color = np.where(cluster[order][row] % 2, GREY, SPIKES)
 left.scatter(step, row, s=7, marker="s", linewidths=0, c=color)
 left.set(title="spikes", xlabel="time in the window (ms)", yticks=np.cumsum(sizes) - sizes / 2)
 left.set(xlim=(-0.5, WIDTH - 0.5), ylim=(len(order) - 0.5, -0.5))
@@ -275,7 +283,7 @@ describe(
 
 fig, axes = figure(2, CLUSTERS // 2, size=(7, 4.2), sharex=True, sharey=True)
 for number, ax in enumerate(axes.flat):
-    for value, color in enumerate((BLUE, ORANGE)):
+    for value, color in enumerate((TEAL, PINK)):
         members = (cluster == number) & (noise == value)
         ax.plot(sounds[members].mean(axis=0), color=color, linewidth=1.5, label=NAMES[value])
     rate = responses[cluster == number].mean(axis=0)

@@ -4,9 +4,8 @@ A network that answers early
 
 A small spiking network learns handwritten digits, and answers as soon as an output neuron fires.
 
-Three losses are compared in JAX, one of them in PyTorch too: a rate loss, the temporal loss of
-snnTorch, and ``CrossEntropy`` with ``readout="latency"``. The question is how often the answer is
-right, and how early it comes.
+Three losses are compared in JAX: a rate loss, the temporal loss of snnTorch, and ``CrossEntropy``
+with ``readout="latency"``. The question is how often the answer is right, and how early it comes.
 """
 
 # %%
@@ -23,14 +22,10 @@ right, and how early it comes.
 #       :language: Python
 #       :start-at: import numpy
 
-import functools
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from sklearn.datasets import load_digits
@@ -41,8 +36,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -55,7 +52,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -77,16 +74,16 @@ def describe(fig, text):
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
-def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
-    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
+    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
     `color` is one for all neurons, or a list with one for each.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
-    if wanted is not None:
-        neuron, step = np.nonzero(wanted)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    if target is not None:
+        neuron, step = np.nonzero(target)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -111,8 +108,6 @@ def _rows(ax, neurons, steps):
 
 # sphinx_gallery_end_ignore
 
-torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
-
 STEPS = 20
 pixels, labels = load_digits(return_X_y=True)
 train, test, train_labels, test_labels = train_test_split(
@@ -123,11 +118,13 @@ train, test, train_labels, test_labels = train_test_split(
 def encode(ink):
     """Return one spike for each pixel with ink, the earlier the more, ``[time, sample, pixel]``."""
     step = np.rint((1 - ink) * (STEPS - 1))
-    return ((np.arange(STEPS)[:, None, None] == step) & (ink > 0)).astype(float)
+    return ((np.arange(STEPS)[:, None, None] == step) & (ink > 0)).astype(np.float32)
 
 
-train_spikes, test_spikes = encode(train), encode(test)
+train_spikes, test_spikes = jnp.asarray(encode(train)), encode(test)
 shown = np.argmax(test_labels == 3)  # the first of them
+
+# %%
 
 fig, (left, right) = figure(1, 2, size=(7, 2.9), width_ratios=(1, 1.6))
 left.imshow(test[shown].reshape(8, 8), cmap="gray_r")
@@ -139,76 +136,45 @@ right.set(xticks=range(0, STEPS, 5))
 describe(fig, "An image of a 3, and its spikes: one for each pixel with ink, early for dark pixels")
 
 # %%
-# The network, in PyTorch and in JAX
-# ----------------------------------
+# The network
+# -----------
 #
 # There are 64 hidden and 10 output neurons, leaky integrate-and-fire. A membrane keeps 0.9 of
 # itself at each step, adds its current, and loses 1 in the step after it fired. The derivative of a
-# spike is replaced by a rectangle around the threshold. Four networks with different initial
-# weights are trained at once: in PyTorch the weights have an axis for them, and in JAX ``vmap``
-# adds one.
+# spike is replaced by a rectangle around the threshold. ``vmap`` trains four networks with
+# different initial weights at once.
 
 SEEDS, HIDDEN = 4, 64
 
 
-def rectangle(membrane, width):
-    """Return the surrogate derivative of a spike, not 0 where less than `width` from threshold."""
-    return (abs(membrane - 1) < width) / (2 * width)
-
-
-class TorchFire(torch.autograd.Function):
-    """A spike where the membrane has reached 1."""
-
-    @staticmethod
-    def forward(ctx, membrane, width):
-        """Return the spikes."""
-        ctx.save_for_backward(membrane)
-        ctx.width = width
-        return (membrane >= 1).to(membrane.dtype)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        """Return the gradient with respect to the membrane, and none for the width."""
-        return gradient * rectangle(*ctx.saved_tensors, ctx.width), None
-
-
-def torch_layer(current, width):
-    """Return the spikes of neurons with these currents."""
-    membrane = spike = torch.zeros_like(current[0])
-    spikes = []
-    for now in current:
-        membrane = 0.9 * membrane + now - spike
-        spike = TorchFire.apply(membrane, width)
-        spikes.append(spike)
-    return torch.stack(spikes)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def jax_fire(membrane, width):
+@jax.custom_jvp
+def fire(membrane, width):
     """Return a spike where the membrane has reached 1."""
     return (membrane >= 1).astype(membrane.dtype)
 
 
-@jax_fire.defjvp
-def _(width, primals, tangents):
-    return jax_fire(*primals, width), rectangle(*primals, width) * tangents[0]
+@fire.defjvp
+def _(primals, tangents):
+    membrane, width = primals
+    surrogate = (abs(membrane - 1) < width) / (2 * width)
+    return fire(membrane, width), surrogate * tangents[0]
 
 
-def jax_layer(current, width):
-    """Return the spikes of neurons with these currents."""
+def layer(current, width):
+    """Return the spikes of neurons with these currents, ``[time, sample, neuron]``."""
 
     def step(state, now):
         membrane, spike = state
         membrane = 0.9 * membrane + now - spike
-        spike = jax_fire(membrane, width)
+        spike = fire(membrane, width)
         return (membrane, spike), spike
 
     rest = jnp.zeros_like(current[0])
     return jax.lax.scan(step, (rest, rest), current)[1]
 
 
-def network(layer, weights, spikes, width):
-    """Return the output spikes, ``[time, ..., batch, neuron]``, in either framework."""
+def network(weights, spikes, width):
+    """Return the output spikes, ``[time, sample, neuron]``."""
     to_hidden, hidden_bias, to_output, output_bias = weights
     hidden = layer(spikes @ to_hidden + hidden_bias, width)
     return layer(hidden @ to_output + output_bias, width)
@@ -239,11 +205,11 @@ def first_spike(spikes, at_silence=False):
     return step - (read - jax.lax.stop_gradient(read))
 
 
-def snntorch_loss(at_silence=False, temperature=1.0):
+def snntorch_loss(at_silence=False):
     """Return the cross-entropy of snnTorch."""
 
     def loss(spikes, label):
-        logits = -first_spike(spikes, at_silence) / temperature
+        logits = -first_spike(spikes, at_silence)
         return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
     return loss
@@ -253,100 +219,60 @@ losses = {
     "rate": sx.CrossEntropy(time_axis=0, readout="rate", temperature=0.1),
     "snnTorch": snntorch_loss(),
     "latency": sx.CrossEntropy(time_axis=0, readout="latency", temperature=STEPS / 10),
+    "slope at silence": snntorch_loss(at_silence=True),
 }
 
 # %%
-# The same training in both frameworks
-# ------------------------------------
+# Training
+# --------
 #
-# Both start from these weights and take these batches, and both use Adam.
+# All losses start from the same weights and take the same batches, with Adam. The last loss is for
+# a comparison at the end.
 
-EPOCHS, BATCH, RATE = 10, 64, 0.005
-
-
-class Run(NamedTuple):
-    """What came of a training, in NumPy arrays."""
-
-    losses: np.ndarray
-    """The loss of each step and network."""
-    spikes: np.ndarray
-    """Output spikes for the test after training, ``[time, network, sample, neuron]``."""
+EPOCHS, BATCH = 8, 64
+optimiser, labels = optax.adam(0.005), jnp.asarray(train_labels)
 
 
 def initial_weights():
     """Return weights and biases of the two layers, uniform, with an axis for the networks."""
-    weights = []
-    for number in range(SEEDS):
-        rng = np.random.default_rng(number)
-        shapes = (64, HIDDEN), (1, HIDDEN), (HIDDEN, 10), (1, 10)
-        weights.append([rng.uniform(-0.25, 0.25, shape) for shape in shapes])
-    return [np.stack(each) for each in zip(*weights, strict=True)]
-
-
-def batches():
-    """Yield spikes and labels."""
     rng = np.random.default_rng(0)
+    shapes = (64, HIDDEN), (1, HIDDEN), (HIDDEN, 10), (1, 10)
+    return [rng.uniform(-0.25, 0.25, (SEEDS, *s)).astype(np.float32) for s in shapes]
+
+
+@jax.jit
+def epoch(number, width, states, batches):
+    """Train all networks with a loss, by its number, for an epoch."""
+
+    def value(weights, batch):
+        output = network(weights, train_spikes[:, batch], width)
+        return jax.lax.switch(number, list(losses.values()), output, labels[batch])
+
+    def step(state, batch):
+        weights, adam = state
+        updates, adam = optimiser.update(jax.grad(value)(weights, batch), adam)
+        return (optax.apply_updates(weights, updates), adam), None
+
+    return jax.vmap(lambda state: jax.lax.scan(step, state, batches)[0])(states)
+
+
+@jax.jit
+def test_output(weights, width):
+    """Return the output spikes of all networks, ``[network, time, sample, neuron]``."""
+    return jax.vmap(lambda w: network(w, test_spikes, width))(weights)
+
+
+def trained(name, width=1.0):
+    """Return output spikes for the test, ``[network, time, sample, neuron]``."""
+    rng = np.random.default_rng(0)
+    states = initial_weights(), jax.vmap(optimiser.init)(initial_weights())
     for _ in range(EPOCHS):
-        order = rng.permutation(len(train))
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            chosen = order[start : start + BATCH]
-            yield train_spikes[:, chosen], train_labels[chosen]
+        batches = rng.permutation(len(train_labels))[: len(train_labels) // BATCH * BATCH]
+        states = epoch(list(losses).index(name), width, states, batches.reshape(-1, BATCH))
+    return np.asarray(test_output(states[0], width))
 
 
-def train_torch(loss, width=1.0):
-    """Train in PyTorch."""
-    weights = [torch.tensor(w, requires_grad=True) for w in initial_weights()]
-    optimiser = torch.optim.Adam(weights, lr=RATE)
-    values = []
-    for spikes, label in batches():
-        output = network(torch_layer, weights, torch.tensor(spikes)[:, None], width)
-        value = torch.stack([loss(one, label) for one in output.unbind(1)])
-        optimiser.zero_grad()
-        value.sum().backward()
-        optimiser.step()
-        values.append(value.detach().numpy())
-
-    with torch.no_grad():
-        output = network(torch_layer, weights, torch.tensor(test_spikes)[:, None], width)
-    return Run(np.stack(values), output.numpy())
-
-
-def train_jax(loss, width=1.0):
-    """Train in JAX."""
-    optimiser = optax.adam(RATE)
-
-    def value(weights, spikes, label):
-        return loss(network(jax_layer, weights, spikes, width), label)
-
-    @jax.jit
-    def step(weights, state, spikes, label):
-        each = jax.vmap(jax.value_and_grad(value), (0, None, None))
-        now, gradient = each(weights, spikes, label)
-        updates, state = optimiser.update(gradient, state)
-        return optax.apply_updates(weights, updates), state, now
-
-    with jax.enable_x64(True):
-        weights = [jnp.asarray(w) for w in initial_weights()]
-        state, values = optimiser.init(weights), []
-        for spikes, label in batches():
-            weights, state, now = step(weights, state, spikes, label)
-            values.append(now)
-        output = jax.vmap(lambda w: network(jax_layer, w, test_spikes, width), out_axes=1)
-        return Run(np.stack(values), np.asarray(output(weights)))
-
-
-in_jax = {name: train_jax(loss) for name, loss in losses.items()}
-in_torch = train_torch(losses["latency"])
-
-# %%
-# With the loss of latencies the spikes are the same in both, and the losses differ by a few
-# roundings of float64. The other two are trained in JAX only, which takes less time.
-
-largest = np.max(abs(in_torch.losses - in_jax["latency"].losses) / in_jax["latency"].losses)
-apart = np.sum(in_torch.spikes != in_jax["latency"].spikes)
-print(f"largest relative difference of losses {largest:.0e}; {apart} spikes differ")
-assert largest < 1e-9
-assert apart == 0
+runs = {name: trained(name) for name in ("rate", "snnTorch", "latency")}
 
 # %%
 # How often right, and how early
@@ -354,26 +280,24 @@ assert apart == 0
 #
 # With the temporal losses the answer is the class of the first output spike, and it comes in the
 # step of that spike; of several classes in one step the first is taken. With the rate loss the
-# answer is the class with the most spikes, and somebody has to decide after how many steps. An
-# image without an output spike has no answer, which counts as wrong.
+# answer is the class with the most spikes, after a number of steps that one has to choose. An image
+# without an output spike has no answer, which counts as wrong.
 
 first, most = sx.CrossEntropy(time_axis=0, readout="latency"), sx.Rate(time_axis=0)
 
 
 def first_spikes(run):
     """Return the step of each answer, ``[network, sample]``, and whether it is right."""
-    networks = run.spikes.swapaxes(0, 1)
-    fired = networks.any(axis=3)  # [network, time, sample]
+    fired = run.any(axis=3)  # [network, time, sample]
     step = np.where(fired.any(axis=1), fired.argmax(axis=1), STEPS)
-    right = np.stack([first.predict(spikes) == test_labels for spikes in networks])
+    right = np.stack([first.predict(spikes) == test_labels for spikes in run])
     return step, right & (step < STEPS)
 
 
 def counted(run, steps):
     """Return how often the highest count of the first steps is right, ``[network]``."""
-    networks = run.spikes[:steps].swapaxes(0, 1)
-    right = np.stack([most(spikes) == test_labels for spikes in networks])
-    return np.mean(right & networks.any(axis=(1, 3)), axis=1)
+    right = np.stack([most(spikes[:steps]) == test_labels for spikes in run])
+    return np.mean(right & run[:, :steps].any(axis=(1, 3)), axis=1)
 
 
 def summary(run):
@@ -393,17 +317,19 @@ def table(runs):
         print(f"{name:22} {right.mean():7.0%} {span:13} {missing.mean():10.0%} {step.mean():11.1f}")
 
 
-table(in_jax)
-by_count = np.stack([counted(in_jax["rate"], steps) for steps in range(1, STEPS + 1)])
+table(runs)
+by_count = np.stack([counted(runs["rate"], steps) for steps in range(1, STEPS + 1)])
 for step in (3, 8, 19):
     print(f"rate, highest count by step {step}: {by_count[step].mean():.0%} right")
-output_spikes = {name: run.spikes.sum() for name, run in in_jax.items()}
+output_spikes = {name: run.sum() for name, run in runs.items()}
 print("output spikes:", *(f"{name} {number:.0f}" for name, number in output_spikes.items()))
 
-COLOURS = {"rate": GREEN, "snnTorch": ORANGE, "latency": BLUE}
+# %%
+
+COLOURS = {"rate": GREY, "snnTorch": GOLD, "latency": PINK}
 fig, (left, right) = figure(1, 2, size=(7, 3.4), sharey=True)
-left.plot(by_count.mean(axis=1), color=GREEN, linewidth=2.2)
-for name, run in in_jax.items():
+left.plot(by_count.mean(axis=1), color=GREY, linewidth=2.2)
+for name, run in runs.items():
     accuracy, _, mean_step = summary(run)
     left.scatter(mean_step, accuracy, color=COLOURS[name], zorder=3)
     step, correct = first_spikes(run)
@@ -414,44 +340,44 @@ left.set(title="right answers and their latency", ylabel="share of the test imag
 left.set(xlim=(-1, STEPS), ylim=(0, 1), xlabel="mean step of the answer")
 right.set(title="right first spikes so far", xlim=(-1, STEPS), xlabel="time (steps)")
 for ax, x, y, text, colour in (
-    (left, 13, 0.92, "rate, by count", GREEN),
-    (left, 1, 0.36, "rate, by first spike", GREEN),
-    (left, 1.2, 0.91, "latency", BLUE),
-    (left, 9, 0.2, "snnTorch", ORANGE),
-    (right, 13, 0.5, "rate", GREEN),
-    (right, 13, 0.88, "latency", BLUE),
-    (right, 9.5, 0.2, "snnTorch", ORANGE),
+    (left, 13, 0.92, "rate, by count", GREY),
+    (left, 1, 0.36, "rate, by first spike", GREY),
+    (left, 1.2, 0.91, "latency", PINK),
+    (left, 9, 0.2, "snnTorch", GOLD),
+    (right, 13, 0.5, "rate", GREY),
+    (right, 13, 0.88, "latency", PINK),
+    (right, 9.5, 0.2, "snnTorch", GOLD),
 ):
     ax.text(x, y, text, color=colour, va="center")
 for ax in (left, right):
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 describe(
     fig,
-    "With the latency loss the first spikes are right for four in five images, at a mean step of "
-    "3; with snnTorch's for a third, at 14; with the rate loss for less than half, at 0, but its "
-    "counts are right for four in five images after 9 steps",
+    "With the latency loss the first spikes are right for over three in four images, at a mean "
+    "step of 3; with snnTorch's for a third, at 15; with the rate loss for less than half, at 0, "
+    "but its counts are right for four in five images after 9 steps",
 )
 
 # %%
-# Each dot is one network, and the green line is the count of the rate loss after each number of
-# steps. The latency loss answers 81 % of the images correctly by the first spike, at a mean step of
-# 3. The networks that the rate loss trained are right for 64 % by the counts at step 3, for 81 % at
+# Each dot is one network, and the grey line is the count of the rate loss after each number of
+# steps. The latency loss answers 78 % of the images correctly by the first spike, at a mean step of
+# 3. The networks that the rate loss trained are right for 63 % by the counts at step 3, for 81 % at
 # step 8 and for 84 % at the end, but their first spikes are wrong for more than half of the images,
-# and they fire six times as many output spikes. With snnTorch's loss more than half of the images
-# get no answer, and the others get it late.
+# and they fire six times as many output spikes. With snnTorch's loss nearly half of the images get
+# no answer, and the others get it late.
 #
-# These are the output spikes for the digit above, of the first network. The row of its class is
+# These are the output spikes for the digit above, of the last network. The row of its class is
 # shaded.
 
 fig, axes = figure(1, 3, size=(7, 2.4), sharey=True)
 axes[0].set_ylabel("output neuron")
-for ax, (name, run) in zip(axes, in_jax.items(), strict=True):
-    raster(ax, run.spikes[:, 0, shown].T)
+for ax, (name, run) in zip(axes, runs.items(), strict=True):
+    raster(ax, run[-1, :, shown].T)
     shade(ax, test_labels[shown])
     ax.set(title=name, xlabel="time (steps)", yticks=range(0, 10, 3))
 describe(
     fig,
-    "Output spikes for a 3: many of most neurons with the rate loss; one of a wrong neuron with "
+    "Output spikes for a 3: many with the rate loss; one of the right neuron at step 16 with "
     "snnTorch's; with the latency loss one of the right neuron at step 1, and a few later ones",
 )
 
@@ -459,65 +385,54 @@ describe(
 # Why snnTorch's loss trains worse here
 # -------------------------------------
 #
-# A neuron that does not fire should be told at which steps a spike would help. snnTorch's gradient
-# names the last step only, and if the membrane is far from its threshold then, nothing is learnt.
+# The gradient of a silent neuron should say at which steps a spike would help. snnTorch's gradient
+# is only at the last step, and if the membrane is far from its threshold then, nothing is learnt.
 # The gradient of ``CrossEntropy`` is the effect of one added spike: a silent neuron has a gradient
 # at every step, the larger the earlier.
 #
 # To see whether this is the cause, change nothing else: give snnTorch's gradient a -1 at every step
-# of a silent neuron. Then divide its logits by the same temperature as those of ``CrossEntropy``.
+# of a silent neuron.
 
-repaired = {
-    "slope at silence": snntorch_loss(at_silence=True),
-    "and temperature 2": snntorch_loss(at_silence=True, temperature=2),
-}
-changed = {name: train_jax(loss) for name, loss in repaired.items()}
-table({"snnTorch": in_jax["snnTorch"]} | changed | {"latency": in_jax["latency"]})
+changed = {name: runs[name] if name in runs else trained(name) for name in list(losses)[1:]}
+table(changed)
 
 # %%
 # So the gradient at silence is the main cause: it alone takes the share of right answers from 32 %
-# to 66 %. The temperature makes it 73 %. Three differences are left: ``CrossEntropy`` has larger
-# slopes for early spikes of a silent neuron, its slope at a first spike is the distance to the
-# second, and it reads silence as step 20, where snnTorch reads 19.
+# to 71 %. The other differences are the temperature, the slopes of early spikes of a silent neuron,
+# and the slope at a first spike, which in ``CrossEntropy`` is the distance to the second.
 #
 # How much this matters depends on the surrogate derivative. With a rectangle three times as wide,
 # more of the silent neurons are within reach of a gradient at the last step.
 
-wide = {
-    name: train_jax(loss, width=3.0)
-    for name, loss in {**losses, **repaired}.items()
-    if name not in ("rate", "slope at silence")
-}
-table({name: wide[name] for name in ("snnTorch", "and temperature 2", "latency")})
+wide = {name: trained(name, width=3.0) for name in changed}
+table(wide)
 
 # %%
-# Then few images are without an answer, and snnTorch's loss with the slope at silence is right
-# hardly more often than without, 60 % against 56 %. The latency loss is right for 75 %, so that
-# silence is not the only cause there. These are small networks on one data set: compare the losses
-# on your own.
+# Then few images are without an answer, and the slope at silence does not help any more: 51 % are
+# right with it, and 58 % without. The latency loss is right for 73 %, so silence is not the only
+# cause there. These are small networks on one data set: compare the losses on your own.
 
 # sphinx_gallery_start_ignore
 # The numbers of the text, with room for other versions of the libraries.
 
 
 def about(share, text):
-    """Return whether a share is the one in the text, give or take 5 % of the images."""
-    return abs(np.mean(share) - text) < 0.05
+    """Return whether a share is the one in the text, give or take 6 % of the images."""
+    return abs(np.mean(share) - text) < 0.06
 
 
-shares = {name: summary(run)[0] for name, run in (in_jax | changed).items()}
-assert about(shares["latency"], 0.81)
+shares = {name: summary(run)[0] for name, run in (runs | changed).items()}
+assert about(shares["latency"], 0.78)
 assert about(shares["snnTorch"], 0.32)
-assert about(shares["slope at silence"], 0.66)
-assert about(shares["and temperature 2"], 0.73)
+assert about(shares["slope at silence"], 0.71)
 assert np.mean(shares["rate"]) < 0.5
-for step, text in ((3, 0.64), (8, 0.81), (19, 0.84)):
+for step, text in ((3, 0.63), (8, 0.81), (19, 0.84)):
     assert about(by_count[step], text)
 assert 5 < output_spikes["rate"] / output_spikes["latency"] < 7.5
-assert np.mean(summary(in_jax["snnTorch"])[1]) > 0.5
-assert 2.5 < np.mean(summary(in_jax["latency"])[2]) < 3.5
-assert np.mean(summary(in_jax["snnTorch"])[2]) > 12
-for name, text in (("snnTorch", 0.56), ("and temperature 2", 0.6), ("latency", 0.75)):
+assert 0.35 < np.mean(summary(runs["snnTorch"])[1]) < 0.55
+assert 2.5 < np.mean(summary(runs["latency"])[2]) < 3.5
+assert np.mean(summary(runs["snnTorch"])[2]) > 12
+for name, text in (("snnTorch", 0.58), ("slope at silence", 0.51), ("latency", 0.73)):
     assert about(summary(wide[name])[0], text)
     assert np.mean(summary(wide[name])[1]) < 0.08
 # sphinx_gallery_end_ignore

@@ -38,8 +38,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -52,7 +54,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -77,8 +79,8 @@ def describe(fig, text):
 # sphinx_gallery_end_ignore
 
 # From the command line the script takes other numbers of seeds and epochs.
-SEEDS, EPOCHS = [int(word) for word in sys.argv[1:3] if word.isdigit()] or (3, 20)
-HIDDEN, BATCH, LEARNING_RATE = 60, 150, 0.01
+SEEDS, EPOCHS = [int(word) for word in sys.argv[1:3] if word.isdigit()] or (3, 10)
+HIDDEN, BATCH, LEARNING_RATE = 40, 150, 0.015
 TRIAL = 4.0  # all times are in units of the synaptic time constant
 
 
@@ -107,7 +109,7 @@ def encode(points):
 
 
 rng = np.random.default_rng(0)
-(train, train_labels), (test, test_labels) = draw_samples(rng, 3000), draw_samples(rng, 1500)
+(train, train_labels), (test, test_labels) = draw_samples(rng, 2400), draw_samples(rng, 900)
 train_times, test_times = encode(train), encode(test)
 
 # %%
@@ -149,11 +151,10 @@ def network(weights, times):
     return hidden, layer(weights[1], hidden)
 
 
-def initial_weights(key):
+def initial_weights(rng):
     """Return the weights of the two layers, ``[input, neuron]``."""
-    first, second = jax.random.split(key)
-    hidden = 0.6 + 0.8 * jax.random.normal(first, (5, HIDDEN))
-    return [hidden, (3 + 6 * jax.random.normal(second, (HIDDEN, 3))) / HIDDEN]
+    hidden = rng.normal(0.6, 0.8, (5, HIDDEN))
+    return [w.astype(np.float32) for w in (hidden, rng.normal(3, 6, (HIDDEN, 3)) / HIDDEN)]
 
 
 # %%
@@ -180,7 +181,7 @@ def by_optax(times, labels):
 
 times, labels = jnp.asarray([[1.5, 1.8, jnp.inf], [2.1, jnp.inf, 1.9]]), jnp.asarray([0, 1])
 for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
-    value, gradient = jax.value_and_grad(loss)(times, labels)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(times, labels)
     rounded = np.asarray(gradient, float).round(3) + 0.0  # without the sign of 0
     print(f"{name:12}  {value:.4f}  gradient {rounded[0]} {rounded[1]}")
 
@@ -189,7 +190,7 @@ for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
 # cross entropy can make it spike. So training needs a term that wakes silent neurons. Mostafa's
 # term [2]_ is a penalty on small sums of weights. A neuron whose weights add up to more than 1
 # spikes at some time, if all its inputs do. That may be after the end of the trial. So the penalty
-# asks for a sum of at least 1 for hidden neurons and, other than Mostafa's, of 3 for the outputs.
+# is for sums below 1 of hidden neurons and, other than Mostafa's, below 3 of outputs.
 
 
 def weight_sum_penalty(weights):
@@ -250,7 +251,7 @@ def ml_genn_loss(times, labels, hidden, weights, alpha=TRIAL / 300):
 
 
 plus = sx.times.CrossEntropy(temperature=TRIAL / 2, silent_time=TRIAL)
-values = [float(loss(times, labels)) for loss in (plus, ttfs_loss)]
+values = [float(jax.jit(loss)(times, labels)) for loss in (plus, ttfs_loss)]
 print("cross entropy {:.4f}, ttfs_loss {:.4f}".format(*values))
 
 # %%
@@ -260,12 +261,12 @@ print("cross entropy {:.4f}, ttfs_loss {:.4f}".format(*values))
 # Every run uses Adam, a learning rate that falls to 0, and batches of 150 samples. A seed has the
 # same initial weights in every run. The gradient is scaled down to norm 1 if it is larger, because
 # a spike time changes fast where the sum of the weights of the causal set is near 1.
-# ``jax.vmap`` trains all seeds at once. The plotted loss is without the penalty. A test sample
+# ``jax.vmap`` trains all seeds at once. The loss in the picture is without the penalty. A sample
 # belongs to the class that spikes first, and to class 0 if all are silent.
 
 rate = optax.cosine_decay_schedule(LEARNING_RATE, EPOCHS * (len(train) // BATCH))
 optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-data = [jnp.asarray(x) for x in (train_times, train_labels, test_times)]
+data = jnp.asarray(train_times), jnp.asarray(train_labels)
 
 
 def with_penalty(loss):
@@ -300,9 +301,9 @@ objectives = {
 }
 
 
-def train_one_seed(index, key, data):
-    """Return the weights, and for each epoch the loss, accuracy and share of silent outputs."""
-    inputs, targets, test_inputs = data
+@jax.jit
+def epoch(index, states, batches):
+    """Train all seeds for an epoch, and return the loss, accuracy and share of silent outputs."""
 
     def objective(weights, times, labels):
         # The index selects the loss at run time, so all runs share one compiled program.
@@ -312,32 +313,37 @@ def train_one_seed(index, key, data):
     def step(state, batch):
         weights, adam = state
         gradients = jax.grad(objective, has_aux=True)
-        gradient, value = gradients(weights, inputs[batch], targets[batch])
+        gradient, value = gradients(weights, data[0][batch], data[1][batch])
         updates, adam = optimiser.update(gradient, adam)
         return (optax.apply_updates(weights, updates), adam), value
 
-    def epoch(state, key):
-        batches = jax.random.permutation(key, len(inputs)).reshape(-1, BATCH)
+    def one_seed(state, batches):
         state, values = jax.lax.scan(step, state, batches)
-        times = network(state[0], test_inputs)[1]
+        times = network(state[0], test_times)[1]
         accuracy = cross_entropy.accuracy(times, test_labels)
-        return state, (values.mean(), accuracy, jnp.mean(times >= TRIAL))
+        return state, jnp.stack([values.mean(), accuracy, jnp.mean(times >= TRIAL)])
 
-    weights = initial_weights(key)
-    keys = jax.random.split(jax.random.fold_in(key, 1), EPOCHS)
-    state, history = jax.lax.scan(epoch, (weights, optimiser.init(weights)), keys)
-    return state[0], jnp.stack(history)
+    return jax.vmap(one_seed)(states, batches)
 
 
-keys = jax.random.split(jax.random.key(0), SEEDS)
-train_seeds = jax.jit(jax.vmap(train_one_seed, in_axes=(None, 0, None)))
+def train_seeds(index):
+    """Return the weights of each seed, and ``[epoch, seed, quantity]``."""
+    rngs = [np.random.default_rng(seed) for seed in range(SEEDS)]
+    weights = [np.stack(w) for w in zip(*map(initial_weights, rngs), strict=True)]
+    states, history = (weights, jax.vmap(optimiser.init)(weights)), []
+    for _ in range(EPOCHS):
+        batches = np.stack([rng.permutation(len(train)).reshape(-1, BATCH) for rng in rngs])
+        states, quantities = epoch(index, states, batches)
+        history.append(quantities)
+    return states[0], np.stack(history)
+
+
 runs, weights = {}, {}
 print("accuracy:        mean and deviation, lowest and highest seed   silent   seconds")
 for index, name in enumerate(objectives):
     begin = time.perf_counter()
-    weights[name], history = train_seeds(index, keys, data)
-    runs[name] = np.asarray(history)  # [seed, quantity, epoch]
-    final, silent = runs[name][:, 1, -1], runs[name][:, 2, -1].mean()
+    weights[name], runs[name] = train_seeds(index)
+    final, silent = runs[name][-1, :, 1], runs[name][-1, :, 2].mean()
     print(
         f"{name:15}  {final.mean():6.1%} +- {final.std(ddof=1):5.1%}  {final.min():13.1%} "
         f"{final.max():6.1%}  {silent:18.1%}  {time.perf_counter() - begin:6.1f}"
@@ -348,15 +354,12 @@ for index, name in enumerate(objectives):
 
 titles = {"ttfs_loss": "jaxsnn\nttfs_loss", "CrossEntropy": "CrossEntropy,\ntemperature 0.1"}
 titles |= {name: f"CrossEntropy,\n{name}" for name in ("temperature 0.4", "no penalty")}
-colors = dict(zip(runs, (BLUE, INK, GREY, GREEN, PURPLE, ORANGE), strict=True))
 fig, axes = figure(2, 6, size=(10, 3.9), sharex=True)
 for column, (name, history) in zip(axes.T, runs.items(), strict=True):
-    for ax, values in zip(column, (history[:, 0], 100 * history[:, 1]), strict=True):
-        epochs = np.arange(1, EPOCHS + 1)
-        ax.fill_between(
-            epochs, values.min(0), values.max(0), color=colors[name], alpha=0.25, linewidth=0
-        )
-        ax.plot(epochs, values.mean(0), color=colors[name], linewidth=1.8)
+    for ax, values in zip(column, (history[..., 0], 100 * history[..., 1]), strict=True):
+        epochs, area = np.arange(1, EPOCHS + 1), (values.min(1), values.max(1))
+        ax.fill_between(epochs, *area, color=TEAL, alpha=0.25, linewidth=0)
+        ax.plot(epochs, values.mean(1), color=TEAL, linewidth=1.8)
     column[0].set_title(titles.get(name, name), fontsize=9)
     column[1].axhline(100 / 3, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
     column[1].set(ylim=(0, 100), xlabel="epoch")
@@ -367,50 +370,54 @@ axes[1, 0].set_ylabel("test accuracy (%)")
 axes[1, 0].text(EPOCHS, 30, "chance", ha="right", va="top", color=GREY)
 describe(
     fig,
-    "Loss and accuracy per epoch. CrossEntropy at temperature 0.1, SpikeLatency and ml_genn's loss "
-    "exceed 90 % with a small spread. At temperature 0.4 the accuracies spread in the second half. "
-    "Without the penalty the lowest accuracy falls to chance. With ttfs_loss the loss falls and "
-    "the accuracy stays at chance",
+    "Loss and accuracy per epoch. CrossEntropy at temperature 0.1 and ml_genn's loss exceed 90 % "
+    "with a small spread, and SpikeLatency reaches 80 %. Without the penalty the lowest accuracy "
+    "stays at chance. With ttfs_loss the loss falls and the accuracy stays below chance",
 )
 
 # %%
 # - ``CrossEntropy`` with the temperature 0.1 is best. The softmax pushes the other classes later
 #   until they are several temperatures after the label. With 0.4 that is past the end of the trial
 #   for many outputs, where they have no gradient.
-# - Without the penalty one seed in three ends with all outputs silent, at the loss log 3. The
-#   outputs did spike at first. Once all are silent no gradient is left.
-# - ``SpikeLatency`` learns more slowly: it asks for exact times, where an early label is enough for
-#   the right class.
+# - Without the penalty one seed in three ends with all outputs silent, at the loss log 3. Once all
+#   are silent no gradient is left.
+# - ``SpikeLatency`` learns more slowly: its targets are exact times, where an early label is enough
+#   for the right class.
 # - The loss of ml_genn learns with about a tenth of the outputs silent. It can fall below 0 where
 #   labels are silent, because of the potential.
 # - With ``ttfs_loss`` the loss falls and the network does not learn: the label spikes last, or not
 #   at all.
+#
+# With 8 seeds and 60 epochs, ``CrossEntropy`` reached 97.0 %, ml_genn's loss 96.8 % and
+# ``SpikeLatency`` 95.2 %: ``python plot_event_based_training.py 8 60``.
 #
 # Decision regions
 # ----------------
 #
 # The pictures show the class that spikes first for each point of the disc, for the first seed.
 
-grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 90)] * 2), axis=-1).reshape(-1, 2)
+grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 60)] * 2), axis=-1).reshape(-1, 2)
 inside = np.hypot(*(grid - 0.5).T) <= 0.5
-first_weights = {"untrained": initial_weights(keys[0])}
+first_weights = {"untrained": initial_weights(np.random.default_rng(0))}
 first_weights |= {name: [w[0] for w in weights[name]] for name in ("CrossEntropy", "SpikeLatency")}
 maps = {"the task": classify(grid)}
 for name, values in first_weights.items():
-    maps[name] = np.asarray(cross_entropy.predict(network(values, jnp.asarray(encode(grid)))[1]))
+    maps[name] = np.asarray(cross_entropy.predict(jax.jit(network)(values, encode(grid))[1]))
+
+# %%
 
 fig, axes = figure(1, 4, size=(8, 2.25))
 for ax, (name, classes) in zip(axes, maps.items(), strict=True):
-    image = np.where(inside, classes, np.nan).reshape(90, 90)
-    ax.imshow(image, origin="lower", extent=(0, 1, 0, 1), cmap=ListedColormap([PALE, BLUE, INK]))
+    image = np.where(inside, classes, np.nan).reshape(60, 60)
+    ax.imshow(image, origin="lower", extent=(0, 1, 0, 1), cmap=ListedColormap([PALE, TEAL, INK]))
     ax.images[0].set_clim(-0.5, 2.5)
     ax.set(title=name, xticks=(), yticks=())
     ax.spines[:].set_visible(False)
 describe(
     fig,
     "Four discs: the task, with yin, yang and two dots; the untrained network, which predicts yang "
-    "nearly everywhere; and the networks trained with CrossEntropy and SpikeLatency, which both "
-    "show yin, yang and the dots, with ragged borders",
+    "in most of the disc; the network trained with CrossEntropy, which shows yin, yang and the "
+    "dots, with ragged borders; and that with SpikeLatency, where the dots are one band",
 )
 
 # %%

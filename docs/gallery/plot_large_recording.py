@@ -2,11 +2,11 @@
 A large recording
 =================
 
-Ten minutes of 64 neurons are compared with the prediction of a model, in pieces that fit in memory.
+Five minutes of 64 neurons are compared with a model, in pieces that fit in memory.
 
-The same line does it in NumPy, in CuPy where there is a GPU, and in dask, a few seconds of the
-recording at a time. The distances find a neuron that falls silent, and one that fires late, which a
-count of spikes does not see.
+The same line computes the distances in NumPy, in CuPy where there is a GPU, and in dask, a few
+seconds of the recording at a time. They find a neuron that falls silent, and one that fires late,
+which a count of spikes does not show.
 """
 
 # %%
@@ -39,13 +39,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
-LESS_MORE = LinearSegmentedColormap.from_list(
-    "less_more",
-    ["#0b3c6f", BLUE, "#8fc1e8", "white", "#f9b98a", ORANGE, "#8a3003"],
-    N=257,  # odd, so that 0 is white
-)
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -58,7 +55,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -80,16 +77,16 @@ def describe(fig, text):
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
-def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
-    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
+    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
     `color` is one for all neurons, or a list with one for each.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
-    if wanted is not None:
-        neuron, step = np.nonzero(wanted)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    if target is not None:
+        neuron, step = np.nonzero(target)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -112,9 +109,9 @@ def _rows(ax, neurons, steps):
 
 # sphinx_gallery_end_ignore
 
-WINDOWS, NEURONS, STEPS = 600, 64, 1000
+WINDOWS, NEURONS, STEPS = 300, 64, 1000
 SILENT, LATE = 20, 45  # neurons
-SILENT_FROM, SILENT_TO, LATE_FROM, LATE_TO = 200, 260, 350, 450  # windows
+SILENT_FROM, SILENT_TO, LATE_FROM, LATE_TO = 80, 120, 180, 240  # windows
 DELAY = 8  # steps
 
 
@@ -157,15 +154,17 @@ print(f"two files of {recording_file.stat().st_size / 1e6:.0f} MB")
 model, recording = (np.load(file, mmap_mode="r") for file in (model_file, recording_file))
 three = [SILENT, 30, LATE]
 
+# %%
+
 fig, axes = figure(2, size=(7, 2.9), sharex=True)
 axes[1].set_xlabel("time (ms)")
-for ax, window in zip(axes, (230, 400), strict=True):
-    raster(ax, recording[window, three, :400], wanted=model[window, three, :400])
+for ax, window in zip(axes, (100, 210), strict=True):
+    raster(ax, recording[window, three, :400], target=model[window, three, :400])
     ax.set_title(f"from {window} s on")
     names(ax, [f"neuron {neuron}" for neuron in three])
 describe(
     fig,
-    "From 230 s on neuron 20 has circles but no spikes; from 400 s on the spikes of neuron 45 come "
+    "From 100 s on neuron 20 has circles but no spikes; from 210 s on the spikes of neuron 45 come "
     "after their circles. Elsewhere spikes and circles nearly coincide",
 )
 
@@ -193,7 +192,7 @@ print(f"late:    {distances(np.roll(lone, DELAY), lone).item():.1f}")
 # In NumPy, all at once
 # ---------------------
 #
-# The spikes become float32, 154 MB of them, and the differences and filtered traces are as many.
+# The spikes become float32, 77 MB of them, and the differences and filtered traces are as many.
 # The peak is that of ``tracemalloc``: what Python and NumPy have allocated. The pages of a mapped
 # file do not count, as the system can take them back at any time.
 
@@ -282,12 +281,15 @@ predicted = model.sum(axis=-1, dtype=int)
 change = 100 * (recording.sum(axis=-1, dtype=int) / predicted - 1)
 price = chunked / predicted
 
-shades = [(0, "white"), (0.25, "#fdf0e6"), (0.65, ORANGE), (1, "#4a1900")]
-more = LinearSegmentedColormap.from_list("more", shades)
+# %%
+
+fewer_more = LinearSegmentedColormap.from_list("fewer_more", [TEAL, "white", PINK])
+shades = [(0, "white"), (0.25, "#faeaf2"), (0.65, PINK), (1, "#4a0f2d")]
+far = LinearSegmentedColormap.from_list("far", shades)
 fig, axes = figure(2, size=(7, 5), sharex=True)
-image = axes[0].imshow(change.T, cmap=LESS_MORE, vmin=-100, vmax=100, aspect="auto")
+image = axes[0].imshow(change.T, cmap=fewer_more, vmin=-100, vmax=100, aspect="auto")
 fig.colorbar(image, ax=axes[0], label="%", pad=0.015)
-image = axes[1].imshow(price.T, cmap=more, vmin=0, vmax=8, aspect="auto")
+image = axes[1].imshow(price.T, cmap=far, vmin=0, vmax=8, aspect="auto")
 fig.colorbar(image, ax=axes[1], label="price per spike", pad=0.015)
 axes[1].set_xlabel("time (s)")
 titles = "number of spikes, compared with the model", "distance from the model"
@@ -295,8 +297,8 @@ for ax, title in zip(axes, titles, strict=True):
     ax.set(title=title, ylabel="neuron")
 describe(
     fig,
-    "The number of spikes shows one dark line: neuron 20 from 200 to 260 s. The distance shows "
-    "two: the same, and neuron 45 from 350 to 450 s",
+    "The number of spikes shows one dark line: neuron 20 from 80 to 120 s. The distance shows "
+    "two: the same, and neuron 45 from 180 to 240 s",
 )
 
 # %%

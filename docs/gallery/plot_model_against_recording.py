@@ -38,8 +38,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -52,7 +54,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -192,13 +194,15 @@ def in_trial(times):
 START = 4.0, 0.0  # pC, ms
 before = in_trial(model(*START, 50)[0])
 
+# %%
+
 fig, (top, ax) = figure(2, size=(7, 4.4), sharex=True, height_ratios=(1, 2.4))
-top.plot(current, color=BLUE, linewidth=1.2)
+top.plot(current, color=GREY, linewidth=1.2)
 top.set(title="injected current", ylabel="pA", ylim=(0, None))
-ax.eventplot([*trials, before], colors=[INK] * 12 + [ORANGE], linelengths=0.75, linewidths=1.4)
+ax.eventplot([*trials, before], colors=[TARGET] * 12 + [SPIKES], linelengths=0.75, linewidths=1.4)
 ax.set(title="spike times", xlabel="time in the trial (ms)", xlim=(0, DURATION), ylim=(12.6, -0.6))
 ax.set_yticks([0, 11, 12], ["trial 1", "trial 12", "model"])
-ax.get_yticklabels()[-1].set_color(ORANGE)
+ax.get_yticklabels()[-1].set_color(SPIKES)
 describe(
     fig,
     "A fluctuating current, and below it twelve trials whose spikes form columns. The model before "
@@ -250,17 +254,17 @@ def padded(trains):
     return array
 
 
-TARGET = padded(trials[:8])
-SPIKES = TARGET.shape[-1]  # the largest number of spikes of a trial
+RECORDED = padded(trials[:8])
+MOST = RECORDED.shape[-1]  # the largest number of spikes of a trial
 
 
 def value_and_grad(parameters, time_constant, *, keep_late=True):
     """Return the loss and its gradient with respect to the parameters."""
-    times, slopes = model(*parameters, SPIKES if keep_late else 60)
+    times, slopes = model(*parameters, MOST if keep_late else 60)
     if not keep_late:
         times = np.where((times >= 0) & (times < DURATION), times, np.inf)  # inf is padding
     loss = sx.times.SpikeTime(time_constant=time_constant)
-    value, gradient = sx.value_and_grad(loss)(np.tile(times, (len(TARGET), 1, 1)), TARGET)
+    value, gradient = sx.value_and_grad(loss)(np.tile(times, (len(RECORDED), 1, 1)), RECORDED)
     return value, slopes @ gradient.sum(axis=(0, 1))
 
 
@@ -300,9 +304,12 @@ for name, values in (("true", (TRUE_CHARGE, TRUE_DELAY)), ("start", START), ("fi
 # time constants correct this error.
 
 short = fit(START, [3])
+
+# %%
+
 charges = np.linspace(1.6, 5.0, 400)
 fig, (left, right) = figure(1, 2, size=(7, 3.4), width_ratios=(1.1, 1))
-for time_constant, color in ((300, BLUE), (30, GREEN), (3, ORANGE)):
+for time_constant, color in ((300, TEAL), (30, GOLD), (3, PINK)):
     losses = np.asarray([value_and_grad((q, TRUE_DELAY), time_constant)[0] for q in charges])
     label = f"time constant {time_constant} ms"
     left.plot(charges, losses / losses.max(), color=color, linewidth=1.3, label=label)
@@ -310,8 +317,8 @@ left.axvline(TRUE_CHARGE, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
 left.set(title="loss at the true delay", xlabel="charge of a spike (pC)", ylim=(0, 1.45))
 left.set(ylabel="loss / largest loss", yticks=[0, 0.5, 1])
 left.legend(loc="upper right")
-right.plot(path[:, 0], color=BLUE, linewidth=1.6, label="300 ms, then shorter")
-right.plot(short[:, 0], color=ORANGE, linewidth=1.6, label="3 ms from the start")
+right.plot(path[:, 0], color=TEAL, linewidth=1.6, label="300 ms, then shorter")
+right.plot(short[:, 0], color=PINK, linewidth=1.6, label="3 ms from the start")
 right.axhline(TRUE_CHARGE, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
 right.set(title="charge during the fit (pC)", xlabel="step", ylim=(2.7, 5.2))
 right.legend(loc="upper right")
@@ -334,12 +341,12 @@ describe(
 # The number of recorded spikes gives a first guess: the total charge divided by the mean number of
 # spikes. The loss in the table is that at 3 ms, from the spikes in the trial.
 
-guess = float(CHARGE[DURATION] / np.isfinite(TARGET).sum(axis=-1).mean())
+guess = float(CHARGE[DURATION] / np.isfinite(RECORDED).sum(axis=-1).mean())
 print(f"first guess from the number of spikes: {guess:.2f} pC")
 print()
 print("       300 to 3 ms           3 ms from the start   300 to 3 ms, without the remedies")
 print("start", *["  charge  delay  loss"] * 3)
-for charge in (1.5, guess, 4.0, 5.0):
+for charge in (1.5, guess, 5.0):
     start = charge, 0.0
     fits = fit(start, STAGES), fit(start, [3]), fit(start, STAGES, keep_late=False)
     ends = [(*each[-1], value_and_grad(each[-1], 3, keep_late=False)[0]) for each in fits]
@@ -364,14 +371,16 @@ fitted = in_trial(model(*path[-1], 50)[0])
 compare("trials with trials", trials, ~SAME)
 compare("model before fit", [before], np.s_[:, 8:])
 compare("model after fit", [fitted], np.s_[:, 8:])
-
 matrix = sx.distances.van_rossum([*trials, before, fitted], time_constant=10, times=True)
+
+# %%
+
 fig, ax = figure(size=(6, 4.2))
 image = ax.imshow(matrix, cmap="Blues", vmin=0)
 fig.colorbar(image, ax=ax, label="van Rossum distance, 10 ms").outline.set_visible(False)
 for edge in (7.5, 11.5):
-    ax.axhline(edge, color=ORANGE, linewidth=1)
-    ax.axvline(edge, color=ORANGE, linewidth=1)
+    ax.axhline(edge, color=PINK, linewidth=1)
+    ax.axvline(edge, color=PINK, linewidth=1)
 ax.set_yticks([3.5, 9.5, 12, 13], ["trials\nof the fit", "other trials", "before fit", "after fit"])
 ax.set(xticks=[], title="distances between all trains")
 ax.tick_params(length=0)

@@ -5,16 +5,16 @@ A loss of your own
 A loss is a readout, which reads something from the spikes, and a criterion, which compares that
 with the target.
 
-Here both are new: the label should lead, and early. With their derivatives beside them, the loss
-has a gradient in NumPy and CuPy too, and one line tests that all libraries agree.
+Here both are new: the label should lead, and early. With the derivatives of both, the loss has a
+gradient in NumPy and CuPy too, and one line tests that all libraries agree.
 """
 
 # %%
-# What it is to be
-# ----------------
+# The formula
+# -----------
 #
-# Often a network should decide soon, and then be left alone. So let a spike count the less the
-# later it comes, and let the label be ahead of every other class by a margin:
+# A spike counts less the later it comes, and the label should be ahead of every other class by a
+# margin:
 #
 # .. math::
 #    u_c = \sum_t e^{-t / \tau} s_{c, t}, \qquad
@@ -25,10 +25,9 @@ has a gradient in NumPy and CuPy too, and one line tests that all libraries agre
 # A readout and a criterion
 # -------------------------
 #
-# Each returns its result and its *pullback*: what takes the derivative of the loss with respect to
-# that result to the derivative with respect to what it was computed from. ``xp`` is the namespace
-# of the array library. With functions of the array API standard only, this is written once for
-# all.
+# Each returns its result and its *pullback*, a function that takes the derivative of the loss with
+# respect to the result to the derivative with respect to the argument. ``xp`` is the namespace of
+# the array library. With functions of the array API standard only, one version serves all.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -48,11 +47,14 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
-LESS_MORE = LinearSegmentedColormap.from_list(
-    "less_more",
-    ["#0b3c6f", BLUE, "#8fc1e8", "white", "#f9b98a", ORANGE, "#8a3003"],
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+LOWERS, RAISES = "#1f75c4", "#d4590f"  # the gradient: blue below 0, and orange above
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
+GRADIENT = LinearSegmentedColormap.from_list(
+    "gradient",
+    ["#0b3c6f", LOWERS, "#8fc1e8", "white", "#f9b98a", RAISES, "#8a3003"],
     N=257,  # odd, so that 0 is white
 )
 STYLE = {
@@ -67,7 +69,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -89,16 +91,16 @@ def describe(fig, text):
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
-def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
-    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
+    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
     `color` is one for all neurons, or a list with one for each.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
-    if wanted is not None:
-        neuron, step = np.nonzero(wanted)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    if target is not None:
+        neuron, step = np.nonzero(target)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -106,18 +108,18 @@ def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
     _rows(ax, neurons, steps)
 
 
-def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line at its `wanted` value.
+def trace(ax, x, *, color=FILTERED, target=None, highest=None):
+    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
 
-    `wanted` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest there is. Where something is negative the lines run from the middle of
-    their rows, else from the bottom.
+    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
+    default the largest value. With negative values the lines start in the middle of their rows,
+    else at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
-    aim = x[:0] if wanted is None else np.asarray(wanted)
-    aim = np.broadcast_to(aim[:, None], x.shape) if aim.ndim == 1 else aim
-    both = np.concatenate([x, aim])
+    target = x[:0] if target is None else np.asarray(target)
+    target = np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    both = np.concatenate([x, target])
     highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
     bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
     time = np.arange(steps)
@@ -127,14 +129,14 @@ def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
         ax.axhline(zero, color=LIGHT, linewidth=1)
         ax.fill_between(time, zero, curve, color=color, alpha=0.2, linewidth=0)
         ax.plot(time, curve, color=color, linewidth=1.4)
-    for neuron, line in enumerate(aim):
+    for neuron, line in enumerate(target):
         curve = neuron + bottom - height * line / highest
-        ax.plot(time, curve, color=INK, linewidth=1.1, linestyle=(0, (3, 2)))
+        ax.plot(time, curve, color=TARGET, linewidth=1.3, linestyle=(0, (3, 2)))
     _rows(ax, neurons, steps)
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw signed numbers: white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient: white at 0, blue below and orange above, with a small colour bar.
 
     With `root` the colours follow the root of the size, so that small numbers are seen beside
     large ones.
@@ -143,7 +145,7 @@ def heat(ax, x, label="gradient", *, largest=None, root=False):
     neurons, steps = x.shape
     largest = max(float(np.abs(x).max()), 1e-300) if largest is None else largest
     norm = FuncNorm((_root, _square), -largest, largest) if root else Normalize(-largest, largest)
-    image = ax.imshow(x, cmap=LESS_MORE, norm=norm, aspect="auto", interpolation="nearest")
+    image = ax.imshow(x, cmap=GRADIENT, norm=norm, aspect="auto", interpolation="nearest")
     ax.hlines(np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1)
     _rows(ax, neurons, steps)
     ticks = largest * np.asarray([-1, -0.1, 0, 0.1, 1] if root else [-1, 0, 1])
@@ -205,7 +207,7 @@ CLASS = 1  # the axis of the classes, in [batch, class] and [batch, class, time]
 def early_count(xp, spikes, kept, time_constant):
     """Count the spikes of each class, each for ``exp(-t / time_constant)``."""
     step = xp.cumulative_sum(xp.ones_like(spikes), axis=-1) - 1
-    worth = xp.exp(-step / time_constant)  # what is masked is silent, and not counted anyhow
+    worth = xp.exp(-step / time_constant)  # masked entries of spikes are 0
     return xp.sum(worth * spikes, axis=-1), lambda cotangent: cotangent[..., None] * worth
 
 
@@ -227,7 +229,7 @@ def shortfall(xp, u, label, margin):
 # --------
 #
 # ``Composed`` makes a loss of the two, with labels, masks, weights, reductions and layouts as in
-# the losses of the library. Hyper-parameters are what the functions are called with.
+# the losses of the library. Options of the functions are set by ``functools.partial``.
 
 
 def early_lead(time_constant, margin=1.0, **options):
@@ -240,10 +242,10 @@ def early_lead(time_constant, margin=1.0, **options):
 
 
 # %%
-# What it sees
+# Its gradient
 # ------------
 #
-# Two samples, in which the labelled neuron fires five times: late in the one, early in the other.
+# In two samples the labelled neuron fires five times: late in one of them, early in the other.
 
 spikes = np.zeros((2, 3, 60))
 spikes[0, 0, 35:60:5] = spikes[1, 0, 4:29:5] = 1
@@ -255,6 +257,8 @@ loss = early_lead(time_constant=20)
 value, gradient = sx.value_and_grad(loss)(spikes, labels)
 terms = early_lead(time_constant=20, reduction="none")(spikes, labels)  # [batch, class]
 counted = np.cumsum(spikes * np.exp(-np.arange(60) / 20), axis=-1)  # up to each step
+
+# %%
 
 fig, axes = figure(3, 2, size=(7, 4.4), sharex=True, sharey="row")
 largest = np.abs(gradient).max()
@@ -289,24 +293,22 @@ print("early_lead  ", terms.sum(axis=-1))
 # A test that all libraries agree
 # -------------------------------
 #
-# In this test PyTorch and JAX differentiate the readout and the criterion by themselves, while the
-# gradient of NumPy is what the pullbacks make it. Each is a test of the other.
+# In this test PyTorch and JAX differentiate the readout and the criterion by themselves, and the
+# gradient of NumPy comes from the pullbacks. Each is a test of the other.
 
 libraries = [name for name, info in sx.backends.available().items() if info.usable]
-for dtype in (np.float32, np.float64):
-    train = spikes.astype(dtype)
-    sx.testing.assert_consistent(loss, train, labels)
-    sx.testing.assert_consistent(loss, train, labels, lengths=[60, 25], weight=[1, 2, 3])
-    for odd in (np.zeros_like(train), np.ones_like(train)):  # silent, and saturated
-        sx.testing.assert_consistent(loss, odd, [0, 2])
+sx.testing.assert_consistent(loss, spikes.astype(np.float32), labels)
+sx.testing.assert_consistent(loss, spikes, labels, lengths=[60, 25], weight=[1, 2, 3])
+for odd in (np.zeros_like(spikes), np.ones_like(spikes)):  # silent, and saturated
+    sx.testing.assert_consistent(loss, odd, [0, 2])
 print("consistent:", ", ".join(libraries))
 
 # %%
-# Does the test find a mistake? Here is one, a forgotten factor.
+# The test finds a mistake, here a wrong factor in a pullback:
 
 
 def mistaken(xp, u, label):
-    """Return the same terms, with half of their slope."""
+    """Return the same terms, with half of their gradient."""
     terms, pullback = shortfall(xp, u, label, margin=1.0)
     return terms, lambda cotangent: pullback(cotangent) / 2
 

@@ -34,8 +34,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -48,7 +50,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -78,7 +80,7 @@ losses = {
     "root of n + 3/8": sx.CrossEntropy(readout="sqrt_count", **options),
     "log(n)": sx.SpikeMax(**options),
 }
-COLOURS = {"n": BLUE, "root of n + 3/8": ORANGE, "log(n)": GREEN}
+COLOURS = {"n": GREY, "root of n + 3/8": TEAL, "log(n)": GOLD}
 
 
 def slope(loss, number):
@@ -109,6 +111,8 @@ curves = {
 for name, (_, derivative) in curves.items():
     for number in (1, 4, 25):
         assert np.isclose(slope(losses[name], number), derivative[20 * number], rtol=1e-4)
+
+# %%
 
 fig, (left, right) = figure(1, 2, size=(7, 2.9))
 for name, (logit, derivative) in curves.items():
@@ -157,6 +161,8 @@ certain = {
     for name, loss in losses.items()
 }
 
+# %%
+
 fig, (left, right) = figure(1, 2, size=(7, 2.9), sharex=True)
 for name, colour in COLOURS.items():
     left.plot(means, scatter[name], color=colour, linewidth=2, label=name)
@@ -173,6 +179,8 @@ describe(
     "that of the logarithm falls. With n the probability of the winning class rises to 0.9, with "
     "the root it stays near 0.2",
 )
+
+# %%
 
 for mean in (1, 10, 100):
     k = np.argmin(abs(means - mean))
@@ -197,7 +205,7 @@ for mean in (1, 10, 100):
 
 steps, n = 100, np.arange(100)
 fig, (left, right) = figure(1, 2, size=(7, 2.9), sharex=True)
-for name, colour, weight in [("n", BLUE, 3), ("root of n + 3/8", ORANGE, 1)]:
+for name, colour, weight in [("n", GREY, 3), ("root of n + 3/8", TEAL, 1)]:
     for rates, line in [(None, ":"), ((0.5, 0.02), "-")]:
         loss = dataclasses.replace(losses[name], rates=rates, rate_weight=weight)
         for axes, label, counts in [

@@ -36,8 +36,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -50,7 +52,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -72,16 +74,16 @@ def describe(fig, text):
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
-def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
-    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
+    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
     `color` is one for all neurons, or a list with one for each.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
-    if wanted is not None:
-        neuron, step = np.nonzero(wanted)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    if target is not None:
+        neuron, step = np.nonzero(target)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -89,18 +91,18 @@ def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
     _rows(ax, neurons, steps)
 
 
-def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line at its `wanted` value.
+def trace(ax, x, *, color=FILTERED, target=None, highest=None):
+    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
 
-    `wanted` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest there is. Where something is negative the lines run from the middle of
-    their rows, else from the bottom.
+    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
+    default the largest value. With negative values the lines start in the middle of their rows,
+    else at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
-    aim = x[:0] if wanted is None else np.asarray(wanted)
-    aim = np.broadcast_to(aim[:, None], x.shape) if aim.ndim == 1 else aim
-    both = np.concatenate([x, aim])
+    target = x[:0] if target is None else np.asarray(target)
+    target = np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    both = np.concatenate([x, target])
     highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
     bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
     time = np.arange(steps)
@@ -110,9 +112,9 @@ def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
         ax.axhline(zero, color=LIGHT, linewidth=1)
         ax.fill_between(time, zero, curve, color=color, alpha=0.2, linewidth=0)
         ax.plot(time, curve, color=color, linewidth=1.4)
-    for neuron, line in enumerate(aim):
+    for neuron, line in enumerate(target):
         curve = neuron + bottom - height * line / highest
-        ax.plot(time, curve, color=INK, linewidth=1.1, linestyle=(0, (3, 2)))
+        ax.plot(time, curve, color=TARGET, linewidth=1.3, linestyle=(0, (3, 2)))
     _rows(ax, neurons, steps)
 
 
@@ -150,8 +152,11 @@ with resources.as_file(shipped) as path, np.load(path) as arrays:
 trains = np.concatenate([recorded[:, 0], recorded[:, 1]])  # [train, time]
 counts = trains.sum(axis=-1, dtype=int)
 
+# %%
+
 fig, ax = figure(size=(7, 3.8))
-raster(ax, trains, color=[BLUE] * 10 + [ORANGE] * 10)
+raster(ax, trains)
+ax.axhline(9.5, color=PINK, linewidth=1)
 ax.set(xlabel="time (ms)", yticks=[4.5, 14.5], yticklabels=["noise to\n200 Hz", "noise to\n800 Hz"])
 beside(ax, counts, "spikes")
 describe(
@@ -206,11 +211,13 @@ def distances(first, second, constant):
 
 matrices = {constant: distances(trains, trains, constant) for constant in CONSTANTS}
 
+# %%
+
 fig, axes = figure(1, 3, size=(7, 2.4), sharey=True)
 for ax, (constant, matrix) in zip(axes, matrices.items(), strict=True):
     image = ax.imshow(matrix, cmap="YlGnBu", norm=PowerNorm(0.5, 0, 500))
-    ax.axhline(9.5, color=ORANGE, linewidth=1)
-    ax.axvline(9.5, color=ORANGE, linewidth=1)
+    ax.axhline(9.5, color=PINK, linewidth=1)
+    ax.axvline(9.5, color=PINK, linewidth=1)
     ax.set(xticks=[4.5, 14.5], xticklabels=["200 Hz", "800 Hz"], title=rf"$\tau$ = {constant} ms")
     ax.set(yticks=[4.5, 14.5], yticklabels=["200 Hz", "800 Hz"])
     ax.tick_params(length=0)
@@ -274,6 +281,8 @@ def moved(trains, deviation):
     np.add.at(copies, (train, np.clip(step, 0, trains.shape[-1] - 1)), 1)
     return copies
 
+
+# %%
 
 deviations = 1, 2, 4, 8, 16, 32, 64
 fig, (left, right) = figure(1, 2, size=(7, 3.2), width_ratios=(1, 1.35))

@@ -4,9 +4,9 @@ Learning where every spike belongs
 
 A small spiking network learns to write a word with the spikes of 28 output neurons.
 
-It is given random input spikes, and every output spike has a neuron and a time step of its own.
-``SpikeTime`` measures how far the output is from that, and its gradient moves, adds and removes
-spikes until the word is there.
+Its input are random spikes, and the target is a spike train for each output neuron. ``SpikeTime``
+measures how far the output is from the target, and its gradient moves, adds and removes spikes
+until the word is there.
 """
 
 # %%
@@ -32,8 +32,10 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
 STYLE = {
     "figure.dpi": 130,
     "figure.facecolor": "white",
@@ -46,7 +48,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -90,17 +92,19 @@ def written(word, high=4, wide=5, margin=6):
     return np.pad(spikes, ((margin, margin), (0, 0)))[:, None]
 
 
-wanted = torch.tensor(written("SPIKE"), dtype=torch.float32)
-steps, _, outputs = wanted.shape
+target = torch.tensor(written("SPIKE"), dtype=torch.float32)
+steps, _, outputs = target.shape
 generator = torch.Generator().manual_seed(0)
 inputs = (torch.rand((steps, 1, 100), generator=generator) < 0.05).float()
 
+# %%
+
 
 def dots(ax, spikes, *, size=14):
-    """Draw the spikes of the output as dots, orange where none is wanted, on those wanted."""
-    ax.scatter(*trains(wanted), s=size, facecolors="none", edgecolors=BLUE, linewidths=0.9)
-    ax.scatter(*trains(spikes * wanted), s=5, color=INK, linewidths=0)
-    ax.scatter(*trains(spikes * (1 - wanted)), s=7, color=ORANGE, linewidths=0)
+    """Draw target spikes as circles and output spikes as dots, pink where there is no target."""
+    ax.scatter(*trains(target), s=size, facecolors="none", edgecolors=TARGET, linewidths=0.9)
+    ax.scatter(*trains(spikes * target), s=5, color=SPIKES, linewidths=0)
+    ax.scatter(*trains(spikes * (1 - target)), s=7, color=PINK, linewidths=0)
     ax.set(xlim=(-1, steps), ylim=(outputs, -1), ylabel="neuron")
 
 
@@ -110,10 +114,10 @@ def trains(spikes):
 
 
 fig, (left, right) = figure(1, 2, size=(7, 2.3))
-left.scatter(*trains(inputs), s=5, color=INK, linewidths=0)
+left.scatter(*trains(inputs), s=5, color=SPIKES, linewidths=0)
 left.set(xlim=(-1, steps), ylim=(100, -1), title="input", xlabel="time (steps)", ylabel="neuron")
-right.set(title="wanted of the output", xlabel="time (steps)")
-dots(right, torch.zeros_like(wanted), size=8)
+right.set(title="target of the output", xlabel="time (steps)")
+dots(right, torch.zeros_like(target), size=8)
 describe(fig, "Dots scattered at random, and circles in columns that spell the word SPIKE")
 
 # %%
@@ -158,8 +162,8 @@ def layer(current):
 # --------
 #
 # ``SpikeTime`` filters both trains with an exponential and adds up the squared difference. With a
-# time constant of 5 steps, a spike that comes a little late overlaps with the one that is wanted,
-# and costs the less the nearer it is:
+# time constant of 5 steps, a spike that comes a little late overlaps with the target spike, and
+# costs less the nearer it is:
 
 loss = sx.SpikeTime(time_constant=5, time_axis=0)
 one = torch.zeros((60, 1, 1))
@@ -169,25 +173,25 @@ for late in (0, 1, 2, 3, 4, 8):
 print(f"      missing: {loss(torch.zeros_like(one), one).item():.2f}")
 
 # %%
-# From 4 steps on it costs more than a missing spike. So the loss moves spikes that are near, and is
-# lower without those that are far off. The gradient goes through both layers, to the weights:
+# From 4 steps on it costs more than a missing spike. So the loss moves spikes that are near, and
+# removes those that are far away. The gradient goes through both layers, to the weights:
 
-TRAINING = 300
+TRAINING, SHORT = 150, 30
 
 
-def train(scale):
+def train(scale, training):
     """Return losses and output spikes over training, from initial weights of this scale."""
     generator = torch.Generator().manual_seed(1)
     hidden = scale * torch.randn((100, 256), generator=generator)
     output = 0.6 * scale * torch.randn((256, outputs), generator=generator)
     weights = [hidden.requires_grad_(), output.requires_grad_()]
-    optimiser = torch.optim.Adam(weights, lr=0.005)
+    optimiser = torch.optim.Adam(weights, lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, TRAINING)
 
     losses, outcomes = [], []
-    for _ in range(TRAINING + 1):
+    for _ in range(training + 1):
         spikes = layer(layer(inputs @ hidden) @ output)
-        value = loss(spikes, wanted)
+        value = loss(spikes, target)
         losses.append(value.item())
         outcomes.append(spikes.detach())
         optimiser.zero_grad()
@@ -197,14 +201,14 @@ def train(scale):
     return losses, outcomes
 
 
-losses, outcomes = train(0.13)
-losses_from_large, outcomes_from_large = train(0.39)
+losses, outcomes = train(0.13, TRAINING)
+losses_from_large, outcomes_from_large = train(0.39, SHORT)
 
 # %%
 # How many spikes are right
 # -------------------------
 #
-# Wanted spikes of one neuron are at least five steps apart, so no output spike is within two steps
+# Target spikes of one neuron are at least five steps apart, so no output spike is within two steps
 # of two of them.
 
 
@@ -215,69 +219,73 @@ def near(spikes, reach):
 
 
 def found(output, reach):
-    """Return how many of the wanted spikes have an output spike at most `reach` steps away."""
-    return int(np.sum((wanted.numpy() > 0) & near(output, reach)))
+    """Return how many of the target spikes have an output spike at most `reach` steps away."""
+    return int(np.sum((target.numpy() > 0) & near(output, reach)))
 
 
-number = int(wanted.sum())
-print(f"{number} spikes are wanted.")
+number = int(target.sum())
+print(f"The target has {number} spikes.")
 print("after     loss  output  exact  to 1 step  to 2 steps")
-for step in (0, 10, 30, 60, 100, 200, TRAINING):
+for step in (0, 10, 20, 40, 60, 100, TRAINING):
     output = outcomes[step]
     exact, one, two = (found(output, reach) for reach in (0, 1, 2))
     print(f"{step:5}  {losses[step]:7.1f}  {int(output.sum()):6}  {exact:5}  {one:9}  {two:10}")
 
 assert found(outcomes[-1], 2) >= 0.98 * number
-assert np.sum((outcomes[-1].numpy() > 0) & ~near(wanted, 2)) <= 0.02 * number
+assert np.sum((outcomes[-1].numpy() > 0) & ~near(target, 2)) <= 0.02 * number
 
 # %%
 # The loss over training is on the left. Its scale is logarithmic down to 1, and linear from there
-# to 0, which is where every spike is in its place; one spike that is a step late costs 1.10.
+# to 0, where every spike is in its place; one spike that is a step late costs 1.10.
 #
 # The grey line is the same training from initial weights three times as large. The output then
-# starts with far too many spikes. Within ten steps nearly all of them are gone, and it stays so:
+# starts with far too many spikes. Within ten steps nearly all of them are gone, and few come back:
 
-fired = [int(outcomes_from_large[step].sum()) for step in (0, 1, 10, TRAINING)]
-print(f"Output spikes from large weights, after 0, 1, 10 and {TRAINING} steps:", *fired)
+fired = [int(outcomes_from_large[step].sum()) for step in (0, 1, 10, SHORT)]
+print(f"Output spikes from large weights, after 0, 1, 10 and {SHORT} steps:", *fired)
+
+# %%
 
 fig, (left, right) = figure(1, 2, size=(7, 2.7))
 left.plot(losses_from_large, color=GREY)
-left.text(TRAINING, 1.4 * losses_from_large[-1], "from large weights", ha="right")
-left.plot(losses, color=BLUE)
+left.text(SHORT + 5, losses_from_large[-1], "from large weights", va="center")
+left.plot(losses, color=TEAL)
 left.set_yscale("symlog", linthresh=1, linscale=0.4)
 left.set(title="loss", ylim=(-0.1, None), yticks=(0, 1, 10, 100, 1000, 10000))
 left.set_yticklabels(["0", "1", "10", "100", "1000", "10000"])
-lines = {"to 2 steps": (2, BLUE), "to 1 step": (1, ORANGE), "exact": (0, "black")}
+lines = {"to 2 steps": (2, TEAL), "to 1 step": (1, GOLD), "exact": (0, PINK)}
 for text, (reach, colour) in lines.items():
     share = [100 * found(spikes, reach) / number for spikes in outcomes]
     right.plot(share, color=colour, label=text)
-right.set(title="wanted spikes that are there (%)", ylim=(0, 104))
+right.set(title="target spikes that are met (%)", ylim=(0, 104))
 right.legend(loc="lower right")
 for ax in (left, right):
     ax.set_xlabel("training step")
 describe(
     fig,
     "The loss falls from about 1000 to 0, but from large weights stays near 1000. The share of "
-    "wanted spikes rises to 100 %, fastest to within 2 steps and slowest for the exact step",
+    "target spikes that are met rises to 100 %, fastest to within 2 steps",
 )
 
 # %%
 # The output while it is learned
 # ------------------------------
 #
-# Circles are the spikes wanted. A black dot is a spike in its place, and an orange one a spike
-# where none is wanted. At first they gather around the strokes, and then each finds its step.
+# Circles are target spikes. A black dot is a spike in its place, and a pink one a spike in another
+# place. At first the spikes gather around the strokes, and then each moves to its step.
 
-shown = (0, 20, 60, TRAINING)
-fig, axes = figure(len(shown), 1, size=(7, 6.6), sharex=True)
-axes[-1].set_xlabel("time (steps)")
-for ax, step in zip(axes, shown, strict=True):
-    dots(ax, outcomes[step])
-    ax.set_title(f"after {step} training steps: {found(outcomes[step], 0)} of {number} in place")
+shown = (0, 15, 35, TRAINING)
+fig, axes = figure(2, 2, size=(7, 4), sharex=True, sharey=True)
+for ax, step in zip(axes.flat, shown, strict=True):
+    dots(ax, outcomes[step], size=8)
+    ax.set_title(f"after {step} steps: {found(outcomes[step], 0)} of {number} in place")
+    ax.label_outer()
+for ax in axes[-1]:
+    ax.set_xlabel("time (steps)")
 describe(
     fig,
-    "The word SPIKE in circles: at first with a few stray orange dots, then with orange dots near "
-    "the letters, and at the end with a black dot in each circle",
+    "The word SPIKE in circles: at first with a few stray pink dots, then with pink dots near the "
+    "letters, and at the end with a black dot in all but one circle",
 )
 
-# sphinx_gallery_thumbnail_number = 1
+# sphinx_gallery_thumbnail_number = 3

@@ -2,12 +2,10 @@
 What a loss sees
 ================
 
-A loss of this library reads something from the spikes, compares that with what is wanted, and
-adds up the differences.
+A loss reads something from the spikes, such as a rate, and compares it with its target.
 
-Here are four losses on one small sample, with a silent neuron, a busy one
-and three in between: the spikes on top, the reading of the loss below them, and its gradient
-at the bottom.
+Four losses read one small sample: the spikes are on top, what the loss reads is below them, and its
+gradient is at the bottom.
 """
 
 # %%
@@ -34,11 +32,14 @@ import spikeloss_xp as sx
 # sphinx_gallery_start_ignore
 # Copies, so that this script runs alone.
 
-INK, GREY, LIGHT, PALE = "#22272e", "#8b949e", "#e6eaef", "#fbeecb"
-BLUE, ORANGE, GREEN, PURPLE = "#1769aa", "#d9570b", "#1b7f5c", "#7a4fa3"
-LESS_MORE = LinearSegmentedColormap.from_list(
-    "less_more",
-    ["#0b3c6f", BLUE, "#8fc1e8", "white", "#f9b98a", ORANGE, "#8a3003"],
+SPIKES, TARGET, FILTERED = "#222832", "#16845c", "#8a5cc0"  # black, green, purple
+INK = SPIKES  # of texts
+LOWERS, RAISES = "#1f75c4", "#d4590f"  # the gradient: blue below 0, and orange above
+PINK, GOLD, TEAL = "#c43a80", "#94700a", "#0c8096"  # for everything else
+GREY, LIGHT, PALE = "#707a84", "#e6eaef", "#fbeecb"
+GRADIENT = LinearSegmentedColormap.from_list(
+    "gradient",
+    ["#0b3c6f", LOWERS, "#8fc1e8", "white", "#f9b98a", RAISES, "#8a3003"],
     N=257,  # odd, so that 0 is white
 )
 STYLE = {
@@ -53,7 +54,7 @@ STYLE = {
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, INK]),
+    "axes.prop_cycle": plt.cycler(color=[TEAL, PINK, GOLD, GREY]),
     "legend.frameon": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -75,16 +76,16 @@ def describe(fig, text):
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
-def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
-    """Draw spikes as ticks, and those `wanted`, if given, as open circles around them.
+def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
+    """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
     `color` is one for all neurons, or a list with one for each.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
-    if wanted is not None:
-        neuron, step = np.nonzero(wanted)
-        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=BLUE, linewidths=1.4)
+    if target is not None:
+        neuron, step = np.nonzero(target)
+        ax.scatter(step, neuron, s=46, facecolors="none", edgecolors=TARGET, linewidths=1.4)
     neuron, step = np.nonzero(spikes)
     if not isinstance(color, str):
         color = [color[row] for row in neuron]
@@ -92,18 +93,18 @@ def raster(ax, spikes, *, color=INK, wanted=None, size=0.36):
     _rows(ax, neurons, steps)
 
 
-def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line at its `wanted` value.
+def trace(ax, x, *, color=FILTERED, target=None, highest=None):
+    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
 
-    `wanted` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest there is. Where something is negative the lines run from the middle of
-    their rows, else from the bottom.
+    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
+    default the largest value. With negative values the lines start in the middle of their rows,
+    else at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
-    aim = x[:0] if wanted is None else np.asarray(wanted)
-    aim = np.broadcast_to(aim[:, None], x.shape) if aim.ndim == 1 else aim
-    both = np.concatenate([x, aim])
+    target = x[:0] if target is None else np.asarray(target)
+    target = np.broadcast_to(target[:, None], x.shape) if target.ndim == 1 else target
+    both = np.concatenate([x, target])
     highest = max(float(np.abs(both).max()), 1e-12) if highest is None else highest
     bottom, height = (0, 0.42) if both.min() < 0 else (0.4, 0.8)
     time = np.arange(steps)
@@ -113,14 +114,14 @@ def trace(ax, x, *, color=BLUE, wanted=None, highest=None):
         ax.axhline(zero, color=LIGHT, linewidth=1)
         ax.fill_between(time, zero, curve, color=color, alpha=0.2, linewidth=0)
         ax.plot(time, curve, color=color, linewidth=1.4)
-    for neuron, line in enumerate(aim):
+    for neuron, line in enumerate(target):
         curve = neuron + bottom - height * line / highest
-        ax.plot(time, curve, color=INK, linewidth=1.1, linestyle=(0, (3, 2)))
+        ax.plot(time, curve, color=TARGET, linewidth=1.3, linestyle=(0, (3, 2)))
     _rows(ax, neurons, steps)
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw signed numbers: white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient: white at 0, blue below and orange above, with a small colour bar.
 
     With `root` the colours follow the root of the size, so that small numbers are seen beside
     large ones.
@@ -129,7 +130,7 @@ def heat(ax, x, label="gradient", *, largest=None, root=False):
     neurons, steps = x.shape
     largest = max(float(np.abs(x).max()), 1e-300) if largest is None else largest
     norm = FuncNorm((_root, _square), -largest, largest) if root else Normalize(-largest, largest)
-    image = ax.imshow(x, cmap=LESS_MORE, norm=norm, aspect="auto", interpolation="nearest")
+    image = ax.imshow(x, cmap=GRADIENT, norm=norm, aspect="auto", interpolation="nearest")
     ax.hlines(np.arange(neurons - 1) + 0.5, -0.5, steps - 0.5, color=LIGHT, linewidth=1)
     _rows(ax, neurons, steps)
     ticks = largest * np.asarray([-1, -0.1, 0, 0.1, 1] if root else [-1, 0, 1])
@@ -185,7 +186,6 @@ def _rows(ax, neurons, steps):
 
 # sphinx_gallery_end_ignore
 
-NEURONS = ["silent", "busy", "regular", "sparse", "bursts"]
 STEPS = 80
 
 spikes = np.zeros((1, 5, STEPS), dtype=np.float32)
@@ -194,21 +194,25 @@ spikes[0, 2, 7:75:12] = 1
 spikes[0, 3, [14, 34, 54, 74]] = 1
 spikes[0, 4, [20, 22, 24, 26, 58, 60, 62, 64]] = 1
 
+# %%
 
-def show(reading, what, terms, gradient, seen, *, wanted=None, trains=None, labels=()):
+NEURONS = ["silent", "busy", "regular", "sparse", "bursts"]
+
+
+def show(reading, what, terms, gradient, seen, *, target=None, trains=None, labels=()):
     """Draw spikes, reading, loss and gradient, and shade labels; `seen` describes the picture."""
     together = terms.ndim == 2  # all classes have one term at each step, not one each
     heights = (1, 1, 0.22, 1) if together else (1, 1, 1)
     fig, axes = figure(len(heights), size=(7, 4.8), sharex=True, height_ratios=heights)
     above, read, *term, below = axes
-    raster(above, spikes[0], wanted=trains)
-    trace(read, reading, wanted=wanted)
+    raster(above, spikes[0], target=trains)
+    trace(read, reading, target=target)
     heat(below, gradient[0], root=True)
-    above.set_title("spikes (shaded: the label)" if trains is None else "spikes, and those wanted")
+    above.set_title("spikes (shaded: the label)" if trains is None else "spikes and target")
     read.set_title(what)
-    below.set_title("gradient: blue asks for more spikes, orange for fewer")
+    below.set_title("gradient: one more spike lowers the loss (blue) or raises it (orange)")
     if together:
-        trace(term[0], terms, color=INK)
+        trace(term[0], terms, color=GREY)
         term[0].set(title="loss at each step", yticks=[])
     losses = terms[0].sum(axis=-1, keepdims=together)  # over time
     beside((*term, read)[0], [f"{loss:.1f}" for loss in losses], "loss", room=False)
@@ -227,7 +231,7 @@ def show(reading, what, terms, gradient, seen, *, wanted=None, trains=None, labe
 #
 # The target is a spike train for each neuron (circles). Both trains are filtered, and the loss is
 # the squared distance between the traces, summed over time: the numbers on the right. The colours
-# follow the root of the gradient, so that small ones show.
+# show the root of the gradient, so that small values are visible.
 
 trains = np.zeros_like(spikes)
 trains[0, 0, 15::25] = 1
@@ -240,15 +244,17 @@ spike_time = sx.SpikeTime(time_constant=3)
 value, gradient = sx.value_and_grad(spike_time)(spikes, trains)
 terms = sx.SpikeTime(time_constant=3, reduction="none")(spikes, trains)  # [batch, neuron, time]
 
+# %%
+
 kernel = sx.exponential_kernel(time_constant=3, length=60)
 show(
     sx.causal_filter(spikes[0], kernel),
-    "filtered, and as wanted (dashed)",
+    "filtered, and the filtered target (dashed)",
     terms,
     gradient,
     "Gradient: blue around each spike that the silent neuron lacks, orange everywhere for the "
     "busy one, white for the regular one, and blue before orange at each late spike",
-    wanted=sx.causal_filter(trains[0], kernel),
+    target=sx.causal_filter(trains[0], kernel),
     trains=trains[0],
 )
 print(f"loss {value:.1f}")
@@ -267,16 +273,18 @@ print(f"loss {value:.1f}")
 spike_rate = sx.SpikeRate(true_rate=0.6, false_rate=0.1, moving_window=16)
 value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
 terms = sx.SpikeRate(0.6, 0.1, moving_window=16, reduction="none")(spikes, [0])
-
 rate = sx.MovingWindow(16, time_axis=-1).rate(spikes)
+
+# %%
+
 show(
     rate[0],
-    "rate in the last 16 steps, and as wanted (dashed)",
+    "rate in the last 16 steps, and its target (dashed)",
     terms,
     gradient,
     "Gradient: dark blue for the silent labelled neuron, dark orange for the busy one, and "
     "blue between bursts but orange around them; all rows fade at the end",
-    wanted=[0.6, 0.1, 0.1, 0.1, 0.1],
+    target=[0.6, 0.1, 0.1, 0.1, 0.1],
     labels=[(0, 0, STEPS)],
 )
 print(f"loss {value:.1f}")
@@ -289,13 +297,15 @@ print(f"loss {value:.1f}")
 # ------------------------------
 #
 # The label may change with time: here it is the silent neuron for 40 steps, and then the one with
-# bursts. What is read is the share of each class in the rates, and there is one term for each step,
-# the negative logarithm of the label's share.
+# bursts. The loss reads the share of each class in the rates. Each step has one term, the negative
+# logarithm of the label's share.
 
 labels = np.repeat([[0, 4]], 40, axis=1)  # [batch, time]
 spike_max = sx.SpikeMax(moving_window=16)
 value, gradient = sx.value_and_grad(spike_max)(spikes, labels)
 terms = sx.SpikeMax(moving_window=16, reduction="none")(spikes, labels)  # [batch, time]
+
+# %%
 
 show(
     sx.MovingWindow(16, time_axis=-1).confidence(spikes)[0],
@@ -306,6 +316,9 @@ show(
     "pale orange in all other rows. The loss falls at the second burst",
     labels=[(0, 0, 40), (4, 40, STEPS)],
 )
+
+# %%
+
 print(f"loss {value:.1f}, finite gradient: {np.isfinite(gradient).all()}")
 
 published = sx.SpikeMax(moving_window=16, numerics="lava")(torch.asarray(spikes), labels)
@@ -320,13 +333,15 @@ print(f"loss as it was published: {published:.1f}")
 # SpikeMoid: several labels at once
 # ---------------------------------
 #
-# Each class is labelled or not, on its own account. What is read is a probability, the sigmoid of
-# the rate, which is one half at the rate ``theta``.
+# Several classes may be labels of one sample. The loss reads a probability for each class, the
+# sigmoid of the rate, which is one half at the rate ``theta``.
 
 several = np.asarray([[True, False, True, False, False]])  # [batch, class]
 spike_moid = sx.SpikeMoid(moving_window=16, alpha=0.1, theta=0.2)
 value, gradient = sx.value_and_grad(spike_moid)(spikes, several)
 terms = sx.SpikeMoid(16, reduction="none", alpha=0.1, theta=0.2)(spikes, several)
+
+# %%
 
 show(
     1 / (1 + np.exp(-(rate[0] - 0.2) / 0.1)),
@@ -345,7 +360,7 @@ print(f"loss {value:.1f}")
 # Does the gradient point the right way?
 # --------------------------------------
 #
-# Give the silent neuron one spike, where the gradient is bluest, and see what becomes of the loss.
+# Give the silent neuron one spike at the step with the most negative gradient: each loss falls.
 
 tasks = [(spike_time, trains), (spike_rate, [0]), (spike_max, labels), (spike_moid, several)]
 for loss, target in tasks:
@@ -360,10 +375,9 @@ for loss, target in tasks:
 # The same lines in other libraries
 # ---------------------------------
 #
-# What the spikes are made of decides the library. NumPy has no automatic differentiation, so its
+# The library of the spikes computes the loss. NumPy has no automatic differentiation, so its
 # gradients are closed forms; PyTorch and JAX differentiate the losses themselves. The last number
-# is the largest difference from NumPy's gradient, as a fraction of its largest entry. CuPy arrays
-# are taken in the same way, but need a GPU, which this page is made without.
+# is the largest difference from NumPy's gradient, as a fraction of its largest entry.
 
 for loss, target in tasks:
     _, expected = sx.value_and_grad(loss)(spikes, target)
