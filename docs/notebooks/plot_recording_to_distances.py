@@ -2,8 +2,8 @@
 From a recording to distances
 =============================
 
-A recording of spike times becomes trials, and the distances between them tell trials with one
-stimulus from trials with another. It needs ``pip install ".[all]" pynwb matplotlib``.
+A recording of spike times becomes trials, distances between all trials, and clusters of trials with
+the same stimulus. It needs ``pip install ".[all]" pynwb matplotlib scipy``.
 """
 
 # %%
@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pynwb
 from matplotlib import pyplot as plt
+from scipy.cluster.hierarchy import dendrogram, fcluster, linkage, set_link_color_palette
+from scipy.spatial.distance import squareform
 
 import spikeloss_xp as sx
 
@@ -61,10 +63,10 @@ trials = [[unit[(unit >= a) & (unit < b)] - a for a, b in limits] for unit in un
 first = trials[0]  # of the first unit
 print(f"{len(first)} trials with {min(map(len, first))} to {max(map(len, first))} spikes")
 
-_, colour = np.unique(stimulus, return_inverse=True)
 figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
-axes.eventplot(first, colors=[f"C{number}" for number in colour], linelengths=0.8)
-axes.set(title="spike times of the first unit, coloured by stimulus", xlabel="s", ylabel="trial")
+axes.eventplot(first, colors="#222832", linelengths=0.8)
+axes.set(title="spike times of the first unit, by stimulus", xlabel="time (s)")
+axes.set_yticks(range(len(first)), stimulus)
 plt.show()
 
 # %%
@@ -85,7 +87,7 @@ for axes, (name, matrix) in zip(places, distances.items(), strict=True):
 plt.show()
 
 # %%
-# Which stimulus was it? Each trial is given the stimulus of its nearest other trial.
+# The nearest other trial predicts the stimulus of a trial:
 
 same = stimulus[:, None] == stimulus
 for ms in (1, 5, 20, 50, 200, 1000):
@@ -95,8 +97,8 @@ for ms in (1, 5, 20, 50, 200, 1000):
     print(f"time constant {ms:4} ms: {right:.0%} right")
 
 # %%
-# All units, and a model
-# ----------------------
+# All units
+# ---------
 #
 # Trains of several units are in bins, ``[trial, unit, time]``, here of 1 ms. The time constant is
 # now in bins. ``lengths`` has the number of bins of each trial, which may differ.
@@ -110,6 +112,9 @@ matrix = sx.distances.van_rossum(trains, time_constant=50, lengths=lengths)
 print(f"same stimulus {matrix[same].mean():.2f}, different {matrix[~same].mean():.2f}")
 
 # %%
+# A model
+# -------
+#
 # ``SpikeTime`` is the loss of a model against the recording, with the filter of that distance. Here
 # the model is another trial with the same stimulus, or with the other one.
 
@@ -117,3 +122,23 @@ loss = sx.SpikeTime(time_constant=50, reduction="batchmean", time_axis=-1)
 for name, shift in (("same", 1), ("other", 10)):
     value = loss(np.roll(trains, shift, axis=0), trains, lengths=lengths)
     print(f"a trial with the {name} stimulus as the model: {value:.0f} for each trial")
+
+# %%
+# Clusters
+# --------
+#
+# The matrix is symmetric with a diagonal of 0, as the clustering of SciPy requires. ``dendrogram``
+# draws the tree of the trials, and ``fcluster`` cuts it into clusters.
+
+tree = linkage(squareform(matrix), "ward")
+cluster = fcluster(tree, 2, "maxclust")
+for number in (1, 2):
+    found = stimulus[cluster == number]
+    print(f"cluster {number}: {np.sum(found == 'A')} trials with A, {np.sum(found == 'B')} with B")
+
+figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
+set_link_color_palette(["#0c8096", "#c43a80"])
+options = {"color_threshold": 0.9 * tree[-1, 2], "above_threshold_color": "#707a84"}
+dendrogram(tree, labels=stimulus, leaf_rotation=0, ax=axes, **options)
+axes.set(title="trials, labelled by stimulus", ylabel="distance of clusters")
+plt.show()

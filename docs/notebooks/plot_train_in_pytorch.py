@@ -58,7 +58,7 @@ optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=0.00
 
 loss = sx.CrossEntropy(time_axis=0)
 values, accuracies = [], []
-for _ in range(10):
+for _ in range(6):
     for batch in torch.randperm(1437).split(100):
         value = loss(fire(last(fire(hidden(inputs[:, batch])))), labels[batch])
         optimizer.zero_grad()
@@ -75,20 +75,21 @@ print(f"accuracy for the 360 digits of the test: {accuracies[-1]:.0%}")
 # ---------------
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-left.plot(values)
+left.plot(values, color="#0c8096")
 left.set(title="loss of each batch", xlabel="step", yscale="log")
-right.plot(range(1, 11), accuracies, marker="o")
+right.plot(range(1, 7), accuracies, marker="o", color="#0c8096")
 right.set(title="accuracy of the test", xlabel="epoch", ylim=(0, 1))
 plt.show()
 
 # %%
-# The predictions of a loss come from what it reads, here the counts. Rows are the true digits.
+# A loss predicts from the numbers that it reads, here the counts. Rows are the true digits.
 
 confusion = loss.confusion(output, labels[test])
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 left.imshow(confusion, cmap="Blues")
 left.set(title="confusion", xlabel="predicted", ylabel="true", xticks=range(10), yticks=range(10))
-right.eventplot([np.flatnonzero(train) for train in output[:, 0].T.numpy()], linelengths=0.7)
+spikes = [np.flatnonzero(train) for train in output[:, 0].T.numpy()]
+right.eventplot(spikes, linelengths=0.7, colors="#222832")
 right.set(title=f"output spikes for a {labels[test][0]}", xlabel="time step", ylabel="class")
 right.set(yticks=range(10), xlim=(-1, 20))
 plt.show()
