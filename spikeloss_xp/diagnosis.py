@@ -59,7 +59,9 @@ class Report:
 
     def __str__(self) -> str:
         width = max(map(len, self.numbers))
-        lines = [f"{name:{width}}  {_in_words(x)}" for name, x in self.numbers.items()]
+        words = {name: _in_words(x) for name, x in self.numbers.items()}
+        short = {name: x if len(x) < 200 else f"{x[:196]} ..." for name, x in words.items()}
+        lines = [f"{name:{width}}  {x}" for name, x in short.items()]
         return "\n".join([*lines, "", *map(str, self.findings or ("nothing found",))])
 
     def _repr_html_(self) -> str:

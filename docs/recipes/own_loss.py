@@ -138,6 +138,7 @@ def test_own_losses():
         check(QuantileError(time_axis=-1, quantile=0.9), x, rng.random((3, 3)), **options)
         check(FocalMax(moving_window=5), x, labels, weight=[1, 2, 3], **options)
         check(PoissonTrains(), x - 2, spikes, **options)
+        check(PoissonTrains(), x, spikes, **options)
 
 
 def test_values():

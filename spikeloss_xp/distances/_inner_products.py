@@ -470,7 +470,8 @@ def van_rossum(
 
     Notes
     -----
-    It includes the tail of the filtered trains. Within rounding errors, it and its gradient are 0.
+    It includes the tail of the filtered trains. A distance that is smaller than the rounding errors
+    is returned as 0, with the gradient 0.
 
     References
     ----------
@@ -544,7 +545,7 @@ def similarity(
     y_where: ArrayLike | None = None,
     y_lengths: ArrayLike | None = None,
 ) -> ArrayT:
-    r"""Return the similarity of all pairs of binned spike trains, their normalised inner product.
+    r"""Return the similarity of all pairs of spike trains, their normalised inner product.
 
     .. math::
         s(x, y) = \frac{\langle x, y \rangle}
@@ -560,7 +561,7 @@ def similarity(
     y : array or sequence, optional
         Other trains, with as many units and steps. By default `x` is compared with itself.
     time_constant : float
-        Time constant :math:`\tau` of the exponential, in time steps; at least 1e-6.
+        Time constant :math:`\tau`, in time steps or the unit of the times; at least 1e-6.
     cosine : float, default 0
         The cosine of the angle between units, from 0 (separate units) to 1 (pooled units), as for
         `van_rossum`.

@@ -37,8 +37,8 @@ HIGHLIGHTS = {  # (row, contender): the work in words
 LOSSES = ("counts", "each step", "window 20", "SpikeTime")
 SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
 SLOWER = {
-    ("SpikeRate [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeRate`",
-    ("SpikeMax [256, 10, 100]: PyTorch", "snnTorch"): "`SpikeMax`",
+    ("SpikeRate [256, 10, 100]: PyTorch", "snnTorch"): "`mse_count_loss` (`SpikeRate`)",
+    ("SpikeMax [256, 10, 100]: PyTorch", "snnTorch"): "`ce_count_loss` (`SpikeMax`)",
 }
 FULL_NAMES = {
     "lax.conv": "`jax.lax.conv`",
