@@ -259,6 +259,7 @@ moid()(spikes[:, :1, :], asarray(zeros(3, int))) -> TypeError: target[:, None] !
 entropy()((spikes, spikes), label) -> TypeError: builtins.tuple: if a network; output[0]
 SpikeMax()(spikes, label, weight=ones(5)) -> \
 ValueError: as long as axis 2 of input, which is time: see time_axis
+latency().confusion(spikes, ones((3, 4))) -> TypeError: target; integers; float
 latency()(spikes, ones((4, 3))) -> ValueError: (4, 3) (its axes are in another order)
 latency()(spikes, ones(3)) -> TypeError: target must hold integers
 latency()(spikes, ones((3, 4), int)) -> TypeError: got; int; (target times are floats)

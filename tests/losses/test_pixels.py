@@ -168,6 +168,18 @@ def test_labels_of_samples_and_of_their_steps_come_first():
     assert loss(spikes[:3], label[:3, :, None] % 2 + np.zeros(3, int)).shape == (3, 3, 3)
 
 
+def test_label_of_a_masked_pixel_may_be_any():
+    spikes, label = np.random.default_rng(0).random((6, 3, 4, 2, 5)), np.zeros((3, 2, 5), int)
+    where, loss = np.ones((3, 2, 5), bool), sx.CrossEntropy(time_axis=0)
+    where[1, 1, 2] = False
+    expected = loss(spikes, label, where=where)
+    label[1, 1, 2] = 7
+    assert loss(spikes, label, where=where) == expected
+    assert loss.confusion(spikes, label, where=where).sum() == 29
+    with pytest.raises(ValueError, match="target must be between 0 and 3"):
+        loss(spikes, label)
+
+
 def test_mistakes_with_pixels_raise():
     spikes = np.zeros((6, 3, 4, 2, 5))
     loss = sx.CrossEntropy(time_axis=0)

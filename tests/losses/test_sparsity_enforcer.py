@@ -64,7 +64,8 @@ def test_layers_along_an_axis_are_arrays_of_their_own(backend, per):
     layers, burn_in = np.stack([SATURATED, 0.5 * SATURATED], axis=1), np.arange(4) > 0
     loss = sx.SparsityEnforcer(0.25, 3.0, per=per, reduction="sum", layer_axis=1)
     alone = dataclasses.replace(loss, layer_axis=None)
-    for masks in ({}, {"where": burn_in}):
+    lengths = np.arange(len(SATURATED)) % 4 + 1
+    for masks in ({}, {"where": burn_in}, {"lengths": lengths}):
         value, gradient = run(backend, sx.value_and_grad(loss), layers, **masks)
         parts = [run(backend, sx.value_and_grad(alone), layers[:, i], **masks) for i in range(2)]
         close(value, sum(part[0] for part in parts), backend.rtol)
