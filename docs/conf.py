@@ -17,6 +17,7 @@ from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
+from sphinx.util.osutil import relative_uri
 from sphinx_gallery.notebook import jupyter_notebook, save_notebook
 from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 from sphinx_gallery.sorting import FunctionSortKey
@@ -178,6 +179,26 @@ def pictures_first(app, page, source):
             cells[place] = f"{shown}\n.. dropdown:: {title}\n\n{folded}\n"
     main = pictures[number - 1] if pictures else ""
     source[0] = "".join([head, main, "\n", *cells, source[0][end:]])
+
+
+class NarrowPictures(SphinxPostTransform):
+    """Show a picture to a phone in its narrow form, ``NAME-narrow.png``, if there is one."""
+
+    default_priority = 400
+    formats = ("html",)
+
+    def run(self, **options):
+        """Put a choice around the pictures."""
+        folder = relative_uri(self.app.builder.get_target_uri(self.env.docname), "_images")
+        for image in list(self.document.findall(nodes.image)):
+            narrow = image["uri"].removesuffix(".png") + "-narrow.png"
+            if image["uri"].endswith(".png") and (HERE / narrow).exists():
+                name = self.env.images.add_file(self.env.docname, narrow)
+                self.app.builder.images[narrow] = name
+                source = f'<source media="(max-width: 600px)" srcset="{folder}/{name}">'
+                around = "<picture>" + source, "</picture>"
+                before, after = (nodes.raw("", text, format="html") for text in around)
+                image.replace_self([before, image.deepcopy(), after])
 
 
 def signature_of_class(app, what, name, kind, options, signature, returned):
@@ -391,6 +412,7 @@ def setup(app):
     app.connect("doctree-read", number_citations)
     app.connect("env-check-consistency", every_public_name)
     app.add_post_transform(LinkPublicNames)
+    app.add_post_transform(NarrowPictures)
     app.connect("html-page-context", describe_page)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
 

@@ -63,11 +63,11 @@ def draw(spikes, target, results):
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title)
 
-    pictures.raster(raster, spikes[0], wanted=target[0])
+    pictures.raster(raster, spikes[0], target=target[0])
     pictures.names(raster, NEURONS)
     kernel = sx.exponential_kernel(time_constant=5, length=100)
-    read, aim = (sx.causal_filter(trains[0], kernel) for trains in (spikes, target))
-    pictures.trace(trace, read, wanted=aim)
+    read, filtered_target = (sx.causal_filter(trains[0], kernel) for trains in (spikes, target))
+    pictures.trace(trace, read, target=filtered_target)
     value, gradient = results["NumPy"]
     add_up(total, sx.SpikeTime(time_constant=5, reduction="none")(spikes, target), value)
     scale = pictures.heat(heat, gradient[0], "").colorbar.ax

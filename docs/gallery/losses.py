@@ -1,4 +1,7 @@
-"""Draw what each loss sees, for its page: ``python docs/gallery/losses.py``."""
+"""Draw what each loss reads, for its page, and all losses on one sample, for "Which loss".
+
+``python docs/gallery/losses.py`` writes the pictures, each with a narrow one for phones.
+"""
 
 import dataclasses
 import itertools
@@ -28,19 +31,19 @@ def times(spikes):
 
 
 SPIKES = trains([5, 17, 30], [9, 29], [3, 12, 18, 27, 34], [])
-WANTED = trains([5, 17, 30], [5, 25], [3, 27], [12, 28])
+TARGETS = trains([5, 17, 30], [5, 25], [3, 27], [12, 28])
 COUNTS = SPIKES[0].sum(axis=-1)
 RATES = COUNTS / STEPS
 WINDOW = sx.MovingWindow(10, time_axis=-1).rate(SPIKES)[0]
 LATENCIES = np.where(SPIKES.any(axis=-1), SPIKES.argmax(axis=-1), STEPS)[0]
-FILTERED = [sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS)) for x in (SPIKES, WANTED)]
+FILTERED = [sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS)) for x in (SPIKES, TARGETS)]
 OPTIONS = {"reduction": "sum", "time_axis": -1}
 CASES = {  # the loss, its target, the title and values of its reading, and their target values
     "CrossEntropy": (sx.CrossEntropy(time_axis=-1), LABEL, "spike counts", COUNTS),
     "SquaredError": (
         sx.SquaredError(moving_window=10, **OPTIONS), SIGNAL[None], "moving rates", WINDOW, SIGNAL
     ),
-    "SpikeTime": (sx.SpikeTime(time_constant=4), WANTED, "filtered", *FILTERED),
+    "SpikeTime": (sx.SpikeTime(time_constant=4), TARGETS, "filtered", *FILTERED),
     "SpikeRate": (sx.SpikeRate(0.25, 0.05), LABEL, "rates", RATES, [[0.05, 0.25, 0.05, 0.05]]),
     "SpikeMax": (sx.SpikeMax(), LABEL, "shares", COUNTS / COUNTS.sum()),
     "SpikeLatency": (sx.SpikeLatency(**OPTIONS), FIRST, "latencies", LATENCIES, FIRST),
@@ -53,7 +56,7 @@ CASES = {  # the loss, its target, the title and values of its reading, and thei
         RATES, np.tile(LIMITS, (4, 1)).T,
     ),
     "times": (
-        sx.times.SpikeTime(time_constant=4, reduction="sum"), times(WANTED), "filtered",
+        sx.times.SpikeTime(time_constant=4, reduction="sum"), times(TARGETS), "filtered",
         *FILTERED,
     ),
 }  # fmt: skip
@@ -73,64 +76,144 @@ def evaluate(loss, target):
     return terms.reshape(len(terms), -1).sum(-1) if terms.ndim else (), value, gradient[0]
 
 
-def bars(ax, x, wanted):
-    """Draw a bar for each row, its number, and dashed lines where it is wanted."""
-    rows, largest = np.arange(len(x)), max(np.max(x), np.max(wanted, initial=0))
-    ax.barh(rows, x, height=0.5, color="#d1e1ee", edgecolor=pictures.BLUE)
+def bars(ax, x, targets):
+    """Draw a bar for each row, its number, and dashed lines at the targets."""
+    rows, largest = np.arange(len(x)), max(np.max(x), np.max(targets, initial=0))
+    ax.barh(rows, x, height=0.5, color="#e6dcf3", edgecolor=pictures.FILTERED)
     for row, number in enumerate(x):
         box = {"color": "white", "pad": 0.5}  # over the dashed lines
         ax.text(number + 0.04 * largest, row, f"{number:.3g}", va="center", bbox=box)
-    for aim in wanted:
-        ax.vlines(aim, rows - 0.42, rows + 0.42, color=pictures.INK, linestyles=(0, (3, 2)))
+    for target in targets:
+        ax.vlines(target, rows - 0.42, rows + 0.42, color=pictures.TARGET, linestyles=(0, (3, 2)))
     ax.set(xlim=(0, 1.3 * largest), xticks=[], ylim=(len(x) - 0.5, -0.5))
     ax.spines["bottom"].set_visible(False)
 
 
-def draw(loss, target, title, reading, wanted=()):
-    """Return the picture of one loss."""
+def draw(loss, target, title, reading, targets=(), *, narrow=False):
+    """Return the picture of one loss: four panels in a row, or two below two."""
     terms, value, gradient = evaluate(loss, target)
     plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9.5})
-    figure, axes = plt.subplots(1, 4, figsize=(7, 2.05), dpi=100, width_ratios=(1, 1, 0.36, 1.1))
-    figure.subplots_adjust(left=0.1, right=0.925, top=0.86, bottom=0.22, wspace=0.24)
-    spikes, read, total, heat = axes
+    if narrow:
+        figure, axes = plt.subplots(2, 2, figsize=(4.2, 3.7), dpi=180)
+        figure.subplots_adjust(left=0.15, right=0.98, top=0.93, bottom=0.12, wspace=0.2, hspace=0.5)
+        (spikes, read), (heat, total) = axes
+    else:
+        figure, axes = plt.subplots(
+            1, 4, figsize=(7, 2.05), dpi=100, width_ratios=(1, 1, 0.36, 1.1)
+        )
+        figure.subplots_adjust(left=0.1, right=0.925, top=0.86, bottom=0.22, wspace=0.24)
+        spikes, read, total, heat = axes
     circled = title == "filtered"
     labels = [1] if target is LABEL else [0, 1] if target is SEVERAL else []
-    pictures.raster(spikes, SPIKES[0], wanted=WANTED[0] if circled else None)
+    pictures.raster(spikes, SPIKES[0], target=TARGETS[0] if circled else None)
     for row in labels:
         pictures.shade(spikes, row)
     if np.ndim(reading) == 2:
-        pictures.trace(read, reading, wanted=wanted)
+        pictures.trace(read, reading, target=targets)
     else:
-        bars(read, reading, wanted)
+        bars(read, reading, targets)
     for row, term in enumerate([*terms, value]):
         height, weight = (4.2, "bold") if row == len(terms) else (row, "normal")
         text = f"{term:.{2 if value > 1 else 4}f}"
         total.text(0.9, height, text, ha="right", va="center", fontweight=weight)
     total.axhline(3.6, 0.1, color=pictures.GREY, linewidth=len(terms) / 4, clip_on=False)
-    total.set(xlim=(0, 1), ylim=spikes.get_ylim())
+    total.set(xlim=(-1.5 if narrow else 0, 1), ylim=spikes.get_ylim())
     total.axis("off")
     scale = pictures.heat(heat, gradient, "").colorbar.ax
     scale.set_yticklabels(EARLIER if isinstance(loss, sx.times.SpikeTime) else FEWER)
     first = "spikes and target" if circled else "spikes and label" if labels else "spikes"
-    for ax, text in zip(axes, (first, title, "loss", "gradient"), strict=True):
+    for ax, text in ((spikes, first), (read, title), (heat, "gradient")):
         ax.set_title(text)
+    total.set_title("loss", loc="right" if narrow else "left")
     for ax in (spikes, heat, *[read] * (np.ndim(reading) == 2)):
         ax.set(xlabel="time (steps)", xticks=(0, 20))
-    for ax in axes[1:]:
+    for ax in (read, total, heat):
         ax.set_yticks([])
-    pictures.names(spikes, [f"neuron {row}" for row in range(4)])
-    for left, right in itertools.pairwise(axes):
+    for ax in (spikes, heat) if narrow else (spikes,):
+        pictures.names(ax, [f"neuron {row}" for row in range(4)])
+    for left, right in () if narrow else itertools.pairwise(axes):
         arrow(figure, left, right, 0.905)
     return figure
 
 
+ONE_HOT = np.asarray([[False, True, False, False]])
+TABLE = (  # of the page "Which loss": name, options, loss and target
+    ("CrossEntropy", "counts", sx.CrossEntropy(time_axis=-1), LABEL),
+    (
+        "CrossEntropy", "rates=(0.5, 0.02)",
+        sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02)), LABEL,
+    ),
+    ("SpikeRate", "0.5, 0.02", sx.SpikeRate(0.5, 0.02, time_axis=-1), LABEL),
+    ("SpikeMax", "", sx.SpikeMax(time_axis=-1), LABEL),
+    (
+        "CrossEntropy", "first spikes",
+        sx.CrossEntropy(time_axis=-1, readout="latency", temperature=10), LABEL,
+    ),
+    ("SpikeLatency", "10, 36", sx.SpikeLatency(10, 36, time_axis=-1), LABEL),
+    ("SpikeMoid", "theta=0.1", sx.SpikeMoid(theta=0.1, alpha=0.05, time_axis=-1), ONE_HOT),
+    (
+        "SquaredError", "of rates", sx.SquaredError(time_axis=-1),
+        np.asarray([[0.05, 0.25, 0.05, 0.05]]),
+    ),
+    ("SpikeTime", "time_constant=4", sx.SpikeTime(time_constant=4, time_axis=-1), TARGETS),
+    (
+        "times.SpikeTime", "in the times", sx.times.SpikeTime(time_constant=4, reduction="sum"),
+        times(TARGETS),
+    ),
+    ("SparsityEnforcer", "0.05", sx.SparsityEnforcer(0.05, time_axis=-1), None),
+)  # fmt: skip
+KEY = (
+    "Gradient: blue where one more spike lowers the loss,{0}orange where it raises the loss.\n"
+    "times.SpikeTime: orange where a spike should come earlier,{0}blue where later."
+)
+
+
+def compare(columns):
+    """Return a picture of all losses on the sample: its spikes, then value and gradient of each."""
+    plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9})
+    rows = (1 + len(TABLE)) // columns
+    size = (2.4 * columns, 1.22 * rows + 0.6) if columns > 2 else (4.2, 1.22 * rows + 0.9)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, dpi=180, sharex=True, layout="constrained"
+    )
+    panels = list(axes.flat)
+    pictures.raster(panels[0], SPIKES[0], target=TARGETS[0])
+    pictures.shade(panels[0], 1)
+    panels[0].set_title("spikes and target\n", linespacing=1.4)
+    for ax, (name, options, loss, target) in zip(panels[1:], TABLE, strict=True):
+        _, value, gradient = evaluate(loss, target)
+        pictures.heat(ax, gradient, root=True).colorbar.remove()
+        ax.set_title(f"{name}\n", linespacing=1.4)
+        line = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+        ax.annotate(options, xytext=(0, 4), color=pictures.GREY, **line)
+        line |= {"xy": (1, 1), "ha": "right"}
+        ax.annotate(f"loss {value:.3g}", xytext=(0, 4), **line)
+    for ax in panels:
+        ax.set(yticks=[], xticks=(0, 20))
+    for ax in axes[:, 0]:
+        pictures.names(ax, ["", "label", "", "silent"])
+    for ax in axes[-1]:
+        ax.set_xlabel("time (steps)")
+    between = " " if columns > 2 else "\n"
+    figure.supxlabel(KEY.format(between), fontsize=8.5, x=0.01, ha="left", linespacing=1.4)
+    return figure
+
+
+def save(figure, path):
+    """Write a picture in few colours, so that it is small."""
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(256)
+    picture.save(path, optimize=True)
+    plt.close(figure)
+
+
 def main():
-    """Write the pictures, in few colours, so that they are small."""
+    """Write the pictures."""
     for name, case in CASES.items():
-        canvas = draw(*case).canvas
-        canvas.draw()
-        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256)
-        picture.save(PATH.parent / "losses" / f"{name}.png", optimize=True)
+        save(draw(*case), PATH.parent / "losses" / f"{name}.png")
+        save(draw(*case, narrow=True), PATH.parent / "losses" / f"{name}-narrow.png")
+    save(compare(4), PATH.parent / "which-loss.png")
+    save(compare(2), PATH.parent / "which-loss-narrow.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Draw the accuracy over learning rates, for the home page: ``python docs/gallery/training.py``.
+"""Draw the accuracy over learning rates: ``python docs/gallery/training.py``.
 
-The figures are those of the page "Which loss trains", in tests/data/training.json.
+One picture is for the home page, and one, also narrow for phones, for the page "Which loss trains",
+which has the figures. They are in tests/data/training.json.
 """
 
 import json
@@ -14,12 +15,11 @@ matplotlib.use("agg")  # to a file, also where there is no screen
 import pictures
 from matplotlib import pyplot as plt
 
+from losses import save
+
 ROOT = Path(__file__).parents[2]
-PATH = ROOT / "docs" / "images" / "training.png"
-LINES = {  # of the losses: colour and text
-    "count": (pictures.ORANGE, "sx.CrossEntropy(time_axis=0)"),
-    "count, bounds": (pictures.BLUE, "sx.CrossEntropy(time_axis=0, rates=(0.5, 0.02))"),
-}
+IMAGES = ROOT / "docs" / "images"
+LINES = {"count": (pictures.GREY, "counts"), "count, bounds": (pictures.TEAL, "with rates")}
 
 
 def accuracies(trainings, loss):
@@ -31,13 +31,9 @@ def accuracies(trainings, loss):
     return found
 
 
-def draw(trainings):
-    """Return the picture: the mean over networks at each rate, and each network at the highest."""
-    plt.rcParams.update(pictures.STYLE | {"font.size": 9})
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(8, 3.3), layout="constrained", width_ratios=(1, 1.25)
-    )
-    for row, (loss, (colour, text)) in enumerate(LINES.items()):
+def over_rates(ax, trainings):
+    """Draw the mean over the networks at each learning rate, and the range of the seeds."""
+    for loss, (colour, text) in LINES.items():
         found = accuracies(trainings, loss)
         rates = sorted(found)
         by_seed = [
@@ -45,43 +41,58 @@ def draw(trainings):
             for rate in rates
         ]
         means = [statistics.fmean(each) for each in by_seed]
-        left.fill_between(
-            rates, *zip(*((min(each), max(each)) for each in by_seed), strict=True),
-            color=colour, alpha=0.2, linewidth=0,
+        limits = [[limit(each) for each in by_seed] for limit in (min, max)]
+        ax.fill_between(rates, *limits, color=colour, alpha=0.2, linewidth=0)
+        ax.plot(rates, means, "o-", color=colour, linewidth=2.2, markersize=5)
+        options = {"color": colour, "fontweight": "bold", "xytext": (6, 0)}
+        ax.annotate(
+            f"{means[-1]:.0f} %\n{text}", (rates[-1], means[-1]), va="center",
+            textcoords="offset points", annotation_clip=False, **options,
         )  # fmt: skip
-        left.plot(rates, means, "o-", color=colour, linewidth=2, markersize=4)
-        figure.text(0.01, 1.1 - 0.07 * row, text, family="monospace", color=colour)
-        highest = found[rates[-1]]
-        names = sorted(found[rates[-1]], key=lambda x: statistics.fmean(baseline(trainings)[x]))
-        for place, name in enumerate(names):
-            right.plot(statistics.fmean(highest[name]), place, "o", color=colour, markersize=5)
-    plain, bounded = (accuracies(trainings, loss)[rates[-1]] for loss in LINES)
+    ax.set(xscale="log", xlabel="learning rate", ylim=(0, 100))
+    ax.set_title("mean accuracy of 11 networks (%)")
+    ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    ax.minorticks_off()
+
+
+def each_network(ax, trainings):
+    """Draw the accuracy of each network at the highest learning rate."""
+    found = {loss: accuracies(trainings, loss) for loss in LINES}
+    highest = max(found["count"])
+    means = {
+        loss: {name: statistics.fmean(x) for name, x in by_rate[highest].items()}
+        for loss, by_rate in found.items()
+    }
+    names = sorted(means["count"], key=means["count"].get)
     for place, name in enumerate(names):
-        ends = statistics.fmean(plain[name]), statistics.fmean(bounded[name])
-        right.plot(ends, (place, place), color=pictures.GREY, linewidth=1, zorder=0)
-    left.set(
-        xscale="log", xlabel="learning rate", ylim=(0, 100), title="mean of the networks, in %"
-    )
-    left.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    left.minorticks_off()
-    right.set_yticks(range(len(names)), names)
-    right.set(xlim=(0, 100), title=f"each network at {rates[-1]:g}, in %")
-    right.tick_params(axis="y", length=0)
+        ends = [means[loss][name] for loss in LINES]
+        ax.plot(ends, (place, place), color=pictures.GREY, linewidth=1, zorder=0)
+        for end, (colour, _) in zip(ends, LINES.values(), strict=True):
+            ax.plot(end, place, "o", color=colour, markersize=5.5)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(0, 100), title=f"each network at {highest:g} (%)")
+    ax.tick_params(axis="y", length=0)
+
+
+def draw(panels, **options):
+    """Return a picture with these panels."""
+    plt.rcParams.update(pictures.STYLE | {"font.size": 9})
+    figure, axes = plt.subplots(**options, dpi=200, layout="constrained", squeeze=False)
+    record = json.loads((ROOT / "tests" / "data" / "training.json").read_text(encoding="utf-8"))
+    for ax, panel in zip(axes.flat, panels, strict=True):
+        panel(ax, [one for one in record["trainings"] if one["loss"] in LINES])
     return figure
 
 
-def baseline(trainings):
-    """Return the accuracies with counts at the highest learning rate, of each network."""
-    found = accuracies(trainings, "count")
-    return found[max(found)]
-
-
 def main():
-    """Write the picture."""
-    record = json.loads((ROOT / "tests" / "data" / "training.json").read_text(encoding="utf-8"))
-    reported = [one for one in record["trainings"] if one["loss"] in LINES]
-    figure = draw(reported)
-    figure.savefig(PATH, dpi=200, bbox_inches="tight", pil_kwargs={"optimize": True})
+    """Write the pictures."""
+    both = over_rates, each_network
+    for name, figure in {
+        "learning-rates": draw([over_rates], figsize=(4.4, 2.9)),
+        "training": draw(both, ncols=2, figsize=(8.4, 3), width_ratios=(1, 1.1)),
+        "training-narrow": draw(both, nrows=2, figsize=(4.4, 6), height_ratios=(1, 1.1)),
+    }.items():
+        save(figure, IMAGES / f"{name}.png")
 
 
 if __name__ == "__main__":
