@@ -312,6 +312,21 @@ def describe_page(app, page, template, context, doctree):
             return
 
 
+TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
+WORD = re.compile(r'(?<=<span class="pre">)[^<]+')
+
+
+def break_in_tables(app, page, template, context, doctree):
+    """Let code in tables break after brackets, commas, dots and equals signs, and not in names."""
+
+    def with_breaks(word):
+        return re.sub(r"([(\[,.=])\b", r"\1<wbr>", word[0])
+
+    if "body" in context:
+        body = context["body"]
+        context["body"] = TABLE.sub(lambda table: WORD.sub(with_breaks, table[0]), body)
+
+
 def every_public_name(app, env):
     """Fail if a public name is on no page."""
     described = env.get_domain("py").objects
@@ -414,6 +429,7 @@ def setup(app):
     app.add_post_transform(LinkPublicNames)
     app.add_post_transform(NarrowPictures)
     app.connect("html-page-context", describe_page)
+    app.connect("html-page-context", break_in_tables)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
 
 

@@ -4,10 +4,10 @@ It has the formulas of three losses once more, for binary trains of 3 neurons, a
 their values and gradients with those of the library. */
 "use strict";
 (() => {
-  const STEPS = 60, LABEL = 0, NAMES = ["neuron A, the label", "neuron B", "neuron C"];
+  const STEPS = 60, LABEL = 0, NAMES = ["neuron A", "neuron B", "neuron C"];
   const START = {
     spikes: [[12, 33, 35], [20, 45], [51]],
-    desired: [[8, 30, 46], [22, 45], [40]],
+    target: [[8, 30, 46], [22, 45], [40]],
   };
   const steps = [...Array(STEPS).keys()];
   const sum = (x) => x.reduce((a, b) => a + b, 0);
@@ -23,22 +23,24 @@ their values and gradients with those of the library. */
     SpikeTime: {
       says: "the squared difference of the filtered trains, summed over all steps",
       control: { label: "time constant", min: 1, max: 20, step: 0.5, value: 5, unit: "steps" },
-      hasDesired: true,
-      evaluate(spikes, desired, timeConstant) {
+      hasTarget: true,
+      reads: ["filtered", "filtered spikes"],
+      evaluate(spikes, target, timeConstant) {
         const taps = steps.slice(0, Math.ceil(20 * timeConstant)).map((k) => Math.exp(-k / timeConstant));
-        const own = spikes.map((x) => filtered(x, taps)), wanted = desired.map((x) => filtered(x, taps));
-        const error = own.map((x, c) => x.map((v, t) => v - wanted[c][t]));
+        const own = spikes.map((x) => filtered(x, taps)), aim = target.map((x) => filtered(x, taps));
+        const error = own.map((x, c) => x.map((v, t) => v - aim[c][t]));
         return {
           value: sum(error.flat().map((e) => e * e)),
           gradient: error.map((e) => adjoint(e.map((v) => 2 * v), taps)),
-          traces: own, wanted,
+          traces: own, targetTraces: aim,
         };
       },
     },
     CrossEntropy: {
       says: "the cross entropy of the roots of the counts in a moving window, mean over the steps",
       control: { label: "window", min: 1, max: 60, step: 1, value: 20, unit: "steps" },
-      evaluate(spikes, desired, window) {
+      reads: ["roots", "roots of the counts in the window"],
+      evaluate(spikes, target, window) {
         const taps = steps.slice(0, window).map(() => 1);
         const root = spikes.map((x) => filtered(x, taps).map((n) => Math.sqrt(n + 3 / 8)));
         const p = root.map(() => []);
@@ -59,9 +61,10 @@ their values and gradients with those of the library. */
     SpikeLatency: {
       says: "the squared error of the times of the first spikes: early for the label, silent for the others",
       control: { label: "target time of the label", min: 0, max: 59, step: 1, value: 5, unit: "steps" },
-      evaluate(spikes, desired, target) {
+      reads: ["silent", "1 while the neuron has been silent, then 0"],
+      evaluate(spikes, target, trueTime) {
         const silent = (x) => x.map((_, t) => x.slice(0, t + 1).reduce((p, s) => p * (1 - s), 1));
-        const error = spikes.map((x, c) => sum(silent(x)) - (c === LABEL ? target : STEPS));
+        const error = spikes.map((x, c) => sum(silent(x)) - (c === LABEL ? trueTime : STEPS));
         // The survival is linear in each spike: without the one at t, summed from t on.
         const without = (x, t) => sum(silent(x.map((s, i) => (i === t ? 0 : s))).slice(t));
         return {
@@ -74,7 +77,7 @@ their values and gradients with those of the library. */
   };
 
   // What is drawn: a row for each neuron, with its spikes, its trace and its gradient.
-  const WIDTH = 760, LEFT = 8, ROW = 166, STEP = (WIDTH - 2 * LEFT) / STEPS;
+  const WIDTH = 760, LEFT = 66, RIGHT = 8, ROW = 166, STEP = (WIDTH - LEFT - RIGHT) / STEPS;
   const NUMBERS_AT = 34, SPIKES_AT = 60, TRACE_AT = 128, TRACE_HEIGHT = 44, STRIP_AT = 134;
   const x = (t) => LEFT + (t + 0.5) * STEP;
   const element = (parent, name, attributes = {}, text = "") => {
@@ -89,13 +92,18 @@ their values and gradients with those of the library. */
   const svg = find("picture"), slider = find("control"), choice = find("loss");
   const rows = NAMES.map((name, c) => {
     const g = element(svg, "g", { transform: `translate(0 ${c * ROW})` });
-    element(g, "text", { x: LEFT, y: 14, class: "live-name" }, name);
-    const hit = element(g, "rect", { x: LEFT, y: SPIKES_AT - 22, width: WIDTH - 2 * LEFT, height: 40, class: "live-row" });
+    const label = element(g, "rect", { width: WIDTH, height: ROW - 8, class: "live-label" });
+    const title = element(g, "text", { x: LEFT, y: 16, class: "live-name" });
+    const text = (y, words) => element(g, "text", { x: LEFT - 8, y, class: "live-row-name", "text-anchor": "end" }, words);
+    text(SPIKES_AT + 4, "spikes");
+    text(STRIP_AT + 11, "gradient");
+    const read = text(TRACE_AT - 16, "");
+    const hit = element(g, "rect", { x: LEFT, y: SPIKES_AT - 22, width: WIDTH - LEFT - RIGHT, height: 40, class: "live-row" });
     hit.addEventListener("click", (event) => add(c, "spikes", stepAt(event)));
     return {
-      g,
+      g, label, title, read,
       strip: steps.map((t) => element(g, "rect", { x: x(t) - STEP / 2, y: STRIP_AT, width: STEP, height: 14 })),
-      wanted: element(g, "polyline", { class: "live-wanted" }),
+      target: element(g, "polyline", { class: "live-target-trace" }),
       trace: element(g, "polyline", { class: "live-trace" }),
     };
   });
@@ -113,7 +121,7 @@ their values and gradients with those of the library. */
     if (taken(c, kind, t)) return;
     const g = element(rows[c].g, "g", { class: `live-${kind}`, tabindex: 0, role: "slider",
       "aria-valuemin": 0, "aria-valuemax": STEPS - 1,
-      "aria-label": `${kind === "spikes" ? "spike" : "desired spike"} of ${NAMES[c]}` });
+      "aria-label": `${kind === "spikes" ? "spike" : "target spike"} of ${NAMES[c]}` });
     element(g, "rect", { x: -9, y: SPIKES_AT - 22, width: 18, height: 44, class: "live-grip" });
     if (kind === "spikes") {
       element(g, "line", { y1: SPIKES_AT - 16, y2: SPIKES_AT + 16 });
@@ -155,13 +163,13 @@ their values and gradients with those of the library. */
 
   function draw() {
     const loss = LOSSES[choice.value], setting = Number(slider.value);
-    const { value, gradient, traces, wanted } =
-      loss.evaluate(trains("spikes"), trains("desired"), setting);
-    const most = Math.max(1e-9, ...traces.flat(), ...(wanted ?? []).flat());
+    const { value, gradient, traces, targetTraces } =
+      loss.evaluate(trains("spikes"), trains("target"), setting);
+    const most = Math.max(1e-9, ...traces.flat(), ...(targetTraces ?? []).flat());
     const steepest = Math.max(1e-12, ...gradient.flat().map(Math.abs));
     rows.forEach((row, c) => {
       row.trace.setAttribute("points", line(traces[c], most));
-      row.wanted.setAttribute("points", wanted ? line(wanted[c], most) : "");
+      row.target.setAttribute("points", targetTraces ? line(targetTraces[c], most) : "");
       row.strip.forEach((cell, t) => {
         const slope = gradient[c][t];
         cell.setAttribute("class", slope < 0 ? "live-lowers" : "live-raises");
@@ -170,7 +178,7 @@ their values and gradients with those of the library. */
     });
     for (const { c, kind, t, g } of marks) {
       g.setAttribute("transform", `translate(${x(t).toFixed(2)} 0)`);
-      g.setAttribute("visibility", kind === "spikes" || loss.hasDesired ? "visible" : "hidden");
+      g.setAttribute("visibility", kind === "spikes" || loss.hasTarget ? "visible" : "hidden");
       g.setAttribute("aria-valuenow", t);
       const slope = gradient[c][t].toPrecision(2);
       g.setAttribute("aria-valuetext", kind === "spikes" ? `step ${t}, gradient ${slope}` : `step ${t}`);
@@ -182,18 +190,26 @@ their values and gradients with those of the library. */
   }
 
   function choose() {
-    const { says, control } = LOSSES[choice.value];
+    const { says, control, reads, hasTarget } = LOSSES[choice.value];
     Object.assign(slider, { min: control.min, max: control.max, step: control.step });
     slider.value = control.value;
     find("control-name").textContent = control.label;
     find("says").textContent = says;
+    for (const part of ["target-key", "target-trace-key"]) find(part).hidden = !hasTarget;
+    find("read-key").textContent = reads[1];
+    rows.forEach((row, c) => {
+      const isLabel = !hasTarget && c === LABEL;
+      row.label.setAttribute("visibility", isLabel ? "visible" : "hidden");
+      row.title.textContent = isLabel ? `${NAMES[c]}, the label` : NAMES[c];
+      row.read.textContent = reads[0];
+    });
     draw();
   }
 
   function start() {
     for (const mark of marks) mark.g.remove();
     marks = [];
-    for (const kind of ["desired", "spikes"])
+    for (const kind of ["target", "spikes"])
       START[kind].forEach((times, c) => times.forEach((t) => add(c, kind, t)));
     choose();
   }

@@ -41,7 +41,7 @@ addEventListener("load", () => {
   const actions = [
     () => set("control", 3), () => set("control", 11), () => part("add-1").click(),
     () => send(spike(0), KeyboardEvent, "keydown", { key: "ArrowRight" }),
-    () => send(root.querySelector(".live-desired"), KeyboardEvent, "keydown", { key: "PageUp" }),
+    () => send(root.querySelector(".live-target"), KeyboardEvent, "keydown", { key: "PageUp" }),
     () => send(spike(2), KeyboardEvent, "keydown", { key: "Delete" }),
     () => send(rows[2].querySelector(".live-row"), MouseEvent, "click", { clientX: middle() }),
     () => {
@@ -56,15 +56,27 @@ addEventListener("load", () => {
     set("loss", loss);
     for (const act of actions) {
       act();
-      const [spikes, desired] = [times("spikes"), times("desired")];
+      const [spikes, target] = [times("spikes"), times("target")];
       const setting = Number(part("control").value), result = JSON.parse(root.dataset.result);
-      states.push({ loss, setting, spikes, desired, ...result });
+      states.push({ loss, setting, spikes, target, ...result });
     }
   }
   document.body.append(Object.assign(document.createElement("pre"), {
     id: "states", textContent: JSON.stringify(states) }));
 });
 """
+
+
+def test_colours_of_the_page_are_those_of_the_pictures():
+    pictures = (DOCS / "gallery" / "pictures.py").read_text(encoding="utf-8")
+    page = (DOCS / "_static" / "live.css").read_text(encoding="utf-8")
+    found = dict(re.findall(r"--live-(\w+): (#\w+);", page))
+    for names in ("SPIKES, TARGET, FILTERED", "LOWERS, RAISES"):
+        colours = re.search(rf"^{names} = (.*)", pictures, re.M)
+        assert colours
+        for name, colour in zip(names.split(", "), re.findall(r"#\w+", colours[1]), strict=True):
+            assert found.pop(name.lower(), colour) == colour, name
+    assert not found
 
 
 @pytest.mark.slow
@@ -84,12 +96,12 @@ def test_moving_page_equals_numpy(tmp_path):
     distinct = {str(state["spikes"]) for state in states[:10]}
     assert len(distinct) == 7  # each action changes something
     for state in states:
-        spikes, desired = np.zeros((2, 1, 3, 60))
-        for train, times in ((spikes, state["spikes"]), (desired, state["desired"])):
+        spikes, targets = np.zeros((2, 1, 3, 60))
+        for train, times in ((spikes, state["spikes"]), (targets, state["target"])):
             for neuron in range(3):
                 train[0, neuron, times[neuron]] = 1
         loss = LOSSES[state["loss"]](state["setting"])
-        target = desired if state["loss"] == "SpikeTime" else [0]
+        target = targets if state["loss"] == "SpikeTime" else [0]
         value, gradient = sx.value_and_grad(loss)(spikes, target)
         np.testing.assert_allclose(state["value"], value, rtol=1e-9)
         np.testing.assert_allclose([state["gradient"]], gradient, rtol=1e-9, atol=1e-9)
