@@ -2,19 +2,60 @@
 
 Every link inside it leads to something, nothing is fetched from elsewhere, public names in inline
 code are linked to the reference, every page has a description for search engines, code can be read
-in both themes, and no example of the gallery took longer than a minute.
+in both themes, no example of the gallery took longer than `SECONDS`, and axe-core finds no problem
+of accessibility in `PAGES`, where Chromium and the package axe-playwright-python are installed.
 """
 
+import functools
+import html
+import http.server
+import importlib.resources
+import importlib.util
+import json
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
+import threading
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-SECONDS = 60
+SECONDS = 45
 CONTRAST = 4.5  # the least between a text and its background, by the W3C's guidelines (WCAG, AA)
 WITHOUT_DESCRIPTION = ("genindex.html", "search.html", "py-modindex.html")  # lists of links
+PAGES = (  # one of each kind
+    *("index", "live", "quickstart", "benchmarks", "reference", "search", "guides/which-loss"),
+    *("losses/CrossEntropy", "auto_gallery/index", "auto_gallery/plot_what_a_loss_sees"),
+    *("auto_notebooks/plot_recording_to_distances", "contributing/architecture"),
+)
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+FLAGS += " --disable-background-networking --virtual-time-budget=300000 --dump-dom"
+DRIVER = """<!doctype html><meta charset=utf-8><body><script type=module>
+const found = [];
+for (const page of PAGES) for (const theme of ["light", "dark"]) {
+  localStorage.setItem("mode", theme);
+  localStorage.setItem("theme", theme);
+  const frame = document.createElement("iframe");
+  Object.assign(frame, { width: 1200, height: 900, src: `/${page}.html` });
+  await new Promise((loaded) => { frame.onload = loaded; document.body.append(frame); });
+  const inside = frame.contentDocument;
+  const script = inside.createElement("script");
+  await new Promise((loaded) => {
+    Object.assign(script, { src: "/axe.js", onload: loaded });
+    inside.head.append(script);
+  });
+  const { violations } = await frame.contentWindow.axe.run(inside);
+  found.push({ page, theme, violations });
+  frame.remove();
+}
+const all = Object.assign(document.createElement("pre"), { id: "found" });
+all.textContent = JSON.stringify(found);
+document.body.append(all);
+</script>"""
 STYLES = Path("_static", "styles", "pydata-sphinx-theme.css")
 
 
@@ -144,6 +185,65 @@ def slow(report):
             yield f"{case.get('name')} took {taken:.0f} s, more than {SECONDS}"
 
 
+class Server(http.server.SimpleHTTPRequestHandler):
+    """A site, with two files that are not in it: axe-core, and the page that runs it."""
+
+    def __init__(self, *args, more, **options):
+        self.more = more
+        super().__init__(*args, **options)
+
+    def do_GET(self):
+        """Send a file."""
+        if self.path not in self.more:
+            super().do_GET()
+            return
+        text = self.more[self.path].encode()
+        self.send_response(200)
+        kind = "text/javascript" if self.path.endswith(".js") else "text/html"
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *args):
+        """Print nothing."""
+
+
+def inaccessible(site):
+    """Yield what axe-core finds in `PAGES`, in both themes."""
+    if not BROWSER or importlib.util.find_spec("axe_playwright_python") is None:
+        print("accessibility was not checked: that needs Chromium and axe-playwright-python")
+        return
+    axe = importlib.resources.files("axe_playwright_python") / "axe.min.js"
+    pages = [page for page in PAGES if (site / f"{page}.html").exists()]
+    more = {
+        "/axe.js": axe.read_text(encoding="utf-8"),
+        "/axe.html": DRIVER.replace("PAGES", json.dumps(pages)),
+    }
+    handler = functools.partial(Server, more=more, directory=str(site))
+    with (
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
+        tempfile.TemporaryDirectory() as profile,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/axe.html"
+        command = [BROWSER, *FLAGS.split(), f"--user-data-dir={profile}", address]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        server.shutdown()
+    found = re.search(r'<pre id="found">(.*?)</pre>', shown.stdout, re.DOTALL)
+    if not found:
+        yield f"axe-core did not run: {shown.stdout[-500:]} {shown.stderr[-500:]}"
+        return
+    results = json.loads(html.unescape(found[1]))
+    print(f"axe-core has read {len(results)} pages")
+    for result in results:
+        for rule in result["violations"]:
+            for node in rule["nodes"]:
+                place = " ".join(map(str, node["target"]))
+                where = f"{result['page']}.html, {result['theme']}"
+                yield f"{where}: {rule['id']}, {rule['help']}: {place}"
+
+
 def main(site):
     """Print what is wrong, and return the exit status."""
     found = (path for path in site.rglob("*.html") if "_static" not in path.parts)
@@ -154,6 +254,7 @@ def main(site):
         *missing_fonts(site),
         *pale(site),
         *slow(site / "gallery.xml"),
+        *inaccessible(site),
     ]
     print("\n".join(wrong))
     return bool(wrong)
