@@ -230,6 +230,14 @@ def test_example_needs_no_file_beside_it():
         assert beside.isdisjoint(imported), path.name
 
 
+def test_drawing_functions_of_examples_are_those_of_pictures():
+    """`python docs/gallery/copies.py` copies them."""
+    copies = runpy.run_path(str(ROOT / "docs" / "gallery" / "copies.py"))
+    for path in ROOT.glob("docs/gallery/plot_*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text == copies["with_copies"](text), path.name
+
+
 def test_pictures_of_examples_have_an_alternative_text():
     for path in ROOT.glob("docs/gallery/plot_*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
