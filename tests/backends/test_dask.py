@@ -70,6 +70,12 @@ def test_losses_of_spike_times_have_the_chunks_of_the_samples(no_compute):
     compare(lazy, evaluate(times, target))
 
 
+def test_mask_of_samples_is_that_of_each_block(no_compute):
+    where = np.asarray([True, False])
+    lazy = sx.SpikeMax()(da.from_array(SPIKES, chunks=(1, 3, 2)), LABEL, where=where)
+    compare((lazy,), (sx.SpikeMax()(SPIKES, LABEL, where=where),))
+
+
 @pytest.mark.slow(but=8)  # each of the chunks
 @pytest.mark.parametrize(("form", "chunks", "reduction", "time_axis", "entries"), EVALUATIONS)
 def test_value_and_gradient_equal_numpy(

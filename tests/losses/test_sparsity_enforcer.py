@@ -59,10 +59,11 @@ def test_arrays_may_be_nested_and_keys_are_sorted():
     assert loss({"a": [x]}, others=others) == loss(x, others=others)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("per", ["array", "neuron", "sample"])
-def test_layers_along_an_axis_are_arrays_of_their_own(backend, per):
+def test_layers_along_an_axis_are_arrays_of_their_own(backend, per, reduction):
     layers, burn_in = np.stack([SATURATED, 0.5 * SATURATED], axis=1), np.arange(4) > 0
-    loss = sx.SparsityEnforcer(0.25, 3.0, per=per, reduction="sum", layer_axis=1)
+    loss = sx.SparsityEnforcer(0.25, 3.0, per=per, reduction=reduction, layer_axis=1)
     alone = dataclasses.replace(loss, layer_axis=None)
     lengths = np.arange(len(SATURATED)) % 4 + 1
     for masks in ({}, {"where": burn_in}, {"lengths": lengths}):
