@@ -162,6 +162,8 @@ def pictures_first(app, page, source):
 
     The picture of the gallery's index comes first on the page, in place of a note on downloads.
     """
+    if page.startswith("auto_notebooks/plot_"):
+        source[0] = NOTE.sub("", source[0])
     if not page.startswith("auto_gallery/plot_"):
         return
     script = (HERE / "gallery" / Path(page).with_suffix(".py").name).read_text(encoding="utf-8")
@@ -334,10 +336,10 @@ WORD = re.compile(r'(?<=<span class="pre">)[^<]+')
 
 
 def mend_body(app, page, template, context, doctree):
-    """Let code in tables break after brackets, commas, dots and equals signs, and not in names."""
+    """Let code in tables break before a name, and not within one."""
 
     def with_breaks(word):
-        return re.sub(r"([(\[,.=])\b", r"\1<wbr>", word[0])
+        return re.sub(r"([(\[,]|(?<=\w{4})\.)(?=[A-Za-z_])", r"\1<wbr>", word[0])
 
     if "body" in context:
         # Browsers no longer know the role that docutils gives to a citation in a list.

@@ -354,19 +354,20 @@ for index, name in enumerate(objectives):
 
 titles = {"ttfs_loss": "jaxsnn\nttfs_loss", "CrossEntropy": "CrossEntropy,\ntemperature 0.1"}
 titles |= {name: f"CrossEntropy,\n{name}" for name in ("temperature 0.4", "no penalty")}
-fig, axes = figure(2, 6, size=(10, 3.9), sharex=True)
-for column, (name, history) in zip(axes.T, runs.items(), strict=True):
+fig, axes = figure(4, 3, size=(7, 6.4), sharex=True, height_ratios=(1, 1.2, 1, 1.2))
+columns = np.concatenate([axes[:2].T, axes[2:].T])
+for column, (name, history) in zip(columns, runs.items(), strict=True):
     for ax, values in zip(column, (history[..., 0], 100 * history[..., 1]), strict=True):
         epochs, area = np.arange(1, EPOCHS + 1), (values.min(1), values.max(1))
         ax.fill_between(epochs, *area, color=TEAL, alpha=0.25, linewidth=0)
         ax.plot(epochs, values.mean(1), color=TEAL, linewidth=1.8)
-    column[0].set_title(titles.get(name, name), fontsize=9)
+    column[0].set_title(titles.get(name, name))
     column[1].axhline(100 / 3, color=GREY, linewidth=1, linestyle=(0, (3, 2)))
-    column[1].set(ylim=(0, 100), xlabel="epoch")
-    if name != "CrossEntropy":
-        column[1].set_yticklabels([])
-axes[0, 0].set_ylabel("training loss")
-axes[1, 0].set_ylabel("test accuracy (%)")
+    column[1].set(ylim=(0, 100), yticks=(0, 50, 100))
+for row, label in enumerate(2 * ("loss", "accuracy (%)")):
+    axes[row, 0].set_ylabel(label)
+for ax in axes[-1]:
+    ax.set_xlabel("epoch")
 axes[1, 0].text(EPOCHS, 30, "chance", ha="right", va="top", color=GREY)
 describe(
     fig,

@@ -4,7 +4,7 @@ Learning where every spike belongs
 
 A small spiking network learns to write a word with the spikes of 28 output neurons.
 
-Its input are random spikes, and the target is a spike train for each output neuron. ``SpikeTime``
+Its inputs are random spikes, and the target is a spike train for each output neuron. ``SpikeTime``
 measures how far the output is from the target, and its gradient moves, adds and removes spikes
 until the word is there.
 """

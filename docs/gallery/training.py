@@ -87,10 +87,12 @@ def draw(panels, **options):
 def main():
     """Write the pictures."""
     both = over_rates, each_network
+    narrow = draw(both, nrows=2, figsize=(4.4, 6), height_ratios=(1, 1.1))
+    narrow.axes[0].set_title("mean accuracy (%)")
     for name, figure in {
         "learning-rates": draw([over_rates], figsize=(4.4, 2.9)),
         "training": draw(both, ncols=2, figsize=(8.4, 3), width_ratios=(1, 1.1)),
-        "training-narrow": draw(both, nrows=2, figsize=(4.4, 6), height_ratios=(1, 1.1)),
+        "training-narrow": narrow,
     }.items():
         save(figure, IMAGES / f"{name}.png")
 
