@@ -9,10 +9,10 @@ rng = np.random.default_rng(0)
 labels = rng.integers(10, size=16)
 rates = np.where(np.arange(10) == labels[:, None], 0.15, 0.05)  # in spikes per step
 spikes = 1.0 * (rng.random((16, 10, 1000)) < rates[..., None])
-desired = 1.0 * (rng.random((16, 10, 1000)) < 0.05)
+trains = 1.0 * (rng.random((16, 10, 1000)) < 0.05)
 LOSSES = {
-    "SpikeTime, time constant 5": (sx.SpikeTime(5), desired),
-    "SpikeTime, time constant 10": (sx.SpikeTime(10), desired),
+    "SpikeTime, time constant 5": (sx.SpikeTime(5), trains),
+    "SpikeTime, time constant 10": (sx.SpikeTime(10), trains),
     "SpikeRate, window 25": (sx.SpikeRate(0.15, 0.05, 25), labels),
     "SpikeMax, window 20": (sx.SpikeMax(20), labels),
     "CrossEntropy, window 20": (
@@ -30,7 +30,7 @@ def in_segments(loss, target, length, memory):
         context = min(start, memory)
         steps = slice(start - context, start + length)
         x = torch.tensor(spikes[..., steps], requires_grad=True)
-        y = target[..., steps] if target is desired else target
+        y = target[..., steps] if target is trains else target
         total, _ = loss.sum_and_weight(x, y, context=context)
         total.backward()
         value += total.item()

@@ -9,7 +9,7 @@ rng = np.random.default_rng(0)
 labels = rng.integers(10, size=16)
 rates = np.where(np.arange(10) == labels[:, None], 0.15, 0.05)  # in spikes per step
 spikes = 1.0 * (rng.random((16, 10, 150)) < rates[..., None])
-desired = 1.0 * (rng.random((16, 10, 150)) < 0.05)
+trains = 1.0 * (rng.random((16, 10, 150)) < 0.05)
 close = np.testing.assert_allclose
 
 
@@ -30,8 +30,8 @@ def segments_add_up():
     """Compare their mean with that of the whole trains, which have different lengths."""
     loss = sx.SpikeTime(time_constant=5, length=60, reduction="mean")
     mask = np.arange(150) < rng.integers(75, 150, size=16)[:, None]
-    value = loss(spikes, desired, where=mask)
-    close(in_segments(loss, spikes, desired, mask, length=64), value, rtol=1e-12)
+    value = loss(spikes, trains, where=mask)
+    close(in_segments(loss, spikes, trains, mask, length=64), value, rtol=1e-12)
 
 
 def zeros_before_a_train_are_its_context():
@@ -42,14 +42,14 @@ def zeros_before_a_train_are_its_context():
 
     mask = rng.random(spikes.shape) < 0.9
     for loss, target in (
-        (sx.SpikeTime(length=60), desired),
+        (sx.SpikeTime(length=60), trains),
         (sx.SpikeRate(0.15, 0.05, moving_window=20), labels),
         (sx.SpikeMax(moving_window=20), labels),
         (sx.CrossEntropy(time_axis=-1, moving_window=20, reduction="sum"), labels),
         (sx.SpikeMoid(moving_window=20, theta=0.1, alpha=0.05), np.eye(10)[labels]),
     ):
         n = loss.memory
-        padded = longer(target, n, 0) if target is desired else target
+        padded = longer(target, n, 0) if target is trains else target
         for where in (mask, mask[:, 0]):
             for read, value in ((True, 0), (False, 0), (False, 7)):
                 x, seen = longer(spikes, n, value), longer(where, n, read)

@@ -176,10 +176,10 @@ def main():
 
     counting, labels = sx.CrossEntropy(time_axis=-1, readout="sqrt_count"), [0, 1, 2, 3]
     expected = layer.run(whole, counting, inputs, labels)
-    for got, wanted in zip(
+    for got, right in zip(
         layer.run(replayed, counting, inputs, labels, 50, False), expected, strict=True
     ):
-        close(got, wanted)
+        close(got, right)
     # Truncated, the gradient with respect to the outputs is exact still.
     close(layer.run(replayed, counting, inputs, labels, 50)[1], expected[1])
 
