@@ -129,11 +129,10 @@ def diagnose(
         numbers |= batch.numbers()
         found += batch.findings(value)
     for name, layer in ((inputs if sparsity else {}) | dict(_named(hidden, "hidden"))).items():
-        train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
         if getattr(loss, "_reads_times", False):
-            if not np.isfinite(layer).any():
-                found += [("silent-hidden", f"{name} is silent in all {len(layer)} samples")]
+            found += [] if np.isfinite(layer).any() else [_silent(name, layer)]
             continue
+        train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
         more, wrong = _layer(name, train.reshape(len(train), -1, train.shape[-1]))
         numbers, found = numbers | more, found + wrong
     import tomllib  # here, because few calls of the library need them
@@ -280,7 +279,7 @@ class Batch:
         known = x[np.isfinite(x)]
         padding = max(np.mean(self.x == -1), np.mean((self.x == 0).sum(axis=2) > 1))
         if len(x) and not len(known):
-            yield "silent-output", f"output is silent in all {len(self.x)} samples"
+            yield _silent("output", self.x)
         elif len(known) and (early := np.mean(known < silent)) < 1 - MOST:
             yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
         elif padding or (known == 0).sum() > len(x) * SOME:
@@ -371,11 +370,16 @@ def _layer(name: str, x: np.ndarray, counts: Any = True) -> tuple[dict[str, Any]
     if bad := int((counts & ~finite).sum()):
         return numbers, [("not-finite", f"{name} has {bad} entries that are NaN or infinite")]
     if silent.all() and counts.any():
-        code = "silent-output" if name == "output" else "silent-hidden"
-        return numbers, [(code, f"{name} is silent in all {len(x)} samples")]
+        return numbers, [_silent(name, x)]
     if always.mean() > SOME and not _odd(x):
         return numbers, [("saturated", f"{always.mean():.0%} of {name} fire at every step")]
     return numbers, []
+
+
+def _silent(name: str, x: np.ndarray) -> tuple[str, str]:
+    """Return the finding that a layer has no spike in any sample."""
+    code = "silent-output" if name == "output" else "silent-hidden"
+    return code, f"{name} is silent in all {len(x)} samples"
 
 
 def _in_words(x: Any) -> str:

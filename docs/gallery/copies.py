@@ -32,7 +32,7 @@ def names(source):
 
 
 def with_copies(text):
-    """Return the text of an example with the copies of what it uses."""
+    """Return an example with copies of the functions and constants that it uses."""
     found, needed = definitions(), names(BLOCK.sub("", text))
     while more := set().union(*(names(s) for s, own in found if own & needed)) - needed:
         needed |= more

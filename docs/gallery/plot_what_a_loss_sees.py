@@ -4,8 +4,8 @@ What a loss sees
 
 A loss reads something from the spikes, such as a rate, and compares it with its target.
 
-Four losses read one small sample: the spikes are on top, what the loss reads is below them, and its
-gradient is at the bottom.
+Four losses read one small sample. The spikes are on top, below them are the readings of each loss,
+and at the bottom is its gradient.
 """
 
 # %%

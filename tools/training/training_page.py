@@ -84,7 +84,7 @@ def with_range(values: list[float]) -> str:
 
 
 def overview(trainings: Trainings) -> str:
-    """Return a table of all that is said of a loss over all settings."""
+    """Return the table of losses over all settings: accuracy, collapses and spikes."""
     rows = []
     for loss, words in NAMES.items():
         found = statistics_of_seeds(trainings, loss)
