@@ -9,13 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import (
-    Adapter,
-    adapter_of,
-    on_device_of,
-    or_one,
-    rank,
-)
+from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of, or_one, rank
 from spikeloss_xp._input.labels import (
     INDICES,
     MULTI_HOT,

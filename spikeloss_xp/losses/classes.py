@@ -4,11 +4,7 @@ from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import readouts
 from spikeloss_xp._arrays import Adapter
-from spikeloss_xp._input.labels import (
-    INDICES,
-    MULTI_HOT,
-    Labels,
-)
+from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels
 from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Numerics, PerClass
