@@ -52,10 +52,10 @@ def value(
 ) -> Any:  # fmt: skip
     """Return the value of a loss, with its reduction applied."""
     if name_of(loss) == "SparsityEnforcer":
-        return terms(loss, spikes, target, where, lengths)
-    if loss.reduction == "none":
-        return terms(loss, spikes, target, where, lengths, weight)
+        return sparsity_enforcer(options(loss), np.asarray(spikes, np.float64), where, lengths)
     evaluated = evaluate(loss, spikes, target, where, lengths, weight)
+    if loss.reduction == "none":
+        return to_input_layout(loss, np.shape(spikes), evaluated.terms)
     weight = divisor(loss.reduction, evaluated) or math.inf  # nothing counts
     return math.fsum(evaluated.terms[evaluated.term_mask]) / weight
 
@@ -68,18 +68,6 @@ def divisor(reduction: str, evaluated: Terms) -> float:
         return math.fsum(evaluated.term_weight[evaluated.term_mask])
     assert reduction == "batchmean"
     return sum(sample.any() for sample in evaluated.term_mask)
-
-
-def terms(
-    loss: Any, spikes: Any, target: Any = None, where: Any = None, lengths: Any = None,
-    weight: Any = None,
-) -> Any:  # fmt: skip
-    """Return the terms of a loss in the shape that ``reduction="none"`` returns."""
-    spikes = np.asarray(spikes, dtype=np.float64)
-    if name_of(loss) == "SparsityEnforcer":
-        return sparsity_enforcer(options(loss), spikes, where, lengths)
-    evaluated = evaluate(loss, spikes, target, where, lengths, weight)
-    return to_input_layout(loss, spikes.shape, evaluated.terms)
 
 
 def to_input_layout(loss: Any, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
@@ -215,15 +203,6 @@ def causal_filter(x: np.ndarray, taps: Any) -> np.ndarray:
     for k in range(min(len(taps), steps)):
         y[..., k:] += taps[k] * x[..., : steps - k]
     return y
-
-
-def moving_average(x: np.ndarray, window: int) -> np.ndarray:
-    return causal_filter(x, np.ones(min(window, x.shape[-1]))) / window
-
-
-def rates(s: np.ndarray, window: int | None) -> np.ndarray:
-    """Return rates with a time axis, which has length 1 without a window."""
-    return moving_average(s, window) if window else s.sum(axis=-1, keepdims=True) / s.shape[-1]
 
 
 def latency(train: np.ndarray, longest: int) -> float:
@@ -411,20 +390,20 @@ def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.nd
     return each_reading(o, r, target, weight, term)
 
 
-def squared_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    return each_reading(o, r, target, weight, lambda at, c, wanted: (r.u[at] - wanted) ** 2)
+def regression(criterion: Callable[[float, SimpleNamespace], float]) -> Callable[..., Terms]:
+    """Return the formula of a loss whose terms depend on the distance from a target number."""
+
+    def formula(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
+        return each_reading(
+            o, r, target, weight, lambda at, c, wanted: criterion(abs(r.u[at] - wanted), o)
+        )
+
+    return formula
 
 
-def absolute_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    return each_reading(o, r, target, weight, lambda at, c, wanted: abs(r.u[at] - wanted))
-
-
-def huber_error(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.ndarray) -> Terms:
-    def term(at: tuple[int, ...], c: int, wanted: float) -> float:
-        far = abs(r.u[at] - wanted)
-        return far**2 / 2 if far <= o.delta else o.delta * (far - o.delta / 2)
-
-    return each_reading(o, r, target, weight, term)
+def huber(distance: float, o: SimpleNamespace) -> float:
+    far = distance > o.delta
+    return o.delta * (distance - o.delta / 2) if far else distance**2 / 2
 
 
 def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
@@ -443,13 +422,9 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
     else:
         mask = full_mask(x.shape, o.time_axis, where, lengths)
         x = to_batch_class_time(x, o.time_axis)
-        batch, neurons = [slice(None)], range(x.shape[1])
-        samples = range(len(x)) if o.per.startswith("sample") else batch
+        samples = range(len(x)) if o.per.startswith("sample") else [slice(None)]
+        neurons = range(x.shape[1]) if o.per.endswith("neuron") else [slice(None)]
         groups = [x[b, n][mask[b, n]] for b in samples for n in neurons]
-        if not o.per.endswith("neuron"):
-            groups = [
-                np.concatenate([x[b, n][mask[b, n]].ravel() for n in neurons]) for b in samples
-            ]
     # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
     sizes = (np.where(group > -1 / 16, group, -group) for group in groups if len(group))
     return [math.fsum(size) / len(size) for size in sizes]
@@ -486,9 +461,9 @@ FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeLatency": spike_latency,
     "SpikeMax": cross_entropy,
     "CrossEntropy": cross_entropy,
-    "SquaredError": squared_error,
-    "AbsoluteError": absolute_error,
-    "HuberError": huber_error,
+    "SquaredError": regression(lambda distance, o: distance**2),
+    "AbsoluteError": regression(lambda distance, o: distance),
+    "HuberError": regression(huber),
     "SpikeMoid": spike_moid,
     "times.CrossEntropy": cross_entropy,
     "times.SpikeLatency": spike_latency,
