@@ -4,6 +4,7 @@
 The tests run on the versions of pyproject.toml and of .ci/constraints.txt.
 """
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable
@@ -22,18 +23,6 @@ class Library:
     tests: tuple[str, ...]
     """Its names in `_support.backends.BACKENDS`, or its tests; empty if it needs a GPU."""
     tested: str = "yes"
-
-
-@dataclass(frozen=True)
-class Transform:
-    """A transform of a framework that is applied to losses."""
-
-    what: str
-    tests: tuple[str, ...]
-
-
-def _row(what: str, *tests: str) -> Transform:
-    return Transform(what, tests)
 
 
 STRICT = ("array-api-strict", "array-api-strict-device1")
@@ -60,88 +49,71 @@ LIBRARIES = (
     Library("any other of the array API standard", STRICT, "yes, with array-api-strict"),
 )
 
-TORCH_PREFIX = "transforms/test_torch.py::test_"
-PYTORCH = (
-    _row(
-        "`backward`, `gradcheck`, `gradgradcheck`, `torch.utils.checkpoint`, `torch.func.grad`, "
-        "`vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`",
+# Of each framework, transforms of losses, and the tests of each.
+PYTORCH = {
+    "`backward`, `gradcheck`, `gradgradcheck`, `torch.utils.checkpoint`, `torch.func.grad`, "
+    "`vmap`, `vmap(grad)`, `jvp`, `jacrev`, `jacfwd`, `hessian`": (
         *("gradgradcheck_passes", "gradient_of_transform_equals_closed_form"),
         "options_work_under_transforms",
         "contract/test_gradients.py::test_hessian_matches_differences_of_the_gradient",
     ),
-    _row(
-        "`torch.compile(fullgraph=True)` of a loss, its backward, `torch.func.grad` and `jvp`, "
-        "with all arguments as tensors; other durations compile three times at most",
+    "`torch.compile(fullgraph=True)` of a loss, its backward, `torch.func.grad` and `jvp`, "
+    "with all arguments as tensors; other durations compile three times at most": (
         "compiled_loss_and_backward_equal_eager",
         "compile_count_for_many_durations_is_at_most_three",
         "compiled_grad_and_jvp_equal_eager",
         "first_call_of_a_process_may_be_compiled_or_exported",
     ),
-    _row(
-        "`torch.export`, for batches of any size",
+    "`torch.export`, for batches of any size": (
         "export_of_any_batch_equals_eager_without_custom_operators",
     ),
-    _row(
-        f"autocast, in float32; on CUDA {gpu.cell('autocast on CUDA')}",
+    f"autocast, in float32; on CUDA {gpu.cell('autocast on CUDA')}": (
         "autocast_computes_in_float32",
     ),
-    _row(
-        "`torch.set_float32_matmul_precision`: filters and distances keep their digits",
+    "`torch.set_float32_matmul_precision`: filters and distances keep their digits": (
         "tf32_reaches_no_filter_and_no_distance",
         "other_precision_or_options_compile_anew",
     ),
-    _row(
-        "`meta` and fake tensors, for shapes",
+    "`meta` and fake tensors, for shapes": (
         "backends/test_transfers.py::test_meta_and_fake_tensors_give_the_shape",
     ),
-    _row(
-        "`DTensor`, replicated or sharded by sample",
+    "`DTensor`, replicated or sharded by sample": (
         "processes/test_torch_processes.py::test_distributed_tensor_equals_one_process",
     ),
-)
-
-JAX_PREFIX = "transforms/test_jax.py::test_"
-SHARDED = "sharded_batch_stays_sharded"
-ON_DEVICES = "processes/test_jax_devices.py::test_devices_equal_one_process"
-JAX = (
-    _row(
-        "`jit`, also with the loss as a static argument, `grad`, `vmap(grad)`, `jvp`, `linearize`, "
-        "`hessian`, `checkpoint`",
+}
+JAX = {
+    "`jit`, also with the loss as a static argument, `grad`, `vmap(grad)`, `jvp`, `linearize`, "
+    "`hessian`, `checkpoint`": (
         "jit_with_static_loss_traces_once_and_equals_numpy",
         *("grad_equals_closed_form", "options_work_under_transforms"),
     ),
-    _row(
-        "`jax.export`, for batches of any size, and for CUDA, TPU and ROCm, which did not run",
+    "`jax.export`, for batches of any size, and for CUDA, TPU and ROCm, which did not run": (
         *("export_with_symbolic_batch_equals_numpy", "export_from_a_cpu_loops_on_cpus_only"),
     ),
-    _row(
-        "a batch sharded over devices, under `jit` or `shard_map`; only sums cross devices",
-        *("mesh_of_one_device_equals_no_mesh", SHARDED, ON_DEVICES),
+    "a batch sharded over devices, under `jit` or `shard_map`; only sums cross devices": (
+        *("mesh_of_one_device_equals_no_mesh", "sharded_batch_stays_sharded"),
+        "processes/test_jax_devices.py::test_devices_equal_one_process",
     ),
-)
-
-MLX_PREFIX = "transforms/test_mlx.py::test_"
-MLX = (
-    _row(
-        "`grad`, `value_and_grad`, `checkpoint`, `vmap(value_and_grad)`, `jvp`, and second "
-        "derivatives by `jvp` and `vjp` of `grad`",
+}
+MLX = {
+    "`grad`, `value_and_grad`, `checkpoint`, `vmap(value_and_grad)`, `jvp`, and second "
+    "derivatives by `jvp` and `vjp` of `grad`": (
         *("grad_and_value_and_grad_equal_closed_form", "options_work_under_transforms"),
         "derivatives_along_a_tangent_and_of_each_sample_equal_closed_form",
     ),
-    _row(
-        "`compile` of these for each shape; not `shapeless=True`, and not `export_function`",
+    "`compile` of these for each shape; not `shapeless=True`, and not `export_function`": (
         *("grad_and_value_and_grad_equal_closed_form", "shapeless_compilation_and_export_raise"),
     ),
-)
+}
 
 
 def tests() -> Iterable[str]:
     """Yield each test of the record as FILE::FUNCTION."""
     for library in LIBRARIES:
         yield from (test for test in library.tests if "::" in test)
-    for prefix, transforms in ((TORCH_PREFIX, PYTORCH), (JAX_PREFIX, JAX), (MLX_PREFIX, MLX)):
-        for test in (test for transform in transforms for test in transform.tests):
-            yield test if "::" in test else prefix + test
+    for library, transforms in (("torch", PYTORCH), ("jax", JAX), ("mlx", MLX)):
+        for test in itertools.chain(*transforms.values()):
+            yield test if "::" in test else f"transforms/test_{library}.py::test_{test}"
 
 
 def libraries() -> str:
@@ -149,8 +121,8 @@ def libraries() -> str:
     return table(header, ((x.what, x.tested) for x in LIBRARIES))
 
 
-def _transforms(transforms: Iterable[Transform]) -> str:
-    return table(("works",), ((t.what,) for t in transforms))
+def _transforms(transforms: Iterable[str]) -> str:
+    return table(("works",), ((what,) for what in transforms))
 
 
 def _lowest() -> dict[str, tuple[str, str]]:
