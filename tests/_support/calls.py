@@ -21,7 +21,6 @@ from _support.contract import (
     SIZES,
     STEPS,
     TIMES,
-    TRAINS,
     Form,
 )
 
@@ -169,12 +168,9 @@ def example(form: Form) -> Call:
     if target_kind is None:  # signed, with a different scale for each neuron
         signs = random.choice([-1, 1], size=spikes.shape)
         return Call(form.loss(), spikes * signs * np.asarray([[[0.5], [1.0], [1.25], [1.5]]]))
-    if target_kind is TRAINS:
-        return Call(form.loss(), spikes, random.uniform(0, 1, size=spikes.shape))
-    if target_kind is TIMES:
-        return Call(form.loss(), spikes, random.uniform(0, STEPS, size=shape))
     if target_kind is not LABELS:
-        return Call(form.loss(), spikes, random.uniform(0, 1, size=shape))
+        largest = STEPS if target_kind is TIMES else 1
+        return Call(form.loss(), spikes, random.uniform(0, largest, size=shape))
     label = random.integers(CLASSES, size=shape)
     if form.options.get("readout") != "max":
         group = form.neurons // CLASSES
@@ -200,9 +196,7 @@ def with_everything(form: Form) -> Call:
         call = call.replace(target=label)
     elif form.contract.target is PROBABILITIES:
         q = call.target.copy()
-        q[4, ..., 0] = 0  # a row of zeros, at the first step if there are several
-        if q.ndim == 2:
-            q[4] = 0
+        q[(4, ..., 0) if q.ndim == 3 else 4] = 0  # a row of zeros, at the first step of several
         call = call.replace(target=q)
     if "weight" in form.contract.call:
         call = call.replace(weight=random.uniform(0.5, 2, size=CLASSES))
@@ -225,18 +219,15 @@ def with_nan_where_masked(call: Call) -> Call:
 
 def arguments_with_time(call: Call) -> set[str]:
     """Return the names of the arguments that have a time axis."""
-    windowed = getattr(call.loss, "moving_window", None) is not None
-    ndim_with_time = {  # the number of axes of an argument that has a time axis
-        "spikes": call.spikes.ndim,
-        "target": call.spikes.ndim
-        if type(call.loss).__name__ == "SpikeTime"
-        else 2 + (np.asarray(call.target).dtype.kind not in "iu"),
-        "cotangent": np.ndim(call.cotangent) or None,
+    trains, window = isinstance(call.loss, sx.SpikeTime), getattr(call.loss, "moving_window", None)
+    ndim_per_step = 2 + (np.asarray(call.target).dtype.kind not in "iu")
+    has_time = {
+        "spikes": True,
+        "target": np.ndim(call.target) == (call.spikes.ndim if trains else ndim_per_step),
+        "where": np.ndim(call.where) > 1,
+        "cotangent": np.ndim(call.cotangent) > 0 and bool(trains or window),
     }
-    names = {name for name, ndim in ndim_with_time.items() if np.ndim(getattr(call, name)) == ndim}
-    if np.ndim(call.where) > 1:
-        names.add("where")
-    return names if windowed or type(call.loss).__name__ == "SpikeTime" else names - {"cotangent"}
+    return {name for name, has_it in has_time.items() if has_it}
 
 
 def moved(call: Call, time_axis: int) -> Call:
@@ -251,36 +242,20 @@ def moved(call: Call, time_axis: int) -> Call:
     return call.replace(loss=dataclasses.replace(call.loss, time_axis=time_axis), **changes)
 
 
-def with_space(call: Call, space: tuple[int, ...]) -> Call:
-    """Return the same call with the class axis split into the axes of `space`."""
-    shape = call.spikes.shape
-
-    def to_space(x: Any) -> Any:
-        return np.reshape(x, (shape[0], *space, shape[-1])) if np.shape(x) == shape else x
-
-    trains = isinstance(call.loss, sx.SpikeTime)
-    return call.replace(
-        spikes=to_space(call.spikes),
-        where=to_space(call.where),
-        target=to_space(call.target) if trains else call.target,
-        cotangent=to_space(call.cotangent) if trains else call.cotangent,
-    )
-
-
 def with_layout(call: Call, space: tuple[int, ...], axis: int) -> Call:
-    """Return the same call with other class axes and another time axis."""
-    return moved(with_space(call, space), axis)
+    """Return the same call with the axes of `space` as class axes, and with another time axis."""
+    shape, trains = call.spikes.shape, isinstance(call.loss, sx.SpikeTime)
+    names = ("spikes", "where", *(("target", "cotangent") if trains else ()))
+    of_input = {name: x for name in names if np.shape(x := getattr(call, name)) == shape}
+    split = {name: x.reshape(shape[0], *space, shape[-1]) for name, x in of_input.items()}
+    return moved(call.replace(**split), axis)
 
 
 def take_samples(call: Call, samples: Any) -> Call:
     """Return the same call with some of the samples."""
-
-    def take(x: Any) -> Any:
-        return x if np.ndim(x) == 0 else np.asarray(x)[samples]
-
     fields = ("spikes", "target", "where", "lengths", "cotangent")
-    taken = {f: take(getattr(call, f)) for f in fields if getattr(call, f) is not None}
-    return call.replace(**taken)
+    given = {name: x for name in fields if np.ndim(x := getattr(call, name))}
+    return call.replace(**{name: np.asarray(x)[samples] for name, x in given.items()})
 
 
 def take_steps(call: Call, first: int, stop: int) -> Call:

@@ -36,12 +36,7 @@ in `kernels.py` and `block_filter.py`, `SHORT` of the adapters, and multiples of
 LONG_STEPS = 33_000
 """A duration of more than 512 blocks, whose carried sums are filtered in blocks as well."""
 LONGEST_KERNEL = 300  # in a train of so many steps, because the reference sums tap by tap
-LONG_CASES = {
-    "small": 0.0,
-    "times": 0.0,
-    "long": 0.05,
-    "large": 0.1,
-}  # the share of calls with so many steps
+LONG_CASES = {"long": 0.05, "large": 0.1}  # the share of calls with so many steps
 MIN_SCALE = 0.01
 """Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
 MARGIN = 0.05
