@@ -65,8 +65,8 @@ class Contract:
     """Options that the examples set: at least those without a default."""
     suffix: str = ""
     """Of the name, for a second kind of target."""
-    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
-    """Sets of options that change the criterion or group the neurons, by name."""
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Sets of options that change the criterion or group the neurons, by name; "" for the first."""
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ class Contract:
         """Yield each variant with each readout, also with a window and with per-step targets."""
         readouts = ENTROPY_READOUTS if self.loss is sx.CrossEntropy else READOUTS
         readouts = readouts if "readout" in self.options else ("",)
-        for suffix, variant in self.variants.items():
+        for suffix, variant in ({"": {}} | self.variants).items():
             for readout in WINDOWED if "rates" in variant else readouts:
                 name = "-".join(filter(None, (self.name, suffix, readout)))
                 chosen = {**variant, **({"readout": readout} if readout else {})}
@@ -150,7 +150,6 @@ CONTRACTS = (
         TRAINS,
         required={"time_constant": 2, "length": 4},
         variants={
-            "": {},
             "order2": {"filter_order": 2},
             "signal": {"filter_target": False},
             "taps": {"time_constant": 5, "length": 3, "kernel": (0.5, 1.0, -0.25)},
@@ -161,7 +160,6 @@ CONTRACTS = (
         LABELS,
         required={"true_rate": 0.6875, "false_rate": 0.0625},
         variants={
-            "": {},
             "per-class": {"true_rate": (0.9375, 0.8125, 0.6875, 0.5625), "false_rate": 0.0625},
             "groups": GROUPS,
         },
@@ -170,7 +168,6 @@ CONTRACTS = (
         sx.SpikeMax,
         LABELS,
         variants={
-            "": {},
             "groups": GROUPS,
             "softmax": {"mode": "softmax"},
             "groups-softmax": {**GROUPS, "mode": "softmax"},
@@ -182,7 +179,7 @@ CONTRACTS = (
             target,
             SUMMED,
             suffix,
-            {"": {}, "groups-cold": GROUPS | COLD, "bounds": BOUNDS},
+            {"groups-cold": GROUPS | COLD, "bounds": BOUNDS},
         )
         for target, suffix in ((LABELS, ""), (PROBABILITIES, "probabilities"))
     ),
@@ -199,7 +196,7 @@ CONTRACTS = (
         )
         for target, suffix in ((LABELS, ""), (TIMES, "times"))
     ),
-    Contract(sx.SquaredError, NUMBERS, SUMMED, variants={"": {}, "groups": GROUPS}),
+    Contract(sx.SquaredError, NUMBERS, SUMMED, variants={"groups": GROUPS}),
     Contract(sx.AbsoluteError, NUMBERS, SUMMED),
     Contract(sx.HuberError, NUMBERS, SUMMED, variants={"": {"delta": 0.2}}),
     Contract(
@@ -216,7 +213,6 @@ CONTRACTS = (
         None,
         required={"max_rate": 0.4375},
         variants={
-            "": {},
             "neuron": {"per": "neuron", "lam": 2.0},
             "min": {"max_rate": 0.75, "min_rate": 0.6875, "per": "neuron"},
             "sample": {"per": "sample", "min_rate": 0.4, "power": 1},
@@ -250,15 +246,9 @@ ONE_OF_EACH = (
 
 def page() -> str:
     """Return the text of the page with its table of dtypes replaced."""
-    tables = {"## Dtypes and devices": [_dtype_table()]}
-    return with_tables(PAGE.read_text(encoding="utf-8"), tables)
-
-
-def _dtype_table() -> str:
     rows = []
     for dtypes, (value, gradient) in COMPUTED_IN.items():
-        spikes = [dtype for dtype in dtypes if dtype not in INTEGERS]
-        if len(spikes) < len(dtypes):
-            spikes.append("any integers")
-        rows.append((", ".join(spikes), value, gradient))
-    return table(("spikes", "computation and value", "gradient"), rows)
+        spikes = ", ".join(dtypes).replace(", ".join(INTEGERS), "any integers")
+        rows.append((spikes, value, gradient))
+    dtype_table = table(("spikes", "computation and value", "gradient"), rows)
+    return with_tables(PAGE.read_text(encoding="utf-8"), {"## Dtypes and devices": [dtype_table]})

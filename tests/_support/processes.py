@@ -10,6 +10,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,23 +131,16 @@ def launch(
     """
     (folder / "batches.pickle").write_bytes(pickle.dumps(batches))
     path = os.pathsep.join([str(RECIPES), *filter(None, sys.path)])
-    command = [sys.executable, str(Path(__file__).parents[1] / "processes" / program)]
-    processes = [
-        subprocess.Popen(
-            [*command, str(folder), str(rank), *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": path, "LOCAL_RANK": str(rank), **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(number)
-    ]
-    try:
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    failed = [out for out, p in zip(outputs, processes, strict=True) if p.returncode]
+    command = [sys.executable, str(Path(__file__).parents[1] / "processes" / program), str(folder)]
+
+    def run(rank: int) -> subprocess.CompletedProcess[str]:
+        variables = {"PYTHONPATH": path, "LOCAL_RANK": str(rank), **environment}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": 600}
+        given = [*command, str(rank), *map(str, arguments)]
+        return subprocess.run(given, env=os.environ | variables, text=True, **options)
+
+    with ThreadPoolExecutor(number) as threads:
+        failed = [ran.stdout for ran in threads.map(run, range(number)) if ran.returncode]
     assert not failed, "\n".join(failed)
     files = sorted(folder.glob("results-*.pickle"))
     return [pickle.loads(file.read_bytes()) for file in files]
