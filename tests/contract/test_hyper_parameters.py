@@ -2,7 +2,6 @@
 
 import ast
 import collections
-import dataclasses
 import inspect
 import re
 
@@ -10,33 +9,11 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import each, example, run
+from _support.calls import each, run
 from _support.cases import close
-from _support.contract import FORMS
 from spikeloss_xp import _tuning
 from spikeloss_xp.primitives import kernels as kernels_module
 from spikeloss_xp.primitives.kernels import Exponential
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        sx.CrossEntropy(reduction=np.str_("mean"), readout=np.str_("count"), time_axis=-1),
-        sx.SpikeMax(numerics=np.str_("lava"), time_axis=np.int64(0), moving_window=np.uint8(3)),
-        sx.SpikeMoid(numerics=np.str_("lava"), alpha=np.float32(0.5), theta=0),
-        sx.SparsityEnforcer(per=np.str_("neuron")),
-        sx.Rate(mode=np.str_("softmax"), time_axis=-1),
-    ],
-)
-def test_repr_of_options_of_numpy_evaluates_to_an_equal_object(loss):
-    assert eval(repr(loss), vars(sx)) == loss
-    assert "np." not in repr(loss)
-
-
-def test_dataclasses_copy_and_store_a_loss():
-    losses = [example(form).loss for form in FORMS.values()]
-    for loss in (*losses, sx.SpikeTime(kernel=[1, 0.5]), sx.times.VictorPurpura(cost=0.5)):
-        assert type(loss)(**dataclasses.asdict(loss)) == dataclasses.replace(loss) == loss
 
 
 @pytest.mark.parametrize("make", [range, np.arange, lambda n: collections.deque(range(n))])

@@ -34,19 +34,20 @@ def test_complex_or_list_input_raises(backend, form):
         call.loss(call.spikes.tolist(), *target)
 
 
-def test_hyperparameters_at_their_bounds_are_accepted():
-    sx.SpikeTime(1e-3, 1, 1)
-    sx.SpikeRate(0, 1)
-    sx.SpikeRate(1.5, -2, 1)  # potentials, in a window of one step
-    sx.SpikeMoid(theta=-2)
-    sx.SparsityEnforcer(0, 0)
-
-
 OBJECTS = (
     *(FORMS[form].loss() for form in ONE_OF_EACH),
     *(sx.Rate(mode="softmax", num_classes=3, time_axis=-1), sx.MovingWindow(3, time_axis=0)),
     *(sx.times.CrossEntropy(silent_time=12.0), sx.times.SpikeLatency(silent_time=12.0)),
     *(sx.times.SpikeTime(time_constant=2.5), sx.times.VictorPurpura(cost=0.35)),
+    # Hyper-parameters at their bounds, and potentials in a window of one step.
+    *(sx.SpikeTime(1e-3, 1, 1), sx.SpikeRate(0, 1), sx.SpikeRate(1.5, -2, 1)),
+    *(sx.SpikeMoid(theta=-2), sx.SparsityEnforcer(0, 0)),
+    # Numbers and strings of NumPy become those of Python.
+    sx.CrossEntropy(reduction=np.str_("mean"), readout=np.str_("count"), time_axis=-1),
+    sx.SpikeMax(numerics=np.str_("lava"), time_axis=np.int64(0), moving_window=np.uint8(3)),
+    sx.SpikeMoid(numerics=np.str_("lava"), alpha=np.float32(0.5), theta=0),
+    sx.SparsityEnforcer(per=np.str_("neuron")),
+    sx.Rate(mode=np.str_("softmax"), time_axis=-1),
 )
 
 
@@ -57,6 +58,8 @@ def test_losses_and_classifiers_compare_hash_print_and_are_stored_by_value(loss)
     assert same == loss
     assert hash(same) == hash(loss)
     assert eval(repr(loss), vars(sx)) == loss
+    assert "np." not in repr(loss)
+    assert type(loss)(**dataclasses.asdict(loss)) == loss
     assert pickle.loads(pickle.dumps(loss)) == loss
     with pytest.raises(dataclasses.FrozenInstanceError):
         loss.reduction = "mean"
