@@ -76,19 +76,3 @@ def test_second_derivative_is_that_of_the_cross_entropy_at_the_bounds():
         for loss in (BOUNDED, PLAIN)
     ]
     torch.testing.assert_close(*hessians, rtol=0, atol=1e-15)  # a rounding of numbers near 1
-
-
-def test_one_class_has_a_lower_bound_only(backend):
-    (value,) = run(backend, lambda spikes, label: [BOUNDED(spikes, label)],
-                   np.zeros((1, 1, 50)), np.asarray([0]))  # fmt: skip
-    np.testing.assert_allclose(value, outside([0.0], 0, 50)[0], rtol=backend.rtol)
-
-
-def test_start_of_a_window_has_the_bounds_of_a_whole_window():
-    spikes, label = np.ones((1, 2, 8)), [0]
-    spikes[0, 1] = 0
-    loss = sx.CrossEntropy(time_axis=-1, rates=RATES, moving_window=50, reduction="none")
-    plain = sx.CrossEntropy(time_axis=-1, moving_window=50, reduction="none")
-    difference = loss(spikes, label) - plain(spikes, label)
-    expected = [3.0 * outside([t + 1.0, 0.0], 0, 50)[0] for t in range(8)]
-    np.testing.assert_allclose(difference[0], expected, rtol=1e-12)
