@@ -48,7 +48,8 @@ def with_gradient(
 ) -> Run:
     """Return a call of a function with arrays of a library, for its value and its gradient.
 
-    The library has the name that a page has for it, such as "PyTorch, compiled".
+    The library has the name that a page has for it, such as "PyTorch, compiled". In "PyTorch,
+    double backward", the gradient is differentiated once more.
     """
     if library == "NumPy, value":
         return called("NumPy", function, *given)
@@ -69,38 +70,24 @@ def with_gradient(
     if library == "PyTorch, compiled":
         function(spikes, *target, **options)  # caches the look-up of the array class
         function = torch.compile(function, fullgraph=True, dynamic=False)
+    twice = library == "PyTorch, double backward"
+    direction = torch.asarray(random_spikes(given[0].shape, 1)) if twice else None
 
     def run() -> tuple[Any, Any]:
         spikes.grad = None
         value = function(spikes, *target, **options)
-        value.backward()
+        if twice:
+            (gradient,) = torch.autograd.grad(value, spikes, create_graph=True)
+            gradient.backward(direction)
+        else:
+            value.backward()
         return value, spikes.grad
 
     return run
 
 
 def ours(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    if library == "PyTorch, double backward":
-        return differentiated_twice(loss, shape)
     return with_gradient(library, loss, *arrays(loss, shape))
-
-
-def differentiated_twice(loss: Any, shape: tuple[int, ...]) -> Run:
-    """Differentiate the gradient once more, after value and gradient."""
-    import torch
-
-    spikes, target = map(torch.asarray, arrays(loss, shape))
-    spikes.requires_grad_()
-    direction = torch.asarray(random_spikes(shape, 1))
-
-    def run() -> tuple[Any, Any]:
-        spikes.grad = None
-        value = loss(spikes, target)
-        (gradient,) = torch.autograd.grad(value, spikes, create_graph=True)
-        gradient.backward(direction)
-        return value, spikes.grad
-
-    return run
 
 
 def as_in(library: str) -> Callable[..., Run]:

@@ -33,31 +33,16 @@ SHARES = ("counts", "window 20")
 BESIDE = ((20, 100, 100), (100, 256, 200))  # the sizes of the hidden layers of penalties
 IMAGES = (10, 4, 21, 48, 48)  # [time, batch, class, pixel, pixel]
 PROCESSES, SECONDS = 3, 0.3  # and of each row in each process
-
-FIRST_CALLS = {  # code that is timed in a new process
-    "our first call": "sx.CrossEntropy(time_axis=0)(x, y).backward()",
-    "the first call of the plain line": "F.cross_entropy(x.sum(0), y).backward()",
-}
-TIMED = """
-import sys, timeit, torch, torch.nn.functional as F, spikeloss_xp as sx
-x, y = torch.rand(20, 100, 10).requires_grad_(), torch.arange(100) % 10
-print(timeit.timeit(sys.argv[1], number=1, globals=globals()))"""
+MEASURE = "import sys, daily; daily.measure(sys.argv[1:])"
 
 
 def checked(library: str, loss: str, size: tuple[int, int, int], layout: str) -> dict[str, Run]:
     """Return our run and that of the plain line, if they compute the same."""
-
-    def numbers(run: Run) -> tuple[float, np.ndarray]:
-        value, gradient = run()
-        return float(value.detach() if hasattr(value, "detach") else value), np.asarray(gradient)
-
     setups = plain.setups(library, loss, size, layout)
     runs = {name: setup() for name, setup in setups.items()}
-    (value, gradient), (wanted, expected) = map(numbers, runs.values())
-    same = np.isclose(value, wanted, rtol=1e-4, atol=0)
-    same &= np.abs(gradient - expected).max() <= 1e-3 * np.abs(expected).max()
-    if not same and loss != "sqrt_count":  # the plain line has no root
-        raise ValueError(f"{library}, {loss}: {value} differs from {wanted}, or the gradients do")
+    errors = plain.errors(*(run() for run in runs.values()))
+    if not all(errors <= (1e-4, 1e-3)) and loss != "sqrt_count":  # the plain line has no root
+        raise ValueError(f"{library}, {loss}: value and gradient differ by {errors} from the line")
     return runs
 
 
@@ -80,15 +65,14 @@ def prices(library: str, name: str, option: str) -> dict[str, Run]:
 
 def penalties(library: str, name: str, size: tuple[int, int, int]) -> dict[str, Run]:
     """Return our run of a penalty on hidden spikes, and that of the plain line."""
-    spikes = (np.random.default_rng(0).random(size) < 0.1).astype("f")
-    ours, line = plain.PENALTIES[name]
+    spikes, (ours, line) = contenders.random_spikes(size), plain.PENALTIES[name]
     runs = {"ours": ours, LINE: line}
     return {key: contenders.with_gradient(library, run, spikes) for key, run in runs.items()}
 
 
 def pixels(library: str) -> dict[str, Run]:
     """Return our run of labels of pixels, and that of the plain line, of counts."""
-    spikes = (np.random.default_rng(0).random(IMAGES) < 0.1).astype("f")
+    spikes = contenders.random_spikes(IMAGES)
     label = np.random.default_rng(1).integers(IMAGES[2], size=(IMAGES[1], *IMAGES[3:]))
 
     def line(x: Any, y: Any) -> Any:
@@ -163,24 +147,16 @@ def measure(patterns: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("patterns", nargs="*")
-    parser.add_argument("--here", action="store_true", help="measure in this process")
     parser.add_argument("--write", action="store_true", help="write the record and the page too")
     options = parser.parse_args()
-    if options.here:
-        measure(options.patterns)
-        return
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(PROCESSES):
-        for name, *numbers in in_new_process(__file__, "--here", *options.patterns):
+        for name, *numbers in in_new_process("-c", MEASURE, *options.patterns):
             found.setdefault(name, []).append(numbers)
     ratios = {}
     for name, numbers in found.items():
         milliseconds, ratios[name] = map(statistics.median, zip(*numbers, strict=True))
         print(f"{name:60} {milliseconds:9.3f} ms  ratio {ratios[name]:.2f}", flush=True)
-    if not options.patterns:
-        for what, call in FIRST_CALLS.items():
-            runs = [in_new_process("-c", TIMED, call)[0] for _ in range(5)]
-            print(f"{what}: {statistics.median(runs):.3g} s")
     if options.write:
         page.DAILY.write_text(json.dumps(page.records()[1] | ratios) + "\n", encoding="utf-8")
         page.write()

@@ -36,9 +36,9 @@ HIGHLIGHTS = {  # (row, contender): the work in words
 # The rows of daily.py that the page has.
 LOSSES = ("counts", "each step", "window 20", "SpikeTime")
 SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
-SLOWER = {
-    ("SpikeRate [256, 10, 100]: PyTorch", "snnTorch"): "`mse_count_loss` (`SpikeRate`)",
-    ("SpikeMax [256, 10, 100]: PyTorch", "snnTorch"): "`ce_count_loss` (`SpikeMax`)",
+SLOWER = {  # rows where snnTorch is faster
+    "SpikeRate [256, 10, 100]: PyTorch": "`mse_count_loss` (`SpikeRate`)",
+    "SpikeMax [256, 10, 100]: PyTorch": "`ce_count_loss` (`SpikeMax`)",
 }
 FULL_NAMES = {
     "lax.conv": "`jax.lax.conv`",
@@ -100,13 +100,10 @@ def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
         names = [f"price: {library}: %s: {option}" for library in libraries]
         rows.append((f"`{option}`", *(pair(x % "counts", x % "each step") for x in names)))
     yield pages.table(("with", *libraries), rows)
-    names = [
-        (name, [f"penalty: {{}}: {name}: {size}" for size in ("[20, 100, 100]", "[100, 256, 200]")])
-        for name in ("a cap", "a cap per neuron", "L1")
-    ]
-    rows = [
-        (name, *(pair(*(x.format(y) for x in both)) for y in libraries[:2])) for name, both in names
-    ]
+    rows = []
+    for penalty in ("a cap", "a cap per neuron", "L1"):
+        names = [f"penalty: {library}: {penalty}: %s" for library in libraries[:2]]
+        rows.append((penalty, *(pair(x % "[20, 100, 100]", x % "[100, 256, 200]") for x in names)))
     rows.append(("labels of pixels", *(f"{ratios[f'pixels: {x}']:.2g}" for x in libraries[:2])))
     yield pages.table(("beside the plain line", *libraries[:2]), rows)
 
@@ -120,20 +117,15 @@ def shares(ratios: dict[str, float]) -> str:
     return ", and in a window of 20 steps ".join(parts)
 
 
-def ratios_in_words(record: dict[str, Any], works: dict) -> list[tuple[str, float, str]]:
-    """Return the work in words, the ratio and the name of the other contender."""
-    found = {row["work"]: row["ratios"] for row in record["rows"]}
-    return [
-        (words, found[work][other], FULL_NAMES.get(other, other))
-        for (work, other), words in works.items()
-    ]
-
-
 def text(page: str, record: dict[str, Any], daily: dict[str, float]) -> str:
     """Return the page with its tables, and its sentences with figures, replaced."""
-    faster, rows = ratios_in_words(record, HIGHLIGHTS), record["rows"]
-    slower = [f"{work} {1 / ratio:.3g}" for work, ratio, _ in ratios_in_words(record, SLOWER)]
-    highlights = [(work, other, f"**{x:.3g}**") for work, x, other in faster]
+    rows = record["rows"]
+    found = {row["work"]: row["ratios"] for row in rows}
+    slower = [f"{words} {1 / found[work]['snnTorch']:.3g}" for work, words in SLOWER.items()]
+    highlights = [
+        (words, FULL_NAMES.get(other, other), f"**{found[work][other]:.3g}**")
+        for (work, other), words in HIGHLIGHTS.items()
+    ]
     tables = {
         "## Beside the line that you would write": daily_tables(daily),
         "## Long filters and windows": [
@@ -174,26 +166,24 @@ def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
     )
     for axis, (name, curves) in zip(axes, scaling.items(), strict=True):
         for label, milliseconds in curves["milliseconds"].items():
-            *_, color, marker, _ = CURVES[label]
-            width = 2.6 if label.startswith("spikeloss_xp") else 1.2
+            *_, color, marker, shift = CURVES[label]
+            width, weight = (2.6, "bold") if label.startswith("spikeloss_xp") else (1.2, "normal")
             style = "--" if label == "no filter" else "-"
             sizes = curves["sizes"][: len(milliseconds)]
             axis.loglog(sizes, milliseconds, ms=5, color=color, marker=marker, lw=width, ls=style)
+            if axis is axes[0]:
+                axis.annotate(
+                    label, (sizes[-1], milliseconds[-1]), (7, shift), color=color, fontsize=9,
+                    textcoords="offset points", va="center", fontweight=weight,
+                )  # fmt: skip
         axis.set_xlabel(name)
         axis.set_title(SWEEPS[name][0], loc="left", fontweight="bold", fontsize=11)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("milliseconds")
-    first = next(iter(scaling.values()))
-    for label, milliseconds in first["milliseconds"].items():
-        *_, color, _, shift = CURVES[label]
-        axes[0].annotate(
-            label, (first["sizes"][len(milliseconds) - 1], milliseconds[-1]), (7, shift),
-            textcoords="offset points", va="center", fontsize=9, color=color,
-            fontweight="bold" if label.startswith("spikeloss_xp") else "normal",
-        )  # fmt: skip
-    axes[0].set_xlim(right=first["sizes"][-1] * 45)
-    axes[0].set_xticks(first["sizes"])
+    steps = scaling["steps"]["sizes"]
+    axes[0].set_xlim(right=steps[-1] * 45)  # room for the labels of the curves
+    axes[0].set_xticks(steps)
     axes[0].minorticks_off()
     figure.savefig(path, dpi=200)
     plt.close(figure)

@@ -10,6 +10,7 @@ import contenders
 import numpy as np
 
 import spikeloss_xp as sx
+from spikeloss_xp._arrays import adapter_of
 
 LAYOUTS = {"first": 0, "last": -1}
 """The time axis: spikes are [time, batch, class] or [batch, class, time]."""
@@ -182,6 +183,12 @@ def line_by_hand(loss: Any, axis: int, shape: tuple[int, ...], xp: Any) -> Calla
         return value, back(g)
 
     return {sx.SpikeTime: filtered, sx.SpikeRate: rates}.get(type(loss), entropy)
+
+
+def errors(got: tuple[Any, Any], expected: tuple[Any, Any]) -> np.ndarray:
+    """Return the errors of value and gradient, relative to the largest entry; NaN if one is."""
+    pairs = [[adapter_of(x).to_host(x) for x in pair] for pair in zip(got, expected, strict=True)]
+    return np.asarray([np.max(np.abs(x - y)) / np.max(np.abs(y)) for x, y in pairs])
 
 
 def setups(

@@ -1,6 +1,7 @@
 """The rows of the benchmark: a loss on a shape, its implementations and their target ratios."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,15 @@ import contenders as c
 import spikeloss_xp as sx
 
 Others = dict[str, tuple[Callable[..., c.Run], float]]
+
+# The environment variables of a process. PyTorch has one thread, or as many as there are cores.
+# glibc returns freed memory to the system only above these sizes, in bytes.
+MEMORY_KEPT = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+PROCESSES = {
+    "": {},
+    "memory kept": dict.fromkeys(MEMORY_KEPT, str(1 << 34)),
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,8 @@ class Row:
     shape: tuple[int, ...]
     library: str
     others: Others = field(default_factory=dict)
-    memory_kept: bool = False
-    """Whether the allocator keeps all freed memory."""
-    one_thread: bool = False
-    """Whether PyTorch has one thread; otherwise it has as many as there are cores."""
+    process: str = ""
+    """Which of `PROCESSES` it runs in."""
 
     @property
     def work(self) -> str:
@@ -40,17 +48,14 @@ class Row:
         elif loss.moving_window:
             extra = f", W {loss.moving_window}"
         extra += ", time first" * (loss.time_axis == 0)
-        library = self.library + ", memory kept" * self.memory_kept
-        library += ", one thread" * self.one_thread
-        return f"{type(loss).__name__} {list(self.shape)}{extra}: {library}"
+        process = f", {self.process}" * bool(self.process)
+        return f"{type(loss).__name__} {list(self.shape)}{extra}: {self.library}{process}"
 
     def contenders(self) -> dict[str, Callable[[], c.Run]]:
         """Return what prepares a run of each contender, ours first."""
         setups = {"ours": c.ours} | {name: setup for name, (setup, _) in self.others.items()}
-        return {
-            name: lambda setup=setup: setup(self.library, self.loss, self.shape)
-            for name, setup in setups.items()
-        }
+        row = self.library, self.loss, self.shape
+        return {name: functools.partial(setup, *row) for name, setup in setups.items()}
 
 
 def spike_time(length: int) -> sx.SpikeTime:
@@ -88,9 +93,9 @@ ROWS = [
     Row(spike_time(100), WIDE, "PyTorch", lava(10) | CONV1D | floor(2.5)),
     Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2)),
     Row(spike_time(1000), LONG, "PyTorch", lava(60) | CONV1D | floor(3)),
-    Row(spike_time(100), WIDE, "PyTorch", floor(2.5), memory_kept=True),
-    Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2), memory_kept=True),
-    Row(spike_time(1000), LONG, "PyTorch", floor(3), memory_kept=True),
+    Row(spike_time(100), WIDE, "PyTorch", floor(2.5), process="memory kept"),
+    Row(spike_time(100), WIDE, "PyTorch, compiled", floor(2), process="memory kept"),
+    Row(spike_time(1000), LONG, "PyTorch", floor(3), process="memory kept"),
     Row(*TIME_FIRST, "PyTorch", MOVED),
     Row(*TIME_FIRST, "JAX, jit", MOVED),
     *(Row(loss, SMALL, "PyTorch", lava(12)) for loss in rate_losses(50)),
@@ -101,12 +106,12 @@ ROWS = [
         for loss, counts in zip(rate_losses(None), (COUNTS, COUNTS, {}), strict=True)
     ),
     *(
-        Row(loss, shape, "PyTorch", lava(target), one_thread=True)
+        Row(loss, shape, "PyTorch", lava(target), process="one thread")
         for shape, target in (((256, 10, 100), 1), ((1, 10, 100), 1 / 2))
         for loss in rate_losses(None)
     ),
     *(
-        Row(LATENCY, shape, library, others, one_thread=True)
+        Row(LATENCY, shape, library, others, process="one thread")
         for shape, target in (((100, 128, 10), 8), ((1000, 32, 256), 1))
         for library, others in (
             ("PyTorch", {"snnTorch": (c.snntorch, target)}),

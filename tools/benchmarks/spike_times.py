@@ -36,16 +36,12 @@ SIZES = ((100, 10), (256, 20, 30))  # [batch, class, spike]
 TEMPERATURE, SILENT = 2.0, 20.0
 
 
+elephant_van_rossum = partial(van_rossum_distance, time_constant=TAU * pq.ms)
+elephant_victor_purpura = partial(victor_purpura_distance, cost_factor=COST / pq.ms)
+
+
 def neo_trains(trains, duration):
     return [neo.SpikeTrain(train * pq.ms, t_stop=duration * pq.ms) for train in trains]
-
-
-def elephant_van_rossum(trains):
-    return van_rossum_distance(trains, TAU * pq.ms)
-
-
-def elephant_victor_purpura(trains):
-    return victor_purpura_distance(trains, COST / pq.ms)
 
 
 # Trains in pairs -----------------------------------------------------------------------------
@@ -201,10 +197,9 @@ def main():
     print("\n\n".join([*of_times, entropy, *of_distances]))
     if "--write" in sys.argv:
         page = pages.DOCS / "benchmarks.md"
-        pages.write(page, {"## Spike times": of_times})
+        text = pages.with_tables(page.read_text(encoding="utf-8"), {"## Spike times": of_times})
         figures = {r"(?<=^or that of optax: ).*(?=\.$)": entropy}
-        written = pages.with_figures(page.read_text(encoding="utf-8"), figures)
-        page.write_text(written, encoding="utf-8")
+        page.write_text(pages.with_figures(text, figures), encoding="utf-8")
         pages.write(pages.DOCS / "distances.md", {"## Next to elephant": of_distances})
 
 

@@ -23,40 +23,32 @@ from typing import Any
 import contenders
 import numpy as np
 import page
-from rows import ROWS, Row, spike_time
-from timing import forget_peak, in_new_process, medians, peak_bytes, times
+from rows import PROCESSES, ROWS, Row, spike_time
+from timing import forget_peak, in_new_process, peak_bytes, times
 
 from spikeloss_xp import _tuning
 from spikeloss_xp.primitives import kernels
 
 LIBRARIES = ("numpy", "torch", "jax", "scipy", "lava-dl", "snntorch")
 
-# glibc returns freed memory to the system only above these sizes, in bytes.
-KEEP_FREED_MEMORY = dict.fromkeys(
-    ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 34)
-)
+
+MEASURE = "import sys, table; table.measure(sys.argv[1])"
 
 
-def measure(row: Row) -> dict[str, Any]:
-    """Return the record of a row, measured in this process."""
+def measure(work: str) -> None:
+    """Print the record of a row as JSON. It runs in a process of its own."""
+    warnings.filterwarnings("ignore")
     np.empty(32_000_000, np.uint8)  # glibc then keeps freed memory of up to about twice its size
-    runs = {}
-    for name, setup in row.contenders().items():
-        try:
-            runs[name] = setup()
-        except ModuleNotFoundError as error:
-            print(f"{row.work}: {name} is not installed ({error.name})", file=sys.stderr)
+    (row,), runs = (row for row in ROWS if row.work == work), {}
+    with contextlib.redirect_stdout(sys.stderr):  # lava-dl prints when it is imported
+        for name, setup in row.contenders().items():
+            try:
+                runs[name] = setup()
+            except ModuleNotFoundError as error:
+                print(f"{work}: {name} is not installed ({error.name})")
+        timed = times(runs)
     wanted = {name: target for name, (_, target) in row.others.items() if target and name in runs}
-    return {"work": row.work, **times(runs), "wanted": wanted}
-
-
-def measure_in_new_process(row: Row) -> dict[str, Any]:
-    """Measure a row in a process of its own, which reuses no memory freed by earlier rows."""
-    environment = dict(KEEP_FREED_MEMORY) if row.memory_kept else {}
-    if row.one_thread:
-        environment["OMP_NUM_THREADS"] = "1"
-    (found,) = in_new_process(__file__, "--here", row.work, **environment)
-    return found
+    print(json.dumps({"work": work, **timed, "wanted": wanted}))
 
 
 def peak_memory() -> float:
@@ -71,21 +63,6 @@ def peak_memory() -> float:
     before = peak_bytes()
     run()
     return (peak_bytes() - before) / (2 * 4 * math.prod(shape))
-
-
-def flatness() -> float:
-    """Return the ratio of the longest to the shortest time per entry over several durations."""
-    np.empty(32_000_000, np.uint8)  # as in `measure`
-    entries = 2**22
-    runs = {
-        str(steps): contenders.ours("PyTorch", spike_time(100), (1, entries // steps, steps))
-        for steps in (1024, 2**13, 2**17, 2**20)
-    }
-    milliseconds = [found for found, _ in medians(runs, "1024").values()]
-    return max(milliseconds) / min(milliseconds)
-
-
-LIMITS = {"memory": peak_memory, "flatness": flatness}
 
 
 def machine() -> str:
@@ -127,31 +104,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pattern", nargs="?", default="", help="only rows whose name has this")
     parser.add_argument("--write", action="store_true", help="write the page and the plot too")
-    parser.add_argument("--here", action="store_true", help="measure one row in this process")
     parser.add_argument("--tune", nargs="+", metavar=("NAME", "VALUE"), help="try other values")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if arguments.pattern in row.work]
     if arguments.tune:
         tune(rows, *arguments.tune)
         return 0
-    if arguments.here:
-        warnings.filterwarnings("ignore")
-        with contextlib.redirect_stdout(sys.stderr):  # lava-dl prints when it is imported
-            found = measure(next(row for row in rows if row.work == arguments.pattern))
-        print(json.dumps(found))
-        return 0
-    if arguments.pattern in LIMITS:
-        print(json.dumps(LIMITS[arguments.pattern]()))
-        return 0
     measured = []
-    for row in rows:
-        measured.append(measure_in_new_process(row))
+    for row in rows:  # each in a new process, which reuses no memory freed by other rows
+        measured += in_new_process("-c", MEASURE, row.work, **PROCESSES[row.process])
         for line in page.cells(measured[-1]):
             print("|", " | ".join(line), "|", flush=True)
     if not arguments.pattern:
-        record = {"machine": machine(), "rows": measured}
-        record |= {name: in_new_process(__file__, name)[0] for name in LIMITS}
-        print(*(f"{name}: {record[name]:.3g}" for name in LIMITS), sep="\n")
+        (memory,) = in_new_process("-c", "import table; print(table.peak_memory())")
+        record = {"machine": machine(), "rows": measured, "memory": memory}
+        print(f"memory: {memory:.3g}")
         if arguments.write:
             page.RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
             scaling = page.measure_scaling()

@@ -77,8 +77,6 @@ def peak_bytes() -> int:
 
 def in_new_process(*command: str, **environment: str) -> list[Any]:
     """Run Python in this folder with these arguments; return the lines of JSON that it prints."""
-    ran = subprocess.run(
-        [sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True,
-        env=os.environ | environment, cwd=Path(__file__).parent,
-    )  # fmt: skip
-    return [json.loads(line) for line in ran.stdout.splitlines()]
+    options = {"env": os.environ | environment, "cwd": Path(__file__).parent}
+    printed = subprocess.check_output([sys.executable, *command], text=True, **options)
+    return [json.loads(line) for line in printed.splitlines()]

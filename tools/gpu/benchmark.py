@@ -19,7 +19,6 @@ from contenders import Run
 from timing import times
 
 from _support.gpu import DIFFERS, LIBRARIES, OURS
-from spikeloss_xp.backends._available import adapter
 
 TOLERANCE = 1e-4
 """Of ours, relative to the value and to the largest gradient: float32 sums of 3e7 terms."""
@@ -32,12 +31,6 @@ def works(*, dry_run: bool) -> list[tuple[str, tuple[int, int, int], str]]:
         return list(itertools.product(plain.LOSSES, [DRY], ["first"]))
     large = itertools.product(plain.LOSSES, [LARGE], plain.LAYOUTS)
     return [*large, *itertools.product(plain.LOSSES, [SMALL], ["first"])]
-
-
-def error(library: str, got: Any, expected: tuple[Any, np.ndarray]) -> float:
-    """Return the larger of the errors of value and gradient, relative to NumPy's; NaN if one is."""
-    pairs = zip((adapter(library).to_host(x) for x in got), expected, strict=True)
-    return float(np.max([np.max(np.abs(x - y)) / np.max(np.abs(y)) for x, y in pairs]))
 
 
 def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
@@ -60,7 +53,7 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
             with place:  # only here: the context slows every operation down
                 run = setup()
             result = run()
-            wrong = error(library, result, expected) if name == OURS else 0.0
+            wrong = np.max(plain.errors(result, expected)) if name == OURS else 0.0
         except Exception as failure:  # out of memory, no compiler, or any other
             problems[name] = f"{type(failure).__name__}: {failure}".partition("\n")[0]
             continue
