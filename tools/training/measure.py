@@ -9,13 +9,12 @@ docs/which-loss-trains.md. Before, install the packages of the measurement::
     python -m pip install --no-deps snntorch==1.0.0 spikingjelly==2.0.0 norse==1.1.0 spyx==1.0.0
 """
 
-import argparse
+import functools
 import importlib.metadata
 import json
 import math
 import multiprocessing
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from training_page import RATES, ROOT
 import spikeloss_xp as sx
 
 PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
-BATCH = 100
+EPOCHS, SEEDS, BATCH = 10, 3, 100
 
 
 class Network(NamedTuple):
@@ -162,50 +161,27 @@ def summary(counts: torch.Tensor, label: torch.Tensor) -> dict[str, list[float]]
     }
 
 
-def _train(arguments: tuple[Setting, int, int]) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    return train(*arguments)
-
-
 def main() -> None:
     from tqdm import tqdm
 
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=3, help="at least 2")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument(
-        "--choice",
-        action="store_true",
-        help="train only the networks on which the bounds are chosen",
-    )
-    arguments = parser.parse_args()
-    if arguments.seeds < 2:
-        parser.error("the page has the scatter between seeds: --seeds must be at least 2")
-    kept = ROOT / "build" / f"trainings-{arguments.epochs}-epochs-{arguments.seeds}-seeds.jsonl"
+    kept = ROOT / "build" / f"trainings-{EPOCHS}-epochs-{SEEDS}-seeds.jsonl"
     kept.parent.mkdir(exist_ok=True)
     kept.touch()
     done = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     known, order = set(map(setting_of, done)), list(settings())
     left = [each for each in order if each not in known]
-    if arguments.choice:
-        left = [each for each in left if each.network in CHOICE]
-    jobs = [(each, arguments.epochs, arguments.seeds) for each in left]
-    started = time.perf_counter()
+    train_all_seeds = functools.partial(train, epochs=EPOCHS, seeds=SEEDS)
+    one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
     with (
-        multiprocessing.get_context("spawn").Pool(arguments.workers) as pool,
+        multiprocessing.get_context("spawn").Pool(**one_thread) as pool,
         kept.open("a", encoding="utf-8") as file,
     ):
-        for figures in tqdm(pool.imap_unordered(_train, jobs), total=len(jobs)):
+        for figures in tqdm(pool.imap_unordered(train_all_seeds, left), total=len(left)):
             print(json.dumps(figures), file=file, flush=True)
             done.append(figures)
-    print(f"{time.perf_counter() - started:.0f} s")
-    if arguments.choice:
-        print(training_page.choice(done))
-        return
     record = {
-        "epochs": arguments.epochs,
-        "seeds": arguments.seeds,
+        "epochs": EPOCHS,
+        "seeds": SEEDS,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES.split()},
         "trainings": sorted(done, key=lambda figures: order.index(setting_of(figures))),
     }

@@ -20,15 +20,14 @@ def digits(steps: int) -> tuple[Part, Part]:
     return parts(chance < grey / 16, labels, 1437)
 
 
-def randman(
-    steps: int = 100, classes: int = 10, units: int = 20, samples: int = 160
-) -> tuple[Part, Part]:
+def randman() -> tuple[Part, Part]:
     """Return spike times on smooth random manifolds, one a class, as Zenke and Vogels made them.
 
     A unit fires once, at a time that is a smooth function of two numbers of the sample. The
     function is a product of two sums of eight sines, whose amplitudes fall with the square of the
     frequency. A fifth of the samples is the test.
     """
+    steps, classes, units, samples = 100, 10, 20, 160
     random, order = np.random.default_rng(0), np.arange(8)
     times = np.ones((classes, samples, units))
     for of_class in times:

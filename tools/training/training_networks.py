@@ -193,12 +193,10 @@ def usual_loss(name: str) -> Callable[..., Any]:
     if name == "mse_count_loss":
         from snntorch import functional
 
-        loss: Callable[..., Any] = functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
-        return loss
+        return functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
     if name == "integral_crossentropy":
         import spyx.fn
 
-        loss = spyx.fn.integral_crossentropy(smoothing=0.3, time_axis=0)
-        return loss
+        return spyx.fn.integral_crossentropy(smoothing=0.3, time_axis=0)
     one_hot, mse = torch.nn.functional.one_hot, torch.nn.functional.mse_loss
     return lambda spikes, label: mse(spikes.mean(0), one_hot(label, CLASSES).to(spikes.dtype))

@@ -1,7 +1,7 @@
 """Write the tables of docs/which-loss-trains.md: ``python tools/training/training_page.py``.
 
 The figures are those of the last measurement, in tests/data/training.json. The text of the page is
-written by hand.
+written by hand. What it says of the choice of the bounds is in a table that this program prints.
 """
 
 import json
@@ -128,9 +128,11 @@ def choice(trainings: Trainings) -> str:
 
 
 def write() -> None:
-    """Write the page from the record."""
+    """Write the page from the record, and print the choice."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
+    reported = {one["network"] for one in record["trainings"] if one["loss"] in NAMES}
+    print(choice([one for one in record["trainings"] if one["network"] not in reported]))
 
 
 if __name__ == "__main__":
