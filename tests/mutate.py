@@ -233,23 +233,23 @@ def run(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, str], wor
 
 def write_page(drawn: list[Mutant], known: dict[str, Any], reasons: dict[str, str]) -> None:
     """Write the counts of each folder, and the survivors with the reasons that the page has."""
+    from _support import pages
+
     counts: dict[str, Counter[str]] = {}
-    survivors = ["| mutant | why no test fails |", "|---|---|"]
+    survivors = []
     for mutant in sorted(drawn, key=lambda mutant: (mutant.file, mutant.start)):
         reason = "found" if known[mutant.key]["found"] else reasons.get(mutant.key, UNKNOWN)
         if reason != "found":
-            survivors.append("| `{}` | {} |".format(mutant.key.replace("|", "\\|"), reason))
+            survivors.append(("`{}`".format(mutant.key.replace("|", "\\|")), reason))
         for folder in (str(Path(mutant.file).parent), "total"):
             counts.setdefault(folder, Counter())[reason.partition(":")[0]] += 1
-    folders = ["| folder | found | equivalent | speed | gap |", "|---|---|---|---|---|"]
-    for folder, count in sorted(counts.items()):
-        numbers = (str(count[kind]) for kind in ("found", "equivalent", "speed", "gap"))
-        folders.append(f"| {folder} | {' | '.join(numbers)} |")
-    text = PAGE.read_text(encoding="utf-8")
-    for table in (folders, survivors):
-        before, _, rest = text.partition(table[0])
-        text = before + "\n".join(table) + "\n" + rest[(rest + "\n\n").index("\n\n") + 1 :]
-    PAGE.write_text(text, encoding="utf-8")
+    kinds = ("found", "equivalent", "speed", "gap")
+    folders = ((name, *(str(count[x]) for x in kinds)) for name, count in sorted(counts.items()))
+    tables = [
+        pages.table(("folder", *kinds), folders),
+        pages.table(("mutant", "why no test fails"), survivors),
+    ]
+    pages.write(PAGE, {"# Mutants": tables})
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, FunctionType
-from typing import Any
 
 import numpy as np
 
@@ -84,18 +83,13 @@ def own_bases(kind: type) -> list[type]:
 
 def overridden() -> list[str]:
     """Return the private methods with code that a loss of the library replaces by its own."""
-
-    def methods(kind: type) -> dict[str, Any]:
-        kinds = (FunctionType, property, staticmethod, classmethod)
-        return {name: x for name, x in vars(kind).items() if isinstance(x, kinds)}
-
     found, losses = set(), [sx.losses.Loss]
     for kind in losses:  # it grows
         losses += kind.__subclasses__()
-        above = [methods(base) for base in own_bases(kind)]
-        for name in methods(kind) if kind.__module__.startswith("spikeloss_xp") else ():
-            first = next((of[name] for of in above if name in of), None)
-            if first and not getattr(first, "__isabstractmethod__", False):
+        for name in vars(kind) if kind.__module__.startswith("spikeloss_xp") else ():
+            above = next((vars(base)[name] for base in own_bases(kind) if name in vars(base)), None)
+            method = isinstance(above, FunctionType | property | staticmethod | classmethod)
+            if method and not getattr(above, "__isabstractmethod__", False):
                 found.add(name)
     return sorted(name for name in found if re.match("_[^_]", name))
 

@@ -25,10 +25,7 @@ def test_dry_run_goes_through_all_steps(tmp_path):
     for package in LACKING:
         text = f"raise ModuleNotFoundError('No module named {package}', name={package!r})\n"
         (tmp_path / f"{package}.py").write_text(text, encoding="utf-8")
-    environment = os.environ | {
-        "PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu",
-    }  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, verify.__file__, "--out", str(tmp_path / "out"), "--dry-run"]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -56,10 +53,8 @@ SEEN = {
 }
 CASE = f"tests/{gpu.AUTOCAST}[a b]"
 PASSED, SKIPPED = (f"collected 1 items\n{CASE} {x}   [ 50%]\n" for x in ("PASSED", "SKIPPED"))
-FAILED = (
-    PASSED.replace("collected 1", "collected 2")
-    + f"{CASE} FAILED   [100%]\nFAILED {CASE} - assert a | b"
-)
+HALF = PASSED.replace("collected 1", "collected 2")
+FAILED = f"{HALF}{CASE} FAILED   [100%]\nFAILED {CASE} - assert a | b"
 WRONG, NO_MEMORY = f"{gpu.DIFFERS} by 1.0e-01", "OutOfMemoryError: no | memory"
 
 
@@ -68,13 +63,7 @@ WRONG, NO_MEMORY = f"{gpu.DIFFERS} by 1.0e-01", "OutOfMemoryError: no | memory"
     [
         (PASSED, {}, "PASSED", "verified", "verified"),
         (FAILED, {}, "FAILED", "verified", "failed"),
-        (
-            PASSED.replace("collected 1", "collected 2"),
-            {},
-            "NOT FINISHED",
-            "verified",
-            "not finished",
-        ),
+        (HALF, {}, "NOT FINISHED", "verified", "not finished"),
         (SKIPPED, {}, "NOT FINISHED", "verified", "not finished"),
         ("collected 0 items", {}, "NOT FINISHED", "verified", "not finished"),
         (PASSED, {gpu.OURS: WRONG}, "FAILED", "failed", "verified"),

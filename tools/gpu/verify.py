@@ -195,15 +195,6 @@ def measure(kit: Kit, library: str, seconds: float) -> tuple[list[Record], str]:
     return rows, f"{left} rows of the benchmark were left at the time limit" * bool(left)
 
 
-def machine() -> str:
-    """Return the system, the versions of Python and NumPy, and the driver of the GPU."""
-    import numpy as np
-
-    text = f"{platform.system()}, Python {platform.python_version()}, NumPy {np.__version__}"
-    _, driver = card_and_driver()
-    return text + f", NVIDIA driver {driver}" * bool(driver)
-
-
 def card_and_driver() -> tuple[str, str]:
     """Return the name of the first GPU and the version of its driver; empty without them."""
     listed = output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
@@ -225,12 +216,15 @@ def record(
     """Return what is written to gpu.json."""
     source = (ROOT / "spikeloss_xp" / "__init__.py").read_text(encoding="utf-8")
     unfinished = {name: str(ran) for name, ran in tests.items() if ran.result == "not finished"}
+    numpy, python = metadata.version("numpy"), platform.python_version()
+    _, driver = card_and_driver()
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "version": re.search(r'^__version__ = "(.*)"', source, re.MULTILINE)[1],
         "commit": output("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"),
         "dry_run": dry_run,
-        "machine": machine(),
+        "machine": f"{platform.system()}, Python {python}, NumPy {numpy}"
+        + f", NVIDIA driver {driver}" * bool(driver),
         "libraries": libraries,
         "claims": gpu.claims(tests, libraries, benchmarks),
         "tests": {name: str(ran) for name, ran in tests.items()},
