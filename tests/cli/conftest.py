@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,9 +34,7 @@ class Command:
 
 
 @pytest.fixture
-def command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Command:
+def command(capsys, monkeypatch, tmp_path) -> Command:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_compare, "MAX_CALLS", 2)  # of each loss, to time it
     return Command(capsys)

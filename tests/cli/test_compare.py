@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -84,10 +85,7 @@ def test_backend_that_disagrees_or_fails_is_marked(command, monkeypatch):
     status, out, _ = command("compare --loss SpikeRate --backend numpy --json")
     assert (status, json.loads(out)["agree"]) == (1, False)
 
-    def fail(*arguments, **more):
-        raise MemoryError("no room")
-
-    monkeypatch.setattr(_compare, "compare", fail)
+    monkeypatch.setattr(_compare, "compare", Mock(side_effect=MemoryError("no room")))
     status, out, _ = command("compare --loss SparsityEnforcer --backend numpy")
     assert status == 1
     assert " FAILED\n    MemoryError: no room\n" in out

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -128,11 +129,8 @@ def test_path_that_cannot_be_read_fails(error_of, monkeypatch):
         assert "not a file" in error_of(path="pipe")
     assert "cannot be read: " in error_of(path=f"{'a' * 300}.npz")
     assert error_of(STORED) is None
-
-    def refuse(*arguments):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.open", refuse)
+    refuse = Mock(side_effect=PermissionError(13, "Permission denied"))
+    monkeypatch.setattr(Path, "open", refuse)
     assert "cannot be read: [Errno 13] Permission denied" in error_of()
 
 
@@ -165,8 +163,5 @@ def test_memory_is_plausible_or_infinite(monkeypatch):
 
 
 def test_memory_error_during_evaluation_is_reported(error_of, monkeypatch):
-    def fail(*arguments):
-        raise MemoryError
-
-    monkeypatch.setattr("spikeloss_xp.cli._compare.reference", fail)
+    monkeypatch.setattr(_compare, "reference", Mock(side_effect=MemoryError))
     assert "there is not enough memory" in error_of(DEFLATED)

@@ -82,12 +82,10 @@ def test_interruption_while_the_package_is_imported_is_one_line(tmp_path, comman
     if command.startswith("spikeloss"):
         (tmp_path / command).write_text(f"from spikeloss_xp.cli import main\n{program}")
         command = str(tmp_path / command)
-    arguments = [*command.split(" "), program if command == "-c" else "compare"]
+    arguments = [sys.executable, *command.split(" "), program if command == "-c" else "compare"]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": path},
-        capture_output=True, text=True,
-    )  # fmt: skip
+    variables = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(arguments, env=variables, capture_output=True, text=True)
     assert done.returncode != 0
     if command == "-c" or error == "ValueError":  # a program that imports the library, or a bug
         assert done.stderr.startswith("Traceback")

@@ -13,11 +13,8 @@ from _support.root import ROOT
 TORCHRUN = "-m torch.distributed.run --standalone --no-python --nproc-per-node"
 DOUBLE = "import runpy, torch; torch.set_default_dtype(torch.float64); runpy.run_path"
 PROOF = (ROOT / "docs" / "contributing" / "segments-proof.md").read_text(encoding="utf-8")
-QUICK = ("truncated_torch", "segment_identities", "online", "one_step_jax")
-SEGMENTS = (
-    *QUICK,
-    *(pytest.param(n, marks=pytest.mark.slow) for n in ("truncated_jax", "segment_errors")),
-)
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in ("truncated_jax", "segment_errors")]
+SEGMENTS = ["truncated_torch", "segment_identities", "online", "one_step_jax", *SLOW]
 
 
 def printed(name, number):

@@ -18,11 +18,8 @@ def modules() -> Iterator[tuple[str, Path]]:
     """Yield the name of every module, without `spikeloss_xp.`, and its path."""
     for root, package in ((CORE, ""), (BACKENDS, "backends.")):
         for path in sorted(root.rglob("*.py")):
-            inside = path.relative_to(root)
-            if root == CORE and inside.parts[0] == "backends":
-                continue  # an installation has the adapters there
-            name = ".".join(part for part in inside.with_suffix("").parts if part != "__init__")
-            yield (package + name).removesuffix("."), path
+            inside = path.relative_to(root).with_suffix("").parts
+            yield (package + ".".join(inside)).removesuffix("__init__").removesuffix("."), path
 
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules()}

@@ -10,7 +10,7 @@ import re
 import runpy
 import tomllib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -33,58 +33,28 @@ PUBLIC = sorted(
 )
 
 
-class Block(NamedTuple):
-    """A fenced code block of a Markdown file."""
-
-    language: str
-    line: int
-    """The index of the line that the code starts on, counted from 0."""
-    text: str
-    output: str
-    """The printed output that the page shows: a block of text after one in Python."""
+FENCE = r"^```(?P<language>\w+)[^\n]*\n(?P<text>.*?)^```$(?:\n\n```text\n(?P<output>.*?)^```$)?"
+"""A code block. A block of text after one in Python is the output that the page shows."""
 
 
-def blocks(page: Path, *languages: str) -> list[Block]:
+def blocks(page: Path, *languages: str) -> list[re.Match[str]]:
     """Return the code blocks of a page that are in one of the languages."""
-    text = page.read_text(encoding="utf-8")
-    fence = r"^```(\w+)[^\n]*\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
-    fences = re.finditer(fence, text, re.MULTILINE | re.DOTALL)
-    return [
-        Block(fence[1], text.count("\n", 0, fence.start(2)), fence[2], fence[3] or "")
-        for fence in fences
-        if fence[1] in languages
-    ]
+    found = re.finditer(FENCE, page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [block for block in found if block["language"] in languages]
 
 
-def run_page(page: Path) -> None:
-    """Run the code blocks of a page, in order, in one namespace.
-
-    Skip those that import a missing library, and those that need a name of a skipped block.
-    """
-    namespace: dict[str, Any] = {"__name__": "page"}
-    skipped: list[str] = []
-    for block in blocks(page, "python", "pycon"):
-        try:
-            _run(page, block, namespace)
-        except (ModuleNotFoundError, NameError) as error:
-            if not (skipped if isinstance(error, NameError) else error.name in MISSING):
-                raise
-            skipped.append(f"line {block.line} needs {error.name}")
-    if skipped:
-        pytest.skip(f"the rest of the page ran; {', '.join(skipped)}")
-
-
-def _run(page: Path, block: Block, namespace: dict[str, Any]) -> None:
-    if block.language == "python":
-        code = compile("\n" * block.line + block.text, str(page), "exec")
+def _run(page: Path, block: re.Match[str], line: int, namespace: dict[str, Any]) -> None:
+    if block["language"] == "python":
+        code = compile("\n" * line + block["text"], str(page), "exec")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, namespace)
-        if block.output:
-            _check_output(block.output, printed.getvalue())
+        if block["output"]:
+            _check_output(block["output"], printed.getvalue())
         return
     parser = doctest.DocTestParser()
-    test = parser.get_doctest(block.text, namespace, page.name, str(page), block.line)
-    _check(test, namespace)
+    test = parser.get_doctest(block["text"], namespace, page.name, str(page), line)
+    _check(test)
+    namespace |= test.globs
 
 
 def _check_output(shown: str, printed: str) -> None:
@@ -100,26 +70,14 @@ def _check_output(shown: str, printed: str) -> None:
     assert found == pytest.approx(expected, rel=0.05, abs=0.05)
 
 
-def _check(test: doctest.DocTest, namespace: dict[str, Any] | None = None) -> None:
-    """Run examples, and add the names that they define to a namespace."""
+def _check(test: doctest.DocTest) -> None:
+    """Run examples; the names that they define stay in `test.globs`."""
     try:
         doctest.DebugRunner(verbose=False).run(test, clear_globs=False)
     except doctest.UnexpectedException as error:
         raise error.exc_info[1] from None
     except doctest.DocTestFailure as error:
         pytest.fail(f"{error}: got {error.got!r}, and the page has {error.example.want!r}")
-    if namespace is not None:
-        namespace.update(test.globs)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads_of_torch():
-    """Set the number of threads of PyTorch, which some pages change, back after all pages."""
-    torch = None if "torch" in MISSING else importlib.import_module("torch")
-    threads = torch and torch.get_num_threads()
-    yield
-    if torch:
-        torch.set_num_threads(threads)
 
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python", "pycon")]
@@ -128,16 +86,32 @@ WITH_CODE = [page for page in PAGES if blocks(page, "python", "pycon")]
 @pytest.mark.compiles
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_code_of_a_page_runs(page):
-    run_page(page)
+    """Its blocks run in order, in one namespace.
+
+    Those that import a missing library, or need a name of such a block, are left out.
+    """
+    namespace: dict[str, Any] = {"__name__": "page"}
+    skipped: list[str] = []
+    for block in blocks(page, "python", "pycon"):
+        line = block.string.count("\n", 0, block.start("text"))  # before the code
+        try:
+            _run(page, block, line, namespace)
+        except (ModuleNotFoundError, NameError) as error:
+            if not (skipped if isinstance(error, NameError) else error.name in MISSING):
+                raise
+            skipped.append(f"line {line} needs {error.name}")
+    if skipped:
+        pytest.skip(f"the rest of the page ran; {', '.join(skipped)}")
 
 
 def test_documented_entry_point_names_the_adapter_of_its_page():
     page = ROOT / "docs" / "contributing" / "adding-a-backend.md"
-    (project,) = (tomllib.loads(block.text) for block in blocks(page, "toml"))
+    (project,) = (tomllib.loads(block["text"]) for block in blocks(page, "toml"))
     ((_, adapter),) = project["project"]["entry-points"]["spikeloss_xp.backends"].items()
     module, name = adapter.split(":")
     assert project["tool"]["setuptools"]["py-modules"] == [module]
-    (source,) = (b.text for b in blocks(page, "python") if b.text.startswith(f"# {module}.py\n"))
+    sources = [block["text"] for block in blocks(page, "python")]
+    (source,) = (text for text in sources if text.startswith(f"# {module}.py\n"))
     assert f"\nclass {name}(" in source
 
 
@@ -181,13 +155,9 @@ def test_relative_links_resolve(page):
         target = page.parent / path if path else page
         assert target.exists(), f"{page.name} links to {link}"
         if anchor:
-            assert anchor in _anchors(target), f"{page.name} links to {link}"
-
-
-def _anchors(page: Path) -> set[str]:
-    """Return the link anchors of the headings of a page."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8").lower(), re.M)
+            anchors = {re.sub(r"[^\w\- ]", "", x).replace(" ", "-") for x in headings}
+            assert anchor in anchors, f"{page.name} links to {link}"
 
 
 def modules() -> list[str]:

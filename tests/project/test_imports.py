@@ -68,16 +68,15 @@ def test_import_loads_few_modules_and_gives_no_warnings():
     assert len(standard) <= 10, standard
 
 
-@pytest.mark.parametrize("case", ["without the adapters", "without dependencies"])
-def test_import_without_installation_says_how_to_install(tmp_path, case):
+@pytest.mark.parametrize("missing", ["spikeloss_xp.backends", "numpy"])
+def test_import_without_installation_says_how_to_install(tmp_path, missing):
     core, adapters = (Path(module.__file__).parent for module in (spikeloss_xp, backends))
     shutil.copytree(core, tmp_path / "spikeloss_xp", ignore=shutil.ignore_patterns("backends"))
-    paths, missing = [tmp_path], "numpy"
-    if case == "without the adapters":  # as in a copy of the repository
-        paths += [Path(numpy.__file__).parents[1], Path(array_api_compat.__file__).parents[1]]
-        missing = "spikeloss_xp.backends"
-    else:
+    paths = [tmp_path]
+    if missing == "numpy":
         shutil.copytree(adapters, tmp_path / "spikeloss_xp" / "backends")
+    else:  # as in a copy of the repository
+        paths += [Path(numpy.__file__).parents[1], Path(array_api_compat.__file__).parents[1]]
     program = f"import sys; sys.path[:0] = {[str(path) for path in paths]}; import spikeloss_xp"
     # Without `site`, only these paths and the standard library.
     command = [sys.executable, "-I", "-S", "-c", program]
