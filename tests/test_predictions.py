@@ -4,7 +4,6 @@
 plain loops, and `test_ties.py` those of the classifiers.
 """
 
-import dataclasses
 from functools import partial
 
 import numpy as np
@@ -56,25 +55,6 @@ def test_impossible_labels_and_lengths_raise_or_make_everything_nan(backend):
         assert np.isnan(backend.numpy(got)).all()
 
 
-def test_masked_labels_may_be_anything(backend):
-    label, lengths = np.where(LABEL == 2, 77, LABEL), np.where(LABEL == 2, 0, STEPS)
-    loss = ENTROPY()
-    counts = run(backend, lambda x, y, n: loss.confusion(x, y, lengths=n), SPIKES, label, lengths)
-    np.testing.assert_array_equal(counts[:2], loss.confusion(SPIKES, LABEL)[:2])
-    assert not counts[2].any()
-
-
-def test_nothing_that_counts_has_no_accuracy():
-    for one, label, masks in (
-        (ENTROPY(), -100, {}),
-        (dataclasses.replace(RATE, ignore_index=1), 1, {}),
-        (RATE, 1, {"lengths": [0] * BATCH}),
-    ):
-        label = np.full(BATCH, label)
-        assert np.isnan(one.accuracy(SPIKES, label, **masks))
-        assert one.confusion(SPIKES, label, **masks).sum() == 0
-
-
 Q = np.full((BATCH, CLASSES), 1 / 3)
 ROWS = [[0.2, 0.7, 0.1], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.5]]
 
@@ -119,15 +99,6 @@ def test_cross_entropy_of_scores_is_the_loss(loss):
         torch.testing.assert_close(value, loss(x, label))
         (gradient,) = torch.autograd.grad(value, x)
         torch.testing.assert_close(gradient, torch.autograd.grad(loss(x, label), x)[0])
-
-
-def test_scores_of_masked_classes_are_minus_infinity(backend):
-    where = np.ones(SPIKES.shape, bool)
-    where[0, 1], where[1] = False, False
-    for loss in (ENTROPY(), sx.SpikeRate(0.5, 0.1), sx.SpikeMoid(theta=0.1), sx.SpikeMax()):
-        got = run(backend, loss.scores, SPIKES, where=where)
-        assert got[0, 1] == -np.inf
-        assert np.isfinite(got).sum() == got.size - 1
 
 
 @pytest.mark.parametrize(
