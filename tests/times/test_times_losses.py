@@ -112,20 +112,6 @@ def test_late_spike_is_silence():
     assert not slopes[:, 1, 1].any()
 
 
-@not_jax
-@pytest.mark.parametrize("loss", [ROSSUM, VICTOR], ids=PAIRED)
-def test_equal_trains_have_the_distance_0_and_no_gradient(backend, loss):
-    times = padded(np.random.default_rng(4), (3, 2, 6))
-    value, slopes = run(backend, sx.value_and_grad(loss), times, times)
-    assert abs(value) <= 20 * np.finfo(value.dtype).eps
-    np.testing.assert_allclose(slopes, np.zeros(times.shape), atol=np.finfo(value.dtype).eps)
-
-
-def test_first_of_silent_classes_is_predicted(backend):
-    times = np.asarray([[[9.0, 4.0], [5.0, 6.0]], [[math.nan] * 2] * 2, [[3.0, 3.0], [2.0, 9.0]]])
-    np.testing.assert_array_equal(run(backend, ENTROPY.predict, times), [0, 0, 1])
-
-
 def test_integers_are_times(backend):
     value = run(backend, ENTROPY, np.asarray([[3, 5]]), np.asarray([0]))
     np.testing.assert_allclose(value, math.log1p(math.exp(-2 / 2.5)), rtol=1e-5)
