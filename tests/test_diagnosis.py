@@ -36,19 +36,19 @@ def on(backend, x):
     return backend.asarray(x)
 
 
-@pytest.mark.parametrize("case", diagnoses.healthy())
+@pytest.mark.parametrize("case", diagnoses.HEALTHY)
 def test_healthy_batch_has_no_problem(case):
     report = report_of(case)
     assert not [each for each in report.findings if each.severity == "problem"], str(report)
 
 
-@pytest.mark.parametrize("case", diagnoses.without_finding())
+@pytest.mark.parametrize("case", diagnoses.NO_FINDING)
 def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []
 
 
 @pytest.mark.filterwarnings("ignore:no time of the batch is below")
-@pytest.mark.parametrize(("code", "case"), diagnoses.faulty())
+@pytest.mark.parametrize(("code", "case"), diagnoses.FAULTY)
 def test_mistake_is_the_first_finding(code, case):
     report = report_of(case)
     assert codes(report)[:1] == [code], str(report)
@@ -58,7 +58,7 @@ def test_mistake_is_the_first_finding(code, case):
 
 
 def test_each_finding_has_a_case_and_problems_stand_before_notes():
-    assert {code for code, _ in diagnoses.faulty()} == set(TEXTS)
+    assert {code for code, _ in diagnoses.FAULTY} == set(TEXTS)
     severities = [text["severity"] for text in TEXTS.values()]
     assert severities == sorted(severities, reverse=True)
     notes = {"ambiguous-layout", "absent-class", "labels-too-low", "ties", "mostly-masked"}
@@ -67,7 +67,7 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
 
 
 def test_findings_are_those_of_numpy_on_each_library(backend):
-    cases = [*diagnoses.healthy(), *(case for _, case in diagnoses.faulty())]
+    cases = [*diagnoses.HEALTHY, *(case for _, case in diagnoses.FAULTY)]
     for case in [case for case in cases if "network" not in case][::6]:
         (loss, *positional), options = diagnoses.arguments(case)
         positional = [on(backend, x) for x in positional]

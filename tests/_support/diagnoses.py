@@ -1,8 +1,8 @@
 """Calls of `diagnose` on batches that are as they should be, and on batches with one mistake.
 
 Each line of the texts below is a case: a loss, its input, its target, and the other arguments. In
-`FAULTY` the code of the expected first finding stands before it. The lines use the names of the
-library and those of `names`. ``[time, batch, class]`` has ``_first`` in its name, and
+`FAULTY` the code of the expected first finding stands before it. The lines use the names of NumPy,
+of the library and of `arrays`. ``[time, batch, class]`` has ``_first`` in its name, and
 ``[batch, time, class]`` has ``_between``; the other arrays have time last.
 """
 
@@ -88,9 +88,11 @@ CrossEntropy(time_axis=0), network(30)["spikes"], network(0)["label"], hidden=ne
 CrossEntropy(time_axis=0, readout="max"), network(0)["potentials"], network(0)["label"]
 SpikeRate(0.5, 0.02, time_axis=0), network(0)["spikes"], network(0)["label"]
 SparsityEnforcer(0.1, time_axis=0), [network(30)["hidden"], network(30)["spikes"]]
-"""
+""".strip().splitlines()
 
-FAULTY = """
+FAULTY = [
+    line.split(": ", 1)
+    for line in """
 refused: CrossEntropy(time_axis=-1), fresh, label + 1
 refused: SpikeRate(0.5, 0.02, time_axis=-1), fresh, label - 1
 refused: CrossEntropy(time_axis=-1, readout="sqrt_count"), potentials, label
@@ -171,7 +173,8 @@ absent-class: CrossEntropy(time_axis=-1), fresh, label % 2 * 3
 mostly-masked: CrossEntropy(time_axis=-1), trained, label, lengths=lengths // 3
 ties: CrossEntropy(time_axis=-1), where(arange(4)[:, None] < 2, repeated, 0), label
 ties: CrossEntropy(time_axis=-1), repeated, label
-"""
+""".strip().splitlines()
+]
 
 NO_FINDING = """
 CrossEntropy(time_axis=-1), trained, label, lengths=0 * lengths + 10
@@ -182,13 +185,13 @@ times.SpikeTime(time_constant=5.0), several, several[::-1]
 times.CrossEntropy(silent_time=20.0, temperature=2.0), first, label, hidden=[several]
 SpikeMoid(theta=0.2, time_axis=-1), trained, 0.25 + 0.5 * multi_hot
 CrossEntropy(time_axis=-1), exact[:, :1], 0 * label
-"""
+""".strip().splitlines()
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: Any) -> Any:
     """Return probabilities."""
     shares = np.exp(x)
-    return shares / shares.sum(axis=axis, keepdims=True)
+    return shares / shares.sum(axis=-1, keepdims=True)
 
 
 def arrays() -> dict[str, Any]:
@@ -252,7 +255,7 @@ def lif(current: Any, torch: Any) -> tuple[Any, Any]:
 
 @functools.cache
 def network(updates: int) -> dict[str, Any]:
-    """Return outputs of a network of PyTorch with two layers, after updates by Adam."""
+    """Return outputs of a network of PyTorch with two layers, after steps of descent by signs."""
     torch = pytest.importorskip("torch")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several wait for each other in matrices as small as these
@@ -264,46 +267,20 @@ def network(updates: int) -> dict[str, Any]:
         (torch.randn(shape, generator=generator) * gain / shape[0] ** 0.5).requires_grad_()
         for shape, gain in (((30, 40), 1.0), ((40, CLASSES), 1.5))
     ]
-    loss, moments = sx.CrossEntropy(time_axis=0), [(0.0, 0.0) for _ in weights]
+    loss = sx.CrossEntropy(time_axis=0)
     for i in range(updates + 1):
         hidden, _ = lif(x @ weights[0], torch)
         spikes, potentials = lif(hidden @ weights[1], torch)
         if i == updates:
             break
         slopes = torch.autograd.grad(loss(spikes, label), weights)
-        # Adam. The first use of that of PyTorch imports its compiler, which takes seconds.
-        both = zip(moments, slopes, strict=True)
-        moments = [(0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g) for (m, v), g in both]
-        for w, (m, v) in zip(weights, moments, strict=True):
-            mean, square = m / (1 - 0.9 ** (i + 1)), v / (1 - 0.999 ** (i + 1))
-            w.data -= 0.01 * mean / (square.sqrt() + 1e-8)
+        for w, slope in zip(weights, slopes, strict=True):
+            w.data -= 0.01 * slope.sign()
     torch.set_num_threads(threads)
     return {"spikes": spikes, "potentials": potentials, "hidden": hidden, "label": label}
 
 
-FUNCTIONS = ("arange", "full_like", "isfinite", "isnan", "log", "nan_to_num", "ones_like", "where")
-NAMES = {
-    **vars(sx),
-    **{name: getattr(np, name) for name in FUNCTIONS},
-    **{"times": times, "softmax": softmax, "network": network, "nan": np.nan, "inf": np.inf},
-    **arrays(),
-}
-
-
-def healthy() -> list[str]:
-    """Return the cases that have no problem."""
-    return HEALTHY.strip().splitlines()
-
-
-def without_finding() -> list[str]:
-    """Return the cases that have no note either, some of them at a threshold."""
-    return NO_FINDING.strip().splitlines()
-
-
-def faulty() -> list[tuple[str, str]]:
-    """Return the cases with a mistake, each after the code that names it."""
-    parts = (line.partition(": ") for line in FAULTY.strip().splitlines())
-    return [(code, case) for code, _, case in parts]
+NAMES = {**vars(np), **vars(sx), "times": times, "softmax": softmax, "network": network, **arrays()}
 
 
 def arguments(case: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
