@@ -93,9 +93,8 @@ def arrays() -> dict[str, np.ndarray]:
 
 def call(case: Case, place: Callable[[np.ndarray], Any]) -> Callable[[], Any]:
     """Return a function without arguments for value and gradient of a case."""
-    found = {name: arrays()[name] for name in (case.input, case.target, *case.options) if name}
-    input, *targets = (place(found[name]) for name in (case.input, case.target) if name)
-    options = {name: place(found[name]) for name in case.options}
+    input, *targets = (place(arrays()[name]) for name in (case.input, case.target) if name)
+    options = {name: place(arrays()[name]) for name in case.options}
     if not hasattr(input, "requires_grad_") or "cotangent" in options:
         return functools.partial(sx.value_and_grad(case.loss), input, *targets, **options)
     input.requires_grad_()
@@ -176,8 +175,6 @@ def main() -> None:
     for name in LIBRARIES:  # PyTorch is eager
         for line in of_library(name):
             cell = " / ".join(str(line[kind]) for kind in kinds)
-            if line.get("foreign"):
-                cell += f", {line['foreign']} on the wrong GPU"
             print(f"{name} {line['device']}  {line['case']:30} {cell}")
 
 

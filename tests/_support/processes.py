@@ -24,7 +24,6 @@ from _support.split import Batch, count, mixed, mixing, square
 from spikeloss_xp.losses import Composed
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
-REDUCTIONS = ("sum", "mean", "batchmean")
 SAMPLES = [0, 1, 2, 3, 4, 4, 3, 2]
 """The samples of the examples in a batch of 8, of which no two parts have the same weight."""
 RTOL = 1e-10
@@ -50,7 +49,7 @@ def _cases() -> dict[str, Batch]:
     return {
         f"{name}-{reduction}": replace(batch, loss=replace(batch.loss, reduction=reduction))
         for name, batch in batches.items()
-        for reduction in REDUCTIONS
+        for reduction in ("sum", "mean", "batchmean")
     }
 
 

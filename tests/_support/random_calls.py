@@ -113,24 +113,23 @@ def random_call(
 
 def check_and_shrink(check: Callable[[RandomCall], None], drawn: RandomCall, repeat: str) -> None:
     """Check a call; if that fails, raise an error with the smallest call found that fails too."""
+    if (error := _failure(check, drawn)) is None:
+        return
+    small, smaller, seen = drawn, iter([drawn]), set[str]()
+    while found := next((d for d in smaller if type(_failure(check, d)) is type(error)), None):
+        small, smaller = found, _smaller(found, seen)
+    raise AssertionError(
+        f"To run it again: python -m pytest {repeat}\nThe smallest call found that raises "
+        f"{type(error).__name__} too:\n{as_code(small.in_full())}"
+    ) from error
+
+
+def _failure(check: Callable[[RandomCall], None], drawn: RandomCall) -> Exception | None:
     try:
         check(drawn)
     except Exception as error:
-        small, smaller, seen = drawn, iter([drawn]), set[str]()
-        while found := next((d for d in smaller if _fails(check, d, type(error))), None):
-            small, smaller = found, _smaller(found, seen)
-        raise AssertionError(
-            f"To run it again: python -m pytest {repeat}\nThe smallest call found that raises "
-            f"{type(error).__name__} too:\n{as_code(small.in_full())}"
-        ) from error
-
-
-def _fails(check: Callable[[RandomCall], None], drawn: RandomCall, kind: type) -> bool:
-    try:
-        check(drawn)
-    except Exception as error:
-        return type(error) is kind
-    return False
+        return error
+    return None
 
 
 def _smaller(drawn: RandomCall, seen: set[str]) -> Iterator[RandomCall]:

@@ -4,18 +4,16 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from _support.pages import DOCS
 from _support.peers import import_peer as import_peer
 
 torch = pytest.importorskip("torch")
-
-DOCS = Path(__file__).parents[2] / "docs"
 
 
 def table_rows(library: str) -> list[tuple[str, str]]:

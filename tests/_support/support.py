@@ -43,9 +43,7 @@ LIBRARIES = (
         "ndonnx, for ONNX files",
         ("backends/test_onnx.py::test_value_gradient_and_prediction_of_any_batch_equal_numpy",),
     ),
-    Library("CuPy", (), gpu.cell("CuPy")),
-    Library("PyTorch on a GPU", (), gpu.cell("PyTorch on a GPU")),
-    Library("JAX on a GPU", (), gpu.cell("JAX on a GPU")),
+    *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
     Library("any other of the array API standard", STRICT, "yes, with array-api-strict"),
 )
 
