@@ -58,7 +58,7 @@ REPORTED = {
     "triangular": Network("mnist1d", "triangular", "two hidden"),
     "snnTorch": Network("mnist1d", "snnTorch", "two hidden", usual="mse_count_loss"),
     "SpikingJelly": Network("mnist1d", "SpikingJelly", "two hidden", usual="mse of rates"),
-    "Norse": Network("digits 20", "Norse", usual="max over time"),
+    "Norse": Network("digits 20", "Norse", usual="mse of rates"),
     "Spyx": Network("digits 20", "Spyx", usual="integral_crossentropy"),
 }
 
