@@ -1,6 +1,5 @@
 """Masks, lengths and weights: which arrays they may be, and what no random call draws."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.backends import BACKENDS, on
-from _support.calls import NOT_JAX, example, one_jax, run
+from _support.calls import NOT_JAX, example, moved, one_jax, run
 from _support.cases import close
 from _support.contract import FORMS
+from _support.split import count
 
 ARGUMENTS = {
     "where": np.asarray([True, False, True, True, True]),
@@ -73,11 +73,7 @@ def test_arguments_of_another_library_raise(backend, other, argument):
 def test_impossible_length_gives_a_nan_gradient_of_a_linear_loss(backend):
     if backend.reads_values:
         pytest.skip(f"{backend.name} checks lengths by their values")
-
-    def total(xp, spikes, mask):
-        return xp.sum(spikes, axis=-1), lambda g: xp.broadcast_to(g[..., None], spikes.shape)
-
-    loss = sx.losses.Composed(total, lambda xp, u, label: (u, lambda g: g * xp.ones_like(u)))
+    loss = sx.losses.Composed(count, lambda xp, u, label: (u, lambda g: g * xp.ones_like(u)))
     spikes = np.ones((2, 3, 4))
     _, gradient = run(backend, sx.value_and_grad(loss), spikes, [0, 1], lengths=[5, 4])
     assert np.isnan(gradient[0]).all()
@@ -112,30 +108,23 @@ def test_mean_without_weight_is_zero_with_its_gradient(backend):
 @one_jax
 @pytest.mark.parametrize("time_axis", [0, 1, -1])
 @pytest.mark.parametrize(
-    "loss",
+    ("form", "reduction"),
     [
-        sx.CrossEntropy(time_axis=-1),
-        sx.SpikeMoid(theta=0.1, reduction="batchmean"),  # counts samples by the mask
-        sx.SpikeRate(0.5, 0.0, moving_window=2),
-        sx.SpikeLatency(time_axis=-1),
-        sx.SpikeTime(),
-        sx.SparsityEnforcer(0.1, per="neuron"),
+        ("CrossEntropy-count", "mean"),
+        ("SpikeMoid-rate", "batchmean"),  # counts samples by the mask
+        ("SpikeRate-rate-window", "sum"),
+        *((form, "mean") for form in ("SpikeLatency", "SpikeTime", "SparsityEnforcer-neuron")),
     ],
-    ids=lambda loss: type(loss).__name__,
 )
-def test_mask_of_time_is_that_of_each_sample(backend, loss, time_axis):
+def test_mask_of_time_is_that_of_each_sample(backend, form, reduction, time_axis):
     """Here the first two steps are left out."""
-    spikes = np.moveaxis((np.arange(40) % 3 == 0).reshape(4, 2, 5) * 1.0, -1, time_axis)
-    target = spikes[::-1].copy() if isinstance(loss, sx.SpikeTime) else np.asarray([0, 1, 1, 0])
-    targets = [] if isinstance(loss, sx.SparsityEnforcer) else [target]
-    targets = [np.eye(2, dtype=bool)[target]] if isinstance(loss, sx.SpikeMoid) else targets
-    evaluate = sx.value_and_grad(dataclasses.replace(loss, time_axis=time_axis))
-    burn_in = np.arange(5) > 1
+    call = moved(example(FORMS[form]).with_loss_options(reduction=reduction), time_axis)
+    burn_in = np.arange(6) > 1
     one = burn_in[:, None] if time_axis == 0 else burn_in[None]
-    every = np.broadcast_to(one, (5, 4) if time_axis == 0 else (4, 5))
-    value, gradient = run(backend, evaluate, spikes, *targets, where=every)
+    every = np.broadcast_to(one, (6, 5) if time_axis == 0 else (5, 6))
+    value, gradient = call.replace(where=every).on(backend)
     for mask in (burn_in, one):
-        got = run(backend, evaluate, spikes, *targets, where=mask)
+        got = call.replace(where=mask).on(backend)
         assert got[0] == value
         np.testing.assert_array_equal(got[1], gradient)
 
