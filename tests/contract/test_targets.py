@@ -153,16 +153,12 @@ def test_wide_label_does_not_wrap_around_to_a_class(bad):
             terms(where)
 
 
-@pytest.mark.parametrize("dtype", [">i4", "<i2", ">i8"])
-def test_labels_accept_any_byte_order(backend, dtype):
+@pytest.mark.parametrize("dtype", [">i2", ">i4", "<i2", ">i8"])
+def test_integers_have_their_value_in_any_byte_order(backend, dtype):
+    """256 and 0 have the same bytes as 1 and 0 in the other order."""
     label, loss = np.asarray([2, 0]), sx.SpikeMax()
     got, expected = run(backend, lambda x: [loss(x, label.astype(dtype)), loss(x, label)], SPIKES)
     assert got == expected
-
-
-@pytest.mark.parametrize("dtype", [">i2", ">i4", ">i8"])
-def test_integer_out_of_range_raises_in_any_byte_order(backend, dtype):
-    """256 and 0 have the same bytes as 1 and 0 in the other order."""
     wrong, spikes = np.asarray([256, 0]).astype(dtype), backend.asarray(SPIKES)
     for loss in (sx.CrossEntropy(time_axis=-1), sx.SpikeMax(), sx.SpikeRate(0.5, 0.1)):
         for call in (loss, loss.confusion):
