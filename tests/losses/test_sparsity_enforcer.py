@@ -19,10 +19,7 @@ SATURATED[0, 2] = [1, 0, -1, 0]  # a rate of 1/4 over both samples: the sign doe
 @pytest.mark.parametrize(
     ("loss", "value", "neuron_gradient"),
     [
-        # rates 1, 0 and 1/4; their mean is 5/12
-        (sx.SparsityEnforcer(1 / 4), (1 / 6) ** 2, [1 / 72, 1 / 72, 1 / 72]),
-        (sx.SparsityEnforcer(1, min_rate=0.75), (1 / 3) ** 2, [-1 / 36, -1 / 36, -1 / 36]),
-        # per neuron: 1/2 above 1/2, 1/8 below 1/8; mean over 3 neurons with 8 entries each
+        # rates 1, 0 and 1/4: 1/2 above 1/2, 1/8 below 1/8; mean over 3 neurons with 8 entries each
         (
             sx.SparsityEnforcer(0.5, 2, min_rate=1 / 8, per="neuron"),
             2 * (1 / 4 + 1 / 64) / 3,
