@@ -1,6 +1,7 @@
 """Labels for each pixel: the loss is that of a batch with a sample for each pixel."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -55,15 +56,11 @@ def draw(loss, seed):
 
 def as_samples(spikes, label, masks):
     """Return the arguments of the call whose samples are the pixels, with time last."""
-    number = int(np.prod(PIXELS))
-    flat = {}
+    flat = dict(masks)
     if "lengths" in masks:
-        flat["lengths"] = np.repeat(masks["lengths"], number)
-    if "where" in masks:
-        where = masks["where"]
-        flat["where"] = where if where.ndim == 1 else where.reshape(-1, *where.shape[3:])
-    if "weight" in masks:
-        flat["weight"] = masks["weight"]
+        flat["lengths"] = np.repeat(masks["lengths"], math.prod(PIXELS))
+    if np.ndim(where := masks.get("where")) > 1:
+        flat["where"] = where.reshape(-1, *where.shape[3:])
     return spikes.reshape(-1, CLASSES, STEPS), label.reshape(-1, *label.shape[3:]), flat
 
 
@@ -95,19 +92,16 @@ def test_loss_of_pixels_is_that_of_samples(backend, name, axis, seeds):
         for reduction in ("mean", "none"):
             loss = dataclasses.replace(LOSSES[name], reduction=reduction, time_axis=axis)
             samples = dataclasses.replace(loss, time_axis=-1)
-            cotangent = {}
-            if reduction == "none":
-                cotangent = {
-                    "cotangent": np.random.default_rng(1).random(samples(x, y, **flat).shape)
-                }
-            value, gradient = sx.value_and_grad(samples)(x, y, **flat, **cotangent)
+            cotangent = np.random.default_rng(1).random(np.shape(samples(x, y, **flat)))
+            value, gradient = sx.value_and_grad(samples)(x, y, **flat, cotangent=cotangent)
             if reduction == "none":
                 kind = {"with_class": isinstance(loss, sx.SpikeRate), "timed": loss.moving_window}
-                value, cotangent["cotangent"] = (
+                value, cotangent = (
                     placed(each.reshape(BATCH, *PIXELS, *each.shape[1:]), axis, **kind)
-                    for each in (value, cotangent["cotangent"])
+                    for each in (value, cotangent)
                 )
-            got = run(backend, sx.value_and_grad(loss), image, target, **given, **cotangent)
+            evaluate = sx.value_and_grad(loss)
+            got = run(backend, evaluate, image, target, **given, cotangent=cotangent)
             assert got[0].shape == np.shape(value)
             close(got[0], value, 10 * backend.rtol)
             close(got[1], of_image(gradient.reshape(BATCH, *PIXELS, CLASSES, STEPS), axis), 1e-5)
@@ -124,9 +118,8 @@ def test_predictions_of_pixels_are_those_of_samples(backend, name):
             masks.pop("weight", None)
 
         def evaluate(x, y, loss=loss, **masks):
-            by = {"per_pixel": True} if x.ndim == 5 else {}
-            steps = {"per_step": bool(loss.moving_window)}
-            scores = [f(x, **by, **steps, **masks) for f in (loss.predict, loss.scores)]
+            kind = {"per_pixel": x.ndim == 5, "per_step": bool(loss.moving_window)}
+            scores = [f(x, **kind, **masks) for f in (loss.predict, loss.scores)]
             return [*scores, loss.confusion(x, y, **masks), loss.accuracy(x, y, **masks)]
 
         got = run(backend, evaluate, image, target, **given)
@@ -157,9 +150,8 @@ def test_batchmean_divides_by_samples_and_not_by_pixels():
 
 def test_labels_of_samples_and_of_their_steps_come_first():
     spikes = np.random.default_rng(0).random((4, 3, 2, 4)) < 0.5  # [time, batch, class, pixel]
-    label = np.random.default_rng(1).integers(
-        2, size=(4, 3)
-    )  # [time, batch]; [batch, pixel] is (3, 4)
+    # It is [time, batch]; as [batch, pixel] it would be (3, 4).
+    label = np.random.default_rng(1).integers(2, size=(4, 3))
     loss = sx.CrossEntropy(time_axis=0, moving_window=1, reduction="none")
     assert loss(spikes, label).shape == (4, 3)
     assert loss(spikes, label.T).shape == (4, 3, 4)

@@ -53,12 +53,9 @@ def test_arguments_have_the_names_order_and_defaults_of_lava(made):
 def test_values_and_gradients_equal_the_published_ones(i):
     loss, append, input, label, expected, gradient = load_case(i, slayer.loss)
     spikes = torch.tensor(input, requires_grad=True)
-    if append:
-        for factor in append:
-            loss.append(spikes * factor)
-        value = loss.loss
-    else:
-        value = loss(spikes, torch.tensor(label))
+    for factor in append or ():
+        loss.append(spikes * factor)
+    value = loss.loss if append else loss(spikes, torch.tensor(label))
     value.backward()
     np.testing.assert_allclose(value.detach(), expected, rtol=RTOL)
     np.testing.assert_allclose(spikes.grad, gradient, atol=RTOL * abs(gradient).max())
