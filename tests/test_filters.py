@@ -32,32 +32,23 @@ def random_filter(random):
     """Return a filter of an adapter, an array and an axis, its taps, and whether it is reversed."""
     length, reverse = around(random, 400), bool(random.random() < 0.5)
     kind = pick(random, "exponential", "exponential", "taps", "average", "sum")
-    taps = np.ones(length)
+    taps, kernel = np.ones(length), None
     if kind == "exponential":
         kernel = Exponential(pick(random, 0.1, 5, 20, 50, math.inf), length, pick(random, 1, 2, 3))
         taps = kernel.taps()
-
-        def apply(library, x, axis):
-            return library.causal_filter(x, kernel, axis, reverse=reverse)
-
-    elif kind == "sum":
-
-        def apply(library, x, axis):
-            return library.moving_sum(x, length, axis, reverse=reverse)
-
     elif kind == "average":
         taps, reverse = taps / length, False
-
-        def apply(library, x, axis):
-            return sx.moving_average(x, length, axis)
-
-    else:
+    elif kind == "taps":
         taps = random.random(length).astype(np.float32)
 
-        def apply(library, x, axis):
-            if not reverse:
-                return sx.causal_filter(x, taps, axis)
-            return library.causal_filter(x, library.constants(taps, x), axis, reverse=True)
+    def apply(library, x, axis):
+        if kind == "sum":
+            return library.moving_sum(x, length, axis, reverse=reverse)
+        if kind == "average":
+            return sx.moving_average(x, length, axis)
+        if kind == "taps" and not reverse:
+            return sx.causal_filter(x, taps, axis)
+        return library.causal_filter(x, kernel or library.constants(taps, x), axis, reverse=reverse)
 
     return apply, taps, reverse
 

@@ -204,7 +204,10 @@ def agree_with_samples(
         if loss.reduction == "sum" and loss.per.startswith("sample"):
             value, divisor = value * divisor, 1.0
     elif loss.reduction != "none":
-        value, divisor = of_repeated_samples(call, samples)
+        evaluated = reference.evaluate(loss, call.spikes, call.target, **call.options)
+        repeated = reference.Terms(*(x[samples] for x in vars(evaluated).values()))
+        divisor = reference.divisor(loss.reduction, repeated) or 1  # if nothing counts
+        value = math.fsum(repeated.terms[repeated.term_mask]) / divisor
     terms = with_layout(
         take_samples(call.replace(cotangent=value), samples), *drawn.layout
     ).cotangent
@@ -214,14 +217,6 @@ def agree_with_samples(
     for ours, theirs, error in pairs:
         scale = max(MIN_SCALE, float(np.max(np.abs(theirs))))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=rtol * scale + error)
-
-
-def of_repeated_samples(call: Call, samples: np.ndarray) -> tuple[float, float]:
-    """Return the value of the repeated samples, and what the reduction divides their sum by."""
-    evaluated = reference.evaluate(call.loss, call.spikes, call.target, **call.options)
-    repeated = reference.Terms(*(vars(evaluated)[name][samples] for name in vars(evaluated)))
-    divisor = reference.divisor(call.loss.reduction, repeated) or 1  # if nothing counts
-    return math.fsum(repeated.terms[repeated.term_mask]) / divisor, divisor
 
 
 @pytest.mark.parametrize("kind", QUICK)
