@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import spikeloss_xp as sx
-from _support.calls import example, moved, with_everything
+from _support.calls import example, moved, take_samples, with_everything
 from _support.cases import close
-from _support.contract import CLASSES, FORMS, LABELS, LAYOUTS, ONE_OF_EACH, REDUCTIONS, STEPS
+from _support.contract import FORMS, LAYOUTS, ONE_OF_EACH, REDUCTIONS, STEPS
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.losses import Loss
@@ -50,10 +50,6 @@ def in_chunks(x, time):
     return da.from_array(x, chunks=[time if n == STEPS else (0, n) for n in x.shape])
 
 
-def as_list(x, _):
-    return np.asarray(x).tolist()
-
-
 EVALUATIONS = [  # each of these forms with some of the chunks, and all else in turn
     (form, chunks, REDUCTIONS[(i + j) % 4], [*LAYOUTS][(i + j // 2) % 3], PIECES[(i // 3 + j) % 4])
     for i, form in enumerate(ONE_OF_EACH)
@@ -62,27 +58,13 @@ EVALUATIONS = [  # each of these forms with some of the chunks, and all else in 
 ]
 
 
-def test_losses_of_spike_times_have_the_chunks_of_the_samples(no_compute):
-    times, target = np.random.default_rng(1).uniform(0, 20, size=(2, 4, 3, 2))
-    evaluate = sx.value_and_grad(sx.times.SpikeTime(time_constant=3.0))
-    lazy = evaluate(da.from_array(times, chunks=(2, -1, -1)), target)
-    assert lazy[1].chunks == ((2, 2), (3,), (2,))
-    compare(lazy, evaluate(times, target))
-
-
-def test_mask_of_samples_is_that_of_each_block(no_compute):
-    where = np.asarray([True, False])
-    lazy = sx.SpikeMax()(da.from_array(SPIKES, chunks=(1, 3, 2)), LABEL, where=where)
-    compare((lazy,), (sx.SpikeMax()(SPIKES, LABEL, where=where),))
-
-
 @pytest.mark.slow(but=8)  # each of the chunks
 @pytest.mark.parametrize(("form", "chunks", "reduction", "time_axis", "entries"), EVALUATIONS)
 def test_value_and_gradient_equal_numpy(
     form, chunks, reduction, time_axis, entries, monkeypatch, no_compute
 ):
     batch, neurons, time = CHUNKS[chunks]
-    for make, as_given in ((example, as_list), (with_everything, in_chunks)):
+    for make, as_given in ((example, lambda x, _: x.tolist()), (with_everything, in_chunks)):
         # What is read of masked groups depends on the segment: see tests/losses/test_segments.py.
         whole = make is with_everything and "groups" in form and "SpikeMax" in form
         monkeypatch.setattr(_tuning, "CHUNK", PIECES[-1] if whole else entries)
@@ -105,12 +87,14 @@ def test_value_and_gradient_equal_numpy(
         assert gradient.chunks == spikes.chunks
 
 
-def test_layers_masks_of_steps_and_classifiers_equal_numpy(no_compute):
+def test_layers_times_masks_of_steps_and_classifiers_equal_numpy(no_compute):
     rate, window = sx.Rate(time_axis=-1), sx.MovingWindow(2, time_axis=-1)
     confident = rate, window, sx.Rate(mode="softmax", time_axis=-1)
+    on_times = sx.value_and_grad(sx.times.SpikeTime(time_constant=3.0))
 
     def outputs(spikes):
         yield sx.SparsityEnforcer(0.25)([spikes, 2 * spikes])
+        yield from on_times(3 + spikes[:, :, :2], 4 - SPIKES)
         yield sx.SpikeMax(2, reduction="mean")(spikes, LABEL, where=SPIKES[:, 0] == 0)
         yield from (classifier.confidence(spikes) for classifier in confident)
         yield from (classifier(spikes) for classifier in confident)
@@ -120,19 +104,19 @@ def test_layers_masks_of_steps_and_classifiers_equal_numpy(no_compute):
 
 
 @pytest.mark.parametrize("window", [None, 2])
-def test_mask_has_one_meaning_in_each_block(window):
-    """Of steps in a block of as many samples, and of pixels in one of as many steps."""
-    spikes = (
-        np.random.default_rng(0).random((8, 4, 3, 2)) < 0.5
-    ) * 1.0  # batch, time, class, space
+def test_mask_has_one_meaning_in_each_block(window, no_compute):
+    """Of steps in a block of as many samples, of pixels in one of as many steps, and of samples."""
+    # batch, time, class, space
+    spikes = (np.random.default_rng(0).random((8, 4, 3, 2)) < 0.5).astype(float)
     loss, label = sx.CrossEntropy(time_axis=1, moving_window=window), np.arange(8) % 6
     pixels = np.random.default_rng(1).random((8, 2)) < 0.5
     burn_in = np.asarray([True, False, False, True])
-    for where in (burn_in, burn_in[None], burn_in.tolist(), pixels, da.from_array(pixels)):
-        expected = loss(spikes, label, where=np.asarray(where))
+    steps = burn_in, burn_in[None], burn_in.tolist()
+    for where in (*steps, pixels, pixels[:, 0], da.from_array(pixels)):
+        (known,) = computed(where)
+        expected = loss(spikes, label, where=known)
         for chunks in ((4, 4, 3, 2), (8, 2, 3, 2)):
-            value = loss(da.from_array(spikes, chunks=chunks), label, where=where)
-            close(computed(value)[0], expected, RTOL)
+            compare([loss(da.from_array(spikes, chunks=chunks), label, where=where)], [expected])
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -181,15 +165,11 @@ def test_long_sample_is_cut_into_segments(monkeypatch):
     "form", ["SpikeTime", "SpikeMax-softmax-window", "CrossEntropy-probabilities-count"]
 )
 def test_task_count_grows_with_chunks_and_not_with_time(form):
-    loss, axes = FORMS[form].loss(), FORMS[form].target_axes
-    dtype = int if FORMS[form].contract.target is LABELS else float
-
     def task_count(chunks, steps):
-        sizes = {"batch": 2 * chunks, "class": CLASSES, "time": steps}
-        spikes = da.zeros((2 * chunks, FORMS[form].neurons, steps), chunks=(2, -1, -1))
-        target = np.zeros([sizes[axis] for axis in axes], dtype)
-        target = spikes if isinstance(loss, sx.SpikeTime) else target
-        _, gradient = sx.value_and_grad(loss)(spikes, target)
+        call = take_samples(example(FORMS[form]), [0, 1] * chunks)
+        spikes = da.zeros((*call.spikes.shape[:2], steps), chunks=(2, -1, -1))
+        target = spikes if form == "SpikeTime" else call.target
+        _, gradient = sx.value_and_grad(call.loss)(spikes, target)
         return len(gradient.dask)
 
     assert task_count(8, 1000) <= 8 * 10
