@@ -214,14 +214,10 @@ def test_matrix_of_one_set_is_symmetric_with_0_on_its_diagonal(backend, monkeypa
     times = random.uniform(0, 100, size=(40, 30))
     times[random.random(times.shape) < 0.25] = math.nan
     bins = random.random((41, 2, 60)) * (random.random((41, 2, 60)) < 0.25)
-    matrices = [
-        partial(van_rossum, time_constant=3.0, times=True),
-        partial(victor_purpura, cost=0.37),
-    ]
-    found = [run(backend, each, times) for each in matrices]
-    for cosine in (0.0, 0.3):
-        found.append(run(backend, partial(van_rossum, time_constant=3.0, cosine=cosine), bins))
-    for matrix in found:
+    rossum = partial(van_rossum, time_constant=3.0)
+    calls = [(partial(rossum, times=True), times), (partial(victor_purpura, cost=0.37), times)]
+    for function, trains in [*calls, (rossum, bins), (partial(rossum, cosine=0.3), bins)]:
+        matrix = run(backend, function, trains)
         np.testing.assert_array_equal(matrix, matrix.T)
         assert not matrix.diagonal().any()
         assert matrix.max() > 1
