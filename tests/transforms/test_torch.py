@@ -283,6 +283,19 @@ def test_label_out_of_range_raises_and_in_a_trace_gives_nan():
     np.testing.assert_array_equal(per_sample.isnan(), [False, True, False, False])
 
 
+@pytest.mark.parametrize("name", ["CrossEntropy, each step"])
+def test_second_derivative_of_a_compiled_loss_equals_eager(case):
+    def penalty(function):
+        x = (SPIKES + 0.25).requires_grad_()
+        value = function(x, *case.targets)
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+        (value + gradient.square().sum()).backward()
+        return x.grad
+
+    compiled = torch.compile(case.loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(penalty(compiled), penalty(case.loss), rtol=1e-10, atol=1e-12)
+
+
 # Modes of PyTorch that change its results, such as TF32 and autocast, do not change ours ----------
 
 RNG = np.random.default_rng(0)
