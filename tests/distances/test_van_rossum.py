@@ -89,7 +89,7 @@ def random_comparison(random):
         sets = sets[: 2 - alone]
         return kind(**options), sets, sets, {}
     options["cosine"] = pick(random, 0.0, 0.3, 1.0)
-    units, steps, masks = pick(random, 1, 2, 3), around(random, 70), {}
+    units, steps, masks = pick(random, 1, 1, 2, 3), around(random, 70), {}
     flat = units == 1 and random.random() < 0.5
     axis = pick(random, *range(-1, 3 - flat))
     sets, given = [random_trains(random, (n, units, steps)) for n in (5, 4)][: 2 - alone], []
