@@ -82,6 +82,15 @@ def test_logit_of_minus_infinity_of_a_label_with_weight_0_does_not_count(backend
     assert not gradient[0].any()
 
 
+@pytest.mark.parametrize("target", [[0], [[1.0, 0.0]]])
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_label_without_probability_has_no_finite_loss(backend, target):
+    """Infinity, or NaN in JAX."""
+    loss = sx.CrossEntropy(time_axis=-1, readout="last")
+    value = run(backend, loss, np.asarray([[[-np.inf], [0.0]]]), np.asarray(target))
+    assert not np.isfinite(value)
+
+
 def test_gradient_of_a_probability_of_0_is_that_of_others():
     torch = pytest.importorskip("torch")
     logit = torch.tensor([[[3.0, 1.0, 2.0]]])
