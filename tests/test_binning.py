@@ -137,6 +137,35 @@ def test_coarse_time_a_tenth_of_a_bin_from_the_edges_stays_in_its_bin(first, las
     np.testing.assert_array_equal(spikes[0], expected)
 
 
+class Milliseconds:
+    """Times with a unit, as those of Pint and others."""
+
+    dimensionality = "time"
+    __array_ufunc__ = None  # an array is multiplied by the method below
+
+    def __init__(self, magnitude):
+        self.magnitude = np.asarray(magnitude)
+
+    @property
+    def units(self):
+        return Milliseconds(1)
+
+    def __rmul__(self, number):
+        return Milliseconds(number * self.magnitude)
+
+    def __truediv__(self, other):
+        return self.magnitude / other.magnitude
+
+
+def test_times_with_a_unit_are_multiples_of_the_bins():
+    bins = {"neurons": 1, "steps": 5, "time_step": Milliseconds(0.5)}
+    for start, expected in ((0, [0, 1, 0, 0, 1]), (Milliseconds(0.5), [1, 0, 0, 1, 0])):
+        spikes = sx.bin_spikes(Milliseconds([2.25, 0.75]), [0, 0], **bins, start=start)
+        assert spikes.tolist() == [expected]
+    with pytest.raises(TypeError, match="time_step has a unit and start has none"):
+        sx.bin_spikes(Milliseconds([2.25]), [0], **bins, start=0.5)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

@@ -162,7 +162,10 @@ def test_finding_says_what_was_seen(spikes, label, options, seen):
 
 
 def test_string_without_a_finding_says_so():
-    assert str(sx.diagnose(LOSS, FRESH, LABEL)).endswith("\n\nnothing found")
+    text = str(sx.diagnose(LOSS, FRESH, LABEL))
+    assert text.endswith("\n\nnothing found")
+    assert "[batch, class, time] = (24, 4, 20)" in text
+    assert "(4, 1)" in text
 
 
 def test_numbers_are_those_by_hand():
@@ -199,3 +202,8 @@ def test_numbers_are_those_by_hand():
         got = report.numbers[name]
         assert got == number if isinstance(number, str) else np.allclose(got, number), name
     assert codes(report) == ["ambiguous-layout", "ties"]
+
+
+def test_neurons_with_target_trains_are_classes():
+    report = sx.diagnose(sx.SpikeTime(), FRESH, FRESH)
+    assert report.numbers["classes, neurons of a class"] == (4, 1)

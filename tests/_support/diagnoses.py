@@ -112,6 +112,7 @@ times-out-of-range: times.CrossEntropy(silent_time=20.0), 1000 * first + 20, lab
 times-out-of-range: times.CrossEntropy(silent_time=0.5), late, label
 times-out-of-range: times.CrossEntropy(silent_time=20.0), full_like(first, 20), label
 not-spikes: CrossEntropy(time_axis=-1), potentials, label
+not-spikes: CrossEntropy(time_axis=-1), round(potentials, 1), label
 not-spikes: CrossEntropy(time_axis=0), softmax(potentials_first), label
 not-spikes: CrossEntropy(time_axis=-1), log(softmax(potentials)), label
 not-spikes: SpikeRate(0.5, 0.02, time_axis=-1), potentials, label
