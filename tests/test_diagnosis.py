@@ -166,6 +166,7 @@ def test_string_without_a_finding_says_so():
     assert text.endswith("\n\nnothing found")
     assert "[batch, class, time] = (24, 4, 20)" in text
     assert "(4, 1)" in text
+    assert "[6, 6, 6, 6]" in text
 
 
 def test_numbers_are_those_by_hand():
