@@ -58,7 +58,7 @@ EVALUATIONS = [  # each of these forms with some of the chunks, and all else in 
 ]
 
 
-@pytest.mark.slow(but=8)  # each of the chunks
+@pytest.mark.slow(but=12)  # each of the chunks
 @pytest.mark.parametrize(("form", "chunks", "reduction", "time_axis", "entries"), EVALUATIONS)
 def test_value_and_gradient_equal_numpy(
     form, chunks, reduction, time_axis, entries, monkeypatch, no_compute
