@@ -163,3 +163,4 @@ def test_arrays_that_a_loss_holds_get_a_gradient():
     assert Learnt(0.5, 0.0, scale=scale).captured_arrays() == (scale,)
     assert Learnt(0.5, 0.0, scale=2.0).captured_arrays() == ()
     assert Learnt(0.5, 0.0, scale=lambda x: x).captured_arrays() is None
+    assert Learnt(0.5, 0.0, scale=(2.0, scale)).captured_arrays() is None
