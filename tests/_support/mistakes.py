@@ -147,8 +147,8 @@ SparsityEnforcer(per="neuron", scale=(1, 2)) -> ValueError: per='array' or 'samp
 composed({read|compare}=None) -> TypeError: {} must be a function; None
 composed(per_step=1) -> TypeError: per_step; 1
 HuberError(delta=0, time_axis=0) -> ValueError: delta must be above 0; got 0
-{SpikeTime|SpikeMax|SpikeMoid|SparsityEnforcer|rate}(zeros((2, 3, 5))) -> \
-TypeError: got an array of shape (2, 3, 5): make it first
+{SpikeTime|SpikeMax|SpikeMoid|SparsityEnforcer|rate}(zeros({(2, 3)|(2, 3, 5)})) -> \
+TypeError: got an array of shape {1}: make it first
 CrossEntropy(weight=2) -> TypeError: CrossEntropy has no option weight; in the call, \
 loss(input, target, weight=...)
 SpikeMax(mask=2) -> TypeError: SpikeMax has no option mask; where=...
