@@ -130,11 +130,11 @@ def check(loss, input, target, **options):
 
 
 def test_own_losses():
-    """Check each with padding, and where no neuron fires."""
+    """Check each with padding, where no neuron fires, and where all do."""
     rng = np.random.default_rng(0)
     spikes, labels = 1.0 * (rng.random((3, 3, 10)) < 0.3), [0, 2, 1]
     options = {"lengths": [10, 7, 0]}
-    for x in (spikes, 0 * spikes):
+    for x in (spikes, 0 * spikes, 0 * spikes + 1):
         check(QuantileError(time_axis=-1, quantile=0.9), x, rng.random((3, 3)), **options)
         check(FocalMax(moving_window=5), x, labels, weight=[1, 2, 3], **options)
         check(PoissonTrains(), x - 2, spikes, **options)

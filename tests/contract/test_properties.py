@@ -176,7 +176,7 @@ def test_predictions_and_their_counts_match_the_reference(backend, call, random,
     ignored = None if independent else loss.ignore_index
     omitted = random.random(label.shape) < 0.2
     label = label == 1 if independent else np.where(omitted, ignored, label)
-    if not independent:  # where nothing counts, the label may be any
+    if not independent:  # a label is not read where all classes are masked
         label = np.where(mask.any(axis=1, keepdims=True), label, 77)
     counts = reference.confusion(predicted, mask, label, ignored)
     shown = [x if independent else x[:, 0] for x in (label, predicted)]

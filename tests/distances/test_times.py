@@ -208,7 +208,7 @@ def test_lists_of_times_are_padded_for_van_rossum(backend):
 def test_matrix_of_one_set_is_symmetric_with_0_on_its_diagonal(backend, monkeypatch, chunk):
     """To the last bit, as SciPy's `squareform` checks. The smaller chunk splits the pairs."""
     if backend.library == "jax" and chunk == 400:
-        pytest.skip("JAX compiles each of the many chunks")
+        pytest.skip("JAX compiles each of the many chunks, for 20 s in all")
     monkeypatch.setattr(_tuning, "PAIRS_CHUNK", chunk)
     random = np.random.default_rng(0)
     times = random.uniform(0, 100, size=(40, 30))
