@@ -1,10 +1,10 @@
-"""An assertion for your own tests: a loss has the same results on every array library.
+"""An assertion for your own tests: a loss gives the same results with every array library.
 
-The command ``compare`` makes the same comparison and prints it.
+The command ``spikeloss-xp compare`` makes the same comparison and prints the results.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from spikeloss_xp.gradients import value_and_grad
 
 __all__ = ["assert_consistent"]
 
-PRECISION = {  # the machine epsilon and the smallest number of each dtype
+PRECISION = {  # the machine epsilon and the smallest positive number of each dtype
     "float64": (2.0**-52, 2.0**-1074),
     "float32": (2.0**-23, 2.0**-149),
     "float16": (2.0**-10, 2.0**-24),
@@ -38,37 +38,40 @@ def assert_consistent(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> None:
-    """Check that a loss has the same value and gradient on every array library.
+    """Check that a loss has the same value and gradient with every array library.
 
-    The function evaluates value and gradient on each backend, in the dtype of `input` and on the
-    first device of each kind, and compares them with an evaluation by NumPy in float64. With
-    ``reduction="none"`` it compares the terms, and the gradient of their sum with fixed random
-    weights.
+    Each library evaluates the loss and its gradient in the dtype of `input`, on its first device
+    of each kind. The results are compared with those of NumPy in float64. With
+    ``reduction="none"``, the terms are compared, and the gradient of their sum, in which each term
+    has a fixed random weight.
 
     Parameters
     ----------
     loss : callable
         A loss of this library.
     input : array
-        Spikes of any array library.
+        Spikes, as an array of any library.
     target, where, lengths, weight : array or sequence, optional
-        The other arguments of the loss. `SparsityEnforcer` has no target.
+        The other arguments of the loss. `SparsityEnforcer` takes no target.
     backends : sequence of str, optional
-        Import names of array libraries, with or without an adapter. By default all libraries that
-        `spikeloss_xp.backends.available` reports as usable and that have the dtype of `input`.
+        Import names of array libraries, with or without an adapter. The default is every library
+        that `spikeloss_xp.backends.available` reports as usable and that has the dtype of `input`.
     rtol : float, optional
-        The allowed difference, as a fraction of the largest entry of the reference. By default 100
-        times the epsilon of the dtype that is computed in, and for a gradient of 16 bits also the
-        epsilon of its dtype.
+        The allowed difference, relative to the largest entry of the reference. The default is 100
+        times the machine epsilon of the dtype used for the computation. For a 16-bit gradient, the
+        epsilon of its own dtype is added.
     atol : float, optional
-        The allowed difference in addition to that. By default the smallest number of the dtype.
+        A difference that is allowed in addition. The default is the smallest positive number of
+        the dtype.
 
     Raises
     ------
     AssertionError
-        If a backend differs. The message names it, with the largest difference and its index.
+        If a library's results differ. The message gives the library, the largest difference and
+        the index of that entry.
     ValueError
-        If `backends` is empty, or names one that cannot be used or lacks the dtype of `input`.
+        If `backends` is empty, or contains a library that cannot be used or lacks the dtype of
+        `input`.
     TypeError
         If `input` is not an array.
 
@@ -79,93 +82,109 @@ def assert_consistent(
     >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]], dtype=np.float32)
     >>> sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])
     """
-    adapter_of(input)  # raises if it is no array
+    adapter_of(input)  # raises unless `input` is an array
     if backends is not None and (isinstance(backends, str) or not backends):
-        raise ValueError(f"backends must be a sequence of names, at least one; got {backends!r}")
+        raise ValueError(f"backends must be a sequence of one or more names; got {backends!r}")
     host_input, dtype = on_host(input, "input"), _dtype_name(input)
     targets = () if target is None else (on_host(target, "target"),)
-    found, _ = select_places(backends, dtype)
+    devices, _ = select_devices(backends, dtype)
     given = {"where": where, "lengths": lengths, "weight": weight}
     options: dict[str, Any] = {k: on_host(x, k) for k, x in given.items() if x is not None}
     if getattr(loss, "reduction", None) == "none":
         terms = loss(host_input.astype(float), *targets, **options)
         options["cotangent"] = np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)
     expected = reference(loss, host_input, *targets, **options)
-    more: dict[str, Any] = {"rtol": rtol, "atol": atol, "expected": expected}
-    arrays = host_input, dtype, *targets
-    results = [compare(loss, place, *arrays, **more, **options)[0] for place in found]
-    complaints = [f"{result.place}: {result.problem}" for result in results if result.problem]
+    options |= {"expected": expected, "rtol": rtol, "atol": atol}
+    complaints: list[str] = []
+    for device in devices:
+        result, _ = compare(loss, device, host_input, dtype, *targets, **options)
+        if result.problem is not None:
+            complaints.append(f"{device}: {result.problem}")
     if complaints:
         raise AssertionError(
-            f"{loss!r} on {dtype} spikes of shape {host_input.shape} differs from the float64 "
-            "evaluation by NumPy\n  " + "\n  ".join(complaints)
+            f"{loss!r} on {dtype} spikes of shape {host_input.shape} differs from NumPy in float64"
+            "\n  " + "\n  ".join(complaints)
         )
 
 
 def _dtype_name(x: Any) -> str:
-    """Return the name of the dtype of an array, without the name of its library."""
+    """Return the name of an array's dtype, without the name of the library."""
     return str(x.dtype).rpartition(".")[2]
 
 
 @dataclass(frozen=True)
-class Place:
-    """An array library, and one of its devices."""
+class Device:
+    """A device on which an array library computes."""
 
     library: str
     version: str
-    device: str
+    name: str
 
     def __str__(self) -> str:
-        return f"{self.library} {self.version} on {self.device}"
+        return f"{self.library} {self.version} on {self.name}"
 
     def put(self, values: np.ndarray, dtype: str | None = None) -> Any:
-        """Copy a NumPy array here, in the dtype of this name; its scope must be active."""
-        found = adapter(self.library)
-        array = found.from_host(values, self.device)
-        return array if dtype is None else found.xp.astype(array, getattr(found.xp, dtype))
+        """Copy a NumPy array to this device and convert it to `dtype`, whose scope must be active.
+
+        Without `dtype`, the library chooses the dtype.
+        """
+        library = adapter(self.library)
+        array = library.from_host(values, self.name)
+        if dtype is None:
+            return array
+        return library.xp.astype(array, getattr(library.xp, dtype))
 
 
-def select_places(
-    backends: Sequence[str] | None, dtype: str, device: str | None = None
-) -> tuple[list[Place], dict[str, str]]:
-    """Return the places that have a dtype, and why each of the other array libraries has none.
+def select_devices(
+    backends: Sequence[str] | None, dtype: str, wanted: str | None = None
+) -> tuple[list[Device], dict[str, str]]:
+    """Return the devices to compare, and for each library without any of them the reason.
 
-    They are the first device of each kind, or those of one name or kind. Raise a `ValueError`
-    unless every library in `backends` has one; if `backends` is None, any library will do.
+    Of each kind of device, such as "cuda", a library contributes the first. If `wanted` is the name
+    or the kind of a device, all other devices are left out. Raise a `ValueError` if no device is
+    left, or if `backends` contains a library without any.
     """
     infos = available() if backends is None else {name: describe(name) for name in backends}
-    found: list[Place] = []
+    selected: list[Device] = []
     unused: dict[str, str] = {}
-    for name, info in infos.items():
-        here: dict[str, Place] = {}
-        for place in info.devices:
-            kind = place.rpartition(":")[0] or place  # "cuda" of "cuda:1"
-            if device in (None, place, *kind.split(":")):
-                here.setdefault(kind, Place(name, str(info.version), place))
+    for library, info in infos.items():
+        names = _first_of_each_kind(info.devices, wanted)
         if not info.usable:
-            unused[name] = problem_in_words(info)
-        elif not here:
-            unused[name] = f"it has no device {device!r}; its devices: {', '.join(info.devices)}"
-        elif not hasattr(adapter(name).xp, dtype):
-            unused[name] = f"it has no {dtype}"
+            unused[library] = problem_in_words(info)
+        elif not names:
+            present = ", ".join(info.devices)
+            unused[library] = f"it has no device {wanted!r}; its devices: {present}"
+        elif not hasattr(adapter(library).xp, dtype):
+            unused[library] = f"it has no {dtype}"
         else:
-            found += here.values()
-    if not found or (backends is not None and unused):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in unused.items())
-        raise ValueError(f"no result for {reasons}")
-    return found, unused
+            selected += [Device(library, str(info.version), name) for name in names]
+    if not selected or (backends is not None and unused):
+        reasons = "; ".join(f"{library}: {reason}" for library, reason in unused.items())
+        raise ValueError(f"cannot use {reasons}")
+    return selected, unused
+
+
+def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
+    """Return the first device of each kind, considering only those `wanted`, if it is not None."""
+    first: dict[str, str] = {}
+    for name in names:
+        kind = name.rpartition(":")[0] or name  # "cuda" for "cuda:1"
+        if wanted in (None, name, *kind.split(":")):
+            first.setdefault(kind, name)
+    return list(first.values())
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Value and gradient of a loss in one place, and by how much they differ from the reference.
+    """Value and gradient of a loss on one device, and how much they differ from the reference.
 
-    Differences are relative to the largest entry of the reference. `problem` describes those that
-    exceed the tolerance, or why there is no result; it is None if the result agrees.
+    The differences are relative to the largest entry of the reference. `problem` is None if the
+    result agrees. Otherwise it describes the differences that exceed the tolerance, or says why
+    there is no result.
     """
 
     loss: str
-    place: Place
+    device: Device
     value: float | None = None
     gradient_norm: float | None = None
     value_difference: float | None = None
@@ -177,7 +196,7 @@ class Comparison:
 def reference(
     loss: Callable[..., Any], input: np.ndarray, *targets: np.ndarray, **options: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return value and gradient by NumPy in float64."""
+    """Return the value and gradient that NumPy computes in float64."""
     widened = [t.astype(np.float64) if t.dtype.kind == "f" else t for t in targets]
     value, gradient = value_and_grad(loss)(input.astype(np.float64), *widened, **options)
     return np.asarray(value), gradient
@@ -185,7 +204,7 @@ def reference(
 
 def compare(
     loss: Callable[..., Any],
-    place: Place,
+    device: Device,
     input: np.ndarray,
     dtype: str,
     /,
@@ -195,48 +214,53 @@ def compare(
     atol: float | None = None,
     **options: np.ndarray,
 ) -> tuple[Comparison, Callable[[], None]]:
-    """Evaluate a loss in one place and compare value and gradient with the reference.
+    """Evaluate a loss on one device and compare value and gradient with the reference.
 
-    The function in the result repeats the evaluation and synchronizes. Tolerances follow the dtypes
-    unless they are given. Value and gradient are computed in the dtype of the value, with an error
-    of up to `ROUNDINGS` roundings; a gradient in 16 bits is rounded once more, and may underflow.
+    The second result is a function that repeats the evaluation and waits for the device.
+
+    The default tolerances follow from the dtypes. Value and gradient are computed in the dtype of
+    the value, so their error may be as large as `ROUNDINGS` roundings in that dtype. A 16-bit
+    gradient is rounded once more, and may underflow.
     """
-    found = adapter(place.library)
-    with found.scope(dtype):
-        arrays = [place.put(input, dtype), *map(place.put, targets)]
-        beside = {name: place.put(option) for name, option in options.items()}
-        run = found.compiled(value_and_grad(loss))
-        results = run(*arrays, **beside)
-        value, gradient = arrived = [found.to_host(x).astype(np.float64) for x in results]
+    library = adapter(device.library)
+    with library.scope(dtype):
+        arrays = [device.put(input, dtype), *map(device.put, targets)]
+        keywords = {name: device.put(option) for name, option in options.items()}
+        evaluate = library.compiled(value_and_grad(loss))
+        results = evaluate(*arrays, **keywords)
+        found = [library.to_host(x).astype(np.float64) for x in results]
 
-    def again() -> None:
-        with found.scope(dtype):
-            for result in run(*arrays, **beside):
-                found.synchronize(result)
+    def repeat() -> None:
+        with library.scope(dtype):
+            for result in evaluate(*arrays, **keywords):
+                library.synchronize(result)
 
     epsilon, _ = PRECISION[_dtype_name(results[0])]
-    differences, problems = {}, []
-    for name, x, got, right in zip(("value", "gradient"), results, arrived, expected, strict=True):
-        stored, smallest = PRECISION[_dtype_name(x)]
-        allowed = ROUNDINGS * epsilon + (stored if stored != epsilon else 0.0)
+    differences: dict[str, float] = {}
+    problems: list[str] = []
+    for name, x, got, right in zip(("value", "gradient"), results, found, expected, strict=True):
+        own_epsilon, smallest = PRECISION[_dtype_name(x)]
+        allowed = ROUNDINGS * epsilon + (own_epsilon if own_epsilon != epsilon else 0.0)
         tolerances = allowed if rtol is None else rtol, smallest if atol is None else atol
-        differences[f"{name}_difference"], text = _difference(got, right, *tolerances)
-        problems += [f"the {name} {text}"] if text else []
+        differences[f"{name}_difference"], problem = _difference(got, right, *tolerances)
+        if problem is not None:
+            problems.append(f"the {name} {problem}")
+    value, gradient = found
     numbers = float(value.sum()), float(np.linalg.norm(gradient))
-    problem = "; ".join(problems) or None
-    return Comparison(repr(loss), place, *numbers, **differences, problem=problem), again
+    joined = "; ".join(problems) or None
+    return Comparison(repr(loss), device, *numbers, **differences, problem=joined), repeat
 
 
 def _difference(
     got: np.ndarray, expected: np.ndarray, rtol: float, atol: float
 ) -> tuple[float, str | None]:
-    """Return the largest difference relative to the largest entry expected, and a text about it.
+    """Return the largest difference, relative to the largest expected entry, and a description.
 
-    The difference is infinite if one entry is NaN or infinite and the other is not equal to it. The
-    text is None if the difference is within the tolerance.
+    The difference is infinite if an entry is NaN or infinite in only one of the arrays, or infinite
+    with opposite signs. The description is None if the difference is within the tolerance.
     """
     if got.shape != expected.shape:
-        return math.inf, f"has shape {got.shape} where {expected.shape} is expected"
+        return math.inf, f"has shape {got.shape} instead of {expected.shape}"
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
         distance = np.nan_to_num(np.abs(got - expected), nan=np.inf, posinf=np.inf)
@@ -249,6 +273,6 @@ def _difference(
         return relative, None
     entry = f" at {[int(i) for i in where]}" if where else ""
     return relative, (
-        f"is {float(got[where])!r}{entry} where {float(expected[where])!r} is expected; relative "
-        f"to the largest entry that is a difference of {relative:.2g}, and {most:.2g} is allowed"
+        f"is {float(got[where])!r}{entry} instead of {float(expected[where])!r}, a difference of "
+        f"{relative:.2g} relative to the largest entry, of which {most:.2g} is allowed"
     )

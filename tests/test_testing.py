@@ -47,7 +47,7 @@ def test_bfloat16_is_compared_on_libraries_that_have_it():
     torch = pytest.importorskip("torch")
     spikes = torch.tensor(SPIKES).bfloat16()
     assert_consistent(sx.SpikeMax(), spikes, LABEL)
-    with pytest.raises(ValueError, match="no result for numpy: it has no bfloat16"):
+    with pytest.raises(ValueError, match="cannot use numpy: it has no bfloat16"):
         assert_consistent(sx.SpikeMax(), spikes, LABEL, backends=["numpy"])
     numbers = torch.finfo(torch.bfloat16)
     assert PRECISION["bfloat16"] == (numbers.eps, numbers.smallest_normal * numbers.eps)
@@ -104,7 +104,7 @@ def test_equal_infinities_and_nans_are_no_difference():
         got[i] = other
         relative, text = _difference(got, expected, 1, 1)
         assert relative == np.inf
-        assert f"at [{i}] where {float(expected[i])!r} is expected" in text
+        assert f"at [{i}] instead of {float(expected[i])!r}" in text
 
 
 def test_tolerances_can_be_set():
@@ -118,9 +118,9 @@ def test_tolerances_can_be_set():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"backends": []}, ValueError, "at least one"),
-        ({"backends": "numpy"}, ValueError, "sequence of names"),
-        ({"backends": ["nosuchlibrary"]}, ValueError, "no result for nosuchlibrary: not installed"),
+        ({"backends": []}, ValueError, "one or more names"),
+        ({"backends": "numpy"}, ValueError, "sequence of one or more names"),
+        ({"backends": ["nosuchlibrary"]}, ValueError, "cannot use nosuchlibrary: not installed"),
         ({"input": [[[1.0, 0.0]]]}, TypeError, "input must be an array"),
         ({"input": SPIKES + 0.0, "target": [0]}, ValueError, "target must hold"),
     ],

@@ -19,7 +19,7 @@ from spikeloss_xp.backends._available import adapter
 from spikeloss_xp.cli import _terminal
 from spikeloss_xp.cli._files import file_errors, read_npz
 from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
-from spikeloss_xp.testing import PRECISION, Comparison, Place, compare, reference, select_places
+from spikeloss_xp.testing import PRECISION, Comparison, Device, compare, reference, select_devices
 
 HELP = "evaluate the losses on every array library and compare the results"
 DESCRIPTION = """\
@@ -86,21 +86,21 @@ def run(options: argparse.Namespace) -> int:
     """Compare the losses on the selected backends, print the results, return the exit status."""
     recording = load(options.file)
     with usage_errors():
-        where, unused = select_places(options.backend, options.dtype, options.device)
+        where, unused = select_devices(options.backend, options.dtype, options.device)
     usable, skipped = _choose(recording, options.loss)
     rows: list[Comparison] = []
     with np.errstate(all="ignore"):  # only NumPy would warn, and the rows show any overflow
         for row in compare_all(usable, recording, where, options.dtype):
             rows.append(row)
             done = f"{len(rows)} of {len(usable) * len(where)}"
-            _terminal.show_status(f"{done}: {row.loss} on {row.place}")
+            _terminal.show_status(f"{done}: {row.loss} on {row.device}")
     agree = all(row.problem is None for row in rows)
     if options.json:
         metadata: dict[str, Any] = {"recording": recording.name, "shape": recording.input.shape}
         metadata |= {"dtype": options.dtype, "agree": agree, "unused": unused, "left_out": skipped}
         report = json.dumps({**metadata, "rows": [_as_json(row) for row in rows]}, indent=2)
     else:
-        versions = dict.fromkeys(f"{place.library} {place.version}" for place in where)
+        versions = dict.fromkeys(f"{device.library} {device.version}" for device in where)
         reasons = [f"Not used: {name}: {reason}" for name, reason in unused.items()]
         reasons += [f"Left out: {name}: {reason}" for name, reason in skipped.items()]
         spikes = f"spikes {list(recording.input.shape)}, {options.dtype}"
@@ -207,9 +207,9 @@ def _choose(
 
 
 def compare_all(
-    usable: dict[str, tuple[Any, ...]], recording: Recording, where: Sequence[Place], dtype: str
+    usable: dict[str, tuple[Any, ...]], recording: Recording, where: Sequence[Device], dtype: str
 ) -> Iterator[Comparison]:
-    """Yield one row for each loss in each place, ordered by loss."""
+    """Yield one row for each loss on each device, ordered by loss."""
     library = adapter(where[0].library)
     with library.scope(dtype):  # a library rounds that has the dtype: NumPy may lack it
         rounded = library.to_host(where[0].put(recording.input, dtype))
@@ -220,13 +220,13 @@ def compare_all(
     for name, (loss, *targets) in usable.items():
         with usage_errors(f"{recording.name}: {name} refuses these arrays: "):
             expected = reference(loss, rounded, *targets)
-        for place in where:
+        for device in where:
             arrays = recording.input, dtype, *targets
             try:
-                row, again = compare(loss, place, *arrays, expected=expected)
+                row, again = compare(loss, device, *arrays, expected=expected)
                 yield replace(row, loss=name, seconds=_median_seconds(again))
             except Exception as error:  # a failing backend becomes a row; the others continue
-                yield Comparison(name, place, problem=f"{type(error).__name__}: {error}")
+                yield Comparison(name, device, problem=f"{type(error).__name__}: {error}")
 
 
 def _median_seconds(call: Callable[[], None]) -> float:
@@ -246,8 +246,8 @@ def _verdict(row: Comparison) -> str:
 def _as_json(row: Comparison) -> dict[str, Any]:
     """Return a row as JSON holds it. NaN and infinite results become null."""
     values = {**vars(row), "verdict": _verdict(row)}
-    place: Place = values.pop("place")
-    values |= {"backend": place.library, "version": place.version, "device": place.device}
+    device: Device = values.pop("device")
+    values |= {"backend": device.library, "version": device.version, "device": device.name}
     infinite = [k for k, x in values.items() if isinstance(x, float) and not math.isfinite(x)]
     return values | dict.fromkeys(infinite)
 
@@ -295,7 +295,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
     numbers = (row.value, ".5g"), (row.value_difference, ".1e"), (row.gradient_difference, ".1e")
     texts = ("" if number is None else format(number, form) for number, form in numbers)
     seconds = "" if row.seconds is None else _duration(row.seconds)
-    return row.place.library, row.place.device, *texts, seconds, _verdict(row)
+    return row.device.library, row.device.name, *texts, seconds, _verdict(row)
 
 
 def _duration(seconds: float) -> str:

@@ -80,7 +80,7 @@ def test_backend_that_disagrees_or_fails_is_marked(command, monkeypatch):
     monkeypatch.setattr(_compare, "reference", perturbed_reference)
     status, out, _ = command("compare --loss SpikeRate --backend numpy")
     assert status == 1
-    assert len(re.findall(r" DISAGREES\n    the gradient is .* at \[0, 1, 7\]\s+where", out)) == 2
+    assert len(re.findall(r" DISAGREES\n    the gradient is .* at \[0, 1, 7\]\s+instead", out)) == 2
     assert "2 of 2 rows DISAGREE" in out
     status, out, _ = command("compare --loss SpikeRate --backend numpy --json")
     assert (status, json.loads(out)["agree"]) == (1, False)
@@ -105,7 +105,7 @@ def test_unusable_library_is_reported_in_words(command, monkeypatch):
     ):
         info = BackendInfo("cupy", problem=problem)
         monkeypatch.setattr("spikeloss_xp.testing.describe", lambda name, info=info: info)
-        message = f"spikeloss-xp: error: no result for cupy: {words}\n"
+        message = f"spikeloss-xp: error: cannot use cupy: {words}\n"
         assert command.error("compare --backend cupy") == message
 
 
