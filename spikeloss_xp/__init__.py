@@ -6,10 +6,7 @@ PyTorch and JAX, and of any other library that conforms to the array API standar
 
 import importlib
 
-from spikeloss_xp import _interruption
-
 try:  # the folder of this file is half of the package, and needs an installation for the other
-    _interruption.show_in_one_line()  # before the other imports, which take a while
     importlib.import_module("spikeloss_xp.backends")
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(

@@ -1,80 +1,84 @@
-"""The command ``compare``: evaluate losses on several backends and compare the results."""
+"""The command ``compare``: evaluate losses with several libraries and compare the results."""
 
 import argparse
 import json
 import math
 import statistics
-import sys
 import textwrap
 import timeit
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from spikeloss_xp import losses
+from spikeloss_xp._arrays import host
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.cli import _terminal
-from spikeloss_xp.cli._files import file_errors, read_npz
-from spikeloss_xp.cli._terminal import UsageError, printable, usage_errors
 from spikeloss_xp.testing import PRECISION, Comparison, Device, compare, reference, select_devices
 
-HELP = "evaluate the losses on every array library and compare the results"
+HELP = "evaluate the losses with every array library and compare the results"
 DESCRIPTION = """\
-Evaluate the losses and their gradients on every array library of this
-machine, and compare them with NumPy in float64. The exit status is 0 if all
-results agree, 1 if some do not, 2 after an error, and 130 or 143 after an
-interruption."""
+Evaluate the losses and their gradients with every array library on this
+machine, and compare the results with those of NumPy in float64. The exit status
+is 0 if all results agree, 1 if any of them differs, 2 after an error, and 130
+after Ctrl-C."""
 EXAMPLES = """\
 examples:
-  # compare every library on the recording that comes with this one
+  # compare all libraries on the recording that comes with spikeloss-xp
   spikeloss-xp compare
-  # compare one loss in double precision, on spikes of your own
+  # compare one loss in double precision on your own spikes
   spikeloss-xp compare recording.npz --loss SpikeTime --dtype float64"""
 SHIPPED = "grasshopper auditory receptor"
 LOSSES = ("CrossEntropy", "SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+AXES_WITH_TIME = {"classes": 2, "multi-hot": 3}  # of a target with a label for each step
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
 MAX_CALLS, MAX_SECONDS = 50, 0.2  # timing a loss stops at the first of these limits
 HEADINGS = ("library", "device", "value", "value err", "grad err", "time", "verdict")
 ALIGN = "<<>>>><"  # text on the left, numbers on the right
 WIDTH = 80
-RED, GREEN, BOLD, RESET = "\033[31m", "\033[32m", "\033[1m", "\033[0m"
 
 
-def add_options(parser: _terminal.Parser) -> None:
-    """Add the options of the command."""
+class UsageError(Exception):
+    """An error in the arguments or the file, with a message for the user."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command to a parser."""
     add = parser.add_argument
     file_help = (
-        "a file with spikes `input` [batch, *space, time], and `target` (spike trains of that "
-        "shape) or `label` (class indices or multi-hot labels), or both; by default a recording of "
-        "a grasshopper's auditory receptor, which comes with the library"
+        "a file with the spikes `input` [batch, *space, time] and with `target` (spike trains of "
+        "the same shape), `label` (class indices or multi-hot labels) or both; the default is a "
+        "recording from a grasshopper's auditory receptor, which comes with spikeloss-xp"
     )
     add("file", nargs="?", metavar="FILE.npz", help=file_help)
-    loss_help = f"use only this loss, one of {', '.join(LOSSES)}; may be repeated"
+    loss_help = f"compare only this loss, one of {', '.join(LOSSES)}; may be repeated"
     add("--loss", action="append", choices=LOSSES, metavar="LOSS", help=loss_help)
-    library_help = "use only this array library, by its import name; may be repeated"
+    library_help = "use only the array library with this import name; may be repeated"
     add("--backend", action="append", metavar="NAME", help=library_help)
-    device_help = "a device of this name or kind, such as cpu, cuda or cuda:1"
+    device_help = "use only devices of this name or kind, such as cpu, cuda or cuda:1"
     add("--device", metavar="NAME", help=device_help)
     dtype_help = "the dtype of the spikes (default: %(default)s)"
     add("--dtype", choices=PRECISION, default="float32", help=dtype_help)
-    add("--json", action="store_true", help="print JSON instead of text")
+    add("--json", action="store_true", help="print JSON instead of a table")
 
 
 class Recording(NamedTuple):
-    """Spikes, and the targets that a file provides for them.
+    """Spikes and the targets that a file provides for them.
 
     Attributes
     ----------
     name : str
-        The path of the file, or a description of the shipped recording.
+        The path of the file, or a description of the recording that comes with the library.
     input : numpy.ndarray
         Spikes, ``[batch, *space, time]``.
     targets : dict of str to numpy.ndarray
-        By kind: "trains" of the shape of `input`; "classes", indices ``[batch]`` or ``[batch,
-        time]``; "multi-hot" labels, ``[batch, class]`` or ``[batch, class, time]``.
+        The targets by kind. "trains" have the shape of `input`. "classes" are indices, ``[batch]``
+        or ``[batch, time]``. "multi-hot" labels are ``[batch, class]`` or ``[batch, class, time]``.
     """
 
     name: str
@@ -82,72 +86,98 @@ class Recording(NamedTuple):
     targets: dict[str, np.ndarray]
 
 
+class Results(NamedTuple):
+    """What a run of the command has found.
+
+    Attributes
+    ----------
+    recording : Recording
+        The spikes on which the losses were evaluated.
+    dtype : str
+        The dtype of the spikes.
+    rows : list of Comparison
+        The comparison of each loss on each device, ordered by loss.
+    unused : dict of str to str
+        Why a library was not used, by the name of the library.
+    left_out : dict of str to str
+        Why a loss was not evaluated, by the name of the loss.
+    """
+
+    recording: Recording
+    dtype: str
+    rows: list[Comparison]
+    unused: dict[str, str]
+    left_out: dict[str, str]
+
+    @property
+    def agree(self) -> bool:
+        """Whether all libraries agree with the reference."""
+        return all(row.problem is None for row in self.rows)
+
+
 def run(options: argparse.Namespace) -> int:
-    """Compare the losses on the selected backends, print the results, return the exit status."""
+    """Compare the losses, print the results and return the exit status."""
     recording = load(options.file)
-    with usage_errors():
-        where, unused = select_devices(options.backend, options.dtype, options.device)
-    usable, skipped = _choose(recording, options.loss)
-    rows: list[Comparison] = []
-    with np.errstate(all="ignore"):  # only NumPy would warn, and the rows show any overflow
-        for row in compare_all(usable, recording, where, options.dtype):
-            rows.append(row)
-            done = f"{len(rows)} of {len(usable) * len(where)}"
-            _terminal.show_status(f"{done}: {row.loss} on {row.device}")
-    agree = all(row.problem is None for row in rows)
-    if options.json:
-        metadata: dict[str, Any] = {"recording": recording.name, "shape": recording.input.shape}
-        metadata |= {"dtype": options.dtype, "agree": agree, "unused": unused, "left_out": skipped}
-        report = json.dumps({**metadata, "rows": [_as_json(row) for row in rows]}, indent=2)
-    else:
-        versions = dict.fromkeys(f"{device.library} {device.version}" for device in where)
-        reasons = [f"Not used: {name}: {reason}" for name, reason in unused.items()]
-        reasons += [f"Left out: {name}: {reason}" for name, reason in skipped.items()]
-        spikes = f"spikes {list(recording.input.shape)}, {options.dtype}"
-        libraries = textwrap.fill(", ".join(versions), WIDTH)
-        lines = [f"{printable(recording.name)}: {spikes}", libraries, ""]
-        lines += [table(rows, colour=_terminal.has_colour(sys.stdout)), "", _summary(rows)]
-        lines += [textwrap.fill(reason, WIDTH, subsequent_indent="  ") for reason in reasons]
-        report = "\n".join(lines)
-    _terminal.write(report + "\n")
-    return 0 if agree else 1
+    try:
+        devices, unused = select_devices(options.backend, options.dtype, options.device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    usable, left_out = _choose(recording, options.loss)
+    with np.errstate(all="ignore"):  # the rows show an overflow, and only NumPy would warn of it
+        rows = compare_all(usable, recording, devices, options.dtype)
+    results = Results(recording, options.dtype, rows, unused, left_out)
+    report = _as_json(results) if options.json else _as_text(results)
+    print(report, flush=True)  # a closed pipe raises an error here, and not when Python exits
+    return 0 if results.agree else 1
 
 
 def load(path: str | None) -> Recording:
-    """Return the recording in an .npz file, or the shipped one if `path` is None."""
-    data = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
-    with resources.as_file(data) as own, file_errors(own if path is None else path) as file:
-        return _recording(path or SHIPPED, read_npz(file, _names))
+    """Return the recording in an .npz file, by default the one that comes with the library."""
+    shipped = resources.files("spikeloss_xp") / "data" / "grasshopper.npz"
+    name = SHIPPED if path is None else path
+    try:
+        return _recording(name, _read(shipped if path is None else Path(path)))
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _read(file: Traversable) -> dict[str, np.ndarray]:
+    """Return those of the arrays `input`, `label` and `target` that an .npz file contains."""
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with file.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
+            present = archive.files
+            for name in ("input", "label", "target"):
+                if name in present:
+                    arrays[name] = host(archive[name], f"`{name}`")
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}") from None
+    except Exception as error:  # NumPy and zipfile do not document all the errors they raise
+        advice = "Save arrays of numbers with numpy.savez."
+        raise UsageError(f"cannot be read: {error}. {advice}") from None
+    if "input" not in arrays or len(arrays) == 1:
+        names = ", ".join(map(repr, present)) or "no array"
+        needed = "an array `input`, and `target` or `label`"
+        raise UsageError(f"the file must contain {needed}; it contains {names}")
+    return arrays
 
 
 def _recording(name: str, arrays: dict[str, np.ndarray]) -> Recording:
-    spikes, targets = arrays.pop("input"), {}
+    spikes = arrays.pop("input")
+    targets: dict[str, np.ndarray] = {}
     if spikes.ndim < 3 or not spikes.size:
-        required = "the axes [batch, class or *space, time], and elements"
+        required = "the axes [batch, class or *space, time] and at least one entry"
         raise UsageError(f"`input` must have {required}; got shape {spikes.shape}")
     for key, array in {"input": spikes, **arrays}.items():
         if not np.isfinite(array).all():
-            raise UsageError(f"`{key}` holds NaN or infinity")
+            raise UsageError(f"`{key}` contains NaN or infinity")
     for key, array in arrays.items():
         kind = _kind(key, array, spikes.shape)
         targets[kind] = array
         if kind == "classes":
-            classes, lowest, highest = math.prod(spikes.shape[1:-1]), array.min(), array.max()
-            if lowest < 0 or highest >= classes:
-                found = f"from 0 to {classes - 1}; got values from {lowest} to {highest}"
-                raise UsageError(f"`{key}`: labels must be classes, {found}")
-            hot = array[..., None] == np.arange(classes)
-            targets.setdefault("multi-hot", np.moveaxis(hot, -1, 1))
+            hot = _one_hot(key, array, classes=math.prod(spikes.shape[1:-1]))
+            targets.setdefault("multi-hot", hot)
     return Recording(name, spikes, targets)
-
-
-def _names(present: Collection[str]) -> list[str]:
-    names = [name for name in ("input", "label", "target") if name in present]
-    if "input" not in names or len(names) == 1:
-        held = ", ".join(map(repr, present)) or "nothing"
-        needed = "it must hold an array `input`, and `target` or `label`"
-        raise UsageError(f"{needed}; it holds {held}: save its arrays by numpy.savez")
-    return names
 
 
 def _kind(key: str, array: np.ndarray, spikes: tuple[int, ...]) -> str:
@@ -160,15 +190,29 @@ def _kind(key: str, array: np.ndarray, spikes: tuple[int, ...]) -> str:
     if array.shape in (indices if integer else labels):
         return "classes" if integer else "multi-hot"
     raise UsageError(
-        f"`{key}` is {array.dtype} of shape {array.shape}, which fits no loss for an `input` of "
+        f"`{key}` is {array.dtype} of shape {array.shape}, which no loss accepts for an `input` of "
         f"shape {spikes}. Expected: spike trains {spikes} (as `target`); integer class indices "
         f"{indices[0]} or {indices[1]}; bool or floating multi-hot labels {labels[0]} or "
         f"{labels[1]}"
     )
 
 
+def _one_hot(key: str, indices: np.ndarray, classes: int) -> np.ndarray:
+    """Return class indices as bool labels ``[batch, class]`` or ``[batch, class, time]``."""
+    lowest, highest = indices.min(), indices.max()
+    if lowest < 0 or highest >= classes:
+        raise UsageError(
+            f"`{key}` must contain classes from 0 to {classes - 1}; got values from {lowest} to "
+            f"{highest}"
+        )
+    return np.moveaxis(indices[..., None] == np.arange(classes), -1, 1)
+
+
 def cases(steps: int) -> Iterator[tuple[str, Any, str]]:
-    """Yield each loss with its name and kind of target. Rate losses also have a moving window."""
+    """Yield the name of each loss, the loss and its kind of target, which is "" for none.
+
+    A loss that reads rates is yielded a second time, with a moving window.
+    """
     window = min(WINDOW, steps)
     yield "SpikeTime", losses.SpikeTime(), "trains"
     for name, loss, kind in (
@@ -186,51 +230,58 @@ def cases(steps: int) -> Iterator[tuple[str, Any, str]]:
 def _choose(
     recording: Recording, names: Collection[str] | None
 ) -> tuple[dict[str, tuple[Any, ...]], dict[str, str]]:
-    """Return the losses with their targets, and why each of the others is left out, by name."""
+    """Return the losses to evaluate with their targets, and why the others are left out."""
     usable: dict[str, tuple[Any, ...]] = {}
-    skipped: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for name, loss, kind in cases(recording.input.shape[-1]):
         if names is not None and name.partition(",")[0] not in names:
             continue
         target = recording.targets.get(kind)
-        by_step = target is not None and target.ndim == {"classes": 2, "multi-hot": 3}.get(kind)
-        if kind and target is None:
-            skipped[name] = "the file has no target for this loss"
-        elif by_step and loss.moving_window is None:
-            skipped[name] = "the target has a time axis, which needs a moving window"
+        if not kind:
+            usable[name] = (loss,)
+        elif target is None:
+            left_out[name] = "the file has no target for this loss"
+        elif target.ndim == AXES_WITH_TIME.get(kind) and loss.moving_window is None:
+            left_out[name] = "the target has a time axis, so the loss needs a moving window"
         else:
-            usable[name] = (loss,) if target is None else (loss, target)
+            usable[name] = (loss, target)
     if not usable:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-        raise UsageError(f"{recording.name}: nothing to evaluate ({reasons})")
-    return usable, skipped
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise UsageError(f"{recording.name}: no loss can be evaluated ({reasons})")
+    return usable, left_out
 
 
 def compare_all(
-    usable: dict[str, tuple[Any, ...]], recording: Recording, where: Sequence[Device], dtype: str
-) -> Iterator[Comparison]:
-    """Yield one row for each loss on each device, ordered by loss."""
-    library = adapter(where[0].library)
-    with library.scope(dtype):  # a library rounds that has the dtype: NumPy may lack it
-        rounded = library.to_host(where[0].put(recording.input, dtype))
+    usable: dict[str, tuple[Any, ...]], recording: Recording, devices: Sequence[Device], dtype: str
+) -> list[Comparison]:
+    """Return one row for each loss on each device, ordered by loss."""
+    library = adapter(devices[0].library)
+    with library.scope(dtype):  # this library has the dtype, which NumPy may lack
+        rounded = library.to_host(devices[0].put(recording.input, dtype))
     if not np.isfinite(rounded).all():  # infinities would compare as equal
         raise UsageError(
-            f"{recording.name}: `input` holds numbers too large for {dtype}: choose another --dtype"
+            f"{recording.name}: `input` contains numbers too large for {dtype}: choose another "
+            "--dtype"
         )
+    rows: list[Comparison] = []
     for name, (loss, *targets) in usable.items():
-        with usage_errors(f"{recording.name}: {name} refuses these arrays: "):
+        try:
             expected = reference(loss, rounded, *targets)
-        for device in where:
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{recording.name}: {name} rejects these arrays: {error}") from None
+        for device in devices:
             arrays = recording.input, dtype, *targets
             try:
-                row, again = compare(loss, device, *arrays, expected=expected)
-                yield replace(row, loss=name, seconds=_median_seconds(again))
-            except Exception as error:  # a failing backend becomes a row; the others continue
-                yield Comparison(name, device, problem=f"{type(error).__name__}: {error}")
+                row, repeat = compare(loss, device, *arrays, expected=expected)
+                row = replace(row, loss=name, seconds=_median_seconds(repeat))
+            except Exception as error:  # one library may fail, and the others are still compared
+                row = Comparison(name, device, problem=f"{type(error).__name__}: {error}")
+            rows.append(row)
+    return rows
 
 
 def _median_seconds(call: Callable[[], None]) -> float:
-    call()  # warm-up; compilation happened in an earlier call
+    call()  # a warm-up, after an earlier call has compiled the function
     durations: list[float] = []
     while len(durations) < MAX_CALLS and sum(durations) < MAX_SECONDS:
         durations.append(timeit.timeit(call, number=1))
@@ -243,8 +294,22 @@ def _verdict(row: Comparison) -> str:
     return "FAILED" if row.value is None else "DISAGREES"
 
 
-def _as_json(row: Comparison) -> dict[str, Any]:
-    """Return a row as JSON holds it. NaN and infinite results become null."""
+def _as_json(results: Results) -> str:
+    recording = results.recording
+    report = {
+        "recording": recording.name,
+        "shape": recording.input.shape,
+        "dtype": results.dtype,
+        "agree": results.agree,
+        "unused": results.unused,
+        "left_out": results.left_out,
+        "rows": [_json_row(row) for row in results.rows],
+    }
+    return json.dumps(report, indent=2)
+
+
+def _json_row(row: Comparison) -> dict[str, Any]:
+    """Return a row as a dict for JSON, which has null for NaN and infinite numbers."""
     values = {**vars(row), "verdict": _verdict(row)}
     device: Device = values.pop("device")
     values |= {"backend": device.library, "version": device.version, "device": device.name}
@@ -252,36 +317,46 @@ def _as_json(row: Comparison) -> dict[str, Any]:
     return values | dict.fromkeys(infinite)
 
 
+def _as_text(results: Results) -> str:
+    recording, rows = results.recording, results.rows
+    versions = dict.fromkeys(f"{row.device.library} {row.device.version}" for row in rows)
+    reasons = [f"Not used: {name}: {reason}" for name, reason in results.unused.items()]
+    reasons += [f"Left out: {name}: {reason}" for name, reason in results.left_out.items()]
+    lines = [
+        f"{recording.name}: spikes {list(recording.input.shape)}, {results.dtype}",
+        textwrap.fill(", ".join(versions), WIDTH),
+        "",
+        table(rows),
+        "",
+        _summary(rows),
+        *(textwrap.fill(reason, WIDTH, subsequent_indent="  ") for reason in reasons),
+    ]
+    return "\n".join(lines)
+
+
 def _summary(rows: Sequence[Comparison]) -> str:
-    disagreeing, count = sum(row.problem is not None for row in rows), len(rows)
-    found = f"All {count} rows agree with NumPy in float64: they differ by rounding only"
-    if disagreeing:
-        found = f"{disagreeing} of {count} rows DISAGREE with NumPy in float64"
-    errors = "The errors are relative to the largest entry of the reference"
-    return textwrap.fill(f"{found}. {errors}; the time is that of value and gradient.", WIDTH)
+    differing, count = sum(row.problem is not None for row in rows), len(rows)
+    found = f"All {count} rows agree with NumPy in float64, up to rounding"
+    if differing:
+        found = f"{differing} of {count} rows DISAGREE with NumPy in float64"
+    errors = "Errors are relative to the largest entry of the reference"
+    times = "Times are for one evaluation of value and gradient"
+    return textwrap.fill(f"{found}. {errors}. {times}.", WIDTH)
 
 
-def table(rows: Sequence[Comparison], *, colour: bool) -> str:
-    """Return rows as an aligned text table, with a heading line for each loss.
-
-    The table has 80 columns or fewer, unless names of libraries or devices are very long.
-    """
-
-    def paint(text: str, code: str) -> str:
-        return f"{code}{text}{RESET}" if colour else text
-
+def table(rows: Sequence[Comparison]) -> str:
+    """Return rows as an aligned text table, with a heading for each loss."""
     cells = [HEADINGS, *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_aligned(HEADINGS, widths), _aligned(["-" * width for width in widths], widths)]
     loss = None
     for row, texts in zip(rows, cells[1:], strict=True):
         if row.loss != loss:
-            lines.append(paint(loss := row.loss, BOLD))
-        verdict = paint(texts[-1], GREEN if row.problem is None else RED)
-        lines.append(_aligned(texts, widths).removesuffix(texts[-1]) + verdict)
+            loss = row.loss
+            lines.append(loss)
+        lines.append(_aligned(texts, widths))
         if row.problem is not None:
-            problem = textwrap.indent(textwrap.fill(row.problem, WIDTH - 4), " " * 4)
-            lines.append(paint(problem, RED))
+            lines.append(textwrap.indent(textwrap.fill(row.problem, WIDTH - 4), " " * 4))
     return "\n".join(lines)
 
 

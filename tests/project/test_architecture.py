@@ -31,7 +31,8 @@ FRAMEWORKS = {
 # Modules and folders: each imports only from lines below its own.
 DIRECTION = (
     {"__main__"},
-    {"cli", "slayer", ""},
+    {"cli"},
+    {"slayer", ""},
     {"diagnosis", "times"},
     {"classifiers", "distances", "losses", "testing"},
     {"criteria", "filters", "gradients", "predictions", "readouts"},
@@ -39,7 +40,7 @@ DIRECTION = (
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"primitives"},
-    {"_checks", "_interruption", "_tuning", "_typing"},
+    {"_checks", "_tuning", "_typing"},
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 
