@@ -19,13 +19,12 @@ from dask.array.overlap import ensure_minimum_chunksize, overlap
 from dask.array.utils import meta_from_array
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
+from spikeloss_xp._typing import Array, ClosedForm, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives.kernels import Exponential
 
 if TYPE_CHECKING:
-    from spikeloss_xp.gradients import ClosedForm
-    from spikeloss_xp.losses.base import Split
+    from spikeloss_xp.losses.blocks import Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which a block gets them
 CLASSES, PLACE = -1, -2  # indices of the axes that the input does not have
@@ -50,7 +49,7 @@ class DaskAdapter(ArrayAPIAdapter):
                 f"{argument} has chunks of unknown size: call its compute_chunk_sizes() first"
             )
 
-    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: ClosedForm, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, block by block if the blocks add up."""
         x = _without_empty_chunks(input)
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
@@ -58,7 +57,7 @@ class DaskAdapter(ArrayAPIAdapter):
         return loss.value(x, **options) if blocks is None else blocks.value()
 
     def value_and_pullback(
-        self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
+        self, loss: ClosedForm, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
         x, *given = (_without_empty_chunks(value) for value in (input, *targets))
@@ -148,8 +147,7 @@ class Blocks:
     """
 
     def __init__(self, split: "Split", input: da.Array, arguments: dict[str, Any]) -> None:
-        axes = {**split.axes, "weight": (None,)}
-        self.split, self.time = split._replace(axes=axes), split.layout.time_axis
+        self.split, self.time = split, split.layout.time_axis
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))

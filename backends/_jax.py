@@ -12,13 +12,21 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
+from spikeloss_xp._typing import (
+    Array,
+    Axes,
+    ChunkFunction,
+    ClosedForm,
+    Namespace,
+    Sums,
+    ValueAndPullback,
+)
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate
 
 if TYPE_CHECKING:
-    from spikeloss_xp.gradients import ClosedForm
+    from spikeloss_xp._input.layout import Axis
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -93,13 +101,18 @@ class JAXAdapter(ArrayAPIAdapter):
         return jnp.sum(x)
 
     def cross_entropy(
-        self, known: Callable[..., Any], logit: Array, index: Array, axis: int, q: Array | None
+        self,
+        known: Callable[..., Any],
+        classes: "Axis",
+        logit: Array,
+        index: Array,
+        q: Array | None,
     ) -> ValueAndPullback:
         def pullback(cotangent: Array) -> Array:
-            _, to_logit = known(self, logit, index, axis, q)
+            _, to_logit = known(classes, logit, index, q)
             return to_logit(cotangent)
 
-        return _known_terms(known, self, logit, index, axis, q), pullback
+        return _known_terms(known, classes, logit, index, q), pullback
 
     def scan(
         self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
@@ -177,7 +190,7 @@ class JAXAdapter(ArrayAPIAdapter):
         totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
         return totals, None if gradient is None else lambda cotangent: gradient * cotangent
 
-    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: ClosedForm, input: Array, options: dict[str, Any]) -> Array:
         """Return the value, of a large array that is chunked with the closed form as gradient.
 
         The gradient of a chunk is computed with its value; JAX would save residuals of every chunk
@@ -247,28 +260,26 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
     return primals[0], jnp.where(primals[1], tangents[0], 0.0)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 4))
-def _known_terms(
-    known: Any, adapter: JAXAdapter, logit: Array, index: Array, axis: int, q: Array | None
-) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _known_terms(known: Any, classes: "Axis", logit: Array, index: Array, q: Array | None) -> Array:
     """Return the terms, with the derivative of the closed form, which XLA merges better."""
-    return known(adapter, logit, index, axis, q)[0]
+    return known(classes, logit, index, q)[0]
 
 
 @functools.partial(_known_terms.defjvp, symbolic_zeros=True)
 def _derivative_of_terms(
-    known: Any, adapter: JAXAdapter, axis: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+    known: Any, classes: "Axis", primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> Any:
     logit, index, q = primals
     of_logit, _, of_q = tangents
-    terms, pullback = known(adapter, logit, index, axis, q)
+    terms, pullback = known(classes, logit, index, q)
     change = jnp.zeros_like(terms)
     if not isinstance(of_logit, SymbolicZero):
-        change = jnp.sum(pullback(1.0) * of_logit, axis=axis, keepdims=True)
+        change = jnp.sum(pullback(1.0) * of_logit, axis=classes.index, keepdims=True)
     if q is not None and not isinstance(of_q, SymbolicZero):
         # The terms are linear in the weights, and -log p is the cross entropy of each class.
-        log_p = jax.nn.log_softmax(logit, axis=axis)
-        change = change - jnp.sum(of_q * log_p, axis=axis, keepdims=True)
+        log_p = jax.nn.log_softmax(logit, axis=classes.index)
+        change = change - jnp.sum(of_q * log_p, axis=classes.index, keepdims=True)
     return terms, change
 
 

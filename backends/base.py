@@ -10,13 +10,21 @@ import array_api_compat
 import numpy as np
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums, ValueAndPullback
+from spikeloss_xp._typing import (
+    Array,
+    Axes,
+    ChunkFunction,
+    ClosedForm,
+    Namespace,
+    Sums,
+    ValueAndPullback,
+)
 from spikeloss_xp.primitives import block_filter, chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band
 
 if TYPE_CHECKING:
-    from spikeloss_xp.gradients import ClosedForm
+    from spikeloss_xp._input.layout import Axis
 
 ResultT = TypeVar("ResultT")
 
@@ -199,7 +207,7 @@ class ArrayAPIAdapter:
 
     # What only makes a library faster: calls and chunks -------------------------------------------
 
-    def evaluate(self, loss: "ClosedForm", input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: ClosedForm, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss: this is the call of a loss object.
 
         A library with automatic differentiation may register ``loss.value_and_pullback`` as the
@@ -208,7 +216,7 @@ class ArrayAPIAdapter:
         return loss.value(input, **options)
 
     def value_and_pullback(
-        self, loss: "ClosedForm", input: Array, *targets: Any, **options: Any
+        self, loss: ClosedForm, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
         """Return the value of a loss and its pullback, in closed form.
 
@@ -293,13 +301,18 @@ class ArrayAPIAdapter:
         return self.xp.exp(difference, out=difference)
 
     def cross_entropy(
-        self, known: Callable[..., Any], logit: Array, index: Array, axis: int, q: Array | None
+        self,
+        known: Callable[..., Any],
+        classes: "Axis",
+        logit: Array,
+        index: Array,
+        q: Array | None,
     ) -> ValueAndPullback:
         """Return a cross entropy as it is `known`, or by operations that a compiler merges better.
 
         See `spikeloss_xp.criteria.cross_entropy_of_logits`.
         """
-        return known(self, logit, index, axis, q)  # type: ignore[no-any-return]
+        return known(classes, logit, index, q)  # type: ignore[no-any-return]
 
     def scan(
         self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False

@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from spikeloss_xp import _checks
-from spikeloss_xp._input.labels import INDICES
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._typing import ArrayT, ConfidenceMode
 from spikeloss_xp.criteria import EPSILON
 from spikeloss_xp.predictions import ClassScores, Mask, Predictor
-from spikeloss_xp.readouts import read_classes
+from spikeloss_xp.readouts import Trains, read_classes
 
 MODES = get_args(ConfidenceMode)
 
@@ -21,10 +20,7 @@ class Classifier(Predictor):
     time_window: int | None
     mode: str
     eps: float
-    num_classes: int | None
-    ignore_index: int
     time_axis: int
-    _targets: ClassVar[tuple[str, ...]] = (INDICES,)
 
     def __post_init__(self) -> None:
         _checks.check_fields(
@@ -49,17 +45,17 @@ class Classifier(Predictor):
     def _is_per_step(self, target: Any) -> bool:
         return self.time_window is not None
 
-    def _prepare_input(self, input: Any, where: Any, lengths: Any) -> Prepared:
-        axes: Any = {"time_axis": self.time_axis, "num_classes": self.num_classes}
-        return prepare_input(input, where, lengths, argument="spikes", **axes)
+    def _prepare_input(self, input: Any, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        options: Any = {"num_classes": self.num_classes, "argument": "spikes"}
+        return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         """Return the rates of the classes, at each step if there is a window."""
-        window, axis = self.time_window, prepared.layout.time
+        window = self.time_window
         if per_step and window is None:
             raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
-        arrays = prepared.adapter, prepared.values, prepared.mask
-        reading, _ = read_classes(*arrays, axis, "rate", window, self.num_classes)
+        trains = Trains.of(prepared, prepared.values, prepared.mask)
+        reading, _ = read_classes(trains, "rate", window, self.num_classes)
         return ClassScores(prepared, reading.u, reading.mask, window is not None)
 
     def rate(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
@@ -91,15 +87,14 @@ class Classifier(Predictor):
     def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
         """Return the confidence in each class, as `mode` says, in the shape of the rates."""
         scores = self._read_scores(spikes, where, lengths, False)
-        xp, rate = scores.prepared.adapter.xp, scores.values
-        axis = scores.prepared.layout.class_axis
+        xp, rate, classes = scores.prepared.adapter.xp, scores.values, scores.classes
         if self.mode == "probability":
             rate = xp.where(scores.of_classes() == -math.inf, 0.0, rate)  # masked classes
-            share = rate / (xp.sum(rate, axis=axis, keepdims=True) + self.eps)
+            share = rate / (classes.sum(rate) + self.eps)
         else:
             logit = scores.of_classes()
-            logit = logit - xp.max(logit, axis=axis, keepdims=True)
-            total = xp.sum(xp.exp(logit), axis=axis, keepdims=True)
+            logit = logit - classes.max(logit)
+            total = classes.sum(xp.exp(logit))
             logarithmic = self.mode == "logsoftmax"
             share = logit - xp.log(total) if logarithmic else xp.exp(logit) / total
         confidence: ArrayT = scores.result(share)

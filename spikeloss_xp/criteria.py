@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 from spikeloss_xp._arrays import Adapter, or_one, sign
+from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.primitives.chunks import once
 
@@ -22,7 +23,7 @@ ODDS = 1e-30, 1e30  # between these float32 holds odds and their derivative
 FINITE = -1e38  # below this, a logit may be minus infinity
 
 
-def squared(adapter: Adapter, u: Array) -> ValueAndPullback:
+def squared(u: Array) -> ValueAndPullback:
     """Return ``u²``."""
     return u * u, lambda cotangent: 2 * cotangent * u
 
@@ -70,9 +71,8 @@ def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
 
 
 def cross_entropy_of_rates(
-    adapter: Adapter,
+    classes: Axis,
     rate: Array,
-    axis: int,
     one_hot: Array,
     half_spike: Any,
     short: Array,
@@ -86,18 +86,18 @@ def cross_entropy_of_rates(
     its tangent, and `d` is added to each of the ``C`` classes in the denominator. It is computed
     as ``log1p(others / own) + d / half_spike``, which keeps the digits of a small loss.
     """
-    xp = adapter.xp
-    classes, rate = _taking_part(adapter, rate, axis, class_mask, 0.0)
+    adapter, xp = classes.adapter, classes.adapter.xp
+    number, rate = _taking_part(classes, rate, class_mask)
     zero = adapter.operand(rate, 0.0)
-    own = adapter.sum(xp.where(one_hot, rate, zero), axis, keepdims=True)
-    others = adapter.sum(xp.where(one_hot, zero, rate), axis, keepdims=True) + EPSILON
+    own = classes.sum(xp.where(one_hot, rate, zero))
+    others = classes.sum(xp.where(one_hot, zero, rate)) + EPSILON
     if class_mask is not None:  # half a spike may differ between classes
-        of_label = adapter.sum(xp.astype(one_hot, rate.dtype) * half_spike, axis, keepdims=True)
+        of_label = classes.sum(xp.astype(one_hot, rate.dtype) * half_spike)
         half_spike = or_one(adapter, of_label)
-    short = xp.any(one_hot & short, axis=axis, keepdims=True)
+    short = classes.any(one_hot & short)
     missing = xp.where(short, half_spike - own, zero)
     own = own + missing
-    others = others + (classes - 1) * missing
+    others = others + (number - 1) * missing
     # The last term is 0, or NaN for an infinite rate, which the quotient would hide. It is added
     # here, because inside `missing` its gradient terms would cancel and lose digits.
     odds = others / own
@@ -106,7 +106,7 @@ def cross_entropy_of_rates(
     def pullback(cotangent: Array) -> Array:
         of_another = cotangent / (own + others)
         lowered = xp.where(
-            short, (classes - 1) * of_another + cotangent / half_spike, odds * of_another
+            short, (number - 1) * of_another + cotangent / half_spike, odds * of_another
         )
         return _of_class_mask(xp, xp.where(one_hot, -lowered, of_another), class_mask)
 
@@ -114,13 +114,13 @@ def cross_entropy_of_rates(
 
 
 def cross_entropy_of_rates_as_published(
-    adapter: Adapter, rate: Array, axis: int, one_hot: Array, class_mask: Array | None = None
+    classes: Axis, rate: Array, one_hot: Array, class_mask: Array | None = None
 ) -> ValueAndPullback:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite if the labelled neuron is silent."""
-    xp = adapter.xp
-    _, rate = _taking_part(adapter, rate, axis, class_mask, 0.0)
-    own = adapter.sum(xp.where(one_hot, rate, 0.0), axis, keepdims=True)
-    total = adapter.sum(rate, axis, keepdims=True) + EPSILON
+    xp = classes.adapter.xp
+    _, rate = _taking_part(classes, rate, class_mask)
+    own = classes.sum(xp.where(one_hot, rate, 0.0))
+    total = classes.sum(rate) + EPSILON
     terms = xp.log(total) - xp.log(own)
 
     def pullback(cotangent: Array) -> Array:
@@ -131,49 +131,50 @@ def cross_entropy_of_rates_as_published(
 
 
 def cross_entropy_of_logits(
-    adapter: Adapter, logit: Array, axis: int, index: Array, class_mask: Array | None = None, /
+    classes: Axis, logit: Array, index: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``log(sum(exp(u))) - u_y``, of labels that are class indices.
+    """Return ``log(sum(exp(u))) - u_y`` for labels that are class indices.
 
     With the odds against the label, the sum of ``exp(u_c - u_y)`` over the other classes, the term
-    is ``log1p(odds)``. It keeps the digits of a certain label, and so does its derivative. Odds
+    is ``log1p(odds)``. This keeps the digits of a certain label, and so does its derivative. Odds
     that may overflow are computed from ``u - max(u)`` instead.
     """
+    adapter = classes.adapter
     if class_mask is not None:
         logit = _without_masked(adapter, logit, class_mask)
     if not adapter.in_place(logit):
-        return adapter.cross_entropy(_by_selection, logit, index, axis, None)
-    xp, label = adapter.xp, adapter.entries_at(logit, index, axis)
-    if not adapter.on_host:  # where the odds cannot be looked at
-        return _of_highest(adapter, logit, label, axis)
-    each = adapter.exp_of_difference(logit, adapter.gather(logit, label, axis))
-    adapter.scatter(each, label, 0.0, axis)
-    odds = adapter.sum(each, axis, keepdims=True)
-    if not adapter.are_within(odds, *ODDS):  # 0 may come from an infinite logit
-        return _of_highest(adapter, logit, label, axis)
+        return adapter.cross_entropy(_by_selection, classes, logit, index, None)
+    label = classes.entries_at(logit, index)
+    if not adapter.on_host:  # the values of the odds cannot be looked at
+        return _of_highest(classes, logit, label)
+    each = adapter.exp_of_difference(logit, classes.gather(logit, label))
+    classes.scatter(each, label, 0.0)
+    odds = classes.sum(each)
+    if not adapter.are_within(odds, *ODDS):  # odds of 0 may come from an infinite logit
+        return _of_highest(classes, logit, label)
 
     def pullback(cotangent: Array) -> Array:
         nonlocal each
-        adapter.scatter(each, label, -odds, axis)
+        classes.scatter(each, label, -odds)
         each *= cotangent / (odds + 1)
         return each
 
-    return xp.log1p(odds), once(pullback)
+    return adapter.xp.log1p(odds), once(pullback)
 
 
-def _of_highest(adapter: Adapter, logit: Array, label: Any, axis: int) -> ValueAndPullback:
-    """Return the same from ``u - max(u)``, which cannot overflow."""
-    xp = adapter.xp
-    each = logit - xp.max(logit, axis=axis, keepdims=True)
-    own = adapter.gather(each, label, axis)
+def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
+    """Return the same terms from ``u - max(u)``, which cannot overflow."""
+    xp = classes.adapter.xp
+    each = logit - classes.max(logit)
+    own = classes.gather(each, label)
     xp.exp(each, out=each)
-    adapter.scatter(each, label, 0.0, axis)
-    others = adapter.sum(each, axis, keepdims=True)
-    excess = xp.expm1(own) + others  # of the sum of exponentials above 1
+    classes.scatter(each, label, 0.0)
+    others = classes.sum(each)
+    excess = xp.expm1(own) + others  # by which the sum of exponentials exceeds 1
 
     def pullback(cotangent: Array) -> Array:
         nonlocal each
-        adapter.scatter(each, label, -others, axis)
+        classes.scatter(each, label, -others)
         each *= cotangent / (excess + 1)
         return each
 
@@ -181,77 +182,75 @@ def _of_highest(adapter: Adapter, logit: Array, label: Any, axis: int) -> ValueA
 
 
 def cross_entropy_of_probabilities(
-    adapter: Adapter, logit: Array, axis: int, q: Array, class_mask: Array | None = None, /
+    classes: Axis, logit: Array, q: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
     """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` is 0 for classes that are masked.
 
-    The first class with the largest `q` has the place of the label, so that a row with a single 1
-    keeps the digits of a certain label.
+    The first class with the largest `q` takes the place of the label, so that a row with a single
+    1 keeps the digits of a certain label.
     """
-    xp = adapter.xp
+    adapter, xp = classes.adapter, classes.adapter.xp
     if class_mask is not None:
         logit = _without_masked(adapter, logit, class_mask)
-    index = xp.argmax(q, axis=axis, keepdims=True)
+    index = classes.argmax(q)
     if not (adapter.in_place(logit) and adapter.in_place(q)):
-        return adapter.cross_entropy(_by_selection, logit, index, axis, q)
-    label = adapter.entries_at(logit, index, axis)
-    each = logit - xp.max(logit, axis=axis, keepdims=True)
-    own = adapter.gather(each, label, axis)
+        return adapter.cross_entropy(_by_selection, classes, logit, index, q)
+    label = classes.entries_at(logit, index)
+    each = logit - classes.max(logit)
+    own = classes.gather(each, label)
     factor = each
     if not (adapter.on_host and adapter.are_within(each, FINITE, math.inf)):
         factor = xp.where(q == 0, 0.0, each)  # 0 times a logit of minus infinity would be NaN
-    product = adapter.sum(factor * q, axis, keepdims=True)
+    product = classes.sum(factor * q)
     xp.exp(each, out=each)
-    adapter.scatter(each, label, 0.0, axis)
-    others = adapter.sum(each, axis, keepdims=True)
-    q_sum, excess = adapter.sum(q, axis, keepdims=True), xp.expm1(own) + others
+    classes.scatter(each, label, 0.0)
+    others = classes.sum(each)
+    q_sum, excess = classes.sum(q), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
         # q_sum p - q; for the label (q_sum - q) p - q (1 - p), where `others` is 1 - p.
         nonlocal each
-        q_of_label = adapter.gather(xp.broadcast_to(q, each.shape), label, axis)
+        q_of_label = classes.gather(xp.broadcast_to(q, each.shape), label)
         scale = cotangent / (excess + 1)
         each *= q_sum * scale
         each -= q * cotangent
         of_label = (q_sum - q_of_label) * xp.exp(own) - q_of_label * others
-        adapter.scatter(each, label, of_label * scale, axis)
+        classes.scatter(each, label, of_label * scale)
         return each
 
     return q_sum * xp.log1p(excess) - product, once(pullback)
 
 
-def _by_selection(
-    adapter: Adapter, logit: Array, index: Array, axis: int, q: Array | None
-) -> ValueAndPullback:
+def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
     """Return the terms of labels or of probabilities, for libraries that may differentiate them.
 
-    In array API operations, in which the maximum is a constant. A hopeless label has the term
-    ``log(sum) - (u_y - max(u))``. With probabilities, the term is ``sum(q)`` times that of the
-    label, and ``sum(q_c (u_y - u_c))``.
+    Only array API operations are used, and the maximum is a constant. A hopeless label has the term
+    ``log(sum) - (u_y - max(u))``. With probabilities, the term is ``sum(q)`` times the term of the
+    label, plus ``sum(q_c (u_y - u_c))``.
     """
-    xp = adapter.xp
-    label = index == adapter.along(axis, logit)
-    highest = adapter.stop_gradient(xp.max(logit, axis=axis, keepdims=True))  # it cancels
-    own = adapter.gather(logit, adapter.entries_at(logit, index, axis), axis)
+    adapter, xp = classes.adapter, classes.adapter.xp
+    label = index == classes.positions(logit)
+    highest = adapter.stop_gradient(classes.max(logit))  # it cancels
+    own = classes.gather(logit, classes.entries_at(logit, index))
     q_sum: Any = 1.0
     if q is not None:
-        q_sum = adapter.sum(q, axis, keepdims=True)
+        q_sum = classes.sum(q)
         # Without any probability, a logit of minus infinity is not multiplied by 0.
         own = xp.where((q_sum == 0) & (own == -math.inf), highest, own)
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
-    others = adapter.sum(weight, axis, keepdims=True)
-    # The quotient keeps the digits of the derivative too; that of a hopeless label overflows.
+    others = classes.sum(weight)
+    # The quotient also keeps the digits of the derivative, but overflows for a hopeless label.
     hopeless = own_below < -60
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
-    excess = others + (xp.exp(own_below) - 1)  # of the sum of exponentials above 1
+    excess = others + (xp.exp(own_below) - 1)  # by which the sum of exponentials exceeds 1
     if q is not None:
-        # Not that of the label, whose gradient would be a small difference of large numbers, nor
-        # minus infinity times 0. XLA adds up a selection in half the time.
+        # The label is left out, because its gradient would be a small difference of large numbers,
+        # and so is minus infinity times 0. XLA adds up a selection in half the time.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
-        terms = q_sum * terms + adapter.sum(product, axis, keepdims=True)
+        terms = q_sum * terms + classes.sum(product)
 
     def pullback(cotangent: Array) -> Array:
         scale = cotangent / (1 + excess)
@@ -284,26 +283,25 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
 
 
 def outside_rates(
-    adapter: Adapter,
+    classes: Axis,
     n: Array,
     u: Array,
-    axis: int,
     label: Array,
-    lowest: Any,
-    highest: Any,
+    bounds: tuple[Any, ...],
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
     """Return the squared distance of counts from their bounds, in roots, and its pullback to `n`.
 
-    With the roots `u` of `n` it is ``max(root(lowest) - u, 0)²`` of the label, and the sum of
+    The bounds are the lowest count of the label and the highest count of the other classes. With
+    the roots `u` of `n`, the terms are ``max(root(lowest) - u, 0)²`` for the label plus the sum of
     ``max(u - root(highest), 0)²`` over the other classes. The label is a class index, or floats:
-    the share of each class in the label. Then each class is the label by its share, and another
-    class by the rest.
+    the share `q` of each class in the label. Then the two penalties of a class are weighted by `q`
+    and ``1 - q``.
     """
-    xp = adapter.xp
+    adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return how far roots are above a bound, or how far below, as a negative number."""
+        """Return how far roots are above a bound, or as a negative number how far below."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
         # The difference of the roots, which is 0 at equality and keeps its digits near it.
         distance = (n - bound) / (u + at_bound)
@@ -317,15 +315,15 @@ def outside_rates(
         missing, other = beyond(n, u, lowest, above=False), 1 - label
         squares, far = label * missing**2 + other * excess**2, label * missing + other * excess
     elif class_mask is None and isinstance(lowest, float) and adapter.in_place(n):
-        entries, far = adapter.entries_at(n, label, axis), excess
-        own_n, own_u = (adapter.gather(x, entries, axis) for x in (n, u))
-        adapter.scatter(far, entries, beyond(own_n, own_u, lowest, above=False), axis)
+        entries, far = classes.entries_at(n, label), excess
+        own_n, own_u = (classes.gather(x, entries) for x in (n, u))
+        classes.scatter(far, entries, beyond(own_n, own_u, lowest, above=False))
         squares = far * far
     else:
-        of_label = label == adapter.along(axis, n)
+        of_label = label == classes.positions(n)
         far = xp.where(of_label, beyond(n, u, lowest, above=False), excess)
         squares = far * far
-    return adapter.sum(squares, axis, keepdims=True), lambda cotangent: cotangent * far / u
+    return classes.sum(squares), lambda cotangent: cotangent * far / u
 
 
 def weighted_binary_cross_entropy(
@@ -400,15 +398,12 @@ def binary_cross_entropy_as_published(
     return terms, pullback
 
 
-def _taking_part(
-    adapter: Adapter, u: Array, axis: int, class_mask: Array | None, absent: float
-) -> tuple[Any, Array]:
-    """Return the number of classes that take part, and `u` with a value for the other classes."""
+def _taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[Any, Array]:
+    """Return the number of classes that take part, and rates that are 0 for the other classes."""
     if class_mask is None:
-        return u.shape[axis], u
-    xp = adapter.xp
-    number = adapter.sum(xp.astype(class_mask, u.dtype), axis, keepdims=True)
-    return number, xp.where(class_mask, u, absent)
+        return classes.length(rate), rate
+    xp = classes.adapter.xp
+    return classes.sum(xp.astype(class_mask, rate.dtype)), xp.where(class_mask, rate, 0.0)
 
 
 def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:

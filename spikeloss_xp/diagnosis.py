@@ -9,13 +9,12 @@ import numpy as np
 
 from spikeloss_xp import losses
 from spikeloss_xp._arrays import on_host
-from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES, Labels
+from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
 from spikeloss_xp._typing import Array, ArrayLike
-from spikeloss_xp.gradients import value_and_grad
+from spikeloss_xp.losses.parts import divisor_of
 
 Seen = Iterator[tuple[str, str]]  # codes, with what was seen
 SOME, MOST, ENOUGH = 0.5, 0.9, 8
-COUNTED = ("rate", "count", "sqrt_count", "latency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,24 +111,28 @@ def diagnose(
     """
     given = {"where": where, "lengths": lengths, "weight": weight}
     masks = {name: _read(x, name) for name, x in given.items() if x is not None}
-    if not isinstance(loss, losses.Loss | losses.SparsityEnforcer):
+    if not isinstance(loss, losses.Loss):
         raise TypeError(f"loss must be a loss of this library, such as SpikeMax(); got {loss!r}")
     loss = dataclasses.replace(loss, reduction="mean")  # type: ignore[type-var]
-    sparsity = isinstance(loss, losses.SparsityEnforcer)
-    inputs = dict(_named(spikes, "input")) if sparsity else {"input": _read(spikes, "input")}
-    x: Any = list(inputs.values()) if sparsity else inputs["input"]
-    targets: Any = () if target is None else (_read(target, "target"),)
-    value, gradient, refused = _evaluated(loss, x, targets, masks)
-    found = [("refused", refused)] if refused else [*_of_options(loss, inputs)]
+    penalty = isinstance(loss, losses.SparsityEnforcer)
+    inputs = dict(_named(spikes, "input")) if penalty else {"input": _read(spikes, "input")}
+    x: Any = list(inputs.values()) if penalty else inputs["input"]
+    if penalty:
+        batch, refused = None, ""
+        value = float(loss(x, **masks))
+    else:
+        targets = () if target is None else (_read(target, "target"),)
+        batch, refused = _evaluated(loss, x, targets, masks)
+        value = None if batch is None else batch.value
+    found = [("refused", refused)] if refused else [*loss.findings(x)]
     numbers: dict[str, Any] = {"mean loss": value}
     if value is not None and not math.isfinite(value):
         found += [("not-finite", f"the loss is {value}")]
-    if not (sparsity or refused):
-        batch = Batch(loss, x, targets[0], masks, gradient)
+    if batch is not None:
         numbers |= batch.numbers()
-        found += batch.findings(value)
-    for name, layer in ((inputs if sparsity else {}) | dict(_named(hidden, "hidden"))).items():
-        if getattr(loss, "_reads_times", False):
+        found += batch.findings()
+    for name, layer in ((inputs if penalty else {}) | dict(_named(hidden, "hidden"))).items():
+        if loss.reads_times:
             found += [] if np.isfinite(layer).any() else [_silent(name, layer)]
             continue
         train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
@@ -160,48 +163,46 @@ def _named(x: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
         yield name, _read(x, name)
 
 
-def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, str]:
-    """Return value and gradient, or the error that the loss raises for the values."""
+def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> "tuple[Batch | None, str]":
+    """Return the batch as the loss evaluates it, or the error that the loss raises for values."""
     try:
         with np.errstate(all="ignore"):
-            if not targets:
-                return float(loss(x, **masks)), None, ""
-            value, gradient = value_and_grad(loss)(x, *targets, **masks)
-            return float(value), gradient, ""
+            return Batch(loss, x, *targets, masks), ""
     except (ValueError, TypeError) as error:
-        of_times = 2 * getattr(loss, "_reads_times", False)  # times of 0 would be refused as trains
-        silent = [0 * each for each in x] if isinstance(x, list) else np.full_like(x, of_times)
-        plain = [np.full_like(y, of_times if y.dtype.kind == "f" else 0) for y in targets]
+        silent = 2 * loss.reads_times  # times of 0 would be refused as trains
+        plain = [np.full_like(y, silent if y.dtype.kind == "f" else 0) for y in targets]
         zeros = {name: np.zeros_like(y) for name, y in masks.items()}
-        loss(silent, *plain, **zeros)  # a wrong shape or type raises here
-        return None, None, str(error)
+        loss(np.full_like(x, silent), *plain, **zeros)  # a wrong shape or type raises here
+        return None, str(error)
 
 
 class Batch:
-    """A batch ``[sample, neuron, step]`` as a loss reads it, and its labels."""
+    """A batch ``[sample, neuron, step]`` as a loss evaluates it, with its labels and gradient."""
 
-    def __init__(self, loss: Any, x: Array, target: Any, masks: Any, gradient: Any) -> None:
-        where = {name: masks.get(name) for name in ("where", "lengths")}
-        prepared = loss._prepare_input(x, *where.values())
-        labels, mask = loss._labels(prepared, target), prepared.mask
-        self.loss, self.masks, self.layout = loss, masks, prepared.layout
+    def __init__(self, loss: Any, x: Array, target: Any, masks: Any) -> None:
+        prepared, labels = loss._prepare(x, target, masks)
+        total, weight, pullback = loss._sum(prepared, labels, True, True)
+        divisor = divisor_of(prepared.adapter, weight)
+        self.value, gradient = float(total / divisor), pullback(1 / divisor)
+        mask, self.loss, self.masks, self.layout = prepared.mask, loss, masks, prepared.layout
         self.x = self._arranged(prepared, x).astype(float)
         full = np.broadcast_to(True if mask is None else mask, prepared.values.shape)
         self.counts = self._arranged(prepared, full)
-        self.classes = prepared.classes if isinstance(labels, Labels) else self.x.shape[1]
+        self.classes = prepared.num_classes
         self.size = np.abs(self._of_classes(self._arranged(prepared, gradient))).max(axis=-1)
-        times, silent = loss._reads_times, getattr(loss, "silent_time", math.inf)
-        fires = self.x < silent if times else self.x != 0
-        self.layer = ({}, []) if times else _layer("output", self.x, self.counts)
-        self.fires = self._of_classes(fires & self.counts).any(axis=-1)
+        self.layer = ({}, []) if loss.reads_times else _layer("output", self.x, self.counts)
+        self.fires = self._of_classes(loss.fires(self.x) & self.counts).any(axis=-1)
         self.hot: Any = self._hot(labels)
         self.accuracy, self.ties, self.confusion = math.nan, 0.0, [[0.0]]
         if self.hot is not None:
-            matrix = np.asarray(loss.confusion(x, target, **where))
+            given = labels.numbers if labels.indices is None else labels.indices
+            per_step = loss.per_step and given.shape[self.layout.time] > 1
+            matrix = np.asarray(loss._scores(prepared, per_step).confusion(labels))
             self.confusion, right = matrix.tolist(), np.trace(matrix, axis1=-2, axis2=-1).sum()
             self.accuracy = float(right / matrix.sum()) if matrix.any() else math.nan
-            if loss._targets[0] != MULTI_HOT and prepared.pixels is None:
-                scores = np.asarray(loss.scores(x, **where))
+            if loss.targets[0] != MULTI_HOT and prepared.pixels is None:
+                found = loss._scores(prepared, False)
+                scores = found.result(found.of_classes())
                 best = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1)
                 self.ties = _share(best > 1, self.hot.any(axis=1))
 
@@ -219,14 +220,14 @@ class Batch:
 
     def _hot(self, labels: Any) -> Any:
         """Return which classes are labels of a sample at any step, or None for other targets."""
-        time, kind = self.layout.time, getattr(self.loss, "_targets", ("",))[-1]
-        if isinstance(labels, Labels) and labels.indices is not None:
+        time, kinds = self.layout.time, self.loss.targets
+        if labels.indices is not None:
             hot = np.moveaxis(labels.indices, time, -1) == np.arange(self.classes)[:, None]
             if labels.ignored is not None:
                 hot &= ~np.moveaxis(labels.ignored, time, -1)
-        elif kind in (MULTI_HOT, PROBABILITIES):
+        elif MULTI_HOT in kinds or PROBABILITIES in kinds:
             q = np.moveaxis(labels.numbers, time, -1)
-            if kind == MULTI_HOT and not np.isin(q, (0, 1)).all():  # the loss does not count them
+            if MULTI_HOT in kinds and not np.isin(q, (0, 1)).all():  # the loss does not count them
                 return None
             hot = (q == q.max(axis=1, keepdims=True)) & (q > 0)
         else:
@@ -245,8 +246,8 @@ class Batch:
             "share that is masked": float(1 - self.counts.mean()),
             "largest gradient of each class": self.size.max(axis=0).tolist(),
         }
-        if hasattr(self.loss, "temperature"):
-            found["loss of equal scores"] = math.log(self.classes)
+        if (equal := self.loss.value_of_equal_scores(self.classes)) is not None:
+            found["loss of equal scores"] = equal
         if self.hot is not None:
             found["samples of each class"] = self.hot.sum(axis=0).tolist()
             found["accuracy"], found["share of ties"] = self.accuracy, self.ties
@@ -254,16 +255,16 @@ class Batch:
             found["share of labels without a gradient"] = _share(self.size == 0, self.hot)
         return found | self.layer[0]
 
-    def findings(self, value: float) -> Seen:
+    def findings(self) -> Seen:
         """Yield the findings of the batch."""
-        yield from self._of_times() if self.loss._reads_times else self._of_values()
+        yield from self._of_times() if self.loss.reads_times else self._of_values()
         yield from [*self.layer[1], *self._of_masks()]
-        learned, share, equal = not value, 0.0, math.log(self.classes)
+        value, equal = self.value, self.loss.value_of_equal_scores(self.classes)
+        learned, share = not value, 0.0
         if self.hot is not None:
             yield from self._of_labels()
             learned, share = self.accuracy >= MOST, _share(self.size == 0, self.hot)
-        plain = hasattr(self.loss, "temperature") and not getattr(self.loss, "rates", None)
-        if plain and self.accuracy < SOME and value > 4 * equal > 0:
+        if equal is not None and self.accuracy < SOME and value > 4 * equal > 0:
             yield "certain-and-wrong", f"the loss is {value:.3g}, of equal scores {equal:.3g}"
         if not learned and (share >= MOST or not self.size.any()):
             yield "zero-gradient", "the gradient is 0 " + ("at labels" if share else "everywhere")
@@ -275,23 +276,20 @@ class Batch:
             yield "ties", f"in {self.ties:.0%} of the samples several classes have the best score"
 
     def _of_times(self) -> Seen:
-        silent, x = getattr(self.loss, "silent_time", math.inf), self.x[self.counts]
+        x = self.x[self.counts]
         known = x[np.isfinite(x)]
         padding = max(np.mean(self.x == -1), np.mean((self.x == 0).sum(axis=2) > 1))
         if len(x) and not len(known):
             yield _silent("output", self.x)
-        elif len(known) and (early := np.mean(known < silent)) < 1 - MOST:
+        elif len(known) and (early := np.mean(self.loss.fires(known))) < 1 - MOST:
+            silent = self.loss.silent_time
             yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
         elif padding or (known == 0).sum() > len(x) * SOME:
             yield "times-out-of-range", "many times are 0 or -1, as padding often is"
 
     def _of_values(self) -> Seen:
-        x, shape, loss = self.x[self.counts], self.layout.shape, self.loss
-        readout, window = getattr(loss, "readout", ""), getattr(loss, "moving_window", None)
-        numbers = isinstance(loss, losses.SquaredError) or readout not in COUNTED or window == 1
-        if readout == "rate" and getattr(loss, "rates", True) is None:  # the mean of potentials
-            numbers = True
-        if not numbers and (odd := _odd(x)):
+        x, shape = self.x[self.counts], self.layout.shape
+        if self.loss.expects_spikes and (odd := _odd(x)):
             bounds = f"from {np.nanmin(x):.3g} to {np.nanmax(x):.3g}"
             yield "not-spikes", f"{odd:.0%} of the values are fractions or below 0, {bounds}"
         if max(shape.count(shape[i]) for i in (self.layout.batch_axis, self.layout.time_axis)) > 1:
@@ -315,7 +313,7 @@ class Batch:
             yield "silent-labels", f"the label is silent in {silent:.0%} of the samples"
         number, absent = int(labelled.sum()), np.flatnonzero(~occurs)
         last = self.classes - len(absent)  # the number of classes, if the last ones are absent
-        if self.loss._targets[0] == MULTI_HOT or not len(absent):
+        if self.loss.targets[0] == MULTI_HOT or not len(absent):
             return
         if last == 1 and number >= ENOUGH:
             yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
@@ -335,25 +333,6 @@ def _odd(x: Array) -> float:
     odd = x[np.isfinite(x) & ((x < 0) | (x != np.round(x)))]
     levels = len(np.unique(odd))  # graded spikes, or means of several neurons, have few
     return len(odd) / x.size if levels > min(16, x.size // 4) else 0.0
-
-
-def _of_options(loss: Any, inputs: dict[str, Any]) -> Seen:
-    """Yield the findings of the options of a loss."""
-    true, false = (np.asarray(getattr(loss, name, 0.0)) for name in ("true_rate", "false_rate"))
-    if (true < false).any():
-        yield "reversed-rates", f"true_rate={loss.true_rate} and false_rate={loss.false_rate}"
-    graded = any((x > 1).any() for x in inputs.values())
-    if getattr(loss, "max_rate", 0) >= 1 and not (graded or loss.scale or loss.min_rate):
-        yield "impossible-rate", f"max_rate={loss.max_rate:g}"
-    if isinstance(loss, losses.SpikeTime) and loss.kernel is None and loss.time_constant < 1:
-        yield "time-constant", f"time_constant={loss.time_constant:g} steps"
-    if hasattr(loss, "temperature") and loss.readout in COUNTED:
-        steps = getattr(loss, "moving_window", None) or inputs["input"].shape[loss.time_axis]
-        steps = getattr(loss, "silent_time", steps)
-        most = {"rate": 1, "sqrt_count": math.sqrt(steps)}.get(loss.readout, steps)
-        if not 0.1 < most / loss.temperature < 30 * steps:
-            seen = f"logits differ by {most / loss.temperature:.3g} at most, in {steps:g} steps"
-            yield "temperature", seen
 
 
 def _layer(name: str, x: np.ndarray, counts: Any = True) -> tuple[dict[str, Any], list[Any]]:

@@ -1,8 +1,7 @@
 """Value and gradient: by automatic differentiation, or by the closed form of a loss."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any
 
 from spikeloss_xp._arrays import (
     Adapter,
@@ -12,61 +11,7 @@ from spikeloss_xp._arrays import (
     floating,
     on_device_of,
 )
-from spikeloss_xp._typing import Array, ValueAndGrad, ValueAndPullback
-
-OTHER_NAMES = {
-    "weight": "class weights go in the call, loss(input, target, weight=...)",
-    "mask": "a mask goes in the call, loss(input, target, where=...), True for what counts",
-    "tau": "the time constant of SpikeTime is time_constant=..., in steps",
-    "window": "the window is moving_window=..., in steps",
-    "dim": "the axis of time is time_axis=...",
-}
-
-
-class ClosedForm(ABC):
-    """A function of spikes whose gradient is known in closed form.
-
-    A subclass that overrides `value` or ``__call__`` without `value_and_pullback` has no closed
-    form: it is treated like any other function of arrays.
-    """
-
-    reduction: str
-    # Whether `value_and_pullback` belongs to the function that a call evaluates.
-    has_closed_form: ClassVar[bool] = True
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise if an option is one of another library's, whose name here is known."""
-        own = getattr(cls, "__dataclass_fields__", {})
-        for name in OTHER_NAMES.keys() & options.keys() - own.keys():
-            raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
-        return super().__new__(cls)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            moves = name in ("to", "cuda", "cpu")
-            hint = ". A loss holds no arrays, and follows the device of its input" if moves else ""
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        overridden = vars(cls)
-        if "value_and_pullback" in overridden:
-            cls.has_closed_form = True
-        elif "value" in overridden or "__call__" in overridden:
-            cls.has_closed_form = False
-
-    @abstractmethod
-    def value(self, input: Array, *targets: Any, **options: Any) -> Array:
-        """Return the value, with operations that a library can differentiate."""
-
-    @abstractmethod
-    def value_and_pullback(self, input: Array, *targets: Any, **options: Any) -> ValueAndPullback:
-        """Return the value, and the pullback from it to `input`."""
-
-    def captured_arrays(self) -> tuple[Any, ...] | None:
-        """Return the arrays that the loss holds as hyper-parameters, or None if unknown."""
-        return ()
+from spikeloss_xp._typing import Array, ValueAndGrad
 
 
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
@@ -110,7 +55,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     array([[[0.125, 0.125, 0.125, 0.125],
             [0.125, 0.125, 0.125, 0.125]]])
     """
-    closed_form = loss if isinstance(loss, ClosedForm) and loss.has_closed_form else None
+    closed_form: Any = loss if getattr(loss, "has_closed_form", False) else None
 
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, overload
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of, or_one, rank
+from spikeloss_xp._arrays import adapter_of, on_device_of, or_one, rank
 from spikeloss_xp._input.labels import (
     INDICES,
     MULTI_HOT,
@@ -18,6 +18,7 @@ from spikeloss_xp._input.labels import (
     class_target,
     holds_numbers,
 )
+from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
@@ -36,7 +37,7 @@ class ClassScores(NamedTuple):
         With axes batch, class and time in the order of the spikes; time has length 1 unless
         `per_step`.
     mask : array or None
-        Which classes were read from any unmasked entry; its class axis may have length 1.
+        True for the classes of which any entry is unmasked; its class axis may have length 1.
     per_step : bool
         Whether there is a prediction at each step.
     """
@@ -46,29 +47,30 @@ class ClassScores(NamedTuple):
     mask: Array | None
     per_step: bool
 
+    @property
+    def classes(self) -> Axis:
+        """The axis of the classes."""
+        return Axis(self.prepared.adapter, self.prepared.layout.class_axis)
+
     def of_classes(self) -> Array:
-        """Return the scores, with that of a masked class below all others, unless all are."""
-        xp, score = self.prepared.adapter.xp, self.values
-        axis = self.prepared.layout.class_axis
-        if self.mask is not None and self.mask.shape[axis] > 1:
-            some = xp.any(self.mask, axis=axis, keepdims=True)
-            score = xp.where(self.mask | ~some, score, -math.inf)
-        return score
+        """Return the scores; a masked class is below all others, unless all classes are masked."""
+        xp, classes = self.prepared.adapter.xp, self.classes
+        if self.mask is None or classes.length(self.mask) == 1:
+            return self.values
+        return xp.where(self.mask | ~classes.any(self.mask), self.values, -math.inf)
 
     def winner(self) -> Array:
-        """Return the index of the winning class, of several the first, with a class axis."""
-        xp, score = self.prepared.adapter.xp, self.values
-        if self.mask is not None:  # without any class, the first wins
-            score = xp.where(self.mask, score, -math.inf)
-        return xp.argmax(score, axis=self.prepared.layout.class_axis, keepdims=True)
+        """Return the index of the winning class, the first one in a tie, with a class axis."""
+        score = self.values
+        if self.mask is not None:  # if all classes are masked, the first one wins
+            score = self.prepared.adapter.xp.where(self.mask, score, -math.inf)
+        return self.classes.argmax(score)
 
     def result(self, x: Array, *, with_class: bool = True) -> Array:
         """Return predictions or readings, without the time axis unless `per_step`."""
         adapter, layout, pixels = self.prepared.adapter, self.prepared.layout, self.prepared.pixels
-        absent = () if self.per_step else (layout.time,)
-        axes = absent if with_class else (*absent, layout.class_axis)
-        x = adapter.xp.squeeze(x, axis=axes) if axes else x
-        return x if pixels is None else pixels.of_user(adapter, x, with_class=with_class)
+        x = layout.squeezed(adapter, x, with_class=with_class, with_time=self.per_step)
+        return x if pixels is None else pixels.images(adapter, x, with_class=with_class)
 
     def predicted(self) -> Array:
         """Return the winning classes, with axes ``[batch]`` or ``[batch, time]``."""
@@ -76,16 +78,15 @@ class ClassScores(NamedTuple):
 
     def confusion(self, labels: Labels) -> Array:
         """Return the confusion matrix of these labels."""
-        prepared, readings = self.prepared, self.values
-        adapter, xp = prepared.adapter, prepared.adapter.xp
-        axis, dtype = prepared.layout.class_axis, prepared.values.dtype
+        prepared, readings, classes = self.prepared, self.values, self.classes
+        adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
         if labels.indices is None:
-            labels = most_probable(adapter, labels.numbers, axis)
-        broken = xp.any(~(readings < math.inf), axis=axis, keepdims=True)
+            labels = most_probable(classes, labels.numbers)
+        broken = classes.any(~(readings < math.inf))
         # A class that is not the label: the first, or the second if the label is the first.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
         winner = xp.astype(self.winner(), labels.indices.dtype)
-        position = adapter.along(axis, readings)
+        position = classes.positions(readings)
         predicted, counted = position == xp.where(broken, wrong, winner), position == labels.indices
         if self.mask is not None:
             counted = counted & self.mask
@@ -93,15 +94,15 @@ class ClassScores(NamedTuple):
             counted = counted & ~labels.ignored
 
         def by_class(x: Array) -> Array:
-            x = xp.astype(xp.broadcast_to(x, readings.shape), dtype)
-            return xp.reshape(adapter.moveaxis(x, axis, 0), (readings.shape[axis], -1))
+            x = adapter.moveaxis(xp.broadcast_to(x, readings.shape), classes.index, 0)
+            return xp.reshape(xp.astype(x, dtype), (classes.length(readings), -1))
 
         counts = adapter.matmul(by_class(counted), by_class(predicted).T)
         if labels.valid is None:
             return counts
         valid = labels.valid
         if self.mask is not None:  # where all classes are masked, any label is valid
-            valid = valid | ~xp.any(self.mask, axis=axis, keepdims=True)
+            valid = valid | ~classes.any(self.mask)
         return xp.where(xp.all(valid), counts, math.nan)
 
 
@@ -128,7 +129,7 @@ class BinaryScores(ClassScores):
         broken = ~((score < math.inf) & (score > -math.inf))
         predicted = xp.where(broken, target == 0, score > 0)
         counted = xp.ones_like(predicted) if self.mask is None else self.mask
-        axes = tuple(axis for axis in range(score.ndim) if axis != prepared.layout.class_axis)
+        axes = tuple(axis for axis in range(score.ndim) if axis != self.classes.index)
 
         def number(label: Array, prediction: Array) -> Array:
             return xp.sum(xp.astype(counted & label & prediction, dtype), axis=axes)
@@ -140,12 +141,10 @@ class BinaryScores(ClassScores):
         return xp.where(xp.all(binary | ~counted), counts, math.nan)
 
 
-def most_probable(adapter: Adapter, q: Array, axis: int) -> Labels:
-    """Return the classes of the largest probabilities as labels; rows of zeros do not count."""
-    xp = adapter.xp
-    indices = xp.argmax(q, axis=axis, keepdims=True)
-    ignored = ~xp.any(~(q <= 0), axis=axis, keepdims=True)
-    return Labels(indices, None, ~xp.any(q != q, axis=axis, keepdims=True), ignored)
+def most_probable(classes: Axis, q: Array) -> Labels:
+    """Return the classes of the largest probabilities as labels; rows of zeros are ignored."""
+    unlabelled = ~classes.any(~(q <= 0))
+    return Labels(classes.argmax(q), None, ~classes.any(q != q), unlabelled)
 
 
 class Predictor(ABC):
@@ -155,13 +154,18 @@ class Predictor(ABC):
     time.
     """
 
-    _targets: ClassVar[tuple[str, ...]]
-    _takes_pixels: ClassVar[bool] = False
+    num_classes: int | None
+    ignore_index: int | None
+    targets: ClassVar[tuple[str, ...]] = (INDICES,)
+    """The kinds of targets: class indices, a number for each class, or both in this order."""
+    takes_pixels: ClassVar[bool] = False
     """Whether there may be a label for each pixel."""
+    per_step: bool | None = False
+    """Whether there may be a prediction and a label at each step."""
 
     @abstractmethod
-    def _prepare_input(self, input: Array, where: Any, lengths: Any) -> Prepared:
-        """Return the input with its mask."""
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        """Return the input with its mask; the first `context` steps have no terms."""
 
     @abstractmethod
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
@@ -169,19 +173,19 @@ class Predictor(ABC):
 
     def _is_per_step(self, target: Any) -> bool:
         """Whether a target has labels for each step, in addition to those of samples."""
-        with_classes = self._targets[0] != INDICES or holds_numbers(self._targets, target)
-        return bool(getattr(self, "_has_time", False)) and rank(target) == 2 + with_classes
+        with_classes = self.targets[0] != INDICES or holds_numbers(self.targets, target)
+        return bool(self.per_step) and rank(target) == 2 + with_classes
 
     def _checked_labels(
         self, prepared: Prepared, target: Any, kinds: tuple[str, ...], per_step: bool
     ) -> Labels:
         """Return the labels of samples or, if those are read, of pixels."""
         if prepared.pixels is not None:
-            with_class = holds_numbers(self._targets, target)
+            with_class = holds_numbers(self.targets, target)
             target = prepared.pixels.labels(target, with_class=with_class)
             mask = prepared.pixels.samples(prepared.adapter, prepared.mask)
             prepared = dataclasses.replace(prepared, mask=mask)
-        return class_target(prepared, target, kinds, per_step, getattr(self, "ignore_index", None))
+        return class_target(prepared, target, kinds, per_step, self.ignore_index)
 
     def _read_scores(
         self,
@@ -197,9 +201,9 @@ class Predictor(ABC):
         prepared = self._prepare_input(input, where, lengths)
         timed = None if target is None else labels_of_pixels(self, prepared, target)
         if _checks.flag(per_pixel, "per_pixel") or timed is not None:
-            if not self._takes_pixels:
+            if not self.takes_pixels:
                 raise TypeError(f"{type(self).__name__} has no labels of pixels")
-            read_pixels(prepared, getattr(self, "num_classes", None))
+            read_pixels(prepared, self.num_classes)
         return self._scores(prepared, per_step if timed is None else timed)
 
     # Overloads, because the index of a class has another dtype than the spikes.
@@ -334,7 +338,7 @@ class Predictor(ABC):
         """
         per_step = self._is_per_step(target)
         scores = self._read_scores(input, where, lengths, per_step, target=target)
-        kinds = self._targets if PROBABILITIES in self._targets else self._targets[:1]
+        kinds = self.targets if PROBABILITIES in self.targets else self.targets[:1]
         labels = self._checked_labels(scores.prepared, target, kinds, scores.per_step)
         prepared = scores.prepared
         counts: ArrayT = scores.confusion(labels)

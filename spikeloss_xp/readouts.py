@@ -1,13 +1,9 @@
-"""Readouts: the quantities that a loss reads from spikes, of neurons and of classes.
+"""Readouts: the quantities that a loss reads from spikes, for each neuron and each class.
 
-A readout returns ``(reading, pullback)``. The pullback takes the derivative of the loss with
-respect to the reading to the derivative with respect to the spikes. It stands beside the operation.
-That of a linear readout is its adjoint; the maximum is not linear. Libraries with automatic
-differentiation do not run it, unless the loss is one node of their graph.
-
-Spikes have the axes batch, class and time, in the order of the input, with time at `axis`. They are
-0 where they are masked. The mask has the same axes, the class axis perhaps of length 1, or is None
-if all entries count. Readings keep these axes; without a reading at each step time has length 1.
+A readout takes trains and returns ``(reading, pullback)``. The pullback takes the derivative of the
+loss with respect to the reading to the derivative with respect to the spikes, and stands next to
+the operation. For a linear readout it is the adjoint; only the maximum is not linear. Libraries
+with automatic differentiation do not run the pullback, unless the loss is one node of their graph.
 """
 
 import math
@@ -16,8 +12,58 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from spikeloss_xp._arrays import Adapter, lowest_below, or_one
-from spikeloss_xp._input.prepared import class_axis
-from spikeloss_xp._typing import Array, Pullback, ValueAndPullback
+from spikeloss_xp._input.layout import Axis
+from spikeloss_xp._input.pixels import Pixels
+from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._typing import Array, Namespace, Pullback, ValueAndPullback
+
+
+class Trains(NamedTuple):
+    """Spike trains with the axes batch, class and time, in the order of the input.
+
+    Attributes
+    ----------
+    values : array
+        The spikes, 0 where they are masked.
+    mask : array or None
+        True for unmasked entries, with the same axes, of which class may have length 1. None if
+        nothing is masked.
+    time, classes : Axis
+        The axes along which to compute: ``time.sum(values)`` is the number of spikes.
+    """
+
+    values: Array
+    mask: Array | None
+    time: Axis
+    classes: Axis
+
+    @classmethod
+    def of(cls, prepared: Prepared, values: Array, mask: Array | None) -> "Trains":
+        """Return the trains of a prepared input, or of a chunk of it."""
+        adapter = prepared.adapter
+        layout = prepared.layout if prepared.pixels is None else prepared.pixels.source
+        time, classes = Axis(adapter, layout.time), Axis(adapter, layout.class_axis)
+        return cls(values, mask, time, classes)
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter of the library of the spikes."""
+        return self.time.adapter
+
+    @property
+    def xp(self) -> Namespace:
+        """The array API namespace of the spikes."""
+        return self.time.adapter.xp
+
+    def reading(self, u: Array, **units: Any) -> "Reading":
+        """Return readings of these trains, masked where all of their steps are masked.
+
+        Readings keep the axes of the trains. Time has length 1, or there is a reading at each step.
+        """
+        mask, time = self.mask, self.time
+        if mask is not None and time.length(u) == 1:
+            mask = time.any(mask)
+        return Reading(u, self.classes, mask=mask, **units)
 
 
 class Reading(NamedTuple):
@@ -26,129 +72,140 @@ class Reading(NamedTuple):
     Attributes
     ----------
     u : array
-        The readings: batch, class and time in the order of the input, time of length 1 unless there
-        is a reading at each step.
+        The readings, with the axes batch, class and time in the order of the input. Time has
+        length 1 unless there is a reading at each step.
+    classes : Axis
+        The axis of the classes: ``classes.sum(u)`` is the sum of the readings of a sample.
     per_unit : float or array
         The number of spikes that adds 1 to `u`, by which `counts` is divided.
     saturated : float or array
         The reading of a neuron that fires at every step.
     counts : array or None
-        The sums of spikes that `u` is computed from, with its axes, for comparisons that rounding
-        must not decide. None if `u` is no count and no rate.
+        The sums of spikes that `u` is computed from, for comparisons that must not depend on
+        rounding. None if `u` is neither a count nor a rate.
     duration : float or array
         The number of steps that a count or rate is read from, added up over the neurons of a class.
     mask : array or None
-        Which entries of `u` were read from any unmasked entry; its class axis may have length 1.
-        None if all were.
+        True for the readings of which any entry is unmasked; its class axis may have length 1.
+        None if nothing is masked.
     class_mask : array or None
-        In a loss whose classes compete for one term, which classes take part, with the axes of
-        `u`. None if all do.
-    time_axis, class_axis : int
-        The axes of time and of the classes.
+        In a loss whose classes compete for one term, True for the classes that take part, with the
+        axes of `u`. None if all classes take part.
     """
 
     u: Array
+    classes: Axis
     per_unit: Any = 1.0
     saturated: Any = 1.0
     counts: Array | None = None
     duration: Any = 1.0
     mask: Array | None = None
     class_mask: Array | None = None
-    time_axis: int = 2
-    class_axis: int = 1
 
-    def shielded(self, adapter: Adapter, mask: Array) -> "Reading":
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter of the library of the readings."""
+        return self.classes.adapter
+
+    @property
+    def xp(self) -> Namespace:
+        """The array API namespace of the readings."""
+        return self.classes.adapter.xp
+
+    def per_class(self, values: tuple[float, ...]) -> Array:
+        """Return one number for each class as an array that broadcasts to the readings."""
+        adapter, xp = self.classes.adapter, self.xp
+        numbers = adapter.constants(values, self.u)
+        return xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
+
+    def shielded(self, mask: Array) -> "Reading":
         """Return readings whose terms and derivatives are finite in every criterion where masked.
 
-        A reading of 1 is in the range of each of them, and a count of infinity lacks no spike.
+        A reading of 1 is in the range of each criterion. Masked counts become infinite, so that no
+        spike seems to be missing.
         """
+        adapter = self.classes.adapter
         counts = None if self.counts is None else adapter.shielded(self.counts, mask, math.inf)
         return self._replace(u=adapter.shielded(self.u, mask, 1.0), counts=counts)
 
 
 Read: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
+Readout: TypeAlias = Callable[[Trains], Read]
 
 
-def count(
-    adapter: Adapter, spikes: Array, mask: Array | None, axis: int, window: int | None = None
-) -> Read:
+def count(trains: Trains, window: int | None = None) -> Read:
     """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``."""
+    spikes, mask, time, classes = trains
+    adapter = time.adapter
     if window is not None:
-        counts = adapter.moving_sum(spikes, window, axis)
-        reading = Reading(counts, 1.0, window, counts, window, mask)
-        # A spike at t counts in the windows at t, ..., t + W - 1. The adjoint sums their
-        # cotangents, of fewer windows at the boundary: there is none after the last step.
-        return reading, lambda cotangent: adapter.moving_sum(cotangent, window, axis, reverse=True)
+        counts = adapter.moving_sum(spikes, window, time.index)
+        reading = Reading(counts, classes, 1.0, window, counts, window, mask)
+        # A spike at t is counted in the windows at t, ..., t + W - 1, so the adjoint sums their
+        # cotangents. At the boundary it sums fewer: there is no window after the last step.
+        return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
-    steps, xp = spikes.shape[axis], adapter.xp
-    counts, duration, read = adapter.sum(spikes, axis, keepdims=True), steps, None
+    steps, unmasked = time.length(spikes), None
+    counts, duration = time.sum(spikes), steps
     if mask is not None:
-        duration = xp.sum(xp.astype(mask, spikes.dtype), axis=axis, keepdims=True)
-        read = duration > 0
-    units = 1.0, duration, counts, duration
-    reading = Reading(counts, *units, read, None, axis, 1 if axis == 2 else 2)
-    return reading, lambda cotangent: adapter.spread(cotangent, steps, axis)  # each step adds 1
+        duration = time.sum(adapter.xp.astype(mask, spikes.dtype))
+        unmasked = duration > 0
+    reading = Reading(counts, classes, 1.0, duration, counts, duration, unmasked)
+    return reading, lambda cotangent: time.spread(cotangent, steps)  # each step adds 1
 
 
-def rate(
-    adapter: Adapter, spikes: Array, mask: Array | None, axis: int, window: int | None = None
-) -> Read:
+def rate(trains: Trains, window: int | None = None) -> Read:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
-    counted, to_spikes = count(adapter, spikes, mask, axis, window)
+    counted, to_spikes = count(trains, window)
     duration = counted.saturated
-    if mask is not None and window is None:
-        duration = or_one(adapter, duration)
-    elif window == 1:
+    if window == 1:
         return counted, to_spikes
-    reading = Reading(counted.u / duration, duration, 1.0, *counted[3:])
+    if trains.mask is not None and window is None:
+        duration = or_one(trains.adapter, duration)
+    reading = counted._replace(u=counted.u / duration, per_unit=duration, saturated=1.0)
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
+def highest(trains: Trains) -> Read:
     """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
-    xp = adapter.xp
-    unmasked, read = spikes, None
-    if mask is not None:
-        unmasked = xp.where(mask, spikes, -math.inf)
-        read = xp.any(mask, axis=axis, keepdims=True)
-    peak = xp.max(unmasked, axis=axis, keepdims=True)
+    spikes, mask, time, _ = trains
+    xp = trains.xp
+    unmasked = spikes if mask is None else xp.where(mask, spikes, -math.inf)
+    peak = time.max(unmasked)
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        one = adapter.scalar(unmasked, 1.0)  # a NaN is not equal to any peak
-        sharing = xp.maximum(xp.sum(reached, axis=axis, keepdims=True), one)
-        return cotangent * reached / sharing
+        one = time.adapter.scalar(unmasked, 1.0)  # NaN does not equal any peak
+        return cotangent * reached / xp.maximum(time.sum(reached), one)
 
-    return Reading(peak if read is None else xp.where(read, peak, 0.0), mask=read), pullback
+    reading = trains.reading(peak)
+    if mask is not None:
+        reading = reading._replace(u=xp.where(reading.mask, peak, 0.0))
+    return reading, pullback
 
 
-def last(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
+def last(trains: Trains) -> Read:
     """Read the last unmasked step."""
-    xp, steps = adapter.xp, spikes.shape[axis]
-    step = adapter.along(axis, spikes)
+    spikes, mask, time, _ = trains
+    xp, steps, step = trains.xp, time.length(spikes), time.positions(spikes)
     if mask is None:
-        chosen, read = step == steps - 1, None
-        u = spikes[(*(slice(None) for _ in range(axis)), slice(steps - 1, steps), ...)]
+        chosen = step == steps - 1
+        u = spikes[(*(slice(None) for _ in range(time.index)), slice(steps - 1, steps), ...)]
     else:
         step = xp.where(mask, step, -1)
-        chosen = mask & (step == xp.max(step, axis=axis, keepdims=True))
-        read = xp.any(mask, axis=axis, keepdims=True)
-        u = xp.sum(xp.where(chosen, spikes, 0.0), axis=axis, keepdims=True)
+        chosen = mask & (step == time.max(step))
+        u = xp.sum(xp.where(chosen, spikes, 0.0), axis=time.index, keepdims=True)
 
     def pullback(cotangent: Array) -> Array:
-        return xp.where(chosen, cotangent, adapter.scalar(spikes, 0.0))
+        return xp.where(chosen, cotangent, time.adapter.scalar(spikes, 0.0))
 
-    return Reading(u, mask=read), pullback
+    return trains.reading(u), pullback
 
 
 # Classes -------------------------------------------------------------------------------------
 
 
 def read_classes(
-    adapter: Adapter,
-    spikes: Array,
-    mask: Array | None,
-    axis: int,
+    trains: Trains,
     readout: str,
     window: int | None = None,
     classes: int | None = None,
@@ -156,47 +213,63 @@ def read_classes(
 ) -> Read:
     """Read each class by a readout: a neuron or, with `classes`, a group of neighbouring neurons.
 
-    A group is the sum of its neurons if the readout is one of those in `summed`, else their mean.
+    A group is read as the sum of its neurons if the readout is in `summed`, and else as their mean.
     """
     if classes is None and readout in WINDOWED:
-        each: Read = WINDOWED[readout](adapter, spikes, mask, axis, window)
+        each: Read = WINDOWED[readout](trains, window)
         return each
     if readout == "latency":
-        spikes, to_input = probabilities(adapter, spikes)
-        reading, to_spikes = read_groups(adapter, spikes, mask, axis, classes, latency)
+        spikes, to_input = probabilities(trains.adapter, trains.values)
+        reading, to_spikes = read_groups(trains._replace(values=spikes), classes, latency)
         return reading, lambda cotangent: to_input(to_spikes(cotangent))
     read = partial(WINDOWED[readout], window=window) if readout in WINDOWED else WHOLE[readout]
     options = {"proportional": readout != "softmax_sum", "summed": readout in summed}
-    reading, pullback = read_groups(adapter, spikes, mask, axis, classes, read, **options)
+    reading, pullback = read_groups(trains, classes, read, **options)
     if classes is not None:
-        duration = reading.duration * (spikes.shape[class_axis(axis)] // classes)
-        reading = reading._replace(duration=duration)
+        size = trains.classes.length(trains.values) // classes
+        reading = reading._replace(duration=reading.duration * size)
+    return reading, pullback
+
+
+def own_reading(loss: Any, trains: Trains) -> Read:
+    """Return the result of ``loss.read``, whose pullback need not broadcast."""
+    reading, to_values = loss.read(trains)
+    given, each = tuple(reading.u.shape), tuple(trains.values.shape)
+    time, xp = trains.time.index, trains.xp
+    once = (*each[:time], 1, *each[time + 1 :])
+    if given not in (once, each):
+        raise ValueError(
+            f"read of {type(loss).__name__} must return readings of shape {once}, or {each} with a "
+            f"reading at each step; got {given}"
+        )
+
+    def pullback(cotangent: Array) -> Array:
+        return xp.broadcast_to(to_values(xp.broadcast_to(cotangent, given)), each)
+
     return reading, pullback
 
 
 def read_groups(
-    adapter: Adapter,
-    spikes: Array,
-    mask: Array | None,
-    axis: int,
+    trains: Trains,
     classes: int | None,
-    read: Callable[[Adapter, Array, Array | None, int], Read],
+    read: Readout,
     *,
     proportional: bool = False,
     summed: bool = False,
 ) -> Read:
     """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
 
-    If the readings of `read` are `proportional` to the trains, it reads the sum of the neurons, and
-    the reading is divided by their number: means of three spikes are rounded, and would decide
-    ties. Where neurons are masked one by one, their number differs between steps, and the mean of
-    each step is read. With `summed` it is times the number of neurons of a class, the sum where
-    none is masked.
+    If the readings of `read` are `proportional` to the trains, the sum of the neurons is read and
+    divided by their number. Sum first and divide once: dividing the spikes first rounds, and
+    rounding would break ties. If single neurons are masked, the number of unmasked neurons differs
+    between steps, and the mean of each step is read instead. With `summed`, the reading is the mean
+    times the number of neurons in a class, which is their sum if none is masked.
     """
     if classes is None:
-        return read(adapter, spikes, mask, axis)
-    xp, of_class = adapter.xp, class_axis(axis)
-    size = spikes.shape[of_class] // classes
+        return read(trains)
+    spikes, mask, time, axis = trains
+    xp, of_class = trains.xp, axis.index
+    size = axis.length(spikes) // classes
     shape = (*spikes.shape[:of_class], classes, size, *spikes.shape[of_class + 1 :])
     total = xp.sum(xp.reshape(spikes, shape), axis=of_class + 1)
 
@@ -204,90 +277,118 @@ def read_groups(
         return xp.repeat(cotangent, size, axis=of_class)
 
     divisor: Any = size
-    if mask is not None and mask.shape[of_class] > 1:
+    if mask is not None and axis.length(mask) > 1:
         members = xp.reshape(mask, shape)
-        divisor = or_one(adapter, xp.sum(xp.astype(members, spikes.dtype), axis=of_class + 1))
+        divisor = or_one(
+            trains.adapter, xp.sum(xp.astype(members, spikes.dtype), axis=of_class + 1)
+        )
         mask = xp.any(members, axis=of_class + 1)
     elif proportional:
-        reading, to_total = read(adapter, total, mask, axis)
+        reading, to_total = read(trains._replace(values=total))
         if summed:
             return reading, lambda cotangent: to_neurons(to_total(cotangent))
         reading = _mean_of_neurons(reading, size)
         return reading, lambda cotangent: to_neurons(to_total(cotangent / size))
 
     scale, number = size if summed else 1, divisor
-    reading, to_mean = read(adapter, total * scale / divisor, mask, axis)
-    if not isinstance(divisor, int) and reading.u.shape[axis] == 1:  # the largest of any step
-        number = xp.max(divisor, axis=axis, keepdims=True)
+    reading, to_mean = read(trains._replace(values=total * scale / divisor, mask=mask))
+    if not isinstance(divisor, int) and time.length(reading.u) == 1:  # the largest of any step
+        number = time.max(divisor)
     counts = None if reading.counts is None else reading.counts * number
     reading = reading._replace(per_unit=reading.per_unit * number, counts=counts)
     return reading, lambda cotangent: to_neurons(to_mean(cotangent) * scale / divisor)
 
 
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
-    """Return the reading of a sum of neurons as that of their mean.
+    """Return the reading of a sum of neurons as the reading of their mean.
 
-    Counts are divided once: a second rounding would move rates across a threshold.
+    Counts are divided only once: a second rounding would move rates across a threshold.
     """
     divisor = reading.per_unit * size
     u = reading.u / size if reading.counts is None else reading.counts / divisor
     return reading._replace(u=u, per_unit=divisor)
 
 
-def softmax_sum(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
+def softmax_sum(trains: Trains) -> Read:
     """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
-    xp, of_class = adapter.xp, class_axis(axis)
-    logit, read = spikes, None
+    spikes, mask, time, classes = trains
+    xp = trains.xp
+    logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
+    highest = classes.max(logit)  # subtracted against overflow; it cancels
     if mask is not None:
-        logit = xp.where(mask, spikes, -math.inf)
-        read = xp.any(mask, axis=axis, keepdims=True)
-    highest = xp.max(logit, axis=of_class, keepdims=True)  # against overflow; it cancels
-    if mask is not None:
-        highest = xp.where(xp.any(mask, axis=of_class, keepdims=True), highest, 0.0)
+        highest = xp.where(classes.any(mask), highest, 0.0)
     weight = xp.exp(logit - highest)
-    total = adapter.sum(weight, of_class, keepdims=True)
-    p = weight / (total if mask is None else or_one(adapter, total))
+    total = classes.sum(weight)
+    p = weight / (total if mask is None else or_one(time.adapter, total))
 
     def pullback(cotangent: Array) -> Array:
-        return p * (cotangent - adapter.sum(p * cotangent, of_class, keepdims=True))
+        return p * (cotangent - classes.sum(p * cotangent))
 
-    return Reading(adapter.sum(p, axis, keepdims=True), mask=read), pullback
+    return trains.reading(time.sum(p)), pullback
+
+
+# Pixels --------------------------------------------------------------------------------------
+
+
+def trains_of_pixels(pixels: Pixels, trains: Trains) -> Trains:
+    """Return trains as a batch in which each pixel is a sample, with time last."""
+    adapter = trains.adapter
+    values, mask = (pixels.samples(adapter, x) for x in (trains.values, trains.mask))
+    return Trains(values, mask, Axis(adapter, 2), Axis(adapter, 1))
+
+
+def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
+    """Return the readings of neurons as a batch in which each pixel is a sample."""
+    adapter = reading.adapter
+
+    def arranged(x: Any) -> Any:  # without a mask, a unit is the same number for all
+        is_number = reading.mask is None or isinstance(x, int | float)
+        return x if is_number else pixels.samples(adapter, x)
+
+    u, counts, mask = (
+        pixels.samples(adapter, x) for x in (reading.u, reading.counts, reading.mask)
+    )
+    per_unit, saturated = arranged(reading.per_unit), arranged(reading.saturated)
+    classes, duration = Axis(adapter, 1), arranged(reading.duration)
+    return Reading(u, classes, per_unit, saturated, counts, duration, mask)
 
 
 # First spikes --------------------------------------------------------------------------------
 
 # For spikes from 0 to 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival: 1 before the first
-# spike of a binary train and 0 from it on. The latency is its sum over the steps that count. It is
+# spike of a binary train and 0 from it on. The latency is its sum over the unmasked steps. It is
 # linear in each single spike, so its derivative is the effect of adding or removing that spike.
 
 
-def latency(adapter: Adapter, spikes: Array, mask: Array | None, axis: int) -> Read:
-    """Read the latency of the first spike, in steps that count, of spikes from 0 to 1.
+def latency(trains: Trains) -> Read:
+    """Read the latency of the first spike, in unmasked steps, of spikes from 0 to 1.
 
-    A silent neuron has the longest duration of its sample, which is `saturated`, so that a neuron
-    with fewer unmasked steps is not early.
+    The latency of a silent neuron is the longest duration in its sample, which is `saturated`, so
+    that a neuron with fewer unmasked steps does not seem early.
     """
-    xp = adapter.xp
+    spikes, mask, time, classes = trains
+    adapter, xp = trains.adapter, trains.xp
     factors = 1 - spikes
     if mask is None:
-        total, _, to_factors = adapter.survival_sum(factors, None, axis)
-        reading = Reading(total, saturated=spikes.shape[axis])
+        total, _, to_factors = adapter.survival_sum(factors, None, time.index)
+        reading = trains.reading(total, saturated=time.length(spikes))
         return reading, lambda cotangent: to_factors(-cotangent, xp.zeros_like(cotangent))
 
     weight = xp.astype(mask, spikes.dtype)
-    duration = xp.sum(weight, axis=axis, keepdims=True)
-    longest = xp.max(duration, axis=class_axis(axis), keepdims=True)
+    duration = time.sum(weight)
+    longest = classes.max(duration)
     lacking = longest - duration
-    total, silence, to_factors = adapter.survival_sum(factors, weight, axis)
-    reading = Reading(total + lacking * silence, saturated=longest, mask=duration > 0)
+    total, silence, to_factors = adapter.survival_sum(factors, weight, time.index)
+    reading = trains.reading(total + lacking * silence, saturated=longest)
     return reading, lambda cotangent: to_factors(-cotangent, -cotangent * lacking)
 
 
 def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
-    """Return spikes between 0 and 1: several in one step count as one.
+    """Return spikes between 0 and 1: several spikes in one step count as one.
 
-    Negative ones raise if their values are concrete; else they become NaN. By selection, because
-    libraries differ in the derivative of a minimum at 1; here it is that of the spikes below.
+    Negative spikes raise if their values are concrete, and become NaN otherwise. The spikes are
+    selected, because libraries differ in the derivative of a minimum at 1. Here the derivative is
+    the same as below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)
@@ -304,7 +405,7 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
         if fractions.size:
             raise ValueError(
                 "input must hold spikes with a latency, and a number of spikes in a step is an "
-                f"integer. Got {fractions[0]:g}: spike times become spikes with bin_spikes"
+                f"integer. Got {fractions[0]:g}: bin_spikes converts spike times to spikes"
             )
     limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
     if known is None:
@@ -313,7 +414,8 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
     return limited, lambda cotangent: xp.where(inside, cotangent, 0.0)
 
 
-# At each step or over all of time; the criterion takes the root of a count. And over all of time.
+# The readouts that may have a window, and those over all of time. The criterion takes the square
+# root of a count.
 WINDOWED: dict[str, Any] = {"rate": rate, "count": count, "sqrt_count": count}
 OVER_ALL_TIME: dict[str, Any] = {"max": highest, "last": last}
 WHOLE: dict[str, Any] = {**OVER_ALL_TIME, "softmax_sum": softmax_sum}

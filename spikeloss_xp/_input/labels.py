@@ -8,6 +8,7 @@ import numpy as np
 
 from spikeloss_xp._arrays import (
     Adapter,
+    adapter_of,
     asarray_like,
     check_range,
     check_shape,
@@ -18,7 +19,8 @@ from spikeloss_xp._arrays import (
     host,
     rank,
 )
-from spikeloss_xp._input.prepared import Layout, Prepared, both
+from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.prepared import Prepared, both, fill_masked
 from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
@@ -38,17 +40,17 @@ class Labels(NamedTuple):
     Attributes
     ----------
     indices : array or None
-        The class indices, with a class axis of length 1. None for a number for each class.
+        The class indices, with a class axis of length 1. None if there is a number for each class.
     numbers : array or None
         A number for each class, in the dtype of the spikes. None for class indices, unless the
         loss compares with a number for each class.
     valid : array or None
         False where a class index is neither a class nor ignored. None if all are known to be
-        valid, and for numbers, which are NaN instead.
+        valid, and for numbers, which become NaN instead.
     ignored : array or None
-        True where a class index is the one to leave out. None if no index is known to be.
+        True where a class index is the one to ignore. None if no index is known to be ignored.
     class_weight : array or None
-        The class weights. None without class weights.
+        The class weights, if there are any.
     """
 
     indices: Any = None
@@ -57,42 +59,41 @@ class Labels(NamedTuple):
     ignored: Array | None = None
     class_weight: Array | None = None
 
-    def one_hot(self, adapter: Adapter, reading: Any) -> Array:
-        """Return class indices as bools with the classes of a reading, True for the label."""
-        return self.indices == adapter.along(reading.class_axis, reading.u)
+    def one_hot(self, reading: Any) -> Array:
+        """Return class indices as bools, with the axes of a reading: True for the label."""
+        return self.indices == reading.classes.positions(reading.u)
 
-    def as_numbers(self, adapter: Adapter, reading: Any) -> "Labels":
-        """Return class indices as numbers too: 1 for the label, and 0 for the other classes."""
+    def as_numbers(self, reading: Any) -> "Labels":
+        """Return labels with class indices as numbers too: 1 for the label, and 0 elsewhere."""
         if self.numbers is not None:
             return self
-        one_hot = adapter.xp.astype(self.one_hot(adapter, reading), reading.u.dtype)
-        return self._replace(numbers=one_hot)
+        return self._replace(numbers=reading.xp.astype(self.one_hot(reading), reading.u.dtype))
 
-    def count_alike(self, compete: bool) -> bool:
-        """Tell whether all terms are known to count, and to have the weight 1, without a mask."""
+    def are_plain(self, compete: bool) -> bool:
+        """Return whether no label is ignored or invalid, and all terms have the weight 1."""
         weighted = self.class_weight is not None or (compete and self.numbers is not None)
         return not weighted and self.valid is None and self.ignored is None
 
     def masks(
-        self, adapter: Adapter, reading: Any, mask: Array | None, compete: bool, reduction: str
+        self, reading: Any, mask: Array | None, compete: bool, reduction: str
     ) -> tuple[Any, Array | None]:
         """Return the reading with the mask of the classes that share a term, and the term mask."""
-        xp, class_mask, axis = adapter.xp, None, reading.class_axis
-        by_class = mask is not None and mask.shape[axis] > 1
-        # A row of zeros has no weight, but it would be a sample that counts.
+        classes, class_mask = reading.classes, None
+        by_class = mask is not None and classes.length(mask) > 1
+        # A row of zeros has no weight, but "batchmean" would count its sample.
         zeros_count = reduction == "batchmean" and self.indices is None
         if mask is None and self.ignored is None and not zeros_count:
             return reading, None
         if compete and (by_class or zeros_count):
-            # The term of a sample counts if a neuron with its label does.
-            # A probability that is NaN is one of a label, so that the term is NaN.
+            # The term of a sample is unmasked if a neuron with its label is. A probability of NaN
+            # counts as one of the label, so that the term is NaN.
             numbers = self.indices is None
-            own = ~(self.numbers <= 0) if numbers else self.one_hot(adapter, reading)
+            own = ~(self.numbers <= 0) if numbers else self.one_hot(reading)
             if self.valid is not None:
                 own = own | ~self.valid
             if by_class:
                 class_mask, own = mask, own & mask
-            own = xp.any(own, axis=axis, keepdims=True)
+            own = classes.any(own)
             mask = own if by_class else both(mask, own)
         if self.ignored is not None:
             mask = both(mask, ~self.ignored)
@@ -100,31 +101,44 @@ class Labels(NamedTuple):
             class_mask = class_mask | ~mask  # masked terms have to be finite as well
         return reading._replace(class_mask=class_mask), mask
 
-    def filled(self, adapter: Adapter, mask: Array, class_mask: Array | None) -> "Labels":
-        """Return labels with finite numbers where they are masked."""
+    def filled(self, reading: Any, mask: Array) -> "Labels":
+        """Return labels whose numbers are 0 where they are masked."""
         if self.numbers is None:
             return self
-        return self._replace(numbers=adapter.xp.where(both(mask, class_mask), self.numbers, 0.0))
+        mask = both(mask, reading.class_mask)
+        return self._replace(numbers=reading.xp.where(mask, self.numbers, 0.0))
 
-    def weights(
-        self, adapter: Adapter, reading: Any, compete: bool
-    ) -> tuple[Array | None, Array | None]:
+    def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
         """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
-        xp, weight, numbers, axis = adapter.xp, self.class_weight, self.numbers, reading.class_axis
-        if numbers is None and weight is not None:  # that of the label
-            own = self.one_hot(adapter, reading)
-            weight = xp.sum(xp.where(own, weight, 0.0), axis=axis, keepdims=True)
+        classes, xp = reading.classes, reading.xp
+        weight, numbers = self.class_weight, self.numbers
+        if numbers is None and weight is not None:  # the weight of the label
+            weight = classes.sum(xp.where(self.one_hot(reading), weight, 0.0))
         factor = weight
-        if compete and numbers is not None:  # the criterion has the class weights
+        if compete and numbers is not None:  # the criterion applies the class weights
             share = numbers if weight is None else numbers * weight
-            factor, weight = None, xp.sum(share, axis=axis, keepdims=True)
-        if self.valid is not None:  # NaN for a label that is no class, and could not be read
+            factor, weight = None, classes.sum(share)
+        if self.valid is not None:  # NaN for an invalid label whose value could not be read
+            adapter = classes.adapter
             one = adapter.scalar(reading.u, 1.0)
             known = xp.where(self.valid, one, adapter.operand(reading.u, math.nan))
             factor = known if factor is None else known * factor
             if weight is not None:
                 weight = xp.where(self.valid, weight, 0.0)
         return factor, weight
+
+
+class TargetTrains(Labels):
+    """Target trains or signals: `numbers` has a number for each neuron at each step.
+
+    They are 0 where the input is masked from the start, so that a loss may subtract them from it.
+    """
+
+    __slots__ = ()
+
+    def filled(self, reading: Any, mask: Array) -> "Labels":
+        """Return the same trains."""
+        return self
 
 
 def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
@@ -137,8 +151,8 @@ def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
     return bool(adapter.xp.isdtype(target.dtype, "real floating"))
 
 
-def target_trains(prepared: Prepared, target: Any) -> Array:
-    """Return target trains, with the axes and in the dtype of the values."""
+def target_trains(prepared: Prepared, target: Any) -> TargetTrains:
+    """Return target trains in the axes and the dtype of the values, 0 where those are masked."""
     adapter, values = prepared.adapter, prepared.values
     trains = asarray_like(adapter, values, target, "target")
     expected = {"the shape of input": prepared.layout.shape}
@@ -146,7 +160,10 @@ def target_trains(prepared: Prepared, target: Any) -> Array:
     trains = floating(adapter, trains, "target")
     check_size(adapter, values, target, "target")
     trains = adapter.xp.astype(trains, values.dtype, copy=False)
-    return prepared.layout.collapsed(adapter, trains)
+    trains = prepared.layout.collapsed(adapter, trains)
+    if prepared.mask is not None:
+        trains = fill_masked(adapter, trains, prepared.mask)
+    return TargetTrains(None, trains)
 
 
 def class_target(
@@ -165,18 +182,18 @@ def class_target(
     plain = label.dtype in (xp.int64, xp.int32) and tuple(label.shape) == (prepared.layout.batch,)
     numbers = not (plain and kinds[0] == INDICES) and _check_kind(prepared, label, kinds, per_step)
     unmasked = prepared.mask is None and prepared.after_context is None
-    stop = math.nextafter(NUMBERS[kinds[-1]][1], math.inf) if numbers else prepared.classes
+    stop = math.nextafter(NUMBERS[kinds[-1]][1], math.inf) if numbers else prepared.num_classes
     fits = unmasked and (not numbers or label.dtype == prepared.values.dtype)
     if fits and adapter.are_within(label, 0, stop):
         if numbers:
-            return _with_time_axis(prepared, label)
+            return Labels(None, prepared.layout.expanded(adapter, label, with_class=True))
         return _class_indices(prepared, label, ignore_index, all_classes=True, checked=True)
     known = adapter.concrete_or_none(target) if label is target else concrete_or_none(target)
     if known is not None and not unmasked:
-        known = _unmasked(prepared, known, class_axis=numbers)
+        known = _unmasked(prepared, known, with_class=numbers)
     if numbers:
         return _class_numbers(prepared, label, target, known, kinds[-1])
-    all_classes = check_range(known, prepared.classes - 1, "target", ignore_index)
+    all_classes = check_range(known, prepared.num_classes - 1, "target", ignore_index)
     if not all_classes:
         label = _narrowed(adapter, label, target)
     checked = known is not None and unmasked
@@ -185,7 +202,7 @@ def class_target(
 
 def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_step: bool) -> bool:
     """Raise if dtype and shape are of no kind of target; return whether it holds numbers."""
-    adapter, layout, classes = prepared.adapter, prepared.layout, prepared.classes
+    adapter, layout, classes = prepared.adapter, prepared.layout, prepared.num_classes
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
     numbers = kinds[0] != INDICES or (len(kinds) > 1 and floats)
     kind = kinds[-1] if numbers else INDICES
@@ -244,13 +261,9 @@ def _class_indices(
 
     An index that is not `checked` is read as a class, so that the term is finite, and not `valid`.
     """
-    adapter, xp, layout = prepared.adapter, prepared.adapter.xp, prepared.layout
-    classes = prepared.classes
+    adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
-    if label.ndim == 1:
-        label = xp.reshape(label, (1, -1, 1) if layout.time == 0 else (-1, 1, 1))
-    else:
-        label = xp.expand_dims(label, axis=layout.class_axis)
+    label = prepared.layout.expanded(adapter, label, with_class=False)
     if label.dtype not in (xp.int64, xp.int32):  # a narrow one cannot hold all numbers below
         label = xp.astype(label, adapter.arange(1, label).dtype)
     ignored, valid = label == ignore_index if may_ignore else None, None
@@ -297,40 +310,31 @@ def _class_numbers(
     if unchecked:
         fits = xp.isfinite(label) & (label >= lowest) & (label <= highest)
         label = xp.where(fits, label, math.nan)
-    return _with_time_axis(prepared, label)
+    return Labels(None, prepared.layout.expanded(adapter, label, with_class=True))
 
 
-def _with_time_axis(prepared: Prepared, label: Array) -> Labels:
-    """Return numbers with the axes of the readings."""
-    if label.ndim == 2:
-        label = prepared.adapter.xp.expand_dims(label, axis=prepared.layout.time)
-    return Labels(None, label)
+def _unmasked(prepared: Prepared, values: np.ndarray, *, with_class: bool) -> Any:
+    """Return the target values that have terms, or None if the mask is not concrete.
 
-
-def _unmasked(prepared: Prepared, values: np.ndarray, *, class_axis: bool) -> Any:
-    """Return the labels of samples and steps with terms, or None if the mask is not concrete.
-
-    Masked labels may have any value. Labels have a class axis or none, and a time axis or none.
+    Masked values may be anything, and are not checked.
     """
-    layout, classes = prepared.layout, prepared.classes
-    counts: Any = concrete_or_none(both(prepared.mask, prepared.after_context))
-    if counts is None:
+    mask: Any = concrete_or_none(both(prepared.mask, prepared.after_context))
+    if mask is None:
         return None
+    layout, classes = prepared.layout, prepared.num_classes
     axis = layout.class_axis
-    if counts.shape[axis] not in (1, classes):  # a class is a group of neurons
-        before, after = counts.shape[:axis], counts.shape[axis + 1 :]
-        counts = counts.reshape(*before, classes, -1, *after).any(axis=axis + 1)
-    absent = set() if class_axis else {axis}
-    if values.ndim < 2 + class_axis:
-        absent.add(layout.time)
-    counts = counts.any(axis=tuple(absent))
-    return values[np.broadcast_to(counts, values.shape)]
+    if mask.shape[axis] not in (1, classes):  # a class is a group of neurons
+        members = (*mask.shape[:axis], classes, -1, *mask.shape[axis + 1 :])
+        mask = mask.reshape(members).any(axis=axis + 1)
+    values = layout.expanded(adapter_of(values), values, with_class=with_class)
+    absent = tuple(i for i, length in enumerate(values.shape) if length == 1)
+    return values[np.broadcast_to(mask.any(axis=absent, keepdims=True), values.shape)]
 
 
 def class_weights(prepared: Prepared, weight: Any) -> Array:
     """Return class weights with the axes of the readings, in the dtype of the values."""
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
-    classes = prepared.classes
+    classes = prepared.num_classes
     weights = asarray_like(adapter, values, weight, "weight")
     if xp.isdtype(weights.dtype, "bool"):
         raise TypeError("weight must hold numbers, one for each class; got bool")
@@ -347,8 +351,7 @@ def class_weights(prepared: Prepared, weight: Any) -> Array:
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
         raise ValueError(f"weight must be finite and at least 0; got {known.tolist()}")
     check_size(adapter, values, weight, "weight")
-    axes = (1, classes, 1) if prepared.layout.class_axis == 1 else (1, 1, classes)
-    return xp.reshape(xp.astype(weights, values.dtype, copy=False), axes)
+    return prepared.layout.per_class(adapter, xp.astype(weights, values.dtype, copy=False))
 
 
 def _hint(
@@ -379,7 +382,7 @@ def _hint(
     for_each = indices and shape == (layout.batch, classes)
     if for_each:
         hints.append(_as_floats(kinds))
-    time = layout.time_axis_for(shape, class_axis=not indices)
+    time = layout.time_axis_for(shape, with_class=not indices)
     if time is not None and (per_step or not for_each):
         hints.append(f"it would fit if time were axis {time} of input: see time_axis")
     return f" ({'; '.join(hints)})" if hints else _order(expected, shape)

@@ -11,6 +11,7 @@ of a train is its trace, and one number for the tail; a train of one spike has l
 """
 
 import math
+from abc import ABC as ClosedForm
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
@@ -22,7 +23,6 @@ from spikeloss_xp._input.prepared import Layout, Prepared, fill_masked, mask_of
 from spikeloss_xp._spike_pairs import kernels, replace_padding, symmetric
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 from spikeloss_xp.distances._edit_distances import padded_times
-from spikeloss_xp.gradients import ClosedForm
 from spikeloss_xp.primitives.chunks import slices
 from spikeloss_xp.primitives.kernels import Exponential
 
@@ -275,6 +275,10 @@ class Pairwise(ClosedForm):
     cosine: float = 0.0
     time_axis: int = -1
     times: bool = False
+    has_closed_form = True
+
+    def captured_arrays(self):
+        return ()
 
     def __post_init__(self) -> None:
         _checks.check_fields(

@@ -1,8 +1,7 @@
 """The losses, one a file."""
 
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.classes import RateLoss
-from spikeloss_xp.losses.composed import Composed
+from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.losses.cross_entropy import CrossEntropy
 from spikeloss_xp.losses.regression import AbsoluteError, HuberError, SquaredError
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
@@ -11,14 +10,14 @@ from spikeloss_xp.losses.spike_max import SpikeMax
 from spikeloss_xp.losses.spike_moid import SpikeMoid
 from spikeloss_xp.losses.spike_rate import SpikeRate
 from spikeloss_xp.losses.spike_time import SpikeTime
+from spikeloss_xp.losses.trains import TrainLoss
 
 __all__ = [
     "AbsoluteError",
-    "Composed",
+    "ClassLoss",
     "CrossEntropy",
     "HuberError",
     "Loss",
-    "RateLoss",
     "SparsityEnforcer",
     "SpikeLatency",
     "SpikeMax",
@@ -26,4 +25,5 @@ __all__ = [
     "SpikeRate",
     "SpikeTime",
     "SquaredError",
+    "TrainLoss",
 ]

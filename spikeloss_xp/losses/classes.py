@@ -1,53 +1,47 @@
-"""The base class of the losses that read classes: labels, readouts, windows, predictions."""
+"""The base classes of the losses that read a number for each class from the spikes."""
 
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar, get_args
 
-from spikeloss_xp import readouts
-from spikeloss_xp._arrays import Adapter
+from spikeloss_xp import _checks
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels
 from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
-from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._typing import Array, Numerics, PerClass
+from spikeloss_xp._input.prepared import Prepared, prepare_input
+from spikeloss_xp._typing import Array, EntropyReadout, Numerics, PerClass, Reduction
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.predictions import ClassScores, Predictor
-from spikeloss_xp.readouts import Read, Reading, read_classes
+from spikeloss_xp.readouts import (
+    OVER_ALL_TIME,
+    WINDOWED,
+    Read,
+    Reading,
+    Trains,
+    read_classes,
+    own_reading,
+    read_groups,
+    reading_of_pixels,
+    trains_of_pixels,
+)
 
 NUMERICS = get_args(Numerics)
+COUNTED = (*WINDOWED, "latency")  # the readouts of numbers of spikes
 
 
-class RateLoss(Loss, Predictor):
-    """The base class of losses that read a number for each class: its rate, or as `readout` says.
+class ReadsClasses(Loss, Predictor):
+    """The losses that read classes, without the fields of their options.
 
-    The reading is over the whole duration or, with a moving window, at each step. Readings, labels
-    and terms have the axes batch, class and time in the order of the input, the classes at
-    ``reading.class_axis``. Time has length 1 without a window.
-
-    A subclass is a frozen dataclass with the fields below and its own hyper-parameters. It defines
-    ``_criterion(adapter, reading, labels)``, which returns the terms and their pullback. This class
-    handles masks, class weights, ignored and invalid labels, layouts and reductions. With the class
-    attribute ``_classes_compete = True`` the classes of a sample share one term: the terms have a
-    class axis of length 1, and ``reading.class_mask`` is True for the classes that take part, or
-    None if all do.
-
-    Attributes
-    ----------
-    moving_window : int or None
-    readout : str
-    num_classes : int or None
-    ignore_index : int
-        Hyper-parameters, as for `SpikeRate`. Losses without class indices have no `ignore_index`.
-    reduction : str
-    time_axis : int
-        Hyper-parameters of every loss.
+    The published losses list their options themselves, in the order of the published signature.
+    All others inherit them from `ClassLoss`.
     """
 
+    readout: str
     moving_window: int | None
     num_classes: int | None
-    ignore_index: int
-    _takes_pixels: ClassVar[bool] = True
-    _targets: ClassVar[tuple[str, ...]] = (INDICES,)
-    """The kinds of targets: class indices, a number for each class, or both in this order."""
-    _readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *readouts.OVER_ALL_TIME)
+    ignore_index: int | None
+    takes_pixels: ClassVar[bool] = True
+    readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *OVER_ALL_TIME)
+    """The readouts that the loss takes."""
     _summed: ClassVar[tuple[str, ...]] = ()
     """The readouts that are the sum over the neurons of a class; the others are their mean."""
     _by_class: ClassVar[tuple[str, ...]] = ()
@@ -55,22 +49,70 @@ class RateLoss(Loss, Predictor):
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
     """How the scores of the classes become predictions."""
 
+    def __post_init__(self) -> None:
+        """Check the options of all losses that read classes."""
+        super().__post_init__()
+        if "readout" in vars(self):  # it is a field, not a fact about the class
+            _checks.check_fields(self, readout=self._check_readout)
+        if self.moving_window is None or self.readout in WINDOWED or self._has_own_readout():
+            return
+        raise ValueError(
+            f"readout={self.readout!r} is over all of time and has no moving_window; got "
+            f"moving_window={self.moving_window}"
+        )
+
+    def _check_readout(self, value: Any, argument: str) -> str:
+        try:
+            return _checks.one_of(self.readouts)(value, argument)
+        except ValueError as error:
+            if value not in get_args(EntropyReadout):
+                raise
+            raise ValueError(f"{error}: it is a readout of CrossEntropy") from None
+
     @property
     def memory(self) -> int | None:
         """The number of earlier steps that a term reads; None if the loss reads whole trains."""
         return None if self.moving_window is None else self.moving_window - 1
 
     @property
-    def _has_time(self) -> bool:  # type: ignore[override]
+    def per_step(self) -> bool:  # type: ignore[override]
         """Whether readings, labels and terms have a time axis."""
         return self.moving_window is not None
+
+    @property
+    def expects_spikes(self) -> bool:  # type: ignore[override]
+        """Whether the input should hold numbers of spikes, and not also membrane potentials."""
+        return self.readout in COUNTED and self.moving_window != 1
+
+    def read(self, trains: Trains) -> Read:
+        """Return the reading of each neuron, and its pullback to ``trains.values``.
+
+        Override this for a readout of your own; by default `readout` names one. With
+        `num_classes`, the trains are the means of the neurons of each class.
+        """
+        return read_classes(trains, self.readout, self.moving_window)
+
+    def score(self, reading: Reading) -> Array:
+        """Return the scores of the classes. `predict` returns the class with the largest score."""
+        return reading.u
+
+    def _has_own_readout(self) -> bool:
+        return type(self).read is not ReadsClasses.read
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        options: Any = {"num_classes": self.num_classes, "context": context}
+        return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         if labels_of_pixels(self, prepared, target) is not None:
             read_pixels(prepared, self.num_classes)
         if self._by_class:
             self._check_classes(prepared)
-        return self._checked_labels(prepared, target, self._targets, self._has_time)
+        return self._checked_labels(prepared, target, self.targets, self.per_step)
+
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        chunked = self.per_step or self.readout == "latency"
+        return (prepared.layout.batch_axis,) if chunked else ()
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         return self._read_window(prepared, values, mask, self.moving_window)
@@ -79,63 +121,100 @@ class RateLoss(Loss, Predictor):
         self, prepared: Prepared, values: Array, mask: Array | None, window: int | None
     ) -> Read:
         """Return the reading in a window or over all of time, and its pullback to `values`."""
-        adapter, pixels = prepared.adapter, prepared.pixels
-        kind = self.readout, window, self.num_classes, self._summed
+        trains, pixels = Trains.of(prepared, values, mask), prepared.pixels
         if pixels is None:
-            return read_classes(adapter, values, mask, prepared.layout.time, *kind)
-        # Neurons are read before they are rearranged, unless a reading is of several.
-        sampled = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
-        axis = pixels.source.time
-        if sampled:
-            values, mask = (pixels.samples(adapter, x) for x in (values, mask))
-            axis = 2
-        reading, to_values = read_classes(adapter, values, mask, axis, *kind)
-        if sampled:
-            return reading, lambda cotangent: pixels.of_samples(adapter, to_values(cotangent))
+            return self._read_trains(trains, window)
+        # Neurons are read before they are rearranged, unless a reading combines several of them.
+        adapter, own = prepared.adapter, self._has_own_readout()
+        if own or self.num_classes is not None or self.readout in ("softmax_sum", "latency"):
+            of_pixels, to_pixels = self._read_trains(trains_of_pixels(pixels, trains), window)
+            return of_pixels, lambda cotangent: pixels.of_samples(adapter, to_pixels(cotangent))
+        reading, to_values = self._read_trains(trains, window)
+        of_pixels = reading_of_pixels(pixels, reading)
+        return of_pixels, lambda cotangent: to_values(pixels.of_samples(adapter, cotangent))
 
-        def of_pixels(x: Any) -> Any:  # without a mask, units are the same numbers for all
-            same = mask is None or isinstance(x, int | float)
-            return x if same else pixels.samples(adapter, x)
-
-        u, counts = (pixels.samples(adapter, x) for x in (reading.u, reading.counts))
-        units = of_pixels(reading.per_unit), of_pixels(reading.saturated)
-        others = of_pixels(reading.duration), pixels.samples(adapter, reading.mask)
-        reading = Reading(u, *units, counts, *others)
-        return reading, lambda cotangent: to_values(pixels.of_samples(adapter, cotangent))
+    def _read_trains(self, trains: Trains, window: int | None) -> Read:
+        """Return the reading of each class."""
+        if self._has_own_readout():
+            return read_groups(trains, self.num_classes, partial(own_reading, self))
+        return read_classes(trains, self.readout, window, self.num_classes, self._summed)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         name = type(self).__name__
-        if self._targets[0] not in (INDICES, MULTI_HOT):
+        if self.targets[0] not in (INDICES, MULTI_HOT):
             raise TypeError(f"{name} predicts no class: its targets are numbers")
-        if per_step and not self._has_time:
+        if per_step and not self.per_step:
             raise ValueError(
                 f"per_step=True needs a {name} with a moving_window: this one reads over all of "
                 "time"
             )
+        if self.per_step and not per_step and self._has_own_readout():
+            raise ValueError(
+                f"per_step must be True: {name} has a readout of its own, with a reading at each "
+                "step"
+            )
         self._check_classes(prepared)
-        window, adapter = self.moving_window if per_step else None, prepared.adapter
+        window = self.moving_window if per_step else None
         reading, _ = self._read_window(prepared, prepared.values, prepared.mask, window)
-        reading = reading._replace(class_axis=prepared.layout.class_axis)
-        return self._scores_of(prepared, self._score(adapter, reading), reading.mask, per_step)
-
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
-        """Return the scores of the classes, of which the largest wins."""
-        return reading.u
+        return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
 
     def _check_classes(self, prepared: Prepared) -> None:
-        """Raise if a sequence among the hyper-parameters is of another number of classes."""
+        """Raise if a sequence among the hyper-parameters has the wrong number of classes."""
         for name in self._by_class:
             values = getattr(self, name)
-            if isinstance(values, tuple) and len(values) != prepared.classes:
+            if isinstance(values, tuple) and len(values) != prepared.num_classes:
                 raise ValueError(
-                    f"{name} must be one number, or {prepared.classes}, one for each class; got "
-                    f"{len(values)}{prepared.layout.hint_at_time((len(values),))}"
+                    f"{name} must be one number, or {prepared.num_classes}, one for each class; "
+                    f"got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
                 )
 
 
-def per_class(adapter: Adapter, reading: Reading, values: PerClass) -> Any:
-    """Return a number, or an array with the axes of the readings of one for each class."""
-    if not isinstance(values, tuple):
-        return values
-    axes = (1, -1, 1) if reading.class_axis == 1 else (1, 1, -1)
-    return adapter.xp.reshape(adapter.constants(values, reading.u), axes)
+@dataclass(frozen=True)
+class ClassLoss(ReadsClasses):
+    """The base class of losses with a reading for each class: its rate, or as `readout` says.
+
+    Derive from it to write a loss of your own: a frozen dataclass with its own hyper-parameters
+    and a `criterion`. The options below are inherited, and a subclass may change their defaults.
+    Masks, class weights, ignored and invalid labels, layouts and reductions need no code.
+
+    Parameters
+    ----------
+    time_axis : int
+        The axis of `input` that is time: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis have it there too.
+    readout : {"rate", "count", "max", "last"}, default "rate"
+        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
+        of a membrane potential.
+    moving_window : int, optional
+        The length of a moving window, in time steps, for rates and counts. Then there is a term at
+        each step. By default the reading is over the whole duration.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced.
+    num_classes : int, optional
+        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
+        each neuron is a class.
+    ignore_index : int, default -100
+        The class index of samples or steps that have no terms.
+
+    Attributes
+    ----------
+    classes_compete : bool
+        A class attribute: whether the classes of a sample share one term. Terms then have a class
+        axis of length 1, and ``reading.class_mask`` is True for the classes that take part. It is
+        False by default.
+    targets : tuple of str
+        A class attribute: the kinds of targets. By default they are class indices.
+    """
+
+    _: KW_ONLY
+    time_axis: int
+    readout: EntropyReadout = "rate"
+    moving_window: int | None = None
+    reduction: Reduction = "mean"
+    num_classes: int | None = None
+    ignore_index: int | None = -100
+
+
+def per_class(reading: Reading, values: PerClass) -> Any:
+    """Return a number, or an array with one number for each class that broadcasts to readings."""
+    return reading.per_class(values) if isinstance(values, tuple) else values

@@ -1,19 +1,20 @@
 """CrossEntropy: the cross entropy of the softmax, with spike counts or other readings as logits."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, lowest_below, or_one
+from spikeloss_xp._arrays import lowest_below, or_one
 from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
-from spikeloss_xp._typing import Array, EntropyReadout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
+from spikeloss_xp.losses.classes import COUNTED, ClassLoss
 from spikeloss_xp.readouts import WINDOWED, Reading
 
 
 @dataclass(frozen=True)
-class CrossEntropy(RateLoss):
+class CrossEntropy(ClassLoss):
     r"""Cross entropy of the softmax, with the numbers of spikes or other readings as logits.
 
     .. math::
@@ -136,26 +137,26 @@ class CrossEntropy(RateLoss):
     """
 
     _: KW_ONLY
-    time_axis: int
     readout: EntropyReadout = "count"
-    moving_window: int | None = None
     temperature: float = 1.0
     label_smoothing: float = 0.0
-    reduction: Reduction = "mean"
-    num_classes: int | None = None
-    ignore_index: int = -100
     rates: tuple[float, float] | None = None
     rate_weight: float = 3.0
 
-    _classes_compete: ClassVar[bool] = True
-    _targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
-    _readouts: ClassVar[tuple[str, ...]] = get_args(EntropyReadout)
+    classes_compete: ClassVar[bool] = True
+    targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
+    readouts: ClassVar[tuple[str, ...]] = get_args(EntropyReadout)
     _summed: ClassVar[tuple[str, ...]] = ("count", "sqrt_count")
 
     def __post_init__(self) -> None:
-        numbers = {"temperature": _checks.scale, "label_smoothing": _checks.fraction}
-        bounds = {"rates": _checks.optional(_checks.bounds), "rate_weight": _checks.not_negative}
-        self._check(**numbers, **bounds)
+        super().__post_init__()
+        _checks.check_fields(
+            self,
+            temperature=_checks.scale,
+            label_smoothing=_checks.fraction,
+            rates=_checks.optional(_checks.bounds),
+            rate_weight=_checks.not_negative,
+        )
         if self.rates is not None and self.readout not in WINDOWED:
             raise ValueError(
                 f"rates bounds numbers of spikes, which {', '.join(WINDOWED)} read; got "
@@ -171,23 +172,41 @@ class CrossEntropy(RateLoss):
         """The divisor of the readings; the earliest class is the most probable one."""
         return -self.temperature if self.readout == "latency" else self.temperature
 
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
+    @property
+    def expects_spikes(self) -> bool:  # type: ignore[override]
+        """Whether the input should hold numbers of spikes, and not also membrane potentials."""
+        mean_of_potentials = self.readout == "rate" and self.rates is None
+        return super().expects_spikes and not mean_of_potentials
+
+    def value_of_equal_scores(self, classes: int) -> float | None:
+        """Return the logarithm of the number of classes, if there are no bounds on the rates."""
+        return math.log(classes) if self.rates is None else None
+
+    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
+        """Yield a finding if the temperature does not fit the range of the logits."""
+        if self.readout in COUNTED:
+            steps = self.moving_window or input.shape[self.time_axis]
+            largest = {"rate": 1, "sqrt_count": math.sqrt(steps)}.get(self.readout, steps)
+            yield from unfit_temperature(largest, steps, self.temperature)
+
+    def score(self, reading: Reading) -> Array:
+        """Return the logits of the classes, whose softmax has the probabilities."""
         u = reading.u
         if self.readout == "sqrt_count":
-            u, _ = _root(adapter, u, "readout='sqrt_count'")
+            u, _ = _root(reading, u, "readout='sqrt_count'")
         return u if self._divisor == 1 else u / self._divisor
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the cross entropies, plus the penalties of rates beyond their bounds."""
         u, root, to_count = reading.u, None, None
         if self.readout == "sqrt_count":
-            root, to_count = _root(adapter, u, "readout='sqrt_count'")
+            root, to_count = _root(reading, u, "readout='sqrt_count'")
             u = root
-        logits = u, reading, labels, self._divisor, self.label_smoothing
-        terms, to_u = compare_logits(adapter, *logits)
+        terms, to_u = compare_logits(reading, u, labels, self._divisor, self.label_smoothing)
         to_reading = to_u if to_count is None else lambda cotangent: to_count(to_u(cotangent))
         if self.rates is None:
             return terms, to_reading
-        outside, outside_to_reading = self._outside(self.rates, adapter, reading, labels, root)
+        outside, outside_to_reading = self._outside(self.rates, reading, labels, root)
 
         def pullback(cotangent: Array) -> Array:
             return to_reading(cotangent) + outside_to_reading(cotangent)
@@ -195,60 +214,57 @@ class CrossEntropy(RateLoss):
         return terms + outside, pullback
 
     def _outside(
-        self,
-        rates: tuple[float, float],
-        adapter: Adapter,
-        reading: Reading,
-        labels: Labels,
-        root: Array | None,
+        self, rates: tuple[float, float], reading: Reading, labels: Labels, root: Array | None
     ) -> ValueAndPullback:
         """Return the terms of the bounds on the rates, and their pullback."""
-        axis, label, n = reading.class_axis, labels.indices, reading.u
+        classes, label, n = reading.classes, labels.indices, reading.u
         factor: Any = self.rate_weight
         if self.readout == "rate":
             n = n * reading.duration
         if root is None:
-            root, _ = _root(adapter, n, "rates")
-        if labels.numbers is not None:  # the class weights are in the terms
+            root, _ = _root(reading, n, "rates")
+        if labels.numbers is not None:  # the terms include the class weights
             label = labels.numbers
-            label = label / or_one(adapter, adapter.sum(label, axis, keepdims=True))
-            factor = factor * labels.weights(adapter, reading, compete=True)[1]
-        lowest, highest = (rate * reading.duration for rate in rates)
-        terms, to_n = criteria.outside_rates(
-            adapter, n, root, axis, label, lowest, highest, reading.class_mask
-        )
+            label = label / or_one(reading.adapter, classes.sum(label))
+            factor = factor * labels.weights(reading, compete=True)[1]
+        bounds = tuple(rate * reading.duration for rate in rates)
+        terms, to_n = criteria.outside_rates(classes, n, root, label, bounds, reading.class_mask)
         if self.readout == "rate":
             return factor * terms, lambda cotangent: to_n(factor * cotangent) * reading.duration
         return factor * terms, lambda cotangent: to_n(factor * cotangent)
 
 
+def unfit_temperature(
+    largest: float, steps: float, temperature: float
+) -> Iterator[tuple[str, str]]:
+    """Yield a finding if logits up to `largest` differ too little or too much in a softmax."""
+    range_of_logits = largest / temperature
+    if not 0.1 < range_of_logits < 30 * steps:
+        seen = f"logits differ by {range_of_logits:.3g} at most, in {steps:g} steps"
+        yield "temperature", seen
+
+
 def compare_logits(
-    adapter: Adapter,
-    u: Array,
-    reading: Reading,
-    labels: Labels,
-    divisor: float,
-    label_smoothing: float,
+    reading: Reading, u: Array, labels: Labels, divisor: float, label_smoothing: float
 ) -> ValueAndPullback:
     """Return the cross entropy of the softmax of ``u / divisor``, and its pullback to `u`."""
     logit = u if divisor == 1 else u / divisor
-    axis, class_mask = reading.class_axis, reading.class_mask
+    classes, class_mask = reading.classes, reading.class_mask
     if labels.numbers is None:
         terms, to_logit = criteria.cross_entropy_of_logits(
-            adapter, logit, axis, labels.indices, class_mask
+            classes, logit, labels.indices, class_mask
         )
     else:
-        q = _probabilities(adapter, reading, labels, label_smoothing)
-        terms, to_logit = criteria.cross_entropy_of_probabilities(
-            adapter, logit, axis, q, class_mask
-        )
+        q = _probabilities(reading, labels, label_smoothing)
+        terms, to_logit = criteria.cross_entropy_of_probabilities(classes, logit, q, class_mask)
     if divisor == 1:
         return terms, to_logit
     return terms, lambda cotangent: to_logit(cotangent) / divisor
 
 
-def _root(adapter: Adapter, n: Array, option: str) -> ValueAndPullback:
-    """Return the roots of numbers of spikes, which an option asks for, and their pullback."""
+def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
+    """Return the square roots of numbers of spikes, which an option needs, and their pullback."""
+    adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)
     lowest = None if checked else lowest_below(adapter.concrete_or_none(n), -0.25)
     if lowest is not None:
@@ -260,17 +276,14 @@ def _root(adapter: Adapter, n: Array, option: str) -> ValueAndPullback:
     return criteria.root(adapter, n, checked=checked)
 
 
-def _probabilities(
-    adapter: Adapter, reading: Reading, labels: Labels, label_smoothing: float
-) -> Array:
-    """Return the smoothed label times the class weights, 0 for masked classes."""
-    xp, class_mask, axis, q = adapter.xp, reading.class_mask, reading.class_axis, labels.numbers
+def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> Array:
+    """Return the smoothed labels times the class weights, which are 0 for masked classes."""
+    xp, classes, class_mask, q = reading.xp, reading.classes, reading.class_mask, labels.numbers
     if label_smoothing:
-        present: Any = q.shape[axis]
+        present: Any = classes.length(q)
         if class_mask is not None:
-            present = xp.sum(xp.astype(class_mask, q.dtype), axis=axis, keepdims=True)
-        spread = label_smoothing / present * xp.sum(q, axis=axis, keepdims=True)
-        q = (1 - label_smoothing) * q + spread
+            present = classes.sum(xp.astype(class_mask, q.dtype))
+        q = (1 - label_smoothing) * q + label_smoothing / present * classes.sum(q)
         if class_mask is not None:
             q = xp.where(class_mask, q, 0.0)
     return q if labels.class_weight is None else q * labels.class_weight

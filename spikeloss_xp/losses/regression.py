@@ -4,15 +4,14 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._typing import Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp._typing import ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
-class SquaredError(RateLoss):
+class SquaredError(ClassLoss):
     r"""Squared difference between the readings of spikes or potentials and target numbers.
 
     .. math::
@@ -63,20 +62,14 @@ class SquaredError(RateLoss):
     0.03125
     """
 
-    _: KW_ONLY
-    time_axis: int
-    readout: Readout = "rate"
-    moving_window: int | None = None
-    reduction: Reduction = "mean"
-    num_classes: int | None = None
+    ignore_index: ClassVar[None] = None  # type: ignore[misc]
+    targets: ClassVar[tuple[str, ...]] = ("target readings",)
 
-    _targets: ClassVar[tuple[str, ...]] = ("target readings",)
+    expects_spikes: ClassVar[bool] = False  # type: ignore[misc]
 
-    def __post_init__(self) -> None:
-        self._check()
-
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return criteria.squared(adapter, reading.u - labels.numbers)
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the squared differences."""
+        return criteria.squared(reading.u - labels.numbers)
 
 
 @dataclass(frozen=True)
@@ -119,8 +112,9 @@ class AbsoluteError(SquaredError):
     0.125
     """
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return criteria.absolute(adapter, reading.u - labels.numbers)
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the absolute differences."""
+        return criteria.absolute(reading.adapter, reading.u - labels.numbers)
 
 
 @dataclass(frozen=True)
@@ -176,7 +170,9 @@ class HuberError(SquaredError):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        self._check(delta=_checks.scale)
+        super().__post_init__()
+        _checks.check_fields(self, delta=_checks.scale)
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return criteria.huber(adapter, reading.u - labels.numbers, self.delta)
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the differences by the function of Huber."""
+        return criteria.huber(reading.adapter, reading.u - labels.numbers, self.delta)

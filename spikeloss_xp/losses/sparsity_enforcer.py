@@ -3,7 +3,7 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
 
@@ -17,7 +17,9 @@ from spikeloss_xp._arrays import (
     on_device_of,
     or_one,
 )
-from spikeloss_xp._input.prepared import Prepared, fill_masked, prepare_input
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.layout import Axis
+from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._typing import (
     Array,
     ArrayLike,
@@ -28,15 +30,16 @@ from spikeloss_xp._typing import (
     Power,
     Pullback,
     Total,
+    ValueAndPullback,
 )
-from spikeloss_xp.gradients import ClosedForm
-from spikeloss_xp.losses.base import divisor_of
+from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import NUMERICS
+from spikeloss_xp.losses.parts import divisor_of
 from spikeloss_xp.readouts import Read, Reading
 
 
 @dataclass(frozen=True)
-class SparsityEnforcer(ClosedForm):
+class SparsityEnforcer(Loss):
     r"""Squared distance of mean event rates from a range of rates.
 
     .. math::
@@ -151,17 +154,12 @@ class SparsityEnforcer(ClosedForm):
             )
 
     @property
-    def _counts(self) -> bool:
-        return self.numerics == "stable"
-
-    def _checked_layer_axis(self, x: Array) -> int:
-        axis, rank = self.layer_axis or 0, len(x.shape)
-        if not -rank <= axis < rank:
-            raise ValueError(f"layer_axis={axis} is not an axis of input of shape {tuple(x.shape)}")
-        return axis % rank
+    def averages(self) -> bool:
+        """Whether the value is the mean of the terms; the only term of an array is its own mean."""
+        return self.reduction == "mean" and self.per != "array"
 
     @on_device_of("input")
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         input: Events[ArrayT],
         *,
@@ -209,39 +207,43 @@ class SparsityEnforcer(ClosedForm):
             terms = [adapter_of(x).evaluate(self, x, masks) for x in arrays]
             value = functools.reduce(operator.add, terms)
         else:
-            total, number, _ = self._scaled_sum(input, where, lengths)
-            value = total * self._factor(total, number)
+            total, number = self._sum_of_scaled(input, where, lengths)
+            value = total / divisor_of(adapter_of(total), number) if self.averages else total
         return value
 
-    def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:
+    def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:  # type: ignore[override]
         """Return the value of the loss: the same as calling it."""
         return self(input, **options)
 
-    def value(self, input: ArrayT, **options: Any) -> ArrayT:
+    def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
         """Return the term of one array, with operations that the library can differentiate."""
-        return self._value_and_pullback(input, closed=False, **options)[0]
+        return self._of_layers(input, with_pullback=False, **options)[0]
 
-    def value_and_pullback(self, input: ArrayT, **options: Any) -> tuple[ArrayT, Pullback]:
+    def value_and_pullback(  # type: ignore[override]
+        self, input: ArrayT, **options: Any
+    ) -> tuple[ArrayT, Pullback]:
         """Return the term of one array, and the pullback from it to `input`, in closed form."""
-        return self._value_and_pullback(input, closed=True, **options)
+        return self._of_layers(input, with_pullback=True, **options)
 
-    def _value_and_pullback(
+    def _of_layers(
         self,
         input: ArrayT,
         *,
-        closed: bool,
+        with_pullback: bool,
         where: Any = None,
         lengths: Any = None,
         others: Any = None,
     ) -> tuple[ArrayT, Pullback]:
+        """Return the term of one array, or the sum of the terms of the layers in it."""
         if self.scale is not None:
             raise ValueError("scale belongs to several arrays: call the loss with a list of them")
         if others is not None and self.layer_axis is not None:
             raise ValueError("others belong to one layer: call the loss for each, and add up")
+        masks = {"where": where, "lengths": lengths}
         slices = self._slices(input, plain=where is None and lengths is None)
         if slices is None:
-            return self._term(input, where, lengths, others, closed)
-        pairs = [self._term(x, where, lengths, others, closed) for x in slices]
+            return self._compute(input, others, masks, with_pullback=with_pullback)
+        pairs = [self._compute(x, None, masks, with_pullback=with_pullback) for x in slices]
         values, pullbacks = zip(*pairs, strict=True)
         xp, axis = adapter_of(input).xp, self.layer_axis
 
@@ -250,26 +252,21 @@ class SparsityEnforcer(ClosedForm):
 
         return functools.reduce(operator.add, values), pullback
 
-    def _term(
-        self, x: Array, where: Any, lengths: Any, others: Any, closed: bool
-    ) -> tuple[Array, Pullback]:
-        """Return the term of one array, which is not differentiated if it is `closed`."""
-        total, number, pullback = self._sum(x, where, lengths, others, closed)
-        factor = self._factor(total, number)
-        return total * factor, lambda cotangent: pullback(cotangent * factor)
-
-    def _factor(self, total: Array, number: Any) -> Any:
-        return self.lam / (1 if self.reduction == "sum" else divisor_of(adapter_of(total), number))
-
     def _slices(self, x: Array, *, plain: bool) -> Sequence[Array] | None:
-        """Return the layers of an array, or None if `_read` takes it at once."""
+        """Return the layers of an array, or None if `_read` takes it as it is."""
         axis = self.layer_axis
         if axis is None or (plain and self.per == "array" and self.scale is None):
             return None
         return adapter_of(x).unstack(x, self._checked_layer_axis(x))
 
+    def _checked_layer_axis(self, x: Array) -> int:
+        axis, rank = self.layer_axis or 0, len(x.shape)
+        if not -rank <= axis < rank:
+            raise ValueError(f"layer_axis={axis} is not an axis of input of shape {tuple(x.shape)}")
+        return axis % rank
+
     @on_device_of("input")
-    def sum_and_weight(
+    def sum_and_weight(  # type: ignore[override]
         self, input: Events[ArrayT], *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms of samples, and the number that a call divides it by.
@@ -295,12 +292,13 @@ class SparsityEnforcer(ClosedForm):
         ValueError
             If `per` is another: a mean over the batch is compared then, see `events_and_entries`.
         """
+        masks = {"where": where, "lengths": lengths}
         if not self.per.startswith("sample"):
             raise ValueError(f"per={self.per!r} has no sum over samples: see events_and_entries")
-        self._check_one_array("sum_and_weight")
-        add_up = self._sum if self.scale is None else self._scaled_sum
-        total, number, _ = add_up(input, where, lengths)
-        total = self.lam * total
+        self._check_one_layer("sum_and_weight")
+        if self.scale is None:
+            return self._sum_of_part(input, None, 0, masks, with_pullback=False)[:2]
+        total, number = self._sum_of_scaled(input, **masks)
         return total, 0 * total + number
 
     @on_device_of("input")
@@ -339,19 +337,23 @@ class SparsityEnforcer(ClosedForm):
         >>> float(value), float(whole), bool((gradient == whole_gradient[:1]).all())
         (0.0625, 0.0625, True)
         """
-        self._check_one_array("events_and_entries")
+        self._check_one_layer("events_and_entries")
         if self.scale is not None:
             raise ValueError("events_and_entries takes one array, without a scale")
-        prepared = self._prepare(input, where, lengths)
-        events, entries, _ = self._read(sum_magnitude, prepared)
-        # A mask may be one for all neurons, or there is none.
+        prepared = self._prepare_input(input, where, lengths)
+        axes = self._averaged_axes(prepared)
+        arrays = prepared.adapter, prepared.values, prepared.mask
+        events, entries, _ = sum_magnitude(*arrays, axes=axes)
+        # There may be one mask for all neurons, or none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
-    def _check_one_array(self, method: str) -> None:
+    def _check_one_layer(self, method: str) -> None:
         if self.layer_axis is not None:
             raise ValueError(f"{method} takes one layer: call it for each, without a layer_axis")
 
-    def _prepare(self, input: Array, where: Any, lengths: Any) -> Prepared:
+    # The pipeline of every loss ------------------------------------------------------------------
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         adapter = adapter_of(input).of_call(input)
         adapter.check_dense(input, "input")
         if 0 in input.shape:
@@ -363,36 +365,49 @@ class SparsityEnforcer(ClosedForm):
             return Prepared(adapter, values, None, None, input.dtype)
         return prepare_input(input, where, lengths, time_axis=self.time_axis, smallest_rank=2)
 
-    def _read(self, readout: Callable[..., Any], prepared: Prepared, **options: Any) -> Any:
-        """Call a readout with the axes that `per` averages over."""
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
+        if target is None:
+            return Labels()
+        return Others(None, _sums_elsewhere(prepared, target, self.per))
+
+    def _chunk_axes(self, prepared: Prepared) -> None:
+        return None
+
+    def _averaged_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        """Return the axes that `per` averages over."""
         layout, axes = prepared.layout, set(range(prepared.values.ndim))
-        if self.per == "array":
-            if layout is None and self.layer_axis is not None:  # one rate for each layer
-                axes.remove(self._checked_layer_axis(prepared.values))
-        else:
+        if self.per != "array":
             kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
             axes -= {kept[name] for name in self.per.split("_")}
-        arrays = prepared.adapter, prepared.values, prepared.mask
-        return readout(*arrays, axes=tuple(sorted(axes)), **options)
+        elif layout is None and self.layer_axis is not None:  # one rate for each layer
+            axes.remove(self._checked_layer_axis(prepared.values))
+        return tuple(sorted(axes))
 
-    def _sum(
-        self, input: Any, where: Any, lengths: Any, others: Any = None, closed: bool = False
-    ) -> tuple[Array, Any, Pullback]:
-        """Return the sum of the terms of one array, their number, and the pullback of the sum."""
-        prepared = self._prepare(input, where, lengths)
-        if others is not None:
-            others = _sums_elsewhere(prepared, others, self.per)
-        options = {"others": others, "closed": closed}
-        read = functools.partial(self._read, mean_magnitude, prepared, **options)
-        rate, to_x = read(at_silence=self._counts)
-        if not self._counts and self.min_rate:  # below it another event shortens the distance
-            rate, to_x = read(at_silence=rate.u < self.min_rate)
-        total, number, to_rate = self._add_terms(prepared.adapter, rate)
-        if prepared.layout is None and self.layer_axis is not None:
-            number = 1  # each rate is the term of an array
-        return total, number, lambda cotangent: prepared.gradient(to_x(to_rate(cotangent)))
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels) -> Read:
+        axes = self._averaged_axes(prepared)
+        options = {"axes": axes, "others": labels.numbers}
+        read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
+        published = self.numerics == "lava"
+        reading, to_values = read(at_silence=not published)
+        if published and self.min_rate:  # below it, another event shortens the distance
+            reading, to_values = read(at_silence=reading.u < self.min_rate)
+        return reading, to_values
 
-    def _scaled_sum(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any, Pullback]:
+    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
+        """Yield a finding if no binary spikes can reach the limit."""
+        graded = any((x > 1).any() for x in input)
+        if self.max_rate >= 1 and not (graded or self.scale or self.min_rate):
+            yield "impossible-rate", f"max_rate={self.max_rate:g}"
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the distances of the rates from their range, times `lam`."""
+        limits = self.min_rate, self.max_rate
+        terms, to_rate = criteria.outside_range(reading.adapter, reading.u, *limits, self.power)
+        if self.lam == 1:
+            return terms, to_rate
+        return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
+
+    def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
         """Return the sum of the terms of the scaled events of all arrays, and their number."""
         arrays = [layer for x in _leaves(input) for layer in self._slices(x, plain=False) or [x]]
         factors = self.scale if isinstance(self.scale, tuple) else ()
@@ -402,30 +417,25 @@ class SparsityEnforcer(ClosedForm):
             )
         rates: list[Any] = []
         for x, factor in zip(arrays, factors, strict=True):
-            prepared = self._prepare(x, where, lengths)
-            adapter = prepared.adapter
-            events, entries, _ = self._read(sum_magnitude, prepared, at_silence=True)
+            prepared = self._prepare_input(x, where, lengths)
+            adapter, axes = prepared.adapter, self._averaged_axes(prepared)
+            events, entries, _ = sum_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
             steps = entries / prepared.layout.neurons  # of all samples
             counted = None if isinstance(entries, int) else entries > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
-        rate = Reading(functools.reduce(operator.add, rates), mask=counted)
-        return self._add_terms(adapter, rate)
+        reading = reading_of(adapter, functools.reduce(operator.add, rates), counted)
+        terms, mask, weight, _ = self._compare(prepared, reading, Labels())
+        return adapter.sum_all(terms), self._weight(prepared, terms, mask, weight)
 
-    def _add_terms(self, adapter: Adapter, rate: Reading) -> tuple[Array, Any, Pullback]:
-        """Return the sum of the terms of rates, their number, and the pullback to the rates."""
-        xp, mask, limits = adapter.xp, rate.mask, (self.min_rate, self.max_rate)
-        terms, to_rate = criteria.outside_range(adapter, rate.u, *limits, self.power)
-        number: Any = math.prod(terms.shape) if mask is None else None
-        if mask is not None:  # one for each rate, or one for all
-            mask = xp.broadcast_to(mask, terms.shape)
-            terms = fill_masked(adapter, terms, mask)
-            number = adapter.sum_all(xp.astype(mask, terms.dtype))
 
-        def pullback(cotangent: Array) -> Array:
-            cotangent = xp.reshape(cotangent, (1,) * terms.ndim)
-            return to_rate(cotangent if mask is None else fill_masked(adapter, cotangent, mask))
+class Others(Labels):
+    """The events and entries of the rest of the batch, as `numbers`, which the rates include."""
 
-        return adapter.sum_all(terms), number, pullback
+    __slots__ = ()
+
+    def filled(self, reading: Any, mask: Array) -> Labels:
+        """Return the same numbers: they are not masked."""
+        return self
 
 
 def _leaves(input: Any) -> list[Any]:
@@ -463,12 +473,11 @@ def sum_magnitude(
     *,
     axes: tuple[int, ...],
     at_silence: Any = True,
-    closed: bool = False,
 ) -> tuple[Array, Any, Pullback]:
-    """Return the sum of ``|x|``, the number of entries that count, and the pullback of the sum.
+    """Return the sum of ``|x|``, the number of unmasked entries, and the pullback of the sum.
 
     The number is an int without a mask. The derivative of ``|x|`` at 0 is 1 where `at_silence` is
-    True, and 0 elsewhere. If it is `closed`, the library does not differentiate the sum.
+    True, and 0 elsewhere.
     """
     xp = adapter.xp
 
@@ -489,12 +498,13 @@ def sum_magnitude(
         return xp.where(x < 0, -y, other)
 
     plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is below 0
-    lacking = [i for i in axes if mask is None or mask.shape[i] != x.shape[i]]
-    entries: Any = math.prod([x.shape[axis] for axis in lacking])
+    absent = [i for i in axes if mask is None or mask.shape[i] != x.shape[i]]
+    entries: Any = math.prod([x.shape[axis] for axis in absent])
     if mask is not None:
         entries = _total(adapter, xp.astype(mask, x.dtype), axes) * entries
-    # Libraries differ in the derivative of `abs` at 0.
-    size = x if plain else abs(x) if closed else times_sign(x)
+    size = x
+    if not plain:  # libraries differ in the derivative of `abs` at 0, if they differentiate it
+        size = abs(x) if adapter.in_place(x) else times_sign(x)
     return _total(adapter, size, axes), entries, lambda cotangent: times_sign(spread(cotangent))
 
 
@@ -514,19 +524,23 @@ def mean_magnitude(
     *,
     axes: tuple[int, ...],
     at_silence: Any = True,
-    closed: bool = False,
     others: Sequence[Array] | None = None,
 ) -> Read:
-    """Read the mean of ``|x|``, as `sum_magnitude` adds it up.
+    """Read the mean of ``|x|``, the quotient of what `sum_magnitude` returns.
 
-    With `others`, the sum and the number of entries elsewhere, the mean is over those too.
+    With `others`, the sum and the number of entries elsewhere, the mean includes those too.
     """
-    options = {"axes": axes, "at_silence": at_silence, "closed": closed}
-    events, entries, to_x = sum_magnitude(adapter, x, mask, **options)
+    events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
-    known = mask is None and others is None  # else the entries may be none
+    known = mask is None and others is None  # else there may be no entries
     number = entries if known else or_one(adapter, entries)
-    # Each entry has an equal share in the mean.
-    reading = Reading(events / number, mask=None if known else entries > 0)
-    return reading, lambda cotangent: to_x(cotangent / number)
+    reading = reading_of(adapter, events / number, None if known else entries > 0)
+    return reading, lambda cotangent: to_x(cotangent / number)  # equal shares in the mean
+
+
+def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
+    """Return rates as a reading; there may be one mask for all of them."""
+    if mask is not None:
+        mask = adapter.xp.broadcast_to(mask, rate.shape)
+    return Reading(rate, Axis(adapter, 0), mask=mask)

@@ -1,18 +1,17 @@
 """SpikeLatency: the distance of first spikes from target times."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import INDICES, Labels
-from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import RateLoss
+from spikeloss_xp._typing import Array, ValueAndPullback
+from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
-class SpikeLatency(RateLoss):
+class SpikeLatency(ClassLoss):
     r"""Squared difference between the latencies of first spikes and target times.
 
     .. math::
@@ -77,51 +76,43 @@ class SpikeLatency(RateLoss):
     true_time: float = 0.0
     false_time: float | None = None
     tolerance: float = 0.0
-    reduction: Reduction = "mean"
-    _: KW_ONLY
-    time_axis: int
-    num_classes: int | None = None
-    ignore_index: int = -100
 
     moving_window: ClassVar[None] = None  # type: ignore[misc]
     readout: ClassVar[str] = "latency"  # type: ignore[misc]
-    _targets: ClassVar[tuple[str, ...]] = (INDICES, "target times")
+    targets: ClassVar[tuple[str, ...]] = (INDICES, "target times")
 
     def __post_init__(self) -> None:
-        self._check(
+        super().__post_init__()
+        _checks.check_fields(
+            self,
             true_time=_checks.not_negative,
             false_time=_checks.optional(_checks.not_negative),
             tolerance=_checks.not_negative,
         )
 
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
+    def score(self, reading: Reading) -> Array:
+        """Return scores that rise with earliness, or with lateness if labels should be late."""
         return score_of_times(reading, self.true_time, self.false_time)
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return compare_times(
-            adapter, reading, labels, self.true_time, self.false_time, self.tolerance
-        )
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the squared distances of the latencies from their target times."""
+        return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)
 
 
 def score_of_times(reading: Reading, true_time: float, false_time: float | None) -> Array:
-    """Return scores that are larger the earlier a class is, or the later if labels are to be."""
+    """Return scores that rise with earliness, or with lateness if labels should be late."""
     late = false_time is not None and false_time < true_time
     return reading.u if late else -reading.u
 
 
 def compare_times(
-    adapter: Adapter,
-    reading: Reading,
-    labels: Labels,
-    true_time: float,
-    false_time: float | None,
-    tolerance: float,
+    reading: Reading, labels: Labels, true_time: float, false_time: float | None, tolerance: float
 ) -> ValueAndPullback:
     """Return the terms of times and of the target times of labels, and their pullback."""
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time
-        one = adapter.scalar(reading.u, 1.0)  # a duration may be an int, or a symbol of one
-        own = labels.one_hot(adapter, reading)
-        target = adapter.xp.where(own, one * true_time, one * silent)
-    return criteria.outside(adapter, reading.u - target, tolerance)
+        one = reading.adapter.scalar(reading.u, 1.0)  # a duration may be an int, or a symbol
+        own = labels.one_hot(reading)
+        target = reading.xp.where(own, one * true_time, one * silent)
+    return criteria.outside(reading.adapter, reading.u - target, tolerance)

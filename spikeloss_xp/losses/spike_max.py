@@ -4,17 +4,17 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, lowest_below
+from spikeloss_xp._arrays import lowest_below
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Array, MaxMode, Numerics, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import NUMERICS, RateLoss
+from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses
 from spikeloss_xp.readouts import Reading
 
 MODES = get_args(MaxMode)
 
 
 @dataclass(frozen=True)
-class SpikeMax(RateLoss):
+class SpikeMax(ReadsClasses):
     r"""Negative log-likelihood of the label, with class probabilities from the rates.
 
     .. math::
@@ -95,31 +95,34 @@ class SpikeMax(RateLoss):
     time_axis: int = -1
 
     readout: ClassVar[str] = "rate"  # type: ignore[misc]
-    _classes_compete: ClassVar[bool] = True
+    classes_compete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._check(
+        super().__post_init__()
+        _checks.check_fields(
+            self,
             pseudo_count=_checks.scale,
             mode=_checks.one_of(MODES),
             numerics=_checks.one_of(NUMERICS),
         )
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        given, class_mask = (adapter, reading.u, reading.class_axis), reading.class_mask
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the negative log-probabilities of the labels."""
+        classes, u, class_mask = reading.classes, reading.u, reading.class_mask
         if self.mode == "softmax":
-            return criteria.cross_entropy_of_logits(*given, labels.indices, class_mask)
-        one_hot = labels.one_hot(adapter, reading)
+            return criteria.cross_entropy_of_logits(classes, u, labels.indices, class_mask)
+        one_hot = labels.one_hot(reading)
         if self.numerics == "lava":
-            return criteria.cross_entropy_of_rates_as_published(*given, one_hot, class_mask)
+            return criteria.cross_entropy_of_rates_as_published(classes, u, one_hot, class_mask)
         few = self.pseudo_count / reading.per_unit
-        # Compared as counts: whether n / T or a / T is larger may depend on rounding if n is a.
+        # Counts are compared: whether n / T or a / T is larger may depend on rounding if n is a.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        # A finite difference from silence is no error.
-        lowest = lowest_below(adapter.concrete_or_none(counts), -0.5)
+        # A finite difference may step slightly below silence.
+        lowest = lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(
                 "input must have no rate below 0 with mode='probability'; membrane potentials need "
                 f"CrossEntropy with a readout for them. Got a sum of spikes of {lowest:g}"
             )
-        return criteria.cross_entropy_of_rates(*given, one_hot, few, short, class_mask)
+        return criteria.cross_entropy_of_rates(classes, u, one_hot, few, short, class_mask)

@@ -5,16 +5,15 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import MULTI_HOT, Labels
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import NUMERICS, RateLoss, per_class
+from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses, per_class
 from spikeloss_xp.predictions import BinaryScores, ClassScores
 from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
-class SpikeMoid(RateLoss):
+class SpikeMoid(ReadsClasses):
     r"""Binary cross-entropy between multi-hot labels and the sigmoid of the rates.
 
     .. math::
@@ -88,12 +87,15 @@ class SpikeMoid(RateLoss):
     num_classes: int | None = None
     time_axis: int = -1
 
-    _targets: ClassVar[tuple[str, ...]] = (MULTI_HOT,)
+    ignore_index: ClassVar[None] = None  # type: ignore[misc]
+    targets: ClassVar[tuple[str, ...]] = (MULTI_HOT,)
     _scores_of: ClassVar[type[ClassScores]] = BinaryScores
     _by_class: ClassVar[tuple[str, ...]] = ("pos_weight",)
 
     def __post_init__(self) -> None:
-        self._check(
+        super().__post_init__()
+        _checks.check_fields(
+            self,
             alpha=_checks.scale,
             theta=_checks.optional(_checks.number),
             pos_weight=_checks.one_or_more(_checks.not_negative),
@@ -116,16 +118,18 @@ class SpikeMoid(RateLoss):
                 f"pos_weight={self.pos_weight} with numerics='lava'"
             )
 
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
+    def score(self, reading: Reading) -> Array:
+        """Return the logits of the classes, each of which is predicted if its logit is above 0."""
         return (reading.u - (self.theta or 0.0)) / self.alpha
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        target, logit = labels.numbers, self._score(adapter, reading)
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the binary cross-entropies."""
+        adapter, target, logit = reading.adapter, labels.numbers, self.score(reading)
         if self.numerics == "lava":
             terms, to_logit = criteria.binary_cross_entropy_as_published(adapter, logit, target)
         elif self.pos_weight == 1:
             terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target)
         else:
-            weight = per_class(adapter, reading, self.pos_weight)
+            weight = per_class(reading, self.pos_weight)
             terms, to_logit = criteria.weighted_binary_cross_entropy(adapter, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha

@@ -1,18 +1,20 @@
 """SpikeRate: the distance from target firing rates."""
 
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from spikeloss_xp import _checks, criteria, readouts
-from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import RateLoss, per_class
+from spikeloss_xp.losses.classes import ReadsClasses, per_class
 from spikeloss_xp.readouts import Reading
 
 
 @dataclass(frozen=True)
-class SpikeRate(RateLoss):
+class SpikeRate(ReadsClasses):
     r"""Squared difference between firing rates and target rates.
 
     .. math::
@@ -89,26 +91,34 @@ class SpikeRate(RateLoss):
     _by_class: ClassVar[tuple[str, ...]] = ("true_rate", "false_rate")
 
     def __post_init__(self) -> None:
-        # A single step, the largest and the last may be membrane potentials.
+        super().__post_init__()
+        # The values at a single step, the largest and the last ones may be membrane potentials.
         potentials = self.readout in readouts.OVER_ALL_TIME or self.moving_window == 1
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
-        self._check(true_rate=rates, false_rate=rates)
+        _checks.check_fields(self, true_rate=rates, false_rate=rates)
 
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
-        """Return how much larger the loss is where a class is not the label."""
-        true = self._in_units_of(adapter, reading, self.true_rate)
-        false = self._in_units_of(adapter, reading, self.false_rate)
+    def score(self, reading: Reading) -> Array:
+        """Return by how much the loss is larger if a class is not the label."""
+        true = self._in_units_of(reading, self.true_rate)
+        false = self._in_units_of(reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)
 
-    def _in_units_of(self, adapter: Adapter, reading: Reading, rates: PerClass) -> Array:
-        """Return rates in the units of the reading, with a class axis if they differ."""
+    def _in_units_of(self, reading: Reading, rates: PerClass) -> Array:
+        """Return rates in the units of the reading, with a class axis if the classes differ."""
         largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):
-            return adapter.scalar(reading.u, rates * largest)
-        return per_class(adapter, reading, rates) * largest
+            return reading.adapter.scalar(reading.u, rates * largest)
+        return per_class(reading, rates) * largest
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        true = self._in_units_of(adapter, reading, self.true_rate)
-        false = self._in_units_of(adapter, reading, self.false_rate)
-        target = adapter.xp.where(labels.one_hot(adapter, reading), true, false)
-        return criteria.squared(adapter, reading.u - target)
+    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
+        """Yield a finding if a label should have a lower rate than the other classes."""
+        if np.any(np.asarray(self.true_rate) < np.asarray(self.false_rate)):
+            seen = f"true_rate={self.true_rate} and false_rate={self.false_rate}"
+            yield "reversed-rates", seen
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the squared differences between the rates and their targets."""
+        true = self._in_units_of(reading, self.true_rate)
+        false = self._in_units_of(reading, self.false_rate)
+        target = reading.xp.where(labels.one_hot(reading), true, false)
+        return criteria.squared(reading.u - target)

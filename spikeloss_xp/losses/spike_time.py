@@ -1,23 +1,24 @@
 """SpikeTime: the distance between filtered spike trains."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, find_adapter, host, read
-from spikeloss_xp._input.labels import target_trains
-from spikeloss_xp._input.prepared import Prepared, fill_masked
+from spikeloss_xp._arrays import find_adapter, host, read
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
 from spikeloss_xp.filters import check_size
-from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.trains import ReadsTrains
 from spikeloss_xp.primitives.kernels import Exponential
-from spikeloss_xp.readouts import Read, Reading
+from spikeloss_xp.readouts import Read, Reading, Trains
 
 
 @dataclass(frozen=True)
-class SpikeTime(Loss):
+class SpikeTime(ReadsTrains):
     r"""Squared difference between causally filtered spike trains and filtered target trains.
 
     .. math::
@@ -88,11 +89,10 @@ class SpikeTime(Loss):
     filter_target: bool = True
     time_axis: int = -1
 
-    _smallest_rank: ClassVar[int] = 2
-    _has_trains: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
-        self._check(
+        super().__post_init__()
+        _checks.check_fields(
+            self,
             time_constant=_checks.positive,
             length=_checks.optional_count,
             filter_order=_checks.count,
@@ -130,35 +130,36 @@ class SpikeTime(Loss):
         """The number of earlier steps that a term reads: the length of the filter minus 1."""
         return self.number_of_taps - 1
 
-    def _labels(self, prepared: Prepared, target: Any) -> Array:
-        return target_trains(prepared, target)
-
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Array) -> Read:
-        adapter = prepared.adapter
-        # The filter is linear, so filtering the difference once replaces filtering both trains.
-        difference = values - labels if self.filter_target else values
-        if mask is not None:
-            difference = fill_masked(adapter, difference, mask)
-        kernel: Any = self.kernel
-        steps, axis = prepared.layout.steps, prepared.layout.time
-        if kernel is None:
-            kernel = Exponential(self.time_constant, self.number_of_taps, self.filter_order)
-        elif isinstance(kernel, tuple):  # taps beyond the duration meet no spike
-            kernel = adapter.constants(kernel if len(kernel) <= steps else kernel[:steps], values)
-        else:
-            kernel = adapter.xp.astype(
-                adapter.to_device_of(kernel, values), values.dtype, copy=False
-            )
-        reading = Reading(adapter.causal_filter(difference, kernel, axis), mask=mask)
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels) -> Read:
+        # The filter is linear, so filtering the difference once replaces filtering both trains. At
+        # masked entries both trains are 0.
+        difference = values - labels.numbers if self.filter_target else values
+        trains = Trains.of(prepared, difference, mask)
+        kernel, adapter = self._filter_for(trains), prepared.adapter
+        filtered = partial(adapter.causal_filter, kernel=kernel, axis=trains.time.index)
         # A spike at t appears in the trace at t + k with weight h[k], so the adjoint filters
-        # against time, and sums fewer cotangents at the boundary: there is no trace after the last
+        # against time. At the boundary it sums fewer cotangents: there is no trace after the last
         # step.
-        return reading, lambda cotangent: adapter.causal_filter(
-            cotangent, kernel, axis, reverse=True
-        )
+        return trains.reading(filtered(difference)), partial(filtered, reverse=True)
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
-        return criteria.squared(adapter, reading.u if self.filter_target else reading.u - labels)
+    def _filter_for(self, trains: Trains) -> Any:
+        """Return the filter as an adapter takes it."""
+        kernel: Any = self.kernel
+        if kernel is None:
+            return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+        adapter, values, steps = trains.adapter, trains.values, trains.time.length(trains.values)
+        if isinstance(kernel, tuple):  # taps beyond the duration meet no spike
+            return adapter.constants(kernel if len(kernel) <= steps else kernel[:steps], values)
+        return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
+
+    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
+        """Yield a finding if the filter is shorter than a step."""
+        if self.kernel is None and self.time_constant < 1:
+            yield "time-constant", f"time_constant={self.time_constant:g} steps"
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the squared differences between the filtered trains."""
+        return criteria.squared(reading.u if self.filter_target else reading.u - labels.numbers)
 
 
 def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from spikeloss_xp import losses
 from spikeloss_xp._arrays import concrete_or_none
 from spikeloss_xp._typing import MaxMode, Numerics, Reduction
 from spikeloss_xp.filters import exponential_kernel
+from spikeloss_xp.losses.classes import ReadsClasses
 from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
@@ -83,7 +84,7 @@ class SpikeTime(torch.nn.Module):
 class _RateLoss(torch.nn.Module):
     window: MovingWindow | None
 
-    def __init__(self, loss: losses.RateLoss) -> None:
+    def __init__(self, loss: ReadsClasses) -> None:
         super().__init__()
         self.window = MovingWindow(window) if (window := loss.moving_window) else None
         self.reduction = cast(Reduction, loss.reduction)
@@ -94,7 +95,7 @@ class _RateLoss(torch.nn.Module):
         """Length of the moving window, in time steps."""
         return None if self.window is None else self.window.time_window
 
-    def loss(self) -> losses.RateLoss:
+    def loss(self) -> ReadsClasses:
         """Return the library's loss with the current attributes of the module."""
         return self._kind(moving_window=self.moving_window, **self._options())
 

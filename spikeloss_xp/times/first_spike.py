@@ -3,18 +3,20 @@
 import dataclasses
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, concrete_or_none, or_one
+from spikeloss_xp._arrays import concrete_or_none, or_one
 from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.layout import Axis
+from spikeloss_xp._input.prepared import Prepared, prepare_times
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.losses.cross_entropy import compare_logits
+from spikeloss_xp.losses.cross_entropy import compare_logits, unfit_temperature
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import Read, Reading
@@ -24,8 +26,11 @@ class TimesLoss(Loss):
     """The base class of the losses on spike times."""
 
     time_axis: ClassVar[int] = -1  # type: ignore[misc]
-    _reads_times: ClassVar[bool] = True
-    _has_time = False
+    reads_times: ClassVar[bool] = True
+
+    def fires(self, input: Array) -> Array:
+        """Return which times are spikes."""
+        return input < math.inf
 
     def __repr__(self) -> str:
         fields = (field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
@@ -37,14 +42,20 @@ class FirstSpike(TimesLoss, Predictor):
     """The base class of the losses that read the time of the first spike of each class."""
 
     silent_time: float
-    num_classes: int | None
-    ignore_index: int
-    readout: ClassVar[str] = "latency"  # type: ignore[misc]
-    _targets: ClassVar[tuple[str, ...]]
+
+    def fires(self, input: Array) -> Array:
+        """Return which times are spikes that count."""
+        return input < self.silent_time
+
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        return prepare_times(input, where, lengths, self.num_classes)
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
         self._warn_if_silent(prepared)
-        return self._checked_labels(prepared, target, self._targets, per_step=False)
+        return self._checked_labels(prepared, target, self.targets, per_step=False)
+
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        return (prepared.layout.batch_axis,)
 
     def _warn_if_silent(self, prepared: Prepared) -> None:
         """Warn if no class of the batch has a spike, where values can be read for free."""
@@ -63,7 +74,7 @@ class FirstSpike(TimesLoss, Predictor):
 
     def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
         adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
-        classes = prepared.classes
+        classes = prepared.num_classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
         # By selection, so that padding and silence have the gradient 0.
@@ -80,7 +91,8 @@ class FirstSpike(TimesLoss, Predictor):
                 slope = slope / or_one(adapter, sharing)
             return xp.reshape(slope, values.shape)
 
-        return Reading(xp.squeeze(first, axis=3), saturated=silent, mask=mask), pullback
+        u = xp.squeeze(first, axis=3)
+        return Reading(u, Axis(adapter, 1), saturated=silent, mask=mask), pullback
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         if per_step:
@@ -89,10 +101,10 @@ class FirstSpike(TimesLoss, Predictor):
                 "over all of time"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
-        return ClassScores(prepared, self._score(prepared.adapter, reading), reading.mask, per_step)
+        return ClassScores(prepared, self.score(reading), reading.mask, per_step)
 
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
-        """Return the scores of the classes, of which the largest wins."""
+    def score(self, reading: Reading) -> Array:
+        """Return the scores of the classes. `predict` returns the class with the largest score."""
         return -reading.u
 
 
@@ -172,24 +184,37 @@ class CrossEntropy(FirstSpike):
     ignore_index: int = -100
     silent_time: float
 
-    _targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
-    _classes_compete: ClassVar[bool] = True
+    targets: ClassVar[tuple[str, ...]] = (INDICES, PROBABILITIES)
+    classes_compete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._check(
-            temperature=_checks.scale, silent_time=_checks.number, label_smoothing=_checks.fraction
+        super().__post_init__()
+        _checks.check_fields(
+            self,
+            temperature=_checks.scale,
+            silent_time=_checks.number,
+            label_smoothing=_checks.fraction,
         )
 
     @property
     def _compares_numbers(self) -> bool:  # type: ignore[override]
         return self.label_smoothing > 0
 
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
-        return reading.u / -self.temperature  # the earliest class is the most probable one
+    def value_of_equal_scores(self, classes: int) -> float:
+        """Return the logarithm of the number of classes."""
+        return math.log(classes)
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        divisor = -self.temperature
-        return compare_logits(adapter, reading.u, reading, labels, divisor, self.label_smoothing)
+    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
+        """Yield a finding if the temperature does not fit the range of the times."""
+        return unfit_temperature(self.silent_time, self.silent_time, self.temperature)
+
+    def score(self, reading: Reading) -> Array:
+        """Return the logits of the classes: the earliest class is the most probable one."""
+        return reading.u / -self.temperature
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the cross entropies."""
+        return compare_logits(reading, reading.u, labels, -self.temperature, self.label_smoothing)
 
 
 @dataclass(frozen=True, repr=False)
@@ -257,10 +282,12 @@ class SpikeLatency(FirstSpike):
     ignore_index: int = -100
     silent_time: float
 
-    _targets: ClassVar[tuple[str, ...]] = (INDICES, "spike times")
+    targets: ClassVar[tuple[str, ...]] = (INDICES, "spike times")
 
     def __post_init__(self) -> None:
-        self._check(
+        super().__post_init__()
+        _checks.check_fields(
+            self,
             true_time=_checks.number,
             false_time=_checks.optional(_checks.number),
             silent_time=_checks.number,
@@ -274,10 +301,10 @@ class SpikeLatency(FirstSpike):
                     f"time of a class; got {given}"
                 )
 
-    def _score(self, adapter: Adapter, reading: Reading) -> Array:
+    def score(self, reading: Reading) -> Array:
+        """Return scores that rise with earliness, or with lateness if labels should be late."""
         return score_of_times(reading, self.true_time, self.false_time)
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Labels) -> ValueAndPullback:
-        return compare_times(
-            adapter, reading, labels, self.true_time, self.false_time, self.tolerance
-        )
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the squared distances of the first spikes from their target times."""
+        return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)

@@ -3,11 +3,13 @@
 import math
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
-from spikeloss_xp._input.prepared import Prepared, check_not_trains
+from spikeloss_xp._input.labels import Labels, TargetTrains
+from spikeloss_xp._input.layout import Axis
+from spikeloss_xp._input.prepared import Prepared, check_not_trains, prepare_times
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
     EditTable,
@@ -26,9 +28,13 @@ from spikeloss_xp.times.first_spike import TimesLoss
 class PairedLoss(TimesLoss):
     """The base class of the losses with a distance of each train from its target train."""
 
-    _has_trains: ClassVar[bool] = True
+    def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
+        return prepare_times(input, where, lengths, None)
 
-    def _labels(self, prepared: Prepared, target: Any) -> Array:
+    def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        return ()
+
+    def _labels(self, prepared: Prepared, target: Any) -> Labels:
         adapter, values = prepared.adapter, prepared.values
         trains = asarray_like(adapter, values, target, "target")
         shape, pairs = tuple(trains.shape), tuple(values.shape[:2])
@@ -42,12 +48,13 @@ class PairedLoss(TimesLoss):
         check_not_trains(adapter, trains, "target")
         check_size(adapter, values, target, "target")
         trains = adapter.xp.reshape(trains, (*pairs, -1))
-        return adapter.xp.astype(floating(adapter, trains, "target"), values.dtype, copy=False)
+        trains = floating(adapter, trains, "target")
+        return TargetTrains(None, adapter.xp.astype(trains, values.dtype, copy=False))
 
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Array) -> Read:
-        adapter, xp, spikes = prepared.adapter, prepared.adapter.xp, values.shape[2]
-        x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, labels))
-        entries = spikes * (spikes + labels.shape[2])
+    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels) -> Read:
+        adapter, xp, target = prepared.adapter, prepared.adapter.xp, labels.numbers
+        x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, target))
+        entries = values.shape[2] * (values.shape[2] + target.shape[2])
         chunks = slices(x.shape[0], _tuning.PAIRS_CHUNK // entries)
         each = [self._compare(adapter, x[rows, ...], y[rows, ...]) for rows in chunks]
         u = xp.reshape(xp.concat([distance for distance, _ in each]), (*values.shape[:2], 1))
@@ -57,13 +64,14 @@ class PairedLoss(TimesLoss):
             parts = [to_x(of_pair[rows]) for rows, (_, to_x) in zip(chunks, each, strict=True)]
             return xp.reshape(xp.concat(parts), values.shape)
 
-        return Reading(u, mask=mask), pullback
+        return Reading(u, Axis(adapter, 1), mask=mask), pullback
 
     @abstractmethod
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         """Return the distances of pairs of trains, ``[pair, spike]``, and the pullback to `x`."""
 
-    def _criterion(self, adapter: Adapter, reading: Reading, labels: Array) -> ValueAndPullback:
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the distances, which the readings are already."""
         return reading.u, lambda cotangent: cotangent
 
 
@@ -121,7 +129,8 @@ class SpikeTime(PairedLoss):
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        self._check(time_constant=_checks.scale)
+        super().__post_init__()
+        _checks.check_fields(self, time_constant=_checks.scale)
 
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, tau = adapter.xp, self.time_constant
@@ -193,7 +202,8 @@ class VictorPurpura(PairedLoss):
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        self._check(cost=_checks.scale)
+        super().__post_init__()
+        _checks.check_fields(self, cost=_checks.scale)
 
     def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, cost = adapter.xp, self.cost

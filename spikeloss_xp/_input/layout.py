@@ -1,0 +1,243 @@
+"""Where the axes of an input are, and what is computed along one of them.
+
+A loss computes on arrays with three axes, batch, class and time, in the order of the input. Only
+the layout knows that order. Everything else asks an `Axis` for a sum or a maximum along it.
+"""
+
+import math
+from typing import NamedTuple
+
+from spikeloss_xp._arrays import Adapter
+from spikeloss_xp._typing import Array
+
+
+class Axis(NamedTuple):
+    """An axis of the arrays in a call. Results keep the axis, with length 1.
+
+    Attributes
+    ----------
+    adapter : Adapter
+        The adapter of the arrays.
+    index : int
+        The position of the axis.
+    """
+
+    adapter: Adapter
+    index: int
+
+    def length(self, x: Array) -> int:
+        """Return the length of an array along the axis."""
+        return x.shape[self.index]  # type: ignore[no-any-return]
+
+    def sum(self, x: Array) -> Array:
+        """Return the sum along the axis."""
+        return self.adapter.sum(x, self.index, keepdims=True)
+
+    def max(self, x: Array) -> Array:
+        """Return the maximum along the axis."""
+        return self.adapter.xp.max(x, axis=self.index, keepdims=True)
+
+    def any(self, x: Array) -> Array:
+        """Return whether any entry along the axis is True."""
+        return self.adapter.xp.any(x, axis=self.index, keepdims=True)
+
+    def argmax(self, x: Array) -> Array:
+        """Return the position of the first maximum along the axis."""
+        return self.adapter.xp.argmax(x, axis=self.index, keepdims=True)
+
+    def positions(self, like: Array) -> Array:
+        """Return the positions along the axis, with length 1 along the other axes of `like`."""
+        return self.adapter.along(self.index, like)
+
+    def spread(self, x: Array, length: int) -> Array:
+        """Repeat an array that has length 1 along the axis."""
+        return self.adapter.spread(x, length, self.index)
+
+    def entries_at(self, x: Array, index: Array) -> Array:
+        """Return what `gather` and `scatter` take for one index along the axis."""
+        return self.adapter.entries_at(x, index, self.index)
+
+    def gather(self, x: Array, entries: Array) -> Array:
+        """Return one entry along the axis."""
+        return self.adapter.gather(x, entries, self.index)
+
+    def scatter(self, x: Array, entries: Array, values: Array | float) -> None:
+        """Write one entry along the axis, if the adapter says that `x` may be written into."""
+        self.adapter.scatter(x, entries, values, self.index)
+
+
+class Layout(NamedTuple):
+    """The shape of an input, and which of its axes are batch and time.
+
+    The first axis that is not time is the batch. The other axes are space, which is flattened into
+    one class axis. Targets and terms have their time axis where the input has it: before the batch,
+    between batch and class, or last.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The shape of the input.
+    time_axis, batch_axis : int
+        The axes of the input that are time and batch, counted from the first axis. The batch has
+        the same position in arrays with the axes batch, class and time.
+    time, class_axis : int
+        The positions of time and class in arrays with the axes batch, class and time.
+    batch, neurons, steps : int
+        The number of samples, of neurons in a sample, and of time steps.
+    has_time : bool
+        Whether the input has a time axis. Spike times have none: the axis of the spikes, or an
+        added one, takes its place.
+    """
+
+    shape: tuple[int, ...]
+    time_axis: int
+    batch_axis: int
+    time: int
+    class_axis: int
+    batch: int
+    neurons: int
+    steps: int
+    has_time: bool = True
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], time_axis: int, argument: str) -> "Layout":
+        """Return the layout of an argument, after checking its shape and the time axis."""
+        if not -len(shape) <= time_axis < len(shape):
+            raise ValueError(f"time_axis={time_axis} is not an axis of {argument} of shape {shape}")
+        if 0 in shape:
+            raise ValueError(f"{argument} has no elements: got shape {shape}")
+        return cls.of_shape(shape, time_axis % len(shape))
+
+    @classmethod
+    def of_shape(cls, shape: tuple[int, ...], time_axis: int) -> "Layout":
+        """Return the layout of a shape whose time axis is counted from the first axis."""
+        batch_axis = 1 if time_axis == 0 else 0
+        batch, steps = shape[batch_axis], shape[time_axis]
+        neurons = math.prod(shape[1:time_axis] + shape[max(time_axis, 1) + 1 :])
+        time = time_axis if time_axis < min(2, len(shape) - 1) else 2
+        class_axis = 1 if time == 2 else 2
+        return cls(shape, time_axis, batch_axis, time, class_axis, batch, neurons, steps)
+
+    def space_axes(self) -> tuple[int, ...]:
+        """Return the axes that are neither batch nor time; the first may hold the classes."""
+        others = (self.batch_axis, self.time_axis)
+        return tuple(axis for axis in range(len(self.shape)) if axis not in others)
+
+    def space(self) -> tuple[int, ...]:
+        """Return the lengths of `space_axes`."""
+        return tuple(self.shape[axis] for axis in self.space_axes())
+
+    def number_of_classes(self, num_classes: int | None) -> int:
+        """Return the number of classes; without `num_classes`, each neuron is a class."""
+        if num_classes is None:
+            return self.neurons
+        if self.neurons % num_classes:
+            raise ValueError(
+                f"num_classes={num_classes} must divide the number of neurons, {self.neurons} in "
+                f"an input of shape {self.shape} whose time axis is {self.time_axis}"
+            )
+        return num_classes
+
+    # Between the axes of the input and the axes batch, class and time -----------------------------
+
+    def collapsed(self, adapter: Adapter, x: Array) -> Array:
+        """Return an array in the axes of the input with the axes batch, class and time."""
+        if x.ndim == 3:
+            return x
+        if self.time == 2:
+            x = adapter.moveaxis(x, self.time_axis, -1)
+            shape = (x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+        else:
+            shape = (*x.shape[:2], math.prod(x.shape[2:]))
+        return adapter.xp.reshape(x, shape)
+
+    def restored(self, adapter: Adapter, x: Array) -> Array:
+        """Return an array with the axes batch, class and time in the axes of the input."""
+        if len(self.shape) == 3:
+            return x
+        if self.time != 2 or not self.has_time:
+            return adapter.xp.reshape(x, self.shape)
+        x = adapter.xp.reshape(x, (self.batch, *self.space(), self.steps))
+        return adapter.moveaxis(x, -1, self.time_axis)
+
+    def expanded(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
+        """Return a target with the axes batch, class and time; missing axes get length 1."""
+        if with_class:
+            return adapter.xp.expand_dims(x, axis=self.time) if x.ndim == 2 else x
+        if x.ndim == 1:
+            return adapter.xp.reshape(x, (1, -1, 1) if self.time == 0 else (-1, 1, 1))
+        return adapter.xp.expand_dims(x, axis=self.class_axis)
+
+    def squeezed(
+        self, adapter: Adapter, x: Array, *, with_class: bool = True, with_time: bool = True
+    ) -> Array:
+        """Return an array without its class or time axis, which has length 1."""
+        axes = () if with_class else (self.class_axis,)
+        axes = axes if with_time else (*axes, self.time)
+        return adapter.xp.squeeze(x, axis=axes) if axes else x
+
+    def per_class(self, adapter: Adapter, x: Array) -> Array:
+        """Return one number for each class with the axes batch, class and time."""
+        return adapter.xp.reshape(x, (1, -1, 1) if self.class_axis == 1 else (1, 1, -1))
+
+    def with_time(self, *shape: int) -> tuple[int, ...]:
+        """Return the shape of a target or of terms with a time axis added."""
+        steps = (self.steps,) if self.has_time else ()
+        return (*shape[: self.time], *steps, *shape[self.time :])
+
+    # Which axis of the input an axis of another argument is ---------------------------------------
+
+    def target_axes(self, ndim: int, *, with_class: bool) -> tuple[int | None, ...]:
+        """Return for each axis of a target which axis of the input it is; None for the classes."""
+        axes: list[int | None] = [self.batch_axis, None] if with_class else [self.batch_axis]
+        if ndim > len(axes):
+            axes.insert(self.time, self.time_axis)
+        return tuple(axes)
+
+    def mask_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return for each axis of a mask which axis of the input it is."""
+        if len(shape) == len(self.shape):
+            return tuple(range(len(shape)))
+        if len(shape) == 1:  # if batch and time have the same length, it is the batch
+            return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
+        if shape in (self.with_time(self.batch), self.with_time(1)):
+            return tuple(sorted((self.batch_axis, self.time_axis)))
+        return (self.batch_axis, *self.space_axes()[1:])  # a mask of pixels
+
+    def broadcastable(self, adapter: Adapter, x: Array) -> Array:
+        """Return a mask with all axes of the input; missing axes get length 1."""
+        lengths = dict(zip(self.mask_axes(tuple(x.shape)), x.shape, strict=True))
+        shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
+        return adapter.xp.reshape(x, shape)
+
+    def unambiguous(self, adapter: Adapter, x: Array) -> Array:
+        """Return a mask in one of three forms: samples, samples and steps, or all entries.
+
+        A block of such a mask keeps its meaning even if it happens to have as many samples as
+        steps, or as many steps as pixels.
+        """
+        x = self.broadcastable(adapter, x)
+        if any(x.shape[axis] > 1 for axis in self.space_axes()):
+            return adapter.xp.broadcast_to(x, self.shape)
+        shape = list(x.shape)
+        shape[self.batch_axis] = self.batch
+        timed = shape[self.time_axis] > 1
+        x = adapter.xp.broadcast_to(x, tuple(shape))
+        return adapter.xp.reshape(x, self.with_time(self.batch) if timed else (self.batch,))
+
+    # Hints in error messages ----------------------------------------------------------------------
+
+    def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
+        """Return a different time axis with which a target of this shape would fit, if any."""
+        for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
+            other = Layout.of_shape(self.shape, axis)
+            once = (other.batch, other.neurons) if with_class else (other.batch,)
+            if axis != self.time_axis and shape in (once, other.with_time(*once)):
+                return axis
+        return None
+
+    def hint_at_time(self, shape: tuple[int, ...]) -> str:
+        """Return a hint if an array that should have the classes is as long as the time axis."""
+        if not self.has_time or tuple(shape) != (self.steps,):
+            return ""
+        return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"
