@@ -9,17 +9,17 @@ import pytest
 
 import spikeloss_xp as sx
 from _support import diagnoses
+from _support.diagnoses import EXACT, FRESH, LABEL, WIDE
 
 TEXTS = tomllib.loads((resources.files(sx) / "data" / "findings.toml").read_text(encoding="utf-8"))
 LOSS = sx.CrossEntropy(time_axis=-1)
-FRESH, LABEL, WIDE = (diagnoses.NAMES[name] for name in ("fresh", "label", "wide"))
+FAULTY = [(code, case) for code, cases in diagnoses.FAULTY.items() for case in cases]
 
 
 @functools.cache
 def report_of(case):
     """Return the report of a case."""
-    positional, options = diagnoses.arguments(case)
-    return sx.diagnose(*positional, **options)
+    return sx.diagnose(*case.arguments, **case.options)
 
 
 def codes(report):
@@ -36,19 +36,28 @@ def on(backend, x):
     return backend.asarray(x)
 
 
-@pytest.mark.parametrize("case", diagnoses.HEALTHY)
-def test_healthy_batch_has_no_problem(case):
-    report = report_of(case)
+def assert_no_problem(report):
     assert not [each for each in report.findings if each.severity == "problem"], str(report)
 
 
-@pytest.mark.parametrize("case", diagnoses.NO_FINDING)
+@pytest.mark.parametrize("case", diagnoses.HEALTHY, ids=str)
+def test_healthy_batch_has_no_problem(case):
+    assert_no_problem(report_of(case))
+
+
+@pytest.mark.parametrize("name", diagnoses.HEALTHY_NETWORKS)
+def test_healthy_network_has_no_problem(name):
+    outputs = diagnoses.network(updates=0), diagnoses.network(updates=30)
+    assert_no_problem(report_of(diagnoses.HEALTHY_NETWORKS[name](*outputs)))
+
+
+@pytest.mark.parametrize("case", diagnoses.NO_FINDING, ids=str)
 def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []
 
 
 @pytest.mark.filterwarnings("ignore:no time of the batch is below")
-@pytest.mark.parametrize(("code", "case"), diagnoses.FAULTY)
+@pytest.mark.parametrize(("code", "case"), FAULTY, ids=str)
 def test_mistake_is_the_first_finding(code, case):
     report = report_of(case)
     assert codes(report)[:1] == [code], str(report)
@@ -58,7 +67,7 @@ def test_mistake_is_the_first_finding(code, case):
 
 
 def test_each_finding_has_a_case_and_problems_stand_before_notes():
-    assert {code for code, _ in diagnoses.FAULTY} == set(TEXTS)
+    assert set(diagnoses.FAULTY) == set(TEXTS)
     severities = [text["severity"] for text in TEXTS.values()]
     assert severities == sorted(severities, reverse=True)
     notes = {"ambiguous-layout", "absent-class", "labels-too-low", "ties", "mostly-masked"}
@@ -66,13 +75,15 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
     assert {code for code, text in TEXTS.items() if text["severity"] == "note"} == notes
 
 
+@pytest.mark.filterwarnings("ignore:no time of the batch is below")
 def test_findings_are_those_of_numpy_on_each_library(backend):
-    cases = [*diagnoses.HEALTHY, *(case for _, case in diagnoses.FAULTY)]
-    for case in [case for case in cases if "network" not in case][::6]:
-        (loss, *positional), options = diagnoses.arguments(case)
-        positional = [on(backend, x) for x in positional]
-        options = {name: on(backend, x) for name, x in options.items()}
-        assert codes(sx.diagnose(loss, *positional, **options)) == codes(report_of(case)), case
+    cases = [*diagnoses.HEALTHY, *(case for _, case in FAULTY)]
+    for case in cases[::6]:
+        loss, *arguments = case.arguments
+        arguments = [on(backend, x) for x in arguments]
+        options = {name: on(backend, x) for name, x in case.options.items()}
+        report = sx.diagnose(loss, *arguments, **options)
+        assert codes(report) == codes(report_of(case)), str(case)
 
 
 WRONG = {
@@ -131,7 +142,7 @@ def test_graph_and_gradient_of_a_tensor_stay_as_they_are(dtype):
 
 def test_string_has_every_number_and_finding():
     label = (LABEL + 1) % 4
-    report = sx.diagnose(LOSS, diagnoses.NAMES["exact"], label, hidden={"<a>": 0 * WIDE})
+    report = sx.diagnose(LOSS, EXACT, label, hidden={"<a>": 0 * WIDE})
     assert len(report.findings) == 3
     lines = str(report).splitlines()
     for name in report.numbers:

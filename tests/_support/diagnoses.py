@@ -1,192 +1,29 @@
 """Calls of `diagnose` on batches that are as they should be, and on batches with one mistake.
 
-Each line of the texts below is a case: a loss, its input, its target, and the other arguments. In
-`FAULTY` the code of the expected first finding stands before it. The lines use the names of NumPy,
-of the library and of `arrays`. ``[time, batch, class]`` has ``_first`` in its name, and
-``[batch, time, class]`` has ``_between``; the other arrays have time last.
+The keys of `FAULTY` are the codes of the expected first findings. The name of an array ends with
+``_FIRST`` if its axes are ``[time, batch, class]``, and with ``_BETWEEN`` if they are
+``[batch, time, class]``; the other arrays have time last.
 """
 
 import functools
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import spikeloss_xp as sx
+from _support.cases import line_of_module
 from spikeloss_xp import times
 
 BATCH, CLASSES, STEPS = 24, 4, 20
+random = np.random.default_rng(0)
 
-HEALTHY = """
-CrossEntropy(time_axis=-1), fresh, label
-CrossEntropy(time_axis=-1), trained, label
-CrossEntropy(time_axis=0), fresh_first, label
-CrossEntropy(time_axis=1), trained_between, label
-CrossEntropy(time_axis=-1, reduction="sum"), fresh, label
-CrossEntropy(time_axis=-1, reduction="none"), fresh, label, hidden={"first": wide, "next": [wide]}
-CrossEntropy(time_axis=-1, readout="sqrt_count"), fresh, label
-CrossEntropy(time_axis=-1, readout="rate", temperature=0.1), trained, label
-CrossEntropy(time_axis=-1, readout="rate"), potentials, label
-CrossEntropy(time_axis=-1, readout="latency", temperature=2), trained, label
-CrossEntropy(time_axis=-1, readout="max"), potentials, label
-CrossEntropy(time_axis=-1, readout="last"), potentials, label
-CrossEntropy(time_axis=-1, readout="softmax_sum"), potentials, label
-CrossEntropy(time_axis=-1, moving_window=1), potentials, label
-CrossEntropy(time_axis=-1, moving_window=5), fresh, label_of_steps
-CrossEntropy(time_axis=-1, moving_window=5), fresh, where(arange(20) < 10, -100, label_of_steps)
-CrossEntropy(time_axis=-1, rates=(0.5, 0.02)), fresh, label
-CrossEntropy(time_axis=-1, rates=(0.5, 0.02)), trained, label
-CrossEntropy(time_axis=-1, readout="sqrt_count", rates=(0.5, 0.02)), fresh, label
-CrossEntropy(time_axis=-1), trained, probabilities
-CrossEntropy(time_axis=-1, label_smoothing=0.1), trained, label, weight=[1, 2, 1, 1]
-CrossEntropy(time_axis=-1, num_classes=2), trained, label // 2
-CrossEntropy(time_axis=-1), fresh, where(arange(24) < 6, -100, label)
-CrossEntropy(time_axis=-1), votes, label
-CrossEntropy(time_axis=-1), images, label_of_pixels
-CrossEntropy(time_axis=-1), trained, label, lengths=lengths
-CrossEntropy(time_axis=-1), trained, label, where=arange(24) < 20
-CrossEntropy(time_axis=-1), with_nan, label, where=isfinite(with_nan)
-CrossEntropy(time_axis=-1), trained[:1, :, :4], label[:1]
-CrossEntropy(time_axis=-1), ones_like(fresh[:1, :, :4]), label[:1]
-CrossEntropy(time_axis=-1), trained > 0, label, hidden=wide > 0
-CrossEntropy(time_axis=-1), 2 * exact, where(arange(24) < 10, (label + 1) % 4, label)
-CrossEntropy(time_axis=-1), trained, label, lengths=where(arange(24) < 2, 1, lengths)
-SpikeRate(0.5, 0.05, time_axis=-1), where(arange(4)[:, None] < 2, 1, fresh), label
-SpikeRate(0.5, 0.05, time_axis=-1), fresh, label
-SpikeRate(0.5, 0.0, time_axis=-1), exact, label
-SpikeRate((0.5, 0.4, 0.5, 0.6), 0.05, 5, time_axis=0), trained_first, label
-SpikeMax(time_axis=-1), fresh, label
-SpikeMax(5, time_axis=-1), trained, label
-SpikeMax(mode="softmax", time_axis=-1), trained, label
-SpikeMoid(theta=0.2, time_axis=-1), trained, multi_hot
-SpikeMoid(5, theta=0.2, time_axis=1), fresh_between, multi_hot
-SpikeLatency(time_axis=-1), trained, label
-SpikeLatency(0.0, 15.0, 2.0, time_axis=-1), fresh, label
-SpikeTime(5, time_axis=-1), trained, exact
-SpikeTime(5, time_axis=0), fresh_first, trained_first
-SpikeTime(5, time_axis=-1), fresh[:, 0], trained[:, 0]
-SquaredError(time_axis=-1, readout="last"), potentials, potentials[..., 0]
-SquaredError(time_axis=-1, moving_window=1), potentials, 2 * potentials
-SquaredError(time_axis=-1), fresh, trained.mean(axis=-1)
-SquaredError(time_axis=-1), fresh, fresh.mean(axis=-1)
-AbsoluteError(time_axis=-1), trained, exact.mean(axis=-1)
-HuberError(time_axis=-1), fresh, trained.mean(axis=-1)
-SparsityEnforcer(0.05), wide
-SparsityEnforcer(0.05), [wide, fresh], lengths=lengths
-SparsityEnforcer(0.05, min_rate=0.01, per="neuron"), {"first": wide, "next": [fresh, trained]}
-SparsityEnforcer(2.0, scale=(1.0, 2.0)), [wide, trained]
-SparsityEnforcer(2.0), 4 * wide
-times.CrossEntropy(silent_time=20.0, temperature=2.0), first, label
-times.CrossEntropy(silent_time=20.0, temperature=2.0), several, label
-times.CrossEntropy(silent_time=20.0), where(arange(5) == 0, 0, several), label
-times.SpikeLatency(silent_time=20.0), first, label
-times.SpikeLatency(false_time=15.0, silent_time=20.0), several, label
-times.SpikeTime(time_constant=5.0), several, several[::-1]
-times.VictorPurpura(cost=0.1), several, several[::-1]
-CrossEntropy(time_axis=0), network(0)["spikes"], network(0)["label"], hidden=network(0)["hidden"]
-CrossEntropy(time_axis=0), network(30)["spikes"], network(0)["label"], hidden=network(30)["hidden"]
-CrossEntropy(time_axis=0, readout="max"), network(0)["potentials"], network(0)["label"]
-SpikeRate(0.5, 0.02, time_axis=0), network(0)["spikes"], network(0)["label"]
-SparsityEnforcer(0.1, time_axis=0), [network(30)["hidden"], network(30)["spikes"]]
-""".strip().splitlines()
 
-FAULTY = [
-    line.split(": ", 1)
-    for line in """
-refused: CrossEntropy(time_axis=-1), fresh, label + 1
-refused: SpikeRate(0.5, 0.02, time_axis=-1), fresh, label - 1
-refused: CrossEntropy(time_axis=-1, readout="sqrt_count"), potentials, label
-refused: CrossEntropy(time_axis=-1), fresh, label, lengths=lengths + 20
-refused: SparsityEnforcer(0.05), [wide, fresh], lengths=lengths + 20
-refused: CrossEntropy(time_axis=-1), fresh, -probabilities
-not-finite: CrossEntropy(time_axis=-1), with_nan, label
-not-finite: SpikeMax(time_axis=-1), where(with_nan > 0, inf, 0), label
-not-finite: CrossEntropy(time_axis=-1), fresh, label, hidden=[wide, with_nan]
-refused: times.CrossEntropy(silent_time=20.0), trained, label
-refused: times.SpikeTime(time_constant=5.0), trained, several
-refused: times.CrossEntropy(silent_time=20.0, num_classes=2), first, label // 2 + 1
-times-out-of-range: times.SpikeLatency(silent_time=20.0), where(isnan(several), -1, several), label
-times-out-of-range: times.CrossEntropy(silent_time=20.0), nan_to_num(several), label
-times-out-of-range: times.SpikeLatency(silent_time=20.0), where(arange(4) < 3, 0, first), label
-times-out-of-range: times.CrossEntropy(silent_time=20.0), 1000 * first + 20, label
-times-out-of-range: times.CrossEntropy(silent_time=0.5), late, label
-times-out-of-range: times.CrossEntropy(silent_time=20.0), full_like(first, 20), label
-not-spikes: CrossEntropy(time_axis=-1), potentials, label
-not-spikes: CrossEntropy(time_axis=-1), round(potentials, 1), label
-not-spikes: CrossEntropy(time_axis=0), softmax(potentials_first), label
-not-spikes: CrossEntropy(time_axis=-1), log(softmax(potentials)), label
-not-spikes: SpikeRate(0.5, 0.02, time_axis=-1), potentials, label
-not-spikes: SpikeMax(time_axis=-1), softmax(potentials), label
-not-spikes: CrossEntropy(time_axis=-1, readout="latency"), softmax(potentials), label
-reversed-rates: SpikeRate(0.02, 0.5, time_axis=-1), fresh, label
-reversed-rates: SpikeRate((0.5, 0.5, 0.5, 0.02), 0.1, time_axis=-1), trained, label
-impossible-rate: SparsityEnforcer(1.0), wide
-impossible-rate: SparsityEnforcer(5.0), [wide, fresh]
-time-constant: SpikeTime(0.005, time_axis=-1), fresh, trained
-temperature: CrossEntropy(time_axis=-1, temperature=0.01), trained, label
-temperature: CrossEntropy(time_axis=-1, temperature=1000), trained, label
-temperature: CrossEntropy(time_axis=-1, readout="rate", temperature=20), trained, label
-temperature: times.CrossEntropy(silent_time=0.02), first / 1000, label
-inverted-mask: CrossEntropy(time_axis=-1), padded, label, where=arange(20) >= 10
-inverted-mask: SpikeMax(time_axis=0), padded_first, label, where=arange(20) >= 10
-short-lengths: CrossEntropy(time_axis=-1), trained, label, lengths=lengths // 10
-short-lengths: CrossEntropy(time_axis=-1), (arange(20) > 0) * fresh, label, lengths=label // 4 + 1
-one-class: CrossEntropy(time_axis=-1), fresh, 0 * label
-one-class: CrossEntropy(time_axis=-1), fresh, 0 * probabilities + [0.7, 0.1, 0.1, 0.1]
-one-class: CrossEntropy(time_axis=-1), fresh, (arange(24) < 9)[:, None] * [0.7, 0.1, 0.1, 0.1]
-one-class: SpikeRate(0.5, 0.02, time_axis=-1), fresh, 0 * label + 3
-silent-hidden: CrossEntropy(time_axis=-1), fresh, label, hidden={"first": wide, "next": 0 * wide}
-silent-hidden: CrossEntropy(time_axis=-1), 0 * fresh, label, hidden=[wide, 0 * wide]
-silent-hidden: SparsityEnforcer(0.1), [wide, 0 * wide]
-silent-output: CrossEntropy(time_axis=-1), 0 * fresh, label
-silent-output: times.CrossEntropy(silent_time=20.0), full_like(first, nan), label
-silent-hidden: times.CrossEntropy(silent_time=20.0), nan * first, label, hidden=[nan * first]
-silent-output: CrossEntropy(time_axis=-1), 0 * fresh, label, lengths=lengths
-silent-output: SpikeMax(time_axis=-1), 0 * fresh, label
-silent-output: SpikeTime(5, time_axis=-1), 0 * fresh, trained
-silent-output: SpikeMoid(theta=0.2, time_axis=-1), 0 * fresh, multi_hot
-saturated: CrossEntropy(time_axis=-1), ones_like(fresh), label
-saturated: SpikeRate(0.5, 0.02, time_axis=0), ones_like(fresh_first), label
-saturated: CrossEntropy(time_axis=-1), fresh, label, hidden=ones_like(wide)
-certain-and-wrong: CrossEntropy(time_axis=-1), trained, (label + 1) % 4
-one-answer: SpikeRate(0.5, 0.05, time_axis=-1), where(arange(4)[:, None] == 1, 1, fresh), label
-not-finite: SpikeTime(5, time_axis=-1), fresh, fresh * nan
-not-finite: SpikeMax(numerics="lava", time_axis=-1), where(arange(4)[:, None] < 2, 0, fresh), label
-one-answer: SpikeMax(time_axis=-1), where(arange(4)[:, None] == 1, 1, fresh)[:8], label[:8]
-certain-and-wrong: CrossEntropy(time_axis=-1, readout="max"), 30 * potentials, (label + 1) % 4
-silent-labels: CrossEntropy(time_axis=-1, temperature=3), exact, (label + 1) % 4
-silent-labels: SpikeMax(time_axis=-1), exact[:20], where(arange(20) < 2, label[:20], label[1:21])
-silent-labels: CrossEntropy(time_axis=-1, moving_window=5), exact, late_label
-silent-labels: SpikeLatency(time_axis=-1), exact, (label + 1) % 4
-silent-labels: times.CrossEntropy(silent_time=20.0, temperature=10.0), only_label, (label + 1) % 4
-zero-gradient: CrossEntropy(time_axis=-1), fresh, 0 * label - 100
-zero-gradient: SpikeLatency(tolerance=20.0, time_axis=-1), trained, (label + 1) % 4
-zero-gradient: CrossEntropy(time_axis=-1), fresh, label, weight=[0, 0, 0, 0]
-zero-gradient: CrossEntropy(time_axis=-1), fresh, label, where=arange(24) < 0
-zero-gradient: times.VictorPurpura(cost=1000.0), several, several + 100
-zero-gradient: SpikeMoid(alpha=0.001, theta=0.5, numerics="lava", time_axis=-1), fresh, multi_hot
-ambiguous-layout: CrossEntropy(time_axis=1), fresh_first[:, :20], label[:20]
-ambiguous-layout: CrossEntropy(time_axis=0), fresh_between[:20], label[:20]
-ambiguous-layout: SpikeRate(0.5, 0.02, time_axis=-1), trained[..., :4], label
-labels-too-low: CrossEntropy(time_axis=-1), fresh, label // 2
-labels-too-low: CrossEntropy(time_axis=-1), fresh_between, label
-absent-class: CrossEntropy(time_axis=-1), fresh, label % 2 * 3
-mostly-masked: CrossEntropy(time_axis=-1), trained, label, lengths=lengths // 3
-ties: CrossEntropy(time_axis=-1), where(arange(4)[:, None] < 2, repeated, 0), label
-ties: CrossEntropy(time_axis=-1), repeated, label
-""".strip().splitlines()
-]
-
-NO_FINDING = """
-CrossEntropy(time_axis=-1), trained, label, lengths=0 * lengths + 10
-CrossEntropy(time_axis=-1), 2 * exact, where(arange(24) < 12, label, (label + 1) % 4)
-CrossEntropy(time_axis=-1, num_classes=2), one_of_each_group, label // 2
-SparsityEnforcer(2.0), [4 * wide, wide]
-times.SpikeTime(time_constant=5.0), several, several[::-1]
-times.CrossEntropy(silent_time=20.0, temperature=2.0), first, label, hidden=[several]
-SpikeMoid(theta=0.2, time_axis=-1), trained, 0.25 + 0.5 * multi_hot
-CrossEntropy(time_axis=-1), exact[:, :1], 0 * label
-""".strip().splitlines()
+def drawn(rate: Any, shape: tuple[int, ...] = (BATCH, CLASSES, STEPS)) -> Any:
+    """Return random spikes."""
+    return (random.random(shape) < rate).astype("float32")
 
 
 def softmax(x: Any) -> Any:
@@ -195,51 +32,296 @@ def softmax(x: Any) -> Any:
     return shares / shares.sum(axis=-1, keepdims=True)
 
 
-def arrays() -> dict[str, Any]:
-    """Return the arrays of the cases."""
-    random = np.random.default_rng(0)
-    shape = BATCH, CLASSES, STEPS
+LABEL = np.arange(BATCH) % CLASSES
+HOT = (LABEL[:, None] == np.arange(CLASSES))[..., None]
+TRAINED = drawn(np.where(HOT, 0.5, 0.03))
+TRAINED[np.arange(BATCH), LABEL, 4] = 1
+NOISE = random.normal(size=(BATCH, CLASSES, STEPS)).cumsum(axis=-1) / 4
+POTENTIALS = NOISE + np.where(HOT, 0.5, 0)
+SEVERAL = np.where(drawn(0.7, (BATCH, CLASSES, 5)) > 0, random.uniform(0, 18, (24, 4, 5)), np.nan)
+FIRST = np.fmin.reduce(SEVERAL, axis=-1)
+LABEL_OF_STEPS = np.repeat(LABEL[:, None], STEPS, axis=1)
+LATE_LABEL = np.where(np.arange(STEPS) < 10, -100, (LABEL[:, None] + 1) % CLASSES)
+LABEL_OF_PIXELS = random.integers(CLASSES, size=(3, 2, 5))
+PROBABILITIES = softmax(random.normal(size=(BATCH, CLASSES)) + 3 * HOT[..., 0])
+MULTI_HOT = HOT[..., 0] | (random.random((BATCH, CLASSES)) < 0.2)
+LENGTHS = random.integers(12, STEPS, size=BATCH)
+FRESH = drawn(0.2)
+EXACT = HOT * (np.arange(STEPS) % 2.0)
+ONE_OF_EACH_GROUP = HOT[LABEL // 2 * 2] * (np.arange(STEPS) % 2.0)
+LATE = np.where(np.arange(BATCH)[:, None] == 0, 0.25, FIRST + 1)  # in 23 of 24 samples
+PADDED = np.where(np.arange(STEPS) < 10, TRAINED, 0)
+REPEATED = np.repeat(drawn(0.3, (BATCH, 1, STEPS)), CLASSES, axis=1)
+VOTES = drawn(0.3, (BATCH, CLASSES, STEPS, 10)).mean(axis=-1)
+IMAGES = drawn(0.2, (3, CLASSES, 2, 5, STEPS))
+WIDE = drawn(0.1, (BATCH, 50, STEPS))
+WITH_NAN = np.where(drawn(0.05) > 0, np.nan, TRAINED)
+ONLY_LABEL = np.where(HOT[..., 0], 3.0, np.nan)
+FRESH_FIRST, FRESH_BETWEEN = np.moveaxis(FRESH, -1, 0), np.moveaxis(FRESH, -1, 1)
+TRAINED_FIRST, TRAINED_BETWEEN = np.moveaxis(TRAINED, -1, 0), np.moveaxis(TRAINED, -1, 1)
+POTENTIALS_FIRST = np.moveaxis(POTENTIALS, -1, 0)
+PADDED_FIRST = np.moveaxis(PADDED, -1, 0)
+for array in [x for x in globals().values() if isinstance(x, np.ndarray)]:
+    array.flags.writeable = False  # `diagnose` must not change its arguments
 
-    def drawn(rate: Any, shape: tuple[int, ...] = shape) -> Any:
-        return (random.random(shape) < rate).astype("float32")
 
-    label = np.arange(BATCH) % CLASSES
-    hot = (label[:, None] == np.arange(CLASSES))[..., None]
-    trained = drawn(np.where(hot, 0.5, 0.03))
-    trained[np.arange(BATCH), label, 4] = 1
-    potentials = random.normal(size=shape).cumsum(axis=-1) / 4
-    known = np.where(drawn(0.7, (BATCH, CLASSES, 5)) > 0, random.uniform(0, 18, (24, 4, 5)), np.nan)
-    first = np.fmin.reduce(known, axis=-1)
-    made = {
-        "label": label,
-        "label_of_steps": np.repeat(label[:, None], STEPS, axis=1),
-        "late_label": np.where(np.arange(STEPS) < 10, -100, (label[:, None] + 1) % CLASSES),
-        "label_of_pixels": random.integers(CLASSES, size=(3, 2, 5)),
-        "probabilities": softmax(random.normal(size=(BATCH, CLASSES)) + 3 * hot[..., 0]),
-        "multi_hot": hot[..., 0] | (random.random((BATCH, CLASSES)) < 0.2),
-        "lengths": random.integers(12, STEPS, size=BATCH),
-        "fresh": drawn(0.2),
-        "trained": trained,
-        "exact": hot * (np.arange(STEPS) % 2.0),
-        "one_of_each_group": hot[label // 2 * 2] * (np.arange(STEPS) % 2.0),
-        "late": np.where(np.arange(BATCH)[:, None] == 0, 0.25, first + 1),  # in 23 of 24 samples
-        "padded": np.where(np.arange(STEPS) < 10, trained, 0),
-        "repeated": np.repeat(drawn(0.3, (BATCH, 1, STEPS)), CLASSES, axis=1),
-        "votes": drawn(0.3, (*shape, 10)).mean(axis=-1),
-        "images": drawn(0.2, (3, CLASSES, 2, 5, STEPS)),
-        "wide": drawn(0.1, (BATCH, 50, STEPS)),
-        "potentials": potentials + np.where(hot, 0.5, 0),
-        "with_nan": np.where(drawn(0.05) > 0, np.nan, trained),
-        "several": known,
-        "first": first,
-        "only_label": np.where(hot[..., 0], 3.0, np.nan),
-    }
-    for name in ("fresh", "trained", "potentials", "padded"):
-        made[f"{name}_first"] = np.moveaxis(made[name], -1, 0)
-        made[f"{name}_between"] = np.moveaxis(made[name], -1, 1)
-    for x in made.values():
-        x.flags.writeable = False  # nothing that is diagnosed changes
-    return made
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A call of `diagnose`: a loss, its input, its target, and the other arguments."""
+
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    line: int = field(default_factory=line_of_module)
+
+    def __str__(self) -> str:
+        return f"diagnoses.py:{self.line}"
+
+
+def case(*arguments: Any, **options: Any) -> Case:
+    return Case(arguments, options)
+
+
+entropy = functools.partial(sx.CrossEntropy, time_axis=-1)
+
+HEALTHY = [
+    case(entropy(), FRESH, LABEL),
+    case(entropy(), TRAINED, LABEL),
+    case(sx.CrossEntropy(time_axis=0), FRESH_FIRST, LABEL),
+    case(sx.CrossEntropy(time_axis=1), TRAINED_BETWEEN, LABEL),
+    case(entropy(reduction="sum"), FRESH, LABEL),
+    case(entropy(reduction="none"), FRESH, LABEL, hidden={"first": WIDE, "next": [WIDE]}),
+    case(entropy(readout="sqrt_count"), FRESH, LABEL),
+    case(entropy(readout="rate", temperature=0.1), TRAINED, LABEL),
+    case(entropy(readout="rate"), POTENTIALS, LABEL),
+    case(entropy(readout="latency", temperature=2), TRAINED, LABEL),
+    case(entropy(readout="max"), POTENTIALS, LABEL),
+    case(entropy(readout="last"), POTENTIALS, LABEL),
+    case(entropy(readout="softmax_sum"), POTENTIALS, LABEL),
+    case(entropy(moving_window=1), POTENTIALS, LABEL),
+    case(entropy(moving_window=5), FRESH, LABEL_OF_STEPS),
+    case(entropy(moving_window=5), FRESH, np.where(np.arange(20) < 10, -100, LABEL_OF_STEPS)),
+    case(entropy(rates=(0.5, 0.02)), FRESH, LABEL),
+    case(entropy(rates=(0.5, 0.02)), TRAINED, LABEL),
+    case(entropy(readout="sqrt_count", rates=(0.5, 0.02)), FRESH, LABEL),
+    case(entropy(), TRAINED, PROBABILITIES),
+    case(entropy(label_smoothing=0.1), TRAINED, LABEL, weight=[1, 2, 1, 1]),
+    case(entropy(num_classes=2), TRAINED, LABEL // 2),
+    case(entropy(), FRESH, np.where(np.arange(24) < 6, -100, LABEL)),
+    case(entropy(), VOTES, LABEL),
+    case(entropy(), IMAGES, LABEL_OF_PIXELS),
+    case(entropy(), TRAINED, LABEL, lengths=LENGTHS),
+    case(entropy(), TRAINED, LABEL, where=np.arange(24) < 20),
+    case(entropy(), WITH_NAN, LABEL, where=np.isfinite(WITH_NAN)),
+    case(entropy(), TRAINED[:1, :, :4], LABEL[:1]),
+    case(entropy(), np.ones_like(FRESH[:1, :, :4]), LABEL[:1]),
+    case(entropy(), TRAINED > 0, LABEL, hidden=WIDE > 0),
+    case(entropy(), 2 * EXACT, np.where(np.arange(24) < 10, (LABEL + 1) % 4, LABEL)),
+    case(entropy(), TRAINED, LABEL, lengths=np.where(np.arange(24) < 2, 1, LENGTHS)),
+    case(
+        sx.SpikeRate(0.5, 0.05, time_axis=-1), np.where(np.arange(4)[:, None] < 2, 1, FRESH), LABEL
+    ),
+    case(sx.SpikeRate(0.5, 0.05, time_axis=-1), FRESH, LABEL),
+    case(sx.SpikeRate(0.5, 0.0, time_axis=-1), EXACT, LABEL),
+    case(sx.SpikeRate((0.5, 0.4, 0.5, 0.6), 0.05, 5, time_axis=0), TRAINED_FIRST, LABEL),
+    case(sx.SpikeMax(time_axis=-1), FRESH, LABEL),
+    case(sx.SpikeMax(5, time_axis=-1), TRAINED, LABEL),
+    case(sx.SpikeMax(mode="softmax", time_axis=-1), TRAINED, LABEL),
+    case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, MULTI_HOT),
+    case(sx.SpikeMoid(5, theta=0.2, time_axis=1), FRESH_BETWEEN, MULTI_HOT),
+    case(sx.SpikeLatency(time_axis=-1), TRAINED, LABEL),
+    case(sx.SpikeLatency(0.0, 15.0, 2.0, time_axis=-1), FRESH, LABEL),
+    case(sx.SpikeTime(5, time_axis=-1), TRAINED, EXACT),
+    case(sx.SpikeTime(5, time_axis=0), FRESH_FIRST, TRAINED_FIRST),
+    case(sx.SpikeTime(5, time_axis=-1), FRESH[:, 0], TRAINED[:, 0]),
+    case(sx.SquaredError(time_axis=-1, readout="last"), POTENTIALS, POTENTIALS[..., 0]),
+    case(sx.SquaredError(time_axis=-1, moving_window=1), POTENTIALS, 2 * POTENTIALS),
+    case(sx.SquaredError(time_axis=-1), FRESH, TRAINED.mean(axis=-1)),
+    case(sx.SquaredError(time_axis=-1), FRESH, FRESH.mean(axis=-1)),
+    case(sx.AbsoluteError(time_axis=-1), TRAINED, EXACT.mean(axis=-1)),
+    case(sx.HuberError(time_axis=-1), FRESH, TRAINED.mean(axis=-1)),
+    case(sx.SparsityEnforcer(0.05), WIDE),
+    case(sx.SparsityEnforcer(0.05), [WIDE, FRESH], lengths=LENGTHS),
+    case(
+        sx.SparsityEnforcer(0.05, min_rate=0.01, per="neuron"),
+        {"first": WIDE, "next": [FRESH, TRAINED]},
+    ),
+    case(sx.SparsityEnforcer(2.0, scale=(1.0, 2.0)), [WIDE, TRAINED]),
+    case(sx.SparsityEnforcer(2.0), 4 * WIDE),
+    case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL),
+    case(times.CrossEntropy(silent_time=20.0, temperature=2.0), SEVERAL, LABEL),
+    case(times.CrossEntropy(silent_time=20.0), np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
+    case(times.SpikeLatency(silent_time=20.0), FIRST, LABEL),
+    case(times.SpikeLatency(false_time=15.0, silent_time=20.0), SEVERAL, LABEL),
+    case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
+    case(times.VictorPurpura(cost=0.1), SEVERAL, SEVERAL[::-1]),
+]
+
+HEALTHY_NETWORKS = {  # functions of what `network` returns before and after training
+    "spikes of a new network": lambda new, trained: case(
+        sx.CrossEntropy(time_axis=0), new.spikes, new.label, hidden=new.hidden
+    ),
+    "spikes of a trained network": lambda new, trained: case(
+        sx.CrossEntropy(time_axis=0), trained.spikes, trained.label, hidden=trained.hidden
+    ),
+    "potentials of a new network": lambda new, trained: case(
+        sx.CrossEntropy(time_axis=0, readout="max"), new.potentials, new.label
+    ),
+    "rates of a new network": lambda new, trained: case(
+        sx.SpikeRate(0.5, 0.02, time_axis=0), new.spikes, new.label
+    ),
+    "penalty of a trained network": lambda new, trained: case(
+        sx.SparsityEnforcer(0.1, time_axis=0), [trained.hidden, trained.spikes]
+    ),
+}
+
+FAULTY = {
+    "refused": [
+        case(entropy(), FRESH, LABEL + 1),
+        case(sx.SpikeRate(0.5, 0.02, time_axis=-1), FRESH, LABEL - 1),
+        case(entropy(readout="sqrt_count"), POTENTIALS, LABEL),
+        case(entropy(), FRESH, LABEL, lengths=LENGTHS + 20),
+        case(sx.SparsityEnforcer(0.05), [WIDE, FRESH], lengths=LENGTHS + 20),
+        case(entropy(), FRESH, -PROBABILITIES),
+        case(times.CrossEntropy(silent_time=20.0), TRAINED, LABEL),
+        case(times.SpikeTime(time_constant=5.0), TRAINED, SEVERAL),
+        case(times.CrossEntropy(silent_time=20.0, num_classes=2), FIRST, LABEL // 2 + 1),
+    ],
+    "not-finite": [
+        case(entropy(), WITH_NAN, LABEL),
+        case(sx.SpikeMax(time_axis=-1), np.where(WITH_NAN > 0, np.inf, 0), LABEL),
+        case(entropy(), FRESH, LABEL, hidden=[WIDE, WITH_NAN]),
+        case(sx.SpikeTime(5, time_axis=-1), FRESH, FRESH * np.nan),
+        case(
+            sx.SpikeMax(numerics="lava", time_axis=-1),
+            np.where(np.arange(4)[:, None] < 2, 0, FRESH),
+            LABEL,
+        ),
+    ],
+    "times-out-of-range": [
+        case(times.SpikeLatency(silent_time=20.0), np.where(np.isnan(SEVERAL), -1, SEVERAL), LABEL),
+        case(times.CrossEntropy(silent_time=20.0), np.nan_to_num(SEVERAL), LABEL),
+        case(times.SpikeLatency(silent_time=20.0), np.where(np.arange(4) < 3, 0, FIRST), LABEL),
+        case(times.CrossEntropy(silent_time=20.0), 1000 * FIRST + 20, LABEL),
+        case(times.CrossEntropy(silent_time=0.5), LATE, LABEL),
+        case(times.CrossEntropy(silent_time=20.0), np.full_like(FIRST, 20), LABEL),
+    ],
+    "not-spikes": [
+        case(entropy(), POTENTIALS, LABEL),
+        case(entropy(), np.round(POTENTIALS, 1), LABEL),
+        case(sx.CrossEntropy(time_axis=0), softmax(POTENTIALS_FIRST), LABEL),
+        case(entropy(), np.log(softmax(POTENTIALS)), LABEL),
+        case(sx.SpikeRate(0.5, 0.02, time_axis=-1), POTENTIALS, LABEL),
+        case(sx.SpikeMax(time_axis=-1), softmax(POTENTIALS), LABEL),
+        case(entropy(readout="latency"), softmax(POTENTIALS), LABEL),
+    ],
+    "reversed-rates": [
+        case(sx.SpikeRate(0.02, 0.5, time_axis=-1), FRESH, LABEL),
+        case(sx.SpikeRate((0.5, 0.5, 0.5, 0.02), 0.1, time_axis=-1), TRAINED, LABEL),
+    ],
+    "impossible-rate": [
+        case(sx.SparsityEnforcer(1.0), WIDE),
+        case(sx.SparsityEnforcer(5.0), [WIDE, FRESH]),
+    ],
+    "time-constant": [case(sx.SpikeTime(0.005, time_axis=-1), FRESH, TRAINED)],
+    "temperature": [
+        case(entropy(temperature=0.01), TRAINED, LABEL),
+        case(entropy(temperature=1000), TRAINED, LABEL),
+        case(entropy(readout="rate", temperature=20), TRAINED, LABEL),
+        case(times.CrossEntropy(silent_time=0.02), FIRST / 1000, LABEL),
+    ],
+    "inverted-mask": [
+        case(entropy(), PADDED, LABEL, where=np.arange(20) >= 10),
+        case(sx.SpikeMax(time_axis=0), PADDED_FIRST, LABEL, where=np.arange(20) >= 10),
+    ],
+    "short-lengths": [
+        case(entropy(), TRAINED, LABEL, lengths=LENGTHS // 10),
+        case(entropy(), (np.arange(20) > 0) * FRESH, LABEL, lengths=LABEL // 4 + 1),
+    ],
+    "one-class": [
+        case(entropy(), FRESH, 0 * LABEL),
+        case(entropy(), FRESH, 0 * PROBABILITIES + [0.7, 0.1, 0.1, 0.1]),
+        case(entropy(), FRESH, (np.arange(24) < 9)[:, None] * [0.7, 0.1, 0.1, 0.1]),
+        case(sx.SpikeRate(0.5, 0.02, time_axis=-1), FRESH, 0 * LABEL + 3),
+    ],
+    "silent-hidden": [
+        case(entropy(), FRESH, LABEL, hidden={"first": WIDE, "next": 0 * WIDE}),
+        case(entropy(), 0 * FRESH, LABEL, hidden=[WIDE, 0 * WIDE]),
+        case(sx.SparsityEnforcer(0.1), [WIDE, 0 * WIDE]),
+        case(times.CrossEntropy(silent_time=20.0), np.nan * FIRST, LABEL, hidden=[np.nan * FIRST]),
+    ],
+    "silent-output": [
+        case(entropy(), 0 * FRESH, LABEL),
+        case(times.CrossEntropy(silent_time=20.0), np.full_like(FIRST, np.nan), LABEL),
+        case(entropy(), 0 * FRESH, LABEL, lengths=LENGTHS),
+        case(sx.SpikeMax(time_axis=-1), 0 * FRESH, LABEL),
+        case(sx.SpikeTime(5, time_axis=-1), 0 * FRESH, TRAINED),
+        case(sx.SpikeMoid(theta=0.2, time_axis=-1), 0 * FRESH, MULTI_HOT),
+    ],
+    "saturated": [
+        case(entropy(), np.ones_like(FRESH), LABEL),
+        case(sx.SpikeRate(0.5, 0.02, time_axis=0), np.ones_like(FRESH_FIRST), LABEL),
+        case(entropy(), FRESH, LABEL, hidden=np.ones_like(WIDE)),
+    ],
+    "certain-and-wrong": [
+        case(entropy(), TRAINED, (LABEL + 1) % 4),
+        case(entropy(readout="max"), 30 * POTENTIALS, (LABEL + 1) % 4),
+    ],
+    "one-answer": [
+        case(
+            sx.SpikeRate(0.5, 0.05, time_axis=-1),
+            np.where(np.arange(4)[:, None] == 1, 1, FRESH),
+            LABEL,
+        ),
+        case(
+            sx.SpikeMax(time_axis=-1), np.where(np.arange(4)[:, None] == 1, 1, FRESH)[:8], LABEL[:8]
+        ),
+    ],
+    "silent-labels": [
+        case(entropy(temperature=3), EXACT, (LABEL + 1) % 4),
+        case(
+            sx.SpikeMax(time_axis=-1),
+            EXACT[:20],
+            np.where(np.arange(20) < 2, LABEL[:20], LABEL[1:21]),
+        ),
+        case(entropy(moving_window=5), EXACT, LATE_LABEL),
+        case(sx.SpikeLatency(time_axis=-1), EXACT, (LABEL + 1) % 4),
+        case(times.CrossEntropy(silent_time=20.0, temperature=10.0), ONLY_LABEL, (LABEL + 1) % 4),
+    ],
+    "zero-gradient": [
+        case(entropy(), FRESH, 0 * LABEL - 100),
+        case(sx.SpikeLatency(tolerance=20.0, time_axis=-1), TRAINED, (LABEL + 1) % 4),
+        case(entropy(), FRESH, LABEL, weight=[0, 0, 0, 0]),
+        case(entropy(), FRESH, LABEL, where=np.arange(24) < 0),
+        case(times.VictorPurpura(cost=1000.0), SEVERAL, SEVERAL + 100),
+        case(sx.SpikeMoid(alpha=0.001, theta=0.5, numerics="lava", time_axis=-1), FRESH, MULTI_HOT),
+    ],
+    "ambiguous-layout": [
+        case(sx.CrossEntropy(time_axis=1), FRESH_FIRST[:, :20], LABEL[:20]),
+        case(sx.CrossEntropy(time_axis=0), FRESH_BETWEEN[:20], LABEL[:20]),
+        case(sx.SpikeRate(0.5, 0.02, time_axis=-1), TRAINED[..., :4], LABEL),
+    ],
+    "labels-too-low": [
+        case(entropy(), FRESH, LABEL // 2),
+        case(entropy(), FRESH_BETWEEN, LABEL),
+    ],
+    "absent-class": [case(entropy(), FRESH, LABEL % 2 * 3)],
+    "mostly-masked": [case(entropy(), TRAINED, LABEL, lengths=LENGTHS // 3)],
+    "ties": [
+        case(entropy(), np.where(np.arange(4)[:, None] < 2, REPEATED, 0), LABEL),
+        case(entropy(), REPEATED, LABEL),
+    ],
+}
+
+NO_FINDING = [
+    case(entropy(), TRAINED, LABEL, lengths=0 * LENGTHS + 10),
+    case(entropy(), 2 * EXACT, np.where(np.arange(24) < 12, LABEL, (LABEL + 1) % 4)),
+    case(entropy(num_classes=2), ONE_OF_EACH_GROUP, LABEL // 2),
+    case(sx.SparsityEnforcer(2.0), [4 * WIDE, WIDE]),
+    case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
+    case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL, hidden=[SEVERAL]),
+    case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),
+    case(entropy(), EXACT[:, :1], 0 * LABEL),
+]
 
 
 def lif(current: Any, torch: Any) -> tuple[Any, Any]:
@@ -255,7 +337,7 @@ def lif(current: Any, torch: Any) -> tuple[Any, Any]:
 
 
 @functools.cache
-def network(updates: int) -> dict[str, Any]:
+def network(updates: int) -> SimpleNamespace:
     """Return outputs of a network of PyTorch with two layers, after steps of descent by signs."""
     torch = pytest.importorskip("torch")
     threads = torch.get_num_threads()
@@ -278,12 +360,4 @@ def network(updates: int) -> dict[str, Any]:
         for w, slope in zip(weights, slopes, strict=True):
             w.data -= 0.01 * slope.sign()
     torch.set_num_threads(threads)
-    return {"spikes": spikes, "potentials": potentials, "hidden": hidden, "label": label}
-
-
-NAMES = {**vars(np), **vars(sx), "times": times, "softmax": softmax, "network": network, **arrays()}
-
-
-def arguments(case: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a case, on NumPy but for those of the network."""
-    return eval(f"given({case})", {**NAMES, "given": lambda *args, **options: (args, options)})
+    return SimpleNamespace(spikes=spikes, potentials=potentials, hidden=hidden, label=label)

@@ -1,24 +1,17 @@
-"""Invalid options and arguments, with the error that each of them must raise.
+"""Invalid options and arguments, with the error that each of them must raise."""
 
-Each line of the texts below has the code of a mistake, and its error: the kind and parts of the
-message. ``{a|b}`` in the code stands for two mistakes, one with ``a`` and one with ``b``; ``{}`` in
-the message stands for the same one of them, or ``{0}`` and ``{1}`` if there are two such choices. A
-part with ``$`` at its end is the end of the message. The code uses the names of NumPy, of the
-library and of `NAMES`; ``asarray`` makes an array of the library under test, and ``spikes`` is one.
-"""
-
-import builtins
-import functools
 import itertools
-import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy import inf, nan
 
 import spikeloss_xp as sx
+from _support.cases import line_of_module
 
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
 TIME_FIRST = np.moveaxis(SPIKES, -1, 0)
@@ -26,12 +19,86 @@ MULTI_HOT = np.asarray([[True, False, True, False], [False, False, False, False]
 LABEL = [1, 0, 3]
 
 
+@dataclass(frozen=True)
+class Arrays:
+    """What the calls that need arrays are given."""
+
+    spikes: Any
+    """`SPIKES` as an array of the library under test."""
+    asarray: Callable[..., Any]
+    """A function that converts the other arrays."""
+
+
+END = "$"
+"""A word that ends with this must be at the end of the message."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A call and the error that it must raise."""
+
+    call: Callable[..., object]
+    error: Exception
+    """An error of the same type. Each of its arguments is a part of the message, such as the name
+    of the wrong argument, the value that arrived, or what was expected.
+    """
+    line: int = field(default_factory=line_of_module)
+
+    @property
+    def words(self) -> list[str]:
+        return [str(word) for word in self.error.args]
+
+    def __str__(self) -> str:
+        return f"mistakes.py:{self.line} {type(self.error).__name__}: {'; '.join(self.words)}"
+
+
+def each(
+    *values: Iterable[Any], call: Callable[..., object], error: Exception | Callable[..., Exception]
+) -> list[Mistake]:
+    """Return one mistake for each value, or for each combination of values from several lists.
+
+    `call` takes the values, after the arrays if it needs any. `error` is a function of the values
+    only if the message depends on them.
+    """
+    return [
+        Mistake(
+            lambda *arrays, chosen=chosen: call(*arrays, *chosen),
+            error(*chosen) if callable(error) else error,
+        )
+        for chosen in itertools.product(*values)
+    ]
+
+
+def wrong_values(
+    loss: Callable[..., object], error: type[Exception], *words: str, **options: Iterable[Any]
+) -> list[Mistake]:
+    """Return one mistake for each value of each option.
+
+    The message must contain the name of the option, `words` and the value.
+    """
+    return [
+        Mistake(partial(loss, **{option: value}), error(option, *words, f"got {value!r}"))
+        for option, values in options.items()
+        for value in values
+    ]
+
+
 def rate(true_rate: Any = 1, false_rate: Any = 0, **options: Any) -> sx.SpikeRate:
     return sx.SpikeRate(true_rate, false_rate, **options)
 
 
+def composed(read: Any = min, compare: Any = max, **options: Any) -> sx.losses.Composed:
+    return sx.losses.Composed(read=read, compare=compare, **options)
+
+
+entropy = partial(sx.CrossEntropy, time_axis=-1)
+latency = partial(sx.SpikeLatency, time_axis=-1)
+squared = partial(sx.SquaredError, time_axis=-1)
+moid = partial(sx.SpikeMoid, theta=0)
+
+
 class Learned(float):
-    """A number with a gradient, as that of a tensor of PyTorch."""
+    """A number with a gradient, like a scalar tensor of PyTorch."""
 
     requires_grad, dtype = True, float
 
@@ -42,235 +109,564 @@ def matrix(values: Any) -> np.matrix:
         return np.matrix(values)
 
 
-NAMES = {
-    **vars(np),
-    **vars(sx),
-    **{"SPIKES": SPIKES, "label": LABEL, "multi_hot": MULTI_HOT},
-    "masked": np.ma.masked_array,
-    "learned": Learned(2.0),
-    "matrix": matrix,
-    "numbers": sx.SquaredError(time_axis=-1),
-    "rate": rate,
-    "entropy": functools.partial(sx.CrossEntropy, time_axis=-1),
-    "latency": functools.partial(sx.SpikeLatency, time_axis=-1),
-    "squared": functools.partial(sx.SquaredError, time_axis=-1),
-    "moid": functools.partial(sx.SpikeMoid, theta=0),
-    "composed": lambda **options: sx.losses.Composed(**{"read": min, "compare": max, **options}),
-}
+REDUCTIONS = "sum, mean, batchmean, none"
+READOUTS = "rate, count, max, last"
+ENTROPY_READOUTS = ["softmax_sum", "latency", "sqrt_count"]
+TOO_LARGE = [2**31, 2**63, 2**70]
 
+OPTION_MISTAKES = [
+    # Options that must be one of several words
+    *wrong_values(sx.SpikeMax, ValueError, REDUCTIONS, reduction=["average", None]),
+    *wrong_values(sx.SpikeTime, ValueError, REDUCTIONS, reduction=["average", None]),
+    *wrong_values(rate, ValueError, REDUCTIONS, reduction=["average", None]),
+    *wrong_values(sx.SpikeMoid, ValueError, REDUCTIONS, reduction=["average", None]),
+    *wrong_values(squared, ValueError, REDUCTIONS, reduction=["average", None]),
+    *wrong_values(composed, ValueError, REDUCTIONS, reduction=["average", None]),
+    *wrong_values(rate, ValueError, READOUTS, readout=["first"]),
+    *wrong_values(rate, ValueError, "CrossEntropy", readout=ENTROPY_READOUTS),
+    *wrong_values(sx.SpikeMoid, ValueError, "CrossEntropy", readout=ENTROPY_READOUTS),
+    *wrong_values(sx.SpikeMax, ValueError, "probability, softmax", mode=["any"]),
+    *wrong_values(sx.SpikeMax, ValueError, "stable, lava", numerics=["new"]),
+    *wrong_values(sx.SpikeMoid, ValueError, "stable, lava", numerics=["new"]),
+    *wrong_values(sx.SparsityEnforcer, ValueError, "array, neuron", per=["layer"]),
+    # Integers
+    *wrong_values(sx.SpikeMax, ValueError, "32 bits", ignore_index=[2**31, -(2**31) - 1]),
+    *wrong_values(rate, ValueError, "at least 1", num_classes=[0], moving_window=[0, -3]),
+    *wrong_values(sx.SpikeMax, ValueError, "at least 1", num_classes=[0], moving_window=[0, -3]),
+    *wrong_values(sx.SpikeMoid, ValueError, "at least 1", num_classes=[0], moving_window=[0, -3]),
+    *wrong_values(composed, ValueError, "at least 1", num_classes=[0]),
+    *wrong_values(sx.SpikeTime, ValueError, "at least 1", filter_order=[0], length=[0]),
+    *wrong_values(sx.SpikeTime, ValueError, "at most 2147483647", length=TOO_LARGE),
+    *wrong_values(sx.SpikeMax, ValueError, "at most 2147483647", moving_window=TOO_LARGE),
+    *wrong_values(sx.SpikeMax, TypeError, "integer", num_classes=[1.5, "last"]),
+    *wrong_values(sx.SpikeMax, TypeError, "integer", ignore_index=[1.5, "last"]),
+    *wrong_values(sx.SpikeMax, TypeError, "integer", time_axis=[1.5, "last"]),
+    *wrong_values(sx.SpikeMax, TypeError, "integer", moving_window=[True, 2.0]),
+    *wrong_values(sx.SpikeTime, TypeError, "integer", filter_order=[1.5]),
+    *wrong_values(composed, TypeError, "integer", ignore_index=[1.5], time_axis=[1.5]),
+    # Numbers
+    *wrong_values(sx.SpikeTime, ValueError, time_constant=[0, -1, nan, inf]),
+    *wrong_values(sx.SpikeTime, TypeError, "must be a number", time_constant=["5ms", None]),
+    *wrong_values(sx.SpikeMax, ValueError, "above 0", pseudo_count=[0, -1]),
+    *wrong_values(sx.SpikeMoid, ValueError, "above 0", alpha=[0, -1]),
+    *wrong_values(sx.SpikeMoid, ValueError, "finite", theta=[nan]),
+    *wrong_values(sx.SpikeMoid, ValueError, pos_weight=[-0.5, inf, nan]),
+    *each(
+        [-0.5, inf, nan],
+        call=lambda value: sx.SpikeMoid(pos_weight=[1, value]),
+        error=lambda value: ValueError("pos_weight", "[1]", value),
+    ),
+    Mistake(
+        lambda: moid(pos_weight=2, numerics="lava"),
+        ValueError("pos_weight", "2", "numerics", "lava"),
+    ),
+    *wrong_values(latency, ValueError, "at least 0", true_time=[-1, -0.5], false_time=[-1, -0.5]),
+    *wrong_values(latency, ValueError, "at least 0", tolerance=[-1, -0.5]),
+    *wrong_values(entropy, ValueError, temperature=[0, -1, nan]),
+    Mistake(
+        lambda: entropy(temperature=Learned(2.0)),
+        TypeError("temperature must be a number", "loss(input / temp"),
+    ),
+    Mistake(
+        lambda: entropy(temperature=np.ones(2)),
+        TypeError("temperature must be a number", "got array([1., 1.])" + END),
+    ),
+    *wrong_values(entropy, ValueError, label_smoothing=[-0.1, 1, 1.5, nan]),
+    Mistake(
+        lambda: sx.HuberError(delta=0, time_axis=0), ValueError("delta must be above 0; got 0")
+    ),
+    # Rates
+    *wrong_values(
+        entropy, ValueError, "two", rates=[0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1)]
+    ),
+    *each(
+        [-0.1, nan],
+        call=lambda value: entropy(rates=(0.5, value)),
+        error=lambda value: ValueError("rates[1]", value),
+    ),
+    *each(
+        ["max", "last", "latency", "softmax_sum"],
+        call=lambda readout: entropy(rates=(0.5, 0), readout=readout),
+        error=lambda readout: ValueError("rates", "count, sqrt_count", repr(readout)),
+    ),
+    *wrong_values(entropy, ValueError, rate_weight=[-1, inf]),
+    *wrong_values(partial(rate, readout="rate"), ValueError, true_rate=[-0.5, 1.5, nan]),
+    *wrong_values(partial(rate, readout="rate"), ValueError, false_rate=[-0.5, 1.5, nan]),
+    *wrong_values(partial(rate, readout="count"), ValueError, true_rate=[-0.5, 1.5, nan]),
+    *wrong_values(partial(rate, readout="count"), ValueError, false_rate=[-0.5, 1.5, nan]),
+    *wrong_values(partial(rate, readout="max"), ValueError, false_rate=[nan]),
+    *each(
+        ["rate", "count"],
+        call=lambda readout: rate(true_rate=(0.5, 1.5), readout=readout),
+        error=ValueError("true_rate", "[1]", "1.5"),
+    ),
+    Mistake(
+        lambda: rate(true_rate=[Learned(2.0), 0.5]),
+        TypeError("true_rate[0] must be a number", "the gradient"),
+    ),
+    # Penalties
+    Mistake(
+        lambda: sx.SparsityEnforcer(max_rate=0.25, min_rate=0.5),
+        ValueError("min_rate", "max_rate", "0.5", "0.25"),
+    ),
+    *each(
+        ["max_rate", "min_rate", "lam"],
+        call=lambda option: sx.SparsityEnforcer(**{option: -1}),
+        error=lambda option: ValueError(f"{option} must be at least 0", "got -1"),
+    ),
+    Mistake(
+        lambda: sx.SparsityEnforcer(scale=(-1,)), ValueError("scale[0] must be at least 0; got -1")
+    ),
+    Mistake(lambda: sx.SparsityEnforcer(power=3), ValueError("power must be 1 or 2; got 3")),
+    Mistake(
+        lambda: sx.SparsityEnforcer(per="neuron", scale=(1, 2)),
+        ValueError("per='array' or 'sample'", "per='neuron'"),
+    ),
+    # Kernels
+    *each(
+        ["time_constant", "filter_order"],
+        call=lambda option: sx.SpikeTime(kernel=[1, 0.5], **{option: 3}),
+        error=lambda option: ValueError("kernel", option, "3"),
+    ),
+    Mistake(
+        lambda: sx.SpikeTime(kernel=[1, 0.5], length=3), ValueError("length", "kernel", "2", "3")
+    ),
+    *each(
+        [(), (0,), (1, 2)],
+        call=lambda shape: sx.SpikeTime(kernel=np.ones(shape).tolist()),
+        error=lambda shape: ValueError("kernel", "function of the lag", "[length]", shape),
+    ),
+    Mistake(lambda: sx.SpikeTime(kernel=[1, nan]), ValueError("kernel", "[1]", "finite", "nan")),
+    Mistake(
+        lambda: sx.SpikeTime(kernel=lambda lag: nan, length=3),
+        ValueError("kernel", "(0)", "finite", "nan"),
+    ),
+    Mistake(
+        lambda: sx.SpikeTime(kernel=lambda lag: 0.5**lag), ValueError("kernel", "needs a length")
+    ),
+    # Options that are missing, unknown or incompatible
+    Mistake(sx.CrossEntropy, TypeError("time_axis")),
+    Mistake(sx.SpikeLatency, TypeError("time_axis")),
+    Mistake(sx.Rate, TypeError("time_axis")),
+    *each(
+        ["max", "latency"],
+        call=lambda readout: entropy(moving_window=3, readout=readout),
+        error=lambda readout: ValueError("readout", repr(readout), "moving_window", "3"),
+    ),
+    Mistake(
+        lambda: sx.CrossEntropy(weight=2),
+        TypeError(
+            "CrossEntropy has no option weight", "in the call, loss(input, target, weight=...)"
+        ),
+    ),
+    Mistake(lambda: sx.SpikeMax(mask=2), TypeError("SpikeMax has no option mask", "where=...")),
+    Mistake(
+        lambda: sx.SpikeTime(tau=2),
+        TypeError("SpikeTime has no option tau", "time_constant=..., in steps"),
+    ),
+    Mistake(
+        lambda: sx.SpikeRate(window=2),
+        TypeError("SpikeRate has no option window", "moving_window=..., in steps"),
+    ),
+    Mistake(
+        lambda: sx.SparsityEnforcer(dim=2),
+        TypeError("SparsityEnforcer has no option dim", "time_axis=..."),
+    ),
+    Mistake(lambda: composed(per_step=1), TypeError("per_step", "1")),
+    # Options of the wrong type
+    Mistake(lambda: composed(read=None), TypeError("read must be a function", "None")),
+    Mistake(lambda: composed(compare=None), TypeError("compare must be a function", "None")),
+    *each(
+        [sx.SpikeTime, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer, rate],
+        [(2, 3), (2, 3, 5)],
+        call=lambda loss, shape: loss(np.zeros(shape)),
+        error=lambda loss, shape: TypeError(f"got an array of shape {shape}: make it first"),
+    ),
+]
 
-@dataclass(frozen=True)
-class Mistake:
-    """A mistake and the error that it raises."""
+ARRAY_MISTAKES = [
+    # Class indices
+    Mistake(
+        lambda x: sx.SpikeMax()(x.asarray(TIME_FIRST), LABEL),
+        ValueError("target", "(5,)", "(3,)", "time_axis"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax(2)(x.asarray(TIME_FIRST), np.zeros((5, 3), int)),
+        ValueError("target", "(5, 3)", "(5,)", "CrossEntropy", "time_axis"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, np.zeros((3, 5), int)),
+        ValueError("target", "(3, 5)", "(3,)", "moving_window"),
+    ),
+    *each(
+        [rate(), sx.SpikeMax()],
+        [(4,), (1,), (), (3, 1), (1, 3), (3, 5), (3, 4)],
+        call=lambda x, loss, shape: loss(x.spikes, x.asarray(np.zeros(shape, int))),
+        error=lambda loss, shape: ValueError("target", "(3,) ([batch])", f"got {shape}"),
+    ),
+    *each(
+        [rate(moving_window=3), sx.SpikeMax(moving_window=3)],
+        [(5,), (5, 3), (3, 1), (1, 5), (15,), (3, 4, 5)],
+        call=lambda x, loss, shape: loss(x.spikes, x.asarray(np.zeros(shape, int))),
+        error=lambda loss, shape: ValueError(
+            "(3,) ([batch]) or (3, 5) (one at each step)", f"got {shape}"
+        ),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, MULTI_HOT),
+        TypeError("target", "integers", "bool", "CrossEntropy"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, MULTI_HOT.astype(int)),
+        ValueError("(only CrossEntropy, when called, takes class probabilities, as floats)" + END),
+    ),
+    *each(
+        [rate(), sx.SpikeMax(), entropy()],
+        call=lambda x, loss: loss(x.spikes, [0.0, 1.0, 2.0]),
+        error=TypeError("integers, the index of a class", "got", "float"),
+    ),
+    Mistake(
+        lambda x: latency().confusion(x.spikes, np.ones((3, 4))),
+        TypeError("target", "integers", "float"),
+    ),
+    # Class probabilities
+    *each(
+        [bool, int],
+        call=lambda x, dtype: entropy()(x.spikes, MULTI_HOT.astype(dtype)),
+        error=lambda dtype: TypeError(
+            "target", "one index of a class", dtype.__name__, "class probabilities are floats"
+        ),
+    ),
+    Mistake(
+        lambda x: entropy()(x.spikes, np.ones((3, 4, 5))),
+        ValueError("target", "(3, 4, 5)", "(3, 4)", "moving_window"),
+    ),
+    Mistake(
+        lambda x: entropy()(x.spikes, np.ones((4, 3))),
+        ValueError("target", "(3, 4)", "(4, 3) (its axes are in another order)"),
+    ),
+    # Multi-hot labels
+    Mistake(
+        lambda x: moid()(x.spikes, LABEL), TypeError("target", "multi-hot", "int", "class indices")
+    ),
+    Mistake(
+        lambda x: moid()(x.spikes, MULTI_HOT.astype(int)),
+        TypeError("multi-hot", "if it is multi-hot, target != 0", "int"),
+    ),
+    Mistake(
+        lambda x: moid()(x.spikes[:, :1, :], x.asarray(np.zeros(3, int))),
+        TypeError("target[:, None] != 0 is multi-hot"),
+    ),
+    Mistake(
+        lambda x: moid()(x.spikes, [[1.0, 0.0], [1.0]]),
+        ValueError("target is not a rectangular sequence"),
+    ),
+    *each(
+        [(4, 3), (3,), (12,), (1, 4), (3, 1), (3, 4, 5)],
+        call=lambda x, shape: moid()(x.spikes, x.asarray(np.zeros(shape))),
+        error=lambda shape: ValueError("(3, 4) ([batch, class])", f"got {shape}"),
+    ),
+    *each(
+        [(4, 3), (3, 5), (3, 5, 4), (4, 3, 5), (3, 4, 1)],
+        call=lambda x, shape: moid(3)(x.spikes, x.asarray(np.zeros(shape))),
+        error=lambda shape: ValueError("(3, 4) ([batch, class]) or (3, 4, 5)", f"got {shape}"),
+    ),
+    Mistake(
+        lambda x: moid(3, time_axis=1)(x.spikes, x.asarray(np.zeros((3, 5, 4)))),
+        ValueError("(3, 5)", "(3, 4, 5)", "got"),
+    ),
+    # Target readings, times and trains
+    Mistake(lambda x: squared()(x.spikes, LABEL), TypeError("target", "target readings", "int")),
+    Mistake(
+        lambda x: latency()(x.spikes, np.ones((3, 5))),
+        ValueError("target", "target times of shape (3, 4)", "(3, 5)"),
+    ),
+    Mistake(
+        lambda x: latency()(x.spikes, np.ones((4, 3))),
+        ValueError("target", "(3, 4)", "(4, 3) (its axes are in another order)"),
+    ),
+    Mistake(lambda x: latency()(x.spikes, np.ones(3)), TypeError("target must hold integers")),
+    Mistake(
+        lambda x: latency()(x.spikes, np.ones((3, 4), int)),
+        TypeError("got", "int", "(target times are floats)"),
+    ),
+    *each(
+        [inf, nan],
+        call=lambda x, value: latency()(x.spikes, np.full((3, 4), value)),
+        error=ValueError("target must hold target times, finite"),
+    ),
+    *each(
+        [(4, 3, 5), (3, 5, 4), (5, 4, 3), (60,), (1, 4, 5), (4, 5)],
+        call=lambda x, shape: sx.SpikeTime()(x.spikes, x.asarray(np.zeros(shape))),
+        error=lambda shape: ValueError("target must", "(3, 4, 5)", f"got {shape}"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeTime()(x.spikes, np.zeros((3, 4, 5), complex)),
+        TypeError("target must", "complex"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeTime()(x.asarray(SPIKES, "float32"), np.full((3, 4, 5), -1e300)),
+        ValueError("target has a number of size 1e+300"),
+    ),
+    # Targets that are not arrays of numbers
+    *each(
+        [np.ma.masked_array, matrix],
+        call=lambda x, array: sx.SpikeMax()(x.spikes, array(LABEL)),
+        error=TypeError("target must be an array", ": pass"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, ["a", "b", "c"]),
+        TypeError("target must hold numbers", "got list"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, None),
+        TypeError("target must hold numbers", "got NoneType"),
+    ),
+    # Masks
+    *each(
+        [(5, 3), (4,), (), (1,), (3, 4), (3, 1, 5), (5, 4, 3)],
+        call=lambda x, shape: sx.SpikeMax()(x.spikes, LABEL, where=np.ones(shape, bool)),
+        error=lambda shape: ValueError("where", shape, "(3,)", "(3, 5)", "(3, 4, 5)"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, LABEL, where=[1, 1, 0]), TypeError("where", "bool", "int")
+    ),
+    *each(
+        [(2,), ()],
+        call=lambda x, shape: sx.SpikeMax()(x.spikes, LABEL, lengths=np.full(shape, 5)),
+        error=lambda shape: ValueError("lengths", shape, "(3,)"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, LABEL, lengths=[5.0, 4.0, 3.0]),
+        TypeError("lengths", "integers", "float"),
+    ),
+    *each(
+        ["where", "lengths", "weight"],
+        [np.ma.masked_array, matrix],
+        call=lambda x, name, array: sx.SpikeMax()(x.spikes, LABEL, **{name: array([5, 3, 1])}),
+        error=lambda name, array: TypeError(f"{name} must be an array", ": pass"),
+    ),
+    # Weights
+    Mistake(
+        lambda x: rate()(x.spikes, LABEL, weight=[True, False, True, True]),
+        TypeError("weight", "bool"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeTime()(x.spikes, np.ones((3, 4, 5), bool), weight=np.ones(4)),
+        TypeError("weight", "SpikeTime"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.asarray(SPIKES, "float32"), LABEL, weight=np.full(4, 1e300)),
+        ValueError("weight has a number of size 1e+300"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, LABEL, weight=np.ones(3)),
+        ValueError("weight", "got (3,) (to weigh samples", "'none'"),
+    ),
+    *each(
+        [(2,), ()],
+        call=lambda x, shape: sx.SpikeMax()(x.spikes, LABEL, weight=np.ones(shape)),
+        error=lambda shape: ValueError("weight", "(4,)", f"got {shape}{END}"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeMax()(x.spikes, LABEL, weight=np.ones(5)),
+        ValueError("as long as axis 2 of input, which is time: see time_axis"),
+    ),
+    # Options that do not fit the number of classes
+    Mistake(
+        lambda x: sx.SpikeMax(num_classes=3)(x.spikes, [0, 1, 2]),
+        ValueError("num_classes", "3", "4"),
+    ),
+    Mistake(lambda x: rate((0.5, 0.5, 0.5))(x.spikes, LABEL), ValueError("true_rate", "3", "4")),
+    Mistake(
+        lambda x: moid(pos_weight=(2, 3))(x.spikes, MULTI_HOT), ValueError("pos_weight", "2", "4")
+    ),
+    # Cotangents
+    Mistake(
+        lambda x: sx.value_and_grad(rate(reduction="none"))(x.spikes, LABEL),
+        ValueError("(3, 4)", "got none"),
+    ),
+    Mistake(
+        lambda x: sx.value_and_grad(rate(reduction="none"))(
+            x.spikes, LABEL, cotangent=x.asarray(np.ones((4, 3)))
+        ),
+        ValueError("(3, 4)", "(4, 3)"),
+    ),
+    Mistake(
+        lambda x: sx.value_and_grad(rate())(x.spikes, LABEL, cotangent=x.asarray(np.ones((3, 4)))),
+        ValueError("()", "(3, 4)"),
+    ),
+    # Inputs
+    Mistake(
+        lambda x: entropy()((x.spikes, x.spikes), LABEL),
+        TypeError("builtins.tuple: if a network", "output[0]"),
+    ),
+    Mistake(
+        lambda x: sx.SpikeTime()(x.asarray(np.zeros(5)), np.zeros(5)),
+        ValueError("input must have at least 2 axes, [batch, *space, time]", "(5,)"),
+    ),
+    *each(
+        [rate(), sx.SpikeMax(), moid()],
+        call=lambda x, loss: loss(x.asarray(np.zeros((2, 5))), np.zeros((2, 5))),
+        error=ValueError(
+            "input must have at least 3 axes, [batch, class or *space, time]",
+            "(2, 5)",
+            "a batch of one: loss(input[None], target[None])",
+        ),
+    ),
+    *each(
+        [(2, 3, 0), (0, 3, 5), (2, 0, 5)],
+        call=lambda x, shape: rate()(x.asarray(np.zeros(shape)), [0]),
+        error=lambda shape: ValueError("no elements", shape),
+    ),
+    *each(
+        [3, -4],
+        call=lambda x, axis: rate(time_axis=axis)(x.spikes, LABEL),
+        error=lambda axis: ValueError(f"time_axis={axis}", "(3, 4, 5)"),
+    ),
+    # Penalties
+    Mistake(
+        lambda x: sx.SparsityEnforcer()(x.asarray(np.zeros((2, 0)))),
+        ValueError("no elements: got shape (2, 0)"),
+    ),
+    Mistake(lambda x: sx.SparsityEnforcer()([]), ValueError("at least one of them", "got none")),
+    Mistake(
+        lambda x: sx.SparsityEnforcer()([x.spikes, x.spikes], others=(1.0, 2.0)),
+        ValueError("others belong to one array: call the loss once for"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer()(x.spikes, others=(1.0, 2.0, 3.0)),
+        ValueError("others must be a pair, events and entries", "got 3"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer()(x.spikes, others=([1.0, 2.0], 3.0)),
+        ValueError("others must hold events of shape () (a scalar)", "got (2,)"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer(per="neuron")(x.spikes, others=(np.ones(4), [3.0])),
+        ValueError("entries of shape (4,) ([neuron])", "got"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer(per="sample")(x.spikes, others=(1.0, 2.0)),
+        ValueError("per='sample' has none"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer().sum_and_weight(x.spikes),
+        ValueError("per='array' has no sum over samples"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer(scale=(1, 2))([x.spikes]),
+        ValueError("a number for each array, 1", "got"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer(scale=(1,)).events_and_entries(x.spikes),
+        ValueError("without a scale"),
+    ),
+    Mistake(
+        lambda x: sx.SparsityEnforcer(scale=(1,)).value(x.spikes),
+        ValueError("scale belongs to several arrays"),
+    ),
+    # Methods
+    Mistake(
+        lambda x: sx.SpikeMax(reduction="none").sum_and_weight(x.spikes, LABEL),
+        ValueError("reduction='none' has no sum"),
+    ),
+    *each(
+        [
+            sx.SpikeMax.value,
+            sx.SpikeMax.value_and_pullback,
+            sx.SpikeMax.sum_and_weight,
+            sx.SpikeMax.__call__,
+        ],
+        call=lambda x, method: method(sx.SpikeMax(1), x.spikes, LABEL, lenghts=2),
+        error=TypeError("lenghts"),
+    ),
+    *each(
+        [sx.SpikeMax.value, sx.SpikeMax.value_and_pullback, sx.SpikeMax.__call__],
+        call=lambda x, method: method(sx.SpikeMax(1), x.spikes, LABEL, context=2),
+        error=TypeError("context"),
+    ),
+]
 
-    code: str
-    error: type[Exception]
-    message_parts: tuple[str, ...]
-    """Substrings of the message: the argument, the value that arrived, and the expected one."""
-
-    def make(self, asarray: Callable[..., Any]) -> object:
-        """Make the mistake, given a function that converts arrays."""
-        arrays = {"spikes": asarray(SPIKES), "time_first": asarray(TIME_FIRST), "asarray": asarray}
-        return eval(self.code, {**NAMES, **arrays})
-
-
-def _mistakes(text: str) -> tuple[Mistake, ...]:
-    found = []
-    for line in text.strip().splitlines():
-        code, raised = line.split(" -> ")
-        choices = re.findall(r"\{(.+?)\}", code)
-        code = re.sub(r"\{.+?\}", "{}", code)
-        for chosen in itertools.product(*(choice.split("|") for choice in choices)):
-            error, parts = raised.format(*chosen).split(": ", 1)
-            parts = tuple(parts.split("; "))
-            found.append(Mistake(code.format(*chosen), getattr(builtins, error), parts))
-    return tuple(found)
-
-
-OPTION_MISTAKES = _mistakes("""
-{SpikeMax|SpikeTime|rate|SpikeMoid|squared|composed}(reduction={'average'|None}) -> \
-ValueError: reduction; sum, mean, batchmean, none; {1}
-rate(readout="first") -> ValueError: readout; rate, count, max, last; 'first'
-SpikeMax(ignore_index={2147483648|-2147483649}) -> ValueError: ignore_index; 32 bits; {}
-entropy(moving_window=3, readout={'max'|'latency'}) -> ValueError: readout; {}; moving_window; 3
-{rate|SpikeMoid}(readout={'softmax_sum'|'latency'|'sqrt_count'}) -> \
-ValueError: readout; {1}; CrossEntropy
-SpikeTime(kernel=[1, 0.5], {time_constant|filter_order}=3) -> ValueError: kernel; {}; 3
-SpikeTime(kernel=[1, 0.5], length=3) -> ValueError: length; kernel; 2; 3
-SpikeTime(kernel=ones({()|(0,)|(1, 2)}).tolist()) -> \
-ValueError: kernel; function of the lag; [length]; {}
-SpikeTime(kernel=[1, nan]) -> ValueError: kernel; [1]; finite; nan
-SpikeTime(kernel=lambda lag: nan, length=3) -> ValueError: kernel; (0); finite; nan
-SpikeMoid(pos_weight={-0.5|inf|nan}) -> ValueError: pos_weight; {}
-SpikeMoid(pos_weight=[1, {-0.5|inf|nan}]) -> ValueError: pos_weight; [1]; {}
-moid(pos_weight=2, numerics="lava") -> ValueError: pos_weight; 2; numerics; lava
-latency({true_time|false_time|tolerance}={-1|-0.5}) -> ValueError: {}; at least 0; {}
-entropy(temperature={0|-1|nan}) -> ValueError: temperature; {}
-entropy(label_smoothing={-0.1|1|1.5|nan}) -> ValueError: label_smoothing; {}
-entropy(rates={0.5|(0.5,)|(0.02, 0.5)|(0.5, 0.5)|(0.5, 0.2, 0.1)}) -> ValueError: rates; two; {}
-entropy(rates=(0.5, {-0.1|nan})) -> ValueError: rates[1]; {}
-entropy(rates=(0.5, 0), readout={'max'|'last'|'latency'|'softmax_sum'}) -> ValueError: rates; \
-count, sqrt_count; {}
-entropy(rate_weight={-1|inf}) -> ValueError: rate_weight; {}
-{CrossEntropy|SpikeLatency|Rate}() -> TypeError: time_axis
-SpikeTime(kernel=lambda lag: 0.5**lag) -> ValueError: kernel; needs a length
-{rate|SpikeMax|SpikeMoid|composed}(num_classes=0) -> ValueError: num_classes; at least 1; 0
-{rate|SpikeMax|SpikeMoid}(moving_window={0|-3}) -> ValueError: moving_window; at least 1; {1}
-SpikeMax({num_classes|ignore_index|time_axis}={1.5|'last'}) -> TypeError: {}; integer; {}
-composed({ignore_index|time_axis}=1.5) -> TypeError: {}; integer; 1.5
-SpikeTime(filter_order=1.5) -> TypeError: filter_order; integer; 1.5
-rate({true_rate|false_rate}={-0.5|1.5|nan}, readout={'rate'|'count'}) -> ValueError: {}; {}
-rate(true_rate=(0.5, 1.5), readout={'rate'|'count'}) -> ValueError: true_rate; [1]; 1.5
-rate(false_rate=nan, readout="max") -> ValueError: false_rate; nan
-SparsityEnforcer(max_rate=0.25, min_rate=0.5) -> ValueError: min_rate; max_rate; 0.5; 0.25
-SparsityEnforcer(per="layer") -> ValueError: per; array, neuron; 'layer'
-SpikeMax(mode="any") -> ValueError: mode; probability, softmax; 'any'
-{SpikeMax|SpikeMoid}(numerics="new") -> ValueError: numerics; stable, lava; 'new'
-SpikeTime({filter_order|length}=0) -> ValueError: {}; at least 1; 0
-SpikeTime(length={2147483648|9223372036854775808|1180591620717411303424}) -> \
-ValueError: length; at most 2147483647; got {}
-SpikeMax({2147483648|9223372036854775808|1180591620717411303424}) -> \
-ValueError: moving_window; at most 2147483647; got {}
-SpikeTime(time_constant={0|-1|nan|inf}) -> ValueError: time_constant; {}
-SpikeTime(time_constant={'5ms'|None}) -> TypeError: time_constant; must be a number; got {}
-SpikeMax(moving_window={True|2.0}) -> TypeError: moving_window; integer; {}
-SpikeMax(pseudo_count={0|-1}) -> ValueError: pseudo_count; above 0; {}
-SpikeMoid(alpha={0|-1}) -> ValueError: alpha; above 0; {}
-SpikeMoid(theta=nan) -> ValueError: theta; finite; nan
-entropy(temperature=learned) -> TypeError: temperature must be a number; loss(input / temp
-entropy(temperature=ones(2)) -> TypeError: temperature must be a number; got array([1., 1.])$
-rate(true_rate=[learned, 0.5]) -> TypeError: true_rate[0] must be a number; the gradient
-SparsityEnforcer({max_rate|min_rate|lam}=-1) -> ValueError: {} must be at least 0; got -1
-SparsityEnforcer(scale=(-1,)) -> ValueError: scale[0] must be at least 0; got -1
-SparsityEnforcer(power=3) -> ValueError: power must be 1 or 2; got 3
-SparsityEnforcer(per="neuron", scale=(1, 2)) -> ValueError: per='array' or 'sample'; per='neuron'
-composed({read|compare}=None) -> TypeError: {} must be a function; None
-composed(per_step=1) -> TypeError: per_step; 1
-HuberError(delta=0, time_axis=0) -> ValueError: delta must be above 0; got 0
-{SpikeTime|SpikeMax|SpikeMoid|SparsityEnforcer|rate}(zeros({(2, 3)|(2, 3, 5)})) -> \
-TypeError: got an array of shape {1}: make it first
-CrossEntropy(weight=2) -> TypeError: CrossEntropy has no option weight; in the call, \
-loss(input, target, weight=...)
-SpikeMax(mask=2) -> TypeError: SpikeMax has no option mask; where=...
-SpikeTime(tau=2) -> TypeError: SpikeTime has no option tau; time_constant=..., in steps
-SpikeRate(window=2) -> TypeError: SpikeRate has no option window; moving_window=..., in steps
-SparsityEnforcer(dim=2) -> TypeError: SparsityEnforcer has no option dim; time_axis=...
-""")
-
-ARRAY_MISTAKES = _mistakes("""
-SpikeMax()(time_first, label) -> ValueError: target; (5,); (3,); time_axis
-SpikeMax(2)(time_first, zeros((5, 3), int)) -> ValueError: target; (5, 3); (5,); CrossEntropy; \
-time_axis
-SpikeMax()(spikes, zeros((3, 5), int)) -> ValueError: target; (3, 5); (3,); moving_window
-moid()(spikes, label) -> TypeError: target; multi-hot; int; class indices
-SpikeMax()(spikes, multi_hot) -> TypeError: target; integers; bool; CrossEntropy
-entropy()(spikes, multi_hot.astype({bool|int})) -> \
-TypeError: target; one index of a class; {}; class probabilities are floats
-numbers(spikes, label) -> TypeError: target; target readings; int
-entropy()(spikes, ones((3, 4, 5))) -> ValueError: target; (3, 4, 5); (3, 4); moving_window
-SpikeMax(num_classes=3)(spikes, [0, 1, 2]) -> ValueError: num_classes; 3; 4
-rate((0.5, 0.5, 0.5))(spikes, label) -> ValueError: true_rate; 3; 4
-moid(pos_weight=(2, 3))(spikes, multi_hot) -> ValueError: pos_weight; 2; 4
-value_and_grad(rate(reduction="none"))(spikes, label) -> ValueError: (3, 4); got none
-value_and_grad(rate(reduction="none"))(spikes, label, cotangent=asarray(ones((4, 3)))) -> \
-ValueError: (3, 4); (4, 3)
-value_and_grad(rate())(spikes, label, cotangent=asarray(ones((3, 4)))) -> ValueError: (); (3, 4)
-SpikeMax()(asarray(SPIKES, "float32"), label, weight=full(4, 1e300)) -> \
-ValueError: weight has a number of size 1e+300
-SpikeTime()(asarray(SPIKES, "float32"), full((3, 4, 5), -1e300)) -> \
-ValueError: target has a number of size 1e+300
-SpikeMax()(spikes, {masked|matrix}(label)) -> TypeError: target must be an array; : pass
-SpikeMax()(spikes, label, {where|lengths|weight}={masked|matrix}([5, 3, 1])) -> \
-TypeError: {} must be an array; : pass
-latency()(spikes, ones((3, 5))) -> ValueError: target; target times of shape (3, 4); (3, 5)
-SpikeMax()(spikes, label, where=ones({(5, 3)|(4,)|()|(1,)|(3, 4)|(3, 1, 5)|(5, 4, 3)}, \
-bool)) -> ValueError: where; {}; (3,); (3, 5); (3, 4, 5)
-SpikeMax()(spikes, label, where=[1, 1, 0]) -> TypeError: where; bool; int
-SpikeMax()(spikes, label, lengths=full({(2,)|()}, 5)) -> ValueError: lengths; {}; (3,)
-SpikeMax()(spikes, label, lengths=[5.0, 4.0, 3.0]) -> TypeError: lengths; integers; float
-rate()(spikes, label, weight=[True, False, True, True]) -> TypeError: weight; bool
-SpikeTime()(spikes, ones((3, 4, 5), bool), weight=ones(4)) -> TypeError: weight; SpikeTime
-{rate|SpikeMax|entropy}()(spikes, [0.0, 1.0, 2.0]) -> \
-TypeError: integers, the index of a class; got; float
-moid()(spikes, multi_hot.astype(int)) -> TypeError: multi-hot; if it is multi-hot, target != 0; int
-SpikeMax()(spikes, ["a", "b", "c"]) -> TypeError: target must hold numbers; got list
-SpikeMax()(spikes, None) -> TypeError: target must hold numbers; got NoneType
-moid()(spikes, [[1.0, 0.0], [1.0]]) -> ValueError: target is not a rectangular sequence
-SpikeTime()(spikes, zeros((3, 4, 5), complex)) -> TypeError: target must; complex
-SpikeTime()(spikes, asarray(zeros({(4, 3, 5)|(3, 5, 4)|(5, 4, 3)|(60,)|(1, 4, 5)|(4, 5)}))) -> \
-ValueError: target must; (3, 4, 5); got {}
-{rate|SpikeMax}()(spikes, asarray(zeros({(4,)|(1,)|()|(3, 1)|(1, 3)|(3, 5)|(3, 4)}, int))) -> \
-ValueError: target; (3,) ([batch]); got {1}
-{rate|SpikeMax}(moving_window=3)(spikes, \
-asarray(zeros({(5,)|(5, 3)|(3, 1)|(1, 5)|(15,)|(3, 4, 5)}, int))) -> \
-ValueError: (3,) ([batch]) or (3, 5) (one at each step); got {1}
-moid()(spikes, asarray(zeros({(4, 3)|(3,)|(12,)|(1, 4)|(3, 1)|(3, 4, 5)}))) -> \
-ValueError: (3, 4) ([batch, class]); got {}
-moid(3)(spikes, asarray(zeros({(4, 3)|(3, 5)|(3, 5, 4)|(4, 3, 5)|(3, 4, 1)}))) -> \
-ValueError: (3, 4) ([batch, class]) or (3, 4, 5); got {}
-moid(3, time_axis=1)(spikes, asarray(zeros((3, 5, 4)))) -> ValueError: (3, 5); (3, 4, 5); got
-SpikeMax()(spikes, multi_hot.astype(int)) -> \
-ValueError: (only CrossEntropy, when called, takes class probabilities, as floats)$
-SpikeMax()(spikes, label, weight=ones(3)) -> ValueError: weight; got (3,) (to weigh samples; 'none'
-SpikeMax()(spikes, label, weight=ones({(2,)|()})) -> ValueError: weight; (4,); got {}$
-moid()(spikes[:, :1, :], asarray(zeros(3, int))) -> TypeError: target[:, None] != 0 is multi-hot
-entropy()((spikes, spikes), label) -> TypeError: builtins.tuple: if a network; output[0]
-SpikeMax()(spikes, label, weight=ones(5)) -> \
-ValueError: as long as axis 2 of input, which is time: see time_axis
-latency().confusion(spikes, ones((3, 4))) -> TypeError: target; integers; float
-{entropy|latency}()(spikes, ones((4, 3))) -> \
-ValueError: target; (3, 4); (4, 3) (its axes are in another order)
-latency()(spikes, ones(3)) -> TypeError: target must hold integers
-latency()(spikes, ones((3, 4), int)) -> TypeError: got; int; (target times are floats)
-latency()(spikes, full((3, 4), {inf|nan})) -> ValueError: target must hold target times, finite
-SpikeTime()(asarray(zeros(5)), zeros(5)) -> \
-ValueError: input must have at least 2 axes, [batch, *space, time]; (5,)
-{rate|SpikeMax|moid}()(asarray(zeros((2, 5))), zeros((2, 5))) -> \
-ValueError: input must have at least 3 axes, [batch, class or *space, time]; (2, 5); \
-a batch of one: loss(input[None], target[None])
-rate()(asarray(zeros({(2, 3, 0)|(0, 3, 5)|(2, 0, 5)})), [0]) -> ValueError: no elements; {}
-rate(time_axis={3|-4})(spikes, label) -> ValueError: time_axis={}; (3, 4, 5)
-SparsityEnforcer()(asarray(zeros((2, 0)))) -> ValueError: no elements: got shape (2, 0)
-SparsityEnforcer()([]) -> ValueError: at least one of them; got none
-SparsityEnforcer()([spikes, spikes], others=(1.0, 2.0)) -> \
-ValueError: others belong to one array: call the loss once for
-SparsityEnforcer()(spikes, others=(1.0, 2.0, 3.0)) -> \
-ValueError: others must be a pair, events and entries; got 3
-SparsityEnforcer()(spikes, others=([1.0, 2.0], 3.0)) -> \
-ValueError: others must hold events of shape () (a scalar); got (2,)
-SparsityEnforcer(per="neuron")(spikes, others=(ones(4), [3.0])) -> \
-ValueError: entries of shape (4,) ([neuron]); got
-SparsityEnforcer(per="sample")(spikes, others=(1.0, 2.0)) -> ValueError: per='sample' has none
-SparsityEnforcer().sum_and_weight(spikes) -> ValueError: per='array' has no sum over samples
-SparsityEnforcer(scale=(1, 2))([spikes]) -> ValueError: a number for each array, 1; got
-SparsityEnforcer(scale=(1,)).events_and_entries(spikes) -> ValueError: without a scale
-SparsityEnforcer(scale=(1,)).value(spikes) -> ValueError: scale belongs to several arrays
-SpikeMax(reduction="none").sum_and_weight(spikes, label) -> ValueError: reduction='none' has no sum
-SpikeMax(1).{value|value_and_pullback|sum_and_weight|__call__}(spikes, label, lenghts=2) -> \
-TypeError: lenghts
-SpikeMax(1).{value|value_and_pullback|__call__}(spikes, label, context=2) -> TypeError: context
-""")
-
-VALUE_MISTAKES = _mistakes("""
-moid()(spikes, asarray(where(multi_hot, {nan|1.5|-0.25}, 0))) -> \
-ValueError: target; must hold multi-hot labels, between 0 and 1; {}
-entropy()(spikes, asarray(full((3, 4), {-0.5|inf|nan}))) -> ValueError: target; \
-finite and at least 0; {}
-entropy(readout="sqrt_count")(asarray(where(arange(20).reshape(4, 5) > 14, nan, -0.2) * \
-ones((3, 1, 1))), asarray(label)) -> ValueError: input; below 0; 'softmax_sum'; -1
-numbers(spikes, 0.5) -> ValueError: target; one number for all; numpy.full((3, 4), x)
-numbers(spikes[:1, ...], asarray(zeros(4))) -> ValueError: lacks the axis of the batch: target[None]
-SquaredError(time_axis=0, moving_window=1)(spikes[:, :1, :], asarray(zeros((3, 5)))) -> \
-ValueError: lacks the axis of the batch: target[:, None]
-numbers(spikes, asarray(full((3, 4), nan))) -> ValueError: target; target readings, finite; nan
-latency()(spikes, asarray(full((3, 4), -5.5))) -> ValueError: target; at least 0; -5.5
-latency()(-asarray(where(arange(60).reshape(3, 4, 5) == 7, 0.25, 0)), asarray(label)) -> \
-ValueError: input; below 0; -0.25
-SpikeMax({None|2})(asarray(full((3, 4, 5), -0.3)), asarray(label)) -> \
-ValueError: input; below 0; mode='probability'; CrossEntropy
-SpikeMax()(spikes, label, lengths=asarray([1, {-1|6}, 5])) -> ValueError: lengths; 0; 5; {}
-SpikeMax()(spikes, label, weight=asarray([1, {-0.5|inf|nan}, 1, 1.0])) -> ValueError: weight; {}
-{rate|SpikeMax}()(spikes, {asarray|list}([4, 0, -1])) -> \
-ValueError: target must be between 0 and 3; got values from -1 to 4
-SpikeMax(2)(spikes, asarray([{-1|120}, 0, 0])) -> ValueError: target must be between 0 and 3; {}
-""")
+# Most of these are wrong values, which are noticed only where the library can read them.
+VALUE_MISTAKES = [
+    *each(
+        [nan, 1.5, -0.25],
+        call=lambda x, value: moid()(x.spikes, x.asarray(np.where(MULTI_HOT, value, 0))),
+        error=lambda value: ValueError(
+            "target", "must hold multi-hot labels, between 0 and 1", value
+        ),
+    ),
+    *each(
+        [-0.5, inf, nan],
+        call=lambda x, value: entropy()(x.spikes, x.asarray(np.full((3, 4), value))),
+        error=lambda value: ValueError("target", "finite and at least 0", value),
+    ),
+    Mistake(
+        lambda x: entropy(readout="sqrt_count")(
+            x.asarray(np.where(np.arange(20).reshape(4, 5) > 14, nan, -0.2) * np.ones((3, 1, 1))),
+            x.asarray(LABEL),
+        ),
+        ValueError("input", "below 0", "'softmax_sum'", "-1"),
+    ),
+    Mistake(
+        lambda x: squared()(x.spikes, 0.5),
+        ValueError("target", "one number for all", "numpy.full((3, 4), x)"),
+    ),
+    Mistake(
+        lambda x: squared()(x.spikes[:1, ...], x.asarray(np.zeros(4))),
+        ValueError("lacks the axis of the batch: target[None]"),
+    ),
+    Mistake(
+        lambda x: sx.SquaredError(time_axis=0, moving_window=1)(
+            x.spikes[:, :1, :], x.asarray(np.zeros((3, 5)))
+        ),
+        ValueError("lacks the axis of the batch: target[:, None]"),
+    ),
+    Mistake(
+        lambda x: squared()(x.spikes, x.asarray(np.full((3, 4), nan))),
+        ValueError("target", "target readings, finite", "nan"),
+    ),
+    Mistake(
+        lambda x: latency()(x.spikes, x.asarray(np.full((3, 4), -5.5))),
+        ValueError("target", "at least 0", "-5.5"),
+    ),
+    Mistake(
+        lambda x: latency()(
+            -x.asarray(np.where(np.arange(60).reshape(3, 4, 5) == 7, 0.25, 0)), x.asarray(LABEL)
+        ),
+        ValueError("input", "below 0", "-0.25"),
+    ),
+    *each(
+        [None, 2],
+        call=lambda x, window: sx.SpikeMax(window)(
+            x.asarray(np.full((3, 4, 5), -0.3)), x.asarray(LABEL)
+        ),
+        error=ValueError("input", "below 0", "mode='probability'", "CrossEntropy"),
+    ),
+    *each(
+        [-1, 6],
+        call=lambda x, length: sx.SpikeMax()(x.spikes, LABEL, lengths=x.asarray([1, length, 5])),
+        error=lambda length: ValueError("lengths", "0", "5", length),
+    ),
+    *each(
+        [-0.5, inf, nan],
+        call=lambda x, value: sx.SpikeMax()(x.spikes, LABEL, weight=x.asarray([1, value, 1, 1.0])),
+        error=lambda value: ValueError("weight", value),
+    ),
+    *each(
+        [rate(), sx.SpikeMax()],
+        call=lambda x, loss: loss(x.spikes, x.asarray([4, 0, -1])),
+        error=ValueError("target must be between 0 and 3", "got values from -1 to 4"),
+    ),
+    *each(
+        [rate(), sx.SpikeMax()],
+        call=lambda x, loss: loss(x.spikes, [4, 0, -1]),
+        error=ValueError("target must be between 0 and 3", "got values from -1 to 4"),
+    ),
+    *each(
+        [-1, 120],
+        call=lambda x, label: sx.SpikeMax(2)(x.spikes, x.asarray([label, 0, 0])),
+        error=lambda label: ValueError("target must be between 0 and 3", label),
+    ),
+]
