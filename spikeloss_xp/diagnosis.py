@@ -117,13 +117,8 @@ def diagnose(
     penalty = isinstance(loss, losses.SparsityEnforcer)
     inputs = dict(_named(spikes, "input")) if penalty else {"input": _read(spikes, "input")}
     x: Any = list(inputs.values()) if penalty else inputs["input"]
-    if penalty:
-        batch, refused = None, ""
-        value = float(loss(x, **masks))
-    else:
-        targets = () if target is None else (_read(target, "target"),)
-        batch, refused = _evaluated(loss, x, targets, masks)
-        value = None if batch is None else batch.value
+    targets = () if target is None else (_read(target, "target"),)
+    batch, value, refused = _evaluated(loss, x, targets, masks)
     found = [("refused", refused)] if refused else [*loss.findings(x)]
     numbers: dict[str, Any] = {"mean loss": value}
     if value is not None and not math.isfinite(value):
@@ -163,17 +158,24 @@ def _named(x: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
         yield name, _read(x, name)
 
 
-def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> "tuple[Batch | None, str]":
-    """Return the batch as the loss evaluates it, or the error that the loss raises for values."""
+def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, str]:
+    """Return the batch and the value, or the error that the loss raises for the values.
+
+    A penalty takes a list of arrays, and has no batch of samples with labels.
+    """
     try:
         with np.errstate(all="ignore"):
-            return Batch(loss, x, *targets, masks), ""
+            if isinstance(x, list):
+                return None, float(loss(x, *targets, **masks)), ""
+            batch = Batch(loss, x, *targets, masks)
+            return batch, batch.value, ""
     except (ValueError, TypeError) as error:
-        silent = 2 * loss.reads_times  # times of 0 would be refused as trains
-        plain = [np.full_like(y, silent if y.dtype.kind == "f" else 0) for y in targets]
+        of_times = 2 * loss.reads_times  # times of 0 would be refused as trains
+        silent = [0 * each for each in x] if isinstance(x, list) else np.full_like(x, of_times)
+        plain = [np.full_like(y, of_times if y.dtype.kind == "f" else 0) for y in targets]
         zeros = {name: np.zeros_like(y) for name, y in masks.items()}
-        loss(np.full_like(x, silent), *plain, **zeros)  # a wrong shape or type raises here
-        return None, str(error)
+        loss(silent, *plain, **zeros)  # a wrong shape or type raises here
+        return None, None, str(error)
 
 
 class Batch:

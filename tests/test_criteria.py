@@ -9,6 +9,7 @@ import spikeloss_xp as sx
 from _support.calls import run
 from _support.cases import close
 from spikeloss_xp import criteria
+from spikeloss_xp._input.layout import Axis
 
 
 @pytest.mark.parametrize(
@@ -20,8 +21,10 @@ from spikeloss_xp import criteria
     ],
 )
 def test_large_logits_do_not_overflow(backend, logit, term, slope):
+    classes = Axis(backend.adapter, 2)
+
     def evaluate(logit, index, cotangent):
-        terms, pullback = criteria.cross_entropy_of_logits(backend.adapter, logit, 2, index)
+        terms, pullback = criteria.cross_entropy_of_logits(classes, logit, index)
         return terms, pullback(cotangent)
 
     arrays = np.asarray([[logit]]), np.zeros((1, 1, 1), np.int64), np.ones((1, 1, 1))

@@ -11,6 +11,7 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import each, run
+from _support.split import Count
 
 BATCH, CLASSES, STEPS = 6, 3, 5
 random = np.random.default_rng(3)
@@ -65,7 +66,7 @@ ROWS = [[0.2, 0.7, 0.1], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.5]]
 def test_probabilities_count_as_their_most_probable_class(backend, loss):
     """Of several the first; a row of zeros does not count, nor one whose class is masked."""
     steps = (STEPS,) if getattr(loss, "moving_window", None) else ()
-    x = SPIKES / 2 if loss._reads_times else SPIKES  # times of 0 and 1 would be refused as trains
+    x = SPIKES / 2 if loss.reads_times else SPIKES  # times of 0 and 1 would be refused as trains
     q = np.moveaxis(np.asarray(ROWS)[random.integers(len(ROWS), size=(BATCH, *steps))], -1, 1)
     label = np.where(q.any(axis=1), q.argmax(axis=1), -100)
     for masks in ({}, {"where": np.arange(BATCH) != 2}):
@@ -91,7 +92,7 @@ def test_cross_entropy_of_scores_is_the_loss(loss):
     """Its gradient too, so that any function of logits can be trained."""
     torch = pytest.importorskip("torch")
     window = getattr(loss, "moving_window", None) is not None
-    x = torch.tensor(SPIKES / 2 if loss._reads_times else SPIKES, requires_grad=True)
+    x = torch.tensor(SPIKES / 2 if loss.reads_times else SPIKES, requires_grad=True)
     label = torch.tensor(LABEL)
     label = label[:, None].expand(-1, STEPS) if window else label
     theirs = torch.nn.functional.cross_entropy(loss.scores(x, per_step=window), label)
@@ -119,12 +120,19 @@ def test_call_that_cannot_be_counted_raises(call, error, message):
         call(SPIKES)
 
 
-def test_composed_predicts_at_each_step():
-    loss = sx.losses.Composed(
-        lambda xp, x, mask: (x, None), lambda xp, u, label: (u[:, 0], None), per_step=True
-    )
+class Potentials(Count):
+    """A loss whose own readout has a reading at each step: the input."""
+
+    per_step = True
+
+    def read(self, trains):
+        return trains.reading(trains.values), lambda cotangent: cotangent
+
+
+def test_loss_with_a_reading_at_each_step_predicts_at_each_step_only():
+    loss = Potentials(time_axis=-1)
     np.testing.assert_array_equal(loss.predict(SPIKES, per_step=True), SPIKES.argmax(axis=1))
-    with pytest.raises(ValueError, match="per_step must be that of the loss, per_step=True"):
+    with pytest.raises(ValueError, match="per_step must be True: Potentials has a readout of its"):
         loss.predict(SPIKES)
 
 

@@ -79,12 +79,12 @@ class Labels(NamedTuple):
     ) -> tuple[Any, Array | None]:
         """Return the reading with the mask of the classes that share a term, and the term mask."""
         classes, class_mask = reading.classes, None
-        by_class = mask is not None and classes.length(mask) > 1
+        by_class = compete and mask is not None and classes.length(mask) > 1
         # A row of zeros has no weight, but "batchmean" would count its sample.
         zeros_count = reduction == "batchmean" and self.indices is None
         if mask is None and self.ignored is None and not zeros_count:
             return reading, None
-        if compete and (by_class or zeros_count):
+        if by_class or (compete and zeros_count):
             # The term of a sample is unmasked if a neuron with its label is. A probability of NaN
             # counts as one of the label, so that the term is NaN.
             numbers = self.indices is None

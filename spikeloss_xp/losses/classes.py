@@ -39,6 +39,7 @@ class ReadsClasses(Loss, Predictor):
     moving_window: int | None
     num_classes: int | None
     ignore_index: int | None
+    targets: ClassVar[tuple[str, ...]] = (INDICES,)
     takes_pixels: ClassVar[bool] = True
     readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *OVER_ALL_TIME)
     """The readouts that the loss takes."""

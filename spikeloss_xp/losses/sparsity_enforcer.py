@@ -235,8 +235,7 @@ class SparsityEnforcer(Loss):
         others: Any = None,
     ) -> tuple[ArrayT, Pullback]:
         """Return the term of one array, or the sum of the terms of the layers in it."""
-        if self.scale is not None:
-            raise ValueError("scale belongs to several arrays: call the loss with a list of them")
+        self._check_no_scale()
         if others is not None and self.layer_axis is not None:
             raise ValueError("others belong to one layer: call the loss for each, and add up")
         masks = {"where": where, "lengths": lengths}
@@ -292,14 +291,22 @@ class SparsityEnforcer(Loss):
         ValueError
             If `per` is another: a mean over the batch is compared then, see `events_and_entries`.
         """
+        self._check_samples("sum_and_weight")
         masks = {"where": where, "lengths": lengths}
-        if not self.per.startswith("sample"):
-            raise ValueError(f"per={self.per!r} has no sum over samples: see events_and_entries")
-        self._check_one_layer("sum_and_weight")
         if self.scale is None:
             return self._sum_of_part(input, None, 0, masks, with_pullback=False)[:2]
         total, number = self._sum_of_scaled(input, **masks)
         return total, 0 * total + number
+
+    @on_device_of("input")
+    def sum_weight_and_pullback(  # type: ignore[override]
+        self, input: ArrayT, *, where: Any = None, lengths: Any = None
+    ) -> tuple[ArrayT, ArrayT, Pullback]:
+        """Return the results of `sum_and_weight` for one array, and the pullback of the sum."""
+        self._check_samples("sum_weight_and_pullback")
+        self._check_no_scale()
+        masks = {"where": where, "lengths": lengths}
+        return self._sum_of_part(input, None, 0, masks, with_pullback=True)
 
     @on_device_of("input")
     def events_and_entries(
@@ -346,6 +353,15 @@ class SparsityEnforcer(Loss):
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
         # There may be one mask for all neurons, or none.
         return events, prepared.adapter.xp.zeros_like(events) + entries
+
+    def _check_no_scale(self) -> None:
+        if self.scale is not None:
+            raise ValueError("scale belongs to several arrays: call the loss with a list of them")
+
+    def _check_samples(self, method: str) -> None:
+        if not self.per.startswith("sample"):
+            raise ValueError(f"per={self.per!r} has no sum over samples: see events_and_entries")
+        self._check_one_layer(method)
 
     def _check_one_layer(self, method: str) -> None:
         if self.layer_axis is not None:

@@ -56,7 +56,7 @@ class PairedLoss(TimesLoss):
         x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, target))
         entries = values.shape[2] * (values.shape[2] + target.shape[2])
         chunks = slices(x.shape[0], _tuning.PAIRS_CHUNK // entries)
-        each = [self._compare(adapter, x[rows, ...], y[rows, ...]) for rows in chunks]
+        each = [self._distances(adapter, x[rows, ...], y[rows, ...]) for rows in chunks]
         u = xp.reshape(xp.concat([distance for distance, _ in each]), (*values.shape[:2], 1))
 
         def pullback(cotangent: Array) -> Array:
@@ -67,7 +67,7 @@ class PairedLoss(TimesLoss):
         return Reading(u, Axis(adapter, 1), mask=mask), pullback
 
     @abstractmethod
-    def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
+    def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         """Return the distances of pairs of trains, ``[pair, spike]``, and the pullback to `x`."""
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -132,7 +132,7 @@ class SpikeTime(PairedLoss):
         super().__post_init__()
         _checks.check_fields(self, time_constant=_checks.scale)
 
-    def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
+    def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, tau = adapter.xp, self.time_constant
         rows, columns = replace_padding(adapter, x, math.inf), replace_padding(adapter, y, math.inf)
         rows, columns = rows[..., None], columns[..., None]
@@ -205,7 +205,7 @@ class VictorPurpura(PairedLoss):
         super().__post_init__()
         _checks.check_fields(self, cost=_checks.scale)
 
-    def _compare(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
+    def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
         xp, cost = adapter.xp, self.cost
         sorted_x, sorted_y = SortedTimes.of(adapter, x), SortedTimes.of(adapter, y)
         surplus = sorted_x.number - sorted_y.number

@@ -87,10 +87,6 @@ def rate(true_rate: Any = 1, false_rate: Any = 0, **options: Any) -> sx.SpikeRat
     return sx.SpikeRate(true_rate, false_rate, **options)
 
 
-def composed(read: Any = min, compare: Any = max, **options: Any) -> sx.losses.Composed:
-    return sx.losses.Composed(read=read, compare=compare, **options)
-
-
 entropy = partial(sx.CrossEntropy, time_axis=-1)
 latency = partial(sx.SpikeLatency, time_axis=-1)
 squared = partial(sx.SquaredError, time_axis=-1)
@@ -121,7 +117,6 @@ OPTION_MISTAKES = [
     *wrong_values(rate, ValueError, REDUCTIONS, reduction=["average", None]),
     *wrong_values(sx.SpikeMoid, ValueError, REDUCTIONS, reduction=["average", None]),
     *wrong_values(squared, ValueError, REDUCTIONS, reduction=["average", None]),
-    *wrong_values(composed, ValueError, REDUCTIONS, reduction=["average", None]),
     *wrong_values(rate, ValueError, READOUTS, readout=["first"]),
     *wrong_values(rate, ValueError, "CrossEntropy", readout=ENTROPY_READOUTS),
     *wrong_values(sx.SpikeMoid, ValueError, "CrossEntropy", readout=ENTROPY_READOUTS),
@@ -134,7 +129,6 @@ OPTION_MISTAKES = [
     *wrong_values(rate, ValueError, "at least 1", num_classes=[0], moving_window=[0, -3]),
     *wrong_values(sx.SpikeMax, ValueError, "at least 1", num_classes=[0], moving_window=[0, -3]),
     *wrong_values(sx.SpikeMoid, ValueError, "at least 1", num_classes=[0], moving_window=[0, -3]),
-    *wrong_values(composed, ValueError, "at least 1", num_classes=[0]),
     *wrong_values(sx.SpikeTime, ValueError, "at least 1", filter_order=[0], length=[0]),
     *wrong_values(sx.SpikeTime, ValueError, "at most 2147483647", length=TOO_LARGE),
     *wrong_values(sx.SpikeMax, ValueError, "at most 2147483647", moving_window=TOO_LARGE),
@@ -143,7 +137,6 @@ OPTION_MISTAKES = [
     *wrong_values(sx.SpikeMax, TypeError, "integer", time_axis=[1.5, "last"]),
     *wrong_values(sx.SpikeMax, TypeError, "integer", moving_window=[True, 2.0]),
     *wrong_values(sx.SpikeTime, TypeError, "integer", filter_order=[1.5]),
-    *wrong_values(composed, TypeError, "integer", ignore_index=[1.5], time_axis=[1.5]),
     # Numbers
     *wrong_values(sx.SpikeTime, ValueError, time_constant=[0, -1, nan, inf]),
     *wrong_values(sx.SpikeTime, TypeError, "must be a number", time_constant=["5ms", None]),
@@ -272,10 +265,7 @@ OPTION_MISTAKES = [
         lambda: sx.SparsityEnforcer(dim=2),
         TypeError("SparsityEnforcer has no option dim", "time_axis=..."),
     ),
-    Mistake(lambda: composed(per_step=1), TypeError("per_step", "1")),
     # Options of the wrong type
-    Mistake(lambda: composed(read=None), TypeError("read must be a function", "None")),
-    Mistake(lambda: composed(compare=None), TypeError("compare must be a function", "None")),
     *each(
         [sx.SpikeTime, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer, rate],
         [(2, 3), (2, 3, 5)],
@@ -452,8 +442,8 @@ ARRAY_MISTAKES = [
         TypeError("weight", "bool"),
     ),
     Mistake(
-        lambda x: sx.SpikeTime()(x.spikes, np.ones((3, 4, 5), bool), weight=np.ones(4)),
-        TypeError("weight", "SpikeTime"),
+        lambda x: sx.SpikeTime()(x.spikes, np.ones((3, 4, 5), bool), weight=np.ones(3)),
+        ValueError("weight must have shape (4,)", "got (3,)"),
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.asarray(SPIKES, "float32"), LABEL, weight=np.full(4, 1e300)),

@@ -20,8 +20,7 @@ import numpy as np
 import spikeloss_xp as sx
 from _support.calls import Call, example, with_everything
 from _support.contract import FORMS
-from _support.split import Batch, count, mixed, mixing, square
-from spikeloss_xp.losses import Composed
+from _support.split import Batch, SquaredCount, mixed, mixing
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 SAMPLES = [0, 1, 2, 3, 4, 4, 3, 2]
@@ -44,7 +43,7 @@ def _cases() -> dict[str, Batch]:
         "no-mask": plain,
         "nothing-counts": replace(plain, options={"lengths": np.zeros(8, dtype=int)}),
         "half-ignored": replace(plain, target=np.where(np.arange(8) < 4, plain.target, -100)),
-        "Composed": replace(plain, loss=Composed(count, square), options=options),
+        "own-readout": replace(plain, loss=SquaredCount(time_axis=-1), options=options),
     }
     return {
         f"{name}-{reduction}": replace(batch, loss=replace(batch.loss, reduction=reduction))
@@ -69,7 +68,7 @@ def _sparsity_cases() -> dict[str, Batch]:
 CASES = _cases()
 SPARSITY = _sparsity_cases()
 FEW = (
-    *("SpikeTime", "SpikeRate-rate-window-per-step", "CrossEntropy-latency", "Composed"),
+    *("SpikeTime", "SpikeRate-rate-window-per-step", "CrossEntropy-latency", "own-readout"),
     *("CrossEntropy-groups-cold-sqrt_count-window", "CrossEntropy-probabilities-count"),
     *("SpikeLatency-times-groups", "SpikeMoid-groups-rate-window", "no-mask", "nothing-counts"),
 )

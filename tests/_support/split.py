@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import spikeloss_xp as sx
+from spikeloss_xp.losses import ClassLoss
 
 PARTS = (slice(0, 5), slice(5, 8))
 """The samples of each of two processes: not as many in one as in the other."""
@@ -51,12 +52,23 @@ def mixed(matrix: Any, spikes: Any) -> Any:
     return matrix @ spikes
 
 
-def count(xp: Any, spikes: Any, mask: Any) -> Any:
-    """Read the number of spikes: the readout of a composed loss."""
-    return xp.sum(spikes, axis=-1), lambda g: xp.broadcast_to(g[..., None], spikes.shape)
+@dataclass(frozen=True)
+class Count(ClassLoss):
+    """A loss with a readout of its own: the sum of the numbers of spikes."""
+
+    def read(self, trains):
+        steps = trains.time.length(trains.values)
+        u = trains.time.sum(trains.values)
+        return trains.reading(u), lambda cotangent: trains.time.spread(cotangent, steps)
+
+    def criterion(self, reading, labels):
+        return reading.u, lambda cotangent: cotangent
 
 
-def square(xp: Any, u: Any, label: Any) -> Any:
-    """Return the squared distance from a number of spikes: the criterion of a composed loss."""
-    missing = xp.where(label, 3.0, 0.0) - u
-    return missing**2, lambda g: -2 * g * missing
+@dataclass(frozen=True)
+class SquaredCount(Count):
+    """The squared distance of the numbers of spikes from 3 for the label, and 0 for the others."""
+
+    def criterion(self, reading, labels):
+        missing = 3 * reading.xp.astype(labels.one_hot(reading), reading.u.dtype) - reading.u
+        return missing**2, lambda cotangent: -2 * cotangent * missing

@@ -33,11 +33,7 @@ CLASSIFIERS = (sx.Rate, sx.MovingWindow)
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        *(x.loss for x in contract.LISTED if x.loss is not sx.SparsityEnforcer),
-        sx.losses.Composed,
-        *CLASSIFIERS,
-    ],
+    [*(x.loss for x in contract.LISTED if x.loss is not sx.SparsityEnforcer), *CLASSIFIERS],
     ids=lambda x: x.__name__,
 )
 def test_defaults_of_shared_options_are_those_of_the_page(kind):

@@ -110,7 +110,7 @@ def test_nonfinite_entry_shows_in_the_terms_of_its_neuron_only(name, bad, form):
     with on(name) as backend:
         expected, _ = call.on(backend)
         terms, _ = call.replace(spikes=spikes).on(backend)
-        if call.loss._classes_compete:  # the classes of a sample share a term
+        if call.loss.classes_compete:  # the classes of a sample share a term
             assert not np.isfinite(terms[1, ...]).all()
         else:
             assert not np.isfinite(terms[1, 0]).all()

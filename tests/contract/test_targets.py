@@ -91,10 +91,10 @@ def test_bad_value_that_cannot_be_read_makes_its_sample_nan(name, loss, target, 
             expected, (terms, gradient) = good.on(backend), good.replace(**bad).on(backend)
             assert np.isnan(gradient[0]).any(), option
             assert np.isnan(terms[0]).any(), option
-            all_steps = {"", "weight"} | ({MASKED_CLASS} if loss._classes_compete else set())
+            all_steps = {"", "weight"} | ({MASKED_CLASS} if loss.classes_compete else set())
             if "lengths" in bad or (target is IGNORING and option in all_steps):
                 assert np.isnan(terms[0]).all(), option
-            elif target is not IGNORING and not loss._classes_compete:
+            elif target is not IGNORING and not loss.classes_compete:
                 assert not np.isnan(terms[0, [0, 2]]).any(), option
             close(terms[1], expected[0][1], backend.rtol)
             close(gradient[1], expected[1][1], backend.rtol)

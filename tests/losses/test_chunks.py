@@ -40,7 +40,7 @@ def test_chunks_equal_the_whole(monkeypatch, form, reduction, time_axis):
 def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number):
     """Of samples for "batchmean", which counts them, and of all for the terms."""
     spikes, desired = np.random.default_rng(0).uniform(size=(2, 2, 50, 3))
-    calls, compare = [], sx.SpikeTime._criterion
+    calls, compare = [], sx.SpikeTime.criterion
 
     def noted(*arguments):
         calls.append(arguments)
@@ -52,7 +52,7 @@ def test_chunks_are_of_neurons_of_samples_or_all(monkeypatch, reduction, number)
         options["cotangent"] = np.ones(spikes.shape)
     expected = evaluate(*arrays, **options)
     monkeypatch.setattr(_tuning, "CHUNK", 30)
-    monkeypatch.setattr(sx.SpikeTime, "_criterion", noted)
+    monkeypatch.setattr(sx.SpikeTime, "criterion", noted)
     assert_equal(evaluate(*arrays, **options), expected)
     assert len(calls) == number
 

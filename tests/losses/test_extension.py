@@ -1,6 +1,7 @@
 """Losses of a user: those of recipes/own_loss.py, and subclasses that override the evaluation."""
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from _support import reference
 from _support.calls import each, run
 from _support.cases import close
 from _support.processes import recipes
-from spikeloss_xp.losses import Loss
+from _support.split import SquaredCount
+from spikeloss_xp.losses import ClassLoss, Loss, TrainLoss
 
 BATCH, CLASSES, STEPS, WINDOW = 4, 3, 6, 2
 LABEL, IGNORING = np.asarray([0, 2, 1, 2]), np.asarray([0, 2, -100, 2])
@@ -19,13 +21,12 @@ SPIKES = np.random.default_rng(0).uniform(size=(BATCH, CLASSES, STEPS))
 MASK = np.random.default_rng(1).random(SPIKES.shape) < 0.5
 
 own_loss = recipes("own_loss")
-FocalMax = own_loss.FocalMax
+FocalLoss = own_loss.FocalLoss
 
 
 @pytest.mark.slow
 @pytest.mark.compiles
 def test_documented_checks_pass():
-    recipes("composed_loss")
     own_loss.test_own_losses()
 
 
@@ -38,7 +39,8 @@ def test_documented_values_and_second_derivatives_pass():
 @pytest.mark.parametrize("window", [None, WINDOW])
 def test_documented_loss_equals_the_entropy_in_focus(window):
     """With a mask, ignored labels and class weights."""
-    loss, plain = FocalMax(1.5, window), sx.CrossEntropy(time_axis=-1, moving_window=window)
+    loss = FocalLoss(1.5, time_axis=-1, moving_window=window)
+    plain = sx.CrossEntropy(time_axis=-1, moving_window=window)
     found = reference.evaluate(plain, SPIKES, IGNORING, where=MASK)
     counts = found.term_mask & (IGNORING >= 0)[:, None, None]
     of_terms = WEIGHT[np.maximum(IGNORING, 0)][:, None, None] * counts
@@ -50,23 +52,72 @@ def test_documented_loss_equals_the_entropy_in_focus(window):
     np.testing.assert_allclose(got.reshape(terms.shape), terms, rtol=0, atol=1e-10)
 
 
+# Options and signatures --------------------------------------------------------------------------
+
+
+def test_options_are_inherited_and_the_time_axis_is_required():
+    options = ["time_axis", "readout", "moving_window", "reduction", "num_classes", "ignore_index"]
+    assert options == [field.name for field in dataclasses.fields(FocalLoss)][: len(options)]
+    assert FocalLoss(time_axis=0).readout == "count"
+    with pytest.raises(TypeError, match="time_axis"):
+        FocalLoss()
+    with pytest.raises(ValueError, match="readout.*'first'"):
+        FocalLoss(time_axis=0, readout="first")
+    with pytest.raises(ValueError, match="readout='max' is over all of time"):
+        FocalLoss(time_axis=0, readout="max", moving_window=3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "published"),
+    [
+        (sx.SpikeTime, "time_constant length filter_order reduction"),
+        (sx.SpikeRate, "true_rate false_rate moving_window reduction"),
+        (sx.SpikeMax, "moving_window mode reduction"),
+        (sx.SpikeMoid, "moving_window reduction alpha theta"),
+        (sx.SparsityEnforcer, "max_rate lam"),
+    ],
+)
+def test_published_losses_keep_their_positional_signature(loss, published):
+    parameters = inspect.signature(loss).parameters.values()
+    positional = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    assert positional == published.split()
+    assert loss.__dataclass_fields__["time_axis"].default == -1
+
+
+PAIRS = np.moveaxis(np.repeat(SPIKES, 2, axis=1), -1, 0)  # [time, batch, neuron]
+
+
+@pytest.mark.parametrize(
+    "where", [None, MASK[:, 0, 0], MASK[:, 0].T, np.random.default_rng(2).random(PAIRS.shape) < 0.5]
+)
+def test_own_readout_equals_the_same_readout_of_the_library(backend, where):
+    """In groups of two neurons, each of which is the mean of its unmasked neurons."""
+    own = SquaredCount(time_axis=0, num_classes=CLASSES)
+    library = sx.SquaredError(time_axis=0, num_classes=CLASSES, readout="count")
+    target = 3.0 * (LABEL[:, None] == np.arange(CLASSES))
+    arrays = {} if where is None else {"where": where}
+    expected = sx.value_and_grad(library)(PAIRS, target, **arrays)
+    value, gradient = run(backend, sx.value_and_grad(own), PAIRS, LABEL, **arrays)
+    close(value, expected[0], backend.rtol)
+    close(gradient, expected[1], backend.rtol)
+
+
 # Mistakes of a subclass --------------------------------------------------------------------------
 
 
-class TermPerSample(FocalMax):
+class TermPerSample(FocalLoss):
     """A mistake: one term for each sample, without saying so."""
 
-    _classes_compete = False
+    classes_compete = False
 
-    def _criterion(self, adapter, reading, labels):
-        u = adapter.xp.sum(reading.u, axis=reading.class_axis, keepdims=True)
-        return u, lambda cotangent: cotangent
+    def criterion(self, reading, labels):
+        return reading.classes.sum(reading.u), lambda cotangent: cotangent
 
 
-class TermPerClass(FocalMax):
+class TermPerClass(FocalLoss):
     """A mistake: one term for each class, where classes compete."""
 
-    def _criterion(self, adapter, reading, labels):
+    def criterion(self, reading, labels):
         return reading.u, lambda cotangent: cotangent
 
 
@@ -77,20 +128,35 @@ class TermPerClass(FocalMax):
 )
 def test_terms_of_the_wrong_shape_raise(kind, rule, options, window):
     with pytest.raises(ValueError, match=rf"criterion of {kind.__name__} must return .*{rule}"):
-        kind(moving_window=window)(SPIKES, LABEL, **options)
+        kind(time_axis=-1, moving_window=window)(SPIKES, LABEL, **options)
 
 
-def test_subclass_without_all_members_cannot_be_made():
-    class Incomplete(Loss):
-        reduction, time_axis = "sum", -1
+def test_reading_of_the_wrong_shape_raises():
+    class Flat(SquaredCount):
+        def read(self, trains):
+            return trains.reading(trains.values[:, :, 0]), None
 
-    with pytest.raises(TypeError, match=r"abstract .*_criterion.*_labels.*_read"):
-        Incomplete()
+    with pytest.raises(ValueError, match=r"read of Flat must return .*\(4, 3, 1\).*got \(4, 3\)"):
+        Flat(time_axis=-1)(SPIKES, LABEL)
 
 
-def test_loss_without_classes_raises_for_weight():
-    with pytest.raises(TypeError, match="PoissonTrains takes no weight: it has no classes"):
-        own_loss.PoissonTrains()(SPIKES, SPIKES, weight=WEIGHT)
+@pytest.mark.parametrize("base", [ClassLoss, TrainLoss, Loss])
+def test_subclass_without_a_criterion_cannot_be_made(base):
+    class Incomplete(base):
+        pass
+
+    with pytest.raises(TypeError, match="abstract .*criterion"):
+        Incomplete(time_axis=-1) if base is not Loss else Incomplete()
+
+
+def test_error_in_a_property_of_a_subclass_is_shown():
+    class Broken(sx.SpikeRate):
+        @property
+        def memory(self):
+            return self.not_there
+
+    with pytest.raises(AttributeError, match="'Broken' object has no attribute 'not_there'"):
+        Broken(0.5, 0.0).sum_and_weight(SPIKES, LABEL, context=1)
 
 
 class Doubled(sx.SpikeRate):
@@ -151,8 +217,8 @@ def test_arrays_that_a_loss_holds_get_a_gradient():
     class Learnt(sx.SpikeRate):
         scale: object = dataclasses.field(default=None, kw_only=True)
 
-        def _criterion(self, adapter, reading, labels):
-            terms, pullback = super()._criterion(adapter, reading, labels)
+        def criterion(self, reading, labels):
+            terms, pullback = super().criterion(reading, labels)
             return terms * self.scale, lambda cotangent: pullback(cotangent * self.scale)
 
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)

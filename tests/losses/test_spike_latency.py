@@ -5,6 +5,7 @@ import numpy as np
 import spikeloss_xp as sx
 from _support.calls import run
 from spikeloss_xp import readouts
+from spikeloss_xp._input.layout import Axis
 
 
 def test_several_spikes_in_a_step_are_one(backend):
@@ -22,7 +23,8 @@ def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = np.pad(spikes, [(0, 0), (0, 0), (0, 13)])  # groups of steps, the last one not full
 
     def latency(x):
-        return readouts.read_classes(backend.adapter, x, None, 2, "latency")[0].u[..., 0]
+        trains = readouts.Trains(x, None, Axis(backend.adapter, 2), Axis(backend.adapter, 1))
+        return readouts.read_classes(trains, "latency")[0].u[..., 0]
 
     got = run(backend, latency, spikes)
     np.testing.assert_array_equal(got, [[np.nan, 2, 17], [1, 2, 17]])
