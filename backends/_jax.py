@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,9 @@ from spikeloss_xp._typing import (
     Sums,
     ValueAndPullback,
 )
-from spikeloss_xp.backends.base import ArrayAPIAdapter
+from spikeloss_xp.backends.base import ArrayAPIAdapter, Axis
 from spikeloss_xp.primitives import chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate
-
-if TYPE_CHECKING:
-    from spikeloss_xp._input.layout import Axis
 
 
 class JAXAdapter(ArrayAPIAdapter):
@@ -103,7 +100,7 @@ class JAXAdapter(ArrayAPIAdapter):
     def cross_entropy(
         self,
         known: Callable[..., Any],
-        classes: "Axis",
+        classes: Axis,
         logit: Array,
         index: Array,
         q: Array | None,
@@ -261,14 +258,14 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _known_terms(known: Any, classes: "Axis", logit: Array, index: Array, q: Array | None) -> Array:
+def _known_terms(known: Any, classes: Axis, logit: Array, index: Array, q: Array | None) -> Array:
     """Return the terms, with the derivative of the closed form, which XLA merges better."""
     return known(classes, logit, index, q)[0]
 
 
 @functools.partial(_known_terms.defjvp, symbolic_zeros=True)
 def _derivative_of_terms(
-    known: Any, classes: "Axis", primals: tuple[Any, ...], tangents: tuple[Any, ...]
+    known: Any, classes: Axis, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> Any:
     logit, index, q = primals
     of_logit, _, of_q = tangents

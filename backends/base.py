@@ -1,10 +1,11 @@
 """The base adapter: plain array API code, which serves every library without an adapter."""
 
 import contextlib
+import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import array_api_compat
 import numpy as np
@@ -23,10 +24,51 @@ from spikeloss_xp.primitives import block_filter, chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band
 
-if TYPE_CHECKING:
-    from spikeloss_xp._input.layout import Axis
-
 ResultT = TypeVar("ResultT")
+
+
+class Axis:
+    """An axis of the arrays with the axes batch, class and time, and what is computed along it.
+
+    Results keep the axis, with length 1.
+
+    Attributes
+    ----------
+    adapter : ArrayAPIAdapter
+        The adapter of the arrays.
+    index : int
+        The position of the axis.
+    sum, spread, entries_at, gather, scatter : callable
+        The methods of the adapter, along this axis.
+    """
+
+    def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:
+        self.adapter, self.index = adapter, index
+        self.sum = functools.partial(adapter.sum, axis=index, keepdims=True)
+        self.spread = functools.partial(adapter.spread, axis=index)
+        self.entries_at = functools.partial(adapter.entries_at, axis=index)
+        self.gather = functools.partial(adapter.gather, axis=index)
+        self.scatter = functools.partial(adapter.scatter, axis=index)
+
+    def length(self, x: Array) -> int:
+        """Return the length of an array along the axis."""
+        return x.shape[self.index]  # type: ignore[no-any-return]
+
+    def max(self, x: Array) -> Array:
+        """Return the maximum along the axis."""
+        return self.adapter.xp.max(x, axis=self.index, keepdims=True)
+
+    def any(self, x: Array) -> Array:
+        """Return whether any entry along the axis is True."""
+        return self.adapter.xp.any(x, axis=self.index, keepdims=True)
+
+    def argmax(self, x: Array) -> Array:
+        """Return the position of the first maximum along the axis."""
+        return self.adapter.xp.argmax(x, axis=self.index, keepdims=True)
+
+    def positions(self, like: Array) -> Array:
+        """Return the positions along the axis, with length 1 along the other axes of `like`."""
+        return self.adapter.along(self.index, like)
 
 
 class ArrayAPIAdapter:
@@ -46,6 +88,8 @@ class ArrayAPIAdapter:
     ----------
     xp : module
         The same.
+    axes : tuple of Axis
+        The three axes of the arrays in a call of a loss.
     differentiates : bool
         Whether the library has automatic differentiation, by `value_and_grad`.
     compiles_loops : bool
@@ -68,6 +112,7 @@ class ArrayAPIAdapter:
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
+        self.axes = tuple(Axis(self, index) for index in range(3))
 
     # What a library answers: its names, devices and states ----------------------------------------
 
@@ -303,7 +348,7 @@ class ArrayAPIAdapter:
     def cross_entropy(
         self,
         known: Callable[..., Any],
-        classes: "Axis",
+        classes: Axis,
         logit: Array,
         index: Array,
         q: Array | None,

@@ -14,8 +14,8 @@ import math
 from typing import Any
 
 from spikeloss_xp._arrays import Adapter, or_one, sign
-from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
+from spikeloss_xp.backends.base import Axis
 from spikeloss_xp.primitives.chunks import once
 
 EPSILON = 1e-6  # the published loss adds this to the sum of rates

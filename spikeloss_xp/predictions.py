@@ -18,10 +18,10 @@ from spikeloss_xp._input.labels import (
     class_target,
     holds_numbers,
 )
-from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
+from spikeloss_xp.backends.base import Axis
 
 Mask = ArrayLike | None  # what `where` and `lengths` take
 
@@ -50,7 +50,7 @@ class ClassScores(NamedTuple):
     @property
     def classes(self) -> Axis:
         """The axis of the classes."""
-        return Axis(self.prepared.adapter, self.prepared.layout.class_axis)
+        return self.prepared.adapter.axes[self.prepared.layout.class_axis]
 
     def of_classes(self) -> Array:
         """Return the scores; a masked class is below all others, unless all classes are masked."""

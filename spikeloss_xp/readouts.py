@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from spikeloss_xp._arrays import Adapter, lowest_below, or_one
-from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._input.pixels import Pixels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Namespace, Pullback, ValueAndPullback
+from spikeloss_xp.backends.base import Axis
 
 
 class Trains(NamedTuple):
@@ -42,8 +42,7 @@ class Trains(NamedTuple):
         """Return the trains of a prepared input, or of a chunk of it."""
         adapter = prepared.adapter
         layout = prepared.layout if prepared.pixels is None else prepared.pixels.source
-        time, classes = Axis(adapter, layout.time), Axis(adapter, layout.class_axis)
-        return cls(values, mask, time, classes)
+        return cls(values, mask, adapter.axes[layout.time], adapter.axes[layout.class_axis])
 
     @property
     def adapter(self) -> Adapter:
@@ -144,7 +143,7 @@ def count(trains: Trains, window: int | None = None) -> Read:
         # cotangents. At the boundary it sums fewer: there is no window after the last step.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
-    steps, unmasked = time.length(spikes), None
+    steps, unmasked = spikes.shape[time.index], None
     counts, duration = time.sum(spikes), steps
     if mask is not None:
         duration = time.sum(adapter.xp.astype(mask, spikes.dtype))
@@ -334,7 +333,7 @@ def trains_of_pixels(pixels: Pixels, trains: Trains) -> Trains:
     """Return trains as a batch in which each pixel is a sample, with time last."""
     adapter = trains.adapter
     values, mask = (pixels.samples(adapter, x) for x in (trains.values, trains.mask))
-    return Trains(values, mask, Axis(adapter, 2), Axis(adapter, 1))
+    return Trains(values, mask, adapter.axes[2], adapter.axes[1])
 
 
 def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
@@ -349,7 +348,7 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
         pixels.samples(adapter, x) for x in (reading.u, reading.counts, reading.mask)
     )
     per_unit, saturated = arranged(reading.per_unit), arranged(reading.saturated)
-    classes, duration = Axis(adapter, 1), arranged(reading.duration)
+    classes, duration = adapter.axes[1], arranged(reading.duration)
     return Reading(u, classes, per_unit, saturated, counts, duration, mask)
 
 

@@ -9,7 +9,6 @@ import spikeloss_xp as sx
 from _support.calls import run
 from _support.cases import close
 from spikeloss_xp import criteria
-from spikeloss_xp._input.layout import Axis
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,7 @@ from spikeloss_xp._input.layout import Axis
     ],
 )
 def test_large_logits_do_not_overflow(backend, logit, term, slope):
-    classes = Axis(backend.adapter, 2)
+    classes = backend.adapter.axes[2]
 
     def evaluate(logit, index, cotangent):
         terms, pullback = criteria.cross_entropy_of_logits(classes, logit, index)

@@ -1,4 +1,4 @@
-"""Where the axes of an input are, and what is computed along one of them.
+"""Where the axes of an input are.
 
 A loss computes on arrays with three axes, batch, class and time, in the order of the input. Only
 the layout knows that order. Everything else asks an `Axis` for a sum or a maximum along it.
@@ -9,61 +9,6 @@ from typing import NamedTuple
 
 from spikeloss_xp._arrays import Adapter
 from spikeloss_xp._typing import Array
-
-
-class Axis(NamedTuple):
-    """An axis of the arrays in a call. Results keep the axis, with length 1.
-
-    Attributes
-    ----------
-    adapter : Adapter
-        The adapter of the arrays.
-    index : int
-        The position of the axis.
-    """
-
-    adapter: Adapter
-    index: int
-
-    def length(self, x: Array) -> int:
-        """Return the length of an array along the axis."""
-        return x.shape[self.index]  # type: ignore[no-any-return]
-
-    def sum(self, x: Array) -> Array:
-        """Return the sum along the axis."""
-        return self.adapter.sum(x, self.index, keepdims=True)
-
-    def max(self, x: Array) -> Array:
-        """Return the maximum along the axis."""
-        return self.adapter.xp.max(x, axis=self.index, keepdims=True)
-
-    def any(self, x: Array) -> Array:
-        """Return whether any entry along the axis is True."""
-        return self.adapter.xp.any(x, axis=self.index, keepdims=True)
-
-    def argmax(self, x: Array) -> Array:
-        """Return the position of the first maximum along the axis."""
-        return self.adapter.xp.argmax(x, axis=self.index, keepdims=True)
-
-    def positions(self, like: Array) -> Array:
-        """Return the positions along the axis, with length 1 along the other axes of `like`."""
-        return self.adapter.along(self.index, like)
-
-    def spread(self, x: Array, length: int) -> Array:
-        """Repeat an array that has length 1 along the axis."""
-        return self.adapter.spread(x, length, self.index)
-
-    def entries_at(self, x: Array, index: Array) -> Array:
-        """Return what `gather` and `scatter` take for one index along the axis."""
-        return self.adapter.entries_at(x, index, self.index)
-
-    def gather(self, x: Array, entries: Array) -> Array:
-        """Return one entry along the axis."""
-        return self.adapter.gather(x, entries, self.index)
-
-    def scatter(self, x: Array, entries: Array, values: Array | float) -> None:
-        """Write one entry along the axis, if the adapter says that `x` may be written into."""
-        self.adapter.scatter(x, entries, values, self.index)
 
 
 class Layout(NamedTuple):
@@ -100,17 +45,13 @@ class Layout(NamedTuple):
     has_time: bool = True
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], time_axis: int, argument: str) -> "Layout":
+    def of(cls, shape: tuple[int, ...], time_axis: int, argument: str = "input") -> "Layout":
         """Return the layout of an argument, after checking its shape and the time axis."""
         if not -len(shape) <= time_axis < len(shape):
             raise ValueError(f"time_axis={time_axis} is not an axis of {argument} of shape {shape}")
         if 0 in shape:
             raise ValueError(f"{argument} has no elements: got shape {shape}")
-        return cls.of_shape(shape, time_axis % len(shape))
-
-    @classmethod
-    def of_shape(cls, shape: tuple[int, ...], time_axis: int) -> "Layout":
-        """Return the layout of a shape whose time axis is counted from the first axis."""
+        time_axis %= len(shape)
         batch_axis = 1 if time_axis == 0 else 0
         batch, steps = shape[batch_axis], shape[time_axis]
         neurons = math.prod(shape[1:time_axis] + shape[max(time_axis, 1) + 1 :])
@@ -127,10 +68,8 @@ class Layout(NamedTuple):
         """Return the lengths of `space_axes`."""
         return tuple(self.shape[axis] for axis in self.space_axes())
 
-    def number_of_classes(self, num_classes: int | None) -> int:
-        """Return the number of classes; without `num_classes`, each neuron is a class."""
-        if num_classes is None:
-            return self.neurons
+    def number_of_classes(self, num_classes: int) -> int:
+        """Return the number of classes, after checking that they are groups of the same size."""
         if self.neurons % num_classes:
             raise ValueError(
                 f"num_classes={num_classes} must divide the number of neurons, {self.neurons} in "
@@ -230,7 +169,7 @@ class Layout(NamedTuple):
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
         """Return a different time axis with which a target of this shape would fit, if any."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
-            other = Layout.of_shape(self.shape, axis)
+            other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)
             if axis != self.time_axis and shape in (once, other.with_time(*once)):
                 return axis

@@ -89,7 +89,7 @@ def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
         )
     pixels = prepared.pixels = Pixels(source, source.neurons // channels)
     shape = (source.batch * pixels.number, channels, source.steps)
-    prepared.layout, prepared.num_classes = Layout.of_shape(shape, 2), classes
+    prepared.layout, prepared.num_classes = Layout.of(shape, 2), classes
     prepared.after_context = pixels.samples(prepared.adapter, prepared.after_context)
 
 
@@ -99,7 +99,7 @@ def labels_of_pixels(loss: Any, prepared: Prepared, target: Any) -> bool | None:
     Labels that fit both readings are labels of samples or of their steps.
     """
     layout = prepared.layout
-    if len(layout.shape) < 4 or not loss.takes_pixels or loss.targets[0] != INDICES:
+    if not loss.takes_pixels or loss.targets[0] != INDICES or len(layout.shape) < 4:
         return None
     per_step = bool(loss.per_step)
     with_class, shape = holds_numbers(loss.targets, target), shape_of(target)

@@ -62,17 +62,12 @@ class Prepared:
     num_classes: int = 0
     pixels: Any = None
 
-    @property
-    def source(self) -> Any:
-        """The layout of the input, also if that of the readings is one of pixels."""
-        return self.layout if self.pixels is None else self.pixels.source
-
     def gradient(self, cotangent: Array) -> Array:
         """Return the gradient with respect to the input, given the gradient of `values`.
 
         It has the dtype of the input, or that of `values` if the input is bool or integer.
         """
-        adapter, layout = self.adapter, self.source
+        adapter, layout = self.adapter, self.layout if self.pixels is None else self.pixels.source
         if layout is not None and self.mask is not None:
             cotangent = fill_masked(adapter, cotangent, self.mask)
         if layout is not None and len(layout.shape) != 3:
@@ -121,7 +116,7 @@ def prepare_input(
         mask = adapter.xp.broadcast_to(mask, tuple(full))
         values = fill_masked(adapter, values, mask)
     after_context = _after(adapter, values, layout.time, context) if context else None
-    number = layout.number_of_classes(num_classes)
+    number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
     masks = valid_or_nan, after_context
     return Prepared(adapter, values, mask, layout, input.dtype, *masks, number)
 
@@ -145,7 +140,8 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
     times = input if len(shape) == 3 else adapter.xp.expand_dims(input, axis=-1)
     prepared = prepare_input(times, where, None, time_axis=-1)
     prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
-    prepared.num_classes = prepared.layout.number_of_classes(num_classes)
+    if num_classes is not None:
+        prepared.num_classes = prepared.layout.number_of_classes(num_classes)
     if prepared.mask is not None:  # along classes and spikes it is constant
         prepared.mask = prepared.mask[:, :1, :1]
     return prepared

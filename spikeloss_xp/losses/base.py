@@ -216,11 +216,6 @@ class Loss(Parts):
         """
         return self._compute(input, target, options, with_pullback=True)
 
-    @property
-    def averages(self) -> bool:
-        """Whether the value is a mean: the sum of the terms divided by their weight."""
-        return self.reduction != "sum"
-
     def captured_arrays(self) -> tuple[Any, ...] | None:
         """Return the arrays that the loss holds as hyper-parameters, or None if unknown.
 
@@ -325,7 +320,8 @@ class Loss(Parts):
             value, to_terms = self._result(prepared, terms.values)
             return value, lambda cotangent: prepared.gradient(terms.pullback(to_terms(cotangent)))
 
-        total, weight, pullback = self._sum(prepared, labels, self.averages, with_pullback)
+        with_weight = self.reduction != "sum"
+        total, weight, pullback = self._sum(prepared, labels, with_weight, with_pullback)
         if weight is None:
             return total, pullback
         divisor = weight if isinstance(weight, int) else divisor_of(prepared.adapter, weight)
@@ -426,6 +422,8 @@ class Loss(Parts):
         weights of the unmasked terms. It is an int if there is neither a mask nor a weight.
         """
         xp = prepared.adapter.xp
+        if prepared.layout is None:  # each term is the only one of a layer
+            return 1
         if None in terms.shape:  # a number that is not known is counted
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":

@@ -17,8 +17,8 @@ from spikeloss_xp.readouts import (
     Read,
     Reading,
     Trains,
-    read_classes,
     own_reading,
+    read_classes,
     read_groups,
     reading_of_pixels,
     trains_of_pixels,
@@ -49,13 +49,20 @@ class ReadsClasses(Loss, Predictor):
     """The hyper-parameters that may be a number for each class."""
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
     """How the scores of the classes become predictions."""
+    _own_readout: ClassVar[bool] = False
+    """Whether a subclass overrides `read`."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Find out whether a subclass has a readout of its own."""
+        super().__init_subclass__(**kwargs)
+        cls._own_readout = cls.read is not ReadsClasses.read
 
     def __post_init__(self) -> None:
         """Check the options of all losses that read classes."""
         super().__post_init__()
         if "readout" in vars(self):  # it is a field, not a fact about the class
             _checks.check_fields(self, readout=self._check_readout)
-        if self.moving_window is None or self.readout in WINDOWED or self._has_own_readout():
+        if self.moving_window is None or self.readout in WINDOWED or self._own_readout:
             return
         raise ValueError(
             f"readout={self.readout!r} is over all of time and has no moving_window; got "
@@ -97,37 +104,38 @@ class ReadsClasses(Loss, Predictor):
         """Return the scores of the classes. `predict` returns the class with the largest score."""
         return reading.u
 
-    def _has_own_readout(self) -> bool:
-        return type(self).read is not ReadsClasses.read
-
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         options: Any = {"num_classes": self.num_classes, "context": context}
         return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        if labels_of_pixels(self, prepared, target) is not None:
+        may_be_pixels = len(prepared.layout.shape) > 3
+        if may_be_pixels and labels_of_pixels(self, prepared, target) is not None:
             read_pixels(prepared, self.num_classes)
         if self._by_class:
             self._check_classes(prepared)
         return self._checked_labels(prepared, target, self.targets, self.per_step)
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        chunked = self.per_step or self.readout == "latency"
+        chunked = self.moving_window is not None or self.readout == "latency"
         return (prepared.layout.batch_axis,) if chunked else ()
 
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
-        return self._read_window(prepared, values, mask, self.moving_window)
-
-    def _read_window(
-        self, prepared: Prepared, values: Array, mask: Array | None, window: int | None
+    def _read(
+        self,
+        prepared: Prepared,
+        values: Array,
+        mask: Array | None,
+        labels: Any,
+        over_all_time: bool = False,
     ) -> Read:
-        """Return the reading in a window or over all of time, and its pullback to `values`."""
         trains, pixels = Trains.of(prepared, values, mask), prepared.pixels
+        window = None if over_all_time else self.moving_window
         if pixels is None:
             return self._read_trains(trains, window)
         # Neurons are read before they are rearranged, unless a reading combines several of them.
-        adapter, own = prepared.adapter, self._has_own_readout()
-        if own or self.num_classes is not None or self.readout in ("softmax_sum", "latency"):
+        adapter = prepared.adapter
+        several = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
+        if several or self._own_readout:
             of_pixels, to_pixels = self._read_trains(trains_of_pixels(pixels, trains), window)
             return of_pixels, lambda cotangent: pixels.of_samples(adapter, to_pixels(cotangent))
         reading, to_values = self._read_trains(trains, window)
@@ -136,7 +144,7 @@ class ReadsClasses(Loss, Predictor):
 
     def _read_trains(self, trains: Trains, window: int | None) -> Read:
         """Return the reading of each class."""
-        if self._has_own_readout():
+        if self._own_readout:
             return read_groups(trains, self.num_classes, partial(own_reading, self))
         return read_classes(trains, self.readout, window, self.num_classes, self._summed)
 
@@ -149,14 +157,13 @@ class ReadsClasses(Loss, Predictor):
                 f"per_step=True needs a {name} with a moving_window: this one reads over all of "
                 "time"
             )
-        if self.per_step and not per_step and self._has_own_readout():
+        if self.per_step and not per_step and self._own_readout:
             raise ValueError(
                 f"per_step must be True: {name} has a readout of its own, with a reading at each "
                 "step"
             )
         self._check_classes(prepared)
-        window = self.moving_window if per_step else None
-        reading, _ = self._read_window(prepared, prepared.values, prepared.mask, window)
+        reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
 
     def _check_classes(self, prepared: Prepared) -> None:

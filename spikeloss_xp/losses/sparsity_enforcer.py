@@ -18,7 +18,6 @@ from spikeloss_xp._arrays import (
     or_one,
 )
 from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._typing import (
     Array,
@@ -153,11 +152,6 @@ class SparsityEnforcer(Loss):
                 f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
             )
 
-    @property
-    def averages(self) -> bool:
-        """Whether the value is the mean of the terms; the only term of an array is its own mean."""
-        return self.reduction == "mean" and self.per != "array"
-
     @on_device_of("input")
     def __call__(  # type: ignore[override]
         self,
@@ -208,7 +202,8 @@ class SparsityEnforcer(Loss):
             value = functools.reduce(operator.add, terms)
         else:
             total, number = self._sum_of_scaled(input, where, lengths)
-            value = total / divisor_of(adapter_of(total), number) if self.averages else total
+            divisor = 1 if self.reduction == "sum" else divisor_of(adapter_of(total), number)
+            value = total / divisor
         return value
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:  # type: ignore[override]
@@ -559,4 +554,4 @@ def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
     """Return rates as a reading; there may be one mask for all of them."""
     if mask is not None:
         mask = adapter.xp.broadcast_to(mask, rate.shape)
-    return Reading(rate, Axis(adapter, 0), mask=mask)
+    return Reading(rate, adapter.axes[0], mask=mask)

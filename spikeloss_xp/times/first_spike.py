@@ -12,7 +12,6 @@ import numpy as np
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import concrete_or_none, or_one
 from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
-from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._input.prepared import Prepared, prepare_times
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.losses.base import Loss
@@ -92,7 +91,7 @@ class FirstSpike(TimesLoss, Predictor):
             return xp.reshape(slope, values.shape)
 
         u = xp.squeeze(first, axis=3)
-        return Reading(u, Axis(adapter, 1), saturated=silent, mask=mask), pullback
+        return Reading(u, adapter.axes[1], saturated=silent, mask=mask), pullback
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         if per_step:

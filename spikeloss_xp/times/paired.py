@@ -8,7 +8,6 @@ from typing import Any
 from spikeloss_xp import _checks, _tuning
 from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
 from spikeloss_xp._input.labels import Labels, TargetTrains
-from spikeloss_xp._input.layout import Axis
 from spikeloss_xp._input.prepared import Prepared, check_not_trains, prepare_times
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
@@ -64,7 +63,7 @@ class PairedLoss(TimesLoss):
             parts = [to_x(of_pair[rows]) for rows, (_, to_x) in zip(chunks, each, strict=True)]
             return xp.reshape(xp.concat(parts), values.shape)
 
-        return Reading(u, Axis(adapter, 1), mask=mask), pullback
+        return Reading(u, adapter.axes[1], mask=mask), pullback
 
     @abstractmethod
     def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:

@@ -61,7 +61,7 @@ def test_options_are_inherited_and_the_time_axis_is_required():
     assert FocalLoss(time_axis=0).readout == "count"
     with pytest.raises(TypeError, match="time_axis"):
         FocalLoss()
-    with pytest.raises(ValueError, match="readout.*'first'"):
+    with pytest.raises(ValueError, match=r"readout.*'first'"):
         FocalLoss(time_axis=0, readout="first")
     with pytest.raises(ValueError, match="readout='max' is over all of time"):
         FocalLoss(time_axis=0, readout="max", moving_window=3)
@@ -145,7 +145,7 @@ def test_subclass_without_a_criterion_cannot_be_made(base):
     class Incomplete(base):
         pass
 
-    with pytest.raises(TypeError, match="abstract .*criterion"):
+    with pytest.raises(TypeError, match=r"abstract .*criterion"):
         Incomplete(time_axis=-1) if base is not Loss else Incomplete()
 
 

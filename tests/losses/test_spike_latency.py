@@ -5,7 +5,6 @@ import numpy as np
 import spikeloss_xp as sx
 from _support.calls import run
 from spikeloss_xp import readouts
-from spikeloss_xp._input.layout import Axis
 
 
 def test_several_spikes_in_a_step_are_one(backend):
@@ -23,7 +22,7 @@ def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = np.pad(spikes, [(0, 0), (0, 0), (0, 13)])  # groups of steps, the last one not full
 
     def latency(x):
-        trains = readouts.Trains(x, None, Axis(backend.adapter, 2), Axis(backend.adapter, 1))
+        trains = readouts.Trains(x, None, backend.adapter.axes[2], backend.adapter.axes[1])
         return readouts.read_classes(trains, "latency")[0].u[..., 0]
 
     got = run(backend, latency, spikes)
