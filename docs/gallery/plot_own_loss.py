@@ -22,12 +22,14 @@ gradient in NumPy and CuPy too, and one line tests that all libraries agree.
 #
 # Once the lead is large enough the loss is 0, and so is its gradient.
 #
-# A readout and a criterion
-# -------------------------
+# The loss
+# --------
 #
-# Each returns its result and its *pullback*, a function that takes the derivative of the loss with
-# respect to the result to the derivative with respect to the argument. ``xp`` is the namespace of
-# the array library. With functions of the array API standard only, one version serves all.
+# A readout and a criterion each return their result and its *pullback*: a function from the
+# derivative of the loss with respect to the result to the derivative with respect to the argument.
+# ``xp`` is the namespace of the array library. As only functions of the array API standard are
+# used, one version serves all libraries. Labels, masks, weights, reductions and layouts are
+# inherited from ``ClassLoss``.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -35,7 +37,7 @@ gradient in NumPy and CuPy too, and one line tests that all libraries agree.
 #       :language: Python
 #       :start-at: import numpy
 
-import functools
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -201,44 +203,33 @@ def _rows(ax, neurons, steps):
 
 # sphinx_gallery_end_ignore
 
-CLASS = 1  # the axis of the classes, in [batch, class] and [batch, class, time]
 
+@dataclass(frozen=True)
+class EarlyLead(sx.losses.ClassLoss):
+    """The label should lead every other class by a margin, in counts that fade with time."""
 
-def early_count(xp, spikes, kept, time_constant):
-    """Count the spikes of each class, each for ``exp(-t / time_constant)``."""
-    step = xp.cumulative_sum(xp.ones_like(spikes), axis=-1) - 1
-    worth = xp.exp(-step / time_constant)  # masked entries of spikes are 0
-    return xp.sum(worth * spikes, axis=-1), lambda cotangent: cotangent[..., None] * worth
+    time_constant: float = 20
+    margin: float = 1
 
+    def read(self, trains):
+        """Count the spikes of each neuron, each for ``exp(-t / time_constant)``."""
+        xp, spikes = trains.xp, trains.values  # masked spikes are 0
+        step = xp.astype(trains.time.positions(spikes), spikes.dtype)
+        worth = xp.exp(-step / self.time_constant)
+        return trains.reading(trains.time.sum(worth * spikes)), lambda cotangent: cotangent * worth
 
-def shortfall(xp, u, label, margin):
-    """Return ``max(margin - (u_y - u_c), 0)²`` of each class ``c`` but the label ``y``."""
-    zero = xp.zeros_like(u)
-    own = xp.sum(xp.where(label, u, zero), axis=CLASS, keepdims=True)
-    short = xp.where(label, zero, xp.clip(margin - own + u, min=0))
+    def criterion(self, reading, labels):
+        """Return ``max(margin - (u_y - u_c), 0)²`` for each class ``c`` except the label ``y``."""
+        xp, u, classes = reading.xp, reading.u, reading.classes
+        label, zero = labels.one_hot(reading), xp.zeros_like(u)
+        own = classes.sum(xp.where(label, u, zero))
+        short = xp.where(label, zero, xp.clip(self.margin - own + u, min=0))
 
-    def pullback(cotangent):
-        slope = 2 * cotangent * short  # of each class; that of the label is minus their sum
-        return slope - xp.where(label, xp.sum(slope, axis=CLASS, keepdims=True), zero)
+        def pullback(cotangent):
+            slope = 2 * cotangent * short  # of each class; the label has minus their sum
+            return slope - xp.where(label, classes.sum(slope), zero)
 
-    return short * short, pullback
-
-
-# %%
-# The loss
-# --------
-#
-# ``Composed`` makes a loss of the two, with labels, masks, weights, reductions and layouts as in
-# the losses of the library. Options of the functions are set by ``functools.partial``.
-
-
-def early_lead(time_constant, margin=1.0, **options):
-    """Return a loss by which the label should lead every other class by a margin, and early."""
-    return sx.losses.Composed(
-        functools.partial(early_count, time_constant=time_constant),
-        functools.partial(shortfall, margin=margin),
-        **options,
-    )
+        return short * short, pullback
 
 
 # %%
@@ -253,9 +244,9 @@ spikes[:, 1, [8, 30, 50]] = 1
 spikes[:, 2, [15, 42]] = 1
 labels = [0, 0]
 
-loss = early_lead(time_constant=20)
+loss = EarlyLead(time_axis=-1, reduction="sum")
 value, gradient = sx.value_and_grad(loss)(spikes, labels)
-terms = early_lead(time_constant=20, reduction="none")(spikes, labels)  # [batch, class]
+terms = replace(loss, reduction="none")(spikes, labels)  # [batch, class]
 counted = np.cumsum(spikes * np.exp(-np.arange(60) / 20), axis=-1)  # up to each step
 
 # %%
@@ -287,7 +278,7 @@ describe(
 
 counts = sx.CrossEntropy(time_axis=-1, reduction="none")
 print("CrossEntropy", counts(spikes, labels))
-print("early_lead  ", terms.sum(axis=-1))
+print("EarlyLead   ", terms.sum(axis=-1))
 
 # %%
 # A test that all libraries agree
@@ -307,14 +298,16 @@ print("consistent:", ", ".join(libraries))
 # The test finds a mistake, here a wrong factor in a pullback:
 
 
-def mistaken(xp, u, label):
-    """Return the same terms, with half of their gradient."""
-    terms, pullback = shortfall(xp, u, label, margin=1.0)
-    return terms, lambda cotangent: pullback(cotangent) / 2
+class Mistaken(EarlyLead):
+    """The same loss with half of its gradient."""
+
+    def criterion(self, reading, labels):
+        terms, pullback = super().criterion(reading, labels)
+        return terms, lambda cotangent: pullback(cotangent) / 2
 
 
 try:
-    sx.testing.assert_consistent(sx.losses.Composed(loss.read, mistaken), spikes, labels)
+    sx.testing.assert_consistent(Mistaken(time_axis=-1), spikes, labels)
 except AssertionError as complaint:
     print(complaint)
 else:
