@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from spikeloss_xp._arrays import Adapter, lowest_below, or_one
 from spikeloss_xp._input.pixels import Pixels
 from spikeloss_xp._input.prepared import Prepared
-from spikeloss_xp._typing import Array, Namespace, Pullback, ValueAndPullback
+from spikeloss_xp._typing import Array, Namespace, PerClass, Pullback, ValueAndPullback
 from spikeloss_xp.backends.base import Axis
 
 
@@ -111,11 +111,12 @@ class Reading(NamedTuple):
         """The array API namespace of the readings."""
         return self.classes.adapter.xp
 
-    def per_class(self, values: tuple[float, ...]) -> Array:
-        """Return one number for each class as an array that broadcasts to the readings."""
-        adapter, xp = self.classes.adapter, self.xp
-        numbers = adapter.constants(values, self.u)
-        return xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
+    def per_class(self, values: PerClass) -> Any:
+        """Return a number as it is, and one for each class as an array that broadcasts to `u`."""
+        if not isinstance(values, tuple):
+            return values
+        numbers = self.classes.adapter.constants(values, self.u)
+        return self.xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
 
     def shielded(self, mask: Array) -> "Reading":
         """Return readings whose terms and derivatives are finite in every criterion where masked.

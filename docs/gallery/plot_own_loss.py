@@ -302,6 +302,7 @@ class Mistaken(EarlyLead):
     """The same loss with half of its gradient."""
 
     def criterion(self, reading, labels):
+        """Return the right terms and a wrong pullback."""
         terms, pullback = super().criterion(reading, labels)
         return terms, lambda cotangent: pullback(cotangent) / 2
 

@@ -14,7 +14,7 @@ Subclasses override public methods and class attributes.
 
 import functools
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_args
 
@@ -75,7 +75,7 @@ class Terms(NamedTuple):
     pullback: Pullback
 
 
-class Loss(Parts):
+class Loss(Parts, ABC):
     """A loss on spike trains: a function of spikes and a target.
 
     Hyper-parameters go in the constructor, arrays in the call. Losses are immutable, hashable and

@@ -8,7 +8,7 @@ from spikeloss_xp import _checks
 from spikeloss_xp._input.labels import INDICES, MULTI_HOT, Labels
 from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared, prepare_input
-from spikeloss_xp._typing import Array, EntropyReadout, Numerics, PerClass, Reduction
+from spikeloss_xp._typing import Array, EntropyReadout, Numerics, Reduction
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import (
@@ -221,8 +221,3 @@ class ClassLoss(ReadsClasses):
     reduction: Reduction = "mean"
     num_classes: int | None = None
     ignore_index: int | None = -100
-
-
-def per_class(reading: Reading, values: PerClass) -> Any:
-    """Return a number, or an array with one number for each class that broadcasts to readings."""
-    return reading.per_class(values) if isinstance(values, tuple) else values

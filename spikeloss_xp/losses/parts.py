@@ -1,20 +1,19 @@
 """Parts of a batch: sums and weights that add up over micro-batches, processes and segments."""
 
 import math
-from abc import ABC, abstractmethod
 from typing import Any
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import Adapter, on_device_of
-from spikeloss_xp._input.labels import Labels
-from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
-class Parts(ABC):
+class Parts:
     """A loss that is the sum of its terms divided by their weight, both of which add up."""
 
     reduction: str
+    _prepare: Any
+    _sum: Any
 
     @property
     def memory(self) -> int | None:
@@ -24,18 +23,6 @@ class Parts(ABC):
         segment as its context.
         """
         return None
-
-    @abstractmethod
-    def _prepare(
-        self, input: Array, target: Any, options: dict[str, Any], context: int = 0
-    ) -> tuple[Prepared, Labels]:
-        """Return the prepared input and the labels; the first `context` steps have no terms."""
-
-    @abstractmethod
-    def _sum(
-        self, prepared: Prepared, labels: Labels, with_weight: bool, with_pullback: bool
-    ) -> tuple[Array, Any, Pullback]:
-        """Return the sum of the terms, their weight, and the pullback from the sum to the input."""
 
     @on_device_of("input")
     def sum_and_weight(

@@ -7,7 +7,7 @@ from typing import ClassVar
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._input.labels import MULTI_HOT, Labels
 from spikeloss_xp._typing import Array, Numerics, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses, per_class
+from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses
 from spikeloss_xp.predictions import BinaryScores, ClassScores
 from spikeloss_xp.readouts import Reading
 
@@ -130,6 +130,6 @@ class SpikeMoid(ReadsClasses):
         elif self.pos_weight == 1:
             terms, to_logit = criteria.binary_cross_entropy(adapter, logit, target)
         else:
-            weight = per_class(reading, self.pos_weight)
+            weight = reading.per_class(self.pos_weight)
             terms, to_logit = criteria.weighted_binary_cross_entropy(adapter, logit, target, weight)
         return terms, lambda cotangent: to_logit(cotangent) / self.alpha

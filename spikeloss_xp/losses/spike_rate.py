@@ -9,7 +9,7 @@ import numpy as np
 from spikeloss_xp import _checks, criteria, readouts
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Array, PerClass, Readout, Reduction, ValueAndPullback
-from spikeloss_xp.losses.classes import ReadsClasses, per_class
+from spikeloss_xp.losses.classes import ReadsClasses
 from spikeloss_xp.readouts import Reading
 
 
@@ -108,7 +108,7 @@ class SpikeRate(ReadsClasses):
         largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
-        return per_class(reading, rates) * largest
+        return reading.per_class(rates) * largest
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
         """Yield a finding if a label should have a lower rate than the other classes."""
