@@ -19,7 +19,7 @@ from dask.array.overlap import ensure_minimum_chunksize, overlap
 from dask.array.utils import meta_from_array
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, ClosedForm, Namespace, ValueAndPullback
+from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives.kernels import Exponential
 
@@ -49,7 +49,7 @@ class DaskAdapter(ArrayAPIAdapter):
                 f"{argument} has chunks of unknown size: call its compute_chunk_sizes() first"
             )
 
-    def evaluate(self, loss: ClosedForm, input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss, block by block if the blocks add up."""
         x = _without_empty_chunks(input)
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
@@ -57,7 +57,7 @@ class DaskAdapter(ArrayAPIAdapter):
         return loss.value(x, **options) if blocks is None else blocks.value()
 
     def value_and_pullback(
-        self, loss: ClosedForm, input: Array, *targets: Any, **options: Any
+        self, loss: Any, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
         """Return the value of a loss and its pullback, block by block if the blocks add up."""
         x, *given = (_without_empty_chunks(value) for value in (input, *targets))

@@ -16,7 +16,6 @@ from spikeloss_xp._typing import (
     Array,
     Axes,
     ChunkFunction,
-    ClosedForm,
     Namespace,
     Sums,
     ValueAndPullback,
@@ -187,7 +186,7 @@ class JAXAdapter(ArrayAPIAdapter):
         totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
         return totals, None if gradient is None else lambda cotangent: gradient * cotangent
 
-    def evaluate(self, loss: ClosedForm, input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value, of a large array that is chunked with the closed form as gradient.
 
         The gradient of a chunk is computed with its value; JAX would save residuals of every chunk

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Axes, ChunkFunction, ClosedForm, Namespace, Sums
+from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
 from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
@@ -135,7 +135,7 @@ class TorchAdapter(TorchFilters):
             return self
         return PLAIN if x.is_cpu else PLAIN_ON_DEVICE
 
-    def evaluate(self, loss: ClosedForm, input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
         if loss.reduction == "none" and is_distributed(input):
             raise ValueError(
@@ -182,7 +182,7 @@ class _ClosedForm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        loss: ClosedForm,
+        loss: Any,
         options: dict[str, Any],
         x: torch.Tensor,
         *others: torch.Tensor,

@@ -15,7 +15,6 @@ from spikeloss_xp._typing import (
     Array,
     Axes,
     ChunkFunction,
-    ClosedForm,
     Namespace,
     Sums,
     ValueAndPullback,
@@ -252,7 +251,7 @@ class ArrayAPIAdapter:
 
     # What only makes a library faster: calls and chunks -------------------------------------------
 
-    def evaluate(self, loss: ClosedForm, input: Array, options: dict[str, Any]) -> Array:
+    def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
         """Return the value of a loss: this is the call of a loss object.
 
         A library with automatic differentiation may register ``loss.value_and_pullback`` as the
@@ -261,7 +260,7 @@ class ArrayAPIAdapter:
         return loss.value(input, **options)
 
     def value_and_pullback(
-        self, loss: ClosedForm, input: Array, *targets: Any, **options: Any
+        self, loss: Any, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
         """Return the value of a loss and its pullback, in closed form.
 

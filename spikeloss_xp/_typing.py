@@ -48,16 +48,6 @@ Power = Literal[1, 2]
 Total = Literal["mean", "sum"]
 
 
-class ClosedForm(Protocol):
-    """A function of spikes whose gradient is known in closed form."""
-
-    reduction: str
-    has_closed_form: bool
-    value: Callable[..., Any]
-    value_and_pullback: Callable[..., ValueAndPullback]
-    captured_arrays: Callable[[], tuple[Any, ...] | None]
-
-
 class ValueAndGrad(Protocol):
     """The function that `spikeloss_xp.value_and_grad` returns."""
 

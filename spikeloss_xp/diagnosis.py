@@ -167,7 +167,7 @@ def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, s
         with np.errstate(all="ignore"):
             if isinstance(x, list):
                 return None, float(loss(x, *targets, **masks)), ""
-            batch = Batch(loss, x, *targets, masks)
+            batch = Batch(loss, x, masks, *targets)
             return batch, batch.value, ""
     except (ValueError, TypeError) as error:
         of_times = 2 * loss.reads_times  # times of 0 would be refused as trains
@@ -181,7 +181,7 @@ def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, s
 class Batch:
     """A batch ``[sample, neuron, step]`` as a loss evaluates it, with its labels and gradient."""
 
-    def __init__(self, loss: Any, x: Array, target: Any, masks: Any) -> None:
+    def __init__(self, loss: Any, x: Array, masks: Any, target: Any) -> None:
         prepared, labels = loss._prepare(x, target, masks)
         total, weight, pullback = loss._sum(prepared, labels, True, True)
         divisor = divisor_of(prepared.adapter, weight)

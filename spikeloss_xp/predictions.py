@@ -50,7 +50,8 @@ class ClassScores(NamedTuple):
     @property
     def classes(self) -> Axis:
         """The axis of the classes."""
-        return self.prepared.adapter.axes[self.prepared.layout.class_axis]
+        axis: Axis = self.prepared.adapter.axes[self.prepared.layout.class_axis]
+        return axis
 
     def of_classes(self) -> Array:
         """Return the scores; a masked class is below all others, unless all classes are masked."""
