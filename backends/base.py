@@ -266,7 +266,8 @@ class ArrayAPIAdapter:
 
         Called by `spikeloss_xp.value_and_grad` if the library does not differentiate.
         """
-        return loss.value_and_pullback(input, *targets, **options)
+        found: ValueAndPullback = loss.value_and_pullback(input, *targets, **options)
+        return found
 
     def of_call(self, x: Array) -> "ArrayAPIAdapter":
         """Return the adapter of a call: it need not ask again what transforms and graphs see."""
