@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spikeloss_xp._arrays import (
@@ -78,8 +79,10 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     Parameters
     ----------
     loss : callable
-        A loss of this library. If the library of the input has automatic differentiation, any
-        function of arrays, for example a loss that overrides only `value` or ``__call__``.
+        A loss of this library, `distances.van_rossum` or `distances.similarity`, or a
+        `functools.partial` of one of them with keyword arguments only. If the library of the input
+        has automatic differentiation, any function of arrays, for example a loss that overrides
+        only `value` or ``__call__``.
 
     Returns
     -------
@@ -110,7 +113,12 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     array([[[0.125, 0.125, 0.125, 0.125],
             [0.125, 0.125, 0.125, 0.125]]])
     """
-    closed_form = loss if isinstance(loss, ClosedForm) and loss.has_closed_form else None
+    closed_form: Any = loss if getattr(loss, "has_closed_form", False) else None
+
+    if hasattr(getattr(loss, "__wrapped__", None), "has_closed_form"):
+        closed_form = None  # `functools.wraps` has copied the attributes to another function
+    if isinstance(loss, partial) and not loss.args and getattr(loss.func, "has_closed_form", False):
+        return partial(value_and_grad(loss.func), **loss.keywords)
 
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any
