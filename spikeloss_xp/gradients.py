@@ -1,6 +1,7 @@
 """Value and gradient: by automatic differentiation, or by the closed form of a loss."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from spikeloss_xp._arrays import (
@@ -23,8 +24,10 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     Parameters
     ----------
     loss : callable
-        A loss of this library. If the library of the input has automatic differentiation, any
-        function of arrays, for example a loss that overrides only `value` or ``__call__``.
+        A loss of this library, `distances.van_rossum` or `distances.similarity`, or a
+        `functools.partial` of one of them with keyword arguments only. If the library of the input
+        has automatic differentiation, any function of arrays, for example a loss that overrides
+        only `value` or ``__call__``.
 
     Returns
     -------
@@ -56,6 +59,11 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
             [0.125, 0.125, 0.125, 0.125]]])
     """
     closed_form: Any = loss if getattr(loss, "has_closed_form", False) else None
+
+    if hasattr(getattr(loss, "__wrapped__", None), "has_closed_form"):
+        closed_form = None  # `functools.wraps` has copied the attributes to another function
+    if isinstance(loss, partial) and not loss.args and getattr(loss.func, "has_closed_form", False):
+        return partial(value_and_grad(loss.func), **loss.keywords)
 
     def evaluate(
         input: Array, *targets: Any, cotangent: Any = None, **options: Any

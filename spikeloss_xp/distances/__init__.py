@@ -16,13 +16,6 @@ array([[0.   , 1.   , 1.   ],
 """
 
 from spikeloss_xp.distances._edit_distances import coincidence_factor, victor_purpura
-from spikeloss_xp.distances._inner_products import Similarity, VanRossum, similarity, van_rossum
+from spikeloss_xp.distances._kernel_metrics import similarity, van_rossum
 
-__all__ = [
-    "Similarity",
-    "VanRossum",
-    "coincidence_factor",
-    "similarity",
-    "van_rossum",
-    "victor_purpura",
-]
+__all__ = ["coincidence_factor", "similarity", "van_rossum", "victor_purpura"]

@@ -1,29 +1,22 @@
-"""Comparisons of spike times: the Victor-Purpura distance and the coincidence factor.
+"""The Victor-Purpura distance and the coincidence factor, which follow from edits of spike times.
 
-Both follow from the smallest cost of editing one train into the other, for all pairs at once. To
-delete or to insert a spike costs 1; each has its own price of matching a spike of one train with a
-spike of the other. The table of costs is filled along its anti-diagonals, because no entry of an
-anti-diagonal depends on another one.
+Both use the smallest cost of editing one train into another, for all pairs of trains at once.
+Deleting or inserting a spike costs 1, and the two differ in the price of matching a spike of one
+train with a spike of the other. The table of costs is filled along its anti-diagonals, because the
+entries of an anti-diagonal do not depend on each other.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import (
-    Adapter,
-    adapter_of,
-    asarray_like,
-    find_adapter,
-    floating,
-    host,
-    on_device_of,
-)
+from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of
 from spikeloss_xp._spike_pairs import (
     UNMATCHED,
     EditTable,
+    Price,
     SortedTimes,
     absolute_difference,
     pad_unmatched,
@@ -31,6 +24,7 @@ from spikeloss_xp._spike_pairs import (
 )
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, SupportsArray
 from spikeloss_xp.binning import epsilon_of
+from spikeloss_xp.distances._trains import padded_sets
 from spikeloss_xp.primitives.chunks import slices
 
 if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
@@ -53,17 +47,18 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     ----------
     times : sequence of array, or array
         The spike times of each train, in any order: a sequence of arrays ``[spike]``, or one
-        array ``[train, spike]``, padded with NaN or infinity.
+        array ``[train, spike]`` that is padded with NaN or infinity.
     other : sequence of array, or array, optional
-        The spike times of other trains. By default `times` are compared with themselves.
+        The spike times of other trains. By default, `times` are compared with themselves.
     cost : float
         The cost :math:`q` of moving a spike by one unit of time: 0, or at least 1e-6.
 
     Returns
     -------
     array
-        ``[train, other train]``, of the library and in the dtype of `times`; for integers in the
-        library's default floating dtype, and for float16 and bfloat16 in float32.
+        ``[train, other train]``, an array of the library of `times` in the same dtype. For
+        integers it has the library's default floating dtype, and for float16 and bfloat16 it is
+        float32.
 
     Raises
     ------
@@ -72,11 +67,12 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
 
     Notes
     -----
-    Libraries with automatic differentiation can differentiate it with respect to the spike times,
-    except for pairs with several cheapest edits. Memory grows with the number of pairs, not with
-    the number of spikes. Time grows with the product of the largest numbers of spikes. Outside of
-    `jax.jit`, JAX traces the table of costs at each call. PyTorch compiles each of its steps by
-    itself, for minutes with 30 spikes: call it outside of a compiled function.
+    Libraries with automatic differentiation can differentiate the distance with respect to the
+    spike times, except for pairs with several cheapest edits. Memory grows with the number of
+    pairs, not with the number of spikes. Run time grows with the product of the largest spike
+    counts. Outside of `jax.jit`, JAX traces the table of costs at every call. `torch.compile`
+    compiles each step of the table separately, which takes minutes for 30 spikes: call the function
+    outside of compiled functions.
 
     References
     ----------
@@ -94,7 +90,7 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     cost = _checks.not_negative(cost, "cost")
     if cost != 0:
         _checks.scale(cost, "cost")
-    adapter, x, y = _both(times, other)
+    adapter, x, y = _sorted_sets(times, other)
 
     def price(a: Array, b: Array) -> Array:
         return absolute_difference(adapter, a, b) * cost
@@ -118,16 +114,17 @@ def coincidence_factor(
         {\frac12 (N_\text{model} + N_\text{data})} \, \frac{1}{1 - 2 \nu \Delta},
         \qquad \nu = \frac{N_\text{model}}{T}
 
-    How well the first train, the model, predicts the second, the data: 1 for equal trains, and 0 on
-    average for a Poisson train with the rate of the model. :math:`N_\text{coinc}` is the largest
-    number of pairs at most :math:`\Delta` apart, each spike in one. There is no gradient.
+    The factor says how well the first train, the model, predicts the second, the data. It is 1 for
+    equal trains, and 0 on average for a Poisson train with the rate of the model.
+    :math:`N_\text{coinc}` is the largest number of pairs of spikes at most :math:`\Delta` apart, if
+    each spike belongs to at most one pair. The factor has no gradient.
 
     Parameters
     ----------
     times : sequence of array, or array
         The spike times of the model, as for `victor_purpura`.
     other : sequence of array, or array, optional
-        The spike times of the data. By default `times` are compared with themselves.
+        The spike times of the data. By default, `times` are compared with themselves.
     precision : float
         The largest distance :math:`\Delta` of two spikes that coincide; above 0.
     duration : float
@@ -136,8 +133,9 @@ def coincidence_factor(
     Returns
     -------
     array
-        ``[train, other train]``, of the library of `times`. It is 0 if a train is silent, and NaN
-        if :math:`2 \nu \Delta \ge 1`, because then all spikes would coincide by chance.
+        ``[train, other train]``, an array of the library of `times`. A factor is 0 if one of the
+        two trains is silent, and NaN if :math:`2 \nu \Delta \ge 1`, because then all spikes would
+        coincide by chance.
 
     Raises
     ------
@@ -146,7 +144,7 @@ def coincidence_factor(
 
     Notes
     -----
-    A pair of spikes whose distance exceeds the precision only by rounding is a coincidence.
+    Two spikes whose distance exceeds the precision only by rounding coincide.
 
     References
     ----------
@@ -165,11 +163,11 @@ def coincidence_factor(
     """
     precision = _checks.positive(precision, "precision")
     duration = _checks.positive(duration, "duration")
-    adapter, x, y = _both(times, other)
+    adapter, x, y = _sorted_sets(times, other)
     xp = adapter.xp
     epsilon = max(float(xp.finfo(x.times.dtype).eps), _largest_epsilon(times, other))
 
-    def price(a: Array, b: Array) -> Array:  # none for a coincidence, and the last UNMATCHED
+    def price(a: Array, b: Array) -> Array:  # 0 for a coincidence, else UNMATCHED
         rounding = 4 * epsilon * xp.maximum(xp.abs(a), xp.abs(b))
         too_far = absolute_difference(adapter, a, b) > precision + rounding
         return xp.astype(too_far, a.dtype) * UNMATCHED
@@ -184,71 +182,26 @@ def coincidence_factor(
     return factor
 
 
-def _both(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
-    """Return the library and the spike times of both arguments; without `other`, the same twice."""
-    padded = padded_times(times, "times", None)
-    adapter = adapter_of(padded)
-    x = y = SortedTimes.of(adapter, padded)
-    if other is not None:
-        y = SortedTimes.of(adapter, padded_times(other, "other", padded))
-    return adapter, x, y
+def _sorted_sets(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
+    """Return the adapter and the spike times of both arguments; without `other`, the same twice."""
+    sets = padded_sets(times, other, ("times", "other"))
+    adapter = adapter_of(sets[0])
+    each = [SortedTimes.of(adapter, padded) for padded in sets]
+    return adapter, each[0], each[-1]
 
 
 def _largest_epsilon(*given: Any) -> float:
-    """Return the largest epsilon of the dtypes of arrays, and of arrays in sequences."""
+    """Return the largest epsilon of the dtypes of arrays and of arrays in sequences."""
     each = (x if isinstance(x, list | tuple) else [x] for x in given if x is not None)
     return max(map(epsilon_of, itertools.chain(*each)), default=0.0)
 
 
-def padded_times(times: Any, argument: str, like: Array | None) -> Array:
-    """Return spike times as one array ``[train, spike]``, in the dtype of `like` if given."""
-    if isinstance(times, list | tuple):
-        times = _stacked(times, argument, like)
-    elif like is not None:
-        times = asarray_like(adapter_of(like), like, times, argument)
-    adapter = adapter_of(times, argument)
-    array = floating(adapter, times, argument)
-    if array.ndim != 2 or array.shape[0] == 0:
-        raise ValueError(
-            f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
-            f"got shape {tuple(array.shape)}"
-        )
-    dtype = array.dtype if like is None else like.dtype
-    return adapter.xp.astype(array, dtype, copy=False)
-
-
-def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
-    """Return the spike times of each train as a row, filled up with infinity."""
-    if not trains:
-        raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
-    if like is None:  # an array of the library of the given arrays, if any was given
-        like = next((train for train in trains if find_adapter(train) is not None), None)
-    if like is None:
-        like = host(trains[0], f"{argument}[0]")
-    adapter, given = adapter_of(like, argument), []
-    for i, train in enumerate(trains):
-        array = asarray_like(adapter, like, train, f"{argument}[{i}]")
-        if array.ndim != 1:
-            raise ValueError(f"{argument}[{i}] must have shape [spike]; got {tuple(array.shape)}")
-        given.append(floating(adapter, array, f"{argument}[{i}]"))
-
-    xp = adapter.xp
-    dtype, longest = xp.result_type(*given), max(array.shape[0] for array in given)
-    rest = xp.full((longest,), math.inf, dtype=dtype, device=adapter.device(like))
-    rows = [xp.concat([xp.astype(a, dtype, copy=False), rest[a.shape[0] :]]) for a in given]
-    return xp.stack(rows)
-
-
 def _edit_costs(
-    adapter: Adapter,
-    x: SortedTimes,
-    y: SortedTimes,
-    far: float,
-    price: Callable[[Array, Array], Array],
+    adapter: Adapter, x: SortedTimes, y: SortedTimes, far: float, price: Price
 ) -> Array:
     """Return the smallest costs of editing trains of `x` into trains of `y`, for all pairs.
 
-    `price` is the cost of matching two spike times, and above 2 if they are `far` apart.
+    `price` is the cost of matching two spike times. It is above 2 for times that are `far` apart.
     """
     xp, surplus = adapter.xp, x.number[:, None] - y.number[None, :]
     times_x, times_y, added = pad_unmatched(adapter, x, y, surplus, far)

@@ -39,6 +39,8 @@ RATES, LATE = tuple(0.05 + 0.01 * c for c in range(CLASSES)), {"true_time": 20.0
 READOUTS = ("max", "last", "sqrt_count", "latency", "softmax_sum")
 SILENT, LOGITS = {"silent_time": 300.0}, {"alpha": 0.1, "theta": 0.2}
 NEURON = sx.SparsityEnforcer(0.05, min_rate=0.04, per="neuron")
+DISTANCE = functools.partial(sx.distances.van_rossum, time_constant=20.0)
+SIMILARITY = functools.partial(sx.distances.similarity, time_constant=20.0)
 CASES = {
     "SpikeTime": Case(sx.SpikeTime(20.0, 100), "trains"),
     "SpikeTime, order 2": Case(sx.SpikeTime(20.0, 100, 2), "trains"),
@@ -64,8 +66,8 @@ CASES = {
     "times.SpikeLatency": Case(sx.times.SpikeLatency(true_time=20.0, **SILENT), input="times"),
     "times.SpikeTime": Case(sx.times.SpikeTime(time_constant=20.0), "desired", input="times"),
     "times.VictorPurpura": Case(sx.times.VictorPurpura(cost=0.1), "desired", input="times"),
-    "VanRossum": Case(sx.distances.VanRossum(20.0), "", ("cotangent",), "trial"),
-    "Similarity": Case(sx.distances.Similarity(20.0), "", ("cotangent",), "trial"),
+    "van_rossum": Case(DISTANCE, "", ("cotangent",), "trial"),
+    "similarity": Case(SIMILARITY, "", ("cotangent",), "trial"),
 }  # fmt: skip
 
 

@@ -8,14 +8,17 @@ import pytest
 
 import spikeloss_xp as sx
 from _support.calls import run
-from spikeloss_xp.distances import Similarity, VanRossum, victor_purpura
+from spikeloss_xp.distances import similarity, van_rossum, victor_purpura
 
 # PyTorch uses what it has deprecated itself.
 pytestmark = [
     pytest.mark.compiles,
     pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:`torch._prims_common.check`"),
 ]
-COMPARE = {"distance": VanRossum(3, cosine=0.3), "similarity": Similarity(3)}
+COMPARE = {
+    "distance": partial(van_rossum, time_constant=3, cosine=0.3),
+    "similarity": partial(similarity, time_constant=3),
+}
 X = np.random.default_rng(0).random((2, 4, 2, 12))  # two batches of trains
 Y = np.random.default_rng(1).random((3, 2, 12))
 COTANGENT = np.random.default_rng(2).normal(size=(4, 3))

@@ -3,8 +3,10 @@
 Random calls have seeds, as those of `contract/test_differential.py`.
 """
 
-import functools
 import math
+import pickle
+from functools import partial, wraps
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +17,15 @@ from _support.backends import TESTED, on
 from _support.calls import DIFFERENCE_RTOL, each, not_jax, run
 from _support.random_calls import around, pick
 from spikeloss_xp import _tuning
-from spikeloss_xp.distances import Similarity, VanRossum, similarity, van_rossum
+from spikeloss_xp.distances import similarity, van_rossum
 
 SEEDS = {"numpy": 40, "torch": 15, "array-api-strict": 10}
-KINDS = {"distance": VanRossum(3), "squared": VanRossum(3, squared=True)}
-KINDS |= {"similarity": Similarity(3)}
+KINDS = {
+    "distance": partial(van_rossum, time_constant=3),
+    "squared": partial(van_rossum, time_constant=3, squared=True),
+    "similarity": partial(similarity, time_constant=3),
+}
+DEFAULTS = {"cosine": 0.0, "squared": False, "time_axis": -1, "times": False}
 
 
 def product_of_times(x, y, o):
@@ -37,19 +43,24 @@ def product_of_bins(x, y, o):
     return (1 - o.cosine) * units + o.cosine * (x.sum(0) @ kernel @ y.sum(0))
 
 
+def options_of(compare):
+    return SimpleNamespace(**{**DEFAULTS, **compare.keywords})
+
+
 def all_pairs(compare, x, y):
     """Return the comparison of all pairs of trains, one pair at a time."""
-    product = functools.partial(product_of_times if compare.times else product_of_bins, o=compare)
+    o = options_of(compare)
+    product = partial(product_of_times if o.times else product_of_bins, o=o)
     norms = [[product(train, train) for train in each] for each in (x, y)]
     value = np.zeros((len(x), len(y)))
     for i, j in np.ndindex(value.shape):
         own, other = norms[0][i], norms[1][j]
-        if isinstance(compare, Similarity):
+        if compare.func is similarity:
             value[i, j] = product(x[i], y[j]) / math.sqrt(own * other) if own and other else 0.0
         # Equal trains are exactly 0 apart, and a root would magnify rounding errors.
         elif not np.array_equal(x[i], y[j], equal_nan=True):
             square = own + other - 2 * product(x[i], y[j])
-            value[i, j] = square if compare.squared else math.sqrt(square)
+            value[i, j] = square if o.squared else math.sqrt(square)
     return value
 
 
@@ -77,9 +88,9 @@ def random_comparison(random):
 
     The trains of the call have another layout, and NaN where they are masked, which is silence.
     """
-    kind = pick(random, VanRossum, Similarity)
+    kind = pick(random, van_rossum, similarity)
     options = {"time_constant": pick(random, 0.5, 3.0, 20.0), "times": random.random() < 0.3}
-    if kind is VanRossum:
+    if kind is van_rossum:
         options["squared"] = random.random() < 0.5
     alone = random.random() < 0.5
     if options["times"]:
@@ -87,7 +98,7 @@ def random_comparison(random):
         apart = not options.get("squared", False)
         sets = [random_times(random, n, apart=apart) + 0.5 * apart * (n == 4) for n in (5, 4)]
         sets = sets[: 2 - alone]
-        return kind(**options), sets, sets, {}
+        return partial(kind, **options), sets, sets, {}
     options["cosine"] = pick(random, 0.0, 0.3, 1.0)
     units, steps, masks = pick(random, 1, 1, 2, 3), around(random, 70), {}
     flat = units == 1 and random.random() < 0.5
@@ -108,16 +119,17 @@ def random_comparison(random):
         noisy = np.where(mask, x, math.nan)
         given.append(np.moveaxis(noisy[:, 0] if flat else noisy, -1, axis))
         sets[i] = np.where(mask, x, 0.0)
-    return kind(**options, time_axis=axis), sets, given, masks
+    return partial(kind, **options, time_axis=axis), sets, given, masks
 
 
 def check_random_comparison(backend, seed):
     random = np.random.default_rng([seed, 4])
     compare, sets, given, masks = random_comparison(random)
+    o = options_of(compare)
     x, y, others = sets[0], sets[-1], sets[1:]
     expected = all_pairs(compare, x, y)
     cotangent = random.normal(size=expected.shape)
-    if not getattr(compare, "squared", False):
+    if not o.squared:
         cotangent[expected == 0] = 0  # a root and a quotient have no derivative there
 
     @backend.compiled
@@ -133,16 +145,15 @@ def check_random_comparison(backend, seed):
         # Rounding errors of norms; a root magnifies those of a small difference.
         rtol = 100 * backend.rtol
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=rtol, err_msg=message)
-        if isinstance(compare, VanRossum):
+        if compare.func is van_rossum:
             assert not value[expected == 0].any(), message
     for array, trains in zip(arrays, given, strict=True):
         np.testing.assert_array_equal(backend.numpy(array), trains, message)  # it is not changed
 
     counted = np.isfinite(given[0])
-    if not compare.times:
+    if not o.times:
         counted, gradient = (
-            np.moveaxis(array, compare.time_axis, -1).reshape(x.shape)
-            for array in (counted, gradient)
+            np.moveaxis(array, o.time_axis, -1).reshape(x.shape) for array in (counted, gradient)
         )
     assert not gradient[~counted].any(), message
     directions = random.normal(size=(2, *x.shape)) * counted
@@ -192,7 +203,7 @@ def test_dtypes(backend, dtype):
         pytest.skip(f"{backend.name} has no {dtype}")
     x = np.random.default_rng(0).random((4, 50)) < 0.2
     given = backend.asarray(x.astype(dtype), dtype)
-    distance = VanRossum(3)
+    distance = KINDS["distance"]
 
     def both(x, y):
         return distance(x, y), sx.value_and_grad(distance)(x, cotangent=np.ones((4, 4)))[1]
@@ -212,16 +223,52 @@ def test_nan_reaches_its_pairs_only(backend):
     assert not got[:, :3, :3].any()
 
 
-def test_functions_hand_every_argument_on():
+@pytest.mark.parametrize("metric", [van_rossum, similarity])
+def test_closed_form_takes_every_argument_of_a_metric(metric):
     x, y = np.random.default_rng(7).random((2, 20, 3, 4))  # [time, train, unit]
-    kernel = {"cosine": 0.3, "time_axis": 0}
-    masks = {"where": np.arange(3) < 2, "lengths": [20, 9, 3]}
-    masks |= {"y_where": np.arange(3) > 0, "y_lengths": [5, 20, 8]}
-    functions = (van_rossum, VanRossum, {"squared": True}), (similarity, Similarity, {})
-    for function, make, more in functions:
-        got = function(x, y, time_constant=3, **kernel, **more, **masks)
-        compare = make(3.0, **kernel, **more)
-        np.testing.assert_array_equal(got, compare(x, y, **masks))
-        assert eval(repr(compare)) == compare
+    options = {"time_constant": 3, "cosine": 0.3, "time_axis": 0}
+    options |= {"squared": True} if metric is van_rossum else {}
+    options |= {"where": np.arange(3) < 2, "lengths": [20, 9, 3]}
+    options |= {"y_where": np.arange(3) > 0, "y_lengths": [5, 20, 8]}
+    for given in (options, {"time_constant": 3}):  # the other options have defaults
+        expected = metric(x, y, **given)
+        cotangent = np.cos(expected)
+        value, gradient = sx.value_and_grad(metric)(x, y, cotangent=cotangent, **given)
+        np.testing.assert_array_equal(value, expected)
+        fixed = sx.value_and_grad(partial(metric, **given))
+        np.testing.assert_array_equal(fixed(x, y, cotangent=cotangent)[1], gradient)
+    for call in (metric, sx.value_and_grad(metric)):
         with pytest.raises(TypeError, match="lenghts"):
-            make(3)(x, lenghts=[1])
+            call(x, time_constant=3, lenghts=[1])
+        with pytest.raises(TypeError, match="time_constant"):
+            call(x)
+
+
+def test_option_in_the_call_replaces_that_of_a_partial():
+    evaluate = sx.value_and_grad(KINDS["distance"])
+    value, _ = evaluate(np.eye(2), time_constant=1, cotangent=np.ones((2, 2)))
+    np.testing.assert_array_equal(value, van_rossum(np.eye(2), time_constant=1))
+
+
+@pytest.mark.parametrize("metric", [van_rossum, similarity])
+def test_metric_is_a_function_that_can_be_pickled(metric):
+    assert pickle.loads(pickle.dumps(metric)) is metric
+    assert pickle.loads(pickle.dumps(partial(metric, time_constant=3))).func is metric
+
+
+def test_wrapper_of_a_metric_has_no_closed_form():
+    """`functools.wraps` copies attributes to the wrapper, whose value may be a different one."""
+
+    @wraps(van_rossum)
+    def doubled(x, y):
+        return 2 * van_rossum(x, y, time_constant=3)
+
+    with pytest.raises(TypeError, match="no automatic differentiation"):
+        sx.value_and_grad(doubled)(np.eye(2), np.eye(2), cotangent=np.ones((2, 2)))
+
+
+def test_partial_with_the_first_trains_has_no_closed_form():
+    """Its first argument is `y`, and the closed form is the gradient in `x`."""
+    first = partial(van_rossum, np.eye(2), time_constant=3)
+    with pytest.raises(TypeError, match="no automatic differentiation"):
+        sx.value_and_grad(first)(np.eye(2), cotangent=np.ones((2, 2)))

@@ -153,6 +153,7 @@ LARGE, SHORT, LONG = (
 )
 LABELS = [jax.ShapeDtypeStruct((samples,), np.int32) for samples in (8, len(SPIKES))]
 MULTI_HOT = jax.ShapeDtypeStruct(SPIKES.shape[:2], np.float32)
+DISTANCE = functools.partial(sx.distances.van_rossum, time_constant=20.0)
 EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
     "SpikeMax": (sx.SpikeMax(100), [LARGE, LABELS[0]], True),
     "SpikeTime": (sx.SpikeTime(30.0, 500), [LARGE, LARGE], True),
@@ -162,7 +163,7 @@ EXPORTED = {  # a function, its arguments, and whether it has a loop on a CPU
     # Without a loop, first spikes of 100 steps take 1.5 seconds to compile.
     "SpikeLatency": (LOSSES["SpikeLatency"][0], [LONG, LABELS[1]], True),
     "causal_filter": (lambda x: jnp.sum(sx.causal_filter(x, jnp.ones(100))), [LARGE], False),
-    "VanRossum": (lambda x: jnp.sum(sx.distances.VanRossum(20.0)(x[0, :9, :50])), [LARGE], False),
+    "van_rossum": (lambda x: jnp.sum(DISTANCE(x[0, :9, :50])), [LARGE], False),
 }
 
 

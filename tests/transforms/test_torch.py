@@ -30,7 +30,7 @@ from _support.transforms import (
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends import _torch_filters
 from spikeloss_xp.backends.torch import LossModule
-from spikeloss_xp.distances import VanRossum
+from spikeloss_xp.distances import van_rossum
 
 # PyTorch warns about code that it loads itself on the first compilation or forward derivative.
 pytestmark = [pytest.mark.compiles, pytest.mark.filterwarnings("ignore:`torch.jit")]
@@ -302,11 +302,12 @@ RNG = np.random.default_rng(0)
 TRAINS = (RNG.random((8, 5, 300)) < 0.1).astype(np.float32)
 OTHERS = (RNG.random((8, 5, 300)) < 0.1).astype(np.float32)
 MODE_RTOL = 3e-6  # some tens of roundings of float32; ten bits of a factor would be off by 5e-4
+DISTANCE = functools.partial(van_rossum, time_constant=20.0, squared=True)
 WITH_PRODUCTS = {
     "SpikeTime": (sx.SpikeTime(20.0, 100), TRAINS, OTHERS),
     "SpikeTime, order 2": (sx.SpikeTime(20.0, 100, 2), TRAINS, OTHERS),
     "SpikeMax, window": (sx.SpikeMax(50), 0.3 * TRAINS, np.arange(8) % 5),
-    "distance": (VanRossum(20.0, squared=True), TRAINS[:, 0], OTHERS[:, 0]),
+    "distance": (DISTANCE, TRAINS[:, 0], OTHERS[:, 0]),
 }
 
 

@@ -84,7 +84,8 @@ def documented_numpy() -> None:
     assert_type(
         sx.distances.similarity(trains, trains, time_constant=1, y_lengths=[3, 2, 1]), Pairs
     )
-    assert_type(sx.distances.VanRossum(10, squared=True)(trains), Pairs)
+    evaluate = sx.value_and_grad(sx.distances.van_rossum)
+    assert_type(evaluate(trains, time_constant=10, cotangent=trains), tuple[Pairs, Pairs])
     assert_type(sx.distances.victor_purpura([[1.0, 5.0], [1.5], []], cost=0.5), Any)
     assert_type(sx.distances.coincidence_factor([times], precision=1, duration=5), Doubles)
     sx.testing.assert_consistent(sx.SpikeMax(), spikes, [0], backends=["numpy"])

@@ -1,0 +1,132 @@
+"""The preparation of spike trains in bins, with their masks, and of lists of spike times.
+
+The metrics take one or two sets of trains. A single set is compared with itself.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
+from spikeloss_xp._input.layout import Layout
+from spikeloss_xp._input.prepared import Prepared, fill_masked, mask_of
+from spikeloss_xp._typing import Array
+
+
+class BinnedTrains(NamedTuple):
+    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype to compute in.
+
+    The trains are converted one chunk at a time.
+    """
+
+    prepared: Prepared
+    dtype: Any
+
+    def steps(self, steps: slice) -> Array:
+        """Return some steps of the trains, in the dtype to compute in, and 0 where masked."""
+        trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
+        index = (*[slice(None)] * axis, steps, ...)
+        chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
+        if trains.valid_or_nan is not None:
+            chunk = chunk * trains.layout.collapsed(adapter, trains.valid_or_nan)
+        if trains.mask is not None:
+            same = trains.mask.shape[axis] == 1
+            chunk = fill_masked(adapter, chunk, trains.mask if same else trains.mask[index])
+        return adapter.moveaxis(chunk, axis, -1)
+
+
+def binned_sets(
+    x: Array, y: Any, time_axis: int, where: Any, lengths: Any, y_where: Any, y_lengths: Any
+) -> list[BinnedTrains]:
+    """Return the trains of `x` with their mask, and those of `y` unless it is None."""
+    if isinstance(x, list | tuple):
+        raise TypeError(
+            "x must be one array of trains in bins; for spike times, a list with an array for "
+            "each train, pass times=True"
+        )
+    adapter = adapter_of(x, "x")
+    trains = _binned(adapter, x, where, lengths, time_axis)
+    if y is None:
+        if y_where is not None or y_lengths is not None:
+            raise ValueError("y_where and y_lengths are masks of y: pass y too")
+        return [trains]
+
+    y = asarray_like(adapter, x, y, "y")
+    others = _binned(adapter, y, y_where, y_lengths, time_axis, "y_")
+    own, other = trains.prepared.layout, others.prepared.layout
+    if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
+        raise ValueError(
+            f"y must have the shape of x, except for the number of trains; got {tuple(y.shape)} "
+            f"and x of {tuple(x.shape)}"
+        )
+    return [trains, others._replace(dtype=trains.dtype)]
+
+
+def _binned(
+    adapter: Adapter, x: Array, where: Any, lengths: Any, time_axis: int, prefix: str = ""
+) -> BinnedTrains:
+    """Return the trains of the argument `x`; the prefix ``"y_"`` names those of `y` in errors."""
+    name = "y" if prefix else "x"
+    adapter.check_dense(x, name)
+    shape = tuple(x.shape)
+    if len(shape) not in (2, 3):
+        one = f" (one train is {name}[None])" if len(shape) == 1 else ""
+        raise ValueError(
+            f"{name} must have the axes [train, time] or [train, unit, time], with time at "
+            f"time_axis; got shape {shape}{one}"
+        )
+    layout = Layout.of(shape, time_axis, name)
+
+    spikes = layout.collapsed(adapter, x)
+    first = floating(adapter, spikes[:1, :1, :1], name)
+    names = (f"{prefix}where", f"{prefix}lengths")
+    mask, valid_or_nan = mask_of(adapter, layout, first, where, lengths, names)
+    if mask is not None:
+        mask = layout.collapsed(adapter, mask)
+    prepared = Prepared(adapter, spikes, mask, layout, x.dtype, valid_or_nan)
+    return BinnedTrains(prepared, first.dtype)
+
+
+def padded_sets(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> list[Array]:
+    """Return the spike times of `x` as an array ``[train, spike]``, and of `y` unless it is None.
+
+    Both have the dtype of the first. Errors name the two arguments by `names`.
+    """
+    first = _padded(x, names[0], None)
+    return [first] if y is None else [first, _padded(y, names[1], first)]
+
+
+def _padded(times: Any, argument: str, like: Array | None) -> Array:
+    """Return spike times as one array ``[train, spike]``, in the dtype of `like` if it is given."""
+    if isinstance(times, list | tuple):
+        times = _stacked(times, argument, like)
+    elif like is not None:
+        times = asarray_like(adapter_of(like), like, times, argument)
+    adapter = adapter_of(times, argument)
+    array = floating(adapter, times, argument)
+    if array.ndim != 2 or array.shape[0] == 0:
+        raise ValueError(
+            f"{argument} must be a sequence of arrays [spike], or one array [train, spike]; "
+            f"got shape {tuple(array.shape)}"
+        )
+    return array if like is None else adapter.xp.astype(array, like.dtype, copy=False)
+
+
+def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | None) -> Array:
+    """Return the spike times of each train as a row, padded with infinity."""
+    if not trains:
+        raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
+    if like is None:
+        arrays = [train for train in trains if find_adapter(train) is not None]
+        like = arrays[0] if arrays else host(trains[0], f"{argument}[0]")
+    adapter, given = adapter_of(like, argument), []
+    for i, train in enumerate(trains):
+        array = asarray_like(adapter, like, train, f"{argument}[{i}]")
+        if array.ndim != 1:
+            raise ValueError(f"{argument}[{i}] must have shape [spike]; got {tuple(array.shape)}")
+        given.append(floating(adapter, array, f"{argument}[{i}]"))
+
+    xp = adapter.xp
+    dtype, longest = xp.result_type(*given), max(array.shape[0] for array in given)
+    rest = xp.full((longest,), math.inf, dtype=dtype, device=adapter.device(like))
+    rows = [xp.concat([xp.astype(a, dtype, copy=False), rest[a.shape[0] :]]) for a in given]
+    return xp.stack(rows)
