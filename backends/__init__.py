@@ -1,6 +1,6 @@
 """Adapters for array libraries, and a report on which libraries can be used on this machine.
 
-An adapter is imported when a function first receives an array of its library, or by `available`.
+Each adapter is imported when an array of its library is first used, or `available` is called.
 """
 
 from spikeloss_xp.backends._available import BackendInfo, available

@@ -34,13 +34,13 @@ _loaded: dict[str, ArrayAPIAdapter] = {}  # the keys are the import names of the
 
 def _entry_points(**selected: Any) -> Any:
     """Return the registered entry points."""
-    from importlib import metadata  # not at the top: it imports 50 modules
+    from importlib import metadata  # imported here because it loads 50 modules
 
     return metadata.entry_points(group=ENTRY_POINTS, **selected)
 
 
 def adapter(library: str) -> ArrayAPIAdapter:
-    """Return the adapter for the library with this import name; the first use imports both."""
+    """Return the adapter for a library, given its import name; both are imported on first use."""
     known = _loaded.get(library)
     return known or adapter_of_namespace(adapter_class(library).namespace(library))
 
@@ -100,8 +100,8 @@ class BackendInfo:
 def available() -> dict[str, BackendInfo]:
     """Return the version and devices of each library with an adapter, or why it cannot be used.
 
-    This imports each of these libraries that is installed. Libraries without an adapter can be used
-    too, but they are not listed, because their names are not known.
+    This function imports all of these libraries that are installed. Libraries without an adapter
+    can be used too, but they are not listed, because their names are not known.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def available() -> dict[str, BackendInfo]:
 
 
 def describe(library: str) -> BackendInfo:
-    """Return the report on one array library, which need not have its own adapter."""
+    """Return the report on one array library, even if it has no adapter of its own."""
     version = None
     try:
         importlib.import_module(library)

@@ -41,7 +41,7 @@ class DaskAdapter(ArrayAPIAdapter):
         return np.array(x.compute())
 
     def synchronize(self, x: Array) -> None:
-        x.compute()  # nothing else computes a lazy array, so waiting would not help
+        x.compute()  # a lazy array is computed only on request, so waiting is not enough
 
     def check_dense(self, x: Array, argument: str) -> None:
         if any(math.isnan(length) for length in x.shape):
@@ -108,7 +108,7 @@ def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, rever
 def _without_empty_chunks(x: Any) -> Any:
     """Return a Dask array without its empty chunks, and any other object unchanged.
 
-    A selection can leave empty chunks, for which no maximum exists.
+    A selection can leave empty chunks, which have no maximum.
     """
     if not isinstance(x, da.Array):
         return x
@@ -121,7 +121,7 @@ def _without_empty_chunks(x: Any) -> Any:
 
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | None":
-    """Return a call of a loss in blocks, or None if the call must be evaluated as a whole."""
+    """Return a loss call split into blocks, or None if it must be evaluated as a whole."""
     known = "target" in arguments and set(arguments) <= set(ARGUMENTS)
     if not known or not hasattr(loss, "split"):
         return None
@@ -135,7 +135,7 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
 
 
 class Blocks:
-    """A call of a loss on Dask arrays, in blocks whose sums add up.
+    """A loss call on Dask arrays, in blocks whose sums add up.
 
     Parameters
     ----------

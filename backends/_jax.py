@@ -91,7 +91,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return summed if keepdims else summed[0]
 
     def sum_all(self, x: Array) -> Array:
-        # On a CPU, XLA sums small arrays sequentially. The barrier keeps the sums over axes apart.
+        # On a CPU, XLA sums small arrays sequentially. The barrier keeps the sums separate.
         x = jnp.squeeze(x, tuple(axis for axis, n in enumerate(x.shape) if n == 1))
         while x.ndim > 1:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ class TorchAdapter(TorchFilters):
         return array_api_compat.torch
 
     def devices(self) -> list[str]:
-        # `device_count` may count GPUs of a driver that PyTorch cannot compute with.
+        # `device_count` may include GPUs that PyTorch cannot use, for example with an old driver.
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         names = ["cpu", *(f"cuda:{i}" for i in range(count))]
         return [*names, "mps"] if torch.backends.mps.is_available() else names

@@ -24,7 +24,7 @@ def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
 
 
 def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
-    """Evaluate a function on the part of each process, and add up its sums over the processes.
+    """Evaluate a function on each process's part of the arrays, and add up its sums.
 
     Only the sums are communicated, because the gradient with respect to a part depends on the sum
     of that part alone.
@@ -47,7 +47,7 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
         if isinstance(y, tuple):
             parts = [local(part) for part in y]
             return type(y)(*parts) if hasattr(y, "_fields") else tuple(parts)
-        own = [  # what all samples share is replicated
+        own = [  # arrays that all samples share are replicated
             p if isinstance(p, Shard) and y.shape[p.dim] == x.shape[p.dim] else Replicate()
             for p in placements
         ]

@@ -40,7 +40,7 @@ class TorchFilters(ArrayAPIAdapter):
         return not like.is_cpu and _torch_state.is_plain(like)  # traced tensors are not cached
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return a tensor from `make`, cached under `key` if tensors like `like` may be."""
+        """Return a tensor from `make`, and cache it if tensors like `like` may be cached."""
         if not self._keeps(like):
             return replicated(make(), like)
 
@@ -78,7 +78,7 @@ class TorchFilters(ArrayAPIAdapter):
     ) -> Array:
         if not isinstance(kernel, Exponential):
             return super().causal_filter(x, kernel, axis, reverse=reverse)
-        transformed = _torch_state.is_transforming()  # the operator does not support transforms
+        transformed = _torch_state.is_transforming()  # the operator has no gradient in transforms
         if _torch_state.is_compiling():
             traced = torch.compiler.is_exporting() or transformed
             if not (traced or (_is_small(x) and not _is_short_window(kernel))):

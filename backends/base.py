@@ -133,7 +133,7 @@ class ArrayAPIAdapter:
         module = importlib.import_module(self.library)
         if found := getattr(module, "__version__", None):
             return str(found)
-        from importlib import metadata  # not at the top: it imports 50 modules
+        from importlib import metadata  # imported here because it loads 50 modules
 
         return metadata.version(self.library)
 
@@ -159,7 +159,7 @@ class ArrayAPIAdapter:
     # Overrides for correct results: moving and reading arrays -------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device: either a name from `devices` or a result of `device`."""
+        """Copy a NumPy array to a device, given as a name or as a result of `device`."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -173,7 +173,7 @@ class ArrayAPIAdapter:
         return np.from_dlpack(x, device="cpu").copy()  # an array from DLPack may be read-only
 
     def check_dense(self, x: Array, argument: str) -> None:
-        """Raise an error if losses cannot be computed for `x`, such as a sparse array.
+        """Raise an error if losses cannot be computed for `x`, for example because it is sparse.
 
         `argument` is the name of `x` in the message.
         """
@@ -309,8 +309,8 @@ class ArrayAPIAdapter:
             tuple of arrays, Python numbers or None, which add up over chunks. The pullback goes
             from the first sum to the first array; it is None if no gradient is wanted.
         arrays : tuple
-            Arrays, tuples of arrays, or None. All chunks share an array that has length 1 along the
-            axis of the chunks.
+            Arrays, tuples of arrays, or None. An array with length 1 along the axis of the chunks
+            is shared by all chunks.
         axes : tuple of int
             The axes along which chunks are independent and may be worth their overhead.
         batch : int
@@ -329,7 +329,7 @@ class ArrayAPIAdapter:
         return False
 
     def operand(self, like: Array, value: float) -> Any:
-        """Return a number in the form in which `where` takes it.
+        """Return a number as an operand for `where`.
 
         This is a cached array if `where` would otherwise create an array at each call.
         """
@@ -361,7 +361,7 @@ class ArrayAPIAdapter:
         return False
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
-        """Return an index in the form in which `gather` and `scatter` take it.
+        """Convert an index to the form that `gather` and `scatter` expect.
 
         The index has length 1 along the axis, and broadcasts to `x` along the other axes.
         """
@@ -493,7 +493,7 @@ class ArrayAPIAdapter:
         return self.sum_in_blocks(x, min(window, steps), axis % x.ndim, reverse)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        """Return whether `sum_in_blocks` is faster than a filter, and can be used for `x`."""
+        """Return whether `sum_in_blocks` can be used for `x` and is faster than a filter."""
         return False
 
     def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
@@ -507,7 +507,7 @@ class ArrayAPIAdapter:
 
 
 USES = 500
-"""After this many lookups, entries that none of them used are evicted."""
+"""After each batch of this many lookups, entries that none of them used are evicted."""
 
 
 class Copies:
@@ -521,8 +521,8 @@ class Copies:
     def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
         """Return the cached result of `copy`, which is called at the first lookup.
 
-        Entries are found by the identity of an array or the value of a tuple, by dtype and by
-        device. The array must not change.
+        The key of the cache consists of the identity of an array or the value of a tuple, the dtype
+        and the device. The array must not change.
         """
         self._uses += 1
         if self._uses % USES == 0:
@@ -534,7 +534,7 @@ class Copies:
 
 
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
-    """Mark a function that PyTorch's compiler is to call instead of tracing it.
+    """Mark a function so that PyTorch's compiler calls it instead of tracing it.
 
     The compiler treats the result as a constant. `torch.compiler.assume_constant_result` does the
     same, but imports the compiler, which takes longer than any other part of the first call of a

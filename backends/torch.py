@@ -56,7 +56,7 @@ class LossModule(torch.nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
-        """Return the value of the loss. The arguments are the same as in a call of the loss."""
+        """Return the value of the loss. The arguments are the same as in a call to the loss."""
         return self.loss(input, *target, **self._with_weight(options))
 
     def sum_and_weight(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
