@@ -1,6 +1,6 @@
-"""Array libraries: one adapter class each, and a report of those that are usable here.
+"""Adapters for array libraries, and a report on which libraries can be used on this machine.
 
-An adapter is imported when the first array of its library arrives, or when `available` is called.
+Each adapter is imported when an array of its library is first used, or `available` is called.
 """
 
 from spikeloss_xp.backends._available import BackendInfo, available

@@ -1,4 +1,4 @@
-"""The registry of adapters, and a report of the array libraries on this machine."""
+"""The registry of adapters, and a report on the array libraries on this machine."""
 
 import importlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ BUILT_IN = {
     "mlx": "MLXAdapter",
     "ndonnx": "NdonnxAdapter",
 }
-INSTALLED_BY = {  # what to install for a library
+INSTALLED_BY = {  # the extra or package to install for each library
     "cupy": "extra cuda12 or cuda13",
     "torch": "extra torch",
     "jax": "extra jax",
@@ -26,27 +26,27 @@ INSTALLED_BY = {  # what to install for a library
     "mlx": "extra mlx",
     "ndonnx": "package ndonnx",
 }
-TRACED = ("torch",)  # their compilers trace the look-up of an adapter, and cannot trace an import
+TRACED = ("torch",)  # their compilers trace the lookup of an adapter, but cannot trace an import
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, ArrayAPIAdapter] = {}  # by the import name of the library
+_loaded: dict[str, ArrayAPIAdapter] = {}  # the keys are the import names of the libraries
 
 
 def _entry_points(**selected: Any) -> Any:
     """Return the registered entry points."""
-    from importlib import metadata  # imports 50 modules, which few programs need
+    from importlib import metadata  # imported here because it loads 50 modules
 
     return metadata.entry_points(group=ENTRY_POINTS, **selected)
 
 
 def adapter(library: str) -> ArrayAPIAdapter:
-    """Return the adapter for an array library, given its import name; import it on first use."""
+    """Return the adapter for a library, given its import name; both are imported on first use."""
     known = _loaded.get(library)
     return known or adapter_of_namespace(adapter_class(library).namespace(library))
 
 
 def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
-    """Return the adapter for the library of a namespace."""
+    """Return the adapter for the library that a namespace belongs to."""
     library = library_name(xp)
     if library not in _loaded:
         _loaded[library] = adapter_class(library)(xp)
@@ -54,7 +54,7 @@ def adapter_of_namespace(xp: Namespace) -> ArrayAPIAdapter:
 
 
 def adapter_class(library: str) -> type[ArrayAPIAdapter]:
-    """Return the built-in adapter class of a library, the registered one, or the base class."""
+    """Return the adapter class for a library: built-in, registered, or else the base class."""
     if library in BUILT_IN:
         module = importlib.import_module(f"spikeloss_xp.backends._{library}")
         return cast(type[ArrayAPIAdapter], getattr(module, BUILT_IN[library]))
@@ -76,13 +76,14 @@ class BackendInfo:
     Attributes
     ----------
     library : str
-        Its import name.
+        The import name of the library.
     version : str or None
-        Its version; None if it cannot be imported.
+        The version of the library, or None if the library cannot be imported.
     devices : tuple of str
-        The names of its devices, the default one first; empty if it cannot be used.
+        The names of the devices, beginning with the default device. The tuple is empty if the
+        library cannot be used.
     problem : str or None
-        The library's own error message if it cannot be used, else None.
+        The library's own error message if the library cannot be used, otherwise None.
     """
 
     library: str
@@ -92,20 +93,21 @@ class BackendInfo:
 
     @property
     def usable(self) -> bool:
-        """Whether losses can be evaluated with it."""
+        """Whether losses can be evaluated with the library."""
         return self.problem is None
 
 
 def available() -> dict[str, BackendInfo]:
-    """Report the array libraries with an adapter: version, devices, or why one cannot be used.
+    """Return the version and devices of each library with an adapter, or why it cannot be used.
 
-    This imports every library that is installed. Libraries without an adapter work as well; they
-    are not listed because their names are not known.
+    This function imports all of these libraries that are installed. Libraries without an adapter
+    can be used too, but they are not listed, because their names are not known.
 
     Returns
     -------
     dict of str to BackendInfo
-        By import name: the built-in adapters, then the registered ones.
+        The libraries by import name. Libraries with a built-in adapter come first, followed by
+        libraries with a registered adapter.
 
     Examples
     --------
@@ -119,21 +121,21 @@ def available() -> dict[str, BackendInfo]:
 
 
 def describe(library: str) -> BackendInfo:
-    """Report one array library, whether or not it has an adapter of its own."""
+    """Return the report on one array library, even if it has no adapter of its own."""
     version = None
     try:
         importlib.import_module(library)
         found = adapter(library)
         version = found.version()
         return BackendInfo(library, version, tuple(found.devices()))
-    except Exception as error:  # the report is the error, of any kind
+    except Exception as error:  # any error goes into the report
         reason = str(error) or repr(error)
         return BackendInfo(library, version, problem=f"{type(error).__name__}: {reason}")
 
 
 def problem_in_words(info: BackendInfo) -> str:
-    """Return why a library cannot be used, and what to install if it is missing."""
+    """Return why a library cannot be used and, if it is missing, what to install."""
     if info.problem != f"ModuleNotFoundError: No module named {info.library!r}":
         return str(info.problem)
     remedy = INSTALLED_BY.get(info.library)
-    return "not installed" + (f"; {remedy}" if remedy else "")
+    return "not installed" + (f" (install the {remedy})" if remedy else "")

@@ -1,4 +1,4 @@
-"""CuPy: gradients by closed forms, on a CUDA GPU."""
+"""The CuPy adapter: gradients in closed form, on a CUDA GPU."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter, Copies
 
 
 class CuPyAdapter(ArrayAPIAdapter):
-    """Arrays on a GPU: devices have numbers, and work is queued in a stream."""
+    """The adapter for arrays on a GPU; devices are numbered, and work is queued in a stream."""
 
     has_current_device: ClassVar[bool] = True
 
@@ -26,8 +26,8 @@ class CuPyAdapter(ArrayAPIAdapter):
         return array_api_compat.cupy
 
     def devices(self) -> list[str]:
-        count = cupy.cuda.runtime.getDeviceCount()  # raises where there is no driver or no GPU
-        cupy.ones(1)  # raises where no kernel can be compiled
+        count = cupy.cuda.runtime.getDeviceCount()  # raises if there is no driver or no GPU
+        cupy.ones(1)  # raises if no kernel can be compiled
         current = cupy.cuda.Device().id
         return [f"cuda:{i}" for i in sorted(range(count), key=lambda i: i != current)]
 
@@ -50,18 +50,18 @@ class CuPyAdapter(ArrayAPIAdapter):
         return self._made_once(make, like, None, ("arange", stop))
 
     def _made_once(self, make: Callable[[], Array], like: Array, dtype: Any, key: Any) -> Array:
-        """Return an array that is made by the first call, on the device of `like`."""
+        """Return the array from `make` on the device of `like`, cached under `key`."""
 
         def make_and_wait() -> Array:
             with like.device:
                 made = make()
-            self.synchronize(made)  # later calls may compute in another stream
+            self.synchronize(made)  # later calls may run in a different stream
             return made
 
         return self._copies.get(key, dtype, like.device, make_and_wait)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
-        return u  # a closed form selects the terms and their gradient
+        return u  # the closed form masks the terms and their gradient
 
     def in_place(self, x: Array) -> bool:
         return True

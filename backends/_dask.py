@@ -1,8 +1,8 @@
-"""Dask: gradients by closed forms, as a task graph; losses and filters run block by block.
+"""The Dask adapter: losses, closed-form gradients and filters, block by block in a task graph.
 
-A block of the input is evaluated with the entries of the target and of the masks that belong to
-it, as an array of its own library. Blocks of time overlap by the memory of the loss, so that their
-sums add up.
+Each block of the input is evaluated as an array of its own library, together with the matching
+entries of the target and the masks. Blocks overlap in time by the memory of the loss, so that the
+sums over the blocks add up.
 """
 
 import functools
@@ -26,12 +26,12 @@ from spikeloss_xp.primitives.kernels import Exponential
 if TYPE_CHECKING:
     from spikeloss_xp.losses.blocks import Split
 
-ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which a block gets them
-CLASSES, PLACE = -1, -2  # indices of the axes that the input does not have
+ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which they are passed
+CLASSES, PLACE = -1, -2  # indices for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):
-    """Lazy arrays: nothing is computed before the caller computes it."""
+    """The adapter for lazy arrays, which are not computed until the caller computes them."""
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -41,16 +41,16 @@ class DaskAdapter(ArrayAPIAdapter):
         return np.array(x.compute())
 
     def synchronize(self, x: Array) -> None:
-        x.compute()  # a lazy array has not been started, so there is nothing to wait for
+        x.compute()  # a lazy array is computed only on request, so waiting is not enough
 
     def check_dense(self, x: Array, argument: str) -> None:
         if any(math.isnan(length) for length in x.shape):
             raise ValueError(
-                f"{argument} has chunks of unknown size: call its compute_chunk_sizes() first"
+                f"{argument} has chunks of unknown size: call compute_chunk_sizes() on it first"
             )
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss, block by block if the blocks add up."""
+        """Return the value of a loss, computed block by block if the sums over blocks add up."""
         x = _without_empty_chunks(input)
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
         blocks = _blocks(loss, x, options)
@@ -59,7 +59,7 @@ class DaskAdapter(ArrayAPIAdapter):
     def value_and_pullback(
         self, loss: Any, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
-        """Return the value of a loss and its pullback, block by block if the blocks add up."""
+        """Return the value and pullback of a loss, block by block if sums over blocks add up."""
         x, *given = (_without_empty_chunks(value) for value in (input, *targets))
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
         named = {"target": given[0], **options} if len(given) == 1 else options
@@ -77,9 +77,10 @@ class DaskAdapter(ArrayAPIAdapter):
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
-        """Filter each block, with all of time in it.
+        """Filter block by block, with the whole time axis in each block.
 
-        Filtered as a whole, time would be split into many small blocks, with tasks for each.
+        Filtering the Dask array itself would split time into many small blocks, each with its own
+        tasks.
         """
         run = functools.partial(_filter_block, axis=axis, reverse=reverse)
         taps: tuple[Any, ...] = (kernel, (x.ndim,))
@@ -92,9 +93,9 @@ class DaskAdapter(ArrayAPIAdapter):
             x.rechunk({axis % x.ndim: -1}),
             indices,
             *taps,
-            concatenate=True,  # the taps come as an array, not as a list of blocks
+            concatenate=True,  # the taps are passed as an array, not as a list of blocks
             dtype=x.dtype,
-            meta=meta_from_array(x),  # given, so that dask runs nothing to infer it
+            meta=meta_from_array(x),  # otherwise, Dask runs the filter to infer it
         )
         return filtered.rechunk(x.chunks)
 
@@ -105,9 +106,9 @@ def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, rever
 
 
 def _without_empty_chunks(x: Any) -> Any:
-    """Return a Dask array without the empty chunks that a selection leaves: they have no maximum.
+    """Return a Dask array without its empty chunks, and any other object unchanged.
 
-    Anything else is returned as it is.
+    A selection can leave empty chunks, which have no maximum.
     """
     if not isinstance(x, da.Array):
         return x
@@ -120,7 +121,7 @@ def _without_empty_chunks(x: Any) -> Any:
 
 
 def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | None":
-    """Return a call of a loss in blocks, or None if it has to be evaluated as a whole."""
+    """Return a loss call split into blocks, or None if it must be evaluated as a whole."""
     known = "target" in arguments and set(arguments) <= set(ARGUMENTS)
     if not known or not hasattr(loss, "split"):
         return None
@@ -129,12 +130,12 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
         return None
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
-        return None  # a loss of whole trains sums them chunk by chunk
+        return None  # without blocks, Dask sums the whole trains chunk by chunk
     return Blocks(split, input, {**arguments, "where": split.where})
 
 
 class Blocks:
-    """A call of a loss on Dask arrays, in blocks that add up.
+    """A loss call on Dask arrays, in blocks whose sums add up.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ class Blocks:
         self.reach = min(split.loss.memory or 0, split.layout.steps - 1)
         dependent = set(range(input.ndim)) - split.independent
         x = input.rechunk(dict.fromkeys(dependent, -1))
-        if x.numblocks[self.time] > 1:  # a block has to reach into one neighbour only
+        if x.numblocks[self.time] > 1:  # a block may only overlap with its direct neighbours
             longer = ensure_minimum_chunksize(max(self.reach, 1), x.chunks[self.time])
             x = x.rechunk({self.time: longer})
         self.input, self.arguments = x, {**arguments, "input": x}
@@ -173,11 +174,13 @@ class Blocks:
     def _blockwise(
         self, function: Any, chunks: dict[int, tuple[int, ...]], dtype: Any, *more: Any, ahead: int
     ) -> da.Array:
-        """Call a function with more arguments, the place of each block, and its entries.
+        """Call a function for each block, and return the results as a Dask array.
 
-        A block includes the last steps of the one before, and so many of the one after.
+        The function takes the split, the arguments in `more`, the place of the block in time, and
+        the entries of the block. These include the last steps of the previous block and the first
+        `ahead` steps of the next block.
         """
-        x, split = self.input, self.split._replace(divisor=None)  # which may be a lazy array
+        x, split = self.input, self.split._replace(divisor=None)  # the divisor may be lazy
         entries = (self._entries(name, ahead) for name in ("input", *ARGUMENTS))
         return da.blockwise(
             functools.partial(function, split),
@@ -188,15 +191,15 @@ class Blocks:
             *itertools.chain(*entries),
             adjust_chunks=chunks,
             align_arrays=False,
-            concatenate=True,  # a block comes as an array, not as a list of blocks
+            concatenate=True,  # a block is passed as an array, not as a list of blocks
             dtype=dtype,
-            meta=meta_from_array(x, x.ndim, dtype),  # given, so that dask runs nothing to infer it
+            meta=meta_from_array(x, x.ndim, dtype),  # otherwise, Dask runs the function
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Return an argument whose blocks have the entries of those of the input, and its indices.
+        """Return an argument in blocks that match the blocks of the input, and its indices.
 
-        Its blocks include steps of their neighbours.
+        The blocks include the steps in which they overlap with their neighbours.
         """
         x, axes = self.arguments.get(name), self.split.axes[name]
         if x is None:
@@ -212,7 +215,7 @@ class Blocks:
         return x, tuple(CLASSES if axis is None else axis for axis in axes)
 
     def _places(self) -> da.Array:
-        """Return the place of each block in time: see `_chunks`."""
+        """Return the place of each block in time, in the form that `_chunks` takes."""
         own = np.asarray(self.input.chunks[self.time])
         first = np.cumsum(own) - own
         places = np.stack([np.minimum(first, self.reach), own, first], axis=1)
@@ -220,18 +223,19 @@ class Blocks:
 
 
 class Chunk(NamedTuple):
-    """Some samples and steps of a block, which are evaluated at a time and stay in a cache.
+    """Samples and steps of a block that are evaluated together, so that they fit in the cache.
 
     Attributes
     ----------
     spikes : array
-        The spikes, with steps before and after those of the chunk.
+        The spikes of the chunk, with further steps before and after its own steps.
     options : dict
         The other arguments of `Loss.sum_and_weight`.
     samples, own : slice
-        The samples of the chunk, and its steps, counted from the first own one of the block.
+        The samples of the chunk and its own steps, counted from the first sample and the first own
+        step of the block.
     inside : slice
-        Its steps among those of `spikes`.
+        The position of the chunk's own steps in `spikes`.
     """
 
     spikes: Array
@@ -244,29 +248,30 @@ class Chunk(NamedTuple):
 def _chunks(
     split: "Split", block: tuple[Any, ...], *, place: Array, ahead: bool, entries: int = 0
 ) -> Iterator[Chunk]:
-    """Yield the chunks of a block, of about so many entries: by default of those of a cache.
+    """Yield the block in chunks of about `entries` entries, by default as many as fit in the cache.
 
-    A sample that is much larger than a chunk is cut into segments of time, if the loss has a term
-    at each step.
+    If the loss has a term at each step, a sample that is much larger than a chunk is cut into
+    segments of time.
 
     Parameters
     ----------
     split : Split
         The loss, and how its call may be split.
     block : tuple of array
-        The spikes, with steps of its neighbours in time. Then target, masks and lengths, with the
-        samples and steps of the block, and class weights; None for none.
+        The spikes, including the steps in which the block overlaps with its neighbours, followed by
+        the target, the mask and the lengths for the same samples and steps, and the class weights.
+        Arguments that were not passed are None.
     place : array
-        The number of steps that belong to the block before, the number of its own steps, and which
-        step of the train the first own one is.
+        The number of steps at the start that belong to the previous block, the number of the
+        block's own steps, and the position of its first own step in the whole train.
     ahead : bool
-        Whether a chunk includes the later steps that its own steps reach, which a gradient needs,
-        and a sum does not.
+        Whether a chunk includes the later steps whose terms depend on its own steps. A gradient
+        needs them, but a sum does not.
     entries : int
-        The number of entries of a chunk.
+        The number of entries in a chunk, or 0 for the default.
     """
     layout, reach, spikes = split.layout, split.loss.memory, block[0]
-    # A GPU takes all at once.
+    # On a GPU, the whole block is one chunk.
     entries = entries or (_tuning.CHUNK if isinstance(spikes, np.ndarray) else spikes.size)
     before, own, first_step = map(int, place)
     batch, steps = spikes.shape[layout.batch_axis], spikes.shape[layout.time_axis]
@@ -293,7 +298,7 @@ def _chunks(
 
 
 def _selection(split: "Split", name: str, samples: slice, steps: slice) -> tuple[slice, ...]:
-    """Return the index of some samples and steps in the input or an argument."""
+    """Return the index that selects these samples and steps from the input or an argument."""
     chosen = {split.layout.batch_axis: samples, split.layout.time_axis: steps}
     return tuple(
         slice(None) if axis is None else chosen.get(axis, slice(None)) for axis in split.axes[name]
@@ -301,7 +306,7 @@ def _selection(split: "Split", name: str, samples: slice, steps: slice) -> tuple
 
 
 def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
-    """Return lengths of whole trains as those of so many steps from `start` on."""
+    """Convert lengths of whole trains to lengths within the `steps` steps that begin at `start`."""
     xp = array_api_compat.array_namespace(lengths)
     lengths = xp.astype(lengths, xp.int64)
     impossible = (lengths < 0) | (lengths > longest)
@@ -314,7 +319,7 @@ def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
 
 
 def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
-    """Return the sum of a block, with an axis of length 1 for each axis of the block."""
+    """Return the sum of the terms of a block, as an array with the rank of the block."""
     xp = array_api_compat.array_namespace(block[0])
     with np.errstate(all="ignore"):
         chunks = _chunks(split, block, place=place[0], ahead=False)
@@ -323,7 +328,7 @@ def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
 
 
 def _gradient_of_block(split: "Split", cotangent: Array, place: Array, *block: Any) -> Array:
-    """Return the gradient with respect to the own steps of a block."""
+    """Return the gradient with respect to a block, without the overlap with its neighbours."""
     xp = array_api_compat.array_namespace(block[0])
     shape, joined = list(block[0].shape), None
     shape[split.layout.time_axis] = int(place[0, 1])

@@ -1,4 +1,4 @@
-"""dpnp: gradients by closed forms, on the device and in the queue of the input."""
+"""The dpnp adapter: gradients in closed form, on the device and in the queue of the input."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +12,13 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class DpnpAdapter(ArrayAPIAdapter):
-    """Arrays on a SYCL device: names such as ``opencl:cpu:0`` select one."""
+    """The adapter for arrays on SYCL devices, which have names such as ``opencl:cpu:0``."""
 
     def __init__(self, xp: Namespace) -> None:
         super().__init__(SimpleNamespace(**(vars(xp) | {"where": _where})))
 
     def devices(self) -> list[str]:
-        default = dpnp.empty(1).sycl_device.filter_string  # raises where no array can be made
+        default = dpnp.empty(1).sycl_device.filter_string  # raises if no array can be created
         names = [device.filter_string for device in dpctl.get_devices()]
         return sorted(names, key=lambda name: name != default)
 
@@ -30,5 +30,8 @@ class DpnpAdapter(ArrayAPIAdapter):
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:
-    """Select entries; dpnp 0.20 reads other memory if condition and `x` have negative strides."""
+    """Select entries, after making the condition contiguous.
+
+    If both the condition and `x` have negative strides, dpnp 0.20 reads from the wrong memory.
+    """
     return dpnp.where(dpnp.asarray(condition, order="C"), x, y)

@@ -1,4 +1,4 @@
-"""JAX: gradients by its own automatic differentiation, matrix products in full precision."""
+"""The JAX adapter: gradients by automatic differentiation, products in full precision."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ from spikeloss_xp.primitives.block_filter import Accumulate
 
 
 class JAXAdapter(ArrayAPIAdapter):
-    """Arrays and tracers: differentiated, compiled and placed by JAX."""
+    """The adapter for arrays and tracers, which JAX differentiates, compiles and places."""
 
     differentiates: ClassVar[bool] = True
     compiles_loops: ClassVar[bool] = True
@@ -46,7 +46,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.jit(function)
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        with np.errstate(over="ignore"):  # of 64-bit numbers: arguments are checked by their values
+        with np.errstate(over="ignore"):  # 64-bit numbers may overflow; the caller checks them
             array = jnp.array(values)  # `asarray` may share the memory
         return jax.device_put(array, _devices()[device]) if isinstance(device, str) else array
 
@@ -54,14 +54,14 @@ class JAXAdapter(ArrayAPIAdapter):
         return np.array(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x)
 
     def device(self, x: Array) -> Any:
-        """Return None: arrays created without a device go to that of the arrays they meet."""
+        """Return None: arrays created without a device move to the device of the other operands."""
 
     def to_device_of(self, x: Array, like: Array) -> Array:
         if isinstance(x, jax.core.Tracer) or isinstance(like, jax.core.Tracer):
-            return x  # the compiler places it
+            return x  # the compiler places the array
         if x.devices() == like.devices():
             return x
-        if isinstance(like.sharding, jax.sharding.NamedSharding):  # on each device of the mesh
+        if isinstance(like.sharding, jax.sharding.NamedSharding):  # replicated over the mesh
             return jax.device_put(x, _replicated(like.sharding.mesh))
         return jax.device_put(x, like.sharding)
 
@@ -75,14 +75,14 @@ class JAXAdapter(ArrayAPIAdapter):
         x.block_until_ready()
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        return _is_short(steps)  # each block is compiled by itself
+        return _is_short(steps)  # because each block is compiled separately
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         if axis != 0 or not isinstance(x.size, int):
             return jnp.sum(x, axis=axis, keepdims=keepdims)
         wide = x.size >= _tuning.WIDE_SUM * x.shape[0] and jax.default_backend() == "cpu"
         summed = _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
-        # XLA computes the gradient of a sum again for each of its terms, but not that of `take`.
+        # XLA recomputes the gradient of a sum for each term, but not the gradient of `take`.
         order = jnp.arange(x.shape[-1])
         summed = jnp.take(
             summed, order, -1, mode="clip", unique_indices=True, indices_are_sorted=True
@@ -90,7 +90,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return summed if keepdims else summed[0]
 
     def sum_all(self, x: Array) -> Array:
-        # XLA adds small arrays up on a CPU one entry after the other, and would merge sums of sums.
+        # On a CPU, XLA sums small arrays sequentially. The barrier keeps the sums separate.
         x = jnp.squeeze(x, tuple(axis for axis, n in enumerate(x.shape) if n == 1))
         while x.ndim > 1:
             x = jax.lax.optimization_barrier(jnp.sum(x, axis=-1))  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return result
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        # XLA compiles many operations for seconds, and a loop costs nothing on a CPU.
+        # XLA takes seconds to compile so many operations, and on a CPU a loop is no slower.
         short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
         if not (short and _is_compiling()):
             return super().survival_sum(factors, weight, axis)
@@ -134,7 +134,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return jax.lax.stop_gradient(x)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
-        # The terms are selected later, so in a compiled function only the gradient has to be.
+        # The terms are masked again later, so a traced function only needs to mask the gradient.
         traced = isinstance(u, jax.core.Tracer)
         return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask, value)
 
@@ -148,15 +148,15 @@ class JAXAdapter(ArrayAPIAdapter):
     def matmul(self, a: Array, b: Array) -> Array:
         # By default, a GPU would round the factors to TF32.
         options: dict[str, Any] = {}
-        if _is_sharded(a) and _is_sharded(b):  # by explicit axes: a sum over them has to be placed
+        if _is_sharded(a) and _is_sharded(b):  # explicit axes require an output sharding
             options["out_sharding"] = _replicated(jax.typeof(a).sharding.mesh)
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST, **options)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate several samples at a time, by `jax.lax.map`.
+        """Evaluate several samples at a time, with `jax.lax.map`.
 
-        Only for chunks of equal length, since a remainder would be copied. Chunks of single
-        samples took as long as the whole, or longer.
+        All chunks have the same length, because a remainder would be copied. Chunks of single
+        samples are not used: they took at least as long as the whole batch at once.
         """
         x = arrays[0]
         chosen = chunks.split(x.shape, axes, _tuning.COMPILED_CHUNK) if _has_chunks(x) else None
@@ -181,19 +181,19 @@ class JAXAdapter(ArrayAPIAdapter):
             totals = [None if n is None else self.sum_all(n) for n in sums]
             return totals, None if gradient is None else jnp.reshape(gradient, x.shape)
 
-        # What is exported on this CPU may run on another platform.
+        # A function exported on this CPU may run on a different platform.
         chunked = list(itertools.compress(leaves, split))
         totals, gradient = jax.lax.platform_dependent(chunked, cpu=in_chunks, default=run)
         return totals, None if gradient is None else lambda cotangent: gradient * cotangent
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value, of a large array that is chunked with the closed form as gradient.
+        """Return the value of a loss, in chunks with closed-form gradients if the array is large.
 
-        The gradient of a chunk is computed with its value; JAX would save residuals of every chunk
-        and start again. On two CPU cores value and gradient took 0.4 to 0.6 of the time of the
-        evaluation as a whole.
+        The gradient of each chunk is computed together with its value. JAX itself would save the
+        residuals of every chunk and go through the chunks again. On two CPU cores, value and
+        gradient take 0.4 to 0.6 times as long as without chunks.
         """
-        # A gradient in 16 bits would be rounded before a loss is scaled up.
+        # A 16-bit gradient would be rounded before it is multiplied by a loss scale.
         chunked = _has_chunks(input) and input.dtype in (jnp.float32, jnp.float64)
         captured = loss.captured_arrays() if chunked and loss.has_closed_form else None
         if loss.reduction == "none" or captured is None or any(map(_is_array, captured)):
@@ -204,7 +204,7 @@ class JAXAdapter(ArrayAPIAdapter):
         def native(x: Array, arrays: dict[str, Array]) -> Array:
             return loss.value(x, **arrays, **others)
 
-        @jax.custom_jvp  # so that nothing differentiates the closed form
+        @jax.custom_jvp  # keeps JAX from differentiating the closed form
         def closed(x: Array, arrays: dict[str, Array]) -> tuple[Array, Array]:
             found, pullback = loss.value_and_pullback(x, **arrays, **others)
             return found, pullback(jnp.ones_like(found))
@@ -258,7 +258,7 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _known_terms(known: Any, classes: Axis, logit: Array, index: Array, q: Array | None) -> Array:
-    """Return the terms, with the derivative of the closed form, which XLA merges better."""
+    """Return the terms, with a closed-form derivative that XLA fuses better than JAX's own."""
     return known(classes, logit, index, q)[0]
 
 
@@ -273,7 +273,7 @@ def _derivative_of_terms(
     if not isinstance(of_logit, SymbolicZero):
         change = jnp.sum(pullback(1.0) * of_logit, axis=classes.index, keepdims=True)
     if q is not None and not isinstance(of_q, SymbolicZero):
-        # The terms are linear in the weights, and -log p is the cross entropy of each class.
+        # The terms are linear in `q`; the factor of each class is its cross entropy, -log p.
         log_p = jax.nn.log_softmax(logit, axis=classes.index)
         change = change - jnp.sum(of_q * log_p, axis=classes.index, keepdims=True)
     return terms, change
@@ -281,9 +281,10 @@ def _derivative_of_terms(
 
 @jax.custom_jvp
 def _sum_over_first(x: Array) -> Array:
-    """Sum over a first axis by products, whose sums are over 32 entries at most.
+    """Sum over the first axis with matrix products that each add at most 32 entries.
 
-    XLA takes ten times as long on a CPU to sum over a short axis before many entries.
+    On a CPU, XLA's own sum is ten times slower if the first axis is short and followed by many
+    entries.
     """
     steps, size = x.shape[0], 32
     blocks = np.arange(steps) // size == np.arange(-(-steps // size))[:, None]
@@ -297,7 +298,7 @@ _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=
 
 
 def _is_short(steps: Any) -> bool:
-    """Tell whether a duration is known, and of few blocks."""
+    """Return whether a number of steps is known and makes up only a few blocks."""
     return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
 
 
@@ -319,11 +320,12 @@ def _zeros(tangent: Any) -> Any:
 
 
 def _has_chunks(x: Array) -> bool:
-    """Tell whether chunks are worth their overhead: in functions that are compiled for one CPU.
+    """Return whether chunks of an array are worth their overhead.
 
-    Outside of a compiled function, each map would be compiled by itself.
+    They are worth it only for large arrays in functions compiled for a single CPU. Outside a
+    compiled function, each map would be compiled separately.
     """
-    known = isinstance(x.size, int)  # exported sizes may be symbols
+    known = isinstance(x.size, int)  # sizes in an export may be symbolic
     if not known or x.size < _tuning.COMPILED_LARGE:
         return False
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1
@@ -335,11 +337,11 @@ def _is_compiling() -> bool:
 
 
 def _replicated(mesh: Any) -> Any:
-    """Return the sharding of an array that is whole on each device of a mesh."""
+    """Return the sharding that replicates an array over the devices of a mesh."""
     whole = jax.sharding.PartitionSpec()  # type: ignore[no-untyped-call]
     return jax.sharding.NamedSharding(mesh, whole)
 
 
 def _is_sharded(x: Array) -> bool:
-    """Tell whether the type of an array has an axis on a mesh, even a mesh of one device."""
+    """Return whether an axis of `x` is sharded over a mesh, even over a mesh of one device."""
     return any(axis is not None for axis in jax.typeof(x).sharding.spec)

@@ -1,4 +1,4 @@
-"""MLX: gradients by its own automatic differentiation, in float32."""
+"""The MLX adapter: gradients by MLX's automatic differentiation, in float32."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,11 +10,11 @@ import numpy as np
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-BLOCK = 64  # the terms that are added up one after the other
+BLOCK = 64  # the number of terms that are added sequentially
 
 
 class MLXAdapter(ArrayAPIAdapter):
-    """Lazy arrays, which have no device: operations run on the default one of MLX."""
+    """The adapter for lazy arrays without a device; operations run on MLX's default device."""
 
     differentiates: ClassVar[bool] = True
 
@@ -26,11 +26,11 @@ class MLXAdapter(ArrayAPIAdapter):
         super().__init__(SimpleNamespace(**names))
 
     def devices(self) -> list[str]:
-        mx.eval(mx.zeros(1))  # raises where no array can be made
+        mx.eval(mx.zeros(1))  # raises if no array can be created
         return [mx.default_device().type.name]
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        return mx.array(values.copy())  # the copy has no negative strides
+        return mx.array(values.copy())  # a copy without negative strides
 
     def to_host(self, x: Array) -> np.ndarray:
         return np.array(x.astype(mx.float32) if x.dtype == mx.bfloat16 else x)
@@ -38,18 +38,18 @@ class MLXAdapter(ArrayAPIAdapter):
     def check_dense(self, x: Array, argument: str) -> None:
         if x.dtype == mx.float64:
             raise TypeError(
-                f"{argument} must not be float64, in which the exponential function of MLX is only "
-                "as accurate as in float32: pass x.astype(mlx.core.float32)"
+                f"{argument} must not be float64, because MLX computes exponentials only to the "
+                "accuracy of float32: pass x.astype(mlx.core.float32)"
             )
 
     def device(self, x: Array) -> Any:
-        """Return None: arrays have no device."""
+        """Return None, because MLX arrays have no device."""
 
     def synchronize(self, x: Array) -> None:
         mx.eval(x)
 
     def sum_all(self, x: Array) -> Array:
-        # MLX adds all terms of a sum up one after the other.
+        # MLX adds the terms of a sum sequentially, which accumulates rounding errors.
         x = mx.reshape(x, (-1,))
         while x.size > BLOCK:
             x = mx.sum(mx.reshape(mx.pad(x, (0, -x.size % BLOCK)), (-1, BLOCK)), axis=1)
@@ -64,19 +64,26 @@ class MLXAdapter(ArrayAPIAdapter):
 
 
 def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Return a function that ignores the standard's options `device` and `copy`."""
+    """Return a function that accepts and ignores the standard's options `device` and `copy`."""
     return lambda *args, device=None, copy=None, **options: function(*args, **options)
 
 
 def _logaddexp(x: Array, y: Array) -> Array:
-    """Return ``log(exp(x) + exp(y))``: the gradient of MLX's own in `y` is 1 less that in `x`."""
+    """Return ``log(exp(x) + exp(y))``, with an exact gradient.
+
+    MLX's own `logaddexp` computes the derivative with respect to `y` as 1 minus the derivative with
+    respect to `x`, which loses digits.
+    """
     is_larger = x > y
     larger, smaller = mx.where(is_larger, x, y), mx.where(is_larger, y, x)
     return larger + mx.log1p(mx.exp(smaller - larger))
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:
-    """Select entries: MLX's own multiplies the gradient of the others, perhaps NaN, by 0."""
+    """Select entries, with gradient 0 for the entries that are not selected.
+
+    MLX's own `where` multiplies their gradient by 0, which leaves NaN unchanged.
+    """
     return mx.where(condition, _selected(condition, x), _selected(~condition, y))
 
 

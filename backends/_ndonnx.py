@@ -1,4 +1,4 @@
-"""ndonnx: arrays without values, for an ONNX file. The size of the batch may be unknown."""
+"""The ndonnx adapter for ONNX export: arrays have no values, and sizes may be unknown."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,16 +10,17 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class NdonnxAdapter(ArrayAPIAdapter):
-    """Arrays of a graph. A size that is not known is None, as the standard says."""
+    """The adapter for arrays in an ONNX graph; unknown sizes are None, as in the standard."""
 
     def __init__(self, xp: Namespace) -> None:
         super().__init__(SimpleNamespace(**{**vars(xp), **OPERATIONS}))
 
     def to_host(self, x: Array) -> Any:
-        return x.unwrap_numpy().copy()  # of an array with values
+        return x.unwrap_numpy().copy()  # raises if `x` has no values
 
     def spread(self, x: Array, number: int, axis: int) -> Array:
-        return _broadcast_to(x, (*x.shape[:axis], number, *x.shape[axis:][1:]))  # of fewer nodes
+        # Broadcasting adds fewer graph nodes than `repeat`.
+        return _broadcast_to(x, (*x.shape[:axis], number, *x.shape[axis:][1:]))
 
 
 def _reshape(x: Array, shape: Any) -> Array:
@@ -27,24 +28,27 @@ def _reshape(x: Array, shape: Any) -> Array:
 
 
 def _broadcast_to(x: Array, shape: Any) -> Array:
-    """Broadcast; a size that is not known is that of `x`, which ONNX keeps if 1 is wanted."""
+    """Broadcast `x` to a shape, in which None stands for the size of `x`.
+
+    None is passed to ONNX as 1, for which ONNX keeps the size of `x`.
+    """
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 
 
 def _logaddexp(a: Array, b: Array) -> Array:
-    """Return the logarithm without the overflow of that of ndonnx."""
+    """Return ``log(exp(a) + exp(b))`` without overflow, unlike `ndonnx.logaddexp`."""
     return ndonnx.maximum(a, b) + ndonnx.log1p(ndonnx.exp(-abs(a - b)))
 
 
 def _shaped(name: str, shape: Any) -> Any:
-    """Return an operation that knows the shape of its result, of which ndonnx knows the rank."""
+    """Return an operation that also sets the shape of its result; ndonnx sets only the rank."""
     return lambda *arrays, **options: _reshape(
         getattr(ndonnx, name)(*arrays, **options), shape(*arrays, **options)
     )
 
 
 def _of_sum(x: Array, **options: Any) -> Any:
-    return ndonnx.sum(ndonnx.astype(x, ndonnx.float32), **options).shape  # the sum is not used
+    return ndonnx.sum(ndonnx.astype(x, ndonnx.float32), **options).shape  # only the shape is used
 
 
 def _of_product(a: Array, b: Array) -> Any:

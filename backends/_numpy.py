@@ -1,4 +1,4 @@
-"""NumPy: gradients by closed forms; values are always concrete."""
+"""The NumPy adapter: gradients in closed form; values can always be read."""
 
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from spikeloss_xp.primitives.kernels import Exponential, block_matrices
 
 
 class NumPyAdapter(ArrayAPIAdapter):
-    """Host arrays: labels are checked, and large arrays are evaluated in chunks."""
+    """The adapter for NumPy arrays, which checks labels and evaluates large arrays in chunks."""
 
     accumulate: ClassVar[Accumulate] = "in place"
     on_host = True
@@ -37,7 +37,7 @@ class NumPyAdapter(ArrayAPIAdapter):
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
         if lowest == 0 and x.dtype.kind == "i" and x.dtype.isnative:
-            # Those below 0 are large as unsigned ones.
+            # As unsigned integers, negative numbers become large.
             return bool(np.maximum.reduce(x.view(f"u{x.itemsize}"), axis=None) < stop)
         return bool(
             lowest <= np.minimum.reduce(x, axis=None) <= np.maximum.reduce(x, axis=None) < stop
@@ -50,7 +50,7 @@ class NumPyAdapter(ArrayAPIAdapter):
         return np.arange(stop)
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
-        # `einsum` has less overhead for each row, and errs more the longer the row is.
+        # `einsum` has less overhead per row, but its rounding error grows with the row length.
         last = axis in (-1, x.ndim - 1) and type(x) is np.ndarray
         if last and x.shape[-1] <= _tuning.SHORT_SUM and x.strides[-1] == x.itemsize:
             summed: np.ndarray = np.einsum("...t->...", x)
@@ -60,7 +60,7 @@ class NumPyAdapter(ArrayAPIAdapter):
     def matmul(self, a: Array, b: Array) -> Array:
         if b.ndim > 2:
             return a @ b
-        # One product of all blocks, where `matmul` computes one for each entry of the batch.
+        # A single product of all blocks: `matmul` would compute a product for each sample.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:

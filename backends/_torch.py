@@ -1,4 +1,4 @@
-"""PyTorch: gradients by its autograd, of a loss in eager mode as one node with the closed form."""
+"""The PyTorch adapter: in eager mode, a loss is one autograd node with a closed-form gradient."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from spikeloss_xp.primitives import chunks
 
 
 class TorchAdapter(TorchFilters):
-    """Tensors: differentiated by autograd, compiled and transformed by PyTorch."""
+    """The adapter for tensors, which PyTorch may differentiate, compile or transform."""
 
     differentiates: ClassVar[bool] = True
 
@@ -26,13 +26,13 @@ class TorchAdapter(TorchFilters):
         return array_api_compat.torch
 
     def devices(self) -> list[str]:
-        # The number of devices may be that of a driver with which nothing can be computed.
+        # `device_count` may include GPUs that PyTorch cannot use, for example with an old driver.
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         names = ["cpu", *(f"cuda:{i}" for i in range(count))]
         return [*names, "mps"] if torch.backends.mps.is_available() else names
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        return torch.asarray(values.copy(), device=device)  # the copy has no negative strides
+        return torch.asarray(values.copy(), device=device)  # a tensor cannot have negative strides
 
     def to_host(self, x: Array) -> np.ndarray:
         return _as_numpy(x.detach().cpu()).copy()
@@ -46,10 +46,10 @@ class TorchAdapter(TorchFilters):
             kind, remedy = "masked", "x.get_data(), and where=x.get_mask()"
         elif x.is_nested:
             kind = "nested"
-            remedy = "torch.nested.to_padded_tensor(x, 0) and lengths="
+            remedy = "torch.nested.to_padded_tensor(x, 0), and lengths=..."
         elif x.is_quantized:
             kind, remedy = "quantized", "x.dequantize()"
-        raise TypeError(f"{argument} must be a dense tensor; got one that is {kind}: pass {remedy}")
+        raise TypeError(f"{argument} must be a dense tensor; got a {kind} tensor: pass {remedy}")
 
     def device(self, x: Array) -> Any:
         return x.device
@@ -90,16 +90,17 @@ class TorchAdapter(TorchFilters):
         return value if like.is_cpu else self.scalar(like, value)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
-        # On a CPU the losses check all counts, so masked ones need a value that is allowed.
+        # On a CPU the losses check all counts, so masked counts need a valid value too.
         known = u.is_cpu or not self.in_place(u)
         return super().shielded(u, mask, value) if known else u
 
     def spread(self, x: Array, number: int, axis: int) -> Array:
-        # A view, as autograd's own gradient of a sum.
+        # A view, like the gradient that autograd computes for a sum.
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
-        return torch.unbind(x, axis)  # its gradient is one array; that of an index is as large
+        # The gradient of `unbind` is one array; with indexing, every entry would add such an array.
+        return torch.unbind(x, axis)
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         return torch.sum(x, axis, keepdims)
@@ -111,7 +112,8 @@ class TorchAdapter(TorchFilters):
         return x.detach()
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
-        if torch.compiler.is_compiling():  # which merges a selection, and no gradient of `gather`
+        # The compiler fuses a selection, but not the gradient of `gather`.
+        if torch.compiler.is_compiling():
             return super().entries_at(x, index, axis)
         index = index if index.dtype == torch.int64 else index.long()
         shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
@@ -128,7 +130,7 @@ class TorchAdapter(TorchFilters):
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         if is_distributed(arrays[0]):
             return map_local(function, arrays, (batch, *axes))
-        return function(*arrays)  # each chunk would add nodes to the graph
+        return function(*arrays)  # chunks would add nodes to the graph
 
     def of_call(self, x: Array) -> "TorchAdapter":
         if torch.is_grad_enabled() or not _torch_state.is_alone(x):
@@ -136,11 +138,12 @@ class TorchAdapter(TorchFilters):
         return PLAIN if x.is_cpu else PLAIN_ON_DEVICE
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss as one node of the graph, if only its gradient is wanted."""
+        """Return the value of a loss, as a single graph node if only `input` needs a gradient."""
         if loss.reduction == "none" and is_distributed(input):
             raise ValueError(
-                "reduction='none' has no sum over processes: call the loss with the samples of "
-                "this process, input.to_local(), and their target"
+                "reduction='none' cannot be used with a DTensor, because it has no sum over "
+                "processes: call the loss with the samples of this process, input.to_local(), and "
+                "their target"
             )
         alone = loss.has_closed_form and _torch_state.is_alone(input)
         captured = loss.captured_arrays() if alone else None
@@ -153,7 +156,7 @@ class TorchAdapter(TorchFilters):
                     return loss.value(input, **options)
                 tensors.append(x)
         if recorded and input.requires_grad:
-            apply: Any = _ClosedForm.apply  # some versions of PyTorch do not give its type
+            apply: Any = _ClosedForm.apply  # untyped in some versions of PyTorch
             return apply(loss, options, input, *tensors)
         with torch.no_grad():
             return loss.value(input, **options)
@@ -173,10 +176,10 @@ def _as_numpy(x: torch.Tensor) -> np.ndarray:
 
 
 class _ClosedForm(torch.autograd.Function):
-    """A loss as one node of the graph, whose gradient is the closed form.
+    """A loss as a single graph node, whose gradient is the closed form.
 
-    A second derivative, or a second backward pass, starts anew from the spikes. The saved pullback
-    is freed after the first backward pass.
+    The first backward pass uses the saved pullback and frees it. Any further backward pass, and any
+    second derivative, evaluates the loss again from the spikes.
     """
 
     @staticmethod
@@ -189,17 +192,18 @@ class _ClosedForm(torch.autograd.Function):
     ) -> torch.Tensor:
         value: torch.Tensor
         value, ctx.pullback = loss.value_and_pullback(x, **options)
-        # A caller may change an array of NumPy before it is read again; of tensors autograd knows.
+        # Host arrays are copied, because the caller may change them before they are read again.
+        # Tensors are not copied, because autograd detects such a change.
         held = {k: np.array(v) if isinstance(v, HOST) else v for k, v in options.items()}
         ctx.loss, ctx.options = loss, held
-        ctx.save_for_backward(x, *others)  # so that autograd detects a change in place
+        ctx.save_for_backward(x, *others)  # so that autograd detects in-place changes
         return value
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         if torch.is_grad_enabled() or _torch_state.is_batched(cotangent):
-            with torch.enable_grad():  # the operations of the closed form are in the graph
+            with torch.enable_grad():  # records the operations of the closed form
                 _, pullback = ctx.loss.value_and_pullback(x, **ctx.options)
                 gradient = pullback(cotangent)
         else:
@@ -211,7 +215,10 @@ class _ClosedForm(torch.autograd.Function):
 
 
 class PlainTorchAdapter(TorchAdapter):
-    """Plain tensors that no compiler, transform or graph sees: it is known, and not asked again."""
+    """The adapter for a call on plain tensors that no compiler, transform or graph sees.
+
+    `TorchAdapter.of_call` has checked that, so no method checks it again.
+    """
 
     def of_call(self, x: Array) -> TorchAdapter:
         return self
@@ -228,7 +235,7 @@ class PlainTorchAdapter(TorchAdapter):
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
         if type(x) is not torch.Tensor or not x.is_cpu or x.dtype not in ORDERED:
             return False
-        low, high = torch.aminmax(x)  # faster than NumPy's
+        low, high = torch.aminmax(x)  # faster than in NumPy
         return lowest <= low.item() and high.item() < stop
 
     def to_device_of(self, x: Array, like: Array) -> Array:

@@ -1,4 +1,4 @@
-"""PyTorch: distributed tensors, of which each process evaluates its own part."""
+"""Distributed tensors in PyTorch: each process evaluates its own part."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from spikeloss_xp.backends import _torch_state
 
 
 def is_distributed(x: torch.Tensor) -> bool:
-    """Tell whether a tensor is a `DTensor`, without importing the class."""
+    """Return whether a tensor is a `DTensor`, without importing the class."""
     return type(x) not in _torch_state.PLAIN and type(x).__name__ == "DTensor"
 
 
 def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
-    """Return a tensor as a `DTensor` on the mesh of `like`, the same in each process."""
+    """Return `x` as a `DTensor` that is replicated over the mesh of `like`, if `like` has one."""
     if not is_distributed(like) or is_distributed(x):
         return x
     from torch.distributed.tensor import DTensor, Replicate
@@ -24,9 +24,10 @@ def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
 
 
 def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
-    """Evaluate a function of the part of each process, and add up its sums over the processes.
+    """Evaluate a function on each process's part of the arrays, and add up its sums.
 
-    Only the sums are communicated: the gradient of a part is that of its own sum.
+    Only the sums are communicated, because the gradient with respect to a part depends on the sum
+    of that part alone.
     """
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
@@ -36,8 +37,8 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
         if not isinstance(placement, Replicate) and getattr(placement, "dim", None) not in axes:
             raise ValueError(
                 "input must be replicated or sharded along its samples, because a term depends on "
-                "all entries of a sample; got a DTensor sharded along another axis: call its "
-                "redistribute() first"
+                f"all entries of a sample; got a DTensor with the placement {placement}: call its "
+                "redistribute method first"
             )
 
     def local(y: Any) -> Any:
@@ -46,7 +47,7 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
         if isinstance(y, tuple):
             parts = [local(part) for part in y]
             return type(y)(*parts) if hasattr(y, "_fields") else tuple(parts)
-        own = [  # an entry that serves all samples is in each process
+        own = [  # arrays that all samples share are replicated
             p if isinstance(p, Shard) and y.shape[p.dim] == x.shape[p.dim] else Replicate()
             for p in placements
         ]

@@ -1,4 +1,4 @@
-"""The base adapter: plain array API code, which serves every library without an adapter."""
+"""The base adapter: plain array API code, used for every library without its own adapter."""
 
 import contextlib
 import functools
@@ -27,18 +27,18 @@ ResultT = TypeVar("ResultT")
 
 
 class Axis:
-    """An axis of the arrays with the axes batch, class and time, and what is computed along it.
+    """The batch, class or time axis of the arrays in a call, with the operations along it.
 
-    Results keep the axis, with length 1.
+    Reductions and `gather` keep the axis, with length 1.
 
     Attributes
     ----------
     adapter : ArrayAPIAdapter
-        The adapter of the arrays.
+        The adapter for the library of the arrays.
     index : int
         The position of the axis.
     sum, spread, entries_at, gather, scatter : callable
-        The methods of the adapter, along this axis.
+        The methods of the adapter with the same names, applied along this axis.
     """
 
     def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:
@@ -50,7 +50,7 @@ class Axis:
         self.scatter = functools.partial(adapter.scatter, axis=index)
 
     def length(self, x: Array) -> int:
-        """Return the length of an array along the axis."""
+        """Return the length of `x` along the axis."""
         return x.shape[self.index]  # type: ignore[no-any-return]
 
     def max(self, x: Array) -> Array:
@@ -66,17 +66,17 @@ class Axis:
         return self.adapter.xp.argmax(x, axis=self.index, keepdims=True)
 
     def positions(self, like: Array) -> Array:
-        """Return the positions along the axis, with length 1 along the other axes of `like`."""
+        """Return the positions along the axis, as an array that broadcasts to `like`."""
         return self.adapter.along(self.index, like)
 
 
 class ArrayAPIAdapter:
-    """One array library: its namespace, and the operations that the array API leaves out.
+    """An array library: its namespace, and the operations that the array API leaves out.
 
-    Every method is implemented in terms of the array API standard. An adapter for a library that
-    can do more is a subclass that overrides the methods in which the library differs. A third
-    party registers its subclass under the entry-point group ``spikeloss_xp.backends``; the name of
-    the entry point is the import name of the array library.
+    The base class implements every method in terms of the array API standard. An adapter for a
+    library that can do more is a subclass that overrides the methods in which the library differs.
+    Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
+    The name of the entry point is the import name of the array library.
 
     Parameters
     ----------
@@ -86,21 +86,23 @@ class ArrayAPIAdapter:
     Attributes
     ----------
     xp : module
-        The same.
+        The array API namespace of the library.
     axes : tuple of Axis
-        The three axes of the arrays in a call of a loss.
+        The axes 0, 1 and 2 of the arrays in a call. They are batch, class and time, in the order in
+        which the input has them.
     differentiates : bool
-        Whether the library has automatic differentiation, by `value_and_grad`.
+        Whether the library has automatic differentiation, which `value_and_grad` then uses.
     compiles_loops : bool
-        Whether `scan` compiles a step once, for which all steps have arrays of the same shape.
+        Whether `scan` compiles its step function only once, so that the arrays must have the same
+        shape at every step.
     on_host : bool
-        Whether the values of the arrays that are computed in a call can be read for free.
+        Whether intermediate results of a call can be read for free.
     has_current_device : bool
-        Whether the library makes arrays on a current device, which a call makes that of its input.
-        Then `device` returns a context in which a device is current.
+        Whether the library creates arrays on a current device. If so, each call makes the device of
+        its input current, and `device` must return a context manager that does this.
     accumulate : {"join", "separate", "in place"}
-        How the block filter adds up products of blocks: as one product of joined blocks, as a sum
-        of products, or in place.
+        How the block filter adds up the products of its blocks: as a single product of concatenated
+        blocks, as a sum of separate products, or in place.
     """
 
     differentiates: ClassVar[bool] = False
@@ -113,7 +115,7 @@ class ArrayAPIAdapter:
         self.xp = xp
         self.axes = tuple(Axis(self, index) for index in range(3))
 
-    # What a library answers: its names, devices and states ----------------------------------------
+    # Overrides for correct results: names, devices and contexts -----------------------------------
 
     @classmethod
     def namespace(cls, library: str) -> Namespace:
@@ -130,30 +132,33 @@ class ArrayAPIAdapter:
         module = importlib.import_module(self.library)
         if found := getattr(module, "__version__", None):
             return str(found)
-        from importlib import metadata  # imports 50 modules, which few programs need
+        from importlib import metadata  # imported here because it loads 50 modules
 
         return metadata.version(self.library)
 
     def devices(self) -> list[str]:
-        """Name the devices, the default one first; raise the library's own error if none works.
+        """Return the names of the devices, beginning with the default device.
 
-        The base class names the default device only: the standard has no notion of devices that
-        are alike.
+        If no device works, the library's own error is raised. The base class returns only the
+        default device, because the standard does not say which devices are interchangeable.
         """
         return [str(self.xp.__array_namespace_info__().default_device())]
 
     def scope(self, dtype: str) -> contextlib.AbstractContextManager[object]:
-        """Return a context in which arrays of `dtype` exist, for this thread only."""
+        """Return a thread-local context in which arrays of `dtype` can be created."""
         return contextlib.nullcontext()
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function compiled as users of the library would compile it."""
+        """Return a function compiled as users of the library would compile it.
+
+        The base class returns the function unchanged.
+        """
         return function
 
-    # What a library answers: moving and reading arrays --------------------------------------------
+    # Overrides for correct results: moving and reading arrays -------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device: a name from `devices`, or a result of `device`."""
+        """Copy a NumPy array to a device, given as a name or as a result of `device`."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -163,61 +168,76 @@ class ArrayAPIAdapter:
         return self.from_host(values, self.device(like))
 
     def to_host(self, x: Array) -> np.ndarray:
-        """Copy an array to NumPy, without its gradient; bfloat16 becomes float32."""
-        return np.from_dlpack(x, device="cpu").copy()  # an array of DLPack may be read-only
+        """Return a detached copy of `x` as a NumPy array; bfloat16 is converted to float32."""
+        return np.from_dlpack(x, device="cpu").copy()  # an array from DLPack may be read-only
 
     def check_dense(self, x: Array, argument: str) -> None:
-        """Raise a `TypeError` if an array is sparse or has another layout without strides."""
+        """Raise an error if losses cannot be computed for `x`, for example because it is sparse.
+
+        `argument` is the name of `x` in the message.
+        """
 
     def device(self, x: Array) -> Any:
         """Return the ``device=`` argument that creates arrays on the device of `x`."""
         return array_api_compat.device(x)
 
     def to_device_of(self, x: Array, like: Array) -> Array:
-        """Return `x` on the device of `like`: `x` itself if it is there, else a copy."""
+        """Return `x` on the device of `like`: `x` itself if it is already there, or a copy."""
         place = self.device(like)
         return x if self.device(x) == place else array_api_compat.to_device(x, place)
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
-        """Return the values of `x` if reading them is free, else None.
+        """Return the values of `x` if they can be read for free, otherwise None.
 
-        Reading is not free for arrays on another device, arrays that are not computed yet, and
-        arrays of a trace. The base class returns None.
+        They cannot be read for free if the array is not on the host, has not been computed yet, or
+        is being traced. The base class returns None.
         """
         return None
 
     def synchronize(self, x: Array) -> None:
-        """Wait until `x` has been computed. The standard has no such operation."""
+        """Wait until `x` has been computed.
 
-    # What a library answers: computing ------------------------------------------------------------
+        The base class does nothing, because the standard has no such operation.
+        """
+
+    # Overrides for correct results: computing -----------------------------------------------------
 
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
     ) -> tuple[Array, Array]:
         """Return ``function(x)`` and its gradient, by automatic differentiation.
 
-        Called only if `differentiates`, with a cotangent of the shape of the value, or None for a
-        scalar value. The value is detached from any graph, and `x` is not changed.
+        This is called only if `differentiates` is True. The cotangent has the shape of the value,
+        or is None for a scalar value. The returned value is detached, and `x` is not changed.
         """
         raise NotImplementedError(f"{self.library} has no automatic differentiation")
 
     def scalar(self, like: Array, value: float) -> Array:
-        """Return a 0-d array with the dtype and device of `like`, which must not change."""
-        # Unlike `asarray`, `full` does not make a GPU wait for the host.
+        """Return a 0-d array with the dtype and device of `like`.
+
+        An adapter may cache the array, so the caller must not change it.
+        """
+        # Unlike `asarray`, `full` needs no device synchronisation.
         return self.xp.full((), value, dtype=like.dtype, device=self.device(like))
 
     def arange(self, stop: int, like: Array) -> Array:
-        """Return the integers from 0 to before `stop`, on the device of `like`."""
+        """Return the integers from 0 to ``stop - 1``, on the device of `like`."""
         return self.xp.arange(stop, device=self.device(like))
 
     def along(self, axis: int, like: Array) -> Array:
-        """Return the positions along an axis, with the rank of `like`."""
+        """Return the positions along an axis, with the rank of `like`.
+
+        The other axes have length 1, so that the result broadcasts to `like`.
+        """
         positions = self.arange(like.shape[axis], like)
         axis %= like.ndim
         return self.xp.reshape(positions, (1,) * axis + (-1,) + (1,) * (like.ndim - 1 - axis))
 
     def moveaxis(self, x: Array, source: int, destination: int) -> Array:
-        """Return `x` with one axis moved, by `permute_dims`: some transforms lack `moveaxis`."""
+        """Return `x` with one axis moved to another position.
+
+        This uses `permute_dims`, because some transforms do not support `moveaxis`.
+        """
         source, destination = source % x.ndim, destination % x.ndim
         if source == destination:
             return x
@@ -226,36 +246,37 @@ class ArrayAPIAdapter:
         return self.xp.permute_dims(x, tuple(axes))
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
-        """Return the entries along an axis, without that axis."""
+        """Split `x` along an axis into arrays without that axis."""
         entries: Sequence[Array] = self.xp.unstack(x, axis=axis)
         return entries
 
     def sum_all(self, x: Array) -> Array:
-        """Sum all entries, in an order in which rounding errors do not accumulate."""
+        """Return the sum of all entries, in an order that does not accumulate rounding errors."""
         return self.xp.sum(x)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """Multiply blocks by a matrix, in the full precision of their dtype."""
+        """Return ``a @ b``, computed in the full precision of the dtype."""
         return self.xp.matmul(a, b)
 
     def stop_gradient(self, x: Array) -> Array:
-        """Return `x` as a number that has no derivative."""
+        """Return `x`, detached from automatic differentiation."""
         return x
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
-        """Return readings with a value in the masked entries: finite terms, without a gradient.
+        """Return the readings `u` with the masked entries replaced by a constant.
 
-        The terms are selected later, so an adapter may return `u` if nothing differentiates them.
+        Their terms are then finite and have no gradient. The terms are masked again later, so an
+        adapter may return `u` itself if the terms are not differentiated automatically.
         """
         return self.xp.where(mask, u, value)
 
-    # What only makes a library faster: calls and chunks -------------------------------------------
+    # Overrides for speed: calls and chunks --------------------------------------------------------
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss: this is the call of a loss object.
+        """Return the value of a loss. Calling a loss object calls this method.
 
-        A library with automatic differentiation may register ``loss.value_and_pullback`` as the
-        gradient where only the gradient with respect to `input` is wanted.
+        If only the gradient with respect to `input` is needed, an adapter with automatic
+        differentiation may register ``loss.value_and_pullback`` as that gradient.
         """
         return loss.value(input, **options)
 
@@ -264,84 +285,98 @@ class ArrayAPIAdapter:
     ) -> ValueAndPullback:
         """Return the value of a loss and its pullback, in closed form.
 
-        Called by `spikeloss_xp.value_and_grad` if the library does not differentiate.
+        `spikeloss_xp.value_and_grad` calls this method if the library has no automatic
+        differentiation.
         """
         found: ValueAndPullback = loss.value_and_pullback(input, *targets, **options)
         return found
 
     def of_call(self, x: Array) -> "ArrayAPIAdapter":
-        """Return the adapter of a call: it need not ask again what transforms and graphs see."""
+        """Return the adapter for a call on `x`.
+
+        This is where an adapter can check once whether any transform or graph sees the arrays of
+        the call. It can then return an adapter that does not check again.
+        """
         return self
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
-        """Evaluate a function of arrays, in chunks along one of `axes` if that is faster.
+        """Evaluate a function of arrays, in chunks along one of the `axes` if that is faster.
 
         Parameters
         ----------
         function : callable
-            Takes the arrays, or a chunk of each, and returns ``(sums, pullback)``: a tuple of
-            arrays, Python numbers or None, of which chunks add up, and the pullback from the first
-            of the sums to the first of the arrays, or None if no gradient is wanted.
+            Takes the arrays, or a chunk of each, and returns ``(sums, pullback)``. The sums are a
+            tuple of arrays, Python numbers or None, which add up over chunks. The pullback goes
+            from the first sum to the first array; it is None if no gradient is wanted.
         arrays : tuple
-            Arrays, tuples of arrays, or None. Entries of length 1 along an axis serve all chunks.
+            Arrays, tuples of arrays, or None. An array with length 1 along the axis of the chunks
+            is shared by all chunks.
         axes : tuple of int
-            Axes along which chunks are independent, and may be worth it.
+            The axes along which chunks are independent and may be worth their overhead.
         batch : int
-            The axis of the samples, which are always independent.
+            The batch axis, along which samples are always independent.
 
         Returns
         -------
         tuple
-            The sums of all chunks, and the pullback of their first, which may be called once.
+            The sums over all chunks, and the pullback of the first sum, which may be called only
+            once.
         """
         return function(*arrays)
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        """Tell whether numbers are known, for free, to be from `lowest` to below `stop`."""
+        """Return whether ``lowest <= x < stop`` for all entries; False if checking is not free."""
         return False
 
     def operand(self, like: Array, value: float) -> Any:
-        """Return a number as `where` takes it, an array if `where` would make one at each call."""
+        """Return a number as an operand for `where`.
+
+        This is a cached array if `where` would otherwise create an array at each call.
+        """
         return value
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
-        """Return numbers that do not change as an array with the dtype and device of `like`.
+        """Return constant numbers as an array with the dtype and device of `like`.
 
-        An adapter may keep the result for later calls, which pass the same object or equal tuples.
+        An adapter may cache the result and return it again for the same NumPy array, which must not
+        change, or for an equal tuple.
         """
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
-    # What only makes a library faster: sums and entries -------------------------------------------
+    # Overrides for speed: sums and entries --------------------------------------------------------
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
-        """Sum over one axis."""
+        """Return the sum over one axis."""
         return self.xp.sum(x, axis=axis, keepdims=keepdims)
 
     def spread(self, x: Array, number: int, axis: int) -> Array:
-        """Repeat `x` along an axis that has length 1."""
+        """Return `x` repeated `number` times along an axis of length 1."""
         return self.xp.repeat(x, number, axis=axis)
 
     def in_place(self, x: Array) -> bool:
-        """Tell whether results may be written into an array: no transform and no graph sees it."""
+        """Return whether arrays that are computed from `x` may be changed in place.
+
+        They may if no transform and no graph sees `x`.
+        """
         return False
 
     def entries_at(self, x: Array, index: Array, axis: int) -> Any:
-        """Return what `gather` and `scatter` take for an index.
+        """Convert an index to the form that `gather` and `scatter` expect.
 
-        The index has length 1 along the axis, and broadcasts to `x` along the others.
+        The index has length 1 along the axis, and broadcasts to `x` along the other axes.
         """
         return index == self.along(axis, x)
 
     def gather(self, x: Array, entries: Any, axis: int) -> Array:
-        """Return one entry along an axis."""
+        """Return the entry at the index along an axis, which keeps length 1."""
         return self.sum(self.xp.where(entries, x, 0.0), axis, keepdims=True)
 
     def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
-        """Write one entry along an axis of an array that is `in_place`."""
+        """Set the entry at the index along an axis, in an array for which `in_place` is True."""
         raise NotImplementedError
 
     def exp_of_difference(self, x: Array, y: Array) -> Array:
-        """Return ``exp(x - y)``, which may overflow, in an array that may be written into."""
+        """Return ``exp(x - y)`` as a new array, with no warning if it overflows."""
         difference = x - y
         return self.xp.exp(difference, out=difference)
 
@@ -353,18 +388,20 @@ class ArrayAPIAdapter:
         index: Array,
         q: Array | None,
     ) -> ValueAndPullback:
-        """Return a cross entropy as it is `known`, or by operations that a compiler merges better.
+        """Return the terms of a cross entropy and their pullback, by default those of `known`.
 
-        See `spikeloss_xp.criteria.cross_entropy_of_logits`.
+        An adapter may use operations that a compiler fuses better. See
+        `spikeloss_xp.criteria.cross_entropy_of_logits`.
         """
         return known(classes, logit, index, q)  # type: ignore[no-any-return]
 
     def scan(
         self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False
     ) -> tuple[Any, Any]:
-        """Return the last ``carry`` of ``carry, output = step(carry, entry)``, and the outputs.
+        """Apply ``carry, output = step(carry, entry)`` to each entry in turn.
 
-        The entries are those of an array along its first axis, or outputs of another scan.
+        Return the last carry and all outputs. The entries are an array, split along its first axis,
+        or the outputs of another scan.
         """
         entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
         outputs = []
@@ -374,19 +411,19 @@ class ArrayAPIAdapter:
         return carry, outputs
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        """Return the sum of the cumulative products along an axis, the product, their pullback."""
+        """Return the weighted sum of the cumulative products, the product, and their pullback."""
         return survival.survival_sum(self, factors, weight, axis)
 
-    # What only makes a library faster: filters ----------------------------------------------------
+    # Overrides for speed: filters -----------------------------------------------------------------
 
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
-        """Filter along an axis as `spikeloss_xp.causal_filter`; with `reverse`, the adjoint.
+        """Filter along an axis like `spikeloss_xp.causal_filter`; with `reverse`, the adjoint.
 
-        There are zeros before the first step, so the filter has seen fewer steps there; the adjoint
-        has zeros after the last step. The kernel is an array of taps with the dtype of `x`, or an
-        `Exponential`, for which there is a faster algorithm.
+        Steps before the first step are taken to be zero, and for the adjoint also steps after the
+        last step. The kernel is an array of taps with the dtype of `x`, or an `Exponential`, for
+        which there is a faster algorithm.
         """
         if isinstance(kernel, Exponential):
             return self.exponential_filter(x, kernel, axis, reverse)
@@ -409,9 +446,10 @@ class ArrayAPIAdapter:
         accumulate: Accumulate | None = None,
         entries: int | None = None,
     ) -> Array:
-        """Filter block by block, at a cost that does not grow with the kernel.
+        """Filter block by block, at a cost that does not grow with the length of the kernel.
 
-        In chunks of about so many entries, if a number of them is given, here or by `filter_chunk`.
+        If `entries` or `filter_chunk` gives a number of entries, a large array is filtered in
+        chunks of about that size.
         """
 
         def run(chunk: Array, axis: int) -> Array:
@@ -431,19 +469,22 @@ class ArrayAPIAdapter:
         return chunks.filter_in_chunks(self, run, x, axis, entries)
 
     def filter_chunk(self) -> int | None:
-        """Return the entries of a chunk of a filter; None to filter everything at once."""
+        """Return how many entries to filter at a time, or None to filter everything at once."""
         return None
 
     def block_matrices(
         self, x: Array, kernel: Exponential, axis: int, reverse: bool
     ) -> BlockMatrices:
-        """Return the matrices of the block filter, made on the host, on the device of `x`."""
+        """Compute the block filter's matrices on the host, and return them on the device of `x`."""
         dtype = f"float{self.xp.finfo(x.dtype).bits}"
         matrices = block_matrices(kernel, x.shape[axis], dtype, reverse=reverse)
         return matrices.converted(lambda matrix: self.constants(matrix, x))
 
     def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
-        """Sum the last `window` steps along an axis; with `reverse`, the next ones: the adjoint."""
+        """Return the sum of the last `window` steps at each step along an axis.
+
+        With `reverse`, return the sum of the next `window` steps, which is the adjoint.
+        """
         if window == 1:
             return x
         steps = x.shape[axis]
@@ -452,11 +493,11 @@ class ArrayAPIAdapter:
         return self.sum_in_blocks(x, min(window, steps), axis % x.ndim, reverse)
 
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
-        """Tell whether a product for each block of steps is fast, and the blocks are known."""
+        """Return whether `sum_in_blocks` can be used for `x` and is faster than a filter."""
         return False
 
     def sum_in_blocks(self, x: Array, window: int, axis: int, reverse: bool) -> Array:
-        """Sum over a short window, a block of steps at a time."""
+        """Return the moving sum over a short window, computed one block of steps at a time."""
         xp, dtype, in_place = self.xp, f"float{self.xp.finfo(x.dtype).bits}", self.in_place(x)
         band = self.constants(window_band(window, dtype), x)
         matmul = xp.matmul if in_place else self.matmul
@@ -466,11 +507,11 @@ class ArrayAPIAdapter:
 
 
 USES = 500
-"""The number of look-ups in a row. A copy that a whole row of them does not use is dropped."""
+"""After each batch of this many lookups, entries that none of them used are evicted."""
 
 
 class Copies:
-    """A cache of copies on devices, which drops those that are not used any more."""
+    """A cache of arrays on their devices, which evicts entries that are no longer used."""
 
     def __init__(self) -> None:
         self._uses = 0
@@ -478,26 +519,31 @@ class Copies:
         self._older: dict[Any, Any] = {}
 
     def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
-        """Return the copy of an array or tuple, which must not change, on a device."""
+        """Return the cached result of `copy`, which is called at the first lookup.
+
+        The key of the cache consists of the identity of an array or the value of a tuple, the dtype
+        and the device. The array must not change.
+        """
         self._uses += 1
         if self._uses % USES == 0:
             self._older, self._recent = self._recent, {}
         key = values if isinstance(values, tuple) else id(values), dtype, device
         found = self._recent.get(key) or self._older.get(key) or (values, copy())
-        self._recent[key] = found  # with the array, so that no other one gets its identity
+        self._recent[key] = found  # keeps the array, so that its id is not reused
         return found[1]
 
 
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:
-    """Mark a function that PyTorch's compiler calls, with constants, where it would trace it.
+    """Mark a function so that PyTorch's compiler calls it instead of tracing it.
 
-    `torch.compiler.assume_constant_result` does the same, and imports the compiler, which takes
-    longer than any other part of the first call of a loss.
+    The compiler treats the result as a constant. `torch.compiler.assume_constant_result` does the
+    same, but imports the compiler, which takes longer than any other part of the first call of a
+    loss.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 def library_name(xp: Namespace) -> str:
-    """Return the import name of the library behind a namespace."""
+    """Return the import name of the library that a namespace belongs to."""
     return str(xp.__name__).removeprefix("array_api_compat.").partition(".")[0]

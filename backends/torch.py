@@ -1,4 +1,4 @@
-"""A PyTorch module around a loss, for containers, devices and checkpoints of modules."""
+"""A PyTorch module that wraps a loss, for use in containers of modules and in checkpoints."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,26 +11,26 @@ __all__ = ["LossModule"]
 
 
 class LossModule(torch.nn.Module):
-    """A loss as a module, with class weights as a buffer.
+    """A loss as a PyTorch module, with class weights as a buffer.
 
-    You can call a loss object on tensors without it. As a module, the loss can be a part of
-    `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and is printed with them. Its
-    class weights follow ``.to(device)`` and are saved in checkpoints, as in
-    `torch.nn.CrossEntropyLoss`.
+    A loss object can also be called on tensors directly. As a module, the loss can be part of
+    `torch.nn.Sequential`, `torch.nn.ModuleDict` and other modules, and is printed with them. As in
+    `torch.nn.CrossEntropyLoss`, the class weights are moved by ``.to(device)`` and saved in
+    checkpoints.
 
     Parameters
     ----------
     loss : callable
         A loss of this library, or any callable with the same arguments.
     weight : array or sequence of float, optional
-        The class weights of each call that passes none: ``[class]``.
+        Class weights, ``[class]``, for the calls that do not pass their own.
 
     Attributes
     ----------
     loss
-        The loss object, with its hyper-parameters.
+        The loss object.
     weight : torch.Tensor or None
-        The buffer of class weights.
+        The buffer with the class weights.
 
     Examples
     --------
@@ -56,27 +56,27 @@ class LossModule(torch.nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
-        """Return the value of the loss; the arguments are those of a call of the loss."""
+        """Return the value of the loss. The arguments are the same as in a call to the loss."""
         return self.loss(input, *target, **self._with_weight(options))
 
     def sum_and_weight(self, input: torch.Tensor, *target: Any, **options: Any) -> Any:
-        """Return the sum of the terms, and the weight that the reduction divides it by."""
+        """Return the sum of the terms, and the weight by which the reduction divides the sum."""
         return self.loss.sum_and_weight(input, *target, **self._with_weight(options))
 
     def predict(self, input: torch.Tensor, **options: Any) -> Any:
-        """Return the predicted classes; the arguments are those of the loss."""
+        """Return the predicted classes. The arguments are the same as for ``loss.predict``."""
         return self.loss.predict(input, **options)
 
     def scores(self, input: torch.Tensor, **options: Any) -> Any:
-        """Return the scores of the classes; the arguments are those of the loss."""
+        """Return the scores of the classes. The arguments are the same as for ``loss.scores``."""
         return self.loss.scores(input, **options)
 
     def confusion(self, input: torch.Tensor, target: Any, **masks: Any) -> Any:
-        """Return how often each class was predicted for each label."""
+        """Return the confusion matrix: how often each class was predicted for each label."""
         return self.loss.confusion(input, target, **masks)
 
     def accuracy(self, input: torch.Tensor, target: Any, **masks: Any) -> Any:
-        """Return the fraction of the labels that are predicted."""
+        """Return the fraction of the labels that are predicted correctly."""
         return self.loss.accuracy(input, target, **masks)
 
     def _with_weight(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +84,6 @@ class LossModule(torch.nn.Module):
         return options if given else {**options, "weight": self.weight}
 
     def extra_repr(self) -> str:
-        """Return the loss and the number of class weights, for the representation."""
+        """Return the loss and the number of class weights, for the module's representation."""
         shown = repr(self.loss)
-        return shown if self.weight is None else f"{shown}, weight of {len(self.weight)} classes"
+        return shown if self.weight is None else f"{shown}, {len(self.weight)} class weights"

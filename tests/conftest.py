@@ -1,4 +1,4 @@
-"""Options of the test run, and the fixture `backend`, which runs a test on every array library."""
+"""Command-line options, and the fixture `backend`, which runs a test on every array library."""
 
 import gc
 import itertools
@@ -26,17 +26,17 @@ from _support.backends import BACKENDS, JAX, MISSING, TESTED, Backend, on, param
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
     parser.addoption(
-        "--only-slow", action="store_true", help="run what a quick run leaves out, and no more"
+        "--only-slow", action="store_true", help="run only the cases that a quick run leaves out"
     )
     parser.addoption(
         "--backend", choices=tuple(BACKENDS), help="run only the cases on this array library"
     )
-    parser.addoption("--seed", type=int, help="run random calls of this seed only")
+    parser.addoption("--seed", type=int, help="run the tests of random calls with this seed only")
     parser.addoption(
         "--new-seeds",
         type=float,
         metavar="SECONDS",
-        help="let each test of random calls draw new seeds for so long",
+        help="let each test of random calls draw new seeds for this long",
     )
 
 
@@ -50,12 +50,12 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow cases, unless the run has `--slow` or consists of slow cases only.
+    """Deselect slow cases, unless `--slow` is given or all selected cases are slow.
 
-    With `--only-slow`, leave out the others, but for tests that look at the options, which may do
-    more then.
+    With `--only-slow`, deselect all other cases instead. Tests that use the fixtures `seeds` or
+    `pytestconfig` are kept, because they may do more in a slow run.
 
-    With `--backend`, leave out the cases that do not have its name as a parameter first.
+    With `--backend`, first deselect all cases that do not have the library as a parameter.
     """
     if name := config.getoption("--backend"):
         _deselect(config, items, {item for item in items if name not in parameters(item)})
@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # the tests and the libraries stay: each garbage collection would go through them
+    gc.freeze()  # so that garbage collections do not traverse the tests and the libraries
 
 
 def _deselect(config: pytest.Config, items: list[pytest.Item], out: set[pytest.Item]) -> None:
@@ -81,10 +81,11 @@ def _deselect(config: pytest.Config, items: list[pytest.Item], out: set[pytest.I
 
 
 def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Return the cases that are marked as slow, and all but one of each test's cases on JAX.
+    """Return the cases marked as slow, and all but one of each test's cases on JAX.
 
-    JAX compiles each case, which takes longer than the case takes on all other libraries. The
-    name of a file decides which case stays, so that another name of a test does not change it.
+    A marker ``slow(but=n)`` exempts `n` of a test's cases. JAX compiles every case, which takes
+    longer than running the case on all other libraries. Which case on JAX remains depends on the
+    name of the file, so that it does not change when a test is renamed.
     """
     marked: dict[tuple[Path, str], list[pytest.Item]] = {}
     on_jax: dict[tuple[Path, str], list[pytest.Item]] = {}
@@ -98,7 +99,7 @@ def _slow_cases(items: list[pytest.Item]) -> set[pytest.Item]:
     for cases in marked.values():
         number = max(mark.kwargs.get("but", 0) for mark in cases[0].iter_markers("slow"))
         quick.update(cases[(2 * i + 1) * len(cases) // (2 * number)] for i in range(number))
-    for (path, _), cases in on_jax.items():  # 32 bits in half of the files, and 64 in the others
+    for (path, _), cases in on_jax.items():  # 32-bit in half of the files, 64-bit in the others
         half = zlib.crc32(path.name.encode()) % 2
         quick.add(cases[(1 + 2 * half) * len(cases) // 4])
     found = itertools.chain.from_iterable((*marked.values(), *on_jax.values()))
@@ -123,14 +124,15 @@ def no_compute() -> Iterator[None]:
 
 
 SLOW_SEEDS = 2
-"""How many times as many seeds the slow run has as the quick run."""
+"""The factor by which the slow run has more seeds than the quick run."""
 
 
 @pytest.fixture
 def seeds(request: pytest.FixtureRequest) -> Callable[..., Iterable[int]]:
-    """The seeds of a test of random calls, given their number in the quick run.
+    """Return a function that returns the seeds for a test of random calls.
 
-    Two runs with the same options have the same seeds, unless they ask for new ones.
+    The function takes the number of seeds in the quick run and the factor for the slow run. Two
+    runs with the same options have the same seeds, unless the option is `--new-seeds`.
     """
     option = request.config.getoption
     if (seed := option("--seed")) is not None:

@@ -1,4 +1,4 @@
-"""Print how large the code is, so that a change that makes it larger is seen.
+"""Print the size of the code, so that growth is noticed.
 
 Run ``python tools/sizes.py`` in an environment with this checkout installed.
 """
@@ -20,14 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Return the Python files of the repository that match, whether or not they are committed."""
+    """Return the repository's Python files that match, including files not yet committed."""
     command = ["git", "ls-files", "-co", "--exclude-standard", *patterns]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     return [path for name in listed.split() if (path := ROOT / name).is_file()]
 
 
 def lines_of_code(path: Path) -> int:
-    """Return the number of lines without docstrings, comments and blank lines."""
+    """Return the number of lines, excluding docstrings, comments and blank lines."""
     source = path.read_text(encoding="utf-8")
     documentation: set[int] = set()
     for node in ast.walk(ast.parse(source)):
@@ -40,10 +40,10 @@ def lines_of_code(path: Path) -> int:
 
 
 def way_of(call: Callable[[], object]) -> str:
-    """Return how many functions of the library a call enters, and in how many files.
+    """Return how many calls of the library's functions a call makes, and in how many files.
 
-    Counted at the third call, when everything that is kept has been made, on Python 3.11, where a
-    comprehension is a call.
+    They are counted during the third call, when all caches are filled. Compare numbers only for the
+    same version of Python: in 3.11, a comprehension counts as a call.
     """
     folders = tuple(str(Path(module.__file__).parent) for module in (sx, sx.backends))
     entered: list[str] = []
@@ -61,7 +61,7 @@ def way_of(call: Callable[[], object]) -> str:
 
 
 def ways() -> dict[str, str]:
-    """Return the way of some calls."""
+    """Return the number of calls and files for some typical calls."""
     spikes, label, trains = np.zeros((4, 10, 50), np.float32), np.arange(4), np.ones((4, 10, 50))
     spike_max, spike_time = sx.SpikeMax(20), sx.value_and_grad(sx.SpikeTime())
     found = {
@@ -82,9 +82,9 @@ def own_bases(kind: type) -> list[type]:
 
 
 def overridden() -> list[str]:
-    """Return the private methods with code that a loss of the library replaces by its own."""
+    """Return the private, non-abstract methods that some loss of the library overrides."""
     found, losses = set(), [sx.losses.Loss]
-    for kind in losses:  # it grows
+    for kind in losses:  # the list grows in the loop
         losses += kind.__subclasses__()
         for name in vars(kind) if kind.__module__.startswith("spikeloss_xp") else ():
             above = next((vars(base)[name] for base in own_bases(kind) if name in vars(base)), None)
@@ -95,7 +95,7 @@ def overridden() -> list[str]:
 
 
 def main() -> None:
-    """Print the sizes."""
+    """Print all sizes."""
     package = tracked("spikeloss_xp/*.py", "backends/*.py")
     tests = tracked("tests/*.py", "tools/*.py")
     bases = own_bases(sx.SpikeMax)

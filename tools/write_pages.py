@@ -1,4 +1,4 @@
-"""Write the tables that are made from records: ``python tools/write_pages.py``."""
+"""Write the tables in the documentation that come from records: ``python tools/write_pages.py``."""
 
 import sys
 from pathlib import Path

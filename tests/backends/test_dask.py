@@ -198,7 +198,7 @@ def test_chunks_of_unknown_size_raise():
     spikes = da.from_array(SPIKES, chunks=(1, 3, 5))
     unknown = spikes[spikes.sum(axis=(1, 2)) > 0]
     for arguments in ((unknown, LABEL), (spikes, da.asarray(LABEL)[da.asarray(LABEL) >= 0])):
-        with pytest.raises(ValueError, match=r"unknown size: call its compute_chunk_sizes\(\)"):
+        with pytest.raises(ValueError, match=r"unknown size: call compute_chunk_sizes\(\) on it"):
             sx.SpikeMax()(*arguments)
     known = unknown.compute_chunk_sizes()
     compare([sx.SpikeMax()(known, LABEL)], [sx.SpikeMax()(SPIKES, LABEL)])

@@ -72,7 +72,7 @@ def test_sequential_prints_the_loss_and_calls_one_without_a_target():
     model = torch.nn.Sequential(torch.nn.ReLU(), LossModule(sparsity))
     assert model(SPIKES - 0.5) == sparsity((SPIKES - 0.5).relu())
     assert "SparsityEnforcer(max_rate=0.25" in str(model)
-    assert "weight of 2 classes" in str(LossModule(sx.SpikeMax(), weight=WEIGHT))
+    assert "2 class weights" in str(LossModule(sx.SpikeMax(), weight=WEIGHT))
 
 
 def test_compiled_module_equals_eager():

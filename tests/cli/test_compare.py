@@ -95,8 +95,9 @@ def test_overflow_disagrees_without_a_warning(command):
 
 
 def test_unusable_library_is_reported_in_words(command, monkeypatch):
+    missing = f"not installed (install the {INSTALLED_BY['cupy']})"
     for problem, words in (
-        ("ModuleNotFoundError: No module named 'cupy'", f"not installed; {INSTALLED_BY['cupy']}"),
+        ("ModuleNotFoundError: No module named 'cupy'", missing),
         ("ImportError: libcuda.so.1: cannot open", "ImportError: libcuda.so.1: cannot open"),
     ):
         info = BackendInfo("cupy", problem=problem)

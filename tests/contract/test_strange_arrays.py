@@ -80,9 +80,9 @@ def test_torch_tensors_that_are_not_dense_raise_with_a_remedy():
         with pytest.raises(TypeError, match=f"target must be a dense tensor; .*{remedy}"):
             sx.SpikeTime()(dense, spikes)
     mask = masked_tensor(dense > 0.2, dense > 0.5)
-    with pytest.raises(TypeError, match="where must be a dense tensor; got one that is masked"):
+    with pytest.raises(TypeError, match="where must be a dense tensor; got a masked tensor"):
         LOSS(dense, LABEL, where=mask)
-    with pytest.raises(TypeError, match="input must be a dense tensor; got one that is masked"):
+    with pytest.raises(TypeError, match="input must be a dense tensor; got a masked tensor"):
         sx.SparsityEnforcer()(masked_tensor(dense, dense > 0.5))
 
 

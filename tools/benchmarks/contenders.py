@@ -1,8 +1,9 @@
-"""What is timed: functions of spikes and a target, with their gradient in the spikes.
+"""The contenders: functions of spikes and a target, timed with their gradient.
 
-Each contender is a function of the name of a library, a loss and a shape. It prepares arrays and
-returns a callable to time. Spikes are float32, and a neuron spikes in one step of ten. Arrays are
-on the default device of the library, so `with torch.device("cuda"):` prepares a run on a GPU.
+Each contender is a function that takes the name of a library, a loss and a shape. It prepares the
+arrays and returns a callable to time. Spikes are float32, and a neuron spikes in one out of ten
+steps. Arrays are created on the default device of the library, so ``with torch.device("cuda"):``
+prepares a run on a GPU.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ def random_spikes(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def arrays(loss: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return spikes, and desired spikes, labels or multi-hot labels, as the loss takes them."""
+    """Return spikes, and the trains, labels or multi-hot labels that the loss takes as target."""
     batch, classes = shape[1:] if loss.time_axis == 0 else shape[:2]
     label = np.arange(batch) % classes
     if isinstance(loss, sx.SpikeTime):
@@ -37,7 +38,7 @@ def arrays(loss: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def called(library: str, function: Callable[..., Any], *given: np.ndarray) -> Run:
-    """Return a call of a function with arrays of NumPy or CuPy."""
+    """Return a callable that calls a function with NumPy or CuPy arrays."""
     xp = importlib.import_module(library.lower())
     placed = [xp.asarray(x) for x in given]
     return lambda: function(*placed)
@@ -46,10 +47,10 @@ def called(library: str, function: Callable[..., Any], *given: np.ndarray) -> Ru
 def with_gradient(
     library: str, function: Callable[..., Any], *given: np.ndarray, **options: np.ndarray
 ) -> Run:
-    """Return a call of a function with arrays of a library, for its value and its gradient.
+    """Return a callable that computes value and gradient of a function with arrays of a library.
 
-    The library has the name that a page has for it, such as "PyTorch, compiled". In "PyTorch,
-    double backward", the gradient is differentiated once more.
+    The name of the library is the name that the benchmark page uses, such as "PyTorch, compiled".
+    With "PyTorch, double backward", the gradient is differentiated again.
     """
     if library == "NumPy, value":
         return called("NumPy", function, *given)
@@ -68,7 +69,7 @@ def with_gradient(
     options = {name: torch.asarray(x) for name, x in options.items()}
     spikes.requires_grad_()
     if library == "PyTorch, compiled":
-        function(spikes, *target, **options)  # caches the look-up of the array class
+        function(spikes, *target, **options)  # caches the lookup of the array class
         function = torch.compile(function, fullgraph=True, dynamic=False)
     twice = library == "PyTorch, double backward"
     direction = torch.asarray(random_spikes(given[0].shape, 1)) if twice else None
@@ -91,7 +92,7 @@ def ours(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
 
 
 def as_in(library: str) -> Callable[..., Run]:
-    """Return the contender that evaluates the loss of a row in a way of its own."""
+    """Return a contender that evaluates the loss with this library instead of the row's library."""
     return lambda _, loss, shape: ours(library, loss, shape)
 
 
@@ -102,7 +103,7 @@ def kernel(length: int) -> np.ndarray:
 def filtered(
     library: str, causal_filter: Callable[[Any], Any], loss: Any, shape: tuple[int, ...]
 ) -> Run:
-    """Compute `SpikeTime` with a filter of another library."""
+    """Compute `SpikeTime` with a filter from a different library."""
 
     def value(spikes: Any, desired: Any) -> Any:
         return (causal_filter(spikes - desired) ** 2).sum()
@@ -111,12 +112,12 @@ def filtered(
 
 
 def floor(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Evaluate `SpikeTime` without its filter: the floor of its time."""
+    """Evaluate `SpikeTime` without its filter, which gives a lower bound on its run time."""
     return filtered(library.removesuffix(", compiled"), lambda x: x, loss, shape)
 
 
 def time_moved_last(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Move the time axis of time-first spikes to the end, then evaluate the loss."""
+    """Move the time axis of time-first spikes to the end before evaluating the loss."""
     time_last = dataclasses.replace(loss, time_axis=-1)
 
     def moved(x: Any) -> Any:
@@ -131,7 +132,7 @@ def lava(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
     theirs = getattr(slayer.loss, type(loss).__name__)
     options = [name for name in inspect.signature(theirs).parameters if hasattr(loss, name)]
     spikes, target = arrays(loss, shape)
-    if getattr(loss, "moving_window", None):  # then lava-dl expects a label for each step
+    if getattr(loss, "moving_window", None):  # lava-dl then expects a label for each step
         target = np.repeat(target[..., None], shape[-1], axis=-1)
     given = {name: getattr(loss, name) for name in options}
     return with_gradient(library, theirs(**given), spikes, target)
@@ -185,7 +186,7 @@ def fftconvolve(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
 
 
 def lfilter(library: str, loss: Any, shape: tuple[int, ...]) -> Run:
-    """Compute `SpikeTime` with an IIR filter: its impulse response is the kernel, not truncated."""
+    """Compute `SpikeTime` with an IIR filter, whose impulse response is the untruncated kernel."""
     import scipy.signal
 
     b, a = np.float32([1]), np.float32([1, -math.exp(-1 / TIME_CONSTANT)])

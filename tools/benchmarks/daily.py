@@ -1,9 +1,10 @@
-"""Time the losses beside the line that a user would write, at the sizes at which people train.
+"""Compare the losses with the line that a user would write by hand, at typical training sizes.
 
-``python tools/benchmarks/daily.py [PATTERN ...]`` prints how many times as long as the plain line a
-loss takes, value and gradient, in float32, the median of several processes. Rows are named such as
-``JAX: counts: [20, 100, 10] first``; each PATTERN must be part of the name. With ``--write``, also
-write tests/data/daily.json and docs/benchmarks.md. It needs optax.
+``python tools/benchmarks/daily.py [PATTERN ...]`` prints the run time of each loss relative to the
+plain line, for value and gradient in float32. Each number is a median over several processes. The
+rows have names such as ``JAX: counts: [20, 100, 10] first``; only rows whose names contain every
+PATTERN are measured. With ``--write``, the program also writes tests/data/daily.json and
+docs/benchmarks.md. It requires optax.
 """
 
 import argparse
@@ -26,28 +27,28 @@ from timing import in_new_process, times
 SIZES = ((20, 100, 10), (100, 256, 20), (250, 64, 35), (100, 256, 200))  # [time, batch, class]
 LIBRARIES = ("PyTorch", "PyTorch, compiled", "JAX", "NumPy")
 PRICED = ("PyTorch", "JAX", "NumPy")
-PRICES = ("counts", "each step", "window 20")  # with and without each of the options
+PRICES = ("counts", "each step", "window 20")  # measured with and without each option
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
-CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # options of a loss
+CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # in the loss
 SHARES = ("counts", "window 20")
-BESIDE = ((20, 100, 100), (100, 256, 200))  # the sizes of the hidden layers of penalties
+BESIDE = ((20, 100, 100), (100, 256, 200))  # the sizes of the hidden layers for penalties
 IMAGES = (10, 4, 21, 48, 48)  # [time, batch, class, pixel, pixel]
-PROCESSES, SECONDS = 3, 0.3  # and of each row in each process
+PROCESSES, SECONDS = 3, 0.3  # the seconds are for each row in each process
 MEASURE = "import sys, daily; daily.measure(sys.argv[1:])"
 
 
 def checked(library: str, loss: str, size: tuple[int, int, int], layout: str) -> dict[str, Run]:
-    """Return our run and that of the plain line, if they compute the same."""
+    """Return the runs of our loss and of the plain line, and raise if their results differ."""
     setups = plain.setups(library, loss, size, layout)
     runs = {name: setup() for name, setup in setups.items()}
     errors = plain.errors(*(run() for run in runs.values()))
-    if not all(errors <= (1e-4, 1e-3)) and loss != "sqrt_count":  # the plain line has no root
+    if not all(errors <= (1e-4, 1e-3)) and loss != "sqrt_count":  # the plain line takes no root
         raise ValueError(f"{library}, {loss}: value and gradient differ by {errors} from the line")
     return runs
 
 
 def prices(library: str, name: str, option: str) -> dict[str, Run]:
-    """Return our run with an option, and without it, for ``[100, 256, 20]``."""
+    """Return runs of our loss with and without an option, for the size ``[100, 256, 20]``."""
     loss, (steps, batch, classes) = LOSSES[name], SIZES[1]
     spikes, label = contenders.arrays(loss, SIZES[1])
     changed = dataclasses.replace(loss, **CHANGED.get(option, {}))
@@ -64,14 +65,14 @@ def prices(library: str, name: str, option: str) -> dict[str, Run]:
 
 
 def penalties(library: str, name: str, size: tuple[int, int, int]) -> dict[str, Run]:
-    """Return our run of a penalty on hidden spikes, and that of the plain line."""
+    """Return the runs of our penalty on hidden spikes and of the plain line."""
     spikes, (ours, line) = contenders.random_spikes(size), plain.PENALTIES[name]
     runs = {"ours": ours, LINE: line}
     return {key: contenders.with_gradient(library, run, spikes) for key, run in runs.items()}
 
 
 def pixels(library: str) -> dict[str, Run]:
-    """Return our run of labels of pixels, and that of the plain line, of counts."""
+    """Return the runs of our loss and of the plain line on counts, with a label for each pixel."""
     spikes = contenders.random_spikes(IMAGES)
     label = np.random.default_rng(1).integers(IMAGES[2], size=(IMAGES[1], *IMAGES[3:]))
 
@@ -90,7 +91,7 @@ def pixels(library: str) -> dict[str, Run]:
 
 
 def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
-    """Return a run of a training step of two layers, and of the loss of its output alone."""
+    """Return the runs of a training step with two layers, and of the loss alone on its output."""
     import torch
 
     steps, batch, classes = size
@@ -117,7 +118,7 @@ def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
 
 
 def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
-    """Yield the name of each row, and what prepares its runs."""
+    """Yield the name of each row, and a function that prepares its runs."""
     for library, loss, size, layout in itertools.product(LIBRARIES, LOSSES, SIZES, LAYOUTS):
         setup = functools.partial(checked, library, loss, size, layout)
         yield f"{library}: {loss}: {list(size)} {layout}", setup
@@ -133,7 +134,7 @@ def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
 
 
 def measure(patterns: list[str]) -> None:
-    """Print a line of JSON for each row: its name, our milliseconds, and the ratio."""
+    """Print a line of JSON for each row: its name, our time in milliseconds, and the ratio."""
     for name, setup in rows():
         if all(part in name for part in patterns):
             found = times(setup(), min_seconds=SECONDS)
@@ -147,7 +148,7 @@ def measure(patterns: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("patterns", nargs="*")
-    parser.add_argument("--write", action="store_true", help="write the record and the page too")
+    parser.add_argument("--write", action="store_true", help="also write the record and the page")
     options = parser.parse_args()
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(PROCESSES):

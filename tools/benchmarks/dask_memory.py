@@ -1,7 +1,7 @@
-"""Print the memory of the workers of a Dask cluster, on Linux; docs/dask.md has a number of it.
+"""Print the memory that the workers of a Dask cluster need; docs/dask.md quotes one of the numbers.
 
-``python tools/benchmarks/dask_memory.py`` takes some minutes. Each of the two workers has
-one thread.
+``python tools/benchmarks/dask_memory.py`` takes several minutes, and works only on Linux. There are
+two workers with one thread each.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from timing import forget_peak, peak_bytes
 import spikeloss_xp as sx
 
 CHUNKS = 4
-TIMEOUT = 300  # seconds; a worker whose memory is full may stop for ever
+TIMEOUT = 300  # seconds; a worker may hang when its memory is full
 
 
 def trains(entries: int, seed: int = 0, *, cut_in_time: bool = False) -> da.Array:
-    """Return spikes of many trials, or of one, in chunks of so many entries: millions of them."""
+    """Return spikes of many trials, or of a single trial, in chunks of millions of `entries`."""
     shape, chunks = (CHUNKS * entries // 1_000_000, 50, 20_000), (entries // 1_000_000, -1, -1)
     if cut_in_time:
         shape, chunks = (1, 200, CHUNKS * entries // 200), (-1, -1, entries // 200)
@@ -41,7 +41,7 @@ WORK: dict[str, tuple[Any, Callable[[int], tuple[da.Array, Any]]]] = {
     "the same, its target from NumPy": (SPIKE_TIME, lambda n: (trains(n), trains(n, 1).compute())),
     "the same, time in chunks": (SPIKE_TIME, lambda n: (in_time(n), in_time(n, 1))),
 }
-"""A loss, and its spikes and target in chunks of so many entries."""
+"""Losses, and functions that return spikes and a target in chunks of a number of entries."""
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def two_workers(memory_limit: str) -> Iterator[Client]:
 
 
 def compute(client: Client, lazy: da.Array) -> tuple[Any, tuple[float, float]]:
-    """Compute an array. Return it, and a worker's memory in MB, before and at most."""
+    """Compute an array; return it, and the initial and peak memory of a worker in MB."""
     client.run(forget_peak)
     base = client.run(peak_bytes)
     computed = client.compute(lazy).result(timeout=TIMEOUT)
@@ -72,9 +72,9 @@ def main(entries: int = 20_000_000) -> None:
     for name, (loss, arguments) in WORK.items():
         cells = []
         for number in range(2):
-            with two_workers("3GB") as client:  # new ones, which hold no memory of others
+            with two_workers("3GB") as client:  # new workers, which hold no memory of earlier runs
                 lazy = sx.value_and_grad(loss)(*arguments(entries))[number]
-                # The gradient is added up, because collecting it takes memory for all of it.
+                # Sum the gradient, because collecting it would take memory for the whole array.
                 _, memory = compute(client, lazy.sum(axis=1) if number else lazy)
                 cells.append("{:.0f} → {:.0f}".format(*memory))
         print("|", " | ".join([name, *cells]), "|", flush=True)

@@ -1,6 +1,6 @@
-"""Write the figures of the benchmark page of the documentation, and its picture.
+"""Write the tables, numbers and plot of the benchmark page in the documentation.
 
-``python tools/benchmarks/page.py`` writes them again, from the records of the last measurement:
+``python tools/benchmarks/page.py`` writes them from the records of the last measurement, which are
 benchmarks.json, daily.json and scaling.json in tests/data. The text of the page is written by hand.
 """
 
@@ -24,7 +24,7 @@ RECORD, SCALING, DAILY = (DATA / f"{name}.json" for name in ("benchmarks", "scal
 PICTURE = pages.DOCS / "images" / "scaling.png"
 
 LARGE = "[32, 256, 1000]"
-HIGHLIGHTS = {  # (row, contender): the work in words
+HIGHLIGHTS = {  # (row, contender): the description on the page
     ("SpikeTime [2, 64, 10000], L 1000: PyTorch", "lava-dl"): (
         "`SpikeTime`, 2 samples of 64 neurons and 10,000 steps, a filter of 1000"
     ),
@@ -33,7 +33,7 @@ HIGHLIGHTS = {  # (row, contender): the work in words
     (f"SpikeTime {LARGE}, L 100: NumPy, value", "fftconvolve"): "`SpikeTime`, value, NumPy",
     (f"SpikeRate {LARGE}, W 100: PyTorch", "lava-dl"): "`SpikeRate`, a window of 100",
 }
-# The rows of daily.py that the page has.
+# The rows of daily.py that the page shows.
 LOSSES = ("counts", "each step", "window 20", "SpikeTime")
 SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
 SLOWER = {  # rows where snnTorch is faster
@@ -45,8 +45,8 @@ FULL_NAMES = {
     "fftconvolve": "`scipy.signal.fftconvolve`",
 }
 
-# Okabe and Ito's colours, which differ for colour-blind readers too; markers differ as well.
-CURVES = {  # contender, library, colour, marker, and the shift of the label in points
+# Colour-blind readers can tell these colours of Okabe and Ito apart; the markers differ too.
+CURVES = {  # contender, library, colour, marker, and vertical offset of the label in points
     "spikeloss_xp": (contenders.ours, "PyTorch", "#0072B2", "o", -3),
     "spikeloss_xp, JAX": (contenders.ours, "JAX", "#56B4E9", "s", 5),
     "no filter": (contenders.floor, "PyTorch", "#7f7f7f", "x", -5),
@@ -64,7 +64,7 @@ SWEEPS: dict[str, tuple[str, list[int], Callable[[int], tuple[tuple[int, ...], i
 
 
 def cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield the lines of a row of the large table, one for each other contender."""
+    """Yield the lines of a row in the large table, one for each contender except ours."""
     first = row["work"], f"{row['milliseconds']:.3g} ms"
     for name, ratio in row["ratios"].items():
         wanted = row["wanted"].get(name, 0)
@@ -76,12 +76,12 @@ def cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def missed(rows: list[dict[str, Any]]) -> int:
-    """Return the number of ratios that are below the wanted one."""
+    """Return the number of ratios that are below their target."""
     return sum(row["ratios"][name] < x for row in rows for name, x in row["wanted"].items())
 
 
 def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
-    """Yield the tables of the losses beside the plain lines, from what daily.py measured."""
+    """Yield the tables that compare the losses with the plain lines, as measured by daily.py."""
 
     def pair(first: str, second: str) -> str:
         return f"{ratios[first]:.2g}/{ratios[second]:.2g}"
@@ -109,7 +109,7 @@ def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
 
 
 def shares(ratios: dict[str, float]) -> str:
-    """Return the parts of a training step, small and large, that the losses are."""
+    """Return the losses' share of a training step in words, for a small and a large network."""
     parts = (
         " and ".join(f"{100 * ratios[f'share: {loss}: {size}']:.1f} %" for size in SIZES[:2])
         for loss in ("counts", "window 20")
@@ -118,7 +118,7 @@ def shares(ratios: dict[str, float]) -> str:
 
 
 def text(page: str, record: dict[str, Any], daily: dict[str, float]) -> str:
-    """Return the page with its tables, and its sentences with figures, replaced."""
+    """Return the page with its tables and the numbers in its sentences replaced."""
     rows = record["rows"]
     found = {row["work"]: row["ratios"] for row in rows}
     slower = [f"{words} {1 / found[work]['snnTorch']:.3g}" for work, words in SLOWER.items()]
@@ -155,7 +155,7 @@ def write() -> None:
 
 
 def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
-    """Draw the time against the number of steps, the filter length and the number of neurons."""
+    """Plot the run time against the number of steps, the filter length and the neurons."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -190,7 +190,7 @@ def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
 
 
 def measure_scaling() -> dict[str, dict]:
-    """Return the milliseconds of each contender against each size."""
+    """Return the run time of each contender in milliseconds, as a function of each size."""
     found: dict[str, dict] = {}
     for name, (_, sizes, shape_and_length) in SWEEPS.items():
         settings = [shape_and_length(size) for size in sizes]
@@ -200,7 +200,7 @@ def measure_scaling() -> dict[str, dict]:
 
 
 def curve(setup: Callable[..., contenders.Run], library: str, settings: list) -> list[float]:
-    """Return the milliseconds, with two digits, up to the first above two seconds."""
+    """Return the milliseconds with two digits, up to the first run that exceeds two seconds."""
     found: list[float] = []
     for shape, length in settings:
         if not found or found[-1] <= 2000:

@@ -1,4 +1,4 @@
-"""The losses of a training, each beside the plain line that a user would write in its place."""
+"""Losses for training, each with the plain line that a user would write instead of it."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ import spikeloss_xp as sx
 from spikeloss_xp._arrays import adapter_of
 
 LAYOUTS = {"first": 0, "last": -1}
-"""The time axis: spikes are [time, batch, class] or [batch, class, time]."""
+"""The time axis of each layout: spikes are [time, batch, class] or [batch, class, time]."""
 WINDOW, TAU, TAPS = 20, 5.0, 100
 RATES = 0.5, 0.02
 LINE = "the plain line"
@@ -32,7 +32,7 @@ LOSSES = {
 }
 
 
-PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # ours and the plain line
+PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # our penalty and the plain line
     "a cap": (
         sx.SparsityEnforcer(0.05, 100, time_axis=0),
         lambda x: 100 * (x.mean() - 0.05).clip(0) ** 2,
@@ -46,7 +46,7 @@ PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # ours and the plain l
 
 
 def arrays(name: str, size: tuple[int, int, int], axis: int) -> list[np.ndarray]:
-    """Return spikes of a size ``[time, batch, class]`` in a layout, our target and the line's."""
+    """Return spikes with this time axis, the target of our loss and the target of the line."""
     classes, loss = size[2], LOSSES[name]
     spikes, target = contenders.arrays(loss, size)
     if name.endswith("probabilities"):
@@ -62,14 +62,14 @@ def arrays(name: str, size: tuple[int, int, int], axis: int) -> list[np.ndarray]
 
 @functools.cache
 def filter_matrix(steps: int) -> np.ndarray:
-    """Return the matrix that filters all of time."""
+    """Return the matrix that filters the whole time axis."""
     lag = np.arange(steps)[:, None] - np.arange(steps)
     taps = np.exp(-np.arange(TAPS) / TAU)
     return np.where((lag >= 0) & (lag < TAPS), taps[np.clip(lag, 0, TAPS - 1)], 0).astype("f")
 
 
 def torch_operations(axis: int, steps: int) -> tuple[Any, ...]:
-    """Return the library, moving sums, the cross entropy and the mean of squares."""
+    """Return the library, the moving sum, the cross entropy and the mean squared error."""
     import torch
     import torch.nn.functional as F  # noqa: N812
 
@@ -109,7 +109,7 @@ def jax_operations(axis: int, steps: int) -> tuple[Any, ...]:
 
 
 def line(loss: Any, axis: int, steps: int, operations: tuple[Any, ...]) -> Callable[..., Any]:
-    """Return the plain line in a library that differentiates it."""
+    """Return the plain line for a library that differentiates it automatically."""
     xp, windows, cross_entropy, squares = operations
     if isinstance(loss, sx.SpikeTime):
         matrix = xp.asarray(filter_matrix(steps))
@@ -123,7 +123,7 @@ def line(loss: Any, axis: int, steps: int, operations: tuple[Any, ...]) -> Calla
 
 
 def line_by_hand(loss: Any, axis: int, shape: tuple[int, ...], xp: Any) -> Callable[..., Any]:
-    """Return the value and gradient of the line, for arrays of NumPy or CuPy."""
+    """Return a function for the value and gradient of the line, with NumPy or CuPy arrays."""
     steps, matrix = shape[axis], xp.asarray(filter_matrix(shape[axis]))
 
     def windows(x: Any) -> Any:
@@ -186,7 +186,7 @@ def line_by_hand(loss: Any, axis: int, shape: tuple[int, ...], xp: Any) -> Calla
 
 
 def errors(got: tuple[Any, Any], expected: tuple[Any, Any]) -> np.ndarray:
-    """Return the errors of value and gradient, relative to the largest entry; NaN if one is."""
+    """Return the largest errors of value and gradient, relative to the largest expected entry."""
     pairs = [[adapter_of(x).to_host(x) for x in pair] for pair in zip(got, expected, strict=True)]
     return np.asarray([np.max(np.abs(x - y)) / np.max(np.abs(y)) for x, y in pairs])
 
@@ -194,7 +194,7 @@ def errors(got: tuple[Any, Any], expected: tuple[Any, Any]) -> np.ndarray:
 def setups(
     library: str, name: str, size: tuple[int, int, int], layout: str
 ) -> dict[str, Callable[[], contenders.Run]]:
-    """Return what prepares our run and that of the plain line, with value and gradient."""
+    """Return functions that prepare the runs of our loss and of the plain line."""
     axis = LAYOUTS[layout]
     loss = dataclasses.replace(LOSSES[name], time_axis=axis)
     spikes, target, plain_target = arrays(name, size, axis)

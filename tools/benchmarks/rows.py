@@ -1,4 +1,4 @@
-"""The rows of the benchmark: a loss on a shape, its implementations and their target ratios."""
+"""The rows of the benchmark: losses, shapes, other implementations and target ratios."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ import spikeloss_xp as sx
 
 Others = dict[str, tuple[Callable[..., c.Run], float]]
 
-# The environment variables of a process. PyTorch has one thread, or as many as there are cores.
-# glibc returns freed memory to the system only above these sizes, in bytes.
+# The environment variables of each kind of process. By default, PyTorch uses one thread per core.
+# glibc returns freed memory to the system only above these thresholds, in bytes.
 MEMORY_KEPT = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 PROCESSES = {
     "": {},
@@ -24,10 +24,11 @@ PROCESSES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A loss of this library on spikes of one shape, and the implementations to compare.
+    """A loss of this library, a shape of the spikes, and the implementations to compare.
 
-    `others` has other implementations by name, each with the target ratio of its time to ours, or 0
-    for no target. The ratio is below 1 for a floor, which does only part of the work.
+    `others` maps the name of each other implementation to its contender and to the target for the
+    ratio between its run time and ours; 0 means that there is no target. For a floor, which does
+    only part of the work, the target is below 1.
     """
 
     loss: Any
@@ -35,7 +36,7 @@ class Row:
     library: str
     others: Others = field(default_factory=dict)
     process: str = ""
-    """Which of `PROCESSES` it runs in."""
+    """The key in `PROCESSES` of the process in which the row runs."""
 
     @property
     def work(self) -> str:
@@ -52,7 +53,7 @@ class Row:
         return f"{type(loss).__name__} {list(self.shape)}{extra}: {self.library}{process}"
 
     def contenders(self) -> dict[str, Callable[[], c.Run]]:
-        """Return what prepares a run of each contender, ours first."""
+        """Return functions that prepare a run of each contender, beginning with ours."""
         setups = {"ours": c.ours} | {name: setup for name, (setup, _) in self.others.items()}
         row = self.library, self.loss, self.shape
         return {name: functools.partial(setup, *row) for name, setup in setups.items()}

@@ -1,9 +1,13 @@
-"""Print the tables of spike times and of distances, one thread: beside elephant and plain code.
+"""Compare losses on spike times and distances with elephant and with plain code, on one thread.
 
-``OMP_NUM_THREADS=1 python tools/benchmarks/spike_times.py [--write]`` times the losses that compare
-trains in pairs beside elephant, PySpike and the loop that a user would write, the cross entropy of
-first spikes beside the plain line, and the distances beside elephant. With ``--write``, it also
-writes docs/benchmarks.md and docs/distances.md. It needs elephant, pyspike and optax.
+``OMP_NUM_THREADS=1 python tools/benchmarks/spike_times.py [--write]`` times:
+
+- losses on pairs of trains against elephant, PySpike and the loop that a user would write,
+- the cross entropy of first spikes against the plain line,
+- distances against elephant.
+
+With ``--write``, the program also writes docs/benchmarks.md and docs/distances.md. It requires
+elephant, pyspike and optax.
 """
 
 import sys
@@ -30,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from _support import pages
 
-TAU, COST = 20.0, 0.1  # ms, and for each ms
+TAU, COST = 20.0, 0.1  # in ms and per ms
 PAIRS, SPIKES, DURATION = (32, 10), 30, 1000.0
 SIZES = ((100, 10), (256, 20, 30))  # [batch, class, spike]
 TEMPERATURE, SILENT = 2.0, 20.0
@@ -65,7 +69,7 @@ def loop_victor_purpura(x, y):
 
 
 def contenders(loss, elephant, plain):
-    """Return a run for each program: the sum over all pairs; ours also with the gradient."""
+    """Return a run of each program, which computes all pairs; ours are also run with gradients."""
     x, y = np.sort(np.random.default_rng(0).uniform(0, DURATION, (2, *PAIRS, SPIKES)))
     pairs = list(zip(x.reshape(-1, SPIKES), y.reshape(-1, SPIKES), strict=True))
     trains = [neo_trains(pair, DURATION) for pair in pairs]
@@ -84,7 +88,7 @@ def contenders(loss, elephant, plain):
 
 
 def paired_table():
-    """Return how many times as long as ours in NumPy each program takes."""
+    """Return a table with the run time of each program relative to our loss in NumPy."""
     van_rossum = sx.times.SpikeTime(time_constant=TAU, reduction="sum")
     victor_purpura = sx.times.VictorPurpura(cost=COST, reduction="sum")
     columns = {
@@ -118,7 +122,7 @@ def torch_line(x, y):
 
 
 def first_spikes(library, shape):
-    """Return the ratio of our time to that of the plain line, value and gradient, in float32."""
+    """Return our run time relative to the plain line, for value and gradient in float32."""
     loss = sx.times.CrossEntropy(temperature=TEMPERATURE, silent_time=SILENT)
     given = np.random.default_rng(0).uniform(0, SILENT, shape), np.arange(shape[0]) % shape[1]
     lines = {"ours": loss, "plain": jax_line if library == "JAX" else torch_line}
@@ -139,14 +143,14 @@ def entropy_in_words():
 
 
 def random_times(trains, duration, rate):
-    """Return the spike times of Poisson trains, in ms; the duration is in ms, the rate in Hz."""
+    """Return spike times in ms of Poisson trains, for a duration in ms and a rate in Hz."""
     random = np.random.default_rng(0)
     counts = random.poisson(rate * duration / 1000, size=trains)
     return [np.sort(random.uniform(0, duration, size=count)) for count in counts]
 
 
 def binning_table():
-    """Return the relative errors of a distance for several sizes of the bins."""
+    """Return a table with the relative error of a distance for several bin sizes."""
     trains = random_times(100, 1000, 20)
     exact = elephant_van_rossum(neo_trains(trains, 1000))
     different, rows = ~np.eye(len(trains), dtype=bool), []
@@ -160,7 +164,7 @@ def binning_table():
 
 
 def distances_table():
-    """Return how many times as long elephant takes as the distances of each library."""
+    """Return a table with the run time of elephant relative to our distances in each library."""
     libraries, dtypes = {"NumPy": np.asarray, "PyTorch": torch.asarray}, ("float32", "float64")
     columns = [f"{name}, {dtype}" for name in libraries for dtype in dtypes]
     works = {}

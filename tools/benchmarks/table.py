@@ -1,11 +1,12 @@
 """Print the table of the benchmark: ``python tools/benchmarks/table.py [--write] [PATTERN]``.
 
-With ``--write``, also write tests/data/benchmarks.json, tests/data/scaling.json, docs/benchmarks.md
-and its picture. The other implementations use lava-dl, SciPy and snnTorch; those that are not
-installed are skipped with a message.
+With ``--write``, the program also writes tests/data/benchmarks.json, tests/data/scaling.json,
+docs/benchmarks.md and the plot on that page. The other implementations use lava-dl, SciPy and
+snnTorch. If one of these packages is not installed, a message says what is skipped.
 
-``python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]`` prints how many times as
-long each row takes with other values of a number in `spikeloss_xp/_tuning.py`, which take turns.
+``python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]`` prints the run time of
+each row with other values of a number in `spikeloss_xp/_tuning.py`, relative to its present value.
+The values take turns.
 """
 
 import argparse
@@ -36,7 +37,7 @@ MEASURE = "import sys, table; table.measure(sys.argv[1])"
 
 
 def measure(work: str) -> None:
-    """Print the record of a row as JSON. It runs in a process of its own."""
+    """Print the record of a row as JSON. Each row is measured in its own process."""
     warnings.filterwarnings("ignore")
     np.empty(32_000_000, np.uint8)  # glibc then keeps freed memory of up to about twice its size
     (row,), runs = (row for row in ROWS if row.work == work), {}
@@ -52,9 +53,9 @@ def measure(work: str) -> None:
 
 
 def peak_memory() -> float:
-    """Return the peak memory of value and gradient, as a multiple of the two input arrays.
+    """Return the peak memory for value and gradient, as a multiple of the size of both inputs.
 
-    The inputs themselves do not count.
+    The inputs themselves are not included in the peak.
     """
     shape = (32, 256, 4000)
     run = contenders.ours("PyTorch", spike_time(100), shape)
@@ -76,12 +77,12 @@ def machine() -> str:
 
 
 def tuned(row: Row, name: str, value: Any) -> contenders.Run:
-    """Return the run of a row that has a value of its own for a tuned number."""
+    """Return the run of a row that sets a tuned number to this value."""
 
     def run_with_value() -> Any:
         if getattr(_tuning, name) != value:
             setattr(_tuning, name, value)
-            kernels.block_matrices.cache_clear()  # they depend on the numbers of the block filter
+            kernels.block_matrices.cache_clear()  # the matrices depend on the tuned numbers
         return run()
 
     setattr(_tuning, name, value)
@@ -92,7 +93,7 @@ def tuned(row: Row, name: str, value: Any) -> contenders.Run:
 
 def tune(rows: list[Row], name: str, *values: str) -> None:
     present = getattr(_tuning, name)
-    print(f"{name} = {present}: times as long as with this value")
+    print(f"{name} = {present}: run time relative to this value")
     for row in rows:
         runs = {value: tuned(row, name, int(value)) for value in values}
         ratios = times({"ours": tuned(row, name, present), **runs})["ratios"]
@@ -102,8 +103,8 @@ def tune(rows: list[Row], name: str, *values: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("pattern", nargs="?", default="", help="only rows whose name has this")
-    parser.add_argument("--write", action="store_true", help="write the page and the plot too")
+    parser.add_argument("pattern", nargs="?", default="", help="only rows whose names contain this")
+    parser.add_argument("--write", action="store_true", help="also write the page and the plot")
     parser.add_argument("--tune", nargs="+", metavar=("NAME", "VALUE"), help="try other values")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if arguments.pattern in row.work]
@@ -111,7 +112,7 @@ def main() -> int:
         tune(rows, *arguments.tune)
         return 0
     measured = []
-    for row in rows:  # each in a new process, which reuses no memory freed by other rows
+    for row in rows:  # each in a new process, which cannot reuse memory freed by other rows
         measured += in_new_process("-c", MEASURE, row.work, **PROCESSES[row.process])
         for line in page.cells(measured[-1]):
             print("|", " | ".join(line), "|", flush=True)

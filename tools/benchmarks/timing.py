@@ -1,7 +1,7 @@
-"""Timing side by side: every round runs each contender, so that a busy machine slows all alike.
+"""Time contenders in turn: every round runs each of them, so that a busy machine slows them alike.
 
-In each round a contender runs once before it is timed, because its first run after another
-contender depends on how much freed memory the other has left to it.
+In each round, a contender runs once before it is timed, because its first run depends on how much
+freed memory the previous contender has left behind.
 """
 
 import json
@@ -27,9 +27,9 @@ def medians(
     min_seconds: float = 2.0,
     wait: Callable[[], Any] = lambda: None,
 ) -> dict[str, tuple[float, float]]:
-    """Return the milliseconds of each contender, and their ratio to those of the reference.
+    """Return the run time of each contender in milliseconds, and its ratio to the reference.
 
-    Both are medians over the rounds. `wait` returns when the device of the runs has finished them.
+    Both are medians over the rounds. `wait` must block until the device has finished all work.
     """
 
     def clock(run: Callable[[], Any], repeats: int) -> float:
@@ -42,7 +42,7 @@ def medians(
 
     repeats = {}
     for name, run in runs.items():
-        run()  # compiles, fills caches
+        run()  # compiles functions and fills caches
         repeats[name] = max(1, round(MIN_SAMPLE_SECONDS / clock(run, 1)))
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     start = time.perf_counter()
@@ -59,14 +59,14 @@ def medians(
 
 
 def times(runs: dict[str, Callable[[], Any]], **options: Any) -> dict[str, Any]:
-    """Return the milliseconds of the contender "ours", and the ratios of the others to it."""
+    """Return the milliseconds of the contender "ours", and the other contenders' ratios to it."""
     found = medians(runs, **options)
     milliseconds, _ = found.pop("ours")
     return {"milliseconds": milliseconds, "ratios": {name: x for name, (_, x) in found.items()}}
 
 
 def forget_peak() -> None:
-    """Reset the peak of this process's memory to its present use. Works on Linux only."""
+    """Reset the peak memory of this process to its current memory. This works only on Linux."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
@@ -76,7 +76,7 @@ def peak_bytes() -> int:
 
 
 def in_new_process(*command: str, **environment: str) -> list[Any]:
-    """Run Python in this folder with these arguments; return the lines of JSON that it prints."""
+    """Run Python in this folder with these arguments, and return the JSON lines that it prints."""
     options = {"env": os.environ | environment, "cwd": Path(__file__).parent}
     printed = subprocess.check_output([sys.executable, *command], text=True, **options)
     return [json.loads(line) for line in printed.splitlines()]

@@ -1,7 +1,7 @@
-"""Time the losses of a training on one library's GPU, beside the plain line.
+"""Compare the run time of losses and plain lines on a GPU, with one array library.
 
-``python tools/gpu/verify.py`` runs this in a process of its own, which prints a line of JSON per
-row. The results of this library are compared with those of NumPy before they are timed.
+``python tools/gpu/verify.py`` runs this program in a separate process, which prints one line of
+JSON per row. Before a loss is timed, its results are compared with the results in NumPy.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from timing import times
 from _support.gpu import DIFFERS, LIBRARIES, OURS
 
 TOLERANCE = 1e-4
-"""Of ours, relative to the value and to the largest gradient: float32 sums of 3e7 terms."""
+"""The largest relative error of value and gradient, after float32 sums of 3e7 terms."""
 LARGE, SMALL, DRY = (1000, 256, 100), (100, 256, 20), (30, 4, 5)  # [time, batch, class]
 
 
 def works(*, dry_run: bool) -> list[tuple[str, tuple[int, int, int], str]]:
-    """Return each loss, size and layout, the large ones first."""
+    """Return the losses, sizes and layouts to measure, beginning with the large sizes."""
     if dry_run:
         return list(itertools.product(plain.LOSSES, [DRY], ["first"]))
     large = itertools.product(plain.LOSSES, [LARGE], plain.LAYOUTS)
@@ -37,7 +37,7 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
     """Check and time the contenders for one loss, size and layout."""
     loss, size, layout = work
     expected = plain.setups("NumPy", *work)[OURS]()()
-    place, options = contextlib.nullcontext(), {"min_seconds": 0.3}  # JAX waits in each run
+    place, options = contextlib.nullcontext(), {"min_seconds": 0.3}  # each JAX run waits
     if dry_run:
         options = {"min_rounds": 3, "min_seconds": 0.05}
     elif library == "torch":
@@ -50,11 +50,11 @@ def measure(library: str, *work: Any, dry_run: bool) -> dict[str, Any]:
     problems: dict[str, str] = {}
     for name, setup in plain.setups(LIBRARIES[library], *work).items():
         try:
-            with place:  # only here: the context slows every operation down
+            with place:  # only here, because the context slows down every operation
                 run = setup()
             result = run()
             wrong = np.max(plain.errors(result, expected)) if name == OURS else 0.0
-        except Exception as failure:  # out of memory, no compiler, or any other
+        except Exception as failure:  # such as a lack of memory or of a compiler
             problems[name] = f"{type(failure).__name__}: {failure}".partition("\n")[0]
             continue
         if wrong <= TOLERANCE:

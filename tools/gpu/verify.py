@@ -1,9 +1,10 @@
 """Check this machine's GPU: ``python tools/gpu/verify.py [--dry-run] [--out FOLDER]``.
 
-Says which of CuPy, PyTorch and JAX see the GPU, runs their tests on it, and times the benchmark.
-Writes gpu.json to FOLDER, build/gpu by default, after the tests and after the benchmark
-of each library. The exit status is 0 if every test passed, 1 if one failed or did not run in time,
-and 2 if there was nothing to run. A dry run has the stand-in of the tests as CuPy.
+The program reports which of CuPy, PyTorch and JAX see the GPU, runs their tests there and times the
+benchmark. It writes gpu.json to FOLDER, by default build/gpu, after the tests and again after the
+benchmark of each library. The exit status is 0 if all tests passed, 1 if a test failed or did not
+finish in time, and 2 if there was nothing to run. In a dry run, everything runs on the CPU, and the
+tests' stand-in for CuPy replaces CuPy.
 """
 
 import argparse
@@ -34,15 +35,15 @@ from _support.gpu import LIBRARIES, Ran
 
 BACKENDS = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
 ON_CPU = {"cupy": "cupy", "torch": "torch", "jax": "jax-x64"}
-"""The backends of a dry run, whose CuPy is the stand-in of the tests."""
+"""The backends in a dry run, in which `cupy` is the tests' stand-in for CuPy."""
 SECONDS = 560.0
-"""The time of a run. A dry run needs a minute, or several on a busy machine."""
-GRACE = 20.0  # seconds after a time limit until a process is ended
+"""The time limit of a run. A dry run takes a minute, or several minutes on a busy machine."""
+GRACE = 20.0  # seconds that a process may take beyond its time limit
 TOO_SLOW = "was ended after the time limit"
-TESTS_SHARE = 0.55  # of the time; the benchmark has the rest
+TESTS_SHARE = 0.55  # of the time; the rest is for the benchmark
 FOLDERS = ("backends", "cli", "contract", "losses", "transforms")
 DRY_RUN_PATHS = ("test_classifiers.py", "test_golden.py", "transforms/test_torch.py")
-# Without the summary of skipped tests, which pyproject.toml asks for.
+# These options replace `addopts` in pyproject.toml, so that skipped tests are not listed.
 PYTEST = (
     *("-P", "-m", "pytest", "-v", "-rfE", "-p", "no:cacheprovider", "--rootdir", str(ROOT)),
     *("-c", str(ROOT / "pyproject.toml"), "-o", "addopts=--strict-markers"),
@@ -62,29 +63,29 @@ print(json.dumps(vars(describe(sys.argv[1]))))
 
 
 class Kit:
-    """A run: its scratch folder, its processes, and the time that is left."""
+    """A run of this program, with its scratch folder, environment and remaining time."""
 
     def __init__(self, scratch: Path, *, dry_run: bool) -> None:
         self.scratch, self.dry_run = scratch, dry_run
         self.end = time.monotonic() + SECONDS
         package = self._linked_package()
         path = [package, TESTS, HERE, BENCHMARKS, os.environ.get("PYTHONPATH", "")]
-        path[:0] = [STAND_INS] * dry_run  # `cupy` is there
+        path[:0] = [STAND_INS] * dry_run  # this folder contains `cupy`
         self._environment = dict(os.environ) | {
             "PYTHONPATH": os.pathsep.join(str(entry) for entry in path if str(entry)),
-            # Several processes share the GPU, so none may take most of its memory at once.
+            # Several processes share the GPU, so none may reserve most of its memory.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "PYTHONUNBUFFERED": "1",  # else a killed process loses its last lines
+            "PYTHONUNBUFFERED": "1",  # otherwise a killed process loses its last lines
             "COLUMNS": "300",
         }
         self._environment.pop("SPIKELOSS_XP_STAND_INS", None)
         if dry_run:
             self._environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-        else:  # compile as for users: the tests would ask for few optimizations
+        else:  # compile as for users; otherwise the tests disable most optimizations
             self._environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 
     def _linked_package(self) -> Path:
-        """Join the two folders of the package by links, so that it need not be installed."""
+        """Link both folders of the package into one, so that it need not be installed."""
         package = self.scratch / "package" / "spikeloss_xp"
         package.mkdir(parents=True)
         for entry in (ROOT / "spikeloss_xp").iterdir():
@@ -98,9 +99,9 @@ class Kit:
         return max(self.end - time.monotonic(), 1.0)
 
     def run(self, name: str, seconds: float, *command: str, **environment: str) -> tuple[str, str]:
-        """Run Python with these arguments; return its output, and the reason if it failed.
+        """Run Python with these arguments; return its output and, if it failed, the reason.
 
-        The output goes to a file of that name, so that of a killed process is kept too.
+        The output is written to a file called `name`, so that it is kept if the process is killed.
         """
         file, problem = self.scratch / name, TOO_SLOW
         with file.open("wb") as log, contextlib.suppress(subprocess.TimeoutExpired):
@@ -115,13 +116,13 @@ class Kit:
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
-    """Return the lines of JSON that a process printed, the last of which may be cut."""
+    """Return the JSON lines that a process printed, without a last line that was cut off."""
     lines = (line for line in text.splitlines() if line.startswith("{") and line.endswith("}"))
     return [json.loads(line) for line in lines]
 
 
 def see(kit: Kit) -> dict[str, Record]:
-    """Return what each library sees: its version, packages, and GPU, or why it sees none."""
+    """Return the version, packages and GPU of each library, or why the library sees no GPU."""
     installed = sorted({x.name.lower() for x in metadata.distributions() if x.name})
     card, _ = card_and_driver()
 
@@ -144,12 +145,12 @@ def see(kit: Kit) -> dict[str, Record]:
 
 
 def run_tests(kit: Kit, libraries: list[str]) -> dict[str, Ran]:
-    """Run the tests of each library, side by side, and return what came of them."""
+    """Run the tests of all libraries in parallel, and return their outcomes."""
     seconds = TESTS_SHARE * kit.left
     paths = [*(f"{folder}/test_*.py" for folder in FOLDERS), "test_*.py"]
     paths = DRY_RUN_PATHS if kit.dry_run else paths
     files = [str(path) for pattern in paths for path in sorted(TESTS.glob(pattern))]
-    # JAX compiles each case, in one thread.
+    # JAX compiles every case, on a single thread, so its tests run in several processes.
     several = min(4, max((os.cpu_count() or 1) // 4, 1))
     parts = {library: several if library == "jax" else 1 for library in libraries}
     started = {}
@@ -163,7 +164,7 @@ def run_tests(kit: Kit, libraries: list[str]) -> dict[str, Ran]:
     for (library, name), process in started.items():
         text, problem = process.result()
         count(text, found[library])
-        if problem and not re.search(r"status [125]:", problem):  # a run that came to its end
+        if problem and not re.search(r"status [125]:", problem):  # it crashed or was cut short
             print(text[-4000:])
             if problem != TOO_SLOW:
                 found[library].outcomes[name] = "failed", problem
@@ -171,19 +172,19 @@ def run_tests(kit: Kit, libraries: list[str]) -> dict[str, Ran]:
 
 
 def count(text: str, ran: Ran) -> None:
-    """Add the outcomes that pytest printed to those of a library."""
+    """Add the outcomes that pytest printed to the outcomes of a library."""
     if collected := re.search(r"collected (\d+) items?(?:.* (\d+) selected)?", text):
         ran.selected += int(collected[2] or collected[1])
     for test, word in re.findall(rf"^{TEST} (PASSED|SKIPPED|XFAIL|FAILED|ERROR)\b", text, re.M):
         outcome = {"PASSED": "passed", "FAILED": "failed", "ERROR": "failed"}.get(word, "skipped")
-        if ran.outcomes.get(test, ("",))[0] != "failed":  # a test may have an error after it
+        if ran.outcomes.get(test, ("",))[0] != "failed":  # an error in teardown may follow
             ran.outcomes[test] = outcome, ""
     for test, message in re.findall(rf"^(?:FAILED|ERROR) {TEST} - (.*)", text, re.M):
         ran.outcomes[test] = "failed", message
 
 
 def measure(kit: Kit, library: str, seconds: float) -> tuple[list[Record], str]:
-    """Time the benchmark on one library; return its rows, and a sentence on those left out."""
+    """Run the benchmark for one library; return its rows, and a sentence about missing rows."""
     options = ["--dry-run"] if kit.dry_run else []
     command = [str(HERE / "benchmark.py"), library, str(seconds), *options]
     text, problem = kit.run(f"benchmark-{library}", seconds + GRACE, *command)
@@ -196,14 +197,14 @@ def measure(kit: Kit, library: str, seconds: float) -> tuple[list[Record], str]:
 
 
 def card_and_driver() -> tuple[str, str]:
-    """Return the name of the first GPU and the version of its driver; empty without them."""
+    """Return the name of the first GPU and its driver's version, or empty strings without a GPU."""
     listed = output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     card, _, driver = listed.partition("\n")[0].partition(", ")
     return card, driver
 
 
 def output(*command: str) -> str:
-    """Return what a program prints, or nothing if there is none, or if it fails or hangs."""
+    """Return what a program prints, or an empty string if it is missing, fails or hangs."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         options = {"capture_output": True, "text": True, "timeout": 20, "check": True}
         return subprocess.run(command, **options).stdout.strip()
@@ -213,7 +214,7 @@ def output(*command: str) -> str:
 def record(
     libraries: Record, tests: dict[str, Ran], benchmarks: list, missing: Record, *, dry_run: bool
 ) -> Record:
-    """Return what is written to gpu.json."""
+    """Return the record for gpu.json."""
     source = (ROOT / "spikeloss_xp" / "__init__.py").read_text(encoding="utf-8")
     unfinished = {name: str(ran) for name, ran in tests.items() if ran.result == "not finished"}
     numpy, python = metadata.version("numpy"), platform.python_version()
@@ -238,7 +239,7 @@ def record(
 
 
 def verdict(record: Record) -> tuple[int, str]:
-    """Return the exit status and the last line."""
+    """Return the exit status and the last line to print."""
     where = "dry run on the CPU" if record["dry_run"] else "GPU"
     failed = [line for line, is_failure in gpu.problems(record) if is_failure]
     if failed:
@@ -257,7 +258,7 @@ def write(made: Record, folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--dry-run", action="store_true", help="all steps, small, on the CPU")
+    parser.add_argument("--dry-run", action="store_true", help="run small steps on the CPU")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu", metavar="FOLDER")
     arguments = parser.parse_args()
     if lacking := [name for name in NEEDED if importlib.util.find_spec(name) is None]:

@@ -1,8 +1,9 @@
 """Train small networks with several losses: ``python tools/training/measure.py``.
 
-It takes about 90 minutes on two cores. The trainings are kept in build/, and a run goes on where
-one was stopped. At the end they go to tests/data/training.json, and from there to the tables of
-docs/which-loss-trains.md. Before, install the packages of the measurement::
+The measurement takes about 90 minutes on two cores. The results of each training are stored in
+build/, so that an interrupted run can be continued. At the end, all results are written to
+tests/data/training.json and to the tables in docs/which-loss-trains.md. First install the required
+packages::
 
     python -m pip install -e ".[torch,jax]" scikit-learn mnist1d==0.0.2.post1 tqdm flax optax \\
         grain loguru nirtorch pbr
@@ -32,7 +33,7 @@ EPOCHS, SEEDS, BATCH = 10, 3, 100
 
 
 class Network(NamedTuple):
-    """The data, cells, layers and output bias of a network, and the usual loss of its framework."""
+    """A network: data, cells, layers, output bias, and the loss that its framework usually uses."""
 
     data: str
     cell: str
@@ -41,7 +42,7 @@ class Network(NamedTuple):
     usual: str = ""
 
 
-# The weight and the rates of the bounds are chosen on these networks, and the others are reported.
+# The weight and rates of the bounds are chosen on these networks; the other networks are reported.
 CHOICE = {
     "digits, 20 steps": Network("digits 20", "fast sigmoid"),
     "digits, 20 steps, silent at first": Network("digits 20", "fast sigmoid", bias=-1.0),
@@ -68,7 +69,7 @@ def entropy(readout: str = "count", **options: Any) -> sx.CrossEntropy:
 
 
 def bounded_rates(readout: str) -> Callable[..., Any]:
-    """Return a cross entropy with bounds in the unit of rates instead of roots."""
+    """Return a cross entropy whose bounds penalise rates instead of square roots of counts."""
     plain = entropy(readout)
 
     def loss(spikes: Any, label: Any) -> Any:
@@ -111,7 +112,7 @@ class Setting(NamedTuple):
 
 
 def settings() -> Iterator[Setting]:
-    """Yield all trainings, those of the choice first."""
+    """Yield all trainings, beginning with the networks on which the bounds are chosen."""
     for named, losses in ((CHOICE, CHOICES), (REPORTED, LOSSES)):
         for name, network in named.items():
             usual = [network.usual] if network.usual else []
@@ -120,12 +121,12 @@ def settings() -> Iterator[Setting]:
 
 
 def setting_of(figures: dict[str, Any]) -> Setting:
-    """Return the setting of the figures of a training."""
+    """Return the setting of a training from its results."""
     return Setting(*(figures[key] for key in Setting._fields))
 
 
 def train(setting: Setting, epochs: int, seeds: int) -> dict[str, Any]:
-    """Train a network for each seed, all at once; return their figures for the test."""
+    """Train the networks for all seeds at once, and return their results on the test set."""
     network = (CHOICE | REPORTED)[setting.network]
     loss = (CHOICES | LOSSES).get(setting.loss) or networks.usual_loss(setting.loss)
     (spikes, label), test = data.load(network.data)
@@ -147,10 +148,10 @@ def train(setting: Setting, epochs: int, seeds: int) -> dict[str, Any]:
 
 
 def summary(counts: torch.Tensor, label: torch.Tensor) -> dict[str, list[float]]:
-    """Return the figures of each network, from its output spikes ``[seed, sample, class]``.
+    """Return the results of each network from its output counts, ``[seed, sample, class]``.
 
-    A network answers with the class of most spikes. If k classes have as many, a right answer
-    counts 1 / k, which is what a guess among them would have on average.
+    A network predicts the class with the most spikes. If k classes tie and include the label, the
+    sample adds 1 / k to the number of correct predictions, like a random guess among these classes.
     """
     most = counts.amax(-1)
     tied = (counts == most[..., None]).sum(-1)

@@ -1,8 +1,8 @@
-"""Print what penalties leave of the activity of a hidden layer.
+"""Print how penalties reduce the activity of a hidden layer.
 
-``python tools/training/penalties.py`` takes two minutes and needs scikit-learn. Three networks, one
-for each seed, learn digits. Printed are the mean rate of the hidden layer, the rate of its most
-active neuron, and the accuracy, each the mean of the networks.
+``python tools/training/penalties.py`` takes two minutes and requires scikit-learn. Three networks,
+one for each seed, learn to classify digits. The program prints the mean rate of the hidden layer,
+the rate of its most active neuron and the accuracy, each averaged over the networks.
 """
 
 import torch

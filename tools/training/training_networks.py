@@ -1,4 +1,4 @@
-"""The spiking networks that measure.py trains, one for each seed, all at once."""
+"""The spiking networks in measure.py; the networks for all seeds are trained at once."""
 
 import functools
 import itertools
@@ -13,12 +13,12 @@ CLASSES = 10
 DECAY = 0.9  # of a membrane, per step
 KERNEL, STRIDE = 5, 2  # of a convolution
 HIDDEN = {"one hidden": (100,), "two hidden": (100, 100), "recurrent": (100,)}
-# Inputs and outputs of the layers: 8 and 16 channels at 18 and 7 places of a signal of 40.
+# Inputs and outputs of each layer, with 8 and 16 channels at 18 and 7 places for 40 inputs.
 CONVOLUTION = ((KERNEL, 8), (8 * KERNEL, 16), (16 * 7, CLASSES))
 
 
 class Spike(torch.autograd.Function):
-    """Whether a membrane is above its threshold, with the derivative of a surrogate."""
+    """Return 1 if a membrane is above its threshold and 0 otherwise, with a surrogate gradient."""
 
     @staticmethod
     def forward(ctx, above, surrogate):
@@ -39,7 +39,7 @@ class Spike(torch.autograd.Function):
 
 @functools.cache
 def leaky() -> Any:
-    """Return the cell of snnTorch, made once: snnTorch keeps every cell, with its last state."""
+    """Return a cached snnTorch cell, because snnTorch never frees a cell or its last state."""
     import snntorch
 
     return snntorch.Leaky(beta=DECAY)
@@ -48,8 +48,8 @@ def leaky() -> Any:
 def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Tensor:
     """Return the spikes of leaky neurons with these currents, ``[time, seed, batch, neuron]``.
 
-    In a plain cell a membrane keeps 0.9 of itself at each step and adds its current. Above 1 the
-    neuron fires, and the membrane loses 1.
+    In a plain cell, the membrane potential is multiplied by 0.9 at each step, and the current is
+    added. If the potential exceeds 1, the neuron fires, and 1 is subtracted from the potential.
     """
     if cell == "SpikingJelly":
         from spikingjelly.activation_based import neuron, surrogate
@@ -78,9 +78,9 @@ def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Te
 
 
 def initial(seeds: int, layers: str, inputs: int, bias: float) -> list[np.ndarray]:
-    """Return weights and biases as those of `torch.nn.Linear`, with an axis for the seeds.
+    """Return weights and biases drawn as in `torch.nn.Linear`, with a first axis for the seeds.
 
-    The bias of the outputs has a number added. Recurrent weights come last.
+    `bias` is added to the bias of the output layer. Recurrent weights come last.
     """
     sizes = itertools.pairwise((inputs, *HIDDEN.get(layers, ()), CLASSES))
     shapes = CONVOLUTION if layers == "convolution" else tuple(sizes)
@@ -96,7 +96,7 @@ def initial(seeds: int, layers: str, inputs: int, bias: float) -> list[np.ndarra
 
 
 class TorchNetworks:
-    """Networks of plain cells, or those of a framework, in PyTorch."""
+    """Networks in PyTorch, with plain cells or the cells of a framework."""
 
     def __init__(self, cell: str, layers: str, weights: list[np.ndarray], rate: float) -> None:
         self.cell, self.layers, self.seeds = cell, layers, len(weights[0])
@@ -105,7 +105,7 @@ class TorchNetworks:
         self.loss_seconds: list[float] = []
 
     def output(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the output spikes ``[time, seed, batch, class]`` of such an input."""
+        """Return the output spikes, ``[time, seed, batch, class]``; the input has the same axes."""
         pairs = list(zip(self.weights[::2], self.weights[1::2], strict=True))
         recurrent = pairs.pop()[0] if self.layers == "recurrent" else None
         if self.layers == "convolution":
@@ -120,12 +120,12 @@ class TorchNetworks:
         return x
 
     def step(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> None:
-        """Make a training step with a batch for each seed."""
+        """Perform a training step, with one batch for each seed."""
         spikes = self.output(x)
         leaf = spikes.detach().requires_grad_()
         started = time.perf_counter()
-        # The mean over the samples of all seeds, times the number of seeds, has for each network
-        # the gradient of its own mean.
+        # The mean over the samples of all seeds, multiplied by the number of seeds, gives each
+        # network the gradient of its own mean.
         (self.seeds * loss(leaf.flatten(1, 2), label.flatten())).backward()
         self.loss_seconds.append(time.perf_counter() - started)
         self.optimiser.zero_grad()
@@ -133,13 +133,13 @@ class TorchNetworks:
         self.optimiser.step()
 
     def counts(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the output spikes of samples ``[time, sample, input]``, added up over time."""
+        """Return the output spike counts for samples with the axes ``[time, sample, input]``."""
         with torch.no_grad():
             return self.output(x[:, None].expand(-1, self.seeds, -1, -1)).sum(0)
 
 
 def convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, cell: str) -> torch.Tensor:
-    """Return the spikes of a convolution, of an input ``[time, seed, batch, channel, place]``."""
+    """Return the spikes of a convolutional layer for ``[time, seed, batch, channel, place]``."""
     patches = x.unfold(-1, KERNEL, STRIDE).transpose(3, 4).flatten(4)  # [..., place, entry]
     time, seeds, batch, places, _ = patches.shape
     spikes = neurons(patches.flatten(2, 3) @ weight + bias, cell)
@@ -147,7 +147,7 @@ def convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, cell: s
 
 
 class JAXNetworks:
-    """Networks of the cells of Spyx, in JAX."""
+    """Networks in JAX, with the cells of Spyx."""
 
     def __init__(self, cell: str, layers: str, weights: list[np.ndarray], rate: float) -> None:
         import jax
@@ -164,7 +164,7 @@ class JAXNetworks:
             for weight, bias in zip(weights[::2], weights[1::2], strict=True):
                 current = x @ weight + bias
                 start = jax.numpy.zeros_like(current[0])
-                # A step of Spyx returns the spikes and the membrane, and a scan takes the reverse.
+                # A Spyx cell returns spikes and membrane, but a scan expects the reverse order.
                 _, x = jax.lax.scan(lambda v, now: leaky(now, v)[::-1], start, current)
             return x
 
@@ -189,7 +189,7 @@ class JAXNetworks:
 
 
 def usual_loss(name: str) -> Callable[..., Any]:
-    """Return a loss that the tutorials of a framework use."""
+    """Return a loss from the tutorials of a framework."""
     if name == "mse_count_loss":
         from snntorch import functional
 

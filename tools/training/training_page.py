@@ -1,7 +1,7 @@
 """Write the tables of docs/which-loss-trains.md: ``python tools/training/training_page.py``.
 
-The figures are those of the last measurement, in tests/data/training.json. The text of the page is
-written by hand. What it says of the choice of the bounds is in a table that this program prints.
+The numbers come from the last measurement, in tests/data/training.json. The text of the page is
+written by hand. This program also prints the table behind its section on the choice of the bounds.
 """
 
 import json
@@ -18,7 +18,7 @@ from _support import pages
 RECORD = ROOT / "tests" / "data" / "training.json"
 PAGE = ROOT / "docs" / "which-loss-trains.md"
 RATES = (0.001, 0.005, 0.02)
-NAMES = {  # in the tables, of the losses in the record
+NAMES = {  # the names in the tables of the losses in the record
     "count": "counts",
     "count, bounds": "counts, bounds",
     "sqrt_count": "root",
@@ -30,7 +30,7 @@ Trainings = list[dict[str, Any]]
 
 
 def text(page: str, record: dict[str, Any]) -> str:
-    """Return the page with its tables replaced by those of the record."""
+    """Return the page with its tables replaced by tables from the record."""
     trainings = record["trainings"]
     reported = [one for one in trainings if one["loss"] in NAMES]
     networks = {one["network"] for one in reported}
@@ -46,7 +46,7 @@ def text(page: str, record: dict[str, Any]) -> str:
 
 
 def settings(trainings: Trainings) -> dict[tuple[str, float], dict[str, list[float]]]:
-    """Return the accuracies of the seeds in percent, for each network and rate and each loss."""
+    """Return the accuracy of each seed in percent, by network and learning rate and by loss."""
     found: dict[tuple[str, float], dict[str, list[float]]] = {}
     for one in trainings:
         accuracies = [100 * x for x in one["accuracy"]]
@@ -73,18 +73,18 @@ def of_loss(trainings: Trainings, loss: str, seed: int) -> dict[str, float]:
 
 
 def statistics_of_seeds(trainings: Trainings, loss: str) -> dict[str, list[float]]:
-    """Return the statistics of a loss over all settings, each with a number for every seed."""
+    """Return the statistics of a loss over all settings, with one number per seed for each."""
     each = [of_loss(trainings, loss, seed) for seed in range(len(trainings[0]["accuracy"]))]
     return {name: [one[name] for one in each] for name in each[0]}
 
 
 def with_range(values: list[float]) -> str:
-    """Return the mean of the seeds, and their range."""
+    """Return the mean and the range over the seeds, in words."""
     return f"{statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def overview(trainings: Trainings) -> str:
-    """Return the table of losses over all settings: accuracy, collapses and spikes."""
+    """Return the table with the accuracy, collapses and spikes of each loss over all settings."""
     rows = []
     for loss, words in NAMES.items():
         found = statistics_of_seeds(trainings, loss)
@@ -105,7 +105,7 @@ def overview(trainings: Trainings) -> str:
 
 
 def each_network(trainings: Trainings, usual: Trainings) -> str:
-    """Return a table with the accuracy at the three rates for each network and loss."""
+    """Return a table with the accuracy at each learning rate, for each network and loss."""
     everywhere, usual_losses = settings(trainings + usual), {one["loss"] for one in usual}
     shown = {loss: words for loss, words in NAMES.items() if loss != "SpikeMax"}
     rows = []
@@ -120,7 +120,7 @@ def each_network(trainings: Trainings, usual: Trainings) -> str:
 
 
 def choice(trainings: Trainings) -> str:
-    """Return a table of the weights, rates and units among which the bounds were chosen."""
+    """Return a table of the weights, rates and units from which the bounds were chosen."""
     losses = dict.fromkeys(one["loss"] for one in trainings)
     found = {loss: statistics_of_seeds(trainings, loss) for loss in losses}
     header = ("", *next(iter(found.values())))
@@ -128,7 +128,7 @@ def choice(trainings: Trainings) -> str:
 
 
 def write() -> None:
-    """Write the page from the record, and print the choice."""
+    """Write the page from the record, and print the table of the choice."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
     reported = {one["network"] for one in record["trainings"] if one["loss"] in NAMES}
