@@ -270,7 +270,7 @@ OPTION_MISTAKES = [
         [sx.SpikeTime, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer, rate],
         [(2, 3), (2, 3, 5)],
         call=lambda loss, shape: loss(np.zeros(shape)),
-        error=lambda loss, shape: TypeError(f"got an array of shape {shape}: make it first"),
+        error=lambda loss, shape: TypeError(f"got an array of shape {shape}: create"),
     ),
 ]
 
@@ -396,7 +396,7 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SpikeTime()(x.asarray(SPIKES, "float32"), np.full((3, 4, 5), -1e300)),
-        ValueError("target has a number of size 1e+300"),
+        ValueError("target contains a number of magnitude 1e+300"),
     ),
     # Targets that are not arrays of numbers
     *each(
@@ -447,7 +447,7 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.asarray(SPIKES, "float32"), LABEL, weight=np.full(4, 1e300)),
-        ValueError("weight has a number of size 1e+300"),
+        ValueError("weight contains a number of magnitude 1e+300"),
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.spikes, LABEL, weight=np.ones(3)),
