@@ -203,7 +203,7 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
         (lambda: ENTROPY(TIMES > 0, [0]), ValueError, "spike times.*got bool"),
         (lambda: ENTROPY(TIMES[0, 0], [0]), ValueError, r"\[batch, class, spike\]; got .*\(2,\)"),
         (lambda: ENTROPY(TIMES[..., :0], [0]), ValueError, "no elements"),
-        (lambda: ENTROPY(TIMES, [0], lengths=[2]), TypeError, "no lengths: NaN and infinity"),
+        (lambda: ENTROPY(TIMES, [0], lengths=[2]), TypeError, "no lengths: use NaN or infinity"),
         (lambda: ENTROPY(TIMES, [0], where=TIMES > 0), ValueError, r"where must have shape \(1,\)"),
         (lambda: ENTROPY.predict(TIMES, lengths=[2]), TypeError, "no lengths"),
         (
