@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def slices(length: int, size: int) -> list[slice]:
-    """Return slices of `size` entries, and at least one, that together have all of an axis."""
+    """Return slices that cover an axis of this length with `size` entries each, and at least 1."""
     size = max(size, 1)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def split(shape: tuple[int, ...], axes: Axes, entries: int) -> tuple[int, int] | None:
-    """Return the axis to split and the length of a chunk with about so many entries.
+    """Return the axis to split, and the length of chunks with about `entries` entries each.
 
-    None if splitting is not worth its overhead. Chunks along leading axes are contiguous, so the
-    axis is the first one that is long enough.
+    Return None if splitting is not worth its overhead. The axis is the first one that is long
+    enough, because chunks along a leading axis are contiguous.
     """
     size = math.prod(shape)
     if not axes or size < 2 * entries:
@@ -38,7 +38,7 @@ def split(shape: tuple[int, ...], axes: Axes, entries: int) -> tuple[int, int] |
 
 
 def take_chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
-    """Return a chunk of an array, or of each array of a tuple; None stays None."""
+    """Return a chunk of an array or of each array in a tuple; None stays None."""
     if x is None:
         return None
     if isinstance(x, tuple):
@@ -54,9 +54,10 @@ def in_chunks(
     length: int,
     empty_like: Callable[[Array], Array],
 ) -> tuple[list[Any], Array | None]:
-    """Call a function with one chunk after the other; list its first results, join its second.
+    """Call a function on one chunk after the other, and collect its two results.
 
-    The second result has the shape of the chunk of the first array, or is None.
+    Return a list of the first results, and an array in which the second results are joined. The
+    second result of a call has the shape of the chunk of the first array, or is None.
     """
     first, joined = [], None
     for start in range(0, arrays[0].shape[axis], length):
@@ -76,7 +77,7 @@ def filter_in_chunks(
     axis: int,
     entries: int,
 ) -> Array:
-    """Run a filter along an axis on chunks of the trains."""
+    """Run a filter along an axis on one chunk of trains at a time."""
     shape, axis, others = tuple(x.shape), axis % x.ndim, 0
     if axis == 0:
         shape, others = (shape[0], math.prod(shape[1:])), 1
@@ -93,9 +94,10 @@ def filter_in_chunks(
 def map_chunks(
     adapter: "ArrayAPIAdapter", function: ChunkFunction, arrays: Any, axes: Axes, entries: int
 ) -> Sums:
-    """Evaluate in chunks as `ArrayAPIAdapter.map_chunks` says, each of about so many entries.
+    """Evaluate a function in chunks of about `entries` entries, as in `ArrayAPIAdapter.map_chunks`.
 
-    Each chunk is differentiated before the next one is evaluated, so only its gradient is kept.
+    Each chunk is differentiated before the next one is evaluated, so that only its gradient is
+    kept.
     """
     chunks = split(arrays[0].shape, axes, entries)
     if chunks is None:
@@ -118,27 +120,30 @@ def _add_up(adapter: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
 
 
 def once(function: Callable[[Array], Array]) -> Pullback:
-    """Return a pullback that raises if it is called again: it writes over its own arrays."""
+    """Return a pullback that raises if it is called again, because it overwrites its arrays."""
     available = [function]
 
     def pullback(cotangent: Array) -> Array:
         if not available:
-            raise RuntimeError("this pullback may be called once: evaluate the loss again")
+            raise RuntimeError(
+                "this pullback may be called once only, and was called again: evaluate the loss "
+                "again to get a new pullback"
+            )
         return available.pop()(cotangent)
 
     return pullback
 
 
 def scaled_once(adapter: "ArrayAPIAdapter", gradient: Array) -> Pullback:
-    """Return a pullback that scales a gradient in place and hands it over.
+    """Return a pullback that scales `gradient` in place and returns it.
 
-    In place, because a product would be another pass over memory.
+    Scaling in place avoids another pass over memory. The pullback may be called only once.
     """
 
     def scaled(cotangent: Array) -> Array:
         nonlocal gradient
         values = adapter.concrete_or_none(cotangent)
-        if values is None or values != 1:  # a sum has no factor
+        if values is None or values != 1:  # the cotangent of a plain sum is 1
             gradient *= cotangent
         return gradient
 
