@@ -119,7 +119,7 @@ rate = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1, in spikes pe
 # A divisor, which must be large enough for the quotient to fit in float32.
 scale = _bounded(positive, lambda x: x >= SMALLEST_SCALE, f"be at least {SMALLEST_SCALE:g}")
 # Labels have 32 bits, because some libraries have no wider integers.
-label = _bounded(integer, lambda x: -LONGEST - 1 <= x <= LONGEST, "fit in 32 bits like a label")
+label = _bounded(integer, lambda x: -LONGEST - 1 <= x <= LONGEST, "fit in 32 bits, like a label")
 at_least_one = _bounded(integer, lambda x: x >= 1, "be at least 1")
 count = _bounded(at_least_one, lambda x: x <= LONGEST, f"be at most {LONGEST}")
 one_or_two = _bounded(integer, lambda x: x in (1, 2), "be 1 or 2")

@@ -177,7 +177,7 @@ class Bins(NamedTuple):
             )
         if self.outside == "raise":
             edges = f"at least {self.start:g} and below {end:g}"
-            rule = f"{edges}, inside {self.steps} bins of {self.time_step:g}"
+            rule = f"{edges} ({self.steps} bins of length {self.time_step:g})"
             _refuse(outside, times, argument, rule)
         index[outside | padding] = PADDING
         return index.astype(np.int64)

@@ -82,8 +82,8 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
             return adapter.value_and_grad(checked, spikes, cotangent)
         if closed_form is None:
             raise TypeError(
-                f"{adapter.library} has no automatic differentiation, so the loss must have a "
-                f"closed form of its gradient; got {loss!r}, which has none"
+                f"{adapter.library} has no automatic differentiation, so the gradient must be "
+                f"known in closed form; got {loss!r}, which has no closed form"
             )
         value, pullback = adapter.value_and_pullback(closed_form, input, *targets, **options)
         _check_cotangent(value, cotangent)

@@ -236,7 +236,7 @@ def _check_dtype(
     if kind == INDICES:
         wrong = for_each and len(kinds) > 1 and shape != layout.with_time(layout.batch)
         if not integral or wrong:
-            rule = "one class index for each sample" if wrong else "integers, the class indices"
+            rule = "one class index for each sample" if wrong else "integers (class indices)"
             remedy = f" ({_as_floats(kinds)})" if for_each else ""
             raise TypeError(f"target must hold {rule}; {got}{remedy}")
     elif kind != MULTI_HOT:
@@ -250,7 +250,9 @@ def _check_dtype(
             if classes == 1:  # the index is 0 or 1
                 compared = "target[:, None] != 0"
             remedy = f"if these are class indices, {compared} is multi-hot"
-        raise TypeError(f"target must hold {kind}, bool or real floating-point; {got} ({remedy})")
+        raise TypeError(
+            f"target must hold {kind} with a bool or real floating-point dtype; {got} ({remedy})"
+        )
 
 
 def _as_floats(kinds: tuple[str, ...]) -> str:

@@ -226,7 +226,7 @@ def _mask_of_lengths(
     xp = adapter.xp
     number = asarray_like(adapter, values, lengths, name)
     if not xp.isdtype(number.dtype, "integral"):
-        raise TypeError(f"{name} must hold integers, numbers of time steps; got {number.dtype}")
+        raise TypeError(f"{name} must hold integers (numbers of time steps); got {number.dtype}")
     check_shape(number, name, "integers", {"[batch]": (layout.batch,)})
     known = concrete_or_none(lengths)
     check_range(known, layout.steps, name)

@@ -150,7 +150,7 @@ class _Blocks(NamedTuple):
         return self.matmul(blocks, matrix) if self.axis == -1 else self.matmul(matrix.T, blocks)
 
     def _later(self, x: Array, delay: int) -> Array:
-        """Move blocks to later positions by a delay and fill up with zeros.
+        """Move blocks to later positions by a delay, and fill the gap with zeros.
 
         With `reverse`, move them to earlier positions.
         """

@@ -316,7 +316,7 @@ ARRAY_MISTAKES = [
     *each(
         [rate(), sx.SpikeMax(), entropy()],
         call=lambda x, loss: loss(x.spikes, [0.0, 1.0, 2.0]),
-        error=TypeError("integers, the class indices", "got", "float"),
+        error=TypeError("integers (class indices)", "got", "float"),
     ),
     Mistake(
         lambda x: latency().confusion(x.spikes, np.ones((3, 4))),
