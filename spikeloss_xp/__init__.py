@@ -1,17 +1,17 @@
 """Loss functions on spike trains, for every array library.
 
-Each loss is written once. It returns the same value and the same gradient on arrays of NumPy,
-PyTorch and JAX, and of any other library that conforms to the array API standard.
+Each loss is written once and returns the same value and the same gradient on arrays from NumPy,
+PyTorch, JAX and any other library that conforms to the array API standard.
 """
 
 import importlib
 
-try:  # the folder of this file is half of the package, and needs an installation for the other
+try:  # `backends` is not in this folder: the installation adds it to the package
     importlib.import_module("spikeloss_xp.backends")
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        f"spikeloss_xp is not installed, or without its dependencies: there is no {error.name}. "
-        "Install it in the folder that holds pyproject.toml: python -m pip install .",
+        f"spikeloss_xp or one of its dependencies is not installed: cannot import {error.name}. "
+        "Run this in the folder that contains pyproject.toml: python -m pip install .",
         name=error.name,
     ) from None
 

@@ -1,6 +1,7 @@
-"""An array and its library: find the adapter, and convert arguments to the library of the input.
+"""Find the adapter for an array, and convert arguments to the library of the input.
 
-A public function looks the adapter up once and hands it on. It has the array namespace as `xp`.
+Each public function looks up the adapter once and passes it on. The adapter's attribute `xp` is the
+array namespace.
 """
 
 import functools
@@ -33,9 +34,9 @@ def _look_up_before_a_trace(kind: type) -> None:
 
 
 def find_adapter(x: Any) -> Adapter | None:
-    """Return the adapter of `x`, or None if it is not an array.
+    """Return the adapter for the library of `x`, or None if `x` is not an array.
 
-    The adapter of a class is cached: the look-up is fast, and a compiler can trace it.
+    The adapter is cached by the class of `x`, so that the lookup is fast and can be traced.
     """
     kind = type(x)
     if kind not in _adapters:
@@ -46,21 +47,22 @@ def find_adapter(x: Any) -> Adapter | None:
 
 
 def adapter_of(x: Array, argument: str = "input") -> Adapter:
-    """Return the adapter of an array, or raise if its library has no array API."""
+    """Return the adapter for the library of `x`, or raise if that library has no array API."""
     _look_up_before_a_trace(type(x))
     found = _adapters.get(type(x)) or find_adapter(x)
     if found is None:
         raise TypeError(
-            f"{argument} must be an array of a library that conforms to the array API standard; "
+            f"{argument} must be an array from a library that conforms to the array API standard; "
             f"got {type(x).__module__}.{type(x).__qualname__}{remedy(x)}"
         )
     return found
 
 
 def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
-    """Let a function compute on the device of an argument: an array, or several of one device.
+    """Return a decorator that makes a function compute on the device of the argument `name`.
 
-    A library may have a current device, on which it computes and makes arrays.
+    The argument is an array, or a sequence or mapping of arrays on the same device. The decorator
+    matters only for a library that computes and creates arrays on its current device.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -84,7 +86,7 @@ def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
 
 
 def remedy(x: Any) -> str:
-    """Return how to make an array of an object that holds one and more, or an empty string."""
+    """Return a hint on how to get a plain array from `x`, or an empty string."""
     if isinstance(x, np.ma.MaskedArray):
         return ": pass x.filled(0), and where=~numpy.ma.getmaskarray(x)"
     if isinstance(x, np.matrix):
@@ -93,35 +95,36 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray"):  # of tables and labelled arrays, and of sparse arrays
+    for method in ("to_numpy", "toarray"):  # for tables and labelled arrays, and for sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
 
 
 def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
-    """Return `x` in the dtype to compute in.
+    """Convert `x` to the floating-point dtype to compute in.
 
-    Real floating types of 32 bits and more stay. Those of 16 bits, whose sums overflow or stall,
-    become float32; bool and integers become the library's default floating dtype.
+    Real floating-point dtypes with at least 32 bits are kept. 16-bit floats become float32, because
+    their sums overflow or stop growing. Bools and integers become the library's default
+    floating-point dtype.
     """
     adapter.check_dense(x, argument)
     xp, dtype = adapter.xp, x.dtype
-    if dtype in (xp.float32, getattr(xp, "float64", xp.float32)):  # some lack float64
+    if dtype in (xp.float32, getattr(xp, "float64", xp.float32)):  # some libraries lack float64
         return x
     if xp.isdtype(dtype, "real floating"):
         return x if xp.finfo(dtype).bits >= 32 else xp.astype(x, xp.float32)
     if xp.isdtype(dtype, ("bool", "integral")):
         defaults = xp.__array_namespace_info__().default_dtypes(device=adapter.device(x))
         return xp.astype(x, defaults["real floating"])
-    raise TypeError(f"{argument} must be bool, integer or real floating; got {dtype}")
+    raise TypeError(f"{argument} must be bool, integer or real floating-point; got {dtype}")
 
 
 def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> Array:
-    """Return `values` as an array of the library of `like`, on its device.
+    """Return `values` as an array with the library and device of `like`.
 
-    NumPy arrays and Python sequences and numbers are copied there. Arrays of another library
-    raise: copying them would be silent and would lose their gradient.
+    NumPy arrays, Python sequences and numbers are copied to that device. Arrays from another
+    library raise a `TypeError`, because a silent copy would lose their gradient.
     """
     if _is_own(adapter, values, argument):
         return adapter.to_device_of(values, like)
@@ -129,29 +132,33 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
 
 
 def read(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
-    """Return the values of an argument as a NumPy array, which may wait for a device.
+    """Return the values of an argument as a NumPy array; reading them may wait for a device.
 
-    The argument may be what `asarray_like` takes, but not an array without values.
+    The argument may be anything that `asarray_like` takes, except a traced array.
     """
     if not _is_own(adapter, values, argument):
         return host(values, argument)
     try:
         return adapter.to_host(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # of libraries, in a trace
+    except (TypeError, ValueError, RuntimeError) as error:  # raised by libraries during a trace
         raise TypeError(
-            f"{argument} must be an array whose values can be read, which they cannot be while a "
-            f"function is compiled or transformed: read it before ({type(error).__name__})"
+            f"{argument} must be an array whose values can be read; got a traced array, which has "
+            "no values while a function is compiled or transformed: make this call outside that "
+            f"function ({type(error).__name__})"
         ) from error
 
 
 def on_host(values: Any, argument: str) -> np.ndarray:
-    """Return the values of an array of any library, of a Python sequence or of a number."""
+    """Return an array from any library, a Python sequence or a number as a NumPy array."""
     found = find_adapter(values)
     return host(values, argument) if found is None else read(found, values, argument)
 
 
 def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
-    """Return whether an argument is an array of a library, and raise if it is of another one."""
+    """Return whether `values` is an array from the adapter's library.
+
+    Arrays from another library raise a `TypeError`, except NumPy arrays.
+    """
     theirs = find_adapter(values)
     if theirs is not None and theirs.xp is adapter.xp:
         adapter.check_dense(values, argument)
@@ -159,19 +166,20 @@ def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
     if theirs is not None and not isinstance(values, np.ndarray | np.generic):
         raise TypeError(
             f"{argument} must come from the library of the input, {adapter.library}, or "
-            f"be a NumPy array or a Python sequence; got an array of {theirs.library}"
+            f"be a NumPy array or a Python sequence; got an array from {theirs.library}"
         )
     return False
 
 
 def host(values: Any, argument: str) -> np.ndarray:
-    """Return a NumPy array of a NumPy array, a Python sequence or a number."""
+    """Return a NumPy array, a Python sequence or a number as a plain NumPy array of numbers."""
     if isinstance(values, list | tuple) and values:
         held = find_adapter(values[0])
         if held is not None and not isinstance(values[0], np.ndarray | np.generic):
             raise TypeError(
                 f"{argument} is a {type(values).__name__} of {held.library} arrays: stack them "
-                "into one, and pass an array to a compiled function, which takes lists apart"
+                "into one array, and pass an array to a compiled function, which would split a "
+                "list into its entries"
             )
     if isinstance(values, np.ma.MaskedArray | np.matrix) or has_unit(values):
         raise TypeError(f"{argument} must be an array; got {type(values).__name__}{remedy(values)}")
@@ -184,49 +192,55 @@ def host(values: Any, argument: str) -> np.ndarray:
         raise TypeError(
             f"{argument} must hold numbers; got {kind} of {array.dtype}{remedy(values)}"
         )
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # only NumPy has such dtypes
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # only NumPy has wider floats
         return array.astype(np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def sign(adapter: Adapter, x: Array) -> Array:
-    """Return the sign of numbers, 0 for NaN: `xp.sign` may wait for a GPU to look for NaN."""
+    """Return the sign of `x`, which is 0 for NaN.
+
+    `xp.sign` may wait for a GPU because it looks for NaN.
+    """
     return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
 
 
 def concrete_or_none(values: Any) -> np.ndarray | None:
-    """Return the values of an argument if reading them is free, else None."""
+    """Return the values of an argument if they can be read for free, else None."""
     adapter = find_adapter(values)
     return np.asarray(values) if adapter is None else adapter.concrete_or_none(values)
 
 
 def shape_of(values: Any) -> tuple[int, ...]:
-    """Return the shape of an array or of a nested sequence; that of None is empty."""
+    """Return the shape of an array or a nested sequence; the shape of None is empty."""
     return tuple(values.shape if hasattr(values, "shape") else np.shape(values))
 
 
 def rank(values: Any) -> int:
-    """Return the number of axes of an array or of a nested sequence."""
+    """Return the number of axes of an array or a nested sequence."""
     if isinstance(values, list | tuple):
         return 1 + rank(values[0]) if values else 1
     return getattr(values, "ndim", 0)
 
 
 def or_one(adapter: Adapter, divisor: Array) -> Array:
-    """Return a divisor with 1 in place of 0: its numerator is 0 there, and so is the quotient."""
+    """Return `divisor` with 1 instead of 0.
+
+    Where the divisor is 0 the numerator is 0 too, so the quotient becomes 0 instead of NaN.
+    """
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))
 
 
 def check_size(adapter: Adapter, values: Array, given: Any, argument: str) -> None:
-    """Raise if concrete finite numbers would be infinite in the dtype of `values`."""
+    """Raise if concrete finite numbers would overflow in the dtype of `values`."""
     known, limits = concrete_or_none(given), adapter.xp.finfo(values.dtype)
     if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
         return
     size = np.abs(known)
     if bool(((size > limits.max) & (size < math.inf)).any()):
         raise ValueError(
-            f"{argument} has a number of size {size[size < math.inf].max():g}, which is infinite "
-            f"in the dtype that the loss computes in, {values.dtype}"
+            f"{argument} contains a number of magnitude {size[size < math.inf].max():g}, which "
+            f"overflows in {values.dtype}, the dtype that the loss computes in"
         )
 
 
@@ -237,7 +251,7 @@ def check_shape(
     expected: dict[str, tuple[int, ...]],
     hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
 ) -> None:
-    """Raise if the shape of an argument is none of the expected ones; hint at the mistake."""
+    """Raise if an argument has none of the expected shapes, with a hint at the mistake."""
     shape = tuple(given.shape)
     if shape not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
@@ -245,11 +259,11 @@ def check_shape(
 
 
 def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
-    """Return the lowest of concrete values if it is below a limit, else None.
+    """Return the lowest of the concrete values if it is below `limit`, else None.
 
-    Finding it takes a second look only if there is such a value or NaN.
+    The values are scanned again only if there is such a value or NaN.
     """
-    if known is None or not known.size or known.min() >= limit:  # a process may have no sample
+    if known is None or not known.size or known.min() >= limit:  # a process may have no samples
         return None
     below = known[known < limit]
     return float(below.min()) if below.size else None
@@ -258,7 +272,7 @@ def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
 def check_range(
     values: np.ndarray | None, highest: int, argument: str, ignored: int | None = None
 ) -> bool:
-    """Raise if concrete integers are below 0 or too large; ignored values may be.
+    """Raise if concrete integers other than `ignored` are below 0 or above `highest`.
 
     Return whether all values are known to be within the range.
     """
@@ -271,7 +285,7 @@ def check_range(
         inside |= values == ignored
     if not bool(inside.all()):
         others = values if ignored is None else values[values != ignored]
-        left_out = f" (what is to be left out is {ignored})" if ignored is not None else ""
+        left_out = f" (to leave an entry out, use {ignored})" if ignored is not None else ""
         raise ValueError(
             f"{argument} must be between 0 and {highest}; "
             f"got values from {others.min()} to {others.max()}"

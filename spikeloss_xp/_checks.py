@@ -1,43 +1,43 @@
-"""Checks of hyper-parameters. Each error names the argument, its value and the valid range."""
+"""Checks for hyper-parameters. Each error names the argument, its value and the valid range."""
 
 import math
 import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-LONGEST = (1 << 31) - 1  # what fits the integers of every library
-SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # the square of the largest is a number in float32 too
+LONGEST = (1 << 31) - 1  # the largest integer that fits in the integers of every library
+SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # even the square of LARGEST is finite in float32
 LEARNED = (
-    ": the gradient of an array would be lost. What is learned goes in the call, as in "
+    ": the gradient of an array would be lost. Pass what is learned in the call, as in "
     "loss(input / temperature, target)"
 )
-WITHOUT_UNIT = ": pass x.magnitude, or the number in the unit of the parameters"
-Number = TypeVar("Number", bound=float)  # an integer is one too
+WITHOUT_UNIT = ": pass x.magnitude, or the number converted to the unit of the parameters"
+Number = TypeVar("Number", bound=float)  # to a type checker, an int is a float too
 
 
 def has_unit(x: Any) -> bool:
-    """Return whether a number, an array or an entry of a sequence has a unit of measurement.
+    """Return whether a number, an array or any entry of a sequence has a unit of measurement.
 
-    Those of neo, quantities, Pint, Brian2 and Astropy have.
+    The units of neo, quantities, Pint, Brian2 and Astropy are recognised.
     """
     if type(x) in (float, int):
         return False
     if isinstance(x, list | tuple):
-        if not (x and isinstance(x[0], list | tuple)):  # numbers: one of each type is enough
+        if not (x and isinstance(x[0], list | tuple)):  # check one number of each type
             x = list({type(each): each for each in x}.values())
         return any(map(has_unit, x))
     return hasattr(x, "dimensionality") or hasattr(x, "dimensions") or hasattr(x, "unit")
 
 
 def real(value: Any, argument: str) -> float:
-    """Return a real number as a Python float."""
+    """Return a real number as a Python float, or raise."""
     try:
         learned = getattr(value, "requires_grad", False)
         if isinstance(value, str | bytes | bool) or learned or has_unit(value):
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        # A single number that cannot be read is one that is traced.
+        # A scalar array that cannot be read is a traced array.
         learned = learned or getattr(value, "shape", None) == ()
         hint = WITHOUT_UNIT if has_unit(value) else LEARNED if learned else ""
         raise TypeError(f"{argument} must be a number; got {value!r}{hint}") from None
@@ -46,28 +46,28 @@ def real(value: Any, argument: str) -> float:
 
 
 def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
-    """Check hyper-parameters, and store the plain value that each check returns.
+    """Check fields of `instance`, and replace each by the plain value that its check returns.
 
-    An array of spikes, which belongs in the call, raises an error that says so.
+    An array of spikes belongs in the call, so the error for such an array says how to pass it.
     """
     for argument, check in checks.items():
         value, name = getattr(instance, argument), type(instance).__name__
         if getattr(value, "ndim", 0) > 1:
             raise TypeError(
-                f"{argument} of {name} got an array of shape {tuple(value.shape)}: make it "
-                f"first and call it with the arrays, {name}(...)(input, target)"
+                f"{argument} of {name} got an array of shape {tuple(value.shape)}: create {name} "
+                f"first and then call it with the arrays, {name}(...)(input, target)"
             )
         object.__setattr__(instance, argument, check(value, argument))
 
 
 def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]:
-    """Return a check of one number, or of a sequence with one for each class."""
+    """Return a check for a number, or for a sequence with a number for each class."""
 
     def checked(value: Any, argument: str) -> float | tuple[float, ...]:
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         if several or getattr(value, "ndim", 0) == 1:
             if len(value) == 0:
-                raise ValueError(f"{argument} must be a number, or one for each class; got none")
+                raise ValueError(f"{argument} must be one or more numbers; got an empty sequence")
             return tuple(check(entry, f"{argument}[{i}]") for i, entry in enumerate(value))
         return check(value, argument)
 
@@ -75,18 +75,18 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
 
 
 def bounds(value: Any, argument: str) -> tuple[float, float]:
-    """Return two rates, the larger one first."""
+    """Return a pair of rates, or raise if the first rate is not the larger one."""
     rates = one_or_more(rate)(value, argument)
     if not isinstance(rates, tuple) or len(rates) != 2 or not rates[0] > rates[1]:
         raise ValueError(
-            f"{argument} must be two rates: the lowest of the label, and a lower one, the highest "
-            f"of the other classes; got {value!r}"
+            f"{argument} must be two rates: the lowest rate for the label and, below it, the "
+            f"highest rate for the other classes; got {value!r}"
         )
     return rates
 
 
 def integer(value: Any, argument: str) -> int:
-    """Return an integer."""
+    """Return an integer as a Python int, or raise."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -98,7 +98,7 @@ def integer(value: Any, argument: str) -> int:
 def _bounded(
     check: Callable[[Any, str], Number], holds: Callable[[Number], bool], rule: str
 ) -> Callable[[Any, str], Number]:
-    """Return a check of a number for which a rule holds."""
+    """Return `check` with the additional condition `holds`, which `rule` puts into words."""
 
     def checked(value: Any, argument: str) -> Number:
         result = check(value, argument)
@@ -110,23 +110,23 @@ def _bounded(
 
 
 finite = _bounded(real, math.isfinite, "be finite")
-number = _bounded(finite, lambda x: abs(x) <= LARGEST, f"be at most {LARGEST:g} in size")
+number = _bounded(finite, lambda x: abs(x) <= LARGEST, f"be at most {LARGEST:g} in magnitude")
 positive = _bounded(number, lambda x: x > 0, "be above 0")
 not_negative = _bounded(number, lambda x: x >= 0, "be at least 0")
 fraction = _bounded(number, lambda x: 0 <= x < 1, "be at least 0 and below 1")
 share = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1")
 rate = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1, in spikes per time step")
-# A number to divide by, large enough that float32 can hold the quotient.
+# A divisor, which must be large enough for the quotient to fit in float32.
 scale = _bounded(positive, lambda x: x >= SMALLEST_SCALE, f"be at least {SMALLEST_SCALE:g}")
-# A label has 32 bits: some libraries have no labels of more.
-label = _bounded(integer, lambda x: -LONGEST - 1 <= x <= LONGEST, "fit 32 bits, as labels do")
+# Labels have 32 bits, because some libraries have no wider integers.
+label = _bounded(integer, lambda x: -LONGEST - 1 <= x <= LONGEST, "fit in 32 bits, like a label")
 at_least_one = _bounded(integer, lambda x: x >= 1, "be at least 1")
 count = _bounded(at_least_one, lambda x: x <= LONGEST, f"be at most {LONGEST}")
 one_or_two = _bounded(integer, lambda x: x in (1, 2), "be 1 or 2")
 
 
 def optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    """Return a check that takes None too."""
+    """Return a check that also accepts None."""
     return lambda value, argument: None if value is None else check(value, argument)
 
 
@@ -134,25 +134,25 @@ optional_count = optional(count)
 
 
 def one_of(options: Collection[str]) -> Callable[[Any, str], str]:
-    """Return a check of a string that is one of the options."""
+    """Return a check for a string that must be one of the options."""
 
     def checked(value: Any, argument: str) -> str:
         if not isinstance(value, str) or value not in options:
             raise ValueError(f"{argument} must be one of {', '.join(options)}; got {value!r}")
-        return str(value)  # a string of NumPy has another repr
+        return str(value)  # a NumPy string has a different repr
 
     return checked
 
 
 def flag(value: Any, argument: str) -> bool:
-    """Return True or False."""
+    """Return `value` if it is True or False, else raise."""
     if not isinstance(value, bool):
         raise TypeError(f"{argument} must be True or False; got {value!r}")
     return value
 
 
 def function(value: Any, argument: str) -> Any:
-    """Return a callable."""
+    """Return `value` if it is callable, else raise."""
     if not callable(value):
         raise TypeError(f"{argument} must be a function; got {value!r}")
     return value

@@ -1,44 +1,54 @@
-"""Numbers that change how fast the library is, and no result. Each was measured on two CPU cores.
+"""Constants that affect the speed of the library but not its results.
 
-Each number has a comment with the measurement that it comes from. To measure it again, with several
-values side by side, on the rows of the benchmark whose names contain PATTERN::
+They were chosen by measurements on two CPU cores, which the comments describe. To measure again,
+try several values in turn on the benchmark rows whose names contain PATTERN::
 
     python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]
 """
 
-# Chunks: entries that are evaluated at a time, so that intermediates stay in a cache.
-# Of a filter and of a loss on NumPy, and of a block of Dask: losses took 0.99 to 1.00 times as long
-# with half of it, and 1.12 to 1.29 times with twice as much.
+# Chunks: how many entries are evaluated at a time, so that the intermediates stay in a cache.
+# For filters and losses on NumPy, and for Dask's blocks. With chunks half as large, losses took
+# 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times.
 CHUNK = 1 << 18
-# Of a filter and of a loss on PyTorch: 1.03 to 1.17 times as long with half, 1.5 to 1.7 with twice.
+# For filters and losses on PyTorch, which took 1.03 to 1.17 times as long with chunks half as large
+# and 1.5 to 1.7 times as long with chunks twice as large.
 AUTOGRAD_CHUNK = 1 << 19
-COMPILED_CHUNK = 1 << 20  # of a loss that JAX compiles
-COMPILED_LARGE = 3 << 20  # chunks took 1.3 times as long at 2.6e6 entries, and 0.4 times at 3.2e6
-# Of the traces and the products of distances: those of 8,000 trains need 1.3 times the memory of
-# the result, and those of 4,000 trains 2.2 times.
+COMPILED_CHUNK = 1 << 20  # for losses that JAX compiles
+# The number of entries from which losses that JAX compiles are evaluated in chunks. With chunks
+# they took 1.3 times as long for 2.6e6 entries, and 0.4 times as long for 3.2e6.
+COMPILED_LARGE = 3 << 20
+# For the traces and products from which distances are computed. The distances between 8,000 trains
+# need 1.3 times the memory of their result, and those between 4,000 trains 2.2 times.
 PAIRS_CHUNK = 1 << 22
-EDITS_CHUNK = 1 << 16  # of an anti-diagonal of the table of edit costs
+EDITS_CHUNK = 1 << 16  # for an anti-diagonal of the table of edit costs
 
-# How PyTorch evaluates and filters eagerly.
-CHUNKED_FILTER = 1 << 17  # entries from which a filter in chunks is worth its overhead
+# PyTorch in eager mode.
+CHUNKED_FILTER = 1 << 17  # the number of entries from which chunks are worth their overhead
 
 # The block filter.
-SHORT_WINDOW, WINDOW_BLOCK = 64, 32  # a window up to which a sum takes products of so many steps
-WIDE_SUM = 1 << 15  # entries after a first axis from which JAX sums over it by a product
-FEW_BLOCKS = 10  # products up to which JAX and PyTorch take them: JAX compiles many for a second
-# Trains from which PyTorch takes more products: a loss of 200 trains took 1.3 times as long.
+# The longest window that is summed by a matrix product for each block, and the steps in a block.
+SHORT_WINDOW, WINDOW_BLOCK = 64, 32
+# JAX on a CPU sums over the first axis by matrix products if it computes at least this many sums.
+WIDE_SUM = 1 << 15
+# The largest number of blocks that JAX and PyTorch sum one by one. JAX takes about a second to
+# compile many of these products.
+FEW_BLOCKS = 10
+# The number of trains from which PyTorch sums more than FEW_BLOCKS blocks one by one. For 200
+# trains, doing so made a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
-ONE_MATRIX = 64  # steps up to which one matrix filters all of time: longer sums round too much
-NEARBY = 256  # the same, where the sums of only a few blocks reach each block
+ONE_MATRIX = 64  # the longest duration for one matrix: longer sums have larger rounding errors
+NEARBY = 256  # replaces CARRIED where the sums of only a few blocks reach each block
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
-CARRIED = 512  # sums up to which one matrix carries them all
-CACHED_BYTES = 1 << 25  # of matrices that are kept for the next call
-SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for a kernel of given taps
+CARRIED = 512  # the largest number of sums that one matrix carries to later blocks
+CACHED_BYTES = 1 << 25  # the limit on the memory for cached matrices
+SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for kernels that are given as taps
 
-# First spikes: steps of a group, if no number of steps in `GROUPS` divides the duration.
+# First spikes: up to LARGEST_GROUP steps form one group. A longer duration is split into groups
+# whose length is the first entry of GROUPS that divides the duration, or else GROUP.
 GROUP, LARGEST_GROUP = 8, 16
-GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)  # in the order in which they are tried
+GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
 
-# Steps up to which NumPy's `einsum` sums faster than its `sum`, and errs less. Up to 2,048 steps it
-# takes 0.86 times as long, but errs more.
+# The largest number of steps that NumPy sums by `einsum`, which up to here is both faster and more
+# accurate than `sum`. Up to 2,048 steps, `einsum` takes 0.86 times as long as `sum`, but it is less
+# accurate.
 SHORT_SUM = 512

@@ -1,8 +1,8 @@
-"""Names for types: of arrays, which no library defines for all of them, and of options.
+"""Type aliases for arrays, which have no common type across libraries, and for options.
 
-`Array` is for the code of this library, and `ArrayT` for its public functions, where a type checker
-then knows that a tensor goes in and a tensor comes out. The type of a NumPy array includes its
-dtype, so the inferred dtype of a result is that of the input.
+Internal code uses `Array`. Public functions use `ArrayT`, which tells a type checker that a tensor
+goes in and a tensor comes out. The type of a NumPy array includes its dtype, so a type checker
+infers that a result has the dtype of the input.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ ChunkFunction = Callable[..., Sums]
 
 
 class SupportsArray(Protocol):
-    """An array of any library."""
+    """An array from any library."""
 
     @property
     def dtype(self) -> Any: ...

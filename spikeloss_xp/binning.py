@@ -1,4 +1,4 @@
-"""Spike times as spike trains: counts in bins of time."""
+"""Convert spike times to spike trains, by counting the spikes in each time bin."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -11,7 +11,7 @@ from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
 EPSILON = float(np.finfo(np.float64).eps)
-PADDING = -1  # the neuron of an entry that is no spike
+PADDING = -1  # the neuron index, or bin index, of an entry that is not a spike
 
 
 @on_device_of("times")
@@ -26,49 +26,50 @@ def bin_spikes(
     binary: bool = False,
     outside: Literal["raise", "drop"] = "raise",
 ) -> ArrayT:
-    """Return the number of spikes of each neuron in each bin of time.
+    """Return the number of spikes of each neuron in each time bin.
 
-    Bin `k` holds the times from ``start + k * time_step`` to before ``start + (k + 1) *
-    time_step``. A time that differs from an edge only by rounding, and by at most a tenth of a bin,
-    belongs to the bin that begins there: with bins of 0.1, the time 0.3 is in bin 3, although
-    ``0.3 / 0.1`` is below 3.
+    Bin `k` contains the times from ``start + k * time_step`` up to, but not including,
+    ``start + (k + 1) * time_step``. A time that is below an edge only because of rounding, and by
+    at most a tenth of a bin, is counted in the bin that begins at that edge: with bins of 0.1, the
+    time 0.3 is in bin 3, although ``0.3 / 0.1`` is less than 3 in floating-point arithmetic.
 
     Parameters
     ----------
     times : array or sequence of array
-        The times of all spikes, ``[spike]``, together with `neuron`; or those of each neuron, as a
-        list or tuple of arrays, or as one array ``[neuron, spike]``. In any order, in the unit of
-        `time_step`. A time that is NaN or infinite is padding, and no spike. Times with a unit, as
-        those of neo, are converted to that of `time_step`, which then needs one too.
+        The spike times, in any order and in the unit of `time_step`. Pass either the times of all
+        neurons as one array ``[spike]``, together with `neuron`, or the times of each neuron, as a
+        list or tuple of arrays or as one array ``[neuron, spike]``. NaN and infinite times are
+        padding. Times that have a unit, such as a neo spike train, are converted to the unit of
+        `time_step`, which must then have a unit as well.
     neuron : array or sequence of int, optional
-        The neuron of each spike, ``[spike]``; -1 is padding. Needed if `times` has one axis, and
-        only then.
+        The neuron of each spike, ``[spike]``; -1 is padding. It is required if `times` is an array
+        with one axis, and not allowed otherwise.
     neurons, steps : int
-        The number of neurons and of bins; at least 1.
+        The number of neurons and the number of bins; at least 1.
     time_step : float, default 1.0
         The length of a bin; above 0.
     start : float, default 0.0
         The time at which the first bin begins.
     binary : bool, default False
-        Whether to return True for bins with a spike, instead of the number of spikes.
+        Whether to return True for each bin that contains a spike, instead of the number of spikes.
     outside : {"raise", "drop"}, default "raise"
         What to do with a time outside the bins: raise an error, or leave the spike out.
 
     Returns
     -------
     array
-        ``[neurons, steps]``, of the library and on the device of `times`. Counts are in the
-        library's default floating dtype; with `binary` the dtype is bool. There is no gradient with
-        respect to `times`.
+        An array ``[neurons, steps]`` with the library and device of `times`. Counts have the
+        library's default floating-point dtype; with `binary` the dtype is bool. There is no
+        gradient with respect to `times`.
 
     Raises
     ------
     ValueError
-        If a time is outside the bins, an index is not that of a neuron, lengths differ, or the
-        dtype of `times` is too coarse for `time_step`.
+        If a time is outside the bins, if an entry of `neuron` is not the index of a neuron, if
+        lengths do not match, or if the dtype of `times` is too coarse for `time_step`.
     TypeError
-        If an argument is of the wrong type or has no values, as under ``jit`` and ``vmap``, or if
-        only one of `times` and `time_step` has a unit.
+        If an argument has the wrong type, if its values cannot be read because it is traced (under
+        ``jit`` or ``vmap``), or if only one of `times` and `time_step` has a unit.
 
     Examples
     --------
@@ -87,32 +88,35 @@ def bin_spikes(
 
     counts = np.zeros((neurons, bins.steps), bool if binary else np.int32)
     entry = (row * bins.steps + column)[(row != PADDING) & (column != PADDING)]
-    np.add.at(counts.reshape(-1), entry, counts.dtype.type(1))  # 20 times as fast as on two axes
+    np.add.at(counts.reshape(-1), entry, counts.dtype.type(1))  # 20 times faster than on two axes
     made: ArrayT = adapter.to_device_of(adapter.from_host_like(counts, like), like)
     return made if binary else floating(adapter, made)
 
 
 def _without_units(times: Any, start: Any, time_step: Any) -> tuple[Any, Any, Any]:
-    """Return the arguments as plain numbers, if any has a unit as multiples of `time_step`."""
+    """Return the arguments unchanged or, if any has a unit, as multiples of `time_step`."""
     if not any(map(has_unit, (times, start, time_step))):
         return times, start, time_step
     times = _in_steps(times, "times", time_step)
-    if has_unit(start) or start != 0:  # 0 is the same in each unit
+    if has_unit(start) or start != 0:  # 0 is the same in every unit
         start = _in_steps(start, "start", time_step)
     return times, start, 1.0
 
 
 def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
-    """Return times with units, or sequences of them, as multiples of `time_step`.
+    """Return times with a unit, or a sequence of such times, as multiples of `time_step`.
 
-    Raise a `TypeError` if only one of them has a unit, or if they measure different things.
+    Raise a `TypeError` if only the times or only `time_step` has a unit, or if the two units
+    measure different quantities.
     """
     if isinstance(values, list | tuple):
         return [_in_steps(each, f"{argument}[{i}]", time_step) for i, each in enumerate(values)]
     if not (has_unit(values) and has_unit(time_step)):
         names = (argument, "time_step") if has_unit(values) else ("time_step", argument)
-        raise TypeError(f"{names[0]} has a unit and {names[1]} has none: give both a unit, or none")
-    if hasattr(values, "magnitude"):  # a train of neo is more than its times
+        raise TypeError(
+            f"{names[0]} has a unit and {names[1]} has none: give both a unit, or give neither one"
+        )
+    if hasattr(values, "magnitude"):  # a neo spike train holds more than its times
         values = values.magnitude * values.units
     ratio = values / time_step
     for simpler in ("simplified", "to_base_units", "decompose"):  # 1 s / ms is 1000
@@ -120,17 +124,17 @@ def _in_steps(values: Any, argument: str, time_step: Any) -> Any:
             found = getattr(ratio, simpler)
             ratio = found() if callable(found) else found
     try:
-        ratio + 1.0  # which a number with a dimension refuses
-    except Exception as error:  # each library raises one of its own
+        ratio + 1.0  # raises if the ratio still has a physical dimension
+    except Exception as error:  # each library raises its own error
         raise TypeError(
-            f"{argument} must be in a unit of time_step, {time_step}: {error}"
+            f"{argument} must have a unit that converts to that of time_step, {time_step}: {error}"
         ) from error
     numbers = np.asarray(getattr(ratio, "magnitude", ratio), np.float64)
     return numbers if numbers.ndim else float(numbers)
 
 
 class Bins(NamedTuple):
-    """Bins of time: `steps` of them, each `time_step` long, from `start` onwards."""
+    """Time bins: `steps` bins of length `time_step`, the first of which begins at `start`."""
 
     steps: int
     time_step: float
@@ -140,25 +144,26 @@ class Bins(NamedTuple):
     def of(
         self, times: np.ndarray, epsilon: float, argument: str, padding: Any = False
     ) -> np.ndarray:
-        """Return the bin of each time, or raise a `ValueError` that says which has none.
+        """Return the bin index of each time, or raise a `ValueError` if a time is outside the bins.
 
-        `epsilon` is that of the dtype in which the times were rounded, 0 for integers. The bin is
-        `PADDING` where a time is `padding` or not finite, and where it is outside and to be
-        dropped.
+        `epsilon` is the machine epsilon of the dtype in which the times were rounded, and 0 for
+        integers. The index is `PADDING` where a time is `padding` or not finite, and where it is
+        outside the bins if such times are to be dropped.
         """
         shape, padding = times.shape, padding | ~np.isfinite(times)
         if len(shape) != 1:
-            raise ValueError(f"{argument} must have one axis, that of spikes; got shape {shape}")
+            raise ValueError(f"{argument} must have one axis, [spike]; got shape {shape}")
         if times.dtype.kind not in "iuf":
-            raise TypeError(f"{argument} must be real floating or integer; got {times.dtype}")
+            raise TypeError(f"{argument} must be real floating-point or integer; got {times.dtype}")
         times = times.astype(np.float64)
         end = self.start + self.steps * self.time_step
         with np.errstate(all="ignore"):
-            # Two roundings made `times`: of a step and a product, or of a start and a sum. In
-            # float64, one more each of `start`, `time_step`, the difference and the quotient.
+            # Each time contains up to two rounding errors, for example from a time step and from
+            # its product with an index. In float64, `start`, `time_step`, the difference and the
+            # quotient below add one rounding error each.
             rounding = (epsilon + EPSILON) * (np.abs(times) + abs(self.start))
             coarse = rounding > self.time_step / 2
-            coarse &= (times + rounding >= self.start) & (times - rounding <= end)  # no infinity
+            coarse &= (times + rounding >= self.start) & (times - rounding <= end)  # not infinity
             after = times - self.start
             after += np.minimum(2 * rounding, self.time_step / 10)
             index: np.ndarray = np.floor(after / self.time_step)
@@ -167,38 +172,38 @@ class Bins(NamedTuple):
             at = int(np.argmax(coarse))
             raise ValueError(
                 f"{argument} are too coarse for bins of {self.time_step:g}: rounding may have "
-                f"moved {argument}[{at}], {times[at]!s}, by {rounding[at]:.2g}. Keep them in "
-                "float64, or subtract the time of the beginning before they are rounded"
+                f"moved {argument}[{at}], {times[at]!s}, by {rounding[at]:.2g}. Keep the times in "
+                "float64, or subtract the time at which they begin before they are rounded"
             )
         if self.outside == "raise":
-            edges = f"from {self.start:g} to before {end:g}"
-            rule = f"{edges}, in {self.steps} bins of {self.time_step:g}"
+            edges = f"at least {self.start:g} and below {end:g}"
+            rule = f"{edges} ({self.steps} bins of length {self.time_step:g})"
             _refuse(outside, times, argument, rule)
         index[outside | padding] = PADDING
         return index.astype(np.int64)
 
 
 def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:
-    """Raise an error that names the first of the values that are outside, if any is."""
+    """Raise an error that names the first value that is outside, if there is any."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
-            f"{argument} must be {rule}; {argument}[{at}] is {values[at]!s}, and "
-            f"{int(outside.sum())} of {outside.size} are outside"
+            f"{argument} must be {rule}; {argument}[{at}] is {values[at]!s} (values outside: "
+            f"{int(outside.sum())} of {outside.size})"
         )
 
 
 def _places(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return the library, an array of it, and row and column of each spike."""
+    """Return the adapter, an array from its library, and the row and column of each spike."""
     if isinstance(times, list | tuple) or getattr(times, "ndim", 1) > 1:
         return _of_each_neuron(times, neuron, neurons, bins)
     adapter = adapter_of(times, "times")
     if neuron is None:
         raise TypeError(
-            "neuron is missing: pass the neuron of each spike, or times as a list of one array for "
-            "each neuron"
+            "neuron is missing: pass the neuron of each spike, or pass times as a list with one "
+            "array for each neuron"
         )
     host, row = read(adapter, times, "times"), read(adapter, neuron, "neuron")
     if row.shape != host.shape:
@@ -208,7 +213,7 @@ def _places(
     padding = row == PADDING
     column = bins.of(host, epsilon_of(times), "times", padding)
     if row.size and row.dtype.kind not in "iu":
-        raise TypeError(f"neuron must hold integers, indices; got {row.dtype}")
+        raise TypeError(f"neuron must hold integer indices; got {row.dtype}")
     outside = ((row < 0) | (row >= neurons)) & ~padding
     _refuse(outside, row, "neuron", f"between 0 and {neurons - 1}")
     return adapter, times, row.astype(np.int64), column
@@ -217,17 +222,18 @@ def _places(
 def _of_each_neuron(
     times: Any, neuron: Any, neurons: int, bins: Bins
 ) -> tuple[Adapter, Array, np.ndarray, np.ndarray]:
-    """Return the same for the times of each neuron, in a sequence or in the rows of an array."""
+    """Return what `_places` returns, for the times of each neuron in a sequence or array."""
     if neuron is not None:
         raise TypeError(
-            "times must be one array if neuron is given, of shape [spike]; got the times of each "
-            f"neuron in a {type(times).__name__}"
+            "times must be one array of shape [spike] if neuron is given; got a "
+            f"{type(times).__name__}, which holds the times of each neuron: leave neuron out, or "
+            "convert a list of numbers to an array"
         )
     if not isinstance(times, list | tuple):
         times = [times[i, ...] for i in range(times.shape[0])]
     if len(times) != neurons:
         raise ValueError(
-            f"times must have one array for each neuron: {neurons}, of neurons; got {len(times)}"
+            f"times must hold one array for each of the {neurons} neurons; got {len(times)}"
         )
     like = next((own for own in times if find_adapter(own) is not None), times[0])
     adapter = adapter_of(like, "times[0]")
@@ -240,9 +246,9 @@ def _of_each_neuron(
 
 
 def epsilon_of(times: Any) -> float:
-    """Return the epsilon of the dtype that numbers were rounded in; 0 for integers."""
+    """Return the machine epsilon of the dtype in which numbers were rounded; 0 for integers."""
     adapter = find_adapter(times)
-    if adapter is not None:  # bfloat16 is float32 on the host
+    if adapter is not None:  # on the host, bfloat16 has become float32
         floats = adapter.xp.isdtype(times.dtype, "real floating")
         return float(adapter.xp.finfo(times.dtype).eps) if floats else 0.0
     return EPSILON if np.asarray(times).dtype.kind == "f" else 0.0

@@ -1,4 +1,4 @@
-"""Classifiers: the predicted class of spike trains, and the confidence in each class."""
+"""Classifiers, which return the predicted class of spike trains or a confidence in each class."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -15,7 +15,7 @@ MODES = get_args(ConfidenceMode)
 
 
 class Classifier(Predictor):
-    """A classifier: it reads the rate of each class, and the class with the largest one wins."""
+    """A classifier that predicts the class with the highest rate."""
 
     time_window: int | None
     mode: str
@@ -34,10 +34,10 @@ class Classifier(Predictor):
 
     if TYPE_CHECKING:
         __call__ = forward = Predictor.predict
-    else:  # a subclass may override `predict`
+    else:  # a subclass may override `predict`, so it is looked up at each call
 
         def __call__(self, spikes, **masks):
-            """Return the prediction."""
+            """Return the predicted class, as `predict` does."""
             return self.predict(spikes, **masks)
 
         forward = __call__
@@ -50,29 +50,32 @@ class Classifier(Predictor):
         return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        """Return the rates of the classes, at each step if there is a window."""
+        """Return the rates of the classes, with a rate at each step if there is a window."""
         window = self.time_window
         if per_step and window is None:
-            raise ValueError(f"per_step=True needs a MovingWindow; {type(self).__name__} has none")
+            raise ValueError(
+                f"per_step=True needs a MovingWindow; {type(self).__name__} has no moving window"
+            )
         trains = Trains.of(prepared, prepared.values, prepared.mask)
         reading, _ = read_classes(trains, "rate", window, self.num_classes)
         return ClassScores(prepared, reading.u, reading.mask, window is not None)
 
     def rate(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
-        """Return the rates, in spikes per time step.
+        """Return the rate of each class, in spikes per time step.
 
         Parameters
         ----------
         spikes : array
-            ``[batch, *space, time]``, with the time axis at `time_axis`.
+            The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
-            The mask, as for the losses. The rate is over the unmasked steps, and 0 if there are
-            none. In a moving window masked steps are silent.
+            The mask, as for the losses. The rate is the mean over the unmasked steps, or 0 if all
+            steps are masked. In a moving window, masked steps are treated as silent.
 
         Returns
         -------
         array
-            ``[batch, class]``; with a window also a time axis, where the spikes have it.
+            The rates, ``[batch, class]``; with a window they also have a time axis, at the same
+            position as in the spikes.
 
         Raises
         ------
@@ -85,7 +88,7 @@ class Classifier(Predictor):
         return rate
 
     def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
-        """Return the confidence in each class, as `mode` says, in the shape of the rates."""
+        """Return the confidence in each class, as defined by `mode`, in the shape of the rates."""
         scores = self._read_scores(spikes, where, lengths, False)
         xp, rate, classes = scores.prepared.adapter.xp, scores.values, scores.classes
         if self.mode == "probability":
@@ -103,22 +106,24 @@ class Classifier(Predictor):
 
 @dataclass(frozen=True)
 class Rate(Classifier):
-    """Classify by the rates over the whole duration.
+    """Classify spike trains by their rates over the whole duration.
 
     Parameters
     ----------
     time_axis : int
-        The axis of the spikes that is time: 0 for ``[time, batch, class]``, and -1 for
+        The time axis of the spikes: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns: the normalised rates, their softmax, or its logarithm.
+        What `confidence` returns: the normalised rates, their softmax, or the logarithm of their
+        softmax.
     eps : float, default 1e-6
-        The number added to the sum of rates, so that the confidence is 0 if all neurons are silent.
+        A number added to the sum of the rates, so that the confidence is 0 if all neurons are
+        silent. It is used only in the mode ``"probability"``.
     num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
+        The number of classes. The rate of a class is the mean rate of a group of neighbouring
+        neurons. By default, each neuron is a class.
     ignore_index : int, default -100
-        The label that `accuracy` does not count.
+        Samples or steps with this label are ignored by `accuracy` and `confusion`.
 
     Raises
     ------
@@ -145,24 +150,26 @@ class Rate(Classifier):
 
 @dataclass(frozen=True)
 class MovingWindow(Classifier):
-    """Classify at each time step by the rates in a moving window.
+    """Classify spike trains at each time step by their rates in a moving window.
 
     Parameters
     ----------
     time_window : int
-        Length of the window, in time steps.
+        The length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        What `confidence` returns: the normalised rates, their softmax, or its logarithm.
+        What `confidence` returns: the normalised rates, their softmax, or the logarithm of their
+        softmax.
     eps : float, default 1e-6
-        The number added to the sum of rates, so that the confidence is 0 if all neurons are silent.
+        A number added to the sum of the rates, so that the confidence is 0 if all neurons are
+        silent. It is used only in the mode ``"probability"``.
     time_axis : int
         The time axis of the spikes and of the results: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
+        The number of classes. The rate of a class is the mean rate of a group of neighbouring
+        neurons. By default, each neuron is a class.
     ignore_index : int, default -100
-        The label that `accuracy` does not count.
+        Samples or steps with this label are ignored by `accuracy` and `confusion`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The exponential kernel, causal filtering and the moving average."""
+"""The exponential kernel, the causal filter and the moving average."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ from spikeloss_xp.primitives.kernels import Exponential
 def exponential_kernel(
     time_constant: float, length: int, order: int = 1
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the causal exponential kernel that `SpikeTime` filters with.
+    """Return the causal exponential kernel of the filter in `SpikeTime`.
 
-    ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``: the convolution of `order`
-    equal exponentials, cut off at `length`. It is not normalised: ``h[0] = 1``.
+    The kernel is ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``, the convolution
+    of `order` equal exponentials, cut off at `length`. It is not normalised: ``h[0] = 1``.
 
     Parameters
     ----------
     time_constant : float
-        Time constant of the exponential, in time steps; above 0.
+        The time constant of the exponential, in time steps; above 0.
     length : int
-        Number of taps; at least 1.
+        The number of taps; at least 1.
     order : int, default 1
-        The number of exponentials that are convolved; at least 1. Order 1 is the exponential
-        itself.
+        The number of exponentials to convolve; at least 1. With order 1 the kernel is the
+        exponential itself.
 
     Returns
     -------
@@ -54,47 +54,50 @@ def exponential_kernel(
 
 
 def check_size(kernel: Exponential) -> None:
-    """Raise if the squares of a kernel are too large for float32."""
+    """Raise if the squares of the taps overflow in float32."""
     largest = kernel.largest_tap()
     if largest > _checks.LARGEST:
         raise ValueError(
-            f"order={kernel.order} with time_constant={kernel.time_constant:g} makes a kernel of "
-            f"up to {largest:.2g}, whose squares are too large for float32"
+            f"order={kernel.order} with time_constant={kernel.time_constant:g} gives a kernel with "
+            f"values of up to {largest:.2g}, whose squares are too large for float32: reduce one "
+            "of the two"
         )
 
 
 @on_device_of("x")
 def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
-    """Filter causally along one axis.
+    """Filter an array causally along one axis.
 
-    ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``, with zeros before the start.
+    The result is ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``, where `x` is 0
+    before the first step.
 
     Parameters
     ----------
     x : array
-        An array of any shape. The result has its library and device.
+        An array of any shape. The result has the same library and device.
     kernel : array or sequence of float
-        The taps, of shape ``[length]``, with the tap of the present step first.
+        The taps, of shape ``[length]``. The first tap belongs to the current step.
     axis : int, default -1
         The axis to filter along.
 
     Returns
     -------
     array
-        The filtered `x`, of the same shape and dtype. Bool and integer `x` is filtered in the
-        library's default floating dtype, and float16 and bfloat16 `x` in float32.
+        The filtered array, with the same shape and dtype as `x`. If `x` is bool or integer, the
+        result has the library's default floating-point dtype; if `x` is float16 or bfloat16, the
+        result is float32.
 
     Raises
     ------
     ValueError, TypeError
-        If `kernel` is not one-dimensional or is empty, `axis` is not an axis of `x`, or `x` is not
-        a real array.
+        If `kernel` is not one-dimensional or is empty, if `axis` is not an axis of `x`, or if `x`
+        is not a real array.
 
     Notes
     -----
-    Libraries with automatic differentiation can differentiate it. The steps are filtered in blocks,
-    by matrix products. So a NaN or infinity in `x` also reaches some steps before and after those
-    whose taps cover it.
+    The filter is differentiable in libraries that have automatic differentiation. The steps are
+    filtered in blocks, by matrix products, so a NaN or infinity in `x` also affects some steps that
+    the kernel does not connect with it.
 
     Examples
     --------
@@ -106,7 +109,9 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     adapter, x = _checked(x, axis)
     taps = floating(adapter, asarray_like(adapter, x, kernel, "kernel"), "kernel")
     if taps.ndim != 1 or taps.shape[0] == 0:
-        raise ValueError(f"kernel must have shape [length]; got {tuple(taps.shape)}")
+        raise ValueError(
+            f"kernel must have shape [length] and at least one tap; got shape {tuple(taps.shape)}"
+        )
 
     x = adapter.causal_filter(x, adapter.xp.astype(taps, x.dtype, copy=False), axis)
     return x
@@ -114,34 +119,36 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
 
 @on_device_of("x")
 def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
-    """Average over the last `window` steps at each step.
+    """Return the average over the last `window` steps at each step.
 
-    ``y[t] = sum(x[t - k] for k in range(window)) / window``, with zeros before the start. So the
-    average ramps up over the first ``window - 1`` steps.
+    The result is ``y[t] = sum(x[t - k] for k in range(window)) / window``, where `x` is 0 before
+    the first step. The average therefore ramps up over the first ``window - 1`` steps.
 
     Parameters
     ----------
     x : array
-        An array of any shape. The result has its library and device.
+        An array of any shape. The result has the same library and device.
     window : int
-        Number of steps; at least 1.
+        The number of steps to average over; at least 1.
     axis : int, default -1
         The axis to average along.
 
     Returns
     -------
     array
-        The moving average, of the shape of `x`, in the dtype that `causal_filter` returns.
+        The moving average, with the same shape as `x` and the dtype that `causal_filter` would
+        return.
 
     Raises
     ------
     ValueError, TypeError
-        If `window` is not a positive integer, `axis` is not an axis of `x`, or `x` is not a real
-        array.
+        If `window` is not a positive integer, if `axis` is not an axis of `x`, or if `x` is not a
+        real array.
 
     Notes
     -----
-    It is computed in blocks, so a NaN or infinity in `x` may reach all steps along the axis.
+    The average is computed in blocks, so a NaN or infinity in `x` may affect all steps along the
+    axis.
 
     Examples
     --------
@@ -158,9 +165,12 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
 
 def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
-    """Return the library of `x`, and `x` in the dtype to compute in, if it has steps."""
+    """Return the adapter for `x`, and `x` in the dtype to compute in; raise if it has no steps."""
     adapter = adapter_of(x, "x")
     x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
-        raise ValueError(f"axis={axis} has no steps in x of shape {tuple(x.shape)}")
+        raise ValueError(
+            f"axis must be an axis of x with at least one step; axis={axis} has no steps in x of "
+            f"shape {tuple(x.shape)}"
+        )
     return adapter, x

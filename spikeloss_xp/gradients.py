@@ -1,4 +1,4 @@
-"""Value and gradient: by automatic differentiation, or by the closed form of a loss."""
+"""Value and gradient of a loss, by automatic differentiation or in closed form."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,35 +18,35 @@ from spikeloss_xp._typing import Array, ValueAndGrad
 def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """Return a function that evaluates a loss and its gradient with respect to the spikes.
 
-    If the array library has automatic differentiation, it computes the gradient. Otherwise the
-    closed form of the loss does. The two agree to the last few digits.
+    The gradient is computed by automatic differentiation if the array library supports it, and
+    otherwise by the closed form of the loss. The two agree to the last few digits.
 
     Parameters
     ----------
     loss : callable
         A loss of this library, `distances.van_rossum` or `distances.similarity`, or a
-        `functools.partial` of one of them with keyword arguments only. If the library of the input
-        has automatic differentiation, any function of arrays, for example a loss that overrides
-        only `value` or ``__call__``.
+        `functools.partial` of one of these functions with keyword arguments only. If the library of
+        the input has automatic differentiation, `loss` may be any function of arrays, for example a
+        loss that overrides only `value` or ``__call__``.
 
     Returns
     -------
     callable
-        ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``. Targets and
-        options are those of the loss: ``target``, ``where``, ``lengths`` and ``weight``. `input` is
-        one array, and is not changed. The value belongs to no gradient graph. The gradient has the
-        shape, library, device and dtype of `input`; for bool and integer spikes it has the dtype of
-        the value. With ``reduction="none"`` pass a `cotangent` of the shape of the terms: the
-        gradient is that of ``sum(cotangent * terms)``.
+        A function ``evaluate(input, *targets, cotangent=None, **options) -> (value, gradient)``.
+        It takes the same targets and options as the loss: ``target``, ``where``, ``lengths`` and
+        ``weight``. `input` is one array, which is not changed. The value is detached. The gradient
+        has the shape, library, device and dtype of `input`; if the spikes are bool or integer, it
+        has the dtype of the value. With ``reduction="none"``, pass a `cotangent` with the shape of
+        the terms to get the gradient of ``sum(cotangent * terms)``.
 
     Raises
     ------
     TypeError
-        By the returned function, if the library of `input` has no automatic differentiation and
-        `loss` has no closed form. Errors of the loss are raised too.
+        The returned function raises this error if the library of `input` has no automatic
+        differentiation and `loss` has no closed form.
     ValueError
-        By the returned function, if the value is no scalar and there is no `cotangent` of its
-        shape.
+        The returned function raises this error if the value is not a scalar and `cotangent` does
+        not have its shape. It also raises the errors of the loss.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
         if adapter.differentiates:
             function = loss if closed_form is None else closed_form.value
-            # Differentiation may hide the device of the input.
+            # Arrays are moved here because differentiation may hide the device of the input.
             moved = tuple(_to_device_of(adapter, spikes, target) for target in targets)
             options = {name: _to_device_of(adapter, spikes, x) for name, x in options.items()}
 
@@ -89,8 +89,8 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
             return adapter.value_and_grad(checked, spikes, cotangent)
         if closed_form is None:
             raise TypeError(
-                f"{adapter.library} has no automatic differentiation, so its gradients are the "
-                f"closed forms of the losses of this library; got {loss!r}, which has none"
+                f"{adapter.library} has no automatic differentiation, so the gradient must be "
+                f"known in closed form; got {loss!r}, which has no closed form"
             )
         value, pullback = adapter.value_and_pullback(closed_form, input, *targets, **options)
         _check_cotangent(value, cotangent)
@@ -100,9 +100,10 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
 
 
 def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
-    """Return an array of the library on the device of `like`, and any other object as it is.
+    """Return an array from the adapter's library on the device of `like`.
 
-    Values on the host, where those of `like` are not, stay: the loss checks and copies them.
+    Any other object is returned unchanged. If `given` is on the host and `like` is not, the result
+    is a NumPy array, which the loss checks and then copies.
     """
     if find_adapter(given) is not adapter:
         return given
@@ -115,5 +116,5 @@ def _to_device_of(adapter: Adapter, like: Array, given: Any) -> Any:
 def _check_cotangent(value: Array, cotangent: Array | None) -> None:
     shape, expected = tuple(value.shape), () if cotangent is None else tuple(cotangent.shape)
     if shape != expected:
-        got = "none" if cotangent is None else f"one of shape {expected}"
-        raise ValueError(f"the value has shape {shape} and needs a cotangent of it; got {got}")
+        got = "none" if cotangent is None else f"shape {expected}"
+        raise ValueError(f"cotangent must have the shape of the value, {shape}; got {got}")

@@ -1,6 +1,6 @@
-"""Predictions of classes, and how often they are right.
+"""Predict classes, and count how often the predictions are correct.
 
-A loss that reads classes and a classifier are a `Predictor`.
+Classifiers and losses that read classes derive from `Predictor`.
 """
 
 import dataclasses
@@ -23,21 +23,22 @@ from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
 from spikeloss_xp.backends.base import Axis
 
-Mask = ArrayLike | None  # what `where` and `lengths` take
+Mask = ArrayLike | None  # the type of `where` and `lengths`
 
 
 class ClassScores(NamedTuple):
-    """The scores of the classes, of which the largest wins.
+    """The scores of the classes. The class with the largest score is predicted.
 
     Attributes
     ----------
     prepared : Prepared
         The spikes.
     values : array
-        With axes batch, class and time in the order of the spikes; time has length 1 unless
-        `per_step`.
+        The scores, with the axes batch, class and time in the order of the spikes. The time axis
+        has length 1 unless `per_step` is True.
     mask : array or None
-        True for the classes of which any entry is unmasked; its class axis may have length 1.
+        True for each class that has an unmasked entry; its class axis may have length 1. None if
+        nothing is masked.
     per_step : bool
         Whether there is a prediction at each step.
     """
@@ -49,42 +50,45 @@ class ClassScores(NamedTuple):
 
     @property
     def classes(self) -> Axis:
-        """The axis of the classes."""
+        """The class axis."""
         axis: Axis = self.prepared.adapter.axes[self.prepared.layout.class_axis]
         return axis
 
     def of_classes(self) -> Array:
-        """Return the scores; a masked class is below all others, unless all classes are masked."""
+        """Return the scores, with minus infinity for masked classes unless all are masked."""
         xp, classes = self.prepared.adapter.xp, self.classes
         if self.mask is None or classes.length(self.mask) == 1:
             return self.values
         return xp.where(self.mask | ~classes.any(self.mask), self.values, -math.inf)
 
     def winner(self) -> Array:
-        """Return the index of the winning class, the first one in a tie, with a class axis."""
+        """Return the index of the class with the largest score, with a class axis of length 1.
+
+        In a tie, it is the first of the classes.
+        """
         score = self.values
-        if self.mask is not None:  # if all classes are masked, the first one wins
+        if self.mask is not None:  # if all classes are masked, the first class wins
             score = self.prepared.adapter.xp.where(self.mask, score, -math.inf)
         return self.classes.argmax(score)
 
     def result(self, x: Array, *, with_class: bool = True) -> Array:
-        """Return predictions or readings, without the time axis unless `per_step`."""
+        """Return predictions or scores as the user gets them, with no time axis of length 1."""
         adapter, layout, pixels = self.prepared.adapter, self.prepared.layout, self.prepared.pixels
         x = layout.squeezed(adapter, x, with_class=with_class, with_time=self.per_step)
         return x if pixels is None else pixels.images(adapter, x, with_class=with_class)
 
     def predicted(self) -> Array:
-        """Return the winning classes, with axes ``[batch]`` or ``[batch, time]``."""
+        """Return the predicted classes, with the axes ``[batch]`` or ``[batch, time]``."""
         return self.result(self.winner(), with_class=False)
 
     def confusion(self, labels: Labels) -> Array:
-        """Return the confusion matrix of these labels."""
+        """Return the confusion matrix of the predictions for `labels`."""
         prepared, readings, classes = self.prepared, self.values, self.classes
         adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
         if labels.indices is None:
             labels = most_probable(classes, labels.numbers)
         broken = classes.any(~(readings < math.inf))
-        # A class that is not the label: the first, or the second if the label is the first.
+        # A class other than the label: the first class, or the second if the label is the first.
         wrong = xp.astype(labels.indices == 0, labels.indices.dtype)
         winner = xp.astype(self.winner(), labels.indices.dtype)
         position = classes.positions(readings)
@@ -108,10 +112,10 @@ class ClassScores(NamedTuple):
 
 
 class BinaryScores(ClassScores):
-    """The scores of independent classes, each of which is predicted if its score is above 0."""
+    """The scores of independent classes. Each class with a score above 0 is predicted."""
 
     def predicted(self) -> Array:
-        """Return 0 or 1 for each class."""
+        """Return 1 for each predicted class, and 0 for the others."""
         adapter, score = self.prepared.adapter, self.values
         predicted = both(self.mask, score > 0)
         return self.result(adapter.xp.astype(predicted, adapter.arange(1, score).dtype))
@@ -125,7 +129,8 @@ class BinaryScores(ClassScores):
         known = adapter.concrete_or_none(binary)
         if known is not None and not known.all():
             raise ValueError(
-                f"target must be 0 or 1 for each class, as {MULTI_HOT} are, to be counted"
+                f"target must be 0 or 1 for each class ({MULTI_HOT}) to be compared with "
+                "predictions; got values between 0 and 1: round them first"
             )
         broken = ~((score < math.inf) & (score > -math.inf))
         predicted = xp.where(broken, target == 0, score > 0)
@@ -143,44 +148,44 @@ class BinaryScores(ClassScores):
 
 
 def most_probable(classes: Axis, q: Array) -> Labels:
-    """Return the classes of the largest probabilities as labels; rows of zeros are ignored."""
+    """Return the most probable class of each row as its label; rows of zeros are ignored."""
     unlabelled = ~classes.any(~(q <= 0))
     return Labels(classes.argmax(q), None, ~classes.any(q != q), unlabelled)
 
 
 class Predictor(ABC):
-    """What a loss or a classifier predicts, and how often that is right.
+    """Base class of the losses and classifiers that predict classes.
 
-    A subclass prepares an input, and returns the scores of its classes, at each step or over all of
-    time.
+    A subclass prepares an input and returns the scores of its classes, either at each step or once
+    for the whole duration.
     """
 
     num_classes: int | None
     ignore_index: int | None
     targets: ClassVar[tuple[str, ...]] = (INDICES,)
-    """The kinds of targets: class indices, a number for each class, or both in this order."""
+    """The accepted targets: class indices, a number for each class, or both in this order."""
     takes_pixels: ClassVar[bool] = False
-    """Whether there may be a label for each pixel."""
+    """Whether a target may have a label for each pixel."""
     per_step: bool | None = False
     """Whether there may be a prediction and a label at each step."""
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        """Return the input with its mask; the first `context` steps have no terms."""
+        """Return the input with its mask. The first `context` steps have no terms."""
 
     @abstractmethod
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        """Return the scores of the classes."""
+        """Return the scores of the classes, with scores at each step if `per_step` is True."""
 
     def _is_per_step(self, target: Any) -> bool:
-        """Whether a target has labels for each step, in addition to those of samples."""
+        """Return whether a target has a label for each step rather than for each sample."""
         with_classes = self.targets[0] != INDICES or holds_numbers(self.targets, target)
         return bool(self.per_step) and rank(target) == 2 + with_classes
 
     def _checked_labels(
         self, prepared: Prepared, target: Any, kinds: tuple[str, ...], per_step: bool
     ) -> Labels:
-        """Return the labels of samples or, if those are read, of pixels."""
+        """Return the labels of the samples or, if the input is read as pixels, of the pixels."""
         if prepared.pixels is not None:
             with_class = holds_numbers(self.targets, target)
             target = prepared.pixels.labels(target, with_class=with_class)
@@ -197,17 +202,17 @@ class Predictor(ABC):
         per_pixel: bool = False,
         target: Any = None,
     ) -> ClassScores:
-        """Return the scores of samples or pixels, as the target has them if there is one."""
+        """Return the scores of samples, or of pixels if `per_pixel` or the target asks for them."""
         _checks.flag(per_step, "per_step")
         prepared = self._prepare_input(input, where, lengths)
         timed = None if target is None else labels_of_pixels(self, prepared, target)
         if _checks.flag(per_pixel, "per_pixel") or timed is not None:
             if not self.takes_pixels:
-                raise TypeError(f"{type(self).__name__} has no labels of pixels")
+                raise TypeError(f"{type(self).__name__} does not take labels for pixels")
             read_pixels(prepared, self.num_classes)
         return self._scores(prepared, per_step if timed is None else timed)
 
-    # Overloads, because the index of a class has another dtype than the spikes.
+    # The overloads are needed because class indices and spikes have different dtypes.
     @overload
     def predict(
         self, input: HostArray, *, per_step: bool = False, per_pixel: bool = False,
@@ -223,33 +228,42 @@ class Predictor(ABC):
         self, input: Array, *, per_step: bool = False, per_pixel: bool = False,
         where: Any = None, lengths: Any = None,
     ) -> Array:  # fmt: skip
-        """Return the predicted class; of several that win, the first.
+        """Return the predicted class, which in a tie is the first of the classes.
 
-        A loss predicts from the readings that it compares with its target.
+        A loss predicts from the same readings that it compares with its target.
 
         Parameters
         ----------
         input : array
-            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+            The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         per_step : bool, default False
-            Whether a loss predicts at each step, from its moving window, and not over all of time.
+            Whether a loss predicts at each step, from its moving window, instead of once for the
+            whole duration.
         per_pixel : bool, default False
-            Whether the classes are the first axis of space alone, with a prediction for each pixel.
+            Whether there is a prediction for each pixel. The classes are then the first space axis,
+            and the other space axes are the pixels.
         where, lengths : array or sequence, optional
             The mask, as for a loss.
 
         Returns
         -------
         array of int
-            Class indices, ``[batch]``; with `per_step`, and of `MovingWindow`, ``[batch, time]``,
-            with the time axis where `input` has it. They are 0 if all entries of a sample or step
-            are masked. With `per_pixel` ``[batch, *pixels]``. `SpikeMoid` predicts 0 or 1 for each
-            class: ``[batch, class]`` and so on.
+            The class indices, with the following shape. The index is 0 if all entries of a sample
+            or step are masked.
+
+            - ``[batch]`` by default;
+            - ``[batch, time]`` with `per_step` and for `MovingWindow`, with the time axis at the
+              same position as in `input`;
+            - ``[batch, *pixels]`` with `per_pixel`.
+
+            `SpikeMoid` predicts 0 or 1 for each class, so its predictions also have a class axis:
+            ``[batch, class]`` by default.
 
         Raises
         ------
         ValueError, TypeError
-            As a call of a loss; and if `per_step` is True without a `moving_window`.
+            If an argument is invalid, just as when a loss is called, or if `per_step` is True
+            without a `moving_window`.
         """
         return self._read_scores(input, where, lengths, per_step, per_pixel).predicted()
 
@@ -258,35 +272,40 @@ class Predictor(ABC):
         self, input: ArrayT, *, per_step: bool = False, per_pixel: bool = False,
         where: Mask = None, lengths: Mask = None,
     ) -> ArrayT:  # fmt: skip
-        """Return the scores of the classes, of which the largest is predicted.
+        """Return the scores of the classes. The class with the largest score is predicted.
 
-        They can be differentiated, and serve any function of logits. Those of `CrossEntropy` are
-        the logits, after root and temperature: their softmax has the probabilities that are
-        trained. Those of `SpikeMoid` are the logits of the single classes, above 0 for yes. The
-        others are what `predict` compares.
+        Scores are differentiable and can be passed to any function that takes logits. For
+        `CrossEntropy`, the scores are its logits, already divided by the temperature, and their
+        softmax gives the probabilities that the loss trains. For `SpikeMoid`, the score of a class
+        is its logit, which is above 0 if the class is predicted. For the other losses and for
+        classifiers, the scores are the numbers that `predict` compares.
 
         Parameters
         ----------
         input : array
-            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+            The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         per_step : bool, default False
-            Whether there are scores at each step, from a moving window, and not over all of time.
+            Whether there are scores at each step, from a moving window, instead of once for the
+            whole duration.
         per_pixel : bool, default False
-            Whether the classes are the first axis of space alone, with scores for each pixel.
+            Whether there are scores for each pixel. The classes are then the first space axis, and
+            the other space axes are the pixels.
         where, lengths : array or sequence, optional
             The mask, as for a call.
 
         Returns
         -------
         array
-            ``[batch, class]``; with `per_step` ``[batch, class, time]``, with the time axis where
-            `input` has it; with `per_pixel` ``[batch, class, *pixels]``. Masked classes have minus
-            infinity, unless all of a sample are masked.
+            The scores: ``[batch, class]`` by default; ``[batch, class, time]`` with `per_step`,
+            with the time axis at the same position as in `input`; ``[batch, class, *pixels]`` with
+            `per_pixel`. The scores of masked classes are minus infinity, unless all classes of a
+            sample are masked.
 
         Raises
         ------
         ValueError, TypeError
-            As `predict`; and if the targets of the loss are numbers.
+            If an argument is invalid, just as for `predict`, or if the loss predicts no class
+            because its targets are numbers.
 
         Examples
         --------
@@ -304,38 +323,44 @@ class Predictor(ABC):
     def confusion(
         self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
-        """Return how often each class was predicted for each label.
+        """Return the confusion matrix: how often each class is predicted for each label.
 
-        It adds up over any split of the batch. The accuracy and others follow from the sum: with
-        the matrix `m`, ``m.diagonal() / m.sum(1)`` are the fractions that are right of each label.
-        In float32 it is exact for up to 2**24 labels. For more, add up the matrices of batches in
-        float64 or integers, as by ``np.asarray(loss.confusion(x, y), dtype=int)``.
+        The matrices of several batches can be added up, and the accuracy and other measures follow
+        from their sum: if `m` is the matrix, ``m.diagonal() / m.sum(1)`` is the fraction of correct
+        predictions for each label. In float32 the matrix is exact for up to 2**24 labels. If there
+        are more, add up the matrices in float64 or as integers, for example
+        ``np.asarray(loss.confusion(x, y), dtype=int)``.
 
         Parameters
         ----------
         input : array
-            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+            The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
-            Class indices, ``[batch]``. With a moving window also ``[batch, time]``, with the time
-            axis where the spikes have it, for the predictions of the steps. Labels equal to
-            `ignore_index` do not count. `CrossEntropy` takes class probabilities too: the label is
-            the most probable class, the first of several, and a row of zeros does not count.
-            `SpikeMoid` takes bools, or floats that are 0 or 1: ``[batch, class]`` and so on.
+            Class indices, ``[batch]``. With a moving window there may be a label for each step,
+            ``[batch, time]``, with the time axis at the same position as in the spikes; then the
+            predictions at each step are counted. Labels equal to `ignore_index` are not counted.
+
+            `CrossEntropy` also takes class probabilities. The label is then the most probable class
+            (in a tie, the first of the classes), and a row of zeros is not counted. `SpikeMoid`
+            takes bools, or floats that are 0 or 1, with a class axis: ``[batch, class]``, or
+            ``[batch, class, time]`` for each step.
         where, lengths : array or sequence, optional
-            The mask, as for a loss. A label does not count if its class is masked.
+            The mask, as for a loss. A label is not counted if its class is masked.
 
         Returns
         -------
         array
-            ``[class, class]``, the label by the prediction: whole numbers, in the dtype that the
-            spikes are computed in. ``[class, 2, 2]`` for `SpikeMoid`. A sample with a reading that
-            is NaN or plus infinity counts as a wrong prediction, if there is another class.
+            An array ``[class, class]`` with a row for each label and a column for each prediction,
+            or ``[class, 2, 2]`` for `SpikeMoid`. It holds whole numbers, in the dtype in which the
+            loss computes. A sample with a reading that is NaN or plus infinity is counted as a
+            wrong prediction, if there is more than one class.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or dtype, or if a label is no class. Where labels and
-            lengths cannot be read for free, an impossible one makes all numbers NaN instead.
+            If an argument has the wrong shape or dtype, or if a label is not a class. Where labels
+            and lengths cannot be read for free, an invalid value makes the whole matrix NaN
+            instead.
         """
         per_step = self._is_per_step(target)
         scores = self._read_scores(input, where, lengths, per_step, target=target)
@@ -351,15 +376,17 @@ class Predictor(ABC):
     def accuracy(
         self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
-        """Return the fraction of the labels that are predicted.
+        """Return the fraction of labels that are predicted correctly.
 
-        The arguments and errors are those of `confusion`. To evaluate several batches, add up
-        their `confusion`: a mean of accuracies counts a label of a small batch for more.
+        The arguments and errors are the same as for `confusion`. To evaluate several batches, add
+        up their confusion matrices: the mean of their accuracies would give more weight to the
+        labels of a small batch.
 
         Returns
         -------
         array
-            A scalar array in the dtype that the spikes are computed in; NaN if no label counts.
+            A scalar array in the dtype in which the loss computes. It is NaN if there are no labels
+            to count.
         """
         counts = self.confusion(input, target, where=where, lengths=lengths)
         adapter = adapter_of(counts)

@@ -1,1 +1,1 @@
-"""The input side: arrays, layouts, masks and labels in the form that a loss computes in."""
+"""Convert inputs, masks and labels to the form that a loss computes in."""

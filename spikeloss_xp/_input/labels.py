@@ -1,4 +1,4 @@
-"""Targets and class weights, checked and converted to the layout of the readings."""
+"""Check targets and class weights, and convert them to the layout of the readings."""
 
 import functools
 import math
@@ -25,7 +25,7 @@ from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
 PROBABILITIES = "class probabilities"
-NUMBERS = {  # the kinds of targets with a number for each class: their range, and in words
+NUMBERS = {  # the targets with a number for each class: their range, as limits and in words
     MULTI_HOT: (0, 1, "between 0 and 1"),
     PROBABILITIES: (0, math.inf, "finite and at least 0"),
     "target times": (0, math.inf, "finite and at least 0"),
@@ -40,15 +40,16 @@ class Labels(NamedTuple):
     Attributes
     ----------
     indices : array or None
-        The class indices, with a class axis of length 1. None if there is a number for each class.
+        The class indices, with a class axis of length 1. None if the target is a number for each
+        class.
     numbers : array or None
         A number for each class, in the dtype of the spikes. None for class indices, unless the
-        loss compares with a number for each class.
+        criterion of the loss needs a number for each class.
     valid : array or None
-        False where a class index is neither a class nor ignored. None if all are known to be
-        valid, and for numbers, which become NaN instead.
+        False where a class index is neither a class nor ignored. None if all indices are known to
+        be valid. It is also None for numbers, because invalid numbers are replaced by NaN.
     ignored : array or None
-        True where a class index is the one to ignore. None if no index is known to be ignored.
+        True where a class index is to be ignored. None if no index is ignored.
     class_weight : array or None
         The class weights, if there are any.
     """
@@ -60,33 +61,33 @@ class Labels(NamedTuple):
     class_weight: Array | None = None
 
     def one_hot(self, reading: Any) -> Array:
-        """Return class indices as bools, with the axes of a reading: True for the label."""
+        """Return the class indices as bools with the axes of a reading, True for the label."""
         return self.indices == reading.classes.positions(reading.u)
 
     def as_numbers(self, reading: Any) -> "Labels":
-        """Return labels with class indices as numbers too: 1 for the label, and 0 elsewhere."""
+        """Return labels that have `numbers`: for class indices, 1 for the label and 0 elsewhere."""
         if self.numbers is not None:
             return self
         return self._replace(numbers=reading.xp.astype(self.one_hot(reading), reading.u.dtype))
 
     def are_plain(self, compete: bool) -> bool:
-        """Return whether no label is ignored or invalid, and all terms have the weight 1."""
+        """Return whether all labels are valid, none is ignored and all terms have weight 1."""
         weighted = self.class_weight is not None or (compete and self.numbers is not None)
         return not weighted and self.valid is None and self.ignored is None
 
     def masks(
         self, reading: Any, mask: Array | None, compete: bool, reduction: str
     ) -> tuple[Any, Array | None]:
-        """Return the reading with the mask of the classes that share a term, and the term mask."""
+        """Return the reading with its mask of competing classes, and the mask of the terms."""
         classes, class_mask = reading.classes, None
         by_class = compete and mask is not None and classes.length(mask) > 1
-        # A row of zeros has no weight, but "batchmean" would count its sample.
+        # A row of zeros has weight 0, but "batchmean" would still count its sample.
         zeros_count = reduction == "batchmean" and self.indices is None
         if mask is None and self.ignored is None and not zeros_count:
             return reading, None
         if by_class or (compete and zeros_count):
-            # The term of a sample is unmasked if a neuron with its label is. A probability of NaN
-            # counts as one of the label, so that the term is NaN.
+            # The term of a sample is unmasked if a neuron of the labelled class is unmasked. A
+            # class with a NaN probability is treated as labelled, so that the term becomes NaN.
             numbers = self.indices is None
             own = ~(self.numbers <= 0) if numbers else self.one_hot(reading)
             if self.valid is not None:
@@ -98,27 +99,30 @@ class Labels(NamedTuple):
         if self.ignored is not None:
             mask = both(mask, ~self.ignored)
         if class_mask is not None and mask is not None:
-            class_mask = class_mask | ~mask  # masked terms have to be finite as well
+            class_mask = class_mask | ~mask  # masked terms must be finite as well
         return reading._replace(class_mask=class_mask), mask
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
-        """Return labels whose numbers are 0 where they are masked."""
+        """Return the labels with 0 for each masked number."""
         if self.numbers is None:
             return self
         mask = both(mask, reading.class_mask)
         return self._replace(numbers=reading.xp.where(mask, self.numbers, 0.0))
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
-        """Return the factor of each term, and its weight in the divisor of a mean; None for 1."""
+        """Return the factor of each term, and its weight in the divisor of a mean.
+
+        None stands for 1.
+        """
         classes, xp = reading.classes, reading.xp
         weight, numbers = self.class_weight, self.numbers
-        if numbers is None and weight is not None:  # the weight of the label
+        if numbers is None and weight is not None:  # a term has the weight of its label
             weight = classes.sum(xp.where(self.one_hot(reading), weight, 0.0))
         factor = weight
         if compete and numbers is not None:  # the criterion applies the class weights
             share = numbers if weight is None else numbers * weight
             factor, weight = None, classes.sum(share)
-        if self.valid is not None:  # NaN for an invalid label whose value could not be read
+        if self.valid is not None:  # the factor is NaN for an invalid label
             adapter = classes.adapter
             one = adapter.scalar(reading.u, 1.0)
             known = xp.where(self.valid, one, adapter.operand(reading.u, math.nan))
@@ -129,20 +133,21 @@ class Labels(NamedTuple):
 
 
 class TargetTrains(Labels):
-    """Target trains or signals: `numbers` has a number for each neuron at each step.
+    """Target trains or target signals, with a number for each neuron at each step in `numbers`.
 
-    They are 0 where the input is masked from the start, so that a loss may subtract them from it.
+    The numbers are already 0 where the input is masked, so that a loss may subtract them from the
+    input.
     """
 
     __slots__ = ()
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
-        """Return the same trains."""
+        """Return the trains unchanged, because their masked entries are 0 already."""
         return self
 
 
 def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
-    """Whether a target has a number for each class, where class indices are possible too."""
+    """Return whether a target that may also be class indices has a number for each class."""
     if len(kinds) == 1 or rank(target) < 2:
         return False
     adapter = find_adapter(target)
@@ -152,7 +157,7 @@ def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
 
 
 def target_trains(prepared: Prepared, target: Any) -> TargetTrains:
-    """Return target trains in the axes and the dtype of the values, 0 where those are masked."""
+    """Return target trains with the axes and dtype of the values, and 0 where these are masked."""
     adapter, values = prepared.adapter, prepared.values
     trains = asarray_like(adapter, values, target, "target")
     expected = {"the shape of input": prepared.layout.shape}
@@ -173,9 +178,10 @@ def class_target(
     per_step: bool,
     ignore_index: int | None,
 ) -> Labels:
-    """Return a target of one of these kinds: `INDICES`, one of `NUMBERS`, or both in this order.
+    """Return the checked labels for a target of one of the `kinds`.
 
-    If both are possible, floats with a class axis are numbers.
+    The kinds are `INDICES`, one of `NUMBERS`, or both in this order. If both are accepted, floats
+    with a class axis are read as numbers.
     """
     adapter, xp = prepared.adapter, prepared.adapter.xp
     label = asarray_like(adapter, prepared.values, target, "target")
@@ -201,7 +207,7 @@ def class_target(
 
 
 def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_step: bool) -> bool:
-    """Raise if dtype and shape are of no kind of target; return whether it holds numbers."""
+    """Return whether a target holds numbers; raise if its dtype or shape fits no kind."""
     adapter, layout, classes = prepared.adapter, prepared.layout, prepared.num_classes
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
     numbers = kinds[0] != INDICES or (len(kinds) > 1 and floats)
@@ -220,7 +226,7 @@ def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_st
 def _check_dtype(
     adapter: Adapter, layout: Layout, label: Array, classes: int, kind: str, kinds: tuple[str, ...]
 ) -> None:
-    """Raise if a target has the dtype of another kind of target."""
+    """Raise a `TypeError` if a target has the dtype of a different kind of target."""
     xp, shape = adapter.xp, tuple(label.shape)
     integral = label.dtype in (xp.int64, xp.int32) or xp.isdtype(label.dtype, "integral")
     if integral and kind == INDICES and label.ndim == 1:
@@ -230,45 +236,50 @@ def _check_dtype(
     if kind == INDICES:
         wrong = for_each and len(kinds) > 1 and shape != layout.with_time(layout.batch)
         if not integral or wrong:
-            rule = "one index of a class for each" if wrong else "integers, the index of a class"
+            rule = "one class index for each sample" if wrong else "integers (class indices)"
             remedy = f" ({_as_floats(kinds)})" if for_each else ""
             raise TypeError(f"target must hold {rule}; {got}{remedy}")
     elif kind != MULTI_HOT:
         if not xp.isdtype(label.dtype, "real floating"):
-            raise TypeError(f"target must hold {kind}, in real floating; {got}")
+            raise TypeError(f"target must hold {kind} with a real floating-point dtype; {got}")
     elif not xp.isdtype(label.dtype, ("bool", "real floating")):
-        remedy = "if it is multi-hot, target != 0 makes it bool"
+        remedy = "if it is multi-hot, target != 0 converts it to bool"
         if not for_each:
             axes = "[:, None]" * (label.ndim - 1)
             compared = f"target[:, None] == arange({classes}){axes}"
-            if classes == 1:  # of class 0 or 1
+            if classes == 1:  # the index is 0 or 1
                 compared = "target[:, None] != 0"
             remedy = f"if these are class indices, {compared} is multi-hot"
-        raise TypeError(f"target must hold {kind}, in bool or real floating; {got} ({remedy})")
+        raise TypeError(
+            f"target must hold {kind} with a bool or real floating-point dtype; {got} ({remedy})"
+        )
 
 
 def _as_floats(kinds: tuple[str, ...]) -> str:
-    """Return a hint at targets that have a class axis."""
+    """Return a hint on how to pass a target that has a class axis."""
     if len(kinds) > 1:
-        return f"{kinds[1]} are floats"
-    return "only CrossEntropy, when called, takes class probabilities, as floats"
+        return f"{kinds[1]} must be floats"
+    return "only CrossEntropy, when called, takes class probabilities, which must be floats"
 
 
 def _class_indices(
     prepared: Prepared, label: Array, ignore_index: int | None, *, all_classes: bool, checked: bool
 ) -> Labels:
-    """Return the labels of class indices, which are ignored unless they are `all_classes`.
+    """Return the labels for class indices.
 
-    An index that is not `checked` is read as a class, so that the term is finite, and not `valid`.
+    With `all_classes`, all indices are known to be classes, so none is ignored unless
+    `ignore_index` is a class itself. Indices that may be ignored or have not been `checked` are
+    taken modulo the number of classes, so that every term is finite. If they have not been checked,
+    `valid` is False for those that are neither a class nor ignored.
     """
     adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     label = prepared.layout.expanded(adapter, label, with_class=False)
-    if label.dtype not in (xp.int64, xp.int32):  # a narrow one cannot hold all numbers below
+    if label.dtype not in (xp.int64, xp.int32):  # a narrow dtype may not hold the numbers below
         label = xp.astype(label, adapter.arange(1, label).dtype)
     ignored, valid = label == ignore_index if may_ignore else None, None
     if not checked or ignored is not None:
-        given, label = label, label % classes  # a class, so that every term is finite
+        given, label = label, label % classes
         valid = None if checked else label == given
         if valid is not None and ignored is not None:
             valid = valid | ignored
@@ -276,9 +287,9 @@ def _class_indices(
 
 
 def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
-    """Return labels that were converted to a narrower dtype, without the values that wrap around.
+    """Return `label` with an invalid index for each value of `target` that has wrapped around.
 
-    A library without 64-bit integers would otherwise take the label 2**32 for class 0.
+    In a library without 64-bit integers, the label 2**32 would otherwise become class 0.
     """
     if find_adapter(target) is find_adapter(label):
         return label
@@ -293,14 +304,15 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
 def _class_numbers(
     prepared: Prepared, label: Array, target: Any, known: np.ndarray | None, kind: str
 ) -> Labels:
-    """Return a number for each class, which `label` holds as an array of the library.
+    """Return the labels for a target that has a number for each class; `label` is its array.
 
-    A number outside its range raises if its value is `known`; else it becomes NaN.
+    A number outside its range raises a `ValueError` if the values are `known`; otherwise it becomes
+    NaN.
     """
     adapter, xp, (lowest, highest, rule) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
     if known is not None and known.dtype.kind != "b":
         low, high = (known.min(), known.max()) if known.size else (0, 0)
-        # NaN and infinity are in no range.
+        # NaN and infinity are outside every range.
         if not (lowest <= low and high <= highest and -math.inf < low and high < math.inf):
             raise ValueError(f"target must hold {kind}, {rule}; got values from {low} to {high}")
         check_size(adapter, prepared.values, target, "target")
@@ -316,14 +328,14 @@ def _class_numbers(
 def _unmasked(prepared: Prepared, values: np.ndarray, *, with_class: bool) -> Any:
     """Return the target values that have terms, or None if the mask is not concrete.
 
-    Masked values may be anything, and are not checked.
+    Only these values are checked: masked values may be anything.
     """
     mask: Any = concrete_or_none(both(prepared.mask, prepared.after_context))
     if mask is None:
         return None
     layout, classes = prepared.layout, prepared.num_classes
     axis = layout.class_axis
-    if mask.shape[axis] not in (1, classes):  # a class is a group of neurons
+    if mask.shape[axis] not in (1, classes):  # each class is a group of neurons
         members = (*mask.shape[:axis], classes, -1, *mask.shape[axis + 1 :])
         mask = mask.reshape(members).any(axis=axis + 1)
     values = layout.expanded(adapter_of(values), values, with_class=with_class)
@@ -332,7 +344,7 @@ def _unmasked(prepared: Prepared, values: np.ndarray, *, with_class: bool) -> An
 
 
 def class_weights(prepared: Prepared, weight: Any) -> Array:
-    """Return class weights with the axes of the readings, in the dtype of the values."""
+    """Return class weights with the axes of the readings and the dtype of the input values."""
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes
     weights = asarray_like(adapter, values, weight, "weight")
@@ -342,7 +354,7 @@ def class_weights(prepared: Prepared, weight: Any) -> Array:
     if tuple(weights.shape) != (classes,):
         hint = prepared.layout.hint_at_time(weights.shape)
         if tuple(weights.shape) == (prepared.layout.batch,):
-            hint = " (to weigh samples, multiply the terms that reduction='none' returns)"
+            hint = " (to weight samples, multiply the terms that reduction='none' returns)"
         raise ValueError(
             f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
             f"{hint}"
@@ -362,22 +374,23 @@ def _hint(
     per_step: bool,
     shape: tuple[int, ...],
 ) -> str:
-    """Return a hint at the mistake that gives a target this shape, or an empty string."""
+    """Return a hint at the likely mistake behind a target of this shape, or an empty string."""
     once, indices = next(iter(expected.values())), kinds[0] == INDICES
     for whole in expected.values() if layout.batch == 1 else ():
         axis = 1 if layout.time == 0 and len(whole) > len(once) else 0
         if shape == (*whole[:axis], *whole[axis + 1 :]):
-            return f" (it lacks the axis of the batch: target[{':, ' * axis}None])"
+            return f" (it lacks the batch axis: pass target[{':, ' * axis}None])"
     if not shape and not indices:
-        return f" (one number for all is an array too, such as numpy.full({once}, x))"
+        return f" (to use one number for all, pass an array such as numpy.full({once}, x))"
     if not per_step and shape == layout.with_time(*once):
         return " (labels for each step need a moving_window)"
     if not indices and shape in ((layout.batch,), layout.with_time(layout.batch)):
-        return " (it lacks the axis of the classes)"
+        return " (it lacks the class axis)"
     hints = []
     if len(layout.space()) > 1 and len(shape) > 1:
         hints.append(
-            f"labels of pixels would be [batch, *pixels], {(layout.batch, *layout.space()[1:])}"
+            "labels for pixels would have shape [batch, *pixels], "
+            f"{(layout.batch, *layout.space()[1:])}"
         )
     for_each = indices and shape == (layout.batch, classes)
     if for_each:
@@ -390,4 +403,4 @@ def _hint(
 
 def _order(expected: dict[str, tuple[int, ...]], shape: tuple[int, ...]) -> str:
     permuted = len(shape) > 1 and sorted(shape) in map(sorted, expected.values())
-    return " (its axes are in another order)" if permuted else ""
+    return " (its axes are in a different order)" if permuted else ""

@@ -1,7 +1,7 @@
-"""Where the axes of an input are.
+"""The layout of an input: which of its axes are batch, class and time.
 
-A loss computes on arrays with three axes, batch, class and time, in the order of the input. Only
-the layout knows that order. Everything else asks an `Axis` for a sum or a maximum along it.
+A loss computes on arrays with the three axes batch, class and time, in the order of the input. Only
+the layout knows that order. All other code calls an `Axis` to compute a sum or a maximum along it.
 """
 
 import math
@@ -14,24 +14,24 @@ from spikeloss_xp._typing import Array
 class Layout(NamedTuple):
     """The shape of an input, and which of its axes are batch and time.
 
-    The first axis that is not time is the batch. The other axes are space, which is flattened into
-    one class axis. Targets and terms have their time axis where the input has it: before the batch,
-    between batch and class, or last.
+    The first axis that is not time is the batch axis. The remaining axes are the space axes, which
+    are flattened into one class axis. Targets and terms have their time axis at the same position
+    as the input: before the batch, between batch and class, or last.
 
     Attributes
     ----------
     shape : tuple of int
         The shape of the input.
     time_axis, batch_axis : int
-        The axes of the input that are time and batch, counted from the first axis. The batch has
-        the same position in arrays with the axes batch, class and time.
+        The non-negative positions of the time and batch axes in the input. In arrays with the axes
+        batch, class and time, the batch axis has the same position.
     time, class_axis : int
-        The positions of time and class in arrays with the axes batch, class and time.
+        The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int
         The number of samples, of neurons in a sample, and of time steps.
     has_time : bool
-        Whether the input has a time axis. Spike times have none: the axis of the spikes, or an
-        added one, takes its place.
+        Whether the input has a time axis. Spike times do not have one; the axis of the spikes, or
+        an added axis of length 1, takes its place.
     """
 
     shape: tuple[int, ...]
@@ -46,9 +46,11 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, ...], time_axis: int, argument: str = "input") -> "Layout":
-        """Return the layout of an argument, after checking its shape and the time axis."""
+        """Check the shape and time axis of an argument, and return its layout."""
         if not -len(shape) <= time_axis < len(shape):
-            raise ValueError(f"time_axis={time_axis} is not an axis of {argument} of shape {shape}")
+            raise ValueError(
+                f"time_axis={time_axis} is not an axis of {argument}, which has shape {shape}"
+            )
         if 0 in shape:
             raise ValueError(f"{argument} has no elements: got shape {shape}")
         time_axis %= len(shape)
@@ -60,27 +62,27 @@ class Layout(NamedTuple):
         return cls(shape, time_axis, batch_axis, time, class_axis, batch, neurons, steps)
 
     def space_axes(self) -> tuple[int, ...]:
-        """Return the axes that are neither batch nor time; the first may hold the classes."""
+        """Return the axes that are neither batch nor time. The first may be the class axis."""
         others = (self.batch_axis, self.time_axis)
         return tuple(axis for axis in range(len(self.shape)) if axis not in others)
 
     def space(self) -> tuple[int, ...]:
-        """Return the lengths of `space_axes`."""
+        """Return the lengths of the axes in `space_axes`."""
         return tuple(self.shape[axis] for axis in self.space_axes())
 
     def number_of_classes(self, num_classes: int) -> int:
-        """Return the number of classes, after checking that they are groups of the same size."""
+        """Return `num_classes`, or raise if it does not divide the number of neurons."""
         if self.neurons % num_classes:
             raise ValueError(
-                f"num_classes={num_classes} must divide the number of neurons, {self.neurons} in "
-                f"an input of shape {self.shape} whose time axis is {self.time_axis}"
+                f"num_classes={num_classes} must divide the number of neurons, {self.neurons}, of "
+                f"an input of shape {self.shape} with time axis {self.time_axis}"
             )
         return num_classes
 
-    # Between the axes of the input and the axes batch, class and time -----------------------------
+    # Conversion between the axes of the input and the axes batch, class and time ------------------
 
     def collapsed(self, adapter: Adapter, x: Array) -> Array:
-        """Return an array in the axes of the input with the axes batch, class and time."""
+        """Convert an array from the axes of the input to the axes batch, class and time."""
         if x.ndim == 3:
             return x
         if self.time == 2:
@@ -91,7 +93,7 @@ class Layout(NamedTuple):
         return adapter.xp.reshape(x, shape)
 
     def restored(self, adapter: Adapter, x: Array) -> Array:
-        """Return an array with the axes batch, class and time in the axes of the input."""
+        """Convert an array from the axes batch, class and time to the axes of the input."""
         if len(self.shape) == 3:
             return x
         if self.time != 2 or not self.has_time:
@@ -100,7 +102,7 @@ class Layout(NamedTuple):
         return adapter.moveaxis(x, -1, self.time_axis)
 
     def expanded(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
-        """Return a target with the axes batch, class and time; missing axes get length 1."""
+        """Return a target with the axes batch, class and time, where missing axes get length 1."""
         if with_class:
             return adapter.xp.expand_dims(x, axis=self.time) if x.ndim == 2 else x
         if x.ndim == 1:
@@ -110,50 +112,51 @@ class Layout(NamedTuple):
     def squeezed(
         self, adapter: Adapter, x: Array, *, with_class: bool = True, with_time: bool = True
     ) -> Array:
-        """Return an array without its class or time axis, which has length 1."""
+        """Remove the class axis, the time axis or both from an array. They must have length 1."""
         axes = () if with_class else (self.class_axis,)
         axes = axes if with_time else (*axes, self.time)
         return adapter.xp.squeeze(x, axis=axes) if axes else x
 
     def per_class(self, adapter: Adapter, x: Array) -> Array:
-        """Return one number for each class with the axes batch, class and time."""
+        """Reshape an array ``[class]`` to the axes batch, class and time."""
         return adapter.xp.reshape(x, (1, -1, 1) if self.class_axis == 1 else (1, 1, -1))
 
     def with_time(self, *shape: int) -> tuple[int, ...]:
-        """Return the shape of a target or of terms with a time axis added."""
+        """Return the shape of a target or of terms, with a time axis added."""
         steps = (self.steps,) if self.has_time else ()
         return (*shape[: self.time], *steps, *shape[self.time :])
 
-    # Which axis of the input an axis of another argument is ---------------------------------------
+    # Matching the axes of other arguments with the axes of the input ------------------------------
 
     def target_axes(self, ndim: int, *, with_class: bool) -> tuple[int | None, ...]:
-        """Return for each axis of a target which axis of the input it is; None for the classes."""
+        """Return the input axis that matches each axis of a target; None for the class axis."""
         axes: list[int | None] = [self.batch_axis, None] if with_class else [self.batch_axis]
         if ndim > len(axes):
             axes.insert(self.time, self.time_axis)
         return tuple(axes)
 
     def mask_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return for each axis of a mask which axis of the input it is."""
+        """Return the input axis that matches each axis of a mask."""
         if len(shape) == len(self.shape):
             return tuple(range(len(shape)))
-        if len(shape) == 1:  # if batch and time have the same length, it is the batch
+        if len(shape) == 1:  # the batch axis takes precedence over a time axis of the same length
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
         if shape in (self.with_time(self.batch), self.with_time(1)):
             return tuple(sorted((self.batch_axis, self.time_axis)))
-        return (self.batch_axis, *self.space_axes()[1:])  # a mask of pixels
+        return (self.batch_axis, *self.space_axes()[1:])  # a mask for pixels
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask with all axes of the input; missing axes get length 1."""
+        """Return a mask with all axes of the input, where missing axes get length 1."""
         lengths = dict(zip(self.mask_axes(tuple(x.shape)), x.shape, strict=True))
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
         return adapter.xp.reshape(x, shape)
 
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask in one of three forms: samples, samples and steps, or all entries.
+        """Return a mask of samples, of samples and steps, or of all entries.
 
-        A block of such a mask keeps its meaning even if it happens to have as many samples as
-        steps, or as many steps as pixels.
+        The meaning of such a mask follows from its number of axes. A block of the mask therefore
+        keeps its meaning even if it happens to have as many samples as steps, or as many steps as
+        pixels.
         """
         x = self.broadcastable(adapter, x)
         if any(x.shape[axis] > 1 for axis in self.space_axes()):
@@ -167,7 +170,7 @@ class Layout(NamedTuple):
     # Hints in error messages ----------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return a different time axis with which a target of this shape would fit, if any."""
+        """Return a different time axis for which a target of this shape would fit, or None."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)
@@ -176,7 +179,7 @@ class Layout(NamedTuple):
         return None
 
     def hint_at_time(self, shape: tuple[int, ...]) -> str:
-        """Return a hint if an array that should have the classes is as long as the time axis."""
+        """Return a hint if an array ``[class]`` is as long as the time axis, else an empty text."""
         if not self.has_time or tuple(shape) != (self.steps,):
             return ""
         return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"

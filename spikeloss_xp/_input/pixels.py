@@ -1,4 +1,4 @@
-"""Labels of pixels: the readings become a batch in which each pixel is a sample."""
+"""Labels for pixels: the readings are rearranged into a batch in which each pixel is a sample."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from spikeloss_xp._typing import Array
 
 
 class Pixels(NamedTuple):
-    """The pixels of an input whose first space axis is that of the classes.
+    """The pixels of an input whose first space axis is the class axis.
 
     Attributes
     ----------
@@ -25,34 +25,34 @@ class Pixels(NamedTuple):
     number: int
 
     def samples(self, adapter: Adapter, x: Any) -> Any:
-        """Return an array with the axes batch, class and time as a batch of pixels, time last."""
+        """Convert an array with the axes batch, class and time to ``[pixel, class, time]``."""
         if x is None:
             return None
         xp, batch, pixels = adapter.xp, self.source.batch, self.number
         x = adapter.moveaxis(x, self.source.time, -1)
         neurons, steps = x.shape[1:]
-        if neurons == 1 or x.shape[0] == 1:  # constant along that axis
+        if neurons == 1 or x.shape[0] == 1:  # `x` is constant along this axis
             neurons = max(neurons, pixels)
             x = xp.broadcast_to(x, (batch, neurons, steps))
         x = xp.reshape(x, (batch, neurons // pixels, pixels, steps))
         return xp.reshape(adapter.moveaxis(x, 2, 1), (batch * pixels, neurons // pixels, steps))
 
     def of_samples(self, adapter: Adapter, x: Array) -> Array:
-        """Return an array with the axes that it had before `samples`, its inverse."""
+        """Convert an array ``[pixel, class, time]`` to the axes that it had before `samples`."""
         (_, classes, steps), batch = x.shape, self.source.batch
         x = adapter.moveaxis(adapter.xp.reshape(x, (batch, self.number, classes, steps)), 1, 2)
         x = adapter.xp.reshape(x, (batch, classes * self.number, steps))
         return adapter.moveaxis(x, -1, self.source.time)
 
     def shape(self, *, with_class: bool, timed: bool, classes: int) -> tuple[int, ...]:
-        """Return the shape of labels or terms, with the time axis where the input has it."""
+        """Return the shape of labels or terms, with time at the same position as in the input."""
         once = [self.source.batch, *(classes,)[:with_class], *self.source.space()[1:]]
         if timed:
             once.insert(self._time(with_class), self.source.steps)
         return tuple(once)
 
     def labels(self, target: Any, *, with_class: bool) -> Array:
-        """Return labels of pixels as labels of samples, with time last."""
+        """Return labels for pixels as labels for samples, with the time axis last."""
         target = target if find_adapter(target) else host(target, "target")
         adapter: Any = find_adapter(target)
         rank = len(self.source.space())
@@ -63,7 +63,7 @@ class Pixels(NamedTuple):
         return adapter.xp.reshape(target, (-1, *target.shape[rank:]))
 
     def images(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
-        """Return an array with an entry for each pixel as images: the inverse of `labels`."""
+        """Return an array with a row for each pixel as images. This is the inverse of `labels`."""
         rank = len(self.source.space())
         x = adapter.xp.reshape(x, (self.source.batch, *self.source.space()[1:], *x.shape[1:]))
         if with_class:
@@ -71,21 +71,24 @@ class Pixels(NamedTuple):
         return adapter.moveaxis(x, -1, self._time(with_class)) if x.ndim > rank + with_class else x
 
     def _time(self, with_class: bool) -> int:
-        """Return the time axis of labels or terms."""
+        """Return the position of the time axis in labels or terms."""
         time = self.source.time_axis
         before_the_classes = time < 2
         return time if before_the_classes or with_class else time - 1
 
 
 def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
-    """Let the readings of an input be those of pixels, with the first space axis as classes."""
+    """Change a prepared input so that its readings belong to pixels, not to samples.
+
+    The first space axis becomes the class axis.
+    """
     source = prepared.layout
     channels = source.space()[0] if source.space() else 1
     classes = num_classes or channels
     if len(source.space()) < 2 or channels % classes:
         raise ValueError(
-            f"labels of pixels need an axis of classes, divisible by {classes}, and one of pixels "
-            f"in input; got shape {source.shape} with time axis {source.time_axis}"
+            f"labels for pixels need an input with a class axis, divisible by {classes}, and a "
+            f"pixel axis; got shape {source.shape} with time axis {source.time_axis}"
         )
     pixels = prepared.pixels = Pixels(source, source.neurons // channels)
     shape = (source.batch * pixels.number, channels, source.steps)
@@ -94,9 +97,9 @@ def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
 
 
 def labels_of_pixels(loss: Any, prepared: Prepared, target: Any) -> bool | None:
-    """Return whether labels of pixels have a time axis, or None if they are labels of samples.
+    """Return whether labels for pixels have a time axis, or None if the labels are for samples.
 
-    Labels that fit both readings are labels of samples or of their steps.
+    Labels whose shape fits both are read as labels for samples or for their steps.
     """
     layout = prepared.layout
     if not loss.takes_pixels or loss.targets[0] != INDICES or len(layout.shape) < 4:

@@ -1,4 +1,4 @@
-"""The input of a loss: its values, its mask and its gradient, in the axes that the loss uses."""
+"""The input of a loss, with its mask, in the dtype and axes that the loss computes in."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from spikeloss_xp._typing import Array
 
 @dataclass(slots=True)
 class Prepared:
-    """An input in the dtype and axes that a loss computes in, which knows its own gradient.
+    """An input that has been converted to the dtype and axes that a loss computes in.
 
     Attributes
     ----------
@@ -32,24 +32,24 @@ class Prepared:
         The input, in the dtype to compute in, with the axes batch, class and time in the order of
         the input, and 0 where it is masked.
     mask : array or None
-        True for unmasked entries, in the axes of `values`; axes along which it is constant may have
-        length 1. None if nothing is masked.
+        True for unmasked entries, with the axes of `values`. An axis along which the mask is
+        constant may have length 1. None if nothing is masked.
     layout : Layout
-        The layout of readings, labels and terms. It is that of the input or, with `pixels`, of a
-        batch in which each pixel is a sample. None for an array of any shape, whose axes stay as
-        they are.
+        The layout of readings, labels and terms: the layout of the input or, with `pixels`, of a
+        batch in which each pixel is a sample. None if the input may have any shape and keeps its
+        axes.
     dtype : dtype
         The dtype of the input.
     valid_or_nan : array or None
-        1, or NaN for samples with an invalid length; `values` have been multiplied by it. None if
-        all lengths are known to be valid.
+        NaN for samples with an invalid length, and 1 for the others. `values` have already been
+        multiplied by this array. None if all lengths are known to be valid.
     after_context : array or None
-        True for the steps after the context of a segment, which have terms, with length 1 along all
-        axes except time. None if all steps have terms.
+        True for the steps after the context of a segment. Only these steps have terms. All axes
+        except time have length 1. None if all steps have terms.
     num_classes : int
-        The number of classes. Each is a neuron or a group of neurons.
+        The number of classes. Each class is a neuron or a group of neurons.
     pixels : Pixels or None
-        How to arrange trains so that each pixel is a sample, if there are labels of pixels.
+        The conversion to a batch in which each pixel is a sample, if there are labels for pixels.
     """
 
     adapter: Adapter
@@ -63,9 +63,10 @@ class Prepared:
     pixels: Any = None
 
     def gradient(self, cotangent: Array) -> Array:
-        """Return the gradient with respect to the input, given the gradient of `values`.
+        """Return the gradient with respect to the input from the gradient with respect to `values`.
 
-        It has the dtype of the input, or that of `values` if the input is bool or integer.
+        The result has the dtype of the input, or the dtype of `values` if the input is bool or
+        integer.
         """
         adapter, layout = self.adapter, self.layout if self.pixels is None else self.pixels.source
         if layout is not None and self.mask is not None:
@@ -90,16 +91,16 @@ def prepare_input(
     context: int = 0,
     argument: str = "input",
 ) -> Prepared:
-    """Return an input with its mask. The first `context` steps have no terms."""
+    """Return a checked input with its mask. The first `context` steps have no terms."""
     adapter = adapter_of(input, argument).of_call(input)
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
     shape = tuple(input.shape)
     if len(shape) < smallest_rank:
         axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
-        sample = " (one sample is a batch of one: loss(input[None], target[None]))"
+        sample = " (pass one sample as a batch of one: loss(input[None], target[None]))"
         raise ValueError(
             f"input must have at least {smallest_rank} axes, {axes} in the order that "
-            f"time_axis tells; got shape {shape}{sample if len(shape) > 1 else ''}"
+            f"time_axis defines; got shape {shape}{sample if len(shape) > 1 else ''}"
         )
     layout = Layout.of(shape, time_axis, "input")
     if where is not None or lengths is not None:
@@ -110,7 +111,8 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # Durations are sums of the mask over time, and samples with a term are counted.
+        # The mask needs its full length along time and batch, because durations are sums of the
+        # mask over time, and because the samples that have a term are counted.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
@@ -122,19 +124,19 @@ def prepare_input(
 
 
 def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Prepared:
-    """Return spike times with the mask of their samples, in the axes of spikes in bins."""
+    """Return checked spike times and their mask, with the same axes as binned spikes."""
     adapter, shape = adapter_of(input), tuple(input.shape)
     if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):
         raise ValueError(
-            "input must hold spike times, [batch, class] or [batch, class, spike]; got "
+            "input must hold spike times of shape [batch, class] or [batch, class, spike]; got "
             f"{input.dtype} of shape {shape}"
         )
     if lengths is not None:
-        raise TypeError("spike times take no lengths: NaN and infinity are padding")
+        raise TypeError("losses on spike times take no lengths: use NaN or infinity as padding")
     if where is not None and shape_of(where) != shape[:1]:
         raise ValueError(
-            f"where must have shape {shape[:1]}, [batch], with spike times: NaN and infinity "
-            "are padding"
+            f"where must have shape {shape[:1]} ([batch]) for spike times; got {shape_of(where)}: "
+            "to leave out single spikes, replace them by NaN or infinity"
         )
     check_not_trains(adapter, input, "input")
     times = input if len(shape) == 3 else adapter.xp.expand_dims(input, axis=-1)
@@ -142,20 +144,24 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
     prepared.layout = prepared.layout._replace(shape=shape, has_time=False)
     if num_classes is not None:
         prepared.num_classes = prepared.layout.number_of_classes(num_classes)
-    if prepared.mask is not None:  # along classes and spikes it is constant
+    if prepared.mask is not None:  # the mask is constant along classes and spikes
         prepared.mask = prepared.mask[:, :1, :1]
     return prepared
 
 
 def check_not_trains(adapter: Adapter, times: Array, argument: str) -> None:
-    """Raise if all spike times are 0 or 1, and three of one train are equal: spikes in bins."""
+    """Raise if spike times look like binned spikes.
+
+    They do if all of them are 0 or 1, and if one train contains three equal times.
+    """
     known = adapter.concrete_or_none(times)
     if known is None or known.ndim < 3 or not _only_0_and_1(known[:1]) or not _only_0_and_1(known):
         return
     if max((known == value).sum(axis=-1).max(initial=0) for value in (0, 1)) > 2:
         raise ValueError(
-            f"{argument} must hold spike times; got only 0 and 1 of shape {known.shape}, as spikes "
-            "in bins are: use the loss of the same name without sx.times, or convert them to times"
+            f"{argument} must hold spike times; got only 0 and 1 of shape {known.shape}, like "
+            "binned spikes: use the loss of the same name without sx.times, or convert the spikes "
+            "to spike times"
         )
 
 
@@ -164,7 +170,7 @@ def _only_0_and_1(known: np.ndarray) -> bool:
 
 
 def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:
-    """Return which steps come after the first `context` steps along an axis."""
+    """Return a mask that is True for the steps after the first `context` steps of an axis."""
     steps = values.shape[axis]
     if context > steps:
         raise ValueError(f"context must be at most the number of steps, {steps}; got {context}")
@@ -181,9 +187,9 @@ def mask_of(
 ) -> tuple[Array | None, Array | None]:
     """Return the mask of an input, and an array that is NaN for samples with an invalid length.
 
-    The mask has dtype bool and the axes of the input; axes along which it is constant may have
-    length 1. It is None if nothing is masked. The array is 1 for the other samples, and None if
-    the lengths have been checked. Errors call the two arguments by `names`.
+    The mask is bool and has the axes of the input; an axis along which the mask is constant may
+    have length 1. The mask is None if nothing is masked. The array is 1 for samples with a valid
+    length, and None if the lengths have been checked. Errors use `names` for the two arguments.
     """
     mask, valid_or_nan = None, None
     if lengths is not None:
@@ -196,19 +202,19 @@ def mask_of(
 def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, name: str) -> Array:
     mask = asarray_like(adapter, values, where, name)
     if not adapter.xp.isdtype(mask.dtype, "bool"):
-        raise TypeError(f"{name} must be bool, True for what counts; got {mask.dtype}")
+        raise TypeError(f"{name} must be bool, True for entries that count; got {mask.dtype}")
     expected = {
         "[batch]": (layout.batch,),
-        "[time], the steps of all samples": (layout.steps,),
+        "[time], for all samples": (layout.steps,),
         "[batch, time], in the order of input": layout.with_time(layout.batch),
-        "the same of all samples": layout.with_time(1),
-        "[batch, *space] without the classes": (layout.batch, *layout.space()[1:]),
+        "[1, time], in the order of input": layout.with_time(1),
+        "[batch, *space] without the class axis": (layout.batch, *layout.space()[1:]),
         "the shape of input": layout.shape,
     }
     check_shape(mask, name, "bools", expected)
     mask = layout.broadcastable(adapter, mask)
     if len(layout.space()) > 1 and any(mask.shape[axis] > 1 for axis in layout.space_axes()):
-        space = layout.space_axes()  # a mask of pixels lacks the classes
+        space = layout.space_axes()  # a mask for pixels lacks the class axis
         full = [n if i in space else mask.shape[i] for i, n in enumerate(layout.shape)]
         mask = adapter.xp.broadcast_to(mask, tuple(full))
     return mask
@@ -220,7 +226,7 @@ def _mask_of_lengths(
     xp = adapter.xp
     number = asarray_like(adapter, values, lengths, name)
     if not xp.isdtype(number.dtype, "integral"):
-        raise TypeError(f"{name} must hold integers, in time steps; got {number.dtype}")
+        raise TypeError(f"{name} must hold integers (numbers of time steps); got {number.dtype}")
     check_shape(number, name, "integers", {"[batch]": (layout.batch,)})
     known = concrete_or_none(lengths)
     check_range(known, layout.steps, name)
@@ -236,7 +242,7 @@ def _mask_of_lengths(
 
 
 def both(mask: Array | None, other: Array | None) -> Array | None:
-    """Return where both masks are True; None stands for a mask that is True everywhere."""
+    """Return a mask that is True where both masks are; None stands for True everywhere."""
     if mask is None or other is None:
         return other if mask is None else mask
     return mask & other
@@ -245,6 +251,7 @@ def both(mask: Array | None, other: Array | None) -> Array | None:
 def fill_masked(adapter: Adapter, x: Array, mask: Array) -> Array:
     """Return `x` with 0 in the masked entries.
 
-    The entries are selected: multiplying by 0 would keep NaN, in the value and in the gradient.
+    The entries are selected by `where`, because multiplying by 0 would keep NaN in the value and in
+    the gradient.
     """
     return adapter.xp.where(mask, x, adapter.operand(x, 0.0))

@@ -1,1 +1,1 @@
-"""Arithmetic on arrays that knows no loss: kernels, the block filter, survival products."""
+"""Array arithmetic that is independent of losses: kernels, block filters, survival products."""

@@ -1,11 +1,13 @@
-"""The causal filter and the moving sum as matrix products of blocks, in array API operations.
+"""The causal filter and the moving sum, computed by matrix products of blocks of time steps.
 
-`x` has the floating dtype to compute in. Time is the last axis unless another one is given.
+All functions use array API operations. `x` must already have the floating-point dtype to compute
+in. Time is the last axis unless an axis is given.
 
-The boundary: there are zeros before the first step, so the first outputs of a filter are sums of
-fewer steps. The adjoint runs against time, and has zeros after the last step. Between blocks both
-are in `_Blocks._later` and `_Blocks._add_later`, which drop the blocks that are moved past the end
-and fill the other end with zeros; inside a block they are in the zeros of the matrices.
+At the boundary, a filter reads zeros before the first step, so its first outputs are sums over
+fewer steps. The adjoint runs backwards in time and reads zeros after the last step. Between blocks,
+the zeros come from `_Blocks._later` and `_Blocks._add_later`, which drop the blocks that are moved
+past one end and fill up the other end with zeros. Inside a block, they come from the zeros of the
+matrices.
 """
 
 import functools
@@ -19,8 +21,9 @@ from spikeloss_xp._typing import Array, Namespace
 
 Matmul = Callable[[Array, Array], Array]
 Accumulate = Literal["join", "separate", "in place"]
-"""How products of blocks are added up: one product of joined blocks; a product of each; or a
-product of the near and of each far block, where those of the far ones are added in place."""
+"""How the products of blocks are added up: by one product of the joined blocks ("join"), by a
+product for each block ("separate"), or by a product of the joined near blocks, to which the product
+of each far block is added in place ("in place")."""
 
 
 class BlockMatrices(NamedTuple):
@@ -29,14 +32,15 @@ class BlockMatrices(NamedTuple):
     Attributes
     ----------
     delays : tuple of int
-        How many blocks earlier each input block is, the near block first, with delay 0.
+        How many blocks before the output block each input block is. The first is the near block,
+        with delay 0.
     weights : array
-        The matrices of the near block, the carried sums and the far blocks, along axis 0.
+        The matrices of the near block, the carried sums and the far blocks, joined along axis 0.
     to_sums : array or None
-        The matrix from a block to its sums, which are carried to later blocks; None if no sums are
-        carried.
+        The matrix that maps a block to its sums, which are carried to later blocks. None if no sums
+        are carried.
     carried : BlockMatrices or None
-        The filter of those sums, with a block for a step.
+        The matrices that filter these sums, for which each block counts as one step.
     """
 
     delays: tuple[int, ...]
@@ -45,7 +49,7 @@ class BlockMatrices(NamedTuple):
     carried: "BlockMatrices | None" = None
 
     def converted(self, convert: Callable[[Array], Array]) -> "BlockMatrices":
-        """Return the same with each matrix converted."""
+        """Return a copy in which each matrix has been converted by `convert`."""
         if self.to_sums is None or self.carried is None:
             return BlockMatrices(self.delays, convert(self.weights))
         carried = self.carried.converted(convert)
@@ -62,12 +66,17 @@ def block_filter(
     matmul: Matmul | None = None,
     accumulate: Accumulate = "join",
 ) -> Array:
-    """Filter along an axis on two levels.
+    """Filter an array along an axis on two levels.
 
-    Time is split into blocks. Each output block is the sum of matrix products of the same input
-    block, of the sums carried from the blocks inside the kernel, and of the blocks `delays` before
-    it (after it, with `reverse`) at the far edge of the kernel. The carried sums are a few numbers
-    of each block, filtered in the same way with a block for a step, and used one block later.
+    Time is split into blocks. Each output block is a sum of matrix products with
+
+    - the input block at the same position,
+    - the sums that are carried from the earlier blocks that lie entirely inside the kernel, and
+    - the input blocks at the far end of the kernel, which are `delays` blocks earlier (later, with
+      `reverse`).
+
+    The carried sums are a few numbers for each block. They are filtered in the same way, with each
+    block as one step, and contribute one block later.
     """
     axis = axis % x.ndim
     last = axis == x.ndim - 1
@@ -79,7 +88,7 @@ def block_filter(
 
 
 class _Blocks(NamedTuple):
-    """Axis and direction of a block filter; the axis is counted from the last."""
+    """The options of a block filter. The axis is negative, counted from the last axis."""
 
     xp: Namespace
     axis: int
@@ -111,11 +120,11 @@ class _Blocks(NamedTuple):
     def _sum_of_products(
         self, near: list[tuple[Array, int]], split: Array, matrices: BlockMatrices
     ) -> Array:
-        """Return the sum of the products of blocks, each moved by its delay, with their weights.
+        """Return the sum of the products of all blocks, moved by their delays, with their weights.
 
-        The near terms come with their delays; the far terms are the blocks of `split` at the other
-        delays. "separate" took 0.8 to 1.1 of the time of "join" where a compiler joins number by
-        number, and "in place" 0.8 to 1.
+        The near blocks are given with their delays. The far blocks are the blocks of `split` at the
+        delays other than 0. Compared with "join", "separate" took 0.8 to 1.1 times as long where a
+        compiler joins arrays element by element, and "in place" took 0.8 to 1 times as long.
         """
         terms = list(near)
         for delay in matrices.delays[1:]:
@@ -141,7 +150,10 @@ class _Blocks(NamedTuple):
         return self.matmul(blocks, matrix) if self.axis == -1 else self.matmul(matrix.T, blocks)
 
     def _later(self, x: Array, delay: int) -> Array:
-        """Move blocks by a delay, with zeros in the first blocks; with `reverse`, in the last."""
+        """Move blocks to later positions by a delay, and fill the gap with zeros.
+
+        With `reverse`, move them to earlier positions.
+        """
         if delay == 0:
             return x
         axis, blocks = self.axis - 1, x.shape[self.axis - 1]
@@ -152,17 +164,20 @@ class _Blocks(NamedTuple):
         return self.xp.concat([zeros, x[_index(axis, 0, blocks - delay)]], axis=axis)
 
     def _add_later(self, total: Array, x: Array, delay: int) -> None:
-        """Add blocks moved by a delay in place; blocks moved past the end are dropped."""
+        """Move blocks by a delay and add them to `total` in place.
+
+        Blocks that are moved past the end are dropped.
+        """
         axis, blocks = self.axis - 1, x.shape[self.axis - 1]
         delay = _smaller(delay, blocks)
         late, early = _index(axis, delay, blocks), _index(axis, 0, blocks - delay)
         target, source = (early, late) if self.reverse else (late, early)
-        changed = total[target]  # a view; `total[target] += ...` would copy it once more
+        changed = total[target]  # a view, because `total[target] += ...` would make another copy
         changed += x[source]
 
 
 def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
-    """Return the index of a range of entries along an axis, counted from the last."""
+    """Return the index that selects a range along an axis, which is counted from the last axis."""
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
 
@@ -177,10 +192,10 @@ def toeplitz_filter(
 ) -> Array:
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
-    With `reverse`, the adjoint: ``x[t + k]`` in place of ``x[t - k]``. Time is split into blocks.
-    Block ``b - m`` contributes to block ``b`` its product with the Toeplitz matrix
-    ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``; block ``b + m``
-    contributes to the adjoint its product with the transposed matrix.
+    With `reverse`, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time is
+    split into blocks. The contribution of block ``b - m`` to block ``b`` is its product with the
+    Toeplitz matrix ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``. In the
+    adjoint, the contribution of block ``b + m`` is its product with the transposed matrix.
     """
     steps = x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
@@ -213,13 +228,13 @@ def toeplitz_filter(
 
 
 def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
-    """Return zeros for this number of steps, on the device and with the sharding of `x`."""
+    """Return `steps` time steps of zeros, with the device and sharding of `x`."""
     shape = (*x.shape[:axis], steps, *x.shape[axis:][1:])
     return xp.broadcast_to(xp.zeros_like(x[_index(axis, 0, 1)]), shape)
 
 
 def _smaller(a: int, b: int) -> int:
-    """Return ``min(a, b)`` by a comparison, which becomes a guard if the sizes are symbols."""
+    """Return ``min(a, b)`` by a comparison, which becomes a guard if the sizes are symbolic."""
     return a if a <= b else b
 
 
@@ -234,10 +249,11 @@ def sum_in_blocks(
     matmul: Callable[..., Array],
     in_place: bool,
 ) -> Array:
-    """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis; ``x[t + k]`` reversed.
+    """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
-    Each block of steps is the product of a banded matrix, `band`, with the steps that its windows
-    cover. With `in_place` the products are written to one array.
+    With `reverse`, the sum is over ``x[t + k]``. Each block of steps is the product of the banded
+    matrix `band` with the steps that the windows of the block cover. With `in_place`, the products
+    are written directly into the result.
     """
     steps, size = x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

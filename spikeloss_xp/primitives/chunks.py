@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def slices(length: int, size: int) -> list[slice]:
-    """Return slices that together cover an axis, each of at most `size` entries, or of one."""
+    """Return slices that cover an axis of this length with `size` entries each, and at least 1."""
     size = max(size, 1)
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def split(shape: tuple[int, ...], axes: Axes, entries: int) -> tuple[int, int] | None:
-    """Return the axis to split, and the length along it of a chunk with about `entries` entries.
+    """Return the axis to split, and the length of chunks with about `entries` entries each.
 
-    The result is None if splitting is not worth its overhead. Chunks along leading axes are
-    contiguous, so the axis is the first one that is long enough.
+    Return None if splitting is not worth its overhead. The axis is the first one that is long
+    enough, because chunks along a leading axis are contiguous.
     """
     size = math.prod(shape)
     if not axes or size < 2 * entries:
@@ -39,7 +39,7 @@ def split(shape: tuple[int, ...], axes: Axes, entries: int) -> tuple[int, int] |
 
 
 def take_chunk(x: Any, index: tuple[Any, ...], axis: int) -> Any:
-    """Return a chunk of an array, or of each array in a tuple. None stays None."""
+    """Return a chunk of an array or of each array in a tuple; None stays None."""
     if x is None:
         return None
     if isinstance(x, tuple):
@@ -55,10 +55,10 @@ def in_chunks(
     length: int,
     empty_like: Callable[[Array], Array],
 ) -> tuple[list[Any], Array | None]:
-    """Call a function on one chunk after another, and return its results of all chunks.
+    """Call a function on one chunk after the other, and collect its two results.
 
-    The first results are returned as a list. The second result of a call is None or has the shape
-    of the chunk of the first array, and these results are joined.
+    Return a list of the first results, and an array in which the second results are joined. The
+    second result of a call has the shape of the chunk of the first array, or is None.
     """
     first, joined = [], None
     for start in range(0, arrays[0].shape[axis], length):
@@ -78,7 +78,7 @@ def filter_in_chunks(
     axis: int,
     entries: int,
 ) -> Array:
-    """Return a filtered array, computed in chunks of the trains."""
+    """Run a filter along an axis on one chunk of trains at a time."""
     shape, axis, others = tuple(x.shape), axis % x.ndim, 0
     if axis == 0:
         shape, others = (shape[0], math.prod(shape[1:])), 1
@@ -95,9 +95,10 @@ def filter_in_chunks(
 def map_chunks(
     adapter: "ArrayAPIAdapter", function: ChunkFunction, arrays: Any, axes: Axes, entries: int
 ) -> Sums:
-    """Evaluate a function as `ArrayAPIAdapter.map_chunks`, in chunks of about `entries` entries.
+    """Evaluate a function in chunks of about `entries` entries, as in `ArrayAPIAdapter.map_chunks`.
 
-    Each chunk is differentiated before the next one is evaluated, so only its gradient is kept.
+    Each chunk is differentiated before the next one is evaluated, so that only its gradient is
+    kept.
     """
     chunks = split(arrays[0].shape, axes, entries)
     if chunks is None:
@@ -120,27 +121,30 @@ def _add_up(adapter: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
 
 
 def once(function: Callable[[Array], Array]) -> Pullback:
-    """Return a pullback that raises if it is called twice, because it overwrites its arrays."""
+    """Return a pullback that raises if it is called again, because it overwrites its arrays."""
     available = [function]
 
     def pullback(cotangent: Array) -> Array:
         if not available:
-            raise RuntimeError("this pullback may be called once: evaluate the loss again")
+            raise RuntimeError(
+                "this pullback may be called once only, and was called again: evaluate the loss "
+                "again to get a new pullback"
+            )
         return available.pop()(cotangent)
 
     return pullback
 
 
 def scaled_once(adapter: "ArrayAPIAdapter", gradient: Array) -> Pullback:
-    """Return a pullback that scales a gradient in place and returns it.
+    """Return a pullback that scales `gradient` in place and returns it.
 
-    A product that is not in place would need another pass over memory.
+    Scaling in place avoids another pass over memory. The pullback may be called only once.
     """
 
     def scaled(cotangent: Array) -> Array:
         nonlocal gradient
         values = adapter.concrete_or_none(cotangent)
-        if values is None or values != 1:  # the cotangent of a sum is 1
+        if values is None or values != 1:  # the cotangent of a plain sum is 1
             gradient *= cotangent
         return gradient
 

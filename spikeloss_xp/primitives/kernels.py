@@ -1,15 +1,16 @@
-"""Exponential kernels, and the matrices that filter with them, made on the host and cached.
+"""Exponential kernels, and the matrices that filter with them, built on the host and cached.
 
-A kernel of order `n` has rank `n` between blocks of `size` steps. With ``a = exp(-1 / tau)``, step
-``i`` of a block contributes to step ``j`` of the block that comes ``p`` blocks later with weight
+Between two blocks of `size` steps, a kernel of order `n` is a matrix of rank `n`. With
+``a = exp(-1 / tau)``, step ``i`` of a block contributes to step ``j`` of the block that comes ``p``
+blocks later with the weight
 
     h[p size + j - i] = sum over l, m with l + m < n of
         a**(size - i) C(size - i, l)
         a**((p - 1) size) C((p - 1) size + n - 1, n - 1 - l - m)
         a**j C(j, m)
 
-by Vandermonde's identity, so later blocks need only `n` sums of each block. Every factor is at
-least 0, so no digits cancel.
+by Vandermonde's identity, so later blocks need only `n` sums over each block. No factor is
+negative, so there is no cancellation.
 """
 
 import functools
@@ -21,13 +22,13 @@ import numpy as np
 from spikeloss_xp import _tuning
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 
-_cached: list[int] = []  # the bytes of each entry since the cache was last empty
+_cached: list[int] = []  # the size in bytes of each entry made since the cache was last emptied
 
 
 class Exponential(NamedTuple):
     """The kernel ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``, k < length.
 
-    With an infinite time constant, and of order 1, it is a moving window.
+    A kernel of order 1 with an infinite time constant is a moving window.
     """
 
     time_constant: float
@@ -35,7 +36,7 @@ class Exponential(NamedTuple):
     order: int = 1
 
     def taps(self) -> np.ndarray:
-        """Return the values of the kernel, in float64."""
+        """Return the taps in float64."""
         lower = self.order - 1
         taps = (
             math.comb(k + lower, lower) * math.exp(-k / self.time_constant)
@@ -44,13 +45,16 @@ class Exponential(NamedTuple):
         return np.fromiter(taps, np.float64, self.length)
 
     def largest_tap(self) -> float:
-        """Return the largest tap, to ten digits, without the others; infinity if it overflows."""
+        """Return the largest tap to ten digits, without computing the others.
+
+        Return infinity if the tap overflows.
+        """
         n, last = self.order, self.length - 1
         try:
             growth = math.exp(1 / self.time_constant)
         except OverflowError:
             return 1.0
-        # h[k + 1] / h[k] = (k + n) / (k + 1) / growth falls with k, and is 1 at the peak.
+        # h[k + 1] / h[k] = (k + n) / (k + 1) / growth decreases with k, and is 1 at the peak.
         peak = last if growth == 1 else min(max(math.ceil((n - growth) / (growth - 1)), 0), last)
         logarithm = math.lgamma(peak + n) - math.lgamma(n) - math.lgamma(peak + 1)
         try:
@@ -63,21 +67,24 @@ class Exponential(NamedTuple):
 def block_matrices(
     kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
 ) -> BlockMatrices:
-    """Return the matrices of a block filter; with `reverse`, those of its adjoint.
+    """Return the matrices of a block filter or, with `reverse`, of its adjoint.
 
-    With `steps` None the matrices serve any duration. The block filter depends on the duration and
+    If `steps` is None, the matrices fit any duration. The block filter depends on the duration and
     the kernel:
 
-    - Up to 64 steps, one matrix filters all of time. It is the fastest for longer ones too (0.6 of
-      the time at 100 steps of 10 neurons), but sums of 128 products erred by 6e-7 of the largest.
-    - A kernel shorter than two small blocks takes the last block and this one. This limit follows
-      from the smallest block and was not measured. Carried sums that decay as fast are filtered in
-      the same way if there are more than 256: a loss took 0.8 to 0.9 of the time with 400 to 500
-      sums, and as long with 100.
-    - Other kernels are filtered on two levels, at a cost that does not grow with the kernel: 0.4
-      and 0.13 of the time of Toeplitz matrices for 100 and 1000 taps.
+    - Up to 64 steps are filtered by a single matrix. A single matrix is the fastest filter for
+      longer durations too (0.6 times as long for 100 steps of 10 neurons), but the rounding errors
+      of sums of 128 products reached 6e-7, relative to the largest sum.
+    - With a kernel that is no longer than two blocks of the smallest length, the input of an output
+      block is the same block and the previous one. This limit follows from the smallest block
+      length and was not measured. More than 256 carried sums that decay as fast are filtered in the
+      same way: with 400 to 500 sums a loss took 0.8 to 0.9 times as long, and with 100 sums as long
+      as with a single matrix.
+    - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
+      kernel. Compared with Toeplitz matrices, this took 0.4 times as long for 100 taps and 0.13
+      times as long for 1000 taps.
     """
-    if steps is not None:  # later taps meet no spike
+    if steps is not None:  # later taps would be multiplied by zeros only
         kernel = kernel._replace(length=min(kernel.length, steps))
     made = _chosen(kernel, steps, dtype, largest=_tuning.ONE_MATRIX)
     made = _adjoint(made) if reverse else made
@@ -87,14 +94,14 @@ def block_matrices(
 
 @functools.lru_cache(maxsize=16)
 def window_band(window: int, dtype: str) -> np.ndarray:
-    """Return the matrix that sums a moving window in blocks: `block_filter.sum_in_blocks`."""
+    """Return the banded matrix with which `block_filter.sum_in_blocks` sums a moving window."""
     size = _tuning.WINDOW_BLOCK
     step, output = np.arange(size + window - 1)[:, None], np.arange(size)
     return ((step >= output) & (step < output + window)).astype(dtype)
 
 
 def _keep_within_limit(added: int) -> None:
-    """Empty the cache if it would hold more than `CACHED_BYTES` with an entry of this size."""
+    """Empty the cache if an entry of `added` bytes would make it larger than `CACHED_BYTES`."""
     if sum(_cached) + added > _tuning.CACHED_BYTES:
         block_matrices.cache_clear()
         _cached.clear()
@@ -110,7 +117,7 @@ def _bytes(matrices: BlockMatrices) -> int:
 
 def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int) -> BlockMatrices:
     taps = kernel.taps().astype(dtype)
-    reached = int(np.flatnonzero(taps)[-1]) + 1  # later taps underflow
+    reached = int(np.flatnonzero(taps)[-1]) + 1  # later taps underflow to 0
     short = reached <= 2 * _tuning.SMALLEST_BLOCK
     if steps is not None and steps <= (min(largest, _tuning.NEARBY) if short else largest):
         return _joined([(0, _between(taps, steps, 0))])
@@ -130,11 +137,12 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int)
 
 
 def _size(kernel: Exponential, steps: int | None) -> int:
-    """Return the block length with the smallest cost, in multiplications per step.
+    """Return the block length with the lowest cost, in multiplications per step.
 
-    The cost counts the products with the near and the far edge of the kernel, those that carry
-    sums, and an estimate of the copy that fills up the last block. Among blocks of 10 to 50 that
-    divide both durations, 20 to 25 were the fastest on two CPU cores.
+    The cost is the number of multiplications with the near and the far end of the kernel and for
+    carrying sums, plus an estimate for the copy that fills up the last block. In a
+    measurement with two durations on two CPU cores, lengths of 20 to 25 were the fastest among the
+    lengths from 10 to 50 that divide both durations.
     """
 
     def cost(size: int) -> float:
@@ -149,7 +157,10 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights from the steps of a block to those of a later one."""
+    """Return the weights from the steps of a block to the steps of a later block.
+
+    `later` is the distance between the two blocks, in blocks.
+    """
     step = np.arange(size)
     lag = later * size + step[None, :] - step[:, None]
     inside = (lag >= 0) & (lag < len(taps))
@@ -159,7 +170,7 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return matrices that sum up a block, carry sums to `reach` later ones, and spread them."""
+    """Return the matrices that sum a block, carry its sums to `reach` later blocks and use them."""
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
         np.stack([_choose(k, m) * np.exp(-k / kernel.time_constant) for m in range(n)], axis=-1)
@@ -176,10 +187,10 @@ def _carry(
 def _carried_together(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> BlockMatrices:
-    """Return the matrices that carry the sums of a kernel of higher order, all in one row."""
+    """Return the matrices that jointly carry all sums of a kernel of order 2 or higher."""
     n, lag = kernel.order, np.arange(reach) * size
     decay = np.exp(-lag / kernel.time_constant)
-    weights = np.zeros((reach + 1, n, n), dtype)  # the last are the zeros beyond the reach
+    weights = np.zeros((reach + 1, n, n), dtype)  # the last entry stands for lags beyond the reach
     for first in range(n):
         for second in range(n - first):
             weights[:-1, first, second] = decay * _choose(lag + n - 1, n - 1 - first - second)
@@ -208,14 +219,17 @@ def _joined(
     carried: BlockMatrices | None = None,
     from_sums: np.ndarray | None = None,
 ) -> BlockMatrices:
-    """Concatenate matrices along axis 0: those of the near block, the carried sums, far blocks."""
+    """Join the matrices of the near block, the carried sums and the far blocks along axis 0."""
     delays, (near, *far) = zip(*edges, strict=True)
     below = [near, *far] if from_sums is None else [near, from_sums, *far]
     return BlockMatrices(delays, np.concatenate(below), to_sums, carried)
 
 
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
-    """Return the matrices of the adjoint: all transposed, and those for sums exchanged."""
+    """Return the matrices of the adjoint.
+
+    All matrices are transposed, and the matrices to and from the sums are exchanged.
+    """
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]
     near, from_sums, far = np.split(made.weights, [size, size + number])

@@ -1,4 +1,4 @@
-"""Sums of cumulative products along time, from which the latency of first spikes follows."""
+"""Sums of cumulative products along time, which give the latency of first spikes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,13 +18,15 @@ def survival_sum(
 ) -> SurvivalSum:
     """Return the sum of the cumulative products along an axis, the product, and their pullback.
 
-    The sum is weighted; None stands for weights of 1.
+    The terms of the sum are multiplied by `weight`. None stands for weights of 1; the product must
+    then not be used, because filling up the last group makes it 0. The axis is kept, with length 1.
 
-    Two neighbouring segments with products P and sums V of cumulative products make one with
-    ``P = P1 P2`` and ``V = V1 + P1 V2``. Steps are merged in groups of about 8, and so are groups,
-    until one is left: the number of operations grows with the logarithm of the duration, and there
-    is no division, so that factors of 0 are no special case, in derivatives of any order either.
-    The pullback goes the same way back. The axis keeps length 1.
+    Two neighbouring groups of steps, with products P1 and P2 and with sums V1 and V2 of their
+    cumulative products, merge into one group with ``P = P1 P2`` and ``V = V1 + P1 V2``. Steps are
+    merged into groups of about 8 steps, and groups are merged in the same way until one group is
+    left. The number of array operations therefore grows with the logarithm of the duration. There
+    is no division, so factors of 0 need no special case, not even in higher derivatives. The
+    pullback goes through the merges in reverse order.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
     pullbacks = []
@@ -43,9 +45,9 @@ def survival_sum(
 def _merge_steps(
     adapter: "Adapter", factors: Array, weight: Array | None, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
-    """Return the product of each group of steps, its sum of cumulative products, the pullback."""
+    """Return the product of each group, the sum of its cumulative products, and the pullback."""
     steps = factors.shape[axis]
-    # Without weights nothing may count after the last step, so a factor of 0 follows it.
+    # Without weights, the last group is filled up with factors of 0, which add nothing to the sum.
     each = _groups(adapter, factors, axis, 0.0 if weight is None else 1.0)
     weights = None if weight is None else _groups(adapter, weight, axis, 0.0)
     products = [each[0]]
@@ -69,7 +71,7 @@ def _merge_steps(
 def _merge_groups(
     adapter: "Adapter", product: Array, total: Array, axis: int
 ) -> tuple[Array, Array, Callable[[Array, Array], tuple[Array, Array]]]:
-    """Return the products and sums of groups of groups, and the pullback."""
+    """Return the products and sums of merged groups, and the pullback."""
     number = product.shape[axis]
     each, sums = _groups(adapter, product, axis, 1.0), _groups(adapter, total, axis, 0.0)
     products, total = [each[0]], sums[0]
@@ -94,7 +96,7 @@ def _merge_groups(
 
 
 def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]:
-    """Return the first, the second, ... of each group of neighbours along an axis."""
+    """Return all first entries of the groups along an axis, all second entries, and so on."""
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
     lacking = -steps % size
@@ -114,7 +116,7 @@ def _group_size(steps: int) -> int:
 
 
 def _steps(adapter: "Adapter", each: list[Array], axis: int, steps: int) -> Array:
-    """Return the entries of groups in the order of time: the opposite of `_groups`."""
+    """Return the entries of groups in the order of time. This is the inverse of `_groups`."""
     xp, first = adapter.xp, each[0]
     joined = xp.stack(each, axis=axis + 1)
     number = first.shape[axis] * len(each)

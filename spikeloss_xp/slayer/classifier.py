@@ -14,7 +14,7 @@ __all__ = ["MovingWindow", "Rate"]
 
 
 class FIR(torch.nn.Module):
-    """Finite impulse response filter along the last axis.
+    """A finite impulse response (FIR) filter along the last axis.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class FIR(torch.nn.Module):
     Attributes
     ----------
     filter : torch.Tensor
-        The impulse response, a buffer in float32.
+        The impulse response, a float32 buffer.
     """
 
     filter: torch.Tensor
@@ -34,7 +34,7 @@ class FIR(torch.nn.Module):
         self.register_buffer("filter", torch.tensor(fir_response, dtype=torch.float32))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the filtered input, in the shape of the input."""
+        """Return the filtered input, with the same shape."""
         return causal_filter(input, self.filter)
 
     def extra_repr(self) -> str:
@@ -43,9 +43,9 @@ class FIR(torch.nn.Module):
 
 
 class Rate(torch.nn.Module):
-    """Classify by the rates over the whole duration.
+    """Classify spike trains by their rates over the whole duration.
 
-    Spikes have shape ``[batch, *space, time]``; the space axes are flattened to one class axis.
+    Spikes have shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
 
     Examples
     --------
@@ -61,48 +61,50 @@ class Rate(torch.nn.Module):
 
     @staticmethod
     def rate(spike: torch.Tensor) -> torch.Tensor:
-        """Return the mean over time, of shape ``[batch, *space]``."""
+        """Return the mean over time, with shape ``[batch, *space]``."""
         return classifiers.Rate(time_axis=-1).rate(spike).reshape(spike.shape[:-1])
 
     @staticmethod
     def confidence(
         spike: torch.Tensor, mode: ConfidenceMode = "probability", eps: float = EPSILON
     ) -> torch.Tensor:
-        """Return the confidence in each class, of shape ``[batch, class]``.
+        """Return the confidence in each class, with shape ``[batch, class]``.
 
         Parameters
         ----------
         spike : torch.Tensor
-            Spikes.
+            The spikes, ``[batch, *space, time]``.
         mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-            Return the normalised rates, the softmax of the rates, or its logarithm.
+            Whether to return the normalised rates, the softmax of the rates, or the logarithm of
+            this softmax.
         eps : float, default 1e-6
-            Number added to the sum of rates.
+            A number added to the sum of the rates in the mode ``"probability"``.
         """
         return classifiers.Rate(mode=mode, eps=eps, time_axis=-1).confidence(spike)
 
     @staticmethod
     def predict(spike: torch.Tensor) -> torch.Tensor:
-        """Return the index of the class with the highest rate, of shape ``[batch]``."""
+        """Return the index of the class with the highest rate, as an array ``[batch]``."""
         return classifiers.Rate(time_axis=-1).predict(spike)
 
 
 class MovingWindow(torch.nn.Module):
-    """Classify at each time step by the rates in a moving window.
+    """Classify spike trains at each time step by their rates in a moving window.
 
     Parameters
     ----------
     time_window : int
-        Length of the window, in time steps.
+        The length of the window, in time steps.
     mode : {"probability", "softmax", "logsoftmax"}, default "probability"
-        Return value of `confidence`: the normalised rates, their softmax, or its logarithm.
+        What `confidence` returns by default: the normalised rates, their softmax, or the logarithm
+        of their softmax.
     eps : float, default 1e-6
-        Number added to the sum of rates.
+        A number added to the sum of the rates in the mode ``"probability"``.
 
     Attributes
     ----------
     filter : FIR
-        The moving average.
+        The filter that computes the moving average.
     mode, eps
         The constructor arguments.
 
@@ -125,7 +127,7 @@ class MovingWindow(torch.nn.Module):
 
     @property
     def time_window(self) -> int:
-        """Length of the window, in time steps."""
+        """The length of the window, in time steps."""
         return len(self.filter.filter)
 
     def forward(self, spike: torch.Tensor) -> torch.Tensor:
@@ -133,15 +135,15 @@ class MovingWindow(torch.nn.Module):
         return self.predict(spike)
 
     def rate(self, spike: torch.Tensor) -> torch.Tensor:
-        """Return the rate at each time step, in the shape of the spikes."""
+        """Return the rate at each time step, with the same shape as the spikes."""
         return moving_average(spike, self.time_window)
 
     def confidence(self, spike: torch.Tensor, mode: ConfidenceMode | None = None) -> torch.Tensor:
-        """Return the confidence per class and time step, of shape ``[batch, class, time]``."""
+        """Return the confidence in each class at each step, with shape ``[batch, class, time]``."""
         return self._classifier(self.mode if mode is None else mode).confidence(spike)
 
     def predict(self, spike: torch.Tensor) -> torch.Tensor:
-        """Return the class with the highest rate per time step, of shape ``[batch, time]``."""
+        """Return the class with the highest rate at each step, as an array ``[batch, time]``."""
         return self._classifier(self.mode).predict(spike)
 
     def _classifier(self, mode: ConfidenceMode) -> classifiers.MovingWindow:

@@ -18,37 +18,37 @@ from spikeloss_xp.slayer.classifier import FIR, MovingWindow
 __all__ = ["SparsityEnforcer", "SpikeMax", "SpikeMoid", "SpikeRate", "SpikeTime"]
 
 OWN = ("spikeloss_xp", "torch")
-"""Packages whose frames lie between the caller's line and the warning."""
+"""The packages whose frames lie between the user's line and the warning."""
 
 
 @dataclass(frozen=True)
 class _SpikeTimeWithTaps(losses.SpikeTime):
-    """`SpikeTime` whose kernel is a tensor, which may require a gradient."""
+    """A `SpikeTime` loss whose kernel is a tensor, which may require a gradient."""
 
     def __post_init__(self) -> None:
-        """Keep the kernel as it is."""
+        """Keep the kernel unchanged, instead of converting it to numbers."""
 
 
 class SpikeTime(torch.nn.Module):
-    """Squared difference between filtered spike trains; see `spikeloss_xp.SpikeTime`.
+    """The squared difference between filtered spike trains; see `spikeloss_xp.SpikeTime`.
 
     Parameters
     ----------
     time_constant : float, default 5
-        Time constant of the filter, in time steps.
+        The time constant of the filter, in time steps.
     length : int, default 100
-        Length of the filter, in time steps.
+        The length of the filter, in time steps.
     filter_order : int, default 1
-        The number of exponentials that are convolved to make the filter.
+        The number of exponentials that are convolved to give the filter.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Reduction to apply to the terms.
+        The reduction that is applied to the terms.
 
     Attributes
     ----------
     filter : FIR
-        The filter, callable on spikes. The loss uses the current values of its buffer.
+        The filter, which can be called on spikes. The loss uses the current values of its buffer.
     reduction
-        The constructor arguments.
+        The constructor argument.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class SpikeTime(torch.nn.Module):
         self.reduction: Reduction = reduction
 
     def forward(self, input: torch.Tensor, desired: torch.Tensor) -> torch.Tensor:
-        """Return the loss of spikes ``[batch, *space, time]`` and desired spikes of that shape."""
+        """Return the loss for spikes ``[batch, *space, time]`` and desired spikes of that shape."""
         taps = self.filter.filter
         return _SpikeTimeWithTaps(kernel=taps, reduction=self.reduction)(input, desired)
 
@@ -92,11 +92,11 @@ class _RateLoss(torch.nn.Module):
 
     @property
     def moving_window(self) -> int | None:
-        """Length of the moving window, in time steps."""
+        """The length of the moving window, in time steps."""
         return None if self.window is None else self.window.time_window
 
     def loss(self) -> ReadsClasses:
-        """Return the library's loss with the current attributes of the module."""
+        """Return the loss of `spikeloss_xp` that has the current attributes of the module."""
         return self._kind(moving_window=self.moving_window, **self._options())
 
     def _options(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class _RateLoss(torch.nn.Module):
         return {name: given[name] for name in self._kind.__dataclass_fields__ if name in given}  # type: ignore[attr-defined]
 
     def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
+        """Return the loss for spikes ``[batch, *space, time]`` and their labels."""
         return self.loss()(input, label)
 
     def extra_repr(self) -> str:
@@ -113,21 +113,21 @@ class _RateLoss(torch.nn.Module):
 
 
 class SpikeRate(_RateLoss):
-    """Squared difference between rates and target rates; see `spikeloss_xp.SpikeRate`.
+    """The squared difference between rates and target rates; see `spikeloss_xp.SpikeRate`.
 
     Parameters
     ----------
     true_rate, false_rate : float
-        Target rates of the labelled class and of the other classes, in spikes per time step.
+        The target rates of the labelled class and of the other classes, in spikes per time step.
     moving_window : int, optional
-        Length of the moving window, in time steps.
+        The length of the moving window, in time steps.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Reduction to apply to the terms.
+        The reduction that is applied to the terms.
 
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier with the moving window.
+        The classifier that has the moving window, or None if there is no window.
     true_rate, false_rate, reduction
         The constructor arguments.
 
@@ -153,30 +153,31 @@ class SpikeRate(_RateLoss):
 
 
 class SpikeMax(_RateLoss):
-    """Negative log-likelihood of the label; see `spikeloss_xp.SpikeMax`.
+    """The negative log-likelihood of the label; see `spikeloss_xp.SpikeMax`.
 
     Parameters
     ----------
     moving_window : int, optional
-        Length of the moving window, in time steps.
+        The length of the moving window, in time steps.
     mode : {"probability", "softmax"}, default "probability"
-        The class probabilities are the normalised rates, or their softmax.
+        Whether the class probabilities are the normalised rates or their softmax.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Reduction to apply to the terms.
+        The reduction that is applied to the terms.
     numerics : {"lava", "stable"}, default "lava"
-        With ``"stable"`` the loss is finite if the labelled neuron is silent.
+        With ``"stable"``, the loss is finite even if the labelled neuron is silent.
 
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier with the moving window.
+        The classifier that has the moving window, or None if there is no window.
     mode, reduction, numerics
         The constructor arguments.
 
     Warns
     -----
     RuntimeWarning
-        If the value is not finite with ``numerics="lava"``. Only eager values on a CPU are read.
+        If the value is not finite with ``numerics="lava"``. The value is checked only in eager mode
+        and on a CPU.
 
     Examples
     --------
@@ -200,16 +201,16 @@ class SpikeMax(_RateLoss):
         self.numerics: Numerics = numerics
 
     def forward(self, input: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Return the loss of spikes ``[batch, *space, time]`` and their labels."""
+        """Return the loss for spikes ``[batch, *space, time]`` and their labels."""
         value = super().forward(input, label)
-        # What can be read without waiting or tracing.
+        # None if the value is traced, or if reading it would wait for a device.
         known = concrete_or_none(value) if self.numerics == "lava" else None
         if known is not None and not np.isfinite(known).all():
             warnings.warn(
                 "SpikeMax is not finite: with numerics='lava' it is infinite where the labelled "
-                "neuron is silent, as in lava-dl, and its gradient is not usable. Pass "
-                "numerics='stable' for a finite value and gradient. If that is not finite either, "
-                "the spikes hold NaN or infinity.",
+                "neuron is silent, as in lava-dl, and its gradient cannot be used. Pass "
+                "numerics='stable' for a finite value and gradient. If the value is still not "
+                "finite, the spikes contain NaN or infinity.",
                 RuntimeWarning,
                 stacklevel=_level_of_caller(),
             )
@@ -217,25 +218,25 @@ class SpikeMax(_RateLoss):
 
 
 class SpikeMoid(_RateLoss):
-    """Binary cross-entropy of the sigmoid of the rates; see `spikeloss_xp.SpikeMoid`.
+    """The binary cross-entropy of the sigmoid of the rates; see `spikeloss_xp.SpikeMoid`.
 
     Parameters
     ----------
     moving_window : int, optional
-        Length of the moving window, in time steps.
+        The length of the moving window, in time steps.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Reduction to apply to the terms.
+        The reduction that is applied to the terms.
     alpha : float, default 1
-        Temperature of the sigmoid.
+        The temperature of the sigmoid.
     theta : float, default 0
         The rate at which the probability of a class is 0.5.
     numerics : {"lava", "stable"}, default "lava"
-        With ``"stable"`` the gradient is not 0 where the sigmoid saturates.
+        With ``"stable"``, the gradient does not vanish where the sigmoid saturates.
 
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier with the moving window.
+        The classifier that has the moving window, or None if there is no window.
     alpha, theta, reduction, numerics
         The constructor arguments.
 
@@ -265,19 +266,19 @@ class SpikeMoid(_RateLoss):
 
 
 class SparsityEnforcer:
-    """Squared excess of mean event rates over a limit; see `spikeloss_xp.SparsityEnforcer`.
+    """The squared excess of mean event rates over a limit; see `spikeloss_xp.SparsityEnforcer`.
 
     Parameters
     ----------
     max_rate : float, default 0.01
-        Mean event rate above which an array is penalised.
+        The mean event rate above which an array is penalised.
     lam : float, default 1.0
-        Factor of the loss.
+        The factor by which the sum of the terms is multiplied.
 
     Attributes
     ----------
     loss_list : list of torch.Tensor
-        The collected terms, without the factor.
+        The collected terms, not yet multiplied by `lam`.
     max_rate, lam
         The constructor arguments.
 
@@ -307,12 +308,15 @@ class SparsityEnforcer:
 
     @property
     def loss(self) -> Any:
-        """The sum of the collected terms times the factor; a zero tensor if there are none."""
+        """The sum of the collected terms, multiplied by `lam`; a zero tensor if there are none."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))
 
 
 def _level_of_caller() -> int:
-    """Return the `stacklevel`, for the function that calls this, of the first frame outside."""
+    """Return the `stacklevel` with which the calling function warns at the user's line.
+
+    That line is in the first frame outside the packages in `OWN`.
+    """
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in OWN:
         frame, level = frame.f_back, level + 1

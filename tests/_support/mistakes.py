@@ -270,7 +270,7 @@ OPTION_MISTAKES = [
         [sx.SpikeTime, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer, rate],
         [(2, 3), (2, 3, 5)],
         call=lambda loss, shape: loss(np.zeros(shape)),
-        error=lambda loss, shape: TypeError(f"got an array of shape {shape}: make it first"),
+        error=lambda loss, shape: TypeError(f"got an array of shape {shape}: create"),
     ),
 ]
 
@@ -308,12 +308,15 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.spikes, MULTI_HOT.astype(int)),
-        ValueError("(only CrossEntropy, when called, takes class probabilities, as floats)" + END),
+        ValueError(
+            "(only CrossEntropy, when called, takes class probabilities, which must be floats)"
+            + END
+        ),
     ),
     *each(
         [rate(), sx.SpikeMax(), entropy()],
         call=lambda x, loss: loss(x.spikes, [0.0, 1.0, 2.0]),
-        error=TypeError("integers, the index of a class", "got", "float"),
+        error=TypeError("integers (class indices)", "got", "float"),
     ),
     Mistake(
         lambda x: latency().confusion(x.spikes, np.ones((3, 4))),
@@ -324,7 +327,7 @@ ARRAY_MISTAKES = [
         [bool, int],
         call=lambda x, dtype: entropy()(x.spikes, MULTI_HOT.astype(dtype)),
         error=lambda dtype: TypeError(
-            "target", "one index of a class", dtype.__name__, "class probabilities are floats"
+            "one class index for each sample", dtype.__name__, "class probabilities must be floats"
         ),
     ),
     Mistake(
@@ -333,7 +336,7 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: entropy()(x.spikes, np.ones((4, 3))),
-        ValueError("target", "(3, 4)", "(4, 3) (its axes are in another order)"),
+        ValueError("target", "(3, 4)", "(4, 3) (its axes are in a different order)"),
     ),
     # Multi-hot labels
     Mistake(
@@ -373,12 +376,12 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: latency()(x.spikes, np.ones((4, 3))),
-        ValueError("target", "(3, 4)", "(4, 3) (its axes are in another order)"),
+        ValueError("target", "(3, 4)", "(4, 3) (its axes are in a different order)"),
     ),
     Mistake(lambda x: latency()(x.spikes, np.ones(3)), TypeError("target must hold integers")),
     Mistake(
         lambda x: latency()(x.spikes, np.ones((3, 4), int)),
-        TypeError("got", "int", "(target times are floats)"),
+        TypeError("got", "int", "(target times must be floats)"),
     ),
     *each(
         [inf, nan],
@@ -396,7 +399,7 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SpikeTime()(x.asarray(SPIKES, "float32"), np.full((3, 4, 5), -1e300)),
-        ValueError("target has a number of size 1e+300"),
+        ValueError("target contains a number of magnitude 1e+300"),
     ),
     # Targets that are not arrays of numbers
     *each(
@@ -447,11 +450,11 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.asarray(SPIKES, "float32"), LABEL, weight=np.full(4, 1e300)),
-        ValueError("weight has a number of size 1e+300"),
+        ValueError("weight contains a number of magnitude 1e+300"),
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.spikes, LABEL, weight=np.ones(3)),
-        ValueError("weight", "got (3,) (to weigh samples", "'none'"),
+        ValueError("weight", "got (3,) (to weight samples", "'none'"),
     ),
     *each(
         [(2,), ()],
@@ -605,13 +608,13 @@ VALUE_MISTAKES = [
     ),
     Mistake(
         lambda x: squared()(x.spikes[:1, ...], x.asarray(np.zeros(4))),
-        ValueError("lacks the axis of the batch: target[None]"),
+        ValueError("lacks the batch axis: pass target[None]"),
     ),
     Mistake(
         lambda x: sx.SquaredError(time_axis=0, moving_window=1)(
             x.spikes[:, :1, :], x.asarray(np.zeros((3, 5)))
         ),
-        ValueError("lacks the axis of the batch: target[:, None]"),
+        ValueError("lacks the batch axis: pass target[:, None]"),
     ),
     Mistake(
         lambda x: squared()(x.spikes, x.asarray(np.full((3, 4), nan))),

@@ -175,7 +175,7 @@ def test_label_of_a_masked_pixel_may_be_any():
 def test_mistakes_with_pixels_raise():
     spikes = np.zeros((6, 3, 4, 2, 5))
     loss = sx.CrossEntropy(time_axis=0)
-    with pytest.raises(ValueError, match="an axis of classes, divisible by 4, and one of pixels"):
+    with pytest.raises(ValueError, match="a class axis, divisible by 4, and a pixel axis"):
         loss.predict(spikes[..., 0, 0], per_pixel=True)
     with pytest.raises(ValueError, match="divisible by 8"):
         sx.CrossEntropy(time_axis=0, num_classes=8).scores(spikes, per_pixel=True)
@@ -183,9 +183,11 @@ def test_mistakes_with_pixels_raise():
         sx.CrossEntropy(time_axis=0, num_classes=12)(
             spikes[:, :, :3, :, :4], np.zeros((3, 2, 4), int)
         )
-    with pytest.raises(ValueError, match=r"pixels would be \[batch, \*pixels\], \(3, 2, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"pixels would have shape \[batch, \*pixels\], \(3, 2, 5\)"
+    ):
         loss(spikes, np.zeros((3, 5, 2), int))
-    with pytest.raises(TypeError, match="Rate has no labels of pixels"):
+    with pytest.raises(TypeError, match="Rate does not take labels for pixels"):
         sx.Rate(time_axis=0).predict(spikes, per_pixel=True)
     with pytest.raises(ValueError, match=r"got \(3, 2\)"):
         loss(spikes, np.zeros((3, 2), int))

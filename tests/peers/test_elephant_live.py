@@ -96,7 +96,7 @@ VICTOR, TIMES = sx.times.VictorPurpura(cost=0.1), np.ones((1, 1, 2))
     [
         (lambda x: sx.bin_spikes(x, **BIN, time_step=1), "time_step has none"),
         (lambda x: sx.bin_spikes([[1.0]], **BIN, time_step=pq.ms), r"\[0\] has none"),
-        (lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV), "a unit of time_step"),
+        (lambda x: sx.bin_spikes(x, **BIN, time_step=1 * pq.mV), "converts to that of time_step"),
         (lambda x: sx.bin_spikes(x, start=5.0, time_step=pq.ms, **BIN), "start has none"),
         (lambda x: sx.bin_spikes([[1.0]], start=5.0 * pq.s, **BIN), "start has a unit|has none"),
         (lambda x: sx.SpikeMax()(np.ones((2, 3, 4)) * pq.s, [0, 1]), "pass x.magnitude"),
