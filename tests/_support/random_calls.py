@@ -28,6 +28,8 @@ from _support.contract import ENTROPY_READOUTS, LISTED, READOUTS, REDUCTIONS, WI
 LOSSES = tuple(contract.loss for contract in LISTED)
 PAIRED = (sx.times.SpikeTime, sx.times.VictorPurpura)
 ON_TIMES = (sx.times.CrossEntropy, sx.times.SpikeLatency, *PAIRED)
+WEIGHTED_TRAINS: tuple[type, ...] = ()
+"""The losses of trains that get a weight for each neuron: none yet, or (sx.SpikeTime, *PAIRED)."""
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
@@ -213,8 +215,9 @@ def _draw(random: np.random.Generator, kind: str) -> Call:
         loss = _loss(random, loss_kind, neurons, steps)
         spikes = _spikes(random, loss, (batch, neurons, steps))
     call = Call(loss, spikes, _target(random, loss, spikes.shape))
-    if hasattr(loss, "num_classes") and random.random() < 0.5:
-        weights = random.choice([0, 0.25, 1, 2], size=loss.num_classes or neurons)
+    is_weighted = hasattr(loss, "num_classes") or isinstance(loss, WEIGHTED_TRAINS)
+    if is_weighted and random.random() < 0.5:
+        weights = random.choice([0, 0.25, 1, 2], size=getattr(loss, "num_classes", 0) or neurons)
         call = call.replace(weight=weights)
     return call
 

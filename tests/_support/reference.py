@@ -88,19 +88,23 @@ def evaluate(
 ) -> Terms:
     """Evaluate the terms of a loss in the internal layout, without reduction."""
     name, o, spikes = name_of(loss), options(loss), np.asarray(spikes, dtype=np.float64)
+
+    def weights(number: int) -> np.ndarray:
+        return np.ones(number) if weight is None else np.asarray(weight, dtype=np.float64)
+
     if name in DISTANCES:
-        return paired_trains(DISTANCES[name], o, spikes, target, where)
+        given = spikes, target, where, weights(spikes.shape[1])
+        return paired_trains(DISTANCES[name], o, *given)
     if name == "SpikeTime":
         mask = full_mask(spikes.shape, o.time_axis, where, lengths)
         target = to_batch_class_time(np.asarray(target, dtype=np.float64), o.time_axis)
         spikes = to_batch_class_time(spikes, o.time_axis)
         train, signal = (target, 0.0) if o.filter_target else (0.0, target)
-        return spike_time(o, np.where(mask, spikes - train, 0.0), signal, mask)
+        difference = np.where(mask, spikes - train, 0.0)
+        return spike_time(o, difference, signal, mask, weights(spikes.shape[1]))
     reading = read(loss, spikes, where, lengths)
-    classes = reading.u.shape[1]
-    weight = np.ones(classes) if weight is None else np.asarray(weight, dtype=np.float64)
     target = target_with_time_axis(np.asarray(target), spikes.shape, o.time_axis)
-    return FORMULAS[name](o, reading, target, weight)
+    return FORMULAS[name](o, reading, target, weights(reading.u.shape[1]))
 
 
 def read(
@@ -276,12 +280,15 @@ def first_spikes(o: SimpleNamespace, times: np.ndarray, mask: np.ndarray) -> Sim
 # Criteria ----------------------------------------------------------------------------------------
 
 
-def spike_time(o: SimpleNamespace, difference: np.ndarray, signal: Any, mask: np.ndarray) -> Terms:
+def spike_time(
+    o: SimpleNamespace, difference: np.ndarray, signal: Any, mask: np.ndarray, weight: np.ndarray
+) -> Terms:
     length = o.length or math.ceil(20 * o.time_constant)
     length = min(length, difference.shape[-1])  # later taps meet no spike
     taps = o.kernel or kernel(o.time_constant, length, o.filter_order)
     trace = causal_filter(difference, taps) - signal
-    return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
+    term_weight = np.broadcast_to(weight[:, None], mask.shape)
+    return Terms(np.where(mask, term_weight * trace**2, 0.0), mask, term_weight)
 
 
 def each_reading(
@@ -446,13 +453,14 @@ def victor_purpura(o: SimpleNamespace, x: list[float], y: list[float]) -> float:
 
 
 def paired_trains(
-    distance: Callable[..., float], o: SimpleNamespace, times: np.ndarray, target: Any, where: Any
+    distance: Callable[..., float], o: Any, times: Any, target: Any, where: Any, weight: np.ndarray
 ) -> Terms:
     term_values, term_mask, term_weight = empty_terms((*times.shape[:2], 1))
     for b, c in np.ndindex(times.shape[:2]):
         if where is None or where[b]:
             pair = (sorted(t[np.isfinite(t)]) for t in (times[b, c], target[b, c]))
-            term_values[b, c], term_mask[b, c], term_weight[b, c] = distance(o, *pair), True, 1
+            term_values[b, c], term_mask[b, c] = weight[c] * distance(o, *pair), True
+            term_weight[b, c] = weight[c]
     return Terms(term_values, term_mask, term_weight)
 
 
