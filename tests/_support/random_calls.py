@@ -201,6 +201,8 @@ def _draw(random: np.random.Generator, kind: str) -> Call:
     loss_kind = pick(random, *(ON_TIMES if kind == "times" else LOSSES))
     batch, neurons = pick(random, 1, 2, 3, 4), pick(random, 1, 2, 3, 4, 6, 8, 9)
     steps = pick(random, *range(1, 13))
+    if kind == "times":
+        batch, neurons = pick(random, 1, 3, 4), pick(random, 1, 2, 4, 6, 8, 9)
     if kind == "long":
         batch, neurons = pick(random, 1, 2), pick(random, 1, 2, 4)
         steps = around(random, 1200)
@@ -267,7 +269,7 @@ def _times(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     places = np.stack([random.permutation(math.prod(shape[1:])) for _ in range(shape[0])])
     times = places.reshape(shape) / 4 + random.integers(1 << 8, size=shape) / (1 << 11)
     padding = random.choice([math.nan, math.inf, -math.inf], size=shape)
-    return np.where(random.random(shape) < pick(random, 0.1, 0.6), padding, times)
+    return np.where(random.random(shape) < pick(random, 0.1, 0.6, 0.9), padding, times)
 
 
 def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> Any:
@@ -366,9 +368,9 @@ def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
         return random.integers(-8, 9, size=(batch, classes, *time)) / 8
     if isinstance(loss, sx.SpikeMoid):
         return random.integers(0, 9, size=(batch, classes, *time)) / 8
-    if isinstance(loss, sx.SpikeLatency) and random.random() < 0.5:
+    if isinstance(loss, sx.SpikeLatency | sx.times.SpikeLatency) and random.random() < 0.5:
         return random.uniform(0, steps, size=(batch, classes))
-    if isinstance(loss, sx.CrossEntropy) and random.random() < 0.5:
+    if isinstance(loss, sx.CrossEntropy | sx.times.CrossEntropy) and random.random() < 0.4:
         rows = random.random((batch, 1, *time)) < 0.8  # the others are rows of zeros
         return rows * random.integers(0, 9, size=(batch, classes, *time)) / 8
     label = random.integers(classes, size=(batch, *time))
@@ -407,7 +409,8 @@ def _is_smooth(call: Call) -> bool:
     if isinstance(loss, sx.AbsoluteError | sx.HuberError):  # the slope or its slope has a jump
         wanted = call.target if call.target.ndim == 3 else call.target[:, :, None]
         return bool((abs(abs(reading.u - wanted) - getattr(loss, "delta", 0)) > MARGIN).all())
-    if isinstance(loss, sx.SpikeLatency):  # the curvature changes where the tolerance ends
+    if isinstance(loss, sx.SpikeLatency | sx.times.SpikeLatency):
+        # The curvature changes where the tolerance ends.
         times = (loss.true_time, loss.false_time, None)
         wanted = np.asarray(
             [reading.duration if t is None else np.full(reading.u.shape, t) for t in times]
