@@ -391,7 +391,7 @@ def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.nd
         if o.numerics == "stable":
             softplus = math.log1p(math.exp(-abs(z)))
             return pos_weight[c] * y * (softplus + max(-z, 0)) + (1 - y) * (softplus + max(z, 0))
-        p = 1 / (1 + math.exp(-z))
+        p = 1 / (1 + math.exp(-z)) if z > -700 else 0.0  # where the exponential overflows
         return -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)
 
     return each_reading(o, r, target, weight, term)
@@ -432,9 +432,14 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
         samples = range(len(x)) if o.per.startswith("sample") else [slice(None)]
         neurons = range(x.shape[1]) if o.per.endswith("neuron") else [slice(None)]
         groups = [x[b, n][mask[b, n]] for b in samples for n in neurons]
-    # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
-    sizes = (np.where(group > -1 / 16, group, -group) for group in groups if len(group))
-    return [math.fsum(size) / len(size) for size in sizes]
+    means = []
+    for group in filter(len, groups):
+        # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
+        mean = math.fsum(np.where(group > -1 / 16, group, -group)) / len(group)
+        if o.numerics == "lava" and o.scale is None and mean > o.max_rate:  # there it is 0
+            mean = math.fsum(np.where(abs(group) < 1 / 16, 0, abs(group))) / len(group)
+        means.append(mean)
+    return means
 
 
 def van_rossum(o: SimpleNamespace, x: list[float], y: list[float]) -> float:
