@@ -17,6 +17,7 @@ import numpy as np
 EPSILON = 1e-6  # added to the sum of the rates in SpikeMax
 DEFAULT_OPTIONS = {  # for losses that lack the option
     "time_axis": -1,
+    "layer_axis": None,
     "moving_window": None,
     "readout": "rate",
     "num_classes": None,
@@ -52,7 +53,7 @@ def value(
 ) -> Any:  # fmt: skip
     """Return the value of a loss, with its reduction applied."""
     if name_of(loss) == "SparsityEnforcer":
-        return sparsity_enforcer(options(loss), np.asarray(spikes, np.float64), where, lengths)
+        return sparsity_enforcer(options(loss), spikes, where, lengths)
     evaluated = evaluate(loss, spikes, target, where, lengths, weight)
     if loss.reduction == "none":
         return to_input_layout(loss, np.shape(spikes), evaluated.terms)
@@ -413,13 +414,36 @@ def huber(distance: float, o: SimpleNamespace) -> float:
     return o.delta * (distance - o.delta / 2) if far else distance**2 / 2
 
 
-def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
-    brackets = []
-    for m in mean_magnitudes(o, x, where, lengths):
-        distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
-        brackets.append(distance**o.power)
-    divisor = 1 if o.reduction == "sum" else len(brackets) or 1
-    return o.lam * sum(brackets) / divisor
+def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> float:
+    total = 0.0
+    for rates in event_rates(o, x, where, lengths):
+        brackets = []
+        for m in rates:
+            distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
+            brackets.append(distance**o.power)
+        divisor = 1 if o.reduction == "sum" else len(brackets) or 1
+        total += o.lam * sum(brackets) / divisor
+    return total
+
+
+def event_rates(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> list[list[float]]:
+    """Return the rates in each layer; with a scale, the scaled events per step in all of them."""
+    layers = layers_of(o, x)
+    rates = [mean_magnitudes(o, layer, where, lengths) for layer in layers]
+    if o.scale is None:
+        return rates
+    neurons = [to_batch_class_time(layer, o.time_axis).shape[1] for layer in layers]
+    factors = [scale * number for scale, number in zip(o.scale, neurons, strict=True)]
+    groups = zip(*rates, strict=True)  # each is the whole batch, or a sample, in all layers
+    return [[math.fsum(f * m for f, m in zip(factors, group, strict=True)) for group in groups]]
+
+
+def layers_of(o: SimpleNamespace, x: Any) -> list[np.ndarray]:
+    """Return the arrays in nested lists, each in slices along the layer axis, if there is one."""
+    if isinstance(x, list):
+        return [layer for part in x for layer in layers_of(o, part)]
+    x = np.asarray(x, dtype=np.float64)
+    return [x] if o.layer_axis is None else list(np.moveaxis(x, o.layer_axis, 0))
 
 
 def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:
