@@ -131,7 +131,7 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
     return adapter.from_host_like(host(values, argument), like)
 
 
-def read(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
+def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
     """Return the values of an argument as a NumPy array; reading them may wait for a device.
 
     The argument may be anything that `asarray_like` takes, except a traced array.
@@ -148,10 +148,10 @@ def read(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
         ) from error
 
 
-def on_host(values: Any, argument: str) -> np.ndarray:
+def host_values(values: Any, argument: str) -> np.ndarray:
     """Return an array from any library, a Python sequence or a number as a NumPy array."""
     found = find_adapter(values)
-    return host(values, argument) if found is None else read(found, values, argument)
+    return host(values, argument) if found is None else read_values(found, values, argument)
 
 
 def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:

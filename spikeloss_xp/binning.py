@@ -6,7 +6,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from spikeloss_xp import _checks
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, on_device_of, read
+from spikeloss_xp._arrays import (
+    Adapter,
+    adapter_of,
+    find_adapter,
+    floating,
+    on_device_of,
+    read_values,
+)
 from spikeloss_xp._checks import has_unit
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT
 
@@ -205,7 +212,7 @@ def _places(
             "neuron is missing: pass the neuron of each spike, or pass times as a list with one "
             "array for each neuron"
         )
-    host, row = read(adapter, times, "times"), read(adapter, neuron, "neuron")
+    host, row = read_values(adapter, times, "times"), read_values(adapter, neuron, "neuron")
     if row.shape != host.shape:
         raise ValueError(
             f"times and neuron must have the same length; got shapes {host.shape} and {row.shape}"
@@ -239,7 +246,7 @@ def _of_each_neuron(
     adapter = adapter_of(like, "times[0]")
     columns = []
     for i, own in enumerate(times):
-        host = read(adapter, own, f"times[{i}]")
+        host = read_values(adapter, own, f"times[{i}]")
         columns.append(bins.of(host, epsilon_of(own), f"times[{i}]"))
     row = np.repeat(np.arange(neurons), [column.size for column in columns])
     return adapter, like, row, np.concatenate(columns)

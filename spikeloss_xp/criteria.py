@@ -16,7 +16,7 @@ from typing import Any
 from spikeloss_xp._arrays import Adapter, or_one, sign
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import Axis
-from spikeloss_xp.primitives.chunks import once
+from spikeloss_xp.primitives.chunks import single_use
 
 EPSILON = 1e-6  # the published loss adds this to the sum of rates
 ODDS = 1e-30, 1e30  # between these float32 holds odds and their derivative
@@ -159,7 +159,7 @@ def cross_entropy_of_logits(
         each *= cotangent / (odds + 1)
         return each
 
-    return adapter.xp.log1p(odds), once(pullback)
+    return adapter.xp.log1p(odds), single_use(pullback)
 
 
 def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
@@ -178,7 +178,7 @@ def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
         each *= cotangent / (excess + 1)
         return each
 
-    return xp.log1p(excess) - own, once(pullback)
+    return xp.log1p(excess) - own, single_use(pullback)
 
 
 def cross_entropy_of_probabilities(
@@ -218,7 +218,7 @@ def cross_entropy_of_probabilities(
         classes.scatter(each, label, of_label * scale)
         return each
 
-    return q_sum * xp.log1p(excess) - product, once(pullback)
+    return q_sum * xp.log1p(excess) - product, single_use(pullback)
 
 
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:

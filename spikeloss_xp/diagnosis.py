@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spikeloss_xp import losses
-from spikeloss_xp._arrays import on_host
+from spikeloss_xp._arrays import host_values
 from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
 from spikeloss_xp._typing import Array, ArrayLike
 from spikeloss_xp.losses.parts import divisor_of
@@ -144,7 +144,7 @@ def diagnose(
 
 def _read(x: Any, name: str) -> np.ndarray:
     """Return an argument as an array of NumPy, whose narrow floats become float32."""
-    found = on_host(x, name)
+    found = host_values(x, name)
     narrow = found.dtype.kind not in "biuf" or found.dtype == np.float16
     return found.astype(np.float32) if narrow else found
 

@@ -129,11 +129,11 @@ class Reading(NamedTuple):
         return self._replace(u=adapter.shielded(self.u, mask, 1.0), counts=counts)
 
 
-Read: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
-Readout: TypeAlias = Callable[[Trains], Read]
+ReadResult: TypeAlias = tuple[Reading, Pullback]  # the result of a readout
+Readout: TypeAlias = Callable[[Trains], ReadResult]
 
 
-def count(trains: Trains, window: int | None = None) -> Read:
+def count(trains: Trains, window: int | None = None) -> ReadResult:
     """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``."""
     spikes, mask, time, classes = trains
     adapter = time.adapter
@@ -153,7 +153,7 @@ def count(trains: Trains, window: int | None = None) -> Read:
     return reading, lambda cotangent: time.spread(cotangent, steps)  # each step adds 1
 
 
-def rate(trains: Trains, window: int | None = None) -> Read:
+def rate(trains: Trains, window: int | None = None) -> ReadResult:
     """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
     counted, to_spikes = count(trains, window)
     duration = counted.saturated
@@ -165,7 +165,7 @@ def rate(trains: Trains, window: int | None = None) -> Read:
     return reading, lambda cotangent: to_spikes(cotangent / duration)
 
 
-def highest(trains: Trains) -> Read:
+def highest(trains: Trains) -> ReadResult:
     """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
     spikes, mask, time, _ = trains
     xp = trains.xp
@@ -183,7 +183,7 @@ def highest(trains: Trains) -> Read:
     return reading, pullback
 
 
-def last(trains: Trains) -> Read:
+def last(trains: Trains) -> ReadResult:
     """Read the last unmasked step."""
     spikes, mask, time, _ = trains
     xp, steps, step = trains.xp, time.length(spikes), time.positions(spikes)
@@ -210,13 +210,13 @@ def read_classes(
     window: int | None = None,
     classes: int | None = None,
     summed: tuple[str, ...] = (),
-) -> Read:
+) -> ReadResult:
     """Read each class by a readout: a neuron or, with `classes`, a group of neighbouring neurons.
 
     A group is read as the sum of its neurons if the readout is in `summed`, and else as their mean.
     """
     if classes is None and readout in WINDOWED:
-        each: Read = WINDOWED[readout](trains, window)
+        each: ReadResult = WINDOWED[readout](trains, window)
         return each
     if readout == "latency":
         spikes, to_input = probabilities(trains.adapter, trains.values)
@@ -231,7 +231,7 @@ def read_classes(
     return reading, pullback
 
 
-def own_reading(loss: Any, trains: Trains) -> Read:
+def own_reading(loss: Any, trains: Trains) -> ReadResult:
     """Return the result of ``loss.read``, whose pullback need not broadcast."""
     reading, to_values = loss.read(trains)
     given, each = tuple(reading.u.shape), tuple(trains.values.shape)
@@ -256,7 +256,7 @@ def read_groups(
     *,
     proportional: bool = False,
     summed: bool = False,
-) -> Read:
+) -> ReadResult:
     """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
 
     If the readings of `read` are `proportional` to the trains, the sum of the neurons is read and
@@ -309,7 +309,7 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
     return reading._replace(u=u, per_unit=divisor)
 
 
-def softmax_sum(trains: Trains) -> Read:
+def softmax_sum(trains: Trains) -> ReadResult:
     """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
     spikes, mask, time, classes = trains
     xp = trains.xp
@@ -360,7 +360,7 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
 # linear in each single spike, so its derivative is the effect of adding or removing that spike.
 
 
-def latency(trains: Trains) -> Read:
+def latency(trains: Trains) -> ReadResult:
     """Read the latency of the first spike, in unmasked steps, of spikes from 0 to 1.
 
     The latency of a silent neuron is the longest duration in its sample, which is `saturated`, so

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeloss_xp._arrays import adapter_of, on_host
+from spikeloss_xp._arrays import adapter_of, host_values
 from spikeloss_xp._typing import Array, ArrayLike, SupportsArray
 from spikeloss_xp.backends._available import adapter, available, describe, problem_in_words
 from spikeloss_xp.gradients import value_and_grad
@@ -85,11 +85,11 @@ def assert_consistent(
     adapter_of(input)  # raises unless `input` is an array
     if backends is not None and (isinstance(backends, str) or not backends):
         raise ValueError(f"backends must be a sequence of one or more names; got {backends!r}")
-    host_input, dtype = on_host(input, "input"), _dtype_name(input)
-    targets = () if target is None else (on_host(target, "target"),)
+    host_input, dtype = host_values(input, "input"), _dtype_name(input)
+    targets = () if target is None else (host_values(target, "target"),)
     devices, _ = select_devices(backends, dtype)
     given = {"where": where, "lengths": lengths, "weight": weight}
-    options: dict[str, Any] = {k: on_host(x, k) for k, x in given.items() if x is not None}
+    options: dict[str, Any] = {k: host_values(x, k) for k, x in given.items() if x is not None}
     if getattr(loss, "reduction", None) == "none":
         terms = loss(host_input.astype(float), *targets, **options)
         options["cotangent"] = np.random.default_rng(0).uniform(0.5, 1.5, terms.shape)

@@ -32,7 +32,7 @@ from spikeloss_xp._typing import (
 )
 from spikeloss_xp.losses import blocks
 from spikeloss_xp.losses.parts import Parts, divisor_of
-from spikeloss_xp.readouts import Read, Reading
+from spikeloss_xp.readouts import Reading, ReadResult
 
 REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
@@ -279,7 +279,9 @@ class Loss(Parts, ABC):
         """Return the checked target."""
 
     @abstractmethod
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
+    def _read(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
+    ) -> ReadResult:
         """Return the reading, and its pullback to `values`, which may be a chunk of `prepared`."""
 
     @abstractmethod

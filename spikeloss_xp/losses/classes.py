@@ -14,8 +14,8 @@ from spikeloss_xp.predictions import ClassScores, Predictor
 from spikeloss_xp.readouts import (
     OVER_ALL_TIME,
     WINDOWED,
-    Read,
     Reading,
+    ReadResult,
     Trains,
     own_reading,
     read_classes,
@@ -92,7 +92,7 @@ class ReadsClasses(Loss, Predictor):
         """Whether the input should hold numbers of spikes, and not also membrane potentials."""
         return self.readout in COUNTED and self.moving_window != 1
 
-    def read(self, trains: Trains) -> Read:
+    def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each neuron, and its pullback to ``trains.values``.
 
         Override this for a readout of your own; by default `readout` names one. With
@@ -127,7 +127,7 @@ class ReadsClasses(Loss, Predictor):
         mask: Array | None,
         labels: Any,
         over_all_time: bool = False,
-    ) -> Read:
+    ) -> ReadResult:
         trains, pixels = Trains.of(prepared, values, mask), prepared.pixels
         window = None if over_all_time else self.moving_window
         if pixels is None:
@@ -142,7 +142,7 @@ class ReadsClasses(Loss, Predictor):
         of_pixels = reading_of_pixels(pixels, reading)
         return of_pixels, lambda cotangent: to_values(pixels.of_samples(adapter, cotangent))
 
-    def _read_trains(self, trains: Trains, window: int | None) -> Read:
+    def _read_trains(self, trains: Trains, window: int | None) -> ReadResult:
         """Return the reading of each class."""
         if self._own_readout:
             return read_groups(trains, self.num_classes, partial(own_reading, self))

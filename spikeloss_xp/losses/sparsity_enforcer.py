@@ -34,7 +34,7 @@ from spikeloss_xp._typing import (
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.parts import divisor_of
-from spikeloss_xp.readouts import Read, Reading
+from spikeloss_xp.readouts import Reading, ReadResult
 
 
 @dataclass(frozen=True)
@@ -201,9 +201,7 @@ class SparsityEnforcer(Loss):
             terms = [adapter_of(x).evaluate(self, x, masks) for x in arrays]
             value = functools.reduce(operator.add, terms)
         else:
-            total, number = self._sum_of_scaled(input, where, lengths)
-            divisor = 1 if self.reduction == "sum" else divisor_of(adapter_of(total), number)
-            value = total / divisor
+            value = self._value_of_scaled(input, where=where, lengths=lengths)
         return value
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:  # type: ignore[override]
@@ -212,6 +210,8 @@ class SparsityEnforcer(Loss):
 
     def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
         """Return the term of one array, with operations that the library can differentiate."""
+        if self.scale is not None and self.layer_axis is not None:  # the array holds several
+            return self._value_of_scaled(input, **options)
         return self._of_layers(input, with_pullback=False, **options)[0]
 
     def value_and_pullback(  # type: ignore[override]
@@ -394,7 +394,9 @@ class SparsityEnforcer(Loss):
             axes.remove(self._checked_layer_axis(prepared.values))
         return tuple(sorted(axes))
 
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels) -> Read:
+    def _read(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
+    ) -> ReadResult:
         axes = self._averaged_axes(prepared)
         options = {"axes": axes, "others": labels.numbers}
         read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
@@ -417,6 +419,13 @@ class SparsityEnforcer(Loss):
         if self.lam == 1:
             return terms, to_rate
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
+
+    def _value_of_scaled(self, input: Any, where: Any = None, lengths: Any = None) -> Any:
+        """Return the value of the loss for the scaled events of all arrays."""
+        total, number = self._sum_of_scaled(input, where, lengths)
+        if self.reduction == "sum":
+            return total
+        return total / divisor_of(adapter_of(total), number)
 
     def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
         """Return the sum of the terms of the scaled events of all arrays, and their number."""
@@ -536,7 +545,7 @@ def mean_magnitude(
     axes: tuple[int, ...],
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
-) -> Read:
+) -> ReadResult:
     """Read the mean of ``|x|``, the quotient of what `sum_magnitude` returns.
 
     With `others`, the sum and the number of entries elsewhere, the mean includes those too.

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import find_adapter, host, read
+from spikeloss_xp._arrays import find_adapter, host, read_values
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Reduction, SupportsArray, ValueAndPullback
 from spikeloss_xp.filters import check_size
 from spikeloss_xp.losses.trains import ReadsTrains
 from spikeloss_xp.primitives.kernels import Exponential
-from spikeloss_xp.readouts import Read, Reading, Trains
+from spikeloss_xp.readouts import Reading, ReadResult, Trains
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,9 @@ class SpikeTime(ReadsTrains):
         """The number of earlier steps that a term reads: the length of the filter minus 1."""
         return self.number_of_taps - 1
 
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels) -> Read:
+    def _read(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
+    ) -> ReadResult:
         # The filter is linear, so filtering the difference once replaces filtering both trains. At
         # masked entries both trains are 0.
         difference = values - labels.numbers if self.filter_target else values
@@ -174,7 +176,7 @@ def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:
             "trains that causal_filter has filtered with it"
         )
     adapter = find_adapter(kernel)
-    taps = host(kernel, "kernel") if adapter is None else read(adapter, kernel, "kernel")
+    taps = host(kernel, "kernel") if adapter is None else read_values(adapter, kernel, "kernel")
     if taps.ndim != 1 or len(taps) == 0:
         raise ValueError(
             f"kernel must be a function of the lag, or taps of shape [length]; got {taps.shape}"

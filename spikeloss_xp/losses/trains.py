@@ -7,7 +7,7 @@ from spikeloss_xp._input.labels import Labels, target_trains
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._typing import Array, Reduction
 from spikeloss_xp.losses.base import Loss
-from spikeloss_xp.readouts import Read, Trains, own_reading
+from spikeloss_xp.readouts import ReadResult, Trains, own_reading
 
 
 class ReadsTrains(Loss):
@@ -59,12 +59,14 @@ class TrainLoss(ReadsTrains):
         """
         return 0 if type(self).read is TrainLoss.read else None
 
-    def read(self, trains: Trains) -> Read:
+    def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each train at each step, and its pullback to ``trains.values``.
 
         By default it is the input itself.
         """
         return trains.reading(trains.values), lambda cotangent: cotangent
 
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
+    def _read(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
+    ) -> ReadResult:
         return own_reading(self, Trains.of(prepared, values, mask))

@@ -120,7 +120,7 @@ def _add_up(adapter: "ArrayAPIAdapter", numbers: tuple[Any, ...]) -> Any:
     return adapter.sum_all(adapter.xp.stack(numbers))
 
 
-def once(function: Callable[[Array], Array]) -> Pullback:
+def single_use(function: Callable[[Array], Array]) -> Pullback:
     """Return a pullback that raises if it is called again, because it overwrites its arrays."""
     available = [function]
 
@@ -148,4 +148,4 @@ def scaled_once(adapter: "ArrayAPIAdapter", gradient: Array) -> Pullback:
             gradient *= cotangent
         return gradient
 
-    return once(scaled)
+    return single_use(scaled)

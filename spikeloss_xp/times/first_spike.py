@@ -18,7 +18,7 @@ from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.cross_entropy import compare_logits, unfit_temperature
 from spikeloss_xp.losses.spike_latency import compare_times, score_of_times
 from spikeloss_xp.predictions import ClassScores, Predictor
-from spikeloss_xp.readouts import Read, Reading
+from spikeloss_xp.readouts import Reading, ReadResult
 
 
 class TimesLoss(Loss):
@@ -71,7 +71,9 @@ class FirstSpike(TimesLoss, Predictor):
                 stacklevel=2,
             )
 
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Read:
+    def _read(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
+    ) -> ReadResult:
         adapter, xp, silent = prepared.adapter, prepared.adapter.xp, self.silent_time
         classes = prepared.num_classes
         size = prepared.layout.neurons // classes

@@ -20,7 +20,7 @@ from spikeloss_xp._spike_pairs import (
 )
 from spikeloss_xp._typing import Array, Reduction, ValueAndPullback
 from spikeloss_xp.primitives.chunks import slices
-from spikeloss_xp.readouts import Read, Reading
+from spikeloss_xp.readouts import Reading, ReadResult
 from spikeloss_xp.times.first_spike import TimesLoss
 
 
@@ -50,7 +50,9 @@ class PairedLoss(TimesLoss):
         trains = floating(adapter, trains, "target")
         return TargetTrains(None, adapter.xp.astype(trains, values.dtype, copy=False))
 
-    def _read(self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels) -> Read:
+    def _read(
+        self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
+    ) -> ReadResult:
         adapter, xp, target = prepared.adapter, prepared.adapter.xp, labels.numbers
         x, y = (xp.reshape(trains, (-1, trains.shape[2])) for trains in (values, target))
         entries = values.shape[2] * (values.shape[2] + target.shape[2])

@@ -7,6 +7,7 @@ are not differentiable nearby, because the reference differentiates by differenc
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,6 +19,9 @@ from _support import reference
 from _support.calls import (
     IGNORED,
     Call,
+    has_scale,
+    in_layers,
+    moved,
     take_samples,
     take_steps,
     with_layout,
@@ -28,6 +32,7 @@ from _support.contract import ENTROPY_READOUTS, LISTED, READOUTS, REDUCTIONS, WI
 LOSSES = tuple(contract.loss for contract in LISTED)
 PAIRED = (sx.times.SpikeTime, sx.times.VictorPurpura)
 ON_TIMES = (sx.times.CrossEntropy, sx.times.SpikeLatency, *PAIRED)
+OF_KIND = {"times": ON_TIMES, "layers": (sx.SparsityEnforcer,)}  # the other kinds draw from LOSSES
 SPACES = {4: ((4,), (2, 2)), 6: ((6,), (2, 3)), 8: ((8,), (2, 2, 2))}
 POTENTIALS = (0.6875, 0.0625, 1.4375, -0.5625)  # the first two are also valid rates
 STEP_THRESHOLDS = (16, 32, 64, 128, 256, 512)
@@ -52,9 +57,9 @@ class RandomCall:
     """
 
     call: Call
-    samples: np.ndarray
+    samples: np.ndarray | slice
     layout: tuple[tuple[int, ...], int] | None
-    """The class axes and the time axis; None for spike times."""
+    """The class axes and the time axis; None for spike times and layers."""
 
     def in_full(self) -> Call:
         """Return the call with repeated samples, and with its class axes and time axis."""
@@ -72,19 +77,24 @@ def random_call(
 ) -> RandomCall:
     """Draw a call of one of these kinds.
 
-    "small": all options and layouts, with up to 12 steps. "times": spike times. "long": durations,
-    windows and kernels around `STEP_THRESHOLDS`. "large": a batch of repeated samples, whose number
-    of entries is around one of `thresholds`. Calls are drawn until `accept` returns True
-    for one of them.
+    "small": all options and layouts, with up to 12 steps. "times": spike times. "layers": several
+    arrays in one call. "long": durations, windows and kernels around `STEP_THRESHOLDS`. "large": a
+    batch of repeated samples, whose number of entries is around one of `thresholds`. Calls are
+    drawn until `accept` returns True for one of them.
     """
     random = np.random.default_rng([seed, *kind.encode()])
     while True:
         call = _draw(random, kind)
-        if masked:
-            call = _masked(random, call)
+        # Without a mask, layers along an axis are read all at once.
+        if masked and (kind != "layers" or random.random() < 0.5):
+            call = _masked(random, call, kind)
+        if kind == "layers":
+            call = _layered(random, call)
         if _is_smooth(call) and accept(call):
             break
     call = call.with_loss_options()
+    if kind == "layers":
+        return RandomCall(call, slice(None), None)
     sparsity = isinstance(call.loss, sx.SparsityEnforcer)
     if not sparsity and getattr(call.loss, "reduction", "") in ("mean", "batchmean"):
         # then the gradient has the size of that of a sum, however many terms there are
@@ -158,10 +168,20 @@ def _smaller(drawn: RandomCall, seen: set[str]) -> Iterator[RandomCall]:
 def as_code(call: Call) -> str:
     """Return lines of Python that evaluate a call."""
     arrays = {name: x for name, x in vars(call).items() if name != "loss" and x is not None}
+    function = f"sx.value_and_grad(sx.{call.loss})"
+    if has_scale(call.loss):  # the value only, because NumPy has no gradient of it
+        arrays = {"spikes": in_layers(call.loss, call.spikes), **call.options}
+        function = f"sx.{call.loss}"
+
+    def text(x: Any) -> str:
+        if isinstance(x, list):
+            return f"[{', '.join(map(text, x))}]"
+        return f"np.asarray({np.asarray(x).tolist()})"
+
     lines = ["import numpy as np", "import spikeloss_xp as sx", "from numpy import inf, nan"]
-    lines += [f"{name} = np.asarray({np.asarray(x).tolist()})" for name, x in arrays.items()]
+    lines += [f"{name} = {text(x)}" for name, x in arrays.items()]
     given = [name if name in ("spikes", "target") else f"{name}={name}" for name in arrays]
-    return "\n".join([*lines, f"sx.value_and_grad(sx.{call.loss})({', '.join(given)})"])
+    return "\n".join([*lines, f"{function}({', '.join(given)})"])
 
 
 def is_published(call: Call) -> bool:
@@ -196,9 +216,11 @@ def around(random: np.random.Generator, most: int) -> int:
 
 
 def _draw(random: np.random.Generator, kind: str) -> Call:
-    loss_kind = pick(random, *(ON_TIMES if kind == "times" else LOSSES))
+    loss_kind = pick(random, *OF_KIND.get(kind, LOSSES))
     batch, neurons = pick(random, 1, 2, 3, 4), pick(random, 1, 2, 3, 4, 6, 8, 9)
     steps = pick(random, *range(1, 13))
+    if kind == "times":
+        batch, neurons = pick(random, 1, 3, 4), pick(random, 1, 2, 4, 6, 8, 9)
     if kind == "long":
         batch, neurons = pick(random, 1, 2), pick(random, 1, 2, 4)
         steps = around(random, 1200)
@@ -213,17 +235,19 @@ def _draw(random: np.random.Generator, kind: str) -> Call:
         loss = _loss(random, loss_kind, neurons, steps)
         spikes = _spikes(random, loss, (batch, neurons, steps))
     call = Call(loss, spikes, _target(random, loss, spikes.shape))
-    if hasattr(loss, "num_classes") and random.random() < 0.5:
-        weights = random.choice([0, 0.25, 1, 2], size=loss.num_classes or neurons)
+    is_weighted = not isinstance(loss, sx.SparsityEnforcer)
+    if is_weighted and random.random() < 0.5:
+        weights = random.choice([0, 0.25, 1, 2], size=getattr(loss, "num_classes", 0) or neurons)
         call = call.replace(weight=weights)
     return call
 
 
-def _masked(random: np.random.Generator, call: Call) -> Call:
+def _masked(random: np.random.Generator, call: Call, kind: str) -> Call:
     """Return the call with a mask, with lengths, with both or with neither."""
     batch, _, steps = shape = call.spikes.shape
-    times = isinstance(call.loss, ON_TIMES)
-    axes = pick(random, None, (0,), *(() if times else ((0, 2), (0, 1, 2))))
+    times = kind == "times"
+    possible = {"times": [(0,)], "layers": [(0,), (0, 2)]}
+    axes = pick(random, None, *possible.get(kind, [(0,), (0, 2), (0, 1, 2)]))
     if axes is not None:  # mask single entries, and some samples or neurons at all steps
         where = random.random([shape[axis] for axis in axes]) < pick(random, 0.5, 0.9)
         call = call.replace(where=where & (random.random(where.shape[:-1])[..., None] < 0.8))
@@ -232,6 +256,24 @@ def _masked(random: np.random.Generator, call: Call) -> Call:
     if isinstance(call.loss, PAIRED) or random.random() < 0.5:
         return call
     return with_nan_where_masked(call)
+
+
+def _layered(random: np.random.Generator, call: Call) -> Call:
+    """Return the call with its neurons in layers: along an axis, or in a list for a `scale`."""
+    call = moved(call, pick(random, 0, 1, -1))
+    spikes, axis = call.spikes, 1 if call.loss.time_axis == -1 else 2
+    neurons, options = spikes.shape[axis], {}
+    number = pick(random, *(n for n in (1, 2, 2, 3, 3) if neurons % n == 0))
+    if not call.loss.per.endswith("neuron") and random.random() < 0.5:
+        listed = neurons > 1 and random.random() < 0.5
+        number = pick(random, 2, min(neurons, 3)) if listed else number
+        options["scale"] = random.choice([0.0, 0.125, 0.5, 2.0], size=number).tolist()
+        if listed:
+            return call.replace(loss=dataclasses.replace(call.loss, **options))
+    shape = (*spikes.shape[:axis], number, neurons // number, *spikes.shape[axis + 1 :])
+    options["layer_axis"] = pick(random, *range(-4, 4))
+    spikes = np.moveaxis(spikes.reshape(shape), axis, options["layer_axis"])
+    return call.replace(spikes=spikes, loss=dataclasses.replace(call.loss, **options))
 
 
 def in_other_memory(random: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -264,7 +306,7 @@ def _times(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     places = np.stack([random.permutation(math.prod(shape[1:])) for _ in range(shape[0])])
     times = places.reshape(shape) / 4 + random.integers(1 << 8, size=shape) / (1 << 11)
     padding = random.choice([math.nan, math.inf, -math.inf], size=shape)
-    return np.where(random.random(shape) < pick(random, 0.1, 0.6), padding, times)
+    return np.where(random.random(shape) < pick(random, 0.1, 0.6, 0.9), padding, times)
 
 
 def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> Any:
@@ -274,10 +316,11 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return pick(random, *choices)
 
     if kind is sx.SparsityEnforcer:
-        options = {"min_rate": one(0.0, 0.53), "power": one(1, 2)}
+        max_rate, min_rate = one((0.13, 0.0), (0.53, 0.0), (0.53, 0.53), (0.77, 0.53))
+        options = {"min_rate": min_rate, "power": one(1, 2)}
         options["per"] = one("array", "neuron", "sample", "sample_neuron")
         options |= {"reduction": one("mean", "sum"), "numerics": one("stable", "stable", "lava")}
-        return kind(one(0.53, 0.77), one(1.0, 2.5), **options)
+        return kind(max_rate, one(1.0, 2.5), **options)
     options = {"reduction": one(*REDUCTIONS)}
     if kind is sx.SpikeTime:
         length = one(around(random, 1200), steps, max(steps - 1, 1), steps + 1, 10**5)
@@ -312,17 +355,19 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         return kind(
             one(0, 2, 1.5 * steps), one(None, 1), one(0.0, 0.0, 1.25), time_axis=-1, **options
         )
-    published = "lava" if options["readout"] == "rate" and random.random() < 0.4 else "stable"
+    published = one("lava", "stable", "stable")
     if kind is sx.SpikeMax:
         del options["readout"]
-        mode = one("probability", "softmax")
-        options["numerics"] = "stable" if mode == "softmax" else published
+        mode = "probability" if published == "lava" else one("probability", "softmax")
+        options["numerics"] = published
         # never equal to a count of spikes, which is in eighths
-        return kind(mode=mode, pseudo_count=one(0.4375, 0.3125, 1.6875), **options)
+        return kind(mode=mode, pseudo_count=one(0.3125, 1.6875), **options)
     if kind is sx.SpikeMoid:
         if published == "stable":
             each = tuple(one(0.0, 0.25, 1.0, 8.0) for _ in range(neurons // group))
             options["pos_weight"] = one(1.0, 2.5, each)
+        if published == "lava" and one(True, False):  # probabilities that round to 0 or 1
+            return kind(alpha=2.0**-14, theta=0.34375, numerics=published, **options)
         return kind(alpha=one(1.0, 0.25), theta=one(0.0, 0.375), numerics=published, **options)
     assert kind is sx.SpikeRate, f"{kind.__name__} has no random options"
     targets = POTENTIALS if options["readout"] not in WINDOWED else POTENTIALS[:2]
@@ -337,8 +382,6 @@ def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
         return random.permuted(ramp, axis=-1)
     binary = random.random() < 0.5
     size = np.ones(shape) if binary else random.integers(1, 9, size=shape) / 8
-    if isinstance(loss, sx.SparsityEnforcer) and loss.numerics == "lava":
-        return size * random.choice([-1, 1], size=shape)  # no zeros, where it has two slopes
     is_probability = isinstance(loss, sx.SpikeMax) and loss.mode == "probability"
     if is_probability and loss.numerics == "lava":  # it is infinite at silence
         return size
@@ -363,9 +406,9 @@ def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
         return random.integers(-8, 9, size=(batch, classes, *time)) / 8
     if isinstance(loss, sx.SpikeMoid):
         return random.integers(0, 9, size=(batch, classes, *time)) / 8
-    if isinstance(loss, sx.SpikeLatency) and random.random() < 0.5:
+    if isinstance(loss, sx.SpikeLatency | sx.times.SpikeLatency) and random.random() < 0.5:
         return random.uniform(0, steps, size=(batch, classes))
-    if isinstance(loss, sx.CrossEntropy) and random.random() < 0.5:
+    if isinstance(loss, sx.CrossEntropy | sx.times.CrossEntropy) and random.random() < 0.4:
         rows = random.random((batch, 1, *time)) < 0.8  # the others are rows of zeros
         return rows * random.integers(0, 9, size=(batch, classes, *time)) / 8
     label = random.integers(classes, size=(batch, *time))
@@ -377,10 +420,9 @@ def _is_smooth(call: Call) -> bool:
     loss = call.loss
     if isinstance(loss, sx.SparsityEnforcer):
         kinks = (loss.min_rate, loss.max_rate) if loss.min_rate else (loss.max_rate,)
-        means = reference.mean_magnitudes(
-            reference.options(loss), call.spikes, call.where, call.lengths
-        )
-        return all(abs(mean - kink) > MARGIN / 5 for mean in means for kink in kinks)
+        o, spikes = reference.options(loss), in_layers(loss, call.spikes)
+        rates = itertools.chain(*reference.event_rates(o, spikes, call.where, call.lengths))
+        return all(abs(rate - kink) > MARGIN / 5 for rate in rates for kink in kinks)
     if isinstance(loss, sx.SpikeTime | sx.times.SpikeTime):
         return True
     if isinstance(loss, sx.times.VictorPurpura):  # linear, but where the cheapest edits change
@@ -390,6 +432,11 @@ def _is_smooth(call: Call) -> bool:
                 return False
         return True
     reading = reference.read(loss, call.spikes, call.where, call.lengths)
+    if isinstance(loss, sx.SpikeMoid) and loss.numerics == "lava":
+        # Between the two limits 1 - p has few digits, and the logarithm reaches its bound.
+        z = abs(reading.u - loss.theta)[reading.term_mask] / loss.alpha
+        if ((z > 6) & (z < 150)).any():
+            return False
     if getattr(loss, "readout", "") == "max":
         trains = np.where(reading.mask, reading.trains, -1e9 * np.arange(reading.mask.shape[-1]))
         values = np.sort(trains, axis=-1)[..., -2:]
@@ -404,7 +451,8 @@ def _is_smooth(call: Call) -> bool:
     if isinstance(loss, sx.AbsoluteError | sx.HuberError):  # the slope or its slope has a jump
         wanted = call.target if call.target.ndim == 3 else call.target[:, :, None]
         return bool((abs(abs(reading.u - wanted) - getattr(loss, "delta", 0)) > MARGIN).all())
-    if isinstance(loss, sx.SpikeLatency):  # the curvature changes where the tolerance ends
+    if isinstance(loss, sx.SpikeLatency | sx.times.SpikeLatency):
+        # The curvature changes where the tolerance ends.
         times = (loss.true_time, loss.false_time, None)
         wanted = np.asarray(
             [reading.duration if t is None else np.full(reading.u.shape, t) for t in times]

@@ -17,6 +17,7 @@ import numpy as np
 EPSILON = 1e-6  # added to the sum of the rates in SpikeMax
 DEFAULT_OPTIONS = {  # for losses that lack the option
     "time_axis": -1,
+    "layer_axis": None,
     "moving_window": None,
     "readout": "rate",
     "num_classes": None,
@@ -52,7 +53,7 @@ def value(
 ) -> Any:  # fmt: skip
     """Return the value of a loss, with its reduction applied."""
     if name_of(loss) == "SparsityEnforcer":
-        return sparsity_enforcer(options(loss), np.asarray(spikes, np.float64), where, lengths)
+        return sparsity_enforcer(options(loss), spikes, where, lengths)
     evaluated = evaluate(loss, spikes, target, where, lengths, weight)
     if loss.reduction == "none":
         return to_input_layout(loss, np.shape(spikes), evaluated.terms)
@@ -88,19 +89,23 @@ def evaluate(
 ) -> Terms:
     """Evaluate the terms of a loss in the internal layout, without reduction."""
     name, o, spikes = name_of(loss), options(loss), np.asarray(spikes, dtype=np.float64)
+
+    def weights(number: int) -> np.ndarray:
+        return np.ones(number) if weight is None else np.asarray(weight, dtype=np.float64)
+
     if name in DISTANCES:
-        return paired_trains(DISTANCES[name], o, spikes, target, where)
+        given = spikes, target, where, weights(spikes.shape[1])
+        return paired_trains(DISTANCES[name], o, *given)
     if name == "SpikeTime":
         mask = full_mask(spikes.shape, o.time_axis, where, lengths)
         target = to_batch_class_time(np.asarray(target, dtype=np.float64), o.time_axis)
         spikes = to_batch_class_time(spikes, o.time_axis)
         train, signal = (target, 0.0) if o.filter_target else (0.0, target)
-        return spike_time(o, np.where(mask, spikes - train, 0.0), signal, mask)
+        difference = np.where(mask, spikes - train, 0.0)
+        return spike_time(o, difference, signal, mask, weights(spikes.shape[1]))
     reading = read(loss, spikes, where, lengths)
-    classes = reading.u.shape[1]
-    weight = np.ones(classes) if weight is None else np.asarray(weight, dtype=np.float64)
     target = target_with_time_axis(np.asarray(target), spikes.shape, o.time_axis)
-    return FORMULAS[name](o, reading, target, weight)
+    return FORMULAS[name](o, reading, target, weights(reading.u.shape[1]))
 
 
 def read(
@@ -276,12 +281,15 @@ def first_spikes(o: SimpleNamespace, times: np.ndarray, mask: np.ndarray) -> Sim
 # Criteria ----------------------------------------------------------------------------------------
 
 
-def spike_time(o: SimpleNamespace, difference: np.ndarray, signal: Any, mask: np.ndarray) -> Terms:
+def spike_time(
+    o: SimpleNamespace, difference: np.ndarray, signal: Any, mask: np.ndarray, weight: np.ndarray
+) -> Terms:
     length = o.length or math.ceil(20 * o.time_constant)
     length = min(length, difference.shape[-1])  # later taps meet no spike
     taps = o.kernel or kernel(o.time_constant, length, o.filter_order)
     trace = causal_filter(difference, taps) - signal
-    return Terms(np.where(mask, trace**2, 0.0), mask, np.ones(mask.shape))
+    term_weight = np.broadcast_to(weight[:, None], mask.shape)
+    return Terms(np.where(mask, term_weight * trace**2, 0.0), mask, term_weight)
 
 
 def each_reading(
@@ -384,7 +392,7 @@ def spike_moid(o: SimpleNamespace, r: Reading, target: np.ndarray, weight: np.nd
         if o.numerics == "stable":
             softplus = math.log1p(math.exp(-abs(z)))
             return pos_weight[c] * y * (softplus + max(-z, 0)) + (1 - y) * (softplus + max(z, 0))
-        p = 1 / (1 + math.exp(-z))
+        p = 1 / (1 + math.exp(-z)) if z > -700 else 0.0  # where the exponential overflows
         return -y * clamped_log(p) - (1 - y) * clamped_log(1 - p)
 
     return each_reading(o, r, target, weight, term)
@@ -406,13 +414,36 @@ def huber(distance: float, o: SimpleNamespace) -> float:
     return o.delta * (distance - o.delta / 2) if far else distance**2 / 2
 
 
-def sparsity_enforcer(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> float:
-    brackets = []
-    for m in mean_magnitudes(o, x, where, lengths):
-        distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
-        brackets.append(distance**o.power)
-    divisor = 1 if o.reduction == "sum" else len(brackets) or 1
-    return o.lam * sum(brackets) / divisor
+def sparsity_enforcer(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> float:
+    total = 0.0
+    for rates in event_rates(o, x, where, lengths):
+        brackets = []
+        for m in rates:
+            distance = max(m - o.max_rate, o.min_rate - m if o.min_rate else 0, 0)
+            brackets.append(distance**o.power)
+        divisor = 1 if o.reduction == "sum" else len(brackets) or 1
+        total += o.lam * sum(brackets) / divisor
+    return total
+
+
+def event_rates(o: SimpleNamespace, x: Any, where: Any, lengths: Any) -> list[list[float]]:
+    """Return the rates in each layer; with a scale, the scaled events per step in all of them."""
+    layers = layers_of(o, x)
+    rates = [mean_magnitudes(o, layer, where, lengths) for layer in layers]
+    if o.scale is None:
+        return rates
+    neurons = [to_batch_class_time(layer, o.time_axis).shape[1] for layer in layers]
+    factors = [scale * number for scale, number in zip(o.scale, neurons, strict=True)]
+    groups = zip(*rates, strict=True)  # each is the whole batch, or a sample, in all layers
+    return [[math.fsum(f * m for f, m in zip(factors, group, strict=True)) for group in groups]]
+
+
+def layers_of(o: SimpleNamespace, x: Any) -> list[np.ndarray]:
+    """Return the arrays in nested lists, each in slices along the layer axis, if there is one."""
+    if isinstance(x, list):
+        return [layer for part in x for layer in layers_of(o, part)]
+    x = np.asarray(x, dtype=np.float64)
+    return [x] if o.layer_axis is None else list(np.moveaxis(x, o.layer_axis, 0))
 
 
 def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any) -> list[float]:
@@ -425,9 +456,14 @@ def mean_magnitudes(o: SimpleNamespace, x: np.ndarray, where: Any, lengths: Any)
         samples = range(len(x)) if o.per.startswith("sample") else [slice(None)]
         neurons = range(x.shape[1]) if o.per.endswith("neuron") else [slice(None)]
         groups = [x[b, n][mask[b, n]] for b in samples for n in neurons]
-    # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
-    sizes = (np.where(group > -1 / 16, group, -group) for group in groups if len(group))
-    return [math.fsum(size) / len(size) for size in sizes]
+    means = []
+    for group in filter(len, groups):
+        # At 0 the slope of ``|x|`` is 1, as in the default; differences take small steps.
+        mean = math.fsum(np.where(group > -1 / 16, group, -group)) / len(group)
+        if o.numerics == "lava" and o.scale is None and mean > o.max_rate:  # there it is 0
+            mean = math.fsum(np.where(abs(group) < 1 / 16, 0, abs(group))) / len(group)
+        means.append(mean)
+    return means
 
 
 def van_rossum(o: SimpleNamespace, x: list[float], y: list[float]) -> float:
@@ -446,13 +482,14 @@ def victor_purpura(o: SimpleNamespace, x: list[float], y: list[float]) -> float:
 
 
 def paired_trains(
-    distance: Callable[..., float], o: SimpleNamespace, times: np.ndarray, target: Any, where: Any
+    distance: Callable[..., float], o: Any, times: Any, target: Any, where: Any, weight: np.ndarray
 ) -> Terms:
     term_values, term_mask, term_weight = empty_terms((*times.shape[:2], 1))
     for b, c in np.ndindex(times.shape[:2]):
         if where is None or where[b]:
             pair = (sorted(t[np.isfinite(t)]) for t in (times[b, c], target[b, c]))
-            term_values[b, c], term_mask[b, c], term_weight[b, c] = distance(o, *pair), True, 1
+            term_values[b, c], term_mask[b, c] = weight[c] * distance(o, *pair), True
+            term_weight[b, c] = weight[c]
     return Terms(term_values, term_mask, term_weight)
 
 

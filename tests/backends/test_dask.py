@@ -94,7 +94,7 @@ def test_layers_times_masks_of_steps_and_classifiers_equal_numpy(no_compute):
 
     def outputs(spikes):
         yield sx.SparsityEnforcer(0.25)([spikes, 2 * spikes])
-        yield from on_times(3 + spikes[:, :, :2], 4 - SPIKES)
+        yield from on_times(3 + spikes[:, :, :2], 4 - SPIKES, weight=[0.5, 1.0, 3.0])
         yield sx.SpikeMax(2, reduction="mean")(spikes, LABEL, where=SPIKES[:, 0] == 0)
         yield from (classifier.confidence(spikes) for classifier in confident)
         yield from (classifier(spikes) for classifier in confident)

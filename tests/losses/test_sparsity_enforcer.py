@@ -198,3 +198,23 @@ def test_scale_reaches_silent_neurons(backend):
     value, gradient = run(backend, function, np.zeros((2, 2, 4)), np.zeros((2, 3, 4)))
     np.testing.assert_allclose(value, 1, rtol=1e-6)
     np.testing.assert_allclose(gradient, -2 * 3 / 8, rtol=1e-6)  # scale / (samples times steps)
+    in_one_array = sx.value_and_grad(dataclasses.replace(loss, layer_axis=0))
+    value, gradient = run(backend, in_one_array, np.zeros((2, 2, 2, 4)))
+    np.testing.assert_allclose(value, 1, rtol=1e-6)
+    np.testing.assert_allclose(gradient[0], -2 * 3 / 8, rtol=1e-6)
+    np.testing.assert_allclose(gradient[1], -2 / 8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("per", ["sample", "sample_neuron"])
+def test_pullbacks_of_parts_give_the_gradient_of_the_whole(backend, per):
+    loss = sx.SparsityEnforcer(0.3, 2.0, min_rate=0.2, per=per)
+    x, n = np.abs(np.asarray(LAYER)), np.asarray([3, 0, 2])
+
+    def gradients(x, n):
+        parts = slice(0, 2), slice(2, 3)
+        sums = [loss.sum_weight_and_pullback(x[part, ...], lengths=n[part]) for part in parts]
+        weight = sums[0][1] + sums[1][1]
+        return [pullback(1 / weight) for _, _, pullback in sums]
+
+    expected = sx.value_and_grad(loss)(x, lengths=n)[1]
+    close(np.concatenate(run(backend, gradients, x, n)), expected, backend.rtol)
