@@ -6,7 +6,6 @@ array namespace.
 
 import functools
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -229,66 +228,3 @@ def or_one(adapter: Adapter, divisor: Array) -> Array:
     Where the divisor is 0 the numerator is 0 too, so the quotient becomes 0 instead of NaN.
     """
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))
-
-
-def check_size(adapter: Adapter, values: Array, given: Any, argument: str) -> None:
-    """Raise if concrete finite numbers would overflow in the dtype of `values`."""
-    known, limits = concrete_or_none(given), adapter.xp.finfo(values.dtype)
-    if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
-        return
-    size = np.abs(known)
-    if bool(((size > limits.max) & (size < math.inf)).any()):
-        raise ValueError(
-            f"{argument} contains a number of magnitude {size[size < math.inf].max():g}, which "
-            f"overflows in {values.dtype}, the dtype that the loss computes in"
-        )
-
-
-def check_shape(
-    given: Array,
-    argument: str,
-    what: str,
-    expected: dict[str, tuple[int, ...]],
-    hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
-) -> None:
-    """Raise if an argument has none of the expected shapes, with a hint at the mistake."""
-    shape = tuple(given.shape)
-    if shape not in expected.values():
-        shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
-        raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
-
-
-def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
-    """Return the lowest of the concrete values if it is below `limit`, else None.
-
-    The values are scanned again only if there is such a value or NaN.
-    """
-    if known is None or not known.size or known.min() >= limit:  # a process may have no samples
-        return None
-    below = known[known < limit]
-    return float(below.min()) if below.size else None
-
-
-def check_range(
-    values: np.ndarray | None, highest: int, argument: str, ignored: int | None = None
-) -> bool:
-    """Raise if concrete integers other than `ignored` are below 0 or above `highest`.
-
-    Return whether all values are known to be within the range.
-    """
-    if values is None:
-        return False
-    inside = (values >= 0) & (values <= highest)
-    if bool(inside.all()):
-        return True
-    if ignored is not None:
-        inside |= values == ignored
-    if not bool(inside.all()):
-        others = values if ignored is None else values[values != ignored]
-        left_out = f" (to leave an entry out, use {ignored})" if ignored is not None else ""
-        raise ValueError(
-            f"{argument} must be between 0 and {highest}; "
-            f"got values from {others.min()} to {others.max()}"
-            f"{left_out if others.min() < 0 else ''}"
-        )
-    return False

@@ -1,9 +1,13 @@
-"""Checks for hyper-parameters. Each error names the argument, its value and the valid range."""
+"""Checks of hyper-parameters and arrays. Errors name the argument, its value and what is valid."""
 
 import math
 import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
+
+from spikeloss_xp._typing import Array, Namespace
 
 LONGEST = (1 << 31) - 1  # the largest integer that fits in the integers of every library
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # even the square of LARGEST is finite in float32
@@ -156,3 +160,69 @@ def function(value: Any, argument: str) -> Any:
     if not callable(value):
         raise TypeError(f"{argument} must be a function; got {value!r}")
     return value
+
+
+# Arrays in a call ----------------------------------------------------------------------------
+
+
+def check_overflow(xp: Namespace, dtype: Any, known: np.ndarray | None, argument: str) -> None:
+    """Raise if concrete finite numbers would overflow in the dtype that a loss computes in."""
+    limits = xp.finfo(dtype)
+    if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
+        return
+    size = np.abs(known)
+    if bool(((size > limits.max) & (size < math.inf)).any()):
+        raise ValueError(
+            f"{argument} contains a number of magnitude {size[size < math.inf].max():g}, which "
+            f"overflows in {dtype}, the dtype that the loss computes in"
+        )
+
+
+def check_shape(
+    given: Array,
+    argument: str,
+    what: str,
+    expected: dict[str, tuple[int, ...]],
+    hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
+) -> None:
+    """Raise if an argument has none of the expected shapes, with a hint at the mistake."""
+    shape = tuple(given.shape)
+    if shape not in expected.values():
+        shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
+        raise ValueError(f"{argument} must hold {what} of shape {shapes}; got {shape}{hint(shape)}")
+
+
+def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
+    """Return the lowest of the concrete values if it is below `limit`, else None.
+
+    The values are scanned again only if there is such a value or NaN.
+    """
+    if known is None or not known.size or known.min() >= limit:  # a process may have no samples
+        return None
+    below = known[known < limit]
+    return float(below.min()) if below.size else None
+
+
+def check_range(
+    values: np.ndarray | None, highest: int, argument: str, ignored: int | None = None
+) -> bool:
+    """Raise if concrete integers other than `ignored` are below 0 or above `highest`.
+
+    Return whether all values are known to be within the range.
+    """
+    if values is None:
+        return False
+    inside = (values >= 0) & (values <= highest)
+    if bool(inside.all()):
+        return True
+    if ignored is not None:
+        inside |= values == ignored
+    if not bool(inside.all()):
+        others = values if ignored is None else values[values != ignored]
+        left_out = f" (to leave an entry out, use {ignored})" if ignored is not None else ""
+        raise ValueError(
+            f"{argument} must be between 0 and {highest}; "
+            f"got values from {others.min()} to {others.max()}"
+            f"{left_out if others.min() < 0 else ''}"
+        )
+    return False

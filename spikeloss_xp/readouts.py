@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from spikeloss_xp._arrays import Adapter, lowest_below, or_one
+from spikeloss_xp._arrays import Adapter, or_one
+from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.pixels import Pixels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Namespace, PerClass, Pullback, ValueAndPullback

@@ -10,15 +10,13 @@ from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
     asarray_like,
-    check_range,
-    check_shape,
-    check_size,
     concrete_or_none,
     find_adapter,
     floating,
     host,
     rank,
 )
+from spikeloss_xp._checks import check_overflow, check_range, check_shape
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import Prepared, both, fill_masked
 from spikeloss_xp._typing import Array
@@ -163,7 +161,7 @@ def target_trains(prepared: Prepared, target: Any) -> TargetTrains:
     expected = {"the shape of input": prepared.layout.shape}
     check_shape(trains, "target", "spike trains", expected, functools.partial(_order, expected))
     trains = floating(adapter, trains, "target")
-    check_size(adapter, values, target, "target")
+    check_overflow(adapter.xp, values.dtype, concrete_or_none(target), "target")
     trains = adapter.xp.astype(trains, values.dtype, copy=False)
     trains = prepared.layout.collapsed(adapter, trains)
     if prepared.mask is not None:
@@ -315,7 +313,8 @@ def _class_numbers(
         # NaN and infinity are outside every range.
         if not (lowest <= low and high <= highest and -math.inf < low and high < math.inf):
             raise ValueError(f"target must hold {kind}, {rule}; got values from {low} to {high}")
-        check_size(adapter, prepared.values, target, "target")
+        given = concrete_or_none(target)
+        check_overflow(xp, prepared.values.dtype, given, "target")
     unchecked = known is None and not xp.isdtype(label.dtype, "bool")
 
     label = xp.astype(label, prepared.values.dtype, copy=False)
@@ -362,7 +361,7 @@ def class_weights(prepared: Prepared, weight: Any) -> Array:
     known = concrete_or_none(weight)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
         raise ValueError(f"weight must be finite and at least 0; got {known.tolist()}")
-    check_size(adapter, values, weight, "weight")
+    check_overflow(xp, values.dtype, known, "weight")
     return prepared.layout.per_class(adapter, xp.astype(weights, values.dtype, copy=False))
 
 

@@ -10,12 +10,11 @@ from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
     asarray_like,
-    check_range,
-    check_shape,
     concrete_or_none,
     floating,
     shape_of,
 )
+from spikeloss_xp._checks import check_range, check_shape
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
 

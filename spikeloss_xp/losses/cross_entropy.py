@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import lowest_below, or_one
+from spikeloss_xp._arrays import or_one
 from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
 from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
 from spikeloss_xp.losses.classes import COUNTED, ClassLoss
@@ -266,7 +266,7 @@ def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
     """Return the square roots of numbers of spikes, which an option needs, and their pullback."""
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)
-    lowest = None if checked else lowest_below(adapter.concrete_or_none(n), -0.25)
+    lowest = None if checked else _checks.lowest_below(adapter.concrete_or_none(n), -0.25)
     if lowest is not None:
         raise ValueError(
             f"input must have no number of spikes below 0 with {option}; membrane "

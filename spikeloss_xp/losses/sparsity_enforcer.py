@@ -12,7 +12,6 @@ from spikeloss_xp._arrays import (
     Adapter,
     adapter_of,
     asarray_like,
-    check_shape,
     floating,
     on_device_of,
     or_one,
@@ -481,7 +480,7 @@ def _sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
     expected = {"[neuron]" if per == "neuron" else "a scalar": shape}
     for name, given in zip(("events", "entries"), others, strict=True):
         total = asarray_like(prepared.adapter, values, given, "others")
-        check_shape(total, "others", name, expected)
+        _checks.check_shape(total, "others", name, expected)
         sums.append(prepared.adapter.xp.astype(total, values.dtype, copy=False))
     return sums
 

@@ -4,7 +4,6 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import lowest_below
 from spikeloss_xp._input.labels import Labels
 from spikeloss_xp._typing import Array, MaxMode, Numerics, Reduction, ValueAndPullback
 from spikeloss_xp.losses.classes import NUMERICS, ReadsClasses
@@ -119,7 +118,7 @@ class SpikeMax(ReadsClasses):
         counts: Array = reading.counts
         short = counts < self.pseudo_count
         # A finite difference may step slightly below silence.
-        lowest = lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
+        lowest = _checks.lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(
                 "input must have no rate below 0 with mode='probability'; membrane potentials need "

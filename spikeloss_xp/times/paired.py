@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from spikeloss_xp import _checks, _tuning
-from spikeloss_xp._arrays import Adapter, asarray_like, check_size, floating, sign
+from spikeloss_xp._arrays import Adapter, asarray_like, concrete_or_none, floating, sign
 from spikeloss_xp._input.labels import Labels, TargetTrains
 from spikeloss_xp._input.prepared import Prepared, check_not_trains, prepare_times
 from spikeloss_xp._spike_pairs import (
@@ -45,7 +45,7 @@ class PairedLoss(TimesLoss):
         if adapter.xp.isdtype(trains.dtype, "bool"):
             raise TypeError(f"target must hold spike times; got {trains.dtype}")
         check_not_trains(adapter, trains, "target")
-        check_size(adapter, values, target, "target")
+        _checks.check_overflow(adapter.xp, values.dtype, concrete_or_none(target), "target")
         trains = adapter.xp.reshape(trains, (*pairs, -1))
         trains = floating(adapter, trains, "target")
         return TargetTrains(None, adapter.xp.astype(trains, values.dtype, copy=False))
