@@ -227,9 +227,9 @@ def cross_entropy_of_probabilities(
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
     """Return the terms for class indices or probabilities, by differentiable operations.
 
-    Only array API operations are used, and the maximum has no gradient. If the label has hardly any
-    probability, its term is ``log(sum) - (u_y - max(u))``. With probabilities, the term is
-    ``sum(q)`` times the term of the label, plus ``sum(q_c (u_y - u_c))``.
+    Only array API operations are used, and the maximum is treated as a constant. If the label has
+    hardly any probability, its term is ``log(sum) - (u_y - max(u))``. With probabilities, the term
+    is ``sum(q)`` times the term of the label, plus ``sum(q_c (u_y - u_c))``.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
@@ -298,9 +298,9 @@ def outside_rates(
 
     The bounds are the lowest count of the label and the highest count of the other classes. With
     the roots `u` of `n`, the terms are ``max(root(lowest) - u, 0)²`` for the label plus the sum of
-    ``max(u - root(highest), 0)²`` over the other classes. The label is a class index or, as floats,
-    the share `q` of each class in the label. With shares, the two penalties of a class are weighted
-    by `q` and ``1 - q``.
+    ``max(u - root(highest), 0)²`` over the other classes. The label is either a class index, or an
+    array of floats with the share `q` of each class in the label. With shares, the two penalties of
+    a class are weighted by `q` and ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 

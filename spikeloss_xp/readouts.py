@@ -56,7 +56,7 @@ class Trains(NamedTuple):
         return self.time.adapter.xp
 
     def reading(self, u: Array, **units: Any) -> "Reading":
-        """Return readings of these trains. A reading of all steps is masked if all steps are.
+        """Return readings of these trains, masked if all steps that they are read from are masked.
 
         The readings keep the axes of the trains. The time axis has length 1 unless there is a
         reading at each step.
@@ -264,10 +264,10 @@ def read_groups(
     """Apply `read` to the mean of the neurons of each class. By default, each neuron is a class.
 
     If the readings of `read` are `proportional` to the trains, sum first and divide once: dividing
-    the spikes first rounds, and rounding would break ties. If single neurons are masked, the number
-    of unmasked neurons may differ between steps, so the mean at each step is read instead. With
-    `summed`, the mean is multiplied by the number of neurons in a class, which gives their sum if
-    none of them is masked.
+    the spikes first rounds, and rounding would break ties. If individual neurons are masked, the
+    number of unmasked neurons may differ between steps, so the mean at each step is read instead.
+    With `summed`, the mean is multiplied by the number of neurons in a class, which gives their sum
+    if none of them is masked.
     """
     if classes is None:
         return read(trains)

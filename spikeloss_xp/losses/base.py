@@ -101,7 +101,7 @@ class Loss(Parts):
     """Whether class indices must be one-hot encoded for the criterion."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise an error that names the right option if its name in other libraries is used."""
+        """Raise if an option is given by its name in another library, and suggest our name."""
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
@@ -251,7 +251,7 @@ class Loss(Parts):
         return input != 0
 
     def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the loss of equal scores for all classes, or None if it is not known."""
+        """Return the loss if all classes have the same score, or None if it is not known."""
         return None
 
     # Methods that a subclass defines --------------------------------------------------------------

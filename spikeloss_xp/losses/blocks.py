@@ -13,7 +13,7 @@ Axes = tuple[int | None, ...]
 
 
 class Split(NamedTuple):
-    """A description of how a call of a loss may be split into blocks whose sums add up.
+    """The way in which a call of a loss may be split into blocks whose sums add up.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Split(NamedTuple):
         None for a class axis that the input does not have.
     independent : set of int
         The axes of the input along which the sums of blocks add up. Along time, they add up if each
-        block also includes the last `memory` steps before it.
+        block also includes the `memory` steps before it.
     dtype : dtype
         The dtype of the computation.
     divisor : array, int or None

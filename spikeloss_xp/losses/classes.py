@@ -227,5 +227,5 @@ class ClassLoss(ReadsClasses):
 
 
 def per_class(reading: Reading, values: PerClass) -> Any:
-    """Return `values`, with numbers for each class as an array that broadcasts to the readings."""
+    """Return one number as it is, and numbers for each class as an array that broadcasts."""
     return reading.per_class(values) if isinstance(values, tuple) else values

@@ -34,9 +34,9 @@ class CrossEntropy(ClassLoss):
         What is read from each class:
 
         - ``"count"``: the spike count :math:`n`;
-        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`. For random spikes, its standard deviation is
-          close to 1/2, almost independently of the mean of :math:`n` [1]_. Its derivative is 0.82
-          for a silent class, and 0.10 at 25 spikes;
+        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`. If :math:`n` is a Poisson variable whose mean is
+          not small, the root has a standard deviation of about 1/2 [1]_. The derivative of the root
+          is 0.82 for a silent class, and 0.10 at 25 spikes;
         - ``"rate"``: the spike count divided by the number of steps;
         - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
         - ``"latency"``: the number of steps before the first spike. The earliest class has the
@@ -44,8 +44,8 @@ class CrossEntropy(ClassLoss):
         - ``"softmax_sum"``: the sum over time of the class probability, which is a softmax of the
           potentials at each step [2]_.
     moving_window : int, optional
-        The length of the moving window, in time steps. It is possible for the first three readouts
-        only. With a window, there is a term at each step. With a window of 1 and the readout
+        The length of the moving window, in time steps. Only the first three readouts support a
+        window. With a window, there is a term at each step. With a window of 1 and the readout
         ``"count"`` or ``"rate"``, the logits at a step are the input at that step, as in temporal
         efficient training [3]_. By default, each class is read over the whole duration.
     temperature : float, default 1
@@ -66,8 +66,8 @@ class CrossEntropy(ClassLoss):
         Bounds on the firing rates, in spikes per neuron and time step: the lowest rate of the
         labelled class, and the highest rate of the other classes, for example ``(0.5, 0.02)``. Both
         are between 0 and 1, and the first is larger. A rate outside its bound is penalised, even if
-        the labelled class is silent. Bounds are possible for the first three readouts only. By
-        default, there are no bounds.
+        the labelled class is silent. Only the first three readouts support bounds. By default,
+        there are no bounds.
     rate_weight : float, default 3
         The weight of the bounds relative to the cross entropy; at least 0. With ``"sqrt_count"``, 1
         was the best of the weights that we measured.

@@ -45,8 +45,8 @@ class Parts(ABC):
 
         Both results add up over any split of the batch, such as micro-batches, processes or
         devices. The total sum is the loss of the whole batch for ``reduction="sum"``. For a mean,
-        divide the total sum by the total weight; if that is 0, the mean is 0. With a `context`,
-        both results also add up over segments of time.
+        divide the total sum by the total weight; if the weight is 0, the mean is 0. With a
+        `context`, both results also add up over segments of time.
 
         Parameters
         ----------

@@ -123,7 +123,7 @@ class AbsoluteError(SquaredError):
 
 @dataclass(frozen=True)
 class HuberError(SquaredError):
-    r"""Huber loss between readings and target numbers: quadratic near the target, then linear.
+    r"""Huber loss between readings and target numbers: quadratic near the target, linear far off.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} h(u_{b, c} - \hat u_{b, c}), \qquad

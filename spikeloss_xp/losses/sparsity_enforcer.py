@@ -64,9 +64,9 @@ class SparsityEnforcer(Loss):
         The power to which the distance from the range is raised. With ``max_rate=0``, a power of 1
         and the default `lam`, the loss is the mean of :math:`|x|`.
     per : {"array", "neuron", "sample", "sample_neuron"}, default "array"
-        What is averaged to a rate: the whole array; each neuron, over batch and time, so that
-        silent neurons cannot make up for neurons that fire too much; each sample; or each neuron in
-        each sample, as in the upper bound of [2]_.
+        The parts of an array whose mean rates are penalised separately: the whole array; each
+        neuron, averaged over batch and time, so that silent neurons cannot make up for neurons that
+        fire too much; each sample; or each neuron in each sample, as in the upper bound of [2]_.
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
         of several arrays are always added up.
@@ -75,9 +75,8 @@ class SparsityEnforcer(Loss):
         scaled events of all arrays are added up, and their rate is compared with the range once.
         The unit of `max_rate` and `min_rate` is then scaled events per sample and time step, such
         as synaptic operations. If some neurons of an array are masked, the events of the others are
-        scaled up to the full number of neurons. A scale is possible for ``per="array"`` and
-        ``"sample"`` only. For a mapping, the factors are in the order of its sorted keys, as in
-        JAX.
+        scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"`` support a
+        scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
     layer_axis : int, optional
         An axis of `input` along which layers are stacked: each slice along it is treated as a
         separate array. By default, there is no such axis.
@@ -97,8 +96,8 @@ class SparsityEnforcer(Loss):
     Notes
     -----
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
-    rate is too high, it also lowers potentials that are close to the threshold at silent steps. For
-    graded or signed events, which are not spike counts, use ``numerics="lava"``.
+    rate is too high, training also lowers potentials that are close to the threshold at silent
+    steps. For graded or signed events, which are not spike counts, use ``numerics="lava"``.
 
     With ``per="array"`` and ``"neuron"``, a term is computed from a mean over the whole batch, so
     the terms of micro-batches do not add up. `events_and_entries` returns two sums that do. With
@@ -179,8 +178,8 @@ class SparsityEnforcer(Loss):
         others : tuple of array, optional
             The results of `events_and_entries` for the rest of the batch, added up over the other
             micro-batches, processes or devices. The call then returns the value for the whole
-            batch, and its gradient is the gradient of this value with respect to `input`. This is
-            possible for a single array only.
+            batch, and its gradient is the gradient of this value with respect to `input`. This
+            argument requires a single array.
 
         Returns
         -------
@@ -199,7 +198,7 @@ class SparsityEnforcer(Loss):
         if others is not None:
             if len(arrays) > 1 or self.scale is not None:
                 raise ValueError(
-                    "others is possible for a single array, without a scale: call the loss once "
+                    "others needs a single array, and a loss without a scale: call the loss once "
                     "for each array, and add up the values"
                 )
             value: ArrayT = self.value(arrays[0], where=where, lengths=lengths, others=others)
@@ -240,8 +239,8 @@ class SparsityEnforcer(Loss):
         self._check_no_scale()
         if others is not None and self.layer_axis is not None:
             raise ValueError(
-                "others is possible for a single layer: call the loss, without a layer_axis, once "
-                "for each layer, and add up the values"
+                "others needs a single layer: call the loss once for each layer, without a "
+                "layer_axis, and add up the values"
             )
         masks = {"where": where, "lengths": lengths}
         slices = self._slices(input, plain=where is None and lengths is None)
@@ -275,14 +274,14 @@ class SparsityEnforcer(Loss):
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms of all samples, and the number by which a call divides it.
 
-        This is possible with ``per="sample"`` and ``"sample_neuron"``. Both results add up over any
-        split of the batch. The loss of the whole batch is the total sum divided by the total
-        weight, or 0 if the weight is 0. With ``reduction="sum"``, it is the total sum.
+        This requires ``per="sample"`` or ``"sample_neuron"``. Both results add up over any split of
+        the batch. The loss of the whole batch is the total sum divided by the total weight, or 0 if
+        the weight is 0. With ``reduction="sum"``, it is the total sum.
 
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events, as for a call. Several arrays are possible only with a `scale`.
+            Events, as for a call. Several arrays require a `scale`.
         where, lengths : array or sequence, optional
             The mask, as for a call.
 
@@ -361,7 +360,7 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # Broadcast the number: there may be no mask, or one mask for all neurons.
+        # The number is the same for all neurons if there is no mask, or one mask for all of them.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _check_no_scale(self) -> None:
@@ -574,7 +573,7 @@ def mean_magnitude(
 
 
 def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
-    """Return rates as a reading. The mask may be a single one for all rates."""
+    """Return rates as a reading. A single mask may apply to all rates."""
     if mask is not None:
         mask = adapter.xp.broadcast_to(mask, rate.shape)
     return Reading(rate, adapter.axes[0], mask=mask)

@@ -143,7 +143,7 @@ class SpikeTime(ReadsTrains):
         return trains.reading(filtered(difference)), partial(filtered, reverse=True)
 
     def _filter_for(self, trains: Trains) -> Any:
-        """Return the filter in the form in which an adapter takes it."""
+        """Return the filter in the form that an adapter expects."""
         kernel: Any = self.kernel
         if kernel is None:
             return Exponential(self.time_constant, self.number_of_taps, self.filter_order)

@@ -43,7 +43,7 @@ class FirstSpike(TimesLoss, Predictor):
     silent_time: float
 
     def fires(self, input: Array) -> Array:
-        """Return a mask that is True for spikes before `silent_time`, which are the ones read."""
+        """Return a mask that is True for times before `silent_time`, which are read as spikes."""
         return input < self.silent_time
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
@@ -57,7 +57,7 @@ class FirstSpike(TimesLoss, Predictor):
         return (prepared.layout.batch_axis,)
 
     def _warn_if_silent(self, prepared: Prepared) -> None:
-        """Warn if no class of the batch has a spike, if the values can be read without cost."""
+        """Warn if no class of the batch has a spike and the values can be read without cost."""
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
         if times is None or mask is None or not np.any(mask):

@@ -523,7 +523,7 @@ ARRAY_MISTAKES = [
     Mistake(lambda x: sx.SparsityEnforcer()([]), ValueError("at least one array", "got none")),
     Mistake(
         lambda x: sx.SparsityEnforcer()([x.spikes, x.spikes], others=(1.0, 2.0)),
-        ValueError("others is possible for a single array", "call the loss once for"),
+        ValueError("others needs a single array", "call the loss once for"),
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer()(x.spikes, others=(1.0, 2.0, 3.0)),
