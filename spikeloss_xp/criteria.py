@@ -1,13 +1,14 @@
-"""Criteria: the terms of a loss, given the readings and the targets.
+"""Criteria: functions that compute the terms of a loss from readings and targets.
 
 A criterion returns ``(terms, pullback)``. The pullback takes the derivative of the loss with
-respect to the terms, or an array that broadcasts to it, to the derivative with respect to the
-readings. A reading enters one term only, so the pullback multiplies by the derivative of that
-term. In a loss whose classes compete for one term, the terms keep the class axis, `axis`, with
-length 1.
+respect to the terms, or an array that broadcasts to it, and returns the derivative with respect to
+the readings. Each reading contributes to one term only, so the pullback multiplies by the
+derivative of that term. If the classes of a sample compete for one term, the class axis of the
+terms has length 1.
 
-`one_hot` is the label as bools, with a class axis. `class_mask` says which classes take part, if
-some are masked; the others are read as 0, or as a logit far below all others, and have no gradient.
+`one_hot` holds the labels as bools, with a class axis. `class_mask` is True for the classes that
+take part, or None if no class is masked. Masked classes have no gradient; they are read as 0, or as
+a logit far below all other logits.
 """
 
 import math
@@ -18,9 +19,9 @@ from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends.base import Axis
 from spikeloss_xp.primitives.chunks import single_use
 
-EPSILON = 1e-6  # the published loss adds this to the sum of rates
-ODDS = 1e-30, 1e30  # between these float32 holds odds and their derivative
-FINITE = -1e38  # below this, a logit may be minus infinity
+EPSILON = 1e-6  # the published loss adds this to the sum of the rates
+ODDS = 1e-30, 1e30  # float32 can represent odds in this range, and their derivatives
+FINITE = -1e38  # logits below this may be minus infinity
 
 
 def squared(u: Array) -> ValueAndPullback:
@@ -29,16 +30,16 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``, with the derivative 0 at 0, in which libraries differ for `abs`."""
+    """Return ``|u|`` with a derivative of 0 at 0, where libraries disagree about `abs`."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
 
 def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
-    """Return ``u² / 2`` up to a distance of `delta` from 0, and its tangent beyond."""
+    """Return ``u² / 2`` where ``|u| <= delta``, and its tangent at ``±delta`` elsewhere."""
     xp = adapter.xp
     high, low = (adapter.operand(u, limit) for limit in (delta, -delta))
-    slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # NaN stays
+    slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # NaN is kept
     return slope * (u - slope / 2), lambda cotangent: cotangent * slope
 
 
@@ -47,12 +48,13 @@ def outside_range(
 ) -> ValueAndPullback:
     """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power``, for a power of 1 or 2.
 
-    With a power of 1 the slope at `highest` is 0, and 1 if that is 0, below which nothing is.
+    With a power of 1, the slope at ``u == highest`` is 0. It is 1 if `highest` is 0, because `u` is
+    never negative.
     """
     xp = adapter.xp
     above = u > highest if highest > 0 else u >= highest
-    far = xp.where(above, u - highest, 0 * u)  # signed; 0 u keeps NaN
-    if lowest > 0:  # no rate is below 0
+    far = xp.where(above, u - highest, 0 * u)  # 0 * u keeps NaN
+    if lowest > 0:  # `u` is never negative
         far = xp.where(u < lowest, u - lowest, far)
     if power == 2:
         return far * far, lambda cotangent: 2 * cotangent * far
@@ -63,8 +65,8 @@ def outside_range(
 def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     """Return ``max(|u| - tolerance, 0)²``."""
     xp = adapter.xp
-    # Equality is outside, so that without a tolerance the curvature at 0 is that of the square; 0 u
-    # keeps NaN.
+    # Equality counts as outside, so that without a tolerance the second derivative at 0 is 2, as
+    # for the square. 0 * u keeps NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
     over = xp.where(u >= tolerance, u - tolerance, over)
     return over * over, lambda cotangent: 2 * cotangent * over
@@ -80,26 +82,26 @@ def cross_entropy_of_rates(
 ) -> ValueAndPullback:
     """Return ``-log(r_y / (sum(r) + 1e-6))``, continued below `half_spike` so that it is finite.
 
-    `short` is True for the rates below `half_spike`: the caller compares counts, which are exact.
-    With ``d = max(half_spike - r_y, 0)``, the missing rate of the label, the term is
-    ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``: the logarithm is continued along
-    its tangent, and `d` is added to each of the ``C`` classes in the denominator. It is computed
-    as ``log1p(others / own) + d / half_spike``, which keeps the digits of a small loss.
+    `short` is True for rates below `half_spike`. The caller computes it from counts, which are
+    exact. With ``d = max(half_spike - r_y, 0)``, the missing rate of the label, the term is
+    ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. This continues the logarithm
+    along its tangent, and adds `d` to each of the ``C`` classes in the denominator. The term is
+    computed as ``log1p(others / own) + d / half_spike``, which keeps the digits of a small loss.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     number, rate = _taking_part(classes, rate, class_mask)
     zero = adapter.operand(rate, 0.0)
     own = classes.sum(xp.where(one_hot, rate, zero))
     others = classes.sum(xp.where(one_hot, zero, rate)) + EPSILON
-    if class_mask is not None:  # half a spike may differ between classes
+    if class_mask is not None:  # `half_spike` may differ between classes
         of_label = classes.sum(xp.astype(one_hot, rate.dtype) * half_spike)
         half_spike = or_one(adapter, of_label)
     short = classes.any(one_hot & short)
     missing = xp.where(short, half_spike - own, zero)
     own = own + missing
     others = others + (number - 1) * missing
-    # The last term is 0, or NaN for an infinite rate, which the quotient would hide. It is added
-    # here, because inside `missing` its gradient terms would cancel and lose digits.
+    # `own - own` is 0, or NaN for an infinite rate, which the quotient would hide. It is added here
+    # and not to `missing`, where its contributions to the gradient would cancel and lose digits.
     odds = others / own
     terms = xp.log1p(odds) + missing / half_spike + (own - own)
 
@@ -135,9 +137,9 @@ def cross_entropy_of_logits(
 ) -> ValueAndPullback:
     """Return ``log(sum(exp(u))) - u_y`` for labels that are class indices.
 
-    With the odds against the label, the sum of ``exp(u_c - u_y)`` over the other classes, the term
-    is ``log1p(odds)``. This keeps the digits of a certain label, and so does its derivative. Odds
-    that may overflow are computed from ``u - max(u)`` instead.
+    The term is computed as ``log1p(odds)`` from the odds against the label, which are the sum of
+    ``exp(u_c - u_y)`` over the other classes. The term and its derivative keep their digits even if
+    the label is almost certain. If the odds may overflow, ``u - max(u)`` is used instead.
     """
     adapter = classes.adapter
     if class_mask is not None:
@@ -145,12 +147,12 @@ def cross_entropy_of_logits(
     if not adapter.in_place(logit):
         return adapter.cross_entropy(_by_selection, classes, logit, index, None)
     label = classes.entries_at(logit, index)
-    if not adapter.on_host:  # the values of the odds cannot be looked at
+    if not adapter.on_host:  # the values of the odds cannot be checked
         return _of_highest(classes, logit, label)
     each = adapter.exp_of_difference(logit, classes.gather(logit, label))
     classes.scatter(each, label, 0.0)
     odds = classes.sum(each)
-    if not adapter.are_within(odds, *ODDS):  # odds of 0 may come from an infinite logit
+    if not adapter.are_within(odds, *ODDS):  # odds of 0 may be the result of an infinite logit
         return _of_highest(classes, logit, label)
 
     def pullback(cotangent: Array) -> Array:
@@ -163,14 +165,14 @@ def cross_entropy_of_logits(
 
 
 def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
-    """Return the same terms from ``u - max(u)``, which cannot overflow."""
+    """Return the terms of `cross_entropy_of_logits` from ``u - max(u)``, which cannot overflow."""
     xp = classes.adapter.xp
     each = logit - classes.max(logit)
     own = classes.gather(each, label)
     xp.exp(each, out=each)
     classes.scatter(each, label, 0.0)
     others = classes.sum(each)
-    excess = xp.expm1(own) + others  # by which the sum of exponentials exceeds 1
+    excess = xp.expm1(own) + others  # the sum of all exponentials, minus 1
 
     def pullback(cotangent: Array) -> Array:
         nonlocal each
@@ -184,10 +186,10 @@ def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
 def cross_entropy_of_probabilities(
     classes: Axis, logit: Array, q: Array, class_mask: Array | None = None, /
 ) -> ValueAndPullback:
-    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` is 0 for classes that are masked.
+    """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` must be 0 for masked classes.
 
-    The first class with the largest `q` takes the place of the label, so that a row with a single
-    1 keeps the digits of a certain label.
+    The first class with the largest `q` takes the role of the label, so that a one-hot row keeps
+    its digits even if its label is almost certain.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     if class_mask is not None:
@@ -200,7 +202,7 @@ def cross_entropy_of_probabilities(
     own = classes.gather(each, label)
     factor = each
     if not (adapter.on_host and adapter.are_within(each, FINITE, math.inf)):
-        factor = xp.where(q == 0, 0.0, each)  # 0 times a logit of minus infinity would be NaN
+        factor = xp.where(q == 0, 0.0, each)  # 0 times minus infinity would be NaN
     product = classes.sum(factor * q)
     xp.exp(each, out=each)
     classes.scatter(each, label, 0.0)
@@ -208,7 +210,8 @@ def cross_entropy_of_probabilities(
     q_sum, excess = classes.sum(q), xp.expm1(own) + others
 
     def pullback(cotangent: Array) -> Array:
-        # q_sum p - q; for the label (q_sum - q) p - q (1 - p), where `others` is 1 - p.
+        # The derivative is q_sum p - q or, for the label, (q_sum - q) p - q (1 - p), where 1 - p is
+        # others / (1 + excess).
         nonlocal each
         q_of_label = classes.gather(xp.broadcast_to(q, each.shape), label)
         scale = cotangent / (excess + 1)
@@ -222,32 +225,32 @@ def cross_entropy_of_probabilities(
 
 
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
-    """Return the terms of labels or of probabilities, for libraries that may differentiate them.
+    """Return the terms for class indices or probabilities, by differentiable operations.
 
-    Only array API operations are used, and the maximum is a constant. A hopeless label has the term
-    ``log(sum) - (u_y - max(u))``. With probabilities, the term is ``sum(q)`` times the term of the
-    label, plus ``sum(q_c (u_y - u_c))``.
+    Only array API operations are used, and the maximum is treated as a constant. If the label has
+    hardly any probability, its term is ``log(sum) - (u_y - max(u))``. With probabilities, the term
+    is ``sum(q)`` times the term of the label, plus ``sum(q_c (u_y - u_c))``.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
-    highest = adapter.stop_gradient(classes.max(logit))  # it cancels
+    highest = adapter.stop_gradient(classes.max(logit))  # it cancels in the terms
     own = classes.gather(logit, classes.entries_at(logit, index))
     q_sum: Any = 1.0
     if q is not None:
         q_sum = classes.sum(q)
-        # Without any probability, a logit of minus infinity is not multiplied by 0.
+        # If all probabilities are 0, avoid the product of 0 and a logit of minus infinity.
         own = xp.where((q_sum == 0) & (own == -math.inf), highest, own)
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
-    # The quotient also keeps the digits of the derivative, but overflows for a hopeless label.
+    # The quotient keeps the digits of the derivative too, but would overflow for a hopeless label.
     hopeless = own_below < -60
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
-    excess = others + (xp.exp(own_below) - 1)  # by which the sum of exponentials exceeds 1
+    excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1
     if q is not None:
-        # The label is left out, because its gradient would be a small difference of large numbers,
-        # and so is minus infinity times 0. XLA adds up a selection in half the time.
+        # Leave out the label, whose gradient would be a small difference of large numbers, and the
+        # products of 0 and minus infinity. XLA adds up a selection in half the time.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)
@@ -256,7 +259,8 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
         scale = cotangent / (1 + excess)
         if q is None:
             return xp.where(label, -others * scale, weight * scale)
-        # q_sum p - q; for the label (q_sum - q) p - q (1 - p), where `others` is 1 - p.
+        # The derivative is q_sum p - q or, for the label, (q_sum - q) p - q (1 - p), where 1 - p is
+        # others / (1 + excess).
         of_label = ((q_sum - q) * xp.exp(own_below) - q * others) * scale
         return xp.where(label, of_label, weight * (q_sum * scale) - q * cotangent)
 
@@ -264,10 +268,10 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
 
 
 def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
-    """Return ``sqrt(n + 3/8)``, the root that a count scatters about by 1/2 [1]_, or NaN.
+    """Return ``sqrt(n + 3/8)``, whose standard deviation is about 1/2 for random counts [1]_.
 
-    It is NaN for a count below -1/4; a smaller difference from 0 is one of finite differences. If
-    the counts are `checked`, there is none.
+    The result is NaN for counts below -1/4. Counts between -1/4 and 0 are allowed, because finite
+    differences produce them. If the counts are `checked`, none of them is below -1/4.
 
     References
     ----------
@@ -277,7 +281,7 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     xp = adapter.xp
     if checked:
         u = xp.sqrt(n + 0.375)
-    else:  # added, because a selection would have the gradient 0
+    else:  # add NaN instead of selecting it, because a selection would have the gradient 0
         u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.scalar(n, 0.0))
     return u, lambda cotangent: cotangent / (2 * u)
 
@@ -290,25 +294,25 @@ def outside_rates(
     bounds: tuple[Any, ...],
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
-    """Return the squared distance of counts from their bounds, in roots, and its pullback to `n`.
+    """Return the squared distance between roots of counts and their bounds, with a pullback to `n`.
 
     The bounds are the lowest count of the label and the highest count of the other classes. With
     the roots `u` of `n`, the terms are ``max(root(lowest) - u, 0)²`` for the label plus the sum of
-    ``max(u - root(highest), 0)²`` over the other classes. The label is a class index, or floats:
-    the share `q` of each class in the label. Then the two penalties of a class are weighted by `q`
-    and ``1 - q``.
+    ``max(u - root(highest), 0)²`` over the other classes. The label is either a class index, or an
+    array of floats with the share `q` of each class in the label. With shares, the two penalties of
+    a class are weighted by `q` and ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return how far roots are above a bound, or as a negative number how far below."""
+        """Return how far roots are above a bound or, as negative numbers, below a bound."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
-        # The difference of the roots, which is 0 at equality and keeps its digits near it.
+        # This form of the difference of the roots is exact at 0 and keeps its digits near 0.
         distance = (n - bound) / (u + at_bound)
         inside = distance <= 0 if above else distance >= 0
         if class_mask is not None:
             inside = inside | ~class_mask
-        return xp.where(inside, adapter.operand(n, 0.0), distance)  # NaN is not inside
+        return xp.where(inside, adapter.operand(n, 0.0), distance)  # NaN is kept
 
     excess = beyond(n, u, highest, above=True)
     if xp.isdtype(label.dtype, "real floating"):
@@ -331,7 +335,7 @@ def weighted_binary_cross_entropy(
 ) -> ValueAndPullback:
     """Return ``-w y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, from the logit.
 
-    Both logarithms are computed from `z` and have one sign, so no digits cancel.
+    Both logarithms are computed from `z` and have the same sign, so no digits cancel.
     """
     xp, other, positive = adapter.xp, 1 - target, pos_weight * target
     zero = adapter.scalar(logit, 0.0)
@@ -339,10 +343,10 @@ def weighted_binary_cross_entropy(
 
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
+        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against a 1, without overflow
         p = 1 / (1 + odds)
         derivative = other * p - positive * (odds * p)  # 1 - p is `odds` times p
-        # As for `binary_cross_entropy`: an infinite logit has a derivative of NaN.
+        # As in `binary_cross_entropy`, the derivative is NaN where the term is.
         return cotangent * xp.where(terms == terms, derivative, math.nan)
 
     return terms, pullback
@@ -351,18 +355,18 @@ def weighted_binary_cross_entropy(
 def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - y z``.
 
-    As ``log(exp(-y z) + exp((1 - y) z))``, which is equal, does not overflow, and keeps the digits
-    of a confident and correct answer.
+    It is computed as ``log(exp(-y z) + exp((1 - y) z))``, which is equal, does not overflow, and
+    keeps the digits of a confident and correct prediction.
     """
     xp, other = adapter.xp, 1 - target
     terms = xp.logaddexp(-target * logit, other * logit)
 
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # of silence, without overflow
+        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against a 1, without overflow
         # p - y = (1 - y) p - y (1 - p), where 1 - p is `odds` times p.
         derivative = (other - target * odds) / (1 + odds)
-        # An infinite logit and a label of 0 or 1 have a term of NaN, and so a derivative of NaN.
+        # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
         return cotangent * xp.where(terms == terms, derivative, math.nan)
 
     return terms, pullback
@@ -371,21 +375,21 @@ def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> Value
 def binary_cross_entropy_as_published(
     adapter: Adapter, logit: Array, target: Array
 ) -> ValueAndPullback:
-    """Return ``-y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, logs held at -100.
+    """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
-    If `p` rounds to 1, or ``exp(-z)`` overflows and `p` is 0, the term is 100 and its derivative
-    0. A `p` near 1 has few digits in 1 - p, and so has the published ``log(1 - p)``; ``log(p)`` is
-    computed from `z`.
+    If `p` rounds to 1, or ``exp(-z)`` overflows so that `p` is 0, the logarithm of 0 is clamped to
+    -100, and its derivative is 0. If `p` is near 1, ``1 - p`` has few digits, and so has
+    ``log(1 - p)``, as published. ``log(p)`` is computed from `z`.
     """
     xp = adapter.xp
     zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
     lowest = -min(100.0, math.log(xp.finfo(logit.dtype).max))
     hopeless = logit < lowest
-    odds = xp.exp(-xp.maximum(logit, adapter.scalar(logit, lowest + 1)))  # no overflow
+    odds = xp.exp(-xp.maximum(logit, adapter.scalar(logit, lowest + 1)))  # cannot overflow
     p = 1 / (1 + odds)
     sure = p == 1
     log_p = xp.where(hopeless, clamped, xp.where(sure, zero, -xp.logaddexp(zero, -logit)))
-    # The argument is made safe first: `where` would not stop the NaN gradient of log(0).
+    # Replace the argument first: selecting the result would not stop the NaN gradient of log(0).
     rest = xp.where(sure, zero + 1, 1 - p)
     log_rest = xp.where(sure, clamped, xp.log(rest))
     terms = -(target * log_p + (1 - target) * log_rest)
@@ -399,7 +403,7 @@ def binary_cross_entropy_as_published(
 
 
 def _taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[Any, Array]:
-    """Return the number of classes that take part, and rates that are 0 for the other classes."""
+    """Return the number of classes that take part, and the rates, 0 for masked classes."""
     if class_mask is None:
         return classes.length(rate), rate
     xp = classes.adapter.xp
@@ -407,10 +411,10 @@ def _taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[
 
 
 def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
-    """Return derivatives, 0 for the classes that do not take part."""
+    """Return the derivative with 0 for masked classes."""
     return derivative if class_mask is None else xp.where(class_mask, derivative, 0.0)
 
 
 def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
-    """Return logits whose exponential is 0 for the classes that do not take part."""
+    """Return the logits, with masked classes so low that their exponential is 0."""
     return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)

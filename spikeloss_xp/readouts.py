@@ -1,9 +1,9 @@
-"""Readouts: the quantities that a loss reads from spikes, for each neuron and each class.
+"""Readouts: functions that read a quantity from the spikes of each neuron or class.
 
-A readout takes trains and returns ``(reading, pullback)``. The pullback takes the derivative of the
-loss with respect to the reading to the derivative with respect to the spikes, and stands next to
-the operation. For a linear readout it is the adjoint; only the maximum is not linear. Libraries
-with automatic differentiation do not run the pullback, unless the loss is one node of their graph.
+A readout takes trains and returns ``(reading, pullback)``. The pullback maps the derivative of the
+loss with respect to the reading to its derivative with respect to the spikes. For a linear readout,
+it is the adjoint. Libraries with automatic differentiation run the pullback only if the loss is a
+single node of their graph.
 """
 
 import math
@@ -25,12 +25,13 @@ class Trains(NamedTuple):
     Attributes
     ----------
     values : array
-        The spikes, 0 where they are masked.
+        The spikes, with masked entries set to 0.
     mask : array or None
-        True for unmasked entries, with the same axes, of which class may have length 1. None if
-        nothing is masked.
+        A mask with the same axes, which is True for unmasked entries. Its class axis may have
+        length 1. None if nothing is masked.
     time, classes : Axis
-        The axes along which to compute: ``time.sum(values)`` is the number of spikes.
+        The time axis and the class axis, with methods that compute along them:
+        ``time.sum(values)`` is the spike count.
     """
 
     values: Array
@@ -40,7 +41,7 @@ class Trains(NamedTuple):
 
     @classmethod
     def of(cls, prepared: Prepared, values: Array, mask: Array | None) -> "Trains":
-        """Return the trains of a prepared input, or of a chunk of it."""
+        """Return the trains of a prepared input, or of a chunk of the input."""
         adapter = prepared.adapter
         layout = prepared.layout if prepared.pixels is None else prepared.pixels.source
         return cls(values, mask, adapter.axes[layout.time], adapter.axes[layout.class_axis])
@@ -56,9 +57,10 @@ class Trains(NamedTuple):
         return self.time.adapter.xp
 
     def reading(self, u: Array, **units: Any) -> "Reading":
-        """Return readings of these trains, masked where all of their steps are masked.
+        """Return readings of these trains, masked if all steps that they are read from are masked.
 
-        Readings keep the axes of the trains. Time has length 1, or there is a reading at each step.
+        The readings keep the axes of the trains. The time axis has length 1 unless there is a
+        reading at each step.
         """
         mask, time = self.mask, self.time
         if mask is not None and time.length(u) == 1:
@@ -72,25 +74,27 @@ class Reading(NamedTuple):
     Attributes
     ----------
     u : array
-        The readings, with the axes batch, class and time in the order of the input. Time has
-        length 1 unless there is a reading at each step.
+        The readings, with the axes batch, class and time in the order of the input. The time axis
+        has length 1 unless there is a reading at each step.
     classes : Axis
-        The axis of the classes: ``classes.sum(u)`` is the sum of the readings of a sample.
+        The class axis, with methods that compute along it: ``classes.sum(u)`` is the sum over the
+        classes of each sample.
     per_unit : float or array
-        The number of spikes that adds 1 to `u`, by which `counts` is divided.
+        The number of spikes that increases `u` by 1; `u` is `counts` divided by it.
     saturated : float or array
         The reading of a neuron that fires at every step.
     counts : array or None
-        The sums of spikes that `u` is computed from, for comparisons that must not depend on
+        The spike counts from which `u` is computed, for comparisons that must not depend on
         rounding. None if `u` is neither a count nor a rate.
     duration : float or array
-        The number of steps that a count or rate is read from, added up over the neurons of a class.
+        The number of steps from which a count or rate is read, added up over the neurons of a
+        class.
     mask : array or None
-        True for the readings of which any entry is unmasked; its class axis may have length 1.
-        None if nothing is masked.
+        A mask that is True for readings with at least one unmasked entry. Its class axis may have
+        length 1. None if nothing is masked.
     class_mask : array or None
-        In a loss whose classes compete for one term, True for the classes that take part, with the
-        axes of `u`. None if all classes take part.
+        If the classes compete for one term, a mask with the axes of `u` that is True for the
+        classes that take part. None if all classes take part.
     """
 
     u: Array
@@ -120,10 +124,10 @@ class Reading(NamedTuple):
         return self.xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
 
     def shielded(self, mask: Array) -> "Reading":
-        """Return readings whose terms and derivatives are finite in every criterion where masked.
+        """Return the readings with masked entries replaced by 1, and masked counts by infinity.
 
-        A reading of 1 is in the range of each criterion. Masked counts become infinite, so that no
-        spike seems to be missing.
+        The masked terms and their derivatives are then finite in every criterion, because 1 is in
+        the range of each criterion, and no spike seems to be missing.
         """
         adapter = self.classes.adapter
         counts = None if self.counts is None else adapter.shielded(self.counts, mask, math.inf)
@@ -135,14 +139,14 @@ Readout: TypeAlias = Callable[[Trains], ReadResult]
 
 
 def count(trains: Trains, window: int | None = None) -> ReadResult:
-    """Read ``n = sum_t s[t]``, or with a window ``n[t] = sum(s[t - k] for k < W)``."""
+    """Read ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
     spikes, mask, time, classes = trains
     adapter = time.adapter
     if window is not None:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, 1.0, window, counts, window, mask)
-        # A spike at t is counted in the windows at t, ..., t + W - 1, so the adjoint sums their
-        # cotangents. At the boundary it sums fewer: there is no window after the last step.
+        # A spike at t is counted in the windows at t, ..., t + W - 1, so the adjoint adds up their
+        # cotangents. Near the end it adds up fewer, because the last window is at the last step.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
     steps, unmasked = spikes.shape[time.index], None
@@ -151,11 +155,11 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
         duration = time.sum(adapter.xp.astype(mask, spikes.dtype))
         unmasked = duration > 0
     reading = Reading(counts, classes, 1.0, duration, counts, duration, unmasked)
-    return reading, lambda cotangent: time.spread(cotangent, steps)  # each step adds 1
+    return reading, lambda cotangent: time.spread(cotangent, steps)
 
 
 def rate(trains: Trains, window: int | None = None) -> ReadResult:
-    """Read ``r = mean_t s[t]``, or with a window ``r[t] = sum(s[t - k] for k < W) / W``."""
+    """Read ``r = mean_t s[t]`` or, with a window, ``r[t] = sum(s[t - k] for k < W) / W``."""
     counted, to_spikes = count(trains, window)
     duration = counted.saturated
     if window == 1:
@@ -167,7 +171,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 
 
 def highest(trains: Trains) -> ReadResult:
-    """Read ``max_t s[t]``; the steps that reach the maximum share its gradient."""
+    """Read ``max_t s[t]``. All steps that reach the maximum share the gradient equally."""
     spikes, mask, time, _ = trains
     xp = trains.xp
     unmasked = spikes if mask is None else xp.where(mask, spikes, -math.inf)
@@ -175,7 +179,7 @@ def highest(trains: Trains) -> ReadResult:
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        one = time.adapter.scalar(unmasked, 1.0)  # NaN does not equal any peak
+        one = time.adapter.scalar(unmasked, 1.0)  # if the peak is NaN, no step equals it
         return cotangent * reached / xp.maximum(time.sum(reached), one)
 
     reading = trains.reading(peak)
@@ -185,7 +189,7 @@ def highest(trains: Trains) -> ReadResult:
 
 
 def last(trains: Trains) -> ReadResult:
-    """Read the last unmasked step."""
+    """Read the value at the last unmasked step."""
     spikes, mask, time, _ = trains
     xp, steps, step = trains.xp, time.length(spikes), time.positions(spikes)
     if mask is None:
@@ -212,9 +216,10 @@ def read_classes(
     classes: int | None = None,
     summed: tuple[str, ...] = (),
 ) -> ReadResult:
-    """Read each class by a readout: a neuron or, with `classes`, a group of neighbouring neurons.
+    """Apply the readout with this name to each class.
 
-    A group is read as the sum of its neurons if the readout is in `summed`, and else as their mean.
+    A class is a neuron or, with `classes`, a group of neighbouring neurons. The readouts in
+    `summed` read the sum of the neurons of a group, and the other readouts their mean.
     """
     if classes is None and readout in WINDOWED:
         each: ReadResult = WINDOWED[readout](trains, window)
@@ -233,15 +238,15 @@ def read_classes(
 
 
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
-    """Return the result of ``loss.read``, whose pullback need not broadcast."""
+    """Return the result of ``loss.read``, and add broadcasting to its pullback."""
     reading, to_values = loss.read(trains)
     given, each = tuple(reading.u.shape), tuple(trains.values.shape)
     time, xp = trains.time.index, trains.xp
     once = (*each[:time], 1, *each[time + 1 :])
     if given not in (once, each):
         raise ValueError(
-            f"read of {type(loss).__name__} must return readings of shape {once}, or {each} with a "
-            f"reading at each step; got {given}"
+            f"read of {type(loss).__name__} must return readings of shape {once} or, with a "
+            f"reading at each step, {each}; got {given}"
         )
 
     def pullback(cotangent: Array) -> Array:
@@ -258,13 +263,13 @@ def read_groups(
     proportional: bool = False,
     summed: bool = False,
 ) -> ReadResult:
-    """Read the mean of the neurons of each class; without `classes`, each neuron is a class.
+    """Apply `read` to the mean of the neurons of each class. By default, each neuron is a class.
 
-    If the readings of `read` are `proportional` to the trains, the sum of the neurons is read and
-    divided by their number. Sum first and divide once: dividing the spikes first rounds, and
-    rounding would break ties. If single neurons are masked, the number of unmasked neurons differs
-    between steps, and the mean of each step is read instead. With `summed`, the reading is the mean
-    times the number of neurons in a class, which is their sum if none is masked.
+    If the readings of `read` are `proportional` to the trains, sum first and divide once: dividing
+    the spikes first rounds, and rounding would break ties. If individual neurons are masked, the
+    number of unmasked neurons may differ between steps, so the mean at each step is read instead.
+    With `summed`, the mean is multiplied by the number of neurons in a class, which gives their sum
+    if none of them is masked.
     """
     if classes is None:
         return read(trains)
@@ -274,7 +279,7 @@ def read_groups(
     shape = (*spikes.shape[:of_class], classes, size, *spikes.shape[of_class + 1 :])
     total = xp.sum(xp.reshape(spikes, shape), axis=of_class + 1)
 
-    def to_neurons(cotangent: Array) -> Array:  # each neuron has an equal share in the sum
+    def to_neurons(cotangent: Array) -> Array:
         return xp.repeat(cotangent, size, axis=of_class)
 
     divisor: Any = size
@@ -293,7 +298,7 @@ def read_groups(
 
     scale, number = size if summed else 1, divisor
     reading, to_mean = read(trains._replace(values=total * scale / divisor, mask=mask))
-    if not isinstance(divisor, int) and time.length(reading.u) == 1:  # the largest of any step
+    if not isinstance(divisor, int) and time.length(reading.u) == 1:
         number = time.max(divisor)
     counts = None if reading.counts is None else reading.counts * number
     reading = reading._replace(per_unit=reading.per_unit * number, counts=counts)
@@ -301,9 +306,9 @@ def read_groups(
 
 
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
-    """Return the reading of a sum of neurons as the reading of their mean.
+    """Return the reading of the mean of neurons, given the reading of their sum.
 
-    Counts are divided only once: a second rounding would move rates across a threshold.
+    Counts are divided only once, because rounding twice could move a rate across a threshold.
     """
     divisor = reading.per_unit * size
     u = reading.u / size if reading.counts is None else reading.counts / divisor
@@ -311,11 +316,11 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
 
 
 def softmax_sum(trains: Trains) -> ReadResult:
-    """Read ``sum_t p[t]``, where ``p[t]`` is the softmax over the classes unmasked at step t."""
+    """Read ``sum_t p[t]``, where ``p[t]`` is a softmax over the unmasked classes at step t."""
     spikes, mask, time, classes = trains
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
-    highest = classes.max(logit)  # subtracted against overflow; it cancels
+    highest = classes.max(logit)  # prevents overflow, and cancels in `p`
     if mask is not None:
         highest = xp.where(classes.any(mask), highest, 0.0)
     weight = xp.exp(logit - highest)
@@ -332,7 +337,7 @@ def softmax_sum(trains: Trains) -> ReadResult:
 
 
 def trains_of_pixels(pixels: Pixels, trains: Trains) -> Trains:
-    """Return trains as a batch in which each pixel is a sample, with time last."""
+    """Return the trains as a batch in which each pixel is a sample, with time as the last axis."""
     adapter = trains.adapter
     values, mask = (pixels.samples(adapter, x) for x in (trains.values, trains.mask))
     return Trains(values, mask, adapter.axes[2], adapter.axes[1])
@@ -342,7 +347,7 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
     """Return the readings of neurons as a batch in which each pixel is a sample."""
     adapter = reading.adapter
 
-    def arranged(x: Any) -> Any:  # without a mask, a unit is the same number for all
+    def arranged(x: Any) -> Any:  # without a mask, all readings have the same unit
         is_number = reading.mask is None or isinstance(x, int | float)
         return x if is_number else pixels.samples(adapter, x)
 
@@ -356,16 +361,17 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
 
 # First spikes --------------------------------------------------------------------------------
 
-# For spikes from 0 to 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival: 1 before the first
-# spike of a binary train and 0 from it on. The latency is its sum over the unmasked steps. It is
-# linear in each single spike, so its derivative is the effect of adding or removing that spike.
+# For spikes from 0 to 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival function. For a
+# binary train, it is 1 before the first spike and 0 from the first spike on. The latency is the sum
+# of the survival function over the unmasked steps. It is linear in each individual spike, so its
+# derivative is the effect of adding or removing that spike.
 
 
 def latency(trains: Trains) -> ReadResult:
-    """Read the latency of the first spike, in unmasked steps, of spikes from 0 to 1.
+    """Read the latency of the first spike, in unmasked steps, from spikes between 0 and 1.
 
-    The latency of a silent neuron is the longest duration in its sample, which is `saturated`, so
-    that a neuron with fewer unmasked steps does not seem early.
+    The latency of a silent neuron is the largest number of unmasked steps of any neuron in its
+    sample, so that neurons with fewer unmasked steps do not seem early. This number is `saturated`.
     """
     spikes, mask, time, classes = trains
     adapter, xp = trains.adapter, trains.xp
@@ -385,38 +391,38 @@ def latency(trains: Trains) -> ReadResult:
 
 
 def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
-    """Return spikes between 0 and 1: several spikes in one step count as one.
+    """Return the spikes limited to 1, so that several spikes in one step count as one.
 
-    Negative spikes raise if their values are concrete, and become NaN otherwise. The spikes are
-    selected, because libraries differ in the derivative of a minimum at 1. Here the derivative is
-    the same as below 1.
+    Negative spikes raise an error if their values are concrete, and become NaN otherwise. The
+    limit is a selection, because libraries disagree on the derivative of a minimum at 1. Here it
+    is the same as below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)
     if lowest is not None:
         raise ValueError(
-            "input must have no spike below 0 with a latency: a spike is read as the "
-            f"probability to fire. Got {lowest:g}"
+            "input must not have negative values if latencies are read, because a value is the "
+            f"probability of a spike; got {lowest:g}"
         )
     if known is not None and known.size:
-        if known.max() <= 1:  # not if any is NaN
+        if known.max() <= 1:  # False if any value is NaN
             return spikes, lambda cotangent: cotangent
-        several = known[(known > 1.0001) & (known < math.inf)]  # a probability may be rounded
+        several = known[(known > 1.0001) & (known < math.inf)]  # rounded probabilities are allowed
         fractions = several[several % 1 != 0]
         if fractions.size:
             raise ValueError(
-                "input must hold spikes with a latency, and a number of spikes in a step is an "
-                f"integer. Got {fractions[0]:g}: bin_spikes converts spike times to spikes"
+                "input must hold spikes if latencies are read, and values above 1 must be whole "
+                f"numbers of spikes; got {fractions[0]:g}: if these are spike times, convert them "
+                "with bin_spikes"
             )
-    limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
+    limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # 0 * infinity is NaN
     if known is None:
         limited = xp.where(spikes < 0, math.nan, limited)
     inside = ~((spikes > 1) | (spikes < 0))
     return limited, lambda cotangent: xp.where(inside, cotangent, 0.0)
 
 
-# The readouts that may have a window, and those over all of time. The criterion takes the square
-# root of a count.
+# The readouts that may have a window. For "sqrt_count", the criterion takes the square root.
 WINDOWED: dict[str, Any] = {"rate": rate, "count": count, "sqrt_count": count}
 OVER_ALL_TIME: dict[str, Any] = {"max": highest, "last": last}
 WHOLE: dict[str, Any] = {**OVER_ALL_TIME, "softmax_sum": softmax_sum}

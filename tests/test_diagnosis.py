@@ -56,7 +56,7 @@ def test_batch_at_a_threshold_has_no_note(case):
     assert codes(report_of(case)) == []
 
 
-@pytest.mark.filterwarnings("ignore:no time of the batch is below")
+@pytest.mark.filterwarnings("ignore:no spike of the batch is before")
 @pytest.mark.parametrize(("code", "case"), FAULTY, ids=str)
 def test_mistake_is_the_first_finding(code, case):
     report = report_of(case)
@@ -75,7 +75,7 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
     assert {code for code, text in TEXTS.items() if text["severity"] == "note"} == notes
 
 
-@pytest.mark.filterwarnings("ignore:no time of the batch is below")
+@pytest.mark.filterwarnings("ignore:no spike of the batch is before")
 def test_findings_are_those_of_numpy_on_each_library(backend):
     cases = [*diagnoses.HEALTHY, *(case for _, case in FAULTY)]
     for case in cases[::6]:

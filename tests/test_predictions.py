@@ -107,12 +107,12 @@ def test_cross_entropy_of_scores_is_the_loss(loss):
     [
         (lambda x: RATE.accuracy(x, Q), TypeError, "target must hold integers"),
         (lambda x: RATE.accuracy(x, LABEL[:3]), ValueError, "class indices of shape"),
-        (lambda x: ENTROPY().predict(x, per_step=True), ValueError, "a CrossEntropy with a moving"),
+        (lambda x: ENTROPY().predict(x, per_step=True), ValueError, "got a CrossEntropy without"),
         (lambda x: RATE.predict(x, per_step=True), ValueError, "needs a MovingWindow; Rate has"),
         (lambda x: ENTROPY().predict(x, per_step=1), TypeError, "per_step must be True or False"),
-        (NUMBERS.scores, TypeError, "SquaredError predicts no class"),
-        (NUMBERS.predict, TypeError, "SquaredError predicts no class"),
-        (lambda x: NUMBERS.accuracy(x, LABEL), TypeError, "SquaredError predicts no class"),
+        (NUMBERS.scores, TypeError, "SquaredError predicts no classes"),
+        (NUMBERS.predict, TypeError, "SquaredError predicts no classes"),
+        (lambda x: NUMBERS.accuracy(x, LABEL), TypeError, "SquaredError predicts no classes"),
     ],
 )
 def test_call_that_cannot_be_counted_raises(call, error, message):
@@ -132,7 +132,7 @@ class Potentials(Count):
 def test_loss_with_a_reading_at_each_step_predicts_at_each_step_only():
     loss = Potentials(time_axis=-1)
     np.testing.assert_array_equal(loss.predict(SPIKES, per_step=True), SPIKES.argmax(axis=1))
-    with pytest.raises(ValueError, match="per_step must be True: Potentials has a readout of its"):
+    with pytest.raises(ValueError, match="per_step must be True, because Potentials overrides"):
         loss.predict(SPIKES)
 
 

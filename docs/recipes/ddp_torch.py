@@ -1,4 +1,4 @@
-"""Train a spiking network with DistributedDataParallel; the page docs/processes.md shows it."""
+"""Train a spiking network with DistributedDataParallel, as shown in docs/processes.md."""
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ class Network(torch.nn.Linear):
 
 
 def main(rank, processes):
-    """Train, and print the loss and the accuracy of the test samples."""
+    """Train a network, and print its loss and accuracy on the test samples."""
     torch.manual_seed(0)
     rates = 0.3 * torch.rand(10, 50)  # firing rates of 50 inputs, for each of 10 classes
     labels, lengths = torch.randint(10, (800,)), torch.randint(5, 21, (800,))
@@ -34,14 +34,14 @@ def main(rank, processes):
 
     model = DistributedDataParallel(Network(50, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
-    loss = sx.CrossEntropy(time_axis=1, moving_window=5)  # a mean over the steps before padding
+    loss = sx.CrossEntropy(time_axis=1, moving_window=5)  # the mean over all steps before padding
     for epoch in range(5):
         loader.sampler.set_epoch(epoch)
         for x, y, length in loader:
             total, weight = loss.sum_and_weight(model(x), y, lengths=length)
-            dist.all_reduce(weight)  # now that of the whole batch
+            dist.all_reduce(weight)  # now the weight of the whole batch
             optimizer.zero_grad()
-            (total * processes / weight).backward()  # processes average their gradients
+            (total * processes / weight).backward()  # gradients are averaged over processes
             optimizer.step()
 
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Train a spiking network on all devices of JAX; the page docs/processes.md shows it."""
+"""Train a spiking network on all JAX devices, as shown in docs/processes.md."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import spikeloss_xp as sx
 
 mesh = jax.sharding.Mesh(jax.devices(), ("batch",))
 by_sample, replicated = jax.NamedSharding(mesh, jax.P("batch")), jax.NamedSharding(mesh, jax.P())
-loss = sx.CrossEntropy(time_axis=0, moving_window=5)  # the mean of all steps before padding
+loss = sx.CrossEntropy(time_axis=0, moving_window=5)  # the mean over all steps before padding
 
 
 def network(params, inputs):
@@ -26,7 +26,7 @@ def network(params, inputs):
 
 @jax.jit
 def train_step(params, inputs, labels, lengths):
-    """Return the parameters after a step of gradient descent."""
+    """Return the parameters after one step of gradient descent."""
     gradient = jax.grad(lambda p: loss(network(p, inputs), labels, lengths=lengths))(params)
     return jax.tree.map(lambda p, g: p - 0.5 * g, params, gradient)
 

@@ -1,4 +1,4 @@
-"""A loss as a static field of an Equinox module; the page docs/modules.md shows it."""
+"""Use a loss as a static field of an Equinox module, as shown in docs/modules.md."""
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ class Trainer(eqx.Module):
 
     network: eqx.Module
     class_weights: jax.Array
-    loss: sx.losses.Loss = eqx.field(static=True)  # a part of the tree's structure, not a leaf
+    loss: sx.losses.Loss = eqx.field(static=True)  # part of the tree structure, not a leaf
 
     @eqx.filter_jit
     def value_and_grad(self, spikes, target, **options):

@@ -1,4 +1,4 @@
-"""A loss as an attribute of Flax modules, linen and nnx; the page docs/modules.md shows them."""
+"""Use a loss as an attribute of a Flax module (linen or nnx), as shown in docs/modules.md."""
 
 import functools
 
@@ -10,7 +10,7 @@ import spikeloss_xp as sx
 
 
 class LinenTrainer(flax.linen.Module):
-    """A network with its loss, as attributes of a linen module."""
+    """A linen module that holds a network and its loss."""
 
     network: flax.linen.Module
     loss: sx.losses.Loss
@@ -27,7 +27,7 @@ def linen_value_and_grad(trainer, variables, spikes, target, options):
 
 
 class NNXTrainer(nnx.Module):
-    """A network with its loss, as attributes of an nnx module."""
+    """An nnx module that holds a network and its loss."""
 
     def __init__(self, network, loss):
         self.network = network

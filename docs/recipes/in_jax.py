@@ -1,4 +1,4 @@
-"""Recipes in JAX for a batch that is split; the page docs/processes.md shows them."""
+"""JAX recipes for batches that are split, as shown in docs/processes.md."""
 
 import functools
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 
 def divisor(loss, weight):
-    """Return the number that the loss divides its sum by, given the weight of the whole batch."""
+    """Return the divisor of the total sum, given the weight of the whole batch."""
     if loss.reduction == "sum":
         return 1
-    return jnp.where(weight > 0, weight, jnp.inf)  # the loss is 0 if nothing counts
+    return jnp.where(weight > 0, weight, jnp.inf)  # the loss is 0 if everything is masked
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -36,14 +36,14 @@ def whole(loss, apply, params, spikes, target, options):
 
 
 def specs(options):
-    """Return how options are sharded: along the batch, their first axis, but for class weights."""
+    """Return the sharding of the options: along the batch, except for class weights."""
     return {name: jax.P() if name == "weight" else jax.P("batch") for name in options}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 @functools.partial(jax.value_and_grad, argnums=3)
 def gradient_outside(loss, apply, mesh, params, spikes, target, options):
-    """Return the loss and its gradient, differentiated outside of `shard_map`."""
+    """Return the loss and its gradient, with differentiation outside of `shard_map`."""
 
     def local(params, spikes, target, options):
         total, weight = loss.sum_and_weight(apply(params, spikes), target, **options)
@@ -57,7 +57,7 @@ def gradient_outside(loss, apply, mesh, params, spikes, target, options):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
 def gradient_inside(loss, apply, mesh, params, spikes, target, options, check_vma=True):
-    """Return the loss and its gradient, differentiated inside of `shard_map`."""
+    """Return the loss and its gradient, with differentiation inside `shard_map`."""
 
     def local(params, spikes, target, options):
         def share(params):
@@ -65,7 +65,7 @@ def gradient_inside(loss, apply, mesh, params, spikes, target, options, check_vm
             return total / divisor(loss, jax.lax.psum(weight, "batch"))
 
         value, gradient = jax.value_and_grad(share)(params)
-        if not check_vma:  # with the check, JAX has summed the gradient
+        if not check_vma:  # with the check, JAX has already added up the gradients
             gradient = jax.lax.psum(gradient, "batch")
         return jax.lax.psum(value, "batch"), gradient
 
@@ -76,7 +76,7 @@ def gradient_inside(loss, apply, mesh, params, spikes, target, options, check_vm
 
 
 def from_processes(mesh, arrays):
-    """Return arrays of the whole batch, given the samples that this process has."""
+    """Return global arrays of the whole batch, given the samples of this process."""
     sharding = jax.NamedSharding(mesh, jax.P("batch"))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), arrays)
 
@@ -92,7 +92,7 @@ def sparsity_over_devices(sparsity, apply, mesh, params, spikes, options):
             return sparsity(layer, others=jax.lax.psum(own, "batch") - own, **options)
 
         value, gradient = jax.value_and_grad(term)(params)
-        return jax.lax.pmean(value, "batch"), gradient  # each device has the value of the whole
+        return jax.lax.pmean(value, "batch"), gradient  # the same value on each device
 
     in_specs = (jax.P(), jax.P("batch"), jax.P("batch"))
     function = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=(jax.P(), jax.P()))

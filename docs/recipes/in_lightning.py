@@ -1,4 +1,4 @@
-"""A module of Lightning whose loss is that of the whole batch; docs/processes.md shows it."""
+"""A Lightning module that trains with the loss of the whole batch: see docs/processes.md."""
 
 import lightning
 import torch
@@ -7,7 +7,7 @@ from spikeloss_xp.backends.torch import LossModule
 
 
 class Classifier(lightning.LightningModule):
-    """A network, and a loss that is right in each process."""
+    """A classifier whose loss is correct for any number of processes."""
 
     def __init__(self, network, loss, class_weights=None, learning_rate=1e-3):
         super().__init__()
@@ -16,13 +16,13 @@ class Classifier(lightning.LightningModule):
         self.loss = LossModule(loss, weight=class_weights)
 
     def training_step(self, batch, batch_idx):
-        """Return the share of this process; Lightning averages the gradients."""
+        """Return this process's share of the loss. Lightning averages the gradients."""
         spikes, target, options = batch
         total, weight = self.loss.sum_and_weight(self.network(spikes), target, **options)
         if self.hparams.loss.reduction == "sum":
             return total * self.trainer.world_size
         weight = self.trainer.strategy.reduce(weight, reduce_op="sum")
-        weight = torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if nothing counts
+        weight = torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if everything is masked
         return total * self.trainer.world_size / weight
 
     def configure_optimizers(self):

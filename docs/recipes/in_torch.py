@@ -1,4 +1,4 @@
-"""Recipes in PyTorch for a batch that is split; the page docs/processes.md shows them."""
+"""PyTorch recipes for batches that are split, as shown in docs/processes.md."""
 
 import contextlib
 
@@ -7,14 +7,14 @@ import torch.distributed as dist
 
 
 def divisor(loss, weight):
-    """Return the number that the loss divides its sum by, given the weight of the whole batch."""
+    """Return the divisor of the total sum, given the weight of the whole batch."""
     if loss.reduction == "sum":
         return 1
-    return torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if nothing counts
+    return torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if everything is masked
 
 
 def accumulate(loss, model, micro_batches):
-    """Return the loss of all micro-batches, and leave its gradient in the parameters."""
+    """Return the loss of all micro-batches, and store its gradient in the parameters."""
     total = weight = 0
     for spikes, target, options in micro_batches:
         part, part_weight = loss.sum_and_weight(model(spikes), target, **options)
@@ -28,14 +28,14 @@ def accumulate(loss, model, micro_batches):
 
 
 def distributed(loss, output, target, **options):
-    """Return the share of one process, whose mean over the processes is the loss."""
+    """Return this process's share of the loss. The loss is the mean of all shares."""
     total, weight = loss.sum_and_weight(output, target, **options)
     dist.all_reduce(weight)  # in place: now the weight of the whole batch
     return total * dist.get_world_size() / divisor(loss, weight)
 
 
 def accumulate_distributed(loss, model, micro_batches):
-    """Accumulate in each process; the mean of the values over the processes is the loss."""
+    """Accumulate gradients in each process. The loss is the mean of the returned values."""
     total = weight = 0
     for i, (spikes, target, options) in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
@@ -52,7 +52,7 @@ def accumulate_distributed(loss, model, micro_batches):
 
 
 def accumulate_sparsity(sparsity, model, micro_batches):
-    """Return the term of all micro-batches, and leave its gradient in the parameters."""
+    """Return the term of all micro-batches, and store its gradient in the parameters."""
     with torch.no_grad():
         sums = [
             torch.stack(sparsity.events_and_entries(model(spikes), **options))
@@ -62,11 +62,11 @@ def accumulate_sparsity(sparsity, model, micro_batches):
     for (spikes, options), own in zip(micro_batches, sums, strict=True):
         term = sparsity(model(spikes), others=whole - own, **options)
         term.backward()
-    return term.detach()  # each micro-batch has the value of the whole
+    return term.detach()  # each micro-batch has the value of the whole batch
 
 
 def distributed_sparsity(sparsity, layer, **options):
-    """Return the term of the whole batch, times the number of processes."""
+    """Return the term of the whole batch, scaled up because processes average gradients."""
     own = torch.stack(sparsity.events_and_entries(layer.detach(), **options))
     whole = own.clone()
     dist.all_reduce(whole)

@@ -1,7 +1,7 @@
-"""Evaluate a recording in batches; the page docs/large-recordings.md shows it.
+"""Evaluate a large recording in batches, as shown in docs/large-recordings.md.
 
-The program takes a folder that holds spikes [sample, class, time] and labels [sample], as input.npy
-and label.npy or as the Zarr arrays input and label.
+The argument of the program is a folder with spikes [sample, class, time] and labels [sample]. They
+are stored as input.npy and label.npy, or as Zarr arrays with the names input and label.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ def open_array(path):
 
 @dask.delayed
 def evaluate(folder, samples):
-    """Return sum, weight, confusion matrix and losses of some samples, as NumPy arrays."""
+    """Return the sum, weight, confusion matrix and losses of some samples as NumPy arrays."""
     spikes, labels = (open_array(folder / name)[samples] for name in ("input", "label"))
     batch = to_device(spikes.astype("float32")), labels
     sums = *loss.sum_and_weight(*batch), loss.confusion(*batch)

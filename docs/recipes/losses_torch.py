@@ -1,6 +1,6 @@
-"""Losses of a few lines in PyTorch; the page docs/recipes.md shows them.
+"""Losses that take a few lines in PyTorch, as shown in docs/recipes.md.
 
-Outputs are ``[time, batch, class]``.
+Outputs of a network have shape ``[time, batch, class]``.
 """
 
 import dataclasses
@@ -24,18 +24,18 @@ def temporal_efficient(output, labels, weight=0.05):
 
 
 def fractions(like, alpha):
-    """Draw a fraction for each sample."""
+    """Draw a mixing fraction for each sample."""
     return torch.distributions.Beta(alpha, alpha).sample((like.shape[1],)).to(like)
 
 
 def mixed_labels(labels, order, fraction, classes):
-    """Mix the labels with those in another order; return class probabilities [batch, class]."""
+    """Mix the labels with reordered labels, and return class probabilities [batch, class]."""
     one_hot = F.one_hot(labels, classes).to(fraction)
     return fraction[:, None] * one_hot + (1 - fraction[:, None]) * one_hot[order]
 
 
 def mixup(inputs, labels, classes, alpha=0.2):
-    """Mix inputs [time, batch, ...]; return them and class probabilities [batch, class]."""
+    """Mix inputs [time, batch, ...], and return them with class probabilities [batch, class]."""
     order, fraction = torch.randperm(len(labels)), fractions(inputs, alpha)
     part = fraction.reshape(-1, *[1] * (inputs.ndim - 2))
     mixed = part * inputs + (1 - part) * inputs[:, order]
@@ -43,9 +43,9 @@ def mixup(inputs, labels, classes, alpha=0.2):
 
 
 def cutmix(frames, labels, classes, alpha=1.0):
-    """Paste a box of another sample into frames [time, batch, channel, y, x]."""
+    """Paste a box from another sample into the frames [time, batch, channel, y, x]."""
     order, fraction = torch.randperm(len(labels)), fractions(frames, alpha)
-    side = (1 - fraction[:, None]).sqrt()  # of the box, as a fraction of that of the frame
+    side = (1 - fraction[:, None]).sqrt()  # the side of the box relative to the frame
 
     def interval(size):
         centre = size * torch.rand(len(labels), 1).to(side)
@@ -59,7 +59,7 @@ def cutmix(frames, labels, classes, alpha=1.0):
 
 
 def distil(student, teacher, labels, temperature=4.0, weight=0.5):
-    """Take the student's output [time, batch, class] and the teacher's logits [batch, class]."""
+    """Return the loss of a student's output [time, batch, class], given a teacher's logits."""
     soft = dataclasses.replace(loss, temperature=temperature)
     probabilities = torch.softmax(teacher.detach() / temperature, dim=1)
     part = weight * temperature**2 * soft(student, probabilities)
@@ -67,7 +67,7 @@ def distil(student, teacher, labels, temperature=4.0, weight=0.5):
 
 
 def triplet(responses, anchor, positive, negative, margin=1.0, time_constant=10):
-    """Take responses [time, sample, neuron], and the indices of the three samples of a triplet."""
+    """Return the triplet loss of responses [time, sample, neuron], given indices of samples."""
     trains = responses.permute(1, 2, 0)  # [sample, neuron, time]
     distance = sx.distances.van_rossum(trains[anchor], trains, time_constant=time_constant)
     row = torch.arange(len(anchor))
@@ -78,7 +78,7 @@ integral = sx.CrossEntropy(time_axis=0, readout="count")
 
 
 def weighted(potentials):
-    """Return the potentials [time, batch, class], the later the smaller."""
+    """Return potentials [time, batch, class] with weights that decay over time."""
     steps = potentials.shape[0]
     decay = torch.exp(-torch.arange(steps, dtype=potentials.dtype) / steps)
     return potentials * decay[:, None, None]
@@ -88,7 +88,7 @@ by_pixel = sx.CrossEntropy(time_axis=0, ignore_index=255)
 
 
 def intersection_over_union(output, label):
-    """Return its mean over the classes, of outputs [time, batch, class, y, x]."""
+    """Return the mean intersection over union for outputs [time, batch, class, y, x]."""
     confusion = by_pixel.confusion(output, label)
     both = confusion.diagonal()
     return (both / (confusion.sum(0) + confusion.sum(1) - both)).mean()
@@ -98,5 +98,5 @@ activity = sx.SparsityEnforcer(0.1, lam=10.0, min_rate=0.01, per="neuron", time_
 
 
 def with_activity(output, hidden, labels):
-    """Return the loss; `hidden` is a list with the spikes of each hidden layer."""
+    """Return the loss plus a penalty on `hidden`, a list with the spikes of each hidden layer."""
     return loss(output, labels) + activity(hidden)

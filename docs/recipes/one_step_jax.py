@@ -1,4 +1,4 @@
-"""Compare the loss of one step with optax, and with forward mode."""
+"""Compare the loss of a single step with optax and with forward-mode differentiation."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The gradient of a leaky readout, one step at a time; the page docs/segments.md shows it."""
+"""Compute the gradient of a leaky readout one step at a time, as shown in docs/segments.md."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ step_loss = sx.CrossEntropy(time_axis=-1, readout="last")
 
 
 def online_gradient(weights, spikes, labels, decay):
-    """Return the gradient of the sum of the losses of all steps."""
+    """Return the gradient of the sum of the losses over all steps."""
     trace, gradient = np.zeros_like(spikes[..., 0]), np.zeros_like(weights)
     for step in range(spikes.shape[-1]):
         trace = decay * trace + spikes[..., step]  # [batch, presynaptic neuron]
@@ -20,7 +20,7 @@ def online_gradient(weights, spikes, labels, decay):
 
 
 def main():
-    """Compare with back-propagation through time, and the trace with `causal_filter`."""
+    """Compare the gradient with backpropagation through time, and traces with `causal_filter`."""
     rng = np.random.default_rng(0)
     spikes = 1.0 * (rng.random((8, 10, 100)) < 0.1)
     labels, weights, decay = rng.integers(10, size=8), rng.normal(size=(10, 10)), np.exp(-1 / 20)

@@ -1,4 +1,4 @@
-"""Four losses of your own, with their tests; docs/contributing/adding-a-loss.md shows them."""
+"""Four custom losses and their tests, as shown in docs/contributing/adding-a-loss.md."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -12,12 +12,12 @@ from spikeloss_xp.losses import ClassLoss, TrainLoss
 
 @dataclass(frozen=True)
 class QuantileError(sx.SquaredError):
-    """Pinball loss: trains a reading to a quantile of the target numbers.
+    """Pinball loss, which trains a reading towards a quantile of the target numbers.
 
     Parameters
     ----------
     quantile : float, default 0.5
-        The share of target numbers below the reading, from 0 to 1.
+        The fraction of target numbers that should be below the reading; from 0 to 1.
     time_axis, readout, moving_window, reduction, num_classes
         As for `SquaredError`.
     """
@@ -30,7 +30,7 @@ class QuantileError(sx.SquaredError):
             raise ValueError(f"quantile must be between 0 and 1; got {self.quantile}")
 
     def criterion(self, reading, labels):
-        """Return one term for each reading."""
+        """Return one term for each reading, and the pullback."""
         xp, missing = reading.xp, labels.numbers - reading.u
         share = xp.full_like(missing, self.quantile)
         slope = xp.where(missing > 0, share, share - 1)
@@ -39,7 +39,7 @@ class QuantileError(sx.SquaredError):
 
 @dataclass(frozen=True)
 class FocalLoss(ClassLoss):
-    """Focal loss of the softmax: hardly any loss for samples that are classified with confidence.
+    """Softmax focal loss, in which samples that are classified with confidence hardly matter.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class FocalLoss(ClassLoss):
             raise ValueError(f"gamma must be at least 1; got {self.gamma}")
 
     def criterion(self, reading, labels):
-        """Return one term for each sample."""
+        """Return one term for each sample, and the pullback."""
         xp, logit, classes = reading.xp, reading.u, reading.classes
         if reading.class_mask is not None:  # masked classes have probability 0
             logit = xp.where(reading.class_mask, logit, -math.inf)
@@ -83,7 +83,7 @@ class FocalLoss(ClassLoss):
 
 @dataclass(frozen=True)
 class PoissonTrains(TrainLoss):
-    """Negative log-likelihood of target trains, if the input is the logarithm of their rates.
+    """Poisson negative log-likelihood of target trains, given the logarithms of the rates.
 
     Parameters
     ----------
@@ -92,17 +92,17 @@ class PoissonTrains(TrainLoss):
     """
 
     def criterion(self, reading, labels):
-        """Return one term for each neuron at each step."""
+        """Return one term for each neuron at each step, and the pullback."""
         rate, number = reading.xp.exp(reading.u), labels.numbers
         return rate - number * reading.u, lambda cotangent: cotangent * (rate - number)
 
 
 @dataclass(frozen=True)
 class LateSquaredError(sx.SquaredError):
-    """Squared error of a count in which a spike has more weight the later it is."""
+    """Squared error of a spike count in which later spikes have larger weights."""
 
     def read(self, trains):
-        """Return the weighted number of spikes of each neuron."""
+        """Return the weighted spike count of each neuron, and the pullback."""
         step = trains.time.positions(trains.values)
         weight = trains.xp.astype(step, trains.values.dtype) / trains.time.length(trains.values)
         u = trains.time.sum(weight * trains.values)
@@ -134,7 +134,7 @@ def test_own_losses():
 
 
 def test_values():
-    """Compare with values worked out by hand: the rates are 0.75 and 0.25, the counts 3 and 1."""
+    """Compare with values computed by hand, from rates of 0.75 and 0.25 and counts of 3 and 1."""
     spikes = np.asarray([[[1.0, 0, 1, 1], [0, 0, 1, 0]]])
     error = QuantileError(0.9, time_axis=-1)(spikes, [[0.5, 0.5]])
     np.testing.assert_allclose(error, (0.1 * 0.25 + 0.9 * 0.25) / 2)
@@ -148,7 +148,7 @@ def test_values():
 
 
 def test_second_derivative():
-    """Compare it with differences of the gradient, in PyTorch."""
+    """Compare second derivatives with finite differences of the gradient, in PyTorch."""
     import torch
 
     x = torch.rand((2, 3, 4), dtype=torch.float64, requires_grad=True)

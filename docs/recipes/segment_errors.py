@@ -1,4 +1,4 @@
-"""Print the errors of segments without context; docs/contributing/segments-proof.md shows them."""
+"""Print the errors of segments without context, for docs/contributing/segments-proof.md."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ LOSSES = {
 
 
 def in_segments(loss, target, length, memory):
-    """Return the value, and the gradient without and with the part that reaches into contexts."""
+    """Return the value, and the gradient without and with its contributions to contexts."""
     value, detached, reaching = 0, np.zeros_like(spikes), np.zeros_like(spikes)
     for start in range(0, 1000, length):
         context = min(start, memory)
@@ -40,7 +40,7 @@ def in_segments(loss, target, length, memory):
 
 
 def row(loss, target, length):
-    """Return the errors, in percent, of value and gradient, and of a gradient that is detached."""
+    """Return errors in percent: value and gradient without context, and detached gradient."""
     whole, expected = sx.value_and_grad(loss)(spikes, target)
     exact, detached, reaching = in_segments(loss, target, length, loss.memory)
     np.testing.assert_allclose(exact, whole, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Check the identities of docs/contributing/segments-proof.md, and raise an error if one fails."""
+"""Check the identities in docs/contributing/segments-proof.md: a failure raises an error."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ close = np.testing.assert_allclose
 
 
 def in_segments(loss, spikes, target, mask, length):
-    """Return the mean over all terms of ``[batch, neuron, time]`` trains."""
+    """Return the mean of all terms, computed in segments from ``[batch, neuron, time]``."""
     total = weight = 0
     for start in range(0, spikes.shape[-1], length):
         context = min(start, loss.memory)
@@ -27,7 +27,7 @@ def in_segments(loss, spikes, target, mask, length):
 
 
 def segments_add_up():
-    """Compare their mean with that of the whole trains, which have different lengths."""
+    """Compare the mean over segments with the mean over whole trains of different lengths."""
     loss = sx.SpikeTime(time_constant=5, length=60, reduction="mean")
     mask = np.arange(150) < rng.integers(75, 150, size=16)[:, None]
     value = loss(spikes, trains, where=mask)
@@ -35,7 +35,7 @@ def segments_add_up():
 
 
 def zeros_before_a_train_are_its_context():
-    """Compare them with no context: steps of zeros, or of any value where they are masked."""
+    """Compare a context of zeros, or of masked steps with any value, with no context."""
 
     def longer(x, steps, value):
         return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(steps, 0)], constant_values=value)
@@ -58,7 +58,7 @@ def zeros_before_a_train_are_its_context():
 
 
 def masked_context_is_none():
-    """Compare three sums of a segment: with context, with it masked, and without it."""
+    """Compare the sums of a segment with context, with masked context, and without context."""
     loss, seen = sx.SpikeMax(moving_window=20), np.arange(69) >= 19
     context, _ = loss.sum_and_weight(spikes[..., 81:], labels, context=19)
     masked, _ = loss.sum_and_weight(spikes[..., 81:], labels, where=np.tile(seen, (16, 1)))
@@ -69,7 +69,7 @@ def masked_context_is_none():
 
 
 def counts_have_the_gradient_of_each_step():
-    """Compare a train of one step, the counts or the rates, with the whole train."""
+    """Compare the whole train with a single step that holds the counts or the rates."""
     counts, steps = spikes.sum(-1)[..., None], spikes.shape[-1]
     root = sx.CrossEntropy(time_axis=-1, readout="sqrt_count")
     rate, half = sx.SpikeRate(0.15, 0.05), sx.SpikeMax(pseudo_count=0.5 / steps)
@@ -81,17 +81,17 @@ def counts_have_the_gradient_of_each_step():
 
 
 def sparsity_has_one_gradient_above_its_limit():
-    """Compare it with the formula, and the loss of a trial with that of its halves."""
+    """Compare the gradient with the formula, and the loss of a trial with those of its halves."""
     _, gradient = sx.value_and_grad(sx.SparsityEnforcer(max_rate=0.02))(spikes)
     close(gradient, np.full(spikes.shape, 2 * (spikes.mean() - 0.02) / spikes.size))
     bursts = np.zeros((1, 1, 100))
     bursts[..., :10] = 1  # 10 events in 100 steps
     assert sx.SparsityEnforcer(max_rate=0.1)(bursts) == 0  # a rate of 0.1
-    assert sx.SparsityEnforcer(max_rate=0.1)(bursts[..., :50]) > 0  # 0.2, then 0
+    assert sx.SparsityEnforcer(max_rate=0.1)(bursts[..., :50]) > 0  # a rate of 0.2
 
 
 def step_loss_is_cross_entropy():
-    """Compare value and gradient with those of PyTorch."""
+    """Compare the value and the gradient with the cross entropy of PyTorch."""
     potential = rng.normal(size=(16, 10))
     leaf, other = (torch.tensor(potential, requires_grad=True) for _ in range(2))
     value = sx.CrossEntropy(time_axis=-1, readout="last")(leaf[..., None], labels)
@@ -101,7 +101,7 @@ def step_loss_is_cross_entropy():
 
 
 def main():
-    """Check all of them."""
+    """Check all identities."""
     segments_add_up()
     zeros_before_a_train_are_its_context()
     masked_context_is_none()

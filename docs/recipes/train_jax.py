@@ -1,4 +1,4 @@
-"""Train a spiking network in JAX, with optax and Equinox; docs/quickstart.md shows it."""
+"""Train a spiking network in JAX with optax and Equinox, as shown in docs/quickstart.md."""
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ spikes = (chance < pixels / 16).astype(np.float32)  # [time, sample, pixel]
 def fire(membrane, current):
     """Return the next membrane potentials and the spikes of leaky integrate-and-fire neurons."""
     membrane = 0.9 * membrane + current
-    smooth = jax.nn.sigmoid(4 * (membrane - 1))  # the surrogate gradient is its derivative
+    smooth = jax.nn.sigmoid(4 * (membrane - 1))  # its derivative is the surrogate gradient
     spike = (membrane > 1) + (smooth - jax.lax.stop_gradient(smooth))
     return membrane - spike, spike
 
@@ -30,7 +30,7 @@ def run(layers, inputs):
 
 
 def train(loss, epochs=10, seed=0):
-    """Train on 1437 digits, and return the accuracy for the other 360."""
+    """Train on 1437 digits, and return the accuracy on the other 360."""
     keys = jax.random.split(jax.random.key(seed))
     layers = [eqx.nn.Linear(64, 100, key=keys[0]), eqx.nn.Linear(100, 10, key=keys[1])]
     optimizer = optax.adam(0.005)

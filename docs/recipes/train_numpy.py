@@ -1,4 +1,4 @@
-"""Train a spiking network with NumPy alone; the page docs/quickstart.md shows it."""
+"""Train a spiking network with NumPy alone, as shown in docs/quickstart.md."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -22,7 +22,7 @@ def fire(currents):
 
 
 def train(loss, epochs=20, seed=0):
-    """Train on 1437 digits, and return the accuracy for the other 360."""
+    """Train on 1437 digits, and return the accuracy on the other 360."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(0, 0.05, (64, 10)).astype(np.float32)
     for _ in range(epochs):
@@ -30,7 +30,7 @@ def train(loss, epochs=20, seed=0):
             output, slope = fire(spikes[:, batch] @ weights)
             _, gradient = sx.value_and_grad(loss)(output, labels[batch])
             gradient = gradient * slope
-            for t in range(18, -1, -1):  # back through time, along the membrane
+            for t in range(18, -1, -1):  # backpropagate through time along the membrane
                 gradient[t] += 0.9 * gradient[t + 1]
             weights -= 0.003 * np.tensordot(spikes[:, batch], gradient, ([0, 1], [0, 1]))
     output, _ = fire(spikes[:, 1437:] @ weights)

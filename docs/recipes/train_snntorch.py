@@ -1,4 +1,4 @@
-"""Train a spiking network of snnTorch; the page docs/quickstart.md shows it."""
+"""Train a spiking network in snnTorch, as shown in docs/quickstart.md."""
 
 import numpy as np
 import snntorch as snn
@@ -21,7 +21,7 @@ def run(network, inputs):
 
 
 def train(loss, epochs=10, seed=0):
-    """Train on 1437 digits, and return the accuracy for the other 360."""
+    """Train on 1437 digits, and return the accuracy on the other 360."""
     torch.manual_seed(seed)
     network = torch.nn.Sequential(
         *(torch.nn.Linear(64, 100), snn.Leaky(0.9, init_hidden=True)),

@@ -1,4 +1,4 @@
-"""Train a spiking network of SpikingJelly; the page docs/quickstart.md shows it."""
+"""Train a spiking network in SpikingJelly, as shown in docs/quickstart.md."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ labels = torch.tensor(labels)
 
 
 def train(loss, epochs=10, seed=0):
-    """Train on 1437 digits, and return the accuracy for the other 360."""
+    """Train on 1437 digits, and return the accuracy on the other 360."""
     torch.manual_seed(seed)
     network = torch.nn.Sequential(
         *(layer.Linear(64, 100), neuron.LIFNode()),

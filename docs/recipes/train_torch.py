@@ -1,4 +1,4 @@
-"""Train a spiking network in PyTorch alone; the page docs/quickstart.md shows it."""
+"""Train a spiking network in plain PyTorch, as shown in docs/quickstart.md."""
 
 import numpy as np
 import torch
@@ -17,14 +17,14 @@ def fire(currents):
     membrane, output = 0, []
     for current in currents:
         membrane = 0.9 * membrane + current
-        smooth = torch.sigmoid(4 * (membrane - 1))  # the surrogate gradient is its derivative
+        smooth = torch.sigmoid(4 * (membrane - 1))  # its derivative is the surrogate gradient
         output.append((membrane > 1).float() + (smooth - smooth.detach()))
         membrane = membrane - output[-1]
     return torch.stack(output)
 
 
 def train(loss, epochs=10, seed=0):
-    """Train on 1437 digits, and return the accuracy for the other 360."""
+    """Train on 1437 digits, and return the accuracy on the other 360."""
     torch.manual_seed(seed)
     hidden, last = torch.nn.Linear(64, 100), torch.nn.Linear(100, 10)
     optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=0.005)

@@ -1,7 +1,7 @@
-"""Back-propagation through segments of time in JAX; the page docs/segments.md shows it.
+"""Backpropagate through segments of time in JAX, as described in docs/segments.md.
 
-As a program it compares the gradients with those of the whole train, and prints what truncation
-drops of them.
+Run as a program, this file compares the gradients with the gradients of whole trains, and prints
+the relative errors that truncation causes.
 """
 
 import jax
@@ -24,7 +24,7 @@ def _(primals, tangents):
 
 
 def network(params, state, x):
-    """Return the state after a recurrent layer, and its spikes, ``[time, batch, neuron]``."""
+    """Return the last state of a recurrent layer, and its spikes, ``[time, batch, neuron]``."""
 
     def step(state, x):
         u, s = state
@@ -36,7 +36,7 @@ def network(params, state, x):
 
 
 def in_segments(loss, params, initial, x, label, where, length, cut=jax.lax.stop_gradient):
-    """Return the loss; `cut` of the carry between segments truncates the gradient."""
+    """Return the loss. Applying `cut` to the carry between segments truncates the gradient."""
 
     def segment(carry, piece):
         state, before = cut(carry)
@@ -64,7 +64,7 @@ def main():
         "recurrent": 0.3 * jax.random.normal(keys[1], (5, 5)),
     }
     x = 1.0 * (jax.random.uniform(keys[2], (200, 4, 20)) < 0.3)
-    label = jax.random.randint(keys[3], (200, 4), 0, 5)  # one for each step
+    label = jax.random.randint(keys[3], (200, 4), 0, 5)  # one label for each step
     where = jnp.arange(200)[:, None] < jnp.asarray([200, 200, 170, 90])
     initial = jnp.zeros((2, 4, 5))
 

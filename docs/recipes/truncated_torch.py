@@ -1,7 +1,7 @@
-"""Back-propagation through segments of time in PyTorch; the page docs/segments.md shows it.
+"""Backpropagate through segments of time in PyTorch, as shown in docs/segments.md.
 
-As a program it checks the gradients against those of the whole train, and prints what truncation
-drops of them.
+Run as a program, this file checks the gradients against the gradients of whole trains, and prints
+the relative errors that truncation causes.
 """
 
 import functools
@@ -12,7 +12,7 @@ import spikeloss_xp as sx
 
 
 class Spike(torch.autograd.Function):
-    """A step function; its surrogate derivative is that of a fast sigmoid."""
+    """A step function with the derivative of a fast sigmoid as its surrogate derivative."""
 
     @staticmethod
     def forward(ctx, v):
@@ -36,7 +36,7 @@ class Layer(torch.nn.Module):
         self.recurrent = torch.nn.Linear(neurons, neurons, bias=False, dtype=torch.float64)
 
     def silent(self, batch):
-        """Return the potentials and spikes before a train."""
+        """Return the initial state, with potentials and spikes of zero."""
         return tuple(self.input.weight.new_zeros(2, batch, len(self.input.weight)))
 
     def forward(self, x, state):
@@ -51,7 +51,7 @@ class Layer(torch.nn.Module):
 
 
 def truncated(loss, layer, inputs, target, mask, length):
-    """Return the loss, and leave the truncated gradient in the parameters."""
+    """Return the loss, and store the truncated gradient in the parameters."""
     state, before, total, weight = layer.silent(len(inputs)), None, 0, 0
     for start in range(0, inputs.shape[-1], length):
         output, state = layer(inputs[..., start : start + length], state)
@@ -71,9 +71,9 @@ def truncated(loss, layer, inputs, target, mask, length):
 
 
 def one_segment_later(loss, layer, inputs, target, mask, length):
-    """Do the same, but let gradients continue into the context, as `truncated` does not.
+    """Do the same as `truncated`, but let gradients continue into the context.
 
-    Two graphs are in memory at a time, and a segment has at least `loss.memory` steps.
+    Two graphs are in memory at a time. Each segment needs at least `loss.memory` steps.
     """
     state, before, total, weight = layer.silent(len(inputs)), None, 0, 0
     for start in range(0, inputs.shape[-1], length):
@@ -98,7 +98,7 @@ def one_segment_later(loss, layer, inputs, target, mask, length):
 
 
 def replayed(loss, layer, inputs, target, length, truncate=True):
-    """Return a loss of the counts of the trial, and leave its gradient in the parameters."""
+    """Return a loss of the spike counts of a trial, and store its gradient in the parameters."""
     counts, state = 0, layer.silent(len(inputs))
     segments = inputs.split(length, dim=-1)
     with torch.no_grad():
@@ -115,7 +115,7 @@ def replayed(loss, layer, inputs, target, length, truncate=True):
 
 
 class Recording(Layer):
-    """A layer that keeps its outputs, to look at their gradients."""
+    """A layer that keeps its outputs, so that their gradients can be inspected."""
 
     def forward(self, x, state):
         """Return the spikes and the state."""
@@ -135,7 +135,7 @@ class Recording(Layer):
 
 
 def whole(loss, layer, inputs, target, mask=None):
-    """Return the loss of the whole train, and leave its gradient in the parameters."""
+    """Return the loss of the whole train, and store its gradient in the parameters."""
     value = loss(layer(inputs, layer.silent(len(inputs)))[0], target, where=mask)
     value.backward()
     return value.detach()
@@ -160,13 +160,13 @@ def main():
         close(found, value)
         print(f"{function.__name__:18}{(got - gradient).norm() / gradient.norm():4.0%}")
 
-    # With respect to the outputs, the gradient that reaches into the context is exact,
+    # The gradient with respect to the outputs is exact if it continues into the context.
     close(outputs[one_segment_later] / weight, of_outputs)
-    # and the other lacks terms in the last `memory` steps, which the next segment reads.
+    # Otherwise, it lacks terms at the last `memory` steps, which the next segment reads.
     last = torch.arange(200) % 50 >= 50 - loss.memory
     last[150:] = False
     close(outputs[truncated][..., ~last] / weight, of_outputs[..., ~last])
-    # In each segment it is the adjoint of the filter, without the terms after the segment.
+    # In each segment, it is then the adjoint of the filter, without terms after the segment.
     kernel = sx.exponential_kernel(5, 20)
     error = sx.causal_filter((train - target) * mask[:, None], kernel) * mask[:, None]
     for part, seen, got in zip(
@@ -180,7 +180,7 @@ def main():
         layer.run(replayed, counting, inputs, labels, 50, False), expected, strict=True
     ):
         close(got, right)
-    # Truncated, the gradient with respect to the outputs is exact still.
+    # Even if truncated, the gradient with respect to the outputs is exact.
     close(layer.run(replayed, counting, inputs, labels, 50)[1], expected[1])
 
 

@@ -1,4 +1,4 @@
-"""The losses, one a file."""
+"""The losses and their base classes, each loss in its own module."""
 
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import ClassLoss

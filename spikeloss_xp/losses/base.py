@@ -1,15 +1,16 @@
-"""The base class of the losses, in which a call is prepared and computed.
+"""The base class of the losses, which prepares and computes a call.
 
     spikes --read--> u --criterion(u, target)--> terms --reduction--> loss
 
-A call has two steps. `_prepare` finds out what kind of call it is: the library, the axes, the mask
-and the labels. `_sum` computes its numbers: read, compare, add up. Each stage returns its result
-and its pullback, so the gradient is the composition of the pullbacks. A reduced loss is
-``sum / weight``. Both add up over chunks that fit in the cache, micro-batches, processes, devices
-and, for losses with a term at each step, segments of time.
+A call takes two steps. `_prepare` determines the array library, the axes, the mask and the labels.
+`_sum` then computes the numbers: it reads the spikes, compares the readings with the target, and
+adds up the terms. Each stage returns its result and the pullback of that result, so the gradient is
+the composition of the pullbacks. A reduced loss is ``sum / weight``. The sum and the weight both
+add up over chunks that fit in the cache, over micro-batches, processes and devices and, in losses
+with a term at each step, over segments of time.
 
-Each member with a leading underscore is either abstract, so that a subclass defines it, or final.
-Subclasses override public methods and class attributes.
+Methods with a leading underscore are either abstract, and defined by a subclass, or final.
+Subclasses may override public methods and class attributes.
 """
 
 import functools
@@ -38,7 +39,7 @@ REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 PLAIN_VALUES = (int, float, str, bool, type(None))
 PLAIN_TYPES = frozenset(PLAIN_VALUES)
-SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # of the options that losses share
+SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options that losses share
     "moving_window": _checks.optional_count,
     "num_classes": _checks.optional_count,
     "ignore_index": _checks.label,
@@ -46,27 +47,27 @@ SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # of the options that l
     "reduction": _checks.one_of(REDUCTIONS),
 }
 OTHER_NAMES = {
-    "weight": "class weights go in the call, loss(input, target, weight=...)",
-    "mask": "a mask goes in the call, loss(input, target, where=...), True for what counts",
-    "tau": "the time constant of SpikeTime is time_constant=..., in steps",
-    "window": "the window is moving_window=..., in steps",
-    "dim": "the axis of time is time_axis=...",
+    "weight": "pass class weights to the call, loss(input, target, weight=...)",
+    "mask": "pass a mask to the call, loss(input, target, where=...), True for entries to keep",
+    "tau": "the time constant of SpikeTime is time_constant=..., in time steps",
+    "window": "use moving_window=..., in time steps",
+    "dim": "use time_axis=... for the axis of time",
 }
 
 
 class Terms(NamedTuple):
-    """The terms of a loss, for a batch or a chunk of it.
+    """The terms of a loss for a batch, or for a chunk of the batch.
 
     Attributes
     ----------
     values : array
-        The terms, multiplied by their weights, and 0 where they are masked.
+        The terms, already multiplied by their weights, with masked terms set to 0.
     mask, weight : array or None
-        The term mask, True for unmasked terms, and the weight of each term. They broadcast against
-        the terms; None stands for a mask that is True everywhere, and for a weight of 1.
+        The term mask, which is True for unmasked terms, and the weight of each term. Both broadcast
+        against the terms. None means that no term is masked, or that every weight is 1.
     pullback : callable
-        Takes the derivative of the loss with respect to the terms to the derivative with respect
-        to the spikes that they were computed from.
+        Maps the derivative of the loss with respect to the terms to its derivative with respect to
+        the spikes or, for terms from `Loss._compare`, with respect to the readings.
     """
 
     values: Array
@@ -76,38 +77,38 @@ class Terms(NamedTuple):
 
 
 class Loss(Parts, ABC):
-    """A loss on spike trains: a function of spikes and a target.
+    """The base class of all losses. A loss is a function of spike trains and a target.
 
-    Hyper-parameters go in the constructor, arrays in the call. Losses are immutable, hashable and
-    comparable. To write one of your own, derive from `ClassLoss` or `TrainLoss`.
+    Pass hyper-parameters to the constructor, and arrays to the call. Losses are immutable, hashable
+    and comparable. To write your own loss, derive from `ClassLoss` or `TrainLoss`.
     """
 
     time_axis: int
     reduction: str
     has_closed_form: ClassVar[bool] = True
-    """Whether `value_and_pullback` belongs to the function that a call evaluates."""
+    """Whether `value_and_pullback` computes the same function as a call."""
     classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term."""
     per_step: bool | None = False
-    """Whether terms have a time axis; None if they have all axes of the input."""
+    """Whether the terms have a time axis; None if they have the shape of the input."""
     targets: ClassVar[tuple[str, ...]] = ()
-    """The kinds of class targets, if the loss has such targets."""
+    """The kinds of class targets that the loss accepts; empty if its targets are not of classes."""
     reads_times: ClassVar[bool] = False
-    """Whether the input holds spike times instead of spikes in bins."""
+    """Whether the input holds spike times instead of binned spikes."""
     expects_spikes: bool = False
-    """Whether the input should hold numbers of spikes, and not also membrane potentials."""
+    """Whether the input should be spikes. If False, it may also be membrane potentials."""
     _compares_numbers: bool = False
-    """Whether the criterion needs class indices as a number for each class."""
+    """Whether class indices must be one-hot encoded for the criterion."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise if an option has the name that other libraries use for one of ours."""
+        """Raise if an option is given by its name in another library, and suggest our name."""
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
         return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Find out whether a subclass that overrides the evaluation still has a closed form."""
+        """Determine whether a subclass that overrides the evaluation still has a closed form."""
         super().__init_subclass__(**kwargs)
         overridden = vars(cls)
         if "value_and_pullback" in overridden:
@@ -116,7 +117,7 @@ class Loss(Parts, ABC):
             cls.has_closed_form = False
 
     def __post_init__(self) -> None:
-        """Check the options that losses share. A subclass with options of its own extends this."""
+        """Check the options that losses share. Subclasses with their own options extend this."""
         fields = vars(self)
         shared = {name: check for name, check in SHARED_CHECKS.items() if name in fields}
         _checks.check_fields(self, **shared)
@@ -126,10 +127,11 @@ class Loss(Parts, ABC):
         def __getattr__(self, name):
             if name in ("to", "cuda", "cpu"):
                 raise AttributeError(
-                    f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays, and "
-                    "follows the device of its input"
+                    f"{type(self).__name__} has no attribute {name!r}. A loss holds no arrays that "
+                    "could be moved: it computes on the device of its input"
                 )
-            return object.__getattribute__(self, name)  # raises again, also the error of a property
+            # Raises the original error again, even if a property raised it.
+            return object.__getattribute__(self, name)
 
     def __call__(
         self,
@@ -140,40 +142,42 @@ class Loss(Parts, ABC):
         lengths: ArrayLike | None = None,
         weight: ArrayLike | None = None,
     ) -> ArrayT:
-        """Return the value of the loss, an array of the library and on the device of `input`.
+        """Return the loss, as an array from the same library and on the same device as `input`.
 
         Parameters
         ----------
         input : array
-            Spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
+            Spikes of shape ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
-            The target, as the class describes it.
+            The target. The docstring of each class describes the form of its targets.
         where : array or sequence of bool, optional
-            The mask, True for entries that count. It has the shape ``[batch]``, ``[time]`` if that
-            has a different length, batch and time in the order of `input`, where batch may be 1, or
-            the shape of `input`. A masked entry is read as silence and has gradient 0. A masked
-            term is 0, and a mean does not count it.
+            The mask, which is True for entries to keep. Its shape may be ``[batch]``; ``[time]``,
+            if the numbers of samples and steps differ; batch and time in the order of `input`,
+            where batch may have length 1; or the shape of `input`. If each pixel has a label,
+            ``[batch, *pixels]`` is possible too. Masked entries are treated as silence and have
+            gradient 0. Masked terms are 0, and a mean leaves them out.
         lengths : array or sequence of int, optional
-            The number of unmasked steps of each sample, ``[batch]``, from 0 to the number of steps.
-            Later steps are masked.
+            The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
+            steps of `input`. Later steps are masked.
         weight : array or sequence of float, optional
-            Class weights, ``[class]``, finite and at least 0. Each term is multiplied by the weight
-            of its label, and a mean divides by the sum of these weights instead of the number of
-            terms. In losses with a number for each class, and in losses of trains, it is the weight
-            of the class or neuron of the term.
+            Class weights of shape ``[class]``, finite and at least 0. Each term is multiplied by
+            the weight of its label, and a mean divides by the sum of these weights instead of the
+            number of terms. If the target holds a number for each class, or a train for each
+            neuron, each term is multiplied by the weight of its own class or neuron instead;
+            `CrossEntropy` describes the weights of class probabilities.
 
         Returns
         -------
         array
-            A scalar array, which is 0 if everything is masked; with ``reduction="none"`` the terms,
-            0 where they are masked.
+            A scalar array, which is 0 if everything is masked. With ``reduction="none"``, the
+            array of the terms, in which masked terms are 0.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape, dtype, library or range. The message says what
-            arrived and what was expected. Ranges are checked where values can be read for free;
-            elsewhere an invalid label or length makes the terms of its sample NaN.
+            If an argument has the wrong shape, dtype or library, or a value that is out of range.
+            Values are checked if they can be read without cost. On a GPU and in traced functions
+            they cannot; there, an invalid label or length makes the terms of its sample NaN.
         """
         options: dict[str, Any] = {"target": target, "where": where}
         options |= {"lengths": lengths, "weight": weight}
@@ -181,14 +185,14 @@ class Loss(Parts, ABC):
         return value
 
     def forward(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
-        """Return the value of the loss: the same as calling it."""
+        """Return the loss. This is the same as calling the object."""
         return self(input, target, **options)
 
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
-        """Return the value of the loss, with operations that the library can differentiate.
+        """Return the loss, computed by operations that the library can differentiate.
 
-        A call returns the same value, and may register the closed form as its gradient. The
-        arguments are those of a call.
+        A call returns the same value, but may register the closed-form gradient with the library
+        instead of recording each operation. The arguments are the same as for a call.
         """
         value: ArrayT = self._compute(input, target, options, with_pullback=False)[0]
         return value
@@ -196,7 +200,7 @@ class Loss(Parts, ABC):
     def value_and_pullback(
         self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None
     ) -> tuple[ArrayT, Pullback]:
-        """Return the value of the loss, and the pullback from it to `input`, in closed form.
+        """Return the loss and its pullback to `input`, computed in closed form.
 
         Parameters
         ----------
@@ -210,16 +214,17 @@ class Loss(Parts, ABC):
         Returns
         -------
         tuple
-            The value, and the pullback: a function that takes an array of the shape of the value,
-            the derivative with respect to it, and returns the gradient with respect to `input`.
-            Call it at most once, before you change an array of the call.
+            The value and the pullback. The pullback is a function that takes a cotangent, which has
+            the shape of the value, and returns the gradient with respect to `input`. Call it at
+            most once, and before you modify any of the arrays that you passed.
         """
         return self._compute(input, target, options, with_pullback=True)
 
     def captured_arrays(self) -> tuple[Any, ...] | None:
-        """Return the arrays that the loss holds as hyper-parameters, or None if unknown.
+        """Return the arrays among the hyper-parameters, or None if they cannot be determined.
 
-        A callable hyper-parameter may close over arrays that we cannot see.
+        They cannot be determined if a hyper-parameter is a callable or another object that may
+        refer to arrays, because we cannot look inside.
         """
         held: list[Any] = []
         values = vars(self).values()
@@ -232,75 +237,76 @@ class Loss(Parts, ABC):
                 return None
         return tuple(held)
 
-    # What a diagnosis asks ------------------------------------------------------------------------
+    # Methods that `diagnose` calls ----------------------------------------------------------------
 
     def findings(self, input: Any) -> Iterable[tuple[str, str]]:
-        """Yield the code of each finding about the options of the loss, with what was seen.
+        """Yield the code of each finding about the options of the loss, and what was seen.
 
-        The input holds NumPy arrays.
+        The input is a NumPy array or, for `SparsityEnforcer`, a list of NumPy arrays.
         """
         return ()
 
     def fires(self, input: Array) -> Array:
-        """Return which entries of an input are spikes."""
+        """Return a mask that is True for the entries of the input that are spikes."""
         return input != 0
 
     def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the value of the loss if all classes have the same score, if it is known."""
+        """Return the loss if all classes have the same score, or None if it is not known."""
         return None
 
-    # Members that a subclass defines --------------------------------------------------------------
+    # Methods that a subclass defines --------------------------------------------------------------
 
     @abstractmethod
     def criterion(self, reading: Reading, labels: Any) -> ValueAndPullback:
-        """Return the terms, and the pullback from them to ``reading.u``.
+        """Return the terms and their pullback to ``reading.u``.
 
         Parameters
         ----------
         reading : Reading
-            The readings, and the operations along their classes.
+            The readings, with their class axis, ``reading.classes``, which has methods such as
+            ``sum`` and ``max``.
         labels : Labels
-            The target in the axes of the readings.
+            The target, with axes that match the readings.
 
         Returns
         -------
         tuple
-            The terms, and their pullback: a function from the derivative with respect to the terms
-            to the derivative with respect to ``reading.u``. Terms have the shape of the readings
-            or, with `classes_compete`, a class axis of length 1.
+            The terms and their pullback. The pullback maps the derivative of the loss with respect
+            to the terms to its derivative with respect to ``reading.u``. The terms have the shape
+            of the readings, except that the class axis has length 1 if `classes_compete`.
         """
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        """Return the input with its mask; the first `context` steps have no terms."""
+        """Return the checked input with its mask. The first `context` steps have no terms."""
 
     @abstractmethod
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        """Return the checked target."""
+        """Return the target, checked and converted to labels."""
 
     @abstractmethod
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Any
     ) -> ReadResult:
-        """Return the reading, and its pullback to `values`, which may be a chunk of `prepared`."""
+        """Return the readings of `values`, which may be a chunk of the input, and the pullback."""
 
     @abstractmethod
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
-        """Return the axes of values and terms along which chunks may be evaluated one by one.
+        """Return the axes along which the values and terms may be split into independent chunks.
 
-        It is empty if readings are much smaller than the input, so that chunks are not worth their
-        overhead, and None if a term depends on several samples.
+        The tuple is empty if the readings are much smaller than the input, because chunking is then
+        not worth its overhead. The result is None if a term depends on several samples.
         """
 
-    # First what kind of call it is: library, axes, mask and labels --------------------------------
+    # Step 1: determine the library, the axes, the mask and the labels -----------------------------
 
     def _prepare(
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[Prepared, Labels]:
-        """Return the prepared input and the labels; the first `context` steps have no terms."""
+        """Return the prepared input and the labels. The first `context` steps have no terms."""
         if unknown := options.keys() - OPTIONS:
             raise TypeError(
-                f"{type(self).__name__} takes the options {', '.join(OPTIONS)}; got "
+                f"a call of {type(self).__name__} takes the options {', '.join(OPTIONS)}; got "
                 f"{', '.join(sorted(unknown))}"
             )
         where, lengths, weight = map(options.get, OPTIONS)
@@ -310,12 +316,12 @@ class Loss(Parts, ABC):
             labels = labels._replace(class_weight=class_weights(prepared, weight))
         return prepared, labels
 
-    # Then its numbers: read, compare, add up ------------------------------------------------------
+    # Step 2: read, compare and add up -------------------------------------------------------------
 
     def _compute(
         self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
     ) -> ValueAndPullback:
-        """Return the value and, if it is wanted, the pullback from it to `input`."""
+        """Return the loss and, if `with_pullback`, its pullback to `input`."""
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
             terms = self._terms(prepared, prepared.values, prepared.mask, labels)
@@ -332,9 +338,10 @@ class Loss(Parts, ABC):
     def _sum(
         self, prepared: Prepared, labels: Labels, with_weight: bool, with_pullback: bool
     ) -> tuple[Array, Any, Pullback]:
-        """Return the sum of the terms, their weight, and the pullback from the sum to the input.
+        """Return the sum of the terms, their weight, and the pullback of the sum to the input.
 
-        The weight is None if it is not wanted. They are evaluated in chunks where that is faster.
+        The weight is None unless `with_weight`. The terms are evaluated in chunks if that is
+        faster.
         """
         adapter = prepared.adapter
 
@@ -346,29 +353,29 @@ class Loss(Parts, ABC):
         arrays = prepared.values, prepared.mask, labels
         to_values: Any
         axes = self._chunk_axes(prepared)
-        if axes is None or prepared.pixels is not None:  # whose labels have other axes
+        if axes is None or prepared.pixels is not None:  # labels of pixels have different axes
             (total, weight), to_values = sums(*arrays)
         else:
             batch = prepared.layout.batch_axis
             (total, weight), to_values = adapter.map_chunks(sums, arrays, axes, batch)
 
-        # All terms have the same cotangent, a scalar, which broadcasts.
+        # Every term has the same scalar cotangent, which broadcasts.
         return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
 
     def _terms(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Terms:
-        """Return the terms of a batch or of a chunk of it, at the steps after the context."""
+        """Return the terms of a batch, or of a chunk of it. Terms within the context are masked."""
         reading, to_values = self._read(prepared, values, mask, labels)
         terms, mask, weight, to_reading = self._compare(prepared, reading, labels)
         return Terms(terms, mask, weight, lambda cotangent: to_values(to_reading(cotangent)))
 
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> Terms:
-        """Return the terms of readings, with a pullback to the readings."""
+        """Compare readings with labels, and return the terms with a pullback to the readings."""
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
             mask = both(mask, prepared.after_context)
         if self._compares_numbers:
             labels = labels.as_numbers(reading)
-        if mask is None and labels.are_plain(compete):  # a plain call
+        if mask is None and labels.are_plain(compete):  # there is nothing to mask or weight
             terms, to_reading = self.criterion(reading, labels)
             self._check_terms(terms, reading)
             return Terms(terms, None, None, to_reading)
@@ -393,7 +400,7 @@ class Loss(Parts, ABC):
         return Terms(terms, mask, weight, pullback)
 
     def _check_terms(self, terms: Array, reading: Reading) -> None:
-        """Raise if the terms of a subclass have the wrong shape: they must not broadcast."""
+        """Raise if terms have the wrong shape, which broadcasting could otherwise hide."""
         expected, given = tuple(reading.u.shape), tuple(terms.shape)
         if self.classes_compete:
             axis = reading.classes.index
@@ -406,31 +413,31 @@ class Loss(Parts, ABC):
             )
 
     def _check_mask(self, mask: Array, reading: Reading) -> None:
-        """Raise if the mask of a subclass's reading does not fit the reading."""
+        """Raise if a subclass returns readings with a mask that does not broadcast to them."""
         given, shape = tuple(mask.shape), tuple(reading.u.shape)
         fits = (n in (1, m) for n, m in zip(given, shape, strict=False))
         if len(given) != len(shape) or not all(fits):
             raise ValueError(
-                f"the term mask of {type(self).__name__} has shape {given}, which does not fit the "
-                f"terms of readings of shape {shape}"
+                f"the mask of the readings of {type(self).__name__} must broadcast to their shape, "
+                f"{shape}; got a mask of shape {given}"
             )
 
     def _weight(
         self, prepared: Prepared, terms: Array, mask: Array | None, weight: Array | None
     ) -> Array | int:
-        """Return the number that the reduction divides the sum of these terms by.
+        """Return the number by which the reduction divides the sum of these terms.
 
-        For "batchmean" this is the number of samples with an unmasked term, and else the sum of the
-        weights of the unmasked terms. It is an int if there is neither a mask nor a weight.
+        For "batchmean", it is the number of samples with an unmasked term. For other reductions, it
+        is the sum of the weights of the unmasked terms. Without a mask and weights, it is an int.
         """
         xp = prepared.adapter.xp
-        if prepared.layout is None:  # each term is the only one of a layer
+        if prepared.layout is None:  # one term for each layer, and layers are added, not averaged
             return 1
-        if None in terms.shape:  # a number that is not known is counted
+        if None in terms.shape:  # a length that is only known at run time has to be counted
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":
             return self._number_of_samples(prepared, terms, mask)
-        if self.reduction not in REDUCTIONS:  # a subclass may not check it
+        if self.reduction not in REDUCTIONS:  # if the `__post_init__` of a subclass checks nothing
             SHARED_CHECKS["reduction"](self.reduction, "reduction")
         if mask is None and weight is None:
             return math.prod(terms.shape)
@@ -458,7 +465,7 @@ class Loss(Parts, ABC):
         return xp.sum(xp.astype(counted, terms.dtype))
 
     def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
-        """Return the terms as a call with ``reduction="none"`` does, and the way back."""
+        """Return the terms in the shape that ``reduction="none"`` returns, and their pullback."""
         adapter, layout, pixels = prepared.adapter, prepared.layout, prepared.pixels
         if self.per_step is None:
             collapse = functools.partial(layout.collapsed, adapter)
@@ -475,8 +482,9 @@ class Loss(Parts, ABC):
     def split(self, input: Array, arguments: dict[str, Any]) -> "blocks.Split | None":
         """Return how a call may be split into blocks, or None if it must be evaluated as a whole.
 
-        The call is checked as a whole. A loss that overrides `value` or `value_and_pullback` may
-        not be a quotient of sums, and a loss that holds arrays may be evaluated only here.
+        The call is checked before it is split. A loss that overrides `value` or
+        `value_and_pullback` is not split, because it may not be a quotient of sums. Neither is a
+        loss that holds arrays, because they may not be available where the blocks are evaluated.
         """
         kind = type(self)
         own = kind.value is Loss.value and kind.value_and_pullback is Loss.value_and_pullback

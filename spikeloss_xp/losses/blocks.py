@@ -1,4 +1,4 @@
-"""How a call of a loss may be split into blocks of its input, whose sums add up."""
+"""Splitting a call of a loss into blocks of its input whose sums add up."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Axes = tuple[int | None, ...]
 
 
 class Split(NamedTuple):
-    """How a call of a loss may be split into blocks that add up.
+    """The way in which a call of a loss may be split into blocks whose sums add up.
 
     Attributes
     ----------
@@ -22,16 +22,17 @@ class Split(NamedTuple):
     layout : Layout
         The layout of the input.
     axes : dict
-        For the input and each argument, which axis of the input each of its axes is; None for an
-        axis of classes that the input lacks.
+        For the input and each argument, the axes of the input that its axes correspond to, with
+        None for a class axis that the input does not have.
     independent : set of int
-        The axes of the input along which blocks add up; along time they do if blocks overlap.
+        The axes of the input along which the sums of blocks add up. Along time, they add up if each
+        block also includes the `memory` steps before it.
     dtype : dtype
-        The dtype to compute in.
+        The dtype of the computation.
     divisor : array, int or None
-        The number that the reduction divides the sum by; None for 1.
+        The number by which the reduction divides the sum; None stands for 1.
     where : array or None
-        The mask, in a form that is not ambiguous in a block.
+        The mask, in a shape that remains unambiguous for a block.
     """
 
     loss: Any
@@ -49,7 +50,8 @@ def split(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None:
     options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
-    if prepared.pixels is not None or layout.time_axis == input.ndim:  # one spike time a class
+    # Labels of pixels, or a single spike time for each class, without an axis of spikes.
+    if prepared.pixels is not None or layout.time_axis == input.ndim:
         return None
     axes: dict[str, Axes] = {"input": every, "lengths": (layout.batch_axis,), "weight": (None,)}
     if where is not None:
@@ -61,13 +63,12 @@ def split(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None:
         axes["target"] = layout.target_axes(rank(target), with_class=labels.indices is None)
     elif not layout.has_time:
         axes["target"] = (0, None, None)[: rank(target)]
-    else:  # each neuron has terms of its own
+    else:  # each neuron has its own terms
         axes["target"] = every
-        if weight is None or len(every) < 3:
-            independent.update(every)
-        elif len(every) == 3:
+        if weight is None or len(every) < 4:
+            independent.update(layout.space_axes())
+        if weight is not None and len(every) == 3:
             axes["weight"] = layout.space_axes()
-            independent.update(every)
     if loss.memory is not None:
         independent.add(layout.time_axis)
 
@@ -77,7 +78,7 @@ def split(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None:
 
 
 def _divisor(loss: Any, prepared: Prepared, labels: Labels) -> Any:
-    """Return the divisor of the whole call, which depends on masks and labels, not on spikes."""
+    """Return the divisor of the whole call, which depends on masks and labels but not on spikes."""
     if isinstance(labels, TargetTrains):
         terms = prepared.values if prepared.layout.has_time else prepared.values[:, :, :1]
         weight = loss._weight(prepared, terms, prepared.mask, labels.class_weight)

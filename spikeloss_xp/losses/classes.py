@@ -1,4 +1,4 @@
-"""The base classes of the losses that read a number for each class from the spikes."""
+"""The base classes of the losses that read one number for each class from the spikes."""
 
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -25,14 +25,14 @@ from spikeloss_xp.readouts import (
 )
 
 NUMERICS = get_args(Numerics)
-COUNTED = (*WINDOWED, "latency")  # the readouts of numbers of spikes
+COUNTED = (*WINDOWED, "latency")  # the readouts that are meant for spikes, not for potentials
 
 
 class ReadsClasses(Loss, Predictor):
-    """The losses that read classes, without the fields of their options.
+    """The base class of the losses that read classes, without fields for their options.
 
-    The published losses list their options themselves, in the order of the published signature.
-    All others inherit them from `ClassLoss`.
+    Losses that have been published list their options themselves, in the published order. All other
+    losses inherit the options of `ClassLoss`.
     """
 
     readout: str
@@ -42,30 +42,30 @@ class ReadsClasses(Loss, Predictor):
     targets: ClassVar[tuple[str, ...]] = (INDICES,)
     takes_pixels: ClassVar[bool] = True
     readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *OVER_ALL_TIME)
-    """The readouts that the loss takes."""
+    """The readouts that the loss accepts."""
     _summed: ClassVar[tuple[str, ...]] = ()
-    """The readouts that are the sum over the neurons of a class; the others are their mean."""
+    """The readouts that add up the neurons of a class; other readouts average them."""
     _by_class: ClassVar[tuple[str, ...]] = ()
-    """The hyper-parameters that may be a number for each class."""
+    """The hyper-parameters that may be given as one number for each class."""
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
-    """How the scores of the classes become predictions."""
+    """The class that turns scores into predictions."""
     _own_readout: ClassVar[bool] = False
     """Whether a subclass overrides `read`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Find out whether a subclass has a readout of its own."""
+        """Record whether a subclass overrides `read`."""
         super().__init_subclass__(**kwargs)
         cls._own_readout = cls.read is not ReadsClasses.read
 
     def __post_init__(self) -> None:
-        """Check the options of all losses that read classes."""
+        """Check the options that all losses of classes share."""
         super().__post_init__()
-        if "readout" in vars(self):  # it is a field, not a fact about the class
+        if "readout" in vars(self):  # it is a field, not a class attribute
             _checks.check_fields(self, readout=self._check_readout)
         if self.moving_window is None or self.readout in WINDOWED or self._own_readout:
             return
         raise ValueError(
-            f"readout={self.readout!r} is over all of time and has no moving_window; got "
+            f"readout={self.readout!r} reads the whole duration, so it has no moving_window; got "
             f"moving_window={self.moving_window}"
         )
 
@@ -75,28 +75,29 @@ class ReadsClasses(Loss, Predictor):
         except ValueError as error:
             if value not in get_args(EntropyReadout):
                 raise
-            raise ValueError(f"{error}: it is a readout of CrossEntropy") from None
+            raise ValueError(f"{error}: use CrossEntropy, which has this readout") from None
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads; None if the loss reads whole trains."""
+        """The number of earlier steps that a term reads, or None if it reads the whole train."""
         return None if self.moving_window is None else self.moving_window - 1
 
     @property
     def per_step(self) -> bool:  # type: ignore[override]
-        """Whether readings, labels and terms have a time axis."""
+        """Whether readings and terms have a time axis, and labels may have one."""
         return self.moving_window is not None
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should hold numbers of spikes, and not also membrane potentials."""
+        """Whether the input should be spikes. If False, it may also be membrane potentials."""
         return self.readout in COUNTED and self.moving_window != 1
 
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each neuron, and its pullback to ``trains.values``.
 
-        Override this for a readout of your own; by default `readout` names one. With
-        `num_classes`, the trains are the means of the neurons of each class.
+        By default, the option `readout` names the readout. Override this method to define your own
+        readout. With `num_classes`, the method receives one train for each class: the mean of the
+        trains of its neurons.
         """
         return read_classes(trains, self.readout, self.moving_window)
 
@@ -132,7 +133,7 @@ class ReadsClasses(Loss, Predictor):
         window = None if over_all_time else self.moving_window
         if pixels is None:
             return self._read_trains(trains, window)
-        # Neurons are read before they are rearranged, unless a reading combines several of them.
+        # Read first, and rearrange the smaller readings, unless a reading combines several neurons.
         adapter = prepared.adapter
         several = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
         if several or self._own_readout:
@@ -151,67 +152,69 @@ class ReadsClasses(Loss, Predictor):
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         name = type(self).__name__
         if self.targets[0] not in (INDICES, MULTI_HOT):
-            raise TypeError(f"{name} predicts no class: its targets are numbers")
+            raise TypeError(f"{name} predicts no classes, because its targets are numbers")
         if per_step and not self.per_step:
             raise ValueError(
-                f"per_step=True needs a {name} with a moving_window: this one reads over all of "
-                "time"
+                f"per_step=True needs a moving_window; got a {name} without one, which reads the "
+                "whole duration"
             )
         if self.per_step and not per_step and self._own_readout:
             raise ValueError(
-                f"per_step must be True: {name} has a readout of its own, with a reading at each "
-                "step"
+                f"per_step must be True, because {name} overrides read, and its readings are for "
+                "single steps; got False"
             )
         self._check_classes(prepared)
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None, not per_step)
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
 
     def _check_classes(self, prepared: Prepared) -> None:
-        """Raise if a sequence among the hyper-parameters has the wrong number of classes."""
+        """Raise if a hyper-parameter with a number for each class has the wrong length."""
         for name in self._by_class:
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != prepared.num_classes:
                 raise ValueError(
-                    f"{name} must be one number, or {prepared.num_classes}, one for each class; "
-                    f"got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
+                    f"{name} must be one number, or a sequence of {prepared.num_classes}, one for "
+                    f"each class; got {len(values)}{prepared.layout.hint_at_time((len(values),))}"
                 )
 
 
 @dataclass(frozen=True)
 class ClassLoss(ReadsClasses):
-    """The base class of losses with a reading for each class: its rate, or as `readout` says.
+    """The base class of losses that read one number for each class, such as its firing rate.
 
-    Derive from it to write a loss of your own: a frozen dataclass with its own hyper-parameters
-    and a `criterion`. The options below are inherited, and a subclass may change their defaults.
-    Masks, class weights, ignored and invalid labels, layouts and reductions need no code.
+    To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
+    `criterion`. It inherits the options below, and may change their defaults. Masks, class weights,
+    ignored and invalid labels, layouts and reductions work without further code.
 
     Parameters
     ----------
     time_axis : int
-        The axis of `input` that is time: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis have it there too.
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
-        of a membrane potential.
+        What is read from each neuron: its firing rate, its spike count, or the maximum or the last
+        value of its membrane potential.
     moving_window : int, optional
-        The length of a moving window, in time steps, for rates and counts. Then there is a term at
-        each step. By default the reading is over the whole duration.
+        The length of the moving window for rates and counts, in time steps. With a window, there is
+        a term at each step. By default, each neuron is read over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
     num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
+        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
+        By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index of samples or steps that have no terms.
+        The class index that marks samples or steps to ignore. They have no terms.
 
     Attributes
     ----------
     classes_compete : bool
-        A class attribute: whether the classes of a sample share one term. Terms then have a class
-        axis of length 1, and ``reading.class_mask`` is True for the classes that take part. It is
-        False by default.
+        A class attribute: whether the classes of a sample share one term, as in a softmax. If True,
+        the terms have a class axis of length 1, and ``reading.class_mask`` is False for masked
+        classes, or None if no class is masked. The default is False.
     targets : tuple of str
-        A class attribute: the kinds of targets. By default they are class indices.
+        A class attribute: the kinds of targets that the loss accepts. By default, these are class
+        indices only.
     """
 
     _: KW_ONLY

@@ -1,4 +1,4 @@
-"""CrossEntropy: the cross entropy of the softmax, with spike counts or other readings as logits."""
+"""CrossEntropy: softmax cross entropy with spike counts or other readings as the logits."""
 
 import math
 from collections.abc import Iterator
@@ -15,57 +15,62 @@ from spikeloss_xp.readouts import WINDOWED, Reading
 
 @dataclass(frozen=True)
 class CrossEntropy(ClassLoss):
-    r"""Cross entropy of the softmax, with the numbers of spikes or other readings as logits.
+    r"""Softmax cross entropy with spike counts, or other readings of the spikes, as the logits.
 
     .. math::
         L = \frac{1}{B} \sum_b
             \Bigl( \log \sum_c e^{u_{b, c} / \rho} - \frac{u_{b, y_b}}{\rho} \Bigr)
 
-    with the reading :math:`u`, by default the number of spikes, the label :math:`y` and the
-    temperature :math:`\rho`. With a moving window there is a term at each step.
+    where :math:`u` is the reading, by default the spike count, :math:`y` is the label and
+    :math:`\rho` is the temperature. With a moving window, there is a term at each step.
 
     Parameters
     ----------
     time_axis : int
-        The axis of `input` that is time: 0 for ``[time, batch, class]``, 1 for
-        ``[batch, time, class]``, and -1 for ``[batch, class, time]``. Targets and terms with a time
-        axis have it there too.
+        The time axis of `input`: 0 for ``[time, batch, class]``, 1 for ``[batch, time, class]``,
+        and -1 for ``[batch, class, time]``. Targets and terms with a time axis have the same order
+        of axes.
     readout : str, default "count"
-        The reading of a class:
+        What is read from each class:
 
-        - ``"count"``: its number of spikes :math:`n`;
-        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`. If spikes are random, its standard deviation is
-          near 1/2 for any mean of :math:`n` [1]_. Its derivative is 0.82 at silence, and 0.10 at
-          25 spikes;
-        - ``"rate"``: its number of spikes divided by that of steps;
-        - ``"max"``, ``"last"``: the largest or the last value of a membrane potential;
-        - ``"latency"``: the number of steps before its first spike. The earliest class has the
-          largest probability, and a tenth of the steps is a good first `temperature`;
-        - ``"softmax_sum"``: the sum over time of its probability in a softmax of the potentials at
-          each step [2]_.
+        - ``"count"``: the spike count :math:`n`;
+        - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`. If :math:`n` is a Poisson variable whose mean is
+          not small, the root has a standard deviation of about 1/2 [1]_. The derivative of the root
+          is 0.82 for a silent class, and 0.10 at 25 spikes;
+        - ``"rate"``: the spike count divided by the number of steps;
+        - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
+        - ``"latency"``: the number of steps before the first spike. The earliest class has the
+          highest probability. A tenth of the number of steps is a good initial `temperature`;
+        - ``"softmax_sum"``: the sum over time of the class probability, which is a softmax of the
+          potentials at each step [2]_.
     moving_window : int, optional
-        Length of a moving window, in time steps, for a term at each step; with the first three
-        readouts only. With a window of 1 the logits of a step are the input at that step, as in
-        temporal efficient training [3]_. By default the reading is over the whole duration.
+        The length of the moving window, in time steps. Only the first three readouts support a
+        window. With a window, there is a term at each step. With a window of 1 and the readout
+        ``"count"`` or ``"rate"``, the logits at a step are the input at that step, as in temporal
+        efficient training [3]_. By default, each class is read over the whole duration.
     temperature : float, default 1
-        The divisor :math:`\rho` of the logits, in the unit of the reading; above 0.
+        The divisor :math:`\rho` of the logits, in the unit of the reading; from 1e-6 to 1e18.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
-        terms: ``[batch]``, or ``[batch, time]`` with a window.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
+        ``[batch, time]``.
     num_classes : int, optional
-        The number of classes. Each class is a group of neighbouring neurons: their sum with the
-        first two readouts, and their mean with the others. By default each neuron is a class.
+        The number of classes. Each class is a group of neighbouring neurons. The first two readouts
+        read the sum of the neurons of a class, and the other readouts their mean. By default, each
+        neuron is a class.
     ignore_index : int, default -100
-        The class index of samples or steps that have no terms.
+        The class index that marks samples or steps to ignore. They have no terms.
     rates : tuple of float, optional
-        Bounds on the rates of the neurons, in spikes per time step, for the first three readouts:
-        the lowest rate of the label and the highest of the other classes, as ``(0.5, 0.02)``. A
-        neuron beyond its bound is pulled back to it, a silent one too. By default there is none.
+        Bounds on the firing rates, in spikes per neuron and time step: the lowest rate of the
+        labelled class, and the highest rate of the other classes, for example ``(0.5, 0.02)``. Both
+        are between 0 and 1, and the first is larger. A rate outside its bound is penalised, even if
+        the labelled class is silent. Only the first three readouts support bounds. By default,
+        there are no bounds.
     rate_weight : float, default 3
-        The weight of the bounds beside the cross entropy, at least 0. With ``"sqrt_count"`` 1 was
-        the best of those that were measured.
+        The weight of the bounds relative to the cross entropy; at least 0. With ``"sqrt_count"``, 1
+        was the best of the weights that we measured.
 
     Raises
     ------
@@ -74,38 +79,43 @@ class CrossEntropy(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. The space axes
-    are flattened to one class axis. `target` holds class indices, integers of shape ``[batch]`` or,
-    with a window, ``[batch, time]``; or class probabilities :math:`q`, floats of shape
-    ``[batch, class]`` or, with a window, also ``[batch, class, time]``. They are finite and at
-    least 0, and need not sum to 1.
+    `input` has shape ``[batch, *space, time]``, with the time axis at `time_axis`. Unless each
+    pixel has a label, the space axes are flattened to one class axis. `target` holds class indices
+    or class probabilities. Class indices are integers of shape ``[batch]`` or, with a window, also
+    ``[batch, time]``. Class probabilities :math:`q` are floats of shape ``[batch, class]`` or, with
+    a window, also ``[batch, class, time]``. They must be finite and at least 0, but need not sum to
+    1.
 
-    The term of a row of probabilities is :math:`-\sum_c q_c \log p_c`, and a mean divides by the
-    sum of all :math:`q`. So a row with a single 1 counts as a class index does, and a row of zeros
-    does not count. Class weights :math:`w` multiply :math:`q` in both. (PyTorch divides by the
-    number of samples, as ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
+    The term of a row of probabilities is :math:`-\sum_c q_c \log p_c`, where :math:`p` is the
+    softmax, and a mean divides by the sum of all :math:`q`. A one-hot row is therefore equivalent
+    to a class index, and a row of zeros is ignored. Class weights :math:`w` multiply :math:`q` both
+    in the term and in the divisor. (PyTorch divides by the number of samples instead, as
+    ``"batchmean"`` does.) Label smoothing replaces :math:`q` in the term by
     :math:`(1 - \epsilon) q + \epsilon \sum_c q_c / C`.
 
-    With `rates`, :math:`(r, r')`, the term of a sample has in addition [4]_
+    With ``rates=(r, r')``, the following is added to the term of each sample [4]_:
 
     .. math::
         \lambda \Bigl( \max\bigl(R(r T) - R(n_{y}), 0\bigr)^2
             + \sum_{c \ne y} \max\bigl(R(n_c) - R(r' T), 0\bigr)^2 \Bigr),
         \qquad R(n) = \sqrt{n + 3/8}
 
-    with the `rate_weight` :math:`\lambda`, the numbers of spikes :math:`n`, and the number of steps
-    that count, :math:`T`; with a window it is the window's length. A class of several neurons has
-    the sum of their spikes and as many times the steps. Of class probabilities each class is the
-    label by its share :math:`q_c / \sum q`, and another class by the rest, and a row is multiplied
-    by :math:`\sum_c w_c q_c`. Temperature and smoothing do not change the bounds, and `predict`
-    does not know them.
+    where :math:`\lambda` is `rate_weight`, :math:`n` is the spike count, and :math:`T` is the
+    number of unmasked steps or, with a window, the length of the window. If a class has several
+    neurons, :math:`n` and :math:`T` are added up over its neurons. With class probabilities, the
+    penalty of class :math:`c` as the label is weighted by the share :math:`q_c / \sum q`, and its
+    penalty as one of the other classes by one minus this share. The penalties of a row are
+    multiplied by :math:`\sum_c w_c q_c`. Temperature and label smoothing do not affect the bounds,
+    and the bounds do not affect predictions.
 
-    Masked classes take no part. If some neurons of a class are masked, its sum is scaled up to all
-    of them. With ``"sqrt_count"`` a number of spikes below 0 raises an error where values can be
-    read for free; elsewhere it makes the loss NaN.
+    Masked classes are left out of the softmax. If only some neurons of a class are masked, its sum
+    is scaled up to the full number of neurons. With ``"sqrt_count"``, and with `rates`, a negative
+    spike count (below -1/4) raises an error if the values can be read without cost. On a GPU and in
+    traced functions, it makes the loss NaN instead.
 
-    The loss of a certain label keeps its digits, and so does the gradient: 25 spikes against none
-    are 1.3888e-11 in float32, where the logarithm of a softmax is 0.
+    The loss of a confident and correct prediction keeps its digits, and so does the gradient: for
+    25 spikes against none, the loss is 1.3888e-11 in float32, where the logarithm of a softmax
+    would be 0.
 
     References
     ----------
@@ -115,8 +125,8 @@ class CrossEntropy(ClassLoss):
        networks using dilated convolutions with learnable spacings", ICLR 2024.
     .. [3] S. Deng, Y. Li, S. Zhang and S. Gu, "Temporal efficient training of spiking neural
        network via gradient re-weighting", ICLR 2022.
-    .. [4] We know of no publication that has this sum. :doc:`/which-loss-trains` names the sources
-       of its parts, and has the measurement.
+    .. [4] We know of no publication that uses this sum. :doc:`/which-loss-trains` names the sources
+       of its parts, and shows our measurements.
 
     Examples
     --------
@@ -129,7 +139,7 @@ class CrossEntropy(ClassLoss):
     >>> float(loss(spikes, [[0.9, 0.1]]).round(3))
     0.327
 
-    Bounds on the rates pull a silent label, and stop when its neuron fires at half the steps:
+    Bounds add a penalty until the label fires in half of the steps, and other classes hardly fire:
 
     >>> bounded = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
     >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))
@@ -159,7 +169,7 @@ class CrossEntropy(ClassLoss):
         )
         if self.rates is not None and self.readout not in WINDOWED:
             raise ValueError(
-                f"rates bounds numbers of spikes, which {', '.join(WINDOWED)} read; got "
+                f"rates bounds firing rates, so it needs a readout of {', '.join(WINDOWED)}; got "
                 f"readout={self.readout!r}"
             )
 
@@ -169,17 +179,17 @@ class CrossEntropy(ClassLoss):
 
     @property
     def _divisor(self) -> float:
-        """The divisor of the readings; the earliest class is the most probable one."""
+        """The divisor of the readings, negative for latencies so that the earliest class wins."""
         return -self.temperature if self.readout == "latency" else self.temperature
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should hold numbers of spikes, and not also membrane potentials."""
+        """Whether the input should be spikes. If False, it may also be membrane potentials."""
         mean_of_potentials = self.readout == "rate" and self.rates is None
         return super().expects_spikes and not mean_of_potentials
 
     def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the logarithm of the number of classes, if there are no bounds on the rates."""
+        """Return the logarithm of the number of classes, or None if there are bounds on rates."""
         return math.log(classes) if self.rates is None else None
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
@@ -190,14 +200,14 @@ class CrossEntropy(ClassLoss):
             yield from unfit_temperature(largest, steps, self.temperature)
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes, whose softmax has the probabilities."""
+        """Return the logits of the classes. Their softmax is the class probabilities."""
         u = reading.u
         if self.readout == "sqrt_count":
             u, _ = _root(reading, u, "readout='sqrt_count'")
         return u if self._divisor == 1 else u / self._divisor
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the cross entropies, plus the penalties of rates beyond their bounds."""
+        """Return the cross entropies, plus the penalties for rates outside their bounds."""
         u, root, to_count = reading.u, None, None
         if self.readout == "sqrt_count":
             root, to_count = _root(reading, u, "readout='sqrt_count'")
@@ -216,14 +226,14 @@ class CrossEntropy(ClassLoss):
     def _outside(
         self, rates: tuple[float, float], reading: Reading, labels: Labels, root: Array | None
     ) -> ValueAndPullback:
-        """Return the terms of the bounds on the rates, and their pullback."""
+        """Return the penalties for rates outside their bounds, and their pullback."""
         classes, label, n = reading.classes, labels.indices, reading.u
         factor: Any = self.rate_weight
         if self.readout == "rate":
             n = n * reading.duration
         if root is None:
             root, _ = _root(reading, n, "rates")
-        if labels.numbers is not None:  # the terms include the class weights
+        if labels.numbers is not None:  # here the criterion has to apply the class weights
             label = labels.numbers
             label = label / or_one(reading.adapter, classes.sum(label))
             factor = factor * labels.weights(reading, compete=True)[1]
@@ -237,10 +247,10 @@ class CrossEntropy(ClassLoss):
 def unfit_temperature(
     largest: float, steps: float, temperature: float
 ) -> Iterator[tuple[str, str]]:
-    """Yield a finding if logits up to `largest` differ too little or too much in a softmax."""
+    """Yield a finding if logits from 0 to `largest` differ too little or too much for a softmax."""
     range_of_logits = largest / temperature
     if not 0.1 < range_of_logits < 30 * steps:
-        seen = f"logits differ by {range_of_logits:.3g} at most, in {steps:g} steps"
+        seen = f"logits differ by at most {range_of_logits:.3g}, in {steps:g} steps"
         yield "temperature", seen
 
 
@@ -263,21 +273,23 @@ def compare_logits(
 
 
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
-    """Return the square roots of numbers of spikes, which an option needs, and their pullback."""
+    """Return ``sqrt(n + 3/8)`` of spike counts, and the pullback.
+
+    `option` is the option that needs these roots, for the error message.
+    """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)
     lowest = None if checked else _checks.lowest_below(adapter.concrete_or_none(n), -0.25)
     if lowest is not None:
         raise ValueError(
-            f"input must have no number of spikes below 0 with {option}; membrane "
-            "potentials need readout='max', 'last', 'rate' or 'softmax_sum', without rates. "
-            f"Got {lowest:g}"
+            f"input must not have negative spike counts with {option}; got {lowest:g}. For "
+            "membrane potentials, use readout='max', 'last', 'rate' or 'softmax_sum', without rates"
         )
     return criteria.root(adapter, n, checked=checked)
 
 
 def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> Array:
-    """Return the smoothed labels times the class weights, which are 0 for masked classes."""
+    """Return the smoothed label probabilities times the class weights; masked classes have 0."""
     xp, classes, class_mask, q = reading.xp, reading.classes, reading.class_mask, labels.numbers
     if label_smoothing:
         present: Any = classes.length(q)

@@ -1,4 +1,4 @@
-"""Parts of a batch: sums and weights that add up over micro-batches, processes and segments."""
+"""Losses of parts of a batch: sums and weights that add up over micro-batches and segments."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
 class Parts:
-    """A loss that is the sum of its terms divided by their weight, both of which add up."""
+    """A loss that is a sum of terms divided by their weight, both of which add up over parts."""
 
     reduction: str
     _prepare: Any
@@ -17,10 +17,10 @@ class Parts:
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads; None if the loss reads whole trains.
+        """The number of earlier steps that a term reads, or None if it reads the whole train.
 
-        For the terms of the whole train, `sum_and_weight` needs this many earlier steps before a
-        segment as its context.
+        To compute the same terms as for the whole train, `sum_and_weight` needs this many steps
+        before a segment as its context.
         """
         return None
 
@@ -28,11 +28,12 @@ class Parts:
     def sum_and_weight(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms, and the weight that the reduction divides it by.
+        """Return the sum of the terms, and the weight by which the reduction divides it.
 
-        Both add up over any split of the batch: over micro-batches, processes and devices. The
-        loss of the batch is the sum of the sums. A mean divides it by the sum of the weights, and
-        is 0 if that is 0. With a `context`, both also add up over segments of time.
+        Both results add up over any split of the batch, such as micro-batches, processes or
+        devices. The total sum is the loss of the whole batch for ``reduction="sum"``. For a mean,
+        divide the total sum by the total weight; if the weight is 0, the mean is 0. With a
+        `context`, both results also add up over segments of time.
 
         Parameters
         ----------
@@ -41,28 +42,30 @@ class Parts:
         target : array or sequence
             The target, as for a call.
         context : int, default 0
-            The number of steps at the start that belong to the previous segment. They are read, and
-            masked as usual, but have no terms and no weight, and their labels are not checked. A
-            segment needs `memory` such steps, or all earlier steps if there are fewer.
+            The number of steps at the start of `input` that belong to earlier segments. They are
+            read, and masked as usual, but have no terms and no weight, and their labels are not
+            checked. A segment needs `memory` steps of context, or all earlier steps if there are
+            fewer.
         **options
             The other arguments of a call: `where`, `lengths` and `weight`.
 
         Returns
         -------
         tuple of array
-            Scalar arrays of one dtype. The sum can be differentiated. For the reductions "sum" and
-            "mean" the weight is the number of unmasked terms or, with class weights, the sum of
-            their weights. For "batchmean" it is the number of samples with an unmasked term.
+            Two scalar arrays with the same dtype. The sum can be differentiated. For the reductions
+            "sum" and "mean", the weight is the number of unmasked terms or, with class weights, the
+            sum of their weights. For "batchmean", it is the number of samples with an unmasked
+            term.
 
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none", which has no sum; if there is a context, but the loss reads
-            whole trains or the reduction is "batchmean"; and for the same reasons as a call.
+            If the reduction is "none"; if there is a context, but the terms read whole trains or
+            the reduction is "batchmean"; or for the same reasons as a call.
 
         Examples
         --------
-        A mean over two micro-batches of different sizes is the mean over the batch:
+        The sums and weights of two micro-batches give the mean over the whole batch:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
@@ -80,9 +83,9 @@ class Parts:
     def sum_weight_and_pullback(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT, Pullback]:
-        """Return the sum, the weight, and the pullback from the sum to `input`, in closed form.
+        """Return the sum of the terms, their weight, and the pullback of the sum, in closed form.
 
-        This is for libraries without automatic differentiation.
+        Use this method with libraries that have no automatic differentiation.
 
         Parameters
         ----------
@@ -91,16 +94,18 @@ class Parts:
         target : array or sequence
             The target, as for a call.
         context : int, default 0
-            As for `sum_and_weight`. The gradient reaches into the context.
+            The number of steps of context, as for `sum_and_weight`. The gradient with respect to
+            these steps is included.
         **options
             The other arguments of a call: `where`, `lengths` and `weight`.
 
         Returns
         -------
         tuple
-            The results of `sum_and_weight`, and the pullback of the sum: a function that takes a
-            scalar array, the derivative with respect to the sum, and returns the gradient with
-            respect to `input`. Call it at most once.
+            The sum and the weight, as from `sum_and_weight`, and the pullback of the sum. The
+            pullback is a function that takes a scalar array, the derivative of the loss with
+            respect to the sum, and returns the gradient with respect to `input`. Call it at most
+            once.
 
         Raises
         ------
@@ -109,7 +114,7 @@ class Parts:
 
         Examples
         --------
-        The gradient of a mean over two micro-batches:
+        Compute the gradient of a mean over two micro-batches:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
@@ -133,38 +138,42 @@ class Parts:
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return sum and weight of a micro-batch or segment, and the pullback if it is wanted."""
+        """Return the sum, weight and, if `with_pullback`, pullback of a micro-batch or segment."""
         self._check_context(context)
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
         if isinstance(weight, int):
-            weight = prepared.adapter.scalar(total, float(weight)) + 0.0  # an array of its own
+            # The array of `scalar` may be cached, so return a copy that the caller may change.
+            weight = prepared.adapter.scalar(total, float(weight)) + 0.0
         return total, weight, pullback
 
     def _check_context(self, context: int) -> None:
-        """Raise if the terms cannot be added up, or not over segments with this context."""
+        """Raise if the loss has no sum of terms, or none that adds up over segments."""
         if self.reduction == "none":
-            raise ValueError("reduction='none' has no sum: the terms are not added up")
+            raise ValueError(
+                "reduction='none' has no sum and no weight: use 'sum', 'mean' or 'batchmean'"
+            )
         if _checks.integer(context, "context") == 0:
             return
         if context < 0:
             raise ValueError(f"context must be at least 0; got {context}")
         if self.memory is None:
             raise ValueError(
-                "context is for losses with a term at each step and a known memory; the memory of "
-                f"{type(self).__name__} is None: give it a moving_window, or whole trains"
+                "context needs a loss with a term at each step and a known memory; the memory of "
+                f"this {type(self).__name__} is None: set a moving_window, or pass whole trains "
+                "without a context"
             )
         if self.reduction == "batchmean":
             raise ValueError(
-                "context needs reduction='sum' or 'mean': 'batchmean' divides by the number of "
-                "samples, which would be counted again in each segment"
+                "context needs reduction='sum' or 'mean'; got 'batchmean', which divides by the "
+                "number of samples: each segment would count the same samples again"
             )
 
 
 def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
-    """Return the number to divide a sum by: its weight, or infinity if everything is masked.
+    """Return the divisor of a sum: its weight, or infinity if the weight is 0.
 
-    The loss is 0 then. With smoothed labels the sum need not be 0.
+    Dividing by infinity makes the loss 0. With label smoothing, the sum itself may not be 0.
     """
     if isinstance(weight, int):
         return weight

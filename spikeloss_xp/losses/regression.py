@@ -1,4 +1,4 @@
-"""Errors of numbers: of the difference between readings and targets, for regression."""
+"""Regression losses: functions of the difference between readings and target numbers."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -12,32 +12,33 @@ from spikeloss_xp.readouts import Reading
 
 @dataclass(frozen=True)
 class SquaredError(ClassLoss):
-    r"""Squared difference between the readings of spikes or potentials and target numbers.
+    r"""Squared error between readings of spikes or potentials and target numbers.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} (u_{b, c} - \hat u_{b, c})^2
 
-    with the reading :math:`u`, by default the rate. With a moving window there is a term at each
-    step, and the target may be a signal.
+    where :math:`u` is the reading, by default the firing rate, and :math:`\hat u` is the target.
+    With a moving window, there is a term at each step, and the target may be a signal.
 
     Parameters
     ----------
     time_axis : int
-        The axis of `input` that is time: 0 for ``[time, batch, class]``, and -1 for
-        ``[batch, class, time]``. Targets and terms with a time axis have it there too.
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
+        ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
-        of a membrane potential.
+        What is read from each neuron: its firing rate, its spike count, or the maximum or the last
+        value of its membrane potential.
     moving_window : int, optional
-        Length of a moving window, in time steps, for rates and counts. A window of 1 compares each
-        step, such as the membrane potentials of a readout layer with a signal. By default the
-        reading is over the whole duration.
+        The length of the moving window for rates and counts, in time steps. A window of 1 compares
+        the input itself at each step, for example the membrane potentials of a readout layer with a
+        signal. By default, each neuron is read over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
-        terms: ``[batch, class]``, or ``[batch, class, time]`` with a window.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
+        window, ``[batch, class, time]``.
     num_classes : int, optional
-        The number of readings. Each is the mean of a group of neighbouring neurons. By default each
-        neuron has one.
+        The number of readings. Each is taken from the mean of a group of neighbouring neurons. By
+        default, each neuron has its own reading.
 
     Raises
     ------
@@ -47,11 +48,11 @@ class SquaredError(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The space axes are flattened to one axis. `target`
-    holds finite floats of shape ``[batch, class]`` or, with a window, also
-    ``[batch, class, time]``, in the unit of the reading; without a time axis it holds at each step.
-    `weight` has a weight for each reading.
+    holds finite floats, in the unit of the reading. Its shape is ``[batch, class]`` or, with a
+    window, also ``[batch, class, time]``. A target without a time axis applies to every step.
+    `weight` holds one weight for each reading.
 
-    `SpikeTime` with ``filter_target=False`` compares filtered spikes with a signal.
+    To compare filtered spikes with a signal, use `SpikeTime` with ``filter_target=False``.
 
     Examples
     --------
@@ -74,23 +75,25 @@ class SquaredError(ClassLoss):
 
 @dataclass(frozen=True)
 class AbsoluteError(SquaredError):
-    r"""Absolute difference between the readings of spikes or potentials and target numbers.
+    r"""Absolute error between readings of spikes or potentials and target numbers.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} |u_{b, c} - \hat u_{b, c}|
 
-    A large difference counts less than in `SquaredError`, and is lessened as fast as a small one.
+    Large differences have less influence than in `SquaredError`, because the gradient has the same
+    size for large and small differences.
 
     Parameters
     ----------
     time_axis : int
-        As for `SquaredError`, as the options below.
+        The time axis of `input`. This option and the options below are the same as for
+        `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The reading.
+        What is read from each neuron.
     moving_window : int, optional
-        The length of a moving window.
+        The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        What becomes of the terms.
+        How the terms are reduced.
     num_classes : int, optional
         The number of readings.
 
@@ -101,7 +104,8 @@ class AbsoluteError(SquaredError):
 
     Notes
     -----
-    Input, target and weights are those of `SquaredError`. The derivative at a difference of 0 is 0.
+    `input`, `target` and `weight` are the same as for `SquaredError`. Where the difference is 0,
+    the derivative is defined as 0.
 
     Examples
     --------
@@ -119,7 +123,7 @@ class AbsoluteError(SquaredError):
 
 @dataclass(frozen=True)
 class HuberError(SquaredError):
-    r"""Half the squared difference between readings and target numbers; far off it is linear.
+    r"""Huber loss between readings and target numbers: quadratic near the target, linear far off.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} h(u_{b, c} - \hat u_{b, c}), \qquad
@@ -129,18 +133,19 @@ class HuberError(SquaredError):
     Parameters
     ----------
     time_axis : int
-        As for `SquaredError`, as the options below.
+        The time axis of `input`. This option and the options below, except `delta`, are the same as
+        for `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The reading.
+        What is read from each neuron.
     moving_window : int, optional
-        The length of a moving window.
+        The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        What becomes of the terms.
+        How the terms are reduced.
     num_classes : int, optional
         The number of readings.
     delta : float, default 1
         The difference :math:`\delta` beyond which a term is linear, in the unit of the reading;
-        above 0.
+        from 1e-6 to 1e18.
 
     Raises
     ------
@@ -149,7 +154,8 @@ class HuberError(SquaredError):
 
     Notes
     -----
-    Input, target and weights are those of `SquaredError`. The function is that of [1]_.
+    `input`, `target` and `weight` are the same as for `SquaredError`. The function was introduced
+    in [1]_.
 
     References
     ----------
@@ -174,5 +180,5 @@ class HuberError(SquaredError):
         _checks.check_fields(self, delta=_checks.scale)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the differences by the function of Huber."""
+        """Return the Huber losses of the differences."""
         return criteria.huber(reading.adapter, reading.u - labels.numbers, self.delta)

@@ -1,4 +1,4 @@
-"""SparsityEnforcer: penalise a layer whose mean event rate is outside a range."""
+"""SparsityEnforcer: a penalty on layers whose mean event rate is outside a range."""
 
 import functools
 import math
@@ -38,53 +38,54 @@ from spikeloss_xp.readouts import Reading, ReadResult
 
 @dataclass(frozen=True)
 class SparsityEnforcer(Loss):
-    r"""Squared distance of mean event rates from a range of rates.
+    r"""Squared distance between mean event rates and an allowed range of rates.
 
     .. math::
         L = \lambda \sum_x \Bigl(
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    The sum is over arrays :math:`x`, usually one for each layer. A call with an array returns its
-    term. A call with several, in nested sequences and mappings, returns the sum of their terms.
-    Rates are in events per neuron and time step.
+    The sum is over arrays :math:`x`, usually one for each layer. A call with one array returns its
+    term. A call with several arrays, in sequences and mappings that may be nested, returns the sum
+    of their terms. Rates are in events per neuron and time step.
 
     Parameters
     ----------
     max_rate : float, default 0.01
         The mean event rate :math:`r_\text{max}` above which an array is penalised, in events per
-        time step; at least 0.
+        neuron and time step; at least 0.
     lam : float, default 1.0
-        The factor :math:`\lambda` of the loss; at least 0.
+        The factor :math:`\lambda` by which the penalty is multiplied; at least 0.
     min_rate : float, default 0
         The mean event rate :math:`r_\text{min}` below which an array is penalised, in events per
-        time step; from 0 to `max_rate`.
+        neuron and time step; from 0 to `max_rate`.
     power : {2, 1}, default 2
-        The power of the distance from the range: its square, or itself. With ``max_rate=0`` and a
-        power of 1 the loss is the mean of :math:`|x|`.
+        The power to which the distance from the range is raised. With ``max_rate=0``, a power of 1
+        and the default `lam`, the loss is the mean of :math:`|x|`.
     per : {"array", "neuron", "sample", "sample_neuron"}, default "array"
-        What has a mean event rate of its own: the whole array; each neuron, over batch and time, so
-        that a silent neuron does not cancel one that fires too much; each sample; or each neuron in
-        each sample, as in the upper bound of [2]_.
+        The parts of an array whose mean rates are penalised separately: the whole array; each
+        neuron, averaged over batch and time, so that silent neurons cannot make up for neurons that
+        fire too much; each sample; or each neuron in each sample, as in the upper bound of [2]_.
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
-        of several arrays are always added.
+        of several arrays are always added up.
     scale : sequence of float, optional
-        A factor for each array, at least 0, such as the number of synapses of a neuron. The scaled
-        events of all arrays are added up and compared once, with limits in scaled events per sample
-        and time step: synaptic operations. If neurons are masked, those of the others are scaled up
-        to all. For ``per="array"`` and ``"sample"``. Arrays of a mapping are in the order of its
-        sorted keys, as in JAX.
+        A factor for each array, at least 0, such as the number of synapses of each neuron. The
+        scaled events of all arrays are added up, and their rate is compared with the range once.
+        The unit of `max_rate` and `min_rate` is then scaled events per sample and time step, such
+        as synaptic operations. If some neurons of an array are masked, the events of the others are
+        scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"`` support a
+        scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
     layer_axis : int, optional
-        The axis of `input` that is no axis of a layer: each slice along it is an array of its own.
-        By default there is none.
+        An axis of `input` along which layers are stacked: each slice along it is treated as a
+        separate array. By default, there is no such axis.
     numerics : {"stable", "lava"}, default "stable"
-        The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"`` it is 1, that of
-        a count of spikes. With ``"lava"``, as in lava-dl [1]_, it is 0 in the excess over
-        `max_rate`, so that silent steps have no gradient; and 1 in the shortfall from `min_rate`
-        and with a `scale`.
+        The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"``, it is 1, as for
+        a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 for the excess over `max_rate`,
+        so that silent steps have no gradient. For the shortfall from `min_rate`, and with a
+        `scale`, it is 1 with ``"lava"`` too.
     time_axis : int, default -1
-        The axis of an array that is time. With ``per="array"`` and no mask it has no effect.
+        The time axis of each array. With ``per="array"`` and no mask, it has no effect.
 
     Raises
     ------
@@ -93,13 +94,13 @@ class SparsityEnforcer(Loss):
 
     Notes
     -----
-    The gradient at a step reaches the membrane potential by the surrogate gradient of the neuron.
-    At a silent step it lowers potentials that are near the threshold. Graded or signed events are
-    not counts: for them use ``numerics="lava"``.
+    The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
+    rate is too high, training also lowers potentials that are close to the threshold at silent
+    steps. For graded or signed events, which are not spike counts, use ``numerics="lava"``.
 
-    With ``per="array"`` and ``"neuron"`` the term squares a mean over the batch, so the terms of
-    micro-batches do not add up. `events_and_entries` returns two sums that do. With the other two
-    the terms of samples add up: see `sum_and_weight`.
+    With ``per="array"`` and ``"neuron"``, a term is computed from a mean over the whole batch, so
+    the terms of micro-batches do not add up. `events_and_entries` returns two sums that do. With
+    ``per="sample"`` and ``"sample_neuron"``, the terms of samples add up: see `sum_and_weight`.
 
     References
     ----------
@@ -148,7 +149,7 @@ class SparsityEnforcer(Loss):
             )
         if self.min_rate > self.max_rate:
             raise ValueError(
-                f"min_rate must not be above max_rate; got {self.min_rate} and {self.max_rate}"
+                f"min_rate must be at most max_rate, {self.max_rate}; got {self.min_rate}"
             )
 
     @on_device_of("input")
@@ -160,39 +161,44 @@ class SparsityEnforcer(Loss):
         lengths: ArrayLike | None = None,
         others: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> ArrayT:
-        """Return the term of one array, or the sum of the terms of several.
+        """Return the term of one array, or the sum of the terms of several arrays.
 
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events: spikes, or graded and signed values. Sequences and mappings may be nested. With
-            ``per="array"`` and no mask an array has any shape; else ``[batch, *space, time]``, with
-            the time axis at `time_axis`.
+            Events: spikes, or graded or signed values. Sequences and mappings may be nested. With
+            ``per="array"``, no mask and no `scale`, an array may have any shape. Otherwise, its
+            shape is ``[batch, *space, time]``, with the time axis at `time_axis`.
         where : array or sequence of bool, optional
-            The mask, True for entries that count, as for the other losses, for every array.
+            The mask, which is True for entries to keep. It has the same form as for other losses,
+            and applies to every array.
         lengths : array or sequence of int, optional
-            The number of steps of each sample that count: ``[batch]``.
+            The length of each sample in time steps, of shape ``[batch]``. Later steps are masked.
         others : tuple of array, optional
-            The `events_and_entries` of the rest of the batch: those of the other micro-batches,
-            processes or devices, added up. The call then returns the value of the whole batch, and
-            its gradient is that with respect to `input`. For one array only.
+            The results of `events_and_entries` for the rest of the batch, added up over the other
+            micro-batches, processes or devices. The call then returns the value for the whole
+            batch, and its gradient is the gradient of this value with respect to `input`. This
+            argument requires a single array.
 
         Returns
         -------
         array
-            A scalar array on the library and device of `input`; 0 if nothing counts.
+            A scalar array from the same library and on the same device as `input`. It is 0 if
+            everything is masked.
 
         Raises
         ------
         ValueError, TypeError
-            If there is no array; if an array has no elements, or too few axes where batch and time
-            matter; or if a mask or `others` has the wrong shape, dtype, library or range.
+            If there is no array; if an array has no elements, or lacks the axes of batch and time
+            where they are needed; or if a mask or `others` has the wrong shape, dtype or library,
+            or a value that is out of range.
         """
         arrays = _leaves(input)
         if others is not None:
             if len(arrays) > 1 or self.scale is not None:
                 raise ValueError(
-                    "others belong to one array: call the loss once for each, and add up"
+                    "others needs a single array, and a loss without a scale: call the loss once "
+                    "for each array, and add up the values"
                 )
             value: ArrayT = self.value(arrays[0], where=where, lengths=lengths, others=others)
         elif self.scale is None:
@@ -204,19 +210,20 @@ class SparsityEnforcer(Loss):
         return value
 
     def forward(self, input: Events[ArrayT], **options: Any) -> ArrayT:  # type: ignore[override]
-        """Return the value of the loss: the same as calling it."""
+        """Return the loss. This is the same as calling the object."""
         return self(input, **options)
 
     def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
-        """Return the term of one array, with operations that the library can differentiate."""
+        """Return the term of one array, by operations that the library can differentiate."""
         if self.scale is not None and self.layer_axis is not None:  # the array holds several
-            return self._value_of_scaled(input, **options)
+            found: ArrayT = self._value_of_scaled(input, **options)
+            return found
         return self._of_layers(input, with_pullback=False, **options)[0]
 
     def value_and_pullback(  # type: ignore[override]
         self, input: ArrayT, **options: Any
     ) -> tuple[ArrayT, Pullback]:
-        """Return the term of one array, and the pullback from it to `input`, in closed form."""
+        """Return the term of one array and its pullback to `input`, computed in closed form."""
         return self._of_layers(input, with_pullback=True, **options)
 
     def _of_layers(
@@ -231,7 +238,10 @@ class SparsityEnforcer(Loss):
         """Return the term of one array, or the sum of the terms of the layers in it."""
         self._check_no_scale()
         if others is not None and self.layer_axis is not None:
-            raise ValueError("others belong to one layer: call the loss for each, and add up")
+            raise ValueError(
+                "others needs a single layer: call the loss once for each layer, without a "
+                "layer_axis, and add up the values"
+            )
         masks = {"where": where, "lengths": lengths}
         slices = self._slices(input, plain=where is None and lengths is None)
         if slices is None:
@@ -246,7 +256,7 @@ class SparsityEnforcer(Loss):
         return functools.reduce(operator.add, values), pullback
 
     def _slices(self, x: Array, *, plain: bool) -> Sequence[Array] | None:
-        """Return the layers of an array, or None if `_read` takes it as it is."""
+        """Return the layers of an array, or None if `_read` handles the array as a whole."""
         axis = self.layer_axis
         if axis is None or (plain and self.per == "array" and self.scale is None):
             return None
@@ -262,28 +272,29 @@ class SparsityEnforcer(Loss):
     def sum_and_weight(  # type: ignore[override]
         self, input: Events[ArrayT], *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms of samples, and the number that a call divides it by.
+        """Return the sum of the terms of all samples, and the number by which a call divides it.
 
-        Both add up over any split of the batch, with ``per="sample"`` and ``"sample_neuron"``; the
-        loss of the batch is the quotient of the sums, or 0 if that of the weights is 0; with
-        ``reduction="sum"`` it is the sum of the sums.
+        This requires ``per="sample"`` or ``"sample_neuron"``. Both results add up over any split of
+        the batch. The loss of the whole batch is the total sum divided by the total weight, or 0 if
+        the weight is 0. With ``reduction="sum"``, it is the total sum.
 
         Parameters
         ----------
         input : array, or sequence or mapping of arrays
-            Events, as for a call: several arrays with a `scale`, else one.
+            Events, as for a call. Several arrays require a `scale`.
         where, lengths : array or sequence, optional
-            As for a call.
+            The mask, as for a call.
 
         Returns
         -------
         tuple of array
-            Scalar arrays of one dtype. The sum can be differentiated.
+            Two scalar arrays with the same dtype. The sum can be differentiated.
 
         Raises
         ------
         ValueError
-            If `per` is another: a mean over the batch is compared then, see `events_and_entries`.
+            If `per` is ``"array"`` or ``"neuron"``, because rates are then means over the batch
+            (see `events_and_entries`); or if there is a `layer_axis`.
         """
         self._check_samples("sum_and_weight")
         masks = {"where": where, "lengths": lengths}
@@ -306,27 +317,28 @@ class SparsityEnforcer(Loss):
     def events_and_entries(
         self, input: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of ``|x|``, and the number of entries that it is a sum over.
+        """Return the sum of ``|x|``, and the number of unmasked entries that are added up.
 
-        Both add up over any split of the batch, and their quotient is the mean event rate. Pass
-        the sums of the rest of the batch to a call as `others`.
+        Both results add up over any split of the batch, and their quotient is the mean event rate.
+        Pass the totals of the rest of the batch to a call as `others`.
 
         Parameters
         ----------
         input : array
             Events, as for a call.
         where, lengths : array or sequence, optional
-            As for a call.
+            The mask, as for a call.
 
         Returns
         -------
         tuple of array
-            Two scalar arrays of one dtype or, with ``per="neuron"``, two arrays ``[neuron]``. Take
-            the gradient of a call, not of these: at 0 it depends on the rate of the whole batch.
+            Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
+            ``[neuron]``. Do not differentiate them, because the derivative at 0 depends on the rate
+            of the whole batch. Differentiate a call with `others` instead.
 
         Examples
         --------
-        The gradient of two micro-batches is that of the batch:
+        The gradient for a micro-batch equals its part of the gradient for the whole batch:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
@@ -340,35 +352,45 @@ class SparsityEnforcer(Loss):
         """
         self._check_one_layer("events_and_entries")
         if self.scale is not None:
-            raise ValueError("events_and_entries takes one array, without a scale")
+            raise ValueError(
+                "events_and_entries needs a loss without a scale, and takes a single array; got "
+                f"scale={self.scale}"
+            )
         prepared = self._prepare_input(input, where, lengths)
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # There may be one mask for all neurons, or none.
+        # The number is the same for all neurons if there is no mask, or one mask for all of them.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _check_no_scale(self) -> None:
         if self.scale is not None:
-            raise ValueError("scale belongs to several arrays: call the loss with a list of them")
+            raise ValueError(
+                "a loss with a scale needs a list of arrays, and can only be called; got one array"
+            )
 
     def _check_samples(self, method: str) -> None:
         if not self.per.startswith("sample"):
-            raise ValueError(f"per={self.per!r} has no sum over samples: see events_and_entries")
+            raise ValueError(
+                f"{method} needs per='sample' or 'sample_neuron'; got per={self.per!r}: use "
+                "events_and_entries"
+            )
         self._check_one_layer(method)
 
     def _check_one_layer(self, method: str) -> None:
         if self.layer_axis is not None:
-            raise ValueError(f"{method} takes one layer: call it for each, without a layer_axis")
+            raise ValueError(
+                f"{method} takes a single layer: call it once for each layer, without a layer_axis"
+            )
 
-    # The pipeline of every loss ------------------------------------------------------------------
+    # The steps that all losses share -------------------------------------------------------------
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         adapter = adapter_of(input).of_call(input)
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        if where is None and None in input.shape:  # a number that is not known is counted
+        if where is None and None in input.shape:  # a length only known at run time is counted
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
@@ -401,18 +423,18 @@ class SparsityEnforcer(Loss):
         read = functools.partial(mean_magnitude, prepared.adapter, values, mask, **options)
         published = self.numerics == "lava"
         reading, to_values = read(at_silence=not published)
-        if published and self.min_rate:  # below it, another event shortens the distance
+        if published and self.min_rate:  # below it, each additional event reduces the distance
             reading, to_values = read(at_silence=reading.u < self.min_rate)
         return reading, to_values
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if no binary spikes can reach the limit."""
+        """Yield a finding if binary spikes cannot exceed `max_rate`."""
         graded = any((x > 1).any() for x in input)
         if self.max_rate >= 1 and not (graded or self.scale or self.min_rate):
             yield "impossible-rate", f"max_rate={self.max_rate:g}"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the distances of the rates from their range, times `lam`."""
+        """Return the penalties on rates outside the range, times `lam`."""
         limits = self.min_rate, self.max_rate
         terms, to_rate = criteria.outside_range(reading.adapter, reading.u, *limits, self.power)
         if self.lam == 1:
@@ -427,19 +449,20 @@ class SparsityEnforcer(Loss):
         return total / divisor_of(adapter_of(total), number)
 
     def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
-        """Return the sum of the terms of the scaled events of all arrays, and their number."""
+        """Return the sum of the terms of the scaled events, and the number of these terms."""
         arrays = [layer for x in _leaves(input) for layer in self._slices(x, plain=False) or [x]]
         factors = self.scale if isinstance(self.scale, tuple) else ()
         if len(arrays) != len(factors):
             raise ValueError(
-                f"scale must have a number for each array, {len(arrays)}; got {self.scale}"
+                f"scale must have one factor for each array, {len(arrays)} in total; got "
+                f"{self.scale}"
             )
         rates: list[Any] = []
         for x, factor in zip(arrays, factors, strict=True):
             prepared = self._prepare_input(x, where, lengths)
             adapter, axes = prepared.adapter, self._averaged_axes(prepared)
             events, entries, _ = sum_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
-            steps = entries / prepared.layout.neurons  # of all samples
+            steps = entries / prepared.layout.neurons  # in all samples together
             counted = None if isinstance(entries, int) else entries > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
         reading = reading_of(adapter, functools.reduce(operator.add, rates), counted)
@@ -448,33 +471,33 @@ class SparsityEnforcer(Loss):
 
 
 class Others(Labels):
-    """The events and entries of the rest of the batch, as `numbers`, which the rates include."""
+    """The events and entries of the rest of the batch, in `numbers`. The rates include them."""
 
     __slots__ = ()
 
     def filled(self, reading: Any, mask: Array) -> Labels:
-        """Return the same numbers: they are not masked."""
+        """Return the labels unchanged, because their numbers are not masked."""
         return self
 
 
 def _leaves(input: Any) -> list[Any]:
-    """Return the arrays in nested sequences and mappings; those of a mapping by sorted keys."""
+    """Return the arrays in nested sequences and mappings, in the order of sorted keys."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
-    # JAX sorts keys too, before a function that it compiles sees them.
+    # JAX sorts the keys of a mapping too, before a compiled function receives it.
     entries = map(input.get, sorted(input)) if isinstance(input, Mapping) else input
     leaves = [leaf for each in entries for leaf in _leaves(each)]
     if not leaves:
-        raise ValueError("input must be an array, or at least one of them; got none")
+        raise ValueError("input must hold at least one array; got none")
     return leaves
 
 
 def _sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
-    """Return the events and entries of the rest of a batch, in the dtype to compute in."""
+    """Return the events and entries of the rest of the batch, in the dtype of the computation."""
     if per.startswith("sample"):
-        raise ValueError(f"others are for a mean over the batch, and per={per!r} has none")
+        raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: leave it out")
     if len(others) != 2:
-        raise ValueError(f"others must be a pair, events and entries; got {len(others)}")
+        raise ValueError(f"others must be a pair of events and entries; got {len(others)} items")
     values, sums = prepared.values, []
     shape: tuple[int, ...] = (prepared.layout.neurons,) if per == "neuron" else ()
     expected = {"[neuron]" if per == "neuron" else "a scalar": shape}
@@ -495,7 +518,7 @@ def sum_magnitude(
 ) -> tuple[Array, Any, Pullback]:
     """Return the sum of ``|x|``, the number of unmasked entries, and the pullback of the sum.
 
-    The number is an int without a mask. The derivative of ``|x|`` at 0 is 1 where `at_silence` is
+    Without a mask, the number is an int. The derivative of ``|x|`` at 0 is 1 where `at_silence` is
     True, and 0 elsewhere.
     """
     xp = adapter.xp
@@ -522,13 +545,13 @@ def sum_magnitude(
     if mask is not None:
         entries = _total(adapter, xp.astype(mask, x.dtype), axes) * entries
     size = x
-    if not plain:  # libraries differ in the derivative of `abs` at 0, if they differentiate it
+    if not plain:  # if a library differentiates `abs`, its derivative at 0 may not be the one above
         size = abs(x) if adapter.in_place(x) else times_sign(x)
     return _total(adapter, size, axes), entries, lambda cotangent: times_sign(spread(cotangent))
 
 
 def _total(adapter: Adapter, x: Array, axes: tuple[int, ...]) -> Array:
-    """Return the sum over some axes, or over all."""
+    """Return the sum over the axes."""
     if len(axes) == x.ndim:
         return adapter.sum_all(x)
     for axis in reversed(axes):
@@ -545,21 +568,21 @@ def mean_magnitude(
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> ReadResult:
-    """Read the mean of ``|x|``, the quotient of what `sum_magnitude` returns.
+    """Read the mean of ``|x|``, the quotient of the two sums that `sum_magnitude` returns.
 
-    With `others`, the sum and the number of entries elsewhere, the mean includes those too.
+    The mean includes the rest of the batch if `others` holds its sum and its number of entries.
     """
     events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
     if others is not None:
         events, entries = events + others[0], others[1] + entries
-    known = mask is None and others is None  # else there may be no entries
+    known = mask is None and others is None  # otherwise, the number of entries may be 0
     number = entries if known else or_one(adapter, entries)
     reading = reading_of(adapter, events / number, None if known else entries > 0)
-    return reading, lambda cotangent: to_x(cotangent / number)  # equal shares in the mean
+    return reading, lambda cotangent: to_x(cotangent / number)
 
 
 def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
-    """Return rates as a reading; there may be one mask for all of them."""
+    """Return rates as a reading. A single mask may apply to all rates."""
     if mask is not None:
         mask = adapter.xp.broadcast_to(mask, rate.shape)
     return Reading(rate, adapter.axes[0], mask=mask)

@@ -1,4 +1,4 @@
-"""SpikeLatency: the distance of first spikes from target times."""
+"""SpikeLatency: the squared error between first spikes and target times."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,36 +12,37 @@ from spikeloss_xp.readouts import Reading
 
 @dataclass(frozen=True)
 class SpikeLatency(ClassLoss):
-    r"""Squared difference between the latencies of first spikes and target times.
+    r"""Squared error between the latencies of first spikes and target times.
 
     .. math::
         L = \sum_{b, c} \max(|\ell_{b, c} - \hat \ell_{b, c}| - \delta, 0)^2, \qquad
         \ell = \sum_t \prod_{k \le t} (1 - s_k)
 
     The latency :math:`\ell` of a binary train is the index of its first spike, or the number of
-    steps if there is none. It is linear in each single spike, so its derivative is the effect of
-    adding or removing that spike.
+    steps if the train is silent. The latency is linear in each individual spike, so its derivative
+    is exactly the effect of adding or removing that spike.
 
     Parameters
     ----------
     true_time : float, default 0
         The target time of the labelled class, in time steps; at least 0.
     false_time : float, optional
-        The target time of the other classes, in time steps; at least 0. By default it is the
-        duration of the sample, the latency of a silent neuron.
+        The target time of the other classes, in time steps; at least 0. By default, it is the
+        duration of the sample, which is the latency of a silent neuron.
     tolerance : float, default 0
-        The distance :math:`\delta` from the target time, in time steps, up to which a term is 0.
+        The distance :math:`\delta` from the target time, in time steps, up to which a term is 0; at
+        least 0.
     reduction : {"sum", "mean", "batchmean", "none"}, default "mean"
-        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
-        terms: ``[batch, class]``.
+        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
     time_axis : int
-        The axis of `input` that is time: 0 for ``[time, batch, class]``, and -1 for
+        The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
     num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
+        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
+        By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index of samples that have no terms.
+        The class index that marks samples to ignore. They have no terms.
 
     Raises
     ------
@@ -50,19 +51,22 @@ class SpikeLatency(ClassLoss):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
-    `target` holds class indices, integers of shape ``[batch]``, or a target time for each class,
-    floating numbers of shape ``[batch, class]`` of at least 0. An index that is no class, and a
-    time that is negative or not finite, raise an error where values can be read for free; on a GPU
-    and in a traced function they make the loss NaN. With class indices the weight of a term is that
-    of the label, and with target times that of its class.
+    `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
+    flattened to one class axis. `target` holds class indices, which are integers of shape
+    ``[batch]``; or a target time for each class, as floats of shape ``[batch, class]`` that are
+    finite and at least 0. Invalid class indices and target times raise an error if the values can
+    be read without cost. On a GPU and in traced functions, they make the loss NaN instead. With
+    class indices, the weight of a term is the weight of the label; with target times, it is the
+    weight of the term's own class.
 
-    Spikes are between 0 and 1. A graded spike is the probability to fire, and the latency is then
-    an expectation. An integer above 1, the number of several events, is read as 1, with gradient 0.
-    A negative spike or a fraction above 1 raises an error; where values cannot be read, a negative
-    one makes the loss NaN.
+    Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
+    latency is then an expected value. Integers above 1, which count several events in one step, are
+    treated as 1, and their gradient is 0. Negative values and fractions above 1 raise an error if
+    the values can be read without cost. On a GPU and in traced functions, negative values make the
+    loss NaN instead.
 
-    Masked steps are not counted. A silent neuron has the longest duration of its sample.
+    Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps of
+    its sample or, if this number differs between neurons, the largest one.
 
     Examples
     --------
@@ -91,16 +95,16 @@ class SpikeLatency(ClassLoss):
         )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that rise with earliness, or with lateness if labels should be late."""
+        """Return scores that favour early spikes, or late spikes if the label should be late."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared distances of the latencies from their target times."""
+        """Return the squared distances between the latencies and their target times."""
         return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)
 
 
 def score_of_times(reading: Reading, true_time: float, false_time: float | None) -> Array:
-    """Return scores that rise with earliness, or with lateness if labels should be late."""
+    """Return scores that favour early spikes, or late spikes if the label should be late."""
     late = false_time is not None and false_time < true_time
     return reading.u if late else -reading.u
 
@@ -108,11 +112,12 @@ def score_of_times(reading: Reading, true_time: float, false_time: float | None)
 def compare_times(
     reading: Reading, labels: Labels, true_time: float, false_time: float | None, tolerance: float
 ) -> ValueAndPullback:
-    """Return the terms of times and of the target times of labels, and their pullback."""
+    """Return the squared distances between times and the target times of labels."""
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time
-        one = reading.adapter.scalar(reading.u, 1.0)  # a duration may be an int, or a symbol
+        # `where` needs arrays, and a duration may be an int or a symbolic dimension.
+        one = reading.adapter.scalar(reading.u, 1.0)
         own = labels.one_hot(reading)
         target = reading.xp.where(own, one * true_time, one * silent)
     return criteria.outside(reading.adapter, reading.u - target, tolerance)

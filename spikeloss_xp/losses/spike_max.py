@@ -1,4 +1,4 @@
-"""SpikeMax: the negative log-likelihood of the label, from the firing rates."""
+"""SpikeMax: the negative log-likelihood of the label, computed from firing rates."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, get_args
@@ -21,31 +21,35 @@ class SpikeMax(ReadsClasses):
         p_c = \frac{r_c}{\sum_{c'} r_{c'} + 10^{-6}} \quad \text{or} \quad
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
-    with the rates :math:`r` of `SpikeRate`. With a moving window the sum is over the steps too.
-    `CrossEntropy` has other readouts, temperatures, class probabilities and label smoothing.
+    where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
+    window, the sum is over time steps too. For other readouts, a temperature, class probabilities
+    or label smoothing, use `CrossEntropy`.
 
     Parameters
     ----------
     moving_window : int, optional
-        Length of the moving window, in time steps. By default the rate is over the whole duration.
-        ``SpikeMax(10)`` has a window of 10 steps; the number of classes is that of the neurons.
+        The length of the moving window, in time steps. By default, the rates are computed over the
+        whole duration. Note that ``SpikeMax(10)`` has a window of 10 steps, not 10 classes.
     mode : {"probability", "softmax"}, default "probability"
-        The probabilities are the normalised rates, or the softmax of the rates.
+        Whether the class probabilities are the normalised rates or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
-        terms: ``[batch]``, or ``[batch, time]`` with a window.
+        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
+        ``[batch, time]``.
     pseudo_count : float, default 0.5
-        The spike count :math:`a` of the labelled neuron below which the tangent replaces the
-        logarithm; above 0. It has no effect in the softmax mode.
+        The spike count :math:`a` of the labelled neuron below which the logarithm is replaced by
+        its tangent; from 1e-6 to 1e18. It has an effect only in the probability mode with
+        ``numerics="stable"``.
     numerics : {"stable", "lava"}, default "stable"
-        ``"lava"`` returns the published value, infinity, if the labelled neuron is silent.
+        With ``"lava"``, the loss in the probability mode is infinite if the labelled neuron is
+        silent, as published.
     num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
+        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
+        By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index of samples or steps that have no terms.
+        The class index that marks samples or steps to ignore. They have no terms.
     time_axis : int, default -1
-        The axis of `input` that is time. Targets and terms with a time axis have it there too.
+        The time axis of `input`. Targets and terms with a time axis have the same order of axes.
 
     Raises
     ------
@@ -54,20 +58,21 @@ class SpikeMax(ReadsClasses):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
-    `target` holds class indices: integers of shape ``[batch]`` or, with a window,
-    ``[batch, time]``. An index that is no class raises an error where values can be read for free;
-    on a GPU and in a traced function it makes the loss NaN.
+    `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
+    flattened to one class axis. `target` holds class indices, which are integers of shape
+    ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
+    values can be read without cost. On a GPU and in traced functions, it makes the loss NaN
+    instead.
 
-    In the probability mode :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
-    the rate :math:`r_0 = a / T` its tangent is used instead. With `C` classes and the missing rate
-    :math:`d = r_0 - r_y` the term is
+    In the probability mode, :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
+    the rate :math:`r_0 = a / T`, the tangent at :math:`r_0` is therefore used instead. With
+    :math:`C` classes and the missing rate :math:`d = r_0 - r_y`, the term is
     :math:`-\log r_0 + d / r_0 + \log(\sum r + 10^{-6} + C d)`.
-    With a window :math:`r_0 = a / W`. With `num_classes` it is divided by the number of neurons of
-    the class that are not masked: at the step with a window, else the largest of all steps. With
-    the default `pseudo_count` only a silent labelled neuron is below :math:`r_0`, if trains are
-    binary, so all other values are the published ones. The gradient is finite everywhere, and
-    negative at a silent labelled neuron.
+    With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
+    divided by the number of unmasked neurons of the class at that step or, without a window, at the
+    step where this number is largest. If trains are binary and `pseudo_count` is the default, only
+    a silent labelled neuron is below :math:`r_0`, so all other values are as published. The
+    gradient is finite everywhere, and it is negative for a silent labelled neuron.
 
     References
     ----------
@@ -114,14 +119,15 @@ class SpikeMax(ReadsClasses):
         if self.numerics == "lava":
             return criteria.cross_entropy_of_rates_as_published(classes, u, one_hot, class_mask)
         few = self.pseudo_count / reading.per_unit
-        # Counts are compared: whether n / T or a / T is larger may depend on rounding if n is a.
+        # Compare counts, not rates: if n equals a, rounding could put n / T below a / T.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        # A finite difference may step slightly below silence.
+        # Allow counts slightly below 0, which finite differences at silent trains have.
         lowest = _checks.lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(
-                "input must have no rate below 0 with mode='probability'; membrane potentials need "
-                f"CrossEntropy with a readout for them. Got a sum of spikes of {lowest:g}"
+                "input must not have negative spike counts with mode='probability'; got "
+                f"{lowest:g}. For membrane potentials, use CrossEntropy with readout='max' or "
+                "'last'"
             )
         return criteria.cross_entropy_of_rates(classes, u, one_hot, few, short, class_mask)

@@ -1,4 +1,4 @@
-"""SpikeMoid: an independent yes or no for each class (multi-label)."""
+"""SpikeMoid: binary cross-entropy for classes that are independent (multi-label)."""
 
 import warnings
 from dataclasses import KW_ONLY, dataclass
@@ -20,36 +20,41 @@ class SpikeMoid(ReadsClasses):
         L = -\sum_{b, c} \bigl( v_c \, y \log p + (1 - y) \log(1 - p) \bigr), \qquad
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
-    with the rates :math:`r` of `SpikeRate`. With a moving window the sum is over the steps too.
+    where :math:`r` are the firing rates of `SpikeRate`, or other readings, and :math:`y` are the
+    labels. With a moving window, the sum is over time steps too.
 
     Parameters
     ----------
     moving_window : int, optional
-        Length of the moving window, in time steps. By default the rate is over the whole duration.
+        The length of the moving window, in time steps. By default, each neuron is read over the
+        whole duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
-        terms: ``[batch, class]``, or ``[batch, class, time]`` with a window.
+        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
+        window, ``[batch, class, time]``.
     alpha : float, default 1
-        Temperature :math:`\alpha`, in the unit of the reading, which for rates is spikes per time
-        step; above 0.
+        The temperature :math:`\alpha`, in the unit of the reading, which is spikes per time step
+        for rates; from 1e-6 to 1e18.
     theta : float, default 0
-        The reading :math:`\theta`, in the same unit, at which the probability of a class is 1/2.
-        Leaving it out warns if rates or counts are read: they are never below 0.
+        The reading :math:`\theta` at which the probability of a class is 1/2, in the unit of the
+        reading. If `theta` is left out and rates or counts are read, the constructor warns: rates
+        are never below 0, so no class could be less probable than 1/2.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The reading of a neuron: its rate, its number of spikes, or the largest or the last value
-        of a membrane potential.
+        What is read from each neuron: its firing rate, its spike count, or the maximum or the last
+        value of its membrane potential.
     pos_weight : float or sequence of float, default 1
-        The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`: the
-        weight of the positive labels of class `c` against its negative ones; at least 0. A number
-        for all classes, or a sequence of one for each. A mean does not divide by it. It must be 1
-        with ``numerics="lava"``.
+        The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`. It is the
+        weight of positive labels relative to negative labels, and at least 0. It is one number for
+        all classes, or a sequence with one number for each class. It does not change the divisor of
+        a mean. With ``numerics="lava"``, it must be 1.
     numerics : {"stable", "lava"}, default "stable"
-        ``"lava"`` returns the published value, 100 with gradient 0, if `p` rounds to 0 or 1.
+        With ``"lava"``, a logarithm is clamped to -100, with gradient 0, if its argument rounds to
+        0, as published.
     num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
+        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
+        By default, each neuron is a class.
     time_axis : int, default -1
-        The axis of `input` that is time. Targets and terms with a time axis have it there too.
+        The time axis of `input`. Targets and terms with a time axis have the same order of axes.
 
     Raises
     ------
@@ -59,8 +64,8 @@ class SpikeMoid(ReadsClasses):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
-    `target` is bool or real floating, between 0 and 1, of shape ``[batch, class]`` or, with a
-    window, ``[batch, class, time]``.
+    `target` holds bools, or floats between 0 and 1, of shape ``[batch, class]`` or, with a window,
+    also ``[batch, class, time]``.
 
     References
     ----------
@@ -104,22 +109,22 @@ class SpikeMoid(ReadsClasses):
         if self.theta is None:
             if self.readout in readouts.WINDOWED:
                 warnings.warn(
-                    "SpikeMoid has theta=0, and no rate is below it: every class is more probable "
-                    "than not, silent ones too, and hardly any network learns. Pass a theta "
-                    "between the rates of silent and of active neurons, such as theta=0.2 with "
-                    "alpha=0.1. An explicit theta=0 does not warn.",
+                    "SpikeMoid was created without theta, which is 0 by default. Rates are never "
+                    "below 0, so even silent classes have a probability of 1/2, and networks "
+                    "hardly learn. Pass a theta between the rates of silent and active neurons, "
+                    "such as theta=0.2 with alpha=0.1. An explicit theta=0 does not warn.",
                     UserWarning,
                     stacklevel=3,
                 )
             object.__setattr__(self, "theta", 0.0)
         if self.numerics == "lava" and self.pos_weight != 1:
             raise ValueError(
-                "the published loss has no pos_weight: it needs numerics='stable'; got "
-                f"pos_weight={self.pos_weight} with numerics='lava'"
+                "pos_weight needs numerics='stable', because the published loss has no such "
+                f"weight; got pos_weight={self.pos_weight} with numerics='lava'"
             )
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes, each of which is predicted if its logit is above 0."""
+        """Return the logits of the classes. A class is predicted if its logit is above 0."""
         return (reading.u - (self.theta or 0.0)) / self.alpha
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:

@@ -1,4 +1,4 @@
-"""SpikeRate: the distance from target firing rates."""
+"""SpikeRate: the squared error between firing rates and target rates."""
 
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
@@ -15,7 +15,7 @@ from spikeloss_xp.readouts import Reading
 
 @dataclass(frozen=True)
 class SpikeRate(ReadsClasses):
-    r"""Squared difference between firing rates and target rates.
+    r"""Squared error between firing rates and target rates.
 
     .. math::
         L = \sum_{b, c} (r_{b, c} - \hat r_{b, c})^2, \qquad
@@ -23,34 +23,36 @@ class SpikeRate(ReadsClasses):
             r_\text{true} & c = y_b \\ r_\text{false} & \text{otherwise}
         \end{cases}
 
-    with the rate :math:`r = \frac{1}{T} \sum_t s_t`. With a moving window the rate is
-    :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the sum is over the steps too. There is no
-    factor 1/2.
+    where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
+    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the sum is over
+    time steps too. There is no factor of 1/2.
 
     Parameters
     ----------
     true_rate : float or sequence of float
-        The target rate of the labelled class, in spikes per time step, between 0 and 1: a number
-        for all classes, or a sequence of one for each.
+        The target rate of the labelled class, in spikes per time step; between 0 and 1. It is one
+        number for all classes, or a sequence with one number for each class.
     false_rate : float or sequence of float
         The target rate of the other classes, in the same form.
     moving_window : int, optional
-        Length :math:`W` of the moving window, in time steps. By default the rate is over the whole
-        duration.
+        The length :math:`W` of the moving window, in time steps. By default, the rates are computed
+        over the whole duration.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
-        terms: ``[batch, class]``, or ``[batch, class, time]`` with a window.
+        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
+        window, ``[batch, class, time]``.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        The reading of a neuron: its rate; its number of spikes, which is compared with the target
-        rate times the number of steps; or the largest or the last value of a membrane potential.
-        With ``"max"``, ``"last"`` and a window of 1 the target rates may be any numbers.
+        What is read from each neuron: its firing rate; its spike count, which is compared with the
+        target rate times the number of steps; or the maximum or the last value of its membrane
+        potential. With ``"max"`` and ``"last"``, and with a window of 1, the target rates may be
+        any numbers.
     num_classes : int, optional
-        The number of classes. Each class is the mean of a group of neighbouring neurons. By default
-        each neuron is a class.
+        The number of classes. Each class is read from the mean of a group of neighbouring neurons.
+        By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index of samples or steps that have no terms.
+        The class index that marks samples or steps to ignore. They have no terms.
     time_axis : int, default -1
-        The axis of `input` that is time. Targets and terms with a time axis have it there too.
+        The time axis of `input`. Targets and terms with a time axis have the same order of axes.
 
     Raises
     ------
@@ -59,10 +61,11 @@ class SpikeRate(ReadsClasses):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
-    `target` holds class indices: integers of shape ``[batch]`` or, with a window,
-    ``[batch, time]``. An index that is no class raises an error where values can be read for free;
-    on a GPU and in a traced function it makes the loss NaN.
+    `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
+    flattened to one class axis. `target` holds class indices, which are integers of shape
+    ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
+    values can be read without cost. On a GPU and in traced functions, it makes the loss NaN
+    instead.
 
     References
     ----------
@@ -92,26 +95,26 @@ class SpikeRate(ReadsClasses):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # The values at a single step, the largest and the last ones may be membrane potentials.
+        # A maximum, a last value and a window of one step may be membrane potentials.
         potentials = self.readout in readouts.OVER_ALL_TIME or self.moving_window == 1
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
         _checks.check_fields(self, true_rate=rates, false_rate=rates)
 
     def score(self, reading: Reading) -> Array:
-        """Return by how much the loss is larger if a class is not the label."""
+        """Return how much smaller the loss is if a class is the label than if it is not."""
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)
 
     def _in_units_of(self, reading: Reading, rates: PerClass) -> Array:
-        """Return rates in the units of the reading, with a class axis if the classes differ."""
+        """Return target rates in the unit of the reading, with a class axis if classes differ."""
         largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if a label should have a lower rate than the other classes."""
+        """Yield a finding if a label has a lower target rate than the other classes."""
         if np.any(np.asarray(self.true_rate) < np.asarray(self.false_rate)):
             seen = f"true_rate={self.true_rate} and false_rate={self.false_rate}"
             yield "reversed-rates", seen

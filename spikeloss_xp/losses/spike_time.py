@@ -1,4 +1,4 @@
-"""SpikeTime: the distance between filtered spike trains."""
+"""SpikeTime: the squared distance between filtered spike trains."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -26,31 +26,31 @@ class SpikeTime(ReadsTrains):
         \qquad h_k = \binom{k + n - 1}{n - 1} e^{-k / \tau}
 
     This is a discrete van Rossum distance. It compares all spikes, not only first spikes. There is
-    no factor 1/2 or 1/T.
+    no factor of 1/2 or 1/T.
 
     Parameters
     ----------
     time_constant : float, default 5
-        Time constant :math:`\tau` of the filter, in time steps; above 0.
+        The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional
-        Length of the filter, in time steps. By default 20 time constants, rounded up: 100 for a
-        time constant of 5. A `kernel` that is a function needs it.
+        The length of the filter, in time steps. By default, it is 20 time constants, rounded up:
+        100 steps for a time constant of 5. If `kernel` is a function, the length is required.
     filter_order : int, default 1
-        Order :math:`n`: the filter is the convolution of :math:`n` equal exponentials, so
-        :math:`n - 1` convolutions. Order 1 is the exponential itself.
+        The order :math:`n` of the filter, which is the convolution of :math:`n` equal exponentials.
+        A filter of order 1 is the exponential itself.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
-        Return the sum of the terms, their mean, their sum divided by the number of samples, or the
-        terms, in the shape of the input.
+        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+        of samples, or not at all. Without reduction, they have the shape of the input.
     kernel : sequence of float, array or callable, optional
-        A filter :math:`h` of your own, instead of `time_constant` and `filter_order`: its taps,
-        with that of the present step first, or a function from the lag :math:`k`, a float, to its
-        tap. The constructor calls the function for each lag below `length`, and stores a tuple of
-        taps, which then is the length too. Taps are not normalised.
+        Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass its taps,
+        beginning with the tap of the current step, or a function that takes the lag :math:`k`, as a
+        float, and returns the tap. The constructor calls the function for each lag below `length`.
+        The taps are stored as a tuple, and their number replaces `length`. They are not normalised.
     filter_target : bool, default True
-        Whether the target is filtered too. With False it is a signal, which the filtered spikes are
-        compared with as it is.
+        Whether the target is filtered too. If False, the filtered spikes are compared with the
+        target as it is, which is then a signal.
     time_axis : int, default -1
-        The axis of `input` that is time.
+        The time axis of `input`.
 
     Raises
     ------
@@ -59,10 +59,10 @@ class SpikeTime(ReadsTrains):
 
     Notes
     -----
-    `input` has shape ``[batch, *space, time]``, and so has `target`, the trains or the signal. At
-    masked entries the difference of the trains is set to 0 before the filter. The cost of an
-    exponential filter does not grow with its length. The cost of a `kernel` grows with the number
-    of its taps; taps beyond the duration are left out.
+    `input` has shape ``[batch, *space, time]``. `target`, which holds the target trains or the
+    signal, has the same shape. Masked entries of both are set to 0 before they are filtered. The
+    run time of an exponential filter does not depend on its length. For a `kernel`, the run time
+    grows with the number of taps; taps beyond the duration are left out.
 
     References
     ----------
@@ -105,13 +105,14 @@ class SpikeTime(ReadsTrains):
         for name in ("time_constant", "filter_order"):
             if getattr(self, name) != getattr(type(self), name):
                 raise ValueError(
-                    f"kernel and {name} are two ways to give the filter; got both, with "
+                    f"kernel replaces {name}, so {name} must be left out; got both, with "
                     f"{name}={getattr(self, name)}"
                 )
         taps = _taps(self.kernel, self.length)
         if self.length not in (len(taps), None):
             raise ValueError(
-                f"length must be that of the kernel, {len(taps)}, or left out; got {self.length}"
+                f"length must be the number of taps of the kernel, {len(taps)}, or left out; got "
+                f"{self.length}"
             )
         object.__setattr__(self, "kernel", taps)
         object.__setattr__(self, "length", None)
@@ -133,34 +134,33 @@ class SpikeTime(ReadsTrains):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
     ) -> ReadResult:
-        # The filter is linear, so filtering the difference once replaces filtering both trains. At
-        # masked entries both trains are 0.
+        # The filter is linear, so the difference is filtered once, instead of both trains. Masked
+        # entries of both trains are 0.
         difference = values - labels.numbers if self.filter_target else values
         trains = Trains.of(prepared, difference, mask)
         kernel, adapter = self._filter_for(trains), prepared.adapter
         filtered = partial(adapter.causal_filter, kernel=kernel, axis=trains.time.index)
-        # A spike at t appears in the trace at t + k with weight h[k], so the adjoint filters
-        # against time. At the boundary it sums fewer cotangents: there is no trace after the last
-        # step.
+        # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.
+        # Near the end it adds up fewer cotangents, because the trace ends at the last step.
         return trains.reading(filtered(difference)), partial(filtered, reverse=True)
 
     def _filter_for(self, trains: Trains) -> Any:
-        """Return the filter as an adapter takes it."""
+        """Return the filter in the form that an adapter expects."""
         kernel: Any = self.kernel
         if kernel is None:
             return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
         adapter, values, steps = trains.adapter, trains.values, trains.time.length(trains.values)
-        if isinstance(kernel, tuple):  # taps beyond the duration meet no spike
+        if isinstance(kernel, tuple):  # taps beyond the duration have no effect
             return adapter.constants(kernel if len(kernel) <= steps else kernel[:steps], values)
         return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if the filter is shorter than a step."""
+        """Yield a finding if the time constant is shorter than a step."""
         if self.kernel is None and self.time_constant < 1:
             yield "time-constant", f"time_constant={self.time_constant:g} steps"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared differences between the filtered trains."""
+        """Return the squared differences between the filtered trains and the target."""
         return criteria.squared(reading.u if self.filter_target else reading.u - labels.numbers)
 
 
@@ -168,17 +168,20 @@ def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:
     """Return the taps of a kernel, or of a function of the lag, as Python numbers."""
     if callable(kernel):
         if length is None:
-            raise ValueError("kernel is a function, which needs a length, its number of taps")
+            raise ValueError(
+                "length must be given if kernel is a function: it is the number of taps; got None"
+            )
         return tuple(_checks.number(kernel(float(k)), f"kernel({k})") for k in range(length))
     if getattr(kernel, "requires_grad", False):
         raise TypeError(
-            "kernel must be constant; got an array that requires a gradient: detach it, or compare "
-            "trains that causal_filter has filtered with it"
+            "kernel must be constant; got an array that requires a gradient: detach it or, to "
+            "learn the kernel, filter the trains with causal_filter and compare the results"
         )
     adapter = find_adapter(kernel)
     taps = host(kernel, "kernel") if adapter is None else read_values(adapter, kernel, "kernel")
     if taps.ndim != 1 or len(taps) == 0:
         raise ValueError(
-            f"kernel must be a function of the lag, or taps of shape [length]; got {taps.shape}"
+            "kernel must be a function of the lag, or taps of shape [length]; got shape "
+            f"{taps.shape}"
         )
     return tuple(_checks.number(tap, f"kernel[{k}]") for k, tap in enumerate(taps.tolist()))

@@ -1,4 +1,4 @@
-"""The base class of the losses with a target train for each neuron."""
+"""The base classes of the losses that compare each neuron with a target train."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from spikeloss_xp.readouts import ReadResult, Trains, own_reading
 
 
 class ReadsTrains(Loss):
-    """The losses of trains, without the fields of their options."""
+    """The base class of the losses on trains, without fields for their options."""
 
     per_step = None
 
@@ -23,7 +23,7 @@ class ReadsTrains(Loss):
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         layout = prepared.layout
-        if self.reduction == "batchmean":  # it counts whole samples
+        if self.reduction == "batchmean":  # to count samples, a chunk must hold whole samples
             return (layout.batch_axis,)
         return layout.batch_axis, layout.class_axis
 
@@ -32,18 +32,19 @@ class ReadsTrains(Loss):
 class TrainLoss(ReadsTrains):
     """The base class of losses that compare each train with a target train or signal.
 
-    Derive from it to write a loss of your own: a frozen dataclass with its own hyper-parameters
-    and a `criterion`, which gets the target trains as ``labels.numbers``. The options below are
-    inherited, and a subclass may change their defaults. Masks, weights of neurons, layouts and
-    reductions need no code.
+    To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
+    `criterion`. The criterion finds the target trains in ``labels.numbers``. The subclass inherits
+    the options below, and may change their defaults. Masks, weights of neurons, layouts and
+    reductions work without further code.
 
     Parameters
     ----------
     time_axis : int
-        The axis of `input` that is time: 0 for ``[time, batch, neuron]``, and -1 for
+        The time axis of `input`: 0 for ``[time, batch, neuron]``, and -1 for
         ``[batch, neuron, time]``.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
     """
 
     _: KW_ONLY
@@ -52,17 +53,17 @@ class TrainLoss(ReadsTrains):
 
     @property
     def memory(self) -> int | None:
-        """The number of earlier steps that a term reads; None if the loss reads whole trains.
+        """The number of earlier steps that a term reads, or None if it reads the whole train.
 
-        It is 0 unless a subclass overrides `read`, and then None unless the subclass overrides
-        this too.
+        The default is 0, or None if a subclass overrides `read`. If the readings of the subclass
+        reach back only a known number of steps, it should override this property as well.
         """
         return 0 if type(self).read is TrainLoss.read else None
 
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each train at each step, and its pullback to ``trains.values``.
 
-        By default it is the input itself.
+        By default, the readings are the input itself.
         """
         return trains.reading(trains.values), lambda cotangent: cotangent
 

@@ -1,7 +1,7 @@
-"""Losses on spike times, whose gradients are with respect to the times.
+"""Losses on spike times, which have gradients with respect to the times.
 
-The input is ``[batch, class]`` or ``[batch, class, spike]``: times in any order, with NaN or
-infinity as padding. All parameters are in the unit of the times.
+The input has shape ``[batch, class]``, or ``[batch, class, spike]`` with the times of a class in
+any order. NaN and infinity are treated as padding. All parameters are in the unit of these times.
 
 Examples
 --------

@@ -1,4 +1,4 @@
-"""Losses on spike times, and those of the first spike of each class."""
+"""The base class of losses on spike times, and the losses on the first spike of each class."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ class TimesLoss(Loss):
     reads_times: ClassVar[bool] = True
 
     def fires(self, input: Array) -> Array:
-        """Return which times are spikes."""
+        """Return a mask that is True for times that are spikes, not padding."""
         return input < math.inf
 
     def __repr__(self) -> str:
@@ -43,7 +43,7 @@ class FirstSpike(TimesLoss, Predictor):
     silent_time: float
 
     def fires(self, input: Array) -> Array:
-        """Return which times are spikes that count."""
+        """Return a mask that is True for times before `silent_time`, which are read as spikes."""
         return input < self.silent_time
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
@@ -57,16 +57,16 @@ class FirstSpike(TimesLoss, Predictor):
         return (prepared.layout.batch_axis,)
 
     def _warn_if_silent(self, prepared: Prepared) -> None:
-        """Warn if no class of the batch has a spike, where values can be read for free."""
+        """Warn if no class of the batch has a spike and the values can be read without cost."""
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
         if times is None or mask is None or not np.any(mask):
             return
         if not (mask & (times > -math.inf) & (times < self.silent_time)).any():
             warnings.warn(
-                f"no time of the batch is below silent_time={self.silent_time:g}: all classes are "
-                "silent, and the gradient is 0. Check that silent_time has the unit of the times, "
-                "and that the network spikes.",
+                f"no spike of the batch is before silent_time={self.silent_time:g}, so all classes "
+                "are silent, and the gradient is 0. Check that silent_time is in the same unit as "
+                "the times, and that the network spikes.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -78,7 +78,7 @@ class FirstSpike(TimesLoss, Predictor):
         classes = prepared.num_classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
-        # By selection, so that padding and silence have the gradient 0.
+        # Select instead of clipping, so that padding and late spikes have the gradient 0.
         early = (trains > -math.inf) & (trains < silent)
         first = times = xp.where(early, trains, silent)
         if several := trains.shape[2] * trains.shape[3] > 1:
@@ -98,8 +98,8 @@ class FirstSpike(TimesLoss, Predictor):
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         if per_step:
             raise ValueError(
-                f"per_step=True needs a {type(self).__name__} with a moving_window: this one reads "
-                "over all of time"
+                "per_step=True needs a loss with a moving_window; got "
+                f"times.{type(self).__name__}, which reads the whole duration"
             )
         reading, _ = self._read(prepared, prepared.values, prepared.mask, None)
         return ClassScores(prepared, self.score(reading), reading.mask, per_step)
@@ -111,35 +111,36 @@ class FirstSpike(TimesLoss, Predictor):
 
 @dataclass(frozen=True, repr=False)
 class CrossEntropy(FirstSpike):
-    r"""Cross entropy of the softmax, with the times of first spikes as logits.
+    r"""Softmax cross entropy with the negative times of first spikes as the logits.
 
     .. math::
         L = \frac{1}{B} \sum_b \Bigl( \log \sum_c e^{-t_{b, c} / \rho} + \frac{t_{b, y_b}}{\rho}
             \Bigr)
 
-    with the time :math:`t` of the first spike of a class, the label :math:`y` and the temperature
-    :math:`\rho`. The earliest class is the most probable one. Minimising the loss makes the label
-    earlier and the other classes later [1]_ [2]_.
+    where :math:`t` is the time of the first spike of a class, :math:`y` is the label and
+    :math:`\rho` is the temperature. The earliest class is the most probable. Minimising the loss
+    moves the first spike of the label to earlier times, and the first spikes of the other classes
+    to later times [1]_ [2]_.
 
     Parameters
     ----------
     temperature : float, default 1
-        The divisor :math:`\rho` of the times, in their unit; at least 1e-6. Training moves the
-        other classes to several temperatures after the label: a twentieth of the range of the times
-        is a good first value.
+        The divisor :math:`\rho` of the times, in the same unit; from 1e-6 to 1e18. Training moves
+        the other classes to several temperatures after the label, so a twentieth of the range of
+        the times is a good initial value.
     label_smoothing : float, default 0
-        The fraction of the label that is spread evenly over all classes; from 0 to below 1.
+        The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
-        terms: ``[batch]``.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
-        the earliest of theirs. By default each neuron is a class.
+        the earliest spike of the group. By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index of samples that have no terms.
+        The class index that marks samples to ignore. They have no terms.
     silent_time : float
-        The time of a class without a spike, in the unit of the times. Later spikes count as it.
-        Their gradient is 0.
+        The time that stands for the first spike of a silent class, in the unit of the times. Spikes
+        at this time or later are treated as silence, and their gradient is 0.
 
     Raises
     ------
@@ -148,17 +149,19 @@ class CrossEntropy(FirstSpike):
 
     See Also
     --------
-    spikeloss_xp.CrossEntropy : The same loss on spikes in bins, which has the other notes.
+    spikeloss_xp.CrossEntropy : The same loss on binned spikes, with further notes.
 
     Notes
     -----
-    `input` holds spike times, floats or integers of shape ``[batch, class]`` or
-    ``[batch, class, spike]``, in any order; NaN and infinity are padding. `target` holds class
-    indices, ``[batch]``, or class probabilities, floats of shape ``[batch, class]``. A call takes a
-    mask `where` of shape ``[batch]``, and class weights.
+    `input` holds spike times, as floats or integers of shape ``[batch, class]``, or
+    ``[batch, class, spike]`` with the spikes in any order. NaN and infinity are padding. `target`
+    holds class indices, which are integers of shape ``[batch]``, or class probabilities, which are
+    floats of shape ``[batch, class]``. A call takes a mask `where` of shape ``[batch]``, and class
+    weights.
 
-    Spikes at the same first time share the gradient equally. A silent class has no gradient:
-    another term has to wake it, such as a penalty on weights that are too small.
+    If several spikes of a class are first at the same time, they share the gradient equally. A
+    silent class has no gradient. To wake it, add another term to the loss, such as a penalty on
+    weights that are too small.
 
     References
     ----------
@@ -210,7 +213,7 @@ class CrossEntropy(FirstSpike):
         return unfit_temperature(self.silent_time, self.silent_time, self.temperature)
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes: the earliest class is the most probable one."""
+        """Return the logits of the classes, which are largest for the earliest class."""
         return reading.u / -self.temperature
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -220,31 +223,33 @@ class CrossEntropy(FirstSpike):
 
 @dataclass(frozen=True, repr=False)
 class SpikeLatency(FirstSpike):
-    r"""Squared difference between the times of first spikes and target times.
+    r"""Squared error between the times of first spikes and target times.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} \max(|t_{b, c} - \hat t_{b, c}| - \delta, 0)^2
 
-    with the time :math:`t` of the first spike of a class.
+    where :math:`t` is the time of the first spike of a class, and :math:`\hat t` is its target
+    time.
 
     Parameters
     ----------
     true_time : float, default 0
         The target time of the labelled class, at most `silent_time`.
     false_time : float, optional
-        The target time of the other classes, at most `silent_time`, which it is by default.
+        The target time of the other classes, at most `silent_time`. The default is `silent_time`.
     tolerance : float, default 0
-        The distance :math:`\delta` from the target time up to which a term is 0.
+        The distance :math:`\delta` from the target time up to which a term is 0; at least 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
-        terms: ``[batch, class]``.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
     num_classes : int, optional
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
-        the earliest of theirs. By default each neuron is a class.
+        the earliest spike of the group. By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index of samples that have no terms.
+        The class index that marks samples to ignore. They have no terms.
     silent_time : float
-        The time of a class without a spike. Later spikes count as it. Their gradient is 0.
+        The time that stands for the first spike of a silent class. Spikes at this time or later are
+        treated as silence, and their gradient is 0.
 
     Raises
     ------
@@ -253,14 +258,15 @@ class SpikeLatency(FirstSpike):
 
     See Also
     --------
-    spikeloss_xp.SpikeLatency : The same loss on spikes in bins.
+    spikeloss_xp.SpikeLatency : The same loss on binned spikes.
 
     Notes
     -----
-    All times have one unit. `input` is that of `CrossEntropy`. `target` holds class indices,
-    integers of shape ``[batch]``, or a target time for each class, floats of shape
-    ``[batch, class]``. With class indices the weight of a term is that of the label, and with
-    target times that of its class. A silent class has no gradient.
+    All times are in the same unit. `input` has the same form as for `CrossEntropy`. `target` holds
+    class indices, which are integers of shape ``[batch]``; or a target time for each class, as
+    floats of shape ``[batch, class]``. With class indices, the weight of a term is the weight of
+    the label; with target times, it is the weight of the term's own class. A silent class has no
+    gradient.
 
     Examples
     --------
@@ -298,14 +304,14 @@ class SpikeLatency(FirstSpike):
             given = getattr(self, name)
             if given is not None and given > self.silent_time:
                 raise ValueError(
-                    f"{name} must be at most silent_time, {self.silent_time}, which is the latest "
-                    f"time of a class; got {given}"
+                    f"{name} must be at most silent_time, {self.silent_time}, because no first "
+                    f"spike is later; got {given}"
                 )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that rise with earliness, or with lateness if labels should be late."""
+        """Return scores that favour early spikes, or late spikes if the label should be late."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the squared distances of the first spikes from their target times."""
+        """Return the squared distances between the first spikes and their target times."""
         return compare_times(reading, labels, self.true_time, self.false_time, self.tolerance)

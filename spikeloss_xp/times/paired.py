@@ -1,4 +1,4 @@
-"""Losses that compare all spikes of a class with target times of that class."""
+"""Losses that compare all spikes of each class with the target times of that class."""
 
 import math
 from abc import abstractmethod
@@ -25,7 +25,7 @@ from spikeloss_xp.times.first_spike import TimesLoss
 
 
 class PairedLoss(TimesLoss):
-    """The base class of the losses with a distance of each train from its target train."""
+    """The base class of losses that measure the distance between each train and its target."""
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         return prepare_times(input, where, lengths, None)
@@ -39,8 +39,8 @@ class PairedLoss(TimesLoss):
         shape, pairs = tuple(trains.shape), tuple(values.shape[:2])
         if shape[:2] != pairs or len(shape) > 3 or 0 in shape:
             raise ValueError(
-                f"target must hold spike times of shape {pairs}, [batch, class], or {pairs} and "
-                f"the largest number of spikes, padded with NaN or infinity; got {shape}"
+                f"target must hold spike times of shape {pairs}, [batch, class], or {pairs} with a "
+                f"third axis, [batch, class, spike], padded with NaN or infinity; got {shape}"
             )
         if adapter.xp.isdtype(trains.dtype, "bool"):
             raise TypeError(f"target must hold spike times; got {trains.dtype}")
@@ -69,31 +69,32 @@ class PairedLoss(TimesLoss):
 
     @abstractmethod
     def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:
-        """Return the distances of pairs of trains, ``[pair, spike]``, and the pullback to `x`."""
+        """Return the distances between paired trains ``[pair, spike]``, and the pullback to `x`."""
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the distances, which the readings are already."""
+        """Return the readings, which already are the distances."""
         return reading.u, lambda cotangent: cotangent
 
 
 @dataclass(frozen=True, repr=False)
 class SpikeTime(PairedLoss):
-    r"""Squared van Rossum distance of the spikes of a class from target times of that class.
+    r"""Squared van Rossum distance between the spikes of each class and its target times.
 
     .. math::
         d^2(x, y) = \sum_{i, j} k(x_i, x_j) - 2 \sum_{i, j} k(x_i, y_j) + \sum_{i, j} k(y_i, y_j),
         \qquad k(t, u) = e^{-|t - u| / \tau}
 
-    with the spike times :math:`x` and the target times :math:`y`. One spike against none is 1, and
-    two spikes that are far apart are 2 [1]_.
+    where :math:`x` are the spike times and :math:`y` are the target times of a class. The distance
+    between one spike and silence is 1, and the distance between two single spikes that are far
+    apart is 2 [1]_.
 
     Parameters
     ----------
     time_constant : float
-        Time constant :math:`\tau`, in the unit of the times; at least 1e-6.
+        The time constant :math:`\tau`, in the unit of the times; from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
-        terms: ``[batch, class]``.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
 
     Raises
     ------
@@ -102,15 +103,16 @@ class SpikeTime(PairedLoss):
 
     See Also
     --------
-    spikeloss_xp.distances.van_rossum : The distances of all pairs of trains.
+    spikeloss_xp.distances.van_rossum : The distances between all pairs of trains.
 
     Notes
     -----
-    `input` holds spike times, floats or integers of shape ``[batch, class]`` or
-    ``[batch, class, spike]``, in any order; NaN and infinity are padding. So does `target`, with a
-    number of spikes of its own. A call takes a mask `where` of shape ``[batch]``. The gradient has
-    jumps where two spikes coincide, and is 0 for two that do. It vanishes for spikes that are many
-    time constants away from all others, and adds no spike.
+    `input` holds spike times, as floats or integers of shape ``[batch, class]``, or
+    ``[batch, class, spike]`` with the spikes in any order. NaN and infinity are padding. `target`
+    has the same form, but may have a different number of spikes. A call takes a mask `where` of
+    shape ``[batch]``. Two spikes that coincide do not affect each other's gradient, which jumps
+    when they cross. The gradient vanishes for spikes that are many time constants away from all
+    other spikes, and it cannot add spikes.
 
     References
     ----------
@@ -153,18 +155,18 @@ class SpikeTime(PairedLoss):
 
 @dataclass(frozen=True, repr=False)
 class VictorPurpura(PairedLoss):
-    r"""Victor-Purpura distance of the spikes of a class from target times of that class.
+    r"""Victor-Purpura distance between the spikes of each class and its target times.
 
-    The smallest cost of the edits that change one train into the other. Deleting or inserting a
-    spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|` [1]_.
+    The distance is the lowest total cost of edits that turn one train into the other. Deleting or
+    inserting a spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|` [1]_.
 
     Parameters
     ----------
     cost : float
-        The cost :math:`q` of moving a spike by one unit of time; at least 1e-6.
+        The cost :math:`q` of moving a spike by one unit of time; from 1e-6 to 1e18.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        Return the mean of the terms, their sum, their sum divided by the number of samples, or the
-        terms: ``[batch, class]``.
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
 
     Raises
     ------
@@ -173,16 +175,17 @@ class VictorPurpura(PairedLoss):
 
     See Also
     --------
-    spikeloss_xp.distances.victor_purpura : The distances of all pairs of trains.
+    spikeloss_xp.distances.victor_purpura : The distances between all pairs of trains.
 
     Notes
     -----
-    `input`, `target` and `where` are those of `SpikeTime`. A spike that is moved has the gradient
-    :math:`\pm q`, and one that is deleted has none: two spikes further apart than :math:`2 / q` are
-    never matched. Where several edits are cheapest, as with equal spike times, they share the
-    gradient. Time and memory grow with the product of the largest numbers of spikes. PyTorch
-    compiles each step of the table by itself, for minutes with 30 spikes: call the loss outside of
-    a compiled function.
+    `input`, `target` and `where` have the same form as for `SpikeTime`. A spike that is moved has
+    the gradient :math:`\pm q`. A spike that is deleted has gradient 0, and spikes that are further
+    apart than :math:`2 / q` are deleted rather than moved. If several edits are equally cheap, as
+    with equal spike times, they share the gradient. Run time and memory grow with the product of
+    the largest numbers of spikes in `input` and `target`. In PyTorch, call the loss outside of
+    compiled functions: the compiler processes each step of the table separately, which takes
+    minutes with 30 spikes.
 
     References
     ----------

@@ -235,7 +235,8 @@ OPTION_MISTAKES = [
         ValueError("kernel", "(0)", "finite", "nan"),
     ),
     Mistake(
-        lambda: sx.SpikeTime(kernel=lambda lag: 0.5**lag), ValueError("kernel", "needs a length")
+        lambda: sx.SpikeTime(kernel=lambda lag: 0.5**lag),
+        ValueError("length must be given if kernel is a function", "got None"),
     ),
     # Options that are missing, unknown or incompatible
     Mistake(sx.CrossEntropy, TypeError("time_axis")),
@@ -249,17 +250,17 @@ OPTION_MISTAKES = [
     Mistake(
         lambda: sx.CrossEntropy(weight=2),
         TypeError(
-            "CrossEntropy has no option weight", "in the call, loss(input, target, weight=...)"
+            "CrossEntropy has no option weight", "to the call, loss(input, target, weight=...)"
         ),
     ),
     Mistake(lambda: sx.SpikeMax(mask=2), TypeError("SpikeMax has no option mask", "where=...")),
     Mistake(
         lambda: sx.SpikeTime(tau=2),
-        TypeError("SpikeTime has no option tau", "time_constant=..., in steps"),
+        TypeError("SpikeTime has no option tau", "time_constant=..., in time steps"),
     ),
     Mistake(
         lambda: sx.SpikeRate(window=2),
-        TypeError("SpikeRate has no option window", "moving_window=..., in steps"),
+        TypeError("SpikeRate has no option window", "moving_window=..., in time steps"),
     ),
     Mistake(
         lambda: sx.SparsityEnforcer(dim=2),
@@ -522,14 +523,14 @@ ARRAY_MISTAKES = [
         lambda x: sx.SparsityEnforcer()(x.asarray(np.zeros((2, 0)))),
         ValueError("no elements: got shape (2, 0)"),
     ),
-    Mistake(lambda x: sx.SparsityEnforcer()([]), ValueError("at least one of them", "got none")),
+    Mistake(lambda x: sx.SparsityEnforcer()([]), ValueError("at least one array", "got none")),
     Mistake(
         lambda x: sx.SparsityEnforcer()([x.spikes, x.spikes], others=(1.0, 2.0)),
-        ValueError("others belong to one array: call the loss once for"),
+        ValueError("others needs a single array", "call the loss once for"),
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer()(x.spikes, others=(1.0, 2.0, 3.0)),
-        ValueError("others must be a pair, events and entries", "got 3"),
+        ValueError("others must be a pair of events and entries", "got 3"),
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer()(x.spikes, others=([1.0, 2.0], 3.0)),
@@ -541,15 +542,15 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer(per="sample")(x.spikes, others=(1.0, 2.0)),
-        ValueError("per='sample' has none"),
+        ValueError("others needs", "got per='sample'"),
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer().sum_and_weight(x.spikes),
-        ValueError("per='array' has no sum over samples"),
+        ValueError("sum_and_weight needs per='sample'", "got per='array'"),
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer(scale=(1, 2))([x.spikes]),
-        ValueError("a number for each array, 1", "got"),
+        ValueError("one factor for each array, 1", "got"),
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer(scale=(1,)).events_and_entries(x.spikes),
@@ -557,7 +558,7 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SparsityEnforcer(scale=(1,)).value(x.spikes),
-        ValueError("scale belongs to several arrays"),
+        ValueError("a loss with a scale needs a list of arrays", "got one array"),
     ),
     # Methods
     Mistake(
@@ -600,7 +601,7 @@ VALUE_MISTAKES = [
             x.asarray(np.where(np.arange(20).reshape(4, 5) > 14, nan, -0.2) * np.ones((3, 1, 1))),
             x.asarray(LABEL),
         ),
-        ValueError("input", "below 0", "'softmax_sum'", "-1"),
+        ValueError("input", "negative", "'softmax_sum'", "got -1"),
     ),
     Mistake(
         lambda x: squared()(x.spikes, 0.5),
@@ -628,14 +629,14 @@ VALUE_MISTAKES = [
         lambda x: latency()(
             -x.asarray(np.where(np.arange(60).reshape(3, 4, 5) == 7, 0.25, 0)), x.asarray(LABEL)
         ),
-        ValueError("input", "below 0", "-0.25"),
+        ValueError("input", "negative", "got -0.25" + END),
     ),
     *each(
         [None, 2],
         call=lambda x, window: sx.SpikeMax(window)(
             x.asarray(np.full((3, 4, 5), -0.3)), x.asarray(LABEL)
         ),
-        error=ValueError("input", "below 0", "mode='probability'", "CrossEntropy"),
+        error=ValueError("input", "negative", "mode='probability'", "CrossEntropy"),
     ),
     *each(
         [-1, 6],

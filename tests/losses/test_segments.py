@@ -43,7 +43,7 @@ def test_context_of_all_steps_has_no_terms():
 @pytest.mark.parametrize(
     ("loss", "context", "error", "message"),
     [
-        (sx.SpikeMax(), 1, ValueError, "the memory of SpikeMax is None: give it a moving_window"),
+        (sx.SpikeMax(), 1, ValueError, "the memory of this SpikeMax is None: set a moving_window"),
         (sx.SpikeMax(2, reduction="batchmean"), 1, ValueError, "needs reduction='sum' or 'mean'"),
         (sx.SpikeMax(2), -1, ValueError, "context must be at least 0; got -1"),
         (sx.SpikeMax(2), 5, ValueError, "context must be at most the number of steps, 4; got 5"),

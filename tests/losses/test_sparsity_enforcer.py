@@ -77,10 +77,10 @@ def test_layer_axis_of_a_single_layer_stays_in_the_gradient():
     assert gradient.shape == (1, *SATURATED.shape)
     with pytest.raises(ValueError, match="layer_axis=4 is not an axis of input"):
         dataclasses.replace(loss, layer_axis=4)(SATURATED[None])
-    with pytest.raises(ValueError, match="others belong to one layer"):
+    with pytest.raises(ValueError, match="others needs a single layer"):
         loss(SATURATED[None], others=([0.0] * 3, [8.0] * 3))
     for method in (loss.events_and_entries, dataclasses.replace(loss, per="sample").sum_and_weight):
-        with pytest.raises(ValueError, match="takes one layer: call it for each, without a layer"):
+        with pytest.raises(ValueError, match="takes a single layer: call it once for each layer"):
             method(SATURATED[None])
 
 

@@ -40,7 +40,8 @@ DIRECTION = (
     {"_arrays"},  # finds the adapter of an array; nothing else knows one
     {"backends"},
     {"primitives"},
-    {"_checks", "_tuning", "_typing"},
+    {"_checks"},
+    {"_tuning", "_typing"},
 )
 RANK = {name: rank for rank, names in enumerate(DIRECTION) for name in names}
 

@@ -215,7 +215,7 @@ LATE = functools.partial(dataclasses.replace, LATENCY)
         (lambda: ENTROPY(0 * ONES, [0, 1]), ValueError, "input must hold spike times; got only 0"),
         (lambda: VICTOR(2 * ONES, ONES), ValueError, "target must hold spike times; got only 0"),
         (lambda: LATENCY(TIMES, [[1.0, math.nan]]), ValueError, "spike times, finite"),
-        (lambda: ROSSUM(TIMES, [0]), ValueError, r"shape \(1, 2\), .* largest number of spikes"),
+        (lambda: ROSSUM(TIMES, [0]), ValueError, r"shape \(1, 2\), .* padded with NaN"),
         (lambda: ROSSUM(TIMES, TIMES[..., :0]), ValueError, r"got \(1, 2, 0\)"),
         (lambda: VICTOR(TIMES, TIMES > 0), TypeError, "target must hold spike times; got bool"),
         (lambda: VICTOR(TIMES, TIMES, weight=[1.0]), ValueError, r"weight must have shape \(2,\)"),
@@ -259,7 +259,7 @@ def test_batch_without_a_spike_warns_where_times_can_be_read(backend, loss):
     assert not warned(late, where=[False, False])
     for messages in (warned(late), warned(early, where=[True, False])):
         assert len(messages) == read
-        assert not read or "no time of the batch is below silent_time=12" in messages[0]
+        assert not read or "no spike of the batch is before silent_time=12" in messages[0]
 
 
 def test_batches_without_a_spike_warn_once():
