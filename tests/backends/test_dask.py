@@ -1,6 +1,7 @@
 """Dask: losses and filters are lazy, and the gradient has the chunks of the spikes."""
 
 import tracemalloc
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from _support.cases import close
 from _support.contract import FORMS, LAYOUTS, ONE_OF_EACH, REDUCTIONS, STEPS
 from spikeloss_xp import _tuning
 from spikeloss_xp.backends._available import adapter
-from spikeloss_xp.losses import Loss
+from spikeloss_xp.losses import Loss, TrainLoss
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -101,6 +102,25 @@ def test_layers_times_masks_of_steps_and_classifiers_equal_numpy(no_compute):
         yield from (classifier.accuracy(spikes, LABEL) for classifier in (rate, window, LATENCY))
 
     compare(outputs(da.from_array(SPIKES, chunks=(1, 3, 2))), outputs(SPIKES))
+
+
+@dataclass(frozen=True)
+class Cumulative(TrainLoss):
+    """A loss whose own readout reads all earlier steps."""
+
+    def read(self, trains):
+        u = np.cumsum(trains.values, axis=trains.time.index)
+        return trains.reading(u), lambda cotangent: cotangent
+
+    def criterion(self, reading, labels):
+        return (reading.u - labels.numbers) ** 2, None
+
+
+def test_own_readout_without_a_known_memory_reads_whole_trains():
+    loss, spikes = Cumulative(time_axis=-1), np.ones((2, 3, 8))
+    in_time = da.from_array(spikes, chunks=(1, 3, 4))
+    assert loss.memory is None
+    compare([loss(in_time, 0 * spikes)], [loss(spikes, 0 * spikes)])
 
 
 @pytest.mark.parametrize("window", [None, 2])
