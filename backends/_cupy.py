@@ -70,7 +70,7 @@ class CuPyAdapter(ArrayAPIAdapter):
         with input.device:
             return super().evaluate(loss, input, options)
 
-    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+    def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
         cupy.copyto(x, values, where=entries)
 
     def to_host(self, x: Array) -> np.ndarray:

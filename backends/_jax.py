@@ -77,17 +77,16 @@ class JAXAdapter(ArrayAPIAdapter):
     def sums_in_blocks(self, x: Array, steps: Any) -> bool:
         return _is_short(steps)  # because each block is compiled separately
 
-    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+    def sum(self, axis: int, x: Array) -> Array:
         if axis != 0 or not isinstance(x.size, int):
-            return jnp.sum(x, axis=axis, keepdims=keepdims)
+            return jnp.sum(x, axis=axis, keepdims=True)
         wide = x.size >= _tuning.WIDE_SUM * x.shape[0] and jax.default_backend() == "cpu"
         summed = _sum_over_first(x) if wide and not _is_sharded(x) else jnp.sum(x, 0, keepdims=True)
         # XLA recomputes the gradient of a sum for each term, but not the gradient of `take`.
         order = jnp.arange(x.shape[-1])
-        summed = jnp.take(
+        return jnp.take(
             summed, order, -1, mode="clip", unique_indices=True, indices_are_sorted=True
         )
-        return summed if keepdims else summed[0]
 
     def sum_all(self, x: Array) -> Array:
         # On a CPU, XLA sums small arrays sequentially. The barrier keeps the sums separate.
@@ -138,11 +137,11 @@ class JAXAdapter(ArrayAPIAdapter):
         traced = isinstance(u, jax.core.Tracer)
         return _without_masked_gradient(u, mask) if traced else super().shielded(u, mask, value)
 
-    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+    def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
         return jnp.broadcast_to(index, shape)
 
-    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+    def gather(self, axis: int, x: Array, entries: Any) -> Array:
         return jnp.take_along_axis(x, entries, axis, mode="clip")
 
     def matmul(self, a: Array, b: Array) -> Array:

@@ -18,7 +18,7 @@ class NdonnxAdapter(ArrayAPIAdapter):
     def to_host(self, x: Array) -> Any:
         return x.unwrap_numpy().copy()  # raises if `x` has no values
 
-    def spread(self, x: Array, number: int, axis: int) -> Array:
+    def spread(self, axis: int, x: Array, number: int) -> Array:
         # Broadcasting adds fewer graph nodes than `repeat`.
         return _broadcast_to(x, (*x.shape[:axis], number, *x.shape[axis:][1:]))
 

@@ -49,13 +49,13 @@ class NumPyAdapter(ArrayAPIAdapter):
     def arange(self, stop: int, like: Array) -> Array:
         return np.arange(stop)
 
-    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+    def sum(self, axis: int, x: Array) -> Array:
         # `einsum` has less overhead per row, but its rounding error grows with the row length.
         last = axis in (-1, x.ndim - 1) and type(x) is np.ndarray
         if last and x.shape[-1] <= _tuning.SHORT_SUM and x.strides[-1] == x.itemsize:
             summed: np.ndarray = np.einsum("...t->...", x)
-            return summed[..., None] if keepdims else summed
-        return self.xp.sum(x, axis=axis, keepdims=keepdims)
+            return summed[..., None]
+        return self.xp.sum(x, axis=axis, keepdims=True)
 
     def matmul(self, a: Array, b: Array) -> Array:
         if b.ndim > 2:
@@ -72,14 +72,14 @@ class NumPyAdapter(ArrayAPIAdapter):
     def in_place(self, x: Array) -> bool:
         return True
 
-    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+    def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         along = (self.along(i, x) for i in range(x.ndim))  # `take_along_axis` has more overhead
         return tuple(index if i == axis else steps for i, steps in enumerate(along))
 
-    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+    def gather(self, axis: int, x: Array, entries: Any) -> Array:
         return x[entries]
 
-    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+    def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
         x[entries] = values
 
     def exp_of_difference(self, x: Array, y: Array) -> Array:

@@ -94,7 +94,7 @@ class TorchAdapter(TorchFilters):
         known = u.is_cpu or not self.in_place(u)
         return super().shielded(u, mask, value) if known else u
 
-    def spread(self, x: Array, number: int, axis: int) -> Array:
+    def spread(self, axis: int, x: Array, number: int) -> Array:
         # A view, like the gradient that autograd computes for a sum.
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
@@ -102,8 +102,8 @@ class TorchAdapter(TorchFilters):
         # The gradient of `unbind` is one array; with indexing, every entry would add such an array.
         return torch.unbind(x, axis)
 
-    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
-        return torch.sum(x, axis, keepdims)
+    def sum(self, axis: int, x: Array) -> Array:
+        return torch.sum(x, axis, keepdim=True)
 
     def sum_all(self, x: Array) -> Array:
         return torch.sum(x)
@@ -111,20 +111,20 @@ class TorchAdapter(TorchFilters):
     def stop_gradient(self, x: Array) -> Array:
         return x.detach()
 
-    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+    def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         # The compiler fuses a selection, but not the gradient of `gather`.
         if torch.compiler.is_compiling():
-            return super().entries_at(x, index, axis)
+            return super().entries_at(axis, x, index)
         index = index if index.dtype == torch.int64 else index.long()
         shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
         return index if index.shape == shape else index.expand(shape)
 
-    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+    def gather(self, axis: int, x: Array, entries: Any) -> Array:
         if entries.dtype == torch.bool:
-            return super().gather(x, entries, axis)
+            return super().gather(axis, x, entries)
         return torch.gather(x, axis, entries)
 
-    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+    def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
         x.scatter_(axis, entries, values)
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:

@@ -43,11 +43,11 @@ class Axis:
 
     def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:
         self.adapter, self.index = adapter, index
-        self.sum = functools.partial(adapter.sum, axis=index, keepdims=True)
-        self.spread = functools.partial(adapter.spread, axis=index)
-        self.entries_at = functools.partial(adapter.entries_at, axis=index)
-        self.gather = functools.partial(adapter.gather, axis=index)
-        self.scatter = functools.partial(adapter.scatter, axis=index)
+        self.sum = functools.partial(adapter.sum, index)
+        self.spread = functools.partial(adapter.spread, index)
+        self.entries_at = functools.partial(adapter.entries_at, index)
+        self.gather = functools.partial(adapter.gather, index)
+        self.scatter = functools.partial(adapter.scatter, index)
 
     def length(self, x: Array) -> int:
         """Return the length of `x` along the axis."""
@@ -345,11 +345,11 @@ class ArrayAPIAdapter:
 
     # Overrides for speed: sums and entries --------------------------------------------------------
 
-    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
-        """Return the sum over one axis."""
-        return self.xp.sum(x, axis=axis, keepdims=keepdims)
+    def sum(self, axis: int, x: Array) -> Array:
+        """Return the sum over one axis, which keeps length 1."""
+        return self.xp.sum(x, axis=axis, keepdims=True)
 
-    def spread(self, x: Array, number: int, axis: int) -> Array:
+    def spread(self, axis: int, x: Array, number: int) -> Array:
         """Return `x` repeated `number` times along an axis of length 1."""
         return self.xp.repeat(x, number, axis=axis)
 
@@ -360,18 +360,18 @@ class ArrayAPIAdapter:
         """
         return False
 
-    def entries_at(self, x: Array, index: Array, axis: int) -> Any:
+    def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         """Convert an index to the form that `gather` and `scatter` expect.
 
         The index has length 1 along the axis, and broadcasts to `x` along the other axes.
         """
         return index == self.along(axis, x)
 
-    def gather(self, x: Array, entries: Any, axis: int) -> Array:
+    def gather(self, axis: int, x: Array, entries: Any) -> Array:
         """Return the entry at the index along an axis, which keeps length 1."""
-        return self.sum(self.xp.where(entries, x, 0.0), axis, keepdims=True)
+        return self.sum(axis, self.xp.where(entries, x, 0.0))
 
-    def scatter(self, x: Array, entries: Any, values: Any, axis: int) -> None:
+    def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
         """Set the entry at the index along an axis, in an array for which `in_place` is True."""
         raise NotImplementedError
 

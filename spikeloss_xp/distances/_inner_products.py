@@ -80,7 +80,7 @@ def products_of_bins(
     for part in vectors[0]:
         parts = [part, *map(next, vectors[1:])]  # `zip` would keep the first ones in memory
         if not alone:
-            squares = [adapter.sum(part * part, -1) for part in parts]
+            squares = [adapter.sum(-1, part * part)[:, 0] for part in parts]
             norms = [norm + square for norm, square in zip(norms, squares, strict=True)]
         pairs = _plus_product(adapter, pairs, parts[0], parts[-1], chunks)
 

@@ -17,7 +17,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from spikeloss_xp import _checks
 from spikeloss_xp._arrays import adapter_of, find_adapter
@@ -35,6 +35,7 @@ from spikeloss_xp.losses import blocks
 from spikeloss_xp.losses.parts import Parts, divisor_of
 from spikeloss_xp.readouts import Reading, ReadResult
 
+TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
 REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 PLAIN_VALUES = (int, float, str, bool, type(None))
@@ -53,27 +54,6 @@ OTHER_NAMES = {
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... for the axis of time",
 }
-
-
-class Terms(NamedTuple):
-    """The terms of a loss for a batch, or for a chunk of the batch.
-
-    Attributes
-    ----------
-    values : array
-        The terms, already multiplied by their weights, with masked terms set to 0.
-    mask, weight : array or None
-        The term mask, which is True for unmasked terms, and the weight of each term. Both broadcast
-        against the terms. None means that no term is masked, or that every weight is 1.
-    pullback : callable
-        Maps the derivative of the loss with respect to the terms to its derivative with respect to
-        the spikes or, for terms from `Loss._compare`, with respect to the readings.
-    """
-
-    values: Array
-    mask: Array | None
-    weight: Array | None
-    pullback: Pullback
 
 
 class Loss(Parts, ABC):
@@ -324,16 +304,21 @@ class Loss(Parts, ABC):
         """Return the loss and, if `with_pullback`, its pullback to `input`."""
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
-            terms = self._terms(prepared, prepared.values, prepared.mask, labels)
-            value, to_terms = self._result(prepared, terms.values)
-            return value, lambda cotangent: prepared.gradient(terms.pullback(to_terms(cotangent)))
+            reading, to_values = self._read(prepared, prepared.values, prepared.mask, labels)
+            terms, _, _, to_reading = self._compare(prepared, reading, labels)
+            value, to_terms = self._result(prepared, terms)
+
+            def pullback(cotangent: Array) -> Array:
+                return prepared.gradient(to_values(to_reading(to_terms(cotangent))))
+
+            return value, pullback
 
         with_weight = self.reduction != "sum"
-        total, weight, pullback = self._sum(prepared, labels, with_weight, with_pullback)
+        total, weight, to_input = self._sum(prepared, labels, with_weight, with_pullback)
         if weight is None:
-            return total, pullback
+            return total, to_input
         divisor = weight if isinstance(weight, int) else divisor_of(prepared.adapter, weight)
-        return total / divisor, lambda cotangent: pullback(cotangent / divisor)
+        return total / divisor, lambda cotangent: to_input(cotangent / divisor)
 
     def _sum(
         self, prepared: Prepared, labels: Labels, with_weight: bool, with_pullback: bool
@@ -346,9 +331,11 @@ class Loss(Parts, ABC):
         adapter = prepared.adapter
 
         def sums(values: Array, mask: Array, labels: Any) -> Any:  # a mask may be None
-            terms, mask, weight, pullback = self._terms(prepared, values, mask, labels)
+            reading, to_values = self._read(prepared, values, mask, labels)
+            terms, mask, weight, to_reading = self._compare(prepared, reading, labels)
             divisor = self._weight(prepared, terms, mask, weight) if with_weight else None
-            return (adapter.sum_all(terms), divisor), pullback if with_pullback else None
+            results = adapter.sum_all(terms), divisor
+            return results, (lambda x: to_values(to_reading(x))) if with_pullback else None
 
         arrays = prepared.values, prepared.mask, labels
         to_values: Any
@@ -362,14 +349,14 @@ class Loss(Parts, ABC):
         # Every term has the same scalar cotangent, which broadcasts.
         return total, weight, lambda cotangent: prepared.gradient(to_values(cotangent))
 
-    def _terms(self, prepared: Prepared, values: Array, mask: Array | None, labels: Any) -> Terms:
-        """Return the terms of a batch, or of a chunk of it. Terms within the context are masked."""
-        reading, to_values = self._read(prepared, values, mask, labels)
-        terms, mask, weight, to_reading = self._compare(prepared, reading, labels)
-        return Terms(terms, mask, weight, lambda cotangent: to_values(to_reading(cotangent)))
+    def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
+        """Return the terms of a batch or of a chunk, their mask and weight, and their pullback.
 
-    def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> Terms:
-        """Compare readings with labels, and return the terms with a pullback to the readings."""
+        The terms are multiplied by their weights, and are 0 where they are masked, as they are
+        within the context of a segment. Mask and weight broadcast against the terms. None stands
+        for a mask that is True everywhere, and for a weight of 1. The pullback takes the derivative
+        with respect to the terms to the derivative with respect to the readings.
+        """
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
             mask = both(mask, prepared.after_context)
@@ -378,7 +365,7 @@ class Loss(Parts, ABC):
         if mask is None and labels.are_plain(compete):  # there is nothing to mask or weight
             terms, to_reading = self.criterion(reading, labels)
             self._check_terms(terms, reading)
-            return Terms(terms, None, None, to_reading)
+            return terms, None, None, to_reading
 
         reading, mask = labels.masks(reading, mask, compete, self.reduction)
         if mask is not None:
@@ -397,7 +384,7 @@ class Loss(Parts, ABC):
             cotangent = to_reading(cotangent if factor is None else cotangent * factor)
             return cotangent if mask is None else fill_masked(adapter, cotangent, mask)
 
-        return Terms(terms, mask, weight, pullback)
+        return terms, mask, weight, pullback
 
     def _check_terms(self, terms: Array, reading: Reading) -> None:
         """Raise if terms have the wrong shape, which broadcasting could otherwise hide."""

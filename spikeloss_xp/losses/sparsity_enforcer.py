@@ -531,7 +531,7 @@ def sum_magnitude(
     def times_sign(y: Array) -> Array:
         if plain:
             for axis in axes:
-                y = adapter.spread(y, x.shape[axis], axis)
+                y = adapter.spread(axis, y, x.shape[axis])
             return y
         other = y
         if at_silence is not True:

@@ -137,20 +137,23 @@ class SpikeTime(ReadsTrains):
         # The filter is linear, so the difference is filtered once, instead of both trains. Masked
         # entries of both trains are 0.
         difference = values - labels.numbers if self.filter_target else values
-        trains = Trains.of(prepared, difference, mask)
-        kernel, adapter = self._filter_for(trains), prepared.adapter
-        filtered = partial(adapter.causal_filter, kernel=kernel, axis=trains.time.index)
-        # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.
-        # Near the end it adds up fewer cotangents, because the trace ends at the last step.
-        return trains.reading(filtered(difference)), partial(filtered, reverse=True)
-
-    def _filter_for(self, trains: Trains) -> Any:
-        """Return the filter in the form that an adapter expects."""
+        trains, adapter = Trains.of(prepared, difference, mask), prepared.adapter
         kernel: Any = self.kernel
         if kernel is None:
-            return Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+            kernel = Exponential(self.time_constant, self.number_of_taps, self.filter_order)
+        else:
+            kernel = self._taps_for(trains)
+        axis = trains.time.index
+        # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.
+        # Near the end it adds up fewer cotangents, because the trace ends at the last step.
+        adjoint = partial(adapter.causal_filter, kernel=kernel, axis=axis, reverse=True)
+        return trains.reading(adapter.causal_filter(difference, kernel, axis)), adjoint
+
+    def _taps_for(self, trains: Trains) -> Array:
+        """Return the kernel as an array for the trains, without taps beyond their duration."""
+        kernel: Any = self.kernel
         adapter, values, steps = trains.adapter, trains.values, trains.time.length(trains.values)
-        if isinstance(kernel, tuple):  # taps beyond the duration have no effect
+        if isinstance(kernel, tuple):
             return adapter.constants(kernel if len(kernel) <= steps else kernel[:steps], values)
         return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
 
