@@ -9,7 +9,8 @@ import cupy
 import numpy as np
 
 from spikeloss_xp._typing import Array, Namespace
-from spikeloss_xp.backends.base import ArrayAPIAdapter, Copies
+from spikeloss_xp.backends._copies import Copies
+from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class CuPyAdapter(ArrayAPIAdapter):

@@ -20,7 +20,8 @@ from spikeloss_xp._typing import (
     Sums,
     ValueAndPullback,
 )
-from spikeloss_xp.backends.base import ArrayAPIAdapter, Axis
+from spikeloss_xp.backends._axis import Axis
+from spikeloss_xp.backends.base import ArrayAPIAdapter
 from spikeloss_xp.primitives import chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate
 

@@ -12,8 +12,9 @@ import torch
 from spikeloss_xp import _tuning
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends import _torch_state
+from spikeloss_xp.backends._copies import Copies
 from spikeloss_xp.backends._torch_distributed import replicated
-from spikeloss_xp.backends.base import ArrayAPIAdapter, Copies, untraced
+from spikeloss_xp.backends.base import ArrayAPIAdapter, untraced
 from spikeloss_xp.primitives import block_filter
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices

@@ -1,7 +1,6 @@
 """The base adapter: plain array API code, used for every library without its own adapter."""
 
 import contextlib
-import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -19,55 +18,12 @@ from spikeloss_xp._typing import (
     Sums,
     ValueAndPullback,
 )
+from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives import block_filter, chunks, survival
 from spikeloss_xp.primitives.block_filter import Accumulate, BlockMatrices
 from spikeloss_xp.primitives.kernels import Exponential, block_matrices, window_band
 
 ResultT = TypeVar("ResultT")
-
-
-class Axis:
-    """The batch, class or time axis of the arrays in a call, with the operations along it.
-
-    Reductions and `gather` keep the axis, with length 1.
-
-    Attributes
-    ----------
-    adapter : ArrayAPIAdapter
-        The adapter for the library of the arrays.
-    index : int
-        The position of the axis.
-    sum, spread, entries_at, gather, scatter : callable
-        The methods of the adapter with the same names, applied along this axis.
-    """
-
-    def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:
-        self.adapter, self.index = adapter, index
-        self.sum = functools.partial(adapter.sum, index)
-        self.spread = functools.partial(adapter.spread, index)
-        self.entries_at = functools.partial(adapter.entries_at, index)
-        self.gather = functools.partial(adapter.gather, index)
-        self.scatter = functools.partial(adapter.scatter, index)
-
-    def length(self, x: Array) -> int:
-        """Return the length of `x` along the axis."""
-        return x.shape[self.index]  # type: ignore[no-any-return]
-
-    def max(self, x: Array) -> Array:
-        """Return the maximum along the axis."""
-        return self.adapter.xp.max(x, axis=self.index, keepdims=True)
-
-    def any(self, x: Array) -> Array:
-        """Return whether any entry along the axis is True."""
-        return self.adapter.xp.any(x, axis=self.index, keepdims=True)
-
-    def argmax(self, x: Array) -> Array:
-        """Return the position of the first maximum along the axis."""
-        return self.adapter.xp.argmax(x, axis=self.index, keepdims=True)
-
-    def positions(self, like: Array) -> Array:
-        """Return the positions along the axis, as an array that broadcasts to `like`."""
-        return self.adapter.along(self.index, like)
 
 
 class ArrayAPIAdapter:
@@ -504,33 +460,6 @@ class ArrayAPIAdapter:
         return block_filter.sum_in_blocks(
             xp, x, band, window, axis, reverse=reverse, matmul=matmul, in_place=in_place
         )
-
-
-USES = 500
-"""After each batch of this many lookups, entries that none of them used are evicted."""
-
-
-class Copies:
-    """A cache of arrays on their devices, which evicts entries that are no longer used."""
-
-    def __init__(self) -> None:
-        self._uses = 0
-        self._recent: dict[Any, Any] = {}
-        self._older: dict[Any, Any] = {}
-
-    def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
-        """Return the cached result of `copy`, which is called at the first lookup.
-
-        The key of the cache consists of the identity of an array or the value of a tuple, the dtype
-        and the device. The array must not change.
-        """
-        self._uses += 1
-        if self._uses % USES == 0:
-            self._older, self._recent = self._recent, {}
-        key = values if isinstance(values, tuple) else id(values), dtype, device
-        found = self._recent.get(key) or self._older.get(key) or (values, copy())
-        self._recent[key] = found  # keeps the array, so that its id is not reused
-        return found[1]
 
 
 def untraced(function: Callable[..., ResultT]) -> Callable[..., ResultT]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from spikeloss_xp._arrays import Adapter, or_one, sign
 from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
-from spikeloss_xp.backends.base import Axis
+from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives.chunks import single_use
 
 EPSILON = 1e-6  # the published loss adds this to the sum of the rates

@@ -21,7 +21,7 @@ from spikeloss_xp._input.labels import (
 from spikeloss_xp._input.pixels import labels_of_pixels, read_pixels
 from spikeloss_xp._input.prepared import Prepared, both
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, HostArray, IntegerArray
-from spikeloss_xp.backends.base import Axis
+from spikeloss_xp.backends._axis import Axis
 
 Mask = ArrayLike | None  # the type of `where` and `lengths`
 

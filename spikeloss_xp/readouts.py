@@ -16,7 +16,7 @@ from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.pixels import Pixels
 from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, Namespace, PerClass, Pullback, ValueAndPullback
-from spikeloss_xp.backends.base import Axis
+from spikeloss_xp.backends._axis import Axis
 
 
 class Trains(NamedTuple):

@@ -31,8 +31,7 @@ from spikeloss_xp._typing import (
     Reduction,
     ValueAndPullback,
 )
-from spikeloss_xp.losses import blocks
-from spikeloss_xp.losses.parts import Parts, divisor_of
+from spikeloss_xp.losses.parts import Parts, Split, divisor_of, split_call
 from spikeloss_xp.readouts import Reading, ReadResult
 
 TermsAndPullback = tuple[Array, Array | None, Array | None, Pullback]
@@ -466,7 +465,7 @@ class Loss(Parts, ABC):
             pixels.labels(cotangent, with_class=with_class), terms.shape
         )
 
-    def split(self, input: Array, arguments: dict[str, Any]) -> "blocks.Split | None":
+    def split(self, input: Array, arguments: dict[str, Any]) -> Split | None:
         """Return how a call may be split into blocks, or None if it must be evaluated as a whole.
 
         The call is checked before it is split. A loss that overrides `value` or
@@ -477,4 +476,4 @@ class Loss(Parts, ABC):
         own = kind.value is Loss.value and kind.value_and_pullback is Loss.value_and_pullback
         if not own or self.reduction == "none" or self.captured_arrays() != ():
             return None
-        return blocks.split(self, input, arguments)
+        return split_call(self, input, arguments)

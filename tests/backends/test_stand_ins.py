@@ -12,7 +12,7 @@ import spikeloss_xp as sx
 from _support import launches
 from _support.programs import run_python
 from _support.root import STAND_INS
-from spikeloss_xp.backends import base
+from spikeloss_xp.backends import _copies
 
 RTOL = 1e-12
 """The results differ by the order of the sums, in float64."""
@@ -51,13 +51,13 @@ def test_losses_equal_numpy_with_few_launches_and_without_waits_and_copies(libra
 
 
 def test_copies_that_are_not_asked_for_are_dropped():
-    made, kept = base.Copies(), np.zeros(2)
+    made, kept = _copies.Copies(), np.zeros(2)
     first = made.get((0.5,), "float32", "gpu 1", object)
     of_array = made.get(kept, "float32", "gpu 0", object)
     assert made.get((0.5,), "float32", "gpu 1", object) is first
     for dtype, device in (("float64", "gpu 1"), ("float32", "gpu 0")):
         assert made.get((0.5,), dtype, device, object) is not first
-    for _ in range(3 * base.USES):
+    for _ in range(3 * _copies.USES):
         assert made.get(kept, "float32", "gpu 0", object) is of_array
     assert made.get((0.5,), "float32", "gpu 1", object) is not first
 

@@ -1,0 +1,53 @@
+"""An axis of the arrays in a call, so that nothing but the layout has to know its position."""
+
+import functools
+from typing import TYPE_CHECKING
+
+from spikeloss_xp._typing import Array
+
+if TYPE_CHECKING:
+    from spikeloss_xp.backends.base import ArrayAPIAdapter
+
+
+class Axis:
+    """The batch, class or time axis of the arrays in a call, with the operations along it.
+
+    Reductions and `gather` keep the axis, with length 1.
+
+    Attributes
+    ----------
+    adapter : ArrayAPIAdapter
+        The adapter for the library of the arrays.
+    index : int
+        The position of the axis.
+    sum, spread, entries_at, gather, scatter : callable
+        The methods of the adapter with the same names, applied along this axis.
+    """
+
+    def __init__(self, adapter: "ArrayAPIAdapter", index: int) -> None:
+        self.adapter, self.index = adapter, index
+        self.sum = functools.partial(adapter.sum, index)
+        self.spread = functools.partial(adapter.spread, index)
+        self.entries_at = functools.partial(adapter.entries_at, index)
+        self.gather = functools.partial(adapter.gather, index)
+        self.scatter = functools.partial(adapter.scatter, index)
+
+    def length(self, x: Array) -> int:
+        """Return the length of `x` along the axis."""
+        return x.shape[self.index]  # type: ignore[no-any-return]
+
+    def max(self, x: Array) -> Array:
+        """Return the maximum along the axis."""
+        return self.adapter.xp.max(x, axis=self.index, keepdims=True)
+
+    def any(self, x: Array) -> Array:
+        """Return whether any entry along the axis is True."""
+        return self.adapter.xp.any(x, axis=self.index, keepdims=True)
+
+    def argmax(self, x: Array) -> Array:
+        """Return the position of the first maximum along the axis."""
+        return self.adapter.xp.argmax(x, axis=self.index, keepdims=True)
+
+    def positions(self, like: Array) -> Array:
+        """Return the positions along the axis, as an array that broadcasts to `like`."""
+        return self.adapter.along(self.index, like)

@@ -1,0 +1,32 @@
+"""Copies of constants on devices, which are kept for later calls."""
+
+from collections.abc import Callable
+from typing import Any
+
+from spikeloss_xp._typing import Array
+
+USES = 500
+"""After each batch of this many lookups, entries that none of them used are evicted."""
+
+
+class Copies:
+    """A cache of arrays on their devices, which evicts entries that are no longer used."""
+
+    def __init__(self) -> None:
+        self._uses = 0
+        self._recent: dict[Any, Any] = {}
+        self._older: dict[Any, Any] = {}
+
+    def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
+        """Return the cached result of `copy`, which is called at the first lookup.
+
+        The key of the cache consists of the identity of an array or the value of a tuple, the dtype
+        and the device. The array must not change.
+        """
+        self._uses += 1
+        if self._uses % USES == 0:
+            self._older, self._recent = self._recent, {}
+        key = values if isinstance(values, tuple) else id(values), dtype, device
+        found = self._recent.get(key) or self._older.get(key) or (values, copy())
+        self._recent[key] = found  # keeps the array, so that its id is not reused
+        return found[1]

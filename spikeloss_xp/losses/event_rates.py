@@ -1,0 +1,130 @@
+"""Mean event rates of layers, which may include the rest of the batch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spikeloss_xp import _checks
+from spikeloss_xp._arrays import Adapter, asarray_like, or_one
+from spikeloss_xp._input.labels import Labels
+from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._typing import Array, Pullback
+from spikeloss_xp.readouts import Reading, ReadResult
+
+
+class Others(Labels):
+    """The events and entries of the rest of the batch, in `numbers`. The rates include them."""
+
+    __slots__ = ()
+
+    def filled(self, reading: Any, mask: Array) -> Labels:
+        """Return the labels unchanged, because their numbers are not masked."""
+        return self
+
+
+def leaves(input: Any) -> list[Any]:
+    """Return the arrays in nested sequences and mappings, in the order of sorted keys."""
+    if not isinstance(input, Mapping | list | tuple):
+        return [input]
+    # JAX sorts the keys of a mapping too, before a compiled function receives it.
+    entries = map(input.get, sorted(input)) if isinstance(input, Mapping) else input
+    arrays = [array for each in entries for array in leaves(each)]
+    if not arrays:
+        raise ValueError("input must hold at least one array; got none")
+    return arrays
+
+
+def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
+    """Return the events and entries of the rest of the batch, in the dtype of the computation."""
+    if per.startswith("sample"):
+        raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: leave it out")
+    if len(others) != 2:
+        raise ValueError(f"others must be a pair of events and entries; got {len(others)} items")
+    values, sums = prepared.values, []
+    shape: tuple[int, ...] = (prepared.layout.neurons,) if per == "neuron" else ()
+    expected = {"[neuron]" if per == "neuron" else "a scalar": shape}
+    for name, given in zip(("events", "entries"), others, strict=True):
+        total = asarray_like(prepared.adapter, values, given, "others")
+        _checks.check_shape(total, "others", name, expected)
+        sums.append(prepared.adapter.xp.astype(total, values.dtype, copy=False))
+    return sums
+
+
+def sum_magnitude(
+    adapter: Adapter,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    axes: tuple[int, ...],
+    at_silence: Any = True,
+) -> tuple[Array, Any, Pullback]:
+    """Return the sum of ``|x|``, the number of unmasked entries, and the pullback of the sum.
+
+    Without a mask, the number is an int. The derivative of ``|x|`` at 0 is 1 where `at_silence` is
+    True, and 0 elsewhere.
+    """
+    xp = adapter.xp
+
+    def spread(y: Array) -> Array:
+        for axis in axes:
+            y = xp.expand_dims(y, axis=axis)
+        return y
+
+    def times_sign(y: Array) -> Array:
+        if plain:
+            for axis in axes:
+                y = adapter.spread(axis, y, x.shape[axis])
+            return y
+        other = y
+        if at_silence is not True:
+            slope = 0.0 if at_silence is False else spread(xp.astype(at_silence, x.dtype))
+            other = xp.where(x > 0, y, y * slope)
+        return xp.where(x < 0, -y, other)
+
+    plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is below 0
+    absent = [i for i in axes if mask is None or mask.shape[i] != x.shape[i]]
+    entries: Any = math.prod([x.shape[axis] for axis in absent])
+    if mask is not None:
+        entries = _total(adapter, xp.astype(mask, x.dtype), axes) * entries
+    size = x
+    if not plain:  # if a library differentiates `abs`, its derivative at 0 may not be the one above
+        size = abs(x) if adapter.in_place(x) else times_sign(x)
+    return _total(adapter, size, axes), entries, lambda cotangent: times_sign(spread(cotangent))
+
+
+def _total(adapter: Adapter, x: Array, axes: tuple[int, ...]) -> Array:
+    """Return the sum over the axes."""
+    if len(axes) == x.ndim:
+        return adapter.sum_all(x)
+    for axis in reversed(axes):
+        x = adapter.xp.sum(x, axis=axis)
+    return x
+
+
+def mean_magnitude(
+    adapter: Adapter,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    axes: tuple[int, ...],
+    at_silence: Any = True,
+    others: Sequence[Array] | None = None,
+) -> ReadResult:
+    """Read the mean of ``|x|``, the quotient of the two sums that `sum_magnitude` returns.
+
+    The mean includes the rest of the batch if `others` holds its sum and its number of entries.
+    """
+    events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
+    if others is not None:
+        events, entries = events + others[0], others[1] + entries
+    known = mask is None and others is None  # otherwise, the number of entries may be 0
+    number = entries if known else or_one(adapter, entries)
+    reading = reading_of(adapter, events / number, None if known else entries > 0)
+    return reading, lambda cotangent: to_x(cotangent / number)
+
+
+def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
+    """Return rates as a reading. A single mask may apply to all rates."""
+    if mask is not None:
+        mask = adapter.xp.broadcast_to(mask, rate.shape)
+    return Reading(rate, adapter.axes[0], mask=mask)
