@@ -80,13 +80,16 @@ def one_or_more(check: Callable[[Any, str], float]) -> Callable[[Any, str], Any]
 
 def bounds(value: Any, argument: str) -> tuple[float, float]:
     """Return a pair of rates, or raise if the first rate is not the larger one."""
-    rates = one_or_more(rate)(value, argument)
-    if not isinstance(rates, tuple) or len(rates) != 2 or not rates[0] > rates[1]:
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    is_pair = (is_sequence or getattr(value, "ndim", 0) == 1) and len(value) == 2
+    rates: Any = one_or_more(rate)(value, argument) if is_pair else None
+    if rates is None or not rates[0] > rates[1]:
         raise ValueError(
             f"{argument} must be two rates: the lowest rate for the label and, below it, the "
             f"highest rate for the other classes; got {value!r}"
         )
-    return rates
+    pair: tuple[float, float] = rates
+    return pair
 
 
 def integer(value: Any, argument: str) -> int:

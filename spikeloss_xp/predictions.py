@@ -316,7 +316,7 @@ class Predictor(ABC):
         array([[1.5, 0.5]])
         """
         found = self._read_scores(input, where, lengths, per_step, per_pixel)
-        result: ArrayT = found.result(found.of_classes())
+        result: ArrayT = 1 * found.result(found.of_classes())  # never a view of the spikes
         return result
 
     @on_device_of("input")

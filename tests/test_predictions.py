@@ -151,3 +151,17 @@ def test_neighbouring_counts_are_told_apart_where_their_roots_are_equal():
     spikes = np.asarray([[[8388559.0], [8388560.0]]], dtype=np.float32)
     assert np.sqrt(spikes)[0, 0] == np.sqrt(spikes)[0, 1]
     assert ENTROPY(readout="sqrt_count").predict(spikes) == [1]
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (ENTROPY(readout="last"), {}),
+        (ENTROPY(moving_window=1), {"per_step": True}),
+    ],
+)
+def test_changing_the_scores_does_not_change_the_spikes(loss, options):
+    spikes = SPIKES.copy()
+    scores = loss.scores(spikes, **options)
+    scores -= scores.max()
+    np.testing.assert_array_equal(spikes, SPIKES)

@@ -386,7 +386,9 @@ def _hint(
     if not indices and shape in ((layout.batch,), layout.with_time(layout.batch)):
         return " (it lacks the class axis)"
     hints = []
-    if len(layout.space()) > 1 and len(shape) > 1:
+    if len(layout.space()) > 1 and kinds[0] in (MULTI_HOT, "target readings"):
+        hints.append(f"flatten the space axes of the target: {once}")
+    elif len(layout.space()) > 1 and len(shape) > 1:
         hints.append(
             "labels for pixels would have shape [batch, *pixels], "
             f"{(layout.batch, *layout.space()[1:])}"

@@ -211,6 +211,12 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
         "the shape of input": layout.shape,
     }
     check_shape(mask, name, "bools", expected)
+    per_pixel, per_step = (layout.batch, *layout.space()[1:]), layout.with_time(layout.batch)
+    if len(layout.space()) > 1 and tuple(mask.shape) == per_pixel == per_step:
+        raise ValueError(
+            f"{name} of shape {per_step} could be [batch, time] or [batch, pixel]: pass a mask "
+            f"with the shape of input, {layout.shape}"
+        )
     mask = layout.broadcastable(adapter, mask)
     if len(layout.space()) > 1 and any(mask.shape[axis] > 1 for axis in layout.space_axes()):
         space = layout.space_axes()  # a mask for pixels lacks the class axis

@@ -22,15 +22,15 @@ class Others(Labels):
         return self
 
 
-def leaves(input: Any) -> list[Any]:
+def leaves(input: Any, name: str = "input") -> list[Any]:
     """Return the arrays in nested sequences and mappings, in the order of sorted keys."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     # JAX sorts the keys of a mapping too, before a compiled function receives it.
-    entries = map(input.get, sorted(input)) if isinstance(input, Mapping) else input
-    arrays = [array for each in entries for array in leaves(each)]
+    keys = sorted(input) if isinstance(input, Mapping) else range(len(input))
+    arrays = [array for key in keys for array in leaves(input[key], f"{name}[{key!r}]")]
     if not arrays:
-        raise ValueError("input must hold at least one array; got none")
+        raise ValueError(f"{name} must hold at least one array; got none")
     return arrays
 
 

@@ -170,7 +170,10 @@ OPTION_MISTAKES = [
     ),
     # Rates
     *wrong_values(
-        entropy, ValueError, "two", rates=[0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1)]
+        entropy,
+        ValueError,
+        "rates must be two rates",
+        rates=[0.5, (0.5,), (0.02, 0.5), (0.5, 0.5), (0.5, 0.2, 0.1), (), "ab", {0.5, 0.2}, False],
     ),
     *each(
         [-0.1, nan],
@@ -524,6 +527,10 @@ ARRAY_MISTAKES = [
         ValueError("no elements: got shape (2, 0)"),
     ),
     Mistake(lambda x: sx.SparsityEnforcer()([]), ValueError("at least one array", "got none")),
+    Mistake(
+        lambda x: sx.SparsityEnforcer()({"conv": [], "fc": [x.spikes]}),
+        ValueError("input['conv'] must hold at least one array"),
+    ),
     Mistake(
         lambda x: sx.SparsityEnforcer()([x.spikes, x.spikes], others=(1.0, 2.0)),
         ValueError("others needs a single array", "call the loss once for"),

@@ -191,3 +191,21 @@ def test_mistakes_with_pixels_raise():
         sx.Rate(time_axis=0).predict(spikes, per_pixel=True)
     with pytest.raises(ValueError, match=r"got \(3, 2\)"):
         loss(spikes, np.zeros((3, 2), int))
+
+
+def test_mask_that_could_be_of_steps_or_of_pixels_raises():
+    """With as many pixels as steps; the same mask in the shape of the input is accepted."""
+    spikes, mask = np.ones((2, 3, 5, 5)), np.ones((2, 5), bool)
+    loss = sx.CrossEntropy(time_axis=-1)
+    with pytest.raises(ValueError, match=r"where of shape \(2, 5\) could be .*\(2, 3, 5, 5\)"):
+        loss(spikes, [0, 1], where=mask)
+    full = np.broadcast_to(mask[:, None, :, None], spikes.shape)
+    assert loss(spikes, [0, 1], where=full) == loss(spikes, [0, 1])
+
+
+def test_advice_for_numbers_of_maps_works():
+    spikes, target = np.ones((2, 3, 6, 4)), np.zeros((2, 3, 6))
+    loss = sx.SquaredError(time_axis=-1)
+    with pytest.raises(ValueError, match=r"flatten the space axes of the target: \(2, 18\)"):
+        loss(spikes, target)
+    assert loss(spikes, target.reshape(2, 18)) == 1
