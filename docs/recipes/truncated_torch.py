@@ -98,7 +98,7 @@ def one_segment_later(loss, layer, inputs, target, mask, length):
 
 
 def replayed(loss, layer, inputs, target, length, truncate=True):
-    """Return a loss of the counts of a trial, without `rates`, and store the parameter gradients."""
+    """Return a loss of counts, without `rates`, and store the gradient in the parameters."""
     counts, state = 0, layer.silent(len(inputs))
     segments = inputs.split(length, dim=-1)
     with torch.no_grad():

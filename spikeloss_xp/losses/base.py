@@ -392,7 +392,8 @@ class Loss(Parts, ABC):
             axis = reading.classes.index
             expected = (*expected[:axis], 1, *expected[axis + 1 :])
         if given != expected:
-            rule = "one for each sample" if self.classes_compete else "one for each reading"
+            each = "sample" if self.classes_compete else "reading"
+            rule = f"one for each {each}, because classes_compete is {self.classes_compete}"
             raise ValueError(
                 f"the criterion of {type(self).__name__} must return terms of shape {expected}, "
                 f"{rule}; got {given}"
