@@ -24,10 +24,10 @@ def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
 
 
 def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
-    """Evaluate a function on each process's part of the arrays, and add up its sums.
+    """Evaluate a function on each process's part of the arrays, and add the sums of all processes.
 
-    Only the sums are communicated, because the gradient with respect to a part depends on the sum
-    of that part alone.
+    Only the sums are communicated, because the gradient with respect to a part depends only on
+    the sum over that part.
     """
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
