@@ -30,7 +30,7 @@ class ArrayAPIAdapter:
     """An array library's namespace, together with the operations that the array API leaves out.
 
     The base class implements every method in terms of the array API standard. The adapter for
-    a library that can do more is a subclass that overrides the methods for which it differs.
+    a library that can do more is a subclass that overrides the methods that must differ.
     Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
     The name of the entry point is the import name of the array library.
 
