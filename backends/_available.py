@@ -29,7 +29,7 @@ INSTALLED_BY = {  # the extra or package to install for each library
 TRACED = ("torch",)  # libraries whose compiler can trace the adapter lookup but not an import
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, ArrayAPIAdapter] = {}  # the keys are the import names of the libraries
+_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import names of the libraries
 
 
 def _entry_points(**selected: Any) -> Any:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Axis:
-    """The batch, class or time axis of the arrays in a call, with the operations along it.
+    """The batch, class or time axis of the arrays in a call, with operations along that axis.
 
     Reductions and `gather` keep the axis, with length 1.
 

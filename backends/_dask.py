@@ -26,7 +26,7 @@ from spikeloss_xp.primitives.kernels import Exponential
 if TYPE_CHECKING:
     from spikeloss_xp.losses.parts import Split
 
-ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which they are passed
+ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which they are passed
 CLASSES, PLACE = -1, -2  # indices for axes that the input lacks
 
 
@@ -265,8 +265,8 @@ def _chunks(
         The number of steps at the start that belong to the previous block, the number of the
         block's own steps, and the position of its first own step in the whole train.
     ahead : bool
-        Whether a chunk includes the later steps whose terms depend on its own steps. A gradient
-        needs them, but a sum does not.
+        Whether a chunk includes the later steps whose terms depend on its own steps. They are
+        needed for a gradient, but not for a sum.
     entries : int
         The number of entries in a chunk, or 0 for the default.
     """

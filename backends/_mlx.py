@@ -10,7 +10,7 @@ import numpy as np
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-BLOCK = 64  # the number of terms that are added sequentially
+BLOCK = 64  # the number of terms that MLX adds sequentially
 
 
 class MLXAdapter(ArrayAPIAdapter):

@@ -215,7 +215,7 @@ class _ClosedForm(torch.autograd.Function):
 
 
 class PlainTorchAdapter(TorchAdapter):
-    """The adapter for a call on plain tensors that no compiler, transform or graph sees.
+    """The adapter for calls on plain tensors that are not seen by a compiler, transform or graph.
 
     `TorchAdapter.of_call` has already checked this, so the methods do not check it again.
     """

@@ -47,7 +47,7 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
         if isinstance(y, tuple):
             parts = [local(part) for part in y]
             return type(y)(*parts) if hasattr(y, "_fields") else tuple(parts)
-        own = [  # arrays that all samples share are replicated
+        own = [  # arrays that are shared by all samples are replicated
             p if isinstance(p, Shard) and y.shape[p.dim] == x.shape[p.dim] else Replicate()
             for p in placements
         ]

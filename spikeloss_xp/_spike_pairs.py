@@ -128,7 +128,7 @@ class EditTable(NamedTuple):
         return (2, 0) if self.x.shape[0] >= self.y.shape[0] else (0, 2)
 
     def _edits(self, carry: tuple[Array, Array], step: "Step") -> tuple[Array, Array, Array]:
-        """Return the costs after matching, inserting and deleting, except at the edges."""
+        """Return the costs after a match, an insertion and a deletion, except at the edges."""
         (corner, last), (insertion, deletion) = carry, self._costs
         inserted, deleted = last[1:, ...], last[:-1, ...]
         if insertion:

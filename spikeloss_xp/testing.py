@@ -23,7 +23,7 @@ PRECISION = {  # the machine epsilon and the smallest positive number of each dt
     "float16": (2.0**-10, 2.0**-24),
     "bfloat16": (2.0**-7, 2.0**-133),
 }
-ROUNDINGS = 100  # the reference cases of the published losses need 15
+ROUNDINGS = 100  # the reference cases for the published losses need only 15
 
 
 def assert_consistent(
@@ -67,8 +67,8 @@ def assert_consistent(
     Raises
     ------
     AssertionError
-        If a library's results differ. The message gives the library, the largest difference and
-        the index of that entry.
+        If the results of a library differ. The message gives the library, the largest difference
+        and the index of that entry.
     ValueError
         If `backends` is empty, or contains a library that cannot be used or lacks the dtype of
         `input`.

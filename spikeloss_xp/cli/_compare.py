@@ -37,7 +37,7 @@ SHIPPED = "grasshopper auditory receptor"
 LOSSES = ("CrossEntropy", "SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
 AXES_WITH_TIME = {"classes": 2, "multi-hot": 3}  # the number of axes if each step has a label
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
-MAX_CALLS, MAX_SECONDS = 50, 0.2  # timing a loss stops at the first of these limits
+MAX_CALLS, MAX_SECONDS = 50, 0.2  # the timing of a loss stops when either limit is reached
 HEADINGS = ("library", "device", "value", "value err", "grad err", "time", "verdict")
 ALIGN = "<<>>>><"  # text on the left, numbers on the right
 WIDTH = 80
@@ -259,7 +259,7 @@ def compare_all(
     library = adapter(devices[0].library)
     with library.scope(dtype):  # this library has the dtype, which NumPy may lack
         rounded = library.to_host(devices[0].put(recording.input, dtype))
-    if not np.isfinite(rounded).all():  # infinities would compare as equal
+    if not np.isfinite(rounded).all():  # infinite values would compare as equal
         raise UsageError(
             f"{recording.name}: `input` contains numbers too large for {dtype}: choose another "
             "--dtype"
@@ -282,7 +282,7 @@ def compare_all(
 
 
 def _median_seconds(call: Callable[[], None]) -> float:
-    call()  # a warm-up, after an earlier call has compiled the function
+    call()  # a warm-up call; an earlier call has compiled the function
     durations: list[float] = []
     while len(durations) < MAX_CALLS and sum(durations) < MAX_SECONDS:
         durations.append(timeit.timeit(call, number=1))

@@ -40,7 +40,7 @@ Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
-    The distance is the smallest cost of the edits that change one train into the other. Deleting or
+    The distance is the lowest total cost of edits that change one train into the other. Deleting or
     inserting a spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|`.
 
     Parameters
@@ -70,9 +70,9 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     Libraries with automatic differentiation can differentiate the distance with respect to the
     spike times, except where several sets of edits are equally cheap. Memory grows with the number
     of pairs, not with the number of spikes. Run time grows with the product of the largest spike
-    counts. Outside of `jax.jit`, JAX traces the table of costs on every call. `torch.compile`
+    counts. Outside `jax.jit`, JAX traces the table of costs on every call. `torch.compile`
     compiles each step of the table separately, which takes minutes for 30 spikes: call the function
-    outside of compiled functions.
+    outside compiled functions.
 
     References
     ----------

@@ -161,7 +161,8 @@ def van_rossum(
     -------
     array
         An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 if `x` has 16 bits.
-        If `x` is compared with itself, the diagonal is exactly 0.
+        For bool and integer trains, the dtype is the library's default floating-point dtype. If `x`
+        is compared with itself, the diagonal is exactly 0.
 
     Raises
     ------
@@ -253,6 +254,7 @@ def similarity(
     -------
     array
         An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 if `x` has 16 bits.
+        For bool and integer trains, the dtype is the library's default floating-point dtype.
 
     Raises
     ------
