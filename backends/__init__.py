@@ -1,6 +1,6 @@
 """Adapters for array libraries, and a report on which libraries can be used on this machine.
 
-Each adapter is imported when an array of its library is first used, or `available` is called.
+Each adapter is imported when an array of its library is first used or `available` is called.
 """
 
 from spikeloss_xp.backends._available import BackendInfo, available

@@ -26,10 +26,10 @@ INSTALLED_BY = {  # the extra or package to install for each library
     "mlx": "extra mlx",
     "ndonnx": "package ndonnx",
 }
-TRACED = ("torch",)  # their compilers trace the lookup of an adapter, but cannot trace an import
+TRACED = ("torch",)  # libraries whose compiler can trace the adapter lookup but not an import
 ENTRY_POINTS = "spikeloss_xp.backends"
 
-_loaded: dict[str, ArrayAPIAdapter] = {}  # the keys are the import names of the libraries
+_loaded: dict[str, ArrayAPIAdapter] = {}  # keyed by the import names of the libraries
 
 
 def _entry_points(**selected: Any) -> Any:
@@ -106,8 +106,8 @@ def available() -> dict[str, BackendInfo]:
     Returns
     -------
     dict of str to BackendInfo
-        The libraries by import name. Libraries with a built-in adapter come first, followed by
-        libraries with a registered adapter.
+        The libraries, keyed by import name. Libraries with a built-in adapter come first, followed
+        by libraries with a registered adapter.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def available() -> dict[str, BackendInfo]:
 
 
 def describe(library: str) -> BackendInfo:
-    """Return the report on one array library, even if it has no adapter of its own."""
+    """Return a report on one array library, even if it has no adapter of its own."""
     version = None
     try:
         importlib.import_module(library)

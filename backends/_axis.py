@@ -1,4 +1,4 @@
-"""An axis of the arrays in a call, so that nothing but the layout has to know its position."""
+"""An object for one axis of a call's arrays; only the layout needs to know the axis position."""
 
 import functools
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Axis:
-    """The batch, class or time axis of the arrays in a call, with the operations along it.
+    """The batch, class or time axis of the arrays in a call, with operations along that axis.
 
     Reductions and `gather` keep the axis, with length 1.
 

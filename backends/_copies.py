@@ -1,4 +1,4 @@
-"""Copies of constants on devices, which are kept for later calls."""
+"""A cache of constants that have been copied to devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from spikeloss_xp._typing import Array
 
 USES = 500
-"""After each batch of this many lookups, entries that none of them used are evicted."""
+"""After every `USES` lookups, entries that none of these lookups used are evicted."""
 
 
 class Copies:
-    """A cache of arrays on their devices, which evicts entries that are no longer used."""
+    """A cache of arrays on devices that evicts entries once they are no longer used."""
 
     def __init__(self) -> None:
         self._uses = 0
@@ -18,7 +18,7 @@ class Copies:
         self._older: dict[Any, Any] = {}
 
     def get(self, values: Any, dtype: Any, device: Any, copy: Callable[[], Array]) -> Array:
-        """Return the cached result of `copy`, which is called at the first lookup.
+        """Return the cached result of `copy`, which is called on the first lookup.
 
         The key of the cache consists of the identity of an array or the value of a tuple, the dtype
         and the device. The array must not change.

@@ -1,4 +1,4 @@
-"""The CuPy adapter: gradients in closed form, on a CUDA GPU."""
+"""The CuPy adapter, which computes closed-form gradients on a CUDA GPU."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 
 
 class CuPyAdapter(ArrayAPIAdapter):
-    """The adapter for arrays on a GPU; devices are numbered, and work is queued in a stream."""
+    """The adapter for GPU arrays. Devices are numbered, and operations are queued in a stream."""
 
     has_current_device: ClassVar[bool] = True
 

@@ -1,8 +1,8 @@
-"""The Dask adapter: losses, closed-form gradients and filters, block by block in a task graph.
+"""The Dask adapter, which computes losses, gradients and filters block by block in a task graph.
 
 Each block of the input is evaluated as an array of its own library, together with the matching
-entries of the target and the masks. Blocks overlap in time by the memory of the loss, so that the
-sums over the blocks add up.
+entries of the target and the masks. Neighbouring blocks overlap in time by the memory of the loss,
+so that the sums over the blocks add up to the sum over the whole input.
 """
 
 import functools
@@ -26,7 +26,7 @@ from spikeloss_xp.primitives.kernels import Exponential
 if TYPE_CHECKING:
     from spikeloss_xp.losses.parts import Split
 
-ARGUMENTS = ("target", "where", "lengths", "weight")  # in the order in which they are passed
+ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which they are passed
 CLASSES, PLACE = -1, -2  # indices for axes that the input lacks
 
 
@@ -50,7 +50,7 @@ class DaskAdapter(ArrayAPIAdapter):
             )
 
     def evaluate(self, loss: Any, input: Array, options: dict[str, Any]) -> Array:
-        """Return the value of a loss, computed block by block if the sums over blocks add up."""
+        """Return the value of a loss, computed block by block if the loss can be split."""
         x = _without_empty_chunks(input)
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
         blocks = _blocks(loss, x, options)
@@ -59,7 +59,7 @@ class DaskAdapter(ArrayAPIAdapter):
     def value_and_pullback(
         self, loss: Any, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
-        """Return the value and pullback of a loss, block by block if sums over blocks add up."""
+        """Return the value and pullback of a loss, block by block if the loss can be split."""
         x, *given = (_without_empty_chunks(value) for value in (input, *targets))
         options = {name: _without_empty_chunks(value) for name, value in options.items()}
         named = {"target": given[0], **options} if len(given) == 1 else options
@@ -108,7 +108,7 @@ def _filter_block(block: Array, kernel: Array | Exponential, *, axis: int, rever
 def _without_empty_chunks(x: Any) -> Any:
     """Return a Dask array without its empty chunks, and any other object unchanged.
 
-    A selection can leave empty chunks, which have no maximum.
+    Selecting entries can leave empty chunks, and an empty chunk has no maximum.
     """
     if not isinstance(x, da.Array):
         return x
@@ -130,17 +130,17 @@ def _blocks(loss: Any, input: Array, arguments: dict[str, Any]) -> "Blocks | Non
         return None
     time = split.layout.time_axis
     if input.numblocks[time] > 1 and time not in split.independent:
-        return None  # without blocks, Dask sums the whole trains chunk by chunk
+        return None  # without blocks, Dask itself sums the trains chunk by chunk
     return Blocks(split, input, {**arguments, "where": split.where})
 
 
 class Blocks:
-    """A loss call on Dask arrays, in blocks whose sums add up.
+    """A loss call on Dask arrays, computed block by block; the partial sums are then added.
 
     Parameters
     ----------
     split : Split
-        The loss, and how its call may be split.
+        The loss, and a description of how its call may be split.
     input : dask array
         The spikes, without empty chunks.
     arguments : dict
@@ -177,8 +177,8 @@ class Blocks:
         """Call a function for each block, and return the results as a Dask array.
 
         The function takes the split, the arguments in `more`, the place of the block in time, and
-        the entries of the block. These include the last steps of the previous block and the first
-        `ahead` steps of the next block.
+        the entries of the block. These entries include the last steps of the previous block and the
+        first `ahead` steps of the next block.
         """
         x, split = self.input, self.split._replace(divisor=None)  # the divisor may be lazy
         entries = (self._entries(name, ahead) for name in ("input", *ARGUMENTS))
@@ -197,9 +197,9 @@ class Blocks:
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Return an argument in blocks that match the blocks of the input, and its indices.
+        """Return an argument, divided into the same blocks as the input, and its axis indices.
 
-        The blocks include the steps in which they overlap with their neighbours.
+        Each block includes the steps in which it overlaps with its neighbours.
         """
         x, axes = self.arguments.get(name), self.split.axes[name]
         if x is None:
@@ -215,7 +215,7 @@ class Blocks:
         return x, tuple(CLASSES if axis is None else axis for axis in axes)
 
     def _places(self) -> da.Array:
-        """Return the place of each block in time, in the form that `_chunks` takes."""
+        """Return the position of each block in time, in the form that `_chunks` expects."""
         own = np.asarray(self.input.chunks[self.time])
         first = np.cumsum(own) - own
         places = np.stack([np.minimum(first, self.reach), own, first], axis=1)
@@ -228,7 +228,7 @@ class Chunk(NamedTuple):
     Attributes
     ----------
     spikes : array
-        The spikes of the chunk, with further steps before and after its own steps.
+        The spikes of the chunk, including the steps needed before and after its own steps.
     options : dict
         The other arguments of `Loss.sum_and_weight`.
     samples, own : slice
@@ -256,7 +256,7 @@ def _chunks(
     Parameters
     ----------
     split : Split
-        The loss, and how its call may be split.
+        The loss, and a description of how its call may be split.
     block : tuple of array
         The spikes, including the steps in which the block overlaps with its neighbours, followed by
         the target, the mask and the lengths for the same samples and steps, and the class weights.
@@ -265,8 +265,8 @@ def _chunks(
         The number of steps at the start that belong to the previous block, the number of the
         block's own steps, and the position of its first own step in the whole train.
     ahead : bool
-        Whether a chunk includes the later steps whose terms depend on its own steps. A gradient
-        needs them, but a sum does not.
+        Whether a chunk includes the later steps whose terms depend on its own steps. They are
+        needed for a gradient, but not for a sum.
     entries : int
         The number of entries in a chunk, or 0 for the default.
     """

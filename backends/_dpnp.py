@@ -1,4 +1,4 @@
-"""The dpnp adapter: gradients in closed form, on the device and in the queue of the input."""
+"""The dpnp adapter, which computes closed-form gradients on the device and queue of the input."""
 
 from types import SimpleNamespace
 from typing import Any

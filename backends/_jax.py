@@ -1,4 +1,4 @@
-"""The JAX adapter: gradients by automatic differentiation, products in full precision."""
+"""The JAX adapter, with automatic differentiation and full-precision matrix products."""
 
 import contextlib
 import functools
@@ -27,7 +27,7 @@ from spikeloss_xp.primitives.block_filter import Accumulate
 
 
 class JAXAdapter(ArrayAPIAdapter):
-    """The adapter for arrays and tracers, which JAX differentiates, compiles and places."""
+    """The adapter for JAX arrays and tracers, which may be differentiated, compiled or sharded."""
 
     differentiates: ClassVar[bool] = True
     compiles_loops: ClassVar[bool] = True
@@ -117,7 +117,7 @@ class JAXAdapter(ArrayAPIAdapter):
         return result
 
     def survival_sum(self, factors: Array, weight: Array | None, axis: int) -> survival.SurvivalSum:
-        # XLA takes seconds to compile so many operations, and on a CPU a loop is no slower.
+        # XLA takes seconds to compile the base method's many operations; a CPU loop is no slower.
         short = _is_short(factors.shape[axis]) and jax.default_backend() == "cpu"
         if not (short and _is_compiling()):
             return super().survival_sum(factors, weight, axis)
@@ -155,8 +155,8 @@ class JAXAdapter(ArrayAPIAdapter):
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         """Evaluate several samples at a time, with `jax.lax.map`.
 
-        All chunks have the same length, because a remainder would be copied. Chunks of single
-        samples are not used: they took at least as long as the whole batch at once.
+        All chunks have the same length, because a remainder would be copied. Chunks of a single
+        sample are not used, because they took at least as long as the whole batch at once.
         """
         x = arrays[0]
         chosen = chunks.split(x.shape, axes, _tuning.COMPILED_CHUNK) if _has_chunks(x) else None
@@ -190,8 +190,8 @@ class JAXAdapter(ArrayAPIAdapter):
         """Return the value of a loss, in chunks with closed-form gradients if the array is large.
 
         The gradient of each chunk is computed together with its value. JAX itself would save the
-        residuals of every chunk and go through the chunks again. On two CPU cores, value and
-        gradient take 0.4 to 0.6 times as long as without chunks.
+        residuals of every chunk and go through the chunks a second time. On two CPU cores,
+        computing the value and gradient takes 0.4 to 0.6 times as long as without chunks.
         """
         # A 16-bit gradient would be rounded before it is multiplied by a loss scale.
         chunked = _has_chunks(input) and input.dtype in (jnp.float32, jnp.float64)
@@ -258,7 +258,7 @@ def _selected(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _known_terms(known: Any, classes: Axis, logit: Array, index: Array, q: Array | None) -> Array:
-    """Return the terms, with a closed-form derivative that XLA fuses better than JAX's own."""
+    """Return the terms, with a closed-form derivative that XLA can fuse better than JAX's own."""
     return known(classes, logit, index, q)[0]
 
 
@@ -273,7 +273,7 @@ def _derivative_of_terms(
     if not isinstance(of_logit, SymbolicZero):
         change = jnp.sum(pullback(1.0) * of_logit, axis=classes.index, keepdims=True)
     if q is not None and not isinstance(of_q, SymbolicZero):
-        # The terms are linear in `q`; the factor of each class is its cross entropy, -log p.
+        # The terms are linear in `q`; the coefficient of each class is its cross entropy, -log p.
         log_p = jax.nn.log_softmax(logit, axis=classes.index)
         change = change - jnp.sum(of_q * log_p, axis=classes.index, keepdims=True)
     return terms, change
@@ -283,8 +283,8 @@ def _derivative_of_terms(
 def _sum_over_first(x: Array) -> Array:
     """Sum over the first axis with matrix products that each add at most 32 entries.
 
-    On a CPU, XLA's own sum is ten times slower if the first axis is short and followed by many
-    entries.
+    On a CPU, XLA's own sum is ten times slower if the first axis is short and the other axes have
+    many entries.
     """
     steps, size = x.shape[0], 32
     blocks = np.arange(steps) // size == np.arange(-(-steps // size))[:, None]
@@ -298,7 +298,7 @@ _sum_over_first.defjvps(lambda tangent, _, x: jnp.sum(tangent, axis=0, keepdims=
 
 
 def _is_short(steps: Any) -> bool:
-    """Return whether a number of steps is known and makes up only a few blocks."""
+    """Return whether a number of steps is known and spans only a few blocks."""
     return isinstance(steps, int) and steps <= _tuning.FEW_BLOCKS * _tuning.WINDOW_BLOCK
 
 
@@ -320,9 +320,9 @@ def _zeros(tangent: Any) -> Any:
 
 
 def _has_chunks(x: Array) -> bool:
-    """Return whether chunks of an array are worth their overhead.
+    """Return whether evaluating an array in chunks is worth the overhead.
 
-    They are worth it only for large arrays in functions compiled for a single CPU. Outside a
+    Chunks are worth it only for large arrays in functions compiled for a single CPU. Outside a
     compiled function, each map would be compiled separately.
     """
     known = isinstance(x.size, int)  # sizes in an export may be symbolic

@@ -1,4 +1,4 @@
-"""The MLX adapter: gradients by MLX's automatic differentiation, in float32."""
+"""The MLX adapter, which uses MLX's automatic differentiation and computes in float32."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ import numpy as np
 from spikeloss_xp._typing import Array, Namespace
 from spikeloss_xp.backends.base import ArrayAPIAdapter
 
-BLOCK = 64  # the number of terms that are added sequentially
+BLOCK = 64  # the number of terms that MLX adds sequentially
 
 
 class MLXAdapter(ArrayAPIAdapter):
@@ -72,7 +72,7 @@ def _logaddexp(x: Array, y: Array) -> Array:
     """Return ``log(exp(x) + exp(y))``, with an exact gradient.
 
     MLX's own `logaddexp` computes the derivative with respect to `y` as 1 minus the derivative with
-    respect to `x`, which loses digits.
+    respect to `x`, which loses precision.
     """
     is_larger = x > y
     larger, smaller = mx.where(is_larger, x, y), mx.where(is_larger, y, x)
@@ -80,9 +80,9 @@ def _logaddexp(x: Array, y: Array) -> Array:
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:
-    """Select entries, with gradient 0 for the entries that are not selected.
+    """Select entries; the gradient of entries that are not selected is 0.
 
-    MLX's own `where` multiplies their gradient by 0, which leaves NaN unchanged.
+    MLX's own `where` multiplies the gradient of these entries by 0, so that a NaN remains NaN.
     """
     return mx.where(condition, _selected(condition, x), _selected(~condition, y))
 

@@ -28,9 +28,9 @@ def _reshape(x: Array, shape: Any) -> Array:
 
 
 def _broadcast_to(x: Array, shape: Any) -> Array:
-    """Broadcast `x` to a shape, in which None stands for the size of `x`.
+    """Broadcast `x` to a shape in which None stands for the size of `x` along that axis.
 
-    None is passed to ONNX as 1, for which ONNX keeps the size of `x`.
+    None is passed to ONNX as 1, because ONNX then keeps the size of `x`.
     """
     return _reshape(ndonnx.broadcast_to(x, tuple(1 if n is None else n for n in shape)), shape)
 

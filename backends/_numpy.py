@@ -1,4 +1,4 @@
-"""The NumPy adapter: gradients in closed form; values can always be read."""
+"""The NumPy adapter, which computes closed-form gradients and can always read values."""
 
 from typing import Any, ClassVar
 
@@ -60,7 +60,7 @@ class NumPyAdapter(ArrayAPIAdapter):
     def matmul(self, a: Array, b: Array) -> Array:
         if b.ndim > 2:
             return a @ b
-        # A single product of all blocks: `matmul` would compute a product for each sample.
+        # Compute one product for all blocks; `matmul` would compute one for each sample.
         return np.reshape(np.reshape(a, (-1, a.shape[-1])) @ b, (*a.shape[:-1], b.shape[-1]))
 
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:

@@ -90,16 +90,16 @@ class TorchAdapter(TorchFilters):
         return value if like.is_cpu else self.scalar(like, value)
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
-        # On a CPU the losses check all counts, so masked counts need a valid value too.
+        # On a CPU the losses check all counts, so masked counts need valid values too.
         known = u.is_cpu or not self.in_place(u)
         return super().shielded(u, mask, value) if known else u
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
-        # A view, like the gradient that autograd computes for a sum.
+        # This is a view, like the gradient that autograd computes for a sum.
         return x.expand(*x.shape[:axis], number, *x.shape[axis + 1 :])
 
     def unstack(self, x: Array, axis: int) -> Sequence[Array]:
-        # The gradient of `unbind` is one array; with indexing, every entry would add such an array.
+        # Differentiating `unbind` creates one array; indexing would create one for each entry.
         return torch.unbind(x, axis)
 
     def sum(self, axis: int, x: Array) -> Array:
@@ -176,7 +176,7 @@ def _as_numpy(x: torch.Tensor) -> np.ndarray:
 
 
 class _ClosedForm(torch.autograd.Function):
-    """A loss as a single graph node, whose gradient is the closed form.
+    """A loss as a single graph node with a closed-form gradient.
 
     The first backward pass uses the saved pullback and frees it. Any further backward pass, and any
     second derivative, evaluates the loss again from the spikes.
@@ -215,9 +215,9 @@ class _ClosedForm(torch.autograd.Function):
 
 
 class PlainTorchAdapter(TorchAdapter):
-    """The adapter for a call on plain tensors that no compiler, transform or graph sees.
+    """The adapter for calls on plain tensors that are not seen by a compiler, transform or graph.
 
-    `TorchAdapter.of_call` has checked that, so no method checks it again.
+    `TorchAdapter.of_call` has already checked this, so the methods do not check it again.
     """
 
     def of_call(self, x: Array) -> TorchAdapter:

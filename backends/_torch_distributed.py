@@ -24,10 +24,10 @@ def replicated(x: torch.Tensor, like: Any) -> torch.Tensor:
 
 
 def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
-    """Evaluate a function on each process's part of the arrays, and add up its sums.
+    """Evaluate a function on each process's part of the arrays, and add the sums of all processes.
 
-    Only the sums are communicated, because the gradient with respect to a part depends on the sum
-    of that part alone.
+    Only the sums are communicated, because the gradient with respect to a part depends only on
+    the sum over that part.
     """
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
@@ -47,7 +47,7 @@ def map_local(function: ChunkFunction, arrays: Any, axes: Axes) -> Sums:
         if isinstance(y, tuple):
             parts = [local(part) for part in y]
             return type(y)(*parts) if hasattr(y, "_fields") else tuple(parts)
-        own = [  # arrays that all samples share are replicated
+        own = [  # arrays that are shared by all samples are replicated
             p if isinstance(p, Shard) and y.shape[p.dim] == x.shape[p.dim] else Replicate()
             for p in placements
         ]

@@ -1,4 +1,4 @@
-"""The causal filter and the moving sum in PyTorch: eager, transformed and compiled."""
+"""The causal filter and the moving sum for eager, transformed and compiled PyTorch code."""
 
 import functools
 import math
@@ -87,7 +87,7 @@ class TorchFilters(ArrayAPIAdapter):
             made = _constant_matrices(
                 *map(_guarded, kernel), str(x.dtype).removeprefix("torch."), reverse, x.device
             )
-            # These copies to the device are operations of the trace.
+            # These copies to the device are recorded in the trace.
             here = made.converted(lambda matrix: matrix.to(x.device))
             return block_filter.block_filter(
                 self.xp, x, here, axis=axis, reverse=reverse, matmul=self.matmul
@@ -101,7 +101,7 @@ class TorchFilters(ArrayAPIAdapter):
     def filter_in_chunks(
         self, x: torch.Tensor, kernel: Exponential, axis: int, reverse: bool
     ) -> Array:
-        """Filter one chunk of trains at a time, in operations that autograd does not record."""
+        """Filter one chunk of trains at a time, using operations that autograd does not record."""
         if _is_short_window(kernel) and self.sums_in_blocks(x, x.shape[axis]):
             return self.sum_in_blocks(x, min(kernel.length, x.shape[axis]), axis % x.ndim, reverse)
         entries = _tuning.AUTOGRAD_CHUNK
@@ -142,9 +142,10 @@ def _filter_operator(
     """Filter a large tensor one chunk of trains at a time, as a single graph node.
 
     In eager mode, autograd would otherwise allocate every intermediate array in full. On two CPU
-    cores, value and gradient of `SpikeTime` take 0.6 times as long with this operator as without it
-    at 4e5 entries, and 0.4 times as long at 8e6. In compiled functions, the code that Inductor
-    generates for the blocks takes three times as long as this operator.
+    cores, computing the value and gradient of `SpikeTime` takes 0.6 times as long with this
+    operator as without it for 4e5 entries, and 0.4 times as long for 8e6 entries. In compiled
+    functions, the code that Inductor generates for the blocks takes three times as long as this
+    operator.
     """
     kernel = Exponential(time_constant, length, order)
     filtered: torch.Tensor = FILTERS.filter_in_chunks(x, kernel, axis, reverse)
@@ -171,7 +172,7 @@ _filter_operator.register_autograd(_adjoint, setup_context=_save_options)
 
 
 def _guarded(number: float) -> float | tuple[int, int]:
-    """Return a number that may be symbolic as constants, for which the compiler adds guards."""
+    """Convert a number that may be symbolic to constants, for which the compiler adds guards."""
     if isinstance(number, float):
         return math.inf if number == math.inf else number.as_integer_ratio()
     known = 0

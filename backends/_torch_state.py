@@ -41,12 +41,12 @@ def has_forward_mode() -> bool:
 
 
 def unwrapped(x: torch.Tensor) -> torch.Tensor:
-    """Return the tensor without the wrappers of `torch.func`."""
+    """Return the tensor without its `torch.func` wrappers."""
     while torch._C._functorch.is_functorch_wrapped_tensor(x):
         x = torch._C._functorch.get_unwrapped(x)
     return x
 
 
 def is_batched(x: torch.Tensor) -> bool:
-    """Return whether `x` is a batch of cotangents that ``is_grads_batched=True`` has made."""
+    """Return whether `x` is a batch of cotangents created by ``is_grads_batched=True``."""
     return torch._C._functorch.is_legacy_batchedtensor(x)

@@ -27,10 +27,10 @@ ResultT = TypeVar("ResultT")
 
 
 class ArrayAPIAdapter:
-    """An array library: its namespace, and the operations that the array API leaves out.
+    """An array library's namespace, together with the operations that the array API leaves out.
 
-    The base class implements every method in terms of the array API standard. An adapter for a
-    library that can do more is a subclass that overrides the methods in which the library differs.
+    The base class implements every method in terms of the array API standard. The adapter for
+    a library that can do more is a subclass that overrides the methods that must differ.
     Other packages register their adapters under the entry-point group ``spikeloss_xp.backends``.
     The name of the entry point is the import name of the array library.
 
@@ -44,8 +44,8 @@ class ArrayAPIAdapter:
     xp : module
         The array API namespace of the library.
     axes : tuple of Axis
-        The axes 0, 1 and 2 of the arrays in a call. They are batch, class and time, in the order in
-        which the input has them.
+        Axes 0, 1 and 2 of the arrays in a call: the batch, class and time axes, in the order that
+        the input uses.
     differentiates : bool
         Whether the library has automatic differentiation, which `value_and_grad` then uses.
     compiles_loops : bool
@@ -57,7 +57,7 @@ class ArrayAPIAdapter:
         Whether the library creates arrays on a current device. If so, each call makes the device of
         its input current, and `device` must return a context manager that does this.
     accumulate : {"join", "separate", "in place"}
-        How the block filter adds up the products of its blocks: as a single product of concatenated
+        How the block filter sums the products of its blocks: as a single product of concatenated
         blocks, as a sum of separate products, or in place.
     """
 
@@ -114,7 +114,7 @@ class ArrayAPIAdapter:
     # Overrides for correct results: moving and reading arrays -------------------------------------
 
     def from_host(self, values: np.ndarray, device: Any) -> Array:
-        """Copy a NumPy array to a device, given as a name or as a result of `device`."""
+        """Copy a NumPy array to a device, given by its name or as a result of `device`."""
         if isinstance(device, str):
             device = self.xp.__array_namespace_info__().default_device()
         return self.xp.asarray(values, device=device, copy=True)
@@ -145,8 +145,8 @@ class ArrayAPIAdapter:
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
         """Return the values of `x` if they can be read for free, otherwise None.
 
-        They cannot be read for free if the array is not on the host, has not been computed yet, or
-        is being traced. The base class returns None.
+        The values cannot be read for free if the array is not on the host, has not been computed
+        yet, or is being traced. The base class returns None.
         """
         return None
 
@@ -161,7 +161,7 @@ class ArrayAPIAdapter:
     def value_and_grad(
         self, function: Callable[[Array], Array], x: Array, cotangent: Array | None
     ) -> tuple[Array, Array]:
-        """Return ``function(x)`` and its gradient, by automatic differentiation.
+        """Return ``function(x)`` and its gradient, computed by automatic differentiation.
 
         This is called only if `differentiates` is True. The cotangent has the shape of the value,
         or is None for a scalar value. The returned value is detached, and `x` is not changed.
@@ -181,7 +181,7 @@ class ArrayAPIAdapter:
         return self.xp.arange(stop, device=self.device(like))
 
     def along(self, axis: int, like: Array) -> Array:
-        """Return the positions along an axis, with the rank of `like`.
+        """Return the positions along an axis, as an array with the rank of `like`.
 
         The other axes have length 1, so that the result broadcasts to `like`.
         """
@@ -221,8 +221,8 @@ class ArrayAPIAdapter:
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         """Return the readings `u` with the masked entries replaced by a constant.
 
-        Their terms are then finite and have no gradient. The terms are masked again later, so an
-        adapter may return `u` itself if the terms are not differentiated automatically.
+        The terms of these entries are then finite and have no gradient. The terms are masked again
+        later, so an adapter may return `u` itself if they are not differentiated automatically.
         """
         return self.xp.where(mask, u, value)
 
@@ -239,7 +239,7 @@ class ArrayAPIAdapter:
     def value_and_pullback(
         self, loss: Any, input: Array, *targets: Any, **options: Any
     ) -> ValueAndPullback:
-        """Return the value of a loss and its pullback, in closed form.
+        """Return the value of a loss and its closed-form pullback.
 
         `spikeloss_xp.value_and_grad` calls this method if the library has no automatic
         differentiation.
@@ -250,8 +250,8 @@ class ArrayAPIAdapter:
     def of_call(self, x: Array) -> "ArrayAPIAdapter":
         """Return the adapter for a call on `x`.
 
-        This is where an adapter can check once whether any transform or graph sees the arrays of
-        the call. It can then return an adapter that does not check again.
+        An adapter can use this method to check once per call whether any transform or graph sees
+        the arrays. It can then return an adapter that does not check again.
         """
         return self
 
@@ -262,8 +262,9 @@ class ArrayAPIAdapter:
         ----------
         function : callable
             Takes the arrays, or a chunk of each, and returns ``(sums, pullback)``. The sums are a
-            tuple of arrays, Python numbers or None, which add up over chunks. The pullback goes
-            from the first sum to the first array; it is None if no gradient is wanted.
+            tuple of arrays, Python numbers or None, and are added over all chunks. The pullback
+            maps a cotangent of the first sum to the gradient with respect to the first array; it is
+            None if no gradient is wanted.
         arrays : tuple
             Arrays, tuples of arrays, or None. An array with length 1 along the axis of the chunks
             is shared by all chunks.
@@ -294,15 +295,15 @@ class ArrayAPIAdapter:
     def constants(self, values: np.ndarray | tuple[float, ...], like: Array) -> Array:
         """Return constant numbers as an array with the dtype and device of `like`.
 
-        An adapter may cache the result and return it again for the same NumPy array, which must not
-        change, or for an equal tuple.
+        An adapter may cache the result and return it again for an equal tuple or for the same NumPy
+        array. The array must therefore not change.
         """
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like))
 
     # Overrides for speed: sums and entries --------------------------------------------------------
 
     def sum(self, axis: int, x: Array) -> Array:
-        """Return the sum over one axis, which keeps length 1."""
+        """Return the sum over one axis, which is kept with length 1."""
         return self.xp.sum(x, axis=axis, keepdims=True)
 
     def spread(self, axis: int, x: Array, number: int) -> Array:
@@ -312,7 +313,7 @@ class ArrayAPIAdapter:
     def in_place(self, x: Array) -> bool:
         """Return whether arrays that are computed from `x` may be changed in place.
 
-        They may if no transform and no graph sees `x`.
+        They may be changed if no transform or graph sees `x`.
         """
         return False
 
@@ -324,7 +325,7 @@ class ArrayAPIAdapter:
         return index == self.along(axis, x)
 
     def gather(self, axis: int, x: Array, entries: Any) -> Array:
-        """Return the entry at the index along an axis, which keeps length 1."""
+        """Return the entry at the index along an axis, which is kept with length 1."""
         return self.sum(axis, self.xp.where(entries, x, 0.0))
 
     def scatter(self, axis: int, x: Array, entries: Any, values: Any) -> None:
@@ -332,7 +333,7 @@ class ArrayAPIAdapter:
         raise NotImplementedError
 
     def exp_of_difference(self, x: Array, y: Array) -> Array:
-        """Return ``exp(x - y)`` as a new array, with no warning if it overflows."""
+        """Return ``exp(x - y)`` as a new array, without a warning on overflow."""
         difference = x - y
         return self.xp.exp(difference, out=difference)
 
@@ -344,9 +345,9 @@ class ArrayAPIAdapter:
         index: Array,
         q: Array | None,
     ) -> ValueAndPullback:
-        """Return the terms of a cross entropy and their pullback, by default those of `known`.
+        """Return the terms of a cross entropy and their pullback; by default, call `known`.
 
-        An adapter may use operations that a compiler fuses better. See
+        An adapter may use operations that the compiler can fuse more effectively. See
         `spikeloss_xp.criteria.cross_entropy_of_logits`.
         """
         return known(classes, logit, index, q)  # type: ignore[no-any-return]
@@ -356,8 +357,8 @@ class ArrayAPIAdapter:
     ) -> tuple[Any, Any]:
         """Apply ``carry, output = step(carry, entry)`` to each entry in turn.
 
-        Return the last carry and all outputs. The entries are an array, split along its first axis,
-        or the outputs of another scan.
+        Return the last carry and all outputs. The entries are an array, which is split along its
+        first axis, or the outputs of another scan.
         """
         entries = entries if isinstance(entries, list) else self.unstack(entries, 0)
         outputs = []
@@ -375,9 +376,9 @@ class ArrayAPIAdapter:
     def causal_filter(
         self, x: Array, kernel: Array | Exponential, axis: int = -1, *, reverse: bool = False
     ) -> Array:
-        """Filter along an axis like `spikeloss_xp.causal_filter`; with `reverse`, the adjoint.
+        """Apply `spikeloss_xp.causal_filter` along an axis, or its adjoint if `reverse` is True.
 
-        Steps before the first step are taken to be zero, and for the adjoint also steps after the
+        The array is taken to be zero before the first step and, for the adjoint, also after the
         last step. The kernel is an array of taps with the dtype of `x`, or an `Exponential`, for
         which there is a faster algorithm.
         """
@@ -439,7 +440,7 @@ class ArrayAPIAdapter:
     def moving_sum(self, x: Array, window: int, axis: int = -1, *, reverse: bool = False) -> Array:
         """Return the sum of the last `window` steps at each step along an axis.
 
-        With `reverse`, return the sum of the next `window` steps, which is the adjoint.
+        If `reverse` is True, return the sum of the next `window` steps, which is the adjoint.
         """
         if window == 1:
             return x

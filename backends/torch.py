@@ -1,4 +1,4 @@
-"""A PyTorch module that wraps a loss, for use in containers of modules and in checkpoints."""
+"""A PyTorch module that wraps a loss, for use in module containers and checkpoints."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ class LossModule(torch.nn.Module):
     loss : callable
         A loss of this library, or any callable with the same arguments.
     weight : array or sequence of float, optional
-        Class weights, ``[class]``, for the calls that do not pass their own.
+        Class weights, ``[class]``, used for calls that do not pass their own weights.
 
     Attributes
     ----------
@@ -84,6 +84,6 @@ class LossModule(torch.nn.Module):
         return options if given else {**options, "weight": self.weight}
 
     def extra_repr(self) -> str:
-        """Return the loss and the number of class weights, for the module's representation."""
+        """Return the loss and the number of class weights to show in the module's repr."""
         shown = repr(self.loss)
         return shown if self.weight is None else f"{shown}, {len(self.weight)} class weights"

@@ -1,6 +1,6 @@
-"""Pairs of spike times: kernels, and the smallest cost of editing one train into another.
+"""Pairs of spike times: kernels, and the lowest cost of editing one train into another.
 
-Both the distances between all pairs of trains and the losses on spike times use them.
+The distances between pairs of trains and the losses on spike times both use this module.
 """
 
 import math
@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 from spikeloss_xp._arrays import Adapter, sign
 from spikeloss_xp._typing import Array, ValueAndPullback
 
-Price = Callable[[Array, Array], Array]  # of matching two spike times
+Price = Callable[[Array, Array], Array]  # the cost of matching two spike times
 
-UNMATCHED = 3.0  # above 2, the cost of deleting a spike and inserting another one
+UNMATCHED = 3.0  # above 2, which is the cost of a deletion and an insertion
 
 
 def absolute_difference(adapter: Adapter, a: Array, b: Array) -> Array:
-    """Return ``abs(a - b)``, with the derivative 0 at 0, where the libraries disagree."""
+    """Return ``abs(a - b)`` with derivative 0 at 0, where the libraries give different values."""
     difference = a - b
     return difference * sign(adapter, difference)
 
 
 def replace_padding(adapter: Adapter, times: Array, value: float) -> Array:
-    """Return spike times with NaN and infinity, which are padding, replaced by a value."""
+    """Return spike times with the padding, NaN or infinity, replaced by a value."""
     return adapter.xp.where(adapter.xp.isfinite(times), times, value)
 
 
 def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array:
-    """Return ``exp(-|t - u| / tau)`` of pairs of spikes, 0 if one of them is padding.
+    """Return ``exp(-|t - u| / tau)`` for pairs of spikes, or 0 if either spike is padding.
 
     The padding must be infinity in `a` and minus infinity in `b`, so that it is far from all spikes
     and from the other padding.
@@ -36,19 +36,19 @@ def kernels(adapter: Adapter, a: Array, b: Array, time_constant: float) -> Array
 
 
 def symmetric(adapter: Adapter, pairs: Array) -> Array:
-    """Return the mean of a matrix and its transpose, which differ by rounding."""
+    """Return the mean of a matrix and its transpose, which differ only by rounding."""
     return (pairs + adapter.xp.matrix_transpose(pairs)) / 2
 
 
 class SortedTimes(NamedTuple):
-    """Sorted spike times ``[train, spike]``, infinite after the last one, and the spike counts."""
+    """Sorted spike times ``[train, spike]``, padded with infinity, and the spike counts."""
 
     times: Array
     number: Array
 
     @classmethod
     def of(cls, adapter: Adapter, padded: Array) -> "SortedTimes":
-        """Return the sorted times of an array whose padding is NaN or infinity."""
+        """Return the sorted times of an array that is padded with NaN or infinity."""
         xp = adapter.xp
         if padded.shape[1] == 0:  # no train has a spike
             padded = xp.broadcast_to(adapter.scalar(padded, math.inf), (padded.shape[0], 1))
@@ -60,11 +60,11 @@ class SortedTimes(NamedTuple):
 def pad_unmatched(
     adapter: Adapter, x: SortedTimes, y: SortedTimes, surplus: Array, far: float
 ) -> tuple[Array, Array, Array]:
-    """Return the times padded with a time that no spike matches, and a correction of the cost.
+    """Return the times padded with a time that no spike matches, and a correction to the costs.
 
     In an `EditTable`, padding matches padding at no cost. If one train has more padding than the
-    other, the table also deletes or inserts the rest. To add the correction to the costs of the
-    table removes these edits, and restores the difference in length that the table leaves out.
+    other, the table also deletes or inserts the extra padding. Adding the correction to the costs
+    removes these edits and restores the difference in length, which the table leaves out.
     `surplus` is the spike count of `x` minus the spike count of `y`.
     """
     xp, both = adapter.xp, (x.times, y.times)
@@ -78,25 +78,25 @@ def pad_unmatched(
 
 
 class EditTable(NamedTuple):
-    """The table of the smallest costs of edits, minus the difference in length of two trains.
+    """The table of the lowest edit costs, minus the difference in length between two trains.
 
     Entry ``(i, j)`` is the cost of editing the first `i` spikes of `x` into the first `j` spikes of
-    `y`, minus ``i - j``, or minus ``j - i`` if `y` is longer. So an insertion or a deletion costs 0
-    if it reduces the difference in length, and 2 otherwise, and a small distance keeps its digits
-    next to a long train. Each step fills an anti-diagonal from `last`, the previous anti-diagonal,
-    and from `corner`, the entries that are one match away.
+    `y`, minus ``i - j``, or minus ``j - i`` if `y` is longer. An insertion or a deletion therefore
+    costs 0 if it reduces the difference in length, and 2 otherwise. The subtraction preserves the
+    precision of small costs if one train is much longer. Each step fills an anti-diagonal from
+    `last`, the previous anti-diagonal, and from `corner`, the entries that are one match away.
 
     Attributes
     ----------
     adapter : Adapter
-        The adapter of the library of the times.
+        The adapter for the library of the times.
     x, y : array
-        Spike times along axis 0, at least one each; they broadcast along the other axes.
+        Spike times along axis 0, with at least one in each array. The other axes broadcast.
     price : callable
         The cost of matching two spike times.
     slope : callable, optional
-        The derivative of `price` in the first time. If it is given, all anti-diagonals are kept for
-        a pullback.
+        The derivative of `price` with respect to its first argument. If it is given, all
+        anti-diagonals are kept for a pullback.
     """
 
     adapter: Adapter
@@ -108,7 +108,7 @@ class EditTable(NamedTuple):
     def cheapest(self) -> ValueAndPullback:
         """Return the last entry, and the pullback to `x`.
 
-        If several edits are cheapest, they have equal shares of the gradient.
+        If several edits are equally cheap, they share the gradient.
         """
         adapter, xp = self.adapter, self.adapter.xp
         carry, kept = adapter.scan(self._advance, *self._start_and_steps())
@@ -128,7 +128,7 @@ class EditTable(NamedTuple):
         return (2, 0) if self.x.shape[0] >= self.y.shape[0] else (0, 2)
 
     def _edits(self, carry: tuple[Array, Array], step: "Step") -> tuple[Array, Array, Array]:
-        """Return the costs after matching, inserting and deleting, except at the edges."""
+        """Return the costs after a match, an insertion and a deletion, except at the edges."""
         (corner, last), (insertion, deletion) = carry, self._costs
         inserted, deleted = last[1:, ...], last[:-1, ...]
         if insertion:
@@ -155,7 +155,7 @@ class EditTable(NamedTuple):
         own = now[int(not shrinks) : now.shape[0] - grows, ...]
         of_match = own * _share(xp, matched, xp.minimum(inserted, deleted))
         of_insertion = (own - of_match) * _share(xp, inserted, deleted)
-        of_last = xp.concat([edge, of_insertion], axis=0)  # the costs of edges are constants
+        of_last = xp.concat([edge, of_insertion], axis=0)  # the costs at the edges are constant
         of_last = of_last + xp.concat([own - of_match - of_insertion, edge], axis=0)
         of_last = of_last + xp.concat([*[edge] * shrinks, of_corner, *[edge] * (not grows)], axis=0)
         moved = of_match * self.slope(step.matched(self.x), step.window)  # type: ignore[misc]
@@ -164,8 +164,8 @@ class EditTable(NamedTuple):
     def _start_and_steps(self) -> tuple[tuple[Array, Array], Any]:
         """Return the first two anti-diagonals, the first without its last entry, and all steps.
 
-        If the library compiles one step for all, every step has arrays of the same shape. Entries
-        outside of the table are then infinite, or no entry of the table follows from them.
+        If the library compiles a single step function, the arrays have the same shape at every
+        step. Entries outside the table are then infinite, or no entry of the table uses them.
         """
         adapter, xp, n, m = self.adapter, self.adapter.xp, self.x.shape[0], self.y.shape[0]
         corner = xp.zeros_like(xp.broadcast_arrays(self.x[:1, ...], self.y[:1, ...])[0])
@@ -192,9 +192,10 @@ class Step(NamedTuple):
     window : array
         The spikes of `y`.
     first : int
-        The index of the first of the spikes of `x`.
+        The index of the first matched spike of `x`.
     grows, shrinks : bool
-        Whether the next anti-diagonal gains an entry at its end, and loses one at its beginning.
+        Whether the next anti-diagonal gains an entry at its end, and whether it loses one at its
+        beginning.
     """
 
     window: Array
@@ -212,11 +213,11 @@ class Step(NamedTuple):
         return x[self.first : self.first + self.window.shape[0], ...]
 
     def scattered(self, xp: Any, values: Array, like: Array) -> Array:
-        """Return an array like another one, with values for the matched spikes, and 0 elsewhere."""
+        """Return an array like `like`, with `values` for the matched spikes and 0 elsewhere."""
         rest, stop = xp.zeros_like(like), self.first + self.window.shape[0]
         return xp.concat([rest[: self.first, ...], values, rest[stop:, ...]], axis=0)
 
 
 def _share(xp: Any, cost: Array, other: Array) -> Array:
-    """Return the share of an edit in the smaller of two costs: 1, 0, or 1/2 if they are equal."""
+    """Return an edit's share of the gradient: 1 if `cost` is lower, 0 if higher, 1/2 if equal."""
     return (xp.astype(cost < other, cost.dtype) + xp.astype(cost <= other, cost.dtype)) / 2

@@ -60,7 +60,7 @@ def bin_spikes(
     binary : bool, default False
         Whether to return True for each bin that contains a spike, instead of the number of spikes.
     outside : {"raise", "drop"}, default "raise"
-        What to do with a time outside the bins: raise an error, or leave the spike out.
+        What to do with a time outside the bins: raise an error, or drop the spike.
 
     Returns
     -------
@@ -153,9 +153,9 @@ class Bins(NamedTuple):
     ) -> np.ndarray:
         """Return the bin index of each time, or raise a `ValueError` if a time is outside the bins.
 
-        `epsilon` is the machine epsilon of the dtype in which the times were rounded, and 0 for
-        integers. The index is `PADDING` where a time is `padding` or not finite, and where it is
-        outside the bins if such times are to be dropped.
+        `epsilon` is the machine epsilon of the dtype to which the times were rounded, or 0 for
+        integers. The index is `PADDING` for times that are marked by `padding` or are not finite
+        and, if out-of-range times are dropped, for times outside the bins.
         """
         shape, padding = times.shape, padding | ~np.isfinite(times)
         if len(shape) != 1:
@@ -191,7 +191,7 @@ class Bins(NamedTuple):
 
 
 def _refuse(outside: np.ndarray, values: np.ndarray, argument: str, rule: str) -> None:
-    """Raise an error that names the first value that is outside, if there is any."""
+    """If any value is outside, raise an error that names the first of them."""
     if outside.any():
         at = int(np.argmax(outside))
         raise ValueError(
@@ -253,7 +253,7 @@ def _of_each_neuron(
 
 
 def epsilon_of(times: Any) -> float:
-    """Return the machine epsilon of the dtype in which numbers were rounded; 0 for integers."""
+    """Return the machine epsilon of the dtype to which numbers were rounded, or 0 for integers."""
     adapter = find_adapter(times)
     if adapter is not None:  # on the host, bfloat16 has become float32
         floats = adapter.xp.isdtype(times.dtype, "real floating")

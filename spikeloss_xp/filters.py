@@ -16,7 +16,7 @@ def exponential_kernel(
     """Return the causal exponential kernel of the filter in `SpikeTime`.
 
     The kernel is ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``, the convolution
-    of `order` equal exponentials, cut off at `length`. It is not normalised: ``h[0] = 1``.
+    of `order` equal exponentials, truncated to `length` taps. It is not normalised: ``h[0] = 1``.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def causal_filter(x: ArrayT, kernel: ArrayLike, axis: int = -1) -> ArrayT:
     -----
     The filter is differentiable in libraries that have automatic differentiation. The steps are
     filtered in blocks, by matrix products, so a NaN or infinity in `x` also affects some steps that
-    the kernel does not connect with it.
+    are out of reach of the kernel.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def moving_average(x: ArrayT, window: int, axis: int = -1) -> ArrayT:
 
 
 def _checked(x: Array, axis: int) -> tuple[Adapter, Array]:
-    """Return the adapter for `x`, and `x` in the dtype to compute in; raise if it has no steps."""
+    """Return the adapter for `x`, and `x` in its computation dtype; raise if it has no steps."""
     adapter = adapter_of(x, "x")
     x, axis = floating(adapter, x, "x"), _checks.integer(axis, "axis")
     if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:

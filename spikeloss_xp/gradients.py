@@ -1,4 +1,4 @@
-"""Value and gradient of a loss, by automatic differentiation or in closed form."""
+"""The value and gradient of a loss, by automatic differentiation or in closed form."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ def value_and_grad(loss: Callable[..., Array]) -> ValueAndGrad:
     """Return a function that evaluates a loss and its gradient with respect to the spikes.
 
     The gradient is computed by automatic differentiation if the array library supports it, and
-    otherwise by the closed form of the loss. The two agree to the last few digits.
+    otherwise by the closed form of the loss. The two gradients agree up to rounding.
 
     Parameters
     ----------

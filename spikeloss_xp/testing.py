@@ -1,4 +1,4 @@
-"""An assertion for your own tests: a loss gives the same results with every array library.
+"""An assertion for your own tests that every array library gives the same results for a loss.
 
 The command ``spikeloss-xp compare`` makes the same comparison and prints the results.
 """
@@ -23,7 +23,7 @@ PRECISION = {  # the machine epsilon and the smallest positive number of each dt
     "float16": (2.0**-10, 2.0**-24),
     "bfloat16": (2.0**-7, 2.0**-133),
 }
-ROUNDINGS = 100  # the reference cases of the published losses need 15
+ROUNDINGS = 100  # the reference cases for the published losses need only 15
 
 
 def assert_consistent(
@@ -42,8 +42,8 @@ def assert_consistent(
 
     Each library evaluates the loss and its gradient in the dtype of `input`, on its first device
     of each kind. The results are compared with those of NumPy in float64. With
-    ``reduction="none"``, the terms are compared, and the gradient of their sum, in which each term
-    has a fixed random weight.
+    ``reduction="none"``, the terms and the gradient of their weighted sum are compared. The
+    weights are random but reproducible.
 
     Parameters
     ----------
@@ -61,14 +61,14 @@ def assert_consistent(
         times the machine epsilon of the dtype used for the computation. For a 16-bit gradient, the
         epsilon of its own dtype is added.
     atol : float, optional
-        A difference that is allowed in addition. The default is the smallest positive number of
+        An additional allowed difference. The default is the smallest positive number of
         the dtype.
 
     Raises
     ------
     AssertionError
-        If a library's results differ. The message gives the library, the largest difference and
-        the index of that entry.
+        If the results of a library differ. The message gives the library, the largest difference
+        and the index of that entry.
     ValueError
         If `backends` is empty, or contains a library that cannot be used or lacks the dtype of
         `input`.
@@ -138,11 +138,11 @@ class Device:
 def select_devices(
     backends: Sequence[str] | None, dtype: str, wanted: str | None = None
 ) -> tuple[list[Device], dict[str, str]]:
-    """Return the devices to compare, and for each library without any of them the reason.
+    """Return the devices to compare, and the reason why any library contributes none.
 
-    Of each kind of device, such as "cuda", a library contributes the first. If `wanted` is the name
-    or the kind of a device, all other devices are left out. Raise a `ValueError` if no device is
-    left, or if `backends` contains a library without any.
+    A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
+    the kind of a device, all other devices are left out. Raise a `ValueError` if no device is left,
+    or if a library in `backends` contributes none.
     """
     infos = available() if backends is None else {name: describe(name) for name in backends}
     selected: list[Device] = []
@@ -165,7 +165,7 @@ def select_devices(
 
 
 def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
-    """Return the first device of each kind, considering only those `wanted`, if it is not None."""
+    """Return the first device of each kind, restricted to `wanted` unless it is None."""
     first: dict[str, str] = {}
     for name in names:
         kind = name.rpartition(":")[0] or name  # "cuda" for "cuda:1"
@@ -176,7 +176,7 @@ def _first_of_each_kind(names: Iterable[str], wanted: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Value and gradient of a loss on one device, and how much they differ from the reference.
+    """The value and gradient of a loss on one device, and their differences from the reference.
 
     The differences are relative to the largest entry of the reference. `problem` is None if the
     result agrees. Otherwise it describes the differences that exceed the tolerance, or says why
@@ -214,12 +214,12 @@ def compare(
     atol: float | None = None,
     **options: np.ndarray,
 ) -> tuple[Comparison, Callable[[], None]]:
-    """Evaluate a loss on one device and compare value and gradient with the reference.
+    """Evaluate a loss on one device and compare the value and gradient with the reference.
 
     The second result is a function that repeats the evaluation and waits for the device.
 
-    The default tolerances follow from the dtypes. Value and gradient are computed in the dtype of
-    the value, so their error may be as large as `ROUNDINGS` roundings in that dtype. A 16-bit
+    The default tolerances follow from the dtypes. The value and gradient are computed in the dtype
+    of the value, so their error may be as large as `ROUNDINGS` roundings in that dtype. A 16-bit
     gradient is rounded once more, and may underflow.
     """
     library = adapter(device.library)

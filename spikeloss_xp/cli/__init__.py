@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
     The status is 0 on success, 1 if a comparison finds a difference, 2 after an error, and 130
-    after Ctrl-C. Without `arguments`, those of the process are used.
+    after Ctrl-C. By default, the arguments of the process are used.
     """
     options = _parser().parse_args(arguments)
     try:

@@ -35,9 +35,9 @@ examples:
   spikeloss-xp compare recording.npz --loss SpikeTime --dtype float64"""
 SHIPPED = "grasshopper auditory receptor"
 LOSSES = ("CrossEntropy", "SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
-AXES_WITH_TIME = {"classes": 2, "multi-hot": 3}  # of a target with a label for each step
+AXES_WITH_TIME = {"classes": 2, "multi-hot": 3}  # the number of axes if each step has a label
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
-MAX_CALLS, MAX_SECONDS = 50, 0.2  # timing a loss stops at the first of these limits
+MAX_CALLS, MAX_SECONDS = 50, 0.2  # the timing of a loss stops when either limit is reached
 HEADINGS = ("library", "device", "value", "value err", "grad err", "time", "verdict")
 ALIGN = "<<>>>><"  # text on the left, numbers on the right
 WIDTH = 80
@@ -77,8 +77,9 @@ class Recording(NamedTuple):
     input : numpy.ndarray
         Spikes, ``[batch, *space, time]``.
     targets : dict of str to numpy.ndarray
-        The targets by kind. "trains" have the shape of `input`. "classes" are indices, ``[batch]``
-        or ``[batch, time]``. "multi-hot" labels are ``[batch, class]`` or ``[batch, class, time]``.
+        The targets, keyed by kind. "trains" have the shape of `input`. "classes" are indices,
+        ``[batch]`` or ``[batch, time]``. "multi-hot" labels are ``[batch, class]`` or
+        ``[batch, class, time]``.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Recording(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What a run of the command has found.
+    """The results of running the command.
 
     Attributes
     ----------
@@ -98,9 +99,9 @@ class Results(NamedTuple):
     rows : list of Comparison
         The comparison of each loss on each device, ordered by loss.
     unused : dict of str to str
-        Why a library was not used, by the name of the library.
+        The reason why each unused library was not used, keyed by library name.
     left_out : dict of str to str
-        Why a loss was not evaluated, by the name of the loss.
+        The reason why each omitted loss was not evaluated, keyed by loss name.
     """
 
     recording: Recording
@@ -123,11 +124,11 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     usable, left_out = _choose(recording, options.loss)
-    with np.errstate(all="ignore"):  # the rows show an overflow, and only NumPy would warn of it
+    with np.errstate(all="ignore"):  # the rows show an overflow; only NumPy would warn about it
         rows = compare_all(usable, recording, devices, options.dtype)
     results = Results(recording, options.dtype, rows, unused, left_out)
     report = _as_json(results) if options.json else _as_text(results)
-    print(report, flush=True)  # a closed pipe raises an error here, and not when Python exits
+    print(report, flush=True)  # a closed pipe raises here instead of when Python exits
     return 0 if results.agree else 1
 
 
@@ -142,7 +143,7 @@ def load(path: str | None) -> Recording:
 
 
 def _read(file: Traversable) -> dict[str, np.ndarray]:
-    """Return those of the arrays `input`, `label` and `target` that an .npz file contains."""
+    """Return whichever of the arrays `input`, `label` and `target` an .npz file contains."""
     arrays: dict[str, np.ndarray] = {}
     try:
         with file.open("rb") as stream, NpzFile(stream, allow_pickle=False) as archive:
@@ -181,7 +182,7 @@ def _recording(name: str, arrays: dict[str, np.ndarray]) -> Recording:
 
 
 def _kind(key: str, array: np.ndarray, spikes: tuple[int, ...]) -> str:
-    """Return which kind of target an array is, by its shape and dtype."""
+    """Return the kind of target that an array is, based on its shape and dtype."""
     batch, classes, steps = spikes[0], math.prod(spikes[1:-1]), spikes[-1]
     indices, labels = [(batch,), (batch, steps)], [(batch, classes), (batch, classes, steps)]
     integer = array.dtype.kind in "iu"
@@ -209,7 +210,7 @@ def _one_hot(key: str, indices: np.ndarray, classes: int) -> np.ndarray:
 
 
 def cases(steps: int) -> Iterator[tuple[str, Any, str]]:
-    """Yield the name of each loss, the loss and its kind of target, which is "" for none.
+    """Yield the name of each loss, the loss, and its kind of target ("" if it takes no target).
 
     A loss that reads rates is yielded a second time, with a moving window.
     """
@@ -258,7 +259,7 @@ def compare_all(
     library = adapter(devices[0].library)
     with library.scope(dtype):  # this library has the dtype, which NumPy may lack
         rounded = library.to_host(devices[0].put(recording.input, dtype))
-    if not np.isfinite(rounded).all():  # infinities would compare as equal
+    if not np.isfinite(rounded).all():  # infinite values would compare as equal
         raise UsageError(
             f"{recording.name}: `input` contains numbers too large for {dtype}: choose another "
             "--dtype"
@@ -274,14 +275,14 @@ def compare_all(
             try:
                 row, repeat = compare(loss, device, *arrays, expected=expected)
                 row = replace(row, loss=name, seconds=_median_seconds(repeat))
-            except Exception as error:  # one library may fail, and the others are still compared
+            except Exception as error:  # if one library fails, the others are still compared
                 row = Comparison(name, device, problem=f"{type(error).__name__}: {error}")
             rows.append(row)
     return rows
 
 
 def _median_seconds(call: Callable[[], None]) -> float:
-    call()  # a warm-up, after an earlier call has compiled the function
+    call()  # a warm-up call; an earlier call has compiled the function
     durations: list[float] = []
     while len(durations) < MAX_CALLS and sum(durations) < MAX_SECONDS:
         durations.append(timeit.timeit(call, number=1))
@@ -309,7 +310,7 @@ def _as_json(results: Results) -> str:
 
 
 def _json_row(row: Comparison) -> dict[str, Any]:
-    """Return a row as a dict for JSON, which has null for NaN and infinite numbers."""
+    """Return a row as a dict for JSON, with None instead of NaN or infinite numbers."""
     values = {**vars(row), "verdict": _verdict(row)}
     device: Device = values.pop("device")
     values |= {"backend": device.library, "version": device.version, "device": device.name}

@@ -1,9 +1,9 @@
-"""The Victor-Purpura distance and the coincidence factor, which follow from edits of spike times.
+"""The Victor-Purpura distance and the coincidence factor, which are based on edits of spike times.
 
-Both use the smallest cost of editing one train into another, for all pairs of trains at once.
-Deleting or inserting a spike costs 1, and the two differ in the price of matching a spike of one
-train with a spike of the other. The table of costs is filled along its anti-diagonals, because the
-entries of an anti-diagonal do not depend on each other.
+Both use the lowest cost of editing one train into another, computed for all pairs of trains at
+once. Deleting or inserting a spike costs 1. The two measures differ in the cost of matching a spike
+of one train with a spike of the other. The table of costs is filled along its anti-diagonals,
+because the entries of an anti-diagonal do not depend on each other.
 """
 
 import itertools
@@ -27,7 +27,7 @@ from spikeloss_xp.binning import epsilon_of
 from spikeloss_xp.distances._trains import padded_sets
 from spikeloss_xp.primitives.chunks import slices
 
-if TYPE_CHECKING:  # lists of numbers alone have no array type, and `Never` would be inferred
+if TYPE_CHECKING:  # without a default, `Never` would be inferred for lists of numbers
     from typing_extensions import TypeVar
 
     TimesT = TypeVar("TimesT", bound=SupportsArray, default=Any)
@@ -40,7 +40,7 @@ Lists: TypeAlias = TimesT | Sequence[TimesT | Sequence[float]]
 def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost: float) -> TimesT:
     r"""Return the Victor-Purpura distance between all pairs of lists of spike times.
 
-    The distance is the smallest cost of the edits that change one train into the other. Deleting or
+    The distance is the lowest total cost of edits that change one train into the other. Deleting or
     inserting a spike costs 1, and moving it by :math:`\Delta t` costs :math:`q \, |\Delta t|`.
 
     Parameters
@@ -51,28 +51,28 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
     other : sequence of array, or array, optional
         The spike times of other trains. By default, `times` are compared with themselves.
     cost : float
-        The cost :math:`q` of moving a spike by one unit of time: 0, or at least 1e-6.
+        The cost :math:`q` of moving a spike by one unit of time; either 0 or at least 1e-6.
 
     Returns
     -------
     array
-        ``[train, other train]``, an array of the library of `times` in the same dtype. For
-        integers it has the library's default floating dtype, and for float16 and bfloat16 it is
-        float32.
+        An array ``[train, other train]`` with the library and dtype of `times`. If `times` are
+        integers, the dtype is the library's default floating-point dtype; if they are float16 or
+        bfloat16, it is float32.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape, dtype, library or range.
+        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
 
     Notes
     -----
     Libraries with automatic differentiation can differentiate the distance with respect to the
-    spike times, except for pairs with several cheapest edits. Memory grows with the number of
-    pairs, not with the number of spikes. Run time grows with the product of the largest spike
-    counts. Outside of `jax.jit`, JAX traces the table of costs at every call. `torch.compile`
+    spike times, except where several sets of edits are equally cheap. Memory grows with the number
+    of pairs, not with the number of spikes. Run time grows with the product of the largest spike
+    counts. Outside `jax.jit`, JAX traces the table of costs on every call. `torch.compile`
     compiles each step of the table separately, which takes minutes for 30 spikes: call the function
-    outside of compiled functions.
+    outside compiled functions.
 
     References
     ----------
@@ -107,7 +107,7 @@ def victor_purpura(times: Lists[TimesT], other: ArrayLike | None = None, *, cost
 def coincidence_factor(
     times: Lists[TimesT], other: ArrayLike | None = None, *, precision: float, duration: float
 ) -> TimesT:
-    r"""Return the coincidence factor of all pairs of lists of spike times.
+    r"""Return the coincidence factor for all pairs of lists of spike times.
 
     .. math::
         \Gamma = \frac{N_\text{coinc} - 2 \nu \Delta N_\text{data}}
@@ -116,8 +116,8 @@ def coincidence_factor(
 
     The factor says how well the first train, the model, predicts the second, the data. It is 1 for
     equal trains, and 0 on average for a Poisson train with the rate of the model.
-    :math:`N_\text{coinc}` is the largest number of pairs of spikes at most :math:`\Delta` apart, if
-    each spike belongs to at most one pair. The factor has no gradient.
+    :math:`N_\text{coinc}` is the largest number of pairs of spikes that are at most :math:`\Delta`
+    apart, where each spike belongs to at most one pair. The factor has no gradient.
 
     Parameters
     ----------
@@ -126,25 +126,25 @@ def coincidence_factor(
     other : sequence of array, or array, optional
         The spike times of the data. By default, `times` are compared with themselves.
     precision : float
-        The largest distance :math:`\Delta` of two spikes that coincide; above 0.
+        The largest distance :math:`\Delta` between coincident spikes; above 0.
     duration : float
         The duration :math:`T` of each train; above 0.
 
     Returns
     -------
     array
-        ``[train, other train]``, an array of the library of `times`. A factor is 0 if one of the
+        An array ``[train, other train]`` from the library of `times`. A factor is 0 if one of the
         two trains is silent, and NaN if :math:`2 \nu \Delta \ge 1`, because then all spikes would
         coincide by chance.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape, dtype, library or range.
+        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
 
     Notes
     -----
-    Two spikes whose distance exceeds the precision only by rounding coincide.
+    Two spikes also coincide if their distance exceeds the precision only because of rounding.
 
     References
     ----------
@@ -183,7 +183,7 @@ def coincidence_factor(
 
 
 def _sorted_sets(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTimes]:
-    """Return the adapter and the spike times of both arguments; without `other`, the same twice."""
+    """Return the adapter and both sets of sorted times; without `other`, both are `times`."""
     sets = padded_sets(times, other, ("times", "other"))
     adapter = adapter_of(sets[0])
     each = [SortedTimes.of(adapter, padded) for padded in sets]
@@ -191,7 +191,7 @@ def _sorted_sets(times: Any, other: Any) -> tuple[Adapter, SortedTimes, SortedTi
 
 
 def _largest_epsilon(*given: Any) -> float:
-    """Return the largest epsilon of the dtypes of arrays and of arrays in sequences."""
+    """Return the largest machine epsilon among the given arrays and sequences of arrays."""
     each = (x if isinstance(x, list | tuple) else [x] for x in given if x is not None)
     return max(map(epsilon_of, itertools.chain(*each)), default=0.0)
 
@@ -199,9 +199,9 @@ def _largest_epsilon(*given: Any) -> float:
 def _edit_costs(
     adapter: Adapter, x: SortedTimes, y: SortedTimes, far: float, price: Price
 ) -> Array:
-    """Return the smallest costs of editing trains of `x` into trains of `y`, for all pairs.
+    """Return the lowest cost of editing a train of `x` into a train of `y`, for all pairs.
 
-    `price` is the cost of matching two spike times. It is above 2 for times that are `far` apart.
+    `price` returns the cost of matching two spike times, which is above 2 if they are `far` apart.
     """
     xp, surplus = adapter.xp, x.number[:, None] - y.number[None, :]
     times_x, times_y, added = pad_unmatched(adapter, x, y, surplus, far)

@@ -1,4 +1,4 @@
-"""The inner products of all pairs of spike trains, and the pullback from them to the trains.
+"""The inner products of all pairs of spike trains, and their pullback to the trains.
 
 With ``a = exp(-1 / tau)`` and the trace ``f[t] = sum(a**k * x[t - k] for k)``, the inner product of
 two trains with the kernel ``exp(-|t - u| / tau)`` is the inner product of two vectors:
@@ -6,8 +6,9 @@ two trains with the kernel ``exp(-|t - u| / tau)`` is the inner product of two v
     sum over t, u of a**|t - u| x[t] y[u]  =  (1 - a**2) sum over t < T of f[t] g[t]
                                               + a**2 f[T - 1] g[T - 1] .
 
-The last term is the sum over all steps after the last one, where both traces decay. So the vector
-of a train is its trace, followed by one number for this tail. A train of one spike has length 1.
+The last term is the sum over all steps after the last one, where both traces decay. The vector of a
+train is therefore its scaled trace, followed by one number for this tail. The vector of a train
+with a single spike has norm 1.
 """
 
 import math
@@ -25,12 +26,12 @@ from spikeloss_xp.primitives.kernels import Exponential
 
 
 class Products(NamedTuple):
-    """The inner products of the trains of `x` and of `y`.
+    """The inner products of the trains in `x` and `y`.
 
     Attributes
     ----------
     adapter : Adapter
-        The adapter of the library of the trains.
+        The adapter for the library of the trains.
     x, y : array
         ``<x, x>`` of each train of `x`, and ``<y, y>`` of each train of `y`.
     pairs : array
@@ -50,10 +51,10 @@ ProductsAndPullback = tuple[Products, Callable[[Array, Array], Array]]
 def inner_products(
     x: Any, y: Any, time_constant: float, cosine: float, time_axis: int, times: bool, **masks: Any
 ) -> ProductsAndPullback:
-    """Return the inner products of the trains in the arguments of a metric, and their pullback.
+    """Return the inner products of the trains passed to a metric, and their pullback.
 
     If `y` is None, the trains of `x` are compared with each other. The pullback then treats each
-    train as a row of the pairs, but not as a column.
+    train only as a row of the pairs, although it is also a column.
     """
     time_constant = _checks.scale(time_constant, "time_constant")
     cosine = _checks.share(cosine, "cosine")
@@ -68,24 +69,24 @@ def inner_products(
 def products_of_bins(
     sets: list[BinnedTrains], time_constant: float, cosine: float
 ) -> ProductsAndPullback:
-    """Return the inner products of one set of trains with itself, or of two with each other."""
+    """Return the inner products of the trains within one set, or of one set with another set."""
     x, y, alone = sets[0], sets[-1], len(sets) == 1
     adapter, layout = x.prepared.adapter, x.prepared.layout
     entries = sum(trains.prepared.layout.batch for trains in sets) * layout.neurons
-    known = isinstance(entries, int)  # sizes may be symbols
+    known = isinstance(entries, int)  # sizes may be symbolic
     steps = slices(layout.steps, _tuning.PAIRS_CHUNK // entries if known else layout.steps)
     vectors = [_vectors(trains, time_constant, cosine, steps) for trains in sets]
     chunks = row_slices(adapter, layout.batch, y.prepared.layout.batch)
     norms, pairs = [0.0, 0.0], None
     for part in vectors[0]:
-        parts = [part, *map(next, vectors[1:])]  # `zip` would keep the first ones in memory
+        parts = [part, *map(next, vectors[1:])]  # `zip` would keep earlier parts in memory
         if not alone:
             squares = [adapter.sum(-1, part * part)[:, 0] for part in parts]
             norms = [norm + square for norm, square in zip(norms, squares, strict=True)]
         pairs = _plus_product(adapter, pairs, parts[0], parts[-1], chunks)
 
     def to_trains(of_x: Array, of_pairs: Array) -> Array:
-        # <x, y> is bilinear: its derivative in x is the kernel applied to y.
+        # <x, y> is bilinear: its derivative with respect to x is the kernel applied to y.
         spikes = x.steps(slice(None))
         others = spikes if alone else y.steps(slice(None))
         rows = adapter.xp.reshape(others, (others.shape[0], -1))
@@ -100,7 +101,7 @@ def products_of_bins(
 
 
 def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullback:
-    """Return the inner products of spike times: a pair of spikes adds ``exp(-|t - u| / tau)``."""
+    """Return the inner products of spike times: a pair contributes ``exp(-|t - u| / tau)``."""
     sets = padded_sets(x, y)
     times, others, adapter = sets[0], sets[-1], adapter_of(sets[0])
     prepared = Prepared(adapter, times, None, None, getattr(x, "dtype", times.dtype))
@@ -112,7 +113,7 @@ def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullba
         pairs = kernels(adapter, *_facing(adapter, a, b), time_constant)
         return xp.sum(pairs, axis=(-2, -1))
 
-    def slopes(a: Array, b: Array) -> Array:  # the derivatives of `products` in the times of `a`
+    def slopes(a: Array, b: Array) -> Array:  # derivatives with respect to the times `a`
         a, b = _facing(adapter, a, b)
         direction = sign(adapter, b - a)  # 0 for equal times
         return xp.sum(kernels(adapter, a, b, time_constant) * direction, axis=-1) / time_constant
@@ -132,7 +133,7 @@ def products_of_times(x: Any, y: Any, time_constant: float) -> ProductsAndPullba
 
 
 def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
-    """Return spike times that broadcast to all pairs of spikes, with padding as in `kernels`."""
+    """Return spike times that broadcast to all pairs, with the padding that `kernels` requires."""
     a, b = replace_padding(adapter, a, math.inf), replace_padding(adapter, b, -math.inf)
     return a[..., :, None], b[..., None, :]
 
@@ -140,7 +141,7 @@ def _facing(adapter: Adapter, a: Array, b: Array) -> tuple[Array, Array]:
 def _vectors(
     trains: BinnedTrains, time_constant: float, cosine: float, steps: list[slice]
 ) -> Iterator[Array]:
-    """Yield the vectors of the trains, ``[train, entries]``, in one part for each slice of steps.
+    """Yield the vectors of the trains, ``[train, entries]``, one part for each slice of steps.
 
     The last part is the tail.
     """
@@ -158,10 +159,10 @@ def _vectors(
 
 
 def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Array:
-    """Return the traces of the units and the trace of their sum as one row, each with its weight.
+    """Return one row per train, with the weighted traces of the units and of their sum.
 
-    By Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum over their
-    units, plus `cosine` times the inner product of the pooled trains.
+    Following Houghton and Sen, the inner product of two trains is ``1 - cosine`` times the sum over
+    their units, plus `cosine` times the inner product of the pooled trains.
     """
     xp, (trains, units, steps), parts = adapter.xp, trace.shape, []
     if units == 1:
@@ -175,7 +176,7 @@ def _joined(adapter: Adapter, trace: Array, scale: float, cosine: float) -> Arra
 
 
 def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: float) -> Array:
-    """Return ``sum(exp(-|t - u| / tau) * x[u] for u)``, with units mixed by `cosine`."""
+    """Return ``sum(exp(-|t - u| / tau) * x[u] for u)``, with the units mixed by `cosine`."""
     if x.shape[1] > 1 and cosine > 0:
         x = (1 - cosine) * x + cosine * adapter.xp.sum(x, axis=1, keepdims=True)
     kernel = Exponential(time_constant, x.shape[-1])
@@ -185,7 +186,7 @@ def _apply_kernel(adapter: Adapter, x: Array, time_constant: float, cosine: floa
 
 
 def row_slices(adapter: Adapter, rows: int, columns: int) -> list[slice]:
-    """Return the rows of pairs to compute at a time; several slices are computed in place."""
+    """Split the rows of pairs into slices; if there are several, they are computed in place."""
     if adapter.accumulate != "in place":
         return [slice(None)]
     return slices(rows, _tuning.PAIRS_CHUNK // columns)
@@ -196,8 +197,8 @@ def _plus_product(
 ) -> Array:
     """Return ``total + x @ y.T``, or ``x @ y.T`` if `total` is None.
 
-    In several chunks, the sum is in place. If `x` is `y`, it is then complete only in the blocks on
-    and above the diagonal.
+    If there are several chunks, `total` is changed in place. If `x` is also `y`, the sum is then
+    complete only in the blocks on and above the diagonal.
     """
     xp = adapter.xp
     if len(chunks) == 1:
@@ -213,11 +214,11 @@ def _plus_product(
 
 
 def _of_one_set(adapter: Adapter, pairs: Array) -> Products:
-    """Return the products of a set with itself, given the blocks on and above the diagonal.
+    """Return the inner products within one set, given the blocks on and above the diagonal.
 
     The norms are a copy of the diagonal, so that the distance of a train from itself is exactly 0.
-    They are not taken by ``linalg.diagonal``: compiled by PyTorch 2.15, its gradient for a matrix
-    product is read from uninitialised memory.
+    They are not computed by ``linalg.diagonal``, because its gradient for a matrix product reads
+    uninitialised memory when compiled by PyTorch 2.15.
     """
     xp, chunks = adapter.xp, row_slices(adapter, *pairs.shape)
     if len(chunks) == 1:

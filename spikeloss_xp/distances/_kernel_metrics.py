@@ -1,4 +1,4 @@
-"""The van Rossum distance and the similarity, which follow from the inner products of trains."""
+"""The van Rossum distance and the similarity, which are based on inner products of trains."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from spikeloss_xp._arrays import FunctionT, on_device_of
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, ValueAndPullback
 from spikeloss_xp.distances._inner_products import Products, inner_products, row_slices
 
-# The squared distance of two equal trains is at most so many roundings of their norms.
+# The squared distance between equal trains is at most this many rounding errors of their norms.
 ROUNDINGS_OF_EQUAL = 16
 
 # The matrix of all pairs, and the pullback from it to `x`, `y` and `pairs` of `Products`.
@@ -19,7 +19,7 @@ Compare = Callable[[Products], Comparison]
 
 
 def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
-    """Return the comparison of all pairs. Many pairs overwrite their inner products."""
+    """Return the comparison of all pairs. If there are many, overwrite their inner products."""
     products, _ = inner_products(x, y, **options)
     pairs: ArrayT = products.pairs
     chunks = row_slices(products.adapter, *pairs.shape)
@@ -27,22 +27,22 @@ def _matrix(compare: Compare, x: ArrayT, y: Any, **options: Any) -> ArrayT:
         pairs, _ = compare(products)
         return pairs
     for rows in chunks:
-        # The last pullback is freed only after the next chunk is computed, which keeps its memory
-        # in use: freed at once, the system takes it back, and 4,000 trains take 1.15 times as long.
+        # Each pullback is freed only after the next chunk is computed. If it were freed at once,
+        # the system would reclaim its memory, and 4,000 trains would take 1.15 times as long.
         part = products._replace(x=products.x[rows], pairs=products.pairs[rows, :])
         products.pairs[rows, :], _ = compare(part)
     return pairs
 
 
 def _matrix_and_pullback(compare: Compare, x: Array, y: Any, **options: Any) -> ValueAndPullback:
-    """Return the comparison of all pairs, and the pullback from it to `x`, in closed form."""
+    """Return the comparison of all pairs, and its closed-form pullback to `x`."""
     products, to_trains = inner_products(x, y, **options)
     xp = products.adapter.xp
     value, to_products = compare(products)
 
     def pullback(cotangent: Array) -> Array:
         of_x, of_y, of_pairs = to_products(cotangent)
-        if y is None:  # each train is in a row and in a column
+        if y is None:  # each train is both a row and a column
             of_x, of_pairs = of_x + of_y, of_pairs + xp.matrix_transpose(of_pairs)
         return to_trains(of_x, of_pairs)
 
@@ -50,7 +50,7 @@ def _matrix_and_pullback(compare: Compare, x: Array, y: Any, **options: Any) -> 
 
 
 def _with_closed_form(form: Callable[..., ValueAndPullback]) -> Callable[[FunctionT], FunctionT]:
-    """Give a function the attributes of a loss, in which `value_and_grad` finds its closed form."""
+    """Give a function the attributes in which `value_and_grad` looks for a closed form."""
 
     def decorate(function: FunctionT) -> FunctionT:
         signature = inspect.signature(function)
@@ -71,12 +71,12 @@ def _distances(squared: Any, products: Products) -> Comparison:
     xp = products.adapter.xp
     norms = products.x[:, None] + products.y[None, :]
     square = norms - 2 * products.pairs
-    # A square below the rounding errors of the norms counts as 0: its root would be far from 0.
+    # A square below the rounding errors of the norms is set to 0; its root would be far from 0.
     equal = square <= norms * (ROUNDINGS_OF_EQUAL * float(xp.finfo(norms.dtype).eps))
     del norms
     if squared:
         distance = xp.where(equal, 0.0, square)
-    else:  # the root has no derivative at 0: it must not see a 0
+    else:  # the root has no derivative at 0, so it must not be applied to 0
         distance = xp.where(equal, 0.0, xp.sqrt(xp.where(equal, 1.0, square)))
 
     def pullback(cotangent: Array) -> tuple[Array, Array, Array]:
@@ -152,29 +152,30 @@ def van_rossum(
     time_axis : int, default -1
         The time axis of `x` and `y`.
     times : bool, default False
-        Whether `x` and `y` hold spike times, in lists or padded, as for `victor_purpura`.
+        Whether `x` and `y` contain spike times, in the formats that `victor_purpura` accepts.
     where, lengths, y_where, y_lengths : array or sequence, optional
-        The masks of `x` and of `y`, as for the losses. Masked entries count as silence. Spike times
-        have no masks.
+        The masks of `x` and of `y`, as for the losses. Masked entries are treated as silent. Masks
+        are not supported for spike times.
 
     Returns
     -------
     array
-        ``[train of x, train of y]``, in the dtype of `x`, or in float32 if `x` has 16 bits. If `x`
+        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 if `x` has 16 bits.
+        For bool and integer trains, the dtype is the library's default floating-point dtype. If `x`
         is compared with itself, the diagonal is exactly 0.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape, dtype, library or range.
+        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
 
     Notes
     -----
-    The distance includes the tail of the filtered trains after the last step. A distance below the
-    rounding errors is returned as 0, and its gradient is 0.
+    The distance includes the tail of the filtered trains after the last step. A distance that is
+    smaller than the rounding errors is returned as 0, and its gradient is 0.
 
-    `value_and_grad` of this function, or of a `functools.partial` with its options, returns the
-    gradient with respect to `x` on every library.
+    Applied to this function, or to a `functools.partial` of it with options, `value_and_grad`
+    computes the gradient with respect to `x` with every library.
 
     References
     ----------
@@ -220,14 +221,14 @@ def similarity(
     y_where: ArrayLike | None = None,
     y_lengths: ArrayLike | None = None,
 ) -> ArrayT:
-    r"""Return the similarity of all pairs of spike trains: their normalised inner product.
+    r"""Return the similarity between all pairs of spike trains: their normalised inner product.
 
     .. math::
         s(x, y) = \frac{\langle x, y \rangle}
         {\sqrt{\langle x, x \rangle \langle y, y \rangle}},
         \qquad \langle x, y \rangle = \sum_{t, u} x_t \, y_u \, e^{-|t - u| / \tau}
 
-    It is 1 for equal trains, and 0 if a train is silent.
+    The similarity is 1 for equal trains, and 0 if either train is silent.
 
     Parameters
     ----------
@@ -244,27 +245,28 @@ def similarity(
     time_axis : int, default -1
         The time axis of `x` and `y`.
     times : bool, default False
-        Whether `x` and `y` hold spike times, in lists or padded, as for `victor_purpura`.
+        Whether `x` and `y` contain spike times, in the formats that `victor_purpura` accepts.
     where, lengths, y_where, y_lengths : array or sequence, optional
-        The masks of `x` and of `y`, as for the losses. Masked entries count as silence. Spike times
-        have no masks.
+        The masks of `x` and of `y`, as for the losses. Masked entries are treated as silent. Masks
+        are not supported for spike times.
 
     Returns
     -------
     array
-        ``[train of x, train of y]``, in the dtype of `x`, or in float32 if `x` has 16 bits.
+        An array ``[train of x, train of y]`` in the dtype of `x`, or in float32 if `x` has 16 bits.
+        For bool and integer trains, the dtype is the library's default floating-point dtype.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape, dtype, library or range.
+        If an argument has the wrong shape or dtype, comes from another library, or is out of range.
 
     Notes
     -----
-    The similarity has no derivative at a silent train. The gradient there is 0.
+    The similarity is not differentiable if a train is silent; the gradient is then 0.
 
-    `value_and_grad` of this function, or of a `functools.partial` with its options, returns the
-    gradient with respect to `x` on every library.
+    Applied to this function, or to a `functools.partial` of it with options, `value_and_grad`
+    computes the gradient with respect to `x` with every library.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The preparation of spike trains in bins, with their masks, and of lists of spike times.
+"""Prepare binned spike trains with their masks, and lists of spike times.
 
 The metrics take one or two sets of trains. A single set is compared with itself.
 """
@@ -13,7 +13,7 @@ from spikeloss_xp._typing import Array
 
 
 class BinnedTrains(NamedTuple):
-    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype to compute in.
+    """Spike trains ``[train, unit, time]`` in their own dtype, and the dtype for computation.
 
     The trains are converted one chunk at a time.
     """
@@ -22,7 +22,7 @@ class BinnedTrains(NamedTuple):
     dtype: Any
 
     def steps(self, steps: slice) -> Array:
-        """Return some steps of the trains, in the dtype to compute in, and 0 where masked."""
+        """Return some steps of the trains in the dtype for computation, with masked entries 0."""
         trains, adapter, axis = self.prepared, self.prepared.adapter, self.prepared.layout.time
         index = (*[slice(None)] * axis, steps, ...)
         chunk = adapter.xp.astype(trains.values[index], self.dtype, copy=False)
@@ -37,7 +37,7 @@ class BinnedTrains(NamedTuple):
 def binned_sets(
     x: Array, y: Any, time_axis: int, where: Any, lengths: Any, y_where: Any, y_lengths: Any
 ) -> list[BinnedTrains]:
-    """Return the trains of `x` with their mask, and those of `y` unless it is None."""
+    """Return the trains of `x` and, unless `y` is None, the trains of `y`, with their masks."""
     if isinstance(x, list | tuple):
         raise TypeError(
             "x must be one array of trains in bins; for spike times, a list with an array for "
@@ -64,7 +64,7 @@ def binned_sets(
 def _binned(
     adapter: Adapter, x: Array, where: Any, lengths: Any, time_axis: int, prefix: str = ""
 ) -> BinnedTrains:
-    """Return the trains of the argument `x`; the prefix ``"y_"`` names those of `y` in errors."""
+    """Return the trains of one argument; with the prefix ``"y_"``, errors refer to `y`."""
     name = "y" if prefix else "x"
     adapter.check_dense(x, name)
     shape = tuple(x.shape)
@@ -87,9 +87,9 @@ def _binned(
 
 
 def padded_sets(x: Any, y: Any, names: tuple[str, str] = ("x", "y")) -> list[Array]:
-    """Return the spike times of `x` as an array ``[train, spike]``, and of `y` unless it is None.
+    """Return the spike times of `x`, and of `y` unless it is None, as arrays ``[train, spike]``.
 
-    Both have the dtype of the first. Errors name the two arguments by `names`.
+    Both arrays have the dtype of the first array. Errors refer to the two arguments by `names`.
     """
     first = _padded(x, names[0], None)
     return [first] if y is None else [first, _padded(y, names[1], first)]
