@@ -102,20 +102,20 @@ class SpikeRate(ReadsClasses):
         _checks.check_fields(self, true_rate=rates, false_rate=rates)
 
     def score(self, reading: Reading) -> Array:
-        """Return, for each class, by how much the loss is smaller if that class is the label."""
+        """Return the decrease in the loss for each class if that class is the label."""
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)
 
     def _in_units_of(self, reading: Reading, rates: PerClass) -> Array:
-        """Return target rates in the unit of the reading, with a class axis if they differ by class."""
+        """Return target rates in the unit of the reading, with a class axis if necessary."""
         largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if the target rate of a labelled class is below that of the other classes."""
+        """Yield a finding if a labelled class has a lower target rate than the others."""
         if np.any(np.asarray(self.true_rate) < np.asarray(self.false_rate)):
             seen = f"true_rate={self.true_rate} and false_rate={self.false_rate}"
             yield "reversed-rates", seen

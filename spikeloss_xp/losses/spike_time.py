@@ -34,7 +34,8 @@ class SpikeTime(ReadsTrains):
         The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional
         The length of the filter, in time steps. By default, it is 20 time constants, rounded up;
-        for example, 100 steps for a time constant of 5. If `kernel` is a function, the length is required.
+        for example, 100 steps for a time constant of 5. If `kernel` is a function, the length is
+        required.
     filter_order : int, default 1
         The order :math:`n` of the filter, which is the convolution of :math:`n` identical
         exponentials. A filter of order 1 is the exponential itself.
@@ -150,7 +151,7 @@ class SpikeTime(ReadsTrains):
         return trains.reading(adapter.causal_filter(difference, kernel, axis)), adjoint
 
     def _taps_for(self, trains: Trains) -> Array:
-        """Return the kernel as an array like the trains, without taps beyond their duration."""
+        """Return the kernel as an array that matches the trains, cut off at their duration."""
         kernel: Any = self.kernel
         adapter, values, steps = trains.adapter, trains.values, trains.time.length(trains.values)
         if isinstance(kernel, tuple):
