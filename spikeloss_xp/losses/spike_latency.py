@@ -95,7 +95,7 @@ class SpikeLatency(ClassLoss):
         )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that favour early spikes, or late spikes if the label has the later target."""
+        """Return scores that favour early spikes, or late spikes if `true_time` is later."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -104,7 +104,7 @@ class SpikeLatency(ClassLoss):
 
 
 def score_of_times(reading: Reading, true_time: float, false_time: float | None) -> Array:
-    """Return scores that favour early spikes, or late spikes if the label has the later target."""
+    """Return scores that favour early spikes, or late spikes if `true_time` is later."""
     late = false_time is not None and false_time < true_time
     return reading.u if late else -reading.u
 

@@ -43,7 +43,7 @@ class FirstSpike(TimesLoss, Predictor):
     silent_time: float
 
     def fires(self, input: Array) -> Array:
-        """Return a mask that is True for times before `silent_time`, which are treated as spikes."""
+        """Return a mask that is True for times before `silent_time`, which count as spikes."""
         return input < self.silent_time
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
@@ -310,7 +310,7 @@ class SpikeLatency(FirstSpike):
                 )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that favour early spikes, or late spikes if the label has the later target."""
+        """Return scores that favour early spikes, or late spikes if `true_time` is later."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
