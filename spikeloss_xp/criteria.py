@@ -30,7 +30,7 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``, with derivative 0 at 0, where the `abs` of different libraries disagrees."""
+    """Return ``|u|``. Its derivative at 0 is 0, whereas libraries disagree on that of `abs`."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
@@ -48,8 +48,8 @@ def outside_range(
 ) -> ValueAndPullback:
     """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power`` for a power of 1 or 2.
 
-    With a power of 1, the slope at ``u == highest`` is 0 or, if `highest` is 0, it is 1, because
-    `u` is never negative.
+    With a power of 1, the slope at ``u == highest`` is 0. If `highest` is 0, the slope there is 1
+    instead, because `u` is never negative.
     """
     xp = adapter.xp
     above = u > highest if highest > 0 else u >= highest
@@ -102,8 +102,8 @@ def cross_entropy_of_rates(
     own = own + missing
     others = others + (number - 1) * missing
     # `own - own` is 0, or NaN for an infinite rate, which the quotient would hide. It is added to
-    # the terms instead of `missing`, where its contributions to the gradient would cancel
-    # inexactly.
+    # the terms and not to `missing`, where its contributions to the gradient would not cancel
+    # exactly.
     odds = others / own
     terms = xp.log1p(odds) + missing / half_spike + (own - own)
 

@@ -27,7 +27,7 @@ class Finding:
         The stable name of the finding, which is also the anchor of its section in the
         documentation.
     severity : {"problem", "note"}
-        Whether the finding keeps a network from learning, or may be intended.
+        A problem keeps a network from learning. A note may describe something that is intended.
     seen, why, remedy : str
         What was seen, why it matters, and what to do.
     """
@@ -75,8 +75,8 @@ def diagnose(
 ) -> Report:  # fmt: skip
     """Inspect one batch and report what keeps a network from learning.
 
-    Values are copied to the host, which synchronises the device. Nothing is modified, including the
-    graphs and gradients of the caller.
+    Values are copied to the host, which synchronises the device. Neither the
+    arguments nor the graphs and gradients of the caller are modified.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _named(x: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, str]:
-    """Return the batch and the loss, or the message if the loss refuses the values.
+    """Return the batch and the value of the loss, or the error message if values are refused.
 
     For `SparsityEnforcer`, `x` is a list of arrays whose samples have no labels, so the batch is
     None.
@@ -212,7 +212,7 @@ class Batch:
                 self.ties = _share(best > 1, self.hot.any(axis=1))
 
     def _arranged(self, prepared: Any, y: Any) -> Any:
-        """Rearrange an array with the axes of the input to ``[sample, neuron, step]``."""
+        """Rearrange an array from the axes of the input to ``[sample, neuron, step]``."""
         y = self.layout.collapsed(prepared.adapter, y) if self.layout.has_time else y
         y = np.reshape(y, prepared.values.shape)
         if prepared.pixels is not None:
@@ -232,7 +232,7 @@ class Batch:
                 hot &= ~np.moveaxis(labels.ignored, time, -1)
         elif MULTI_HOT in kinds or PROBABILITIES in kinds:
             q = np.moveaxis(labels.numbers, time, -1)
-            if MULTI_HOT in kinds and not np.isin(q, (0, 1)).all():  # fractions have no accuracy
+            if MULTI_HOT in kinds and not np.isin(q, (0, 1)).all():  # accuracy needs hard labels
                 return None
             hot = (q == q.max(axis=1, keepdims=True)) & (q > 0)
         else:

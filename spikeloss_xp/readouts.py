@@ -117,7 +117,7 @@ class Reading(NamedTuple):
         return self.classes.adapter.xp
 
     def per_class(self, values: PerClass) -> Any:
-        """Return a number unchanged, or a tuple as an array by class that broadcasts to `u`."""
+        """Return a number unchanged, and a tuple of class values as an array that fits `u`."""
         if not isinstance(values, tuple):
             return values
         numbers = self.classes.adapter.constants(values, self.u)
@@ -267,9 +267,10 @@ def read_groups(
 ) -> ReadResult:
     """Apply `read` to the mean of the neurons in each class. By default, each neuron is a class.
 
-    If the readings of `read` are `proportional` to the trains, sum first and divide once: dividing
-    the spikes first rounds, and rounding would break ties. If individual neurons are masked, the
-    number of unmasked neurons may differ between steps, so the mean at each step is read instead.
+    If `proportional` is True, the readings are proportional to the trains, so the spikes are summed
+    first and divided once: dividing first rounds, and rounding would break ties. If individual
+    neurons are masked, the number of unmasked neurons may differ between steps, so the mean at each
+    step is read instead.
     If `summed` is True, the mean is multiplied by the number of neurons in a class, which gives
     their sum if none of them is masked.
     """

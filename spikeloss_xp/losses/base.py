@@ -65,7 +65,7 @@ class Loss(Parts, ABC):
     time_axis: int
     reduction: str
     has_closed_form: ClassVar[bool] = True
-    """Whether `value_and_pullback` computes the same function as a call of the loss."""
+    """Whether `value_and_pullback` computes the same function as calling the loss."""
     classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term."""
     per_step: bool | None = False
@@ -75,7 +75,7 @@ class Loss(Parts, ABC):
     reads_times: ClassVar[bool] = False
     """Whether the input holds spike times instead of binned spikes."""
     expects_spikes: bool = False
-    """Whether the input should be spikes. If False, it may also be membrane potentials."""
+    """Whether the input should be spikes. If False, membrane potentials are allowed too."""
     _compares_numbers: bool = False
     """Whether class indices must be one-hot encoded for the criterion."""
 
@@ -219,7 +219,7 @@ class Loss(Parts, ABC):
     # Methods that `diagnose` calls ----------------------------------------------------------------
 
     def findings(self, input: Any) -> Iterable[tuple[str, str]]:
-        """Yield each finding about the options of the loss, as its code and what was seen.
+        """Yield the findings about the options of the loss, each as a code and what was seen.
 
         The input is a NumPy array or, for `SparsityEnforcer`, a list of NumPy arrays.
         """

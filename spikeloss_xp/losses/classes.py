@@ -48,7 +48,7 @@ class ReadsClasses(Loss, Predictor):
     _by_class: ClassVar[tuple[str, ...]] = ()
     """The hyper-parameters that may be sequences with one number for each class."""
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
-    """The class that turns scores into predictions."""
+    """The type that turns scores into predictions."""
     _own_readout: ClassVar[bool] = False
     """Whether a subclass overrides `read`."""
 
@@ -89,7 +89,7 @@ class ReadsClasses(Loss, Predictor):
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, it may also be membrane potentials."""
+        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
         return self.readout in COUNTED and self.moving_window != 1
 
     def read(self, trains: Trains) -> ReadResult:

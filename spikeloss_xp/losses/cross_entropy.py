@@ -76,7 +76,7 @@ class CrossEntropy(ClassLoss):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
@@ -141,7 +141,7 @@ class CrossEntropy(ClassLoss):
     0.327
 
     With bounds, there is a penalty unless the labelled class fires in at least half of the steps,
-    and the other classes in at most 2 %:
+    and each of the other classes in at most 2 % of them:
 
     >>> bounded = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
     >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))
@@ -186,7 +186,7 @@ class CrossEntropy(ClassLoss):
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, it may also be membrane potentials."""
+        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
         mean_of_potentials = self.readout == "rate" and self.rates is None
         return super().expects_spikes and not mean_of_potentials
 

@@ -1,4 +1,4 @@
-"""Mean event rates of layers, optionally averaged over the whole batch rather than this part."""
+"""Mean event rates of layers, optionally over the whole batch rather than this part of it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Others(Labels):
 
 
 def leaves(input: Any) -> list[Any]:
-    """Return the arrays in nested sequences and mappings, with mappings in sorted key order."""
+    """Return the arrays in nested sequences and mappings, reading keys in sorted order."""
     if not isinstance(input, Mapping | list | tuple):
         return [input]
     # JAX sorts the keys of a mapping too, before a compiled function receives it.

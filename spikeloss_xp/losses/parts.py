@@ -42,7 +42,7 @@ class Parts:
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms, and the weight by which the reduction divides it.
 
-        Both results can be summed over any split of the batch, such as micro-batches, processes or
+        Both results can be summed over any split of the batch into micro-batches, processes or
         devices. With ``reduction="sum"``, the total sum is the loss for the whole batch. For a
         mean, divide the total sum by the total weight; if the weight is 0, the mean is 0. With a
         `context`, both results can also be summed over segments of time.

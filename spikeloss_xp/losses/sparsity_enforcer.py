@@ -88,15 +88,15 @@ class SparsityEnforcer(Loss):
     numerics : {"stable", "lava"}, default "stable"
         The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"``, it is 1, as for
         a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 for the excess over `max_rate`,
-        so that silent steps have no gradient. For the shortfall from `min_rate`, and with a
-        `scale`, it is 1 with ``"lava"`` too.
+        so that silent steps have no gradient. For the shortfall from `min_rate`, or with a
+        `scale`, it is 1 even with ``"lava"``.
     time_axis : int, default -1
         The time axis of each array. With ``per="array"`` and no mask, it has no effect.
 
     Raises
     ------
     ValueError, TypeError
-        If an option is outside its range or of the wrong type.
+        If an option is out of range or has the wrong type.
 
     Notes
     -----

@@ -47,7 +47,7 @@ class SpikeLatency(ClassLoss):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
@@ -95,7 +95,7 @@ class SpikeLatency(ClassLoss):
         )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that favour early spikes, or late spikes if `true_time` is later."""
+        """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -104,7 +104,7 @@ class SpikeLatency(ClassLoss):
 
 
 def score_of_times(reading: Reading, true_time: float, false_time: float | None) -> Array:
-    """Return scores that favour early spikes, or late spikes if `true_time` is later."""
+    """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
     late = false_time is not None and false_time < true_time
     return reading.u if late else -reading.u
 
@@ -112,7 +112,7 @@ def score_of_times(reading: Reading, true_time: float, false_time: float | None)
 def compare_times(
     reading: Reading, labels: Labels, true_time: float, false_time: float | None, tolerance: float
 ) -> ValueAndPullback:
-    """Return the squared distances between times and the target times that the labels give."""
+    """Return the squared distances between times and the target times given by the labels."""
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time

@@ -58,7 +58,7 @@ class SpikeRate(ReadsClasses):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
@@ -102,7 +102,7 @@ class SpikeRate(ReadsClasses):
         _checks.check_fields(self, true_rate=rates, false_rate=rates)
 
     def score(self, reading: Reading) -> Array:
-        """Return the decrease in the loss for each class if that class is the label."""
+        """Return, for each class, how much the loss decreases if it becomes the label."""
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)

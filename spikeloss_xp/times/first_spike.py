@@ -145,7 +145,7 @@ class CrossEntropy(FirstSpike):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -255,7 +255,7 @@ class SpikeLatency(FirstSpike):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -310,7 +310,7 @@ class SpikeLatency(FirstSpike):
                 )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that favour early spikes, or late spikes if `true_time` is later."""
+        """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:

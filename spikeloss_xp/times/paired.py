@@ -99,7 +99,7 @@ class SpikeTime(PairedLoss):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -171,7 +171,7 @@ class VictorPurpura(PairedLoss):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -181,11 +181,11 @@ class VictorPurpura(PairedLoss):
     -----
     `input`, `target` and `where` have the same form as for `SpikeTime`. A spike that is moved has
     gradient :math:`\pm q`. A spike that is deleted has gradient 0, and a spike that is more than
-    :math:`2 / q` away from its target is deleted rather than moved. If several edits are equally
-    cheap, as with equal spike times, they share the gradient. Run time and memory grow with the
-    product of the largest numbers of spikes per train in `input` and `target`. In PyTorch, call the
-    loss outside compiled functions: the compiler processes each step of the edit table separately,
-    which takes minutes for 30 spikes.
+    :math:`2 / q` away from every target spike is deleted rather than moved. If several edits are
+    equally cheap, as with equal spike times, they share the gradient. Run time and memory grow with
+    the product of the largest numbers of spikes per train in `input` and `target`. In PyTorch, call
+    the loss outside compiled functions: the compiler processes each step of the edit table
+    separately, which takes minutes for 30 spikes.
 
     References
     ----------
