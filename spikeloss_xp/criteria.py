@@ -1,14 +1,14 @@
 """Criteria: functions that compute the terms of a loss from readings and targets.
 
 A criterion returns ``(terms, pullback)``. The pullback takes the derivative of the loss with
-respect to the terms, or an array that broadcasts to it, and returns the derivative with respect to
-the readings. Each reading contributes to one term only, so the pullback multiplies by the
-derivative of that term. If the classes of a sample compete for one term, the class axis of the
-terms has length 1.
+respect to the terms, or an array that broadcasts to its shape, and returns the derivative with
+respect to the readings. Each reading contributes to only one term, so the pullback multiplies by
+the derivative of that term. If the classes of a sample share one term, the class axis of the terms
+has length 1.
 
-`one_hot` holds the labels as bools, with a class axis. `class_mask` is True for the classes that
-take part, or None if no class is masked. Masked classes have no gradient; they are read as 0, or as
-a logit far below all other logits.
+`one_hot` holds the labels as bools, with a class axis. `class_mask` is True for unmasked classes,
+or None if no class is masked. Masked classes have no gradient; their reading is replaced by 0, or
+their logit by a number far below all other logits.
 """
 
 import math
@@ -19,8 +19,8 @@ from spikeloss_xp._typing import Array, Namespace, ValueAndPullback
 from spikeloss_xp.backends._axis import Axis
 from spikeloss_xp.primitives.chunks import single_use
 
-EPSILON = 1e-6  # the published loss adds this to the sum of the rates
-ODDS = 1e-30, 1e30  # float32 can represent odds in this range, and their derivatives
+EPSILON = 1e-6  # the published loss adds this number to the sum of the rates
+ODDS = 1e-30, 1e30  # float32 can represent odds in this range and their derivatives
 FINITE = -1e38  # logits below this may be minus infinity
 
 
@@ -30,30 +30,30 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|`` with a derivative of 0 at 0, where libraries disagree about `abs`."""
+    """Return ``|u|``. Its derivative at 0 is 0, whereas libraries disagree on that of `abs`."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
 
 def huber(adapter: Adapter, u: Array, delta: float) -> ValueAndPullback:
-    """Return ``u² / 2`` where ``|u| <= delta``, and its tangent at ``±delta`` elsewhere."""
+    """Return ``u² / 2`` if ``|u| <= delta``, and otherwise its tangent at ``±delta``."""
     xp = adapter.xp
     high, low = (adapter.operand(u, limit) for limit in (delta, -delta))
-    slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # NaN is kept
+    slope = xp.where(u > delta, high, xp.where(u < -delta, low, u))  # this propagates NaN
     return slope * (u - slope / 2), lambda cotangent: cotangent * slope
 
 
 def outside_range(
     adapter: Adapter, u: Array, lowest: float, highest: float, power: int
 ) -> ValueAndPullback:
-    """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power``, for a power of 1 or 2.
+    """Return ``max(u - highest, 0)**power + max(lowest - u, 0)**power`` for a power of 1 or 2.
 
-    With a power of 1, the slope at ``u == highest`` is 0. It is 1 if `highest` is 0, because `u` is
-    never negative.
+    With a power of 1, the slope at ``u == highest`` is 0. If `highest` is 0, the slope there is 1
+    instead, because `u` is never negative.
     """
     xp = adapter.xp
     above = u > highest if highest > 0 else u >= highest
-    far = xp.where(above, u - highest, 0 * u)  # 0 * u keeps NaN
+    far = xp.where(above, u - highest, 0 * u)  # 0 * u propagates NaN
     if lowest > 0:  # `u` is never negative
         far = xp.where(u < lowest, u - lowest, far)
     if power == 2:
@@ -65,8 +65,8 @@ def outside_range(
 def outside(adapter: Adapter, u: Array, tolerance: float) -> ValueAndPullback:
     """Return ``max(|u| - tolerance, 0)²``."""
     xp = adapter.xp
-    # Equality counts as outside, so that without a tolerance the second derivative at 0 is 2, as
-    # for the square. 0 * u keeps NaN.
+    # A distance equal to the tolerance is treated as outside. Without a tolerance, the second
+    # derivative at 0 is then 2, as for the square. 0 * u propagates NaN.
     over = xp.where(u <= -tolerance, u + tolerance, 0 * u)
     over = xp.where(u >= tolerance, u - tolerance, over)
     return over * over, lambda cotangent: 2 * cotangent * over
@@ -80,13 +80,14 @@ def cross_entropy_of_rates(
     short: Array,
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
-    """Return ``-log(r_y / (sum(r) + 1e-6))``, continued below `half_spike` so that it is finite.
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, extended below `half_spike` to remain finite.
 
     `short` is True for rates below `half_spike`. The caller computes it from counts, which are
-    exact. With ``d = max(half_spike - r_y, 0)``, the missing rate of the label, the term is
-    ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. This continues the logarithm
-    along its tangent, and adds `d` to each of the ``C`` classes in the denominator. The term is
-    computed as ``log1p(others / own) + d / half_spike``, which keeps the digits of a small loss.
+    exact. With ``d = max(half_spike - r_y, 0)``, the missing rate of the labelled class, the term
+    is ``-log(r_y + d) + d / half_spike + log(sum(r) + 1e-6 + C d)``. This expression extends the
+    logarithm along its tangent, and adds `d` to each of the ``C`` classes in the denominator. The
+    term is computed as ``log1p(others / own) + d / half_spike``, which preserves the precision of a
+    small loss.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     number, rate = _taking_part(classes, rate, class_mask)
@@ -100,8 +101,9 @@ def cross_entropy_of_rates(
     missing = xp.where(short, half_spike - own, zero)
     own = own + missing
     others = others + (number - 1) * missing
-    # `own - own` is 0, or NaN for an infinite rate, which the quotient would hide. It is added here
-    # and not to `missing`, where its contributions to the gradient would cancel and lose digits.
+    # `own - own` is 0, or NaN for an infinite rate, which the quotient would hide. It is added to
+    # the terms and not to `missing`, where its contributions to the gradient would not cancel
+    # exactly.
     odds = others / own
     terms = xp.log1p(odds) + missing / half_spike + (own - own)
 
@@ -118,7 +120,7 @@ def cross_entropy_of_rates(
 def cross_entropy_of_rates_as_published(
     classes: Axis, rate: Array, one_hot: Array, class_mask: Array | None = None
 ) -> ValueAndPullback:
-    """Return ``-log(r_y / (sum(r) + 1e-6))``, infinite if the labelled neuron is silent."""
+    """Return ``-log(r_y / (sum(r) + 1e-6))``, which is infinite if neuron `y` is silent."""
     xp = classes.adapter.xp
     _, rate = _taking_part(classes, rate, class_mask)
     own = classes.sum(xp.where(one_hot, rate, 0.0))
@@ -138,8 +140,9 @@ def cross_entropy_of_logits(
     """Return ``log(sum(exp(u))) - u_y`` for labels that are class indices.
 
     The term is computed as ``log1p(odds)`` from the odds against the label, which are the sum of
-    ``exp(u_c - u_y)`` over the other classes. The term and its derivative keep their digits even if
-    the label is almost certain. If the odds may overflow, ``u - max(u)`` is used instead.
+    ``exp(u_c - u_y)`` over the other classes. The term and its derivative preserve their precision
+    even if the probability of the label is close to 1. If the odds could overflow, ``u - max(u)``
+    is used instead.
     """
     adapter = classes.adapter
     if class_mask is not None:
@@ -152,7 +155,7 @@ def cross_entropy_of_logits(
     each = adapter.exp_of_difference(logit, classes.gather(logit, label))
     classes.scatter(each, label, 0.0)
     odds = classes.sum(each)
-    if not adapter.are_within(odds, *ODDS):  # odds of 0 may be the result of an infinite logit
+    if not adapter.are_within(odds, *ODDS):  # odds of 0 may result from an infinite logit
         return _of_highest(classes, logit, label)
 
     def pullback(cotangent: Array) -> Array:
@@ -165,7 +168,7 @@ def cross_entropy_of_logits(
 
 
 def _of_highest(classes: Axis, logit: Array, label: Any) -> ValueAndPullback:
-    """Return the terms of `cross_entropy_of_logits` from ``u - max(u)``, which cannot overflow."""
+    """Return the terms of `cross_entropy_of_logits` from ``u - max(u)``, without overflow."""
     xp = classes.adapter.xp
     each = logit - classes.max(logit)
     own = classes.gather(each, label)
@@ -188,8 +191,8 @@ def cross_entropy_of_probabilities(
 ) -> ValueAndPullback:
     """Return ``sum(q_c (log(sum(exp(u))) - u_c))``. `q` must be 0 for masked classes.
 
-    The first class with the largest `q` takes the role of the label, so that a one-hot row keeps
-    its digits even if its label is almost certain.
+    The first class with the largest `q` is treated as the label, so the term of a one-hot row
+    preserves its precision even if the probability of its label is close to 1.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     if class_mask is not None:
@@ -202,7 +205,7 @@ def cross_entropy_of_probabilities(
     own = classes.gather(each, label)
     factor = each
     if not (adapter.on_host and adapter.are_within(each, FINITE, math.inf)):
-        factor = xp.where(q == 0, 0.0, each)  # 0 times minus infinity would be NaN
+        factor = xp.where(q == 0, 0.0, each)  # 0 times minus infinity is NaN
     product = classes.sum(factor * q)
     xp.exp(each, out=each)
     classes.scatter(each, label, 0.0)
@@ -225,11 +228,11 @@ def cross_entropy_of_probabilities(
 
 
 def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) -> ValueAndPullback:
-    """Return the terms for class indices or probabilities, by differentiable operations.
+    """Return the terms for class indices or probabilities, using differentiable operations.
 
-    Only array API operations are used, and the maximum is treated as a constant. If the label has
-    hardly any probability, its term is ``log(sum) - (u_y - max(u))``. With probabilities, the term
-    is ``sum(q)`` times the term of the label, plus ``sum(q_c (u_y - u_c))``.
+    Only array API operations are used, and the maximum is treated as a constant. If the probability
+    of the label is close to 0, its term is ``log(sum) - (u_y - max(u))``. With probabilities, the
+    term is ``sum(q)`` times the term of the label, plus ``sum(q_c (u_y - u_c))``.
     """
     adapter, xp = classes.adapter, classes.adapter.xp
     label = index == classes.positions(logit)
@@ -243,14 +246,15 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     own_below = own - highest
     weight = xp.exp(xp.where(label, -math.inf, logit - highest))
     others = classes.sum(weight)
-    # The quotient keeps the digits of the derivative too, but would overflow for a hopeless label.
+    # The quotient form would also preserve the precision of the derivative, but it would overflow
+    # when the label's probability is close to 0.
     hopeless = own_below < -60
     odds = others * xp.exp(-xp.where(hopeless, 0.0, own_below))
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
     excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1
     if q is not None:
-        # Leave out the label, whose gradient would be a small difference of large numbers, and the
-        # products of 0 and minus infinity. XLA adds up a selection in half the time.
+        # Exclude the label, whose gradient would be a small difference between large numbers, and
+        # the products of 0 and minus infinity. XLA sums a selection in half the time.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)
@@ -268,10 +272,10 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
 
 
 def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
-    """Return ``sqrt(n + 3/8)``, whose standard deviation is about 1/2 for random counts [1]_.
+    """Return ``sqrt(n + 3/8)``, whose standard deviation for Poisson counts is about 1/2 [1]_.
 
     The result is NaN for counts below -1/4. Counts between -1/4 and 0 are allowed, because finite
-    differences produce them. If the counts are `checked`, none of them is below -1/4.
+    differences produce them. If `checked` is True, no count is below -1/4.
 
     References
     ----------
@@ -281,7 +285,7 @@ def root(adapter: Adapter, n: Array, *, checked: bool) -> ValueAndPullback:
     xp = adapter.xp
     if checked:
         u = xp.sqrt(n + 0.375)
-    else:  # add NaN instead of selecting it, because a selection would have the gradient 0
+    else:  # add NaN instead of selecting it, because a selection would have gradient 0
         u = xp.sqrt(abs(n + 0.375)) + xp.where(n < -0.25, math.nan, adapter.scalar(n, 0.0))
     return u, lambda cotangent: cotangent / (2 * u)
 
@@ -294,25 +298,25 @@ def outside_rates(
     bounds: tuple[Any, ...],
     class_mask: Array | None = None,
 ) -> ValueAndPullback:
-    """Return the squared distance between roots of counts and their bounds, with a pullback to `n`.
+    """Return squared distances between roots of counts and their bounds, and the pullback to `n`.
 
     The bounds are the lowest count of the label and the highest count of the other classes. With
     the roots `u` of `n`, the terms are ``max(root(lowest) - u, 0)²`` for the label plus the sum of
-    ``max(u - root(highest), 0)²`` over the other classes. The label is either a class index, or an
-    array of floats with the share `q` of each class in the label. With shares, the two penalties of
-    a class are weighted by `q` and ``1 - q``.
+    ``max(u - root(highest), 0)²`` over the other classes. `label` holds either class indices, or
+    floats that give the share `q` of each class in the label. With shares, the two penalties of a
+    class are weighted by `q` and ``1 - q``.
     """
     adapter, xp, (lowest, highest) = classes.adapter, classes.adapter.xp, bounds
 
     def beyond(n: Array, u: Array, bound: Any, *, above: bool) -> Array:
-        """Return how far roots are above a bound or, as negative numbers, below a bound."""
+        """Return the distance of roots above a bound, or below it as negative numbers."""
         at_bound = math.sqrt(bound + 0.375) if isinstance(bound, float) else xp.sqrt(bound + 0.375)
-        # This form of the difference of the roots is exact at 0 and keeps its digits near 0.
+        # This form of the difference between the roots is exact at 0 and precise near 0.
         distance = (n - bound) / (u + at_bound)
         inside = distance <= 0 if above else distance >= 0
         if class_mask is not None:
             inside = inside | ~class_mask
-        return xp.where(inside, adapter.operand(n, 0.0), distance)  # NaN is kept
+        return xp.where(inside, adapter.operand(n, 0.0), distance)  # propagates NaN
 
     excess = beyond(n, u, highest, above=True)
     if xp.isdtype(label.dtype, "real floating"):
@@ -333,9 +337,10 @@ def outside_rates(
 def weighted_binary_cross_entropy(
     adapter: Adapter, logit: Array, target: Array, pos_weight: Array
 ) -> ValueAndPullback:
-    """Return ``-w y log(p) - (1 - y) log(1 - p)``, ``p = 1 / (1 + exp(-z))``, from the logit.
+    """Return ``-w y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))``.
 
-    Both logarithms are computed from `z` and have the same sign, so no digits cancel.
+    Both logarithms are computed from the logit `z`. They have the same sign, so their sum is
+    precise.
     """
     xp, other, positive = adapter.xp, 1 - target, pos_weight * target
     zero = adapter.scalar(logit, 0.0)
@@ -343,10 +348,10 @@ def weighted_binary_cross_entropy(
 
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against a 1, without overflow
+        odds = xp.exp(-xp.maximum(logit, lowest))  # odds against the class; cannot overflow
         p = 1 / (1 + odds)
         derivative = other * p - positive * (odds * p)  # 1 - p is `odds` times p
-        # As in `binary_cross_entropy`, the derivative is NaN where the term is.
+        # As in `binary_cross_entropy`, the derivative is NaN wherever the term is NaN.
         return cotangent * xp.where(terms == terms, derivative, math.nan)
 
     return terms, pullback
@@ -355,15 +360,15 @@ def weighted_binary_cross_entropy(
 def binary_cross_entropy(adapter: Adapter, logit: Array, target: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - y z``.
 
-    It is computed as ``log(exp(-y z) + exp((1 - y) z))``, which is equal, does not overflow, and
-    keeps the digits of a confident and correct prediction.
+    The term is computed as ``log(exp(-y z) + exp((1 - y) z))``, an equal expression that does not
+    overflow and preserves precision for a confident and correct prediction.
     """
     xp, other = adapter.xp, 1 - target
     terms = xp.logaddexp(-target * logit, other * logit)
 
     def pullback(cotangent: Array) -> Array:
         lowest = adapter.scalar(logit, 2 - math.log(xp.finfo(logit.dtype).max))
-        odds = xp.exp(-xp.maximum(logit, lowest))  # the odds against a 1, without overflow
+        odds = xp.exp(-xp.maximum(logit, lowest))  # odds against the class; cannot overflow
         # p - y = (1 - y) p - y (1 - p), where 1 - p is `odds` times p.
         derivative = (other - target * odds) / (1 + odds)
         # An infinite logit with a label of 0 or 1 makes the term NaN, so the derivative is NaN too.
@@ -378,8 +383,8 @@ def binary_cross_entropy_as_published(
     """Return ``-y log(p) - (1 - y) log(1 - p)`` with ``p = 1 / (1 + exp(-z))`` and clamped logs.
 
     If `p` rounds to 1, or ``exp(-z)`` overflows so that `p` is 0, the logarithm of 0 is clamped to
-    -100, and its derivative is 0. If `p` is near 1, ``1 - p`` has few digits, and so has
-    ``log(1 - p)``, as published. ``log(p)`` is computed from `z`.
+    -100, and its derivative is 0. If `p` is near 1, ``1 - p`` and ``log(1 - p)`` are imprecise, as
+    in the published loss. ``log(p)`` is computed from `z`.
     """
     xp = adapter.xp
     zero, clamped = (adapter.scalar(logit, value) for value in (0.0, -100.0))
@@ -403,7 +408,7 @@ def binary_cross_entropy_as_published(
 
 
 def _taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[Any, Array]:
-    """Return the number of classes that take part, and the rates, 0 for masked classes."""
+    """Return the number of unmasked classes, and the rates with masked classes set to 0."""
     if class_mask is None:
         return classes.length(rate), rate
     xp = classes.adapter.xp
@@ -411,10 +416,10 @@ def _taking_part(classes: Axis, rate: Array, class_mask: Array | None) -> tuple[
 
 
 def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -> Array:
-    """Return the derivative with 0 for masked classes."""
+    """Return the derivative, set to 0 for masked classes."""
     return derivative if class_mask is None else xp.where(class_mask, derivative, 0.0)
 
 
 def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
-    """Return the logits, with masked classes so low that their exponential is 0."""
+    """Return the logits, with those of masked classes so low that their exponential is 0."""
     return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)

@@ -1,4 +1,4 @@
-"""Diagnosis: what outputs, labels and gradients tell about a network that does not learn."""
+"""Diagnosis: find out from outputs, labels and gradients why a network does not learn."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
 from spikeloss_xp._typing import Array, ArrayLike
 from spikeloss_xp.losses.parts import divisor_of
 
-Seen = Iterator[tuple[str, str]]  # codes, with what was seen
+Seen = Iterator[tuple[str, str]]  # pairs of a code and what was seen
 SOME, MOST, ENOUGH = 0.5, 0.9, 8
 
 
@@ -24,9 +24,10 @@ class Finding:
     Attributes
     ----------
     code : str
-        Its name, which is stable, and the anchor of its section in the documentation.
+        The stable name of the finding, which is also the anchor of its section in the
+        documentation.
     severity : {"problem", "note"}
-        Whether it keeps a network from learning, or may be as it should be.
+        A problem keeps a network from learning. A note may describe something that is intended.
     seen, why, remedy : str
         What was seen, why it matters, and what to do.
     """
@@ -43,14 +44,14 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `diagnose` returns: numbers, findings, and a table of both as its string.
+    """The result of `diagnose`: numbers and findings. Its string shows both as a table.
 
     Attributes
     ----------
     numbers : dict
-        The numbers by their names, in words.
+        The numbers, keyed by their names in words.
     findings : tuple of Finding
-        Problems before notes, and causes before their consequences.
+        The findings, with problems before notes and causes before their consequences.
     """
 
     numbers: Mapping[str, Any]
@@ -72,34 +73,35 @@ def diagnose(
     where: ArrayLike | None = None, lengths: ArrayLike | None = None,
     weight: ArrayLike | None = None,
 ) -> Report:  # fmt: skip
-    """Look at one batch, and say what keeps a network from learning.
+    """Inspect one batch and report what keeps a network from learning.
 
-    Values are read on the host, which waits for a device. Nothing is changed, and no graph or
-    gradient of the caller is touched.
+    Values are copied to the host, which synchronises the device. Neither the
+    arguments nor the graphs and gradients of the caller are modified.
 
     Parameters
     ----------
     loss : callable
         A loss of this library.
     spikes : array
-        The input of the loss: the outputs of the network.
+        The input of the loss, which is the output of the network.
     target : array or sequence, optional
-        The target; none for `SparsityEnforcer`.
+        The target. Omit it for `SparsityEnforcer`.
     hidden : array, or sequence or mapping of arrays, optional
-        Spikes of hidden layers, in the layout of `spikes`; sequences and mappings may be nested.
+        Spikes of hidden layers, in the same layout as `spikes`. Sequences and mappings may be
+        nested.
     where, lengths, weight : array or sequence, optional
-        The other arguments of the call.
+        The other arguments of a call of the loss.
 
     Returns
     -------
     diagnosis.Report
-        Its string is a table. `findings` is empty if nothing is wrong.
+        A report whose string is a table. Its `findings` are empty if nothing was found.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument has the wrong shape or type, as a call. Values that the loss does not take
-        are a finding.
+        If an argument has the wrong shape or type, just as when the loss is called. Values that the
+        loss does not accept are reported as a finding instead.
 
     Examples
     --------
@@ -133,24 +135,24 @@ def diagnose(
         train = np.moveaxis(layer, loss.time_axis, -1) if layer.ndim > 2 else layer[..., None]
         more, wrong = _layer(name, train.reshape(len(train), -1, train.shape[-1]))
         numbers, found = numbers | more, found + wrong
-    import tomllib  # here, because few calls of the library need them
+    import tomllib  # imported here, because few uses of the library need them
     from importlib.resources import files
 
     path = files("spikeloss_xp") / "data" / "findings.toml"
-    texts = tomllib.loads(path.read_text(encoding="utf-8"))  # problems first, in causal order
+    texts = tomllib.loads(path.read_text(encoding="utf-8"))  # with problems first, in causal order
     found.sort(key=lambda each: list(texts).index(each[0]))
     return Report(numbers, tuple(Finding(code, seen=seen, **texts[code]) for code, seen in found))
 
 
 def _read(x: Any, name: str) -> np.ndarray:
-    """Return an argument as an array of NumPy, whose narrow floats become float32."""
+    """Return an argument as a NumPy array, with narrow floats converted to float32."""
     found = host_values(x, name)
     narrow = found.dtype.kind not in "biuf" or found.dtype == np.float16
     return found.astype(np.float32) if narrow else found
 
 
 def _named(x: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the arrays in nested sequences and mappings, with the way to each as its name."""
+    """Yield the arrays in nested sequences and mappings, each with its path as its name."""
     if isinstance(x, Mapping | list | tuple):
         for key, each in sorted(x.items()) if isinstance(x, Mapping) else enumerate(x):
             yield from _named(each, f"{name}[{key!r}]")
@@ -159,9 +161,10 @@ def _named(x: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, str]:
-    """Return the batch and the value, or the error that the loss raises for the values.
+    """Return the batch and the value of the loss, or the error message if values are refused.
 
-    A penalty takes a list of arrays, and has no batch of samples with labels.
+    For `SparsityEnforcer`, `x` is a list of arrays whose samples have no labels, so the batch is
+    None.
     """
     try:
         with np.errstate(all="ignore"):
@@ -170,7 +173,7 @@ def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, s
             batch = Batch(loss, x, masks, *targets)
             return batch, batch.value, ""
     except (ValueError, TypeError) as error:
-        of_times = 2 * loss.reads_times  # times of 0 would be refused as trains
+        of_times = 2 * loss.reads_times  # the loss refuses times of 0 as trains
         silent = [0 * each for each in x] if isinstance(x, list) else np.full_like(x, of_times)
         plain = [np.full_like(y, of_times if y.dtype.kind == "f" else 0) for y in targets]
         zeros = {name: np.zeros_like(y) for name, y in masks.items()}
@@ -179,7 +182,7 @@ def _evaluated(loss: Any, x: Any, targets: Any, masks: Any) -> tuple[Any, Any, s
 
 
 class Batch:
-    """A batch ``[sample, neuron, step]`` as a loss evaluates it, with its labels and gradient."""
+    """A batch ``[sample, neuron, step]`` as the loss sees it, with its labels and gradient."""
 
     def __init__(self, loss: Any, x: Array, masks: Any, target: Any) -> None:
         prepared, labels = loss._prepare(x, target, masks)
@@ -209,7 +212,7 @@ class Batch:
                 self.ties = _share(best > 1, self.hot.any(axis=1))
 
     def _arranged(self, prepared: Any, y: Any) -> Any:
-        """Return an array with the axes of the input as ``[sample, neuron, step]``."""
+        """Rearrange an array from the axes of the input to ``[sample, neuron, step]``."""
         y = self.layout.collapsed(prepared.adapter, y) if self.layout.has_time else y
         y = np.reshape(y, prepared.values.shape)
         if prepared.pixels is not None:
@@ -217,11 +220,11 @@ class Batch:
         return np.moveaxis(y, self.layout.time, -1)
 
     def _of_classes(self, y: Any) -> Any:
-        """Return an array ``[sample, neuron, step]`` as ``[sample, class, neuron and step]``."""
+        """Reshape an array ``[sample, neuron, step]`` to ``[sample, class, neuron * step]``."""
         return y.reshape(len(y), self.classes, -1)
 
     def _hot(self, labels: Any) -> Any:
-        """Return which classes are labels of a sample at any step, or None for other targets."""
+        """Return which classes are labels of each sample at any step; None for other targets."""
         time, kinds = self.layout.time, self.loss.targets
         if labels.indices is not None:
             hot = np.moveaxis(labels.indices, time, -1) == np.arange(self.classes)[:, None]
@@ -229,7 +232,7 @@ class Batch:
                 hot &= ~np.moveaxis(labels.ignored, time, -1)
         elif MULTI_HOT in kinds or PROBABILITIES in kinds:
             q = np.moveaxis(labels.numbers, time, -1)
-            if MULTI_HOT in kinds and not np.isin(q, (0, 1)).all():  # the loss does not count them
+            if MULTI_HOT in kinds and not np.isin(q, (0, 1)).all():  # accuracy needs hard labels
                 return None
             hot = (q == q.max(axis=1, keepdims=True)) & (q > 0)
         else:
@@ -237,7 +240,7 @@ class Batch:
         return hot.any(axis=-1) & self.counts.any(axis=(1, 2))[:, None]
 
     def numbers(self) -> dict[str, Any]:
-        """Return the numbers of the batch by their names."""
+        """Return the numbers of the batch, keyed by name."""
         time = "time" if self.layout.has_time else "spike"
         axes = {self.layout.batch_axis: "batch", self.layout.time_axis: time}
         names = ", ".join(axes.get(i, "class") for i in range(len(self.layout.shape)))
@@ -314,7 +317,7 @@ class Batch:
         if self.fires.any() and silent >= MOST:
             yield "silent-labels", f"the label is silent in {silent:.0%} of the samples"
         number, absent = int(labelled.sum()), np.flatnonzero(~occurs)
-        last = self.classes - len(absent)  # the number of classes, if the last ones are absent
+        last = self.classes - len(absent)  # the number of classes, if only the last are absent
         if self.loss.targets[0] == MULTI_HOT or not len(absent):
             return
         if last == 1 and number >= ENOUGH:
@@ -331,14 +334,14 @@ def _share(what: Array, which: Array) -> float:
 
 
 def _odd(x: Array) -> float:
-    """Return the share of values that are no number of spikes, or 0 if they have few levels."""
+    """Return the share of values that are not spike counts, or 0 if these have few levels."""
     odd = x[np.isfinite(x) & ((x < 0) | (x != np.round(x)))]
-    levels = len(np.unique(odd))  # graded spikes, or means of several neurons, have few
+    levels = len(np.unique(odd))  # graded spikes and means of several neurons have few levels
     return len(odd) / x.size if levels > min(16, x.size // 4) else 0.0
 
 
 def _layer(name: str, x: np.ndarray, counts: Any = True) -> tuple[dict[str, Any], list[Any]]:
-    """Return the numbers of a layer ``[sample, neuron, step]``, and its findings."""
+    """Return the numbers and the findings for a layer ``[sample, neuron, step]``."""
     counts, finite = np.broadcast_to(counts, x.shape), np.isfinite(x)
     fires, enough = counts & finite & (x != 0), counts.sum(axis=(0, 2)) >= ENOUGH
     silent, always = ~fires.any(axis=(0, 2)), (fires | ~counts).all(axis=(0, 2)) & enough
@@ -358,13 +361,13 @@ def _layer(name: str, x: np.ndarray, counts: Any = True) -> tuple[dict[str, Any]
 
 
 def _silent(name: str, x: np.ndarray) -> tuple[str, str]:
-    """Return the finding that a layer has no spike in any sample."""
+    """Return a finding for a layer that is silent in every sample."""
     code = "silent-output" if name == "output" else "silent-hidden"
     return code, f"{name} is silent in all {len(x)} samples"
 
 
 def _in_words(x: Any) -> str:
-    """Return a number, or several, with three digits."""
+    """Return one or several numbers as text, with floats rounded to three significant digits."""
     if isinstance(x, list | tuple):
         inside = ", ".join(map(_in_words, x))
         return f"[{inside}]" if isinstance(x, list) else f"({inside})"

@@ -1,9 +1,9 @@
-"""Readouts: functions that read a quantity from the spikes of each neuron or class.
+"""Readouts: functions that compute a quantity from the spikes of each neuron or class.
 
 A readout takes trains and returns ``(reading, pullback)``. The pullback maps the derivative of the
-loss with respect to the reading to its derivative with respect to the spikes. For a linear readout,
-it is the adjoint. Libraries with automatic differentiation run the pullback only if the loss is a
-single node of their graph.
+loss with respect to the reading to the derivative with respect to the spikes. For a linear readout,
+the pullback is the adjoint. Libraries with automatic differentiation run the pullback only if the
+loss is a single node in their graph.
 """
 
 import math
@@ -27,10 +27,10 @@ class Trains(NamedTuple):
     values : array
         The spikes, with masked entries set to 0.
     mask : array or None
-        A mask with the same axes, which is True for unmasked entries. Its class axis may have
-        length 1. None if nothing is masked.
+        A mask with the same axes, which is True for unmasked entries, or None if nothing is masked.
+        The class axis of the mask may have length 1.
     time, classes : Axis
-        The time axis and the class axis, with methods that compute along them:
+        The time axis and the class axis, with methods that compute along them. For example,
         ``time.sum(values)`` is the spike count.
     """
 
@@ -48,7 +48,7 @@ class Trains(NamedTuple):
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter of the library of the spikes."""
+        """The adapter of the library to which the spikes belong."""
         return self.time.adapter
 
     @property
@@ -57,7 +57,7 @@ class Trains(NamedTuple):
         return self.time.adapter.xp
 
     def reading(self, u: Array, **units: Any) -> "Reading":
-        """Return readings of these trains, masked if all steps that they are read from are masked.
+        """Return readings of these trains. A reading is masked if all of its steps are masked.
 
         The readings keep the axes of the trains. The time axis has length 1 unless there is a
         reading at each step.
@@ -69,7 +69,7 @@ class Trains(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The readings of a batch, and their units.
+    """The readings of a batch, with their units and masks.
 
     Attributes
     ----------
@@ -77,24 +77,24 @@ class Reading(NamedTuple):
         The readings, with the axes batch, class and time in the order of the input. The time axis
         has length 1 unless there is a reading at each step.
     classes : Axis
-        The class axis, with methods that compute along it: ``classes.sum(u)`` is the sum over the
-        classes of each sample.
+        The class axis, with methods that compute along it. For example, ``classes.sum(u)`` is the
+        sum over the classes of each sample.
     per_unit : float or array
-        The number of spikes that increases `u` by 1; `u` is `counts` divided by it.
+        The number of spikes that increases `u` by 1; `u` is `counts` divided by this number.
     saturated : float or array
         The reading of a neuron that fires at every step.
     counts : array or None
         The spike counts from which `u` is computed, for comparisons that must not depend on
-        rounding. None if `u` is neither a count nor a rate.
+        rounding; None if `u` is neither a count nor a rate.
     duration : float or array
-        The number of steps from which a count or rate is read, added up over the neurons of a
+        The number of steps from which a count or rate is computed, summed over the neurons of a
         class.
     mask : array or None
-        A mask that is True for readings with at least one unmasked entry. Its class axis may have
-        length 1. None if nothing is masked.
+        A mask that is True for readings with at least one unmasked entry, or None if nothing is
+        masked. The class axis of the mask may have length 1.
     class_mask : array or None
-        If the classes compete for one term, a mask with the axes of `u` that is True for the
-        classes that take part. None if all classes take part.
+        If the classes share one term, a mask with the axes of `u` that is True for unmasked
+        classes; None if no class is masked.
     """
 
     u: Array
@@ -108,7 +108,7 @@ class Reading(NamedTuple):
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter of the library of the readings."""
+        """The adapter of the library to which the readings belong."""
         return self.classes.adapter
 
     @property
@@ -117,7 +117,7 @@ class Reading(NamedTuple):
         return self.classes.adapter.xp
 
     def per_class(self, values: PerClass) -> Any:
-        """Return a number as it is, and one for each class as an array that broadcasts to `u`."""
+        """Return a number unchanged, and a tuple of class values as an array that fits `u`."""
         if not isinstance(values, tuple):
             return values
         numbers = self.classes.adapter.constants(values, self.u)
@@ -126,8 +126,8 @@ class Reading(NamedTuple):
     def shielded(self, mask: Array) -> "Reading":
         """Return the readings with masked entries replaced by 1, and masked counts by infinity.
 
-        The masked terms and their derivatives are then finite in every criterion, because 1 is in
-        the range of each criterion, and no spike seems to be missing.
+        The masked terms and their derivatives are then finite for every criterion, because 1 is a
+        valid reading for each criterion, and no spike seems to be missing.
         """
         adapter = self.classes.adapter
         counts = None if self.counts is None else adapter.shielded(self.counts, mask, math.inf)
@@ -139,14 +139,15 @@ Readout: TypeAlias = Callable[[Trains], ReadResult]
 
 
 def count(trains: Trains, window: int | None = None) -> ReadResult:
-    """Read ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
+    """Compute ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
     spikes, mask, time, classes = trains
     adapter = time.adapter
     if window is not None:
         counts = adapter.moving_sum(spikes, window, time.index)
         reading = Reading(counts, classes, 1.0, window, counts, window, mask)
-        # A spike at t is counted in the windows at t, ..., t + W - 1, so the adjoint adds up their
-        # cotangents. Near the end it adds up fewer, because the last window is at the last step.
+        # A spike at t is counted in the windows that end at t, ..., t + W - 1, so the adjoint sums
+        # their cotangents. It sums fewer near the end, because the last window ends at the last
+        # step.
         return reading, partial(adapter.moving_sum, window=window, axis=time.index, reverse=True)
 
     steps, unmasked = spikes.shape[time.index], None
@@ -159,7 +160,7 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
 
 
 def rate(trains: Trains, window: int | None = None) -> ReadResult:
-    """Read ``r = mean_t s[t]`` or, with a window, ``r[t] = sum(s[t - k] for k < W) / W``."""
+    """Compute ``r = mean_t s[t]`` or, with a window, ``r[t] = sum(s[t - k] for k < W) / W``."""
     counted, to_spikes = count(trains, window)
     duration = counted.saturated
     if window == 1:
@@ -171,7 +172,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 
 
 def highest(trains: Trains) -> ReadResult:
-    """Read ``max_t s[t]``. All steps that reach the maximum share the gradient equally."""
+    """Compute ``max_t s[t]``. All steps that reach the maximum share the gradient equally."""
     spikes, mask, time, _ = trains
     xp = trains.xp
     unmasked = spikes if mask is None else xp.where(mask, spikes, -math.inf)
@@ -179,7 +180,7 @@ def highest(trains: Trains) -> ReadResult:
 
     def pullback(cotangent: Array) -> Array:
         reached = xp.astype(unmasked == peak, unmasked.dtype)
-        one = time.adapter.scalar(unmasked, 1.0)  # if the peak is NaN, no step equals it
+        one = time.adapter.scalar(unmasked, 1.0)  # if the peak is NaN, no step is equal to it
         return cotangent * reached / xp.maximum(time.sum(reached), one)
 
     reading = trains.reading(peak)
@@ -189,7 +190,7 @@ def highest(trains: Trains) -> ReadResult:
 
 
 def last(trains: Trains) -> ReadResult:
-    """Read the value at the last unmasked step."""
+    """Return the value at the last unmasked step."""
     spikes, mask, time, _ = trains
     xp, steps, step = trains.xp, time.length(spikes), time.positions(spikes)
     if mask is None:
@@ -216,10 +217,11 @@ def read_classes(
     classes: int | None = None,
     summed: tuple[str, ...] = (),
 ) -> ReadResult:
-    """Apply the readout with this name to each class.
+    """Apply the readout named `readout` to each class.
 
-    A class is a neuron or, with `classes`, a group of neighbouring neurons. The readouts in
-    `summed` read the sum of the neurons of a group, and the other readouts their mean.
+    A class is a single neuron or, if `classes` is given, a group of neighbouring neurons. The
+    readouts in `summed` read the sum of the neurons in a group, and the other readouts read their
+    mean.
     """
     if classes is None and readout in WINDOWED:
         each: ReadResult = WINDOWED[readout](trains, window)
@@ -238,7 +240,7 @@ def read_classes(
 
 
 def own_reading(loss: Any, trains: Trains) -> ReadResult:
-    """Return the result of ``loss.read``, and add broadcasting to its pullback."""
+    """Return the result of ``loss.read``, with a pullback that also handles broadcasting."""
     reading, to_values = loss.read(trains)
     given, each = tuple(reading.u.shape), tuple(trains.values.shape)
     time, xp = trains.time.index, trains.xp
@@ -263,13 +265,14 @@ def read_groups(
     proportional: bool = False,
     summed: bool = False,
 ) -> ReadResult:
-    """Apply `read` to the mean of the neurons of each class. By default, each neuron is a class.
+    """Apply `read` to the mean of the neurons in each class. By default, each neuron is a class.
 
-    If the readings of `read` are `proportional` to the trains, sum first and divide once: dividing
-    the spikes first rounds, and rounding would break ties. If individual neurons are masked, the
-    number of unmasked neurons may differ between steps, so the mean at each step is read instead.
-    With `summed`, the mean is multiplied by the number of neurons in a class, which gives their sum
-    if none of them is masked.
+    If `proportional` is True, the readings are proportional to the trains, so the spikes are summed
+    first and divided once: dividing first rounds, and rounding would break ties. If individual
+    neurons are masked, the number of unmasked neurons may differ between steps, so the mean at each
+    step is read instead.
+    If `summed` is True, the mean is multiplied by the number of neurons in a class, which gives
+    their sum if none of them is masked.
     """
     if classes is None:
         return read(trains)
@@ -306,7 +309,7 @@ def read_groups(
 
 
 def _mean_of_neurons(reading: Reading, size: int) -> Reading:
-    """Return the reading of the mean of neurons, given the reading of their sum.
+    """Return the reading for the mean of the neurons, given the reading for their sum.
 
     Counts are divided only once, because rounding twice could move a rate across a threshold.
     """
@@ -316,11 +319,11 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
 
 
 def softmax_sum(trains: Trains) -> ReadResult:
-    """Read ``sum_t p[t]``, where ``p[t]`` is a softmax over the unmasked classes at step t."""
+    """Compute ``sum_t p[t]``, where ``p[t]`` is the softmax over the unmasked classes at step t."""
     spikes, mask, time, classes = trains
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
-    highest = classes.max(logit)  # prevents overflow, and cancels in `p`
+    highest = classes.max(logit)  # this prevents overflow and cancels in `p`
     if mask is not None:
         highest = xp.where(classes.any(mask), highest, 0.0)
     weight = xp.exp(logit - highest)
@@ -347,7 +350,7 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
     """Return the readings of neurons as a batch in which each pixel is a sample."""
     adapter = reading.adapter
 
-    def arranged(x: Any) -> Any:  # without a mask, all readings have the same unit
+    def arranged(x: Any) -> Any:  # without a mask, the unit is the same for all readings
         is_number = reading.mask is None or isinstance(x, int | float)
         return x if is_number else pixels.samples(adapter, x)
 
@@ -363,15 +366,16 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
 
 # For spikes from 0 to 1, ``S[t] = (1 - s[0]) ... (1 - s[t])`` is the survival function. For a
 # binary train, it is 1 before the first spike and 0 from the first spike on. The latency is the sum
-# of the survival function over the unmasked steps. It is linear in each individual spike, so its
-# derivative is the effect of adding or removing that spike.
+# of the survival function over the unmasked steps. The latency is linear in each individual spike,
+# so its derivative is the effect of adding or removing that spike.
 
 
 def latency(trains: Trains) -> ReadResult:
-    """Read the latency of the first spike, in unmasked steps, from spikes between 0 and 1.
+    """Compute the latency of the first spike, in unmasked steps. Spikes must be from 0 to 1.
 
     The latency of a silent neuron is the largest number of unmasked steps of any neuron in its
-    sample, so that neurons with fewer unmasked steps do not seem early. This number is `saturated`.
+    sample, so that neurons with fewer unmasked steps do not seem early. The field `saturated` of
+    the reading holds this number.
     """
     spikes, mask, time, classes = trains
     adapter, xp = trains.adapter, trains.xp
@@ -391,11 +395,11 @@ def latency(trains: Trains) -> ReadResult:
 
 
 def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
-    """Return the spikes limited to 1, so that several spikes in one step count as one.
+    """Return the spikes, limited to 1 so that several spikes in one step count as one spike.
 
     Negative spikes raise an error if their values are concrete, and become NaN otherwise. The
-    limit is a selection, because libraries disagree on the derivative of a minimum at 1. Here it
-    is the same as below 1.
+    limit is a selection, because libraries disagree on the derivative of a minimum at 1. Here, the
+    derivative at 1 is the same as below 1.
     """
     xp, known = adapter.xp, adapter.concrete_or_none(spikes)
     lowest = lowest_below(known, 0)
@@ -415,14 +419,14 @@ def probabilities(adapter: Adapter, spikes: Array) -> ValueAndPullback:
                 f"numbers of spikes; got {fractions[0]:g}: if these are spike times, convert them "
                 "with bin_spikes"
             )
-    limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # 0 * infinity is NaN
+    limited = xp.where(spikes > 1, 1 + 0 * spikes, spikes)  # infinity becomes NaN
     if known is None:
         limited = xp.where(spikes < 0, math.nan, limited)
     inside = ~((spikes > 1) | (spikes < 0))
     return limited, lambda cotangent: xp.where(inside, cotangent, 0.0)
 
 
-# The readouts that may have a window. For "sqrt_count", the criterion takes the square root.
+# Readouts that support a window. For "sqrt_count", the criterion takes the square root.
 WINDOWED: dict[str, Any] = {"rate": rate, "count": count, "sqrt_count": count}
 OVER_ALL_TIME: dict[str, Any] = {"max": highest, "last": last}
 WHOLE: dict[str, Any] = {**OVER_ALL_TIME, "softmax_sum": softmax_sum}

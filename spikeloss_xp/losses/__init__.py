@@ -1,4 +1,4 @@
-"""The losses and their base classes, each loss in its own module."""
+"""The losses and their base classes."""
 
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import ClassLoss

@@ -1,15 +1,15 @@
-"""The base class of the losses, which prepares and computes a call.
+"""Base class for all losses. It prepares and evaluates a call.
 
     spikes --read--> u --criterion(u, target)--> terms --reduction--> loss
 
 A call takes two steps. `_prepare` determines the array library, the axes, the mask and the labels.
 `_sum` then computes the numbers: it reads the spikes, compares the readings with the target, and
-adds up the terms. Each stage returns its result and the pullback of that result, so the gradient is
-the composition of the pullbacks. A reduced loss is ``sum / weight``. The sum and the weight both
-add up over chunks that fit in the cache, over micro-batches, processes and devices and, in losses
-with a term at each step, over segments of time.
+sums the terms. Each stage returns its result and the pullback of that result, so the gradient is
+the composition of the pullbacks. A reduced loss is ``sum / weight``. The sum and the weight are
+both additive over chunks that fit in the cache, over micro-batches, processes and devices and, for
+losses with a term at each step, over segments of time.
 
-Methods with a leading underscore are either abstract, and defined by a subclass, or final.
+Each method with a leading underscore is either abstract, to be defined by a subclass, or final.
 Subclasses may override public methods and class attributes.
 """
 
@@ -39,7 +39,7 @@ REDUCTIONS = get_args(Reduction)
 OPTIONS = ("where", "lengths", "weight")
 PLAIN_VALUES = (int, float, str, bool, type(None))
 PLAIN_TYPES = frozenset(PLAIN_VALUES)
-SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options that losses share
+SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options shared by several losses
     "moving_window": _checks.optional_count,
     "num_classes": _checks.optional_count,
     "ignore_index": _checks.label,
@@ -56,7 +56,7 @@ OTHER_NAMES = {
 
 
 class Loss(Parts, ABC):
-    """The base class of all losses. A loss is a function of spike trains and a target.
+    """Base class for all losses. A loss is a function of spike trains and a target.
 
     Pass hyper-parameters to the constructor, and arrays to the call. Losses are immutable, hashable
     and comparable. To write your own loss, derive from `ClassLoss` or `TrainLoss`.
@@ -65,22 +65,22 @@ class Loss(Parts, ABC):
     time_axis: int
     reduction: str
     has_closed_form: ClassVar[bool] = True
-    """Whether `value_and_pullback` computes the same function as a call."""
+    """Whether `value_and_pullback` computes the same function as calling the loss."""
     classes_compete: ClassVar[bool] = False
     """Whether the classes of a sample share one term."""
     per_step: bool | None = False
     """Whether the terms have a time axis; None if they have the shape of the input."""
     targets: ClassVar[tuple[str, ...]] = ()
-    """The kinds of class targets that the loss accepts; empty if its targets are not of classes."""
+    """The kinds of class targets that the loss accepts; empty if its targets are not classes."""
     reads_times: ClassVar[bool] = False
     """Whether the input holds spike times instead of binned spikes."""
     expects_spikes: bool = False
-    """Whether the input should be spikes. If False, it may also be membrane potentials."""
+    """Whether the input should be spikes. If False, membrane potentials are allowed too."""
     _compares_numbers: bool = False
     """Whether class indices must be one-hot encoded for the criterion."""
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Raise if an option is given by its name in another library, and suggest our name."""
+        """Raise if an option has the name that another library uses, and suggest our name."""
         own = getattr(cls, "__dataclass_fields__", {})
         for name in OTHER_NAMES.keys() & options.keys() - own.keys():
             raise TypeError(f"{cls.__name__} has no option {name}: {OTHER_NAMES[name]}")
@@ -96,7 +96,7 @@ class Loss(Parts, ABC):
             cls.has_closed_form = False
 
     def __post_init__(self) -> None:
-        """Check the options that losses share. Subclasses with their own options extend this."""
+        """Check the shared options. Subclasses with their own options extend this method."""
         fields = vars(self)
         shared = {name: check for name, check in SHARED_CHECKS.items() if name in fields}
         _checks.check_fields(self, **shared)
@@ -133,8 +133,8 @@ class Loss(Parts, ABC):
             The mask, which is True for entries to keep. Its shape may be ``[batch]``; ``[time]``,
             if the numbers of samples and steps differ; batch and time in the order of `input`,
             where batch may have length 1; or the shape of `input`. If each pixel has a label,
-            ``[batch, *pixels]`` is possible too. Masked entries are treated as silence and have
-            gradient 0. Masked terms are 0, and a mean leaves them out.
+            ``[batch, *pixels]`` is allowed too. Masked entries are treated as silence and have
+            gradient 0. Masked terms are 0 and are excluded from a mean.
         lengths : array or sequence of int, optional
             The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
             steps of `input`. Later steps are masked.
@@ -148,15 +148,15 @@ class Loss(Parts, ABC):
         Returns
         -------
         array
-            A scalar array, which is 0 if everything is masked. With ``reduction="none"``, the
-            array of the terms, in which masked terms are 0.
+            A scalar array, which is 0 if everything is masked. With ``reduction="none"``, an array
+            of the terms, in which masked terms are 0.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape, dtype or library, or a value that is out of range.
-            Values are checked if they can be read without cost. On a GPU and in traced functions
-            they cannot; there, an invalid label or length makes the terms of its sample NaN.
+            If an argument has the wrong shape or dtype, comes from another library or is out of
+            range. Values are checked only if they can be read cheaply. On a GPU and in traced
+            functions, an invalid label or length makes the terms of its sample NaN instead.
         """
         options: dict[str, Any] = {"target": target, "where": where}
         options |= {"lengths": lengths, "weight": weight}
@@ -168,7 +168,7 @@ class Loss(Parts, ABC):
         return self(input, target, **options)
 
     def value(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
-        """Return the loss, computed by operations that the library can differentiate.
+        """Return the loss, computed with operations that the library can differentiate.
 
         A call returns the same value, but may register the closed-form gradient with the library
         instead of recording each operation. The arguments are the same as for a call.
@@ -203,7 +203,7 @@ class Loss(Parts, ABC):
         """Return the arrays among the hyper-parameters, or None if they cannot be determined.
 
         They cannot be determined if a hyper-parameter is a callable or another object that may
-        refer to arrays, because we cannot look inside.
+        refer to arrays, because we cannot inspect it.
         """
         held: list[Any] = []
         values = vars(self).values()
@@ -219,7 +219,7 @@ class Loss(Parts, ABC):
     # Methods that `diagnose` calls ----------------------------------------------------------------
 
     def findings(self, input: Any) -> Iterable[tuple[str, str]]:
-        """Yield the code of each finding about the options of the loss, and what was seen.
+        """Yield the findings about the options of the loss, each as a code and what was seen.
 
         The input is a NumPy array or, for `SparsityEnforcer`, a list of NumPy arrays.
         """
@@ -230,7 +230,7 @@ class Loss(Parts, ABC):
         return input != 0
 
     def value_of_equal_scores(self, classes: int) -> float | None:
-        """Return the loss if all classes have the same score, or None if it is not known."""
+        """Return the loss when all classes have the same score, or None if that loss is unknown."""
         return None
 
     # Methods that a subclass defines --------------------------------------------------------------
@@ -242,8 +242,8 @@ class Loss(Parts, ABC):
         Parameters
         ----------
         reading : Reading
-            The readings, with their class axis, ``reading.classes``, which has methods such as
-            ``sum`` and ``max``.
+            The readings. Their class axis, ``reading.classes``, has methods such as ``sum`` and
+            ``max``.
         labels : Labels
             The target, with axes that match the readings.
 
@@ -251,17 +251,17 @@ class Loss(Parts, ABC):
         -------
         tuple
             The terms and their pullback. The pullback maps the derivative of the loss with respect
-            to the terms to its derivative with respect to ``reading.u``. The terms have the shape
-            of the readings, except that the class axis has length 1 if `classes_compete`.
+            to the terms to the derivative with respect to ``reading.u``. The terms have the shape
+            of the readings, except that the class axis has length 1 if `classes_compete` is True.
         """
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        """Return the checked input with its mask. The first `context` steps have no terms."""
+        """Check the input and return it with its mask. The first `context` steps have no terms."""
 
     @abstractmethod
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        """Return the target, checked and converted to labels."""
+        """Check the target and return it as labels."""
 
     @abstractmethod
     def _read(
@@ -273,7 +273,7 @@ class Loss(Parts, ABC):
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...] | None:
         """Return the axes along which the values and terms may be split into independent chunks.
 
-        The tuple is empty if the readings are much smaller than the input, because chunking is then
+        The tuple is empty if the readings are much smaller than the input, because then chunking is
         not worth its overhead. The result is None if a term depends on several samples.
         """
 
@@ -295,12 +295,12 @@ class Loss(Parts, ABC):
             labels = labels._replace(class_weight=class_weights(prepared, weight))
         return prepared, labels
 
-    # Step 2: read, compare and add up -------------------------------------------------------------
+    # Step 2: read, compare and sum ----------------------------------------------------------------
 
     def _compute(
         self, input: Array, target: Any, options: dict[str, Any], *, with_pullback: bool
     ) -> ValueAndPullback:
-        """Return the loss and, if `with_pullback`, its pullback to `input`."""
+        """Return the loss and, if `with_pullback` is True, its pullback to `input`."""
         prepared, labels = self._prepare(input, target, options)
         if self.reduction == "none":
             reading, to_values = self._read(prepared, prepared.values, prepared.mask, labels)
@@ -324,8 +324,8 @@ class Loss(Parts, ABC):
     ) -> tuple[Array, Any, Pullback]:
         """Return the sum of the terms, their weight, and the pullback of the sum to the input.
 
-        The weight is None unless `with_weight`. The terms are evaluated in chunks if that is
-        faster.
+        The weight is None unless `with_weight` is True. The terms are evaluated in chunks if that
+        is faster.
         """
         adapter = prepared.adapter
 
@@ -351,10 +351,10 @@ class Loss(Parts, ABC):
     def _compare(self, prepared: Prepared, reading: Reading, labels: Any) -> TermsAndPullback:
         """Return the terms of a batch or of a chunk, their mask and weight, and their pullback.
 
-        The terms are multiplied by their weights, and are 0 where they are masked, as they are
-        within the context of a segment. Mask and weight broadcast against the terms. None stands
-        for a mask that is True everywhere, and for a weight of 1. The pullback takes the derivative
-        with respect to the terms to the derivative with respect to the readings.
+        The terms are multiplied by their weights. Masked terms, which include all terms in the
+        context of a segment, are 0. Mask and weight broadcast against the terms. A mask of None is
+        True everywhere, and a weight of None is 1. The pullback maps the derivative with respect to
+        the terms to the derivative with respect to the readings.
         """
         adapter, mask, compete = prepared.adapter, reading.mask, self.classes_compete
         if prepared.after_context is not None:
@@ -386,7 +386,7 @@ class Loss(Parts, ABC):
         return terms, mask, weight, pullback
 
     def _check_terms(self, terms: Array, reading: Reading) -> None:
-        """Raise if terms have the wrong shape, which broadcasting could otherwise hide."""
+        """Raise if the terms have the wrong shape, an error that broadcasting could hide."""
         expected, given = tuple(reading.u.shape), tuple(terms.shape)
         if self.classes_compete:
             axis = reading.classes.index
@@ -418,13 +418,13 @@ class Loss(Parts, ABC):
         is the sum of the weights of the unmasked terms. Without a mask and weights, it is an int.
         """
         xp = prepared.adapter.xp
-        if prepared.layout is None:  # one term for each layer, and layers are added, not averaged
+        if prepared.layout is None:  # one term per layer; layers are summed, not averaged
             return 1
-        if None in terms.shape:  # a length that is only known at run time has to be counted
+        if None in terms.shape:  # a length known only at run time must be counted
             mask = both(mask, xp.ones_like(terms, dtype=xp.bool))
         if self.reduction == "batchmean":
             return self._number_of_samples(prepared, terms, mask)
-        if self.reduction not in REDUCTIONS:  # if the `__post_init__` of a subclass checks nothing
+        if self.reduction not in REDUCTIONS:  # if a subclass skips the checks
             SHARED_CHECKS["reduction"](self.reduction, "reduction")
         if mask is None and weight is None:
             return math.prod(terms.shape)
@@ -452,7 +452,7 @@ class Loss(Parts, ABC):
         return xp.sum(xp.astype(counted, terms.dtype))
 
     def _result(self, prepared: Prepared, terms: Array) -> ValueAndPullback:
-        """Return the terms in the shape that ``reduction="none"`` returns, and their pullback."""
+        """Return the terms, shaped as for ``reduction="none"``, and their pullback."""
         adapter, layout, pixels = prepared.adapter, prepared.layout, prepared.pixels
         if self.per_step is None:
             collapse = functools.partial(layout.collapsed, adapter)
@@ -470,8 +470,8 @@ class Loss(Parts, ABC):
         """Return how a call may be split into blocks, or None if it must be evaluated as a whole.
 
         The call is checked before it is split. A loss that overrides `value` or
-        `value_and_pullback` is not split, because it may not be a quotient of sums. Neither is a
-        loss that holds arrays, because they may not be available where the blocks are evaluated.
+        `value_and_pullback` is not split, because it may not be a quotient of sums. Nor is a loss
+        that holds arrays, because they may not be available where the blocks are evaluated.
         """
         kind = type(self)
         own = kind.value is Loss.value and kind.value_and_pullback is Loss.value_and_pullback

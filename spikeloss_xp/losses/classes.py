@@ -1,4 +1,4 @@
-"""The base classes of the losses that read one number for each class from the spikes."""
+"""Base classes for losses that read one number per class from the spikes."""
 
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -25,14 +25,14 @@ from spikeloss_xp.readouts import (
 )
 
 NUMERICS = get_args(Numerics)
-COUNTED = (*WINDOWED, "latency")  # the readouts that are meant for spikes, not for potentials
+COUNTED = (*WINDOWED, "latency")  # readouts meant for spikes, not for membrane potentials
 
 
 class ReadsClasses(Loss, Predictor):
-    """The base class of the losses that read classes, without fields for their options.
+    """Base class for losses that read classes. It declares no option fields.
 
-    Losses that have been published list their options themselves, in the published order. All other
-    losses inherit the options of `ClassLoss`.
+    Published losses declare their options themselves, in the published order. All other losses
+    inherit the options of `ClassLoss`.
     """
 
     readout: str
@@ -44,11 +44,11 @@ class ReadsClasses(Loss, Predictor):
     readouts: ClassVar[tuple[str, ...]] = ("rate", "count", *OVER_ALL_TIME)
     """The readouts that the loss accepts."""
     _summed: ClassVar[tuple[str, ...]] = ()
-    """The readouts that add up the neurons of a class; other readouts average them."""
+    """The readouts that sum the neurons of a class; other readouts average them."""
     _by_class: ClassVar[tuple[str, ...]] = ()
-    """The hyper-parameters that may be given as one number for each class."""
+    """The hyper-parameters that may be sequences with one number for each class."""
     _scores_of: ClassVar[type[ClassScores]] = ClassScores
-    """The class that turns scores into predictions."""
+    """The type that turns scores into predictions."""
     _own_readout: ClassVar[bool] = False
     """Whether a subclass overrides `read`."""
 
@@ -58,7 +58,7 @@ class ReadsClasses(Loss, Predictor):
         cls._own_readout = cls.read is not ReadsClasses.read
 
     def __post_init__(self) -> None:
-        """Check the options that all losses of classes share."""
+        """Check the options that all class losses share."""
         super().__post_init__()
         if "readout" in vars(self):  # it is a field, not a class attribute
             _checks.check_fields(self, readout=self._check_readout)
@@ -84,20 +84,20 @@ class ReadsClasses(Loss, Predictor):
 
     @property
     def per_step(self) -> bool:  # type: ignore[override]
-        """Whether readings and terms have a time axis, and labels may have one."""
+        """Whether readings and terms have a time axis. If True, labels may have a time axis too."""
         return self.moving_window is not None
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, it may also be membrane potentials."""
+        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
         return self.readout in COUNTED and self.moving_window != 1
 
     def read(self, trains: Trains) -> ReadResult:
         """Return the reading of each neuron, and its pullback to ``trains.values``.
 
-        By default, the option `readout` names the readout. Override this method to define your own
-        readout. With `num_classes`, the method receives one train for each class: the mean of the
-        trains of its neurons.
+        By default, the readout is the one that the option `readout` names. Override this method to
+        define your own readout. With `num_classes`, the method receives one train for each class:
+        the mean of the trains of its neurons.
         """
         return read_classes(trains, self.readout, self.moving_window)
 
@@ -133,7 +133,8 @@ class ReadsClasses(Loss, Predictor):
         window = None if over_all_time else self.moving_window
         if pixels is None:
             return self._read_trains(trains, window)
-        # Read first, and rearrange the smaller readings, unless a reading combines several neurons.
+        # Apply the readout before rearranging the axes, because its output is smaller, unless it
+        # combines several neurons.
         adapter = prepared.adapter
         several = self.num_classes is not None or self.readout in ("softmax_sum", "latency")
         if several or self._own_readout:
@@ -168,7 +169,7 @@ class ReadsClasses(Loss, Predictor):
         return self._scores_of(prepared, self.score(reading), reading.mask, per_step)
 
     def _check_classes(self, prepared: Prepared) -> None:
-        """Raise if a hyper-parameter with a number for each class has the wrong length."""
+        """Raise if a hyper-parameter that holds one number per class has the wrong length."""
         for name in self._by_class:
             values = getattr(self, name)
             if isinstance(values, tuple) and len(values) != prepared.num_classes:
@@ -180,7 +181,7 @@ class ReadsClasses(Loss, Predictor):
 
 @dataclass(frozen=True)
 class ClassLoss(ReadsClasses):
-    """The base class of losses that read one number for each class, such as its firing rate.
+    """Base class for losses that read one number for each class, such as its firing rate.
 
     To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
     `criterion`. It inherits the options below, and may change their defaults. Masks, class weights,
@@ -192,8 +193,8 @@ class ClassLoss(ReadsClasses):
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read from each neuron: its firing rate, its spike count, or the maximum or the last
-        value of its membrane potential.
+        The quantity read from each neuron: its firing rate, its spike count, or the maximum or the
+        last value of its membrane potential.
     moving_window : int, optional
         The length of the moving window for rates and counts, in time steps. With a window, there is
         a term at each step. By default, each neuron is read over the whole duration.
@@ -204,17 +205,18 @@ class ClassLoss(ReadsClasses):
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. They have no terms.
+        The class index that marks samples or steps to ignore. Ignored samples and steps have no
+        terms.
 
     Attributes
     ----------
     classes_compete : bool
-        A class attribute: whether the classes of a sample share one term, as in a softmax. If True,
-        the terms have a class axis of length 1, and ``reading.class_mask`` is False for masked
-        classes, or None if no class is masked. The default is False.
+        A class attribute that states whether the classes of a sample share one term, as in a
+        softmax. If True, the terms have a class axis of length 1, and ``reading.class_mask`` is
+        False for masked classes, or None if no class is masked. The default is False.
     targets : tuple of str
-        A class attribute: the kinds of targets that the loss accepts. By default, these are class
-        indices only.
+        A class attribute that lists the kinds of targets that the loss accepts. By default, only
+        class indices are accepted.
     """
 
     _: KW_ONLY

@@ -31,12 +31,12 @@ class CrossEntropy(ClassLoss):
         and -1 for ``[batch, class, time]``. Targets and terms with a time axis have the same order
         of axes.
     readout : str, default "count"
-        What is read from each class:
+        The quantity read from each class:
 
         - ``"count"``: the spike count :math:`n`;
         - ``"sqrt_count"``: :math:`\sqrt{n + 3/8}`. If :math:`n` is a Poisson variable whose mean is
           not small, the root has a standard deviation of about 1/2 [1]_. The derivative of the root
-          is 0.82 for a silent class, and 0.10 at 25 spikes;
+          is 0.82 for a silent class and 0.10 for 25 spikes;
         - ``"rate"``: the spike count divided by the number of steps;
         - ``"max"``, ``"last"``: the maximum or the last value of the membrane potential;
         - ``"latency"``: the number of steps before the first spike. The earliest class has the
@@ -46,10 +46,10 @@ class CrossEntropy(ClassLoss):
     moving_window : int, optional
         The length of the moving window, in time steps. Only the first three readouts support a
         window. With a window, there is a term at each step. With a window of 1 and the readout
-        ``"count"`` or ``"rate"``, the logits at a step are the input at that step, as in temporal
-        efficient training [3]_. By default, each class is read over the whole duration.
+        ``"count"`` or ``"rate"``, the logits at each step are the input at that step, as in
+        temporal efficient training [3]_. By default, each class is read over the whole duration.
     temperature : float, default 1
-        The divisor :math:`\rho` of the logits, in the unit of the reading; from 1e-6 to 1e18.
+        The divisor :math:`\rho` of the readings, in the unit of the reading; from 1e-6 to 1e18.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -61,21 +61,22 @@ class CrossEntropy(ClassLoss):
         read the sum of the neurons of a class, and the other readouts their mean. By default, each
         neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. They have no terms.
+        The class index that marks samples or steps to ignore. Ignored samples and steps have no
+        terms.
     rates : tuple of float, optional
         Bounds on the firing rates, in spikes per neuron and time step: the lowest rate of the
         labelled class, and the highest rate of the other classes, for example ``(0.5, 0.02)``. Both
-        are between 0 and 1, and the first is larger. A rate outside its bound is penalised, even if
-        the labelled class is silent. Only the first three readouts support bounds. By default,
-        there are no bounds.
+        are between 0 and 1, and the first is larger. A rate that violates its bound is penalised,
+        even if the labelled class is silent. Only the first three readouts support bounds. By
+        default, there are no bounds.
     rate_weight : float, default 3
-        The weight of the bounds relative to the cross entropy; at least 0. With ``"sqrt_count"``, 1
-        was the best of the weights that we measured.
+        The weight of the penalties relative to the cross entropy; at least 0. With
+        ``"sqrt_count"``, a weight of 1 performed best in our measurements.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
@@ -102,18 +103,18 @@ class CrossEntropy(ClassLoss):
 
     where :math:`\lambda` is `rate_weight`, :math:`n` is the spike count, and :math:`T` is the
     number of unmasked steps or, with a window, the length of the window. If a class has several
-    neurons, :math:`n` and :math:`T` are added up over its neurons. With class probabilities, the
-    penalty of class :math:`c` as the label is weighted by the share :math:`q_c / \sum q`, and its
-    penalty as one of the other classes by one minus this share. The penalties of a row are
-    multiplied by :math:`\sum_c w_c q_c`. Temperature and label smoothing do not affect the bounds,
-    and the bounds do not affect predictions.
+    neurons, :math:`n` and :math:`T` are summed over its neurons. With class probabilities, each
+    class :math:`c` has both penalties: the penalty for the label is weighted by the share
+    :math:`q_c / \sum q`, and the penalty for other classes by one minus this share. The penalties
+    of a row are multiplied by :math:`\sum_c w_c q_c`. Temperature and label smoothing do not affect
+    the bounds, and the bounds do not affect predictions.
 
-    Masked classes are left out of the softmax. If only some neurons of a class are masked, its sum
-    is scaled up to the full number of neurons. With ``"sqrt_count"``, and with `rates`, a negative
-    spike count (below -1/4) raises an error if the values can be read without cost. On a GPU and in
+    Masked classes are excluded from the softmax. If only some neurons of a class are masked, its
+    sum is scaled up to the full number of neurons. With ``"sqrt_count"`` or `rates`, a negative
+    spike count (below -1/4) raises an error if the values can be read cheaply. On a GPU and in
     traced functions, it makes the loss NaN instead.
 
-    The loss of a confident and correct prediction keeps its digits, and so does the gradient: for
+    The loss and its gradient preserve their precision for a confident and correct prediction. For
     25 spikes against none, the loss is 1.3888e-11 in float32, where the logarithm of a softmax
     would be 0.
 
@@ -139,7 +140,8 @@ class CrossEntropy(ClassLoss):
     >>> float(loss(spikes, [[0.9, 0.1]]).round(3))
     0.327
 
-    Bounds add a penalty until the label fires in half of the steps, and other classes hardly fire:
+    With bounds, there is a penalty unless the labelled class fires in at least half of the steps,
+    and each of the other classes in at most 2 % of them:
 
     >>> bounded = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
     >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))
@@ -179,12 +181,12 @@ class CrossEntropy(ClassLoss):
 
     @property
     def _divisor(self) -> float:
-        """The divisor of the readings, negative for latencies so that the earliest class wins."""
+        """The divisor of the readings. It is negative for latencies, so the earliest class wins."""
         return -self.temperature if self.readout == "latency" else self.temperature
 
     @property
     def expects_spikes(self) -> bool:  # type: ignore[override]
-        """Whether the input should be spikes. If False, it may also be membrane potentials."""
+        """Whether the input should be spikes. If False, membrane potentials are allowed too."""
         mean_of_potentials = self.readout == "rate" and self.rates is None
         return super().expects_spikes and not mean_of_potentials
 
@@ -207,7 +209,7 @@ class CrossEntropy(ClassLoss):
         return u if self._divisor == 1 else u / self._divisor
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the cross entropies, plus the penalties for rates outside their bounds."""
+        """Return the cross entropies, plus the penalties for rates that violate their bounds."""
         u, root, to_count = reading.u, None, None
         if self.readout == "sqrt_count":
             root, to_count = _root(reading, u, "readout='sqrt_count'")
@@ -226,14 +228,14 @@ class CrossEntropy(ClassLoss):
     def _outside(
         self, rates: tuple[float, float], reading: Reading, labels: Labels, root: Array | None
     ) -> ValueAndPullback:
-        """Return the penalties for rates outside their bounds, and their pullback."""
+        """Return the penalties for rates that violate their bounds, and their pullback."""
         classes, label, n = reading.classes, labels.indices, reading.u
         factor: Any = self.rate_weight
         if self.readout == "rate":
             n = n * reading.duration
         if root is None:
             root, _ = _root(reading, n, "rates")
-        if labels.numbers is not None:  # here the criterion has to apply the class weights
+        if labels.numbers is not None:  # for probabilities, the criterion applies the class weights
             label = labels.numbers
             label = label / or_one(reading.adapter, classes.sum(label))
             factor = factor * labels.weights(reading, compete=True)[1]
@@ -247,7 +249,7 @@ class CrossEntropy(ClassLoss):
 def unfit_temperature(
     largest: float, steps: float, temperature: float
 ) -> Iterator[tuple[str, str]]:
-    """Yield a finding if logits from 0 to `largest` differ too little or too much for a softmax."""
+    """Yield a finding if the range from 0 to `largest` is too narrow or wide for a softmax."""
     range_of_logits = largest / temperature
     if not 0.1 < range_of_logits < 30 * steps:
         seen = f"logits differ by at most {range_of_logits:.3g}, in {steps:g} steps"
@@ -273,9 +275,9 @@ def compare_logits(
 
 
 def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
-    """Return ``sqrt(n + 3/8)`` of spike counts, and the pullback.
+    """Return ``sqrt(n + 3/8)`` for spike counts `n`, and the pullback.
 
-    `option` is the option that needs these roots, for the error message.
+    `option` names the option that needs these roots; the error message mentions it.
     """
     adapter = reading.adapter
     checked = adapter.are_within(n, -0.25, math.inf)
@@ -289,7 +291,7 @@ def _root(reading: Reading, n: Array, option: str) -> ValueAndPullback:
 
 
 def _probabilities(reading: Reading, labels: Labels, label_smoothing: float) -> Array:
-    """Return the smoothed label probabilities times the class weights; masked classes have 0."""
+    """Return the smoothed label probabilities times the class weights, 0 for masked classes."""
     xp, classes, class_mask, q = reading.xp, reading.classes, reading.class_mask, labels.numbers
     if label_smoothing:
         present: Any = classes.length(q)

@@ -1,4 +1,4 @@
-"""Mean event rates of layers, which may include the rest of the batch."""
+"""Mean event rates of layers, optionally over the whole batch rather than this part of it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from spikeloss_xp.readouts import Reading, ReadResult
 
 
 class Others(Labels):
-    """The events and entries of the rest of the batch, in `numbers`. The rates include them."""
+    """The events and entries of the rest of the batch, stored in `numbers` and used in rates."""
 
     __slots__ = ()
 
     def filled(self, reading: Any, mask: Array) -> Labels:
-        """Return the labels unchanged, because their numbers are not masked."""
+        """Return the labels unchanged, because the mask does not apply to their numbers."""
         return self
 
 
@@ -81,13 +81,13 @@ def sum_magnitude(
             other = xp.where(x > 0, y, y * slope)
         return xp.where(x < 0, -y, other)
 
-    plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is below 0
+    plain = at_silence is True and adapter.are_within(x, 0, math.inf)  # no value is negative
     absent = [i for i in axes if mask is None or mask.shape[i] != x.shape[i]]
     entries: Any = math.prod([x.shape[axis] for axis in absent])
     if mask is not None:
         entries = _total(adapter, xp.astype(mask, x.dtype), axes) * entries
     size = x
-    if not plain:  # if a library differentiates `abs`, its derivative at 0 may not be the one above
+    if not plain:  # a library may define a different derivative of `abs` at 0
         size = abs(x) if adapter.in_place(x) else times_sign(x)
     return _total(adapter, size, axes), entries, lambda cotangent: times_sign(spread(cotangent))
 
@@ -110,9 +110,10 @@ def mean_magnitude(
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> ReadResult:
-    """Read the mean of ``|x|``, the quotient of the two sums that `sum_magnitude` returns.
+    """Compute the mean of ``|x|``, the quotient of the two sums that `sum_magnitude` returns.
 
-    The mean includes the rest of the batch if `others` holds its sum and its number of entries.
+    If `others` is given, it holds the sum and the number of entries for the rest of the batch, and
+    the mean is over the whole batch.
     """
     events, entries, to_x = sum_magnitude(adapter, x, mask, axes=axes, at_silence=at_silence)
     if others is not None:
@@ -124,7 +125,7 @@ def mean_magnitude(
 
 
 def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
-    """Return rates as a reading. A single mask may apply to all rates."""
+    """Return rates as a reading. The mask is broadcast to the shape of the rates."""
     if mask is not None:
         mask = adapter.xp.broadcast_to(mask, rate.shape)
     return Reading(rate, adapter.axes[0], mask=mask)

@@ -1,4 +1,4 @@
-"""Parts of a call: sums and weights that add up over micro-batches, segments and blocks."""
+"""Parts of a call: sums and weights that are additive over micro-batches, segments and blocks."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
 class Parts:
-    """A loss that is a sum of terms divided by their weight, both of which add up over parts."""
+    """Mixin for losses that are a sum of terms divided by a weight, both additive over parts."""
 
     reduction: str
     _prepare: Any
@@ -31,8 +31,8 @@ class Parts:
     def memory(self) -> int | None:
         """The number of earlier steps that a term reads, or None if it reads the whole train.
 
-        To compute the same terms as for the whole train, `sum_and_weight` needs this many steps
-        before a segment as its context.
+        To return the same terms for a segment as for the whole train, `sum_and_weight` needs this
+        many earlier steps as context.
         """
         return None
 
@@ -42,10 +42,10 @@ class Parts:
     ) -> tuple[ArrayT, ArrayT]:
         """Return the sum of the terms, and the weight by which the reduction divides it.
 
-        Both results add up over any split of the batch, such as micro-batches, processes or
-        devices. The total sum is the loss of the whole batch for ``reduction="sum"``. For a mean,
-        divide the total sum by the total weight; if the weight is 0, the mean is 0. With a
-        `context`, both results also add up over segments of time.
+        Both results can be summed over any split of the batch into micro-batches, processes or
+        devices. With ``reduction="sum"``, the total sum is the loss for the whole batch. For a
+        mean, divide the total sum by the total weight; if the weight is 0, the mean is 0. With a
+        `context`, both results can also be summed over segments of time.
 
         Parameters
         ----------
@@ -54,10 +54,10 @@ class Parts:
         target : array or sequence
             The target, as for a call.
         context : int, default 0
-            The number of steps at the start of `input` that belong to earlier segments. They are
-            read, and masked as usual, but have no terms and no weight, and their labels are not
-            checked. A segment needs `memory` steps of context, or all earlier steps if there are
-            fewer.
+            The number of steps at the start of `input` that belong to earlier segments. These steps
+            are read and masked as usual, but they have no terms and no weight, and their labels are
+            not checked. A segment needs `memory` steps of context, or all earlier steps if there
+            are fewer.
         **options
             The other arguments of a call: `where`, `lengths` and `weight`.
 
@@ -72,12 +72,12 @@ class Parts:
         Raises
         ------
         ValueError, TypeError
-            If the reduction is "none"; if there is a context, but the terms read whole trains or
+            If the reduction is "none"; if a context is given, but the terms read whole trains or
             the reduction is "batchmean"; or for the same reasons as a call.
 
         Examples
         --------
-        The sums and weights of two micro-batches give the mean over the whole batch:
+        Compute the mean over the whole batch from the sums and weights of two micro-batches:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
@@ -95,7 +95,7 @@ class Parts:
     def sum_weight_and_pullback(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT, Pullback]:
-        """Return the sum of the terms, their weight, and the pullback of the sum, in closed form.
+        """Return the sum of the terms, their weight, and the closed-form pullback of the sum.
 
         Use this method with libraries that have no automatic differentiation.
 
@@ -106,8 +106,8 @@ class Parts:
         target : array or sequence
             The target, as for a call.
         context : int, default 0
-            The number of steps of context, as for `sum_and_weight`. The gradient with respect to
-            these steps is included.
+            The number of steps of context, as for `sum_and_weight`. The gradient includes these
+            steps.
         **options
             The other arguments of a call: `where`, `lengths` and `weight`.
 
@@ -150,17 +150,17 @@ class Parts:
         *,
         with_pullback: bool,
     ) -> tuple[Array, Array, Pullback]:
-        """Return the sum, weight and, if `with_pullback`, pullback of a micro-batch or segment."""
+        """Return the sum and weight of a part and, if `with_pullback` is True, the pullback."""
         self._check_context(context)
         prepared, labels = self._prepare(input, target, options, context)
         total, weight, pullback = self._sum(prepared, labels, True, with_pullback)
         if isinstance(weight, int):
-            # The array of `scalar` may be cached, so return a copy that the caller may change.
+            # `scalar` may return a cached array, so return a copy that the caller may modify.
             weight = prepared.adapter.scalar(total, float(weight)) + 0.0
         return total, weight, pullback
 
     def _check_context(self, context: int) -> None:
-        """Raise if the loss has no sum of terms, or none that adds up over segments."""
+        """Raise if the terms are not summed, or if a context is given that the loss cannot use."""
         if self.reduction == "none":
             raise ValueError(
                 "reduction='none' has no sum and no weight: use 'sum', 'mean' or 'batchmean'"
@@ -185,7 +185,7 @@ class Parts:
 def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
     """Return the divisor of a sum: its weight, or infinity if the weight is 0.
 
-    Dividing by infinity makes the loss 0. With label smoothing, the sum itself may not be 0.
+    Dividing by infinity makes the loss 0 even if the sum is not 0, as with label smoothing.
     """
     if isinstance(weight, int):
         return weight
@@ -196,7 +196,7 @@ def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
 
 
 class Split(NamedTuple):
-    """The way in which a call of a loss may be split into blocks whose sums add up.
+    """How a loss call may be split into blocks whose partial sums are then added.
 
     Attributes
     ----------
@@ -205,15 +205,15 @@ class Split(NamedTuple):
     layout : Layout
         The layout of the input.
     axes : dict
-        For the input and each argument, the axes of the input that its axes correspond to, with
-        None for a class axis that the input does not have.
+        Maps the name of the input and of each argument to a tuple that gives, for each of its axes,
+        the corresponding axis of the input, or None for a class axis that the input lacks.
     independent : set of int
-        The axes of the input along which the sums of blocks add up. Along time, they add up if each
-        block also includes the `memory` steps before it.
+        The axes of the input along which the call may be split into blocks whose sums are added. To
+        split it along time, each block must also include the `memory` steps before it.
     dtype : dtype
         The dtype of the computation.
     divisor : array, int or None
-        The number by which the reduction divides the sum; None stands for 1.
+        The number by which the reduction divides the sum; None means 1.
     where : array or None
         The mask, in a shape that remains unambiguous for a block.
     """
@@ -233,7 +233,7 @@ def split_call(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None
     options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
-    # Labels of pixels, or a single spike time for each class, without an axis of spikes.
+    # Do not split labels of pixels, or an input of one spike time per class without a spike axis.
     if prepared.pixels is not None or layout.time_axis == input.ndim:
         return None
     axes: dict[str, tuple[int | None, ...]] = {

@@ -1,4 +1,4 @@
-"""Regression losses: functions of the difference between readings and target numbers."""
+"""Regression losses, which are functions of the difference between readings and targets."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -26,12 +26,12 @@ class SquaredError(ClassLoss):
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``. Targets and terms with a time axis have the same order of axes.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read from each neuron: its firing rate, its spike count, or the maximum or the last
-        value of its membrane potential.
+        The quantity read from each neuron: its firing rate, its spike count, or the maximum or the
+        last value of its membrane potential.
     moving_window : int, optional
-        The length of the moving window for rates and counts, in time steps. A window of 1 compares
-        the input itself at each step, for example the membrane potentials of a readout layer with a
-        signal. By default, each neuron is read over the whole duration.
+        The length of the moving window for rates and counts, in time steps. With a window of 1, the
+        input itself is compared with the target at each step: for example, the membrane potentials
+        of a readout layer with a signal. By default, each neuron is read over the whole duration.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
@@ -43,14 +43,14 @@ class SquaredError(ClassLoss):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. The space axes are flattened to one axis. `target`
     holds finite floats, in the unit of the reading. Its shape is ``[batch, class]`` or, with a
     window, also ``[batch, class, time]``. A target without a time axis applies to every step.
-    `weight` holds one weight for each reading.
+    `weight` holds one weight per class.
 
     To compare filtered spikes with a signal, use `SpikeTime` with ``filter_target=False``.
 
@@ -89,7 +89,7 @@ class AbsoluteError(SquaredError):
         The time axis of `input`. This option and the options below are the same as for
         `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read from each neuron.
+        The quantity read from each neuron.
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -100,7 +100,7 @@ class AbsoluteError(SquaredError):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
@@ -123,7 +123,7 @@ class AbsoluteError(SquaredError):
 
 @dataclass(frozen=True)
 class HuberError(SquaredError):
-    r"""Huber loss between readings and target numbers: quadratic near the target, linear far off.
+    r"""Huber loss between readings and target numbers: quadratic near the target, linear far away.
 
     .. math::
         L = \frac{1}{B C} \sum_{b, c} h(u_{b, c} - \hat u_{b, c}), \qquad
@@ -136,7 +136,7 @@ class HuberError(SquaredError):
         The time axis of `input`. This option and the options below, except `delta`, are the same as
         for `SquaredError`.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read from each neuron.
+        The quantity read from each neuron.
     moving_window : int, optional
         The length of the moving window, in time steps.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -144,13 +144,13 @@ class HuberError(SquaredError):
     num_classes : int, optional
         The number of readings.
     delta : float, default 1
-        The difference :math:`\delta` beyond which a term is linear, in the unit of the reading;
-        from 1e-6 to 1e18.
+        The absolute difference :math:`\delta` above which a term is linear, in the unit of the
+        reading; from 1e-6 to 1e18.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
@@ -180,5 +180,5 @@ class HuberError(SquaredError):
         _checks.check_fields(self, delta=_checks.scale)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the Huber losses of the differences."""
+        """Return the Huber loss of each difference."""
         return criteria.huber(reading.adapter, reading.u - labels.numbers, self.delta)

@@ -1,4 +1,4 @@
-"""SparsityEnforcer: a penalty on layers whose mean event rate is outside a range."""
+"""SparsityEnforcer: a penalty on layers whose mean event rates are outside a range."""
 
 import functools
 import operator
@@ -50,9 +50,9 @@ class SparsityEnforcer(Loss):
             \max(m_x - r_\text{max}, 0)^2 + \max(r_\text{min} - m_x, 0)^2 \Bigr),
         \qquad m_x = \operatorname{mean} |x|
 
-    The sum is over arrays :math:`x`, usually one for each layer. A call with one array returns its
-    term. A call with several arrays, in sequences and mappings that may be nested, returns the sum
-    of their terms. Rates are in events per neuron and time step.
+    The sum is over arrays :math:`x`, usually one for each layer. Called with a single array, the
+    loss returns the term for that array. Called with several arrays, in sequences and mappings that
+    may be nested, it returns the sum of their terms. Rates are in events per neuron and time step.
 
     Parameters
     ----------
@@ -69,33 +69,34 @@ class SparsityEnforcer(Loss):
         and the default `lam`, the loss is the mean of :math:`|x|`.
     per : {"array", "neuron", "sample", "sample_neuron"}, default "array"
         The parts of an array whose mean rates are penalised separately: the whole array; each
-        neuron, averaged over batch and time, so that silent neurons cannot make up for neurons that
-        fire too much; each sample; or each neuron in each sample, as in the upper bound of [2]_.
+        neuron, averaged over batch and time, so that silent neurons cannot compensate for neurons
+        that fire too often; each sample; or each neuron in each sample, like the upper bound in
+        [2]_.
     reduction : {"mean", "sum"}, default "mean"
         Whether the term of an array is the mean or the sum over its neurons or samples. The terms
-        of several arrays are always added up.
+        of several arrays are always summed.
     scale : sequence of float, optional
-        A factor for each array, at least 0, such as the number of synapses of each neuron. The
-        scaled events of all arrays are added up, and their rate is compared with the range once.
-        The unit of `max_rate` and `min_rate` is then scaled events per sample and time step, such
-        as synaptic operations. If some neurons of an array are masked, the events of the others are
-        scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"`` support a
-        scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
+        A factor for each array, at least 0, such as the number of synapses per neuron. The scaled
+        events of all arrays are summed, and only their total rate is compared with the range. The
+        unit of `max_rate` and `min_rate` is then scaled events per sample and time step, for
+        example synaptic operations. If some neurons of an array are masked, the events of its other
+        neurons are scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"``
+        support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
     layer_axis : int, optional
         An axis of `input` along which layers are stacked: each slice along it is treated as a
         separate array. By default, there is no such axis.
     numerics : {"stable", "lava"}, default "stable"
         The derivative of :math:`|x|` at silence, :math:`x = 0`. With ``"stable"``, it is 1, as for
         a spike count. With ``"lava"``, as in lava-dl [1]_, it is 0 for the excess over `max_rate`,
-        so that silent steps have no gradient. For the shortfall from `min_rate`, and with a
-        `scale`, it is 1 with ``"lava"`` too.
+        so that silent steps have no gradient. For the shortfall from `min_rate`, or with a
+        `scale`, it is 1 even with ``"lava"``.
     time_axis : int, default -1
         The time axis of each array. With ``per="array"`` and no mask, it has no effect.
 
     Raises
     ------
     ValueError, TypeError
-        If an option is outside its range or of the wrong type.
+        If an option is out of range or has the wrong type.
 
     Notes
     -----
@@ -103,9 +104,10 @@ class SparsityEnforcer(Loss):
     rate is too high, training also lowers potentials that are close to the threshold at silent
     steps. For graded or signed events, which are not spike counts, use ``numerics="lava"``.
 
-    With ``per="array"`` and ``"neuron"``, a term is computed from a mean over the whole batch, so
-    the terms of micro-batches do not add up. `events_and_entries` returns two sums that do. With
-    ``per="sample"`` and ``"sample_neuron"``, the terms of samples add up: see `sum_and_weight`.
+    With ``per="array"`` or ``"neuron"``, a term is computed from a mean over the whole batch, so
+    the terms of micro-batches cannot simply be added. `events_and_entries` returns two sums that
+    can. With ``per="sample"`` or ``"sample_neuron"``, the terms of samples can be added: see
+    `sum_and_weight`.
 
     References
     ----------
@@ -180,7 +182,7 @@ class SparsityEnforcer(Loss):
         lengths : array or sequence of int, optional
             The length of each sample in time steps, of shape ``[batch]``. Later steps are masked.
         others : tuple of array, optional
-            The results of `events_and_entries` for the rest of the batch, added up over the other
+            The results of `events_and_entries` for the rest of the batch, summed over the other
             micro-batches, processes or devices. The call then returns the value for the whole
             batch, and its gradient is the gradient of this value with respect to `input`. This
             argument requires a single array.
@@ -194,9 +196,9 @@ class SparsityEnforcer(Loss):
         Raises
         ------
         ValueError, TypeError
-            If there is no array; if an array has no elements, or lacks the axes of batch and time
-            where they are needed; or if a mask or `others` has the wrong shape, dtype or library,
-            or a value that is out of range.
+            If there is no array; if an array has no elements, or lacks a batch or time axis that is
+            required; or if a mask or `others` has the wrong shape or dtype, comes from another
+            library, or is out of range.
         """
         arrays = leaves(input)
         if others is not None:
@@ -219,8 +221,8 @@ class SparsityEnforcer(Loss):
         return self(input, **options)
 
     def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
-        """Return the term of one array, by operations that the library can differentiate."""
-        if self.scale is not None and self.layer_axis is not None:  # the array holds several
+        """Return the term of one array, using operations that the library can differentiate."""
+        if self.scale is not None and self.layer_axis is not None:  # it holds several layers
             found: ArrayT = self._value_of_scaled(input, **options)
             return found
         return self._of_layers(input, with_pullback=False, **options)[0]
@@ -277,11 +279,11 @@ class SparsityEnforcer(Loss):
     def sum_and_weight(  # type: ignore[override]
         self, input: Events[ArrayT], *, where: Any = None, lengths: Any = None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms of all samples, and the number by which a call divides it.
+        """Return the sum of the terms of all samples, and the divisor for their mean.
 
-        This requires ``per="sample"`` or ``"sample_neuron"``. Both results add up over any split of
-        the batch. The loss of the whole batch is the total sum divided by the total weight, or 0 if
-        the weight is 0. With ``reduction="sum"``, it is the total sum.
+        This requires ``per="sample"`` or ``"sample_neuron"``. Both results can be summed over any
+        split of the batch. The loss of the whole batch is the total sum divided by the total
+        weight, or 0 if the weight is 0. With ``reduction="sum"``, it is the total sum.
 
         Parameters
         ----------
@@ -322,10 +324,10 @@ class SparsityEnforcer(Loss):
     def events_and_entries(
         self, input: ArrayT, *, where: ArrayLike | None = None, lengths: ArrayLike | None = None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of ``|x|``, and the number of unmasked entries that are added up.
+        """Return the sum of ``|x|``, and the number of unmasked entries that it includes.
 
-        Both results add up over any split of the batch, and their quotient is the mean event rate.
-        Pass the totals of the rest of the batch to a call as `others`.
+        Both results can be summed over any split of the batch, and their quotient is the mean event
+        rate. Pass the totals for the rest of the batch to a call as `others`.
 
         Parameters
         ----------
@@ -343,7 +345,7 @@ class SparsityEnforcer(Loss):
 
         Examples
         --------
-        The gradient for a micro-batch equals its part of the gradient for the whole batch:
+        The gradient for a micro-batch equals the corresponding part of the full-batch gradient:
 
         >>> import numpy as np
         >>> import spikeloss_xp as sx
@@ -365,7 +367,7 @@ class SparsityEnforcer(Loss):
         axes = self._averaged_axes(prepared)
         arrays = prepared.adapter, prepared.values, prepared.mask
         events, entries, _ = sum_magnitude(*arrays, axes=axes)
-        # The number is the same for all neurons if there is no mask, or one mask for all of them.
+        # Without a mask, or with a mask that all neurons share, the number is the same for each.
         return events, prepared.adapter.xp.zeros_like(events) + entries
 
     def _check_no_scale(self) -> None:
@@ -388,14 +390,14 @@ class SparsityEnforcer(Loss):
                 f"{method} takes a single layer: call it once for each layer, without a layer_axis"
             )
 
-    # The steps that all losses share -------------------------------------------------------------
+    # Methods of the steps that all losses share ---------------------------------------------------
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         adapter = adapter_of(input).of_call(input)
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        if where is None and None in input.shape:  # a length only known at run time is counted
+        if where is None and None in input.shape:  # count lengths known only at run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
@@ -411,7 +413,7 @@ class SparsityEnforcer(Loss):
         return None
 
     def _averaged_axes(self, prepared: Prepared) -> tuple[int, ...]:
-        """Return the axes that `per` averages over."""
+        """Return the axes over which rates are averaged, which depend on `per`."""
         layout, axes = prepared.layout, set(range(prepared.values.ndim))
         if self.per != "array":
             kept = {"sample": layout.batch_axis, "neuron": layout.class_axis}
@@ -439,7 +441,7 @@ class SparsityEnforcer(Loss):
             yield "impossible-rate", f"max_rate={self.max_rate:g}"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the penalties on rates outside the range, times `lam`."""
+        """Return the penalties for rates outside the range, multiplied by `lam`."""
         limits = self.min_rate, self.max_rate
         terms, to_rate = criteria.outside_range(reading.adapter, reading.u, *limits, self.power)
         if self.lam == 1:
@@ -447,7 +449,7 @@ class SparsityEnforcer(Loss):
         return self.lam * terms, lambda cotangent: to_rate(self.lam * cotangent)
 
     def _value_of_scaled(self, input: Any, where: Any = None, lengths: Any = None) -> Any:
-        """Return the value of the loss for the scaled events of all arrays."""
+        """Return the loss for the scaled events of all arrays."""
         total, number = self._sum_of_scaled(input, where, lengths)
         if self.reduction == "sum":
             return total
@@ -467,7 +469,7 @@ class SparsityEnforcer(Loss):
             prepared = self._prepare_input(x, where, lengths)
             adapter, axes = prepared.adapter, self._averaged_axes(prepared)
             events, entries, _ = sum_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
-            steps = entries / prepared.layout.neurons  # in all samples together
+            steps = entries / prepared.layout.neurons  # summed over all samples
             counted = None if isinstance(entries, int) else entries > 0
             rates.append(factor * events / (steps if counted is None else or_one(adapter, steps)))
         reading = reading_of(adapter, functools.reduce(operator.add, rates), counted)

@@ -1,4 +1,4 @@
-"""SpikeLatency: the squared error between first spikes and target times."""
+"""SpikeLatency: the squared error between first-spike latencies and target times."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,12 +42,12 @@ class SpikeLatency(ClassLoss):
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. They have no terms.
+        The class index that marks samples to ignore. Ignored samples have no terms.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
@@ -55,18 +55,18 @@ class SpikeLatency(ClassLoss):
     flattened to one class axis. `target` holds class indices, which are integers of shape
     ``[batch]``; or a target time for each class, as floats of shape ``[batch, class]`` that are
     finite and at least 0. Invalid class indices and target times raise an error if the values can
-    be read without cost. On a GPU and in traced functions, they make the loss NaN instead. With
+    be read cheaply. On a GPU and in traced functions, they make the loss NaN instead. With
     class indices, the weight of a term is the weight of the label; with target times, it is the
     weight of the term's own class.
 
     Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
     latency is then an expected value. Integers above 1, which count several events in one step, are
-    treated as 1, and their gradient is 0. Negative values and fractions above 1 raise an error if
-    the values can be read without cost. On a GPU and in traced functions, negative values make the
+    treated as 1 and have gradient 0. Negative values and non-integers above 1 raise an error if the
+    values can be read cheaply. On a GPU and in traced functions, negative values make the
     loss NaN instead.
 
-    Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps of
-    its sample or, if this number differs between neurons, the largest one.
+    Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
+    its sample or, if this number differs between neurons, the largest such number.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class SpikeLatency(ClassLoss):
         )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that favour early spikes, or late spikes if the label should be late."""
+        """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -104,7 +104,7 @@ class SpikeLatency(ClassLoss):
 
 
 def score_of_times(reading: Reading, true_time: float, false_time: float | None) -> Array:
-    """Return scores that favour early spikes, or late spikes if the label should be late."""
+    """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
     late = false_time is not None and false_time < true_time
     return reading.u if late else -reading.u
 
@@ -112,7 +112,7 @@ def score_of_times(reading: Reading, true_time: float, false_time: float | None)
 def compare_times(
     reading: Reading, labels: Labels, true_time: float, false_time: float | None, tolerance: float
 ) -> ValueAndPullback:
-    """Return the squared distances between times and the target times of labels."""
+    """Return the squared distances between times and the target times given by the labels."""
     target = labels.numbers
     if target is None:
         silent = reading.saturated if false_time is None else false_time

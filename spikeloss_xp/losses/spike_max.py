@@ -14,7 +14,7 @@ MODES = get_args(MaxMode)
 
 @dataclass(frozen=True)
 class SpikeMax(ReadsClasses):
-    r"""Negative log-likelihood of the label, with class probabilities from the rates.
+    r"""Negative log-likelihood of the label, with class probabilities computed from firing rates.
 
     .. math::
         L = -\sum_b \log p_{b, y_b}, \qquad
@@ -22,14 +22,14 @@ class SpikeMax(ReadsClasses):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, the sum is over time steps too. For other readouts, a temperature, class probabilities
+    window, the sum is also over time steps. For other readouts, a temperature, class probabilities
     or label smoothing, use `CrossEntropy`.
 
     Parameters
     ----------
     moving_window : int, optional
         The length of the moving window, in time steps. By default, the rates are computed over the
-        whole duration. Note that ``SpikeMax(10)`` has a window of 10 steps, not 10 classes.
+        whole duration. Note that ``SpikeMax(10)`` sets a window of 10 steps, not 10 classes.
     mode : {"probability", "softmax"}, default "probability"
         Whether the class probabilities are the normalised rates or the softmax of the rates.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
@@ -41,27 +41,28 @@ class SpikeMax(ReadsClasses):
         its tangent; from 1e-6 to 1e18. It has an effect only in the probability mode with
         ``numerics="stable"``.
     numerics : {"stable", "lava"}, default "stable"
-        With ``"lava"``, the loss in the probability mode is infinite if the labelled neuron is
-        silent, as published.
+        With ``"lava"``, as in the published loss, the loss in the probability mode is infinite if
+        the labelled neuron is silent.
     num_classes : int, optional
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. They have no terms.
+        The class index that marks samples or steps to ignore. Ignored samples and steps have no
+        terms.
     time_axis : int, default -1
         The time axis of `input`. Targets and terms with a time axis have the same order of axes.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
     flattened to one class axis. `target` holds class indices, which are integers of shape
     ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
-    values can be read without cost. On a GPU and in traced functions, it makes the loss NaN
+    values can be read cheaply. On a GPU and in traced functions, it makes the loss NaN
     instead.
 
     In the probability mode, :math:`-\log r_y` is infinite if the labelled neuron is silent. Below
@@ -71,8 +72,9 @@ class SpikeMax(ReadsClasses):
     With a window of :math:`W` steps, :math:`r_0 = a / W`. With `num_classes`, :math:`r_0` is also
     divided by the number of unmasked neurons of the class at that step or, without a window, at the
     step where this number is largest. If trains are binary and `pseudo_count` is the default, only
-    a silent labelled neuron is below :math:`r_0`, so all other values are as published. The
-    gradient is finite everywhere, and it is negative for a silent labelled neuron.
+    the rate of a silent labelled neuron is below :math:`r_0`, so all other values are the same as
+    in the published loss. The gradient is finite everywhere, and it is negative for a silent
+    labelled neuron.
 
     References
     ----------
@@ -119,10 +121,10 @@ class SpikeMax(ReadsClasses):
         if self.numerics == "lava":
             return criteria.cross_entropy_of_rates_as_published(classes, u, one_hot, class_mask)
         few = self.pseudo_count / reading.per_unit
-        # Compare counts, not rates: if n equals a, rounding could put n / T below a / T.
+        # Compare counts, not rates: if n equals a, rounding could make n / T smaller than a / T.
         counts: Array = reading.counts
         short = counts < self.pseudo_count
-        # Allow counts slightly below 0, which finite differences at silent trains have.
+        # Allow counts slightly below 0, which occur in finite differences at silent trains.
         lowest = _checks.lowest_below(reading.adapter.concrete_or_none(counts), -0.5)
         if lowest is not None:
             raise ValueError(

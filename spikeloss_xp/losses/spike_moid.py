@@ -1,4 +1,4 @@
-"""SpikeMoid: binary cross-entropy for classes that are independent (multi-label)."""
+"""SpikeMoid: binary cross-entropy for independent classes (multi-label classification)."""
 
 import warnings
 from dataclasses import KW_ONLY, dataclass
@@ -21,7 +21,7 @@ class SpikeMoid(ReadsClasses):
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     where :math:`r` are the firing rates of `SpikeRate`, or other readings, and :math:`y` are the
-    labels. With a moving window, the sum is over time steps too.
+    labels. With a moving window, the sum is also over time steps.
 
     Parameters
     ----------
@@ -37,19 +37,19 @@ class SpikeMoid(ReadsClasses):
         for rates; from 1e-6 to 1e18.
     theta : float, default 0
         The reading :math:`\theta` at which the probability of a class is 1/2, in the unit of the
-        reading. If `theta` is left out and rates or counts are read, the constructor warns: rates
-        are never below 0, so no class could be less probable than 1/2.
+        reading. If `theta` is omitted and the readout is a rate or a count, the constructor warns:
+        rates and counts are never negative, so no class could have a probability below 1/2.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read from each neuron: its firing rate, its spike count, or the maximum or the last
-        value of its membrane potential.
+        The quantity read from each neuron: its firing rate, its spike count, or the maximum or the
+        last value of its membrane potential.
     pos_weight : float or sequence of float, default 1
-        The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`. It is the
-        weight of positive labels relative to negative labels, and at least 0. It is one number for
-        all classes, or a sequence with one number for each class. It does not change the divisor of
-        a mean. With ``numerics="lava"``, it must be 1.
+        The factor :math:`v_c` of the first logarithm, as in `torch.nn.BCEWithLogitsLoss`; at least
+        0. It weights positive labels relative to negative labels. Pass one number for all classes,
+        or a sequence with one number for each class. The factor does not change the divisor of a
+        mean. With ``numerics="lava"``, it must be 1.
     numerics : {"stable", "lava"}, default "stable"
-        With ``"lava"``, a logarithm is clamped to -100, with gradient 0, if its argument rounds to
-        0, as published.
+        With ``"lava"``, as in the published loss, a logarithm whose argument rounds to 0 is clamped
+        to -100, and its gradient is 0.
     num_classes : int, optional
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.
@@ -59,7 +59,7 @@ class SpikeMoid(ReadsClasses):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----

@@ -24,13 +24,13 @@ class SpikeRate(ReadsClasses):
         \end{cases}
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
-    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the sum is over
-    time steps too. There is no factor of 1/2.
+    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the sum is also
+    over time steps. There is no factor of 1/2.
 
     Parameters
     ----------
     true_rate : float or sequence of float
-        The target rate of the labelled class, in spikes per time step; between 0 and 1. It is one
+        The target rate of the labelled class, in spikes per time step; between 0 and 1. Pass one
         number for all classes, or a sequence with one number for each class.
     false_rate : float or sequence of float
         The target rate of the other classes, in the same form.
@@ -42,29 +42,30 @@ class SpikeRate(ReadsClasses):
         of samples, or not at all. Without reduction, their shape is ``[batch, class]`` or, with a
         window, ``[batch, class, time]``.
     readout : {"rate", "count", "max", "last"}, default "rate"
-        What is read from each neuron: its firing rate; its spike count, which is compared with the
-        target rate times the number of steps; or the maximum or the last value of its membrane
-        potential. With ``"max"`` and ``"last"``, and with a window of 1, the target rates may be
-        any numbers.
+        The quantity read from each neuron: its firing rate; its spike count, which is compared with
+        the target rate times the number of steps; or the maximum or the last value of its membrane
+        potential. With ``"max"``, ``"last"`` or a window of 1, the target rates can be any real
+        numbers.
     num_classes : int, optional
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples or steps to ignore. They have no terms.
+        The class index that marks samples or steps to ignore. Ignored samples and steps have no
+        terms.
     time_axis : int, default -1
         The time axis of `input`. Targets and terms with a time axis have the same order of axes.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
     flattened to one class axis. `target` holds class indices, which are integers of shape
     ``[batch]`` or, with a window, also ``[batch, time]``. An invalid index raises an error if the
-    values can be read without cost. On a GPU and in traced functions, it makes the loss NaN
+    values can be read cheaply. On a GPU and in traced functions, it makes the loss NaN
     instead.
 
     References
@@ -95,26 +96,26 @@ class SpikeRate(ReadsClasses):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # A maximum, a last value and a window of one step may be membrane potentials.
+        # With "max", "last" or a one-step window, the inputs may be membrane potentials.
         potentials = self.readout in readouts.OVER_ALL_TIME or self.moving_window == 1
         rates = _checks.one_or_more(_checks.number if potentials else _checks.rate)
         _checks.check_fields(self, true_rate=rates, false_rate=rates)
 
     def score(self, reading: Reading) -> Array:
-        """Return how much smaller the loss is if a class is the label than if it is not."""
+        """Return, for each class, how much the loss decreases if it becomes the label."""
         true = self._in_units_of(reading, self.true_rate)
         false = self._in_units_of(reading, self.false_rate)
         return (true - false) * (2 * reading.u - true - false)
 
     def _in_units_of(self, reading: Reading, rates: PerClass) -> Array:
-        """Return target rates in the unit of the reading, with a class axis if classes differ."""
+        """Return target rates in the unit of the reading, with a class axis if necessary."""
         largest = reading.saturated
         if isinstance(rates, float) and isinstance(largest, float | int):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if a label has a lower target rate than the other classes."""
+        """Yield a finding if a labelled class has a lower target rate than the others."""
         if np.any(np.asarray(self.true_rate) < np.asarray(self.false_rate)):
             seen = f"true_rate={self.true_rate} and false_rate={self.false_rate}"
             yield "reversed-rates", seen

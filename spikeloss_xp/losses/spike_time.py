@@ -1,4 +1,4 @@
-"""SpikeTime: the squared distance between filtered spike trains."""
+"""SpikeTime: the squared distance between filtered spike trains and target trains."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -33,36 +33,37 @@ class SpikeTime(ReadsTrains):
     time_constant : float, default 5
         The time constant :math:`\tau` of the filter, in time steps; above 0.
     length : int, optional
-        The length of the filter, in time steps. By default, it is 20 time constants, rounded up:
-        100 steps for a time constant of 5. If `kernel` is a function, the length is required.
+        The length of the filter, in time steps. By default, it is 20 time constants, rounded up;
+        for example, 100 steps for a time constant of 5. If `kernel` is a function, the length is
+        required.
     filter_order : int, default 1
-        The order :math:`n` of the filter, which is the convolution of :math:`n` equal exponentials.
-        A filter of order 1 is the exponential itself.
+        The order :math:`n` of the filter, which is the convolution of :math:`n` identical
+        exponentials. A filter of order 1 is the exponential itself.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         How the terms are reduced: to their sum, to their mean, to their sum divided by the number
         of samples, or not at all. Without reduction, they have the shape of the input.
     kernel : sequence of float, array or callable, optional
         Your own filter :math:`h`, instead of `time_constant` and `filter_order`. Pass its taps,
-        beginning with the tap of the current step, or a function that takes the lag :math:`k`, as a
-        float, and returns the tap. The constructor calls the function for each lag below `length`.
+        beginning with the tap for the current step, or a function that takes the lag :math:`k` as a
+        float and returns the tap. The constructor calls the function for each lag below `length`.
         The taps are stored as a tuple, and their number replaces `length`. They are not normalised.
     filter_target : bool, default True
         Whether the target is filtered too. If False, the filtered spikes are compared with the
-        target as it is, which is then a signal.
+        unfiltered target, which is then a signal.
     time_axis : int, default -1
         The time axis of `input`.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. `target`, which holds the target trains or the
-    signal, has the same shape. Masked entries of both are set to 0 before they are filtered. The
-    run time of an exponential filter does not depend on its length. For a `kernel`, the run time
-    grows with the number of taps; taps beyond the duration are left out.
+    signal, has the same shape. Masked entries of both are set to 0 before filtering. The run
+    time of an exponential filter does not depend on its length. For a `kernel`, the run time grows
+    with the number of taps; taps beyond the duration are omitted.
 
     References
     ----------
@@ -134,8 +135,8 @@ class SpikeTime(ReadsTrains):
     def _read(
         self, prepared: Prepared, values: Array, mask: Array | None, labels: Labels
     ) -> ReadResult:
-        # The filter is linear, so the difference is filtered once, instead of both trains. Masked
-        # entries of both trains are 0.
+        # The filter is linear, so filter the difference once instead of filtering both trains.
+        # Masked entries of both trains are 0.
         difference = values - labels.numbers if self.filter_target else values
         trains, adapter = Trains.of(prepared, difference, mask), prepared.adapter
         kernel: Any = self.kernel
@@ -145,12 +146,12 @@ class SpikeTime(ReadsTrains):
             kernel = self._taps_for(trains)
         axis = trains.time.index
         # A spike at t adds h[k] to the trace at t + k, so the adjoint filters backwards in time.
-        # Near the end it adds up fewer cotangents, because the trace ends at the last step.
+        # Near the end, the adjoint sums fewer cotangents, because the trace ends at the last step.
         adjoint = partial(adapter.causal_filter, kernel=kernel, axis=axis, reverse=True)
         return trains.reading(adapter.causal_filter(difference, kernel, axis)), adjoint
 
     def _taps_for(self, trains: Trains) -> Array:
-        """Return the kernel as an array for the trains, without taps beyond their duration."""
+        """Return the kernel as an array that matches the trains, cut off at their duration."""
         kernel: Any = self.kernel
         adapter, values, steps = trains.adapter, trains.values, trains.time.length(trains.values)
         if isinstance(kernel, tuple):
@@ -158,7 +159,7 @@ class SpikeTime(ReadsTrains):
         return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if the time constant is shorter than a step."""
+        """Yield a finding if the time constant is shorter than one time step."""
         if self.kernel is None and self.time_constant < 1:
             yield "time-constant", f"time_constant={self.time_constant:g} steps"
 
@@ -168,7 +169,7 @@ class SpikeTime(ReadsTrains):
 
 
 def _taps(kernel: Any, length: int | None) -> tuple[float, ...]:
-    """Return the taps of a kernel, or of a function of the lag, as Python numbers."""
+    """Return the taps as Python numbers, given an array or a function of the lag."""
     if callable(kernel):
         if length is None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The base classes of the losses that compare each neuron with a target train."""
+"""Base classes for losses that compare each neuron with a target train."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from spikeloss_xp.readouts import ReadResult, Trains, own_reading
 
 
 class ReadsTrains(Loss):
-    """The base class of the losses on trains, without fields for their options."""
+    """Base class for spike-train losses. It declares no option fields."""
 
     per_step = None
 
@@ -30,11 +30,11 @@ class ReadsTrains(Loss):
 
 @dataclass(frozen=True)
 class TrainLoss(ReadsTrains):
-    """The base class of losses that compare each train with a target train or signal.
+    """Base class for losses that compare each train with a target train or signal.
 
     To write your own loss, derive a frozen dataclass that defines its hyper-parameters and a
     `criterion`. The criterion finds the target trains in ``labels.numbers``. The subclass inherits
-    the options below, and may change their defaults. Masks, weights of neurons, layouts and
+    the options below, and may change their defaults. Masks, neuron weights, layouts and
     reductions work without further code.
 
     Parameters
@@ -55,8 +55,8 @@ class TrainLoss(ReadsTrains):
     def memory(self) -> int | None:
         """The number of earlier steps that a term reads, or None if it reads the whole train.
 
-        The default is 0, or None if a subclass overrides `read`. If the readings of the subclass
-        reach back only a known number of steps, it should override this property as well.
+        The default is 0, or None if a subclass overrides `read`. If its readings depend on only a
+        known number of earlier steps, the subclass should override this property as well.
         """
         return 0 if type(self).read is TrainLoss.read else None
 

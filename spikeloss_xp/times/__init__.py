@@ -1,7 +1,8 @@
-"""Losses on spike times, which have gradients with respect to the times.
+"""Losses on spike times that are differentiable with respect to these times.
 
 The input has shape ``[batch, class]``, or ``[batch, class, spike]`` with the times of a class in
-any order. NaN and infinity are treated as padding. All parameters are in the unit of these times.
+any order. NaN and infinity are treated as padding. All time parameters are in the same unit as the
+input.
 
 Examples
 --------
@@ -10,7 +11,7 @@ Examples
 >>> times = np.asarray([[[3.0, 9.0], [5.0, np.inf]]])  # one sample, two classes
 >>> loss = sx.times.CrossEntropy(temperature=1.0, silent_time=20.0)
 >>> value, gradient = sx.value_and_grad(loss)(times, [0])
->>> gradient.round(3)  # an earlier first spike of the label lowers the loss
+>>> gradient.round(3)  # an earlier spike of the labelled class lowers the loss
 array([[[ 0.119,  0.   ],
         [-0.119,  0.   ]]])
 """

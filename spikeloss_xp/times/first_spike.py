@@ -1,4 +1,4 @@
-"""The base class of losses on spike times, and the losses on the first spike of each class."""
+"""Base class for losses on spike times, and the losses on the first spike of each class."""
 
 import dataclasses
 import math
@@ -22,13 +22,13 @@ from spikeloss_xp.readouts import Reading, ReadResult
 
 
 class TimesLoss(Loss):
-    """The base class of the losses on spike times."""
+    """Base class for losses on spike times."""
 
     time_axis: ClassVar[int] = -1  # type: ignore[misc]
     reads_times: ClassVar[bool] = True
 
     def fires(self, input: Array) -> Array:
-        """Return a mask that is True for times that are spikes, not padding."""
+        """Return a mask that is True for spike times and False for padding."""
         return input < math.inf
 
     def __repr__(self) -> str:
@@ -38,12 +38,12 @@ class TimesLoss(Loss):
 
 
 class FirstSpike(TimesLoss, Predictor):
-    """The base class of the losses that read the time of the first spike of each class."""
+    """Base class for losses that read the time of the first spike of each class."""
 
     silent_time: float
 
     def fires(self, input: Array) -> Array:
-        """Return a mask that is True for times before `silent_time`, which are read as spikes."""
+        """Return a mask that is True for times before `silent_time`, which count as spikes."""
         return input < self.silent_time
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
@@ -57,7 +57,7 @@ class FirstSpike(TimesLoss, Predictor):
         return (prepared.layout.batch_axis,)
 
     def _warn_if_silent(self, prepared: Prepared) -> None:
-        """Warn if no class of the batch has a spike and the values can be read without cost."""
+        """If the values can be read cheaply, warn when no class in the batch spikes."""
         times = concrete_or_none(prepared.values)
         mask = True if prepared.mask is None else concrete_or_none(prepared.mask)
         if times is None or mask is None or not np.any(mask):
@@ -78,7 +78,7 @@ class FirstSpike(TimesLoss, Predictor):
         classes = prepared.num_classes
         size = prepared.layout.neurons // classes
         trains = xp.reshape(values, (values.shape[0], classes, size, values.shape[2]))
-        # Select instead of clipping, so that padding and late spikes have the gradient 0.
+        # Select instead of clipping, so that padding and late spikes have gradient 0.
         early = (trains > -math.inf) & (trains < silent)
         first = times = xp.where(early, trains, silent)
         if several := trains.shape[2] * trains.shape[3] > 1:
@@ -119,15 +119,15 @@ class CrossEntropy(FirstSpike):
 
     where :math:`t` is the time of the first spike of a class, :math:`y` is the label and
     :math:`\rho` is the temperature. The earliest class is the most probable. Minimising the loss
-    moves the first spike of the label to earlier times, and the first spikes of the other classes
-    to later times [1]_ [2]_.
+    moves the first spike of the labelled class to earlier times, and the first spikes of the other
+    classes to later times [1]_ [2]_.
 
     Parameters
     ----------
     temperature : float, default 1
         The divisor :math:`\rho` of the times, in the same unit; from 1e-6 to 1e18. Training moves
-        the other classes to several temperatures after the label, so a twentieth of the range of
-        the times is a good initial value.
+        the spikes of the other classes to several temperatures after the spike of the labelled
+        class, so 1/20 of the range of the times is a good initial value.
     label_smoothing : float, default 0
         The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -137,15 +137,15 @@ class CrossEntropy(FirstSpike):
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. They have no terms.
+        The class index that marks samples to ignore. Ignored samples have no terms.
     silent_time : float
-        The time that stands for the first spike of a silent class, in the unit of the times. Spikes
-        at this time or later are treated as silence, and their gradient is 0.
+        The time that is used for the first spike of a silent class, in the unit of the times.
+        Spikes at this time or later are treated as silence and have gradient 0.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -156,11 +156,11 @@ class CrossEntropy(FirstSpike):
     `input` holds spike times, as floats or integers of shape ``[batch, class]``, or
     ``[batch, class, spike]`` with the spikes in any order. NaN and infinity are padding. `target`
     holds class indices, which are integers of shape ``[batch]``, or class probabilities, which are
-    floats of shape ``[batch, class]``. A call takes a mask `where` of shape ``[batch]``, and class
-    weights.
+    floats of shape ``[batch, class]``. A call also takes a mask `where` of shape ``[batch]``, and
+    class weights.
 
-    If several spikes of a class are first at the same time, they share the gradient equally. A
-    silent class has no gradient. To wake it, add another term to the loss, such as a penalty on
+    If several spikes of a class tie for the first, they share the gradient equally. A silent class
+    has no gradient. To make it fire, add another term to the loss, such as a penalty on synaptic
     weights that are too small.
 
     References
@@ -213,7 +213,7 @@ class CrossEntropy(FirstSpike):
         return unfit_temperature(self.silent_time, self.silent_time, self.temperature)
 
     def score(self, reading: Reading) -> Array:
-        """Return the logits of the classes, which are largest for the earliest class."""
+        """Return the logits of the classes. The earliest class has the largest logit."""
         return reading.u / -self.temperature
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
@@ -234,9 +234,10 @@ class SpikeLatency(FirstSpike):
     Parameters
     ----------
     true_time : float, default 0
-        The target time of the labelled class, at most `silent_time`.
+        The target time of the labelled class; at most `silent_time`.
     false_time : float, optional
-        The target time of the other classes, at most `silent_time`. The default is `silent_time`.
+        The target time of the other classes; at most `silent_time`. By default, it is
+        `silent_time`.
     tolerance : float, default 0
         The distance :math:`\delta` from the target time up to which a term is 0; at least 0.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
@@ -246,15 +247,15 @@ class SpikeLatency(FirstSpike):
         The number of classes. Each class is a group of neighbouring neurons, and its first spike is
         the earliest spike of the group. By default, each neuron is a class.
     ignore_index : int, default -100
-        The class index that marks samples to ignore. They have no terms.
+        The class index that marks samples to ignore. Ignored samples have no terms.
     silent_time : float
-        The time that stands for the first spike of a silent class. Spikes at this time or later are
-        treated as silence, and their gradient is 0.
+        The time that is used for the first spike of a silent class. Spikes at this time or later
+        are treated as silence and have gradient 0.
 
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -272,7 +273,7 @@ class SpikeLatency(FirstSpike):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> times = np.asarray([[3.0, np.inf]])  # one sample, two classes, of which one is silent
+    >>> times = np.asarray([[3.0, np.inf]])  # one sample, two classes, one of them silent
     >>> loss = sx.times.SpikeLatency(true_time=2.0, silent_time=20.0, reduction="none")
     >>> loss(times, [0])
     array([[1., 0.]])
@@ -309,7 +310,7 @@ class SpikeLatency(FirstSpike):
                 )
 
     def score(self, reading: Reading) -> Array:
-        """Return scores that favour early spikes, or late spikes if the label should be late."""
+        """Return scores that favour early spikes, or late spikes if ``true_time > false_time``."""
         return score_of_times(reading, self.true_time, self.false_time)
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:

@@ -1,4 +1,4 @@
-"""Losses that compare all spikes of each class with the target times of that class."""
+"""Losses that compare all spikes of each class with the target times for that class."""
 
 import math
 from abc import abstractmethod
@@ -25,7 +25,7 @@ from spikeloss_xp.times.first_spike import TimesLoss
 
 
 class PairedLoss(TimesLoss):
-    """The base class of losses that measure the distance between each train and its target."""
+    """Base class for losses that measure the distance between each train and its target."""
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
         return prepare_times(input, where, lengths, None)
@@ -72,7 +72,7 @@ class PairedLoss(TimesLoss):
         """Return the distances between paired trains ``[pair, spike]``, and the pullback to `x`."""
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
-        """Return the readings, which already are the distances."""
+        """Return the readings, which are already the distances."""
         return reading.u, lambda cotangent: cotangent
 
 
@@ -86,7 +86,7 @@ class SpikeTime(PairedLoss):
 
     where :math:`x` are the spike times and :math:`y` are the target times of a class. The distance
     between one spike and silence is 1, and the distance between two single spikes that are far
-    apart is 2 [1]_.
+    apart approaches 2 [1]_.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class SpikeTime(PairedLoss):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -109,10 +109,10 @@ class SpikeTime(PairedLoss):
     -----
     `input` holds spike times, as floats or integers of shape ``[batch, class]``, or
     ``[batch, class, spike]`` with the spikes in any order. NaN and infinity are padding. `target`
-    has the same form, but may have a different number of spikes. A call takes a mask `where` of
-    shape ``[batch]``. Two spikes that coincide do not affect each other's gradient, which jumps
-    when they cross. The gradient vanishes for spikes that are many time constants away from all
-    other spikes, and it cannot add spikes.
+    has the same form, but may have a different number of spikes. A call also takes a mask `where`
+    of shape ``[batch]``. Two coinciding spikes do not affect each other's gradient, which jumps
+    when one spike moves past the other. The gradient vanishes for spikes that are many time
+    constants away from all other spikes, and it cannot create new spikes.
 
     References
     ----------
@@ -171,7 +171,7 @@ class VictorPurpura(PairedLoss):
     Raises
     ------
     ValueError, TypeError
-        If a hyper-parameter is outside its range or of the wrong type.
+        If a hyper-parameter is out of range or has the wrong type.
 
     See Also
     --------
@@ -180,12 +180,12 @@ class VictorPurpura(PairedLoss):
     Notes
     -----
     `input`, `target` and `where` have the same form as for `SpikeTime`. A spike that is moved has
-    the gradient :math:`\pm q`. A spike that is deleted has gradient 0, and spikes that are further
-    apart than :math:`2 / q` are deleted rather than moved. If several edits are equally cheap, as
-    with equal spike times, they share the gradient. Run time and memory grow with the product of
-    the largest numbers of spikes in `input` and `target`. In PyTorch, call the loss outside of
-    compiled functions: the compiler processes each step of the table separately, which takes
-    minutes with 30 spikes.
+    gradient :math:`\pm q`. A spike that is deleted has gradient 0, and a spike that is more than
+    :math:`2 / q` away from every target spike is deleted rather than moved. If several edits are
+    equally cheap, as with equal spike times, they share the gradient. Run time and memory grow with
+    the product of the largest numbers of spikes per train in `input` and `target`. In PyTorch, call
+    the loss outside compiled functions: the compiler processes each step of the edit table
+    separately, which takes minutes for 30 spikes.
 
     References
     ----------
