@@ -55,7 +55,7 @@ class ClassScores(NamedTuple):
         return axis
 
     def of_classes(self) -> Array:
-        """Return the scores. Those of masked classes are -inf, unless all classes are masked."""
+        """Return the scores, set to -inf for masked classes unless all classes are masked."""
         xp, classes = self.prepared.adapter.xp, self.classes
         if self.mask is None or classes.length(self.mask) == 1:
             return self.values

@@ -6,7 +6,7 @@ computation. Time is the last axis unless an axis is given.
 A filter treats all values before the first step as 0, so its first outputs are sums over fewer
 steps. The adjoint runs backwards in time and treats all values after the last step as 0. Across
 blocks, `_Blocks._later` and `_Blocks._add_later` ensure this: they drop the blocks that are moved
-past one end and add only zeros at the other end. Inside a block, entries of the matrices are 0.
+past one end and add nothing at the other end. Inside a block, zeros in the matrices ensure it.
 """
 
 import functools

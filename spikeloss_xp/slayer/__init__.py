@@ -1,6 +1,7 @@
 """PyTorch modules that replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`.
 
-A script can keep the neurons, blocks and data sets of lava-dl, and replace the two modules::
+A script can keep using the neurons, blocks and data sets of lava-dl, and replace only its losses
+and classifiers::
 
     import lava.lib.dl.slayer as slayer
     import spikeloss_xp.slayer as s

@@ -308,7 +308,7 @@ class SparsityEnforcer:
 
     @property
     def loss(self) -> Any:
-        """The sum of the collected terms, multiplied by `lam`. Without terms, a zero tensor."""
+        """The sum of the collected terms times `lam`, or a zero tensor if there are no terms."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))
 
 
