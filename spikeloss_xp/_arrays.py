@@ -61,7 +61,7 @@ def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
     """Return a decorator that makes a function compute on the device of the argument `name`.
 
     The argument is an array, or a sequence or mapping of arrays on the same device. The decorator
-    matters only for a library that computes and creates arrays on its current device.
+    has an effect only for libraries that compute and create arrays on a current device.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -131,7 +131,7 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
 
 
 def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
-    """Return the values of an argument as a NumPy array, which may have to wait for a device.
+    """Return the values of an argument as a NumPy array. Reading them may wait for a device.
 
     The argument may be anything that `asarray_like` accepts, except a traced array.
     """

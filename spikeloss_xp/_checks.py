@@ -52,8 +52,8 @@ def real(value: Any, argument: str) -> float:
 def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
     """Check fields of `instance`, and replace each field with the value that its check returns.
 
-    Arrays of spikes must be passed when the instance is called, so the error for a field that is
-    such an array explains how to pass it.
+    Arrays of spikes must be passed when the instance is called. If a field is such an array, the
+    error message explains how to pass it.
     """
     for argument, check in checks.items():
         value, name = getattr(instance, argument), type(instance).__name__

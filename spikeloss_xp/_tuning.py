@@ -7,18 +7,19 @@ measurement, try several values in turn on the benchmark rows whose names contai
 """
 
 # Chunks: the number of entries evaluated at a time, so that intermediate arrays stay in a cache.
-# For filters and losses on NumPy, and for Dask's blocks. With chunks half as large, losses took
-# 0.99 to 1.00 times as long; with chunks twice as large, they took 1.12 to 1.29 times as long.
+# CHUNK is used for filters and losses on NumPy, and for Dask's blocks. With chunks half as large,
+# losses took 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times as long.
 CHUNK = 1 << 18
-# For filters and losses on PyTorch, which took 1.03 to 1.17 times as long with chunks half as large
-# and 1.5 to 1.7 times as long with chunks twice as large.
+# AUTOGRAD_CHUNK is used for PyTorch. Filters and losses took 1.03 to 1.17 times as long with
+# chunks half as large, and 1.5 to 1.7 times as long with chunks twice as large.
 AUTOGRAD_CHUNK = 1 << 19
 COMPILED_CHUNK = 1 << 20  # for losses that JAX compiles
 # The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Doing so
 # took 1.3 times as long as without chunks for 2.6e6 entries, and 0.4 times as long for 3.2e6.
 COMPILED_LARGE = 3 << 20
-# For the traces and products from which distances are computed. Computing the distances between
-# 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the factor is 2.2.
+# PAIRS_CHUNK is used for the traces and products from which distances are computed. Computing the
+# distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
+# factor is 2.2.
 PAIRS_CHUNK = 1 << 22
 EDITS_CHUNK = 1 << 16  # for an anti-diagonal of the table of edit costs
 
@@ -31,7 +32,7 @@ SHORT_WINDOW, WINDOW_BLOCK = 64, 32
 # JAX on a CPU sums along the first axis by matrix products if it computes at least this many sums.
 WIDE_SUM = 1 << 15
 # The largest number of blocks that JAX and PyTorch sum one by one. JAX takes about a second to
-# compile many of these products.
+# compile a large number of these products.
 FEW_BLOCKS = 10
 # The smallest number of trains for which PyTorch sums more than FEW_BLOCKS blocks one by one. For
 # 200 trains, doing so made a loss 1.3 times slower.

@@ -88,7 +88,10 @@ class Classifier(Predictor):
         return rate
 
     def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
-        """Return the confidence in each class, as defined by `mode`, with the shape of the rates."""
+        """Return the confidence in each class, as defined by `mode`.
+
+        The result has the same shape as the rates.
+        """
         scores = self._read_scores(spikes, where, lengths, False)
         xp, rate, classes = scores.prepared.adapter.xp, scores.values, scores.classes
         if self.mode == "probability":

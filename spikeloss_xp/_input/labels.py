@@ -148,7 +148,7 @@ class TargetTrains(Labels):
 
 
 def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
-    """Return whether a target has a number for each class, if class indices are accepted too."""
+    """Return whether a target has a number for each class although class indices are accepted."""
     if len(kinds) == 1 or rank(target) < 2:
         return False
     adapter = find_adapter(target)

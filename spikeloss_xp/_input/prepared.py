@@ -26,7 +26,7 @@ class Prepared:
     Attributes
     ----------
     adapter : Adapter
-        The adapter of the library of the input.
+        The adapter for the library of the input.
     values : array
         The input in the dtype used for computation, with the axes batch, class and time in the
         order of the input. Masked entries are 0.
@@ -34,13 +34,13 @@ class Prepared:
         True for unmasked entries, with the axes of `values`. An axis along which the mask is
         constant may have length 1. None if nothing is masked.
     layout : Layout
-        The layout of readings, labels and terms: the layout of the input or, with `pixels`, of a
-        batch in which each pixel is a sample. None if the input may have any shape and keeps its
-        axes.
+        The layout of readings, labels and terms. It is the layout of the input or, if `pixels` is
+        set, of a batch in which each pixel is a sample. None if the input may have any shape and
+        keeps its axes.
     dtype : dtype
         The dtype of the input.
     valid_or_nan : array or None
-        NaN for samples with an invalid length, and 1 for the others. `values` have already been
+        NaN for samples with an invalid length, and 1 for all others. `values` have already been
         multiplied by this array. None if all lengths are known to be valid.
     after_context : array or None
         True for the steps after the context of a segment. Only these steps contribute terms. All
@@ -48,7 +48,7 @@ class Prepared:
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
     pixels : Pixels or None
-        The conversion to a batch in which each pixel is a sample, if there are labels for pixels.
+        The conversion to a batch in which each pixel is a sample. None if pixels are not samples.
     """
 
     adapter: Adapter

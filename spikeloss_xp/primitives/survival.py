@@ -19,7 +19,7 @@ def survival_sum(
     """Return the sum of the cumulative products along an axis, the full product, and the pullback.
 
     The terms of the sum are multiplied by `weight`. None stands for weights of 1. In this case the
-    product must not be used, because padding of the last group sets it to 0. The axis is kept, with
+    product must not be used, because padding the last group makes it 0. The axis is kept, with
     length 1.
 
     Two neighbouring groups of steps, with products P1 and P2 and with sums V1 and V2 of their

@@ -313,7 +313,7 @@ class SparsityEnforcer:
 
 
 def _level_of_caller() -> int:
-    """Return the `stacklevel` that makes a warning in the calling function show the user's line.
+    """Return the `stacklevel` that makes the calling function's warning show the user's line.
 
     The user's line is in the first frame outside the packages in `OWN`.
     """
