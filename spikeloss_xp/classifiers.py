@@ -68,7 +68,7 @@ class Classifier(Predictor):
         spikes : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
-            The mask, as for the losses. The rate is the mean over the unmasked steps, or 0 if all
+            The mask, defined as for a loss. The rate is the mean over the unmasked steps, or 0 if all
             steps are masked. In a moving window, masked steps are treated as silent.
 
         Returns

@@ -246,7 +246,7 @@ class Predictor(ABC):
             Whether there is a prediction for each pixel. If so, the first space axis is the class
             axis, and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
-            The mask, as for a loss.
+            The mask, defined as for a loss.
 
         Returns
         -------
@@ -255,9 +255,9 @@ class Predictor(ABC):
             or step are masked.
 
             - ``[batch]`` by default;
-            - ``[batch, time]`` with `per_step` and for `MovingWindow`, with the time axis at the
-              same position as in `input`;
-            - ``[batch, *pixels]`` with `per_pixel`.
+            - ``[batch, time]`` if `per_step` is True and for `MovingWindow`, with the time axis at
+              the same position as in `input`;
+            - ``[batch, *pixels]`` if `per_pixel` is True.
 
             `SpikeMoid` predicts 0 or 1 for each class, so its predictions also have a class axis:
             ``[batch, class]`` by default.
@@ -294,15 +294,15 @@ class Predictor(ABC):
             Whether to return scores for each pixel. If so, the first space axis is the class axis,
             and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
-            The mask, as for a loss.
+            The mask, defined as for a loss.
 
         Returns
         -------
         array
-            The scores: ``[batch, class]`` by default; ``[batch, class, time]`` with `per_step`,
-            with the time axis at the same position as in `input`; ``[batch, class, *pixels]`` with
-            `per_pixel`. The scores of masked classes are minus infinity, unless all classes of a
-            sample are masked.
+            The scores: ``[batch, class]`` by default; ``[batch, class, time]`` if `per_step` is
+            True, with the time axis at the same position as in `input`;
+            ``[batch, class, *pixels]`` if `per_pixel` is True. The scores of masked classes are
+            minus infinity, unless all classes of a sample are masked.
 
         Raises
         ------
@@ -326,7 +326,7 @@ class Predictor(ABC):
     def confusion(
         self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
-        """Return the confusion matrix, which counts how often each label gets each prediction.
+        """Count how often each class is predicted for each label, and return the confusion matrix.
 
         The matrices of several batches can be summed. The accuracy and other metrics can then be
         computed from the sum: if `m` is the matrix, ``m.diagonal() / m.sum(1)`` is the fraction of
@@ -349,7 +349,7 @@ class Predictor(ABC):
             `SpikeMoid` accepts bools, or floats that are 0 or 1, with a class axis:
             ``[batch, class]``, or ``[batch, class, time]`` with labels for each step.
         where, lengths : array or sequence, optional
-            The mask, as for a loss. A label is not counted if its class is masked.
+            The mask, defined as for a loss. A label is not counted if its class is masked.
 
         Returns
         -------
@@ -363,7 +363,7 @@ class Predictor(ABC):
         ------
         ValueError, TypeError
             If an argument has the wrong shape or dtype, or if a label is not a valid class. If the
-            labels and lengths cannot be read cheaply, an invalid value makes the whole matrix NaN
+            labels or lengths cannot be read cheaply, an invalid value makes the whole matrix NaN
             instead.
         """
         per_step = self._is_per_step(target)
@@ -383,8 +383,8 @@ class Predictor(ABC):
         """Return the fraction of labels that are predicted correctly.
 
         The arguments and errors are the same as for `confusion`. To evaluate several batches, sum
-        their confusion matrices. Averaging their accuracies would give more weight to each label
-        in a small batch.
+        their confusion matrices. Averaging their accuracies would give the labels of a small
+        batch more weight.
 
         Returns
         -------
