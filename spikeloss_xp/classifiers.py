@@ -68,8 +68,8 @@ class Classifier(Predictor):
         spikes : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
-            The mask, defined as for a loss. The rate is the mean over the unmasked steps, or 0 if all
-            steps are masked. In a moving window, masked steps are treated as silent.
+            The mask, defined as for a loss. The rate is the mean over the unmasked steps, or 0 if
+            all steps are masked. In a moving window, masked steps are treated as silent.
 
         Returns
         -------
