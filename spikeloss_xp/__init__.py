@@ -1,6 +1,6 @@
-"""Loss functions on spike trains, for every array library.
+"""Loss functions for spike trains from any array library.
 
-Each loss is written once and returns the same value and the same gradient on arrays from NumPy,
+Each loss is written once and returns the same value and the same gradient for arrays from NumPy,
 PyTorch, JAX and any other library that conforms to the array API standard.
 """
 

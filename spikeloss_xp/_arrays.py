@@ -21,7 +21,7 @@ from spikeloss_xp.backends.base import untraced
 Adapter: TypeAlias = ArrayAPIAdapter
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-_adapters: dict[type, Adapter | None] = {}  # by the class of the array
+_adapters: dict[type, Adapter | None] = {}  # keyed by array type
 
 
 @untraced
@@ -35,7 +35,7 @@ def _look_up_before_a_trace(kind: type) -> None:
 def find_adapter(x: Any) -> Adapter | None:
     """Return the adapter for the library of `x`, or None if `x` is not an array.
 
-    The adapter is cached by the class of `x`, so that the lookup is fast and can be traced.
+    The adapter is cached for the type of `x`, so that the lookup is fast and can be traced.
     """
     kind = type(x)
     if kind not in _adapters:
@@ -46,7 +46,7 @@ def find_adapter(x: Any) -> Adapter | None:
 
 
 def adapter_of(x: Array, argument: str = "input") -> Adapter:
-    """Return the adapter for the library of `x`, or raise if that library has no array API."""
+    """Return the adapter for the library of `x`, or raise if `x` is not a supported array."""
     _look_up_before_a_trace(type(x))
     found = _adapters.get(type(x)) or find_adapter(x)
     if found is None:
@@ -61,7 +61,7 @@ def on_device_of(name: str) -> Callable[[FunctionT], FunctionT]:
     """Return a decorator that makes a function compute on the device of the argument `name`.
 
     The argument is an array, or a sequence or mapping of arrays on the same device. The decorator
-    matters only for a library that computes and creates arrays on its current device.
+    has an effect only for libraries that compute and create arrays on a current device.
     """
 
     def decorate(function: FunctionT) -> FunctionT:
@@ -94,14 +94,14 @@ def remedy(x: Any) -> str:
         return WITHOUT_UNIT
     if isinstance(x, tuple) and any(hasattr(part, "shape") for part in x):
         return ": if a network returned spikes and states, pass the spikes, such as output[0]"
-    for method in ("to_numpy", "toarray"):  # for tables and labelled arrays, and for sparse arrays
+    for method in ("to_numpy", "toarray"):  # of tables and labelled arrays; of sparse arrays
         if hasattr(x, method):
             return f": pass x.{method}()"
     return ""
 
 
 def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
-    """Convert `x` to the floating-point dtype to compute in.
+    """Convert `x` to the floating-point dtype used for computation.
 
     Real floating-point dtypes with at least 32 bits are kept. 16-bit floats become float32, because
     their sums overflow or stop growing. Bools and integers become the library's default
@@ -122,8 +122,8 @@ def floating(adapter: Adapter, x: Array, argument: str = "input") -> Array:
 def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> Array:
     """Return `values` as an array with the library and device of `like`.
 
-    NumPy arrays, Python sequences and numbers are copied to that device. Arrays from another
-    library raise a `TypeError`, because a silent copy would lose their gradient.
+    NumPy arrays, Python sequences and numbers are copied to that device. An array from a different
+    library raises a `TypeError`, because a silent copy would lose its gradient.
     """
     if _is_own(adapter, values, argument):
         return adapter.to_device_of(values, like)
@@ -131,15 +131,15 @@ def asarray_like(adapter: Adapter, like: Array, values: Any, argument: str) -> A
 
 
 def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
-    """Return the values of an argument as a NumPy array; reading them may wait for a device.
+    """Return the values of an argument as a NumPy array. Reading them may wait for a device.
 
-    The argument may be anything that `asarray_like` takes, except a traced array.
+    The argument may be anything that `asarray_like` accepts, except a traced array.
     """
     if not _is_own(adapter, values, argument):
         return host(values, argument)
     try:
         return adapter.to_host(values)
-    except (TypeError, ValueError, RuntimeError) as error:  # raised by libraries during a trace
+    except (TypeError, ValueError, RuntimeError) as error:  # raised by libraries while tracing
         raise TypeError(
             f"{argument} must be an array whose values can be read; got a traced array, which has "
             "no values while a function is compiled or transformed: make this call outside that "
@@ -148,7 +148,7 @@ def read_values(adapter: Adapter, values: Any, argument: str) -> np.ndarray:
 
 
 def host_values(values: Any, argument: str) -> np.ndarray:
-    """Return an array from any library, a Python sequence or a number as a NumPy array."""
+    """Convert an array from any library, a Python sequence or a number to a NumPy array."""
     found = find_adapter(values)
     return host(values, argument) if found is None else read_values(found, values, argument)
 
@@ -156,7 +156,7 @@ def host_values(values: Any, argument: str) -> np.ndarray:
 def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
     """Return whether `values` is an array from the adapter's library.
 
-    Arrays from another library raise a `TypeError`, except NumPy arrays.
+    Arrays from a different library raise a `TypeError`, unless they are NumPy arrays.
     """
     theirs = find_adapter(values)
     if theirs is not None and theirs.xp is adapter.xp:
@@ -171,7 +171,7 @@ def _is_own(adapter: Adapter, values: Any, argument: str) -> bool:
 
 
 def host(values: Any, argument: str) -> np.ndarray:
-    """Return a NumPy array, a Python sequence or a number as a plain NumPy array of numbers."""
+    """Convert a NumPy array, a Python sequence or a number to a plain NumPy array of numbers."""
     if isinstance(values, list | tuple) and values:
         held = find_adapter(values[0])
         if held is not None and not isinstance(values[0], np.ndarray | np.generic):
@@ -197,15 +197,15 @@ def host(values: Any, argument: str) -> np.ndarray:
 
 
 def sign(adapter: Adapter, x: Array) -> Array:
-    """Return the sign of `x`, which is 0 for NaN.
+    """Return the sign of `x`, or 0 where `x` is NaN.
 
-    `xp.sign` may wait for a GPU because it looks for NaN.
+    `xp.sign` is not used because it checks for NaN, and this check may wait for a GPU.
     """
     return adapter.xp.astype(x > 0, x.dtype) - adapter.xp.astype(x < 0, x.dtype)
 
 
 def concrete_or_none(values: Any) -> np.ndarray | None:
-    """Return the values of an argument if they can be read for free, else None."""
+    """Return the values of an argument if they can be read cheaply, else None."""
     adapter = find_adapter(values)
     return np.asarray(values) if adapter is None else adapter.concrete_or_none(values)
 
@@ -223,8 +223,8 @@ def rank(values: Any) -> int:
 
 
 def or_one(adapter: Adapter, divisor: Array) -> Array:
-    """Return `divisor` with 1 instead of 0.
+    """Return `divisor` with each 0 replaced by 1.
 
-    Where the divisor is 0 the numerator is 0 too, so the quotient becomes 0 instead of NaN.
+    Where the divisor is 0, the numerator is 0 too, so the quotient becomes 0 instead of NaN.
     """
     return adapter.xp.where(divisor > 0, divisor, adapter.operand(divisor, 1.0))

@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters and arrays. Errors name the argument, its value and what is valid."""
+"""Checks of hyper-parameters and arrays. Errors state the argument, its value and the rule."""
 
 import math
 import operator
@@ -9,14 +9,14 @@ import numpy as np
 
 from spikeloss_xp._typing import Array, Namespace
 
-LONGEST = (1 << 31) - 1  # the largest integer that fits in the integers of every library
+LONGEST = (1 << 31) - 1  # the largest integer that every library can represent
 SMALLEST_SCALE, LARGEST = 1e-6, 1e18  # even the square of LARGEST is finite in float32
 LEARNED = (
     ": the gradient of an array would be lost. Pass what is learned in the call, as in "
     "loss(input / temperature, target)"
 )
 WITHOUT_UNIT = ": pass x.magnitude, or the number converted to the unit of the parameters"
-Number = TypeVar("Number", bound=float)  # to a type checker, an int is a float too
+Number = TypeVar("Number", bound=float)  # type checkers accept an int as a float
 
 
 def has_unit(x: Any) -> bool:
@@ -34,14 +34,14 @@ def has_unit(x: Any) -> bool:
 
 
 def real(value: Any, argument: str) -> float:
-    """Return a real number as a Python float, or raise."""
+    """Convert a real number to a Python float, or raise."""
     try:
         learned = getattr(value, "requires_grad", False)
         if isinstance(value, str | bytes | bool) or learned or has_unit(value):
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        # A scalar array that cannot be read is a traced array.
+        # A scalar array whose value cannot be read is a traced array.
         learned = learned or getattr(value, "shape", None) == ()
         hint = WITHOUT_UNIT if has_unit(value) else LEARNED if learned else ""
         raise TypeError(f"{argument} must be a number; got {value!r}{hint}") from None
@@ -50,9 +50,10 @@ def real(value: Any, argument: str) -> float:
 
 
 def check_fields(instance: Any, **checks: Callable[[Any, str], Any]) -> None:
-    """Check fields of `instance`, and replace each by the plain value that its check returns.
+    """Check fields of `instance`, and replace each field with the value that its check returns.
 
-    An array of spikes belongs in the call, so the error for such an array says how to pass it.
+    Arrays of spikes must be passed when the instance is called. If a field is such an array, the
+    error message explains how to pass it.
     """
     for argument, check in checks.items():
         value, name = getattr(instance, argument), type(instance).__name__
@@ -93,7 +94,7 @@ def bounds(value: Any, argument: str) -> tuple[float, float]:
 
 
 def integer(value: Any, argument: str) -> int:
-    """Return an integer as a Python int, or raise."""
+    """Convert an integer to a Python int, or raise."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -105,7 +106,7 @@ def integer(value: Any, argument: str) -> int:
 def _bounded(
     check: Callable[[Any, str], Number], holds: Callable[[Number], bool], rule: str
 ) -> Callable[[Any, str], Number]:
-    """Return `check` with the additional condition `holds`, which `rule` puts into words."""
+    """Return `check` with the additional condition `holds`, which `rule` describes in words."""
 
     def checked(value: Any, argument: str) -> Number:
         result = check(value, argument)
@@ -123,9 +124,9 @@ not_negative = _bounded(number, lambda x: x >= 0, "be at least 0")
 fraction = _bounded(number, lambda x: 0 <= x < 1, "be at least 0 and below 1")
 share = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1")
 rate = _bounded(number, lambda x: 0 <= x <= 1, "be between 0 and 1, in spikes per time step")
-# A divisor, which must be large enough for the quotient to fit in float32.
+# A scale is a divisor, so it must be large enough for the quotient to fit in float32.
 scale = _bounded(positive, lambda x: x >= SMALLEST_SCALE, f"be at least {SMALLEST_SCALE:g}")
-# Labels have 32 bits, because some libraries have no wider integers.
+# Labels must fit in 32 bits, because some libraries have no wider integers.
 label = _bounded(integer, lambda x: -LONGEST - 1 <= x <= LONGEST, "fit in 32 bits, like a label")
 at_least_one = _bounded(integer, lambda x: x >= 1, "be at least 1")
 count = _bounded(at_least_one, lambda x: x <= LONGEST, f"be at most {LONGEST}")
@@ -169,7 +170,7 @@ def function(value: Any, argument: str) -> Any:
 
 
 def check_overflow(xp: Namespace, dtype: Any, known: np.ndarray | None, argument: str) -> None:
-    """Raise if concrete finite numbers would overflow in the dtype that a loss computes in."""
+    """Raise if finite concrete numbers would overflow in the dtype used for computation."""
     limits = xp.finfo(dtype)
     if known is None or known.dtype.kind != "f" or known.dtype.itemsize * 8 <= limits.bits:
         return
@@ -188,7 +189,7 @@ def check_shape(
     expected: dict[str, tuple[int, ...]],
     hint: Callable[[tuple[int, ...]], str] = lambda shape: "",
 ) -> None:
-    """Raise if an argument has none of the expected shapes, with a hint at the mistake."""
+    """Raise an error with a hint about the mistake if an argument has an unexpected shape."""
     shape = tuple(given.shape)
     if shape not in expected.values():
         shapes = " or ".join(f"{shape} ({meaning})" for meaning, shape in expected.items())
@@ -198,7 +199,7 @@ def check_shape(
 def lowest_below(known: np.ndarray | None, limit: float) -> float | None:
     """Return the lowest of the concrete values if it is below `limit`, else None.
 
-    The values are scanned again only if there is such a value or NaN.
+    The values are scanned a second time only if they contain NaN or a value below the limit.
     """
     if known is None or not known.size or known.min() >= limit:  # a process may have no samples
         return None

@@ -1,43 +1,44 @@
 """Constants that affect the speed of the library but not its results.
 
-They were chosen by measurements on two CPU cores, which the comments describe. To measure again,
-try several values in turn on the benchmark rows whose names contain PATTERN::
+They were chosen from measurements on two CPU cores, which the comments summarise. To repeat a
+measurement, try several values in turn on the benchmark rows whose names contain PATTERN::
 
     python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]
 """
 
-# Chunks: how many entries are evaluated at a time, so that the intermediates stay in a cache.
-# For filters and losses on NumPy, and for Dask's blocks. With chunks half as large, losses took
-# 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times.
+# Chunks: the number of entries evaluated at a time, so that intermediate arrays stay in a cache.
+# CHUNK is used for filters and losses on NumPy, and for Dask's blocks. With chunks half as large,
+# losses took 0.99 to 1.00 times as long; with chunks twice as large, 1.12 to 1.29 times as long.
 CHUNK = 1 << 18
-# For filters and losses on PyTorch, which took 1.03 to 1.17 times as long with chunks half as large
-# and 1.5 to 1.7 times as long with chunks twice as large.
+# AUTOGRAD_CHUNK is used for PyTorch. Filters and losses took 1.03 to 1.17 times as long with
+# chunks half as large, and 1.5 to 1.7 times as long with chunks twice as large.
 AUTOGRAD_CHUNK = 1 << 19
 COMPILED_CHUNK = 1 << 20  # for losses that JAX compiles
-# The number of entries from which losses that JAX compiles are evaluated in chunks. With chunks
-# they took 1.3 times as long for 2.6e6 entries, and 0.4 times as long for 3.2e6.
+# The smallest number of entries for which losses compiled by JAX are evaluated in chunks. Doing so
+# took 1.3 times as long as without chunks for 2.6e6 entries, and 0.4 times as long for 3.2e6.
 COMPILED_LARGE = 3 << 20
-# For the traces and products from which distances are computed. The distances between 8,000 trains
-# need 1.3 times the memory of their result, and those between 4,000 trains 2.2 times.
+# PAIRS_CHUNK is used for the traces and products from which distances are computed. Computing the
+# distances between 8,000 trains needs 1.3 times the memory of the result; for 4,000 trains the
+# factor is 2.2.
 PAIRS_CHUNK = 1 << 22
 EDITS_CHUNK = 1 << 16  # for an anti-diagonal of the table of edit costs
 
 # PyTorch in eager mode.
-CHUNKED_FILTER = 1 << 17  # the number of entries from which chunks are worth their overhead
+CHUNKED_FILTER = 1 << 17  # the smallest number of entries for which chunks are worthwhile
 
 # The block filter.
-# The longest window that is summed by a matrix product for each block, and the steps in a block.
+# The longest window that is summed by one matrix product per block, and the steps per block.
 SHORT_WINDOW, WINDOW_BLOCK = 64, 32
-# JAX on a CPU sums over the first axis by matrix products if it computes at least this many sums.
+# JAX on a CPU sums along the first axis by matrix products if it computes at least this many sums.
 WIDE_SUM = 1 << 15
 # The largest number of blocks that JAX and PyTorch sum one by one. JAX takes about a second to
-# compile many of these products.
+# compile a large number of these products.
 FEW_BLOCKS = 10
-# The number of trains from which PyTorch sums more than FEW_BLOCKS blocks one by one. For 200
-# trains, doing so made a loss 1.3 times slower.
+# The smallest number of trains for which PyTorch sums more than FEW_BLOCKS blocks one by one. For
+# 200 trains, doing so made a loss 1.3 times slower.
 TRAINS_IN_BLOCKS = 512
 ONE_MATRIX = 64  # the longest duration for one matrix: longer sums have larger rounding errors
-NEARBY = 256  # replaces CARRIED where the sums of only a few blocks reach each block
+NEARBY = 256  # replaces CARRIED where each block receives the sums of only a few blocks
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 64  # block lengths for which matrix products are efficient
 CARRIED = 512  # the largest number of sums that one matrix carries to later blocks
 CACHED_BYTES = 1 << 25  # the limit on the memory for cached matrices
@@ -48,7 +49,7 @@ SMALLEST_TOEPLITZ, LARGEST_TOEPLITZ = 32, 128  # block lengths for kernels that 
 GROUP, LARGEST_GROUP = 8, 16
 GROUPS = (8, 10, 12, 9, 16, 11, 13, 14, 15, 7, 6, 5)
 
-# The largest number of steps that NumPy sums by `einsum`, which up to here is both faster and more
-# accurate than `sum`. Up to 2,048 steps, `einsum` takes 0.86 times as long as `sum`, but it is less
-# accurate.
+# The largest number of steps that NumPy sums with `einsum`, which is both faster and more accurate
+# than `sum` up to this limit. Beyond it and up to 2,048 steps, `einsum` takes 0.86 times as long as
+# `sum`, but it is less accurate.
 SHORT_SUM = 512

@@ -1,8 +1,8 @@
 """Type aliases for arrays, which have no common type across libraries, and for options.
 
-Internal code uses `Array`. Public functions use `ArrayT`, which tells a type checker that a tensor
-goes in and a tensor comes out. The type of a NumPy array includes its dtype, so a type checker
-infers that a result has the dtype of the input.
+Internal code uses `Array`. Public functions use `ArrayT`, which tells a type checker that the
+result has the same type as the input, such as a tensor. The type of a NumPy array includes its
+dtype, so a type checker infers that the result has the dtype of the input.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Classifiers, which return the predicted class of spike trains or a confidence in each class."""
+"""Classifiers that predict the class of spike trains, or return a confidence in each class."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -15,7 +15,7 @@ MODES = get_args(ConfidenceMode)
 
 
 class Classifier(Predictor):
-    """A classifier that predicts the class with the highest rate."""
+    """Base class for classifiers that predict the class with the highest rate."""
 
     time_window: int | None
     mode: str
@@ -34,7 +34,7 @@ class Classifier(Predictor):
 
     if TYPE_CHECKING:
         __call__ = forward = Predictor.predict
-    else:  # a subclass may override `predict`, so it is looked up at each call
+    else:  # `predict` is looked up at each call because a subclass may override it
 
         def __call__(self, spikes, **masks):
             """Return the predicted class, as `predict` does."""
@@ -50,7 +50,7 @@ class Classifier(Predictor):
         return prepare_input(input, where, lengths, self.time_axis, **options)
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
-        """Return the rates of the classes, with a rate at each step if there is a window."""
+        """Return the class rates, for each step if there is a moving window."""
         window = self.time_window
         if per_step and window is None:
             raise ValueError(
@@ -68,14 +68,14 @@ class Classifier(Predictor):
         spikes : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         where, lengths : array or sequence, optional
-            The mask, as for the losses. The rate is the mean over the unmasked steps, or 0 if all
-            steps are masked. In a moving window, masked steps are treated as silent.
+            The mask, defined as for a loss. The rate is the mean over the unmasked steps, or 0 if
+            all steps are masked. In a moving window, masked steps are treated as silent.
 
         Returns
         -------
         array
-            The rates, ``[batch, class]``; with a window they also have a time axis, at the same
-            position as in the spikes.
+            The rates, ``[batch, class]``. With a moving window, they also have a time axis, at the
+            same position as in the spikes.
 
         Raises
         ------
@@ -88,7 +88,10 @@ class Classifier(Predictor):
         return rate
 
     def confidence(self, spikes: ArrayT, *, where: Mask = None, lengths: Mask = None) -> ArrayT:
-        """Return the confidence in each class, as defined by `mode`, in the shape of the rates."""
+        """Return the confidence in each class, as defined by `mode`.
+
+        The result has the same shape as the rates.
+        """
         scores = self._read_scores(spikes, where, lengths, False)
         xp, rate, classes = scores.prepared.adapter.xp, scores.values, scores.classes
         if self.mode == "probability":

@@ -1,6 +1,6 @@
 """Predict classes, and count how often the predictions are correct.
 
-Classifiers and losses that read classes derive from `Predictor`.
+All classifiers are subclasses of `Predictor`, and so are all losses that read classes.
 """
 
 import dataclasses
@@ -37,8 +37,8 @@ class ClassScores(NamedTuple):
         The scores, with the axes batch, class and time in the order of the spikes. The time axis
         has length 1 unless `per_step` is True.
     mask : array or None
-        True for each class that has an unmasked entry; its class axis may have length 1. None if
-        nothing is masked.
+        True for each class that has an unmasked entry. The class axis of the mask may have length
+        1. None if nothing is masked.
     per_step : bool
         Whether there is a prediction at each step.
     """
@@ -55,7 +55,7 @@ class ClassScores(NamedTuple):
         return axis
 
     def of_classes(self) -> Array:
-        """Return the scores, with minus infinity for masked classes unless all are masked."""
+        """Return the scores, set to -inf for masked classes unless all classes are masked."""
         xp, classes = self.prepared.adapter.xp, self.classes
         if self.mask is None or classes.length(self.mask) == 1:
             return self.values
@@ -64,7 +64,7 @@ class ClassScores(NamedTuple):
     def winner(self) -> Array:
         """Return the index of the class with the largest score, with a class axis of length 1.
 
-        In a tie, it is the first of the classes.
+        In a tie, the first of the tied classes wins.
         """
         score = self.values
         if self.mask is not None:  # if all classes are masked, the first class wins
@@ -72,7 +72,10 @@ class ClassScores(NamedTuple):
         return self.classes.argmax(score)
 
     def result(self, x: Array, *, with_class: bool = True) -> Array:
-        """Return predictions or scores as the user gets them, with no time axis of length 1."""
+        """Return predictions or scores in the form that the user receives.
+
+        The time axis is removed unless `per_step` is True.
+        """
         adapter, layout, pixels = self.prepared.adapter, self.prepared.layout, self.prepared.pixels
         x = layout.squeezed(adapter, x, with_class=with_class, with_time=self.per_step)
         return x if pixels is None else pixels.images(adapter, x, with_class=with_class)
@@ -82,7 +85,7 @@ class ClassScores(NamedTuple):
         return self.result(self.winner(), with_class=False)
 
     def confusion(self, labels: Labels) -> Array:
-        """Return the confusion matrix of the predictions for `labels`."""
+        """Return the confusion matrix of the predictions, given the labels."""
         prepared, readings, classes = self.prepared, self.values, self.classes
         adapter, xp, dtype = prepared.adapter, prepared.adapter.xp, prepared.values.dtype
         if labels.indices is None:
@@ -154,7 +157,7 @@ def most_probable(classes: Axis, q: Array) -> Labels:
 
 
 class Predictor(ABC):
-    """Base class of the losses and classifiers that predict classes.
+    """Base class for losses and classifiers that predict classes.
 
     A subclass prepares an input and returns the scores of its classes, either at each step or once
     for the whole duration.
@@ -165,13 +168,13 @@ class Predictor(ABC):
     targets: ClassVar[tuple[str, ...]] = (INDICES,)
     """The accepted targets: class indices, a number for each class, or both in this order."""
     takes_pixels: ClassVar[bool] = False
-    """Whether a target may have a label for each pixel."""
+    """Whether a target may contain a label for each pixel."""
     per_step: bool | None = False
     """Whether there may be a prediction and a label at each step."""
 
     @abstractmethod
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        """Return the input with its mask. The first `context` steps have no terms."""
+        """Return the input with its mask. The first `context` steps contribute no terms."""
 
     @abstractmethod
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
@@ -202,7 +205,7 @@ class Predictor(ABC):
         per_pixel: bool = False,
         target: Any = None,
     ) -> ClassScores:
-        """Return the scores of samples, or of pixels if `per_pixel` or the target asks for them."""
+        """Return scores for samples, or for pixels if `per_pixel` or the target requests them."""
         _checks.flag(per_step, "per_step")
         prepared = self._prepare_input(input, where, lengths)
         timed = None if target is None else labels_of_pixels(self, prepared, target)
@@ -228,22 +231,22 @@ class Predictor(ABC):
         self, input: Array, *, per_step: bool = False, per_pixel: bool = False,
         where: Any = None, lengths: Any = None,
     ) -> Array:  # fmt: skip
-        """Return the predicted class, which in a tie is the first of the classes.
+        """Return the predicted class. In a tie, the first of the tied classes is predicted.
 
-        A loss predicts from the same readings that it compares with its target.
+        A loss makes predictions from the same readings that it compares with its target.
 
         Parameters
         ----------
         input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         per_step : bool, default False
-            Whether a loss predicts at each step, from its moving window, instead of once for the
-            whole duration.
+            Whether a loss predicts the class at each step, from its moving window, instead of once
+            for the whole duration.
         per_pixel : bool, default False
-            Whether there is a prediction for each pixel. The classes are then the first space axis,
-            and the other space axes are the pixels.
+            Whether there is a prediction for each pixel. If so, the first space axis is the class
+            axis, and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
-            The mask, as for a loss.
+            The mask, defined as for a loss.
 
         Returns
         -------
@@ -252,9 +255,9 @@ class Predictor(ABC):
             or step are masked.
 
             - ``[batch]`` by default;
-            - ``[batch, time]`` with `per_step` and for `MovingWindow`, with the time axis at the
-              same position as in `input`;
-            - ``[batch, *pixels]`` with `per_pixel`.
+            - ``[batch, time]`` if `per_step` is True and for `MovingWindow`, with the time axis at
+              the same position as in `input`;
+            - ``[batch, *pixels]`` if `per_pixel` is True.
 
             `SpikeMoid` predicts 0 or 1 for each class, so its predictions also have a class axis:
             ``[batch, class]`` by default.
@@ -285,21 +288,21 @@ class Predictor(ABC):
         input : array
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         per_step : bool, default False
-            Whether there are scores at each step, from a moving window, instead of once for the
+            Whether to return scores at each step, from a moving window, instead of once for the
             whole duration.
         per_pixel : bool, default False
-            Whether there are scores for each pixel. The classes are then the first space axis, and
-            the other space axes are the pixels.
+            Whether to return scores for each pixel. If so, the first space axis is the class axis,
+            and the pixels are along the other space axes.
         where, lengths : array or sequence, optional
-            The mask, as for a call.
+            The mask, defined as for a loss.
 
         Returns
         -------
         array
-            The scores: ``[batch, class]`` by default; ``[batch, class, time]`` with `per_step`,
-            with the time axis at the same position as in `input`; ``[batch, class, *pixels]`` with
-            `per_pixel`. The scores of masked classes are minus infinity, unless all classes of a
-            sample are masked.
+            The scores: ``[batch, class]`` by default; ``[batch, class, time]`` if `per_step` is
+            True, with the time axis at the same position as in `input`;
+            ``[batch, class, *pixels]`` if `per_pixel` is True. The scores of masked classes are
+            minus infinity, unless all classes of a sample are masked.
 
         Raises
         ------
@@ -323,12 +326,12 @@ class Predictor(ABC):
     def confusion(
         self, input: ArrayT, target: ArrayLike, *, where: Mask = None, lengths: Mask = None
     ) -> ArrayT:
-        """Return the confusion matrix: how often each class is predicted for each label.
+        """Count how often each class is predicted for each label, and return the confusion matrix.
 
-        The matrices of several batches can be added up, and the accuracy and other measures follow
-        from their sum: if `m` is the matrix, ``m.diagonal() / m.sum(1)`` is the fraction of correct
-        predictions for each label. In float32 the matrix is exact for up to 2**24 labels. If there
-        are more, add up the matrices in float64 or as integers, for example
+        The matrices of several batches can be summed. The accuracy and other metrics can then be
+        computed from the sum: if `m` is the matrix, ``m.diagonal() / m.sum(1)`` is the fraction of
+        correct predictions for each label. In float32 the matrix is exact for up to 2**24 labels.
+        If there are more labels, sum the matrices in float64 or as integers, for example with
         ``np.asarray(loss.confusion(x, y), dtype=int)``.
 
         Parameters
@@ -337,29 +340,30 @@ class Predictor(ABC):
             The spikes, ``[batch, *space, time]``, with the time axis at `time_axis`.
         target : array or sequence
             Class indices, ``[batch]``. With a moving window there may be a label for each step,
-            ``[batch, time]``, with the time axis at the same position as in the spikes; then the
-            predictions at each step are counted. Labels equal to `ignore_index` are not counted.
+            ``[batch, time]``, with the time axis at the same position as in the spikes. In this
+            case the prediction at each step is counted. Labels equal to `ignore_index` are not
+            counted.
 
-            `CrossEntropy` also takes class probabilities. The label is then the most probable class
-            (in a tie, the first of the classes), and a row of zeros is not counted. `SpikeMoid`
-            takes bools, or floats that are 0 or 1, with a class axis: ``[batch, class]``, or
-            ``[batch, class, time]`` for each step.
+            `CrossEntropy` also accepts class probabilities. The label is then the most probable
+            class (in a tie, the first of the tied classes), and a row of zeros is not counted.
+            `SpikeMoid` accepts bools, or floats that are 0 or 1, with a class axis:
+            ``[batch, class]``, or ``[batch, class, time]`` with labels for each step.
         where, lengths : array or sequence, optional
-            The mask, as for a loss. A label is not counted if its class is masked.
+            The mask, defined as for a loss. A label is not counted if its class is masked.
 
         Returns
         -------
         array
             An array ``[class, class]`` with a row for each label and a column for each prediction,
-            or ``[class, 2, 2]`` for `SpikeMoid`. It holds whole numbers, in the dtype in which the
-            loss computes. A sample with a reading that is NaN or plus infinity is counted as a
-            wrong prediction, if there is more than one class.
+            or ``[class, 2, 2]`` for `SpikeMoid`. It contains whole numbers, in the dtype that the
+            loss uses for computation. If there is more than one class, a sample with a reading that
+            is NaN or plus infinity is counted as a wrong prediction.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or dtype, or if a label is not a class. Where labels
-            and lengths cannot be read for free, an invalid value makes the whole matrix NaN
+            If an argument has the wrong shape or dtype, or if a label is not a valid class. If the
+            labels or lengths cannot be read cheaply, an invalid value makes the whole matrix NaN
             instead.
         """
         per_step = self._is_per_step(target)
@@ -378,15 +382,15 @@ class Predictor(ABC):
     ) -> ArrayT:
         """Return the fraction of labels that are predicted correctly.
 
-        The arguments and errors are the same as for `confusion`. To evaluate several batches, add
-        up their confusion matrices: the mean of their accuracies would give more weight to the
-        labels of a small batch.
+        The arguments and errors are the same as for `confusion`. To evaluate several batches, sum
+        their confusion matrices. Averaging their accuracies would give the labels of a small
+        batch more weight.
 
         Returns
         -------
         array
-            A scalar array in the dtype in which the loss computes. It is NaN if there are no labels
-            to count.
+            A scalar array in the dtype that the loss uses for computation. It is NaN if there are
+            no labels to count.
         """
         counts = self.confusion(input, target, where=where, lengths=lengths)
         adapter = adapter_of(counts)

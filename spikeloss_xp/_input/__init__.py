@@ -1,1 +1,1 @@
-"""Convert inputs, masks and labels to the form that a loss computes in."""
+"""Convert inputs, masks and labels to the form that losses use for computation."""

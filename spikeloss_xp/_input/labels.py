@@ -23,7 +23,7 @@ from spikeloss_xp._typing import Array
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
 PROBABILITIES = "class probabilities"
-NUMBERS = {  # the targets with a number for each class: their range, as limits and in words
+NUMBERS = {  # the range of each kind of number: lowest value, highest value, description
     MULTI_HOT: (0, 1, "between 0 and 1"),
     PROBABILITIES: (0, math.inf, "finite and at least 0"),
     "target times": (0, math.inf, "finite and at least 0"),
@@ -33,23 +33,26 @@ NUMBERS = {  # the targets with a number for each class: their range, as limits 
 
 
 class Labels(NamedTuple):
-    """The target of each sample or step, with the axes of the readings; time may have length 1.
+    """The target of each sample or step, with the axes of the readings.
+
+    The time axis may have length 1.
 
     Attributes
     ----------
     indices : array or None
-        The class indices, with a class axis of length 1. None if the target is a number for each
-        class.
+        The class indices, with a class axis of length 1. None if the target gives a number for
+        each class.
     numbers : array or None
         A number for each class, in the dtype of the spikes. None for class indices, unless the
         criterion of the loss needs a number for each class.
     valid : array or None
-        False where a class index is neither a class nor ignored. None if all indices are known to
-        be valid. It is also None for numbers, because invalid numbers are replaced by NaN.
+        False where a class index is neither a valid class nor the ignored index. None if all
+        indices are known to be valid. It is also None for numbers, because invalid numbers are
+        replaced by NaN.
     ignored : array or None
-        True where a class index is to be ignored. None if no index is ignored.
+        True where the label is ignored. None if no label is ignored.
     class_weight : array or None
-        The class weights, if there are any.
+        The class weights, or None if the classes are not weighted.
     """
 
     indices: Any = None
@@ -59,11 +62,11 @@ class Labels(NamedTuple):
     class_weight: Array | None = None
 
     def one_hot(self, reading: Any) -> Array:
-        """Return the class indices as bools with the axes of a reading, True for the label."""
+        """Return the class indices as a one-hot bool array with the axes of a reading."""
         return self.indices == reading.classes.positions(reading.u)
 
     def as_numbers(self, reading: Any) -> "Labels":
-        """Return labels that have `numbers`: for class indices, 1 for the label and 0 elsewhere."""
+        """Return labels with `numbers`; class indices are converted to one-hot numbers."""
         if self.numbers is not None:
             return self
         return self._replace(numbers=reading.xp.astype(self.one_hot(reading), reading.u.dtype))
@@ -76,7 +79,7 @@ class Labels(NamedTuple):
     def masks(
         self, reading: Any, mask: Array | None, compete: bool, reduction: str
     ) -> tuple[Any, Array | None]:
-        """Return the reading with its mask of competing classes, and the mask of the terms."""
+        """Return the reading, with its mask of competing classes set, and the mask of the terms."""
         classes, class_mask = reading.classes, None
         by_class = compete and mask is not None and classes.length(mask) > 1
         # A row of zeros has weight 0, but "batchmean" would still count its sample.
@@ -84,7 +87,7 @@ class Labels(NamedTuple):
         if mask is None and self.ignored is None and not zeros_count:
             return reading, None
         if by_class or (compete and zeros_count):
-            # The term of a sample is unmasked if a neuron of the labelled class is unmasked. A
+            # A term is unmasked if at least one neuron of the labelled class is unmasked. A
             # class with a NaN probability is treated as labelled, so that the term becomes NaN.
             numbers = self.indices is None
             own = ~(self.numbers <= 0) if numbers else self.one_hot(reading)
@@ -101,20 +104,20 @@ class Labels(NamedTuple):
         return reading._replace(class_mask=class_mask), mask
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
-        """Return the labels with 0 for each masked number."""
+        """Return the labels with each masked number set to 0."""
         if self.numbers is None:
             return self
         mask = both(mask, reading.class_mask)
         return self._replace(numbers=reading.xp.where(mask, self.numbers, 0.0))
 
     def weights(self, reading: Any, compete: bool) -> tuple[Array | None, Array | None]:
-        """Return the factor of each term, and its weight in the divisor of a mean.
+        """Return a factor for each term, and the term's weight in the divisor of a mean.
 
-        None stands for 1.
+        None stands for a factor or weight of 1.
         """
         classes, xp = reading.classes, reading.xp
         weight, numbers = self.class_weight, self.numbers
-        if numbers is None and weight is not None:  # a term has the weight of its label
+        if numbers is None and weight is not None:  # use the class weight of the label
             weight = classes.sum(xp.where(self.one_hot(reading), weight, 0.0))
         factor = weight
         if compete and numbers is not None:  # the criterion applies the class weights
@@ -131,21 +134,21 @@ class Labels(NamedTuple):
 
 
 class TargetTrains(Labels):
-    """Target trains or target signals, with a number for each neuron at each step in `numbers`.
+    """Target trains or target signals: `numbers` contains a number for each neuron at each step.
 
-    The numbers are already 0 where the input is masked, so that a loss may subtract them from the
-    input.
+    The numbers are already 0 where the input is masked, so a loss can subtract them from the input
+    directly.
     """
 
     __slots__ = ()
 
     def filled(self, reading: Any, mask: Array) -> "Labels":
-        """Return the trains unchanged, because their masked entries are 0 already."""
+        """Return the trains unchanged, because their masked entries are already 0."""
         return self
 
 
 def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
-    """Return whether a target that may also be class indices has a number for each class."""
+    """Return whether a target has a number for each class although class indices are accepted."""
     if len(kinds) == 1 or rank(target) < 2:
         return False
     adapter = find_adapter(target)
@@ -155,7 +158,7 @@ def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
 
 
 def target_trains(prepared: Prepared, target: Any) -> TargetTrains:
-    """Return target trains with the axes and dtype of the values, and 0 where these are masked."""
+    """Return target trains with the axes and dtype of the values, and masked entries set to 0."""
     adapter, values = prepared.adapter, prepared.values
     trains = asarray_like(adapter, values, target, "target")
     expected = {"the shape of input": prepared.layout.shape}
@@ -176,10 +179,10 @@ def class_target(
     per_step: bool,
     ignore_index: int | None,
 ) -> Labels:
-    """Return the checked labels for a target of one of the `kinds`.
+    """Check a target that must be of one of the `kinds`, and return its labels.
 
-    The kinds are `INDICES`, one of `NUMBERS`, or both in this order. If both are accepted, floats
-    with a class axis are read as numbers.
+    `kinds` contains `INDICES`, one key of `NUMBERS`, or both in this order. If both are accepted,
+    floats with a class axis are treated as numbers.
     """
     adapter, xp = prepared.adapter, prepared.adapter.xp
     label = asarray_like(adapter, prepared.values, target, "target")
@@ -205,7 +208,7 @@ def class_target(
 
 
 def _check_kind(prepared: Prepared, label: Array, kinds: tuple[str, ...], per_step: bool) -> bool:
-    """Return whether a target holds numbers; raise if its dtype or shape fits no kind."""
+    """Return whether a target holds numbers; raise if its dtype or shape matches no kind."""
     adapter, layout, classes = prepared.adapter, prepared.layout, prepared.num_classes
     floats = label.ndim > 1 and adapter.xp.isdtype(label.dtype, "real floating")
     numbers = kinds[0] != INDICES or (len(kinds) > 1 and floats)
@@ -265,15 +268,15 @@ def _class_indices(
 ) -> Labels:
     """Return the labels for class indices.
 
-    With `all_classes`, all indices are known to be classes, so none is ignored unless
-    `ignore_index` is a class itself. Indices that may be ignored or have not been `checked` are
-    taken modulo the number of classes, so that every term is finite. If they have not been checked,
-    `valid` is False for those that are neither a class nor ignored.
+    If `all_classes` is True, all indices are known to be valid classes, so none is ignored unless
+    `ignore_index` is itself a class. Indices that may be ignored or have not been `checked` are
+    reduced modulo the number of classes, so that every term is finite. If the indices have not been
+    checked, `valid` is False where an index is neither a valid class nor the ignored index.
     """
     adapter, xp, classes = prepared.adapter, prepared.adapter.xp, prepared.num_classes
     may_ignore = ignore_index is not None and (not all_classes or 0 <= ignore_index < classes)
     label = prepared.layout.expanded(adapter, label, with_class=False)
-    if label.dtype not in (xp.int64, xp.int32):  # a narrow dtype may not hold the numbers below
+    if label.dtype not in (xp.int64, xp.int32):  # the numbers below may not fit in a narrow dtype
         label = xp.astype(label, adapter.arange(1, label).dtype)
     ignored, valid = label == ignore_index if may_ignore else None, None
     if not checked or ignored is not None:
@@ -285,7 +288,7 @@ def _class_indices(
 
 
 def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
-    """Return `label` with an invalid index for each value of `target` that has wrapped around.
+    """Return `label` with an invalid index wherever the value of `target` has wrapped around.
 
     In a library without 64-bit integers, the label 2**32 would otherwise become class 0.
     """
@@ -295,17 +298,17 @@ def _narrowed(adapter: Adapter, label: Array, target: Any) -> Array:
     if np.iinfo(wide.dtype).max <= limits.max:
         return label
     fits = (wide >= limits.min) & (wide <= limits.max)
-    narrow = np.where(fits, wide, limits.max)  # no input has so many classes
+    narrow = np.where(fits, wide, limits.max)  # no input has this many classes
     return adapter.from_host_like(narrow, label)
 
 
 def _class_numbers(
     prepared: Prepared, label: Array, target: Any, known: np.ndarray | None, kind: str
 ) -> Labels:
-    """Return the labels for a target that has a number for each class; `label` is its array.
+    """Return the labels for a target that was converted to `label`, with a number for each class.
 
-    A number outside its range raises a `ValueError` if the values are `known`; otherwise it becomes
-    NaN.
+    If the values are `known`, a number outside the range of its kind raises a `ValueError`.
+    Otherwise, the number becomes NaN.
     """
     adapter, xp, (lowest, highest, rule) = prepared.adapter, prepared.adapter.xp, NUMBERS[kind]
     if known is not None and known.dtype.kind != "b":
@@ -325,9 +328,9 @@ def _class_numbers(
 
 
 def _unmasked(prepared: Prepared, values: np.ndarray, *, with_class: bool) -> Any:
-    """Return the target values that have terms, or None if the mask is not concrete.
+    """Return the target values that contribute to a term, or None if the mask is not concrete.
 
-    Only these values are checked: masked values may be anything.
+    Only these values are checked, because masked values may be arbitrary.
     """
     mask: Any = concrete_or_none(both(prepared.mask, prepared.after_context))
     if mask is None:
@@ -373,7 +376,7 @@ def _hint(
     per_step: bool,
     shape: tuple[int, ...],
 ) -> str:
-    """Return a hint at the likely mistake behind a target of this shape, or an empty string."""
+    """Return a hint about the likely mistake in a target of this shape, or an empty string."""
     once, indices = next(iter(expected.values())), kinds[0] == INDICES
     for whole in expected.values() if layout.batch == 1 else ():
         axis = 1 if layout.time == 0 and len(whole) > len(once) else 0

@@ -1,7 +1,8 @@
-"""The layout of an input: which of its axes are batch, class and time.
+"""The layout of an input, which identifies the batch, class and time axes.
 
-A loss computes on arrays with the three axes batch, class and time, in the order of the input. Only
-the layout knows that order. All other code calls an `Axis` to compute a sum or a maximum along it.
+Losses operate on arrays with the three axes batch, class and time, in the order of the input. Only
+the layout knows that order. All other code uses an `Axis` object to compute a sum or a maximum
+along the corresponding axis.
 """
 
 import math
@@ -12,11 +13,11 @@ from spikeloss_xp._typing import Array
 
 
 class Layout(NamedTuple):
-    """The shape of an input, and which of its axes are batch and time.
+    """The shape of an input and the positions of its batch and time axes.
 
-    The first axis that is not time is the batch axis. The remaining axes are the space axes, which
-    are flattened into one class axis. Targets and terms have their time axis at the same position
-    as the input: before the batch, between batch and class, or last.
+    The batch axis is the first axis other than the time axis. The remaining axes are the space
+    axes, which are flattened into one class axis. In targets and terms, the time axis has the same
+    position as in the input: before the batch axis, between the batch and class axes, or last.
 
     Attributes
     ----------
@@ -28,10 +29,10 @@ class Layout(NamedTuple):
     time, class_axis : int
         The positions of the time and class axes in arrays with the axes batch, class and time.
     batch, neurons, steps : int
-        The number of samples, of neurons in a sample, and of time steps.
+        The number of samples, of neurons per sample, and of time steps.
     has_time : bool
-        Whether the input has a time axis. Spike times do not have one; the axis of the spikes, or
-        an added axis of length 1, takes its place.
+        Whether the input has a time axis. Spike times have no time axis; the spike axis, or an
+        added axis of length 1, takes its place.
     """
 
     shape: tuple[int, ...]
@@ -62,7 +63,7 @@ class Layout(NamedTuple):
         return cls(shape, time_axis, batch_axis, time, class_axis, batch, neurons, steps)
 
     def space_axes(self) -> tuple[int, ...]:
-        """Return the axes that are neither batch nor time. The first may be the class axis."""
+        """Return the axes other than batch and time. The first of them may be the class axis."""
         others = (self.batch_axis, self.time_axis)
         return tuple(axis for axis in range(len(self.shape)) if axis not in others)
 
@@ -102,7 +103,7 @@ class Layout(NamedTuple):
         return adapter.moveaxis(x, -1, self.time_axis)
 
     def expanded(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
-        """Return a target with the axes batch, class and time, where missing axes get length 1."""
+        """Return a target with the axes batch, class and time; added axes have length 1."""
         if with_class:
             return adapter.xp.expand_dims(x, axis=self.time) if x.ndim == 2 else x
         if x.ndim == 1:
@@ -112,7 +113,7 @@ class Layout(NamedTuple):
     def squeezed(
         self, adapter: Adapter, x: Array, *, with_class: bool = True, with_time: bool = True
     ) -> Array:
-        """Remove the class axis, the time axis or both from an array. They must have length 1."""
+        """Remove the class axis, the time axis or both. A removed axis must have length 1."""
         axes = () if with_class else (self.class_axis,)
         axes = axes if with_time else (*axes, self.time)
         return adapter.xp.squeeze(x, axis=axes) if axes else x
@@ -129,34 +130,34 @@ class Layout(NamedTuple):
     # Matching the axes of other arguments with the axes of the input ------------------------------
 
     def target_axes(self, ndim: int, *, with_class: bool) -> tuple[int | None, ...]:
-        """Return the input axis that matches each axis of a target; None for the class axis."""
+        """For each axis of a target, return the matching input axis, or None for the class axis."""
         axes: list[int | None] = [self.batch_axis, None] if with_class else [self.batch_axis]
         if ndim > len(axes):
             axes.insert(self.time, self.time_axis)
         return tuple(axes)
 
     def mask_axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the input axis that matches each axis of a mask."""
+        """For each axis of a mask, return the matching input axis."""
         if len(shape) == len(self.shape):
             return tuple(range(len(shape)))
         if len(shape) == 1:  # the batch axis takes precedence over a time axis of the same length
             return (self.batch_axis if shape == (self.batch,) else self.time_axis,)
         if shape in (self.with_time(self.batch), self.with_time(1)):
             return tuple(sorted((self.batch_axis, self.time_axis)))
-        return (self.batch_axis, *self.space_axes()[1:])  # a mask for pixels
+        return (self.batch_axis, *self.space_axes()[1:])  # a per-pixel mask
 
     def broadcastable(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask with all axes of the input, where missing axes get length 1."""
+        """Return a mask with all axes of the input; added axes have length 1."""
         lengths = dict(zip(self.mask_axes(tuple(x.shape)), x.shape, strict=True))
         shape = tuple(lengths.get(axis, 1) for axis in range(len(self.shape)))
         return adapter.xp.reshape(x, shape)
 
     def unambiguous(self, adapter: Adapter, x: Array) -> Array:
-        """Return a mask of samples, of samples and steps, or of all entries.
+        """Return a mask with a value for each sample, each sample and step, or each entry.
 
-        The meaning of such a mask follows from its number of axes. A block of the mask therefore
-        keeps its meaning even if it happens to have as many samples as steps, or as many steps as
-        pixels.
+        The number of axes alone determines what such a mask refers to. A block of the mask is
+        therefore unambiguous even if it happens to have as many samples as steps, or as many steps
+        as pixels.
         """
         x = self.broadcastable(adapter, x)
         if any(x.shape[axis] > 1 for axis in self.space_axes()):
@@ -170,7 +171,7 @@ class Layout(NamedTuple):
     # Hints in error messages ----------------------------------------------------------------------
 
     def time_axis_for(self, shape: tuple[int, ...], *, with_class: bool) -> int | None:
-        """Return a different time axis for which a target of this shape would fit, or None."""
+        """Return a different time axis that would make this target shape valid, or None."""
         for axis in (0, 1, len(self.shape) - 1) if self.has_time else ():
             other = Layout.of(self.shape, axis)
             once = (other.batch, other.neurons) if with_class else (other.batch,)
@@ -179,7 +180,7 @@ class Layout(NamedTuple):
         return None
 
     def hint_at_time(self, shape: tuple[int, ...]) -> str:
-        """Return a hint if an array ``[class]`` is as long as the time axis, else an empty text."""
+        """Return a hint if a ``[class]`` array has the same length as the time axis, else ""."""
         if not self.has_time or tuple(shape) != (self.steps,):
             return ""
         return f" (as long as axis {self.time_axis} of input, which is time: see time_axis)"

@@ -1,4 +1,4 @@
-"""Labels for pixels: the readings are rearranged into a batch in which each pixel is a sample."""
+"""Labels for pixels, for which the input is rearranged so that each pixel becomes a sample."""
 
 import math
 from typing import Any, NamedTuple
@@ -31,14 +31,14 @@ class Pixels(NamedTuple):
         xp, batch, pixels = adapter.xp, self.source.batch, self.number
         x = adapter.moveaxis(x, self.source.time, -1)
         neurons, steps = x.shape[1:]
-        if neurons == 1 or x.shape[0] == 1:  # `x` is constant along this axis
+        if neurons == 1 or x.shape[0] == 1:  # `x` is constant along an axis of length 1
             neurons = max(neurons, pixels)
             x = xp.broadcast_to(x, (batch, neurons, steps))
         x = xp.reshape(x, (batch, neurons // pixels, pixels, steps))
         return xp.reshape(adapter.moveaxis(x, 2, 1), (batch * pixels, neurons // pixels, steps))
 
     def of_samples(self, adapter: Adapter, x: Array) -> Array:
-        """Convert an array ``[pixel, class, time]`` to the axes that it had before `samples`."""
+        """Convert ``[pixel, class, time]`` to batch, class and time: the inverse of `samples`."""
         (_, classes, steps), batch = x.shape, self.source.batch
         x = adapter.moveaxis(adapter.xp.reshape(x, (batch, self.number, classes, steps)), 1, 2)
         x = adapter.xp.reshape(x, (batch, classes * self.number, steps))
@@ -52,7 +52,7 @@ class Pixels(NamedTuple):
         return tuple(once)
 
     def labels(self, target: Any, *, with_class: bool) -> Array:
-        """Return labels for pixels as labels for samples, with the time axis last."""
+        """Convert labels for pixels to labels for samples, with the time axis last."""
         target = target if find_adapter(target) else host(target, "target")
         adapter: Any = find_adapter(target)
         rank = len(self.source.space())
@@ -63,7 +63,7 @@ class Pixels(NamedTuple):
         return adapter.xp.reshape(target, (-1, *target.shape[rank:]))
 
     def images(self, adapter: Adapter, x: Array, *, with_class: bool) -> Array:
-        """Return an array with a row for each pixel as images. This is the inverse of `labels`."""
+        """Convert an array with a row for each pixel to images. This is the inverse of `labels`."""
         rank = len(self.source.space())
         x = adapter.xp.reshape(x, (self.source.batch, *self.source.space()[1:], *x.shape[1:]))
         if with_class:
@@ -78,7 +78,7 @@ class Pixels(NamedTuple):
 
 
 def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
-    """Change a prepared input so that its readings belong to pixels, not to samples.
+    """Change a prepared input in place so that each pixel is read as a sample.
 
     The first space axis becomes the class axis.
     """
@@ -99,7 +99,7 @@ def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
 def labels_of_pixels(loss: Any, prepared: Prepared, target: Any) -> bool | None:
     """Return whether labels for pixels have a time axis, or None if the labels are for samples.
 
-    Labels whose shape fits both are read as labels for samples or for their steps.
+    If the shape fits both samples and pixels, the labels are for samples, or for their steps.
     """
     layout = prepared.layout
     if not loss.takes_pixels or loss.targets[0] != INDICES or len(layout.shape) < 4:

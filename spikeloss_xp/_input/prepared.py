@@ -1,4 +1,4 @@
-"""The input of a loss, with its mask, in the dtype and axes that the loss computes in."""
+"""The input of a loss and its mask, converted to the dtype and axes used for computation."""
 
 import math
 from dataclasses import dataclass
@@ -21,34 +21,34 @@ from spikeloss_xp._typing import Array
 
 @dataclass(slots=True)
 class Prepared:
-    """An input that has been converted to the dtype and axes that a loss computes in.
+    """An input that has been converted to the dtype and axes used for computation.
 
     Attributes
     ----------
     adapter : Adapter
-        The adapter of the library of the input.
+        The adapter for the library of the input.
     values : array
-        The input, in the dtype to compute in, with the axes batch, class and time in the order of
-        the input, and 0 where it is masked.
+        The input in the dtype used for computation, with the axes batch, class and time in the
+        order of the input. Masked entries are 0.
     mask : array or None
         True for unmasked entries, with the axes of `values`. An axis along which the mask is
         constant may have length 1. None if nothing is masked.
     layout : Layout
-        The layout of readings, labels and terms: the layout of the input or, with `pixels`, of a
-        batch in which each pixel is a sample. None if the input may have any shape and keeps its
-        axes.
+        The layout of readings, labels and terms. It is the layout of the input or, if `pixels` is
+        set, of a batch in which each pixel is a sample. None if the input may have any shape and
+        keeps its axes.
     dtype : dtype
         The dtype of the input.
     valid_or_nan : array or None
-        NaN for samples with an invalid length, and 1 for the others. `values` have already been
+        NaN for samples with an invalid length, and 1 for all others. `values` have already been
         multiplied by this array. None if all lengths are known to be valid.
     after_context : array or None
-        True for the steps after the context of a segment. Only these steps have terms. All axes
-        except time have length 1. None if all steps have terms.
+        True for the steps after the context of a segment. Only these steps contribute terms. All
+        axes except time have length 1. None if all steps contribute terms.
     num_classes : int
         The number of classes. Each class is a neuron or a group of neurons.
     pixels : Pixels or None
-        The conversion to a batch in which each pixel is a sample, if there are labels for pixels.
+        The conversion to a batch in which each pixel is a sample. None if pixels are not samples.
     """
 
     adapter: Adapter
@@ -62,7 +62,7 @@ class Prepared:
     pixels: Any = None
 
     def gradient(self, cotangent: Array) -> Array:
-        """Return the gradient with respect to the input from the gradient with respect to `values`.
+        """Return the input gradient that corresponds to a gradient with respect to `values`.
 
         The result has the dtype of the input, or the dtype of `values` if the input is bool or
         integer.
@@ -90,7 +90,7 @@ def prepare_input(
     context: int = 0,
     argument: str = "input",
 ) -> Prepared:
-    """Return a checked input with its mask. The first `context` steps have no terms."""
+    """Check an input and its mask, and prepare both. The first `context` steps give no terms."""
     adapter = adapter_of(input, argument).of_call(input)
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
     shape = tuple(input.shape)
@@ -110,8 +110,8 @@ def prepare_input(
         values = layout.collapsed(adapter, values)
     if mask is not None:
         mask = layout.collapsed(adapter, mask)
-        # The mask needs its full length along time and batch, because durations are sums of the
-        # mask over time, and because the samples that have a term are counted.
+        # The mask is broadcast along time and batch, because it is summed over time to obtain
+        # durations, and because the samples that have a term are counted.
         full = list(mask.shape)
         full[layout.time], full[layout.batch_axis] = layout.steps, layout.batch
         mask = adapter.xp.broadcast_to(mask, tuple(full))
@@ -123,7 +123,7 @@ def prepare_input(
 
 
 def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Prepared:
-    """Return checked spike times and their mask, with the same axes as binned spikes."""
+    """Check spike times and their mask, and give them the same axes as binned spikes."""
     adapter, shape = adapter_of(input), tuple(input.shape)
     if len(shape) not in (2, 3) or adapter.xp.isdtype(input.dtype, "bool"):
         raise ValueError(
@@ -151,7 +151,7 @@ def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | Non
 def check_not_trains(adapter: Adapter, times: Array, argument: str) -> None:
     """Raise if spike times look like binned spikes.
 
-    They do if all of them are 0 or 1, and if one train contains three equal times.
+    This is the case if all finite times are 0 or 1 and a train contains at least three equal times.
     """
     known = adapter.concrete_or_none(times)
     if known is None or known.ndim < 3 or not _only_0_and_1(known[:1]) or not _only_0_and_1(known):
@@ -169,7 +169,7 @@ def _only_0_and_1(known: np.ndarray) -> bool:
 
 
 def _after(adapter: Adapter, values: Array, axis: int, context: int) -> Array:
-    """Return a mask that is True for the steps after the first `context` steps of an axis."""
+    """Return a mask that is True for all steps along an axis except the first `context` steps."""
     steps = values.shape[axis]
     if context > steps:
         raise ValueError(f"context must be at most the number of steps, {steps}; got {context}")
@@ -188,7 +188,8 @@ def mask_of(
 
     The mask is bool and has the axes of the input; an axis along which the mask is constant may
     have length 1. The mask is None if nothing is masked. The array is 1 for samples with a valid
-    length, and None if the lengths have been checked. Errors use `names` for the two arguments.
+    length. It is None without lengths, or if the lengths have been checked. Error messages use
+    `names` for the two arguments.
     """
     mask, valid_or_nan = None, None
     if lengths is not None:
@@ -219,7 +220,7 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
         )
     mask = layout.broadcastable(adapter, mask)
     if len(layout.space()) > 1 and any(mask.shape[axis] > 1 for axis in layout.space_axes()):
-        space = layout.space_axes()  # a mask for pixels lacks the class axis
+        space = layout.space_axes()  # a per-pixel mask has no class axis
         full = [n if i in space else mask.shape[i] for i, n in enumerate(layout.shape)]
         mask = adapter.xp.broadcast_to(mask, tuple(full))
     return mask
@@ -247,16 +248,16 @@ def _mask_of_lengths(
 
 
 def both(mask: Array | None, other: Array | None) -> Array | None:
-    """Return a mask that is True where both masks are; None stands for True everywhere."""
+    """Return the logical AND of two masks. None stands for a mask that is True everywhere."""
     if mask is None or other is None:
         return other if mask is None else mask
     return mask & other
 
 
 def fill_masked(adapter: Adapter, x: Array, mask: Array) -> Array:
-    """Return `x` with 0 in the masked entries.
+    """Return `x` with its masked entries set to 0.
 
-    The entries are selected by `where`, because multiplying by 0 would keep NaN in the value and in
-    the gradient.
+    The entries are set by `where`, because multiplying by 0 would leave NaN in the value and in the
+    gradient.
     """
     return adapter.xp.where(mask, x, adapter.operand(x, 0.0))

@@ -1,13 +1,12 @@
 """The causal filter and the moving sum, computed by matrix products of blocks of time steps.
 
-All functions use array API operations. `x` must already have the floating-point dtype to compute
-in. Time is the last axis unless an axis is given.
+All functions use array API operations. `x` must already have the floating-point dtype used for
+computation. Time is the last axis unless an axis is given.
 
-At the boundary, a filter reads zeros before the first step, so its first outputs are sums over
-fewer steps. The adjoint runs backwards in time and reads zeros after the last step. Between blocks,
-the zeros come from `_Blocks._later` and `_Blocks._add_later`, which drop the blocks that are moved
-past one end and fill up the other end with zeros. Inside a block, they come from the zeros of the
-matrices.
+A filter treats all values before the first step as 0, so its first outputs are sums over fewer
+steps. The adjoint runs backwards in time and treats all values after the last step as 0. Across
+blocks, `_Blocks._later` and `_Blocks._add_later` ensure this: they drop the blocks that are moved
+past one end and add nothing at the other end. Inside a block, zeros in the matrices ensure it.
 """
 
 import functools
@@ -21,9 +20,9 @@ from spikeloss_xp._typing import Array, Namespace
 
 Matmul = Callable[[Array, Array], Array]
 Accumulate = Literal["join", "separate", "in place"]
-"""How the products of blocks are added up: by one product of the joined blocks ("join"), by a
-product for each block ("separate"), or by a product of the joined near blocks, to which the product
-of each far block is added in place ("in place")."""
+"""How the products of blocks are summed: by one product of the joined blocks ("join"), by a
+separate product for each block ("separate"), or by one product of the joined near blocks, to which
+the product of each far block is added in place ("in place")."""
 
 
 class BlockMatrices(NamedTuple):
@@ -32,15 +31,15 @@ class BlockMatrices(NamedTuple):
     Attributes
     ----------
     delays : tuple of int
-        How many blocks before the output block each input block is. The first is the near block,
-        with delay 0.
+        The delay of each input block relative to the output block, in blocks. The first input
+        block is the near block, whose delay is 0.
     weights : array
         The matrices of the near block, the carried sums and the far blocks, joined along axis 0.
     to_sums : array or None
         The matrix that maps a block to its sums, which are carried to later blocks. None if no sums
         are carried.
     carried : BlockMatrices or None
-        The matrices that filter these sums, for which each block counts as one step.
+        The matrices that filter these sums, treating each block as one step.
     """
 
     delays: tuple[int, ...]
@@ -72,11 +71,11 @@ def block_filter(
 
     - the input block at the same position,
     - the sums that are carried from the earlier blocks that lie entirely inside the kernel, and
-    - the input blocks at the far end of the kernel, which are `delays` blocks earlier (later, with
-      `reverse`).
+    - the input blocks at the far end of the kernel, which are `delays` blocks earlier (or later, if
+      `reverse` is True).
 
-    The carried sums are a few numbers for each block. They are filtered in the same way, with each
-    block as one step, and contribute one block later.
+    The carried sums are a few numbers for each block. They are filtered in the same way, treating
+    each block as one step, and their contribution is delayed by one block.
     """
     axis = axis % x.ndim
     last = axis == x.ndim - 1
@@ -88,7 +87,7 @@ def block_filter(
 
 
 class _Blocks(NamedTuple):
-    """The options of a block filter. The axis is negative, counted from the last axis."""
+    """The options of a block filter. The axis is negative and counts from the last axis."""
 
     xp: Namespace
     axis: int
@@ -120,11 +119,11 @@ class _Blocks(NamedTuple):
     def _sum_of_products(
         self, near: list[tuple[Array, int]], split: Array, matrices: BlockMatrices
     ) -> Array:
-        """Return the sum of the products of all blocks, moved by their delays, with their weights.
+        """Move all blocks by their delays, multiply them by their weights and return the sum.
 
-        The near blocks are given with their delays. The far blocks are the blocks of `split` at the
-        delays other than 0. Compared with "join", "separate" took 0.8 to 1.1 times as long where a
-        compiler joins arrays element by element, and "in place" took 0.8 to 1 times as long.
+        `near` contains the near blocks with their delays. The far blocks are the blocks of `split`,
+        moved by each nonzero delay. Compared with "join", "separate" took 0.8 to 1.1 times as long
+        where a compiler joins arrays element by element, and "in place" 0.8 to 1 times as long.
         """
         terms = list(near)
         for delay in matrices.delays[1:]:
@@ -150,9 +149,9 @@ class _Blocks(NamedTuple):
         return self.matmul(blocks, matrix) if self.axis == -1 else self.matmul(matrix.T, blocks)
 
     def _later(self, x: Array, delay: int) -> Array:
-        """Move blocks to later positions by a delay, and fill the gap with zeros.
+        """Move blocks `delay` positions later, and fill the gap with zeros.
 
-        With `reverse`, move them to earlier positions.
+        If `reverse` is True, the blocks are moved earlier instead.
         """
         if delay == 0:
             return x
@@ -177,7 +176,7 @@ class _Blocks(NamedTuple):
 
 
 def _index(axis: int, start: int, stop: int) -> tuple[object, ...]:
-    """Return the index that selects a range along an axis, which is counted from the last axis."""
+    """Return an index that selects a range along an axis; the axis is a negative number."""
     return (..., slice(start, stop), *[slice(None)] * (-1 - axis))
 
 
@@ -192,10 +191,10 @@ def toeplitz_filter(
 ) -> Array:
     """Return ``y[t] = sum(kernel[k] * x[t - k] for k in range(len(kernel)))``.
 
-    With `reverse`, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time is
-    split into blocks. The contribution of block ``b - m`` to block ``b`` is its product with the
+    If `reverse` is True, return the adjoint, which has ``x[t + k]`` instead of ``x[t - k]``. Time
+    is split into blocks. Block ``b - m`` contributes to block ``b`` through a product with the
     Toeplitz matrix ``kernel[m * size + j - i]``, for input step ``i`` and output step ``j``. In the
-    adjoint, the contribution of block ``b + m`` is its product with the transposed matrix.
+    adjoint, block ``b + m`` contributes through a product with the transposed matrix.
     """
     steps = x.shape[-1]
     taps = _smaller(kernel.shape[0], steps)
@@ -228,13 +227,13 @@ def toeplitz_filter(
 
 
 def zero_steps(xp: Namespace, x: Array, steps: int, axis: int = -1) -> Array:
-    """Return `steps` time steps of zeros, with the device and sharding of `x`."""
+    """Return zeros for `steps` time steps, with the device and sharding of `x`."""
     shape = (*x.shape[:axis], steps, *x.shape[axis:][1:])
     return xp.broadcast_to(xp.zeros_like(x[_index(axis, 0, 1)]), shape)
 
 
 def _smaller(a: int, b: int) -> int:
-    """Return ``min(a, b)`` by a comparison, which becomes a guard if the sizes are symbolic."""
+    """Return ``min(a, b)``, using a comparison that becomes a guard if the sizes are symbolic."""
     return a if a <= b else b
 
 
@@ -251,9 +250,9 @@ def sum_in_blocks(
 ) -> Array:
     """Return ``y[t] = sum(x[t - k] for k in range(window))`` along an axis.
 
-    With `reverse`, the sum is over ``x[t + k]``. Each block of steps is the product of the banded
-    matrix `band` with the steps that the windows of the block cover. With `in_place`, the products
-    are written directly into the result.
+    If `reverse` is True, ``x[t + k]`` is summed instead. Each output block is the product of the
+    banded matrix `band` and the input steps that the windows of this block cover. If `in_place` is
+    True, the products are written directly into the result.
     """
     steps, size = x.shape[axis], band.shape[1]
     last = axis == x.ndim - 1

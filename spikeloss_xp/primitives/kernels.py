@@ -1,16 +1,16 @@
-"""Exponential kernels, and the matrices that filter with them, built on the host and cached.
+"""Exponential kernels and their filter matrices, which are built on the host and cached.
 
-Between two blocks of `size` steps, a kernel of order `n` is a matrix of rank `n`. With
-``a = exp(-1 / tau)``, step ``i`` of a block contributes to step ``j`` of the block that comes ``p``
-blocks later with the weight
+For a kernel of order `n`, the weights from one block of `size` steps to another form a matrix of
+rank `n`. With ``a = exp(-1 / tau)``, the weight from step ``i`` of a block to step ``j`` of the
+block that comes ``p`` blocks later is
 
     h[p size + j - i] = sum over l, m with l + m < n of
         a**(size - i) C(size - i, l)
         a**((p - 1) size) C((p - 1) size + n - 1, n - 1 - l - m)
         a**j C(j, m)
 
-by Vandermonde's identity, so later blocks need only `n` sums over each block. No factor is
-negative, so there is no cancellation.
+by Vandermonde's identity. Later blocks therefore need only `n` sums over each block. No factor is
+negative, so no precision is lost to cancellation.
 """
 
 import functools
@@ -22,11 +22,11 @@ import numpy as np
 from spikeloss_xp import _tuning
 from spikeloss_xp.primitives.block_filter import BlockMatrices
 
-_cached: list[int] = []  # the size in bytes of each entry made since the cache was last emptied
+_cached: list[int] = []  # the size in bytes of each entry added since the cache was last emptied
 
 
 class Exponential(NamedTuple):
-    """The kernel ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)``, k < length.
+    """The kernel ``h[k] = C(k + order - 1, order - 1) * exp(-k / time_constant)`` for k < length.
 
     A kernel of order 1 with an infinite time constant is a moving window.
     """
@@ -45,7 +45,7 @@ class Exponential(NamedTuple):
         return np.fromiter(taps, np.float64, self.length)
 
     def largest_tap(self) -> float:
-        """Return the largest tap to ten digits, without computing the others.
+        """Return the largest tap, accurate to ten digits, without computing the other taps.
 
         Return infinity if the tap overflows.
         """
@@ -67,24 +67,24 @@ class Exponential(NamedTuple):
 def block_matrices(
     kernel: Exponential, steps: int | None, dtype: str, *, reverse: bool
 ) -> BlockMatrices:
-    """Return the matrices of a block filter or, with `reverse`, of its adjoint.
+    """Return the matrices of a block filter or, if `reverse` is True, of its adjoint.
 
-    If `steps` is None, the matrices fit any duration. The block filter depends on the duration and
-    the kernel:
+    If `steps` is None, the matrices can be used for any duration. The structure of the block filter
+    depends on the duration and the kernel:
 
-    - Up to 64 steps are filtered by a single matrix. A single matrix is the fastest filter for
-      longer durations too (0.6 times as long for 100 steps of 10 neurons), but the rounding errors
-      of sums of 128 products reached 6e-7, relative to the largest sum.
-    - With a kernel that is no longer than two blocks of the smallest length, the input of an output
-      block is the same block and the previous one. This limit follows from the smallest block
-      length and was not measured. More than 256 carried sums that decay as fast are filtered in the
-      same way: with 400 to 500 sums a loss took 0.8 to 0.9 times as long, and with 100 sums as long
-      as with a single matrix.
+    - Up to 64 steps are filtered by a single matrix. A single matrix is also the fastest filter for
+      longer durations (filtering 100 steps of 10 neurons took 0.6 times as long), but the rounding
+      errors in sums of 128 products reached 6e-7, relative to the largest sum.
+    - If the kernel is no longer than two blocks of the smallest length, an output block depends
+      only on the input block at the same position and on the previous input block. This limit
+      follows from the smallest block length and was not measured. More than 256 carried sums that
+      decay equally fast are filtered in the same way. Compared with a single matrix, a loss took
+      0.8 to 0.9 times as long with 400 to 500 sums, and the same time with 100 sums.
     - Other kernels are filtered on two levels, at a cost that does not grow with the length of the
-      kernel. Compared with Toeplitz matrices, this took 0.4 times as long for 100 taps and 0.13
-      times as long for 1000 taps.
+      kernel. Compared with Toeplitz matrices, filtering took 0.4 times as long for 100 taps and
+      0.13 times as long for 1000 taps.
     """
-    if steps is not None:  # later taps would be multiplied by zeros only
+    if steps is not None:  # later taps would only be multiplied by zeros
         kernel = kernel._replace(length=min(kernel.length, steps))
     made = _chosen(kernel, steps, dtype, largest=_tuning.ONE_MATRIX)
     made = _adjoint(made) if reverse else made
@@ -94,14 +94,14 @@ def block_matrices(
 
 @functools.lru_cache(maxsize=16)
 def window_band(window: int, dtype: str) -> np.ndarray:
-    """Return the banded matrix with which `block_filter.sum_in_blocks` sums a moving window."""
+    """Return the banded matrix that `block_filter.sum_in_blocks` uses to sum a moving window."""
     size = _tuning.WINDOW_BLOCK
     step, output = np.arange(size + window - 1)[:, None], np.arange(size)
     return ((step >= output) & (step < output + window)).astype(dtype)
 
 
 def _keep_within_limit(added: int) -> None:
-    """Empty the cache if an entry of `added` bytes would make it larger than `CACHED_BYTES`."""
+    """Empty the cache if an entry of `added` bytes would make the cache exceed `CACHED_BYTES`."""
     if sum(_cached) + added > _tuning.CACHED_BYTES:
         block_matrices.cache_clear()
         _cached.clear()
@@ -139,10 +139,10 @@ def _chosen(kernel: Exponential, steps: int | None, dtype: str, *, largest: int)
 def _size(kernel: Exponential, steps: int | None) -> int:
     """Return the block length with the lowest cost, in multiplications per step.
 
-    The cost is the number of multiplications with the near and the far end of the kernel and for
-    carrying sums, plus an estimate for the copy that fills up the last block. In a
-    measurement with two durations on two CPU cores, lengths of 20 to 25 were the fastest among the
-    lengths from 10 to 50 that divide both durations.
+    The cost is the number of multiplications for the near and far ends of the kernel and for
+    carrying sums, plus an estimate for the copy that pads the last block. In measurements of two
+    durations on two CPU cores, block lengths of 20 to 25 were the fastest of the lengths from 10 to
+    50 that divide both durations.
     """
 
     def cost(size: int) -> float:
@@ -157,9 +157,9 @@ def _size(kernel: Exponential, steps: int | None) -> int:
 
 
 def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
-    """Return the weights from the steps of a block to the steps of a later block.
+    """Return the weights with which the steps of a block contribute to those of a later block.
 
-    `later` is the distance between the two blocks, in blocks.
+    `later` is the distance from the earlier block to the later block, in blocks.
     """
     step = np.arange(size)
     lag = later * size + step[None, :] - step[:, None]
@@ -170,7 +170,7 @@ def _between(taps: np.ndarray, size: int, later: int) -> np.ndarray:
 def _carry(
     kernel: Exponential, size: int, reach: int, number: int | None, dtype: str
 ) -> tuple[np.ndarray, BlockMatrices, np.ndarray]:
-    """Return the matrices that sum a block, carry its sums to `reach` later blocks and use them."""
+    """Return the matrices to sum a block, carry the sums to `reach` blocks and apply the sums."""
     n, step = kernel.order, np.arange(size)
     to_sums, from_sums = (
         np.stack([_choose(k, m) * np.exp(-k / kernel.time_constant) for m in range(n)], axis=-1)
@@ -219,7 +219,7 @@ def _joined(
     carried: BlockMatrices | None = None,
     from_sums: np.ndarray | None = None,
 ) -> BlockMatrices:
-    """Join the matrices of the near block, the carried sums and the far blocks along axis 0."""
+    """Join the matrices for the near block, the carried sums and the far blocks along axis 0."""
     delays, (near, *far) = zip(*edges, strict=True)
     below = [near, *far] if from_sums is None else [near, from_sums, *far]
     return BlockMatrices(delays, np.concatenate(below), to_sums, carried)
@@ -228,7 +228,7 @@ def _joined(
 def _adjoint(made: BlockMatrices) -> BlockMatrices:
     """Return the matrices of the adjoint.
 
-    All matrices are transposed, and the matrices to and from the sums are exchanged.
+    All matrices are transposed, and the matrices to and from the sums are swapped.
     """
     size = made.weights.shape[-1]
     number = 0 if made.to_sums is None else made.to_sums.shape[-1]

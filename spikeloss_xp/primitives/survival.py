@@ -1,4 +1,4 @@
-"""Sums of cumulative products along time, which give the latency of first spikes."""
+"""Sums of cumulative products along time, from which first-spike latencies are computed."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,16 +16,17 @@ SurvivalSum: TypeAlias = tuple[Array, Array, Callable[[Array, Array], Array]]
 def survival_sum(
     adapter: "Adapter", factors: Array, weight: Array | None, axis: int
 ) -> SurvivalSum:
-    """Return the sum of the cumulative products along an axis, the product, and their pullback.
+    """Return the sum of the cumulative products along an axis, the full product, and the pullback.
 
-    The terms of the sum are multiplied by `weight`. None stands for weights of 1; the product must
-    then not be used, because filling up the last group makes it 0. The axis is kept, with length 1.
+    The terms of the sum are multiplied by `weight`. None stands for weights of 1. In this case the
+    product must not be used, because padding the last group makes it 0. The axis is kept, with
+    length 1.
 
     Two neighbouring groups of steps, with products P1 and P2 and with sums V1 and V2 of their
     cumulative products, merge into one group with ``P = P1 P2`` and ``V = V1 + P1 V2``. Steps are
     merged into groups of about 8 steps, and groups are merged in the same way until one group is
-    left. The number of array operations therefore grows with the logarithm of the duration. There
-    is no division, so factors of 0 need no special case, not even in higher derivatives. The
+    left. The number of array operations therefore grows with the logarithm of the duration. No
+    division is needed, so factors of 0 are not a special case, not even in higher derivatives. The
     pullback goes through the merges in reverse order.
     """
     product, total, to_steps = _merge_steps(adapter, factors, weight, axis)
@@ -47,7 +48,7 @@ def _merge_steps(
 ) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
     """Return the product of each group, the sum of its cumulative products, and the pullback."""
     steps = factors.shape[axis]
-    # Without weights, the last group is filled up with factors of 0, which add nothing to the sum.
+    # Without weights, the last group is padded with factors of 0, which add nothing to the sum.
     each = _groups(adapter, factors, axis, 0.0 if weight is None else 1.0)
     weights = None if weight is None else _groups(adapter, weight, axis, 0.0)
     products = [each[0]]
@@ -96,7 +97,7 @@ def _merge_groups(
 
 
 def _groups(adapter: "Adapter", x: Array, axis: int, fill: float) -> list[Array]:
-    """Return all first entries of the groups along an axis, all second entries, and so on."""
+    """Return the first entries of all groups along an axis, then the second ones, and so on."""
     xp, steps = adapter.xp, x.shape[axis]
     size = _group_size(steps)
     lacking = -steps % size
@@ -116,7 +117,7 @@ def _group_size(steps: int) -> int:
 
 
 def _steps(adapter: "Adapter", each: list[Array], axis: int, steps: int) -> Array:
-    """Return the entries of groups in the order of time. This is the inverse of `_groups`."""
+    """Return the entries of all groups in temporal order. This is the inverse of `_groups`."""
     xp, first = adapter.xp, each[0]
     joined = xp.stack(each, axis=axis + 1)
     number = first.shape[axis] * len(each)

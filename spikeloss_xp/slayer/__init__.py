@@ -1,6 +1,7 @@
 """PyTorch modules that replace `lava.lib.dl.slayer.loss` and `lava.lib.dl.slayer.classifier`.
 
-A script keeps the neurons, blocks and data sets of lava-dl and takes its losses from this module::
+A script can keep using the neurons, blocks and data sets of lava-dl, and replace only its losses
+and classifiers::
 
     import lava.lib.dl.slayer as slayer
     import spikeloss_xp.slayer as s
@@ -8,7 +9,7 @@ A script keeps the neurons, blocks and data sets of lava-dl and takes its losses
     slayer.loss, slayer.classifier = s.loss, s.classifier
 
 Names, arguments, defaults, attributes and values (with ``numerics="lava"``) are the same as in
-lava-dl 0.6.0. Calls that raise an error in lava-dl, or that give gradients of None or NaN, work
+lava-dl 0.6.0. Calls that raise an error in lava-dl, or whose gradients there are None or NaN, work
 here. Importing this module imports PyTorch.
 """
 

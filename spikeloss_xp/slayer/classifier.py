@@ -38,14 +38,14 @@ class FIR(torch.nn.Module):
         return causal_filter(input, self.filter)
 
     def extra_repr(self) -> str:
-        """Return the filter length, for the representation of the module."""
+        """Return the filter length to show in the module's repr."""
         return f"length={len(self.filter)}"
 
 
 class Rate(torch.nn.Module):
     """Classify spike trains by their rates over the whole duration.
 
-    Spikes have shape ``[batch, *space, time]``. The space axes are flattened to one class axis.
+    Spikes have shape ``[batch, *space, time]``. The space axes are flattened into one class axis.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Rate(torch.nn.Module):
 
     @staticmethod
     def rate(spike: torch.Tensor) -> torch.Tensor:
-        """Return the mean over time, with shape ``[batch, *space]``."""
+        """Return the mean rates over time, with shape ``[batch, *space]``."""
         return classifiers.Rate(time_axis=-1).rate(spike).reshape(spike.shape[:-1])
 
     @staticmethod
@@ -104,7 +104,7 @@ class MovingWindow(torch.nn.Module):
     Attributes
     ----------
     filter : FIR
-        The filter that computes the moving average.
+        The moving-average filter. Its length is the length of the window.
     mode, eps
         The constructor arguments.
 
@@ -150,5 +150,5 @@ class MovingWindow(torch.nn.Module):
         return classifiers.MovingWindow(self.time_window, mode, self.eps, time_axis=-1)
 
     def extra_repr(self) -> str:
-        """Return the hyper-parameters, for the representation of the module."""
+        """Return the hyper-parameters to show in the module's repr."""
         return f"time_window={self.time_window}, mode={self.mode!r}, eps={self.eps}"

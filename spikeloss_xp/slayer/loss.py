@@ -39,7 +39,7 @@ class SpikeTime(torch.nn.Module):
     length : int, default 100
         The length of the filter, in time steps.
     filter_order : int, default 1
-        The number of exponentials that are convolved to give the filter.
+        The number of exponentials that are convolved to form the filter.
     reduction : {"sum", "mean", "batchmean", "none"}, default "sum"
         The reduction that is applied to the terms.
 
@@ -72,12 +72,12 @@ class SpikeTime(torch.nn.Module):
         self.reduction: Reduction = reduction
 
     def forward(self, input: torch.Tensor, desired: torch.Tensor) -> torch.Tensor:
-        """Return the loss for spikes ``[batch, *space, time]`` and desired spikes of that shape."""
+        """Return the loss for spikes and desired spikes, both ``[batch, *space, time]``."""
         taps = self.filter.filter
         return _SpikeTimeWithTaps(kernel=taps, reduction=self.reduction)(input, desired)
 
     def extra_repr(self) -> str:
-        """Return the hyper-parameters, for the representation of the module."""
+        """Return the hyper-parameters to show in the module's repr."""
         return f"reduction={self.reduction!r}"
 
 
@@ -96,7 +96,7 @@ class _RateLoss(torch.nn.Module):
         return None if self.window is None else self.window.time_window
 
     def loss(self) -> ReadsClasses:
-        """Return the loss of `spikeloss_xp` that has the current attributes of the module."""
+        """Return the `spikeloss_xp` loss that uses the current attributes of the module."""
         return self._kind(moving_window=self.moving_window, **self._options())
 
     def _options(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class _RateLoss(torch.nn.Module):
         return self.loss()(input, label)
 
     def extra_repr(self) -> str:
-        """Return the hyper-parameters, for the representation of the module."""
+        """Return the hyper-parameters to show in the module's repr."""
         return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
 
 
@@ -127,7 +127,7 @@ class SpikeRate(_RateLoss):
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier that has the moving window, or None if there is no window.
+        The classifier with the moving window, or None if there is no window.
     true_rate, false_rate, reduction
         The constructor arguments.
 
@@ -169,7 +169,7 @@ class SpikeMax(_RateLoss):
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier that has the moving window, or None if there is no window.
+        The classifier with the moving window, or None if there is no window.
     mode, reduction, numerics
         The constructor arguments.
 
@@ -236,7 +236,7 @@ class SpikeMoid(_RateLoss):
     Attributes
     ----------
     window : MovingWindow or None
-        The classifier that has the moving window, or None if there is no window.
+        The classifier with the moving window, or None if there is no window.
     alpha, theta, reduction, numerics
         The constructor arguments.
 
@@ -308,14 +308,14 @@ class SparsityEnforcer:
 
     @property
     def loss(self) -> Any:
-        """The sum of the collected terms, multiplied by `lam`; a zero tensor if there are none."""
+        """The sum of the collected terms times `lam`, or a zero tensor if there are no terms."""
         return self.lam * sum(self.loss_list, start=torch.zeros(()))
 
 
 def _level_of_caller() -> int:
-    """Return the `stacklevel` with which the calling function warns at the user's line.
+    """Return the `stacklevel` that makes the calling function's warning show the user's line.
 
-    That line is in the first frame outside the packages in `OWN`.
+    The user's line is in the first frame outside the packages in `OWN`.
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in OWN:
