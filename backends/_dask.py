@@ -319,7 +319,7 @@ def _from_step(lengths: Array, longest: int, start: int, steps: int) -> Array:
 
 
 def _sum_of_block(split: "Split", place: Array, *block: Any) -> Array:
-    """Return the sum of the terms of a block, as an array with the rank of the block."""
+    """Return the sum of the terms of a block, as an array of the same rank as the block."""
     xp = array_api_compat.array_namespace(block[0])
     with np.errstate(all="ignore"):
         chunks = _chunks(split, block, place=place[0], ahead=False)

@@ -64,7 +64,7 @@ class MLXAdapter(ArrayAPIAdapter):
 
 
 def _without_options(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Return a function that accepts and ignores the standard's options `device` and `copy`."""
+    """Return a function that accepts and ignores the standard's `device` and `copy` options."""
     return lambda *args, device=None, copy=None, **options: function(*args, **options)
 
 

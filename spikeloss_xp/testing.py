@@ -1,4 +1,4 @@
-"""An assertion for your own tests that every array library gives the same results for a loss.
+"""An assertion, for your own tests, that a loss gives the same results in every array library.
 
 The command ``spikeloss-xp compare`` makes the same comparison and prints the results.
 """
@@ -138,7 +138,7 @@ class Device:
 def select_devices(
     backends: Sequence[str] | None, dtype: str, wanted: str | None = None
 ) -> tuple[list[Device], dict[str, str]]:
-    """Return the devices to compare, and the reason why any library contributes none.
+    """Return the devices to compare and, for each library that contributes none, the reason why.
 
     A library contributes its first device of each kind, such as "cuda". If `wanted` is the name or
     the kind of a device, all other devices are left out. Raise a `ValueError` if no device is left,

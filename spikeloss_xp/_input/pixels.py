@@ -99,7 +99,8 @@ def read_pixels(prepared: Prepared, num_classes: int | None) -> None:
 def labels_of_pixels(loss: Any, prepared: Prepared, target: Any) -> bool | None:
     """Return whether labels for pixels have a time axis, or None if the labels are for samples.
 
-    If the shape fits both samples and pixels, the labels are for samples, or for their steps.
+    If the shape is valid both for samples and for pixels, the labels are taken to be per sample, or
+    per time step of each sample.
     """
     layout = prepared.layout
     if not loss.takes_pixels or loss.targets[0] != INDICES or len(layout.shape) < 4:

@@ -140,8 +140,8 @@ class CrossEntropy(ClassLoss):
     >>> float(loss(spikes, [[0.9, 0.1]]).round(3))
     0.327
 
-    With bounds, there is a penalty unless the labelled class fires in at least half of the steps,
-    and each of the other classes in at most 2 % of them:
+    With bounds, a penalty is added if the labelled class fires in fewer than half of the steps, or
+    if any other class fires in more than 2 % of the steps:
 
     >>> bounded = sx.CrossEntropy(time_axis=-1, rates=(0.5, 0.02))
     >>> float((bounded(spikes, [1]) - loss(spikes, [1])).round(3))

@@ -22,7 +22,7 @@ class SpikeMax(ReadsClasses):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, the sum is also over time steps. For other readouts, a temperature, class probabilities
+    window, the terms are also summed over time steps. For other readouts, a temperature, class probabilities
     or label smoothing, use `CrossEntropy`.
 
     Parameters

@@ -21,7 +21,7 @@ class SpikeMoid(ReadsClasses):
         p = \sigma\Bigl(\frac{r - \theta}{\alpha}\Bigr)
 
     where :math:`r` are the firing rates of `SpikeRate`, or other readings, and :math:`y` are the
-    labels. With a moving window, the sum is also over time steps.
+    labels. With a moving window, the terms are also summed over time steps.
 
     Parameters
     ----------
