@@ -22,8 +22,8 @@ class SpikeMax(ReadsClasses):
         p_c = \frac{e^{r_c}}{\sum_{c'} e^{r_{c'}}}
 
     where :math:`r` are the firing rates of `SpikeRate`, and :math:`y` is the label. With a moving
-    window, the terms are also summed over time steps. For other readouts, a temperature, class probabilities
-    or label smoothing, use `CrossEntropy`.
+    window, the terms are also summed over time steps. For other readouts, a temperature, class
+    probabilities or label smoothing, use `CrossEntropy`.
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ class SpikeRate(ReadsClasses):
         \end{cases}
 
     where :math:`r = \frac{1}{T} \sum_t s_t` is the firing rate and :math:`y` is the label. With a
-    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the sum is also
-    over time steps. There is no factor of 1/2.
+    moving window, the rate is :math:`r_t = \frac{1}{W} \sum_{k < W} s_{t - k}`, and the terms
+    are also summed over time steps. There is no factor of 1/2.
 
     Parameters
     ----------
