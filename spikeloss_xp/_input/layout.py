@@ -156,15 +156,17 @@ class Layout(NamedTuple):
         """Return a mask with a value for each sample, each sample and step, or each entry.
 
         The number of axes alone determines what such a mask refers to. A block of the mask is
-        therefore unambiguous even if it happens to have as many samples as steps, or as many steps
-        as pixels.
+        therefore unambiguous even if it happens to have as many samples as steps. Masks of steps
+        have a value for each entry if there are pixels, because a block may have as many steps as
+        pixels.
         """
         x = self.broadcastable(adapter, x)
-        if any(x.shape[axis] > 1 for axis in self.space_axes()):
+        timed = x.shape[self.time_axis] > 1
+        has_pixels = len(self.space_axes()) > 1
+        if any(x.shape[axis] > 1 for axis in self.space_axes()) or (timed and has_pixels):
             return adapter.xp.broadcast_to(x, self.shape)
         shape = list(x.shape)
         shape[self.batch_axis] = self.batch
-        timed = shape[self.time_axis] > 1
         x = adapter.xp.broadcast_to(x, tuple(shape))
         return adapter.xp.reshape(x, self.with_time(self.batch) if timed else (self.batch,))
 

@@ -213,13 +213,14 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
     }
     check_shape(mask, name, "bools", expected)
     per_pixel, per_step = (layout.batch, *layout.space()[1:]), layout.with_time(layout.batch)
-    if len(layout.space()) > 1 and tuple(mask.shape) == per_pixel == per_step:
+    has_pixels = len(layout.space()) > 1
+    if has_pixels and layout.steps > 1 and tuple(mask.shape) == per_pixel == per_step:
         raise ValueError(
             f"{name} of shape {per_step} could be [batch, time] or [batch, pixel]: pass a mask "
             f"with the shape of input, {layout.shape}"
         )
     mask = layout.broadcastable(adapter, mask)
-    if len(layout.space()) > 1 and any(mask.shape[axis] > 1 for axis in layout.space_axes()):
+    if has_pixels and any(mask.shape[axis] > 1 for axis in layout.space_axes()):
         space = layout.space_axes()  # a per-pixel mask has no class axis
         full = [n if i in space else mask.shape[i] for i, n in enumerate(layout.shape)]
         mask = adapter.xp.broadcast_to(mask, tuple(full))

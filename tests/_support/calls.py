@@ -272,6 +272,9 @@ def with_layout(call: Call, space: tuple[int, ...], axis: int) -> Call:
     names = ("spikes", "where", *(("target", "cotangent") if trains else ()))
     of_input = {name: x for name in names if np.shape(x := getattr(call, name)) == shape}
     split = {name: x.reshape(shape[0], *space, shape[-1]) for name, x in of_input.items()}
+    if np.shape(call.where) == (shape[0], *space[1:]) == (shape[0], shape[-1]):  # or of pixels
+        steps = call.where.reshape(shape[0], *(1 for _ in space), shape[-1])
+        split["where"] = np.broadcast_to(steps, (shape[0], *space, shape[-1]))
     return moved(call.replace(**split), axis)
 
 
