@@ -32,29 +32,26 @@ class Trains(NamedTuple):
     time, classes : Axis
         The time axis and the class axis, with methods that compute along them. For example,
         ``time.sum(values)`` is the spike count.
+    adapter : Adapter
+        The adapter of the library to which the spikes belong.
+    xp : namespace
+        The array API namespace of the spikes.
     """
 
     values: Array
     mask: Array | None
     time: Axis
     classes: Axis
+    adapter: Adapter  # a field, because PyTorch 2.10 does not compile properties of named tuples
+    xp: Namespace
 
     @classmethod
     def of(cls, prepared: Prepared, values: Array, mask: Array | None) -> "Trains":
         """Return the trains of a prepared input, or of a chunk of the input."""
         adapter = prepared.adapter
         layout = prepared.layout if prepared.pixels is None else prepared.pixels.source
-        return cls(values, mask, adapter.axes[layout.time], adapter.axes[layout.class_axis])
-
-    @property
-    def adapter(self) -> Adapter:
-        """The adapter of the library to which the spikes belong."""
-        return self.time.adapter
-
-    @property
-    def xp(self) -> Namespace:
-        """The array API namespace of the spikes."""
-        return self.time.adapter.xp
+        time, classes = adapter.axes[layout.time], adapter.axes[layout.class_axis]
+        return cls(values, mask, time, classes, adapter, adapter.xp)
 
     def reading(self, u: Array, **units: Any) -> "Reading":
         """Return readings of these trains. A reading is masked if all of its steps are masked.
@@ -65,7 +62,7 @@ class Trains(NamedTuple):
         mask, time = self.mask, self.time
         if mask is not None and time.length(u) == 1:
             mask = time.any(mask)
-        return Reading(u, self.classes, mask=mask, **units)
+        return Reading(u, self.classes, self.adapter, self.xp, mask=mask, **units)
 
 
 class Reading(NamedTuple):
@@ -79,6 +76,10 @@ class Reading(NamedTuple):
     classes : Axis
         The class axis, with methods that compute along it. For example, ``classes.sum(u)`` is the
         sum over the classes of each sample.
+    adapter : Adapter
+        The adapter of the library to which the readings belong.
+    xp : namespace
+        The array API namespace of the readings.
     per_unit : float or array
         The number of spikes that increases `u` by 1; `u` is `counts` divided by this number.
     saturated : float or array
@@ -99,6 +100,8 @@ class Reading(NamedTuple):
 
     u: Array
     classes: Axis
+    adapter: Adapter
+    xp: Namespace
     per_unit: Any = 1.0
     saturated: Any = 1.0
     counts: Array | None = None
@@ -106,21 +109,11 @@ class Reading(NamedTuple):
     mask: Array | None = None
     class_mask: Array | None = None
 
-    @property
-    def adapter(self) -> Adapter:
-        """The adapter of the library to which the readings belong."""
-        return self.classes.adapter
-
-    @property
-    def xp(self) -> Namespace:
-        """The array API namespace of the readings."""
-        return self.classes.adapter.xp
-
     def per_class(self, values: PerClass) -> Any:
         """Return a number unchanged, and a tuple of class values as an array that fits `u`."""
         if not isinstance(values, tuple):
             return values
-        numbers = self.classes.adapter.constants(values, self.u)
+        numbers = self.adapter.constants(values, self.u)
         return self.xp.reshape(numbers, (1, -1, 1) if self.classes.index == 1 else (1, 1, -1))
 
     def shielded(self, mask: Array) -> "Reading":
@@ -129,7 +122,7 @@ class Reading(NamedTuple):
         The masked terms and their derivatives are then finite for every criterion, because 1 is a
         valid reading for each criterion, and no spike seems to be missing.
         """
-        adapter = self.classes.adapter
+        adapter = self.adapter
         counts = None if self.counts is None else adapter.shielded(self.counts, mask, math.inf)
         return self._replace(u=adapter.shielded(self.u, mask, 1.0), counts=counts)
 
@@ -140,11 +133,10 @@ Readout: TypeAlias = Callable[[Trains], ReadResult]
 
 def count(trains: Trains, window: int | None = None) -> ReadResult:
     """Compute ``n = sum_t s[t]`` or, with a window, ``n[t] = sum(s[t - k] for k < W)``."""
-    spikes, mask, time, classes = trains
-    adapter = time.adapter
+    spikes, mask, time, classes, adapter, xp = trains
     if window is not None:
         counts = adapter.moving_sum(spikes, window, time.index)
-        reading = Reading(counts, classes, 1.0, window, counts, window, mask)
+        reading = Reading(counts, classes, adapter, xp, 1.0, window, counts, window, mask)
         # A spike at t is counted in the windows that end at t, ..., t + W - 1, so the adjoint sums
         # their cotangents. It sums fewer near the end, because the last window ends at the last
         # step.
@@ -153,9 +145,9 @@ def count(trains: Trains, window: int | None = None) -> ReadResult:
     steps, unmasked = spikes.shape[time.index], None
     counts, duration = time.sum(spikes), steps
     if mask is not None:
-        duration = time.sum(adapter.xp.astype(mask, spikes.dtype))
+        duration = time.sum(xp.astype(mask, spikes.dtype))
         unmasked = duration > 0
-    reading = Reading(counts, classes, 1.0, duration, counts, duration, unmasked)
+    reading = Reading(counts, classes, adapter, xp, 1.0, duration, counts, duration, unmasked)
     return reading, lambda cotangent: time.spread(cotangent, steps)
 
 
@@ -173,7 +165,7 @@ def rate(trains: Trains, window: int | None = None) -> ReadResult:
 
 def highest(trains: Trains) -> ReadResult:
     """Compute ``max_t s[t]``. All steps that reach the maximum share the gradient equally."""
-    spikes, mask, time, _ = trains
+    spikes, mask, time = trains[:3]
     xp = trains.xp
     unmasked = spikes if mask is None else xp.where(mask, spikes, -math.inf)
     peak = time.max(unmasked)
@@ -191,7 +183,7 @@ def highest(trains: Trains) -> ReadResult:
 
 def last(trains: Trains) -> ReadResult:
     """Return the value at the last unmasked step."""
-    spikes, mask, time, _ = trains
+    spikes, mask, time = trains[:3]
     xp, steps, step = trains.xp, time.length(spikes), time.positions(spikes)
     if mask is None:
         chosen = step == steps - 1
@@ -276,7 +268,7 @@ def read_groups(
     """
     if classes is None:
         return read(trains)
-    spikes, mask, time, axis = trains
+    spikes, mask, time, axis = trains[:4]
     xp, of_class = trains.xp, axis.index
     size = axis.length(spikes) // classes
     shape = (*spikes.shape[:of_class], classes, size, *spikes.shape[of_class + 1 :])
@@ -320,7 +312,7 @@ def _mean_of_neurons(reading: Reading, size: int) -> Reading:
 
 def softmax_sum(trains: Trains) -> ReadResult:
     """Compute ``sum_t p[t]``, where ``p[t]`` is the softmax over the unmasked classes at step t."""
-    spikes, mask, time, classes = trains
+    spikes, mask, time, classes = trains[:4]
     xp = trains.xp
     logit = spikes if mask is None else xp.where(mask, spikes, -math.inf)
     highest = classes.max(logit)  # this prevents overflow and cancels in `p`
@@ -343,7 +335,7 @@ def trains_of_pixels(pixels: Pixels, trains: Trains) -> Trains:
     """Return the trains as a batch in which each pixel is a sample, with time as the last axis."""
     adapter = trains.adapter
     values, mask = (pixels.samples(adapter, x) for x in (trains.values, trains.mask))
-    return Trains(values, mask, adapter.axes[2], adapter.axes[1])
+    return Trains(values, mask, adapter.axes[2], adapter.axes[1], adapter, adapter.xp)
 
 
 def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
@@ -359,7 +351,7 @@ def reading_of_pixels(pixels: Pixels, reading: Reading) -> Reading:
     )
     per_unit, saturated = arranged(reading.per_unit), arranged(reading.saturated)
     classes, duration = adapter.axes[1], arranged(reading.duration)
-    return Reading(u, classes, per_unit, saturated, counts, duration, mask)
+    return Reading(u, classes, adapter, adapter.xp, per_unit, saturated, counts, duration, mask)
 
 
 # First spikes --------------------------------------------------------------------------------
@@ -377,7 +369,7 @@ def latency(trains: Trains) -> ReadResult:
     sample, so that neurons with fewer unmasked steps do not seem early. The field `saturated` of
     the reading holds this number.
     """
-    spikes, mask, time, classes = trains
+    spikes, mask, time, classes = trains[:4]
     adapter, xp = trains.adapter, trains.xp
     factors = 1 - spikes
     if mask is None:

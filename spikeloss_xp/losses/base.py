@@ -283,7 +283,7 @@ class Loss(Parts, ABC):
         self, input: Array, target: Any, options: dict[str, Any], context: int = 0
     ) -> tuple[Prepared, Labels]:
         """Return the prepared input and the labels. The first `context` steps have no terms."""
-        if unknown := options.keys() - OPTIONS:
+        if unknown := [name for name in options if name not in OPTIONS]:
             raise TypeError(
                 f"a call of {type(self).__name__} takes the options {', '.join(OPTIONS)}; got "
                 f"{', '.join(sorted(unknown))}"

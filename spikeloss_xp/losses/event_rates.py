@@ -128,4 +128,4 @@ def reading_of(adapter: Adapter, rate: Array, mask: Array | None) -> Reading:
     """Return rates as a reading. The mask is broadcast to the shape of the rates."""
     if mask is not None:
         mask = adapter.xp.broadcast_to(mask, rate.shape)
-    return Reading(rate, adapter.axes[0], mask=mask)
+    return Reading(rate, adapter.axes[0], adapter, adapter.xp, mask=mask)

@@ -93,7 +93,8 @@ class FirstSpike(TimesLoss, Predictor):
             return xp.reshape(slope, values.shape)
 
         u = xp.squeeze(first, axis=3)
-        return Reading(u, adapter.axes[1], saturated=silent, mask=mask), pullback
+        reading = Reading(u, adapter.axes[1], adapter, adapter.xp, saturated=silent, mask=mask)
+        return reading, pullback
 
     def _scores(self, prepared: Prepared, per_step: bool) -> ClassScores:
         if per_step:

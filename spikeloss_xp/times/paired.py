@@ -65,7 +65,7 @@ class PairedLoss(TimesLoss):
             parts = [to_x(of_pair[rows]) for rows, (_, to_x) in zip(chunks, each, strict=True)]
             return xp.reshape(xp.concat(parts), values.shape)
 
-        return Reading(u, adapter.axes[1], mask=mask), pullback
+        return Reading(u, adapter.axes[1], adapter, adapter.xp, mask=mask), pullback
 
     @abstractmethod
     def _distances(self, adapter: Adapter, x: Array, y: Array) -> ValueAndPullback:

@@ -22,7 +22,9 @@ def test_nan_spike_shows_after_the_first_spike(backend):
     spikes = np.pad(spikes, [(0, 0), (0, 0), (0, 13)])  # groups of steps, the last one not full
 
     def latency(x):
-        trains = readouts.Trains(x, None, backend.adapter.axes[2], backend.adapter.axes[1])
+        adapter = backend.adapter
+        time, classes = adapter.axes[2], adapter.axes[1]
+        trains = readouts.Trains(x, None, time, classes, adapter, adapter.xp)
         return readouts.read_classes(trains, "latency")[0].u[..., 0]
 
     got = run(backend, latency, spikes)
