@@ -75,6 +75,7 @@ def test_sequential_prints_the_loss_and_calls_one_without_a_target():
     assert "2 class weights" in str(LossModule(sx.SpikeMax(), weight=WEIGHT))
 
 
+@pytest.mark.compiles
 def test_compiled_module_equals_eager():
     module = LossModule(sx.SpikeMax(2), weight=WEIGHT)
     compiled = torch.compile(module, backend="eager", fullgraph=True)
