@@ -48,10 +48,6 @@ class CrossEntropy(ClassLoss):
         window. With a window, there is a term at each step. With a window of 1 and the readout
         ``"count"`` or ``"rate"``, the logits at each step are the input at that step, as in
         temporal efficient training [3]_. By default, each class is read over the whole duration.
-    temperature : float, default 1
-        The divisor :math:`\rho` of the readings, in the unit of the reading; from 1e-6 to 1e18.
-    label_smoothing : float, default 0
-        The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
         How the terms are reduced: to their mean, to their sum, to their sum divided by the number
         of samples, or not at all. Without reduction, their shape is ``[batch]`` or, with a window,
@@ -63,6 +59,10 @@ class CrossEntropy(ClassLoss):
     ignore_index : int, default -100
         The class index that marks samples or steps to ignore. Ignored samples and steps have no
         terms.
+    temperature : float, default 1
+        The divisor :math:`\rho` of the readings, in the unit of the reading; from 1e-6 to 1e18.
+    label_smoothing : float, default 0
+        The fraction of a label that is spread evenly over all classes; at least 0 and below 1.
     rates : tuple of float, optional
         Bounds on the firing rates, in spikes per neuron and time step: the lowest rate of the
         labelled class, and the highest rate of the other classes, for example ``(0.5, 0.02)``. Both

@@ -435,7 +435,13 @@ class SparsityEnforcer(Loss):
         return reading, to_values
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if binary spikes cannot exceed `max_rate`."""
+        """Yield a finding if binary spikes cannot exceed `max_rate`.
+
+        Yields
+        ------
+        tuple of str
+            A code, and what was seen.
+        """
         graded = any((x > 1).any() for x in input)
         if self.max_rate >= 1 and not (graded or self.scale or self.min_rate):
             yield "impossible-rate", f"max_rate={self.max_rate:g}"

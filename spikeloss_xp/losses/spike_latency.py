@@ -32,12 +32,12 @@ class SpikeLatency(ClassLoss):
     tolerance : float, default 0
         The distance :math:`\delta` from the target time, in time steps, up to which a term is 0; at
         least 0.
-    reduction : {"sum", "mean", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
-        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
     time_axis : int
         The time axis of `input`: 0 for ``[time, batch, class]``, and -1 for
         ``[batch, class, time]``.
+    reduction : {"sum", "mean", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their sum, to their mean, to their sum divided by the number
+        of samples, or not at all. Without reduction, their shape is ``[batch, class]``.
     num_classes : int, optional
         The number of classes. Each class is read from the mean of a group of neighbouring neurons.
         By default, each neuron is a class.

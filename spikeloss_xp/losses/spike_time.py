@@ -159,7 +159,13 @@ class SpikeTime(ReadsTrains):
         return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
 
     def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if the time constant is shorter than one time step."""
+        """Yield a finding if the time constant is shorter than one time step.
+
+        Yields
+        ------
+        tuple of str
+            A code, and what was seen.
+        """
         if self.kernel is None and self.time_constant < 1:
             yield "time-constant", f"time_constant={self.time_constant:g} steps"
 
