@@ -30,7 +30,7 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``. Its derivative at 0 is 0, whereas libraries disagree on that of `abs`."""
+    """Return ``|u|``, with derivative 0 at 0. The `abs` of different libraries disagree there."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
@@ -421,5 +421,5 @@ def _of_class_mask(xp: Namespace, derivative: Array, class_mask: Array | None) -
 
 
 def _without_masked(adapter: Adapter, logit: Array, class_mask: Array) -> Array:
-    """Return the logits, with those of masked classes so low that their exponential is 0."""
+    """Return the logits, and for masked classes a number so low that its exponential is 0."""
     return adapter.xp.where(class_mask, logit, float(adapter.xp.finfo(logit.dtype).min) / 2)

@@ -13,7 +13,7 @@ from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
 from spikeloss_xp._typing import Array, ArrayLike
 from spikeloss_xp.losses.parts import divisor_of
 
-Seen = Iterator[tuple[str, str]]  # pairs of a code and what was seen
+Seen = Iterator[tuple[str, str]]  # for each finding, its code and the observation behind it
 SOME, MOST, ENOUGH = 0.5, 0.9, 8
 
 

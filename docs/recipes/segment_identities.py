@@ -81,7 +81,7 @@ def counts_have_the_gradient_of_each_step():
 
 
 def sparsity_has_one_gradient_above_its_limit():
-    """Compare the gradient with the formula, and the loss of a trial with those of its halves."""
+    """Check the gradient by its formula, and that the loss of a trial follows from its halves."""
     _, gradient = sx.value_and_grad(sx.SparsityEnforcer(max_rate=0.02))(spikes)
     close(gradient, np.full(spikes.shape, 2 * (spikes.mean() - 0.02) / spikes.size))
     bursts = np.zeros((1, 1, 100))

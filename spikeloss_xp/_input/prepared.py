@@ -203,16 +203,16 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
     mask = asarray_like(adapter, values, where, name)
     if not adapter.xp.isdtype(mask.dtype, "bool"):
         raise TypeError(f"{name} must be bool, True for entries that count; got {mask.dtype}")
+    per_pixel, per_step = (layout.batch, *layout.space()[1:]), layout.with_time(layout.batch)
     expected = {
         "[batch]": (layout.batch,),
         "[time], for all samples": (layout.steps,),
-        "[batch, time], in the order of input": layout.with_time(layout.batch),
+        "[batch, time], in the order of input": per_step,
         "[1, time], in the order of input": layout.with_time(1),
-        "[batch, *space] without the class axis": (layout.batch, *layout.space()[1:]),
+        "[batch, *space] without the class axis": per_pixel,
         "the shape of input": layout.shape,
     }
     check_shape(mask, name, "bools", expected)
-    per_pixel, per_step = (layout.batch, *layout.space()[1:]), layout.with_time(layout.batch)
     has_pixels = len(layout.space()) > 1
     if has_pixels and layout.steps > 1 and tuple(mask.shape) == per_pixel == per_step:
         raise ValueError(

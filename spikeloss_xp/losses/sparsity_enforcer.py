@@ -440,7 +440,7 @@ class SparsityEnforcer(Loss):
         Yields
         ------
         tuple of str
-            A code, and what was seen.
+            The code of the finding, and the option that caused it.
         """
         graded = any((x > 1).any() for x in input)
         if self.max_rate >= 1 and not (graded or self.scale or self.min_rate):

@@ -164,7 +164,7 @@ class SpikeTime(ReadsTrains):
         Yields
         ------
         tuple of str
-            A code, and what was seen.
+            The code of the finding, and the option that caused it.
         """
         if self.kernel is None and self.time_constant < 1:
             yield "time-constant", f"time_constant={self.time_constant:g} steps"
