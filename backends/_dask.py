@@ -33,6 +33,8 @@ CLASSES, PLACE = -1, -2  # indices for axes that the input lacks
 class DaskAdapter(ArrayAPIAdapter):
     """The adapter for lazy arrays, which are not computed until the caller computes them."""
 
+    is_lazy = True
+
     @classmethod
     def namespace(cls, library: str) -> Namespace:
         return array_api_compat.dask.array

@@ -12,6 +12,8 @@ from spikeloss_xp.backends.base import ArrayAPIAdapter
 class NdonnxAdapter(ArrayAPIAdapter):
     """The adapter for arrays in an ONNX graph; unknown sizes are None, as in the standard."""
 
+    is_lazy = True
+
     def __init__(self, xp: Namespace) -> None:
         super().__init__(SimpleNamespace(**{**vars(xp), **OPERATIONS}))
 

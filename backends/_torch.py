@@ -1,5 +1,6 @@
 """The PyTorch adapter: in eager mode, a loss is one autograd node with a closed-form gradient."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -110,6 +111,12 @@ class TorchAdapter(TorchFilters):
 
     def stop_gradient(self, x: Array) -> Array:
         return x.detach()
+
+    def without_graph(self) -> contextlib.AbstractContextManager[object]:
+        return torch.no_grad()
+
+    def lacks_graph(self, x: Array) -> bool:
+        return torch.is_grad_enabled() and not x.requires_grad
 
     def entries_at(self, axis: int, x: Array, index: Array) -> Any:
         # The compiler fuses a selection, but not the gradient of `gather`.

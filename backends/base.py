@@ -53,6 +53,8 @@ class ArrayAPIAdapter:
         shape at every step.
     on_host : bool
         Whether intermediate results of a call can be read for free.
+    is_lazy : bool
+        Whether the library computes an array only when its values are requested.
     has_current_device : bool
         Whether the library creates arrays on a current device. If so, each call makes the device of
         its input current, and `device` must return a context manager that does this.
@@ -63,6 +65,7 @@ class ArrayAPIAdapter:
 
     differentiates: ClassVar[bool] = False
     compiles_loops: ClassVar[bool] = False
+    is_lazy: ClassVar[bool] = False
     has_current_device: ClassVar[bool] = False
     on_host: bool = False
     accumulate: ClassVar[Accumulate] = "join"
@@ -217,6 +220,14 @@ class ArrayAPIAdapter:
     def stop_gradient(self, x: Array) -> Array:
         """Return `x`, detached from automatic differentiation."""
         return x
+
+    def without_graph(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which the library records no graph for automatic differentiation."""
+        return contextlib.nullcontext()
+
+    def lacks_graph(self, x: Array) -> bool:
+        """Return whether the library records a graph, but `x` does not belong to one."""
+        return False
 
     def shielded(self, u: Array, mask: Array, value: float) -> Array:
         """Return the readings `u` with the masked entries replaced by a constant.

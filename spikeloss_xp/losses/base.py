@@ -218,10 +218,11 @@ class Loss(Parts, ABC):
 
     # Methods that `diagnose` calls ----------------------------------------------------------------
 
-    def findings(self, input: Any) -> Iterable[tuple[str, str]]:
+    def findings(self, range_of_scores: float) -> Iterable[tuple[str, str]]:
         """Yield the findings about the options of the loss, each as a code and what was seen.
 
-        The input is a NumPy array or, for `SparsityEnforcer`, a list of NumPy arrays.
+        `range_of_scores` is the largest difference between the scores of two classes in a sample,
+        or 0 if the loss predicts no classes. For `SparsityEnforcer`, it is the largest event.
         """
         return ()
 

@@ -9,7 +9,7 @@ from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import or_one
 from spikeloss_xp._input.labels import INDICES, PROBABILITIES, Labels
 from spikeloss_xp._typing import Array, EntropyReadout, ValueAndPullback
-from spikeloss_xp.losses.classes import COUNTED, ClassLoss
+from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.readouts import WINDOWED, Reading
 
 
@@ -194,12 +194,9 @@ class CrossEntropy(ClassLoss):
         """Return the logarithm of the number of classes, or None if there are bounds on rates."""
         return math.log(classes) if self.rates is None else None
 
-    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
+    def findings(self, range_of_scores: float) -> Iterator[tuple[str, str]]:
         """Yield a finding if the temperature does not fit the range of the logits."""
-        if self.readout in COUNTED:
-            steps = self.moving_window or input.shape[self.time_axis]
-            largest = {"rate": 1, "sqrt_count": math.sqrt(steps)}.get(self.readout, steps)
-            yield from unfit_temperature(largest, steps, self.temperature)
+        return unfit_temperature(range_of_scores)
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. Their softmax is the class probabilities."""
@@ -246,14 +243,10 @@ class CrossEntropy(ClassLoss):
         return factor * terms, lambda cotangent: to_n(factor * cotangent)
 
 
-def unfit_temperature(
-    largest: float, steps: float, temperature: float
-) -> Iterator[tuple[str, str]]:
-    """Yield a finding if the range from 0 to `largest` is too narrow or wide for a softmax."""
-    range_of_logits = largest / temperature
-    if not 0.1 < range_of_logits < 30 * steps:
-        seen = f"logits differ by at most {range_of_logits:.3g}, in {steps:g} steps"
-        yield "temperature", seen
+def unfit_temperature(range_of_logits: float) -> Iterator[tuple[str, str]]:
+    """Yield a finding if the logits are too close or too far apart for a softmax."""
+    if range_of_logits and not 1 <= range_of_logits <= 1000:
+        yield "temperature", f"the logits of a sample differ by at most {range_of_logits:.3g}"
 
 
 def compare_logits(

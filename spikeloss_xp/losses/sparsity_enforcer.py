@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, get_args
@@ -98,6 +99,12 @@ class SparsityEnforcer(Loss):
     ValueError, TypeError
         If an option is out of range or has the wrong type.
 
+    Warns
+    -----
+    UserWarning
+        If `max_rate` is above 1, which binary spikes never reach, unless there is a `scale` or
+        ``numerics="lava"``, which is for graded events.
+
     Notes
     -----
     The gradient reaches the membrane potentials through the surrogate gradient of the neurons. If a
@@ -157,6 +164,13 @@ class SparsityEnforcer(Loss):
         if self.min_rate > self.max_rate:
             raise ValueError(
                 f"min_rate must be at most max_rate, {self.max_rate}; got {self.min_rate}"
+            )
+        if self.max_rate > 1 and self.scale is None and self.numerics == "stable":
+            warnings.warn(
+                f"max_rate={self.max_rate:g} is above 1, but rates are in events per neuron and "
+                "time step. Multiply a rate in Hz by the time step in seconds. For graded events, "
+                'use numerics="lava".',
+                stacklevel=3,
             )
 
     @on_device_of("input")
@@ -434,16 +448,19 @@ class SparsityEnforcer(Loss):
             reading, to_values = read(at_silence=reading.u < self.min_rate)
         return reading, to_values
 
-    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
-        """Yield a finding if binary spikes cannot exceed `max_rate`.
+    def findings(self, largest: float) -> Iterator[tuple[str, str]]:
+        """Yield a finding if binary spikes cannot reach `min_rate` or exceed `max_rate`.
 
         Yields
         ------
         tuple of str
             The code of the finding, and the option that caused it.
         """
-        graded = any((x > 1).any() for x in input)
-        if self.max_rate >= 1 and not (graded or self.scale or self.min_rate):
+        if largest > 1 or self.scale:  # events are graded, or are multiplied by a factor
+            return
+        if self.min_rate > 1:
+            yield "impossible-rate", f"min_rate={self.min_rate:g}"
+        elif self.max_rate >= 1 and not self.min_rate:
             yield "impossible-rate", f"max_rate={self.max_rate:g}"
 
     def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:

@@ -209,9 +209,9 @@ class CrossEntropy(FirstSpike):
         """Return the logarithm of the number of classes."""
         return math.log(classes)
 
-    def findings(self, input: Any) -> Iterator[tuple[str, str]]:
+    def findings(self, range_of_scores: float) -> Iterator[tuple[str, str]]:
         """Yield a finding if the temperature does not fit the range of the times."""
-        return unfit_temperature(self.silent_time, self.silent_time, self.temperature)
+        return unfit_temperature(range_of_scores)
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. The earliest class has the largest logit."""

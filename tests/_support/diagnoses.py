@@ -6,6 +6,7 @@ The keys of `FAULTY` are the codes of the expected first findings. The name of a
 """
 
 import functools
+import warnings
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,8 @@ REPEATED = np.repeat(drawn(0.3, (BATCH, 1, STEPS)), CLASSES, axis=1)
 VOTES = drawn(0.3, (BATCH, CLASSES, STEPS, 10)).mean(axis=-1)
 IMAGES = drawn(0.2, (3, CLASSES, 2, 5, STEPS))
 WIDE = drawn(0.1, (BATCH, 50, STEPS))
+NEURON = np.arange(50)[:, None]  # 26 are silent, 20 fire at every step, and 4 at some steps
+STUCK = np.where(NEURON < 26, 0, np.where(NEURON < 46, 1, WIDE)).astype("float32")
 WITH_NAN = np.where(drawn(0.05) > 0, np.nan, TRAINED)
 ONLY_LABEL = np.where(HOT[..., 0], 3.0, np.nan)
 FRESH_FIRST, FRESH_BETWEEN = np.moveaxis(FRESH, -1, 0), np.moveaxis(FRESH, -1, 1)
@@ -82,6 +85,24 @@ def case(*arguments: Any, **options: Any) -> Case:
 
 
 entropy = functools.partial(sx.CrossEntropy, time_axis=-1)
+
+
+def in_hertz(**rates: float) -> sx.SparsityEnforcer:
+    """Return a penalty whose rates are in the wrong unit, without the warning about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sx.SparsityEnforcer(**rates)
+
+
+def gradients(*sizes: float | None) -> dict[str, Any]:
+    """Return gradients of weights, each with one root mean square, and of their biases."""
+    weight = random.choice([-1.0, 1.0], size=(7, 5)).astype("float32")
+    found: dict[str, Any] = {}
+    for i, size in enumerate(sizes):
+        found[f"{i}.weight"] = None if size is None else size * weight
+        found[f"{i}.bias"] = None if size is None else size * weight[0]
+    return found
+
 
 HEALTHY = [
     case(entropy(), FRESH, LABEL),
@@ -146,7 +167,7 @@ HEALTHY = [
         {"first": WIDE, "next": [FRESH, TRAINED]},
     ),
     case(sx.SparsityEnforcer(2.0, scale=(1.0, 2.0)), [WIDE, TRAINED]),
-    case(sx.SparsityEnforcer(2.0), 4 * WIDE),
+    case(sx.SparsityEnforcer(2.0, numerics="lava"), 4 * WIDE),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), SEVERAL, LABEL),
     case(times.CrossEntropy(silent_time=20.0), np.where(np.arange(5) == 0, 0, SEVERAL), LABEL),
@@ -188,6 +209,9 @@ FAULTY = {
     ],
     "not-finite": [
         case(entropy(), WITH_NAN, LABEL),
+        case(entropy(), FRESH, LABEL, gradients=gradients(np.nan, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, np.inf)),
+        case(entropy(), FRESH, LABEL, gradients=[np.ones((2, 2)), np.full(2, np.nan)]),
         case(sx.SpikeMax(time_axis=-1), np.where(WITH_NAN > 0, np.inf, 0), LABEL),
         case(entropy(), FRESH, LABEL, hidden=[WIDE, WITH_NAN]),
         case(sx.SpikeTime(5, time_axis=-1), FRESH, FRESH * np.nan),
@@ -220,12 +244,14 @@ FAULTY = {
     ],
     "impossible-rate": [
         case(sx.SparsityEnforcer(1.0), WIDE),
-        case(sx.SparsityEnforcer(5.0), [WIDE, FRESH]),
+        case(sx.SparsityEnforcer(5.0, numerics="lava"), [WIDE, FRESH]),
+        case(in_hertz(max_rate=10, min_rate=10), [WIDE, FRESH]),
     ],
     "time-constant": [case(sx.SpikeTime(0.005, time_axis=-1), FRESH, TRAINED)],
     "temperature": [
         case(entropy(temperature=0.01), TRAINED, LABEL),
         case(entropy(temperature=1000), TRAINED, LABEL),
+        case(entropy(readout="rate"), TRAINED, LABEL),
         case(entropy(readout="rate", temperature=20), TRAINED, LABEL),
         case(times.CrossEntropy(silent_time=0.02), FIRST / 1000, LABEL),
     ],
@@ -261,6 +287,31 @@ FAULTY = {
         case(entropy(), np.ones_like(FRESH), LABEL),
         case(sx.SpikeRate(0.5, 0.02, time_axis=0), np.ones_like(FRESH_FIRST), LABEL),
         case(entropy(), FRESH, LABEL, hidden=np.ones_like(WIDE)),
+    ],
+    "stuck-hidden": [
+        case(entropy(), FRESH, LABEL, hidden=[WIDE, STUCK]),
+        case(entropy(), FRESH, LABEL, hidden=STUCK, gradients=gradients(1e-3, 1e-3)),
+    ],
+    "busy-hidden": [case(entropy(), FRESH, LABEL, hidden=[WIDE, drawn(0.45, WIDE.shape)])],
+    "no-gradient": [
+        case(entropy(), FRESH, LABEL, gradients=gradients(None, None)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(None, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, None, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(0.0, 1e-3, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, 0.0, 0.0)),
+    ],
+    "vanishing-gradient": [
+        case(entropy(), FRESH, LABEL, gradients=gradients(0.9e-5, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(0.9e-5, 1e-3, 1e-4)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-20, 0.9e-7)),
+    ],
+    "exploding-gradient": [
+        case(entropy(), FRESH, LABEL, gradients=gradients(31e-3, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(31e-3, 1e-3, 0.0)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(2.0, 31.0)),
+    ],
+    "at-chance": [
+        case(entropy(temperature=1e3), FRESH, LABEL, hidden=WIDE, gradients=gradients(1e-3, 1e-3))
     ],
     "certain-and-wrong": [
         case(entropy(), TRAINED, (LABEL + 1) % 4),
@@ -316,7 +367,7 @@ NO_FINDING = [
     case(entropy(), TRAINED, LABEL, lengths=0 * LENGTHS + 10),
     case(entropy(), 2 * EXACT, np.where(np.arange(24) < 12, LABEL, (LABEL + 1) % 4)),
     case(entropy(num_classes=2), ONE_OF_EACH_GROUP, LABEL // 2),
-    case(sx.SparsityEnforcer(2.0), [4 * WIDE, WIDE]),
+    case(sx.SparsityEnforcer(2.0, numerics="lava"), [4 * WIDE, WIDE]),
     case(times.SpikeTime(time_constant=5.0), SEVERAL, SEVERAL[::-1]),
     case(times.CrossEntropy(silent_time=20.0, temperature=2.0), FIRST, LABEL, hidden=[SEVERAL]),
     case(sx.SpikeMoid(theta=0.2, time_axis=-1), TRAINED, 0.25 + 0.5 * MULTI_HOT),

@@ -1,0 +1,285 @@
+"""A batch as the loss sees it: its spikes, labels, predictions and gradient, and their findings."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp._arrays import read_values
+from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
+from spikeloss_xp._typing import Array
+from spikeloss_xp.diagnosis._layers import ENOUGH, Layer, count_spikes, layer_of, reduced
+from spikeloss_xp.diagnosis._report import Observations, silent_layer
+from spikeloss_xp.losses.parts import divisor_of
+
+SOME, MOST = 0.5, 0.9
+SAMPLE = 1 << 16  # entries that are copied to the host to find out whether they are spikes
+
+
+class Batch:
+    """The results of one call of a loss.
+
+    Attributes
+    ----------
+    value : float
+        The loss.
+    masked : float
+        The fraction of entries that are masked.
+    output : Layer or None
+        The statistics of the spikes. None if the input holds spike times.
+    fires, size : array
+        Whether a class fires, and the largest gradient of its neurons: ``[sample, class]``.
+    hot : array or None
+        Which classes are labels of each sample at any step. None if the target has no classes.
+    """
+
+    def __init__(self, loss: Any, x: Array, target: Any, **masks: Any) -> None:
+        self.loss, self.x, self.masks = loss, x, masks
+        prepared, labels = loss._prepare(x, target, masks)
+        self.prepared, self.layout, self.adapter = prepared, prepared.layout, prepared.adapter
+        total, weight, pullback = loss._sum(prepared, labels, True, True)
+        divisor = divisor_of(self.adapter, weight)
+        self.value = float(self._on_host(total / divisor))
+        gradient = pullback(self.adapter.scalar(total, 1.0) / divisor)
+        self.size = self._by_class(self._largest(gradient)).max(axis=-1)
+        self.entries = self._entries()
+        unmasked = 1.0
+        if not isinstance(self.entries, int):
+            unmasked = float(self._on_host(self.entries).mean()) / self.layout.steps
+        self.masked = 1 - unmasked
+        self.output: Layer | None = None
+        if loss.reads_times:
+            fires: Any = loss.fires(prepared.values) & (prepared.mask is None or prepared.mask)
+            self.fires = fires.reshape(len(fires), prepared.num_classes, -1).any(axis=-1)
+        else:
+            source = self.layout if prepared.pixels is None else prepared.pixels.source
+            counts = count_spikes(self.adapter, prepared.values, source, "input")
+            trains = self._trains(counts[0]), self._trains(counts[1])
+            self.output = layer_of("output", self.adapter, trains, self.entries)
+            self.fires = (self._by_class(counts[0]) > 0).any(axis=-1)
+        self._compare(labels)
+
+    def _compare(self, labels: Any) -> None:
+        """Compare the predictions with the labels."""
+        loss, prepared = self.loss, self.prepared
+        self.hot: Any = self._hot(labels)
+        self.accuracy, self.ties, self.confusion = math.nan, 0.0, [[0.0]]
+        self.range = 0.0
+        if self.hot is None:
+            return
+        given = labels.numbers if labels.indices is None else labels.indices
+        per_step = loss.per_step and given.shape[self.layout.time] > 1
+        found = loss._scores(prepared, per_step)
+        matrix = self._on_host(found.confusion(labels))
+        right = np.trace(matrix, axis1=-2, axis2=-1).sum()
+        self.confusion = matrix.tolist()
+        self.accuracy = float(right / matrix.sum()) if matrix.any() else math.nan
+        if loss.targets[0] != MULTI_HOT:
+            scores = np.moveaxis(self._on_host(found.of_classes()), self.layout.time, -1)
+            largest = scores.max(axis=1, keepdims=True)
+            best, labelled = (scores == largest).sum(axis=1), self.hot.any(axis=1)[:, None]
+            self.ties = share(best > 1, np.broadcast_to(labelled, best.shape))
+            known = np.where(np.isfinite(scores), scores, largest)  # masked classes have -inf
+            self.range = float((largest - known).max())
+
+    def _on_host(self, x: Any) -> Any:
+        return read_values(self.adapter, x, "input")
+
+    # Rearranging arrays ---------------------------------------------------------------------------
+
+    def _trains(self, x: Array) -> Array:
+        """Rearrange an array from the axes of the prepared input to ``[sample, neuron, step]``."""
+        if self.prepared.pixels is not None:
+            return self.prepared.pixels.samples(self.adapter, x)
+        return self.adapter.moveaxis(x, self.layout.time, -1)
+
+    def _by_class(self, x: Array) -> Any:
+        """Copy such an array to the host, as ``[sample, class, neuron * step]``."""
+        found = self._on_host(self._trains(x))
+        return found.reshape(len(found), self.prepared.num_classes, -1)
+
+    def _largest(self, gradient: Array) -> Array:
+        """Return the largest magnitude of the gradient of each train."""
+        prepared, adapter = self.prepared, self.adapter
+        source = self.layout if prepared.pixels is None else prepared.pixels.source
+        if source.has_time:
+            gradient = source.collapsed(adapter, gradient)
+        gradient = adapter.xp.reshape(gradient, prepared.values.shape)
+
+        def largest(chunk: Array) -> tuple[Array]:
+            return (adapter.xp.max(adapter.xp.abs(chunk), axis=source.time, keepdims=True),)
+
+        return reduced(adapter, gradient, source.batch_axis, largest)[0]
+
+    def _entries(self) -> Any:
+        """Return the number of unmasked steps of each train, as an int if nothing is masked."""
+        prepared, xp = self.prepared, self.adapter.xp
+        if prepared.mask is None:
+            return self.layout.steps
+        source = self.layout if prepared.pixels is None else prepared.pixels.source
+        ones = xp.astype(prepared.mask, prepared.values.dtype)
+        return self._trains(xp.sum(ones, axis=source.time, keepdims=True))
+
+    def _hot(self, labels: Any) -> np.ndarray | None:
+        """Return which classes are labels of each sample at any step; None for other targets."""
+        time, kinds, classes = self.layout.time, self.loss.targets, self.prepared.num_classes
+        if labels.indices is not None:
+            index = np.moveaxis(self._on_host(labels.indices), time, -1)[:, 0]
+            hot = np.zeros((self.layout.batch, classes), dtype=bool)
+            index = np.broadcast_to(index, (len(hot), index.shape[-1]))
+            known = (index >= 0) & (index < classes)
+            if labels.ignored is not None:
+                known = known & ~np.moveaxis(self._on_host(labels.ignored), time, -1)[:, 0]
+            hot[np.nonzero(known)[0], index[known]] = True
+        elif MULTI_HOT in kinds or PROBABILITIES in kinds:
+            q = np.moveaxis(self._on_host(labels.numbers), time, -1)
+            if MULTI_HOT in kinds and not np.isin(q, (0, 1)).all():  # accuracy needs hard labels
+                return None
+            hot = ((q == q.max(axis=1, keepdims=True)) & (q > 0)).any(axis=-1)
+        else:
+            return None
+        if not isinstance(self.entries, int):
+            hot = hot & (self._on_host(self.entries) > 0).any(axis=(1, 2))[:, None]
+        return hot
+
+    # Numbers and findings -------------------------------------------------------------------------
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers of the batch, keyed by name."""
+        classes, shape = self.prepared.num_classes, self.layout.shape
+        time = "time" if self.layout.has_time else "spike"
+        axes = {self.layout.batch_axis: "batch", self.layout.time_axis: time}
+        names = ", ".join(axes.get(i, "class") for i in range(len(shape)))
+        found: dict[str, Any] = {"loss": self.value}
+        if (equal := self.loss.value_of_equal_scores(classes)) is not None:
+            found["loss of equal scores"] = equal
+        if self.hot is not None:
+            found |= {"accuracy": self.accuracy, "fraction of ties": self.ties}
+        found |= {
+            "input, as it is read": f"[{names}] = {shape}",
+            "classes, neurons of a class": (classes, self.layout.neurons // classes),
+            "fraction that is masked": self.masked,
+            "classes that never fire": int((~self.fires.any(axis=0)).sum()),
+            "largest gradient of each class": self.size.max(axis=0).tolist(),
+        }
+        if self.hot is not None:
+            found |= {
+                "samples of each class": self.hot.sum(axis=0).tolist(),
+                "confusion, labels by predictions": self.confusion,
+                "fraction of labels without a gradient": share(self.size == 0, self.hot),
+            }
+        return found
+
+    def findings(self) -> Observations:
+        """Yield the findings of the batch."""
+        loss, value = self.loss, self.value
+        equal = loss.value_of_equal_scores(self.prepared.num_classes)
+        if not (math.isfinite(value) and np.isfinite(self.size).all()):
+            yield from self._of_infinity()
+        yield from self._of_times() if loss.reads_times else self._of_values()
+        yield from self._of_masks()
+        learned, fraction = not value, 0.0
+        if self.hot is not None:
+            yield from self._of_labels()
+            learned, fraction = self.accuracy >= MOST, share(self.size == 0, self.hot)
+        if equal is not None and self.accuracy < SOME and value > 4 * equal > 0:
+            yield "certain-and-wrong", f"the loss is {value:.3g}, of equal scores {equal:.3g}"
+        if not learned and (fraction >= MOST or not self.size.any()):
+            where = "at labels" if fraction else "everywhere"
+            yield "zero-gradient", f"the gradient of the loss is 0 {where}"
+        answers = np.sum(self.confusion, axis=0) if self.ties < SOME else np.zeros(1)
+        several = answers.ndim == 1 < len(answers) and answers.sum() >= ENOUGH
+        if several and np.count_nonzero(answers) == 1:
+            yield "one-answer", f"class {answers.argmax()} is the answer to all samples"
+        if self.fires.any() and self.ties >= SOME:
+            yield "ties", f"in {self.ties:.0%} of the samples several classes have the best score"
+        if self.fires.any():
+            yield from loss.findings(self.range)
+
+    def _of_infinity(self) -> Observations:
+        bad = 0 if self.output is None else self.output.not_finite
+        entries = f", and {bad} entries of the input are NaN or infinite" if bad else ""
+        yield "not-finite", f"the loss is {self.value:.3g}{entries}"
+
+    def _of_times(self) -> Observations:
+        x = np.reshape(self.x, self.prepared.values.shape)
+        mask = self.prepared.mask
+        counted = x if mask is None else x[np.broadcast_to(mask, x.shape)]
+        known = counted[np.isfinite(counted)]
+        padding = max(np.mean(x == -1), np.mean((x == 0).sum(axis=2) > 1))
+        if counted.size and not len(known):
+            yield silent_layer("output", len(x))
+        elif len(known) and (early := np.mean(self.loss.fires(known))) < 1 - MOST:
+            silent = self.loss.silent_time
+            yield "times-out-of-range", f"{early:.0%} of the times are below silent_time={silent:g}"
+        elif padding or (known == 0).sum() > counted.size * SOME:
+            yield "times-out-of-range", "many times are 0 or -1, as padding often is"
+
+    def _of_values(self) -> Observations:
+        shape = self.layout.shape
+        if self.loss.expects_spikes and self.layout.steps > 1 and (odd := self.odd_values()):
+            yield "not-spikes", odd
+        if max(shape.count(shape[i]) for i in (self.layout.batch_axis, self.layout.time_axis)) > 1:
+            yield "ambiguous-layout", f"several axes of {shape} have one size"
+
+    def odd_values(self) -> str:
+        """Return in words how many values are no spike counts, or "" if these have few levels."""
+        prepared = self.prepared
+        source = self.layout if prepared.pixels is None else prepared.pixels.source
+        return odd_values(self.adapter, prepared.values, prepared.mask, source.batch_axis)
+
+    def _of_masks(self) -> Observations:
+        steps, lengths = self.layout.steps, self.masks.get("lengths")
+        if "where" in self.masks and self.output is not None and self.output.rate == 0:
+            everything = self.adapter.xp.any(self.x != 0)
+            if self.masked < 1 and self._on_host(everything):
+                yield "inverted-mask", "all spikes are masked"
+        if lengths is not None and steps >= 20 and lengths.max() * 10 <= steps:
+            yield "short-lengths", f"lengths are at most {lengths.max()} of {steps} steps"
+        if self.masked > SOME:
+            yield "mostly-masked", f"{self.masked:.0%} of the entries are masked"
+
+    def _of_labels(self) -> Observations:
+        hot: Any = self.hot
+        labelled, occurs = hot.any(axis=1), hot.any(axis=0)
+        silent = share(~(self.fires & hot).any(axis=1), labelled)
+        if self.fires.any() and silent >= MOST:
+            yield "silent-labels", f"the label is silent in {silent:.0%} of the samples"
+        if self.loss.targets[0] == MULTI_HOT:
+            return
+        number, classes = int(labelled.sum()), len(occurs)
+        absent = np.flatnonzero(~occurs)
+        absent = absent[absent != self.loss.ignore_index]
+        last = classes - len(absent)  # the number of classes, if only the last are absent
+        if not len(absent):
+            return
+        if occurs.sum() == 1 and number >= ENOUGH:
+            yield "one-class", f"all {number} labels are {int(occurs.argmax())}"
+        elif occurs[:last].all() and number * len(absent) >= 4 * classes:
+            yield "labels-too-low", f"the largest label is {last - 1}, of {classes} classes"
+        elif number >= 4 * classes:
+            yield "absent-class", f"no sample has label {absent.tolist()}"
+
+
+def share(what: Any, which: Any) -> float:
+    """Return the fraction of the entries in `which` that are True."""
+    return float(what[which].mean()) if which.any() else 0.0
+
+
+def odd_values(adapter: Any, x: Array, mask: Array | None, axis: int) -> str:
+    """Describe the values that are no spike counts, or return "" if they have only few levels.
+
+    Graded spikes and means of several neurons have few levels. Only some samples are examined,
+    because their values are copied to the host.
+    """
+    step = max(1, math.prod(x.shape) // SAMPLE)
+    index = (*(slice(None),) * axis, slice(None, None, min(step, x.shape[axis])), ...)
+    values = read_values(adapter, x[index], "input")
+    if mask is not None:
+        mask = adapter.xp.broadcast_to(mask, x.shape)[index]
+        values = values[read_values(adapter, mask, "where")]
+    odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
+    if len(np.unique(odd)) <= min(16, values.size // 4):
+        return ""
+    bounds = f"from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+    return f"{len(odd) / values.size:.0%} of the values are fractions or below 0, {bounds}"

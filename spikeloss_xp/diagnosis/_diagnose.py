@@ -1,0 +1,195 @@
+"""The function `diagnose`."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from spikeloss_xp import losses
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, host_values, rank
+from spikeloss_xp._typing import ArrayLike
+from spikeloss_xp.diagnosis import _rules
+from spikeloss_xp.diagnosis._batch import Batch, odd_values
+from spikeloss_xp.diagnosis._layers import Layer, eager, gradients_of, hidden_layer, leaves
+from spikeloss_xp.diagnosis._report import Finding, Report, finding_of, silent_layer, texts
+
+OF_SPIKES = ("saturated", "stuck-hidden", "busy-hidden")  # findings that potentials don't have
+OF_LAYERS = (*OF_SPIKES, "silent-hidden", "silent-output")
+
+
+def diagnose(
+    loss: Any, spikes: Any, target: ArrayLike | None = None, *, hidden: Any = None,
+    gradients: Any = None, where: ArrayLike | None = None, lengths: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+) -> Report:  # fmt: skip
+    """Inspect one batch and report what keeps a network from learning.
+
+    The spikes of the hidden layers and the gradients of the weights decide whether a network will
+    learn, so pass both. Spikes and gradients are reduced to a few numbers where they are. These
+    numbers are copied to the host, which synchronises the device. Neither the arguments nor the
+    graphs and gradients of the caller are modified.
+
+    Parameters
+    ----------
+    loss : callable
+        A loss of this library.
+    spikes : array
+        The input of the loss, which is the output of the network.
+    target : array or sequence, optional
+        The target. Omit it for `SparsityEnforcer`.
+    hidden : array, or sequence or mapping of arrays, optional
+        Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
+        output. Sequences and mappings may be nested, and mappings keep the order of their items.
+    gradients : array, or sequence or mapping of arrays, optional
+        The gradients of the parameters with respect to the loss, in order from input to output.
+        Arrays may come from any supported library. Sequences and mappings may be nested. None
+        stands for a weight without a gradient. Arrays with two or more axes are treated as
+        weights. All arrays are checked for NaN and infinity.
+    where, lengths, weight : array or sequence, optional
+        The other arguments of a call of the loss.
+
+    Returns
+    -------
+    diagnosis.Report
+        A report whose string is a table. Its `findings` are empty if nothing was found.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape or type, just as when the loss is called, or if an array
+        is traced, as in a compiled function. Values that the loss does not accept are reported as a
+        finding instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> report = sx.diagnose(sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3)), [0, 1, 2, 0])
+    >>> [finding.code for finding in report.findings]
+    ['silent-output']
+    """
+    if not isinstance(loss, losses.Loss):
+        raise TypeError(f"loss must be a loss of this library, such as SpikeMax(); got {loss!r}")
+    penalty = isinstance(loss, losses.SparsityEnforcer)
+    if penalty and target is not None:
+        raise TypeError("target must be omitted for SparsityEnforcer, which needs none; got one")
+    inputs = dict(leaves(spikes, "input")) if penalty else {"input": spikes}
+    adapter = adapter_of(next(iter(inputs.values()), None))
+    observed: list[tuple[str, ...]] = []
+    if gradients is None and any(adapter.lacks_graph(x) for x in inputs.values()):
+        seen = "the spikes belong to no graph, so the loss has no gradient at the weights"
+        observed.append(("no-graph", seen))
+    given = {"where": where, "lengths": lengths, "weight": weight}
+    with np.errstate(all="ignore"), adapter.without_graph():
+        sizes = () if gradients is None else gradients_of(gradients)
+        arguments = {key: _argument(adapter, x, key) for key, x in given.items() if x is not None}
+        if target is not None:
+            arguments["target"] = _argument(adapter, target, "target")
+        inspect = _inspect_penalty if penalty else _inspect_batch
+        numbers, layers, of_call = inspect(loss, spikes, arguments)
+        trains = dict(leaves(hidden, "hidden"))
+        more, of_layers = _inspect_layers(loss, trains)
+    layers = (*layers, *more) if penalty else (*more, *layers)
+    observed += [*of_call, *of_layers, *_rules.of_gradients(sizes)]
+    codes = {code for code, *_ in observed}
+    if not any(texts()[code]["severity"] == "problem" for code in codes):
+        observed += _rules.at_chance(numbers, layers, sizes)
+    certain = bool(sizes) and "no-gradient" not in codes
+    options = [field.name for field in dataclasses.fields(loss)]  # type: ignore[arg-type]
+    findings = [finding_of(each, options, certain=certain) for each in observed]
+    names = [*inputs, *trains, "output"]
+    findings.sort(key=lambda each: _place(each, names))
+    return Report(numbers, layers, sizes, tuple(findings))
+
+
+def _place(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
+    """Return a sort key: problems first, causes first, and layers from input to output."""
+    order = list(texts())
+    of_layer = finding.code in OF_LAYERS
+    rank = min(map(order.index, OF_LAYERS)) if of_layer else order.index(finding.code)
+    return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
+
+
+def _argument(adapter: Adapter, x: Any, name: str) -> Any:
+    """Return an argument of the loss as a NumPy array, or unchanged if it may be large.
+
+    The loss checks the values of a NumPy array, which it cannot read from an array on a GPU.
+    """
+    found = find_adapter(x)
+    if found is adapter and rank(x) > 2 and not adapter.is_lazy:
+        return adapter.stop_gradient(x)
+    values = host_values(x, name)
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _inspect_batch(
+    loss: Any, spikes: Any, arguments: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]]]:
+    """Return the numbers, the output layer and the observations of a call."""
+    x = eager(adapter_of(spikes), spikes, "input")[1]
+    if loss.reads_times:
+        x = host_values(x, "input")
+    loss = dataclasses.replace(loss, reduction="mean")
+    try:
+        batch = Batch(loss, x, **arguments)
+    except ValueError as error:
+        return {"loss": None}, (), [_refusal(loss, x, arguments, error)]
+    observed = [*batch.findings()]
+    if batch.output is None:
+        return batch.numbers(), (), observed
+    of_layer = [*_rules.of_layer(batch.output)]
+    observed += [each for each in of_layer if each[0] != "not-finite"]  # the loss may ignore them
+    if observed and observed[-1][0] == "saturated" and batch.odd_values():
+        observed.pop()
+    return batch.numbers(), (batch.output,), observed
+
+
+def _inspect_penalty(
+    loss: Any, spikes: Any, arguments: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]]]:
+    """Return the numbers, the layers and the observations of a call of `SparsityEnforcer`."""
+    inputs = dict(leaves(spikes, "input"))
+    try:
+        value = float(host_values(loss(spikes, **arguments), "input"))
+    except ValueError as error:
+        return {"loss": None}, (), [_refusal(loss, spikes, arguments, error)]
+    layers, observed = _inspect_layers(loss, inputs)
+    if not math.isfinite(value):
+        observed.insert(0, ("not-finite", f"the loss is {value}"))
+    largest = [adapter_of(x).xp.max(floating(adapter_of(x), x)) for x in inputs.values()]
+    observed += loss.findings(max(float(host_values(x, "input")) for x in largest))
+    return {"loss": value}, layers, observed
+
+
+def _inspect_layers(
+    loss: Any, trains: dict[str, Any]
+) -> tuple[tuple[Layer, ...], list[tuple[str, ...]]]:
+    """Return the statistics of layers and the observations about them."""
+    layers: list[Layer] = []
+    observed: list[tuple[str, ...]] = []
+    for name, x in trains.items():
+        if x is None:
+            continue
+        if loss.reads_times:
+            if not np.isfinite(host_values(x, name)).any():
+                observed.append(silent_layer(name, len(x)))
+            continue
+        adapter, x = eager(adapter_of(x, name), x, name)
+        layer = hidden_layer(name, adapter, x, loss.time_axis)
+        layers.append(layer)
+        for each in _rules.of_layer(layer):
+            if each[0] not in OF_SPIKES or not odd_values(adapter, x, None, 0):
+                observed.append(each)
+    return tuple(layers), observed
+
+
+def _refusal(loss: Any, x: Any, arguments: dict[str, Any], error: ValueError) -> tuple[str, str]:
+    """Return the observation that values are refused, or raise if a shape is wrong."""
+    silent = 2 * loss.reads_times  # losses on spike times refuse times of 0 as binned spikes
+    arrays = [np.full_like(host_values(each, "input"), silent) for _, each in leaves(x, "input")]
+    plain = {name: np.zeros_like(host_values(y, name)) for name, y in arguments.items()}
+    if "target" in plain and plain["target"].dtype.kind == "f":
+        plain["target"] += silent
+    loss(arrays if isinstance(loss, losses.SparsityEnforcer) else arrays[0], **plain)
+    return "refused", str(error)

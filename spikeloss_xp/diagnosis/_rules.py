@@ -1,0 +1,98 @@
+"""Rules about layers and gradients. The thresholds were chosen on networks that were trained."""
+
+import math
+from typing import Any
+
+from spikeloss_xp.diagnosis._layers import Gradient, Layer
+from spikeloss_xp.diagnosis._report import Observations, silent_layer
+
+BUSY = 0.4  # the fraction of steps
+ALWAYS_ON = 0.5  # the fraction of neurons
+STUCK = 0.9  # the fraction of neurons
+VANISHING = 0.01  # the first gradient, relative to the largest
+SWALLOWED = 1e-7  # ten times Adam's epsilon, which is added to the size of a gradient
+EXPLODING = 30.0  # the first gradient, relative to the last; and the size of any gradient
+
+
+def of_layer(layer: Layer) -> Observations:
+    """Yield the finding about a layer; each layer has at most one."""
+    name, silent, always_on = layer.name, layer.silent, layer.always_on
+    if layer.not_finite:
+        yield "not-finite", f"{layer.not_finite} entries of {name} are NaN or infinite", name
+    elif silent == 1:
+        yield silent_layer(name, layer.samples)
+    elif always_on > ALWAYS_ON:
+        yield "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step", name
+    elif name == "output":
+        return
+    elif always_on and silent + always_on >= STUCK:
+        seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
+        yield "stuck-hidden", seen, name
+    elif layer.rate > BUSY:
+        yield "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps", name
+
+
+def of_gradients(gradients: tuple[Gradient, ...]) -> Observations:
+    """Yield the findings about the gradients of the weights, from input to output."""
+    bad = [each for each in gradients if each.not_finite]
+    if bad:
+        yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
+    weights = [each for each in gradients if each.is_weight]
+    sizes = [each.rms or 0.0 for each in weights]
+    missing = [each for each in weights if each.rms is None]
+    zero = [each for each in weights if not each.rms]
+    if weights and len(missing) == len(weights):
+        seen = "all gradients are None: call diagnose after backward() and before zero_grad()"
+        yield "no-gradient", seen, *_names(weights)
+    elif missing or sizes[:1] == [0] or 2 * len(zero) > len(weights):
+        yield "no-gradient", _without_gradient(weights, zero), *_names(zero)
+    elif weights and not bad:
+        yield from _of_sizes(weights, sizes)
+
+
+def _of_sizes(weights: list[Gradient], sizes: list[float]) -> Observations:
+    """Yield the findings about the sizes of gradients, of which the first is not 0."""
+    first, last = sizes[0], next(x for x in reversed(sizes) if x)
+    largest = max(sizes)
+    quotient = f"the gradient of {weights[0].name} is {first:.1e}"
+    if largest < SWALLOWED:
+        yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
+    elif first < VANISHING * largest:
+        seen = f"{quotient}, and the largest is {largest:.1e}"
+        yield "vanishing-gradient", seen, weights[0].name
+    if first > EXPLODING * last:
+        yield "exploding-gradient", f"{quotient}, and the last is {last:.1e}", weights[0].name
+    elif largest > EXPLODING:
+        at = weights[sizes.index(largest)].name
+        yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
+
+
+def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:
+    """Return in words which weights have no gradient, and whether later weights have one."""
+    last = max(weights.index(each) for each in zero)
+    seen = f"{_named(zero)} {'has' if len(zero) == 1 else 'have'} no gradient"
+    if last + 1 == len(weights):
+        return seen
+    return (
+        f"{seen}, but later weights have one, so something in between is detached, or its "
+        "surrogate gradient is 0 at all potentials"
+    )
+
+
+def _names(gradients: list[Gradient]) -> tuple[str, ...]:
+    return tuple(each.name for each in gradients)
+
+
+def _named(gradients: list[Gradient]) -> str:
+    """Return the names of a few gradients, or the first names and the number of the others."""
+    names = _names(gradients)
+    others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + others
+
+
+def at_chance(numbers: Any, layers: Any, gradients: Any) -> Observations:
+    """Yield a finding if the network is alive, but its loss is that of chance."""
+    value, equal = numbers["loss"], numbers.get("loss of equal scores")
+    alive = len(layers) > 1 and all(layer.rate for layer in layers)
+    if equal and gradients and alive and math.isclose(value, equal, rel_tol=0.01):
+        yield "at-chance", f"the loss is {value:.3g}, and that of equal scores is {equal:.3g}"
