@@ -481,7 +481,8 @@ def test_numbers_are_those_by_hand():
         assert got == number if isinstance(number, str) else np.allclose(got, number), name
     assert codes(report) == ["ambiguous-layout", "ties"]
     assert report.layers == (
-        ("hidden.0", 1 / 4, 0, 0, 1 / 2, 2, 0), ("output", pytest.approx(5 / 14), 0, 0, 0, 2, 0),
+        ("hidden.0", 1 / 4, 0, 0, 1 / 2, 2, True),
+        ("output", pytest.approx(5 / 14), 0, 0, 0, 2, True),
     )  # fmt: skip
 
 

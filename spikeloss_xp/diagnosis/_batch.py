@@ -43,10 +43,7 @@ class Batch:
         gradient = pullback(self.adapter.scalar(total, 1.0) / divisor)
         self.size = self._by_class(self._largest(gradient)).max(axis=-1)
         self.entries = self._entries()
-        unmasked = 1.0
-        if not isinstance(self.entries, int):
-            unmasked = float(self._on_host(self.entries).mean()) / self.layout.steps
-        self.masked = 1 - unmasked
+        self.masked = 1 - float(np.mean(self.entries)) / self.layout.steps
         self.output: Layer | None = None
         if loss.reads_times:
             fires: Any = loss.fires(prepared.values) & (prepared.mask is None or prepared.mask)
@@ -54,8 +51,8 @@ class Batch:
         else:
             source = self.layout if prepared.pixels is None else prepared.pixels.source
             counts = count_spikes(self.adapter, prepared.values, source, "input")
-            trains = self._trains(counts[0]), self._trains(counts[1])
-            self.output = layer_of("output", self.adapter, trains, self.entries)
+            trains = map(self._trains, counts)
+            self.output = layer_of("output", self.adapter, *trains, self.entries)
             self.fires = (self._by_class(counts[0]) > 0).any(axis=-1)
         self._compare(labels)
 
@@ -69,15 +66,16 @@ class Batch:
             return
         given = labels.numbers if labels.indices is None else labels.indices
         per_step = loss.per_step and given.shape[self.layout.time] > 1
-        found = loss._scores(prepared, per_step)
+        found: Any = loss._scores(prepared, per_step)
         matrix = self._on_host(found.confusion(labels))
         right = np.trace(matrix, axis1=-2, axis2=-1).sum()
         self.confusion = matrix.tolist()
         self.accuracy = float(right / matrix.sum()) if matrix.any() else math.nan
         if loss.targets[0] != MULTI_HOT:
-            scores = np.moveaxis(self._on_host(found.of_classes()), self.layout.time, -1)
+            scores: Any = np.moveaxis(self._on_host(found.of_classes()), self.layout.time, -1)
             largest = scores.max(axis=1, keepdims=True)
-            best, labelled = (scores == largest).sum(axis=1), self.hot.any(axis=1)[:, None]
+            best: Any = (scores == largest).sum(axis=1)
+            labelled = self.hot.any(axis=1)[:, None]
             self.ties = share(best > 1, np.broadcast_to(labelled, best.shape))
             known = np.where(np.isfinite(scores), scores, largest)  # masked classes have -inf
             self.range = float((largest - known).max())
@@ -118,7 +116,7 @@ class Batch:
             return self.layout.steps
         source = self.layout if prepared.pixels is None else prepared.pixels.source
         ones = xp.astype(prepared.mask, prepared.values.dtype)
-        return self._trains(xp.sum(ones, axis=source.time, keepdims=True))
+        return self._on_host(self._trains(xp.sum(ones, axis=source.time, keepdims=True)))
 
     def _hot(self, labels: Any) -> np.ndarray | None:
         """Return which classes are labels of each sample at any step; None for other targets."""
@@ -139,7 +137,7 @@ class Batch:
         else:
             return None
         if not isinstance(self.entries, int):
-            hot = hot & (self._on_host(self.entries) > 0).any(axis=(1, 2))[:, None]
+            hot = hot & (self.entries > 0).any(axis=(1, 2))[:, None]
         return hot
 
     # Numbers and findings -------------------------------------------------------------------------
@@ -197,8 +195,8 @@ class Batch:
             yield from loss.findings(self.range)
 
     def _of_infinity(self) -> Observations:
-        bad = 0 if self.output is None else self.output.not_finite
-        entries = f", and {bad} entries of the input are NaN or infinite" if bad else ""
+        finite = self.output is None or self.output.finite
+        entries = "" if finite else ", and entries of the input are NaN or infinite"
         yield "not-finite", f"the loss is {self.value:.3g}{entries}"
 
     def _of_times(self) -> Observations:

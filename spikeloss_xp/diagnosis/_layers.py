@@ -1,13 +1,16 @@
 """Statistics of the spikes of a layer and of the gradient of a weight.
 
-They are computed where the array lives, and only a few numbers are copied to the host.
+Arrays are reduced where they are. Only a number for each neuron, sample or gradient is copied to
+the host.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, or_one, read_values
+import numpy as np
+
+from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, read_values
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._typing import Array
 from spikeloss_xp.backends import HINT_FOR_TREES
@@ -33,8 +36,8 @@ class Layer(NamedTuple):
         The fraction of samples in which no neuron fires.
     samples : int
         The number of samples.
-    not_finite : int
-        The number of entries that are NaN or infinite.
+    finite : bool
+        Whether no entry is NaN or infinite.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Layer(NamedTuple):
     always_on: float
     silent_samples: float
     samples: int
-    not_finite: int
+    finite: bool
 
 
 class Gradient(NamedTuple):
@@ -56,15 +59,12 @@ class Gradient(NamedTuple):
     rms : float or None
         The root mean square of its entries, which is NaN if an entry is NaN or infinite. None if
         the parameter has no gradient.
-    not_finite : int
-        The number of entries that are NaN or infinite.
     is_weight : bool
         Whether the gradient has at least two axes or is None.
     """
 
     name: str
     rms: float | None
-    not_finite: int
     is_weight: bool
 
 
@@ -88,57 +88,46 @@ def reduced(adapter: Adapter, x: Array, axis: int, function: Callable[[Array], A
 
 
 def count_spikes(adapter: Adapter, x: Array, layout: Layout, name: str) -> tuple[Array, Array]:
-    """Return the numbers of spikes, and of entries that are NaN or infinite, in each train.
+    """Return the number of spikes and the sum of each train, with a time axis of length 1.
 
-    Both have the axes of `x`, with a time axis of length 1.
+    The axes of `x` are batch, class and time. The sum shows whether all entries are finite.
     """
     xp = adapter.xp
 
     def counts(chunk: Array) -> tuple[Array, Array]:
         chunk = floating(adapter, chunk, name)
-        finite = xp.isfinite(chunk)
-        spikes, others = finite & (chunk != 0), ~finite
-        both = (xp.astype(each, chunk.dtype) for each in (spikes, others))
-        number, bad = (xp.sum(each, axis=layout.time, keepdims=True) for each in both)
-        return number, bad
+        spikes = xp.astype(chunk != 0, chunk.dtype)
+        number, total = (xp.sum(y, axis=layout.time, keepdims=True) for y in (spikes, chunk))
+        return number, total
 
-    number, bad = reduced(adapter, x, layout.batch_axis, counts)
-    return number, bad
+    number, total = reduced(adapter, x, layout.batch_axis, counts)
+    return number, total
 
 
-def layer_of(name: str, adapter: Adapter, trains: tuple[Array, Array], entries: Any) -> Layer:
-    """Return the statistics of a layer from its trains.
+def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: Any) -> Layer:
+    """Return the statistics of a layer from the results of `count_spikes`.
 
-    The trains are the numbers of their spikes and of their entries that are NaN or infinite, with
-    the axes ``[sample, neuron, 1]``. `entries` is the number of unmasked steps of a train, as an
-    array with these axes or as one int for all trains.
+    Their axes are ``[sample, neuron, 1]``. `entries` is the number of unmasked steps of each train,
+    as a NumPy array with these axes or as one int for all trains.
     """
-    xp, (spikes, bad) = adapter.xp, trains
-    if isinstance(entries, int):
-        several = entries > 1
-        entries = xp.full_like(spikes, entries)
-    else:
-        entries = xp.broadcast_to(entries, spikes.shape)
-        several = True
-
-    def number(condition: Array) -> Array:
-        return xp.sum(xp.astype(condition, spikes.dtype))
-
-    by_neuron, of_neuron = (xp.sum(each, axis=(0, 2)) for each in (spikes, entries))
-    always = (by_neuron == of_neuron) & (of_neuron >= ENOUGH)
-    known = of_neuron > 0
-    numbers = [xp.sum(spikes), xp.sum(entries), number(known), number(known & (by_neuron == 0))]
-    numbers += [number(always), number(xp.sum(spikes, axis=(1, 2)) == 0), xp.sum(bad)]
-    found = read_values(adapter, xp.stack(numbers), name).tolist()
-    fired, steps, neurons, silent, always_on, silent_samples, not_finite = found
+    xp, (samples, neurons, _) = adapter.xp, spikes.shape
+    sums = [xp.sum(spikes, axis=(0, 2)), xp.sum(spikes, axis=(1, 2)), xp.sum(total, axis=(0, 1))]
+    found: Any = read_values(adapter, xp.concat(sums), name)
+    by_neuron, by_sample, everything = np.split(found, [neurons, neurons + samples])
+    several = not isinstance(entries, int) or entries > 1
+    each: Any = entries * samples if isinstance(entries, int) else entries.sum(axis=(0, 2))
+    steps = each + 0 * by_neuron
+    by_neuron, steps = by_neuron[steps > 0], steps[steps > 0]
+    known = max(len(steps), 1)
+    always = (by_neuron == steps) & (steps >= ENOUGH)
     return Layer(
         name,
-        rate=fired / max(steps, 1),
-        silent=silent / max(neurons, 1),
-        always_on=always_on / max(neurons, 1) if several else 0.0,
-        silent_samples=silent_samples / spikes.shape[0],
-        samples=spikes.shape[0],
-        not_finite=int(not_finite),
+        rate=float(by_neuron.sum() / max(steps.sum(), 1)),
+        silent=float((by_neuron == 0).sum() / known),
+        always_on=float(always.sum() / known) if several else 0.0,
+        silent_samples=float((by_sample == 0).mean()),
+        samples=samples,
+        finite=bool(np.isfinite(everything).all()),
     )
 
 
@@ -150,8 +139,8 @@ def hidden_layer(name: str, adapter: Adapter, x: Array, time_axis: int) -> Layer
     layout = Layout.of(tuple(x.shape), time_axis, name)
     x = layout.collapsed(adapter, x)
     counts = count_spikes(adapter, x, layout, name)
-    spikes, bad = (adapter.moveaxis(each, layout.time, -1) for each in counts)
-    return layer_of(name, adapter, (spikes, bad), layout.steps)
+    spikes, total = (adapter.moveaxis(each, layout.time, -1) for each in counts)
+    return layer_of(name, adapter, spikes, total, layout.steps)
 
 
 def gradients_of(gradients: Any) -> tuple[Gradient, ...]:
@@ -165,7 +154,7 @@ def gradients_of(gradients: Any) -> tuple[Gradient, ...]:
 def _gradient(name: str, x: Any) -> Gradient | None:
     """Return the size of a gradient, or None if the array has no entries."""
     if x is None:
-        return Gradient(name, None, 0, True)
+        return Gradient(name, None, True)
     argument = f"gradients ({name})"
     if find_adapter(x) is None:
         raise TypeError(
@@ -175,14 +164,12 @@ def _gradient(name: str, x: Any) -> Gradient | None:
     if 0 in x.shape:
         return None
     xp, x = adapter.xp, floating(adapter, x, argument)
-    magnitude = xp.abs(x)
-    largest = xp.max(magnitude)
-    # Squares of very small or large entries would underflow or overflow, so divide first.
-    mean = xp.mean((magnitude / or_one(adapter, largest)) ** 2)
-    bad = xp.sum(xp.astype(~xp.isfinite(x), x.dtype))
-    largest, mean, bad = read_values(adapter, xp.stack([largest, mean, bad]), argument).tolist()
-    rms = math.nan if bad else largest * math.sqrt(mean)
-    return Gradient(name, rms, int(bad), x.ndim > 1)
+    mean, scale = float(read_values(adapter, xp.mean(x * x), argument)), 1.0
+    if not 1e-30 < mean < 1e30:  # squares may have underflowed or overflowed
+        scale = float(read_values(adapter, xp.max(xp.abs(x)), argument))
+        x = x / (scale if 0 < scale < math.inf else 1.0)
+        mean = float(read_values(adapter, xp.mean(x * x), argument))
+    return Gradient(name, scale * math.sqrt(mean), x.ndim > 1)
 
 
 def eager(adapter: Adapter, x: Array, name: str) -> tuple[Adapter, Array]:

@@ -62,10 +62,10 @@ class Report:
     layers : tuple of Layer
         How often the neurons of each layer fire, from the first hidden layer to the output. A
         layer has the attributes `name`, `rate`, `silent`, `always_on`, `silent_samples`,
-        `samples` and `not_finite`.
+        `samples` and `finite`.
     gradients : tuple of Gradient
-        The size of the gradient of each parameter. A gradient has the attributes `name`, `rms`,
-        `not_finite` and `is_weight`.
+        The size of the gradient of each parameter. A gradient has the attributes `name`, `rms`
+        and `is_weight`.
     findings : tuple of Finding
         The findings, with problems before notes and causes before their consequences.
     """

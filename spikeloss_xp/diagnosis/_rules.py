@@ -17,8 +17,8 @@ EXPLODING = 30.0  # the first gradient, relative to the last; and the size of an
 def of_layer(layer: Layer) -> Observations:
     """Yield the finding about a layer; each layer has at most one."""
     name, silent, always_on = layer.name, layer.silent, layer.always_on
-    if layer.not_finite:
-        yield "not-finite", f"{layer.not_finite} entries of {name} are NaN or infinite", name
+    if not layer.finite:
+        yield "not-finite", f"entries of {name} are NaN or infinite", name
     elif silent == 1:
         yield silent_layer(name, layer.samples)
     elif always_on > ALWAYS_ON:
@@ -34,7 +34,7 @@ def of_layer(layer: Layer) -> Observations:
 
 def of_gradients(gradients: tuple[Gradient, ...]) -> Observations:
     """Yield the findings about the gradients of the weights, from input to output."""
-    bad = [each for each in gradients if each.not_finite]
+    bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
     if bad:
         yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
     weights = [each for each in gradients if each.is_weight]
