@@ -51,30 +51,30 @@ class Batch:
         else:
             source = self.layout if prepared.pixels is None else prepared.pixels.source
             counts = count_spikes(self.adapter, prepared.values, source, "input")
-            trains = map(self._trains, counts)
-            self.output = layer_of("output", self.adapter, *trains, self.entries)
+            spikes, total = map(self._trains, counts)
+            self.output = layer_of("output", self.adapter, spikes, total, self.entries)
             self.fires = (self._by_class(counts[0]) > 0).any(axis=-1)
         self._compare(labels)
 
     def _compare(self, labels: Any) -> None:
         """Compare the predictions with the labels."""
         loss, prepared = self.loss, self.prepared
-        self.hot: Any = self._hot(labels)
+        self.hot = self._hot(labels)
         self.accuracy, self.ties, self.confusion = math.nan, 0.0, [[0.0]]
         self.range = 0.0
         if self.hot is None:
             return
         given = labels.numbers if labels.indices is None else labels.indices
         per_step = loss.per_step and given.shape[self.layout.time] > 1
-        found: Any = loss._scores(prepared, per_step)
+        found = loss._scores(prepared, per_step)
         matrix = self._on_host(found.confusion(labels))
         right = np.trace(matrix, axis1=-2, axis2=-1).sum()
         self.confusion = matrix.tolist()
         self.accuracy = float(right / matrix.sum()) if matrix.any() else math.nan
         if loss.targets[0] != MULTI_HOT:
-            scores: Any = np.moveaxis(self._on_host(found.of_classes()), self.layout.time, -1)
+            scores = np.moveaxis(self._on_host(found.of_classes()), self.layout.time, -1)
             largest = scores.max(axis=1, keepdims=True)
-            best: Any = (scores == largest).sum(axis=1)
+            best = (scores == largest).sum(axis=1)
             labelled = self.hot.any(axis=1)[:, None]
             self.ties = share(best > 1, np.broadcast_to(labelled, best.shape))
             known = np.where(np.isfinite(scores), scores, largest)  # masked classes have -inf
@@ -118,7 +118,7 @@ class Batch:
         ones = xp.astype(prepared.mask, prepared.values.dtype)
         return self._on_host(self._trains(xp.sum(ones, axis=source.time, keepdims=True)))
 
-    def _hot(self, labels: Any) -> np.ndarray | None:
+    def _hot(self, labels: Any) -> Any:
         """Return which classes are labels of each sample at any step; None for other targets."""
         time, kinds, classes = self.layout.time, self.loss.targets, self.prepared.num_classes
         if labels.indices is not None:

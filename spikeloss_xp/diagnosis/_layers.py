@@ -122,7 +122,7 @@ def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: 
     always = (by_neuron == steps) & (steps >= ENOUGH)
     return Layer(
         name,
-        rate=float(by_neuron.sum() / max(steps.sum(), 1)),
+        rate=float(by_neuron.sum()) / max(float(steps.sum()), 1),
         silent=float((by_neuron == 0).sum() / known),
         always_on=float(always.sum() / known) if several else 0.0,
         silent_samples=float((by_sample == 0).mean()),
