@@ -195,10 +195,19 @@ def test_string_is_a_table_of_layers_then_the_batch_then_the_findings():
         "classes that never fire      0",
         "",
     ]
-    rest = "\n".join(f"{x.severity}: {x.code}: {x.seen}\n    {x.why}\n    {x.remedy}"
-                     for x in report.findings)  # fmt: skip
-    assert str(report).endswith(f"\n\n{rest}")
+    assert str(report).endswith("\n\n" + "\n\n".join(map(str, report.findings)))
+    assert max(map(len, str(report).splitlines())) <= 80
+    for finding in report.findings:
+        texts = (f"{finding.severity}: {finding.code}: {finding.seen}", finding.why, finding.remedy)
+        assert " ".join(str(finding).split()) == " ".join(" ".join(texts).split())
     assert codes(report) == ["silent-hidden", "silent-labels", "certain-and-wrong"]
+
+
+def test_string_gives_the_remedy_of_several_layers_once():
+    report = sx.diagnose(LOSS, FRESH, LABEL, hidden=[0 * WIDE, WIDE, 0 * WIDE])
+    first, second = report.findings
+    heading = f"problem: silent-hidden: {first.seen}"
+    assert str(report).endswith(f"\n\n{heading}\n\n{second}")
 
 
 def test_table_of_ten_layers_fits_80_columns():
@@ -229,8 +238,9 @@ def test_html_has_the_table_with_bars_and_escapes_names():
     widths = re.findall(r"width:(\d+)px", html)
     assert len(widths) == 4  # two rates and two gradients
     assert (int(widths[1]), int(widths[3])) == (42, 80)  # on a log scale of four decades
-    assert "<b>problem: busy-hidden</b>" in html
-    assert html.count("<table") == html.count("</table>") == 2
+    assert "<pre>loss" in html
+    assert "problem: busy-hidden" in html
+    assert html.count("<table") == html.count("</table>") == 1
 
 
 def test_scalars_are_plain_floats_with_names_for_any_logger():

@@ -4,16 +4,20 @@ import functools
 import html
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from spikeloss_xp.diagnosis._layers import Gradient, Layer
 
 Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and the names of layers
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table of 80 columns
+INDENT = "    "
 MARKS = {"problem": "!", "note": "*"}
+HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
+Row = tuple[str, ...]  # a mark, and a cell for each column
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,11 @@ class Finding:
     names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.code}: {self.seen}\n    {self.why}\n    {self.remedy}"
+        texts = (f"{INDENT}{text}" for text in (self.why, self.remedy))
+        return "\n".join([self._heading(), *map(_wrapped, texts)])
 
-
-class Row(NamedTuple):
-    """A row of the table: a layer, the gradient of the weight in front of it, or both."""
-
-    mark: str
-    layer: Layer | None
-    gradient: Gradient | None
+    def _heading(self) -> str:
+        return _wrapped(f"{self.severity}: {self.code}: {self.seen}")
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,25 @@ class Report:
     findings: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        rows = self._rows()
-        lines = [_line("", HEAD)] if rows else []
-        lines += [_line(row.mark, _cells(row)) for row in rows]
-        batch = self._batch()
-        width = max(map(len, batch))
-        lines += ["", *(f"{name:{width}}  {words}" for name, words in batch.items()), ""]
-        return "\n".join([*lines, *map(str, self.findings or ("nothing found",))]).lstrip("\n")
+        table = [_line(("", *HEAD)), *map(_line, self._rows())]
+        return "\n".join([*table, "", self._rest()])
 
     def _repr_html_(self) -> str:
-        rows = "".join(map(_html_row, _with_bars(self._rows())))
-        table = f"<table>{_html_cells(('', *HEAD, ''), 'th')}{rows}</table>" if rows else ""
-        batch = "".join(_html_cells(each) for each in self._batch().items())
-        findings = "".join(map(_html_finding, self.findings)) or "<p>nothing found</p>"
-        return f"<div>{table}<table>{batch}</table>{findings}</div>"
+        rows = self._rows()
+        head = "".join(f"<th>{name}</th>" for name in ("", *HEAD))
+        body = "".join(map(_html_row, rows, self._bars(rows)))
+        table = f'<table style="color:inherit;font-size:inherit"><tr>{head}</tr>{body}</table>'
+        return f"{table}<pre>{html.escape(self._rest())}</pre>"
+
+    def _rest(self) -> str:
+        """Return the most important numbers of the batch, and the findings."""
+        numbers = list(self.numbers.items())[:BATCH_NUMBERS]
+        width = max(len(name) for name, _ in numbers)
+        lines = [f"{name:{width}}  {_in_words(x)}" for name, x in numbers]
+        for finding, after in zip(self.findings, (*self.findings, None)[1:], strict=True):
+            seen_again = after is not None and after.remedy == finding.remedy
+            lines += ["", finding._heading() if seen_again else str(finding)]
+        return "\n".join(lines if self.findings else [*lines, "", "nothing found"])
 
     def scalars(self) -> dict[str, float]:
         """Return the numbers to watch during a training, for any logger.
@@ -126,75 +131,51 @@ class Report:
             pairs: Iterable[Any] = zip(self.layers, weights, strict=True)
         else:
             pairs = [(each, None) for each in self.layers] + [(None, each) for each in weights]
-        return [Row(self._mark(pair), *pair) for pair in pairs]
+        return [self._row(*pair) for pair in pairs]
 
-    def _mark(self, pair: tuple[Any, ...]) -> str:
-        names = {each.name for each in pair if each is not None}
+    def _row(self, layer: Layer | None, gradient: Gradient | None) -> Row:
+        """Return the cells of a row. A mark shows that a finding applies to it."""
+        cells = [""] * 6
+        if layer is not None:
+            numbers = f"{layer.rate:.3g}", f"{layer.silent:.0%}", f"{layer.always_on:.0%}"
+            cells[:4] = layer.name, *numbers
+        if gradient is not None:
+            size = "none" if gradient.rms is None else f"{gradient.rms:.1e}"
+            cells[4:] = size, gradient.name
+        names = {cells[0], cells[5]} - {""}
         severities = [each.severity for each in self.findings if names.intersection(each.names)]
-        return MARKS[severities[0]] if severities else ""
+        return MARKS[severities[0]] if severities else "", *cells
 
-    def _batch(self) -> dict[str, str]:
-        """Return the most important numbers of the batch in words."""
-        return {name: _in_words(x) for name, x in list(self.numbers.items())[:BATCH_NUMBERS]}
-
-
-HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    """Return the cells of a row as text."""
-    layer, gradient, texts = row.layer, row.gradient, [""] * 6
-    if layer is not None:
-        texts[:4] = layer.name, f"{layer.rate:.3g}", f"{layer.silent:.0%}", f"{layer.always_on:.0%}"
-    if gradient is not None:
-        texts[4:] = "none" if gradient.rms is None else f"{gradient.rms:.1e}", gradient.name
-    return tuple(texts)
+    def _bars(self, rows: list[Row]) -> list[tuple[float, float]]:
+        """Return the lengths of the bars for the rate and, on a log scale, for the gradient."""
+        rates = {layer.name: layer.rate for layer in self.layers}
+        sizes = {each.name: each.rms or 0.0 for each in self.gradients}
+        logs = {name: math.log10(x) for name, x in sizes.items() if 0 < x < math.inf}
+        highest = max(logs.values(), default=0.0)
+        lowest = min(highest - 4, *logs.values()) if logs else -4.0
+        bars = {name: 0.05 + 0.95 * (x - lowest) / (highest - lowest) for name, x in logs.items()}
+        return [(rates.get(row[1], 0.0), bars.get(row[-1], 0.0)) for row in rows]
 
 
-def _line(mark: str, cells: tuple[str, ...]) -> str:
-    """Return a row as a line of at most 80 characters."""
-    name, rate, silent, always_on, gradient, weight = cells
-    shortened = [x if len(x) <= NAME else f"...{x[3 - NAME :]}" for x in (name, weight)]
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 80, subsequent_indent=INDENT, break_long_words=False)
+
+
+def _line(row: Row) -> str:
+    """Return a row of the table as a line of at most 80 characters."""
+    mark, layer, rate, silent, always_on, gradient, weight = row
+    layer, weight = (x if len(x) <= NAME else f"...{x[3 - NAME :]}" for x in (layer, weight))
     numbers = f"{rate:>7}  {silent:>6}  {always_on:>9}  {gradient:>8}"
-    return f"{mark:1} {shortened[0]:{NAME}}  {numbers}  {shortened[1]}".rstrip()
+    return f"{mark:1} {layer:{NAME}}  {numbers}  {weight}".rstrip()
 
 
-def _with_bars(rows: list[Row]) -> list[tuple[Row, float]]:
-    """Return each row with the length of the bar for its gradient, on a log scale."""
-    sizes = [row.gradient.rms or 0.0 if row.gradient else 0.0 for row in rows]
-    logs = [math.log10(x) if 0 < x < math.inf else math.nan for x in sizes]
-    known = [x for x in logs if not math.isnan(x)] or [0.0]
-    lowest, highest = min(*known, max(known) - 4), max(known)
-    return [
-        (row, 0.0 if math.isnan(x) else 0.05 + 0.95 * (x - lowest) / (highest - lowest))
-        for row, x in zip(rows, logs, strict=True)
-    ]
-
-
-def _html_row(row_and_length: tuple[Row, float]) -> str:
-    """Return a row of the table with bars for its rate and its gradient."""
-    row, length = row_and_length
-    name, rate, silent, always_on, gradient, weight = map(html.escape, _cells(row))
-    firing = _bar(row.layer.rate) if row.layer else ""
-    cells = (row.mark, name, rate + firing, silent, always_on, gradient + _bar(length), weight)
-    return _html_cells((*cells, ""), escaped=True)
-
-
-def _bar(length: float) -> str:
-    """Return a bar in the colour of the text, which suits light and dark notebooks."""
-    style = f"height:4px;width:{80 * min(length, 1):.0f}px;background:currentColor;opacity:.5"
-    return f'<div style="{style}"></div>' if length > 0 else ""
-
-
-def _html_cells(cells: Iterable[str], tag: str = "td", escaped: bool = False) -> str:
-    texts = cells if escaped else map(html.escape, cells)
-    style = "text-align:left;vertical-align:top"
-    return f"<tr>{''.join(f'<{tag} style={style!r}>{x}</{tag}>' for x in texts)}</tr>"
-
-
-def _html_finding(finding: Finding) -> str:
-    seen, why, remedy = map(html.escape, (finding.seen, finding.why, finding.remedy))
-    return f"<p><b>{finding.severity}: {finding.code}</b>: {seen}<br>{why}<br>{remedy}</p>"
+def _html_row(row: Row, bars: tuple[float, float]) -> str:
+    """Return a row of the table, with bars in the colour of the text below two of its cells."""
+    cells = [html.escape(cell) for cell in row]
+    for place, length in zip((2, 5), bars, strict=True):
+        style = f"height:4px;width:{80 * min(length, 1):.0f}px;background:currentColor;opacity:.5"
+        cells[place] += f'<div style="{style}"></div>' if length else ""
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _in_words(x: Any) -> str:
