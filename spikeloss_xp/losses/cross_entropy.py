@@ -1,6 +1,7 @@
 """CrossEntropy: softmax cross entropy with spike counts or other readings as the logits."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, get_args
@@ -230,6 +231,8 @@ class CrossEntropy(ClassLoss):
         factor: Any = self.rate_weight
         if self.readout == "rate":
             n = n * reading.duration
+        if self.moving_window is None:
+            _warn_if_counts(reading, n)
         if root is None:
             root, _ = _root(reading, n, "rates")
         if labels.numbers is not None:  # for probabilities, the criterion applies the class weights
@@ -241,6 +244,21 @@ class CrossEntropy(ClassLoss):
         if self.readout == "rate":
             return factor * terms, lambda cotangent: to_n(factor * cotangent) * reading.duration
         return factor * terms, lambda cotangent: to_n(factor * cotangent)
+
+
+def _warn_if_counts(reading: Reading, n: Array) -> None:
+    """Warn if a single time step holds spike counts, and the counts can be read cheaply."""
+    if not isinstance(reading.duration, int) or reading.duration != 1:
+        return
+    counts = reading.adapter.concrete_or_none(n)
+    if counts is not None and (counts > 2).any():
+        warnings.warn(
+            f"the input has one time step with up to {counts.max():g} spikes, but bounds on rates "
+            "depend on the number of steps. If the input holds spike counts, put them into the "
+            "first of as many steps as the counts were taken over, and zeros into the others.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def unfit_temperature(range_of_logits: float) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Bounds on the rates of CrossEntropy where the random calls do not reach: digits and equality."""
 
 import decimal
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -76,3 +77,16 @@ def test_second_derivative_is_that_of_the_cross_entropy_at_the_bounds():
         for loss in (BOUNDED, PLAIN)
     ]
     torch.testing.assert_close(*hessians, rtol=0, atol=1e-15)  # a rounding of numbers near 1
+
+
+def test_counts_in_a_single_step_warn():
+    counts, loss = np.full((2, 3, 1), 7.0), sx.CrossEntropy(time_axis=-1, rates=RATES)
+    with pytest.warns(UserWarning, match="one time step with up to 7 spikes"):
+        loss(counts, [0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(counts.clip(0, 2), [0, 1])  # a step may hold two spikes
+        loss(np.concat([counts, 0 * counts], axis=-1), [0, 1])
+        sx.CrossEntropy(time_axis=-1)(counts, [0, 1])
+        windows = sx.CrossEntropy(time_axis=-1, rates=RATES, moving_window=1)
+        windows(np.repeat(counts, 3, axis=-1), [0, 1])
