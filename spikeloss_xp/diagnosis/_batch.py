@@ -21,8 +21,8 @@ class Batch:
 
     Attributes
     ----------
-    value : float
-        The loss.
+    value, divisor : float
+        The loss, which is a mean, and the number of its terms.
     masked : float
         The fraction of entries that are masked.
     output : Layer or None
@@ -39,6 +39,7 @@ class Batch:
         self.prepared, self.layout, self.adapter = prepared, prepared.layout, prepared.adapter
         total, weight, pullback = loss._sum(prepared, labels, True, True)
         divisor = divisor_of(self.adapter, weight)
+        self.divisor = float(divisor if isinstance(divisor, int) else self._on_host(divisor))
         self.value = float(self._on_host(total / divisor))
         gradient = pullback(self.adapter.scalar(total, 1.0) / divisor)
         self.size = self._by_class(self._largest(gradient)).max(axis=-1)

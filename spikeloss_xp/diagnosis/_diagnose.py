@@ -87,11 +87,11 @@ def diagnose(
         if target is not None:
             arguments["target"] = _argument(adapter, target, "target")
         inspect = _inspect_penalty if penalty else _inspect_batch
-        numbers, layers, of_call = inspect(loss, spikes, arguments)
+        numbers, layers, of_call, divisor = inspect(loss, spikes, arguments)
         trains = dict(leaves(hidden, "hidden"))
         more, of_layers = _inspect_layers(loss, trains)
     layers = (*layers, *more) if penalty else (*more, *layers)
-    observed += [*of_call, *of_layers, *_rules.of_gradients(sizes)]
+    observed += [*of_call, *of_layers, *_rules.of_gradients(sizes, divisor)]
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _rules.at_chance(numbers, layers, sizes)
@@ -125,41 +125,44 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
 
 def _inspect_batch(
     loss: Any, spikes: Any, arguments: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]]]:
-    """Return the numbers, the output layer and the observations of a call."""
+) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]], float]:
+    """Return the numbers, the output layer and the observations of a call, and its divisor.
+
+    The divisor is that of a mean if the loss is a sum, and 1 otherwise.
+    """
     x = eager(adapter_of(spikes), spikes, "input")[1]
     if loss.reads_times:
         x = host_values(x, "input")
-    loss = dataclasses.replace(loss, reduction="mean")
+    is_sum, loss = loss.reduction == "sum", dataclasses.replace(loss, reduction="mean")
     try:
         batch = Batch(loss, x, **arguments)
     except ValueError as error:
-        return {"loss": None}, (), [_refusal(loss, x, arguments, error)]
+        return {"loss": None}, (), [_refusal(loss, x, arguments, error)], 1.0
+    divisor = batch.divisor if is_sum else 1.0
+    layers = () if batch.output is None else (batch.output,)
     observed = [*batch.findings()]
-    if batch.output is None:
-        return batch.numbers(), (), observed
-    of_layer = [*_rules.of_layer(batch.output)]
-    observed += [each for each in of_layer if each[0] != "not-finite"]  # the loss may ignore them
-    if observed and observed[-1][0] == "saturated" and batch.odd_values():
-        observed.pop()
-    return batch.numbers(), (batch.output,), observed
+    for each in (found for layer in layers for found in _rules.of_layer(layer)):
+        accepted = each[0] == "not-finite"  # the loss may ignore these entries
+        if not accepted and not (each[0] in OF_SPIKES and batch.odd_values()):
+            observed.append(each)
+    return batch.numbers(), layers, observed, divisor
 
 
 def _inspect_penalty(
     loss: Any, spikes: Any, arguments: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]]]:
-    """Return the numbers, the layers and the observations of a call of `SparsityEnforcer`."""
+) -> tuple[dict[str, Any], tuple[Layer, ...], list[tuple[str, ...]], float]:
+    """Return the same as `_inspect_batch` for `SparsityEnforcer`."""
     inputs = dict(leaves(spikes, "input"))
     try:
         value = float(host_values(loss(spikes, **arguments), "input"))
     except ValueError as error:
-        return {"loss": None}, (), [_refusal(loss, spikes, arguments, error)]
+        return {"loss": None}, (), [_refusal(loss, spikes, arguments, error)], 1.0
     layers, observed = _inspect_layers(loss, inputs)
     if not math.isfinite(value):
         observed.insert(0, ("not-finite", f"the loss is {value}"))
     largest = [adapter_of(x).xp.max(floating(adapter_of(x), x)) for x in inputs.values()]
     observed += loss.findings(max(float(host_values(x, "input")) for x in largest))
-    return {"loss": value}, layers, observed
+    return {"loss": value}, layers, observed, 1.0
 
 
 def _inspect_layers(

@@ -8,10 +8,12 @@ from spikeloss_xp.diagnosis._report import Observations, silent_layer
 
 BUSY = 0.4  # the fraction of steps
 ALWAYS_ON = 0.5  # the fraction of neurons
-STUCK = 0.9  # the fraction of neurons
-VANISHING = 0.01  # the first gradient, relative to the largest
-SWALLOWED = 1e-7  # ten times Adam's epsilon, which is added to the size of a gradient
-EXPLODING = 30.0  # the first gradient, relative to the last; and the size of any gradient
+STUCK, STUCK_ON = 0.9, 0.1  # the fractions of neurons that are silent or always on, and always on
+# The first gradient relative to the largest, and the mean factor by which a layer changes it. Some
+# surrogates shrink gradients by 5 in each layer without harm.
+VANISHING, FACTOR = 1 / 30, 1 / 6
+SWALLOWED = 1e-6  # 100 times Adam's epsilon, which is added to the size of a gradient
+EXPLODING, LARGE = 300.0, 30.0  # the size of a gradient of a mean, or relative to the last
 
 
 def of_layer(layer: Layer) -> Observations:
@@ -25,15 +27,18 @@ def of_layer(layer: Layer) -> Observations:
         yield "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step", name
     elif name == "output":
         return
-    elif always_on and silent + always_on >= STUCK:
+    elif always_on >= STUCK_ON and silent + always_on >= STUCK:
         seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
         yield "stuck-hidden", seen, name
     elif layer.rate > BUSY:
         yield "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps", name
 
 
-def of_gradients(gradients: tuple[Gradient, ...]) -> Observations:
-    """Yield the findings about the gradients of the weights, from input to output."""
+def of_gradients(gradients: tuple[Gradient, ...], divisor: float) -> Observations:
+    """Yield the findings about the gradients of the weights, from input to output.
+
+    The `divisor` is the number of terms if the loss is a sum, and 1 if it is a mean.
+    """
     bad = [each for each in gradients if not math.isfinite(each.rms or 0)]
     if bad:
         yield "not-finite", f"NaN or infinity in the gradient of {_named(bad)}", *_names(bad)
@@ -47,24 +52,27 @@ def of_gradients(gradients: tuple[Gradient, ...]) -> Observations:
     elif missing or sizes[:1] == [0] or 2 * len(zero) > len(weights):
         yield "no-gradient", _without_gradient(weights, zero), *_names(zero)
     elif weights and not bad:
-        yield from _of_sizes(weights, sizes)
+        yield from _of_sizes(weights, sizes, divisor)
 
 
-def _of_sizes(weights: list[Gradient], sizes: list[float]) -> Observations:
+def _of_sizes(weights: list[Gradient], sizes: list[float], divisor: float) -> Observations:
     """Yield the findings about the sizes of gradients, of which the first is not 0."""
     first, last = sizes[0], next(x for x in reversed(sizes) if x)
     largest = max(sizes)
-    quotient = f"the gradient of {weights[0].name} is {first:.1e}"
+    place = sizes.index(largest)
+    at = weights[place].name
+    of_first = f"the gradient of {weights[0].name} is {first:.1e}"
     if largest < SWALLOWED:
         yield "vanishing-gradient", f"no gradient is larger than {largest:.1e}", *_names(weights)
-    elif first < VANISHING * largest:
-        seen = f"{quotient}, and the largest is {largest:.1e}"
+    elif first < largest * min(VANISHING, FACTOR**place):
+        seen = f"{of_first}, and that of {at} is {largest:.1e}"
         yield "vanishing-gradient", seen, weights[0].name
-    if first > EXPLODING * last:
-        yield "exploding-gradient", f"{quotient}, and the last is {last:.1e}", weights[0].name
-    elif largest > EXPLODING:
-        at = weights[sizes.index(largest)].name
+    if largest > EXPLODING * divisor:
         yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
+    elif largest > LARGE * divisor:
+        yield "large-gradient", f"the gradient of {at} is {largest:.1e}", at
+    elif first > LARGE * last:
+        yield "large-gradient", f"{of_first}, and the last is {last:.1e}", weights[0].name
 
 
 def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:

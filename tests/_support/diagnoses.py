@@ -301,11 +301,15 @@ FAULTY = {
         case(entropy(), FRESH, LABEL, gradients=gradients(1e-3, 0.0, 0.0)),
     ],
     "vanishing-gradient": [
-        case(entropy(), FRESH, LABEL, gradients=gradients(0.9e-5, 1e-3)),
-        case(entropy(), FRESH, LABEL, gradients=gradients(0.9e-5, 1e-3, 1e-4)),
-        case(entropy(), FRESH, LABEL, gradients=gradients(1e-20, 0.9e-7)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(3.2e-5, 1e-3)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(2.7e-5, 3e-4, 1e-3, 1e-5)),
+        case(entropy(), FRESH, LABEL, gradients=gradients(1e-20, 0.9e-6)),
     ],
     "exploding-gradient": [
+        case(entropy(), FRESH, LABEL, gradients=gradients(20.0, 301.0)),
+        case(entropy(reduction="sum"), FRESH, LABEL, gradients=gradients(20.0 * 24, 301.0 * 24)),
+    ],
+    "large-gradient": [
         case(entropy(), FRESH, LABEL, gradients=gradients(31e-3, 1e-3)),
         case(entropy(), FRESH, LABEL, gradients=gradients(31e-3, 1e-3, 0.0)),
         case(entropy(), FRESH, LABEL, gradients=gradients(2.0, 31.0)),
