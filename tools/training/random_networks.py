@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from training_networks import CLASSES
+from training_networks import CLASSES, Spike, surrogate_gradient
 
 WIDTH = 100  # neurons in a dense hidden layer
 SIDE = 8  # of an image; the convolutions expect digits
@@ -26,7 +26,7 @@ SETS = {
     "SpikingJelly": ("SpikingJelly",),
     "JAX": ("JAX", "Spyx"),
 }
-OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangle": (0.5, 1), "box": (0.5, 1)}
+OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangular": (0.5, 1), "box": (0.5, 1)}
 # The surrogates of each cell, with slopes at which they are wide.
 WIDE: dict[str, dict[str, tuple[float, ...]]] = {
     "plain": OWN,
@@ -138,33 +138,6 @@ def build(settings: Settings, inputs: int) -> "TorchNetwork | JAXNetwork":
     """Return the untrained network with these settings."""
     kind = JAXNetwork if settings.cell in SETS["JAX"] else TorchNetwork
     return kind(settings, inputs)
-
-
-# Surrogates for the networks without a framework. They work with tensors and with JAX arrays.
-
-
-def derivative(surrogate: str, slope: float, above: Any) -> Any:
-    """Return the derivative of a surrogate, which is 1 at the threshold."""
-    distance = slope * abs(above)
-    if surrogate == "fast sigmoid":
-        return 1 / (1 + distance) ** 2
-    if surrogate == "arctan":
-        return 1 / (1 + (math.pi / 2 * distance) ** 2)
-    return (1 - distance).clip(0) if surrogate == "triangle" else distance < 0.5
-
-
-class Spike(torch.autograd.Function):
-    """Return 1 if a membrane is above its threshold and 0 otherwise, with a surrogate gradient."""
-
-    @staticmethod
-    def forward(ctx, above, surrogate, slope):
-        ctx.save_for_backward(above)
-        ctx.surrogate = surrogate, slope
-        return (above > 0).to(above.dtype)
-
-    @staticmethod
-    def backward(ctx, cotangent):
-        return cotangent * derivative(*ctx.surrogate, *ctx.saved_tensors), None, None
 
 
 # PyTorch -----------------------------------------------------------------------------------------
@@ -393,7 +366,8 @@ def jax_cell(settings: Settings) -> Callable[..., Any]:
     @fire.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         (above,), (tangent,) = primals, tangents
-        return fire(above), tangent * derivative(settings.surrogate, settings.slope, above)
+        gradient = surrogate_gradient(tangent, above, settings.surrogate, settings.slope)
+        return fire(above), gradient
 
     def step(membrane: Any, current: Any) -> Any:
         membrane = settings.decay * membrane + current

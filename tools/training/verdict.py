@@ -8,7 +8,6 @@ those of measure.py.
 """
 
 import argparse
-import functools
 import json
 import math
 import multiprocessing
@@ -31,7 +30,7 @@ DATA, TRAINING = "digits 15", 640  # steps, and training samples
 EPOCHS, BATCH, INSPECTED = 6, 64, 128
 FAILS, LEARNS = 0.35, 0.7  # the accuracy below which a network fails, and above which it learns
 NUMBERS = {
-    "tuning": {"plain": 100, "snnTorch": 50, "SpikingJelly": 50, "JAX": 50},
+    "tuning": {"plain": 200, "snnTorch": 100, "SpikingJelly": 100, "JAX": 100},
     "reported": {"plain": 200, "snnTorch": 90, "SpikingJelly": 90, "JAX": 90},
 }
 
@@ -161,9 +160,13 @@ def main() -> None:
     kept = ROOT / "build" / f"verdict-{options.stream}.jsonl"
     known = {Key(*(each[field] for field in Key._fields)) for each in record_of(kept)}
     left = [key for key in keys(options.stream) if key not in known]
-    pool = functools.partial(multiprocessing.get_context("spawn").Pool, initializer=one_thread)
-    with pool(options.processes) as workers, kept.open("a", encoding="utf-8") as file:
-        for record in tqdm(workers.imap_unordered(measured, left), total=len(left)):
+    spawn = multiprocessing.get_context("spawn")
+    # A process ends after some networks, because JAX keeps the functions that it compiled.
+    with (
+        spawn.Pool(options.processes, one_thread, maxtasksperchild=50) as pool,
+        kept.open("a", encoding="utf-8") as file,
+    ):
+        for record in tqdm(pool.imap_unordered(measured, left), total=len(left)):
             print(json.dumps(record), file=file, flush=True)
 
 
