@@ -160,10 +160,8 @@ def main() -> None:
     kept = ROOT / "build" / f"verdict-{options.stream}.jsonl"
     known = {Key(*(each[field] for field in Key._fields)) for each in record_of(kept)}
     left = [key for key in keys(options.stream) if key not in known]
-    spawn = multiprocessing.get_context("spawn")
-    # A process ends after some networks, because JAX keeps the functions that it compiled.
     with (
-        spawn.Pool(options.processes, one_thread, maxtasksperchild=50) as pool,
+        multiprocessing.get_context("spawn").Pool(options.processes, one_thread) as pool,
         kept.open("a", encoding="utf-8") as file,
     ):
         for record in tqdm(pool.imap_unordered(measured, left), total=len(left)):
