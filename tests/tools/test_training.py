@@ -1,13 +1,16 @@
-"""The training measurement runs with each loss, and its page has the tables of its record."""
+"""The measurements of trainings run, and the page about losses has the tables of its record."""
 
 import json
 
+import numpy as np
 import pytest
 import training_page
 
 torch = pytest.importorskip("torch")
 
 import measure
+import random_networks
+import verdict
 
 
 @pytest.mark.parametrize("layers", ["one hidden", "recurrent", "convolution"])
@@ -39,3 +42,69 @@ def test_page_has_the_tables_of_its_record():
     written = training_page.PAGE.read_text(encoding="utf-8")
     record = json.loads(training_page.RECORD.read_text(encoding="utf-8"))
     assert written == training_page.text(written, record), "run tools/training/training_page.py"
+
+
+SMALL = random_networks.Settings("plain", "arctan", 2, 3, 0.9, 2, 0.5, 0.005, True, "subtract", 0)
+CONVOLUTION = SMALL._replace(convolution=True, normalised=True, skip=True)
+
+
+@pytest.mark.parametrize("settings", [SMALL, CONVOLUTION, SMALL._replace(detached=1)])
+def test_record_has_a_look_at_each_epoch(monkeypatch, settings):
+    generator = torch.Generator().manual_seed(0)
+    part = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
+    monkeypatch.setattr(verdict.data, "load", lambda name: (part, part))
+    record = json.loads(json.dumps(verdict.trained(settings)))
+    assert 0 <= record["accuracy"] <= 1
+    assert len(record["looks"]) == 1 + verdict.EPOCHS
+    before, *_, after = record["looks"]
+    assert before["loss"] != after["loss"]
+    assert len(before["hidden"]) == settings.depth
+    detached = 0 if settings.detached is None else settings.detached + 1
+    assert sum(each is None for each in before["gradients"]) == 2 * detached
+
+
+def test_gradient_that_is_not_finite_is_recorded_by_name():
+    assert verdict.size(np.array([[np.nan, 0.0]])) == {
+        "axes": 2,
+        "rms": "nan",
+        "max": "nan",
+        "zero": 0.5,
+    }
+
+
+@pytest.mark.parametrize("name", random_networks.SETS)
+def test_streams_have_different_networks(name):
+    drawn = {
+        random_networks.draw(name, stream, index)
+        for stream in random_networks.STREAMS
+        for index in range(20)
+    }
+    assert len(drawn) == 40
+    assert {settings.convolution for settings in drawn} == {True, False}
+
+
+@pytest.mark.parametrize("surrogate", random_networks.OWN)
+def test_network_in_jax_equals_the_one_in_torch(surrogate):
+    jax = pytest.importorskip("jax")
+    settings = SMALL._replace(surrogate=surrogate)
+    network = random_networks.TorchNetwork(settings, 64)
+    generator = torch.Generator().manual_seed(0)
+    x, label = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
+    loss = verdict.loss_of(settings)
+    batch = network.inspect(loss, x, label)
+    weights = [
+        {"kernel": linear.weight.detach().numpy().T, "bias": linear.bias.detach().numpy()}
+        for _, linear in network.layers
+    ]
+    sizes = random_networks.layers_of(settings, 64)
+
+    def value(weights):
+        output = random_networks.jax_spikes(weights, sizes, settings, x.numpy())[-1]
+        return loss(output, label.numpy())
+
+    gradients = jax.grad(value)(weights)
+    for layer, (weight, bias) in zip(
+        gradients, zip(*[iter(batch.gradients.values())] * 2, strict=True), strict=True
+    ):
+        np.testing.assert_allclose(layer["kernel"].T, weight, atol=1e-5)
+        np.testing.assert_allclose(layer["bias"], bias, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,30 +12,41 @@ import torch
 
 CLASSES = 10
 DECAY = 0.9  # of a membrane, per step
+SLOPES = {"fast sigmoid": 25, "sigmoid": 4, "triangular": 1}  # of the surrogates
 KERNEL, STRIDE = 5, 2  # of a convolution
 HIDDEN = {"one hidden": (100,), "two hidden": (100, 100), "recurrent": (100,)}
 # Inputs and outputs of each layer, with 8 and 16 channels at 18 and 7 places for 40 inputs.
 CONVOLUTION = ((KERNEL, 8), (8 * KERNEL, 16), (16 * 7, CLASSES))
 
 
+def surrogate_gradient(cotangent: Any, above: Any, surrogate: str, slope: float) -> Any:
+    """Return the gradient with respect to a membrane that is this far above its threshold.
+
+    The arguments may be tensors or JAX arrays.
+    """
+    distance = slope * abs(above)
+    if surrogate == "sigmoid":
+        probability = torch.sigmoid(slope * above)
+        return cotangent * slope * probability * (1 - probability)
+    if surrogate == "fast sigmoid":
+        return cotangent / (1 + distance) ** 2
+    if surrogate == "arctan":
+        return cotangent / (1 + (math.pi / 2 * distance) ** 2)
+    return cotangent * ((1 - distance).clip(0) if surrogate == "triangular" else distance < 0.5)
+
+
 class Spike(torch.autograd.Function):
     """Return 1 if a membrane is above its threshold and 0 otherwise, with a surrogate gradient."""
 
     @staticmethod
-    def forward(ctx, above, surrogate):
+    def forward(ctx, above, surrogate, slope):
         ctx.save_for_backward(above)
-        ctx.surrogate = surrogate
+        ctx.surrogate = surrogate, slope
         return (above > 0).to(above.dtype)
 
     @staticmethod
     def backward(ctx, cotangent):
-        (above,) = ctx.saved_tensors
-        if ctx.surrogate == "sigmoid":
-            probability = torch.sigmoid(4 * above)
-            return cotangent * 4 * probability * (1 - probability), None
-        if ctx.surrogate == "triangular":
-            return cotangent * (1 - above.abs()).clamp(min=0), None
-        return cotangent / (1 + 25 * above.abs()).square(), None  # the fast sigmoid
+        return surrogate_gradient(cotangent, *ctx.saved_tensors, *ctx.surrogate), None, None
 
 
 @functools.cache
@@ -71,7 +83,7 @@ def neurons(current: torch.Tensor, cell: str, recurrent: Any = None) -> torch.Te
             if recurrent is not None and spikes:
                 now = now + spikes[-1] @ recurrent
             membrane = DECAY * membrane + now
-            spike = Spike.apply(membrane - 1, cell)
+            spike = Spike.apply(membrane - 1, cell, SLOPES[cell])
             membrane = membrane - spike.detach()
         spikes.append(spike)
     return torch.stack(spikes)

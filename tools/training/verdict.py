@@ -1,0 +1,172 @@
+"""Measure what `diagnose` finds in networks that learn and in networks that do not.
+
+``python tools/training/verdict.py tuning`` trains the networks on which the thresholds of the
+findings are chosen, and ``python tools/training/verdict.py reported`` trains other networks, on
+which the verdict is measured. The results of each network are stored in build/, so that an
+interrupted run can be continued. A network takes about three seconds. The required packages are
+those of measure.py.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import random_networks as networks
+import torch
+import training_data as data
+from random_networks import Batch, Settings
+
+import spikeloss_xp as sx
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA, TRAINING = "digits 15", 640  # steps, and training samples
+EPOCHS, BATCH, INSPECTED = 6, 64, 128
+FAILS, LEARNS = 0.35, 0.7  # the accuracy below which a network fails, and above which it learns
+NUMBERS = {
+    "tuning": {"plain": 200, "snnTorch": 100, "SpikingJelly": 100, "JAX": 100},
+    "reported": {"plain": 200, "snnTorch": 120, "SpikingJelly": 90, "JAX": 90},
+}
+
+
+class Key(NamedTuple):
+    """The set, stream and index that identify a network."""
+
+    set: str
+    stream: str
+    index: int
+
+
+def keys(stream: str) -> list[Key]:
+    """Return the keys of all networks, with the sets interleaved in proportion to their size."""
+    found = [Key(name, stream, i) for name, size in NUMBERS[stream].items() for i in range(size)]
+    return sorted(found, key=lambda key: key.index / NUMBERS[stream][key.set])
+
+
+def loss_of(settings: Settings) -> sx.CrossEntropy:
+    return sx.CrossEntropy(time_axis=0, rates=(0.5, 0.02) if settings.bounds else None)
+
+
+def measured(key: Key) -> dict[str, Any]:
+    """Train a network and return its record."""
+    started, settings = time.perf_counter(), networks.draw(*key)
+    result = trained(settings)
+    seconds = round(time.perf_counter() - started, 2)
+    return key._asdict() | {"settings": settings._asdict()} | result | {"seconds": seconds}
+
+
+def trained(settings: Settings, name: str = DATA) -> dict[str, Any]:
+    """Return the test accuracy, and what a batch shows before training and after each epoch."""
+    (x, label), (test, test_label) = data.load(name)
+    x, label = x[:, :TRAINING], label[:TRAINING]
+    network, loss = networks.build(settings, x.shape[2]), loss_of(settings)
+    generator = torch.Generator().manual_seed(settings.seed)
+
+    def look() -> dict[str, Any]:
+        first = x[:, :INSPECTED], label[:INSPECTED]
+        return observed(loss, network.inspect(loss, *first), first[1])
+
+    looks = [look()]
+    for _ in range(EPOCHS):
+        for chosen in torch.randperm(len(label), generator=generator).split(BATCH):
+            network.step(loss, x[:, chosen], label[chosen])
+        looks.append(look())
+    accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
+    return {"accuracy": round(accuracy, 4), "looks": looks}
+
+
+def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
+    """Return the statistics of a batch and the codes of its findings."""
+    label = label if isinstance(batch.output, torch.Tensor) else label.numpy()
+    report = sx.diagnose(loss, batch.output, label, hidden=batch.hidden)
+    codes: dict[str, list[str]] = {"problem": [], "note": []}
+    for finding in report.findings:
+        codes[finding.severity].append(finding.code)
+    return {
+        "loss": rounded(float(batch.value)),
+        "equal": loss.value_of_equal_scores(networks.CLASSES),
+        "output": activity(batch.output),
+        "hidden": [activity(each) for each in batch.hidden],
+        "gradients": [size(each) for each in arrays(batch.gradients)],
+        "problems": codes["problem"],
+        "notes": codes["note"],
+    }
+
+
+def arrays(tree: Any) -> Iterator[np.ndarray | None]:
+    """Yield the arrays in nested lists and mappings; None counts as an array."""
+    if isinstance(tree, Mapping | list):
+        for each in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from arrays(each)
+    else:
+        yield None if tree is None else np.asarray(tree)
+
+
+def size(gradient: np.ndarray | None) -> dict[str, Any] | None:
+    """Return the number of axes of a gradient and statistics of its entries."""
+    if gradient is None:
+        return None
+    entries = gradient.astype(float)
+    return {
+        "axes": gradient.ndim,
+        "rms": rounded(float(np.sqrt(np.mean(entries**2)))),
+        "max": rounded(float(np.max(np.abs(entries)))),
+        "zero": round(float(np.mean(entries == 0)), 4),
+    }
+
+
+def activity(spikes: Any) -> dict[str, float]:
+    """Return the rate of a layer and its shares of neurons that are silent or always on."""
+    steps = spikes.detach() if isinstance(spikes, torch.Tensor) else spikes
+    of_neuron = np.asarray(steps).mean((0, 1), dtype=float)
+    shares = {"silent": of_neuron == 0, "always_on": of_neuron == 1}
+    return {
+        "rate": round(float(of_neuron.mean()), 5),
+        **{name: round(float(np.mean(which)), 4) for name, which in shares.items()},
+    }
+
+
+def rounded(x: float) -> float | str:
+    """Return a number with four significant digits, or its name if it is not finite."""
+    return float(f"{x:.4g}") if math.isfinite(x) else str(x)
+
+
+def one_thread() -> None:
+    torch.set_num_threads(1)
+    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    os.environ["XLA_FLAGS"] = flags
+
+
+def record_of(path: Path) -> list[dict[str, Any]]:
+    """Return the records of all networks that were trained before."""
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    from tqdm import tqdm
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stream", choices=NUMBERS)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    kept = ROOT / "build" / f"verdict-{options.stream}.jsonl"
+    known = {Key(*(each[field] for field in Key._fields)) for each in record_of(kept)}
+    left = [key for key in keys(options.stream) if key not in known]
+    with (
+        multiprocessing.get_context("spawn").Pool(options.processes, one_thread) as pool,
+        kept.open("a", encoding="utf-8") as file,
+    ):
+        for record in tqdm(pool.imap_unordered(measured, left), total=len(left)):
+            print(json.dumps(record), file=file, flush=True)
+
+
+if __name__ == "__main__":
+    main()
