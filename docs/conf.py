@@ -46,7 +46,7 @@ exclude_patterns = ["build", "inventories", "gallery", "notebooks"]
 templates_path = ["_templates"]
 nitpicky = True
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # numpydoc's sections have them

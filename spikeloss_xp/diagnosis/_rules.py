@@ -13,7 +13,7 @@ STUCK, STUCK_ON = 0.9, 0.1  # the fractions of neurons that are silent or always
 # surrogates shrink gradients by 5 in each layer without harm.
 VANISHING, FACTOR = 1 / 30, 1 / 6
 SWALLOWED = 1e-6  # 100 times Adam's epsilon, which is added to the size of a gradient
-EXPLODING, LARGE = 300.0, 30.0  # the size of a gradient of a mean, or relative to the last
+EXPLODING = 300.0  # the size of a gradient of a mean
 
 
 def of_layer(layer: Layer) -> Observations:
@@ -57,8 +57,7 @@ def of_gradients(gradients: tuple[Gradient, ...], divisor: float) -> Observation
 
 def _of_sizes(weights: list[Gradient], sizes: list[float], divisor: float) -> Observations:
     """Yield the findings about the sizes of gradients, of which the first is not 0."""
-    first, last = sizes[0], next(x for x in reversed(sizes) if x)
-    largest = max(sizes)
+    first, largest = sizes[0], max(sizes)
     place = sizes.index(largest)
     at = weights[place].name
     of_first = f"the gradient of {weights[0].name} is {first:.1e}"
@@ -69,10 +68,6 @@ def _of_sizes(weights: list[Gradient], sizes: list[float], divisor: float) -> Ob
         yield "vanishing-gradient", seen, weights[0].name
     if largest > EXPLODING * divisor:
         yield "exploding-gradient", f"the gradient of {at} is {largest:.1e}", at
-    elif largest > LARGE * divisor:
-        yield "large-gradient", f"the gradient of {at} is {largest:.1e}", at
-    elif first > LARGE * last:
-        yield "large-gradient", f"{of_first}, and the last is {last:.1e}", weights[0].name
 
 
 def _without_gradient(weights: list[Gradient], zero: list[Gradient]) -> str:

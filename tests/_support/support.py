@@ -13,6 +13,7 @@ from pathlib import Path
 
 from _support import gpu
 from _support.pages import DOCS, ROOT, table, with_tables
+from spikeloss_xp.diagnosis._report import texts
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,16 @@ def versions() -> str:
     return table(("package", "lowest", "newest tested", "extra"), rows)
 
 
+def findings() -> str:
+    """Return the table of the findings of `diagnose`."""
+    rows = []
+    for code, text in texts().items():
+        remedies = [text["remedy"], *text.get("options", {}).values()]
+        kind = f"{text['severity']}{', or note' * text.get('gradients_decide', False)}"
+        rows.append((f"[`{code}`]{{#{code}}}", kind, text["why"], " ".join(remedies)))
+    return table(("finding", "", "why it matters", "what to do"), rows)
+
+
 TABLES = {  # of each page, by section
     DOCS / "support.md": {
         "## Array libraries": libraries,
@@ -170,6 +181,7 @@ TABLES = {  # of each page, by section
         "### MLX": lambda: _transforms(MLX),
     },
     DOCS / "install.md": {"## Versions": versions},
+    DOCS / "guides" / "not-learning.md": {"## What diagnose finds": findings},
 }
 
 

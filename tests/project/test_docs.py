@@ -158,8 +158,10 @@ def test_relative_links_resolve(page):
         target = page.parent / path if path else page
         assert target.exists(), f"{page.name} links to {link}"
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8").lower(), re.M)
+            linked = target.read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.*)$", linked.lower(), re.M)
             anchors = {re.sub(r"[^\w\- ]", "", x).replace(" ", "-") for x in headings}
+            anchors.update(re.findall(r"\]\{#([\w-]+)\}", linked))
             assert anchor in anchors, f"{page.name} links to {link}"
 
 

@@ -84,9 +84,7 @@ def trained(settings: Settings, name: str = DATA) -> dict[str, Any]:
 def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
     """Return the statistics of a batch and the codes of its findings."""
     label = label if isinstance(batch.output, torch.Tensor) else label.numpy()
-    report = sx.diagnose(
-        loss, batch.output, label, hidden=batch.hidden, gradients=batch.gradients
-    )
+    report = sx.diagnose(loss, batch.output, label, hidden=batch.hidden, gradients=batch.gradients)
     codes: dict[str, list[str]] = {"problem": [], "note": []}
     for finding in report.findings:
         codes[finding.severity].append(finding.code)
