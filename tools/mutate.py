@@ -1,8 +1,10 @@
 """Change the library in one place at a time, and list the changes that no test notices.
 
-``python tests/mutate.py`` runs a sample and writes tests/mutants.md, where people add why others
-survive. A run goes on where one was stopped, and runs survivors without a reason again; delete
-build/mutants to begin anew. ``--only spikeloss_xp/filters.py:67`` runs all mutants of a line.
+``python tools/mutate.py`` runs a sample and writes tests/mutants.md, where people add why others
+survive. ``--since REVISION`` draws the sample from the lines that changed after a revision of git,
+and prints which mutants survive. ``--only spikeloss_xp/filters.py:67`` runs all mutants of a line.
+A run goes on where one was stopped, and runs survivors without a reason again; delete build/mutants
+to begin anew.
 
 A mutant runs in a copy of the checkout: on NumPy (an adapter on its own library) with random calls,
 the record of mistakes and the tests of its file, then on NumPy and array-api-strict with those of
@@ -21,6 +23,7 @@ import os
 import queue
 import re
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
 WORK = ROOT / "build" / "mutants"
 RESULTS = WORK / "results.jsonl"
 PAGE = ROOT / "tests" / "mutants.md"
@@ -134,14 +138,35 @@ def mutants(file: str) -> Iterator[Mutant]:
             yield Mutant(file, old.lineno, key, start, stop, new)
 
 
-def sample(number: int) -> tuple[list[Mutant], list[Mutant]]:
-    """Return the drawn mutants, the same share of those of each file, and all of them."""
+def changed_lines(revision: str) -> dict[str, set[int]]:
+    """Return the numbers of the lines of each file that changed after a revision of git."""
+    command = ["git", "diff", "-U0", revision, "--", "spikeloss_xp", "backends"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    lines: dict[str, set[int]] = {}
+    for line in text.splitlines():
+        if line.startswith("+++ "):
+            own = lines.setdefault(line.removeprefix("+++ b/"), set())
+        elif hunk := re.match(r"@@ .* \+(\d+)(?:,(\d+))? @@", line):
+            start, number = int(hunk[1]), int(hunk[2] or 1)
+            own.update(range(start, start + number))
+    return lines
+
+
+def sample(
+    number: int, seed: int, lines: dict[str, set[int]] | None = None
+) -> tuple[list[Mutant], list[Mutant]]:
+    """Return the drawn mutants, the same share of those of each file, and all of them.
+
+    If `lines` are given, all mutants are in these lines.
+    """
     paths = chain(ROOT.glob("spikeloss_xp/**/*.py"), ROOT.glob("backends/*.py"))
     files = sorted(str(path.relative_to(ROOT)) for path in paths)
     found = [list(mutants(file)) for file in files if not LEFT_OUT.match(file)]
+    if lines is not None:
+        found = [[m for m in each if m.line in lines.get(m.file, ())] for each in found]
     share, drawn = number / sum(map(len, found)), []
     for each in found:  # a change of other lines draws the same ones
-        each.sort(key=lambda mutant: hashlib.sha256(f"{SEED} {mutant.key}".encode()).digest())
+        each.sort(key=lambda mutant: hashlib.sha256(f"{seed} {mutant.key}".encode()).digest())
         drawn += each[: math.ceil(share * len(each))]
     return drawn, list(chain(*found))
 
@@ -256,10 +281,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", help="run the mutants of a line, drawn or not")
     parser.add_argument("--sample", type=int, default=300, help="how many are drawn, about")
+    parser.add_argument("--seed", type=int, default=SEED, help="another seed draws others")
+    parser.add_argument("--since", help="draw from the lines changed after this revision of git")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    drawn, every = sample(options.sample)
+    lines_since = changed_lines(options.since) if options.since else None
+    drawn, every = sample(options.sample, options.seed, lines_since)
     if options.only:
         drawn = [m for m in every if f"{m.file}:{m.line}" == options.only]
         return run(drawn, {}, {}, options.workers)
@@ -270,6 +298,10 @@ def main() -> None:
     known = {result["key"]: result for result in map(json.loads, lines)}
     known = {k: x for k, x in known.items() if x["found"] or x["stage"] < 2 or k in reasons}
     run(drawn, known, reasons, options.workers)
+    if options.since:
+        missed = [m for m in drawn if not known[m.key]["found"]]
+        print(f"the tests find {len(drawn) - len(missed)} of {len(drawn)} mutants; others:")
+        return print(*(f"{m.file}:{m.line} {m.key}" for m in missed), sep="\n")
     write_page(drawn, known, reasons)
 
 
