@@ -59,6 +59,13 @@ def test_healthy_batch_has_no_problem(case):
     assert_no_problem(report_of(case))
 
 
+@pytest.mark.slow(but=50)
+@pytest.mark.parametrize("seed", range(1000))
+def test_random_healthy_call_has_no_problem(seed):
+    case = diagnoses.random_healthy(seed)
+    assert_no_problem(sx.diagnose(*case.arguments, **case.options))
+
+
 @pytest.mark.parametrize("name", diagnoses.HEALTHY_NETWORKS)
 def test_healthy_network_has_no_problem(name):
     outputs = diagnoses.network(updates=0), diagnoses.network(updates=30)

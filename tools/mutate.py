@@ -175,7 +175,8 @@ def stages(file: str) -> list[list[str]]:
     """Return the arguments of the runs of tests that a mutant of a file has to pass."""
     stem, folder = Path(file).stem, Path(file).parent.name
     first = FIRST.get(folder) or FIRST.get(stem[:6]) or "numpy"
-    paths = {*ROOT.glob(f"tests/test_{stem.strip('_')}*.py"), *ROOT.glob(f"tests/test_{folder}*.py")}
+    names = (f"tests/test_{name.strip('_')}*.py" for name in (stem, folder))
+    paths = {path for name in names for path in ROOT.glob(name)}
     named = [f"tests/{path.name}" for path in sorted(paths)]
     begin, own = [*FEW, *named], [*named, *CORE]
     if (ROOT / "tests" / folder).exists():

@@ -411,3 +411,62 @@ def network(updates: int) -> SimpleNamespace:
             w.data -= 0.01 * slope.sign()
     torch.set_num_threads(threads)
     return SimpleNamespace(spikes=spikes, potentials=potentials, hidden=hidden, label=label)
+
+
+def random_healthy(seed: int) -> Case:
+    """Return a random call of a loss as the pages show it, of a network that is as it should be."""
+    r = np.random.default_rng(seed)
+    samples, classes, steps = (int(r.choice(x)) for x in ((8, 16, 64), (2, 4, 10), (5, 20, 100)))
+    label = r.permutation(np.arange(samples) % classes)
+    hot = label[:, None] == np.arange(classes)
+    time_axis, shape = int(r.integers(3)), (samples, classes, steps)
+
+    def spikes(rate: Any, shape: tuple[int, ...] = shape) -> Any:
+        fired = (r.random(shape) < rate).astype("float32")
+        return np.moveaxis(fired, -1, time_axis)
+
+    x = spikes(np.where(hot[..., None], 0.5, 0.05) if r.random() < 0.5 else r.choice([0.1, 0.3]))
+    potentials = r.normal(size=shape).cumsum(axis=-1) / 4 + np.where(hot, 0.5, 0)[..., None]
+    potentials = np.moveaxis(potentials, -1, time_axis)
+    q = r.random((samples, classes)) + 5 * hot
+    first = np.where(hot, 3, 12) + r.normal(size=hot.shape)
+    trains = [20 * r.random((*hot.shape, 3)) for _ in range(2)]
+    entropy = functools.partial(sx.CrossEntropy, time_axis=time_axis)
+    hidden = [spikes(r.choice([0.03, 0.1, 0.2]), (samples, 50, steps)) for _ in range(3)]
+    sizes = np.cumprod(r.choice([1 / 3, 1, 2], size=4))
+    options: dict[str, Any] = {"hidden": hidden, "gradients": gradients(*sizes)}
+    masked: dict[str, Any] = {}
+    if r.random() < 0.3:
+        masked["lengths"] = r.integers(steps // 2 + 1, steps + 1, size=samples)
+    if r.random() < 0.3:
+        masked["where"] = np.arange(samples) % 8 > 0
+    of_spikes = [
+        (entropy(), x, label),
+        (entropy(rates=(0.5, 0.02)), x, label),
+        (entropy(readout="sqrt_count"), x, label),
+        (entropy(readout="rate", temperature=0.1), x, label),
+        (entropy(readout=str(r.choice(["max", "last", "softmax_sum"]))), potentials, label),
+        (entropy(moving_window=5), x, label),
+        (entropy(), x, (q / q.sum(axis=1, keepdims=True)).astype("float32")),
+        (sx.SpikeRate(0.5, 0.05, time_axis=time_axis), x, label),
+        (sx.SpikeMax(time_axis=time_axis), x, label),
+        (sx.SpikeMoid(theta=0.2, time_axis=time_axis), x, hot),
+        (sx.SpikeLatency(time_axis=time_axis), x, label),
+        (sx.SpikeTime(5, time_axis=time_axis), x, spikes(0.2)),
+        (sx.SquaredError(time_axis=time_axis), x, r.random(hot.shape)),
+        (sx.SparsityEnforcer(0.1, min_rate=0.01, time_axis=time_axis), [x, *hidden]),
+    ]
+    of_times = [
+        (times.CrossEntropy(silent_time=20.0), first, label),
+        (times.SpikeLatency(silent_time=20.0), first, label),
+        (times.SpikeTime(time_constant=5.0), *trains),
+        (
+            sx.CrossEntropy(time_axis=-1),
+            np.moveaxis(x, time_axis, -1).sum(-1, keepdims=True),
+            label,
+        ),
+    ]
+    chosen = int(r.integers(len(of_spikes) + len(of_times)))
+    if chosen < len(of_spikes):
+        return case(*of_spikes[chosen], **options, **masked)
+    return case(*of_times[chosen - len(of_spikes)], gradients=options["gradients"])
