@@ -8,7 +8,13 @@ import numpy as np
 from spikeloss_xp._arrays import read_values
 from spikeloss_xp._input.labels import MULTI_HOT, PROBABILITIES
 from spikeloss_xp._typing import Array
-from spikeloss_xp.diagnosis._layers import ENOUGH, Layer, count_spikes, layer_of, reduced
+from spikeloss_xp.diagnosis._layers import (
+    ENOUGH,
+    Layer,
+    count_spikes,
+    layer_of,
+    some_values,
+)
 from spikeloss_xp.diagnosis._report import Observations, silent_layer
 from spikeloss_xp.losses.parts import divisor_of
 
@@ -103,12 +109,11 @@ class Batch:
         source = self.layout if prepared.pixels is None else prepared.pixels.source
         if source.has_time:
             gradient = source.collapsed(adapter, gradient)
-        gradient = adapter.xp.reshape(gradient, prepared.values.shape)
-
-        def largest(chunk: Array) -> tuple[Array]:
-            return (adapter.xp.max(adapter.xp.abs(chunk), axis=source.time, keepdims=True),)
-
-        return reduced(adapter, gradient, source.batch_axis, largest)[0]
+        xp, axis = adapter.xp, source.time
+        gradient = xp.reshape(gradient, prepared.values.shape)
+        # Two reductions need no array of magnitudes, which would be as large as the gradient.
+        largest, least = (f(gradient, axis=axis, keepdims=True) for f in (xp.max, xp.min))
+        return xp.maximum(largest, -least)
 
     def _entries(self) -> Any:
         """Return the number of unmasked steps of each train, as an int if nothing is masked."""
@@ -271,12 +276,10 @@ def odd_values(adapter: Any, x: Array, mask: Array | None, axis: int) -> str:
     Graded spikes and means of several neurons have few levels. Only some samples are examined,
     because their values are copied to the host.
     """
-    step = max(1, math.prod(x.shape) // SAMPLE)
-    index = (*(slice(None),) * axis, slice(None, None, min(step, x.shape[axis])), ...)
-    values = read_values(adapter, x[index], "input")
+    values = some_values(adapter, x, axis, "input", SAMPLE)
     if mask is not None:
-        mask = adapter.xp.broadcast_to(mask, x.shape)[index]
-        values = values[read_values(adapter, mask, "where")]
+        mask = adapter.xp.broadcast_to(mask, x.shape)
+        values = values[some_values(adapter, mask, axis, "where", SAMPLE)]
     odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
     if len(np.unique(odd)) <= min(16, values.size // 4):
         return ""
