@@ -63,23 +63,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -94,7 +94,7 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
@@ -102,7 +102,7 @@ def shade(ax, row, start=None, stop=None):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)
