@@ -208,8 +208,8 @@ def weight_sum_penalty(weights):
 # The losses of jaxsnn and ml_genn
 # --------------------------------
 #
-# The loss ``ttfs_loss`` from jaxsnn 0.3.0 [3]_ replaces times after two membrane time constants by
-# this value. For a single sample with label y, the loss is then
+# The loss ``ttfs_loss`` from jaxsnn 0.3.0 [3]_ clips all times at two membrane time constants. For
+# a single sample with label y, the loss is then
 #
 # .. math:: -\log \sum_c e^{(t_y - t_c) / \tau}
 #
@@ -227,11 +227,11 @@ def weight_sum_penalty(weights):
 #
 # .. math:: -\frac{\alpha}{(0.01 \, T)^2} V_y(T)
 #
-# This loss wakes a silent label by itself, so it is trained without the penalty. Some parts of our
-# run differ from ml_genn: the neurons, the automatic differentiation and the temperature. In
+# This loss wakes a silent label without help, so it is trained without the penalty. Some parts of
+# our run differ from ml_genn: the neurons, the automatic differentiation and the temperature. In
 # ml_genn, the softmax has a temperature of 1 ms, and ``softmax_temperature`` divides the gradient.
-# alpha is T / 300. This is the ratio in ml_genn's YinYang example, which sets it although it trains
-# with a different loss, ``RelativeMeanSquareError``.
+# We set alpha to T / 300. The YinYang example of ml_genn has the same ratio, but trains with a
+# different loss, ``RelativeMeanSquareError``.
 
 
 def of_label(x, labels):

@@ -246,9 +246,9 @@ assert np.sum((outcomes[-1].numpy() > 0) & ~near(target, 2)) <= 0.02 * number
 # below, so that it can show 0, the loss when every spike is in its place. A single spike that is
 # one step late costs 1.10.
 #
-# The grey line is the same training from initial weights that are three times as large. The output
-# then starts with far too many spikes. Within ten steps nearly all of them are gone, and few come
-# back:
+# The grey line shows the same training from initial weights that are three times as large. The
+# output then starts with far too many spikes. Within ten steps nearly all of them are gone, and few
+# come back:
 
 fired = [int(outcomes_from_large[step].sum()) for step in (0, 1, 10, SHORT)]
 print(f"Output spikes from large weights, after 0, 1, 10 and {SHORT} steps:", *fired)
