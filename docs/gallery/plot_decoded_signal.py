@@ -14,9 +14,8 @@ place. This is a regression task: the targets are numbers, the two coordinates o
 # --------
 #
 # The paths for training are random and smooth. The farther the point is from the place of an input
-# neuron, the lower is the probability that the neuron fires. Spikes have shape
-# ``[time, sample, neuron]``, and targets have shape ``[time, sample, coordinate]``. The test path
-# is a figure of eight.
+# neuron, the less likely the neuron is to fire. Spikes have shape ``[time, sample, neuron]``, and
+# targets have shape ``[time, sample, coordinate]``. The test path is a figure of eight.
 #
 # .. dropdown:: Copy these drawing functions first
 #

@@ -273,7 +273,8 @@ for ax in (left, right):
 describe(
     fig,
     "The loss falls from about 1000 to 0. From large weights, it stays near 1000. The share of "
-    "target spikes that are met rises to 100 %, fastest if a distance of 2 steps is accepted",
+    "target spikes that are met rises to 100 %, and rises fastest if output spikes may be 2 steps "
+    "away",
 )
 
 # %%

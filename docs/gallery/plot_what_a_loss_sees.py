@@ -333,7 +333,7 @@ print(f"loss as it was published: {published:.1f}")
 # %%
 # The share of a silent neuron is 0, and the logarithm of 0 is minus infinity. Below half a spike,
 # the loss therefore replaces the logarithm by its tangent, so that the value and the gradient are
-# finite. The fewer spikes the labelled neuron has, the larger is its gradient. All other classes
+# finite. The fewer spikes the labelled neuron has, the larger its gradient. All other classes
 # have the same gradient, because the share of the label does not depend on which of them fires.
 #
 # SpikeMoid: several labels at once
