@@ -1,11 +1,13 @@
-"""The pictures that the examples share: rasters, traces and gradients of ``[neuron, time]``.
+"""Drawing functions shared by the examples: rasters, traces and gradients of ``[neuron, time]``.
 
-One rule of colours for all pictures of the documents: spikes are black, their target is green, what
-the loss reads from the spikes is purple, and the gradient is blue where one more spike lowers the
-loss and orange where it raises it. The moving page has the same values in ``_static/live.css``.
+All pictures in the documentation use the same colours. Spikes are black, target spikes are green,
+and what the loss reads from the spikes is purple. The gradient is blue where one more spike lowers
+the loss and orange where it raises the loss. The live page has the same values in
+``_static/live.css``.
 
-Each example has copies of the functions that it uses, in a block that its page does not show, so
-that it runs alone where it is downloaded: ``python docs/gallery/copies.py`` writes them.
+Each example contains copies of the functions that it uses, so that it still runs after it has been
+downloaded on its own. Its page does not show the copies. ``python docs/gallery/copies.py`` writes
+them.
 """
 
 import numpy as np
@@ -44,23 +46,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -75,11 +77,11 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def trace(ax, x, *, color=FILTERED, target=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
+    """Draw a line for each neuron, all on the same scale, and a dashed line for its `target`.
 
-    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest value. With negative values the lines start in the middle of their rows,
-    else at the bottom.
+    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value that fills a row,
+    by default the largest value. If there are negative values, the lines start in the middle of
+    their rows, otherwise at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
@@ -102,10 +104,10 @@ def trace(ax, x, *, color=FILTERED, target=None, highest=None):
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw a gradient: white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient that is white at 0, blue below and orange above, with a small colour bar.
 
-    With `root` the colours follow the root of the size, so that small numbers are seen beside
-    large ones.
+    With `root`, the colours show the square root of the size, so that small values are visible
+    next to large ones.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
@@ -140,7 +142,8 @@ def names(ax, labels):
 def beside(ax, texts, title="", *, room=True):
     """Write a short text at the right end of each row.
 
-    Without `room` none is made for it: a colour bar of another row has made it already.
+    If `room` is false, no space is reserved for the text, because the colour bar of another row has
+    already reserved it.
     """
     place = {"textcoords": "offset points", "annotation_clip": False}
     notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
@@ -151,7 +154,7 @@ def beside(ax, texts, title="", *, room=True):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
@@ -159,7 +162,7 @@ def shade(ax, row, start=None, stop=None):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)

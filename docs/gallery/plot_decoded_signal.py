@@ -2,20 +2,20 @@
 A signal decoded from spikes
 ============================
 
-A small spiking network learns to decode the two coordinates of a moving point at every step.
+A small spiking network learns to decode the position of a moving point at every step.
 
-Each of 100 input neurons fires while the point is near the neuron's own place. This is regression:
-the targets are numbers, and ``SquaredError`` compares them with the membrane potentials of the
-output layer.
+Each of the 100 input neurons has a place in the plane, and fires while the point is close to this
+place. This is a regression task: the targets are numbers, the two coordinates of the point, and
+``SquaredError`` compares them with the membrane potentials of the output layer.
 """
 
 # %%
 # The task
 # --------
 #
-# Paths are random and smooth. An input neuron fires with a probability that decreases with the
-# distance between its place and the point. The arrays of spikes are ``[time, sample, neuron]``, and
-# the targets are ``[time, sample, coordinate]``. The test path has the shape of an eight.
+# The paths for training are random and smooth. The farther the point is from the place of an input
+# neuron, the less likely the neuron is to fire. Spikes have shape ``[time, sample, neuron]``, and
+# targets have shape ``[time, sample, coordinate]``. The test path is a figure of eight.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -57,16 +57,16 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -110,16 +110,16 @@ right.set(title="input spikes", xlabel="time (steps)", ylabel="neuron, in the or
 right.set(xlim=(0, STEPS), ylim=(-1, NEURONS))
 describe(
     fig,
-    "A path in the shape of an eight among scattered places. The neurons that fire are first those "
-    "with a large x, then those with a small one",
+    "Left: a figure of eight among scattered places. Right: the input spikes. First the neurons "
+    "with a large x fire, then those with a small x",
 )
 
 # %%
 # The network
 # -----------
 #
-# A hidden layer has 100 leaky integrate-and-fire neurons. The output layer has two leaky
-# integrators that do not fire: their membrane potentials are the decoded coordinates.
+# The hidden layer has 100 leaky integrate-and-fire neurons. The output layer has two leaky
+# integrators that do not fire. Their membrane potentials are the decoded coordinates.
 
 
 class Fire(torch.autograd.Function):
@@ -162,8 +162,9 @@ class Decoder(torch.nn.Module):
 # Training
 # --------
 #
-# A window of one step gives the loss a term at each step. In the first steps there are too few
-# spikes to decode from, so a mask leaves their terms out. Each training step has new random paths.
+# With a window of one step, the loss has a term at each step. In the first steps there are too few
+# spikes to decode from, so a mask leaves out the terms of these steps. Each training step uses new
+# random paths.
 
 TRAINING = 90
 SHOWN = 0, 10, TRAINING
@@ -194,8 +195,8 @@ variance = loss(torch.zeros_like(test_path), test_path, where=mask[:, :1]).item(
 print(f"for the answer 0: {variance:.3f}")
 
 # %%
-# What is decoded
-# ---------------
+# The decoded path
+# ----------------
 
 fig, axes = figure(2, 1, size=(7, 3.6), sharex=True, sharey=True)
 for coordinate, (ax, name) in enumerate(zip(axes, "xy", strict=True)):
@@ -210,13 +211,13 @@ axes[0].legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
 axes[1].set_xlabel("time (steps)")
 describe(
     fig,
-    "Two coordinates over time. Before training the decoded lines stay near 0. After training they "
-    "follow the target a few steps late",
+    "The two coordinates over time. Before training, the decoded lines stay near 0. After "
+    "training, they follow the target with a delay of a few steps",
 )
 
 # %%
-# The same in the plane, without the masked steps. Each title has the number of training steps and
-# the mean squared error.
+# The next picture shows the same paths in the plane, without the masked steps. The titles give the
+# number of training steps and the mean squared error.
 
 fig, axes = figure(1, len(SHOWN), size=(7, 2.6), sharex=True, sharey=True)
 for ax, (step, x) in zip(axes, decoded.items(), strict=True):
@@ -224,21 +225,26 @@ for ax, (step, x) in zip(axes, decoded.items(), strict=True):
     ax.plot(*x[20:, 0].T, color=FILTERED, linewidth=1.4)
     ax.set(title=f"{step} steps: error {errors[step]:.3f}", aspect="equal", xlabel="x")
 axes[0].set_ylabel("y")
-describe(fig, "The decoded path is a dot in the centre at first, and then an eight like the target")
+describe(
+    fig,
+    "At first, the decoded path is a dot in the centre. At the end, it is a figure of eight like "
+    "the target",
+)
 
 # %%
 # Most of the remaining error is delay
 # ------------------------------------
 #
-# Both layers are leaky integrators, so the decoded point is near the place of a few steps before:
+# Both layers are leaky integrators, so the decoded point lags behind: it is closest to where the
+# point was a few steps before.
 
 for delay in range(0, 9, 2):
     late = loss(decoded[TRAINING][20:], test_path[20 - delay : STEPS - delay]).item()
     print(f"compared with the path {delay} steps before: {late:.4f}")
 
 # %%
-# For comparison, a linear decoder: the input spikes are filtered with an exponential, and the
-# weights are the least-squares solution for 300 random paths.
+# For comparison, here is a linear decoder. The input spikes are filtered with an exponential, and
+# the weights are the least-squares solution for 300 random paths.
 
 
 def filtered(spikes):
@@ -258,9 +264,10 @@ error = np.mean((linear - eight[20:]) ** 2)
 print(f"linear decoder: mean squared error {error:.3f} on the test path")
 
 # %%
-# Its error is larger than that of the network. The guide
-# "Regression" has losses for other targets: numbers for each sample, and a signal that filtered
-# output spikes are to follow.
+# The error of the linear decoder is larger than the error of the network.
+#
+# For other kinds of targets, see the guide "Regression". It covers numbers for each sample, and a
+# signal that the filtered output spikes should follow.
 
 # sphinx_gallery_start_ignore
 # The numbers of the text.

@@ -2,19 +2,20 @@
 One training run in two frameworks
 ==================================
 
-A small spiking network learns handwritten digits in PyTorch and again in JAX.
+A small spiking network learns handwritten digits, once in PyTorch and once in JAX.
 
-There are two losses, ``CrossEntropy`` and ``SpikeRate``. Both frameworks have the same loss object,
-the same weights and the images in the same order. The curves of PyTorch and JAX are equal.
+The training is repeated with two losses, ``CrossEntropy`` and ``SpikeRate``. Both frameworks use
+the same loss object and the same initial weights, and see the images in the same order. Their loss
+curves are equal.
 """
 
 # %%
 # Digits as spikes
 # ----------------
 #
-# scikit-learn has 1797 images of 8 by 8 pixels; a fifth is kept for the test. Each pixel is an
-# input neuron, which fires more often for darker pixels: by step t it has fired floor(t v) times,
-# where v is from 0 for white to 1 for black. The spikes are not random.
+# scikit-learn provides 1797 images of 8 by 8 pixels. A fifth of them is kept for the test. Each
+# pixel is an input neuron, and darker pixels fire more often: by step t, a pixel has fired floor(t
+# v) times, where v is 0 for white and 1 for black. The spikes are not random.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -65,23 +66,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -96,7 +97,7 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
@@ -104,7 +105,7 @@ def shade(ax, row, start=None, stop=None):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)
@@ -137,16 +138,20 @@ left.set(title=f"a {test_labels[shown]}", xticks=(), yticks=())
 left.spines[:].set_visible(True)
 right.set(title="the same as spikes", xlabel="time (steps)", ylabel="pixel, row by row")
 raster(right, test_spikes[:, shown].T, size=0.5)
-describe(fig, "A handwritten 3 of 8 by 8 pixels, and its raster: dark pixels fire at most steps")
+describe(
+    fig,
+    "A handwritten 3 in 8 by 8 pixels, and its raster, in which dark pixels fire at most steps",
+)
 
 # %%
-# The network, twice
-# ------------------
+# The network in both frameworks
+# ------------------------------
 #
-# Two layers of leaky integrate-and-fire neurons: 64 inputs, 100 hidden neurons, and 10 outputs, one
-# for each digit. Arrays are ``[time, batch, neuron]``. A membrane keeps 0.9 of itself at each step,
-# adds its current, and loses 1 in the step after it fired. In place of the derivative of the
-# threshold stands a box, which is wide enough to reach silent neurons.
+# The network has two layers of leaky integrate-and-fire neurons, with 64 inputs, 100 hidden neurons
+# and 10 outputs, one for each digit. Arrays have shape ``[time, batch, neuron]``. At each step, a
+# membrane potential keeps 0.9 of its value and adds the input current; in the step after a spike,
+# it is lowered by 1. The derivative of the threshold is replaced by a box that is wide enough to
+# reach silent neurons.
 
 
 def box(membrane):
@@ -213,11 +218,11 @@ def network(layer, weights, spikes, slope):
 
 
 # %%
-# Training, twice
-# ---------------
+# Training in both frameworks
+# ---------------------------
 #
-# Both start from these weights and take these batches, which come from NumPy. Both use Adam, each
-# framework its own.
+# Both frameworks start from the same weights and use the same batches, which are made with NumPy.
+# Each framework uses its own implementation of Adam.
 
 EPOCHS, BATCH, RATE = 4, 64, 0.01
 classify = sx.Rate(time_axis=0)  # by the highest rate
@@ -300,9 +305,9 @@ def train_jax(loss, dtype="float64", slope=box):
 # Two losses
 # ----------
 #
-# Each loss is a mean over the batch. With CrossEntropy the labelled neuron should fire more often
-# than the others. With SpikeRate it should fire in half of the steps, and the others in 2 % of
-# them.
+# Both losses are means over the batch. With ``CrossEntropy``, the labelled neuron should fire more
+# often than the others. With ``SpikeRate``, it should fire in half of the steps, and the others in
+# 2 % of the steps.
 
 losses = {
     "CrossEntropy": sx.CrossEntropy(time_axis=0),
@@ -338,14 +343,18 @@ axes[0].set_ylabel("loss")
 axes[0].legend()
 for ax in axes:
     ax.set_xlabel("training step")
-describe(fig, "Two falling loss curves; in each the dashed line of JAX lies on that of PyTorch")
+describe(
+    fig,
+    "Two falling loss curves. In both, the dashed line of JAX lies on the line of PyTorch",
+)
 
 # %%
-# How far apart they are
-# ----------------------
+# How far apart the frameworks are
+# --------------------------------
 #
-# The losses are made of counts of spikes, and the spikes are the same in both. What is left is the
-# order in which each framework adds up: a few roundings of float64, of 2e-16 each.
+# The losses depend only on spike counts, and both frameworks produce the same spikes. The remaining
+# difference comes from the order in which each framework adds numbers. It is a few rounding errors
+# of float64, each about 2e-16.
 
 
 def accuracy(run):
@@ -370,9 +379,9 @@ print("One digit is 0.3%.")
 # What the output neurons do
 # --------------------------
 #
-# These are the spikes for the digit above; the row of its class is shaded. CrossEntropy compares
-# the numbers of spikes, so other neurons may fire if the labelled one fires more. The target of
-# SpikeRate is 10 spikes of the labelled neuron.
+# The picture shows the output spikes for the digit above. The row of its class is shaded.
+# ``CrossEntropy`` compares spike counts, so other neurons may fire as long as the labelled neuron
+# fires more. With ``SpikeRate``, the target of the labelled neuron is 10 spikes.
 
 panels = {name: in_torch[name].output for name in losses}
 fig, axes = figure(1, 2, size=(7, 2.6), sharey=True)
@@ -383,21 +392,22 @@ for ax, (name, spikes) in zip(axes, panels.items(), strict=True):
     ax.set(title=name, xlabel="time (steps)", yticks=range(0, 10, 3))
 describe(
     fig,
-    "The labelled neuron fires most. With CrossEntropy two others fire too, and with SpikeRate "
-    "four, less often",
+    "The labelled neuron fires the most. With CrossEntropy, two other neurons fire too. With "
+    "SpikeRate, four other neurons fire, but less often",
 )
 
 # %%
-# When two runs part
-# ------------------
+# When two runs diverge
+# ---------------------
 #
-# The same training with SpikeRate twice more. In float32 the roundings are 5e8 times larger, and at
-# some step a membrane is so near to its threshold that they decide whether the neuron fires. From
-# that spike on these are two different runs.
+# Now we repeat the training with ``SpikeRate`` in two other ways. In float32, rounding errors are
+# 5e8 times larger. At some step, a membrane potential is so close to its threshold that rounding
+# decides whether the neuron fires. From that spike on, the two runs are different.
 #
-# Spikes and box are steps, so a membrane that is off by a rounding changes neither, unless it
-# crosses an edge. A smooth curve in place of the box changes with it, and training may multiply
-# that. With the one below, the runs part in float64 too.
+# In float64, both the spikes and the box are step functions. A membrane potential that is off by a
+# rounding error changes neither of them, unless it crosses an edge. If the box is replaced by a
+# smooth curve, every rounding error changes the gradient, and training may amplify the change. With
+# the curve below, the runs diverge in float64 too.
 
 
 def smooth(membrane):
@@ -429,8 +439,8 @@ ax.set_title("largest relative difference of PyTorch and JAX so far")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 describe(
     fig,
-    "In float64 with the box the difference stays at rounding. In float32, and in float64 with the "
-    "smooth curve, it jumps to more than 1e-5 at some step",
+    "In float64 with the box, the difference stays at the size of rounding. In float32, and in "
+    "float64 with the smooth curve, it jumps to more than 1e-5 at some step",
 )
 
 for name, (ours, theirs, _) in runs.items():
@@ -441,7 +451,7 @@ for name, (ours, theirs, _) in runs.items():
     print(f"{name:15}  part {when:11}  by {apart.max():.0e} at most; accuracy {accuracies}")
 
 # %%
-# Roundings of float64 stay below 1e-14, and a spike that differs shows as more than 1e-5. The limit
-# of 1e-9, to which the runs above were held, lies in between.
+# Rounding errors of float64 stay below 1e-14, whereas a single different spike causes a difference
+# of more than 1e-5. The limit of 1e-9 that the runs above had to meet lies in between.
 
 # sphinx_gallery_thumbnail_number = 2

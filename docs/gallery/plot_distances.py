@@ -2,23 +2,24 @@
 Which responses are alike
 =========================
 
-Distances between all pairs of recorded spike trains find the time constant and the clusters.
+The distances between all pairs of recorded spike trains reveal the best time constant, and
+clusters.
 
-``sx.distances.van_rossum`` computes them. Here the spikes come from a grasshopper's auditory
-neuron. The time constant is chosen by cross-validation: responses that are close to each other
-should come from similar sounds. The same distances then sort the responses into clusters.
+The recordings are from an auditory neuron of a grasshopper, and ``sx.distances.van_rossum``
+computes the distances. Cross-validation chooses the time constant: responses that are close to each
+other should come from similar sounds. The same distances then sort the responses into clusters.
 """
 
 # %%
 # The recordings
 # --------------
 #
-# The package nitime ships the recordings (BSD licence, ``pip install nitime``). One receptor neuron
-# of *Locusta migratoria* heard a tone of 2.5 kHz whose amplitude followed random noise [1]_. There
-# are two recordings of 10 seconds: the noise had frequencies up to 200 Hz in the first one, and up
-# to 800 Hz in the second one. nitime has the spike times in microseconds and the amplitude in steps
-# of 50 microseconds. The spikes are counted in bins of 1 ms, and the amplitude becomes a level in
-# decibels, averaged over each bin.
+# The recordings are included in the package nitime (BSD licence, ``pip install nitime``). One
+# receptor neuron of *Locusta migratoria* heard a tone of 2.5 kHz whose amplitude followed random
+# noise [1]_. There are two recordings of 10 seconds each. The noise had frequencies up to 200 Hz in
+# the first recording and up to 800 Hz in the second. nitime provides the spike times in
+# microseconds, and the amplitude in steps of 50 microseconds. The code counts the spikes in bins of
+# 1 ms, converts the amplitude to a level in decibels, and averages the level over each bin.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -63,16 +64,16 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -104,18 +105,19 @@ for ax, name, (spikes, level) in zip(axes, NAMES, recordings, strict=True):
     ax.vlines(np.nonzero(spikes[1000:1300])[0], 19, 24, color=SPIKES, linewidth=1.4)
     ax.set(title=f"{name}: spikes (top) and sound level", ylabel="level (dB)")
 axes[-1].set_xlabel("time (ms)")
-describe(fig, "The sound level goes up and down, and most of its peaks are followed by a spike")
+describe(fig, "The sound level goes up and down, and a spike follows most of its peaks")
 
 # %%
-# What can be asked of recordings without repetitions
-# ---------------------------------------------------
+# What recordings without repetitions can tell
+# --------------------------------------------
 #
-# Distances between spike trains are often used on repeated trials of a few stimuli. These
-# recordings have **no repeated trials**: the noise never repeats. But two pieces of noise can be
-# similar for a few milliseconds, and then the responses should be similar too.
+# Distances between spike trains are often used for repeated trials of a few stimuli. These
+# recordings have **no repeated trials**, because the noise never repeats. But two pieces of noise
+# can be similar for a few milliseconds, and the responses to them should then be similar too.
 #
-# So each recording is cut into windows of 50 ms. A window has a response, and the sound that caused
-# it. The spikes lag behind the sound: the mean level is largest 6 or 7 ms before a spike.
+# Each recording is therefore cut into windows of 50 ms. A window holds a response and the sound
+# that caused it. The spikes lag behind the sound: on average, the level is highest 6 or 7 ms before
+# a spike.
 
 WIDTH, HOP, DELAY = 50, 10, 6  # ms
 
@@ -137,10 +139,10 @@ for name, (spikes, level) in zip(NAMES, recordings, strict=True):
 # The time constant, by cross-validation
 # --------------------------------------
 #
-# The decoder predicts the sound of a window: it is the mean sound of the 30 windows whose responses
-# are nearest. Only windows of other seconds can be neighbours, because windows of the same second
+# The decoder predicts the sound of a window as the mean sound of the 30 windows with the nearest
+# responses. These neighbours must be from other seconds, because windows of the same second
 # overlap. The score is the fraction of the variance of the sound level that is explained: 1 is a
-# perfect prediction, and 0 is as good as the mean level.
+# perfect prediction, and 0 is as good as predicting the mean level.
 
 TIME_CONSTANTS = 0.5, 1, 2, 3, 5, 8, 12, 20, 50, 100  # ms
 NEIGHBOURS = 30
@@ -179,17 +181,22 @@ ax.set(xticks=TIME_CONSTANTS, xticklabels=TIME_CONSTANTS, xlabel="time constant 
 ax.minorticks_off()
 ax.set(title="variance of the sound level that the nearest responses explain")
 ax.legend()
-describe(fig, "A curve with a peak at 3 ms for the noise up to 200 Hz; another near 0 throughout")
+describe(
+    fig,
+    "The curve for the noise up to 200 Hz has a peak at 3 ms. The curve for the noise up to 800 Hz "
+    "stays near 0",
+)
 
 # %%
-# For the slower noise the best time constant is 3 ms, also with 10 or 100 neighbours. A shorter one
-# takes responses for different whose spikes differ by 1 or 2 ms; at 100 ms the distance is little
-# more than a comparison of spike counts. For the faster noise hardly anything is explained:
-# its level changes from one millisecond to the next, and a window has only four or five spikes.
+# For the slower noise, the best time constant is 3 ms, also with 10 or 100 neighbours. With a
+# shorter time constant, responses seem different even if their spikes differ by only 1 or 2 ms.
+# With 100 ms, the distance is little more than a comparison of spike counts. For the faster noise,
+# hardly any variance is explained, because its level changes from one millisecond to the next and a
+# window has only four or five spikes.
 #
 # The maximum over ten time constants is a biased estimate, because the same windows chose the time
-# constant and gave the score. So each second of the slower noise is now predicted at the time
-# constant that is best for the other nine seconds.
+# constant and gave the score. To avoid this bias, each second of the slower noise is now predicted
+# with the time constant that is best for the other nine seconds.
 
 responses, sounds, seconds = windows[0]
 predicted, chosen = np.empty_like(sounds), []
@@ -209,9 +216,9 @@ print(f"explained in the seconds left out: {explained(sounds, predicted):.3f}")
 # On a GPU
 # --------
 #
-# The same function computes on the GPU if the responses are CuPy arrays. Both results agree to the
-# rounding of float64; for nearly equal trains a distance is the root of a small difference, so it
-# has half of the digits.
+# If the responses are CuPy arrays, the same function computes on the GPU. Both results agree up to
+# the rounding of float64. The distance between nearly equal trains is the square root of a small
+# difference, so it has only half of the digits.
 
 try:
     import cupy
@@ -232,10 +239,11 @@ else:
 # Clusters of responses
 # ---------------------
 #
-# The van Rossum distance is Euclidean, so Ward's method can cluster the responses. Here are those
-# to both noises at 3 ms, in windows of 20 ms that do not overlap, in eight clusters. On the left
-# are the spikes, one window below another, and on the right the mean distances between clusters.
-# Cluster 7 has the windows without a spike too.
+# The van Rossum distance is Euclidean, so Ward's method can cluster the responses. The code below
+# forms eight clusters from the responses to both noises, with a time constant of 3 ms and windows
+# of 20 ms that do not overlap. The left picture shows the spikes, with one row per window, and the
+# right picture shows the mean distances between clusters. Cluster 7 also contains the windows
+# without a spike.
 
 WIDTH, HOP, TIME_CONSTANT, CLUSTERS = 20, 20, 3, 8
 
@@ -271,15 +279,16 @@ for ax in (left, right):
     ax.tick_params(length=0)
 describe(
     fig,
-    "In each cluster the spikes have similar times, and the smallest mean distances are within one",
+    "Within each cluster, the spikes have similar times. The smallest mean distances are within "
+    "clusters",
 )
 
 # %%
 # The sounds of the clusters
 # --------------------------
 #
-# The clustering has seen no sound. Still, the mean sound of a cluster has its peaks where the
-# cluster has its spikes (grey), and most for the slower noise.
+# The clustering did not use the sounds. Still, the mean sound of a cluster has its peaks where the
+# cluster has its spikes (grey). This is clearest for the slower noise.
 
 fig, axes = figure(2, CLUSTERS // 2, size=(7, 4.2), sharex=True, sharey=True)
 for number, ax in enumerate(axes.flat):
@@ -295,12 +304,13 @@ fig.supylabel("mean level (dB)", fontsize="medium")
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 describe(
     fig,
-    "Mean sound levels with peaks above the spikes, high for the slower noise, low for the faster",
+    "The mean sound levels have peaks above the spikes: high peaks for the slower noise, low peaks "
+    "for the faster noise",
 )
 
 # %%
-# How much does a cluster tell about a sound that it has not seen? The mean sounds of the first five
-# seconds predict the sounds of the last five.
+# How much does a cluster tell us about new sounds? To find out, the mean sounds of the first five
+# seconds predict the sounds of the last five seconds.
 
 for value, name in enumerate(NAMES):
     first, last = ((noise == value) & half for half in (seconds < 5, seconds >= 5))
@@ -309,8 +319,9 @@ for value, name in enumerate(NAMES):
     print(f"{name}: {score:.3f} of the variance explained")
 
 # %%
-# And do the responses tell which of the two noises was played? The 31 nearest windows of other
-# seconds vote, and each noise has as many windows, so that guessing is right in 50 percent.
+# Do the responses also tell which of the two noises was played? The 31 nearest windows from other
+# seconds vote. Both noises have the same number of windows, so guessing is right in 50 % of the
+# cases.
 
 others = np.where(seconds[:, None] == seconds, np.inf, distances)
 nearest = np.argpartition(others, 31, axis=1)[:, :31]
@@ -320,11 +331,13 @@ print(f"right: {right.mean():.0%} of {len(noise)} windows")
 print("share of the faster noise in each cluster:", *share)
 
 # %%
-# Hardly. Each cluster has windows of both noises, because both make similar patterns of spikes in
-# 20 ms. With repeated trials the question would be another one: responses to the *same* piece of
-# noise are then compared with responses to other pieces, and the time constant that separates them
-# best measures how precise the neuron is. Here the time constant is the one at which similar
-# responses have similar sounds.
+# Hardly. Each cluster contains windows of both noises, because both noises evoke similar patterns
+# of spikes in 20 ms.
+#
+# With repeated trials, we would ask a different question. Responses to the *same* piece of noise
+# would be compared with responses to other pieces, and the time constant that separates them best
+# would measure how precise the neuron is. In this example, the best time constant is the one at
+# which similar responses come from similar sounds.
 #
 # .. [1] A. Rokem, S. Watzl, T. Gollisch, M. Stemmler, A. V. M. Herz and I. Samengo, "Spike-timing
 #    precision underlies the coding efficiency of auditory receptor neurons", Journal of

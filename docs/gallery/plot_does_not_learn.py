@@ -57,16 +57,16 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 

@@ -2,19 +2,21 @@
 A network that answers early
 ============================
 
-A small spiking network learns handwritten digits, and answers as soon as an output neuron fires.
+A small spiking network learns handwritten digits, and answers as soon as one of its output neurons
+fires.
 
-Three losses are compared in JAX: a rate loss, the temporal loss of snnTorch, and ``CrossEntropy``
-with ``readout="latency"``. The question is how often the answer is right, and how early it comes.
+This example compares three losses in JAX: a rate loss, the temporal loss of snnTorch, and
+``CrossEntropy`` with ``readout="latency"``. The question is how often the answer is right, and how
+early it comes.
 """
 
 # %%
 # Digits as spike times
 # ---------------------
 #
-# The images are those of scikit-learn, 8 by 8 pixels; a fifth is kept for the test. Each pixel is
-# an input neuron that fires once: in the first step if it is black, in the last of 20 steps if it
-# is nearly white, and not at all if it is white.
+# The images are the digits of scikit-learn, which have 8 by 8 pixels. A fifth of them is kept for
+# the test. Each pixel is an input neuron that fires at most once. A black pixel fires in the first
+# of 20 steps, an almost white pixel in the last step, and a white pixel not at all.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -61,23 +63,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -92,7 +94,7 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
@@ -100,7 +102,7 @@ def shade(ax, row, start=None, stop=None):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)
@@ -133,16 +135,20 @@ left.spines[:].set_visible(True)
 right.set(title="the same as spikes", xlabel="time (steps)", ylabel="pixel, row by row")
 raster(right, test_spikes[:, shown].T, size=0.9)
 right.set(xticks=range(0, STEPS, 5))
-describe(fig, "An image of a 3, and its spikes: one for each pixel with ink, early for dark pixels")
+describe(
+    fig,
+    "Left: an image of a 3. Right: its spikes, one for each pixel that is not white. Dark pixels "
+    "fire early",
+)
 
 # %%
 # The network
 # -----------
 #
-# There are 64 hidden and 10 output neurons, leaky integrate-and-fire. A membrane keeps 0.9 of
-# itself at each step, adds its current, and loses 1 in the step after it fired. The derivative of a
-# spike is replaced by a rectangle around the threshold. ``vmap`` trains four networks with
-# different initial weights at once.
+# The network has 64 hidden and 10 output neurons, which are leaky integrate-and-fire neurons. At
+# each step, a membrane potential keeps 0.9 of its value and adds the input current; in the step
+# after a spike, it is lowered by 1. The derivative of a spike is replaced by a rectangle around the
+# threshold. ``vmap`` trains four networks with different initial weights at the same time.
 
 SEEDS, HIDDEN = 4, 64
 
@@ -184,12 +190,14 @@ def network(weights, spikes, width):
 # Three losses
 # ------------
 #
-# Here the logits of ``CrossEntropy`` are the rates of the output neurons, or the negative latencies
-# of their first spikes, each divided by a temperature. snnTorch 1.0.0 has a cross-entropy of
-# latencies too, ``ce_temporal_loss``. Here are its formulas in a few lines of JAX, so that this
-# script does not need snnTorch. They differ from ``CrossEntropy`` in the
-# gradient: snnTorch's is -1 at the step of the first spike and 0 at all other steps; a silent
-# neuron counts as one that fires in the last step, and has a gradient at that step only.
+# In this example, the logits of ``CrossEntropy`` are either the rates of the output neurons or the
+# negative latencies of their first spikes. In both cases they are divided by a temperature.
+#
+# snnTorch 1.0.0 also has a cross-entropy of latencies, ``ce_temporal_loss``. The code below repeats
+# its formulas in a few lines of JAX, so that this script does not need snnTorch. Its gradient
+# differs from that of ``CrossEntropy``: it is -1 at the step of the first spike and 0 at all other
+# steps. A silent neuron is treated as if it fired in the last step, and has a gradient at that step
+# only.
 
 
 def first_spike(spikes, at_silence=False):
@@ -226,8 +234,8 @@ losses = {
 # Training
 # --------
 #
-# All losses start from the same weights and take the same batches, with Adam. The last loss is for
-# a comparison at the end.
+# With every loss, training starts from the same weights and uses the same batches, with Adam. The
+# last loss in the list is for a comparison at the end.
 
 EPOCHS, BATCH = 8, 64
 optimiser, labels = optax.adam(0.005), jnp.asarray(train_labels)
@@ -275,13 +283,13 @@ def trained(name, width=1.0):
 runs = {name: trained(name) for name in ("rate", "snnTorch", "latency")}
 
 # %%
-# How often right, and how early
-# ------------------------------
+# How often the answers are right, and how early they come
+# --------------------------------------------------------
 #
-# With the temporal losses the answer is the class of the first output spike, and it comes in the
-# step of that spike; of several classes in one step the first is taken. With the rate loss the
-# answer is the class with the most spikes, after a number of steps that one has to choose. An image
-# without an output spike has no answer, which counts as wrong.
+# With the temporal losses, the answer is the class of the first output spike, and it comes at the
+# step of that spike. If several classes fire in that step, the first of these classes is taken.
+# With the rate loss, the answer is the class with the most spikes after a number of steps that you
+# have to choose. If an image causes no output spike, it has no answer, which counts as wrong.
 
 first, most = sx.CrossEntropy(time_axis=0, readout="latency"), sx.Rate(time_axis=0)
 
@@ -353,21 +361,24 @@ for ax in (left, right):
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 describe(
     fig,
-    "With the latency loss the first spikes are right for over three in four images, at a mean "
-    "step of 3; with snnTorch's for a third, at 15; with the rate loss for less than half, at 0, "
-    "but its counts are right for four in five images after 9 steps",
+    "With the latency loss, the first spikes are right for over three in four images, at a mean "
+    "step of 3. With snnTorch's loss, they are right for a third of the images, at a mean step of "
+    "15. With the rate loss, they are right for less than half, at step 0, but its spike counts "
+    "are right for four in five images after 9 steps",
 )
 
 # %%
-# Each dot is one network, and the grey line is the count of the rate loss after each number of
-# steps. The latency loss answers 78 % of the images correctly by the first spike, at a mean step of
-# 3. The networks that the rate loss trained are right for 63 % by the counts at step 3, for 81 % at
-# step 8 and for 84 % at the end, but their first spikes are wrong for more than half of the images,
-# and they fire six times as many output spikes. With snnTorch's loss nearly half of the images get
-# no answer, and the others get it late.
+# Each dot is one network. The grey line shows the answers from spike counts, with the rate loss,
+# after each number of steps. With the latency loss, the first spike gives the right answer for 78 %
+# of the images, at a mean step of 3.
 #
-# These are the output spikes for the digit above, of the last network. The row of its class is
-# shaded.
+# With the rate loss, the spike counts give the right answer for 63 % of the images at step 3, for
+# 81 % at step 8 and for 84 % at the end. However, the first spikes of these networks are wrong for
+# more than half of the images, and the networks fire six times as many output spikes. With
+# snnTorch's loss, nearly half of the images get no answer, and the others get it late.
+#
+# The next picture shows the output spikes of the last network for the digit above. The row of its
+# class is shaded.
 
 fig, axes = figure(1, 3, size=(7, 2.4), sharey=True)
 axes[0].set_ylabel("output neuron")
@@ -377,8 +388,9 @@ for ax, (name, run) in zip(axes, runs.items(), strict=True):
     ax.set(title=name, xlabel="time (steps)", yticks=range(0, 10, 3))
 describe(
     fig,
-    "Output spikes for a 3: many with the rate loss; one of the right neuron at step 16 with "
-    "snnTorch's; with the latency loss one of the right neuron at step 1, and a few later ones",
+    "Output spikes for a 3. With the rate loss, there are many. With snnTorch's loss, the right "
+    "neuron fires once, at step 16. With the latency loss, the right neuron fires at step 1, and a "
+    "few spikes follow later",
 )
 
 # %%
@@ -386,31 +398,33 @@ describe(
 # -------------------------------------
 #
 # The gradient of a silent neuron should say at which steps a spike would help. snnTorch's gradient
-# is only at the last step, and if the membrane is far from its threshold then, nothing is learnt.
-# The gradient of ``CrossEntropy`` is the effect of one added spike: a silent neuron has a gradient
-# at every step, the larger the earlier.
+# is nonzero only at the last step. If the membrane potential is far from its threshold at that
+# step, the neuron learns nothing. The gradient of ``CrossEntropy`` is the effect of one added
+# spike, so a silent neuron has a gradient at every step, and it is largest at the earliest steps.
 #
-# To see whether this is the cause, change nothing else: give snnTorch's gradient a -1 at every step
-# of a silent neuron.
+# To test whether this is the cause, we change only this property of snnTorch's loss, so that its
+# gradient is -1 at every step of a silent neuron:
 
 changed = {name: runs[name] if name in runs else trained(name) for name in list(losses)[1:]}
 table(changed)
 
 # %%
-# So the gradient at silence is the main cause: it alone takes the share of right answers from 32 %
-# to 71 %. The other differences are the temperature, the slopes of early spikes of a silent neuron,
-# and the slope at a first spike, which in ``CrossEntropy`` is the distance to the second.
+# The gradient of silent neurons is indeed the main cause: this change alone raises the fraction of
+# right answers from 32 % to 71 %. Three differences from ``CrossEntropy`` remain: the temperature,
+# the size of the gradient at the early steps of a silent neuron, and the size of the gradient at a
+# first spike, which in ``CrossEntropy`` is the distance to the second spike.
 #
-# How much this matters depends on the surrogate derivative. With a rectangle three times as wide,
-# more of the silent neurons are within reach of a gradient at the last step.
+# How much this matters depends on the surrogate gradient. With a rectangle that is three times as
+# wide, the gradient at the last step reaches more of the silent neurons:
 
 wide = {name: trained(name, width=3.0) for name in changed}
 table(wide)
 
 # %%
-# Then few images are without an answer, and the slope at silence does not help any more: 51 % are
-# right with it, and 58 % without. The latency loss is right for 73 %, so silence is not the only
-# cause there. These are small networks on one data set: compare the losses on your own.
+# Now only few images have no answer, and the gradient at every silent step no longer helps: 51 % of
+# the answers are right with it and 58 % without it. With the latency loss, 73 % are right, so the
+# remaining difference must have other causes as well. These are small networks on a single data
+# set, so compare the losses on your own task.
 
 # sphinx_gallery_start_ignore
 # The numbers of the text, with room for other versions of the libraries.

@@ -4,18 +4,18 @@ Training on spike times
 
 A network of event-based neurons learns the YinYang task with four losses on first spike times.
 
-Each neuron has a spike time in closed form, so the gradient of the loss with respect to the times
-reaches the weights. Two of the losses are of this library, one of jaxsnn and one of ml_genn. A
-fifth run has no term that wakes silent neurons.
+The spike time of each neuron has a closed form, so the gradient of the loss with respect to the
+times reaches the weights. Two of the losses are part of this library, one is from jaxsnn and one
+from ml_genn. In a further run, the term that wakes silent neurons is left out.
 """
 
 # %%
 # The task
 # --------
 #
-# A point in a disc belongs to one of three classes: yin, yang or dots [1]_. The four inputs x, y,
-# 1 - x and 1 - y are spike times, from 0.15 to 2 synaptic time constants. A fifth input, the bias,
-# spikes at 0.9. The trial ends at 4.
+# Each point in a disc belongs to one of three classes: yin, yang or dots [1]_. The four inputs x,
+# y, 1 - x and 1 - y are encoded as spike times from 0.15 to 2. A fifth input, the bias, spikes at
+# 0.9. The trial ends at 4. All times are in units of the synaptic time constant.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -63,16 +63,16 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -116,16 +116,17 @@ train_times, test_times = encode(train), encode(test)
 # The neurons
 # -----------
 #
-# The neurons are those of Mostafa [2]_: integrate-and-fire without a leak, with exponential
-# synapses. The potential is the sum of w (1 - exp(t_in - t)) over all inputs that have spiked. A
-# neuron spikes once, when its potential reaches 1. With z = exp(t) that time has a closed form:
+# The neurons are the same as in Mostafa's paper [2]_: integrate-and-fire neurons without a leak,
+# with exponential synapses. The potential is the sum of w (1 - exp(t_in - t)) over all inputs that
+# have spiked. A neuron spikes once, when its potential reaches 1. With z = exp(t), this time has a
+# closed form:
 #
 # .. math:: z = \frac{\sum_{i \in C} w_i z_i}{\sum_{i \in C} w_i - 1}
 #
-# C is the causal set, the inputs that spike before the neuron does. To find it, sort the inputs and
-# compute z for the first input, for the first two, and so on. The spike time is the first z that
-# lies between the last input of its set and the next input. If there is none, the time is infinite:
-# the neuron is silent.
+# C is the causal set, which contains the inputs that spike before the neuron does. To find it, sort
+# the inputs, and compute z for the first input, for the first two inputs, and so on. The spike time
+# is the first z that lies between the last input of its set and the next input. If there is no such
+# z, the time is infinite, and the neuron is silent.
 
 
 def layer(weights, times):
@@ -161,12 +162,14 @@ def initial_weights(rng):
 # The losses of this library
 # --------------------------
 #
-# The logits of ``sx.times.CrossEntropy`` are minus the first spike times, divided by a temperature:
-# the earliest class is the most probable one. The temperature is 0.1, about a twentieth of the
-# range of the input times, and 0.4 for comparison. Neurons that are silent, or spike after the
-# trial, count as spikes at ``silent_time`` and have no gradient. ``sx.times.SpikeLatency`` compares
-# the times with two target times, one for the label and one for the other classes. jaxsnn's
-# ``mse_loss`` [3]_ does the same, up to a factor.
+# The logits of ``sx.times.CrossEntropy`` are the negative first spike times, divided by a
+# temperature, so the earliest class is the most probable one. The temperature is 0.1, which is
+# about a twentieth of the range of the input times; for comparison, one run uses 0.4. Neurons that
+# are silent or that spike after the end of the trial are treated as if they had spiked at
+# ``silent_time``, and have no gradient.
+#
+# ``sx.times.SpikeLatency`` compares the times with two target times, one for the label and one for
+# the other classes. ``mse_loss`` from jaxsnn [3]_ does the same, up to a factor.
 
 cross_entropy = sx.times.CrossEntropy(temperature=0.1, silent_time=TRIAL)
 warmer = sx.times.CrossEntropy(temperature=0.4, silent_time=TRIAL)
@@ -187,10 +190,12 @@ for name, loss in {"CrossEntropy": cross_entropy, "optax": by_optax}.items():
 
 # %%
 # The label of the second sample is class 1, which is silent. Its gradient is 0, and nothing in the
-# cross entropy can make it spike. So training needs a term that wakes silent neurons. Mostafa's
-# term [2]_ is a penalty on small sums of weights. A neuron whose weights add up to more than 1
-# spikes at some time, if all its inputs do. That may be after the end of the trial. So the penalty
-# is for sums below 1 of hidden neurons and, other than Mostafa's, below 3 of outputs.
+# cross entropy can make it spike. Training therefore needs a term that wakes silent neurons. The
+# term here is by Mostafa [2]_, and penalises small sums of weights.
+#
+# If all inputs of a neuron spike, and their weights sum to more than 1, the neuron spikes too. This
+# may happen after the end of the trial. For hidden neurons, sums below 1 are penalised. For output
+# neurons, sums below 3 are penalised, unlike in Mostafa's paper.
 
 
 def weight_sum_penalty(weights):
@@ -203,29 +208,30 @@ def weight_sum_penalty(weights):
 # The losses of jaxsnn and ml_genn
 # --------------------------------
 #
-# The loss ``ttfs_loss`` of jaxsnn 0.3.0 [3]_ replaces times after two membrane time constants by
-# that value. For one sample with label y it is then
+# The loss ``ttfs_loss`` from jaxsnn 0.3.0 [3]_ clips all times at two membrane time constants. For
+# a single sample with label y, the loss is then
 #
 # .. math:: -\log \sum_c e^{(t_y - t_c) / \tau}
 #
-# The cross entropy with the temperature tau has a plus in place of the minus. So minimising
-# ``ttfs_loss`` delays the label.
+# In the cross entropy with the temperature tau, there is a plus instead of the minus. Minimising
+# ``ttfs_loss`` therefore delays the label.
 #
-# ml_genn 2.3.1 [4]_ has the gradients of a loss in its code, and not the loss itself. They are the
-# gradients of the cross entropy and of a term that makes the label earlier. If the label spikes,
-# the term is, for a trial of length T,
+# The code of ml_genn 2.3.1 [4]_ contains the gradients of a loss, but not the loss itself. The
+# gradients are those of the cross entropy and of a second term, which makes the label earlier. For
+# a trial of length T and a label that spikes, this term is
 #
 # .. math:: \frac{\alpha}{1.01 \, T - t_y}
 #
 # If the label is silent, its potential V at the end of the trial gets the gradient that the term
-# has for a spike at that time:
+# would have for a spike at that time:
 #
 # .. math:: -\frac{\alpha}{(0.01 \, T)^2} V_y(T)
 #
-# So this loss wakes a silent label by itself, and is trained without the penalty. The neurons, the
-# automatic differentiation and the temperature are not ml_genn's. Its softmax has the temperature
-# 1 ms, and ``softmax_temperature`` divides the gradient. alpha is T / 300, the ratio of ml_genn's
-# YinYang example, which sets it and trains with another loss, ``RelativeMeanSquareError``.
+# This loss wakes a silent label without help, so it is trained without the penalty. Some parts of
+# our run differ from ml_genn: the neurons, the automatic differentiation and the temperature. In
+# ml_genn, the softmax has a temperature of 1 ms, and ``softmax_temperature`` divides the gradient.
+# We set alpha to T / 300. The YinYang example of ml_genn has the same ratio, but trains with a
+# different loss, ``RelativeMeanSquareError``.
 
 
 def of_label(x, labels):
@@ -258,11 +264,13 @@ print("cross entropy {:.4f}, ttfs_loss {:.4f}".format(*values))
 # Training
 # --------
 #
-# Every run uses Adam, a learning rate that falls to 0, and batches of 150 samples. A seed has the
-# same initial weights in every run. The gradient is scaled down to norm 1 if it is larger, because
-# a spike time changes fast where the sum of the weights of the causal set is near 1.
-# ``jax.vmap`` trains all seeds at once. The loss in the picture is without the penalty. A sample
-# belongs to the class that spikes first, and to class 0 if all are silent.
+# All runs use Adam, a learning rate that falls to 0, and batches of 150 samples. For a given seed,
+# the initial weights are the same in all runs. Gradients with a norm above 1 are scaled down to
+# norm 1, because a spike time changes fast if the sum of the weights in the causal set is close to
+# 1.
+#
+# ``jax.vmap`` trains all seeds at once. The picture shows the loss without the penalty. A sample is
+# assigned to the class that spikes first, or to class 0 if all classes are silent.
 
 rate = optax.cosine_decay_schedule(LEARNING_RATE, EPOCHS * (len(train) // BATCH))
 optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
@@ -350,7 +358,8 @@ for index, name in enumerate(objectives):
     )
 
 # %%
-# Each line is the mean of the seeds, and the area goes from the lowest to the highest.
+# Each line shows the mean over the seeds, and the shaded area extends from the lowest to the
+# highest seed.
 
 titles = {"ttfs_loss": "jaxsnn\nttfs_loss", "CrossEntropy": "CrossEntropy,\ntemperature 0.1"}
 titles |= {name: f"CrossEntropy,\n{name}" for name in ("temperature 0.4", "no penalty")}
@@ -372,30 +381,31 @@ axes[1, 0].text(EPOCHS, 30, "chance", ha="right", va="top", color=GREY)
 describe(
     fig,
     "Loss and accuracy per epoch. CrossEntropy at temperature 0.1 and ml_genn's loss exceed 90 % "
-    "with a small spread, and SpikeLatency reaches 80 %. Without the penalty the lowest accuracy "
-    "stays at chance. With ttfs_loss the loss falls and the accuracy stays below chance",
+    "with a small spread, and SpikeLatency reaches 80 %. Without the penalty, the lowest accuracy "
+    "stays at chance. With ttfs_loss, the loss falls and the accuracy stays below chance",
 )
 
 # %%
-# - ``CrossEntropy`` with the temperature 0.1 is best. The softmax pushes the other classes later
-#   until they are several temperatures after the label. With 0.4 that is past the end of the trial
-#   for many outputs, where they have no gradient.
-# - Without the penalty one seed in three ends with all outputs silent, at the loss log 3. Once all
-#   are silent no gradient is left.
-# - ``SpikeLatency`` learns more slowly: its targets are exact times, where an early label is enough
-#   for the right class.
-# - The loss of ml_genn learns with about a tenth of the outputs silent. It can fall below 0 where
-#   labels are silent, because of the potential.
-# - With ``ttfs_loss`` the loss falls and the network does not learn: the label spikes last, or not
-#   at all.
+# - ``CrossEntropy`` with a temperature of 0.1 is best. The softmax pushes the other classes later,
+#   until they are several temperatures after the label. With a temperature of 0.4, many of these
+#   spikes would be pushed past the end of the trial, where they have no gradient.
+# - Without the penalty, one seed in three ends with all outputs silent, and its loss is log 3. Once
+#   all outputs are silent, there is no gradient left.
+# - ``SpikeLatency`` learns more slowly. Its targets are exact times, although an early spike of the
+#   label is enough to make the prediction right.
+# - With the loss from ml_genn, the network learns, and about a tenth of the outputs are silent. If
+#   labels are silent, this loss can fall below 0, because it contains their potential.
+# - With ``ttfs_loss``, the loss falls, but the network does not learn: the label spikes last, or
+#   not at all.
 #
-# With 8 seeds and 60 epochs, ``CrossEntropy`` reached 97.0 %, ml_genn's loss 96.8 % and
-# ``SpikeLatency`` 95.2 %: ``python plot_event_based_training.py 8 60``.
+# With 8 seeds and 60 epochs, ``CrossEntropy`` reached an accuracy of 97.0 %, the loss from ml_genn
+# 96.8 % and ``SpikeLatency`` 95.2 %. To reproduce this, run
+# ``python plot_event_based_training.py 8 60``.
 #
 # Decision regions
 # ----------------
 #
-# The pictures show the class that spikes first for each point of the disc, for the first seed.
+# For each point of the disc, the pictures show the class that spikes first, for the first seed.
 
 grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 60)] * 2), axis=-1).reshape(-1, 2)
 inside = np.hypot(*(grid - 0.5).T) <= 0.5
@@ -416,13 +426,14 @@ for ax, (name, classes) in zip(axes, maps.items(), strict=True):
     ax.spines[:].set_visible(False)
 describe(
     fig,
-    "Four discs: the task, with yin, yang and two dots; the untrained network, which predicts yang "
-    "in most of the disc; the network trained with CrossEntropy, which shows yin, yang and the "
-    "dots, with ragged borders; and that with SpikeLatency, where the dots are one band",
+    "Four discs. The first shows the task, with yin, yang and two dots. The untrained network "
+    "predicts yang in most of the disc. The network trained with CrossEntropy shows yin, yang and "
+    "the dots, with ragged borders. The network trained with SpikeLatency merges the dots into one "
+    "band",
 )
 
 # %%
-# The guide :doc:`/guides/event-based-training` says how to choose the options.
+# The guide :doc:`/guides/event-based-training` explains how to choose the options.
 #
 # .. [1] Kriener, Göltz and Petrovici, "The Yin-Yang dataset", 2021, arXiv 2102.08211.
 # .. [2] H. Mostafa, "Supervised learning based on temporal coding in spiking neural networks", IEEE

@@ -4,18 +4,19 @@ A large recording
 
 Five minutes of 64 neurons are compared with a model, in pieces that fit in memory.
 
-The same line computes the distances in NumPy, in CuPy where there is a GPU, and in dask, a few
-seconds of the recording at a time. They find a neuron that falls silent, and one that fires late,
-which a count of spikes does not show.
+The same line of code computes the distances in NumPy, in CuPy if there is a GPU, and in Dask, a few
+seconds of the recording at a time. The distances reveal a neuron that falls silent, and a neuron
+that fires late. Spike counts would not show the late neuron.
 """
 
 # %%
-# A recording, and what a model makes of it
-# -----------------------------------------
+# A recording and a model of it
+# -----------------------------
 #
-# There is a window for each second, and a step for each millisecond: ``[window, neuron, time]``.
-# The recording is made up: it has the model's spikes up to 2 ms early or late, one in twenty is
-# lost, and two neurons go wrong. Both are written to files, one byte for each entry.
+# The arrays have shape ``[window, neuron, time]``, with a window for each second and a step for
+# each millisecond. The recording is artificial. It contains the spikes of the model, shifted by up
+# to 2 ms, and one in twenty spikes is lost. In addition, two neurons go wrong. Both arrays are
+# written to files, with one byte per entry.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -64,23 +65,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -101,7 +102,7 @@ def names(ax, labels):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)
@@ -148,8 +149,9 @@ write(model_file, recording_file)
 print(f"two files of {recording_file.stat().st_size / 1e6:.0f} MB")
 
 # %%
-# A file that is mapped into memory is read where it is needed. Here are 400 ms of three neurons,
-# when one of them is silent, and later when another is late. Circles are what the model predicts.
+# A memory-mapped file is read only where it is needed. The picture shows 400 ms of three neurons,
+# at a time when one of them is silent, and later when a second one is late. The circles are the
+# spikes that the model predicts.
 
 model, recording = (np.load(file, mmap_mode="r") for file in (model_file, recording_file))
 three = [SILENT, 30, LATE]
@@ -164,16 +166,16 @@ for ax, window in zip(axes, (100, 210), strict=True):
     names(ax, [f"neuron {neuron}" for neuron in three])
 describe(
     fig,
-    "From 100 s on neuron 20 has circles but no spikes; from 210 s on the spikes of neuron 45 come "
-    "after their circles. Elsewhere spikes and circles nearly coincide",
+    "From 100 s on, neuron 20 has circles but no spikes. From 210 s on, the spikes of neuron 45 "
+    "come after their circles. Otherwise, spikes and circles nearly coincide",
 )
 
 # %%
 # One line for every library
 # --------------------------
 #
-# The terms of ``SpikeTime``, summed over the time of each window, are a distance for each window
-# and neuron. Here is what a single spike costs that is missing, or 8 ms late:
+# If the terms of ``SpikeTime`` are summed over the time in each window, the result is a distance
+# for each window and neuron. This is the cost of a single spike that is missing, or 8 ms late:
 
 loss = sx.SpikeTime(time_constant=10, reduction="none")
 
@@ -192,9 +194,10 @@ print(f"late:    {distances(np.roll(lone, DELAY), lone).item():.1f}")
 # In NumPy, all at once
 # ---------------------
 #
-# The spikes become float32, 77 MB of them, and the differences and filtered traces are as many.
-# The peak is that of ``tracemalloc``: what Python and NumPy have allocated. The pages of a mapped
-# file do not count, as the system can take them back at any time.
+# The spikes are converted to float32, which takes 77 MB. The differences and the filtered traces
+# are just as large. The peak is measured with ``tracemalloc``, so it includes what Python and NumPy
+# have allocated, but not the pages of a memory-mapped file, which the system can take back at any
+# time.
 
 
 def measured(evaluate):
@@ -210,13 +213,14 @@ at_once, peak = measured(lambda: distances(recording, model))
 print(f"NumPy, all at once: {peak:.0f} MB at most")
 
 # %%
-# In dask, chunk by chunk
+# In Dask, chunk by chunk
 # -----------------------
 #
-# A dask array knows how to read each of its chunks: here some windows, with all of their steps. The
-# same line on dask arrays computes nothing. It builds a graph of tasks, which ``compute`` runs, two
-# at a time; the bar is dask's own. (``da.from_array`` takes a mapped file as well, but newer
-# versions copy all of it into memory.)
+# A Dask array knows how to read each of its chunks. Here, a chunk is a number of windows with all
+# of their steps. The same line, applied to Dask arrays, computes nothing yet. It builds a graph of
+# tasks, and ``compute`` runs two tasks at a time. The progress bar is Dask's own.
+# (``da.from_array`` accepts a memory-mapped file as well, but newer versions copy all of it into
+# memory.)
 
 
 def chunks_of(file, windows):
@@ -242,7 +246,7 @@ for windows in (50, 10):
     print(f"dask, {windows} windows in a chunk: {peak:.0f} MB at most")
 
 # %%
-# NumPy and dask add up in another order, so they agree to the roundings of float32:
+# NumPy and Dask add numbers in a different order, so they agree only up to the rounding of float32:
 
 
 def compare(found):
@@ -258,7 +262,7 @@ compare(chunked)
 # In CuPy, on a GPU
 # -----------------
 #
-# The same line again, where there is a GPU that CuPy can use.
+# If there is a GPU that CuPy can use, the same line runs there:
 
 cupy_here = sx.backends.available()["cupy"]
 if cupy_here.usable:
@@ -274,8 +278,8 @@ else:
 # What the distances show
 # -----------------------
 #
-# Divided by the number of spikes that the model predicts, a distance is a price per spike. Above it
-# is what a count of the spikes tells.
+# The lower picture shows the distances, divided by the number of spikes that the model predicts, so
+# that they are a cost per spike. For comparison, the upper picture shows what spike counts reveal.
 
 predicted = model.sum(axis=-1, dtype=int)
 change = 100 * (recording.sum(axis=-1, dtype=int) / predicted - 1)
@@ -297,14 +301,14 @@ for ax, title in zip(axes, titles, strict=True):
     ax.set(title=title, ylabel="neuron")
 describe(
     fig,
-    "The number of spikes shows one dark line: neuron 20 from 80 to 120 s. The distance shows "
-    "two: the same, and neuron 45 from 180 to 240 s",
+    "The number of spikes shows one dark line, which is neuron 20 from 80 to 120 s. The distance "
+    "shows the same line, and a second one, which is neuron 45 from 180 to 240 s",
 )
 
 # %%
-# The silent neuron shows in both. The late one has its usual number of spikes, and only the
-# distance tells that they come at the wrong time. Both are more than twelve median deviations above
-# the median, for as long as they go wrong:
+# The silent neuron is visible in both pictures. The late neuron has its usual number of spikes, and
+# only the distance shows that they come at the wrong time. While they go wrong, both neurons are
+# more than twelve median absolute deviations above the median:
 
 usual = np.median(price)
 wrong = price > usual + 12 * np.median(np.abs(price - usual))

@@ -2,20 +2,20 @@
 A model against a recording
 ===========================
 
-Spike times from an NWB file are compared with a model, which is then fitted to them.
+Spike times from an NWB file are compared with a model, and the model is then fitted to them.
 
-A neuron was recorded while the same current was injected in twelve trials. The trials are compared
-with each other too. The fit is gradient descent on the spike times.
+A neuron was recorded in twelve trials while the same current was injected. The trials are also
+compared with each other. The fit is gradient descent on the spike times.
 """
 
 # %%
 # A file in the NWB format
 # ------------------------
 #
-# The recording is simulated here, so that the true parameters are known. The neuron is an
-# integrate-and-fire neuron without a leak: it sums the current, and fires each time that another
-# 3 pC have arrived. The spikes of the recording come 8 ms later. Their times vary from trial to
-# trial with a standard deviation of 2 ms, and 5 % of the spikes are missing.
+# The recording in this example is simulated, so that the true parameters are known. The neuron is
+# an integrate-and-fire neuron without a leak: it sums the current, and fires each time another 3 pC
+# have arrived. The recorded spikes come 8 ms later. Their times vary from trial to trial, with a
+# standard deviation of 2 ms, and 5 % of the spikes are missing.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -63,16 +63,16 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -125,9 +125,10 @@ def write(path):
 # Spike times of trials
 # ---------------------
 #
-# An NWB file has one list of spike times for each unit, in seconds since the session began. The
-# table of trials says when each trial begins and ends. The list is cut into trials, and the times
-# become milliseconds after the start of the trial. The distances take a list of such arrays.
+# An NWB file has one list of spike times for each unit, in seconds since the start of the session.
+# The table of trials gives the start and the end of each trial. The code cuts the list into trials,
+# and converts the times to milliseconds after the start of the trial. The distances take a list of
+# such arrays.
 
 
 def read(path):
@@ -149,8 +150,8 @@ with TemporaryDirectory() as folder:
 print("spikes of the trials:", *(len(train) for train in trials))
 
 # %%
-# neo reads many other formats. Its trains have a unit, so they are converted first: the distances
-# take plain numbers, in the unit of their arguments.
+# To read many other formats, use neo. Its trains have a unit. Convert them first, because the
+# distances take plain numbers, in the same unit as their arguments, such as ``cost``.
 
 trains = [neo.SpikeTrain(train / 1000 * pq.s, t_stop=1 * pq.s) for train in trials]
 converted = [train.rescale("ms").magnitude for train in trains]
@@ -162,16 +163,16 @@ np.testing.assert_allclose(distances, sx.distances.victor_purpura(trials, cost=0
 # -------------------------------------------
 #
 # The model has two parameters: the charge :math:`q` of a spike and the delay :math:`d`. Let
-# :math:`Q(t)` be the charge that has arrived until :math:`t`, and :math:`I(t)` the current. Spike
-# :math:`k` is at the time
+# :math:`Q(t)` be the charge that has arrived by time :math:`t`, and let :math:`I(t)` be the
+# current. Then spike :math:`k` has the time
 #
 # .. math:: t_k = Q^{-1}(k q) + d, \qquad
 #    \frac{\partial t_k}{\partial q} = \frac{k}{I(t_k - d)}, \qquad
 #    \frac{\partial t_k}{\partial d} = 1 .
 #
-# :math:`Q^{-1}` is an interpolation. After the end of the trial the current keeps its mean, so the
-# model can fire as many spikes as it is told to. Spikes after the end of the trial are used by the
-# fit, and are removed for a comparison with the trials.
+# :math:`Q^{-1}` is computed by interpolation. After the end of the trial, the current is constant
+# at its mean, so the model can fire any number of spikes. The fit uses spikes after the end of the
+# trial, but they are removed when the model is compared with the trials.
 
 EDGES = np.append(np.arange(DURATION + 1.0), 100 * DURATION)  # ms
 CURRENT = np.append(current, current.mean())  # pA, between the edges
@@ -205,18 +206,18 @@ ax.set_yticks([0, 11, 12], ["trial 1", "trial 12", "model"])
 ax.get_yticklabels()[-1].set_color(SPIKES)
 describe(
     fig,
-    "A fluctuating current, and below it twelve trials whose spikes form columns. The model before "
-    "the fit has 15 spikes, which lie between the columns",
+    "A fluctuating current, and below it twelve trials whose spikes form columns. Before the fit, "
+    "the model has 15 spikes, which lie between the columns",
 )
 
 # %%
 # How far the model is from the trials
 # ------------------------------------
 #
-# The distances compare all pairs, here those of the model with the trials, and those of the trials
-# with each other. The Victor-Purpura distance is a number of spikes: with a cost of 0.1 per ms, two
+# The distances compare all pairs. Here they compare the model with the trials, and the trials with
+# each other. The Victor-Purpura distance is measured in spikes: with a cost of 0.1 per ms, two
 # spikes match if they are less than 20 ms apart. The coincidence factor is 1 for equal trains and
-# about 0 for chance; here spikes coincide up to 4 ms apart.
+# about 0 for chance. In this example, spikes coincide if they are at most 4 ms apart.
 
 SAME = np.eye(len(trials), dtype=bool)  # the pairs of a trial with itself
 
@@ -239,10 +240,12 @@ compare("model before fit", [before], np.s_[:])
 # The fit
 # -------
 #
-# ``sx.times.SpikeTime`` compares each train with its own target: arrays ``[batch, class, spike]``
-# with NaN or infinity as padding. Here each trial is a sample, and there is one class.
-# ``sx.value_and_grad`` returns the gradient with respect to the spike times, and the chain rule
-# turns it into the gradient with respect to the two parameters. In JAX and PyTorch, automatic
+# ``sx.times.SpikeTime`` compares each train with its own target. Both are arrays
+# ``[batch, class, spike]``, padded with NaN or infinity. In this example, each trial is a sample,
+# and there is one class.
+#
+# ``sx.value_and_grad`` returns the gradient with respect to the spike times. The chain rule turns
+# it into the gradient with respect to the two parameters. In JAX and PyTorch, automatic
 # differentiation does both. The last four trials are not used for the fit.
 
 
@@ -290,18 +293,20 @@ for name, values in (("true", (TRUE_CHARGE, TRUE_DELAY)), ("start", START), ("fi
     print("{:6} {:11.3f} {:11.2f}".format(name, *values))
 
 # %%
-# The jitter limits how well the parameters can be known. Over twelve seeds of the random numbers,
-# fits from 2.5 pC had a root mean square error of 0.002 pC and 0.4 ms.
+# The jitter limits how precisely the parameters can be determined. Over twelve seeds of the random
+# numbers, fits that started at 2.5 pC had a root mean square error of 0.002 pC and 0.4 ms.
 #
-# Why the time constant begins long
-# ---------------------------------
+# Why the fit starts with a long time constant
+# --------------------------------------------
 #
-# The gradient of a spike depends on the spikes that are less than a few time constants away. At
-# 3 ms, most spikes of a wrong model have no recorded spike so near, and the others move to the
-# nearest recorded spike, which may be the wrong one. The loss is then nearly flat, with many local
-# minima. At 300 ms the loss compares slow changes of the rate, and has one wide minimum. It
-# determines the parameters less precisely: the first stage ends at 3.1 pC. The stages with shorter
-# time constants correct this error.
+# The gradient of a spike depends only on spikes that are less than a few time constants away. With
+# a time constant of 3 ms, most spikes of a wrong model have no recorded spike so close. The others
+# move to the nearest recorded spike, which may be the wrong one. The loss is then nearly flat, with
+# many local minima.
+#
+# With a time constant of 300 ms, the loss compares slow changes of the rate and has one wide
+# minimum. This minimum determines the parameters less precisely: the first stage ends at 3.1 pC.
+# The stages with shorter time constants correct this error.
 
 short = fit(START, [3])
 
@@ -324,22 +329,24 @@ right.set(title="charge during the fit (pC)", xlabel="step", ylim=(2.7, 5.2))
 right.legend(loc="upper right")
 describe(
     fig,
-    "Left: the loss against the charge is smooth at 300 ms, and at 3 ms it is flat and rough with "
-    "a narrow minimum at the true charge. Right: the fit that begins at 300 ms reaches the true "
-    "charge, and the one at 3 ms stays near the start",
+    "Left: the loss as a function of the charge. With a time constant of 300 ms it is smooth; with "
+    "3 ms it is flat and rough, with a narrow minimum at the true charge. Right: the fit that "
+    "begins at 300 ms reaches the true charge, and the fit at 3 ms stays near its start",
 )
 
 # %%
-# Where it fails
-# --------------
+# Where the fit fails
+# -------------------
 #
-# The gradient moves spikes; it does not add or remove them. The fit above has two remedies: the
-# model always has as many spikes as the trial with the most spikes, and spikes after the end of the
-# trial stay in the loss. The last columns show the fit without these remedies: spikes after the end
-# are removed, and a model with too few spikes does not get the missing ones back.
+# The gradient moves spikes, but does not add or remove them. The fit above therefore has two
+# remedies: the model always has as many spikes as the trial with the most spikes, and spikes after
+# the end of the trial remain in the loss. The last columns of the table show the fit without these
+# remedies. Spikes after the end of the trial are then removed, and a model with too few spikes
+# cannot get the missing spikes back.
 #
-# The number of recorded spikes gives a first guess: the total charge divided by the mean number of
-# spikes. The loss in the table is that at 3 ms, from the spikes in the trial.
+# The number of recorded spikes gives a first guess of the charge: the total charge divided by the
+# mean number of spikes. The losses in the table are computed with a time constant of 3 ms, from the
+# spikes within the trial.
 
 guess = float(CHARGE[DURATION] / np.isfinite(RECORDED).sum(axis=-1).mean())
 print(f"first guess from the number of spikes: {guess:.2f} pC")
@@ -353,19 +360,19 @@ for charge in (1.5, guess, 5.0):
     print(f"{charge:5.2f}", *("{:8.2f} {:6.1f} {:5.1f}".format(*end) for end in ends))
 
 # %%
-# At 3 ms from the start, no fit reaches the true parameters. With long time constants first, all of
-# them do here. That is not certain: with five other seeds of the random numbers, 3 of 20 fits ended
-# in a local minimum, and with 8 % of missing spikes 6 of 20. So **fit from several starts, and keep
-# the fit with the lowest loss**. The local minima in the table have at least 1.6 times the loss of
-# the true minimum.
+# If the time constant is 3 ms from the start, no fit reaches the true parameters. If the fit begins
+# with long time constants, all fits in this table reach them. This is not guaranteed: with five
+# other seeds of the random numbers, 3 of 20 fits ended in a local minimum, and with 8 % missing
+# spikes, 6 of 20 did. So **fit from several starting points, and keep the fit with the lowest
+# loss**. The local minima in the table have at least 1.6 times the loss of the true minimum.
 #
 # The fitted model and the trials
 # -------------------------------
 #
-# Here is the fitted model, compared with the last four trials, which the fit has not used. It is
-# closer to a trial than another trial is, because the times of the model do not vary at random. A
-# model of a real neuron does not have exactly the form of the neuron, and is then further away. The
-# distances between trials tell how good a model can be expected to be.
+# Finally, the fitted model is compared with the last four trials, which were not used for the fit.
+# The model is closer to a trial than a second trial is, because the times of the model do not vary
+# at random. For a real neuron, a model never has exactly the right form, so it will be further
+# away. The distances between the trials show how good a model can be expected to be.
 
 fitted = in_trial(model(*path[-1], 50)[0])
 compare("trials with trials", trials, ~SAME)
@@ -386,8 +393,8 @@ ax.set(xticks=[], title="distances between all trains")
 ax.tick_params(length=0)
 describe(
     fig,
-    "A matrix of distances. The model before the fit is far from all trials, and the model after "
-    "the fit is as near to them as they are to each other, or nearer",
+    "A matrix of distances. Before the fit, the model is far from all trials. After the fit, it is "
+    "at least as close to them as they are to each other",
 )
 
 # sphinx_gallery_thumbnail_number = 2

@@ -2,34 +2,34 @@
 A loss of your own
 ==================
 
-A loss is a readout, which reads something from the spikes, and a criterion, which compares that
-with the target.
+A loss consists of a readout, which reads a quantity from the spikes, and a criterion, which
+compares the reading with the target.
 
-Here both are new: the label should lead, and early. With the derivatives of both, the loss has a
-gradient in NumPy and CuPy too, and one line tests that all libraries agree.
+This example defines both: the label should lead, and it should lead early. Because the derivatives
+of both are written out, the loss also has a gradient in NumPy and CuPy. A single line tests that
+all libraries agree.
 """
 
 # %%
 # The formula
 # -----------
 #
-# A spike counts less the later it comes, and the label should be ahead of every other class by a
-# margin:
+# Later spikes have less weight, and the label should be ahead of every other class by a margin:
 #
 # .. math::
 #    u_c = \sum_t e^{-t / \tau} s_{c, t}, \qquad
 #    L = \sum_{c \ne y} \max(m - (u_y - u_c), 0)^2 .
 #
-# Once the lead is large enough the loss is 0, and so is its gradient.
+# Once the lead is large enough, the loss is 0, and so is its gradient.
 #
 # The loss
 # --------
 #
-# A readout and a criterion each return their result and its *pullback*: a function from the
-# derivative of the loss with respect to the result to the derivative with respect to the argument.
-# ``xp`` is the namespace of the array library. As only functions of the array API standard are
-# used, one version serves all libraries. Labels, masks, weights, reductions and layouts are
-# inherited from ``ClassLoss``.
+# The readout and the criterion each return their result and its *pullback*. The pullback is a
+# function that takes the derivative of the loss with respect to the result, and returns the
+# derivative of the loss with respect to the argument. ``xp`` is the namespace of the array library.
+# The code uses only functions of the array API standard, so the same code works with all libraries.
+# Labels, masks, weights, reductions and layouts are inherited from ``ClassLoss``.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -80,23 +80,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -111,11 +111,11 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def trace(ax, x, *, color=FILTERED, target=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
+    """Draw a line for each neuron, all on the same scale, and a dashed line for its `target`.
 
-    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest value. With negative values the lines start in the middle of their rows,
-    else at the bottom.
+    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value that fills a row,
+    by default the largest value. If there are negative values, the lines start in the middle of
+    their rows, otherwise at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
@@ -138,10 +138,10 @@ def trace(ax, x, *, color=FILTERED, target=None, highest=None):
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw a gradient: white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient that is white at 0, blue below and orange above, with a small colour bar.
 
-    With `root` the colours follow the root of the size, so that small numbers are seen beside
-    large ones.
+    With `root`, the colours show the square root of the size, so that small values are visible
+    next to large ones.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
@@ -176,7 +176,8 @@ def names(ax, labels):
 def beside(ax, texts, title="", *, room=True):
     """Write a short text at the right end of each row.
 
-    Without `room` none is made for it: a colour bar of another row has made it already.
+    If `room` is false, no space is reserved for the text, because the colour bar of another row has
+    already reserved it.
     """
     place = {"textcoords": "offset points", "annotation_clip": False}
     notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
@@ -187,7 +188,7 @@ def beside(ax, texts, title="", *, room=True):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
@@ -195,7 +196,7 @@ def shade(ax, row, start=None, stop=None):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)
@@ -236,7 +237,8 @@ class EarlyLead(sx.losses.ClassLoss):
 # Its gradient
 # ------------
 #
-# In two samples the labelled neuron fires five times: late in one of them, early in the other.
+# In both samples the labelled neuron fires five times: late in the first sample, and early in the
+# second.
 
 spikes = np.zeros((2, 3, 60))
 spikes[0, 0, 35:60:5] = spikes[1, 0, 4:29:5] = 1
@@ -267,14 +269,16 @@ for ax in axes.flat:
     names(ax, ["label", "class 1", "class 2"])
 describe(
     fig,
-    "With the label late, its gradient is blue and that of the others orange, most at the first "
-    "steps. With the label early, its count leads, and loss and gradient are 0",
+    "If the label fires late, its gradient is blue and the gradient of the others is orange, both "
+    "strongest at the first steps. If the label fires early, its count leads, and the loss and the "
+    "gradient are 0",
 )
 
 # %%
-# On the left a spike of the label lowers the loss, an early one most. A spike of another class
-# raises it, most for the class that is furthest ahead. On the right the label leads by the margin,
-# so the gradient is 0. A loss that counts spikes cannot tell the two samples apart:
+# In the left sample, a spike of the label lowers the loss, most of all an early spike. A spike of
+# any other class raises it, most of all a spike of the class that is furthest ahead. In the right
+# sample, the label leads by the margin, so the gradient is 0. A loss that counts spikes cannot tell
+# the two samples apart:
 
 counts = sx.CrossEntropy(time_axis=-1, reduction="none")
 print("CrossEntropy", counts(spikes, labels))
@@ -284,8 +288,8 @@ print("EarlyLead   ", terms.sum(axis=-1))
 # A test that all libraries agree
 # -------------------------------
 #
-# In this test PyTorch and JAX differentiate the readout and the criterion by themselves, and the
-# gradient of NumPy comes from the pullbacks. Each is a test of the other.
+# In this test, PyTorch and JAX differentiate the readout and the criterion themselves, whereas the
+# gradient in NumPy comes from the pullbacks. So the two gradients check each other.
 
 libraries = [name for name, info in sx.backends.available().items() if info.usable]
 sx.testing.assert_consistent(loss, spikes.astype(np.float32), labels)
@@ -295,7 +299,7 @@ for odd in (np.zeros_like(spikes), np.ones_like(spikes)):  # silent, and saturat
 print("consistent:", ", ".join(libraries))
 
 # %%
-# The test finds a mistake, here a wrong factor in a pullback:
+# The test also detects mistakes, such as a wrong factor in a pullback:
 
 
 class Mistaken(EarlyLead):

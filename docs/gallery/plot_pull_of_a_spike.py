@@ -2,11 +2,11 @@
 How strongly a loss pulls
 =========================
 
-``CrossEntropy`` takes the number of spikes of a class as its logit, or the root of that number.
-``SpikeMax`` takes the logarithm.
+``CrossEntropy`` uses the spike count of a class as its logit, or the square root of the count.
+``SpikeMax`` uses the logarithm of the count.
 
-The three differ in how much one more spike changes the logit, and
-in how certain they are of an answer that is due to chance.
+These three logits differ in how much they change with one more spike, and in how certain the loss
+is of a prediction that is due to chance.
 """
 
 # %%
@@ -14,9 +14,9 @@ in how certain they are of an answer that is due to chance.
 # ----------------------------------
 #
 # The gradient of a cross entropy with respect to a spike of the label is the product of two
-# factors: the probability that the label lacks, 1 - p, and the slope of the logit at its number of
-# spikes n. So the slope is the gradient divided by that factor. Here it is from the library: the
-# label has n spikes, and another class has 3.
+# factors. The first is 1 - p, where p is the probability of the label. The second is the slope of
+# the logit at the spike count n of the label. So if we divide the gradient by 1 - p, we get the
+# slope. The code below does this for a label with n spikes and a second class with 3 spikes.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -59,16 +59,16 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -95,10 +95,11 @@ for name, loss in losses.items():
     print(f"{name:15}", *(f"{slope(loss, number):5.2f}" for number in (1, 4, 25)))
 
 # %%
-# A loss can be called with numbers of spikes: ``counts[..., None]`` is a train of one step.
+# As this code shows, you can call a loss with spike counts: ``counts[..., None]`` is a train of one
+# step.
 #
-# The picture has the three logits and their slopes. Below half a spike, ``SpikeMax`` continues the
-# logarithm along its tangent, so that its loss is finite at silence.
+# The picture shows the three logits and their slopes. Below half a spike, ``SpikeMax`` continues
+# the logarithm along its tangent, so that its loss is finite if the label is silent.
 
 n = np.linspace(0, 25, 501)
 root = np.sqrt(n + 3 / 8)
@@ -125,25 +126,26 @@ right.set(
 right.legend()
 describe(
     fig,
-    "The logit n is a line with the slope 1. The root and the logarithm rise steeply at few spikes "
-    "and then slowly; the slope of the root falls from 0.82 to 0.10, that of the logarithm from 2 "
-    "to 0.04",
+    "The logit n is a line with slope 1. The square root and the logarithm rise steeply at few "
+    "spikes and then slowly. The slope of the square root falls from 0.82 to 0.10, and the slope "
+    "of the logarithm from 2 to 0.04",
 )
 
 silent, busy = curves["root of n + 3/8"][1][[0, -1]]
 print(f"slope of the root: {silent:.2f} at silence, {busy:.2f} at 25 spikes")
 
 # %%
-# With n, a neuron that fires 25 times is pulled as strongly as a silent one. The root pulls the
-# silent one eight times as strongly, and the logarithm fifty times.
+# With n, the pull on a silent neuron is the same as on a neuron that fires 25 times. With the
+# square root, the pull on the silent neuron is eight times as strong, and with the logarithm fifty
+# times.
 #
-# How certain chance is
-# ---------------------
+# How certain a loss is of a random result
+# ----------------------------------------
 #
-# Before training, the numbers of spikes of ten output neurons differ by chance. Here they are
-# random, from the same Poisson distribution for all classes, so no class is the right one. The left
-# panel has the standard deviation of a logit. The right panel has the probability that the loss
-# gives to the winner, which is the class with the most spikes.
+# Before training, the spike counts of ten output neurons differ only by chance. To imitate this, we
+# draw all counts from the same Poisson distribution, so no class is the right one. The left picture
+# shows the standard deviation of a logit. The right picture shows the probability that the loss
+# assigns to the class with the most spikes.
 
 means = np.geomspace(0.5, 100, 24)
 rng = np.random.default_rng(0)
@@ -175,9 +177,9 @@ for ax in (left, right):
     ax.set_xticks([1, 10, 100], ["1", "10", "100"])
 describe(
     fig,
-    "The scatter of n grows with the root of the mean, that of the root stays near one half, and "
-    "that of the logarithm falls. With n the probability of the winning class rises to 0.9, with "
-    "the root it stays near 0.2",
+    "The standard deviation of n grows with the square root of the mean. The standard deviation of "
+    "the square root stays near one half, and that of the logarithm falls. With n, the probability "
+    "of the class with the most spikes rises to 0.9; with the square root, it stays near 0.2",
 )
 
 # %%
@@ -188,20 +190,23 @@ for mean in (1, 10, 100):
     print(f"mean of {means[k]:5.1f} spikes: {shares}")
 
 # %%
-# With n and many spikes, the softmax is certain of a class that chance has chosen. Nine samples in
-# ten have another label, so the first training steps push the neurons that fire towards silence.
-# The root scatters by about one half whatever the mean is (F. J. Anscombe, 1948), so its softmax
-# stays undecided while the classes differ by chance only. This is a likely reason why training with
-# ``readout="sqrt_count"`` works at high learning rates and with long samples, where training with
-# counts may fail. The page "Which loss trains" has the measurement.
+# With n and many spikes, the softmax is certain of a class that was chosen by chance. Nine samples
+# in ten have a different label, so the first training steps push the neurons that fire towards
+# silence.
 #
-# Bounds pull until a rate is reached
-# -----------------------------------
+# The square root has a standard deviation of about one half at any mean (F. J. Anscombe, 1948), so
+# its softmax stays undecided as long as the classes differ only by chance. This is a likely reason
+# why training with ``readout="sqrt_count"`` works at high learning rates and with long samples,
+# where training with counts may fail. The page "Which loss trains" describes the measurements.
 #
-# With ``rates=(0.5, 0.02)`` the labelled neuron is pulled up to a spike in every second step, and
-# the others down to one in fifty, whatever the softmax says. Here a sample has 100 steps. On the
-# left the label has n spikes and the other class 40; on the right the label has 10 and the other
-# class n. The weights are those that trained best, 3 with counts and 1 with roots.
+# Bounds pull until they are reached
+# ----------------------------------
+#
+# With ``rates=(0.5, 0.02)``, the labelled neuron should fire in at least half of the steps, and the
+# other neurons in at most 2 %. Bounds pull until this is the case, whatever the softmax says. In
+# this example, a sample has 100 steps. In the left picture, the label has n spikes and the other
+# class has 40. In the right picture, the label has 10 spikes and the other class has n. The weights
+# of the bounds are those that trained best: 3 with counts and 1 with square roots.
 
 steps, n = 100, np.arange(100)
 fig, (left, right) = figure(1, 2, size=(7, 2.9), sharex=True)
@@ -225,9 +230,9 @@ right.set(title="pull on another class", xlabel="its number of spikes n")
 left.legend()
 describe(
     fig,
-    "The cross entropy pulls the label by at most 1, and another class by at least -1. With bounds "
-    "the pull on a silent label is many times larger and ends at 50 spikes, and another class is "
-    "pulled down from 2 spikes on",
+    "The cross entropy pulls the label by at most 1, and the other class by at least -1. With "
+    "bounds, the pull on a silent label is many times larger and ends at 50 spikes, and the other "
+    "class is pulled down from 2 spikes on",
 )
 
 # sphinx_gallery_start_ignore

@@ -4,19 +4,19 @@ Distances between recorded spike trains
 
 ``SpikeTime`` is a distance between spike trains, so it can compare recordings too.
 
-It is the distance of van Rossum in discrete time. Here it is for all pairs of 20 seconds of a
-grasshopper's auditory receptor at once, with three time constants. A short one compares coincident
-spikes, and a long one the numbers of spikes.
+The loss is the squared van Rossum distance in discrete time. In this example it compares all pairs
+of 20 seconds from an auditory receptor of a grasshopper at once, with three time constants. A short
+time constant compares coincident spikes; a long one compares spike counts.
 """
 
 # %%
 # The recording
 # -------------
 #
-# The spikes ship with the library. They come from one receptor neuron of *Locusta migratoria* that
-# heard a tone with its amplitude modulated by noise [1]_: 10 seconds with noise up to 200 Hz, then
-# 10 with noise up to 800 Hz, in bins of 1 ms. The noise goes on from second to second, so **no
-# second is a repetition of another**.
+# The spikes are included in the library. They come from one receptor neuron of *Locusta migratoria*
+# that heard a tone whose amplitude was modulated by noise [1]_. The first 10 seconds had noise up
+# to 200 Hz, and the next 10 seconds had noise up to 800 Hz. The bins are 1 ms long. The noise
+# continues from second to second, so **no second is a repetition of another**.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -61,23 +61,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -92,11 +92,11 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def trace(ax, x, *, color=FILTERED, target=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
+    """Draw a line for each neuron, all on the same scale, and a dashed line for its `target`.
 
-    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest value. With negative values the lines start in the middle of their rows,
-    else at the bottom.
+    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value that fills a row,
+    by default the largest value. If there are negative values, the lines start in the middle of
+    their rows, otherwise at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
@@ -127,7 +127,8 @@ def names(ax, labels):
 def beside(ax, texts, title="", *, room=True):
     """Write a short text at the right end of each row.
 
-    Without `room` none is made for it: a colour bar of another row has made it already.
+    If `room` is false, no space is reserved for the text, because the colour bar of another row has
+    already reserved it.
     """
     place = {"textcoords": "offset points", "annotation_clip": False}
     notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
@@ -138,7 +139,7 @@ def beside(ax, texts, title="", *, room=True):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)
@@ -161,18 +162,18 @@ ax.set(xlabel="time (ms)", yticks=[4.5, 14.5], yticklabels=["noise to\n200 Hz", 
 beside(ax, counts, "spikes")
 describe(
     fig,
-    "A raster of twenty seconds, ten of each noise, with 73 to 127 spikes each. The first of "
-    "each noise has the most, and no two seconds look alike",
+    "A raster of twenty seconds, ten for each noise, with 73 to 127 spikes each. The first second "
+    "of each noise has the most spikes, and no two seconds look alike",
 )
 
 # %%
 # What the time constant does
 # ---------------------------
 #
-# The trains are filtered with an exponential of time constant :math:`\tau`, and the distance is
-# the sum of the squared differences between the traces. Here is a quarter of a second of two
-# trains. With 1 ms a trace is little more than the spikes, with 100 ms it is nearly a count of
-# recent ones.
+# The trains are filtered with an exponential of time constant :math:`\tau`, and the distance is the
+# sum of the squared differences between the traces. The picture shows a quarter of a second of two
+# trains. With a time constant of 1 ms, a trace is little more than the spikes themselves. With 100
+# ms, it is nearly a count of the recent spikes.
 
 CONSTANTS = 1, 10, 100
 pair = trains[[3, 4], :250]
@@ -188,17 +189,17 @@ for ax in axes:
     names(ax, ["4th second", "5th second"])
 describe(
     fig,
-    "Two spike trains, and the same filtered: as separate peaks, as overlapping peaks, and as two "
-    "curves that rise almost steadily",
+    "Two spike trains and their filtered traces, which are separate peaks at 1 ms, overlapping "
+    "peaks at 10 ms and curves that rise almost steadily at 100 ms",
 )
 
 # %%
 # All pairs at once
 # -----------------
 #
-# A loss takes any number of trains, so one call does for all pairs: ``reduction="none"`` returns a
-# term for each step, and their sum over time is the distance. It is divided by what one surplus
-# spike costs, to have the same unit for each time constant.
+# A loss takes any number of trains, so a single call is enough for all pairs. ``reduction="none"``
+# returns a term for each step, and the sum of these terms over time is the distance. It is divided
+# by the cost of one surplus spike, so that it has the same unit for each time constant.
 
 
 def distances(first, second, constant):
@@ -226,16 +227,18 @@ bar.set_label("surplus spikes")
 bar.outline.set_visible(False)
 describe(
     fig,
-    "Three matrices on one scale: nearly even at 1 ms, paler at 10 ms, and at 100 ms palest but "
-    "for the dark row and column of the first second of each noise",
+    "Three matrices on the same scale. At 1 ms the matrix is nearly uniform, at 10 ms it is paler, "
+    "and at 100 ms it is the palest, except for the dark row and column of the first second of "
+    "each noise",
 )
 
 # %%
 # What the matrices show
 # ----------------------
 #
-# The first second of each stimulus stands out, and with a longer time constant little else does:
-# the neuron fired most then. A distance depends mostly on how many spikes the two trains have.
+# The first second of each stimulus stands out, because the neuron fired most in these seconds. With
+# a long time constant, little else is visible. A distance depends mostly on how many spikes the two
+# trains have:
 
 others = ~np.eye(len(trains), dtype=bool)  # a train is at no distance from itself
 total = counts[:, None] + counts[None, :]
@@ -248,9 +251,9 @@ for constant, matrix in matrices.items():
     print(f"with the square of their difference {r_difference:.2f}")
 
 # %%
-# With 1 ms, most spikes of either train have no counterpart, and are surplus; with 100 ms it
-# matters little when they come. What the matrices do **not** show is the stimulus: two seconds of
-# the same one are as far apart as two of different ones.
+# With a time constant of 1 ms, most spikes of either train have no counterpart and are surplus.
+# With 100 ms, it matters little when the spikes occur. The matrices do **not** show the stimulus:
+# two seconds of the same stimulus are as far apart as two seconds of different stimuli.
 
 same = others & (np.arange(20)[:, None] // 10 == np.arange(20) // 10)
 for constant, matrix in matrices.items():
@@ -259,16 +262,17 @@ for constant, matrix in matrices.items():
 print(f"spikes of two trains: {total[others].mean():.0f}")
 
 # %%
-# That is what to expect where nothing is repeated. Repetitions would be close to each other, if
-# the neuron is precise enough for the time constant.
+# This is expected, because nothing was repeated. Repetitions would be close to each other, if the
+# neuron is precise enough for the time constant.
 #
 # What a repetition would look like
 # ---------------------------------
 #
-# So let us make repetitions: copies in which each spike is moved at random, normally distributed.
-# On the left are the distances of the recorded seconds from copies moved by 4 ms; on the diagonal,
-# each from its own copy. On the right is how far the own copy is, as a fraction of how far the
-# copies of other seconds are.
+# We can make artificial repetitions: copies in which each spike is moved by a random, normally
+# distributed time. The left picture shows the distances between the recorded seconds and copies
+# that were moved by 4 ms. The diagonal holds the distance between each second and its own copy. The
+# right picture shows the distance to the second's own copy, divided by the distance to the copies
+# of other seconds.
 
 rng = np.random.default_rng(0)
 
@@ -301,13 +305,14 @@ for constant in CONSTANTS:
     print(f"{constant:3} ms:", "  ".join(f"{ratio:.2f}" for ratio in ratios))
 describe(
     fig,
-    "A matrix with a pale diagonal: each second is nearest to its own copy. Three curves that rise "
-    "with the movement, soonest for 1 ms and latest for 100 ms",
+    "Left: a matrix with a pale diagonal, because each second is nearest to its own copy. Right: "
+    "three curves that rise as spikes are moved farther, earliest for 1 ms and latest for 100 ms",
 )
 
 # %%
-# The time constant is a tolerance. Moved by 4 ms, a copy is almost as far as another second for 1
-# ms, half as far for 10 ms, and almost the same train for 100 ms.
+# The time constant acts as a tolerance. If spikes are moved by 4 ms, a copy is almost as far away
+# as a different second for a time constant of 1 ms, half as far for 10 ms, and almost the same
+# train for 100 ms.
 #
 # .. [1] A. Rokem, S. Watzl, T. Gollisch, M. Stemmler, A. V. M. Herz and I. Samengo, "Spike-timing
 #    precision underlies the coding efficiency of auditory receptor neurons", Journal of

@@ -4,18 +4,19 @@ Learning where every spike belongs
 
 A small spiking network learns to write a word with the spikes of 28 output neurons.
 
-Its inputs are random spikes, and the target is a spike train for each output neuron. ``SpikeTime``
-measures how far the output is from the target, and its gradient moves, adds and removes spikes
-until the word is there.
+The inputs of the network are random spikes, and the target is a spike train for each output neuron.
+``SpikeTime`` measures how far the output is from the target. Its gradient moves, adds and removes
+spikes until the word appears.
 """
 
 # %%
 # The task
 # --------
 #
-# The target is a word in dots: each dot is four neurons high, and the dots of a row are five steps
-# apart. The input is 100 neurons that fire at random, in 5 % of all steps. It is drawn once and
-# stays the same. Arrays are ``[time, batch, neuron]``, here with a batch of one.
+# The target is a word made of dots. Each dot is four neurons high, and the dots in a row are five
+# steps apart. The input is 100 neurons that fire at random, in 5 % of all steps. It is drawn once
+# and stays the same during training. Arrays have shape ``[time, batch, neuron]``, with a batch size
+# of one.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -57,16 +58,16 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
@@ -118,16 +119,21 @@ left.scatter(*trains(inputs), s=5, color=SPIKES, linewidths=0)
 left.set(xlim=(-1, steps), ylim=(100, -1), title="input", xlabel="time (steps)", ylabel="neuron")
 right.set(title="target of the output", xlabel="time (steps)")
 dots(right, torch.zeros_like(target), size=8)
-describe(fig, "Dots scattered at random, and circles in columns that spell the word SPIKE")
+describe(
+    fig,
+    "Left: input spikes, scattered at random. Right: target spikes, as circles in columns that "
+    "spell the word SPIKE",
+)
 
 # %%
 # The network
 # -----------
 #
-# Two layers of leaky integrate-and-fire neurons: 100 inputs, 256 hidden neurons, 28 outputs. A
-# membrane keeps 0.9 of itself at each step, adds its current, and loses 1 in the step after it
-# fired. The threshold is a step, whose derivative is 0 or infinite. In its place training takes a
-# triangle, which is 1 at the threshold and 0 from a distance of 1 on.
+# The network has two layers of leaky integrate-and-fire neurons, with 100 inputs, 256 hidden
+# neurons and 28 outputs. At each step, a membrane potential keeps 0.9 of its value and adds the
+# input current; in the step after a spike, it is lowered by 1. The derivative of the threshold is 0
+# almost everywhere, so training replaces it by a triangle, which is 1 at the threshold and falls to
+# 0 at a distance of 1.
 
 
 class Fire(torch.autograd.Function):
@@ -161,9 +167,9 @@ def layer(current):
 # Training
 # --------
 #
-# ``SpikeTime`` filters both trains with an exponential and adds up the squared difference. With a
-# time constant of 5 steps, a spike that comes a little late overlaps with the target spike, and
-# costs less the nearer it is:
+# ``SpikeTime`` filters both trains with an exponential and sums the squared differences. With a
+# time constant of 5 steps, a spike that is slightly late still overlaps with the target spike. The
+# closer it is, the less it costs:
 
 loss = sx.SpikeTime(time_constant=5, time_axis=0)
 one = torch.zeros((60, 1, 1))
@@ -173,8 +179,9 @@ for late in (0, 1, 2, 3, 4, 8):
 print(f"      missing: {loss(torch.zeros_like(one), one).item():.2f}")
 
 # %%
-# From 4 steps on it costs more than a missing spike. So the loss moves spikes that are near, and
-# removes those that are far away. The gradient goes through both layers, to the weights:
+# A spike that is 4 or more steps late costs more than a missing spike. The loss therefore moves
+# spikes that are close to their targets, and removes those that are far away. The gradient flows
+# through both layers to the weights:
 
 TRAINING, SHORT = 150, 30
 
@@ -208,8 +215,8 @@ losses_from_large, outcomes_from_large = train(0.39, SHORT)
 # How many spikes are right
 # -------------------------
 #
-# Target spikes of one neuron are at least five steps apart, so no output spike is within two steps
-# of two of them.
+# Target spikes of the same neuron are at least five steps apart, so an output spike can be within
+# two steps of at most one target spike.
 
 
 def near(spikes, reach):
@@ -235,11 +242,13 @@ assert found(outcomes[-1], 2) >= 0.98 * number
 assert np.sum((outcomes[-1].numpy() > 0) & ~near(target, 2)) <= 0.02 * number
 
 # %%
-# The loss over training is on the left. Its scale is logarithmic down to 1, and linear from there
-# to 0, where every spike is in its place; one spike that is a step late costs 1.10.
+# The left picture shows the loss during training. Its scale is logarithmic down to 1 and linear
+# below, so that it can show 0, the loss when every spike is in its place. A single spike that is
+# one step late costs 1.10.
 #
-# The grey line is the same training from initial weights three times as large. The output then
-# starts with far too many spikes. Within ten steps nearly all of them are gone, and few come back:
+# The grey line shows the same training from initial weights that are three times as large. The
+# output then starts with far too many spikes. Within ten steps nearly all of them are gone, and few
+# come back:
 
 fired = [int(outcomes_from_large[step].sum()) for step in (0, 1, 10, SHORT)]
 print(f"Output spikes from large weights, after 0, 1, 10 and {SHORT} steps:", *fired)
@@ -263,16 +272,18 @@ for ax in (left, right):
     ax.set_xlabel("training step")
 describe(
     fig,
-    "The loss falls from about 1000 to 0, but from large weights stays near 1000. The share of "
-    "target spikes that are met rises to 100 %, fastest to within 2 steps",
+    "The loss falls from about 1000 to 0. From large weights, it stays near 1000. The share of "
+    "target spikes that are met rises to 100 %, and rises fastest if output spikes may be 2 steps "
+    "away",
 )
 
 # %%
-# The output while it is learned
-# ------------------------------
+# The output during training
+# --------------------------
 #
-# Circles are target spikes. A black dot is a spike in its place, and a pink one a spike in another
-# place. At first the spikes gather around the strokes, and then each moves to its step.
+# Circles are target spikes, black dots are output spikes in the right place, and pink dots are
+# output spikes in a wrong place. At first the spikes gather around the strokes of the letters. Then
+# each spike moves to its exact step.
 
 shown = (0, 15, 35, TRAINING)
 fig, axes = figure(2, 2, size=(7, 4), sharex=True, sharey=True)
@@ -285,7 +296,7 @@ for ax in axes[-1]:
 describe(
     fig,
     "The word SPIKE in circles: at first with a few stray pink dots, then with pink dots near the "
-    "letters, and at the end with a black dot in all but one circle",
+    "letters, and at the end with a black dot in all circles except one",
 )
 
 # sphinx_gallery_thumbnail_number = 3

@@ -2,17 +2,18 @@
 What a loss sees
 ================
 
-A loss reads something from the spikes, such as a rate, and compares it with its target.
+A loss reads a quantity from the spikes, such as a rate, and compares it with a target.
 
-Four losses read one small sample. The spikes are on top, below them are the readings of each loss,
-and at the bottom is its gradient.
+This example applies four losses to the same small sample. Each picture shows the spikes at the top,
+what the loss reads from them in the middle, and the gradient of the loss at the bottom.
 """
 
 # %%
 # A sample of five neurons
 # ------------------------
 #
-# The arrays are ``[batch, neuron, time]``. One neuron never fires, and one at every third step.
+# The arrays have shape ``[batch, neuron, time]``. One neuron never fires, and another neuron fires
+# at every third step.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -63,23 +64,23 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, *, size=(7, 4), **options):
-    """Return a figure in the shared style, and its axes; `options` are those of `plt.subplots`.
+    """Return a figure in the shared style, and its axes.
 
-    The style applies to later figures too.
+    The `options` are passed to `plt.subplots`. The style applies to later figures too.
     """
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
 def describe(fig, text):
-    """Attach a text for readers who do not see the picture: the site reads it from the title."""
+    """Attach an alternative text to a picture, as a hidden title that the site reads."""
     fig.suptitle(text, visible=False).set_in_layout(False)
 
 
 def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
     """Draw spikes as ticks, and `target` spikes, if given, as open circles around them.
 
-    `color` is one for all neurons, or a list with one for each.
+    `color` is a single colour for all neurons, or a list with one colour per neuron.
     """
     spikes = np.asarray(spikes)
     neurons, steps = spikes.shape
@@ -94,11 +95,11 @@ def raster(ax, spikes, *, color=SPIKES, target=None, size=0.36):
 
 
 def trace(ax, x, *, color=FILTERED, target=None, highest=None):
-    """Draw a line for each neuron, on one scale, and a dashed line for its `target`.
+    """Draw a line for each neuron, all on the same scale, and a dashed line for its `target`.
 
-    `target` is ``[neuron]`` or ``[neuron, time]``. `highest` is the size that fills a row, by
-    default the largest value. With negative values the lines start in the middle of their rows,
-    else at the bottom.
+    `target` has shape ``[neuron]`` or ``[neuron, time]``. `highest` is the value that fills a row,
+    by default the largest value. If there are negative values, the lines start in the middle of
+    their rows, otherwise at the bottom.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
@@ -121,10 +122,10 @@ def trace(ax, x, *, color=FILTERED, target=None, highest=None):
 
 
 def heat(ax, x, label="gradient", *, largest=None, root=False):
-    """Draw a gradient: white at 0, blue below and orange above, with a small colour bar.
+    """Draw a gradient that is white at 0, blue below and orange above, with a small colour bar.
 
-    With `root` the colours follow the root of the size, so that small numbers are seen beside
-    large ones.
+    With `root`, the colours show the square root of the size, so that small values are visible
+    next to large ones.
     """
     x = np.asarray(x)
     neurons, steps = x.shape
@@ -159,7 +160,8 @@ def names(ax, labels):
 def beside(ax, texts, title="", *, room=True):
     """Write a short text at the right end of each row.
 
-    Without `room` none is made for it: a colour bar of another row has made it already.
+    If `room` is false, no space is reserved for the text, because the colour bar of another row has
+    already reserved it.
     """
     place = {"textcoords": "offset points", "annotation_clip": False}
     notes = [ax.annotate(title, (1, 1), (6, 6), xycoords="axes fraction", **place)]
@@ -170,7 +172,7 @@ def beside(ax, texts, title="", *, room=True):
 
 
 def shade(ax, row, start=None, stop=None):
-    """Shade a row, or those of its steps from `start` to before `stop`: of the label, say."""
+    """Shade a row, such as the label's, or only its steps from `start` to before `stop`."""
     first, last = ax.get_xlim()
     first = first if start is None else start - 0.5
     last = last if stop is None else stop - 0.5
@@ -178,7 +180,7 @@ def shade(ax, row, start=None, stop=None):
 
 
 def _rows(ax, neurons, steps):
-    """Give each neuron a row, the first on top, and each step a place on the time axis."""
+    """Give each neuron a row, with the first at the top, and each step a place on the x axis."""
     ax.set(xlim=(-0.5, steps - 0.5), ylim=(neurons - 0.5, -0.5))
     if isinstance(ax.yaxis.get_major_locator(), MaxNLocator):  # and not already named
         ax.yaxis.get_major_locator().set_params(integer=True)
@@ -229,9 +231,9 @@ def show(reading, what, terms, gradient, seen, *, target=None, trains=None, labe
 # SpikeTime: when a neuron should fire
 # ------------------------------------
 #
-# The target is a spike train for each neuron (circles). Both trains are filtered, and the loss is
-# the squared distance between the traces, summed over time: the numbers on the right. The colours
-# show the root of the gradient, so that small values are visible.
+# The target is a spike train for each neuron (circles). Both trains are filtered. The loss is the
+# squared distance between the two traces, summed over time, and is shown on the right. The colours
+# show the square root of the gradient, so that small values are visible.
 
 trains = np.zeros_like(spikes)
 trains[0, 0, 15::25] = 1
@@ -252,23 +254,25 @@ show(
     "filtered, and the filtered target (dashed)",
     terms,
     gradient,
-    "Gradient: blue around each spike that the silent neuron lacks, orange everywhere for the "
-    "busy one, white for the regular one, and blue before orange at each late spike",
+    "The gradient is blue around each missing spike of the silent neuron, orange everywhere for "
+    "the busy neuron, white for the regular neuron, and blue and then orange at each late spike",
     target=sx.causal_filter(trains[0], kernel),
     trains=trains[0],
 )
 print(f"loss {value:.1f}")
 
 # %%
-# The gradient of the silent neuron is negative around each circle: a spike there lowers the loss.
-# That of the busy one is positive everywhere. The regular one has its target spikes, so its
-# gradient is 0. The sparse one fires four steps late, and spikes before its own lower the loss.
+# The gradient of the silent neuron is negative around each circle, because a spike there would
+# lower the loss. The gradient of the busy neuron is positive everywhere. The regular neuron already
+# fires at its target times, so its gradient is 0. The sparse neuron fires four steps too late, and
+# spikes before its own would lower the loss.
 #
 # SpikeRate: how often a neuron should fire
 # -----------------------------------------
 #
-# The target is a class: one neuron should fire at one rate, the others at another. With a window,
-# the rate in the last steps is compared at each step.
+# The target is a class: the labelled neuron should fire at one rate, and all other neurons at a
+# second, lower rate. With a moving window, the loss compares the rate over the last steps with its
+# target at every step.
 
 spike_rate = sx.SpikeRate(true_rate=0.6, false_rate=0.1, moving_window=16)
 value, gradient = sx.value_and_grad(spike_rate)(spikes, [0])
@@ -282,23 +286,25 @@ show(
     "rate in the last 16 steps, and its target (dashed)",
     terms,
     gradient,
-    "Gradient: dark blue for the silent labelled neuron, dark orange for the busy one, and "
-    "blue between bursts but orange around them; all rows fade at the end",
+    "The gradient is dark blue for the silent labelled neuron and dark orange for the busy neuron. "
+    "For the bursting neuron it is orange around the bursts and blue between them. All rows fade "
+    "at the end",
     target=[0.6, 0.1, 0.1, 0.1, 0.1],
     labels=[(0, 0, STEPS)],
 )
 print(f"loss {value:.1f}")
 
 # %%
-# A spike is read in the 16 steps from its own on. So the gradient of the neuron with bursts turns
-# to orange before a burst begins, and all rows fade towards the end, where fewer steps are left.
+# Each spike is part of the window for 16 steps, starting with its own. This is why the gradient of
+# the bursting neuron turns orange before a burst begins, and why all rows fade towards the end,
+# where fewer steps are left.
 #
 # SpikeMax: who should fire most
 # ------------------------------
 #
-# The label may change with time: here it is the silent neuron for 40 steps, and then the one with
-# bursts. The loss reads the share of each class in the rates. Each step has one term, the negative
-# logarithm of the label's share.
+# The label may change over time. Here it is the silent neuron for the first 40 steps, and then the
+# bursting neuron. The loss reads the share of each class in the sum of all rates. Each step has a
+# single term, the negative logarithm of the label's share.
 
 labels = np.repeat([[0, 4]], 40, axis=1)  # [batch, time]
 spike_max = sx.SpikeMax(moving_window=16)
@@ -312,8 +318,8 @@ show(
     "share of the rates in the last 16 steps",
     terms,
     gradient,
-    "Gradient: dark blue for the silent neuron while it is the label, then for that with bursts; "
-    "pale orange in all other rows. The loss falls at the second burst",
+    "The gradient is dark blue for the silent neuron while it is the label, then for the bursting "
+    "neuron, and pale orange in all other rows. The loss falls at the second burst",
     labels=[(0, 0, 40), (4, 40, STEPS)],
 )
 
@@ -325,16 +331,16 @@ published = sx.SpikeMax(moving_window=16, numerics="lava")(torch.asarray(spikes)
 print(f"loss as it was published: {published:.1f}")
 
 # %%
-# The share of a silent neuron is 0, and the logarithm of 0 is infinite. Below half a spike a
-# tangent replaces the logarithm, so value and gradient are finite. The fewer spikes the labelled
-# neuron has, the larger is its gradient. All other classes have the same gradient: the share of the
-# label does not depend on which of them fires.
+# The share of a silent neuron is 0, and the logarithm of 0 is minus infinity. Below half a spike,
+# the loss therefore replaces the logarithm by its tangent, so that the value and the gradient are
+# finite. The fewer spikes the labelled neuron has, the larger its gradient. All other classes
+# have the same gradient, because the share of the label does not depend on which of them fires.
 #
 # SpikeMoid: several labels at once
 # ---------------------------------
 #
-# Several classes may be labels of one sample. The loss reads a probability for each class, the
-# sigmoid of the rate, which is one half at the rate ``theta``.
+# A sample may have several labels. The loss reads a probability for each class: the sigmoid of its
+# rate, which is one half at the rate ``theta``.
 
 several = np.asarray([[True, False, True, False, False]])  # [batch, class]
 spike_moid = sx.SpikeMoid(moving_window=16, alpha=0.1, theta=0.2)
@@ -348,19 +354,20 @@ show(
     "probability that the class applies",
     terms,
     gradient,
-    "Gradient: dark blue for both labelled neurons, the silent and the regular one; orange for the "
-    "others, darkest for the busy one and around the bursts",
+    "The gradient is dark blue for the two labelled neurons, which are the silent and the regular "
+    "neuron, and orange for the others. It is darkest for the busy neuron and around the bursts",
     labels=[(0, 0, STEPS), (2, 0, STEPS)],
 )
 print(f"loss {value:.1f}")
 
 # %%
-# The silent neuron is as far from its label as a rate can be, and has a gradient still.
+# The rate of the silent neuron is as far from its target as possible, but its gradient is not 0.
 #
 # Does the gradient point the right way?
 # --------------------------------------
 #
-# Give the silent neuron one spike at the step with the most negative gradient: each loss falls.
+# To test this, give the silent neuron one spike, at the step with the most negative gradient. The
+# value of every loss falls:
 
 tasks = [(spike_time, trains), (spike_rate, [0]), (spike_max, labels), (spike_moid, several)]
 for loss, target in tasks:
@@ -372,12 +379,12 @@ for loss, target in tasks:
     print(f"{name:9}  {value:6.1f}, with a spike at step {step:2}: {loss(more, target):6.1f}")
 
 # %%
-# The same lines in other libraries
-# ---------------------------------
+# The same code with other libraries
+# ----------------------------------
 #
-# The library of the spikes computes the loss. NumPy has no automatic differentiation, so its
-# gradients are closed forms; PyTorch and JAX differentiate the losses themselves. The last number
-# is the largest difference from NumPy's gradient, as a fraction of its largest entry.
+# The loss is computed by the array library of the spikes. NumPy has no automatic differentiation,
+# so its gradients are closed forms. PyTorch and JAX differentiate the losses themselves. The last
+# column is the largest difference from NumPy's gradient, relative to its largest entry.
 
 for loss, target in tasks:
     _, expected = sx.value_and_grad(loss)(spikes, target)

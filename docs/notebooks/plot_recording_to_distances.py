@@ -2,15 +2,17 @@
 From a recording to distances
 =============================
 
-A recording of spike times becomes trials, distances between all trials, and clusters of trials with
-the same stimulus. It needs ``pip install ".[all]" pynwb matplotlib scipy``.
+This notebook turns a recording of spike times into trials, computes the distances between all
+trials, and finds clusters of trials with the same stimulus. To install what it needs, run
+``pip install ".[all]" pynwb matplotlib scipy``.
 """
 
 # %%
 # The recording
 # -------------
 #
-# An NWB file has an array of spike times for each unit, and a table of trials, in seconds.
+# An NWB file contains an array of spike times for each unit, and a table of trials. Both are in
+# seconds.
 
 import datetime
 import tempfile
@@ -25,8 +27,9 @@ from scipy.spatial.distance import squareform
 import spikeloss_xp as sx
 
 # %%
-# This cell writes a file, with two units whose firing rates follow one of two stimuli. With a file
-# of your own, set ``path`` to it instead. Its trials need a column ``stimulus``, or another one.
+# This cell writes an example file, with two units whose firing rates follow one of two stimuli. To
+# use a file of your own, set ``path`` to it and skip this cell. The trials of the file need a
+# column with the stimulus; here it is called ``stimulus``.
 
 path = Path(tempfile.mkdtemp()) / "recording.nwb"
 rng = np.random.default_rng(0)
@@ -50,7 +53,7 @@ with pynwb.NWBHDF5IO(path, "w") as io:
 # Trials
 # ------
 #
-# The trials are sorted by stimulus, and the times of a trial begin at 0.
+# The trials are sorted by stimulus. In each trial, times are measured from the start of the trial.
 
 with pynwb.NWBHDF5IO(path, "r") as io:
     file = io.read()
@@ -73,8 +76,9 @@ plt.show()
 # Distances of one unit
 # ---------------------
 #
-# The distance of van Rossum compares the trains at one time scale, and that of Victor and Purpura
-# counts spikes that are added, removed and moved. Time constants and costs are for seconds here.
+# The van Rossum distance compares the trains at one time scale. The Victor-Purpura distance counts
+# how many spikes must be added, removed and moved. Time constants and costs are for times in
+# seconds.
 
 distances = {
     "van Rossum, 50 ms": sx.distances.van_rossum(first, time_constant=0.05, times=True),
@@ -87,7 +91,7 @@ for axes, (name, matrix) in zip(places, distances.items(), strict=True):
 plt.show()
 
 # %%
-# The nearest other trial predicts the stimulus of a trial:
+# The stimulus of a trial can be predicted from the nearest other trial:
 
 same = stimulus[:, None] == stimulus
 for ms in (1, 5, 20, 50, 200, 1000):
@@ -100,8 +104,9 @@ for ms in (1, 5, 20, 50, 200, 1000):
 # All units
 # ---------
 #
-# Trains of several units are in bins, ``[trial, unit, time]``, here of 1 ms. The time constant is
-# now in bins. ``lengths`` has the number of bins of each trial, which may differ.
+# To compare trains of several units, bin them into an array ``[trial, unit, time]``. The bins here
+# are 1 ms long, and the time constant is given in bins. ``lengths`` holds the number of bins of
+# each trial, which may differ between trials.
 
 lengths = np.round((limits[:, 1] - limits[:, 0]) * 1000).astype(int)
 bins = {"steps": int(lengths.max()), "time_step": 0.001, "outside": "drop"}
@@ -115,8 +120,9 @@ print(f"same stimulus {matrix[same].mean():.2f}, different {matrix[~same].mean()
 # A model
 # -------
 #
-# ``SpikeTime`` is the loss of a model against the recording, with the filter of that distance. Here
-# the model is another trial with the same stimulus, or with the other one.
+# ``SpikeTime`` is a loss for fitting a model to a recording, with the same filter as the van Rossum
+# distance. Here a different trial takes the place of the model, with the same stimulus or with the
+# other stimulus.
 
 loss = sx.SpikeTime(time_constant=50, reduction="batchmean", time_axis=-1)
 for name, shift in (("same", 1), ("other", 10)):
@@ -127,8 +133,8 @@ for name, shift in (("same", 1), ("other", 10)):
 # Clusters
 # --------
 #
-# The matrix is symmetric with a diagonal of 0, as the clustering of SciPy requires. ``dendrogram``
-# draws the tree of the trials, and ``fcluster`` cuts it into clusters.
+# The matrix is symmetric and its diagonal is 0, as the clustering functions of SciPy require.
+# ``dendrogram`` draws the tree of the trials, and ``fcluster`` cuts it into clusters.
 
 tree = linkage(squareform(matrix), "ward")
 cluster = fcluster(tree, 2, "maxclust")

@@ -2,15 +2,15 @@
 Train in JAX
 ============
 
-A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. It
-needs ``pip install ".[jax]" optax scikit-learn matplotlib``.
+A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. To
+install what this notebook needs, run ``pip install ".[jax]" optax scikit-learn matplotlib``.
 """
 
 # %%
 # The data
 # --------
 #
-# A pixel is the probability of a spike in each of 20 time steps.
+# The value of a pixel is the probability of a spike in each of 20 time steps.
 
 import jax
 import numpy as np
@@ -30,8 +30,8 @@ print(f"inputs {inputs.shape}, {inputs.sum(0).mean():.1f} spikes of each pixel")
 # The network
 # -----------
 #
-# A membrane potential decays, and a spike lowers it by 1. The derivative of a spike is replaced by
-# that of a sigmoid, the surrogate gradient.
+# The membrane potential decays, and each spike lowers it by 1. In the backward pass, the derivative
+# of a spike is replaced by the derivative of a sigmoid. This is the surrogate gradient.
 
 
 def fire(membrane, current):
@@ -57,8 +57,9 @@ weights = [jnp.asarray(weight, jnp.float32) for weight in weights]
 # The loss
 # --------
 #
-# The loss is a function of arrays, so ``jax.jit`` and ``jax.value_and_grad`` transform it. It reads
-# the number of spikes of each output neuron. Try ``readout="sqrt_count"``, or ``moving_window=10``.
+# The loss is a function of arrays, so you can transform it with ``jax.jit`` and
+# ``jax.value_and_grad``. It reads the spike count of each output neuron. You can also try
+# ``readout="sqrt_count"`` or ``moving_window=10``.
 
 loss = sx.CrossEntropy(time_axis=0)
 optimizer = optax.adam(0.005)
@@ -82,8 +83,8 @@ for _ in range(10):
 print(f"accuracy for the 360 digits of the test: {accuracies[-1]:.0%}")
 
 # %%
-# What it learned
-# ---------------
+# What the network learned
+# ------------------------
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 left.plot(values, color="#0c8096")
@@ -96,8 +97,8 @@ plt.show()
 # The same loss in another library
 # --------------------------------
 #
-# ``assert_consistent`` computes the value and the gradient of these spikes with each array library
-# that is installed, and compares them with NumPy.
+# ``assert_consistent`` computes the value and the gradient for these spikes with each array library
+# that is installed, and compares the results with NumPy.
 
 sx.testing.assert_consistent(loss, np.asarray(output), labels[1437:])
 usable = [name for name, info in sx.backends.available().items() if info.usable]

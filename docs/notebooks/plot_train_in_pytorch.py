@@ -2,15 +2,15 @@
 Train in PyTorch
 ================
 
-A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. It
-needs ``pip install ".[torch]" scikit-learn matplotlib``.
+A network of leaky integrate-and-fire neurons learns the handwritten digits of scikit-learn. To
+install what this notebook needs, run ``pip install ".[torch]" scikit-learn matplotlib``.
 """
 
 # %%
 # The data
 # --------
 #
-# A pixel is the probability of a spike in each of 20 time steps.
+# The value of a pixel is the probability of a spike in each of 20 time steps.
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ print(f"inputs {list(inputs.shape)}, {inputs.sum(0).mean():.1f} spikes of each p
 # The network
 # -----------
 #
-# A membrane potential decays, and a spike lowers it by 1. The derivative of a spike is replaced by
-# that of a sigmoid, the surrogate gradient.
+# The membrane potential decays, and each spike lowers it by 1. In the backward pass, the derivative
+# of a spike is replaced by the derivative of a sigmoid. This is the surrogate gradient.
 
 
 def fire(currents):
@@ -54,8 +54,8 @@ optimizer = torch.optim.Adam([*hidden.parameters(), *last.parameters()], lr=0.00
 # The loss
 # --------
 #
-# The loss reads the number of spikes of each output neuron. Try ``readout="sqrt_count"``, or a
-# window: ``moving_window=10``.
+# The loss reads the spike count of each output neuron. You can also try ``readout="sqrt_count"`` or
+# a window, ``moving_window=10``.
 
 loss = sx.CrossEntropy(time_axis=0)
 values, accuracies = [], []
@@ -72,8 +72,8 @@ for _ in range(10):
 print(f"accuracy for the 360 digits of the test: {accuracies[-1]:.0%}")
 
 # %%
-# What it learned
-# ---------------
+# What the network learned
+# ------------------------
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 left.plot(values, color="#0c8096")
@@ -83,7 +83,8 @@ right.set(title="accuracy of the test", xlabel="epoch", ylim=(0, 1))
 plt.show()
 
 # %%
-# A loss predicts from the numbers that it reads, here the counts. Rows are the true digits.
+# A loss predicts from the quantity that it reads, here the spike counts. In the confusion matrix,
+# the rows are the true digits.
 
 confusion = loss.confusion(output, labels[test])
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

@@ -204,7 +204,7 @@ def main():
         text = pages.with_tables(page.read_text(encoding="utf-8"), {"## Spike times": of_times})
         figures = {r"(?<=^or that of optax: ).*(?=\.$)": entropy}
         page.write_text(pages.with_figures(text, figures), encoding="utf-8")
-        pages.write(pages.DOCS / "distances.md", {"## Next to elephant": of_distances})
+        pages.write(pages.DOCS / "distances.md", {"## Comparison with elephant": of_distances})
 
 
 if __name__ == "__main__":
