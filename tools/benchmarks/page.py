@@ -113,8 +113,15 @@ def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
     rows = []
     for penalty in PENALTIES:
         names = [f"penalty: {library}: {penalty}: %s" for library in libraries[:2]]
-        rows.append((PENALTIES[penalty], *(pair(x % "[20, 100, 100]", x % "[100, 256, 200]") for x in names)))
-    rows.append(("a label for each pixel", *(f"{ratios[f'pixels: {x}']:.2g}" for x in libraries[:2])))
+        rows.append(
+            (
+                PENALTIES[penalty],
+                *(pair(x % "[20, 100, 100]", x % "[100, 256, 200]") for x in names),
+            )
+        )
+    rows.append(
+        ("a label for each pixel", *(f"{ratios[f'pixels: {x}']:.2g}" for x in libraries[:2]))
+    )
     yield pages.table(("loss", *libraries[:2]), rows)
 
 

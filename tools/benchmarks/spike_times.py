@@ -133,10 +133,11 @@ def first_spikes(library, shape):
 
 
 def entropy_in_words():
-    return ", ".join(
-        f"{' and '.join(f'{first_spikes(library, shape):.2g}' for shape in SIZES)} in {library}"
-        for library in ("PyTorch", "compiled PyTorch", "JAX")
-    )
+    words = []
+    for library in ("PyTorch", "compiled PyTorch", "JAX"):
+        first, second = (first_spikes(library, shape) for shape in SIZES)
+        words.append(f"{first:.2g} and {second:.2g} in {library}")
+    return f"{', '.join(words[:-1])}, and {words[-1]}"
 
 
 # Distances between all trains ----------------------------------------------------------------
