@@ -248,7 +248,7 @@ def page() -> str:
     """Return the text of the page with its table of dtypes replaced."""
     rows = []
     for dtypes, (value, gradient) in COMPUTED_IN.items():
-        spikes = ", ".join(dtypes).replace(", ".join(INTEGERS), "any integers")
+        spikes = ", ".join(dtypes).replace(", ".join(INTEGERS), "all integer dtypes")
         rows.append((spikes, value, gradient))
     dtype_table = table(("spikes", "computation and value", "gradient"), rows)
     return with_tables(PAGE.read_text(encoding="utf-8"), {"## Dtypes and devices": [dtype_table]})

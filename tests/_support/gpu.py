@@ -182,5 +182,8 @@ def markdown(found: Mapping[str, Any]) -> str:
 def page(text: str) -> str:
     """Return the text of docs/support.md with the record at its end replaced."""
     found, heading = record(), "\n### Record\n\n"
-    none = "No GPU has run the command yet, so the lines that need one are not yet verified."
+    none = (
+        "The command has not been run on a GPU yet, so the lines that need a GPU are marked as "
+        "not yet verified."
+    )
     return text.partition(heading)[0] + heading + (markdown(found) if found else none) + "\n"

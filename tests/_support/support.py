@@ -45,7 +45,7 @@ LIBRARIES = (
         ("backends/test_onnx.py::test_value_gradient_and_prediction_of_any_batch_equal_numpy",),
     ),
     *(Library(x, (), gpu.cell(x)) for x in ("CuPy", "PyTorch on a GPU", "JAX on a GPU")),
-    Library("any other of the array API standard", STRICT, "yes, with array-api-strict"),
+    Library("others that implement the array API standard", STRICT, "yes, with array-api-strict"),
 )
 
 # Of each framework, transforms of losses, and the tests of each.
@@ -56,24 +56,25 @@ PYTORCH = {
         "options_work_under_transforms",
         "contract/test_gradients.py::test_hessian_matches_differences_of_the_gradient",
     ),
-    "`torch.compile(fullgraph=True)` of a loss, its backward, `torch.func.grad` and `jvp`, "
-    "with all arguments as tensors; other durations compile three times at most": (
+    "`torch.compile(fullgraph=True)` of a loss, its backward pass, `torch.func.grad` and `jvp`, if "
+    "all arguments are tensors; different durations lead to at most three compilations": (
         "compiled_loss_and_backward_equal_eager",
         "compile_count_for_many_durations_is_at_most_three",
         "compiled_grad_and_jvp_equal_eager",
         "first_call_of_a_process_may_be_compiled_or_exported",
     ),
-    "`torch.export`, for batches of any size": (
+    "`torch.export` for batches of any size": (
         "export_of_any_batch_equals_eager_without_custom_operators",
     ),
-    f"autocast, in float32; on CUDA {gpu.cell('autocast on CUDA')}": (
+    f"autocast, in which losses compute in float32; on CUDA {gpu.cell('autocast on CUDA')}": (
         "autocast_computes_in_float32",
     ),
-    "`torch.set_float32_matmul_precision`: filters and distances keep their digits": (
+    "`torch.set_float32_matmul_precision`, which does not affect the precision of filters and "
+    "distances": (
         "tf32_reaches_no_filter_and_no_distance",
         "other_precision_or_options_compile_anew",
     ),
-    "`meta` and fake tensors, for shapes": (
+    "`meta` and fake tensors, which give the shape of the result": (
         "backends/test_transfers.py::test_meta_and_fake_tensors_give_the_shape",
     ),
     "`DTensor`, replicated or sharded by sample": (
@@ -81,26 +82,28 @@ PYTORCH = {
     ),
 }
 JAX = {
-    "`jit`, also with the loss as a static argument, `grad`, `vmap(grad)`, `jvp`, `linearize`, "
+    "`jit`, even if the loss is a static argument, `grad`, `vmap(grad)`, `jvp`, `linearize`, "
     "`hessian`, `checkpoint`": (
         "jit_with_static_loss_traces_once_and_equals_numpy",
         *("grad_equals_closed_form", "options_work_under_transforms"),
     ),
-    "`jax.export`, for batches of any size, and for CUDA, TPU and ROCm, which did not run": (
+    "`jax.export` for batches of any size, and for CUDA, TPUs and ROCm, where the exported "
+    "functions have not been run": (
         *("export_with_symbolic_batch_equals_numpy", "export_from_a_cpu_loops_on_cpus_only"),
     ),
-    "a batch sharded over devices, under `jit` or `shard_map`; only sums cross devices": (
+    "a batch sharded over devices, under `jit` or `shard_map`; devices exchange only sums": (
         *("mesh_of_one_device_equals_no_mesh", "sharded_batch_stays_sharded"),
         "processes/test_jax_devices.py::test_devices_equal_one_process",
     ),
 }
 MLX = {
     "`grad`, `value_and_grad`, `checkpoint`, `vmap(value_and_grad)`, `jvp`, and second "
-    "derivatives by `jvp` and `vjp` of `grad`": (
+    "derivatives as `jvp` and `vjp` of `grad`": (
         *("grad_and_value_and_grad_equal_closed_form", "options_work_under_transforms"),
         "derivatives_along_a_tangent_and_of_each_sample_equal_closed_form",
     ),
-    "`compile` of these for each shape; not `shapeless=True`, and not `export_function`": (
+    "`compile` of these, separately for each shape; `shapeless=True` and `export_function` raise "
+    "an error": (
         *("grad_and_value_and_grad_equal_closed_form", "shapeless_compilation_and_export_raise"),
     ),
 }
@@ -121,7 +124,7 @@ def libraries() -> str:
 
 
 def _transforms(transforms: Iterable[str]) -> str:
-    return table(("works",), ((what,) for what in transforms))
+    return table(("what works",), ((what,) for what in transforms))
 
 
 def _lowest() -> dict[str, tuple[str, str]]:

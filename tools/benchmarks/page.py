@@ -26,19 +26,30 @@ PICTURE = pages.DOCS / "images" / "scaling.png"
 LARGE = "[32, 256, 1000]"
 HIGHLIGHTS = {  # (row, contender): the description on the page
     ("SpikeTime [2, 64, 10000], L 1000: PyTorch", "lava-dl"): (
-        "`SpikeTime`, 2 samples of 64 neurons and 10,000 steps, a filter of 1000"
+        "`SpikeTime` for 2 samples of 64 neurons and 10,000 steps, with a filter of 1000 steps"
     ),
     (f"SpikeTime {LARGE}, L 100: PyTorch", "lava-dl"): "`SpikeTime`",
-    (f"SpikeTime {LARGE}, L 100: JAX, jit", "lax.conv"): "`SpikeTime`, compiled by JAX",
-    (f"SpikeTime {LARGE}, L 100: NumPy, value", "fftconvolve"): "`SpikeTime`, value, NumPy",
-    (f"SpikeRate {LARGE}, W 100: PyTorch", "lava-dl"): "`SpikeRate`, a window of 100",
+    (f"SpikeTime {LARGE}, L 100: JAX, jit", "lax.conv"): "`SpikeTime` compiled by JAX",
+    (f"SpikeTime {LARGE}, L 100: NumPy, value", "fftconvolve"): "`SpikeTime` in NumPy, value only",
+    (f"SpikeRate {LARGE}, W 100: PyTorch", "lava-dl"): "`SpikeRate` with a window of 100 steps",
 }
 # The rows of daily.py that the page shows.
-LOSSES = ("counts", "each step", "window 20", "SpikeTime")
+LOSSES = {  # the name in the record: the name on the page
+    "counts": "spike counts",
+    "each step": "a term at each step",
+    "window 20": "a window of 20 steps",
+    "SpikeTime": "`SpikeTime`",
+}
+PENALTIES = {
+    "a cap": "a cap on the mean rate",
+    "a cap per neuron": "a cap on the rate of each neuron",
+    "L1": "an L1 penalty",
+}
 SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
+AXES = ("first", "last")  # the position of the time axis
 SLOWER = {  # rows where snnTorch is faster
-    "SpikeRate [256, 10, 100]: PyTorch": "`mse_count_loss` (`SpikeRate`)",
-    "SpikeMax [256, 10, 100]: PyTorch": "`ce_count_loss` (`SpikeMax`)",
+    "SpikeRate [256, 10, 100]: PyTorch": "`mse_count_loss` (compared with `SpikeRate`)",
+    "SpikeMax [256, 10, 100]: PyTorch": "`ce_count_loss` (compared with `SpikeMax`)",
 }
 FULL_NAMES = {
     "lax.conv": "`jax.lax.conv`",
@@ -87,25 +98,31 @@ def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
         return f"{ratios[first]:.2g}/{ratios[second]:.2g}"
 
     def line(loss: str, libraries: Sequence[str], sizes: Sequence[str]) -> tuple[str, ...]:
-        title = f"`{loss}`" if loss.startswith("Spike") else loss
         names = [f"{library}: {loss}: {size}" for library in libraries for size in sizes]
-        return (title, *(pair(f"{name} first", f"{name} last") for name in names))
+        return (LOSSES[loss], *(pair(*(f"{name} {axis}" for axis in AXES)) for name in names))
 
-    yield pages.table(("PyTorch", *SIZES), (line(x, ["PyTorch"], SIZES) for x in LOSSES))
+    yield pages.table(("loss", *SIZES), (line(x, ["PyTorch"], SIZES) for x in LOSSES))
     libraries = ("PyTorch, compiled", "JAX", "NumPy")
-    yield pages.table((SIZES[1], *libraries), (line(x, libraries, SIZES[1:2]) for x in LOSSES))
+    yield pages.table(("loss", *libraries), (line(x, libraries, SIZES[1:2]) for x in LOSSES))
     libraries = ("PyTorch", "JAX", "NumPy")
     rows = []
     for option in ("lengths", "weight", "num_classes", "rates"):
         names = [f"price: {library}: %s: {option}" for library in libraries]
         rows.append((f"`{option}`", *(pair(x % "counts", x % "each step") for x in names)))
-    yield pages.table(("with", *libraries), rows)
+    yield pages.table(("option", *libraries), rows)
     rows = []
-    for penalty in ("a cap", "a cap per neuron", "L1"):
+    for penalty in PENALTIES:
         names = [f"penalty: {library}: {penalty}: %s" for library in libraries[:2]]
-        rows.append((penalty, *(pair(x % "[20, 100, 100]", x % "[100, 256, 200]") for x in names)))
-    rows.append(("labels of pixels", *(f"{ratios[f'pixels: {x}']:.2g}" for x in libraries[:2])))
-    yield pages.table(("beside the plain line", *libraries[:2]), rows)
+        rows.append(
+            (
+                PENALTIES[penalty],
+                *(pair(x % "[20, 100, 100]", x % "[100, 256, 200]") for x in names),
+            )
+        )
+    rows.append(
+        ("a label for each pixel", *(f"{ratios[f'pixels: {x}']:.2g}" for x in libraries[:2]))
+    )
+    yield pages.table(("loss", *libraries[:2]), rows)
 
 
 def shares(ratios: dict[str, float]) -> str:
@@ -114,31 +131,42 @@ def shares(ratios: dict[str, float]) -> str:
         " and ".join(f"{100 * ratios[f'share: {loss}: {size}']:.1f} %" for size in SIZES[:2])
         for loss in ("counts", "window 20")
     )
-    return ", and in a window of 20 steps ".join(parts)
+    return " of the step, and the loss in a window of 20 steps takes ".join(parts)
+
+
+def extremes(ratios: dict[str, float]) -> str:
+    """Return the smallest and the largest ratio of the first table in words."""
+    names = (f"PyTorch: {x}: {size} {axis}" for x in LOSSES for size in SIZES for axis in AXES)
+    found = [ratios[name] for name in names]
+    return f"{min(found):.2g} and {max(found):.2g}"
 
 
 def text(page: str, record: dict[str, Any], daily: dict[str, float]) -> str:
     """Return the page with its tables and the numbers in its sentences replaced."""
     rows = record["rows"]
     found = {row["work"]: row["ratios"] for row in rows}
-    slower = [f"{words} {1 / found[work]['snnTorch']:.3g}" for work, words in SLOWER.items()]
+    slower = [f"{1 / found[work]['snnTorch']:.3g} for {words}" for work, words in SLOWER.items()]
     highlights = [
         (words, FULL_NAMES.get(other, other), f"**{found[work][other]:.3g}**")
         for (work, other), words in HIGHLIGHTS.items()
     ]
+    *beside_lines, prices, penalties = daily_tables(daily)
     tables = {
-        "## Beside the line that you would write": daily_tables(daily),
+        "## Compared with the line that you would write": beside_lines,
+        "### Options": [prices],
+        "### Penalties and pixels": [penalties],
         "## Long filters and windows": [
-            pages.table(("work", "beside", "times faster"), highlights)
+            pages.table(("loss", "compared with", "times faster"), highlights)
         ],
     }
     figures = {
-        r"(?<=^For counts it is ).*(?=\.$)": shares(daily),
-        r"(?<=by these factors: ).*(?=\.$)": ", ".join(slower),
-        r"(?<=^Of the ratios in the second, )\d+ have a target, and \d+": (
+        r"(?<=^In PyTorch they take between )[\d.]+ and [\d.]+": extremes(daily),
+        r"(?<=^The loss of the spike counts takes ).*(?=\.$)": shares(daily),
+        r"(?<=^The losses of snnTorch are faster by a factor of ).*(?=\.$)": " and ".join(slower),
+        r"(?<=^Of these ratios, )\d+ have a target, and \d+": (
             f"{sum(len(row['wanted']) for row in rows)} have a target, and {missed(rows)}"
         ),
-        r"[\d.]+(?= times the memory of both trains,)": f"{record['memory']:.3g}",
+        r"\d+(?= % of the memory of input and target together)": f"{100 * record['memory']:.0f}",
         r"(?<=^Measured on: ).*(?=\.$)": record["machine"],
     }
     return pages.with_figures(pages.with_tables(page, tables), figures)

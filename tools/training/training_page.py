@@ -64,11 +64,11 @@ def of_loss(trainings: Trainings, loss: str, seed: int) -> dict[str, float]:
     at_best = (max(own[network, rate] for rate in RATES) for network in networks)
     return {
         "mean": statistics.fmean(own.values()),
-        "at the best rate": statistics.fmean(at_best),
-        "points lost: median": statistics.median(lost),
-        "90 %": statistics.quantiles(lost, n=10, method="inclusive")[-1],
+        "at the best learning rate": statistics.fmean(at_best),
+        "points lost, median": statistics.median(lost),
+        "points lost, 90th percentile": statistics.quantiles(lost, n=10, method="inclusive")[-1],
         "largest": lost[-1],
-        "collapsed": sum(own[each] < best[each] / 2 for each in everywhere),
+        "collapsed settings": sum(own[each] < best[each] / 2 for each in everywhere),
     }
 
 
@@ -101,7 +101,7 @@ def overview(trainings: Trainings) -> str:
         )
         cells = [with_range(mean), *(f"{statistics.fmean(each):.1f}" for each in others)]
         rows.append((words, *cells, spikes, silent))
-    return pages.table(("", *found, "output spikes", "silent labels, %"), rows)
+    return pages.table(("loss", *found, "output spikes", "silent labels, %"), rows)
 
 
 def each_network(trainings: Trainings, usual: Trainings) -> str:
@@ -116,7 +116,7 @@ def each_network(trainings: Trainings, usual: Trainings) -> str:
         }
         others = [f"{means[loss]} (`{loss}`)" for loss in usual_losses & means.keys()]
         rows.append((network, *(means[loss] for loss in shown), *(others or [""])))
-    return pages.table(("", *shown.values(), "usual there"), rows)
+    return pages.table(("network", *shown.values(), "usual loss"), rows)
 
 
 def choice(trainings: Trainings) -> str:
