@@ -419,6 +419,7 @@ class Module:
         ({"gradients": {"a": 1j * WIDE}}, TypeError, r"gradients \(a\) .*complex"),
         ({"hidden": [1j * WIDE]}, TypeError, "hidden.0 .*complex"),
         ({"hidden": ["text"]}, TypeError, "hidden.0 "),
+        ({"hidden": [*WIDE[:, :, :2].transpose(2, 0, 1)]}, ValueError, "hidden.0 .*stack them"),
         ({"hidden": {1: WIDE, "a": WIDE[:0]}}, ValueError, "hidden.a has no elements"),
     ],
 )

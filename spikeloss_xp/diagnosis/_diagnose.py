@@ -88,7 +88,7 @@ def diagnose(
             arguments["target"] = _argument(adapter, target, "target")
         inspect = _inspect_penalty if penalty else _inspect_batch
         numbers, layers, of_call, divisor = inspect(loss, spikes, arguments)
-        trains = dict(leaves(hidden, "hidden"))
+        trains = _hidden(loss, hidden)
         more, of_layers = _inspect_layers(loss, trains)
     layers = (*layers, *more) if penalty else (*more, *layers)
     observed += [*of_call, *of_layers, *_rules.of_gradients(sizes, divisor)]
@@ -109,6 +109,19 @@ def _place(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
     of_layer = finding.code in OF_LAYERS
     rank = min(map(order.index, OF_LAYERS)) if of_layer else order.index(finding.code)
     return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
+
+
+def _hidden(loss: Any, hidden: Any) -> dict[str, Any]:
+    """Return the arrays of the hidden layers, keyed by name."""
+    trains = {name: x for name, x in leaves(hidden, "hidden") if x is not None}
+    for name, x in trains.items():
+        if not loss.reads_times and getattr(x, "ndim", 3) < 3:
+            raise ValueError(
+                f"{name} must have a batch, a neuron and a time axis, like the input; got shape "
+                f"{tuple(x.shape)}: if the list holds the time steps of a layer, stack them into "
+                "one array"
+            )
+    return trains
 
 
 def _argument(adapter: Adapter, x: Any, name: str) -> Any:
@@ -172,8 +185,6 @@ def _inspect_layers(
     layers: list[Layer] = []
     observed: list[tuple[str, ...]] = []
     for name, x in trains.items():
-        if x is None:
-            continue
         if loss.reads_times:
             if not np.isfinite(host_values(x, name)).any():
                 observed.append(silent_layer(name, len(x)))

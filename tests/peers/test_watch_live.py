@@ -1,0 +1,247 @@
+"""Loggers and networks of other packages, as docs/guides/watch-a-training.md uses them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from _support.processes import recipes
+from _support.side_by_side import generator, import_peer, labels, torch, trains
+
+pytestmark = pytest.mark.compiles  # or imports a large package, which takes as long
+
+LOSS = sx.CrossEntropy(time_axis=0)
+INPUTS, LABEL = 4 * trains((12, 8, 64)), labels(10, (8,))
+
+
+class Neurons(torch.nn.Module):
+    """Neurons without a memory, with a wide surrogate gradient."""
+
+    def forward(self, currents):
+        smooth = torch.sigmoid(2 * (currents - 1))
+        return (currents > 1).float() + (smooth - smooth.detach())
+
+
+def own_network():
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(64, 20), Neurons(), torch.nn.Linear(20, 10), Neurons()
+    torch.nn.init.normal_(layers[2].weight)  # larger than usual, so that outputs fire
+    return torch.nn.Sequential(*layers)
+
+
+def forward_own(network, x):
+    hidden = network[:2](x)
+    return network[2:](hidden), {"1": hidden}
+
+
+def train(network, forward, log, batches=3, every=2):
+    optimizer = torch.optim.SGD(network.parameters(), 0.5)
+    loop = recipes("watch_torch").train
+    loop(network, forward, LOSS, optimizer, [(INPUTS, LABEL)] * batches, log, every)
+
+
+def gradient_sizes(network):
+    """Return the root mean square of each gradient in float64, as the scalars name them."""
+    sizes = {
+        name: float(np.sqrt(np.mean(np.square(p.grad.double().numpy()))))
+        for name, p in network.named_parameters()
+    }
+    return {f"gradient/{name}/rms": size for name, size in sizes.items()}
+
+
+def test_loop_logs_the_gradients_before_they_are_cleared():
+    network, logged = own_network(), []
+    train(network, lambda x: forward_own(network, x), lambda *each: logged.append(each), batches=1)
+    ((scalars, step),) = logged
+    assert step == 0
+    assert all(p.grad is None for p in network.parameters())
+    before = own_network()
+    output, hidden = forward_own(before, INPUTS)
+    LOSS(output, LABEL).backward()
+    assert scalars["hidden.1/rate"] == pytest.approx(hidden["1"].mean().item())
+    assert scalars["output/rate"] == pytest.approx(output.mean().item())
+    assert scalars["output/rate"] > 0.05
+    sizes = gradient_sizes(before)
+    assert {name: scalars[name] for name in sizes} == pytest.approx(sizes, rel=1e-5)
+    assert min(sizes.values()) > 0
+
+
+def test_unscaled_gradients_are_those_without_a_scaler():
+    network, scaled = own_network(), own_network()
+    LOSS(network(INPUTS), LABEL).backward()
+    optimizer, scaler = torch.optim.SGD(scaled.parameters()), torch.amp.GradScaler("cpu")
+    scaler.scale(LOSS(scaled(INPUTS), LABEL)).backward()
+    assert gradient_sizes(scaled)["gradient/0.weight/rms"] > 100
+    scaler.unscale_(optimizer)
+    assert gradient_sizes(scaled) == pytest.approx(gradient_sizes(network), rel=1e-5)
+
+
+# The loggers: each function reads back what was logged, as a dict from steps to scalars.
+
+
+def from_tensorboard(module, folder):
+    reader = import_peer("tensorboard.backend.event_processing.event_accumulator")
+    module.writer.close()
+    (file,) = (folder / "runs").glob("*/events*")
+    events = reader.EventAccumulator(str(file)).Reload()
+    found = {}
+    for name in events.Tags()["scalars"]:
+        for event in events.Scalars(name):
+            found.setdefault(event.step, {})[name] = event.value
+    return found
+
+
+def from_wandb(module, folder):
+    """Read the file of an offline run, whose records are chunks in blocks of 32 KiB."""
+    record = import_peer("wandb.proto.wandb_internal_pb2").Record
+    module.run.finish()
+    import_peer("wandb").teardown()  # waits for the program that writes the file
+    (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
+    data, at, parts, found = file.read_bytes(), 7, b"", {}
+    while at < len(data):
+        if (left := -at % 32768) < 7 and left:  # too little for the header of a chunk
+            at += left
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        parts += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # the only chunk of a record, or its last
+            history, parts = record.FromString(parts).history, b""
+            items = {each.nested_key[0]: json.loads(each.value_json) for each in history.item}
+            items = {name: x for name, x in items.items() if not name.startswith("_")}
+            found |= {history.step.num: items} if items else {}
+    return found
+
+
+def from_mlflow(module, folder):
+    mlflow, found = import_peer("mlflow"), {}
+    mlflow.end_run()
+    client, number = mlflow.MlflowClient(), module.run.info.run_id
+    for name in client.get_run(number).data.metrics:
+        for metric in client.get_metric_history(number, name):
+            found.setdefault(metric.step, {})[name] = metric.value
+    return found
+
+
+@pytest.mark.parametrize("read", [from_tensorboard, from_wandb, from_mlflow])
+def test_logged_scalars_are_read_back(read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "MLFLOW_TRACKING_URI": f"file:{tmp_path}/mlruns",
+        "MLFLOW_ALLOW_FILE_STORE": "true",  # mlflow-skinny has no database
+    }.items():
+        monkeypatch.setenv(name, value)
+    library = read.__name__.removeprefix("from_")
+    import_peer(library)
+    network, module, logged = own_network(), recipes(f"watch_{library}"), {}
+
+    def log(scalars, step):
+        logged[step] = scalars
+        module.log(scalars, step)
+
+    train(network, lambda x: forward_own(network, x), log)
+    found = read(module, tmp_path)
+    assert set(found) == set(logged) == {0, 2}
+    for step, scalars in logged.items():
+        assert len(scalars) == 12
+        assert found[step] == pytest.approx(scalars, rel=1e-6)  # TensorBoard stores float32
+
+
+# Lightning calls functions that newer versions of PyTorch deprecate.
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_lightning_callback_logs_every_other_step(tmp_path):
+    lightning, loggers = import_peer("lightning"), import_peer("lightning.pytorch.loggers")
+    logger = loggers.CSVLogger(tmp_path)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        callbacks=[recipes("watch_lightning").Watch(Neurons, every=2)],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        gradient_clip_val=1e-9,  # later than the callback
+        logger=logger,
+        max_epochs=1,
+    )
+    network = own_network()
+    batch = INPUTS, LABEL, {"lengths": torch.arange(5, 13)}
+    weights = torch.arange(1.0, 11.0)
+    module = recipes("in_lightning").Classifier(network, LOSS, class_weights=weights)
+    trainer.fit(module, torch.utils.data.DataLoader([batch] * 3, batch_size=None))
+    assert not network[1]._forward_hooks
+    with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv", encoding="utf-8") as file:
+        first, last = csv.DictReader(file)
+    assert [first.pop("step"), last.pop("step")] == ["0", "2"]
+    before = own_network()
+    output, hidden = forward_own(before, INPUTS)
+    value = LOSS(output, LABEL, weight=weights, **batch[2])
+    value.backward()
+    expected = {"loss": value.item(), "hidden.1/rate": hidden["1"].mean().item()}
+    expected |= gradient_sizes(before)
+    assert len(first) == 12
+    assert {name: float(first[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+# Hidden spikes: the recipes have a layer of 100 neurons between 64 inputs and 10 outputs.
+
+NAMES = "0.weight", "0.bias", "2.weight", "2.bias"
+
+
+@pytest.mark.parametrize("library", ["snntorch", "spikingjelly", "norse"])
+def test_hooks_collect_the_spikes_of_the_hidden_layer(library):
+    import_peer(library)
+    torch.manual_seed(0)
+    module = recipes(f"watch_{library}")
+    module.forward(torch.rand((3, 8, 64), generator=generator(0)))  # of which nothing remains
+    output, hidden = module.forward(INPUTS)
+    assert output.shape == (12, 8, 10)
+    assert list(hidden) == ["1"]
+    assert hidden["1"].shape == (12, 8, 100)
+    assert set(hidden["1"].unique().tolist()) == {0, 1}
+    rate, logged = hidden["1"].mean().item(), []
+    train(module.network, module.forward, lambda *each: logged.append(each), batches=1)
+    assert logged[0][0]["hidden.1/rate"] == pytest.approx(rate)
+    assert {f"gradient/{name}/rms" for name in NAMES} < set(logged[0][0])
+
+
+def in_flax(sizes):
+    """Return the recipe, a network, and the weights and biases of its layers."""
+    network = recipes("watch_flax").Network(sizes, import_peer("flax.nnx").Rngs(0))
+    return network, [(layer.kernel[...], layer.bias[...]) for layer in network.layers]
+
+
+def in_equinox(sizes):
+    jax = pytest.importorskip("jax")
+    network = recipes("watch_equinox").Network(sizes, jax.random.key(0))
+    return network, [(layer.weight.T, layer.bias) for layer in network.layers]
+
+
+@pytest.mark.parametrize(("library", "make"), [("flax", in_flax), ("equinox", in_equinox)])
+def test_scalars_in_jax_have_the_layers_in_order(library, make):
+    jax = pytest.importorskip("jax")
+    import_peer(library)
+    module, inputs, label = recipes(f"watch_{library}"), INPUTS.numpy(), LABEL.numpy()
+    network, layers = make([64, 20, 15, 10])
+
+    def loss(layers):
+        spikes, rates = inputs, []
+        for weight, bias in layers:
+            currents = spikes @ weight + bias
+            _, spikes = jax.lax.scan(module.fire, 0 * currents[0], currents)
+            rates.append(spikes.mean())
+        return LOSS(spikes, label), rates
+
+    gradients, rates = jax.jit(jax.grad(loss, has_aux=True))(layers)
+    sizes = [float(np.sqrt((x**2).mean())) for pair in gradients for x in pair]
+    if library == "flax":
+        sizes = sizes[::2]  # the recipe leaves out the biases
+    expected = {f"gradient/{i}/rms": size for i, size in enumerate(sizes)}
+    names = "hidden.0/rate", "hidden.1/rate", "output/rate"
+    expected |= {name: float(rate) for name, rate in zip(names, rates, strict=True)}
+    found = module.scalars(network, inputs, label)
+    assert min(expected.values()) > 0
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert len([name for name in found if name.startswith("gradient/")]) == len(sizes)
