@@ -96,7 +96,11 @@ def prepare_input(
     shape = tuple(input.shape)
     if len(shape) < smallest_rank:
         axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
-        sample = " (pass one sample as a batch of one: loss(input[None], target[None]))"
+        add = "[:, None]" if time_axis in (0, -smallest_rank) else "[None]"
+        sample = (
+            f" (if the batch axis is missing, add it to all arguments: loss(input{add}, "
+            f"target{add}))"
+        )
         raise ValueError(
             f"input must have at least {smallest_rank} axes, {axes} in the order that "
             f"time_axis defines; got shape {shape}{sample if len(shape) > 1 else ''}"
@@ -210,9 +214,13 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
         "[batch, time], in the order of input": per_step,
         "[1, time], in the order of input": layout.with_time(1),
         "[batch, *space] without the class axis": per_pixel,
-        "the shape of input": layout.shape,
+        "the shape of input, where any axis may have length 1": layout.shape,
     }
-    check_shape(mask, name, "bools", expected)
+    broadcasts = mask.ndim == len(layout.shape) and all(
+        n in (1, whole) for n, whole in zip(mask.shape, layout.shape, strict=True)
+    )
+    if not broadcasts:
+        check_shape(mask, name, "bools", expected)
     has_pixels = len(layout.space()) > 1
     if has_pixels and layout.steps > 1 and tuple(mask.shape) == per_pixel == per_step:
         raise ValueError(
