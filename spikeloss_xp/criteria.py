@@ -453,17 +453,29 @@ def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAn
     The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``, which preserves precision
     for a confident and correct prediction, and is exact for infinite logits.
     """
-    xp, sign = adapter.xp, 1 - 2 * spike
-    x, zero = sign * logit, adapter.scalar(logit, 0.0)
+    xp, zero = adapter.xp, adapter.scalar(logit, 0.0)
+    sign = spike * -2
     if not adapter.on_host:  # these functions have derivatives of any order at 0
-        terms = xp.logaddexp(zero, x)
+        sign = sign + 1
+        terms = xp.logaddexp(zero, sign * logit)
         return terms, lambda cotangent: cotangent * -sign * xp.expm1(-terms)
-    odds = xp.exp(-abs(x))  # faster than `logaddexp` and `expm1`
+    sign += 1
+    x = sign * logit
+    high, terms = xp.maximum(x, zero), xp.minimum(x, zero)
+    terms -= high
+    xp.exp(terms, out=terms)
+    xp.log1p(terms, out=terms)
+    terms += high
 
     def pullback(cotangent: Array) -> Array:
-        return cotangent * sign * (xp.exp(xp.minimum(x, zero)) / (1 + odds))
+        nonlocal sign
+        odds = adapter.exp_of_difference(zero, x)
+        odds += 1
+        sign /= odds
+        sign *= cotangent
+        return sign
 
-    return xp.log1p(odds) + xp.maximum(x, zero), pullback
+    return terms, single_use(pullback)
 
 
 def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueAndPullback:
