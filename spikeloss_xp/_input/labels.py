@@ -185,7 +185,9 @@ def target_trains(prepared: Prepared, target: Any, kind: str = TRAINS) -> Target
     return TargetTrains(None, trains)
 
 
-def _check_trains(prepared: Prepared, trains: Array, target: Any, kind: str, integral: bool) -> None:
+def _check_trains(
+    prepared: Prepared, trains: Array, target: Any, kind: str, integral: bool
+) -> None:
     """Raise if unmasked numbers that can be read cheaply break the rule for their kind."""
     adapter, unmasked = prepared.adapter, prepared.mask is None
     if prepared.after_context is not None:

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, on_device_of, or_one
+from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of, or_one
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.labels import (
     BINARY,
@@ -20,6 +20,8 @@ from spikeloss_xp._input.prepared import Prepared
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Link, ScorePer, ValueAndPullback
 from spikeloss_xp.losses.trains import TrainLoss
 from spikeloss_xp.readouts import Reading
+
+Given = ArrayLike | None  # the type of an optional array
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,9 @@ class Likelihood(TrainLoss):
 
     @on_device_of("input")
     def bits_per_spike(
-        self,
-        input: ArrayT,
-        target: ArrayLike,
-        *,
-        null: ArrayLike | None = None,
-        per: ScorePer = "all",
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
-    ) -> ArrayT:
+        self, input: ArrayT, target: ArrayLike, *, null: Given = None, per: ScorePer = "all",
+        where: Given = None, lengths: Given = None,
+    ) -> ArrayT:  # fmt: skip
         r"""Return the gain over a null model, in bits per recorded spike.
 
         .. math:: \frac{L_\text{null} - L}{\log 2 \sum n}
@@ -99,21 +95,16 @@ class Likelihood(TrainLoss):
         >>> float(loss.bits_per_spike(np.asarray(rates), counts).round(3))
         0.25
         """
-        scored = self._scored(input, target, null, per, where, lengths)
-        gain, spikes, adapter = scored[:3]
-        return _quotient(adapter, gain, spikes * math.log(2), spikes)
+        masks = {"where": where, "lengths": lengths}
+        gain, spikes, _ = self._scored(input, target, null, per, masks, exact=False)
+        score: ArrayT = _quotient(gain, spikes * math.log(2), spikes)
+        return score
 
     @on_device_of("input")
     def deviance_explained(
-        self,
-        input: ArrayT,
-        target: ArrayLike,
-        *,
-        null: ArrayLike | None = None,
-        per: ScorePer = "all",
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
-    ) -> ArrayT:
+        self, input: ArrayT, target: ArrayLike, *, null: Given = None, per: ScorePer = "all",
+        where: Given = None, lengths: Given = None,
+    ) -> ArrayT:  # fmt: skip
         r"""Return the fraction of the null deviance that the model explains.
 
         .. math:: D^2 = 1 - \frac{L - L_\text{saturated}}{L_\text{null} - L_\text{saturated}}
@@ -155,22 +146,16 @@ class Likelihood(TrainLoss):
         >>> float(loss.deviance_explained(np.asarray(rates), counts).round(3))
         0.5
         """
-        gain, spikes, adapter, deviance = self._scored(
-            input, target, null, per, where, lengths, with_deviance=True
-        )
-        return _quotient(adapter, gain, deviance, spikes)
+        masks = {"where": where, "lengths": lengths}
+        gain, spikes, possible = self._scored(input, target, null, per, masks, exact=True)
+        score: ArrayT = _quotient(gain, possible, spikes)
+        return score
 
     @on_device_of("input")
     def gain_and_spikes(
-        self,
-        input: ArrayT,
-        target: ArrayLike,
-        *,
-        null: ArrayLike,
-        per: ScorePer = "all",
-        where: ArrayLike | None = None,
-        lengths: ArrayLike | None = None,
-    ) -> tuple[ArrayT, ArrayT]:
+        self, input: ArrayT, target: ArrayLike, *, null: ArrayLike, per: ScorePer = "all",
+        where: Given = None, lengths: Given = None,
+    ) -> tuple[ArrayT, ArrayT]:  # fmt: skip
         """Return the gain over the null model, in nats, and the number of recorded spikes.
 
         Both numbers can be summed over micro-batches, processes and segments of time. The quotient
@@ -205,59 +190,34 @@ class Likelihood(TrainLoss):
         >>> float(gain.round(3)), float(spikes)
         (0.773, 4.0)
         """
-        gain, spikes, _, _ = self._scored(input, target, null, per, where, lengths)
-        return gain, spikes
+        masks = {"where": where, "lengths": lengths}
+        return self._scored(input, target, null, per, masks, exact=False)[:2]
 
     def _scored(
-        self,
-        input: Array,
-        target: Any,
-        null: Any,
-        per: str,
-        where: Any,
-        lengths: Any,
-        *,
-        with_deviance: bool = False,
-    ) -> tuple[Array, Array, Adapter, Any]:
-        """Return the gain in nats, the number of spikes, the adapter and the null deviance.
+        self, input: Array, target: Any, null: Any, per: str, masks: dict[str, Any], exact: bool
+    ) -> tuple[Array, Array, Any]:
+        """Return the gain in nats, the number of spikes, and the gain of the saturated model.
 
-        The deviance is in nats, so it is half of the usual number. It is None unless
-        `with_deviance` is True.
+        The last gain is half of the null deviance. It is None unless `exact` is True.
         """
         _checks.one_of(("all", "neuron"))(per, "per")
-        prepared, labels = self._prepare(input, target, {"where": where, "lengths": lengths})
-        adapter, layout, deviance = prepared.adapter, prepared.layout, None
-        counts, mask = labels.numbers, prepared.mask
-        axes = layout.batch_axis, layout.time
+        prepared, labels = self._prepare(input, target, masks)
+        adapter, layout, counts = prepared.adapter, prepared.layout, labels.numbers
 
         def summed(x: Array) -> Array:
             if per == "all":
                 return adapter.sum_all(x)
-            return adapter.xp.sum(x, axis=axes)
+            return adapter.xp.sum(x, axis=(layout.batch_axis, layout.time))
 
-        def loss_of(mean: Array | None) -> Array:
-            """Return the terms of the input or, if `mean` is given, of a model that predicts it."""
-            values = prepared.values
-            if mean is not None:
-                values = adapter.xp.broadcast_to(self._input_for(adapter, mean), values.shape)
-            reading, _ = self._read(prepared, values, mask, labels)
+        def terms(values: Array) -> Array:
+            values = adapter.xp.broadcast_to(values, counts.shape)
+            reading, _ = self._read(prepared, values, prepared.mask, labels)
             return self._compare(prepared, reading, labels)[0]
 
-        if null is not None:
-            mean = class_weights(prepared, null, "null")
-        else:
-            steps: Any = layout.batch * layout.steps
-            if mask is not None:
-                steps = adapter.xp.sum(
-                    adapter.xp.astype(mask, counts.dtype), axis=axes, keepdims=True
-                )
-                steps = or_one(adapter, steps)
-            mean = adapter.xp.sum(counts, axis=axes, keepdims=True) / steps
-        of_null = loss_of(mean)
-        gain = summed(of_null - loss_of(None))
-        if with_deviance:
-            deviance = summed(of_null - loss_of(counts))
-        return gain, summed(counts), adapter, deviance
+        mean = _means(prepared, counts) if null is None else class_weights(prepared, null, "null")
+        of_null = terms(self._input_for(adapter, mean))
+        of_exact = summed(of_null - terms(self._input_for(adapter, counts))) if exact else None
+        return summed(of_null - terms(prepared.values)), summed(counts), of_exact
 
 
 @dataclass(frozen=True)
@@ -304,8 +264,10 @@ class PoissonNLL(Likelihood):
     >>> import spikeloss_xp as sx
     >>> log_rates, counts = np.log([[[0.5], [0.5], [2.0], [1.0]]]), [[[0], [1], [2], [1]]]
     >>> loss = sx.PoissonNLL(time_axis=1)
-    >>> float(loss(log_rates, counts).round(3)), float(loss.bits_per_spike(log_rates, counts).round(3))
-    (0.827, 0.25)
+    >>> float(loss(log_rates, counts).round(3))
+    0.827
+    >>> float(loss.bits_per_spike(log_rates, counts).round(3))
+    0.25
     """
 
     _: KW_ONLY
@@ -427,7 +389,17 @@ def _log(adapter: Adapter, x: Array) -> Array:
     return xp.where(x == 0, -math.inf, xp.log(xp.where(x == 0, 1.0, x)))
 
 
-def _quotient(adapter: Adapter, gain: Array, divisor: Array, spikes: Array) -> Any:
+def _means(prepared: Prepared, counts: Array) -> Array:
+    """Return the mean count of each neuron, or 0 if all of its entries are masked."""
+    adapter, layout, steps = prepared.adapter, prepared.layout, prepared.mask
+    xp, axes = adapter.xp, (layout.batch_axis, layout.time)
+    if steps is None:
+        return xp.mean(counts, axis=axes, keepdims=True)
+    steps = xp.sum(xp.astype(steps, counts.dtype), axis=axes, keepdims=True)
+    return xp.sum(counts, axis=axes, keepdims=True) / or_one(adapter, steps)
+
+
+def _quotient(gain: Array, divisor: Array, spikes: Array) -> Array:
     """Return ``gain / divisor``, which is NaN without spikes or if the divisor is 0."""
-    known = (spikes > 0) & (divisor > 0)
-    return adapter.xp.where(known, gain / adapter.xp.where(known, divisor, 1.0), math.nan)
+    xp, known = adapter_of(gain).xp, (spikes > 0) & (divisor > 0)
+    return xp.where(known, gain / xp.where(known, divisor, 1.0), math.nan)

@@ -273,9 +273,7 @@ OPTION_MISTAKES = [
     ),
     # Likelihoods
     Mistake(sx.PoissonNLL, TypeError("time_axis")),
-    Mistake(
-        lambda: poisson(weight=2), TypeError("PoissonNLL has no option weight", "weight=...)")
-    ),
+    Mistake(lambda: poisson(weight=2), TypeError("PoissonNLL has no option weight", "weight=...)")),
     *wrong_values(poisson, TypeError, "True or False", log_rates=[None, 1], constant=["full"]),
     *wrong_values(bernoulli, ValueError, "logit, hazard", link=["log", None]),
     # Options of the wrong type
@@ -428,9 +426,7 @@ ARRAY_MISTAKES = [
         lambda x: poisson().deviance_explained(x.spikes, MULTI_HOT_TRAINS, per="sample"),
         ValueError("per must be one of all, neuron; got 'sample'"),
     ),
-    Mistake(
-        lambda x: poisson().gain_and_spikes(x.spikes, MULTI_HOT_TRAINS), TypeError("null")
-    ),
+    Mistake(lambda x: poisson().gain_and_spikes(x.spikes, MULTI_HOT_TRAINS), TypeError("null")),
     # Targets that are not arrays of numbers
     *each(
         [np.ma.masked_array, matrix],
@@ -534,12 +530,15 @@ ARRAY_MISTAKES = [
         error=ValueError(
             "input must have at least 3 axes, [batch, class or *space, time]",
             "(2, 5)",
-            "if the batch axis is missing", "loss(input[None], target[None])",
+            "if the batch axis is missing",
+            "loss(input[None], target[None])",
         ),
     ),
     *each(  # [time, neuron], as a GLM has it
         [(poisson, "[:, None]", 0), (bernoulli, "[:, None]", -3), (poisson, "[None]", 1)],
-        call=lambda x, case: case[0](time_axis=case[2])(x.asarray(np.zeros((2, 5))), np.ones((2, 5))),
+        call=lambda x, case: case[0](time_axis=case[2])(
+            x.asarray(np.zeros((2, 5))), np.ones((2, 5))
+        ),
         error=lambda case: ValueError(
             "(2, 5) (if the batch axis is missing", f"loss(input{case[1]}, target{case[1]})"
         ),

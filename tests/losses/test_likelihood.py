@@ -45,7 +45,7 @@ def test_values_equal_scipy():
         np.testing.assert_allclose(reduced(loss, "none")(LOG_RATES, SPIKES), expected, 1e-12)
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 2e-14), ("float32", 2e-6)])
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 2e-14), ("float32", 4e-6)])
 def test_logarithm_of_factorials_equals_scipy(dtype, rtol):
     special = import_peer("scipy.special")
     n = np.concatenate([np.arange(3000), np.logspace(4, 30, 27).round()]).astype(dtype)
@@ -86,15 +86,12 @@ def test_second_derivative_of_rates_is_that_of_the_formula(name):
     x, y = np.exp(LOG_RATES[:1, :3]), COUNTS[:1, :3]
     with on(name) as backend:
         arrays = backend.asarray(x), backend.asarray(y)
-        loss = reduced(RATES, "sum")
         if name == "torch":
-            import torch as library
-
-            hessian = library.func.hessian(loss)
+            import torch.func as transforms
         else:
-            import jax
+            import jax as transforms
 
-            hessian = jax.hessian(loss)
+        hessian = backend.compiled(transforms.hessian(reduced(RATES, "sum")))
         got = backend.numpy(hessian(*arrays)).reshape(x.size, x.size)
     np.testing.assert_allclose(got, np.diag((y / x**2).ravel()), rtol=1e-12)
 
@@ -145,7 +142,7 @@ def test_corners_have_the_values_and_derivatives_of_their_limits(name, dtype):
 
 def test_log_hazard_has_a_smooth_loss_across_the_ranges_of_its_formulas():
     u = np.linspace(-80, 7.5, 3001)[None, :, None]
-    value, gradient = sx.value_and_grad(reduced(HAZARD, "sum"))(u, np.ones(u.shape))
+    _, gradient = sx.value_and_grad(reduced(HAZARD, "sum"))(u, np.ones(u.shape))
     slopes = np.diff(reduced(HAZARD, "none")(u, np.ones(u.shape))[0, :, 0]) / np.diff(u[0, :, 0])
     middle = (gradient[0, 1:, 0] + gradient[0, :-1, 0]) / 2
     np.testing.assert_allclose(slopes, middle, rtol=0, atol=1e-4)
@@ -198,7 +195,9 @@ def test_bits_per_spike_equal_nlb_tools_for_missing_counts(loss):
     x = LOG_RATES if loss.log_rates else np.exp(LOG_RATES)
     with np.errstate(all="ignore"):
         firing = nlb_bits_per_spike(np.exp(LOG_RATES[..., :3]), MISSING[..., :3])
-        neurons = [nlb_bits_per_spike(np.exp(LOG_RATES[..., [i]]), MISSING[..., [i]]) for i in (0, 1)]
+        neurons = [
+            nlb_bits_per_spike(np.exp(LOG_RATES[..., [i]]), MISSING[..., [i]]) for i in (0, 1)
+        ]
     got = loss.bits_per_spike(x[..., :3], MISSING[..., :3], where=OBSERVED[..., :3])
     np.testing.assert_allclose(got, firing, rtol=1e-12)
     each_neuron = loss.bits_per_spike(x, MISSING, where=OBSERVED, per="neuron")
@@ -256,9 +255,9 @@ def test_gain_and_spikes_of_parts_add_up_to_bits_per_spike(loss, input, target):
         ]
         gain, spikes = map(sum, zip(*sums, strict=True))
         expected = loss.bits_per_spike(input, target, where=OBSERVED, **options)
-        some = spikes > 0
+        some, axes = spikes > 0, (0, 1) if per == "neuron" else None
         np.testing.assert_allclose((gain / np.log(2))[some], (expected * spikes)[some], rtol=1e-12)
-        np.testing.assert_array_equal(spikes, (target * OBSERVED).sum(axis=(0, 1) if per != "all" else None))
+        np.testing.assert_array_equal(spikes, (target * OBSERVED).sum(axis=axes))
 
 
 @every
