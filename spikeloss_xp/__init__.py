@@ -23,8 +23,10 @@ from spikeloss_xp.filters import causal_filter, exponential_kernel, moving_avera
 from spikeloss_xp.gradients import value_and_grad
 from spikeloss_xp.losses import (
     AbsoluteError,
+    BernoulliNLL,
     CrossEntropy,
     HuberError,
+    PoissonNLL,
     SparsityEnforcer,
     SpikeLatency,
     SpikeMax,
@@ -38,9 +40,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AbsoluteError",
+    "BernoulliNLL",
     "CrossEntropy",
     "HuberError",
     "MovingWindow",
+    "PoissonNLL",
     "Rate",
     "SparsityEnforcer",
     "SpikeLatency",

@@ -44,6 +44,8 @@ MaxMode = Literal["probability", "softmax"]
 ConfidenceMode = Literal["probability", "softmax", "logsoftmax"]
 Numerics = Literal["stable", "lava"]
 Per = Literal["array", "neuron", "sample", "sample_neuron"]
+ScorePer = Literal["all", "neuron"]
+Link = Literal["logit", "hazard"]
 Power = Literal[1, 2]
 Total = Literal["mean", "sum"]
 

@@ -22,6 +22,7 @@ from spikeloss_xp.primitives.chunks import single_use
 EPSILON = 1e-6  # the published loss adds this number to the sum of the rates
 ODDS = 1e-30, 1e30  # float32 can represent odds in this range and their derivatives
 FINITE = -1e38  # logits below this may be minus infinity
+TINY = 1e-38  # rates below this may be 0
 
 
 def squared(u: Array) -> ValueAndPullback:
@@ -403,6 +404,99 @@ def binary_cross_entropy_as_published(
         of_log_p = xp.where(hopeless | sure, zero, xp.exp(-xp.logaddexp(zero, logit)))
         of_log_rest = xp.where(sure, zero, -odds * p * p / rest)
         return -cotangent * (target * of_log_p + (1 - target) * of_log_rest)
+
+    return terms, pullback
+
+
+def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullback:
+    """Return ``exp(u) - n u``, which is 0 if the count `n` is 0 and `u` is minus infinity."""
+    xp, rate = adapter.xp, adapter.xp.exp(u)
+    if adapter.on_host and adapter.are_within(u, FINITE, math.inf):
+        terms = rate - n * u
+    else:
+        none = (n == 0) & (u == -math.inf)  # 0 times infinity is NaN
+        # NumPy would warn of it. Compilers generate faster code if the selection comes last.
+        terms = xp.where(none, 0.0, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
+    return terms, lambda cotangent: cotangent * (rate - n)
+
+
+def poisson_of_rates(adapter: Adapter, rate: Array, n: Array) -> ValueAndPullback:
+    """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are 0."""
+    xp, inside = adapter.xp, rate
+    if not (adapter.on_host and adapter.are_within(rate, TINY, math.inf)):
+        inside = xp.where((n == 0) & (rate == 0), 1.0, rate)
+    return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
+
+
+def log_factorial(adapter: Adapter, n: Array) -> Array:
+    """Return ``log(n!)`` for whole numbers, with an error of 6e-14 in float64.
+
+    Stirling's series is accurate at ``z = n + 9``. The product of the factors from ``n + 1`` to
+    ``n + 8`` is divided out, relative to ``z**8``, so that it cannot overflow.
+    """
+    xp = adapter.xp
+    z = n + 9
+    w = 1 / z
+    series, product = 0.5 * math.log(2 * math.pi) - 9 + w * 0, 1.0 + 0 * w
+    for power, coefficient in enumerate((1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188)):
+        series = series + coefficient * w ** (2 * power + 1)
+    for j in range(1, 9):
+        product = product * (1 - j * w)
+    log_z = xp.log(z)
+    value = n * (log_z - 1) + 0.5 * log_z - xp.log(product) + series
+    return xp.where(n < 2, n * 0, value)  # log(0!) and log(1!) are exact
+
+
+def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
+    """Return ``log(1 + exp(z)) - s z``, where `s` is 0 or 1.
+
+    The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``, which preserves precision
+    for a confident and correct prediction, and is exact for infinite logits.
+    """
+    xp, zero = adapter.xp, adapter.scalar(logit, 0.0)
+    sign = spike * -2
+    if not adapter.on_host:  # these functions have derivatives of any order at 0
+        sign = sign + 1
+        terms = xp.logaddexp(zero, sign * logit)
+        return terms, lambda cotangent: cotangent * -sign * xp.expm1(-terms)
+    sign += 1
+    x = sign * logit
+    high, terms = xp.maximum(x, zero), xp.minimum(x, zero)
+    terms -= high
+    xp.exp(terms, out=terms)
+    xp.log1p(terms, out=terms)
+    terms += high
+
+    def pullback(cotangent: Array) -> Array:
+        nonlocal sign
+        odds = adapter.exp_of_difference(zero, x)
+        odds += 1
+        sign /= odds
+        sign *= cotangent
+        return sign
+
+    return terms, single_use(pullback)
+
+
+def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueAndPullback:
+    """Return ``r`` with ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is.
+
+    For small rates, the logarithm is ``u + log((1 - exp(-r)) / r)``, so that a rate may underflow.
+    Each function is evaluated only in the range where its derivative is finite. These ranges
+    overlap, because the derivatives of maximum and minimum are wrong where they meet.
+    """
+    xp, own = adapter.xp, spike != 0
+    low, high, most = (adapter.scalar(u, value) for value in (1e-30, 8.0, 7.0))
+    u = xp.where(own, xp.minimum(u, most), u) + 0 * spike  # exp(-exp(7)) is 0
+    rate = xp.exp(u)
+    r = xp.maximum(xp.where(own, rate, 1.0), low)
+    small = xp.minimum(r, high)
+    of_small = -u - xp.log(-xp.expm1(-small) / small)
+    of_large = -xp.log1p(-xp.exp(-xp.maximum(r, adapter.scalar(u, 0.1))))
+    terms = xp.where(own, xp.where(u < 0, of_small, of_large), rate)
+
+    def pullback(cotangent: Array) -> Array:
+        return cotangent * xp.where(own, r * xp.exp(-r) / xp.expm1(-r), rate)
 
     return terms, pullback
 

@@ -19,7 +19,7 @@ from spikeloss_xp._arrays import (
 from spikeloss_xp._checks import check_overflow, check_range, check_shape
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import Prepared, both, fill_masked
-from spikeloss_xp._typing import Array
+from spikeloss_xp._typing import Array, Namespace
 
 INDICES, MULTI_HOT = "class indices", "multi-hot labels"
 PROBABILITIES = "class probabilities"
@@ -29,6 +29,13 @@ NUMBERS = {  # the range of each kind of number: lowest value, highest value, de
     "target times": (0, math.inf, "finite and at least 0"),
     "target readings": (-math.inf, math.inf, "finite"),
     "spike times": (-math.inf, math.inf, "finite"),
+}
+TRAINS, COUNTS, WHOLE_COUNTS = "spike trains", "spike counts", "whole spike counts"
+BINARY = "binary spikes"
+RULES = {  # the numbers that target trains of each kind may hold, and what to do about others
+    COUNTS: ("finite and at least 0", ""),
+    WHOLE_COUNTS: ("whole numbers and at least 0", "constant=False accepts fractions"),
+    BINARY: ("0 or 1", "PoissonNLL accepts counts"),
 }
 
 
@@ -157,19 +164,53 @@ def holds_numbers(kinds: tuple[str, ...], target: Any) -> bool:
     return bool(adapter.xp.isdtype(target.dtype, "real floating"))
 
 
-def target_trains(prepared: Prepared, target: Any) -> TargetTrains:
-    """Return target trains with the axes and dtype of the values, and masked entries set to 0."""
+def target_trains(prepared: Prepared, target: Any, kind: str = TRAINS) -> TargetTrains:
+    """Return target trains with the axes and dtype of the values, and masked entries set to 0.
+
+    Their numbers are checked if `kind` is a key of `RULES`.
+    """
     adapter, values = prepared.adapter, prepared.values
     trains = asarray_like(adapter, values, target, "target")
     expected = {"the shape of input": prepared.layout.shape}
-    check_shape(trains, "target", "spike trains", expected, functools.partial(_order, expected))
+    check_shape(trains, "target", kind, expected, functools.partial(_order, expected))
+    integral = not adapter.xp.isdtype(trains.dtype, "real floating")
     trains = floating(adapter, trains, "target")
     check_overflow(adapter.xp, values.dtype, concrete_or_none(target), "target")
     trains = adapter.xp.astype(trains, values.dtype, copy=False)
     trains = prepared.layout.collapsed(adapter, trains)
     if prepared.mask is not None:
         trains = fill_masked(adapter, trains, prepared.mask)
+    if kind in RULES:
+        _check_trains(prepared, trains, target, kind, integral)
     return TargetTrains(None, trains)
+
+
+def _check_trains(
+    prepared: Prepared, trains: Array, target: Any, kind: str, integral: bool
+) -> None:
+    """Raise if unmasked numbers that can be read cheaply break the rule for their kind."""
+    adapter, unmasked = prepared.adapter, prepared.mask is None
+    if prepared.after_context is not None:
+        trains, unmasked = fill_masked(adapter, trains, prepared.after_context), False
+    stop = math.nextafter(1, 2) if kind == BINARY else math.inf
+    if (integral or kind == COUNTS) and adapter.are_within(trains, 0, stop):
+        return
+    known = adapter.concrete_or_none(trains)
+    if known is None and unmasked:
+        known = concrete_or_none(target)
+    if known is None or (valid := follow_rule(np, known, kind) & (known < math.inf)).all():
+        return
+    wrong, (rule, hint) = known[~valid][0], RULES[kind]
+    if wrong != wrong:
+        hint = "to leave out missing entries, pass where=~isnan(counts)"
+    raise ValueError(f"target must hold {kind}, {rule}; got {wrong}{f' ({hint})' if hint else ''}")
+
+
+def follow_rule(xp: Namespace, trains: Array, kind: str) -> Array:
+    """Return True for each number that target trains of this kind may hold, and for infinity."""
+    if kind == BINARY:
+        return (trains == 0) | (trains == 1)
+    return trains >= 0 if kind == COUNTS else (trains >= 0) & (trains == xp.floor(trains))
 
 
 def class_target(
@@ -345,26 +386,29 @@ def _unmasked(prepared: Prepared, values: np.ndarray, *, with_class: bool) -> An
     return values[np.broadcast_to(mask.any(axis=absent, keepdims=True), values.shape)]
 
 
-def class_weights(prepared: Prepared, weight: Any) -> Array:
-    """Return class weights with the axes of the readings and the dtype of the input values."""
+def class_weights(prepared: Prepared, weight: Any, name: str = "weight") -> Array:
+    """Return class weights with the axes of the readings and the dtype of the input values.
+
+    Error messages use `name` for the argument.
+    """
     adapter, values, xp = prepared.adapter, prepared.values, prepared.adapter.xp
     classes = prepared.num_classes
-    weights = asarray_like(adapter, values, weight, "weight")
+    weights = asarray_like(adapter, values, weight, name)
     if xp.isdtype(weights.dtype, "bool"):
-        raise TypeError("weight must hold numbers, one for each class; got bool")
-    weights = floating(adapter, weights, "weight")
+        raise TypeError(f"{name} must hold numbers, one for each class; got bool")
+    weights = floating(adapter, weights, name)
     if tuple(weights.shape) != (classes,):
         hint = prepared.layout.hint_at_time(weights.shape)
-        if tuple(weights.shape) == (prepared.layout.batch,):
+        if tuple(weights.shape) == (prepared.layout.batch,) and name == "weight":
             hint = " (to weight samples, multiply the terms that reduction='none' returns)"
         raise ValueError(
-            f"weight must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
+            f"{name} must have shape {(classes,)}, one for each class; got {tuple(weights.shape)}"
             f"{hint}"
         )
     known = concrete_or_none(weight)
     if known is not None and not bool(((known >= 0) & (known < math.inf)).all()):
-        raise ValueError(f"weight must be finite and at least 0; got {known.tolist()}")
-    check_overflow(xp, values.dtype, known, "weight")
+        raise ValueError(f"{name} must be finite and at least 0; got {known.tolist()}")
+    check_overflow(xp, values.dtype, known, name)
     return prepared.layout.per_class(adapter, xp.astype(weights, values.dtype, copy=False))
 
 

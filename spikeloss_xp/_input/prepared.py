@@ -95,12 +95,7 @@ def prepare_input(
     values, mask, valid_or_nan = floating(adapter, input, argument), None, None
     shape = tuple(input.shape)
     if len(shape) < smallest_rank:
-        axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
-        sample = " (pass one sample as a batch of one: loss(input[None], target[None]))"
-        raise ValueError(
-            f"input must have at least {smallest_rank} axes, {axes} in the order that "
-            f"time_axis defines; got shape {shape}{sample if len(shape) > 1 else ''}"
-        )
+        raise ValueError(_lacks_axes(shape, smallest_rank, time_axis))
     layout = Layout.of(shape, time_axis, "input")
     if where is not None or lengths is not None:
         mask, valid_or_nan = mask_of(adapter, layout, values, where, lengths)
@@ -120,6 +115,17 @@ def prepare_input(
     number = layout.neurons if num_classes is None else layout.number_of_classes(num_classes)
     masks = valid_or_nan, after_context
     return Prepared(adapter, values, mask, layout, input.dtype, *masks, number)
+
+
+def _lacks_axes(shape: tuple[int, ...], smallest_rank: int, time_axis: int) -> str:
+    """Return the message for an input with fewer axes than `smallest_rank`."""
+    axes = "[batch, *space, time]" if smallest_rank == 2 else "[batch, class or *space, time]"
+    add = "[:, None]" if time_axis in (0, -smallest_rank) else "[None]"
+    sample = f" (if the batch axis is missing, add it to all arrays: loss(input{add}, target{add}))"
+    return (
+        f"input must have at least {smallest_rank} axes, {axes} in the order that time_axis "
+        f"defines; got shape {shape}{sample if len(shape) > 1 else ''}"
+    )
 
 
 def prepare_times(input: Array, where: Any, lengths: Any, num_classes: int | None) -> Prepared:
@@ -210,9 +216,13 @@ def _mask_of_where(adapter: Adapter, layout: Layout, values: Array, where: Any, 
         "[batch, time], in the order of input": per_step,
         "[1, time], in the order of input": layout.with_time(1),
         "[batch, *space] without the class axis": per_pixel,
-        "the shape of input": layout.shape,
+        "the shape of input, where any axis may have length 1": layout.shape,
     }
-    check_shape(mask, name, "bools", expected)
+    broadcasts = mask.ndim == len(layout.shape) and all(
+        n in (1, whole) for n, whole in zip(mask.shape, layout.shape, strict=True)
+    )
+    if not broadcasts:
+        check_shape(mask, name, "bools", expected)
     has_pixels = len(layout.space()) > 1
     if has_pixels and layout.steps > 1 and tuple(mask.shape) == per_pixel == per_step:
         raise ValueError(

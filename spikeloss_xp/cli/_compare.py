@@ -34,7 +34,10 @@ examples:
   # compare one loss in double precision on your own spikes
   spikeloss-xp compare recording.npz --loss SpikeTime --dtype float64"""
 SHIPPED = "grasshopper auditory receptor"
-LOSSES = ("CrossEntropy", "SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer")
+LOSSES = (
+    *("CrossEntropy", "SpikeTime", "SpikeRate", "SpikeMax", "SpikeMoid", "SparsityEnforcer"),
+    "PoissonNLL",
+)
 AXES_WITH_TIME = {"classes": 2, "multi-hot": 3}  # the number of axes if each step has a label
 WINDOW = 50  # time steps; long enough to estimate a rate, short enough to follow its changes
 MAX_CALLS, MAX_SECONDS = 50, 0.2  # the timing of a loss stops when either limit is reached
@@ -77,9 +80,9 @@ class Recording(NamedTuple):
     input : numpy.ndarray
         Spikes, ``[batch, *space, time]``.
     targets : dict of str to numpy.ndarray
-        The targets, keyed by kind. "trains" have the shape of `input`. "classes" are indices,
-        ``[batch]`` or ``[batch, time]``. "multi-hot" labels are ``[batch, class]`` or
-        ``[batch, class, time]``.
+        The targets, keyed by kind. "trains" have the shape of `input`, and are also "counts" if
+        they are not negative. "classes" are indices, ``[batch]`` or ``[batch, time]``. "multi-hot"
+        labels are ``[batch, class]`` or ``[batch, class, time]``.
     """
 
     name: str
@@ -175,6 +178,8 @@ def _recording(name: str, arrays: dict[str, np.ndarray]) -> Recording:
     for key, array in arrays.items():
         kind = _kind(key, array, spikes.shape)
         targets[kind] = array
+        if kind == "trains" and array.min() >= 0:
+            targets["counts"] = array
         if kind == "classes":
             hot = _one_hot(key, array, classes=math.prod(spikes.shape[1:-1]))
             targets.setdefault("multi-hot", hot)
@@ -216,6 +221,7 @@ def cases(steps: int) -> Iterator[tuple[str, Any, str]]:
     """
     window = min(WINDOW, steps)
     yield "SpikeTime", losses.SpikeTime(), "trains"
+    yield "PoissonNLL", losses.PoissonNLL(time_axis=-1), "counts"
     for name, loss, kind in (
         ("SpikeRate", losses.SpikeRate(true_rate=0.2, false_rate=0.03), "classes"),
         ("SpikeMax", losses.SpikeMax(), "classes"),

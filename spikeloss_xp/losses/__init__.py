@@ -3,6 +3,7 @@
 from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import ClassLoss
 from spikeloss_xp.losses.cross_entropy import CrossEntropy
+from spikeloss_xp.losses.likelihood import BernoulliNLL, PoissonNLL
 from spikeloss_xp.losses.regression import AbsoluteError, HuberError, SquaredError
 from spikeloss_xp.losses.sparsity_enforcer import SparsityEnforcer
 from spikeloss_xp.losses.spike_latency import SpikeLatency
@@ -14,10 +15,12 @@ from spikeloss_xp.losses.trains import TrainLoss
 
 __all__ = [
     "AbsoluteError",
+    "BernoulliNLL",
     "ClassLoss",
     "CrossEntropy",
     "HuberError",
     "Loss",
+    "PoissonNLL",
     "SparsityEnforcer",
     "SpikeLatency",
     "SpikeMax",

@@ -132,7 +132,8 @@ class Loss(Parts, ABC):
         where : array or sequence of bool, optional
             The mask, which is True for entries to keep. Its shape may be ``[batch]``; ``[time]``,
             if the numbers of samples and steps differ; batch and time in the order of `input`,
-            where batch may have length 1; or the shape of `input`. If each pixel has a label,
+            where batch may have length 1; or the shape of `input`, where any axis may have length
+            1: a mask ``[1, 1, neuron]`` leaves out whole neurons. If each pixel has a label,
             ``[batch, *pixels]`` is allowed too. Masked entries are treated as silence and have
             gradient 0. Masked terms are 0 and are excluded from a mean.
         lengths : array or sequence of int, optional

@@ -1,9 +1,9 @@
 """Base classes for losses that compare each neuron with a target train."""
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from spikeloss_xp._input.labels import Labels, target_trains
+from spikeloss_xp._input.labels import TRAINS, Labels, target_trains
 from spikeloss_xp._input.prepared import Prepared, prepare_input
 from spikeloss_xp._typing import Array, Reduction
 from spikeloss_xp.losses.base import Loss
@@ -14,12 +14,20 @@ class ReadsTrains(Loss):
     """Base class for spike-train losses. It declares no option fields."""
 
     per_step = None
+    smallest_rank: ClassVar[int] = 2
+    """The smallest number of axes of an input. If it is 2, the neuron axis may be left out."""
+
+    @property
+    def kind_of_target(self) -> str:
+        """What the target holds: spike trains or, if its numbers should be checked, counts."""
+        return TRAINS
 
     def _prepare_input(self, input: Array, where: Any, lengths: Any, context: int = 0) -> Prepared:
-        return prepare_input(input, where, lengths, self.time_axis, 2, context=context)
+        rank = self.smallest_rank
+        return prepare_input(input, where, lengths, self.time_axis, rank, context=context)
 
     def _labels(self, prepared: Prepared, target: Any) -> Labels:
-        return target_trains(prepared, target)
+        return target_trains(prepared, target, self.kind_of_target)
 
     def _chunk_axes(self, prepared: Prepared) -> tuple[int, ...]:
         layout = prepared.layout

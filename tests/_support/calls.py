@@ -16,6 +16,7 @@ from _support.backends import TESTED
 from _support.contract import (
     BATCH,
     CLASSES,
+    COUNTS,
     FORMS,
     LABELS,
     ONE_OF_EACH,
@@ -171,7 +172,8 @@ def agree(
 
 # Example calls -----------------------------------------------------------------------------------
 
-PER_STEP = tuple(name for name in FORMS if "window" in name or "SpikeTime" in name)
+PER_STEP = tuple(name for name in FORMS if "time" in FORMS[name].terms_axes)
+OF_TRAINS = (sx.SpikeTime, sx.PoissonNLL, sx.BernoulliNLL)
 WITH_TARGET = tuple(name for name in ONE_OF_EACH if FORMS[name].contract.target is not None)
 NOT_JAX = [name for name in TESTED if "jax" not in name]
 not_jax = pytest.mark.parametrize("backend", NOT_JAX, indirect=True)
@@ -192,6 +194,8 @@ def example(form: Form) -> Call:
     if target_kind is None:  # signed, with a different scale for each neuron
         signs = random.choice([-1, 1], size=spikes.shape)
         return Call(form.loss(), spikes * signs * np.asarray([[[0.5], [1.0], [1.25], [1.5]]]))
+    if target_kind is COUNTS:
+        return Call(form.loss(), spikes, 1.0 * random.integers(0, 2, size=shape))
     if target_kind is not LABELS:
         largest = STEPS if target_kind is TIMES else 1
         return Call(form.loss(), spikes, random.uniform(0, largest, size=shape))
@@ -230,8 +234,8 @@ def with_everything(form: Form) -> Call:
 def with_nan_where_masked(call: Call) -> Call:
     """Return a copy with NaN in masked spikes and targets, and with invalid masked labels."""
     mask = reference.full_mask(call.spikes.shape, -1, call.where, call.lengths)
-    target, name = call.target, type(call.loss).__name__
-    if name == "SpikeTime":
+    target = call.target
+    if isinstance(call.loss, OF_TRAINS):
         target = np.where(mask, target, np.nan)
     elif target is not None and target.dtype.kind == "f":  # a number for each class
         groups = mask.reshape(len(mask), target.shape[1], -1, mask.shape[-1]).any(axis=2)
@@ -243,7 +247,7 @@ def with_nan_where_masked(call: Call) -> Call:
 
 def arguments_with_time(call: Call) -> set[str]:
     """Return the names of the arguments that have a time axis."""
-    trains, window = isinstance(call.loss, sx.SpikeTime), getattr(call.loss, "moving_window", None)
+    trains, window = isinstance(call.loss, OF_TRAINS), getattr(call.loss, "moving_window", None)
     ndim_per_step = 2 + (np.asarray(call.target).dtype.kind not in "iu")
     has_time = {
         "spikes": True,
@@ -260,7 +264,7 @@ def moved(call: Call, time_axis: int) -> Call:
     changes = {}
     for name in arguments_with_time(call):
         x = getattr(call, name)
-        may_have_it = name in ("spikes", "where") or type(call.loss).__name__ == "SpikeTime"
+        may_have_it = name in ("spikes", "where") or isinstance(call.loss, OF_TRAINS)
         has_input_shape = may_have_it and x.shape == call.spikes.shape
         changes[name] = np.moveaxis(x, -1, time_axis if has_input_shape else short_time_axis)
     return call.replace(loss=dataclasses.replace(call.loss, time_axis=time_axis), **changes)
@@ -268,7 +272,7 @@ def moved(call: Call, time_axis: int) -> Call:
 
 def with_layout(call: Call, space: tuple[int, ...], axis: int) -> Call:
     """Return the same call with the axes of `space` as class axes, and with another time axis."""
-    shape, trains = call.spikes.shape, isinstance(call.loss, sx.SpikeTime)
+    shape, trains = call.spikes.shape, isinstance(call.loss, OF_TRAINS)
     names = ("spikes", "where", *(("target", "cotangent") if trains else ()))
     of_input = {name: x for name in names if np.shape(x := getattr(call, name)) == shape}
     split = {name: x.reshape(shape[0], *space, shape[-1]) for name, x in of_input.items()}

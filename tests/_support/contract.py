@@ -44,6 +44,7 @@ class Target:
 
 # Objects of their own: tests tell targets apart by identity.
 TRAINS = Target(("bool", *INTEGERS, *FLOATS), ("batch", "class", "time"))
+COUNTS = Target(TRAINS.dtypes, TRAINS.axes)
 LABELS = Target(INTEGERS, ("batch",))
 MULTI_HOT = Target(("bool", *FLOATS), ("batch", "class"))
 TIMES, PROBABILITIES, NUMBERS = (Target(FLOATS, ("batch", "class")) for _ in range(3))
@@ -87,7 +88,7 @@ class Contract:
             return ()
         if self.loss in (sx.SpikeMax, sx.CrossEntropy):  # whose classes share a term
             return ("batch",)
-        return ("batch", "class", "time") if self.target is TRAINS else ("batch", "class")
+        return ("batch", "class", "time") if "time" in self.target.axes else ("batch", "class")
 
     @property
     def name(self) -> str:
@@ -209,6 +210,10 @@ CONTRACTS = (
         },
     ),
     Contract(
+        sx.PoissonNLL, COUNTS, SUMMED, variants={"rates": {"log_rates": False, "constant": True}}
+    ),
+    Contract(sx.BernoulliNLL, COUNTS, SUMMED, variants={"hazard": {"link": "hazard"}}),
+    Contract(
         sx.SparsityEnforcer,
         None,
         required={"max_rate": 0.4375},
@@ -237,6 +242,7 @@ ONE_OF_EACH = (
     "AbsoluteError-count",
     "HuberError-rate",
     "SpikeTime-signal",
+    *("PoissonNLL", "PoissonNLL-rates", "BernoulliNLL", "BernoulliNLL-hazard"),
 )
 """A few forms that cover every loss, readout and shape of terms."""
 

@@ -16,6 +16,7 @@ from _support.cases import line_of_module
 SPIKES = np.random.default_rng(0).uniform(0.125, 1, size=(3, 4, 5))
 TIME_FIRST = np.moveaxis(SPIKES, -1, 0)
 MULTI_HOT = np.asarray([[True, False, True, False], [False, False, False, False], [True] * 4])
+MULTI_HOT_TRAINS = np.broadcast_to(MULTI_HOT[..., None], SPIKES.shape)
 LABEL = [1, 0, 3]
 
 
@@ -91,6 +92,7 @@ entropy = partial(sx.CrossEntropy, time_axis=-1)
 latency = partial(sx.SpikeLatency, time_axis=-1)
 squared = partial(sx.SquaredError, time_axis=-1)
 moid = partial(sx.SpikeMoid, theta=0)
+poisson, bernoulli = partial(sx.PoissonNLL, time_axis=-1), partial(sx.BernoulliNLL, time_axis=-1)
 
 
 class Learned(float):
@@ -269,6 +271,11 @@ OPTION_MISTAKES = [
         lambda: sx.SparsityEnforcer(dim=2),
         TypeError("SparsityEnforcer has no option dim", "time_axis=..."),
     ),
+    # Likelihoods
+    Mistake(sx.PoissonNLL, TypeError("time_axis")),
+    Mistake(lambda: poisson(weight=2), TypeError("PoissonNLL has no option weight", "weight=...)")),
+    *wrong_values(poisson, TypeError, "True or False", log_rates=[None, 1], constant=["full"]),
+    *wrong_values(bernoulli, ValueError, "logit, hazard", link=["log", None]),
     # Options of the wrong type
     *each(
         [sx.SpikeTime, sx.SpikeMax, sx.SpikeMoid, sx.SparsityEnforcer, rate],
@@ -405,6 +412,21 @@ ARRAY_MISTAKES = [
         lambda x: sx.SpikeTime()(x.asarray(SPIKES, "float32"), np.full((3, 4, 5), -1e300)),
         ValueError("target contains a number of magnitude 1e+300"),
     ),
+    *each(
+        [poisson(), bernoulli()],
+        call=lambda x, loss: loss(x.spikes, x.asarray(np.zeros((3, 5, 4)))),
+        error=ValueError("target must hold", "(3, 4, 5)", "(3, 5, 4) (its axes are in a"),
+    ),
+    *each(
+        [np.ones(3), np.ones((3, 4)), 0.5],
+        call=lambda x, null: poisson().bits_per_spike(x.spikes, MULTI_HOT_TRAINS, null=null),
+        error=ValueError("null must have shape (4,)"),
+    ),
+    Mistake(
+        lambda x: poisson().deviance_explained(x.spikes, MULTI_HOT_TRAINS, per="sample"),
+        ValueError("per must be one of all, neuron; got 'sample'"),
+    ),
+    Mistake(lambda x: poisson().gain_and_spikes(x.spikes, MULTI_HOT_TRAINS), TypeError("null")),
     # Targets that are not arrays of numbers
     *each(
         [np.ma.masked_array, matrix],
@@ -421,7 +443,7 @@ ARRAY_MISTAKES = [
     ),
     # Masks
     *each(
-        [(5, 3), (4,), (), (1,), (3, 4), (3, 1, 5), (5, 4, 3)],
+        [(5, 3), (4,), (), (1,), (3, 4), (3, 2, 5), (5, 4, 3)],
         call=lambda x, shape: sx.SpikeMax()(x.spikes, LABEL, where=np.ones(shape, bool)),
         error=lambda shape: ValueError("where", shape, "(3,)", "(3, 5)", "(3, 4, 5)"),
     ),
@@ -508,7 +530,17 @@ ARRAY_MISTAKES = [
         error=ValueError(
             "input must have at least 3 axes, [batch, class or *space, time]",
             "(2, 5)",
-            "a batch of one: loss(input[None], target[None])",
+            "if the batch axis is missing",
+            "loss(input[None], target[None])",
+        ),
+    ),
+    *each(  # [time, neuron], as a GLM has it
+        [(poisson, "[:, None]", 0), (bernoulli, "[:, None]", -3), (poisson, "[None]", 1)],
+        call=lambda x, case: case[0](time_axis=case[2])(
+            x.asarray(np.zeros((2, 5))), np.ones((2, 5))
+        ),
+        error=lambda case: ValueError(
+            "(2, 5) (if the batch axis is missing", f"loss(input{case[1]}, target{case[1]})"
         ),
     ),
     *each(
@@ -644,6 +676,34 @@ VALUE_MISTAKES = [
             x.asarray(np.full((3, 4, 5), -0.3)), x.asarray(LABEL)
         ),
         error=ValueError("input", "negative", "mode='probability'", "CrossEntropy"),
+    ),
+    # Likelihoods
+    *each(
+        [poisson(), poisson(constant=True), bernoulli()],
+        [-0.5, inf],
+        call=lambda x, loss, value: loss(x.spikes, x.asarray(np.where(SPIKES > 0.9, value, 1))),
+        error=lambda loss, value: ValueError(f"target must hold {loss.kind_of_target}, ", value),
+    ),
+    *each(
+        [poisson(), poisson(constant=True), bernoulli()],
+        call=lambda x, loss: loss(x.spikes, x.asarray(np.where(SPIKES > 0.9, nan, 1))),
+        error=ValueError("got nan (to leave out missing entries, pass where=~isnan(counts))"),
+    ),
+    Mistake(
+        lambda x: poisson(constant=True)(x.spikes, x.asarray(np.full((3, 4, 5), 2.5))),
+        ValueError("whole numbers and at least 0; got 2.5 (constant=False accepts fractions)"),
+    ),
+    *each(
+        [int, float],
+        call=lambda x, dtype: bernoulli()(x.spikes, x.asarray(np.full((3, 4, 5), 2, dtype))),
+        error=ValueError("target must hold binary spikes, 0 or 1; got 2", "PoissonNLL"),
+    ),
+    *each(
+        [-0.25, nan],
+        call=lambda x, value: poisson().bits_per_spike(
+            x.spikes, MULTI_HOT_TRAINS, null=x.asarray([1, value, 1, 1.0])
+        ),
+        error=lambda value: ValueError("null must be finite and at least 0", value),
     ),
     *each(
         [-1, 6],

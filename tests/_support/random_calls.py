@@ -41,6 +41,7 @@ in `kernels.py` and `block_filter.py`, `SHORT` of the adapters, and multiples of
 LONG_STEPS = 33_000
 """A duration of more than 512 blocks, whose carried sums are filtered in blocks as well."""
 LONGEST_KERNEL = 300  # in a train of so many steps, because the reference sums tap by tap
+LIKELIHOODS = (sx.PoissonNLL, sx.BernoulliNLL)
 LONG_CASES = {"long": 0.05, "large": 0.1}  # the share of calls with so many steps
 MIN_SCALE = 0.01
 """Terms are around 1. Smaller ones are differences of such numbers, and no more accurate."""
@@ -329,6 +330,11 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
         if random.random() < 0.25:
             return kind(kernel=random.integers(-8, 9, size=min(length, 1200)) / 8, **options)
         return kind(one(0.75, 3.0, 20.0, 400.0), length, one(1, 1, 2, 3), **options)
+    if kind is sx.PoissonNLL:
+        options |= {"log_rates": one(True, False), "constant": one(True, False)}
+        return kind(time_axis=-1, **options)
+    if kind is sx.BernoulliNLL:
+        return kind(time_axis=-1, link=one("logit", "hazard"), **options)
     readouts = ENTROPY_READOUTS if kind is sx.CrossEntropy else READOUTS
     if steps > 600 or kind is sx.SpikeMax:  # the differences of maxima become too small
         readouts = [readout for readout in readouts if readout in WINDOWED]
@@ -377,6 +383,8 @@ def _loss(random: np.random.Generator, kind: Any, neurons: int, steps: int) -> A
 
 def _spikes(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Draw spikes in eighths or ones; some neurons never or always spike."""
+    if not getattr(loss, "log_rates", True):  # so far from 0 that differences are accurate
+        return random.integers(4, 17, size=shape) / 8
     if getattr(loss, "readout", None) == "max":  # all steps differ, so that the maximum is unique
         ramp = np.broadcast_to(np.arange(1.0, 1 + shape[-1]) / 8, shape)
         return random.permuted(ramp, axis=-1)
@@ -398,6 +406,9 @@ def _target(random: np.random.Generator, loss: Any, shape: tuple[int, ...]) -> n
         return None
     if isinstance(loss, sx.SpikeTime):
         return random.integers(0, 9, size=shape) / 8
+    if isinstance(loss, LIKELIHOODS):
+        counts = random.integers(0, 2 if isinstance(loss, sx.BernoulliNLL) else 5, size=shape)
+        return counts / (1 if getattr(loss, "constant", True) else 2)
     if isinstance(loss, PAIRED):  # between the spike times
         return np.floor(4 * _times(random, (batch, neurons, pick(random, 1, 2, 3)))) / 4 + 3 / 16
     time = (steps,) if getattr(loss, "moving_window", None) and random.random() < 0.5 else ()
@@ -423,7 +434,7 @@ def _is_smooth(call: Call) -> bool:
         o, spikes = reference.options(loss), in_layers(loss, call.spikes)
         rates = itertools.chain(*reference.event_rates(o, spikes, call.where, call.lengths))
         return all(abs(rate - kink) > MARGIN / 5 for rate in rates for kink in kinks)
-    if isinstance(loss, sx.SpikeTime | sx.times.SpikeTime):
+    if isinstance(loss, (sx.SpikeTime, sx.times.SpikeTime, *LIKELIHOODS)):
         return True
     if isinstance(loss, sx.times.VictorPurpura):  # linear, but where the cheapest edits change
         for step in 2e-3 * np.random.default_rng(3).normal(size=(8, *call.spikes.shape)):

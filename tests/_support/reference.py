@@ -74,7 +74,7 @@ def divisor(reduction: str, evaluated: Terms) -> float:
 def to_input_layout(loss: Any, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
     """Convert an internal array with one entry per term to the layout of the input."""
     name, o = name_of(loss), options(loss)
-    if name == "SpikeTime":  # its terms have the shape of the input, with all spatial axes
+    if name in OF_TRAINS:  # their terms have the shape of the input, with all spatial axes
         time_last = np.moveaxis(np.empty(shape), o.time_axis, -1).shape
         return np.moveaxis(x.reshape(time_last), -1, o.time_axis)
     if not o.moving_window:
@@ -103,6 +103,10 @@ def evaluate(
         train, signal = (target, 0.0) if o.filter_target else (0.0, target)
         difference = np.where(mask, spikes - train, 0.0)
         return spike_time(o, difference, signal, mask, weights(spikes.shape[1]))
+    if name in OF_TRAINS:
+        mask = full_mask(spikes.shape, o.time_axis, where, lengths)
+        trains = (to_batch_class_time(np.asarray(x, float), o.time_axis) for x in (spikes, target))
+        return likelihood(NLLS[name], o, *trains, mask, weights(mask.shape[1]))
     reading = read(loss, spikes, where, lengths)
     target = target_with_time_axis(np.asarray(target), spikes.shape, o.time_axis)
     return FORMULAS[name](o, reading, target, weights(reading.u.shape[1]))
@@ -493,6 +497,29 @@ def paired_trains(
     return Terms(term_values, term_mask, term_weight)
 
 
+def poisson_nll(o: SimpleNamespace, u: float, n: float) -> float:
+    rate = math.exp(u) if o.log_rates else u
+    log_rate = u if o.log_rates or n == 0 else math.log(u)
+    return rate - (n * log_rate if n else 0) + (math.lgamma(n + 1) if o.constant else 0)
+
+
+def bernoulli_nll(o: SimpleNamespace, u: float, spike: float) -> float:
+    if o.link == "hazard":
+        return -math.log(-math.expm1(-math.exp(u))) if spike else math.exp(u)
+    return math.log1p(math.exp(-u if spike else u))
+
+
+def likelihood(
+    term: Callable[..., float], o: Any, u: Any, target: Any, mask: Any, weight: Any
+) -> Terms:
+    term_values, _, _ = empty_terms(mask.shape)
+    for at in np.argwhere(mask):
+        term_values[*at] = weight[at[1]] * term(o, u[*at], target[*at])
+    return Terms(term_values, mask, np.broadcast_to(weight[:, None], mask.shape))
+
+
+NLLS = {"PoissonNLL": poisson_nll, "BernoulliNLL": bernoulli_nll}
+OF_TRAINS = ("SpikeTime", *NLLS)
 FORMULAS: dict[str, Callable[..., Terms]] = {
     "SpikeRate": spike_rate,
     "SpikeLatency": spike_latency,

@@ -45,7 +45,7 @@ def outputs(loss):
     def function(spikes, target=None, **options):
         targets = () if target is None else (target,)
         results = sx.value_and_grad(loss)(spikes, *targets, **options)
-        without = (sx.SpikeTime, sx.SquaredError, sx.times.SpikeTime)
+        without = (sx.SpikeTime, sx.losses.TrainLoss, sx.SquaredError, sx.times.SpikeTime)
         if target is None or isinstance(loss, without):
             return results
         masks = {name: options[name] for name in ("where", "lengths") if name in options}

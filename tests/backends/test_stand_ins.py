@@ -23,8 +23,9 @@ LAUNCHES = {
         "CrossEntropy": (30, 37),
         "SpikeLatency": (60, 186),
         "SpikeMax, window 50": (45, 58),
+        "PoissonNLL": (20,),
     },
-    "PyTorch": {"SpikeMax": (40, 46), "CrossEntropy": (40,)},
+    "PyTorch": {"SpikeMax": (40, 46), "CrossEntropy": (40,), "PoissonNLL": (20,)},
 }
 
 

@@ -39,6 +39,7 @@ def test_compressed_file_is_read(command):
 RATES = {"SpikeRate", "SpikeMax", "CrossEntropy", "SpikeMoid", "SparsityEnforcer"}
 TARGETS = {
     "trains": SPIKES[::-1],
+    "signal": SPIKES - 0.5,
     "classes": LABEL.astype(np.int32),
     "per step": np.ones((4, 40), np.int64),
     "hot": np.eye(3)[[0, 1, 2, 2]],
@@ -49,10 +50,11 @@ TARGETS = {
 @pytest.mark.parametrize(
     ("targets", "evaluated"),
     [
-        ({"target": "trains"}, {"SpikeTime", "SparsityEnforcer"}),
+        ({"target": "trains"}, {"SpikeTime", "PoissonNLL", "SparsityEnforcer"}),
+        ({"target": "signal"}, {"SpikeTime", "SparsityEnforcer"}),
         ({"target": "classes"}, RATES),
         ({"label": "hot"}, {"SpikeMoid", "SparsityEnforcer"}),
-        ({"target": "trains", "label": "classes"}, {"SpikeTime", *RATES}),
+        ({"target": "trains", "label": "classes"}, {"SpikeTime", "PoissonNLL", *RATES}),
         ({"label": "per step"}, RATES),
         ({"label": "hot per step"}, {"SpikeMoid", "SparsityEnforcer"}),
     ],

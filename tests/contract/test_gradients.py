@@ -44,6 +44,7 @@ SECOND_ORDER = [
     *("SpikeMax", "SpikeMax-window", "SpikeMax-softmax", "CrossEntropy-groups-cold-sqrt_count"),
     *("CrossEntropy-count", "CrossEntropy-rate-window", "CrossEntropy-softmax_sum"),
     *("CrossEntropy-probabilities-count", "SpikeMoid-rate"),
+    *("PoissonNLL", "BernoulliNLL", "BernoulliNLL-hazard"),
     *("SpikeMoid-rate-window", "SpikeMoid-pos-weight-rate", "SpikeMoid-lava"),
 ]
 

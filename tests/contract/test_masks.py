@@ -129,6 +129,23 @@ def test_mask_of_time_is_that_of_each_sample(backend, form, reduction, time_axis
         np.testing.assert_array_equal(got[1], gradient)
 
 
+@one_jax
+@pytest.mark.parametrize("time_axis", [0, 1, -1])
+@pytest.mark.parametrize("form", ["PoissonNLL", "SpikeMax", "SparsityEnforcer-neuron"])
+def test_axes_of_a_mask_may_have_length_1(backend, form, time_axis):
+    """Here a neuron is left out, or a neuron at the first steps."""
+    call = example(FORMS[form])
+    neuron, step = np.asarray([True, False, True, True])[:, None], np.arange(6) > 2
+    for mask in (neuron, neuron | step, step[None, :] | (np.zeros((5, 1, 1)) > 0)):
+        one = np.atleast_3d(mask) if mask.ndim == 3 else mask[None]
+        every = np.broadcast_to(one, call.spikes.shape)
+        expected = moved(call.replace(where=every), time_axis).on(backend)
+        where = np.moveaxis(one, -1, time_axis)
+        got = moved(call, time_axis).replace(where=where).on(backend)
+        for array, wanted in zip(got, expected, strict=True):
+            close(array, wanted, backend.rtol)
+
+
 def test_mask_of_one_axis_is_of_samples_where_there_are_as_many_steps():
     loss, where = sx.CrossEntropy(time_axis=0, reduction="none"), [True, False, True, True]
     assert (loss(np.ones((4, 4, 2)), [0, 0, 0, 0], where=where) != 0).tolist() == where

@@ -13,6 +13,7 @@ from _support.cases import close
 SPIKES = np.random.default_rng(0).uniform(0.1, 1, (2, 3, 5))
 LABEL, IGNORING = np.asarray([1, 0]), np.asarray([IGNORED, 1])
 NUMBERS = np.asarray([[0.0, 1.0, 0.25], [0.5, 0.875, 0.0]])
+TRAINS = (SPIKES > 0.5).astype(float)
 WEIGHT = np.asarray([1.0, 2.0, 0.5])
 NEURONS = np.arange(30).reshape(SPIKES.shape) % 7 != 3
 MASKED_CLASS = "the class that a bad label is computed as"
@@ -61,6 +62,21 @@ BAD_VALUES = [  # losses, their targets, and what makes the first sample bad
             (sx.SpikeMoid(3, theta=0), np.nan),
             (latency(), -1.0),
         )
+    ),
+    *(
+        (loss, TRAINS, {"target": with_entry(TRAINS, bad, 1)})
+        for loss, bad in (
+            (sx.PoissonNLL(time_axis=-1), -1.0),
+            (sx.PoissonNLL(time_axis=-1, log_rates=False), np.nan),
+            (sx.PoissonNLL(time_axis=-1, constant=True), 0.5),
+            (sx.BernoulliNLL(time_axis=-1), 2.0),
+            (sx.BernoulliNLL(time_axis=-1, link="hazard"), np.nan),
+        )
+    ),
+    (
+        sx.PoissonNLL(time_axis=-1, log_rates=False),
+        TRAINS,
+        {"spikes": with_entry(SPIKES, -0.25, 1)},
     ),
     (entropy(readout="sqrt_count"), LABEL, {"spikes": with_entry(SPIKES, -9.0, 1, 0)}),
     (entropy(rates=(0.5, 0.02)), LABEL, {"spikes": with_entry(SPIKES, -9.0, 1, 0)}),

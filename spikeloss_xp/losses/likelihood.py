@@ -1,0 +1,405 @@
+"""Likelihoods of recorded spikes, with the scores that are published for them."""
+
+import math
+from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from spikeloss_xp import _checks, criteria
+from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of, or_one
+from spikeloss_xp._checks import lowest_below
+from spikeloss_xp._input.labels import (
+    BINARY,
+    COUNTS,
+    WHOLE_COUNTS,
+    Labels,
+    class_weights,
+    follow_rule,
+)
+from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Link, ScorePer, ValueAndPullback
+from spikeloss_xp.losses.trains import TrainLoss
+from spikeloss_xp.readouts import Reading
+
+Given = ArrayLike | None  # the type of an optional array
+
+
+@dataclass(frozen=True)
+class Likelihood(TrainLoss):
+    """Base class for negative log-likelihoods of recorded spikes, and for their scores.
+
+    All scores compare the loss of the input with the loss of a null model, which predicts the same
+    mean count for a neuron at each step.
+    """
+
+    smallest_rank: ClassVar[int] = 3
+
+    @abstractmethod
+    def _input_for(self, adapter: Adapter, mean: Array) -> Array:
+        """Return the input of a model that predicts this mean count."""
+
+    def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
+        """Return the target and, if it cannot be read cheaply, NaN for each invalid number."""
+        adapter, target = reading.adapter, labels.numbers
+        if adapter.on_host:  # the target has been checked
+            return target
+        valid = follow_rule(adapter.xp, target, self.kind_of_target)
+        return adapter.xp.where(valid, target, math.nan)
+
+    @on_device_of("input")
+    def bits_per_spike(
+        self, input: ArrayT, target: ArrayLike, *, null: Given = None, per: ScorePer = "all",
+        where: Given = None, lengths: Given = None,
+    ) -> ArrayT:  # fmt: skip
+        r"""Return the gain over a null model, in bits per recorded spike.
+
+        .. math:: \frac{L_\text{null} - L}{\log 2 \sum n}
+
+        :math:`L` is the sum of the loss, and :math:`L_\text{null}` that of a model that predicts a
+        constant mean count for each neuron. This is the score of the Neural Latents Benchmark [1]_.
+
+        Parameters
+        ----------
+        input, target, where, lengths
+            The arguments of a call.
+        null : array or sequence of float, optional
+            The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
+            training set. By default, it is the mean of the unmasked target, as in nlb_tools.
+        per : {"all", "neuron"}, default "all"
+            Whether to divide the gain of all neurons by the number of all spikes, or to return the
+            score of each neuron. The mean of the scores of the neurons is a different number.
+
+        Returns
+        -------
+        array
+            A scalar array, or an array of shape ``[neuron]``. It is 0 for a model that is as good
+            as the null model, negative for a worse model, and NaN without spikes. A neuron without
+            spikes contributes to the score of all neurons.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is invalid, just as when the loss is called.
+
+        References
+        ----------
+        .. [1] F. Pei et al., "Neural Latents Benchmark '21: Evaluating latent variable models of
+           neural population activity", NeurIPS Datasets and Benchmarks, 2021.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> rates, counts = [[[0.5], [0.5], [2.0], [1.0]]], [[[0], [1], [2], [1]]]
+        >>> loss = sx.PoissonNLL(time_axis=1, log_rates=False)
+        >>> float(loss.bits_per_spike(np.asarray(rates), counts).round(3))
+        0.25
+        """
+        masks = {"where": where, "lengths": lengths}
+        gain, spikes, _ = self._scored(input, target, null, per, masks, exact=False)
+        score: ArrayT = _quotient(gain, spikes * math.log(2), spikes)
+        return score
+
+    @on_device_of("input")
+    def deviance_explained(
+        self, input: ArrayT, target: ArrayLike, *, null: Given = None, per: ScorePer = "all",
+        where: Given = None, lengths: Given = None,
+    ) -> ArrayT:  # fmt: skip
+        r"""Return the fraction of the null deviance that the model explains.
+
+        .. math:: D^2 = 1 - \frac{L - L_\text{saturated}}{L_\text{null} - L_\text{saturated}}
+
+        This is also called Cohen's pseudo-:math:`R^2` [1]_. The saturated model predicts each count
+        exactly, and the null model a constant mean count for each neuron.
+
+        Parameters
+        ----------
+        input, target, where, lengths
+            The arguments of a call.
+        null : array or sequence of float, optional
+            The mean count of each neuron per time step, as for `bits_per_spike`.
+        per : {"all", "neuron"}, default "all"
+            Whether to divide the sums over all neurons, or to return the score of each neuron.
+
+        Returns
+        -------
+        array
+            A scalar array, or an array of shape ``[neuron]``. It is 1 for the saturated model, 0
+            for the null model, and NaN without spikes or if the null model is exact.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is invalid, just as when the loss is called.
+
+        References
+        ----------
+        .. [1] J. Cohen et al., "Applied multiple regression/correlation analysis for the behavioral
+           sciences", 3rd edition, 2003.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> rates, counts = [[[0.5], [0.5], [2.0], [1.0]]], [[[0], [1], [2], [1]]]
+        >>> loss = sx.PoissonNLL(time_axis=1, log_rates=False)
+        >>> float(loss.deviance_explained(np.asarray(rates), counts).round(3))
+        0.5
+        """
+        masks = {"where": where, "lengths": lengths}
+        gain, spikes, possible = self._scored(input, target, null, per, masks, exact=True)
+        score: ArrayT = _quotient(gain, possible, spikes)
+        return score
+
+    @on_device_of("input")
+    def gain_and_spikes(
+        self, input: ArrayT, target: ArrayLike, *, null: ArrayLike, per: ScorePer = "all",
+        where: Given = None, lengths: Given = None,
+    ) -> tuple[ArrayT, ArrayT]:  # fmt: skip
+        """Return the gain over the null model, in nats, and the number of recorded spikes.
+
+        Both numbers can be summed over micro-batches, processes and segments of time. The quotient
+        of the sums, divided by ``log(2)``, is `bits_per_spike` for all of the data.
+
+        Parameters
+        ----------
+        input, target, where, lengths
+            The arguments of a call.
+        null : array or sequence of float
+            The mean count of each neuron per time step, of shape ``[neuron]``. It is required,
+            because each part of the data must be compared with the same null model.
+        per : {"all", "neuron"}, default "all"
+            Whether to return the sums over all neurons, or the sums of each neuron.
+
+        Returns
+        -------
+        tuple of array
+            Two scalar arrays, or two arrays of shape ``[neuron]``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is invalid, just as when the loss is called.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import spikeloss_xp as sx
+        >>> loss, counts = sx.PoissonNLL(time_axis=1, log_rates=False), np.ones((1, 4, 1))
+        >>> gain, spikes = loss.gain_and_spikes(counts, counts, null=[0.5])
+        >>> float(gain.round(3)), float(spikes)
+        (0.773, 4.0)
+        """
+        masks = {"where": where, "lengths": lengths}
+        return self._scored(input, target, null, per, masks, exact=False)[:2]
+
+    def _scored(
+        self, input: Array, target: Any, null: Any, per: str, masks: dict[str, Any], exact: bool
+    ) -> tuple[Array, Array, Any]:
+        """Return the gain in nats, the number of spikes, and the gain of the saturated model.
+
+        The last gain is half of the null deviance. It is None unless `exact` is True.
+        """
+        _checks.one_of(("all", "neuron"))(per, "per")
+        prepared, labels = self._prepare(input, target, masks)
+        adapter, layout, counts = prepared.adapter, prepared.layout, labels.numbers
+
+        def summed(x: Array) -> Array:
+            if per == "all":
+                return adapter.sum_all(x)
+            return adapter.xp.sum(x, axis=(layout.batch_axis, layout.time))
+
+        def terms(values: Array) -> Array:
+            values = adapter.xp.broadcast_to(values, counts.shape)
+            reading, _ = self._read(prepared, values, prepared.mask, labels)
+            return self._compare(prepared, reading, labels)[0]
+
+        mean = _means(prepared, counts) if null is None else class_weights(prepared, null, "null")
+        of_null = terms(self._input_for(adapter, mean))
+        of_exact = summed(of_null - terms(self._input_for(adapter, counts))) if exact else None
+        return summed(of_null - terms(prepared.values)), summed(counts), of_exact
+
+
+@dataclass(frozen=True)
+class PoissonNLL(Likelihood):
+    r"""Negative log-likelihood of spike counts under a Poisson distribution with predicted rates.
+
+    .. math:: L = \frac{1}{B C T} \sum_{b, c, t} (r - n \log r)_{b, c, t}
+
+    :math:`n` is the recorded count in a time step, and the rate :math:`r` is its predicted mean.
+
+    Parameters
+    ----------
+    time_axis : int
+        The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
+        ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
+    log_rates : bool, default True
+        Whether `input` holds the logarithms of rates. If False, it holds rates, which are at least
+        0. In both cases, the unit is counts per time step: divide rates in Hz by the number of
+        steps per second.
+    constant : bool, default False
+        Whether to add :math:`\log n!`, which does not depend on the input. The target must then
+        hold whole numbers; otherwise, counts may be fractions, such as means over trials.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is out of range or has the wrong type.
+
+    Notes
+    -----
+    `input` has shape ``[batch, time, neuron]`` or any other order that `time_axis` defines.
+    `target` holds counts and has the same shape. Pass ``where=~isnan(counts)`` to leave out missing
+    entries, and `weight` for weights of neurons.
+
+    A count of 0 with a rate of 0 has the term 0. A spike where the rate is 0 makes the loss
+    infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> log_rates, counts = np.log([[[0.5], [0.5], [2.0], [1.0]]]), [[[0], [1], [2], [1]]]
+    >>> loss = sx.PoissonNLL(time_axis=1)
+    >>> float(loss(log_rates, counts).round(3))
+    0.827
+    >>> float(loss.bits_per_spike(log_rates, counts).round(3))
+    0.25
+    """
+
+    _: KW_ONLY
+    log_rates: bool = True
+    constant: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checks.check_fields(self, log_rates=_checks.flag, constant=_checks.flag)
+
+    @property
+    def kind_of_target(self) -> str:
+        """Spike counts, which must be whole numbers if `constant` is True."""
+        return WHOLE_COUNTS if self.constant else COUNTS
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return ``r - n log(r)``, plus ``log(n!)`` if `constant` is True."""
+        adapter, u, n = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
+        if self.log_rates:
+            terms, pullback = criteria.poisson_of_log_rates(adapter, u, n)
+        else:
+            if not adapter.are_within(u, 0, math.inf):
+                _check_rates(adapter, u)
+                n = adapter.xp.where(u < 0, math.nan, n)
+            terms, pullback = criteria.poisson_of_rates(adapter, u, n)
+        return terms + criteria.log_factorial(adapter, n) if self.constant else terms, pullback
+
+    def _input_for(self, adapter: Adapter, mean: Array) -> Array:
+        return _log(adapter, mean) if self.log_rates else mean
+
+
+@dataclass(frozen=True)
+class BernoulliNLL(Likelihood):
+    r"""Negative log-likelihood of binary spikes with predicted probabilities.
+
+    .. math:: L = -\frac{1}{B C T} \sum_{b, c, t} (s \log p + (1 - s) \log(1 - p))_{b, c, t}
+
+    :math:`s` is 1 if there is a spike in a time step and 0 otherwise, and :math:`p` is the
+    predicted probability of a spike.
+
+    Parameters
+    ----------
+    time_axis : int
+        The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
+        ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
+    link : {"logit", "hazard"}, default "logit"
+        What `input` holds: logits :math:`z`, with :math:`p = 1 / (1 + e^{-z})`, or the logarithms
+        :math:`u` of escape rates, with :math:`p = 1 - e^{-r}` and :math:`r = e^u` [1]_. An escape
+        rate is the expected number of spikes per time step of a neuron with escape noise.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a hyper-parameter is out of range or has the wrong type.
+
+    Notes
+    -----
+    `input` has shape ``[batch, time, neuron]`` or any other order that `time_axis` defines.
+    `target` holds 0 and 1, or bools, and has the same shape. Pass ``where`` to leave out missing
+    entries, and `weight` for weights of neurons.
+
+    References
+    ----------
+    .. [1] J.-P. Pfister, T. Toyoizumi, D. Barber and W. Gerstner, "Optimal spike-timing-dependent
+       plasticity for precise action potential firing in supervised learning", Neural Computation
+       18(6), 2006.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import spikeloss_xp as sx
+    >>> log_rates, spikes = np.log([[[0.5], [0.1], [0.7], [0.1]]]), [[[0], [0], [1], [0]]]
+    >>> float(sx.BernoulliNLL(time_axis=1, link="hazard")(log_rates, spikes).round(3))
+    0.347
+    """
+
+    _: KW_ONLY
+    link: Link = "logit"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checks.check_fields(self, link=_checks.one_of(("logit", "hazard")))
+
+    @property
+    def kind_of_target(self) -> str:
+        """Binary spikes."""
+        return BINARY
+
+    def criterion(self, reading: Reading, labels: Labels) -> ValueAndPullback:
+        """Return the negative logarithm of the probability of each spike, or of its absence."""
+        adapter, u, spike = reading.adapter, reading.u, self._valid_or_nan(reading, labels)
+        if self.link == "logit":
+            return criteria.bernoulli_of_logits(adapter, u, spike)
+        return criteria.bernoulli_of_log_hazards(adapter, u, spike)
+
+    def _input_for(self, adapter: Adapter, mean: Array) -> Array:
+        xp = adapter.xp
+        certain = mean == 1
+        log_rest = xp.where(certain, -math.inf, xp.log1p(-xp.where(certain, 0.0, mean)))
+        return _log(adapter, mean) - log_rest if self.link == "logit" else _log(adapter, -log_rest)
+
+
+def _check_rates(adapter: Adapter, u: Array) -> None:
+    """Raise if rates that can be read cheaply are negative."""
+    lowest = lowest_below(adapter.concrete_or_none(u), 0)
+    if lowest is not None:
+        raise ValueError(
+            f"input must hold rates, which are not negative; got {lowest:g} (for logarithms of "
+            "rates, use log_rates=True)"
+        )
+
+
+def _log(adapter: Adapter, x: Array) -> Array:
+    """Return the logarithm, and minus infinity at 0 without a warning."""
+    xp = adapter.xp
+    return xp.where(x == 0, -math.inf, xp.log(xp.where(x == 0, 1.0, x)))
+
+
+def _means(prepared: Prepared, counts: Array) -> Array:
+    """Return the mean count of each neuron, or 0 if all of its entries are masked."""
+    adapter, layout, steps = prepared.adapter, prepared.layout, prepared.mask
+    xp, axes = adapter.xp, (layout.batch_axis, layout.time)
+    if steps is None:
+        return xp.mean(counts, axis=axes, keepdims=True)
+    steps = xp.sum(xp.astype(steps, counts.dtype), axis=axes, keepdims=True)
+    return xp.sum(counts, axis=axes, keepdims=True) / or_one(adapter, steps)
+
+
+def _quotient(gain: Array, divisor: Array, spikes: Array) -> Array:
+    """Return ``gain / divisor``, which is NaN without spikes or if the divisor is 0."""
+    xp, known = adapter_of(gain).xp, (spikes > 0) & (divisor > 0)
+    return xp.where(known, gain / xp.where(known, divisor, 1.0), math.nan)

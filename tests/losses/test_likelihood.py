@@ -1,0 +1,293 @@
+"""PoissonNLL and BernoulliNLL: values of other libraries, corners, and scores."""
+
+import math
+
+import numpy as np
+import pytest
+
+import spikeloss_xp as sx
+from _support.backends import on
+from _support.calls import each, not_jax, one_jax, run
+from _support.cases import close, reduced
+from _support.peers import import_peer
+from spikeloss_xp import criteria
+from spikeloss_xp._arrays import adapter_of
+
+RANDOM = np.random.default_rng(0)
+LOG_RATES = RANDOM.normal(-1, 1, size=(6, 20, 4))  # [batch, time, neuron]
+COUNTS = RANDOM.poisson(np.exp(LOG_RATES + 0.5 * RANDOM.normal(size=LOG_RATES.shape))).astype(float)
+COUNTS[..., 3] = 0  # a silent neuron
+SPIKES = np.minimum(COUNTS, 1)
+OBSERVED = RANDOM.random(COUNTS.shape) < 0.75
+MISSING = np.where(OBSERVED, COUNTS, np.nan)
+POISSON, RATES = sx.PoissonNLL(time_axis=1), sx.PoissonNLL(time_axis=1, log_rates=False)
+LOGITS, HAZARD = sx.BernoulliNLL(time_axis=1), sx.BernoulliNLL(time_axis=1, link="hazard")
+EVERY = (  # losses, with an input and a target
+    (POISSON, LOG_RATES, COUNTS),
+    (RATES, np.exp(LOG_RATES), COUNTS),
+    (sx.PoissonNLL(time_axis=1, constant=True), LOG_RATES, COUNTS),
+    (LOGITS, LOG_RATES, SPIKES),
+    (HAZARD, LOG_RATES, SPIKES),
+)
+every = pytest.mark.parametrize(("loss", "input", "target"), EVERY, ids=lambda x: repr(x)[:60])
+
+
+# Values ------------------------------------------------------------------------------------------
+
+
+def test_values_equal_scipy():
+    stats, rates = import_peer("scipy.stats"), np.exp(LOG_RATES)
+    for log_rates, x in ((True, LOG_RATES), (False, rates)):
+        loss = sx.PoissonNLL(time_axis=1, log_rates=log_rates, constant=True, reduction="none")
+        np.testing.assert_allclose(loss(x, COUNTS), -stats.poisson.logpmf(COUNTS, rates), 1e-12)
+    for loss, p in ((LOGITS, 1 / (1 + np.exp(-LOG_RATES))), (HAZARD, -np.expm1(-rates))):
+        expected = -stats.bernoulli.logpmf(SPIKES, p)
+        np.testing.assert_allclose(reduced(loss, "none")(LOG_RATES, SPIKES), expected, 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 2e-14), ("float32", 4e-6)])
+def test_logarithm_of_factorials_equals_scipy(dtype, rtol):
+    special = import_peer("scipy.special")
+    n = np.concatenate([np.arange(3000), np.logspace(4, 30, 27).round()]).astype(dtype)
+    got, expected = criteria.log_factorial(adapter_of(n), n), special.gammaln(n + 1.0)
+    assert got.dtype == dtype
+    assert not got[:2].any()
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=6e-14)
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_values_and_gradients_equal_torch(learnt):
+    torch = pytest.importorskip("torch")
+    functional, rates = torch.nn.functional, np.exp(LOG_RATES)
+    plain = (
+        (POISSON, LOG_RATES, COUNTS, functional.poisson_nll_loss),
+        (RATES, rates, COUNTS, lambda x, y: functional.poisson_nll_loss(x, y, False, eps=0)),
+        (LOGITS, LOG_RATES, SPIKES, functional.binary_cross_entropy_with_logits),
+    )
+    for loss, x, y, line in plain:
+        results, target = [], torch.tensor(y, requires_grad=learnt)
+        for function in (loss, line):
+            leaf = torch.tensor(x, requires_grad=True)
+            value = function(leaf, target)
+            results.append((value, torch.autograd.grad(value, leaf, create_graph=True)[0]))
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
+
+
+def test_gradient_of_fractional_counts_reaches_the_target():
+    torch = pytest.importorskip("torch")
+    half = torch.tensor(COUNTS / 2, requires_grad=True)
+    reduced(POISSON, "sum")(torch.tensor(LOG_RATES), half).backward()
+    torch.testing.assert_close(half.grad, -torch.tensor(LOG_RATES))
+
+
+@pytest.mark.parametrize("name", ["torch", "jax-x64"])
+def test_second_derivative_of_rates_is_that_of_the_formula(name):
+    x, y = np.exp(LOG_RATES[:1, :3]), COUNTS[:1, :3]
+    with on(name) as backend:
+        arrays = backend.asarray(x), backend.asarray(y)
+        if name == "torch":
+            import torch.func as transforms
+        else:
+            import jax as transforms
+
+        hessian = backend.compiled(transforms.hessian(reduced(RATES, "sum")))
+        got = backend.numpy(hessian(*arrays)).reshape(x.size, x.size)
+    np.testing.assert_allclose(got, np.diag((y / x**2).ravel()), rtol=1e-12)
+
+
+# Corners -----------------------------------------------------------------------------------------
+
+INF = math.inf
+CORNERS = (  # a loss, an input and a target, the term and its derivative
+    (POISSON, -INF, 0, 0, 0),
+    (POISSON, -INF, 1, INF, -1),
+    (RATES, 0, 0, 0, 1),
+    (RATES, 0, 1, INF, -INF),
+    (LOGITS, -INF, 0, 0, 0),
+    (LOGITS, INF, 1, 0, 0),
+    (LOGITS, -INF, 1, INF, -1),
+    (LOGITS, INF, 0, INF, 1),
+    (LOGITS, 0, 0, math.log(2), 0.5),
+    (LOGITS, -80, 0, math.exp(-80), math.exp(-80)),
+    (HAZARD, -INF, 0, 0, 0),
+    (HAZARD, -INF, 1, INF, -1),
+    (HAZARD, -200, 1, 200, -1),
+    (HAZARD, 200, 1, 0, 0),
+    (HAZARD, math.log(1e-9), 1, -math.log(-math.expm1(-1e-9)), -1),
+    (HAZARD, math.log(1e-9), 0, 1e-9, 1e-9),
+    (HAZARD, 0, 1, -math.log(-math.expm1(-1)), -1 / math.expm1(1)),
+    (HAZARD, math.log(20), 1, math.exp(-20), -20 * math.exp(-20)),
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["numpy", "torch", "array-api-strict", "jax-x64"])
+def test_corners_have_the_values_and_derivatives_of_their_limits(name, dtype):
+    """Of the closed form and, in PyTorch and JAX, of automatic differentiation."""
+    with on(name) as backend, np.errstate(all="ignore"):
+        for loss in (POISSON, RATES, LOGITS, HAZARD):
+            chosen = np.asarray([corner[1:] for corner in CORNERS if corner[0] is loss])
+            x, y, terms, slopes = (column[None, :, None] for column in chosen.T)
+            arrays = [backend.asarray(array, dtype) for array in (x, y)]
+            ways = [sx.value_and_grad(reduced(loss, "none"))]
+            if name == "torch":
+                ways.append(sx.value_and_grad(reduced(loss, "none").value))
+            for way in ways:
+                one = backend.asarray(np.ones(x.shape), dtype)
+                got = backend.compiled(way)(*arrays, cotangent=one)
+                for array, expected in zip(got, (terms, slopes), strict=True):
+                    np.testing.assert_allclose(backend.numpy(array), expected, rtol=2e-6)
+
+
+def test_log_hazard_has_a_smooth_loss_across_the_ranges_of_its_formulas():
+    u = np.linspace(-80, 7.5, 3001)[None, :, None]
+    _, gradient = sx.value_and_grad(reduced(HAZARD, "sum"))(u, np.ones(u.shape))
+    slopes = np.diff(reduced(HAZARD, "none")(u, np.ones(u.shape))[0, :, 0]) / np.diff(u[0, :, 0])
+    middle = (gradient[0, 1:, 0] + gradient[0, :-1, 0]) / 2
+    np.testing.assert_allclose(slopes, middle, rtol=0, atol=1e-4)
+    for name in ("torch", "jax-x64"):
+        with on(name) as backend:
+            arrays = backend.asarray(u), backend.asarray(np.ones(u.shape))
+            way = sx.value_and_grad(reduced(HAZARD, "sum").value)
+            np.testing.assert_allclose(backend.numpy(way(*arrays)[1]), gradient, 1e-8, 1e-12)
+
+
+@one_jax
+@every
+def test_missing_counts_have_no_gradient(backend, loss, input, target):
+    where, missing = OBSERVED, np.where(OBSERVED, target, np.nan)
+    x = np.where(OBSERVED, input, np.nan)
+    got = run(backend, sx.value_and_grad(loss), x, missing, where=where)
+    close(got[0], np.mean(reduced(loss, "none")(input, target)[OBSERVED]), backend.rtol)
+    assert not got[1][~OBSERVED].any()
+    assert np.isfinite(got[1]).all()
+
+
+@pytest.mark.filterwarnings("error")
+@every
+def test_arguments_are_not_changed(loss, input, target):
+    before = [x.copy() for x in (input, target, OBSERVED)]
+    sx.value_and_grad(loss)(input, target, where=OBSERVED)
+    loss.deviance_explained(input, target, where=OBSERVED, null=[0.25, 0.5, 0.125, 0.0])
+    for x, copy in zip((input, target, OBSERVED), before, strict=True):
+        np.testing.assert_array_equal(x, copy)
+
+
+# Scores ------------------------------------------------------------------------------------------
+
+
+def nlb_bits_per_spike(rates, spikes):
+    """Compute bits per spike as nlb_tools does, except that rates of 0 are not replaced."""
+
+    def neg_log_likelihood(rates, spikes):
+        keep = ~np.isnan(spikes)
+        factorials = np.vectorize(math.lgamma)(spikes[keep] + 1)
+        return np.sum(rates[keep] - spikes[keep] * np.log(rates[keep]) + factorials)
+
+    null = np.tile(np.nanmean(spikes, axis=(0, 1), keepdims=True), (*spikes.shape[:2], 1))
+    gain = neg_log_likelihood(null, spikes) - neg_log_likelihood(rates, spikes)
+    return gain / np.nansum(spikes) / np.log(2)
+
+
+@pytest.mark.parametrize("loss", [POISSON, RATES, EVERY[2][0]], ids=repr)
+def test_bits_per_spike_equal_nlb_tools_for_missing_counts(loss):
+    x = LOG_RATES if loss.log_rates else np.exp(LOG_RATES)
+    with np.errstate(all="ignore"):
+        firing = nlb_bits_per_spike(np.exp(LOG_RATES[..., :3]), MISSING[..., :3])
+        neurons = [
+            nlb_bits_per_spike(np.exp(LOG_RATES[..., [i]]), MISSING[..., [i]]) for i in (0, 1)
+        ]
+    got = loss.bits_per_spike(x[..., :3], MISSING[..., :3], where=OBSERVED[..., :3])
+    np.testing.assert_allclose(got, firing, rtol=1e-12)
+    each_neuron = loss.bits_per_spike(x, MISSING, where=OBSERVED, per="neuron")
+    np.testing.assert_allclose(each_neuron[:2], neurons, rtol=1e-12)
+    assert np.isnan(each_neuron[3])
+    pooled = loss.bits_per_spike(x, MISSING, where=OBSERVED)  # the rates of the silent neuron cost
+    lost = np.exp(LOG_RATES)[..., 3][OBSERVED[..., 3]].sum() / np.nansum(MISSING) / np.log(2)
+    np.testing.assert_allclose(pooled, firing - lost, rtol=1e-12)
+
+
+def test_deviance_explained_equals_scikit_learn():
+    metrics, rates = import_peer("sklearn.metrics"), np.exp(LOG_RATES)
+    fits, nulls = [], []
+    for i in range(3):
+        y, r = COUNTS[..., i].ravel(), rates[..., i].ravel()
+        fits.append(metrics.mean_poisson_deviance(y, r))
+        nulls.append(metrics.mean_poisson_deviance(y, np.full(y.shape, y.mean())))
+    got = POISSON.deviance_explained(LOG_RATES, COUNTS, per="neuron")
+    np.testing.assert_allclose(got[:3], 1 - np.divide(fits, nulls), rtol=1e-12)
+    assert np.isnan(got[3])
+    pooled = POISSON.deviance_explained(LOG_RATES[..., :3], COUNTS[..., :3])
+    np.testing.assert_allclose(pooled, 1 - np.sum(fits) / np.sum(nulls), rtol=1e-12)
+    y, p = SPIKES[..., :3].ravel(), 1 / (1 + np.exp(-LOG_RATES[..., :3].ravel()))
+    null = np.tile(SPIKES[..., :3].mean(axis=(0, 1)), 120)
+    expected = 1 - metrics.log_loss(y, p) / metrics.log_loss(y, null)
+    got = LOGITS.deviance_explained(LOG_RATES[..., :3], SPIKES[..., :3])
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@every
+def test_score_of_the_null_model_is_0_and_that_of_the_saturated_model_1(loss, input, target):
+    exact, null, always = target, target.mean(axis=(0, 1)), target.copy()
+    always[..., 1] = 1  # a null model with probability 1
+    for counts in (target, always):
+        null = loss._input_for(adapter_of(counts), counts.mean(axis=(0, 1), keepdims=True))
+        null = np.broadcast_to(null, counts.shape)
+        for score in (loss.bits_per_spike, loss.deviance_explained):
+            np.testing.assert_allclose(score(null, counts), 0, atol=1e-12)
+    exact = loss._input_for(adapter_of(target), target)
+    np.testing.assert_allclose(loss.deviance_explained(exact, target), 1, rtol=1e-12)
+    got = loss.deviance_explained(loss._input_for(adapter_of(always), always), always, per="neuron")
+    np.testing.assert_array_equal(np.isnan(got), [False, True, False, True])
+
+
+@every
+def test_gain_and_spikes_of_parts_add_up_to_bits_per_spike(loss, input, target):
+    null = [0.25, 0.5, 0.125, 0.0]
+    parts = [(slice(0, 2),), (slice(2, 6), slice(0, 7)), (slice(2, 6), slice(7, 20))]
+    for per in ("all", "neuron"):
+        options = {"null": null, "per": per}
+        sums = [
+            loss.gain_and_spikes(input[at], target[at], where=OBSERVED[at], **options)
+            for at in parts
+        ]
+        gain, spikes = map(sum, zip(*sums, strict=True))
+        expected = loss.bits_per_spike(input, target, where=OBSERVED, **options)
+        some, axes = spikes > 0, (0, 1) if per == "neuron" else None
+        np.testing.assert_allclose((gain / np.log(2))[some], (expected * spikes)[some], rtol=1e-12)
+        np.testing.assert_array_equal(spikes, (target * OBSERVED).sum(axis=axes))
+
+
+@every
+def test_scores_agree_on_every_backend_and_layout(backend, loss, input, target):
+    null, lengths = np.asarray([0.25, 0.5, 0.125, 0.25]), np.asarray([20, 7, 0, 20, 20, 3])
+    calls = [
+        lambda x, y, **masks: loss.bits_per_spike(x, y, **masks),
+        lambda x, y, **masks: loss.deviance_explained(x, y, null=null, per="neuron", **masks),
+        lambda x, y, **masks: loss.gain_and_spikes(x, y, null=null, **masks),
+    ]
+    expected = each(calls)(input, target, where=OBSERVED, lengths=lengths)
+    got = run(backend, each(calls), input, target, where=OBSERVED, lengths=lengths)
+    for array, wanted in zip((got[0], got[1], *got[2]), (*expected[:2], *expected[2]), strict=True):
+        np.testing.assert_allclose(array, wanted, rtol=100 * backend.rtol)
+
+
+def test_scores_of_other_layouts_are_equal():
+    for axis in (0, -1):
+        x, y, where = (np.moveaxis(a, 1, axis) for a in (LOG_RATES, MISSING, OBSERVED))
+        loss = sx.PoissonNLL(time_axis=axis)
+        for score in ("bits_per_spike", "deviance_explained"):
+            for per in ("all", "neuron"):
+                got = getattr(loss, score)(x, y, where=where, per=per)
+                expected = getattr(POISSON, score)(LOG_RATES, MISSING, where=OBSERVED, per=per)
+                np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@not_jax
+def test_no_spike_gives_nan_and_an_impossible_null_model_an_infinite_gain(backend):
+    x, y = backend.asarray(LOG_RATES[..., :1]), backend.asarray(COUNTS[..., :1])
+    for score in (POISSON.bits_per_spike, POISSON.deviance_explained):
+        assert np.isnan(backend.numpy(score(x, 0 * y)))
+    assert backend.numpy(POISSON.bits_per_spike(x, y, null=[0.0])) == INF
