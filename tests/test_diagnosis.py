@@ -92,7 +92,7 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
     assert severities == sorted(severities, reverse=True)
     notes = {"ambiguous-layout", "absent-class", "labels-too-low", "ties", "mostly-masked"}
     notes |= {"certain-and-wrong", "one-answer", "temperature", "at-chance"}
-    notes |= {"no-graph"}
+    notes |= {"no-graph", "silent-target"}
     assert {code for code, text in TEXTS.items() if text["severity"] == "note"} == notes
 
 
@@ -450,6 +450,17 @@ def test_call_in_a_compiled_function_raises():
     for call, name in zip(calls, ("input", "input", r"gradients \(a\)"), strict=True):
         with pytest.raises(TypeError, match=f"{name} must be an array whose values can be read"):
             jax.jit(call)(spikes)  # it traces all arrays, even those that are not its arguments
+
+
+def test_report_on_a_likelihood_has_no_numbers_about_spikes():
+    loss, masked = sx.PoissonNLL(time_axis=-1), np.arange(4)[:, None] < 3
+    target = np.where(masked, diagnoses.COUNTS, 0)
+    options = {"hidden": [WIDE], "where": masked[None]}
+    report = sx.diagnose(loss, diagnoses.LOG_RATES, target, **options)
+    assert [layer.name for layer in report.layers] == ["hidden.0"]
+    assert "classes that never fire" not in report.numbers
+    assert report.numbers["loss"] == loss(diagnoses.LOG_RATES, target, where=masked[None])
+    assert codes(report) == []  # the masked neuron is not reported as silent
 
 
 def test_rates_in_hertz_warn_once_and_are_a_finding():

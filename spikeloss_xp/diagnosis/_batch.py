@@ -32,9 +32,13 @@ class Batch:
     masked : float
         The fraction of entries that are masked.
     output : Layer or None
-        The statistics of the spikes. None if the input holds spike times.
+        The statistics of the spikes. None if the input holds spike times or predicted rates.
     fires, size : array
         Whether a class fires, and the largest gradient of its neurons: ``[sample, class]``.
+    range : float
+        The largest difference between the scores of two classes in a sample.
+    prepared, labels
+        The input and the target, in the form in which the loss compares them.
     hot : array or None
         Which classes are labels of each sample at any step. None if the target has no classes.
     """
@@ -42,6 +46,7 @@ class Batch:
     def __init__(self, loss: Any, x: Array, target: Any, **masks: Any) -> None:
         self.loss, self.x, self.masks = loss, x, masks
         prepared, labels = loss._prepare(x, target, masks)
+        self.labels = labels
         self.prepared, self.layout, self.adapter = prepared, prepared.layout, prepared.adapter
         total, weight, pullback = loss._sum(prepared, labels, True, True)
         divisor = divisor_of(self.adapter, weight)
@@ -55,6 +60,8 @@ class Batch:
         if loss.reads_times:
             fires: Any = loss.fires(prepared.values) & (prepared.mask is None or prepared.mask)
             self.fires = fires.reshape(len(fires), prepared.num_classes, -1).any(axis=-1)
+        elif loss.reads_rates:
+            self.fires = np.zeros((self.layout.batch, prepared.num_classes), dtype=bool)
         else:
             source = self.layout if prepared.pixels is None else prepared.pixels.source
             counts = count_spikes(self.adapter, prepared.values, source, "input")
@@ -163,7 +170,10 @@ class Batch:
             "input, as it is read": f"[{names}] = {shape}",
             "classes, neurons of a class": (classes, self.layout.neurons // classes),
             "fraction that is masked": self.masked,
-            "classes that never fire": int((~self.fires.any(axis=0)).sum()),
+        }
+        if not self.loss.reads_rates:
+            found["classes that never fire"] = int((~self.fires.any(axis=0)).sum())
+        found |= {
             "largest gradient of each class": self.size.max(axis=0).tolist(),
         }
         if self.hot is not None:
@@ -197,8 +207,7 @@ class Batch:
             yield "one-answer", f"class {answers.argmax()} is the answer to all samples"
         if self.fires.any() and self.ties >= SOME:
             yield "ties", f"in {self.ties:.0%} of the samples several classes have the best score"
-        if self.fires.any():
-            yield from loss.findings(self.range)
+        yield from loss.findings(self)
 
     def _of_infinity(self) -> Observations:
         finite = self.output is None or self.output.finite

@@ -74,6 +74,8 @@ class Loss(Parts, ABC):
     """The kinds of class targets that the loss accepts; empty if its targets are not classes."""
     reads_times: ClassVar[bool] = False
     """Whether the input holds spike times instead of binned spikes."""
+    reads_rates: ClassVar[bool] = False
+    """Whether the input holds predicted rates or logits instead of spikes."""
     expects_spikes: bool = False
     """Whether the input should be spikes. If False, membrane potentials are allowed too."""
     _compares_numbers: bool = False
@@ -219,11 +221,10 @@ class Loss(Parts, ABC):
 
     # Methods that `diagnose` calls ----------------------------------------------------------------
 
-    def findings(self, range_of_scores: float) -> Iterable[tuple[str, str]]:
-        """Yield the findings about the options of the loss, each as a code and what was seen.
+    def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong with the options of the loss, each as a code and what was seen.
 
-        `range_of_scores` is the largest difference between the scores of two classes in a sample,
-        or 0 if the loss predicts no classes. For `SparsityEnforcer`, it is the largest event.
+        The batch is a `diagnosis` batch or, for `SparsityEnforcer`, the largest event.
         """
         return ()
 

@@ -195,9 +195,9 @@ class CrossEntropy(ClassLoss):
         """Return the logarithm of the number of classes, or None if there are bounds on rates."""
         return math.log(classes) if self.rates is None else None
 
-    def findings(self, range_of_scores: float) -> Iterator[tuple[str, str]]:
+    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield a finding if the temperature does not fit the range of the logits."""
-        return unfit_temperature(range_of_scores)
+        return unfit_temperature(batch)
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. Their softmax is the class probabilities."""
@@ -261,10 +261,10 @@ def _warn_if_counts(reading: Reading, n: Array) -> None:
         )
 
 
-def unfit_temperature(range_of_logits: float) -> Iterator[tuple[str, str]]:
+def unfit_temperature(batch: Any) -> Iterator[tuple[str, str]]:
     """Yield a finding if the logits are too close or too far apart for a softmax."""
-    if range_of_logits and not 1 <= range_of_logits <= 1000:
-        yield "temperature", f"the logits of a sample differ by at most {range_of_logits:.3g}"
+    if batch.fires.any() and batch.range and not 1 <= batch.range <= 1000:
+        yield "temperature", f"the logits of a sample differ by at most {batch.range:.3g}"
 
 
 def compare_logits(

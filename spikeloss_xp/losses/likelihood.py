@@ -2,11 +2,14 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from spikeloss_xp import _checks, criteria
-from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of, or_one
+from spikeloss_xp._arrays import Adapter, adapter_of, on_device_of, or_one, read_values
 from spikeloss_xp._checks import lowest_below
 from spikeloss_xp._input.labels import (
     BINARY,
@@ -16,7 +19,7 @@ from spikeloss_xp._input.labels import (
     class_weights,
     follow_rule,
 )
-from spikeloss_xp._input.prepared import Prepared
+from spikeloss_xp._input.prepared import Prepared, fill_masked
 from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Link, ScorePer, ValueAndPullback
 from spikeloss_xp.losses.trains import TrainLoss
 from spikeloss_xp.readouts import Reading
@@ -33,10 +36,40 @@ class Likelihood(TrainLoss):
     """
 
     smallest_rank: ClassVar[int] = 3
+    reads_rates: ClassVar[bool] = True
 
     @abstractmethod
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
         """Return the input of a model that predicts this mean count."""
+
+    @abstractmethod
+    def _mean_for(self, adapter: Adapter, u: Array) -> Array:
+        """Return the mean count that a model with the input `u` predicts."""
+
+    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
+        """Yield findings about the unit of the rates, and about neurons without spikes."""
+        prepared, counts = batch.prepared, batch.labels.numbers
+        adapter, layout, values = prepared.adapter, prepared.layout, prepared.values
+        xp, predicted = adapter.xp, self._mean_for(adapter, values)
+        if prepared.mask is not None:
+            predicted = fill_masked(adapter, predicted, prepared.mask)
+        sums = xp.stack([xp.sum(predicted), xp.sum(counts), xp.min(values), xp.max(values)])
+        rate, number, lowest, highest = read_values(adapter, sums, "input").tolist()
+        mean = number / (math.prod(counts.shape) * (1 - batch.masked) or 1)
+        of_neuron = xp.sum(counts, axis=(layout.batch_axis, layout.time))
+        recorded = np.asarray(batch.entries).any(axis=0).ravel()  # neurons that are not masked
+        silent = int((recorded & (read_values(adapter, of_neuron, "target") == 0)).sum())
+        if number and not number / 30 < rate < 30 * number:
+            yield "rate-units", f"the mean rate is {rate / number:.3g} times the mean count"
+        elif self._takes_logarithms() and lowest >= 0 < highest and 0 < mean < 0.5:
+            seen = f"every logarithm of a rate is at least 0, but the mean count is {mean:.3g}"
+            yield "rate-units", seen
+        if silent:
+            yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
+
+    def _takes_logarithms(self) -> bool:
+        """Return whether the input holds logarithms of rates or odds."""
+        return True
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
         """Return the target and, if it cannot be read cheaply, NaN for each invalid number."""
@@ -298,6 +331,12 @@ class PoissonNLL(Likelihood):
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:
         return _log(adapter, mean) if self.log_rates else mean
 
+    def _mean_for(self, adapter: Adapter, u: Array) -> Array:
+        return adapter.xp.exp(u) if self.log_rates else u
+
+    def _takes_logarithms(self) -> bool:
+        return self.log_rates
+
 
 @dataclass(frozen=True)
 class BernoulliNLL(Likelihood):
@@ -371,6 +410,10 @@ class BernoulliNLL(Likelihood):
         certain = mean == 1
         log_rest = xp.where(certain, -math.inf, xp.log1p(-xp.where(certain, 0.0, mean)))
         return _log(adapter, mean) - log_rest if self.link == "logit" else _log(adapter, -log_rest)
+
+    def _mean_for(self, adapter: Adapter, u: Array) -> Array:
+        xp = adapter.xp
+        return 1 / (1 + xp.exp(-u)) if self.link == "logit" else -xp.expm1(-xp.exp(u))
 
 
 def _check_rates(adapter: Adapter, u: Array) -> None:

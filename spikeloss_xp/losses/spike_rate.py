@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class SpikeRate(ReadsClasses):
             return reading.adapter.scalar(reading.u, rates * largest)
         return reading.per_class(rates) * largest
 
-    def findings(self, range_of_scores: float) -> Iterator[tuple[str, str]]:
+    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield a finding if a labelled class has a lower target rate than the others."""
         if np.any(np.asarray(self.true_rate) < np.asarray(self.false_rate)):
             seen = f"true_rate={self.true_rate} and false_rate={self.false_rate}"

@@ -158,7 +158,7 @@ class SpikeTime(ReadsTrains):
             return adapter.constants(kernel if len(kernel) <= steps else kernel[:steps], values)
         return trains.xp.astype(adapter.to_device_of(kernel, values), values.dtype, copy=False)
 
-    def findings(self, range_of_scores: float) -> Iterator[tuple[str, str]]:
+    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield a finding if the time constant is shorter than one time step.
 
         Yields

@@ -209,9 +209,9 @@ class CrossEntropy(FirstSpike):
         """Return the logarithm of the number of classes."""
         return math.log(classes)
 
-    def findings(self, range_of_scores: float) -> Iterator[tuple[str, str]]:
+    def findings(self, batch: Any) -> Iterator[tuple[str, str]]:
         """Yield a finding if the temperature does not fit the range of the times."""
-        return unfit_temperature(range_of_scores)
+        return unfit_temperature(batch)
 
     def score(self, reading: Reading) -> Array:
         """Return the logits of the classes. The earliest class has the largest logit."""

@@ -58,6 +58,9 @@ IMAGES = drawn(0.2, (3, CLASSES, 2, 5, STEPS))
 WIDE = drawn(0.1, (BATCH, 50, STEPS))
 NEURON = np.arange(50)[:, None]  # 26 are silent, 20 fire at every step, and 4 at some steps
 STUCK = np.where(NEURON < 26, 0, np.where(NEURON < 46, 1, WIDE)).astype("float32")
+LOG_RATES = random.normal(np.log(0.2), 0.5, size=FRESH.shape)
+COUNTS = random.poisson(np.exp(LOG_RATES)).astype(float)
+MISSING = drawn(0.2) > 0
 WITH_NAN = np.where(drawn(0.05) > 0, np.nan, TRAINED)
 ONLY_LABEL = np.where(HOT[..., 0], 3.0, np.nan)
 FRESH_FIRST, FRESH_BETWEEN = np.moveaxis(FRESH, -1, 0), np.moveaxis(FRESH, -1, 1)
@@ -177,6 +180,15 @@ HEALTHY = [
     case(times.VictorPurpura(cost=0.1), SEVERAL, SEVERAL[::-1]),
 ]
 
+HEALTHY += [
+    case(sx.PoissonNLL(time_axis=-1), LOG_RATES, COUNTS),
+    case(sx.PoissonNLL(time_axis=-1), LOG_RATES, COUNTS, where=~MISSING),
+    case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES), COUNTS),
+    case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), 5 * COUNTS),
+    case(sx.BernoulliNLL(time_axis=-1), LOG_RATES, FRESH),
+    case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES, FRESH),
+]
+
 HEALTHY_NETWORKS = {  # functions of what `network` returns before and after training
     "spikes of a new network": lambda new, trained: case(
         sx.CrossEntropy(time_axis=0), new.spikes, new.label, hidden=new.hidden
@@ -246,6 +258,15 @@ FAULTY = {
         case(sx.SparsityEnforcer(1.0), WIDE),
         case(sx.SparsityEnforcer(5.0, numerics="lava"), [WIDE, FRESH]),
         case(in_hertz(max_rate=10, min_rate=10), [WIDE, FRESH]),
+    ],
+    "rate-units": [
+        case(sx.PoissonNLL(time_axis=-1, log_rates=False), 200 * np.exp(LOG_RATES), COUNTS),
+        case(sx.PoissonNLL(time_axis=-1, log_rates=False), np.exp(LOG_RATES) / 50, COUNTS),
+        case(sx.PoissonNLL(time_axis=-1), 20 * np.exp(LOG_RATES), COUNTS),
+        case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS),
+        case(sx.PoissonNLL(time_axis=-1), np.exp(LOG_RATES), COUNTS, where=~MISSING),
+        case(sx.BernoulliNLL(time_axis=-1), np.exp(LOG_RATES), FRESH),
+        case(sx.BernoulliNLL(time_axis=-1, link="hazard"), LOG_RATES - 5, FRESH),
     ],
     "time-constant": [case(sx.SpikeTime(0.005, time_axis=-1), FRESH, TRAINED)],
     "temperature": [
@@ -355,6 +376,10 @@ FAULTY = {
         case(entropy(), FRESH_BETWEEN, LABEL),
     ],
     "absent-class": [case(entropy(), FRESH, LABEL % 2 * 3)],
+    "silent-target": [
+        case(sx.PoissonNLL(time_axis=-1), LOG_RATES, np.arange(CLASSES)[:, None] % 2 * COUNTS),
+        case(sx.BernoulliNLL(time_axis=-1), LOG_RATES, np.arange(CLASSES)[:, None] % 2 * FRESH),
+    ],
     "mostly-masked": [case(entropy(), TRAINED, LABEL, lengths=LENGTHS // 3)],
     "ties": [
         case(entropy(), np.where(np.arange(4)[:, None] < 2, REPEATED, 0), LABEL),
