@@ -420,11 +420,15 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     return terms, lambda cotangent: cotangent * (rate - n)
 
 
-def poisson_of_rates(adapter: Adapter, rate: Array, n: Array) -> ValueAndPullback:
-    """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are 0."""
-    xp, inside = adapter.xp, rate
-    if not (adapter.on_host and adapter.are_within(rate, TINY, math.inf)):
-        inside = xp.where((n == 0) & (rate == 0), 1.0, rate)
+def poisson_of_rates(
+    adapter: Adapter, rate: Array, n: Array, *, positive: bool
+) -> ValueAndPullback:
+    """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are 0.
+
+    If `positive` is True, no rate is 0.
+    """
+    xp = adapter.xp
+    inside = rate if positive else xp.where((n == 0) & (rate == 0), 1.0, rate)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
 
