@@ -66,27 +66,38 @@ def trained(settings: Settings, name: str = DATA) -> dict[str, Any]:
     (x, label), (test, test_label) = data.load(name)
     x, label = x[:, :TRAINING], label[:TRAINING]
     network, loss = networks.build(settings, x.shape[2]), loss_of(settings)
-    generator = torch.Generator().manual_seed(settings.seed)
 
     def look() -> dict[str, Any]:
         first = x[:, :INSPECTED], label[:INSPECTED]
         return observed(loss, network.inspect(loss, *first), first[1])
 
     looks = [look()]
-    for _ in range(EPOCHS):
-        for chosen in torch.randperm(len(label), generator=generator).split(BATCH):
-            network.step(loss, x[:, chosen], label[chosen])
+    for _ in epochs(network, loss, x, label, EPOCHS, BATCH):
         looks.append(look())
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
     return {"accuracy": round(accuracy, 4), "looks": looks}
 
 
+def epochs(
+    network: Any,
+    loss: sx.CrossEntropy,
+    x: torch.Tensor,
+    label: torch.Tensor,
+    number: int,
+    size: int,
+) -> Iterator[None]:
+    """Train a network in batches of this size, and yield after each epoch."""
+    generator = torch.Generator().manual_seed(network.settings.seed)
+    for _ in range(number):
+        for chosen in torch.randperm(len(label), generator=generator).split(size):
+            network.step(loss, x[:, chosen], label[chosen])
+        yield
+
+
 def observed(loss: sx.CrossEntropy, batch: Batch, label: torch.Tensor) -> dict[str, Any]:
     """Return the statistics of a batch and the codes of its findings."""
     label = label if isinstance(batch.output, torch.Tensor) else label.numpy()
-    report = sx.diagnose(
-        loss, batch.output, label, hidden=batch.hidden, gradients=batch.gradients
-    )
+    report = sx.diagnose(loss, batch.output, label, hidden=batch.hidden, gradients=batch.gradients)
     codes: dict[str, list[str]] = {"problem": [], "note": []}
     for finding in report.findings:
         codes[finding.severity].append(finding.code)
