@@ -153,16 +153,22 @@ def test_scaled_weights_let_each_torch_layer_fire_in_the_given_share_of_the_step
         layer.weight.data *= scale
     biases = [layer.bias.clone() for layer in layers]
     x = torch.tensor(BITS).float()
-    recipes("scale_weights_torch").scale_weights(layers, fire, x)
-    for layer, bias in zip(layers, biases, strict=True):
+    weights = [layer.weight.detach().clone() for layer in layers]
+    module = recipes("scale_weights_torch")
+    factors = module.scale_weights(layers, fire, x)
+    for layer, weight, bias, factor in zip(layers, weights, biases, factors, strict=True):
         x = fire(layer(x))
         assert x.mean() == pytest.approx(0.05, abs=0.002)
         assert layer.weight.requires_grad
+        assert torch.equal(layer.weight, factor * weight)
         assert torch.equal(layer.bias, bias)
+    rates = [group["lr"] for group in module.scaled_adam(layers, factors, 0.01).param_groups]
+    assert rates == pytest.approx([0.01 * factor for factor in factors])
 
 
 def test_scaled_weights_let_each_jax_layer_fire_in_the_given_share_of_the_steps():
     jax = pytest.importorskip("jax")
+    pytest.importorskip("optax")
 
     def step(membrane, current):
         membrane = 0.9 * membrane + current
@@ -183,8 +189,14 @@ def test_scaled_weights_let_each_jax_layer_fire_in_the_given_share_of_the_steps(
         for scale in SCALES
     ]
     x = BITS.astype(float)
-    scaled = recipes("scale_weights_jax").scale_weights(layers, run, x, rate=0.1)
-    for old, new in zip(layers, scaled, strict=True):
+    module = recipes("scale_weights_jax")
+    scaled, factors = module.scale_weights(layers, run, x, rate=0.1)
+    optimizer = module.scaled_adam(factors, 0.01)
+    updates, _ = optimizer.update(layers, optimizer.init(scaled), scaled)
+    for old, new, factor, update in zip(layers, scaled, factors, updates, strict=True):
         x = run(new, x)
         assert x.mean() == pytest.approx(0.1, abs=0.002)
+        np.testing.assert_allclose(new["kernel"], factor * old["kernel"], rtol=1e-5)
         assert np.array_equal(old["bias"], new["bias"])
+        # The first step of Adam is the learning rate, whatever the gradient.
+        np.testing.assert_allclose(abs(update["kernel"]), 0.01 * factor, rtol=1e-2)

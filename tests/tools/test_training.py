@@ -125,8 +125,9 @@ def small_data(monkeypatch):
 def test_each_change_of_a_failing_network_is_measured(monkeypatch, small_data):
     monkeypatch.setitem(advice.TASKS, "small", SHORT)
     key = next(advice.keys("small", "plain"))
-    record = json.loads(json.dumps(advice.measured(key)))
+    record = json.loads(json.dumps(advice.measured(key, {})))
     assert advice.fails(record)
+    assert advice.complete(record)
     assert set(record["results"]) == set(verdict_page.CHANGES)
     for name, rate in (("scaled", 0.05), ("scaled to 10 %", 0.1)):
         rates = record["results"][name]["rates"]
@@ -135,9 +136,21 @@ def test_each_change_of_a_failing_network_is_measured(monkeypatch, small_data):
 
 def test_network_that_learns_is_not_changed(monkeypatch, small_data):
     monkeypatch.setitem(advice.TASKS, "small", SHORT._replace(fails=0.0))
-    record = advice.measured(next(advice.keys("small", "plain")))
+    record = advice.measured(next(advice.keys("small", "plain")), {})
     assert list(record["results"]) == ["as drawn"]
+    assert advice.complete(record)
     assert not advice.fails(record)
+
+
+def test_changes_that_were_measured_before_are_not_measured_again(monkeypatch):
+    monkeypatch.setattr(advice, "trained", lambda change, task: {"accuracy": 0.5})
+    key = next(advice.keys("digits", "plain"))
+    known = {"as drawn": {"accuracy": 0.1}, "scaled": {"accuracy": 0.9}}
+    before = {"task": "digits", "settings": SMALL._asdict(), "results": known}
+    assert not advice.complete(before)
+    results = advice.measured(key, known)["results"]
+    assert (results["as drawn"], results["scaled"]) == (known["as drawn"], known["scaled"])
+    assert {results[name]["accuracy"] for name in results.keys() - known.keys()} == {0.5}
 
 
 @pytest.mark.compiles
@@ -149,10 +162,10 @@ def test_layers_of_a_framework_are_scaled(cell):
     network = random_networks.build(settings, 64)
     generator = torch.Generator().manual_seed(0)
     x, label = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
-    network.scale(x, 0.05)
+    network.scale(x, 0.05, learning_rates=True)
     batch = network.inspect(verdict.loss_of(settings), x, label)
     for spikes in (*batch.hidden, batch.output):
-        assert float(spikes.mean()) == pytest.approx(0.05, abs=0.02)
+        assert verdict.activity(spikes)["rate"] == pytest.approx(0.05, abs=0.02)
 
 
 def test_start_values_replace_only_settings_that_are_too_large():
@@ -199,7 +212,7 @@ def test_record_has_the_first_failing_networks(monkeypatch):
             "settings": {"depth": 2},
             "results": {"as drawn": {"accuracy": accuracy, "problems": ["saturated"] * 2}},
         }
-        for index, accuracy in ((3, 0.1), (2, 0.9), (1, 0.2), (0, 0.3))
+        for index, accuracy in ((3, 0.1), (2, 0.9), (1, 0.2), (0, 0.25), (0, 0.3))
     ]
     found = verdict_page.of_failing(records)
     assert [one["index"] for one in found] == [0, 1]

@@ -64,10 +64,14 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of a network: its new settings, and the rate to which its layers are scaled."""
+    """A change of a network: its new settings, and the rate to which its layers are scaled.
+
+    If `learning_rates` is true, the learning rate of each layer is scaled like its weights.
+    """
 
     settings: Settings
     rate: float | None = None
+    learning_rates: bool = False
 
 
 def keys(task: str, name: str) -> Iterator[Key]:
@@ -86,7 +90,12 @@ def changes(drawn: Settings) -> dict[str, Change]:
     weights = wide._replace(scale=1.5)
     threshold = weights._replace(threshold=min(drawn.threshold, 1))
     start = threshold._replace(decay=min(drawn.decay, 0.9))
-    advised = {"start values": Change(start), "scaled": Change(wide, 0.05)}
+    usual = wide._replace(scale=1)  # the factors are those of PyTorch's default weights
+    advised = {
+        "start values": Change(start),
+        "scaled": Change(usual, 0.05),
+        "scaled with learning rates": Change(usual, 0.05, learning_rates=True),
+    }
     if drawn.cell != "plain":
         return advised
     return advised | {
@@ -96,18 +105,22 @@ def changes(drawn: Settings) -> dict[str, Change]:
         "learning rate and surrogate": Change(wide),
         "and weights": Change(weights),
         "and threshold": Change(threshold),
-        "scaled to 10 %": Change(wide, 0.1),
+        "scaled to 10 %": Change(usual, 0.1),
         "scaled, surrogate as drawn": Change(step, 0.05),
     }
 
 
-def measured(key: Key) -> dict[str, Any]:
-    """Train a network, and train it again after each change if it fails."""
+def measured(key: Key, known: dict[str, Any]) -> dict[str, Any]:
+    """Train a network, and train it again after each change if it fails.
+
+    `known` are the results of the changes that were measured before.
+    """
     started, task = time.perf_counter(), TASKS[key.task]
     drawn = networks.draw(key.set, "advice", key.index)
-    results = {"as drawn": trained(Change(drawn), task)}
+    results = {"as drawn": known.get("as drawn") or trained(Change(drawn), task)}
     if results["as drawn"]["accuracy"] < task.fails:
-        results |= {name: trained(change, task) for name, change in changes(drawn).items()}
+        for name, change in changes(drawn).items():
+            results[name] = known.get(name) or trained(change, task)
     seconds = round(time.perf_counter() - started, 2)
     return key._asdict() | {"settings": drawn._asdict(), "results": results, "seconds": seconds}
 
@@ -119,13 +132,19 @@ def trained(change: Change, task: Task) -> dict[str, Any]:
     network, loss = networks.build(change.settings, x.shape[2]), verdict.loss_of(change.settings)
     first = x[:, : verdict.INSPECTED], label[: verdict.INSPECTED]
     if change.rate is not None:
-        network.scale(first[0], change.rate)
+        network.scale(first[0], change.rate, learning_rates=change.learning_rates)
     look = verdict.observed(loss, network.inspect(loss, *first), first[1])
     for _ in verdict.epochs(network, loss, x, label, task.epochs, task.batch):
         pass
     accuracy = float(loss.accuracy(network.output(test), test_label.numpy()))
     rates = [each["rate"] for each in (*look["hidden"], look["output"])]
     return {"accuracy": round(accuracy, 4), "rates": rates, "problems": look["problems"]}
+
+
+def complete(record: dict[str, Any]) -> bool:
+    """Return whether all changes of a network were measured."""
+    expected = changes(Settings(**record["settings"])) if fails(record) else {}
+    return expected.keys() <= record["results"].keys()
 
 
 def fails(record: dict[str, Any]) -> bool:
@@ -148,8 +167,9 @@ def main() -> None:
             every = keys(name, of)
             while bar.n < bar.total:
                 chosen = list(itertools.islice(every, options.processes))
-                left = [key for key in chosen if key not in known]
-                for record in pool.imap(measured, left):
+                left = [key for key in chosen if key not in known or not complete(known[key])]
+                calls = [(key, known[key]["results"] if key in known else {}) for key in left]
+                for record in pool.starmap(measured, calls, chunksize=1):
                     print(json.dumps(record), file=file, flush=True)
                     known[Key(*(record[field] for field in Key._fields))] = record
                 bar.update(sum(fails(known[key]) for key in chosen))

@@ -197,12 +197,16 @@ class TorchNetwork(torch.nn.Module):
         self.inspect(loss, x, label)
         self.optimiser.step()
 
-    def scale(self, x: torch.Tensor, rate: float) -> None:
-        """Scale the weights of dense layers until each layer fires in this share of the steps."""
+    def scale(self, x: torch.Tensor, rate: float, *, learning_rates: bool = False) -> None:
+        """Scale the weights of dense layers until each layer fires in this share of the steps.
+
+        If `learning_rates` is true, the learning rate of each layer gets the same factor.
+        """
         layers = [linear for _, linear in self.layers]
-        recipe("torch").scale_weights(
-            layers, lambda current: torch_neurons(current, self.settings), x, rate
-        )
+        neurons = functools.partial(torch_neurons, settings=self.settings)
+        factors = recipe("torch").scale_weights(layers, neurons, x, rate)
+        if learning_rates:
+            self.optimiser = recipe("torch").scaled_adam(layers, factors, self.settings.rate)
 
     def output(self, x: torch.Tensor) -> np.ndarray:
         """Return the output spikes of the network in evaluation mode."""
@@ -322,22 +326,26 @@ class JAXNetwork:
         self.settings, random = settings, np.random.default_rng(settings.seed)
         sizes = layers_of(settings, inputs)
         self.weights = [jax_layer(each, settings, random) for each in sizes]
-        optimiser = optax.adam(settings.rate)
-        self.state = optimiser.init(self.weights)
+        self._optimise(optax.adam(settings.rate))
 
         def value(weights: Any, loss: Any, x: Any, label: Any) -> Any:
             *hidden, output = jax_spikes(weights, sizes, settings, x)
             return loss(output, label), (output, hidden)
 
+        self._value = jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)
+        self._spikes = jax.jit(lambda weights, x: jax_spikes(weights, sizes, settings, x)[-1])
+        dense = sizes[-1:]
+        self._layer = jax.jit(lambda weight, x: jax_spikes([weight], dense, settings, x)[0])
+
+    def _optimise(self, optimiser: Any) -> None:
+        import jax
+        import optax
+
         def step(weights: Any, state: Any, gradients: Any) -> Any:
             updates, state = optimiser.update(gradients, state)
             return optax.apply_updates(weights, updates), state
 
-        self._value = jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)
-        self._step = jax.jit(step)
-        self._spikes = jax.jit(lambda weights, x: jax_spikes(weights, sizes, settings, x)[-1])
-        dense = sizes[-1:]
-        self._layer = jax.jit(lambda weight, x: jax_spikes([weight], dense, settings, x)[0])
+        self.state, self._step = optimiser.init(self.weights), jax.jit(step)
 
     def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Batch:
         """Return the spikes and gradients of a batch."""
@@ -350,9 +358,15 @@ class JAXNetwork:
         gradients = self.inspect(loss, x, label).gradients
         self.weights, self.state = self._step(self.weights, self.state, gradients)
 
-    def scale(self, x: torch.Tensor, rate: float) -> None:
-        """Scale the weights of dense layers until each layer fires in this share of the steps."""
-        self.weights = recipe("jax").scale_weights(self.weights, self._layer, x.numpy(), rate)
+    def scale(self, x: torch.Tensor, rate: float, *, learning_rates: bool = False) -> None:
+        """Scale the weights of dense layers until each layer fires in this share of the steps.
+
+        If `learning_rates` is true, the learning rate of each layer gets the same factor.
+        """
+        scaled = recipe("jax").scale_weights(self.weights, self._layer, x.numpy(), rate)
+        self.weights, factors = scaled
+        if learning_rates:
+            self._optimise(recipe("jax").scaled_adam(factors, self.settings.rate))
 
     def output(self, x: torch.Tensor) -> np.ndarray:
         """Return the output spikes of the network."""

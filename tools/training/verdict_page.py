@@ -11,7 +11,7 @@ import json
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ CHANGES = {
     "and threshold": "surrogate, learning rate, weights and threshold",
     "start values": "all start values",
     "scaled": "surrogate and learning rate, layers scaled to 5 %",
+    "scaled with learning rates": "surrogate, layers scaled to 5 % with their learning rates",
     "scaled to 10 %": "surrogate and learning rate, layers scaled to 10 %",
     "scaled, surrogate as drawn": "learning rate, layers scaled to 5 %",
 }
@@ -100,6 +101,8 @@ def of_failing(records: Records) -> Records:
     from advice import TASKS, fails
 
     found: Records = []
+    latest = {tuple(one[x] for x in ("task", "set", "index")): one for one in records}
+    records = list(latest.values())
     for key in dict.fromkeys((one["task"], one["set"]) for one in records):
         own = [one for one in records if (one["task"], one["set"]) == key]
         failing = sorted(filter(fails, own), key=lambda one: one["index"])
@@ -174,41 +177,34 @@ def codes(verdict: dict[str, Any]) -> str:
     return pages.table(("%, fail/learn", *(SETS[name] for name in verdict)), rows)
 
 
-def outcome(networks: Records, tasks: dict[str, Any], changes: Iterable[str]) -> list[str]:
-    """Return the number of networks, and their mean accuracy and number that learn by change."""
-    cells = [str(len(networks))]
-    for change in changes:
-        accuracies = [one["accuracy"][change] for one in networks]
-        cells.append(f"{100 * statistics.fmean(accuracies):.0f} %")
-    for change in changes:
-        if change != "as drawn":
-            learn = (one["accuracy"][change] > tasks[one["task"]]["learns"] for one in networks)
-            cells.append(str(sum(learn)))
-    return cells
+def outcome(networks: Records, tasks: dict[str, Any], change: str) -> str:
+    """Return the mean accuracy of networks after a change, and how many of them learn."""
+    accuracies = [one["accuracy"][change] for one in networks]
+    learn = sum(one["accuracy"][change] > tasks[one["task"]]["learns"] for one in networks)
+    return f"{100 * statistics.fmean(accuracies):.0f} % ({learn} of {len(networks)})"
 
 
-ADVISED = ("as drawn", "start values", "scaled")
-OUTCOME = (
-    "failing networks",
-    "as drawn",
-    "start values",
-    "scaled",
-    "learn: start values",
-    "scaled",
-)
+def advised(record: dict[str, Any], groups: dict[str, dict[str, Records]]) -> str:
+    """Return a table with the outcome of the advice for groups of networks, by data and name."""
+    changes = ("as drawn", "start values", "scaled", "scaled with learning rates")
+    rows = [
+        (task, words, *(outcome(networks, record["tasks"], change) for change in changes))
+        for task, named in groups.items()
+        for words, networks in named.items()
+        if networks
+    ]
+    header = ("as drawn", "start values", "scaled", "scaled, with learning rates")
+    return pages.table(("data", "networks that fail", *header), rows)
 
 
 def by_framework(record: dict[str, Any]) -> str:
-    """Return the table with the accuracy before and after the advice, by data and framework."""
-    rows = []
+    """Return the table with the outcome of the advice by framework."""
+    groups = {}
     for task in record["tasks"]:
         own = [one for one in record["advice"] if one["task"] == task]
-        for name, words in SETS.items():
-            if networks := [one for one in own if one["set"] == name]:
-                rows.append((task, words, *outcome(networks, record["tasks"], ADVISED)))
-        if own:
-            rows.append((task, "**all**", *outcome(own, record["tasks"], ADVISED)))
-    return pages.table(("data", "framework", *OUTCOME), rows)
+        of = {words: [one for one in own if one["set"] == name] for name, words in SETS.items()}
+        groups[task] = of | {"**all**": own}
+    return advised(record, groups)
 
 
 def by_kind(record: dict[str, Any]) -> str:
@@ -219,28 +215,22 @@ def by_kind(record: dict[str, Any]) -> str:
         "at most two hidden layers": lambda one: one["depth"] <= 2,
         "more than two hidden layers": lambda one: one["depth"] > 2,
     }
-    rows = []
+    groups = {}
     for task in record["tasks"]:
         own = [one for one in record["advice"] if one["task"] == task]
-        for words, belongs in kinds.items():
-            if networks := list(filter(belongs, own)):
-                rows.append((task, words, *outcome(networks, record["tasks"], ADVISED)))
-    return pages.table(("data", "networks", *OUTCOME), rows)
+        groups[task] = {words: list(filter(belongs, own)) for words, belongs in kinds.items()}
+    return advised(record, groups)
 
 
 def by_change(record: dict[str, Any]) -> str:
-    """Return the table with the accuracy in plain PyTorch after each change."""
+    """Return the table with the outcome of each change in plain PyTorch."""
     plain = [one for one in record["advice"] if one["set"] == "plain"]
     tasks = {one["task"]: [each for each in plain if each["task"] == one["task"]] for one in plain}
-    rows = []
-    for change, words in CHANGES.items():
-        cells = []
-        for networks in tasks.values():
-            number, mean, *learn = outcome(networks, record["tasks"], [change])
-            cells += [mean, f"{learn[0] if learn else 0} of {number}"]
-        rows.append((words, *cells))
-    header = (words for task in tasks for words in (f"{task}: accuracy", "learn"))
-    return pages.table(("change", *header), rows)
+    rows = [
+        (words, *(outcome(networks, record["tasks"], change) for networks in tasks.values()))
+        for change, words in CHANGES.items()
+    ]
+    return pages.table(("change", *tasks), rows)
 
 
 def main() -> None:
