@@ -159,8 +159,8 @@ def codes(verdict: dict[str, Any]) -> str:
     """Return the table with the share of networks that have each finding before training."""
     total: Counter[str] = Counter()
     for groups in verdict.values():
-        for of in groups.values():
-            total.update(of["codes"])
+        for of in ("fails", "learns"):
+            total.update(groups[of]["codes"])
     rows = [
         (
             f"`{code}`",
