@@ -251,6 +251,12 @@ class PlainTorchAdapter(TorchAdapter):
     def exp_of_difference(self, x: Array, y: Array) -> Array:
         return (x - y).exp_()
 
+    def negative_log_sigmoid(self, x: Array) -> Array:
+        return torch.nn.functional.logsigmoid(x).neg_()
+
+    def sigmoid(self, x: Array) -> Array:
+        return x.sigmoid_()
+
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         x = arrays[0]
         if not axes or not x.is_cpu or x.numel() < 2 * _tuning.AUTOGRAD_CHUNK:
