@@ -124,8 +124,8 @@ one = np.ones((*counts.shape, 1))
 
 # %%
 # The loss is convex, so Newton's method finds the best weights in a few steps. The mask ``where``
-# selects the seconds of the fit. A small penalty keeps the weights finite, although the neuron never
-# fires in two successive bins.
+# selects the seconds of the fit. A small penalty keeps the weights finite, although the neuron
+# never fires in two successive bins.
 
 loss = sx.PoissonNLL(time_axis=-1)
 
@@ -186,8 +186,8 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 describe(
     fig,
     "Predicted rates under the recorded spikes of two neurons. The model with the sound and the "
-    "recent spikes has a narrow peak at most spikes and is near 0 just after a spike. The peaks of "
-    "the model with only the sound are wider, and the PSTH is unrelated to the spikes",
+    "recent spikes has a peak at most spikes and is near 0 just after a spike. The peaks of the "
+    "model with only the sound are lower, and the PSTH is unrelated to the spikes",
 )
 
 # %%
@@ -238,8 +238,8 @@ print(f"PSTH, seconds of the fit: {loss.bits_per_spike(models['PSTH'], counts, w
 # ------------------------------------------
 #
 # A likelihood needs rates. To compare spikes with spikes, use a distance. The best model can also
-# generate spikes: each step has a spike with a probability that follows from the predicted rate, and
-# the spike then changes the rates of the next steps.
+# generate spikes: each step has a spike with a probability that follows from the predicted rate,
+# and the spike then changes the rates of the next steps.
 
 decay = jnp.exp(-1 / jnp.asarray(CONSTANTS, dtype=jnp.float32))
 drive = jnp.einsum("ntk,nk->tn", sound[0], weights[:, 1:15]) + weights[:, 0]
