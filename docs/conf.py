@@ -85,6 +85,7 @@ GALLERY = (  # in the order that they are best read in
     "plot_pull_of_a_spike.py",
     "plot_early_answers.py",
     "plot_recorded_neurons.py",
+    "plot_models_of_recordings.py",
     "plot_distances.py",
     "plot_model_against_recording.py",
     "plot_event_based_training.py",

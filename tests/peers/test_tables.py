@@ -151,6 +151,97 @@ def test_lines_of_scores_are_those_of_plain_counts(row):
     assert np.isfinite(by_loss)
 
 
+def likelihoods():
+    """Return the rows of the table of likelihoods: where from, and both lines."""
+    page = (DOCS / "migrating.md").read_text(encoding="utf-8")
+    section = page.split("\n## Likelihoods of recorded spikes\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([\w, -]+) \| `(.*)` \| `(.*)` \|$", section, re.M)
+    assert len(rows) == len(re.findall(r"^\| [^:]", section, re.M)) - 1  # without the header
+    return rows
+
+
+def null_model(n):
+    """Return the rates of the null model: the mean count of each neuron."""
+    return n.mean((0, 1), keepdim=True).expand(n.shape)
+
+
+def neg_log_likelihood(rates, n):
+    """Return the total negative log-likelihood, like nlb_tools."""
+    return (rates - n * rates.log() + torch.lgamma(n + 1)).sum()
+
+
+def bits_of_rates(rates, n):
+    """Return the bits per spike, like nlb_tools."""
+    gain = neg_log_likelihood(null_model(n), n) - neg_log_likelihood(rates, n)
+    return gain / n.sum() / np.log(2)
+
+
+def bits_of_log_rates(x, n):
+    """Return the bits per spike, like lfads-torch."""
+    options = {"full": True, "reduction": "sum"}
+    null = torch.nn.functional.poisson_nll_loss(null_model(n), n, log_input=False, **options)
+    return (null - torch.nn.functional.poisson_nll_loss(x, n, **options)) / n.sum() / np.log(2)
+
+
+def poisson_loss(bias=1e-12, per_neuron=False):
+    """Return the loss of neuralpredictors."""
+    axes = (0, 1) if per_neuron else (0, 1, 2)
+    return lambda rates, n: (rates - n * torch.log(rates + bias)).mean(axes)
+
+
+def poisson_logpdf(n, rates, mask):
+    """Return the log-likelihood of each step, like ssm."""
+    terms = n * rates.log() - rates - torch.lgamma(n + 1)
+    return (terms * mask).sum(-1)
+
+
+def mean_poisson_deviance(n, rates):
+    """Return the mean deviance, like scikit-learn."""
+    return 2 * (torch.xlogy(n, n) - n * rates.log() - n + rates).mean()
+
+
+def d2_tweedie_score(n, rates, power):
+    """Return the explained deviance of all entries with one null model, like scikit-learn."""
+    assert power == 1
+    null = mean_poisson_deviance(n, n.mean().expand(n.shape))
+    return 1 - mean_poisson_deviance(n, rates) / null
+
+
+@pytest.mark.parametrize(("source", "there", "here"), likelihoods())
+def test_likelihoods_match(source, there, here):
+    shape, logarithms = (BATCH, STEPS, CLASSES), not re.search(r"\br\b", here)
+    x = potentials(shape) - 1
+    n = torch.poisson(x.exp(), generator=generator(2))
+    names = {
+        "sx": sx, "N": CLASSES, "n": n, "s": n.clamp(max=1), "F": torch.nn.functional,
+        "nn": torch.nn, "m": torch.rand(shape, generator=generator(3)) < 0.8,
+        "loss": sx.PoissonNLL(time_axis=1, log_rates=logarithms),
+        "bits_per_spike": bits_of_log_rates if logarithms else bits_of_rates,
+        "neg_log_likelihood": neg_log_likelihood, "PoissonLoss": poisson_loss,
+        "poisson_logpdf": poisson_logpdf, "mean_poisson_deviance": mean_poisson_deviance,
+        "d2_tweedie_score": d2_tweedie_score,
+    }  # fmt: skip
+    given = x if logarithms else x.exp()
+    if source == "nemos":
+        names |= vars(import_peer("nemos.observation_models"))
+        array = importlib.import_module("jax").numpy.asarray
+        names["n"], given = array(n.numpy()), array(given.numpy())
+    theirs, ours = (
+        lambda u, line=line: eval(line, names | {"x" if logarithms else "r": u})
+        for line in (there, here)
+    )
+    assert_match(theirs, ours, given)
+
+
+def test_deviances_written_out_are_those_of_scikit_learn():
+    metrics = import_peer("sklearn.metrics")
+    rates = potentials((1000,)).exp().double()
+    n = torch.poisson(rates, generator=generator(2))
+    for name, options in (("mean_poisson_deviance", {}), ("d2_tweedie_score", {"power": 1})):
+        expected = getattr(metrics, name)(n.numpy(), rates.numpy(), **options)
+        assert float(globals()[name](n, rates, **options)) == pytest.approx(expected, rel=1e-12)
+
+
 def test_spyx_differs_as_the_page_says():
     """In the target of a rate."""
     jax = pytest.importorskip("jax")
