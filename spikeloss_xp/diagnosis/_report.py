@@ -59,11 +59,11 @@ class Report:
     ----------
     numbers : dict
         The numbers of the batch, keyed by their names in words.
-    layers : tuple of Layer
+    layers : tuple
         How often the neurons of each layer fire, from the first hidden layer to the output. A
         layer has the attributes `name`, `rate`, `silent`, `always_on`, `silent_samples`,
         `samples` and `finite`.
-    gradients : tuple of Gradient
+    gradients : tuple
         The size of the gradient of each parameter. A gradient has the attributes `name`, `rms`
         and `is_weight`.
     findings : tuple of Finding
