@@ -1,10 +1,13 @@
 """The recipes of `docs/recipes.md` against formulas written out in PyTorch."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from _support.peers import import_peer
 from _support.processes import recipes
-from _support.side_by_side import assert_match, labels, potentials, torch, trains
+from _support.side_by_side import assert_match, generator, labels, potentials, torch, trains
 
 F = torch.nn.functional
 
@@ -200,3 +203,55 @@ def test_scaled_weights_let_each_jax_layer_fire_in_the_given_share_of_the_steps(
         assert np.array_equal(old["bias"], new["bias"])
         # The first step of Adam is the learning rate, whatever the gradient.
         np.testing.assert_allclose(abs(update["kernel"]), 0.01 * factor, rtol=1e-2)
+
+
+@pytest.fixture
+def recordings():
+    """Return the file of recipes that needs SciPy."""
+    import_peer("scipy")
+    return recipes("recordings")
+
+
+def recorded_trials():
+    return (torch.rand(SHAPE, generator=generator(6)) < 0.3).double()
+
+
+def test_psth_distance_equals_the_sum_over_filtered_means(recordings):
+    recorded, step = recorded_trials(), torch.arange(STEPS).double()
+    lag = step[:, None] - step
+    filtering = torch.where(lag >= 0, torch.exp(-lag / 5), 0.0)
+
+    def formula(x):
+        return (filtering @ (x.mean(1) - recorded.mean(1))).square().sum()
+
+    assert_match(formula, lambda x: recordings.psth_distance(x, recorded), SPIKES)
+
+
+def test_trial_matching_equals_the_nearest_of_all_pairings(recordings):
+    recorded, step = recorded_trials()[:, :4], torch.arange(STEPS).double()
+    kernel = torch.exp(-(step[:, None] - step).abs() / 5)
+
+    def formula(x):
+        pairings = []
+        for order in itertools.permutations(range(4)):
+            missing = x - recorded[:, order]
+            pairings.append(torch.einsum("tbn,tu,ubn->", missing, kernel, missing) / 4)
+        return min(pairings)
+
+    assert_match(formula, lambda x: recordings.trial_matching(x, recorded), SPIKES[:, :4])
+
+
+def test_time_rescaling_test_accepts_the_true_model_only_with_the_correction(recordings):
+    steps, rejected = 12_000, np.zeros(3, dtype=int)  # 60 s
+    rates = np.exp(0.8 * np.sin(np.arange(steps) / 100))
+    rates *= 25 * 0.005 / rates.mean()  # 25 Hz
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        spikes = rng.random(steps) < -np.expm1(-rates)
+        naive = -np.expm1(-np.diff(np.cumsum(rates)[spikes]))
+        constant = np.full(steps, rates.mean())
+        values = [recordings.time_rescaling_test(each, spikes, rng) for each in (rates, constant)]
+        values.append(recordings.kstest(naive, "uniform").pvalue)
+        rejected += np.asarray(values) < 0.05
+    assert rejected[0] <= 5
+    assert list(rejected[1:]) == [40, 40]

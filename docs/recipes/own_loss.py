@@ -82,8 +82,8 @@ class FocalLoss(ClassLoss):
 
 
 @dataclass(frozen=True)
-class PoissonTrains(TrainLoss):
-    """Poisson negative log-likelihood of target trains, given the logarithms of the rates.
+class LogCoshTrains(TrainLoss):
+    """Log-cosh error of each step, which is smooth and robust to outliers.
 
     Parameters
     ----------
@@ -93,8 +93,10 @@ class PoissonTrains(TrainLoss):
 
     def criterion(self, reading, labels):
         """Return one term for each neuron at each step, and the pullback."""
-        rate, number = reading.xp.exp(reading.u), labels.numbers
-        return rate - number * reading.u, lambda cotangent: cotangent * (rate - number)
+        xp, error = reading.xp, reading.u - labels.numbers
+        size = xp.abs(error)
+        terms = size + xp.log1p(xp.exp(-2 * size)) - math.log(2)  # without overflow
+        return terms, lambda cotangent: cotangent * xp.tanh(error)
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ def test_own_losses():
         check(QuantileError(0.9, time_axis=-1), x, rng.random((3, 3)), **options)
         check(LateSquaredError(time_axis=-1), x, rng.random((3, 3)), **options)
         check(FocalLoss(time_axis=-1, moving_window=5), x, labels, **options)
-        check(PoissonTrains(time_axis=-1), x - 2, spikes, **options)
-        check(PoissonTrains(time_axis=-1), x, spikes, **options)
+        check(LogCoshTrains(time_axis=-1), x - 2, spikes, **options)
+        check(LogCoshTrains(time_axis=-1), x, spikes, **options)
 
 
 def test_values():
@@ -143,8 +145,10 @@ def test_values():
     p = 1 / (1 + math.exp(1 - 3))
     focal = FocalLoss(time_axis=-1)(spikes, [0])
     np.testing.assert_allclose(focal, -((1 - p) ** 2) * math.log(p))
-    poisson = PoissonTrains(time_axis=-1)(spikes, 0 * spikes)
-    np.testing.assert_allclose(poisson, (4 * math.e + 4) / 8)
+    smooth = LogCoshTrains(time_axis=-1)(spikes, 0 * spikes)
+    np.testing.assert_allclose(smooth, 4 * math.log(math.cosh(1)) / 8)
+    far = LogCoshTrains(time_axis=-1)(1000 * spikes, 0 * spikes)
+    np.testing.assert_allclose(far, 4 * (1000 - math.log(2)) / 8)
 
 
 def test_second_derivative():
@@ -154,4 +158,4 @@ def test_second_derivative():
     x = torch.rand((2, 3, 4), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: FocalLoss(time_axis=-1)(x, [0, 2]), x)
     target = (x > 0.5).double()
-    assert torch.autograd.gradgradcheck(lambda x: PoissonTrains(time_axis=-1)(x, target), x)
+    assert torch.autograd.gradgradcheck(lambda x: LogCoshTrains(time_axis=-1)(x, target), x)

@@ -5,7 +5,7 @@ import optax
 
 
 def scale_weights(layers, run, inputs, rate=0.05):
-    """Scale the weights of each layer until it fires in this share of the steps of a batch.
+    """Scale each layer until it fires in this share of the steps of a batch.
 
     Return the new layers and their factors.
     """

@@ -5,7 +5,7 @@ import torch
 
 @torch.no_grad()
 def scale_weights(layers, fire, inputs, rate=0.05):
-    """Scale the weights of each layer until it fires in this share of the steps of a batch.
+    """Scale each layer until it fires in this share of the steps of a batch.
 
     Return the factor of each layer.
     """

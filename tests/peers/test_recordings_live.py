@@ -1,4 +1,4 @@
-"""The likelihood and the scores of nemos, for the GLM of docs/guides/recordings.md."""
+"""The page docs/guides/recordings.md: its scores, and what it says about nemos and PyTorch."""
 
 import re
 
@@ -10,15 +10,31 @@ from _support.backends import on
 from _support.pages import DOCS
 from _support.peers import import_peer
 
+PAGE = (DOCS / "guides" / "recordings.md").read_text(encoding="utf-8")
+
+
+def names_before(heading):
+    """Return the names that the page defines before a heading."""
+    text, names = PAGE.split(f"\n## {heading}\n")[0], {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        exec(block, names)
+    return names
+
 
 @pytest.fixture(scope="module")
 def page():
-    """Return the names that the page defines before its first fit."""
-    text = (DOCS / "guides" / "recordings.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", text.split("\n## Fit in JAX\n")[0], re.M | re.S)
-    names = {}
-    exec("\n".join(blocks), names)
-    return names
+    return names_before("Fit in JAX")
+
+
+@pytest.mark.compiles
+def test_scores_in_the_table_are_those_of_the_fit():
+    for needed in ("jax", "torch"):
+        pytest.importorskip(needed)
+    names = names_before("The same data in nemos")
+    rows = re.findall(r"^\| [^|]+ \| `(.+)` \| ([\d.]+) \|$", PAGE, re.M)
+    assert len(rows) == 4
+    for line, value in rows:
+        assert eval(line, names) == pytest.approx(float(value), abs=1e-3), line
 
 
 @pytest.mark.compiles
@@ -38,6 +54,7 @@ def test_glm_of_the_page_has_the_likelihood_and_scores_of_nemos(page, neuron):
             for name in ("Cohen", "McFadden")
         )
         fitted = np.concatenate([np.ravel(model.intercept_), np.ravel(model.coef_)])
+    assert f"{cohen:.3f}" in PAGE
     fit, recorded = np.log(np.asarray(rates))[None, None], y[None, None]
     np.testing.assert_allclose(loss(fit, recorded), likelihood, rtol=1e-12)
     np.testing.assert_allclose(loss.deviance_explained(fit, recorded), cohen, rtol=1e-12)
@@ -50,3 +67,26 @@ def test_glm_of_the_page_has_the_likelihood_and_scores_of_nemos(page, neuron):
     predictors = np.concatenate([ones, past], axis=-1)[:7]  # [second, time, predictor]
     _, gradient = sx.value_and_grad(loss)((predictors @ fitted)[:, None], counts[:7, None])
     assert np.abs(np.einsum("btk,bnt->k", predictors, gradient)).max() < 1e-6
+
+
+def test_silent_neuron_breaks_the_scores_of_nemos():
+    kind = import_peer("nemos.observation_models").PoissonObservations()
+    jax = pytest.importorskip("jax")
+    with on("jax-x64") as backend, jax.numpy_rank_promotion("allow"):
+        counts = backend.asarray(np.eye(2)[[0, 1, 0]] * [1.0, 0.0])  # [time, neuron]
+        rates = backend.asarray(np.full((3, 2), 0.4))
+        silent = [
+            float(kind.pseudo_r2(counts[:, 1], rates[:, 1], score_type=f"pseudo-r2-{name}"))
+            for name in ("McFadden", "Cohen")
+        ]
+        both = kind.pseudo_r2(counts, rates, score_type="pseudo-r2-Cohen")
+        missing = kind.pseudo_r2(counts * float("nan"), rates)
+    assert silent[0] < -1e12
+    assert np.isnan([silent[1], float(both), float(missing)]).all()
+
+
+def test_log_rate_of_minus_infinity_is_nan_in_torch():
+    torch = pytest.importorskip("torch")
+    x, n = torch.full((1, 1, 1), -torch.inf), torch.zeros((1, 1, 1))
+    assert torch.nn.functional.poisson_nll_loss(x, n).isnan()
+    assert sx.PoissonNLL(time_axis=1)(x, n) == 0
