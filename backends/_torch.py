@@ -59,7 +59,7 @@ class TorchAdapter(TorchFilters):
         return replicated(x if x.device == like.device else x.to(like.device), like)
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
-        if type(x) is not torch.Tensor or not x.is_cpu or not _torch_state.is_eager():
+        if not (x.is_cpu and _torch_state.is_plain(x)):
             return None
         return _as_numpy(x.detach() if x.requires_grad else x)
 
@@ -237,10 +237,10 @@ class PlainTorchAdapter(TorchAdapter):
         return True
 
     def concrete_or_none(self, x: Array) -> np.ndarray | None:
-        return _as_numpy(x) if type(x) is torch.Tensor and x.is_cpu else None
+        return _as_numpy(x.detach()) if type(x) in _torch_state.PLAIN and x.is_cpu else None
 
     def are_within(self, x: Array, lowest: float, stop: float) -> bool:
-        if type(x) is not torch.Tensor or not x.is_cpu or x.dtype not in ORDERED:
+        if type(x) not in _torch_state.PLAIN or not x.is_cpu or x.dtype not in ORDERED:
             return False
         low, high = torch.aminmax(x)  # faster than in NumPy
         return lowest <= low.item() and high.item() < stop
@@ -250,6 +250,12 @@ class PlainTorchAdapter(TorchAdapter):
 
     def exp_of_difference(self, x: Array, y: Array) -> Array:
         return (x - y).exp_()
+
+    def negative_log_sigmoid(self, x: Array) -> Array:
+        return torch.nn.functional.logsigmoid(x).neg_()
+
+    def sigmoid(self, x: Array) -> Array:
+        return x.sigmoid_()
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         x = arrays[0]

@@ -348,6 +348,16 @@ class ArrayAPIAdapter:
         difference = x - y
         return self.xp.exp(difference, out=difference)
 
+    def negative_log_sigmoid(self, x: Array) -> Array:
+        """Return ``log(1 + exp(-x))``, with derivatives of any order, also at 0."""
+        return self.xp.logaddexp(self.scalar(x, 0.0), -x)
+
+    def sigmoid(self, x: Array) -> Array:
+        """Return ``1 / (1 + exp(-x))``, and overwrite `x`, for which `in_place` is True."""
+        odds = self.exp_of_difference(self.scalar(x, 0.0), x)
+        odds += 1
+        return self.xp.divide(1, odds, out=odds)
+
     def cross_entropy(
         self,
         known: Callable[..., Any],

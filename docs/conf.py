@@ -81,6 +81,7 @@ GALLERY = (  # in the order that they are best read in
     "plot_what_a_loss_sees.py",
     "plot_spike_pattern.py",
     "plot_digits.py",
+    "plot_does_not_learn.py",
     "plot_decoded_signal.py",
     "plot_pull_of_a_spike.py",
     "plot_early_answers.py",

@@ -420,11 +420,15 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
     return terms, lambda cotangent: cotangent * (rate - n)
 
 
-def poisson_of_rates(adapter: Adapter, rate: Array, n: Array) -> ValueAndPullback:
-    """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are 0."""
-    xp, inside = adapter.xp, rate
-    if not (adapter.on_host and adapter.are_within(rate, TINY, math.inf)):
-        inside = xp.where((n == 0) & (rate == 0), 1.0, rate)
+def poisson_of_rates(
+    adapter: Adapter, rate: Array, n: Array, *, positive: bool
+) -> ValueAndPullback:
+    """Return ``r - n log(r)``, which is 0 if the count `n` and the rate are 0.
+
+    If `positive` is True, no rate is 0.
+    """
+    xp = adapter.xp
+    inside = rate if positive else xp.where((n == 0) & (rate == 0), 1.0, rate)
     return rate - n * xp.log(inside), lambda cotangent: cotangent * (1 - n / inside)
 
 
@@ -450,32 +454,26 @@ def log_factorial(adapter: Adapter, n: Array) -> Array:
 def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - s z``, where `s` is 0 or 1.
 
-    The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``, which preserves precision
+    The term is computed as ``-log(sigmoid(x))`` with ``x = (2 s - 1) z``, which preserves precision
     for a confident and correct prediction, and is exact for infinite logits.
     """
-    xp, zero = adapter.xp, adapter.scalar(logit, 0.0)
-    sign = spike * -2
-    if not adapter.on_host:  # these functions have derivatives of any order at 0
-        sign = sign + 1
-        terms = xp.logaddexp(zero, sign * logit)
-        return terms, lambda cotangent: cotangent * -sign * xp.expm1(-terms)
-    sign += 1
+    sign = spike * 2
+    if not adapter.on_host:
+        sign = sign - 1
+        terms = adapter.negative_log_sigmoid(sign * logit)
+        return terms, lambda cotangent: cotangent * sign * adapter.xp.expm1(-terms)
+    sign -= 1  # in as few arrays as possible, because allocating memory is slow
     x = sign * logit
-    high, terms = xp.maximum(x, zero), xp.minimum(x, zero)
-    terms -= high
-    xp.exp(terms, out=terms)
-    xp.log1p(terms, out=terms)
-    terms += high
 
     def pullback(cotangent: Array) -> Array:
-        nonlocal sign
-        odds = adapter.exp_of_difference(zero, x)
-        odds += 1
-        sign /= odds
-        sign *= cotangent
-        return sign
+        nonlocal x
+        x *= -1
+        derivative = adapter.sigmoid(x)
+        derivative *= sign
+        derivative *= -cotangent
+        return derivative
 
-    return terms, single_use(pullback)
+    return adapter.negative_log_sigmoid(x), single_use(pullback)
 
 
 def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueAndPullback:

@@ -186,3 +186,72 @@ def test_time_rescaling_test_accepts_the_true_model_only_with_the_correction(rec
         rejected += np.asarray(values) < 0.05
     assert rejected[0] <= 5
     assert list(rejected[1:]) == [40, 40]
+
+
+# Binary inputs, and layers that are silent, usual and always on before their weights are scaled.
+BITS = np.random.default_rng(0).random((STEPS, 16, 30)) < 0.3
+SCALES = (0.01, 1.0, 100.0)
+
+
+def test_scaled_weights_let_each_torch_layer_fire_in_the_given_share_of_the_steps():
+    def fire(currents):
+        membrane, spikes = 0.0, []
+        for current in currents:
+            membrane = 0.9 * membrane + current
+            spikes.append((membrane > 1).float())
+            membrane = membrane - spikes[-1]
+        return torch.stack(spikes)
+
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(30, 30) for _ in SCALES]
+    for layer, scale in zip(layers, SCALES, strict=True):
+        layer.weight.data *= scale
+    biases = [layer.bias.clone() for layer in layers]
+    x = torch.tensor(BITS).float()
+    weights = [layer.weight.detach().clone() for layer in layers]
+    module = recipes("scale_weights_torch")
+    factors = module.scale_weights(layers, fire, x)
+    for layer, weight, bias, factor in zip(layers, weights, biases, factors, strict=True):
+        x = fire(layer(x))
+        assert x.mean() == pytest.approx(0.05, abs=0.002)
+        assert layer.weight.requires_grad
+        assert torch.equal(layer.weight, factor * weight)
+        assert torch.equal(layer.bias, bias)
+    rates = [group["lr"] for group in module.scaled_adam(layers, factors, 0.01).param_groups]
+    assert rates == pytest.approx([0.01 * factor for factor in factors])
+
+
+def test_scaled_weights_let_each_jax_layer_fire_in_the_given_share_of_the_steps():
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("optax")
+
+    def step(membrane, current):
+        membrane = 0.9 * membrane + current
+        spike = (membrane > 1).astype(float)
+        return membrane - spike, spike
+
+    @jax.jit
+    def run(layer, inputs):
+        currents = inputs @ layer["kernel"] + layer["bias"]
+        return jax.lax.scan(step, 0 * currents[0], currents)[1]
+
+    random = np.random.default_rng(1)
+    layers = [
+        {
+            "kernel": scale * random.uniform(-0.2, 0.2, (30, 30)),
+            "bias": random.uniform(-0.2, 0.2, 30),
+        }
+        for scale in SCALES
+    ]
+    x = BITS.astype(float)
+    module = recipes("scale_weights_jax")
+    scaled, factors = module.scale_weights(layers, run, x, rate=0.1)
+    optimizer = module.scaled_adam(factors, 0.01)
+    updates, _ = optimizer.update(layers, optimizer.init(scaled), scaled)
+    for old, new, factor, update in zip(layers, scaled, factors, updates, strict=True):
+        x = run(new, x)
+        assert x.mean() == pytest.approx(0.1, abs=0.002)
+        np.testing.assert_allclose(new["kernel"], factor * old["kernel"], rtol=1e-5)
+        assert np.array_equal(old["bias"], new["bias"])
+        # The first step of Adam is the learning rate, whatever the gradient.
+        np.testing.assert_allclose(abs(update["kernel"]), 0.01 * factor, rtol=1e-2)

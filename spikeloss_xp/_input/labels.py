@@ -198,7 +198,12 @@ def _check_trains(
     known = adapter.concrete_or_none(trains)
     if known is None and unmasked:
         known = concrete_or_none(target)
-    if known is None or (valid := follow_rule(np, known, kind) & (known < math.inf)).all():
+    if known is None:
+        return
+    valid = follow_rule(np, known, kind)
+    if kind != BINARY:
+        valid &= known < math.inf
+    if valid.all():
         return
     wrong, (rule, hint) = known[~valid][0], RULES[kind]
     if wrong != wrong:

@@ -322,10 +322,11 @@ class PoissonNLL(Likelihood):
         if self.log_rates:
             terms, pullback = criteria.poisson_of_log_rates(adapter, u, n)
         else:
-            if not adapter.are_within(u, 0, math.inf):
+            positive = adapter.are_within(u, criteria.TINY, math.inf)
+            if not positive:
                 _check_rates(adapter, u)
                 n = adapter.xp.where(u < 0, math.nan, n)
-            terms, pullback = criteria.poisson_of_rates(adapter, u, n)
+            terms, pullback = criteria.poisson_of_rates(adapter, u, n, positive=positive)
         return terms + criteria.log_factorial(adapter, n) if self.constant else terms, pullback
 
     def _input_for(self, adapter: Adapter, mean: Array) -> Array:

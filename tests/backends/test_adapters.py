@@ -69,7 +69,9 @@ def test_to_host_detaches_torch_tensors_and_no_values_of_a_subclass_are_read():
     torch = pytest.importorskip("torch")
     x = torch.asarray([1.0, 2.0]).requires_grad_()
     np.testing.assert_array_equal(adapter("torch").to_host(2 * x), [2.0, 4.0])
-    assert adapter("torch").concrete_or_none(torch.nn.Parameter(x)) is None
+    np.testing.assert_array_equal(adapter("torch").concrete_or_none(torch.nn.Parameter(x)), [1, 2])
+    own = type("Own", (torch.Tensor,), {})
+    assert adapter("torch").concrete_or_none(x.as_subclass(own)) is None
 
 
 def test_device_of_input_is_device_of_new_arrays(backend):

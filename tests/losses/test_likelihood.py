@@ -114,6 +114,7 @@ CORNERS = (  # a loss, an input and a target, the term and its derivative
     (HAZARD, -INF, 1, INF, -1),
     (HAZARD, -200, 1, 200, -1),
     (HAZARD, 200, 1, 0, 0),
+    (HAZARD, 1000, 0, INF, INF),
     (HAZARD, math.log(1e-9), 1, -math.log(-math.expm1(-1e-9)), -1),
     (HAZARD, math.log(1e-9), 0, 1e-9, 1e-9),
     (HAZARD, 0, 1, -math.log(-math.expm1(-1)), -1 / math.expm1(1)),
@@ -162,6 +163,23 @@ def test_missing_counts_have_no_gradient(backend, loss, input, target):
     close(got[0], np.mean(reduced(loss, "none")(input, target)[OBSERVED]), backend.rtol)
     assert not got[1][~OBSERVED].any()
     assert np.isfinite(got[1]).all()
+
+
+def test_count_in_the_context_is_not_checked():
+    missing = np.where(np.arange(20)[:, None] < 2, np.nan, COUNTS)
+    expected = POISSON.sum_and_weight(LOG_RATES[:, 2:], COUNTS[:, 2:])
+    np.testing.assert_allclose(POISSON.sum_and_weight(LOG_RATES, missing, context=2), expected)
+    with pytest.raises(ValueError, match="got nan"):
+        POISSON.sum_and_weight(LOG_RATES, missing, context=1)
+
+
+def test_parameters_of_torch_are_checked():
+    torch = pytest.importorskip("torch")
+    rates = torch.nn.Parameter(torch.tensor(-np.exp(LOG_RATES)))
+    with pytest.raises(ValueError, match="input must hold rates, which are not negative"):
+        RATES(rates, torch.tensor(COUNTS))
+    with pytest.raises(ValueError, match="target must hold spike counts"):
+        POISSON(rates, rates)
 
 
 @pytest.mark.filterwarnings("error")

@@ -142,7 +142,7 @@ def test_lines_of_scores_are_those_of_plain_counts(row):
     loss, each = (sx.CrossEntropy(time_axis=0, moving_window=n) for n in (None, 5))
     names = {"x": x, "y": y, "each": each, "F": torch.nn.functional, "torch": torch}
     names |= {"words": y[:, None].expand(-1, 2) % 9 + 1, "teacher": torch.randn((16, 10))}
-    if row == "AUC":
+    if "(AUC)" in row:
         names["sklearn"] = import_peer("sklearn.metrics") and importlib.import_module("sklearn")
     by_loss, by_hand = (
         float(eval(scores()[row], names | {"s": s})) for s in (loss.scores(x), x.sum(0))

@@ -1,13 +1,15 @@
-"""The measurements of trainings run, and the page about losses has the tables of its record."""
+"""The measurements of trainings run, and their pages have the tables of their records."""
 
 import json
 
 import numpy as np
 import pytest
 import training_page
+import verdict_page
 
 torch = pytest.importorskip("torch")
 
+import advice
 import measure
 import random_networks
 import verdict
@@ -79,7 +81,7 @@ def test_streams_have_different_networks(name):
         for stream in random_networks.STREAMS
         for index in range(20)
     }
-    assert len(drawn) == 40
+    assert len(drawn) == 20 * len(random_networks.STREAMS)
     assert {settings.convolution for settings in drawn} == {True, False}
 
 
@@ -108,3 +110,117 @@ def test_network_in_jax_equals_the_one_in_torch(surrogate):
     ):
         np.testing.assert_allclose(layer["kernel"].T, weight, atol=1e-5)
         np.testing.assert_allclose(layer["bias"], bias, atol=1e-5)
+
+
+SHORT = advice.Task("", 24, 1, 12, fails=1.1, learns=0.7, failing=1)
+
+
+@pytest.fixture
+def small_data(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    part = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
+    monkeypatch.setattr(advice.data, "load", lambda name: (part, part))
+
+
+def test_each_change_of_a_failing_network_is_measured(monkeypatch, small_data):
+    monkeypatch.setitem(advice.TASKS, "small", SHORT)
+    key = next(advice.keys("small", "plain"))
+    record = json.loads(json.dumps(advice.measured(key, {})))
+    assert advice.fails(record)
+    assert advice.complete(record)
+    assert set(record["results"]) == set(verdict_page.CHANGES)
+    for name, rate in (("scaled", 0.05), ("scaled to 10 %", 0.1)):
+        rates = record["results"][name]["rates"]
+        assert rates == pytest.approx([rate] * (record["settings"]["depth"] + 1), abs=0.02)
+
+
+def test_network_that_learns_is_not_changed(monkeypatch, small_data):
+    monkeypatch.setitem(advice.TASKS, "small", SHORT._replace(fails=0.0))
+    record = advice.measured(next(advice.keys("small", "plain")), {})
+    assert list(record["results"]) == ["as drawn"]
+    assert advice.complete(record)
+    assert not advice.fails(record)
+
+
+def test_changes_that_were_measured_before_are_not_measured_again(monkeypatch):
+    monkeypatch.setattr(advice, "trained", lambda change, task: {"accuracy": 0.5})
+    key = next(advice.keys("digits", "plain"))
+    known = {"as drawn": {"accuracy": 0.1}, "scaled": {"accuracy": 0.9}}
+    before = {"task": "digits", "settings": SMALL._asdict(), "results": known}
+    assert not advice.complete(before)
+    results = advice.measured(key, known)["results"]
+    assert (results["as drawn"], results["scaled"]) == (known["as drawn"], known["scaled"])
+    assert {results[name]["accuracy"] for name in results.keys() - known.keys()} == {0.5}
+
+
+@pytest.mark.compiles
+@pytest.mark.parametrize("cell", ["JAX", "Norse"])
+def test_layers_of_a_framework_are_scaled(cell):
+    pytest.importorskip(cell.lower())
+    surrogate, slope = advice.WIDE[cell]
+    settings = SMALL._replace(cell=cell, surrogate=surrogate, slope=slope, depth=1)
+    network = random_networks.build(settings, 64)
+    generator = torch.Generator().manual_seed(0)
+    x, label = torch.rand((6, 24, 64), generator=generator).round(), torch.arange(24) % 10
+    network.scale(x, 0.05, learning_rates=True)
+    batch = network.inspect(verdict.loss_of(settings), x, label)
+    for spikes in (*batch.hidden, batch.output):
+        assert verdict.activity(spikes)["rate"] == pytest.approx(0.05, abs=0.02)
+
+
+def test_start_values_replace_only_settings_that_are_too_large():
+    drawn = SMALL._replace(threshold=0.5, decay=0.95, rate=0.01, scale=4)
+    start = advice.changes(drawn)["start values"].settings
+    assert (start.surrogate, start.slope, start.scale) == ("fast sigmoid", 1, 1.5)
+    assert (start.threshold, start.decay, start.rate) == (0.5, 0.9, 0.002)
+    assert start.depth == drawn.depth
+    assert start.seed == drawn.seed
+
+
+def test_networks_of_the_advice_are_dense_and_attached():
+    keys = advice.keys("digits", "plain")
+    drawn = [random_networks.draw("plain", "advice", next(keys).index) for _ in range(40)]
+    assert not any(settings.convolution for settings in drawn)
+    assert {settings.detached for settings in drawn} == {None}
+
+
+def look(*problems):
+    return {"problems": list(problems)}
+
+
+def test_record_counts_networks_and_findings():
+    fails, learns = {"set": "plain", "accuracy": 0.2}, {"set": "plain", "accuracy": 0.8}
+    records = [
+        fails | {"looks": [look("busy-hidden", "busy-hidden"), look()]},
+        fails | {"looks": [look(), look("no-gradient")]},
+        learns | {"looks": [look(), look("saturated")]},
+    ]
+    assert verdict_page.of_sets(records)["plain"] == {
+        "fails": {"networks": 2, "flagged": [1, 1], "codes": {"busy-hidden": 1}},
+        "between": {"networks": 0, "flagged": [], "codes": {}},
+        "learns": {"networks": 1, "flagged": [0, 1], "codes": {}},
+    }
+
+
+def test_record_has_the_first_failing_networks(monkeypatch):
+    monkeypatch.setitem(advice.TASKS, "digits", advice.TASKS["digits"]._replace(failing=2))
+    records = [
+        {
+            "task": "digits",
+            "set": "plain",
+            "index": index,
+            "settings": {"depth": 2},
+            "results": {"as drawn": {"accuracy": accuracy, "problems": ["saturated"] * 2}},
+        }
+        for index, accuracy in ((3, 0.1), (2, 0.9), (1, 0.2), (0, 0.25), (0, 0.3))
+    ]
+    found = verdict_page.of_failing(records)
+    assert [one["index"] for one in found] == [0, 1]
+    assert found[0]["problems"] == ["saturated"]
+    assert found[0]["accuracy"] == {"as drawn": 0.3}
+
+
+def test_page_of_the_diagnosis_has_the_tables_of_its_record():
+    written = verdict_page.PAGE.read_text(encoding="utf-8")
+    record = json.loads(verdict_page.RECORD.read_text(encoding="utf-8"))
+    assert written == verdict_page.text(written, record), "run tools/training/verdict_page.py"

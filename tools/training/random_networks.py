@@ -1,4 +1,4 @@
-"""Random spiking networks in four libraries, for verdict.py.
+"""Random spiking networks in five libraries, for verdict.py and advice.py.
 
 About half of the networks start near values that usually work: a wide surrogate, moderate weights
 and a low threshold. The settings of the other networks are drawn from wide ranges, so that most of
@@ -6,9 +6,13 @@ them fail, each for reasons of its own. The settings depend only on the set, the
 index of a network, so any network can be rebuilt alone.
 """
 
+import functools
+import importlib.util
 import itertools
 import math
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +22,14 @@ from training_networks import CLASSES, Spike, surrogate_gradient
 WIDTH = 100  # neurons in a dense hidden layer
 SIDE = 8  # of an image; the convolutions expect digits
 CHANNELS = ((1, 8, 1), (8, 16, 2)) + 3 * ((16, 16, 1),)  # inputs, outputs, stride
-STREAMS = {"tuning": 53, "reported": 1053}  # seeds
+STREAMS = {"tuning": 53, "reported": 1053, "advice": 2053}  # seeds
 # The cells of each set.
 SETS = {
     "plain": ("plain",),
     "snnTorch": ("snnTorch",),
     "SpikingJelly": ("SpikingJelly",),
     "JAX": ("JAX", "Spyx"),
+    "Norse": ("Norse",),
 }
 OWN = {"fast sigmoid": (1, 2), "arctan": (1, 2), "triangular": (0.5, 1), "box": (0.5, 1)}
 # The surrogates of each cell, with slopes at which they are wide.
@@ -45,6 +50,7 @@ WIDE: dict[str, dict[str, tuple[float, ...]]] = {
         "triangular": (0.5, 1),
         "boxcar": (0.5, 1),
     },
+    "Norse": {"super": (1, 2), "tanh": (1, 2), "heavi_erfc": (1, 2)},
 }
 
 
@@ -91,6 +97,16 @@ class Batch(NamedTuple):
     output: Any
     hidden: list[Any]
     gradients: Any
+
+
+@functools.cache
+def recipe(library: str) -> types.ModuleType:
+    """Return the recipe that scales the weights in PyTorch or JAX."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "recipes" / f"scale_weights_{library}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def draw(name: str, stream: str, index: int) -> Settings:
@@ -144,7 +160,7 @@ def build(settings: Settings, inputs: int) -> "TorchNetwork | JAXNetwork":
 
 
 class TorchNetwork(torch.nn.Module):
-    """A network in PyTorch, with plain cells or the cells of snnTorch or SpikingJelly."""
+    """A network in PyTorch, with plain cells or the cells of a framework."""
 
     def __init__(self, settings: Settings, inputs: int) -> None:
         super().__init__()
@@ -180,6 +196,17 @@ class TorchNetwork(torch.nn.Module):
         """Perform a training step."""
         self.inspect(loss, x, label)
         self.optimiser.step()
+
+    def scale(self, x: torch.Tensor, rate: float, *, learning_rates: bool = False) -> None:
+        """Scale the weights of dense layers until each layer fires in this share of the steps.
+
+        If `learning_rates` is true, the learning rate of each layer gets the same factor.
+        """
+        layers = [linear for _, linear in self.layers]
+        neurons = functools.partial(torch_neurons, settings=self.settings)
+        factors = recipe("torch").scale_weights(layers, neurons, x, rate)
+        if learning_rates:
+            self.optimiser = recipe("torch").scaled_adam(layers, factors, self.settings.rate)
 
     def output(self, x: torch.Tensor) -> np.ndarray:
         """Return the output spikes of the network in evaluation mode."""
@@ -217,6 +244,8 @@ def torch_neurons(current: torch.Tensor, settings: Settings) -> torch.Tensor:
     """
     if settings.cell == "SpikingJelly":
         return spikingjelly_cell(settings)(current)
+    if settings.cell == "Norse":
+        return norse_spikes(current, settings)
     step = snntorch_cell(settings) if settings.cell == "snnTorch" else plain_cell(settings)
     membrane, spikes = torch.zeros_like(current[0]), []
     for now in current:
@@ -263,6 +292,23 @@ def spikingjelly_cell(settings: Settings) -> Any:
     )
 
 
+def norse_spikes(current: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """Return the spikes of Norse's LIF cells, which filter the current and reset to 0."""
+    from norse.torch import LIFCell, LIFParameters
+
+    parameters = LIFParameters(
+        tau_mem_inv=torch.tensor(1000 * (1 - settings.decay)),  # a step takes a millisecond
+        v_th=torch.tensor(float(settings.threshold)),
+        method=settings.surrogate,
+        alpha=torch.tensor(settings.slope),
+    )
+    step, state, spikes = LIFCell(parameters), None, []
+    for now in current:
+        spike, state = step(now, state)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
 # JAX ---------------------------------------------------------------------------------------------
 
 
@@ -277,23 +323,29 @@ class JAXNetwork:
         import jax
         import optax
 
-        random = np.random.default_rng(settings.seed)
+        self.settings, random = settings, np.random.default_rng(settings.seed)
         sizes = layers_of(settings, inputs)
         self.weights = [jax_layer(each, settings, random) for each in sizes]
-        optimiser = optax.adam(settings.rate)
-        self.state = optimiser.init(self.weights)
+        self._optimise(optax.adam(settings.rate))
 
         def value(weights: Any, loss: Any, x: Any, label: Any) -> Any:
             *hidden, output = jax_spikes(weights, sizes, settings, x)
             return loss(output, label), (output, hidden)
 
+        self._value = jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)
+        self._spikes = jax.jit(lambda weights, x: jax_spikes(weights, sizes, settings, x)[-1])
+        dense = sizes[-1:]
+        self._layer = jax.jit(lambda weight, x: jax_spikes([weight], dense, settings, x)[0])
+
+    def _optimise(self, optimiser: Any) -> None:
+        import jax
+        import optax
+
         def step(weights: Any, state: Any, gradients: Any) -> Any:
             updates, state = optimiser.update(gradients, state)
             return optax.apply_updates(weights, updates), state
 
-        self._value = jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)
-        self._step = jax.jit(step)
-        self._spikes = jax.jit(lambda weights, x: jax_spikes(weights, sizes, settings, x)[-1])
+        self.state, self._step = optimiser.init(self.weights), jax.jit(step)
 
     def inspect(self, loss: Callable[..., Any], x: torch.Tensor, label: torch.Tensor) -> Batch:
         """Return the spikes and gradients of a batch."""
@@ -305,6 +357,16 @@ class JAXNetwork:
         """Perform a training step."""
         gradients = self.inspect(loss, x, label).gradients
         self.weights, self.state = self._step(self.weights, self.state, gradients)
+
+    def scale(self, x: torch.Tensor, rate: float, *, learning_rates: bool = False) -> None:
+        """Scale the weights of dense layers until each layer fires in this share of the steps.
+
+        If `learning_rates` is true, the learning rate of each layer gets the same factor.
+        """
+        scaled = recipe("jax").scale_weights(self.weights, self._layer, x.numpy(), rate)
+        self.weights, factors = scaled
+        if learning_rates:
+            self._optimise(recipe("jax").scaled_adam(factors, self.settings.rate))
 
     def output(self, x: torch.Tensor) -> np.ndarray:
         """Return the output spikes of the network."""

@@ -1,0 +1,251 @@
+"""Write the tables of docs/diagnosis-measured.md: ``python tools/training/verdict_page.py``.
+
+The numbers come from the last measurement, in tests/data/verdict.json. The text of the page is
+written by hand. After a new measurement with verdict.py and advice.py, ``--record`` first makes
+this record from the results of each network in build/.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from _support import pages
+
+RECORD = ROOT / "tests" / "data" / "verdict.json"
+PAGE = ROOT / "docs" / "diagnosis-measured.md"
+PACKAGES = "torch jax scikit-learn mnist1d snntorch spikingjelly norse spyx"
+SETS = {
+    "plain": "plain PyTorch",
+    "snnTorch": "snnTorch",
+    "SpikingJelly": "SpikingJelly",
+    "JAX": "JAX and Spyx",
+    "Norse": "Norse",
+}
+GROUPS = ("fails", "between", "learns")
+# The rows of the table of changes: the name in the record, and the words on the page.
+CHANGES = {
+    "as drawn": "none",
+    "learning rate alone": "learning rate",
+    "weights alone": "weights",
+    "surrogate alone": "surrogate",
+    "learning rate and surrogate": "surrogate and learning rate",
+    "and weights": "surrogate, learning rate and weights",
+    "and threshold": "surrogate, learning rate, weights and threshold",
+    "start values": "all start values",
+    "scaled": "surrogate and learning rate, layers scaled to 5 %",
+    "scaled with learning rates": "surrogate, layers scaled to 5 % with their learning rates",
+    "scaled to 10 %": "surrogate and learning rate, layers scaled to 10 %",
+    "scaled, surrogate as drawn": "learning rate, layers scaled to 5 %",
+}
+Records = list[dict[str, Any]]
+
+
+# The record ---------------------------------------------------------------------------------------
+
+
+def record_from(reported: Records, tuning: Records, advice: Records) -> dict[str, Any]:
+    """Return the record from the results of each network."""
+    from advice import TASKS
+    from random_networks import STREAMS
+
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES.split()},
+        "seeds": {stream: STREAMS[stream] for stream in ("tuning", "reported", "advice")},
+        "tasks": {name: task._asdict() for name, task in TASKS.items()},
+        "verdict": of_sets(reported),
+        "without gradients": of_sets(tuning),
+        "advice": of_failing(advice),
+    }
+
+
+def group(record: dict[str, Any]) -> str:
+    """Return whether a network of verdict.py fails, learns or is between the two."""
+    from verdict import FAILS, LEARNS
+
+    accuracy = record["accuracy"]
+    return "fails" if accuracy < FAILS else "learns" if accuracy > LEARNS else "between"
+
+
+def of_sets(records: Records) -> dict[str, Any]:
+    """Return the counts of networks, flagged networks and codes, by set and group.
+
+    The flagged networks are counted at each look: before training and after each epoch. The codes
+    are those of problems before training.
+    """
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(one["set"] for one in records):
+        found[name] = {}
+        for of in GROUPS:
+            chosen = [one["looks"] for one in records if one["set"] == name and group(one) == of]
+            looks = zip(*chosen, strict=True)
+            codes = Counter(code for looks in chosen for code in set(looks[0]["problems"]))
+            found[name][of] = {
+                "networks": len(chosen),
+                "flagged": [sum(bool(look["problems"]) for look in of_epoch) for of_epoch in looks],
+                "codes": dict(codes.most_common()),
+            }
+    return found
+
+
+def of_failing(records: Records) -> Records:
+    """Return the accuracies of the first failing networks of each task and set."""
+    from advice import TASKS, fails
+
+    found: Records = []
+    latest = {tuple(one[x] for x in ("task", "set", "index")): one for one in records}
+    records = list(latest.values())
+    for key in dict.fromkeys((one["task"], one["set"]) for one in records):
+        own = [one for one in records if (one["task"], one["set"]) == key]
+        failing = sorted(filter(fails, own), key=lambda one: one["index"])
+        for one in failing[: TASKS[key[0]].failing]:
+            results = one["results"]
+            found.append({
+                **{field: one[field] for field in ("task", "set", "index")},
+                "depth": one["settings"]["depth"],
+                "problems": sorted(set(results["as drawn"]["problems"])),
+                "accuracy": {name: result["accuracy"] for name, result in results.items()},
+            })  # fmt: skip
+    return found
+
+
+# The tables ---------------------------------------------------------------------------------------
+
+
+def text(page: str, record: dict[str, Any]) -> str:
+    """Return the page with its tables replaced by tables from the record."""
+    tables = {
+        "## What the report finds": [found_by_set(record)],
+        "## Which findings": [codes(record["verdict"])],
+        "## What the advice is worth": [by_framework(record), by_kind(record)],
+        "## What each change is worth": [by_change(record)],
+    }
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    seeds = ", ".join(f"{seed} ({stream})" for stream, seed in record["seeds"].items())
+    figures = {r"(?<=^Measured with: ).*(?=\.$)": f"seeds {seeds}; {versions}"}
+    return pages.with_figures(pages.with_tables(page, tables), figures)
+
+
+def share(number: int, of: int) -> str:
+    """Return a share in percent, with the numbers behind it."""
+    return f"{100 * number / of:.0f} % ({number} of {of})" if of else ""
+
+
+def found_by_set(record: dict[str, Any]) -> str:
+    """Return the table with the share of networks for which a problem is reported."""
+    rows = []
+    for name, groups in record["verdict"].items():
+        before = [share(groups[x]["flagged"][0], groups[x]["networks"]) for x in GROUPS]
+        learning = groups["learns"]
+        worst = share(max(learning["flagged"][1:]), learning["networks"])
+        old = record["without gradients"][name]
+        percent = "/".join(
+            f"{100 * old[x]['flagged'][0] / old[x]['networks']:.0f}" for x in ("fails", "learns")
+        )
+        rows.append((SETS[name], *before, worst, f"{percent} %"))
+    header = ("", "fail", "between", "learn", "learn, worst epoch", "without gradients: fail/learn")
+    return pages.table(header, rows)
+
+
+def codes(verdict: dict[str, Any]) -> str:
+    """Return the table with the share of networks that have each finding before training."""
+    total: Counter[str] = Counter()
+    for groups in verdict.values():
+        for of in ("fails", "learns"):
+            total.update(groups[of]["codes"])
+    rows = [
+        (
+            f"`{code}`",
+            *(
+                "/".join(
+                    f"{100 * groups[x]['codes'].get(code, 0) / groups[x]['networks']:.0f}"
+                    for x in ("fails", "learns")
+                )
+                for groups in verdict.values()
+            ),
+        )
+        for code, _ in total.most_common()
+    ]
+    return pages.table(("%, fail/learn", *(SETS[name] for name in verdict)), rows)
+
+
+def outcome(networks: Records, tasks: dict[str, Any], change: str) -> str:
+    """Return the mean accuracy of networks after a change, and how many of them learn."""
+    accuracies = [one["accuracy"][change] for one in networks]
+    learn = sum(one["accuracy"][change] > tasks[one["task"]]["learns"] for one in networks)
+    return f"{100 * statistics.fmean(accuracies):.0f} % ({learn} of {len(networks)})"
+
+
+def advised(record: dict[str, Any], groups: dict[str, dict[str, Records]]) -> str:
+    """Return a table with the outcome of the advice for groups of networks, by data and name."""
+    changes = ("as drawn", "start values", "scaled", "scaled with learning rates")
+    rows = [
+        (task, words, *(outcome(networks, record["tasks"], change) for change in changes))
+        for task, named in groups.items()
+        for words, networks in named.items()
+        if networks
+    ]
+    header = ("as drawn", "start values", "scaled", "scaled, with learning rates")
+    return pages.table(("data", "networks that fail", *header), rows)
+
+
+def by_framework(record: dict[str, Any]) -> str:
+    """Return the table with the outcome of the advice by framework."""
+    groups = {}
+    for task in record["tasks"]:
+        own = [one for one in record["advice"] if one["task"] == task]
+        of = {words: [one for one in own if one["set"] == name] for name, words in SETS.items()}
+        groups[task] = of | {"**all**": own}
+    return advised(record, groups)
+
+
+def by_kind(record: dict[str, Any]) -> str:
+    """Return the same table for networks with and without a problem, and for deep networks."""
+    kinds: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "a problem is reported": lambda one: bool(one["problems"]),
+        "no problem is reported": lambda one: not one["problems"],
+        "at most two hidden layers": lambda one: one["depth"] <= 2,
+        "more than two hidden layers": lambda one: one["depth"] > 2,
+    }
+    groups = {}
+    for task in record["tasks"]:
+        own = [one for one in record["advice"] if one["task"] == task]
+        groups[task] = {words: list(filter(belongs, own)) for words, belongs in kinds.items()}
+    return advised(record, groups)
+
+
+def by_change(record: dict[str, Any]) -> str:
+    """Return the table with the outcome of each change in plain PyTorch."""
+    plain = [one for one in record["advice"] if one["set"] == "plain"]
+    tasks = {one["task"]: [each for each in plain if each["task"] == one["task"]] for one in plain}
+    rows = [
+        (words, *(outcome(networks, record["tasks"], change) for networks in tasks.values()))
+        for change, words in CHANGES.items()
+    ]
+    return pages.table(("change", *tasks), rows)
+
+
+def main() -> None:
+    """Write the record if asked to, and the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--record", action="store_true", help="make the record from build/")
+    if parser.parse_args().record:
+        from verdict import record_of
+
+        names = ("verdict-reported", "verdict-tuning", "advice")
+        kept = (record_of(ROOT / "build" / f"{name}.jsonl") for name in names)
+        RECORD.write_text(json.dumps(record_from(*kept)) + "\n", encoding="utf-8")
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
