@@ -93,14 +93,18 @@ class Likelihood(TrainLoss):
 
         Parameters
         ----------
-        input, target, where, lengths
-            The arguments of a call.
+        input : array
+            The input of the loss.
+        target : array or sequence
+            The target of the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
             training set. By default, it is the mean of the unmasked target, as in nlb_tools.
         per : {"all", "neuron"}, default "all"
             Whether to divide the gain of all neurons by the number of all spikes, or to return the
             score of each neuron. The mean of the scores of the neurons is a different number.
+        where, lengths : array or sequence, optional
+            The masks of the loss.
 
         Returns
         -------
@@ -147,12 +151,16 @@ class Likelihood(TrainLoss):
 
         Parameters
         ----------
-        input, target, where, lengths
-            The arguments of a call.
+        input : array
+            The input of the loss.
+        target : array or sequence
+            The target of the loss.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, as for `bits_per_spike`.
         per : {"all", "neuron"}, default "all"
             Whether to divide the sums over all neurons, or to return the score of each neuron.
+        where, lengths : array or sequence, optional
+            The masks of the loss.
 
         Returns
         -------
@@ -196,13 +204,17 @@ class Likelihood(TrainLoss):
 
         Parameters
         ----------
-        input, target, where, lengths
-            The arguments of a call.
+        input : array
+            The input of the loss.
+        target : array or sequence
+            The target of the loss.
         null : array or sequence of float
             The mean count of each neuron per time step, of shape ``[neuron]``. It is required,
             because each part of the data must be compared with the same null model.
         per : {"all", "neuron"}, default "all"
             Whether to return the sums over all neurons, or the sums of each neuron.
+        where, lengths : array or sequence, optional
+            The masks of the loss.
 
         Returns
         -------
@@ -266,6 +278,9 @@ class PoissonNLL(Likelihood):
     time_axis : int
         The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
         ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
     log_rates : bool, default True
         Whether `input` holds the logarithms of rates. If False, it holds rates, which are at least
         0. In both cases, the unit is counts per time step: divide rates in Hz by the number of
@@ -273,9 +288,6 @@ class PoissonNLL(Likelihood):
     constant : bool, default False
         Whether to add :math:`\log n!`, which does not depend on the input. The target must then
         hold whole numbers; otherwise, counts may be fractions, such as means over trials.
-    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
 
     Raises
     ------
@@ -353,13 +365,13 @@ class BernoulliNLL(Likelihood):
     time_axis : int
         The time axis of `input` and `target`: 0 for ``[time, batch, neuron]``, 1 for
         ``[batch, time, neuron]``, and -1 for ``[batch, neuron, time]``.
+    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
+        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
+        of samples, or not at all.
     link : {"logit", "hazard"}, default "logit"
         What `input` holds: logits :math:`z`, with :math:`p = 1 / (1 + e^{-z})`, or the logarithms
         :math:`u` of escape rates, with :math:`p = 1 - e^{-r}` and :math:`r = e^u` [1]_. An escape
         rate is the expected number of spikes per time step of a neuron with escape noise.
-    reduction : {"mean", "sum", "batchmean", "none"}, default "mean"
-        How the terms are reduced: to their mean, to their sum, to their sum divided by the number
-        of samples, or not at all.
 
     Raises
     ------
