@@ -64,7 +64,6 @@ numpydoc_xref_ignore = {
     *("arrays", "optional", "default", "of", "or", "such", "callable"),
     *("module", "namespace", "mapping", "Any", "to", "FIR", "MovingWindow"),
     *("Reading", "Labels", "Trains", "Axis"),  # adding-a-loss.md describes them
-    *("Layer", "Gradient"),  # of a report
 }
 
 # Where the network does not reach them, the names that are needed are beside this file.
