@@ -73,9 +73,9 @@ class Likelihood(TrainLoss):
         if silent:
             yield "silent-target", f"{silent} of {layout.neurons} neurons have no recorded spike"
 
+    @abstractmethod
     def _takes_logarithms(self) -> bool:
         """Return whether the input holds logarithms of rates or odds."""
-        return True
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
         """Return the target and, if it cannot be read cheaply, NaN for each invalid number."""
@@ -433,6 +433,9 @@ class BernoulliNLL(Likelihood):
     def _mean_for(self, adapter: Adapter, u: Array) -> Array:
         xp = adapter.xp
         return 1 / (1 + xp.exp(-u)) if self.link == "logit" else -xp.expm1(-xp.exp(u))
+
+    def _takes_logarithms(self) -> bool:
+        return True
 
 
 def _check_rates(adapter: Adapter, u: Array) -> None:
