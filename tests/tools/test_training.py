@@ -157,6 +157,8 @@ def test_changes_that_were_measured_before_are_not_measured_again(monkeypatch):
 @pytest.mark.parametrize("cell", ["JAX", "Norse"])
 def test_layers_of_a_framework_are_scaled(cell):
     pytest.importorskip(cell.lower())
+    if cell == "JAX":
+        pytest.importorskip("optax")
     surrogate, slope = advice.WIDE[cell]
     settings = SMALL._replace(cell=cell, surrogate=surrogate, slope=slope, depth=1)
     network = random_networks.build(settings, 64)
