@@ -99,7 +99,8 @@ def test_each_finding_has_a_case_and_problems_stand_before_notes():
 @pytest.mark.filterwarnings("ignore:no spike of the batch is before")
 def test_findings_are_those_of_numpy_on_each_library(backend):
     cases = [*diagnoses.HEALTHY, *(case for _, case in FAULTY)]
-    for case in cases[::6]:
+    # JAX compiles each operation for each shape, which takes much memory.
+    for case in cases[:: 25 if backend.library == "jax" else 6]:
         loss, *arguments = case.arguments
         arguments = [on(backend, x) for x in arguments]
         options = {name: on(backend, x) for name, x in case.options.items()}
