@@ -10,7 +10,14 @@ import numpy as np
 import torch
 
 from spikeloss_xp import _tuning
-from spikeloss_xp._typing import Array, Axes, ChunkFunction, Namespace, Sums
+from spikeloss_xp._typing import (
+    Array,
+    Axes,
+    ChunkFunction,
+    Namespace,
+    Sums,
+    ValueAndPullback,
+)
 from spikeloss_xp.backends import _torch_state
 from spikeloss_xp.backends._torch_distributed import is_distributed, map_local, replicated
 from spikeloss_xp.backends._torch_filters import TorchFilters
@@ -251,11 +258,13 @@ class PlainTorchAdapter(TorchAdapter):
     def exp_of_difference(self, x: Array, y: Array) -> Array:
         return (x - y).exp_()
 
-    def negative_log_sigmoid(self, x: Array) -> Array:
-        return torch.nn.functional.logsigmoid(x).neg_()
-
-    def sigmoid(self, x: Array) -> Array:
-        return x.sigmoid_()
+    def bernoulli(self, known: Callable[..., Any], logit: Array, spike: Array) -> ValueAndPullback:
+        sign = torch.rsub(spike, 1, alpha=2)
+        x = sign * logit
+        # Above the threshold, `softplus` returns its argument, to which it is equal by then.
+        terms = torch.nn.functional.softplus(x, threshold=40)
+        # Few arrays are made, because allocating memory may take longer than filling it.
+        return terms, chunks.single_use(lambda cotangent: x.sigmoid_().mul_(sign).mul_(cotangent))
 
     def map_chunks(self, function: ChunkFunction, arrays: Any, axes: Axes, batch: int) -> Sums:
         x = arrays[0]

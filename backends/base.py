@@ -348,16 +348,6 @@ class ArrayAPIAdapter:
         difference = x - y
         return self.xp.exp(difference, out=difference)
 
-    def negative_log_sigmoid(self, x: Array) -> Array:
-        """Return ``log(1 + exp(-x))``, with derivatives of any order, also at 0."""
-        return self.xp.logaddexp(self.scalar(x, 0.0), -x)
-
-    def sigmoid(self, x: Array) -> Array:
-        """Return ``1 / (1 + exp(-x))``, and overwrite `x`, for which `in_place` is True."""
-        odds = self.exp_of_difference(self.scalar(x, 0.0), x)
-        odds += 1
-        return self.xp.divide(1, odds, out=odds)
-
     def cross_entropy(
         self,
         known: Callable[..., Any],
@@ -372,6 +362,13 @@ class ArrayAPIAdapter:
         `spikeloss_xp.criteria.cross_entropy_of_logits`.
         """
         return known(classes, logit, index, q)  # type: ignore[no-any-return]
+
+    def bernoulli(self, known: Callable[..., Any], logit: Array, spike: Array) -> ValueAndPullback:
+        """Return negative log-likelihoods of spikes and their pullback; by default, call `known`.
+
+        See `spikeloss_xp.criteria.bernoulli_of_logits`.
+        """
+        return known(self, logit, spike)  # type: ignore[no-any-return]
 
     def scan(
         self, step: Callable[[Any, Any], Any], carry: Any, entries: Any, *, reverse: bool = False

@@ -454,26 +454,17 @@ def log_factorial(adapter: Adapter, n: Array) -> Array:
 def bernoulli_of_logits(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
     """Return ``log(1 + exp(z)) - s z``, where `s` is 0 or 1.
 
-    The term is computed as ``-log(sigmoid(x))`` with ``x = (2 s - 1) z``, which preserves precision
+    The term is computed as ``log(1 + exp(x))`` with ``x = (1 - 2 s) z``, which preserves precision
     for a confident and correct prediction, and is exact for infinite logits.
     """
-    sign = spike * 2
-    if not adapter.on_host:
-        sign = sign - 1
-        terms = adapter.negative_log_sigmoid(sign * logit)
-        return terms, lambda cotangent: cotangent * sign * adapter.xp.expm1(-terms)
-    sign -= 1  # in as few arrays as possible, because allocating memory is slow
-    x = sign * logit
+    return adapter.bernoulli(_by_logaddexp, logit, spike)
 
-    def pullback(cotangent: Array) -> Array:
-        nonlocal x
-        x *= -1
-        derivative = adapter.sigmoid(x)
-        derivative *= sign
-        derivative *= -cotangent
-        return derivative
 
-    return adapter.negative_log_sigmoid(x), single_use(pullback)
+def _by_logaddexp(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullback:
+    """Return the terms of `bernoulli_of_logits`, with functions that are smooth at 0."""
+    sign = 1 - 2 * spike
+    terms = adapter.xp.logaddexp(adapter.scalar(logit, 0.0), sign * logit)
+    return terms, lambda cotangent: cotangent * -sign * adapter.xp.expm1(-terms)
 
 
 def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueAndPullback:
