@@ -475,7 +475,7 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     overlap, because the derivatives of maximum and minimum are wrong where they meet.
     """
     xp, own = adapter.xp, spike != 0
-    low, high, most = (adapter.scalar(u, value) for value in (1e-30, 8.0, 7.0))
+    low, high, most = (adapter.scalar(u, value) for value in (1e-18, 8.0, 7.0))
     u = xp.where(own, xp.minimum(u, most), u) + 0 * spike  # exp(-exp(7)) is 0
     rate = xp.exp(u)
     r = xp.maximum(xp.where(own, rate, 1.0), low)

@@ -187,7 +187,7 @@ def divisor_of(adapter: Adapter, weight: Array | int) -> Any:
 
     Dividing by infinity makes the loss 0 even if the sum is not 0, as with label smoothing.
     """
-    if isinstance(weight, int):
+    if not hasattr(weight, "dtype"):  # an int or, while PyTorch exports a function, a symbolic size
         return weight
     return adapter.xp.where(weight > 0, weight, adapter.operand(weight, math.inf))
 
