@@ -471,17 +471,17 @@ def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueA
     """Return ``r`` with ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is.
 
     For small rates, the logarithm is ``u + log((1 - exp(-r)) / r)``, so that a rate may underflow.
-    Each function is evaluated only in the range where its derivative is finite. These ranges
-    overlap, because the derivatives of maximum and minimum are wrong where they meet.
+    Each function is evaluated only in the range where its derivative is finite.
     """
     xp, own = adapter.xp, spike != 0
-    low, high, most = (adapter.scalar(u, value) for value in (1e-18, 8.0, 7.0))
-    u = xp.where(own, xp.minimum(u, most), u) + 0 * spike  # exp(-exp(7)) is 0
+    tiny, low, high, most = (adapter.scalar(u, value) for value in (1e-18, 0.1, 1.0, 7.0))
+    u = xp.where(own, xp.minimum(u, most), u) + 0 * spike  # exp(-exp(7)) is 0; propagates NaN
     rate = xp.exp(u)
-    r = xp.maximum(xp.where(own, rate, 1.0), low)
+    r = xp.maximum(rate, tiny)
     small = xp.minimum(r, high)
     of_small = -u - xp.log(-xp.expm1(-small) / small)
-    of_large = -xp.log1p(-xp.exp(-xp.maximum(r, adapter.scalar(u, 0.1))))
+    # The limit is below 1, because at a tie the maximum would have half of the derivative.
+    of_large = -xp.log1p(-xp.exp(-xp.maximum(r, low)))
     terms = xp.where(own, xp.where(u < 0, of_small, of_large), rate)
 
     def pullback(cotangent: Array) -> Array:

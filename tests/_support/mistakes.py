@@ -420,7 +420,7 @@ ARRAY_MISTAKES = [
     *each(
         [np.ones(3), np.ones((3, 4)), 0.5],
         call=lambda x, null: poisson().bits_per_spike(x.spikes, MULTI_HOT_TRAINS, null=null),
-        error=ValueError("null must have shape (4,)"),
+        error=lambda null: ValueError("null must have shape (4,)", f"got {np.shape(null)}{END}"),
     ),
     Mistake(
         lambda x: poisson().deviance_explained(x.spikes, MULTI_HOT_TRAINS, per="sample"),
