@@ -13,13 +13,12 @@ from spikeloss_xp.diagnosis._layers import (
     Layer,
     count_spikes,
     layer_of,
-    some_values,
+    odd_values,
 )
 from spikeloss_xp.diagnosis._report import Observations, silent_layer
 from spikeloss_xp.losses.parts import divisor_of
 
 SOME, MOST = 0.5, 0.9
-SAMPLE = 1 << 16  # entries that are copied to the host to find out whether they are spikes
 
 
 class Batch:
@@ -39,6 +38,8 @@ class Batch:
         The largest difference between the scores of two classes in a sample.
     prepared, labels
         The input and the target, in the form in which the loss compares them.
+    layout, source : Layout
+        The layout of the readings, and of the input. They differ if each pixel is a sample.
     hot : array or None
         Which classes are labels of each sample at any step. None if the target has no classes.
     """
@@ -48,6 +49,7 @@ class Batch:
         prepared, labels = loss._prepare(x, target, masks)
         self.labels = labels
         self.prepared, self.layout, self.adapter = prepared, prepared.layout, prepared.adapter
+        self.source = self.layout if prepared.pixels is None else prepared.pixels.source
         total, weight, pullback = loss._sum(prepared, labels, True, True)
         divisor = divisor_of(self.adapter, weight)
         self.divisor = float(divisor if isinstance(divisor, int) else self._on_host(divisor))
@@ -63,8 +65,7 @@ class Batch:
         elif loss.reads_rates:
             self.fires = np.zeros((self.layout.batch, prepared.num_classes), dtype=bool)
         else:
-            source = self.layout if prepared.pixels is None else prepared.pixels.source
-            counts = count_spikes(self.adapter, prepared.values, source, "input")
+            counts = count_spikes(self.adapter, prepared.values, self.source, "input")
             spikes, total = map(self._trains, counts)
             self.output = layer_of("output", self.adapter, spikes, total, self.entries)
             self.fires = (self._by_class(counts[0]) > 0).any(axis=-1)
@@ -112,12 +113,10 @@ class Batch:
 
     def _largest(self, gradient: Array) -> Array:
         """Return the largest magnitude of the gradient of each train."""
-        prepared, adapter = self.prepared, self.adapter
-        source = self.layout if prepared.pixels is None else prepared.pixels.source
-        if source.has_time:
-            gradient = source.collapsed(adapter, gradient)
-        xp, axis = adapter.xp, source.time
-        gradient = xp.reshape(gradient, prepared.values.shape)
+        xp, axis = self.adapter.xp, self.source.time
+        if self.source.has_time:
+            gradient = self.source.collapsed(self.adapter, gradient)
+        gradient = xp.reshape(gradient, self.prepared.values.shape)
         # Two reductions need no array of magnitudes, which would be as large as the gradient.
         largest, least = (f(gradient, axis=axis, keepdims=True) for f in (xp.max, xp.min))
         return xp.maximum(largest, -least)
@@ -127,9 +126,8 @@ class Batch:
         prepared, xp = self.prepared, self.adapter.xp
         if prepared.mask is None:
             return self.layout.steps
-        source = self.layout if prepared.pixels is None else prepared.pixels.source
         ones = xp.astype(prepared.mask, prepared.values.dtype)
-        return self._on_host(self._trains(xp.sum(ones, axis=source.time, keepdims=True)))
+        return self._on_host(self._trains(xp.sum(ones, axis=self.source.time, keepdims=True)))
 
     def _hot(self, labels: Any) -> Any:
         """Return which classes are labels of each sample at any step; None for other targets."""
@@ -173,9 +171,7 @@ class Batch:
         }
         if not self.loss.reads_rates:
             found["classes that never fire"] = int((~self.fires.any(axis=0)).sum())
-        found |= {
-            "largest gradient of each class": self.size.max(axis=0).tolist(),
-        }
+        found["largest gradient of each class"] = self.size.max(axis=0).tolist()
         if self.hot is not None:
             found |= {
                 "samples of each class": self.hot.sum(axis=0).tolist(),
@@ -237,9 +233,8 @@ class Batch:
 
     def odd_values(self) -> str:
         """Return in words how many values are no spike counts, or "" if these have few levels."""
-        prepared = self.prepared
-        source = self.layout if prepared.pixels is None else prepared.pixels.source
-        return odd_values(self.adapter, prepared.values, prepared.mask, source.batch_axis)
+        x, mask = self.prepared.values, self.prepared.mask
+        return odd_values(self.adapter, x, mask, self.source.batch_axis)
 
     def _of_masks(self) -> Observations:
         steps, lengths = self.layout.steps, self.masks.get("lengths")
@@ -277,20 +272,3 @@ class Batch:
 def share(what: Any, which: Any) -> float:
     """Return the fraction of the entries in `which` that are True."""
     return float(what[which].mean()) if which.any() else 0.0
-
-
-def odd_values(adapter: Any, x: Array, mask: Array | None, axis: int) -> str:
-    """Describe the values that are no spike counts, or return "" if they have only few levels.
-
-    Graded spikes and means of several neurons have few levels. Only some samples are examined,
-    because their values are copied to the host.
-    """
-    values = some_values(adapter, x, axis, "input", SAMPLE)
-    if mask is not None:
-        mask = adapter.xp.broadcast_to(mask, x.shape)
-        values = values[some_values(adapter, mask, axis, "where", SAMPLE)]
-    odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
-    if len(np.unique(odd)) <= min(16, values.size // 4):
-        return ""
-    bounds = f"from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
-    return f"{len(odd) / values.size:.0%} of the values are fractions or below 0, {bounds}"

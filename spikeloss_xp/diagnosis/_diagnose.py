@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,19 @@ from spikeloss_xp import losses
 from spikeloss_xp._arrays import Adapter, adapter_of, find_adapter, floating, host_values, rank
 from spikeloss_xp._typing import ArrayLike
 from spikeloss_xp.diagnosis import _rules
-from spikeloss_xp.diagnosis._batch import Batch, odd_values
-from spikeloss_xp.diagnosis._layers import Layer, eager, gradients_of, hidden_layer, leaves
+from spikeloss_xp.diagnosis._batch import Batch
+from spikeloss_xp.diagnosis._layers import (
+    Layer,
+    eager,
+    gradients_of,
+    hidden_layer,
+    leaves,
+    odd_values,
+)
 from spikeloss_xp.diagnosis._report import Finding, Report, finding_of, silent_layer, texts
 
-OF_SPIKES = ("saturated", "stuck-hidden", "busy-hidden")  # findings that potentials don't have
-OF_LAYERS = (*OF_SPIKES, "silent-hidden", "silent-output")
+# Findings about layers, sorted from input to output. The first of them is also first in the texts.
+OF_LAYERS = ("saturated", "stuck-hidden", "busy-hidden", "silent-hidden", "silent-output")
 
 
 def diagnose(
@@ -105,9 +113,8 @@ def diagnose(
 
 def _place(finding: Finding, names: list[str]) -> tuple[bool, int, int]:
     """Return a sort key: problems first, causes first, and layers from input to output."""
-    order = list(texts())
     of_layer = finding.code in OF_LAYERS
-    rank = min(map(order.index, OF_LAYERS)) if of_layer else order.index(finding.code)
+    rank = list(texts()).index(OF_LAYERS[0] if of_layer else finding.code)
     return finding.severity != "problem", rank, names.index(finding.names[0]) if of_layer else 0
 
 
@@ -132,8 +139,7 @@ def _argument(adapter: Adapter, x: Any, name: str) -> Any:
     found = find_adapter(x)
     if found is adapter and rank(x) > 2 and not adapter.is_lazy:
         return adapter.stop_gradient(x)
-    values = host_values(x, name)
-    return values.astype(np.float32) if values.dtype == np.float16 else values
+    return host_values(x, name)
 
 
 def _inspect_batch(
@@ -143,7 +149,7 @@ def _inspect_batch(
 
     The divisor is that of a mean if the loss is a sum, and 1 otherwise.
     """
-    x = eager(adapter_of(spikes), spikes, "input")[1]
+    _, x = eager(spikes, "input")
     if loss.reads_times:
         x = host_values(x, "input")
     is_sum, loss = loss.reduction == "sum", dataclasses.replace(loss, reduction="mean")
@@ -154,10 +160,9 @@ def _inspect_batch(
     divisor = batch.divisor if is_sum else 1.0
     layers = () if batch.output is None else (batch.output,)
     observed = [*batch.findings()]
-    for each in (found for layer in layers for found in _rules.of_layer(layer)):
-        accepted = each[0] == "not-finite"  # the loss may ignore these entries
-        if not accepted and not (each[0] in OF_SPIKES and batch.odd_values()):
-            observed.append(each)
+    for layer in layers:
+        found = _rules.of_layer(layer, batch.odd_values)
+        observed += [each for each in found if each[0] != "not-finite"]  # the loss may ignore these
     return batch.numbers(), layers, observed, divisor
 
 
@@ -189,12 +194,10 @@ def _inspect_layers(
             if not np.isfinite(host_values(x, name)).any():
                 observed.append(silent_layer(name, len(x)))
             continue
-        adapter, x = eager(adapter_of(x, name), x, name)
+        adapter, x = eager(x, name)
         layer = hidden_layer(name, adapter, x, loss.time_axis)
         layers.append(layer)
-        for each in _rules.of_layer(layer):
-            if each[0] not in OF_SPIKES or not odd_values(adapter, x, None, 0):
-                observed.append(each)
+        observed += _rules.of_layer(layer, partial(odd_values, adapter, x, None, 0))
     return tuple(layers), observed
 
 

@@ -17,6 +17,7 @@ from spikeloss_xp.backends import HINT_FOR_TREES
 from spikeloss_xp.primitives.chunks import slices
 
 CHUNK = 1 << 20  # entries of an array that are reduced at once, to bound the memory
+SAMPLE = 1 << 16  # entries that are copied to the host to find out whether they are spikes
 ENOUGH = 8  # steps that a neuron needs before it can be said to fire at every step
 
 
@@ -116,6 +117,23 @@ def some_values(adapter: Adapter, x: Array, axis: int, name: str, entries: int =
     return read_values(adapter, x[(*(slice(None),) * axis, slice(None, None, step), ...)], name)
 
 
+def odd_values(adapter: Adapter, x: Array, mask: Array | None, axis: int) -> str:
+    """Describe the values that are no spike counts, or return "" if they have only few levels.
+
+    Graded spikes and means of several neurons have few levels. Only some samples are examined,
+    because their values are copied to the host.
+    """
+    values = some_values(adapter, x, axis, "input", SAMPLE)
+    if mask is not None:
+        mask = adapter.xp.broadcast_to(mask, x.shape)
+        values = values[some_values(adapter, mask, axis, "where", SAMPLE)]
+    odd = values[np.isfinite(values) & ((values < 0) | (values != np.round(values)))]
+    if len(np.unique(odd)) <= min(16, values.size // 4):
+        return ""
+    bounds = f"from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+    return f"{len(odd) / values.size:.0%} of the values are fractions or below 0, {bounds}"
+
+
 def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: Any) -> Layer:
     """Return the statistics of a layer from the results of `count_spikes`.
 
@@ -172,7 +190,7 @@ def _gradient(name: str, x: Any) -> Gradient | None:
         raise TypeError(
             f"{argument} must be an array or None; got {type(x).__qualname__}: {HINT_FOR_TREES}"
         )
-    adapter, x = eager(adapter_of(x, argument), x, argument)
+    adapter, x = eager(x, argument)
     if 0 in x.shape:
         return None
     xp, x = adapter.xp, floating(adapter, x, argument)
@@ -184,8 +202,12 @@ def _gradient(name: str, x: Any) -> Gradient | None:
     return Gradient(name, scale * math.sqrt(mean), x.ndim > 1)
 
 
-def eager(adapter: Adapter, x: Array, name: str) -> tuple[Adapter, Array]:
-    """Return a detached array, copied to the host if its library would compute it only later."""
+def eager(x: Any, name: str) -> tuple[Adapter, Array]:
+    """Return an array, detached and with its adapter.
+
+    The array is copied to the host if its library would compute it only later.
+    """
+    adapter = adapter_of(x, name)
     if adapter.is_lazy:
         x = read_values(adapter, x, name)
         return adapter_of(x), x

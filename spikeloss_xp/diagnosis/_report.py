@@ -15,6 +15,7 @@ Observations = Iterator[tuple[str, ...]]  # a code, what was seen, and the names
 BATCH_NUMBERS = 8  # the number of lines about the batch
 NAME = 19  # the width of a name in a table of 80 columns
 INDENT = "    "
+GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 MARKS = {"problem": "!", "note": "*"}
 HEAD = ("layer", "rate", "silent", "always on", "gradient", "weight")
 Row = tuple[str, ...]  # a mark, and a cell for each column
@@ -211,9 +212,6 @@ def finding_of(observed: tuple[str, ...], options: Iterable[str], *, certain: bo
         remedies.insert(0, "" if certain else GRADIENTS_DECIDE)
     remedy = " ".join(filter(None, remedies))
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
-
-
-GRADIENTS_DECIDE = "Pass gradients to find out whether the weights still learn."
 
 
 def silent_layer(name: str, samples: int) -> tuple[str, ...]:

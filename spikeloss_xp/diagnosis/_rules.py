@@ -1,6 +1,7 @@
 """Rules about layers and gradients. The thresholds were chosen on networks that were trained."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from spikeloss_xp.diagnosis._layers import Gradient, Layer
@@ -16,22 +17,32 @@ SWALLOWED = 1e-6  # 100 times Adam's epsilon, which is added to the size of a gr
 EXPLODING = 300.0  # the size of a gradient of a mean
 
 
-def of_layer(layer: Layer) -> Observations:
-    """Yield the finding about a layer; each layer has at most one."""
-    name, silent, always_on = layer.name, layer.silent, layer.always_on
+def of_layer(layer: Layer, odd_values: Callable[[], str]) -> Observations:
+    """Yield the finding about a layer; each layer has at most one.
+
+    If `odd_values` returns words, the layer holds potentials, which cannot be too active.
+    """
     if not layer.finite:
-        yield "not-finite", f"entries of {name} are NaN or infinite", name
-    elif silent == 1:
-        yield silent_layer(name, layer.samples)
-    elif always_on > ALWAYS_ON:
-        yield "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step", name
-    elif name == "output":
-        return
-    elif always_on >= STUCK_ON and silent + always_on >= STUCK:
+        yield "not-finite", f"entries of {layer.name} are NaN or infinite", layer.name
+    elif layer.silent == 1:
+        yield silent_layer(layer.name, layer.samples)
+    elif (found := _too_active(layer)) and not odd_values():
+        yield (*found, layer.name)
+
+
+def _too_active(layer: Layer) -> tuple[str, str] | None:
+    """Return the finding about a layer whose neurons fire too often, or None."""
+    name, silent, always_on = layer.name, layer.silent, layer.always_on
+    if always_on > ALWAYS_ON:
+        return "saturated", f"{always_on:.0%} of the neurons of {name} fire at every step"
+    if name == "output":
+        return None
+    if always_on >= STUCK_ON and silent + always_on >= STUCK:
         seen = f"{silent:.0%} of the neurons of {name} are silent, and {always_on:.0%} always fire"
-        yield "stuck-hidden", seen, name
-    elif layer.rate > BUSY:
-        yield "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps", name
+        return "stuck-hidden", seen
+    if layer.rate > BUSY:
+        return "busy-hidden", f"{name} fires in {layer.rate:.0%} of the steps"
+    return None
 
 
 def of_gradients(gradients: tuple[Gradient, ...], divisor: float) -> Observations:
