@@ -201,7 +201,8 @@ def test_scaled_weights_let_each_jax_layer_fire_in_the_given_share_of_the_steps(
         assert x.mean() == pytest.approx(0.1, abs=0.002)
         np.testing.assert_allclose(new["kernel"], factor * old["kernel"], rtol=1e-5)
         assert np.array_equal(old["bias"], new["bias"])
-        # The first step of Adam is the learning rate, whatever the gradient.
+        # The first step of Adam is the learning rate, whatever the gradient. It is smaller by the
+        # ratio of epsilon, 1e-8, to the gradient, of which the smallest here is above 1e-6.
         np.testing.assert_allclose(abs(update["kernel"]), 0.01 * factor, rtol=1e-2)
 
 

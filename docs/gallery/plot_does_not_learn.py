@@ -14,8 +14,8 @@ slope 25, and the weights are those that PyTorch draws, both of which are common
 #
 # Each pixel is an input neuron that fires more often the darker it is. A membrane potential is
 # multiplied by 0.9 at each step, and the current is added. At 1 the neuron fires, and 1 is
-# subtracted. Arrays are ``[time, batch, neuron]``. The network returns the spikes of the output and
-# those of its hidden layers.
+# subtracted. Arrays have the axes ``[time, batch, neuron]``. The network returns its output spikes,
+# and the spikes of each hidden layer.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -108,7 +108,7 @@ class Network(torch.nn.Module):
                 layer.weight.mul_(scale)
 
     def forward(self, spikes):
-        """Return the spikes of the output, and a list with those of each hidden layer."""
+        """Return the output spikes, and a list with the spikes of each hidden layer."""
         of_layers = []
         for layer in self.layers:
             potential, fired = 0, []

@@ -194,8 +194,8 @@ def network(weights, spikes, width):
 # negative latencies of their first spikes. In both cases they are divided by a temperature.
 #
 # snnTorch 1.0.0 also has a cross-entropy of latencies, ``ce_temporal_loss``. The code below repeats
-# its formulas in a few lines of JAX, so that this script does not need snnTorch. Its gradient
-# differs from that of ``CrossEntropy``: it is -1 at the step of the first spike and 0 at all other
+# its formulas in a few lines of JAX, so that this script does not need snnTorch. Unlike the
+# gradient of ``CrossEntropy``, its gradient is -1 at the step of the first spike and 0 at all other
 # steps. A silent neuron is treated as if it fired in the last step, and has a gradient at that step
 # only.
 

@@ -216,8 +216,8 @@ def weight_sum_penalty(weights):
 # In the cross entropy with the temperature tau, there is a plus instead of the minus. Minimising
 # ``ttfs_loss`` therefore delays the label.
 #
-# The code of ml_genn 2.3.1 [4]_ contains the gradients of a loss, but not the loss itself. The
-# gradients are those of the cross entropy and of a second term, which makes the label earlier. For
+# The code of ml_genn 2.3.1 [4]_ contains the gradients of a loss, but not the loss itself. They
+# are the gradients of the cross entropy plus a second term, which makes the label fire earlier. For
 # a trial of length T and a label that spikes, this term is
 #
 # .. math:: \frac{\alpha}{1.01 \, T - t_y}

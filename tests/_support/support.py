@@ -166,13 +166,20 @@ def versions() -> str:
     return table(("package", "lowest", "newest tested", "extra"), rows)
 
 
+def _with_code(text: str) -> str:
+    """Return a text with its expressions as code, in which quotation marks stay straight."""
+    expressions = r"""\w+=(?:\([^)]*\)|"\w+"|[\w.~]*\w)|"\w+"|\w+\(\)|\w+_\w+"""
+    return re.sub(expressions, lambda found: f"`{found[0]}`", text)
+
+
 def findings() -> str:
     """Return the table of the findings of `diagnose`."""
     rows = []
     for code, text in texts().items():
         remedies = [text["remedy"], *text.get("options", {}).values()]
         kind = f"{text['severity']}{', or note' * text.get('gradients_decide', False)}"
-        rows.append((f"[`{code}`]{{#{code}}}", kind, text["why"], " ".join(remedies)))
+        sentences = (_with_code(x) for x in (text["why"], " ".join(remedies)))
+        rows.append((f"[`{code}`]{{#{code}}}", kind, *sentences))
     return table(("finding", "", "why it matters", "what to do"), rows)
 
 

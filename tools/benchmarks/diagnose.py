@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import timing
 import torch
@@ -49,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for shape, hidden in (((20, 100, 10), 3), ((700, 250, 256), 0)):
         print(f"{list(shape)}, {hidden} hidden layers")
-        for library in (np, torch):
+        for library in (np, torch, jnp):
             contenders = runs(library, shape, hidden)
             found = timing.times(contenders)
             ratio = 1 / found["ratios"]["value and gradient"]

@@ -53,7 +53,7 @@ LINES: dict[str, tuple[Any, Any, Any]] = {  # our loss, and the lines of PyTorch
 def main() -> None:
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
-    for shape in ((20, 100, 10), (20, 100, 100)):
+    for shape in ((20, 100, 10), (20, 100, 100), (20, 100, 1000)):
         x = random.normal(-1, 1, shape).astype("f")
         counts = random.poisson(0.3, shape).astype("f")
         for name, (loss, *lines) in LINES.items():
