@@ -1,15 +1,20 @@
 """Compare the losses with the line that a user would write by hand, at typical training sizes.
 
-``python tools/benchmarks/daily.py [PATTERN ...]`` prints the run time of each loss relative to the
-plain line, for value and gradient in float32. Each number is a median over several processes. The
-rows have names such as ``JAX: counts: [20, 100, 10] first``; only rows whose names contain every
-PATTERN are measured. With ``--write``, the program also writes tests/data/daily.json and
-docs/benchmarks.md. It requires optax.
+``python tools/benchmarks/daily.py [PATTERN ...]`` prints the run time of each loss in milliseconds
+and relative to the plain line, for value and gradient in float32. Each number is a median over
+several processes. There are also rows for options, penalties, likelihoods, `diagnose` and the share
+of a training step. The rows have names such as ``JAX: counts: [20, 100, 10] first``; only rows
+whose names contain every PATTERN are measured.
+
+With ``--write``, the program also writes tests/data/daily.json, docs/benchmarks.md with its picture
+and the run times on other pages. With ``--quick``, it measures each row only once, which shows that
+all rows run. It requires optax.
 """
 
 import argparse
 import dataclasses
 import functools
+import importlib
 import itertools
 import json
 import statistics
@@ -22,35 +27,44 @@ import page
 import plain
 from contenders import Run
 from plain import LAYOUTS, LINE, LOSSES
-from timing import in_new_process, times
+from timing import in_new_process, machine, times
 
-SIZES = ((20, 100, 10), (100, 256, 20), (250, 64, 35), (100, 256, 200))  # [time, batch, class]
+import spikeloss_xp as sx
+
+Size = tuple[int, int, int]  # [time, batch, class]
+SMALL, MEDIUM, LARGE = SIZES = (20, 100, 10), (100, 256, 20), (100, 256, 200)
+WIDE = (20, 100, 100)  # a hidden layer or a recording, for penalties and likelihoods
 LIBRARIES = ("PyTorch", "PyTorch, compiled", "JAX", "NumPy")
 PRICED = ("PyTorch", "JAX", "NumPy")
-PRICES = ("counts", "each step", "window 20")  # measured with and without each option
+PRICES = ("counts", "each step")  # measured with and without each option
 OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
 CHANGED = {"num_classes": {"num_classes": 5}, "rates": {"rates": plain.RATES}}  # in the loss
 SHARES = ("counts", "window 20")
-BESIDE = ((20, 100, 100), (100, 256, 200))  # the sizes of the hidden layers for penalties
 IMAGES = (10, 4, 21, 48, 48)  # [time, batch, class, pixel, pixel]
+HIDDEN = (64, 100, 100, 100)  # the neurons of the layers before the output, for `diagnose`
 PROCESSES, SECONDS = 3, 0.3  # the seconds are for each row in each process
-MEASURE = "import sys, daily; daily.measure(sys.argv[1:])"
+MEASURE = "import sys, daily; daily.measure(*sys.argv[1:])"
 
 
-def checked(library: str, loss: str, size: tuple[int, int, int], layout: str) -> dict[str, Run]:
+def checked(setup: Callable[..., dict[str, Run]], *work: Any) -> dict[str, Run]:
     """Return the runs of our loss and of the plain line, and raise if their results differ."""
-    setups = plain.setups(library, loss, size, layout)
-    runs = {name: setup() for name, setup in setups.items()}
+    runs = setup(*work)
     errors = plain.errors(*(run() for run in runs.values()))
-    if not all(errors <= (1e-4, 1e-3)) and loss != "sqrt_count":  # the plain line takes no root
-        raise ValueError(f"{library}, {loss}: value and gradient differ by {errors} from the line")
+    if not all(errors <= (1e-4, 1e-3)) and "sqrt_count" not in work:  # the line takes no root
+        raise ValueError(f"{work}: value and gradient differ by {errors} from the plain line")
     return runs
 
 
+def losses(library: str, name: str, size: Size, layout: str) -> dict[str, Run]:
+    """Return the runs of our loss for classification and of the plain line."""
+    setups = plain.setups(library, name, size, layout)
+    return {key: setup() for key, setup in setups.items()}
+
+
 def prices(library: str, name: str, option: str) -> dict[str, Run]:
-    """Return runs of our loss with and without an option, for the size ``[100, 256, 20]``."""
-    loss, (steps, batch, classes) = LOSSES[name], SIZES[1]
-    spikes, label = contenders.arrays(loss, SIZES[1])
+    """Return runs of our loss with and without an option, for the medium size."""
+    loss, (steps, batch, classes) = LOSSES[name], MEDIUM
+    spikes, label = contenders.arrays(loss, MEDIUM)
     changed = dataclasses.replace(loss, **CHANGED.get(option, {}))
     options = {
         "lengths": 1 + np.arange(batch) % steps,
@@ -64,7 +78,14 @@ def prices(library: str, name: str, option: str) -> dict[str, Run]:
     }
 
 
-def penalties(library: str, name: str, size: tuple[int, int, int]) -> dict[str, Run]:
+def likelihoods(library: str, name: str, size: Size) -> dict[str, Run]:
+    """Return the runs of our likelihood and of the plain line."""
+    runs = {"ours": plain.LIKELIHOODS[name], LINE: plain.likelihood_line(library, name)}
+    given = plain.likelihood_arrays(name, size)
+    return {key: contenders.with_gradient(library, run, *given) for key, run in runs.items()}
+
+
+def penalties(library: str, name: str, size: Size) -> dict[str, Run]:
     """Return the runs of our penalty on hidden spikes and of the plain line."""
     spikes, (ours, line) = contenders.random_spikes(size), plain.PENALTIES[name]
     runs = {"ours": ours, LINE: line}
@@ -90,7 +111,27 @@ def pixels(library: str) -> dict[str, Run]:
     return {key: contenders.with_gradient(library, run, spikes, label) for key, run in runs.items()}
 
 
-def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
+def diagnosis(library: str, size: Size) -> dict[str, Run]:
+    """Return the runs of `diagnose` with hidden layers, and of the loss alone with its gradient."""
+    xp = importlib.import_module({"PyTorch": "torch"}.get(library, library.lower()))
+    loss, (steps, batch, classes) = LOSSES["counts"], size
+    spikes, label = contenders.arrays(loss, size)
+    random, layers = np.random.default_rng(0), itertools.pairwise((*HIDDEN, classes))
+    shapes = [shape for fan_in, fan_out in layers for shape in ((fan_out, fan_in), (fan_out,))]
+    given = {
+        "hidden": [random.random((steps, batch, neurons)) < 0.05 for neurons in HIDDEN[1:]],
+        "gradients": [random.normal(0, 1e-3, shape) for shape in shapes],
+    }
+    given = {name: [xp.asarray(x.astype("f")) for x in values] for name, values in given.items()}
+    x, y = xp.asarray(spikes), xp.asarray(label)
+    value_and_grad = sx.value_and_grad(loss)
+    return {
+        "ours": lambda: sx.diagnose(loss, x, y, **given),
+        LINE: lambda: value_and_grad(x, y),
+    }
+
+
+def training_step(name: str, size: Size) -> dict[str, Run]:
     """Return the runs of a training step with two layers, and of the loss alone on its output."""
     import torch
 
@@ -120,24 +161,34 @@ def training_step(name: str, size: tuple[int, int, int]) -> dict[str, Run]:
 def rows() -> Iterator[tuple[str, Callable[[], dict[str, Run]]]]:
     """Yield the name of each row, and a function that prepares its runs."""
     for library, loss, size, layout in itertools.product(LIBRARIES, LOSSES, SIZES, LAYOUTS):
-        setup = functools.partial(checked, library, loss, size, layout)
+        setup = functools.partial(checked, losses, library, loss, size, layout)
         yield f"{library}: {loss}: {list(size)} {layout}", setup
     for names in itertools.product(PRICED, PRICES, OPTIONS):
         yield f"price: {': '.join(names)}", functools.partial(prices, *names)
-    for library, name, size in itertools.product(PRICED[:2], plain.PENALTIES, BESIDE):
-        setup = functools.partial(penalties, library, name, size)
-        yield f"penalty: {library}: {name}: {list(size)}", setup
+    for kind, prepare, named in (
+        ("likelihood", likelihoods, plain.LIKELIHOODS),
+        ("penalty", penalties, plain.PENALTIES),
+    ):
+        for library, name, size in itertools.product(PRICED[:2], named, (SMALL, WIDE, LARGE)):
+            setup = functools.partial(checked, prepare, library, name, size)
+            yield f"{kind}: {library}: {name}: {list(size)}", setup
     for library in PRICED[:2]:
-        yield f"pixels: {library}", functools.partial(pixels, library)
+        yield f"pixels: {library}", functools.partial(checked, pixels, library)
     for loss, size in itertools.product(SHARES, SIZES[:2]):
         yield f"share: {loss}: {list(size)}", functools.partial(training_step, loss, size)
+    for library, size in itertools.product(("NumPy", "PyTorch"), (SMALL, LARGE)):
+        yield f"diagnose: {library}: {list(size)}", functools.partial(diagnosis, library, size)
 
 
-def measure(patterns: list[str]) -> None:
-    """Print a line of JSON for each row: its name, our time in milliseconds, and the ratio."""
+def measure(seconds: str, *patterns: str) -> None:
+    """Print a line of JSON for each row: its name, our time in milliseconds, and the ratio.
+
+    Each row is measured for at least this many seconds, or only once if the number is 0.
+    """
+    options = {"min_seconds": float(seconds)} | ({} if float(seconds) else {"min_rounds": 1})
     for name, setup in rows():
         if all(part in name for part in patterns):
-            found = times(setup(), min_seconds=SECONDS)
+            found = times(setup(), **options)
             print(json.dumps([name, found["milliseconds"], 1 / found["ratios"][LINE]]))
             if "compiled" in name:
                 import torch
@@ -145,22 +196,34 @@ def measure(patterns: list[str]) -> None:
                 torch.compiler.reset()
 
 
+def write(found: dict[str, dict[str, float]], conditions: str) -> None:
+    """Write the record and the pages. Rows that were not measured keep their earlier numbers."""
+    before = page.read(page.DAILY)["rows"]
+    merged = {name: found.get(name, before.get(name)) for name, _ in rows()}
+    record = {"machine": conditions, "rows": {name: x for name, x in merged.items() if x}}
+    page.DAILY.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    page.write()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("patterns", nargs="*")
-    parser.add_argument("--write", action="store_true", help="also write the record and the page")
+    parser.add_argument("--write", action="store_true", help="also write the record and the pages")
+    parser.add_argument("--quick", action="store_true", help="measure each row only once")
     options = parser.parse_args()
-    found: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(PROCESSES):
-        for name, *numbers in in_new_process("-c", MEASURE, *options.patterns):
-            found.setdefault(name, []).append(numbers)
-    ratios = {}
-    for name, numbers in found.items():
-        milliseconds, ratios[name] = map(statistics.median, zip(*numbers, strict=True))
-        print(f"{name:60} {milliseconds:9.3f} ms  ratio {ratios[name]:.2f}", flush=True)
+    processes, seconds = (1, 0) if options.quick else (PROCESSES, SECONDS)
+    measured: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(processes):
+        for name, *numbers in in_new_process("-c", MEASURE, str(seconds), *options.patterns):
+            measured.setdefault(name, []).append(numbers)
+    found = {}
+    for name, numbers in measured.items():
+        medians = (statistics.median(each) for each in zip(*numbers, strict=True))
+        milliseconds, ratio = (float(f"{number:.4g}") for number in medians)
+        found[name] = {"milliseconds": milliseconds, "ratio": ratio}
+        print(f"{name:60} {milliseconds:9.3f} ms  ratio {ratio:.2f}")
     if options.write:
-        page.DAILY.write_text(json.dumps(page.records()[1] | ratios) + "\n", encoding="utf-8")
-        page.write()
+        write(found, machine() + ", where each row ran only once" * options.quick)
 
 
 if __name__ == "__main__":

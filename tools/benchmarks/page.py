@@ -1,12 +1,13 @@
-"""Write the tables, numbers and plot of the benchmark page in the documentation.
+"""Write the tables, numbers and plots of the benchmark page, and the run times on other pages.
 
 ``python tools/benchmarks/page.py`` writes them from the records of the last measurement, which are
-benchmarks.json, daily.json and scaling.json in tests/data. The text of the page is written by hand.
+benchmarks.json, daily.json and scaling.json in tests/data. The text of the pages is written by
+hand.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from timing import times
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.append(str(ROOT / "docs" / "gallery"))  # for the colours and the style of the plots
 
 from _support import pages
 
 DATA, PAGE = ROOT / "tests" / "data", pages.DOCS / "benchmarks.md"
 RECORD, SCALING, DAILY = (DATA / f"{name}.json" for name in ("benchmarks", "scaling", "daily"))
-PICTURE = pages.DOCS / "images" / "scaling.png"
+PICTURES = pages.DOCS / "images"
+LIKELIHOOD_PAGES = {  # page: {the name in the record: the line from PyTorch}
+    "PoissonNLL": {"log rates": "F.poisson_nll_loss", "rates": "F.poisson_nll_loss"},
+    "BernoulliNLL": {"logits": "F.binary_cross_entropy_with_logits"},
+}
+WATCH = pages.DOCS / "guides" / "watch-a-training.md"
 
 LARGE = "[32, 256, 1000]"
 HIGHLIGHTS = {  # (row, contender): the description on the page
@@ -33,20 +40,29 @@ HIGHLIGHTS = {  # (row, contender): the description on the page
     (f"SpikeTime {LARGE}, L 100: NumPy, value", "fftconvolve"): "`SpikeTime` in NumPy, value only",
     (f"SpikeRate {LARGE}, W 100: PyTorch", "lava-dl"): "`SpikeRate` with a window of 100 steps",
 }
-# The rows of daily.py that the page shows.
-LOSSES = {  # the name in the record: the name on the page
+# The rows of daily.py that the page shows: the name in the record, and the name on the page.
+LOSSES = {
     "counts": "spike counts",
     "each step": "a term at each step",
     "window 20": "a window of 20 steps",
+    "SpikeRate": "`SpikeRate`",
     "SpikeTime": "`SpikeTime`",
+}
+LIKELIHOODS = {
+    "log rates": "`PoissonNLL` of log rates",
+    "rates": "`PoissonNLL` of rates",
+    "logits": "`BernoulliNLL` of logits",
 }
 PENALTIES = {
     "a cap": "a cap on the mean rate",
     "a cap per neuron": "a cap on the rate of each neuron",
     "L1": "an L1 penalty",
 }
-SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
-AXES = ("first", "last")  # the position of the time axis
+OPTIONS = ("lengths", "where", "weight", "num_classes", "rates")
+SMALL, MEDIUM, LARGE_BATCH = SIZES = ("[20, 100, 10]", "[100, 256, 20]", "[100, 256, 200]")
+WIDE = "[20, 100, 100]"
+CHARTED = SMALL, LARGE_BATCH
+Timed = Mapping[str, Mapping[str, float]]  # name of the row: milliseconds, and ratio
 SLOWER = {  # rows where snnTorch is faster
     "SpikeRate [256, 10, 100]: PyTorch": "`mse_count_loss` (compared with `SpikeRate`)",
     "SpikeMax [256, 10, 100]: PyTorch": "`ce_count_loss` (compared with `SpikeMax`)",
@@ -91,95 +107,246 @@ def missed(rows: list[dict[str, Any]]) -> int:
     return sum(row["ratios"][name] < x for row in rows for name, x in row["wanted"].items())
 
 
-def daily_tables(ratios: dict[str, float]) -> Iterator[str]:
-    """Yield the tables that compare the losses with the plain lines, as measured by daily.py."""
+def short(number: float) -> str:
+    """Return a number with two digits, or all digits before the decimal point."""
+    return f"{number:#.2g}".rstrip(".") if number < 99.5 else f"{number:.0f}"
 
-    def pair(first: str, second: str) -> str:
-        return f"{ratios[first]:.2g}/{ratios[second]:.2g}"
 
-    def line(loss: str, libraries: Sequence[str], sizes: Sequence[str]) -> tuple[str, ...]:
-        names = [f"{library}: {loss}: {size}" for library in libraries for size in sizes]
-        return (LOSSES[loss], *(pair(*(f"{name} {axis}" for axis in AXES)) for name in names))
+def with_times(
+    first: str, found: Timed, rows: Mapping[str, str], columns: Mapping[str, str]
+) -> str:
+    """Return a table with our milliseconds and the ratio, for each row and column.
 
-    yield pages.table(("loss", *SIZES), (line(x, ["PyTorch"], SIZES) for x in LOSSES))
+    `rows` maps the part of a name in the record that the row stands for to its words on the page.
+    `columns` maps the words above a column to the remaining parts of the name.
+    """
+    lines = []
+    for name, words in rows.items():
+        cells = [found[column.format(name)] for column in columns.values()]
+        numbers = (x for cell in cells for x in (cell["milliseconds"], cell["ratio"]))
+        lines.append((words, *map(short, numbers)))
+    header = (x for words in columns for x in (f"{words}, ms", "ratio"))
+    return pages.table((first, *header), lines)
+
+
+def of_losses(found: Timed) -> Iterator[str]:
+    """Yield the tables that compare the losses for classification with the plain lines."""
+    sizes = {size: f"PyTorch: {{}}: {size} first" for size in SIZES}
+    yield with_times("loss", found, LOSSES, sizes)
     libraries = ("PyTorch, compiled", "JAX", "NumPy")
-    yield pages.table(("loss", *libraries), (line(x, libraries, SIZES[1:2]) for x in LOSSES))
-    libraries = ("PyTorch", "JAX", "NumPy")
-    rows = []
-    for option in ("lengths", "weight", "num_classes", "rates"):
-        names = [f"price: {library}: %s: {option}" for library in libraries]
-        rows.append((f"`{option}`", *(pair(x % "counts", x % "each step") for x in names)))
-    yield pages.table(("option", *libraries), rows)
-    rows = []
-    for penalty in PENALTIES:
-        names = [f"penalty: {library}: {penalty}: %s" for library in libraries[:2]]
-        rows.append(
-            (
-                PENALTIES[penalty],
-                *(pair(x % "[20, 100, 100]", x % "[100, 256, 200]") for x in names),
-            )
-        )
-    rows.append(
-        ("a label for each pixel", *(f"{ratios[f'pixels: {x}']:.2g}" for x in libraries[:2]))
+    columns = {library: f"{library}: {{}}: {MEDIUM} first" for library in libraries}
+    yield with_times("loss", found, LOSSES, columns)
+    libraries = ("PyTorch", *libraries)
+    ratios = (
+        (words, *(short(found[f"{x}: {loss}: {MEDIUM} last"]["ratio"]) for x in libraries))
+        for loss, words in LOSSES.items()
     )
-    yield pages.table(("loss", *libraries[:2]), rows)
+    yield pages.table(("loss", *libraries), ratios)
 
 
-def shares(ratios: dict[str, float]) -> str:
+def of_options(found: Timed) -> Iterator[str]:
+    """Yield the tables with the price of each option, for spike counts and for each step."""
+    rows = {option: f"`{option}`" for option in OPTIONS}
+    for loss in ("counts", "each step"):
+        libraries = ("PyTorch", "JAX", "NumPy")
+        columns = {library: f"price: {library}: {loss}: {{}}" for library in libraries}
+        yield with_times("option", found, rows, columns)
+
+
+def of_likelihoods(found: Timed) -> Iterator[str]:
+    """Yield the table of likelihoods and penalties for each library."""
+    kinds = {"likelihood": LIKELIHOODS, "penalty": PENALTIES}
+    for library in ("PyTorch", "JAX"):
+        rows = {
+            f"{kind}: {library}: {name}": words
+            for kind, names in kinds.items()
+            for name, words in names.items()
+        }
+        columns = {size: f"{{}}: {size}" for size in (SMALL, WIDE, LARGE_BATCH)}
+        yield with_times("loss", found, rows, columns)
+
+
+def charted(library: str) -> dict[str, str]:
+    """Return the rows in the chart: their names, with a placeholder for the size, and words."""
+    kinds = {"likelihood": LIKELIHOODS, "penalty": PENALTIES}
+    rows = {f"{library}: {name}: {{}} first": words for name, words in LOSSES.items()}
+    return rows | {
+        f"{kind}: {library}: {name}: {{}}": words
+        for kind, names in kinds.items()
+        for name, words in names.items()
+    }
+
+
+def conclusion(found: Timed) -> str:
+    """Return the range of ratios in PyTorch, and the time that small batches cost, in words."""
+    small, large = ([found[x.format(size)] for x in charted("PyTorch")] for size in CHARTED)
+    ratios = [row["ratio"] for row in small + large]
+    longer = max(row["milliseconds"] * (1 - 1 / row["ratio"]) for row in small)
+    return (
+        f"between {short(min(ratios))} and {short(max(ratios))} times as long; "
+        f"for the small batch in the picture, a call takes at most {short(longer)} ms longer"
+    )
+
+
+def shares(found: Timed) -> str:
     """Return the losses' share of a training step in words, for a small and a large network."""
     parts = (
-        " and ".join(f"{100 * ratios[f'share: {loss}: {size}']:.1f} %" for size in SIZES[:2])
+        " and ".join(
+            f"{100 * found[f'share: {loss}: {size}']['ratio']:.1f} %" for size in SIZES[:2]
+        )
         for loss in ("counts", "window 20")
     )
     return " of the step, and the loss in a window of 20 steps takes ".join(parts)
 
 
-def extremes(ratios: dict[str, float]) -> str:
-    """Return the smallest and the largest ratio of the first table in words."""
-    names = (f"PyTorch: {x}: {size} {axis}" for x in LOSSES for size in SIZES for axis in AXES)
-    found = [ratios[name] for name in names]
-    return f"{min(found):.2g} and {max(found):.2g}"
+def in_both(found: Timed, row: str, sizes: tuple[str, str], lines: Mapping[str, str]) -> str:
+    """Return milliseconds and ratios for two sizes and two libraries, in words.
+
+    `row` is a name in the record, without the library and the size. `lines` maps each library to
+    the name of what we compare with.
+    """
+    parts = []
+    for library, line in lines.items():
+        cells = [found[row.format(library, size)] for size in sizes]
+        times, ratios = (
+            " and ".join(short(cell[key]) for cell in cells) for key in ("milliseconds", "ratio")
+        )
+        parts.append(f"{times} ms in {library} ({ratios} times as long as {line})")
+    return ", and ".join(parts)
 
 
-def text(page: str, record: dict[str, Any], daily: dict[str, float]) -> str:
-    """Return the page with its tables and the numbers in its sentences replaced."""
-    rows = record["rows"]
-    found = {row["work"]: row["ratios"] for row in rows}
-    slower = [f"{1 / found[work]['snnTorch']:.3g} for {words}" for work, words in SLOWER.items()]
+def text(page: str, record: dict[str, Any], daily: dict[str, Any]) -> str:
+    """Return the benchmark page with its tables and the numbers in its sentences replaced."""
+    rows, timed = record["rows"], daily["rows"]
+    found = {row["work"]: row for row in rows}
+    slower = [
+        f"{1 / found[work]['ratios']['snnTorch']:.3g} for {words}" for work, words in SLOWER.items()
+    ]
     highlights = [
-        (words, FULL_NAMES.get(other, other), f"**{found[work][other]:.3g}**")
+        (
+            words,
+            short(found[work]["milliseconds"]),
+            FULL_NAMES.get(other, other),
+            f"**{found[work]['ratios'][other]:.3g}**",
+        )
         for (work, other), words in HIGHLIGHTS.items()
     ]
-    *beside_lines, prices, penalties = daily_tables(daily)
+    header = ("loss", "ours, ms", "compared with", "times faster")
     tables = {
-        "## Compared with the line that you would write": beside_lines,
-        "### Options": [prices],
-        "### Penalties and pixels": [penalties],
-        "## Long filters and windows": [
-            pages.table(("loss", "compared with", "times faster"), highlights)
-        ],
+        "## Compared with the line that you would write": of_losses(timed),
+        "### Likelihoods and penalties": of_likelihoods(timed),
+        "### Options": of_options(timed),
+        "## Long filters and windows": [pages.table(header, highlights)],
     }
+    with_label = (short(timed[f"pixels: {library}"]["ratio"]) for library in ("PyTorch", "JAX"))
     figures = {
-        r"(?<=^In PyTorch they take between )[\d.]+ and [\d.]+": extremes(daily),
-        r"(?<=^The loss of the spike counts takes ).*(?=\.$)": shares(daily),
+        r"(?<=^In PyTorch, they take ).*(?=\.$)": conclusion(timed),
+        r"(?<=^With a label for each pixel, the ratio is ).*(?=\.$)": (
+            " in PyTorch and ".join(with_label) + " in JAX"
+        ),
+        r"(?<=^The loss of the spike counts takes ).*(?=\.$)": shares(timed),
         r"(?<=^The losses of snnTorch are faster by a factor of ).*(?=\.$)": " and ".join(slower),
         r"(?<=^Of these ratios, )\d+ have a target, and \d+": (
             f"{sum(len(row['wanted']) for row in rows)} have a target, and {missed(rows)}"
         ),
         r"\d+(?= % of the memory of input and target together)": f"{100 * record['memory']:.0f}",
-        r"(?<=^Measured on: ).*(?=\.$)": record["machine"],
+        r"(?<=^The comparisons with other libraries ran on: ).*(?=\.$)": record["machine"],
+        r"(?<=^The first section was measured on: ).*(?=\.$)": daily["machine"],
     }
     return pages.with_figures(pages.with_tables(page, tables), figures)
 
 
-def records() -> tuple[dict[str, Any], dict[str, float]]:
-    """Return the records of table.py and of daily.py."""
-    return tuple(json.loads(path.read_text(encoding="utf-8")) for path in (RECORD, DAILY))
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def written() -> dict[Path, str]:
+    """Return each page with run times, with the numbers from the records."""
+    daily = read(DAILY)
+    found = {PAGE: text(PAGE.read_text(encoding="utf-8"), read(RECORD), daily)}
+    figures: dict[Path, dict[str, str]] = {}
+    for name, lines in LIKELIHOOD_PAGES.items():
+        figures[pages.DOCS / "losses" / f"{name}.md"] = {
+            rf"(?<=^The loss of {given} takes ).*(?=\.$)": in_both(
+                daily["rows"],
+                f"likelihood: {{}}: {given}: {{}}",
+                (SMALL, WIDE),
+                {"PyTorch": f"`{line}`", "JAX": "the plain line"},
+            )
+            for given, line in lines.items()
+        }
+    figures[WATCH] = {
+        r"(?<=^  `diagnose` takes ).*(?=\.$)": in_both(
+            daily["rows"],
+            "diagnose: {}: {}",
+            (SMALL, LARGE_BATCH),
+            dict.fromkeys(("NumPy", "PyTorch"), "the loss alone"),
+        )
+    }
+    for path, replaced in figures.items():
+        found[path] = pages.with_figures(path.read_text(encoding="utf-8"), replaced)
+    return found
 
 
 def write() -> None:
-    """Write the page from the records."""
-    PAGE.write_text(text(PAGE.read_text(encoding="utf-8"), *records()), encoding="utf-8")
+    """Write the pages and the plot of the ratios from the records."""
+    for path, words in written().items():
+        path.write_text(words, encoding="utf-8")
+    found = read(DAILY)["rows"]
+    draw_ratios(found, PICTURES / "benchmarks.png", (1, 2), (9.4, 5.2))
+    draw_ratios(found, PICTURES / "benchmarks-narrow.png", (2, 1), (5, 9.4))
+
+
+def draw_ratios(found: Timed, path: Path, grid: tuple[int, int], size: tuple[float, float]) -> None:
+    """Plot the ratios in PyTorch and in JAX, with this grid of panels and size in inches."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    import pictures
+
+    with plt.rc_context():
+        figure, axes = pictures.figure(*grid, size=size, sharex=True, sharey=True)
+        for axis, library in zip(axes.flat, ("PyTorch", "JAX"), strict=True):
+            draw_bars(axis, found, charted(library))
+            axis.set_title(library)
+        low, high = axes.flat[0].get_xlim()
+        axes.flat[0].set(xlim=(low / 1.5, high * 1.4))  # room for the numbers
+        figure.supxlabel(
+            "run time divided by the run time of the plain line\n← faster      slower →"
+        )
+        handles, _ = axes.flat[0].get_legend_handles_labels()
+        words = [f"{name} {size}" for name, size in zip(("small", "large"), CHARTED, strict=True)]
+        figure.legend(handles, words, loc="outside upper right", ncols=2)
+        figure.savefig(path, dpi=170)
+        plt.close(figure)
+
+
+def draw_bars(axis: Any, found: Timed, rows: Mapping[str, str]) -> None:
+    """Draw the ratios of these rows as bars that begin at 1, for both sizes."""
+    import pictures
+
+    for size, colour, shift in zip(
+        CHARTED, (pictures.GOLD, pictures.TEAL), (-0.2, 0.2), strict=True
+    ):
+        ratios = [found[name.format(size)]["ratio"] for name in rows]
+        places = [place + shift for place in range(len(rows))]
+        axis.barh(places, [ratio - 1 for ratio in ratios], 0.36, left=1, color=colour, label=size)
+        for place, ratio in zip(places, ratios, strict=True):
+            side, gap = ("left", 3) if ratio >= 1 else ("right", -3)
+            axis.annotate(
+                short(ratio), (ratio, place), (gap, 0), textcoords="offset points",
+                ha=side, va="center_baseline", fontsize=8,
+            )  # fmt: skip
+    axis.axvline(1, color=pictures.INK, linewidth=1)
+    axis.set_xscale("log")
+    ticks = (0.25, 0.5, 1, 2, 4)
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_yticks(range(len(rows)), [words.replace("`", "") for words in rows.values()])
+    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="x", labelbottom=True)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
 
 
 def draw_scaling(scaling: dict[str, dict], path: Path) -> None:
@@ -242,4 +409,4 @@ def curve(setup: Callable[..., contenders.Run], library: str, settings: list) ->
 
 if __name__ == "__main__":
     write()
-    draw_scaling(json.loads(SCALING.read_text(encoding="utf-8")), PICTURE)
+    draw_scaling(read(SCALING), PICTURES / "scaling.png")

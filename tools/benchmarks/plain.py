@@ -1,4 +1,4 @@
-"""Losses for training, each with the plain line that a user would write instead of it."""
+"""Losses, penalties and likelihoods, each with the plain line that a user would write instead."""
 
 import dataclasses
 import functools
@@ -43,6 +43,41 @@ PENALTIES: dict[str, tuple[Any, Callable[..., Any]]] = {  # our penalty and the 
     ),
     "L1": (sx.SparsityEnforcer(0, power=1, time_axis=0), lambda x: x.mean()),
 }
+
+
+LIKELIHOODS = {
+    "log rates": sx.PoissonNLL(time_axis=0),
+    "rates": sx.PoissonNLL(time_axis=0, log_rates=False),
+    "logits": sx.BernoulliNLL(time_axis=0),
+}
+
+
+def likelihood_line(library: str, name: str) -> Callable[..., Any]:
+    """Return the line that PyTorch or JAX users would write instead of a likelihood."""
+    if library == "JAX":
+        import jax.numpy as jnp
+
+        return {
+            "log rates": lambda x, n: (jnp.exp(x) - n * x).mean(),
+            "rates": lambda x, n: (x - n * jnp.log(x)).mean(),
+            "logits": lambda x, s: (jnp.logaddexp(0, x) - s * x).mean(),
+        }[name]
+    import torch.nn.functional as F  # noqa: N812
+
+    return {
+        "log rates": F.poisson_nll_loss,
+        "rates": lambda x, n: F.poisson_nll_loss(x, n, log_input=False),
+        "logits": F.binary_cross_entropy_with_logits,
+    }[name]
+
+
+def likelihood_arrays(name: str, size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a model's output, and the recorded counts or binary spikes."""
+    random = np.random.default_rng(0)
+    x, counts = random.normal(-1, 1, size), random.poisson(0.3, size)
+    given = np.exp(x) if name == "rates" else x
+    target = counts > 0 if name == "logits" else counts
+    return given.astype("f"), target.astype("f")
 
 
 def arrays(name: str, size: tuple[int, int, int], axis: int) -> list[np.ndarray]:

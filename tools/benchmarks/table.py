@@ -1,7 +1,7 @@
 """Print the table of the benchmark: ``python tools/benchmarks/table.py [--write] [PATTERN]``.
 
 With ``--write``, the program also writes tests/data/benchmarks.json, tests/data/scaling.json,
-docs/benchmarks.md and the plot on that page. The other implementations use lava-dl, SciPy and
+docs/benchmarks.md and the plots on that page. The other implementations use lava-dl, SciPy and
 snnTorch. If one of these packages is not installed, a message says what is skipped.
 
 ``python tools/benchmarks/table.py PATTERN --tune NAME VALUE [VALUE ...]`` prints the run time of
@@ -11,27 +11,20 @@ The values take turns.
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import math
-import os
-import platform
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import contenders
 import numpy as np
 import page
 from rows import PROCESSES, ROWS, Row, spike_time
-from timing import forget_peak, in_new_process, peak_bytes, times
+from timing import forget_peak, in_new_process, machine, peak_bytes, times
 
 from spikeloss_xp import _tuning
 from spikeloss_xp.primitives import kernels
-
-LIBRARIES = ("numpy", "torch", "jax", "scipy", "lava-dl", "snntorch")
-
 
 MEASURE = "import sys, table; table.measure(sys.argv[1])"
 
@@ -66,16 +59,6 @@ def peak_memory() -> float:
     return (peak_bytes() - before) / (2 * 4 * math.prod(shape))
 
 
-def machine() -> str:
-    """Return a description of the processor, the system and the library versions."""
-    installed = {x.name.lower(): x.version for x in importlib.metadata.distributions() if x.name}
-    versions = ", ".join(f"{name} {installed[name]}" for name in LIBRARIES if name in installed)
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    cpu = next(line.partition(": ")[2] for line in lines if "model name" in line)
-    system, python = platform.system(), platform.python_version()
-    return f"{cpu}, {os.cpu_count()} cores; {system}, Python {python}, {versions}"
-
-
 def tuned(row: Row, name: str, value: Any) -> contenders.Run:
     """Return the run of a row that sets a tuned number to this value."""
 
@@ -104,7 +87,7 @@ def tune(rows: list[Row], name: str, *values: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pattern", nargs="?", default="", help="only rows whose names contain this")
-    parser.add_argument("--write", action="store_true", help="also write the page and the plot")
+    parser.add_argument("--write", action="store_true", help="also write the page and the plots")
     parser.add_argument("--tune", nargs="+", metavar=("NAME", "VALUE"), help="try other values")
     arguments = parser.parse_args()
     rows = [row for row in ROWS if arguments.pattern in row.work]
@@ -125,7 +108,7 @@ def main() -> int:
             scaling = page.measure_scaling()
             page.SCALING.write_text(json.dumps(scaling) + "\n", encoding="utf-8")
             page.write()
-            page.draw_scaling(scaling, page.PICTURE)
+            page.draw_scaling(scaling, page.PICTURES / "scaling.png")
     return bool(page.missed(measured))
 
 

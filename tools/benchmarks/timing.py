@@ -4,8 +4,10 @@ In each round, a contender runs once before it is timed, because its first run d
 freed memory the previous contender has left behind.
 """
 
+import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+LIBRARIES = ("numpy", "torch", "jax", "optax", "scipy", "lava-dl", "snntorch")
 MAX_ROUNDS = 200
 MIN_SAMPLE_SECONDS = 2e-3  # shorter runs are repeated until a sample takes about this long
 
@@ -80,3 +83,13 @@ def in_new_process(*command: str, **environment: str) -> list[Any]:
     options = {"env": os.environ | environment, "cwd": Path(__file__).parent}
     printed = subprocess.check_output([sys.executable, *command], text=True, **options)
     return [json.loads(line) for line in printed.splitlines()]
+
+
+def machine() -> str:
+    """Return a description of the processor, the system and the library versions."""
+    installed = {x.name.lower(): x.version for x in importlib.metadata.distributions() if x.name}
+    versions = ", ".join(f"{name} {installed[name]}" for name in LIBRARIES if name in installed)
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cpu = next(line.partition(": ")[2] for line in lines if "model name" in line)
+    system, python = platform.system(), platform.python_version()
+    return f"{cpu}, {os.cpu_count()} cores; {system}, Python {python}, {versions}"
