@@ -208,8 +208,8 @@ and gradients with those of the library. */
 
   const short = (v) => {
     const size = Math.abs(v);
-    if (size >= 10) return v.toFixed(0);
-    return size >= 0.001 || !size ? v.toPrecision(2) : v.toExponential(1);
+    if (size >= 10 || !size) return v.toFixed(0);
+    return size >= 0.001 ? v.toPrecision(2) : v.toExponential(1);
   };
 
   /* Where labels of a width stand: in the order of the places that they want, as near to these as

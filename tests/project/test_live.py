@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,6 +77,7 @@ addEventListener("load", async () => {
     "back to its side": () => press(spike(2), "ArrowRight"),
     "last step": () => press(spike(2), "End"),
     "next to it": () => press(spike(1), "End"),
+    "first step": () => press(spike(0), "Home"),
     "switch off": () => part("rates").click(),
     "drag": () => drag(spike(0), middle()),
     "click": () =>
@@ -147,6 +149,15 @@ def test_colours_of_the_page_are_those_of_the_pictures():
         for name, colour in zip(names.split(", "), re.findall(r"#\w+", colours[1]), strict=True):
             assert found.pop(name.lower(), colour) == colour, name
     assert not found
+
+
+def test_moving_pictures_are_those_of_their_program(monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(DOCS / "gallery")
+    program = runpy.run_path(str(DOCS / "gallery" / "moving.py"))
+    for theme, ink in program["THEMES"].items():
+        picture = DOCS / "images" / f"moving-{theme}.svg"
+        assert picture.read_text(encoding="utf-8") == program["draw"](ink), theme
 
 
 @pytest.mark.slow
