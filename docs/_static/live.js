@@ -38,7 +38,8 @@ and gradients with those of the library. */
       says: "The cross entropy of the spike counts: neuron A should fire more often than the others. " +
         "Only the counts matter, so add or remove spikes to change the loss.",
       control: { label: "temperature", min: 0.5, max: 10, step: 0.5, value: 1, unit: "" },
-      hasRates: true,
+      withRates: "With the bounds, neuron A should also fire in at least half of the steps, and the others " +
+        "in at most 2 % of them. Otherwise a penalty is added.",
       reads: ["count", "number of spikes so far"],
       options: (temperature, bounded) => [
         "time_axis=-1",
@@ -160,7 +161,7 @@ and gradients with those of the library. */
     } else element(g, "circle", { cy: SPIKES_AT, r: 7 });
     const mark = { c, kind, t, g };
     g.addEventListener("pointerdown", () => { dragged = mark; g.focus(); });
-    for (const name of ["focus", "pointerenter"]) g.addEventListener(name, () => { active = mark; draw(); });
+    for (const name of ["focus", "pointerenter"]) g.addEventListener(name, () => { active = dragged ?? mark; draw(); });
     g.addEventListener("dblclick", () => remove(mark));
     g.addEventListener("keydown", (event) => {
       const to = stepOfKey(mark, event.key);
@@ -249,7 +250,7 @@ and gradients with those of the library. */
 
   function draw() {
     const loss = LOSSES[choice.value], setting = Number(slider.value);
-    const bounded = Boolean(loss.hasRates && rates.checked);
+    const bounded = Boolean(loss.withRates && rates.checked);
     const [spikes, target] = [trains("spikes"), trains("target")];
     const { value, gradient, traces, targetTraces, notes } =
       loss.evaluate({ spikes, target, setting, bounded });
@@ -275,6 +276,7 @@ and gradients with those of the library. */
       if (isSpike) g.querySelector("text").textContent = slope;
     }
     rows.forEach((_, c) => placeNumbers(marks.filter((m) => m.c === c && m.kind === "spikes")));
+    find("says").textContent = bounded ? `${loss.says} ${loss.withRates}` : loss.says;
     find("setting").textContent = `${setting}${loss.control.unit}`;
     find("value").textContent = value.toFixed(5);
     find("code").textContent = code(loss, setting, bounded, value);
@@ -302,12 +304,11 @@ and gradients with those of the library. */
   }
 
   function choose() {
-    const { says, control, reads, hasTarget, hasRates } = LOSSES[choice.value];
+    const { control, reads, hasTarget, withRates } = LOSSES[choice.value];
     set(slider, { min: control.min, max: control.max, step: control.step });
     slider.value = control.value;
     find("control-name").textContent = control.label;
-    find("says").textContent = says;
-    find("rates-choice").hidden = !hasRates;
+    find("rates-choice").hidden = !withRates;
     for (const part of ["target-key", "target-trace-key"]) find(part).hidden = !hasTarget;
     find("read-key").textContent = reads[1];
     rows.forEach((row, c) => {
