@@ -4,7 +4,7 @@ It repeats the formulas of three losses, for binary trains of 3 neurons. A test 
 and gradients with those of the library. */
 "use strict";
 (() => {
-  const STEPS = 60, LABEL = 0, NAMES = ["neuron A", "neuron B", "neuron C"];
+  const STEPS = 60, LABEL = 0, NAMES = ["A", "B", "C"];
   const RATES = [0.5, 0.02], RATE_WEIGHT = 3;
   const START = {
     spikes: [[12, 33, 35], [20, 45], [51]],
@@ -152,7 +152,7 @@ and gradients with those of the library. */
     if (taken(c, kind, t)) return;
     const g = element(rows[c].g, "g", { class: `live-${kind}`, tabindex: 0, role: "slider",
       "aria-valuemin": 0, "aria-valuemax": STEPS - 1,
-      "aria-label": `${kind === "spikes" ? "spike" : "target spike"} of ${NAMES[c]}` });
+      "aria-label": `${kind === "spikes" ? "spike" : "target spike"} of neuron ${NAMES[c]}` });
     element(g, "rect", { x: -9, y: SPIKES_AT - 20, width: 18, height: 40, class: "live-grip" });
     if (kind === "spikes") {
       element(g, "polyline", { class: "live-leader" });
@@ -262,7 +262,8 @@ and gradients with those of the library. */
       row.target.setAttribute("points", targetTraces ? line(targetTraces[c], most) : "");
       row.strip.forEach((cell, t) => {
         const slope = gradient[c][t];
-        set(cell, { class: slope < 0 ? "live-lowers" : "live-raises", opacity: Math.abs(slope / steepest).toFixed(3) });
+        const strength = Math.sqrt(Math.abs(slope / steepest)); // the root, so that small ones are seen
+        set(cell, { class: slope < 0 ? "live-lowers" : "live-raises", opacity: strength.toFixed(3) });
       });
     });
     for (const { c, kind, t, g } of marks) {

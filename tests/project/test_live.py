@@ -99,6 +99,7 @@ addEventListener("load", async () => {
           bounded: part("rates").checkVisibility() && part("rates").checked,
           spikes: times("spikes"), target: times("target"), numbers: numbers(),
           shown: part("value").textContent, code: part("code").textContent,
+          titles: rows.map((row) => row.querySelector("text").getBoundingClientRect().right),
           picture: part("picture").getBoundingClientRect().width,
           focused: document.activeElement.querySelector(".live-number")?.checkVisibility(),
           ...JSON.parse(root.dataset.result),
@@ -120,7 +121,7 @@ def states(tmp_path_factory):
     folder = tmp_path_factory.mktemp("live")
     page = (DOCS / "live.html").read_text(encoding="utf-8").replace("_static/", f"{DOCS}/_static/")
     script = ACTIONS.replace("WIDTHS", str(list(WIDTHS)))
-    head = '<!doctype html><meta charset="utf-8"><body style="margin: 0">'
+    head = '<!doctype html><meta charset="utf-8"><body style="margin: 0; font-family: sans-serif">'
     page = f"{head}{page}<script>{script}</script>"
     (folder / "page.html").write_text(page, encoding="utf-8")
     command = [BROWSER, *FLAGS.split(), f"--user-data-dir={folder}", f"{folder}/page.html"]
@@ -204,6 +205,12 @@ def test_values_in_the_text_are_those_of_the_page_at_the_start(states):
         if state["action"] == "start again" or (state["action"] == "switch on" and state["bounded"])
     ]
     assert starts == printed
+
+
+@pytest.mark.slow
+def test_title_of_each_row_fits(states):
+    for state in states:
+        assert max(state["titles"]) <= state["picture"], (state["action"], state["width"])
 
 
 @pytest.mark.slow
