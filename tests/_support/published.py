@@ -30,7 +30,7 @@ def mix_loss(criterion):
 
 
 def soft_target_cross_entropy():
-    """Return the loss of timm, which Spikformer uses."""
+    """Return the loss of timm for class probabilities."""
     return lambda x, target: -(target * x.log_softmax(-1)).sum(-1).mean()
 
 
@@ -51,7 +51,7 @@ def bound(side, power):
 
 def alpha_kernel(time_constant):
     """Return the taps of slayerPytorch's kernel, which ends where it falls below 0.01."""
-    lags = torch.arange(1000.0)
+    lags = torch.arange(1000, dtype=torch.float64)
     taps = lags / time_constant * torch.exp(1 - lags / time_constant)
     (after,) = torch.nonzero((taps < 0.01) & (lags > time_constant), as_tuple=True)
     return taps[: int(after[0])]
@@ -84,7 +84,7 @@ def num_spikes(x, desired_class, true, false):
 
 def filtered(x):
     """Filter trains with an exponential that decays in the steps after them, and flatten them."""
-    taps = torch.exp(-torch.arange(200.0) / 5)
+    taps = torch.exp(-torch.arange(200, dtype=torch.float64) / 5)
     return causal_filter(F.pad(x, (0, len(taps))), taps).flatten(1)
 
 

@@ -166,7 +166,7 @@ def rows_with_sources(heading):
 
 
 def inputs_of(line):
-    """Return random numbers for each variable of a line that it has a gradient for."""
+    """Return random numbers in float64 for each variable of a line that it has a gradient for."""
     found = {node.id for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name)}
     if "layers" in found:
         found |= {"s", "z"}
@@ -174,7 +174,7 @@ def inputs_of(line):
     if "time_axis" in line:
         outputs = (STEPS, BATCH, CLASSES) if "time_axis=0" in line else (BATCH, STEPS, CLASSES)
     shapes = {"x": outputs, "o": (BATCH, CLASSES), "v": (BATCH, STEPS, 7)}
-    known = {name: potentials(shape) for name, shape in shapes.items()}
+    known = {name: potentials(shape, torch.float64) for name, shape in shapes.items()}
     for seed, (name, shape, rate) in enumerate(
         [
             ("s", (BATCH, STEPS, 7), 0.1),
@@ -183,7 +183,7 @@ def inputs_of(line):
             ("b", (BATCH, 3, STEPS), 0.2),
         ]
     ):
-        known[name] = (torch.rand(shape, generator=generator(seed + 10)) < rate).float()
+        known[name] = (torch.rand(shape, generator=generator(seed + 10)) < rate).double()
     known["s"][:2] = known["z"][:, :, 3] = 0  # two silent samples and a silent neuron
     return {name: value for name, value in known.items() if name in found}
 
@@ -194,9 +194,9 @@ def test_published_training_code_matches(source, there, here):
     sizes = [tensor.numel() for tensor in inputs.values()]
     names = published.NAMES | {
         "sx": sx, "torch": torch, "F": torch.nn.functional, "nn": torch.nn, "y": LABEL,
-        "C": CLASSES, "T": STEPS, "p": potentials((BATCH, CLASSES)).softmax(1),
-        "signal": torch.rand((BATCH, STEPS, CLASSES), generator=generator(6)),
-        "desired": trains((BATCH, CLASSES, 1, 1, STEPS)),
+        "C": CLASSES, "T": STEPS, "p": potentials((BATCH, CLASSES), torch.float64).softmax(1),
+        "signal": torch.rand((BATCH, STEPS, CLASSES), generator=generator(6)).double(),
+        "desired": trains((BATCH, CLASSES, 1, 1, STEPS), torch.float64),
     }  # fmt: skip
 
     def evaluate(line, numbers):
@@ -213,16 +213,17 @@ def test_published_training_code_matches(source, there, here):
 
 
 def test_slayer_pytorch_filters_the_gradient_of_counts():
-    x, one_hot = trains((BATCH, CLASSES, STEPS)), torch.nn.functional.one_hot(LABEL, CLASSES)
+    x = trains((BATCH, CLASSES, STEPS), torch.float64)
+    one_hot = torch.nn.functional.one_hot(LABEL, CLASSES)
     loss = sx.SpikeRate(60 / STEPS, 10 / STEPS)
     value, gradient = value_and_gradient(
         lambda x: published.num_spikes(x, one_hot[..., None] == 1, 60, 10), x
     )
     our_value, our_gradient = value_and_gradient(lambda x: STEPS / 2 * loss(x, LABEL), x)
-    assert our_value == pytest.approx(value, rel=1e-5)
+    assert our_value == pytest.approx(value, rel=1e-12)
     backwards = torch.as_tensor(our_gradient).flip(-1)
     filtered = published.causal_filter(backwards, published.ALPHA_KERNEL).flip(-1)
-    np.testing.assert_allclose(gradient, filtered, rtol=1e-4)
+    np.testing.assert_allclose(gradient, filtered, rtol=1e-10)
 
 
 def test_rate_in_hertz_causes_a_warning():
