@@ -30,7 +30,7 @@ def test_milliseconds_are_the_record():
         ours = found[work]["milliseconds"]
         theirs = float(f"{ours * found[work]['ratios'][other]:.3g}")
         rows.append((loss, size, f"{ours:.3g}", f"{theirs:g} ({other})"))
-    header = ("loss", "samples, neurons, steps", "here", "other library")
+    header = ("loss", "samples, neurons, steps", "here (ms)", "other library (ms)")
     assert table(header, rows) in PAGE
     machine = record("benchmarks")["machine"].split(";")[0].replace(", ", " with ")
     assert f"measured on an {machine}." in TEXT
