@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spikeloss_xp.losses.parts import Split
 
 ARGUMENTS = ("target", "where", "lengths", "weight")  # the order in which they are passed
-CLASSES, PLACE = -1, -2  # indices for axes that the input lacks
+CLASSES, PLACE = -1, -2  # Dask's indices for axes that the input lacks
 
 
 class DaskAdapter(ArrayAPIAdapter):

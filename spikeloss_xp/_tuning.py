@@ -23,11 +23,11 @@ COMPILED_LARGE = 3 << 20
 PAIRS_CHUNK = 1 << 22
 EDITS_CHUNK = 1 << 16  # for an anti-diagonal of the table of edit costs
 
-# PyTorch in eager mode.
-CHUNKED_FILTER = 1 << 17  # the smallest number of entries for which chunks are worthwhile
+# PyTorch in eager mode: the smallest number of entries for which a filter is computed in chunks.
+CHUNKED_FILTER = 1 << 17
 
-# The block filter.
-# The longest window that is summed by one matrix product per block, and the steps per block.
+# The block filter: SHORT_WINDOW is the longest window that is summed by one matrix product per
+# block, and WINDOW_BLOCK is the number of steps in each of these blocks.
 SHORT_WINDOW, WINDOW_BLOCK = 64, 32
 # JAX on a CPU sums along the first axis by matrix products if it computes at least this many sums.
 WIDE_SUM = 1 << 15

@@ -21,7 +21,7 @@ from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
 class Parts:
-    """Mixin for losses that are a sum of terms divided by a weight, both additive over parts."""
+    """Mixin for losses that are a sum of terms divided by a weight, where both can be added up."""
 
     reduction: str
     _prepare: Any
@@ -233,7 +233,7 @@ def split_call(loss: Any, input: Any, arguments: dict[str, Any]) -> Split | None
     options = {"where": where, "lengths": arguments["lengths"], "weight": weight}
     prepared, labels = loss._prepare(input, target, options)
     layout, every = prepared.layout, tuple(range(input.ndim))
-    # Do not split labels of pixels, or an input of one spike time per class without a spike axis.
+    # A call is not split if it has labels for pixels, or spike times without a spike axis.
     if prepared.pixels is not None or layout.time_axis == input.ndim:
         return None
     axes: dict[str, tuple[int | None, ...]] = {
