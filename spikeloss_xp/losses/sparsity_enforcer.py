@@ -5,7 +5,7 @@ import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, get_args
+from typing import Any, Never, get_args
 
 from spikeloss_xp import _checks, criteria
 from spikeloss_xp._arrays import (
@@ -28,7 +28,7 @@ from spikeloss_xp._typing import (
     Total,
     ValueAndPullback,
 )
-from spikeloss_xp.losses.base import Loss
+from spikeloss_xp.losses.base import Loss, unknown_argument
 from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.event_rates import (
     Others,
@@ -181,6 +181,7 @@ class SparsityEnforcer(Loss):
         where: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         others: tuple[ArrayLike, ArrayLike] | None = None,
+        **unknown: Never,
     ) -> ArrayT:
         """Return the term of one array, or the sum of the terms of several arrays.
 
@@ -214,6 +215,8 @@ class SparsityEnforcer(Loss):
             required; or if a mask or `others` has the wrong shape or dtype, comes from another
             library, or is out of range.
         """
+        if unknown:
+            raise unknown_argument(self, ("where", "lengths", "others"), unknown)
         arrays = leaves(input)
         if others is not None:
             if len(arrays) > 1 or self.scale is not None:
