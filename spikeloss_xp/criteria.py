@@ -31,7 +31,7 @@ def squared(u: Array) -> ValueAndPullback:
 
 
 def absolute(adapter: Adapter, u: Array) -> ValueAndPullback:
-    """Return ``|u|``, with a derivative of 0 at 0, where the `abs` of the libraries disagree."""
+    """Return ``|u|``, with a derivative of 0 at 0, where the libraries' derivatives disagree."""
     slope = sign(adapter, u)
     return u * slope, lambda cotangent: cotangent * slope
 
@@ -254,8 +254,9 @@ def _by_selection(classes: Axis, logit: Array, index: Array, q: Array | None) ->
     terms = xp.where(hopeless, xp.log(others + xp.exp(own_below)) - own_below, xp.log1p(odds))
     excess = others + (xp.exp(own_below) - 1)  # the sum of all exponentials, minus 1
     if q is not None:
-        # Exclude the label, whose gradient would be a small difference between large numbers, and
-        # the products of 0 and minus infinity. XLA sums a selection in half the time.
+        # Two kinds of entries are excluded: the label, because its gradient would be a small
+        # difference between large numbers, and products of 0 and minus infinity. Excluding them by
+        # a selection also halves the time that XLA takes for the sum.
         excluded = label | ((q == 0) & (logit == -math.inf))
         product = xp.where(excluded, 0.0, q * (own - xp.where(excluded, own, logit)))
         terms = q_sum * terms + classes.sum(product)
@@ -415,7 +416,7 @@ def poisson_of_log_rates(adapter: Adapter, u: Array, n: Array) -> ValueAndPullba
         terms = rate - n * u
     else:
         none = (n == 0) & (u == -math.inf)  # 0 times infinity is NaN
-        # NumPy would warn about it. Compilers generate faster code if the selection comes last.
+        # NumPy would warn about this product. Compilers prefer the selection to come last.
         terms = xp.where(none, 0.0, rate - n * (xp.where(none, 0.0, u) if adapter.on_host else u))
     return terms, lambda cotangent: cotangent * (rate - n)
 
@@ -468,7 +469,7 @@ def _by_logaddexp(adapter: Adapter, logit: Array, spike: Array) -> ValueAndPullb
 
 
 def bernoulli_of_log_hazards(adapter: Adapter, u: Array, spike: Array) -> ValueAndPullback:
-    """Return ``r`` with ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is.
+    """Return ``r = exp(u)`` if there is no spike, and ``-log(1 - exp(-r))`` if there is a spike.
 
     For small rates, the logarithm is computed as ``u + log((1 - exp(-r)) / r)``, which is accurate
     even if the rate underflows.

@@ -51,7 +51,7 @@ def diagnose(
         Spikes of the hidden layers, in the same layout as `spikes` and in order from input to
         output. Sequences and mappings may be nested, and mappings keep the order of their items.
     gradients : array, or sequence or mapping of arrays, optional
-        The gradients of the parameters with respect to the loss, in order from input to output.
+        The gradients of the loss with respect to the parameters, in order from input to output.
         Arrays may come from any supported library. Sequences and mappings may be nested. None
         stands for a weight without a gradient. Arrays with two or more axes are treated as
         weights. All arrays are checked for NaN and infinity.

@@ -100,7 +100,7 @@ def _names(gradients: list[Gradient]) -> tuple[str, ...]:
 
 
 def _named(gradients: list[Gradient]) -> str:
-    """Return the names of the gradients as text, with any names after the third only counted."""
+    """Return the names of up to three gradients as text, followed by the number of the others."""
     names = _names(gradients)
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + others

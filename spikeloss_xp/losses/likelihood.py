@@ -31,8 +31,8 @@ Given = ArrayLike | None  # the type of an optional array
 class Likelihood(TrainLoss):
     """Base class for negative log-likelihoods of recorded spikes, and for their scores.
 
-    All scores compare the loss of the input with the loss of a null model, which predicts the same
-    mean count for a neuron at each step.
+    All scores compare the loss of the input with the loss of a null model, which predicts a
+    constant mean count for each neuron.
     """
 
     smallest_rank: ClassVar[int] = 3
@@ -78,7 +78,7 @@ class Likelihood(TrainLoss):
         """Return whether the input holds logarithms of rates or odds."""
 
     def _valid_or_nan(self, reading: Reading, labels: Labels) -> Array:
-        """Return the target and, if it cannot be read cheaply, NaN for each invalid number."""
+        """Return the target, with invalid numbers set to NaN if it cannot be read cheaply."""
         adapter, target = reading.adapter, labels.numbers
         if adapter.on_host:  # the target has been checked
             return target

@@ -21,7 +21,7 @@ from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
 class Parts:
-    """Mixin for losses that are a sum of terms divided by a weight, where both can be added up."""
+    """Mixin for losses that are a sum divided by a weight, which are both additive over parts."""
 
     reduction: str
     _prepare: Any
@@ -40,7 +40,7 @@ class Parts:
     def sum_and_weight(
         self, input: ArrayT, target: ArrayLike, *, context: int = 0, **options: ArrayLike | None
     ) -> tuple[ArrayT, ArrayT]:
-        """Return the sum of the terms, and the weight by which the reduction divides it.
+        """Return the sum of the terms, and the weight by which the reduction divides the sum.
 
         Both results can be summed over any split of the batch into micro-batches, processes or
         devices. With ``reduction="sum"``, the total sum is the loss for the whole batch. For a

@@ -415,7 +415,7 @@ class SparsityEnforcer(Loss):
         adapter.check_dense(input, "input")
         if 0 in input.shape:
             raise ValueError(f"input has no elements: got shape {tuple(input.shape)}")
-        if where is None and None in input.shape:  # count lengths known only at run time
+        if where is None and None in input.shape:  # entries are counted at run time
             where = adapter.xp.ones_like(input, dtype=adapter.xp.bool)
         if where is None and lengths is None and self.per == "array" and self.scale is None:
             values = floating(adapter, input)  # of any shape
