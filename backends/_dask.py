@@ -199,7 +199,7 @@ class Blocks:
         )
 
     def _entries(self, name: str, ahead: int) -> tuple[Any, Any]:
-        """Return an argument, divided into the same blocks as the input, and its axis indices.
+        """Return an argument in the same blocks as the input, and the indices of its axes.
 
         Each block includes the steps in which it overlaps with its neighbours.
         """

@@ -21,7 +21,7 @@ from spikeloss_xp._typing import Array, ArrayLike, ArrayT, Pullback
 
 
 class Parts:
-    """Mixin for losses that are a sum divided by a weight, which are both additive over parts."""
+    """Mixin for losses that are a sum of terms divided by a weight. Both add up over parts."""
 
     reduction: str
     _prepare: Any
