@@ -233,3 +233,15 @@ def check_range(
             f"{left_out if others.min() < 0 else ''}"
         )
     return False
+
+
+def check_train(train: Any, argument: str) -> None:
+    """Raise if the entry of a list that should be one spike train is a list of spike trains."""
+    if isinstance(train, list | tuple) and any(
+        isinstance(times, list | tuple) or getattr(times, "ndim", 0) for times in train
+    ):
+        raise ValueError(
+            f"{argument} holds several trains, but must hold the spike times of a single train. "
+            "From a list trials[trial][neuron], select a trial, trials[0], or a neuron, "
+            "[trial[0] for trial in trials]"
+        )

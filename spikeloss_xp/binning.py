@@ -243,6 +243,8 @@ def _of_each_neuron(
         raise ValueError(
             f"times must hold one array for each of the {neurons} neurons; got {len(times)}"
         )
+    for i, own in enumerate(times):
+        _checks.check_train(own, f"times[{i}]")
     like = next((own for own in times if find_adapter(own) is not None), times[0])
     adapter = adapter_of(like, "times[0]")
     columns = []

@@ -181,6 +181,11 @@ def test_times_with_a_unit_are_multiples_of_the_bins():
         ({"times": TIMES > 0}, TypeError, "times must be real floating-point or integer; got bool"),
         ({"times": TIMES.tolist()}, TypeError, "times must be one array of shape [spike] if"),
         ({"times": [*OF_EACH[:2], [9.0]], **NO_NEURON}, ValueError, "times[2][0] is 9.0"),
+        (
+            {"times": [[TIMES, TIMES[1:]]] * 3, **NO_NEURON},
+            ValueError,
+            "times[0] holds several trains",
+        ),
         ({"times": [[0.0]] * 3, **NO_NEURON}, TypeError, "times[0] must be an array from a"),
         ({"time_step": 0}, ValueError, "time_step must be above 0; got 0"),
         ({"binary": 1}, TypeError, "binary must be True or False; got 1"),

@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from spikeloss_xp._arrays import Adapter, adapter_of, asarray_like, find_adapter, floating, host
+from spikeloss_xp._checks import check_train
 from spikeloss_xp._input.layout import Layout
 from spikeloss_xp._input.prepared import Prepared, fill_masked, mask_of
 from spikeloss_xp._typing import Array
@@ -115,6 +116,8 @@ def _stacked(trains: list[Any] | tuple[Any, ...], argument: str, like: Array | N
     """Return the spike times of each train as a row, padded with infinity."""
     if not trains:
         raise ValueError(f"{argument} has no trains: got an empty {type(trains).__name__}")
+    for i, train in enumerate(trains):
+        check_train(train, f"{argument}[{i}]")
     if like is None:
         arrays = [train for train in trains if find_adapter(train) is not None]
         like = arrays[0] if arrays else host(trains[0], f"{argument}[0]")
