@@ -236,12 +236,12 @@ def check_range(
 
 
 def check_train(train: Any, argument: str) -> None:
-    """Raise if the entry of a list that should be one spike train is a list of spike trains."""
+    """Raise if an entry of a list, which should be a single spike train, is a list of trains."""
     if isinstance(train, list | tuple) and any(
         isinstance(times, list | tuple) or getattr(times, "ndim", 0) for times in train
     ):
         raise ValueError(
             f"{argument} holds several trains, but must hold the spike times of a single train. "
-            "From a list trials[trial][neuron], select a trial, trials[0], or a neuron, "
-            "[trial[0] for trial in trials]"
+            "From a list trials[trial][neuron], select one trial, as in trials[0], or one neuron, "
+            "as in [trial[0] for trial in trials]"
         )
