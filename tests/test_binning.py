@@ -162,7 +162,7 @@ def test_times_with_a_unit_are_multiples_of_the_bins():
     for start, expected in ((0, [0, 1, 0, 0, 1]), (Milliseconds(0.5), [1, 0, 0, 1, 0])):
         spikes = sx.bin_spikes(Milliseconds([2.25, 0.75]), [0, 0], **bins, start=start)
         assert spikes.tolist() == [expected]
-    with pytest.raises(TypeError, match="time_step has a unit and start has none"):
+    with pytest.raises(TypeError, match="time_step has a unit but start does not"):
         sx.bin_spikes(Milliseconds([2.25]), [0], **bins, start=0.5)
 
 

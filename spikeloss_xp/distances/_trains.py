@@ -41,8 +41,8 @@ def binned_sets(
     """Return the trains of `x` and, unless `y` is None, the trains of `y`, with their masks."""
     if isinstance(x, list | tuple):
         raise TypeError(
-            "x must be one array of trains in bins; for spike times, a list with an array for "
-            "each train, pass times=True"
+            f"x must be one array of binned trains; got a {type(x).__name__}: if it holds the "
+            "spike times of each train, pass times=True"
         )
     adapter = adapter_of(x, "x")
     trains = _binned(adapter, x, where, lengths, time_axis)
@@ -56,8 +56,8 @@ def binned_sets(
     own, other = trains.prepared.layout, others.prepared.layout
     if (own.neurons, own.steps) != (other.neurons, other.steps) or y.ndim != x.ndim:
         raise ValueError(
-            f"y must have the shape of x, except for the number of trains; got {tuple(y.shape)} "
-            f"and x of {tuple(x.shape)}"
+            "y must have the same shape as x, except for the number of trains; got "
+            f"{tuple(y.shape)}, but x has shape {tuple(x.shape)}"
         )
     return [trains, others._replace(dtype=trains.dtype)]
 
@@ -70,7 +70,7 @@ def _binned(
     adapter.check_dense(x, name)
     shape = tuple(x.shape)
     if len(shape) not in (2, 3):
-        one = f" (one train is {name}[None])" if len(shape) == 1 else ""
+        one = f" (for a single train, pass {name}[None])" if len(shape) == 1 else ""
         raise ValueError(
             f"{name} must have the axes [train, time] or [train, unit, time], with time at "
             f"time_axis; got shape {shape}{one}"

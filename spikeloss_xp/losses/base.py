@@ -48,7 +48,7 @@ SHARED_CHECKS: dict[str, Callable[[Any, str], Any]] = {  # for options shared by
 }
 OTHER_NAMES = {
     "weight": "pass class weights to the call, loss(input, target, weight=...)",
-    "mask": "pass a mask to the call, loss(input, target, where=...), True for entries to keep",
+    "mask": "pass a mask, True for entries to keep, to the call, loss(input, target, where=...)",
     "tau": "the time constant of SpikeTime is time_constant=..., in time steps",
     "window": "use moving_window=..., in time steps",
     "dim": "use time_axis=... for the axis of time",
@@ -157,9 +157,9 @@ class Loss(Parts, ABC):
             The mask, which is True for entries to keep. Its shape may be ``[batch]``; ``[time]``,
             if the numbers of samples and steps differ; batch and time in the order of `input`,
             where batch may have length 1; or the shape of `input`, where any axis may have length
-            1: a mask ``[1, 1, neuron]`` leaves out whole neurons. If each pixel has a label,
-            ``[batch, *pixels]`` is allowed too. Masked entries are treated as silence and have
-            gradient 0. Masked terms are 0 and are excluded from a mean.
+            1. For example, a mask of shape ``[1, 1, neuron]`` leaves out whole neurons. If each
+            pixel has a label, ``[batch, *pixels]`` is allowed too. Masked entries are treated as
+            silence and have gradient 0. Masked terms are 0 and are excluded from a mean.
         lengths : array or sequence of int, optional
             The length of each sample in time steps, of shape ``[batch]``, from 0 to the number of
             steps of `input`. Later steps are masked.
@@ -246,7 +246,7 @@ class Loss(Parts, ABC):
     # Methods that `diagnose` calls ----------------------------------------------------------------
 
     def findings(self, batch: Any) -> Iterable[tuple[str, str]]:
-        """Yield what is wrong with the options of the loss, each as a code and what was seen.
+        """Yield the findings about the options of the loss, each as a code and what was seen.
 
         The batch is a `diagnosis` batch or, for `SparsityEnforcer`, the largest event.
         """

@@ -503,7 +503,7 @@ ARRAY_MISTAKES = [
     ),
     Mistake(
         lambda x: sx.SpikeMax()(x.spikes, LABEL, weight=np.ones(5)),
-        ValueError("as long as axis 2 of input, which is time: see time_axis"),
+        ValueError("as long as the time axis of input, axis 2: see time_axis"),
     ),
     # Options that do not fit the number of classes
     Mistake(
