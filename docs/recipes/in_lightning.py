@@ -19,11 +19,32 @@ class Classifier(lightning.LightningModule):
         """Return this process's share of the loss. Lightning averages the gradients."""
         spikes, target, options = batch
         total, weight = self.loss.sum_and_weight(self.network(spikes), target, **options)
-        if self.hparams.loss.reduction == "sum":
-            return total * self.trainer.world_size
-        weight = self.trainer.strategy.reduce(weight, reduce_op="sum")
-        weight = torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if everything is masked
-        return total * self.trainer.world_size / weight
+        value = total * self.trainer.world_size
+        if self.hparams.loss.reduction != "sum":
+            weight = self.trainer.strategy.reduce(weight, reduce_op="sum")
+            weight = torch.where(weight > 0, weight, torch.inf)  # if everything is masked
+            value = value / weight
+        self.log("train_loss", value, sync_dist=True)  # the mean over the processes is the loss
+        return value
+
+    def on_validation_epoch_start(self):
+        """Set the sums of the validation data to 0."""
+        self.sums = [0, 0, 0]
+
+    def validation_step(self, batch, batch_idx):
+        """Add the loss, the weight and the confusion matrix of a batch to the sums."""
+        spikes, target, options = batch
+        output = self.network(spikes)
+        total, weight = self.loss.sum_and_weight(output, target, **options)
+        confusion = self.loss.confusion(output, target, **options)
+        self.sums = [x + y for x, y in zip(self.sums, (total, weight, confusion), strict=True)]
+
+    def on_validation_epoch_end(self):
+        """Log the mean loss and the accuracy of the validation data of all processes."""
+        reduce = self.trainer.strategy.reduce
+        total, weight, confusion = (reduce(x, reduce_op="sum") for x in self.sums)
+        accuracy = confusion.diagonal().sum() / confusion.sum()
+        self.log_dict({"val_loss": total / weight, "val_accuracy": accuracy}, sync_dist=True)
 
     def configure_optimizers(self):
         """Return the optimizer."""
