@@ -36,9 +36,13 @@ COUNTS = SPIKES[0].sum(axis=-1)
 RATES = COUNTS / STEPS
 WINDOW = sx.MovingWindow(10, time_axis=-1).rate(SPIKES)[0]
 LATENCIES = np.where(SPIKES.any(axis=-1), SPIKES.argmax(axis=-1), STEPS)[0]
-FILTERED = [sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS)) for x in (SPIKES, TARGETS)]
+FILTERED = [
+    sx.causal_filter(x[0], sx.exponential_kernel(4, STEPS))
+    for x in (SPIKES, TARGETS)
+]
 OPTIONS = {"reduction": "sum", "time_axis": -1}
-CASES = {  # the loss, its target, the title and values of its reading, and their target values
+# the loss, its target, the title and values of its reading, and their target values
+CASES = {
     "CrossEntropy": (sx.CrossEntropy(time_axis=-1), LABEL, "spike counts", COUNTS),
     "SquaredError": (
         sx.SquaredError(moving_window=10, **OPTIONS), SIGNAL[None], "moving rates", WINDOW, SIGNAL
@@ -72,8 +76,14 @@ def evaluate(loss, target):
         gradient = sum(np.roll(gradient, step, axis=-1) for step in (-1, 0, 1))
     if target is None:
         return (), value, gradient[0]
-    terms = np.asarray(dataclasses.replace(loss, reduction="none")(spikes, *arguments))[0]
-    return terms.reshape(len(terms), -1).sum(-1) if terms.ndim else (), value, gradient[0]
+    terms = np.asarray(
+        dataclasses.replace(loss, reduction="none")(spikes, *arguments)
+    )[0]
+    return (
+        terms.reshape(len(terms), -1).sum(-1) if terms.ndim else (),
+        value,
+        gradient[0],
+    )
 
 
 def bars(ax, x, targets):
@@ -84,7 +94,13 @@ def bars(ax, x, targets):
         box = {"color": "white", "pad": 0.5}  # over the dashed lines
         ax.text(number + 0.04 * largest, row, f"{number:.3g}", va="center", bbox=box)
     for target in targets:
-        ax.vlines(target, rows - 0.42, rows + 0.42, color=pictures.TARGET, linestyles=(0, (3, 2)))
+        ax.vlines(
+            target,
+            rows - 0.42,
+            rows + 0.42,
+            color=pictures.TARGET,
+            linestyles=(0, (3, 2)),
+        )
     ax.set(xlim=(0, 1.3 * largest), xticks=[], ylim=(len(x) - 0.5, -0.5))
     ax.spines["bottom"].set_visible(False)
 
@@ -95,13 +111,17 @@ def draw(loss, target, title, reading, targets=(), *, narrow=False):
     plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9.5})
     if narrow:
         figure, axes = plt.subplots(2, 2, figsize=(4.2, 3.7), dpi=180)
-        figure.subplots_adjust(left=0.15, right=0.98, top=0.93, bottom=0.12, wspace=0.2, hspace=0.5)
+        figure.subplots_adjust(
+            left=0.15, right=0.98, top=0.93, bottom=0.12, wspace=0.2, hspace=0.5
+        )
         (spikes, read), (heat, total) = axes
     else:
         figure, axes = plt.subplots(
             1, 4, figsize=(7, 2.05), dpi=100, width_ratios=(1, 1, 0.36, 1.1)
         )
-        figure.subplots_adjust(left=0.1, right=0.925, top=0.86, bottom=0.22, wspace=0.24)
+        figure.subplots_adjust(
+            left=0.1, right=0.925, top=0.86, bottom=0.22, wspace=0.24
+        )
         spikes, read, total, heat = axes
     circled = title == "filtered"
     labels = [1] if target is LABEL else [0, 1] if target is SEVERAL else []
@@ -116,12 +136,20 @@ def draw(loss, target, title, reading, targets=(), *, narrow=False):
         height, weight = (4.2, "bold") if row == len(terms) else (row, "normal")
         text = f"{term:.{2 if value > 1 else 4}f}"
         total.text(0.9, height, text, ha="right", va="center", fontweight=weight)
-    total.axhline(3.6, 0.1, color=pictures.GREY, linewidth=len(terms) / 4, clip_on=False)
+    total.axhline(
+        3.6, 0.1, color=pictures.GREY, linewidth=len(terms) / 4, clip_on=False
+    )
     total.set(xlim=(-1.5 if narrow else 0, 1), ylim=spikes.get_ylim())
     total.axis("off")
     scale = pictures.heat(heat, gradient, "").colorbar.ax
     scale.set_yticklabels(EARLIER if isinstance(loss, sx.times.SpikeTime) else FEWER)
-    first = "spikes and target" if circled else "spikes and label" if labels else "spikes"
+    first = (
+        "spikes and target"
+        if circled
+        else "spikes and label"
+        if labels
+        else "spikes"
+    )
     for ax, text in ((spikes, first), (read, title), (heat, "gradient")):
         ax.set_title(text)
     total.set_title("loss", loc="right" if narrow else "left")
@@ -163,8 +191,9 @@ TABLE = (  # of the page "Which loss": name, options, loss and target
     ("SparsityEnforcer", "0.05", sx.SparsityEnforcer(0.05, time_axis=-1), None),
 )  # fmt: skip
 KEY = (
-    "Gradient: blue where one more spike lowers the loss,{0}orange where it raises the loss.\n"
-    "times.SpikeTime: orange where a spike should come earlier,{0}blue where later."
+    "Gradient: blue where one more spike lowers the loss,{0}orange where it raises "
+    "the loss.\ntimes.SpikeTime: orange where a spike should come earlier,{0}blue "
+    "where later."
 )
 
 
@@ -172,7 +201,11 @@ def compare(columns):
     """Return a picture of all losses on the sample: its spikes, then value and gradient of each."""
     plt.rcParams.update(pictures.STYLE | {"font.size": 8.5, "axes.titlesize": 9})
     rows = (1 + len(TABLE)) // columns
-    size = (2.4 * columns, 1.22 * rows + 0.6) if columns > 2 else (4.2, 1.22 * rows + 0.9)
+    size = (
+        (2.4 * columns, 1.22 * rows + 0.6)
+        if columns > 2
+        else (4.2, 1.22 * rows + 0.9)
+    )
     figure, axes = plt.subplots(
         rows, columns, figsize=size, dpi=180, sharex=True, layout="constrained"
     )
@@ -184,7 +217,11 @@ def compare(columns):
         _, value, gradient = evaluate(loss, target)
         pictures.heat(ax, gradient, root=True).colorbar.remove()
         ax.set_title(f"{name}\n", linespacing=1.4)
-        line = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+        line = {
+            "xy": (0, 1),
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+        }
         ax.annotate(options, xytext=(0, 4), color=pictures.GREY, **line)
         line |= {"xy": (1, 1), "ha": "right"}
         ax.annotate(f"loss {value:.3g}", xytext=(0, 4), **line)
@@ -195,14 +232,20 @@ def compare(columns):
     for ax in axes[-1]:
         ax.set_xlabel("time (steps)")
     between = " " if columns > 2 else "\n"
-    figure.supxlabel(KEY.format(between), fontsize=8.5, x=0.01, ha="left", linespacing=1.4)
+    figure.supxlabel(
+        KEY.format(between), fontsize=8.5, x=0.01, ha="left", linespacing=1.4
+    )
     return figure
 
 
 def save(figure, path):
     """Write a picture in few colours, so that it is small."""
     figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(256)
+    picture = (
+        Image.fromarray(np.asarray(figure.canvas.buffer_rgba()))
+        .convert("RGB")
+        .quantize(256)
+    )
     picture.save(path, optimize=True)
     plt.close(figure)
 

@@ -1,4 +1,4 @@
-"""A Lightning module that trains with the loss of the whole batch: see docs/processes.md."""
+"""A Lightning module with the loss of the whole batch: see docs/processes.md."""
 
 import lightning
 import torch
@@ -16,15 +16,20 @@ class Classifier(lightning.LightningModule):
         self.loss = LossModule(loss, weight=class_weights)
 
     def training_step(self, batch, batch_idx):
-        """Return this process's share of the loss. Lightning averages the gradients."""
+        """Return this process's share. Lightning averages the gradients."""
         spikes, target, options = batch
-        total, weight = self.loss.sum_and_weight(self.network(spikes), target, **options)
+        total, weight = self.loss.sum_and_weight(
+            self.network(spikes), target, **options
+        )
         if self.hparams.loss.reduction == "sum":
             return total * self.trainer.world_size
         weight = self.trainer.strategy.reduce(weight, reduce_op="sum")
-        weight = torch.where(weight > 0, weight, torch.inf)  # the loss is 0 if everything is masked
+        # the loss is 0 if everything is masked
+        weight = torch.where(weight > 0, weight, torch.inf)
         return total * self.trainer.world_size / weight
 
     def configure_optimizers(self):
         """Return the optimizer."""
-        return torch.optim.Adam(self.network.parameters(), self.hparams.learning_rate)
+        return torch.optim.Adam(
+            self.network.parameters(), self.hparams.learning_rate
+        )
