@@ -140,6 +140,7 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
+    "show_nav_level": 0,  # folds the groups of names in the sidebar of the reference
     "footer_start": [],
     "footer_end": [],
     "show_prev_next": True,
