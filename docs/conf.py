@@ -265,6 +265,19 @@ def signature_of_class(app, what, name, kind, options, signature, returned):
     return None
 
 
+FORMULA = re.compile(
+    r"^\.\. math::.*\n(?:(?: +.*)?\n)*(?:(?:where|:math:)(?:.|\n)*?\.(?:\s+|$))?",
+    re.MULTILINE,
+)
+
+
+def formula_once(app, what, name, kind, options, lines):
+    """Leave out the formula of a loss, and what its symbols are, below those of its page."""
+    page = app.env.docname
+    if what == "class" and page.startswith("losses/") and page != "losses/times":
+        lines[:] = FORMULA.sub("", "\n".join(lines), count=1).split("\n")
+
+
 ROWS = ("math", "mrow", "mstyle", "msqrt", "mtd")  # MathML with its parts in a row
 HATS = tuple("\u02c6\u02c9\u02dc")
 APPLY = "\u2061"  # the invisible operator between a function and its argument
@@ -559,6 +572,9 @@ def setup(app):
     app.connect("source-read", to_pages)
     app.connect("source-read", pictures_first)
     app.connect("autodoc-process-signature", signature_of_class)
+    app.connect(
+        "autodoc-process-docstring", formula_once, priority=100
+    )  # before numpydoc
     app.connect("doctree-read", narrow_code)
     app.connect("doctree-read", number_citations)
     app.connect("env-check-consistency", every_public_name)
