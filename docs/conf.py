@@ -3,7 +3,9 @@
 import html
 import importlib
 import inspect
+import itertools
 import re
+import sys
 import textwrap
 import warnings
 import xml.etree.ElementTree as ET
@@ -26,6 +28,9 @@ from sphinx_gallery.sorting import FunctionSortKey
 import spikeloss_xp
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import thumbnails
+
 ET.register_namespace("", "http://www.w3.org/1998/Math/MathML")
 
 project = "spikeloss_xp"
@@ -85,31 +90,39 @@ intersphinx_mapping = {
 }
 intersphinx_timeout = 5
 
-GALLERY = (  # in the order that they are best read in
-    "plot_what_a_loss_sees.py",
-    "plot_spike_pattern.py",
-    "plot_digits.py",
-    "plot_does_not_learn.py",
-    "plot_decoded_signal.py",
-    "plot_pull_of_a_spike.py",
-    "plot_early_answers.py",
-    "plot_recorded_neurons.py",
-    "plot_models_of_recordings.py",
-    "plot_distances.py",
-    "plot_model_against_recording.py",
-    "plot_event_based_training.py",
-    "plot_large_recording.py",
-    "plot_own_loss.py",
-)
+GALLERY = {  # by purpose, in the order that they are best read in
+    "Train a network": (
+        "plot_digits.py",
+        "plot_does_not_learn.py",
+        "plot_spike_pattern.py",
+        "plot_decoded_signal.py",
+        "plot_early_answers.py",
+        "plot_event_based_training.py",
+    ),
+    "Model a recording": (
+        "plot_models_of_recordings.py",
+        "plot_model_against_recording.py",
+    ),
+    "Compare spike trains": (
+        "plot_recorded_neurons.py",
+        "plot_distances.py",
+        "plot_large_recording.py",
+    ),
+    "Understand a loss, or write one": (
+        "plot_what_a_loss_sees.py",
+        "plot_pull_of_a_spike.py",
+        "plot_own_loss.py",
+    ),
+}
 NOTEBOOKS = (
     "plot_train_in_pytorch.py",
     "plot_train_in_jax.py",
     "plot_recording_to_distances.py",
 )
+EXAMPLES = (*itertools.chain(*GALLERY.values()), *NOTEBOOKS)
 sphinx_gallery_conf = {
-    "within_subsection_order": FunctionSortKey(
-        (GALLERY + NOTEBOOKS).index, "GALLERY"
-    ),
+    "within_subsection_order": FunctionSortKey(EXAMPLES.index, "GALLERY"),
+    "image_scrapers": ["thumbnails.scrape"],
     "examples_dirs": ["gallery", "notebooks"],
     "gallery_dirs": ["auto_gallery", "auto_notebooks"],
     "filename_pattern": r"plot_",
@@ -180,7 +193,6 @@ END = re.compile(
 NOTE = re.compile(
     r"^\.\. only:: html\n\n {4}\.\. note::\n(?:(?: {8}.*)?\n)*", re.MULTILINE
 )
-MAIN = re.compile(r"^# sphinx_gallery_thumbnail_number = (\d+)$", re.MULTILINE)
 
 
 def pictures_first(app, page, source):
@@ -192,28 +204,44 @@ def pictures_first(app, page, source):
         source[0] = NOTE.sub("", source[0])
     if not page.startswith("auto_gallery/plot_"):
         return
-    script = (HERE / "gallery" / Path(page).with_suffix(".py").name).read_text(
-        encoding="utf-8"
-    )
+    number = thumbnails.main_number(HERE / "gallery" / f"{Path(page).name}.py")
     end = END.search(source[0]).start()
     head, *cells = CELL.split(NOTE.sub("", source[0][:end]))
     pictures = [picture[0] for cell in cells for picture in PICTURE.finditer(cell)]
-    number = int(MAIN.search(script)[1]) if MAIN.search(script) else 1
+    main = pictures[number - 1] if pictures else ""
     for place, cell in enumerate(cells):
         code = CODE.search(cell)
         if code and (PICTURE.search(cell) or "= figure(" in code[0]):
             shown, title = cell.replace(code[0], ""), "Code of the picture"
-            if (
-                number == 1 and pictures and pictures[0] in shown
-            ):  # rather than twice in a row
-                shown, title = (
-                    shown.replace(pictures[0], ""),
-                    "Code of the first picture",
-                )
+            if number == 1 and main and main in shown:  # rather than twice in a row
+                shown, title = shown.replace(main, ""), "Code of the first picture"
             folded = textwrap.indent(code[0], "   ")
             cells[place] = f"{shown}\n.. dropdown:: {title}\n\n{folded}\n"
-    main = pictures[number - 1] if pictures else ""
     source[0] = "".join([head, main, "\n", *cells, source[0][end:]])
+
+
+OPEN, CLOSE = (
+    f".. raw:: html\n\n    {tag}\n\n"
+    for tag in ('<div class="sphx-glr-thumbnails">', "</div>")
+)
+CARD = re.compile(
+    r'^\.\. raw:: html\n\n    <div class="sphx-glr-thumbcontainer"'
+    r"(?:.|\n)*?:doc:`/auto_gallery/(\w+)`",
+    re.MULTILINE,
+)
+
+
+def group_gallery(app, page, source):
+    """Give each group of examples a heading in the gallery's index."""
+    titles = {names[0]: title for title, names in GALLERY.items()}
+
+    def with_heading(card):
+        title = titles.get(f"{card[1]}.py")
+        heading = f"{CLOSE}{title}\n{'-' * len(title)}\n\n{OPEN}" if title else ""
+        return heading + card[0]
+
+    if page == "auto_gallery/index":
+        source[0] = CARD.sub(with_heading, source[0])
 
 
 LOGGER = getLogger(__name__)
@@ -566,11 +594,11 @@ def write_notebooks(app):
 
 def setup(app):
     """Add all of that."""
-    app.connect(
-        "builder-inited", write_notebooks, priority=900
-    )  # after the pages of the gallery
+    for function in (write_notebooks, thumbnails.replace):
+        app.connect("builder-inited", function, priority=900)  # after the gallery
     app.connect("source-read", to_pages)
     app.connect("source-read", pictures_first)
+    app.connect("source-read", group_gallery)
     app.connect("autodoc-process-signature", signature_of_class)
     app.connect(
         "autodoc-process-docstring", formula_once, priority=100

@@ -14,8 +14,8 @@ curves are equal.
 # ----------------
 #
 # scikit-learn provides 1797 images of 8 by 8 pixels. A fifth of them is kept for the test. Each
-# pixel is an input neuron, and darker pixels fire more often: by step t, a pixel has fired floor(t
-# v) times, where v is 0 for white and 1 for black. The spikes are not random.
+# pixel is an input neuron, and pixels with more ink fire more often: by step t, a pixel has fired
+# floor(t v) times, where v is the amount of ink, from 0 to 1. The spikes are not random.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -154,8 +154,8 @@ right.set(
 raster(right, test_spikes[:, shown].T, size=0.5)
 describe(
     fig,
-    "A handwritten 3 in 8 by 8 pixels, and its raster, in which dark pixels fire "
-    "at most steps",
+    "A handwritten 3 in 8 by 8 pixels, and its raster, in which pixels with ink "
+    "fire at most steps",
 )
 
 # %%

@@ -12,7 +12,7 @@ slope 25, and the weights are those that PyTorch draws, both of which are common
 # The network
 # -----------
 #
-# Each pixel is an input neuron that fires more often the darker it is. A membrane potential is
+# Each pixel is an input neuron that fires more often the more ink it has. A membrane potential is
 # multiplied by 0.9 at each step, and the current is added. At 1 the neuron fires, and 1 is
 # subtracted. Arrays have the axes ``[time, batch, neuron]``. The network returns its output spikes,
 # and the spikes of each hidden layer.

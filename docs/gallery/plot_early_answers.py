@@ -15,8 +15,8 @@ early it comes.
 # ---------------------
 #
 # The images are the digits of scikit-learn, which have 8 by 8 pixels. A fifth of them is kept for
-# the test. Each pixel is an input neuron that fires at most once. A black pixel fires in the first
-# of 20 steps, an almost white pixel in the last step, and a white pixel not at all.
+# the test. Each pixel is an input neuron that fires at most once. A pixel full of ink fires in the
+# first of 20 steps, a pixel with hardly any ink in the last step, and an empty pixel not at all.
 #
 # .. dropdown:: Copy these drawing functions first
 #
@@ -124,7 +124,7 @@ train, test, train_labels, test_labels = train_test_split(
 
 
 def encode(ink):
-    """Return spikes ``[time, sample, pixel]``, earlier for darker pixels."""
+    """Return spikes ``[time, sample, pixel]``, earlier where there is more ink."""
     step = np.rint((1 - ink) * (STEPS - 1))
     return ((np.arange(STEPS)[:, None, None] == step) & (ink > 0)).astype(np.float32)
 
@@ -145,8 +145,8 @@ raster(right, test_spikes[:, shown].T, size=0.9)
 right.set(xticks=range(0, STEPS, 5))
 describe(
     fig,
-    "Left: an image of a 3. Right: its spikes, one for each pixel that is not "
-    "white. Dark pixels fire early",
+    "Left: an image of a 3. Right: its spikes, one for each pixel with ink. "
+    "Pixels with more ink fire earlier",
 )
 
 # %%

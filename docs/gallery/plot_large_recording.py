@@ -317,9 +317,9 @@ for ax, title in zip(axes, titles, strict=True):
     ax.set(title=title, ylabel="neuron")
 describe(
     fig,
-    "The number of spikes shows one dark line, which is neuron 20 from 80 to 120 "
-    "s. The distance shows the same line, and a second one, which is neuron 45 "
-    "from 180 to 240 s",
+    "The number of spikes shows one line of low numbers, which is neuron 20 from "
+    "80 to 120 s. The distance shows the same line, and a second one, which is "
+    "neuron 45 from 180 to 240 s",
 )
 
 # %%

@@ -332,9 +332,9 @@ for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
     fig.colorbar(image, ax=ax, shrink=0.9).outline.set_visible(False)
 describe(
     fig,
-    "Two matrices of distances between recorded and generated seconds. Both have a "
-    "pale diagonal, because a generated second is nearest to the recorded second "
-    "with the same sound",
+    "Two matrices of distances between recorded and generated seconds. Both have "
+    "small distances on the diagonal, because a generated second is nearest to the "
+    "recorded second with the same sound",
 )
 
 # %%

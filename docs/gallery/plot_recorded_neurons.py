@@ -251,8 +251,8 @@ bar.outline.set_visible(False)
 describe(
     fig,
     "Three matrices on the same scale. At 1 ms the matrix is nearly uniform, at 10 "
-    "ms it is paler, and at 100 ms it is the palest, except for the dark row and "
-    "column of the first second of each noise",
+    "ms the distances are smaller, and at 100 ms they are smallest, except in the "
+    "row and column of the first second of each noise",
 )
 
 # %%
@@ -347,9 +347,9 @@ for constant in CONSTANTS:
     print(f"{constant:3} ms:", "  ".join(f"{ratio:.2f}" for ratio in ratios))
 describe(
     fig,
-    "Left: a matrix with a pale diagonal, because each second is nearest to its "
-    "own copy. Right: three curves that rise as spikes are moved farther, earliest "
-    "for 1 ms and latest for 100 ms",
+    "Left: a matrix with small distances on the diagonal, because each second is "
+    "nearest to its own copy. Right: three curves that rise as spikes are moved "
+    "farther, earliest for 1 ms and latest for 100 ms",
 )
 
 # %%

@@ -297,9 +297,9 @@ describe(
 # The output during training
 # --------------------------
 #
-# Circles are target spikes, black dots are output spikes in the right place, and pink dots are
-# output spikes in a wrong place. At first the spikes gather around the strokes of the letters. Then
-# each spike moves to its exact step.
+# Circles are target spikes, dots inside them are output spikes in the right place, and pink dots
+# are output spikes in a wrong place. At first the spikes gather around the strokes of the letters.
+# Then each spike moves to its exact step.
 
 shown = (0, 15, 35, TRAINING)
 fig, axes = figure(2, 2, size=(7, 4), sharex=True, sharey=True)
@@ -314,8 +314,8 @@ for ax in axes[-1]:
 describe(
     fig,
     "The word SPIKE in circles: at first with a few stray pink dots, then with "
-    "pink dots near the letters, and at the end with a black dot in all circles "
-    "except one",
+    "pink dots near the letters, and at the end with a dot in all circles except "
+    "one",
 )
 
 # sphinx_gallery_thumbnail_number = 3

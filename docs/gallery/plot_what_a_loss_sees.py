@@ -284,7 +284,7 @@ show(
     terms,
     gradient,
     "The gradient is blue around each missing spike of the silent neuron, orange "
-    "everywhere for the busy neuron, white for the regular neuron, and blue and "
+    "everywhere for the busy neuron, 0 for the regular neuron, and blue and "
     "then orange at each late spike",
     target=sx.causal_filter(trains[0], kernel),
     trains=trains[0],
@@ -316,9 +316,9 @@ show(
     "rate in the last 16 steps, and its target (dashed)",
     terms,
     gradient,
-    "The gradient is dark blue for the silent labelled neuron and dark orange for "
-    "the busy neuron. For the bursting neuron it is orange around the bursts and "
-    "blue between them. All rows fade at the end",
+    "The gradient is strong and blue for the silent labelled neuron, and strong "
+    "and orange for the busy neuron. For the bursting neuron it is orange around "
+    "the bursts and blue between them. All rows fade at the end",
     target=[0.6, 0.1, 0.1, 0.1, 0.1],
     labels=[(0, 0, STEPS)],
 )
@@ -349,9 +349,9 @@ show(
     "share of the rates in the last 16 steps",
     terms,
     gradient,
-    "The gradient is dark blue for the silent neuron while it is the label, then "
-    "for the bursting neuron, and pale orange in all other rows. The loss falls at "
-    "the second burst",
+    "The gradient is strong and blue for the silent neuron while it is the label, "
+    "then for the bursting neuron, and weak and orange in all other rows. The loss "
+    "falls at the second burst",
     labels=[(0, 0, 40), (4, 40, STEPS)],
 )
 
@@ -388,9 +388,9 @@ show(
     "probability that the class applies",
     terms,
     gradient,
-    "The gradient is dark blue for the two labelled neurons, which are the silent "
-    "and the regular neuron, and orange for the others. It is darkest for the busy "
-    "neuron and around the bursts",
+    "The gradient is strong and blue for the two labelled neurons, which are the "
+    "silent and the regular neuron, and orange for the others. It is strongest for "
+    "the busy neuron and around the bursts",
     labels=[(0, 0, STEPS), (2, 0, STEPS)],
 )
 print(f"loss {value:.1f}")
