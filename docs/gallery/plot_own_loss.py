@@ -37,6 +37,7 @@ all libraries agree.
 #       :language: Python
 #       :start-at: import numpy
 
+import textwrap
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -338,7 +339,8 @@ class Mistaken(EarlyLead):
 try:
     sx.testing.assert_consistent(Mistaken(time_axis=-1), spikes, labels)
 except AssertionError as complaint:
-    print(complaint)
+    for line in str(complaint).splitlines():
+        print(textwrap.fill(line, 85, subsequent_indent="    "))
 else:
     raise RuntimeError(
         "not found: is there a library here that differentiates by itself?"

@@ -266,17 +266,13 @@ describe(
 others = ~np.eye(len(trains), dtype=bool)  # a train is at no distance from itself
 total = counts[:, None] + counts[None, :]
 difference = (counts[:, None] - counts[None, :]) ** 2
+print("Correlations with the sum of the spike counts, and their squared difference:")
 for constant, matrix in matrices.items():
     r_total, r_difference = (
         np.corrcoef(matrix[others], number[others])[0, 1]
         for number in (total, difference)
     )
-    print(
-        f"{constant:3} ms: correlation with the sum of the spike counts "
-        f"{r_total:.2f}, ",
-        end="",
-    )
-    print(f"with the square of their difference {r_difference:.2f}")
+    print(f"{constant:3} ms: {r_total:.2f} and {r_difference:.2f}")
 
 # %%
 # With a time constant of 1 ms, most spikes of either train have no counterpart and are surplus.
