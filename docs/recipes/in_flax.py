@@ -4,6 +4,7 @@ import functools
 
 import flax.linen
 import jax
+import optax
 from flax import nnx
 
 import spikeloss_xp as sx
@@ -43,3 +44,18 @@ def nnx_value_and_grad(trainer, spikes, target, options):
     """Return the loss of an nnx module, and the gradient of its parameters."""
     evaluate = nnx.value_and_grad(lambda trainer: trainer(spikes, target, **options))
     return evaluate(trainer)
+
+
+@nnx.jit
+def nnx_train_step(trainer, optimizer, spikes, target, options):
+    """Update the parameters of an nnx module, and return the loss before the update."""
+    value, gradient = nnx_value_and_grad(trainer, spikes, target, options)
+    optimizer.update(trainer, gradient)
+    return value
+
+
+def nnx_train(network, loss, batches, learning_rate=0.005):
+    """Train a network, and return the loss of each batch before its update."""
+    trainer = NNXTrainer(network, loss)
+    optimizer = nnx.Optimizer(trainer, optax.adam(learning_rate), wrt=nnx.Param)
+    return [nnx_train_step(trainer, optimizer, *batch) for batch in batches]

@@ -1,4 +1,4 @@
-"""Mean event rates of layers, optionally over the whole batch rather than this part of it."""
+"""Mean event rates of layers, over one part of a batch or over the whole batch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def leaves(input: Any, name: str = "input") -> list[Any]:
 def sums_elsewhere(prepared: Prepared, others: Any, per: str) -> list[Array]:
     """Return the events and entries of the rest of the batch, in the dtype of the computation."""
     if per.startswith("sample"):
-        raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: leave it out")
+        raise ValueError(f"others needs per='array' or 'neuron'; got per={per!r}: omit others")
     if len(others) != 2:
         raise ValueError(f"others must be a pair of events and entries; got {len(others)} items")
     values, sums = prepared.values, []
@@ -110,7 +110,7 @@ def mean_magnitude(
     at_silence: Any = True,
     others: Sequence[Array] | None = None,
 ) -> ReadResult:
-    """Compute the mean of ``|x|``, the quotient of the two sums that `sum_magnitude` returns.
+    """Return the mean of ``|x|``, which is the quotient of the two sums from `sum_magnitude`.
 
     If `others` is given, it holds the sum and the number of entries for the rest of the batch, and
     the mean is over the whole batch.

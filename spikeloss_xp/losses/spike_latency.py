@@ -52,12 +52,12 @@ class SpikeLatency(ClassLoss):
     Notes
     -----
     `input` has shape ``[batch, *space, time]``. Unless each pixel has a label, the space axes are
-    flattened to one class axis. `target` holds class indices, which are integers of shape
-    ``[batch]``; or a target time for each class, as floats of shape ``[batch, class]`` that are
-    finite and at least 0. Invalid class indices and target times raise an error if the values can
-    be read cheaply. On a GPU and in traced functions, they make the loss NaN instead. With
-    class indices, the weight of a term is the weight of the label; with target times, it is the
-    weight of the term's own class.
+    flattened to one class axis. `target` holds either class indices, which are integers of shape
+    ``[batch]``, or a target time for each class. Target times are floats of shape
+    ``[batch, class]`` that are finite and at least 0. Invalid class indices and target times raise
+    an error if the values can be read cheaply. On a GPU and in traced functions, they make the loss
+    NaN instead. With class indices, the weight of a term is the weight of the label; with target
+    times, it is the weight of the term's own class.
 
     Spikes must be between 0 and 1. A graded spike is treated as a probability of firing, and the
     latency is then an expected value. Integers above 1, which count several events in one step, are
@@ -66,7 +66,7 @@ class SpikeLatency(ClassLoss):
     loss NaN instead.
 
     Masked steps are not counted. The latency of a silent neuron is the number of unmasked steps in
-    its sample or, if this number differs between neurons, the largest such number.
+    its sample. If this number differs between neurons, the largest number is used for all of them.
 
     Examples
     --------
