@@ -35,7 +35,7 @@ class Classifier(lightning.LightningModule):
         self.sums = [0, 0, 0]
 
     def validation_step(self, batch, batch_idx):
-        """Add the loss, the weight and the confusion matrix of a batch to the sums."""
+        """Add the loss, weight and confusion matrix of a batch to the sums."""
         spikes, target, options = batch
         output = self.network(spikes)
         total, weight = self.loss.sum_and_weight(output, target, **options)
@@ -44,7 +44,7 @@ class Classifier(lightning.LightningModule):
         self.sums = [x + y for x, y in zip(self.sums, parts, strict=True)]
 
     def on_validation_epoch_end(self):
-        """Log the mean loss and the accuracy of the validation data of all processes."""
+        """Log the loss and accuracy of the validation data of all processes."""
         reduce = self.trainer.strategy.reduce
         total, weight, confusion = (reduce(x, reduce_op="sum") for x in self.sums)
         accuracy = confusion.diagonal().sum() / confusion.sum()
