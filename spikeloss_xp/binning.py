@@ -82,7 +82,8 @@ def bin_spikes(
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> sx.bin_spikes(np.asarray([0.3, 0.05, 0.32]), [1, 0, 1], neurons=2, steps=5, time_step=0.1)
+    >>> times = np.asarray([0.3, 0.05, 0.32])
+    >>> sx.bin_spikes(times, [1, 0, 1], neurons=2, steps=5, time_step=0.1)
     array([[1., 0., 0., 0., 0.],
            [0., 0., 0., 2., 0.]])
     """

@@ -12,7 +12,8 @@ from pictures import FILTERED, INK, LOWERS, RAISES, TARGET
 import spikeloss_xp as sx
 
 FOLDER = Path(__file__).parents[1] / "images"
-THEMES = {"light": INK, "dark": "#ced6dd"}  # the colour of texts and spikes, as on the site
+# the colour of texts and spikes, as on the site
+THEMES = {"light": INK, "dark": "#ced6dd"}
 STEPS, TIME_CONSTANT = 60, 5
 TARGET_TIMES = [16, 42]
 STILL = 24  # the frame without motion
@@ -51,10 +52,17 @@ def evaluate():
     evaluate_loss = sx.value_and_grad(sx.SpikeTime(time_constant=TIME_CONSTANT))
     spikes, target = np.eye(STEPS), np.zeros(STEPS)
     target[TARGET_TIMES] = 1
-    results = [evaluate_loss(train[None, None], target[None, None]) for train in spikes]
+    results = [
+        evaluate_loss(train[None, None], target[None, None]) for train in spikes
+    ]
     values = np.asarray([value for value, _ in results])
     gradients = np.asarray([gradient[0, 0] for _, gradient in results])
-    return sx.causal_filter(target, kernel), sx.causal_filter(spikes, kernel), values, gradients
+    return (
+        sx.causal_filter(target, kernel),
+        sx.causal_filter(spikes, kernel),
+        values,
+        gradients,
+    )
 
 
 def x(step):
@@ -64,7 +72,9 @@ def x(step):
 
 def curve(kind, heights, bottom):
     """Return a line with a height above `bottom` at each step."""
-    points = (f"{x(step):.1f} {bottom - height:.1f}" for step, height in enumerate(heights))
+    points = (
+        f"{x(step):.1f} {bottom - height:.1f}" for step, height in enumerate(heights)
+    )
     return f'<path class="{kind}" d="M{"L".join(points)}"/>'
 
 
@@ -94,7 +104,8 @@ def draw(ink):
     names = [f'<text y="{y + 5}">{name}</text>' for name, y in rows.items()]
     title = f'<text x="{LEFT}" y="{TITLE_AT}">SpikeTime</text>'
     circles = [
-        f'<circle class="target" cx="{x(t):.1f}" cy="{SPIKES_AT}" r="8"/>' for t in TARGET_TIMES
+        f'<circle class="target" cx="{x(t):.1f}" cy="{SPIKES_AT}" r="8"/>'
+        for t in TARGET_TIMES
     ]
     aim = curve("target dashed", trace_unit * target, TRACE_AT)
     frames = [

@@ -74,7 +74,8 @@ def diagnose(
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> report = sx.diagnose(sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3)), [0, 1, 2, 0])
+    >>> loss, output = sx.CrossEntropy(time_axis=0), np.zeros((20, 4, 3))
+    >>> report = sx.diagnose(loss, output, [0, 1, 2, 0])
     >>> [finding.code for finding in report.findings]
     ['silent-output']
     """

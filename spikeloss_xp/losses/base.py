@@ -190,7 +190,7 @@ class Loss(Parts, ABC):
         value: ArrayT = adapter_of(input).evaluate(self, input, options)
         return value
 
-    def forward(self, input: ArrayT, target: ArrayLike, **options: ArrayLike | None) -> ArrayT:
+    def forward(self, input: ArrayT, target: ArrayLike, **options: Any) -> ArrayT:
         """Return the loss. This is the same as calling the object."""
         return self(input, target, **options)
 

@@ -134,7 +134,7 @@ class CrossEntropy(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> loss = sx.CrossEntropy(time_axis=-1)
     >>> float(loss(spikes, [0]).round(3))  # -log(e^3 / (e^3 + e^1))
     0.127

@@ -316,7 +316,8 @@ class PoissonNLL(Likelihood):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> log_rates, counts = np.log([[[0.5], [0.5], [2.0], [1.0]]]), [[[0], [1], [2], [1]]]
+    >>> log_rates = np.log([[[0.5], [0.5], [2.0], [1.0]]])
+    >>> counts = [[[0], [1], [2], [1]]]
     >>> loss = sx.PoissonNLL(time_axis=1)
     >>> float(loss(log_rates, counts).round(3))
     0.827
@@ -403,7 +404,8 @@ class BernoulliNLL(Likelihood):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> log_rates, spikes = np.log([[[0.5], [0.1], [0.7], [0.1]]]), [[[0], [0], [1], [0]]]
+    >>> log_rates = np.log([[[0.5], [0.1], [0.7], [0.1]]])
+    >>> spikes = [[[0], [0], [1], [0]]]
     >>> float(sx.BernoulliNLL(time_axis=1, link="hazard")(log_rates, spikes).round(3))
     0.347
     """

@@ -135,7 +135,8 @@ class Parts:
         >>> first = loss.sum_weight_and_pullback(spikes[:1], label[:1])
         >>> rest = loss.sum_weight_and_pullback(spikes[1:], label[1:])
         >>> weight = first[1] + rest[1]
-        >>> gradient = np.concatenate([pullback(1 / weight) for _, _, pullback in (first, rest)])
+        >>> pullbacks = first[2], rest[2]
+        >>> gradient = np.concatenate([pullback(1 / weight) for pullback in pullbacks])
         >>> bool(np.all(gradient == sx.value_and_grad(loss)(spikes, label)[1]))
         True
         """

@@ -15,10 +15,10 @@ class SpikeLatency(ClassLoss):
     r"""Squared error between the latencies of first spikes and target times.
 
     .. math::
-        L = \sum_{b, c} \max(|\ell_{b, c} - \hat \ell_{b, c}| - \delta, 0)^2, \qquad
-        \ell = \sum_t \prod_{k \le t} (1 - s_k)
+        L = \frac{1}{B C} \sum_{b, c} \max(|T_1 - \hat T|_{b, c} - \delta, 0)^2, \qquad
+        T_1 = \sum_t \prod_{k \le t} (1 - s_k)
 
-    The latency :math:`\ell` of a binary train is the index of its first spike, or the number of
+    The latency :math:`T_1` of a binary train is the index of its first spike, or the number of
     steps if the train is silent. The latency is linear in each individual spike, so its derivative
     is exactly the effect of adding or removing that spike.
 
@@ -72,8 +72,9 @@ class SpikeLatency(ClassLoss):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
-    >>> sx.SpikeLatency(reduction="none", time_axis=-1)(spikes, [0])  # target times 0 and 4
+    >>> spikes = np.asarray([[[0, 1, 0, 1], [0, 0, 1, 0]]])  # [batch, class, time]
+    >>> # target times 0 and 4
+    >>> sx.SpikeLatency(reduction="none", time_axis=-1)(spikes, [0])
     array([[1., 4.]])
     """
 

@@ -85,7 +85,7 @@ class SpikeMax(ReadsClasses):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> float(sx.SpikeMax()(spikes, [0]).round(3))  # -log(3 / 4)
     0.288
     """

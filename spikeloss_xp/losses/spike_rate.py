@@ -77,7 +77,7 @@ class SpikeRate(ReadsClasses):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # one sample, two classes, four steps
+    >>> spikes = np.asarray([[[1, 0, 1, 1], [0, 0, 1, 0]]])  # [batch, class, time]
     >>> float(sx.SpikeRate(true_rate=0.5, false_rate=0.0)(spikes, [0]))
     0.125
     """

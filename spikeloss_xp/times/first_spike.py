@@ -274,7 +274,7 @@ class SpikeLatency(FirstSpike):
     --------
     >>> import numpy as np
     >>> import spikeloss_xp as sx
-    >>> times = np.asarray([[3.0, np.inf]])  # one sample, two classes, one of them silent
+    >>> times = np.asarray([[3.0, np.inf]])  # two classes, one of them silent
     >>> loss = sx.times.SpikeLatency(true_time=2.0, silent_time=20.0, reduction="none")
     >>> loss(times, [0])
     array([[1., 0.]])
