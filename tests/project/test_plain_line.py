@@ -37,14 +37,21 @@ def test_milliseconds_are_the_record():
 
 
 def test_ratios_are_the_record():
-    ratios, sizes = record("daily"), ("[100, 256, 20]", "[20, 100, 10]")
-    times = " and ".join(f"{ratios[f'PyTorch: counts: {size} first']:.1f}" for size in sizes)
-    shares = " and ".join(f"{100 * ratios[f'share: counts: {size}']:.1f}" for size in sizes)
-    lengths = ratios["price: PyTorch: counts: lengths"]
+    daily, sizes = record("daily"), ("[100, 256, 20]", "[20, 100, 10]")
+    rows = daily["rows"]
+    own, plain, ratios = [], [], []
+    for row in (rows[f"PyTorch: counts: {size} first"] for size in sizes):
+        own.append(f"{row['milliseconds']:.2g}")
+        plain.append(f"{row['milliseconds'] / row['ratio']:.2g}")
+        ratios.append(f"{row['ratio']:.1f}")
+    shares = " and ".join(f"{100 * rows[f'share: counts: {size}']['ratio']:.1f}" for size in sizes)
+    lengths = rows["price: PyTorch: counts: lengths"]["ratio"]
     assert " and ".join(f"`{size}`" for size in sizes) in TEXT
-    assert f"takes {times} times as long as the plain line" in TEXT
+    own, plain, ratios = (" and ".join(each) for each in (own, plain, ratios))
+    assert f"takes {own} ms, and the plain line {plain} ms, which are ratios of {ratios}" in TEXT
     assert f"{shares} % of a training step" in TEXT
     assert f"by a further factor of {lengths:.1f}." in TEXT
+    assert f"on an {daily['machine'].split(',')[0].replace('(R)', '')}" in TEXT
 
 
 def test_accuracies_are_the_record():
