@@ -32,7 +32,7 @@ from spikeloss_xp.losses.base import Loss
 from spikeloss_xp.losses.classes import NUMERICS
 from spikeloss_xp.losses.event_rates import (
     Others,
-    leaves,
+    arrays_of_one_library,
     mean_magnitude,
     reading_of,
     sum_magnitude,
@@ -156,6 +156,10 @@ class SparsityEnforcer(Loss):
             numerics=_checks.one_of(NUMERICS),
             time_axis=_checks.integer,
         )
+        if isinstance(self.scale, float):
+            raise TypeError(
+                f"scale must be a sequence with one factor for each array; got {self.scale}"
+            )
         if self.scale is not None and self.per.endswith("neuron"):
             raise ValueError(
                 "scale adds up the events of all neurons, so it needs per='array' or 'sample'; got "
@@ -214,7 +218,7 @@ class SparsityEnforcer(Loss):
             required; or if a mask or `others` has the wrong shape or dtype, comes from another
             library, or is out of range.
         """
-        arrays = leaves(input)
+        arrays = arrays_of_one_library(input)
         if others is not None:
             if len(arrays) > 1 or self.scale is not None:
                 raise ValueError(
@@ -236,7 +240,7 @@ class SparsityEnforcer(Loss):
 
     def value(self, input: ArrayT, **options: Any) -> ArrayT:  # type: ignore[override]
         """Return the term of one array, using operations that the library can differentiate."""
-        if self.scale is not None and self.layer_axis is not None:  # it holds several layers
+        if self.scale is not None:
             found: ArrayT = self._value_of_scaled(input, **options)
             return found
         return self._of_layers(input, with_pullback=False, **options)[0]
@@ -257,7 +261,8 @@ class SparsityEnforcer(Loss):
         others: Any = None,
     ) -> tuple[ArrayT, Pullback]:
         """Return the term of one array, or the sum of the terms of the layers in it."""
-        self._check_no_scale()
+        if with_pullback:
+            self._check_no_scale()
         if others is not None and self.layer_axis is not None:
             raise ValueError(
                 "others needs a single layer: call the loss once for each layer, without a "
@@ -386,8 +391,9 @@ class SparsityEnforcer(Loss):
 
     def _check_no_scale(self) -> None:
         if self.scale is not None:
-            raise ValueError(
-                "a loss with a scale needs a list of arrays, and can only be called; got one array"
+            raise TypeError(
+                "a loss with a scale has no closed form: call it, and differentiate the call with "
+                f"a library that has automatic differentiation; got scale={self.scale}"
             )
 
     def _check_samples(self, method: str) -> None:
@@ -480,16 +486,23 @@ class SparsityEnforcer(Loss):
 
     def _sum_of_scaled(self, input: Any, where: Any, lengths: Any) -> tuple[Array, Any]:
         """Return the sum of the terms of the scaled events, and the number of these terms."""
-        arrays = [layer for x in leaves(input) for layer in self._slices(x, plain=False) or [x]]
+        inputs = arrays_of_one_library(input)
+        arrays = [layer for x in inputs for layer in self._slices(x, plain=False) or [x]]
         factors = self.scale if isinstance(self.scale, tuple) else ()
         if len(arrays) != len(factors):
             raise ValueError(
                 f"scale must have one factor for each array, {len(arrays)} in total; got "
                 f"{self.scale}"
             )
+        all_prepared = [self._prepare_input(x, where, lengths) for x in arrays]
+        samples = list(dict.fromkeys(prepared.layout.batch for prepared in all_prepared))
+        if self.per == "sample" and len(samples) > 1:
+            raise ValueError(
+                "arrays with a scale must have the same number of samples; got "
+                f"{' and '.join(map(str, samples))}"
+            )
         rates: list[Any] = []
-        for x, factor in zip(arrays, factors, strict=True):
-            prepared = self._prepare_input(x, where, lengths)
+        for prepared, factor in zip(all_prepared, factors, strict=True):
             adapter, axes = prepared.adapter, self._averaged_axes(prepared)
             events, entries, _ = sum_magnitude(adapter, prepared.values, prepared.mask, axes=axes)
             steps = entries / prepared.layout.neurons  # summed over all samples
