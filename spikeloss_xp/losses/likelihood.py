@@ -113,7 +113,8 @@ class Likelihood(TrainLoss):
             The target, as for a call.
         null : array or sequence of float, optional
             The mean count of each neuron per time step, of shape ``[neuron]``, for example from the
-            training set. By default, it is the mean of the unmasked target, as in nlb_tools.
+            training set. By default, it is the mean of the unmasked target, as in nlb_tools. For
+            `BernoulliNLL`, it is the probability of a spike, at most 1.
         per : {"all", "neuron"}, default "all"
             Whether to divide the gain of all neurons by the number of all spikes, or to return the
             score of each neuron. The mean of the scores of the neurons is a different number.

@@ -83,6 +83,7 @@ class SparsityEnforcer(Loss):
         example synaptic operations. If some neurons of an array are masked, the events of its other
         neurons are scaled up to the full number of neurons. Only ``per="array"`` and ``"sample"``
         support a scale. For a mapping, the factors are in the order of its sorted keys, as in JAX.
+        The gradient has no closed form, so it needs a library with automatic differentiation.
     layer_axis : int, optional
         An axis of `input` along which layers are stacked: each slice along it is treated as a
         separate array. By default, there is no such axis.
@@ -359,8 +360,10 @@ class SparsityEnforcer(Loss):
         -------
         tuple of array
             Two scalar arrays with the same dtype or, with ``per="neuron"``, two arrays of shape
-            ``[neuron]``. Do not differentiate them, because the derivative at 0 depends on the rate
-            of the whole batch. Differentiate a call with `others` instead.
+            ``[neuron]``. With ``per="sample"`` or ``"sample_neuron"``, they have an entry for each
+            sample and cannot be passed as `others`: use `sum_and_weight` instead. Do not
+            differentiate them, because the derivative at 0 depends on the rate of the whole batch.
+            Differentiate a call with `others` instead.
 
         Examples
         --------
