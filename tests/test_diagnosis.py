@@ -392,6 +392,14 @@ def test_one_step_is_no_finding():
     assert "not-spikes" not in codes(sx.diagnose(loss, counts / STEPS, LABEL))
 
 
+def test_one_unmasked_step_is_not_always_on():
+    spikes, step = np.ones((12, 4, 5)), np.arange(5) == 3
+    for masked in (spikes[..., step], spikes):
+        where = None if masked.shape[-1] == 1 else step
+        report = sx.diagnose(LOSS, masked, np.arange(12) % 4, where=where)
+        assert report.layers[0].always_on == 0
+
+
 def test_infinities_that_the_loss_accepts_are_no_finding():
     potentials = np.where(np.arange(STEPS) < 3, -np.inf, POTENTIALS)
     report = sx.diagnose(sx.CrossEntropy(time_axis=-1, readout="max"), potentials, LABEL)

@@ -146,7 +146,7 @@ def layer_of(name: str, adapter: Adapter, spikes: Array, total: Array, entries: 
     sums = [xp.sum(spikes, axis=(0, 2)), xp.sum(spikes, axis=(1, 2)), xp.sum(total, axis=(0, 1))]
     found: Any = read_values(adapter, xp.concat(sums), name)
     by_neuron, by_sample, everything = np.split(found, [neurons, neurons + samples])
-    several = not isinstance(entries, int) or entries > 1
+    several = np.max(entries) > 1
     each: Any = entries * samples if isinstance(entries, int) else entries.sum(axis=(0, 2))
     steps = each + 0 * by_neuron
     by_neuron, steps = by_neuron[steps > 0], steps[steps > 0]
