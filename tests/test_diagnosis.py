@@ -392,6 +392,14 @@ def test_one_step_is_no_finding():
     assert "not-spikes" not in codes(sx.diagnose(loss, counts / STEPS, LABEL))
 
 
+def test_inverted_mask_is_found_in_bool_spikes(backend):
+    spikes = np.zeros((12, 4, 5), dtype=bool)
+    spikes[..., :2] = True
+    label, where = np.arange(12) % 4, np.arange(5) >= 2
+    report = sx.diagnose(LOSS, backend.asarray(spikes), label, where=where)
+    assert "inverted-mask" in codes(report)
+
+
 def test_one_unmasked_step_is_not_always_on():
     spikes, step = np.ones((12, 4, 5)), np.arange(5) == 3
     for masked in (spikes[..., step], spikes):
