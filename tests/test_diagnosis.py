@@ -296,6 +296,7 @@ def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     assert [(x.code, x.severity) for x in report.findings] == [
         ("silent-output", "problem"), ("no-gradient", "problem"),
     ]  # fmt: skip
+    assert "Pass gradients" not in report.findings[0].remedy
 
 
 def test_layers_are_in_order_from_input_to_output():

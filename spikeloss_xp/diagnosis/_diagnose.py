@@ -105,9 +105,9 @@ def diagnose(
     codes = {code for code, *_ in observed}
     if not any(texts()[code]["severity"] == "problem" for code in codes):
         observed += _rules.at_chance(numbers, layers, sizes)
-    certain = bool(sizes) and "no-gradient" not in codes
+    all_learn = "no-gradient" not in codes if sizes else None
     options = [field.name for field in dataclasses.fields(loss)]  # type: ignore[arg-type]
-    findings = [finding_of(each, options, certain=certain) for each in observed]
+    findings = [finding_of(each, options, all_learn=all_learn) for each in observed]
     names = [*inputs, *trains, "output"]
     findings.sort(key=lambda each: _place(each, names))
     return Report(numbers, layers, sizes, tuple(findings))

@@ -197,19 +197,21 @@ def texts() -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def finding_of(observed: tuple[str, ...], options: Iterable[str], *, certain: bool) -> Finding:
+def finding_of(
+    observed: tuple[str, ...], options: Iterable[str], *, all_learn: bool | None
+) -> Finding:
     """Return a finding with its texts.
 
-    The remedy mentions only those options that the loss has. If `certain` is False, nothing is
-    known about the gradients of the weights, on which some findings depend.
+    The remedy mentions only those options that the loss has. Some findings depend on `all_learn`,
+    which is whether all weights have gradients, or None if no gradients were passed.
     """
     code, seen, *names = observed
     text = texts()[code]
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
     severity = text["severity"]
     if text.get("gradients_decide"):
-        severity = "note" if certain else severity
-        remedies.insert(0, "" if certain else GRADIENTS_DECIDE)
+        severity = "note" if all_learn else severity
+        remedies.insert(0, GRADIENTS_DECIDE if all_learn is None else "")
     remedy = " ".join(filter(None, remedies))
     return Finding(code, severity, seen, text["why"], remedy, tuple(names))
 
