@@ -282,6 +282,17 @@ def test_gradients_of_several_libraries_and_nested_containers_keep_their_order()
     ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:no spike in the batch")
+def test_advice_for_spike_times_does_not_mention_surrogates():
+    loss, silent = sx.times.CrossEntropy(silent_time=9.0, temperature=1.0), np.full((4, 3), np.inf)
+    gradients = diagnoses.gradients(0.0, 0.0)
+    report = sx.diagnose(loss, silent, [0, 1, 2, 0], hidden=[silent], gradients=gradients)
+    codes = [finding.code for finding in report.findings]
+    assert {"silent-hidden", "silent-output", "no-gradient"} <= set(codes)
+    assert "penalty" in report.findings[codes.index("silent-output")].remedy
+    assert not any("surrogate" in x.why + x.remedy for x in report.findings)
+
+
 def test_gradients_turn_silence_into_a_note_unless_weights_have_none():
     silent, hidden = 0 * FRESH, [WIDE]
     alone = sx.diagnose(LOSS, silent, LABEL, hidden=hidden).findings[0]

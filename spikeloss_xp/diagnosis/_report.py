@@ -198,15 +198,22 @@ def texts() -> dict[str, Any]:
 
 
 def finding_of(
-    observed: tuple[str, ...], options: Iterable[str], *, all_learn: bool | None
+    observed: tuple[str, ...],
+    options: Iterable[str],
+    *,
+    reads_times: bool,
+    all_learn: bool | None,
 ) -> Finding:
     """Return a finding with its texts.
 
-    The remedy mentions only those options that the loss has. Some findings depend on `all_learn`,
-    which is whether all weights have gradients, or None if no gradients were passed.
+    The remedy mentions only those `options` that the loss has. Some texts are different if the loss
+    reads spike times. Some findings depend on `all_learn`, which is whether all weights have
+    gradients, or None if no gradients were passed.
     """
     code, seen, *names = observed
     text = texts()[code]
+    if reads_times:
+        text = text | text.get("times", {})
     remedies = [text["remedy"], *(text.get("options", {}).get(name, "") for name in options)]
     severity = text["severity"]
     if text.get("gradients_decide"):
